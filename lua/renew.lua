@@ -1,0 +1,28 @@
+-- renew: gives a live lease its full length again, and the record at least its retention on top of it.
+--
+-- KEYS[1] record   KEYS[2] lock
+-- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
+--
+-- Replies
+--   OK   token
+--   LOST token: the record names another attempt, or another one holds the lock already
+--
+-- Safe to repeat: yes.
+-- redis.call: 4 (HMGET, GET, PEXPIRE or SET, PEXPIRE). With the lock still there no command allocates, so that a
+-- lease can be renewed on a server whose memory is full.
+local token = ARGV[1]
+
+local r = redis.pcall('HMGET', KEYS[1], 'token', 'fence')
+if r.err or r[1] ~= token or r[2] ~= ARGV[2] then
+  return {'LOST', token}
+end
+local holder = redis.call('GET', KEYS[2])
+if holder == token then
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+elseif not holder then
+  redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
+else
+  return {'LOST', token}
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
+return {'OK', token}
