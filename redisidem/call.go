@@ -1,0 +1,212 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// status is the first word of a script's reply.
+type status string
+
+// The statuses of all scripts; each file in package lua says which are its own.
+const (
+	statusOK        status = "OK"
+	statusCreated   status = "CREATED"
+	statusFound     status = "FOUND"
+	statusOwn       status = "OWN"
+	statusBusy      status = "BUSY"
+	statusDone      status = "DONE"
+	statusMoved     status = "MOVED"
+	statusStale     status = "STALE"
+	statusGone      status = "GONE"
+	statusLost      status = "LOST"
+	statusFenced    status = "FENCED"
+	statusForgotten status = "FORGOTTEN"
+	statusMismatch  status = "MISMATCH"
+	statusDamaged   status = "DAMAGED"
+)
+
+// call is one invocation of a script.
+type call struct {
+	script *lua.Script
+	keys   []string
+	nonce  string // the first argument, which the reply echoes
+	args   []any  // the others
+	// durable makes the call wait for Config.Durability replicas.
+	durable bool
+}
+
+// reply is a script's answer.
+type reply struct {
+	status status
+	rest   []string // what follows the echo
+	acks   int      // replicas that acknowledged
+}
+
+// command makes the call's command, by the script's name or, when the server does not have the script, with its text.
+func (c *call) command(ctx context.Context, text bool) *redis.StringSliceCmd {
+	args := make([]any, 0, 5+len(c.keys)+len(c.args))
+	if text {
+		args = append(args, "eval", c.script.Source)
+	} else {
+		args = append(args, "evalsha", c.script.SHA)
+	}
+	args = append(args, len(c.keys))
+	for _, k := range c.keys {
+		args = append(args, k)
+	}
+	args = append(args, c.nonce)
+	return redis.NewStringSliceCmd(ctx, append(args, c.args...)...)
+}
+
+// errForeignReply means that a connection is out of step: what it delivered was meant for another call.
+var errForeignReply = errors.New("the reply is another call's")
+
+// read takes the answer out of a command that has been sent.
+func (c *call) read(cmd *redis.StringSliceCmd) (reply, error) {
+	words, err := cmd.Result()
+	if err != nil {
+		return reply{}, err
+	}
+	if len(words) < 2 || words[1] != c.nonce {
+		return reply{}, errForeignReply
+	}
+	r := reply{status: status(words[0]), rest: words[2:]}
+	if r.status == statusDamaged && len(r.rest) > 0 {
+		return reply{}, damaged("%s", r.rest[0])
+	}
+	return r, nil
+}
+
+// need checks that a reply has the words the caller is going to read.
+func (r reply) need(n int) error {
+	if len(r.rest) < n {
+		return fmt.Errorf("redisidem: the server's %s reply has %d words, not %d", r.status, len(r.rest), n)
+	}
+	return nil
+}
+
+// run invokes a script, again and again until there is an answer or ctx ends. ctx must have a deadline.
+func (s *Service) run(ctx context.Context, c call) (reply, error) {
+	var answer reply
+	text := false
+	err := repeat(ctx, func(ctx context.Context) error {
+		cmd := c.command(ctx, text)
+		acks, err := s.send(ctx, c.durable, c.keys[0], []redis.Cmder{cmd})
+		switch {
+		case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			text = true
+			return errAgain
+		case redis.IsOOMError(err) && c.script.AllowOOM() != nil:
+			c.script, text = c.script.AllowOOM(), true
+			return errAgain
+		case err != nil:
+			return err
+		}
+		answer, err = c.read(cmd)
+		answer.acks = acks
+		return err
+	})
+	return answer, wrongType(err)
+}
+
+// unexpected is the error for a status that a script does not have: its text and this library do not fit.
+func (r reply) unexpected(script *lua.Script) error {
+	return fmt.Errorf("redisidem: %s answered %q", script.Name, r.status)
+}
+
+// explain turns the error of an operation on Redis into one that callers know. caller is the context of whoever asked.
+func explain(caller context.Context, op string, err error) error {
+	if err == nil || errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return unavailable(caller, op, err)
+}
+
+// errAgain asks repeat for another try of something that was not applied.
+var errAgain = errors.New("not applied yet")
+
+// send hands commands to the transport that fits.
+func (s *Service) send(ctx context.Context, wait bool, key string, cmds []redis.Cmder) (acks int, err error) {
+	if wait && s.cfg.Durability > 0 {
+		return durable{s.client, s.cfg.Durability}.send(ctx, key, cmds)
+	}
+	return s.cfg.Durability, s.transport.send(ctx, cmds)
+}
+
+// settled reports whether enough replicas acknowledged the writes behind a reply.
+func (s *Service) settled(r reply) error {
+	if r.acks < s.cfg.Durability {
+		return &NotDurableError{Acknowledged: r.acks, Wanted: s.cfg.Durability}
+	}
+	return nil
+}
+
+func wrongType(err error) error {
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return damaged("%v", err)
+	}
+	return err
+}
+
+// obtain takes the lock of a key through redislock, with the claim script right behind redislock's own script in the
+// same pipeline: one round trip. The claim's reply tells everything, also when the lock was not obtained.
+func (s *Service) obtain(ctx context.Context, id identity, claim call) (reply, error) {
+	o := &obtainer{service: s, claim: claim}
+	err := repeat(ctx, func(ctx context.Context) error {
+		_, err := redislock.New(o).Obtain(ctx, id.lock, s.cfg.Lease, &redislock.Options{Token: claim.nonce})
+		if errors.Is(err, redislock.ErrNotObtained) {
+			return nil
+		}
+		return err
+	})
+	return o.reply, wrongType(err)
+}
+
+// obtainer is the client that redislock works with. It lets each script of redislock's be followed by the claim, and
+// takes the whole pair for failed when either is: redislock then sends its script with its text, and so does the claim.
+type obtainer struct {
+	redis.Scripter // none of the methods that redislock's Obtain does not use
+	service        *Service
+	claim          call
+	reply          reply
+}
+
+// EvalSha implements [redis.Scripter].
+func (o *obtainer) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return o.eval(ctx, "evalsha", sha, keys, args, false)
+}
+
+// Eval implements [redis.Scripter].
+func (o *obtainer) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return o.eval(ctx, "eval", script, keys, args, true)
+}
+
+func (o *obtainer) eval(ctx context.Context, verb, script string, keys []string, args []any, text bool) *redis.Cmd {
+	words := make([]any, 0, 3+len(keys)+len(args))
+	words = append(words, verb, script, len(keys))
+	for _, k := range keys {
+		words = append(words, k)
+	}
+	lock := redis.NewCmd(ctx, append(words, args...)...)
+	claim := o.claim.command(ctx, text)
+
+	acks, err := o.service.send(ctx, o.claim.durable, keys[0], []redis.Cmder{lock, claim})
+	if err == nil {
+		o.reply, err = o.claim.read(claim)
+		o.reply.acks = acks
+	}
+	if err != nil {
+		// A command of its own: the one that was sent may still be written to when ctx has ended.
+		failed := redis.NewCmd(ctx, verb)
+		failed.SetErr(err)
+		return failed
+	}
+	return lock
+}

@@ -1,0 +1,137 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// claim is what a caller knows when it asks for the lease on a key.
+type claim struct {
+	id identity
+	// seen is the key as the caller sees it: the claim is refused when the record has moved on. Nil: any revision will do.
+	seen *Key
+	// request is the request that the key must stand for; the record is made when there is none. Nil: the record must be
+	// there.
+	request *encodedRequest
+}
+
+// call makes the invocation of the claim script by the attempt with this token.
+func (c claim) call(s *Service, token string) call {
+	revision, fingerprint := "", ""
+	if c.seen != nil {
+		revision, fingerprint = strconv.FormatInt(c.seen.Revision, 10), c.seen.fingerprint
+	}
+	var create []any
+	if c.request != nil {
+		fingerprint, create = c.request.fingerprint, newRecord(c.id, *c.request)
+	}
+	args := append(make([]any, 0, 5+len(create)), revision, fingerprint, s.lease, s.retention, s.touch)
+	return call{
+		script: lua.Claim, keys: []string{c.id.record, c.id.lock}, nonce: token, args: append(args, create...), durable: true,
+	}
+}
+
+// claim asks for the lease on a key, waiting for it within the scope's budget. It returns the lease; or no lease and the
+// fresh key, when that has moved on or is finished; or an error.
+func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
+	outer, _ := ctx.Value(leaseContext{}).(*Lease)
+	for l := outer; l != nil; l = l.outer {
+		if l.id.record == c.id.record && l.holds() {
+			return nil, nil, ErrNested
+		}
+	}
+	s := sc.service
+	if err := s.life.enter(); err != nil {
+		return nil, nil, err
+	}
+	began := time.Now()
+	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
+	token := newToken()
+	var lease *Lease
+	var key *Key
+	err := sc.waiting(ctx, func() (err error) {
+		lease, key, err = sc.tryClaim(ctx, c, token, outer)
+		return err
+	})
+	if lease == nil {
+		s.life.leave()
+	}
+	if s.cfg.Observer != nil {
+		sc.observeClaim(ctx, c, lease, key, err, time.Since(began))
+	}
+	return lease, key, err
+}
+
+func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *Key, err error, took time.Duration) {
+	e := Event{Key: c.id.digest, Duration: took, Err: err}
+	switch {
+	case err != nil:
+		e.Kind = Refused
+	case lease != nil:
+		e = lease.event(Claimed)
+		e.Duration = took
+	case key.Finished():
+		e.Kind, e.RecoveryPoint, e.Revision = Replayed, Finished, key.Revision
+	default:
+		return // moved on: nothing happened to the key
+	}
+	sc.service.observe(ctx, e)
+}
+
+// tryClaim asks once.
+func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, outer *Lease) (*Lease, *Key, error) {
+	s := sc.service
+	sent := time.Now()
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+	r, err := s.obtain(bounded, c.id, c.call(s, token))
+	if err != nil {
+		if !errors.Is(err, ErrDamaged) {
+			s.forget(ctx, c.id, token)
+		}
+		return nil, nil, explain(ctx, "claim", err)
+	}
+	switch r.status {
+	case statusOwn:
+		if err := s.settled(r); err != nil {
+			s.forget(ctx, c.id, token)
+			return nil, nil, err
+		}
+		lease, err := sc.newLease(ctx, c, token, sent, outer, r)
+		if err != nil {
+			s.forget(ctx, c.id, token)
+		}
+		return lease, nil, err
+	case statusDone, statusMoved:
+		key, err := decodeRecord(c.id, r.rest)
+		if err == nil && r.status == statusDone {
+			err = s.settled(r)
+		}
+		return nil, key, err
+	}
+	// STALE: somebody unlocked the key, or gave this attempt up, while it was under way.
+	return nil, nil, r.refusal(lua.Claim)
+}
+
+// forget gives a claim back whose outcome nobody will use, in the background: the caller has waited long enough. If it
+// does not arrive, the key stays locked for one lease.
+func (s *Service) forget(ctx context.Context, id identity, token string) {
+	s.life.also()
+	go func() {
+		defer s.life.leave()
+		ctx, cancel := s.detached(ctx)
+		defer cancel()
+		if err := s.abandon(ctx, id, token); err != nil {
+			s.cfg.Logger.LogAttrs(ctx, levelDebug, "redisidem: claim not given back", attrKey(id), attrErr(err))
+		}
+	}()
+}
+
+func (s *Service) abandon(ctx context.Context, id identity, token string) error {
+	_, err := s.run(ctx, call{script: lua.Abandon, keys: []string{id.record, id.lock}, nonce: token})
+	return err
+}

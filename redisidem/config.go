@@ -1,0 +1,141 @@
+package redisidem
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// The defaults of [Config].
+const (
+	DefaultNamespace         = "redisidem"
+	DefaultRetention         = 24 * time.Hour
+	DefaultLease             = 10 * time.Second
+	DefaultMaxHold           = 15 * time.Minute
+	DefaultTimeout           = 500 * time.Millisecond
+	DefaultCommitRetry       = time.Minute
+	DefaultMaxPendingCommits = 1024
+	DefaultMaxKeyBytes       = 255
+	DefaultMaxValueBytes     = 1 << 20
+)
+
+// Config tunes a [Service]. The zero value of each field means its default, and a nil *Config means all defaults.
+// Services that work on the same keys need the same Namespace; everything else may differ between them.
+type Config struct {
+	// Namespace is the prefix of every key in Redis. It must not contain braces, since they mark the cluster slot.
+	// Default: "redisidem".
+	Namespace string
+
+	// Retention is how long a record is kept, counted from its last change. A retry that comes later runs the work
+	// again, so it must be longer than any client retries. Not shorter than Lease. Default: 24 h.
+	Retention time.Duration
+
+	// Lease is how long a worker that has gone silent keeps its key: the longest time that a crash makes a retry wait.
+	// Live workers renew it at a third. At least 1 ms; below about 1 s, network delays cost leases. Default: 10 s.
+	Lease time.Duration
+
+	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs does not hold its key
+	// for ever. The stage's context is then cancelled with ErrMaxHold. Default: 15 min. Negative: no bound.
+	MaxHold time.Duration
+
+	// Timeout bounds each operation on Redis, repetitions included. A method that needs Redis and gets no answer
+	// returns within it. At least 1 ms. Default: 500 ms.
+	Timeout time.Duration
+
+	// Wait is how long a caller waits for a key that another worker has. Zero, the default, and negative values refuse
+	// at once with a LockedError. Scope.Wait sets it per call.
+	Wait time.Duration
+
+	// CommitRetry is how long a commit without an answer is tried again in the background, after its caller got
+	// ErrCommitUnknown. Default: 1 min. Negative: not at all.
+	CommitRetry time.Duration
+
+	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its response in
+	// memory. Further ones are dropped, with an event. Default: 1024.
+	MaxPendingCommits int
+
+	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
+	// it is reported. It closes the gap that asynchronous replication leaves at a failover, for the loss of that many
+	// nodes, at the price of their round trip. Default: 0, none.
+	Durability int
+
+	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies the throughput of a
+	// service with many callers. A lone caller gains nothing. See Open and docs/design.md for what it gives up. With
+	// Durability, which needs a connection of its own, claims and commits are not pipelined across callers.
+	AutoPipeline bool
+
+	// MaxKeyBytes bounds the length of a key and of a scope. Default: 255.
+	MaxKeyBytes int
+
+	// MaxValueBytes bounds each stored value: params, state, response headers, response body. Default: 1 MiB.
+	MaxValueBytes int
+
+	// Observer is told what happens to keys. Default: nil, which costs nothing.
+	Observer Observer
+
+	// Logger gets what no caller can be told: the fate of background work. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy in which every zero field has its default.
+func (c *Config) withDefaults() Config {
+	var out Config
+	if c != nil {
+		out = *c
+	}
+	def(&out.Namespace, DefaultNamespace)
+	def(&out.Retention, DefaultRetention)
+	def(&out.Lease, DefaultLease)
+	def(&out.MaxHold, DefaultMaxHold)
+	def(&out.Timeout, DefaultTimeout)
+	def(&out.CommitRetry, DefaultCommitRetry)
+	def(&out.MaxPendingCommits, DefaultMaxPendingCommits)
+	def(&out.MaxKeyBytes, DefaultMaxKeyBytes)
+	def(&out.MaxValueBytes, DefaultMaxValueBytes)
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	return out
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate reports the first field of a Config, defaults filled in, that breaks its bound.
+func (c *Config) validate() error {
+	switch {
+	case strings.ContainsAny(c.Namespace, "{}"):
+		return invalid("Config.Namespace", "must not contain braces: %q", c.Namespace)
+	case len(c.Namespace) > c.MaxKeyBytes:
+		return invalid("Config.Namespace", "is %d bytes long, more than MaxKeyBytes (%d)", len(c.Namespace), c.MaxKeyBytes)
+	case c.MaxHold > 0 && c.MaxHold < time.Millisecond:
+		return invalid("Config.MaxHold", "must be at least 1ms, or negative for no bound: %v", c.MaxHold)
+	case c.MaxPendingCommits < 0:
+		return invalid("Config.MaxPendingCommits", "must not be negative: %d", c.MaxPendingCommits)
+	case c.Durability < 0:
+		return invalid("Config.Durability", "must not be negative: %d", c.Durability)
+	case c.MaxKeyBytes < 1:
+		return invalid("Config.MaxKeyBytes", "must be at least 1: %d", c.MaxKeyBytes)
+	case c.MaxValueBytes < 1 || c.MaxValueBytes > 512<<20:
+		return invalid("Config.MaxValueBytes", "must be between 1 and 512 MiB: %d", c.MaxValueBytes)
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{{"Lease", c.Lease}, {"Timeout", c.Timeout}, {"Retention", c.Retention}} {
+		if d.value < time.Millisecond || d.value > maxDuration {
+			return invalid("Config."+d.field, "must be between 1ms and %v: %v", maxDuration, d.value)
+		}
+	}
+	if c.Retention < c.Lease {
+		return invalid("Config.Retention", "(%v) must not be shorter than Config.Lease (%v)", c.Retention, c.Lease)
+	}
+	return nil
+}
+
+// maxDuration keeps sums of lease and retention in milliseconds far from where Lua's numbers lose digits.
+const maxDuration = 100 * 365 * 24 * time.Hour

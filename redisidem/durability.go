@@ -1,0 +1,40 @@
+package redisidem
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// durable sends commands and then waits, on the same connection, until enough replicas have acknowledged them. WAIT
+// counts for the connection it is sent on: through a shared pipeline, or on another node of a cluster, its answer would
+// be about somebody else's writes.
+type durable struct {
+	client   redis.UniversalClient
+	replicas int
+}
+
+// send is like transport.send, with the key whose master the commands go to. It returns the number of replicas that
+// have acknowledged the writes of these commands.
+func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (acknowledged int, err error) {
+	client := d.client
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		master, err := cluster.MasterForKey(ctx, key)
+		if err != nil {
+			return 0, err
+		}
+		client = master
+	}
+
+	// The answer to WAIT must come back before ctx ends: replicas that are too few are an answer, silence is not.
+	patience := time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = max(time.Until(deadline)*3/4, time.Millisecond)
+	}
+	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience.Milliseconds())
+	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
+		return 0, err
+	}
+	return int(wait.Val()), nil
+}

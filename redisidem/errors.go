@@ -1,0 +1,140 @@
+package redisidem
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The states a caller branches on. Test for them with [errors.Is]: most reach the caller wrapped.
+var (
+	// ErrInvalid is matched by the error of every call whose input is refused: an [*InvalidError] names the field and
+	// its bound. Nothing was changed.
+	ErrInvalid = errors.New("redisidem: invalid input")
+	// ErrNotFound is returned when the key has no record: it never had one, it was deleted, or its retention ended.
+	ErrNotFound = errors.New("redisidem: key not found")
+	// ErrLocked is matched by a [*LockedError]: another worker has the lease on the key.
+	ErrLocked = errors.New("redisidem: key already locked")
+	// ErrFinished is returned by Lock and Update for a finished key: it never changes.
+	ErrFinished = errors.New("redisidem: key is finished")
+	// ErrStale is returned by Update and Delete when the record has moved on since the caller read it.
+	ErrStale = errors.New("redisidem: key has moved on")
+	// ErrFingerprintMismatch is returned when the key was first used with another request.
+	ErrFingerprintMismatch = errors.New("redisidem: key was used with another request")
+	// ErrLeaseLost is the cause of a stage's cancelled context once its lease is gone: another worker may start.
+	ErrLeaseLost = errors.New("redisidem: lease lost")
+	// ErrFenced is returned when a result was refused because another worker has claimed the key since. The result is
+	// not stored and never will be. It matches ErrLeaseLost, too.
+	ErrFenced error = fencedError{}
+	// ErrLeaseEnded is returned by the methods of a Lease that was committed or abandoned already.
+	ErrLeaseEnded = errors.New("redisidem: lease has ended")
+	// ErrMaxHold is the cause of a stage's cancelled context once the lease was held for Config.MaxHold. It matches
+	// ErrLeaseLost, too.
+	ErrMaxHold error = maxHoldError{}
+	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same key: it would wait for
+	// itself.
+	ErrNested = errors.New("redisidem: the caller is inside a stage of this key")
+	// ErrCommitUnknown is returned when no answer to a commit came within Config.Timeout. The result may be stored or
+	// not; the service keeps trying in the background for Config.CommitRetry, and nobody else can claim the key before
+	// the lease ends. Ask again with the same key.
+	ErrCommitUnknown = errors.New("redisidem: commit outcome unknown")
+	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
+	// matches the caller's context error when that was the cause.
+	ErrUnavailable = errors.New("redisidem: redis unavailable")
+	// ErrNotDurable is matched by a [*NotDurableError]: fewer replicas than Config.Durability acknowledged.
+	ErrNotDurable = errors.New("redisidem: not enough replicas acknowledged")
+	// ErrUnknownRecoveryPoint says that a key stands at a recovery point the program does not know, perhaps because a
+	// newer replica of it does. The record is untouched.
+	ErrUnknownRecoveryPoint = errors.New("redisidem: unknown recovery point")
+	// ErrNoProgress is returned when a stage returned the recovery point it started from, without Interim.
+	ErrNoProgress = errors.New("redisidem: stage returned its own recovery point")
+	// ErrDamaged is returned when what is stored under the key is no record of this library, or one that it cannot
+	// read. It is never taken for an absent record: that would run finished work again.
+	ErrDamaged = errors.New("redisidem: damaged record")
+	// ErrUnsafeClient is returned by New for a client on which the promise cannot be kept.
+	ErrUnsafeClient = errors.New("redisidem: unsafe client")
+	// ErrUnsafeServer is returned by Open when Check found a server on which the promise cannot be kept.
+	ErrUnsafeServer = errors.New("redisidem: unsafe server")
+	// ErrNoState is returned by Stage.State when no earlier stage left one.
+	ErrNoState = errors.New("redisidem: no state")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("redisidem: service closed")
+)
+
+type fencedError struct{}
+
+func (fencedError) Error() string        { return "redisidem: fenced: another worker has claimed the key" }
+func (fencedError) Is(target error) bool { return target == ErrLeaseLost }
+
+type maxHoldError struct{}
+
+func (maxHoldError) Error() string        { return "redisidem: lease held for longer than MaxHold" }
+func (maxHoldError) Is(target error) bool { return target == ErrLeaseLost }
+
+// InvalidError tells which input was refused, and why. It matches [ErrInvalid].
+type InvalidError struct {
+	// Field is the name of the parameter or field, as in "Config.Lease".
+	Field string
+	// Reason says what is wrong with it, with the bound it breaks.
+	Reason string
+	// Err is the error behind it, if there is one.
+	Err error
+}
+
+func (e *InvalidError) Error() string { return "redisidem: " + e.Field + " " + e.Reason }
+
+// Is reports whether target is [ErrInvalid].
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+
+// Unwrap returns the error behind it, if there is one.
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+func invalid(field, format string, args ...any) error {
+	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// LockedError tells that another worker has the lease on the key. It matches [ErrLocked].
+type LockedError struct {
+	// RetryAfter is what is left of that lease by the server's clock: the key is free by then at the latest, unless
+	// its worker is alive and renews. It is never negative.
+	RetryAfter time.Duration
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("redisidem: key already locked, its lease has %v left", e.RetryAfter)
+}
+
+// Is reports whether target is [ErrLocked].
+func (e *LockedError) Is(target error) bool { return target == ErrLocked }
+
+// NotDurableError tells that a write was acknowledged by fewer replicas than asked for. The master has it. It matches
+// [ErrNotDurable].
+type NotDurableError struct {
+	// Acknowledged is the number of replicas that confirmed the write in time.
+	Acknowledged int
+	// Wanted is Config.Durability.
+	Wanted int
+}
+
+func (e *NotDurableError) Error() string {
+	return fmt.Sprintf("redisidem: %d of %d replicas acknowledged", e.Acknowledged, e.Wanted)
+}
+
+// Is reports whether target is [ErrNotDurable].
+func (e *NotDurableError) Is(target error) bool { return target == ErrNotDurable }
+
+// unavailableError is ErrUnavailable with what was tried and what went wrong.
+type unavailableError struct {
+	op  string
+	err error
+}
+
+func (e *unavailableError) Error() string {
+	return "redisidem: " + e.op + ": redis unavailable: " + e.err.Error()
+}
+func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }
+func (e *unavailableError) Unwrap() error        { return e.err }
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+}

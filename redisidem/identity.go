@@ -1,0 +1,41 @@
+package redisidem
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// identity is where the record of one key lives. Everything in it is derived from namespace, scope and key value.
+type identity struct {
+	scope, value string
+	digest       string // what names the key in Redis, in events and in logs
+	record, lock string // the two keys in Redis, in one cluster slot
+}
+
+// shardBits makes 1024 slot groups for a namespace to spread over. It is fixed: another number would look for existing
+// records in other places.
+const shardBits = 10
+
+// identify derives the place of a key. The digest is over length-prefixed parts, so that no byte of a scope or a key
+// can reach another record, a slot tag or a pattern. 192 bits are kept: even somebody who chooses keys freely cannot
+// find one that collides with another scope's.
+func identify(namespace, scope, value string) identity {
+	var space [512]byte
+	b := append(space[:0], "redisidem/key/1"...)
+	b = appendPart(b, scope)
+	b = appendPart(b, value)
+	sum := sha256.Sum256(b)
+
+	digest := base64.RawURLEncoding.EncodeToString(sum[:24])
+	shard := binary.BigEndian.Uint16(sum[24:]) >> (16 - shardBits)
+	record := namespace + ":{" + hex.EncodeToString([]byte{byte(shard >> 8), byte(shard)})[1:] + "}:" + digest
+	return identity{scope: scope, value: value, digest: digest, record: record, lock: record + ":lock"}
+}
+
+// appendPart appends a part of something to be hashed behind its length, so that neighbours cannot run together.
+func appendPart[T string | []byte](b []byte, part T) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(len(part)))
+	return append(b, part...)
+}

@@ -1,0 +1,179 @@
+package redisidem
+
+import (
+	"context"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// keeper keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the stage at 0.9 of it,
+// counted from before the last successful claim or renewal was sent, so that no other worker can have the key by then.
+// Until the first third has passed it is one timer and no goroutine.
+type keeper struct {
+	first    *time.Timer
+	watchdog *time.Timer
+	done     chan struct{} // closed when the lease ends
+}
+
+// stop ends the keeper. The caller holds the lease's mu.
+func (k *keeper) stop() {
+	k.first.Stop()
+	if k.done != nil {
+		k.watchdog.Stop()
+		close(k.done)
+	}
+}
+
+func (l *Lease) startKeeper() {
+	cfg := &l.scope.service.cfg
+	pause := cfg.Lease / 3
+	if cfg.MaxHold > 0 {
+		pause = min(pause, cfg.MaxHold)
+	}
+	// The timer may fire before the field is set: keep waits for mu.
+	l.mu.Lock()
+	l.keeper.first = time.AfterFunc(time.Until(l.sent.Add(pause)), l.keep)
+	l.mu.Unlock()
+}
+
+// keep renews the lease until it ends or is lost.
+func (l *Lease) keep() {
+	s := l.scope.service
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return
+	}
+	done := make(chan struct{})
+	l.keeper.done = done
+	l.keeper.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.good())), l.watch)
+	s.life.also()
+	l.mu.Unlock()
+	defer s.life.leave()
+
+	for {
+		pause, cause := l.tend()
+		if cause != nil {
+			l.lose(cause)
+			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-done:
+			timer.Stop()
+			return
+		case <-s.life.ctx.Done():
+			timer.Stop()
+			l.lose(ErrClosed)
+			return
+		}
+	}
+}
+
+// tend renews the lease once. It returns when to look again, or why the lease is lost.
+func (l *Lease) tend() (time.Duration, error) {
+	cfg := &l.scope.service.cfg
+	hold := time.Duration(1<<63 - 1)
+	if cfg.MaxHold > 0 {
+		hold = cfg.MaxHold - time.Since(l.began)
+		if hold <= 0 {
+			return 0, ErrMaxHold
+		}
+	}
+	if !l.clockGood() {
+		return 0, ErrLeaseLost
+	}
+	pause := cfg.Lease / 3
+	if err := l.renew(l.ctx); err == ErrLeaseLost {
+		return 0, err
+	} else if err != nil {
+		// Silence is no loss: another try comes soon, and the watchdog sees to the end of it.
+		pause = cfg.Lease / 10
+	}
+	return min(pause, hold), nil
+}
+
+// renew asks Redis for the lease's full length. Its error is ErrLeaseLost, or says that nobody knows.
+func (l *Lease) renew(ctx context.Context) error {
+	s := l.scope.service
+	sent := time.Now()
+	bounded, cancel := s.detached(ctx)
+	defer cancel()
+	r, err := s.run(bounded, call{
+		script: lua.Renew, keys: []string{l.id.record, l.id.lock}, nonce: l.token, args: []any{l.fence, s.lease, s.retention},
+	})
+	if err != nil {
+		return err
+	}
+	if r.status != statusOK {
+		if !l.holds() {
+			return nil // it was committed meanwhile
+		}
+		return ErrLeaseLost
+	}
+	l.mu.Lock()
+	if sent.After(l.sent) {
+		l.sent = sent
+	}
+	l.mu.Unlock()
+	if s.cfg.Observer != nil {
+		e := l.event(Renewed)
+		e.Duration = time.Since(sent)
+		s.observe(ctx, e)
+	}
+	return nil
+}
+
+// good is how long after a successful claim or renewal the holder may believe in its lease. The rest is for clocks that
+// do not run alike.
+func (l *Lease) good() time.Duration { return l.scope.service.cfg.Lease / 10 * 9 }
+
+// watch is the watchdog's bite: the lease has run out, unless it was renewed meanwhile.
+func (l *Lease) watch() {
+	l.mu.Lock()
+	left := time.Until(l.sent.Add(l.good()))
+	if left > 0 && !l.ended {
+		l.keeper.watchdog.Reset(left)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.lose(ErrLeaseLost)
+}
+
+// clockGood reports whether the holder may still believe in the lease, by the monotonic clock and by the wall clock:
+// the monotonic one stands still while the machine is suspended.
+func (l *Lease) clockGood() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	return now.Sub(l.sent) < l.good() && now.Round(0).Sub(l.sent.Round(0)) < l.good()
+}
+
+// checkClock cancels the lease's context when its time is over: a process that was frozen may get here before any timer
+// has fired.
+func (l *Lease) checkClock() {
+	if !l.clockGood() {
+		l.lose(ErrLeaseLost)
+	}
+}
+
+// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted if nobody else claimed.
+func (l *Lease) lose(cause error) {
+	l.mu.Lock()
+	if l.lost != nil || l.ended && cause != ErrFenced {
+		l.mu.Unlock()
+		return
+	}
+	l.lost = cause
+	l.mu.Unlock()
+	l.cancel(cause)
+	s := l.scope.service
+	if s.cfg.Observer != nil {
+		e := l.event(Lost)
+		e.Err = cause
+		s.observe(l.ctx, e)
+	}
+}

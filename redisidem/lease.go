@@ -1,0 +1,290 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Lease is the right to work on a key. It is renewed until it ends by Commit or Abandon, which the owner must call, or
+// is lost. Its methods are safe for concurrent use.
+//
+// [Scope.WorkStage] and [Do] hold one around a callback; take one with [Scope.Lock] only where a callback does not fit.
+type Lease struct {
+	scope *Scope
+	id    identity
+	token string
+	fence int64
+	began time.Time // when the claim was sent
+	outer *Lease    // the lease whose stage this one was claimed in
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	key     *Key
+	attempt int       // of this stage
+	since   time.Time // when this stage began
+	ended   bool
+	lost    error     // why the context was cancelled
+	sent    time.Time // when the last claim, renewal or kept commit that succeeded was sent
+	keeper  keeper
+}
+
+// leaseContext is the context key under which a stage's context carries its lease.
+type leaseContext struct{}
+
+// Lock takes the lease on the key of that value, for callers who have only its text. One round trip, and another one
+// for Commit or Abandon. The lease's context descends from ctx.
+//
+// It returns [ErrNotFound] when there is no record, [ErrFinished] when the work is done, [ErrLocked] when another worker
+// has the lease, [ErrNested] inside a stage of the same key, [ErrInvalid], [ErrDamaged], [ErrNotDurable] and
+// [ErrUnavailable].
+func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
+	id, err := sc.identify(value)
+	if err != nil {
+		return nil, err
+	}
+	lease, key, err := sc.claim(ctx, claim{id: id})
+	if err == nil && key != nil {
+		err = ErrFinished
+	}
+	return lease, err
+}
+
+// newLease makes the lease that a claim's OWN reply gives.
+func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.Time, outer *Lease, r reply) (*Lease, error) {
+	if err := r.need(4); err != nil {
+		return nil, err
+	}
+	fence, err := parseCount("fence", r.rest[0])
+	attempts, err1 := parseCount(fieldAttempts, r.rest[1])
+	attempt, err2 := parseCount("stage_attempts", r.rest[2])
+	locked, err3 := parseTime(fieldLockedAt, r.rest[3])
+	if err := errors.Join(err, err1, err2, err3); err != nil {
+		return nil, err
+	}
+	var key *Key
+	switch {
+	case len(r.rest) > 4:
+		key, err = decodeRecord(c.id, r.rest[4:])
+	case c.seen != nil:
+		seen := *c.seen
+		key = &seen
+	default:
+		key, err = newKey(c.id, *c.request, r.rest[3])
+	}
+	if err != nil {
+		return nil, err
+	}
+	key.id, key.Attempts, key.LockedAt, key.interim, key.own = c.id, int(attempts), locked, false, false
+
+	l := &Lease{
+		scope: sc, id: c.id, token: token, fence: fence, attempt: int(attempt), outer: outer, key: key,
+		began: sent, since: sent, sent: sent,
+	}
+	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
+	l.startKeeper()
+	return l, nil
+}
+
+// Key returns the key as it stands under this lease.
+func (l *Lease) Key() *Key {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.key
+}
+
+// Fence returns the lease's number. Later leases of the same key have larger ones, while the record survives and, if
+// the servers' clocks are sane, beyond: hand it to systems that can refuse older numbers.
+func (l *Lease) Fence() int64 { return l.fence }
+
+// Context returns a context for the work: it descends from the one the lease was taken with, and is cancelled when the
+// lease ends or is lost. [context.Cause] then tells why: an error that matches [ErrLeaseLost] when another worker may
+// start.
+func (l *Lease) Context() context.Context { return l.ctx }
+
+// Renew gives the lease its full length again, which also happens by itself at every third of it. It returns
+// [ErrLeaseLost] when the key is another's, [ErrLeaseEnded], and [ErrUnavailable] when nobody knows; the lease is then
+// still good for what was left of it.
+func (l *Lease) Renew(ctx context.Context) error {
+	if !l.holds() {
+		return ErrLeaseEnded
+	}
+	return explain(ctx, "renew", l.renew(ctx))
+}
+
+// Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's cancellation does
+// not stop it: what was done is to be stored.
+//
+// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused (ErrInvalid,
+// ErrNoProgress) leaves the lease as it is.
+func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
+	key, _, err := l.commit(ctx, o, false)
+	return key, err
+}
+
+// CommitKeep applies an outcome and keeps the lease for the next stage. It reports whether the lease is still held: the
+// result is stored even when it lapsed before, but then another worker may have the key already, and the lease has
+// ended. The outcomes that end the work, Finish and Interim, end the lease as Commit does.
+func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool, err error) {
+	return l.commit(ctx, o, true)
+}
+
+func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, error) {
+	s := l.scope.service
+	key := l.Key()
+	e, err := o.encode(key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if err != nil {
+		return key, l.holds(), err
+	}
+	keep = keep && e.point != Finished && !e.interim
+	if !keep && !l.end() || keep && !l.holds() {
+		return key, false, ErrLeaseEnded
+	}
+	if !keep {
+		defer l.leave()
+	}
+
+	l.checkClock()
+	sent := time.Now()
+	c := l.commitCall(key, e, keep)
+	bounded, cancel := s.detached(ctx)
+	defer cancel()
+	r, err := s.run(bounded, c)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		if keep && l.end() {
+			defer l.leave()
+		}
+		return key, false, l.commitLater(ctx, c, e, err)
+	}
+	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
+	if keep && !held && l.end() {
+		l.leave()
+	}
+	return next, held, err
+}
+
+func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
+	s := l.scope.service
+	flag := "0"
+	if keep {
+		flag = "1"
+	}
+	fields := e.fields()
+	args := append(make([]any, 0, 7+len(fields)), strconv.FormatInt(l.fence, 10), strconv.FormatInt(key.Revision, 10), flag,
+		s.lease, s.retention, journalLength, s.touch)
+	return call{
+		script: lua.Commit, keys: []string{l.id.record, l.id.lock}, nonce: l.token, args: append(args, fields...), durable: true,
+	}
+}
+
+// committed deals with the answer to a commit.
+func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r reply, err error) (
+	*Key, bool, error,
+) {
+	s := l.scope.service
+	if err != nil {
+		return key, false, err
+	}
+	switch r.status {
+	case statusOK:
+	case statusFenced:
+		l.lose(ErrFenced)
+		return key, false, ErrFenced
+	case statusForgotten:
+		return key, false, ErrCommitUnknown
+	default:
+		return key, false, r.unexpected(lua.Commit)
+	}
+	if err := r.need(2); err != nil {
+		return key, false, err
+	}
+	at, err := parseTime(fieldUpdatedAt, r.rest[1])
+	if err != nil {
+		return key, false, err
+	}
+	next := e.apply(key, at)
+	held := keep && r.rest[0] == "1"
+
+	done := l.event(Committed)
+	l.mu.Lock()
+	done.Duration = time.Since(l.since)
+	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
+	next.Journal = append(next.Journal[:len(next.Journal):len(next.Journal)], JournalEntry{
+		Revision: key.Revision, Stage: key.RecoveryPoint, Fence: l.fence, Attempt: l.attempt, At: at,
+	})
+	if held {
+		next.LockedAt = key.LockedAt
+		l.attempt, l.since, l.sent = 1, time.Now(), sent
+	}
+	l.key = next
+	l.mu.Unlock()
+
+	s.observe(ctx, done)
+	if keep && !held {
+		l.lose(ErrLeaseLost)
+	}
+	return next, held, s.settled(r)
+}
+
+// Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's
+// cancellation does not stop it. It returns [ErrLeaseEnded], or [ErrUnavailable] when Redis did not answer: the key then
+// becomes free when the lease lapses.
+func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
+
+// giveUp is Abandon with the reason.
+func (l *Lease) giveUp(ctx context.Context, reason error) error {
+	if !l.end() {
+		return ErrLeaseEnded
+	}
+	defer l.leave()
+	s := l.scope.service
+	bounded, cancel := s.detached(ctx)
+	defer cancel()
+	err := s.abandon(bounded, l.id, l.token)
+	if s.cfg.Observer != nil {
+		e := l.event(Abandoned)
+		e.Duration, e.Err = time.Since(l.began), reason
+		s.observe(ctx, e)
+	}
+	return explain(context.WithoutCancel(ctx), "abandon", err)
+}
+
+// holds reports whether the lease has not ended.
+func (l *Lease) holds() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.ended
+}
+
+// end marks the lease as ended. Only the first caller gets true, and must call leave when the ending is done.
+func (l *Lease) end() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.ended = true
+	l.keeper.stop()
+	return true
+}
+
+func (l *Lease) leave() {
+	l.cancel(ErrLeaseEnded)
+	l.scope.service.life.leave()
+}
+
+// event returns an event about this lease.
+func (l *Lease) event(kind EventKind) Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Event{
+		Kind: kind, Key: l.id.digest, RecoveryPoint: l.key.RecoveryPoint, Revision: l.key.Revision, Fence: l.fence,
+		Attempt: l.attempt,
+	}
+}

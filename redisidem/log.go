@@ -1,0 +1,13 @@
+package redisidem
+
+import "log/slog"
+
+const (
+	levelDebug = slog.LevelDebug
+	levelWarn  = slog.LevelWarn
+)
+
+// attrKey names a key in the log, by its digest.
+func attrKey(id identity) slog.Attr { return slog.String("key", id.digest) }
+
+func attrErr(err error) slog.Attr { return slog.String("error", err.Error()) }

@@ -1,0 +1,70 @@
+package redisidem
+
+import (
+	"context"
+	"time"
+)
+
+// Observer is told what happens to keys: the hook for metrics, traces and logs. It is called in the caller's goroutine,
+// concurrently from many, so it must be quick and must not call back into the service.
+type Observer interface {
+	Observe(ctx context.Context, e Event)
+}
+
+// EventKind says what happened.
+type EventKind int
+
+// What can happen to a key.
+const (
+	// Claimed: a lease was given. Duration is how long the caller waited for it.
+	Claimed EventKind = iota + 1
+	// Committed: a result was stored. Duration is from the claim, or the kept commit before, to the commit.
+	Committed
+	// Replayed: a caller got the answer of an earlier call.
+	Replayed
+	// Refused: a caller was turned away. Err says why: ErrLocked, ErrFingerprintMismatch and the like.
+	Refused
+	// Renewed: a lease got its full length again. Duration is that of the round trip.
+	Renewed
+	// Lost: a lease is gone; Err is the cause its context was cancelled with, or ErrFenced when a commit was refused.
+	Lost
+	// Unknown: nobody knows whether a commit was stored. Err says why. Committed or Lost follows, if it becomes known.
+	Unknown
+	// Abandoned: a stage ended without a result. Duration is from the claim; Err is the callback's error, nil after a
+	// panic.
+	Abandoned
+)
+
+// String returns the kind in lower case.
+func (k EventKind) String() string {
+	names := [...]string{Claimed: "claimed", Committed: "committed", Replayed: "replayed", Refused: "refused",
+		Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned"}
+	if k <= 0 || int(k) >= len(names) {
+		return "invalid"
+	}
+	return names[k]
+}
+
+// Event is what an [Observer] is told. No field holds a key's text, a scope or a body.
+type Event struct {
+	// Kind says what happened.
+	Kind EventKind
+	// Key is the key's ID, a digest. Never make it a metric's label: there is one for each key.
+	Key string
+	// RecoveryPoint is where the key stands after the event, and Revision how many commits it has.
+	RecoveryPoint string
+	Revision      int64
+	// Fence is the lease's number and Attempt the how-many-eth run of this stage it is, if a lease is concerned.
+	Fence   int64
+	Attempt int
+	// Duration is explained with each kind.
+	Duration time.Duration
+	// Err is explained with each kind. An application's error texts are its own: mind what they hold before logging.
+	Err error
+}
+
+func (s *Service) observe(ctx context.Context, e Event) {
+	if s.cfg.Observer != nil {
+		s.cfg.Observer.Observe(ctx, e)
+	}
+}

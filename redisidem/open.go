@@ -1,0 +1,114 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Open connects to the Redis of a URL, with a client tuned for this job, checks that the server can keep the promise, and
+// returns a Service that closes its client itself.
+//
+// The URL's scheme says what is there: redis:// or rediss:// (TLS) a single server, redis+cluster:// or rediss+cluster://
+// a cluster, redis+sentinel:// or rediss+sentinel:// a group under Sentinel, whose master_name is a parameter. Host, user,
+// password, database and parameters are those of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL; further hosts
+// are addr parameters, as in
+//
+//	redis+sentinel://10.0.0.1:26379?addr=10.0.0.2:26379&addr=10.0.0.3:26379&master_name=orders
+//
+// Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write bounded by
+// Config.Timeout, and no retries in the client, since this library's own know that its scripts are safe to repeat.
+//
+// Open blocks for the check, a few round trips to each master, until ctx ends at most. It returns [ErrUnsafeServer] when
+// the check finds a failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
+// wrong. The error never holds the URL's password.
+func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
+	full := cfg.withDefaults()
+	if err := full.validate(); err != nil {
+		return nil, err
+	}
+	client, err := dial(url, &full)
+	if err != nil {
+		return nil, err
+	}
+	s, err := New(client, cfg)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	s.owned = true
+	report, err := s.Check(ctx)
+	if err == nil {
+		err = report.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+// dial makes the client for a URL. It does not connect yet.
+func dial(raw string, cfg *Config) (redis.UniversalClient, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		// The parser's message quotes the URL with the password in it.
+		return nil, invalid("url", "cannot be parsed")
+	}
+	scheme, kind, _ := strings.Cut(u.Scheme, "+")
+	if scheme != "redis" && scheme != "rediss" {
+		return nil, invalid("url", "has the scheme %q, not redis or rediss, with +cluster or +sentinel behind it or not", u.Scheme)
+	}
+	u.Scheme = scheme
+	switch kind {
+	case "":
+		opt, err := redis.ParseURL(u.String())
+		if err != nil {
+			return nil, badURL(u, err)
+		}
+		opt.ContextTimeoutEnabled = true
+		tune(cfg, &opt.DialTimeout, &opt.ReadTimeout, &opt.WriteTimeout, &opt.MaxRetries, &opt.DialerRetries)
+		return redis.NewClient(opt), nil
+	case "cluster":
+		opt, err := redis.ParseClusterURL(u.String())
+		if err != nil {
+			return nil, badURL(u, err)
+		}
+		opt.ContextTimeoutEnabled = true
+		tune(cfg, &opt.DialTimeout, &opt.ReadTimeout, &opt.WriteTimeout, &opt.MaxRetries, &opt.DialerRetries)
+		return redis.NewClusterClient(opt), nil
+	case "sentinel":
+		opt, err := redis.ParseFailoverURL(u.String())
+		if err != nil {
+			return nil, badURL(u, err)
+		}
+		if opt.MasterName == "" {
+			return nil, invalid("url", "needs the parameter master_name")
+		}
+		opt.ContextTimeoutEnabled = true
+		tune(cfg, &opt.DialTimeout, &opt.ReadTimeout, &opt.WriteTimeout, &opt.MaxRetries, &opt.DialerRetries)
+		return redis.NewFailoverClient(opt), nil
+	}
+	return nil, invalid("url", "has the scheme redis+%s: behind the plus is cluster or sentinel", kind)
+}
+
+// tune gives the settings that a URL left open values that fit.
+func tune(cfg *Config, dial, read, write *time.Duration, retries, dialRetries *int) {
+	def(dial, cfg.Timeout)
+	def(read, cfg.Timeout)
+	def(write, cfg.Timeout)
+	def(retries, -1)
+	def(dialRetries, 1)
+}
+
+// badURL is the error for a URL that go-redis refuses.
+func badURL(u *url.URL, err error) error {
+	text := err.Error()
+	if password, ok := u.User.Password(); ok && password != "" {
+		text = strings.ReplaceAll(text, password, "xxxxx")
+	}
+	return &InvalidError{Field: "url", Reason: fmt.Sprintf("is refused: %s", text)}
+}

@@ -1,0 +1,74 @@
+package redisidem
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+)
+
+// Request describes the request that a key stands for. A retry must bring the same one.
+type Request struct {
+	// Method is the request's method; upper and lower case are the same.
+	Method string
+	// Path is the request's path, or whatever names the operation.
+	Path string
+	// Params are the request's parameters. A []byte or json.RawMessage is stored as it is, anything else as JSON. Nil:
+	// none are stored.
+	Params any
+	// Fingerprint stands in for the digest over method, path and params when it is not nil: for callers who know better
+	// what makes two requests the same. It is hashed before it is stored.
+	Fingerprint []byte
+}
+
+// fingerprintVersion opens each stored fingerprint, so that another way of computing it can be told apart later.
+const fingerprintVersion = "1:"
+
+// encoded is a Request as it is stored.
+type encodedRequest struct {
+	method, path string
+	params       []byte
+	fingerprint  string
+}
+
+func (r Request) encode(limit int) (encodedRequest, error) {
+	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path}
+	for _, part := range []struct{ field, value string }{{"Request.Method", e.method}, {"Request.Path", e.path}} {
+		if len(part.value) > limit {
+			return e, invalid(part.field, "is %d bytes long, more than MaxValueBytes (%d)", len(part.value), limit)
+		}
+	}
+	var err error
+	if e.params, err = marshal(r.Params); err != nil {
+		return e, &InvalidError{Field: "Request.Params", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
+	}
+	if len(e.params) > limit {
+		return e, invalid("Request.Params", "are %d bytes long, more than MaxValueBytes (%d)", len(e.params), limit)
+	}
+
+	var space [512]byte
+	b := append(space[:0], "redisidem/fingerprint/1"...)
+	if r.Fingerprint != nil {
+		b = appendPart(append(b, 'f'), r.Fingerprint)
+	} else {
+		b = appendPart(append(b, 'r'), e.method)
+		b = appendPart(b, e.path)
+		b = appendPart(b, e.params)
+	}
+	sum := sha256.Sum256(b)
+	e.fingerprint = fingerprintVersion + base64.RawURLEncoding.EncodeToString(sum[:])
+	return e, nil
+}
+
+// marshal returns v as the bytes to store: bytes as they are, nil as none, anything else as JSON.
+func marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case []byte:
+		return v, nil
+	case json.RawMessage:
+		return v, nil
+	}
+	return json.Marshal(v)
+}

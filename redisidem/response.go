@@ -1,0 +1,98 @@
+package redisidem
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Response is the answer of an operation, kept with its key and given again, byte for byte, to each retry. The zero
+// Response is none at all.
+type Response struct {
+	// Code is the status: 100 to 599, or 0 for none.
+	Code int
+	// Header holds header fields, as in net/http. May be nil.
+	Header map[string][]string
+	// Body is the answer's bytes.
+	Body []byte
+
+	err error // why JSON could not make the body
+}
+
+// JSON returns a Response with v as its JSON body and the matching Content-Type. A v that cannot be marshalled is
+// reported when the response is committed.
+func JSON(code int, v any) Response {
+	body, err := json.Marshal(v)
+	return Response{Code: code, Header: map[string][]string{"Content-Type": {"application/json"}}, Body: body, err: err}
+}
+
+// empty reports whether r is no response at all.
+func (r *Response) empty() bool {
+	return r == nil || r.Code == 0 && len(r.Header) == 0 && len(r.Body) == 0 && r.err == nil
+}
+
+func (r *Response) validate(limit int) error {
+	if r.err != nil {
+		return &InvalidError{Field: "Response.Body", Reason: "cannot be made JSON: " + r.err.Error(), Err: r.err}
+	}
+	if r.Code != 0 && (r.Code < 100 || r.Code > 599) {
+		return invalid("Response.Code", "must be between 100 and 599, or 0 for none: %d", r.Code)
+	}
+	if len(r.Body) > limit {
+		return invalid("Response.Body", "is %d bytes long, more than MaxValueBytes (%d)", len(r.Body), limit)
+	}
+	for name, values := range r.Header {
+		if name == "" || strings.ContainsAny(name, ": \r\n\x00") {
+			return invalid("Response.Header", "has a field name that cannot be sent: %q", name)
+		}
+		for _, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				return invalid("Response.Header", "has a line break or NUL in the value of %s", name)
+			}
+		}
+	}
+	if n := len(encodeHeader(r.Header)); n > limit {
+		return invalid("Response.Header", "is %d bytes long, more than MaxValueBytes (%d)", n, limit)
+	}
+	return nil
+}
+
+// encodeHeader writes header fields as lines, as on the wire: JSON would change bytes that are not UTF-8.
+func encodeHeader(h map[string][]string) string {
+	if len(h) == 0 {
+		return ""
+	}
+	names := make([]string, 0, len(h))
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, name := range names {
+		for _, v := range h[name] {
+			b.WriteString(name)
+			b.WriteString(": ")
+			b.WriteString(v)
+			b.WriteString("\r\n")
+		}
+	}
+	return b.String()
+}
+
+func decodeHeader(s string) (map[string][]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	h := make(map[string][]string)
+	for s != "" {
+		line, rest, ended := strings.Cut(s, "\r\n")
+		name, value, ok := strings.Cut(line, ": ")
+		if !ended || !ok || name == "" || strings.ContainsAny(line, "\r\n\x00") {
+			return nil, fmt.Errorf("response_headers has a bad line")
+		}
+		h[name] = append(h[name], value)
+		s = rest
+	}
+	return h, nil
+}

@@ -1,0 +1,37 @@
+package redisidem
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
+	if err := s.life.enter(); err != nil {
+		return nil, err
+	}
+	defer s.life.leave()
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+
+	var pairs []string
+	err := repeat(bounded, func(ctx context.Context) error {
+		// A map would lose nothing, but the scripts' replies are lists, and one decoder is enough.
+		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", id.record)
+		if _, err := s.send(ctx, false, id.record, []redis.Cmder{cmd}); err != nil {
+			return err
+		}
+		pairs = pairs[:0]
+		for field, value := range cmd.Val() {
+			pairs = append(pairs, field, value)
+		}
+		return nil
+	})
+	if err = explain(ctx, "retrieve", wrongType(err)); err != nil {
+		return nil, err
+	}
+	if len(pairs) == 0 {
+		return nil, ErrNotFound
+	}
+	return decodeRecord(id, pairs)
+}

@@ -1,0 +1,149 @@
+package redisidem
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share a record. It is cheap
+// to make and safe for concurrent use.
+type Scope struct {
+	service *Service
+	name    string
+	wait    time.Duration
+}
+
+// Scope returns the view for the keys of the named tenant, user or API client. Take the name from the authenticated
+// caller, never from the request: whoever can choose it can read another's responses. An empty or over-long name is
+// refused by every method of the view with an [*InvalidError].
+func (s *Service) Scope(name string) *Scope {
+	return &Scope{service: s, name: name, wait: s.cfg.Wait}
+}
+
+// Wait returns a view whose calls wait up to budget for a key that another worker has, instead of what Config.Wait says.
+// Zero and negative budgets refuse at once.
+func (sc *Scope) Wait(budget time.Duration) *Scope {
+	view := *sc
+	view.wait = budget
+	return &view
+}
+
+// Name returns the scope's name.
+func (sc *Scope) Name() string { return sc.name }
+
+// identify checks a key's text and derives where its record is. A key is any 1 to Config.MaxKeyBytes bytes, compared
+// byte by byte: no case folding, no trimming, and bytes that are no UTF-8, braces, colons, NUL or line breaks are bytes
+// like any other, since only a digest of them reaches Redis's key space.
+func (sc *Scope) identify(value string) (identity, error) {
+	limit := sc.service.cfg.MaxKeyBytes
+	switch {
+	case sc.name == "":
+		return identity{}, invalid("scope", "must not be empty")
+	case len(sc.name) > limit:
+		return identity{}, invalid("scope", "is %d bytes long, more than MaxKeyBytes (%d)", len(sc.name), limit)
+	case value == "":
+		return identity{}, invalid("key", "must not be empty")
+	case len(value) > limit:
+		return identity{}, invalid("key", "is %d bytes long, more than MaxKeyBytes (%d)", len(value), limit)
+	}
+	return identify(sc.service.cfg.Namespace, sc.name, value), nil
+}
+
+// Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
+// round trip.
+//
+// It returns [ErrInvalid] for a request that cannot be stored, and [ErrUnavailable].
+func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
+	value, err := uuid.NewRandom()
+	if err != nil {
+		return nil, err
+	}
+	return sc.InitializeRequest(ctx, value.String(), req)
+}
+
+// InitializeRequest returns the key that a request brought, which it makes when there is none yet. An empty value makes
+// a fresh key, as [Scope.Create] does; its Value goes back to the client, but only one that the client chose itself
+// protects it when the answer gets lost. One round trip.
+//
+// It returns [ErrFingerprintMismatch] when the key was first used with another request, [ErrInvalid], [ErrDamaged],
+// [ErrUnavailable], and with Config.Durability [ErrNotDurable] together with the key.
+func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Request) (*Key, error) {
+	if value == "" {
+		return sc.Create(ctx, req)
+	}
+	id, err := sc.identify(value)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := req.encode(sc.service.cfg.MaxValueBytes)
+	if err != nil {
+		return nil, err
+	}
+	nonce := newToken()
+	s := sc.service
+	r, err := s.ask(ctx, "initialize request", call{
+		script: lua.Create, keys: []string{id.record}, nonce: nonce, durable: true,
+		args: append([]any{encoded.fingerprint, s.retention, s.touch}, newRecord(id, encoded)...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var key *Key
+	switch r.status {
+	case statusCreated:
+		if err := r.need(1); err != nil {
+			return nil, err
+		}
+		key, err = newKey(id, encoded, r.rest[0])
+	case statusFound:
+		key, err = decodeRecord(id, r.rest)
+	case statusMismatch:
+		return nil, ErrFingerprintMismatch
+	default:
+		return nil, r.unexpected(lua.Create)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if key.Finished() {
+		s.observe(ctx, Event{Kind: Replayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+	}
+	return key, s.settled(r)
+}
+
+// Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls that write, its answer
+// may be lost again in a failover whatever Config.Durability says.
+//
+// It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
+	id, err := sc.identify(value)
+	if err != nil {
+		return nil, err
+	}
+	return sc.service.retrieve(ctx, id)
+}
+
+// ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors as callers know them.
+func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
+	if err := s.life.enter(); err != nil {
+		return reply{}, err
+	}
+	defer s.life.leave()
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+	r, err := s.run(bounded, c)
+	return r, explain(ctx, op, err)
+}
+
+// newToken returns 128 random bits as text. crypto/rand never fails: a system without randomness ends the program.
+func newToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}

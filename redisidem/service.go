@@ -1,0 +1,83 @@
+package redisidem
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process is enough: it is safe
+// for concurrent use. Work on keys goes through a [Scope].
+type Service struct {
+	cfg       Config
+	client    redis.UniversalClient
+	owned     bool // the client is closed with the service
+	transport transport
+	life      *life
+	pending   atomic.Int64 // commits that are tried again in the background
+
+	// What every call sends, as text.
+	lease, retention, touch string
+}
+
+// New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
+//
+// The client must be a *redis.Client (a failover client is one) or a *redis.ClusterClient with ContextTimeoutEnabled:
+// on others New returns [ErrUnsafeClient], with the line to change. New does not look at the server: call [Service.Check]
+// before production, above all since a server with an evicting maxmemory-policy forgets keys, and work runs twice. [Open]
+// does both.
+//
+// A nil cfg means all defaults. A field that breaks its bound is an [*InvalidError].
+func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
+	if err := checkClient(client); err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg.withDefaults(), client: client, transport: plain{client}, life: newLife(), touch: "0"}
+	if err := s.cfg.validate(); err != nil {
+		return nil, err
+	}
+	if s.cfg.AutoPipeline {
+		p, err := newPipelined(client)
+		if err != nil {
+			return nil, err
+		}
+		s.transport = p
+	}
+	s.lease = milliseconds(s.cfg.Lease)
+	s.retention = milliseconds(s.cfg.Retention)
+	if s.cfg.Durability > 0 {
+		s.touch = "1"
+	}
+	return s, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// Config returns the configuration in force, defaults filled in.
+func (s *Service) Config() Config { return s.cfg }
+
+// Close refuses new work with [ErrClosed] and then waits for what is under way: leases that have not ended, and commits
+// that are tried again in the background. When ctx ends first, Close gives up on them, cancels the stages' contexts and
+// returns the context's error. The client is closed only if [Open] made it. A second Close does the same again.
+func (s *Service) Close(ctx context.Context) error {
+	err := s.life.end(ctx)
+	if s.owned {
+		if closeErr := s.client.Close(); err == nil && closeErr != nil && closeErr != redis.ErrClosed {
+			err = closeErr
+		}
+	}
+	return err
+}
+
+// bounded returns a context for one operation on Redis: it ends with the caller's, or after Config.Timeout.
+func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.cfg.Timeout)
+}
+
+// detached is bounded without the caller's cancellation: what a lease has begun must be ended although its caller left.
+func (s *Service) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+}

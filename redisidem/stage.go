@@ -1,0 +1,164 @@
+package redisidem
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// StageFunc is the work between two recovery points. Its context is cancelled when the caller's is, and when the lease
+// is lost: [context.Cause] then matches [ErrLeaseLost]. What it does outside Redis can happen more than once, when a
+// process dies or stalls between doing it and committing: [Stage.Fence] and [Stage.OutboundKey] help to make that
+// harmless.
+//
+// A returned error, a panic and [runtime.Goexit] leave the recovery point unchanged and count the attempt.
+type StageFunc func(ctx context.Context, st *Stage) (Outcome, error)
+
+// Stage is what a callback may ask about the stage it works on.
+type Stage struct {
+	lease   *Lease
+	key     *Key
+	attempt int
+}
+
+// Key returns the key as it stands at the beginning of the stage.
+func (st *Stage) Key() *Key { return st.key }
+
+// Fence returns the number of the lease the stage runs under; see [Lease.Fence].
+func (st *Stage) Fence() int64 { return st.lease.fence }
+
+// Attempt returns the how-many-eth run of this stage this is, counted from 1. Above 1 an earlier run began and did not
+// commit: what it did outside is unknown.
+func (st *Stage) Attempt() int { return st.attempt }
+
+// State decodes the state that an earlier stage left into v: into a *[]byte the bytes as they were stored, into anything
+// else as JSON. It returns [ErrNoState] when there is none.
+func (st *Stage) State(v any) error {
+	if !st.key.hasState {
+		return ErrNoState
+	}
+	if b, ok := v.(*[]byte); ok {
+		*b = append([]byte(nil), st.key.state...)
+		return nil
+	}
+	if err := json.Unmarshal(st.key.state, v); err != nil {
+		return fmt.Errorf("redisidem: state left by an earlier stage: %w", err)
+	}
+	return nil
+}
+
+// OutboundKey returns an idempotency key for a call to another service: the same for every run of this visit to the
+// stage, on any machine and even after Redis lost the record, and another one when the stage is visited again. Calls to
+// different operations from one stage need different names; an empty one is a name, too. It has the form of a UUID.
+func (st *Stage) OutboundKey(name string) string {
+	id := st.lease.id
+	b := append([]byte(nil), "redisidem/outbound/1"...)
+	b = appendPart(b, id.record)
+	b = appendPart(b, st.key.fingerprint)
+	b = appendPart(b, st.key.RecoveryPoint)
+	b = binary.BigEndian.AppendUint64(b, uint64(st.key.Revision))
+	b = appendPart(b, name)
+	sum := sha256.Sum256(b)
+	u := uuid.UUID(sum[:16])
+	u[6] = u[6]&0x0f | 0x80 // version 8: a form of one's own (RFC 9562, section 5.8)
+	u[8] = u[8]&0x3f | 0x80
+	return u.String()
+}
+
+// WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it returns. Two round
+// trips.
+//
+// When the record has moved on, because another worker was faster, the callback does not run and the fresh key is
+// returned: a loop over recovery points just continues. So it is with a finished key. The key returned is never nil: next
+// to an error it is the key as it was seen last.
+//
+// The callback's own error is returned as it is, joined with the cause if the lease was lost. Otherwise the error
+// matches [ErrLocked] when another worker has the lease (for longer than [Scope.Wait]); [ErrNotFound];
+// [ErrFingerprintMismatch] when the value now stands for another request; [ErrFenced] when another worker claimed the key
+// during the callback; [ErrCommitUnknown]; [ErrNoProgress] and [ErrInvalid] for an outcome that cannot be stored;
+// [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged]; [ErrUnavailable].
+func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key, error) {
+	if key == nil {
+		return &Key{}, invalid("key", "must not be nil")
+	}
+	if work == nil {
+		return key, invalid("work", "must not be nil")
+	}
+	id, err := sc.own(key)
+	if err != nil {
+		return key, err
+	}
+	if key.Finished() {
+		return key, nil
+	}
+	return sc.work(ctx, key, claim{id: id, seen: key}, work)
+}
+
+// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request brought, makes it if there is
+// none, runs the callback from whatever recovery point the key is at, and commits. Two round trips the first time, one for
+// a replay.
+//
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.WorkStage]; unlike the
+// former it refuses an empty value.
+func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFunc) (*Key, error) {
+	if work == nil {
+		return &Key{}, invalid("work", "must not be nil")
+	}
+	id, err := sc.identify(value)
+	if err != nil {
+		return &Key{}, err
+	}
+	encoded, err := req.encode(sc.service.cfg.MaxValueBytes)
+	if err != nil {
+		return &Key{}, err
+	}
+	return sc.work(ctx, &Key{Value: value, Scope: sc.name, id: id}, claim{id: id, request: &encoded}, work)
+}
+
+// work claims, runs the callback under the lease and commits. seen is the key to return when there is no better one.
+func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
+	lease, fresh, err := sc.claim(ctx, c)
+	switch {
+	case err != nil:
+		if fresh != nil {
+			seen = fresh
+		}
+		return seen, err
+	case lease == nil:
+		return fresh, nil
+	}
+	return lease.run(ctx, work)
+}
+
+// run runs a callback under the lease, and ends the lease however the callback ends.
+func (l *Lease) run(ctx context.Context, work StageFunc) (*Key, error) {
+	returned := false
+	defer func() {
+		// A panic or runtime.Goexit is not held up: it goes on with its own value and stack.
+		if !returned {
+			_ = l.giveUp(ctx, nil)
+		}
+	}()
+	st := &Stage{lease: l, key: l.key, attempt: l.attempt}
+	outcome, err := work(l.ctx, st)
+	returned = true
+
+	if err == nil {
+		key, commitErr := l.Commit(ctx, outcome)
+		if !l.holds() {
+			return key, commitErr
+		}
+		err = commitErr // an outcome that cannot be stored
+	}
+	l.checkClock()
+	if cause := context.Cause(l.ctx); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
+		err = errors.Join(err, cause)
+	}
+	_ = l.giveUp(ctx, err) // the callback's error matters more; the lease lapses by itself
+	return st.key, err
+}

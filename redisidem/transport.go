@@ -1,0 +1,41 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// transport carries commands to the server that has a key. It sends them in order over one connection, and returns
+// when each has its result, or when ctx ends. A nil error means that every result may be read; the error of the first
+// command that failed is returned otherwise, since what follows it may rest on it.
+type transport interface {
+	send(ctx context.Context, cmds []redis.Cmder) error
+}
+
+// plain sends each caller's commands by themselves.
+type plain struct{ client redis.UniversalClient }
+
+func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
+	if len(cmds) == 1 {
+		_ = p.client.Process(ctx, cmds[0]) // the command has the error, too
+		return firstError(cmds)
+	}
+	pipe := p.client.Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, cmd) // only queues
+	}
+	_, _ = pipe.Exec(ctx) // each command has its error, too
+	return firstError(cmds)
+}
+
+// firstError returns the first error among the commands' that is more than an absent value.
+func firstError(cmds []redis.Cmder) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
+}

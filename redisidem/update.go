@@ -1,0 +1,138 @@
+package redisidem
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Update writes an outcome to a key that nobody is working on, without running anything: an operator's correction, or
+// the answer of work that was done elsewhere. It counts as a revision, so that the commit of a worker whose lease lapsed
+// is refused. One round trip.
+//
+// The key is the one the caller has read: [ErrStale] says that the record has moved on since. It returns [ErrNotFound],
+// [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress], [ErrInvalid], [ErrDamaged], [ErrNotDurable]
+// and [ErrUnavailable]; nothing was changed then, but with ErrNotDurable, and perhaps with ErrUnavailable.
+func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
+	id, err := sc.own(key)
+	if err != nil {
+		return nil, err
+	}
+	if key.Finished() {
+		return nil, ErrFinished
+	}
+	s := sc.service
+	e, err := o.encode(key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if err != nil {
+		return nil, err
+	}
+	args := []any{strconv.FormatInt(key.Revision, 10), s.retention, journalLength}
+	r, err := s.ask(ctx, "update", call{
+		script: lua.Update, keys: []string{id.record, id.lock}, nonce: newToken(), args: append(args, e.fields()...), durable: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.status != statusOK {
+		return nil, r.refusal(lua.Update)
+	}
+	if err := r.need(1); err != nil {
+		return nil, err
+	}
+	at, err := parseTime(fieldUpdatedAt, r.rest[0])
+	if err != nil {
+		return nil, err
+	}
+	next := e.apply(key, at)
+	next.id = id
+	return next, s.settled(r)
+}
+
+// Delete removes a key that nobody is working on, as a request to erase what is stored demands. The next request with its
+// value runs the work again. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
+// One round trip.
+//
+// It returns [ErrNotFound], [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+func (sc *Scope) Delete(ctx context.Context, key *Key) error {
+	id, err := sc.own(key)
+	if err != nil {
+		return err
+	}
+	r, err := sc.service.ask(ctx, "delete", call{
+		script: lua.Delete, keys: []string{id.record, id.lock}, nonce: newToken(),
+		args: []any{strconv.FormatInt(key.Revision, 10)},
+	})
+	if err != nil {
+		return err
+	}
+	if r.status != statusOK {
+		return r.refusal(lua.Delete)
+	}
+	return nil
+}
+
+// Unlock takes the lease on a key away from whoever has it, as a last resort for a worker that hangs. Its commit will be
+// refused with [ErrFenced], but what it does outside Redis goes on: be sure that it is dead, or that a second run does no
+// harm. A finished key has no lease, which is no error. One round trip.
+//
+// It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+func (sc *Scope) Unlock(ctx context.Context, value string) error {
+	id, err := sc.identify(value)
+	if err != nil {
+		return err
+	}
+	r, err := sc.service.ask(ctx, "unlock", call{
+		script: lua.Unlock, keys: []string{id.record, id.lock}, nonce: newToken(),
+	})
+	if err != nil {
+		return err
+	}
+	if r.status != statusOK && r.status != statusDone {
+		return r.refusal(lua.Unlock)
+	}
+	return nil
+}
+
+// own checks that a key is of this scope and derives where it lives.
+func (sc *Scope) own(key *Key) (identity, error) {
+	if key == nil {
+		return identity{}, invalid("key", "must not be nil")
+	}
+	if key.Scope != sc.name {
+		return identity{}, invalid("key", "is of another scope")
+	}
+	return sc.identify(key.Value)
+}
+
+// refusal is the error for a status that says no.
+func (r reply) refusal(script *lua.Script) error {
+	switch r.status {
+	case statusGone:
+		return ErrNotFound
+	case statusDone:
+		return ErrFinished
+	case statusMoved:
+		return ErrStale
+	case statusMismatch:
+		return ErrFingerprintMismatch
+	case statusStale:
+		return ErrLeaseLost
+	case statusBusy:
+		return r.locked()
+	}
+	return r.unexpected(script)
+}
+
+// locked is the error for a BUSY reply.
+func (r reply) locked() error {
+	if err := r.need(1); err != nil {
+		return err
+	}
+	left, err := strconv.ParseInt(r.rest[0], 10, 64)
+	if err != nil {
+		return damaged("the lock's remaining time is no number")
+	}
+	return &LockedError{RetryAfter: time.Duration(max(left, 0)) * time.Millisecond}
+}
