@@ -1,0 +1,214 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The cluster's shape.
+const (
+	clusterMasters = 3
+	clusterSlots   = 16384
+)
+
+// statePoll is how often servers are asked for their state. It must not keep them from getting there.
+const statePoll = 10 * time.Millisecond
+
+// Cluster is a cluster of three masters with a replica each.
+type Cluster struct {
+	// Nodes are the servers. The first three begin as masters of about a third of the slots each, in order; node i+3
+	// begins as the replica of node i.
+	Nodes []*Server
+}
+
+// StartCluster starts a cluster and returns when all nodes find it well, which takes about 2 s: masters refuse to serve
+// for that long after their start. A master that is gone for a second is replaced. The caller must end it by Stop. The
+// errors are those of [Start].
+func StartCluster() (*Cluster, error) { return startCluster(setup{}) }
+
+func startCluster(s setup) (*Cluster, error) {
+	s.ports = 2
+	s.arguments = clusterArguments
+	nodes, err := startGroup(s, s, s, s, s, s)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Nodes: nodes}
+	if err := c.join(); err != nil {
+		defer c.Stop()
+		return nil, fmt.Errorf("redistest: start cluster: %w; the first node: %s", err, tail(nodes[0].log()))
+	}
+	return c, nil
+}
+
+func clusterArguments(ports []int, dir string) ([]string, error) {
+	args, err := standalone(ports, dir)
+	return append(args,
+		"--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(ports[1]), "--cluster-config-file", "nodes.conf",
+		"--cluster-node-timeout", "1000",
+		// A replica stands for election however old its data are, and never changes its master on its own.
+		"--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no",
+	), err
+}
+
+// join makes a cluster out of nodes that do not know each other. It does what redis-cli --cluster create does, and does
+// not wait for one step to get around before the next where that is not needed.
+func (c *Cluster) join() error {
+	ids := make([]string, clusterMasters)
+	for i, node := range c.Nodes {
+		if _, err := node.ask("CLUSTER", "SET-CONFIG-EPOCH", i+1); err != nil {
+			return err
+		}
+		if i < clusterMasters {
+			first, next := i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters
+			if _, err := node.ask("CLUSTER", "ADDSLOTSRANGE", first, next-1); err != nil {
+				return err
+			}
+			id, err := node.ask("CLUSTER", "MYID")
+			if err != nil {
+				return err
+			}
+			ids[i] = fmt.Sprint(id)
+		}
+	}
+	for _, node := range c.Nodes[1:] {
+		if _, err := c.Nodes[0].ask("CLUSTER", "MEET", loopback, node.ports[0], node.ports[1]); err != nil {
+			return err
+		}
+	}
+	for i, node := range c.Nodes[clusterMasters:] {
+		// The node must first have heard of its master.
+		if err := until(patience, statePoll, func() error {
+			_, err := node.ask("CLUSTER", "REPLICATE", ids[i])
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return c.AwaitReady()
+}
+
+// Addrs returns the addresses of all nodes.
+func (c *Cluster) Addrs() []string { return addrs(c.Nodes) }
+
+// Stop ends all nodes and blocks until they are gone.
+func (c *Cluster) Stop() { stopGroup(c.Nodes) }
+
+// AwaitReady blocks until all nodes agree that every master has its replica, find the cluster well and are in step: the
+// state that StartCluster leaves, which a failed node comes back to. It returns an error when that takes longer than a
+// minute, as it does while a node is down.
+func (c *Cluster) AwaitReady() error { return until(patience, statePoll, c.ready) }
+
+func (c *Cluster) ready() error {
+	if err := all(c.Nodes, c.inStep); err != nil {
+		return err
+	}
+	views := make([]string, len(c.Nodes))
+	for i, node := range c.Nodes {
+		ranges, err := node.slots()
+		if err != nil {
+			return err
+		}
+		if views[i], err = view(ranges); err != nil {
+			return fmt.Errorf("%s: %w", node.Addr(), err)
+		}
+		if views[i] != views[0] {
+			return fmt.Errorf("%s and %s do not agree who serves what", node.Addr(), c.Nodes[0].Addr())
+		}
+	}
+	return nil
+}
+
+// inStep checks what a node says of itself.
+func (c *Cluster) inStep(node *Server) error {
+	reply, err := node.ask("CLUSTER", "INFO")
+	if err != nil {
+		return err
+	}
+	state := fmt.Sprint(reply)
+	if infoField(state, "cluster_state") != "ok" || infoField(state, "cluster_known_nodes") != fmt.Sprint(len(c.Nodes)) {
+		return fmt.Errorf("%s: the cluster is %s with %s nodes", node.Addr(), infoField(state, "cluster_state"),
+			infoField(state, "cluster_known_nodes"))
+	}
+	replication, err := node.info("replication")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(replication, "state=online") && infoField(replication, "master_link_status") != "up" {
+		return fmt.Errorf("%s: not in step with its master or replica", node.Addr())
+	}
+	return nil
+}
+
+// view writes down who serves which slots, so that nodes' views can be compared.
+func view(ranges []redis.ClusterSlot) (string, error) {
+	lines := make([]string, len(ranges))
+	for i, r := range ranges {
+		if len(r.Nodes) < 2 {
+			return "", fmt.Errorf("slots %d to %d have no replica", r.Start, r.End)
+		}
+		lines[i] = fmt.Sprint(r.Start, r.End, r.Nodes[0].Addr)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n"), nil
+}
+
+// Owner returns the node that serves a slot, and its replicas. It asks the nodes and believes the one that says so of
+// itself; paused and dead nodes say nothing.
+func (c *Cluster) Owner(slot int) (owner *Server, replicas []*Server, err error) {
+	for _, node := range c.Nodes {
+		ranges, err := node.slots()
+		if err != nil {
+			continue
+		}
+		for _, r := range ranges {
+			if slot < r.Start || slot > r.End || r.Nodes[0].Addr != node.Addr() {
+				continue
+			}
+			for _, n := range r.Nodes[1:] {
+				replica, err := byAddr(c.Nodes, n.Addr)
+				if err != nil {
+					return nil, nil, err
+				}
+				replicas = append(replicas, replica)
+			}
+			return node, replicas, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("redistest: no node serves slot %d", slot)
+}
+
+func (s *Server) slots() ([]redis.ClusterSlot, error) {
+	client := s.Client()
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	//nolint:staticcheck // It is what go-redis itself routes by, so the view that counts.
+	return client.ClusterSlots(ctx).Result()
+}
+
+// Failover hands a slot's master's duties to its replica, which loses nothing, and blocks until all nodes agree.
+func (c *Cluster) Failover(slot int) error {
+	_, replicas, err := c.Owner(slot)
+	if err != nil {
+		return err
+	}
+	if len(replicas) == 0 {
+		return fmt.Errorf("redistest: the master of slot %d has no replica", slot)
+	}
+	if _, err := replicas[0].ask("CLUSTER", "FAILOVER"); err != nil {
+		return fmt.Errorf("redistest: fail over: %w", err)
+	}
+	return until(patience, statePoll, func() error {
+		if owner, _, err := c.Owner(slot); err != nil || owner != replicas[0] {
+			return errors.Join(errors.New("the replica has not taken over"), err)
+		}
+		return c.ready()
+	})
+}

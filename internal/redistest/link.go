@@ -1,0 +1,246 @@
+package redistest
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// link is a client's connection through a [Proxy]. Four goroutines work on it: for each direction one reads messages
+// and one delivers them, so that a delay does not become a limit of how many are under way.
+type link struct {
+	proxy          *Proxy
+	client, server net.Conn
+	requests       chan message
+	replies        chan message
+	// left is closed when the client has closed its side.
+	left chan struct{}
+
+	mu       sync.Mutex
+	asked    int           // requests passed on
+	answered int           // replies read
+	last     int           // the number of the last reply to deliver, or -1 for no end
+	struck   map[int]*trap // what is to be done to the reply with that number
+}
+
+// message is a request or reply under way.
+type message struct {
+	bytes []byte
+	due   time.Time
+	hold  <-chan struct{} // nil, or not before this is closed
+}
+
+func newLink(p *Proxy, client, server net.Conn) *link {
+	const underWay = 1024
+	return &link{
+		proxy: p, client: client, server: server, left: make(chan struct{}), last: -1, struck: make(map[int]*trap),
+		requests: make(chan message, underWay), replies: make(chan message, underWay),
+	}
+}
+
+// run serves the link until one of the sides has closed it and all that was sent before has been delivered, or ctx ends.
+func (l *link) run(ctx context.Context) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var running sync.WaitGroup
+	running.Go(func() { // wakes the others from reading and writing
+		<-ctx.Done()
+		_ = l.client.Close()
+		_ = l.server.Close()
+	})
+	running.Go(func() {
+		defer close(l.requests)
+		l.readRequests(ctx)
+	})
+	running.Go(func() { l.deliverRequests(ctx) })
+	running.Go(func() {
+		defer close(l.replies)
+		l.readReplies(ctx)
+	})
+	running.Go(func() {
+		// The server has nothing more to say, or nobody is to hear it.
+		defer end()
+		l.deliverReplies(ctx)
+	})
+	running.Wait()
+}
+
+// readRequests reads what the client sends until it closes. After a fault that ends the connection it goes on reading,
+// for nothing: closing a connection with unread data would also take back replies that are on their way.
+func (l *link) readRequests(ctx context.Context) {
+	r := bufio.NewReader(l.client)
+	for passing := true; ; {
+		request, err := readMessage(r)
+		if err != nil {
+			close(l.left)
+			return
+		}
+		passing = passing && l.pass(ctx, message{bytes: request, due: l.proxy.due()})
+	}
+}
+
+// pass passes a request on, if no fault strikes it, and says whether more may follow.
+func (l *link) pass(ctx context.Context, request message) bool {
+	t := l.proxy.traps.spring(request.bytes)
+	if t == nil {
+		return l.ask(ctx, request, nil)
+	}
+	switch t.fault {
+	case LoseRequest:
+		l.endAfterReplies()
+		t.strike()
+		return false
+	case LoseReply:
+		_ = l.ask(ctx, request, t)
+		return false
+	case MuteReply:
+		return l.ask(ctx, request, t)
+	case HoldRequest:
+		request.hold = l.proxy.resumed()
+		t.strike()
+		return l.ask(ctx, request, nil)
+	case Duplicate:
+		return l.ask(ctx, request, nil) && l.ask(ctx, request, t)
+	default:
+		return l.ask(ctx, request, nil)
+	}
+}
+
+// ask sends a request on its way, with the trap for its reply, if any. It returns false when the link has ended.
+func (l *link) ask(ctx context.Context, request message, t *trap) bool {
+	l.mu.Lock()
+	l.asked++
+	if t != nil {
+		l.struck[l.asked] = t
+	}
+	l.mu.Unlock()
+	return send(ctx, l.requests, request)
+}
+
+// endAfterReplies ends the connection behind the replies to all that was asked so far.
+func (l *link) endAfterReplies() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = l.asked
+	if l.answered == l.last {
+		_ = l.server.SetReadDeadline(time.Now())
+	}
+}
+
+// deliverRequests hands requests to the server. When the client has left and all are delivered it tells the server.
+func (l *link) deliverRequests(ctx context.Context) {
+	for m := range l.requests {
+		if !wait(ctx, m.hold) || !wait(ctx, l.proxy.gate(toServer)) || !waitUntil(ctx, m.due) {
+			return
+		}
+		l.proxy.requests.Add(1)
+		if _, err := l.server.Write(m.bytes); err != nil {
+			return
+		}
+	}
+	// Closing it altogether could make the server drop what it has not read yet.
+	if server, ok := l.server.(*net.TCPConn); ok {
+		_ = server.CloseWrite()
+	}
+}
+
+// readReplies reads what the server sends until it closes or a fault ends the connection.
+func (l *link) readReplies(ctx context.Context) {
+	r := bufio.NewReader(l.server)
+	for muted := false; ; {
+		reply, err := readMessage(r)
+		if err != nil {
+			return
+		}
+		var t *trap
+		last := false
+		if !pushed(reply) {
+			t, last = l.answer()
+		}
+		if t != nil {
+			t.strike()
+			last = last || t.fault == LoseReply
+			muted = muted || t.fault == MuteReply
+		}
+		// A trap for a reply is always one that swallows it.
+		if t == nil && !muted && !send(ctx, l.replies, message{bytes: reply, due: l.proxy.due()}) {
+			return
+		}
+		if last {
+			return
+		}
+	}
+}
+
+// answer counts a reply, and returns the trap for it, if any, and whether it is the last one to deliver.
+func (l *link) answer() (t *trap, last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answered++
+	t = l.struck[l.answered]
+	delete(l.struck, l.answered)
+	return t, l.answered == l.last
+}
+
+// deliverReplies hands replies to the client.
+func (l *link) deliverReplies(ctx context.Context) {
+	broken := false
+	for m := range l.replies {
+		if broken {
+			continue // until the server has read all and closes, too
+		}
+		if gate := l.proxy.gate(toClient); gate != nil {
+			select {
+			case <-gate:
+			case <-l.left:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if !waitUntil(ctx, m.due) {
+			return
+		}
+		_, err := l.client.Write(m.bytes)
+		broken = err != nil
+	}
+}
+
+func send(ctx context.Context, queue chan<- message, m message) bool {
+	select {
+	case queue <- m:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// wait waits until the channel, if there is one, is closed. It returns false when ctx has ended instead.
+func wait(ctx context.Context, closed <-chan struct{}) bool {
+	if closed == nil {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-closed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// waitUntil waits until that time. It returns false when ctx has ended instead.
+func waitUntil(ctx context.Context, due time.Time) bool {
+	d := time.Until(due)
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

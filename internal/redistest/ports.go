@@ -1,0 +1,85 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+)
+
+// Servers get their ports from below the range out of which systems choose the ports of outgoing connections. A port
+// from that range can be gone when a killed server wants it back, and a client that keeps dialling such a port while
+// nobody listens there may even end up connected to itself.
+const (
+	lowestPort = 12000
+	blocks     = 200
+	blockSize  = 100
+)
+
+// loopback is the only address that anything here listens on.
+const loopback = "127.0.0.1"
+
+// taken is the ports of this process.
+var taken ports
+
+// ports hands out ports in blocks that belong to one process at a time: who can listen on the first port of a block
+// has the whole block, until the process ends. So the tests of several packages do not get into each other's way, even
+// while a port is unused because its server is dead. Strangers may still sit on a port of the block.
+type ports struct {
+	mu     sync.Mutex
+	blocks []net.Listener
+	free   []int // in the order in which they are used next, so that a port rests as long as possible
+}
+
+// take returns a port that nobody listens on.
+func (p *ports) take() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		for range p.free {
+			port := p.free[0]
+			p.free = p.free[1:]
+			if l, err := listen(port); err == nil {
+				_ = l.Close()
+				return port, nil
+			}
+			p.free = append(p.free, port)
+		}
+		if err := p.grow(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// give takes a port back.
+func (p *ports) give(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, port)
+}
+
+// grow gets another block.
+func (p *ports) grow() error {
+	for _, block := range rand.Perm(blocks) {
+		first := lowestPort + block*blockSize
+		l, err := listen(first)
+		if err != nil {
+			continue
+		}
+		p.blocks = append(p.blocks, l)
+		for port := first + 1; port < first+blockSize; port++ {
+			p.free = append(p.free, port)
+		}
+		return nil
+	}
+	return errors.New("redistest: no free block of ports")
+}
+
+func listen(port int) (net.Listener, error) {
+	var config net.ListenConfig
+	return config.Listen(context.Background(), "tcp", address(port))
+}
+
+func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }

@@ -1,0 +1,34 @@
+package redistest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// dieWithParent lets a child end with this process, even when that is killed.
+func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
+// pause stops the process. The kernel does not do that at once: a request that comes right after the signal may still
+// be answered, so pause waits for it.
+func (p *process) pause() error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return until(5*time.Second, time.Millisecond, func() error {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid()))
+		if err != nil {
+			return err
+		}
+		// The state is the first field behind the program's name, which is in parentheses and may hold anything.
+		_, state, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+		if len(state) == 0 || state[0] != 'T' {
+			return fmt.Errorf("not paused: state %.1q", state)
+		}
+		return nil
+	})
+}
+
+func (p *process) resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }

@@ -1,0 +1,42 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Variable is the environment variable that names the server program to use instead of redis-server: a command line of
+// one or more words, separated by spaces and without quoting. The command must become the server (exec), not start it
+// as a child, or else it cannot be paused and killed.
+const Variable = "REDISIDEM_SERVER"
+
+// ErrNoServer is returned by everything that starts a server where there is no program for one.
+var ErrNoServer = errors.New("redistest: no redis-server found: install one (Debian: apt-get install redis-server) or name one in " +
+	Variable)
+
+// Executable returns the words of the command that starts a server, the first of them a path. The error matches
+// [ErrNoServer].
+func Executable() ([]string, error) {
+	words := strings.Fields(os.Getenv(Variable))
+	if len(words) == 0 {
+		words = []string{"redis-server"}
+	}
+	return resolve(words)
+}
+
+// Available returns nil when a server can be started, or an error that matches [ErrNoServer].
+func Available() error {
+	_, err := Executable()
+	return err
+}
+
+func resolve(words []string) ([]string, error) {
+	path, err := exec.LookPath(words[0])
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrNoServer, err)
+	}
+	return append([]string{path}, words[1:]...), nil
+}

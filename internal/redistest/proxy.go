@@ -1,0 +1,194 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Proxy stands between clients and a server and spoils their connection on demand. It reads requests and replies one by
+// one, so a fault strikes exactly what it is meant for, in a pipeline, too. Connections that subscribe to channels get
+// more replies than they make requests; on these only the faults that strike requests work. Its methods are safe for
+// concurrent use.
+type Proxy struct {
+	upstream string
+	port     int
+	traps    traps
+	requests atomic.Int64
+
+	mu      sync.Mutex
+	stopped bool
+	end     context.CancelFunc // closes the listener and all connections; nil while refusing
+	running sync.WaitGroup     // the goroutines of all of these
+
+	settings sync.Mutex // guards the fields below; never held for long, unlike mu
+	delay    time.Duration
+	normal   chan struct{} // closed by Resume; replaced when it ends a disturbance
+	stalled  [2]bool       // by direction
+}
+
+// direction is one of a connection's two.
+type direction int
+
+const (
+	toServer direction = iota
+	toClient
+)
+
+// StartProxy starts a proxy in front of the server with that address, which need not run yet. The caller must end it by
+// Stop.
+func StartProxy(upstream string) (*Proxy, error) {
+	port, err := taken.take()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{upstream: upstream, port: port, normal: make(chan struct{})}
+	if err := p.listen(); err != nil {
+		taken.give(port)
+		return nil, err
+	}
+	return p, nil
+}
+
+// Addr returns the address that clients are to connect to.
+func (p *Proxy) Addr() string { return address(p.port) }
+
+// Requests returns how many requests have reached the server's side, those of connecting clients included.
+func (p *Proxy) Requests() int64 { return p.requests.Load() }
+
+// Once makes the fault strike the next request that contains the marker, on whichever connection, and returns a channel
+// that is closed when it has. The marker is compared with the request as it is sent, so case matters: go-redis sends
+// names of commands in lower case, and "\r\nset\r\n" is found in SET but not in SETEX. The empty marker is in every
+// request. A fault that has found its request is used up, even when a connection that breaks in the meantime keeps it
+// from striking.
+func (p *Proxy) Once(f Fault, marker string) <-chan struct{} { return p.traps.set(f, marker) }
+
+// StallReplies holds all replies back from now on, on connections that stay open or are still to come: the server works,
+// but nobody hears of it. Resume delivers what was held.
+func (p *Proxy) StallReplies() { p.stall(toClient) }
+
+// StallRequests holds all requests back from now on. Resume delivers them, also those of clients that have gone.
+func (p *Proxy) StallRequests() { p.stall(toServer) }
+
+func (p *Proxy) stall(d direction) {
+	p.settings.Lock()
+	defer p.settings.Unlock()
+	p.stalled[d] = true
+}
+
+// Delay makes every request and every reply that long under way, from now on.
+func (p *Proxy) Delay(d time.Duration) {
+	p.settings.Lock()
+	defer p.settings.Unlock()
+	p.delay = d
+}
+
+// Refuse closes all connections and refuses new ones, as if no server were there. It blocks until they are closed.
+func (p *Proxy) Refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse()
+}
+
+func (p *Proxy) refuse() {
+	if p.end != nil {
+		p.end()
+		p.running.Wait()
+		p.end = nil
+	}
+}
+
+// Resume ends everything that Delay, Refuse, StallReplies, StallRequests and [HoldRequest] have begun. Faults that have
+// not found their request go on waiting for it. It returns an error when the proxy was stopped, or cannot listen again.
+func (p *Proxy) Resume() error {
+	p.settings.Lock()
+	p.delay, p.stalled = 0, [2]bool{}
+	close(p.normal)
+	p.normal = make(chan struct{})
+	p.settings.Unlock()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return errors.New("redistest: resume of a stopped proxy")
+	}
+	if p.end != nil {
+		return nil
+	}
+	return p.listen()
+}
+
+// Stop closes the proxy and all its connections and blocks until its goroutines have ended. Later calls do nothing.
+func (p *Proxy) Stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return
+	}
+	p.refuse()
+	p.stopped = true
+	taken.give(p.port)
+}
+
+// gate returns a channel to wait for before anything passes in that direction, or nil when all may pass.
+func (p *Proxy) gate(d direction) <-chan struct{} {
+	p.settings.Lock()
+	defer p.settings.Unlock()
+	if !p.stalled[d] {
+		return nil
+	}
+	return p.normal
+}
+
+// resumed returns a channel that the next Resume closes.
+func (p *Proxy) resumed() <-chan struct{} {
+	p.settings.Lock()
+	defer p.settings.Unlock()
+	return p.normal
+}
+
+// due returns when something that is sent now is to arrive.
+func (p *Proxy) due() time.Time {
+	p.settings.Lock()
+	defer p.settings.Unlock()
+	return time.Now().Add(p.delay)
+}
+
+// listen begins to accept connections. The caller holds mu or is alone.
+func (p *Proxy) listen() error {
+	listener, err := listen(p.port)
+	if err != nil {
+		return fmt.Errorf("redistest: proxy: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.end = cancel
+	p.running.Go(func() {
+		<-ctx.Done()
+		_ = listener.Close()
+	})
+	p.running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			p.running.Go(func() { p.serve(ctx, client) })
+		}
+	})
+	return nil
+}
+
+// serve connects a client to the server. A client that comes while there is no server is turned away.
+func (p *Proxy) serve(ctx context.Context, client net.Conn) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	server, err := dialer.DialContext(ctx, "tcp", p.upstream)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	newLink(p, client, server).run(ctx)
+}

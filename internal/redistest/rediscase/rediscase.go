@@ -1,0 +1,81 @@
+// Package rediscase starts the servers of package redistest for one test: they end with it, and a test that needs a
+// server where there is none is skipped, or fails if [Variable] is set.
+package rediscase
+
+import (
+	"os"
+	"testing"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+)
+
+// Variable is the environment variable that, set to 1, makes tests fail that would be skipped for want of a server, so
+// that a test run which is meant to have servers cannot quietly go without.
+const Variable = "REDISIDEM_REQUIRE_SERVERS"
+
+// Need ends the test where no server can be started.
+func Need(t testing.TB) {
+	t.Helper()
+	if err := redistest.Available(); err != nil {
+		if os.Getenv(Variable) == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// Server starts a standalone server for the test.
+func Server(t testing.TB, opts ...redistest.Option) *redistest.Server {
+	t.Helper()
+	Need(t)
+	s, err := redistest.Start(opts...)
+	return owned(t, s, err)
+}
+
+// Replicated starts a master with replicas for the test.
+func Replicated(t testing.TB, replicas int, opts ...redistest.Option) *redistest.Replicated {
+	t.Helper()
+	Need(t)
+	r, err := redistest.StartReplicated(replicas, opts...)
+	return owned(t, r, err)
+}
+
+// Cluster starts a cluster for the test.
+func Cluster(t testing.TB) *redistest.Cluster {
+	t.Helper()
+	Need(t)
+	c, err := redistest.StartCluster()
+	return owned(t, c, err)
+}
+
+// Sentinel starts a Sentinel group for the test.
+func Sentinel(t testing.TB) *redistest.Sentinel {
+	t.Helper()
+	Need(t)
+	g, err := redistest.StartSentinel()
+	return owned(t, g, err)
+}
+
+// Proxy starts a proxy in front of the server with that address, for the test.
+func Proxy(t testing.TB, upstream string) *redistest.Proxy {
+	t.Helper()
+	p, err := redistest.StartProxy(upstream)
+	return owned(t, p, err)
+}
+
+// BlackHole makes a black hole for the test.
+func BlackHole(t testing.TB) *redistest.BlackHole {
+	t.Helper()
+	b, err := redistest.StartBlackHole()
+	return owned(t, b, err)
+}
+
+// owned ends the thing with the test, or the test at once when it could not be started.
+func owned[T interface{ Stop() }](t testing.TB, thing T, err error) T {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(thing.Stop)
+	return thing
+}

@@ -1,0 +1,60 @@
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// readMessage reads one request or reply in either version of Redis's protocol, and returns its bytes as they came. What
+// does not begin like a protocol value is taken for a line.
+func readMessage(r *bufio.Reader) ([]byte, error) { return appendMessage(nil, r) }
+
+func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	m = append(m, line...)
+	parts := 0
+	switch line[0] {
+	case '$', '=', '!': // a string of that many bytes
+		size, err := length(line)
+		if err != nil || size < 0 {
+			return m, err
+		}
+		begin := len(m)
+		m = append(m, make([]byte, size+len("\r\n"))...)
+		_, err = io.ReadFull(r, m[begin:])
+		return m, err
+	case '*', '~', '>': // that many values
+		parts, err = length(line)
+	case '%': // that many pairs
+		parts, err = length(line)
+		parts *= 2
+	case '|': // that many pairs that describe the value behind them
+		parts, err = length(line)
+		parts = 2*parts + 1
+	}
+	for ; err == nil && parts > 0; parts-- {
+		m, err = appendMessage(m, r)
+	}
+	return m, err
+}
+
+// length returns the number in a line like "$12\r\n". It is -1 for the null values of the protocol's version 2.
+func length(line []byte) (int, error) {
+	const most = 1 << 30
+	if len(line) < 4 {
+		return 0, fmt.Errorf("redistest: no length in %q", line)
+	}
+	n, err := strconv.Atoi(string(line[1 : len(line)-2]))
+	if err != nil || n < -1 || n > most {
+		return 0, fmt.Errorf("redistest: bad length in %q", line)
+	}
+	return n, nil
+}
+
+// pushed says whether a message comes on its own and not as the reply to a request.
+func pushed(m []byte) bool { return m[0] == '>' }

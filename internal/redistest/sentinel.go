@@ -1,0 +1,187 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Sentinel is a master with two replicas, watched by three sentinels.
+type Sentinel struct {
+	// MasterName is what the sentinels call the master.
+	MasterName string
+	// Data are the servers with the data; the first begins as the master.
+	Data []*Server
+	// Sentinels are the watchers.
+	Sentinels []*Server
+}
+
+// StartSentinel starts a Sentinel group and returns when the sentinels know each other and all data servers, usually
+// within 1 s. A master that does not answer for half a second is replaced. The caller must end the group by Stop. The
+// errors are those of [Start].
+func StartSentinel() (*Sentinel, error) { return startSentinel(setup{}) }
+
+func startSentinel(s setup) (_ *Sentinel, err error) {
+	group := &Sentinel{MasterName: "redistest"}
+	defer func() {
+		if err != nil {
+			group.Stop()
+		}
+	}()
+	data, err := startReplicated(2, s)
+	if err != nil {
+		return nil, err
+	}
+	group.Data = append([]*Server{data.Master}, data.Replicas...)
+
+	watch := s
+	watch.arguments = group.configure
+	if group.Sentinels, err = startGroup(watch, watch, watch); err != nil {
+		return nil, err
+	}
+	// Sentinels introduce themselves every 2 s and look for new replicas every 10 s, which only costs time here. A
+	// sentinel that does not have the command is just slower.
+	group.setPeriods(100)
+	if err = group.AwaitReady(); err != nil {
+		return nil, fmt.Errorf("redistest: start sentinels: %w; the first: %s", err, tail(group.Sentinels[0].log()))
+	}
+	// Four publish periods are also the time after which sentinels that have not heard of a failover undo it: that must
+	// not be less than the failover may take.
+	group.setPeriods(1000)
+	return group, nil
+}
+
+func (g *Sentinel) setPeriods(publish int) {
+	for _, sentinel := range g.Sentinels {
+		_, _ = sentinel.ask("SENTINEL", "DEBUG", "PUBLISH-PERIOD", publish, "INFO-PERIOD", 1000)
+	}
+}
+
+// configure makes a sentinel's configuration file, which it also keeps its state in.
+func (g *Sentinel) configure(ports []int, dir string) ([]string, error) {
+	text := fmt.Sprintf(`port %d
+bind %s
+dir %q
+sentinel monitor %[4]s %[2]s %[5]d 2
+sentinel down-after-milliseconds %[4]s 500
+sentinel failover-timeout %[4]s 4000
+sentinel parallel-syncs %[4]s 2
+`, ports[0], loopback, dir, g.MasterName, g.Data[0].port())
+	file := filepath.Join(dir, "sentinel.conf")
+	return []string{file, "--sentinel"}, os.WriteFile(file, []byte(text), 0o600)
+}
+
+// Addrs returns the addresses of the sentinels.
+func (g *Sentinel) Addrs() []string { return addrs(g.Sentinels) }
+
+// Stop ends all servers and blocks until they are gone.
+func (g *Sentinel) Stop() {
+	// The watchers go first, or they would begin to fail over.
+	stopGroup(g.Sentinels)
+	stopGroup(g.Data)
+}
+
+// AwaitReady blocks until all sentinels know the others and see the same well master, which both other data servers
+// follow: the state that StartSentinel leaves, which a failed server comes back to. It returns an error when that takes
+// longer than a minute, as it does while a server is down.
+func (g *Sentinel) AwaitReady() error {
+	return until(patience, statePoll, func() error {
+		if err := all(g.Sentinels, g.ready); err != nil {
+			return err
+		}
+		master, err := g.Master()
+		if err != nil {
+			return err
+		}
+		return all(g.Data, func(server *Server) error {
+			if server == master {
+				return nil
+			}
+			info, err := server.info("replication")
+			if err != nil {
+				return err
+			}
+			if infoField(info, "master_port") != fmt.Sprint(master.port()) || infoField(info, "master_link_status") != "up" {
+				return fmt.Errorf("%s does not follow the master %s", server.Addr(), master.Addr())
+			}
+			return nil
+		})
+	})
+}
+
+// ready checks what a sentinel says.
+func (g *Sentinel) ready(sentinel *Server) error {
+	master, err := g.ask(sentinel, "MASTER")
+	if err != nil {
+		return err
+	}
+	replicas, others := fmt.Sprint(len(g.Data)-1), fmt.Sprint(len(g.Sentinels)-1)
+	if master["flags"] != "master" || master["num-slaves"] != replicas || master["num-other-sentinels"] != others {
+		return fmt.Errorf("sentinel %s: flags %s, %s replicas, %s other sentinels", sentinel.Addr(), master["flags"],
+			master["num-slaves"], master["num-other-sentinels"])
+	}
+	return nil
+}
+
+// ask sends a SENTINEL command about the master, whose reply is a list of names and values.
+func (g *Sentinel) ask(sentinel *Server, command string) (map[string]string, error) {
+	reply, err := sentinel.ask("SENTINEL", command, g.MasterName)
+	if err != nil {
+		return nil, err
+	}
+	list, _ := reply.([]any)
+	fields := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		fields[fmt.Sprint(list[i])] = fmt.Sprint(list[i+1])
+	}
+	return fields, nil
+}
+
+// Master returns the data server that the sentinels hold for the master. It asks one after another until one answers.
+func (g *Sentinel) Master() (*Server, error) {
+	var errs []error
+	for _, sentinel := range g.Sentinels {
+		master, err := g.ask(sentinel, "MASTER")
+		if err == nil {
+			return byAddr(g.Data, master["ip"]+":"+master["port"])
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("redistest: no sentinel answers: %w", errors.Join(errs...))
+}
+
+// Failover makes the sentinels replace the master, which is well, and blocks until all of them agree on the new one,
+// about 1 s. The old master becomes a replica some seconds later; see AwaitReady. After any failover the sentinels do
+// not begin another one on their own, for a dead master, for twice the failover timeout, which is 4 s.
+func (g *Sentinel) Failover() error {
+	old, err := g.Master()
+	if err != nil {
+		return err
+	}
+	if err := until(patience, statePoll, func() error {
+		return all(g.Sentinels, func(sentinel *Server) error { return g.changed(sentinel, old) })
+	}); err != nil {
+		return fmt.Errorf("redistest: fail over: %w", err)
+	}
+	return nil
+}
+
+// changed returns nil when the sentinel knows another master than old. It is the first sentinel that begins the failover,
+// and begins it again if it has been given up.
+func (g *Sentinel) changed(sentinel, old *Server) error {
+	master, err := g.ask(sentinel, "MASTER")
+	if err != nil {
+		return err
+	}
+	if master["port"] != fmt.Sprint(old.port()) {
+		return nil
+	}
+	if sentinel == g.Sentinels[0] && !strings.Contains(master["flags"], "failover_in_progress") {
+		if _, err := sentinel.ask("SENTINEL", "FAILOVER", g.MasterName); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("sentinel %s does not know of the failover", sentinel.Addr())
+}

@@ -1,0 +1,305 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Server is a server process with a port and a folder of its own, which it keeps over restarts. Its methods are safe
+// for concurrent use.
+type Server struct {
+	setup setup
+	words []string // the whole command
+	ports []int    // the first is the one for clients
+	dir   string
+
+	mu      sync.Mutex
+	process *process // the current one, or the last
+	stopped bool
+}
+
+// setup is how a server is to be started.
+type setup struct {
+	command []string // nil: what Executable says
+	env     []string
+	args    []string // of the user, behind all others
+	ports   int      // how many; 0 means 1
+	// arguments makes the arguments for these ports in this folder. Nil: those of a standalone server.
+	arguments func(ports []int, dir string) ([]string, error)
+}
+
+// Option changes how a server is started.
+type Option func(*setup)
+
+// Args adds arguments to the server's command line, as in Args("--maxmemory", "6mb"). They win over the arguments that
+// this package gives.
+func Args(args ...string) Option { return func(s *setup) { s.args = append(s.args, args...) } }
+
+// Env adds variables in the form "name=value" to the server's environment, which else is that of this process.
+func Env(variables ...string) Option { return func(s *setup) { s.env = append(s.env, variables...) } }
+
+// Start starts a standalone server and returns when it answers, usually within 20 ms. The caller must end it by Stop.
+// It returns an error that matches [ErrNoServer] where there is no program; other errors have the end of the server's
+// log.
+func Start(opts ...Option) (*Server, error) {
+	var s setup
+	for _, opt := range opts {
+		opt(&s)
+	}
+	return start(s)
+}
+
+// errPortTaken tells that somebody else was faster.
+var errPortTaken = errors.New("port taken")
+
+func start(cfg setup) (*Server, error) {
+	if cfg.command == nil {
+		command, err := Executable()
+		if err != nil {
+			return nil, err
+		}
+		cfg.command = command
+	}
+	const tries = 10
+	for try := 1; ; try++ {
+		s := &Server{setup: cfg}
+		err := s.begin()
+		if err == nil {
+			return s, nil
+		}
+		s.Stop()
+		if !errors.Is(err, errPortTaken) || try == tries {
+			return nil, fmt.Errorf("redistest: start server: %w", err)
+		}
+	}
+}
+
+// begin gets what the server needs and starts it.
+func (s *Server) begin() (err error) {
+	for range max(s.setup.ports, 1) {
+		port, err := taken.take()
+		if err != nil {
+			return err
+		}
+		s.ports = append(s.ports, port)
+	}
+	if s.dir, err = os.MkdirTemp("", "redistest-*"); err != nil {
+		return err
+	}
+	arguments := standalone
+	if s.setup.arguments != nil {
+		arguments = s.setup.arguments
+	}
+	args, err := arguments(s.ports, s.dir)
+	if err != nil {
+		return err
+	}
+	s.words = slices.Concat(s.setup.command, args, s.setup.args)
+	return s.run()
+}
+
+// standalone returns the arguments of a server that stands alone, to which those of the other kinds are added.
+func standalone(ports []int, dir string) ([]string, error) {
+	return []string{
+		"--port", fmt.Sprint(ports[0]), "--bind", loopback, "--dir", dir, "--daemonize", "no",
+		"--save", "", "--appendonly", "no",
+		// A replica is in step at once that way. Without disk the master first waits for more replicas to come, and then
+		// for a sign of life that the replica gives once per second.
+		"--repl-diskless-sync", "no", "--repl-ping-replica-period", "1",
+		"--enable-debug-command", "yes",
+	}, nil
+}
+
+// run starts the process and waits until it answers.
+func (s *Server) run() error {
+	p, err := launch(s.words, s.dir, s.setup.env, s.log())
+	if err != nil {
+		return err
+	}
+	s.process = p
+	if err := s.awaitAnswer(); err != nil {
+		p.kill()
+		end := tail(s.log())
+		if strings.Contains(end, "Address already in use") {
+			err = errors.Join(errPortTaken, err)
+		}
+		return fmt.Errorf("%w; %s", err, end)
+	}
+	return nil
+}
+
+// awaitAnswer waits until this process, and no other, serves the port.
+func (s *Server) awaitAnswer() error {
+	ended := false
+	err := until(patience, 2*time.Millisecond, func() error {
+		if ended = !s.process.running(); ended {
+			return nil
+		}
+		return s.answer()
+	})
+	if ended {
+		return errors.New("the server has ended")
+	}
+	return err
+}
+
+// answer returns nil when the server is up.
+func (s *Server) answer() error {
+	client := s.Client()
+	defer func() { _ = client.Close() }()
+	// Whoever else may have the port need not answer at all.
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	info, err := client.Info(ctx).Result()
+	var refusal redis.Error
+	switch {
+	case errors.As(err, &refusal):
+		return nil // it wants a password, for example
+	case err != nil:
+		return err
+	case infoField(info, "process_id") != fmt.Sprint(s.process.pid()):
+		return errPortTaken
+	case infoField(info, "loading") == "1":
+		return errors.New("still loading")
+	}
+	return nil
+}
+
+// Addr returns the server's address, host and port.
+func (s *Server) Addr() string { return address(s.port()) }
+
+func (s *Server) port() int { return s.ports[0] }
+
+func (s *Server) log() string { return filepath.Join(s.dir, "log") }
+
+// PID returns the process id of the server, or of the last one if it is not running.
+func (s *Server) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process.pid()
+}
+
+// Dir returns the server's working folder, which lives until Stop.
+func (s *Server) Dir() string { return s.dir }
+
+// Client returns a client for a test's own look at the server: it tries everything once. The caller closes it.
+func (s *Server) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: s.Addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second, DisableIdentity: true,
+		ContextTimeoutEnabled:    true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// Pause stops the server as SIGSTOP does: it keeps its connections and its memory, and connections to it still open, but
+// nothing is answered. It blocks until the process stands still. Other systems than Linux return
+// [errors.ErrUnsupported].
+func (s *Server) Pause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signal("pause", (*process).pause)
+}
+
+// Resume lets a paused server go on. It then works off what was sent in the meantime.
+func (s *Server) Resume() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signal("resume", (*process).resume)
+}
+
+func (s *Server) signal(name string, send func(*process) error) error {
+	if err := send(s.process); err != nil {
+		return fmt.Errorf("redistest: %s server: %w", name, err)
+	}
+	return nil
+}
+
+// Kill ends the server as a crash would, paused or not, and blocks until it is gone. Its port stays reserved and its
+// folder stays, for Restart.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.process.kill()
+}
+
+// Restart starts the server again with the same port, folder and arguments, after killing it if it runs, and blocks
+// until it answers. Without persistence it is empty then. After Stop it returns an error.
+func (s *Server) Restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return errors.New("redistest: restart of a stopped server")
+	}
+	s.process.kill()
+	// A stranger who looks whether the port is free has it only for a moment.
+	err := s.run()
+	for range 3 {
+		if !errors.Is(err, errPortTaken) {
+			break
+		}
+		err = s.run()
+	}
+	if err != nil {
+		return fmt.Errorf("redistest: restart server: %w", err)
+	}
+	return nil
+}
+
+// Stop kills the server if it runs and removes its folder. It blocks until the process is gone. Later calls do nothing.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	if s.process != nil {
+		s.process.kill()
+	}
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+	}
+	for _, port := range s.ports {
+		taken.give(port)
+	}
+}
+
+// ask sends one command over a connection of its own.
+func (s *Server) ask(args ...any) (any, error) {
+	client := s.Client()
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	reply, err := client.Do(ctx, args...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %v: %w", s.Addr(), args, err)
+	}
+	return reply, nil
+}
+
+// info returns the server's fields of that section of INFO.
+func (s *Server) info(section string) (string, error) {
+	reply, err := s.ask("INFO", section)
+	text, _ := reply.(string)
+	return text, err
+}
+
+// infoField returns a field of a text with a name:value pair on each line, or "".
+func infoField(text, name string) string {
+	for line := range strings.Lines(text) {
+		if key, value, found := strings.Cut(strings.TrimSpace(line), ":"); found && key == name {
+			return value
+		}
+	}
+	return ""
+}

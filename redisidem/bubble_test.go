@@ -1,0 +1,387 @@
+package redisidem_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// bubble is a world with a clock of its own: services and an embedded Redis whose time passes only when all wait.
+// synctest ends the test when a goroutine is left over, so each of these tests checks for leaks, too.
+type bubble struct {
+	*testing.T
+	server *miniredis.Miniredis
+
+	mu     sync.Mutex
+	frozen bool // the server answers nobody
+	conns  []*freezable
+}
+
+// inBubble runs a test in fake time.
+func inBubble(t *testing.T, test func(b *bubble)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bubble{T: t, server: miniredis.NewMiniRedis()}
+		b.server.ClockTTL(true)
+		defer b.server.Close()
+		test(b)
+	})
+}
+
+// service makes a service on a client of its own, as another process would have it.
+func (b *bubble) service(cfg redisidem.Config) *redisidem.Service {
+	b.Helper()
+	rdb := redis.NewClient(&redis.Options{
+		Addr:                     "127.0.0.1:1", // never dialled
+		Dialer:                   b.dial,
+		ContextTimeoutEnabled:    true,
+		DisableIdentity:          true,
+		MaxRetries:               -1,
+		DialerRetries:            1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	svc, err := redisidem.New(rdb, &cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		if err := svc.Close(ctx); err != nil {
+			b.Errorf("close: %v", err)
+		}
+		_ = rdb.Close()
+		time.Sleep(2 * time.Second) // a pool that could not dial looks once a second whether it may end
+	})
+	return svc
+}
+
+func (b *bubble) dial(context.Context, string, string) (net.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.frozen {
+		return nil, errors.New("connection refused")
+	}
+	conn, err := b.server.Dial()
+	if err != nil {
+		return nil, err
+	}
+	c := &freezable{Conn: conn}
+	b.conns = append(b.conns, c)
+	return c, nil
+}
+
+// freeze cuts every connection and refuses new ones, until thaw.
+func (b *bubble) freeze() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.frozen = true
+	for _, c := range b.conns {
+		_ = c.Close()
+	}
+	b.conns = nil
+}
+
+func (b *bubble) thaw() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.frozen = false
+}
+
+type freezable struct{ net.Conn }
+
+var ctx = context.Background()
+
+var request = redisidem.Request{Method: "POST", Path: "/carts/1/complete", Params: map[string]any{"cart": 1}}
+
+// start makes a key in a scope.
+func start(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Key {
+	t.Helper()
+	key, err := sc.InitializeRequest(ctx, value, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// mustBe fails the test unless err is what is wanted; nil wants none.
+func mustBe(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error is %v, want %v", err, want)
+	}
+}
+
+func TestLeaseIsRenewedAtAThird(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		rec := &recorder{}
+		sc := b.service(redisidem.Config{Lease: 9 * time.Second, Observer: rec}).Scope("a")
+		key := start(b, sc, "k")
+		_, err := sc.WorkStage(ctx, key, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			time.Sleep(30*time.Second + 10*time.Millisecond)
+			return redisidem.Outcome{}, ctx.Err()
+		})
+		mustBe(b, err, nil)
+		if got := rec.count(redisidem.Renewed); got != 10 {
+			b.Errorf("renewed %d times in 30 s, want 10", got)
+		}
+	})
+}
+
+func TestShortStageStartsNoRenewal(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		rec := &recorder{}
+		sc := b.service(redisidem.Config{Lease: 9 * time.Second, Observer: rec}).Scope("a")
+		_, err := sc.WorkStage(ctx, start(b, sc, "k"), func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			time.Sleep(2900 * time.Millisecond)
+			return redisidem.Outcome{}, nil
+		})
+		mustBe(b, err, nil)
+		time.Sleep(time.Minute)
+		if got := rec.count(redisidem.Renewed); got != 0 {
+			b.Errorf("renewed %d times", got)
+		}
+	})
+}
+
+func TestWatchdogCancelsTheStageAtNineTenthsOfTheLease(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{Lease: 10 * time.Second}).Scope("a")
+		key := start(b, sc, "k")
+		began := time.Now()
+		_, err := sc.WorkStage(ctx, key, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			b.freeze()
+			<-ctx.Done()
+			mustBe(b, context.Cause(ctx), redisidem.ErrLeaseLost)
+			if took := time.Since(began); took != 9*time.Second {
+				b.Errorf("cancelled after %v, want 9s", took)
+			}
+			return redisidem.Outcome{}, ctx.Err()
+		})
+		mustBe(b, err, redisidem.ErrLeaseLost)
+		b.thaw()
+	})
+}
+
+func TestSilenceForHalfALeaseDoesNotCancelTheStage(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{Lease: 10 * time.Second}).Scope("a")
+		key := start(b, sc, "k")
+		key, err := sc.WorkStage(ctx, key, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			time.Sleep(time.Second)
+			b.freeze()
+			time.Sleep(5 * time.Second)
+			b.thaw()
+			time.Sleep(time.Minute)
+			return redisidem.Outcome{}, context.Cause(ctx)
+		})
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Error("not finished")
+		}
+	})
+}
+
+func TestMaxHoldEndsALeaseThatHangs(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Lease: 10 * time.Second, MaxHold: 47 * time.Second}
+		sc, other := b.service(cfg).Scope("a"), b.service(cfg).Scope("a")
+		key := start(b, sc, "k")
+		began := time.Now()
+		_, err := sc.WorkStage(ctx, key, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			<-ctx.Done()
+			mustBe(b, context.Cause(ctx), redisidem.ErrMaxHold)
+			if took := time.Since(began); took != 47*time.Second {
+				b.Errorf("cancelled after %v", took)
+			}
+			time.Sleep(10 * time.Second) // it hangs on
+			_, err := other.WorkStage(context.Background(), key, finish("by the other"))
+			mustBe(b, err, nil)
+			return redisidem.Finish(redisidem.JSON(200, "too late")), nil
+		})
+		mustBe(b, err, redisidem.ErrFenced)
+	})
+}
+
+func TestCommitIsRetriedInTheBackgroundUntilItLands(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		rec := &recorder{}
+		svc := b.service(redisidem.Config{Observer: rec})
+		sc := svc.Scope("a")
+		began := time.Now()
+		_, err := sc.WorkStage(ctx, start(b, sc, "k"), func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			b.freeze()
+			began = time.Now()
+			return redisidem.Finish(redisidem.JSON(201, "done")), nil
+		})
+		mustBe(b, err, redisidem.ErrCommitUnknown)
+		if errors.Is(err, redisidem.ErrUnavailable) {
+			b.Error("ErrUnavailable says that no callback ran")
+		}
+		if took := time.Since(began); took > 550*time.Millisecond {
+			b.Errorf("returned after %v", took)
+		}
+		time.Sleep(30 * time.Second)
+		b.thaw()
+		mustBe(b, svc.Close(ctx), nil) // waits for the commit
+		key, err := b.service(redisidem.Config{}).Scope("a").InitializeRequest(ctx, "k", request)
+		mustBe(b, err, nil)
+		if !key.Replayed() || string(key.Response.Body) != `"done"` || key.Attempts != 1 {
+			b.Errorf("key is %+v", key)
+		}
+		if rec.count(redisidem.Unknown) != 1 || rec.count(redisidem.Committed) != 1 {
+			b.Errorf("events: %v", rec.kinds())
+		}
+	})
+}
+
+func TestCloseGivesUpOnCommitsWhenItsContextEnds(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.WorkStage(ctx, start(b, sc, "k"), func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			b.freeze()
+			return redisidem.Outcome{}, nil
+		})
+		mustBe(b, err, redisidem.ErrCommitUnknown)
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		mustBe(b, svc.Close(short), context.DeadlineExceeded)
+		_, err = sc.InitializeRequest(ctx, "k", request)
+		mustBe(b, err, redisidem.ErrClosed)
+		b.thaw()
+	})
+}
+
+func TestCloseWaitsForStages(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		key := start(b, sc, "k")
+		done := make(chan error)
+		running := make(chan struct{})
+		go func() {
+			_, err := sc.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				close(running)
+				time.Sleep(20 * time.Second)
+				return redisidem.Outcome{}, nil
+			})
+			done <- err
+		}()
+		<-running
+		began := time.Now()
+		go func() { done <- svc.Close(ctx) }()
+		mustBe(b, <-done, nil)
+		mustBe(b, <-done, nil)
+		if took := time.Since(began); took < 20*time.Second || took > 21*time.Second {
+			b.Errorf("closed after %v", took)
+		}
+	})
+}
+
+func TestWaiterGetsTheWinnersAnswer(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Wait: 30 * time.Second}
+		one, two := b.service(cfg).Scope("a"), b.service(cfg).Scope("a")
+		key := start(b, one, "k")
+		running := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, err := one.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				close(running)
+				time.Sleep(5 * time.Second)
+				return redisidem.Finish(redisidem.JSON(201, "one")), nil
+			})
+			mustBe(b, err, nil)
+		}()
+		<-running
+		began := time.Now()
+		got, err := two.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			b.Error("ran a second time")
+			return redisidem.Outcome{}, nil
+		})
+		mustBe(b, err, nil)
+		if !got.Replayed() || string(got.Response.Body) != `"one"` {
+			b.Errorf("got %+v", got)
+		}
+		if took := time.Since(began); took < 5*time.Second || took > 5*time.Second+300*time.Millisecond {
+			b.Errorf("waited %v", took)
+		}
+		<-done
+	})
+}
+
+func TestWaiterThatLosesPatienceHasChangedNothing(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		key := start(b, sc, "k")
+		_, err := sc.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			before := b.server.Dump()
+			began := time.Now()
+			_, err := sc.Wait(2*time.Second).WorkStage(context.Background(), key, finish("x"))
+			mustBe(b, err, redisidem.ErrLocked)
+			if took := time.Since(began); took != 2*time.Second {
+				b.Errorf("waited %v", took)
+			}
+			if after := b.server.Dump(); after != before {
+				b.Errorf("changed:\n%s\nto:\n%s", before, after)
+			}
+			var locked *redisidem.LockedError
+			if !errors.As(err, &locked) || locked.RetryAfter <= 0 || locked.RetryAfter > 10*time.Second {
+				b.Errorf("error is %#v", err)
+			}
+			return redisidem.Outcome{}, nil
+		})
+		mustBe(b, err, nil)
+	})
+}
+
+// finish is a stage that ends the work with a text.
+func finish(text string) redisidem.StageFunc {
+	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Finish(redisidem.JSON(200, text)), nil
+	}
+}
+
+// recorder is an observer that remembers.
+type recorder struct {
+	mu     sync.Mutex
+	events []redisidem.Event
+}
+
+func (r *recorder) Observe(_ context.Context, e redisidem.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+func (r *recorder) count(kind redisidem.EventKind) (n int) {
+	for _, k := range r.kinds() {
+		if k == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *recorder) kinds() (kinds []redisidem.EventKind) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		kinds = append(kinds, e.Kind)
+	}
+	return kinds
+}
