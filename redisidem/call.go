@@ -123,7 +123,7 @@ func (r reply) unexpected(script *lua.Script) error {
 
 // explain turns the error of an operation on Redis into one that callers know. caller is the context of whoever asked.
 func explain(caller context.Context, op string, err error) error {
-	if err == nil || errors.Is(err, ErrDamaged) {
+	if err == nil || errors.Is(err, ErrDamaged) || errors.Is(err, ErrLeaseLost) {
 		return err
 	}
 	return unavailable(caller, op, err)

@@ -62,8 +62,8 @@ func (r *Report) Err() error {
 
 // Check looks whether the servers can keep the promise: their version, that they do not evict, that a restart does not
 // forget, that there are replicas enough for Config.Durability, and that this client may do all that the library does,
-// which it tries out on a key of its own. On a cluster it asks each master. It blocks for a few round trips, each bounded
-// by Config.Timeout.
+// which it tries out on a key of its own. On a cluster it asks each master. It blocks for a few round trips: those to one
+// node, and each step of the try-out, are bounded by Config.Timeout.
 //
 // It returns [ErrUnavailable] when a server does not answer; what it finds is in the report.
 func (s *Service) Check(ctx context.Context) (*Report, error) {
@@ -91,7 +91,11 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, explain(ctx, "check", err)
 	}
-	report.Findings = append(report.Findings, s.checkScripts(ctx))
+	scripts, err := s.checkScripts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report.Findings = append(report.Findings, scripts)
 	return report, nil
 }
 
@@ -208,12 +212,22 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 }
 
 // checkScripts tries the whole life of a key, to see that the scripts run and that this user may run them.
-func (s *Service) checkScripts(ctx context.Context) Finding {
+func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: Good, Detail: "all transitions of a key work"}
-	sc := &Scope{service: s, name: "redisidem/check"}
-	fail := func(step string, err error) Finding {
+	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
+	cfg := s.cfg
+	cfg.Observer = nil
+	probe := &Service{
+		cfg: cfg, client: s.client, transport: s.transport, life: s.life, lease: s.lease, retention: s.lease, touch: s.touch,
+	}
+	sc := &Scope{service: probe, name: "redisidem/check"}
+	fail := func(step string, err error) (Finding, error) {
+		var refused redis.Error
+		if errors.Is(err, ErrUnavailable) && !errors.As(err, &refused) {
+			return f, err
+		}
 		f.Verdict, f.Detail = Failure, fmt.Sprintf("%s: %v", step, err)
-		return f
+		return f, nil
 	}
 	key, err := sc.Create(ctx, Request{Method: "CHECK", Path: "/"})
 	if err != nil {
@@ -235,5 +249,5 @@ func (s *Service) checkScripts(ctx context.Context) Finding {
 	if err := sc.Delete(ctx, key); err != nil {
 		return fail("delete", err)
 	}
-	return f
+	return f, nil
 }

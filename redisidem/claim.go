@@ -112,9 +112,10 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, outer *Lea
 			err = s.settled(r)
 		}
 		return nil, key, err
+	default:
+		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
+		return nil, nil, r.refusal(lua.Claim)
 	}
-	// STALE: somebody unlocked the key, or gave this attempt up, while it was under way.
-	return nil, nil, r.refusal(lua.Claim)
 }
 
 // forget gives a claim back whose outcome nobody will use, in the background: the caller has waited long enough. If it

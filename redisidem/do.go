@@ -28,8 +28,12 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 		}
 		return Finish(JSON(200, result)), nil
 	})
-	if err != nil || !key.Replayed() {
-		return result, false, err
+	if err != nil {
+		var none T
+		return none, false, err
+	}
+	if !key.Replayed() {
+		return result, false, nil
 	}
 	if key.Response == nil {
 		return result, true, fmt.Errorf("redisidem: the key was finished without a result")

@@ -34,6 +34,9 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 	}
 	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience.Milliseconds())
 	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
+		if cluster, ok := d.client.(*redis.ClusterClient); ok {
+			cluster.ReloadState(ctx) // the node may no longer be the key's master, which its own client does not look after
+		}
 		return 0, err
 	}
 	return int(wait.Val()), nil

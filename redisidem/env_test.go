@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -186,7 +187,11 @@ type embeddedServer struct {
 }
 
 func (s *embeddedServer) client(protocol int) (redis.UniversalClient, error) {
-	s.once.Do(func() { s.server, s.err = miniredis.Run() })
+	s.once.Do(func() {
+		if s.server, s.err = miniredis.Run(); s.err == nil {
+			s.server.ClockTTL(true)
+		}
+	})
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -252,12 +257,7 @@ func TestMain(m *testing.M) {
 // needServer skips the test where no redis-server is installed, or fails it where one is required.
 func needServer(t testing.TB) {
 	t.Helper()
-	if err := redistest.Available(); err != nil {
-		if os.Getenv("REDISIDEM_REQUIRE_SERVERS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	rediscase.Need(t)
 }
 
 // quiet keeps go-redis from writing about the connections that tests break on purpose.

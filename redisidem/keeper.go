@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redisidem/redisidem/lua"
@@ -86,7 +87,7 @@ func (l *Lease) tend() (time.Duration, error) {
 		return 0, ErrLeaseLost
 	}
 	pause := cfg.Lease / 3
-	if err := l.renew(l.ctx); err == ErrLeaseLost {
+	if err := l.renew(l.ctx); errors.Is(err, ErrLeaseLost) {
 		return 0, err
 	} else if err != nil {
 		// Silence is no loss: another try comes soon, and the watchdog sees to the end of it.
@@ -163,7 +164,7 @@ func (l *Lease) checkClock() {
 // lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted if nobody else claimed.
 func (l *Lease) lose(cause error) {
 	l.mu.Lock()
-	if l.lost != nil || l.ended && cause != ErrFenced {
+	if l.lost != nil || l.ended && !errors.Is(cause, ErrFenced) {
 		l.mu.Unlock()
 		return
 	}

@@ -11,40 +11,40 @@ const (
 )
 
 // Key is an idempotency key as one call saw it: a value that nothing changes behind the caller's back. Calls that move
-// it on return a new one. Its JSON form is the record of the design this library follows, which serves operators and
-// logs of one's own; it holds the response, so keep it out of shared logs.
+// it on return a new one.
 type Key struct {
 	// Value is the key's text, and Scope whose key it is.
-	Value string `json:"idempotency_key"`
-	Scope string `json:"scope"`
+	Value string
+	Scope string
 
 	// Method, Path and Params are those of the first request.
-	Method string `json:"request_method"`
-	Path   string `json:"request_path"`
-	Params []byte `json:"request_params,omitempty"`
+	Method string
+	Path   string
+	Params []byte
 
 	// RecoveryPoint is where the work continues.
-	RecoveryPoint string `json:"recovery_point"`
+	RecoveryPoint string
 	// Revision is how many commits the record has accepted.
-	Revision int64 `json:"revision"`
+	Revision int64
 	// Response is the last one stored: of a finished key the answer, of another an interim one. Nil if there is none.
-	Response *Response `json:"response,omitempty"`
+	Response *Response
 
 	// Attempts is how often work on the key began.
-	Attempts int `json:"attempts"`
+	Attempts int
 	// CreatedAt and UpdatedAt (of the last commit) are the server's times. LockedAt is when the present lease was given;
 	// zero when nobody has one.
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at,omitzero"`
-	LockedAt  time.Time `json:"locked_at,omitzero"`
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	LockedAt  time.Time
 
 	// Journal tells who committed which revision, oldest first. It remembers the last 64.
-	Journal []JournalEntry `json:"journal,omitempty"`
+	Journal []JournalEntry
 
 	id          identity
 	fingerprint string
 	state       []byte
 	hasState    bool
+	hasInterim  bool // the stored response is an interim one
 	interim     bool // this very call produced an interim answer
 	own         bool // this very call finished the key
 }
@@ -52,14 +52,14 @@ type Key struct {
 // JournalEntry is one accepted commit.
 type JournalEntry struct {
 	// Revision is the one this commit extended, counted from 0.
-	Revision int64 `json:"revision"`
+	Revision int64
 	// Stage is the recovery point the work started from.
-	Stage string `json:"stage"`
+	Stage string
 	// Fence is the lease's number, and Attempt the how-many-eth run of this stage it was. An update by hand has attempt 0.
-	Fence   int64 `json:"fence"`
-	Attempt int   `json:"attempt"`
+	Fence   int64
+	Attempt int
 	// At is the server's time of the commit.
-	At time.Time `json:"at"`
+	At time.Time
 }
 
 // Finished reports whether the key's work is done.

@@ -24,6 +24,9 @@ type Lease struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	detach func() bool // stops listening for the end of the service
+
+	committing sync.Mutex // one commit at a time: the next one extends what this one made
 
 	mu      sync.Mutex
 	key     *Key
@@ -88,6 +91,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
+	l.detach = context.AfterFunc(sc.service.life.ctx, func() { l.lose(ErrClosed) })
 	l.startKeeper()
 	return l, nil
 }
@@ -115,7 +119,11 @@ func (l *Lease) Renew(ctx context.Context) error {
 	if !l.holds() {
 		return ErrLeaseEnded
 	}
-	return explain(ctx, "renew", l.renew(ctx))
+	err := l.renew(ctx)
+	if errors.Is(err, ErrLeaseLost) {
+		l.lose(ErrLeaseLost)
+	}
+	return explain(ctx, "renew", err)
 }
 
 // Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's cancellation does
@@ -136,13 +144,16 @@ func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool,
 }
 
 func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, error) {
+	l.committing.Lock()
+	defer l.committing.Unlock()
 	s := l.scope.service
 	key := l.Key()
 	e, err := o.encode(key.RecoveryPoint, s.cfg.MaxValueBytes)
 	if err != nil {
 		return key, l.holds(), err
 	}
-	keep = keep && e.point != Finished && !e.interim
+	l.checkClock()
+	keep = keep && e.point != Finished && !e.interim && !l.isLost()
 	if !keep && !l.end() || keep && !l.holds() {
 		return key, false, ErrLeaseEnded
 	}
@@ -150,7 +161,6 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 		defer l.leave()
 	}
 
-	l.checkClock()
 	sent := time.Now()
 	c := l.commitCall(key, e, keep)
 	bounded, cancel := s.detached(ctx)
@@ -163,11 +173,19 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 		return key, false, l.commitLater(ctx, c, e, err)
 	}
 	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
-	if keep && !held && l.end() {
+	switch {
+	case held && l.isLost():
+		// Lost by the clock while the commit was on its way, which held on to it: nobody works under it any more.
+		held = false
+		_ = l.giveUp(ctx, ErrLeaseLost)
+	case keep && !held && l.end():
 		l.leave()
 	}
 	return next, held, err
 }
+
+// commitKeepArg is the place of the flag that keeps the lease among commitCall's args.
+const commitKeepArg = 2
 
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	s := l.scope.service
@@ -175,7 +193,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	if keep {
 		flag = "1"
 	}
-	fields := e.fields()
+	fields := e.fields(key)
 	args := append(make([]any, 0, 7+len(fields)), strconv.FormatInt(l.fence, 10), strconv.FormatInt(key.Revision, 10), flag,
 		s.lease, s.retention, journalLength, s.touch)
 	return call{
@@ -208,16 +226,13 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if err != nil {
 		return key, false, err
 	}
-	next := e.apply(key, at)
+	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, At: at})
 	held := keep && r.rest[0] == "1"
 
 	done := l.event(Committed)
 	l.mu.Lock()
 	done.Duration = time.Since(l.since)
 	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
-	next.Journal = append(next.Journal[:len(next.Journal):len(next.Journal)], JournalEntry{
-		Revision: key.Revision, Stage: key.RecoveryPoint, Fence: l.fence, Attempt: l.attempt, At: at,
-	})
 	if held {
 		next.LockedAt = key.LockedAt
 		l.attempt, l.since, l.sent = 1, time.Now(), sent
@@ -262,6 +277,13 @@ func (l *Lease) holds() bool {
 	return !l.ended
 }
 
+// isLost reports whether the lease's context was cancelled because the lease is gone.
+func (l *Lease) isLost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost != nil
+}
+
 // end marks the lease as ended. Only the first caller gets true, and must call leave when the ending is done.
 func (l *Lease) end() bool {
 	l.mu.Lock()
@@ -275,6 +297,7 @@ func (l *Lease) end() bool {
 }
 
 func (l *Lease) leave() {
+	l.detach()
 	l.cancel(ErrLeaseEnded)
 	l.scope.service.life.leave()
 }

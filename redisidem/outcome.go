@@ -6,7 +6,8 @@ package redisidem
 type Outcome struct {
 	// RecoveryPoint is where the work continues. Empty means Finished.
 	RecoveryPoint string
-	// Response is stored with the key, whatever the recovery point. Nil leaves an earlier one as it is.
+	// Response is stored with the key, whatever the recovery point. Nil leaves an earlier one as it is, but drops an
+	// interim one.
 	Response *Response
 	// Interim makes the response this caller's answer although the key is not finished.
 	Interim bool
@@ -65,6 +66,7 @@ func (o Outcome) encode(from string, limit int) (encodedOutcome, error) {
 		if err := e.response.validate(limit); err != nil {
 			return e, err
 		}
+		e.response = e.response.clone()
 	}
 	if o.hasState {
 		var err error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -27,6 +28,8 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 			s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: too many commits pending, one is dropped", attrKey(l.id))
 		} else {
 			s.life.also()
+			c.args = slices.Clone(c.args)
+			c.args[commitKeepArg] = "0" // nobody will work under the lease any more
 			go l.keepCommitting(context.WithoutCancel(ctx), c, e)
 		}
 	}
@@ -54,6 +57,9 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome) {
 		if err == nil || errors.Is(err, ErrDamaged) {
 			if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 				l.dropped(ctx, err)
+			} else if r.rest[0] == "1" {
+				// An earlier try has kept the lease.
+				s.forget(ctx, l.id, l.token)
 			}
 			return
 		}

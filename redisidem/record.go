@@ -29,6 +29,7 @@ const (
 	fieldUpdatedAt   = "updated_at"
 	fieldRevision    = "revision"
 	fieldToken       = "token"
+	fieldInterim     = "interim"
 	journalPrefix    = "j:"
 )
 
@@ -105,7 +106,11 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 				err = damaged("%v", err)
 			}
 		case fieldBody:
-			r.Body = []byte(v)
+			if v != "" {
+				r.Body = []byte(v)
+			}
+		case fieldInterim:
+			k.hasInterim = v != ""
 		case fieldState:
 			k.state, k.hasState = []byte(v), true
 		case fieldCreatedAt:
@@ -188,12 +193,17 @@ func parseTime(field, s string) (time.Time, error) {
 	return time.UnixMicro(n).UTC(), err
 }
 
-// fields returns the field, value, ... that a commit of the outcome writes.
-func (o encodedOutcome) fields() []any {
+// fields returns the field, value, ... that a commit of the outcome to the key writes.
+func (o encodedOutcome) fields(k *Key) []any {
 	f := []any{fieldPoint, o.point}
-	if o.response != nil {
-		f = append(f, fieldCode, strconv.Itoa(o.response.Code), fieldHeaders, encodeHeader(o.response.Header),
-			fieldBody, o.response.Body)
+	if r := o.replaces(k); r != nil {
+		f = append(f, fieldCode, strconv.Itoa(r.Code), fieldHeaders, encodeHeader(r.Header), fieldBody, r.Body)
+	}
+	switch {
+	case o.interim:
+		f = append(f, fieldInterim, "1")
+	case k.hasInterim:
+		f = append(f, fieldInterim, "")
 	}
 	if o.hasState {
 		f = append(f, fieldState, o.state)
@@ -201,18 +211,33 @@ func (o encodedOutcome) fields() []any {
 	return f
 }
 
-// apply returns the key as it stands once the outcome was committed at a time.
-func (o encodedOutcome) apply(k *Key, at time.Time) *Key {
+// replaces returns the response to write over the key's, or nil to leave that alone. An interim answer was for one
+// caller at one moment: what comes after it never leaves it standing as the final one.
+func (o encodedOutcome) replaces(k *Key) *Response {
+	if o.response == nil && k.hasInterim {
+		return &Response{}
+	}
+	return o.response
+}
+
+// apply returns the key as it stands once a commit of the outcome was accepted, with the entry that the journal has of it.
+func (o encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
 	next := *k
 	next.RecoveryPoint = o.point
 	next.Revision++
-	next.UpdatedAt = at
+	next.UpdatedAt = entry.At
 	next.LockedAt = time.Time{}
 	next.interim = o.interim
 	next.own = o.point == Finished
-	if o.response != nil {
-		next.Response = o.response
+	if r := o.replaces(k); r != nil {
+		next.Response = nil
+		if !r.empty() {
+			next.Response = r
+		}
 	}
+	next.hasInterim = o.interim
+	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
+	next.Journal = append(slices.Clip(k.Journal), entry)
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}

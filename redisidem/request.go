@@ -1,6 +1,7 @@
 package redisidem
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -60,15 +61,15 @@ func (r Request) encode(limit int) (encodedRequest, error) {
 	return e, nil
 }
 
-// marshal returns v as the bytes to store: bytes as they are, nil as none, anything else as JSON.
+// marshal returns v as the bytes to store, which share nothing with it: bytes as they are, nil as none, anything else as JSON.
 func marshal(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
 		return nil, nil
 	case []byte:
-		return v, nil
+		return bytes.Clone(v), nil
 	case json.RawMessage:
-		return v, nil
+		return bytes.Clone(v), nil
 	}
 	return json.Marshal(v)
 }

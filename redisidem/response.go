@@ -32,6 +32,18 @@ func (r *Response) empty() bool {
 	return r == nil || r.Code == 0 && len(r.Header) == 0 && len(r.Body) == 0 && r.err == nil
 }
 
+// clone returns a copy that shares nothing with the caller's: a commit may be sent again after the caller has gone on.
+func (r *Response) clone() *Response {
+	c := &Response{Code: r.Code, Body: append([]byte(nil), r.Body...)}
+	if len(r.Header) > 0 {
+		c.Header = make(map[string][]string, len(r.Header))
+		for name, values := range r.Header {
+			c.Header[name] = slices.Clone(values)
+		}
+	}
+	return c
+}
+
 func (r *Response) validate(limit int) error {
 	if r.err != nil {
 		return &InvalidError{Field: "Response.Body", Reason: "cannot be made JSON: " + r.err.Error(), Err: r.err}

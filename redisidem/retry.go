@@ -44,7 +44,7 @@ func repeat(ctx context.Context, op func(context.Context) error) error {
 // server's is: after the command has left, nobody knows what became of it.
 func transient(err error) bool {
 	var reply redis.Error
-	if errors.Is(err, redis.ErrClosed) {
+	if errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrDamaged) {
 		return false
 	}
 	if !errors.As(err, &reply) {

@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,7 @@ func (s *Service) Config() Config { return s.cfg }
 func (s *Service) Close(ctx context.Context) error {
 	err := s.life.end(ctx)
 	if s.owned {
-		if closeErr := s.client.Close(); err == nil && closeErr != nil && closeErr != redis.ErrClosed {
+		if closeErr := s.client.Close(); err == nil && closeErr != nil && !errors.Is(closeErr, redis.ErrClosed) {
 			err = closeErr
 		}
 	}

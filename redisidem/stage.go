@@ -80,7 +80,7 @@ func (st *Stage) OutboundKey(name string) string {
 // The callback's own error is returned as it is, joined with the cause if the lease was lost. Otherwise the error
 // matches [ErrLocked] when another worker has the lease (for longer than [Scope.Wait]); [ErrNotFound];
 // [ErrFingerprintMismatch] when the value now stands for another request; [ErrFenced] when another worker claimed the key
-// during the callback; [ErrCommitUnknown]; [ErrNoProgress] and [ErrInvalid] for an outcome that cannot be stored;
+// during the callback; [ErrLeaseLost] when the lease was gone before the callback could start; [ErrCommitUnknown]; [ErrNoProgress] and [ErrInvalid] for an outcome that cannot be stored;
 // [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged]; [ErrUnavailable].
 func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key, error) {
 	if key == nil {
@@ -95,6 +95,17 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	}
 	if key.Finished() {
 		return key, nil
+	}
+	if key.id.record != id.record {
+		// Not made by a call of this library's, so it may lack what the record has.
+		fresh, err := sc.service.retrieve(ctx, id)
+		if err != nil {
+			return key, err
+		}
+		if fresh.Revision != key.Revision || fresh.RecoveryPoint != key.RecoveryPoint {
+			return fresh, nil
+		}
+		key = fresh
 	}
 	return sc.work(ctx, key, claim{id: id, seen: key}, work)
 }
@@ -144,7 +155,13 @@ func (l *Lease) run(ctx context.Context, work StageFunc) (*Key, error) {
 			_ = l.giveUp(ctx, nil)
 		}
 	}()
-	st := &Stage{lease: l, key: l.key, attempt: l.attempt}
+	st := &Stage{lease: l, key: l.Key(), attempt: l.attempt}
+	// A process that was frozen since it claimed has no lease any more.
+	if l.checkClock(); l.isLost() {
+		returned = true
+		_ = l.giveUp(ctx, ErrLeaseLost)
+		return st.key, ErrLeaseLost
+	}
 	outcome, err := work(l.ctx, st)
 	returned = true
 

@@ -30,7 +30,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	}
 	args := []any{strconv.FormatInt(key.Revision, 10), s.retention, journalLength}
 	r, err := s.ask(ctx, "update", call{
-		script: lua.Update, keys: []string{id.record, id.lock}, nonce: newToken(), args: append(args, e.fields()...), durable: true,
+		script: lua.Update, keys: []string{id.record, id.lock}, nonce: newToken(), args: append(args, e.fields(key)...), durable: true,
 	})
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	next := e.apply(key, at)
+	next := e.apply(key, JournalEntry{At: at})
 	next.id = id
 	return next, s.settled(r)
 }
@@ -121,8 +121,9 @@ func (r reply) refusal(script *lua.Script) error {
 		return ErrLeaseLost
 	case statusBusy:
 		return r.locked()
+	default:
+		return r.unexpected(script)
 	}
-	return r.unexpected(script)
 }
 
 // locked is the error for a BUSY reply.

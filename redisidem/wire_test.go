@@ -1,0 +1,387 @@
+package redisidem_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// wire is a hook that counts round trips, and that can lose a reply.
+type wire struct {
+	mu    sync.Mutex
+	trips int
+	lose  *lua.Script // the next reply to it is lost
+	then  func()      // runs while it is on its way
+}
+
+func (w *wire) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (w *wire) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if w.passed([]redis.Cmder{cmd}) {
+			cmd.SetErr(io.EOF)
+			return io.EOF
+		}
+		return err
+	}
+}
+
+func (w *wire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if w.passed(cmds) {
+			for _, cmd := range cmds {
+				cmd.SetErr(io.EOF)
+			}
+			return io.EOF
+		}
+		return err
+	}
+}
+
+// passed counts a round trip, and reports whether its reply is to be lost.
+func (w *wire) passed(cmds []redis.Cmder) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trips++
+	if w.lose == nil || !slices.ContainsFunc(cmds, func(c redis.Cmder) bool {
+		return len(c.Args()) > 1 && (c.Args()[1] == w.lose.SHA || c.Args()[1] == w.lose.Source)
+	}) {
+		return false
+	}
+	w.lose = nil
+	if w.then != nil {
+		w.then()
+	}
+	return true
+}
+
+// took returns the round trips since it was asked last.
+func (w *wire) took() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.trips
+	w.trips = 0
+	return n
+}
+
+// wired makes a service whose wire can be watched. The scripts are on the server already.
+func (e *env) wired() (*redisidem.Service, *wire) {
+	e.t.Helper()
+	w := &wire{}
+	client := e.client()
+	e.load(client)
+	client.AddHook(w)
+	cfg := e.config()
+	svc, err := redisidem.New(client, &cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() {
+		if err := svc.Close(ctx); err != nil {
+			e.t.Error(err)
+		}
+	})
+	// redislock keeps its script to itself, so work on keys of all nodes makes them know it.
+	for i := range 24 {
+		if _, err := svc.Scope("warm").Do(ctx, fmt.Sprint(i), request, finish("")); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	w.took()
+	return svc, w
+}
+
+// load makes every server know the scripts.
+func (e *env) load(client redis.UniversalClient) {
+	e.t.Helper()
+	load := func(ctx context.Context, node *redis.Client) error {
+		for _, s := range lua.All() {
+			if err := node.ScriptLoad(ctx, s.Source).Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var err error
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, load)
+	case *redis.Client:
+		err = load(ctx, c)
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// TestRoundTrips counts what each operation costs, and prints it.
+func TestRoundTrips(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		svc, w := e.wired()
+		sc := svc.Scope("a")
+		check := func(what string, want int) {
+			t.Helper()
+			got := w.took()
+			t.Logf("%-36s %d", what, got)
+			if got != want {
+				t.Errorf("%s takes %d round trips, want %d", what, got, want)
+			}
+		}
+		key := start(t, sc, "k")
+		check("InitializeRequest, new", 1)
+		key, err := sc.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			check("  of which before the callback", 1)
+			return redisidem.Advance("next"), nil
+		})
+		mustBe(t, err, nil)
+		check("  of which after the callback", 1)
+		_, err = sc.WorkStage(ctx, key, finish("done"))
+		mustBe(t, err, nil)
+		check("WorkStage", 2)
+		start(t, sc, "k")
+		check("InitializeRequest, replay", 1)
+		_, err = sc.Do(ctx, "d", request, finish("done"))
+		mustBe(t, err, nil)
+		check("Do, first", 2)
+		_, err = sc.Do(ctx, "d", request, finish("done"))
+		mustBe(t, err, nil)
+		check("Do, replay", 1)
+		lease, err := sc.Lock(ctx, start(t, sc, "l").Value)
+		mustBe(t, err, nil)
+		w.took()
+		_, err = sc.Do(ctx, "l", request, finish("done"))
+		mustBe(t, err, redisidem.ErrLocked)
+		check("Do, refused", 1)
+		mustBe(t, lease.Abandon(ctx), nil)
+		check("Abandon", 1)
+		_, err = sc.Retrieve(ctx, "l")
+		mustBe(t, err, nil)
+		check("Retrieve", 1)
+	})
+}
+
+// The cases that broke earlier drafts of the protocol.
+
+func TestStageThatLoopsKeepsItsSecondResult(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		start(t, sc, "k")
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		for i := range 3 {
+			for _, point := range []string{"page", "check"} {
+				_, held, err := lease.CommitKeep(ctx, redisidem.Advance(point).WithState(fmt.Sprint(point, i)))
+				mustBe(t, err, nil)
+				if !held {
+					t.Fatal("not held")
+				}
+			}
+		}
+		_, err = lease.Commit(ctx, redisidem.Interim("check", redisidem.JSON(202, "first")))
+		mustBe(t, err, nil)
+		for _, text := range []string{"second", "third"} {
+			key, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				var state string
+				if err := st.State(&state); err != nil || state != "check2" {
+					t.Errorf("state is %q, %v", state, err)
+				}
+				return redisidem.Interim("check", redisidem.JSON(202, text)), nil
+			})
+			mustBe(t, err, nil)
+			if !key.Answered() || key.Finished() {
+				t.Errorf("key is %+v", key)
+			}
+			key = start(t, sc, "k")
+			if string(key.Response.Body) != `"`+text+`"` || key.Answered() {
+				t.Errorf("stored is %q", key.Response.Body)
+			}
+		}
+		if key := start(t, sc, "k"); key.Revision != 9 || len(key.Journal) != 9 {
+			t.Errorf("revision %d, journal %v", key.Revision, key.Journal)
+		}
+	})
+}
+
+func TestInterimCommitWhoseReplyWasLostIsNotCalledFenced(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		svc, w := e.wired()
+		other := e.service().Scope("a")
+		sc := svc.Scope("a")
+		key := start(t, sc, "k")
+		w.mu.Lock()
+		w.lose, w.then = lua.Commit, func() {
+			_, err := other.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Interim("started", redisidem.JSON(202, "other")), nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		w.mu.Unlock()
+		got, err := sc.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Interim("started", redisidem.JSON(202, "mine")), nil
+		})
+		mustBe(t, err, nil)
+		if !got.Answered() || string(got.Response.Body) != `"mine"` || got.Revision != 1 {
+			t.Errorf("got %+v", got)
+		}
+		if now := start(t, sc, "k"); now.Revision != 2 || string(now.Response.Body) != `"other"` {
+			t.Errorf("stored %+v", now)
+		}
+	})
+}
+
+func TestStaleViewCannotTakeOrReleaseAnUncontestedLease(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, other := e.service().Scope("a"), e.service().Scope("a")
+		raw := e.client()
+		stale := start(t, other, "k")
+		_, lock := e.place(stale)
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		_, held, err := lease.CommitKeep(ctx, redisidem.Advance("next"))
+		if err != nil || !held {
+			t.Fatal(held, err)
+		}
+		mustBe(t, raw.Del(ctx, lock).Err(), nil) // the lock lapses
+		fresh, err := other.WorkStage(ctx, stale, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			t.Error("the callback ran on a stale view")
+			return redisidem.Outcome{}, nil
+		})
+		mustBe(t, err, nil)
+		if fresh.RecoveryPoint != "next" || fresh.Attempts != 1 {
+			t.Errorf("fresh is %+v", fresh)
+		}
+		if n := raw.Exists(ctx, lock).Val(); n != 0 {
+			t.Error("a lock is left")
+		}
+		key, err := lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "mine")))
+		mustBe(t, err, nil)
+		if !key.Finished() {
+			t.Error("not finished")
+		}
+		e.mustBeTidy(raw)
+	})
+}
+
+func TestMismatchAndGoneStrandNoLock(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		key := start(t, sc, "k")
+		_, err := sc.Do(ctx, "k", redisidem.Request{Method: "PUT"}, finish("x"))
+		mustBe(t, err, redisidem.ErrFingerprintMismatch)
+		_, err = sc.Lock(ctx, "absent")
+		mustBe(t, err, redisidem.ErrNotFound)
+		e.mustBeTidy(e.client())
+		_, err = sc.WorkStage(ctx, key, finish("x"))
+		mustBe(t, err, nil)
+		_, err = sc.Lock(ctx, "k")
+		mustBe(t, err, redisidem.ErrFinished)
+		e.mustBeTidy(e.client())
+	})
+}
+
+func TestShortLeaseCallerNeverShortensAnothersLock(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		long := e.service(func(c *redisidem.Config) { c.Lease = time.Minute }).Scope("a")
+		short := e.service(func(c *redisidem.Config) { c.Lease = time.Second }).Scope("a")
+		key := start(t, long, "k")
+		_, lock := e.place(key)
+		lease, err := long.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		for _, seen := range []*redisidem.Key{key, start(t, short, "k")} {
+			_, err = short.WorkStage(ctx, seen, finish("x"))
+			mustBe(t, err, redisidem.ErrLocked)
+		}
+		if left := e.client().PTTL(ctx, lock).Val(); left < 50*time.Second {
+			t.Errorf("%v left of a minute", left)
+		}
+		mustBe(t, lease.Abandon(ctx), nil)
+	})
+}
+
+func TestLockThatOutlivesItsLeaseIsReanchored(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, other := e.service().Scope("a"), e.service().Scope("a")
+		key := start(t, sc, "k")
+		_, lock := e.place(key)
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		// What is left looks so long after the server's clock was set back by an hour.
+		mustBe(t, e.client().PExpire(ctx, lock, time.Hour).Err(), nil)
+		_, err = other.WorkStage(ctx, key, finish("x"))
+		mustBe(t, err, redisidem.ErrLocked)
+		if left := e.client().PTTL(ctx, lock).Val(); left > 10*time.Second {
+			t.Errorf("%v left of a 10 s lease", left)
+		}
+		mustBe(t, lease.Abandon(ctx), nil)
+	})
+}
+
+func TestKeptCommitAfterExpiryReportsThatTheLeaseIsGone(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		raw := e.client()
+		key := start(t, sc, "k")
+		_, lock := e.place(key)
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		// The lock lapsed, and another worker stands between its two steps: it has the lock, and no claim yet.
+		mustBe(t, raw.Set(ctx, lock, "another worker's token", 300*time.Millisecond).Err(), nil)
+		next, held, err := lease.CommitKeep(ctx, redisidem.Advance("next"))
+		mustBe(t, err, nil)
+		if held || next.RecoveryPoint != "next" {
+			t.Errorf("held %v, key %+v", held, next)
+		}
+		mustBe(t, context.Cause(lease.Context()), redisidem.ErrLeaseLost)
+		_, _, err = lease.CommitKeep(ctx, redisidem.Advance("third"))
+		mustBe(t, err, redisidem.ErrLeaseEnded)
+		if got := raw.Get(ctx, lock).Val(); got != "another worker's token" {
+			t.Errorf("the lock is %q", got)
+		}
+		key, err = sc.Wait(5*time.Second).WorkStage(ctx, next, finish("x"))
+		mustBe(t, err, nil)
+		if !key.Finished() {
+			t.Error("not finished")
+		}
+	})
+}
+
+func TestConcurrentKeptCommitsAreOneAfterTheOther(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		start(t, sc, "k")
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		var wg sync.WaitGroup
+		revisions := make([]int64, 2)
+		for i := range revisions {
+			wg.Go(func() {
+				key, _, err := lease.CommitKeep(ctx, redisidem.Advance(fmt.Sprint("point", i)))
+				if err != nil {
+					t.Error(err)
+				}
+				revisions[i] = key.Revision
+			})
+		}
+		wg.Wait()
+		if revisions[0] == revisions[1] {
+			t.Errorf("two commits were told that they are revision %d", revisions[0])
+		}
+		mustBe(t, lease.Abandon(ctx), nil)
+	})
+}
