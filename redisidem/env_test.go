@@ -53,7 +53,9 @@ func run(t *testing.T, test func(t *testing.T, e *env), onlyReal bool) {
 		client func(protocol int) (redis.UniversalClient, error)
 	}
 	for _, s := range []server{
-		{"miniredis", false, embedded.client}, {"redis", true, standalone.client}, {"cluster", true, cluster.client},
+		{"miniredis", false, embedded.client},
+		{"redis", true, standalone.client},
+		{"cluster", true, cluster.client},
 		{"sentinel", true, sentinel.client},
 	} {
 		for _, auto := range []bool{false, true} {

@@ -37,8 +37,10 @@ const (
 
 // String returns the kind in lower case.
 func (k EventKind) String() string {
-	names := [...]string{Claimed: "claimed", Committed: "committed", Replayed: "replayed", Refused: "refused",
-		Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned"}
+	names := [...]string{
+		Claimed: "claimed", Committed: "committed", Replayed: "replayed", Refused: "refused",
+		Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned",
+	}
 	if k <= 0 || int(k) >= len(names) {
 		return "invalid"
 	}

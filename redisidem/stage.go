@@ -157,7 +157,8 @@ func (l *Lease) run(ctx context.Context, work StageFunc) (*Key, error) {
 	}()
 	st := &Stage{lease: l, key: l.Key(), attempt: l.attempt}
 	// A process that was frozen since it claimed has no lease any more.
-	if l.checkClock(); l.isLost() {
+	l.checkClock()
+	if l.isLost() {
 		returned = true
 		_ = l.giveUp(ctx, ErrLeaseLost)
 		return st.key, ErrLeaseLost
