@@ -52,9 +52,10 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 
 // Delete removes a key that nobody is working on, as a request to erase what is stored demands. The next request with its
 // value runs the work again. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
-// One round trip.
+// A record that is not there any more is no error: a delete whose reply was lost finds none when it is repeated. One round
+// trip.
 //
-// It returns [ErrNotFound], [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+// It returns [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)
 	if err != nil {
@@ -67,7 +68,7 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	if err != nil {
 		return err
 	}
-	if r.status != statusOK {
+	if r.status != statusOK && r.status != statusGone {
 		return r.refusal(lua.Delete)
 	}
 	return nil
