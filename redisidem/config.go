@@ -108,6 +108,8 @@ func def[T comparable](field *T, value T) {
 // validate reports the first field of a Config, defaults filled in, that breaks its bound.
 func (c *Config) validate() error {
 	switch {
+	case c.MaxKeyBytes < 1:
+		return invalid("Config.MaxKeyBytes", "must be at least 1: %d", c.MaxKeyBytes)
 	case strings.ContainsAny(c.Namespace, "{}"):
 		return invalid("Config.Namespace", "must not contain braces: %q", c.Namespace)
 	case len(c.Namespace) > c.MaxKeyBytes:
@@ -118,8 +120,6 @@ func (c *Config) validate() error {
 		return invalid("Config.MaxPendingCommits", "must not be negative: %d", c.MaxPendingCommits)
 	case c.Durability < 0:
 		return invalid("Config.Durability", "must not be negative: %d", c.Durability)
-	case c.MaxKeyBytes < 1:
-		return invalid("Config.MaxKeyBytes", "must be at least 1: %d", c.MaxKeyBytes)
 	case c.MaxValueBytes < 1 || c.MaxValueBytes > 512<<20:
 		return invalid("Config.MaxValueBytes", "must be between 1 and 512 MiB: %d", c.MaxValueBytes)
 	}

@@ -1,0 +1,375 @@
+package redisidem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// checked returns what Check finds on the server behind a client.
+func checked(t *testing.T, client redis.UniversalClient, cfg redisidem.Config) *redisidem.Report {
+	t.Helper()
+	t.Cleanup(func() { _ = client.Close() })
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	svc, err := redisidem.New(client, &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
+	report, err := svc.Check(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// found returns the only finding about a subject.
+func found(t *testing.T, report *redisidem.Report, subject string) redisidem.Finding {
+	t.Helper()
+	var all []redisidem.Finding
+	for _, f := range report.Findings {
+		if f.Subject == subject {
+			all = append(all, f)
+		}
+	}
+	if len(all) != 1 {
+		t.Fatalf("%d findings about %s in %+v", len(all), subject, report.Findings)
+	}
+	if all[0].Detail == "" || all[0].Node == "" {
+		t.Errorf("finding %+v lacks a text", all[0])
+	}
+	return all[0]
+}
+
+// mustFind checks one finding: its verdict, and that it tells each of the words.
+func mustFind(t *testing.T, report *redisidem.Report, subject string, want redisidem.Verdict, words ...string) {
+	t.Helper()
+	f := found(t, report, subject)
+	if f.Verdict != want {
+		t.Errorf("%s is %v: %s; want %v", subject, f.Verdict, f.Detail, want)
+	}
+	for _, w := range words {
+		if !strings.Contains(f.Detail, w) {
+			t.Errorf("%s: %q does not tell %q", subject, f.Detail, w)
+		}
+	}
+	err := report.Err()
+	if bad := errors.Is(err, redisidem.ErrUnsafeServer); want == redisidem.Failure && !bad {
+		t.Errorf("the report's error is %v in spite of a failure", err)
+	}
+	if told := err != nil && strings.Contains(err.Error(), subject+": "); told != (want == redisidem.Failure) {
+		t.Errorf("%s is %v, and the report's error is %v", subject, want, err)
+	}
+}
+
+func TestCheckOfAServerThatTellsNothing(t *testing.T) {
+	t.Parallel()
+	client, err := embedded.client(3)
+	mustBe(t, err, nil)
+	report := checked(t, client, redisidem.Config{Namespace: freshNamespace()})
+	for _, subject := range []string{"version", "eviction", "persistence", "replication"} {
+		mustFind(t, report, subject, redisidem.Undetermined)
+	}
+	mustFind(t, report, "scripts", redisidem.Good)
+	mustBe(t, report.Err(), nil)
+}
+
+func TestCheckLeavesNothingBehind(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		rec := &recorder{}
+		svc := e.service(func(c *redisidem.Config) { c.Observer = rec })
+		report, err := svc.Check(ctx)
+		mustBe(t, err, nil)
+		mustBe(t, report.Err(), nil)
+		mustFind(t, report, "scripts", redisidem.Good)
+		if keys := e.keys(e.client()); len(keys) != 0 {
+			t.Errorf("left: %q", keys)
+		}
+		if kinds := rec.kinds(); len(kinds) != 0 {
+			t.Errorf("the observer was told %v", kinds)
+		}
+	})
+}
+
+func TestCheckOfEviction(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		policy, memory string
+		want           redisidem.Verdict
+		words          []string
+	}{
+		{"noeviction", "100mb", redisidem.Good, []string{"noeviction"}},
+		{"volatile-lru", "0", redisidem.Warning, []string{"volatile-lru", "set noeviction"}},
+		{"allkeys-lru", "0", redisidem.Warning, []string{"allkeys-lru", "set noeviction"}},
+		{"volatile-ttl", "100mb", redisidem.Failure, []string{"volatile-ttl", "104857600", "set noeviction"}},
+		{"allkeys-lru", "100mb", redisidem.Failure, []string{"allkeys-lru", "104857600", "set noeviction"}},
+	} {
+		t.Run(c.policy+" "+c.memory, func(t *testing.T) {
+			t.Parallel()
+			server := rediscase.Server(t, redistest.Args("--maxmemory", c.memory, "--maxmemory-policy", c.policy))
+			report := checked(t, server.Client(), redisidem.Config{})
+			mustFind(t, report, "eviction", c.want, c.words...)
+			mustFind(t, report, "scripts", redisidem.Good)
+
+			svc, err := redisidem.Open(ctx, "redis://"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
+			if c.want != redisidem.Failure {
+				mustBe(t, err, nil)
+				mustBe(t, svc.Close(ctx), nil)
+				return
+			}
+			mustBe(t, err, redisidem.ErrUnsafeServer)
+			if svc != nil || !strings.Contains(err.Error(), c.policy) || !strings.Contains(err.Error(), server.Addr()) {
+				t.Errorf("Open returned %v, %v", svc, err)
+			}
+		})
+	}
+}
+
+func TestCheckOfVersionAndPersistence(t *testing.T) {
+	t.Parallel()
+	report := checked(t, rediscase.Server(t).Client(), redisidem.Config{})
+	mustFind(t, report, "version", redisidem.Good)
+	mustFind(t, report, "persistence", redisidem.Warning, "appendonly yes")
+	report = checked(t, rediscase.Server(t, redistest.Args("--appendonly", "yes")).Client(), redisidem.Config{})
+	mustFind(t, report, "persistence", redisidem.Good)
+}
+
+func TestCheckOfReplicas(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	mustFind(t, checked(t, group.Master.Client(), redisidem.Config{}), "replication", redisidem.Warning, "Config.Durability")
+
+	report := checked(t, group.Master.Client(), redisidem.Config{Durability: 1})
+	mustFind(t, report, "replication", redisidem.Good)
+	mustFind(t, report, "scripts", redisidem.Good)
+
+	short := redisidem.Config{Durability: 2, Timeout: 2 * time.Second}
+	report = checked(t, group.Master.Client(), short)
+	mustFind(t, report, "replication", redisidem.Failure, "1 replicas", "asks for 2")
+	mustFind(t, report, "scripts", redisidem.Failure)
+
+	short.Durability = 0
+	mustFind(t, checked(t, group.Replicas[0].Client(), short), "replication", redisidem.Failure, "master")
+
+	short.Durability = 1
+	report = checked(t, rediscase.Server(t).Client(), short)
+	mustFind(t, report, "replication", redisidem.Failure, "0 replicas", "asks for 1")
+}
+
+func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	admin := server.Client()
+	defer func() { _ = admin.Close() }()
+	for _, c := range []struct {
+		user, told string
+		rules      []any
+	}{
+		{"noscripts", "evalsha", []any{"~*", "+@all", "-eval", "-evalsha"}},
+		{"nohashes", "create", []any{"~*", "+@all", "-hset"}},
+		{"nodelete", "abandon", []any{"~*", "+@all", "-del"}},
+		{"otherkeys", "create", []any{"~other:*", "+@all"}},
+	} {
+		t.Run(c.user, func(t *testing.T) {
+			mustBe(t, admin.Do(ctx, append([]any{"ACL", "SETUSER", c.user, "on", ">s3cret"}, c.rules...)...).Err(), nil)
+			opt := options(server.Addr(), 3)
+			opt.Username, opt.Password = c.user, "s3cret"
+			report := checked(t, redis.NewClient(opt), redisidem.Config{Namespace: c.user})
+			mustFind(t, report, "scripts", redisidem.Failure, c.told)
+			mustFind(t, report, "eviction", redisidem.Good)
+
+			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), nil)
+			mustBe(t, err, redisidem.ErrUnsafeServer)
+			if svc != nil || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("Open returned %v, %v", svc, err)
+			}
+		})
+	}
+	t.Run("noinfo", func(t *testing.T) {
+		mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "noinfo", "on", ">s3cret", "~*", "+@all", "-info").Err(), nil)
+		opt := options(server.Addr(), 3)
+		opt.Username, opt.Password = "noinfo", "s3cret"
+		report := checked(t, redis.NewClient(opt), redisidem.Config{})
+		mustFind(t, report, "eviction", redisidem.Undetermined)
+		mustFind(t, report, "scripts", redisidem.Good)
+	})
+}
+
+func TestCheckAfterClose(t *testing.T) {
+	t.Parallel()
+	client, err := embedded.client(3)
+	mustBe(t, err, nil)
+	defer func() { _ = client.Close() }()
+	svc, err := redisidem.New(client, nil)
+	mustBe(t, err, nil)
+	mustBe(t, svc.Close(ctx), nil)
+	_, err = svc.Check(ctx)
+	mustBe(t, err, redisidem.ErrClosed)
+}
+
+func TestOpenGivesUpOnAServerThatIsAway(t *testing.T) {
+	t.Parallel()
+	addrs := map[string]string{"refused": "127.0.0.1:1"}
+	if hole, err := redistest.StartBlackHole(); err == nil {
+		t.Cleanup(hole.Stop)
+		addrs["silent"] = hole.Addr()
+	} else if !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	for name, addr := range addrs {
+		for _, form := range []string{"redis://%s", "redis+cluster://%s", "redis+sentinel://%s?master_name=x"} {
+			t.Run(name+" "+form, func(t *testing.T) {
+				t.Parallel()
+				const timeout = 400 * time.Millisecond
+				began := time.Now()
+				svc, err := redisidem.Open(ctx, fmt.Sprintf(form, addr), &redisidem.Config{Timeout: timeout})
+				mustBe(t, err, redisidem.ErrUnavailable)
+				if took := time.Since(began); took > timeout+time.Second {
+					t.Errorf("took %v with a timeout of %v", took, timeout)
+				}
+				if svc != nil {
+					t.Error("there is a service")
+				}
+			})
+		}
+	}
+}
+
+func TestOpenEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := redisidem.Open(ended, "redis://127.0.0.1:1", nil)
+	mustBe(t, err, redisidem.ErrUnavailable)
+	mustBe(t, err, context.Canceled)
+}
+
+func TestOpenRefusesURLs(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{
+		"", "127.0.0.1:6379", "http://127.0.0.1:6379", "redis+ring://127.0.0.1:6379", "unix:///tmp/redis.sock",
+		"redis://127.0.0.1:6379/notanumber", "redis://127.0.0.1:6379?nosuchoption=1", "redis+sentinel://127.0.0.1:26379",
+		"redis://127.0.0.1:port",
+	} {
+		svc, err := redisidem.Open(ctx, raw, nil)
+		mustBeInvalid(t, err, "url")
+		if svc != nil {
+			t.Errorf("%q makes a service", raw)
+		}
+	}
+	_, err := redisidem.Open(ctx, "redis://127.0.0.1:1", &redisidem.Config{Lease: time.Microsecond})
+	mustBeInvalid(t, err, "Config.Lease", "1ms")
+}
+
+func TestOpenKeepsThePasswordToItself(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{"s3cret", "s3cr@t", "s3 cr%t"} {
+		text := url.QueryEscape(secret)
+		user := "u:" + url.PathEscape(secret) + "@"
+		for _, raw := range []string{
+			"redis://" + user + "127.0.0.1:1",
+			"redis://" + user + "127.0.0.1:1/notanumber",
+			"redis://" + user + "127.0.0.1:1/1/2",
+			"redis://" + user + "127.0.0.1:1?nosuchoption=1",
+			"redis://" + user + "127.0.0.1:1?read_timeout=never",
+			"redis://" + user + "127.0.0.1:port",
+			"redis://" + user + "ho st:1",
+			"redis://" + user + "\x7f",
+			"ftp://" + user + "127.0.0.1:1",
+			"redis+ring://" + user + "127.0.0.1:1",
+			"redis+cluster://" + user + "127.0.0.1:1",
+			"redis+cluster://" + user + "127.0.0.1:1?addr=" + user + "::",
+			"redis+cluster://" + user + "127.0.0.1:1?read_timeout=never",
+			"redis+sentinel://" + user + "127.0.0.1:1",
+			"redis+sentinel://" + user + "127.0.0.1:1?master_name=x",
+			"redis+sentinel://" + user + "127.0.0.1:1/notanumber?master_name=x",
+			"redis+sentinel://127.0.0.1:1?master_name=x&sentinel_password=" + text + "&db=x",
+			"redis://u:" + secret + "/@127.0.0.1:1",
+		} {
+			_, err := redisidem.Open(ctx, raw, &redisidem.Config{Timeout: 50 * time.Millisecond})
+			if err == nil {
+				t.Errorf("%q was opened", raw)
+				continue
+			}
+			for _, form := range []string{secret, url.PathEscape(secret), url.QueryEscape(secret)} {
+				if strings.Contains(err.Error(), form) {
+					t.Errorf("the error for %q is %q", raw, err)
+				}
+			}
+		}
+	}
+}
+
+func TestOpenWithPassword(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t, redistest.Args("--requirepass", "s3cret"))
+	svc, err := redisidem.Open(ctx, "redis://:s3cret@"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
+	mustBe(t, err, nil)
+	mustBe(t, svc.Close(ctx), nil)
+	for _, user := range []string{"", ":wr0ng@"} {
+		_, err := redisidem.Open(ctx, "redis://"+user+server.Addr(), nil)
+		if err == nil || strings.Contains(err.Error(), "wr0ng") {
+			t.Errorf("with %q: %v", user, err)
+		}
+	}
+}
+
+func TestOpenEachForm(t *testing.T) {
+	t.Parallel()
+	needServer(t)
+	for _, s := range []interface {
+		client(int) (redis.UniversalClient, error)
+	}{&standalone, &cluster, &sentinel} {
+		client, err := s.client(3)
+		mustBe(t, err, nil)
+		_ = client.Close()
+	}
+	more := func(addrs []string, with ...string) string {
+		for _, a := range addrs[1:] {
+			with = append(with, "addr="+a)
+		}
+		return addrs[0] + "?" + strings.Join(with, "&")
+	}
+	for form, nodes := range map[string]int{
+		"redis://" + standalone.server.Addr() + "/0":                                                           1,
+		"redis+cluster://" + more(cluster.server.Addrs()):                                                      3,
+		"redis+sentinel://" + more(sentinel.server.Addrs(), "master_name="+sentinel.server.MasterName, "db=0"): 1,
+	} {
+		svc, err := redisidem.Open(ctx, form, &redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second})
+		if err != nil {
+			t.Errorf("%s: %v", form, err)
+			continue
+		}
+		if _, err := svc.Scope("a").Do(ctx, "k", request, finish("done")); err != nil {
+			t.Errorf("%s: %v", form, err)
+		}
+		report, err := svc.Check(ctx)
+		mustBe(t, err, nil)
+		var seen []string
+		for _, f := range report.Findings {
+			if f.Subject == "eviction" {
+				seen = append(seen, f.Node)
+			}
+		}
+		slices.Sort(seen)
+		if len(slices.Compact(seen)) != nodes {
+			t.Errorf("%s: looked at %q, want %d nodes", form, seen, nodes)
+		}
+		mustBe(t, svc.Close(ctx), nil)
+		_, err = svc.Scope("a").Retrieve(ctx, "k")
+		mustBe(t, err, redisidem.ErrClosed)
+	}
+}

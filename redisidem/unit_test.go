@@ -1,0 +1,276 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// TestPlaceNeverMoves holds a place fast: computed in another way, each finished key in production would be absent.
+func TestPlaceNeverMoves(t *testing.T) {
+	t.Parallel()
+	id := identify("redisidem", "tenant-42", "key-from-the-client")
+	const want = "redisidem:{124}:HhW1lMXp_CpVOIaxEmIElWTcrnE6dKXg"
+	if id.record != want || id.lock != want+":lock" || !strings.HasSuffix(id.record, ":"+id.digest) {
+		t.Errorf("the place is %q with the lock %q and the digest %q", id.record, id.lock, id.digest)
+	}
+}
+
+func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
+	t.Parallel()
+	shape := regexp.MustCompile(`^ns:\{[0-3][0-9a-f]{2}\}:[A-Za-z0-9_-]{32}$`)
+	shards := make(map[string]bool)
+	for i := range 10_000 {
+		id := identify("ns", "{scope}\n", fmt.Sprint("{key}:", i))
+		if !shape.MatchString(id.record) || id.lock != id.record+":lock" {
+			t.Fatalf("the place is %q with the lock %q", id.record, id.lock)
+		}
+		shards[id.record[:len("ns:{000}")]] = true
+	}
+	if len(shards) != 1<<shardBits {
+		t.Errorf("10000 keys are in %d slot groups", len(shards))
+	}
+}
+
+func TestNeighbouringPartsDoNotRunTogether(t *testing.T) {
+	t.Parallel()
+	distinct(t, map[string]string{
+		"a:b, c":  identify("ns", "a:b", "c").record,
+		"a, b:c":  identify("ns", "a", "b:c").record,
+		"ab, c":   identify("ns", "ab", "c").record,
+		"a, bc":   identify("ns", "a", "bc").record,
+		"c, ab":   identify("ns", "c", "ab").record,
+		"A, bc":   identify("ns", "A", "bc").record,
+		"a, bc␀":  identify("ns", "a", "bc\x00").record,
+		"a␀, bc":  identify("ns", "a\x00", "bc").record,
+		"invalid": identify("ns", "a", "b\xff").record,
+		"other":   identify("ns", "a", "b\xfe").record,
+	})
+}
+
+func TestFingerprintTellsRequestsApart(t *testing.T) {
+	t.Parallel()
+	distinct(t, map[string]string{
+		"shifted left":     fingerprint(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),
+		"shifted right":    fingerprint(t, Request{Method: "POST", Path: "S/a", Params: []byte("b")}),
+		"params into path": fingerprint(t, Request{Method: "POST", Path: "S/ab"}),
+		"path into params": fingerprint(t, Request{Method: "POST", Path: "S", Params: []byte("/ab")}),
+		"case of the path": fingerprint(t, Request{Method: "POST", Path: "s/a", Params: []byte("b")}),
+		"null":             fingerprint(t, Request{Params: []byte("null")}),
+		"nothing":          fingerprint(t, Request{}),
+		"empty one":        fingerprint(t, Request{Fingerprint: []byte{}}),
+		"own":              fingerprint(t, Request{Fingerprint: []byte("POST")}),
+		"method like own":  fingerprint(t, Request{Method: "POST"}),
+	})
+}
+
+func TestFingerprintIsTheSameForTheSameRequest(t *testing.T) {
+	t.Parallel()
+	for _, same := range [][2]Request{
+		{{Method: "post", Path: "/a"}, {Method: "POST", Path: "/a"}},
+		{{Params: map[string]int{"a": 1, "b": 2}}, {Params: []byte(`{"a":1,"b":2}`)}},
+		{{Method: "GET", Path: "/a", Fingerprint: []byte("x")}, {Method: "PUT", Params: 1, Fingerprint: []byte("x")}},
+	} {
+		if fingerprint(t, same[0]) != fingerprint(t, same[1]) {
+			t.Errorf("%+v and %+v differ", same[0], same[1])
+		}
+	}
+}
+
+func fingerprint(t *testing.T, r Request) string {
+	t.Helper()
+	e, err := r.encode(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(e.fingerprint, fingerprintVersion) {
+		t.Errorf("the fingerprint %q has no version", e.fingerprint)
+	}
+	return e.fingerprint
+}
+
+func distinct(t *testing.T, named map[string]string) {
+	t.Helper()
+	seen := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if other, ok := seen[named[name]]; ok {
+			t.Errorf("%q and %q are the same: %s", other, name, named[name])
+		}
+		seen[named[name]] = name
+	}
+}
+
+func TestHeaderRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, h := range []map[string][]string{
+		nil,
+		{"Content-Type": {"application/json"}},
+		{"Set-Cookie": {"a=1", "b=2", "a=1"}, "X": {""}},
+		{"X-Latin": {"caf\xe9"}, "X-Colon": {"a: b: c"}, "X-Space": {" a "}},
+		{"x": {"lower"}, "X": {"upper"}},
+	} {
+		got, err := decodeHeader(encodeHeader(h))
+		if err != nil || !reflect.DeepEqual(got, h) {
+			t.Errorf("%q came back as %q, %v", h, got, err)
+		}
+	}
+	for _, bad := range []string{"X", "X: a", "X: a\n", ": a\r\n", "X:a\r\n", "X: a\r\nY", "X: a\nb\r\n", "X: a\x00\r\n", "\r\n"} {
+		if h, err := decodeHeader(bad); err == nil {
+			t.Errorf("%q decodes to %q", bad, h)
+		}
+	}
+}
+
+// FuzzHeader checks that every header that is accepted comes back byte for byte.
+func FuzzHeader(f *testing.F) {
+	f.Add("Content-Type", "application/json", "X", "caf\xe9")
+	f.Add("X", ": ", "X", "")
+	f.Add("a\r\n", "b\r\nX: c", "", "\x00")
+	f.Add("a: b", "c", " ", "\n")
+	f.Fuzz(func(t *testing.T, name, value, name2, value2 string) {
+		r := Response{Header: map[string][]string{name: {value}}}
+		r.Header[name2] = append(r.Header[name2], value2)
+		if r.validate(1<<20) != nil {
+			_, _ = decodeHeader(name + value + name2 + value2) // must not panic
+			return
+		}
+		got, err := decodeHeader(encodeHeader(r.Header))
+		if err != nil || !reflect.DeepEqual(got, r.Header) {
+			t.Errorf("%q came back as %q, %v", r.Header, got, err)
+		}
+	})
+}
+
+// FuzzDecodeRecord checks that what Redis holds can be anything: the answer is a key or ErrDamaged, never a panic.
+func FuzzDecodeRecord(f *testing.F) {
+	id := identify("ns", "a", "k")
+	good := []string{
+		fieldVersion, "1", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
+		fieldPoint, Finished, fieldRevision, "2", fieldCreatedAt, "1700000000000000", fieldUpdatedAt, "1700000000000001",
+		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body", fieldAttempts, "3", fieldToken, "t",
+		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 started", fieldInterim, "",
+		fieldState, "null", fieldParams, "{}",
+	}
+	if k, err := decodeRecord(id, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
+		f.Fatalf("the good record decodes to %+v, %v", k, err)
+	}
+	for i := 0; i < len(good); i += 2 {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "\xff\x00"} {
+			f.Add(good[i], v, true)
+		}
+		f.Add(good[i], "", false)
+	}
+	f.Add(journalPrefix, "t 1 1 1 s", true)
+	f.Add("unknown", "field", true)
+	f.Fuzz(func(t *testing.T, field, value string, pair bool) {
+		for i := range 2 {
+			pairs := append(slices.Clone(good), field)
+			if i == 1 {
+				pairs = []string{field}
+			}
+			if pair {
+				pairs = append(pairs, value)
+			}
+			k, err := decodeRecord(id, pairs)
+			if (k == nil) == (err == nil) {
+				t.Fatalf("%q, %q: key %v, error %v", field, value, k, err)
+			}
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("%q, %q: %v", field, value, err)
+			}
+			if k != nil && (k.Value != "k" || k.Scope != "a") {
+				t.Errorf("%q, %q: the key is %q of %q", field, value, k.Value, k.Scope)
+			}
+		}
+	})
+}
+
+// refusal is an error reply of the server's.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+func (refusal) RedisError()     {}
+
+func TestTransient(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{io.EOF, true},
+		{context.DeadlineExceeded, true},
+		{errors.New("connection refused"), true},
+		{errForeignReply, true},
+		{errAgain, true},
+		{refusal("LOADING Redis is loading the dataset in memory"), true},
+		{refusal("READONLY You can't write against a read only replica."), true},
+		{refusal("CLUSTERDOWN The cluster is down"), true},
+		{refusal("TRYAGAIN Multiple keys request during rehashing of slot"), true},
+		{refusal("MASTERDOWN Link with MASTER is down"), true},
+		{refusal("BUSY Redis is busy running a script."), true},
+		{refusal("MOVED 42 10.0.0.1:6379"), true},
+		{refusal("NOREPLICAS Not enough good replicas to write."), true},
+		{refusal("ERR max number of clients reached"), true},
+		{redis.ErrClosed, false},
+		{damaged("x"), false},
+		{fmt.Errorf("wrapped: %w", damaged("x")), false},
+		{refusal("NOPERM this user has no permissions"), false},
+		{refusal("NOAUTH Authentication required."), false},
+		{refusal("WRONGTYPE Operation against a key holding the wrong kind of value"), false},
+		{refusal("OOM command not allowed when used memory > 'maxmemory'."), false},
+		{refusal("ERR unknown command 'evalsha'"), false},
+	} {
+		if got := transient(c.err); got != c.want {
+			t.Errorf("transient(%v) is %v", c.err, got)
+		}
+	}
+}
+
+func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
+	t.Parallel()
+	known := []status{
+		statusOK, statusCreated, statusFound, statusOwn, statusBusy, statusDone, statusMoved, statusStale, statusGone,
+		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged,
+	}
+	used := make(map[status]bool)
+	word := regexp.MustCompile(`\{'([A-Z]+)'`)
+	for _, s := range lua.All() {
+		for _, m := range word.FindAllStringSubmatch(s.Source, -1) {
+			used[status(m[1])] = true
+			if !slices.Contains(known, status(m[1])) {
+				t.Errorf("%s answers %s", s.Name, m[1])
+			}
+		}
+	}
+	for _, s := range known {
+		if !used[s] {
+			t.Errorf("no script answers %s", s)
+		}
+	}
+}
+
+func TestNamesOfEventsAndVerdicts(t *testing.T) {
+	t.Parallel()
+	for got, want := range map[fmt.Stringer]string{
+		EventKind(-1): "invalid", EventKind(0): "invalid", Claimed: "claimed", Committed: "committed", Replayed: "replayed",
+		Refused: "refused", Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned",
+		Abandoned + 1: "invalid",
+		Verdict(-1):   "invalid", Verdict(0): "invalid", Good: "good", Undetermined: "undetermined", Warning: "warning",
+		Failure: "failure", Failure + 1: "invalid",
+	} {
+		if got.String() != want {
+			t.Errorf("%#v is %q, want %q", got, got.String(), want)
+		}
+	}
+}

@@ -1,0 +1,419 @@
+/*
+ * The protocol of redisidem: one key, N workers, R revisions, and a network that repeats and delays as it likes.
+ *
+ * Every script is one atomic step, as on the server. Whatever a worker has sent may arrive at any later time, any
+ * number of times, or never; a worker may miss any reply, ask again with the same token, and give up or fall silent
+ * anywhere; a lock may expire whenever its owner does not believe in its lease any more. None of this is bounded: the
+ * state space is finite because nothing is counted (see grant for the fence). A worker is its token: 1 to N.
+ *
+ * README.md says what is left out, what each assertion means and what each -D of a broken variant breaks.
+ */
+#ifndef N
+#define N 2
+#endif
+#ifndef R
+#define R 2
+#endif
+#define NOBODY 0
+#define ANY R         /* a claim that takes any revision; the others name one of 0 to R-1 */
+#define FINISHED (rev == R)
+
+mtype = { OWN, BUSY, MOVED, STALE, DONE, HELD, STORED, FENCED, LOST };
+
+/* What Redis has. */
+byte lock;            /* value of the lock's key, NOBODY when absent */
+byte token;           /* of the lease that may commit */
+byte fence;           /* its number */
+byte spent;           /* last token that ended its lease: its claims come too late */
+byte rev;             /* commits accepted so far; the record is finished after R of them */
+byte journal[R];      /* who committed each revision */
+
+/* What the messages of a worker carry, and whether they have been sent. */
+bool asked[N+1];      /* obtain and claim, one pipeline */
+byte want[N+1];       /* the revision the claim names */
+byte told[N+1];       /* fence in the claim's reply, 0 when it has not come: renewals and commits carry it */
+bool sent[(N+1)*R];   /* commits, by worker and revision */
+bool keep[(N+1)*R];   /* whether the commit keeps the lease */
+bool gaveup[N+1];     /* abandon */
+#define AT(t, r) ((t)*R + (r))
+
+/* What only the assertions look at. */
+bool holds[N+1];      /* the callback runs and its worker believes in the lease */
+byte holders;         /* how many do */
+bool contested[N+1];  /* another token was granted the lease since this one was told so */
+bool haunted[N+1];    /* the same, but by a token that had not ended its lease before */
+bool fenced[(N+1)*R]; /* the worker was told that this commit is refused for ever */
+bool over[N+1];       /* the token has ended its lease */
+byte ended;           /* the last one that did */
+
+/* Scratch, reset within the step that uses it. Hidden variables would not do: Spin does not restore them on its way back. */
+mtype reply;          /* of the script that just ran */
+byte i, top;
+
+/* Inlines open with skip: the else of an enclosing selection would merge with theirs. */
+
+/* The lock's own script: redislock takes an absent lock and one that has the same value. */
+inline obtain(t)
+{
+	skip;
+	if
+	:: lock == NOBODY -> lock = t; printf("  obtain by %d: obtained\n", t)
+	:: lock == t -> printf("  obtain by %d: obtained before\n", t)
+	:: else -> printf("  obtain by %d: refused\n", t)
+	fi
+}
+
+/* Every claim that brings no lease gives the lock back. */
+inline give_back(t)
+{
+	skip;
+	if
+#ifdef FREEALWAYS
+	:: lock == t -> lock = NOBODY
+#elif defined(FREENEVER)
+	:: false
+#else
+	:: lock == t && token != t -> lock = NOBODY
+#endif
+	:: else
+	fi;
+	assert(lock != t || token == t)                                                  /* S6 */
+}
+
+/*
+ * A new lease. The fence grows past every number that anybody was told. A number nobody was told can be handed out
+ * again without anyone seeing it, and that keeps the fence, and with it the state space, finite.
+ */
+inline grant(t)
+{
+	assert(t != ended);                                                              /* S5 */
+#ifdef ORPHAN
+	assert(!over[t]);                                                                /* L1 */
+#endif
+	top = 0;
+	for (i : 1 .. N) {
+		if
+		:: told[i] > top -> top = told[i]
+		:: else
+		fi;
+		if
+		:: i != t && told[i] != 0 ->
+			contested[i] = true;
+			haunted[i] = haunted[i] || !over[t]
+		:: else
+		fi
+	};
+	token = t;
+#ifdef SAMEFENCE
+	fence = 1
+#else
+	fence = top + 1
+#endif
+	i = 0;
+	top = 0
+}
+
+inline claim(t)
+{
+	skip;
+	if
+	:: FINISHED -> give_back(t); reply = DONE
+#ifndef NOSPENT
+	:: !FINISHED && spent == t -> give_back(t); reply = STALE
+#define LIVE (!FINISHED && spent != t)
+#else
+#define LIVE (!FINISHED)
+#endif
+#ifndef NOREVCLAIM
+	:: LIVE && want[t] != ANY && want[t] != rev -> give_back(t); reply = MOVED
+	:: LIVE && (want[t] == ANY || want[t] == rev) ->
+#else
+	:: LIVE ->
+#endif
+		if
+#ifndef NOLOCK
+		:: lock != t -> reply = BUSY
+		:: lock == t && token == t -> reply = OWN
+		:: lock == t && token != t -> grant(t); reply = OWN
+#else
+		:: token == t -> reply = OWN
+		:: else -> grant(t); reply = OWN
+#endif
+		fi
+	fi;
+	printf("  claim by %d of revision %d (%d: any): %e, fence %d\n", t, want[t], ANY, reply, fence)
+}
+
+/* What makes a commit acceptable. */
+#ifdef LOCKONLY
+#define ENTITLED(t) (lock == t)
+#elif defined(NOFENCE)
+#define ENTITLED(t) (token == t)
+#elif defined(NAIVE)
+#define ENTITLED(t) (token == t && fence == told[t] && lock == t)
+#else
+#define ENTITLED(t) (token == t && fence == told[t])
+#endif
+
+/* The only write of a result. */
+inline store(t, r)
+{
+	assert(rev < R && journal[rev] == NOBODY);                                       /* S1 */
+	assert(r == rev);                                                                /* S1 */
+	assert(!fenced[AT(t, r)]);                                                       /* S2 */
+	assert(!over[t]);                                                                /* S5 */
+	journal[rev] = t;
+	rev++
+}
+
+/* The lease of t ends here. */
+inline end_lease(t)
+{
+	spent = t;
+	ended = t;
+	over[t] = true
+}
+
+inline commit(t, r)
+{
+	skip;
+	if
+#ifdef NOREV
+	:: ENTITLED(t) ->
+#else
+	:: rev > r ->
+		if
+#ifndef NOJOURNAL
+		:: journal[r] == t ->
+			if
+			:: token == t && fence == told[t] && lock == t -> reply = HELD
+			:: else -> reply = STORED
+			fi
+#endif
+		:: else -> reply = FENCED
+		fi
+	:: rev == r && ENTITLED(t) ->
+#endif
+		store(t, r);
+		if
+#ifdef KEEPANYWAY
+		:: keep[AT(t, r)] -> reply = HELD
+#else
+		:: keep[AT(t, r)] && (lock == NOBODY || lock == t) -> lock = t; reply = HELD
+		:: keep[AT(t, r)] && lock != NOBODY && lock != t -> token = NOBODY; end_lease(t); reply = STORED
+#endif
+		:: !keep[AT(t, r)] ->
+			token = NOBODY;
+			end_lease(t);
+			if
+			:: lock == t -> lock = NOBODY
+			:: else
+			fi;
+			reply = STORED
+		fi
+	:: else -> reply = FENCED
+	fi;
+	printf("  commit by %d of revision %d, keep %d, fence %d: %e\n", t, r, keep[AT(t, r)], told[t], reply)
+}
+
+inline renew(t)
+{
+	skip;
+	if
+#ifdef RENEWBLIND
+	:: lock = t; reply = HELD
+#else
+	:: token == t && fence == told[t] && (lock == NOBODY || lock == t) -> lock = t; reply = HELD
+	:: else -> reply = LOST
+#endif
+	fi;
+	printf("  renewal by %d: %e\n", t, reply)
+}
+
+inline abandon(t)
+{
+	skip;
+	if
+	:: FINISHED
+#ifdef ABANDONOWN
+	:: !FINISHED && token != t -> ended = t; over[t] = true
+	:: !FINISHED && token == t -> token = NOBODY; end_lease(t)
+#else
+	:: !FINISHED ->
+		if
+		:: token == t -> token = NOBODY
+		:: else
+		fi;
+		end_lease(t)
+#endif
+	fi;
+	if
+#ifdef ABANDONBLIND
+	:: true -> lock = NOBODY
+#else
+	:: lock == t -> lock = NOBODY
+	:: else
+#endif
+	fi;
+	printf("  abandon by %d\n", t)
+}
+
+/* What a worker is told of its commit is true. */
+inline check_outcome(t)
+{
+	if
+	:: reply == FENCED ->
+		assert(journal[v] != t);                                                 /* S2 */
+		assert(contested[t]);                                                    /* S4 */
+#ifdef HAUNT
+		assert(haunted[t]);                                                      /* L2 */
+#endif
+		fenced[AT(t, v)] = true;
+		printf("worker %d: knows that its result is not stored\n", t)
+	:: else ->
+		assert(journal[v] == t);                                                 /* S2 */
+		printf("worker %d: knows that its result is stored\n", t)
+	fi
+}
+
+/* The fence that a worker is told is larger than any that was told before. */
+inline check_growth(t)
+{
+	for (i : 1 .. N) {
+		assert(i == t || fence > told[i])                                        /* S3 */
+	};
+	i = 0
+}
+
+/* A callback begins, or goes on under a kept lease: its worker believes in the lease until the watchdog bites. */
+inline run_callback(t)
+{
+	holds[t] = true;
+	holders++;
+	assert(holders == 1);                                                            /* S3 */
+	printf("worker %d: runs the callback of revision %d\n", t, v)
+}
+
+/* The belief ends: the watchdog bit, or the callback is done. */
+inline let_go(t)
+{
+	if
+	:: holds[t] -> holds[t] = false; holders--
+	:: else
+	fi
+}
+
+/*
+ * A worker may stop at any label for good: nothing forces it on. So a crash, a long pause and a patience that ends
+ * need no steps of their own.
+ */
+proctype Worker(byte t)
+{
+	byte v;       /* the revision it works on */
+
+	/* It has read the record some time ago (WorkStage), or claims blindly (Do, Lock). */
+	if
+	:: d_step { !FINISHED -> want[t] = rev; asked[t] = true;
+		printf("worker %d: claims revision %d\n", t, want[t]) }
+	:: d_step { want[t] = ANY; asked[t] = true;
+		printf("worker %d: claims any revision\n", t) }
+	fi;
+
+claiming:
+	if
+	:: d_step { obtain(t) }
+	:: goto abandoning
+	fi;
+	if
+	:: atomic {
+		d_step {
+			claim(t);
+			if
+			:: reply == OWN ->
+				v = (want[t] == ANY -> rev : want[t]);
+				assert(v == rev);                                        /* S3 */
+				check_growth(t);
+				told[t] = fence;
+				run_callback(t)
+			:: else
+			fi
+		};
+		if
+		:: reply == OWN -> reply = 0; goto working
+		:: reply == BUSY -> reply = 0; goto claiming /* it waits, with the same token */
+		:: else -> reply = 0; goto stop
+		fi
+	   }
+	:: goto claiming                                 /* no reply: once more, with the same token */
+	:: goto abandoning
+	fi;
+
+working:
+	if
+	:: d_step { v + 1 < R -> let_go(t); sent[AT(t, v)] = true; keep[AT(t, v)] = true;
+		printf("worker %d: commits revision %d and keeps the lease\n", t, v) }
+	:: d_step { let_go(t); sent[AT(t, v)] = true;
+		printf("worker %d: commits revision %d\n", t, v) }
+	:: goto abandoning                               /* the callback failed */
+	fi;
+
+committing:
+	/* The network repeats a commit whose reply was lost, so it is enough to read the reply of one. */
+	if
+	:: atomic {
+		d_step {
+			commit(t, v);
+			check_outcome(t)
+		};
+		if
+		:: reply == HELD && keep[AT(t, v)] ->
+			d_step { reply = 0; v++; run_callback(t) };
+			goto working
+		:: else -> reply = 0; goto stop
+		fi
+	   }
+#ifdef ABANDONUNKNOWN
+	:: d_step { !gaveup[t] -> gaveup[t] = true; printf("worker %d: gives up, asks on\n", t) };
+	   goto committing
+#endif
+	fi;
+
+abandoning:
+	atomic { let_go(t); gaveup[t] = true; printf("worker %d: gives up\n", t) }
+
+stop:	skip
+}
+
+/*
+ * What the network and the clocks may do to one worker. Its own calls are in Worker, with their replies; here are all
+ * executions whose reply nobody reads: late, repeated, or answered in vain.
+ */
+proctype World(byte t)
+{
+end:	do
+	:: d_step { lock == t && !holds[t] -> lock = NOBODY; printf("  the lock of %d expires\n", t) }
+	:: d_step { holds[t] -> let_go(t); printf("worker %d: stops believing in its lease\n", t) }
+	:: d_step { asked[t] -> obtain(t) }
+	:: d_step { asked[t] -> claim(t); reply = 0 }
+	:: d_step { told[t] != 0 -> renew(t); reply = 0 }
+	:: d_step { gaveup[t] -> abandon(t) }
+	:: d_step { sent[AT(t, 0)] -> commit(t, 0); reply = 0 }
+#if R > 1
+	:: d_step { sent[AT(t, 1)] -> commit(t, 1); reply = 0 }
+#endif
+#if R > 2
+	:: d_step { sent[AT(t, 2)] -> commit(t, 2); reply = 0 }
+#endif
+	od
+}
+
+init
+{
+	atomic {
+		for (i : 1 .. N) {
+			run Worker(i);
+			run World(i)
+		};
+		i = 0
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// expectation is what a run must show.
+type expectation string
+
+const (
+	// holds: no assertion fails in any reachable state.
+	holds expectation = "holds"
+	// refuted: the variant breaks the promise that its row names.
+	refuted expectation = "refuted"
+	// reached: a limit of the protocol that is known and documented. A run that no longer reaches it means that the
+	// documentation is out of date, or that the model has stopped looking.
+	reached expectation = "reached"
+)
+
+// run is one search of Spin's.
+type run struct {
+	name      string
+	define    string // of the variant; empty for the protocol itself
+	workers   int
+	revisions int
+	expect    expectation
+	tag       string // of the assertion in protocol.pml that must fail; empty when none may
+	unreduced bool   // without partial order reduction: slower, and one thing less to trust
+	about     string
+}
+
+// defines returns the arguments for Spin's preprocessor.
+func (r run) defines() []string {
+	args := []string{"-DN=" + strconv.Itoa(r.workers), "-DR=" + strconv.Itoa(r.revisions)}
+	if r.define != "" {
+		args = append(args, "-D"+r.define)
+	}
+	return args
+}
+
+// protocol returns a run of the protocol itself, of that size.
+func protocol(workers, revisions int, unreduced bool) run {
+	r := run{
+		name:    fmt.Sprintf("protocol-%dx%d", workers, revisions),
+		workers: workers, revisions: revisions, expect: holds, unreduced: unreduced,
+		about: fmt.Sprintf("the protocol: %d workers, %d revisions", workers, revisions),
+	}
+	if unreduced {
+		r.name += "-unreduced"
+		r.about += ", no partial order reduction"
+	}
+	return r
+}
+
+// broken returns a run of a variant with the least number of workers and revisions that shows what it breaks.
+func broken(define string, workers, revisions int, tag, about string) run {
+	return run{
+		name: define, define: define, workers: workers, revisions: revisions, expect: refuted, tag: tag, about: about,
+	}
+}
+
+// daily are the sizes of the protocol for every change.
+var daily = []run{
+	protocol(2, 2, true),
+	protocol(2, 4, true), // longer kept leases
+	protocol(3, 2, false),
+}
+
+// nightly are the sizes of the protocol that take longer.
+var nightly = []run{
+	protocol(3, 2, true),
+	protocol(3, 3, true),
+	protocol(4, 1, false),
+}
+
+// variants are the broken forms of the protocol, and the limits of the right one.
+var variants = []run{
+	broken("NOFENCE", 2, 2, "S2", "a commit compares the token, not the fence"),
+	broken("NOREV", 2, 2, "S1", "a commit does not compare the revision"),
+	broken("NOREVCLAIM", 2, 2, "S3", "a claim does not compare the revision"),
+	broken("LOCKONLY", 2, 2, "S4", "whoever has the lock may commit"),
+	broken("NAIVE", 2, 2, "S4", "a commit is refused when the lock has expired"),
+	broken("NOJOURNAL", 2, 2, "S2", "a repeated commit is not recognised"),
+	broken("NOLOCK", 2, 2, "S3", "a claim does not look at the lock"),
+	broken("SAMEFENCE", 2, 2, "S3", "the fence does not grow"),
+	broken("KEEPANYWAY", 2, 2, "S3", "a kept lease is called held although the lock is gone"),
+	broken("FREEALWAYS", 2, 2, "S3", "a refused claim deletes its lock even under its own live lease"),
+	broken("FREENEVER", 2, 2, "S6", "a refused claim leaves its lock behind"),
+	broken("NOSPENT", 2, 2, "S5", "tokens that ended their lease are not remembered"),
+	broken("ABANDONOWN", 2, 2, "S5", "an abandon that overtakes its claim is not remembered"),
+	broken("ABANDONUNKNOWN", 2, 2, "S4", "a worker abandons while its commit is unknown"),
+	broken("ABANDONBLIND", 3, 1, "S3", "an abandon deletes anybody's lock"),
+	broken("RENEWBLIND", 3, 1, "S3", "a renewal takes the lock whatever the record says"),
+	{
+		name: "ORPHAN", define: "ORPHAN", workers: 2, revisions: 2, expect: reached, tag: "L1",
+		about: "limit: a token that ended long ago gets a lease that nobody wants",
+	},
+	{
+		name: "HAUNT", define: "HAUNT", workers: 3, revisions: 1, expect: reached, tag: "L2",
+		about: "limit: and so fences a worker whose own lease had run out",
+	},
+}
+
+// selected returns the runs for the flags: those of a change, with the nightly ones if full, or the one with that name.
+func selected(full bool, name string) []run {
+	all := slices.Concat(daily, nightly, variants)
+	switch {
+	case name != "":
+		return slices.DeleteFunc(all, func(r run) bool { return r.name != name })
+	case full:
+		return all
+	}
+	return slices.Concat(daily, variants)
+}

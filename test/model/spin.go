@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+//go:embed protocol.pml
+var model string
+
+const modelFile = "protocol.pml"
+
+// maxDepth is the longest execution that pan follows, in steps. The longest there are have some hundred; pan says so
+// when it is too small.
+const maxDepth = 100_000
+
+// checkTools returns an error that says what to install when a program is missing.
+func checkTools() error {
+	var errs []error
+	for _, name := range []string{"spin", "gcc"} {
+		if _, err := exec.LookPath(name); err != nil {
+			errs = append(errs, fmt.Errorf("%w; on Debian: apt-get install spin gcc libc6-dev", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// searcher runs Spin in a directory of its own.
+type searcher struct {
+	dir       string
+	megabytes int // that pan may use
+}
+
+// newSearcher makes the directory, which the caller removes.
+func newSearcher(megabytes int) (*searcher, error) {
+	dir, err := os.MkdirTemp("", "redisidem-model-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, modelFile), []byte(model), 0o600); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &searcher{dir: dir, megabytes: megabytes}, nil
+}
+
+func (s *searcher) close() error { return os.RemoveAll(s.dir) }
+
+// search makes one run. The trail of the last one with an error stays in the directory.
+func (s *searcher) search(ctx context.Context, r run) (result, error) {
+	// A trail of the run before must not be taken for this one's.
+	if err := os.RemoveAll(filepath.Join(s.dir, modelFile+".trail")); err != nil {
+		return result{}, err
+	}
+	if _, err := s.command(ctx, "spin", append(r.defines(), "-a", modelFile)...); err != nil {
+		return result{}, err
+	}
+	if _, err := s.command(ctx, "gcc", s.compileArgs(r)...); err != nil {
+		return result{}, err
+	}
+	out, err := s.command(ctx, "./pan", "-m"+strconv.Itoa(maxDepth))
+	if err != nil {
+		return result{}, err
+	}
+	return parse(out)
+}
+
+// compileArgs returns gcc's arguments. Variants are searched breadth first: their first error is a shortest one.
+func (s *searcher) compileArgs(r run) []string {
+	args := []string{"-w", "-O2", "-DSAFETY", "-DMEMLIM=" + strconv.Itoa(s.megabytes), "-o", "pan", "pan.c"}
+	if r.expect != holds {
+		return append(args, "-DBFS")
+	}
+	if r.unreduced {
+		args = append(args, "-DNOREDUCE")
+	}
+	return append(args, "-DCOLLAPSE")
+}
+
+// replay returns Spin's account of the error that the last search has found: the story that the model tells, or every
+// statement with the variables at the end.
+func (s *searcher) replay(ctx context.Context, r run, statements bool) (string, error) {
+	args := append(r.defines(), "-t")
+	if statements {
+		args = append(args, "-p")
+	}
+	return s.command(ctx, "spin", append(args, modelFile)...)
+}
+
+// command runs a program in the directory and returns what it printed.
+func (s *searcher) command(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = s.dir
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
