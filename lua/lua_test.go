@@ -68,7 +68,7 @@ func TestOnlyWhatEndsWorkRunsOutOfMemory(t *testing.T) {
 
 var (
 	reply     = regexp.MustCompile(`\{'([A-Z]+)'(?:, (\w+))?`)
-	described = regexp.MustCompile(`(?m)^--   ([A-Z]+) +(\w+)`)
+	described = regexp.MustCompile(`(?m)^-- {3}([A-Z]+) +(\w+)`)
 	command   = regexp.MustCompile(`redis\.p?call\(([^,)]*)(?:, ([^,)]*))?`)
 	key       = regexp.MustCompile(`^KEYS\[[12]\]$`)
 	literal   = regexp.MustCompile(`^'[A-Z]+'$`)

@@ -24,7 +24,7 @@ func BenchmarkDo(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				defer client.Close()
+				defer func() { _ = client.Close() }()
 				svc, err := redisidem.New(client, &redisidem.Config{
 					Namespace: freshNamespace(), AutoPipeline: mode.auto, Timeout: 10 * time.Second,
 				})

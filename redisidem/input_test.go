@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -301,7 +302,7 @@ func TestOutcomesAtTheirBounds(t *testing.T) {
 				}
 				continue
 			}
-			if got := key.Response; got == nil || got.Code != r.Code || string(got.Body) != string(r.Body) ||
+			if got := key.Response; got == nil || got.Code != r.Code || !bytes.Equal(got.Body, r.Body) ||
 				!maps.EqualFunc(got.Header, r.Header, slices.Equal) {
 				t.Errorf("%+v came back as %+v", r, got)
 			}
@@ -491,8 +492,10 @@ func TestClientsOnWhichThePromiseCannotBeKept(t *testing.T) {
 		{"ReadOnly", ofCluster(func(o *redis.ClusterOptions) { o.ReadOnly = true })},
 		{"RouteByLatency", ofCluster(func(o *redis.ClusterOptions) { o.RouteByLatency = true })},
 		{"RouteRandomly", ofCluster(func(o *redis.ClusterOptions) { o.RouteRandomly = true })},
-		{"ContextTimeoutEnabled: true in redis.ClusterOptions",
-			ofCluster(func(o *redis.ClusterOptions) { o.ContextTimeoutEnabled = false })},
+		{
+			"ContextTimeoutEnabled: true in redis.ClusterOptions",
+			ofCluster(func(o *redis.ClusterOptions) { o.ContextTimeoutEnabled = false }),
+		},
 		{"ContextTimeoutEnabled: true in redis.Options", redis.NewClient(&redis.Options{Addr: addrs[0]})},
 		{"ContextTimeoutEnabled: true", redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "x", SentinelAddrs: addrs})},
 		{"struct", struct{ redis.UniversalClient }{single}},

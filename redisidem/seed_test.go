@@ -303,7 +303,7 @@ func TestSeedM12FailuresAreToldApart(t *testing.T) {
 		mustBeOnly := func(err, want error) {
 			b.Helper()
 			for _, kind := range kinds {
-				if errors.Is(err, kind) != (kind == want) {
+				if errors.Is(err, kind) != errors.Is(kind, want) {
 					b.Errorf("error is %v, want %v and nothing else", err, want)
 				}
 			}
