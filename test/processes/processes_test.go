@@ -1,0 +1,369 @@
+// Package processes tests workers that are processes of their own: the test binary runs itself again as a worker, and
+// what a worker was told is read from a ledger that survives it.
+package processes
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// A worker gets its orders by these environment variables.
+const (
+	roleVariable   = "REDISIDEM_TEST_ROLE"
+	addrVariable   = "REDISIDEM_TEST_ADDR"
+	ledgerVariable = "REDISIDEM_TEST_LEDGER"
+	goVariable     = "REDISIDEM_TEST_GO" // a file whose appearance lets a waiting callback return
+)
+
+const (
+	processes   = 4
+	goroutines  = 25 // in each process
+	keys        = 50
+	shortLease  = 300 * time.Millisecond
+	patience    = 20 * time.Second
+	frozenValue = "frozen"
+)
+
+// stages are the recovery points of the race, in their order.
+var stages = []string{redisidem.Started, "one", "two", redisidem.Finished}
+
+var request = redisidem.Request{Method: "POST", Path: "/"}
+
+func TestMain(m *testing.M) {
+	switch role := os.Getenv(roleVariable); role {
+	case "":
+		os.Exit(m.Run())
+	case "racer":
+		race()
+	case "sleeper":
+		sleep()
+	default:
+		panic("unknown role " + role)
+	}
+}
+
+// scope makes a worker's view of the keys.
+func scope(addr string, lease time.Duration) *redisidem.Scope {
+	svc, err := redisidem.New(
+		redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true}),
+		&redisidem.Config{Lease: lease, Timeout: 5 * time.Second},
+	)
+	if err != nil {
+		panic(err)
+	}
+	return svc.Scope("processes")
+}
+
+// ledger writes lines that a kill cannot tear: each is one append.
+type ledger struct{ file *os.File }
+
+func openLedger() ledger {
+	f, err := os.OpenFile(os.Getenv(ledgerVariable), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		panic(err)
+	}
+	return ledger{f}
+}
+
+func (l ledger) write(format string, args ...any) {
+	if _, err := fmt.Fprintf(l.file, format+"\n", args...); err != nil {
+		panic(err)
+	}
+}
+
+// race drives every key to its end, in competition with everybody else.
+func race() {
+	sc, out := scope(os.Getenv(addrVariable), 10*time.Second), openLedger()
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for _, i := range rand.Perm(keys) {
+				drive(sc, out, fmt.Sprint("key", i))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func drive(sc *redisidem.Scope, out ledger, value string) {
+	for began := time.Now(); time.Since(began) < patience; {
+		key, err := sc.InitializeRequest(context.Background(), value, request)
+		for err == nil && !key.Answered() {
+			var fence int64
+			seen := key
+			key, err = sc.WorkStage(context.Background(), key, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				fence = st.Fence()
+				time.Sleep(rand.N(time.Millisecond))
+				next := stages[st.Key().Revision+1]
+				if next == redisidem.Finished {
+					return redisidem.Finish(redisidem.JSON(200, fence)), nil
+				}
+				return redisidem.Advance(next), nil
+			})
+			if fence != 0 && err == nil {
+				out.write("committed %s %s %d", value, seen.RecoveryPoint, fence)
+			}
+		}
+		if err == nil {
+			out.write("answered %s %s", value, key.Response.Body)
+			return
+		}
+		if !errors.Is(err, redisidem.ErrLocked) {
+			out.write("failed %s %v", value, err)
+			return
+		}
+		time.Sleep(rand.N(3 * time.Millisecond))
+	}
+	out.write("failed %s no end", value)
+}
+
+func TestFourProcessesRaceForFiftyKeys(t *testing.T) {
+	server := rediscase.Server(t)
+	book := newBook(t)
+	var workers []*exec.Cmd
+	for range processes {
+		workers = append(workers, worker(t, "racer", server.Addr(), book))
+	}
+	for _, w := range workers {
+		if err := w.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	committed, answers, answered := map[string]string{}, map[string]string{}, 0
+	for _, line := range book.lines(t) {
+		words := strings.Fields(line)
+		switch words[0] {
+		case "committed":
+			stage := words[1] + " " + words[2]
+			if committed[stage] != "" {
+				t.Errorf("%s was committed twice", stage)
+			}
+			committed[stage] = words[3]
+		case "answered":
+			answered++
+			if a := answers[words[1]]; a != "" && a != words[2] {
+				t.Errorf("%s was answered with %s and with %s", words[1], a, words[2])
+			}
+			answers[words[1]] = words[2]
+		default:
+			t.Error(line)
+		}
+	}
+	sc := scope(server.Addr(), 0)
+	for i := range keys {
+		value := fmt.Sprint("key", i)
+		key, err := sc.Retrieve(context.Background(), value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r, stage := range stages[:3] {
+			if key.Journal[r].Stage != stage || fmt.Sprint(key.Journal[r].Fence) != committed[value+" "+stage] {
+				t.Errorf("%s: the journal has %+v, the ledger %q", value, key.Journal[r], committed[value+" "+stage])
+			}
+		}
+		if len(key.Journal) != 3 || string(key.Response.Body) != answers[value] {
+			t.Errorf("%s: %d revisions, response %s, answered %s", value, len(key.Journal), key.Response.Body, answers[value])
+		}
+	}
+	locks, eternal := leftovers(t, server.Client())
+	t.Logf("%d processes, %d goroutines, %d keys: %d commits, %d answers, %d locks left, %d keys without TTL",
+		processes, processes*goroutines, keys, len(committed), answered, locks, eternal)
+	if len(committed) != 3*keys || answered != processes*goroutines*keys || locks != 0 || eternal != 0 {
+		t.Error("that is not what was to be")
+	}
+}
+
+// leftovers counts locks, and keys without a TTL.
+func leftovers(t *testing.T, client *redis.Client) (locks, eternal int) {
+	t.Helper()
+	defer func() { _ = client.Close() }()
+	ctx := context.Background()
+	for it := client.Scan(ctx, 0, "*", 1000).Iterator(); it.Next(ctx); {
+		if strings.HasSuffix(it.Val(), ":lock") {
+			locks++
+		}
+		if client.PTTL(ctx, it.Val()).Val() < 0 {
+			eternal++
+		}
+	}
+	return locks, eternal
+}
+
+// sleep works on one key, in a callback that returns when it may.
+func sleep() {
+	sc, out := scope(os.Getenv(addrVariable), shortLease), openLedger()
+	var stage context.Context
+	_, err := sc.Do(context.Background(), frozenValue, request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+		stage = ctx
+		out.write("inside")
+		for {
+			if _, err := os.Stat(os.Getenv(goVariable)); err == nil {
+				return redisidem.Finish(redisidem.JSON(200, "sleeper")), nil
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	out.write("told fenced=%t error=%t lost=%t", errors.Is(err, redisidem.ErrFenced), err != nil,
+		errors.Is(context.Cause(stage), redisidem.ErrLeaseLost))
+}
+
+func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
+	server, book := rediscase.Server(t), newBook(t)
+	w := freeze(t, server.Addr(), book)
+	key, err := scope(server.Addr(), shortLease).Wait(patience).Do(context.Background(), frozenValue, request,
+		func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			if st.Attempt() != 2 {
+				t.Errorf("attempt %d", st.Attempt())
+			}
+			return redisidem.Finish(redisidem.JSON(200, "other")), nil
+		})
+	if err != nil || key.Replayed() {
+		t.Fatal(key, err)
+	}
+	book.expect(t, thaw(t, w, book), "told fenced=true error=true lost=true")
+	mustHold(t, server.Addr(), `"other"`)
+}
+
+func TestLapsedLeaseThatNobodyClaimedCommits(t *testing.T) {
+	server, book := rediscase.Server(t), newBook(t)
+	w := freeze(t, server.Addr(), book)
+	client := server.Client()
+	defer func() { _ = client.Close() }()
+	until(t, "the lock is gone", func() bool {
+		locks, err := client.Keys(context.Background(), "*:lock").Result()
+		return err == nil && len(locks) == 0
+	})
+	book.expect(t, thaw(t, w, book), "told fenced=false error=false lost=true")
+	mustHold(t, server.Addr(), `"sleeper"`)
+}
+
+func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
+	server, book := rediscase.Server(t), newBook(t)
+	w := worker(t, "sleeper", server.Addr(), book)
+	until(t, "the callback runs", func() bool { return len(book.lines(t)) == 1 })
+	if err := w.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Wait()
+	sc := scope(server.Addr(), shortLease)
+	finish := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, nil }
+	_, err := sc.Do(context.Background(), frozenValue, request, finish)
+	var locked *redisidem.LockedError
+	if !errors.As(err, &locked) || locked.RetryAfter > shortLease {
+		t.Fatalf("error is %v", err)
+	}
+	time.Sleep(locked.RetryAfter + 2*time.Millisecond)
+	key, err := sc.Do(context.Background(), frozenValue, request, finish)
+	if err != nil || key.Attempts != 2 {
+		t.Fatal(key, err)
+	}
+}
+
+// freeze starts a sleeper and stops it inside its callback.
+func freeze(t *testing.T, addr string, book book) *exec.Cmd {
+	t.Helper()
+	w := worker(t, "sleeper", addr, book)
+	until(t, "the callback runs", func() bool { return len(book.lines(t)) == 1 })
+	if err := w.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// thaw lets a stopped sleeper's callback return, and gives the last line that it wrote.
+func thaw(t *testing.T, w *exec.Cmd, book book) string {
+	t.Helper()
+	if err := os.WriteFile(book.path+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	lines := book.lines(t)
+	return lines[len(lines)-1]
+}
+
+func mustHold(t *testing.T, addr, body string) {
+	t.Helper()
+	key, err := scope(addr, 0).Retrieve(context.Background(), frozenValue)
+	if err != nil || !key.Finished() || string(key.Response.Body) != body {
+		t.Errorf("the record is %+v, %v", key, err)
+	}
+}
+
+// book is the ledger from the parent's side.
+type book struct{ path string }
+
+func newBook(t *testing.T) book {
+	t.Helper()
+	t.Parallel()
+	b := book{filepath.Join(t.TempDir(), "ledger")}
+	if err := os.WriteFile(b.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b book) lines(t *testing.T) (lines []string) {
+	t.Helper()
+	f, err := os.Open(b.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		lines = append(lines, s.Text())
+	}
+	return lines
+}
+
+func (b book) expect(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("the worker was %q, want %q", got, want)
+	}
+}
+
+// worker starts this binary again in a role. It ends with the test at the latest.
+func worker(t *testing.T, role, addr string, book book) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), roleVariable+"="+role, addrVariable+"="+addr, ledgerVariable+"="+book.path,
+		goVariable+"="+book.path+".go")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cancel)
+	return cmd
+}
+
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for began := time.Now(); !holds(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
