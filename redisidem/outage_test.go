@@ -38,6 +38,8 @@ func TestOutageIsBounded(t *testing.T) {
 	stalled := rediscase.Server(t)
 	busy := rediscase.Server(t)
 
+	// Clients close at once when their servers are gone for good, which is done first in the end.
+	end := func() { stalled.Kill(); busy.Kill(); hole.Stop() }
 	for _, auto := range []bool{false, true} {
 		cfg := redisidem.Config{Timeout: timeout, AutoPipeline: auto, CommitRetry: -1}
 		key := start(t, serviceOn(t, options(stalled.Addr(), 3), redisidem.Config{}).Scope("a"), fmt.Sprint("k", auto))
@@ -85,6 +87,7 @@ func TestOutageIsBounded(t *testing.T) {
 		if !auto {
 			continue
 		}
+		t.Cleanup(end)
 		refused.Kill()
 		mustBe(t, stalled.Pause(), nil)
 		mustBe(t, busy.Pause(), nil) // its one connection is taken by the first call, and the others wait for it
@@ -124,7 +127,7 @@ func TestColdScriptCacheInTheMiddleOfAPipeline(t *testing.T) {
 	for _, auto := range []bool{false, true} {
 		server := rediscase.Server(t)
 		raw := server.Client()
-		defer func() { _ = raw.Close() }()
+		t.Cleanup(func() { _ = raw.Close() })
 		sc := serviceOn(t, options(server.Addr(), 3), redisidem.Config{AutoPipeline: auto, Timeout: 5 * time.Second}).Scope("a")
 		for name, warm := range map[string]func() error{
 			"nothing": func() error { return nil },
