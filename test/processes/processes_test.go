@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package processes tests workers that are processes of their own: the test binary runs itself again as a worker, and
 // what a worker was told is read from a ledger that survives it.
 package processes
@@ -35,9 +37,10 @@ const (
 	processes   = 4
 	goroutines  = 25 // in each process
 	keys        = 50
-	shortLease  = 300 * time.Millisecond
+	shortLease  = 500 * time.Millisecond
 	patience    = 20 * time.Second
 	frozenValue = "frozen"
+	earlier     = "earlier" // the recovery point that the sleeper commits before it sleeps
 )
 
 // stages are the recovery points of the race, in their order.
@@ -46,6 +49,7 @@ var stages = []string{redisidem.Started, "one", "two", redisidem.Finished}
 var request = redisidem.Request{Method: "POST", Path: "/"}
 
 func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
 	switch role := os.Getenv(roleVariable); role {
 	case "":
 		os.Exit(m.Run())
@@ -57,6 +61,11 @@ func TestMain(m *testing.M) {
 		panic("unknown role " + role)
 	}
 }
+
+// quiet keeps go-redis from writing about servers that are just starting.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // scope makes a worker's view of the keys.
 func scope(addr string, lease time.Duration) *redisidem.Scope {
@@ -206,11 +215,17 @@ func leftovers(t *testing.T, client *redis.Client) (locks, eternal int) {
 	return locks, eternal
 }
 
-// sleep works on one key, in a callback that returns when it may.
+// sleep commits a first stage, and works on the second in a callback that returns when it may.
 func sleep() {
 	sc, out := scope(os.Getenv(addrVariable), shortLease), openLedger()
+	_, err := sc.Do(context.Background(), frozenValue, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Advance(earlier), nil
+	})
+	if err != nil {
+		panic(err)
+	}
 	var stage context.Context
-	_, err := sc.Do(context.Background(), frozenValue, request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+	_, err = sc.Do(context.Background(), frozenValue, request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 		stage = ctx
 		out.write("inside")
 		for {
@@ -263,17 +278,31 @@ func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
 	}
 	_ = w.Wait()
 	sc := scope(server.Addr(), shortLease)
-	finish := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, nil }
+	ran := 0
+	finish := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		ran++
+		if key := st.Key(); st.Attempt() != 2 || key.RecoveryPoint != earlier || key.Revision != 1 {
+			t.Errorf("attempt %d of %s, revision %d", st.Attempt(), key.RecoveryPoint, key.Revision)
+		}
+		return redisidem.Finish(redisidem.JSON(200, "retry")), nil
+	}
 	_, err := sc.Do(context.Background(), frozenValue, request, finish)
 	var locked *redisidem.LockedError
-	if !errors.As(err, &locked) || locked.RetryAfter > shortLease {
+	if !errors.As(err, &locked) || locked.RetryAfter <= 0 || locked.RetryAfter > shortLease {
 		t.Fatalf("error is %v", err)
+	}
+	if ran != 0 {
+		t.Error("the callback ran on a key that another has")
 	}
 	time.Sleep(locked.RetryAfter + 2*time.Millisecond)
 	key, err := sc.Do(context.Background(), frozenValue, request, finish)
-	if err != nil || key.Attempts != 2 {
+	if err != nil || ran != 1 || key.Replayed() {
 		t.Fatal(key, err)
 	}
+	if j := key.Journal; len(j) != 2 || j[0].Stage != redisidem.Started || j[1].Stage != earlier || j[1].Attempt != 2 {
+		t.Errorf("the journal is %+v", j)
+	}
+	mustHold(t, server.Addr(), `"retry"`)
 }
 
 // freeze starts a sleeper and stops it inside its callback.
@@ -344,7 +373,7 @@ func (b book) expect(t *testing.T, got, want string) {
 	}
 }
 
-// worker starts this binary again in a role. It ends with the test at the latest.
+// worker starts this binary again in a role. It ends with the test at the latest, and on Linux with this process, too.
 func worker(t *testing.T, role, addr string, book book) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
@@ -352,6 +381,7 @@ func worker(t *testing.T, role, addr string, book book) *exec.Cmd {
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, addrVariable+"="+addr, ledgerVariable+"="+book.path,
 		goVariable+"="+book.path+".go")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
