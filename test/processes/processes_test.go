@@ -256,6 +256,22 @@ func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
 	mustHold(t, server.Addr(), `"other"`)
 }
 
+// TestFrozenWorkerIsFencedWhileAnotherWorks is about the time between the other's claim and its commit, in which only the
+// claim speaks against the frozen worker: the record stands where it stood.
+func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
+	server, book := rediscase.Server(t), newBook(t)
+	w := freeze(t, server.Addr(), book)
+	key, err := scope(server.Addr(), 10*time.Second).Wait(patience).Do(context.Background(), frozenValue, request,
+		func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			book.expect(t, thaw(t, w, book), "told fenced=true error=true lost=true")
+			return redisidem.Finish(redisidem.JSON(200, "other")), nil
+		})
+	if err != nil || key.Replayed() {
+		t.Fatal(key, err)
+	}
+	mustHold(t, server.Addr(), `"other"`)
+}
+
 func TestLapsedLeaseThatNobodyClaimedCommits(t *testing.T) {
 	server, book := rediscase.Server(t), newBook(t)
 	w := freeze(t, server.Addr(), book)
