@@ -7,14 +7,17 @@
 -- ARGV[3] fingerprint of the request, '' to leave it unchecked
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] retention in milliseconds
--- ARGV[6] '1': the caller waits for replicas, so a reply about an older write must be a write too
--- ARGV[7...] field, value, ... of the record to create when there is none; left out: an absent record is GONE
+-- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
+--         'l', it wants to know how long a finished record still lives
+-- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none
+-- ARGV[8] scope   ARGV[9] key   ARGV[10] method   ARGV[11] path   ARGV[12...] further field, value, ... of the record
+--         to create when there is none; all left out: an absent record is GONE
 --
 -- Replies
 --   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds, then the
---            record as field, value, ... when ARGV[2] is '' and the record was there before
+--            record as field, value, ... as it was before, when ARGV[2] is '' and it was there
 --   BUSY     token, remaining time of the lock in milliseconds
---   DONE     token, then the record: it is finished
+--   DONE     token, remaining life of the record in milliseconds or '', then the record: it is finished
 --   MOVED    token, then the record: its revision is another one
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
@@ -23,119 +26,150 @@
 -- Every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 6 for an existing record (HMGET, GET, TIME, HSET, PEXPIRE; HGETALL with ARGV[2] ''), 7 when it creates
--- (HMGET, EXISTS, GET, TIME, HSET, PEXPIRE), 4 for DONE and MOVED (HMGET, HGETALL, GET, DEL), 3 for BUSY.
+-- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
+-- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
-local lease, retention = ARGV[4], ARGV[5]
 
-local r = redis.pcall('HMGET', KEYS[1], 'v', 'fingerprint', 'recovery_point', 'revision', 'token', 'fence', 'lease',
-  'spent', 'attempts', 'stage_attempts', 'locked_at')
+local all, control, printed, point, damage
+if expected == '' then
+  all = redis.pcall('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    local field = all[i]
+    if field == 'control' then
+      control = all[i + 1]
+    elseif field == 'fingerprint' then
+      printed = all[i + 1]
+    elseif field == 'recovery_point' then
+      point = all[i + 1]
+    end
+  end
+  damage = all.err
+else
+  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point')
+  control, printed, point = r[1], r[2], r[3]
+  damage = r.err
+end
+
+local exists = control and true
+local revision, owner, fence, length, attempts, stage, spent
+if control then
+  revision, owner, fence, stage, attempts, length, spent =
+    string.match(control, '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+  if string.sub(control, 1, 2) ~= '1 ' then
+    damage = 'unknown schema version'
+  elseif not revision then
+    damage = 'control cannot be read'
+  elseif not printed or not point then
+    damage = 'a field is missing'
+  end
+elseif not damage then
+  if all then
+    exists = #all > 0
+  else
+    exists = redis.call('EXISTS', KEYS[1]) == 1
+  end
+  if exists then
+    damage = 'the hash has no schema version'
+  end
+end
 
 -- Gives the lock back, if it is this token's and the record does not say that the lease is, too.
 local function free()
-  if r[5] ~= token and redis.call('GET', KEYS[2]) == token then
+  if owner ~= token and redis.call('GET', KEYS[2]) == token then
     redis.call('DEL', KEYS[2])
   end
 end
 
 local function touch()
-  if ARGV[6] == '1' then
+  if string.find(ARGV[6], 'd', 1, true) then
     redis.call('PEXPIREAT', KEYS[1], redis.call('PEXPIRETIME', KEYS[1]))
   end
 end
 
-local damage
-local exists = true
-if r.err then
-  damage = r.err
-elseif not r[1] then
-  exists = redis.call('EXISTS', KEYS[1]) == 1
-  if exists then
-    damage = 'the hash has no schema version'
-  end
-elseif r[1] ~= '1' then
-  damage = 'unknown schema version'
-elseif not r[2] or not r[3] then
-  damage = 'a field is missing'
-elseif not r[4] or not string.find(r[4], '^%d+$') then
-  damage = 'revision is not a number'
-elseif r[6] and not string.find(r[6], '^%d+$') then
-  damage = 'fence is not a number'
-elseif not string.find(r[7] or '0', '^%d+$') or not string.find(r[9] or '0', '^%d+$')
-    or not string.find(r[10] or '0', '^%d+$') then
-  damage = 'a counter is not a number'
-end
 if damage then
   free()
   return {'DAMAGED', token, damage}
 end
 
 if exists then
-  if fingerprint ~= '' and r[2] ~= fingerprint then
+  if fingerprint ~= '' and printed ~= fingerprint then
     free()
     return {'MISMATCH', token}
   end
-  if r[3] == 'finished' then
+  if point == 'finished' then
     free()
     touch()
-    return {'DONE', token, unpack(redis.call('HGETALL', KEYS[1]))}
+    local life = ''
+    if string.find(ARGV[6], 'l', 1, true) then
+      life = tostring(redis.call('PTTL', KEYS[1]))
+    end
+    return {'DONE', token, life, unpack(all or redis.call('HGETALL', KEYS[1]))}
   end
-  if r[8] == token then
+  if spent == token then
     free()
     return {'STALE', token}
   end
-  if expected ~= '' and r[4] ~= expected then
+  if expected ~= '' and revision ~= expected then
     free()
     return {'MOVED', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
-elseif #ARGV < 7 then
+elseif #ARGV < 11 then
   free()
   return {'GONE', token}
+end
+
+-- Server time in microseconds, as text: numbers of that size cost more to write than to join.
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 end
 
 local holder = redis.call('GET', KEYS[2])
 if holder ~= token then
   local left = redis.call('PTTL', KEYS[2])
   -- More is left than the holder ever asked for: the server's clock was set back. Its own lease length is the bound.
-  if holder and holder == r[5] and r[7] and left > tonumber(r[7]) then
-    redis.call('PEXPIRE', KEYS[2], r[7])
-    left = tonumber(r[7])
+  if holder and holder == owner and left > tonumber(length) then
+    redis.call('PEXPIRE', KEYS[2], length)
+    left = tonumber(length)
   end
   if not exists then
-    local time = redis.call('TIME')
-    redis.call('HSET', KEYS[1], 'created_at', string.format('%.0f', time[1] * 1000000 + time[2]), unpack(ARGV, 7))
-    redis.call('PEXPIRE', KEYS[1], retention)
+    redis.call('HSET', KEYS[1], 'control', '1 0 - 0 0 0 0 -', 'fingerprint', fingerprint, 'recovery_point', 'started',
+      'created_at', clock(), 'scope', ARGV[8], 'idempotency_key', ARGV[9], 'request_method', ARGV[10],
+      'request_path', ARGV[11], unpack(ARGV, 12))
+    redis.call('PEXPIRE', KEYS[1], ARGV[5])
+  end
+  if ARGV[7] ~= '' then
+    local waiting = redis.call('HGET', KEYS[1], 'waiting') or ''
+    -- Whoever finds the list full polls.
+    if not string.find(waiting, ARGV[7], 1, true) and #waiting < 1024 then
+      redis.call('HSET', KEYS[1], 'waiting', waiting .. ARGV[7] .. ' ')
+    end
   end
   return {'BUSY', token, tostring(left)}
 end
 
-if r[5] == token then
+if owner == token then
   touch()
-  local again = {'OWN', token, r[6], r[9], r[10], r[11]}
-  if expected == '' then
-    return {'OWN', token, r[6], r[9], r[10], r[11], unpack(redis.call('HGETALL', KEYS[1]))}
-  end
-  return again
+  local at = redis.call('HGET', KEYS[1], 'locked_at')
+  return {'OWN', token, fence, attempts, stage, at, unpack(all or {})}
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local at = string.format('%.0f', now)
-local fence = math.max((tonumber(r[6]) or 0) + 1, now)
-local grant = string.format('%.0f', fence)
-local attempts = string.format('%.0f', (tonumber(r[9]) or 0) + 1)
-local stage = string.format('%.0f', (tonumber(r[10]) or 0) + 1)
+local at = clock()
+local grant = at
 if exists then
-  redis.call('HSET', KEYS[1], 'token', token, 'fence', grant, 'lease', lease, 'attempts', attempts,
-    'stage_attempts', stage, 'locked_at', at)
-  -- GT: a claim never shortens what is kept.
-  redis.call('PEXPIRE', KEYS[1], lease + retention, 'GT')
-  if expected == '' then
-    return {'OWN', token, grant, attempts, stage, at, unpack(redis.call('HGETALL', KEYS[1]))}
+  -- Both are numbers without leading zeros. The fence grows even when the clock does not.
+  if #fence > #at or #fence == #at and fence >= at then
+    grant = string.format('%.0f', fence + 1)
   end
-else
-  redis.call('HSET', KEYS[1], 'token', token, 'fence', grant, 'lease', lease, 'attempts', attempts,
-    'stage_attempts', stage, 'locked_at', at, 'created_at', at, unpack(ARGV, 7))
-  redis.call('PEXPIRE', KEYS[1], lease + retention)
+  attempts, stage = tostring(attempts + 1), tostring(stage + 1)
+  redis.call('HSET', KEYS[1], 'locked_at', at, 'control', '1 ' .. revision .. ' ' .. token .. ' ' .. grant .. ' '
+    .. stage .. ' ' .. attempts .. ' ' .. ARGV[4] .. ' ' .. spent)
+  -- GT: a claim never shortens what is kept.
+  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')
+  return {'OWN', token, grant, attempts, stage, at, unpack(all or {})}
 end
-return {'OWN', token, grant, attempts, stage, at}
+redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[4] .. ' -',
+  'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[8],
+  'idempotency_key', ARGV[9], 'request_method', ARGV[10], 'request_path', ARGV[11], unpack(ARGV, 12))
+redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5])
+return {'OWN', token, grant, '1', '1', at}

@@ -4,11 +4,12 @@
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
--- ARGV[4] '1': keep the lease for the next stage; '0': the lease ends here
--- ARGV[5] lease in milliseconds   ARGV[6] retention in milliseconds
--- ARGV[7] how many revisions the journal remembers
--- ARGV[8] '1': the caller waits for replicas, so a reply about an older write must be a write too
--- ARGV[9...] field, value, ... to write
+-- ARGV[4] attempts of this revision   ARGV[5] attempts, as the claim told them both
+-- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
+--         write must be a write too
+-- ARGV[7] lease in milliseconds   ARGV[8] retention in milliseconds
+-- ARGV[9] the recovery point the stage started from
+-- ARGV[10...] field, value, ... to write
 --
 -- Replies
 --   OK       token, '1' if the lease is still held and '0' if not, server time of the commit in microseconds
@@ -17,30 +18,35 @@
 --   DAMAGED  token, what is wrong
 --
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
--- redis.call: 6 when the lease ends (HMGET, TIME, HSET, PEXPIRE, GET, DEL), 6 when it is kept (SET in place of DEL), one more once
--- the journal is full (HDEL); 2 or 3 for a repeated commit, 1 for FENCED.
-local token, fence, revision, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- redis.call: 5 when the lease ends (HMGET, GET, TIME, HSET, DEL; PEXPIRE in place of DEL when it had lapsed), 6 when it
+-- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), and two when somebody waits
+-- (PUBLISH, HDEL); 2 or 3 for a repeated commit, 1 for FENCED.
+local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
-local r = redis.pcall('HMGET', KEYS[1], 'v', 'revision', 'token', 'fence', 'recovery_point', 'stage_attempts')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting')
 if r.err then
   return {'DAMAGED', token, r.err}
 end
-if not r[1] then
+local control = r[1]
+if not control then
   if redis.call('EXISTS', KEYS[1]) == 1 then
     return {'DAMAGED', token, 'the hash has no schema version'}
   end
   return {'FENCED', token}
 end
-if r[1] ~= '1' then
-  return {'DAMAGED', token, 'unknown schema version'}
-end
-local current = tonumber(r[2] or '')
-if not current then
-  return {'DAMAGED', token, 'revision is not a number'}
-end
 
-local wanted = tonumber(revision)
-if current > wanted then
+local mine = '1 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' '
+if string.sub(control, 1, #mine) ~= mine then
+  if string.sub(control, 1, 2) ~= '1 ' then
+    return {'DAMAGED', token, 'unknown schema version'}
+  end
+  local current, owner, last = string.match(control, '^1 (%d+) (%S+) (%d+) ')
+  if not current then
+    return {'DAMAGED', token, 'control cannot be read'}
+  end
+  if tonumber(current) <= tonumber(revision) then
+    return {'FENCED', token}
+  end
   local entry = redis.call('HGET', KEYS[1], 'j:' .. revision)
   if not entry then
     return {'FORGOTTEN', token}
@@ -49,38 +55,49 @@ if current > wanted then
   if t ~= token or f ~= fence then
     return {'FENCED', token}
   end
-  if ARGV[8] == '1' then
+  if string.find(ARGV[6], 'd', 1, true) then
     redis.call('PEXPIREAT', KEYS[1], redis.call('PEXPIRETIME', KEYS[1]))
   end
   local held = '0'
-  if r[3] == token and r[4] == fence and redis.call('GET', KEYS[2]) == token then
+  if owner == token and last == fence and redis.call('GET', KEYS[2]) == token then
     held = '1'
   end
   return {'OK', token, held, at}
 end
-if current < wanted or r[3] ~= token or r[4] ~= fence then
-  return {'FENCED', token}
-end
 
 local holder = redis.call('GET', KEYS[2])
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
-local entry = token .. ' ' .. fence .. ' ' .. (r[6] or '0') .. ' ' .. now .. ' ' .. (r[5] or '')
-local held = keep == '1' and (holder == token or not holder)
-if held then
-  redis.call('HSET', KEYS[1], 'revision', string.format('%.0f', wanted + 1), 'updated_at', now, 'j:' .. revision, entry,
-    'stage_attempts', '1', unpack(ARGV, 9))
-  redis.call('SET', KEYS[2], token, 'PX', ARGV[5])
-  redis.call('PEXPIRE', KEYS[1], ARGV[5] + ARGV[6], 'GT')
+-- As text: numbers of that size cost more to write than to join.
+local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[9]
+local nextRevision = string.format('%d', revision + 1)
+if string.find(ARGV[6], 'k', 1, true) and (holder == token or not holder) then
+  local spent = string.match(control, '%S+$')
+  redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' '
+    .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 10))
+  redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+  redis.call('PEXPIRE', KEYS[1], ARGV[7] + ARGV[8], 'GT')
+  if tonumber(revision) >= 64 then
+    redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
+  end
+  return {'OK', token, '1', now}
+end
+
+redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
+  .. token, 'j:' .. revision, entry, unpack(ARGV, 10))
+if holder == token then
+  -- The claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
+  redis.call('DEL', KEYS[2])
 else
-  redis.call('HSET', KEYS[1], 'revision', string.format('%.0f', wanted + 1), 'updated_at', now, 'j:' .. revision, entry,
-    'stage_attempts', '0', 'token', '', 'spent', token, unpack(ARGV, 9))
-  redis.call('PEXPIRE', KEYS[1], ARGV[6], 'GT')
-  if holder == token then
-    redis.call('DEL', KEYS[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
+end
+if tonumber(revision) >= 64 then
+  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
+end
+if r[2] then
+  redis.call('HDEL', KEYS[1], 'waiting')
+  for channel in string.gmatch(r[2], '%S+') do
+    redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-if wanted >= tonumber(ARGV[7]) then
-  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%.0f', wanted - ARGV[7]))
-end
-return {'OK', token, held and '1' or '0', now}
+return {'OK', token, '0', now}

@@ -4,45 +4,64 @@
 -- ARGV[1] nonce, echoed in the reply
 -- ARGV[2] fingerprint of the request
 -- ARGV[3] retention in milliseconds
--- ARGV[4] '1': the caller waits for replicas, so a reply about an older write must be a write too
--- ARGV[5...] field, value, ... of the new record
+-- ARGV[4] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
+--         'l', it wants to know how long a finished record still lives
+-- ARGV[5] scope   ARGV[6] key   ARGV[7] method   ARGV[8] path   ARGV[9...] further field, value, ... of the new record
 --
 -- Replies
 --   CREATED  nonce, server time in microseconds
---   FOUND    nonce, then the record as field, value, ...
+--   FOUND    nonce, remaining life of a finished record in milliseconds or '', then the record as field, value, ...
 --   MISMATCH nonce
 --   DAMAGED  nonce, what is wrong
 --
 -- Safe to repeat: yes. A repeated create finds what the first one made. It never extends or overwrites a record.
--- redis.call: 5 when it creates (HMGET, EXISTS, TIME, HSET, PEXPIRE), 2 when it finds (4 with ARGV[4]).
+-- redis.call: 4 when it creates (HGETALL, TIME, HSET, PEXPIRE), 1 when it finds (2 more with 'd', 1 more with 'l').
 local nonce = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'v', 'fingerprint', 'recovery_point')
-if r.err then
-  return {'DAMAGED', nonce, r.err}
+local all = redis.pcall('HGETALL', KEYS[1])
+if all.err then
+  return {'DAMAGED', nonce, all.err}
 end
 
-if not r[1] then
-  if redis.call('EXISTS', KEYS[1]) == 1 then
-    return {'DAMAGED', nonce, 'the hash has no schema version'}
-  end
+if #all == 0 then
   local time = redis.call('TIME')
-  local now = string.format('%.0f', time[1] * 1000000 + time[2])
-  redis.call('HSET', KEYS[1], 'created_at', now, unpack(ARGV, 5))
+  -- As text: numbers of that size cost more to write than to join.
+  local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+  redis.call('HSET', KEYS[1], 'control', '1 0 - 0 0 0 0 -', 'fingerprint', ARGV[2], 'recovery_point', 'started',
+    'created_at', now, 'scope', ARGV[5], 'idempotency_key', ARGV[6], 'request_method', ARGV[7], 'request_path', ARGV[8],
+    unpack(ARGV, 9))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return {'CREATED', nonce, now}
 end
 
-if r[1] ~= '1' then
+local control, printed, point
+for i = 1, #all, 2 do
+  local field = all[i]
+  if field == 'control' then
+    control = all[i + 1]
+  elseif field == 'fingerprint' then
+    printed = all[i + 1]
+  elseif field == 'recovery_point' then
+    point = all[i + 1]
+  end
+end
+if not control then
+  return {'DAMAGED', nonce, 'the hash has no schema version'}
+end
+if string.sub(control, 1, 2) ~= '1 ' then
   return {'DAMAGED', nonce, 'unknown schema version'}
 end
-if not r[2] or not r[3] then
+if not printed or not point then
   return {'DAMAGED', nonce, 'a field is missing'}
 end
-if r[2] ~= ARGV[2] then
+if printed ~= ARGV[2] then
   return {'MISMATCH', nonce}
 end
-if ARGV[4] == '1' then
+if string.find(ARGV[4], 'd', 1, true) then
   redis.call('PEXPIREAT', KEYS[1], redis.call('PEXPIRETIME', KEYS[1]))
 end
-return {'FOUND', nonce, unpack(redis.call('HGETALL', KEYS[1]))}
+local life = ''
+if point == 'finished' and string.find(ARGV[4], 'l', 1, true) then
+  life = tostring(redis.call('PTTL', KEYS[1]))
+end
+return {'FOUND', nonce, life, unpack(all)}

@@ -8,12 +8,16 @@
 --   LOST token: the record names another attempt, or another one holds the lock already
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HMGET, GET, PEXPIRE or SET, PEXPIRE). With the lock still there no command allocates, so that a
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE). With the lock still there no command allocates, so that a
 -- lease can be renewed on a server whose memory is full.
 local token = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'token', 'fence')
-if r.err or r[1] ~= token or r[2] ~= ARGV[2] then
+local control = redis.pcall('HGET', KEYS[1], 'control')
+if type(control) ~= 'string' then
+  return {'LOST', token}
+end
+local owner, fence = string.match(control, '^1 %d+ (%S+) (%d+) ')
+if owner ~= token or fence ~= ARGV[2] then
   return {'LOST', token}
 end
 local holder = redis.call('GET', KEYS[2])

@@ -11,28 +11,36 @@
 --   DAMAGED nonce, what is wrong
 --
 -- Safe to repeat: yes, though each time takes the lease away from whoever has it then.
--- redis.call: 3 (HMGET, DEL, HSET).
+-- redis.call: 3 (HMGET, DEL, HSET), two more when somebody waits (HDEL, PUBLISH).
 local nonce = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'v', 'token', 'fence', 'recovery_point')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
 if r.err then
   return {'DAMAGED', nonce, r.err}
 end
-local fence = tonumber(r[3] or '0')
-if r[1] and (r[1] ~= '1' or not fence) then
-  return {'DAMAGED', nonce, 'unknown schema version, or fence is not a number'}
+local revision, owner, fence, rest, spent
+if r[1] then
+  revision, owner, fence, rest, spent = string.match(r[1], '^1 (%d+) (%S+) (%d+) (%d+ %d+ %d+) (%S+)$')
+  if not revision then
+    return {'DAMAGED', nonce, 'unknown schema version, or control cannot be read'}
+  end
 end
 redis.call('DEL', KEYS[2])
 if not r[1] then
   return {'GONE', nonce}
 end
-if r[4] == 'finished' then
+if r[2] == 'finished' then
   return {'DONE', nonce}
 end
-local guard = string.format('%.0f', fence + 1)
-if r[2] and r[2] ~= '' then
-  redis.call('HSET', KEYS[1], 'token', '', 'spent', r[2], 'fence', guard)
-else
-  redis.call('HSET', KEYS[1], 'fence', guard)
+if owner ~= '-' then
+  spent = owner
+end
+redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' - ' .. string.format('%.0f', fence + 1) .. ' ' .. rest .. ' '
+  .. spent)
+if r[3] then
+  redis.call('HDEL', KEYS[1], 'waiting')
+  for channel in string.gmatch(r[3], '%S+') do
+    redis.pcall('PUBLISH', channel, KEYS[1])
+  end
 end
 return {'OK', nonce}

@@ -2,8 +2,8 @@
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] token of this update   ARGV[2] the revision the caller has seen
--- ARGV[3] retention in milliseconds   ARGV[4] how many revisions the journal remembers
--- ARGV[5...] field, value, ... to write
+-- ARGV[3] retention in milliseconds
+-- ARGV[4...] field, value, ... to write
 --
 -- Replies
 --   OK      token, server time of the update in microseconds
@@ -17,7 +17,7 @@
 -- redis.call: 5 (HMGET, PTTL, TIME, HSET, PEXPIRE), one more once the journal is full (HDEL).
 local token, revision = ARGV[1], ARGV[2]
 
-local r = redis.pcall('HMGET', KEYS[1], 'v', 'revision', 'fence', 'recovery_point', 'j:' .. revision)
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision)
 if r.err then
   return {'DAMAGED', token, r.err}
 end
@@ -27,23 +27,20 @@ if not r[1] then
   end
   return {'GONE', token}
 end
-if r[1] ~= '1' then
-  return {'DAMAGED', token, 'unknown schema version'}
+local current, fence, attempts, rest = string.match(r[1], '^1 (%d+) %S+ (%d+) %d+ (%d+) (%d+ %S+)$')
+if not current then
+  return {'DAMAGED', token, 'unknown schema version, or control cannot be read'}
 end
-local fence = tonumber(r[3] or '0')
-if not tonumber(r[2] or '') or not fence then
-  return {'DAMAGED', token, 'a counter is not a number'}
-end
-if r[5] then
-  local t, at = string.match(r[5], '^(%S*) %d+ %d+ (%d+) ')
+if r[3] then
+  local t, at = string.match(r[3], '^(%S*) %d+ %d+ (%d+) ')
   if t == token then
     return {'OK', token, at}
   end
 end
-if r[4] == 'finished' then
+if r[2] == 'finished' then
   return {'DONE', token}
 end
-if r[2] ~= revision then
+if current ~= revision then
   return {'MOVED', token}
 end
 local left = redis.call('PTTL', KEYS[2])
@@ -52,14 +49,12 @@ if left ~= -2 then
 end
 
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
+local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local guard = string.format('%.0f', fence + 1)
-local wanted = tonumber(revision)
-redis.call('HSET', KEYS[1], 'revision', string.format('%.0f', wanted + 1), 'updated_at', now,
-  'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. (r[4] or ''),
-  'stage_attempts', '0', 'token', '', 'fence', guard, unpack(ARGV, 5))
+redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. ' - ' .. guard .. ' 0 ' .. attempts
+  .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. (r[2] or ''), unpack(ARGV, 4))
 redis.call('PEXPIRE', KEYS[1], ARGV[3], 'GT')
-if wanted >= tonumber(ARGV[4]) then
-  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%.0f', wanted - ARGV[4]))
+if tonumber(revision) >= 64 then
+  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
 end
 return {'OK', token, now}

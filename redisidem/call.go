@@ -32,6 +32,13 @@ const (
 	statusDamaged   status = "DAMAGED"
 )
 
+// The flags that several scripts take, as letters in one argument.
+const (
+	flagDurable = "d" // the caller waits for replicas
+	flagKeep    = "k" // keep the lease
+	flagLife    = "l" // tell how long a finished record lives
+)
+
 // call is one invocation of a script.
 type call struct {
 	script *lua.Script

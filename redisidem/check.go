@@ -218,7 +218,8 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	cfg := s.cfg
 	cfg.Observer = nil
 	probe := &Service{
-		cfg: cfg, client: s.client, transport: s.transport, life: s.life, lease: s.lease, retention: s.lease, touch: s.touch,
+		cfg: cfg, client: s.client, transport: s.transport, life: s.life, lease: s.lease, retention: s.lease, flags: s.flags,
+		deletions: s.deletions,
 	}
 	sc := &Scope{service: probe, name: "redisidem/check"}
 	fail := func(step string, err error) (Finding, error) {

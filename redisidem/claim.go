@@ -25,14 +25,14 @@ func (c claim) call(s *Service, token string) call {
 	if c.seen != nil {
 		revision, fingerprint = strconv.FormatInt(c.seen.Revision, 10), c.seen.fingerprint
 	}
-	var create []any
 	if c.request != nil {
-		fingerprint, create = c.request.fingerprint, newRecord(c.id, *c.request)
+		fingerprint = c.request.fingerprint
 	}
-	args := append(make([]any, 0, 5+len(create)), revision, fingerprint, s.lease, s.retention, s.touch)
-	return call{
-		script: lua.Claim, keys: []string{c.id.record, c.id.lock}, nonce: token, args: append(args, create...), durable: true,
+	args := append(make([]any, 0, 12), revision, fingerprint, s.lease, s.retention, s.flags, "")
+	if c.request != nil {
+		args = appendRecord(args, c.id, *c.request)
 	}
+	return call{script: lua.Claim, keys: []string{c.id.record, c.id.lock}, nonce: token, args: args, durable: true}
 }
 
 // claim asks for the lease on a key, waiting for it within the scope's budget. It returns the lease; or no lease and the
@@ -106,11 +106,17 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, outer *Lea
 			s.forget(ctx, c.id, token)
 		}
 		return lease, nil, err
-	case statusDone, statusMoved:
-		key, err := decodeRecord(c.id, r.rest)
-		if err == nil && r.status == statusDone {
+	case statusDone:
+		if err := r.need(1); err != nil {
+			return nil, nil, err
+		}
+		key, err := decodeRecord(c.id, r.rest[1:])
+		if err == nil {
 			err = s.settled(r)
 		}
+		return nil, key, err
+	case statusMoved:
+		key, err := decodeRecord(c.id, r.rest)
 		return nil, key, err
 	default:
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.

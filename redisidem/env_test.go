@@ -266,3 +266,25 @@ func needServer(t testing.TB) {
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
+
+// The words of a record's control field.
+const (
+	controlVersion = iota
+	controlRevision
+	controlToken
+	controlFence
+	controlStageAttempts
+	controlAttempts
+	controlLease
+	controlSpent
+)
+
+func readControl(client redis.UniversalClient, record string) []string {
+	return strings.Split(client.HGet(ctx, record, "control").Val(), " ")
+}
+
+func setControl(client redis.UniversalClient, record string, word int, value string) error {
+	words := readControl(client, record)
+	words[word] = value
+	return client.HSet(ctx, record, "control", strings.Join(words, " ")).Err()
+}

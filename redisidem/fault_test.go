@@ -154,13 +154,15 @@ func recordOf(e *env, client *redis.Client, value string) map[string]string {
 		if record["idempotency_key"] != value {
 			continue
 		}
-		if record["token"] != "" {
-			record["token"] = "set"
+		control := readControl(client, k)
+		for _, word := range []int{controlToken, controlSpent} {
+			if control[word] != "-" {
+				control[word] = "set"
+			}
 		}
-		if record["spent"] != "" {
-			record["spent"] = "set"
-		}
-		for _, field := range []string{"idempotency_key", "created_at", "updated_at", "locked_at", "fence"} {
+		control[controlFence] = ""
+		record["control"] = strings.Join(control, " ")
+		for _, field := range []string{"idempotency_key", "created_at", "locked_at"} {
 			delete(record, field)
 		}
 		for field := range record {

@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"strconv"
 	"sync"
 	"time"
 
@@ -65,8 +64,8 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		return nil, err
 	}
 	fence, err := parseCount("fence", r.rest[0])
-	attempts, err1 := parseCount(fieldAttempts, r.rest[1])
-	attempt, err2 := parseCount("stage_attempts", r.rest[2])
+	attempts, err1 := parseCount("attempts", r.rest[1])
+	attempt, err2 := parseCount("attempts of this revision", r.rest[2])
 	locked, err3 := parseTime(fieldLockedAt, r.rest[3])
 	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return nil, err
@@ -184,18 +183,18 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 	return next, held, err
 }
 
-// commitKeepArg is the place of the flag that keeps the lease among commitCall's args.
-const commitKeepArg = 2
+// commitFlagsArg is the place of the flags among commitCall's args.
+const commitFlagsArg = 4
 
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	s := l.scope.service
-	flag := "0"
+	flags := s.flags
 	if keep {
-		flag = "1"
+		flags += flagKeep
 	}
 	fields := e.fields(key)
-	args := append(make([]any, 0, 7+len(fields)), strconv.FormatInt(l.fence, 10), strconv.FormatInt(key.Revision, 10), flag,
-		s.lease, s.retention, journalLength, s.touch)
+	args := append(make([]any, 0, 8+len(fields)), l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.retention,
+		key.RecoveryPoint)
 	return call{
 		script: lua.Commit, keys: []string{l.id.record, l.id.lock}, nonce: l.token, args: append(args, fields...), durable: true,
 	}
@@ -222,7 +221,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if err := r.need(2); err != nil {
 		return key, false, err
 	}
-	at, err := parseTime(fieldUpdatedAt, r.rest[1])
+	at, err := parseTime("time of the commit", r.rest[1])
 	if err != nil {
 		return key, false, err
 	}

@@ -145,7 +145,7 @@ func TestTrapL6StrangerCannotTouchALease(t *testing.T) {
 		token := raw.Get(ctx, lock).Val()
 		mustBe(t, stale.Renew(ctx), redisidem.ErrLeaseLost)
 		_ = stale.Abandon(ctx)
-		if got := raw.Get(ctx, lock).Val(); got != token || raw.HGet(ctx, record, "token").Val() != token {
+		if got := raw.Get(ctx, lock).Val(); got != token || readControl(raw, record)[controlToken] != token {
 			t.Errorf("the lock is %q, want %q", got, token)
 		}
 		_, err := lease.Commit(ctx, redisidem.Outcome{})
@@ -409,7 +409,8 @@ func TestTrapL17ImpatientWaiterChangesNothing(t *testing.T) {
 		record, lock := e.place(lease.Key())
 		look := func() (map[string]string, string) {
 			fields := raw.HGetAll(ctx, record).Val()
-			delete(fields, "spent") // a try that was under way when the context ended is given back
+			// A try that was under way when the context ended is given back.
+			fields["control"] = strings.Join(readControl(raw, record)[:controlSpent], " ")
 			return fields, raw.Get(ctx, lock).Val()
 		}
 		before, token := look()

@@ -29,7 +29,7 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 		} else {
 			s.life.also()
 			c.args = slices.Clone(c.args)
-			c.args[commitKeepArg] = "0" // nobody will work under the lease any more
+			c.args[commitFlagsArg] = s.flags // without the one that keeps the lease: nobody will work under it any more
 			go l.keepCommitting(context.WithoutCancel(ctx), c, e)
 		}
 	}

@@ -20,37 +20,71 @@ const (
 	fieldCreatedAt = "created_at"
 	fieldLockedAt  = "locked_at"
 
-	fieldVersion     = "v"
+	fieldControl     = "control"
 	fieldScope       = "scope"
 	fieldFingerprint = "fingerprint"
 	fieldHeaders     = "response_headers"
 	fieldState       = "state"
-	fieldAttempts    = "attempts"
-	fieldUpdatedAt   = "updated_at"
-	fieldRevision    = "revision"
-	fieldToken       = "token"
 	fieldInterim     = "interim"
+	fieldWaiting     = "waiting"
 	journalPrefix    = "j:"
 )
 
 // recordVersion is the schema version written into each record. Readers accept it and the one before it.
 const recordVersion = "1"
 
-// journalLength is how many revisions a record's journal remembers. A commit that is repeated after so many later ones
-// can no longer be told from a fenced one, and is reported as unknown.
-const journalLength = 64
-
-// newRecord returns the field, value, ... of a record to create. The scripts add what only the server knows.
-func newRecord(id identity, r encodedRequest) []any {
-	fields := []any{
-		fieldVersion, recordVersion, fieldScope, id.scope, fieldValue, id.value,
-		fieldMethod, r.method, fieldPath, r.path, fieldFingerprint, r.fingerprint,
-		fieldPoint, Started, fieldRevision, "0",
-	}
+// appendRecord appends what the scripts need to create a record: its constant parts, without their fields' names, and
+// then field, value, ... of those that not every record has.
+func appendRecord(args []any, id identity, r encodedRequest) []any {
+	args = append(args, id.scope, id.value, r.method, r.path)
 	if r.params != nil {
-		fields = append(fields, fieldParams, r.params)
+		args = append(args, fieldParams, r.params)
 	}
-	return fields
+	return args
+}
+
+// control is the field that changes with every step: the words
+//
+//	version revision token fence stage_attempts attempts lease spent
+//
+// It is one field since the scripts read and write all of it at each step, and a field costs them more than a word. An
+// absent token is "-".
+type control struct {
+	revision, fence         int64
+	stageAttempts, attempts int64
+	leased                  bool
+}
+
+const controlWords = 8
+
+func decodeControl(s string) (control, error) {
+	var c control
+	var words [controlWords]string
+	rest, more := s, true
+	for i := range words {
+		if !more {
+			return c, damaged("%s has %d words", fieldControl, i)
+		}
+		words[i], rest, more = strings.Cut(rest, " ")
+	}
+	if words[0] != recordVersion {
+		return c, damaged("unknown schema version %q", words[0])
+	}
+	if more || words[2] == "" || words[7] == "" {
+		return c, damaged("%s cannot be read", fieldControl)
+	}
+	c.leased = words[2] != "-"
+	var lease int64
+	for i, n := range []*int64{1: &c.revision, 3: &c.fence, 4: &c.stageAttempts, 5: &c.attempts, 6: &lease} {
+		if n == nil {
+			continue
+		}
+		var err error
+		if *n, err = parseCount(fieldControl, words[i]); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
 }
 
 // newKey returns the key of a record just created.
@@ -68,15 +102,18 @@ func newKey(id identity, r encodedRequest, at string) (*Key, error) {
 // decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way back: whatever cannot
 // have been written by this library is damage, and so is the record of another key.
 func decodeRecord(id identity, pairs []string) (*Key, error) {
-	k := &Key{id: id, Revision: -1}
+	k := &Key{id: id}
 	var r Response
 	var err error
-	var version, token, locked string
+	var c control
+	var ruled bool
+	var locked string
 	for i := 0; i+1 < len(pairs) && err == nil; i += 2 {
 		v := pairs[i+1]
 		switch pairs[i] {
-		case fieldVersion:
-			version = v
+		case fieldControl:
+			c, err = decodeControl(v)
+			ruled = true
 		case fieldScope:
 			k.Scope = v
 		case fieldValue:
@@ -91,12 +128,6 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 			k.fingerprint = v
 		case fieldPoint:
 			k.RecoveryPoint = v
-		case fieldRevision:
-			k.Revision, err = parseCount(fieldRevision, v)
-		case fieldAttempts:
-			var n int64
-			n, err = parseCount(fieldAttempts, v)
-			k.Attempts = int(n)
 		case fieldCode:
 			var n int64
 			n, err = parseCount(fieldCode, v)
@@ -115,12 +146,8 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 			k.state, k.hasState = []byte(v), true
 		case fieldCreatedAt:
 			k.CreatedAt, err = parseTime(fieldCreatedAt, v)
-		case fieldUpdatedAt:
-			k.UpdatedAt, err = parseTime(fieldUpdatedAt, v)
 		case fieldLockedAt:
 			locked = v
-		case fieldToken:
-			token = v
 		default:
 			if n, ok := strings.CutPrefix(pairs[i], journalPrefix); ok {
 				var e JournalEntry
@@ -129,20 +156,19 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 			}
 		}
 	}
-	if err == nil && token != "" {
+	k.Revision, k.Attempts = c.revision, int(c.attempts)
+	if err == nil && c.leased {
 		k.LockedAt, err = parseTime(fieldLockedAt, locked)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case version != recordVersion:
-		return nil, damaged("unknown schema version %q", version)
+	case !ruled:
+		return nil, damaged("%s is missing", fieldControl)
 	case k.Scope != id.scope || k.Value != id.value:
 		return nil, damaged("the record is another key's")
 	case k.RecoveryPoint == "":
 		return nil, damaged("%s is missing", fieldPoint)
-	case k.Revision < 0:
-		return nil, damaged("%s is missing", fieldRevision)
 	case k.fingerprint == "":
 		return nil, damaged("%s is missing", fieldFingerprint)
 	case k.CreatedAt.IsZero():
@@ -154,6 +180,9 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 		k.Response = &r
 	}
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
+	if n := len(k.Journal); n > 0 {
+		k.UpdatedAt = k.Journal[n-1].At
+	}
 	return k, nil
 }
 
@@ -197,7 +226,10 @@ func parseTime(field, s string) (time.Time, error) {
 func (o encodedOutcome) fields(k *Key) []any {
 	f := []any{fieldPoint, o.point}
 	if r := o.replaces(k); r != nil {
-		f = append(f, fieldCode, strconv.Itoa(r.Code), fieldHeaders, encodeHeader(r.Header), fieldBody, r.Body)
+		f = append(f, fieldCode, strconv.Itoa(r.Code), fieldBody, r.Body)
+		if len(r.Header) > 0 || k.Response != nil {
+			f = append(f, fieldHeaders, encodeHeader(r.Header))
+		}
 	}
 	switch {
 	case o.interim:

@@ -89,7 +89,7 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 	s := sc.service
 	r, err := s.ask(ctx, "initialize request", call{
 		script: lua.Create, keys: []string{id.record}, nonce: nonce, durable: true,
-		args: append([]any{encoded.fingerprint, s.retention, s.touch}, newRecord(id, encoded)...),
+		args: appendRecord([]any{encoded.fingerprint, s.retention, s.flags}, id, encoded),
 	})
 	if err != nil {
 		return nil, err
@@ -102,7 +102,10 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 		}
 		key, err = newKey(id, encoded, r.rest[0])
 	case statusFound:
-		key, err = decodeRecord(id, r.rest)
+		if err := r.need(1); err != nil {
+			return nil, err
+		}
+		key, err = decodeRecord(id, r.rest[1:])
 	case statusMismatch:
 		return nil, ErrFingerprintMismatch
 	default:

@@ -291,7 +291,7 @@ func TestSeedM12FailuresAreToldApart(t *testing.T) {
 		key := start(b, sc, "damaged")
 		for _, k := range b.server.Keys() {
 			if strings.HasSuffix(k, key.ID()) {
-				b.server.HSet(k, "v", "from the future")
+				b.server.HSet(k, "control", "2 from the future")
 			}
 		}
 		lease := locked(b, sc, "held")

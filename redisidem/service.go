@@ -21,7 +21,8 @@ type Service struct {
 	pending   atomic.Int64 // commits that are tried again in the background
 
 	// What every call sends, as text.
-	lease, retention, touch string
+	lease, retention, flags string
+	deletions               string // the channel on which deletions are told
 }
 
 // New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
@@ -36,7 +37,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, transport: plain{client}, life: newLife(), touch: "0"}
+	s := &Service{cfg: cfg.withDefaults(), client: client, transport: plain{client}, life: newLife()}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -49,8 +50,9 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	}
 	s.lease = milliseconds(s.cfg.Lease)
 	s.retention = milliseconds(s.cfg.Retention)
+	s.deletions = s.cfg.Namespace + ":deleted"
 	if s.cfg.Durability > 0 {
-		s.touch = "1"
+		s.flags = flagDurable
 	}
 	return s, nil
 }

@@ -448,10 +448,10 @@ func TestTrapS16PanicPassesThroughAndStoresNothing(t *testing.T) {
 func TestTrapS17NothingIsWrittenToADamagedRecord(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
-		for _, field := range []string{"v", "revision", "fence"} {
+		for field, word := range map[string]int{"version": controlVersion, "revision": controlRevision, "fence": controlFence} {
 			key := start(t, sc, field)
 			record, _ := e.place(key)
-			mustBe(t, raw.HSet(ctx, record, field, "damaged").Err(), nil)
+			mustBe(t, setControl(raw, record, word, "damaged"), nil)
 			e.mustNotChange(raw, field, func() {
 				for what, write := range map[string]func() error{
 					"WorkStage": func() error { _, err := sc.WorkStage(ctx, key, never(t)); return err },

@@ -156,9 +156,9 @@ func FuzzHeader(f *testing.F) {
 func FuzzDecodeRecord(f *testing.F) {
 	id := identify("ns", "a", "k")
 	good := []string{
-		fieldVersion, "1", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
-		fieldPoint, Finished, fieldRevision, "2", fieldCreatedAt, "1700000000000000", fieldUpdatedAt, "1700000000000001",
-		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body", fieldAttempts, "3", fieldToken, "t",
+		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
+		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
+		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
 		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 started", fieldInterim, "",
 		fieldState, "null", fieldParams, "{}",
 	}
@@ -166,7 +166,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		f.Fatalf("the good record decodes to %+v, %v", k, err)
 	}
 	for i := 0; i < len(good); i += 2 {
-		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "\xff\x00"} {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
 			f.Add(good[i], v, true)
 		}
 		f.Add(good[i], "", false)

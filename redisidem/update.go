@@ -28,7 +28,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	args := []any{strconv.FormatInt(key.Revision, 10), s.retention, journalLength}
+	args := []any{key.Revision, s.retention}
 	r, err := s.ask(ctx, "update", call{
 		script: lua.Update, keys: []string{id.record, id.lock}, nonce: newToken(), args: append(args, e.fields(key)...), durable: true,
 	})
@@ -41,7 +41,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err := r.need(1); err != nil {
 		return nil, err
 	}
-	at, err := parseTime(fieldUpdatedAt, r.rest[0])
+	at, err := parseTime("time of the update", r.rest[0])
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +61,10 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	if err != nil {
 		return err
 	}
-	r, err := sc.service.ask(ctx, "delete", call{
+	s := sc.service
+	r, err := s.ask(ctx, "delete", call{
 		script: lua.Delete, keys: []string{id.record, id.lock}, nonce: newToken(),
-		args: []any{strconv.FormatInt(key.Revision, 10)},
+		args: []any{key.Revision, s.deletions},
 	})
 	if err != nil {
 		return err
