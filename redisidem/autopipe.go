@@ -2,12 +2,18 @@ package redisidem
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// pipelined sends the commands of concurrent callers in common pipelines, through go-redis's deferred auto-pipeliner.
-// That part of go-redis is experimental, so all that touches it is in this file.
+// pipelined sends the commands of concurrent callers in common pipelines, through the deferred face of go-redis's
+// auto-pipeliner. That part of go-redis is experimental, so all that touches it is in this file.
+//
+// It runs in full-duplex mode: replies are read while further commands are written. The other mode, which waits for a
+// batch's replies before it sends the next, expects as many commands again as it has just answered. A caller's obtain and
+// claim are two commands and its commit is one, so that mode waits for company that never comes: a lone caller's
+// lifecycle took 1.4 ms there and 0.18 ms here, and 256 callers were slower, too.
 //
 // A queued command can no longer be called back: when ctx ends, send returns and the command runs all the same, maybe
 // after its caller has gone on. go-redis also repeats a whole batch after a broken connection. The scripts are made for
@@ -15,17 +21,34 @@ import (
 type pipelined struct{ pipe *redis.AutoPipeliner }
 
 func newPipelined(client redis.UniversalClient) (*pipelined, error) {
-	deferred, ok := client.(interface {
-		AsyncAutoPipeline() (*redis.AutoPipeliner, error)
-	})
-	if !ok {
+	var pipe *redis.AutoPipeliner
+	var err error
+	switch client := client.(type) {
+	case *redis.Client:
+		pipe, err = client.AsyncAutoPipelineWithOptions(pipeliner(client.Options().AutoPipelineOptions))
+	case *redis.ClusterClient:
+		pipe, err = client.AsyncAutoPipelineWithOptions(pipeliner(client.Options().AutoPipelineOptions))
+	default:
 		return nil, invalid("Config.AutoPipeline", "needs a client that can do it, not a %T", client)
 	}
-	pipe, err := deferred.AsyncAutoPipeline()
 	if err != nil {
 		return nil, err
 	}
 	return &pipelined{pipe: pipe}, nil
+}
+
+// flushDelay is how long the writer waits for more commands when many are under way already. With few it waits for none.
+const flushDelay = 100 * time.Microsecond
+
+// pipeliner returns the options of the auto-pipeliner: those that the client was made with, or ours.
+func pipeliner(own *redis.AutoPipelineOptions) *redis.AutoPipelineOptions {
+	if own != nil {
+		return own
+	}
+	opt := redis.DefaultAutoPipelineOptions()
+	opt.FullDuplex = true
+	opt.MaxFlushDelay = flushDelay
+	return opt
 }
 
 func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {

@@ -168,8 +168,13 @@ func (s *Service) obtain(ctx context.Context, id identity, claim call) (reply, e
 	o := &obtainer{service: s, claim: claim}
 	err := repeat(ctx, func(ctx context.Context) error {
 		_, err := redislock.New(o).Obtain(ctx, id.lock, s.cfg.Lease, &redislock.Options{Token: claim.nonce})
-		if errors.Is(err, redislock.ErrNotObtained) {
+		switch {
+		case errors.Is(err, redislock.ErrNotObtained):
 			return nil
+		case err == nil && o.reply.status == statusBusy:
+			// The claim came before the lock, or long after: the pair was torn apart on its way, as when the client
+			// sends one of them again. The same token gets both.
+			return errAgain
 		}
 		return err
 	})

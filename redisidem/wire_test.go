@@ -1,11 +1,14 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +19,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// wire is a hook that counts round trips, and that can lose a reply.
+// wire watches a client's connections: it counts round trips, and can lose a reply.
 type wire struct {
 	mu    sync.Mutex
 	trips int
@@ -25,48 +28,84 @@ type wire struct {
 }
 
 func (w *wire) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (w *wire) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if w.passed([]redis.Cmder{cmd}) {
-			cmd.SetErr(io.EOF)
-			return io.EOF
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return &wiredConn{Conn: conn, wire: w}, nil
 	}
 }
+
+func (w *wire) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (w *wire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		if w.passed(cmds) {
-			for _, cmd := range cmds {
-				cmd.SetErr(io.EOF)
-			}
-			return io.EOF
+	return next
+}
+
+// wiredConn is one connection of a wire. A round trip is a request behind which nothing is sent until something came back.
+type wiredConn struct {
+	net.Conn
+	wire    *wire
+	asking  bool
+	losing  string // the nonce of the call whose reply is to be lost
+	arrived bytes.Buffer
+}
+
+func (c *wiredConn) Write(b []byte) (int, error) {
+	w := c.wire
+	w.mu.Lock()
+	if !c.asking {
+		w.trips++
+	}
+	c.asking = true
+	if w.lose != nil {
+		if nonce := nonceOf(w.lose, b); nonce != "" {
+			w.lose, c.losing = nil, nonce
 		}
-		return err
+	}
+	w.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+func (c *wiredConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		w := c.wire
+		w.mu.Lock()
+		c.asking = false
+		if c.losing == "" || err != nil {
+			w.mu.Unlock()
+			return n, err
+		}
+		// Whatever comes before the reply is lost with it.
+		c.arrived.Write(b[:n])
+		lost := bytes.Contains(c.arrived.Bytes(), []byte(c.losing))
+		then := w.then
+		w.mu.Unlock()
+		if lost {
+			if then != nil {
+				then()
+			}
+			return 0, errors.Join(io.EOF, c.Close())
+		}
 	}
 }
 
-// passed counts a round trip, and reports whether its reply is to be lost.
-func (w *wire) passed(cmds []redis.Cmder) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.trips++
-	if w.lose == nil || !slices.ContainsFunc(cmds, func(c redis.Cmder) bool {
-		return len(c.Args()) > 1 && (c.Args()[1] == w.lose.SHA || c.Args()[1] == w.lose.Source)
-	}) {
-		return false
+// nonceOf returns the nonce of a call of the script among what is sent, or "".
+func nonceOf(s *lua.Script, sent []byte) string {
+	for _, name := range []string{s.SHA, s.Source} {
+		_, rest, found := strings.Cut(string(sent), name+"\r\n")
+		if !found {
+			continue
+		}
+		lines := strings.Split(rest, "\r\n") // each word behind a line with its length
+		keys, err := strconv.Atoi(lines[1])
+		if err == nil && len(lines) > 3+2*keys {
+			return lines[3+2*keys]
+		}
 	}
-	w.lose = nil
-	if w.then != nil {
-		w.then()
-	}
-	return true
+	return ""
 }
 
 // took returns the round trips since it was asked last.
@@ -83,8 +122,12 @@ func (e *env) wired() (*redisidem.Service, *wire) {
 	e.t.Helper()
 	w := &wire{}
 	client := e.client()
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(w) })
+	} else {
+		client.AddHook(w)
+	}
 	e.load(client)
-	client.AddHook(w)
 	cfg := e.config()
 	svc, err := redisidem.New(client, &cfg)
 	if err != nil {
