@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
@@ -42,12 +43,23 @@ const (
 // call is one invocation of a script.
 type call struct {
 	script *lua.Script
-	keys   []string
+	key    string // the first key, which says where the call goes
 	nonce  string // the first argument, which the reply echoes
-	args   []any  // the others
+	// words are the command's: the verb, the script's name, the number of keys, the keys, the nonce, the other arguments.
+	// Once the call has run they never change, since the command may outlive it.
+	words []any
 	// durable makes the call wait for Config.Durability replicas.
 	durable bool
 }
+
+// newCall makes the invocation of a script on a record and its lock, with room for further arguments.
+func newCall(script *lua.Script, id identity, nonce string, room int) call {
+	words := append(make([]any, 0, 6+room), "evalsha", script.SHA, 2, id.record, id.lock, nonce)
+	return call{script: script, key: id.record, nonce: nonce, words: words}
+}
+
+// add appends arguments.
+func (c *call) add(args ...any) { c.words = append(c.words, args...) }
 
 // reply is a script's answer.
 type reply struct {
@@ -58,18 +70,12 @@ type reply struct {
 
 // command makes the call's command, by the script's name or, when the server does not have the script, with its text.
 func (c *call) command(ctx context.Context, text bool) *redis.StringSliceCmd {
-	args := make([]any, 0, 5+len(c.keys)+len(c.args))
+	words := c.words
 	if text {
-		args = append(args, "eval", c.script.Source)
-	} else {
-		args = append(args, "evalsha", c.script.SHA)
+		words = slices.Clone(words)
+		words[0], words[1] = "eval", c.script.Source
 	}
-	args = append(args, len(c.keys))
-	for _, k := range c.keys {
-		args = append(args, k)
-	}
-	args = append(args, c.nonce)
-	return redis.NewStringSliceCmd(ctx, append(args, c.args...)...)
+	return redis.NewStringSliceCmd(ctx, words...)
 }
 
 // errForeignReply means that a connection is out of step: what it delivered was meant for another call.
@@ -105,15 +111,16 @@ func (s *Service) run(ctx context.Context, c call) (reply, error) {
 	text := false
 	err := repeat(ctx, func(ctx context.Context) error {
 		cmd := c.command(ctx, text)
-		acks, err := s.send(ctx, c.durable, c.keys[0], []redis.Cmder{cmd})
+		acks, err := s.send(ctx, c.durable, c.key, []redis.Cmder{cmd})
 		switch {
+		case err == nil:
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
 			text = true
 			return errAgain
 		case redis.IsOOMError(err) && c.script.AllowOOM() != nil:
 			c.script, text = c.script.AllowOOM(), true
 			return errAgain
-		case err != nil:
+		default:
 			return err
 		}
 		answer, err = c.read(cmd)
@@ -156,7 +163,7 @@ func (s *Service) settled(r reply) error {
 }
 
 func wrongType(err error) error {
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+	if err != nil && redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return damaged("%v", err)
 	}
 	return err

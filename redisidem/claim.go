@@ -28,11 +28,13 @@ func (c claim) call(s *Service, token string) call {
 	if c.request != nil {
 		fingerprint = c.request.fingerprint
 	}
-	args := append(make([]any, 0, 12), revision, fingerprint, s.lease, s.retention, s.flags, "")
+	k := newCall(lua.Claim, c.id, token, 12)
+	k.durable = true
+	k.add(revision, fingerprint, s.lease, s.retention, s.flags, "")
 	if c.request != nil {
-		args = appendRecord(args, c.id, *c.request)
+		k.addRecord(c.id, c.request)
 	}
-	return call{script: lua.Claim, keys: []string{c.id.record, c.id.lock}, nonce: token, args: args, durable: true}
+	return k
 }
 
 // claim asks for the lease on a key, waiting for it within the scope's budget. It returns the lease; or no lease and the
@@ -139,6 +141,6 @@ func (s *Service) forget(ctx context.Context, id identity, token string) {
 }
 
 func (s *Service) abandon(ctx context.Context, id identity, token string) error {
-	_, err := s.run(ctx, call{script: lua.Abandon, keys: []string{id.record, id.lock}, nonce: token})
+	_, err := s.run(ctx, newCall(lua.Abandon, id, token, 0))
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 )
 
 // identity is where the record of one key lives. Everything in it is derived from namespace, scope and key value.
@@ -18,6 +17,8 @@ type identity struct {
 // records in other places.
 const shardBits = 10
 
+const hexDigits = "0123456789abcdef"
+
 // identify derives the place of a key. The digest is over length-prefixed parts, so that no byte of a scope or a key
 // can reach another record, a slot tag or a pattern. 192 bits are kept: even somebody who chooses keys freely cannot
 // find one that collides with another scope's.
@@ -28,10 +29,16 @@ func identify(namespace, scope, value string) identity {
 	b = appendPart(b, value)
 	sum := sha256.Sum256(b)
 
-	digest := base64.RawURLEncoding.EncodeToString(sum[:24])
 	shard := binary.BigEndian.Uint16(sum[24:]) >> (16 - shardBits)
-	record := namespace + ":{" + hex.EncodeToString([]byte{byte(shard >> 8), byte(shard)})[1:] + "}:" + digest
-	return identity{scope: scope, value: value, digest: digest, record: record, lock: record + ":lock"}
+	var name [512]byte
+	n := append(append(name[:0], namespace...), ":{"...)
+	n = append(n, hexDigits[shard>>8], hexDigits[shard>>4&15], hexDigits[shard&15])
+	n = append(n, "}:"...)
+	begin := len(n)
+	n = base64.RawURLEncoding.AppendEncode(n, sum[:24])
+	end := len(n)
+	lock := string(append(n, ":lock"...))
+	return identity{scope: scope, value: value, digest: lock[begin:end], record: lock[:end], lock: lock}
 }
 
 // appendPart appends a part of something to be hashed behind its length, so that neighbours cannot run together.

@@ -102,9 +102,9 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	r, err := s.run(bounded, call{
-		script: lua.Renew, keys: []string{l.id.record, l.id.lock}, nonce: l.token, args: []any{l.fence, s.lease, s.retention},
-	})
+	c := newCall(lua.Renew, l.id, l.token, 3)
+	c.add(l.fence, s.lease, s.retention)
+	r, err := s.run(bounded, c)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,6 @@ type Lease struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	detach func() bool // stops listening for the end of the service
 
 	committing sync.Mutex // one commit at a time: the next one extends what this one made
 
@@ -90,7 +89,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
-	l.detach = context.AfterFunc(sc.service.life.ctx, func() { l.lose(ErrClosed) })
+	sc.service.life.hold(l)
 	l.startKeeper()
 	return l, nil
 }
@@ -183,8 +182,8 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 	return next, held, err
 }
 
-// commitFlagsArg is the place of the flags among commitCall's args.
-const commitFlagsArg = 4
+// commitFlags is the place of the flags among the words of a commit.
+const commitFlags = 10
 
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	s := l.scope.service
@@ -192,12 +191,11 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	if keep {
 		flags += flagKeep
 	}
-	fields := e.fields(key)
-	args := append(make([]any, 0, 8+len(fields)), l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.retention,
-		key.RecoveryPoint)
-	return call{
-		script: lua.Commit, keys: []string{l.id.record, l.id.lock}, nonce: l.token, args: append(args, fields...), durable: true,
-	}
+	c := newCall(lua.Commit, l.id, l.token, 8+outcomeWords)
+	c.durable = true
+	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.retention, key.RecoveryPoint)
+	c.addOutcome(&e, key)
+	return c
 }
 
 // committed deals with the answer to a commit.
@@ -296,9 +294,8 @@ func (l *Lease) end() bool {
 }
 
 func (l *Lease) leave() {
-	l.detach()
 	l.cancel(ErrLeaseEnded)
-	l.scope.service.life.leave()
+	l.scope.service.life.release(l)
 }
 
 // event returns an event about this lease.

@@ -2,6 +2,8 @@ package redisidem
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -13,12 +15,14 @@ type life struct {
 
 	mu      sync.Mutex
 	count   int
+	leases  map[*Lease]struct{} // among what is counted
 	closing bool
+	over    bool          // ctx has ended
 	idle    chan struct{} // made by end, closed when count is down to zero
 }
 
 func newLife() *life {
-	l := &life{}
+	l := &life{leases: make(map[*Lease]struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	return l
 }
@@ -42,6 +46,25 @@ func (l *life) also() {
 	l.mu.Unlock()
 }
 
+// hold makes a lease hear of the end. The caller is inside enter.
+func (l *life) hold(lease *Lease) {
+	l.mu.Lock()
+	l.leases[lease] = struct{}{}
+	over := l.over
+	l.mu.Unlock()
+	if over {
+		lease.lose(ErrClosed)
+	}
+}
+
+// release is leave for what hold was called with.
+func (l *life) release(lease *Lease) {
+	l.mu.Lock()
+	delete(l.leases, lease)
+	l.mu.Unlock()
+	l.leave()
+}
+
 func (l *life) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,7 +81,7 @@ func (l *life) end(ctx context.Context) error {
 	l.closing = true
 	if l.count == 0 {
 		l.mu.Unlock()
-		l.cancel(ErrClosed)
+		l.giveUp()
 		return nil
 	}
 	if l.idle == nil {
@@ -67,11 +90,23 @@ func (l *life) end(ctx context.Context) error {
 	idle := l.idle
 	l.mu.Unlock()
 
-	defer l.cancel(ErrClosed)
+	defer l.giveUp()
 	select {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// giveUp ends ctx and takes the leases from those who still have one.
+func (l *life) giveUp() {
+	l.cancel(ErrClosed)
+	l.mu.Lock()
+	l.over = true
+	leases := slices.Collect(maps.Keys(l.leases))
+	l.mu.Unlock()
+	for _, lease := range leases {
+		lease.lose(ErrClosed)
 	}
 }

@@ -28,8 +28,8 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 			s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: too many commits pending, one is dropped", attrKey(l.id))
 		} else {
 			s.life.also()
-			c.args = slices.Clone(c.args)
-			c.args[commitFlagsArg] = s.flags // without the one that keeps the lease: nobody will work under it any more
+			c.words = slices.Clone(c.words)
+			c.words[commitFlags] = s.flags // without the one that keeps the lease: nobody will work under it any more
 			go l.keepCommitting(context.WithoutCancel(ctx), c, e)
 		}
 	}

@@ -33,14 +33,13 @@ const (
 // recordVersion is the schema version written into each record. Readers accept it and the one before it.
 const recordVersion = "1"
 
-// appendRecord appends what the scripts need to create a record: its constant parts, without their fields' names, and
-// then field, value, ... of those that not every record has.
-func appendRecord(args []any, id identity, r encodedRequest) []any {
-	args = append(args, id.scope, id.value, r.method, r.path)
+// addRecord adds what the scripts need to create a record: the parts that each has, without their fields' names, and then
+// field, value, ... of those that not each has.
+func (c *call) addRecord(id identity, r *encodedRequest) {
+	c.add(id.scope, id.value, r.method, r.path)
 	if r.params != nil {
-		args = append(args, fieldParams, r.params)
+		c.add(fieldParams, r.params)
 	}
-	return args
 }
 
 // control is the field that changes with every step: the words
@@ -222,30 +221,32 @@ func parseTime(field, s string) (time.Time, error) {
 	return time.UnixMicro(n).UTC(), err
 }
 
-// fields returns the field, value, ... that a commit of the outcome to the key writes.
-func (o encodedOutcome) fields(k *Key) []any {
-	f := []any{fieldPoint, o.point}
+// outcomeWords is how many words addOutcome adds at most.
+const outcomeWords = 12
+
+// addOutcome adds the field, value, ... that a commit of the outcome to the key writes.
+func (c *call) addOutcome(o *encodedOutcome, k *Key) {
+	c.add(fieldPoint, o.point)
 	if r := o.replaces(k); r != nil {
-		f = append(f, fieldCode, strconv.Itoa(r.Code), fieldBody, r.Body)
+		c.add(fieldCode, r.Code, fieldBody, r.Body)
 		if len(r.Header) > 0 || k.Response != nil {
-			f = append(f, fieldHeaders, encodeHeader(r.Header))
+			c.add(fieldHeaders, encodeHeader(r.Header))
 		}
 	}
 	switch {
 	case o.interim:
-		f = append(f, fieldInterim, "1")
+		c.add(fieldInterim, "1")
 	case k.hasInterim:
-		f = append(f, fieldInterim, "")
+		c.add(fieldInterim, "")
 	}
 	if o.hasState {
-		f = append(f, fieldState, o.state)
+		c.add(fieldState, o.state)
 	}
-	return f
 }
 
 // replaces returns the response to write over the key's, or nil to leave that alone. An interim answer was for one
 // caller at one moment: what comes after it never leaves it standing as the final one.
-func (o encodedOutcome) replaces(k *Key) *Response {
+func (o *encodedOutcome) replaces(k *Key) *Response {
 	if o.response == nil && k.hasInterim {
 		return &Response{}
 	}
@@ -253,7 +254,7 @@ func (o encodedOutcome) replaces(k *Key) *Response {
 }
 
 // apply returns the key as it stands once a commit of the outcome was accepted, with the entry that the journal has of it.
-func (o encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
+func (o *encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
 	next := *k
 	next.RecoveryPoint = o.point
 	next.Revision++

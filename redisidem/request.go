@@ -57,7 +57,8 @@ func (r Request) encode(limit int) (encodedRequest, error) {
 		b = appendPart(b, e.params)
 	}
 	sum := sha256.Sum256(b)
-	e.fingerprint = fingerprintVersion + base64.RawURLEncoding.EncodeToString(sum[:])
+	var print [64]byte
+	e.fingerprint = string(base64.RawURLEncoding.AppendEncode(append(print[:0], fingerprintVersion...), sum[:]))
 	return e, nil
 }
 

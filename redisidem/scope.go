@@ -87,10 +87,11 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 	}
 	nonce := newToken()
 	s := sc.service
-	r, err := s.ask(ctx, "initialize request", call{
-		script: lua.Create, keys: []string{id.record}, nonce: nonce, durable: true,
-		args: appendRecord([]any{encoded.fingerprint, s.retention, s.flags}, id, encoded),
-	})
+	c := newCall(lua.Create, id, nonce, 9)
+	c.durable = true
+	c.add(encoded.fingerprint, s.retention, s.flags)
+	c.addRecord(id, &encoded)
+	r, err := s.ask(ctx, "initialize request", c)
 	if err != nil {
 		return nil, err
 	}
@@ -148,5 +149,7 @@ func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
 func newToken() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
+	var text [22]byte
+	base64.RawURLEncoding.Encode(text[:], b[:])
+	return string(text[:])
 }

@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -21,8 +20,9 @@ type Service struct {
 	pending   atomic.Int64 // commits that are tried again in the background
 
 	// What every call sends, as text.
-	lease, retention, flags string
-	deletions               string // the channel on which deletions are told
+	lease, retention any
+	flags            string
+	deletions        string // the channel on which deletions are told
 }
 
 // New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
@@ -57,7 +57,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	return s, nil
 }
 
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+func milliseconds(d time.Duration) any { return d.Milliseconds() }
 
 // Config returns the configuration in force, defaults filled in.
 func (s *Service) Config() Config { return s.cfg }

@@ -28,10 +28,11 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	args := []any{key.Revision, s.retention}
-	r, err := s.ask(ctx, "update", call{
-		script: lua.Update, keys: []string{id.record, id.lock}, nonce: newToken(), args: append(args, e.fields(key)...), durable: true,
-	})
+	c := newCall(lua.Update, id, newToken(), 2+outcomeWords)
+	c.durable = true
+	c.add(key.Revision, s.retention)
+	c.addOutcome(&e, key)
+	r, err := s.ask(ctx, "update", c)
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +63,9 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		return err
 	}
 	s := sc.service
-	r, err := s.ask(ctx, "delete", call{
-		script: lua.Delete, keys: []string{id.record, id.lock}, nonce: newToken(),
-		args: []any{key.Revision, s.deletions},
-	})
+	c := newCall(lua.Delete, id, newToken(), 2)
+	c.add(key.Revision, s.deletions)
+	r, err := s.ask(ctx, "delete", c)
 	if err != nil {
 		return err
 	}
@@ -85,9 +85,7 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	r, err := sc.service.ask(ctx, "unlock", call{
-		script: lua.Unlock, keys: []string{id.record, id.lock}, nonce: newToken(),
-	})
+	r, err := sc.service.ask(ctx, "unlock", newCall(lua.Unlock, id, newToken(), 0))
 	if err != nil {
 		return err
 	}
