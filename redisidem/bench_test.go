@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"errors"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -64,4 +65,65 @@ func BenchmarkDo(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkReplayFromCopy answers retries of a finished key from the process's own copy.
+func BenchmarkReplayFromCopy(b *testing.B) {
+	sc := keepingCopies(b)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if key, err := sc.Do(ctx, "k", rawRequest, never(b)); err != nil || !key.Replayed() {
+				b.Error(key, err)
+			}
+		}
+	})
+}
+
+func TestReplayFromCopyAllocates(t *testing.T) {
+	sc := keepingCopies(t)
+	work := never(t)
+	if n := testing.AllocsPerRun(1000, func() {
+		if key, err := sc.Do(ctx, "k", rawRequest, work); err != nil || !key.Replayed() {
+			t.Error(key, err)
+		}
+	}); n > 2 {
+		t.Errorf("%v allocations, want at most 2", n)
+	}
+}
+
+var rawRequest = redisidem.Request{Method: "POST", Path: "/carts/1/complete", Params: []byte(`{"cart":1}`)}
+
+// keepingCopies makes a scope whose key "k" is answered from a copy.
+func keepingCopies(tb testing.TB) *redisidem.Scope {
+	tb.Helper()
+	client, err := embedded.client(3)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	svc, err := redisidem.New(client, &redisidem.Config{Namespace: freshNamespace(), CacheBytes: 1 << 20, Timeout: 10 * time.Second})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := errors.Join(svc.Close(ctx), client.Close()); err != nil {
+			tb.Error(err)
+		}
+	})
+	sc := svc.Scope("bench")
+	if _, err := sc.Do(ctx, "k", rawRequest, finish("done")); err != nil {
+		tb.Fatal(err)
+	}
+	// What was copied before the subscription stood is dropped.
+	for range 2000 {
+		if len(client.PubSubChannels(ctx, svc.Config().Namespace+":deleted").Val()) > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+	if _, err := sc.Do(ctx, "k", rawRequest, never(tb)); err != nil {
+		tb.Fatal(err)
+	}
+	return sc
 }

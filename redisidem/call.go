@@ -110,22 +110,22 @@ func (s *Service) run(ctx context.Context, c call) (reply, error) {
 	var answer reply
 	text := false
 	err := repeat(ctx, func(ctx context.Context) error {
-		cmd := c.command(ctx, text)
-		acks, err := s.send(ctx, c.durable, c.key, []redis.Cmder{cmd})
-		switch {
-		case err == nil:
-		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			text = true
-			return errAgain
-		case redis.IsOOMError(err) && c.script.AllowOOM() != nil:
-			c.script, text = c.script.AllowOOM(), true
-			return errAgain
-		default:
-			return err
+		for {
+			cmd := c.command(ctx, text)
+			acks, err := s.send(ctx, c.durable, c.key, []redis.Cmder{cmd})
+			switch {
+			case err == nil:
+				answer, err = c.read(cmd)
+				answer.acks = acks
+				return err
+			case redis.HasErrorPrefix(err, "NOSCRIPT") && !text:
+				text = true
+			case redis.IsOOMError(err) && c.script.AllowOOM() != nil:
+				c.script, text = c.script.AllowOOM(), true
+			default:
+				return err
+			}
 		}
-		answer, err = c.read(cmd)
-		answer.acks = acks
-		return err
 	})
 	return answer, wrongType(err)
 }

@@ -218,7 +218,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	cfg := s.cfg
 	cfg.Observer = nil
 	probe := &Service{
-		cfg: cfg, client: s.client, transport: s.transport, life: s.life, lease: s.lease, retention: s.lease, flags: s.flags,
+		cfg: cfg, client: s.client, transport: s.transport, life: s.life, listener: s.listener, lease: s.lease, retention: s.lease, flags: s.flags,
 		deletions: s.deletions,
 	}
 	sc := &Scope{service: probe, name: "redisidem/check"}

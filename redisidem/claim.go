@@ -19,18 +19,27 @@ type claim struct {
 	request *encodedRequest
 }
 
-// call makes the invocation of the claim script by the attempt with this token.
-func (c claim) call(s *Service, token string) call {
-	revision, fingerprint := "", ""
-	if c.seen != nil {
-		revision, fingerprint = strconv.FormatInt(c.seen.Revision, 10), c.seen.fingerprint
+// fingerprint is the one that the record must have, or "" for any.
+func (c claim) fingerprint() string {
+	switch {
+	case c.request != nil:
+		return string(c.request.print[:])
+	case c.seen != nil:
+		return c.seen.fingerprint
 	}
-	if c.request != nil {
-		fingerprint = c.request.fingerprint
+	return ""
+}
+
+// call makes the invocation of the claim script by the attempt with this token. If the key is taken, channel is where the
+// caller wants to hear of its end, "" for nowhere.
+func (c claim) call(s *Service, token, channel string) call {
+	revision := ""
+	if c.seen != nil {
+		revision = strconv.FormatInt(c.seen.Revision, 10)
 	}
 	k := newCall(lua.Claim, c.id, token, 12)
 	k.durable = true
-	k.add(revision, fingerprint, s.lease, s.retention, s.flags, "")
+	k.add(revision, c.fingerprint(), s.lease, s.retention, s.flags, channel)
 	if c.request != nil {
 		k.addRecord(c.id, c.request)
 	}
@@ -53,19 +62,17 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	began := time.Now()
 	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
 	token := newToken()
-	var lease *Lease
-	var key *Key
-	err := sc.waiting(ctx, func() (err error) {
-		lease, key, err = sc.tryClaim(ctx, c, token, outer)
-		return err
+	a := sc.waiting(ctx, c, func(channel string) attempt {
+		lease, key, err := sc.tryClaim(ctx, c, token, channel, outer)
+		return attempt{lease, key, err}
 	})
-	if lease == nil {
+	if a.lease == nil {
 		s.life.leave()
 	}
 	if s.cfg.Observer != nil {
-		sc.observeClaim(ctx, c, lease, key, err, time.Since(began))
+		sc.observeClaim(ctx, c, a.lease, a.key, a.err, time.Since(began))
 	}
-	return lease, key, err
+	return a.lease, a.key, a.err
 }
 
 func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *Key, err error, took time.Duration) {
@@ -85,12 +92,12 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 }
 
 // tryClaim asks once.
-func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, outer *Lease) (*Lease, *Key, error) {
+func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, outer *Lease) (*Lease, *Key, error) {
 	s := sc.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.obtain(bounded, c.id, c.call(s, token))
+	r, err := s.obtain(bounded, c.id, c.call(s, token, channel))
 	if err != nil {
 		if !errors.Is(err, ErrDamaged) {
 			s.forget(ctx, c.id, token)
@@ -112,10 +119,7 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, outer *Lea
 		if err := r.need(1); err != nil {
 			return nil, nil, err
 		}
-		key, err := decodeRecord(c.id, r.rest[1:])
-		if err == nil {
-			err = s.settled(r)
-		}
+		key, err := s.found(c.id, r, sent)
 		return nil, key, err
 	case statusMoved:
 		key, err := decodeRecord(c.id, r.rest)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // The defaults of [Config].
@@ -15,6 +16,7 @@ const (
 	DefaultTimeout           = 500 * time.Millisecond
 	DefaultCommitRetry       = time.Minute
 	DefaultMaxPendingCommits = 1024
+	DefaultCacheLife         = time.Minute
 	DefaultMaxKeyBytes       = 255
 	DefaultMaxValueBytes     = 1 << 20
 )
@@ -22,7 +24,8 @@ const (
 // Config tunes a [Service]. The zero value of each field means its default, and a nil *Config means all defaults.
 // Services that work on the same keys need the same Namespace; everything else may differ between them.
 type Config struct {
-	// Namespace is the prefix of every key in Redis. It must not contain braces, since they mark the cluster slot.
+	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, since they mark the cluster
+	// slot, nor white space.
 	// Default: "redisidem".
 	Namespace string
 
@@ -64,6 +67,16 @@ type Config struct {
 	// Durability, which needs a connection of its own, claims and commits are not pipelined across callers.
 	AutoPipeline bool
 
+	// CacheBytes is about how much memory the service may use for copies of finished records, from which it answers replays
+	// without asking Redis. What such a replay's Key points to (response, params, journal) is shared with other replays and
+	// must not be changed. Zero, the default, and negative values: no copies.
+	CacheBytes int64
+
+	// CacheLife bounds how long a copy answers, besides the life of its record, which no copy outlives. It matters only
+	// after a Delete: other processes hear of it and drop their copies, but a process that lost its connection or whose
+	// Redis user may not use the channel answers from its copy for up to so long. Default: 1 min.
+	CacheLife time.Duration
+
 	// MaxKeyBytes bounds the length of a key and of a scope. Default: 255.
 	MaxKeyBytes int
 
@@ -90,6 +103,7 @@ func (c *Config) withDefaults() Config {
 	def(&out.Timeout, DefaultTimeout)
 	def(&out.CommitRetry, DefaultCommitRetry)
 	def(&out.MaxPendingCommits, DefaultMaxPendingCommits)
+	def(&out.CacheLife, DefaultCacheLife)
 	def(&out.MaxKeyBytes, DefaultMaxKeyBytes)
 	def(&out.MaxValueBytes, DefaultMaxValueBytes)
 	if out.Logger == nil {
@@ -112,6 +126,8 @@ func (c *Config) validate() error {
 		return invalid("Config.MaxKeyBytes", "must be at least 1: %d", c.MaxKeyBytes)
 	case strings.ContainsAny(c.Namespace, "{}"):
 		return invalid("Config.Namespace", "must not contain braces: %q", c.Namespace)
+	case strings.ContainsFunc(c.Namespace, unicode.IsSpace):
+		return invalid("Config.Namespace", "must not contain white space: %q", c.Namespace)
 	case len(c.Namespace) > c.MaxKeyBytes:
 		return invalid("Config.Namespace", "is %d bytes long, more than MaxKeyBytes (%d)", len(c.Namespace), c.MaxKeyBytes)
 	case c.MaxHold > 0 && c.MaxHold < time.Millisecond:
@@ -126,7 +142,7 @@ func (c *Config) validate() error {
 	for _, d := range []struct {
 		field string
 		value time.Duration
-	}{{"Lease", c.Lease}, {"Timeout", c.Timeout}, {"Retention", c.Retention}} {
+	}{{"Lease", c.Lease}, {"CacheLife", c.CacheLife}, {"Timeout", c.Timeout}, {"Retention", c.Retention}} {
 		if d.value < time.Millisecond || d.value > maxDuration {
 			return invalid("Config."+d.field, "must be between 1ms and %v: %v", maxDuration, d.value)
 		}

@@ -8,10 +8,14 @@ import (
 
 // identity is where the record of one key lives. Everything in it is derived from namespace, scope and key value.
 type identity struct {
+	name         name
 	scope, value string
 	digest       string // what names the key in Redis, in events and in logs
 	record, lock string // the two keys in Redis, in one cluster slot
 }
+
+// name is a key's digest in bytes: what names it in the process.
+type name [24]byte
 
 // shardBits makes 1024 slot groups for a namespace to spread over. It is fixed: another number would look for existing
 // records in other places.
@@ -19,26 +23,29 @@ const shardBits = 10
 
 const hexDigits = "0123456789abcdef"
 
-// identify derives the place of a key. The digest is over length-prefixed parts, so that no byte of a scope or a key
-// can reach another record, a slot tag or a pattern. 192 bits are kept: even somebody who chooses keys freely cannot
-// find one that collides with another scope's.
-func identify(namespace, scope, value string) identity {
+// digestOf hashes what a key is called. It is over length-prefixed parts, so that no byte of a scope or a key can reach
+// another record, a slot tag or a pattern.
+func digestOf(scope, value string) [sha256.Size]byte {
 	var space [512]byte
 	b := append(space[:0], "redisidem/key/1"...)
 	b = appendPart(b, scope)
 	b = appendPart(b, value)
-	sum := sha256.Sum256(b)
+	return sha256.Sum256(b)
+}
 
+// identify derives the place of a key from its digest. 192 bits are kept: even somebody who chooses keys freely cannot
+// find one that collides with another scope's.
+func identify(namespace, scope, value string, sum [sha256.Size]byte) identity {
 	shard := binary.BigEndian.Uint16(sum[24:]) >> (16 - shardBits)
-	var name [512]byte
-	n := append(append(name[:0], namespace...), ":{"...)
+	var space [512]byte
+	n := append(append(space[:0], namespace...), ":{"...)
 	n = append(n, hexDigits[shard>>8], hexDigits[shard>>4&15], hexDigits[shard&15])
 	n = append(n, "}:"...)
 	begin := len(n)
-	n = base64.RawURLEncoding.AppendEncode(n, sum[:24])
+	n = base64.RawURLEncoding.AppendEncode(n, sum[:len(name{})])
 	end := len(n)
 	lock := string(append(n, ":lock"...))
-	return identity{scope: scope, value: value, digest: lock[begin:end], record: lock[:end], lock: lock}
+	return identity{name: name(sum[:len(name{})]), scope: scope, value: value, digest: lock[begin:end], record: lock[:end], lock: lock}
 }
 
 // appendPart appends a part of something to be hashed behind its length, so that neighbours cannot run together.

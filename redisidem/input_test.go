@@ -459,7 +459,7 @@ func TestConfigDefaults(t *testing.T) {
 		want := redisidem.Config{
 			Namespace: "redisidem", Retention: 24 * time.Hour, Lease: 10 * time.Second, MaxHold: 15 * time.Minute,
 			Timeout: 500 * time.Millisecond, CommitRetry: time.Minute, MaxPendingCommits: 1024, MaxKeyBytes: 255,
-			MaxValueBytes: 1 << 20,
+			MaxValueBytes: 1 << 20, CacheLife: time.Minute,
 		}
 		if got != want {
 			t.Errorf("the defaults are %+v, want %+v", got, want)

@@ -241,7 +241,14 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if keep && !held {
 		l.lose(ErrLeaseLost)
 	}
-	return next, held, s.settled(r)
+	if err := s.settled(r); err != nil {
+		return next, held, err
+	}
+	if s.cache != nil && next.Finished() {
+		s.listener.listen()
+		s.cache.put(l.id.name, next, sent, s.cfg.Retention)
+	}
+	return next, held, nil
 }
 
 // Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's
@@ -295,7 +302,9 @@ func (l *Lease) end() bool {
 
 func (l *Lease) leave() {
 	l.cancel(ErrLeaseEnded)
-	l.scope.service.life.release(l)
+	s := l.scope.service
+	s.rooms.freed(l.id.record) // those who wait in this process need not wait for the news from Redis
+	s.life.release(l)
 }
 
 // event returns an event about this lease.

@@ -28,9 +28,15 @@ const fingerprintVersion = "1:"
 // encoded is a Request as it is stored.
 type encodedRequest struct {
 	method, path string
-	params       []byte
-	fingerprint  string
+	params       []byte // the caller's own until keep
+	print        fingerprint
 }
+
+// fingerprint is what tells whether two requests are the same: a version and a digest, as text.
+type fingerprint [len(fingerprintVersion) + 43]byte
+
+// keep makes the request independent of the caller's: a command that carries it can outlive the call.
+func (e *encodedRequest) keep() { e.params = bytes.Clone(e.params) }
 
 func (r Request) encode(limit int) (encodedRequest, error) {
 	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path}
@@ -40,7 +46,7 @@ func (r Request) encode(limit int) (encodedRequest, error) {
 		}
 	}
 	var err error
-	if e.params, err = marshal(r.Params); err != nil {
+	if e.params, err = borrow(r.Params); err != nil {
 		return e, &InvalidError{Field: "Request.Params", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 	}
 	if len(e.params) > limit {
@@ -57,20 +63,25 @@ func (r Request) encode(limit int) (encodedRequest, error) {
 		b = appendPart(b, e.params)
 	}
 	sum := sha256.Sum256(b)
-	var print [64]byte
-	e.fingerprint = string(base64.RawURLEncoding.AppendEncode(append(print[:0], fingerprintVersion...), sum[:]))
+	base64.RawURLEncoding.Encode(e.print[copy(e.print[:], fingerprintVersion):], sum[:])
 	return e, nil
 }
 
-// marshal returns v as the bytes to store, which share nothing with it: bytes as they are, nil as none, anything else as JSON.
+// marshal returns v as the bytes to store, which share nothing with it.
 func marshal(v any) ([]byte, error) {
+	b, err := borrow(v)
+	return bytes.Clone(b), err
+}
+
+// borrow returns v as the bytes to store: bytes as they are, nil as none, anything else as JSON.
+func borrow(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
 		return nil, nil
 	case []byte:
-		return bytes.Clone(v), nil
+		return v, nil
 	case json.RawMessage:
-		return bytes.Clone(v), nil
+		return v, nil
 	}
 	return json.Marshal(v)
 }

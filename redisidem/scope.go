@@ -41,18 +41,49 @@ func (sc *Scope) Name() string { return sc.name }
 // byte by byte: no case folding, no trimming, and bytes that are no UTF-8, braces, colons, NUL or line breaks are bytes
 // like any other, since only a digest of them reaches Redis's key space.
 func (sc *Scope) identify(value string) (identity, error) {
+	if err := sc.validate(value); err != nil {
+		return identity{}, err
+	}
+	return identify(sc.service.cfg.Namespace, sc.name, value, digestOf(sc.name, value)), nil
+}
+
+func (sc *Scope) validate(value string) error {
 	limit := sc.service.cfg.MaxKeyBytes
 	switch {
 	case sc.name == "":
-		return identity{}, invalid("scope", "must not be empty")
+		return invalid("scope", "must not be empty")
 	case len(sc.name) > limit:
-		return identity{}, invalid("scope", "is %d bytes long, more than MaxKeyBytes (%d)", len(sc.name), limit)
+		return invalid("scope", "is %d bytes long, more than MaxKeyBytes (%d)", len(sc.name), limit)
 	case value == "":
-		return identity{}, invalid("key", "must not be empty")
+		return invalid("key", "must not be empty")
 	case len(value) > limit:
-		return identity{}, invalid("key", "is %d bytes long, more than MaxKeyBytes (%d)", len(value), limit)
+		return invalid("key", "is %d bytes long, more than MaxKeyBytes (%d)", len(value), limit)
 	}
-	return identify(sc.service.cfg.Namespace, sc.name, value), nil
+	return nil
+}
+
+// cached looks for the answer to a request among the copies of finished records. When there is none, it returns where
+// the key lives and what the request is, for those who ask Redis.
+func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, identity, encodedRequest, error) {
+	s := sc.service
+	if err := sc.validate(value); err != nil {
+		return nil, identity{}, encodedRequest{}, err
+	}
+	encoded, err := req.encode(s.cfg.MaxValueBytes)
+	if err != nil {
+		return nil, identity{}, encodedRequest{}, err
+	}
+	sum := digestOf(sc.name, value)
+	if s.cache != nil {
+		if key := s.cache.get(name(sum[:len(name{})]), sc.name, value, &encoded.print); key != nil {
+			if s.cfg.Observer != nil {
+				s.observe(ctx, Event{Kind: Replayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
+			}
+			return key, identity{}, encodedRequest{}, nil
+		}
+	}
+	encoded.keep()
+	return nil, identify(s.cfg.Namespace, sc.name, value, sum), encoded, nil
 }
 
 // Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
@@ -77,20 +108,22 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 	if value == "" {
 		return sc.Create(ctx, req)
 	}
-	id, err := sc.identify(value)
-	if err != nil {
-		return nil, err
+	key, id, encoded, err := sc.cached(ctx, value, req)
+	if key != nil || err != nil {
+		return key, err
 	}
-	encoded, err := req.encode(sc.service.cfg.MaxValueBytes)
-	if err != nil {
-		return nil, err
-	}
+	return sc.create(ctx, id, &encoded)
+}
+
+// create asks Redis for the key of a request.
+func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
 	nonce := newToken()
 	s := sc.service
+	sent := time.Now()
 	c := newCall(lua.Create, id, nonce, 9)
 	c.durable = true
-	c.add(encoded.fingerprint, s.retention, s.flags)
-	c.addRecord(id, &encoded)
+	c.add(string(encoded.print[:]), s.retention, s.flags)
+	c.addRecord(id, encoded)
 	r, err := s.ask(ctx, "initialize request", c)
 	if err != nil {
 		return nil, err
@@ -101,24 +134,44 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 		if err := r.need(1); err != nil {
 			return nil, err
 		}
-		key, err = newKey(id, encoded, r.rest[0])
-	case statusFound:
-		if err := r.need(1); err != nil {
-			return nil, err
+		if key, err = newKey(id, *encoded, r.rest[0]); err == nil {
+			err = s.settled(r)
 		}
-		key, err = decodeRecord(id, r.rest[1:])
+	case statusFound:
+		key, err = s.found(id, r, sent)
 	case statusMismatch:
 		return nil, ErrFingerprintMismatch
 	default:
 		return nil, r.unexpected(lua.Create)
 	}
+	if key != nil && key.Finished() {
+		s.observe(ctx, Event{Kind: Replayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+	}
+	return key, err
+}
+
+// found makes a key of a reply about a record that was there, which was asked for at sent. It returns the key even when too
+// few replicas are known to have it.
+func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
+	if err := r.need(1); err != nil {
+		return nil, err
+	}
+	key, err := decodeRecord(id, r.rest[1:])
 	if err != nil {
 		return nil, err
 	}
-	if key.Finished() {
-		s.observe(ctx, Event{Kind: Replayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+	if err := s.settled(r); err != nil {
+		return key, err
 	}
-	return key, s.settled(r)
+	if s.cache != nil && key.Finished() {
+		life, err := parseCount("the record's remaining life", r.rest[0])
+		if err != nil {
+			return nil, err
+		}
+		s.listener.listen()
+		s.cache.put(id.name, key, sent, time.Duration(life)*time.Millisecond)
+	}
+	return key, nil
 }
 
 // Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls that write, its answer

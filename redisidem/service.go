@@ -17,6 +17,9 @@ type Service struct {
 	owned     bool // the client is closed with the service
 	transport transport
 	life      *life
+	rooms     rooms
+	listener  *listener
+	cache     *cache       // nil if there is none
 	pending   atomic.Int64 // commits that are tried again in the background
 
 	// What every call sends, as text.
@@ -51,8 +54,21 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	s.lease = milliseconds(s.cfg.Lease)
 	s.retention = milliseconds(s.cfg.Retention)
 	s.deletions = s.cfg.Namespace + ":deleted"
+	s.listener = newListener(client, s.cfg.Namespace)
+	s.listener.freed = s.rooms.freed
+	s.listener.missed = func() {}
+	if s.cfg.CacheBytes > 0 {
+		// A reply cannot be under way for longer than the operation that asked for it.
+		c, err := newCache(s.cfg.CacheBytes, s.cfg.CacheLife, 2*s.cfg.Timeout)
+		if err != nil {
+			return nil, err
+		}
+		s.cache = c
+		s.flags += flagLife
+		s.listener.deletions, s.listener.deleted, s.listener.missed = s.deletions, c.forget, c.purge
+	}
 	if s.cfg.Durability > 0 {
-		s.flags = flagDurable
+		s.flags += flagDurable
 	}
 	return s, nil
 }
@@ -67,6 +83,10 @@ func (s *Service) Config() Config { return s.cfg }
 // returns the context's error. The client is closed only if [Open] made it. A second Close does the same again.
 func (s *Service) Close(ctx context.Context) error {
 	err := s.life.end(ctx)
+	s.listener.close()
+	if s.cache != nil {
+		s.cache.close()
+	}
 	if s.owned {
 		if closeErr := s.client.Close(); err == nil && closeErr != nil && !errors.Is(closeErr, redis.ErrClosed) {
 			err = closeErr

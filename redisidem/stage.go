@@ -120,15 +120,18 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 	if work == nil {
 		return &Key{}, invalid("work", "must not be nil")
 	}
-	id, err := sc.identify(value)
-	if err != nil {
+	key, id, encoded, err := sc.cached(ctx, value, req)
+	switch {
+	case err != nil:
 		return &Key{}, err
+	case key != nil:
+		return key, nil
 	}
-	encoded, err := req.encode(sc.service.cfg.MaxValueBytes)
-	if err != nil {
-		return &Key{}, err
-	}
-	return sc.work(ctx, &Key{Value: value, Scope: sc.name, id: id}, claim{id: id, request: &encoded}, work)
+	return sc.do(ctx, id, encoded, work)
+}
+
+func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
+	return sc.work(ctx, &Key{Value: id.value, Scope: sc.name, id: id}, claim{id: id, request: &encoded}, work)
 }
 
 // work claims, runs the callback under the lease and commits. seen is the key to return when there is no better one.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,7 +21,7 @@ import (
 // TestPlaceNeverMoves holds a place fast: computed in another way, each finished key in production would be absent.
 func TestPlaceNeverMoves(t *testing.T) {
 	t.Parallel()
-	id := identify("redisidem", "tenant-42", "key-from-the-client")
+	id := placeOf("redisidem", "tenant-42", "key-from-the-client")
 	const want = "redisidem:{124}:HhW1lMXp_CpVOIaxEmIElWTcrnE6dKXg"
 	if id.record != want || id.lock != want+":lock" || !strings.HasSuffix(id.record, ":"+id.digest) {
 		t.Errorf("the place is %q with the lock %q and the digest %q", id.record, id.lock, id.digest)
@@ -32,7 +33,7 @@ func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
 	shape := regexp.MustCompile(`^ns:\{[0-3][0-9a-f]{2}\}:[A-Za-z0-9_-]{32}$`)
 	shards := make(map[string]bool)
 	for i := range 10_000 {
-		id := identify("ns", "{scope}\n", fmt.Sprint("{key}:", i))
+		id := placeOf("ns", "{scope}\n", fmt.Sprint("{key}:", i))
 		if !shape.MatchString(id.record) || id.lock != id.record+":lock" {
 			t.Fatalf("the place is %q with the lock %q", id.record, id.lock)
 		}
@@ -46,32 +47,32 @@ func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
 func TestNeighbouringPartsDoNotRunTogether(t *testing.T) {
 	t.Parallel()
 	distinct(t, map[string]string{
-		"a:b, c":  identify("ns", "a:b", "c").record,
-		"a, b:c":  identify("ns", "a", "b:c").record,
-		"ab, c":   identify("ns", "ab", "c").record,
-		"a, bc":   identify("ns", "a", "bc").record,
-		"c, ab":   identify("ns", "c", "ab").record,
-		"A, bc":   identify("ns", "A", "bc").record,
-		"a, bc␀":  identify("ns", "a", "bc\x00").record,
-		"a␀, bc":  identify("ns", "a\x00", "bc").record,
-		"invalid": identify("ns", "a", "b\xff").record,
-		"other":   identify("ns", "a", "b\xfe").record,
+		"a:b, c":  placeOf("ns", "a:b", "c").record,
+		"a, b:c":  placeOf("ns", "a", "b:c").record,
+		"ab, c":   placeOf("ns", "ab", "c").record,
+		"a, bc":   placeOf("ns", "a", "bc").record,
+		"c, ab":   placeOf("ns", "c", "ab").record,
+		"A, bc":   placeOf("ns", "A", "bc").record,
+		"a, bc␀":  placeOf("ns", "a", "bc\x00").record,
+		"a␀, bc":  placeOf("ns", "a\x00", "bc").record,
+		"invalid": placeOf("ns", "a", "b\xff").record,
+		"other":   placeOf("ns", "a", "b\xfe").record,
 	})
 }
 
 func TestFingerprintTellsRequestsApart(t *testing.T) {
 	t.Parallel()
 	distinct(t, map[string]string{
-		"shifted left":     fingerprint(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),
-		"shifted right":    fingerprint(t, Request{Method: "POST", Path: "S/a", Params: []byte("b")}),
-		"params into path": fingerprint(t, Request{Method: "POST", Path: "S/ab"}),
-		"path into params": fingerprint(t, Request{Method: "POST", Path: "S", Params: []byte("/ab")}),
-		"case of the path": fingerprint(t, Request{Method: "POST", Path: "s/a", Params: []byte("b")}),
-		"null":             fingerprint(t, Request{Params: []byte("null")}),
-		"nothing":          fingerprint(t, Request{}),
-		"empty one":        fingerprint(t, Request{Fingerprint: []byte{}}),
-		"own":              fingerprint(t, Request{Fingerprint: []byte("POST")}),
-		"method like own":  fingerprint(t, Request{Method: "POST"}),
+		"shifted left":     printOf(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),
+		"shifted right":    printOf(t, Request{Method: "POST", Path: "S/a", Params: []byte("b")}),
+		"params into path": printOf(t, Request{Method: "POST", Path: "S/ab"}),
+		"path into params": printOf(t, Request{Method: "POST", Path: "S", Params: []byte("/ab")}),
+		"case of the path": printOf(t, Request{Method: "POST", Path: "s/a", Params: []byte("b")}),
+		"null":             printOf(t, Request{Params: []byte("null")}),
+		"nothing":          printOf(t, Request{}),
+		"empty one":        printOf(t, Request{Fingerprint: []byte{}}),
+		"own":              printOf(t, Request{Fingerprint: []byte("POST")}),
+		"method like own":  printOf(t, Request{Method: "POST"}),
 	})
 }
 
@@ -82,22 +83,22 @@ func TestFingerprintIsTheSameForTheSameRequest(t *testing.T) {
 		{{Params: map[string]int{"a": 1, "b": 2}}, {Params: []byte(`{"a":1,"b":2}`)}},
 		{{Method: "GET", Path: "/a", Fingerprint: []byte("x")}, {Method: "PUT", Params: 1, Fingerprint: []byte("x")}},
 	} {
-		if fingerprint(t, same[0]) != fingerprint(t, same[1]) {
+		if printOf(t, same[0]) != printOf(t, same[1]) {
 			t.Errorf("%+v and %+v differ", same[0], same[1])
 		}
 	}
 }
 
-func fingerprint(t *testing.T, r Request) string {
+func printOf(t *testing.T, r Request) string {
 	t.Helper()
 	e, err := r.encode(1 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(e.fingerprint, fingerprintVersion) {
-		t.Errorf("the fingerprint %q has no version", e.fingerprint)
+	if !strings.HasPrefix(string(e.print[:]), fingerprintVersion) {
+		t.Errorf("the fingerprint %q has no version", string(e.print[:]))
 	}
-	return e.fingerprint
+	return string(e.print[:])
 }
 
 func distinct(t *testing.T, named map[string]string) {
@@ -154,7 +155,7 @@ func FuzzHeader(f *testing.F) {
 
 // FuzzDecodeRecord checks that what Redis holds can be anything: the answer is a key or ErrDamaged, never a panic.
 func FuzzDecodeRecord(f *testing.F) {
-	id := identify("ns", "a", "k")
+	id := placeOf("ns", "a", "k")
 	good := []string{
 		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
 		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
@@ -271,6 +272,70 @@ func TestNamesOfEventsAndVerdicts(t *testing.T) {
 	} {
 		if got.String() != want {
 			t.Errorf("%#v is %q, want %q", got, got.String(), want)
+		}
+	}
+}
+
+func placeOf(namespace, scope, value string) identity {
+	return identify(namespace, scope, value, digestOf(scope, value))
+}
+
+// TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack puts what a reply brought after the news that came meanwhile.
+func TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack(t *testing.T) {
+	t.Parallel()
+	var print fingerprint
+	copy(print[:], "1:x")
+	for what, news := range map[string]func(c *cache, record string){
+		"deleted": func(c *cache, record string) { c.forget(record) },
+		"missed":  func(c *cache, _ string) { c.purge() },
+	} {
+		c, err := newCache(1<<20, time.Hour, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := placeOf("ns", "a", "k")
+		key := &Key{Value: "k", Scope: "a", RecoveryPoint: Finished, fingerprint: string(print[:]), own: true, id: id}
+		get := func() *Key { return c.get(id.name, "a", "k", &print) }
+
+		sent := time.Now()
+		c.put(id.name, key, sent, time.Hour)
+		if k := get(); k == nil || !k.Replayed() || k == key {
+			t.Fatalf("%s: the copy is %+v", what, k)
+		}
+		news(c, id.record)
+		if k := get(); k != nil {
+			t.Errorf("%s: there is still %+v", what, k)
+		}
+		c.put(id.name, key, sent, time.Hour)
+		if k := get(); k != nil {
+			t.Errorf("%s: brought back %+v", what, k)
+		}
+		c.put(id.name, key, time.Now().Add(time.Millisecond), time.Hour)
+		if k := get(); k == nil {
+			t.Errorf("%s: a new record has no copy", what)
+		}
+		for _, other := range []*Key{c.get(id.name, "b", "k", &print), c.get(id.name, "a", "l", &print), c.get(id.name, "a", "k", &fingerprint{})} {
+			if other != nil {
+				t.Errorf("%s: another got %+v", what, other)
+			}
+		}
+		c.close()
+		c.put(id.name, key, time.Now().Add(time.Second), time.Hour)
+		if k := get(); k != nil {
+			t.Errorf("%s: closed, and there is %+v", what, k)
+		}
+	}
+}
+
+func TestNameOfRecord(t *testing.T) {
+	t.Parallel()
+	id := placeOf("ns", "a", "k")
+	if n, ok := nameOf(id.record); !ok || n != id.name {
+		t.Errorf("%q is %x, %v", id.record, n, ok)
+	}
+	for _, bad := range []string{"", "short", strings.Repeat("!", 40)} {
+		if n, ok := nameOf(bad); ok {
+			t.Errorf("%q is %x", bad, n)
 		}
 	}
 }

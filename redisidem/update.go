@@ -52,7 +52,8 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 }
 
 // Delete removes a key that nobody is working on, as a request to erase what is stored demands. The next request with its
-// value runs the work again. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
+// value runs the work again. Other processes drop their copies (Config.CacheBytes) when they hear of it, which is at once or,
+// if the news gets lost, within Config.CacheLife. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
 // A record that is not there any more is no error: a delete whose reply was lost finds none when it is repeated. One round
 // trip.
 //
@@ -71,6 +72,9 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	}
 	if r.status != statusOK && r.status != statusGone {
 		return r.refusal(lua.Delete)
+	}
+	if s.cache != nil {
+		s.cache.forget(id.record)
 	}
 	return nil
 }

@@ -1,0 +1,141 @@
+package redisidem
+
+import (
+	"encoding/base64"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// nameOf takes the digest out of the name of a record in Redis.
+func nameOf(record string) (n name, ok bool) {
+	const length = 32 // of a name as text
+	if len(record) < length {
+		return n, false
+	}
+	_, err := base64.RawURLEncoding.Decode(n[:], []byte(record[len(record)-length:]))
+	return n, err == nil
+}
+
+// cache has copies of finished records, which never change any more: a replay from it asks nobody. It is bounded by
+// bytes, and no copy outlives its record. Deletions are told on a channel, and leave a trace in place of the copy, so that
+// an answer that was under way meanwhile does not bring the record back.
+type cache struct {
+	otter *otter.Cache[name, copied]
+	life  time.Duration
+	trace time.Duration // how long an answer can be under way
+
+	mu     sync.Mutex // makes put's look and its write one step
+	purged time.Time
+}
+
+// copied is a copy of a finished record, or the trace of a deleted one.
+type copied struct {
+	key     *Key // nil: the record was deleted
+	until   time.Time
+	deleted time.Time
+}
+
+// copyOverhead is about what a copy takes besides its bytes.
+const copyOverhead = 640
+
+func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
+	o, err := otter.New(&otter.Options[name, copied]{
+		MaximumWeight: uint64(bytes),
+		Weigher:       func(_ name, c copied) uint32 { return c.weight() },
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[name, copied]) time.Duration {
+			return time.Until(e.Value.until)
+		}),
+		// Cleaning up is quick, and nobody has to wait for it at the end.
+		Executor: func(task func()) { task() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &cache{otter: o, life: life, trace: trace}, nil
+}
+
+func (c copied) weight() uint32 {
+	n := copyOverhead
+	if k := c.key; k != nil {
+		n += len(k.Value) + len(k.Scope) + len(k.Method) + len(k.Path) + len(k.Params) + len(k.state) + 64*len(k.Journal)
+		if k.Response != nil {
+			n += len(k.Response.Body)
+			for field, values := range k.Response.Header {
+				n += 64 + len(field)
+				for _, v := range values {
+					n += 16 + len(v)
+				}
+			}
+		}
+	}
+	return uint32(n) // values are bounded by MaxValueBytes, far below
+}
+
+// get returns a copy of the key that is the caller's own, but for what it points to. Nil: there is none.
+func (c *cache) get(n name, scope, value string, print *fingerprint) *Key {
+	found, ok := c.otter.GetIfPresent(n)
+	if !ok || found.key == nil {
+		return nil
+	}
+	// By both clocks: the monotonic one stands still while the machine is suspended.
+	now := time.Now()
+	if !now.Before(found.until) || !now.Round(0).Before(found.until.Round(0)) {
+		return nil
+	}
+	// Another fingerprint is for Redis to refuse: there may be another record by now.
+	if k := found.key; k.fingerprint != string(print[:]) || k.Scope != scope || k.Value != value {
+		return nil
+	}
+	k := *found.key
+	return &k
+}
+
+// put keeps a finished key that an answer brought, which was asked for at sent, for as long as its record lives.
+func (c *cache) put(n name, key *Key, sent time.Time, life time.Duration) {
+	until := sent.Add(min(life, c.life))
+	if !time.Now().Before(until) {
+		return
+	}
+	k := *key
+	k.own = false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !sent.After(c.purged) {
+		return
+	}
+	if old, ok := c.otter.GetIfPresent(n); ok && old.key == nil && !sent.After(old.deleted) {
+		return
+	}
+	c.otter.Set(n, copied{key: &k, until: until})
+}
+
+// forget drops the copy of a deleted record.
+func (c *cache) forget(record string) {
+	n, ok := nameOf(record)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.otter.Set(n, copied{until: now.Add(c.trace), deleted: now})
+}
+
+// purge drops all copies, and keeps answers that are under way from bringing one back.
+func (c *cache) purge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.purged = time.Now()
+	c.otter.InvalidateAll()
+}
+
+// close drops all copies for good.
+func (c *cache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.purged = time.Now().Add(time.Hour * 24 * 365)
+	c.otter.InvalidateAll()
+	c.otter.StopAllGoroutines()
+}

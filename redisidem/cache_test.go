@@ -1,0 +1,286 @@
+package redisidem_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// copies is the configuration of a service that keeps copies of finished records.
+func copies(change ...func(*redisidem.Config)) redisidem.Config {
+	cfg := redisidem.Config{CacheBytes: 1 << 20}
+	for _, f := range change {
+		f(&cfg)
+	}
+	return cfg
+}
+
+// warm makes a service listen, which the first finished record does: what it has copied until then is dropped.
+func warm(b *bubble, svc *redisidem.Service) *redisidem.Service {
+	b.Helper()
+	_, err := svc.Scope("a").Do(ctx, "warm", request, finish("warm"))
+	mustBe(b, err, nil)
+	synctest.Wait()
+	time.Sleep(time.Second)
+	return svc
+}
+
+func (b *bubble) sent() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.requests
+}
+
+// mustAsk checks how many requests a call sends.
+func (b *bubble) mustAsk(want int, what string, call func()) {
+	b.Helper()
+	before := b.sent()
+	call()
+	if got := b.sent() - before; got != want {
+		b.Errorf("%s: %d requests, want %d", what, got, want)
+	}
+}
+
+// mustReplayBody checks that a key replays, by each of the calls that can.
+func mustReplayBody(b *bubble, sc *redisidem.Scope, value, body string) {
+	b.Helper()
+	key, err := sc.Do(ctx, value, request, never(b))
+	mustBe(b, err, nil)
+	other, err := sc.InitializeRequest(ctx, value, request)
+	mustBe(b, err, nil)
+	for _, k := range []*redisidem.Key{key, other} {
+		if !k.Replayed() || string(k.Response.Body) != body || k.Value != value || k.Scope != "a" || len(k.Journal) != 1 {
+			b.Errorf("the replay is %+v", k)
+		}
+	}
+}
+
+func TestCopiesAnswerWithoutRedis(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := warm(b, b.service(copies())).Scope("a")
+		mine, err := sc.Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		if mine.Replayed() {
+			b.Error("the first execution is a replay")
+		}
+		_, err = b.service(redisidem.Config{}).Scope("a").Do(ctx, "other's", request, finish("other"))
+		mustBe(b, err, nil)
+		b.mustAsk(0, "own work", func() { mustReplayBody(b, sc, "k", `"done"`) })
+		b.mustAsk(1, "another's work", func() {
+			_, err := sc.Do(ctx, "other's", request, never(b))
+			mustBe(b, err, nil)
+		})
+		b.mustAsk(0, "another's work again", func() { mustReplayBody(b, sc, "other's", `"other"`) })
+
+		b.freeze() // a finished key is answered although Redis is gone
+		mustReplayBody(b, sc, "k", `"done"`)
+		b.thaw()
+	})
+}
+
+func TestCopiesAreForTheSameRequestAndScopeOnly(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := warm(b, b.service(copies()))
+		_, err := svc.Scope("a").Do(ctx, "k", request, finish("secret"))
+		mustBe(b, err, nil)
+		other := request
+		other.Path += "/other"
+		_, err = svc.Scope("a").Do(ctx, "k", other, never(b))
+		mustBe(b, err, redisidem.ErrFingerprintMismatch)
+		_, err = svc.Scope("a").InitializeRequest(ctx, "k", other)
+		mustBe(b, err, redisidem.ErrFingerprintMismatch)
+		key, err := svc.Scope("b").Do(ctx, "k", request, finish("own"))
+		mustBe(b, err, nil)
+		if string(key.Response.Body) != `"own"` {
+			b.Errorf("scope b got %q", key.Response.Body)
+		}
+	})
+}
+
+func TestCopiesDoNotOutliveTheirRecords(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := copies(func(c *redisidem.Config) { c.CacheLife, c.Retention = time.Hour, time.Minute })
+		mine, other := warm(b, b.service(cfg)).Scope("a"), warm(b, b.service(cfg)).Scope("a")
+		_, err := mine.Do(ctx, "k", request, finish("first"))
+		mustBe(b, err, nil)
+		time.Sleep(40 * time.Second)
+		mustReplayBody(b, other, "k", `"first"`) // has its copy for the rest of the record's life only
+		time.Sleep(40 * time.Second)
+		key, err := mine.Do(ctx, "k", request, finish("second"))
+		mustBe(b, err, nil)
+		if key.Replayed() {
+			b.Error("the copy outlives the record")
+		}
+		mustReplayBody(b, other, "k", `"second"`)
+	})
+}
+
+func TestCopiesEndByThemselves(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Minute }))).Scope("a")
+		_, err := sc.Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		b.mustAsk(0, "within its life", func() { mustReplayBody(b, sc, "k", `"done"`) })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b.mustAsk(1, "after its life", func() {
+			_, err := sc.Do(ctx, "k", request, never(b))
+			mustBe(b, err, nil)
+		})
+	})
+}
+
+func TestCopiesAreBoundedByBytes(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		const size, records = 10 << 10, 100
+		sc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheBytes = 20 * size }))).Scope("a")
+		for i := range records {
+			_, err := sc.Do(ctx, fmt.Sprint(i), request, finish(strings.Repeat("x", size)))
+			mustBe(b, err, nil)
+		}
+		before := b.sent()
+		for i := range records { // the last first
+			_, err := sc.Do(ctx, fmt.Sprint(records-1-i), request, never(b))
+			mustBe(b, err, nil)
+		}
+		if asked := b.sent() - before; asked < records-20 || asked == records {
+			b.Errorf("%d of %d replays came from copies that have no room", records-asked, records)
+		}
+	})
+}
+
+func TestNoCopiesUnlessAskedFor(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		_, err := sc.Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		b.mustAsk(1, "a replay", func() {
+			_, err := sc.Do(ctx, "k", request, never(b))
+			mustBe(b, err, nil)
+		})
+	})
+}
+
+func TestNoCopiesOfWhatIsNotFinished(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc, other := warm(b, b.service(copies())).Scope("a"), b.service(redisidem.Config{}).Scope("a")
+		key, err := sc.Do(ctx, "k", request, outcome(redisidem.Interim("confirm", redisidem.JSON(202, "confirm"))))
+		mustBe(b, err, nil)
+		start(b, sc, "k")
+		_, err = other.WorkStage(ctx, key, finish("done"))
+		mustBe(b, err, nil)
+		if key := start(b, sc, "k"); !key.Finished() {
+			b.Errorf("the key is %+v", key)
+		}
+	})
+}
+
+func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		withCopies := func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 1<<20, time.Hour }
+		mine, other := e.service(withCopies).Scope("a"), e.service(withCopies).Scope("a")
+		// The first finished record makes a service listen, and what it has is dropped when it does.
+		until(t, "both keep copies", func() bool {
+			raw := e.client()
+			n := 0
+			for _, count := range raw.PubSubNumSub(ctx, e.namespace+":deleted").Val() {
+				n += int(count)
+			}
+			for _, sc := range []*redisidem.Scope{mine, other} {
+				_, err := sc.Do(ctx, "warm", request, finish("done"))
+				mustBe(t, err, nil)
+			}
+			return n == 2 || strings.HasPrefix(e.name, "cluster") // each node knows its own subscribers
+		})
+		for round := range 3 {
+			key, err := mine.Do(ctx, "k", request, finish(fmt.Sprint(round)))
+			mustBe(t, err, nil)
+			_, err = other.Do(ctx, "k", request, never(t))
+			mustBe(t, err, nil)
+			mustBe(t, mine.Delete(ctx, key), nil)
+			// The deleter itself sees it at once.
+			key, err = mine.Do(ctx, "k", request, finish("again"))
+			mustBe(t, err, nil)
+			if key.Replayed() {
+				t.Error("a deleted key replays where it was deleted")
+			}
+			until(t, "the others hear of it", func() bool {
+				key, err := other.Do(ctx, "k", request, never(t))
+				mustBe(t, err, nil)
+				return string(key.Response.Body) == `"again"`
+			})
+			key, err = mine.Retrieve(ctx, "k")
+			mustBe(t, err, nil)
+			mustBe(t, mine.Delete(ctx, key), nil)
+			until(t, "the others hear of that, too", func() bool {
+				ran := false
+				key, err := other.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					ran = true
+					return redisidem.Advance("next"), nil
+				})
+				mustBe(t, err, nil)
+				return ran && !key.Finished()
+			})
+			key, err = mine.Retrieve(ctx, "k")
+			mustBe(t, err, nil)
+			mustBe(t, mine.Delete(ctx, key), nil)
+		}
+	})
+}
+
+func TestMissedDeleteIsMadeUpFor(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		deaf := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Hour }))).Scope("a")
+		_, err := deaf.Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		b.freeze() // its subscription is gone
+		synctest.Wait()
+		b.thaw()
+		other := b.service(redisidem.Config{}).Scope("a")
+		key, err := other.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		mustBe(b, other.Delete(ctx, key), nil)
+		time.Sleep(10 * time.Second)
+		key, err = deaf.Do(ctx, "k", request, finish("again"))
+		mustBe(b, err, nil)
+		if key.Replayed() {
+			b.Error("the copy is still there")
+		}
+	})
+}
+
+func TestSilentSubscriptionIsFoundOut(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Hour })))
+		_, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		b.mustAsk(0, "all is well", func() { mustReplayBody(b, svc.Scope("a"), "k", `"done"`) })
+		b.mute() // connections stay and say nothing
+		time.Sleep(10 * time.Second)
+		b.thaw()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		b.mustAsk(1, "what was missed is unknown", func() {
+			_, err := svc.Scope("a").Do(ctx, "k", request, never(b))
+			mustBe(b, err, nil)
+		})
+	})
+}
+
+func TestClosedServiceHasNoCopies(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := warm(b, b.service(copies()))
+		_, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		mustBe(b, svc.Close(ctx), nil)
+		_, err = svc.Scope("a").Do(ctx, "k", request, never(b))
+		mustBe(b, err, redisidem.ErrClosed)
+		_, err = svc.Scope("a").InitializeRequest(ctx, "k", request)
+		mustBe(b, err, redisidem.ErrClosed)
+	})
+}

@@ -1,0 +1,133 @@
+package redisidem
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	mrand "math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// heartbeat is how long a subscription may be silent before it is asked whether it is alive, and how long it then has
+	// to answer.
+	heartbeat = 3 * time.Second
+	// The pauses before a lost subscription is made again: they double from the first to the last.
+	firstSubscribePause = 50 * time.Millisecond
+	lastSubscribePause  = 5 * time.Second
+)
+
+// listener is a service's ear: one subscription on which it hears that a key it waits for is free, and that a finished
+// record it has a copy of was deleted. Whatever it misses costs time and never correctness: waiters poll as well, and
+// copies are dropped whenever the subscription was down, and end by themselves.
+type listener struct {
+	client    redis.UniversalClient
+	channel   string // on which scripts tell this process that a key is free
+	deletions string // on which deletions are told, or "" if nobody here keeps copies
+
+	freed   func(record string)
+	deleted func(record string)
+	missed  func() // messages may have been missed
+
+	begin  sync.Once
+	up     atomic.Bool
+	cancel context.CancelFunc
+	ctx    context.Context
+	done   chan struct{}
+}
+
+// newListener makes a listener that is not listening yet.
+func newListener(client redis.UniversalClient, namespace string) *listener {
+	l := &listener{client: client, channel: namespace + ":wake:" + rand.Text(), done: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// listen makes the listener listen, if it is not yet, without waiting for it. It returns the channel that scripts can
+// tell things on, or "" while nobody would hear them.
+func (l *listener) listen() string {
+	l.begin.Do(func() { go l.run() })
+	if !l.up.Load() {
+		return ""
+	}
+	return l.channel
+}
+
+// close ends the listening, and waits until it has ended.
+func (l *listener) close() {
+	l.cancel()
+	l.begin.Do(func() { close(l.done) }) // nobody will begin any more
+	<-l.done
+}
+
+// run keeps a subscription until the listener is closed.
+func (l *listener) run() {
+	defer close(l.done)
+	for pause := firstSubscribePause; ; pause = min(2*pause, lastSubscribePause) {
+		if l.subscribe() {
+			pause = firstSubscribePause
+		}
+		l.up.Store(false)
+		l.missed()
+		timer := time.NewTimer(pause/2 + mrand.N(pause/2))
+		select {
+		case <-l.ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// subscribe listens on one subscription until that is lost. It reports whether it ever stood.
+func (l *listener) subscribe() (stood bool) {
+	channels := []string{l.channel}
+	if l.deletions != "" {
+		channels = append(channels, l.deletions)
+	}
+	sub := l.client.Subscribe(l.ctx, channels...)
+	stop := context.AfterFunc(l.ctx, func() { _ = sub.Close() })
+	defer func() {
+		if stop() {
+			_ = sub.Close() // the connection is lost or given up either way
+		}
+	}()
+	confirmed, asked := 0, false
+	for {
+		message, err := sub.ReceiveTimeout(l.ctx, heartbeat)
+		var timeout net.Error
+		switch {
+		case l.ctx.Err() != nil:
+			return stood
+		case errors.As(err, &timeout) && timeout.Timeout() && stood && !asked:
+			asked = true
+			if sub.Ping(l.ctx) != nil {
+				return stood
+			}
+			continue
+		case err != nil:
+			return stood
+		}
+		asked = false
+		switch m := message.(type) {
+		case *redis.Subscription:
+			if confirmed++; confirmed == len(channels) {
+				l.missed()
+				l.up.Store(true)
+				stood = true
+			}
+		case *redis.Message:
+			switch m.Channel {
+			case l.channel:
+				l.freed(m.Payload)
+			case l.deletions:
+				l.deleted(m.Payload)
+			}
+		}
+	}
+}
