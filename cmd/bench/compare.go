@@ -1,0 +1,4 @@
+package main
+
+type compareCommand struct{}
+type reportCommand struct{}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/figure"
+	"github.com/redisidem/redisidem/cmd/bench/internal/machine"
+	"github.com/redisidem/redisidem/cmd/bench/internal/progress"
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/cmd/bench/internal/table"
+)
+
+type figuresCommand struct {
+	output
+	Duration    time.Duration `help:"Length of each sample." default:"500ms"`
+	Repetitions int           `help:"Samples of each side of a ratio." default:"9"`
+	Records     int64         `help:"Records on the server when the growth of its time is measured." default:"2000000"`
+}
+
+func (c *figuresCommand) validate() error {
+	switch {
+	case c.Duration < time.Millisecond:
+		return fmt.Errorf("--duration: must be at least 1ms: %v", c.Duration)
+	case c.Repetitions < 1:
+		return fmt.Errorf("--repetitions: must be at least 1: %d", c.Repetitions)
+	case c.Records < 10_000:
+		return fmt.Errorf("--records: must be at least 10000: %d", c.Records)
+	}
+	return nil
+}
+
+// figureSteps is how many things figures measures, for the bar.
+const figureSteps = 8
+
+// Run is the command.
+func (c *figuresCommand) Run(ctx context.Context) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	bar := progress.New(os.Stderr, figureSteps)
+	began := time.Now()
+	figures, srv, err := figure.Measure(ctx, figure.Plan{
+		Duration: c.Duration, Repetitions: c.Repetitions, Records: c.Records, Step: bar.Step,
+	})
+	bar.Done()
+	if err != nil {
+		return err
+	}
+	defer srv.Stop()
+	run := &result.Run{
+		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: os.Args[1:], Measured: true,
+		Machine: machine.Describe(srv.Title, srv.Topology), Figures: figures,
+	}
+	if err := table.Head(os.Stdout, run); err != nil {
+		return err
+	}
+	fmt.Println()
+	if err := table.Figures(os.Stdout, figures); err != nil {
+		return err
+	}
+	fmt.Printf("\n%.0f s in all. Values are medians of ratios within one turn, with the lowest and highest.\n", run.Seconds)
+	if err := c.write(run); err != nil {
+		return err
+	}
+	for _, f := range figures {
+		if !f.Pass {
+			return errShort
+		}
+	}
+	return nil
+}

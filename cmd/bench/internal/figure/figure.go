@@ -1,0 +1,174 @@
+// Package figure measures the figures that the project answers to. Each is a ratio of two things measured in the same run,
+// turn by turn, so that a slow or busy machine is slow and busy for both.
+package figure
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/limit"
+	"github.com/redisidem/redisidem/cmd/bench/internal/load"
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
+	"github.com/redisidem/redisidem/cmd/bench/internal/target"
+)
+
+// Plan says how much to measure.
+type Plan struct {
+	Duration    time.Duration // of each sample
+	Repetitions int
+	// Records is how many records there are when the growth of the server's time with them is measured.
+	Records int64
+	// Step is told what is measured next.
+	Step func(label string)
+}
+
+// Measure measures all figures on private servers.
+func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, error) {
+	near, err := target.Start(ctx, "", 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !near.Measured {
+		near.Stop()
+		return nil, nil, fmt.Errorf("figures need redis-server: nothing on the embedded server is a measurement")
+	}
+	far, err := target.Start(ctx, "", latency)
+	if err != nil {
+		near.Stop()
+		return nil, nil, err
+	}
+	defer far.Stop()
+	m := &measurement{plan: p, near: near, far: far}
+	for _, part := range []func(context.Context) error{
+		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware,
+	} {
+		if err := part(ctx); err != nil {
+			near.Stop()
+			return nil, nil, err
+		}
+	}
+	return m.figures, near, nil
+}
+
+// latency is what the slow network adds to a round trip.
+const latency = 2 * time.Millisecond
+
+// measurement is one measurement of all figures.
+type measurement struct {
+	plan      Plan
+	near, far *target.Server
+	figures   []result.Figure
+}
+
+// add adds a figure.
+func (m *measurement) add(number int, title string, s result.Spread, bound float64, atMost bool, unit string) {
+	f := result.Figure{
+		Number: number, Title: title, Value: s.Median, Low: s.Low, High: s.High, Bound: bound, AtMost: atMost, Unit: unit,
+	}
+	f.Pass = f.Value >= bound
+	if atMost {
+		f.Pass = f.Value <= bound
+	}
+	m.figures = append(m.figures, f)
+}
+
+// contestant is one side of a ratio: it gives its throughput over a sample.
+type contestant func(ctx context.Context, d time.Duration) (perSecond float64, err error)
+
+// turns lets contestants take turns, and returns the samples of each.
+func (m *measurement) turns(ctx context.Context, label string, all ...contestant) ([][]float64, error) {
+	samples := make([][]float64, len(all))
+	m.plan.Step(label)
+	for i := range m.plan.Repetitions + 1 {
+		for j := range all {
+			k := (i + j) % len(all)
+			runtime.GC()
+			perSecond, err := all[k](ctx, m.plan.Duration)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", label, err)
+			}
+			if i > 0 { // the first round warms up
+				samples[k] = append(samples[k], perSecond)
+			}
+		}
+	}
+	return samples, nil
+}
+
+// ratio divides samples turn by turn.
+func ratio(a, b []float64) result.Spread {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i] / b[i]
+	}
+	return result.SpreadOf(ratios)
+}
+
+// driven makes a contestant of an operation.
+func driven(callers int, op load.Operation) contestant {
+	next := uint64(0)
+	return func(ctx context.Context, d time.Duration) (float64, error) {
+		r, err := load.Run(ctx, load.Plan{Callers: callers, Duration: d, First: next}, op)
+		next = r.Next
+		return r.Sample.PerSecond, err
+	}
+}
+
+// guarded makes a contestant of a kind of guard in a scenario. The caller must call the function that comes with it.
+func guarded(ctx context.Context, server *target.Server, kind string, s scenario.Scenario, callers int, prefix string) (
+	contestant, func(), error,
+) {
+	k, ok := guard.ByName(kind)
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no contender %q", kind)
+	}
+	g, err := k.Open(ctx, server.Link(callers), prefix+kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	op, end, err := s.Prepare(ctx, scenario.Subject{Guard: g, Kind: k, Callers: callers, Body: body})
+	if err != nil {
+		_ = g.Close() // the other error matters more
+		return nil, nil, err
+	}
+	return driven(callers, op), func() {
+		_ = end()     // what it can tell has been told by the operations
+		_ = g.Close() // the same
+	}, nil
+}
+
+// body is the size of a response in bytes.
+const body = 200
+
+// client returns a go-redis client for a server.
+func client(server *target.Server, callers int) (*redis.Client, error) {
+	c, err := server.Link(callers).Client()
+	if err != nil {
+		return nil, err
+	}
+	single, ok := c.(*redis.Client)
+	if !ok {
+		return nil, fmt.Errorf("the client is a %T", c)
+	}
+	return single, nil
+}
+
+// template captures a lifecycle on a server.
+func template(ctx context.Context, server *target.Server, callers int) (*limit.Template, *redis.Client, string, error) {
+	addr, err := server.Addr()
+	if err != nil {
+		return nil, nil, "", err
+	}
+	c, err := client(server, callers)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	t, err := limit.Capture(ctx, c, "figure")
+	return t, c, addr, err
+}

@@ -1,0 +1,196 @@
+package figure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/load"
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// replay is figure 4.
+func (m *measurement) replay(ctx context.Context) error {
+	if err := m.copies(ctx); err != nil {
+		return err
+	}
+	return m.store(ctx)
+}
+
+var (
+	params  = []byte(`{"cart":"8f14e45f","amount":4200,"currency":"EUR","note":"ring twice"}`)
+	request = redisidem.Request{Method: "POST", Path: "/orders", Params: params}
+)
+
+// finish makes a service with a finished key in a scope.
+func (m *measurement) finish(ctx context.Context, callers int, prefix string, change func(*redisidem.Config)) (
+	*redisidem.Scope, string, func(), error,
+) {
+	cl, err := client(m.near, callers)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	cfg := &redisidem.Config{Namespace: prefix, Timeout: 10 * time.Second}
+	change(cfg)
+	svc, err := redisidem.New(cl, cfg)
+	if err != nil {
+		return nil, "", nil, errors.Join(err, cl.Close())
+	}
+	end := func() {
+		_ = svc.Close(ctx) // nothing is under way
+		_ = cl.Close()
+	}
+	sc := svc.Scope("bench")
+	_, err = sc.Do(ctx, "finished", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Finish(redisidem.Response{Code: 200, Body: []byte(strings.Repeat("x", body))}), nil
+	})
+	var names []string
+	if err == nil {
+		names, err = cl.Keys(ctx, prefix+":*").Result()
+	}
+	if err == nil && len(names) != 1 {
+		err = fmt.Errorf("there are %d records", len(names))
+	}
+	if err != nil {
+		end()
+		return nil, "", nil, err
+	}
+	return sc, names[0], end, nil
+}
+
+func mustNotRun(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+	return redisidem.Outcome{}, errors.New("a finished request was run again")
+}
+
+// copies measures replays from the process's copies, on one core.
+func (m *measurement) copies(ctx context.Context) error {
+	sc, _, end, err := m.finish(ctx, 4, "figure4a", func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 64<<20, time.Hour })
+	if err != nil {
+		return err
+	}
+	defer end()
+	again := func() error {
+		key, err := sc.Do(ctx, "finished", request, mustNotRun)
+		if err == nil && (!key.Replayed() || len(key.Response.Body) != body) {
+			err = errors.New("the replay is another one")
+		}
+		return err
+	}
+	// What was copied before the service listened for deletions is dropped.
+	time.Sleep(200 * time.Millisecond)
+	if err := again(); err != nil {
+		return err
+	}
+	m.plan.Step("replays from copies")
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var rates, allocations []float64
+	for range m.plan.Repetitions {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		n := 0
+		began := time.Now()
+		for time.Since(began) < m.plan.Duration {
+			for range 1000 {
+				if err := again(); err != nil {
+					return err
+				}
+			}
+			n += 1000
+		}
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		rates = append(rates, float64(n)/took.Seconds()/1e6)
+		allocations = append(allocations, float64(after.Mallocs-before.Mallocs)/float64(n))
+	}
+	m.add(4, "replays from copies, one core", result.SpreadOf(rates), 1, false, "million/s")
+	m.add(4, "... allocations of each", result.SpreadOf(allocations), 2.05, true, "")
+	return nil
+}
+
+// store measures replays through InitializeRequest against HGETALL of the same record.
+func (m *measurement) store(ctx context.Context) error {
+	const callers = 64
+	sc, record, end, err := m.finish(ctx, callers, "figure4b", func(*redisidem.Config) {})
+	if err != nil {
+		return err
+	}
+	defer end()
+	cl, err := client(m.near, callers)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.Close() }() // nothing is under way
+	initialize := driven(callers, func(ctx context.Context, _ int, _ uint64) (time.Duration, error) {
+		key, err := sc.InitializeRequest(ctx, "finished", request)
+		if err == nil && (!key.Replayed() || len(key.Response.Body) != body) {
+			err = errors.New("the replay is another one")
+		}
+		return 0, err
+	})
+	read := driven(callers, func(ctx context.Context, _ int, _ uint64) (time.Duration, error) {
+		fields, err := cl.HGetAll(ctx, record).Result()
+		if err == nil && len(fields["response_body"]) != body {
+			err = errors.New("the record is another one")
+		}
+		return 0, err
+	})
+	samples, err := m.turns(ctx, "replays from the store", initialize, read)
+	if err != nil {
+		return err
+	}
+	m.add(4, "replays from the store, 64 callers, against HGETALL", ratio(samples[0], samples[1]), 0.9, false, "x")
+	return m.near.Empty(ctx, "figure")
+}
+
+// handOver is figure 5.
+func (m *measurement) handOver(ctx context.Context) error {
+	const callers = 8
+	s, ok := scenario.ByName("handover")
+	if !ok {
+		return fmt.Errorf("there is no scenario handover")
+	}
+	k, ok := guard.ByName("redisidem-wait")
+	if !ok {
+		return fmt.Errorf("there is no contender redisidem-wait")
+	}
+	g, err := k.Open(ctx, m.far.Link(callers), "figure5")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = g.Close() }() // nothing is under way
+	op, _, err := s.Prepare(ctx, scenario.Subject{Guard: g, Kind: k, Callers: 1, Body: body})
+	if err != nil {
+		return err
+	}
+	cl, err := client(m.far, callers)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.Close() }() // nothing is under way
+	ping := func(ctx context.Context, _ int, _ uint64) (time.Duration, error) { return 0, cl.Ping(ctx).Err() }
+	m.plan.Step("hand-over to a waiter")
+	var ratios []float64
+	next := uint64(0)
+	for i := range m.plan.Repetitions + 1 {
+		trip, err := load.Run(ctx, load.Plan{Callers: 1, Duration: m.plan.Duration / 2}, ping)
+		if err != nil {
+			return err
+		}
+		over, err := load.Run(ctx, load.Plan{Callers: 1, Duration: 3 * m.plan.Duration, First: next}, op)
+		if err != nil {
+			return err
+		}
+		next = over.Next
+		if i > 0 {
+			ratios = append(ratios, over.Sample.Latency.P99/trip.Sample.Latency.P50)
+		}
+	}
+	m.add(5, "2 ms of latency: p99 from one caller's answer to its waiter's", result.SpreadOf(ratios), 3, true, "round trips")
+	return m.far.Empty(ctx, "figure")
+}

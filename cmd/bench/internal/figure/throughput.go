@@ -1,0 +1,123 @@
+package figure
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/limit"
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
+)
+
+// rivals are the ways that other Go libraries offer, or that one writes by hand on them, each on its own client.
+var rivals = []string{"redislock", "redsync", "rueidislock", "gofiber"}
+
+// lifecycle is figure 1.
+func (m *measurement) lifecycle(ctx context.Context) error {
+	const callers = 256
+	s, ok := scenario.ByName("lifecycle")
+	if !ok {
+		return fmt.Errorf("there is no scenario lifecycle")
+	}
+	var all []contestant
+	for _, kind := range append([]string{"redisidem-auto", "redislock-auto"}, rivals...) {
+		c, end, err := guarded(ctx, m.near, kind, s, callers, "figure1-")
+		if err != nil {
+			return err
+		}
+		defer end()
+		all = append(all, c)
+	}
+	t, cl, addr, err := template(ctx, m.near, 4)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.Close() }() // nothing is under way
+	all = append(all, func(ctx context.Context, d time.Duration) (float64, error) {
+		n, took, err := limit.Lifecycles(ctx, addr, t, d, 0)
+		return float64(n) / took.Seconds(), err
+	})
+	samples, err := m.turns(ctx, "first executions, 256 callers", all...)
+	if err != nil {
+		return err
+	}
+	ours, byHand, others, bare := samples[0], samples[1], samples[2:len(samples)-1], samples[len(samples)-1]
+	fastest, name := others[0], rivals[0]
+	for i, o := range others {
+		if result.SpreadOf(o).Median > result.SpreadOf(fastest).Median {
+			fastest, name = o, rivals[i]
+		}
+	}
+	m.add(1, "first executions, 256 callers, against redislock by hand", ratio(ours, others[0]), 3, false, "x")
+	m.add(1, "... against the fastest rival ("+name+")", ratio(ours, fastest), 1.5, false, "x")
+	m.add(1, "... against redislock by hand, auto-pipelined", ratio(ours, byHand), 1, false, "x")
+	m.add(1, "... against the server's own limit", ratio(ours, bare), 0.85, false, "x")
+	return m.near.Empty(ctx, "figure")
+}
+
+// oneCaller is figure 2.
+func (m *measurement) oneCaller(ctx context.Context) error {
+	s, ok := scenario.ByName("lifecycle")
+	if !ok {
+		return fmt.Errorf("there is no scenario lifecycle")
+	}
+	plain, end, err := guarded(ctx, m.near, "redisidem", s, 1, "figure2-")
+	if err != nil {
+		return err
+	}
+	defer end()
+	t, cl, _, err := template(ctx, m.near, 4)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.Close() }() // nothing is under way
+	samples, err := m.turns(ctx, "one caller", plain, driven(1, limit.Raw(cl, t, "r")))
+	if err != nil {
+		return err
+	}
+	m.add(2, "one caller: time against the same commands as raw pipelines", ratio(samples[1], samples[0]), 1.15, true, "x")
+	return m.near.Empty(ctx, "figure")
+}
+
+// slowNetwork is figure 3.
+func (m *measurement) slowNetwork(ctx context.Context) error {
+	const callers = 64
+	s, ok := scenario.ByName("lifecycle")
+	if !ok {
+		return fmt.Errorf("there is no scenario lifecycle")
+	}
+	auto, end, err := guarded(ctx, m.far, "redisidem-auto", s, callers, "figure3-")
+	if err != nil {
+		return err
+	}
+	defer end()
+	cl, err := client(m.far, callers)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.Close() }() // nothing is under way
+	twice := driven(callers, func(ctx context.Context, _ int, _ uint64) (time.Duration, error) {
+		for range 2 {
+			if err := cl.Ping(ctx).Err(); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	})
+	samples, err := m.turns(ctx, "slow network", auto, twice)
+	if err != nil {
+		return err
+	}
+	m.add(3, "2 ms of latency, 64 callers: time against two bare round trips", ratio(samples[1], samples[0]), 1.6, true, "x")
+	return m.far.Empty(ctx, "figure")
+}
+
+// middleware is figure 7.
+func (m *measurement) middleware(context.Context) error {
+	m.figures = append(m.figures, result.Figure{
+		Number: 7, Title: "HTTP middleware against two bare commands over the same HTTP server", Bound: 0.6, Unit: "x",
+		Missing: "there is no middleware yet",
+	})
+	return nil
+}

@@ -1,0 +1,100 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// patience is the timeout of every guard: long, since a benchmark loads the machine fully.
+const patience = 10 * time.Second
+
+// retention is how long each guard keeps its records.
+const retention = 24 * time.Hour
+
+var (
+	redisidemPlain = Kind{
+		Name: "redisidem", Title: "redisidem",
+		About:   "This library, each caller on a connection of its own: obtain and claim in one round trip, commit in another.",
+		Replays: true,
+		Open:    library(func(*redisidem.Config) {}),
+	}
+	redisidemAuto = Kind{
+		Name: "redisidem-auto", Title: "redisidem, auto-pipelined",
+		About:   "This library with Config.AutoPipeline: the callers' commands share pipelines on one connection.",
+		Replays: true,
+		Open:    library(func(c *redisidem.Config) { c.AutoPipeline = true }),
+	}
+	redisidemWait = Kind{
+		Name: "redisidem-wait", Title: "redisidem, waiting",
+		About:   "This library with Config.Wait: callers of a key that is being worked on wait for its end and are told of it.",
+		Replays: true, Waits: true,
+		Open: library(func(c *redisidem.Config) { c.Wait = patience }),
+	}
+	redisidemCache = Kind{
+		Name: "redisidem-cache", Title: "redisidem, local copies",
+		About:   "This library with Config.CacheBytes: replays of finished keys come from the process's own memory.",
+		Replays: true,
+		Open:    library(func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 256<<20, time.Hour }),
+	}
+)
+
+type libraryGuard struct {
+	client  redis.UniversalClient
+	service *redisidem.Service
+	scope   *redisidem.Scope
+}
+
+func library(change func(*redisidem.Config)) func(context.Context, Dial, string) (Guard, error) {
+	return func(_ context.Context, dial Dial, prefix string) (Guard, error) {
+		client, err := dial.Client()
+		if err != nil {
+			return nil, err
+		}
+		cfg := &redisidem.Config{Namespace: prefix, Timeout: patience, Retention: retention}
+		change(cfg)
+		service, err := redisidem.New(client, cfg)
+		if err != nil {
+			return nil, errors.Join(err, client.Close())
+		}
+		return &libraryGuard{client: client, service: service, scope: service.Scope("bench")}, nil
+	}
+}
+
+func (g *libraryGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+	key, err := g.scope.Do(ctx, r.Key, redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params},
+		func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+			body, err := work(ctx)
+			if err != nil {
+				return redisidem.Outcome{}, err
+			}
+			return redisidem.Finish(redisidem.Response{Code: 200, Body: body}), nil
+		})
+	switch {
+	case errors.Is(err, redisidem.ErrLocked):
+		return nil, false, ErrInFlight
+	case err != nil:
+		return nil, false, err
+	case key.Response == nil:
+		return nil, false, errors.New("there is no response")
+	}
+	return key.Response.Body, key.Replayed(), nil
+}
+
+func (g *libraryGuard) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return errors.Join(g.service.Close(ctx), g.client.Close())
+}
+
+// Service returns the service behind a guard of this library's, or nil: for scenarios that are about more than Do.
+func Service(g Guard) *redisidem.Service {
+	if l, ok := g.(*libraryGuard); ok {
+		return l.service
+	}
+	return nil
+}

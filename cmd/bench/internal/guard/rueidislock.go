@@ -1,0 +1,84 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/redis/rueidis/rueidislock"
+)
+
+var rueidislockKind = Kind{
+	Name: "rueidislock", Title: "rueidislock by hand",
+	About: "The same work with rueidis and its lock, which rests on client-side caching: the client pipelines by itself. " +
+		"Nothing is fenced.",
+	Replays: true,
+	Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
+		addr, err := dial.Addr()
+		if err != nil {
+			return nil, err
+		}
+		locks, err := rueidislock.NewLocker(rueidislock.LockerOption{
+			KeyPrefix: prefix + ":lock", KeyMajority: 1, NoLoopTracking: true, KeyValidity: lease,
+			ClientOption: rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &rueidisGuard{locks: locks, prefix: prefix}, nil
+	},
+}
+
+type rueidisGuard struct {
+	locks  rueidislock.Locker
+	prefix string
+}
+
+var rueidisWrite = rueidis.NewLuaScript(writeSource)
+
+func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+	name := g.prefix + ":{" + r.Key + "}"
+	held, release, err := g.locks.TryWithContext(ctx, name)
+	if errors.Is(err, rueidislock.ErrNotLocked) {
+		return nil, false, ErrInFlight
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer release()
+	now := time.Now()
+	client := g.locks.Client()
+	record, err := client.Do(held, client.B().Hgetall().Key(name).Build()).AsStrMap()
+	if err != nil {
+		return nil, false, err
+	}
+	print := fingerprint(r)
+	if len(record) > 0 {
+		if record["fingerprint"] != print {
+			return nil, false, errors.New("the key was used with another request")
+		}
+		if record["recovery_point"] == "finished" {
+			return []byte(record["response_body"]), true, nil
+		}
+	}
+	body, err := work(held)
+	if err != nil {
+		return nil, false, err
+	}
+	stored, err := rueidisWrite.Exec(held, client, []string{name}, []string{r.Key, "bench", r.Method, r.Path, string(r.Params),
+		print, "200", string(body), strconv.FormatInt(now.UnixMicro(), 10), strconv.FormatInt(retention.Milliseconds(), 10)}).AsInt64()
+	if err != nil {
+		return nil, false, err
+	}
+	if stored != 1 {
+		return nil, false, errors.New("another worker was faster")
+	}
+	return body, false, nil
+}
+
+func (g *rueidisGuard) Close() error {
+	g.locks.Close()
+	return nil
+}

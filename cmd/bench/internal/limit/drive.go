@@ -1,0 +1,218 @@
+package limit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Depth is how many lifecycles are in one pipeline.
+const Depth = 100
+
+// wires is how many connections there are: while the answers of one are read, the server works for the other.
+const wires = 2
+
+var runs atomic.Int64
+
+// Lifecycles runs whole lifecycles until d is over or count are done, whichever comes first; a count of 0 is no end. It
+// returns how many were run and how long that took. Every reply is read and checked.
+func Lifecycles(ctx context.Context, addr string, t *Template, d time.Duration, count int64) (int64, time.Duration, error) {
+	return drive(ctx, addr, d, count, func(w *wire, first uint64) error { return w.lifecycles(t, first) })
+}
+
+// Sets does the same with plain SETs of a value of the same size as a lifecycle's response, with an expiry.
+func Sets(ctx context.Context, addr string, d time.Duration, count int64) (int64, time.Duration, error) {
+	value := strings.Repeat("x", exampleSize)
+	return drive(ctx, addr, d, count, func(w *wire, first uint64) error { return w.sets(value, first) })
+}
+
+func drive(ctx context.Context, addr string, d time.Duration, count int64, batch func(w *wire, first uint64) error) (
+	int64, time.Duration, error,
+) {
+	run := strconv.FormatInt(runs.Add(1), 36) + "x"
+	var next, done atomic.Int64
+	var running sync.WaitGroup
+	errs := make([]error, wires)
+	began := time.Now()
+	for i := range wires {
+		running.Go(func() {
+			errs[i] = func() error {
+				w, err := dial(ctx, addr, run)
+				if err != nil {
+					return err
+				}
+				defer func() { _ = w.conn.Close() }() // all has been read
+				for ctx.Err() == nil && time.Since(began) < d {
+					first := next.Add(Depth) - Depth
+					if count > 0 && first >= count {
+						break
+					}
+					if err := batch(w, uint64(first)); err != nil {
+						return err
+					}
+					done.Add(Depth)
+				}
+				return ctx.Err()
+			}()
+		})
+	}
+	running.Wait()
+	return done.Load(), time.Since(began), errors.Join(errs...)
+}
+
+// wire is a bare connection.
+type wire struct {
+	conn  net.Conn
+	in    *bufio.Reader
+	out   []byte
+	run   string
+	names names
+	fence [Depth][]byte
+	words [8][]byte // of the last reply
+}
+
+func dial(ctx context.Context, addr, run string) (*wire, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &wire{conn: conn, in: bufio.NewReaderSize(conn, 256<<10), run: run}, nil
+}
+
+func (w *wire) lifecycles(t *Template, first uint64) error {
+	w.out = w.out[:0]
+	for i := range uint64(Depth) {
+		t.fill(&w.names, w.run, first+i)
+		w.out = w.names.appendCommand(w.out, t.Obtain)
+		w.out = w.names.appendCommand(w.out, t.Claim)
+	}
+	if _, err := w.conn.Write(w.out); err != nil {
+		return err
+	}
+	for i := range Depth {
+		if err := w.expect("OK", 1); err != nil {
+			return fmt.Errorf("obtain: %w", err)
+		}
+		if err := w.expect("OWN", 3); err != nil {
+			return fmt.Errorf("claim: %w", err)
+		}
+		w.fence[i] = append(w.fence[i][:0], w.words[2]...)
+	}
+	w.out = w.out[:0]
+	for i := range uint64(Depth) {
+		t.fill(&w.names, w.run, first+i)
+		w.names.fence = w.fence[i]
+		w.out = w.names.appendCommand(w.out, t.Commit)
+	}
+	if _, err := w.conn.Write(w.out); err != nil {
+		return err
+	}
+	for range Depth {
+		if err := w.expect("OK", 3); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+	}
+	return nil
+}
+
+func (w *wire) sets(value string, first uint64) error {
+	w.out = w.out[:0]
+	for i := range uint64(Depth) {
+		w.out = append(w.out, "*5\r\n"...)
+		w.out = appendWord(w.out, "SET")
+		w.out = appendWord(w.out, fmt.Sprintf("%-52s", "set:"+w.run+strconv.FormatUint(first+i, 36)))
+		w.out = appendWord(w.out, value)
+		w.out = appendWord(w.out, "PX")
+		w.out = appendWord(w.out, "86400000")
+	}
+	if _, err := w.conn.Write(w.out); err != nil {
+		return err
+	}
+	for range Depth {
+		if err := w.expect("OK", 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expect reads a reply and checks its first word and how many there are at least.
+func (w *wire) expect(first string, least int) error {
+	n, err := w.reply()
+	if err != nil {
+		return err
+	}
+	if n < least || string(w.words[0]) != first {
+		return fmt.Errorf("the reply is %q", w.words[:min(n, len(w.words))])
+	}
+	return nil
+}
+
+// reply reads a reply: one word, or an array of words of which the first are kept. It returns how many there were.
+func (w *wire) reply() (int, error) {
+
+	line, err := w.line()
+	if err != nil {
+		return 0, err
+	}
+	switch line[0] {
+	case '+':
+		w.words[0] = append(w.words[0][:0], line[1:]...)
+		return 1, nil
+	case '*':
+		n, err := strconv.Atoi(string(line[1:]))
+		if err != nil {
+			return 0, err
+		}
+		for i := range n {
+			if err := w.bulk(i); err != nil {
+				return 0, err
+			}
+		}
+		return n, nil
+	default:
+		return 0, fmt.Errorf("the server says %q", line)
+	}
+}
+
+func (w *wire) bulk(i int) error {
+	line, err := w.line()
+	if err != nil {
+		return err
+	}
+	if line[0] != '$' {
+		return fmt.Errorf("a word begins with %q", line)
+	}
+	n, err := strconv.Atoi(string(line[1:]))
+	if err != nil || n < 0 {
+		return fmt.Errorf("a word has the length %q", line)
+	}
+	text, err := w.in.Peek(n + 2)
+	if err != nil {
+		return err
+	}
+	if i < len(w.words) {
+		w.words[i] = append(w.words[i][:0], text[:n]...)
+	}
+	_, err = w.in.Discard(n + 2)
+	return err
+}
+
+func (w *wire) line() ([]byte, error) {
+	line, err := w.in.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	if len(line) < 3 {
+		return nil, fmt.Errorf("the server says %q", line)
+	}
+	return line[:len(line)-2], nil
+}

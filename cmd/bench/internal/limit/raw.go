@@ -1,0 +1,60 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Raw returns an operation that runs a lifecycle's commands as two pipelines of a go-redis client: what one caller's
+// lifecycle costs at least through that client.
+func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
+	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
+		var names names
+		t.fill(&names, fmt.Sprint(run, caller, "y"), n)
+		pipe := client.Pipeline()
+		obtain := pipe.Do(ctx, names.args(t.Obtain)...)
+		claim := redis.NewStringSliceCmd(ctx, names.args(t.Claim)...)
+		_ = pipe.Process(ctx, claim) // only queues
+		if _, err := pipe.Exec(ctx); err != nil {
+			return 0, err
+		}
+		got := claim.Val()
+		if obtain.Val() != "OK" || len(got) < 3 || got[0] != "OWN" {
+			return 0, fmt.Errorf("obtain and claim say %v and %q", obtain.Val(), got)
+		}
+		names.fence = []byte(got[2])
+		commit := redis.NewStringSliceCmd(ctx, names.args(t.Commit)...)
+		if err := client.Process(ctx, commit); err != nil {
+			return 0, err
+		}
+		if got := commit.Val(); len(got) == 0 || got[0] != "OK" {
+			return 0, errors.New("commit was refused")
+		}
+		return 0, nil
+	}
+}
+
+func (n *names) args(command []word) []any {
+	args := make([]any, len(command))
+	for i, w := range command {
+		switch w.hole {
+		case key:
+			args[i] = n.key
+		case record:
+			args[i] = string(n.record)
+		case lock:
+			args[i] = string(n.lock)
+		case token:
+			args[i] = n.token
+		case fence:
+			args[i] = n.fence
+		default:
+			args[i] = w.text
+		}
+	}
+	return args
+}

@@ -1,0 +1,119 @@
+// Package load drives operations: in a closed loop, where each caller starts the next operation when the last is done, or
+// in an open one, where operations are due at a fixed rate however long they take.
+package load
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+)
+
+// Operation does one operation and checks its result: an error ends the run. n counts the caller's operations. A returned
+// duration above zero is the latency to count, where that is not the whole of the operation.
+type Operation func(ctx context.Context, caller int, n uint64) (time.Duration, error)
+
+// Plan says how to drive an operation.
+type Plan struct {
+	Callers  int
+	Duration time.Duration
+	// Rate is how many operations per second are due in an open loop. Zero: a closed loop.
+	Rate float64
+	// First is the number of each caller's first operation, so that a later run goes on where this one ends.
+	First uint64
+}
+
+// Result is what a run came to.
+type Result struct {
+	Sample result.Sample
+	// Next is a number that no caller has reached.
+	Next uint64
+}
+
+const (
+	lowest  = int64(100 * time.Nanosecond)
+	highest = int64(10 * time.Minute)
+)
+
+// Run drives the operation for the plan's duration, and waits for the operations under way then.
+func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	histograms := make([]*hdrhistogram.Histogram, p.Callers)
+	reached := make([]uint64, p.Callers)
+	var due atomic.Int64 // the next operation of an open loop
+	var running sync.WaitGroup
+	began := time.Now()
+	end := began.Add(p.Duration)
+	for caller := range p.Callers {
+		histograms[caller] = hdrhistogram.New(lowest, highest, 3)
+		running.Go(func() {
+			n := p.First
+			defer func() { reached[caller] = n }()
+			for ctx.Err() == nil {
+				start := time.Now()
+				if p.Rate > 0 {
+					// However late the caller is, the latency counts from when the operation was due.
+					start = began.Add(time.Duration(float64(due.Add(1)-1) / p.Rate * float64(time.Second)))
+					if start.After(end) || !sleepUntil(ctx, start) {
+						return
+					}
+				} else if start.After(end) {
+					return
+				}
+				took, err := op(ctx, caller, n)
+				n++
+				if err != nil {
+					cancel(fmt.Errorf("caller %d, operation %d: %w", caller, n-1, err))
+					return
+				}
+				if took == 0 {
+					took = time.Since(start)
+				}
+				_ = histograms[caller].RecordValue(min(max(int64(took), lowest), highest)) // within its bounds
+			}
+		})
+	}
+	running.Wait()
+	elapsed := time.Since(began)
+	if ctx.Err() != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	all := hdrhistogram.New(lowest, highest, 3)
+	r := Result{}
+	for caller, h := range histograms {
+		all.Merge(h)
+		r.Next = max(r.Next, reached[caller])
+	}
+	r.Sample = sample(all, elapsed)
+	return r, nil
+}
+
+func sample(h *hdrhistogram.Histogram, elapsed time.Duration) result.Sample {
+	us := func(percentile float64) float64 { return float64(h.ValueAtQuantile(percentile)) / 1e3 }
+	return result.Sample{
+		Operations: h.TotalCount(), Seconds: elapsed.Seconds(), PerSecond: float64(h.TotalCount()) / elapsed.Seconds(),
+		Latency: result.Latency{P50: us(50), P90: us(90), P99: us(99), P999: us(99.9), Max: float64(h.Max()) / 1e3},
+	}
+}
+
+// sleepUntil reports whether the time came before ctx ended.
+func sleepUntil(ctx context.Context, t time.Time) bool {
+	pause := time.Until(t)
+	if pause <= 0 {
+		return true
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

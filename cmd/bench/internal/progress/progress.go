@@ -1,0 +1,48 @@
+// Package progress shows how far a long run is.
+package progress
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/schollz/progressbar/v3"
+)
+
+// Bar is a progress bar. A nil Bar shows nothing.
+type Bar struct{ bar *progressbar.ProgressBar }
+
+// New returns a bar of so many steps on w, or nil when w is no terminal, where a bar would be noise.
+func New(w io.Writer, steps int) *Bar {
+	f, ok := w.(*os.File)
+	if !ok || !isatty.IsTerminal(f.Fd()) || steps == 0 {
+		return nil
+	}
+	return &Bar{progressbar.NewOptions(steps,
+		progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(), progressbar.OptionFullWidth())}
+}
+
+// Step tells that the next step has begun, and which it is.
+func (b *Bar) Step(label string) {
+	if b == nil {
+		return
+	}
+	b.bar.Describe(label)
+	_ = b.bar.Add(1) // more steps than were announced are only a picture's fault
+}
+
+// Clear takes the bar off the screen, until the next step.
+func (b *Bar) Clear() {
+	if b != nil {
+		_ = b.bar.Clear() // only a picture
+	}
+}
+
+// Done takes the bar off the screen for good.
+func (b *Bar) Done() {
+	if b != nil {
+		_ = b.bar.Finish() // only a picture
+	}
+}

@@ -1,0 +1,111 @@
+// Package result is what a run of the benchmark found, as it is stored in JSON.
+package result
+
+import "time"
+
+// Run is one run of the benchmark.
+type Run struct {
+	// Schema is the version of this format.
+	Schema  int       `json:"schema"`
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"` // how long it took
+	Command []string  `json:"command"` // the arguments it was started with
+	Machine Machine   `json:"machine"`
+	// Measured is false on the embedded server: then nothing in here is a measurement.
+	Measured  bool       `json:"measured"`
+	Scenarios []Scenario `json:"scenarios"`
+	Figures   []Figure   `json:"figures,omitempty"`
+}
+
+// Machine says where a run took place.
+type Machine struct {
+	OS       string `json:"os"`
+	CPU      string `json:"cpu"`   // the processor's name
+	Cores    int    `json:"cores"` // that the benchmark and, on the same machine, the server share
+	Go       string `json:"go"`
+	Server   string `json:"server"`   // such as "Redis 7.0.15"
+	Topology string `json:"topology"` // standalone, cluster, sentinel or embedded
+	Version  string `json:"version"`  // of this library, as the build knows it
+}
+
+// Scenario is one kind of load, with everybody who took part.
+type Scenario struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	About string `json:"about"`
+	// Points are the places at which it was measured: each contender at each number of callers, body size, ...
+	Points []Point `json:"points"`
+}
+
+// Point is one contender under one load.
+type Point struct {
+	Contender string  `json:"contender"` // short name
+	Title     string  `json:"title"`
+	About     string  `json:"about"`
+	Baseline  bool    `json:"baseline,omitempty"` // the others' ratios are against this one
+	Callers   int     `json:"callers"`
+	BodyBytes int     `json:"body_bytes"`
+	Records   int64   `json:"records,omitempty"` // how many the server held before
+	Rate      float64 `json:"rate,omitempty"`    // offered operations per second; 0 in a closed loop
+	// Samples are the repetitions, in the order of the run. The i-th samples of all contenders of a scenario were taken
+	// next to each other.
+	Samples []Sample `json:"samples"`
+	// Cost is over all samples.
+	Cost Cost `json:"cost"`
+	// Ratio is throughput against the baseline's at the same load, pair by pair. Nil for the baseline and open loops.
+	Ratio *Spread `json:"ratio,omitempty"`
+	// Error says why there is no measurement.
+	Error string `json:"error,omitempty"`
+}
+
+// Sample is one repetition.
+type Sample struct {
+	Operations int64   `json:"operations"` // whose result was read and checked
+	Seconds    float64 `json:"seconds"`
+	PerSecond  float64 `json:"per_second"`
+	Latency    Latency `json:"latency"`
+}
+
+// Latency is in microseconds. In an open loop it counts from the moment the operation was due.
+type Latency struct {
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+	Max  float64 `json:"max"`
+}
+
+// Cost is what one operation costs. Zero: not known.
+type Cost struct {
+	RoundTrips   float64 `json:"round_trips"` // as one caller sees them
+	BytesIn      float64 `json:"bytes_in"`    // that the server received
+	BytesOut     float64 `json:"bytes_out"`
+	ServerCPU    float64 `json:"server_cpu"` // microseconds, from the server's own statistics
+	ClientCPU    float64 `json:"client_cpu"` // microseconds, of the whole process
+	Allocations  float64 `json:"allocations"`
+	AllocBytes   float64 `json:"alloc_bytes"`
+	RecordMemory float64 `json:"record_memory"` // bytes on the server for each record that an operation left
+}
+
+// Spread is the middle of several values, and how far they lie apart.
+type Spread struct {
+	Median float64 `json:"median"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+}
+
+// Figure is one of the figures that the project answers to.
+type Figure struct {
+	Number int     `json:"number"` // parts of one figure share it
+	Title  string  `json:"title"`
+	Value  float64 `json:"value"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+	Bound  float64 `json:"bound"`
+	// AtMost: the bound is an upper one. Otherwise it is a lower one.
+	AtMost bool   `json:"at_most"`
+	Unit   string `json:"unit"` // such as "x"
+	Pass   bool   `json:"pass"`
+	// Missing says why there is no value.
+	Missing string `json:"missing,omitempty"`
+}

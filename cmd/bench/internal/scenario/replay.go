@@ -1,0 +1,55 @@
+package scenario
+
+import (
+	"context"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/load"
+)
+
+// finished is how many finished keys the replays are of.
+const finished = 1000
+
+var replay = Scenario{
+	Name: "replay", Title: "Replay from Redis",
+	About:   "Each operation repeats one of 1000 finished requests, and gets the stored response.",
+	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber"},
+	Callers: 64,
+	Prepare: prepareReplay,
+}
+
+var replayCopy = Scenario{
+	Name: "replay-copy", Title: "Replay from the process's copies",
+	About:   "The same with local copies of finished records: no round trip at all.",
+	Kinds:   []string{"redisidem", "redisidem-cache"},
+	Callers: 2,
+	Prepare: func(ctx context.Context, s Subject) (load.Operation, func() error, error) {
+		op, end, err := prepareReplay(ctx, s)
+		if err != nil || s.Kind.Name != "redisidem-cache" {
+			return op, end, err
+		}
+		// What was copied before the service listened for deletions is dropped: the second round makes the copies.
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+		for n := range uint64(finished) {
+			if err := again(ctx, s.Guard, request("done", 0, n), s.Body); err != nil {
+				return nil, nil, err
+			}
+		}
+		return op, end, nil
+	},
+}
+
+func prepareReplay(ctx context.Context, s Subject) (load.Operation, func() error, error) {
+	for n := range uint64(finished) {
+		if err := execute(ctx, s.Guard, request("done", 0, n), s.Body); err != nil {
+			return nil, nil, err
+		}
+	}
+	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
+		return 0, again(ctx, s.Guard, request("done", 0, mix(caller, n)%finished), s.Body)
+	}, nothing, nil
+}

@@ -1,0 +1,261 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/load"
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/cmd/bench/internal/target"
+)
+
+// Plan says how much to measure.
+type Plan struct {
+	Callers     int // 0: what the scenario is made for
+	Body        int // bytes of a response
+	Duration    time.Duration
+	Repetitions int
+	Rate        float64  // operations per second in an open loop; 0: a closed one
+	Kinds       []string // the contenders among the scenario's; none: all
+	// Step is told when a slice of the measurement begins. May be nil.
+	Step func(label string)
+}
+
+// Steps returns how often Run is going to call Step.
+func (p Plan) Steps(s Scenario) int { return (p.Repetitions + 1) * len(p.kinds(s)) }
+
+func (p Plan) kinds(s Scenario) []string {
+	if len(p.Kinds) == 0 {
+		return s.Kinds
+	}
+	return slices.DeleteFunc(slices.Clone(s.Kinds), func(k string) bool { return !slices.Contains(p.Kinds, k) })
+}
+
+func (p Plan) callers(s Scenario) int {
+	if p.Callers == 0 || s.Alone {
+		return s.Callers
+	}
+	return p.Callers
+}
+
+// Run measures the contenders of a scenario side by side: each repetition gives each of them a slice of time, next to the
+// others'. A contender that fails has its error in place of a measurement. Run itself fails when the server does, or when
+// ctx ends.
+func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) ([]result.Point, error) {
+	prefix := "bench" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	var all []*contender
+	defer func() {
+		for _, c := range all {
+			c.close()
+		}
+	}()
+	for _, name := range p.kinds(s) {
+		kind, ok := guard.ByName(name)
+		if !ok {
+			return nil, fmt.Errorf("there is no contender %q", name)
+		}
+		c := &contender{kind: kind, server: server, scenario: s, callers: p.callers(s), body: p.Body}
+		all = append(all, c)
+		p.step(s, kind)
+		c.err = c.open(ctx, prefix+"-"+name)
+		if c.err == nil {
+			_, c.err = c.drive(ctx, p.Duration/4, p.Rate) // warm up
+		}
+	}
+	for i := range p.Repetitions {
+		for j := range all {
+			c := all[(i+j)%len(all)] // each is first once
+			p.step(s, c.kind)
+			if c.err == nil {
+				c.err = c.measure(ctx, p.Duration, p.Rate)
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+		}
+	}
+	for _, c := range all {
+		if c.err == nil {
+			c.err = c.probe(ctx)
+		}
+		c.close()
+	}
+	points := make([]result.Point, 0, len(all))
+	for i, c := range all {
+		points = append(points, c.point(i == 0, p.Rate))
+	}
+	compare(points)
+	return points, server.Empty(ctx, prefix)
+}
+
+func (p Plan) step(s Scenario, k guard.Kind) {
+	if p.Step != nil {
+		p.Step(s.Title + ": " + k.Title)
+	}
+}
+
+// contender is one kind of guard in a scenario.
+type contender struct {
+	kind          guard.Kind
+	server        *target.Server
+	scenario      Scenario
+	callers, body int
+
+	link    *target.Link
+	guard   guard.Guard
+	op      load.Operation
+	end     func() error
+	next    uint64
+	err     error
+	samples []result.Sample
+
+	// Sums over the samples.
+	operations            int64
+	serverCPU, clientCPU  float64
+	in, out, count, bytes float64
+	memory, keys          float64
+	trips                 float64
+	closed                bool
+}
+
+func (c *contender) open(ctx context.Context, prefix string) error {
+	c.link = c.server.Link(c.callers)
+	g, err := c.kind.Open(ctx, c.link, prefix)
+	if err != nil {
+		return err
+	}
+	c.guard = g
+	c.op, c.end, err = c.scenario.Prepare(ctx, Subject{Guard: g, Kind: c.kind, Callers: c.callers, Body: c.body})
+	return err
+}
+
+// close ends what open began. Only the first call does something.
+func (c *contender) close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	var err error
+	if c.end != nil {
+		err = c.end()
+	}
+	if c.guard != nil {
+		err = errors.Join(err, c.guard.Close())
+	}
+	c.err = errors.Join(c.err, err)
+}
+
+func (c *contender) drive(ctx context.Context, d time.Duration, rate float64) (result.Sample, error) {
+	r, err := load.Run(ctx, load.Plan{Callers: c.callers, Duration: d, Rate: rate, First: c.next}, c.op)
+	c.next = r.Next
+	return r.Sample, err
+}
+
+// measure takes one sample, with what it cost.
+func (c *contender) measure(ctx context.Context, d time.Duration, rate float64) error {
+	runtime.GC() // what others left behind is theirs
+	before, err := c.server.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	in, out := c.link.Bytes()
+	var m0, m1 runtime.MemStats
+	runtime.ReadMemStats(&m0)
+	cpu := processCPU()
+
+	sample, err := c.drive(ctx, d, rate)
+	if err != nil {
+		return err
+	}
+	cpu = processCPU() - cpu
+	runtime.ReadMemStats(&m1)
+	in2, out2 := c.link.Bytes()
+	after, err := c.server.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	c.samples = append(c.samples, sample)
+	c.operations += sample.Operations
+	c.serverCPU += after.CPU - before.CPU
+	c.clientCPU += cpu
+	c.in += float64(in2 - in)
+	c.out += float64(out2 - out)
+	c.count += float64(m1.Mallocs - m0.Mallocs)
+	c.bytes += float64(m1.TotalAlloc - m0.TotalAlloc)
+	c.memory += after.Memory - before.Memory
+	c.keys += float64(after.Keys - before.Keys)
+	return nil
+}
+
+// probes is how many operations one caller does to count round trips.
+const probes = 50
+
+// probe counts round trips as one caller sees them: with more, requests of several share one.
+func (c *contender) probe(ctx context.Context) error {
+	before := c.link.Trips()
+	for range probes {
+		if _, err := c.op(ctx, 0, c.next); err != nil {
+			return err
+		}
+		c.next++
+	}
+	c.trips = float64(c.link.Trips()-before) / probes
+	return nil
+}
+
+func (c *contender) point(baseline bool, rate float64) result.Point {
+	p := result.Point{
+		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Baseline: baseline, Callers: c.callers,
+		BodyBytes: c.body, Rate: rate, Samples: c.samples,
+	}
+	if c.err != nil {
+		p.Error, p.Samples = c.err.Error(), nil
+		return p
+	}
+	n := float64(max(c.operations, 1))
+	p.Cost = result.Cost{
+		RoundTrips: c.trips, BytesIn: c.in / n, BytesOut: c.out / n, ServerCPU: c.serverCPU * 1e6 / n,
+		ClientCPU: c.clientCPU * 1e6 / n, Allocations: c.count / n, AllocBytes: c.bytes / n,
+	}
+	if c.scenario.Leaves && c.keys > 0 {
+		p.Cost.RecordMemory = c.memory / c.keys
+	}
+	return p
+}
+
+// compare sets each point's throughput against the baseline's, repetition by repetition.
+func compare(points []result.Point) {
+	if len(points) == 0 || points[0].Error != "" {
+		return
+	}
+	base := points[0].Samples
+	for i := range points[1:] {
+		p := &points[i+1]
+		if p.Error != "" || len(p.Samples) != len(base) || p.Rate > 0 {
+			continue
+		}
+		ratios := make([]float64, len(base))
+		for j, sample := range p.Samples {
+			ratios[j] = sample.PerSecond / base[j].PerSecond
+		}
+		spread := result.SpreadOf(ratios)
+		p.Ratio = &spread
+	}
+}
+
+// processCPU returns the seconds of processor time that this process has used.
+func processCPU() float64 {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0
+	}
+	return float64(r.Utime.Sec+r.Stime.Sec) + float64(r.Utime.Usec+r.Stime.Usec)/1e6
+}

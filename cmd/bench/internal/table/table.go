@@ -1,0 +1,142 @@
+// Package table writes what a run found as text for people.
+package table
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+)
+
+// NotMeasured is what is said of a run on the embedded server.
+const NotMeasured = "correctness only, not a measurement: install redis-server, or name a server with --redis"
+
+// Head writes where and when the run took place.
+func Head(w io.Writer, r *result.Run) error {
+	m := r.Machine
+	_, err := fmt.Fprintf(w, "%s (%s), %s, %d cores shared with the benchmark (%s), %s\n", m.Server, m.Topology, m.OS, m.Cores, m.CPU, m.Go)
+	if err == nil && !r.Measured {
+		_, err = fmt.Fprintf(w, "\n*** %s ***\n", NotMeasured)
+	}
+	return err
+}
+
+// Scenario writes one scenario's numbers.
+func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
+	title := s.Title
+	if !measured {
+		title += " (correctness only)"
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n%s\n\n", title, wrap(s.About, 118)); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(cells ...string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") } // Flush tells of errors
+	row("", "callers", "ops/s", "±", "ratio", "p50", "p99", "p99.9", "trips", "B in", "B out", "server µs", "client µs", "allocs", "B/record")
+	for i := range s.Points {
+		p := &s.Points[i]
+		if p.Error != "" {
+			row(p.Title, strconv.Itoa(p.Callers), "failed: "+p.Error)
+			continue
+		}
+		rate := p.Throughput()
+		ratio := "1"
+		if p.Ratio != nil {
+			ratio = fmt.Sprintf("%.2f (%.2f-%.2f)", p.Ratio.Median, p.Ratio.Low, p.Ratio.High)
+		} else if !p.Baseline {
+			ratio = ""
+		}
+		c := p.Cost
+		row(p.Title, strconv.Itoa(p.Callers), Count(rate.Median), percent(rate), ratio,
+			Micros(p.Latency(func(l result.Latency) float64 { return l.P50 }).Median),
+			Micros(p.Latency(func(l result.Latency) float64 { return l.P99 }).Median),
+			Micros(p.Latency(func(l result.Latency) float64 { return l.P999 }).Median),
+			known(c.RoundTrips, "%.1f"), known(c.BytesIn, "%.0f"), known(c.BytesOut, "%.0f"), known(c.ServerCPU, "%.1f"),
+			known(c.ClientCPU, "%.1f"), known(c.Allocations, "%.0f"), known(c.RecordMemory, "%.0f"))
+	}
+	return t.Flush()
+}
+
+// Figures writes the figures that the project answers to.
+func Figures(w io.Writer, figures []result.Figure) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range figures {
+		sign, verdict := "at least", "short"
+		if f.AtMost {
+			sign = "at most"
+		}
+		if f.Pass {
+			verdict = "pass"
+		}
+		value := fmt.Sprintf("%.2f %s (%.2f-%.2f)", f.Value, f.Unit, f.Low, f.High)
+		if f.Missing != "" {
+			value, verdict = f.Missing, "short"
+		}
+		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %g\t%s\n", f.Number, f.Title, value, sign, f.Bound, verdict) // Flush tells of errors
+	}
+	return t.Flush()
+}
+
+// Count writes a number with thousands apart.
+func Count(f float64) string {
+	digits := strconv.FormatFloat(f, 'f', 0, 64)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(d)
+	}
+	return b.String()
+}
+
+// Micros writes a duration of so many microseconds.
+func Micros(us float64) string {
+	switch {
+	case us < 10:
+		return fmt.Sprintf("%.2f µs", us)
+	case us < 1000:
+		return fmt.Sprintf("%.0f µs", us)
+	case us < 1e6:
+		return fmt.Sprintf("%.1f ms", us/1e3)
+	default:
+		return fmt.Sprintf("%.1f s", us/1e6)
+	}
+}
+
+func percent(s result.Spread) string {
+	if s.Median == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f%%", 50*(s.High-s.Low)/s.Median)
+}
+
+func known(f float64, format string) string {
+	if f == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, f)
+}
+
+// wrap breaks a text into lines.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	used := 0
+	for _, word := range strings.Fields(text) {
+		switch {
+		case used == 0:
+		case used+1+len(word) > width:
+			b.WriteByte('\n')
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += len(word)
+	}
+	return b.String()
+}

@@ -1,0 +1,55 @@
+// Bench measures redisidem, and what else one could take in its place, side by side on the same server. Without arguments
+// it runs a short, complete comparison on a private redis-server and prints it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line.
+type cli struct {
+	Run     runCommand     `cmd:"" default:"withargs" help:"Compare the contenders (the default)."`
+	Figures figuresCommand `cmd:"" help:"Measure the figures that the project answers to; exit status 1 when one falls short."`
+	Compare compareCommand `cmd:"" help:"Compare two runs, with significance; exit status 1 when the later one is worse."`
+	Report  reportCommand  `cmd:"" help:"Make the HTML report of a run."`
+}
+
+// errShort ends the program with status 1, after everything has been said.
+var errShort = errors.New("a figure falls short")
+
+func main() {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("bench"), kong.UsageOnError(),
+		kong.Description("Measures redisidem, and what else one could take in its place, side by side on the same server."),
+		kong.Vars{"scenarios": strings.Join(scenarioNames(), ", "), "contenders": strings.Join(contenderNames(), ", ")})
+	if err != nil {
+		fail(2, err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	command, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		fail(2, err)
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	switch err := command.Run(); {
+	case errors.Is(err, errShort):
+		os.Exit(1)
+	case err != nil:
+		fail(2, err)
+	}
+}
+
+// fail tells what went wrong and ends the program.
+func fail(status int, err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(status)
+}
