@@ -127,3 +127,45 @@ func keepingCopies(tb testing.TB) *redisidem.Scope {
 	}
 	return sc
 }
+
+// BenchmarkInitializeRequest replays a finished key through a plain client, beside what HGETALL of its record costs.
+func BenchmarkInitializeRequest(b *testing.B) {
+	needServer(b)
+	client, err := standalone.client(3)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = client.Close() })
+	namespace := freshNamespace()
+	svc, err := redisidem.New(client, &redisidem.Config{Namespace: namespace, Timeout: 10 * time.Second})
+	if err != nil {
+		b.Fatal(err)
+	}
+	sc := svc.Scope("bench")
+	if _, err := sc.Do(ctx, "k", rawRequest, finish("done")); err != nil {
+		b.Fatal(err)
+	}
+	records, err := client.Keys(ctx, namespace+":*").Result()
+	if err != nil || len(records) != 1 {
+		b.Fatal(records, err)
+	}
+	for _, what := range []struct {
+		name string
+		op   func() error
+	}{
+		{"replay", func() error { _, err := sc.InitializeRequest(ctx, "k", rawRequest); return err }},
+		{"hgetall", func() error { return client.HGetAll(ctx, records[0]).Err() }},
+	} {
+		b.Run(what.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := what.op(); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}

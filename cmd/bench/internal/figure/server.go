@@ -72,7 +72,7 @@ func (m *measurement) filled(ctx context.Context, records int64) (*filled, error
 		err = cl.Close()
 	}
 	if err == nil {
-		_, _, err = limit.Lifecycles(ctx, addr, t, forever, records)
+		_, err = limit.Lifecycles(ctx, addr, t, forever, records)
 	}
 	if err != nil {
 		server.Stop()
@@ -83,22 +83,22 @@ func (m *measurement) filled(ctx context.Context, records int64) (*filled, error
 
 func (f *filled) stop() { f.server.Stop() }
 
-func (f *filled) lifecycles(ctx context.Context, count int64) (int64, time.Duration, error) {
+func (f *filled) lifecycles(ctx context.Context, count int64) (limit.Run, error) {
 	return limit.Lifecycles(ctx, f.addr, f.template, forever, count)
 }
 
-func (f *filled) sets(ctx context.Context, count int64) (int64, time.Duration, error) {
+func (f *filled) sets(ctx context.Context, count int64) (limit.Run, error) {
 	return limit.Sets(ctx, f.addr, forever, count)
 }
 
 // cost returns the microseconds of the server's processor that an operation takes, by its own statistics. What the
 // operations leave behind is removed.
-func (f *filled) cost(ctx context.Context, count int64, run func(context.Context, int64) (int64, time.Duration, error)) (float64, error) {
+func (f *filled) cost(ctx context.Context, count int64, run func(context.Context, int64) (limit.Run, error)) (float64, error) {
 	before, err := f.server.Stats(ctx)
 	if err != nil {
 		return 0, err
 	}
-	n, _, err := run(ctx, count)
+	done, err := run(ctx, count)
 	if err != nil {
 		return 0, err
 	}
@@ -106,5 +106,5 @@ func (f *filled) cost(ctx context.Context, count int64, run func(context.Context
 	if err != nil {
 		return 0, err
 	}
-	return (after.CPU - before.CPU) * 1e6 / float64(n), nil
+	return (after.CPU - before.CPU) * 1e6 / float64(done.Count), done.Remove(ctx, f.addr, f.template)
 }

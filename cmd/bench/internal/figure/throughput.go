@@ -35,8 +35,8 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 	}
 	defer func() { _ = cl.Close() }() // nothing is under way
 	all = append(all, func(ctx context.Context, d time.Duration) (float64, error) {
-		n, took, err := limit.Lifecycles(ctx, addr, t, d, 0)
-		return float64(n) / took.Seconds(), err
+		run, err := limit.Lifecycles(ctx, addr, t, d, 0)
+		return float64(run.Count) / run.Elapsed.Seconds(), err
 	})
 	samples, err := m.turns(ctx, "first executions, 256 callers", all...)
 	if err != nil {

@@ -21,22 +21,38 @@ const wires = 2
 
 var runs atomic.Int64
 
-// Lifecycles runs whole lifecycles until d is over or count are done, whichever comes first; a count of 0 is no end. It
-// returns how many were run and how long that took. Every reply is read and checked.
-func Lifecycles(ctx context.Context, addr string, t *Template, d time.Duration, count int64) (int64, time.Duration, error) {
-	return drive(ctx, addr, d, count, func(w *wire, first uint64) error { return w.lifecycles(t, first) })
+// Run is what a run came to.
+type Run struct {
+	Count   int64
+	Elapsed time.Duration
+	name    string
+}
+
+// Lifecycles runs whole lifecycles until d is over or count are done, whichever comes first; a count of 0 is no end. Every
+// reply is read and checked.
+func Lifecycles(ctx context.Context, addr string, t *Template, d time.Duration, count int64) (Run, error) {
+	return drive(ctx, addr, fresh(), d, count, func(w *wire, first uint64) error { return w.lifecycles(t, first) })
 }
 
 // Sets does the same with plain SETs of a value of the same size as a lifecycle's response, with an expiry.
-func Sets(ctx context.Context, addr string, d time.Duration, count int64) (int64, time.Duration, error) {
+func Sets(ctx context.Context, addr string, d time.Duration, count int64) (Run, error) {
 	value := strings.Repeat("x", exampleSize)
-	return drive(ctx, addr, d, count, func(w *wire, first uint64) error { return w.sets(value, first) })
+	return drive(ctx, addr, fresh(), d, count, func(w *wire, first uint64) error { return w.sets(value, first) })
 }
 
-func drive(ctx context.Context, addr string, d time.Duration, count int64, batch func(w *wire, first uint64) error) (
-	int64, time.Duration, error,
+// Remove removes what a run left behind, whichever of the two it was.
+func (r Run) Remove(ctx context.Context, addr string, t *Template) error {
+	_, err := drive(ctx, addr, r.name, forever, r.Count, func(w *wire, first uint64) error { return w.remove(t, first) })
+	return err
+}
+
+const forever = 24 * time.Hour
+
+func fresh() string { return strconv.FormatInt(runs.Add(1), 36) + "x" }
+
+func drive(ctx context.Context, addr, run string, d time.Duration, count int64, batch func(w *wire, first uint64) error) (
+	Run, error,
 ) {
-	run := strconv.FormatInt(runs.Add(1), 36) + "x"
 	var next, done atomic.Int64
 	var running sync.WaitGroup
 	errs := make([]error, wires)
@@ -64,7 +80,7 @@ func drive(ctx context.Context, addr string, d time.Duration, count int64, batch
 		})
 	}
 	running.Wait()
-	return done.Load(), time.Since(began), errors.Join(errs...)
+	return Run{done.Load(), time.Since(began), run}, errors.Join(errs...)
 }
 
 // wire is a bare connection.
@@ -128,7 +144,7 @@ func (w *wire) sets(value string, first uint64) error {
 	for i := range uint64(Depth) {
 		w.out = append(w.out, "*5\r\n"...)
 		w.out = appendWord(w.out, "SET")
-		w.out = appendWord(w.out, fmt.Sprintf("%-52s", "set:"+w.run+strconv.FormatUint(first+i, 36)))
+		w.out = appendWord(w.out, w.setName(first+i))
 		w.out = appendWord(w.out, value)
 		w.out = appendWord(w.out, "PX")
 		w.out = appendWord(w.out, "86400000")
@@ -142,6 +158,29 @@ func (w *wire) sets(value string, first uint64) error {
 		}
 	}
 	return nil
+}
+
+// setName is the name of a plain key, about as long as a record's.
+func (w *wire) setName(n uint64) string {
+	return fmt.Sprintf("%-52s", "set:"+w.run+strconv.FormatUint(n, 36))
+}
+
+func (w *wire) remove(t *Template, first uint64) error {
+	w.out = append(w.out[:0], fmt.Sprintf("*%d\r\n", 1+2*Depth)...)
+	w.out = appendWord(w.out, "DEL")
+	for i := range uint64(Depth) {
+		t.fill(&w.names, w.run, first+i)
+		w.out = appendWord(w.out, w.names.record)
+		w.out = appendWord(w.out, w.setName(first+i))
+	}
+	if _, err := w.conn.Write(w.out); err != nil {
+		return err
+	}
+	line, err := w.line()
+	if err == nil && string(line) != fmt.Sprint(":", Depth) {
+		err = fmt.Errorf("DEL of %d keys says %q", Depth, line)
+	}
+	return err
 }
 
 // expect reads a reply and checks its first word and how many there are at least.

@@ -23,9 +23,9 @@ func TestLimitRunsWholeLifecycles(t *testing.T) {
 	}
 	before := client.DBSize(ctx).Val()
 	const count = 10 * limit.Depth
-	n, _, err := limit.Lifecycles(ctx, server.Addr(), template, time.Minute, count)
-	if err != nil || n != count {
-		t.Fatal(n, err)
+	run, err := limit.Lifecycles(ctx, server.Addr(), template, time.Minute, count)
+	if err != nil || run.Count != count {
+		t.Fatal(run, err)
 	}
 	if got := client.DBSize(ctx).Val() - before; got != count { // no lock is left, no record is missing
 		t.Errorf("%d keys for %d lifecycles", got, count)
@@ -39,7 +39,16 @@ func TestLimitRunsWholeLifecycles(t *testing.T) {
 	if got := client.DBSize(ctx).Val() - before; got != count+10 {
 		t.Errorf("%d keys for %d lifecycles", got, count+10)
 	}
-	if n, _, err := limit.Sets(ctx, server.Addr(), time.Minute, count); err != nil || n != count {
-		t.Error(n, err)
+	sets, err := limit.Sets(ctx, server.Addr(), time.Minute, count)
+	if err != nil || sets.Count != count {
+		t.Error(sets, err)
+	}
+	for _, r := range []limit.Run{run, sets} {
+		if err := r.Remove(ctx, server.Addr(), template); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := client.DBSize(ctx).Val() - before; got != 10 {
+		t.Errorf("%d keys are left", got-10)
 	}
 }
