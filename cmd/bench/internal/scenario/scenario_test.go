@@ -1,0 +1,118 @@
+package scenario_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
+	"github.com/redisidem/redisidem/cmd/bench/internal/target"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+)
+
+// TestEveryContenderInEveryScenario runs all of them, shortly. Each operation checks its result.
+func TestEveryContenderInEveryScenario(t *testing.T) {
+	t.Parallel()
+	rediscase.Need(t)
+	ctx := context.Background()
+	server, err := target.Start(ctx, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	if !server.Measured {
+		t.Fatal("the server is the embedded one")
+	}
+	steps := 0
+	plan := scenario.Plan{Callers: 8, Body: 200, Duration: 30 * time.Millisecond, Repetitions: 2, Step: func(string) { steps++ }}
+	for _, s := range scenario.All() {
+		before := steps
+		points, err := scenario.Run(ctx, server, s, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := steps - before; got != plan.Steps(s) {
+			t.Errorf("%s took %d steps, and announced %d", s.Name, got, plan.Steps(s))
+		}
+		for i, p := range points {
+			if p.Error != "" || len(p.Samples) != plan.Repetitions || p.Samples[0].Operations == 0 {
+				t.Errorf("%s: %s: %q, %+v", s.Name, p.Contender, p.Error, p.Samples)
+				continue
+			}
+			if (i == 0) != p.Baseline || (p.Ratio == nil) != p.Baseline {
+				t.Errorf("%s: %s: baseline %v, ratio %v", s.Name, p.Contender, p.Baseline, p.Ratio)
+			}
+			if s.Leaves && p.Cost.RecordMemory <= 0 {
+				t.Errorf("%s: %s: a record takes %v bytes", s.Name, p.Contender, p.Cost.RecordMemory)
+			}
+		}
+		if left, err := server.Stats(ctx); err != nil || left.Keys != 0 {
+			t.Errorf("%s leaves %d keys, %v", s.Name, left.Keys, err)
+		}
+	}
+}
+
+// TestRoundTripsAreCounted checks the budget of a first execution and of a replay, as the tables show it.
+func TestRoundTripsAreCounted(t *testing.T) {
+	t.Parallel()
+	rediscase.Need(t)
+	ctx := context.Background()
+	server, err := target.Start(ctx, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	for name, want := range map[string]float64{"lifecycle": 2, "replay": 1} {
+		s, ok := scenario.ByName(name)
+		if !ok {
+			t.Fatalf("there is no scenario %s", name)
+		}
+		points, err := scenario.Run(ctx, server, s, scenario.Plan{
+			Callers: 2, Body: 200, Duration: 20 * time.Millisecond, Repetitions: 1, Kinds: []string{"redisidem"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := points[0].Cost.RoundTrips; got != want {
+			t.Errorf("%s takes %v round trips, want %v", name, got, want)
+		}
+	}
+}
+
+func TestEmbeddedServerIsNoMeasurement(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // no redis-server is found there
+	t.Setenv("REDISIDEM_SERVER", "")
+	ctx := context.Background()
+	server, err := target.Start(ctx, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	if server.Measured || server.Topology != "embedded" {
+		t.Errorf("the server is %+v", server)
+	}
+	s, _ := scenario.ByName("lifecycle")
+	points, err := scenario.Run(ctx, server, s, scenario.Plan{
+		Callers: 2, Body: 200, Duration: 20 * time.Millisecond, Repetitions: 1, Kinds: []string{"redisidem", "redislock"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range points {
+		if p.Error != "" || p.Cost.ServerCPU != 0 {
+			t.Errorf("%s: %q, %+v", p.Contender, p.Error, p.Cost)
+		}
+	}
+}
+
+func TestScenariosNameContenders(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenario.All() {
+		for _, name := range s.Kinds {
+			if _, ok := guard.ByName(name); !ok {
+				t.Errorf("%s names %q", s.Name, name)
+			}
+		}
+	}
+}
