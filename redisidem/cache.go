@@ -74,7 +74,7 @@ func (c copied) weight() uint32 {
 }
 
 // get returns a copy of the key that is the caller's own, but for what it points to. Nil: there is none.
-func (c *cache) get(n name, scope, value string, print *fingerprint) *Key {
+func (c *cache) get(n name, scope, value string, wanted *fingerprint) *Key {
 	found, ok := c.otter.GetIfPresent(n)
 	if !ok || found.key == nil {
 		return nil
@@ -85,7 +85,7 @@ func (c *cache) get(n name, scope, value string, print *fingerprint) *Key {
 		return nil
 	}
 	// Another fingerprint is for Redis to refuse: there may be another record by now.
-	if k := found.key; k.fingerprint != string(print[:]) || k.Scope != scope || k.Value != value {
+	if k := found.key; k.fingerprint != string(wanted[:]) || k.Scope != scope || k.Value != value {
 		return nil
 	}
 	k := *found.key

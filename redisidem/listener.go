@@ -116,7 +116,8 @@ func (l *listener) subscribe() (stood bool) {
 		asked = false
 		switch m := message.(type) {
 		case *redis.Subscription:
-			if confirmed++; confirmed == len(channels) {
+			confirmed++
+			if confirmed == len(channels) {
 				l.missed()
 				l.up.Store(true)
 				stood = true

@@ -283,8 +283,8 @@ func placeOf(namespace, scope, value string) identity {
 // TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack puts what a reply brought after the news that came meanwhile.
 func TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack(t *testing.T) {
 	t.Parallel()
-	var print fingerprint
-	copy(print[:], "1:x")
+	var wanted fingerprint
+	copy(wanted[:], "1:x")
 	for what, news := range map[string]func(c *cache, record string){
 		"deleted": func(c *cache, record string) { c.forget(record) },
 		"missed":  func(c *cache, _ string) { c.purge() },
@@ -294,8 +294,8 @@ func TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := placeOf("ns", "a", "k")
-		key := &Key{Value: "k", Scope: "a", RecoveryPoint: Finished, fingerprint: string(print[:]), own: true, id: id}
-		get := func() *Key { return c.get(id.name, "a", "k", &print) }
+		key := &Key{Value: "k", Scope: "a", RecoveryPoint: Finished, fingerprint: string(wanted[:]), own: true, id: id}
+		get := func() *Key { return c.get(id.name, "a", "k", &wanted) }
 
 		sent := time.Now()
 		c.put(id.name, key, sent, time.Hour)
@@ -314,7 +314,7 @@ func TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack(t *testing.T) {
 		if k := get(); k == nil {
 			t.Errorf("%s: a new record has no copy", what)
 		}
-		for _, other := range []*Key{c.get(id.name, "b", "k", &print), c.get(id.name, "a", "l", &print), c.get(id.name, "a", "k", &fingerprint{})} {
+		for _, other := range []*Key{c.get(id.name, "b", "k", &wanted), c.get(id.name, "a", "l", &wanted), c.get(id.name, "a", "k", &fingerprint{})} {
 			if other != nil {
 				t.Errorf("%s: another got %+v", what, other)
 			}

@@ -67,7 +67,8 @@ func (r *rooms) enter(record, fingerprint string) *room {
 func (r *rooms) leave(record string, it *room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it.guests--; it.guests == 0 && r.of[record] == it {
+	it.guests--
+	if it.guests == 0 && r.of[record] == it {
 		delete(r.of, record)
 	}
 }
