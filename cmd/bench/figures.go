@@ -51,7 +51,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	}
 	defer srv.Stop()
 	run := &result.Run{
-		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: os.Args[1:], Measured: true,
+		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: result.Words(os.Args[1:]), Measured: true,
 		Machine: machine.Describe(srv.Title, srv.Topology), Figures: figures,
 	}
 	if err := table.Head(os.Stdout, run); err != nil {

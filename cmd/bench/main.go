@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
 )
 
 // cli is the command line.
@@ -33,20 +34,27 @@ func main() {
 	if err != nil {
 		fail(2, err)
 	}
+	redis.SetLogger(quiet{}) // a server that is not up yet is no news
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		fail(2, err)
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
-	switch err := command.Run(); {
+	err = command.Run()
+	stop()
+	switch {
 	case errors.Is(err, errShort):
 		os.Exit(1)
 	case err != nil:
 		fail(2, err)
 	}
 }
+
+// quiet is a log for go-redis that nobody reads: what goes wrong comes back as errors.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // fail tells what went wrong and ends the program.
 func fail(status int, err error) {

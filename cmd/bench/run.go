@@ -38,6 +38,7 @@ type runCommand struct {
 	Contender   []string      `short:"c" help:"Only these contenders: ${contenders}." placeholder:"NAME"`
 	Callers     []int         `help:"Numbers of concurrent callers. Default: what each scenario is made for."`
 	Body        []int         `help:"Sizes of a response in bytes." default:"200"`
+	Records     []int64       `help:"Numbers of records that a private server holds before first executions, besides none."`
 	Duration    time.Duration `help:"Length of each sample." default:"300ms"`
 	Repetitions int           `help:"Samples of each contender." default:"3"`
 	Rate        float64       `help:"Operations per second in an open loop, whose latencies count from when each was due. 0: a closed loop, as fast as it goes."`
@@ -69,6 +70,11 @@ func (c *runCommand) validate() error {
 			return fmt.Errorf("--callers: must be between 1 and 100000: %d", n)
 		}
 	}
+	for _, n := range c.Records {
+		if n < 1 || n > 100_000_000 || c.Redis != "" {
+			return fmt.Errorf("--records: must be between 1 and 100000000, and without --redis: %d", n)
+		}
+	}
 	for _, n := range c.Body {
 		if n < 0 || n > 1<<20 {
 			return fmt.Errorf("--body: must be between 0 and %d: %d", 1<<20, n)
@@ -87,6 +93,9 @@ func (c *runCommand) validate() error {
 
 // Run is the command.
 func (c *runCommand) Run(ctx context.Context) error {
+	if c.MedusaSQL != "" {
+		guard.AddMedusaSQL(c.MedusaSQL)
+	}
 	if err := c.validate(); err != nil {
 		return err
 	}
@@ -96,11 +105,11 @@ func (c *runCommand) Run(ctx context.Context) error {
 			c.Callers = []int{1, 8, 64, 256}
 		}
 		if len(c.Body) == 1 {
-			c.Body = []int{100, 1 << 10, 16 << 10, 64 << 10}
+			c.Body = []int{200, 1 << 10, 16 << 10, 64 << 10}
 		}
-	}
-	if c.MedusaSQL != "" {
-		guard.AddMedusaSQL(c.MedusaSQL)
+		if c.Records == nil && c.Redis == "" {
+			c.Records = []int64{10_000, 100_000, 1_000_000}
+		}
 	}
 	if c.CPUProfile != "" {
 		stop, err := profile(c.CPUProfile)
@@ -116,7 +125,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	defer srv.Stop()
 	run := &result.Run{
-		Schema: result.Schema, Began: began.UTC(), Command: os.Args[1:], Measured: srv.Measured,
+		Schema: result.Schema, Began: began.UTC(), Command: result.Words(os.Args[1:]), Measured: srv.Measured,
 		Machine: machine.Describe(srv.Title, srv.Topology),
 	}
 	if err := table.Head(os.Stdout, run); err != nil {
@@ -166,7 +175,8 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 	return nil
 }
 
-// plans returns what to measure of a scenario: each number of callers at the first size, and each size at the first number.
+// plans returns what to measure of a scenario: each number of callers, and at the last of them each further size and each
+// number of records.
 func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 	callers := c.Callers
 	if len(callers) == 0 || s.Alone {
@@ -180,8 +190,14 @@ func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 	}
 	if s.Leaves {
 		for _, size := range c.Body[1:] {
-			plan.Body = size
-			all = append(all, plan)
+			sized := plan
+			sized.Body = size
+			all = append(all, sized)
+		}
+		for _, n := range c.Records {
+			filled := plan
+			filled.Records = n
+			all = append(all, filled)
 		}
 	}
 	return all
@@ -230,17 +246,19 @@ func profile(path string) (stop func(), err error) {
 }
 
 func scenarioNames() []string {
-	var names []string
-	for _, s := range scenario.All() {
-		names = append(names, s.Name)
+	all := scenario.All()
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = s.Name
 	}
 	return names
 }
 
 func contenderNames() []string {
-	var names []string
-	for _, k := range guard.All() {
-		names = append(names, k.Name)
+	all := guard.All()
+	names := make([]string, len(all))
+	for i, k := range all {
+		names[i] = k.Name
 	}
 	return names
 }

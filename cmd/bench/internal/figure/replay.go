@@ -30,7 +30,7 @@ var (
 
 // finish makes a service with a finished key in a scope.
 func (m *measurement) finish(ctx context.Context, callers int, prefix string, change func(*redisidem.Config)) (
-	*redisidem.Scope, string, func(), error,
+	sc *redisidem.Scope, record string, end func(), err error,
 ) {
 	cl, err := client(m.near, callers)
 	if err != nil {
@@ -42,11 +42,11 @@ func (m *measurement) finish(ctx context.Context, callers int, prefix string, ch
 	if err != nil {
 		return nil, "", nil, errors.Join(err, cl.Close())
 	}
-	end := func() {
+	end = func() {
 		_ = svc.Close(ctx) // nothing is under way
 		_ = cl.Close()
 	}
-	sc := svc.Scope("bench")
+	sc = svc.Scope("bench")
 	_, err = sc.Do(ctx, "finished", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Finish(redisidem.Response{Code: 200, Body: []byte(strings.Repeat("x", body))}), nil
 	})

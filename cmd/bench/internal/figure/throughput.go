@@ -21,12 +21,18 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 		return fmt.Errorf("there is no scenario lifecycle")
 	}
 	var all []contestant
+	var ends []func()
+	defer func() {
+		for _, end := range ends {
+			end()
+		}
+	}()
 	for _, kind := range append([]string{"redisidem-auto", "redislock-auto"}, rivals...) {
 		c, end, err := guarded(ctx, m.near, kind, s, callers, "figure1-")
 		if err != nil {
 			return err
 		}
-		defer end()
+		ends = append(ends, end)
 		all = append(all, c)
 	}
 	t, cl, addr, err := template(ctx, m.near, 4)

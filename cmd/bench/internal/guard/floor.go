@@ -46,9 +46,9 @@ type floor struct {
 	closer io.Closer
 }
 
-func (g *floor) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+func (g *floor) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	name := g.prefix + ":" + r.Key
-	err := g.store.SetArgs(ctx, name, "taken", redis.SetArgs{Mode: "NX", TTL: lease}).Err()
+	err = g.store.SetArgs(ctx, name, "taken", redis.SetArgs{Mode: "NX", TTL: lease}).Err()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, ErrInFlight
 	}

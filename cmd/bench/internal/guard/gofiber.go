@@ -65,7 +65,7 @@ func (g *fiberGuard) serve(c fiber.Ctx) error {
 	return c.Send(body)
 }
 
-func (g *fiberGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+func (g *fiberGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	var c fasthttp.RequestCtx
 	c.Request.Header.SetMethod(r.Method)
 	c.Request.SetRequestURI(r.Path)

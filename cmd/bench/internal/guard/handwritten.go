@@ -148,9 +148,9 @@ func (g *handwritten) Do(ctx context.Context, r Request, work Work) (response []
 	if err != nil {
 		return nil, false, err
 	}
-	print := fingerprint(r)
+	digest := fingerprint(r)
 	if len(record) > 0 {
-		if record["fingerprint"] != print {
+		if record["fingerprint"] != digest {
 			return nil, false, errors.New("the key was used with another request")
 		}
 		if record["recovery_point"] == "finished" {
@@ -161,7 +161,7 @@ func (g *handwritten) Do(ctx context.Context, r Request, work Work) (response []
 	if err != nil {
 		return nil, false, err
 	}
-	stored, err := write.Run(ctx, g.store, []string{name}, r.Key, "bench", r.Method, r.Path, r.Params, print, 200, body,
+	stored, err := write.Run(ctx, g.store, []string{name}, r.Key, "bench", r.Method, r.Path, r.Params, digest, 200, body,
 		strconv.FormatInt(now.UnixMicro(), 10), retention.Milliseconds()).Int()
 	if err != nil {
 		return nil, false, err

@@ -19,8 +19,9 @@ func MedusaSQL(url string) Kind {
 	return Kind{
 		Name: "medusa-sql", Title: "Medusa's SQL service",
 		About: "The pattern that this library is modelled on: a table in PostgreSQL, one SERIALIZABLE transaction for " +
-			"initializeRequest and one for workStage, tried again when they collide. Nothing is locked: callers who bring a key " +
-			"at the same time all execute it, and the result of one is kept.",
+			"initializeRequest and one for workStage, on disk when they end, and tried again when they collide. Nothing is " +
+			"locked: callers who bring a key at the same time all execute it, a collision executes it again, and the result of " +
+			"one is kept.",
 		Replays: true,
 		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
 			return openMedusa(ctx, url, dial.Callers(), prefix)
@@ -28,9 +29,9 @@ func MedusaSQL(url string) Kind {
 	}
 }
 
-// sqlConnections bounds the connections to PostgreSQL, each of which is a process: with more, serializable transactions
-// collide so often that throughput falls.
-const sqlConnections = 32
+// sqlConnections bounds the connections to PostgreSQL. With more of them throughput falls: serializable transactions of
+// different keys collide, too, when their rows or index entries share a page.
+const sqlConnections = 16
 
 // medusaTable is the service's table, except for response_body: it is jsonb there, which does not give bytes back as they
 // came.
@@ -81,10 +82,10 @@ type medusaRow struct {
 	body  []byte
 }
 
-func (g *medusa) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+func (g *medusa) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	key := g.prefix + ":" + r.Key
 	var row medusaRow
-	err := g.serializable(ctx, func(tx pgx.Tx) (err error) {
+	err = g.serializable(ctx, func(tx pgx.Tx) (err error) {
 		row, err = initializeRequest(ctx, tx, key, r)
 		return err
 	})
@@ -94,7 +95,6 @@ func (g *medusa) Do(ctx context.Context, r Request, work Work) ([]byte, bool, er
 	if row.point == "finished" {
 		return row.body, true, nil
 	}
-	replayed := false
 	err = g.serializable(ctx, func(tx pgx.Tx) (err error) {
 		row, replayed, err = workStage(ctx, tx, key, work)
 		return err

@@ -65,7 +65,7 @@ func library(change func(*redisidem.Config)) func(context.Context, Dial, string)
 	}
 }
 
-func (g *libraryGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+func (g *libraryGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	key, err := g.scope.Do(ctx, r.Key, redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params},
 		func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 			body, err := work(ctx)

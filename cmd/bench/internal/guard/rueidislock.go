@@ -22,6 +22,7 @@ var rueidislockKind = Kind{
 		}
 		locks, err := rueidislock.NewLocker(rueidislock.LockerOption{
 			KeyPrefix: prefix + ":lock", KeyMajority: 1, NoLoopTracking: true, KeyValidity: lease,
+			TryNextAfter: patience, // bounds each attempt; by default an answer after 20 ms is an error
 			ClientOption: rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true},
 		})
 		if err != nil {
@@ -38,7 +39,7 @@ type rueidisGuard struct {
 
 var rueidisWrite = rueidis.NewLuaScript(writeSource)
 
-func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bool, error) {
+func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	name := g.prefix + ":{" + r.Key + "}"
 	held, release, err := g.locks.TryWithContext(ctx, name)
 	if errors.Is(err, rueidislock.ErrNotLocked) {
@@ -54,9 +55,9 @@ func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bo
 	if err != nil {
 		return nil, false, err
 	}
-	print := fingerprint(r)
+	digest := fingerprint(r)
 	if len(record) > 0 {
-		if record["fingerprint"] != print {
+		if record["fingerprint"] != digest {
 			return nil, false, errors.New("the key was used with another request")
 		}
 		if record["recovery_point"] == "finished" {
@@ -67,8 +68,10 @@ func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) ([]byte, bo
 	if err != nil {
 		return nil, false, err
 	}
-	stored, err := rueidisWrite.Exec(held, client, []string{name}, []string{r.Key, "bench", r.Method, r.Path, string(r.Params),
-		print, "200", string(body), strconv.FormatInt(now.UnixMicro(), 10), strconv.FormatInt(retention.Milliseconds(), 10)}).AsInt64()
+	stored, err := rueidisWrite.Exec(held, client, []string{name}, []string{
+		r.Key, "bench", r.Method, r.Path, string(r.Params),
+		digest, "200", string(body), strconv.FormatInt(now.UnixMicro(), 10), strconv.FormatInt(retention.Milliseconds(), 10),
+	}).AsInt64()
 	if err != nil {
 		return nil, false, err
 	}

@@ -197,7 +197,6 @@ func (w *wire) expect(first string, least int) error {
 
 // reply reads a reply: one word, or an array of words of which the first are kept. It returns how many there were.
 func (w *wire) reply() (int, error) {
-
 	line, err := w.line()
 	if err != nil {
 		return 0, err

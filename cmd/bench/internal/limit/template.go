@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,14 +38,19 @@ type word struct {
 // Template is the commands of one lifecycle, as this library has sent them: obtain and claim, and then commit.
 type Template struct {
 	Obtain, Claim, Commit []word
+
+	record, lock, token string // examples
 }
 
+// Two keys of the same length.
 const (
 	exampleKey  = "an-example-of-a-key-000000"
+	exampleKey2 = "one-more-example-key-00000"
 	exampleSize = 200
 )
 
-// Capture watches a lifecycle of the library's on a server that this call may write to, and makes a template of it.
+// Capture watches lifecycles of the library's on a server that this call may write to, and makes a template of them: what
+// changes from one to the next is a hole.
 func Capture(ctx context.Context, client *redis.Client, namespace string) (*Template, error) {
 	svc, err := redisidem.New(client, &redisidem.Config{Namespace: namespace, Timeout: 10 * time.Second})
 	if err != nil {
@@ -66,32 +72,95 @@ func Capture(ctx context.Context, client *redis.Client, namespace string) (*Temp
 	ear := &ear{}
 	client.AddHook(ear)
 	defer ear.stop()
-	if err := run(exampleKey); err != nil {
+	if err := errors.Join(run(exampleKey), run(exampleKey2)); err != nil {
 		return nil, err
 	}
-	if len(ear.heard) != 3 {
-		return nil, fmt.Errorf("a lifecycle has %d commands, not obtain, claim and commit", len(ear.heard))
+	if len(ear.heard) != 6 {
+		return nil, fmt.Errorf("two lifecycles have %d commands, not obtain, claim and commit each", len(ear.heard))
 	}
-	claim, commit := ear.heard[1], ear.heard[2]
-	// evalsha, sha, 2, record, lock, token, ...: the rest is found by its value.
-	if len(claim) < 6 || len(commit) < 7 {
-		return nil, errors.New("the commands of a lifecycle are not what was expected")
+	return newTemplate(ear.heard[:3], ear.heard[3:])
+}
+
+// newTemplate makes a template of two lifecycles.
+func newTemplate(one, two [][]string) (*Template, error) {
+	for i, command := range one {
+		if len(command) != len(two[i]) {
+			return nil, fmt.Errorf("%q and %q differ in length", command, two[i])
+		}
 	}
-	holes := map[string]hole{exampleKey: key, claim[3]: record, claim[4]: lock, claim[5]: token, commit[6]: fence}
-	return &Template{
-		Obtain: words(ear.heard[0], holes), Claim: words(claim, holes), Commit: words(commit, holes),
-	}, nil
+	obtain, claim, commit := one[0], one[1], one[2]
+	locks, both := keys(obtain), keys(claim)
+	if len(locks) != 1 || len(both) != 2 || !slices.Contains(both, locks[0]) {
+		return nil, fmt.Errorf("obtain locks %q and claim knows %q, not a record and its lock", locks, both)
+	}
+	t := &Template{lock: locks[0], record: both[0]}
+	if t.record == t.lock {
+		t.record = both[1]
+	}
+	if !strings.HasPrefix(t.lock, t.record) {
+		return nil, fmt.Errorf("the lock %q is not named after the record %q", t.lock, t.record)
+	}
+	holes := map[string]hole{exampleKey: key, t.record: record, t.lock: lock}
+	// fresh returns the one word of a command that changes and is not known yet.
+	fresh := func(command, other []string) (string, error) {
+		var found []string
+		for i, text := range command {
+			if _, known := holes[text]; !known && text != other[i] && !slices.Contains(found, text) {
+				found = append(found, text)
+			}
+		}
+		if len(found) != 1 {
+			return "", fmt.Errorf("%q are new in %q, not one word", found, command)
+		}
+		return found[0], nil
+	}
+	var err error
+	if t.token, err = fresh(obtain, two[0]); err != nil {
+		return nil, fmt.Errorf("the token: %w", err)
+	}
+	holes[t.token] = token
+	if t.Claim, err = words(claim, two[1], holes); err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	number, err := fresh(commit, two[2])
+	if err != nil {
+		return nil, fmt.Errorf("the fence: %w", err)
+	}
+	holes[number] = fence
+	if t.Obtain, err = words(obtain, two[0], holes); err != nil {
+		return nil, fmt.Errorf("obtain: %w", err)
+	}
+	if t.Commit, err = words(commit, two[2], holes); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	return t, nil
+}
+
+// keys returns the keys of an EVALSHA.
+func keys(command []string) []string {
+	if len(command) < 3 {
+		return nil
+	}
+	n, err := strconv.Atoi(command[2])
+	if err != nil || n < 0 || 3+n > len(command) {
+		return nil
+	}
+	return command[3 : 3+n]
 }
 
 // params is the body of each request, the same as in the scenarios.
 var params = []byte(`{"cart":"8f14e45f","amount":4200,"currency":"EUR","note":"ring twice"}`)
 
-func words(command []string, holes map[string]hole) []word {
+// words makes holes in a command. Every other word must be the same in the other lifecycle's.
+func words(command, other []string, holes map[string]hole) ([]word, error) {
 	all := make([]word, len(command))
 	for i, text := range command {
 		all[i] = word{holes[text], text}
+		if changes := text != other[i]; changes != (all[i].hole != fixed) {
+			return nil, fmt.Errorf("word %d is %q and then %q", i, text, other[i])
+		}
 	}
-	return all
+	return all, nil
 }
 
 // ear is a hook that hears commands.
@@ -164,10 +233,9 @@ func (t *Template) fill(into *names, run string, n uint64) {
 		copy(b[len(b)-len(d):], d)
 		return b
 	}
-	example := t.Claim[3].text
-	into.record = number(into.record, example, strings.LastIndexByte(example, ':')+1)
-	into.lock = append(append(into.lock[:0], into.record...), ":lock"...)
-	into.token = number(into.token, t.Claim[5].text, 0)
+	into.record = number(into.record, t.record, strings.LastIndexByte(t.record, ':')+1)
+	into.lock = append(append(into.lock[:0], into.record...), strings.TrimPrefix(t.lock, t.record)...)
+	into.token = number(into.token, t.token, 0)
 	into.key = number(into.key, exampleKey, 0)
 }
 

@@ -10,27 +10,37 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// Bar is a progress bar. A nil Bar shows nothing.
-type Bar struct{ bar *progressbar.ProgressBar }
+// Bar is a progress bar with the time that is left. A nil Bar shows nothing.
+type Bar struct {
+	bar   *progressbar.ProgressBar
+	begun bool // the first step
+}
 
 // New returns a bar of so many steps on w, or nil when w is no terminal, where a bar would be noise.
 func New(w io.Writer, steps int) *Bar {
 	f, ok := w.(*os.File)
-	if !ok || !isatty.IsTerminal(f.Fd()) || steps == 0 {
+	if !ok || f == nil || steps <= 0 || !isatty.IsTerminal(f.Fd()) {
 		return nil
 	}
-	return &Bar{progressbar.NewOptions(steps,
-		progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(), progressbar.OptionFullWidth())}
+	return draw(f, steps)
 }
 
-// Step tells that the next step has begun, and which it is.
+func draw(w io.Writer, steps int) *Bar {
+	return &Bar{bar: progressbar.NewOptions(steps,
+		progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())}
+}
+
+// Step tells that the next step has begun, which ends the one before, and what it is.
 func (b *Bar) Step(label string) {
 	if b == nil {
 		return
 	}
 	b.bar.Describe(label)
-	_ = b.bar.Add(1) // more steps than were announced are only a picture's fault
+	if b.begun {
+		_ = b.bar.Add(1) // more steps than were announced are only a picture's fault
+	}
+	b.begun = true
 }
 
 // Clear takes the bar off the screen, until the next step.

@@ -50,10 +50,13 @@ var refused = Scenario{
 		})
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 			_, _, err := s.Guard.Do(ctx, request("held", 0, mix(caller, n)%inFlight), mustNotRun)
-			if errors.Is(err, guard.ErrInFlight) {
+			switch {
+			case errors.Is(err, guard.ErrInFlight):
 				return 0, nil
+			case err == nil:
+				return 0, errors.New("a duplicate was not refused")
 			}
-			return 0, fmt.Errorf("a duplicate was not refused: %v", err)
+			return 0, err
 		}, end, nil
 	},
 }

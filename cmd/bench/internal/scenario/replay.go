@@ -13,7 +13,7 @@ const finished = 1000
 var replay = Scenario{
 	Name: "replay", Title: "Replay from Redis",
 	About:   "Each operation repeats one of 1000 finished requests, and gets the stored response.",
-	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber"},
+	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "medusa-sql"},
 	Callers: 64,
 	Prepare: prepareReplay,
 }

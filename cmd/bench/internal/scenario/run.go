@@ -23,6 +23,7 @@ type Plan struct {
 	Body        int // bytes of a response
 	Duration    time.Duration
 	Repetitions int
+	Records     int64    // that the server holds before; needs a private server
 	Rate        float64  // operations per second in an open loop; 0: a closed one
 	Kinds       []string // the contenders among the scenario's; none: all
 	// Step is told when a slice of the measurement begins. May be nil.
@@ -32,11 +33,12 @@ type Plan struct {
 // Steps returns how often Run is going to call Step.
 func (p Plan) Steps(s Scenario) int { return (p.Repetitions + 1) * len(p.kinds(s)) }
 
+// kinds returns who takes part: those of the scenario's that were chosen, and that are there at all.
 func (p Plan) kinds(s Scenario) []string {
-	if len(p.Kinds) == 0 {
-		return s.Kinds
-	}
-	return slices.DeleteFunc(slices.Clone(s.Kinds), func(k string) bool { return !slices.Contains(p.Kinds, k) })
+	return slices.DeleteFunc(slices.Clone(s.Kinds), func(name string) bool {
+		_, ok := guard.ByName(name)
+		return !ok || len(p.Kinds) > 0 && !slices.Contains(p.Kinds, name)
+	})
 }
 
 func (p Plan) callers(s Scenario) int {
@@ -57,6 +59,11 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) ([]resu
 			c.close()
 		}
 	}()
+	if p.Records > 0 {
+		if err := fill(ctx, server, p.Records); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range p.kinds(s) {
 		kind, ok := guard.ByName(name)
 		if !ok {
@@ -90,7 +97,7 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) ([]resu
 	}
 	points := make([]result.Point, 0, len(all))
 	for i, c := range all {
-		points = append(points, c.point(i == 0, p.Rate))
+		points = append(points, c.point(i == 0, p))
 	}
 	compare(points)
 	return points, server.Empty(ctx, prefix)
@@ -211,10 +218,10 @@ func (c *contender) probe(ctx context.Context) error {
 	return nil
 }
 
-func (c *contender) point(baseline bool, rate float64) result.Point {
+func (c *contender) point(baseline bool, plan Plan) result.Point {
 	p := result.Point{
 		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Baseline: baseline, Callers: c.callers,
-		BodyBytes: c.body, Rate: rate, Samples: c.samples,
+		BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
 	}
 	if c.err != nil {
 		p.Error, p.Samples = c.err.Error(), nil

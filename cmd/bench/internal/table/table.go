@@ -35,11 +35,11 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(cells ...string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") } // Flush tells of errors
-	row("", "callers", "ops/s", "±", "ratio", "p50", "p99", "p99.9", "trips", "B in", "B out", "server µs", "client µs", "allocs", "B/record")
+	row("", "callers", "body", "records", "ops/s", "±", "ratio", "p50", "p99", "p99.9", "trips", "B in", "B out", "server µs", "client µs", "allocs", "B/record")
 	for i := range s.Points {
 		p := &s.Points[i]
 		if p.Error != "" {
-			row(p.Title, strconv.Itoa(p.Callers), "failed: "+p.Error)
+			row(p.Title, strconv.Itoa(p.Callers), strconv.Itoa(p.BodyBytes), known(float64(p.Records), "%.0f"), "failed: "+p.Error)
 			continue
 		}
 		rate := p.Throughput()
@@ -50,7 +50,7 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
 			ratio = ""
 		}
 		c := p.Cost
-		row(p.Title, strconv.Itoa(p.Callers), Count(rate.Median), percent(rate), ratio,
+		row(p.Title, strconv.Itoa(p.Callers), strconv.Itoa(p.BodyBytes), known(float64(p.Records), "%.0f"), Count(rate.Median), percent(rate), ratio,
 			Micros(p.Latency(func(l result.Latency) float64 { return l.P50 }).Median),
 			Micros(p.Latency(func(l result.Latency) float64 { return l.P99 }).Median),
 			Micros(p.Latency(func(l result.Latency) float64 { return l.P999 }).Median),

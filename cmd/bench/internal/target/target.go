@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,8 +155,8 @@ func (s *Server) introduce(ctx context.Context) error {
 
 // Stop ends what Start started.
 func (s *Server) Stop() {
-	for _, stop := range s.stops {
-		defer stop()
+	for _, stop := range slices.Backward(s.stops) {
+		stop()
 	}
 }
 

@@ -1,0 +1,66 @@
+package limit
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// lifecycle is what a lifecycle's commands might look like, in another order than they have now.
+func lifecycle(value, token, fence string) [][]string {
+	record := "bench:{1}:" + value
+	return [][]string{
+		{"evalsha", "sha1", "1", record + ":lock", token, "22", "10000"},
+		{"evalsha", "sha2", "2", record + ":lock", record, "10000", "op", value, token},
+		{"evalsha", "sha3", "2", record, record + ":lock", "0", token, "finished", fence, "10000"},
+	}
+}
+
+func TestTemplateFindsWhatChangesWhereverItIs(t *testing.T) {
+	t.Parallel()
+	template, err := newTemplate(lifecycle(exampleKey, "token-1", "17"), lifecycle(exampleKey2, "token-2", "18"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holes := func(command []word) (all []hole) {
+		for _, w := range command {
+			all = append(all, w.hole)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		command []word
+		want    []hole
+	}{
+		{template.Obtain, []hole{fixed, fixed, fixed, lock, token, fixed, fixed}},
+		{template.Claim, []hole{fixed, fixed, fixed, lock, record, fixed, fixed, key, token}},
+		{template.Commit, []hole{fixed, fixed, fixed, record, lock, fixed, token, fixed, fence, fixed}},
+	} {
+		if got := holes(c.command); !slices.Equal(got, c.want) {
+			t.Errorf("%v, not %v", got, c.want)
+		}
+	}
+}
+
+func TestTemplateRefusesWhatItDoesNotUnderstand(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(other [][]string){
+		"a new word in obtain":   func(o [][]string) { o[0][6] = "10001" },
+		"a new word in claim":    func(o [][]string) { o[1][5] = "10001" },
+		"a new word in commit":   func(o [][]string) { o[2][5] = "1" },
+		"no fence":               func(o [][]string) { o[2][8] = "17" },
+		"the same token":         func(o [][]string) { o[0][4] = "token-1" },
+		"one word more in claim": func(o [][]string) { o[1] = append(o[1], "more") },
+	} {
+		t.Run(strings.ReplaceAll(name, " ", ""), func(t *testing.T) {
+			t.Parallel()
+			other := lifecycle(exampleKey2, "token-2", "18")
+			change(other)
+			if got, err := newTemplate(lifecycle(exampleKey, "token-1", "17"), other); err == nil {
+				t.Errorf("made %+v", got)
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+}

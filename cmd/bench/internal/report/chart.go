@@ -1,0 +1,96 @@
+package report
+
+// width is that of every chart, in the charts' own pixels. It is chosen for a phone; a desktop shows two beside each other.
+const width = 480
+
+// chart is a drawing with its caption.
+type chart struct {
+	ID     int // of its own in the page
+	Title  string
+	Note   string // how to read it; may be empty
+	Desc   string // the same as the drawing says, for who cannot see it
+	Unit   string // of the axis below
+	UnitY  string // of the axis at the left, if there is one
+	Height float64
+	X      axis
+	Y      axis
+	Rows   []row
+	Lines  []line
+	Key    []key
+	Refer  *reference
+}
+
+// Width is that of the drawing.
+func (chart) Width() int { return width }
+
+// axis is a line with ticks.
+type axis struct {
+	From, To float64
+	Ticks    []tick
+}
+
+type tick struct {
+	At   float64
+	Text string
+	// Anchor is how the text lies about the tick: start, middle or end.
+	Anchor string
+}
+
+// reference is a line that values are compared with.
+type reference struct {
+	At, From, To float64
+	Text         string
+}
+
+// key says what a shape stands for.
+type key struct {
+	Class, Path, Text string
+	Dashed            bool
+}
+
+// newAxis returns an axis with the ticks of a scale. Ticks that would touch the one before are left out.
+func newAxis(s scale, ticks []float64, gap float64, text func(float64) string) axis {
+	a := axis{From: s.from, To: s.to}
+	last := -gap
+	for _, v := range ticks {
+		at := s.at(v)
+		if gap > 0 && at-last < gap {
+			continue
+		}
+		last = at
+		anchor := "middle"
+		switch {
+		case at < 20:
+			anchor = "start"
+		case at > width-24:
+			anchor = "end"
+		}
+		a.Ticks = append(a.Ticks, tick{At: at, Text: text(v), Anchor: anchor})
+	}
+	return a
+}
+
+// describe adds something to what the drawing says.
+func (c *chart) describe(text string) {
+	if c.Desc != "" {
+		c.Desc += "; "
+	}
+	c.Desc += text
+}
+
+// Where the parts of the axis below lie.
+
+// Foot is where the drawing ends.
+func (c chart) Foot() float64 { return c.Height - footer }
+
+// Notch is where the ticks end.
+func (c chart) Notch() float64 { return c.Foot() + 5 }
+
+// Label is the line of the ticks' texts.
+func (c chart) Label() float64 { return c.Foot() + 18 }
+
+// Under is the line of the unit.
+func (c chart) Under() float64 { return c.Foot() + 37 }
+
+// Center is where the unit stands.
+func (c chart) Center() float64 { return (c.X.From + c.X.To) / 2 }

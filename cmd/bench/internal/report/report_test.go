@@ -1,0 +1,272 @@
+package report
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+)
+
+func fixture(t *testing.T) *result.Run {
+	t.Helper()
+	r, err := result.Read("testdata/run.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func render(t *testing.T, r *result.Run) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := HTML(&out, r); err != nil {
+		t.Fatal(err)
+	}
+	// REPORT_HTML keeps the page, to look at it.
+	if path := os.Getenv("REPORT_HTML"); path != "" && t.Name() == "TestReportShowsEverything" {
+		if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.String()
+}
+
+func TestReportShowsEverything(t *testing.T) {
+	t.Parallel()
+	r := fixture(t)
+	page := render(t, r)
+	for _, s := range r.Scenarios {
+		if !strings.Contains(page, ">"+html.EscapeString(s.Title)) {
+			t.Errorf("there is no %q", s.Title)
+		}
+	}
+	root := parse(t, page)
+	sections := elements(root, "section")
+	if len(sections) != len(r.Scenarios)+1 {
+		t.Fatalf("there are %d sections", len(sections))
+	}
+	for i, s := range r.Scenarios {
+		said := text(sections[i+1])
+		var drawn strings.Builder
+		for _, svg := range elements(sections[i+1], "svg") {
+			drawn.WriteString(text(svg))
+		}
+		for _, p := range s.Points {
+			if !strings.Contains(said, p.Title) || !strings.Contains(said, p.About) {
+				t.Errorf("%s does not name %q", s.Title, p.Title)
+			}
+			if p.Error != "" && !strings.Contains(said, p.Error) {
+				t.Errorf("%s does not tell that %s failed", s.Title, p.Title)
+			}
+			if p.Error == "" && !strings.Contains(drawn.String(), p.Title) {
+				t.Errorf("no chart of %s has %q", s.Title, p.Title)
+			}
+		}
+		if rows := len(elements(elements(sections[i+1], "tbody")[0], "tr")); rows != len(s.Points) {
+			t.Errorf("the table of %s has %d rows for %d points", s.Title, rows, len(s.Points))
+		}
+	}
+	for _, f := range r.Figures {
+		if !strings.Contains(text(sections[0]), f.Title) {
+			t.Errorf("there is no figure %q", f.Title)
+		}
+	}
+	for _, want := range []string{
+		"5 of 7 pass", "Redis 7.0.15, standalone", "14 March 2026, 09:26 UTC", "19m47s", "1\u202f412\u202f000",
+		"Throughput against callers", "Throughput against redislock by hand", "Server time against records", "Server time against body size",
+		"p99 latency against offered rate", "operations per second", "µs of the server's processor per operation",
+	} {
+		if !strings.Contains(text(root), want) {
+			t.Errorf("there is no %q", want)
+		}
+	}
+	if strings.Contains(page, "orrectness only") {
+		t.Error("a measurement is called none")
+	}
+}
+
+func TestReportNeedsNothingElse(t *testing.T) {
+	t.Parallel()
+	page := render(t, fixture(t))
+	for _, no := range []string{"http://", "https://", "url(", "@import", "<script", "<link", "<img", "src=", "onload"} {
+		if strings.Contains(page, no) {
+			t.Errorf("there is a %q", no)
+		}
+	}
+	for _, a := range elements(parse(t, page), "a") {
+		if !strings.HasPrefix(attribute(a, "href"), "#") {
+			t.Errorf("a link leads to %q", attribute(a, "href"))
+		}
+	}
+}
+
+func TestReportEscapesWhatItShows(t *testing.T) {
+	t.Parallel()
+	const bad = `</title></svg><script>alert("1")</script>`
+	r := fixture(t)
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		s.Title, s.About = bad, bad
+		for j := range s.Points {
+			s.Points[j].Title, s.Points[j].About = bad, bad
+		}
+	}
+	for i := range r.Figures {
+		r.Figures[i].Title, r.Figures[i].Unit = bad, bad
+	}
+	r.Machine, r.Command = result.Machine{Server: bad, CPU: bad, Version: bad}, []string{bad}
+	page := render(t, r)
+	if strings.Contains(page, "<script") || len(elements(parse(t, page), "script")) > 0 {
+		t.Error("there is a script")
+	}
+}
+
+func TestReportSaysWhenNothingWasMeasured(t *testing.T) {
+	t.Parallel()
+	r := fixture(t)
+	r.Measured = false
+	said := text(parse(t, render(t, r)))
+	if !strings.Contains(said, "Correctness only, not a measurement.") || !strings.Contains(said, "not measured") {
+		t.Error("nothing warns")
+	}
+	for _, no := range []string{"comes first", "of 7 pass"} {
+		if strings.Contains(said, no) {
+			t.Errorf("it says %q of what is no measurement", no)
+		}
+	}
+}
+
+func TestReportOfLittle(t *testing.T) {
+	t.Parallel()
+	one := result.Point{Contender: "a", Title: "a", Callers: 1, Samples: []result.Sample{{}}}
+	failed := result.Point{Contender: "b", Title: "b", Callers: 1, Error: "gone"}
+	for name, r := range map[string]*result.Run{
+		"Nothing":     {},
+		"NoPoints":    {Measured: true, Scenarios: []result.Scenario{{Title: "s"}}},
+		"Zeros":       {Measured: true, Scenarios: []result.Scenario{{Title: "s", Points: []result.Point{one}}}, Figures: []result.Figure{{}}},
+		"Failed":      {Measured: true, Scenarios: []result.Scenario{{Title: "s", Points: []result.Point{failed}}}},
+		"ZeroAndMore": {Measured: true, Scenarios: []result.Scenario{{Title: "s", Points: []result.Point{one, failed, one}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wellFormed(t, render(t, r))
+		})
+	}
+}
+
+func TestReportDrawsGrowthFromNothing(t *testing.T) {
+	t.Parallel()
+	r := fixture(t)
+	points := r.Scenarios[2].Points
+	for i := range points {
+		if points[i].Records == 10_000 {
+			points[i].Records = 0
+		}
+	}
+	page := render(t, r)
+	wellFormed(t, page)
+	if said := text(parse(t, page)); !strings.Contains(said, "records none: ") || !strings.Contains(said, "records 2\u202fM: ") {
+		t.Error("growth is not shown from nothing on")
+	}
+}
+
+func TestReportDrawsWellFormedCharts(t *testing.T) {
+	t.Parallel()
+	page := render(t, fixture(t))
+	wellFormed(t, page)
+	for _, svg := range elements(parse(t, page), "svg") {
+		if attribute(svg.Parent, "class") == "what" || svg.Parent.Data == "li" {
+			continue
+		}
+		if attribute(svg, "role") != "img" || len(elements(svg, "title")) == 0 || len(elements(svg, "desc")) != 1 || text(elements(svg, "desc")[0]) == "" {
+			t.Error("a chart says nothing to who cannot see it")
+		}
+	}
+}
+
+func TestReportTellsOfAWriterThatFails(t *testing.T) {
+	t.Parallel()
+	r, w := io.Pipe()
+	gone := errors.New("gone")
+	_ = r.CloseWithError(gone) // always nil
+	if err := HTML(w, fixture(t)); !errors.Is(err, gone) {
+		t.Error(err)
+	}
+}
+
+var drawing = regexp.MustCompile(`(?s)<svg .*?</svg>`)
+
+// wellFormed checks that each drawing of a page is XML, and that its numbers are some.
+func wellFormed(t *testing.T, page string) {
+	t.Helper()
+	for _, svg := range drawing.FindAllString(page, -1) {
+		d := xml.NewDecoder(strings.NewReader(svg))
+		d.Entity = xml.HTMLEntity
+		for {
+			token, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%v in:\n%s", err, svg)
+			}
+			start, ok := token.(xml.StartElement)
+			if !ok {
+				continue
+			}
+			for _, a := range start.Attr {
+				if a.Name.Local != "aria-label" && (strings.Contains(a.Value, "NaN") || strings.Contains(a.Value, "Inf") ||
+					(a.Name.Local == "width" || a.Name.Local == "height") && strings.HasPrefix(a.Value, "-")) {
+					t.Errorf("<%s %s=%q>", start.Name.Local, a.Name.Local, a.Value)
+				}
+			}
+		}
+	}
+}
+
+func parse(t *testing.T, page string) *html.Node {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func elements(root *html.Node, name string) []*html.Node {
+	var all []*html.Node
+	for n := range root.Descendants() {
+		if n.Type == html.ElementNode && n.Data == name {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func attribute(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func text(root *html.Node) string {
+	var b strings.Builder
+	for n := range root.Descendants() {
+		if n.Type == html.TextNode {
+			b.WriteString(n.Data)
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}

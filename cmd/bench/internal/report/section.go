@@ -1,0 +1,133 @@
+package report
+
+import (
+	"fmt"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+)
+
+// section is one scenario.
+type section struct {
+	ID       string
+	Title    string
+	About    string
+	Load     string // that the first charts show
+	Finding  []phrase
+	Charts   []*chart
+	Failures []fact
+	Members  []fact // who took part, and what each does
+	Table    grid
+}
+
+// phrase is a piece of a sentence.
+type phrase struct {
+	Text   string
+	Strong bool
+}
+
+func newSection(n int, s *result.Scenario, cast map[string]look, wasMeasured bool) section {
+	points := measured(s)
+	first, shown := chosen(points)
+	sec := section{ID: fmt.Sprint("s", n), Title: s.Title, About: s.About, Table: newGrid(s, cast)}
+	seen := make(map[string]bool)
+	for i := range s.Points {
+		p := &s.Points[i]
+		if p.Error != "" {
+			sec.Failures = append(sec.Failures, fact{Name: fmt.Sprintf("%s (%s)", p.Title, loadOf(p)), Value: p.Error})
+		}
+		if !seen[p.Contender] && p.About != "" {
+			seen[p.Contender] = true
+			sec.Members = append(sec.Members, fact{Name: p.Title, Value: p.About})
+		}
+	}
+	if len(points) == 0 {
+		return sec
+	}
+	sec.Load = first.String()
+	if wasMeasured {
+		sec.Finding = finding(first, shown)
+	}
+	throughput := bars("Throughput", "operations per second", shown, cast, (*result.Point).Throughput, count)
+	if throughput != nil && first.rate > 0 {
+		throughput.Note = "Out of " + count(first.rate) + " operations offered per second."
+	}
+	slowness := latencies(shown, cast)
+	if slowness != nil && first.rate > 0 {
+		slowness.Note = "From the moment at which each operation was due."
+	}
+	sec.add(throughput, ratios(shown, cast), slowness,
+		bars("Server time", "µs of the server's processor per operation", shown, cast, serverCPU, number))
+	for _, d := range dimensions {
+		f, ok := familyOf(points, d)
+		if !ok {
+			continue
+		}
+		for _, m := range along(d.name) {
+			if c := lines(m, f, cast); c != nil {
+				c.Note = f.same.note(d)
+				sec.add(c)
+			}
+		}
+	}
+	return sec
+}
+
+func (s *section) add(charts ...*chart) {
+	for _, c := range charts {
+		if c != nil {
+			s.Charts = append(s.Charts, c)
+		}
+	}
+}
+
+// note says what was the same all along a dimension.
+func (l load) note(d dimension) string {
+	if d.name != "callers" {
+		return "With " + l.String() + "."
+	}
+	if l.body == 0 {
+		return ""
+	}
+	return "With responses of " + size(float64(l.body)) + "."
+}
+
+var (
+	throughput  = measure{"Throughput", "operations per second", (*result.Point).Throughput, short, count, false}
+	p99         = measure{"p99 latency", "latency", slowest, tickMicros, micros, true}
+	serverTime  = measure{"Server time", "µs of the server's processor per operation", serverCPU, short, number, false}
+	recordSpace = measure{"Memory", "bytes on the server per record", recordMemory, short, number, false}
+)
+
+// along returns what is shown along a dimension.
+func along(name string) []measure {
+	switch name {
+	case "callers":
+		return []measure{throughput, p99}
+	case "offered rate":
+		return []measure{p99, serverTime}
+	case "records":
+		return []measure{serverTime, throughput}
+	default:
+		return []measure{serverTime, throughput, recordSpace, p99}
+	}
+}
+
+func serverCPU(p *result.Point) result.Spread    { return exact(p.Cost.ServerCPU) }
+func recordMemory(p *result.Point) result.Spread { return exact(p.Cost.RecordMemory) }
+
+func slowest(p *result.Point) result.Spread {
+	return p.Latency(func(l result.Latency) float64 { return l.P99 })
+}
+
+// exact is the spread of what is known over all samples only.
+func exact(f float64) result.Spread { return result.Spread{Median: f, Low: f, High: f} }
+
+func tickMicros(us float64) string {
+	switch {
+	case us >= 1e6:
+		return short(us/1e6) + thin + "s"
+	case us >= 1e3:
+		return short(us/1e3) + thin + "ms"
+	}
+	return short(us) + thin + "µs"
+}

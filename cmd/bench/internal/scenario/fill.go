@@ -1,0 +1,31 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/limit"
+	"github.com/redisidem/redisidem/cmd/bench/internal/target"
+)
+
+// fill gives the server so many records of finished requests. They go when it is emptied.
+func fill(ctx context.Context, server *target.Server, records int64) error {
+	if !server.Private || !server.Measured {
+		return errors.New("only a private redis-server is filled with records")
+	}
+	addr, err := server.Addr()
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	defer func() { _ = client.Close() }() // nothing is under way
+	template, err := limit.Capture(ctx, client, "filled")
+	if err != nil {
+		return err
+	}
+	_, err = limit.Lifecycles(ctx, addr, template, time.Hour, records)
+	return err
+}
