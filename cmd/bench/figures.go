@@ -15,12 +15,18 @@ import (
 
 type figuresCommand struct {
 	output
+	Only        []int         `help:"Only the figures with these numbers." placeholder:"N"`
 	Duration    time.Duration `help:"Length of each sample." default:"500ms"`
 	Repetitions int           `help:"Samples of each side of a ratio." default:"9"`
 	Records     int64         `help:"Records on the server when the growth of its time is measured." default:"2000000"`
 }
 
 func (c *figuresCommand) validate() error {
+	for _, n := range c.Only {
+		if n < 1 || n > figure.Count {
+			return fmt.Errorf("--only: must be between 1 and %d: %d", figure.Count, n)
+		}
+	}
 	switch {
 	case c.Duration < time.Millisecond:
 		return fmt.Errorf("--duration: must be at least 1ms: %v", c.Duration)
@@ -29,22 +35,19 @@ func (c *figuresCommand) validate() error {
 	case c.Records < 10_000:
 		return fmt.Errorf("--records: must be at least 10000: %d", c.Records)
 	}
-	return nil
+	return c.check()
 }
-
-// figureSteps is how many things figures measures, for the bar.
-const figureSteps = 8
 
 // Run is the command.
 func (c *figuresCommand) Run(ctx context.Context) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	bar := progress.New(os.Stderr, figureSteps)
+	plan := figure.Plan{Duration: c.Duration, Repetitions: c.Repetitions, Records: c.Records, Only: c.Only}
+	bar := progress.New(os.Stderr, plan.Steps())
+	plan.Step = bar.Step
 	began := time.Now()
-	figures, srv, err := figure.Measure(ctx, figure.Plan{
-		Duration: c.Duration, Repetitions: c.Repetitions, Records: c.Records, Step: bar.Step,
-	})
+	figures, srv, err := figure.Measure(ctx, plan)
 	bar.Done()
 	if err != nil {
 		return err

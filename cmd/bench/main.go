@@ -24,7 +24,7 @@ type cli struct {
 }
 
 // errShort ends the program with status 1, after everything has been said.
-var errShort = errors.New("a figure falls short")
+var errShort = errors.New("a figure falls short, or a contender failed")
 
 func main() {
 	var c cli

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/pprof"
@@ -22,7 +23,15 @@ import (
 // server are the flags that say where to measure.
 type server struct {
 	Redis   string        `help:"URL of the server: redis://, redis+cluster://, redis+sentinel://. Default: a private redis-server." placeholder:"URL"`
-	Latency time.Duration `help:"Make each round trip that much longer, through a proxy. Needs a single server."`
+	Latency time.Duration `help:"Make each round trip that many milliseconds longer, through a proxy. Needs a single server."`
+}
+
+// validate checks what can be checked before there is a server.
+func (s *server) validate() error {
+	if s.Latency < 0 || s.Latency > 10*time.Second || s.Latency%time.Millisecond != 0 {
+		return fmt.Errorf("--latency: must be whole milliseconds, at most 10s: %v", s.Latency)
+	}
+	return nil
 }
 
 // output are the flags that say where results go besides the terminal.
@@ -37,12 +46,12 @@ type runCommand struct {
 	Scenario    []string      `short:"s" help:"Only these scenarios: ${scenarios}." placeholder:"NAME"`
 	Contender   []string      `short:"c" help:"Only these contenders: ${contenders}." placeholder:"NAME"`
 	Callers     []int         `help:"Numbers of concurrent callers. Default: what each scenario is made for."`
-	Body        []int         `help:"Sizes of a response in bytes." default:"200"`
-	Records     []int64       `help:"Numbers of records that a private server holds before first executions, besides none."`
-	Duration    time.Duration `help:"Length of each sample." default:"300ms"`
-	Repetitions int           `help:"Samples of each contender." default:"3"`
+	Body        []int         `help:"Sizes of a response in bytes. Default: 200; with --long 100, 1024, 16384 and 65536, too."`
+	Records     []int64       `help:"Numbers of records that a private server holds before first executions, besides none. Default with --long: 10000, 100000, 1000000, 2000000."`
+	Duration    time.Duration `help:"Length of each sample. Default: 300ms; with --long 2s."`
+	Repetitions int           `help:"Samples of each contender. Default: 3; with --long 9."`
 	Rate        float64       `help:"Operations per second in an open loop, whose latencies count from when each was due. 0: a closed loop, as fast as it goes."`
-	Long        bool          `help:"More of everything: more callers, sizes and repetitions, longer samples."`
+	Long        bool          `help:"More of everything: 1, 8, 64 and 256 callers, more sizes, records and repetitions, longer samples. Takes more than an hour."`
 	MedusaSQL   string        `name:"medusa-sql" help:"URL of a PostgreSQL, to compare with the SQL service that this library is modelled on." placeholder:"URL"`
 	CPUProfile  string        `name:"cpuprofile" help:"Write a CPU profile of this process to a file." placeholder:"FILE"`
 }
@@ -55,6 +64,9 @@ func (runCommand) Help() string {
 }
 
 func (c *runCommand) validate() error {
+	if err := c.server.validate(); err != nil {
+		return err
+	}
 	for _, name := range c.Scenario {
 		if _, ok := scenario.ByName(name); !ok {
 			return fmt.Errorf("--scenario: there is no %q, only %s", name, strings.Join(scenarioNames(), ", "))
@@ -81,14 +93,53 @@ func (c *runCommand) validate() error {
 		}
 	}
 	switch {
-	case c.Duration < time.Millisecond:
+	case c.Duration != 0 && c.Duration < time.Millisecond:
 		return fmt.Errorf("--duration: must be at least 1ms: %v", c.Duration)
-	case c.Repetitions < 1:
-		return fmt.Errorf("--repetitions: must be at least 1: %d", c.Repetitions)
-	case c.Rate < 0:
-		return fmt.Errorf("--rate: must not be negative: %g", c.Rate)
+	case c.Repetitions < 0 || c.Repetitions > 1000:
+		return fmt.Errorf("--repetitions: must be between 1 and 1000: %d", c.Repetitions)
+	case c.Rate < 0 || c.Rate > 1e7:
+		return fmt.Errorf("--rate: must be between 0 and 10000000: %g", c.Rate)
+	case c.nobody():
+		return fmt.Errorf("--contender: none of %s takes part in the scenarios chosen", strings.Join(c.Contender, ", "))
 	}
-	return nil
+	return c.check()
+}
+
+// nobody reports whether there is nothing to measure.
+func (c *runCommand) nobody() bool {
+	return !slices.ContainsFunc(c.scenarios(), func(s scenario.Scenario) bool {
+		return len(scenario.Plan{Kinds: c.Contender}.Contenders(s)) > 0
+	})
+}
+
+// scenarios returns the chosen ones, in the order in which they are shown.
+func (c *runCommand) scenarios() []scenario.Scenario {
+	return slices.DeleteFunc(scenario.All(), func(s scenario.Scenario) bool {
+		return len(c.Scenario) > 0 && !slices.Contains(c.Scenario, s.Name)
+	})
+}
+
+// fill gives the flags that were left out their values. filled tells whether the server can be filled with records.
+func (c *runCommand) fill(filled bool) {
+	duration, repetitions, body := 300*time.Millisecond, 3, []int{200}
+	if c.Long {
+		duration, repetitions, body = 2*time.Second, 9, []int{200, 100, 1 << 10, 16 << 10, 64 << 10}
+		if c.Callers == nil {
+			c.Callers = []int{1, 8, 64, 256}
+		}
+		if c.Records == nil && filled {
+			c.Records = []int64{10_000, 100_000, 1_000_000, 2_000_000}
+		}
+	}
+	if c.Duration == 0 {
+		c.Duration = duration
+	}
+	if c.Repetitions == 0 {
+		c.Repetitions = repetitions
+	}
+	if c.Body == nil {
+		c.Body = body
+	}
 }
 
 // Run is the command.
@@ -98,18 +149,6 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	if err := c.validate(); err != nil {
 		return err
-	}
-	if c.Long {
-		c.Duration, c.Repetitions = max(c.Duration, 2*time.Second), max(c.Repetitions, 9)
-		if c.Callers == nil {
-			c.Callers = []int{1, 8, 64, 256}
-		}
-		if len(c.Body) == 1 {
-			c.Body = []int{200, 1 << 10, 16 << 10, 64 << 10}
-		}
-		if c.Records == nil && c.Redis == "" {
-			c.Records = []int64{10_000, 100_000, 1_000_000}
-		}
 	}
 	if c.CPUProfile != "" {
 		stop, err := profile(c.CPUProfile)
@@ -124,6 +163,10 @@ func (c *runCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer srv.Stop()
+	if len(c.Records) > 0 && !srv.Measured {
+		return errors.New("--records: needs redis-server, which is not installed")
+	}
+	c.fill(srv.Private && srv.Measured)
 	run := &result.Run{
 		Schema: result.Schema, Began: began.UTC(), Command: result.Words(os.Args[1:]), Measured: srv.Measured,
 		Machine: machine.Describe(srv.Title, srv.Topology),
@@ -131,12 +174,36 @@ func (c *runCommand) Run(ctx context.Context) error {
 	if err := table.Head(os.Stdout, run); err != nil {
 		return err
 	}
-	if err := c.measure(ctx, srv, run); err != nil {
+	err = c.measure(ctx, srv, run)
+	run.Seconds = time.Since(began).Seconds()
+	if err != nil {
+		if len(run.Scenarios) == 0 {
+			return err
+		}
+		return errors.Join(err, c.write(run)) // an hour's work is not lost
+	}
+	fmt.Printf("\n%.0f s in all. Ratios are against the first line of each table, sample by sample; ± is half the range of the samples.\n", run.Seconds)
+	if err := c.write(run); err != nil {
 		return err
 	}
-	run.Seconds = time.Since(began).Seconds()
-	fmt.Printf("\n%.0f s in all. Ratios are against the first line of each table, sample by sample; ± is half the range of the samples.\n", run.Seconds)
-	return c.write(run)
+	return failures(run)
+}
+
+// failures returns an error that matches errShort when a contender failed.
+func failures(run *result.Run) error {
+	var failed []string
+	for _, s := range run.Scenarios {
+		for i := range s.Points {
+			if p := &s.Points[i]; p.Error != "" && !p.Skipped {
+				failed = append(failed, p.Contender+" in "+s.Name)
+			}
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	fmt.Fprintln(os.Stderr, "bench: failed:", strings.Join(slices.Compact(failed), ", "))
+	return errShort
 }
 
 // measure runs every scenario at each of its points, and prints each when it is done.
@@ -144,20 +211,21 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 	plans := make(map[string][]scenario.Plan)
 	steps := 0
 	var chosen []scenario.Scenario
-	for _, s := range scenario.All() {
-		if len(c.Scenario) > 0 && !slices.Contains(c.Scenario, s.Name) {
+	for _, s := range c.scenarios() {
+		all := c.plans(s)
+		if len(all[0].Contenders(s)) == 0 {
 			continue
 		}
 		chosen = append(chosen, s)
-		for _, p := range c.plans(s) {
-			plans[s.Name] = append(plans[s.Name], p)
+		plans[s.Name] = all
+		for _, p := range all {
 			steps += p.Steps(s)
 		}
 	}
 	bar := progress.New(os.Stderr, steps)
 	defer bar.Done()
 	for _, s := range chosen {
-		found := result.Scenario{Name: s.Name, Title: s.Title, About: s.About}
+		found := result.Scenario{Name: s.Name, Title: s.Title, About: s.About, Timed: s.Timed}
 		for _, p := range plans[s.Name] {
 			p.Step = bar.Step
 			points, err := scenario.Run(ctx, srv, s, p)
@@ -175,11 +243,11 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 	return nil
 }
 
-// plans returns what to measure of a scenario: each number of callers, and at the last of them each further size and each
-// number of records.
+// plans returns what to measure of a scenario, at least one: each number of callers, and at the last of them each further
+// size and each number of records.
 func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 	callers := c.Callers
-	if len(callers) == 0 || s.Alone {
+	if len(callers) == 0 || s.Timed {
 		callers = []int{0}
 	}
 	plan := scenario.Plan{Duration: c.Duration, Repetitions: c.Repetitions, Rate: c.Rate, Kinds: c.Contender, Body: c.Body[0]}
@@ -188,12 +256,14 @@ func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 		plan.Callers = n
 		all = append(all, plan)
 	}
-	if s.Leaves {
+	if s.Sized || len(c.Scenario) > 0 && !s.Varied {
 		for _, size := range c.Body[1:] {
 			sized := plan
 			sized.Body = size
 			all = append(all, sized)
 		}
+	}
+	if s.Leaves && !s.Varied {
 		for _, n := range c.Records {
 			filled := plan
 			filled.Records = n
@@ -201,6 +271,27 @@ func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 		}
 	}
 	return all
+}
+
+// check makes sure that the files can be written, before hours are spent on what goes into them.
+func (o *output) check() error {
+	for flag, path := range map[string]string{"--json": o.JSON, "--html": o.HTML} {
+		if path == "" {
+			continue
+		}
+		_, missing := os.Stat(path)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err == nil {
+			err = f.Close()
+		}
+		if err == nil && missing != nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+	}
+	return nil
 }
 
 // write puts a run where the flags say.

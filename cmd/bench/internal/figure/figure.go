@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,6 +25,8 @@ type Plan struct {
 	Repetitions int
 	// Records is how many records there are when the growth of the server's time with them is measured.
 	Records int64
+	// Only are the numbers of the figures to measure; none: all.
+	Only []int
 	// Step is told what is measured next.
 	Step func(label string)
 }
@@ -45,15 +48,33 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 	}
 	defer far.Stop()
 	m := &measurement{plan: p, near: near, far: far}
-	for _, part := range []func(context.Context) error{
-		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware,
-	} {
+	for i, part := range m.parts() {
+		if len(p.Only) > 0 && !slices.Contains(p.Only, i+1) {
+			continue
+		}
 		if err := part(ctx); err != nil {
 			near.Stop()
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("figure %d: %w", i+1, err)
 		}
 	}
 	return m.figures, near, nil
+}
+
+// Count is how many figures there are. They are numbered from 1.
+const Count = 7
+
+// steps is how often each figure calls Step.
+var steps = [Count]int{1, 1, 1, 2, 1, 2, 0}
+
+// Steps returns how often Measure is going to call Step.
+func (p Plan) Steps() int {
+	sum := 0
+	for i, n := range steps {
+		if len(p.Only) == 0 || slices.Contains(p.Only, i+1) {
+			sum += n
+		}
+	}
+	return sum
 }
 
 // latency is what the slow network adds to a round trip.
@@ -64,6 +85,13 @@ type measurement struct {
 	plan      Plan
 	near, far *target.Server
 	figures   []result.Figure
+}
+
+// parts are what measures each figure.
+func (m *measurement) parts() [Count]func(context.Context) error {
+	return [...]func(context.Context) error{
+		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware,
+	}
 }
 
 // add adds a figure.
@@ -81,13 +109,18 @@ func (m *measurement) add(number int, title string, s result.Spread, bound float
 // contestant is one side of a ratio: it gives its throughput over a sample.
 type contestant func(ctx context.Context, d time.Duration) (perSecond float64, err error)
 
-// turns lets contestants take turns, and returns the samples of each.
-func (m *measurement) turns(ctx context.Context, label string, all ...contestant) ([][]float64, error) {
+// turns lets contestants take turns, and returns the samples of each. Each begins with an empty server, unless that is nil.
+func (m *measurement) turns(ctx context.Context, label string, empty *target.Server, all ...contestant) ([][]float64, error) {
 	samples := make([][]float64, len(all))
 	m.plan.Step(label)
 	for i := range m.plan.Repetitions + 1 {
 		for j := range all {
 			k := (i + j) % len(all)
+			if empty != nil {
+				if err := empty.Empty(ctx, "figure"); err != nil {
+					return nil, fmt.Errorf("%s: %w", label, err)
+				}
+			}
 			runtime.GC()
 			perSecond, err := all[k](ctx, m.plan.Duration)
 			if err != nil {

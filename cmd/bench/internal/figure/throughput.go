@@ -44,7 +44,7 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 		run, err := limit.Lifecycles(ctx, addr, t, d, 0)
 		return float64(run.Count) / run.Elapsed.Seconds(), err
 	})
-	samples, err := m.turns(ctx, "first executions, 256 callers", all...)
+	samples, err := m.turns(ctx, "first executions, 256 callers", m.near, all...)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (m *measurement) oneCaller(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = cl.Close() }() // nothing is under way
-	samples, err := m.turns(ctx, "one caller", plain, driven(1, limit.Raw(cl, t, "r")))
+	samples, err := m.turns(ctx, "one caller", m.near, plain, driven(1, limit.Raw(cl, t, "r")))
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (m *measurement) slowNetwork(ctx context.Context) error {
 		}
 		return 0, nil
 	})
-	samples, err := m.turns(ctx, "slow network", auto, twice)
+	samples, err := m.turns(ctx, "slow network", m.far, auto, twice)
 	if err != nil {
 		return err
 	}

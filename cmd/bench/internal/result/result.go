@@ -33,6 +33,8 @@ type Scenario struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	About string `json:"about"`
+	// Timed: the latency is of a part of the operation, so that throughput says nothing.
+	Timed bool `json:"timed,omitempty"`
 	// Points are the places at which it was measured: each contender at each number of callers, body size, ...
 	Points []Point `json:"points"`
 }
@@ -44,7 +46,7 @@ type Point struct {
 	About     string  `json:"about"`
 	Baseline  bool    `json:"baseline,omitempty"` // the others' ratios are against this one
 	Callers   int     `json:"callers"`
-	BodyBytes int     `json:"body_bytes"`
+	BodyBytes int     `json:"body_bytes"`        // 0: of many sizes, which the scenario tells
 	Records   int64   `json:"records,omitempty"` // how many the server held before
 	Rate      float64 `json:"rate,omitempty"`    // offered operations per second; 0 in a closed loop
 	// Samples are the repetitions, in the order of the run. The i-th samples of all contenders of a scenario were taken
@@ -52,10 +54,13 @@ type Point struct {
 	Samples []Sample `json:"samples"`
 	// Cost is over all samples.
 	Cost Cost `json:"cost"`
-	// Ratio is throughput against the baseline's at the same load, pair by pair. Nil for the baseline and open loops.
+	// Ratio is throughput against the baseline's at the same load, pair by pair. Nil for the baseline, open loops and
+	// timed scenarios.
 	Ratio *Spread `json:"ratio,omitempty"`
 	// Error says why there is no measurement.
 	Error string `json:"error,omitempty"`
+	// Skipped: nothing went wrong, the contender only cannot take part on this server. Error says why.
+	Skipped bool `json:"skipped,omitempty"`
 }
 
 // Sample is one repetition.

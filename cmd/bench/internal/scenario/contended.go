@@ -66,8 +66,8 @@ const pause = time.Millisecond
 
 var hot = Scenario{
 	Name: "hot", Title: "Hot key",
-	About: "All callers bring the same request at the same time. One executes it for 2 ms; the others wait for its response, " +
-		"or are refused and ask again every millisecond. Then the next key.",
+	About: "All callers bring the same requests in the same order. One executes each for 2 ms; the others wait for its response, " +
+		"or are refused and ask again every millisecond. Who has the response goes on to the next key.",
 	Kinds:   []string{"redislock", "redisidem-wait", "redisidem", "redislock-auto", "gofiber"},
 	Callers: 64,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
@@ -102,9 +102,9 @@ var hot = Scenario{
 var handOver = Scenario{
 	Name: "handover", Title: "Hand-over to a waiter",
 	About: "One caller executes a request while another one waits for it. The latency is from the executor's answer to the " +
-		"waiter's; who cannot wait asks every millisecond.",
+		"waiter's; who cannot wait asks every millisecond. Costs are of both, over the 20 ms that an execution takes.",
 	Kinds:   []string{"redislock", "redisidem-wait"},
-	Callers: 1, Alone: true,
+	Callers: 1, Timed: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 			return handOverOnce(ctx, s, request("handover", caller, n))

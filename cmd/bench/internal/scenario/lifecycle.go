@@ -14,7 +14,7 @@ var lifecycle = Scenario{
 		"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "floor", "floor-auto",
 		"medusa-sql",
 	},
-	Callers: 256, Leaves: true,
+	Callers: 256, Leaves: true, Sized: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 			return 0, execute(ctx, s.Guard, request("first", caller, n), s.Body)

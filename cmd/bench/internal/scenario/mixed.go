@@ -20,7 +20,7 @@ var mixed = Scenario{
 	About: "95 % first executions and 5 % retries, of recent keys more than of old ones (Zipf); responses from 100 B to 64 KiB, " +
 		"as many of each order of magnitude.",
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "gofiber"},
-	Callers: 64, Leaves: true,
+	Callers: 64, Leaves: true, Varied: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
 		// Each caller retries its own requests, so that it knows that they are finished.
 		var mu sync.Mutex

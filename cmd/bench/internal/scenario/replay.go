@@ -14,7 +14,7 @@ var replay = Scenario{
 	Name: "replay", Title: "Replay from Redis",
 	About:   "Each operation repeats one of 1000 finished requests, and gets the stored response.",
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "medusa-sql"},
-	Callers: 64,
+	Callers: 64, Sized: true,
 	Prepare: prepareReplay,
 }
 

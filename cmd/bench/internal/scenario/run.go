@@ -31,10 +31,10 @@ type Plan struct {
 }
 
 // Steps returns how often Run is going to call Step.
-func (p Plan) Steps(s Scenario) int { return (p.Repetitions + 1) * len(p.kinds(s)) }
+func (p Plan) Steps(s Scenario) int { return (p.Repetitions + 1) * len(p.Contenders(s)) }
 
-// kinds returns who takes part: those of the scenario's that were chosen, and that are there at all.
-func (p Plan) kinds(s Scenario) []string {
+// Contenders returns who takes part: those of the scenario's that were chosen, and that are there at all.
+func (p Plan) Contenders(s Scenario) []string {
 	return slices.DeleteFunc(slices.Clone(s.Kinds), func(name string) bool {
 		_, ok := guard.ByName(name)
 		return !ok || len(p.Kinds) > 0 && !slices.Contains(p.Kinds, name)
@@ -42,7 +42,7 @@ func (p Plan) kinds(s Scenario) []string {
 }
 
 func (p Plan) callers(s Scenario) int {
-	if p.Callers == 0 || s.Alone {
+	if p.Callers == 0 || s.Timed {
 		return s.Callers
 	}
 	return p.Callers
@@ -51,28 +51,39 @@ func (p Plan) callers(s Scenario) int {
 // Run measures the contenders of a scenario side by side: each repetition gives each of them a slice of time, next to the
 // others'. A contender that fails has its error in place of a measurement. Run itself fails when the server does, or when
 // ctx ends.
-func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) ([]result.Point, error) {
+//
+// The keys of the run are removed at its end, however it ends.
+func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points []result.Point, err error) {
 	prefix := "bench" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	var all []*contender
 	defer func() {
 		for _, c := range all {
 			c.close()
 		}
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleaning)
+		defer cancel()
+		err = errors.Join(err, server.Empty(detached, prefix))
 	}()
 	if p.Records > 0 {
 		if err := fill(ctx, server, p.Records); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range p.kinds(s) {
+	for i, name := range p.Contenders(s) {
 		kind, ok := guard.ByName(name)
 		if !ok {
 			return nil, fmt.Errorf("there is no contender %q", name)
 		}
-		c := &contender{kind: kind, server: server, scenario: s, callers: p.callers(s), body: p.Body}
+		c := &contender{
+			kind: kind, server: server, scenario: s, callers: p.callers(s), body: p.Body,
+			prefix: fmt.Sprintf("%s-%d-", prefix, i), // no one's is the beginning of another's
+		}
+		if s.Varied {
+			c.body = 0
+		}
 		all = append(all, c)
 		p.step(s, kind)
-		c.err = c.open(ctx, prefix+"-"+name)
+		c.err = c.open(ctx)
 		if c.err == nil {
 			_, c.err = c.drive(ctx, p.Duration/4, p.Rate) // warm up
 		}
@@ -91,17 +102,27 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) ([]resu
 	}
 	for _, c := range all {
 		if c.err == nil {
-			c.err = c.probe(ctx)
+			c.err = c.probe(ctx, p.Duration)
 		}
 		c.close()
 	}
-	points := make([]result.Point, 0, len(all))
 	for i, c := range all {
+		if c.err == nil && s.Leaves {
+			c.weight, c.err = server.Weigh(ctx, c.prefix) // now that all connections are closed
+		}
 		points = append(points, c.point(i == 0, p))
 	}
-	compare(points)
-	return points, server.Empty(ctx, prefix)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if !s.Timed {
+		compare(points)
+	}
+	return points, nil
 }
+
+// cleaning bounds how long the removal of a run's keys may take.
+const cleaning = time.Minute
 
 func (p Plan) step(s Scenario, k guard.Kind) {
 	if p.Step != nil {
@@ -115,6 +136,7 @@ type contender struct {
 	server        *target.Server
 	scenario      Scenario
 	callers, body int
+	prefix        string
 
 	link    *target.Link
 	guard   guard.Guard
@@ -128,14 +150,14 @@ type contender struct {
 	operations            int64
 	serverCPU, clientCPU  float64
 	in, out, count, bytes float64
-	memory, keys          float64
 	trips                 float64
+	weight                float64
 	closed                bool
 }
 
-func (c *contender) open(ctx context.Context, prefix string) error {
+func (c *contender) open(ctx context.Context) error {
 	c.link = c.server.Link(c.callers)
-	g, err := c.kind.Open(ctx, c.link, prefix)
+	g, err := c.kind.Open(ctx, c.link, c.prefix+c.kind.Name)
 	if err != nil {
 		return err
 	}
@@ -193,28 +215,38 @@ func (c *contender) measure(ctx context.Context, d time.Duration, rate float64) 
 	c.operations += sample.Operations
 	c.serverCPU += after.CPU - before.CPU
 	c.clientCPU += cpu
-	c.in += float64(in2 - in)
-	c.out += float64(out2 - out)
+	if c.link.Blind() {
+		c.in += after.In - before.In
+		c.out += after.Out - before.Out
+	} else {
+		c.in += float64(in2 - in)
+		c.out += float64(out2 - out)
+	}
 	c.count += float64(m1.Mallocs - m0.Mallocs)
 	c.bytes += float64(m1.TotalAlloc - m0.TotalAlloc)
-	c.memory += after.Memory - before.Memory
-	c.keys += float64(after.Keys - before.Keys)
 	return nil
 }
 
-// probes is how many operations one caller does to count round trips.
-const probes = 50
+// probes is how many operations one caller does to count round trips: so many, or fewer when the time is up.
+const fewestProbes, probes = 10, 400
 
-// probe counts round trips as one caller sees them: with more, requests of several share one.
-func (c *contender) probe(ctx context.Context) error {
+// probe counts round trips as one caller sees them: with more, requests of several share one. Where not all traffic is
+// counted it does nothing.
+func (c *contender) probe(ctx context.Context, d time.Duration) error {
+	if c.link.Blind() {
+		return nil
+	}
 	before := c.link.Trips()
-	for range probes {
+	began := time.Now()
+	n := 0
+	for n < probes && (n < fewestProbes || time.Since(began) < d) {
 		if _, err := c.op(ctx, 0, c.next); err != nil {
 			return err
 		}
 		c.next++
+		n++
 	}
-	c.trips = float64(c.link.Trips()-before) / probes
+	c.trips = float64(c.link.Trips()-before) / float64(n)
 	return nil
 }
 
@@ -224,16 +256,13 @@ func (c *contender) point(baseline bool, plan Plan) result.Point {
 		BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
 	}
 	if c.err != nil {
-		p.Error, p.Samples = c.err.Error(), nil
+		p.Error, p.Skipped, p.Samples = c.err.Error(), errors.Is(c.err, target.ErrNoAddr), nil
 		return p
 	}
 	n := float64(max(c.operations, 1))
 	p.Cost = result.Cost{
 		RoundTrips: c.trips, BytesIn: c.in / n, BytesOut: c.out / n, ServerCPU: c.serverCPU * 1e6 / n,
-		ClientCPU: c.clientCPU * 1e6 / n, Allocations: c.count / n, AllocBytes: c.bytes / n,
-	}
-	if c.scenario.Leaves && c.keys > 0 {
-		p.Cost.RecordMemory = c.memory / c.keys
+		ClientCPU: c.clientCPU * 1e6 / n, Allocations: c.count / n, AllocBytes: c.bytes / n, RecordMemory: c.weight,
 	}
 	return p
 }

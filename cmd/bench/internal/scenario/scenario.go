@@ -20,8 +20,10 @@ type Scenario struct {
 	Kinds []string
 	// Callers is how many there are unless somebody says otherwise.
 	Callers int
-	// Alone: there is nothing to gain from more callers.
-	Alone bool
+	// Timed: an operation returns the latency of a part of it, so that throughput says nothing, and more callers neither.
+	Timed bool
+	// Sized: the size of the response matters, so that a long run tries several. Varied: the responses have sizes of their own.
+	Sized, Varied bool
 	// Leaves: each operation leaves a record, so that its memory can be told.
 	Leaves bool
 	// Prepare makes what the operation needs, and returns it with what to do at the end.

@@ -2,12 +2,14 @@ package scenario_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
 	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
+	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
@@ -40,8 +42,11 @@ func TestEveryContenderInEveryScenario(t *testing.T) {
 				t.Errorf("%s: %s: %q, %+v", s.Name, p.Contender, p.Error, p.Samples)
 				continue
 			}
-			if (i == 0) != p.Baseline || (p.Ratio == nil) != p.Baseline {
+			if (i == 0) != p.Baseline || (p.Ratio == nil) != (p.Baseline || s.Timed) {
 				t.Errorf("%s: %s: baseline %v, ratio %v", s.Name, p.Contender, p.Baseline, p.Ratio)
+			}
+			if (p.BodyBytes == 0) != s.Varied {
+				t.Errorf("%s: %s: the size is %d", s.Name, p.Contender, p.BodyBytes)
 			}
 			if s.Leaves && p.Cost.RecordMemory <= 0 {
 				t.Errorf("%s: %s: a record takes %v bytes", s.Name, p.Contender, p.Cost.RecordMemory)
@@ -77,6 +82,76 @@ func TestRoundTripsAreCounted(t *testing.T) {
 		if got := points[0].Cost.RoundTrips; got != want {
 			t.Errorf("%s takes %v round trips, want %v", name, got, want)
 		}
+	}
+}
+
+// TestForeignServerIsLeftClean measures on a server that others use, to the end and interrupted.
+func TestForeignServerIsLeftClean(t *testing.T) {
+	t.Parallel()
+	running := rediscase.Server(t, redistest.Args("--requirepass", "secret"))
+	server, err := target.Start(context.Background(), "redis://:secret@"+running.Addr(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	s, _ := scenario.ByName("lifecycle")
+	plan := scenario.Plan{Callers: 4, Body: 200, Duration: 20 * time.Millisecond, Repetitions: 2}
+	points, err := scenario.Run(context.Background(), server, s, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range points {
+		// A library with a client of its own is told the address only.
+		if needsAddr := p.Contender == "rueidislock"; p.Skipped != needsAddr || (p.Error != "") != needsAddr {
+			t.Errorf("%s: skipped: %v, %q", p.Contender, p.Skipped, p.Error)
+		}
+	}
+	if left, err := server.Stats(context.Background()); err != nil || left.Keys != 0 {
+		t.Errorf("a run leaves %d keys, %v", left.Keys, err)
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	steps := 0
+	plan.Step = func(string) {
+		steps++
+		if steps == plan.Steps(s)-1 { // in the midst of the last repetition
+			cancel()
+		}
+	}
+	if _, err := scenario.Run(ctx, server, s, plan); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupted run returns %v", err)
+	}
+	if left, err := server.Stats(context.Background()); err != nil || left.Keys != 0 {
+		t.Errorf("an interrupted run leaves %d keys, %v", left.Keys, err)
+	}
+}
+
+// TestClusterRunsWhoCan measures where there is no single address.
+func TestClusterRunsWhoCan(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	server, err := target.Start(ctx, "redis+cluster://"+rediscase.Cluster(t).Addrs()[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	for _, name := range []string{"lifecycle", "replay"} {
+		s, _ := scenario.ByName(name)
+		points, err := scenario.Run(ctx, server, s, scenario.Plan{
+			Callers: 4, Body: 200, Duration: 30 * time.Millisecond, Repetitions: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range points {
+			if p.Error != "" && !p.Skipped {
+				t.Errorf("%s: %s: %s", name, p.Contender, p.Error)
+			}
+		}
+	}
+	if left, err := server.Stats(ctx); err != nil || left.Keys != 0 {
+		t.Errorf("the runs leave %d keys, %v", left.Keys, err)
 	}
 }
 

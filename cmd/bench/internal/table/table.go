@@ -4,6 +4,7 @@ package table
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -24,40 +25,58 @@ func Head(w io.Writer, r *result.Run) error {
 	return err
 }
 
-// Scenario writes one scenario's numbers.
+// Scenario writes one scenario's numbers. What is the same in all lines stands above them, and who has no numbers below.
 func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
 	title := s.Title
 	if !measured {
 		title += " (correctness only)"
 	}
+	shared, columns := loads(s)
+	if shared != "" {
+		title += ", " + shared
+	}
 	if _, err := fmt.Fprintf(w, "\n%s\n%s\n\n", title, wrap(s.About, 118)); err != nil {
 		return err
 	}
+	columns = append(columns, speeds(s.Timed)...)
+	for _, c := range costs {
+		if slices.ContainsFunc(s.Points, func(p result.Point) bool { return c.value(&p) != 0 }) {
+			columns = append(columns, column{c.name, func(p *result.Point) string { return known(c.value(p), c.format) }})
+		}
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(cells ...string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") } // Flush tells of errors
-	row("", "callers", "body", "records", "ops/s", "±", "ratio", "p50", "p99", "p99.9", "trips", "B in", "B out", "server µs", "client µs", "allocs", "B/record")
+	row := func(cells []string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") } // Flush tells of errors
+	cells := []string{""}
+	for _, c := range columns {
+		cells = append(cells, c.name)
+	}
+	row(cells)
+	var absent []string
 	for i := range s.Points {
 		p := &s.Points[i]
 		if p.Error != "" {
-			row(p.Title, strconv.Itoa(p.Callers), strconv.Itoa(p.BodyBytes), known(float64(p.Records), "%.0f"), "failed: "+p.Error)
+			word := "FAILED"
+			if p.Skipped {
+				word = "left out"
+			}
+			absent = append(absent, fmt.Sprintf("%s: %s, %s: %s", p.Title, word, load(p), strings.ReplaceAll(p.Error, "\n", "; ")))
 			continue
 		}
-		rate := p.Throughput()
-		ratio := "1"
-		if p.Ratio != nil {
-			ratio = fmt.Sprintf("%.2f (%.2f-%.2f)", p.Ratio.Median, p.Ratio.Low, p.Ratio.High)
-		} else if !p.Baseline {
-			ratio = ""
+		cells = append(cells[:0], p.Title)
+		for _, c := range columns {
+			cells = append(cells, c.text(p))
 		}
-		c := p.Cost
-		row(p.Title, strconv.Itoa(p.Callers), strconv.Itoa(p.BodyBytes), known(float64(p.Records), "%.0f"), Count(rate.Median), percent(rate), ratio,
-			Micros(p.Latency(func(l result.Latency) float64 { return l.P50 }).Median),
-			Micros(p.Latency(func(l result.Latency) float64 { return l.P99 }).Median),
-			Micros(p.Latency(func(l result.Latency) float64 { return l.P999 }).Median),
-			known(c.RoundTrips, "%.1f"), known(c.BytesIn, "%.0f"), known(c.BytesOut, "%.0f"), known(c.ServerCPU, "%.1f"),
-			known(c.ClientCPU, "%.1f"), known(c.Allocations, "%.0f"), known(c.RecordMemory, "%.0f"))
+		row(cells)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, line := range absent {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Figures writes the figures that the project answers to.

@@ -2,8 +2,11 @@ package target
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,6 +19,7 @@ type Link struct {
 
 	trips   atomic.Int64
 	in, out atomic.Int64
+	blind   atomic.Bool
 }
 
 // Link makes a way to the server for so many callers. It implements guard.Dial.
@@ -24,8 +28,17 @@ func (s *Server) Link(callers int) *Link { return &Link{server: s, callers: call
 // Client implements guard.Dial.
 func (l *Link) Client() (redis.UniversalClient, error) { return l.server.dial(l) }
 
-// Addr implements guard.Dial.
-func (l *Link) Addr() (string, error) { return l.server.Addr() }
+// Addr implements guard.Dial. What goes over connections that are made with it is not counted.
+func (l *Link) Addr() (string, error) {
+	addr, err := l.server.Addr()
+	if err == nil {
+		l.blind.Store(true)
+	}
+	return addr, err
+}
+
+// Blind reports whether there are connections whose traffic is not counted.
+func (l *Link) Blind() bool { return l.blind.Load() }
 
 // Callers implements guard.Dial.
 func (l *Link) Callers() int { return l.callers }
@@ -36,9 +49,10 @@ func (l *Link) Trips() int64 { return l.trips.Load() }
 // Bytes returns the bytes sent to the server and received from it so far.
 func (l *Link) Bytes() (in, out int64) { return l.in.Load(), l.out.Load() }
 
-// tune sets what a benchmark needs: a connection for each caller, time to spare, and the counting.
-func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, error), pool *int, read, write, wait *time.Duration,
-	contextTimeout *bool,
+// tune sets what a benchmark needs: a connection for each caller, time to spare, and the counting. secure is nil where
+// there is no TLS.
+func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, error), secure *tls.Config, pool *int,
+	read, write, wait *time.Duration, contextTimeout *bool,
 ) {
 	const patience = 30 * time.Second
 	*dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -47,11 +61,24 @@ func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, err
 		if err != nil {
 			return nil, err
 		}
-		return &counted{Conn: conn, link: l}, nil
+		return l.wrap(ctx, conn, secure)
 	}
 	*pool = l.callers + 8
 	*read, *write, *wait = patience, patience, patience
 	*contextTimeout = true
+}
+
+// wrap counts what passes a connection. go-redis leaves TLS to a dialer that is given to it.
+func (l *Link) wrap(ctx context.Context, conn net.Conn, secure *tls.Config) (net.Conn, error) {
+	c := &counted{Conn: conn, link: l}
+	if secure == nil {
+		return c, nil
+	}
+	t := tls.Client(c, secure)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return t, nil
 }
 
 type counted struct {
@@ -74,4 +101,13 @@ func (c *counted) Read(b []byte) (int, error) {
 	c.asking.Store(false)
 	c.link.out.Add(int64(n))
 	return n, err
+}
+
+// SyscallConn gives go-redis the socket: it looks whether an idle connection is still good before each use. Without that
+// its clients would be faster here than they are.
+func (c *counted) SyscallConn() (syscall.RawConn, error) {
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }

@@ -1,41 +1,42 @@
 package target
 
 import (
+	"bytes"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
-	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 )
 
-// slow puts a slow network in front of the server: half of the latency for each direction.
+// slow puts a slow network in front of the server, with half of the latency, which is in whole milliseconds, for each
+// direction.
 func (s *Server) slow(latency time.Duration) error {
-	addr, err := s.Addr()
-	if err != nil {
-		return fmt.Errorf("--latency: %w", err)
+	if s.alone == nil || s.alone.Network != "tcp" {
+		return errors.New("--latency: needs a single server on TCP")
 	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
-	proxy := toxiproxy.NewProxy(server, "redis", "127.0.0.1:0", addr)
+	proxy := toxiproxy.NewProxy(server, "redis", "127.0.0.1:0", s.alone.Addr)
 	if err := proxy.Start(); err != nil {
 		return err
 	}
 	s.stops = append(s.stops, proxy.Stop)
-	for _, stream := range []string{"upstream", "downstream"} {
+	ms := latency.Milliseconds()
+	for stream, share := range map[string]int64{"upstream": (ms + 1) / 2, "downstream": ms / 2} {
 		toxic, err := json.Marshal(map[string]any{
-			"name": stream, "type": "latency", "stream": stream, "toxicity": 1.0,
-			"attributes": map[string]any{"latency": latency.Milliseconds() / 2},
+			"name": stream, "type": "latency", "stream": stream, "toxicity": 1.0, "attributes": map[string]any{"latency": share},
 		})
 		if err != nil {
 			return err
 		}
-		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(string(toxic))); err != nil {
+		if _, err := proxy.Toxics.AddToxicJson(bytes.NewReader(toxic)); err != nil {
 			return err
 		}
 	}
-	s.addr, s.dial = proxy.Listen, single(&redis.Options{Addr: proxy.Listen})
+	far := *s.alone
+	far.Addr = proxy.Listen
+	s.single(&far)
 	return nil
 }

@@ -11,9 +11,10 @@ import (
 
 // Stats is what the server says of itself, summed over the masters.
 type Stats struct {
-	CPU    float64 // seconds that the thread which executes commands has used
-	Memory float64 // bytes
-	Keys   int64
+	CPU  float64 // seconds that the thread which executes commands has used
+	Keys int64
+	// In and Out are the bytes that it has received and sent, but for its answers to this question.
+	In, Out float64
 }
 
 // Stats asks the server. On the embedded server there are none.
@@ -23,8 +24,9 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 		return sum, nil
 	}
 	var mu sync.Mutex
+	answers := 0
 	err := s.each(ctx, func(ctx context.Context, node *redis.Client) error {
-		info, err := node.Info(ctx, "everything").Result()
+		info, err := node.Info(ctx).Result()
 		if err != nil {
 			return err
 		}
@@ -40,10 +42,14 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		sum.CPU += cpu
-		sum.Memory += number(v["used_memory"])
 		sum.Keys += keys
+		sum.In += number(v["total_net_input_bytes"])
+		sum.Out += number(v["total_net_output_bytes"])
+		answers += len(info)
 		return nil
 	})
+	// The server has counted the earlier answers, and not this one, which it had not written yet.
+	sum.Out -= float64(s.answers.Add(int64(answers)) - int64(answers))
 	return sum, err
 }
 

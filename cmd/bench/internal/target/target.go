@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -27,17 +28,22 @@ type Server struct {
 	Private bool
 
 	dial  func(*Link) (redis.UniversalClient, error)
-	admin redis.UniversalClient // sees the server itself, not the slow way to it
-	addr  string
+	admin redis.UniversalClient
+	alone *redis.Options // of a single server; nil for a cluster or group
 	stops []func()
+
+	answers atomic.Int64 // bytes that Stats has been told
 }
+
+// ErrNoAddr says that the server cannot be reached by knowing its address alone.
+var ErrNoAddr = errors.New("needs a single server on TCP, without TLS, password and database number")
 
 // Start finds the server of a URL, as redisidem.Open understands it, or starts a private one when url is empty. Where no
 // redis-server is installed that is the embedded one. A latency above zero makes each round trip that much longer; it
 // needs a single server. The caller must call Stop.
 func Start(ctx context.Context, url string, latency time.Duration) (*Server, error) {
 	s := &Server{Measured: true, Topology: "standalone"}
-	err := s.find(ctx, url)
+	err := s.find(url)
 	if err == nil && latency > 0 {
 		err = s.slow(latency)
 	}
@@ -55,7 +61,7 @@ func Start(ctx context.Context, url string, latency time.Duration) (*Server, err
 	return s, nil
 }
 
-func (s *Server) find(_ context.Context, url string) error {
+func (s *Server) find(url string) error {
 	if url != "" {
 		return s.parse(url)
 	}
@@ -64,7 +70,7 @@ func (s *Server) find(_ context.Context, url string) error {
 	switch {
 	case err == nil:
 		s.stops = append(s.stops, server.Stop)
-		s.addr = server.Addr()
+		s.single(&redis.Options{Network: "tcp", Addr: server.Addr()})
 	case errors.Is(err, redistest.ErrNoServer):
 		mini, err := miniredis.Run()
 		if err != nil {
@@ -72,61 +78,79 @@ func (s *Server) find(_ context.Context, url string) error {
 		}
 		mini.ClockTTL(true)
 		s.stops = append(s.stops, mini.Close)
-		s.addr, s.Measured, s.Topology = mini.Addr(), false, "embedded"
+		s.Measured, s.Topology = false, "embedded"
+		s.single(&redis.Options{Network: "tcp", Addr: mini.Addr()})
 	default:
 		return err
 	}
-	s.dial = single(&redis.Options{Addr: s.addr})
 	return nil
 }
 
-// parse takes what a URL says.
+// parse takes what a URL says. Its errors do not hold the URL's password.
 func (s *Server) parse(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return errors.New("--redis: the URL cannot be parsed")
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")
-	u.Scheme = scheme
-	switch kind {
-	case "":
-		opt, err := redis.ParseURL(u.String())
+	switch {
+	case !slices.Contains([]string{"redis", "rediss", "unix"}, scheme), kind != "" && scheme == "unix":
+		return fmt.Errorf("--redis: the scheme must be redis or rediss, with +cluster or +sentinel behind it or not: %q", u.Scheme)
+	case kind == "":
+		opt, err := redis.ParseURL(raw)
 		if err != nil {
-			return fmt.Errorf("--redis: %w", err)
+			return badURL(u, err)
 		}
-		s.addr, s.dial = opt.Addr, single(opt)
+		s.single(opt)
+		return nil
+	}
+	u.Scheme = scheme
+	s.Topology = kind
+	switch kind {
 	case "cluster":
 		opt, err := redis.ParseClusterURL(u.String())
 		if err != nil {
-			return fmt.Errorf("--redis: %w", err)
+			return badURL(u, err)
 		}
-		s.Topology = kind
 		s.dial = func(l *Link) (redis.UniversalClient, error) {
 			o := *opt
-			l.tune(&o.Dialer, &o.PoolSize, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.ContextTimeoutEnabled)
+			l.tune(&o.Dialer, o.TLSConfig, &o.PoolSize, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.ContextTimeoutEnabled)
 			return redis.NewClusterClient(&o), nil
 		}
 	case "sentinel":
 		opt, err := redis.ParseFailoverURL(u.String())
 		if err != nil {
-			return fmt.Errorf("--redis: %w", err)
+			return badURL(u, err)
 		}
-		s.Topology = kind
+		if opt.MasterName == "" {
+			return errors.New("--redis: the URL of a Sentinel group needs the parameter master_name")
+		}
 		s.dial = func(l *Link) (redis.UniversalClient, error) {
 			o := *opt
-			l.tune(&o.Dialer, &o.PoolSize, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.ContextTimeoutEnabled)
+			l.tune(&o.Dialer, o.TLSConfig, &o.PoolSize, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.ContextTimeoutEnabled)
 			return redis.NewFailoverClient(&o), nil
 		}
 	default:
-		return fmt.Errorf("--redis: the scheme redis+%s is unknown: behind the plus is cluster or sentinel", kind)
+		return fmt.Errorf("--redis: behind the plus of the scheme must be cluster or sentinel: %q", kind)
 	}
 	return nil
 }
 
-func single(opt *redis.Options) func(*Link) (redis.UniversalClient, error) {
-	return func(l *Link) (redis.UniversalClient, error) {
+// badURL is the error for a URL that go-redis refuses.
+func badURL(u *url.URL, err error) error {
+	text := err.Error()
+	if password, ok := u.User.Password(); ok && password != "" {
+		text = strings.ReplaceAll(text, password, "xxxxx")
+	}
+	return errors.New("--redis: " + text)
+}
+
+// single sets the server that stands alone.
+func (s *Server) single(opt *redis.Options) {
+	s.alone = opt
+	s.dial = func(l *Link) (redis.UniversalClient, error) {
 		o := *opt
-		l.tune(&o.Dialer, &o.PoolSize, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.ContextTimeoutEnabled)
+		l.tune(&o.Dialer, o.TLSConfig, &o.PoolSize, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.ContextTimeoutEnabled)
 		o.MaxRetries = -1
 		return redis.NewClient(&o), nil
 	}
@@ -160,15 +184,17 @@ func (s *Server) Stop() {
 	}
 }
 
-// Addr returns the address of a single server.
+// Addr returns the address of a single server that is all one needs to talk to it. Else the error matches [ErrNoAddr].
 func (s *Server) Addr() (string, error) {
-	if s.addr == "" {
-		return "", errors.New("needs a single server")
+	o := s.alone
+	if o == nil || o.Network != "tcp" || o.TLSConfig != nil || o.Username != "" || o.Password != "" || o.DB != 0 {
+		return "", ErrNoAddr
 	}
-	return s.addr, nil
+	return o.Addr, nil
 }
 
-// Empty removes the keys of a run. prefix is what they begin with.
+// Empty removes the keys of a run. prefix is what they begin with. A private server loses everything, so that its memory
+// and its tables are as at first.
 func (s *Server) Empty(ctx context.Context, prefix string) error {
 	if s.Private {
 		if err := s.admin.FlushAll(ctx).Err(); err != nil {
@@ -178,25 +204,42 @@ func (s *Server) Empty(ctx context.Context, prefix string) error {
 		return nil
 	}
 	return s.each(ctx, func(ctx context.Context, node *redis.Client) error {
-		it := node.Scan(ctx, 0, prefix+"*", 1000).Iterator()
-		pipe := node.Pipeline()
-		flush := func() error {
-			if pipe.Len() == 0 {
-				return nil
-			}
-			_, err := pipe.Exec(ctx)
+		// A key that is removed on the way is no trouble to a scan: it returns every key that is there all the time.
+		return scan(ctx, node, prefix, func(names []string) (bool, error) {
+			return true, remove(ctx, node, names, redis.Pipeliner.Unlink)
+		})
+	})
+}
+
+// scan calls f with some of the names that begin with prefix, time and again until it returns false or there are no more.
+func scan(ctx context.Context, node *redis.Client, prefix string, f func(names []string) (more bool, err error)) error {
+	for cursor := uint64(0); ; {
+		names, next, err := node.Scan(ctx, cursor, prefix+"*", 1000).Result()
+		if err != nil {
 			return err
 		}
-		for it.Next(ctx) {
-			pipe.Unlink(ctx, it.Val())
-			if pipe.Len() >= 1000 {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
+		more, err := f(names)
+		if err != nil || !more || next == 0 {
+			return err
 		}
-		return errors.Join(it.Err(), flush())
+		cursor = next
+	}
+}
+
+// remove removes keys, each with a command of its own: on a cluster they are in different slots.
+func remove(ctx context.Context, node *redis.Client, names []string,
+	command func(redis.Pipeliner, context.Context, ...string) *redis.IntCmd,
+) error {
+	if len(names) == 0 {
+		return nil
+	}
+	_, err := node.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, name := range names {
+			command(pipe, ctx, name)
+		}
+		return nil
 	})
+	return err
 }
 
 // each runs f for each master.

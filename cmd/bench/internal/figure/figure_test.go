@@ -1,0 +1,82 @@
+package figure
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+)
+
+// TestEveryFigureIsMeasured measures all of them, far too shortly to say anything about their values.
+func TestEveryFigureIsMeasured(t *testing.T) { // alone: it sets GOMAXPROCS
+	rediscase.Need(t)
+	told := 0
+	plan := Plan{Duration: 20 * time.Millisecond, Repetitions: 1, Records: 10_000, Step: func(string) { told++ }}
+	figures, server, err := Measure(context.Background(), plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	parts := make(map[int]int)
+	for _, f := range figures {
+		parts[f.Number]++
+		if f.Missing == "" && (f.Value <= 0 || f.Low > f.Value || f.Value > f.High || f.Bound <= 0) {
+			t.Errorf("the figure is %+v", f)
+		}
+		if f.Missing != "" && f.Pass {
+			t.Errorf("%q is missing, and passes", f.Title)
+		}
+	}
+	for n := range Count {
+		if parts[n+1] == 0 {
+			t.Errorf("there is no figure %d", n+1)
+		}
+	}
+	if told != plan.Steps() {
+		t.Errorf("%d steps were told, and %d announced", told, plan.Steps())
+	}
+}
+
+func TestOnlyTheChosenFiguresAreMeasured(t *testing.T) {
+	rediscase.Need(t)
+	told := 0
+	plan := Plan{Duration: 5 * time.Millisecond, Repetitions: 1, Only: []int{2, 7}, Step: func(string) { told++ }}
+	figures, server, err := Measure(context.Background(), plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	if len(figures) != 2 || figures[0].Number != 2 || figures[1].Number != 7 || told != 1 || plan.Steps() != 1 {
+		t.Errorf("%d steps of %d, %+v", told, plan.Steps(), figures)
+	}
+}
+
+func TestBoundsAreInclusive(t *testing.T) {
+	t.Parallel()
+	var m measurement
+	for _, c := range []struct {
+		value, bound float64
+		atMost, pass bool
+	}{
+		{3, 3, false, true},
+		{2.99, 3, false, false},
+		{4, 3, false, true},
+		{20, 20, true, true},
+		{20.1, 20, true, false},
+		{1, 20, true, true},
+	} {
+		m.add(1, "", result.Spread{Median: c.value}, c.bound, c.atMost, "x")
+		if f := m.figures[len(m.figures)-1]; f.Pass != c.pass {
+			t.Errorf("%v against %v (at most: %v) passes: %v", c.value, c.bound, c.atMost, f.Pass)
+		}
+	}
+}
+
+func TestRatiosAreOfTheSameTurn(t *testing.T) {
+	t.Parallel()
+	if got := ratio([]float64{10, 40, 90}, []float64{10, 20, 30}); got != (result.Spread{Median: 2, Low: 1, High: 3}) {
+		t.Errorf("the ratio is %+v", got)
+	}
+}
