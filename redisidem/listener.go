@@ -24,7 +24,7 @@ const (
 
 // listener is a service's ear: one subscription on which it hears that a key it waits for is free, and that a finished
 // record it has a copy of was deleted. Whatever it misses costs time and never correctness: waiters poll as well, and
-// copies are dropped whenever the subscription was down, and end by themselves.
+// copies are dropped when the subscription stands again after it was down, and end by themselves.
 type listener struct {
 	client    redis.UniversalClient
 	channel   string // on which scripts tell this process that a key is free
@@ -73,7 +73,6 @@ func (l *listener) run() {
 			pause = firstSubscribePause
 		}
 		l.up.Store(false)
-		l.missed()
 		timer := time.NewTimer(pause/2 + mrand.N(pause/2))
 		select {
 		case <-l.ctx.Done():
@@ -118,6 +117,7 @@ func (l *listener) subscribe() (stood bool) {
 		case *redis.Subscription:
 			confirmed++
 			if confirmed == len(channels) {
+				// Not when the subscription was lost: a finished key is answered although Redis is away.
 				l.missed()
 				l.up.Store(true)
 				stood = true
