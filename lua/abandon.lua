@@ -1,8 +1,12 @@
 -- abandon: ends an attempt without a result. The token is remembered as spent, also when this arrives before the
 -- claim it belongs to: the claim is then refused.
 --
--- KEYS[1] record   KEYS[2] lock
+-- KEYS[1] record   KEYS[2] lock   KEYS[3] due index, left out when the key is not recoverable
+-- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token
+-- ARGV[2] flags: 'n', nothing was done, so that this attempt does not count
+-- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt
+-- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
 --
 -- Replies
 --   OK token
@@ -10,7 +14,8 @@
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
 -- redis.call: 4 (HMGET, GET, DEL, HSET), without HSET when the record is absent, finished or knows already; two more
--- when somebody waits (HDEL, PUBLISH).
+-- with KEYS[3] (TIME, ZADD), five with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE), and two when somebody waits
+-- (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
@@ -21,12 +26,30 @@ end
 if r.err then
   return {'DAMAGED', token, r.err}
 end
-local revision, owner, rest, spent = string.match(r[1] or '', '^1 (%d+) (%S+) (%d+ %d+ %d+ %d+) (%S+)$')
+local revision, owner, fence, stage, rest, spent =
+  string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+ %d+) (%S+)$')
 if revision and spent ~= token and r[2] ~= 'finished' then
   if owner == token then
     owner = '-'
+    if string.find(ARGV[2], 'n', 1, true) then
+      stage = string.format('%d', stage - 1)
+    end
+    local member = string.sub(KEYS[1], -32)
+    if KEYS[4] then
+      local time = redis.call('TIME')
+      local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+      redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4])
+      redis.call('ZREM', KEYS[3], member)
+      redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', math.floor(now / 1000) - ARGV[5]))
+      redis.call('ZADD', KEYS[4], string.format('%.0f', math.floor(now / 1000)), member)
+    elseif KEYS[3] then
+      local time = redis.call('TIME')
+      local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] * 2 ^ math.min(math.max(stage - 1, 0), 6)
+      redis.call('ZADD', KEYS[3], string.format('%.0f', due), member)
+    end
   end
-  redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. rest .. ' ' .. token)
+  redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. rest .. ' '
+    .. token)
 end
 if r[3] and holder == token then
   redis.call('HDEL', KEYS[1], 'waiting')

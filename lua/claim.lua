@@ -1,16 +1,20 @@
 -- claim: gives the lease on a record to one attempt. It runs right behind redislock's obtain script, in the same
 -- pipeline: the lock decides who may claim, the record's token and fence decide who may commit.
 --
--- KEYS[1] record   KEYS[2] lock
+-- KEYS[1] record   KEYS[2] lock   KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- ARGV[1] token of this attempt
 -- ARGV[2] the revision the caller has seen, '' for any
 -- ARGV[3] fingerprint of the request, '' to leave it unchecked
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] retention in milliseconds
 -- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
---         'l', it wants to know how long a finished record still lives
+--         'l', it wants to know how long a finished record still lives; 'c', it is a completer: what turns out to be
+--         finished or gone leaves the due index
 -- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none
--- ARGV[8] scope   ARGV[9] key   ARGV[10] method   ARGV[11] path   ARGV[12...] further field, value, ... of the record
+-- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with a line break behind it;
+--         '' for none
+-- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
+-- ARGV[10] scope   ARGV[11] key   ARGV[12] method   ARGV[13] path   ARGV[14...] further field, value, ... of the record
 --         to create when there is none; all left out: an absent record is GONE
 --
 -- Replies
@@ -22,15 +26,17 @@
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
 --   GONE     token
+--   OTHER    token, the flow that the record belongs to: another one, or another version
+--   UNKNOWN  token, the recovery point: the flow has no such
 --   DAMAGED  token, what is wrong
 -- Every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
+-- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE), 6 with KEYS[3] (ZADD); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
-local all, control, printed, point, damage
+local all, control, printed, point, flow, damage
 if expected == '' then
   all = redis.pcall('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
@@ -41,12 +47,14 @@ if expected == '' then
       printed = all[i + 1]
     elseif field == 'recovery_point' then
       point = all[i + 1]
+    elseif field == 'flow' then
+      flow = all[i + 1]
     end
   end
   damage = all.err
 else
-  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point')
-  control, printed, point = r[1], r[2], r[3]
+  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow')
+  control, printed, point, flow = r[1], r[2], r[3], r[4]
   damage = r.err
 end
 
@@ -86,6 +94,13 @@ local function touch()
   end
 end
 
+-- Takes what needs no completer any more out of the due index.
+local function settle()
+  if KEYS[3] and string.find(ARGV[6], 'c', 1, true) then
+    redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
+  end
+end
+
 if damage then
   free()
   return {'DAMAGED', token, damage}
@@ -98,6 +113,7 @@ if exists then
   end
   if point == 'finished' then
     free()
+    settle()
     touch()
     local life = ''
     if string.find(ARGV[6], 'l', 1, true) then
@@ -113,8 +129,20 @@ if exists then
     free()
     return {'MOVED', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
-elseif #ARGV < 11 then
+  if ARGV[8] ~= '' then
+    if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
+      free()
+      return {'OTHER', token, flow}
+    end
+    -- The points of a flow that compensates are its own, too.
+    if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
+      free()
+      return {'UNKNOWN', token, point}
+    end
+  end
+elseif #ARGV < 13 then
   free()
+  settle()
   return {'GONE', token}
 end
 
@@ -122,6 +150,15 @@ end
 local function clock()
   local time = redis.call('TIME')
   return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+end
+
+-- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which
+-- doubles with each attempt.
+local function enter(at, attempt)
+  if KEYS[3] then
+    local due = math.floor(at / 1000) + ARGV[4] + ARGV[9] * 2 ^ math.min(attempt - 1, 6)
+    redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
+  end
 end
 
 local holder = redis.call('GET', KEYS[2])
@@ -133,10 +170,12 @@ if holder ~= token then
     left = tonumber(length)
   end
   if not exists then
+    local at = clock()
     redis.call('HSET', KEYS[1], 'control', '1 0 - 0 0 0 0 -', 'fingerprint', fingerprint, 'recovery_point', 'started',
-      'created_at', clock(), 'scope', ARGV[8], 'idempotency_key', ARGV[9], 'request_method', ARGV[10],
-      'request_path', ARGV[11], unpack(ARGV, 12))
+      'created_at', at, 'scope', ARGV[10], 'idempotency_key', ARGV[11], 'request_method', ARGV[12],
+      'request_path', ARGV[13], unpack(ARGV, 14))
     redis.call('PEXPIRE', KEYS[1], ARGV[5])
+    enter(at, 1)
   end
   if ARGV[7] ~= '' then
     local waiting = redis.call('HGET', KEYS[1], 'waiting') or ''
@@ -164,12 +203,17 @@ if exists then
   attempts, stage = tostring(attempts + 1), tostring(stage + 1)
   redis.call('HSET', KEYS[1], 'locked_at', at, 'control', '1 ' .. revision .. ' ' .. token .. ' ' .. grant .. ' '
     .. stage .. ' ' .. attempts .. ' ' .. ARGV[4] .. ' ' .. spent)
+  if ARGV[8] ~= '' and not flow then
+    redis.call('HSET', KEYS[1], 'flow', string.match(ARGV[8], '^[^\n]*'))
+  end
   -- GT: a claim never shortens what is kept.
   redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')
+  enter(at, stage)
   return {'OWN', token, grant, attempts, stage, at, unpack(all or {})}
 end
 redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[4] .. ' -',
-  'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[8],
-  'idempotency_key', ARGV[9], 'request_method', ARGV[10], 'request_path', ARGV[11], unpack(ARGV, 12))
+  'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[10],
+  'idempotency_key', ARGV[11], 'request_method', ARGV[12], 'request_path', ARGV[13], unpack(ARGV, 14))
 redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5])
+enter(at, 1)
 return {'OWN', token, grant, '1', '1', at}

@@ -1,26 +1,34 @@
--- commit: applies the result of a stage, the new recovery point and the response, in one step. This script is where
+-- commit: applies the result of a stage, the new recovery point, the response and its effects, in one step. This script is where
 -- the promise is kept: the record's token, its fence and its revision must be the ones the claim handed out. The lock
 -- has no say: finished work that nobody else claimed is kept, however late it comes.
 --
--- KEYS[1] record   KEYS[2] lock
+-- KEYS[1] record   KEYS[2] lock   KEYS[...] with ARGV[11] the due index, then the key of each effect
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
 -- ARGV[4] attempts of this revision   ARGV[5] attempts, as the claim told them both
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
 --         write must be a write too
 -- ARGV[7] lease in milliseconds   ARGV[8] retention in milliseconds
 -- ARGV[9] the recovery point the stage started from
--- ARGV[10...] field, value, ... to write
+-- ARGV[10] who commits
+-- ARGV[11] when a completer may carry the key on, in milliseconds from now; '-' when the key is finished and leaves the
+--         due index; '' when it is not recoverable
+-- ARGV[12] the number n of words to write
+-- ARGV[13...12+n] field, value, ... to write
+-- ARGV[13+n...] the effects, each as: type of its key, '' for a channel; expiry in milliseconds, '' for none; number of
+--         words behind the key; command; those words
 --
 -- Replies
 --   OK       token, '1' if the lease is still held and '0' if not, server time of the commit in microseconds
 --   FENCED   token: the result is not stored and never will be
 --   FORGOTTEN token: the revision is older than the journal remembers, nobody can tell
+--   EFFECT   token, number of the effect that cannot be applied counted from 0, why: nothing was written
 --   DAMAGED  token, what is wrong
 --
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
 -- redis.call: 5 when the lease ends (HMGET, GET, TIME, HSET, DEL; PEXPIRE in place of DEL when it had lapsed), 6 when it
--- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), and two when somebody waits
--- (PUBLISH, HDEL); 2 or 3 for a repeated commit, 1 for FENCED.
+-- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
+-- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; PEXPIRE for an
+-- expiry); 2 or 3 for a repeated commit, 1 for FENCED.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting')
@@ -65,26 +73,87 @@ if string.sub(control, 1, #mine) ~= mine then
   return {'OK', token, held, at}
 end
 
+-- Every effect is looked at before anything is written, since Redis does not roll a script back.
+local fields = 12 + ARGV[12]
+local effects = {}
+local words, keys = fields + 1, 2
+if ARGV[11] ~= '' then
+  keys = 3
+end
+while words <= #ARGV do
+  local effect = {type = ARGV[words], expiry = ARGV[words + 1], command = ARGV[words + 3], first = words + 4,
+    last = words + 3 + ARGV[words + 2]}
+  local number = tostring(#effects)
+  local allowed = true
+  if effect.type == '' then
+    allowed = not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', unpack(ARGV, effect.first, effect.last))
+  else
+    keys = keys + 1
+    effect.key = KEYS[keys]
+    local found = redis.call('TYPE', effect.key).ok
+    if found ~= 'none' and found ~= effect.type then
+      return {'EFFECT', token, number, 'its key holds a ' .. found .. ', not a ' .. effect.type}
+    end
+    if effect.command == 'INCRBY' and found ~= 'none' then
+      local value = redis.call('GET', effect.key)
+      if not string.find(value, '^-?%d+$') or #value > 16 then
+        return {'EFFECT', token, number, 'its key holds no whole number of up to 15 digits'}
+      end
+    end
+    allowed = not redis.acl_check_cmd
+      or redis.acl_check_cmd(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
+  end
+  if not allowed then
+    return {'EFFECT', token, number, 'the Redis user may not ' .. effect.command .. ' there'}
+  end
+  effects[#effects + 1] = effect
+  words = effect.last + 1
+end
+
+local function apply()
+  for _, effect in ipairs(effects) do
+    if effect.key then
+      redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
+    else
+      redis.pcall('PUBLISH', unpack(ARGV, effect.first, effect.last))
+    end
+    if effect.expiry ~= '' then
+      redis.call('PEXPIRE', effect.key, effect.expiry)
+    end
+  end
+end
+
 local holder = redis.call('GET', KEYS[2])
 local time = redis.call('TIME')
 -- As text: numbers of that size cost more to write than to join.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[9]
+local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9]
+-- Tells the due index when a completer may look.
+local function index()
+  if ARGV[11] == '-' then
+    redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
+  elseif ARGV[11] ~= '' then
+    redis.call('ZADD', KEYS[3], string.format('%.0f', math.floor(now / 1000) + ARGV[11]), string.sub(KEYS[1], -32))
+  end
+end
+
 local nextRevision = string.format('%d', revision + 1)
 if string.find(ARGV[6], 'k', 1, true) and (holder == token or not holder) then
   local spent = string.match(control, '%S+$')
   redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' '
-    .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 10))
+    .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
   redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
   redis.call('PEXPIRE', KEYS[1], ARGV[7] + ARGV[8], 'GT')
   if tonumber(revision) >= 64 then
     redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
   end
+  index()
+  apply()
   return {'OK', token, '1', now}
 end
 
 redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
-  .. token, 'j:' .. revision, entry, unpack(ARGV, 10))
+  .. token, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
 if holder == token then
   -- The claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
   redis.call('DEL', KEYS[2])
@@ -94,6 +163,8 @@ end
 if tonumber(revision) >= 64 then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
 end
+index()
+apply()
 if r[2] then
   redis.call('HDEL', KEYS[1], 'waiting')
   for channel in string.gmatch(r[2], '%S+') do

@@ -68,7 +68,13 @@ var del string
 //go:embed unlock.lua
 var unlock string
 
-// The transitions of a record.
+//go:embed due.lua
+var due string
+
+//go:embed requeue.lua
+var requeue string
+
+// The transitions of a record, and what a completer looks for.
 var (
 	Create  = newScript("create", create)
 	Claim   = newScript("claim", claim)
@@ -78,9 +84,11 @@ var (
 	Update  = newScript("update", update)
 	Delete  = newScript("delete", del)
 	Unlock  = newScript("unlock", unlock)
+	Due     = newScript("due", due)
+	Requeue = newScript("requeue", requeue)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Due, Requeue}
 }

@@ -1,14 +1,15 @@
 -- renew: gives a live lease its full length again, and the record at least its retention on top of it.
 --
--- KEYS[1] record   KEYS[2] lock
+-- KEYS[1] record   KEYS[2] lock   KEYS[3] due index, left out when the key is not recoverable
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
+-- ARGV[5] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
 --
 -- Replies
 --   OK   token
 --   LOST token: the record names another attempt, or another one holds the lock already
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE). With the lock still there no command allocates, so that a
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), two more with KEYS[3] (TIME, ZADD). With the lock still there no command allocates, so that a
 -- lease can be renewed on a server whose memory is full.
 local token = ARGV[1]
 
@@ -29,4 +30,10 @@ else
   return {'LOST', token}
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
+if KEYS[3] then
+  -- The index is a hint: when the server's memory is full, a completer comes too early and finds the key locked.
+  local time = redis.call('TIME')
+  local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] + ARGV[5]
+  redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
+end
 return {'OK', token}

@@ -2,8 +2,8 @@
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] token of this update   ARGV[2] the revision the caller has seen
--- ARGV[3] retention in milliseconds
--- ARGV[4...] field, value, ... to write
+-- ARGV[3] retention in milliseconds   ARGV[4] who updates
+-- ARGV[5...] field, value, ... to write
 --
 -- Replies
 --   OK      token, server time of the update in microseconds
@@ -52,7 +52,8 @@ local time = redis.call('TIME')
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local guard = string.format('%.0f', fence + 1)
 redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. ' - ' .. guard .. ' 0 ' .. attempts
-  .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. (r[2] or ''), unpack(ARGV, 4))
+  .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[4] .. ' ' .. (r[2] or ''),
+  unpack(ARGV, 5))
 redis.call('PEXPIRE', KEYS[1], ARGV[3], 'GT')
 if tonumber(revision) >= 64 then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))

@@ -10,11 +10,10 @@ import (
 
 // nameOf takes the digest out of the name of a record in Redis.
 func nameOf(record string) (n name, ok bool) {
-	const length = 32 // of a name as text
-	if len(record) < length {
+	if len(record) < nameLength {
 		return n, false
 	}
-	_, err := base64.RawURLEncoding.Decode(n[:], []byte(record[len(record)-length:]))
+	_, err := base64.RawURLEncoding.Decode(n[:], []byte(record[len(record)-nameLength:]))
 	return n, err == nil
 }
 

@@ -30,6 +30,10 @@ const (
 	statusFenced    status = "FENCED"
 	statusForgotten status = "FORGOTTEN"
 	statusMismatch  status = "MISMATCH"
+	statusOther     status = "OTHER"
+	statusUnknown   status = "UNKNOWN"
+	statusEffect    status = "EFFECT"
+	statusAlive     status = "ALIVE"
 	statusDamaged   status = "DAMAGED"
 )
 
@@ -38,12 +42,15 @@ const (
 	flagDurable = "d" // the caller waits for replicas
 	flagKeep    = "k" // keep the lease
 	flagLife    = "l" // tell how long a finished record lives
+	flagClean   = "c" // the caller is a completer, which cleans the due index
+	flagIdle    = "n" // nothing was done: the attempt does not count
 )
 
 // call is one invocation of a script.
 type call struct {
 	script *lua.Script
-	key    string // the first key, which says where the call goes
+	keys   int    // how many keys it has
+	key    string // the first of them, which says where the call goes
 	nonce  string // the first argument, which the reply echoes
 	// words are the command's: the verb, the script's name, the number of keys, the keys, the nonce, the other arguments.
 	// Once the call has run they never change, since the command may outlive it.
@@ -52,11 +59,17 @@ type call struct {
 	durable bool
 }
 
-// newCall makes the invocation of a script on a record and its lock, with room for further arguments.
-func newCall(script *lua.Script, id identity, nonce string, room int) call {
-	words := append(make([]any, 0, 6+room), "evalsha", script.SHA, 2, id.record, id.lock, nonce)
-	return call{script: script, key: id.record, nonce: nonce, words: words}
+// newCall makes the invocation of a script on some keys, with room for further arguments.
+func newCall(script *lua.Script, nonce string, room int, keys ...string) call {
+	words := append(make([]any, 0, 4+len(keys)+room), "evalsha", script.SHA, len(keys))
+	for _, k := range keys {
+		words = append(words, k)
+	}
+	return call{script: script, keys: len(keys), key: keys[0], nonce: nonce, words: append(words, nonce)}
 }
+
+// arg returns the place of ARGV[n] among the words.
+func (c *call) arg(n int) int { return 2 + c.keys + n }
 
 // add appends arguments.
 func (c *call) add(args ...any) { c.words = append(c.words, args...) }

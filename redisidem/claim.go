@@ -3,6 +3,7 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -17,6 +18,20 @@ type claim struct {
 	// request is the request that the key must stand for; the record is made when there is none. Nil: the record must be
 	// there.
 	request *encodedRequest
+	// print is the fingerprint that the record must have when neither of these tells; "" for any.
+	print string
+	// flow is what is to work on the key, or nil.
+	flow *Flow
+	// completing: a completer asks, which knows the record's place only.
+	completing bool
+}
+
+// keys returns the Redis keys that the calls of a lease on the key take.
+func (id identity) keys(flow *Flow) []string {
+	if flow.recoverable() {
+		return []string{id.record, id.lock, id.dueIndex(flow.cfg.Name)}
+	}
+	return []string{id.record, id.lock}
 }
 
 // fingerprint is the one that the record must have, or "" for any.
@@ -27,7 +42,7 @@ func (c claim) fingerprint() string {
 	case c.seen != nil:
 		return c.seen.fingerprint
 	}
-	return ""
+	return c.print
 }
 
 // call makes the invocation of the claim script by the attempt with this token. If the key is taken, channel is where the
@@ -37,11 +52,24 @@ func (c claim) call(s *Service, token, channel string) call {
 	if c.seen != nil {
 		revision = strconv.FormatInt(c.seen.Revision, 10)
 	}
-	k := newCall(lua.Claim, c.id, token, 12)
+	flags, flow, age := s.flags, "", any("")
+	if c.completing {
+		flags += flagClean
+	}
+	if c.flow != nil {
+		flow = c.flow.words
+	}
+	if c.flow.recoverable() {
+		age = c.flow.recoverAfter()
+	}
+	k := newCall(lua.Claim, token, 16, c.id.keys(c.flow)...)
 	k.durable = true
-	k.add(revision, c.fingerprint(), s.lease, s.retention, s.flags, channel)
+	k.add(revision, c.fingerprint(), s.lease, s.retention, flags, channel, flow, age)
 	if c.request != nil {
 		k.addRecord(c.id, c.request)
+		if c.flow != nil {
+			k.add(fieldFlow, c.flow.id)
+		}
 	}
 	return k
 }
@@ -121,6 +149,16 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, o
 		}
 		key, err := s.found(c.id, r, sent)
 		return nil, key, err
+	case statusOther:
+		if err := r.need(1); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, &FlowError{Stored: r.rest[0], Wanted: c.flow.id}
+	case statusUnknown:
+		if err := r.need(1); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
 	case statusMoved:
 		key, err := decodeRecord(c.id, r.rest)
 		return nil, key, err
@@ -145,6 +183,8 @@ func (s *Service) forget(ctx context.Context, id identity, token string) {
 }
 
 func (s *Service) abandon(ctx context.Context, id identity, token string) error {
-	_, err := s.run(ctx, newCall(lua.Abandon, id, token, 0))
+	c := newCall(lua.Abandon, token, 1, id.record, id.lock)
+	c.add("")
+	_, err := s.run(ctx, c)
 	return err
 }

@@ -2,6 +2,8 @@ package redisidem
 
 import (
 	"log/slog"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -83,6 +85,10 @@ type Config struct {
 	// MaxValueBytes bounds each stored value: params, state, response headers, response body. Default: 1 MiB.
 	MaxValueBytes int
 
+	// Owner is the name under which this process's commits stand in the journals of keys, for people who look at them. At most
+	// 64 bytes, without white space. Default: the host's name and the process's number.
+	Owner string
+
 	// Observer is told what happens to keys. Default: nil, which costs nothing.
 	Observer Observer
 
@@ -106,6 +112,7 @@ func (c *Config) withDefaults() Config {
 	def(&out.CacheLife, DefaultCacheLife)
 	def(&out.MaxKeyBytes, DefaultMaxKeyBytes)
 	def(&out.MaxValueBytes, DefaultMaxValueBytes)
+	def(&out.Owner, defaultOwner())
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -119,6 +126,17 @@ func def[T comparable](field *T, value T) {
 	}
 }
 
+const maxOwnerBytes = 64
+
+// defaultOwner names this process.
+func defaultOwner() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" || strings.ContainsFunc(host, unicode.IsSpace) {
+		host = "unknown"
+	}
+	return host[:min(len(host), maxOwnerBytes-20)] + "/" + strconv.Itoa(os.Getpid())
+}
+
 // validate reports the first field of a Config, defaults filled in, that breaks its bound.
 func (c *Config) validate() error {
 	switch {
@@ -130,6 +148,10 @@ func (c *Config) validate() error {
 		return invalid("Config.Namespace", "must not contain white space: %q", c.Namespace)
 	case len(c.Namespace) > c.MaxKeyBytes:
 		return invalid("Config.Namespace", "is %d bytes long, more than MaxKeyBytes (%d)", len(c.Namespace), c.MaxKeyBytes)
+	case len(c.Owner) > maxOwnerBytes:
+		return invalid("Config.Owner", "is %d bytes long, more than %d", len(c.Owner), maxOwnerBytes)
+	case strings.ContainsFunc(c.Owner, unicode.IsSpace):
+		return invalid("Config.Owner", "must not contain white space: %q", c.Owner)
 	case c.MaxHold > 0 && c.MaxHold < time.Millisecond:
 		return invalid("Config.MaxHold", "must be at least 1ms, or negative for no bound: %v", c.MaxHold)
 	case c.MaxPendingCommits < 0:

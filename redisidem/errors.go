@@ -48,6 +48,15 @@ var (
 	ErrUnknownRecoveryPoint = errors.New("redisidem: unknown recovery point")
 	// ErrNoProgress is returned when a stage returned the recovery point it started from, without Interim.
 	ErrNoProgress = errors.New("redisidem: stage returned its own recovery point")
+	// ErrOtherFlow is matched by a [*FlowError]: the key belongs to another flow, or to another version of it.
+	ErrOtherFlow = errors.New("redisidem: key belongs to another flow")
+	// ErrOutcomeUnknown is for a stage, or its Reconcile, to return when it cannot tell whether its work was done. The key
+	// stays as it is. Run returns it when Reconcile could not tell.
+	ErrOutcomeUnknown = errors.New("redisidem: outcome of the stage unknown")
+	// ErrNotDone is for Reconcile to return when the earlier attempt has not done the stage's work: the stage then runs.
+	ErrNotDone = errors.New("redisidem: not done")
+	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its outcome was.
+	ErrEffect = errors.New("redisidem: effect refused")
 	// ErrDamaged is returned when what is stored under the key is no record of this library, or one that it cannot
 	// read. It is never taken for an absent record: that would run finished work again.
 	ErrDamaged = errors.New("redisidem: damaged record")
@@ -122,6 +131,53 @@ func (e *NotDurableError) Error() string {
 
 // Is reports whether target is [ErrNotDurable].
 func (e *NotDurableError) Is(target error) bool { return target == ErrNotDurable }
+
+// FlowError tells that a key belongs to another flow than the one that was to work on it. It matches [ErrOtherFlow]. The
+// record is untouched.
+type FlowError struct {
+	// Stored is the flow that the key belongs to, and Wanted the one that was to work on it, as name/version.
+	Stored, Wanted string
+}
+
+func (e *FlowError) Error() string {
+	return fmt.Sprintf("redisidem: key belongs to the flow %s, not to %s", e.Stored, e.Wanted)
+}
+
+// Is reports whether target is [ErrOtherFlow].
+func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
+
+// CompensationError tells that a compensation failed. The key stays where it is: a retry or a [Completer] continues with
+// this very compensation.
+type CompensationError struct {
+	// Stage is the recovery point of the stage that was to be compensated.
+	Stage string
+	// Err is what the compensation returned.
+	Err error
+}
+
+func (e *CompensationError) Error() string {
+	return fmt.Sprintf("redisidem: compensation of stage %q: %v", e.Stage, e.Err)
+}
+
+// Unwrap returns the compensation's error.
+func (e *CompensationError) Unwrap() error { return e.Err }
+
+// EffectError tells which effect of an outcome the server would not apply, and why. Nothing of the outcome was stored, and
+// the lease has ended. It matches [ErrEffect].
+type EffectError struct {
+	// Index is the effect's number among the outcome's, counted from 0, and Key its Redis key.
+	Index int
+	Key   string
+	// Reason says what is wrong.
+	Reason string
+}
+
+func (e *EffectError) Error() string {
+	return fmt.Sprintf("redisidem: effect %d on %q: %s", e.Index, e.Key, e.Reason)
+}
+
+// Is reports whether target is [ErrEffect].
+func (e *EffectError) Is(target error) bool { return target == ErrEffect }
 
 // unavailableError is ErrUnavailable with what was tried and what went wrong.
 type unavailableError struct {

@@ -44,14 +44,14 @@ var fixtures = []struct {
 	name    string
 	attempt int  // of the next run
 	state   bool // an earlier stage left one
-	make    func(ctx context.Context, sc *redisidem.Scope, key *redisidem.Key) error
+	make    func(ctx context.Context, svc *redisidem.Service, sc *redisidem.Scope, key *redisidem.Key) error
 }{
-	{"started", 1, false, func(context.Context, *redisidem.Scope, *redisidem.Key) error { return nil }},
-	{"leased", 2, false, func(ctx context.Context, sc *redisidem.Scope, key *redisidem.Key) error {
+	{"started", 1, false, func(context.Context, *redisidem.Service, *redisidem.Scope, *redisidem.Key) error { return nil }},
+	{"leased", 2, false, func(ctx context.Context, _ *redisidem.Service, sc *redisidem.Scope, key *redisidem.Key) error {
 		_, err := sc.Lock(ctx, key.Value) // and its worker dies
 		return err
 	}},
-	{"advanced", 2, true, func(ctx context.Context, sc *redisidem.Scope, key *redisidem.Key) error {
+	{"advanced", 2, true, func(ctx context.Context, _ *redisidem.Service, sc *redisidem.Scope, key *redisidem.Key) error {
 		key, err := sc.WorkStage(ctx, key, outcome(redisidem.Advance("ride_created").WithState(ride{"Ada"})))
 		if err != nil {
 			return err
@@ -65,12 +65,40 @@ var fixtures = []struct {
 		}
 		return errors.Join(errors.New("the stage did not fail"), err)
 	}},
-	{"interim", 1, true, func(ctx context.Context, sc *redisidem.Scope, key *redisidem.Key) error {
+	{"interim", 1, true, func(ctx context.Context, _ *redisidem.Service, sc *redisidem.Scope, key *redisidem.Key) error {
 		_, err := sc.WorkStage(ctx, key, outcome(
 			redisidem.Interim("confirm", redisidem.JSON(202, "please confirm")).WithState(ride{"Ada"})))
 		return err
 	}},
-	{"finished", 0, true, func(ctx context.Context, sc *redisidem.Scope, key *redisidem.Key) error {
+	{"buried", 3, true, func(ctx context.Context, svc *redisidem.Service, sc *redisidem.Scope, key *redisidem.Key) error {
+		failure := errors.New("no answer")
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{
+			Name: "rides", Version: 1, RecoverAfter: time.Millisecond, MaxAttempts: 1,
+			Stages: []redisidem.FlowStage{
+				{Point: redisidem.Started, Work: outcome(redisidem.Next().WithState(ride{"Ada"}))},
+				{Point: "ride_created", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					return redisidem.Outcome{}, failure
+				}},
+			},
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := sc.Run(ctx, key, flow); !errors.Is(err, failure) {
+			return errors.Join(errors.New("the stage did not fail"), err)
+		}
+		completer, err := redisidem.NewCompleter(svc, flow)
+		if err != nil {
+			return err
+		}
+		for range 1000 {
+			if swept, err := completer.Sweep(ctx); err != nil || swept.Buried == 1 {
+				return err
+			}
+		}
+		return errors.New("the key was not given up")
+	}},
+	{"finished", 0, true, func(ctx context.Context, _ *redisidem.Service, sc *redisidem.Scope, key *redisidem.Key) error {
 		key, err := sc.WorkStage(ctx, key, outcome(redisidem.Advance("charged").WithState(ride{"Ada"})))
 		if err != nil {
 			return err
@@ -197,6 +225,7 @@ func writeMissingFixtures(t *testing.T) {
 	defer func() { _ = client.Close() }()
 	e := &env{t: t, namespace: freshNamespace()}
 	cfg := e.config()
+	cfg.Owner = "rides-7f9c/17"
 	svc, err := redisidem.New(client, &cfg)
 	mustBe(t, err, nil)
 	for _, kind := range fixtures {
@@ -210,7 +239,7 @@ func writeMissingFixtures(t *testing.T) {
 		sc := svc.Scope(f.Scope)
 		key, err := sc.InitializeRequest(ctx, f.Key, f.Request)
 		mustBe(t, err, nil)
-		mustBe(t, kind.make(ctx, sc, key), nil)
+		mustBe(t, kind.make(ctx, svc, sc, key), nil)
 		list, err := client.Keys(ctx, e.namespace+":*:"+key.ID()).Result()
 		mustBe(t, err, nil)
 		f.Fields = client.HGetAll(ctx, list[0]).Val()

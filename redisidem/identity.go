@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 )
 
 // identity is where the record of one key lives. Everything in it is derived from namespace, scope and key value.
@@ -17,9 +18,15 @@ type identity struct {
 // name is a key's digest in bytes: what names it in the process.
 type name [24]byte
 
+// nameLength is the length of a name as text.
+const nameLength = 32
+
 // shardBits makes 1024 slot groups for a namespace to spread over. It is fixed: another number would look for existing
 // records in other places.
-const shardBits = 10
+const (
+	shardBits = 10
+	shards    = 1 << shardBits
+)
 
 const hexDigits = "0123456789abcdef"
 
@@ -46,6 +53,38 @@ func identify(namespace, scope, value string, sum [sha256.Size]byte) identity {
 	end := len(n)
 	lock := string(append(n, ":lock"...))
 	return identity{name: name(sum[:len(name{})]), scope: scope, value: value, digest: lock[begin:end], record: lock[:end], lock: lock}
+}
+
+// neighbour returns the name of another Redis key in the cluster slot of a record.
+func (id identity) neighbour(name string) string { return id.record[:len(id.record)-nameLength] + name }
+
+// shardPrefix opens the names of all Redis keys in a shard.
+func shardPrefix(namespace string, shard int) string {
+	return fmt.Sprintf("%s:{%03x}:", namespace, shard)
+}
+
+// adopt completes the identity of a record of which only the place was known.
+func adopt(id identity, pairs []string, namespace string) (identity, error) {
+	var scope, value string
+	for i := 0; i+1 < len(pairs); i += 2 {
+		switch pairs[i] {
+		case fieldScope:
+			scope = pairs[i+1]
+		case fieldValue:
+			value = pairs[i+1]
+		}
+	}
+	full := identify(namespace, scope, value, digestOf(scope, value))
+	if full.record != id.record {
+		return id, damaged("the record is another key's")
+	}
+	return full, nil
+}
+
+// placed returns the identity of a record of which only the place is known.
+func placed(prefix, digest string) (id identity, ok bool) {
+	n, ok := nameOf(digest)
+	return identity{name: n, digest: digest, record: prefix + digest, lock: prefix + digest + ":lock"}, ok
 }
 
 // appendPart appends a part of something to be hashed behind its length, so that neighbours cannot run together.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -456,10 +458,12 @@ func TestConfigDefaults(t *testing.T) {
 		mustBe(t, err, nil)
 		got := svc.Config()
 		got.Logger = nil
+		host, err := os.Hostname()
+		mustBe(t, err, nil)
 		want := redisidem.Config{
 			Namespace: "redisidem", Retention: 24 * time.Hour, Lease: 10 * time.Second, MaxHold: 15 * time.Minute,
 			Timeout: 500 * time.Millisecond, CommitRetry: time.Minute, MaxPendingCommits: 1024, MaxKeyBytes: 255,
-			MaxValueBytes: 1 << 20, CacheLife: time.Minute,
+			MaxValueBytes: 1 << 20, CacheLife: time.Minute, Owner: host + "/" + strconv.Itoa(os.Getpid()),
 		}
 		if got != want {
 			t.Errorf("the defaults are %+v, want %+v", got, want)

@@ -102,8 +102,11 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	c := newCall(lua.Renew, l.id, l.token, 3)
+	c := newCall(lua.Renew, l.token, 4, l.keys()...)
 	c.add(l.fence, s.lease, s.retention)
+	if l.flow.recoverable() {
+		c.add(l.flow.recoverAfter())
+	}
 	r, err := s.run(bounded, c)
 	if err != nil {
 		return err

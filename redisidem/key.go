@@ -37,6 +37,11 @@ type Key struct {
 	UpdatedAt time.Time
 	LockedAt  time.Time
 
+	// Flow is the flow that works on the key, as name/version; empty if none does.
+	Flow string
+	// DeadLetter tells when and why a Completer gave the key up; nil if none did.
+	DeadLetter *DeadLetter
+
 	// Journal tells who committed which revision, oldest first. It remembers the last 64.
 	Journal []JournalEntry
 
@@ -47,6 +52,7 @@ type Key struct {
 	hasInterim  bool // the stored response is an interim one
 	interim     bool // this very call produced an interim answer
 	own         bool // this very call finished the key
+	requeued    requeue
 }
 
 // JournalEntry is one accepted commit.
@@ -58,8 +64,12 @@ type JournalEntry struct {
 	// Fence is the lease's number, and Attempt the how-many-eth run of this stage it was. An update by hand has attempt 0.
 	Fence   int64
 	Attempt int
-	// At is the server's time of the commit.
-	At time.Time
+	// Owner is the Config.Owner of the process that committed.
+	Owner string
+	// At is the server's time of the commit, and Took how long the stage took by the server's clock: since the claim, or
+	// since the commit before it under the same lease.
+	At   time.Time
+	Took time.Duration
 }
 
 // Finished reports whether the key's work is done.

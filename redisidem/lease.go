@@ -20,6 +20,7 @@ type Lease struct {
 	fence int64
 	began time.Time // when the claim was sent
 	outer *Lease    // the lease whose stage this one was claimed in
+	flow  *Flow     // what works on the key, if it is known
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -31,6 +32,7 @@ type Lease struct {
 	attempt int       // of this stage
 	since   time.Time // when this stage began
 	ended   bool
+	idle    bool      // it ended since there was nothing to do
 	lost    error     // why the context was cancelled
 	sent    time.Time // when the last claim, renewal or kept commit that succeeded was sent
 	keeper  keeper
@@ -70,6 +72,12 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		return nil, err
 	}
 	var key *Key
+	if c.completing {
+		if c.id, err = adopt(c.id, r.rest[4:], sc.service.cfg.Namespace); err != nil {
+			return nil, err
+		}
+		sc = sc.service.Scope(c.id.scope)
+	}
 	switch {
 	case len(r.rest) > 4:
 		key, err = decodeRecord(c.id, r.rest[4:])
@@ -83,9 +91,12 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		return nil, err
 	}
 	key.id, key.Attempts, key.LockedAt, key.interim, key.own = c.id, int(attempts), locked, false, false
+	if c.flow != nil {
+		key.Flow = c.flow.id
+	}
 
 	l := &Lease{
-		scope: sc, id: c.id, token: token, fence: fence, attempt: int(attempt), outer: outer, key: key,
+		scope: sc, id: c.id, token: token, fence: fence, attempt: int(attempt), outer: outer, flow: c.flow, key: key,
 		began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
@@ -146,7 +157,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 	defer l.committing.Unlock()
 	s := l.scope.service
 	key := l.Key()
-	e, err := o.encode(key.RecoveryPoint, s.cfg.MaxValueBytes)
+	e, err := o.encode(l.id, key.RecoveryPoint, s.cfg.MaxValueBytes)
 	if err != nil {
 		return key, l.holds(), err
 	}
@@ -182,8 +193,8 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 	return next, held, err
 }
 
-// commitFlags is the place of the flags among the words of a commit.
-const commitFlags = 10
+// commitFlags is the number of the flags among the arguments of a commit.
+const commitFlags = 6
 
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	s := l.scope.service
@@ -191,11 +202,37 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	if keep {
 		flags += flagKeep
 	}
-	c := newCall(lua.Commit, l.id, l.token, 8+outcomeWords)
+	keys := l.keys()
+	for _, effect := range e.effects {
+		if effect.kind != "" {
+			keys = append(keys, effect.key)
+		}
+	}
+	c := newCall(lua.Commit, l.token, 11+outcomeWords, keys...)
 	c.durable = true
-	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.retention, key.RecoveryPoint)
+	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.retention, key.RecoveryPoint, s.cfg.Owner, l.due(e))
+	words := len(c.words)
+	c.add(nil)
 	c.addOutcome(&e, key)
+	c.words[words] = len(c.words) - words - 1
+	c.addEffects(e.effects)
 	return c
+}
+
+// keys returns the Redis keys that the calls of this lease take.
+func (l *Lease) keys() []string { return l.id.keys(l.flow) }
+
+// due tells when a completer may look at the key after a commit of the outcome, as the commit script takes it.
+func (l *Lease) due(e encodedOutcome) any {
+	switch {
+	case !l.flow.recoverable():
+		return ""
+	case e.point == Finished:
+		return "-"
+	case e.interim:
+		return l.flow.cfg.InterimFor.Milliseconds()
+	}
+	return l.scope.service.cfg.Lease.Milliseconds() + l.flow.recoverAfter()
 }
 
 // committed deals with the answer to a commit.
@@ -213,6 +250,9 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 		return key, false, ErrFenced
 	case statusForgotten:
 		return key, false, ErrCommitUnknown
+	case statusEffect:
+		s.forget(ctx, l.id, l.token)
+		return key, false, effectError(e.effects, r)
 	default:
 		return key, false, r.unexpected(lua.Commit)
 	}
@@ -223,7 +263,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if err != nil {
 		return key, false, err
 	}
-	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, At: at})
+	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at})
 	held := keep && r.rest[0] == "1"
 
 	done := l.event(Committed)
@@ -258,6 +298,30 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
 // giveUp is Abandon with the reason.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
+	return l.abandon(ctx, reason, "", "")
+}
+
+// putBack is Abandon for an attempt that did nothing.
+func (l *Lease) putBack(ctx context.Context) error {
+	l.mu.Lock()
+	l.idle = true
+	l.mu.Unlock()
+	return l.abandon(ctx, nil, flagIdle, "")
+}
+
+// wasIdle reports whether the lease was put back.
+func (l *Lease) wasIdle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle
+}
+
+// bury is Abandon for a key that a completer gives up.
+func (l *Lease) bury(ctx context.Context, letter string, reason error) error {
+	return l.abandon(ctx, reason, "", letter)
+}
+
+func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) error {
 	if !l.end() {
 		return ErrLeaseEnded
 	}
@@ -265,9 +329,25 @@ func (l *Lease) giveUp(ctx context.Context, reason error) error {
 	s := l.scope.service
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	err := s.abandon(bounded, l.id, l.token)
+	keys := l.keys()
+	if letter != "" {
+		keys = append(keys, l.id.deadLetters(l.flow.cfg.Name))
+	}
+	c := newCall(lua.Abandon, l.token, 4, keys...)
+	c.add(flags)
+	if l.flow.recoverable() {
+		c.add(l.flow.recoverAfter())
+	}
+	if letter != "" {
+		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
+	}
+	_, err := s.run(bounded, c)
 	if s.cfg.Observer != nil {
-		e := l.event(Abandoned)
+		kind := Abandoned
+		if letter != "" {
+			kind = Buried
+		}
+		e := l.event(kind)
 		e.Duration, e.Err = time.Since(l.began), reason
 		s.observe(ctx, e)
 	}

@@ -33,6 +33,8 @@ const (
 	// Abandoned: a stage ended without a result. Duration is from the claim; Err is the callback's error, nil after a
 	// panic.
 	Abandoned
+	// Buried: a Completer gave a key up as a dead letter. Err says why.
+	Buried
 )
 
 // String returns the kind in lower case.
@@ -40,6 +42,7 @@ func (k EventKind) String() string {
 	names := [...]string{
 		Claimed: "claimed", Committed: "committed", Replayed: "replayed", Refused: "refused",
 		Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned",
+		Buried: "buried",
 	}
 	if k <= 0 || int(k) >= len(names) {
 		return "invalid"

@@ -14,6 +14,12 @@ type Outcome struct {
 
 	state    any
 	hasState bool
+	effects  []Effect
+
+	// What a flow makes of them: see Next, Fail and Idle.
+	next, failed, idle bool
+	// again allows the recovery point that the stage started from.
+	again bool
 }
 
 // Advance moves the key on to a recovery point.
@@ -26,6 +32,29 @@ func Finish(r Response) Outcome { return Outcome{RecoveryPoint: Finished, Respon
 // point may be the one the stage started from, as when a customer must confirm a payment first.
 func Interim(point string, r Response) Outcome {
 	return Outcome{RecoveryPoint: point, Response: &r, Interim: true}
+}
+
+// Next moves the key on to the next stage of its [Flow].
+func Next() Outcome { return Outcome{next: true} }
+
+// Fail ends the work on the key for good with an answer that says so. In a [Flow] the compensations of the stages that were
+// committed run first. Outside of one it is Finish.
+func Fail(r Response) Outcome {
+	o := Finish(r)
+	o.failed = true
+	return o
+}
+
+// Idle says that there was nothing to do: the lease is given back, nothing is stored, the attempt does not count, and the
+// key stays as it is.
+func Idle() Outcome { return Outcome{idle: true} }
+
+// WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the outcome: both or neither,
+// and once however often the commit is repeated. Their keys are made with [Stage.ShardKey]. They are applied in their order,
+// with at most 64 to an outcome, and all of them together are bounded by Config.MaxValueBytes.
+func (o Outcome) WithEffects(effects ...Effect) Outcome {
+	o.effects = append(o.effects[:len(o.effects):len(o.effects)], effects...)
+	return o
 }
 
 // WithState attaches a value for later stages, also in another process after a crash: they read it with [Stage.State].
@@ -43,10 +72,17 @@ type encodedOutcome struct {
 	interim  bool
 	state    []byte
 	hasState bool
+	effects  []Effect
 }
 
-func (o Outcome) encode(from string, limit int) (encodedOutcome, error) {
+func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, error) {
 	e := encodedOutcome{point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState}
+	switch {
+	case o.idle:
+		return e, invalid("Outcome", "is Idle, which is for callbacks: a lease is given back with Abandon")
+	case o.next:
+		return e, invalid("Outcome", "is Next, which is for the stages of a flow: name the recovery point")
+	}
 	if e.point == "" {
 		e.point = Finished
 	}
@@ -59,7 +95,7 @@ func (o Outcome) encode(from string, limit int) (encodedOutcome, error) {
 	if e.interim && e.response.empty() {
 		return e, invalid("Outcome.Response", "must not be empty for an interim answer")
 	}
-	if !e.interim && e.point == from {
+	if !e.interim && !o.again && e.point == from {
 		return e, ErrNoProgress
 	}
 	if e.response != nil {
@@ -68,8 +104,11 @@ func (o Outcome) encode(from string, limit int) (encodedOutcome, error) {
 		}
 		e.response = e.response.clone()
 	}
+	var err error
+	if e.effects, err = checkEffects(o.effects, id, limit); err != nil {
+		return e, err
+	}
 	if o.hasState {
-		var err error
 		if e.state, err = marshalState(o.state); err != nil {
 			return e, &InvalidError{Field: "Outcome.State", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 		}

@@ -27,6 +27,9 @@ const (
 	fieldState       = "state"
 	fieldInterim     = "interim"
 	fieldWaiting     = "waiting"
+	fieldFlow        = "flow"
+	fieldDeadLetter  = "dead_letter"
+	fieldRequeued    = "requeued"
 	journalPrefix    = "j:"
 )
 
@@ -147,6 +150,12 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 			k.CreatedAt, err = parseTime(fieldCreatedAt, v)
 		case fieldLockedAt:
 			locked = v
+		case fieldFlow:
+			k.Flow = v
+		case fieldDeadLetter:
+			k.DeadLetter, err = decodeDeadLetter(v)
+		case fieldRequeued:
+			k.requeued, err = decodeRequeue(v)
 		default:
 			if n, ok := strings.CutPrefix(pairs[i], journalPrefix); ok {
 				var e JournalEntry
@@ -179,17 +188,34 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 		k.Response = &r
 	}
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
+	for i := range k.Journal {
+		k.Journal[i].measure(k.Journal[:i])
+	}
 	if n := len(k.Journal); n > 0 {
 		k.UpdatedAt = k.Journal[n-1].At
+	}
+	if k.Finished() {
+		k.DeadLetter = nil // it was finished after all
 	}
 	return k, nil
 }
 
-// decodeJournalEntry reads "token fence attempt time stage", as the commit script writes it.
+// measure fills in how long the stage took: a fence is the server's time of its claim in microseconds.
+func (e *JournalEntry) measure(before []JournalEntry) {
+	from := time.UnixMicro(e.Fence)
+	if n := len(before); n > 0 && before[n-1].Fence == e.Fence {
+		from = before[n-1].At
+	}
+	if e.Attempt > 0 {
+		e.Took = max(e.At.Sub(from), 0) // a clock that was set back makes fences that are ahead of it
+	}
+}
+
+// decodeJournalEntry reads "token fence attempt time owner stage", as the commit script writes it.
 func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 	var e JournalEntry
-	parts := strings.SplitN(s, " ", 5)
-	if len(parts) != 5 {
+	parts := strings.SplitN(s, " ", 6)
+	if len(parts) != 6 {
 		return e, damaged("journal entry %s has %d parts", revision, len(parts))
 	}
 	var errs [4]error
@@ -198,7 +224,7 @@ func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 	e.Fence, errs[1] = parseCount(journalPrefix+revision, parts[1])
 	attempt, errs[2] = parseCount(journalPrefix+revision, parts[2])
 	e.At, errs[3] = parseTime(journalPrefix+revision, parts[3])
-	e.Attempt, e.Stage = int(attempt), parts[4]
+	e.Attempt, e.Owner, e.Stage = int(attempt), parts[4], parts[5]
 	for _, err := range errs {
 		if err != nil {
 			return e, err
@@ -270,6 +296,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
 	}
 	next.hasInterim = o.interim
 	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
+	entry.measure(k.Journal)
 	next.Journal = append(slices.Clip(k.Journal), entry)
 	if o.hasState {
 		next.state, next.hasState = o.state, true

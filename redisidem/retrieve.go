@@ -7,6 +7,31 @@ import (
 )
 
 func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
+	pairs, err := s.fields(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return decodeRecord(id, pairs)
+}
+
+// retrievePlaced is retrieve for a record of which only the place is known.
+func (s *Service) retrievePlaced(ctx context.Context, prefix, member string) (*Key, error) {
+	id, ok := placed(prefix, member)
+	if !ok {
+		return nil, damaged("%q is no key's digest", member)
+	}
+	pairs, err := s.fields(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if id, err = adopt(id, pairs, s.cfg.Namespace); err != nil {
+		return nil, err
+	}
+	return decodeRecord(id, pairs)
+}
+
+// fields reads a record as field, value, ...
+func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 	if err := s.life.enter(); err != nil {
 		return nil, err
 	}
@@ -33,5 +58,5 @@ func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
 	if len(pairs) == 0 {
 		return nil, ErrNotFound
 	}
-	return decodeRecord(id, pairs)
+	return pairs, nil
 }

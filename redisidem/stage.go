@@ -24,6 +24,7 @@ type Stage struct {
 	lease   *Lease
 	key     *Key
 	attempt int
+	undoes  *JournalEntry // what a compensation undoes
 }
 
 // Key returns the key as it stands at the beginning of the stage.
@@ -52,22 +53,51 @@ func (st *Stage) State(v any) error {
 	return nil
 }
 
+// Compensates returns the commit that a compensation is to undo. Outside of [FlowStage.Compensate] it is the zero value.
+func (st *Stage) Compensates() JournalEntry {
+	if st.undoes == nil {
+		return JournalEntry{}
+	}
+	return *st.undoes
+}
+
+// ShardKey returns the name of a Redis key of the program's own for use in an [Effect]. It is in the key's shard, one of 1024,
+// which live in one cluster slot each: keys of the same name in different shards are different Redis keys.
+func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name) }
+
 // OutboundKey returns an idempotency key for a call to another service: the same for every run of this visit to the
 // stage, on any machine and even after Redis lost the record, and another one when the stage is visited again. Calls to
 // different operations from one stage need different names; an empty one is a name, too. It has the form of a UUID.
 func (st *Stage) OutboundKey(name string) string {
+	return st.outboundKey(st.key.RecoveryPoint, st.key.Revision, name)
+}
+
+// CommittedKey returns the key that OutboundKey gave to the run behind a journal entry: for a compensation, to call off what
+// that run has called for.
+func (st *Stage) CommittedKey(e JournalEntry, name string) string {
+	return st.outboundKey(e.Stage, e.Revision, name)
+}
+
+func (st *Stage) outboundKey(point string, revision int64, name string) string {
 	id := st.lease.id
 	b := append([]byte(nil), "redisidem/outbound/1"...)
 	b = appendPart(b, id.record)
 	b = appendPart(b, st.key.fingerprint)
-	b = appendPart(b, st.key.RecoveryPoint)
-	b = binary.BigEndian.AppendUint64(b, uint64(st.key.Revision))
+	b = appendPart(b, point)
+	b = binary.BigEndian.AppendUint64(b, uint64(revision))
 	b = appendPart(b, name)
 	sum := sha256.Sum256(b)
 	u := uuid.UUID(sum[:16])
 	u[6] = u[6]&0x0f | 0x80 // version 8: a form of one's own (RFC 9562, section 5.8)
 	u[8] = u[8]&0x3f | 0x80
 	return u.String()
+}
+
+// stage returns the view of the stage that the lease stands at.
+func (l *Lease) stage() *Stage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Stage{lease: l, key: l.key, attempt: l.attempt}
 }
 
 // WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it returns. Two round
@@ -146,11 +176,13 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 	case lease == nil:
 		return fresh, nil
 	}
-	return lease.run(ctx, work)
+	key, _, err := lease.run(ctx, work, false)
+	return key, err
 }
 
-// run runs a callback under the lease, and ends the lease however the callback ends.
-func (l *Lease) run(ctx context.Context, work StageFunc) (*Key, error) {
+// run runs a callback under the lease, and commits what it returns. With keep, the lease is kept for the next stage if the
+// outcome has one, which run reports. It ends however else the callback ends.
+func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
 	returned := false
 	defer func() {
 		// A panic or runtime.Goexit is not held up: it goes on with its own value and stack.
@@ -158,21 +190,24 @@ func (l *Lease) run(ctx context.Context, work StageFunc) (*Key, error) {
 			_ = l.giveUp(ctx, nil)
 		}
 	}()
-	st := &Stage{lease: l, key: l.Key(), attempt: l.attempt}
+	st := l.stage()
 	// A process that was frozen since it claimed has no lease any more.
 	l.checkClock()
 	if l.isLost() {
 		returned = true
 		_ = l.giveUp(ctx, ErrLeaseLost)
-		return st.key, ErrLeaseLost
+		return st.key, false, ErrLeaseLost
 	}
 	outcome, err := work(l.ctx, st)
 	returned = true
 
-	if err == nil {
-		key, commitErr := l.Commit(ctx, outcome)
-		if !l.holds() {
-			return key, commitErr
+	switch {
+	case err == nil && outcome.idle:
+		return st.key, false, l.putBack(ctx)
+	case err == nil:
+		key, held, commitErr := l.commit(ctx, outcome, keep)
+		if held && commitErr == nil || !l.holds() {
+			return key, held, commitErr
 		}
 		err = commitErr // an outcome that cannot be stored
 	}
@@ -181,5 +216,5 @@ func (l *Lease) run(ctx context.Context, work StageFunc) (*Key, error) {
 		err = errors.Join(err, cause)
 	}
 	_ = l.giveUp(ctx, err) // the callback's error matters more; the lease lapses by itself
-	return st.key, err
+	return l.Key(), false, err
 }

@@ -161,14 +161,15 @@ func FuzzDecodeRecord(f *testing.F) {
 		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
 		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
 		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
-		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 started", fieldInterim, "",
+		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 host/1 started", fieldInterim, "",
+		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1",
 		fieldState, "null", fieldParams, "{}",
 	}
 	if k, err := decodeRecord(id, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
 		f.Fatalf("the good record decodes to %+v, %v", k, err)
 	}
 	for i := 0; i < len(good); i += 2 {
-		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "1 0 1 why", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
 			f.Add(good[i], v, true)
 		}
 		f.Add(good[i], "", false)
@@ -243,7 +244,8 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 	t.Parallel()
 	known := []status{
 		statusOK, statusCreated, statusFound, statusOwn, statusBusy, statusDone, statusMoved, statusStale, statusGone,
-		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged,
+		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged, statusOther,
+		statusUnknown, statusEffect, statusAlive,
 	}
 	used := make(map[status]bool)
 	word := regexp.MustCompile(`\{'([A-Z]+)'`)
@@ -267,8 +269,8 @@ func TestNamesOfEventsAndVerdicts(t *testing.T) {
 	for got, want := range map[fmt.Stringer]string{
 		EventKind(-1): "invalid", EventKind(0): "invalid", Claimed: "claimed", Committed: "committed", Replayed: "replayed",
 		Refused: "refused", Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned",
-		Abandoned + 1: "invalid",
-		Verdict(-1):   "invalid", Verdict(0): "invalid", Good: "good", Undetermined: "undetermined", Warning: "warning",
+		Buried: "buried", Buried + 1: "invalid",
+		Verdict(-1): "invalid", Verdict(0): "invalid", Good: "good", Undetermined: "undetermined", Warning: "warning",
 		Failure: "failure", Failure + 1: "invalid",
 	} {
 		if got.String() != want {

@@ -24,13 +24,16 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		return nil, ErrFinished
 	}
 	s := sc.service
-	e, err := o.encode(key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if len(o.effects) > 0 {
+		return nil, invalid("Outcome.Effects", "cannot go with an update")
+	}
+	e, err := o.encode(id, key.RecoveryPoint, s.cfg.MaxValueBytes)
 	if err != nil {
 		return nil, err
 	}
-	c := newCall(lua.Update, id, newToken(), 2+outcomeWords)
+	c := newCall(lua.Update, newToken(), 3+outcomeWords, id.record, id.lock)
 	c.durable = true
-	c.add(key.Revision, s.retention)
+	c.add(key.Revision, s.retention, s.cfg.Owner)
 	c.addOutcome(&e, key)
 	r, err := s.ask(ctx, "update", c)
 	if err != nil {
@@ -46,7 +49,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	next := e.apply(key, JournalEntry{At: at})
+	next := e.apply(key, JournalEntry{At: at, Owner: s.cfg.Owner})
 	next.id = id
 	return next, s.settled(r)
 }
@@ -64,7 +67,7 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		return err
 	}
 	s := sc.service
-	c := newCall(lua.Delete, id, newToken(), 2)
+	c := newCall(lua.Delete, newToken(), 2, id.record, id.lock)
 	c.add(key.Revision, s.deletions)
 	r, err := s.ask(ctx, "delete", c)
 	if err != nil {
@@ -89,7 +92,7 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	r, err := sc.service.ask(ctx, "unlock", newCall(lua.Unlock, id, newToken(), 0))
+	r, err := sc.service.ask(ctx, "unlock", newCall(lua.Unlock, newToken(), 0, id.record, id.lock))
 	if err != nil {
 		return err
 	}
@@ -125,6 +128,8 @@ func (r reply) refusal(script *lua.Script) error {
 		return ErrLeaseLost
 	case statusBusy:
 		return r.locked()
+	case statusAlive:
+		return ErrNotFound
 	default:
 		return r.unexpected(script)
 	}

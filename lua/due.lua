@@ -1,0 +1,21 @@
+-- due: hands out keys of a shard whose flow a completer may carry on. What is handed out is put off, so that no other
+-- completer gets it meanwhile, and so that it comes back when this one dies.
+--
+-- KEYS[1] due index
+-- ARGV[1] nonce, echoed in the reply   ARGV[2] how many at most   ARGV[3] milliseconds to put them off
+--
+-- Replies
+--   OK nonce, the ends of the records' names
+--
+-- Safe to repeat: yes, though what a lost reply handed out comes back only when the time is over. The index is a hint, the
+-- record the truth.
+-- redis.call: 2 when nothing is due (TIME, ZRANGEBYSCORE), one more for each that is (ZADD).
+local nonce = ARGV[1]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[2])
+for _, member in ipairs(due) do
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), member)
+end
+return {'OK', nonce, unpack(due)}

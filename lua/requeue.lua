@@ -1,0 +1,48 @@
+-- requeue: takes a key out of the dead letters and makes it due at once. Its attempts stay counted, since they tell that
+-- work was begun; the limit counts from here.
+--
+-- KEYS[1] record   KEYS[2] lock   KEYS[3] due index   KEYS[4] dead letters
+-- ARGV[1] nonce, echoed in the reply
+--
+-- Replies
+--   OK    nonce
+--   GONE  nonce: there is no record any more; its dead letter was dropped
+--   DONE  nonce: the record is finished; its dead letter was dropped
+--   BUSY  nonce, remaining time of the lock in milliseconds
+--   ALIVE nonce: the key is no dead letter
+--   DAMAGED nonce, what is wrong
+--
+-- Safe to repeat: yes, the second time the key is no dead letter.
+-- redis.call: 7 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD); 2 for GONE and DONE (HMGET, ZREM).
+local nonce = ARGV[1]
+local member = string.sub(KEYS[1], -32)
+
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'dead_letter')
+if r.err then
+  return {'DAMAGED', nonce, r.err}
+end
+if not r[1] then
+  redis.call('ZREM', KEYS[4], member)
+  return {'GONE', nonce}
+end
+if r[2] == 'finished' then
+  redis.call('ZREM', KEYS[4], member)
+  return {'DONE', nonce}
+end
+local revision, stage = string.match(r[1], '^1 (%d+) %S+ %d+ (%d+) ')
+if not revision then
+  return {'DAMAGED', nonce, 'unknown schema version, or control cannot be read'}
+end
+if not r[3] then
+  redis.call('ZREM', KEYS[4], member)
+  return {'ALIVE', nonce}
+end
+local left = redis.call('PTTL', KEYS[2])
+if left ~= -2 then
+  return {'BUSY', nonce, tostring(left)}
+end
+redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage)
+redis.call('HDEL', KEYS[1], 'dead_letter')
+redis.call('ZREM', KEYS[4], member)
+redis.call('ZADD', KEYS[3], string.format('%.0f', redis.call('TIME')[1] * 1000), member)
+return {'OK', nonce}

@@ -1,0 +1,290 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// The defaults of [Completer].
+const (
+	DefaultInterval    = 5 * time.Second
+	DefaultConcurrency = 8
+)
+
+const (
+	// scouts is how many shards are asked at once, and armful how many keys are taken from one in one go.
+	scouts = 8
+	armful = 16
+)
+
+// Completer finishes keys whose clients never came back. It looks for keys of its flows that are not finished, whose lease
+// has lapsed and whose last run is older than the flow's RecoverAfter, and runs the flow from where they stand. What fails
+// comes again, ever later, until it has used up the flow's MaxAttempts and becomes a dead letter: see [Service.DeadLetters].
+//
+// Any number of processes may run one. None gets into the way of a live worker, since each takes the lease as anybody else
+// does.
+//
+// What a key needs must be in its record: a stage run by a completer finds the request in [Stage.Key], and whatever earlier
+// stages left in their state. A record must not hold its caller's credentials.
+type Completer struct {
+	// Interval is the pause between two looks for keys, give or take a quarter. Default: 5 s. A look costs the server 1024
+	// small scripts for each flow name, whatever the number of keys.
+	Interval time.Duration
+	// Concurrency is how many keys are carried on at once. Default: 8.
+	Concurrency int
+
+	service *Service
+	flows   map[string]*Flow // by name/version
+	newest  map[string]*Flow // by name
+}
+
+// Swept is what a completer did in one look for keys.
+type Swept struct {
+	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not; Buried became dead
+	// letters. The others were in other hands, finished already or waiting for their clients.
+	Due, Finished, Failed, Buried int64
+}
+
+// NewCompleter makes a completer of at least one flow; the same flow in several versions is several flows. Each must have a
+// RecoverAfter. Set its fields before it is used.
+func NewCompleter(svc *Service, flows ...*Flow) (*Completer, error) {
+	if svc == nil {
+		return nil, invalid("svc", "must not be nil")
+	}
+	if len(flows) == 0 {
+		return nil, invalid("flows", "must not be empty")
+	}
+	c := &Completer{service: svc, flows: make(map[string]*Flow), newest: make(map[string]*Flow)}
+	for i, f := range flows {
+		field := fmt.Sprintf("flows[%d]", i)
+		switch {
+		case f == nil:
+			return nil, invalid(field, "must not be nil")
+		case !f.recoverable():
+			return nil, invalid(field, "(%s) has no RecoverAfter", f)
+		case c.flows[f.id] != nil:
+			return nil, invalid(field, "(%s) is there already", f)
+		}
+		c.flows[f.id] = f
+		if n := c.newest[f.cfg.Name]; n == nil || n.cfg.Version < f.cfg.Version {
+			c.newest[f.cfg.Name] = f
+		}
+	}
+	return c, nil
+}
+
+// Run looks for keys and carries them on until ctx ends, or the service is closed; it then cancels the contexts of the stages
+// it runs, waits for them, and returns ctx's error or [ErrClosed]. What goes wrong with a key, or with Redis, is told to
+// Config.Logger and Config.Observer, and tried again.
+func (c *Completer) Run(ctx context.Context) error {
+	w, err := c.hire(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.dismiss()
+	interval := c.Interval
+	def(&interval, DefaultInterval)
+	for {
+		err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, ErrClosed):
+			return err
+		case err != nil:
+			c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
+		}
+		timer := time.NewTimer(interval*3/4 + rand.N(interval/2+1))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// Sweep looks for keys once, carries on those that are due, and waits until it is done with them. It is Run for those who
+// have a scheduler of their own, and for tests.
+//
+// It returns [ErrUnavailable] when a shard could not be asked, together with what it did in the others, and [ErrClosed].
+func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
+	w, err := c.hire(ctx)
+	if err != nil {
+		return Swept{}, err
+	}
+	err = w.look(ctx)
+	w.dismiss()
+	return Swept{w.due.Load(), w.finished.Load(), w.failed.Load(), w.buried.Load()}, err
+}
+
+// crew are the workers of one Run or Sweep.
+type crew struct {
+	completer *Completer
+	jobs      chan job
+	wg        sync.WaitGroup
+
+	due, finished, failed, buried atomic.Int64
+}
+
+// job is a key that is due.
+type job struct {
+	flow           *Flow // the newest of its name
+	prefix, member string
+}
+
+// hire starts the workers.
+func (c *Completer) hire(ctx context.Context) (*crew, error) {
+	concurrency := c.Concurrency
+	def(&concurrency, DefaultConcurrency)
+	switch {
+	case concurrency < 1:
+		return nil, invalid("Completer.Concurrency", "must be at least 1: %d", concurrency)
+	case c.Interval < 0:
+		return nil, invalid("Completer.Interval", "must not be negative: %v", c.Interval)
+	}
+	w := &crew{completer: c, jobs: make(chan job)}
+	for range concurrency {
+		w.wg.Go(func() {
+			for j := range w.jobs {
+				w.do(ctx, j)
+			}
+		})
+	}
+	return w, nil
+}
+
+// dismiss waits for the workers to end.
+func (w *crew) dismiss() {
+	close(w.jobs)
+	w.wg.Wait()
+}
+
+// look asks all shards for what is due, and returns when the workers have taken the last of it.
+func (w *crew) look(ctx context.Context) error {
+	// Two completers that begin together do not meet in each shard.
+	first := rand.N(shards)
+	var next atomic.Int64
+	errs := make([]error, scouts)
+	var wg sync.WaitGroup
+	for i := range scouts {
+		wg.Go(func() {
+			for n := next.Add(1) - 1; n < shards && ctx.Err() == nil; n = next.Add(1) - 1 {
+				prefix := shardPrefix(w.completer.service.cfg.Namespace, (first+int(n))%shards)
+				for _, f := range w.completer.newest {
+					if errs[i] = w.scout(ctx, prefix, f); errs[i] != nil {
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// scout asks one shard for the keys of one flow that are due.
+func (w *crew) scout(ctx context.Context, prefix string, f *Flow) error {
+	s := w.completer.service
+	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
+	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
+	for {
+		c := newCall(lua.Due, newToken(), 2, prefix+"due:"+f.cfg.Name)
+		c.add(armful, aside.Milliseconds())
+		r, err := s.ask(ctx, "completer", c)
+		if err != nil {
+			return err
+		}
+		if r.status != statusOK {
+			return r.unexpected(lua.Due)
+		}
+		for _, member := range r.rest {
+			select {
+			case w.jobs <- job{f, prefix, member}:
+				w.due.Add(1)
+			case <-ctx.Done():
+				return nil // they come back by themselves
+			}
+		}
+		if len(r.rest) < armful {
+			return nil
+		}
+	}
+}
+
+// do carries a key on.
+func (w *crew) do(ctx context.Context, j job) {
+	s := w.completer.service
+	id, ok := placed(j.prefix, j.member)
+	if !ok {
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: due index holds what is no key", slog.String("member", j.member))
+		return
+	}
+	key, err := w.completer.resume(ctx, id, j.flow)
+	switch {
+	case errors.Is(err, errBuried):
+		w.buried.Add(1)
+	case err == nil:
+		if key != nil && key.own {
+			w.finished.Add(1)
+		}
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound):
+		// A worker has it, or its retention is over.
+	default:
+		w.failed.Add(1)
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
+	}
+}
+
+// errBuried says that a key became a dead letter.
+var errBuried = errors.New("redisidem: dead letter")
+
+// resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key that is finished already is
+// taken out of the due index by the claim.
+func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key, err error) {
+	sc := c.service.Scope("").Wait(0) // the record says whose it is
+	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true})
+	var other *FlowError
+	if errors.As(err, &other) && c.flows[other.Stored] != nil {
+		f = c.flows[other.Stored]
+		lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true})
+	}
+	if lease == nil {
+		return key, err
+	}
+	if attempts, spent := lease.spent(); spent {
+		reason := fmt.Sprintf("stage %q of %s: %d attempts", lease.Key().RecoveryPoint, f, attempts)
+		if err := lease.bury(ctx, reason, errors.New(reason)); err != nil {
+			return nil, err
+		}
+		return nil, errBuried
+	}
+	// A panic of one key's stage must not end the process that carries on all the others.
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("stage panicked: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return lease.runFlow(ctx)
+}
+
+// spent reports whether the flow's attempts at the key's stage were used up before this one, and how many they were.
+func (l *Lease) spent() (attempts int, spent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	attempts = l.attempt - 1
+	limit := l.flow.cfg.MaxAttempts
+	if r := l.key.requeued; r.revision == l.key.Revision {
+		limit += int(r.attempts)
+	}
+	return attempts, attempts >= limit
+}

@@ -1,0 +1,112 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// DeadLetter tells when and why a [Completer] gave a key up. Its client can still carry the key on.
+type DeadLetter struct {
+	// At is the server's time.
+	At time.Time
+	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may hold what must not be kept.
+	Reason string
+}
+
+// decodeDeadLetter reads "time revision attempts reason", as the abandon script writes it.
+func decodeDeadLetter(s string) (*DeadLetter, error) {
+	parts := strings.SplitN(s, " ", 4)
+	if len(parts) != 4 {
+		return nil, damaged("%s has %d parts", fieldDeadLetter, len(parts))
+	}
+	at, err := parseTime(fieldDeadLetter, parts[0])
+	return &DeadLetter{At: at, Reason: parts[3]}, err
+}
+
+// requeue is where a key's attempts stood when it was last taken out of the dead letters.
+type requeue struct{ revision, attempts int64 }
+
+// decodeRequeue reads "revision attempts", as the requeue script writes it.
+func decodeRequeue(s string) (requeue, error) {
+	revision, attempts, _ := strings.Cut(s, " ")
+	n, err := parseCount(fieldRequeued, revision)
+	m, err1 := parseCount(fieldRequeued, attempts)
+	return requeue{n, m}, errors.Join(err, err1)
+}
+
+// DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no particular order: their
+// DeadLetter says why. It looks into all shards, one round trip for each of the 1024 and for each key. An error ends it.
+func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, error] {
+	return func(yield func(*Key, error) bool) {
+		if !flowName.MatchString(flow) {
+			yield(nil, invalid("flow", "must be the name of a flow: %q", flow))
+			return
+		}
+		for shard := range shards {
+			prefix := shardPrefix(s.cfg.Namespace, shard)
+			members, err := s.members(ctx, prefix+"dead:"+flow)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, member := range members {
+				key, err := s.retrievePlaced(ctx, prefix, member)
+				if errors.Is(err, ErrNotFound) || err == nil && key.DeadLetter == nil {
+					continue // its retention is over, or it was finished after all
+				}
+				if !yield(key, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// members reads a sorted set.
+func (s *Service) members(ctx context.Context, key string) (members []string, err error) {
+	if err := s.life.enter(); err != nil {
+		return nil, err
+	}
+	defer s.life.leave()
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+	err = repeat(bounded, func(ctx context.Context) error {
+		cmd := redis.NewStringSliceCmd(ctx, "zrange", key, 0, -1)
+		_, err := s.send(ctx, false, key, []redis.Cmder{cmd})
+		members = cmd.Val()
+		return err
+	})
+	return members, explain(ctx, "dead letters", err)
+}
+
+// Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as many attempts as before.
+// The key is one that DeadLetters yielded, or one that was retrieved. One round trip.
+//
+// It returns [ErrNotFound] when there is no such record or it is no dead letter, [ErrFinished] when it was finished after all,
+// [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
+	id, err := sc.own(key)
+	if err != nil {
+		return err
+	}
+	flow, _, ok := strings.Cut(key.Flow, "/")
+	if !ok {
+		return invalid("key", "belongs to no flow")
+	}
+	c := newCall(lua.Requeue, newToken(), 0, id.record, id.lock, id.dueIndex(flow), id.deadLetters(flow))
+	r, err := sc.service.ask(ctx, "requeue", c)
+	if err != nil {
+		return err
+	}
+	if r.status != statusOK {
+		return r.refusal(lua.Requeue)
+	}
+	return nil
+}

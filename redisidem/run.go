@@ -1,0 +1,266 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Run takes the lease on a key and runs a flow from wherever the key stands, until it is answered: it commits each stage
+// while it keeps the lease, and gives it up with the last. One round trip more than there are stages.
+//
+// The key may be a view of any age, for only what it is called and its fingerprint count: a flow continues from wherever the
+// record is. A finished key is returned as it is. The key returned is never nil: next to an error it is the key as it was
+// seen last. After [Idle] it is the key as it stands, which is not Answered.
+//
+// A stage's own error is returned as it is when its retries are used up; the key then stays at that stage. Besides the errors
+// of [Scope.WorkStage] Run returns a [*FlowError] for a key of another flow or version and [ErrUnknownRecoveryPoint] for a
+// key at a point that the flow does not have, perhaps because a newer program does: both leave the record untouched;
+// [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes back more often than its
+// MaxVisits.
+func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
+	if key == nil {
+		return &Key{}, invalid("key", "must not be nil")
+	}
+	if flow == nil {
+		return key, invalid("flow", "must not be nil")
+	}
+	id, err := sc.own(key)
+	if err != nil {
+		return key, err
+	}
+	if key.Finished() {
+		return key, nil
+	}
+	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
+}
+
+// RunRequest is InitializeRequest and Run in one: it makes the key that a request brought, if there is none, and runs the
+// flow. One round trip more than there are stages, one for a replay.
+//
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.Run]; unlike the former it
+// refuses an empty value.
+func (sc *Scope) RunRequest(ctx context.Context, value string, req Request, flow *Flow) (*Key, error) {
+	if flow == nil {
+		return &Key{}, invalid("flow", "must not be nil")
+	}
+	key, id, encoded, err := sc.cached(ctx, value, req)
+	switch {
+	case err != nil:
+		return &Key{}, err
+	case key != nil:
+		return key, nil
+	}
+	return sc.runFlow(ctx, &Key{Value: id.value, Scope: sc.name, id: id}, claim{id: id, request: &encoded, flow: flow})
+}
+
+// runFlow claims and runs. seen is the key to return when there is no better one.
+func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
+	lease, fresh, err := sc.claim(ctx, c)
+	switch {
+	case err != nil:
+		if fresh != nil {
+			seen = fresh
+		}
+		return seen, err
+	case lease == nil:
+		return fresh, nil
+	}
+	return lease.runFlow(ctx)
+}
+
+// runFlow runs the lease's flow until the lease ends.
+func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
+	visits := make(map[string]int)
+	for {
+		key, held, err := l.run(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
+			visits[st.key.RecoveryPoint]++
+			return l.flow.work(ctx, st, visits[st.key.RecoveryPoint])
+		}, true)
+		switch {
+		case err != nil || key.Answered():
+			return key, err
+		case !held && l.wasIdle():
+			return key, nil
+		case !held:
+			// The stage is stored, but the lease had lapsed, and another worker has the key.
+			return key, ErrLeaseLost
+		}
+	}
+}
+
+// work runs what is to be done at the key's recovery point.
+func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) {
+	point := st.key.RecoveryPoint
+	if revision, ok := strings.CutPrefix(point, compensating); ok {
+		return f.compensate(ctx, st, revision)
+	}
+	stage := f.stages[point]
+	switch {
+	case stage == nil:
+		return Outcome{}, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, point)
+	case visit > stage.MaxVisits:
+		return Outcome{}, fmt.Errorf("%w: stage %q came back more than %d times", ErrNoProgress, point, stage.MaxVisits)
+	}
+	o, err := stage.perform(ctx, st)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return f.resolve(stage, st.key, o)
+}
+
+// resolve turns the outcome of a flow's stage into one that can be committed.
+func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome) (Outcome, error) {
+	switch {
+	case o.idle:
+		return o, nil
+	case o.next:
+		i := f.order[stage.Point] + 1
+		if i == len(f.cfg.Stages) {
+			return o, invalid("Outcome", "is Next, but %q is the last stage of %s", stage.Point, f)
+		}
+		o.next, o.RecoveryPoint = false, f.cfg.Stages[i].Point
+	case o.failed:
+		next, err := f.undo(key, len(key.Journal)-1)
+		if err != nil {
+			return o, err
+		}
+		// The answer is stored now and given when all is undone.
+		o.RecoveryPoint = next
+		return o, nil
+	case o.RecoveryPoint == "":
+		o.RecoveryPoint = Finished
+	}
+	to, known := f.order[o.RecoveryPoint]
+	switch {
+	case slices.Contains(stage.Next, o.RecoveryPoint):
+		o.again = o.RecoveryPoint == stage.Point
+	case o.RecoveryPoint == Finished, o.Interim && known && to <= f.order[stage.Point]:
+	case o.RecoveryPoint == stage.Point:
+		return o, fmt.Errorf("%w: %q is not among its Next", ErrNoProgress, stage.Point)
+	default:
+		return o, invalid("Outcome.RecoveryPoint", "%q is not among the Next of %q", o.RecoveryPoint, stage.Point)
+	}
+	return o, nil
+}
+
+// undo returns the recovery point for the next compensation, at the i-th journal entry or before it; Finished if there is
+// none.
+func (f *Flow) undo(key *Key, i int) (string, error) {
+	for ; i >= 0; i-- {
+		e := key.Journal[i]
+		if strings.HasPrefix(e.Stage, compensating) {
+			continue
+		}
+		stage := f.stages[e.Stage]
+		switch {
+		case stage == nil:
+			return "", fmt.Errorf("%w: %q, which was committed and is to be compensated", ErrUnknownRecoveryPoint, e.Stage)
+		case stage.NoReturn:
+			return Finished, nil
+		case stage.Compensate != nil:
+			return compensating + strconv.FormatInt(e.Revision, 10), nil
+		}
+	}
+	if len(key.Journal) > 0 && key.Journal[0].Revision > 0 {
+		return "", damaged("the journal begins at revision %d: what was committed before cannot be compensated",
+			key.Journal[0].Revision)
+	}
+	return Finished, nil
+}
+
+// compensate undoes the commit of one revision.
+func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outcome, error) {
+	n, err := parseCount("recovery_point", revision)
+	if err != nil {
+		return Outcome{}, err
+	}
+	i := slices.IndexFunc(st.key.Journal, func(e JournalEntry) bool { return e.Revision == n })
+	if i < 0 {
+		return Outcome{}, damaged("revision %d is to be compensated and not in the journal", n)
+	}
+	st.undoes = &st.key.Journal[i]
+	stage := f.stages[st.undoes.Stage]
+	if stage == nil {
+		return Outcome{}, fmt.Errorf("%w: %q, which is to be compensated", ErrUnknownRecoveryPoint, st.undoes.Stage)
+	}
+	if stage.Compensate != nil {
+		_, err = stage.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
+			return Outcome{}, stage.Compensate(ctx, st)
+		})
+		if err != nil {
+			return Outcome{}, &CompensationError{Stage: stage.Point, Err: err}
+		}
+	}
+	next, err := f.undo(st.key, i-1)
+	return Outcome{RecoveryPoint: next}, err
+}
+
+// perform runs the stage's work, or finds out that it was done.
+func (s *FlowStage) perform(ctx context.Context, st *Stage) (Outcome, error) {
+	return s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
+		if st.attempt > 1 && s.Reconcile != nil {
+			o, err := s.reconcile(ctx, st)
+			switch {
+			case err == nil:
+				return o, nil
+			case !errors.Is(err, ErrNotDone):
+				return Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+			}
+		}
+		return s.Work(ctx, st)
+	})
+}
+
+// reconcile asks Reconcile. That it panics says nothing about what it was asked.
+func (s *FlowStage) reconcile(ctx context.Context, st *Stage) (o Outcome, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("reconcile of stage %q panicked: %v\n%s", s.Point, v, debug.Stack())
+		}
+	}()
+	return s.Reconcile(ctx, st)
+}
+
+// retry runs work, each time within the stage's timeout, until it succeeds or its retries are used up.
+func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
+	pause := s.Retry.Backoff
+	for try := 1; ; try++ {
+		o, err := s.once(ctx, st, work)
+		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.worthwhile(err) {
+			return o, err
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return o, err
+		}
+		pause = min(2*pause, s.Retry.MaxBackoff)
+		st.attempt++
+	}
+}
+
+func (s *FlowStage) once(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
+	if s.Timeout > 0 {
+		bounded, cancel := context.WithTimeout(ctx, s.Timeout)
+		defer cancel()
+		ctx = bounded
+	}
+	return work(ctx, st)
+}
+
+// worthwhile reports whether an error is worth another run.
+func (s *FlowStage) worthwhile(err error) bool {
+	if s.Retry.If != nil {
+		return s.Retry.If(err)
+	}
+	return s.Reconcile != nil || !errors.Is(err, ErrOutcomeUnknown)
+}
