@@ -147,6 +147,11 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, o
 		if err := r.need(1); err != nil {
 			return nil, nil, err
 		}
+		if c.completing {
+			if c.id, err = adopt(c.id, r.rest[1:], s.cfg.Namespace); err != nil {
+				return nil, nil, err
+			}
+		}
 		key, err := s.found(c.id, r, sent)
 		return nil, key, err
 	case statusOther:
