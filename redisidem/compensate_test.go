@@ -42,8 +42,11 @@ func TestPermanentFailureCompensatesInReverse(t *testing.T) {
 			{"one has none", func(c *redisidem.FlowConfig) { c.Stages[1].Compensate = nil }, []string{"paid", redisidem.Started}, 6},
 			{"point of no return", func(c *redisidem.FlowConfig) { c.Stages[1].NoReturn = true }, []string{"paid"}, 5},
 			{"the last committed is the point of no return", func(c *redisidem.FlowConfig) { c.Stages[2].NoReturn = true }, nil, 4},
-			{"not yet at the point of no return", func(c *redisidem.FlowConfig) { c.Stages[3].NoReturn = true },
-				[]string{"paid", "taxed", redisidem.Started}, 7},
+			{
+				"not yet at the point of no return", func(c *redisidem.FlowConfig) { c.Stages[3].NoReturn = true },
+				[]string{"paid", "taxed", redisidem.Started},
+				7,
+			},
 			{"early", func(c *redisidem.FlowConfig) { c.Stages[1].Work = c.Stages[3].Work }, []string{redisidem.Started}, 3},
 			{"at once", func(c *redisidem.FlowConfig) { c.Stages[0].Work = c.Stages[3].Work }, nil, 1},
 		} {
@@ -149,7 +152,8 @@ func TestCompensationIsTriedAgainLikeItsStage(t *testing.T) {
 		flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
 			c.Stages[2].Retry = redisidem.Retry{Attempts: 3, Backoff: time.Second}
 			c.Stages[2].Compensate = func(context.Context, *redisidem.Stage) error {
-				if tries++; tries < 3 {
+				tries++
+				if tries < 3 {
 					return errStage
 				}
 				return nil
@@ -172,7 +176,8 @@ func TestCompensationRefusesAJournalWithoutABeginning(t *testing.T) {
 			c.Stages[1].Next, c.Stages[1].MaxVisits = []string{"taxed", "paid"}, 100
 			c.Stages[1].Compensate = nil
 			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if left--; left > 0 {
+				left--
+				if left > 0 {
 					return redisidem.Advance("taxed"), nil
 				}
 				return redisidem.Next(), nil

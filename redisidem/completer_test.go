@@ -239,7 +239,8 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 		n := 0
 		for key, err := range svc.DeadLetters(ctx, "cart") {
 			mustBe(b, err, nil)
-			if n++; key.Value == "comes back" {
+			n++
+			if key.Value == "comes back" {
 				b.Error("a finished key is listed")
 			}
 			break // which must do no harm
@@ -540,4 +541,3 @@ func TestCompletersShareTheWork(t *testing.T) {
 		e.mustBeTidy(raw)
 	})
 }
-

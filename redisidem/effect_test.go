@@ -59,8 +59,14 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 			raw.LRange(ctx, k("list"), 0, -1).Val(), raw.XLen(ctx, k("outbox")).Val(),
 			raw.XRange(ctx, k("outbox"), "-", "+").Val()[0].Values,
 		}
-		want := []any{"a\x00\xff", time.Duration(-1), "-5", map[string]string{"f": "1", "g": "2"}, true, 1.5, []string{"2", "1"}, int64(1),
-			map[string]any{"event": "ordered", "cart": "1"}}
+		want := []any{
+			"a\x00\xff", time.Duration(-1), "-5",
+			map[string]string{"f": "1", "g": "2"},
+			true, 1.5,
+			[]string{"2", "1"},
+			int64(1),
+			map[string]any{"event": "ordered", "cart": "1"},
+		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("the effects are\n%v, want\n%v", got, want)
 		}

@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -207,7 +208,7 @@ func TestFlowContinuesWhereAnotherProcessStopped(t *testing.T) {
 		}
 		again, err := other.RunRequest(ctx, "k", request, flow)
 		mustBe(t, err, nil)
-		if !again.Replayed() || string(again.Response.Body) != string(key.Response.Body) {
+		if !again.Replayed() || !bytes.Equal(again.Response.Body, key.Response.Body) {
 			t.Errorf("the replay is %+v", again)
 		}
 		// The journal tells who committed which stage, in which attempt, when, and how long it took.
@@ -228,7 +229,7 @@ func TestFlowContinuesWhereAnotherProcessStopped(t *testing.T) {
 func TestKeysThatAFlowMustNotTouch(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
-		var newer = cart(func(c *redisidem.FlowConfig) { c.Stages[1].Point = "weighed"; c.Stages[1].Work = fails(errStage) })
+		newer := cart(func(c *redisidem.FlowConfig) { c.Stages[1].Point = "weighed"; c.Stages[1].Work = fails(errStage) })
 		key, err := sc.RunRequest(ctx, "k", request, mustFlow(b, newer))
 		mustBe(b, err, errStage)
 		before := b.server.Dump()
