@@ -165,7 +165,7 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, o
 		}
 		return nil, nil, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
 	case statusMoved:
-		key, err := decodeRecord(c.id, r.rest)
+		key, err := decodeRecord(c.id, s.vault, r.rest)
 		return nil, key, err
 	default:
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
