@@ -36,6 +36,9 @@ type gatewayCommand struct {
 	JWTIssuer   string `name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `name:"jwt-audience" help:"The audience that tokens must have."`
 
+	CORSOrigins     []string `name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
+	CORSCredentials bool     `name:"cors-credentials" help:"Let those pages send cookies along."`
+
 	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate of the listener."`
 	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Its key."`
 	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Authorities of client certificates, which are then required."`
@@ -101,6 +104,7 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 	return &gateway.Config{
 		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
 		Routes:   routes, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
+		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials},
 	}, challenge, nil
 }
 

@@ -28,6 +28,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
@@ -40,6 +42,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	redis.SetLogger(quiet{}) // servers that are just starting are no news
 	os.Exit(m.Run())
 }
 

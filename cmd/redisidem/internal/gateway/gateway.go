@@ -29,6 +29,8 @@ type Config struct {
 	PolicyURL string
 	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are; empty for none.
 	Challenge string
+	// CORS is for pages of other origins.
+	CORS CORS
 }
 
 // Gateway is the reverse proxy. It is safe for concurrent use.
@@ -43,6 +45,7 @@ type Gateway struct {
 	mux       *http.ServeMux
 	handlers  []http.Handler // of the routes, and then of the defaults
 	challenge string
+	cors      CORS
 	draining  atomic.Bool
 }
 
@@ -50,7 +53,10 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
-		transport: cfg.Upstream.newTransport(), challenge: cfg.Challenge,
+		transport: cfg.Upstream.newTransport(), challenge: cfg.Challenge, cors: cfg.CORS,
+	}
+	if err := g.cors.validate(); err != nil {
+		return nil, err
 	}
 	g.proxy = newProxy(cfg.Upstream, g.transport, cfg.Log)
 	var err error
@@ -132,13 +138,13 @@ func (g *Gateway) writeProblem(w http.ResponseWriter, r *http.Request, p *httpid
 
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
-	return g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return g.logged(g.cors.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i := g.routes.find(g.mux, r)
 		if i < 0 {
 			i = len(g.handlers) - 1
 		}
 		g.handlers[i].ServeHTTP(w, r)
-	}))
+	})))
 }
 
 // Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while it should get requests, and
