@@ -1,0 +1,44 @@
+package httpidem
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+)
+
+// errBodyTooLarge says that a request's body is over the bound.
+var errBodyTooLarge = errors.New("httpidem: request body over Config.MaxBodyBytes")
+
+// readBody reads the whole body of a request, but not more than a byte over the limit: a digest over a part would take different
+// requests for the same.
+func readBody(r *http.Request, limit int64) ([]byte, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	if r.ContentLength > limit {
+		return nil, errBodyTooLarge // before the client has sent it, if it expects 100-continue
+	}
+	var b bytes.Buffer
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) || err == nil && n > limit {
+		return nil, errBodyTooLarge
+	}
+	return b.Bytes(), err
+}
+
+// restoreBody gives a request that readBody has read its body back, and as many times more as GetBody is called.
+func restoreBody(r *http.Request, body []byte) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	original := r.Body
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(body), original}
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+}

@@ -1,0 +1,245 @@
+package httpidem
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// capture is the ResponseWriter that the handler gets. It holds the answer back until it is committed, or, when it turns out that
+// it cannot be kept, lets it through from then on. The header map is the underlying writer's own, so that what stands outside of
+// the middleware and what stands inside see the same as without it.
+type capture struct {
+	w      http.ResponseWriter
+	limit  int
+	flush  bool              // Flush lets the answer through
+	adorn  func(http.Header) // puts the middleware's own fields into the header that is sent
+	before http.Header       // as it was when the handler began
+
+	mu       sync.Mutex
+	status   int // 0 until WriteHeader
+	header   http.Header
+	body     []byte
+	length   int64 // declared by the handler, or -1
+	written  int64
+	through  bool // the answer goes to the client as it comes
+	hijacked bool
+	done     bool // the handler has returned
+}
+
+var (
+	_ http.Flusher    = (*capture)(nil)
+	_ http.Hijacker   = (*capture)(nil)
+	_ io.ReaderFrom   = (*capture)(nil)
+	_ io.StringWriter = (*capture)(nil)
+)
+
+var errReturned = errors.New("httpidem: the handler has returned")
+
+// Header implements [http.ResponseWriter].
+func (c *capture) Header() http.Header { return c.w.Header() }
+
+// Unwrap is for [http.ResponseController].
+func (c *capture) Unwrap() http.ResponseWriter { return c.w }
+
+// WriteHeader implements [http.ResponseWriter]. Informational answers are sent at once.
+func (c *capture) WriteHeader(status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.done || c.hijacked:
+	case c.status != 0:
+		if c.through {
+			c.w.WriteHeader(status) // which complains where the server's log is
+		}
+	case status < 100 || status > 999:
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http does
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		c.w.WriteHeader(status)
+	default:
+		c.begin(status)
+		if status == http.StatusSwitchingProtocols {
+			c.letThrough()
+		}
+	}
+}
+
+// begin settles status and header. The caller holds mu.
+func (c *capture) begin(status int) {
+	c.status, c.header, c.length = status, c.w.Header().Clone(), -1
+	if n, err := strconv.ParseInt(c.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
+		c.length = n
+	}
+}
+
+// Write implements [http.ResponseWriter], with the errors of net/http's own.
+func (c *capture) Write(p []byte) (int, error) { return c.write(len(p), p, "") }
+
+// WriteString implements [io.StringWriter].
+func (c *capture) WriteString(s string) (int, error) { return c.write(len(s), nil, s) }
+
+func (c *capture) write(n int, p []byte, s string) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.done:
+		return 0, errReturned
+	case c.hijacked:
+		return 0, http.ErrHijacked
+	}
+	if c.status == 0 {
+		c.begin(http.StatusOK)
+	}
+	if !c.through {
+		switch {
+		case n == 0:
+			return 0, nil
+		case !bodyAllowed(c.status):
+			return 0, http.ErrBodyNotAllowed
+		}
+		c.written += int64(n)
+		if c.length >= 0 && c.written > c.length {
+			return 0, http.ErrContentLength
+		}
+		if len(c.body)+n <= c.limit {
+			c.body = append(append(c.body, p...), s...)
+			return n, nil
+		}
+		c.letThrough()
+	}
+	if p == nil {
+		return io.WriteString(c.w, s)
+	}
+	return c.w.Write(p)
+}
+
+// ReadFrom implements [io.ReaderFrom], so that the server can still send files fast.
+func (c *capture) ReadFrom(r io.Reader) (int64, error) {
+	c.mu.Lock()
+	through := c.through && !c.done && !c.hijacked
+	c.mu.Unlock()
+	if through {
+		return io.Copy(c.w, r)
+	}
+	return io.Copy(struct{ io.Writer }{c}, r)
+}
+
+// Flush implements [http.Flusher].
+func (c *capture) Flush() { _ = c.FlushError() }
+
+// FlushError is for [http.ResponseController].
+func (c *capture) FlushError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.done:
+		return errReturned
+	case c.hijacked:
+		return http.ErrHijacked
+	case !c.through && !c.flush:
+		return nil
+	case !canFlush(c.w):
+		return http.ErrNotSupported
+	}
+	if c.status == 0 {
+		c.begin(http.StatusOK)
+	}
+	if !c.through {
+		c.letThrough()
+	}
+	return http.NewResponseController(c.w).Flush()
+}
+
+// canFlush tells whether a writer flushes, the way http.ResponseController finds out.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
+// Hijack implements [http.Hijacker]. Once it succeeded, the answer is the handler's alone.
+func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return nil, nil, errReturned
+	}
+	conn, rw, err := http.NewResponseController(c.w).Hijack()
+	if err == nil {
+		c.hijacked, c.body = true, nil
+	}
+	return conn, rw, err
+}
+
+// letThrough sends what was held back, and everything from now on as it comes. The caller holds mu.
+func (c *capture) letThrough() {
+	c.through = true
+	c.sendHeld()
+	c.body = nil
+}
+
+// sendHeld sends header and body as they were held back, and then gives the handler's header map back as the handler left it: the
+// server looks there for trailers. The caller holds mu.
+func (c *capture) sendHeld() {
+	live := c.w.Header()
+	latest := live.Clone()
+	refill(live, c.header)
+	c.adorn(live)
+	c.w.WriteHeader(c.status)
+	if len(c.body) > 0 {
+		_, _ = c.w.Write(c.body) // the client may have gone, which changes nothing about what was done
+	}
+	refill(live, latest)
+}
+
+// finish ends the handler's access. What it returns does not change any more.
+func (c *capture) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status == 0 && !c.hijacked {
+		c.begin(http.StatusOK)
+	}
+	c.done = true
+}
+
+// send sends the answer that was held back.
+func (c *capture) send() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sendHeld()
+}
+
+// discard forgets the handler's answer: the header is again as it was before.
+func (c *capture) discard() { refill(c.w.Header(), c.before) }
+
+// gone reports whether some of the answer, or all, has left already, so that there is no other one to be given.
+func (c *capture) gone() bool { return c.through || c.hijacked }
+
+// cut reports whether the handler wrote less than it declared: the server then breaks the connection.
+func (c *capture) cut(method string) bool {
+	return !c.gone() && method != http.MethodHead && bodyAllowed(c.status) && c.length >= 0 && c.written < c.length
+}
+
+// refill makes a header map hold exactly what another one holds.
+func refill(h, with http.Header) {
+	clear(h)
+	maps.Copy(h, with)
+}
+
+// bodyAllowed reports whether an answer with that status can have a body.
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}

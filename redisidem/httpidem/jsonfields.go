@@ -1,0 +1,170 @@
+package httpidem
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxJSONDepth bounds how deep a document may nest for its fields to be looked at.
+const maxJSONDepth = 100
+
+// JSONFields returns a [FingerprintFunc] for which two requests with a JSON object as their body are the same when the query,
+// the media type and the named fields are: for clients whose retries differ in fields that do not matter, as the time of
+// sending. A name is that of a field, or a path to one with dots between: amount, customer.id.
+//
+// White space and the order of fields do not matter; numbers count as they are written, so 1 and 1.0 differ. A body that is not one
+// JSON object, is not UTF-8, nests deeper than 100, or names a field twice counts with all its bytes, as in [WholeRequest].
+func JSONFields(names ...string) FingerprintFunc {
+	paths := make([][]string, 0, len(names))
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		paths = append(paths, strings.Split(name, "."))
+	}
+	return func(d *Digest, r *http.Request, body []byte) error {
+		document, err := decodeObject(body)
+		if err != nil {
+			d.Text("body")
+			return WholeRequest(d, r, body)
+		}
+		d.Text("fields")
+		d.Text(r.URL.RawQuery)
+		d.Text(mediaType(r.Header.Get("Content-Type")))
+		for _, p := range paths {
+			d.Text(strings.Join(p, "."))
+			if value, ok := lookUp(document, p); ok {
+				d.Bytes(canonical(nil, value))
+			} else {
+				d.Text("absent") // no JSON text, so no value is taken for it
+			}
+		}
+		return nil
+	}
+}
+
+// A JSON document is decoded into objects, []any, string, json.Number, bool and nil.
+type object map[string]any
+
+func lookUp(document object, path []string) (value any, ok bool) {
+	value = document
+	for _, name := range path {
+		o, isObject := value.(object)
+		if !isObject {
+			return nil, false
+		}
+		if value, ok = o[name]; !ok {
+			return nil, false
+		}
+	}
+	return value, true
+}
+
+var errNoObject = errors.New("not one JSON object without repeated names")
+
+// decodeObject decodes a body that is one JSON object. Unlike encoding/json it refuses a name that comes twice: two readers
+// may take different ones of them.
+func decodeObject(body []byte) (object, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	value, err := decodeValue(d, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errNoObject
+	}
+	if o, ok := value.(object); ok {
+		return o, nil
+	}
+	return nil, errNoObject
+}
+
+func decodeValue(d *json.Decoder, depth int) (any, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	delim, ok := token.(json.Delim)
+	if !ok {
+		return token, readable(token)
+	}
+	if depth++; depth > maxJSONDepth {
+		return nil, errNoObject
+	}
+	if delim == '[' {
+		list := []any{}
+		for d.More() {
+			value, err := decodeValue(d, depth)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, value)
+		}
+		_, err := d.Token()
+		return list, err
+	}
+	o := object{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, ok := token.(string)
+		if _, twice := o[name]; twice || !ok || readable(name) != nil {
+			return nil, errNoObject
+		}
+		if o[name], err = decodeValue(d, depth); err != nil {
+			return nil, err
+		}
+	}
+	_, err = d.Token()
+	return o, err
+}
+
+// readable refuses a string with the character that the decoder puts in place of what it cannot read: different texts would
+// become the same.
+func readable(token json.Token) error {
+	if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
+		return errNoObject
+	}
+	return nil
+}
+
+// canonical appends a decoded value as JSON with sorted names and without white space.
+func canonical(b []byte, value any) []byte {
+	switch v := value.(type) {
+	case object:
+		b = append(b, '{')
+		names := make([]string, 0, len(v))
+		for name := range v {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for i, name := range names {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(canonical(b, name), ':')
+			b = canonical(b, v[name])
+		}
+		return append(b, '}')
+	case []any:
+		b = append(b, '[')
+		for i, entry := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = canonical(b, entry)
+		}
+		return append(b, ']')
+	case json.Number:
+		return append(b, v...)
+	default: // string, bool and nil cannot fail
+		text, _ := json.Marshal(v)
+		return append(b, text...)
+	}
+}

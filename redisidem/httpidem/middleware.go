@@ -1,0 +1,296 @@
+package httpidem
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// Middleware makes the retries of HTTP requests safe. Make one with [New] for each policy, and wrap handlers with
+// [Middleware.Handler]; several may share a service. It is safe for concurrent use.
+type Middleware struct {
+	service       *redisidem.Service
+	scope         ScopeFunc
+	cfg           Config
+	keep          map[string]struct{} // the fields of answers that are stored
+	lease         time.Duration
+	retention     string
+	maxScopeBytes int
+	maxValueBytes int
+	counts        counts
+}
+
+// New makes a Middleware that keeps its keys with a service. The scope function is required: [Unscoped] says on purpose that all
+// callers are one. A nil cfg means all defaults. It sends nothing.
+//
+// A field that breaks its bound is a [*redisidem.InvalidError].
+func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware, error) {
+	switch {
+	case service == nil:
+		return nil, invalid("service", "must not be nil")
+	case scope == nil:
+		return nil, invalid("scope", "must not be nil; Unscoped puts all callers into one scope")
+	}
+	core := service.Config()
+	m := &Middleware{
+		service: service, scope: scope, cfg: cfg.withDefaults(&core), keep: make(map[string]struct{}), lease: core.Lease,
+		retention: strconv.Itoa(wholeSeconds(core.Retention)), maxScopeBytes: core.MaxKeyBytes, maxValueBytes: core.MaxValueBytes,
+	}
+	if err := m.cfg.validate(&core); err != nil {
+		return nil, err
+	}
+	m.cfg.Header = http.CanonicalHeaderKey(m.cfg.Header)
+	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.KeepHeaders) {
+		m.keep[http.CanonicalHeaderKey(name)] = struct{}{}
+	}
+	return m, nil
+}
+
+// Handler returns a handler that runs next once for each key, and gives its answer again to each retry. It has the shape of
+// net/http middleware: func(http.Handler) http.Handler.
+//
+// It belongs inside of authentication and rate limiting, and outside of what reads the body. It blocks for a round trip to the
+// store before next runs and another one after it, and with Config.Wait for that time.
+func (m *Middleware) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
+}
+
+func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if !slices.Contains(m.cfg.Methods, r.Method) {
+		m.bypass(w, r, next)
+		return
+	}
+	x, bypass := m.resolve(w, r)
+	switch {
+	case bypass:
+		m.bypass(w, r, next)
+	case x != nil:
+		(&execution{exchange: x, next: next}).serve()
+	}
+}
+
+func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	m.tell(r.Context(), Bypassed, 0, nil)
+	next.ServeHTTP(w, r)
+}
+
+// ask asks the store with do until the fingerprint fits the one of the record, which may be of another version.
+func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
+	key, err := do(x.request)
+	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
+		key, err = do(x.request)
+	}
+	return key, err
+}
+
+// fail answers a request for which the core returned an error. ran tells whether work was done for it.
+func (x *exchange) fail(err error, ran bool) {
+	m := x.middleware
+	p := m.problem(m.resultOf(err, ran))
+	if p.Result == InFlight {
+		p.RetryAfter = time.Second
+		if locked := (*redisidem.LockedError)(nil); errors.As(err, &locked) {
+			p.RetryAfter = min(locked.RetryAfter, m.cfg.MaxRetryAfter)
+		}
+		p.RetryAfter = max(p.RetryAfter, time.Second)
+	}
+	m.refuse(x.w, x.r, p, err)
+}
+
+// resultOf tells what an error of the core's means for the request.
+func (m *Middleware) resultOf(err error, ran bool) Result {
+	switch {
+	case errors.Is(err, redisidem.ErrFenced):
+		return Superseded
+	case ran:
+		return Uncommitted
+	case errors.Is(err, redisidem.ErrFingerprintMismatch):
+		return Mismatch
+	case errors.Is(err, redisidem.ErrLocked), errors.Is(err, redisidem.ErrNested):
+		return InFlight
+	case errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrInvalid), errors.Is(err, redisidem.ErrOtherFlow):
+		return Failed
+	}
+	return Unavailable
+}
+
+// execution is one run of a handler for a request.
+type execution struct {
+	*exchange
+	next http.Handler
+
+	capture  *capture
+	panicked bool // and the panic is held up
+	value    any // what the handler panicked with
+}
+
+// errClientGone says that the client left before the handler began.
+var errClientGone = errors.New("httpidem: the request ended before its handler began")
+
+// releasedError makes the core give the lease back: the answer is not to be stored.
+type releasedError struct{ result Result }
+
+func (e *releasedError) Error() string { return "httpidem: the answer is " + e.result.String() }
+
+// Is makes an answer that does not tell whether the work was done known to the core and its observers.
+func (e *releasedError) Is(target error) bool {
+	return e.result == Ambiguous && target == redisidem.ErrOutcomeUnknown
+}
+
+// serve asks for the lease on the key, runs the handler under it, and answers.
+func (e *execution) serve() {
+	// Whoever waits for the lease leaves with the client. Once the handler has begun, what it does is finished and stored.
+	client := e.r.Context()
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
+	defer cancel(nil)
+	stay := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
+	defer stay()
+
+	key, err := e.ask(func(req redisidem.Request) (*redisidem.Key, error) {
+		return e.scope.Do(ctx, e.key, req, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			if point := st.Key().RecoveryPoint; point != redisidem.Started {
+				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
+			}
+			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stay() {
+				return redisidem.Idle(), nil
+			}
+			if deadline, ok := client.Deadline(); ok {
+				bounded, cancel := context.WithDeadline(ctx, deadline)
+				defer cancel()
+				ctx = bounded
+			}
+			return e.run(withStage(ctx, st))
+		})
+	})
+	e.answer(key, err)
+	if e.panicked {
+		panic(e.value)
+	}
+}
+
+// run runs the handler, and tells what is to be stored.
+func (e *execution) run(ctx context.Context) (outcome redisidem.Outcome, err error) {
+	m := e.middleware
+	e.capture = &capture{
+		w: e.w, limit: m.cfg.MaxResponseBytes, flush: !m.cfg.KeepFlushed, adorn: e.adorn, before: e.w.Header().Clone(),
+	}
+	r := e.r.WithContext(ctx)
+	restoreBody(r, e.body)
+
+	returned := false
+	defer func() {
+		// What stands outside looks at its own request, as a server that removes the files of a form.
+		e.r.Pattern = r.Pattern
+		if e.r.MultipartForm == nil {
+			e.r.MultipartForm = r.MultipartForm
+		}
+		if returned {
+			return
+		}
+		e.capture.finish()
+		m.tell(e.r.Context(), Panicked, 0, nil)
+		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run: something of the answer has
+		// left already, or the policy is that nothing runs twice. Then the panic is held up until that is stored.
+		if !e.keepsPanic() {
+			return
+		}
+		if e.value = recover(); e.value != nil { // it is nil while runtime.Goexit ends the goroutine, which nothing can hold up
+			e.panicked = true
+			status := 0
+			if e.capture.gone() {
+				status = e.capture.status
+			}
+			outcome, err = redisidem.Finish(notKept(status)), nil
+		}
+	}()
+	e.next.ServeHTTP(e.capture, r)
+	returned = true
+	e.capture.finish()
+	return e.outcome()
+}
+
+// keepsPanic reports whether a panic of the handler's ends the work on the key.
+func (e *execution) keepsPanic() bool {
+	status := e.middleware.cfg.Status
+	return status(http.StatusInternalServerError) == Keep ||
+		e.capture.gone() && (e.capture.hijacked || status(e.capture.status) == Keep)
+}
+
+// outcome tells what is to be stored of the answer that the handler gave.
+func (e *execution) outcome() (redisidem.Outcome, error) {
+	c, m := e.capture, e.middleware
+	switch {
+	case c.hijacked:
+		return redisidem.Finish(notKept(0)), nil
+	case c.cut(e.r.Method):
+		return redisidem.Outcome{}, &releasedError{Ambiguous}
+	}
+	switch m.cfg.Status(c.status) {
+	case Release:
+		return redisidem.Outcome{}, &releasedError{Released}
+	case Unclear:
+		return redisidem.Outcome{}, &releasedError{Ambiguous}
+	default: // Keep, and what is none: whatever was done is not to be done again
+	}
+	if c.gone() {
+		return redisidem.Finish(notKept(c.status)), nil
+	}
+	return redisidem.Finish(m.stored(c)), nil
+}
+
+// answer answers the request, after the core has done its part.
+func (e *execution) answer(key *redisidem.Key, err error) {
+	m, ctx := e.middleware, e.r.Context()
+	released := (*releasedError)(nil)
+	switch {
+	case e.capture == nil && err == nil && key.Finished():
+		e.replay(key.Response)
+	case e.capture == nil && err == nil:
+		e.fail(errClientGone, false)
+	case e.capture == nil:
+		e.withoutStore(err)
+	case e.panicked:
+	case errors.As(err, &released):
+		e.deliver()
+		m.tell(ctx, released.result, e.capture.status, nil)
+	case err == nil:
+		result := Executed
+		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
+			result = NotKept
+		}
+		e.deliver()
+		m.tell(ctx, result, e.capture.status, nil)
+	case e.capture.gone(), m.cfg.AnswerUncommitted && m.resultOf(err, true) == Uncommitted:
+		e.deliver()
+		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
+	default:
+		e.capture.discard()
+		e.adorn(e.w.Header())
+		e.fail(err, true)
+	}
+}
+
+// deliver sends the handler's answer, unless it has left already.
+func (e *execution) deliver() {
+	if !e.capture.gone() {
+		e.capture.send()
+	}
+}
+
+// withoutStore answers a request for which the handler has not run because of err.
+func (e *execution) withoutStore(err error) {
+	m := e.middleware
+	if !m.cfg.FailOpen || !errors.Is(err, redisidem.ErrUnavailable) || e.r.Context().Err() != nil {
+		e.fail(err, false)
+		return
+	}
+	m.tell(e.r.Context(), Opened, 0, err)
+	r := e.r.WithContext(e.r.Context())
+	restoreBody(r, e.body)
+	e.next.ServeHTTP(e.w, r)
+}

@@ -1,0 +1,143 @@
+package httpidem
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// problemBase is what the types of problems begin with when there is no Config.PolicyURL.
+const problemBase = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
+
+// Problem is an answer of the middleware's own, as RFC 9457 describes it. It never holds a key, a scope, a body, or the text of
+// an error.
+type Problem struct {
+	// Type is a URI that names the kind of problem: the policy document's with the result as its fragment.
+	Type string `json:"type"`
+	// Title says in a few words what is wrong, Status is the answer's, and Detail says what the client should do.
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	// OriginalStatus is the status of the answer that was not kept, with [Gone]; 0 if it is not known.
+	OriginalStatus int `json:"original_status,omitempty"`
+
+	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not without a change. It is in the
+	// answer's Retry-After already when Config.WriteProblem is called.
+	Result     Result        `json:"-"`
+	RetryAfter time.Duration `json:"-"`
+}
+
+// WriteProblem is the default of Config.WriteProblem: it writes the problem as application/problem+json, in English.
+func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
+	body, err := json.Marshal(p)
+	if err != nil { // texts and numbers can always be marshalled
+		body = []byte("{}")
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Language", "en")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // the client may have gone
+}
+
+// answer is what a result looks like to the client.
+type answer struct {
+	status        int
+	title, detail string
+}
+
+var answers = map[Result]answer{
+	Missing: {
+		http.StatusBadRequest, "Idempotency-Key is missing",
+		"This operation requires an idempotency key. Send a fresh one with each new request, and the same one with its retries.",
+	},
+	Malformed: {
+		http.StatusBadRequest, "Idempotency-Key is malformed", "Correct the header field.",
+	},
+	KeyRefused: {
+		http.StatusBadRequest, "Idempotency-Key is not acceptable", "Send a key in the form that this API asks for.",
+	},
+	KeyOutOfWindow: {
+		http.StatusBadRequest, "Idempotency-Key is outside its time window",
+		"The time in the key is too long ago, or in the future. Send a key that was made with the request.",
+	},
+	NoScope: {
+		http.StatusForbidden, "The caller is not known", "It cannot be told whose idempotency key this is.",
+	},
+	BodyTooLarge: {
+		http.StatusRequestEntityTooLarge, "The request's body is too large", "Requests with an idempotency key have a bound.",
+	},
+	BodyUnreadable: {
+		http.StatusBadRequest, "The request's body cannot be read", "It ended early, or it is not what its header fields say.",
+	},
+	Mismatch: {
+		http.StatusUnprocessableEntity, "Idempotency-Key is already used",
+		"The key was first used with another request. Send a fresh key with each new request.",
+	},
+	InFlight: {
+		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
+		"An earlier request with this key is still being worked on. Try again later, with the same key.",
+	},
+	Superseded: {
+		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
+		"Another server took this request over. Try again later, with the same key, to get its answer.",
+	},
+	Gone: {
+		http.StatusGone, "The answer to this request was not kept",
+		"The request with this key was executed, and its answer cannot be repeated. Do not send it again with another key.",
+	},
+	Unavailable: {
+		http.StatusServiceUnavailable, "Idempotency keys are unavailable",
+		"The request was not executed. Try again later, with the same key.",
+	},
+	Uncommitted: {
+		http.StatusServiceUnavailable, "The outcome of this request is not known yet",
+		"The request was executed, and its answer may not be stored yet. Try again later, with the same key.",
+	},
+	Failed: {
+		http.StatusInternalServerError, "The idempotency key cannot be used",
+		"The request was not executed. Repeating it will not help before the server's operators have acted.",
+	},
+}
+
+// problem makes the problem for a result.
+func (m *Middleware) problem(r Result) *Problem {
+	a := answers[r]
+	base := m.cfg.PolicyURL
+	if base == "" {
+		base = problemBase
+	}
+	title := strings.ReplaceAll(a.title, DefaultHeader, m.cfg.Header)
+	p := &Problem{Type: base + "#" + r.String(), Title: title, Status: a.status, Detail: a.detail, Result: r}
+	if r == Superseded {
+		p.Type = base + "#" + InFlight.String() // what happened inside the server is not the client's business
+	}
+	switch r {
+	case Unavailable, Superseded:
+		p.RetryAfter = time.Second
+	case Uncommitted:
+		p.RetryAfter = min(m.cfg.MaxRetryAfter, m.lease)
+	}
+	return p
+}
+
+// refuse answers with a problem. The echo of the key is in the header already, if there is one.
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if m.cfg.PolicyURL != "" {
+		h.Add("Link", "<"+m.cfg.PolicyURL+`>; rel="describedby"; type="text/html"`)
+	}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(wholeSeconds(p.RetryAfter)))
+	}
+	m.tell(r.Context(), p.Result, p.Status, err)
+	m.cfg.WriteProblem(w, r, p)
+}
+
+// wholeSeconds rounds up: a client that comes too early is refused again.
+func wholeSeconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }

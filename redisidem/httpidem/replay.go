@@ -1,0 +1,101 @@
+package httpidem
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// notKeptHeader marks a stored response that says only that the request was executed. No handler's field gets under this name:
+// neverKept knows it.
+const notKeptHeader = "Redisidem-Not-Kept"
+
+// maxHeaderBytes bounds the stored fields of an answer.
+const maxHeaderBytes = 64 << 10
+
+// notKept is what is stored of an answer that cannot be given again.
+func notKept(status int) redisidem.Response {
+	if status < 200 || status > 599 {
+		status = 0 // no status that could be stored
+	}
+	return redisidem.Response{Code: status, Header: map[string][]string{notKeptHeader: {"1"}}}
+}
+
+// stored returns what is stored of an answer that was held back.
+func (m *Middleware) stored(c *capture) redisidem.Response {
+	header, fits := m.storedHeader(c)
+	if m.cfg.DropResponses || !fits || c.status < 200 || c.status > 599 {
+		return notKept(c.status)
+	}
+	return redisidem.Response{Code: c.status, Header: header, Body: c.body}
+}
+
+// storedHeader returns the fields of an answer that are stored, as a client would have got them, and whether they are few
+// enough.
+func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
+	kept = make(http.Header)
+	size := 0
+	for name := range m.keep {
+		if inList(c.header["Connection"], name) {
+			continue // it is about this connection
+		}
+		for _, value := range c.header[name] {
+			if strings.ContainsRune(value, 0) {
+				continue // no client gets that through
+			}
+			value = strings.TrimSpace(onWire.Replace(value))
+			kept[name] = append(kept[name], value)
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	if _, set := c.header["Content-Type"]; !set && c.header.Get("Content-Encoding") == "" && c.header.Get("Transfer-Encoding") == "" &&
+		len(c.body) > 0 {
+		kept.Set("Content-Type", http.DetectContentType(c.body)) // as the server does
+	}
+	return kept, size <= min(maxHeaderBytes, m.maxValueBytes)
+}
+
+// onWire does to a field's value what net/http does when it writes it.
+var onWire = strings.NewReplacer("\r", " ", "\n", " ")
+
+// replay answers with a stored response.
+func (x *exchange) replay(stored *redisidem.Response) {
+	m := x.middleware
+	switch {
+	case stored == nil || stored.Header[notKeptHeader] != nil:
+		p := m.problem(Gone)
+		if stored != nil {
+			p.OriginalStatus = stored.Code
+		}
+		m.refuse(x.w, x.r, p, nil)
+		return
+	case stored.Code != 0 && stored.Code < 200:
+		m.refuse(x.w, x.r, m.problem(Failed), redisidem.ErrDamaged)
+		return
+	}
+	h := x.w.Header()
+	// Without a Content-Type in the map the server would make one up.
+	h["Content-Type"] = nil
+	for name, values := range stored.Header {
+		if name = http.CanonicalHeaderKey(name); !neverKept(name) {
+			h[name] = append([]string(nil), values...)
+		}
+	}
+	h.Set(ReplayedHeader, "true")
+	// Shared caches are not to pass it on to others.
+	h.Set("Cache-Control", "no-store")
+	status := stored.Code
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if bodyAllowed(status) {
+		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
+	}
+	m.tell(x.r.Context(), Replayed, status, nil)
+	x.w.WriteHeader(status)
+	if bodyAllowed(status) {
+		_, _ = x.w.Write(stored.Body) // the client may have gone
+	}
+}

@@ -1,0 +1,158 @@
+package httpidem
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// exchange is a request with a key, made out to the core: what whoever executes it needs, and how to answer.
+type exchange struct {
+	middleware *Middleware
+	w          http.ResponseWriter
+	r          *http.Request
+	echo       string // the key as the client wrote it
+	key        string
+	scope      *redisidem.Scope
+	request    redisidem.Request
+	version    byte // of the fingerprint in request
+	body       []byte
+}
+
+// resolve finds out what a request with a covered method asks for, without asking the store. When the request is refused, it has
+// answered it and returns nil; and also nil, with bypass, when the request needs no key and has none.
+//
+// What is wrong with the request itself comes first, then whose it is, and only then its body is read.
+func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
+	key, echo, result, err := m.keyOf(r)
+	switch {
+	case result == Bypassed:
+		return nil, true
+	case err != nil:
+		m.addRetention(w.Header())
+		p := m.problem(result)
+		if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+			p.Detail = "The key " + syntax.Reason + "."
+		}
+		m.refuse(w, r, p, err)
+		return nil, false
+	}
+	x = &exchange{middleware: m, w: w, r: r, key: key, echo: echo}
+	x.adorn(w.Header())
+
+	scope, err := m.scope(r)
+	switch {
+	case err != nil:
+		m.refuse(w, r, m.problem(NoScope), err)
+		return nil, false
+	case scope == "" || len(scope) > m.maxScopeBytes:
+		err := invalid("scope", "must have 1 to %d bytes: %d", m.maxScopeBytes, len(scope))
+		m.refuse(w, r, m.problem(Failed), err)
+		return nil, false
+	}
+	x.scope = m.service.Scope(scope).Wait(m.cfg.Wait)
+
+	if x.body, err = readBody(r, m.cfg.MaxBodyBytes); err != nil {
+		result := BodyUnreadable
+		if errors.Is(err, errBodyTooLarge) {
+			result = BodyTooLarge
+		}
+		m.refuse(w, r, m.problem(result), err)
+		return nil, false
+	}
+	if err := x.fingerprint(&m.cfg.Fingerprint); err != nil {
+		m.refuse(w, r, m.problem(BodyUnreadable), err)
+		return nil, false
+	}
+	return x, false
+}
+
+// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes.
+func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
+	lines := r.Header[m.cfg.Header]
+	switch {
+	case len(lines) == 0 && m.cfg.Generate != nil:
+		key = m.cfg.Generate()
+	case len(lines) == 0 && m.cfg.Optional:
+		return "", "", Bypassed, nil
+	case len(lines) == 0:
+		return "", "", Missing, errMissing
+	default:
+		if key, err = ParseKey(lines, m.cfg.Strict); err != nil {
+			return "", "", Malformed, err
+		}
+	}
+	if len(key) > m.cfg.MaxKeyBytes {
+		err := &SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
+		return "", "", Malformed, err
+	}
+	if m.cfg.CheckKey != nil {
+		if err := m.cfg.CheckKey(key); err != nil {
+			if window := (*WindowError)(nil); errors.As(err, &window) {
+				return "", "", KeyOutOfWindow, err
+			}
+			return "", "", KeyRefused, err
+		}
+	}
+	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
+	echo = key
+	if len(lines) == 0 || quoted(lines[0]) {
+		if echo, err = FormatKey(key); err != nil {
+			return "", "", Malformed, err
+		}
+	}
+	return key, echo, 0, nil
+}
+
+var errMissing = errors.New("httpidem: the request has no key")
+
+// maxPathBytes bounds how much of a path is stored, for those who look at records. The fingerprint has all of it.
+const maxPathBytes = 1024
+
+// fingerprint makes the request that the key stands for, with that fingerprint. Of the request itself only method and path are
+// stored, and beside the fingerprint, in the place of its parameters, the fingerprint's version.
+func (x *exchange) fingerprint(f *Fingerprint) error {
+	sum, err := f.of(x.r, x.body)
+	if err != nil {
+		return err
+	}
+	p := path(x.r)
+	x.request = redisidem.Request{
+		Method: x.r.Method, Path: p[:min(len(p), maxPathBytes)], Params: []byte{f.Version}, Fingerprint: sum,
+	}
+	x.version = f.Version
+	return nil
+}
+
+// refingerprint makes the fingerprint as the key's record has it, if that has another version that the middleware knows, and
+// reports whether it did.
+func (x *exchange) refingerprint() bool {
+	others := x.middleware.cfg.OtherFingerprints
+	if len(others) == 0 {
+		return false
+	}
+	key, err := x.scope.Retrieve(x.r.Context(), x.key)
+	if err != nil || len(key.Params) != 1 || key.Params[0] == x.version {
+		return false
+	}
+	i := slices.IndexFunc(others, func(f Fingerprint) bool { return f.Version == key.Params[0] })
+	return i >= 0 && x.fingerprint(&others[i]) == nil
+}
+
+// adorn puts the fields that every answer to a request with a key has into its header, and takes out what only the middleware
+// says.
+func (x *exchange) adorn(h http.Header) {
+	h.Del(ReplayedHeader)
+	h.Set(x.middleware.cfg.Header, x.echo)
+	addToList(h, "Access-Control-Expose-Headers", x.middleware.cfg.Header, ReplayedHeader)
+	x.middleware.addRetention(h)
+}
+
+func (m *Middleware) addRetention(h http.Header) {
+	if m.cfg.PublishRetention {
+		h.Set(RetentionHeader, m.retention)
+	}
+}
