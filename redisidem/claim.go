@@ -147,6 +147,11 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, o
 		if err := r.need(1); err != nil {
 			return nil, nil, err
 		}
+		if c.completing {
+			if c.id, err = adopt(c.id, r.rest[1:], s.cfg.Namespace); err != nil {
+				return nil, nil, err
+			}
+		}
 		key, err := s.found(c.id, r, sent)
 		return nil, key, err
 	case statusOther:
@@ -160,7 +165,7 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, o
 		}
 		return nil, nil, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
 	case statusMoved:
-		key, err := decodeRecord(c.id, r.rest)
+		key, err := decodeRecord(c.id, s.vault, r.rest)
 		return nil, key, err
 	default:
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.

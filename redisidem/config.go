@@ -85,6 +85,14 @@ type Config struct {
 	// MaxValueBytes bounds each stored value: params, state, response headers, response body. Default: 1 MiB.
 	MaxValueBytes int
 
+	// Codec encodes what records hold of requests and responses: params, state, response headers and bodies. All services
+	// that work on the same keys need one that decodes what the others encode. Default: nil, they are stored as they are.
+	Codec Codec
+
+	// CodecOptional accepts values that were stored without a Codec, as after one was introduced, for as long as the retention
+	// of those records. Without it such a value is ErrDamaged: somebody may have put it there.
+	CodecOptional bool
+
 	// Owner is the name under which this process's commits stand in the journals of keys, for people who look at them. At most
 	// 64 bytes, without white space. Default: the host's name and the process's number.
 	Owner string

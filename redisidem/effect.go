@@ -126,7 +126,9 @@ func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
 			size += len(a)
 		}
 		before := commands[e.key]
-		commands[e.key] = e.command
+		if e.kind != "" {
+			commands[e.key] = e.command
+		}
 		switch {
 		case e.command == "":
 			return nil, invalid(field, "must be made by one of the functions that make effects")

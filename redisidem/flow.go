@@ -77,7 +77,8 @@ type FlowStage struct {
 
 	// Compensate undoes what the stage has done, after a later stage failed for good. It runs once for each commit of the
 	// stage, interim ones included, and again if it fails or its process dies: it must be harmless the second time.
-	// [Stage.Compensates] tells which commit it is about. Nil: nothing is to be undone.
+	// [Stage.Compensates] tells which commit it is about. The journal remembers 64 commits: what a key committed before them
+	// cannot be compensated, and stops with ErrDamaged. Nil: nothing is to be undone.
 	Compensate func(ctx context.Context, st *Stage) error
 
 	// NoReturn makes the stage the point of no return once it is committed: neither it nor what came before it is

@@ -80,7 +80,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 	}
 	switch {
 	case len(r.rest) > 4:
-		key, err = decodeRecord(c.id, r.rest[4:])
+		key, err = decodeRecord(c.id, sc.service.vault, r.rest[4:])
 	case c.seen != nil:
 		seen := *c.seen
 		key = &seen
@@ -158,6 +158,9 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 	s := l.scope.service
 	key := l.Key()
 	e, err := o.encode(l.id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if err == nil {
+		err = e.keep(s.vault, l.id, key)
+	}
 	if err != nil {
 		return key, l.holds(), err
 	}

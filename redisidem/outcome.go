@@ -73,6 +73,28 @@ type encodedOutcome struct {
 	state    []byte
 	hasState bool
 	effects  []Effect
+
+	// As they are stored: the state, and the response to write over the key's, which is nil to leave that alone.
+	storedState, storedHeader, storedBody []byte
+	stored                                *Response
+}
+
+// keep makes the outcome ready to be stored with a key.
+func (e *encodedOutcome) keep(v vault, id identity, k *Key) (err error) {
+	if e.stored = e.replaces(k); e.stored != nil {
+		if header := encodeHeader(e.stored.Header); header != "" {
+			if e.storedHeader, err = v.store(id, k.fingerprint, fieldHeaders, e.stored.Code, []byte(header)); err != nil {
+				return err
+			}
+		}
+		if e.storedBody, err = v.store(id, k.fingerprint, fieldBody, e.stored.Code, e.stored.Body); err != nil {
+			return err
+		}
+	}
+	if e.hasState {
+		e.storedState, err = v.store(id, k.fingerprint, fieldState, 0, e.state)
+	}
+	return err
 }
 
 func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, error) {

@@ -41,7 +41,7 @@ const recordVersion = "1"
 func (c *call) addRecord(id identity, r *encodedRequest) {
 	c.add(id.scope, id.value, r.method, r.path)
 	if r.params != nil {
-		c.add(fieldParams, r.params)
+		c.add(fieldParams, r.stored)
 	}
 }
 
@@ -103,13 +103,14 @@ func newKey(id identity, r encodedRequest, at string) (*Key, error) {
 
 // decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way back: whatever cannot
 // have been written by this library is damage, and so is the record of another key.
-func decodeRecord(id identity, pairs []string) (*Key, error) {
+func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 	k := &Key{id: id}
 	var r Response
 	var err error
 	var c control
 	var ruled bool
-	var locked string
+	var locked, header, body, params, state string
+	var hasParams bool
 	for i := 0; i+1 < len(pairs) && err == nil; i += 2 {
 		v := pairs[i+1]
 		switch pairs[i] {
@@ -125,7 +126,7 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 		case fieldPath:
 			k.Path = v
 		case fieldParams:
-			k.Params = []byte(v)
+			params, hasParams = v, true
 		case fieldFingerprint:
 			k.fingerprint = v
 		case fieldPoint:
@@ -135,17 +136,13 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 			n, err = parseCount(fieldCode, v)
 			r.Code = int(n)
 		case fieldHeaders:
-			if r.Header, err = decodeHeader(v); err != nil {
-				err = damaged("%v", err)
-			}
+			header = v
 		case fieldBody:
-			if v != "" {
-				r.Body = []byte(v)
-			}
+			body = v
 		case fieldInterim:
 			k.hasInterim = v != ""
 		case fieldState:
-			k.state, k.hasState = []byte(v), true
+			state, k.hasState = v, true
 		case fieldCreatedAt:
 			k.CreatedAt, err = parseTime(fieldCreatedAt, v)
 		case fieldLockedAt:
@@ -183,6 +180,32 @@ func decodeRecord(id identity, pairs []string) (*Key, error) {
 		return nil, damaged("%s is missing", fieldCreatedAt)
 	case r.Code != 0 && (r.Code < 100 || r.Code > 599):
 		return nil, damaged("%s is %d", fieldCode, r.Code)
+	}
+	for _, part := range []struct {
+		field  string
+		stored string
+		there  bool
+		code   int
+		to     *[]byte
+	}{
+		{fieldParams, params, hasParams, 0, &k.Params},
+		{fieldState, state, k.hasState, 0, &k.state},
+		{fieldBody, body, body != "", r.Code, &r.Body},
+	} {
+		if part.there {
+			if *part.to, err = values.read(id, k.fingerprint, part.field, part.code, []byte(part.stored)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if header != "" {
+		lines, err := values.read(id, k.fingerprint, fieldHeaders, r.Code, []byte(header))
+		if err != nil {
+			return nil, err
+		}
+		if r.Header, err = decodeHeader(string(lines)); err != nil {
+			return nil, damaged("%v", err)
+		}
 	}
 	if !r.empty() {
 		k.Response = &r
@@ -253,10 +276,10 @@ const outcomeWords = 12
 // addOutcome adds the field, value, ... that a commit of the outcome to the key writes.
 func (c *call) addOutcome(o *encodedOutcome, k *Key) {
 	c.add(fieldPoint, o.point)
-	if r := o.replaces(k); r != nil {
-		c.add(fieldCode, r.Code, fieldBody, r.Body)
-		if len(r.Header) > 0 || k.Response != nil {
-			c.add(fieldHeaders, encodeHeader(r.Header))
+	if o.stored != nil {
+		c.add(fieldCode, o.stored.Code, fieldBody, o.storedBody)
+		if len(o.storedHeader) > 0 || k.Response != nil {
+			c.add(fieldHeaders, o.storedHeader)
 		}
 	}
 	switch {
@@ -266,7 +289,7 @@ func (c *call) addOutcome(o *encodedOutcome, k *Key) {
 		c.add(fieldInterim, "")
 	}
 	if o.hasState {
-		c.add(fieldState, o.state)
+		c.add(fieldState, o.storedState)
 	}
 }
 

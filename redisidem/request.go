@@ -29,14 +29,22 @@ const fingerprintVersion = "1:"
 type encodedRequest struct {
 	method, path string
 	params       []byte // the caller's own until keep
+	stored       []byte // the params as they are stored
 	print        fingerprint
 }
 
 // fingerprint is what tells whether two requests are the same: a version and a digest, as text.
 type fingerprint [len(fingerprintVersion) + 43]byte
 
-// keep makes the request independent of the caller's: a command that carries it can outlive the call.
-func (e *encodedRequest) keep() { e.params = bytes.Clone(e.params) }
+// keep makes the request independent of the caller's, since a command that carries it can outlive the call, and ready to be
+// stored.
+func (e *encodedRequest) keep(v vault, id identity) (err error) {
+	e.params = bytes.Clone(e.params)
+	if e.params != nil {
+		e.stored, err = v.store(id, string(e.print[:]), fieldParams, 0, e.params)
+	}
+	return err
+}
 
 func (r Request) encode(limit int) (encodedRequest, error) {
 	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path}

@@ -82,8 +82,9 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 			return key, identity{}, encodedRequest{}, nil
 		}
 	}
-	encoded.keep()
-	return nil, identify(s.cfg.Namespace, sc.name, value, sum), encoded, nil
+	id := identify(s.cfg.Namespace, sc.name, value, sum)
+	err = encoded.keep(s.vault, id)
+	return nil, id, encoded, err
 }
 
 // Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
@@ -156,7 +157,7 @@ func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
 	if err := r.need(1); err != nil {
 		return nil, err
 	}
-	key, err := decodeRecord(id, r.rest[1:])
+	key, err := decodeRecord(id, s.vault, r.rest[1:])
 	if err != nil {
 		return nil, err
 	}

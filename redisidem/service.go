@@ -19,7 +19,8 @@ type Service struct {
 	life      *life
 	rooms     rooms
 	listener  *listener
-	cache     *cache       // nil if there is none
+	cache     *cache // nil if there is none
+	vault     vault
 	pending   atomic.Int64 // commits that are tried again in the background
 
 	// What every call sends, as text.
@@ -51,6 +52,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 		}
 		s.transport = p
 	}
+	s.vault = vault{s.cfg.Codec, s.cfg.CodecOptional}
 	s.lease = milliseconds(s.cfg.Lease)
 	s.retention = milliseconds(s.cfg.Retention)
 	s.deletions = s.cfg.Namespace + ":deleted"

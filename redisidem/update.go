@@ -24,10 +24,26 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		return nil, ErrFinished
 	}
 	s := sc.service
+	if key.id.record != id.record {
+		// Not made by a call of this library's, so it may lack what the record has.
+		fresh, err := s.retrieve(ctx, id)
+		switch {
+		case err != nil:
+			return nil, err
+		case fresh.Finished():
+			return nil, ErrFinished
+		case fresh.Revision != key.Revision || fresh.RecoveryPoint != key.RecoveryPoint:
+			return nil, ErrStale
+		}
+		key = fresh
+	}
 	if len(o.effects) > 0 {
 		return nil, invalid("Outcome.Effects", "cannot go with an update")
 	}
 	e, err := o.encode(id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if err == nil {
+		err = e.keep(s.vault, id, key)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[10])
 return 1`
 
 func (g *handwritten) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
-	name := g.prefix + ":{" + r.Key + "}"
+	name := g.record(r)
 	unlock, err := g.lock(ctx, name+":lock")
 	if err != nil {
 		return nil, false, err
@@ -171,6 +171,9 @@ func (g *handwritten) Do(ctx context.Context, r Request, work Work) (response []
 	}
 	return body, false, nil
 }
+
+// record is the name of a request's record.
+func (g *handwritten) record(r Request) string { return g.prefix + ":{" + r.Key + "}" }
 
 func (g *handwritten) Close() error { return g.closer.Close() }
 

@@ -47,6 +47,7 @@ type libraryGuard struct {
 	client  redis.UniversalClient
 	service *redisidem.Service
 	scope   *redisidem.Scope
+	flow    *redisidem.Flow
 }
 
 func library(change func(*redisidem.Config)) func(context.Context, Dial, string) (Guard, error) {
@@ -61,19 +62,27 @@ func library(change func(*redisidem.Config)) func(context.Context, Dial, string)
 		if err != nil {
 			return nil, errors.Join(err, client.Close())
 		}
-		return &libraryGuard{client: client, service: service, scope: service.Scope("bench")}, nil
+		flow, err := newFlow()
+		if err != nil {
+			return nil, errors.Join(err, client.Close())
+		}
+		return &libraryGuard{client: client, service: service, scope: service.Scope("bench"), flow: flow}, nil
 	}
 }
 
 func (g *libraryGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
-	key, err := g.scope.Do(ctx, r.Key, redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params},
+	return answer(g.scope.Do(ctx, r.Key, redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params},
 		func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 			body, err := work(ctx)
 			if err != nil {
 				return redisidem.Outcome{}, err
 			}
 			return redisidem.Finish(redisidem.Response{Code: 200, Body: body}), nil
-		})
+		}))
+}
+
+// answer is what a guard returns for what the library has returned.
+func answer(key *redisidem.Key, err error) (response []byte, replayed bool, _ error) {
 	switch {
 	case errors.Is(err, redisidem.ErrLocked):
 		return nil, false, ErrInFlight

@@ -40,7 +40,7 @@ type Subject struct {
 
 // All returns the scenarios in the order in which they are shown.
 func All() []Scenario {
-	return []Scenario{lifecycle, replay, replayCopy, refused, hot, handOver, mixed}
+	return []Scenario{lifecycle, flow, replay, replayCopy, refused, hot, handOver, mixed}
 }
 
 // ByName returns the scenario with that name.
@@ -92,8 +92,15 @@ var errForeign = errors.New("the response is another request's")
 
 // execute runs a request that nobody has run before, and checks that it is run.
 func execute(ctx context.Context, g guard.Guard, r guard.Request, size int) error {
+	return executeBy(ctx, g.Do, r, size)
+}
+
+// executeBy is execute by one of a guard's methods.
+func executeBy(
+	ctx context.Context, do func(context.Context, guard.Request, guard.Work) ([]byte, bool, error), r guard.Request, size int,
+) error {
 	body := response(r, size)
-	got, replayed, err := g.Do(ctx, r, func(context.Context) ([]byte, error) { return body, nil })
+	got, replayed, err := do(ctx, r, func(context.Context) ([]byte, error) { return body, nil })
 	switch {
 	case err != nil:
 		return err

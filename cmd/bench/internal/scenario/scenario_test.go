@@ -68,7 +68,7 @@ func TestRoundTripsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	for name, want := range map[string]float64{"lifecycle": 2, "replay": 1} {
+	for name, want := range map[string]float64{"lifecycle": 2, "flow": 5, "replay": 1} {
 		s, ok := scenario.ByName(name)
 		if !ok {
 			t.Fatalf("there is no scenario %s", name)

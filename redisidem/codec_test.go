@@ -1,0 +1,306 @@
+package redisidem_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+func secret(id string) redisidem.EncryptionKey {
+	return redisidem.EncryptionKey{ID: id, Secret: bytes.Repeat([]byte(id[:1]), 32)}
+}
+
+func mustCodec(t testing.TB, keys ...redisidem.EncryptionKey) redisidem.Codec {
+	t.Helper()
+	encryption, err := redisidem.NewEncryption(keys...)
+	mustBe(t, err, nil)
+	compression, err := redisidem.NewCompression(64)
+	mustBe(t, err, nil)
+	return redisidem.Codecs(compression, encryption)
+}
+
+func coded(codec redisidem.Codec) func(*redisidem.Config) {
+	return func(c *redisidem.Config) { c.Codec = codec }
+}
+
+var secretRequest = redisidem.Request{Method: "POST", Path: "/cards", Params: map[string]string{"card": "4111111111111111"}}
+
+// secretStages leaves a secret in each value that a record has.
+func secretStages(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Key {
+	t.Helper()
+	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+		c.Stages[0].Work = outcome(redisidem.Next().WithState("state 4111111111111111"))
+		c.Stages[3].Work = outcome(redisidem.Finish(redisidem.Response{
+			Code: 201, Header: map[string][]string{"X-Card": {"4111111111111111"}},
+			Body: []byte("\x00\xff4111111111111111" + strings.Repeat("body ", 100)),
+		}))
+	}))
+	key, err := sc.RunRequest(ctx, value, secretRequest, flow)
+	mustBe(t, err, nil)
+	return key
+}
+
+func TestEncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service(coded(mustCodec(t, secret("a")))).Scope("a")
+		key := secretStages(t, sc, "k")
+		again, err := sc.RunRequest(ctx, "k", secretRequest, mustFlow(t, cart()))
+		mustBe(t, err, nil)
+		read, err := sc.Retrieve(ctx, "k")
+		mustBe(t, err, nil)
+		for _, k := range []*redisidem.Key{again, read} {
+			if !k.Replayed() || !bytes.Equal(k.Response.Body, key.Response.Body) || k.Response.Header["X-Card"][0] != "4111111111111111" ||
+				string(k.Params) != `{"card":"4111111111111111"}` {
+				t.Errorf("the replay is %+v with %+v", k, k.Response)
+			}
+		}
+		raw := e.client()
+		record, _ := e.place(key)
+		for field, value := range raw.HGetAll(ctx, record).Val() {
+			if strings.Contains(value, "4111") {
+				t.Errorf("%s is %q", field, value)
+			}
+			if field == "response_body" && len(value) > 200 {
+				t.Errorf("%d bytes are not compressed: %d", len(key.Response.Body), len(value))
+			}
+		}
+	})
+}
+
+func TestKeysOfTheRingCanBeChanged(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		with := func(keys ...redisidem.EncryptionKey) *redisidem.Scope {
+			cfg := redisidem.Config{Codec: mustCodec(b, keys...)}
+			return b.service(cfg).Scope("a")
+		}
+		var want []byte
+		for i, ring := range [][]redisidem.EncryptionKey{
+			{secret("old")}, {secret("old"), secret("new")}, {secret("new"), secret("old")}, {secret("third"), secret("new"), secret("old")},
+		} {
+			sc := with(ring...)
+			key := secretStages(b, sc, fmt.Sprint(i))
+			want = key.Response.Body
+			for j := range i + 1 {
+				key, err := sc.Retrieve(ctx, fmt.Sprint(j))
+				mustBe(b, err, nil)
+				if !bytes.Equal(key.Response.Body, want) {
+					b.Errorf("ring %d reads key %d as %q", i, j, key.Response.Body)
+				}
+			}
+		}
+		_, err := with(secret("third")).Retrieve(ctx, "0")
+		mustBe(b, err, redisidem.ErrDamaged)
+		if !strings.Contains(err.Error(), `unknown encryption key "old"`) {
+			b.Errorf("the error is %v", err)
+		}
+	})
+}
+
+// TestValuesDecodeOnlyWhereTheyWereStored moves encrypted values about, as somebody with access to Redis could.
+func TestValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		codec := mustCodec(b, secret("a"))
+		sc := b.service(redisidem.Config{Codec: codec}).Scope("a")
+		plain := b.service(redisidem.Config{}).Scope("a")
+		lenient := b.service(redisidem.Config{Codec: codec, CodecOptional: true}).Scope("a")
+		mine, other := secretStages(b, sc, "mine"), secretStages(b, sc, "other")
+		unencoded := secretStages(b, plain, "plain")
+		record := func(k *redisidem.Key) string {
+			for _, name := range b.server.Keys() {
+				if strings.HasSuffix(name, k.ID()) {
+					return name
+				}
+			}
+			return ""
+		}
+		get := func(k *redisidem.Key, field string) string { return b.server.HGet(record(k), field) }
+		for _, c := range []struct{ field, value string }{
+			{"response_body", get(other, "response_body")},
+			{"response_body", get(mine, "response_headers")},
+			{"response_headers", get(other, "response_headers")},
+			{"request_params", get(other, "request_params")},
+			{"state", get(other, "state")},
+			{"response_code", "200"},
+			{"response_body", get(unencoded, "response_body")},
+			{"response_body", get(mine, "response_body") + "x"},
+			{"response_body", get(mine, "response_body")[:20]},
+			{"response_body", get(mine, "response_body")[:8]},
+			{"fingerprint", "1:another"},
+		} {
+			before := get(mine, c.field)
+			b.server.HSet(record(mine), c.field, c.value)
+			if _, err := sc.Retrieve(ctx, "mine"); !errors.Is(err, redisidem.ErrDamaged) {
+				b.Errorf("%s as %q: error is %v", c.field, c.value, err)
+			}
+			_, err := sc.Do(ctx, "mine", secretRequest, never(b)) // which must not take it for absent
+			if !errors.Is(err, redisidem.ErrDamaged) && !errors.Is(err, redisidem.ErrFingerprintMismatch) {
+				b.Errorf("%s: error is %v", c.field, err)
+			}
+			b.server.HSet(record(mine), c.field, before)
+		}
+		_, err := sc.Retrieve(ctx, "mine")
+		mustBe(b, err, nil)
+		_, err = plain.Retrieve(ctx, "mine") // a process without the codec must not hand out what it cannot read
+		mustBe(b, err, redisidem.ErrDamaged)
+		_, err = sc.Retrieve(ctx, "plain")
+		mustBe(b, err, redisidem.ErrDamaged)
+		key, err := lenient.Retrieve(ctx, "plain")
+		mustBe(b, err, nil)
+		if !bytes.Equal(key.Response.Body, unencoded.Response.Body) {
+			b.Errorf("the plain value is read as %q", key.Response.Body)
+		}
+	})
+}
+
+func TestPlainValuesThatLookEncodedAreKept(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		coder := b.service(redisidem.Config{Codec: mustCodec(b, secret("a")), CodecOptional: true}).Scope("a")
+		for i, body := range []string{"\x00\xffridem\x01c", "\x00\xffridem\x01p", "\x00\xffridem\x01", "\x00\xffridem\x01cx", "\x00\xff"} {
+			value := fmt.Sprint(i)
+			_, err := sc.Do(ctx, value, redisidem.Request{Params: []byte(body)}, outcome(redisidem.Finish(redisidem.Response{Code: 200, Body: []byte(body)}).
+				WithState([]byte(body))))
+			mustBe(b, err, nil)
+			for _, reader := range []*redisidem.Scope{sc, coder} {
+				key, err := reader.Retrieve(ctx, value)
+				mustBe(b, err, nil)
+				if string(key.Response.Body) != body || string(key.Params) != body {
+					b.Errorf("%q is read as %q and %q", body, key.Response.Body, key.Params)
+				}
+			}
+		}
+	})
+}
+
+func TestUpdateOfAKeyMadeByHandKeepsItsValuesReadable(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{Codec: mustCodec(b, secret("a"))}).Scope("a")
+		start(b, sc, "k")
+		_, err := sc.Update(ctx, &redisidem.Key{Value: "k", Scope: "a", RecoveryPoint: "elsewhere"}, redisidem.Advance("on"))
+		mustBe(b, err, redisidem.ErrStale)
+		_, err = sc.Update(ctx, &redisidem.Key{Value: "k", Scope: "a", RecoveryPoint: redisidem.Started}, redisidem.Finish(redisidem.JSON(200, "by hand")))
+		mustBe(b, err, nil)
+		key, err := sc.Do(ctx, "k", request, never(b))
+		mustBe(b, err, nil)
+		if string(key.Response.Body) != `"by hand"` {
+			b.Errorf("the body is %q", key.Response.Body)
+		}
+		_, err = sc.Update(ctx, &redisidem.Key{Value: "k", Scope: "a", RecoveryPoint: redisidem.Started}, redisidem.Advance("on"))
+		mustBe(b, err, redisidem.ErrFinished)
+	})
+}
+
+func TestEncryptionIsDifferentEachTime(t *testing.T) {
+	t.Parallel()
+	codec, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: "k", Secret: make([]byte, 32)})
+	mustBe(t, err, nil)
+	seen := make(map[string]bool)
+	const messages = 100_000
+	place := []byte("one place")
+	for range messages {
+		sealed, err := codec.Encode(nil, place)
+		mustBe(t, err, nil)
+		seen[string(sealed)] = true
+	}
+	if len(seen) != messages {
+		t.Errorf("%d of %d messages are different", len(seen), messages)
+	}
+}
+
+func TestCodecsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	good := secret("a")
+	for field, keys := range map[string][]redisidem.EncryptionKey{
+		"keys":           nil,
+		"keys[0].ID":     {{Secret: good.Secret}},
+		"keys[1].ID":     {good, good},
+		"keys[0].Secret": {{ID: "a", Secret: []byte("short")}},
+	} {
+		_, err := redisidem.NewEncryption(keys...)
+		mustBeInvalid(t, err, field)
+		if strings.Contains(err.Error(), "short") {
+			t.Errorf("the error tells the secret: %v", err)
+		}
+	}
+	_, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: strings.Repeat("x", 65), Secret: good.Secret})
+	mustBeInvalid(t, err, "keys[0].ID", "64")
+	_, err = redisidem.NewCompression(0)
+	mustBeInvalid(t, err, "atLeast", "1")
+}
+
+// failing is a codec that cannot encode.
+type failing struct{}
+
+func (failing) Encode([]byte, []byte) ([]byte, error) { return nil, errStage }
+func (failing) Decode([]byte, []byte) ([]byte, error) { return nil, errStage }
+
+func TestCodecThatFailsChangesNothing(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{Codec: failing{}}).Scope("a")
+		_, err := sc.InitializeRequest(ctx, "k", request)
+		mustBeInvalid(b, err, "request_params", "away")
+		bare := redisidem.Request{Method: "POST", Path: "/"}
+		key, err := sc.Do(ctx, "bare", bare, finish("done"))
+		mustBeInvalid(b, err, "response_headers", "away")
+		if key.Finished() || key.LockedAt.IsZero() {
+			b.Errorf("the key is %+v", key)
+		}
+		stored, err := sc.Retrieve(ctx, "bare")
+		mustBe(b, err, nil)
+		if stored.Revision != 0 || !stored.LockedAt.IsZero() {
+			b.Errorf("the record is %+v", stored)
+		}
+	})
+}
+
+func FuzzDecodersOfCodecs(f *testing.F) {
+	compression, err := redisidem.NewCompression(1)
+	mustBe(f, err, nil)
+	encryption, err := redisidem.NewEncryption(secret("a"))
+	mustBe(f, err, nil)
+	for _, codec := range []redisidem.Codec{compression, encryption} {
+		value, err := codec.Encode(bytes.Repeat([]byte("abc"), 50), nil)
+		mustBe(f, err, nil)
+		f.Add(value)
+	}
+	f.Add([]byte{'d', 0xff, 0xff, 0xff, 0xff, 0x0f, 1})
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		if plain, err := compression.Decode(stored, nil); err == nil {
+			again, err := compression.Encode(plain, nil)
+			mustBe(t, err, nil)
+			back, err := compression.Decode(again, nil)
+			if err != nil || !bytes.Equal(back, plain) {
+				t.Errorf("%q becomes %q, %v", plain, back, err)
+			}
+		}
+		_, _ = encryption.Decode(stored, nil)
+		sealed, err := encryption.Encode(stored, []byte("here"))
+		mustBe(t, err, nil)
+		back, err := encryption.Decode(sealed, []byte("here"))
+		if err != nil || !bytes.Equal(back, stored) {
+			t.Errorf("%q becomes %q, %v", stored, back, err)
+		}
+		if _, err := encryption.Decode(sealed, []byte("there")); err == nil {
+			t.Error("it decodes in another place")
+		}
+	})
+}
+
+func BenchmarkEncryption(b *testing.B) {
+	codec, err := redisidem.NewEncryption(secret("a"))
+	mustBe(b, err, nil)
+	body := make([]byte, 256)
+	_, _ = rand.Read(body)
+	b.ReportAllocs()
+	for b.Loop() {
+		sealed, err := codec.Encode(body, []byte("place"))
+		mustBe(b, err, nil)
+		_, err = codec.Decode(sealed, []byte("place"))
+		mustBe(b, err, nil)
+	}
+}

@@ -1,0 +1,215 @@
+package redisidem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// undoing is a flow whose last stage fails for good, and which tells what it undoes.
+func undoing(done *[]string, change ...func(*redisidem.FlowConfig)) redisidem.FlowConfig {
+	return cart(append([]func(*redisidem.FlowConfig){func(c *redisidem.FlowConfig) {
+		for i := range c.Stages {
+			c.Stages[i].Compensate = func(_ context.Context, st *redisidem.Stage) error {
+				*done = append(*done, st.Compensates().Stage)
+				return nil
+			}
+		}
+		c.Stages[3].Work = outcome(redisidem.Fail(redisidem.JSON(402, "declined")))
+	}}, change...)...)
+}
+
+func TestPermanentFailureCompensatesInReverse(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		for _, c := range []struct {
+			name   string
+			change func(*redisidem.FlowConfig)
+			want   []string
+			trips  int64
+		}{
+			{"all", func(*redisidem.FlowConfig) {}, []string{"paid", "taxed", redisidem.Started}, 7},
+			{"none", func(c *redisidem.FlowConfig) {
+				for i := range c.Stages {
+					c.Stages[i].Compensate = nil
+				}
+			}, nil, 4},
+			{"one has none", func(c *redisidem.FlowConfig) { c.Stages[1].Compensate = nil }, []string{"paid", redisidem.Started}, 6},
+			{"point of no return", func(c *redisidem.FlowConfig) { c.Stages[1].NoReturn = true }, []string{"paid"}, 5},
+			{"the last committed is the point of no return", func(c *redisidem.FlowConfig) { c.Stages[2].NoReturn = true }, nil, 4},
+			{
+				"not yet at the point of no return", func(c *redisidem.FlowConfig) { c.Stages[3].NoReturn = true },
+				[]string{"paid", "taxed", redisidem.Started},
+				7,
+			},
+			{"early", func(c *redisidem.FlowConfig) { c.Stages[1].Work = c.Stages[3].Work }, []string{redisidem.Started}, 3},
+			{"at once", func(c *redisidem.FlowConfig) { c.Stages[0].Work = c.Stages[3].Work }, nil, 1},
+		} {
+			var done []string
+			flow := mustFlow(t, undoing(&done, c.change))
+			key, err := sc.RunRequest(ctx, c.name, request, flow)
+			mustBe(t, err, nil)
+			if !slices.Equal(done, c.want) || key.Revision != c.trips {
+				t.Errorf("%s: undone %q in %d commits, want %q in %d", c.name, done, key.Revision, c.want, c.trips)
+			}
+			again, err := sc.RunRequest(ctx, c.name, request, flow)
+			mustBe(t, err, nil)
+			for _, k := range []*redisidem.Key{key, again} {
+				if !k.Finished() || k.Response == nil || k.Response.Code != 402 || string(k.Response.Body) != `"declined"` {
+					t.Errorf("%s: the answer is %+v", c.name, k)
+				}
+			}
+			if !again.Replayed() {
+				t.Errorf("%s: the failure is no replay", c.name)
+			}
+		}
+		e.mustBeTidy(e.client())
+	})
+}
+
+func TestCompensationContinuesAfterACrash(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var done []string
+		dies := true
+		cfg := undoing(&done, func(c *redisidem.FlowConfig) {
+			undo := c.Stages[1].Compensate
+			c.Stages[1].Compensate = func(ctx context.Context, st *redisidem.Stage) error {
+				if dies {
+					return errStage
+				}
+				return undo(ctx, st)
+			}
+		})
+		flow := mustFlow(b, cfg)
+		sc := b.service(redisidem.Config{}).Scope("a")
+		for attempt := range 3 {
+			key, err := sc.RunRequest(ctx, "k", request, flow)
+			mustBe(b, err, errStage)
+			var failed *redisidem.CompensationError
+			if !errors.As(err, &failed) || failed.Stage != "taxed" {
+				b.Errorf("the error is %v", err)
+			}
+			if key.Answered() || key.RecoveryPoint != "compensate:1" || key.Attempts != attempt+1 {
+				b.Errorf("the key is %+v", key)
+			}
+		}
+		dies = false
+		key, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if !key.Finished() || key.Response.Code != 402 {
+			b.Errorf("the key is %+v", key)
+		}
+		if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) {
+			b.Errorf("undone %q, want %q: each once", done, want)
+		}
+	})
+}
+
+func TestCompensationKnowsWhatItUndoes(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var called, undone []string
+		pay := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			called = append(called, st.OutboundKey("charge"))
+			if len(called) == 1 {
+				return redisidem.Interim("paid", redisidem.JSON(202, "confirm")), nil
+			}
+			return redisidem.Next().WithState("charged"), nil
+		}
+		var done []string
+		flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Work = pay
+			c.Stages[2].Compensate = func(_ context.Context, st *redisidem.Stage) error {
+				var state string
+				mustBe(b, st.State(&state), nil)
+				undone = append(undone, st.CommittedKey(st.Compensates(), "charge"))
+				if state != "charged" || st.OutboundKey("charge") == st.CommittedKey(st.Compensates(), "charge") {
+					b.Errorf("state is %q", state)
+				}
+				return nil
+			}
+		}))
+		sc := b.service(redisidem.Config{}).Scope("a")
+		for range 2 {
+			_, err := sc.RunRequest(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+		}
+		slices.Reverse(called)
+		if !slices.Equal(called, undone) {
+			b.Errorf("called %q and undid %q", called, undone)
+		}
+	})
+}
+
+func TestCompensationIsTriedAgainLikeItsStage(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var done []string
+		tries := 0
+		flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Retry = redisidem.Retry{Attempts: 3, Backoff: time.Second}
+			c.Stages[2].Compensate = func(context.Context, *redisidem.Stage) error {
+				tries++
+				if tries < 3 {
+					return errStage
+				}
+				return nil
+			}
+		}))
+		key, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if tries != 3 || !key.Finished() {
+			b.Errorf("%d tries, %+v", tries, key)
+		}
+	})
+}
+
+func TestCompensationRefusesAJournalWithoutABeginning(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		var done []string
+		left := 70
+		flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Next, c.Stages[1].MaxVisits = []string{"taxed", "paid"}, 100
+			c.Stages[1].Compensate = nil
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				left--
+				if left > 0 {
+					return redisidem.Advance("taxed"), nil
+				}
+				return redisidem.Next(), nil
+			}
+			decline, asked := c.Stages[3].Work, false
+			c.Stages[3].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if !asked {
+					asked = true
+					return redisidem.Outcome{}, errStage
+				}
+				return decline(ctx, st)
+			}
+		}))
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		key, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrDamaged)
+		if key.Finished() || !slices.Equal(done, []string{"paid"}) {
+			b.Errorf("undone %q, %+v", done, key)
+		}
+	})
+}
+
+func TestFailOutsideOfAFlowIsFinish(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		for i := range 2 {
+			key, err := sc.Do(ctx, "k", request, outcome(redisidem.Fail(redisidem.JSON(402, "declined"))))
+			mustBe(b, err, nil)
+			if !key.Finished() || key.Response.Code != 402 || key.Replayed() != (i == 1) {
+				b.Errorf("%d: the key is %+v", i, fmt.Sprint(key))
+			}
+		}
+	})
+}

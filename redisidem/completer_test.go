@@ -1,0 +1,543 @@
+package redisidem_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// recoverable makes a flow's keys recoverable.
+func recoverable(c *redisidem.FlowConfig) { c.RecoverAfter = 30 * time.Second }
+
+func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flow) *redisidem.Completer {
+	t.Helper()
+	c, err := redisidem.NewCompleter(svc, flows...)
+	mustBe(t, err, nil)
+	return c
+}
+
+// mustSweep looks for keys once and checks what came of it.
+func mustSweep(t testing.TB, c *redisidem.Completer, want redisidem.Swept) {
+	t.Helper()
+	got, err := c.Sweep(ctx)
+	mustBe(t, err, nil)
+	if got != want {
+		t.Errorf("the sweep did %+v, want %+v", got, want)
+	}
+}
+
+func TestCompletersThatAreRefused(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		flow := mustFlow(b, cart(recoverable))
+		for _, c := range []struct {
+			svc   *redisidem.Service
+			flows []*redisidem.Flow
+			field string
+			word  string
+		}{
+			{nil, []*redisidem.Flow{flow}, "svc", "nil"},
+			{svc, nil, "flows", "empty"},
+			{svc, []*redisidem.Flow{flow, nil}, "flows[1]", "nil"},
+			{svc, []*redisidem.Flow{flow, flow}, "flows[1]", "cart/1"},
+			{svc, []*redisidem.Flow{mustFlow(b, cart())}, "flows[0]", "RecoverAfter"},
+		} {
+			_, err := redisidem.NewCompleter(c.svc, c.flows...)
+			mustBeInvalid(b, err, c.field, c.word)
+		}
+		completer := mustCompleter(b, svc, flow)
+		completer.Concurrency = -1
+		_, err := completer.Sweep(ctx)
+		mustBeInvalid(b, err, "Completer.Concurrency", "at least 1")
+		completer.Concurrency, completer.Interval = 0, -1
+		mustBeInvalid(b, completer.Run(ctx), "Completer.Interval", "negative")
+	})
+}
+
+func TestCompleterFinishesWhatADeadProcessBegan(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var runs []string
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				runs = append(runs, fmt.Sprint(st.Key().Scope, st.Key().Value, string(st.Key().Params)))
+				if len(runs) == 1 {
+					b.freeze() // the process dies: nothing of it arrives any more
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		dead := b.service(redisidem.Config{CommitRetry: -1})
+		_, err := dead.Scope("tenant").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrCommitUnknown)
+		b.thaw()
+
+		svc := b.service(redisidem.Config{})
+		completer := mustCompleter(b, svc, flow)
+		mustSweep(b, completer, redisidem.Swept{}) // not yet
+		time.Sleep(35 * time.Second)
+		mustSweep(b, completer, redisidem.Swept{}) // the lease of 10 s comes first
+		time.Sleep(15 * time.Second)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+		if want := []string{`tenantk{"cart":1}`, `tenantk{"cart":1}`}; !slices.Equal(runs, want) {
+			b.Errorf("ran %q, want %q", runs, want)
+		}
+		key, err := svc.Scope("tenant").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if !key.Replayed() || len(key.Journal) != 4 || key.Journal[2].Attempt != 2 {
+			b.Errorf("the key is %+v", key)
+		}
+		if b.indexed("due") != 0 {
+			b.Error("the due index holds a finished key")
+		}
+	})
+}
+
+// indexed returns how many keys the due indexes or the lists of dead letters hold.
+func (b *bubble) indexed(kind string) (n int) {
+	for _, k := range b.server.Keys() {
+		if strings.Contains(k, "}:"+kind+":") {
+			members, err := b.server.ZMembers(k)
+			mustBe(b, err, nil)
+			n += len(members)
+		}
+	}
+	return n
+}
+
+func TestCompleterLeavesLiveWorkersAlone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(5 * time.Minute)
+				return redisidem.Next(), context.Cause(ctx)
+			}
+		}))
+		done := make(chan *redisidem.Key)
+		go func() {
+			key, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+			done <- key
+		}()
+		completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
+		for range 28 {
+			time.Sleep(10 * time.Second)
+			mustSweep(b, completer, redisidem.Swept{}) // renewals put it off
+		}
+		if key := <-done; !key.Finished() || key.Attempts != 1 {
+			b.Errorf("the key is %+v", key)
+		}
+	})
+}
+
+func TestCompleterPutsOffWhatFails(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		broken := true
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 4
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if broken {
+					return redisidem.Outcome{}, errStage
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		events := &recorder{}
+		svc := b.service(redisidem.Config{Observer: events})
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		completer := mustCompleter(b, svc, flow)
+		// 30 s after the first attempt, then 60, 120, 240, each with up to a quarter of jitter on top.
+		for attempt, pause := range []time.Duration{30, 60, 120} {
+			time.Sleep((pause - 1) * time.Second)
+			mustSweep(b, completer, redisidem.Swept{})
+			time.Sleep(pause*time.Second/4 + 2*time.Second)
+			mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1})
+			key, err := sc.Retrieve(ctx, "k")
+			mustBe(b, err, nil)
+			if key.Attempts != attempt+2 {
+				b.Errorf("the key is %+v", key)
+			}
+		}
+		time.Sleep(5 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+		time.Sleep(time.Hour)
+		mustSweep(b, completer, redisidem.Swept{})
+		if b.indexed("due") != 0 || b.indexed("dead") != 1 || events.count(redisidem.Buried) != 1 {
+			b.Errorf("%d due, %d dead, %v", b.indexed("due"), b.indexed("dead"), events.kinds())
+		}
+
+		letters := func() (keys []*redisidem.Key) {
+			for key, err := range svc.DeadLetters(ctx, "cart") {
+				mustBe(b, err, nil)
+				keys = append(keys, key)
+			}
+			return keys
+		}
+		found := letters()
+		if len(found) != 1 || found[0].Value != "k" || found[0].Scope != "a" || found[0].DeadLetter == nil ||
+			found[0].DeadLetter.Reason != `stage "taxed" of cart/1: 4 attempts` || found[0].DeadLetter.At.IsZero() {
+			b.Fatalf("the dead letters are %+v", found)
+		}
+		// Requeued, it has as many attempts as before.
+		mustBe(b, sc.Requeue(ctx, found[0]), nil)
+		mustBe(b, sc.Requeue(ctx, found[0]), redisidem.ErrNotFound)
+		if len(letters()) != 0 {
+			b.Error("the dead letter is still there")
+		}
+		for range 3 {
+			mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1})
+			time.Sleep(time.Hour)
+		}
+		broken = false
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+		if b.indexed("due") != 0 || b.indexed("dead") != 0 {
+			b.Errorf("%d due, %d dead", b.indexed("due"), b.indexed("dead"))
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Requeue(ctx, key), redisidem.ErrFinished)
+	})
+}
+
+func TestDeadLettersAreStillTheirClients(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		broken := true
+		cfg := cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if broken {
+					return redisidem.Outcome{}, errStage
+				}
+				return redisidem.Next(), nil
+			}
+		})
+		flow := mustFlow(b, cfg)
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		for _, value := range []string{"comes back", "is requeued", "is forgotten"} {
+			_, err := sc.RunRequest(ctx, value, request, flow)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Minute)
+		completer := mustCompleter(b, svc, flow)
+		mustSweep(b, completer, redisidem.Swept{Due: 3, Buried: 3})
+
+		broken = false
+		key, err := sc.RunRequest(ctx, "comes back", request, flow)
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Errorf("the key is %+v", key)
+		}
+		n := 0
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(b, err, nil)
+			n++
+			if key.Value == "comes back" {
+				b.Error("a finished key is listed")
+			}
+			break // which must do no harm
+		}
+		if n != 1 {
+			b.Errorf("listed %d", n)
+		}
+		mustBe(b, sc.Requeue(ctx, key), redisidem.ErrFinished)
+
+		held, err := sc.Lock(ctx, "is requeued")
+		mustBe(b, err, nil)
+		dead, err := sc.Retrieve(ctx, "is requeued")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Requeue(ctx, dead), redisidem.ErrLocked)
+		mustBe(b, held.Abandon(ctx), nil)
+		mustBe(b, sc.Requeue(ctx, dead), nil)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+
+		dead, err = sc.Retrieve(ctx, "is forgotten")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Delete(ctx, dead), nil)
+		mustBe(b, sc.Requeue(ctx, dead), redisidem.ErrNotFound)
+		if b.indexed("dead") != 0 {
+			b.Errorf("%d dead letters are left", b.indexed("dead"))
+		}
+
+		alien := start(b, sc, "no flow")
+		mustBeInvalid(b, sc.Requeue(ctx, alien), "key", "no flow")
+		for _, err := range svc.DeadLetters(ctx, "cart/1") {
+			mustBeInvalid(b, err, "flow", "cart/1")
+		}
+	})
+}
+
+func TestCompleterLeavesInterimAnswersToTheirClients(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		confirmed := false
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.InterimFor = time.Hour
+			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if !confirmed {
+					return redisidem.Interim("paid", redisidem.JSON(202, "confirm")), nil
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{})
+		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		completer := mustCompleter(b, svc, flow)
+		time.Sleep(59 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{})
+		time.Sleep(2 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{Due: 1}) // carried on, to the same interim answer
+		confirmed = true
+		time.Sleep(59 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{})
+		time.Sleep(2 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+	})
+}
+
+func TestCompleterKnowsItsVersions(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		broken := true
+		version := func(n int) *redisidem.Flow {
+			return mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+				c.Version = n
+				c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					if broken {
+						return redisidem.Outcome{}, errStage
+					}
+					return redisidem.Next(), nil
+				}
+				c.Stages[3].Work = finish(fmt.Sprint("version ", n))
+			}))
+		}
+		v1, v2, v3 := version(1), version(2), version(3)
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		for value, flow := range map[string]*redisidem.Flow{"1": v1, "2": v2} {
+			_, err := sc.RunRequest(ctx, value, request, flow)
+			mustBe(b, err, errStage)
+		}
+		broken = false
+		time.Sleep(time.Minute)
+		before, err := sc.Retrieve(ctx, "1")
+		mustBe(b, err, nil)
+		mustSweep(b, mustCompleter(b, svc, v3), redisidem.Swept{Due: 2, Failed: 2})
+		after, err := sc.Retrieve(ctx, "1")
+		mustBe(b, err, nil)
+		if asText(b.T, before) != asText(b.T, after) {
+			b.Errorf("another version changed the key from %+v to %+v", before, after)
+		}
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, v1, v3, v2), redisidem.Swept{Due: 2, Finished: 2})
+		for _, value := range []string{"1", "2"} {
+			key, err := sc.Retrieve(ctx, value)
+			mustBe(b, err, nil)
+			if want := `"version ` + value + `"`; string(key.Response.Body) != want {
+				b.Errorf("key %s ends with %s", value, key.Response.Body)
+			}
+		}
+	})
+}
+
+func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		for _, value := range []string{"finished by hand", "deleted", "damaged"} {
+			_, err := sc.RunRequest(ctx, value, request, flow)
+			mustBe(b, err, errStage)
+		}
+		key, err := sc.Retrieve(ctx, "finished by hand")
+		mustBe(b, err, nil)
+		_, err = sc.WorkStage(ctx, key, finish("by hand")) // knows of no flow
+		mustBe(b, err, nil)
+		key, err = sc.Retrieve(ctx, "deleted")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Delete(ctx, key), nil)
+		key, err = sc.Retrieve(ctx, "damaged")
+		mustBe(b, err, nil)
+		for _, k := range b.server.Keys() {
+			if strings.HasSuffix(k, key.ID()) {
+				b.server.HSet(k, "scope", "another")
+			}
+			if strings.Contains(k, "}:due:") {
+				_, err := b.server.ZAdd(k, 1, "what is this")
+				mustBe(b, err, nil)
+			}
+		}
+		time.Sleep(time.Minute)
+		completer := mustCompleter(b, svc, flow)
+		swept, err := completer.Sweep(ctx)
+		mustBe(b, err, nil)
+		if swept.Failed != 1 || swept.Finished != 0 || swept.Due < 3 {
+			b.Errorf("the sweep did %+v", swept)
+		}
+		found := 0
+		for _, k := range b.server.Keys() {
+			if !strings.Contains(k, "}:due:") {
+				continue
+			}
+			members, err := b.server.ZMembers(k)
+			mustBe(b, err, nil)
+			for _, m := range members {
+				if m != "what is this" {
+					found++
+				}
+			}
+		}
+		if found != 1 {
+			b.Errorf("%d keys are left in the due index, not the damaged one alone", found)
+		}
+		// Keys of flows that are not recoverable cost no index.
+		n := b.indexed("due")
+		_, err = sc.RunRequest(ctx, "plain", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.Name = "plain"
+			c.Stages[1].Work = fails(errStage)
+		})))
+		mustBe(b, err, errStage)
+		if b.indexed("due") != n {
+			b.Error("a key that is not recoverable is in the due index")
+		}
+	})
+}
+
+func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var fault atomic.Value
+		fault.Store("error")
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				switch fault.Load() {
+				case "error":
+					return redisidem.Outcome{}, errStage
+				case "panic":
+					panic("boom")
+				case "hang":
+					<-ctx.Done()
+					return redisidem.Outcome{}, context.Cause(ctx)
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		fault.Store("panic")
+
+		run, stop := context.WithCancel(ctx)
+		ended := make(chan error)
+		go func() { ended <- mustCompleter(b, svc, flow).Run(run) }()
+		time.Sleep(time.Minute)
+		b.freeze()
+		time.Sleep(time.Minute)
+		b.thaw()
+		time.Sleep(time.Minute)
+		fault.Store("")
+		time.Sleep(10 * time.Minute)
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if !key.Finished() || key.Journal[1].Attempt < 2 {
+			b.Errorf("the key is %+v", key)
+		}
+
+		// Its context's end reaches the stages.
+		fault.Store("error")
+		_, err = sc.RunRequest(ctx, "hanging", request, flow)
+		mustBe(b, err, errStage)
+		fault.Store("hang")
+		time.Sleep(2 * time.Minute)
+		stop()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			mustBe(b, err, context.Canceled)
+		default:
+			b.Error("the completer still runs")
+		}
+		key, err = sc.Retrieve(ctx, "hanging")
+		mustBe(b, err, nil)
+		if key.LockedAt != (time.Time{}) {
+			b.Error("the key is still locked")
+		}
+	})
+}
+
+func TestClosedServiceEndsItsCompleter(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		completer := mustCompleter(b, svc, mustFlow(b, cart(recoverable)))
+		ended := make(chan error, 1)
+		go func() { ended <- completer.Run(ctx) }()
+		time.Sleep(time.Minute)
+		mustBe(b, svc.Close(ctx), nil)
+		time.Sleep(time.Minute)
+		mustBe(b, <-ended, redisidem.ErrClosed)
+		_, err := completer.Sweep(ctx)
+		mustBe(b, err, redisidem.ErrClosed)
+	})
+}
+
+// TestCompletersShareTheWork lets two of them finish what is abandoned on each kind of server.
+func TestCompletersShareTheWork(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		const keys = 40
+		var broken atomic.Bool
+		broken.Store(true)
+		var runs atomic.Int64
+		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter = time.Millisecond
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if broken.Load() {
+					return redisidem.Outcome{}, errStage
+				}
+				runs.Add(1)
+				return redisidem.Next(), nil
+			}
+		}))
+		first := e.service()
+		for i := range keys {
+			_, err := first.Scope("a").RunRequest(ctx, fmt.Sprint(i), request, flow)
+			mustBe(t, err, errStage)
+		}
+		broken.Store(false)
+		deadline := time.Now().Add(30 * time.Second)
+		results := make(chan int64)
+		var finished atomic.Int64
+		for _, svc := range []*redisidem.Service{first, e.service()} {
+			completer := mustCompleter(t, svc, flow)
+			go func() {
+				mine := int64(0)
+				for finished.Load() < keys && time.Now().Before(deadline) {
+					swept, err := completer.Sweep(ctx)
+					if err != nil {
+						t.Error(err)
+						break
+					}
+					mine += swept.Finished
+					finished.Add(swept.Finished)
+				}
+				results <- mine
+			}()
+		}
+		if n := <-results + <-results; n != keys || runs.Load() != keys {
+			t.Errorf("%d keys finished in %d runs, want %d", n, runs.Load(), keys)
+		}
+		raw := e.client()
+		for _, k := range e.keys(raw) {
+			if strings.Contains(k, "}:due:") {
+				t.Errorf("the due index is not empty: %s", k)
+			}
+		}
+		e.mustBeTidy(raw)
+	})
+}

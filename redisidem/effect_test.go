@@ -1,0 +1,234 @@
+package redisidem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// stageOf gives the stage that a key's work sees, without doing any.
+func stageOf(t testing.TB, sc *redisidem.Scope, value string) (st *redisidem.Stage) {
+	t.Helper()
+	_, err := sc.Do(ctx, value, request, func(_ context.Context, s *redisidem.Stage) (redisidem.Outcome, error) {
+		st = s
+		return redisidem.Idle(), nil
+	})
+	mustBe(t, err, nil)
+	return st
+}
+
+func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, raw := e.service().Scope("a"), e.client()
+		channel := e.namespace + ":news"
+		sub := raw.Subscribe(ctx, channel)
+		defer func() { _ = sub.Close() }()
+		_, err := sub.Receive(ctx)
+		mustBe(t, err, nil)
+
+		st := stageOf(t, sc, "k")
+		k := func(name string) string { return st.ShardKey(name) }
+		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(
+				redisidem.Set(k("set"), "a\x00\xff"),
+				redisidem.Set(k("lapsing"), "b").Expire(time.Hour),
+				redisidem.IncrBy(k("count"), -7),
+				redisidem.IncrBy(k("count"), 2),
+				redisidem.HSet(k("hash"), "f", "1", "g", "2"),
+				redisidem.SAdd(k("members"), "x", "y"),
+			).WithEffects(
+				redisidem.ZAdd(k("scores"), 1.5, "m"),
+				redisidem.LPush(k("list"), "1", "2"),
+				redisidem.XAdd(k("outbox"), "event", "ordered", "cart", "1").MaxLen(1000).Expire(time.Hour),
+				redisidem.Publish(channel, "told"),
+			), nil
+		})
+		mustBe(t, err, nil)
+		got := []any{
+			raw.Get(ctx, k("set")).Val(), raw.TTL(ctx, k("set")).Val(), raw.Get(ctx, k("count")).Val(),
+			raw.HGetAll(ctx, k("hash")).Val(), raw.SIsMember(ctx, k("members"), "y").Val(), raw.ZScore(ctx, k("scores"), "m").Val(),
+			raw.LRange(ctx, k("list"), 0, -1).Val(), raw.XLen(ctx, k("outbox")).Val(),
+			raw.XRange(ctx, k("outbox"), "-", "+").Val()[0].Values,
+		}
+		want := []any{
+			"a\x00\xff", time.Duration(-1), "-5",
+			map[string]string{"f": "1", "g": "2"},
+			true, 1.5,
+			[]string{"2", "1"},
+			int64(1),
+			map[string]any{"event": "ordered", "cart": "1"},
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("the effects are\n%v, want\n%v", got, want)
+		}
+		for _, name := range []string{"lapsing", "outbox"} {
+			if ttl := raw.TTL(ctx, k(name)).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
+				t.Errorf("%s lapses in %v", name, ttl)
+			}
+		}
+		message, err := sub.ReceiveTimeout(ctx, 10*time.Second)
+		mustBe(t, err, nil)
+		if m, ok := message.(*redis.Message); !ok || m.Payload != "told" {
+			t.Errorf("heard %v", message)
+		}
+
+		// A replay applies nothing.
+		_, err = sc.Do(ctx, "k", request, never(t))
+		mustBe(t, err, nil)
+		if n := raw.Get(ctx, k("count")).Val(); n != "-5" {
+			t.Errorf("the replay counted: %s", n)
+		}
+	})
+}
+
+func TestEffectThatCannotBeAppliedStoresNothing(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, raw := e.service().Scope("a"), e.client()
+		st := stageOf(t, sc, "k")
+		k := st.ShardKey("k")
+		number := st.ShardKey("number")
+		for _, c := range []struct {
+			name   string
+			effect redisidem.Effect
+			has    func() error
+			words  string
+		}{
+			{"XAdd", redisidem.XAdd(k, "f", "v"), func() error { return raw.LPush(ctx, k, "v").Err() }, "list, not a stream"},
+			{"Set", redisidem.Set(k, "v"), func() error { return raw.SAdd(ctx, k, "v").Err() }, "set, not a string"},
+			{"HSet", redisidem.HSet(k, "f", "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a hash"},
+			{"SAdd", redisidem.SAdd(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a set"},
+			{"ZAdd", redisidem.ZAdd(k, 1, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a zset"},
+			{"LPush", redisidem.LPush(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a list"},
+			{"IncrBy", redisidem.IncrBy(k, 1), func() error { return raw.HSet(ctx, k, "f", "v").Err() }, "hash, not a string"},
+			{"IncrBy of text", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "1.5", 0).Err() }, "no whole number"},
+			{"IncrBy near the end", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "9223372036854775807", 0).Err() }, "no whole number"},
+		} {
+			mustBe(t, raw.Del(ctx, k, number).Err(), nil)
+			mustBe(t, c.has(), nil)
+			before := raw.Dump(ctx, k).Val()
+			for _, run := range []func() (*redisidem.Key, error){
+				func() (*redisidem.Key, error) {
+					return sc.Do(ctx, "k", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(redisidem.IncrBy(number, 1), c.effect)))
+				},
+				func() (*redisidem.Key, error) { // a commit that keeps the lease
+					return sc.RunRequest(ctx, "k", request, mustFlow(t, cart(func(cfg *redisidem.FlowConfig) {
+						cfg.Stages[0].Work = outcome(redisidem.Next().WithEffects(redisidem.IncrBy(number, 1), c.effect))
+					})))
+				},
+			} {
+				key, err := run()
+				var refused *redisidem.EffectError
+				if !errors.As(err, &refused) || !errors.Is(err, redisidem.ErrEffect) || refused.Index != 1 || refused.Key != k ||
+					!strings.Contains(refused.Reason, c.words) {
+					t.Fatalf("%s: error is %v", c.name, err)
+				}
+				if key.Revision != 0 || raw.Exists(ctx, number).Val() != 0 || raw.Dump(ctx, k).Val() != before {
+					t.Errorf("%s: something was written: %+v", c.name, key)
+				}
+				// The lease has ended, at the latest when its giving back has arrived.
+				lease, err := sc.Wait(10*time.Second).Lock(ctx, "k")
+				mustBe(t, err, nil)
+				mustBe(t, lease.Abandon(ctx), nil)
+			}
+		}
+		mustBe(t, raw.Del(ctx, k).Err(), nil)
+		key, err := sc.RunRequest(ctx, "k", request, mustFlow(t, cart()))
+		mustBe(t, err, nil)
+		if !key.Finished() {
+			t.Errorf("the key is %+v", key)
+		}
+	})
+}
+
+func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{MaxValueBytes: 5000}).Scope("a")
+		st := stageOf(b, sc, "k")
+		k := st.ShardKey("k")
+		effects := func(n int) (list []redisidem.Effect) {
+			for i := range n {
+				list = append(list, redisidem.Set(st.ShardKey(fmt.Sprint(i)), ""))
+			}
+			return list
+		}
+		if !strings.HasSuffix(k, "}:x:k") || k == stageOf(b, sc, "another shard").ShardKey("k") {
+			b.Errorf("the key is %q", k)
+		}
+		record := strings.TrimSuffix(k, "x:k") + st.Key().ID()
+		for _, c := range []struct {
+			effects []redisidem.Effect
+			field   string
+			words   []string
+		}{
+			{[]redisidem.Effect{{}}, "Outcome.Effects[0]", []string{"made by"}},
+			{[]redisidem.Effect{redisidem.Set("orders", "1")}, "Outcome.Effects[0]", []string{`"orders"`, "shard", "ShardKey"}},
+			{[]redisidem.Effect{redisidem.Set(k, "1"), redisidem.Set(strings.Replace(k, "{", "{0", 1), "1")}, "Outcome.Effects[1]", []string{"shard"}},
+			{[]redisidem.Effect{redisidem.HSet(record, "recovery_point", "finished")}, "Outcome.Effects[0]", []string{"shard"}},
+			{[]redisidem.Effect{redisidem.Set(k, "1"), redisidem.IncrBy(k, 1)}, "Outcome.Effects[1]", []string{"SET"}},
+			{[]redisidem.Effect{redisidem.HSet(k)}, "Outcome.Effects[0]", []string{"pairs"}},
+			{[]redisidem.Effect{redisidem.HSet(k, "f")}, "Outcome.Effects[0]", []string{"pairs"}},
+			{[]redisidem.Effect{redisidem.XAdd(k, "f")}, "Outcome.Effects[0]", []string{"pairs"}},
+			{[]redisidem.Effect{redisidem.SAdd(k)}, "Outcome.Effects[0]", []string{"at least one"}},
+			{[]redisidem.Effect{redisidem.LPush(k)}, "Outcome.Effects[0]", []string{"at least one"}},
+			{[]redisidem.Effect{redisidem.ZAdd(k, math.NaN(), "m")}, "Outcome.Effects[0]", []string{"NaN"}},
+			{[]redisidem.Effect{redisidem.ZAdd(k, math.Inf(1), "m")}, "Outcome.Effects[0]", []string{"Inf"}},
+			{[]redisidem.Effect{redisidem.IncrBy(k, math.MinInt64)}, "Outcome.Effects[0]", []string{"15 digits"}},
+			{[]redisidem.Effect{redisidem.Set(k, "1").Expire(0)}, "Outcome.Effects[0]", []string{"1ms"}},
+			{[]redisidem.Effect{redisidem.Publish("news", "1").Expire(time.Hour)}, "Outcome.Effects[0]", []string{"expire"}},
+			{[]redisidem.Effect{redisidem.Set(k, "1").MaxLen(1)}, "Outcome.Effects[0]", []string{"XAdd"}},
+			{[]redisidem.Effect{redisidem.XAdd(k, "f", "v").MaxLen(0)}, "Outcome.Effects[0]", []string{"at least 1"}},
+			{effects(65), "Outcome.Effects", []string{"64"}},
+			{[]redisidem.Effect{redisidem.Set(k, strings.Repeat("x", 5001))}, "Outcome.Effects", []string{"5000"}},
+		} {
+			before := b.sent()
+			key, err := sc.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				before = b.sent()
+				return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(c.effects...), nil
+			})
+			mustBeInvalid(b, err, c.field, c.words...)
+			if key.Revision != 0 || b.sent()-before != 1 { // which gave the lease back
+				b.Errorf("%v: %d requests, %+v", err, b.sent()-before, key)
+			}
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		_, err = sc.Update(ctx, key, redisidem.Advance("on").WithEffects(redisidem.Set(k, "1")))
+		mustBeInvalid(b, err, "Outcome.Effects", "update")
+		_, err = sc.Do(ctx, "k", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(effects(64)...)))
+		mustBe(b, err, nil)
+		if got := b.server.Keys(); !slices.ContainsFunc(got, func(k string) bool { return strings.HasSuffix(k, ":x:63") }) {
+			b.Errorf("the keys are %q", got)
+		}
+	})
+}
+
+// TestRepeatedCommitDoesNotRepeatItsEffects loses the replies to commits: the library repeats them by itself.
+func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		var count string
+		_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			count = st.ShardKey("count")
+			b.mute()
+			return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(redisidem.IncrBy(count, 1)), nil
+		})
+		mustBe(b, err, redisidem.ErrCommitUnknown)
+		time.Sleep(5 * time.Second)
+		b.thaw()
+		time.Sleep(5 * time.Second)
+		_, err = sc.Do(ctx, "k", request, never(b))
+		mustBe(b, err, nil)
+		if n, _ := b.server.Get(count); n != "1" {
+			b.Errorf("counted %s times", n)
+		}
+	})
+}
