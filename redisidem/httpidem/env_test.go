@@ -233,3 +233,25 @@ func (r *results) last(t testing.TB) httpidem.Event {
 	}
 	return r.events[len(r.events)-1]
 }
+
+// events is an observer of a service that remembers.
+type events struct {
+	mu   sync.Mutex
+	seen []redisidem.Event
+}
+
+func (e *events) Observe(_ context.Context, event redisidem.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen = append(e.seen, event)
+}
+
+func (e *events) last(t testing.TB) redisidem.Event {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.seen) == 0 {
+		t.Fatal("nothing was observed")
+	}
+	return e.seen[len(e.seen)-1]
+}

@@ -92,7 +92,8 @@ func decodeValue(d *json.Decoder, depth int) (any, error) {
 	if !ok {
 		return token, readable(token)
 	}
-	if depth++; depth > maxJSONDepth {
+	depth++
+	if depth > maxJSONDepth {
 		return nil, errNoObject
 	}
 	if delim == '[' {

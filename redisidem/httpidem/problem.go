@@ -121,6 +121,7 @@ func (m *Middleware) problem(r Result) *Problem {
 		p.RetryAfter = time.Second
 	case Uncommitted:
 		p.RetryAfter = min(m.cfg.MaxRetryAfter, m.lease)
+	default: // not at all, or it depends on the lease
 	}
 	return p
 }
