@@ -87,7 +87,13 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	cfg := &httpidem.Config{
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
 		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !p.Stream, Wait: -1,
-		FailOpen: p.WithoutRedis == "pass", PolicyURL: document, WriteProblem: g.writeProblem, Observer: g.observe,
+		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document, WriteProblem: g.writeProblem, Observer: g.observe,
+	}
+	switch {
+	case *p.KeyWindow > 0:
+		cfg.CheckKey = httpidem.WithinWindow(*p.KeyWindow, *p.KeyWindow)
+	case p.Keys == "uuid":
+		cfg.CheckKey = httpidem.UUIDs
 	}
 	if *p.Wait > 0 {
 		cfg.Wait = *p.Wait

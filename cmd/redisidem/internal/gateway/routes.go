@@ -24,6 +24,12 @@ type Policy struct {
 	// Key is "required" or "optional", and Syntax "lenient" (keys with or without quotes) or "strict" (with quotes).
 	Key    string `yaml:"key"`
 	Syntax string `yaml:"syntax"`
+	// Keys is "any" or "uuid". KeyWindow, if not zero, takes only keys that tell when they were made (version 7 UUIDs and ULIDs), by
+	// this much before or after now at most.
+	Keys      string         `yaml:"keys"`
+	KeyWindow *time.Duration `yaml:"key_window"`
+	// PublishRetention tells clients in each answer how long it is kept.
+	PublishRetention *bool `yaml:"publish_retention"`
 	// Wait is how long a retry waits for the request in flight.
 	Wait *time.Duration `yaml:"wait"`
 	// Keep is "final" (the answers that say something about the request) or "all".
@@ -80,9 +86,10 @@ func ReadRoutes(file string) (*Routes, error) {
 
 // complete fills in what was left out, and checks the rest.
 func (r *Routes) complete() error {
-	yes, none := true, time.Duration(0)
+	yes, no, none := true, false, time.Duration(0)
 	r.Defaults.inherit(&Policy{
-		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Wait: &none,
+		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any", KeyWindow: &none, PublishRetention: &no,
+		Wait: &none,
 		Keep: "final", WithoutRedis: "refuse", Interrupted: "run",
 	})
 	if err := r.Defaults.validate(); err != nil {
@@ -106,6 +113,12 @@ func (p *Policy) inherit(from *Policy) {
 	if p.Methods == nil {
 		p.Methods = from.Methods
 	}
+	if p.KeyWindow == nil {
+		p.KeyWindow = from.KeyWindow
+	}
+	if p.PublishRetention == nil {
+		p.PublishRetention = from.PublishRetention
+	}
 	if p.Wait == nil {
 		p.Wait = from.Wait
 	}
@@ -124,6 +137,7 @@ func (p *Policy) inherit(from *Policy) {
 	}{
 		{&p.Key, from.Key},
 		{&p.Syntax, from.Syntax},
+		{&p.Keys, from.Keys},
 		{&p.Keep, from.Keep},
 		{&p.WithoutRedis, from.WithoutRedis},
 		{&p.Interrupted, from.Interrupted},
@@ -147,6 +161,7 @@ func (p *Policy) validate() error {
 	}{
 		{"key", p.Key, []string{"required", "optional"}},
 		{"syntax", p.Syntax, []string{"lenient", "strict"}},
+		{"keys", p.Keys, []string{"any", "uuid"}},
 		{"keep", p.Keep, []string{"final", "all"}},
 		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
 		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
@@ -160,6 +175,10 @@ func (p *Policy) validate() error {
 		return fmt.Errorf("ask is %q, and must be a path when interrupted is ask", p.Ask)
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
 		return fmt.Errorf("ask is %q, and has no {key}", p.Ask)
+	case *p.KeyWindow < 0:
+		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
+	case *p.KeyWindow > 0 && p.Keys == "uuid":
+		return errors.New("key_window cannot go with keys: uuid, since it tells what keys look like, too")
 	case *p.Wait < 0:
 		return fmt.Errorf("wait is %v, and must not be negative", *p.Wait)
 	case len(p.Methods) == 0:
