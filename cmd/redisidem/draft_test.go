@@ -50,8 +50,12 @@ func TestDraft(t *testing.T) {
 		}
 		up := httptest.NewServer(backend)
 		t.Cleanup(up.Close)
-		p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", file, "--policy-url="+o.PolicyURL,
+		store := rediscase.Proxy(t, redis.Addr())
+		p := start(t, store.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", file, "--policy-url="+o.PolicyURL,
 			"--namespace", "draft-"+rand.Text(), "--redis-timeout", "5s")
-		return &httpclause.Target{URL: p.url, As: func(r *http.Request, name string) { r.Header.Set("X-Tenant", name) }}
+		return &httpclause.Target{
+			URL: p.url, As: func(r *http.Request, name string) { r.Header.Set("X-Tenant", name) },
+			StoreCalls: func() int { return int(store.Requests()) },
+		}
 	})
 }
