@@ -90,7 +90,12 @@ end
 
 local function touch()
   if string.find(ARGV[6], 'd', 1, true) then
-    redis.call('PEXPIREAT', KEYS[1], redis.call('PEXPIRETIME', KEYS[1]))
+    local expires = redis.call('PEXPIRETIME', KEYS[1])
+    if expires > 0 then
+      redis.call('PEXPIREAT', KEYS[1], expires)
+    else
+      redis.call('PEXPIRE', KEYS[1], ARGV[5]) -- somebody took its expiry
+    end
   end
 end
 

@@ -28,8 +28,14 @@
 -- redis.call: 5 when the lease ends (HMGET, GET, TIME, HSET, DEL; PEXPIRE in place of DEL when it had lapsed), 6 when it
 -- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
 -- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; PEXPIRE for an
--- expiry); 2 or 3 for a repeated commit, 1 for FENCED.
+-- expiry); 2 or 3 for a repeated commit, 2 for FENCED.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
+
+-- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
+-- refuse anything.
+local function master()
+  redis.call('HDEL', KEYS[1], '')
+end
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting')
 if r.err then
@@ -40,6 +46,7 @@ if not control then
   if redis.call('EXISTS', KEYS[1]) == 1 then
     return {'DAMAGED', token, 'the hash has no schema version'}
   end
+  master()
   return {'FENCED', token}
 end
 
@@ -53,18 +60,26 @@ if string.sub(control, 1, #mine) ~= mine then
     return {'DAMAGED', token, 'control cannot be read'}
   end
   if tonumber(current) <= tonumber(revision) then
+    master()
     return {'FENCED', token}
   end
   local entry = redis.call('HGET', KEYS[1], 'j:' .. revision)
   if not entry then
+    master()
     return {'FORGOTTEN', token}
   end
   local t, f, _, at = string.match(entry, '^(%S*) (%d+) (%d+) (%d+) ')
   if t ~= token or f ~= fence then
+    master()
     return {'FENCED', token}
   end
   if string.find(ARGV[6], 'd', 1, true) then
-    redis.call('PEXPIREAT', KEYS[1], redis.call('PEXPIRETIME', KEYS[1]))
+    local expires = redis.call('PEXPIRETIME', KEYS[1])
+    if expires > 0 then
+      redis.call('PEXPIREAT', KEYS[1], expires)
+    else
+      redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- somebody took its expiry
+    end
   end
   local held = '0'
   if owner == token and last == fence and redis.call('GET', KEYS[2]) == token then
@@ -96,7 +111,7 @@ while words <= #ARGV do
     end
     if effect.command == 'INCRBY' and found ~= 'none' then
       local value = redis.call('GET', effect.key)
-      if not string.find(value, '^-?%d+$') or #value > 16 then
+      if value ~= '0' and not string.find(value, '^-?[1-9]%d*$') or #value > 16 then
         return {'EFFECT', token, number, 'its key holds no whole number of up to 15 digits'}
       end
     end

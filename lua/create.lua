@@ -55,10 +55,17 @@ if not printed or not point then
   return {'DAMAGED', nonce, 'a field is missing'}
 end
 if printed ~= ARGV[2] then
+  -- Changes nothing, but makes a server that is no master any more say so: what it has may be of the past.
+  redis.call('HDEL', KEYS[1], '')
   return {'MISMATCH', nonce}
 end
 if string.find(ARGV[4], 'd', 1, true) then
-  redis.call('PEXPIREAT', KEYS[1], redis.call('PEXPIRETIME', KEYS[1]))
+  local expires = redis.call('PEXPIRETIME', KEYS[1])
+  if expires > 0 then
+    redis.call('PEXPIREAT', KEYS[1], expires)
+  else
+    redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- somebody took its expiry
+  end
 end
 local life = ''
 if point == 'finished' and string.find(ARGV[4], 'l', 1, true) then

@@ -13,12 +13,22 @@
 -- lease can be renewed on a server whose memory is full.
 local token = ARGV[1]
 
+-- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
+-- refuse anything.
+local function master()
+  redis.call('HDEL', KEYS[1], '')
+end
+
 local control = redis.pcall('HGET', KEYS[1], 'control')
 if type(control) ~= 'string' then
+  if not control then
+    master()
+  end
   return {'LOST', token}
 end
 local owner, fence = string.match(control, '^1 %d+ (%S+) (%d+) ')
 if owner ~= token or fence ~= ARGV[2] then
+  master()
   return {'LOST', token}
 end
 local holder = redis.call('GET', KEYS[2])
@@ -27,6 +37,7 @@ if holder == token then
 elseif not holder then
   redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
 else
+  master()
   return {'LOST', token}
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')

@@ -2,8 +2,9 @@
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] token of this update   ARGV[2] the revision the caller has seen
--- ARGV[3] retention in milliseconds   ARGV[4] who updates
--- ARGV[5...] field, value, ... to write
+-- ARGV[3] when the record that the caller has seen was created, '' for any: it may have been deleted and made again
+-- ARGV[4] retention in milliseconds   ARGV[5] who updates
+-- ARGV[6...] field, value, ... to write
 --
 -- Replies
 --   OK      token, server time of the update in microseconds
@@ -17,7 +18,13 @@
 -- redis.call: 5 (HMGET, PTTL, TIME, HSET, PEXPIRE), one more once the journal is full (HDEL).
 local token, revision = ARGV[1], ARGV[2]
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision)
+-- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
+-- refuse anything.
+local function master()
+  redis.call('HDEL', KEYS[1], '')
+end
+
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at')
 if r.err then
   return {'DAMAGED', token, r.err}
 end
@@ -25,6 +32,7 @@ if not r[1] then
   if redis.call('EXISTS', KEYS[1]) == 1 then
     return {'DAMAGED', token, 'the hash has no schema version'}
   end
+  master()
   return {'GONE', token}
 end
 local current, fence, attempts, rest = string.match(r[1], '^1 (%d+) %S+ (%d+) %d+ (%d+) (%d+ %S+)$')
@@ -37,10 +45,15 @@ if r[3] then
     return {'OK', token, at}
   end
 end
+if ARGV[3] ~= '' and r[4] ~= ARGV[3] then
+  master()
+  return {'MOVED', token}
+end
 if r[2] == 'finished' then
   return {'DONE', token}
 end
 if current ~= revision then
+  master()
   return {'MOVED', token}
 end
 local left = redis.call('PTTL', KEYS[2])
@@ -52,9 +65,9 @@ local time = redis.call('TIME')
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local guard = string.format('%.0f', fence + 1)
 redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. ' - ' .. guard .. ' 0 ' .. attempts
-  .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[4] .. ' ' .. (r[2] or ''),
-  unpack(ARGV, 5))
-redis.call('PEXPIRE', KEYS[1], ARGV[3], 'GT')
+  .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[5] .. ' ' .. (r[2] or ''),
+  unpack(ARGV, 6))
+redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
 if tonumber(revision) >= 64 then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
 end

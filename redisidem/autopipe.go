@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,19 @@ import (
 // A queued command can no longer be called back: when ctx ends, send returns and the command runs all the same, maybe
 // after its caller has gone on. go-redis also repeats a whole batch after a broken connection. The scripts are made for
 // both: a late or repeated command finds its token spent or its revision taken.
-type pipelined struct{ pipe *redis.AutoPipeliner }
+//
+// One connection is kept for as long as it works, also when the server behind it is no master any more, as when a name was
+// switched to another one. A server that answers READONLY is therefore asked without the pipeline for a while: the client's
+// pool drops such connections and finds the new master, and so does the pipeline when it needs a new one.
+type pipelined struct {
+	pipe  *redis.AutoPipeliner
+	plain plain
+	until atomic.Int64 // nanoseconds since began: up to then plain carries the commands
+	began time.Time
+}
+
+// detour is how long the pipeline is left alone after READONLY.
+const detour = time.Second
 
 func newPipelined(client redis.UniversalClient) (*pipelined, error) {
 	var pipe *redis.AutoPipeliner
@@ -34,7 +47,7 @@ func newPipelined(client redis.UniversalClient) (*pipelined, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pipelined{pipe: pipe}, nil
+	return &pipelined{pipe: pipe, plain: plain{client}, began: time.Now()}, nil
 }
 
 // flushDelay is how long the writer waits for more commands when many are under way already. With few it waits for none.
@@ -55,6 +68,9 @@ func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if time.Since(p.began) < time.Duration(p.until.Load()) {
+		return p.plain.send(ctx, cmds)
+	}
 	var space [2]redis.AutoFuture
 	futures := space[:0]
 	for _, cmd := range cmds {
@@ -67,5 +83,9 @@ func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
 			return err
 		}
 	}
-	return firstError(cmds)
+	err := firstError(cmds)
+	if redis.IsReadOnlyError(err) {
+		p.until.Store(int64(time.Since(p.began) + detour))
+	}
+	return err
 }

@@ -31,8 +31,9 @@ type cache struct {
 
 // copied is a copy of a finished record, or the trace of a deleted one.
 type copied struct {
-	key     *Key // nil: the record was deleted
-	until   time.Time
+	key   *Key // nil: the record was deleted
+	until time.Time
+	// deleted is when a record of the key was deleted last, as far as that matters to answers that are still under way.
 	deleted time.Time
 }
 
@@ -97,17 +98,18 @@ func (c *cache) put(n name, key *Key, sent time.Time, life time.Duration) {
 	if !time.Now().Before(until) {
 		return
 	}
-	k := *key
+	k := key.clone() // the caller may do with its own what it likes
 	k.own = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !sent.After(c.purged) {
 		return
 	}
-	if old, ok := c.otter.GetIfPresent(n); ok && old.key == nil && !sent.After(old.deleted) {
+	old, _ := c.otter.GetIfPresent(n)
+	if !sent.After(old.deleted) {
 		return
 	}
-	c.otter.Set(n, copied{key: &k, until: until})
+	c.otter.Set(n, copied{key: k, until: until, deleted: old.deleted})
 }
 
 // forget drops the copy of a deleted record.

@@ -88,18 +88,27 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		return nil, nil, err
 	}
 	began := time.Now()
+	var a attempt
+	entered := false // the caller has the lease, which leaves by itself
+	defer func() {
+		switch {
+		case entered:
+		case a.lease != nil:
+			_ = a.lease.giveUp(ctx, nil) // an observer has panicked
+		default:
+			s.life.leave()
+		}
+	}()
 	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
 	token := newToken()
-	a := sc.waiting(ctx, c, func(channel string) attempt {
+	a = sc.waiting(ctx, c, func(channel string) attempt {
 		lease, key, err := sc.tryClaim(ctx, c, token, channel, outer)
 		return attempt{lease, key, err}
 	})
-	if a.lease == nil {
-		s.life.leave()
-	}
 	if s.cfg.Observer != nil {
 		sc.observeClaim(ctx, c, a.lease, a.key, a.err, time.Since(began))
 	}
+	entered = a.lease != nil
 	return a.lease, a.key, a.err
 }
 

@@ -48,7 +48,7 @@ type Config struct {
 	Timeout time.Duration
 
 	// Wait is how long a caller waits for a key that another worker has. Zero, the default, and negative values refuse
-	// at once with a LockedError. Scope.Wait sets it per call.
+	// at once with a LockedError. Scope.Wait sets it per call. The last look at the key may take Timeout more.
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is tried again in the background, after its caller got
@@ -65,7 +65,8 @@ type Config struct {
 	Durability int
 
 	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies the throughput of a
-	// service with many callers. A lone caller gains nothing. See Open and docs/design.md for what it gives up. With
+	// service with many callers. A lone caller gains nothing. A client of your own should have MaxRetries: -1: what go-redis
+	// repeats by itself it takes out of the pipelines. See Open and docs/design.md for what it gives up. With
 	// Durability, which needs a connection of its own, claims and commits are not pipelined across callers.
 	AutoPipeline bool
 

@@ -12,6 +12,9 @@ import (
 // maxEffects bounds the effects of one outcome: the server does nothing else while it applies them.
 const maxEffects = 64
 
+// maxEffectWords bounds the fields, members or values of one effect: Lua passes so many to a command and no more.
+const maxEffectWords = 1000
+
 // Effect is a write to Redis that an [Outcome] carries. Make one with [Set], [IncrBy], [HSet], [SAdd], [ZAdd], [LPush], [XAdd]
 // or [Publish]. It is a value: its methods return changed copies.
 //
@@ -134,6 +137,8 @@ func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
 			return nil, invalid(field, "must be made by one of the functions that make effects")
 		case e.err != nil:
 			return nil, invalid(field, "(%s %q) %v", e.command, e.key, e.err)
+		case len(e.args) > maxEffectWords:
+			return nil, invalid(field, "(%s %q) has %d words, more than %d", e.command, e.key, len(e.args), maxEffectWords)
 		case e.kind == "" && e.hasExpiry:
 			return nil, invalid(field, "(%s %q) has nothing that could expire", e.command, e.key)
 		case e.hasExpiry && (e.expiry < time.Millisecond || e.expiry > maxDuration):

@@ -110,6 +110,8 @@ func TestEffectThatCannotBeAppliedStoresNothing(t *testing.T) {
 			{"LPush", redisidem.LPush(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a list"},
 			{"IncrBy", redisidem.IncrBy(k, 1), func() error { return raw.HSet(ctx, k, "f", "v").Err() }, "hash, not a string"},
 			{"IncrBy of text", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "1.5", 0).Err() }, "no whole number"},
+			{"IncrBy of 007", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "007", 0).Err() }, "no whole number"},
+			{"IncrBy of -0", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "-0", 0).Err() }, "no whole number"},
 			{"IncrBy near the end", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "9223372036854775807", 0).Err() }, "no whole number"},
 		} {
 			mustBe(t, raw.Del(ctx, k, number).Err(), nil)
@@ -186,6 +188,7 @@ func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			{[]redisidem.Effect{redisidem.Publish("news", "1").Expire(time.Hour)}, "Outcome.Effects[0]", []string{"expire"}},
 			{[]redisidem.Effect{redisidem.Set(k, "1").MaxLen(1)}, "Outcome.Effects[0]", []string{"XAdd"}},
 			{[]redisidem.Effect{redisidem.XAdd(k, "f", "v").MaxLen(0)}, "Outcome.Effects[0]", []string{"at least 1"}},
+			{[]redisidem.Effect{redisidem.SAdd(k, make([]string, 1001)...)}, "Outcome.Effects[0]", []string{"1000"}},
 			{effects(65), "Outcome.Effects", []string{"64"}},
 			{[]redisidem.Effect{redisidem.Set(k, strings.Repeat("x", 5001))}, "Outcome.Effects", []string{"5000"}},
 		} {

@@ -1,6 +1,10 @@
 package redisidem
 
-import "time"
+import (
+	"bytes"
+	"slices"
+	"time"
+)
 
 // The recovery points every key has. A program's own lie between them.
 const (
@@ -70,6 +74,17 @@ type JournalEntry struct {
 	// since the commit before it under the same lease.
 	At   time.Time
 	Took time.Duration
+}
+
+// clone returns a copy that shares nothing with k.
+func (k *Key) clone() *Key {
+	c := *k
+	c.Params = bytes.Clone(k.Params)
+	c.Journal = slices.Clone(k.Journal)
+	if k.Response != nil {
+		c.Response = k.Response.clone()
+	}
+	return &c
 }
 
 // Finished reports whether the key's work is done.

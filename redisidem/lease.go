@@ -122,11 +122,17 @@ func (l *Lease) Fence() int64 { return l.fence }
 func (l *Lease) Context() context.Context { return l.ctx }
 
 // Renew gives the lease its full length again, which also happens by itself at every third of it. It returns
-// [ErrLeaseLost] when the key is another's, [ErrLeaseEnded], and [ErrUnavailable] when nobody knows; the lease is then
+// the cause when the lease is lost, which matches [ErrLeaseLost], [ErrLeaseEnded], and [ErrUnavailable] when nobody knows; the lease is then
 // still good for what was left of it.
 func (l *Lease) Renew(ctx context.Context) error {
-	if !l.holds() {
+	l.mu.Lock()
+	ended, lost := l.ended, l.lost
+	l.mu.Unlock()
+	switch {
+	case ended:
 		return ErrLeaseEnded
+	case lost != nil:
+		return lost // its work was called off: it must not keep the key from others
 	}
 	err := l.renew(ctx)
 	if errors.Is(err, ErrLeaseLost) {

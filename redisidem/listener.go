@@ -58,11 +58,16 @@ func (l *listener) listen() string {
 	return l.channel
 }
 
-// close ends the listening, and waits until it has ended.
-func (l *listener) close() {
+// close ends the listening, and waits until it has ended, or ctx has: a connection that is being made cannot be called off.
+func (l *listener) close(ctx context.Context) error {
 	l.cancel()
 	l.begin.Do(func() { close(l.done) }) // nobody will begin any more
-	<-l.done
+	select {
+	case <-l.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // run keeps a subscription until the listener is closed.

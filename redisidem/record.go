@@ -33,6 +33,9 @@ const (
 	journalPrefix    = "j:"
 )
 
+// maxJournal is how many entries a record's journal has, as the scripts keep it.
+const maxJournal = 64
+
 // recordVersion is the schema version written into each record. Readers accept it and the one before it.
 const recordVersion = "1"
 
@@ -320,7 +323,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
 	next.hasInterim = o.interim
 	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
 	entry.measure(k.Journal)
-	next.Journal = append(slices.Clip(k.Journal), entry)
+	next.Journal = append(slices.Clip(k.Journal[max(0, len(k.Journal)-maxJournal+1):]), entry)
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}

@@ -171,12 +171,16 @@ func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
 		return key, err
 	}
 	if s.cache != nil && key.Finished() {
-		life, err := parseCount("the record's remaining life", r.rest[0])
-		if err != nil {
-			return nil, err
+		life := s.cfg.Retention // of a record that somebody has taken the expiry from
+		if r.rest[0] != "-1" {
+			ms, err := parseCount("the record's remaining life", r.rest[0])
+			if err != nil {
+				return nil, err
+			}
+			life = time.Duration(ms) * time.Millisecond
 		}
 		s.listener.listen()
-		s.cache.put(id.name, key, sent, time.Duration(life)*time.Millisecond)
+		s.cache.put(id.name, key, sent, life)
 	}
 	return key, nil
 }

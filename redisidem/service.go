@@ -85,7 +85,9 @@ func (s *Service) Config() Config { return s.cfg }
 // returns the context's error. The client is closed only if [Open] made it. A second Close does the same again.
 func (s *Service) Close(ctx context.Context) error {
 	err := s.life.end(ctx)
-	s.listener.close()
+	if listenErr := s.listener.close(ctx); err == nil {
+		err = listenErr
+	}
 	if s.cache != nil {
 		s.cache.close()
 	}

@@ -47,9 +47,9 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	c := newCall(lua.Update, newToken(), 3+outcomeWords, id.record, id.lock)
+	c := newCall(lua.Update, newToken(), 4+outcomeWords, id.record, id.lock)
 	c.durable = true
-	c.add(key.Revision, s.retention, s.cfg.Owner)
+	c.add(key.Revision, created(key), s.retention, s.cfg.Owner)
 	c.addOutcome(&e, key)
 	r, err := s.ask(ctx, "update", c)
 	if err != nil {
@@ -83,8 +83,8 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		return err
 	}
 	s := sc.service
-	c := newCall(lua.Delete, newToken(), 2, id.record, id.lock)
-	c.add(key.Revision, s.deletions)
+	c := newCall(lua.Delete, newToken(), 3, id.record, id.lock)
+	c.add(key.Revision, created(key), s.deletions)
 	r, err := s.ask(ctx, "delete", c)
 	if err != nil {
 		return err
@@ -96,6 +96,15 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		s.cache.forget(id.record)
 	}
 	return nil
+}
+
+// created tells which record of its name the caller has read: it may have been deleted and made again since. Empty for a key
+// that was not read.
+func created(key *Key) any {
+	if key.CreatedAt.IsZero() {
+		return ""
+	}
+	return key.CreatedAt.UnixMicro()
 }
 
 // Unlock takes the lease on a key away from whoever has it, as a last resort for a worker that hangs. Its commit will be

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,16 +16,21 @@ const (
 	lastPoll  = 250 * time.Millisecond
 )
 
-// room is where the callers of one process wait for one key. Only one at a time asks Redis: whoever has the turn.
+// room is where the callers of one process wait for one key with one request. Only one at a time asks Redis: whoever has the
+// turn.
 type room struct {
 	fingerprint string
 	guests      int
 	turn        chan struct{} // holds the turn while nobody has it
 	freed       chan struct{} // has something when the key may be free
-	settled     chan struct{} // closed when the key was found finished
-	key         *Key          // as it was found then
 
 	refused atomic.Pointer[error] // what those with the turn were told last: the key is locked
+
+	// What ended the waiting for all that were here when it was asked for. Written before settled is closed.
+	settled chan struct{}
+	asked   time.Time
+	key     *Key  // it is finished
+	err     error // Redis does not answer
 }
 
 // impatience is the error for those who had no turn.
@@ -32,35 +38,34 @@ func (it *room) impatience() error {
 	if err := it.refused.Load(); err != nil {
 		return *err
 	}
-	return &LockedError{}
+	return &unavailableError{op: "claim", err: errTimeout} // nobody was told anything yet
 }
 
 // rooms are the rooms of a service.
 type rooms struct {
 	mu sync.Mutex
-	of map[string]*room // by record
+	of map[string][]*room // by record: one for each request, and so mostly one
 }
 
-// enter returns the room for a record. There is none for callers whose request is not the one that the others wait with:
-// they have an answer coming that is not the others'.
+// enter returns the room for a record and a request.
 func (r *rooms) enter(record, fingerprint string) *room {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it := r.of[record]
-	if it == nil {
-		it = &room{
-			fingerprint: fingerprint, turn: make(chan struct{}, 1), freed: make(chan struct{}, 1), settled: make(chan struct{}),
+	for _, it := range r.of[record] {
+		if it.fingerprint == fingerprint {
+			it.guests++
+			return it
 		}
-		it.turn <- struct{}{}
-		if r.of == nil {
-			r.of = make(map[string]*room)
-		}
-		r.of[record] = it
 	}
-	if it.fingerprint != fingerprint {
-		return nil
+	it := &room{
+		fingerprint: fingerprint, guests: 1, turn: make(chan struct{}, 1), freed: make(chan struct{}, 1),
+		settled: make(chan struct{}),
 	}
-	it.guests++
+	it.turn <- struct{}{}
+	if r.of == nil {
+		r.of = make(map[string][]*room)
+	}
+	r.of[record] = append(r.of[record], it)
 	return it
 }
 
@@ -68,27 +73,42 @@ func (r *rooms) leave(record string, it *room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it.guests--
-	if it.guests == 0 && r.of[record] == it {
-		delete(r.of, record)
+	if it.guests == 0 {
+		r.close(record, it)
 	}
 }
 
-// settle gives everybody in the room the finished key, and closes the room.
-func (r *rooms) settle(record string, it *room, key *Key) {
+// close takes the room out of those that can be entered. The caller holds mu.
+func (r *rooms) close(record string, it *room) {
+	rest := slices.DeleteFunc(r.of[record], func(other *room) bool { return other == it })
+	if len(rest) == 0 {
+		delete(r.of, record)
+	} else {
+		r.of[record] = rest
+	}
+}
+
+// settle gives everybody in the room what was asked for at asked: the finished key, or the error that Redis does not answer. It
+// closes the room. Somebody may have done so before.
+func (r *rooms) settle(record string, it *room, asked time.Time, key *Key, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it.key = key
-	close(it.settled)
-	if r.of[record] == it {
-		delete(r.of, record)
+	if !it.asked.IsZero() {
+		return
 	}
+	it.asked, it.err = asked, err
+	if key != nil {
+		it.key = key.clone() // the asker's own may be changed by whoever it is given to
+	}
+	close(it.settled)
+	r.close(record, it)
 }
 
 // freed tells those who wait for a record that it may be free.
 func (r *rooms) freed(record string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.of[record]; it != nil {
+	for _, it := range r.of[record] {
 		select {
 		case it.freed <- struct{}{}:
 		default: // they know already
@@ -109,44 +129,62 @@ func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string) 
 	if sc.wait <= 0 {
 		return ask("")
 	}
-	s := sc.service
 	patience := time.NewTimer(sc.wait)
 	defer patience.Stop()
-	var freed <-chan struct{}
-	if it := s.rooms.enter(c.id.record, c.fingerprint()); it != nil {
-		defer s.rooms.leave(c.id.record, it)
-		select {
-		case <-it.turn:
-		default:
-			select {
-			case <-it.turn:
-			case <-it.settled:
-				key := *it.key
-				return attempt{key: &key}
-			case <-patience.C:
-				return attempt{err: it.impatience()}
-			case <-ctx.Done():
-				return attempt{err: errors.Join(it.impatience(), ctx.Err())}
-			case <-s.life.ctx.Done():
-				return attempt{err: ErrClosed}
-			}
+	came := time.Now()
+	for {
+		if a, ok := sc.visit(ctx, c, ask, came, patience.C); ok {
+			return a
 		}
-		defer func() { it.turn <- struct{}{} }()
-		freed = it.freed
-		ask = s.rooms.settling(c.id.record, it, ask)
 	}
-	return sc.insist(ctx, patience.C, freed, ask)
+}
+
+// visit waits in the key's room. It reports false when that was closed by an answer to a question older than this caller, who
+// must not take it: the key may have been deleted in between.
+func (sc *Scope) visit(ctx context.Context, c claim, ask func(string) attempt, came time.Time, patience <-chan time.Time) (
+	attempt, bool,
+) {
+	s := sc.service
+	it := s.rooms.enter(c.id.record, c.fingerprint())
+	defer s.rooms.leave(c.id.record, it)
+	select {
+	case <-it.turn:
+	case <-it.settled:
+	case <-patience:
+		return attempt{err: it.impatience()}, true
+	case <-ctx.Done():
+		return attempt{err: errors.Join(it.impatience(), ctx.Err())}, true
+	case <-s.life.ctx.Done():
+		return attempt{err: ErrClosed}, true
+	}
+	select {
+	case <-it.settled: // which matters more than the turn
+		switch {
+		case it.asked.Before(came):
+			return attempt{}, false
+		case it.err != nil:
+			return attempt{err: it.err}, true
+		}
+		return attempt{key: it.key.clone()}, true
+	default:
+	}
+	defer func() { it.turn <- struct{}{} }()
+	return sc.insist(ctx, patience, it.freed, s.rooms.settling(ctx, c.id.record, it, ask)), true
 }
 
 // settling returns ask, but so that everybody in the room learns from its answer.
-func (r *rooms) settling(record string, it *room, ask func(string) attempt) func(string) attempt {
+func (r *rooms) settling(ctx context.Context, record string, it *room, ask func(string) attempt) func(string) attempt {
 	return func(channel string) attempt {
+		asked := time.Now()
 		a := ask(channel)
 		switch {
 		case errors.Is(a.err, ErrLocked):
 			it.refused.Store(&a.err)
+		case errors.Is(a.err, ErrUnavailable) && ctx.Err() == nil:
+			// One outage is learnt of once, not by one caller after the other.
+			r.settle(record, it, asked, nil, a.err)
 		case a.err == nil && a.lease == nil && a.key.Finished():
-			r.settle(record, it, a.key)
+			r.settle(record, it, asked, a.key, nil)
 		}
 		return a
 	}
