@@ -203,6 +203,7 @@ func (c *capture) sendHeld() {
 		_, _ = c.w.Write(c.body) // the client may have gone, which changes nothing about what was done
 	}
 	refill(live, latest)
+	c.adorn(live) // for what stands outside and looks at the header afterwards
 }
 
 // finish ends the handler's access. What it returns does not change any more.
