@@ -142,8 +142,6 @@ func (c *capture) FlushError() error {
 		return errReturned
 	case c.hijacked:
 		return http.ErrHijacked
-	case !c.through && !c.flush:
-		return nil
 	case !canFlush(c.w):
 		return http.ErrNotSupported
 	}
@@ -151,6 +149,9 @@ func (c *capture) FlushError() error {
 		c.begin(http.StatusOK)
 	}
 	if !c.through {
+		if !c.flush {
+			return nil
+		}
 		c.letThrough()
 	}
 	return http.NewResponseController(c.w).Flush()

@@ -34,9 +34,15 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 		}
 	}
 	for _, cfg := range []httpidem.Config{
-		{Methods: []string{"PO ST"}}, {KeepHeaders: []string{"Access-Control-Allow-Origin"}}, {KeepHeaders: []string{"Idempotency-Key"}},
-		{Header: "X-Key", KeepHeaders: []string{"x-key"}}, {PolicyURL: "https://a.example/#b"}, {PolicyURL: "https://a.example/>"},
-		{KeepHeaders: []string{"Redisidem-Not-Kept"}}, {MaxKeyBytes: -1}, {MaxResponseBytes: -1},
+		{Methods: []string{"PO ST"}},
+		{KeepHeaders: []string{"Access-Control-Allow-Origin"}},
+		{KeepHeaders: []string{"Idempotency-Key"}},
+		{Header: "X-Key", KeepHeaders: []string{"x-key"}},
+		{PolicyURL: "https://a.example/#b"},
+		{PolicyURL: "https://a.example/>"},
+		{KeepHeaders: []string{"Redisidem-Not-Kept"}},
+		{MaxKeyBytes: -1},
+		{MaxResponseBytes: -1},
 	} {
 		if _, err := httpidem.New(svc, httpidem.Unscoped, &cfg); !errors.Is(err, redisidem.ErrInvalid) {
 			t.Errorf("%+v: %v", cfg, err)

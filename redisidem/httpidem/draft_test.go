@@ -2,6 +2,8 @@ package httpidem_test
 
 import (
 	"net/http"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/redisidem/redisidem/internal/httpclause"
@@ -35,4 +37,36 @@ func TestDraft(t *testing.T) {
 			StoreCalls: func() int { return int(s.calls.Load()) },
 		}
 	})
+}
+
+func TestDraft_2_5_2_ThePolicyIsPublished(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	_, policy, _ := strings.Cut(page, "## A policy to publish")
+	policy, _, _ = strings.Cut(policy, "\n## ")
+	for what, want := range map[string]string{
+		"required or not": "require the header field `Idempotency-Key`", "format": "RFC 8941", "scope": "**Scope.**", "retention": "24 hours",
+		"fingerprint": "the bytes of the body", "stored statuses": "from 200 to 499 but 401",
+	} {
+		if !strings.Contains(policy, want) {
+			t.Errorf("the policy does not tell: %s", what)
+		}
+	}
+	for _, name := range httpclause.Names() {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("the table of clauses is without %s", name)
+		}
+	}
+	for r := httpidem.Missing; r <= httpidem.Failed; r++ {
+		if r == httpidem.Opened || r == httpidem.Superseded {
+			continue // no problems of their own
+		}
+		if !strings.Contains(page, `<a id="`+r.String()+`">`) {
+			t.Errorf("the type of the problem %s leads nowhere", r)
+		}
+	}
 }

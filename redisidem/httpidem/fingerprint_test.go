@@ -1,6 +1,7 @@
 package httpidem_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -25,7 +26,7 @@ func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
 	before := newMiddleware(t, svc, &httpidem.Config{Fingerprint: old}).Handler(h)
 	after := newMiddleware(t, svc, &httpidem.Config{Fingerprint: fresh, OtherFingerprints: []httpidem.Fingerprint{old}}).Handler(h)
 	call(before, newRequest(t.Context(), "k", `{"amount":1}`))
-	if key, err := svc.Scope("alice").Retrieve(t.Context(), "k"); err != nil || string(key.Params) != "\x01" || key.Path != "/orders" || key.Method != "POST" {
+	if key, err := svc.Scope("alice").Retrieve(t.Context(), "k"); err != nil || string(key.Params) != "\x01" || key.Path != "/orders" || key.Method != http.MethodPost {
 		t.Errorf("stored %+v, %v", key, err)
 	}
 	if w := call(after, newRequest(t.Context(), "k", `{"amount":1}`)); w.Header().Get(httpidem.ReplayedHeader) != "true" {
@@ -79,7 +80,7 @@ func TestDraft_2_2_KeysThatTheLibraryMakesAreUUIDs(t *testing.T) {
 			t.Errorf("%s: version %d, %v", key, id.Version(), err)
 		}
 	}
-	if httpidem.NewKey() == httpidem.NewKey() {
+	if one, two := httpidem.NewKey(), httpidem.NewKey(); one == two {
 		t.Error("the same key twice")
 	}
 }
@@ -175,8 +176,9 @@ func FuzzFingerprint(f *testing.F) {
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)
 		}
-		same := strings.ToUpper(m1) == strings.ToUpper(m2) && httpidem.PathOf(p1) == httpidem.PathOf(p2) && q1 == q2 &&
-			httpidem.MediaType(t1) == httpidem.MediaType(t2) && string(b1) == string(b2)
+		upper1, upper2 := strings.ToUpper(m1), strings.ToUpper(m2)
+		same := upper1 == upper2 && httpidem.PathOf(p1) == httpidem.PathOf(p2) && q1 == q2 &&
+			httpidem.MediaType(t1) == httpidem.MediaType(t2) && bytes.Equal(b1, b2)
 		if same != (one == two) {
 			t.Fatalf("same: %t, same fingerprint: %t", same, one == two)
 		}
@@ -190,14 +192,16 @@ func fingerprint(method, path, query, kind string, body []byte) (string, error) 
 
 func TestFieldsInOtherLettersAreNotOverlooked(t *testing.T) {
 	t.Parallel()
-	print := httpidem.Fingerprint{Func: httpidem.JSONFields("amount", "to.iban")}
-	r := &http.Request{Method: "POST", URL: &url.URL{Path: "/"}}
+	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("amount", "to.iban")}
+	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
 	for _, bodies := range [][2]string{
-		{`{"Amount":1}`, `{"Amount":2}`}, {`{"amount":1,"AMOUNT":1}`, `{"amount":1,"AMOUNT":2}`},
-		{`{"to":{"IBAN":"X"}}`, `{"to":{"IBAN":"Y"}}`}, {`{"To":{"iban":"X"}}`, `{"To":{"iban":"Y"}}`},
+		{`{"Amount":1}`, `{"Amount":2}`},
+		{`{"amount":1,"AMOUNT":1}`, `{"amount":1,"AMOUNT":2}`},
+		{`{"to":{"IBAN":"X"}}`, `{"to":{"IBAN":"Y"}}`},
+		{`{"To":{"iban":"X"}}`, `{"To":{"iban":"Y"}}`},
 	} {
-		one, _ := httpidem.FingerprintOf(print, r, []byte(bodies[0]))
-		two, _ := httpidem.FingerprintOf(print, r, []byte(bodies[1]))
+		one, _ := httpidem.FingerprintOf(fp, r, []byte(bodies[0]))
+		two, _ := httpidem.FingerprintOf(fp, r, []byte(bodies[1]))
 		if one == two {
 			t.Errorf("%s and %s are taken for the same", bodies[0], bodies[1])
 		}
@@ -213,11 +217,11 @@ func FuzzJSONFields(f *testing.F) {
 	} {
 		f.Add([]byte(s), []byte(`{"a":1}`))
 	}
-	print := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "x.y")}
+	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "x.y")}
 	f.Fuzz(func(t *testing.T, b1, b2 []byte) {
-		r := &http.Request{Method: "POST", URL: &url.URL{Path: "/"}}
-		one, err1 := httpidem.FingerprintOf(print, r, b1)
-		two, err2 := httpidem.FingerprintOf(print, r, b2)
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
+		one, err1 := httpidem.FingerprintOf(fp, r, b1)
+		two, err2 := httpidem.FingerprintOf(fp, r, b2)
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)
 		}

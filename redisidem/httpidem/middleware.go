@@ -126,7 +126,7 @@ type execution struct {
 
 	capture  *capture
 	panicked bool // and the panic is held up
-	value    any // what the handler panicked with
+	value    any  // what the handler panicked with
 }
 
 // errClientGone says that the client left before the handler began.
@@ -225,7 +225,7 @@ func (e *execution) keepsPanic() bool {
 func (e *execution) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
-	case c.hijacked:
+	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
 	case c.cut(e.r.Method):
 		return redisidem.Outcome{}, &releasedError{Ambiguous}

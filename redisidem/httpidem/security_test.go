@@ -212,9 +212,13 @@ func (tr *trail) Write(p []byte) (int, error) {
 	return tr.text.Write(p)
 }
 
-func (tr *trail) Observe(_ context.Context, e redisidem.Event) { _, _ = fmt.Fprintf(tr, "%+v %#v\n", e, e) }
+func (tr *trail) Observe(_ context.Context, e redisidem.Event) {
+	_, _ = fmt.Fprintf(tr, "%+v %#v\n", e, e)
+}
 
-func (tr *trail) observe(_ context.Context, e httpidem.Event) { _, _ = fmt.Fprintf(tr, "%+v %#v\n", e, e) }
+func (tr *trail) observe(_ context.Context, e httpidem.Event) {
+	_, _ = fmt.Fprintf(tr, "%+v %#v\n", e, e)
+}
 
 func (tr *trail) mustBeClean(t *testing.T, what string) {
 	t.Helper()
@@ -268,7 +272,7 @@ func TestNothingSecretIsToldToAnybody(t *testing.T) {
 	send(plain, strings.Repeat(canaryKey, 100), canaryBody)
 	send(serveCanary(httpidem.Config{CheckKey: httpidem.UUIDs}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{MaxBodyBytes: 3}, created("")), canaryKey, canaryBody)
-	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }), canaryKey+"-2", canaryBody)
+	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), canaryKey+"-2", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(http.ResponseWriter, *http.Request) { panic("x") }), canaryKey+"-3", canaryBody)
 	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
 	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
@@ -276,7 +280,7 @@ func TestNothingSecretIsToldToAnybody(t *testing.T) {
 		if url := plain; r.ContentLength > 0 {
 			send(url, canaryKey+"-5", canaryBody) // in flight
 		}
-		w.WriteHeader(201)
+		w.WriteHeader(http.StatusCreated)
 	}), canaryKey+"-5", canaryBody)
 	if text := s.redis.Dump(); strings.Contains(text, canaryBody) || strings.Contains(text, canaryToken) || strings.Contains(text, canaryQuery) {
 		t.Errorf("stored:\n%s", text)
@@ -286,7 +290,7 @@ func TestNothingSecretIsToldToAnybody(t *testing.T) {
 	}
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) {
 		s.sever()
-		w.WriteHeader(201)
+		w.WriteHeader(http.StatusCreated)
 	}), canaryKey+"-6", canaryBody)
 	send(plain, canaryKey+"-7", canaryBody)
 	send(serveCanary(httpidem.Config{FailOpen: true}, created("")), canaryKey+"-7", canaryBody)
