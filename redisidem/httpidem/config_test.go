@@ -23,6 +23,7 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 		"Config.MaxBodyBytes":      {MaxBodyBytes: -1},
 		"Config.MaxResponseBytes":  {MaxResponseBytes: 1001},
 		"Config.MaxRetryAfter":     {MaxRetryAfter: time.Millisecond},
+		"Config.MaxWaiting":        {MaxWaiting: -1},
 		"Config.KeepHeaders":       {KeepHeaders: []string{"set-cookie"}},
 		"Config.OtherFingerprints": {OtherFingerprints: []httpidem.Fingerprint{{}}},
 		"Config.PolicyURL":         {PolicyURL: "/relative"},

@@ -1,12 +1,16 @@
 package httpidem_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/redisidem/redisidem/internal/httpclause"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -14,29 +18,46 @@ import (
 func TestDraft(t *testing.T) {
 	t.Parallel()
 	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
-		cfg := &httpidem.Config{
-			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
-		}
-		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDs
-		}
-		if o.Window > 0 {
-			cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
-		}
-		if o.JSONFields != nil {
-			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
-		}
-		if o.KeepAll {
-			cfg.Status = httpidem.KeepAll
-		}
-		s := newStore(t)
-		server := serve(t, s.middleware(cfg).Handler(backend))
-		return &httpclause.Target{
-			URL:        server.URL,
-			As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
-			StoreCalls: func() int { return int(s.calls.Load()) },
-		}
+		return target(t, newStore(t), redisidem.Config{}, o, backend)
 	})
+}
+
+// TestDraftOnARealServer is TestDraft on a server process, with the commands of concurrent requests in common pipelines.
+func TestDraftOnARealServer(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	var namespaces atomic.Int64
+	t.Run("clauses", func(t *testing.T) {
+		httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
+			cfg := redisidem.Config{Namespace: fmt.Sprint("clause", namespaces.Add(1)), AutoPipeline: true}
+			return target(t, &store{TB: t, addr: server.Addr()}, cfg, o, backend)
+		})
+	})
+}
+
+func target(t *testing.T, s *store, core redisidem.Config, o httpclause.Options, backend http.Handler) *httpclause.Target {
+	t.Helper()
+	cfg := &httpidem.Config{
+		Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+	}
+	if o.UUIDs {
+		cfg.CheckKey = httpidem.UUIDs
+	}
+	if o.Window > 0 {
+		cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+	}
+	if o.JSONFields != nil {
+		cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
+	}
+	if o.KeepAll {
+		cfg.Status = httpidem.KeepAll
+	}
+	server := serve(t, newMiddleware(t, s.service(core), cfg).Handler(backend))
+	return &httpclause.Target{
+		URL:        server.URL,
+		As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
+		StoreCalls: func() int { return int(s.calls.Load()) },
+	}
 }
 
 func TestDraft_2_5_2_ThePolicyIsPublished(t *testing.T) {

@@ -233,6 +233,33 @@ func TestWaitersGetTheAnswerAndOthersTheirRefusal(t *testing.T) {
 	})
 }
 
+func TestWaitersAreBounded(t *testing.T) {
+	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
+		counter := counting(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(10 * time.Second)
+			created("done")(w, r)
+		})
+		h := newMiddleware(t, svc, &httpidem.Config{Wait: time.Minute, MaxWaiting: 3}).Handler(counter)
+		codes := make(chan int, 10)
+		began := time.Now()
+		for range cap(codes) {
+			go func() { codes <- call(h, newRequest(context.Background(), "k", "")).Code }()
+			synctest.Wait()
+		}
+		got := map[int]int{}
+		for i := range cap(codes) {
+			got[<-codes]++
+			if i == 5 && time.Since(began) > time.Second {
+				t.Error("those who may not wait were not refused at once")
+			}
+		}
+		if got[http.StatusCreated] != 4 || got[http.StatusConflict] != 6 {
+			t.Errorf("answers: %v", got)
+		}
+		counter.ran(t, 1)
+	})
+}
+
 func TestClientThatLeftBeforeTheHandlerBeganHasRunNothing(t *testing.T) {
 	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
 		counter := counting(created("done"))

@@ -117,7 +117,7 @@ func TestOnlyAllowedFieldsAreReplayed(t *testing.T) {
 	sent := http.Header{
 		"Content-Type": {"text/x"}, "Location": {"/1"}, "Etag": {`"1"`}, "Vary": {"Origin", "Accept"}, "Content-Encoding": {"br"},
 		"Content-Language": {"en"}, "Content-Disposition": {"inline"}, "Retry-After": {"7"}, "Link": {"<a>; rel=a, <b>; rel=b", "<c>; rel=c"},
-		"X-Order": {"1", "2"},
+		"X-Order": {"1", "2"}, "X-Content-Type-Options": {"nosniff"}, "Content-Security-Policy": {"sandbox"},
 	}
 	dropped := http.Header{
 		"Set-Cookie": {"canary=1"}, "Www-Authenticate": {"canary"}, "Authorization": {"canary"}, "Proxy-Authenticate": {"canary"},
