@@ -449,6 +449,16 @@ func TestConfigBounds(t *testing.T) {
 	}
 }
 
+func TestIDIsTheKeysName(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		key := start(b, svc.Scope("a"), "k")
+		if got := svc.Scope("a").ID("k"); got != key.ID() || got == svc.Scope("b").ID("k") {
+			b.Errorf("the key's name is %q, and %q", key.ID(), got)
+		}
+	})
+}
+
 func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(options("127.0.0.1:1", 3))

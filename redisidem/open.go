@@ -28,6 +28,22 @@ import (
 // the check finds a failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
 // wrong. The error never holds the URL's password.
 func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
+	s, err := OpenUnchecked(url, cfg)
+	if err != nil {
+		return nil, err
+	}
+	report, err := s.Check(ctx)
+	if err == nil {
+		err = report.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+// OpenUnchecked is Open without the look at the server: it sends nothing, and leaves [Service.Check] to the caller.
+func OpenUnchecked(url string, cfg *Config) (*Service, error) {
 	full := cfg.withDefaults()
 	if err := full.validate(); err != nil {
 		return nil, err
@@ -41,13 +57,6 @@ func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 		return nil, errors.Join(err, client.Close())
 	}
 	s.owned = true
-	report, err := s.Check(ctx)
-	if err == nil {
-		err = report.Err()
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close(ctx))
-	}
 	return s, nil
 }
 

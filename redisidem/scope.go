@@ -37,6 +37,12 @@ func (sc *Scope) Wait(budget time.Duration) *Scope {
 // Name returns the scope's name.
 func (sc *Scope) Name() string { return sc.name }
 
+// ID returns the name under which events, logs and Redis know the key of that value, whether or not there is one: a digest of
+// scope and value. It sends nothing and refuses nothing.
+func (sc *Scope) ID(value string) string {
+	return identify(sc.service.cfg.Namespace, sc.name, value, digestOf(sc.name, value)).digest
+}
+
 // identify checks a key's text and derives where its record is. A key is any 1 to Config.MaxKeyBytes bytes, compared
 // byte by byte: no case folding, no trimming, and bytes that are no UTF-8, braces, colons, NUL or line breaks are bytes
 // like any other, since only a digest of them reaches Redis's key space.

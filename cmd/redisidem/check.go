@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// checkCommand prints what the library thinks of a Redis.
+type checkCommand struct {
+	Redis   string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to look at."`
+	Timeout time.Duration `default:"5s" help:"How long to wait for each answer."`
+}
+
+// Run runs the command.
+func (c *checkCommand) Run(ctx context.Context) (err error) {
+	service, err := redisidem.OpenUnchecked(c.Redis, &redisidem.Config{Timeout: c.Timeout})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, service.Close(ctx)) }()
+	report, err := service.Check(ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	for _, f := range report.Findings {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Verdict, f.Node, f.Subject, f.Detail)
+	}
+	return errors.Join(w.Flush(), report.Err())
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// gatewayCommand serves as a gateway.
+type gatewayCommand struct {
+	redisFlags
+
+	Upstream        string        `required:"" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
+	Listen          string        `default:":8080" help:"Address for clients."`
+	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /healthz, /readyz and /metrics; none if empty."`
+	Routes          string        `placeholder:"FILE" help:"Policies of routes, in YAML; see the README."`
+	PolicyURL       string        `placeholder:"URL" help:"The API's own text about its keys, to which problems link."`
+	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the beginning of an upstream's answer."`
+	KeepHost        bool          `help:"Send the client's Host on to the upstream."`
+	ShutdownTimeout time.Duration `default:"30s" help:"How long requests and their commits may take after SIGTERM."`
+	LogFormat       string        `enum:"text,json" default:"json" help:"Form of the log on standard error: text or json."`
+
+	Scope       string `required:"" placeholder:"KIND" help:"Whose a request is: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers are one)."`
+	JWTKey      string `name:"jwt-key" placeholder:"FILE" help:"Public key, certificate or HMAC secret that verifies tokens."`
+	JWTIssuer   string `name:"jwt-issuer" help:"The issuer that tokens must have."`
+	JWTAudience string `name:"jwt-audience" help:"The audience that tokens must have."`
+
+	CORSOrigins     []string `name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
+	CORSCredentials bool     `name:"cors-credentials" help:"Let those pages send cookies along."`
+
+	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate of the listener."`
+	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Its key."`
+	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Authorities of client certificates, which are then required."`
+
+	UpstreamCA   string `placeholder:"FILE" help:"Authorities to trust for the upstream, in place of the system's."`
+	UpstreamCert string `placeholder:"FILE" help:"Certificate with which the gateway proves to the upstream who it is."`
+	UpstreamKey  string `placeholder:"FILE" help:"Its key."`
+
+	Retention    time.Duration `default:"24h" help:"How long answers are kept."`
+	Lease        time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
+	RedisTimeout time.Duration `default:"500ms" help:"Bound of each operation on Redis."`
+	Durability   int           `help:"Replicas that must have a key before its request is sent on, and its answer before it is given."`
+	CacheBytes   int64         `help:"Memory for copies of answers, from which replays are given without Redis."`
+	AutoPipeline bool          `negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
+}
+
+// Run runs the command until ctx ends.
+func (c *gatewayCommand) Run(ctx context.Context) (err error) {
+	log := newLog(c.LogFormat)
+	metrics := gateway.NewMetrics()
+	cfg, challenge, err := c.assemble(log, metrics)
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := c.serverTLS()
+	if err != nil {
+		return err
+	}
+	service, stop, err := c.open(ctx, &redisidem.Config{
+		Retention: c.Retention, Lease: c.Lease, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
+		AutoPipeline: c.AutoPipeline, Observer: metrics, Logger: log,
+	}, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	cfg.Service, cfg.Challenge = service, challenge
+	g, err := gateway.New(*cfg)
+	if err != nil {
+		return errors.Join(err, service.Close(ctx))
+	}
+	return c.serve(ctx, g, service, tlsConfig, log)
+}
+
+// assemble makes what the gateway is made of, but for the service.
+func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*gateway.Config, string, error) {
+	upstream, err := url.Parse(c.Upstream)
+	if err != nil || upstream.Host == "" || upstream.Scheme != "http" && upstream.Scheme != "https" {
+		return nil, "", fmt.Errorf("--upstream %q is no http:// or https:// URL", c.Upstream)
+	}
+	upstreamTLS, err := gateway.UpstreamTLS(c.UpstreamCA, c.UpstreamCert, c.UpstreamKey)
+	if err != nil {
+		return nil, "", err
+	}
+	identify, challenge, err := c.identify()
+	if err != nil {
+		return nil, "", err
+	}
+	routes, err := gateway.ReadRoutes(c.Routes)
+	if err != nil {
+		return nil, "", err
+	}
+	return &gateway.Config{
+		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
+		Routes:   routes, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
+		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials},
+	}, challenge, nil
+}
+
+// identify makes what tells whose a request is, and the challenge for those that do not prove it.
+func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
+	kind, name, _ := strings.Cut(c.Scope, ":")
+	switch {
+	case kind == "header" && name != "":
+		return gateway.FromHeader(name), "", nil
+	case kind == "jwt" && name != "":
+		if c.JWTKey == "" {
+			return nil, "", errors.New("--scope jwt needs --jwt-key")
+		}
+		identify, err := gateway.FromToken(gateway.Tokens{Key: c.JWTKey, Claim: name, Issuer: c.JWTIssuer, Audience: c.JWTAudience})
+		return identify, "Bearer", err
+	case c.Scope == "certificate":
+		if c.TLSClientCA == "" {
+			return nil, "", errors.New("--scope certificate needs --tls-client-ca")
+		}
+		return gateway.FromCertificate, "", nil
+	case c.Scope == "unscoped":
+		return gateway.Unscoped, "", nil
+	}
+	return nil, "", fmt.Errorf("--scope %q is none of header:NAME, jwt:CLAIM, certificate and unscoped", c.Scope)
+}
+
+// serverTLS makes the listener's TLS configuration; nil if it is to serve without.
+func (c *gatewayCommand) serverTLS() (*tls.Config, error) {
+	if c.TLSCert == "" && c.TLSKey == "" {
+		if c.TLSClientCA != "" {
+			return nil, errors.New("--tls-client-ca needs --tls-cert and --tls-key")
+		}
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	return gateway.ServerTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
+}
+
+// serve listens until ctx ends or a listener fails, and then lets requests, leases and commits end.
+func (c *gatewayCommand) serve(
+	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, tlsConfig *tls.Config, log *slog.Logger,
+) error {
+	server := newServer(g.Handler(), log)
+	listener, err := listen(ctx, c.Listen)
+	if err != nil {
+		return errors.Join(err, service.Close(ctx))
+	}
+	scheme := "http"
+	if tlsConfig != nil {
+		listener, scheme = tls.NewListener(listener, tlsConfig), "https"
+	}
+	failed := make(chan error, 2)
+	go func() { failed <- server.Serve(listener) }()
+	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", c.Upstream)
+
+	admin := newServer(g.Admin(), log)
+	if c.AdminListen != "" {
+		adminListener, err := listen(ctx, c.AdminListen)
+		if err != nil {
+			return errors.Join(err, server.Close(), service.Close(ctx))
+		}
+		go func() { failed <- admin.Serve(adminListener) }()
+		log.Info("serving operators", "url", "http://"+adminListener.Addr().String())
+	}
+
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-failed:
+	}
+	log.Info("shutting down", "timeout", c.ShutdownTimeout.String())
+	g.Drain()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
+	defer cancel()
+	// Requests first, then what they have left to commit; operators can look on until the end.
+	err = errors.Join(err, server.Shutdown(last), service.Close(last), admin.Shutdown(last))
+	g.Close()
+	log.Info("ended")
+	return err
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var l net.ListenConfig
+	return l.Listen(ctx, "tcp", addr)
+}
+
+// newServer makes a server with bounds on everything a client can take its time with. Answers may be long under way: an upstream's
+// bound is its own.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+func newLog(format string) *slog.Logger {
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+}

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// note is what a request's handlers leave for the access log.
+type note struct {
+	scope  string // never logged
+	result httpidem.Result
+}
+
+type noteContext struct{}
+
+// noteOf returns the request's note.
+func noteOf(ctx context.Context) *note {
+	n, _ := ctx.Value(noteContext{}).(*note)
+	if n == nil {
+		return &note{} // nobody will read it
+	}
+	return n
+}
+
+// logged wraps the gateway's handler: each request is logged and counted when it is answered. Keys are logged as the digest
+// under which Redis knows them, scopes, queries and bodies not at all.
+func (g *Gateway) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		n := &note{}
+		meter := &meter{ResponseWriter: w}
+		g.metrics.inFlight.Inc()
+		defer func() {
+			g.metrics.inFlight.Dec()
+			took := time.Since(began)
+			status := meter.status
+			if status == 0 {
+				status = http.StatusOK
+			}
+			attrs := []slog.Attr{
+				slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.Int("status", status),
+				slog.Int64("bytes", meter.bytes), slog.Duration("took", took),
+			}
+			if n.result != 0 {
+				attrs = append(attrs, slog.String("result", n.result.String()))
+			}
+			if key := w.Header().Get(httpidem.DefaultHeader); key != "" && n.scope != "" {
+				if parsed, err := httpidem.ParseKey([]string{key}, false); err == nil {
+					attrs = append(attrs, slog.String("key", g.service.Scope(n.scope).ID(parsed)))
+				}
+			}
+			g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+			replayed := strconv.FormatBool(n.result == httpidem.Replayed)
+			g.metrics.requests.WithLabelValues(known(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
+		}()
+		next.ServeHTTP(meter, r.WithContext(context.WithValue(r.Context(), noteContext{}, n)))
+	})
+}
+
+// known returns a method that may be a label: a client can make up any number of others.
+func known(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+// meter counts what is written.
+type meter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (m *meter) WriteHeader(status int) {
+	if m.status == 0 && status >= 200 {
+		m.status = status
+	}
+	m.ResponseWriter.WriteHeader(status)
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	if m.status == 0 {
+		m.status = http.StatusOK
+	}
+	n, err := m.ResponseWriter.Write(p)
+	m.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }

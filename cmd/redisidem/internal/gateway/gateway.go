@@ -1,0 +1,189 @@
+// Package gateway is a reverse proxy that makes retries safe for the service behind it, whatever that is written in.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// Config is what a [Gateway] is made of. All fields but PolicyURL are required.
+type Config struct {
+	Service  *redisidem.Service
+	Upstream *Upstream
+	Routes   *Routes
+	Identify Identify
+	Metrics  *Metrics
+	Log      *slog.Logger
+	// PolicyURL is the address of the API's own text about its keys.
+	PolicyURL string
+	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are; empty for none.
+	Challenge string
+	// CORS is for pages of other origins.
+	CORS CORS
+}
+
+// Gateway is the reverse proxy. It is safe for concurrent use.
+type Gateway struct {
+	service   *redisidem.Service
+	identify  Identify
+	metrics   *Metrics
+	log       *slog.Logger
+	proxy     *httputil.ReverseProxy
+	transport *http.Transport
+	routes    *Routes
+	mux       *http.ServeMux
+	handlers  []http.Handler // of the routes, and then of the defaults
+	challenge string
+	cors      CORS
+	draining  atomic.Bool
+}
+
+// New makes a gateway.
+func New(cfg Config) (*Gateway, error) {
+	g := &Gateway{
+		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
+		transport: cfg.Upstream.newTransport(), challenge: cfg.Challenge, cors: cfg.CORS,
+	}
+	if err := g.cors.validate(); err != nil {
+		return nil, err
+	}
+	g.proxy = newProxy(cfg.Upstream, g.transport, cfg.Log)
+	var err error
+	if g.mux, err = cfg.Routes.matcher(); err != nil {
+		return nil, err
+	}
+	for i := range cfg.Routes.Routes {
+		route := &cfg.Routes.Routes[i]
+		h, err := g.handler(&route.Policy, cfg.PolicyURL)
+		if err != nil {
+			return nil, fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
+		}
+		g.handlers = append(g.handlers, h)
+	}
+	h, err := g.handler(&cfg.Routes.Defaults, cfg.PolicyURL)
+	if err != nil {
+		return nil, fmt.Errorf("defaults: %w", err)
+	}
+	g.handlers = append(g.handlers, h)
+	return g, nil
+}
+
+// handler makes the handler of one policy.
+func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
+	if !*p.Protect {
+		return g.proxy, nil
+	}
+	cfg := &httpidem.Config{
+		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
+		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !p.Stream, Wait: -1,
+		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document, WriteProblem: g.writeProblem, Observer: g.observe,
+	}
+	switch {
+	case *p.KeyWindow > 0:
+		cfg.CheckKey = httpidem.WithinWindow(*p.KeyWindow, *p.KeyWindow)
+	case p.Keys == "uuid":
+		cfg.CheckKey = httpidem.UUIDs
+	}
+	if *p.Wait > 0 {
+		cfg.Wait = *p.Wait
+	}
+	if p.Keep == "all" {
+		cfg.Status = httpidem.KeepAll
+	}
+	if len(p.Fingerprint) > 0 {
+		cfg.Fingerprint.Func = httpidem.JSONFields(p.Fingerprint...)
+	}
+	m, err := httpidem.New(g.service, g.scope, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return m.Handler(g.interrupted(p, g.proxy)), nil
+}
+
+// scope is the middleware's scope function.
+func (g *Gateway) scope(r *http.Request) (string, error) {
+	scope, err := g.identify(r)
+	noteOf(r.Context()).scope = scope
+	return scope, err
+}
+
+// observe notes what became of a request.
+func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
+	noteOf(ctx).result = e.Result
+	switch e.Result { //nolint:exhaustive // all others are in order
+	case httpidem.Opened:
+		g.metrics.open.Inc()
+		g.log.LogAttrs(ctx, slog.LevelError, "request sent on without protection", slog.Any("error", e.Err))
+	case httpidem.Unavailable, httpidem.Uncommitted, httpidem.Superseded, httpidem.Failed:
+		g.log.LogAttrs(ctx, slog.LevelError, "request not protected as it should be", slog.String("result", e.Result.String()),
+			slog.Any("error", e.Err))
+	}
+}
+
+// writeProblem writes the middleware's answers. Who does not prove whose a request is, is asked to.
+func (g *Gateway) writeProblem(w http.ResponseWriter, r *http.Request, p *httpidem.Problem) {
+	if p.Result == httpidem.NoScope {
+		p.Status = http.StatusUnauthorized
+		if g.challenge != "" {
+			w.Header().Set("WWW-Authenticate", g.challenge)
+		}
+	}
+	httpidem.WriteProblem(w, r, p)
+}
+
+// Handler returns the handler for clients.
+func (g *Gateway) Handler() http.Handler {
+	return g.logged(g.cors.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i := g.routes.find(g.mux, r)
+		if i < 0 {
+			i = len(g.handlers) - 1
+		}
+		g.handlers[i].ServeHTTP(w, r)
+	})))
+}
+
+// Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while it should get requests, and
+// /metrics is for Prometheus.
+func (g *Gateway) Admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := g.ready(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// ready reports why the gateway should get no requests.
+func (g *Gateway) ready(ctx context.Context) error {
+	if g.draining.Load() {
+		return errors.New("shutting down")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := g.service.Scope("redisidem/ready").Retrieve(ctx, "ready"); err != nil && !errors.Is(err, redisidem.ErrNotFound) {
+		return errors.New("redis does not answer")
+	}
+	return nil
+}
+
+// Drain makes the gateway not ready, so that load balancers send it no more requests.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// Close gives up the idle connections to the upstream.
+func (g *Gateway) Close() { g.transport.CloseIdleConnections() }

@@ -1,0 +1,515 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+// quiet keeps go-redis from writing about servers that tests end on purpose.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// bench is a gateway between a client and an upstream.
+type bench struct {
+	*testing.T
+	redis    *miniredis.Miniredis
+	service  *redisidem.Service
+	metrics  *Metrics
+	gateway  *Gateway
+	server   *httptest.Server
+	admin    *httptest.Server
+	log      *buffer
+	upstream atomic.Pointer[http.HandlerFunc]
+	runs     atomic.Int64
+}
+
+// buffer is a log that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// setUp makes a gateway with a routes file. The upstream counts what it runs, and answers with the number.
+func setUp(t *testing.T, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {
+	t.Helper()
+	b := &bench{T: t, redis: miniredis.RunT(t), metrics: NewMetrics(), log: &buffer{}}
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, "order %d", b.runs.Load())
+	})
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.runs.Add(1)
+		(*b.upstream.Load())(w, r)
+	}))
+	t.Cleanup(up.Close)
+	cfg := &redisidem.Config{Observer: b.metrics}
+	for _, f := range change {
+		f(cfg)
+	}
+	var err error
+	if b.service, err = redisidem.OpenUnchecked("redis://"+b.redis.Addr(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.service.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	rules, err := ReadRoutes(writeFile(t, "routes.yaml", routes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(up.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.gateway, err = New(Config{
+		Service: b.service, Upstream: &Upstream{URL: target, Timeout: 5 * time.Second}, Routes: rules, Identify: identify,
+		Metrics: b.metrics, Log: slog.New(slog.NewJSONHandler(b.log, nil)), Challenge: "Bearer",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.server = httptest.NewServer(b.gateway.Handler())
+	b.admin = httptest.NewServer(b.gateway.Admin())
+	t.Cleanup(b.gateway.Close)
+	t.Cleanup(b.server.Close)
+	t.Cleanup(b.admin.Close)
+	return b
+}
+
+func (b *bench) answer(h http.HandlerFunc) { b.upstream.Store(&h) }
+
+// answered is an answer that was read.
+type answered struct {
+	status int
+	body   string
+	header http.Header
+}
+
+// send sends a request; pairs are header fields.
+func (b *bench) send(method, path, body string, pairs ...string) answered {
+	b.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, b.server.URL+path, strings.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		r.Header.Add(pairs[i], pairs[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return answered{res.StatusCode, string(text), res.Header}
+}
+
+func (b *bench) want(got answered, status int, body string, replayed bool) {
+	b.Helper()
+	if got.status != status || !strings.Contains(got.body, body) || (got.header.Get("Idempotency-Replayed") == "true") != replayed {
+		b.Errorf("answer %d %q %v, want %d %q, replayed %v", got.status, got.body, got.header, status, body, replayed)
+	}
+}
+
+func TestGatewayReplays(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", FromHeader("X-Tenant"))
+	for i := range 3 {
+		b.want(b.send("POST", "/orders?a=1", "book", "Idempotency-Key", "k", "X-Tenant", "acme"), 201, "order 1", i > 0)
+	}
+	b.want(b.send("POST", "/orders?a=1", "book", "Idempotency-Key", "k", "X-Tenant", "other"), 201, "order 2", false)
+	b.want(b.send("POST", "/orders?a=2", "book", "Idempotency-Key", "k", "X-Tenant", "acme"), 422, "already used", false)
+	b.want(b.send("POST", "/orders", "book"), 201, "order 3", false) // no key, and none is required
+	b.want(b.send("GET", "/orders", "", "Idempotency-Key", "k"), 201, "order 4", false)
+	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k"), 401, "not known", false)
+	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k", "X-Tenant", "a", "X-Tenant", "b"), 401, "not known", false)
+}
+
+func TestGatewayTellsTheUpstreamOfTheLease(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	var seen []http.Header
+	status := http.StatusInternalServerError
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		seen = append(seen, r.Header.Clone())
+		w.WriteHeader(status)
+	})
+	forged := []string{"Idempotency-Key", "k", "Idempotency-Attempt", "77", "Idempotency-Fence", "88"}
+	b.want(b.send("POST", "/", "", forged...), 500, "", false)
+	status = http.StatusCreated
+	b.want(b.send("POST", "/", "", forged...), 201, "", false)
+	if len(seen) != 2 || seen[0].Get("Idempotency-Attempt") != "1" || seen[1].Get("Idempotency-Attempt") != "2" ||
+		seen[0].Get("Idempotency-Fence") >= seen[1].Get("Idempotency-Fence") || seen[0].Get("Idempotency-Key") != "k" ||
+		seen[0].Get("X-Forwarded-For") == "" {
+		t.Errorf("the upstream saw %v", seen)
+	}
+	b.send("GET", "/", "", forged...)
+	if seen[2].Get("Idempotency-Attempt") != "" || seen[2].Get("Idempotency-Fence") != "" {
+		t.Errorf("forged fields reach the upstream: %v", seen[2])
+	}
+}
+
+func TestGatewayRoutesHaveTheirPolicies(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+defaults: {key: required}
+routes:
+  - {match: POST /all, keep: all}
+  - {match: /public/, protect: false}
+  - {match: POST /fields, fingerprint: [amount]}
+  - {match: POST /small, max_body: 10}
+  - {match: PUT /put, methods: [PUT]}
+`, Unscoped)
+	b.want(b.send("POST", "/", ""), 400, "missing", false)
+	b.want(b.send("POST", "/public/x", ""), 201, "order 1", false)
+	b.want(b.send("POST", "/public/x", "", "Idempotency-Key", "p"), 201, "order 2", false)
+	b.want(b.send("POST", "/public/x", "", "Idempotency-Key", "p"), 201, "order 3", false)
+	b.want(b.send("POST", "/fields", `{"amount": 1, "sent": 1}`, "Idempotency-Key", "f"), 201, "order 4", false)
+	b.want(b.send("POST", "/fields", `{"sent": 2, "amount": 1}`, "Idempotency-Key", "f"), 201, "order 4", true)
+	b.want(b.send("POST", "/fields", `{"amount": 2, "sent": 1}`, "Idempotency-Key", "f"), 422, "", false)
+	b.want(b.send("POST", "/small", "0123456789x", "Idempotency-Key", "s"), 413, "", false)
+	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", false)
+	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", true)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = fmt.Fprint(w, b.runs.Load())
+	})
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", true)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "7", false)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "8", false)
+}
+
+func TestInterruptedRequestsGoTheWayOfTheirPolicy(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+routes:
+  - {match: POST /run}
+  - {match: POST /refuse, interrupted: refuse}
+  - {match: POST /ask, interrupted: ask, ask: "/by-key/{key}"}
+`, Unscoped)
+	for _, path := range []string{"/run", "/refuse", "/ask"} {
+		var asked []string
+		b.answer(func(w http.ResponseWriter, _ *http.Request) {
+			panic(http.ErrAbortHandler) // the upstream breaks off: nobody knows what it has done
+		})
+		b.want(b.send("POST", path, "body", "Idempotency-Key", "k 1"), 400, "", false) // a key that needs quotes
+		b.want(b.send("POST", path, "body", "Idempotency-Key", `"k/ 1`+path+`"`), 502, "no answer", false)
+		found := http.StatusServiceUnavailable
+		b.answer(func(w http.ResponseWriter, r *http.Request) {
+			asked = append(asked, r.Method+" "+r.URL.EscapedPath())
+			if r.Method == http.MethodGet {
+				w.WriteHeader(found)
+				_, _ = fmt.Fprint(w, "as it was")
+				return
+			}
+			w.WriteHeader(http.StatusCreated)
+			_, _ = fmt.Fprint(w, "done now")
+		})
+		again := func() answered { return b.send("POST", path, "body", "Idempotency-Key", `"k/ 1`+path+`"`) }
+		switch path {
+		case "/run":
+			b.want(again(), 201, "done now", false)
+			b.want(again(), 201, "done now", true)
+		case "/refuse":
+			for range 3 {
+				b.want(again(), 503, "Nobody knows", false)
+			}
+			if len(asked) != 0 {
+				t.Errorf("the upstream was asked: %q", asked)
+			}
+		case "/ask":
+			b.want(again(), 503, "Nobody knows", false)
+			found = http.StatusOK
+			b.want(again(), 200, "as it was", false)
+			b.want(again(), 200, "as it was", true)
+			if want := "GET /by-key/k%2F%201%2Fask"; len(asked) != 2 || asked[0] != want || asked[1] != want {
+				t.Errorf("asked %q, want %q", asked, want)
+			}
+		}
+	}
+	// The upstream says that it has not done it.
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", "k2"), 502, "", false)
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "sent again: %s", body)
+	})
+	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", "k2"), 200, "sent again: the body", false)
+}
+
+func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	identify, err := FromToken(Tokens{Key: file, Claim: "tenant", Issuer: "login", Audience: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := setUp(t, "", identify)
+	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
+		c := jwt.MapClaims{"iss": "login", "aud": "orders", "exp": time.Now().Add(time.Hour).Unix(), "tenant": "acme"}
+		change(c)
+		return c
+	}
+	sign := func(method jwt.SigningMethod, key any, c jwt.MapClaims) string {
+		token, err := jwt.NewWithClaims(method, c).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + token
+	}
+	good := sign(jwt.SigningMethodEdDSA, private, claims(func(jwt.MapClaims) {}))
+	other := sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["tenant"] = "other" }))
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k", "Authorization", good), 201, "order 1", false)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k", "Authorization", good), 201, "order 1", true)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k", "Authorization", other), 201, "order 2", false)
+	for name, token := range map[string]string{
+		"none":           "",
+		"no bearer":      "Basic abc",
+		"garbage":        "Bearer a.b.c",
+		"expired":        sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["exp"] = time.Now().Add(-time.Hour).Unix() })),
+		"no expiry":      sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { delete(c, "exp") })),
+		"wrong issuer":   sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["iss"] = "evil" })),
+		"wrong audience": sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["aud"] = "mail" })),
+		"no claim":       sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { delete(c, "tenant") })),
+		"number":         sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["tenant"] = 7 })),
+		"unsigned":       sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims(func(jwt.MapClaims) {})),
+		// The public key taken for an HMAC secret, the oldest trick.
+		"confused": sign(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), claims(func(jwt.MapClaims) {})),
+	} {
+		got := b.send("POST", "/", "", "Idempotency-Key", "k", "Authorization", token)
+		if got.status != 401 || got.header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("%s: %d %v", name, got.status, got.header)
+		}
+	}
+	if n := b.runs.Load(); n != 2 {
+		t.Errorf("the upstream ran %d requests", n)
+	}
+	for _, text := range []string{"short", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
+		if _, err := FromToken(Tokens{Key: writeFile(t, "key", text)}); err == nil {
+			t.Errorf("%q is taken for a key", text)
+		}
+	}
+}
+
+func TestGatewayWithoutRedis(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+routes:
+  - {match: POST /pass, without_redis: pass}
+`, Unscoped, func(c *redisidem.Config) { c.Timeout = 100 * time.Millisecond })
+	ready := func() int {
+		res, err := http.Get(b.admin.URL + "/readyz") //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	if got := ready(); got != 200 {
+		t.Errorf("ready: %d", got)
+	}
+	b.redis.Close()
+	got := b.send("POST", "/", "", "Idempotency-Key", "k")
+	b.want(got, 503, "", false)
+	if got.header.Get("Retry-After") == "" || b.runs.Load() != 0 {
+		t.Errorf("%v, %d runs", got.header, b.runs.Load())
+	}
+	b.want(b.send("POST", "/pass", "", "Idempotency-Key", "k"), 201, "order 1", false)
+	b.want(b.send("GET", "/", ""), 201, "order 2", false)
+	if got := ready(); got != 503 {
+		t.Errorf("ready without Redis: %d", got)
+	}
+	if text := b.scrape(); !strings.Contains(text, "redisidem_unprotected_total 1") {
+		t.Errorf("the metrics are %s", text)
+	}
+}
+
+func (b *bench) scrape() string {
+	b.Helper()
+	res, err := http.Get(b.admin.URL + "/metrics") //nolint:noctx // a test
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestCanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
+func TestCanaryIsInNoLogAndNoMetric(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", FromHeader("X-Tenant"))
+	send := func(path string, key string) answered {
+		return b.send("POST", path+"?canary-query=1", "canary-body", "Idempotency-Key", key, "X-Tenant", "canary-scope",
+			"Authorization", "Bearer canary-token")
+	}
+	send("/", "canary-key-1")
+	send("/", "canary-key-1")
+	b.send("POST", "/", "canary-other-body", "Idempotency-Key", "canary-key-1", "X-Tenant", "canary-scope")
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	send("/ask", "canary-key-2")
+	send("/ask", "canary-key-2")
+	send("/", `"canary-key-3`)
+	b.redis.Close()
+	problem := send("/", "canary-key-4")
+	log := b.log.String()
+	for name, text := range map[string]string{"log": log, "metrics": b.scrape(), "problem": problem.body} {
+		if i := strings.Index(text, "canary"); i >= 0 {
+			t.Errorf("the %s has %q", name, text[max(0, i-100):min(len(text), i+100)])
+		}
+	}
+	id := b.service.Scope("canary-scope").ID("canary-key-1")
+	if !strings.Contains(log, id) || !strings.Contains(log, `"result":"replayed"`) || strings.Count(log, `"msg":"request"`) != 7 {
+		t.Errorf("the log is %s", log)
+	}
+	if text := b.scrape(); !strings.Contains(text, `redisidem_events_total{kind="replayed"} 1`) ||
+		!strings.Contains(text, `redisidem_http_request_seconds_count{method="POST",replayed="true",status="201"} 1`) ||
+		!strings.Contains(text, `redisidem_refused_total{reason="mismatch"} 1`) {
+		t.Errorf("the metrics are %s", text)
+	}
+}
+
+func TestCORSThatIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []CORS{
+		{Origins: []string{"shop.example"}},
+		{Origins: []string{"https://shop.example/"}},
+		{Origins: []string{"ftp://shop.example"}},
+		{Origins: []string{""}},
+		{Origins: []string{"*"}, Credentials: true},
+	} {
+		if err := c.validate(); err == nil {
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+	if err := (&CORS{Origins: []string{"*", "https://shop.example:8443"}}).validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCORSIsTheGateways also lets the service speak of CORS: the gateway's word counts.
+func TestCORSIsTheGateways(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	b.gateway.cors = CORS{Origins: []string{"https://shop.example"}}
+	b.server.Config.Handler = b.gateway.Handler()
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "https://evil.example")
+		w.Header().Set("Access-Control-Expose-Headers", "X-Own")
+	})
+	for _, origin := range []string{"https://shop.example", "https://evil.example"} {
+		for range 2 { // an execution, and a replay
+			h := b.send("POST", "/", "", "Idempotency-Key", "k", "Origin", origin).header
+			want := ""
+			if origin == "https://shop.example" {
+				want = origin
+			}
+			if got := h.Values("Access-Control-Allow-Origin"); strings.Join(got, " ") != want {
+				t.Errorf("%s: allowed %q, want %q", origin, got, want)
+			}
+			if want != "" && !strings.Contains(strings.Join(h.Values("Access-Control-Expose-Headers"), ","), "Idempotency-Replayed") {
+				t.Errorf("exposed %q", h.Values("Access-Control-Expose-Headers"))
+			}
+		}
+	}
+}
+
+func TestDrainingGatewayIsNotReady(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	b.gateway.Drain()
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
+		res, err := http.Get(b.admin.URL + path) //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s is %d, want %d", path, res.StatusCode, want)
+		}
+	}
+}
+
+// TestUpstreamIsAskedOnceByItself lets a kept connection break at the moment of a request: the gateway must not send it again
+// behind the policy's back.
+func TestUpstreamIsAskedOnceByItself(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "first"), 201, "order 1", false) // makes a connection to keep
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close()
+	})
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "empty"), 502, "", false)
+	b.want(b.send("POST", "/", "body", "Idempotency-Key", "full"), 502, "", false)
+	if n := b.runs.Load(); n != 3 {
+		t.Errorf("the upstream got %d requests, want 3", n)
+	}
+}

@@ -1,0 +1,74 @@
+package gateway
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// interrupted wraps the proxy of a route: a request whose earlier attempt began and was not finished goes the way that its
+// policy says, since nobody here knows what the upstream did about it.
+func (g *Gateway) interrupted(p *Policy, proxy http.Handler) http.Handler {
+	if p.Interrupted == "run" {
+		return proxy
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		st := httpidem.Stage(r.Context())
+		if st == nil || st.Attempt() == 1 {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		if p.Interrupted == "refuse" {
+			writeUnknown(w)
+			return
+		}
+		g.ask(w, r, p, proxy)
+	})
+}
+
+// writeUnknown answers that nobody knows what became of a request.
+func writeUnknown(w http.ResponseWriter) {
+	writeProblem(w, http.StatusServiceUnavailable, "Nobody knows whether the request was done",
+		"An earlier attempt was interrupted at the upstream. It has to be looked into before the request can be repeated.")
+}
+
+// ask asks the upstream what became of the request.
+func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy http.Handler) {
+	key := httpidem.Stage(r.Context()).Key().Value
+	question := r.Clone(r.Context())
+	question.Method, question.Body, question.ContentLength = http.MethodGet, http.NoBody, 0
+	question.Header = r.Header.Clone()
+	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", httpidem.DefaultHeader} {
+		question.Header.Del(name)
+	}
+	escaped := strings.ReplaceAll(p.Ask, "{key}", url.PathEscape(key))
+	path, err := url.PathUnescape(escaped)
+	if err != nil {
+		writeUnknown(w)
+		return
+	}
+	question.URL = &url.URL{Path: path, RawPath: escaped}
+
+	known := *g.proxy
+	known.ModifyResponse = func(answer *http.Response) error {
+		switch {
+		case answer.StatusCode == http.StatusNotFound:
+			return errNotDone
+		case answer.StatusCode < 200 || answer.StatusCode > 299:
+			return errStillUnknown
+		}
+		return nil
+	}
+	known.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+		if err == errNotDone { //nolint:errorlint // it comes as it was returned
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", plain(err)))
+		writeUnknown(w)
+	}
+	known.ServeHTTP(w, question)
+}

@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// Metrics are what the gateway counts. No label has a key, a scope or a path.
+type Metrics struct {
+	registry *prometheus.Registry
+	events   *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	claims   prometheus.Histogram
+	stages   prometheus.Histogram
+	requests *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	open     prometheus.Counter
+}
+
+// NewMetrics makes the metrics, in a registry of their own.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "redisidem_events_total", Help: "What happened to idempotency keys.",
+		}, []string{"kind"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "redisidem_refused_total", Help: "Requests turned away because of their idempotency key.",
+		}, []string{"reason"}),
+		claims: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "redisidem_claim_seconds", Help: "How long requests waited for the lease on their key.", Buckets: seconds,
+		}),
+		stages: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "redisidem_execution_seconds", Help: "From the claim of a key to the commit of its response.", Buckets: seconds,
+		}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "redisidem_http_request_seconds", Help: "Requests that the gateway answered.", Buckets: seconds,
+		}, []string{"method", "status", "replayed"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "redisidem_http_in_flight", Help: "Requests that the gateway has not answered yet.",
+		}),
+		open: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "redisidem_unprotected_total", Help: "Requests sent on without protection because Redis did not answer.",
+		}),
+	}
+	m.registry.MustRegister(m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// seconds are the bounds of the histograms: from a round trip to a slow upstream.
+var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// Observe implements [redisidem.Observer].
+func (m *Metrics) Observe(_ context.Context, e redisidem.Event) {
+	m.events.WithLabelValues(e.Kind.String()).Inc()
+	switch e.Kind {
+	case redisidem.Claimed:
+		m.claims.Observe(e.Duration.Seconds())
+	case redisidem.Committed:
+		m.stages.Observe(e.Duration.Seconds())
+	case redisidem.Refused:
+		m.refused.WithLabelValues(reason(e.Err)).Inc()
+	case redisidem.Replayed, redisidem.Renewed, redisidem.Lost, redisidem.Unknown, redisidem.Abandoned, redisidem.Buried:
+	}
+}
+
+// reason puts an error into one of a few words.
+func reason(err error) string {
+	for _, r := range []struct {
+		err  error
+		word string
+	}{
+		{redisidem.ErrLocked, "locked"},
+		{redisidem.ErrFingerprintMismatch, "mismatch"},
+		{redisidem.ErrUnavailable, "unavailable"},
+		{redisidem.ErrDamaged, "damaged"},
+		{redisidem.ErrNotDurable, "not_durable"},
+		{redisidem.ErrClosed, "closed"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.word
+		}
+	}
+	return "other"
+}

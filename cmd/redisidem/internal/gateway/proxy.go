@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// Upstream is the service behind the gateway.
+type Upstream struct {
+	URL *url.URL
+	// TLS is for an https URL.
+	TLS *tls.Config
+	// Timeout bounds the time to the first byte of an answer.
+	Timeout time.Duration
+	// KeepHost sends the client's Host field on, in place of the URL's.
+	KeepHost bool
+}
+
+// newTransport makes the connections to the upstream. Nothing is sent twice by itself: whether a request may be is the gateway's
+// to say.
+func (u *Upstream) newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		DialContext:           dialer.DialContext,
+		TLSClientConfig:       u.TLS,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: u.Timeout,
+		IdleConnTimeout:       90 * time.Second,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   256,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // what the upstream sends goes on as it is
+	}
+}
+
+// newProxy makes the handler that sends requests to the upstream.
+func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(u.URL)
+			r.SetXForwarded()
+			if u.KeepHost {
+				r.Out.Host = r.In.Host
+			}
+			describe(r)
+			// Go's transport sends a request with an idempotency key again by itself when a kept connection breaks before the answer.
+			// That is for the gateway to decide, so it hides that the body could be had again.
+			r.Out.GetBody = nil
+			if r.Out.Body == nil && r.Out.Header.Get(httpidem.DefaultHeader) != "" {
+				r.Out.Body = emptyBody{}
+			}
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			status := http.StatusBadGateway
+			var timeout net.Error
+			switch {
+			case errors.Is(err, context.Canceled):
+				// The caller is gone, or the lease is lost: nobody reads this.
+			case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+				status = http.StatusGatewayTimeout
+			}
+			log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.String("error", plain(err)))
+			writeProblem(w, status, "The upstream gave no answer", "It may have done what it was asked for. Ask again with the same Idempotency-Key.")
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// The fields in which the upstream is told about the request's lease: the number of its attempt, and a number that grows with
+// each lease of a key, by which it can refuse older ones.
+const (
+	attemptHeader = "Idempotency-Attempt"
+	fenceHeader   = "Idempotency-Fence"
+)
+
+// describe tells the upstream about the lease. What a client sends under those names is dropped.
+func describe(r *httputil.ProxyRequest) {
+	r.Out.Header.Del(attemptHeader)
+	r.Out.Header.Del(fenceHeader)
+	if st := httpidem.Stage(r.In.Context()); st != nil {
+		r.Out.Header.Set(attemptHeader, strconv.Itoa(st.Attempt()))
+		r.Out.Header.Set(fenceHeader, strconv.FormatInt(st.Fence(), 10))
+	}
+}
+
+// plain returns an error's text without the URL, which may hold what must not be logged.
+func plain(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err.Error()
+	}
+	return err.Error()
+}
+
+// emptyBody is no body, but not http.NoBody.
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }

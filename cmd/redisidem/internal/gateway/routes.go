@@ -1,0 +1,216 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Policy says how requests of a route are protected. What a route leaves out is as in the file's defaults.
+type Policy struct {
+	// Protect is false for routes that go through as they are.
+	Protect *bool `yaml:"protect"`
+	// Methods are those that are protected.
+	Methods []string `yaml:"methods"`
+	// Key is "required" or "optional", and Syntax "lenient" (keys with or without quotes) or "strict" (with quotes).
+	Key    string `yaml:"key"`
+	Syntax string `yaml:"syntax"`
+	// Keys is "any" or "uuid". KeyWindow, if not zero, takes only keys that tell when they were made (version 7 UUIDs and ULIDs), by
+	// this much before or after now at most.
+	Keys      string         `yaml:"keys"`
+	KeyWindow *time.Duration `yaml:"key_window"`
+	// PublishRetention tells clients in each answer how long it is kept.
+	PublishRetention *bool `yaml:"publish_retention"`
+	// Wait is how long a retry waits for the request in flight.
+	Wait *time.Duration `yaml:"wait"`
+	// Keep is "final" (the answers that say something about the request) or "all".
+	Keep string `yaml:"keep"`
+	// WithoutRedis is "refuse" or "pass": what happens to requests when Redis does not answer.
+	WithoutRedis string `yaml:"without_redis"`
+	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so that nobody knows what the
+	// upstream did: "run" sends it again, "refuse" answers 503 until somebody has looked into it, "ask" asks the upstream.
+	Interrupted string `yaml:"interrupted"`
+	// Ask is the path at the upstream to ask, with {key} where the idempotency key goes: 2xx is the answer to give, 404 means
+	// that the request has to be sent again, and anything else that nobody knows.
+	Ask string `yaml:"ask"`
+	// Fingerprint are the JSON fields of the body that make two requests the same, as RFC 6901 pointers; none: the whole body.
+	Fingerprint []string `yaml:"fingerprint"`
+	// Headers are the fields of an answer that are stored besides those that always are.
+	Headers []string `yaml:"headers"`
+	// Stream sends answers that the upstream sends bit by bit on as they come, and does not keep them.
+	Stream bool `yaml:"stream"`
+	// MaxBody and MaxResponse are in bytes.
+	MaxBody     int64 `yaml:"max_body"`
+	MaxResponse int   `yaml:"max_response"`
+}
+
+// Route is a policy for some requests.
+type Route struct {
+	// Match is a pattern like those of Go's http.ServeMux: "POST /orders/{id}". The most specific one counts.
+	Match  string `yaml:"match"`
+	Policy `yaml:",inline"`
+}
+
+// Routes are the contents of a routes file.
+type Routes struct {
+	Defaults Policy  `yaml:"defaults"`
+	Routes   []Route `yaml:"routes"`
+}
+
+// ReadRoutes reads a routes file, and refuses what it does not know. Without a file name there are no routes but the defaults.
+func ReadRoutes(file string) (*Routes, error) {
+	r := &Routes{}
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(r); err != nil && !errors.Is(err, io.EOF) { // an empty file
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	if err := r.complete(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
+// complete fills in what was left out, and checks the rest.
+func (r *Routes) complete() error {
+	yes, no, none := true, false, time.Duration(0)
+	r.Defaults.inherit(&Policy{
+		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any", KeyWindow: &none, PublishRetention: &no,
+		Wait: &none,
+		Keep: "final", WithoutRedis: "refuse", Interrupted: "run",
+	})
+	if err := r.Defaults.validate(); err != nil {
+		return fmt.Errorf("defaults: %w", err)
+	}
+	for i := range r.Routes {
+		route := &r.Routes[i]
+		route.inherit(&r.Defaults)
+		if err := route.validate(); err != nil {
+			return fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
+		}
+	}
+	_, err := r.matcher()
+	return err
+}
+
+func (p *Policy) inherit(from *Policy) {
+	if p.Protect == nil {
+		p.Protect = from.Protect
+	}
+	if p.Methods == nil {
+		p.Methods = from.Methods
+	}
+	if p.KeyWindow == nil {
+		p.KeyWindow = from.KeyWindow
+	}
+	if p.PublishRetention == nil {
+		p.PublishRetention = from.PublishRetention
+	}
+	if p.Wait == nil {
+		p.Wait = from.Wait
+	}
+	if p.Fingerprint == nil {
+		p.Fingerprint = from.Fingerprint
+	}
+	if p.Headers == nil {
+		p.Headers = from.Headers
+	}
+	if p.Ask == "" {
+		p.Ask = from.Ask
+	}
+	for _, f := range []struct {
+		to   *string
+		from string
+	}{
+		{&p.Key, from.Key},
+		{&p.Syntax, from.Syntax},
+		{&p.Keys, from.Keys},
+		{&p.Keep, from.Keep},
+		{&p.WithoutRedis, from.WithoutRedis},
+		{&p.Interrupted, from.Interrupted},
+	} {
+		if *f.to == "" {
+			*f.to = f.from
+		}
+	}
+	if p.MaxBody == 0 {
+		p.MaxBody = from.MaxBody
+	}
+	if p.MaxResponse == 0 {
+		p.MaxResponse = from.MaxResponse
+	}
+}
+
+func (p *Policy) validate() error {
+	for _, f := range []struct {
+		name, value string
+		words       []string
+	}{
+		{"key", p.Key, []string{"required", "optional"}},
+		{"syntax", p.Syntax, []string{"lenient", "strict"}},
+		{"keys", p.Keys, []string{"any", "uuid"}},
+		{"keep", p.Keep, []string{"final", "all"}},
+		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
+		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
+	} {
+		if !slices.Contains(f.words, f.value) {
+			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
+		}
+	}
+	switch {
+	case p.Interrupted == "ask" && !strings.HasPrefix(p.Ask, "/"):
+		return fmt.Errorf("ask is %q, and must be a path when interrupted is ask", p.Ask)
+	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
+		return fmt.Errorf("ask is %q, and has no {key}", p.Ask)
+	case *p.KeyWindow < 0:
+		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
+	case *p.KeyWindow > 0 && p.Keys == "uuid":
+		return errors.New("key_window cannot go with keys: uuid, since it tells what keys look like, too")
+	case *p.Wait < 0:
+		return fmt.Errorf("wait is %v, and must not be negative", *p.Wait)
+	case len(p.Methods) == 0:
+		return errors.New("methods is empty; use protect: false for routes without protection")
+	}
+	return nil
+}
+
+// matcher returns a mux that knows each route's pattern. It serves nothing.
+func (r *Routes) matcher() (mux *http.ServeMux, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("routes: %v", v) // that is how a mux refuses a pattern
+		}
+	}()
+	mux = http.NewServeMux()
+	for i := range r.Routes {
+		mux.Handle(r.Routes[i].Match, http.NotFoundHandler())
+	}
+	return mux, nil
+}
+
+// find returns the number of the route that a request belongs to, or -1.
+func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
+	// A mux would redirect a path that is not clean. Here it is only to be found, and goes to the upstream as it came.
+	clean := *req.URL
+	clean.Path = path.Clean("/" + clean.Path)
+	if strings.HasSuffix(req.URL.Path, "/") && clean.Path != "/" {
+		clean.Path += "/"
+	}
+	clean.RawPath = ""
+	probe := &http.Request{Method: req.Method, Host: req.Host, URL: &clean}
+	_, pattern := mux.Handler(probe)
+	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
+}

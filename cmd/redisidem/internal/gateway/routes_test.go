@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestRoutesInheritTheDefaults(t *testing.T) {
+	t.Parallel()
+	r, err := ReadRoutes(writeFile(t, "routes.yaml", `
+defaults:
+  key: required
+  wait: 2s
+  headers: [X-Order]
+routes:
+  - match: POST /orders
+    interrupted: ask
+    ask: /orders/by-key/{key}
+    fingerprint: [amount, customer.id]
+    max_body: 1000
+  - match: POST /events
+    key: optional
+    wait: 0s
+    keep: all
+    without_redis: pass
+    headers: []
+  - match: /public/
+    protect: false
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	orders, events, public := r.Routes[0], r.Routes[1], r.Routes[2]
+	if !*orders.Protect || orders.Key != "required" || *orders.Wait != 2*time.Second || orders.Keep != "final" ||
+		orders.WithoutRedis != "refuse" || orders.MaxBody != 1000 || !slices.Equal(orders.Headers, []string{"X-Order"}) ||
+		len(orders.Fingerprint) != 2 {
+		t.Errorf("orders: %+v", orders)
+	}
+	if events.Key != "optional" || *events.Wait != 0 || events.Keep != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 {
+		t.Errorf("events: %+v", events)
+	}
+	if *public.Protect || r.Defaults.Interrupted != "run" {
+		t.Errorf("public: %+v", public)
+	}
+	mux, err := r.matcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]int{
+		"POST /orders": 0, "POST /orders/": -1, "POST //orders": 0, "POST /x/../orders": 0, "GET /orders": -1, "POST /events": 1,
+		"GET /public/a": 2, "POST /public/a//b": 2, "POST /": -1, "POST /orders?a=b": 0, "POST /%6frders": 0,
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		if got := r.find(mux, httptest.NewRequest(method, path, http.NoBody)); got != want {
+			t.Errorf("%s is route %d, want %d", target, got, want)
+		}
+	}
+}
+
+func TestRoutesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for text, words := range map[string]string{
+		"routes: [{match: POST /a, kee: all}]":                       "kee",
+		"routes: [{match: POST /a, keep: some}]":                     `routes[0] (POST /a): keep is "some"`,
+		"defaults: {key: maybe}":                                     `defaults: key is "maybe"`,
+		"routes: [{match: POST /a, wait: 3}]":                        "wait",
+		"routes: [{match: POST /a, wait: -3s}]":                      "negative",
+		"routes: [{match: POST /a, interrupted: ask}]":               "must be a path",
+		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]": "{key}",
+		"routes: [{match: POST /a, methods: []}]":                    "protect: false",
+		"routes: [{match: POST a}]":                                  "routes",
+		"routes: [{match: POST /a}, {match: POST /a}]":               "conflicts",
+		"routes: {": "routes.yaml",
+		"routes: [{match: POST /a, without_redis: open}]": "refuse or pass",
+		"routes: [{match: POST /a, syntax: loose}]":       "lenient or strict",
+	} {
+		_, err := ReadRoutes(writeFile(t, "routes.yaml", text))
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: error is %v, want one with %q", text, err, words)
+		}
+	}
+	if _, err := ReadRoutes("no such file"); err == nil {
+		t.Error("a file that is not there is no error")
+	}
+	r, err := ReadRoutes("")
+	if err != nil || len(r.Routes) != 0 || !*r.Defaults.Protect || r.Defaults.Key != "optional" {
+		t.Errorf("without a file: %+v, %v", r, err)
+	}
+}

@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// ErrUnauthenticated says that a request does not tell whose it is, or does not prove it.
+var ErrUnauthenticated = errors.New("the request does not prove whose it is")
+
+// Identify tells whose a request is: the scope of its idempotency key.
+type Identify func(*http.Request) (string, error)
+
+// FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field: something in front of the
+// gateway that authenticates callers and drops what they send under that name.
+func FromHeader(name string) Identify {
+	return func(r *http.Request) (string, error) {
+		values := r.Header.Values(name)
+		if len(values) != 1 || values[0] == "" {
+			return "", fmt.Errorf("%w: it needs one header field %s", ErrUnauthenticated, http.CanonicalHeaderKey(name))
+		}
+		return values[0], nil
+	}
+}
+
+// FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: the issuer and subject.
+func FromCertificate(r *http.Request) (string, error) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return "", fmt.Errorf("%w: it needs a client certificate", ErrUnauthenticated)
+	}
+	leaf := r.TLS.VerifiedChains[0][0]
+	return leaf.Issuer.String() + "\n" + leaf.Subject.String(), nil
+}
+
+// Tokens says which JSON Web Tokens (RFC 7519) the gateway accepts.
+type Tokens struct {
+	// Key is the file with the key that signs: a PEM public key or certificate, or the bytes of an HMAC secret of at least 32.
+	Key string
+	// Claim is the one whose text is the scope.
+	Claim string
+	// Issuer and Audience must be the token's, if they are set.
+	Issuer, Audience string
+}
+
+// FromToken takes the scope from a claim of the bearer token in the Authorization field, once its signature and its times are
+// verified. A token without an expiry is refused.
+func FromToken(t Tokens) (Identify, error) {
+	key, algorithms, err := readKey(t.Key)
+	if err != nil {
+		return nil, err
+	}
+	options := []jwt.ParserOption{jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired()}
+	if t.Issuer != "" {
+		options = append(options, jwt.WithIssuer(t.Issuer))
+	}
+	if t.Audience != "" {
+		options = append(options, jwt.WithAudience(t.Audience))
+	}
+	parser := jwt.NewParser(options...)
+	return func(r *http.Request) (string, error) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
+			return "", fmt.Errorf("%w: it needs a bearer token", ErrUnauthenticated)
+		}
+		claims := jwt.MapClaims{}
+		if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
+			return "", fmt.Errorf("%w: its token is refused", ErrUnauthenticated) // why is the log's, and has parts of the token
+		}
+		scope, ok := claims[t.Claim].(string)
+		if !ok || scope == "" {
+			return "", fmt.Errorf("%w: its token has no text in the claim %s", ErrUnauthenticated, t.Claim)
+		}
+		return scope, nil
+	}, nil
+}
+
+// leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518, section 3.2).
+const leastSecret = 32
+
+// readKey reads a key, and tells the algorithms that go with its kind: never the token says which.
+func readKey(file string) (key any, algorithms []string, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		if len(text) < leastSecret {
+			return nil, nil, fmt.Errorf("%s: an HMAC secret needs at least %d bytes, and there are %d", file, leastSecret, len(text))
+		}
+		return text, []string{"HS256", "HS384", "HS512"}, nil
+	}
+	public, err := readPublic(block)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	switch public.(type) {
+	case *rsa.PublicKey:
+		return public, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+	case *ecdsa.PublicKey:
+		return public, []string{"ES256", "ES384", "ES512"}, nil
+	case ed25519.PublicKey:
+		return public, []string{"EdDSA"}, nil
+	}
+	return nil, nil, fmt.Errorf("%s: a %T cannot verify tokens", file, public)
+}
+
+func readPublic(block *pem.Block) (crypto.PublicKey, error) {
+	switch block.Type {
+	case "PUBLIC KEY":
+		return x509.ParsePKIXPublicKey(block.Bytes)
+	case "CERTIFICATE":
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		return c.PublicKey, nil
+	}
+	// Not even a private key that would do: it has no business here.
+	return nil, fmt.Errorf("a PEM block %q is no public key", block.Type)
+}
+
+// Unscoped puts all callers into one scope.
+func Unscoped(r *http.Request) (string, error) { return httpidem.Unscoped(r) }

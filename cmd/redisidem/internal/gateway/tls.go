@@ -1,0 +1,57 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+)
+
+// ServerTLS makes the configuration of a listener: with a certificate and its key, and, if clientCA is not empty, for clients
+// that must prove who they are by a certificate of one of the authorities in that file.
+func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if clientCA != "" {
+		if c.ClientCAs, err = readPool(clientCA); err != nil {
+			return nil, err
+		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return c, nil
+}
+
+// UpstreamTLS makes the configuration for an upstream: ca, if not empty, has the authorities to trust in place of the system's, and
+// certificate and key are what the gateway proves with who it is.
+func UpstreamTLS(ca, certificate, key string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	var err error
+	if ca != "" {
+		if c.RootCAs, err = readPool(ca); err != nil {
+			return nil, err
+		}
+	}
+	if certificate != "" {
+		pair, err := tls.LoadX509KeyPair(certificate, key)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+func readPool(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no PEM certificates", file)
+	}
+	return pool, nil
+}

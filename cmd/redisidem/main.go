@@ -1,0 +1,56 @@
+// Redisidem is the operator's tool: a gateway that makes the retries of any HTTP service safe, and a check of the Redis it needs.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
+)
+
+// cli is the command line.
+type cli struct {
+	Gateway gatewayCommand `cmd:"" help:"Serve as a reverse proxy in front of a service, and make its clients' retries safe."`
+	Check   checkCommand   `cmd:"" help:"Look whether a Redis can keep the promise; exit status 1 when it cannot."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(status)
+}
+
+// run runs the program and returns its exit status.
+func run(ctx context.Context, args []string) int {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("redisidem"), kong.UsageOnError(), kong.Exit(func(int) {}),
+		kong.Description("Makes retries of HTTP requests safe, with idempotency keys kept in Redis."))
+	if err != nil {
+		return fail(err)
+	}
+	redis.SetLogger(quiet{})
+	command, err := parser.Parse(args)
+	if err != nil {
+		return fail(err)
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	if err := command.Run(); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// quiet is a log for go-redis that nobody reads: what goes wrong comes back as errors.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, "redisidem:", err)
+	return 1
+}

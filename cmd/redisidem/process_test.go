@@ -1,0 +1,539 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+)
+
+// program is the variable that makes the test binary be the program.
+const program = "REDISIDEM_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(program) != "" {
+		main()
+		return
+	}
+	redis.SetLogger(quiet{}) // servers that are just starting are no news
+	os.Exit(m.Run())
+}
+
+// process is a gateway process.
+type process struct {
+	*exec.Cmd
+	url   string
+	ended chan struct{}
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+// start starts a gateway, and waits until it serves.
+func start(t *testing.T, redis string, args ...string) *process {
+	t.Helper()
+	args = append([]string{"gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)
+	p := &process{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})} //nolint:gosec // this very binary
+	p.Env = append(os.Environ(), program+"=1")
+	if redis != "" {
+		p.Env = append(p.Env, "REDIS_URL=redis://"+redis)
+	}
+	p.SysProcAttr = dieWithParent()
+	stderr, err := p.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	serving := make(chan string, 1)
+	go func() {
+		defer close(p.ended)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			p.mu.Lock()
+			p.log.WriteString(lines.Text() + "\n")
+			p.mu.Unlock()
+			var entry struct{ Msg, URL string }
+			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" {
+				serving <- entry.URL
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-p.ended
+		_ = p.Wait()
+		if t.Failed() {
+			t.Logf("the gateway's log:\n%s", p.text())
+		}
+	})
+	select {
+	case p.url = <-serving:
+	case <-p.ended:
+		t.Fatalf("the gateway ended: %s", p.text())
+	case <-time.After(20 * time.Second):
+		t.Fatalf("the gateway does not serve: %s", p.text())
+	}
+	return p
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// upstream is a service behind gateways.
+type upstream struct {
+	*httptest.Server
+	runs    atomic.Int64
+	attempt atomic.Value // of the last request
+	began   chan struct{}
+	hold    chan struct{} // if not nil, requests wait for it
+}
+
+func newUpstream(t *testing.T, hold chan struct{}) *upstream {
+	t.Helper()
+	u := &upstream{began: make(chan struct{}, 1000), hold: hold}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := u.runs.Add(1)
+		u.attempt.Store(r.Header.Get("Idempotency-Attempt"))
+		u.began <- struct{}{}
+		if u.hold != nil && n == 1 {
+			select {
+			case <-u.hold:
+			case <-time.After(30 * time.Second):
+			}
+		}
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, "order %d", n)
+	}))
+	t.Cleanup(u.Close)
+	return u
+}
+
+// answer is an answer that was read.
+type answer struct {
+	status     int
+	body       string
+	replayed   bool
+	retryAfter string
+}
+
+func post(ctx context.Context, client *http.Client, url, key string) (answer, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/orders", strings.NewReader("book"))
+	if err != nil {
+		return answer{}, err
+	}
+	r.Header.Set("Idempotency-Key", key)
+	r.Header.Set("X-Tenant", "acme")
+	res, err := client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	return answer{res.StatusCode, string(text), res.Header.Get("Idempotency-Replayed") == "true", res.Header.Get("Retry-After")}, err
+}
+
+func mustPost(t *testing.T, url, key string) answer {
+	t.Helper()
+	a, err := post(context.Background(), http.DefaultClient, url, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// waiting is a routes file with which retries wait for the request in flight.
+func waiting(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "routes.yaml")
+	if err := os.WriteFile(file, []byte("defaults: {wait: 20s}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestTwoHundredRequestsToTwoGatewaysAreOne sends the same request many times at once.
+func TestTwoHundredRequestsToTwoGatewaysAreOne(t *testing.T) {
+	t.Parallel()
+	redis := rediscase.Server(t)
+	for _, waits := range []bool{true, false} {
+		t.Run(fmt.Sprintf("waiting=%v", waits), func(t *testing.T) {
+			t.Parallel()
+			hold := make(chan struct{})
+			up := newUpstream(t, hold)
+			args := []string{"--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s"}
+			if waits {
+				args = append(args, "--routes", waiting(t))
+			}
+			gateways := []*process{start(t, redis.Addr(), args...), start(t, redis.Addr(), args...)}
+			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+			defer client.CloseIdleConnections()
+			const requests = 200
+			answers := make(chan answer, requests)
+			key := "k-" + rand.Text()
+			for i := range requests {
+				go func() {
+					a, err := post(context.Background(), client, gateways[i%2].url, key)
+					if err != nil {
+						t.Error(err)
+					}
+					answers <- a
+				}()
+			}
+			<-up.began
+			var executed, replayed, refused int
+			count := func(a answer) {
+				switch {
+				case a.status == 201 && a.body == "order 1" && a.replayed:
+					replayed++
+				case a.status == 201 && a.body == "order 1":
+					executed++
+				case a.status == 409 && a.retryAfter != "" && !waits:
+					refused++
+				default:
+					t.Errorf("answer %+v", a)
+				}
+			}
+			n := 0
+			if !waits { // all but one are told at once
+				for ; n < requests-1; n++ {
+					count(<-answers)
+				}
+			}
+			close(hold)
+			for ; n < requests; n++ {
+				count(<-answers)
+			}
+			t.Logf("%d executed, %d replayed, %d refused", executed, replayed, refused)
+			if up.runs.Load() != 1 || executed != 1 || replayed+refused != requests-1 {
+				t.Errorf("the upstream saw %d requests; %d executed, %d replayed, %d refused", up.runs.Load(), executed, replayed, refused)
+			}
+		})
+	}
+}
+
+// TestKilledGatewayLeavesItsKeyToTheOther kills a gateway with kill -9 while the upstream works.
+func TestKilledGatewayLeavesItsKeyToTheOther(t *testing.T) {
+	t.Parallel()
+	redis := rediscase.Server(t)
+	for policy, want := range map[string]answer{
+		"run":    {status: 201, body: "order 2"},
+		"refuse": {status: 503},
+	} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			hold := make(chan struct{})
+			defer close(hold)
+			up := newUpstream(t, hold)
+			file := filepath.Join(t.TempDir(), "routes.yaml")
+			if err := os.WriteFile(file, []byte("defaults: {interrupted: "+policy+"}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			const lease = time.Second
+			args := []string{
+				"--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", file, "--lease", lease.String(), "--redis-timeout", "5s",
+			}
+			first, second := start(t, redis.Addr(), args...), start(t, redis.Addr(), args...)
+			key := "k-" + rand.Text()
+			failed := make(chan error, 1)
+			go func() {
+				_, err := post(context.Background(), http.DefaultClient, first.url, key)
+				failed <- err
+			}()
+			<-up.began
+			if err := first.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			killed := time.Now()
+			if err := <-failed; err == nil {
+				t.Fatal("the killed gateway has answered")
+			}
+			var got answer
+			for time.Since(killed) < 10*time.Second {
+				if got = mustPost(t, second.url, key); got.status != 409 {
+					break
+				}
+				if got.retryAfter != "1" {
+					t.Errorf("Retry-After is %q", got.retryAfter)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			stuck := time.Since(killed)
+			t.Logf("the key was free after %v", stuck)
+			if got.status != want.status || want.body != "" && got.body != want.body || stuck > lease+time.Second {
+				t.Errorf("the retry got %+v after %v", got, stuck)
+			}
+			if policy == "run" {
+				if again := mustPost(t, second.url, key); !again.replayed || again.body != want.body || up.attempt.Load() != "2" {
+					t.Errorf("the next one got %+v, attempt %v", again, up.attempt.Load())
+				}
+			} else if up.runs.Load() != 1 {
+				t.Errorf("the upstream ran %d requests", up.runs.Load())
+			}
+		})
+	}
+}
+
+func TestClientThatLeavesGetsAReplayLater(t *testing.T) {
+	t.Parallel()
+	redis := rediscase.Server(t)
+	hold := make(chan struct{})
+	up := newUpstream(t, hold)
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", waiting(t), "--redis-timeout", "5s")
+	ctx, leave := context.WithCancel(context.Background())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := post(ctx, http.DefaultClient, p.url, "k")
+		failed <- err
+	}()
+	<-up.began
+	leave()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Fatalf("error is %v", err)
+	}
+	close(hold)
+	if got := mustPost(t, p.url, "k"); got.status != 201 || got.body != "order 1" || !got.replayed {
+		t.Errorf("the retry got %+v", got)
+	}
+	if up.runs.Load() != 1 {
+		t.Errorf("the upstream ran %d requests", up.runs.Load())
+	}
+}
+
+func TestGatewayEndsGracefully(t *testing.T) {
+	t.Parallel()
+	redis := rediscase.Server(t)
+	hold := make(chan struct{})
+	up := newUpstream(t, hold)
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s")
+	answers := make(chan answer, 1)
+	go func() {
+		a, err := post(context.Background(), http.DefaultClient, p.url, "k")
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- a
+	}()
+	<-up.began
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.text(), "shutting down"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not shut down: %s", p.text())
+		}
+	}
+	close(hold)
+	if got := <-answers; got.status != 201 {
+		t.Errorf("the request in flight got %+v", got)
+	}
+	<-p.ended
+	if err := p.Wait(); err != nil {
+		t.Errorf("the gateway ended with %v: %s", err, p.text())
+	}
+	q := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s")
+	if got := mustPost(t, q.url, "k"); !got.replayed {
+		t.Errorf("the retry through another gateway got %+v", got)
+	}
+}
+
+// TestGatewayWithoutARedisSaysSo also shows that it serves all the same.
+func TestGatewayWithoutARedisSaysSo(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--redis=")
+	for i := range 2 {
+		if got := mustPost(t, p.url, "k"); got.body != "order 1" || got.replayed != (i == 1) {
+			t.Errorf("%d: %+v", i, got)
+		}
+	}
+	if !strings.Contains(p.text(), "NO REDIS GIVEN") {
+		t.Errorf("the log is %s", p.text())
+	}
+}
+
+func TestCommandLinesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, make([]byte, 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, words := range map[string]string{
+		"gateway": "--upstream",
+		"gateway --upstream ftp://x --scope unscoped":                                         "http://",
+		"gateway --upstream http://x --scope jwt:sub":                                         "--jwt-key",
+		"gateway --upstream http://x --scope tenant":                                          "header:NAME",
+		"gateway --upstream http://x --scope certificate":                                     "--tls-client-ca",
+		"gateway --upstream http://x --scope jwt:sub --jwt-key " + secret + " --routes none":  "none",
+		"gateway --upstream http://x --scope unscoped --tls-client-ca " + secret:              "--tls-cert",
+		"gateway --upstream http://x --scope unscoped --upstream-ca " + secret:                "no PEM",
+		"gateway --upstream http://x --scope unscoped --lease 1ns":                            "Config.Lease",
+		"gateway --upstream http://x --scope unscoped --redis redis://u:hidden@127.0.0.1:1/x": "url",
+		"gateway --upstream http://x --scope unscoped --redis redis://u:hidden@127.0.0.1:1":   "unavailable",
+		"check --redis redis://u:hidden@127.0.0.1:1 --timeout 100ms":                          "unavailable",
+		"check --redis http://u:hidden@127.0.0.1:1":                                           "scheme",
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			c := exec.Command(os.Args[0], strings.Fields(line)...) //nolint:gosec // this very binary
+			c.Env = append(os.Environ(), program+"=1")
+			out, err := c.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), words) {
+				t.Errorf("%v: %s", err, out)
+			}
+			if strings.Contains(string(out), "hidden") {
+				t.Errorf("the password is told: %s", out)
+			}
+		})
+	}
+}
+
+func TestCheckTellsWhatItFinds(t *testing.T) {
+	t.Parallel()
+	good := rediscase.Server(t, redistest.Args("--appendonly", "yes"))
+	evicting := rediscase.Server(t, redistest.Args("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"))
+	for addr, want := range map[string]struct {
+		code  int
+		words string
+	}{good.Addr(): {0, "noeviction"}, evicting.Addr(): {1, "failure"}} {
+		c := exec.Command(os.Args[0], "check", "--redis", "redis://"+addr) //nolint:gosec // this very binary
+		c.Env = append(os.Environ(), program+"=1")
+		out, _ := c.CombinedOutput() // the exit status is looked at
+		if c.ProcessState.ExitCode() != want.code || !strings.Contains(string(out), want.words) {
+			t.Errorf("status %d: %s", c.ProcessState.ExitCode(), out)
+		}
+	}
+}
+
+// TestCertificateIsTheScope serves by TLS to clients with certificates.
+func TestCertificateIsTheScope(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca := newAuthority(t)
+	ca.write(t, filepath.Join(dir, "ca.pem"), "")
+	ca.issue(t, "gateway").write(t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	up := newUpstream(t, nil)
+	p := start(t, rediscase.Server(t).Addr(), "--upstream", up.URL, "--scope", "certificate", "--tls-cert", filepath.Join(dir, "cert.pem"),
+		"--tls-key", filepath.Join(dir, "key.pem"), "--tls-client-ca", filepath.Join(dir, "ca.pem"), "--redis-timeout", "5s")
+	client := func(own ...tls.Certificate) *http.Client {
+		pool := x509.NewCertPool()
+		pool.AddCert(ca.certificate)
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: own, MinVersion: tls.VersionTLS12}}}
+	}
+	one, two := client(ca.issue(t, "one").pair()), client(ca.issue(t, "two").pair())
+	for i, c := range []*http.Client{one, one, two} {
+		got, err := post(context.Background(), c, p.url, "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[int]string{0: "order 1", 1: "order 1", 2: "order 2"}[i]; got.body != want || got.replayed != (i == 1) {
+			t.Errorf("%d: %+v", i, got)
+		}
+	}
+	if _, err := post(context.Background(), client(), p.url, "k"); err == nil {
+		t.Error("a client without a certificate is served")
+	}
+	stranger := newAuthority(t).issue(t, "one")
+	if _, err := post(context.Background(), client(stranger.pair()), p.url, "k"); err == nil {
+		t.Error("a client with a certificate of another authority is served")
+	}
+}
+
+// identity is a certificate with its key.
+type identity struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *identity {
+	t.Helper()
+	return (*identity)(nil).sign(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	})
+}
+
+func (i *identity) issue(t *testing.T, name string) *identity {
+	t.Helper()
+	return i.sign(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+}
+
+func (i *identity) sign(t *testing.T, c *x509.Certificate) *identity {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
+		t.Fatal(err)
+	}
+	parent, signer := c, key
+	if i != nil {
+		parent, signer = i.certificate, i.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &identity{made, key}
+}
+
+func (i *identity) pair() tls.Certificate {
+	return tls.Certificate{Certificate: [][]byte{i.certificate.Raw}, PrivateKey: i.key}
+}
+
+func (i *identity) write(t *testing.T, certificate, key string) {
+	t.Helper()
+	write := func(file, kind string, der []byte) {
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(certificate, "CERTIFICATE", i.certificate.Raw)
+	if key != "" {
+		der, err := x509.MarshalPKCS8PrivateKey(i.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(key, "PRIVATE KEY", der)
+	}
+}

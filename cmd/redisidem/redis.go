@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// redisFlags say where the keys are kept.
+type redisFlags struct {
+	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"Where keys are kept: redis:// or rediss:// (TLS), with +cluster or +sentinel behind the scheme for those. Better in the environment, since it may have a password."`
+	Namespace string `default:"redisidem" help:"Prefix of all names in Redis."`
+}
+
+// open opens the service. Without a URL it starts a Redis inside this process, and says so: what it keeps is gone with the
+// process, and no other replica has it.
+func (f *redisFlags) open(ctx context.Context, cfg *redisidem.Config, log *slog.Logger) (*redisidem.Service, func(), error) {
+	url, stop := f.Redis, func() {}
+	if url == "" {
+		server, err := miniredis.Run()
+		if err != nil {
+			return nil, nil, err
+		}
+		log.Warn("NO REDIS GIVEN: keys are kept inside this process, and are lost with it. For trying out only: set REDIS_URL")
+		url, stop = "redis://"+server.Addr(), server.Close
+	}
+	cfg.Namespace = f.Namespace
+	service, err := redisidem.Open(ctx, url, cfg)
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return service, stop, nil
+}

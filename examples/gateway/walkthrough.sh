@@ -1,0 +1,70 @@
+#!/bin/sh
+# Plays the story of README.md against a running example, and fails when an answer is another one than the README's.
+#
+#   go run ./examples/gateway &      then      examples/gateway/walkthrough.sh
+set -eu
+
+url=${1:-http://127.0.0.1:8080}
+key=story-$$
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+	echo "walkthrough: $*" >&2
+	exit 1
+}
+
+# charge NAME ARGUMENTS... sends the request, prints what comes back, and keeps it under that name.
+charge() {
+	name=$1
+	shift
+	curl -sS -D "$work/$name.head" -o "$work/$name.body" -X POST "$url/charges" "$@"
+	tr -d '\r' <"$work/$name.head" | grep -iE '^(HTTP|Idempotency-|Retry-After)'
+	cat "$work/$name.body"
+	echo
+}
+
+# want NAME STATUS checks the status of an answer.
+want() {
+	head -n 1 "$work/$1.head" | grep -q " $2" || fail "$1 is not answered with $2"
+}
+
+i=0
+until curl -s -o "$work/health" "http://127.0.0.1:8081/healthz"; do
+	i=$((i + 1))
+	[ "$i" -lt 300 ] || fail "the gateway does not serve"
+	sleep 0.1
+done
+
+echo "== The client's request"
+charge first -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=1200
+want first 201
+
+echo "== Its retry, since the answer got lost: the same bytes, no second charge"
+charge retry -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=1200
+want retry 201
+cmp "$work/first.body" "$work/retry.body" || fail "the retry got other bytes"
+grep -qi '^Idempotency-Replayed: true' "$work/retry.head" || fail "the retry is no replay"
+
+echo "== The same key for something else"
+charge other -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=9900
+want other 422
+
+echo "== Another tenant with the same key: another charge"
+charge tenant -H "Idempotency-Key: $key" -H "X-Tenant: globex" -d cents=1200
+want tenant 201
+cmp -s "$work/first.body" "$work/tenant.body" && fail "another tenant got the first one's answer"
+
+echo "== Nobody's request"
+charge nobody -H "Idempotency-Key: $key" -d cents=1200
+want nobody 401
+
+echo "== A retry while the first request is under way"
+curl -sS -o "$work/slow" -X POST "$url/charges" -H "Idempotency-Key: $key-2" -H "X-Tenant: acme" -d cents=1200 &
+slow=$!
+sleep 0.5
+charge early -H "Idempotency-Key: $key-2" -H "X-Tenant: acme" -d cents=1200
+want early 409
+wait "$slow"
+
+echo "All answers are as they should be."
