@@ -64,6 +64,24 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 	}
 }
 
+func TestFieldsThatMustNotBeStoredCannotBeAskedFor(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	for _, name := range []string{
+		"Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authenticate", "Proxy-Connection", "Set-Cookie",
+		"Set-Cookie2", "Date", "Age", "Content-Length", "Cache-Control", "Expires", "Authorization", "WWW-Authenticate", "Cookie", "Alt-Svc",
+		"Server", "Access-Control-Allow-Credentials", "Idempotency-Replayed", "Idempotency-Key",
+	} {
+		_, err := httpidem.New(svc, httpidem.Unscoped, &httpidem.Config{KeepHeaders: []string{strings.ToLower(name)}})
+		if !errors.Is(err, redisidem.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := httpidem.New(svc, httpidem.Unscoped, &httpidem.Config{KeepHeaders: httpidem.DefaultKeepHeaders()}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPolicyTellsWhatIsInForce(t *testing.T) {
 	t.Parallel()
 	svc := newStore(t).service(redisidem.Config{Retention: 48 * time.Hour})

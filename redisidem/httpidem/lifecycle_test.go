@@ -718,3 +718,24 @@ func TestWritersThatCannotFlushOrHijackSaySo(t *testing.T) {
 	}
 	h.ran(t, 1)
 }
+
+func TestAnswerThatBreaksOffIsNotKept(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(nil)
+	h := counting(nil)
+	h.next = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "4")
+		if h.runs.Load() == 1 {
+			_, _ = io.WriteString(w, "ha")
+			return
+		}
+		_, _ = io.WriteString(w, "half")
+	}
+	server := serve(t, m.Handler(h))
+	if _, err := try(t.Context(), server.URL, "k", ""); err == nil {
+		t.Error("the answer was not broken off")
+	}
+	if a := retryUntilDone(t, server.URL, "k", ""); a.body != "half" || a.replayed() || m.Count(httpidem.Ambiguous) != 1 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}

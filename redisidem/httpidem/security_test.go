@@ -158,6 +158,20 @@ func TestOnlyAllowedFieldsAreReplayed(t *testing.T) {
 	}
 }
 
+func TestFieldsThatSomebodyPutIntoTheStoreAreNotSent(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	h := s.middleware(nil).Handler(created("done"))
+	call(h, newRequest(t.Context(), "k", ""))
+	for _, k := range s.redis.Keys() {
+		s.redis.HSet(k, "response_headers", "Set-Cookie: a=1\r\nX-Fine: 1\r\nTransfer-Encoding: chunked\r\n")
+	}
+	w := call(h, newRequest(t.Context(), "k", ""))
+	if w.Code != http.StatusCreated || w.Header()["Set-Cookie"] != nil || w.Header()["Transfer-Encoding"] != nil || w.Header().Get("X-Fine") != "1" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
 func TestFieldsAreStoredAsTheyWereSent(t *testing.T) {
 	t.Parallel()
 	h := newStore(t).middleware(nil).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
