@@ -16,7 +16,7 @@ import (
 const example = `"8e03978e-40d5-43dd-bc93-6894a57f9324"`
 
 var clauses = []clause{
-	{name: "1/SafeAndIdempotentMethodsBypass", test: func(s *session) {
+	{name: "1/SafeAndIdempotentMethodsBypass", test: func(s *trial) {
 		methods := []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 		for _, method := range methods {
 			for range 2 {
@@ -28,7 +28,7 @@ var clauses = []clause{
 		}
 		s.ran(int64(3 * len(methods)))
 	}},
-	{name: "1/PostAndPatchAreCovered", test: func(s *session) {
+	{name: "1/PostAndPatchAreCovered", test: func(s *trial) {
 		for i, method := range []string{"POST", "PATCH"} {
 			k := key(`"` + method + `"`)
 			first := s.is(s.send(request{method: method, keys: k}), 201)
@@ -36,14 +36,14 @@ var clauses = []clause{
 			s.ran(int64(i + 1))
 		}
 	}},
-	{name: "1/TheSetOfMethodsIsConfigurable", options: Options{Methods: []string{"PUT"}}, test: func(s *session) {
+	{name: "1/TheSetOfMethodsIsConfigurable", options: Options{Methods: []string{"PUT"}}, test: func(s *trial) {
 		first := s.send(request{method: "PUT", keys: key(example)})
 		s.isReplayOf(s.send(request{method: "PUT", keys: key(example)}), first)
 		s.is(s.send(request{keys: key(example)}), 201)
 		s.is(s.send(request{keys: key(example)}), 201)
 		s.ran(3)
 	}},
-	{name: "2.1/AQuotedStringIsTheKey", options: Options{Strict: true}, test: func(s *session) {
+	{name: "2.1/AQuotedStringIsTheKey", options: Options{Strict: true}, test: func(s *trial) {
 		first := s.is(s.send(request{keys: key(example)}), 201)
 		if got := first.header.Get("Idempotency-Key"); got != example {
 			s.Errorf("the echo is %q", got)
@@ -55,33 +55,33 @@ var clauses = []clause{
 			s.Errorf("the echo is %q", got)
 		}
 	}},
-	{name: "2.1/OnlyPrintableCharactersAndTwoEscapes", test: func(s *session) {
+	{name: "2.1/OnlyPrintableCharactersAndTwoEscapes", test: func(s *trial) {
 		for _, bad := range []string{"\"a\tb\"", "\"caf\u00e9\"", "\"\U0001f511\"", "\"\xff\"", `"a\nb"`, `"a\tb"`, `"a\u0041"`, `"a`, `"`, `"a"b`, `"a" b`} {
 			s.isProblem(s.send(request{keys: key(bad)}), 400, "Idempotency-Key is malformed")
 		}
 		s.ran(0)
 	}},
-	{name: "2.1/ParametersAreIgnored", test: func(s *session) {
+	{name: "2.1/ParametersAreIgnored", test: func(s *trial) {
 		first := s.is(s.send(request{keys: key(`"abc";a=1;b="x"`)}), 201)
 		if got := first.header.Get("Idempotency-Key"); got != `"abc"` {
 			s.Errorf("the echo is %q", got)
 		}
 		s.isReplayOf(s.send(request{keys: key(`"abc"`)}), first)
 	}},
-	{name: "2.1/AnItemIsNoList", test: func(s *session) {
+	{name: "2.1/AnItemIsNoList", test: func(s *trial) {
 		for _, bad := range [][]string{{`"a"`, `"b"`}, {`"a"`, `"a"`}, {"a", "b"}, {`"a", "b"`}, {"a, b"}, {"a,b"}, {`("a" "b")`}} {
 			s.isProblem(s.send(request{keys: bad}), 400, "Idempotency-Key is malformed")
 		}
 		s.ran(0)
 		s.is(s.send(request{keys: key(`"a, b"`)}), 201)
 	}},
-	{name: "2.1/StrictRefusesOtherItems", options: Options{Strict: true}, test: func(s *session) {
+	{name: "2.1/StrictRefusesOtherItems", options: Options{Strict: true}, test: func(s *trial) {
 		for _, bad := range []string{"abc", "12", "1.5", "?1", ":YWJj:", "@1659578233", `%"abc"`, strings.Trim(example, `"`)} {
 			s.isProblem(s.send(request{keys: key(bad)}), 400, "Idempotency-Key is malformed")
 		}
 		s.ran(0)
 	}},
-	{name: "2.1/LenientTakesTheSameKeyWithoutQuotes", test: func(s *session) {
+	{name: "2.1/LenientTakesTheSameKeyWithoutQuotes", test: func(s *trial) {
 		for i, text := range []string{"abc", strings.Trim(example, `"`), "12", "?1", ":YWJj:", "a:b{c}*"} {
 			first := s.is(s.send(request{keys: key(text)}), 201)
 			if got := first.header.Get("Idempotency-Key"); got != text {
@@ -94,14 +94,14 @@ var clauses = []clause{
 			s.ran(int64(i + 1))
 		}
 	}},
-	{name: "2.1/EmptyIsMalformedAndNotMissing", options: Options{Optional: true}, test: func(s *session) {
+	{name: "2.1/EmptyIsMalformedAndNotMissing", options: Options{Optional: true}, test: func(s *trial) {
 		for _, empty := range []string{"", `""`, "  ", `"  "`, "\t"} {
 			s.isProblem(s.send(request{keys: key(empty)}), 400, "Idempotency-Key is malformed")
 		}
 		s.ran(0)
 		s.is(s.send(request{}), 201)
 	}},
-	{name: "2.2/AnotherPayloadIsNeverExecuted", test: func(s *session) {
+	{name: "2.2/AnotherPayloadIsNeverExecuted", test: func(s *trial) {
 		first := s.is(s.send(request{keys: key(example), body: `{"amount":1}`}), 201)
 		for range 3 {
 			a := s.is(s.send(request{keys: key(example), body: `{"amount":2}`}), 422)
@@ -112,14 +112,14 @@ var clauses = []clause{
 		s.ran(1)
 		s.isReplayOf(s.send(request{keys: key(example), body: `{"amount":1}`}), first)
 	}},
-	{name: "2.2/AnotherPayloadIsRefusedWhileTheFirstRuns", test: func(s *session) {
+	{name: "2.2/AnotherPayloadIsRefusedWhileTheFirstRuns", test: func(s *trial) {
 		s.whileOneRuns(request{keys: key(example), body: "1"}, func() {
 			s.is(s.send(request{keys: key(example), body: "2"}), 422)
 			s.is(s.send(request{keys: key(example), body: "1"}), 409)
 		})
 		s.ran(1)
 	}},
-	{name: "2.2/KeysAreUniqueWithinTheScopeOfTheOwnersChoice", test: func(s *session) {
+	{name: "2.2/KeysAreUniqueWithinTheScopeOfTheOwnersChoice", test: func(s *trial) {
 		alice := s.is(s.send(request{keys: key(example), caller: "alice"}), 201)
 		bob := s.is(s.send(request{keys: key(example), caller: "bob"}), 201)
 		s.ran(2)
@@ -129,7 +129,7 @@ var clauses = []clause{
 		s.is(s.send(request{keys: key(example), path: "/refunds"}), 422)
 		s.ran(2)
 	}},
-	{name: "2.3/KeysOutsideTheirTimeWindowAreRefused", options: Options{Window: time.Hour}, test: func(s *session) {
+	{name: "2.3/KeysOutsideTheirTimeWindowAreRefused", options: Options{Window: time.Hour}, test: func(s *trial) {
 		at := func(t time.Time) []string {
 			id := uuid.Must(uuid.NewV7())
 			for i, ms := 5, t.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
@@ -148,13 +148,13 @@ var clauses = []clause{
 		s.ran(2)
 		s.isProblem(s.send(request{keys: key(example)}), 400, "Idempotency-Key is not acceptable")
 	}},
-	{name: "2.3/RetentionIsPublished", options: Options{PublishRetention: true}, test: func(s *session) {
+	{name: "2.3/RetentionIsPublished", options: Options{PublishRetention: true}, test: func(s *trial) {
 		a := s.is(s.send(request{keys: key(example)}), 201)
 		if n, err := strconv.Atoi(a.header.Get("Idempotency-Retention")); err != nil || n < 1 {
 			s.Errorf("Idempotency-Retention is %q", a.header.Get("Idempotency-Retention"))
 		}
 	}},
-	{name: "2.4/TheFingerprintCoversTheWholeRequest", test: func(s *session) {
+	{name: "2.4/TheFingerprintCoversTheWholeRequest", test: func(s *trial) {
 		base := request{keys: key(example), path: "/orders?dry_run=1", body: `{"a":1}`}
 		first := s.is(s.send(base), 201)
 		same := base
@@ -177,7 +177,7 @@ var clauses = []clause{
 		}
 		s.ran(1)
 	}},
-	{name: "2.4/SelectedFieldsCanMakeTheFingerprint", options: Options{JSONFields: []string{"amount", "to.iban"}}, test: func(s *session) {
+	{name: "2.4/SelectedFieldsCanMakeTheFingerprint", options: Options{JSONFields: []string{"amount", "to.iban"}}, test: func(s *trial) {
 		first := s.is(s.send(request{keys: key(example), body: `{"amount":1,"to":{"iban":"X","name":"x"},"sent":1}`}), 201)
 		s.isReplayOf(s.send(request{keys: key(example), body: `{"sent":2, "to":{"name":"y","iban":"X"}, "amount":1}`}), first)
 		for _, other := range []string{`{"amount":2,"to":{"iban":"X"}}`, `{"amount":1,"to":{"iban":"Y"}}`, `{"amount":1}`, `no JSON`} {
@@ -185,7 +185,7 @@ var clauses = []clause{
 		}
 		s.ran(1)
 	}},
-	{name: "2.5.2/TheServerIdentifiesTheKeyAndEnforcesThePolicy", test: func(s *session) {
+	{name: "2.5.2/TheServerIdentifiesTheKeyAndEnforcesThePolicy", test: func(s *trial) {
 		first := s.is(s.send(request{keys: key(example), body: "x"}), 201)
 		if !strings.Contains(first.body, `"got":"x"`) {
 			s.Errorf("the handler did not get the body: %s", first.body)
@@ -200,14 +200,14 @@ var clauses = []clause{
 			}
 		}
 	}},
-	{name: "2.6/TheFirstRequestRunsOnce", test: func(s *session) {
+	{name: "2.6/TheFirstRequestRunsOnce", test: func(s *trial) {
 		a := s.is(s.send(request{keys: key(example)}), 201)
 		if a.header["Idempotency-Replayed"] != nil {
 			s.Error("the first answer is marked as a replay")
 		}
 		s.ran(1)
 	}},
-	{name: "2.6/ARetryAfterCompletionGetsTheSameAnswer", test: func(s *session) {
+	{name: "2.6/ARetryAfterCompletionGetsTheSameAnswer", test: func(s *trial) {
 		success := s.is(s.send(request{keys: key(`"success"`)}), 201)
 		s.backend.answerWith(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/problem+json")
@@ -222,7 +222,7 @@ var clauses = []clause{
 		}
 		s.ran(2)
 	}},
-	{name: "2.6/ARetryWhileTheFirstRunsIsAConflict", test: func(s *session) {
+	{name: "2.6/ARetryWhileTheFirstRunsIsAConflict", test: func(s *trial) {
 		const parallel = 100
 		release := make(chan struct{})
 		running := make(chan struct{}, parallel)
@@ -244,11 +244,11 @@ var clauses = []clause{
 		s.is(<-answers, 200)
 		s.ran(1)
 	}},
-	{name: "2.7/AMissingKeyIsABadRequest", test: func(s *session) {
+	{name: "2.7/AMissingKeyIsABadRequest", test: func(s *trial) {
 		s.isProblem(s.send(request{}), 400, "Idempotency-Key is missing")
 		s.ran(0)
 	}},
-	{name: "2.7/ProblemsLinkToThePolicy", options: Options{PolicyURL: "https://api.example/idempotency"}, test: func(s *session) {
+	{name: "2.7/ProblemsLinkToThePolicy", options: Options{PolicyURL: "https://api.example/idempotency"}, test: func(s *trial) {
 		for _, a := range []answer{
 			s.isProblem(s.send(request{}), 400, "Idempotency-Key is missing"),
 			s.isProblem(s.send(request{keys: key(`"`)}), 400, "Idempotency-Key is malformed"),
@@ -262,11 +262,11 @@ var clauses = []clause{
 			}
 		}
 	}},
-	{name: "2.7/ReuseWithAnotherPayloadIsUnprocessable", test: func(s *session) {
+	{name: "2.7/ReuseWithAnotherPayloadIsUnprocessable", test: func(s *trial) {
 		s.is(s.send(request{keys: key(example), body: "1"}), 201)
 		s.isProblem(s.send(request{keys: key(example), body: "2"}), 422, "Idempotency-Key is already used")
 	}},
-	{name: "2.7/ARequestInFlightIsAConflict", test: func(s *session) {
+	{name: "2.7/ARequestInFlightIsAConflict", test: func(s *trial) {
 		s.whileOneRuns(request{keys: key(example)}, func() {
 			a := s.isProblem(s.send(request{keys: key(example)}), 409, "A request is outstanding for this Idempotency-Key")
 			if n, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || n < 1 || n > 60 {
@@ -275,7 +275,7 @@ var clauses = []clause{
 		})
 		s.ran(1)
 	}},
-	{name: "2.7/BadRequestsAreNeverStored", test: func(s *session) {
+	{name: "2.7/BadRequestsAreNeverStored", test: func(s *trial) {
 		for range 3 {
 			s.is(s.send(request{}), 400)
 			s.is(s.send(request{keys: key(`"a`)}), 400)
@@ -290,7 +290,7 @@ var clauses = []clause{
 		}
 		s.ran(1)
 	}},
-	{name: "2.7/OtherErrorsFollowTheDocumentedDefault", test: func(s *session) {
+	{name: "2.7/OtherErrorsFollowTheDocumentedDefault", test: func(s *trial) {
 		kept := map[int]bool{}
 		for _, status := range []int{200, 202, 204, 302, 304, 400, 404, 409, 410, 412, 418, 422, 451} {
 			kept[status] = true
@@ -311,7 +311,7 @@ var clauses = []clause{
 			}
 		}
 	}},
-	{name: "2.7/OtherErrorsCanAllBeStored", options: Options{KeepAll: true}, test: func(s *session) {
+	{name: "2.7/OtherErrorsCanAllBeStored", options: Options{KeepAll: true}, test: func(s *trial) {
 		for _, status := range []int{200, 401, 429, 500, 502, 503} {
 			s.backend.answerWith(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(status)
@@ -323,17 +323,17 @@ var clauses = []clause{
 		}
 		s.ran(6)
 	}},
-	{name: "2.7/ProblemsTellTheirLanguage", test: func(s *session) {
+	{name: "2.7/ProblemsTellTheirLanguage", test: func(s *trial) {
 		if a := s.send(request{}); a.header.Get("Content-Language") != "en" {
 			s.Errorf("Content-Language is %q", a.header.Get("Content-Language"))
 		}
 	}},
-	{name: "3.1/TheNameOfTheFieldIsIdempotencyKeyInAnyCase", test: func(s *session) {
+	{name: "3.1/TheNameOfTheFieldIsIdempotencyKeyInAnyCase", test: func(s *trial) {
 		first := s.is(s.send(request{header: map[string]string{"Idempotency-Key": example}}), 201)
 		s.isReplayOf(s.sendRaw("idempotency-key"), first)
 		s.isReplayOf(s.sendRaw("IDEMPOTENCY-KEY"), first)
 	}},
-	{name: "5/KeysAreCheckedBeforeTheStoreIsAsked", options: Options{UUIDs: true}, test: func(s *session) {
+	{name: "5/KeysAreCheckedBeforeTheStoreIsAsked", options: Options{UUIDs: true}, test: func(s *trial) {
 		if s.target.StoreCalls == nil {
 			s.Skip("the target does not tell of its store")
 		}
@@ -350,7 +350,7 @@ var clauses = []clause{
 			s.Error("the count of the store's calls does not count")
 		}
 	}},
-	{name: "5/KeysAreLookedUpWithWhatOnlyTheServerKnows", test: func(s *session) {
+	{name: "5/KeysAreLookedUpWithWhatOnlyTheServerKnows", test: func(s *trial) {
 		var wait sync.WaitGroup
 		for _, caller := range []string{"alice", "bob", "carol"} {
 			wait.Go(func() {
@@ -362,7 +362,7 @@ var clauses = []clause{
 		wait.Wait()
 		s.ran(3)
 	}},
-	{name: "5/CharactersOfAKeyReachNothingElse", test: func(s *session) {
+	{name: "5/CharactersOfAKeyReachNothingElse", test: func(s *trial) {
 		keys := []string{
 			`"a"`, `"a:b"`, `"a:"`, `"{a}"`, `"}{"`, `"*"`, `"a*"`, `"?"`, `"[a]"`, `"a b"`, `"a:lock"`, `"alice:a"`, `"../a"`, `"%0a"`,
 			`"a\\n"`, `"${jndi}"`, `"'; DROP"`, `"A"`,
@@ -377,7 +377,7 @@ var clauses = []clause{
 			s.is(s.send(request{keys: key(bad)}), 400)
 		}
 	}},
-	{name: "5/KeysThatCanBeGuessedCanBeRefused", options: Options{UUIDs: true}, test: func(s *session) {
+	{name: "5/KeysThatCanBeGuessedCanBeRefused", options: Options{UUIDs: true}, test: func(s *trial) {
 		for _, guess := range []string{`"1"`, `"order-1"`, `"00000000-0000-0000-0000-000000000000"`} {
 			s.isProblem(s.send(request{keys: key(guess)}), 400, "Idempotency-Key is not acceptable")
 		}
@@ -387,7 +387,7 @@ var clauses = []clause{
 }
 
 // whileOneRuns calls a function while the backend is at work on a request, and then lets that end.
-func (s *session) whileOneRuns(r request, f func()) {
+func (s *trial) whileOneRuns(r request, f func()) {
 	release, running := make(chan struct{}), make(chan struct{}, 1)
 	s.backend.answerWith(func(w http.ResponseWriter, _ *http.Request) {
 		running <- struct{}{}
@@ -403,6 +403,6 @@ func (s *session) whileOneRuns(r request, f func()) {
 }
 
 // sendRaw sends the request with the example's key, and the field's name spelled as given.
-func (s *session) sendRaw(name string) answer {
+func (s *trial) sendRaw(name string) answer {
 	return s.send(request{spelled: name})
 }

@@ -51,7 +51,7 @@ func Run(t *testing.T, start Start) {
 	for _, c := range clauses {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := &session{T: t, backend: &backend{}}
+			s := &trial{T: t, backend: &backend{}}
 			s.target = start(t, c.options, s.backend)
 			c.test(s)
 		})
@@ -70,7 +70,7 @@ func Names() []string {
 type clause struct {
 	name    string
 	options Options
-	test    func(s *session)
+	test    func(s *trial)
 }
 
 // backend is the handler whose runs are counted.
@@ -96,8 +96,8 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (b *backend) answerWith(h http.HandlerFunc) { b.serve.Store(&h) }
 
-// session is one test against one target.
-type session struct {
+// trial is one test against one target.
+type trial struct {
 	*testing.T
 	target  *Target
 	backend *backend
@@ -126,7 +126,7 @@ type answer struct {
 func (a answer) replayed() bool { return a.header.Get("Idempotency-Replayed") == "true" }
 
 // send sends a request. It may be called from any goroutine: what goes wrong is an answer with status 0.
-func (s *session) send(r request) answer {
+func (s *trial) send(r request) answer {
 	def(&r.method, http.MethodPost)
 	def(&r.path, "/orders")
 	def(&r.kind, "application/json")
@@ -174,7 +174,7 @@ func def(field *string, value string) {
 }
 
 // ran fails the test unless the backend has run so often.
-func (s *session) ran(want int64) {
+func (s *trial) ran(want int64) {
 	s.Helper()
 	if got := s.backend.runs.Load(); got != want {
 		s.Errorf("the handler has run %d times, want %d", got, want)
@@ -182,7 +182,7 @@ func (s *session) ran(want int64) {
 }
 
 // is fails the test unless the answer has that status.
-func (s *session) is(a answer, status int) answer {
+func (s *trial) is(a answer, status int) answer {
 	s.Helper()
 	if a.status != status {
 		s.Errorf("status %d, want %d: %s", a.status, status, a.body)
@@ -191,7 +191,7 @@ func (s *session) is(a answer, status int) answer {
 }
 
 // isProblem fails the test unless the answer is a problem with that status and title.
-func (s *session) isProblem(a answer, status int, title string) answer {
+func (s *trial) isProblem(a answer, status int, title string) answer {
 	s.Helper()
 	s.is(a, status)
 	if kind := a.header.Get("Content-Type"); kind != "application/problem+json" {
@@ -209,7 +209,7 @@ func (s *session) isProblem(a answer, status int, title string) answer {
 }
 
 // isReplayOf fails the test unless b is a with the mark of a replay.
-func (s *session) isReplayOf(b, a answer) {
+func (s *trial) isReplayOf(b, a answer) {
 	s.Helper()
 	if b.status != a.status || b.body != a.body {
 		s.Errorf("replayed %d %q, want %d %q", b.status, b.body, a.status, a.body)

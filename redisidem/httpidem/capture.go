@@ -142,8 +142,6 @@ func (c *capture) FlushError() error {
 		return errReturned
 	case c.hijacked:
 		return http.ErrHijacked
-	case !c.through && !c.flush:
-		return nil
 	case !canFlush(c.w):
 		return http.ErrNotSupported
 	}
@@ -151,6 +149,9 @@ func (c *capture) FlushError() error {
 		c.begin(http.StatusOK)
 	}
 	if !c.through {
+		if !c.flush {
+			return nil
+		}
 		c.letThrough()
 	}
 	return http.NewResponseController(c.w).Flush()
@@ -203,6 +204,7 @@ func (c *capture) sendHeld() {
 		_, _ = c.w.Write(c.body) // the client may have gone, which changes nothing about what was done
 	}
 	refill(live, latest)
+	c.adorn(live) // for what stands outside and looks at the header afterwards
 }
 
 // finish ends the handler's access. What it returns does not change any more.

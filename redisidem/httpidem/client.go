@@ -140,7 +140,9 @@ type keyContext struct{}
 
 // WithKey returns a context for a request that has a key already: one that the program keeps beside its own record of the work, so
 // that it is the same when the program itself starts over.
-func WithKey(ctx context.Context, key string) context.Context { return context.WithValue(ctx, keyContext{}, key) }
+func WithKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, keyContext{}, key)
+}
 
 // RoundTrip implements [http.RoundTripper]. Besides the base's errors it returns a [*SyntaxError] for a key that a header field cannot
 // carry, and the context's when that ends between two attempts, together with the last attempt's.

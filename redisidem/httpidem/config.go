@@ -17,6 +17,7 @@ const (
 	DefaultMaxBodyBytes     = 1 << 20
 	DefaultMaxResponseBytes = 1 << 20
 	DefaultMaxRetryAfter    = 5 * time.Second
+	DefaultMaxWaiting       = 1000
 )
 
 // ScopeFunc tells whose key a request's key is: the name of the authenticated tenant, user or API client, which identifies it for
@@ -93,6 +94,10 @@ type Config struct {
 	// the server's WriteTimeout. Default: the service's Wait. Negative: refuse at once.
 	Wait time.Duration
 
+	// MaxWaiting bounds how many requests wait at once, since each holds its body in memory; further ones are refused at once. Default:
+	// 1000.
+	MaxWaiting int
+
 	// MaxRetryAfter bounds the Retry-After of requests in flight, which otherwise is what is left of the lease: mostly much longer
 	// than the work takes. At least 1 s. Default: 5 s.
 	MaxRetryAfter time.Duration
@@ -129,8 +134,13 @@ type Config struct {
 // DefaultKeepHeaders returns the names of the response fields that are always stored.
 func DefaultKeepHeaders() []string {
 	return []string{
-		"Allow", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Location", "Content-Type", "Etag",
-		"Last-Modified", "Link", "Location", "Preference-Applied", "Retry-After", "Vary",
+		// What the answer is.
+		"Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Location", "Content-Range",
+		"Content-Type", "Etag", "Last-Modified", "Repr-Digest", "Vary",
+		// What it says.
+		"Allow", "Link", "Location", "Preference-Applied", "Retry-After",
+		// How browsers may treat it: without these a replay would be less safe than the first answer.
+		"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options",
 	}
 }
 
@@ -139,7 +149,7 @@ func DefaultKeepHeaders() []string {
 func neverKept(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Set-Cookie2", "Date", "Age",
-		"Content-Length", "Content-Range", "Cache-Control", "Expires", "Authorization", "Authentication-Info", "Www-Authenticate",
+		"Content-Length", "Cache-Control", "Expires", "Authorization", "Authentication-Info", "Www-Authenticate",
 		"Cookie", "Alt-Svc", "Server", "Clear-Site-Data", "Strict-Transport-Security", notKeptHeader:
 		return true
 	}
@@ -164,6 +174,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	def(&out.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&out.MaxResponseBytes, min(DefaultMaxResponseBytes, service.MaxValueBytes))
 	def(&out.MaxRetryAfter, DefaultMaxRetryAfter)
+	def(&out.MaxWaiting, DefaultMaxWaiting)
 	def(&out.Wait, service.Wait)
 	if out.Generate != nil {
 		out.Optional = true
@@ -211,6 +222,8 @@ func (c *Config) validate(service *redisidem.Config) error {
 	case c.MaxResponseBytes < 1 || c.MaxResponseBytes > service.MaxValueBytes:
 		return invalid("Config.MaxResponseBytes", "must be between 1 and the service's MaxValueBytes (%d): %d",
 			service.MaxValueBytes, c.MaxResponseBytes)
+	case c.MaxWaiting < 1:
+		return invalid("Config.MaxWaiting", "must be at least 1: %d", c.MaxWaiting)
 	case c.MaxRetryAfter < time.Second:
 		return invalid("Config.MaxRetryAfter", "must be at least 1s: %v", c.MaxRetryAfter)
 	}

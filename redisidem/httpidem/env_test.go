@@ -34,6 +34,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 type store struct {
 	testing.TB
 	redis *miniredis.Miniredis
+	addr  string
 
 	mu    sync.Mutex
 	cut   bool
@@ -45,6 +46,7 @@ func newStore(t testing.TB) *store {
 	t.Helper()
 	s := &store{TB: t, redis: miniredis.RunT(t)}
 	s.redis.ClockTTL(true)
+	s.addr = s.redis.Addr()
 	return s
 }
 
@@ -55,7 +57,7 @@ func (s *store) service(cfg redisidem.Config) *redisidem.Service {
 		cfg.Timeout = 5 * time.Second // the machine may be busy
 	}
 	rdb := redis.NewClient(&redis.Options{
-		Addr: s.redis.Addr(), Dialer: s.dial, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
+		Addr: s.addr, Dialer: s.dial, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
 	})
 	svc, err := redisidem.New(rdb, &cfg)
 	if err != nil {

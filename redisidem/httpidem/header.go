@@ -89,11 +89,12 @@ func addToList(h map[string][]string, field string, names ...string) {
 	}
 }
 
-// inList reports whether a list, given as the values of a header field, has a name, or all names.
+// inList reports whether a list, given as the values of a header field, has a name. An asterisk is no wildcard everywhere, so it is
+// none here.
 func inList(lines []string, name string) bool {
 	for _, line := range lines {
 		for entry := range strings.SplitSeq(line, ",") {
-			if entry = strings.Trim(entry, " \t"); entry == "*" || strings.EqualFold(entry, name) {
+			if strings.EqualFold(strings.Trim(entry, " \t"), name) {
 				return true
 			}
 		}

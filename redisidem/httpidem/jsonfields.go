@@ -19,7 +19,8 @@ const maxJSONDepth = 100
 // sending. A name is that of a field, or a path to one with dots between: amount, customer.id.
 //
 // White space and the order of fields do not matter; numbers count as they are written, so 1 and 1.0 differ. A body that is not one
-// JSON object, is not UTF-8, nests deeper than 100, or names a field twice counts with all its bytes, as in [WholeRequest].
+// JSON object, is not UTF-8, nests deeper than 100, names a field twice, or has a named one in other letters (Amount), which many
+// decoders take for the same, counts with all its bytes, as in [WholeRequest].
 func JSONFields(names ...string) FingerprintFunc {
 	paths := make([][]string, 0, len(names))
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
@@ -27,7 +28,7 @@ func JSONFields(names ...string) FingerprintFunc {
 	}
 	return func(d *Digest, r *http.Request, body []byte) error {
 		document, err := decodeObject(body)
-		if err != nil {
+		if err != nil || slices.ContainsFunc(paths, func(p []string) bool { return misspelled(document, p) }) {
 			d.Text("body")
 			return WholeRequest(d, r, body)
 		}
@@ -61,6 +62,19 @@ func lookUp(document object, path []string) (value any, ok bool) {
 		}
 	}
 	return value, true
+}
+
+// misspelled reports whether a document has a field on the path in other letters.
+func misspelled(document object, path []string) bool {
+	for _, want := range path {
+		for name := range document {
+			if name != want && strings.EqualFold(name, want) {
+				return true
+			}
+		}
+		document, _ = document[want].(object)
+	}
+	return false
 }
 
 var errNoObject = errors.New("not one JSON object without repeated names")

@@ -233,6 +233,33 @@ func TestWaitersGetTheAnswerAndOthersTheirRefusal(t *testing.T) {
 	})
 }
 
+func TestWaitersAreBounded(t *testing.T) {
+	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
+		counter := counting(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(10 * time.Second)
+			created("done")(w, r)
+		})
+		h := newMiddleware(t, svc, &httpidem.Config{Wait: time.Minute, MaxWaiting: 3}).Handler(counter)
+		codes := make(chan int, 10)
+		began := time.Now()
+		for range cap(codes) {
+			go func() { codes <- call(h, newRequest(context.Background(), "k", "")).Code }()
+			synctest.Wait()
+		}
+		got := map[int]int{}
+		for i := range cap(codes) {
+			got[<-codes]++
+			if i == 5 && time.Since(began) > time.Second {
+				t.Error("those who may not wait were not refused at once")
+			}
+		}
+		if got[http.StatusCreated] != 4 || got[http.StatusConflict] != 6 {
+			t.Errorf("answers: %v", got)
+		}
+		counter.ran(t, 1)
+	})
+}
+
 func TestClientThatLeftBeforeTheHandlerBeganHasRunNothing(t *testing.T) {
 	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
 		counter := counting(created("done"))
@@ -385,7 +412,7 @@ func TestHandlerThatEndsWithoutReturningFreesItsKey(t *testing.T) {
 				defer func() { ended <- recover() }()
 				call(m.Handler(h), newRequest(t.Context(), "k", ""))
 			}()
-			if v := <-ended; name == "abort" && v != http.ErrAbortHandler || name == "panic" && v != "x" {
+			if v := <-ended; name == "abort" && !same(v, http.ErrAbortHandler) || name == "panic" && v != "x" {
 				t.Errorf("panicked with %v", v)
 			}
 			if w := call(m.Handler(h), newRequest(t.Context(), "k", "")); w.Body.String() != "done" {
@@ -404,7 +431,7 @@ func TestPanicIsFinalWhenEverythingIsKept(t *testing.T) {
 	h := counting(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	func() {
 		defer func() {
-			if v := recover(); v != http.ErrAbortHandler {
+			if v := recover(); !same(v, http.ErrAbortHandler) {
 				t.Errorf("panicked with %v", v)
 			}
 		}()
@@ -634,4 +661,81 @@ func TestHTTP2(t *testing.T) {
 		}
 	}
 	h.ran(t, 2)
+}
+
+// same compares as net/http compares what a handler panicked with: nothing may be wrapped around it.
+func same(a, b any) bool { return a == b }
+
+func TestSwitchingProtocolsWithoutHijackingIsNotKept(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(nil)
+	h := counting(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusSwitchingProtocols) })
+	for _, want := range []int{http.StatusSwitchingProtocols, http.StatusGone} {
+		if w := call(m.Handler(h), newRequest(t.Context(), "k", "")); w.Code != want {
+			t.Errorf("%d, want %d", w.Code, want)
+		}
+	}
+	h.ran(t, 1)
+}
+
+func TestWritesAfterTheHandlerReturnedAreRefused(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(nil)
+	var kept http.ResponseWriter
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		kept = w
+		_, _ = io.WriteString(w, "done")
+	}))
+	w := call(h, newRequest(t.Context(), "k", ""))
+	_, err := kept.Write([]byte("late"))
+	_, _, hijackErr := http.NewResponseController(kept).Hijack()
+	kept.WriteHeader(http.StatusTeapot)
+	if err == nil || hijackErr == nil || http.NewResponseController(kept).Flush() == nil || w.Body.String() != "done" || w.Code != http.StatusOK {
+		t.Errorf("%v, %v, %d %s", err, hijackErr, w.Code, w.Body)
+	}
+}
+
+// bare is a ResponseWriter that can nothing else.
+type bare struct{ http.ResponseWriter }
+
+func TestWritersThatCannotFlushOrHijackSaySo(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(nil)
+	h := counting(func(w http.ResponseWriter, _ *http.Request) {
+		c := http.NewResponseController(w)
+		_, _, err := c.Hijack()
+		if !errors.Is(err, http.ErrNotSupported) || !errors.Is(c.Flush(), http.ErrNotSupported) {
+			t.Errorf("hijack: %v", err)
+		}
+		_, _ = io.WriteString(w, "kept")
+	})
+	for range 2 {
+		w := httptest.NewRecorder()
+		m.Handler(h).ServeHTTP(bare{w}, newRequest(t.Context(), "k", ""))
+		if w.Body.String() != "kept" {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	h.ran(t, 1)
+}
+
+func TestAnswerThatBreaksOffIsNotKept(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(nil)
+	h := counting(nil)
+	h.next = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "4")
+		if h.runs.Load() == 1 {
+			_, _ = io.WriteString(w, "ha")
+			return
+		}
+		_, _ = io.WriteString(w, "half")
+	}
+	server := serve(t, m.Handler(h))
+	if _, err := try(t.Context(), server.URL, "k", ""); err == nil {
+		t.Error("the answer was not broken off")
+	}
+	if a := retryUntilDone(t, server.URL, "k", ""); a.body != "half" || a.replayed() || m.Count(httpidem.Ambiguous) != 1 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -23,6 +25,7 @@ type Middleware struct {
 	maxScopeBytes int
 	maxValueBytes int
 	counts        counts
+	waiting       atomic.Int64 // requests that may be waiting for an earlier one
 }
 
 // New makes a Middleware that keeps its keys with a service. The scope function is required: [Unscoped] says on purpose that all
@@ -126,7 +129,7 @@ type execution struct {
 
 	capture  *capture
 	panicked bool // and the panic is held up
-	value    any // what the handler panicked with
+	value    any  // what the handler panicked with
 }
 
 // errClientGone says that the client left before the handler began.
@@ -150,6 +153,8 @@ func (e *execution) serve() {
 	defer cancel(nil)
 	stay := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
 	defer stay()
+	begin := e.queue()
+	defer begin()
 
 	key, err := e.ask(func(req redisidem.Request) (*redisidem.Key, error) {
 		return e.scope.Do(ctx, e.key, req, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
@@ -159,6 +164,7 @@ func (e *execution) serve() {
 			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stay() {
 				return redisidem.Idle(), nil
 			}
+			begin()
 			if deadline, ok := client.Deadline(); ok {
 				bounded, cancel := context.WithDeadline(ctx, deadline)
 				defer cancel()
@@ -171,6 +177,18 @@ func (e *execution) serve() {
 	if e.panicked {
 		panic(e.value)
 	}
+}
+
+// queue enters the request among those that may wait, or makes it one that does not. The function it returns takes it out again.
+func (e *execution) queue() func() {
+	m := e.middleware
+	if m.cfg.Wait <= 0 {
+		return func() {}
+	}
+	if m.waiting.Add(1) > int64(m.cfg.MaxWaiting) {
+		e.scope = e.scope.Wait(0)
+	}
+	return sync.OnceFunc(func() { m.waiting.Add(-1) })
 }
 
 // run runs the handler, and tells what is to be stored.
@@ -225,7 +243,7 @@ func (e *execution) keepsPanic() bool {
 func (e *execution) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
-	case c.hijacked:
+	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
 	case c.cut(e.r.Method):
 		return redisidem.Outcome{}, &releasedError{Ambiguous}
@@ -256,18 +274,18 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 		e.withoutStore(err)
 	case e.panicked:
 	case errors.As(err, &released):
-		e.deliver()
 		m.tell(ctx, released.result, e.capture.status, nil)
+		e.deliver()
 	case err == nil:
 		result := Executed
 		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
 			result = NotKept
 		}
-		e.deliver()
 		m.tell(ctx, result, e.capture.status, nil)
-	case e.capture.gone(), m.cfg.AnswerUncommitted && m.resultOf(err, true) == Uncommitted:
 		e.deliver()
+	case e.capture.gone(), m.cfg.AnswerUncommitted && m.resultOf(err, true) == Uncommitted:
 		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
+		e.deliver()
 	default:
 		e.capture.discard()
 		e.adorn(e.w.Header())

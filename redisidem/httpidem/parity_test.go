@@ -34,7 +34,9 @@ var answers = map[string]http.HandlerFunc{
 		w.Header().Set("Content-Length", "5000")
 		_, _ = w.Write(large(5000))
 	},
-	"copied": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, strings.NewReader(strings.Repeat("x", 3000))) },
+	"copied": func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.Copy(w, strings.NewReader(strings.Repeat("x", 3000)))
+	},
 	"no type": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = nil
 		_, _ = w.Write([]byte("<html>"))

@@ -78,7 +78,7 @@ func (r Result) String() string {
 type Event struct {
 	// Result is what became of the request.
 	Result Result
-	// Status is that of the answer; 0 when the handler took the connection over or panicked.
+	// Status is that of the answer; 0 when the handler ran unprotected, took the connection over, or panicked.
 	Status int
 	// Err is why, if there was an error. An error of the scope function's or of Config.CheckKey is the program's own: mind what
 	// it holds before logging it.

@@ -1,0 +1,179 @@
+package httpidem_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+func TestConfigErrorsNameFieldAndBound(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{MaxKeyBytes: 100, MaxValueBytes: 1000})
+	for field, cfg := range map[string]httpidem.Config{
+		"Config.Methods":           {Methods: []string{}},
+		"Config.Header":            {Header: "a b"},
+		"Config.MaxKeyBytes":       {MaxKeyBytes: 101},
+		"Config.MaxBodyBytes":      {MaxBodyBytes: -1},
+		"Config.MaxResponseBytes":  {MaxResponseBytes: 1001},
+		"Config.MaxRetryAfter":     {MaxRetryAfter: time.Millisecond},
+		"Config.MaxWaiting":        {MaxWaiting: -1},
+		"Config.KeepHeaders":       {KeepHeaders: []string{"set-cookie"}},
+		"Config.OtherFingerprints": {OtherFingerprints: []httpidem.Fingerprint{{}}},
+		"Config.PolicyURL":         {PolicyURL: "/relative"},
+	} {
+		_, err := httpidem.New(svc, httpidem.Unscoped, &cfg)
+		var invalid *redisidem.InvalidError
+		if !errors.As(err, &invalid) || invalid.Field != "httpidem."+field || invalid.Reason == "" {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	for _, cfg := range []httpidem.Config{
+		{Methods: []string{"PO ST"}},
+		{KeepHeaders: []string{"Access-Control-Allow-Origin"}},
+		{KeepHeaders: []string{"Idempotency-Key"}},
+		{Header: "X-Key", KeepHeaders: []string{"x-key"}},
+		{PolicyURL: "https://a.example/#b"},
+		{PolicyURL: "https://a.example/>"},
+		{KeepHeaders: []string{"Redisidem-Not-Kept"}},
+		{MaxKeyBytes: -1},
+		{MaxResponseBytes: -1},
+	} {
+		if _, err := httpidem.New(svc, httpidem.Unscoped, &cfg); !errors.Is(err, redisidem.ErrInvalid) {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+	if _, err := httpidem.New(nil, httpidem.Unscoped, nil); !errors.Is(err, redisidem.ErrInvalid) {
+		t.Errorf("no service: %v", err)
+	}
+	for field, cfg := range map[string]httpidem.TransportConfig{
+		"Header": {Header: "a b"}, "Attempts": {Attempts: -1}, "MinBackoff": {MinBackoff: -1}, "MaxBackoff": {MinBackoff: 2, MaxBackoff: 1},
+		"Patience": {Patience: -1}, "Statuses": {Statuses: []int{422}}, "MaxBodyBytes": {MaxBodyBytes: -1},
+	} {
+		_, err := httpidem.NewTransport(nil, &cfg)
+		var invalid *redisidem.InvalidError
+		if !errors.As(err, &invalid) || invalid.Field != "httpidem.TransportConfig."+field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+func TestFieldsThatMustNotBeStoredCannotBeAskedFor(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	for _, name := range []string{
+		"Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authenticate", "Proxy-Connection", "Set-Cookie",
+		"Set-Cookie2", "Date", "Age", "Content-Length", "Cache-Control", "Expires", "Authorization", "WWW-Authenticate", "Cookie", "Alt-Svc",
+		"Server", "Access-Control-Allow-Credentials", "Idempotency-Replayed", "Idempotency-Key",
+	} {
+		_, err := httpidem.New(svc, httpidem.Unscoped, &httpidem.Config{KeepHeaders: []string{strings.ToLower(name)}})
+		if !errors.Is(err, redisidem.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := httpidem.New(svc, httpidem.Unscoped, &httpidem.Config{KeepHeaders: httpidem.DefaultKeepHeaders()}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPolicyTellsWhatIsInForce(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{Retention: 48 * time.Hour})
+	m := newMiddleware(t, svc, &httpidem.Config{Methods: []string{"put", "POST"}, PolicyURL: "https://a.example/", Optional: true})
+	p := m.Policy()
+	if p.Header != "Idempotency-Key" || !slices.Equal(p.Methods, []string{"POST", "PUT"}) || p.Required || p.Retention != 48*time.Hour ||
+		p.MaxKeyBytes != 255 || p.MaxBodyBytes != 1<<20 || p.MaxResponseBytes != 1<<20 || p.Document != "https://a.example/" || p.Lease != 10*time.Second {
+		t.Errorf("%+v", p)
+	}
+	if !slices.Contains(p.Kept, 404) || slices.Contains(p.Kept, 429) || slices.Contains(p.Kept, 500) {
+		t.Errorf("kept: %v", p.Kept)
+	}
+}
+
+func TestOptionalKeysPassAndGeneratedOnesAreTold(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	h := counting(func(w http.ResponseWriter, r *http.Request) {
+		if httpidem.Stage(r.Context()) == nil {
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	bare := func() *http.Request {
+		r := newRequest(t.Context(), "", "b")
+		r.Header.Del("Idempotency-Key")
+		return r
+	}
+	optional := s.middleware(&httpidem.Config{Optional: true})
+	if w := call(optional.Handler(h), bare()); w.Code != http.StatusAccepted || s.calls.Load() != 0 || optional.Count(httpidem.Bypassed) != 1 {
+		t.Errorf("%d", w.Code)
+	}
+	generating := s.middleware(&httpidem.Config{Generate: httpidem.NewKey}).Handler(h)
+	w := call(generating, bare())
+	made := w.Header().Get("Idempotency-Key")
+	if _, err := httpidem.ParseKey([]string{made}, true); err != nil || w.Code != http.StatusOK {
+		t.Errorf("%d, key %q", w.Code, made)
+	}
+	if w := call(generating, newRequest(t.Context(), made, "b")); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+		t.Errorf("the key that was made does not work: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestOtherHeaderName(t *testing.T) {
+	t.Parallel()
+	h := newStore(t).middleware(&httpidem.Config{Header: "x-request-token"}).Handler(created("done"))
+	w := call(h, newRequest(t.Context(), "k", ""))
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "X-Request-Token is missing") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	r := newRequest(t.Context(), "k", "")
+	r.Header.Set("X-Request-Token", "k")
+	if w := call(h, r); w.Code != http.StatusCreated || w.Header().Get("X-Request-Token") != "k" || w.Header()["Idempotency-Key"] != nil {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
+func TestProblemsCanBeWrittenByTheProgram(t *testing.T) {
+	t.Parallel()
+	seen := &results{}
+	m := newStore(t).middleware(&httpidem.Config{
+		Observer: seen.observe,
+		WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
+			http.Error(w, p.Result.String(), p.Status)
+		},
+	})
+	r := newRequest(context.Background(), `"`, "")
+	w := call(m.Handler(created("")), r)
+	if w.Code != http.StatusBadRequest || w.Body.String() != "malformed\n" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	var syntax *httpidem.SyntaxError
+	if e := seen.last(t); e.Result != httpidem.Malformed || e.Status != 400 || !errors.As(e.Err, &syntax) {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestNamesOfResultsAndDispositions(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for r := httpidem.Bypassed; r <= httpidem.Panicked; r++ {
+		if s := r.String(); s == "" || s == "invalid" || seen[s] {
+			t.Errorf("result %d is %q", r, s)
+		}
+		seen[r.String()] = true
+	}
+	if httpidem.Result(0).String() != "invalid" || httpidem.Result(99).String() != "invalid" || httpidem.Disposition(0).String() != "invalid" {
+		t.Error("what is none has a name")
+	}
+	if httpidem.Keep.String() != "keep" || httpidem.Release.String() != "release" || httpidem.Unclear.String() != "unclear" {
+		t.Error("dispositions have other names")
+	}
+	if (&httpidem.Middleware{}).Count(99) != 0 {
+		t.Error("what is none was counted")
+	}
+}

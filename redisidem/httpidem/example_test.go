@@ -1,0 +1,117 @@
+package httpidem_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// callerOf returns the authenticated caller, which authentication has put into the context.
+func callerOf(r *http.Request) (string, error) {
+	if name, ok := r.Context().Value(callerContext{}).(string); ok {
+		return name, nil
+	}
+	return "", fmt.Errorf("no caller")
+}
+
+type callerContext struct{}
+
+// authenticate stands for an API's own authentication.
+func authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerContext{}, "tenant-42")))
+	})
+}
+
+// exampleService returns a service on an embedded Redis, which stands for a production's.
+func exampleService() (svc *redisidem.Service, stop func()) {
+	server, err := miniredis.Run()
+	if err != nil {
+		log.Fatal(err)
+	}
+	svc, err = redisidem.Open(context.Background(), "redis://"+server.Addr(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return svc, func() {
+		_ = svc.Close(context.Background())
+		server.Close()
+	}
+}
+
+// A handler runs once for each key, and retries get its answer.
+func Example() {
+	svc, stop := exampleService()
+	defer stop()
+
+	idem, err := httpidem.New(svc, callerOf, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	charges := 0
+	charge := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		charges++
+		w.WriteHeader(http.StatusCreated)
+		_, _ = fmt.Fprintf(w, "charge %d, attempt %d", charges, httpidem.Stage(r.Context()).Attempt())
+	})
+	mux := http.NewServeMux()
+	mux.Handle("POST /charges", authenticate(idem.Handler(charge)))
+
+	send := func(body string) {
+		r := httptest.NewRequest(http.MethodPost, "/charges", strings.NewReader(body))
+		r.Header.Set("Idempotency-Key", `"8e03978e-40d5-43dd-bc93-6894a57f9324"`)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		answer, _, _ := strings.Cut(w.Body.String(), `,"status"`)
+		fmt.Println(w.Code, answer, "replayed:", w.Header().Get("Idempotency-Replayed") != "")
+	}
+	send(`{"cents":1200}`)
+	send(`{"cents":1200}`) // a retry
+	send(`{"cents":9900}`) // a mistake
+	// Output:
+	// 201 charge 1, attempt 1 replayed: false
+	// 201 charge 1, attempt 1 replayed: true
+	// 422 {"type":"https://github.com/redisidem/redisidem/blob/main/docs/http.md#mismatch","title":"Idempotency-Key is already used" replayed: false
+}
+
+// A client that gives each request a key, and retries it.
+func ExampleTransport() {
+	calls := 0
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		if calls == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "call %d has the body %s and a key: %t", calls, body, r.Header.Get("Idempotency-Key") != "")
+	}))
+	defer api.Close()
+
+	transport, err := httpidem.NewTransport(nil, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := &http.Client{Transport: transport}
+	resp, err := client.Post(api.URL, "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, _ := io.ReadAll(resp.Body)
+	fmt.Println(string(answer))
+	// Output:
+	// call 2 has the body hello and a key: true
+}

@@ -1,0 +1,20 @@
+package httpidem
+
+import (
+	"encoding/hex"
+	"net/http"
+	"net/url"
+)
+
+// FingerprintOf returns a request's fingerprint as text.
+func FingerprintOf(f Fingerprint, r *http.Request, body []byte) (string, error) {
+	f = f.withDefaults()
+	sum, err := f.of(r, body)
+	return hex.EncodeToString(sum), err
+}
+
+// PathOf returns the path that counts of a URL's.
+func PathOf(p string) string { return path(&http.Request{URL: &url.URL{Path: p}}) }
+
+// MediaType returns the part of a Content-Type that counts.
+var MediaType = mediaType

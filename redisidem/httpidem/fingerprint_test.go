@@ -1,0 +1,252 @@
+package httpidem_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	svc := s.service(redisidem.Config{})
+	h := counting(created("done"))
+	old := httpidem.Fingerprint{Version: 1}
+	fresh := httpidem.Fingerprint{Version: 2, Secret: []byte("secret"), Func: httpidem.JSONFields("amount")}
+	before := newMiddleware(t, svc, &httpidem.Config{Fingerprint: old}).Handler(h)
+	after := newMiddleware(t, svc, &httpidem.Config{Fingerprint: fresh, OtherFingerprints: []httpidem.Fingerprint{old}}).Handler(h)
+	call(before, newRequest(t.Context(), "k", `{"amount":1}`))
+	if key, err := svc.Scope("alice").Retrieve(t.Context(), "k"); err != nil || string(key.Params) != "\x01" || key.Path != "/orders" || key.Method != http.MethodPost {
+		t.Errorf("stored %+v, %v", key, err)
+	}
+	if w := call(after, newRequest(t.Context(), "k", `{"amount":1}`)); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	// The old way of comparing is in force for the old key.
+	if w := call(after, newRequest(t.Context(), "k", `{ "amount":1}`)); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	call(after, newRequest(t.Context(), "new", `{"amount":1}`))
+	if w := call(after, newRequest(t.Context(), "new", `{ "amount":1, "x": 2}`)); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	// A version that is not known is refused: nothing is disclosed that could not be compared.
+	if w := call(before, newRequest(t.Context(), "new", `{"amount":1}`)); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	h.ran(t, 2)
+}
+
+func TestDraft_2_4_CallersDigest(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	h := counting(created("done"))
+	m := s.middleware(&httpidem.Config{Fingerprint: httpidem.Fingerprint{
+		Func: func(d *httpidem.Digest, r *http.Request, _ []byte) error {
+			digest := r.Header.Get("Content-Digest")
+			if digest == "" {
+				return errors.New("no digest")
+			}
+			d.Text(digest)
+			return nil
+		},
+	}}).Handler(h)
+	send := func(digest, body string) int {
+		r := newRequest(t.Context(), "k", body)
+		r.Header.Set("Content-Digest", digest)
+		return call(m, r).Code
+	}
+	if a, b, c, d := send("1", "a"), send("1", "b"), send("2", "a"), send("", "a"); a != 201 || b != 201 || c != 422 || d != 400 {
+		t.Error(a, b, c, d)
+	}
+	h.ran(t, 1)
+}
+
+func TestDraft_2_2_KeysThatTheLibraryMakesAreUUIDs(t *testing.T) {
+	t.Parallel()
+	for version, key := range map[uuid.Version]string{4: httpidem.NewKey(), 7: httpidem.NewTimeKey()} {
+		id, err := uuid.Parse(key)
+		if err != nil || id.Version() != version || httpidem.UUIDs(key) != nil {
+			t.Errorf("%s: version %d, %v", key, id.Version(), err)
+		}
+	}
+	if one, two := httpidem.NewKey(), httpidem.NewKey(); one == two {
+		t.Error("the same key twice")
+	}
+}
+
+func TestChecksOfKeys(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]bool{
+		"8e03978e-40d5-43dd-bc93-6894a57f9324": true, "8E03978E-40D5-43DD-BC93-6894A57F9324": true, "8e03978e40d543ddbc936894a57f9324": false,
+		"{8e03978e-40d5-43dd-bc93-6894a57f932}": false, "00000000-0000-0000-0000-000000000000": false, "x": false,
+		"urn:uuid:8e03978e-40d5-43dd-bc93-6894a57f9324": false,
+	} {
+		if got := httpidem.UUIDs(key) == nil; got != want {
+			t.Errorf("UUIDs(%s) is %t", key, got)
+		}
+	}
+	if httpidem.AtLeast(3)("abc") != nil || httpidem.AtLeast(3)("ab") == nil {
+		t.Error("AtLeast(3)")
+	}
+	ulid := ulidAt(time.Now())
+	check := httpidem.WithinWindow(time.Hour, time.Minute)
+	if err := check(ulid); err != nil {
+		t.Errorf("%s: %v", ulid, err)
+	}
+	if err := check(strings.ToLower(ulid)); err != nil {
+		t.Errorf("%s: %v", ulid, err)
+	}
+	var window *httpidem.WindowError
+	for _, at := range []time.Duration{-61 * time.Minute, 61 * time.Second} {
+		if err := check(ulidAt(time.Now().Add(at))); !errors.As(err, &window) {
+			t.Errorf("%v: %v", at, err)
+		}
+	}
+	for _, key := range []string{"", "x", httpidem.NewKey(), strings.Repeat("U", 26), "8" + strings.Repeat("0", 25)} {
+		var syntax *httpidem.SyntaxError
+		if err := check(key); !errors.As(err, &syntax) {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+}
+
+func ulidAt(at time.Time) string {
+	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	b := []byte(strings.Repeat("Z", 26))
+	for i, ms := 9, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>5 {
+		b[i] = digits[ms&31]
+	}
+	return string(b)
+}
+
+// FuzzParseKey checks that what is accepted is a key that can be written and read again, and that nothing else gets through.
+func FuzzParseKey(f *testing.F) {
+	for _, s := range []string{`"a"`, `a`, `"a";b=1`, `"a", "b"`, `"\""`, `"\\"`, `"\n"`, "", `""`, ":YWJj:", "?1", "1", "\"\xff\"", "a\x00", `"`, "\t\"a\"\t"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		strict, strictErr := httpidem.ParseKey([]string{s}, true)
+		lenient, err := httpidem.ParseKey([]string{s}, false)
+		if strictErr == nil && (err != nil || strict != lenient) {
+			t.Fatalf("%q: strict %q, lenient %q, %v", s, strict, lenient, err)
+		}
+		if err != nil {
+			if lenient != "" {
+				t.Fatalf("%q: a key with an error", s)
+			}
+			return
+		}
+		for i := range len(lenient) {
+			if lenient[i] < ' ' || lenient[i] > '~' {
+				t.Fatalf("%q: the key %q has byte %#x", s, lenient, lenient[i])
+			}
+		}
+		text, err := httpidem.FormatKey(lenient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := httpidem.ParseKey([]string{text}, true); err != nil || again != lenient {
+			t.Fatalf("%q: written as %s, read as %q, %v", lenient, text, again, err)
+		}
+		if strictErr != nil && lenient != strings.Trim(s, " \t") {
+			t.Fatalf("%q: taken as %q", s, lenient)
+		}
+	})
+}
+
+// FuzzFingerprint checks that two requests have the same fingerprint exactly when what counts is the same.
+func FuzzFingerprint(f *testing.F) {
+	f.Add("POST", "/a", "q=1", "text/plain", []byte("body"), "post", "/a", "q=1", "Text/Plain; charset=x", []byte("body"))
+	f.Add("POST", "/a", "b", "", []byte("c"), "POST", "/ab", "", "", []byte("c"))
+	f.Add("POST", "/", "", "a", []byte{}, "POST", "", "", "", []byte("a"))
+	f.Fuzz(func(t *testing.T, m1, p1, q1, t1 string, b1 []byte, m2, p2, q2, t2 string, b2 []byte) {
+		one, err1 := fingerprint(m1, p1, q1, t1, b1)
+		two, err2 := fingerprint(m2, p2, q2, t2, b2)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		upper1, upper2 := strings.ToUpper(m1), strings.ToUpper(m2)
+		same := upper1 == upper2 && httpidem.PathOf(p1) == httpidem.PathOf(p2) && q1 == q2 &&
+			httpidem.MediaType(t1) == httpidem.MediaType(t2) && bytes.Equal(b1, b2)
+		if same != (one == two) {
+			t.Fatalf("same: %t, same fingerprint: %t", same, one == two)
+		}
+	})
+}
+
+func fingerprint(method, path, query, kind string, body []byte) (string, error) {
+	r := &http.Request{Method: method, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{"Content-Type": {kind}}}
+	return httpidem.FingerprintOf(httpidem.Fingerprint{}, r, body)
+}
+
+func TestFieldsInOtherLettersAreNotOverlooked(t *testing.T) {
+	t.Parallel()
+	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("amount", "to.iban")}
+	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
+	for _, bodies := range [][2]string{
+		{`{"Amount":1}`, `{"Amount":2}`},
+		{`{"amount":1,"AMOUNT":1}`, `{"amount":1,"AMOUNT":2}`},
+		{`{"to":{"IBAN":"X"}}`, `{"to":{"IBAN":"Y"}}`},
+		{`{"To":{"iban":"X"}}`, `{"To":{"iban":"Y"}}`},
+	} {
+		one, _ := httpidem.FingerprintOf(fp, r, []byte(bodies[0]))
+		two, _ := httpidem.FingerprintOf(fp, r, []byte(bodies[1]))
+		if one == two {
+			t.Errorf("%s and %s are taken for the same", bodies[0], bodies[1])
+		}
+	}
+}
+
+// FuzzJSONFields checks that what selected fields come to depends on their values alone: two bodies have the same fingerprint
+// exactly when encoding/json finds the same values in them, or when they are the same bytes.
+func FuzzJSONFields(f *testing.F) {
+	for _, s := range []string{
+		`{"a":1}`, `{"a":1.0}`, `{"a":{"b":[1,2,{"c":null}]}}`, `{"a":1,"a":2}`, `[1]`, `{"a":"\ud800"}`, "{\"a\":\"\xff\"}", `{"a":1}{}`, "", "null",
+		`{"a": 12345678901234567890}`, `{"a":1e400}`, strings.Repeat(`{"a":`, 200), strings.Repeat("[", 1000),
+	} {
+		f.Add([]byte(s), []byte(`{"a":1}`))
+	}
+	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "x.y")}
+	f.Fuzz(func(t *testing.T, b1, b2 []byte) {
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
+		one, err1 := httpidem.FingerprintOf(fp, r, b1)
+		two, err2 := httpidem.FingerprintOf(fp, r, b2)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		if one != two {
+			return
+		}
+		v1, ok1 := selected(b1)
+		v2, ok2 := selected(b2)
+		if ok1 != ok2 || v1 != v2 {
+			t.Fatalf("%q and %q have the same fingerprint", b1, b2)
+		}
+	})
+}
+
+// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of what is none.
+func selected(b []byte) (string, bool) {
+	var o map[string]any
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.UseNumber()
+	if err := d.Decode(&o); err != nil || o == nil {
+		return string(b), false
+	}
+	x, _ := o["x"].(map[string]any)
+	a, hasA := o["a"]
+	y, hasY := x["y"]
+	text, err := json.Marshal([]any{hasA, a, hasY, y})
+	return string(text), err == nil
+}
