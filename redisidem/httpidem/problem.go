@@ -82,6 +82,10 @@ var answers = map[Result]answer{
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
 		"An earlier request with this key is still being worked on. Try again later, with the same key.",
 	},
+	Unfinished: {
+		http.StatusServiceUnavailable, "The request is not finished",
+		"A part of the work could not be done now. Try again later, with the same key: what was done is not done again.",
+	},
 	Superseded: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
 		"Another server took this request over. Try again later, with the same key, to get its answer.",

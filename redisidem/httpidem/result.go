@@ -53,6 +53,8 @@ const (
 	Superseded
 	// Failed: the record cannot be used: it is damaged, or the program and the store do not fit.
 	Failed
+	// Unfinished: a stage of the flow failed, or the flow is not this program's. A retry continues at that stage.
+	Unfinished
 	// Panicked: the handler panicked. The panic goes on with its own value.
 	Panicked
 
@@ -66,7 +68,7 @@ func (r Result) String() string {
 		Replayed: "replayed", Gone: "gone", InFlight: "in-flight", Mismatch: "mismatch", Missing: "missing",
 		Malformed: "malformed", KeyRefused: "key-refused", KeyOutOfWindow: "key-out-of-window", NoScope: "no-scope",
 		BodyTooLarge: "body-too-large", BodyUnreadable: "body-unreadable", Unavailable: "unavailable", Opened: "opened",
-		Uncommitted: "uncommitted", Superseded: "superseded", Failed: "failed", Panicked: "panicked",
+		Uncommitted: "uncommitted", Superseded: "superseded", Failed: "failed", Unfinished: "unfinished", Panicked: "panicked",
 	}
 	if r <= 0 || int(r) >= len(names) {
 		return "invalid"

@@ -1,0 +1,137 @@
+package httpidem
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// ParamsFunc tells what a flow's stages are to know of a request, and finds again in [redisidem.Stage.Key] as Params, also when a
+// completer runs them: a []byte is stored as it is, anything else as JSON. It must hold no credentials. The body has been read and
+// must not be changed. An error is answered with 400, as BodyUnreadable. It is called concurrently.
+type ParamsFunc func(r *http.Request, body []byte) (any, error)
+
+// Flow returns a handler that runs a flow for each key, and writes the key's response, which is the flow's: whole, or the interim
+// answer of a stage. A retry continues where an earlier request stopped, and gets the response once there is one. What the stages
+// know of the request is what params makes of it; nil: nothing.
+//
+// A request needs a key: those without one are refused, whatever Config.Optional says, and so are methods that are not covered
+// (405). Status, DropResponses, AnswerUncommitted and FailOpen are for handlers and do not count here: a flow says itself what its
+// answer is. When a stage fails, and when it is idle, the answer is a problem (503 and 409) that tells the client to try again.
+//
+// It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints, which are for handlers, too.
+func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler, error) {
+	switch {
+	case flow == nil:
+		return nil, invalid("flow", "must not be nil")
+	case len(m.cfg.OtherFingerprints) > 0:
+		return nil, invalid("Config.OtherFingerprints", "cannot go with a flow")
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serveFlow(w, r, flow, params) }), nil
+}
+
+func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
+	if !slices.Contains(m.cfg.Methods, r.Method) {
+		m.tell(r.Context(), Bypassed, http.StatusMethodNotAllowed, nil)
+		for _, method := range m.cfg.Methods {
+			w.Header().Add("Allow", method)
+		}
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		return
+	}
+	x, bypass := m.resolve(w, r)
+	switch {
+	case bypass:
+		m.refuse(w, r, m.problem(Missing), errMissing)
+		return
+	case x == nil:
+		return
+	}
+	x.request.Params = nil
+	if params != nil {
+		var err error
+		if x.request.Params, err = params(r, x.body); err != nil {
+			m.refuse(w, r, m.problem(BodyUnreadable), err)
+			return
+		}
+	}
+	x.runFlow(flow)
+}
+
+// runFlow runs the flow, and writes what it came to.
+func (x *exchange) runFlow(flow *redisidem.Flow) {
+	m := x.middleware
+	ctx := x.r.Context()
+	if !m.cfg.CancelWithClient {
+		deadline, bounded := ctx.Deadline()
+		ctx = context.WithoutCancel(ctx)
+		if bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, deadline)
+			defer cancel()
+		}
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			m.tell(x.r.Context(), Panicked, 0, nil)
+		}
+	}()
+	key, err := x.scope.RunRequest(ctx, x.key, x.request, flow)
+	returned = true
+	switch {
+	case err != nil:
+		x.failFlow(err)
+	case key.Replayed():
+		x.replay(key.Response)
+	case key.Answered():
+		x.reply(key.Response)
+	default:
+		p := m.problem(InFlight)
+		p.RetryAfter = time.Second
+		m.refuse(x.w, x.r, p, nil)
+	}
+}
+
+// failFlow answers a request whose flow has not come to an answer.
+func (x *exchange) failFlow(err error) {
+	m := x.middleware
+	switch {
+	case errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrFingerprintMismatch), errors.Is(err, redisidem.ErrLocked),
+		errors.Is(err, redisidem.ErrNested), errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrUnavailable),
+		errors.Is(err, redisidem.ErrClosed):
+		x.fail(err, false)
+	case errors.Is(err, redisidem.ErrCommitUnknown):
+		x.fail(err, true)
+	default:
+		p := m.problem(Unfinished)
+		p.RetryAfter = time.Second
+		m.refuse(x.w, x.r, p, err)
+	}
+}
+
+// reply answers with a response that was stored just now.
+func (x *exchange) reply(stored *redisidem.Response) {
+	if stored == nil {
+		stored = &redisidem.Response{}
+	}
+	status := stored.Code
+	if status == 0 {
+		status = http.StatusOK
+	}
+	h := x.w.Header()
+	for name, values := range stored.Header {
+		if name = http.CanonicalHeaderKey(name); !neverKept(name) {
+			h[name] = append([]string(nil), values...)
+		}
+	}
+	x.middleware.tell(x.r.Context(), Executed, status, nil)
+	x.w.WriteHeader(status)
+	if bodyAllowed(status) {
+		_, _ = x.w.Write(stored.Body) // the client may have gone
+	}
+}

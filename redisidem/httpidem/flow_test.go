@@ -1,0 +1,209 @@
+package httpidem_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// cartOrder is what the flow's stages know of a request.
+type cartOrder struct{ Cents int }
+
+func orderOf(_ *http.Request, body []byte) (any, error) {
+	var o cartOrder
+	err := json.Unmarshal(body, &o)
+	return o, err
+}
+
+// payment is a flow of two stages, the first of which does what mode says.
+func payment(t testing.TB, mode *atomic.Value, runs *atomic.Int64) *redisidem.Flow {
+	t.Helper()
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "payment", Version: 1, Stages: []redisidem.FlowStage{
+		{Point: redisidem.Started, Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			runs.Add(1)
+			switch mode.Load() {
+			case "fails":
+				return redisidem.Outcome{}, errors.New("secret reason")
+			case "unknown":
+				return redisidem.Outcome{}, redisidem.ErrOutcomeUnknown
+			case "idle":
+				return redisidem.Idle(), nil
+			case "interim":
+				return redisidem.Interim(redisidem.Started, redisidem.JSON(http.StatusAccepted, "please confirm")), nil
+			case "declined":
+				return redisidem.Fail(redisidem.JSON(http.StatusPaymentRequired, "declined")), nil
+			case "panics":
+				panic(http.ErrAbortHandler)
+			}
+			return redisidem.Next(), nil
+		}},
+		{Point: "charged", Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			var o cartOrder
+			if err := json.Unmarshal(st.Key().Params, &o); err != nil {
+				return redisidem.Outcome{}, err
+			}
+			r := redisidem.JSON(http.StatusCreated, o)
+			r.Header["Location"] = []string{"/orders/1"}
+			r.Header["Set-Cookie"] = []string{"never=1"}
+			r.Header["Idempotency-Replayed"] = []string{"forged"}
+			return redisidem.Finish(r), nil
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flow
+}
+
+func TestFlowAnswersARequest(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var mode atomic.Value
+	var runs atomic.Int64
+	seen := &results{}
+	m := s.middleware(&httpidem.Config{Optional: true, Observer: seen.observe})
+	h, err := m.Flow(payment(t, &mode, &runs), orderOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, h)
+	const body = `{"Cents":1200}`
+
+	for _, c := range []struct {
+		mode   string
+		status int
+		text   string
+		retry  bool
+	}{
+		{"fails", 503, "not finished", true},
+		{"unknown", 503, "not finished", true},
+		{"idle", 409, "outstanding", true},
+		{"interim", 202, "please confirm", false},
+	} {
+		mode.Store(c.mode)
+		a := post(t, server.URL, "k", body)
+		wantStatus(t, a, c.status)
+		if !strings.Contains(a.body, c.text) || strings.Contains(a.body, "secret") || (a.Header.Get("Retry-After") != "") != c.retry ||
+			a.replayed() || a.Header.Get("Idempotency-Key") != "k" {
+			t.Errorf("%s: %v %s", c.mode, a.Header, a.body)
+		}
+	}
+	mode.Store("")
+	first := post(t, server.URL, "k", body)
+	wantStatus(t, first, 201)
+	again := post(t, server.URL, "k", body)
+	wantStatus(t, again, 201)
+	for _, a := range []answer{first, again} {
+		if a.body != `{"Cents":1200}` || a.Header.Get("Location") != "/orders/1" || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%v %s", a.Header, a.body)
+		}
+	}
+	if first.replayed() || !again.replayed() || runs.Load() != 5 {
+		t.Errorf("replayed %v, %v; %d runs", first.replayed(), again.replayed(), runs.Load())
+	}
+	wantStatus(t, post(t, server.URL, "k", `{"Cents":1}`), 422)
+	wantStatus(t, post(t, server.URL, "bad", `no JSON`), 400)
+
+	mode.Store("declined")
+	for i := range 2 {
+		a := post(t, server.URL, "declined", body)
+		wantStatus(t, a, 402)
+		if a.replayed() != (i == 1) {
+			t.Errorf("%d: replayed %v", i, a.replayed())
+		}
+	}
+	mode.Store("panics")
+	if _, err := try(t.Context(), server.URL, "panic", body); err == nil {
+		t.Error("the panic does not reach the server")
+	}
+	mode.Store("")
+	wantStatus(t, post(t, server.URL, "panic", body), 201)
+
+	wantStatus(t, post(t, server.URL, "", body, func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
+	a := post(t, server.URL, "k", body, func(r *http.Request) { r.Method = http.MethodPut })
+	wantStatus(t, a, 405)
+	if a.Header.Get("Allow") == "" {
+		t.Error("405 without Allow")
+	}
+	if m.Count(httpidem.Unfinished) != 2 || m.Count(httpidem.Panicked) == 0 || m.Count(httpidem.Executed) != 4 || m.Count(httpidem.Replayed) != 2 {
+		t.Errorf("the results are %v", seen.events)
+	}
+}
+
+func TestFlowGoesOnWhenTheClientLeaves(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	began, hold := make(chan struct{}), make(chan struct{})
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "slow", Version: 1, Stages: []redisidem.FlowStage{
+		{Point: redisidem.Started, Work: func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+			close(began)
+			<-hold
+			return redisidem.Finish(redisidem.JSON(200, "done")), ctx.Err()
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.middleware(&httpidem.Config{Wait: 10 * time.Second}).Flow(flow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, h)
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := try(ctx, server.URL, "k", "")
+		left <- err
+	}()
+	<-began
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	close(hold)
+	a := post(t, server.URL, "k", "")
+	wantStatus(t, a, 200)
+	if !a.replayed() || a.body != `"done"` {
+		t.Errorf("%v %s", a.Header, a.body)
+	}
+}
+
+func TestFlowsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var mode atomic.Value
+	var runs atomic.Int64
+	flow := payment(t, &mode, &runs)
+	if _, err := s.middleware(nil).Flow(nil, nil); !errors.Is(err, redisidem.ErrInvalid) {
+		t.Errorf("a nil flow: %v", err)
+	}
+	old := s.middleware(&httpidem.Config{OtherFingerprints: []httpidem.Fingerprint{{Version: 2}}})
+	if _, err := old.Flow(flow, nil); !errors.Is(err, redisidem.ErrInvalid) {
+		t.Errorf("other fingerprints: %v", err)
+	}
+	// A key of another version's: a newer server may have it.
+	h, err := s.middleware(nil).Flow(flow, orderOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode.Store("interim")
+	wantStatus(t, post(t, serve(t, h).URL, "k", `{}`), 202)
+	cfg := flow.Config()
+	cfg.Version = 2
+	newer, err := redisidem.NewFlow(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err = s.middleware(nil).Flow(newer, orderOf); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, post(t, serve(t, h).URL, "k", `{}`), 503)
+}
