@@ -64,7 +64,7 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 const Count = 7
 
 // steps is how often each figure calls Step.
-var steps = [Count]int{1, 1, 1, 2, 1, 2, 0}
+var steps = [Count]int{1, 1, 1, 2, 1, 2, 1}
 
 // Steps returns how often Measure is going to call Step.
 func (p Plan) Steps() int {

@@ -120,10 +120,33 @@ func (m *measurement) slowNetwork(ctx context.Context) error {
 }
 
 // middleware is figure 7.
-func (m *measurement) middleware(context.Context) error {
-	m.figures = append(m.figures, result.Figure{
-		Number: 7, Title: "HTTP middleware against two bare commands over the same HTTP server", Bound: 0.6, Unit: "x",
-		Missing: "there is no middleware yet",
-	})
-	return nil
+func (m *measurement) middleware(ctx context.Context) error {
+	const callers = 64
+	s, ok := scenario.ByName("http")
+	if !ok {
+		return fmt.Errorf("there is no scenario http")
+	}
+	var all []contestant
+	var ends []func()
+	defer func() {
+		for _, end := range ends {
+			end()
+		}
+	}()
+	for _, kind := range []string{"http-redisidem", "http-redisidem-auto", "http-floor", "http-floor-auto"} {
+		c, end, err := guarded(ctx, m.near, kind, s, callers, "figure7-")
+		if err != nil {
+			return err
+		}
+		ends = append(ends, end)
+		all = append(all, c)
+	}
+	samples, err := m.turns(ctx, "HTTP middleware", m.near, all...)
+	if err != nil {
+		return err
+	}
+	m.add(7, "HTTP middleware against two bare commands over the same server", ratio(samples[0], samples[2]), 0.6, false, "x")
+	m.add(7, "... the middleware auto-pipelined", ratio(samples[1], samples[2]), 0.6, false, "x")
+	m.add(7, "... both auto-pipelined", ratio(samples[1], samples[3]), 0.6, false, "x")
+	return m.near.Empty(ctx, "figure")
 }

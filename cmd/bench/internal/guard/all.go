@@ -11,7 +11,7 @@ func AddMedusaSQL(url string) { added = append(added, MedusaSQL(url)) }
 func All() []Kind {
 	return append([]Kind{
 		redisidemAuto, redisidemPlain, redisidemWait, redisidemCache, redislockAuto, redislockPlain, redsyncPlain, rueidislockKind,
-		gofiber, floorPlain, floorAuto,
+		gofiber, floorPlain, floorAuto, httpBare, httpFloor, httpFloorAuto, httpMiddleware, httpMiddlewareAuto,
 	}, added...)
 }
 

@@ -1,0 +1,192 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+var (
+	httpBare = Kind{
+		Name: "http", Title: "HTTP, bare handler",
+		About: "A handler over HTTP that does nothing against repetition: what the server and its client cost by themselves.",
+		Open: func(ctx context.Context, dial Dial, _ string) (Guard, error) {
+			return serve(ctx, dial, nil, func(h http.Handler) (http.Handler, error) { return h, nil })
+		},
+	}
+	httpFloor = Kind{
+		Name: "http-floor", Title: "HTTP, two bare commands",
+		About: "The same handler with SET NX before and SET after its work, in its own code: nothing is compared, nothing is replayed.",
+		Open:  overHTTP(floorPlain),
+	}
+	httpFloorAuto = Kind{
+		Name: "http-floor-auto", Title: "HTTP, two bare commands, auto-pipelined",
+		About: "The same two commands over go-redis's auto-pipeliner.",
+		Open:  overHTTP(floorAuto),
+	}
+	httpMiddleware = Kind{
+		Name: "http-redisidem", Title: "HTTP, redisidem's middleware",
+		About:   "The bare handler behind httpidem: key, fingerprint and answer are kept, repetitions are replayed, a crash is survived.",
+		Replays: true,
+		Open:    behindMiddleware(redisidemPlain),
+	}
+	httpMiddlewareAuto = Kind{
+		Name: "http-redisidem-auto", Title: "HTTP, redisidem's middleware, auto-pipelined",
+		About:   "The same with Config.AutoPipeline.",
+		Replays: true,
+		Open:    behindMiddleware(redisidemAuto),
+	}
+)
+
+// overHTTP makes a guard whose handler uses another one.
+func overHTTP(inner Kind) func(context.Context, Dial, string) (Guard, error) {
+	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		g, err := inner.Open(ctx, dial, prefix)
+		if err != nil {
+			return nil, err
+		}
+		return serve(ctx, dial, g, func(http.Handler) (http.Handler, error) { return nil, nil }) //nolint:nilnil // the handler is its own
+	}
+}
+
+// behindMiddleware makes a guard whose handler stands behind the library's middleware.
+func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Guard, error) {
+	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		g, err := inner.Open(ctx, dial, prefix)
+		if err != nil {
+			return nil, err
+		}
+		return serve(ctx, dial, g, func(h http.Handler) (http.Handler, error) {
+			m, err := httpidem.New(Service(g), httpidem.Unscoped, nil)
+			if err != nil {
+				return nil, err
+			}
+			return m.Handler(h), nil
+		})
+	}
+}
+
+// httpGuard sends requests to a server of its own in this process, and reads the answers.
+type httpGuard struct {
+	inner  Guard // nil if there is none
+	server *http.Server
+	client *http.Client
+	url    string
+	works  sync.Map // by key: what the handler is to do for requests under way
+}
+
+// serve starts the server. wrap makes the handler of the bare one; nil stands for one that uses the inner guard.
+func serve(ctx context.Context, dial Dial, inner Guard, wrap func(http.Handler) (http.Handler, error)) (Guard, error) {
+	g := &httpGuard{
+		inner: inner,
+		client: &http.Client{Timeout: patience, Transport: &http.Transport{
+			MaxIdleConnsPerHost: dial.Callers(), IdleConnTimeout: time.Minute, DisableCompression: true,
+		}},
+	}
+	handler, err := wrap(http.HandlerFunc(g.handle))
+	if handler == nil {
+		handler = http.HandlerFunc(g.handleGuarded)
+	}
+	var listener net.Listener
+	if err == nil {
+		listener, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		if inner != nil {
+			err = errors.Join(err, inner.Close())
+		}
+		return nil, err
+	}
+	g.url = "http://" + listener.Addr().String()
+	g.server = &http.Server{Handler: handler, ReadHeaderTimeout: patience}
+	go func() { _ = g.server.Serve(listener) }() // ends with Close
+	return g, nil
+}
+
+// handle does the request's work.
+func (g *httpGuard) handle(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	g.write(w)(g.workOf(r)(r.Context()))
+}
+
+// handleGuarded does the request's work under the inner guard.
+func (g *httpGuard) handleGuarded(w http.ResponseWriter, r *http.Request) {
+	params, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	key := r.Header.Get(httpidem.DefaultHeader)
+	body, _, err := g.inner.Do(r.Context(), Request{Key: key, Method: r.Method, Path: r.URL.Path, Params: params}, g.workOf(r))
+	g.write(w)(body, err)
+}
+
+// workOf returns what the caller of a request wants to be done.
+func (g *httpGuard) workOf(r *http.Request) Work {
+	work, ok := g.works.Load(r.Header.Get(httpidem.DefaultHeader))
+	if !ok {
+		return func(context.Context) ([]byte, error) { return nil, errors.New("nobody has sent this request") }
+	}
+	return work.(Work)
+}
+
+func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {
+	return func(body []byte, err error) {
+		switch {
+		case errors.Is(err, ErrInFlight):
+			http.Error(w, err.Error(), http.StatusConflict)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		default:
+			w.Header().Set("Content-Type", "application/octet-stream")
+			_, _ = w.Write(body) // a client that is gone counts as an error there
+		}
+	}
+}
+
+// Do implements [Guard].
+func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
+	g.works.Store(r.Key, work)
+	defer g.works.Delete(r.Key)
+	req, err := http.NewRequestWithContext(ctx, r.Method, g.url+r.Path, bytes.NewReader(r.Params))
+	if err != nil {
+		return nil, false, err
+	}
+	req.Header.Set(httpidem.DefaultHeader, r.Key)
+	res, err := g.client.Do(req)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = res.Body.Close() }() // it was read
+	body, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case res.StatusCode == http.StatusConflict:
+		return nil, false, ErrInFlight
+	case res.StatusCode != http.StatusOK:
+		return nil, false, fmt.Errorf("answered with %d: %s", res.StatusCode, body)
+	}
+	return body, res.Header.Get(httpidem.ReplayedHeader) == "true", nil
+}
+
+// Close implements [Guard].
+func (g *httpGuard) Close() error {
+	err := g.server.Close()
+	g.client.CloseIdleConnections()
+	if g.inner != nil {
+		err = errors.Join(err, g.inner.Close())
+	}
+	return err
+}
