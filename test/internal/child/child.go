@@ -1,0 +1,188 @@
+// Package child runs a test binary again as worker processes, and keeps the ledger in which they write what they do: it
+// survives them.
+package child
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Lifetime bounds the life of every child, whatever becomes of the test.
+const Lifetime = 5 * time.Minute
+
+const (
+	roleVariable   = "REDISIDEM_TEST_ROLE"
+	ledgerVariable = "REDISIDEM_TEST_LEDGER"
+)
+
+// Main is what TestMain does: it runs the tests, or, in a child, its role.
+func Main(m *testing.M, roles map[string]func()) {
+	role := os.Getenv(roleVariable)
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	run := roles[role]
+	if run == nil {
+		panic("unknown role " + role)
+	}
+	run()
+}
+
+// Process is a child.
+type Process struct {
+	cmd    *exec.Cmd
+	cancel context.CancelFunc
+	lines  chan string
+	ended  chan struct{} // closed when the child is gone
+	err    error         // how it ended; to be read when ended is closed
+}
+
+// Start starts a child in a role, with further variables in the form "name=value". It ends with the test at the latest,
+// and on Linux with this process, too.
+func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Process, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), Lifetime)
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), roleVariable+"="+role, ledgerVariable+"="+ledger.path)
+	cmd.Env = append(cmd.Env, variables...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = dieWithParent()
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("start %s: %w", role, err)
+	}
+	p := &Process{cmd: cmd, cancel: cancel, lines: make(chan string, 64), ended: make(chan struct{})}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.lines <- s.Text()
+		}
+	})
+	go func() {
+		reading.Wait() // before Wait, which closes the pipe
+		p.err = cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(p.Kill)
+	return p, nil
+}
+
+// PID returns the child's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Await blocks until the child has told the line.
+func (p *Process) Await(line string, patience time.Duration) error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case got := <-p.lines:
+			if got == line {
+				return nil
+			}
+		case <-p.ended:
+			select {
+			case got := <-p.lines:
+				if got == line {
+					return nil
+				}
+			default:
+				return fmt.Errorf("child %d ended without a word %q: %w", p.PID(), line, errors.Join(p.err))
+			}
+		case <-timer.C:
+			return fmt.Errorf("child %d did not say %q within %v", p.PID(), line, patience)
+		}
+	}
+}
+
+// Wait blocks until the child has ended by itself, and tells how.
+func (p *Process) Wait(patience time.Duration) error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-p.ended:
+		return p.err
+	case <-timer.C:
+		return fmt.Errorf("child %d did not end within %v", p.PID(), patience)
+	}
+}
+
+// Kill ends the child as kill -9 does, and blocks until it is gone.
+func (p *Process) Kill() {
+	p.cancel() // which kills it
+	<-p.ended
+}
+
+// Tell tells the parent a line.
+func Tell(line string) { fmt.Println(line) }
+
+// Ledger is a file in which children write lines. Each is one append, so a kill cannot tear it, and the order of the lines
+// is the order in which they were written, in whichever process.
+type Ledger struct{ path string }
+
+// NewLedger makes a ledger for the test.
+func NewLedger(t testing.TB) Ledger {
+	t.Helper()
+	l := Ledger{filepath.Join(t.TempDir(), "ledger")}
+	if err := os.WriteFile(l.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Path returns the ledger's path, next to which a test may keep files of its own.
+func (l Ledger) Path() string { return l.path }
+
+// Lines returns what was written so far.
+func (l Ledger) Lines(t testing.TB) []string {
+	t.Helper()
+	text, err := os.ReadFile(l.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = text[:strings.LastIndexByte(string(text), '\n')+1]
+	if len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+// Pen writes lines into a ledger. It is safe for concurrent use.
+type Pen struct{ file *os.File }
+
+// Open opens the ledger for writing.
+func (l Ledger) Open() (Pen, error) {
+	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_WRONLY, 0)
+	return Pen{f}, err
+}
+
+// Own opens the ledger that a child was given.
+func Own() Pen {
+	pen, err := Ledger{os.Getenv(ledgerVariable)}.Open()
+	if err != nil {
+		panic(err)
+	}
+	return pen
+}
+
+// Write appends a line.
+func (p Pen) Write(format string, args ...any) {
+	if _, err := p.file.WriteString(fmt.Sprintf(format, args...) + "\n"); err != nil {
+		panic(err)
+	}
+}
+
+// Close closes the file.
+func (p Pen) Close() error { return p.file.Close() }

@@ -1,0 +1,415 @@
+//go:build unix
+
+// Package outbox tests that an effect is there exactly when its stage was committed, however the processes that commit are
+// killed and whatever happens to their connections.
+package outbox
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/child"
+)
+
+var (
+	kills = flag.Int("kills", 100, "how many workers are killed on the standalone server; on the cluster a half of that")
+	seed  = flag.Uint64("seed", 0, "what the random choices are made of; 0 for a new one")
+)
+
+const (
+	workers    = 3  // at a time
+	goroutines = 8  // in each
+	keys       = 40 // that a worker begins
+	lease      = 300 * time.Millisecond
+	patience   = 30 * time.Second
+
+	numberVariable = "REDISIDEM_TEST_NUMBER"
+)
+
+// stages are the recovery points of the flow, in their order.
+var stages = []string{redisidem.Started, "reserved", "charged", "shipped"}
+
+var request = redisidem.Request{Method: "POST", Path: "/orders"}
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	flag.Parse()
+	child.Main(m, map[string]func(){"worker": work, "reader": read})
+}
+
+// quiet keeps go-redis from writing about connections that are broken on purpose.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// service makes a service as each process has it.
+func service(client redis.UniversalClient) *redisidem.Service {
+	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 400 * time.Millisecond})
+	if err != nil {
+		panic(err)
+	}
+	return svc
+}
+
+// orders makes the flow. Each stage leaves an entry in the outbox, and counts itself.
+func orders(ran func(st *redisidem.Stage)) *redisidem.Flow {
+	cfg := redisidem.FlowConfig{Name: "orders", Version: 1}
+	for i, point := range stages {
+		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{
+			Point: point,
+			Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				ran(st)
+				o := redisidem.Next()
+				if i == len(stages)-1 {
+					o = redisidem.Finish(redisidem.JSON(201, "shipped"))
+				}
+				return o.WithEffects(
+					redisidem.XAdd(st.ShardKey("outbox"), event{
+						key: st.Key().Value, stage: point, revision: st.Key().Revision, fence: st.Fence(), attempt: st.Attempt(),
+					}.pairs()...),
+					redisidem.IncrBy(st.ShardKey("commits"), 1),
+				), nil
+			},
+		})
+	}
+	flow, err := redisidem.NewFlow(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return flow
+}
+
+// event is an entry of an outbox. It has all that tells one commit from another, so that it must be the one in the journal.
+type event struct {
+	key, stage      string
+	revision, fence int64
+	attempt         int
+}
+
+func (e event) pairs() []string {
+	return []string{
+		"key", e.key, "stage", e.stage, "revision", fmt.Sprint(e.revision), "fence", fmt.Sprint(e.fence),
+		"attempt", fmt.Sprint(e.attempt),
+	}
+}
+
+func eventOf(values map[string]any) (e event, err error) {
+	number := func(field string) int64 {
+		n, err1 := strconv.ParseInt(fmt.Sprint(values[field]), 10, 64)
+		err = errors.Join(err, err1)
+		return n
+	}
+	e = event{
+		key: fmt.Sprint(values["key"]), stage: fmt.Sprint(values["stage"]), revision: number("revision"),
+		fence: number("fence"), attempt: int(number("attempt")),
+	}
+	return e, err
+}
+
+// value names a key: the one of that number that the worker of that number begins.
+func value(worker, n int) string { return fmt.Sprintf("%d-%d", worker, n) }
+
+// work runs keys until it is killed: its own, and those of workers before it.
+func work() {
+	pen := child.Own()
+	number, err := strconv.Atoi(os.Getenv(numberVariable))
+	if err != nil {
+		panic(err)
+	}
+	// Every other worker gives a connection up early and asks again, the others wait out the library's own bound.
+	readTimeout := 5 * time.Second
+	if number%2 == 0 {
+		readTimeout = 50 * time.Millisecond
+	}
+	sc := service(ownClient(readTimeout)).Scope("outbox")
+	var ready sync.Once
+	flow := orders(func(st *redisidem.Stage) {
+		pen.Write("ran %s %s", st.Key().Value, st.Key().RecoveryPoint)
+		ready.Do(func() { child.Tell("ready") })
+		time.Sleep(rand.N(2 * time.Millisecond))
+	})
+	run := func(value string) {
+		_, err := sc.RunRequest(context.Background(), value, request, flow)
+		switch {
+		case err == nil, errors.Is(err, redisidem.ErrLocked), errors.Is(err, redisidem.ErrUnavailable),
+			errors.Is(err, redisidem.ErrCommitUnknown), errors.Is(err, redisidem.ErrLeaseLost):
+		default:
+			pen.Write("failed %s %v", value, err)
+		}
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for n := int(next.Add(1)) - 1; n < keys; n = int(next.Add(1)) - 1 {
+				run(value(number, n))
+				if number > 0 {
+					run(value(rand.N(number), rand.N(keys)))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	time.Sleep(patience) // the end comes from outside
+}
+
+// strikes are the faults that have struck, and how often.
+type strikes struct {
+	mu     sync.Mutex
+	number map[redistest.Fault]int
+}
+
+// spoil lets faults strike claims and, more often, commits on all connections, until ctx ends.
+func (s *strikes) spoil(ctx context.Context, t *testing.T, where *site, r *rand.Rand) {
+	faults := []redistest.Fault{
+		redistest.LoseReply, redistest.LoseReply, redistest.MuteReply, redistest.LoseRequest, redistest.HoldRequest,
+		redistest.Duplicate,
+	}
+	markers := []string{lua.Commit.SHA, lua.Commit.SHA, lua.Commit.SHA, lua.Claim.SHA}
+	proxies := where.masters()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	for n := 1; ctx.Err() == nil; n++ {
+		fault := faults[r.IntN(len(faults))]
+		struck := proxies[r.IntN(len(proxies))].Once(fault, markers[r.IntN(len(markers))])
+		waiting.Go(func() {
+			select {
+			case <-struck:
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.number[fault]++
+			case <-ctx.Done():
+			}
+		})
+		if n%20 == 0 {
+			where.resume(t) // what was held arrives late, often from a process that is dead by now
+		}
+		select {
+		case <-time.After(time.Duration(r.Int64N(int64(30 * time.Millisecond)))):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *strikes) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var words []string
+	for _, fault := range slices.Sorted(maps.Keys(s.number)) {
+		words = append(words, fmt.Sprintf("%d × %v", s.number[fault], fault))
+	}
+	return strings.Join(words, ", ")
+}
+
+func TestOutboxHasOneEventForEachCommit(t *testing.T) {
+	t.Parallel()
+	onEachSite(t, func(t *testing.T, where *site) {
+		from := *seed
+		if from == 0 {
+			from = rand.Uint64()
+		}
+		t.Logf("seed %d", from)
+		r := rand.New(rand.NewPCG(from, 0))
+		many := *kills
+		if where.clustered {
+			many = (many + 1) / 2
+		}
+		ledger := child.NewLedger(t)
+
+		ctx, calm := context.WithCancel(context.Background())
+		defer calm()
+		struck := &strikes{number: make(map[redistest.Fault]int)}
+		var spoiling sync.WaitGroup
+		spoiling.Go(func() { struck.spoil(ctx, t, where, rand.New(rand.NewPCG(from, 1))) })
+
+		// The pauses are drawn here, since a source of random numbers is not safe for concurrent use.
+		pauses := make([]time.Duration, many)
+		for i := range pauses {
+			pauses[i] = time.Duration(r.Int64N(int64(80 * time.Millisecond)))
+		}
+		began := time.Now()
+		var next atomic.Int64
+		var killing sync.WaitGroup
+		for range workers {
+			killing.Go(func() {
+				for n := int(next.Add(1)) - 1; n < many; n = int(next.Add(1)) - 1 {
+					w, err := child.Start(t, "worker", ledger, where.variable(), fmt.Sprintf("%s=%d", numberVariable, n))
+					if err == nil {
+						err = w.Await("ready", patience)
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(pauses[n])
+					w.Kill()
+				}
+			})
+		}
+		killing.Wait()
+		took := time.Since(began)
+		calm()
+		spoiling.Wait()
+		if t.Failed() {
+			return
+		}
+
+		client := where.direct(t)
+		svc := service(client)
+		records := finish(t, svc.Scope("outbox").Wait(patience), many)
+		// Requests of dead processes that are still held arrive now, when all is finished.
+		where.resume(t)
+		settle(where)
+		proof := compare(t, client, svc.Scope("outbox"), records)
+
+		runs := 0
+		for _, line := range ledger.Lines(t) {
+			if !strings.HasPrefix(line, "ran ") {
+				t.Error(line)
+				continue
+			}
+			runs++
+		}
+		t.Logf("%d workers killed in %v; faults: %v", many, took.Round(time.Millisecond), struck)
+		t.Logf("%d keys, %d commits, %d events; workers that were killed later made %d of the commits, in %d runs of stages; "+
+			"%d commits were not the first attempt of their stage", len(records), proof.commits, proof.events,
+			proof.commits-proof.calm, runs, proof.later)
+		if *kills >= 50 && (struck.number[redistest.LoseReply] == 0 || proof.later == 0 || proof.commits == proof.calm) {
+			t.Error("too little has happened for this to show anything")
+		}
+	})
+}
+
+// finish resumes every key until it is finished, and returns them by their values.
+func finish(t *testing.T, sc *redisidem.Scope, many int) map[string]*redisidem.Key {
+	t.Helper()
+	flow := orders(func(*redisidem.Stage) {})
+	records := make(map[string]*redisidem.Key)
+	var mu sync.Mutex
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 2 * goroutines {
+		wg.Go(func() {
+			for n := int(next.Add(1)) - 1; n < many*keys; n = int(next.Add(1)) - 1 {
+				v := value(n/keys, n%keys)
+				key, err := sc.RunRequest(context.Background(), v, request, flow)
+				for began := time.Now(); err != nil && time.Since(began) < patience; {
+					time.Sleep(10 * time.Millisecond)
+					key, err = sc.RunRequest(context.Background(), v, request, flow)
+				}
+				if err != nil || !key.Finished() {
+					t.Errorf("key %s was not finished: %v", v, err)
+					return
+				}
+				mu.Lock()
+				records[v] = key
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return records
+}
+
+// settle waits until nothing passes the proxies any more.
+func settle(where *site) {
+	for range 50 {
+		before := where.requests()
+		time.Sleep(100 * time.Millisecond)
+		if where.requests() == before {
+			return
+		}
+	}
+}
+
+// proof is what was compared.
+type proof struct {
+	commits, events int
+	calm            int // commits of this process, which made them undisturbed
+	later           int // commits of a stage that was begun before
+}
+
+// compare checks that the outboxes have one event for each entry of the journals, and none beside, and that the counters
+// agree.
+func compare(t *testing.T, client redis.UniversalClient, sc *redisidem.Scope, records map[string]*redisidem.Key) (p proof) {
+	t.Helper()
+	ctx := context.Background()
+	want := make(map[event]bool)
+	for v := range records {
+		key, err := sc.Retrieve(ctx, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(key.Journal) != len(stages) || !key.Finished() {
+			t.Errorf("key %s has the journal %+v", v, key.Journal)
+		}
+		for i, e := range key.Journal {
+			if e.Stage != stages[i] || e.Revision != int64(i) {
+				t.Errorf("key %s has the journal %+v", v, key.Journal)
+			}
+			if strings.HasSuffix(e.Owner, fmt.Sprintf("/%d", os.Getpid())) {
+				p.calm++
+			}
+			if e.Attempt > 1 {
+				p.later++
+			}
+			want[event{key: v, stage: e.Stage, revision: e.Revision, fence: e.Fence, attempt: e.Attempt}] = true
+		}
+	}
+	got := make(map[event]int)
+	for _, name := range scan(t, client, "*}:x:outbox") {
+		entries, err := client.XRange(ctx, name, "-", "+").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.events += len(entries)
+		last := make(map[string]int64) // the revision behind the last event of each key
+		for _, entry := range entries {
+			e, err := eventOf(entry.Values)
+			if err != nil {
+				t.Fatalf("%s has the entry %v: %v", name, entry, err)
+			}
+			got[e]++
+			if got[e] > 1 {
+				t.Errorf("twice: %+v", e)
+			}
+			if !want[e] {
+				t.Errorf("an event without a commit: %+v", e)
+			}
+			if e.revision != last[e.key] {
+				t.Errorf("out of order: %+v", e)
+			}
+			last[e.key] = e.revision + 1
+		}
+		counter, err := client.Get(ctx, strings.TrimSuffix(name, "outbox")+"commits").Int()
+		if err != nil || counter != len(entries) {
+			t.Errorf("%s has %d entries, its counter is %d, %v", name, len(entries), counter, err)
+		}
+	}
+	for e := range want {
+		if got[e] == 0 {
+			t.Errorf("a commit without an event: %+v", e)
+		}
+	}
+	if p.commits = len(want); p.events != p.commits {
+		t.Errorf("%d events for %d commits", p.events, p.commits)
+	}
+	return p
+}

@@ -1,0 +1,206 @@
+//go:build unix
+
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// TestEffectOnAKeyOfTheWrongTypeWritesNothing puts the bad effect last, behind two that could be applied.
+func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
+	t.Parallel()
+	onEachSite(t, func(t *testing.T, where *site) {
+		ctx, client := context.Background(), where.direct(t)
+		sc := service(client).Scope("outbox").Wait(patience)
+		var counter, text, stream string // the names of the keys
+		var fences []int64
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				counter, text, stream = st.ShardKey("counter"), st.ShardKey("text"), st.ShardKey("outbox")
+				return redisidem.Next().WithState("early").WithEffects(redisidem.IncrBy(counter, 1)), nil
+			}},
+			{Point: "charged", Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				fences = append(fences, st.Fence())
+				return redisidem.Finish(redisidem.JSON(201, "late")).WithState("late").WithEffects(
+					redisidem.IncrBy(counter, 1), redisidem.Set(text, "written"), redisidem.XAdd(stream, "key", "k"),
+				), nil
+			}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The names of a key's neighbours are known from a first run, in which the second stage finds the wrong type.
+		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Idle(), client.SAdd(ctx, st.ShardKey("outbox"), "a set").Err()
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		_, err = sc.RunRequest(ctx, "k", request, flow)
+		var refused *redisidem.EffectError
+		if !errors.As(err, &refused) || refused.Index != 2 || refused.Key != stream || !errors.Is(err, redisidem.ErrEffect) {
+			t.Fatalf("the error is %v", err)
+		}
+		if n := client.Exists(ctx, text).Val(); n != 0 {
+			t.Error("an effect before the refused one was applied")
+		}
+		if got := client.Get(ctx, counter).Val(); got != "1" {
+			t.Errorf("the counter is %q", got)
+		}
+		if got := client.SMembers(ctx, stream).Val(); !slices.Equal(got, []string{"a set"}) {
+			t.Errorf("the key of the wrong type holds %q", got)
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		if err != nil || key.RecoveryPoint != "charged" || key.Revision != 1 || len(key.Journal) != 1 || key.Response != nil {
+			t.Errorf("the record is %+v, %v", key, err)
+		}
+
+		// The record is unharmed: without the cause the flow goes on from there, with the state of the first stage.
+		if err := client.Del(ctx, stream).Err(); err != nil {
+			t.Fatal(err)
+		}
+		key, err = sc.RunRequest(ctx, "k", request, flow)
+		if err != nil || !key.Finished() || len(key.Journal) != 2 || key.Journal[1].Attempt != 2 {
+			t.Fatalf("the record is %+v, %v", key, err)
+		}
+		if len(fences) != 2 || fences[0] >= fences[1] {
+			t.Errorf("the second stage ran under the fences %v", fences)
+		}
+		if got := client.Get(ctx, counter).Val() + client.Get(ctx, text).Val(); got != "2written" || client.XLen(ctx, stream).Val() != 1 {
+			t.Errorf("the effects left %q", got)
+		}
+	})
+}
+
+// wiretap notes the commands that a client sends.
+type wiretap struct {
+	mu   sync.Mutex
+	sent []string
+}
+
+func (w *wiretap) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (w *wiretap) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		w.note(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (w *wiretap) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			w.note(cmd)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (w *wiretap) note(cmd redis.Cmder) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sent = append(w.sent, fmt.Sprint(cmd.Args()...))
+}
+
+// take returns what was sent since the last time.
+func (w *wiretap) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sent := w.sent
+	w.sent = nil
+	return sent
+}
+
+func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	onEachSite(t, func(t *testing.T, where *site) {
+		ctx, client, tap := context.Background(), where.direct(t), &wiretap{}
+		client.AddHook(tap)
+		// No renewal is sent in the meantime.
+		svc, err := redisidem.New(client, &redisidem.Config{Lease: time.Minute, Timeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sc := svc.Scope("outbox")
+		own, elsewhere := "", ""
+		names := make(map[string]string)
+		for i := range 100 { // enough keys for more than one of the 1024 shards
+			_, err := sc.Do(ctx, fmt.Sprint(i), request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				own = st.ShardKey("outbox")
+				names[own] = fmt.Sprint(i)
+				return redisidem.Idle(), nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(names) > 1 {
+				break
+			}
+		}
+		for name := range names {
+			if name != own {
+				elsewhere = name
+			}
+		}
+		if own == "" || elsewhere == "" {
+			t.Fatal("all keys are in one shard")
+		}
+
+		foreign := map[string]string{
+			"another shard": elsewhere, "no shard": "outbox", "a record's place": strings.TrimSuffix(own, "x:outbox") + "due:orders",
+		}
+		for what, name := range foreign {
+			outcome := redisidem.Finish(redisidem.JSON(201, "")).WithEffects(
+				redisidem.XAdd(own, "key", "k"), redisidem.XAdd(name, "key", "k"))
+			lease, err := sc.Lock(ctx, names[own])
+			if err != nil {
+				t.Fatal(err)
+			}
+			tap.take()
+			_, err = lease.Commit(ctx, outcome)
+			var invalid *redisidem.InvalidError
+			if !errors.As(err, &invalid) || invalid.Field != "Outcome.Effects[1]" {
+				t.Errorf("%s: the error is %v", what, err)
+			}
+			if sent := tap.take(); len(sent) != 0 {
+				t.Errorf("%s: sent %q", what, sent)
+			}
+			if err := lease.Abandon(ctx); err != nil {
+				t.Errorf("%s: the lease did not stand: %v", what, err)
+			}
+
+			// Around a callback the lease is given back, and that is all that is sent.
+			_, err = sc.Do(ctx, names[own], request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				tap.take()
+				return outcome, nil
+			})
+			if !errors.Is(err, redisidem.ErrInvalid) {
+				t.Errorf("%s: the error is %v", what, err)
+			}
+			sent := tap.take()
+			if len(sent) != 1 || !strings.Contains(sent[0], lua.Abandon.SHA) {
+				t.Errorf("%s: sent %q", what, sent)
+			}
+		}
+		if n := client.Exists(ctx, own).Val() + client.Exists(ctx, elsewhere).Val(); n != 0 {
+			t.Error("an effect was applied")
+		}
+		key, err := sc.Retrieve(ctx, names[own])
+		if err != nil || key.RecoveryPoint != redisidem.Started || key.Revision != 0 {
+			t.Errorf("the record is %+v, %v", key, err)
+		}
+	})
+}
