@@ -48,7 +48,7 @@ func TestOnlyTheChosenFiguresAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	if len(figures) != 2 || figures[0].Number != 2 || figures[1].Number != 7 || told != 1 || plan.Steps() != 1 {
+	if len(figures) != 4 || figures[0].Number != 2 || figures[1].Number != 7 || told != 2 || plan.Steps() != 2 {
 		t.Errorf("%d steps of %d, %+v", told, plan.Steps(), figures)
 	}
 }
