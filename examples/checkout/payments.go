@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// payments is the shop's client of the provider.
+type payments struct {
+	url    string
+	client *http.Client
+}
+
+// errNoPayment says that the provider knows no such payment.
+var errNoPayment = errors.New("the provider knows no such payment")
+
+// charge asks for money. An error leaves it unknown whether it was taken.
+func (p *payments) charge(ctx context.Context, c charge) (payment, error) {
+	return p.ask(ctx, http.MethodPost, "/payments", c)
+}
+
+// byKey finds the payment that was asked for with a key.
+func (p *payments) byKey(ctx context.Context, key string) (payment, error) {
+	return p.ask(ctx, http.MethodGet, "/payments/by-key/"+url.PathEscape(key), nil)
+}
+
+// byID finds a payment.
+func (p *payments) byID(ctx context.Context, id string) (payment, error) {
+	return p.ask(ctx, http.MethodGet, "/payments/"+url.PathEscape(id), nil)
+}
+
+// void gives the money back.
+func (p *payments) void(ctx context.Context, id string) (payment, error) {
+	return p.ask(ctx, http.MethodPost, "/payments/"+url.PathEscape(id)+"/void", nil)
+}
+
+func (p *payments) ask(ctx context.Context, method, path string, question any) (answer payment, err error) {
+	text, err := json.Marshal(question)
+	if err != nil {
+		return answer, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(text))
+	if err != nil {
+		return answer, err
+	}
+	res, err := p.client.Do(r)
+	if err != nil {
+		return answer, fmt.Errorf("%w: %w", redisidem.ErrOutcomeUnknown, err)
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	switch res.StatusCode {
+	case http.StatusOK:
+		return answer, json.NewDecoder(res.Body).Decode(&answer)
+	case http.StatusNotFound:
+		return answer, errNoPayment
+	}
+	return answer, fmt.Errorf("%w: the provider answers %s", redisidem.ErrOutcomeUnknown, res.Status)
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the completion.
+func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Handler, error) {
+	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{Generate: httpidem.NewKey})
+	if err != nil {
+		return nil, err
+	}
+	complete, err := idempotency.Flow(flow, func(r *http.Request, _ []byte) (any, error) {
+		return completion{Cart: r.PathValue("id")}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /store/carts", func(w http.ResponseWriter, r *http.Request) {
+		id, err := s.createCart(r.Context())
+		answer(w, map[string]any{"cart": map[string]string{"id": id}}, err)
+	})
+	mux.HandleFunc("POST /store/carts/{id}/line-items", func(w http.ResponseWriter, r *http.Request) {
+		var item struct {
+			Variant  string `json:"variant_id"`
+			Quantity int64  `json:"quantity"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&item); err != nil {
+			writeError(w, http.StatusBadRequest, "a line item is {\"variant_id\": ..., \"quantity\": ...}")
+			return
+		}
+		answer(w, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
+			s.addItem(r.Context(), r.PathValue("id"), item.Variant, item.Quantity))
+	})
+	mux.HandleFunc("POST /store/carts/{id}/payment-sessions", func(w http.ResponseWriter, r *http.Request) {
+		var session struct {
+			Token string `json:"token"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&session); err != nil || session.Token == "" {
+			writeError(w, http.StatusBadRequest, "a payment session is {\"token\": ...}")
+			return
+		}
+		answer(w, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
+			s.choosePayment(r.Context(), r.PathValue("id"), session.Token))
+	})
+	mux.Handle("POST /store/carts/{id}/complete", complete)
+	mux.HandleFunc("GET /store/carts/{id}/counts", func(w http.ResponseWriter, r *http.Request) {
+		counts, err := s.counts(r.Context(), r.PathValue("id"))
+		answer(w, counts, err)
+	})
+	return mux, nil
+}
+
+// cartOf tells whose key a request's is. The visitors of a shop do not log in: whoever knows a cart's random ID may complete it, and
+// nobody else gets its answer.
+func cartOf(r *http.Request) (string, error) { return r.PathValue("id"), nil }
+
+// answer writes what a request came to.
+func answer(w http.ResponseWriter, v any, err error) {
+	switch {
+	case errors.Is(err, errUnknown):
+		writeError(w, http.StatusNotFound, err.Error())
+	case err != nil:
+		writeError(w, http.StatusInternalServerError, "the shop is out of order")
+	default:
+		writeJSON(w, http.StatusOK, v)
+	}
+}
+
+func writeError(w http.ResponseWriter, status int, text string) {
+	writeJSON(w, status, map[string]string{"message": text})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client may have gone
+}
