@@ -57,7 +57,8 @@ func (p *payments) ask(ctx context.Context, method, path string, question any) (
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
 	switch res.StatusCode {
 	case http.StatusOK:
-		return answer, json.NewDecoder(res.Body).Decode(&answer)
+		err = json.NewDecoder(res.Body).Decode(&answer)
+		return answer, err
 	case http.StatusNotFound:
 		return answer, errNoPayment
 	}

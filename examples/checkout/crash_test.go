@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+)
+
+// program is the variable that makes the test binary be the program.
+const program = "CHECKOUT_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(program) != "" {
+		main()
+		return
+	}
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+// quiet keeps go-redis from writing about servers that are just starting.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// town is a payment provider, a Redis, and a database, for shops that come and go.
+type town struct {
+	*testing.T
+	redis    string
+	data     string
+	provider *provider
+	url      string // of the provider
+}
+
+func newTown(t *testing.T) *town {
+	t.Helper()
+	w := &town{T: t, redis: "redis://" + rediscase.Server(t).Addr(), data: t.TempDir()}
+	var err error
+	if w.provider, err = openProvider(t.Context(), filepath.Join(w.data, "provider.db")); err != nil {
+		t.Fatal(err)
+	}
+	w.provider.silence = 10 * time.Second
+	server := httptest.NewServer(w.provider.handler())
+	w.url = server.URL
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		if err := w.provider.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// open starts a shop process, which dies at a boundary if it is told to, and returns its URL.
+func (w *town) open(crash string) string {
+	w.Helper()
+	c := exec.Command(os.Args[0], "-listen", "127.0.0.1:0", "-provider", w.url, "-data", w.data, "-lease", "700ms", //nolint:gosec // this very binary
+		"-recover-after", "300ms")
+	c.Env = append(os.Environ(), program+"=1", "REDIS_URL="+w.redis, crashVariable+"="+crash)
+	c.SysProcAttr = dieWithParent()
+	var log bytes.Buffer
+	c.Stderr = &log
+	out, err := c.StdoutPipe()
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+		if w.Failed() {
+			w.Logf("a shop's log: %s", &log)
+		}
+	})
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if _, url, ok := strings.Cut(lines.Text(), "Serving the shop on "); ok {
+			return url
+		}
+	}
+	w.Fatalf("the shop does not open: %s", &log)
+	return ""
+}
+
+// answered is an answer that was read.
+type answered struct {
+	status   int
+	body     string
+	replayed bool
+}
+
+func (w *town) post(url, path, key string, body any) (answered, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return answered{}, err
+	}
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+path, bytes.NewReader(text))
+	if err != nil {
+		return answered{}, err
+	}
+	// Go's client would send a request with a key again by itself. Here each request is to be seen.
+	r.GetBody = nil
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
+	}
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+	if err != nil {
+		return answered{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	got, err := io.ReadAll(res.Body)
+	return answered{res.StatusCode, string(got), res.Header.Get("Idempotency-Replayed") == "true"}, err
+}
+
+func (w *town) must(url, path, key string, body any) answered {
+	w.Helper()
+	a, err := w.post(url, path, key, body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return a
+}
+
+// fill makes a cart.
+func (w *town) fill(url, token, variant string) string {
+	w.Helper()
+	var made struct{ Cart struct{ ID string } }
+	if err := json.Unmarshal([]byte(w.must(url, "/store/carts", "", nil).body), &made); err != nil {
+		w.Fatal(err)
+	}
+	cart := made.Cart.ID
+	w.must(url, "/store/carts/"+cart+"/line-items", "", map[string]any{"variant_id": variant, "quantity": 2})
+	w.must(url, "/store/carts/"+cart+"/payment-sessions", "", map[string]any{"token": token})
+	return cart
+}
+
+// counts returns what happened to a cart at the provider and in the shop.
+func (w *town) counts(url, cart string) map[string]int64 {
+	w.Helper()
+	counts := make(map[string]int64)
+	res, err := http.Get(url + "/store/carts/" + cart + "/counts") //nolint:noctx // a test
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if err := json.NewDecoder(res.Body).Decode(&counts); err != nil {
+		w.Fatal(err)
+	}
+	charged, returned, err := w.provider.counts(context.Background(), cart)
+	if err != nil {
+		w.Fatal(err)
+	}
+	counts["charged"], counts["voided"] = charged, returned
+	return counts
+}
+
+// events returns how many events there are for a cart in all outboxes.
+func (w *town) events(cart string) (n int) {
+	w.Helper()
+	opt, err := redis.ParseURL(w.redis)
+	if err != nil {
+		w.Fatal(err)
+	}
+	client := redis.NewClient(opt)
+	defer func() { _ = client.Close() }()
+	streams, err := client.Keys(context.Background(), "*:x:"+outbox).Result()
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, stream := range streams {
+		entries, err := client.XRange(context.Background(), stream, "-", "+").Result()
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Values["cart"] == cart {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// stories are checkouts that are killed everywhere.
+var stories = []struct {
+	name, token, variant string
+	status               int
+	want                 map[string]int64
+	events               int
+}{
+	{"order", tokenOK, "book", 200, map[string]int64{"charged": 1, "voided": 0, "orders": 1, "tax_lines": 1, "mails": 1}, 1},
+	{"declined", tokenDecline, "book", 402, map[string]int64{"charged": 0, "voided": 0, "orders": 0, "tax_lines": 0, "mails": 0}, 0},
+	{"sold out", tokenOK, soldOut, 409, map[string]int64{"charged": 1, "voided": 1, "orders": 0, "tax_lines": 0, "mails": 0}, 0},
+}
+
+// TestShopKilledAtEveryBoundaryChargesOnce kills a shop with kill -9 before and after the work of each stage and each compensation, and
+// after each commit, and lets another shop go on: for the client that asks again, or by itself.
+func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
+	t.Parallel()
+	rediscase.Need(t)
+	for _, story := range stories {
+		t.Run(story.name, func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t)
+			check := func(url, cart, key string, first answered) {
+				t.Helper()
+				if first.status != story.status {
+					t.Fatalf("answer %+v, want status %d", first, story.status)
+				}
+				for range 2 {
+					if again := w.must(url, "/store/carts/"+cart+"/complete", key, nil); again.body != first.body || !again.replayed {
+						t.Errorf("a retry got %+v, want %s", again, first.body)
+					}
+				}
+				var got map[string]int64
+				for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+					if got = w.counts(url, cart); got["mails"] == story.want["mails"] {
+						break // the relay takes its time
+					}
+				}
+				if fmt.Sprint(got) != fmt.Sprint(story.want) || w.events(cart) != story.events {
+					t.Errorf("it came to %v and %d events, want %v and %d", got, w.events(cart), story.want, story.events)
+				}
+			}
+			// An undisturbed run tells the boundaries.
+			list := filepath.Join(t.TempDir(), "boundaries")
+			calm := w.open("0 " + list)
+			cart := w.fill(calm, story.token, story.variant)
+			check(calm, cart, "calm", w.must(calm, "/store/carts/"+cart+"/complete", "calm", nil))
+			text, err := os.ReadFile(list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			boundaries := strings.Split(strings.TrimSpace(string(text)), "\n")
+			if len(boundaries) < 6 {
+				t.Fatalf("there are only %q", boundaries)
+			}
+			t.Logf("%d boundaries: %s", len(boundaries), strings.Join(boundaries, ", "))
+
+			// The calm shop must not complete the others' carts while nobody has asked for it, nor before the client has: the
+			// client of every other cart does not come back, and leaves it to the completer.
+			for i, boundary := range boundaries {
+				mark := filepath.Join(t.TempDir(), "reached")
+				doomed := w.open(fmt.Sprint(i+1, " ", mark))
+				cart := w.fill(doomed, story.token, story.variant)
+				key := fmt.Sprint("key-", i)
+				if a, err := w.post(doomed, "/store/carts/"+cart+"/complete", key, nil); err == nil {
+					t.Fatalf("killed at %s, the shop answered %+v", boundary, a)
+				}
+				reached, err := os.ReadFile(mark)
+				if err != nil || strings.Count(string(reached), "\n") != i+1 || !strings.HasSuffix(string(reached), boundary+"\n") {
+					t.Fatalf("killed at %q, %v, not at %s", reached, err, boundary)
+				}
+				if i%2 == 1 {
+					time.Sleep(2500 * time.Millisecond) // the completer has had time for it, or will get it
+				}
+				var a answered
+				for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+					if a = w.must(calm, "/store/carts/"+cart+"/complete", key, nil); a.status != 409 || strings.Contains(a.body, "insufficient") {
+						break
+					}
+				}
+				check(calm, cart, key, a)
+			}
+		})
+	}
+}
