@@ -54,7 +54,10 @@ func newLine(connect func(context.Context) (net.Conn, error)) *line {
 
 // dial makes a connection. It always succeeds while the line is interrupted, since clients that cannot even dial try to do so
 // in the background, with long pauses and beyond their own end: the connection then fails at its first use instead.
-func (l *line) dial(ctx context.Context) (net.Conn, error) {
+func (l *line) dial(ctx context.Context) (net.Conn, error) { return l.dialWith(ctx, l.connect) }
+
+// dialWith is dial with a way to connect of the caller's own.
+func (l *line) dialWith(ctx context.Context, connect func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	l.mu.Lock()
 	m := l.mode
 	l.mu.Unlock()
@@ -63,7 +66,7 @@ func (l *line) dial(ctx context.Context) (net.Conn, error) {
 		conn, _ = net.Pipe()
 	} else {
 		var err error
-		if conn, err = l.connect(ctx); err != nil {
+		if conn, err = connect(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -72,7 +75,8 @@ func (l *line) dial(ctx context.Context) (net.Conn, error) {
 	defer l.mu.Unlock()
 	// Whatever happened to the line meanwhile happened to this connection, too.
 	c.deaf = m == hanging || l.mode == hanging
-	if l.conns[c] = struct{}{}; m == refusing || l.mode == refusing {
+	l.conns[c] = struct{}{}
+	if m == refusing || l.mode == refusing {
 		l.sever(c)
 	}
 	return c, nil
@@ -106,16 +110,6 @@ func (l *line) refuse(err error) {
 	l.err = err
 	l.mu.Unlock()
 	l.set(refusing)
-}
-
-// refusal returns the error for those who are refused, or nil while nobody is.
-func (l *line) refusal() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.mode == refusing {
-		return l.err
-	}
-	return nil
 }
 
 // lineConn is one connection. One goroutine writes at a time, and one reads.

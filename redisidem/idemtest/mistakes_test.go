@@ -1,0 +1,209 @@
+package idemtest
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// TestCrashMatrixFindsMistakes gives it flows with the mistakes that people make.
+func TestCrashMatrixFindsMistakes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		flow  func(*shop) redisidem.FlowConfig
+		cases []string // that must fail
+		words string   // that tell why
+	}{
+		{
+			"charge that is repeated", func(s *shop) redisidem.FlowConfig {
+				cfg := checkout(s)
+				cfg.Stages[1].Reconcile = nil
+				cfg.Stages[1].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
+					s.count("charge")
+					return redisidem.Next(), nil
+				}
+				return cfg
+			},
+			[]string{"kill_after_tax_lines_created", "kill_before_commit_of_tax_lines_created"},
+			`the effect "charge" happened 2 times; promised: exactly 1`,
+		},
+		{
+			"reconcile that forgets to look", func(s *shop) redisidem.FlowConfig {
+				cfg := checkout(s)
+				cfg.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (outcome, error) { return redisidem.Next(), nil }
+				return cfg
+			},
+			// A lease that is kept for the next stage has begun that one's first attempt.
+			[]string{"kill_after_commit_of_started", "kill_before_tax_lines_created"},
+			`the effect "charge" happened 0 times`,
+		},
+		{
+			"reconcile that cannot tell", func(s *shop) redisidem.FlowConfig {
+				cfg := checkout(s)
+				cfg.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (outcome, error) {
+					return outcome{}, errors.New("no answer")
+				}
+				return cfg
+			},
+			[]string{
+				"kill_after_commit_of_started", "kill_before_tax_lines_created", "kill_after_tax_lines_created",
+				"kill_before_commit_of_tax_lines_created",
+			},
+			"not answered",
+		},
+		{
+			"state in memory", func(s *shop) redisidem.FlowConfig {
+				cents := 0
+				cfg := checkout(s)
+				cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
+					cents = 1200
+					return redisidem.Next(), nil
+				}
+				cfg.Stages[2].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
+					s.count("mail")
+					return redisidem.Finish(redisidem.JSON(201, cents)), nil
+				}
+				return cfg
+			},
+			[]string{
+				"kill_after_commit_of_started", "kill_before_tax_lines_created", "kill_after_tax_lines_created",
+				"kill_before_commit_of_tax_lines_created", "kill_after_commit_of_tax_lines_created",
+				"kill_before_payment_authorized", "kill_after_payment_authorized", "kill_before_commit_of_payment_authorized",
+			},
+			`the response is 201 Content-Type: ["application/json"] "0"`,
+		},
+		{
+			"answer that depends on the run", func(s *shop) redisidem.FlowConfig {
+				cfg := checkout(s)
+				cfg.Stages[2].Work = func(_ context.Context, st *redisidem.Stage) (outcome, error) {
+					s.count("mail")
+					return redisidem.Finish(redisidem.JSON(201, st.Attempt())), nil
+				}
+				return cfg
+			},
+			[]string{
+				"kill_after_commit_of_tax_lines_created", "kill_before_payment_authorized", "kill_after_payment_authorized",
+				"kill_before_commit_of_payment_authorized",
+			},
+			`the response is 201 Content-Type: ["application/json"] "2"`,
+		},
+		{
+			"compensation of the wrong charge", func(s *shop) redisidem.FlowConfig {
+				cfg := declined(s)
+				cfg.Stages[0].Compensate = nil
+				cfg.Stages[1].Compensate = func(context.Context, *redisidem.Stage) error { s.count("refund"); return nil }
+				cfg.Stages[2].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
+					s.count("mail")
+					return redisidem.Fail(redisidem.JSON(402, "declined")), nil
+				}
+				return cfg
+			},
+			[]string{"kill_after_compensate_tax_lines_created", "kill_before_commit_of_compensate_tax_lines_created"},
+			`the effect "refund" happened 2 times; promised: at most 1`,
+		},
+		{
+			"stage that is left out the second time", func(s *shop) redisidem.FlowConfig {
+				cfg := checkout(s)
+				first := cfg.Stages[0].Work
+				cfg.Stages[0].Next = []string{"tax_lines_created", "payment_authorized"}
+				cfg.Stages[0].Work = func(ctx context.Context, st *redisidem.Stage) (outcome, error) {
+					if st.Attempt() > 1 {
+						s.count("charge")
+						return redisidem.Advance("payment_authorized").WithState(1200), nil
+					}
+					return first(ctx, st)
+				}
+				return cfg
+			},
+			[]string{"kill_before_started", "kill_after_started", "kill_before_commit_of_started"},
+			`the stages committed are ["started" "payment_authorized"]`,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			promise := maps.Clone(sold)
+			promise["refund"] = AtMost(1)
+			_, failed := collect(t, crashes(c.flow, promise))
+			names := slices.Sorted(maps.Keys(failed))
+			slices.Sort(c.cases)
+			if !slices.Equal(names, c.cases) {
+				t.Errorf("failed: %q, want %q", names, c.cases)
+			}
+			for name, text := range failed {
+				if !strings.Contains(text, c.words) {
+					t.Errorf("%s says %q, not %q", name, text, c.words)
+				}
+			}
+		})
+	}
+}
+
+func TestCrashMatrixRefusesWhatItCannotJudge(t *testing.T) {
+	t.Parallel()
+	good := crashes(checkout, sold)
+	for _, c := range []struct {
+		name  string
+		c     Crashes
+		words string
+	}{
+		{"no world", Crashes{Promise: sold}, "Crashes.World"},
+		{"no promise", Crashes{World: good.World}, "Crashes.Promise"},
+		{"negative depth", Crashes{World: good.World, Promise: sold, Depth: -1}, "Crashes.Depth"},
+		{"no flow", Crashes{Promise: sold, World: func(testing.TB) World { return World{} }}, "World.Flow"},
+		{"flow that is refused", crashes(func(*shop) redisidem.FlowConfig { return redisidem.FlowConfig{} }, sold), "FlowConfig.Name"},
+		{"effect without a promise", crashes(checkout, map[string]Times{"charge": Exactly(1)}), `"mail"`},
+		{"promise that is broken at once", crashes(checkout, map[string]Times{"charge": Exactly(2), "mail": AtLeast(1)}), "exactly 2"},
+		{"invalid config", Crashes{World: good.World, Promise: sold, Config: &redisidem.Config{Retention: 1}}, "Config.Retention"},
+		{"flow that never ends", crashes(func(s *shop) redisidem.FlowConfig {
+			cfg := checkout(s)
+			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) { return outcome{}, errors.New("away") }
+			return cfg
+		}, sold), "sent 10 times"},
+		{"flow that idles", crashes(func(s *shop) redisidem.FlowConfig {
+			cfg := checkout(s)
+			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) { return redisidem.Idle(), nil }
+			return cfg
+		}, sold), `idle at "started"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cases, failed := collect(t, c.c)
+			if len(failed) != 1 || len(cases) > 1 {
+				t.Fatalf("cases %q, failed %q", cases, failed)
+			}
+			for _, text := range failed {
+				if !strings.Contains(text, c.words) {
+					t.Errorf("it says %q, not %q", text, c.words)
+				}
+			}
+		})
+	}
+}
+
+func TestCrashMatrixFindsRunsThatDiffer(t *testing.T) {
+	t.Parallel()
+	processes := 0
+	_, failed := collect(t, crashes(func(s *shop) redisidem.FlowConfig {
+		cfg := checkout(s)
+		processes++
+		if processes > 2 { // the undisturbed one and its replay
+			cfg.Stages[0].Next = []string{"payment_authorized", "tax_lines_created"}
+			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
+				s.charge("")
+				return redisidem.Advance("payment_authorized").WithState(1200), nil
+			}
+		}
+		return cfg
+	}, sold))
+	for _, name := range []string{"kill_before_tax_lines_created", "kill_after_commit_of_tax_lines_created"} {
+		if !strings.Contains(failed[name], "did not come to the boundary \""+name+"\"") {
+			t.Errorf("%s says %q", name, failed[name])
+		}
+	}
+}
