@@ -7,8 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // The tokens with which a payment can be tried out, like a card network's test cards.
@@ -132,7 +130,7 @@ func (p *provider) charge(ctx context.Context, c charge) (made payment, err erro
 		state = stateConfirm
 	}
 	if _, err = tx.ExecContext(ctx, "INSERT INTO payments VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", c.Key,
-		"pay_"+uuid.NewString(), c.Order, state, c.Cents); err != nil {
+		"pay_"+c.Key, c.Order, state, c.Cents); err != nil {
 		return made, err
 	}
 	if err = tx.QueryRowContext(ctx, "SELECT id, state, cents FROM payments WHERE key = ?", c.Key).Scan(&made.ID, &made.State, &made.Cents); err != nil {
