@@ -27,6 +27,8 @@ type gatewayCommand struct {
 	Routes          string        `placeholder:"FILE" help:"Policies of routes, in YAML; see the README."`
 	PolicyURL       string        `placeholder:"URL" help:"The API's own text about its keys, to which problems link."`
 	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the beginning of an upstream's answer."`
+	ReadTimeout     time.Duration `default:"1m" help:"How long a client may take to send a request; 0 for no bound."`
+	WriteTimeout    time.Duration `default:"5m" help:"How long a request may take until its answer is sent; 0 for no bound."`
 	KeepHost        bool          `help:"Send the client's Host on to the upstream."`
 	ShutdownTimeout time.Duration `default:"30s" help:"How long requests and their commits may take after SIGTERM."`
 	LogFormat       string        `enum:"text,json" default:"json" help:"Form of the log on standard error: text or json."`
@@ -147,6 +149,7 @@ func (c *gatewayCommand) serve(
 	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, tlsConfig *tls.Config, log *slog.Logger,
 ) error {
 	server := newServer(g.Handler(), log)
+	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
 	listener, err := listen(ctx, c.Listen)
 	if err != nil {
 		return errors.Join(err, service.Close(ctx))
@@ -190,12 +193,11 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return l.Listen(ctx, "tcp", addr)
 }
 
-// newServer makes a server with bounds on everything a client can take its time with. Answers may be long under way: an upstream's
-// bound is its own.
+// newServer makes a server with bounds on everything a client can take its time with.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }
 

@@ -275,6 +275,13 @@ routes:
 			}
 		}
 	}
+	// A key that would be another path.
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", ".."), 502, "", false)
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("the upstream is asked for %s %s", r.Method, r.URL)
+	})
+	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", ".."), 503, "Nobody knows", false)
 	// The upstream says that it has not done it.
 	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", "k2"), 502, "", false)

@@ -38,6 +38,10 @@ func writeUnknown(w http.ResponseWriter) {
 // ask asks the upstream what became of the request.
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy http.Handler) {
 	key := httpidem.Stage(r.Context()).Key().Value
+	if key == "." || key == ".." { // which is another path to most servers, however it is escaped
+		writeUnknown(w)
+		return
+	}
 	question := r.Clone(r.Context())
 	question.Method, question.Body, question.ContentLength = http.MethodGet, http.NoBody, 0
 	question.Header = r.Header.Clone()

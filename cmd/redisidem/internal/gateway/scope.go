@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -36,13 +38,15 @@ func FromHeader(name string) Identify {
 	}
 }
 
-// FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: the issuer and subject.
+// FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: a digest of its issuer and its
+// subject, so that a renewed certificate is the same caller's.
 func FromCertificate(r *http.Request) (string, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return "", fmt.Errorf("%w: it needs a client certificate", ErrUnauthenticated)
 	}
 	leaf := r.TLS.VerifiedChains[0][0]
-	return leaf.Issuer.String() + "\n" + leaf.Subject.String(), nil
+	issuer, subject := sha256.Sum256(leaf.RawIssuer), sha256.Sum256(leaf.RawSubject)
+	return hex.EncodeToString(issuer[:]) + hex.EncodeToString(subject[:]), nil
 }
 
 // Tokens says which JSON Web Tokens (RFC 7519) the gateway accepts.
