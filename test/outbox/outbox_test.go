@@ -61,7 +61,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 
 // service makes a service as each process has it.
 func service(client redis.UniversalClient) *redisidem.Service {
-	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 800 * time.Millisecond})
+	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 2 * time.Second})
 	if err != nil {
 		panic(err)
 	}
@@ -136,7 +136,7 @@ func work() {
 	// Every other worker gives a connection up early and asks again, the others wait out the library's own bound.
 	readTimeout := 5 * time.Second
 	if number%2 == 0 {
-		readTimeout = 50 * time.Millisecond
+		readTimeout = 250 * time.Millisecond
 	}
 	sc := service(ownClient(readTimeout)).Scope("outbox")
 	var ready sync.Once
@@ -265,7 +265,12 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		var killing sync.WaitGroup
 		for range workers {
 			killing.Go(func() {
-				for n := int(next.Add(1)) - 1; n < many; n = int(next.Add(1)) - 1 {
+				// A machine that is slow beyond measure makes do with fewer.
+				for time.Since(began) < 2*patience {
+					n := int(next.Add(1)) - 1
+					if n >= many {
+						return
+					}
 					w, err := child.Start(t, "worker", ledger, where.variable(), fmt.Sprintf("%s=%d", numberVariable, n))
 					if err == nil {
 						err = w.Await("ready", patience)
@@ -281,6 +286,7 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		}
 		killing.Wait()
 		took := time.Since(began)
+		many = min(many, int(next.Load()))
 		calm()
 		spoiling.Wait()
 		if t.Failed() {
