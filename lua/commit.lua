@@ -27,8 +27,8 @@
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
 -- redis.call: 5 when the lease ends (HMGET, GET, TIME, HSET, DEL; PEXPIRE in place of DEL when it had lapsed), 6 when it
 -- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
--- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; PEXPIRE for an
--- expiry); 2 or 3 for a repeated commit, 2 for FENCED.
+-- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; XINFO before
+-- XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 2 for FENCED.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -115,8 +115,17 @@ while words <= #ARGV do
         return {'EFFECT', token, number, 'its key holds no whole number of up to 15 digits'}
       end
     end
+    if effect.command == 'XADD' and found ~= 'none' then
+      local info = redis.call('XINFO', 'STREAM', effect.key)
+      for n = 1, #info, 2 do
+        if info[n] == 'last-generated-id' and info[n + 1] == '18446744073709551615-18446744073709551615' then
+          return {'EFFECT', token, number, 'its key holds a stream without IDs left'}
+        end
+      end
+    end
     allowed = not redis.acl_check_cmd
       or redis.acl_check_cmd(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
+        and (effect.expiry == '' or redis.acl_check_cmd('PEXPIRE', effect.key, effect.expiry))
   end
   if not allowed then
     return {'EFFECT', token, number, 'the Redis user may not ' .. effect.command .. ' there'}

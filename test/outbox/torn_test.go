@@ -1,0 +1,71 @@
+//go:build unix
+
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// TestEffectWithMoreWordsThanLuaCanUnpack is refused, by whoever knows first, or is applied. That its outcome is unknown is
+// wrong, and a server that does not check commands beforehand stores the outcome without the effect.
+func TestEffectWithMoreWordsThanLuaCanUnpack(t *testing.T) {
+	t.Parallel()
+	onEachSite(t, func(t *testing.T, where *site) {
+		members := make([]string, 20_000)
+		for i := range members {
+			members[i] = fmt.Sprint(i)
+		}
+		mustBeWhole(t, where, func(name string) redisidem.Effect { return redisidem.SAdd(name, members...) }, nil)
+	})
+}
+
+// TestEventForAStreamWithoutIDsLeft must not be lost while its stage is committed.
+func TestEventForAStreamWithoutIDsLeft(t *testing.T) {
+	t.Parallel()
+	onEachSite(t, func(t *testing.T, where *site) {
+		mustBeWhole(t, where, func(name string) redisidem.Effect { return redisidem.XAdd(name, "key", "k") },
+			func(client redis.UniversalClient, name string) error {
+				return client.XAdd(context.Background(), &redis.XAddArgs{
+					Stream: name, ID: "18446744073709551615-18446744073709551615", Values: []string{"the", "last"},
+				}).Err()
+			})
+	})
+}
+
+// mustBeWhole commits an outcome with an effect, and checks that both were stored or neither, and that the caller is told.
+func mustBeWhole(t *testing.T, where *site, effect func(name string) redisidem.Effect,
+	prepare func(client redis.UniversalClient, name string) error,
+) {
+	t.Helper()
+	ctx, client := context.Background(), where.direct(t)
+	sc := service(client).Scope("outbox")
+	name := ""
+	_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		name = st.ShardKey("taken")
+		if prepare != nil {
+			if err := prepare(client, name); err != nil {
+				return redisidem.Outcome{}, err
+			}
+		}
+		before := redisidem.Set(st.ShardKey("before"), "written")
+		return redisidem.Finish(redisidem.JSON(201, "")).WithEffects(before, effect(name)), nil
+	})
+	key, err1 := sc.Retrieve(ctx, "k")
+	if err1 != nil {
+		t.Fatal(err1)
+	}
+	size := client.SCard(ctx, name).Val() + max(client.XLen(ctx, name).Val()-1, 0)
+	if key.Finished() != (err == nil) || key.Finished() != (size > 0) {
+		t.Errorf("the key is %s, the effect wrote %d, the error is %v", key.RecoveryPoint, size, err)
+	}
+	if err != nil && !errors.Is(err, redisidem.ErrInvalid) && !errors.Is(err, redisidem.ErrEffect) {
+		t.Errorf("the error is %v", err)
+	}
+}
