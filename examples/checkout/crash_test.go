@@ -71,7 +71,7 @@ func newTown(t *testing.T) *town {
 func (w *town) open(crash string) string {
 	w.Helper()
 	c := exec.Command(os.Args[0], "-listen", "127.0.0.1:0", "-provider", w.url, "-data", w.data, "-lease", "700ms", //nolint:gosec // this very binary
-		"-recover-after", "300ms")
+		"-recover-after", "300ms", "-redis-timeout", "10s")
 	c.Env = append(os.Environ(), program+"=1", "REDIS_URL="+w.redis, crashVariable+"="+crash)
 	c.SysProcAttr = dieWithParent()
 	var log bytes.Buffer
@@ -152,6 +152,18 @@ func (w *town) fill(url, token, variant string) string {
 	return cart
 }
 
+// complete completes a cart, and asks again while a shop that died has it locked, or the machine is too busy for an answer.
+func (w *town) complete(url, cart, key string) (a answered) {
+	w.Helper()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		a = w.must(url, "/store/carts/"+cart+"/complete", key, nil)
+		if a.status != http.StatusServiceUnavailable && !strings.Contains(a.body, "outstanding") {
+			break
+		}
+	}
+	return a
+}
+
 // counts returns what happened to a cart at the provider and in the shop.
 func (w *town) counts(url, cart string) map[string]int64 {
 	w.Helper()
@@ -226,7 +238,7 @@ func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 					t.Fatalf("answer %+v, want status %d", first, story.status)
 				}
 				for range 2 {
-					if again := w.must(url, "/store/carts/"+cart+"/complete", key, nil); again.body != first.body || !again.replayed {
+					if again := w.complete(url, cart, key); again.body != first.body || !again.replayed {
 						t.Errorf("a retry got %+v, want %s", again, first.body)
 					}
 				}
@@ -244,7 +256,7 @@ func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 			list := filepath.Join(t.TempDir(), "boundaries")
 			calm := w.open("0 " + list)
 			cart := w.fill(calm, story.token, story.variant)
-			check(calm, cart, "calm", w.must(calm, "/store/carts/"+cart+"/complete", "calm", nil))
+			check(calm, cart, "calm", w.complete(calm, cart, "calm"))
 			text, err := os.ReadFile(list)
 			if err != nil {
 				t.Fatal(err)
@@ -255,8 +267,7 @@ func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 			}
 			t.Logf("%d boundaries: %s", len(boundaries), strings.Join(boundaries, ", "))
 
-			// The calm shop must not complete the others' carts while nobody has asked for it, nor before the client has: the
-			// client of every other cart does not come back, and leaves it to the completer.
+			// The client of every other cart stays away for a while, and leaves it to the completer of the calm shop.
 			for i, boundary := range boundaries {
 				mark := filepath.Join(t.TempDir(), "reached")
 				doomed := w.open(fmt.Sprint(i+1, " ", mark))
@@ -272,13 +283,7 @@ func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 				if i%2 == 1 {
 					time.Sleep(2500 * time.Millisecond) // the completer has had time for it, or will get it
 				}
-				var a answered
-				for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-					if a = w.must(calm, "/store/carts/"+cart+"/complete", key, nil); a.status != 409 || strings.Contains(a.body, "insufficient") {
-						break
-					}
-				}
-				check(calm, cart, key, a)
+				check(calm, cart, key, w.complete(calm, cart, key))
 			}
 		})
 	}

@@ -32,7 +32,7 @@ import (
 type settings struct {
 	listen, provider, data, redis string
 	onlyProvider                  bool
-	lease, recoverAfter           time.Duration
+	lease, recoverAfter, timeout  time.Duration
 }
 
 func main() {
@@ -43,6 +43,7 @@ func main() {
 	flag.BoolVar(&s.onlyProvider, "only-provider", false, "be the payment provider and nothing else")
 	flag.DurationVar(&s.lease, "lease", 2*time.Second, "how long a shop that died keeps its carts locked")
 	flag.DurationVar(&s.recoverAfter, "recover-after", 3*time.Second, "how long clients have to come back before their carts are completed without them")
+	flag.DurationVar(&s.timeout, "redis-timeout", redisidem.DefaultTimeout, "bound of each operation on Redis")
 	flag.Parse()
 	s.redis = os.Getenv("REDIS_URL")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -106,7 +107,7 @@ func (s *settings) startProvider(ctx context.Context) (stop func() error, err er
 // runShop serves the shop, completes carts whose clients are gone, and relays events.
 func (s *settings) runShop(ctx context.Context) (err error) {
 	hook := newCrashes(os.Getenv(crashVariable))
-	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{Lease: s.lease, Observer: hook})
+	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{Lease: s.lease, Timeout: s.timeout, Observer: hook})
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,12 @@ func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {
 
 // Do implements [Guard].
 func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
-	g.works.Store(r.Key, work)
+	var failure error // of the work, which the wire has no words for
+	g.works.Store(r.Key, Work(func(ctx context.Context) ([]byte, error) {
+		var body []byte
+		body, failure = work(ctx)
+		return body, failure
+	}))
 	defer g.works.Delete(r.Key)
 	req, err := http.NewRequestWithContext(ctx, r.Method, g.url+r.Path, bytes.NewReader(r.Params))
 	if err != nil {
@@ -175,6 +180,8 @@ func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []by
 		return nil, false, err
 	case res.StatusCode == http.StatusConflict:
 		return nil, false, ErrInFlight
+	case res.StatusCode == http.StatusInternalServerError && failure != nil:
+		return nil, false, failure
 	case res.StatusCode != http.StatusOK:
 		return nil, false, fmt.Errorf("answered with %d: %s", res.StatusCode, body)
 	}
