@@ -33,7 +33,7 @@ type Crashes struct {
 	MaxRequests int
 
 	// Client makes the clients, one for each process: new ones, without connections, of one and the same Redis, on which
-	// CrashMatrix closes them and removes the keys it has made. Nil: an embedded server, whose clock is put forward when a
+	// CrashMatrix closes them, and in the end removes the keys it has made. Nil: an embedded server, whose clock is put forward when a
 	// lease is to lapse, so that nothing is waited for.
 	Client func(tb testing.TB) redis.UniversalClient
 
@@ -53,6 +53,11 @@ type World struct {
 	// Request is what the key stands for.
 	Request redisidem.Request
 
+	// Mask, if it is not nil, takes out of a response what differs from one world to another without being wrong, such as
+	// random identifiers, before it is compared with that of the undisturbed run: it changes the copy that it is given. A
+	// world that can number its things instead needs none, and is judged more strictly.
+	Mask func(r *redisidem.Response)
+
 	// Interim, if it is not nil, is told of each interim answer before the request is sent again: it does what the client is
 	// expected to do next, as to confirm a payment.
 	Interim func(key *redisidem.Key)
@@ -68,7 +73,7 @@ type World struct {
 // lapsed, another process gets the same request, and again until it is answered.
 //
 // Each case, a subtest with the boundary's name as in kill_before_paid, must end like the undisturbed run: with the same
-// response, byte for byte, and the same stages committed once each; with every effect as often as promised; and with nothing
+// response, byte for byte but for World.Mask, and the same stages committed once each; with every effect as often as promised; and with nothing
 // locked or left for ever in Redis, but for the keys of [redisidem.Stage.ShardKey]. A further process must then replay the
 // answer without running anything.
 //

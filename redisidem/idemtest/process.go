@@ -3,7 +3,6 @@ package idemtest
 import (
 	"context"
 	"errors"
-	"net"
 	"runtime"
 	"sync"
 
@@ -42,14 +41,13 @@ func newProcess(ctx context.Context, fatal moment) *process {
 	return p
 }
 
-// own makes a client's connections the process's. The client must not have any yet.
+// own makes a client the process's. It must not have any connections yet.
 func (p *process) own(client redis.UniversalClient) {
+	tapInto(client, p.line)
+	client.AddHook(deadEnd{p})
 	if cluster, ok := client.(*redis.ClusterClient); ok {
-		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(p) })
-		cluster.AddHook(deadEnd{p})
-		return
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(deadEnd{p}) })
 	}
-	client.AddHook(p)
 }
 
 // kill ends the process, without telling anybody.
@@ -128,23 +126,6 @@ func (p *process) moments() []moment {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.past
-}
-
-// DialHook implements [redis.Hook].
-func (p *process) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return p.line.dialWith(ctx, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
-	}
-}
-
-// ProcessHook implements [redis.Hook].
-func (p *process) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return deadEnd{p}.ProcessHook(next)
-}
-
-// ProcessPipelineHook implements [redis.Hook].
-func (p *process) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return deadEnd{p}.ProcessPipelineHook(next)
 }
 
 // deadEnd refuses the commands of a process that is dead before anybody looks for a connection.
