@@ -26,7 +26,8 @@ type Key struct {
 	Path   string
 	Params []byte
 
-	// RecoveryPoint is where the work continues.
+	// RecoveryPoint is where the work continues. While a flow undoes what it has done it is compensate: and the revision that is
+	// undone next.
 	RecoveryPoint string
 	// Revision is how many commits the record has accepted.
 	Revision int64
