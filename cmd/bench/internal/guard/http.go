@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -80,13 +81,45 @@ type httpGuard struct {
 	server *http.Server
 	client *http.Client
 	url    string
-	works  sync.Map // by key: what the handler is to do for requests under way
+
+	mu    sync.Mutex
+	works map[string]*errand // by key: what the handler is to do for requests under way
+}
+
+// errand is the work of the requests of one key that are under way. Whoever's it is, it is the same.
+type errand struct {
+	work    Work
+	callers int
+}
+
+// enter makes a work known to the handler.
+func (g *httpGuard) enter(key string, work Work) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.works[key]
+	if e == nil {
+		e = &errand{}
+		g.works[key] = e
+	}
+	e.work = work
+	e.callers++
+}
+
+// leave forgets the work when nobody waits for it any more.
+func (g *httpGuard) leave(key string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.works[key]
+	e.callers--
+	if e.callers == 0 {
+		delete(g.works, key)
+	}
 }
 
 // serve starts the server. wrap makes the handler of the bare one; nil stands for one that uses the inner guard.
 func serve(ctx context.Context, dial Dial, inner Guard, wrap func(http.Handler) (http.Handler, error)) (Guard, error) {
 	g := &httpGuard{
-		inner: inner,
+		inner: inner, works: make(map[string]*errand),
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{
 			MaxIdleConnsPerHost: dial.Callers(), IdleConnTimeout: time.Minute, DisableCompression: true,
 		}},
@@ -134,11 +167,12 @@ func (g *httpGuard) handleGuarded(w http.ResponseWriter, r *http.Request) {
 
 // workOf returns what the caller of a request wants to be done.
 func (g *httpGuard) workOf(r *http.Request) Work {
-	work, ok := g.works.Load(r.Header.Get(httpidem.DefaultHeader))
-	if !ok {
-		return func(context.Context) ([]byte, error) { return nil, errors.New("nobody has sent this request") }
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.works[r.Header.Get(httpidem.DefaultHeader)]; e != nil {
+		return e.work
 	}
-	return work.(Work)
+	return func(context.Context) ([]byte, error) { return nil, errors.New("nobody has sent this request") }
 }
 
 func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {
@@ -157,13 +191,13 @@ func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {
 
 // Do implements [Guard].
 func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
-	var failure error // of the work, which the wire has no words for
-	g.works.Store(r.Key, Work(func(ctx context.Context) ([]byte, error) {
-		var body []byte
-		body, failure = work(ctx)
-		return body, failure
-	}))
-	defer g.works.Delete(r.Key)
+	var failed atomic.Pointer[error] // of the work, which the wire has no words for
+	g.enter(r.Key, func(ctx context.Context) ([]byte, error) {
+		body, err := work(ctx)
+		failed.Store(&err)
+		return body, err
+	})
+	defer g.leave(r.Key)
 	req, err := http.NewRequestWithContext(ctx, r.Method, g.url+r.Path, bytes.NewReader(r.Params))
 	if err != nil {
 		return nil, false, err
@@ -180,8 +214,8 @@ func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []by
 		return nil, false, err
 	case res.StatusCode == http.StatusConflict:
 		return nil, false, ErrInFlight
-	case res.StatusCode == http.StatusInternalServerError && failure != nil:
-		return nil, false, failure
+	case res.StatusCode == http.StatusInternalServerError && failed.Load() != nil && *failed.Load() != nil:
+		return nil, false, *failed.Load()
 	case res.StatusCode != http.StatusOK:
 		return nil, false, fmt.Errorf("answered with %d: %s", res.StatusCode, body)
 	}

@@ -7,6 +7,15 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
+var throughGateway = Scenario{
+	Name: "gateway", Title: "First execution through the gateway",
+	About: "Each operation is a POST with a fresh key to a gateway process in front of a server in this process, whose handler takes " +
+		"no time; all of them share the processors with Redis.",
+	Kinds:   []string{"gateway-bare", "gateway"},
+	Callers: 64,
+	Prepare: overHTTP.Prepare,
+}
+
 var overHTTP = Scenario{
 	Name: "http", Title: "First execution over HTTP",
 	About: "Each operation is a POST with a fresh key to a server in this process, whose handler takes no time; client and server " +

@@ -40,7 +40,7 @@ type Subject struct {
 
 // All returns the scenarios in the order in which they are shown.
 func All() []Scenario {
-	return []Scenario{lifecycle, flow, replay, replayCopy, refused, hot, handOver, overHTTP, mixed}
+	return []Scenario{lifecycle, flow, replay, replayCopy, refused, hot, handOver, overHTTP, throughGateway, mixed}
 }
 
 // ByName returns the scenario with that name.
