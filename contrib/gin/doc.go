@@ -4,7 +4,7 @@
 //
 // Make a [httpidem.Middleware] and hand it to [New]:
 //
-//	idem, err := httpidem.New(service, tenantOf, nil)
+//	idem, err := httpidem.New(service, ginidem.Scope(tenantOf), nil)
 //	...
 //	r := gin.New()
 //	r.Use(gin.Recovery(), authenticate, ginidem.New(idem))

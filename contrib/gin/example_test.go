@@ -16,16 +16,12 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-type tenantContext struct{}
-
 // authenticate stands for an API's own authentication.
-func authenticate(c *gin.Context) {
-	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), tenantContext{}, "acme"))
-}
+func authenticate(c *gin.Context) { c.Set("tenant", "acme") }
 
 // tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can choose.
-func tenantOf(r *http.Request) (string, error) {
-	if tenant, ok := r.Context().Value(tenantContext{}).(string); ok {
+func tenantOf(c *gin.Context) (string, error) {
+	if tenant := c.GetString("tenant"); tenant != "" {
 		return tenant, nil
 	}
 	return "", errors.New("not authenticated")
@@ -45,7 +41,7 @@ func Example() {
 		return
 	}
 	defer func() { _ = svc.Close(context.Background()) }()
-	idem, err := httpidem.New(svc, tenantOf, nil)
+	idem, err := httpidem.New(svc, ginidem.Scope(tenantOf), nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -55,7 +55,7 @@ func (x *exchange) serve(m *httpidem.Middleware) {
 			x.writer.WriteHeaderNow()
 		}
 	}()
-	m.Handler(http.HandlerFunc(x.next)).ServeHTTP(x.writer, x.request)
+	m.Handler(http.HandlerFunc(x.next)).ServeHTTP(x.writer, withContext(x.request, x.context))
 	if !x.began {
 		x.context.Abort()
 	}

@@ -494,6 +494,33 @@ func TestTheRestOfTheChainIsAborted(t *testing.T) {
 	}
 }
 
+func TestScope(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	m, err := httpidem.New(s.Service, ginidem.Scope(func(c *gin.Context) (string, error) {
+		if c.GetString("user") == "" {
+			return "", errors.New("nobody")
+		}
+		return c.GetString("user") + c.Param("shelf"), nil
+	}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := gin.New()
+	r.Use(func(c *gin.Context) { c.Set("user", c.GetHeader(callerHeader)) }, ginidem.New(m))
+	r.POST("/orders/:shelf", func(c *gin.Context) { c.String(200, "%s", c.GetString("user")) })
+	url := serve(t, r).URL
+	for _, name := range []string{"alice", "bob"} {
+		if a := post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Set(callerHeader, name) }); a.body != name {
+			t.Errorf("%s got %q", name, a.body)
+		}
+	}
+	wantStatus(t, post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Del(callerHeader) }), 403)
+	// Outside of an engine there is no context to be asked.
+	plain := serve(t, m.Handler(http.NotFoundHandler())).URL
+	wantStatus(t, post(t, plain, "k", ""), 403)
+}
+
 func TestNewRefusesNil(t *testing.T) {
 	t.Parallel()
 	defer func() {
