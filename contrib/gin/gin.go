@@ -67,7 +67,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	x.began = true
 	c.Request = r
 	defer func() { c.Request = x.request }()
-	if w == http.ResponseWriter(x.writer) { // the request is not protected
+	if httpidem.Stage(r.Context()) == nil { // the request is not protected
 		c.Next()
 		return
 	}

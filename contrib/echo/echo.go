@@ -1,0 +1,89 @@
+package echoidem
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v5"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// New returns an Echo middleware that runs what is behind it once for each key, and gives its answer again to each retry. The
+// Middleware says how; several servers and routes may share one. It panics if m is nil.
+//
+// For what is behind it c.Response() holds the answer back, and c.Request() has another context and a body that was read already.
+// Both are put back afterwards.
+//
+// An error from behind is answered by the HTTPErrorHandler before the answer is stored, and then returned. If the handler of errors
+// writes nothing, the answer is an empty 500: an error is never stored as an empty success. An error of a request that is not
+// protected is only returned.
+func New(m *httpidem.Middleware) echo.MiddlewareFunc {
+	if m == nil {
+		panic("echoidem: the Middleware must not be nil")
+	}
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c *echo.Context) error {
+			x := exchange{context: c, writer: c.Response(), request: c.Request(), next: next}
+			m.Handler(http.HandlerFunc(x.serve)).ServeHTTP(x.writer, withContext(x.request, c))
+			return x.err
+		}
+	}
+}
+
+// exchange is one request on its way through the middleware.
+type exchange struct {
+	context *echo.Context
+	// writer and request are as the middleware in front has them.
+	writer  http.ResponseWriter
+	request *http.Request
+
+	next echo.HandlerFunc
+	err  error // of next
+}
+
+// serve runs what is behind the middleware.
+func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
+	c := x.context
+	c.SetRequest(r)
+	defer c.SetRequest(x.request)
+	if httpidem.Stage(r.Context()) == nil { // the request is not protected
+		x.err = x.next(c)
+		return
+	}
+	held := echo.NewResponse(w, c.Logger())
+	held.Status = http.StatusOK // as Echo's own begins
+	c.SetResponse(held)
+	defer c.SetResponse(x.writer)
+	if x.err = x.next(c); x.err == nil {
+		return
+	}
+	c.Echo().HTTPErrorHandler(c, x.err)
+	if !held.Committed {
+		held.WriteHeader(http.StatusInternalServerError)
+	}
+}
+
+// serverContext is the key under which a request's context has Echo's.
+type serverContext struct{}
+
+var errElsewhere = errors.New("echoidem: a scope function for Echo was asked about a request that did not come through New")
+
+// Scope makes a [httpidem.ScopeFunc] of a function that looks at Echo's context: for authentication that leaves the caller's name
+// there, with c.Set. It is called with the context as the middleware in front of [New] has it, and must not write an answer. What the
+// name must be like is told with [httpidem.ScopeFunc].
+func Scope(scope func(c *echo.Context) (string, error)) httpidem.ScopeFunc {
+	return func(r *http.Request) (string, error) {
+		c, ok := r.Context().Value(serverContext{}).(*echo.Context)
+		if !ok {
+			return "", errElsewhere
+		}
+		return scope(c)
+	}
+}
+
+// withContext returns a request for which functions made by Scope find the context.
+func withContext(r *http.Request, c *echo.Context) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), serverContext{}, c))
+}

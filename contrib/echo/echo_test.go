@@ -1,0 +1,513 @@
+package echoidem_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
+	"github.com/redis/go-redis/v9"
+
+	echoidem "github.com/redisidem/redisidem/contrib/echo"
+	"github.com/redisidem/redisidem/internal/httpclause"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+// newEcho makes a server that writes no log.
+func newEcho() *echo.Echo {
+	e := echo.New()
+	e.Logger = slog.New(slog.DiscardHandler)
+	return e
+}
+
+// TestDraft runs the clauses of the draft against an Echo server.
+func TestDraft(t *testing.T) {
+	t.Parallel()
+	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
+		cfg := &httpidem.Config{
+			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+		}
+		if o.UUIDs {
+			cfg.CheckKey = httpidem.UUIDs
+		}
+		if o.Window > 0 {
+			cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+		}
+		if o.JSONFields != nil {
+			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
+		}
+		if o.KeepAll {
+			cfg.Status = httpidem.KeepAll
+		}
+		s := newStore(t)
+		e := newEcho()
+		e.Use(echoidem.New(s.middleware(cfg)))
+		e.Any("/*", func(c *echo.Context) error {
+			backend.ServeHTTP(c.Response(), c.Request())
+			return nil
+		})
+		return &httpclause.Target{
+			URL:        serve(t, e).URL,
+			As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
+			StoreCalls: func() int { return int(s.calls.Load()) },
+		}
+	})
+}
+
+// shop is a server whose handlers' runs are counted.
+type shop struct {
+	*store
+	echo *echo.Echo
+	m    *httpidem.Middleware
+	url  string
+	runs atomic.Int64
+}
+
+// open serves one handler at /orders/:shelf. What stands in front of the middleware can be given.
+func open(t *testing.T, cfg *httpidem.Config, handler echo.HandlerFunc, front ...echo.MiddlewareFunc) *shop {
+	t.Helper()
+	s := &shop{store: newStore(t), echo: newEcho()}
+	s.m = s.middleware(cfg)
+	s.echo.Use(front...)
+	s.echo.Use(echoidem.New(s.m))
+	s.echo.POST("/orders/:shelf", func(c *echo.Context) error {
+		s.runs.Add(1)
+		return handler(c)
+	})
+	s.url = serve(t, s.echo).URL + "/orders/7"
+	return s
+}
+
+func (s *shop) ran(want int64) {
+	s.Helper()
+	if got := s.runs.Load(); got != want {
+		s.Errorf("the handler ran %d times, want %d", got, want)
+	}
+}
+
+func TestAnswersAreReplayed(t *testing.T) {
+	t.Parallel()
+	type order struct{ Item string }
+	for name, answerWith := range map[string]echo.HandlerFunc{
+		"JSON": func(c *echo.Context) error {
+			return c.JSON(201, map[string]string{"shelf": c.Param("shelf"), "path": c.Path()})
+		},
+		"String":    func(c *echo.Context) error { return c.String(200, "ordered") },
+		"Blob":      func(c *echo.Context) error { return c.Blob(202, "image/png", []byte{0x89, 'P', 0, 0xff}) },
+		"Stream":    func(c *echo.Context) error { return c.Stream(200, "text/csv", strings.NewReader("a,b\n")) },
+		"NoContent": func(c *echo.Context) error { return c.NoContent(204) },
+		"Redirect":  func(c *echo.Context) error { return c.Redirect(303, "/elsewhere") },
+		"Nothing":   func(*echo.Context) error { return nil },
+		"Bound": func(c *echo.Context) error {
+			var o order
+			if err := c.Bind(&o); err != nil {
+				return err
+			}
+			return c.JSON(200, o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, nil, answerWith)
+			kind := func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }
+			first := post(t, s.url, "k", `{"Item":"lamp"}`, kind)
+			if first.StatusCode >= 400 {
+				t.Errorf("got %d %q", first.StatusCode, first.body)
+			}
+			wantReplay(t, post(t, s.url, "k", `{"Item":"lamp"}`, kind), first)
+			s.ran(1)
+			if name == "Bound" && first.body != "{\"Item\":\"lamp\"}\n" {
+				t.Errorf("the handler did not get the body: %s", first.body)
+			}
+		})
+	}
+}
+
+func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
+	t.Parallel()
+	var after int
+	var before []string
+	s := open(t, nil, func(c *echo.Context) error {
+		inner, err := echo.UnwrapResponse(c.Response())
+		if err != nil || inner.Committed || inner.Status != http.StatusOK {
+			t.Errorf("a fresh response is %+v, %v", inner, err)
+		}
+		inner.Before(func() { before = append(before, "behind") })
+		c.Response().Header().Set("X-Trace", "1")
+		c.Response().Header().Set("Etag", `"v1"`)
+		c.SetCookie(&http.Cookie{Name: "session", Value: "secret"})
+		err = c.JSON(201, map[string]bool{"ok": true})
+		if !inner.Committed || inner.Status != 201 || inner.Size == 0 {
+			t.Errorf("a used response is %+v", inner)
+		}
+		return err
+	}, func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c *echo.Context) error {
+			c.Response().Header().Set("X-Front", "front")
+			outer, err := echo.UnwrapResponse(c.Response())
+			if err != nil {
+				return err
+			}
+			outer.Before(func() { before = append(before, "front") })
+			err = next(c)
+			after = outer.Status // the middleware in front sees the answer
+			return err
+		}
+	})
+	first := post(t, s.url, "k", "")
+	if strings.Join(before, " ") != "behind front" {
+		t.Errorf("the hooks ran as %q", before)
+	}
+	again := post(t, s.url, "k", "")
+	wantReplay(t, again, first)
+	for name, want := range map[string][2]string{
+		"X-Trace": {"1", ""}, "Etag": {`"v1"`, `"v1"`}, "Set-Cookie": {"session=secret", ""}, "X-Front": {"front", "front"},
+		"Idempotency-Key": {"k", "k"}, "Content-Type": {"application/json", "application/json"},
+	} {
+		if got := [2]string{first.Header.Get(name), again.Header.Get(name)}; got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if after != 201 {
+		t.Errorf("status %d for the middleware in front", after)
+	}
+}
+
+func TestTheStageIsInTheContext(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c *echo.Context) error {
+		if st := httpidem.Stage(c.Request().Context()); st == nil || st.Attempt() != 1 || st.OutboundKey("x") == "" {
+			t.Error("there is no stage")
+		}
+		c.SetRequest(c.Request().WithContext(context.Background())) // must not reach the middleware in front
+		return c.NoContent(200)
+	}, func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c *echo.Context) error {
+			request, response := c.Request(), c.Response()
+			err := next(c)
+			if c.Request() != request || c.Response() != response {
+				t.Error("the middleware in front has another request or response")
+			}
+			return err
+		}
+	})
+	wantStatus(t, post(t, s.url, "k", ""), 200)
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c *echo.Context) error {
+		body, err := io.ReadAll(c.Request().Body)
+		if err != nil {
+			return err
+		}
+		return c.String(200, string(body)+" of "+c.Request().Header.Get(callerHeader))
+	})
+	as := func(name string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(callerHeader, name) }
+	}
+	first := post(t, s.url, "k", "a")
+	wantStatus(t, post(t, s.url, "k", "b"), 422)
+	wantStatus(t, post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
+	wantStatus(t, post(t, s.url, `"`, "a"), 400)
+	wantStatus(t, post(t, s.url, "k", "a", as("")), 500)
+	bob := post(t, s.url, "k", "a", as("bob"))
+	if bob.body != "a of bob" || bob.replayed() {
+		t.Errorf("bob got %q", bob.body)
+	}
+	wantReplay(t, post(t, s.url, "k", "a"), first)
+	s.ran(2)
+}
+
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	running, release := make(chan struct{}), make(chan struct{})
+	s := open(t, nil, func(c *echo.Context) error {
+		close(running)
+		<-release
+		return c.String(200, "done")
+	})
+	done := make(chan answer)
+	go func() {
+		a, err := try(t.Context(), s.url, "k", "")
+		if err != nil {
+			t.Error(err)
+		}
+		done <- a
+	}()
+	<-running
+	refused := post(t, s.url, "k", "")
+	wantStatus(t, refused, 409)
+	if refused.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	close(release)
+	first := <-done
+	wantReplay(t, post(t, s.url, "k", ""), first)
+	s.ran(1)
+}
+
+func TestPanics(t *testing.T) {
+	t.Parallel()
+	broken := func(c *echo.Context) error {
+		_, _ = io.WriteString(c.Response(), "half an answer")
+		panic("broken")
+	}
+	t.Run("RecoveredInFront", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, nil, broken, middleware.Recover())
+		for range 2 {
+			if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || strings.Contains(a.body, "half") || a.replayed() {
+				t.Errorf("got %d %q", a.StatusCode, a.body)
+			}
+		}
+		s.ran(2)
+	})
+	t.Run("NotRecovered", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, nil, broken)
+		if a, err := try(t.Context(), s.url, "k", ""); err == nil {
+			t.Errorf("got %d", a.StatusCode)
+		}
+		if n := s.m.Count(httpidem.Panicked); n == 0 {
+			t.Error("not counted")
+		}
+	})
+	t.Run("NothingRunsTwice", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, middleware.Recover())
+		wantStatus(t, post(t, s.url, "k", ""), 500)
+		wantStatus(t, post(t, s.url, "k", ""), 410)
+		s.ran(1)
+	})
+	t.Run("RecoveredBehind", func(t *testing.T) {
+		t.Parallel()
+		s := &shop{store: newStore(t)}
+		e := newEcho()
+		e.Use(echoidem.New(s.middleware(nil)), middleware.Recover())
+		e.POST("/", func(*echo.Context) error { s.runs.Add(1); panic("broken") })
+		url := serve(t, e).URL
+		wantStatus(t, post(t, url, "k", ""), 500)
+		wantStatus(t, post(t, url, "k", ""), 500)
+		s.ran(2)
+	})
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		handler echo.HandlerFunc
+		status  int
+		kept    bool
+	}{
+		"NotFound":    {func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") }, 404, true},
+		"Unavailable": {func(*echo.Context) error { return echo.NewHTTPError(503, "later") }, 503, false},
+		"Plain":       {func(*echo.Context) error { return errors.New("secret") }, 500, false},
+		"AfterTheAnswer": {func(c *echo.Context) error {
+			return errors.Join(c.String(201, "ordered"), errors.New("the mail was not sent"))
+		}, 201, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var seen atomic.Int64
+			s := open(t, nil, c.handler, func(next echo.HandlerFunc) echo.HandlerFunc {
+				return func(c *echo.Context) error {
+					err := next(c)
+					if err != nil {
+						seen.Add(1)
+					}
+					return err
+				}
+			})
+			first := post(t, s.url, "k", "")
+			wantStatus(t, first, c.status)
+			again := post(t, s.url, "k", "")
+			if !c.kept {
+				wantStatus(t, again, c.status)
+				s.ran(2)
+				return
+			}
+			wantReplay(t, again, first)
+			s.ran(1)
+			if seen.Load() != 1 {
+				t.Errorf("the middleware in front has seen the error %d times", seen.Load())
+			}
+		})
+	}
+	t.Run("AHandlerOfErrorsThatWritesNothing", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, nil, func(*echo.Context) error { return errors.New("no") })
+		s.echo.HTTPErrorHandler = func(*echo.Context, error) {}
+		wantStatus(t, post(t, s.url, "k", ""), 500)
+		wantStatus(t, post(t, s.url, "k", ""), 500)
+		s.ran(2)
+	})
+	t.Run("OfARequestThatIsNotProtected", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, &httpidem.Config{Optional: true}, func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") })
+		wantStatus(t, post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
+	})
+}
+
+func TestStoreDown(t *testing.T) {
+	t.Parallel()
+	t.Run("Closed", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, nil, func(c *echo.Context) error { return c.String(200, "done") })
+		s.sever()
+		wantStatus(t, post(t, s.url, "k", ""), 503)
+		s.ran(0)
+		s.heal()
+		wantStatus(t, post(t, s.url, "k", ""), 200)
+	})
+	t.Run("Open", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, &httpidem.Config{FailOpen: true}, func(c *echo.Context) error {
+			body, err := io.ReadAll(c.Request().Body)
+			return errors.Join(err, c.String(200, string(body)))
+		})
+		s.sever()
+		if a := post(t, s.url, "k", "lamp"); a.body != "lamp" {
+			t.Errorf("got %q", a.body)
+		}
+	})
+	t.Run("AfterTheWork", func(t *testing.T) {
+		t.Parallel()
+		var s *shop
+		s = open(t, nil, func(c *echo.Context) error {
+			c.Response().Header().Set("X-Secret", "1")
+			s.sever()
+			return c.String(200, "done")
+		})
+		a := post(t, s.url, "k", "")
+		if a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "done") || a.Header.Get("X-Secret") != "" {
+			t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
+		}
+		s.heal()
+		eventually(t, "the commit in the background", func() bool {
+			a := post(t, s.url, "k", "")
+			return a.replayed() && a.body == "done"
+		})
+		s.ran(1)
+	})
+}
+
+func TestClientDisconnects(t *testing.T) {
+	t.Parallel()
+	running, release := make(chan struct{}), make(chan struct{})
+	s := open(t, nil, func(c *echo.Context) error {
+		close(running)
+		<-release
+		if err := c.Request().Context().Err(); err != nil {
+			t.Errorf("the handler's context: %v", err)
+		}
+		return c.String(200, "done")
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() {
+		_, err := try(ctx, s.url, "k", "")
+		gone <- err
+	}()
+	<-running
+	leave()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client got %v", err)
+	}
+	close(release)
+	eventually(t, "a replay", func() bool {
+		a := post(t, s.url, "k", "")
+		return a.replayed() && a.body == "done"
+	})
+	s.ran(1)
+}
+
+func TestStreamsPassThrough(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c *echo.Context) error {
+		for range 3 {
+			if _, err := io.WriteString(c.Response(), "tick "); err != nil {
+				return err
+			}
+			if err := http.NewResponseController(c.Response()).Flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusOK || a.body != "tick tick tick " {
+		t.Errorf("got %d %q", a.StatusCode, a.body)
+	}
+	wantStatus(t, post(t, s.url, "k", ""), 410)
+	s.ran(1)
+}
+
+func TestHijackedConnections(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c *echo.Context) error {
+		conn, _, err := http.NewResponseController(c.Response()).Hijack()
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(conn, "HTTP/1.1 299 Mine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		return errors.Join(err, conn.Close())
+	})
+	wantStatus(t, post(t, s.url, "k", ""), 299)
+	eventually(t, "a retry that is told so", func() bool { return post(t, s.url, "k", "").StatusCode == http.StatusGone })
+	s.ran(1)
+}
+
+func TestScope(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	m, err := httpidem.New(s.Service, echoidem.Scope(func(c *echo.Context) (string, error) {
+		user, ok := c.Get("user").(string)
+		if !ok || user == "" {
+			return "", errors.New("nobody")
+		}
+		return user + c.Param("shelf"), nil
+	}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEcho()
+	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c *echo.Context) error {
+			c.Set("user", c.Request().Header.Get(callerHeader))
+			return next(c)
+		}
+	}, echoidem.New(m))
+	e.POST("/orders/:shelf", func(c *echo.Context) error { return c.String(200, c.Request().Header.Get(callerHeader)) })
+	url := serve(t, e).URL
+	for _, name := range []string{"alice", "bob"} {
+		if a := post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Set(callerHeader, name) }); a.body != name {
+			t.Errorf("%s got %q", name, a.body)
+		}
+	}
+	wantStatus(t, post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Del(callerHeader) }), 403)
+	// Outside of a server there is no context to be asked.
+	plain := serve(t, m.Handler(http.NotFoundHandler())).URL
+	wantStatus(t, post(t, plain, "k", ""), 403)
+}
+
+func TestNewRefusesNil(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	echoidem.New(nil)
+}
