@@ -26,7 +26,7 @@
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
 --   GONE     token
---   OTHER    token, the flow that the record belongs to: another one, or another version
+--   OTHER    token, the flow that the record belongs to: another one, or another version; for a completer also '', none
 --   UNKNOWN  token, the recovery point: the flow has no such
 --   DAMAGED  token, what is wrong
 -- Every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
@@ -135,6 +135,12 @@ if exists then
     return {'MOVED', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
   if ARGV[8] ~= '' then
+    if not flow and string.find(ARGV[6], 'c', 1, true) then
+      -- The key was deleted and used again without a flow: what the due index says is about another record.
+      free()
+      settle()
+      return {'OTHER', token, ''}
+    end
     if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
       free()
       return {'OTHER', token, flow}

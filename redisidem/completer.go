@@ -237,13 +237,16 @@ func (w *crew) do(ctx context.Context, j job) {
 		if key != nil && key.own {
 			w.finished.Add(1)
 		}
-	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound):
-		// A worker has it, or its retention is over.
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNoFlow):
+		// A worker has it, or its retention is over, or it is another record of that name.
 	default:
 		w.failed.Add(1)
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
 	}
 }
+
+// errNoFlow says that a record belongs to no flow.
+var errNoFlow = errors.New("redisidem: key belongs to no flow")
 
 // errBuried says that a key became a dead letter.
 var errBuried = errors.New("redisidem: dead letter")
@@ -257,6 +260,9 @@ func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key,
 	if errors.As(err, &other) && c.flows[other.Stored] != nil {
 		f = c.flows[other.Stored]
 		lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true})
+	}
+	if other != nil && other.Stored == "" {
+		err = errNoFlow
 	}
 	if lease == nil {
 		return key, err

@@ -410,6 +410,30 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 	})
 }
 
+func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Delete(ctx, key), nil)
+		other := request
+		other.Path = "/refund"
+		_, err = sc.InitializeRequest(ctx, "k", other) // which is no request for the flow
+		mustBe(b, err, nil)
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1})
+		key, err = sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.Flow != "" || key.Attempts != 0 || b.indexed("due") != 0 {
+			b.Errorf("the key is %+v, and %d are due", key, b.indexed("due"))
+		}
+	})
+}
+
 func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var fault atomic.Value
