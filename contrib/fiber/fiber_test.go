@@ -1,0 +1,626 @@
+package fiberidem_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/adaptor"
+	"github.com/gofiber/fiber/v3/middleware/recover"
+	"github.com/redis/go-redis/v9"
+
+	fiberidem "github.com/redisidem/redisidem/contrib/fiber"
+	"github.com/redisidem/redisidem/internal/httpclause"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+// TestDraft runs the clauses of the draft against a Fiber app.
+func TestDraft(t *testing.T) {
+	t.Parallel()
+	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
+		cfg := &httpidem.Config{
+			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+		}
+		if o.UUIDs {
+			cfg.CheckKey = httpidem.UUIDs
+		}
+		if o.Window > 0 {
+			cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+		}
+		if o.JSONFields != nil {
+			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
+		}
+		if o.KeepAll {
+			cfg.Status = httpidem.KeepAll
+		}
+		s := newStore(t)
+		app := fiber.New(fiber.Config{ReadBufferSize: 1 << 15}) // a clause sends a long key
+		app.Use(fiberidem.New(s.middleware(cfg)), adaptor.HTTPHandler(backend))
+		return &httpclause.Target{
+			URL:        serve(t, app),
+			As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
+			StoreCalls: func() int { return int(s.calls.Load()) },
+		}
+	})
+}
+
+// shop is an app whose handlers' runs are counted.
+type shop struct {
+	*store
+	m    *httpidem.Middleware
+	url  string
+	runs atomic.Int64
+}
+
+// open serves one handler at /orders/:shelf. What stands in front of the middleware can be given.
+func open(t *testing.T, cfg *httpidem.Config, handler fiber.Handler, front ...any) *shop {
+	t.Helper()
+	return openApp(t, fiber.New(), cfg, handler, front...)
+}
+
+func openApp(t *testing.T, app *fiber.App, cfg *httpidem.Config, handler fiber.Handler, front ...any) *shop {
+	t.Helper()
+	s := &shop{store: newStore(t)}
+	s.m = s.middleware(cfg)
+	if len(front) > 0 {
+		app.Use(front...)
+	}
+	app.Use(fiberidem.New(s.m))
+	app.Post("/orders/:shelf", func(c fiber.Ctx) error {
+		s.runs.Add(1)
+		return handler(c)
+	})
+	s.url = serve(t, app) + "/orders/7"
+	return s
+}
+
+func (s *shop) ran(want int64) {
+	s.Helper()
+	if got := s.runs.Load(); got != want {
+		s.Errorf("the handler ran %d times, want %d", got, want)
+	}
+}
+
+func TestAnswersAreReplayed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file.csv")
+	if err := os.WriteFile(file, []byte("a,b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type order struct{ Item string }
+	for name, answerWith := range map[string]fiber.Handler{
+		"JSON": func(c fiber.Ctx) error {
+			return c.Status(201).JSON(fiber.Map{"shelf": c.Params("shelf"), "path": c.FullPath()})
+		},
+		"String":       func(c fiber.Ctx) error { return c.SendString("<html>ordered") },
+		"Bytes":        func(c fiber.Ctx) error { c.Type("png"); return c.Send([]byte{0x89, 'P', 0, 0xff}) },
+		"Echo":         func(c fiber.Ctx) error { return c.Send(c.Body()) },
+		"SizedStream":  func(c fiber.Ctx) error { return c.SendStream(strings.NewReader("stream"), 6) },
+		"File":         func(c fiber.Ctx) error { return c.SendFile(file) },
+		"NoContent":    func(c fiber.Ctx) error { return c.SendStatus(204) },
+		"OnlyAType":    func(c fiber.Ctx) error { c.Type("json"); return nil },
+		"SeveralLinks": func(c fiber.Ctx) error { c.Append("Link", "</a>", "</b>"); return c.SendString("ok") },
+		"Redirect":     func(c fiber.Ctx) error { return c.Redirect().Status(303).To("/elsewhere") },
+		"Nothing":      func(fiber.Ctx) error { return nil },
+		"Bound": func(c fiber.Ctx) error {
+			var o order
+			if err := c.Bind().Body(&o); err != nil {
+				return err
+			}
+			return c.JSON(o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, nil, answerWith)
+			kind := func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }
+			first := post(t, s.url, "k", `{"Item":"lamp"}`, kind)
+			if first.StatusCode >= 400 {
+				t.Errorf("got %d %q", first.StatusCode, first.body)
+			}
+			again := post(t, s.url, "k", `{"Item":"lamp"}`, kind)
+			wantReplay(t, again, first)
+			s.ran(1)
+			for _, field := range []string{"Location", "Link", "Last-Modified", "Content-Length"} {
+				if a, b := fmt.Sprint(first.Header[field]), fmt.Sprint(again.Header[field]); a != b {
+					t.Errorf("%s is %s, and then %s", field, a, b)
+				}
+			}
+			if name == "Bound" && first.body != `{"Item":"lamp"}` {
+				t.Errorf("the handler did not get the body: %s", first.body)
+			}
+		})
+	}
+}
+
+func TestAnswersWithoutADefaultType(t *testing.T) {
+	t.Parallel()
+	s := openApp(t, fiber.New(fiber.Config{DisableDefaultContentType: true}), nil, func(c fiber.Ctx) error { return c.SendString("<html>") })
+	first := post(t, s.url, "k", "")
+	again := post(t, s.url, "k", "")
+	wantReplay(t, again, first)
+	if a, b := first.Header["Content-Type"], again.Header["Content-Type"]; a != nil || b != nil {
+		t.Errorf("Content-Type is %q, and then %q", a, b)
+	}
+}
+
+func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
+	t.Parallel()
+	var after int
+	s := open(t, nil, func(c fiber.Ctx) error {
+		c.Set("X-Trace", "1")
+		c.Set("Etag", `"v1"`)
+		c.Cookie(&fiber.Cookie{Name: "a", Value: "secret"})
+		c.Cookie(&fiber.Cookie{Name: "b", Value: "secret"})
+		return c.Status(201).JSON(fiber.Map{"ok": true})
+	}, func(c fiber.Ctx) error {
+		c.Set("X-Front", "front")
+		c.Set("Access-Control-Expose-Headers", "X-Trace")
+		err := c.Next()
+		after = c.Response().StatusCode() // the middleware in front sees the answer
+		return err
+	})
+	first := post(t, s.url, "k", "")
+	again := post(t, s.url, "k", "")
+	wantReplay(t, again, first)
+	for name, want := range map[string][2]string{
+		"X-Trace": {"1", ""}, "Etag": {`"v1"`, `"v1"`}, "X-Front": {"front", "front"}, "Idempotency-Key": {"k", "k"},
+		"Content-Type": {"application/json; charset=utf-8", "application/json; charset=utf-8"},
+	} {
+		if got := [2]string{first.Header.Get(name), again.Header.Get(name)}; got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if len(first.Header["Set-Cookie"]) != 2 || len(again.Header["Set-Cookie"]) != 0 || after != 201 {
+		t.Errorf("cookies %q, and then %q; status %d in front", first.Header["Set-Cookie"], again.Header["Set-Cookie"], after)
+	}
+	for _, a := range []answer{first, again} {
+		exposed := strings.Join(a.Header["Access-Control-Expose-Headers"], ",")
+		if !strings.Contains(exposed, "X-Trace") || !strings.Contains(exposed, "Idempotency-Key") {
+			t.Errorf("exposed: %s", exposed)
+		}
+	}
+}
+
+func TestTheStageIsInTheContext(t *testing.T) {
+	t.Parallel()
+	type name struct{}
+	s := open(t, nil, func(c fiber.Ctx) error {
+		if st := httpidem.Stage(c.Context()); st == nil || st.Attempt() != 1 || st.OutboundKey("x") == "" {
+			t.Error("there is no stage")
+		}
+		if _, ok := c.Context().Deadline(); !ok || c.Context().Value(name{}) != "front" {
+			t.Error("the context does not descend from the one in front")
+		}
+		return nil
+	}, func(c fiber.Ctx) error {
+		ctx, cancel := context.WithTimeout(context.WithValue(c.Context(), name{}, "front"), time.Minute)
+		defer cancel()
+		c.SetContext(ctx)
+		err := c.Next()
+		if c.Context() != ctx {
+			t.Error("the middleware in front has another context")
+		}
+		return err
+	})
+	wantStatus(t, post(t, s.url, "k", ""), 200)
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c fiber.Ctx) error { return c.SendString(string(c.Body()) + " of " + c.Get(callerHeader)) })
+	as := func(name string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(callerHeader, name) }
+	}
+	first := post(t, s.url, "k", "a")
+	wantStatus(t, post(t, s.url, "k", "b"), 422)
+	wantStatus(t, post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
+	wantStatus(t, post(t, s.url, `"`, "a"), 400)
+	wantStatus(t, post(t, s.url, "k", "a", as("")), 500)
+	bob := post(t, s.url, "k", "a", as("bob"))
+	if bob.body != "a of bob" || bob.replayed() {
+		t.Errorf("bob got %q", bob.body)
+	}
+	wantReplay(t, post(t, s.url, "k", "a"), first)
+	s.ran(2)
+}
+
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	running, release := make(chan struct{}), make(chan struct{})
+	s := open(t, nil, func(c fiber.Ctx) error {
+		close(running)
+		<-release
+		return c.SendString("done")
+	})
+	done := make(chan answer)
+	go func() {
+		a, err := try(t.Context(), s.url, "k", "")
+		if err != nil {
+			t.Error(err)
+		}
+		done <- a
+	}()
+	<-running
+	refused := post(t, s.url, "k", "")
+	wantStatus(t, refused, 409)
+	if refused.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	close(release)
+	first := <-done
+	wantReplay(t, post(t, s.url, "k", ""), first)
+	s.ran(1)
+}
+
+func TestPanics(t *testing.T) {
+	t.Parallel()
+	broken := func(c fiber.Ctx) error {
+		_ = c.SendString("half an answer")
+		panic("broken")
+	}
+	t.Run("RecoveredInFront", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, nil, broken, recover.New())
+		for range 2 {
+			if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || strings.Contains(a.body, "half") || a.replayed() {
+				t.Errorf("got %d %q", a.StatusCode, a.body)
+			}
+		}
+		s.ran(2)
+		if n := s.m.Count(httpidem.Panicked); n != 2 {
+			t.Errorf("%d panics were counted", n)
+		}
+	})
+	t.Run("NothingRunsTwice", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, recover.New())
+		wantStatus(t, post(t, s.url, "k", ""), 500)
+		wantStatus(t, post(t, s.url, "k", ""), 410)
+		s.ran(1)
+	})
+	t.Run("RecoveredBehind", func(t *testing.T) {
+		t.Parallel()
+		s := &shop{store: newStore(t)}
+		app := fiber.New()
+		app.Use(fiberidem.New(s.middleware(nil)), recover.New())
+		app.Post("/", func(fiber.Ctx) error { s.runs.Add(1); panic("broken") })
+		url := serve(t, app)
+		wantStatus(t, post(t, url, "k", ""), 500)
+		wantStatus(t, post(t, url, "k", ""), 500)
+		s.ran(2)
+	})
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err    error
+		status int
+		kept   bool
+	}{
+		"NotFound":    {fiber.NewError(404, "no such shelf"), 404, true},
+		"Unavailable": {fiber.NewError(503, "later"), 503, false},
+		"Plain":       {errors.New("secret"), 500, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, nil, func(fiber.Ctx) error { return c.err })
+			first := post(t, s.url, "k", "")
+			wantStatus(t, first, c.status)
+			again := post(t, s.url, "k", "")
+			if !c.kept {
+				wantStatus(t, again, c.status)
+				s.ran(2)
+				return
+			}
+			wantReplay(t, again, first)
+			s.ran(1)
+		})
+	}
+	t.Run("OfTheHandlerOfErrors", func(t *testing.T) {
+		t.Parallel()
+		app := fiber.New(fiber.Config{ErrorHandler: func(fiber.Ctx, error) error { return errors.New("this, too") }})
+		s := openApp(t, app, nil, func(fiber.Ctx) error { return errors.New("no") })
+		wantStatus(t, post(t, s.url, "k", ""), 500)
+		wantStatus(t, post(t, s.url, "k", ""), 500)
+		s.ran(2)
+	})
+	t.Run("OfARequestThatIsNotProtected", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, &httpidem.Config{Optional: true}, func(fiber.Ctx) error { return fiber.NewError(404, "no such shelf") })
+		wantStatus(t, post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
+	})
+}
+
+func TestStoreDown(t *testing.T) {
+	t.Parallel()
+	t.Run("Closed", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, nil, func(c fiber.Ctx) error { return c.SendString("done") })
+		s.sever()
+		wantStatus(t, post(t, s.url, "k", ""), 503)
+		s.ran(0)
+		s.heal()
+		wantStatus(t, post(t, s.url, "k", ""), 200)
+	})
+	t.Run("Open", func(t *testing.T) {
+		t.Parallel()
+		s := open(t, &httpidem.Config{FailOpen: true}, func(c fiber.Ctx) error { return c.Send(c.Body()) })
+		s.sever()
+		if a := post(t, s.url, "k", "lamp"); a.body != "lamp" || a.Header.Get("Idempotency-Key") != "k" {
+			t.Errorf("got %q %v", a.body, a.Header)
+		}
+	})
+	for name, send := range map[string]func(c fiber.Ctx) error{
+		"AfterTheWork":             func(c fiber.Ctx) error { return c.SendString("done") },
+		"AfterTheWorkWithACookie":  func(c fiber.Ctx) error { c.Cookie(&fiber.Cookie{Name: "a"}); return c.SendString("done") },
+		"AfterTheWorkWithAStream":  func(c fiber.Ctx) error { return c.SendStream(strings.NewReader("done"), 4) },
+		"AfterTheWorkWithA503":     func(c fiber.Ctx) error { return c.Status(202).SendString("done") },
+		"AfterTheWorkWithEncoding": func(c fiber.Ctx) error { c.Set("Content-Encoding", "x"); return c.SendString("done") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s *shop
+			s = open(t, nil, func(c fiber.Ctx) error {
+				c.Set("X-Secret", "1")
+				s.sever()
+				return send(c)
+			})
+			a := post(t, s.url, "k", "")
+			if a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "done") || a.Header.Get("X-Secret") != "" ||
+				a.Header.Get("Set-Cookie") != "" || a.Header.Get("Content-Encoding") != "" {
+				t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
+			}
+			s.heal()
+			eventually(t, "the commit in the background", func() bool {
+				a := post(t, s.url, "k", "")
+				return a.replayed() && a.body == "done"
+			})
+			s.ran(1)
+		})
+	}
+}
+
+func TestClientDisconnects(t *testing.T) {
+	t.Parallel()
+	running, release := make(chan struct{}), make(chan struct{})
+	s := open(t, nil, func(c fiber.Ctx) error {
+		close(running)
+		<-release
+		if err := c.Context().Err(); err != nil {
+			t.Errorf("the handler's context: %v", err)
+		}
+		return c.SendString("done")
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() {
+		_, err := try(ctx, s.url, "k", "")
+		gone <- err
+	}()
+	<-running
+	leave()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client got %v", err)
+	}
+	close(release)
+	eventually(t, "a replay", func() bool {
+		a := post(t, s.url, "k", "")
+		return a.replayed() && a.body == "done"
+	})
+	s.ran(1)
+}
+
+func TestAnswersThatAreNotKept(t *testing.T) {
+	t.Parallel()
+	ticks := func(c fiber.Ctx) error {
+		return c.SendStreamWriter(func(w *bufio.Writer) {
+			for range 3 {
+				_, _ = w.WriteString("tick ")
+				_ = w.Flush()
+			}
+		})
+	}
+	long := strings.Repeat("long ", 100)
+	for name, c := range map[string]struct {
+		cfg     httpidem.Config
+		handler fiber.Handler
+		body    string
+		then    int
+	}{
+		"Stream":              {httpidem.Config{}, ticks, "tick tick tick ", 410},
+		"StreamAndNoFlushing": {httpidem.Config{KeepFlushed: true}, ticks, "tick tick tick ", 410},
+		"StreamOfAnError":     {httpidem.Config{}, func(c fiber.Ctx) error { return ticks(c.Status(500)) }, "tick tick tick ", 500},
+		"Long":                {httpidem.Config{MaxResponseBytes: 10}, func(c fiber.Ctx) error { return c.SendString(long) }, long, 410},
+		"LongStream": {
+			httpidem.Config{MaxResponseBytes: 10},
+			func(c fiber.Ctx) error { return c.SendStream(strings.NewReader(long), len(long)) }, long, 410,
+		},
+		"NoBodyAllowed": {httpidem.Config{KeepFlushed: true}, func(c fiber.Ctx) error { return ticks(c.Status(204)) }, "", 204},
+		"Broken": {httpidem.Config{}, func(c fiber.Ctx) error {
+			return c.SendStream(iotest.ErrReader(fiber.NewError(502, "broken")), 6)
+		}, "broken", 502},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, &c.cfg, c.handler)
+			if a := post(t, s.url, "k", ""); a.body != c.body || a.Header.Get("Idempotency-Key") != "k" {
+				t.Errorf("got %d %q", a.StatusCode, a.body)
+			}
+			wantStatus(t, post(t, s.url, "k", ""), c.then)
+		})
+	}
+}
+
+func TestHijackedConnections(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c fiber.Ctx) error {
+		c.RequestCtx().HijackSetNoResponse(true)
+		c.RequestCtx().Hijack(func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 299 Mine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		})
+		return nil
+	})
+	wantStatus(t, post(t, s.url, "k", ""), 299)
+	wantStatus(t, post(t, s.url, "k", ""), 410)
+	s.ran(1)
+}
+
+// TestFormsAreTheSameEachTime is about forms that Fiber takes apart before any handler runs.
+func TestFormsAreTheSameEachTime(t *testing.T) {
+	t.Parallel()
+	form := func(value string) (string, func(*http.Request)) {
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		_ = w.SetBoundary("same")
+		for i := range 20 {
+			_ = w.WriteField(fmt.Sprint("field", i), value)
+			part, _ := w.CreateFormFile(fmt.Sprint("file", i), "name")
+			_, _ = io.WriteString(part, "contents")
+		}
+		_ = w.Close()
+		return b.String(), func(r *http.Request) { r.Header.Set("Content-Type", w.FormDataContentType()) }
+	}
+	for name, cfg := range map[string]fiber.Config{
+		"Default": {}, "NotTakenApart": {DisablePreParseMultipartForm: true}, "Streamed": {StreamRequestBody: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openApp(t, fiber.New(cfg), nil, func(c fiber.Ctx) error {
+				file, err := c.FormFile("file7")
+				if err != nil {
+					return err
+				}
+				return c.SendString(c.FormValue("field7") + file.Filename)
+			})
+			body, kind := form("x")
+			first := post(t, s.url, "k", body, kind)
+			if first.body != "xname" {
+				t.Errorf("got %d %q", first.StatusCode, first.body)
+			}
+			for range 5 {
+				wantReplay(t, post(t, s.url, "k", body, kind), first)
+			}
+			s.ran(1)
+			body, kind = form("y")
+			wantStatus(t, post(t, s.url, "k", body, kind), 422)
+		})
+	}
+	t.Run("NoForm", func(t *testing.T) {
+		t.Parallel()
+		s := openApp(t, fiber.New(fiber.Config{DisablePreParseMultipartForm: true}), nil, func(c fiber.Ctx) error { return c.Send(c.Body()) })
+		_, kind := form("x")
+		if a := post(t, s.url, "k", "no form", kind); a.body != "no form" {
+			t.Errorf("got %d %q", a.StatusCode, a.body)
+		}
+	})
+}
+
+func TestStreamedRequests(t *testing.T) {
+	t.Parallel()
+	app := fiber.New(fiber.Config{StreamRequestBody: true})
+	s := openApp(t, app, &httpidem.Config{MaxBodyBytes: 200_000}, func(c fiber.Ctx) error { return c.SendString(fmt.Sprint(len(c.Body()))) })
+	chunked := func(r *http.Request) { r.ContentLength = -1 }
+	body := strings.Repeat("x", 100_000)
+	first := post(t, s.url, "k", body, chunked)
+	if first.body != "100000" {
+		t.Errorf("the handler got %s bytes", first.body)
+	}
+	wantReplay(t, post(t, s.url, "k", body, chunked), first)
+	wantStatus(t, post(t, s.url, "k", body+"x", chunked), 422)
+	s.ran(1)
+	// What is not read leaves its connection unusable.
+	last := func(r *http.Request) { r.Close = true }
+	if a, err := try(t.Context(), s.url, "k2", body+body+body, last); err == nil && a.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %d", a.StatusCode)
+	}
+	bare := post(t, s.url, "", body, func(r *http.Request) { r.Method = http.MethodPut })
+	wantStatus(t, bare, 405)
+}
+
+func TestScope(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	m, err := httpidem.New(s.Service, fiberidem.Scope(func(c fiber.Ctx) (string, error) {
+		if c.Get(callerHeader) == "" {
+			return "", errors.New("nobody")
+		}
+		return c.Get(callerHeader), nil
+	}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := fiber.New()
+	app.Use(fiberidem.New(m))
+	app.Post("/", func(c fiber.Ctx) error { return c.SendString(c.Get(callerHeader)) })
+	url := serve(t, app)
+	for _, name := range []string{"alice", "bob"} {
+		if a := post(t, url, "k", "", func(r *http.Request) { r.Header.Set(callerHeader, name) }); a.body != name {
+			t.Errorf("%s got %q", name, a.body)
+		}
+	}
+	wantStatus(t, post(t, url, "k", "", func(r *http.Request) { r.Header.Del(callerHeader) }), 403)
+	// Outside of an app there is no context to be asked.
+	plain := fiber.New()
+	plain.Use(adaptor.HTTPHandler(m.Handler(http.NotFoundHandler())))
+	wantStatus(t, post(t, serve(t, plain), "k", ""), 403)
+}
+
+// TestRecordsAreThoseOfNetHTTP is about services that change from one server to the other.
+func TestRecordsAreThoseOfNetHTTP(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c fiber.Ctx) error { return c.Status(201).SendString("<html>from Fiber") })
+	other := httptest.NewServer(s.m.Handler(http.NotFoundHandler()))
+	t.Cleanup(other.Close)
+	const query = "?a=%20b&a=c+d"
+	first := post(t, s.url+query, "k", "body")
+	wantReplay(t, post(t, other.URL+"/orders/7"+query, "k", "body"), first)
+	second := post(t, other.URL+"/orders/%2F8", "k2", "body")
+	wantStatus(t, second, 404)
+	wantReplay(t, post(t, strings.TrimSuffix(s.url, "7")+"%2F8", "k2", "body"), second)
+	s.ran(1)
+}
+
+// TestTargetsThatAreNoURIs is about targets that Fiber takes and net/http does not.
+func TestTargetsThatAreNoURIs(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil, func(c fiber.Ctx) error { return c.SendString(c.OriginalURL()) })
+	odd := func(target string) func(*http.Request) {
+		return func(r *http.Request) { r.URL.Opaque = target }
+	}
+	first := post(t, s.url, "k", "", odd("/orders/%zz"))
+	if first.body != "/orders/%zz" {
+		t.Errorf("got %d %q", first.StatusCode, first.body)
+	}
+	wantReplay(t, post(t, s.url, "k", "", odd("/orders/%zz")), first)
+	wantStatus(t, post(t, s.url, "k", "", odd("/orders/%yy")), 422)
+}
+
+func TestNewRefusesNil(t *testing.T) {
+	t.Parallel()
+	app := fiber.New()
+	app.Use(recover.New())
+	app.Post("/", func(fiber.Ctx) error { fiberidem.New(nil); return nil })
+	wantStatus(t, post(t, serve(t, app), "k", ""), 500)
+}
