@@ -91,6 +91,7 @@ func CrashMatrix(t *testing.T, c Crashes) {
 // runner is a test that can have subtests.
 type runner interface {
 	testing.TB
+	Parallel()
 	run(name string, f func(runner))
 }
 

@@ -1,13 +1,19 @@
 package idemtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -141,6 +147,101 @@ func TestCrashMatrixFindsMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCrashMatrixFindsWhatIsLeftInRedis gives it clients behind whose back something happens to the server.
+func TestCrashMatrixFindsWhatIsLeftInRedis(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		words  string
+		meddle func(ctx context.Context, other *redis.Client, record string) error
+	}{
+		{"stays for ever", func(ctx context.Context, other *redis.Client, record string) error {
+			return other.Persist(ctx, record).Err()
+		}},
+		{"a lock is left", func(ctx context.Context, other *redis.Client, record string) error {
+			return other.Set(ctx, record+":lock", "nobody", time.Hour).Err()
+		}},
+		{"something is to be recovered", func(ctx context.Context, other *redis.Client, record string) error {
+			due := record[:strings.LastIndex(record, ":")] + ":due:checkout"
+			return other.ZAdd(ctx, due, redis.Z{Member: "x"}).Err()
+		}},
+		{"was no replay", func(ctx context.Context, other *redis.Client, record string) error {
+			return other.Del(ctx, record).Err()
+		}},
+	} {
+		t.Run(c.words, func(t *testing.T) {
+			t.Parallel()
+			srv := NewServer(t)
+			other := srv.Client()
+			one := crashes(checkout, map[string]Times{"charge": Exactly(1), "mail": AtLeast(1)})
+			one.Client = func(testing.TB) redis.UniversalClient {
+				client := redis.NewClient(srv.Options())
+				client.AddHook(meddler{lua.Commit, func(ctx context.Context, cmd redis.Cmder) {
+					record, _ := cmd.Args()[3].(string)
+					if other.HGet(ctx, record, "recovery_point").Val() != redisidem.Finished {
+						return
+					}
+					if err := c.meddle(ctx, other, record); err != nil {
+						t.Error(err)
+					}
+				}})
+				return client
+			}
+			_, failed := collect(t, one)
+			if len(failed) != 1 || !strings.Contains(failed["undisturbed"], c.words) {
+				t.Errorf("it says %q, not %q", failed, c.words)
+			}
+		})
+	}
+}
+
+func TestCrashMatrixFindsEffectsOfReplays(t *testing.T) {
+	t.Parallel()
+	_, failed := collect(t, Crashes{Promise: sold, World: func(testing.TB) World {
+		s := newShop()
+		return World{
+			Request: buy, Effects: s.effects,
+			Flow: func() (*redisidem.Flow, error) {
+				if s.effects()["mail"] > 0 {
+					s.count("mail") // whenever a process starts
+				}
+				return redisidem.NewFlow(checkout(s))
+			},
+		}
+	}})
+	if !strings.Contains(failed["undisturbed"], "the replay had effects") {
+		t.Errorf("it says %q", failed)
+	}
+}
+
+func TestCrashMatrixComparesMaskedResponses(t *testing.T) {
+	t.Parallel()
+	worlds := 0
+	for _, masked := range []bool{false, true} {
+		c := crashes(checkout, sold)
+		c.World = func(testing.TB) World {
+			s := newShop()
+			worlds++
+			id := fmt.Sprint("order ", worlds)
+			w := World{Request: buy, Effects: s.effects, Flow: func() (*redisidem.Flow, error) {
+				cfg := checkout(s)
+				cfg.Stages[2].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
+					s.count("mail")
+					return redisidem.Finish(redisidem.JSON(201, id)), nil
+				}
+				return redisidem.NewFlow(cfg)
+			}}
+			if masked {
+				w.Mask = func(r *redisidem.Response) { r.Body = bytes.ReplaceAll(r.Body, []byte(id), []byte("ORDER")) }
+			}
+			return w
+		}
+		cases, failed := collect(t, c)
+		if want := map[bool]int{false: len(cases) - 1, true: 0}[masked]; len(failed) != want {
+			t.Errorf("masked %t: %d of %d cases failed, want %d: %q", masked, len(failed), len(cases), want, failed)
+		}
 	}
 }
 

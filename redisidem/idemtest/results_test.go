@@ -13,7 +13,8 @@ type results struct {
 	testing.TB
 	name     string
 	all      *[]result
-	own      int // the result's number
+	own      int    // the result's number
+	only     string // the one subtest that is run; "" for all
 	cleanups []func()
 }
 
@@ -25,9 +26,15 @@ type result struct {
 // collect runs a matrix and returns what became of its cases, by their names.
 func collect(t testing.TB, c Crashes) (cases []string, failed map[string]string) {
 	t.Helper()
+	return watchAll(t, func(r runner) { crashMatrix(r, c) })
+}
+
+// watchAll runs a test, and returns the names of its subtests and the failures, by name.
+func watchAll(t testing.TB, test func(runner)) (cases []string, failed map[string]string) {
+	t.Helper()
 	var all []result
 	r := &results{TB: t, all: &all}
-	r.run("", func(r runner) { crashMatrix(r, c) })
+	r.run("", test)
 	failed = make(map[string]string)
 	for _, one := range all {
 		cases = append(cases, one.name)
@@ -39,6 +46,9 @@ func collect(t testing.TB, c Crashes) (cases []string, failed map[string]string)
 }
 
 func (r *results) run(name string, f func(runner)) {
+	if r.only != "" && r.only != name {
+		return
+	}
 	sub := &results{TB: r.TB, name: strings.TrimPrefix(r.name+"/"+name, "/"), all: r.all, own: len(*r.all)}
 	*r.all = append(*r.all, result{name: sub.name})
 	done := make(chan struct{})
@@ -57,6 +67,7 @@ func (r *results) fail(text string) {
 	one.failures = append(one.failures, text)
 }
 
+func (r *results) Parallel()                         {}
 func (r *results) Helper()                           {}
 func (r *results) Cleanup(f func())                  { r.cleanups = append(r.cleanups, f) }
 func (r *results) Logf(string, ...any)               {}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -64,8 +63,8 @@ func (s *store) close() {
 	_ = s.client.Close()
 }
 
-// mustBeTidy checks what is there when all keys are finished: nothing is locked or to be recovered, and nothing stays for
-// ever but for the program's own keys.
+// mustBeTidy checks what is there when nobody works and nothing is to be recovered: no lock, and nothing that stays for ever
+// but the program's own keys.
 func (s *store) mustBeTidy() {
 	s.t.Helper()
 	ctx, cancel := s.bounded()
@@ -80,9 +79,13 @@ func (s *store) mustBeTidy() {
 		case strings.HasPrefix(name, "due:"), strings.HasPrefix(name, "dead:"):
 			s.t.Errorf("something is to be recovered although all is finished: %s", key)
 		default:
-			if ttl := s.client.PTTL(ctx, key).Val(); ttl <= 0 && ttl != -2*time.Nanosecond {
-				s.t.Errorf("%s stays for ever", key)
+			ttl, err := s.client.PTTL(ctx, key).Result()
+			if err != nil || ttl == noExpiry {
+				s.t.Errorf("%s stays for ever, %v", key, err)
 			}
 		}
 	}
 }
+
+// noExpiry is go-redis's answer for a key without an expiry.
+const noExpiry = -1

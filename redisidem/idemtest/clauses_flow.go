@@ -1,0 +1,182 @@
+package idemtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// flow makes a flow, which must be a good one.
+func (c *clause) flow(name string, stages ...redisidem.FlowStage) *redisidem.Flow {
+	c.Helper()
+	f, err := redisidem.NewFlow(redisidem.FlowConfig{Name: name, Version: 1, RecoverAfter: time.Hour, Stages: stages})
+	c.must("NewFlow", err)
+	return f
+}
+
+func flowsRun(c *clause) {
+	ran := ""
+	down := errors.New("the provider is away")
+	first := redisidem.FlowStage{
+		Point: redisidem.Started,
+		Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			ran += "reserve "
+			return redisidem.Next().WithState(1200), nil
+		},
+		Compensate: func(_ context.Context, st *redisidem.Stage) error {
+			ran += "release:" + st.Compensates().Stage + " "
+			return nil
+		},
+	}
+	charge := redisidem.FlowStage{
+		Point: "reserved",
+		Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			ran += fmt.Sprint("charge", st.Attempt(), " ")
+			return redisidem.Outcome{}, down
+		},
+		Reconcile: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			ran += fmt.Sprint("reconcile", st.Attempt(), " ")
+			return redisidem.Next(), nil
+		},
+	}
+	order := redisidem.FlowStage{Point: "charged", Work: answers("order 1")}
+	flow := c.flow("checkout", first, charge, order)
+	_, err := c.scope().RunRequest(c.ctx, "k", ordered, flow)
+	c.want("a stage's error", err, down)
+	key, err := c.scope().RunRequest(c.ctx, "k", ordered, flow)
+	c.answered("the flow", key, err, "order 1", false)
+	key, err = c.scope().RunRequest(c.ctx, "k", ordered, flow)
+	c.answered("the flow's replay", key, err, "order 1", true)
+	if want := "reserve charge1 reconcile2 "; ran != want || key.Revision != 3 {
+		c.Errorf("ran %q to revision %d, want %q and 3", ran, key.Revision, want)
+	}
+
+	ran = ""
+	order.Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Fail(redisidem.JSON(402, "declined")), nil
+	}
+	declined := c.flow("checkout", first, order)
+	for range 2 {
+		key, err = c.scope().RunRequest(c.ctx, "declined", ordered, declined)
+		c.must("a flow that fails", err)
+		want := redisidem.JSON(402, "declined")
+		if !key.Finished() || !same(key.Response, &want) {
+			c.Errorf("a flow that fails answers %s at %q", describe(key.Response), key.RecoveryPoint)
+		}
+	}
+	if want := "reserve release:started "; ran != want {
+		c.Errorf("ran %q, want %q", ran, want)
+	}
+}
+
+func keyBelongsToItsFlow(c *clause) {
+	down := errors.New("away")
+	failing := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, down }
+	one := c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: failing})
+	two := c.flow("two", redisidem.FlowStage{Point: redisidem.Started, Work: c.mustNotRun})
+	_, err := c.scope().RunRequest(c.ctx, "k", ordered, one)
+	c.want("a stage's error", err, down)
+	_, err = c.scope().RunRequest(c.ctx, "k", ordered, two)
+	c.want("another flow", err, redisidem.ErrOtherFlow)
+	one = c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: answers("order 1")})
+	key, err := c.scope().RunRequest(c.ctx, "k", ordered, one)
+	c.answered("the flow itself", key, err, "order 1", false)
+}
+
+func effectsComeWithTheirCommit(c *clause) {
+	svc, w := c.wired()
+	w.lose(lua.Commit, loseReply, nil) // so that the commit is repeated
+	var counter, set, stream string
+	key, err := svc.Scope(c.scopeName()).Do(c.ctx, "k", ordered, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		counter, set, stream = st.ShardKey("orders"), st.ShardKey("last"), st.ShardKey("outbox")
+		if n := c.store.client.Exists(c.ctx, counter).Val(); n != 0 {
+			c.Errorf("an effect is there before its commit")
+		}
+		return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
+			redisidem.IncrBy(counter, 3),
+			redisidem.Set(set, "order\x00\xff").Expire(time.Hour),
+			redisidem.XAdd(stream, "event", "ordered"),
+		), nil
+	})
+	c.answered("the commit", key, err, "order 1", false)
+	if n, err := c.store.client.Get(c.ctx, counter).Int(); n != 3 || err != nil {
+		c.Errorf("the counter is %d, %v, want 3", n, err)
+	}
+	if text, err := c.store.client.Get(c.ctx, set).Result(); text != "order\x00\xff" || err != nil {
+		c.Errorf("the value is %q, %v", text, err)
+	}
+	if ttl := c.store.client.TTL(c.ctx, set).Val(); ttl <= 0 || ttl > time.Hour {
+		c.Errorf("the value expires in %v, want 1h", ttl)
+	}
+	if n, err := c.store.client.XLen(c.ctx, stream).Result(); n != 1 || err != nil {
+		c.Errorf("the stream has %d entries, %v, want 1", n, err)
+	}
+}
+
+func refusedEffectStoresNothing(c *clause) {
+	sc := c.scope()
+	var counter string
+	for i := range 2 {
+		key, err := sc.Do(c.ctx, "k", ordered, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			counter = st.ShardKey("counter")
+			wrong := st.ShardKey("wrong")
+			if i == 0 {
+				c.must("RPush", c.store.client.RPush(c.ctx, wrong, "x").Err())
+			} else {
+				c.must("Del", c.store.client.Del(c.ctx, wrong).Err())
+			}
+			return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
+				redisidem.IncrBy(counter, 1), redisidem.SAdd(wrong, "x")), nil
+		})
+		if i == 0 {
+			c.want("an effect on a key of another type", err, redisidem.ErrEffect)
+			if n := c.store.client.Exists(c.ctx, counter).Val(); n != 0 {
+				c.Errorf("the other effect was applied")
+			}
+			// The lease is given back in the background.
+			sc = c.scope().Wait(c.lapsing())
+			continue
+		}
+		c.answered("when the key is free", key, err, "order 1", false)
+	}
+	if n, err := c.store.client.Get(c.ctx, counter).Int(); n != 1 || err != nil {
+		c.Errorf("the counter is %d, %v, want 1", n, err)
+	}
+}
+
+func updateDeleteAndUnlock(c *clause) {
+	sc := c.scope()
+	_, err := sc.Retrieve(c.ctx, "k")
+	c.want("Retrieve of nothing", err, redisidem.ErrNotFound)
+	key, err := sc.InitializeRequest(c.ctx, "k", ordered)
+	c.must("InitializeRequest", err)
+	stale := key
+	key, err = sc.Update(c.ctx, key, redisidem.Advance("corrected"))
+	c.must("Update", err)
+	_, err = sc.Update(c.ctx, stale, redisidem.Advance("elsewhere"))
+	c.want("Update of an old view", err, redisidem.ErrStale)
+	c.want("Delete of an old view", sc.Delete(c.ctx, stale), redisidem.ErrStale)
+
+	lease, err := sc.Lock(c.ctx, "k")
+	c.must("Lock", err)
+	c.want("Delete while somebody works", sc.Delete(c.ctx, key), redisidem.ErrLocked)
+	_, err = sc.Update(c.ctx, key, redisidem.Advance("elsewhere"))
+	c.want("Update while somebody works", err, redisidem.ErrLocked)
+	c.must("Unlock", sc.Unlock(c.ctx, "k"))
+	_, err = lease.Commit(c.ctx, redisidem.Finish(redisidem.JSON(201, "unlocked")))
+	c.want("the commit of the one whose lease was taken away", err, redisidem.ErrFenced)
+
+	key, err = sc.Do(c.ctx, "k", ordered, answers("order 1"))
+	c.answered("the next one", key, err, "order 1", false)
+	_, err = sc.Update(c.ctx, key, redisidem.Advance("again"))
+	c.want("Update of a finished key", err, redisidem.ErrFinished)
+	_, err = sc.Lock(c.ctx, "k")
+	c.want("Lock of a finished key", err, redisidem.ErrFinished)
+	c.must("Delete", sc.Delete(c.ctx, key))
+	key, err = sc.Do(c.ctx, "k", ordered, answers("order 2"))
+	c.answered("after the delete", key, err, "order 2", false)
+}
