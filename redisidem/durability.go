@@ -27,10 +27,11 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 		client = master
 	}
 
-	// The answer to WAIT must come back before ctx ends: replicas that are too few are an answer, silence is not.
+	// The answer to WAIT must come back before ctx ends: replicas that are too few are an answer, silence is not. And there must be
+	// time for a second try, since that the server lacks the script is found out only when this is over.
 	patience := time.Second
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = max(time.Until(deadline)*3/4, time.Millisecond)
+		patience = max(time.Until(deadline)/2, time.Millisecond)
 	}
 	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience.Milliseconds())
 	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
