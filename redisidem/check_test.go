@@ -156,7 +156,7 @@ func TestCheckOfReplicas(t *testing.T) {
 	mustFind(t, report, "replication", redisidem.Good)
 	mustFind(t, report, "scripts", redisidem.Good)
 
-	short := redisidem.Config{Durability: 2, Timeout: 2 * time.Second}
+	short := redisidem.Config{Durability: 2, Timeout: 6 * time.Second} // half of which it waits, and the machine may be busy
 	report = checked(t, group.Master.Client(), short)
 	mustFind(t, report, "replication", redisidem.Failure, "1 replicas", "asks for 2")
 	mustFind(t, report, "scripts", redisidem.Failure)
