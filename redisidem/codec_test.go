@@ -269,6 +269,7 @@ func FuzzDecodersOfCodecs(f *testing.F) {
 		f.Add(value)
 	}
 	f.Add([]byte{'d', 0xff, 0xff, 0xff, 0xff, 0x0f, 1})
+	f.Add(bytes.Repeat([]byte{0xff}, 300)) // a length that does not fit into a byte with one more
 	f.Fuzz(func(t *testing.T, stored []byte) {
 		if plain, err := compression.Decode(stored, nil); err == nil {
 			again, err := compression.Encode(plain, nil)

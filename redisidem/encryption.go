@@ -65,7 +65,8 @@ func (e *encryption) Decode(stored, place []byte) ([]byte, error) {
 	if len(stored) == 0 || len(stored) < 1+int(stored[0]) {
 		return nil, errors.New("too short")
 	}
-	header, sealed := stored[:1+stored[0]], stored[1+stored[0]:]
+	end := 1 + int(stored[0])
+	header, sealed := stored[:end], stored[end:]
 	aead, err := e.aead(string(header[1:]), place)
 	if err != nil {
 		return nil, err
