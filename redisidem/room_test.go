@@ -390,3 +390,21 @@ func TestJournalInMemoryIsBoundedToo(t *testing.T) {
 		}
 	})
 }
+
+// TestShortestPatienceStillAsksOnce has a patience that may be over before the caller reaches the key's room.
+func TestShortestPatienceStillAsksOnce(t *testing.T) {
+	onRealServers(t, func(t *testing.T, e *env) {
+		hurried := e.service().Scope("a").Wait(time.Nanosecond)
+		holder := e.service().Scope("a")
+		_, err := holder.InitializeRequest(ctx, "k", request)
+		mustBe(t, err, nil)
+		lease, err := holder.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		for range 100 {
+			_, err := hurried.Do(ctx, "k", request, never(t))
+			mustBe(t, err, redisidem.ErrLocked)
+		}
+		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+		mustBe(t, err, nil)
+	})
+}

@@ -148,14 +148,18 @@ func (sc *Scope) visit(ctx context.Context, c claim, ask func(string) attempt, c
 	it := s.rooms.enter(c.id.record, c.fingerprint())
 	defer s.rooms.leave(c.id.record, it)
 	select {
-	case <-it.turn:
-	case <-it.settled:
-	case <-patience:
-		return attempt{err: it.impatience()}, true
-	case <-ctx.Done():
-		return attempt{err: errors.Join(it.impatience(), ctx.Err())}, true
-	case <-s.life.ctx.Done():
-		return attempt{err: ErrClosed}, true
+	case <-it.turn: // whoever can ask at once does, however short its patience
+	default:
+		select {
+		case <-it.turn:
+		case <-it.settled:
+		case <-patience:
+			return attempt{err: it.impatience()}, true
+		case <-ctx.Done():
+			return attempt{err: errors.Join(it.impatience(), ctx.Err())}, true
+		case <-s.life.ctx.Done():
+			return attempt{err: ErrClosed}, true
+		}
 	}
 	select {
 	case <-it.settled: // which matters more than the turn
