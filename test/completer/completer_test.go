@@ -23,9 +23,8 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/child"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
-
-var seed = flag.Uint64("seed", 0, "what the random choices are made of; 0 for a new one")
 
 const (
 	keys         = 1000
@@ -264,11 +263,7 @@ func retry() {
 
 func TestTwoCompletersFinishAThousandAbandonedKeys(t *testing.T) {
 	t.Parallel()
-	from := *seed
-	if from == 0 {
-		from = rand.Uint64()
-	}
-	t.Logf("seed %d", from)
+	from := rung.Seed(t)
 	addr, ledger := rediscase.Server(t).Addr(), child.NewLedger(t)
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
@@ -358,7 +353,7 @@ func TestTwoCompletersFinishAThousandAbandonedKeys(t *testing.T) {
 	runs := runsOf(t, ledger)
 	audit(t, svc.Scope("parcels"), from, runs)
 	leftovers(t, client)
-	t.Logf("%d keys abandoned; %v later all but %d dead letters were finished; completers were refused %d keys with a live lease",
+	rung.Figure(t, "completer", "%d keys abandoned; %v later all but %d dead letters were finished; completers were refused %d keys with a live lease",
 		keys, took.Round(time.Millisecond), letters, refused)
 	if refused == 0 {
 		t.Error("no completer was led into temptation")

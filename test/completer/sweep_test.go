@@ -20,9 +20,10 @@ import (
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-var many = flag.Int("records", 100_000, "how many keys the larger server has on which the cost of a sweep is measured")
+var records = flag.Int("records", 0, "how many keys the larger server has on which the cost of a sweep is measured; 0 for what -size says")
 
 const (
 	few     = 10_000 // keys that the smaller server has
@@ -50,7 +51,11 @@ type field struct {
 // time of its main thread, and the time it spent in scripts. The two servers take turns, so that whatever else the machine
 // does strikes both.
 func TestSweepCostsWhatIsDue(t *testing.T) {
-	small, large := newField(t, few), newField(t, *many)
+	many := *records
+	if many == 0 {
+		many = rung.Size(t, 100_000, 1_000_000, 2_000_000)
+	}
+	small, large := newField(t, few), newField(t, many)
 	for _, f := range []*field{small, large} {
 		f.settle(t)
 	}
@@ -68,7 +73,7 @@ func TestSweepCostsWhatIsDue(t *testing.T) {
 			const unit = 10 * time.Microsecond
 			return fmt.Sprintf("%v (%v to %v)", d[len(d)/2].Round(unit), d[0].Round(unit), d[len(d)-1].Round(unit))
 		}
-		t.Logf("%s: median %s among %d keys, %s among %d: ratio %.2f", what, text(small), few, text(large), *many, r)
+		rung.Figure(t, "completer", "%s: %s among %d keys, %s among %d: ratio %.2f", what, text(small), few, text(large), many, r)
 		// The bound is far off: what would grow with the number of keys would break it all the same.
 		if r > 2 {
 			t.Errorf("%s grows with the number of keys", what)

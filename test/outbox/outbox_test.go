@@ -26,12 +26,10 @@ import (
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/child"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-var (
-	kills = flag.Int("kills", 100, "how many workers are killed on the standalone server; on the cluster a half of that")
-	seed  = flag.Uint64("seed", 0, "what the random choices are made of; 0 for a new one")
-)
+var kills = flag.Int("kills", 0, "how many workers are killed on the standalone server, on the cluster a half of that; 0 for what -size says")
 
 const (
 	workers    = 3  // at a time
@@ -237,13 +235,13 @@ func (s *strikes) String() string {
 func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
-		from := *seed
-		if from == 0 {
-			from = rand.Uint64()
-		}
-		t.Logf("seed %d", from)
+		from := rung.Seed(t)
 		r := rand.New(rand.NewPCG(from, 0))
 		many := *kills
+		if many == 0 {
+			many = rung.Size(t, 100, 600, 6000)
+		}
+		asked := many
 		if where.clustered {
 			many = (many + 1) / 2
 		}
@@ -266,7 +264,7 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		for range workers {
 			killing.Go(func() {
 				// A machine that is slow beyond measure makes do with fewer.
-				for time.Since(began) < 2*patience {
+				for time.Since(began) < 2*patience+time.Duration(asked)*time.Second/4 {
 					n := int(next.Add(1)) - 1
 					if n >= many {
 						return
@@ -313,9 +311,14 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		t.Logf("%d keys, %d commits, %d events; workers that were killed later made %d of the commits, in %d runs of stages; "+
 			"%d commits were not the first attempt of their stage", len(records), proof.commits, proof.events,
 			proof.commits-proof.calm, runs, proof.later)
-		if *kills >= 50 && (struck.number[redistest.LoseReply] == 0 || proof.later == 0 || proof.commits == proof.calm) {
+		if asked >= 50 && (struck.number[redistest.LoseReply] == 0 || proof.later == 0 || proof.commits == proof.calm) {
 			t.Error("too little has happened for this to show anything")
 		}
+		kind := "standalone"
+		if where.clustered {
+			kind = "cluster"
+		}
+		rung.Figure(t, "outbox", "%s: %d workers killed, faults %v, %d commits, %d events", kind, many, struck, proof.commits, proof.events)
 	})
 }
 

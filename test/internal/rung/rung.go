@@ -1,5 +1,5 @@
 // Package rung is what the rungs of the proof have in common: how large they run, what their random choices are made of, and
-// how they tell their figures. Package prove runs them all.
+// how they tell their figures. The command prove runs them all.
 package rung
 
 import (
@@ -8,13 +8,24 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 )
 
 var (
-	size = flag.String("size", "change", "how much is run: change, nightly or release")
+	size = flag.String("size", Sizes[0], "how much is run: "+strings.Join(Sizes, ", "))
 	seed = flag.Uint64("seed", 0, "what the random choices are made of; 0 for a new one")
 )
+
+// Sizes are the values of -size, the smallest first.
+var Sizes = []string{"change", "nightly", "release"}
+
+// SizeIndex returns the place of a size in Sizes, -1 if it is none.
+func SizeIndex(name string) int { return slices.Index(Sizes, name) }
+
+// Asked returns the values of the flags that the rungs have in common.
+func Asked() (chosenSize string, chosenSeed uint64) { return *size, *seed }
 
 // FigurePrefix begins the line of a figure. The tests' own output is on the same stream.
 const FigurePrefix = "figure "
@@ -22,16 +33,11 @@ const FigurePrefix = "figure "
 // Size returns how many to run: the first for every change, the second every night, the third before a release.
 func Size(t testing.TB, change, nightly, release int) int {
 	t.Helper()
-	switch *size {
-	case "change":
-		return change
-	case "nightly":
-		return nightly
-	case "release":
-		return release
+	i := SizeIndex(*size)
+	if i < 0 {
+		t.Fatalf("-size is %q: it can be %s", *size, strings.Join(Sizes, ", "))
 	}
-	t.Fatalf("-size is %q: it can be change, nightly or release", *size)
-	return 0
+	return [...]int{change, nightly, release}[i]
 }
 
 // Seed returns what the test's random choices are made of, and prints it if the test fails, so that they can be made again.
