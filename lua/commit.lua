@@ -25,8 +25,8 @@
 --   DAMAGED  token, what is wrong
 --
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
--- redis.call: 5 when the lease ends (HMGET, GET, TIME, HSET, DEL; PEXPIRE in place of DEL when it had lapsed), 6 when it
--- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
+-- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it had lapsed), 6 when it is kept (HMGET,
+-- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
 -- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; XINFO before
 -- XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 2 for FENCED.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
@@ -147,7 +147,15 @@ local function apply()
   end
 end
 
-local holder = redis.call('GET', KEYS[2])
+-- GETDEL may take the lock of an attempt whose claim has not come yet, when this lease had lapsed. That one finds its lock
+-- gone and obtains it again: nobody works who has not claimed, and whoever has claimed has fenced this commit.
+local keep = string.find(ARGV[6], 'k', 1, true)
+local holder
+if keep then
+  holder = redis.call('GET', KEYS[2])
+else
+  holder = redis.call('GETDEL', KEYS[2])
+end
 local time = redis.call('TIME')
 -- As text: numbers of that size cost more to write than to join.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
@@ -162,7 +170,7 @@ local function index()
 end
 
 local nextRevision = string.format('%d', revision + 1)
-if string.find(ARGV[6], 'k', 1, true) and (holder == token or not holder) then
+if keep and (holder == token or not holder) then
   local spent = string.match(control, '%S+$')
   redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' '
     .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
@@ -178,10 +186,8 @@ end
 
 redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
   .. token, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-if holder == token then
-  -- The claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
-  redis.call('DEL', KEYS[2])
-else
+if holder ~= token then
+  -- Otherwise the claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
   redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
 end
 if tonumber(revision) >= 64 then

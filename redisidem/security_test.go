@@ -115,7 +115,7 @@ func leastRights(namespace string) []any {
 	return []any{
 		"resetchannels", "&" + namespace + ":*", "resetkeys", "~" + namespace + ":*", "-@all",
 		"+hello", "+auth", "+ping", "+client|setname", "+client|setinfo", "+client|maint_notifications", "+subscribe", "+unsubscribe", "+publish", "+info", "+wait",
-		"+eval", "+evalsha", "+msetnx", "+mset", "+getrange", "+set", "+get", "+del", "+exists", "+type", "+time", "+pexpire", "+pexpireat", "+pexpiretime",
+		"+eval", "+evalsha", "+msetnx", "+mset", "+getrange", "+set", "+get", "+getdel", "+del", "+exists", "+type", "+time", "+pexpire", "+pexpireat", "+pexpiretime",
 		"+pttl", "+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+zadd", "+zrem", "+zrange", "+zrangebyscore",
 		"+zremrangebyscore", "+xadd", "+xinfo|stream", "+incrby", "+sadd", "+lpush",
 	}
