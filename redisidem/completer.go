@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/lua"
 )
@@ -37,7 +41,8 @@ const (
 // stages left in their state. A record must not hold its caller's credentials.
 type Completer struct {
 	// Interval is the pause between two looks for keys, give or take a quarter. Default: 5 s. A look costs the server 1024
-	// small scripts for each flow name, whatever the number of keys.
+	// small scripts for each flow name, whatever the number of keys. The processes take turns, so that many of them look no
+	// more often than one.
 	Interval time.Duration
 	// Concurrency is how many keys are carried on at once. Default: 8.
 	Concurrency int
@@ -94,7 +99,10 @@ func (c *Completer) Run(ctx context.Context) error {
 	interval := c.Interval
 	def(&interval, DefaultInterval)
 	for {
-		err := w.look(ctx)
+		flows, err := c.turns(ctx, interval*3/4)
+		if err == nil {
+			err = w.look(ctx, flows)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -113,8 +121,33 @@ func (c *Completer) Run(ctx context.Context) error {
 	}
 }
 
+// turns returns the flows whose turn to be looked for is this process's. A turn is a Redis key that lives until the next one: who
+// dies with it holds the others up for no longer, and who takes longer gets help.
+func (c *Completer) turns(ctx context.Context, length time.Duration) (mine []*Flow, err error) {
+	s := c.service
+	if err := s.life.enter(); err != nil {
+		return nil, err
+	}
+	defer s.life.leave()
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	for _, f := range c.newest {
+		turn := redis.SetArgs{Mode: "NX", TTL: max(length, time.Millisecond)}
+		err := repeat(ctx, func(ctx context.Context) error {
+			return s.client.SetArgs(ctx, s.cfg.Namespace+":turn:"+f.cfg.Name, s.cfg.Owner, turn).Err()
+		})
+		switch {
+		case err == nil:
+			mine = append(mine, f)
+		case !errors.Is(err, redis.Nil):
+			return nil, explain(ctx, "completer", err)
+		}
+	}
+	return mine, nil
+}
+
 // Sweep looks for keys once, carries on those that are due, and waits until it is done with them. It is Run for those who
-// have a scheduler of their own, and for tests.
+// have a scheduler of their own, and for tests: it asks for no turn.
 //
 // It returns [ErrUnavailable] when a shard could not be asked, together with what it did in the others, and [ErrClosed].
 func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
@@ -122,7 +155,7 @@ func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return Swept{}, err
 	}
-	err = w.look(ctx)
+	err = w.look(ctx, slices.Collect(maps.Values(c.newest)))
 	w.dismiss()
 	return Swept{w.due.Load(), w.finished.Load(), w.failed.Load(), w.buried.Load()}, err
 }
@@ -169,8 +202,11 @@ func (w *crew) dismiss() {
 	w.wg.Wait()
 }
 
-// look asks all shards for what is due, and returns when the workers have taken the last of it.
-func (w *crew) look(ctx context.Context) error {
+// look asks all shards for what is due of some flows, and returns when the workers have taken the last of it.
+func (w *crew) look(ctx context.Context, flows []*Flow) error {
+	if len(flows) == 0 {
+		return nil
+	}
 	// Two completers that begin together do not meet in each shard.
 	first := rand.N(shards)
 	var next atomic.Int64
@@ -180,7 +216,7 @@ func (w *crew) look(ctx context.Context) error {
 		wg.Go(func() {
 			for n := next.Add(1) - 1; n < shards && ctx.Err() == nil; n = next.Add(1) - 1 {
 				prefix := shardPrefix(w.completer.service.cfg.Namespace, (first+int(n))%shards)
-				for _, f := range w.completer.newest {
+				for _, f := range flows {
 					if errs[i] = w.scout(ctx, prefix, f); errs[i] != nil {
 						return
 					}

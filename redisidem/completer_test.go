@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -563,5 +564,47 @@ func TestCompletersShareTheWork(t *testing.T) {
 			}
 		}
 		e.mustBeTidy(raw)
+	})
+}
+
+// TestManyCompletersLookNoMoreOftenThanOne counts what the server is asked while nothing is due.
+func TestManyCompletersLookNoMoreOftenThanOne(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable))
+		asked := func(processes int) int {
+			before := b.requests
+			during, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			var wg sync.WaitGroup
+			for range processes {
+				completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
+				wg.Go(func() { mustBe(b, completer.Run(during), context.DeadlineExceeded) })
+			}
+			wg.Wait()
+			return b.requests - before
+		}
+		// A process alone pauses for 5 s on average, many take each turn after 3.75 s.
+		if one, many := asked(1), asked(10); one < 5*1024 || many > one*3/2 {
+			b.Errorf("one process asked %d times, ten asked %d times", one, many)
+		}
+	})
+}
+
+// TestDeadCompletersTurnPasses lets the process that looks stop.
+func TestDeadCompletersTurnPasses(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable))
+		for range 2 {
+			during, cancel := context.WithTimeout(ctx, time.Second)
+			mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
+			cancel()
+		}
+		before := b.requests
+		during, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
+		if asked := b.requests - before; asked < 1024 {
+			b.Errorf("the next process asked %d times within two intervals", asked)
+		}
 	})
 }
