@@ -57,7 +57,8 @@ func (sc *Scope) RunRequest(ctx context.Context, value string, req Request, flow
 	case key != nil:
 		return key, nil
 	}
-	return sc.runFlow(ctx, &Key{Value: id.value, Scope: sc.name, id: id}, claim{id: id, request: &encoded, flow: flow})
+	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
+	return id.orNamed(key), err
 }
 
 // runFlow claims and runs. seen is the key to return when there is no better one.

@@ -160,8 +160,18 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 	return sc.do(ctx, id, encoded, work)
 }
 
+// do is apart from Do so that a replay from a copy does not pay for what only a claim needs.
 func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
-	return sc.work(ctx, &Key{Value: id.value, Scope: sc.name, id: id}, claim{id: id, request: &encoded}, work)
+	key, err := sc.work(ctx, nil, claim{id: id, request: &encoded}, work)
+	return id.orNamed(key), err
+}
+
+// orNamed returns the key, or when it is nil one of which only the name is known.
+func (id identity) orNamed(key *Key) *Key {
+	if key == nil {
+		return &Key{Value: id.value, Scope: id.scope, id: id}
+	}
+	return key
 }
 
 // work claims, runs the callback under the lease and commits. seen is the key to return when there is no better one.
