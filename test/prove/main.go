@@ -29,6 +29,9 @@ func main() {
 	only := flag.String("only", "", "names of rungs, with commas between them; all of them if empty")
 	flag.Parse() // -size and -seed are those of the rungs
 	size, seed := rung.Asked()
+	if size == rung.Sizes[0] {
+		size = rung.Sizes[1] // the smallest that proves anything
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := prove(ctx, os.Stdout, size, seed, *only)

@@ -18,8 +18,12 @@ var (
 	seed = flag.Uint64("seed", 0, "what the random choices are made of; 0 for a new one")
 )
 
-// Sizes are the values of -size, the smallest first.
-var Sizes = []string{"change", "nightly", "release"}
+// Sizes are the values of -size, the smallest first. The first is for those who run all tests of the project; it shows that a rung
+// works, and little else.
+var Sizes = []string{"quick", "change", "nightly", "release"}
+
+// quickPart is how much smaller quick is than change.
+const quickPart = 10
 
 // SizeIndex returns the place of a size in Sizes, -1 if it is none.
 func SizeIndex(name string) int { return slices.Index(Sizes, name) }
@@ -30,14 +34,15 @@ func Asked() (chosenSize string, chosenSeed uint64) { return *size, *seed }
 // FigurePrefix begins the line of a figure. The tests' own output is on the same stream.
 const FigurePrefix = "figure "
 
-// Size returns how many to run: the first for every change, the second every night, the third before a release.
+// Size returns how many to run: the first for every change, the second every night, the third before a release. Without -size it
+// is a tenth of the first, and at least one.
 func Size(t testing.TB, change, nightly, release int) int {
 	t.Helper()
 	i := SizeIndex(*size)
 	if i < 0 {
 		t.Fatalf("-size is %q: it can be %s", *size, strings.Join(Sizes, ", "))
 	}
-	return [...]int{change, nightly, release}[i]
+	return [...]int{max(1, change/quickPart), change, nightly, release}[i]
 }
 
 // Seed returns what the test's random choices are made of, and prints it if the test fails, so that they can be made again.
