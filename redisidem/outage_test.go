@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,4 +195,22 @@ func TestDurabilityNeedsTheReplica(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOutageSaysWhatTheServerSaidLast lets the last try end without an answer, when those before it had one.
+func TestOutageSaysWhatTheServerSaidLast(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{Timeout: 2 * time.Second})
+		b.server.SetError("LOADING Redis is loading the dataset in memory")
+		go func() {
+			time.Sleep(time.Second)
+			b.mute()
+		}()
+		_, err := svc.Scope("a").InitializeRequest(ctx, "k", request)
+		mustBe(b, err, redisidem.ErrUnavailable)
+		if !strings.Contains(err.Error(), "LOADING") {
+			b.Errorf("the error is %v", err)
+		}
+		b.thaw()
+	})
 }

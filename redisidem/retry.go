@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,20 +21,25 @@ const (
 var errTimeout = errors.New("no answer in time")
 
 // repeat runs op until it succeeds, fails for good, or ctx ends. Every script is safe to repeat, so a lost reply is a
-// reason to ask again and never a reason to guess. ctx must have a deadline.
+// reason to ask again and never a reason to guess. ctx must have a deadline; when it ends, the error is the last one that says
+// more than that.
 func repeat(ctx context.Context, op func(context.Context) error) error {
 	pause := firstPause
+	var why error
 	for {
 		err := op(ctx)
 		if err == nil || !transient(err) {
 			return err
+		}
+		if why == nil || !timedOut(err) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			why = err
 		}
 		// Half of the pause is jitter, so that callers who failed together do not return together.
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return err
+			return why
 		case <-timer.C:
 		}
 		pause = min(2*pause, lastPause)
@@ -58,6 +64,11 @@ func transient(err error) bool {
 		redis.IsNoReplicasError(err) || redis.HasErrorPrefix(err, "BUSY")
 }
 
+// timedOut reports whether an error says no more than that a context has ended.
+func timedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
 // unavailable wraps what kept an operation from getting an answer. caller is the context of whoever asked, which may be
 // the reason.
 func unavailable(caller context.Context, op string, err error) error {
@@ -67,7 +78,7 @@ func unavailable(caller context.Context, op string, err error) error {
 		if ctxErr := caller.Err(); !errors.Is(err, ctxErr) {
 			err = errors.Join(ctxErr, err)
 		}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case timedOut(err):
 		err = errTimeout
 	}
 	return &unavailableError{op: op, err: err}

@@ -278,7 +278,7 @@ func TestSecurityS15CertificatesAreChecked(t *testing.T) {
 	redisServer := miniredis.NewMiniRedis()
 	mustBe(t, redisServer.StartTLS(&tls.Config{MinVersion: tls.VersionTLS12, Certificates: server.TLS.Certificates}), nil)
 	t.Cleanup(redisServer.Close)
-	_, err := redisidem.Open(ctx, "rediss://"+redisServer.Addr(), &redisidem.Config{Timeout: time.Second})
+	_, err := redisidem.Open(ctx, "rediss://"+redisServer.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("error is %v", err)
 	}
