@@ -198,18 +198,18 @@ func (m *machine) Commit(t *rapid.T) {
 
 // answered deals with what a commit returned.
 func (m *machine) answered(s *slot, v verdict, key *redisidem.Key) {
-	switch {
-	case v == fine:
+	if v == fine {
 		m.compare(s, key)
 		m.saw(s, key)
-	case v == effect:
-		// The lease is given back in the background.
-		_, lock := m.place(s)
-		for deadline := time.Now().Add(time.Minute); !m.travels && m.raw.Exists(m.ctx, lock).Val() == 1; {
-			if time.Now().After(deadline) {
-				m.t.Fatalf("the lease is not given back")
-			}
-			time.Sleep(time.Millisecond)
+	}
+	if v != effect || m.travels {
+		return
+	}
+	// The lease is given back in the background.
+	_, lock := m.place(s)
+	for deadline := time.Now().Add(time.Minute); m.raw.Exists(m.ctx, lock).Val() == 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.t.Fatalf("the lease is not given back")
 		}
 	}
 }
