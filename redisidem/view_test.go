@@ -37,7 +37,9 @@ func TestViewOfADeletedRecordRunsNothingOnItsSuccessor(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
 		to := func(point string) redisidem.StageFunc {
-			return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Advance(point), nil }
+			return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Advance(point), nil
+			}
 		}
 		view, err := sc.WorkStage(ctx, start(t, sc, "k"), to("paid"))
 		mustBe(t, err, nil)
