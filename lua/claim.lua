@@ -3,7 +3,8 @@
 --
 -- KEYS[1] record   KEYS[2] lock   KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- ARGV[1] token of this attempt
--- ARGV[2] the revision the caller has seen, '' for any
+-- ARGV[2] the revision the caller has seen, a space, and when that record was created: it may have been deleted and made again
+--         since; '' for any
 -- ARGV[3] fingerprint of the request, '' to leave it unchecked
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] retention in milliseconds
@@ -22,7 +23,7 @@
 --            record as field, value, ... as it was before, when ARGV[2] is '' and it was there
 --   BUSY     token, remaining time of the lock in milliseconds
 --   DONE     token, remaining life of the record in milliseconds or '', then the record: it is finished
---   MOVED    token, then the record: its revision is another one
+--   MOVED    token, then the record: its revision is another one, or it is another record
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
 --   GONE     token
@@ -36,7 +37,7 @@
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
-local all, control, printed, point, flow, damage
+local all, control, printed, point, flow, created, damage
 if expected == '' then
   all = redis.pcall('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
@@ -53,8 +54,8 @@ if expected == '' then
   end
   damage = all.err
 else
-  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow')
-  control, printed, point, flow = r[1], r[2], r[3], r[4]
+  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at')
+  control, printed, point, flow, created = r[1], r[2], r[3], r[4], r[5]
   damage = r.err
 end
 
@@ -130,7 +131,7 @@ if exists then
     free()
     return {'STALE', token}
   end
-  if expected ~= '' and revision ~= expected then
+  if expected ~= '' and revision .. ' ' .. (created or '') ~= expected then
     free()
     return {'MOVED', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end

@@ -7,7 +7,7 @@
 -- ARGV[6...] field, value, ... to write
 --
 -- Replies
---   OK      token, server time of the update in microseconds
+--   OK      token, then the record as field, value, ... as it stands then
 --   BUSY    token, remaining time of the lock in milliseconds
 --   DONE    token: a finished record never changes
 --   MOVED   token: the revision is another one
@@ -15,7 +15,7 @@
 --   DAMAGED token, what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 5 (HMGET, PTTL, TIME, HSET, PEXPIRE), one more once the journal is full (HDEL).
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more once the journal is full (HDEL).
 local token, revision = ARGV[1], ARGV[2]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -40,9 +40,8 @@ if not current then
   return {'DAMAGED', token, 'unknown schema version, or control cannot be read'}
 end
 if r[3] then
-  local t, at = string.match(r[3], '^(%S*) %d+ %d+ (%d+) ')
-  if t == token then
-    return {'OK', token, at}
+  if string.match(r[3], '^(%S*) ') == token then
+    return {'OK', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
 end
 if ARGV[3] ~= '' and r[4] ~= ARGV[3] then
@@ -71,4 +70,4 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
 if tonumber(revision) >= 64 then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
 end
-return {'OK', token, now}
+return {'OK', token, unpack(redis.call('HGETALL', KEYS[1]))}

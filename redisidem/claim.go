@@ -48,9 +48,9 @@ func (c claim) fingerprint() string {
 // call makes the invocation of the claim script by the attempt with this token. If the key is taken, channel is where the
 // caller wants to hear of its end, "" for nowhere.
 func (c claim) call(s *Service, token, channel string) call {
-	revision := ""
+	seen := ""
 	if c.seen != nil {
-		revision = strconv.FormatInt(c.seen.Revision, 10)
+		seen = strconv.FormatInt(c.seen.Revision, 10) + " " + strconv.FormatInt(c.seen.CreatedAt.UnixMicro(), 10)
 	}
 	flags, flow, age := s.flags, "", any("")
 	if c.completing {
@@ -64,7 +64,7 @@ func (c claim) call(s *Service, token, channel string) call {
 	}
 	k := newCall(lua.Claim, token, 16, c.id.keys(c.flow)...)
 	k.durable = true
-	k.add(revision, c.fingerprint(), s.lease, s.retention, flags, channel, flow, age)
+	k.add(seen, c.fingerprint(), s.lease, s.retention, flags, channel, flow, age)
 	if c.request != nil {
 		k.addRecord(c.id, c.request)
 		if c.flow != nil {

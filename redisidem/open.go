@@ -61,7 +61,13 @@ func OpenUnchecked(url string, cfg *Config) (*Service, error) {
 }
 
 // dial makes the client for a URL. It does not connect yet.
-func dial(raw string, cfg *Config) (redis.UniversalClient, error) {
+func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
+	defer func() {
+		// That is how go-redis refuses some values, such as a negative pool_size.
+		if v := recover(); v != nil {
+			client, err = nil, invalid("url", "has a parameter that makes no client: %v", v)
+		}
+	}()
 	u, err := url.Parse(raw)
 	if err != nil {
 		// The parser's message quotes the URL with the password in it.

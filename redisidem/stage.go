@@ -103,8 +103,9 @@ func (l *Lease) stage() *Stage {
 // WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it returns. Two round
 // trips.
 //
-// When the record has moved on, because another worker was faster, the callback does not run and the fresh key is
-// returned: a loop over recovery points just continues. So it is with a finished key. The key returned is never nil: next
+// When the record has moved on, because another worker was faster, or is another one, because that one was deleted or has
+// expired, the callback does not run and the fresh key is returned: a loop over recovery points just continues. So it is with a
+// finished key. The key returned is never nil: next
 // to an error it is the key as it was seen last.
 //
 // The callback's own error is returned as it is, joined with the cause if the lease was lost. Otherwise the error

@@ -58,15 +58,14 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if r.status != statusOK {
 		return nil, r.refusal(lua.Update)
 	}
-	if err := r.need(1); err != nil {
-		return nil, err
-	}
-	at, err := parseTime("time of the update", r.rest[0])
+	// What the caller has seen may lack what changes without a commit: attempts, the flow, a dead letter.
+	next, err := decodeRecord(id, s.vault, r.rest)
 	if err != nil {
 		return nil, err
 	}
-	next := e.apply(key, JournalEntry{At: at, Owner: s.cfg.Owner})
-	next.id = id
+	if next.Revision == key.Revision+1 {
+		next.interim, next.own = e.interim, next.Finished()
+	}
 	return next, s.settled(r)
 }
 

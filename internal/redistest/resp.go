@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -24,10 +25,10 @@ func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
 		if err != nil || size < 0 {
 			return m, err
 		}
-		begin := len(m)
-		m = append(m, make([]byte, size+len("\r\n"))...)
-		_, err = io.ReadFull(r, m[begin:])
-		return m, err
+		// Grown while reading: memory is given for what is there.
+		b := bytes.NewBuffer(m)
+		_, err = io.CopyN(b, r, int64(size+len("\r\n")))
+		return b.Bytes(), err
 	case '*', '~', '>': // that many values
 		parts, err = length(line)
 	case '%': // that many pairs

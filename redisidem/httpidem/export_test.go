@@ -18,3 +18,16 @@ func PathOf(p string) string { return path(&http.Request{URL: &url.URL{Path: p}}
 
 // MediaType returns the part of a Content-Type that counts.
 var MediaType = mediaType
+
+// TimeOf returns the time that is in a key.
+var TimeOf = timeOf
+
+// RetryAfterOf returns how long a response asks to be left alone.
+var RetryAfterOf = retryAfter
+
+// What deals with headers that are lists.
+var (
+	AddToList = addToList
+	InList    = inList
+	IsToken   = isToken
+)

@@ -21,7 +21,7 @@ func parseRequest(b []byte) (words [][]byte, length int) {
 	for range count {
 		size, after, ok := number(rest, '$')
 		switch {
-		case !ok && after == nil, ok && len(after) < size+2:
+		case !ok && after == nil, ok && len(after)-2 < size: // a size can be as large as an int
 			return nil, 0
 		case !ok:
 			return nil, len(b)

@@ -1,0 +1,255 @@
+package redisidem
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// FuzzRequest checks that two requests have the same fingerprint exactly when what counts is the same.
+func FuzzRequest(f *testing.F) {
+	f.Add("POST", "/a", []byte("b"), "post", "/a", []byte("b"))
+	f.Add("POST", "/a", []byte("b"), "POST", "/ab", []byte{})
+	f.Add("r", "", []byte("f"), "", "r", []byte("f"))
+	f.Add("\xff", "ı", []byte(nil), "\xfe", "I", []byte{})
+	f.Fuzz(func(t *testing.T, m1, p1 string, b1 []byte, m2, p2 string, b2 []byte) {
+		one, err1 := Request{Method: m1, Path: p1, Params: b1}.encode(1 << 20)
+		two, err2 := Request{Method: m2, Path: p2, Params: b2}.encode(1 << 20)
+		if err := errors.Join(err1, err2); err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		same := strings.ToUpper(m1) == strings.ToUpper(m2) && p1 == p2 && bytes.Equal(b1, b2)
+		if same != (one.print == two.print) {
+			t.Fatalf("same: %v, same fingerprint: %v", same, one.print == two.print)
+		}
+		// One that the caller made itself is never that of a whole request.
+		if own, err := (Request{Method: m1, Path: p1, Params: b1, Fingerprint: b2}).encode(1 << 20); err == nil && b2 != nil &&
+			(own.print == one.print || own.print == two.print) {
+			t.Fatal("a fingerprint of the caller's own is that of a request")
+		}
+	})
+}
+
+// FuzzIdentity checks that two keys never have the same place, that no byte of theirs reaches Redis's key space, and that a
+// place is found again by its name.
+func FuzzIdentity(f *testing.F) {
+	f.Add("a", "bc", "ab", "c")
+	f.Add("}{", "\x00\r\n*", "", "")
+	f.Add("\xff", "a", "\xfe", "a")
+	f.Fuzz(func(t *testing.T, scope1, value1, scope2, value2 string) {
+		one, two := placeOf("ns", scope1, value1), placeOf("ns", scope2, value2)
+		if same := scope1 == scope2 && value1 == value2; same != (one.record == two.record) || same != (one.name == two.name) {
+			t.Fatalf("the places are %q and %q", one.record, two.record)
+		}
+		prefix := strings.TrimSuffix(one.record, one.digest)
+		if len(prefix) != len("ns:{000}:") || strings.Trim(one.digest, "0123456789-_"+letters) != "" {
+			t.Fatalf("the place is %q", one.record)
+		}
+		again, ok := placed(prefix, one.digest)
+		if !ok || again.record != one.record || again.lock != one.lock || again.name != one.name {
+			t.Fatalf("found again at %+v", again)
+		}
+		whole, err := adopt(again, []string{fieldScope, scope1, fieldValue, value1}, "ns")
+		if err != nil || whole != one {
+			t.Fatalf("completed to %+v, %v", whole, err)
+		}
+		if other, err := adopt(again, []string{fieldScope, scope2, fieldValue, value2}, "ns"); err == nil && other != one {
+			t.Fatalf("another key's record was taken for %+v", other)
+		}
+		_, _ = placed(prefix, value2) // a due index may hold anything
+	})
+}
+
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// vaults are the ways in which values are stored.
+func vaults(t testing.TB) map[string]vault {
+	t.Helper()
+	compression, err := NewCompression(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encryption, err := NewEncryption(EncryptionKey{ID: "a", Secret: bytes.Repeat([]byte("k"), 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]vault{
+		"plain": {}, "compressed": {codec: compression}, "encrypted": {codec: encryption},
+		"both": {codec: Codecs(compression, encryption)}, "optional": {codec: encryption, lenient: true},
+	}
+}
+
+// FuzzVault checks that each value comes back from wherever it was stored, and that whatever else there is, is damage.
+func FuzzVault(f *testing.F) {
+	all := vaults(f)
+	for _, s := range []string{"", "a", markStem, codedMark, plainMark + plainMark, codedMark + "d\xff\xff\xff\xff\x0f", codedMark[:5]} {
+		f.Add([]byte(s), "/a", 200)
+	}
+	f.Fuzz(func(t *testing.T, value []byte, print string, code int) {
+		id := placeOf("ns", "a", "k")
+		for name, v := range all {
+			stored, err := v.store(id, print, fieldBody, code, value)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if got, err := v.read(id, print, fieldBody, code, stored); err != nil || !bytes.Equal(got, value) {
+				t.Fatalf("%s: %q came back as %q, %v", name, value, got, err)
+			}
+			if got, err := v.read(id, print, fieldBody, code, value); err != nil && (got != nil || !errors.Is(err, ErrDamaged)) {
+				t.Fatalf("%s: %q was read as %q, %v", name, value, got, err)
+			}
+			if v.codec == nil {
+				continue
+			}
+			if got, err := (vault{}).read(id, print, fieldBody, code, stored); !errors.Is(err, ErrDamaged) {
+				t.Fatalf("%s: without its codec it was read as %q, %v", name, got, err)
+			}
+			if name == "compressed" {
+				continue // which proves nothing
+			}
+			if got, err := v.read(id, print, fieldState, code, stored); !errors.Is(err, ErrDamaged) {
+				t.Fatalf("%s: in another field it was read as %q, %v", name, got, err)
+			}
+		}
+	})
+}
+
+// FuzzStoredRecord checks that a request and an outcome come back as they went, whatever stores their values.
+func FuzzStoredRecord(f *testing.F) {
+	all := vaults(f)
+	f.Add("k", "POST", "/a", []byte("params"), "two", 201, "X", "v", []byte("body"), []byte("state"), true)
+	f.Add("\x00", "", "", []byte(nil), Finished, 0, "", "", []byte(nil), []byte(nil), false)
+	f.Add(" ", "a", "b", []byte(markStem), "compensate:1", 100, "x", ": ", []byte(codedMark), []byte(plainMark), false)
+	f.Fuzz(func(t *testing.T, value, method, path string, params []byte, point string, code int, name, field string, body, state []byte,
+		interim bool,
+	) {
+		id := placeOf("ns", "a", value)
+		for way, v := range all {
+			request, err := Request{Method: method, Path: path, Params: params}.encode(1 << 20)
+			if err == nil {
+				err = request.keep(v, id)
+			}
+			if err != nil {
+				return
+			}
+			key, err := newKey(id, request, "1700000000000000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			response := Response{Code: code, Body: body}
+			if name != "" {
+				response.Header = map[string][]string{name: {field}}
+			}
+			out, err := (Outcome{RecoveryPoint: point, Response: &response, Interim: interim}).WithState(state).encode(id, Started, 1<<20)
+			if err == nil {
+				err = out.keep(v, id, key)
+			}
+			if err != nil {
+				return
+			}
+			c := call{}
+			c.add(fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000")
+			c.addOutcome(&out, key)
+			c.add(fieldScope, id.scope, fieldValue, id.value, fieldMethod, request.method, fieldPath, request.path)
+			if request.stored != nil {
+				c.add(fieldParams, request.stored)
+			}
+			var pairs []string
+			for _, word := range c.words {
+				if b, ok := word.([]byte); ok {
+					word = string(b)
+				}
+				pairs = append(pairs, fmt.Sprint(word))
+			}
+			got, err := decodeRecord(id, v, pairs)
+			if err != nil {
+				t.Fatalf("%s: %q: %v", way, pairs, err)
+			}
+			want := out.apply(key, JournalEntry{})
+			switch {
+			case got.RecoveryPoint != want.RecoveryPoint || got.Value != value || got.Method != request.method || got.Path != path:
+				t.Fatalf("%s: %+v came back as %+v", way, want, got)
+			case !bytes.Equal(got.Params, params) || !bytes.Equal(got.state, state) || !got.hasState || got.hasInterim != interim:
+				t.Fatalf("%s: %+v came back as %+v", way, want, got)
+			case (got.Response == nil) != (want.Response == nil):
+				t.Fatalf("%s: the response %+v came back as %+v", way, want.Response, got.Response)
+			case got.Response == nil:
+			case got.Response.Code != code || !bytes.Equal(got.Response.Body, body) ||
+				!reflect.DeepEqual(got.Response.Header, want.Response.Header):
+				t.Fatalf("%s: the response %+v came back as %+v", way, want.Response, got.Response)
+			}
+		}
+	})
+}
+
+// FuzzReply checks that a server can answer a claim with anything: whoever asked gets a lease or an error.
+func FuzzReply(f *testing.F) {
+	f.Add("OWN", "7 1 1 1700000000000000")
+	f.Add("OWN", "7 1 1 1700000000000000 control")
+	f.Add("BUSY", "-1")
+	f.Add("DONE", "")
+	f.Add("MOVED", "control")
+	f.Fuzz(func(t *testing.T, word, rest string) {
+		r := reply{status: status(word), rest: strings.Split(rest, " ")}
+		if err := r.locked(); err == nil {
+			t.Fatal("no error")
+		} else if locked := (*LockedError)(nil); errors.As(err, &locked) && locked.RetryAfter < 0 {
+			t.Fatalf("locked for %v", locked.RetryAfter)
+		}
+		if _, err := decodeDeadLetter(rest); err != nil && !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+		if q, err := decodeRequeue(rest); err == nil && (q.revision < 0 || q.attempts < 0) {
+			t.Fatalf("requeued at %+v", q)
+		}
+		if c, err := decodeControl(rest); err == nil && (c.revision < 0 || c.fence < 0 || c.attempts < 0) {
+			t.Fatalf("control is %+v", c)
+		}
+		if e, err := decodeJournalEntry(word, rest); err == nil && (e.Revision < 0 || e.Fence < 0 || e.Attempt < 0) {
+			t.Fatalf("journal entry is %+v", e)
+		}
+		if err := effectError([]Effect{{key: "k"}}, r); err == nil {
+			t.Fatal("no error")
+		}
+	})
+}
+
+// FuzzURL checks that a URL gives a client or an ErrInvalid, that no error has the URL's password in it, and that every client
+// is one that New takes.
+func FuzzURL(f *testing.F) {
+	for _, s := range [][2]string{
+		{"redis", "localhost:6379/0"}, {"rediss", "h?skip_verify=true"}, {"redis+cluster", "a:1?addr=b:2"}, {"redis+cluster", "a/x"},
+		{"redis+sentinel", "a:1?master_name=m&addr=b:2&db=1"}, {"redis+sentinel", "a"}, {"redis+", "a"}, {"http", "a"}, {"redis", "a/x/y"},
+		{"redis", "a?read_timeout=x"}, {"redis", "a?pool_size=-1"}, {"redis", "[::1"}, {"redis", "%zz"}, {"redis", "a?dial_timeout=-1"},
+	} {
+		f.Add(s[0], s[1])
+	}
+	const password = "do-not-tell-anybody"
+	f.Fuzz(func(t *testing.T, scheme, rest string) {
+		if strings.Contains(rest, "idle") {
+			return // min_idle_conns would dial
+		}
+		s, err := OpenUnchecked(scheme+"://user:"+url.PathEscape(password)+"@"+rest, &Config{Timeout: time.Second})
+		if err == nil {
+			if err := s.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		if !errors.Is(err, ErrInvalid) {
+			t.Fatalf("error is %v", err)
+		}
+		if strings.Contains(err.Error(), password) {
+			t.Fatalf("the password is in the error %v", err)
+		}
+	})
+}

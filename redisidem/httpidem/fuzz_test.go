@@ -1,0 +1,76 @@
+package httpidem_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// FuzzTimeOfKey checks that a key which tells when it was made tells the same in capitals and in small letters, and that every
+// other one is refused.
+func FuzzTimeOfKey(f *testing.F) {
+	for _, s := range []string{
+		httpidem.NewTimeKey(), httpidem.NewKey(), ulidAt(time.Now()), strings.Repeat("Z", 26), strings.Repeat("7Z", 13), "", strings.Repeat("\xff", 26),
+		"{" + httpidem.NewTimeKey()[:34] + "}",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		made, ok := httpidem.TimeOf(key)
+		upper, okUpper := httpidem.TimeOf(strings.ToUpper(key))
+		lower, okLower := httpidem.TimeOf(strings.ToLower(key))
+		if len(key) == len(strings.ToUpper(key)) && (ok != okUpper || ok != okLower || !made.Equal(upper) || !made.Equal(lower)) {
+			t.Fatalf("%q was made at %v, %v or %v", key, made, upper, lower)
+		}
+		if ok && (made.Before(time.UnixMilli(0)) || made.UnixMilli() >= 1<<48) {
+			t.Fatalf("%q was made at %v", key, made)
+		}
+		if ok && len(key) == 26 && !strings.EqualFold(ulidAt(made)[:10], key[:10]) {
+			t.Fatalf("%q was made at %v, when keys began with %s", key, made, ulidAt(made)[:10])
+		}
+		err := httpidem.WithinWindow(time.Hour, time.Hour)(key)
+		var syntax *httpidem.SyntaxError
+		if ok == errors.As(err, &syntax) {
+			t.Fatalf("%q: a time: %v; error %v", key, ok, err)
+		}
+	})
+}
+
+// FuzzRetryAfter checks that no server can make a client wait for less than nothing or for longer than a lifetime of seconds.
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"", "0", "120", "-1", "1e3", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := httpidem.RetryAfterOf(&http.Response{Header: http.Header{"Retry-After": {text}}})
+		if got < 0 {
+			t.Fatalf("%q is %v", text, got)
+		}
+	})
+}
+
+// FuzzLists checks that what was added to a list header is found in it, whatever stood there.
+func FuzzLists(f *testing.F) {
+	f.Add("Vary", "Accept, Idempotency-Key", "origin")
+	f.Add("Vary", "*", "X")
+	f.Add("Vary", ",,", "X")
+	f.Fuzz(func(t *testing.T, field, there, name string) {
+		if !httpidem.IsToken(field) || !httpidem.IsToken(name) {
+			return
+		}
+		h := http.Header{http.CanonicalHeaderKey(field): {there}}
+		httpidem.AddToList(h, http.CanonicalHeaderKey(field), name)
+		if !httpidem.InList(h.Values(field), name) {
+			t.Fatalf("%q is not in %q", name, h)
+		}
+		before := len(h.Values(field))
+		httpidem.AddToList(h, http.CanonicalHeaderKey(field), name)
+		if after := len(h.Values(field)); after != before {
+			t.Fatalf("added twice: %q", h)
+		}
+	})
+}

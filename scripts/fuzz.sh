@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs each fuzz target of the workspace for a time, ten seconds if none is given, and prints a line for each: package, target,
+# executions. It finds them by itself, and ends at the first that fails.
+#
+#   scripts/fuzz.sh [time [pattern of packages ...]]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+time=${1:-10s}
+shift || true
+mapfile -t packages < <(go list "${@:-work}")
+found=0
+for package in "${packages[@]}"; do
+  dir=$(go list -f '{{.Dir}}' "$package")
+  # Only a package that declares one has its tests built to list them.
+  grep -qs '^func Fuzz' "$dir"/*_test.go || continue
+  mapfile -t targets < <(go test -list '^Fuzz' "$package" | grep '^Fuzz')
+  for target in "${targets[@]}"; do
+    if ! out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" 2>&1); then
+      printf '%s\nFAIL %s %s\n' "$out" "$package" "$target" >&2
+      exit 1
+    fi
+    executions=$(grep -o 'execs: [0-9]*' <<<"$out" | tail -n 1 || true)
+    printf '%-62s %-22s %s\n' "$package" "$target" "$executions"
+    found=$((found + 1))
+  done
+done
+((found > 0)) || { echo "there are no fuzz targets" >&2; exit 1; }
+echo "$found fuzz targets, $time each"

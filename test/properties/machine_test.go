@@ -1,0 +1,288 @@
+package properties
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+const (
+	owners = 2
+	slots  = 2
+	// timeout is Config.Timeout of the services: how long a call takes that gets no answer.
+	timeout = 500 * time.Millisecond
+	// settled is when a commit that is tried again in the background has arrived, once the cable is mended.
+	settled = 3 * time.Second
+	// moment is what each action takes at least.
+	moment = 10 * time.Microsecond
+)
+
+// The requests. Each key is used with both.
+var requests = []redisidem.Request{
+	{Method: "POST", Path: "/carts/1/complete", Params: map[string]any{"cart": 1}},
+	{Method: "POST", Path: "/carts/2/complete", Params: map[string]any{"cart": 2}},
+}
+
+// machine compares services with the model, one action after the other.
+type machine struct {
+	t      *rapid.T
+	ctx    context.Context
+	raw    redis.UniversalClient
+	dial   func() (net.Conn, error) // to the server, past all cables
+	scope  *redisidem.Scope         // of somebody who only looks
+	owners []*owner
+	slots  []*slot
+	// travels says that time is the test's own.
+	travels   bool
+	namespace string
+
+	workers []*worker
+	views   []view
+	// slack is how far an expiry may be from the model's.
+	slack time.Duration
+}
+
+// world is what a machine runs on.
+type world struct {
+	options func() *redis.Options
+	travels bool
+}
+
+var namespaces int
+
+// newMachine starts services on a server. Everything ends with the case.
+func newMachine(t *rapid.T, w world) *machine {
+	namespaces++
+	m := &machine{
+		t: t, ctx: context.Background(), travels: w.travels, namespace: fmt.Sprintf("properties%d", namespaces),
+	}
+	m.slack = m.least()
+	spans := times{lease: 9 * time.Second, retention: 60 * time.Second, maxHold: 50 * time.Second}
+	if !m.travels {
+		spans = times{lease: 10 * time.Minute, retention: time.Hour, maxHold: 2 * time.Hour}
+	}
+	for i := range slots {
+		m.slots = append(m.slots, &slot{times: spans, value: fmt.Sprintf("key %d", i)})
+	}
+	cfg := redisidem.Config{
+		Namespace: m.namespace, Lease: spans.lease, Retention: spans.retention, MaxHold: spans.maxHold, Timeout: timeout,
+		CommitRetry: 1000 * time.Hour,
+	}
+	if !m.travels {
+		cfg.Timeout = 20 * time.Second
+	}
+	serve := func(opt *redis.Options) *redisidem.Service {
+		client := redis.NewClient(opt)
+		svc, err := redisidem.New(client, &cfg)
+		m.must(err)
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := svc.Close(ctx); err != nil {
+				t.Errorf("close: %v", err)
+			}
+			_ = client.Close()
+		})
+		return svc
+	}
+	watch := w.options()
+	plain := newCable(watch)
+	m.dial = func() (net.Conn, error) { return plain.dial(m.ctx, "tcp", watch.Addr) }
+	m.scope = serve(watch).Scope("somebody")
+	raw := redis.NewClient(w.options())
+	m.raw = raw
+	t.Cleanup(func() { _ = raw.Close() })
+	for i := range owners {
+		opt := w.options()
+		o := &owner{name: fmt.Sprintf("owner %d", i), cable: newCable(opt)}
+		o.service = serve(opt)
+		o.scope = o.service.Scope("somebody")
+		m.owners = append(m.owners, o)
+	}
+	// Leases are ended before their services are closed, which would wait for them.
+	t.Cleanup(m.end)
+	return m
+}
+
+// end gives all leases back.
+func (m *machine) end() {
+	for _, o := range m.owners {
+		o.cable.set(false, false)
+	}
+	for _, w := range m.workers {
+		_ = w.lease.Abandon(m.ctx)
+	}
+}
+
+func (m *machine) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatalf("%v", err)
+	}
+}
+
+// expect compares an error with the model's verdict.
+func (m *machine) expect(err error, v verdict) {
+	m.t.Helper()
+	want := map[verdict]error{
+		fine: nil, notFound: redisidem.ErrNotFound, finished: redisidem.ErrFinished, locked: redisidem.ErrLocked,
+		stale: redisidem.ErrStale, mismatch: redisidem.ErrFingerprintMismatch, fenced: redisidem.ErrFenced,
+		lost: redisidem.ErrLeaseLost, ended: redisidem.ErrLeaseEnded, noProgress: redisidem.ErrNoProgress,
+		effect: redisidem.ErrEffect, unknown: redisidem.ErrCommitUnknown, unavailable: redisidem.ErrUnavailable,
+	}[v]
+	if !errors.Is(err, want) {
+		m.t.Fatalf("error is %v, want %s", err, v)
+	}
+}
+
+// now brings the model up to this moment.
+func (m *machine) now() time.Time {
+	if m.travels {
+		synctest.Wait() // what happens at this very moment has happened
+	}
+	now := time.Now()
+	for _, s := range m.slots {
+		s.advance(now, m.workers)
+	}
+	return now
+}
+
+// pass lets time pass.
+func (m *machine) pass(d time.Duration) {
+	if m.travels {
+		time.Sleep(d)
+	}
+	m.now()
+}
+
+// connected draws a process that can reach the server.
+func (m *machine) connected(t *rapid.T) *owner {
+	var there []*owner
+	for _, o := range m.owners {
+		if !o.cut {
+			there = append(there, o)
+		}
+	}
+	need(t, len(there) > 0)
+	return rapid.SampledFrom(there).Draw(t, "owner")
+}
+
+// need lets another action be drawn if there is nothing for this one to do. It comes before all that an action draws.
+func need(t *rapid.T, met bool) {
+	if !met {
+		t.SkipNow()
+	}
+}
+
+func (m *machine) slot(t *rapid.T) *slot { return rapid.SampledFrom(m.slots).Draw(t, "key") }
+
+// view draws a key as somebody read it at some time, and somebody else who is connected.
+func (m *machine) view(t *rapid.T) (*owner, view) {
+	need(t, len(m.views) > 0)
+	return m.connected(t), rapid.SampledFrom(last(m.views)).Draw(t, "view")
+}
+
+// last are the latest of something.
+func last[T any](all []T) []T { return all[max(0, len(all)-6):] }
+
+// saw remembers a key as it was read right now.
+func (m *machine) saw(s *slot, key *redisidem.Key) {
+	m.views = append(m.views, view{s, s.record, key})
+}
+
+// worker draws somebody who has a lease or had one. Those who still may have it come up more often.
+func (m *machine) worker(t *rapid.T, fit func(*worker) bool) *worker {
+	var all, working []*worker
+	for _, w := range m.workers {
+		if fit(w) {
+			all = append(all, w)
+			if !w.ended {
+				working = append(working, w)
+			}
+		}
+	}
+	need(t, len(all) > 0)
+	return rapid.SampledFrom(append(last(all), working...)).Draw(t, "worker")
+}
+
+// outcome draws an outcome for a key in a slot. Its response and state have bytes of all kinds.
+func (m *machine) outcome(t *rapid.T, s *slot) *outcome {
+	point := rapid.SampledFrom([]string{"two", "three", redisidem.Started, redisidem.Finished, redisidem.Finished}).Draw(t, "point")
+	o := &outcome{Outcome: redisidem.Advance(point)}
+	if rapid.Bool().Draw(t, "answers") {
+		o.Response = &redisidem.Response{
+			Code:   rapid.SampledFrom([]int{0, 100, 200, 402, 599}).Draw(t, "code"),
+			Header: map[string][]string{"X": {rapid.StringMatching(`[ -~]{0,3}`).Draw(t, "header")}},
+			Body:   rapid.SliceOfN(rapid.Byte(), 0, 6).Draw(t, "body"),
+		}
+		if point != redisidem.Finished {
+			o.Interim = rapid.Bool().Draw(t, "interim")
+		} else if rapid.Bool().Draw(t, "fails") {
+			o.Outcome = redisidem.Fail(*o.Response)
+		}
+	}
+	if rapid.Bool().Draw(t, "leaves state") {
+		state := string(rapid.SliceOfN(rapid.Byte(), 0, 4).Draw(t, "state"))
+		o.state = &state
+		o.Outcome = o.WithState([]byte(state))
+	}
+	return o
+}
+
+// withEffects draws effects for an outcome.
+func (m *machine) withEffects(t *rapid.T, s *slot, o *outcome) {
+	counter := m.counter(s)
+	for range rapid.IntRange(0, 2).Draw(t, "effects") {
+		n := rapid.Int64Range(-3, 3).Draw(t, "n")
+		o.counts += n
+		o.Outcome = o.WithEffects(redisidem.IncrBy(counter, n))
+	}
+	if rapid.IntRange(0, 5).Draw(t, "refused") == 0 {
+		o.refuse = true
+		o.Outcome = o.WithEffects(redisidem.SAdd(m.text(s), "member"))
+	}
+}
+
+// place returns the Redis keys of a slot: its record and its lock.
+func (m *machine) place(s *slot) (record, lock string) {
+	record = m.prefix(s) + m.scope.ID(s.value)
+	return record, record + ":lock"
+}
+
+// counter is the key that effects count in.
+func (m *machine) counter(s *slot) string { return m.prefix(s) + "x:counter" }
+
+// text is a key with a text, to which nobody can add members.
+func (m *machine) text(s *slot) string {
+	key := m.prefix(s) + "x:text"
+	m.must(m.raw.Set(m.ctx, key, "text", 0).Err())
+	return key
+}
+
+// prefix opens the names of the Redis keys in the shard of a slot. It is taken from a record, since only the library knows it.
+func (m *machine) prefix(s *slot) string {
+	if s.prefix == "" {
+		for _, k := range m.keys() {
+			if prefix, ok := strings.CutSuffix(k, m.scope.ID(s.value)); ok {
+				s.prefix = prefix
+			}
+		}
+	}
+	return s.prefix
+}
+
+// keys returns all Redis keys of the case.
+func (m *machine) keys() []string {
+	keys, err := m.raw.Keys(m.ctx, m.namespace+":*").Result()
+	m.must(err)
+	return keys
+}

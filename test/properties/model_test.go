@@ -1,0 +1,345 @@
+package properties
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// The times of the services under test. Live workers renew at a third of the lease; maxHold is no multiple of that.
+type times struct{ lease, retention, maxHold time.Duration }
+
+// slot is what the model says about one key: whether there is a record, and who has the lock.
+type slot struct {
+	times
+	value  string
+	prefix string // of the Redis keys in its shard, once it is known
+
+	record *record
+	lock   *worker
+	until  time.Time // when the lock lapses
+
+	fence   int64 // the largest that was ever handed out
+	counter int64 // what effects have counted
+}
+
+// record is what the model says about a record.
+type record struct {
+	request  int
+	expires  time.Time
+	point    string
+	revision int64
+	response *redisidem.Response
+	interim  bool
+	state    *string
+	attempts int // in all
+	runs     int // of this revision
+	fence    int64
+	worker   *worker // whose commit would be accepted; nil: nobody's
+	flow     string
+	journal  []entry
+	created  time.Time // as the server told it
+}
+
+type entry struct {
+	stage   string
+	fence   int64
+	attempt int
+}
+
+// worker is somebody who was given a lease.
+type worker struct {
+	slot  *slot
+	owner *owner
+	lease *redisidem.Lease
+	began time.Time
+	tick  time.Time // when it renews next
+	sent  time.Time // when it was last sure of its lease
+	lost  bool      // it knows that its lease is gone
+	ended bool
+
+	point   string // where it works from
+	attempt int
+	pending *outcome // a commit whose fate its caller does not know
+}
+
+// outcome is an outcome as the model needs it.
+type outcome struct {
+	redisidem.Outcome
+	state  *string
+	counts int64 // what its effects add
+	refuse bool  // it has an effect that cannot be applied
+}
+
+func (w *worker) GoString() string {
+	return fmt.Sprintf("%#v with %#v since %v", w.owner, w.slot, w.began)
+}
+
+// verdict is what an action must return.
+type verdict string
+
+const (
+	fine       verdict = "no error"
+	notFound   verdict = "ErrNotFound"
+	finished   verdict = "ErrFinished"
+	locked     verdict = "ErrLocked"
+	stale      verdict = "ErrStale"
+	mismatch   verdict = "ErrFingerprintMismatch"
+	fenced     verdict = "ErrFenced"
+	lost       verdict = "ErrLeaseLost"
+	ended      verdict = "ErrLeaseEnded"
+	noProgress verdict = "ErrNoProgress"
+	effect     verdict = "ErrEffect"
+	// What a caller is told who gets no answer.
+	unknown     verdict = "ErrCommitUnknown"
+	unavailable verdict = "ErrUnavailable"
+)
+
+func (s *slot) GoString() string { return s.value }
+
+// held says whether somebody has the lock.
+func (s *slot) held() bool { return s.lock != nil }
+
+func (r *record) keep(until time.Time) {
+	if until.After(r.expires) {
+		r.expires = until
+	}
+}
+
+// create makes the record of a request.
+func (s *slot) create(now time.Time, request int) {
+	s.record = &record{request: request, point: redisidem.Started, expires: now.Add(s.retention)}
+}
+
+// initialize is InitializeRequest.
+func (s *slot) initialize(now time.Time, request int) verdict {
+	switch {
+	case s.record == nil:
+		s.create(now, request)
+	case s.record.request != request:
+		return mismatch
+	}
+	return fine
+}
+
+// claim gives the lease to a worker, if it can. Its fence is told by the library.
+func (s *slot) claim(now time.Time, w *worker) verdict {
+	r := s.record
+	switch {
+	case r == nil:
+		return notFound
+	case r.point == redisidem.Finished:
+		return finished
+	case s.held():
+		return locked
+	}
+	r.attempts++
+	r.runs++
+	r.worker = w
+	r.fence = max(r.fence+1, now.UnixMicro())
+	r.keep(now.Add(s.lease + s.retention))
+	s.lock, s.until = w, now.Add(s.lease)
+	w.slot, w.point, w.attempt = s, r.point, r.runs
+	w.began, w.sent, w.tick = now, now, now.Add(s.lease/3)
+	return fine
+}
+
+// commit is a commit as it arrives at the server.
+func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
+	r := s.record
+	switch {
+	case r == nil || r.worker != w:
+		return fenced
+	case o.refuse:
+		s.abandon(w)
+		return effect
+	}
+	point := o.RecoveryPoint
+	if point == "" {
+		point = redisidem.Finished
+	}
+	r.write(o, entry{r.point, r.fence, w.attempt}, point)
+	s.counter += o.counts
+	switch {
+	case keep && point != redisidem.Finished && !o.Interim:
+		r.runs = 1
+		r.keep(now.Add(s.lease + s.retention))
+		s.lock, s.until = w, now.Add(s.lease)
+		w.sent, w.point, w.attempt = now, point, 1
+	case s.lock == w:
+		r.worker, s.lock = nil, nil
+	default:
+		r.worker = nil
+		r.keep(now.Add(s.retention))
+	}
+	return fine
+}
+
+// write stores an outcome as a revision.
+func (r *record) write(o *outcome, e entry, point string) {
+	r.revision++
+	r.runs = 0
+	r.journal = append(r.journal, e)
+	if len(r.journal) > 64 {
+		r.journal = slices.Clone(r.journal[1:])
+	}
+	r.point = point
+	switch {
+	case o.Response != nil:
+		r.response = o.Response
+	case r.interim:
+		r.response = nil
+	}
+	r.interim = o.Interim
+	if o.state != nil {
+		r.state = o.state
+	}
+}
+
+// abandon gives a worker's lease back.
+func (s *slot) abandon(w *worker) {
+	if s.lock == w {
+		s.lock = nil
+	}
+	if s.record != nil && s.record.worker == w {
+		s.record.worker = nil
+	}
+}
+
+// renew gives a lease its full length again.
+func (s *slot) renew(now time.Time, w *worker) verdict {
+	r := s.record
+	if r == nil || r.worker != w || s.held() && s.lock != w {
+		w.lost = true
+		return lost
+	}
+	s.lock, s.until = w, now.Add(s.lease)
+	r.keep(now.Add(s.lease + s.retention))
+	w.sent = now
+	return fine
+}
+
+// unlock takes the lease from whoever has it.
+func (s *slot) unlock() verdict {
+	s.lock = nil
+	switch {
+	case s.record == nil:
+		return notFound
+	case s.record.point == redisidem.Finished:
+		return fine
+	}
+	s.record.worker = nil
+	s.record.fence++
+	return fine
+}
+
+// view is a key as somebody has read it, perhaps long ago.
+type view struct {
+	slot *slot
+	of   *record // which record that was
+	key  *redisidem.Key
+}
+
+func (v view) GoString() string {
+	return fmt.Sprintf("%s at %q, revision %d", v.key.Value, v.key.RecoveryPoint, v.key.Revision)
+}
+
+// update is Update by somebody who has seen the key like that.
+func (s *slot) update(now time.Time, v view, o *outcome) verdict {
+	r := s.record
+	switch {
+	case v.key.Finished():
+		return finished
+	case !o.Interim && o.RecoveryPoint == v.key.RecoveryPoint:
+		return noProgress
+	case r == nil:
+		return notFound
+	case r != v.of:
+		return stale
+	case r.point == redisidem.Finished:
+		return finished
+	case r.revision != v.key.Revision:
+		return stale
+	case s.held():
+		return locked
+	}
+	r.fence++
+	r.worker = nil
+	r.write(o, entry{r.point, r.fence, 0}, o.RecoveryPoint)
+	r.keep(now.Add(s.retention))
+	return fine
+}
+
+// remove is Delete by somebody who has seen the key like that.
+func (s *slot) remove(v view) verdict {
+	switch r := s.record; {
+	case r == nil:
+		return fine
+	case s.held():
+		return locked
+	case r != v.of:
+		return fine // the record that was to go is gone
+	case r.revision != v.key.Revision:
+		return stale
+	}
+	s.record = nil
+	return fine
+}
+
+// advance lets everything happen to the key that happens by itself until now: workers renew or find out that they cannot,
+// locks lapse and records expire.
+func (s *slot) advance(now time.Time, workers []*worker) {
+	for {
+		w := next(s, workers)
+		if w == nil || w.due().After(now) {
+			break
+		}
+		at := w.due()
+		s.lapse(at)
+		switch {
+		case at.Equal(w.began.Add(s.maxHold)), w.owner.cut:
+			w.lost = true
+		default:
+			w.tick = at.Add(s.lease / 3)
+			s.renew(at, w)
+		}
+	}
+	s.lapse(now)
+}
+
+// due is when a worker does something by itself.
+func (w *worker) due() time.Time {
+	end := w.began.Add(w.slot.maxHold)
+	if w.owner.cut {
+		// Its renewals fail until it does not believe in its lease any more.
+		if bite := w.sent.Add(w.slot.lease / 10 * 9); bite.Before(end) {
+			return bite
+		}
+		return end
+	}
+	if w.tick.After(end) {
+		return end
+	}
+	return w.tick
+}
+
+// next returns the worker who does something first.
+func next(s *slot, workers []*worker) (first *worker) {
+	for _, w := range workers {
+		if w.slot == s && !w.lost && !w.ended && (first == nil || w.due().Before(first.due())) {
+			first = w
+		}
+	}
+	return first
+}
+
+func (s *slot) lapse(now time.Time) {
+	if s.held() && !s.until.After(now) {
+		s.lock = nil
+	}
+	if s.record != nil && !s.record.expires.After(now) {
+		s.record = nil
+	}
+}

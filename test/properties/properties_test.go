@@ -1,0 +1,81 @@
+// Package properties compares the library with a model: random actions of several processes on a few keys, while time passes,
+// cables are cut and replies get lost. After each action the key is what the model says, and so are its lock, its expiry and
+// what its effects have counted.
+package properties
+
+import (
+	"context"
+	"flag"
+	"strconv"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem/idemtest"
+	"github.com/redisidem/redisidem/test/internal/rung"
+)
+
+func TestKeysAreWhatTheModelSays(t *testing.T) {
+	prepare(t, rung.Size(t, 300, 10_000, 100_000))
+	cases, actions := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			server := idemtest.NewServer(t)
+			actions += play(t, world{options: server.Options, travels: true})
+			cases++
+		})
+	})
+	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, in fake time", cases, actions)
+}
+
+// TestKeysOnARealServerAreWhatTheModelSays leaves out what takes time.
+func TestKeysOnARealServerAreWhatTheModelSays(t *testing.T) {
+	addr := rediscase.Server(t).Addr()
+	prepare(t, rung.Size(t, 60, 1000, 10_000))
+	cases, actions := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		actions += play(t, world{options: func() *redis.Options {
+			return &redis.Options{Addr: addr, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1}
+		}})
+		cases++
+	})
+	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, on a real server", cases, actions)
+}
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	goleak.VerifyTestMain(m)
+}
+
+// quiet keeps go-redis from writing about cables that are cut on purpose.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// prepare tells rapid how many cases there are and what they are made of.
+func prepare(t *testing.T, checks int) {
+	t.Helper()
+	for name, value := range map[string]string{
+		"rapid.checks": strconv.Itoa(checks), "rapid.seed": strconv.FormatUint(rung.Seed(t), 10), "rapid.nofailfile": "true",
+	} {
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// play plays one case. It returns the number of actions.
+func play(t *rapid.T, w world) (actions int) {
+	m := newMachine(t, w)
+	steps := rapid.StateMachineActions(m)
+	check := steps[""]
+	steps[""] = func(t *rapid.T) {
+		actions++
+		check(t)
+	}
+	t.Repeat(steps)
+	return actions
+}
