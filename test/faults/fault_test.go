@@ -64,15 +64,15 @@ func passing(r refusal) func(*cell) (<-chan struct{}, func()) {
 	}
 }
 
-func forgetScripts(c *cell) (<-chan struct{}, func()) {
-	met := c.tap.expect("NOSCRIPT")
+func forgetScripts(c *cell) (met <-chan struct{}, end func()) {
+	met = c.tap.expect("NOSCRIPT")
 	must(c.t, c.raw.ScriptFlush(context.Background()).Err())
 	return met, nothing
 }
 
 // cancelCaller cancels the caller's context while the reply is on its way, which never comes.
-func cancelCaller(c *cell) (<-chan struct{}, func()) {
-	met, _ := onTheWire(redistest.MuteReply)(c)
+func cancelCaller(c *cell) (met <-chan struct{}, end func()) {
+	met, _ = onTheWire(redistest.MuteReply)(c)
 	over := make(chan struct{})
 	c.running.Go(func() {
 		select {

@@ -129,7 +129,7 @@ func (c *cell) awaitMet() {
 
 func (c *cell) run() {
 	t := c.t
-	told, then := c.operation.do(c)
+	then, told := c.operation.do(c)
 	if !c.want.unmet {
 		c.awaitMet()
 	}

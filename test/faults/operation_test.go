@@ -14,9 +14,9 @@ import (
 type operation struct {
 	name   string
 	script *lua.Script
-	// do prepares the key, calls arm right before what is to be struck, and returns what the caller is told and what remains
-	// to be done by whoever has the lease.
-	do func(c *cell) (told error, then func() error)
+	// do prepares the key, calls arm right before what is to be struck, and returns what remains to be done by whoever has
+	// the lease, and what the caller is told.
+	do func(c *cell) (then func() error, told error)
 	// calm is what comes of it, and except what comes of it under the faults that make a difference.
 	calm   want
 	except map[string]want
@@ -39,10 +39,10 @@ type want struct {
 var operations = []operation{
 	{
 		name: "acquire", script: lua.Claim,
-		do: func(c *cell) (error, func() error) {
+		do: func(c *cell) (func() error, error) {
 			c.arm()
 			_, err := c.scope.Do(c.ctx, value, request, c.work)
-			return err, nil
+			return nil, err
 		},
 		calm: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{
@@ -56,12 +56,12 @@ var operations = []operation{
 	},
 	{
 		name: "renew", script: lua.Renew,
-		do: func(c *cell) (error, func() error) {
+		do: func(c *cell) (func() error, error) {
 			held := c.lock(c.scope)
 			c.shorten(lease / 2)
 			c.arm()
 			err := held.Renew(c.ctx)
-			return err, func() error { return held.Abandon(context.Background()) }
+			return func() error { return held.Abandon(context.Background()) }, err
 		},
 		calm: want{point: redisidem.Started, attempts: 1, locked: true},
 		except: map[string]want{
@@ -71,21 +71,21 @@ var operations = []operation{
 	},
 	{
 		name: "commit", script: lua.Commit,
-		do: func(c *cell) (error, func() error) {
+		do: func(c *cell) (func() error, error) {
 			_, err := c.scope.Do(c.ctx, value, request, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				c.arm()
 				return c.work(ctx, st)
 			})
-			return err, nil
+			return nil, err
 		},
 		calm: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
 	},
 	{
 		name: "abandon", script: lua.Abandon,
-		do: func(c *cell) (error, func() error) {
+		do: func(c *cell) (func() error, error) {
 			held := c.lock(c.scope)
 			c.arm()
-			return held.Abandon(c.ctx), nil
+			return nil, held.Abandon(c.ctx)
 		},
 		calm: want{point: redisidem.Started, attempts: 1},
 		except: map[string]want{
@@ -95,7 +95,7 @@ var operations = []operation{
 	},
 	{
 		name: "wait", script: lua.Claim,
-		do: func(c *cell) (error, func() error) {
+		do: func(c *cell) (func() error, error) {
 			held := c.lock(c.other)
 			commit := func() error {
 				_, err := held.Commit(context.Background(), answer("work"))
@@ -108,13 +108,13 @@ var operations = []operation{
 				told <- err
 			})
 			if c.want.told != nil {
-				return <-told, commit
+				return commit, <-told
 			}
 			c.awaitMet()
 			if err := commit(); err != nil {
 				c.t.Errorf("the holder's commit: %v", err)
 			}
-			return <-told, nil
+			return nil, <-told
 		},
 		calm: want{point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{

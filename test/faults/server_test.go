@@ -5,7 +5,6 @@ package faults
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -195,13 +194,4 @@ func (e *embedded) fits(args []string) bool {
 		return e.mini.HGet(args[2], "recovery_point") == "finished" || e.mini.Exists(args[3])
 	}
 	return false
-}
-
-// unusedAddr returns an address at which nobody listens.
-func unusedAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	must(t, l.Close())
-	return l.Addr().String()
 }
