@@ -191,9 +191,9 @@ if holder ~= token then
   end
   if ARGV[7] ~= '' then
     local waiting = redis.call('HGET', KEYS[1], 'waiting') or ''
-    -- Whoever finds the list full polls.
+    -- Whoever finds the list full polls, and so does whoever finds the server's memory full.
     if not string.find(waiting, ARGV[7], 1, true) and #waiting < 1024 then
-      redis.call('HSET', KEYS[1], 'waiting', waiting .. ARGV[7] .. ' ')
+      redis.pcall('HSET', KEYS[1], 'waiting', waiting .. ARGV[7] .. ' ')
     end
   end
   return {'BUSY', token, tostring(left)}

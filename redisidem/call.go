@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
@@ -201,6 +202,12 @@ func (s *Service) obtain(ctx context.Context, id identity, claim call) (reply, e
 	return o.reply, wrongType(err)
 }
 
+// needsLock reports whether the reply to a claim would be another one if the lock had been obtained.
+func (r reply) needsLock() bool {
+	free := len(r.rest) > 0 && strings.HasPrefix(r.rest[0], "-") // the lock's remaining time
+	return r.status == statusOwn || r.status == statusBusy && free
+}
+
 // obtainer is the client that redislock works with. It lets each script of redislock's be followed by the claim, and
 // takes the whole pair for failed when either is: redislock then sends its script with its text, and so does the claim.
 type obtainer struct {
@@ -230,9 +237,20 @@ func (o *obtainer) eval(ctx context.Context, verb, script string, keys []string,
 	claim := o.claim.command(ctx, text)
 
 	acks, err := o.service.send(ctx, o.claim.durable, keys[0], []redis.Cmder{lock, claim})
+	full := redis.IsOOMError(err) // which says that all commands have their results
+	if full {
+		err = claim.Err() // NOSCRIPT, perhaps, after which both are sent with their texts
+	}
 	if err == nil {
 		o.reply, err = o.claim.read(claim)
 		o.reply.acks = acks
+	}
+	if full && err == nil {
+		// Only a lease takes memory. What else the claim says holds without the lock.
+		err = redis.Nil
+		if o.reply.needsLock() {
+			err = lock.Err()
+		}
 	}
 	if err != nil {
 		// A command of its own: the one that was sent may still be written to when ctx has ended.

@@ -16,7 +16,7 @@ type durable struct {
 }
 
 // send is like transport.send, with the key whose master the commands go to. It returns the number of replicas that
-// have acknowledged the writes of these commands.
+// have acknowledged the writes of these commands, also when one of them was refused.
 func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (acknowledged int, err error) {
 	client := d.client
 	if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -38,7 +38,7 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 		if cluster, ok := d.client.(*redis.ClusterClient); ok {
 			cluster.ReloadState(ctx) // the node may no longer be the key's master, which its own client does not look after
 		}
-		return 0, err
+		return int(wait.Val()), err
 	}
 	return int(wait.Val()), nil
 }

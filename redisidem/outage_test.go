@@ -123,6 +123,61 @@ func TestCommitLandsWhenMemoryIsFull(t *testing.T) {
 	}
 }
 
+// TestAnswersAreGivenWhenMemoryIsFull asks through the claim, whose lock cannot be written then.
+func TestAnswersAreGivenWhenMemoryIsFull(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []redisidem.Config{{}, {AutoPipeline: true}, {Durability: 1}} {
+		t.Run(fmt.Sprintf("auto=%t/durability=%d", cfg.AutoPipeline, cfg.Durability), func(t *testing.T) {
+			t.Parallel()
+			cfg.Timeout = 5 * time.Second
+			server := rediscase.Replicated(t, 1).Master
+			raw := server.Client()
+			t.Cleanup(func() { _ = raw.Close() })
+			sc := serviceOn(t, options(server.Addr(), 3), cfg).Scope("a")
+			for _, value := range []string{"done", "cold"} {
+				_, err := sc.Do(ctx, value, request, finish("done"))
+				mustBe(t, err, nil)
+			}
+			lease := lockedKey(t, sc, "held")
+			start(t, sc, "free")
+			mustBe(t, raw.ConfigSet(ctx, "maxmemory", "1").Err(), nil)
+
+			key, err := sc.Do(ctx, "done", request, never(t))
+			mustBe(t, err, nil)
+			if !key.Replayed() {
+				t.Error("no replay")
+			}
+			_, err = sc.Do(ctx, "done", redisidem.Request{Method: "PUT"}, never(t))
+			mustBe(t, err, redisidem.ErrFingerprintMismatch)
+			_, err = sc.Lock(ctx, "done")
+			mustBe(t, err, redisidem.ErrFinished)
+			_, err = sc.Do(ctx, "held", request, never(t))
+			mustBe(t, err, redisidem.ErrLocked)
+			for _, value := range []string{"free", "new"} {
+				_, err = sc.Do(ctx, value, request, never(t))
+				mustBe(t, err, redisidem.ErrUnavailable)
+			}
+			mustBe(t, raw.ScriptFlush(ctx).Err(), nil)
+			_, err = sc.Do(ctx, "cold", request, never(t))
+			mustBe(t, err, nil)
+
+			answers := make(chan error, 1)
+			go func() {
+				_, err := sc.Wait(10*time.Second).Do(ctx, "held", request, never(t))
+				answers <- err
+			}()
+			select {
+			case err := <-answers:
+				t.Errorf("the waiter did not wait: %v", err)
+			case <-time.After(100 * time.Millisecond):
+			}
+			_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+			mustBe(t, err, nil)
+			mustBe(t, <-answers, nil)
+		})
+	}
+}
+
 func TestColdScriptCacheInTheMiddleOfAPipeline(t *testing.T) {
 	t.Parallel()
 	for _, auto := range []bool{false, true} {

@@ -1,0 +1,183 @@
+//go:build unix
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/rung"
+)
+
+// cuts are the ways in which Redis goes away and comes back.
+var cuts = []struct {
+	name  string
+	begin func(p process, proxy *redistest.Proxy) error
+	end   func(p process, proxy *redistest.Proxy) error
+}{
+	{
+		"network",
+		func(_ process, proxy *redistest.Proxy) error { proxy.Refuse(); return nil },
+		func(_ process, proxy *redistest.Proxy) error { return proxy.Resume() },
+	},
+	{
+		"stopped server",
+		func(p process, _ *redistest.Proxy) error { return p.Pause() },
+		func(p process, _ *redistest.Proxy) error { return p.Resume() },
+	},
+	{
+		"killed server",
+		func(p process, _ *redistest.Proxy) error { p.Kill(); return nil },
+		func(p process, _ *redistest.Proxy) error { return p.Restart() },
+	},
+}
+
+// TestCut cuts Redis off in the middle of commits, for longer than their leases last, and expects all of them to land when it
+// is back, without any work done again.
+func TestCut(t *testing.T) {
+	length := time.Duration(rung.Size(t, 5, 30, 30)) * time.Second
+	keys := rung.Size(t, 100, 500, 1000)
+	var pending, landed atomic.Int64
+	var slowest atomic.Int64
+	t.Run("cuts", func(t *testing.T) {
+		for _, c := range cuts {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				p := newProcess(t, "--appendonly", "yes", "--appendfsync", "always")
+				proxy := rediscase.Proxy(t, p.Addr())
+				sc := serve(t, dial(t, proxy.Addr()), func(cfg *redisidem.Config) {
+					cfg.Timeout, cfg.Lease, cfg.CommitRetry = time.Second, 2*time.Second, length+time.Minute
+				}).Scope("a")
+
+				work := newWork(keys)
+				told := work.begin(sc)
+				work.release()
+				work.awaitReturned(keys / 4) // some commits have landed by now, some are on their way, some are still to come
+				must(t, c.begin(p, proxy))
+				back := time.Now().Add(length)
+				unknown := 0
+				for range keys {
+					switch err := <-told; {
+					case errors.Is(err, redisidem.ErrCommitUnknown):
+						unknown++
+					case err != nil:
+						t.Errorf("a caller is told %v", err)
+					}
+				}
+				if unknown < keys/4 || unknown == keys {
+					t.Errorf("the cut struck %d of %d commits", unknown, keys)
+				}
+				if time.Until(back) < 0 {
+					t.Errorf("the callers were told %v after the end of the cut", -time.Until(back))
+				}
+				time.Sleep(time.Until(back))
+				must(t, c.end(p, proxy))
+
+				began := time.Now()
+				observer := serve(t, dial(t, p.Addr())).Scope("a")
+				missing := work.awaitFinished(t, observer)
+				took := time.Since(began)
+				pending.Add(int64(unknown))
+				landed.Add(int64(unknown - missing))
+				slowest.Store(max(slowest.Load(), int64(took)))
+				work.mustNotRunAgain(t, observer)
+			})
+		}
+	})
+	rung.Figure(t, "R12", "after a cut of %v, %d of %d pending commits landed, all within %v, with 0 re-executions",
+		length, landed.Load(), pending.Load(), time.Duration(slowest.Load()).Round(10*time.Millisecond))
+}
+
+// work is that of many callers, one for each key, whose callbacks return at about the same time.
+type work struct {
+	ready    sync.WaitGroup // the callbacks that have not begun
+	released chan struct{}
+	returned atomic.Int64
+	runs     []atomic.Int64 // of the callback, by key
+}
+
+func newWork(keys int) *work {
+	w := &work{released: make(chan struct{}), runs: make([]atomic.Int64, keys)}
+	w.ready.Add(keys)
+	return w
+}
+
+func (w *work) text(i int) string { return fmt.Sprint("key", i) }
+
+// begin lets the callers come. What each is told is in the channel.
+func (w *work) begin(sc *redisidem.Scope) <-chan error {
+	told := make(chan error, len(w.runs))
+	for i := range w.runs {
+		go func() {
+			_, err := sc.Do(context.Background(), w.text(i), request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if w.runs[i].Add(1) == 1 {
+					w.ready.Done()
+				}
+				<-w.released
+				time.Sleep(time.Duration(i) * time.Millisecond) // the commits come one after the other
+				w.returned.Add(1)
+				return answer(w.text(i)), nil
+			})
+			told <- err
+		}()
+	}
+	return told
+}
+
+// release lets the callbacks return, once all have begun.
+func (w *work) release() {
+	w.ready.Wait()
+	close(w.released)
+}
+
+func (w *work) awaitReturned(n int) {
+	for w.returned.Load() < int64(n) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// awaitFinished waits until all keys are finished, and returns how many are not.
+func (w *work) awaitFinished(t *testing.T, sc *redisidem.Scope) (missing int) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for i := range w.runs {
+		for {
+			key, err := sc.Retrieve(context.Background(), w.text(i))
+			if err == nil && key.Finished() {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("the commit of %s has not landed: %+v, %v", w.text(i), key, err)
+				missing++
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	return missing
+}
+
+// mustNotRunAgain asks once more for each key.
+func (w *work) mustNotRunAgain(t *testing.T, sc *redisidem.Scope) {
+	t.Helper()
+	for i := range w.runs {
+		key, err := sc.Do(context.Background(), w.text(i), request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			w.runs[i].Add(1)
+			return answer("again"), nil
+		})
+		if err != nil || !key.Replayed() || bodyOf(key) != w.text(i) || len(key.Journal) != 1 {
+			t.Errorf("a retry got %q, %v", bodyOf(key), err)
+		}
+		if n := w.runs[i].Load(); n != 1 {
+			t.Errorf("the callback of %s ran %d times", w.text(i), n)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+//go:build unix
+
+// Package faults tests what a caller is told, and what Redis holds, when something goes wrong between the two.
+//
+//   - TestMatrix lets each of eleven faults strike each of five operations, on miniredis and on a Redis server (R7);
+//   - TestOutage measures how long operations take on a Redis that does not answer (R11);
+//   - TestCut cuts Redis off while commits are on their way, and looks whether they land (R12);
+//   - TestRefusal, TestMemory, TestEviction and TestRights are about servers that refuse, and that must not be used (R13).
+//
+// How to run it at each size, from the folder test:
+//
+//	go test -count=1 -v ./faults
+//	go test -count=1 -v ./faults -size nightly
+//	go test -count=1 -v -timeout 30m ./faults -size release
+//
+// The figures are the lines that begin with "figure".
+package faults
+
+import (
+	"context"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+const (
+	lease     = 30 * time.Second // so long that nothing is renewed by itself
+	retention = time.Hour
+	timeout   = 4 * time.Second
+	patience  = 15 * time.Second
+
+	value = "k" // the text of the key that a cell works on
+)
+
+var request = redisidem.Request{Method: "POST", Path: "/orders"}
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// quiet keeps go-redis from writing about connections that are broken on purpose.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// dial makes a client as a user would, who leaves repeating to the library.
+func dial(t testing.TB, addr string, change ...func(*redis.Options)) *redis.Client {
+	t.Helper()
+	opt := &redis.Options{
+		Addr: addr, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, ReadTimeout: 300 * time.Millisecond,
+	}
+	for _, f := range change {
+		f(opt)
+	}
+	client := redis.NewClient(opt)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// serve makes a service, which is closed before its client.
+func serve(t testing.TB, client *redis.Client, change ...func(*redisidem.Config)) *redisidem.Service {
+	t.Helper()
+	cfg := redisidem.Config{Lease: lease, Retention: retention, Timeout: timeout}
+	for _, f := range change {
+		f(&cfg)
+	}
+	svc, err := redisidem.New(client, &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := svc.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return svc
+}
+
+// answer is the outcome of a stage that ends the work with that body.
+func answer(body string) redisidem.Outcome { return redisidem.Finish(redisidem.JSON(201, body)) }
+
+// bodyOf returns the body that answer was given.
+func bodyOf(key *redisidem.Key) string {
+	if key == nil || key.Response == nil {
+		return ""
+	}
+	return strings.Trim(string(key.Response.Body), `"`)
+}
+
+// must ends the test at an error of something that is not what is tested.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,116 @@
+//go:build unix
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/rung"
+)
+
+// TestMemory fills a server's memory while stages run: what was begun is stored, with its effects, and nothing is begun.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	keys := rung.Size(t, 100, 500, 2000)
+	p := newProcess(t)
+	ctx := context.Background()
+	sc := serve(t, dial(t, p.Addr())).Scope("a")
+	work := newWork(keys)
+	told := work.begin(sc)
+	_, err := sc.InitializeRequest(ctx, "stages", request)
+	must(t, err)
+	stages, err := sc.Lock(ctx, "stages")
+	must(t, err)
+
+	work.ready.Wait()
+	end := p.begin(t, oom)
+	work.release()
+	for range keys {
+		if err := <-told; err != nil {
+			t.Errorf("a commit is told %v", err)
+		}
+	}
+	_, kept, err := stages.CommitKeep(ctx, redisidem.Advance("next").WithState("state"))
+	if err != nil || !kept {
+		t.Errorf("a kept commit is told %t, %v", kept, err)
+	}
+	if err := stages.Renew(ctx); err != nil {
+		t.Errorf("a renewal is told %v", err)
+	}
+	if _, err := stages.Commit(ctx, answer("done")); err != nil {
+		t.Errorf("a commit is told %v", err)
+	}
+	refused := 0
+	for i := range keys {
+		_, err := sc.Do(ctx, fmt.Sprint("new", i), request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			t.Error("something was begun")
+			return answer("never"), nil
+		})
+		if !errors.Is(err, redisidem.ErrUnavailable) {
+			t.Errorf("a claim is told %v", err)
+			continue
+		}
+		refused++
+	}
+	work.mustNotRunAgain(t, sc) // which are replays
+	end()
+	mustBeTidy(t, p)
+	rung.Figure(t, "R13", "with full memory %d of %d claims were refused, %d of %d commits stored, %d of %d answers replayed",
+		refused, keys, keys, keys, keys, keys)
+}
+
+// TestEviction tries every policy: one that forgets keys must be found.
+func TestEviction(t *testing.T) {
+	t.Parallel()
+	p := newProcess(t)
+	svc := serve(t, dial(t, p.Addr()))
+	policies := []string{
+		"volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction",
+	}
+	found := 0
+	for _, policy := range policies {
+		p.set(t, "maxmemory-policy", policy)
+		for _, limit := range []string{"0", "100mb"} {
+			p.set(t, "maxmemory", limit)
+			want := redisidem.Failure
+			switch {
+			case policy == "noeviction":
+				want = redisidem.Good
+			case limit == "0":
+				want = redisidem.Warning // nothing is forgotten yet
+			}
+			report, err := svc.Check(context.Background())
+			must(t, err)
+			for _, f := range report.Findings {
+				if f.Subject != "eviction" {
+					continue
+				}
+				if f.Verdict != want {
+					t.Errorf("%s with maxmemory %s is %v: %s", policy, limit, f.Verdict, f.Detail)
+				} else if want == redisidem.Failure {
+					found++
+				}
+			}
+			unsafe := errors.Is(report.Err(), redisidem.ErrUnsafeServer)
+			if unsafe != (want == redisidem.Failure) {
+				t.Errorf("%s with maxmemory %s: the report's error is %v", policy, limit, report.Err())
+			}
+			// Open is where programs meet it.
+			opened, err := redisidem.Open(context.Background(), "redis://"+p.Addr(), &redisidem.Config{Timeout: timeout})
+			if errors.Is(err, redisidem.ErrUnsafeServer) != unsafe {
+				t.Errorf("%s with maxmemory %s: Open is told %v", policy, limit, err)
+			}
+			if err == nil {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				_ = opened.Close(ctx)
+				cancel()
+			}
+		}
+	}
+	rung.Figure(t, "R13", "%d of %d policies that forget keys were found", found, len(policies)-1)
+}

@@ -1,0 +1,144 @@
+//go:build unix
+
+package faults
+
+import (
+	"context"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// operation is what a fault strikes.
+type operation struct {
+	name   string
+	script *lua.Script
+	// do prepares the key, calls arm right before what is to be struck, and returns what remains to be done by whoever has
+	// the lease, and what the caller is told.
+	do func(c *cell) (then func() error, told error)
+	// calm is what comes of it, and except what comes of it under the faults that make a difference.
+	calm   want
+	except map[string]want
+}
+
+// want is what comes of an operation.
+type want struct {
+	told []error // what the caller's error matches; none for no error
+	runs int     // of the callback
+
+	point    string // where the record is then, "" when there is none
+	attempts int    // as the record tells
+	locked   bool   // whether somebody has the lease
+
+	replay bool // a retry gets the answer; else it runs the callback
+	unmet  bool // the fault does not strike, since the operation does nothing that it could strike
+}
+
+// operations are the rows of the matrix. Any two faults that the table does not name come to the same: the caller does not notice.
+var operations = []operation{
+	{
+		name: "acquire", script: lua.Claim,
+		do: func(c *cell) (func() error, error) {
+			c.arm()
+			_, err := c.scope.Do(c.ctx, value, request, c.work)
+			return nil, err
+		},
+		calm: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
+		except: map[string]want{
+			// Nothing can be begun for want of memory.
+			"OOM": {told: []error{redisidem.ErrUnavailable}},
+			// Nobody waits for the lease any more that was given meanwhile: it is given back.
+			"context cancelled": {
+				told: []error{redisidem.ErrUnavailable, context.Canceled}, point: redisidem.Started, attempts: 1,
+			},
+		},
+	},
+	{
+		name: "renew", script: lua.Renew,
+		do: func(c *cell) (func() error, error) {
+			held := c.lock(c.scope)
+			c.shorten(lease / 2)
+			c.arm()
+			err := held.Renew(c.ctx)
+			return func() error { return held.Abandon(context.Background()) }, err
+		},
+		calm: want{point: redisidem.Started, attempts: 1, locked: true},
+		except: map[string]want{
+			// A renewal takes no memory.
+			"OOM": {point: redisidem.Started, attempts: 1, locked: true, unmet: true},
+		},
+	},
+	{
+		name: "commit", script: lua.Commit,
+		do: func(c *cell) (func() error, error) {
+			_, err := c.scope.Do(c.ctx, value, request, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				c.arm()
+				return c.work(ctx, st)
+			})
+			return nil, err
+		},
+		calm: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
+	},
+	{
+		name: "abandon", script: lua.Abandon,
+		do: func(c *cell) (func() error, error) {
+			held := c.lock(c.scope)
+			c.arm()
+			return nil, held.Abandon(c.ctx)
+		},
+		calm: want{point: redisidem.Started, attempts: 1},
+		except: map[string]want{
+			// What gives memory back takes none.
+			"OOM": {point: redisidem.Started, attempts: 1, unmet: true},
+		},
+	},
+	{
+		name: "wait", script: lua.Claim,
+		do: func(c *cell) (func() error, error) {
+			held := c.lock(c.other)
+			commit := func() error {
+				_, err := held.Commit(context.Background(), answer("work"))
+				return err
+			}
+			c.arm()
+			told := make(chan error, 1)
+			c.running.Go(func() {
+				_, err := c.scope.Wait(patience).Do(c.ctx, value, request, c.work)
+				told <- err
+			})
+			if c.want.told != nil {
+				return commit, <-told
+			}
+			c.awaitMet()
+			if err := commit(); err != nil {
+				c.t.Errorf("the holder's commit: %v", err)
+			}
+			return nil, <-told
+		},
+		calm: want{point: redisidem.Finished, attempts: 1, replay: true},
+		except: map[string]want{
+			"context cancelled": {
+				told: []error{context.Canceled}, point: redisidem.Started, attempts: 1, locked: true, replay: true,
+			},
+		},
+	},
+}
+
+// lock takes the lease on the cell's key.
+func (c *cell) lock(sc *redisidem.Scope) *redisidem.Lease {
+	c.t.Helper()
+	ctx := context.Background() // which the fault does not touch
+	_, err := sc.InitializeRequest(ctx, value, request)
+	must(c.t, err)
+	held, err := sc.Lock(ctx, value)
+	must(c.t, err)
+	return held
+}
+
+// shorten makes what is left of the lease shorter.
+func (c *cell) shorten(left time.Duration) {
+	c.t.Helper()
+	_, lock := c.place()
+	must(c.t, c.raw.PExpire(context.Background(), lock, left).Err())
+}

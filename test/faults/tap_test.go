@@ -1,0 +1,69 @@
+//go:build unix
+
+package faults
+
+import (
+	"context"
+	"net"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// tap is a client's hook that watches for the errors of a server.
+type tap struct {
+	mu       sync.Mutex
+	expected map[string]chan struct{}
+}
+
+// expect returns a channel that is closed at the next error that begins with that word.
+func (t *tap) expect(word string) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.expected == nil {
+		t.expected = make(map[string]chan struct{})
+	}
+	met := make(chan struct{})
+	t.expected[word] = met
+	return met
+}
+
+func (t *tap) look(err error) {
+	if err == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for word, met := range t.expected {
+		if redis.HasErrorPrefix(err, word) {
+			close(met)
+			delete(t.expected, word)
+		}
+	}
+}
+
+// DialHook implements [redis.Hook].
+func (t *tap) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+// ProcessHook implements [redis.Hook].
+func (t *tap) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		t.look(err)
+		return err
+	}
+}
+
+// ProcessPipelineHook implements [redis.Hook].
+func (t *tap) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		t.look(err)
+		for _, cmd := range cmds {
+			t.look(cmd.Err())
+		}
+		return err
+	}
+}
