@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -58,6 +59,20 @@ func transient(err error) bool {
 		redis.IsNoReplicasError(err) || redis.HasErrorPrefix(err, "BUSY")
 }
 
+// deniedInScript reports whether a server's words say that a script may not run a command or use a key: those of Redis 7.0, and
+// of later versions.
+func deniedInScript(words string) bool {
+	return strings.Contains(words, "The user executing the script can't ") || strings.Contains(words, "ACL failure in script")
+}
+
+// scriptError is what a script was told by the server, which it handed on in a reply.
+type scriptError string
+
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError implements [redis.Error].
+func (scriptError) RedisError() {}
+
 // unavailable wraps what kept an operation from getting an answer. caller is the context of whoever asked, which may be
 // the reason.
 func unavailable(caller context.Context, op string, err error) error {
@@ -69,6 +84,8 @@ func unavailable(caller context.Context, op string, err error) error {
 		}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		err = errTimeout
+	case redis.IsPermissionError(err), deniedInScript(err.Error()):
+		err = notPermittedError{err}
 	}
 	return &unavailableError{op: op, err: err}
 }
