@@ -7,6 +7,7 @@
 -- Replies
 --   OK   token
 --   LOST token: the record names another attempt, or another one holds the lock already
+--   DAMAGED token, what is wrong: the record cannot be read
 --
 -- Safe to repeat: yes.
 -- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), two more with KEYS[3] (TIME, ZADD). With the lock still there no command allocates, so that a
@@ -23,6 +24,8 @@ local control = redis.pcall('HGET', KEYS[1], 'control')
 if type(control) ~= 'string' then
   if not control then
     master()
+  elseif not string.find(control.err, '^WRONGTYPE') then
+    return {'DAMAGED', token, control.err}
   end
   return {'LOST', token}
 end

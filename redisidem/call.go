@@ -106,6 +106,9 @@ func (c *call) read(cmd *redis.StringSliceCmd) (reply, error) {
 	}
 	r := reply{status: status(words[0]), rest: words[2:]}
 	if r.status == statusDamaged && len(r.rest) > 0 {
+		if deniedInScript(r.rest[0]) {
+			return reply{}, scriptError(r.rest[0]) // nobody knows what the record is
+		}
 		return reply{}, damaged("%s", r.rest[0])
 	}
 	return r, nil

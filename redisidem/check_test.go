@@ -208,6 +208,83 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 	})
 }
 
+// TestRightThatIsMissingIsToldAsSuch takes one right after the other. None may look like a damaged record, a lost lease or an
+// outage, and no operation asks again in vain.
+func TestRightThatIsMissingIsToldAsSuch(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	admin := server.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	opt := options(server.Addr(), 3)
+	opt.Username, opt.Password = "app", "s3cret"
+	allow := func(rules ...any) {
+		t.Helper()
+		mustBe(t, admin.Do(ctx, append([]any{"ACL", "SETUSER", "app", "on", ">s3cret"}, rules...)...).Err(), nil)
+	}
+	allow("~*", "&*", "+@all")
+	sc := serviceOn(t, opt, redisidem.Config{Timeout: 10 * time.Second, CommitRetry: -1}).Scope("a")
+	const wait = 5 * time.Second // much less than the timeout, and much more than one answer takes
+
+	for i, c := range []struct {
+		operation string
+		denied    []any
+		allowed   []any
+		do        func(lease *redisidem.Lease, value string) error
+		told      error // ErrUnavailable if nil
+	}{
+		{"claim", []any{"-evalsha"}, []any{"+evalsha"}, nil, nil},
+		{"claim", []any{"-hgetall"}, []any{"+hgetall"}, nil, nil},
+		{"claim", []any{"-msetnx"}, []any{"+msetnx"}, nil, nil},
+		{"claim", []any{"resetkeys", "~other"}, []any{"~*"}, nil, nil},
+		{"initialize request", []any{"-hset"}, []any{"+hset"}, func(_ *redisidem.Lease, value string) error {
+			_, err := sc.InitializeRequest(ctx, value+" new", request)
+			return err
+		}, nil},
+		{"renew", []any{"-hget"}, []any{"+hget"}, func(lease *redisidem.Lease, _ string) error { return lease.Renew(ctx) }, nil},
+		{"renew", []any{"-pexpire"}, []any{"+pexpire"}, func(lease *redisidem.Lease, _ string) error { return lease.Renew(ctx) }, nil},
+		{"abandon", []any{"-hmget"}, []any{"+hmget"}, func(lease *redisidem.Lease, _ string) error { return lease.Abandon(ctx) }, nil},
+		{"commit", []any{"-hmget"}, []any{"+hmget"}, func(lease *redisidem.Lease, _ string) error {
+			_, err := lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+			return err
+		}, redisidem.ErrCommitUnknown},
+	} {
+		value := fmt.Sprint("k", i)
+		lease := lockedKey(t, sc, value)
+		if c.do == nil {
+			start(t, sc, value+" free")
+			c.do = func(_ *redisidem.Lease, value string) error {
+				_, err := sc.Do(ctx, value+" free", request, never(t))
+				return err
+			}
+		}
+		allow(c.denied...)
+		began := time.Now()
+		err := c.do(lease, value)
+		took := time.Since(began)
+		allow(c.allowed...)
+		mustBe(t, err, redisidem.ErrNotPermitted)
+		prefix := "redisidem: " + c.operation + ": the Redis user lacks a right: "
+		if c.told == nil {
+			c.told = redisidem.ErrUnavailable
+		} else {
+			prefix = c.told.Error() + ": the Redis user lacks a right: "
+		}
+		mustBe(t, err, c.told)
+		if !strings.HasPrefix(err.Error(), prefix) {
+			t.Errorf("%s with %v is told %q", c.operation, c.denied, err)
+		}
+		if unknown := errors.Is(err, redisidem.ErrCommitUnknown); unknown == errors.Is(err, redisidem.ErrUnavailable) {
+			t.Errorf("%s with %v: nobody can tell from %q whether the callback has run", c.operation, c.denied, err)
+		}
+		if errors.Is(err, redisidem.ErrDamaged) || errors.Is(err, redisidem.ErrLeaseLost) || took > wait {
+			t.Errorf("%s with %v is told %q after %v", c.operation, c.denied, err, took)
+		}
+		if err := lease.Abandon(ctx); err != nil && !errors.Is(err, redisidem.ErrLeaseEnded) {
+			t.Error(err)
+		}
+	}
+}
+
 func TestCheckAfterClose(t *testing.T) {
 	t.Parallel()
 	client, err := embedded.client(3)

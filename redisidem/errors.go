@@ -41,6 +41,9 @@ var (
 	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
 	// matches the caller's context error when that was the cause.
 	ErrUnavailable = errors.New("redisidem: redis unavailable")
+	// ErrNotPermitted is returned when Redis denies this client's user a command or a key that the library needs: see
+	// docs/security.md. Asking again does not help. It comes with ErrUnavailable, or with ErrCommitUnknown.
+	ErrNotPermitted error = notPermittedError{}
 	// ErrNotDurable is matched by a [*NotDurableError]: fewer replicas than Config.Durability acknowledged.
 	ErrNotDurable = errors.New("redisidem: not enough replicas acknowledged")
 	// ErrUnknownRecoveryPoint says that a key stands at a recovery point the program does not know, perhaps because a
@@ -69,6 +72,19 @@ var (
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("redisidem: service closed")
 )
+
+// notPermittedError is ErrNotPermitted with what Redis said.
+type notPermittedError struct{ err error }
+
+func (e notPermittedError) Error() string {
+	const text = "the Redis user lacks a right"
+	if e.err == nil {
+		return "redisidem: " + text
+	}
+	return text + ": " + e.err.Error()
+}
+func (notPermittedError) Is(target error) bool { return target == ErrNotPermitted }
+func (e notPermittedError) Unwrap() error      { return e.err }
 
 type fencedError struct{}
 
@@ -186,6 +202,9 @@ type unavailableError struct {
 }
 
 func (e *unavailableError) Error() string {
+	if errors.Is(e.err, ErrNotPermitted) {
+		return "redisidem: " + e.op + ": " + e.err.Error()
+	}
 	return "redisidem: " + e.op + ": redis unavailable: " + e.err.Error()
 }
 func (e *unavailableError) Is(target error) bool { return target == ErrUnavailable }

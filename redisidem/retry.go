@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -69,6 +70,20 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
+// deniedInScript reports whether a server's words say that a script may not run a command or use a key: those of Redis 7.0, and
+// of later versions.
+func deniedInScript(words string) bool {
+	return strings.Contains(words, "The user executing the script can't ") || strings.Contains(words, "ACL failure in script")
+}
+
+// scriptError is what a script was told by the server, which it handed on in a reply.
+type scriptError string
+
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError implements [redis.Error].
+func (scriptError) RedisError() {}
+
 // unavailable wraps what kept an operation from getting an answer. caller is the context of whoever asked, which may be
 // the reason.
 func unavailable(caller context.Context, op string, err error) error {
@@ -80,6 +95,8 @@ func unavailable(caller context.Context, op string, err error) error {
 		}
 	case timedOut(err):
 		err = errTimeout
+	case redis.IsPermissionError(err), deniedInScript(err.Error()):
+		err = notPermittedError{err}
 	}
 	return &unavailableError{op: op, err: err}
 }
