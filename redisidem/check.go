@@ -239,6 +239,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 		return fail("claim", err)
 	}
 	if err := lease.Renew(ctx); err != nil {
+		_ = lease.Abandon(ctx) // or it would be renewed for ever
 		return fail("renew", err)
 	}
 	if err := lease.Abandon(ctx); err != nil {

@@ -181,6 +181,7 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 		{"noscripts", "evalsha", []any{"~*", "+@all", "-eval", "-evalsha"}},
 		{"nohashes", "create", []any{"~*", "+@all", "-hset"}},
 		{"nodelete", "abandon", []any{"~*", "+@all", "-del"}},
+		{"norenewal", "renew", []any{"~*", "+@all", "-hget"}}, // the service can be closed all the same
 		{"otherkeys", "create", []any{"~other:*", "+@all"}},
 	} {
 		t.Run(c.user, func(t *testing.T) {

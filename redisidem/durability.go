@@ -33,6 +33,10 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 	if deadline, ok := ctx.Deadline(); ok {
 		patience = max(time.Until(deadline)/2, time.Millisecond)
 	}
+	// Nor may the client give the connection up while the server waits.
+	if node, ok := client.(*redis.Client); ok && node.Options().ReadTimeout > 0 {
+		patience = min(patience, max(node.Options().ReadTimeout/2, time.Millisecond))
+	}
 	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience.Milliseconds())
 	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
 		if cluster, ok := d.client.(*redis.ClusterClient); ok {

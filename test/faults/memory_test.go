@@ -29,7 +29,8 @@ func TestMemory(t *testing.T) {
 
 	work.ready.Wait()
 	end := p.begin(t, oom)
-	work.release()
+	work.release(0)
+	work.release(1)
 	for range keys {
 		if err := <-told; err != nil {
 			t.Errorf("a commit is told %v", err)

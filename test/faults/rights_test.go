@@ -120,6 +120,29 @@ func TestRights(t *testing.T) {
 		refused, len(forbidden))
 }
 
+// TestMissingRight takes the documented user one right after the other that each key needs: Check must find it, and say what it is.
+func TestMissingRight(t *testing.T) {
+	t.Parallel()
+	p := newProcess(t)
+	client := documentedUser(t, p)
+	svc := serve(t, client)
+	ctx := context.Background()
+	rights := []string{"evalsha", "msetnx", "get", "del", "exists", "time", "pexpire", "hset", "hget", "hmget", "hgetall"}
+	told := 0
+	for _, right := range rights {
+		must(t, p.admin.Do(ctx, "ACL", "SETUSER", "app", "-"+right).Err())
+		report, err := svc.Check(ctx)
+		must(t, err)
+		must(t, p.admin.Do(ctx, "ACL", "SETUSER", "app", "+"+right).Err())
+		if err := report.Err(); !errors.Is(err, redisidem.ErrUnsafeServer) || !strings.Contains(err.Error(), "lacks a right") {
+			t.Errorf("without %s the report's error is %v", right, err)
+			continue
+		}
+		told++
+	}
+	rung.Figure(t, "R13", "%d of %d missing rights were found and told as such", told, len(rights))
+}
+
 // denied reports whether a server refused for want of a right. Inside a script each version says so in its own words.
 func denied(err error) bool {
 	if err == nil {
