@@ -21,12 +21,22 @@ var errTimeout = errors.New("no answer in time")
 
 // repeat runs op until it succeeds, fails for good, or ctx ends. Every script is safe to repeat, so a lost reply is a
 // reason to ask again and never a reason to guess. ctx must have a deadline.
+//
+// When ctx ends, the error is what the server last said against it, if it said anything: that the last try was cut short tells
+// nobody why.
 func repeat(ctx context.Context, op func(context.Context) error) error {
+	var refused error
 	pause := firstPause
 	for {
 		err := op(ctx)
 		if err == nil || !transient(err) {
 			return err
+		}
+		if reply := redis.Error(nil); errors.As(err, &reply) {
+			refused = err
+		}
+		if ctx.Err() != nil && refused != nil {
+			err = refused
 		}
 		// Half of the pause is jitter, so that callers who failed together do not return together.
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
