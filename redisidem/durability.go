@@ -27,17 +27,7 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 		client = master
 	}
 
-	// The answer to WAIT must come back before ctx ends: replicas that are too few are an answer, silence is not. And there must be
-	// time for a second try, since that the server lacks the script is found out only when this is over.
-	patience := time.Second
-	if deadline, ok := ctx.Deadline(); ok {
-		patience = max(time.Until(deadline)/2, time.Millisecond)
-	}
-	// Nor may the client give the connection up while the server waits.
-	if node, ok := client.(*redis.Client); ok && node.Options().ReadTimeout > 0 {
-		patience = min(patience, max(node.Options().ReadTimeout/2, time.Millisecond))
-	}
-	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience.Milliseconds())
+	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience(ctx, client).Milliseconds())
 	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
 		if cluster, ok := d.client.(*redis.ClusterClient); ok {
 			cluster.ReloadState(ctx) // the node may no longer be the key's master, which its own client does not look after
@@ -45,4 +35,18 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 		return int(wait.Val()), err
 	}
 	return int(wait.Val()), nil
+}
+
+// patience is how long WAIT may wait. Its answer must come back before ctx ends, and before the client thinks that the connection
+// is dead: replicas that are too few are an answer, silence is not. And there must be time for a second try, since that the server
+// lacks the script is found out only when this is over.
+func patience(ctx context.Context, client redis.UniversalClient) time.Duration {
+	d := time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		d = time.Until(deadline) / 2
+	}
+	if node, ok := client.(*redis.Client); ok && node.Options().ReadTimeout > 0 {
+		d = min(d, node.Options().ReadTimeout/4*3)
+	}
+	return max(d, time.Millisecond)
 }

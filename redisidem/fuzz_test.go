@@ -27,7 +27,8 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		same := strings.ToUpper(m1) == strings.ToUpper(m2) && p1 == p2 && bytes.Equal(b1, b2)
+		upper1, upper2 := strings.ToUpper(m1), strings.ToUpper(m2)
+		same := upper1 == upper2 && p1 == p2 && bytes.Equal(b1, b2)
 		if same != (one.print == two.print) {
 			t.Fatalf("same: %v, same fingerprint: %v", same, one.print == two.print)
 		}
@@ -94,29 +95,29 @@ func FuzzVault(f *testing.F) {
 	for _, s := range []string{"", "a", markStem, codedMark, plainMark + plainMark, codedMark + "d\xff\xff\xff\xff\x0f", codedMark[:5]} {
 		f.Add([]byte(s), "/a", 200)
 	}
-	f.Fuzz(func(t *testing.T, value []byte, print string, code int) {
+	f.Fuzz(func(t *testing.T, value []byte, fingerprint string, code int) {
 		id := placeOf("ns", "a", "k")
 		for name, v := range all {
-			stored, err := v.store(id, print, fieldBody, code, value)
+			stored, err := v.store(id, fingerprint, fieldBody, code, value)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if got, err := v.read(id, print, fieldBody, code, stored); err != nil || !bytes.Equal(got, value) {
+			if got, err := v.read(id, fingerprint, fieldBody, code, stored); err != nil || !bytes.Equal(got, value) {
 				t.Fatalf("%s: %q came back as %q, %v", name, value, got, err)
 			}
-			if got, err := v.read(id, print, fieldBody, code, value); err != nil && (got != nil || !errors.Is(err, ErrDamaged)) {
+			if got, err := v.read(id, fingerprint, fieldBody, code, value); err != nil && (got != nil || !errors.Is(err, ErrDamaged)) {
 				t.Fatalf("%s: %q was read as %q, %v", name, value, got, err)
 			}
 			if v.codec == nil {
 				continue
 			}
-			if got, err := (vault{}).read(id, print, fieldBody, code, stored); !errors.Is(err, ErrDamaged) {
+			if got, err := (vault{}).read(id, fingerprint, fieldBody, code, stored); !errors.Is(err, ErrDamaged) {
 				t.Fatalf("%s: without its codec it was read as %q, %v", name, got, err)
 			}
 			if name == "compressed" {
 				continue // which proves nothing
 			}
-			if got, err := v.read(id, print, fieldState, code, stored); !errors.Is(err, ErrDamaged) {
+			if got, err := v.read(id, fingerprint, fieldState, code, stored); !errors.Is(err, ErrDamaged) {
 				t.Fatalf("%s: in another field it was read as %q, %v", name, got, err)
 			}
 		}
@@ -227,9 +228,20 @@ func FuzzReply(f *testing.F) {
 // is one that New takes.
 func FuzzURL(f *testing.F) {
 	for _, s := range [][2]string{
-		{"redis", "localhost:6379/0"}, {"rediss", "h?skip_verify=true"}, {"redis+cluster", "a:1?addr=b:2"}, {"redis+cluster", "a/x"},
-		{"redis+sentinel", "a:1?master_name=m&addr=b:2&db=1"}, {"redis+sentinel", "a"}, {"redis+", "a"}, {"http", "a"}, {"redis", "a/x/y"},
-		{"redis", "a?read_timeout=x"}, {"redis", "a?pool_size=-1"}, {"redis", "[::1"}, {"redis", "%zz"}, {"redis", "a?dial_timeout=-1"},
+		{"redis", "localhost:6379/0"},
+		{"rediss", "h?skip_verify=true"},
+		{"redis+cluster", "a:1?addr=b:2"},
+		{"redis+cluster", "a/x"},
+		{"redis+sentinel", "a:1?master_name=m&addr=b:2&db=1"},
+		{"redis+sentinel", "a"},
+		{"redis+", "a"},
+		{"http", "a"},
+		{"redis", "a/x/y"},
+		{"redis", "a?read_timeout=x"},
+		{"redis", "a?pool_size=-1"},
+		{"redis", "[::1"},
+		{"redis", "%zz"},
+		{"redis", "a?dial_timeout=-1"},
 	} {
 		f.Add(s[0], s[1])
 	}

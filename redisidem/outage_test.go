@@ -269,19 +269,3 @@ func TestOutageSaysWhatTheServerSaidLast(t *testing.T) {
 		b.thaw()
 	})
 }
-
-// TestDurabilityWithAnImpatientClient has a client that gives connections up long before the library's own timeout: that there
-// are too few replicas is an answer all the same.
-func TestDurabilityWithAnImpatientClient(t *testing.T) {
-	t.Parallel()
-	server := rediscase.Server(t)
-	opt := options(server.Addr(), 3)
-	opt.ReadTimeout = 500 * time.Millisecond
-	sc := serviceOn(t, opt, redisidem.Config{Durability: 1, Timeout: 5 * time.Second}).Scope("a")
-	began := time.Now()
-	_, err := sc.InitializeRequest(ctx, "k", request)
-	mustBe(t, err, redisidem.ErrNotDurable)
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("it took %v: connections were given up", took)
-	}
-}

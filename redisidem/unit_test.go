@@ -362,3 +362,20 @@ func TestCopiesTakeNoMoreThanTheirBytes(t *testing.T) {
 		t.Errorf("%d copies take %d bytes of %d", n, weight, limit)
 	}
 }
+
+// TestRefusalIsToldWhenTheLastTryIsCutShort has a server that says why until the time is over in the middle of a try.
+func TestRefusalIsToldWhenTheLastTryIsCutShort(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	tries := 0
+	err := repeat(ctx, func(ctx context.Context) error {
+		if tries++; tries < 3 {
+			return refusal("READONLY You can't write against a read only replica.")
+		}
+		cancel()
+		return ctx.Err()
+	})
+	if !redis.IsReadOnlyError(err) || tries != 3 {
+		t.Errorf("error is %v after %d tries", err, tries)
+	}
+}

@@ -409,7 +409,7 @@ func TestKeptCommitAfterExpiryReportsThatTheLeaseIsGone(t *testing.T) {
 		lease, err := sc.Lock(ctx, "k")
 		mustBe(t, err, nil)
 		// The lock lapsed, and another worker stands between its two steps: it has the lock, and no claim yet.
-		mustBe(t, raw.Set(ctx, lock, "another worker's token", 300*time.Millisecond).Err(), nil)
+		mustBe(t, raw.Set(ctx, lock, "another worker's token", time.Minute).Err(), nil)
 		next, held, err := lease.CommitKeep(ctx, redisidem.Advance("next"))
 		mustBe(t, err, nil)
 		if held || next.RecoveryPoint != "next" {
@@ -421,6 +421,7 @@ func TestKeptCommitAfterExpiryReportsThatTheLeaseIsGone(t *testing.T) {
 		if got := raw.Get(ctx, lock).Val(); got != "another worker's token" {
 			t.Errorf("the lock is %q", got)
 		}
+		mustBe(t, raw.Del(ctx, lock).Err(), nil)
 		key, err = sc.Wait(5*time.Second).WorkStage(ctx, next, finish("x"))
 		mustBe(t, err, nil)
 		if !key.Finished() {
