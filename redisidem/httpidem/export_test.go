@@ -18,3 +18,10 @@ func PathOf(p string) string { return path(&http.Request{URL: &url.URL{Path: p}}
 
 // MediaType returns the part of a Content-Type that counts.
 var MediaType = mediaType
+
+// Scopes returns how many scopes are remembered.
+func (l *Limits) Scopes() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.scopes)
+}
