@@ -104,7 +104,8 @@ func (l *Limits) sweepIfMany(now time.Time) {
 		return
 	}
 	for scope, u := range l.scopes {
-		if u.advance(l.slotOf(now)); u.inFlight == 0 && u.stored() == 0 {
+		u.advance(l.slotOf(now))
+		if u.inFlight == 0 && u.stored() == 0 {
 			delete(l.scopes, scope)
 		}
 	}

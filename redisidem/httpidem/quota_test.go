@@ -29,9 +29,8 @@ func limits(t testing.TB, cfg httpidem.LimitsConfig) *httpidem.Limits {
 }
 
 // TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what the quota allows, and nothing
-// of the rest.
+// of the rest. It runs alone, since it looks at the heap.
 func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
-	t.Parallel()
 	const quota = 100
 	requests := 100_000
 	if testing.Short() {

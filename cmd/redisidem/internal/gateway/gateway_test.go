@@ -448,8 +448,8 @@ func (b *bench) scrape() string {
 	return string(text)
 }
 
-// TestCanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
-func TestCanaryIsInNoLogAndNoMetric(t *testing.T) {
+// TestS11_CanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
+func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", FromHeader("X-Tenant"))
 	send := func(path string, key string) answered {
