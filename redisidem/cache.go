@@ -42,7 +42,7 @@ const copyOverhead = 640
 
 func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
 	o, err := otter.New(&otter.Options[name, copied]{
-		MaximumWeight: uint64(bytes),
+		MaximumWeight: uint64(bytes), //nolint:gosec // it is positive, or there is no cache
 		Weigher:       func(_ name, c copied) uint32 { return c.weight() },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[name, copied]) time.Duration {
 			return time.Until(e.Value.until)

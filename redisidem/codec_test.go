@@ -45,7 +45,7 @@ func secretStages(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Ke
 	return key
 }
 
-func TestEncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
+func TestS9_EncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service(coded(mustCodec(t, secret("a")))).Scope("a")
 		key := secretStages(t, sc, "k")
@@ -72,7 +72,7 @@ func TestEncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
 	})
 }
 
-func TestKeysOfTheRingCanBeChanged(t *testing.T) {
+func TestS9_KeysOfTheRingCanBeChanged(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		with := func(keys ...redisidem.EncryptionKey) *redisidem.Scope {
 			cfg := redisidem.Config{Codec: mustCodec(b, keys...)}
@@ -101,8 +101,8 @@ func TestKeysOfTheRingCanBeChanged(t *testing.T) {
 	})
 }
 
-// TestValuesDecodeOnlyWhereTheyWereStored moves encrypted values about, as somebody with access to Redis could.
-func TestValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
+// TestS9_ValuesDecodeOnlyWhereTheyWereStored moves encrypted values about, as somebody with access to Redis could.
+func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		codec := mustCodec(b, secret("a"))
 		sc := b.service(redisidem.Config{Codec: codec}).Scope("a")
@@ -195,7 +195,7 @@ func TestUpdateOfAKeyMadeByHandKeepsItsValuesReadable(t *testing.T) {
 	})
 }
 
-func TestEncryptionIsDifferentEachTime(t *testing.T) {
+func TestS9_EncryptionIsDifferentEachTime(t *testing.T) {
 	t.Parallel()
 	codec, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: "k", Secret: make([]byte, 32)})
 	mustBe(t, err, nil)

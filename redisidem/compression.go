@@ -80,7 +80,7 @@ func (c *compression) Decode(stored, _ []byte) ([]byte, error) {
 	if _, err := io.Copy(&b, io.LimitReader(r, int64(length)+1)); err != nil {
 		return nil, err
 	}
-	if uint64(b.Len()) != length {
+	if uint64(b.Len()) != length { //nolint:gosec // no length is negative
 		return nil, errors.New("another length than it says")
 	}
 	return b.Bytes(), nil

@@ -526,9 +526,9 @@ func TestClientsOnWhichThePromiseCannotBeKept(t *testing.T) {
 // bookkeeping are the fields in which a lease that was given and taken back leaves a trace.
 var bookkeeping = []string{"control", "locked_at"}
 
-// TestDamagedRecordIsNeitherAbsentNorOverwritten damages a record in each way that there is. Work on it must be refused
+// TestS8_DamagedRecordIsNeitherAbsentNorOverwritten damages a record in each way that there is. Work on it must be refused
 // at once and leave it to whoever repairs it.
-func TestDamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
+func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 	const record, lock = 0, 1
 	set := func(field, value string) func(redis.UniversalClient, [2]string) error {
 		return func(c redis.UniversalClient, place [2]string) error {

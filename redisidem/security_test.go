@@ -21,8 +21,8 @@ import (
 
 // The tests of what docs/security.md lists under these numbers and has no test elsewhere.
 
-// TestSecurityS3KeysCannotRunTogether is about what the place of a record is made of.
-func TestSecurityS3KeysCannotRunTogether(t *testing.T) {
+// TestS3_KeysCannotRunTogether is about what the place of a record is made of.
+func TestS3_KeysCannotRunTogether(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		seen := make(map[string]string)
@@ -46,8 +46,8 @@ func TestSecurityS3KeysCannotRunTogether(t *testing.T) {
 	})
 }
 
-// TestSecurityS12TokensAreRandom looks for one that comes twice.
-func TestSecurityS12TokensAreRandom(t *testing.T) {
+// TestS12_TokensAreRandom looks for one that comes twice.
+func TestS12_TokensAreRandom(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		seen := make(map[string]bool)
@@ -74,8 +74,8 @@ func TestSecurityS12TokensAreRandom(t *testing.T) {
 	})
 }
 
-// TestSecurityS13ScriptsAreConstant counts the scripts on a server of its own.
-func TestSecurityS13ScriptsAreConstant(t *testing.T) {
+// TestS13_ScriptsAreConstant counts the scripts on a server of its own.
+func TestS13_ScriptsAreConstant(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
 	e := &env{t: t, namespace: "s13", client: func() redis.UniversalClient {
@@ -121,8 +121,8 @@ func leastRights(namespace string) []any {
 	}
 }
 
-// TestSecurityS14LeastRightsAreEnough runs all that the library does as a user with just those rights.
-func TestSecurityS14LeastRightsAreEnough(t *testing.T) {
+// TestS14_LeastRightsAreEnough runs all that the library does as a user with just those rights.
+func TestS14_LeastRightsAreEnough(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
 	admin := server.Client()
@@ -252,8 +252,8 @@ func TestSecurityS14LeastRightsAreEnough(t *testing.T) {
 	}
 }
 
-// TestSecurityS15PasswordsAreNotTold looks at what is said of a URL that does not work.
-func TestSecurityS15PasswordsAreNotTold(t *testing.T) {
+// TestS15_PasswordsAreNotTold looks at what is said of a URL that does not work.
+func TestS15_PasswordsAreNotTold(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"redis://app:s3cret@127.0.0.1:1", "rediss://app:s3cret@127.0.0.1:1", "redis://app:s3cret@127.0.0.1:1/x", "http://app:s3cret@127.0.0.1:1",
@@ -269,8 +269,8 @@ func TestSecurityS15PasswordsAreNotTold(t *testing.T) {
 	}
 }
 
-// TestSecurityS15CertificatesAreChecked lets a server show one that nobody vouches for.
-func TestSecurityS15CertificatesAreChecked(t *testing.T) {
+// TestS15_CertificatesAreChecked lets a server show one that nobody vouches for.
+func TestS15_CertificatesAreChecked(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(nil)
 	server.StartTLS()

@@ -84,7 +84,7 @@ func (st *Stage) outboundKey(point string, revision int64, name string) string {
 	b = appendPart(b, id.record)
 	b = appendPart(b, st.key.fingerprint)
 	b = appendPart(b, point)
-	b = binary.BigEndian.AppendUint64(b, uint64(revision))
+	b = binary.BigEndian.AppendUint64(b, uint64(revision)) //nolint:gosec // it is counted from 0
 	b = appendPart(b, name)
 	sum := sha256.Sum256(b)
 	u := uuid.UUID(sum[:16])

@@ -15,6 +15,7 @@ import (
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // gatewayCommand serves as a gateway.
@@ -37,6 +38,9 @@ type gatewayCommand struct {
 	JWTKey      string `name:"jwt-key" placeholder:"FILE" help:"Public key, certificate or HMAC secret that verifies tokens."`
 	JWTIssuer   string `name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `name:"jwt-audience" help:"The audience that tokens must have."`
+
+	ScopeInFlight int `placeholder:"N" help:"Requests with keys that one caller may have in flight in this process; 0 for no bound."`
+	ScopeKeys     int `placeholder:"N" help:"Keys that this process stores for one caller within the retention; 0 for no bound."`
 
 	CORSOrigins     []string `name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
 	CORSCredentials bool     `name:"cors-credentials" help:"Let those pages send cookies along."`
@@ -103,10 +107,17 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 	if err != nil {
 		return nil, "", err
 	}
+	var quota httpidem.Quota
+	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
+		limits := httpidem.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
+		if quota, err = httpidem.NewLimits(limits); err != nil {
+			return nil, "", err
+		}
+	}
 	return &gateway.Config{
 		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
 		Routes:   routes, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
-		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials},
+		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}, Quota: quota,
 	}, challenge, nil
 }
 

@@ -60,6 +60,16 @@ type Config struct {
 	// [*SyntaxError] is shown to the client. It must not block, and is called concurrently. Nil: every key that can be read will do.
 	CheckKey func(key string) error
 
+	// Authorize is asked on each request with a key, after the scope function and before anything is read or looked up, so that a
+	// caller whose rights were withdrawn gets no stored answer: a replay does not reach the handler, nor what it checks. Its error is
+	// answered with 403, or the status of a [*DeniedError]. It is called concurrently, and must not read the body. Nil: what stands
+	// outside of the middleware, and the scope function, have said it all.
+	Authorize func(r *http.Request) error
+
+	// Quota bounds how many requests a scope may have in flight, and how many keys: see [Limits]. What is over it is answered with
+	// 429. Nil: nothing does.
+	Quota Quota
+
 	// MaxBodyBytes bounds the body of a request with a key, which is held in memory while the request lasts; a larger one is answered
 	// with 413. Default: 1 MiB.
 	MaxBodyBytes int64

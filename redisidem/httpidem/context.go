@@ -2,11 +2,18 @@ package httpidem
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-type stageContext struct{}
+type runContext struct{}
+
+// run is what a handler's context has about its run.
+type run struct {
+	stage   *redisidem.Stage
+	nothing atomic.Bool // was done
+}
 
 // Stage returns what the handler may ask about the lease it runs under: its fence, the how-many-eth attempt this is, and keys
 // for calls to other services. It is nil when the request is not protected: its method is not covered, it had no key and needed
@@ -14,10 +21,21 @@ type stageContext struct{}
 //
 // ctx is the context of the handler's request, or one that descends from it.
 func Stage(ctx context.Context) *redisidem.Stage {
-	st, _ := ctx.Value(stageContext{}).(*redisidem.Stage)
-	return st
+	if r, ok := ctx.Value(runContext{}).(*run); ok {
+		return r.stage
+	}
+	return nil
 }
 
-func withStage(ctx context.Context, st *redisidem.Stage) context.Context {
-	return context.WithValue(ctx, stageContext{}, st)
+// NothingDone is for a handler that gives up before it has done anything, as a proxy that cannot reach the service behind it:
+// whatever it answers is sent and, also with [KeepAll], not stored, and the attempt does not count, so that the handler of the next
+// request does not take this one for an attempt whose outcome is unknown. Outside of a protected request it does nothing.
+//
+// ctx is as with [Stage].
+func NothingDone(ctx context.Context) {
+	if r, ok := ctx.Value(runContext{}).(*run); ok {
+		r.nothing.Store(true)
+	}
 }
+
+func (r *run) in(ctx context.Context) context.Context { return context.WithValue(ctx, runContext{}, r) }

@@ -31,3 +31,10 @@ var (
 	InList    = inList
 	IsToken   = isToken
 )
+
+// Scopes returns how many scopes are remembered.
+func (l *Limits) Scopes() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.scopes)
+}

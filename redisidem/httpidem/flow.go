@@ -51,6 +51,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	case x == nil:
 		return
 	}
+	defer x.place.leave()
 	x.request.Params = nil
 	if params != nil {
 		var err error
@@ -83,6 +84,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	}()
 	key, err := x.scope.RunRequest(ctx, x.key, x.request, flow)
 	returned = true
+	x.place.made = key.Attempts == 1 && !key.Replayed()
 	switch {
 	case err != nil:
 		x.failFlow(err)

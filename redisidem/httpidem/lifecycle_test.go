@@ -233,7 +233,7 @@ func TestWaitersGetTheAnswerAndOthersTheirRefusal(t *testing.T) {
 	})
 }
 
-func TestWaitersAreBounded(t *testing.T) {
+func TestS6_WaitersAreBounded(t *testing.T) {
 	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
 		counter := counting(func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(10 * time.Second)
@@ -377,7 +377,7 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
-func TestDamagedRecordIsNeverTakenForAbsent(t *testing.T) {
+func TestS8_DamagedRecordIsNeverTakenForAbsent(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	h := counting(created("done"))

@@ -73,6 +73,7 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	case bypass:
 		m.bypass(w, r, next)
 	case x != nil:
+		defer x.place.leave()
 		(&execution{exchange: x, next: next}).serve()
 	}
 }
@@ -127,6 +128,7 @@ type execution struct {
 	*exchange
 	next http.Handler
 
+	run      run
 	capture  *capture
 	panicked bool // and the panic is held up
 	value    any  // what the handler panicked with
@@ -158,6 +160,7 @@ func (e *execution) serve() {
 
 	key, err := e.ask(func(req redisidem.Request) (*redisidem.Key, error) {
 		return e.scope.Do(ctx, e.key, req, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			e.place.made = isNew(st.Key())
 			if point := st.Key().RecoveryPoint; point != redisidem.Started {
 				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 			}
@@ -170,7 +173,8 @@ func (e *execution) serve() {
 				defer cancel()
 				ctx = bounded
 			}
-			return e.run(withStage(ctx, st))
+			e.run.stage = st
+			return e.handle(e.run.in(ctx))
 		})
 	})
 	e.answer(key, err)
@@ -178,6 +182,9 @@ func (e *execution) serve() {
 		panic(e.value)
 	}
 }
+
+// isNew reports whether the record was made by the claim that its lease was given by.
+func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
 // queue enters the request among those that may wait, or makes it one that does not. The function it returns takes it out again.
 func (e *execution) queue() func() {
@@ -191,8 +198,8 @@ func (e *execution) queue() func() {
 	return sync.OnceFunc(func() { m.waiting.Add(-1) })
 }
 
-// run runs the handler, and tells what is to be stored.
-func (e *execution) run(ctx context.Context) (outcome redisidem.Outcome, err error) {
+// handle runs the handler, and tells what is to be stored.
+func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware
 	e.capture = &capture{
 		w: e.w, limit: m.cfg.MaxResponseBytes, flush: !m.cfg.KeepFlushed, adorn: e.adorn, before: e.w.Header().Clone(),
@@ -243,6 +250,8 @@ func (e *execution) keepsPanic() bool {
 func (e *execution) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
+	case e.run.nothing.Load():
+		return redisidem.Idle(), nil
 	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
 	case c.cut(e.r.Method):
@@ -273,6 +282,9 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:
+	case e.run.nothing.Load():
+		m.tell(ctx, Released, e.capture.status, err)
+		e.deliver()
 	case errors.As(err, &released):
 		m.tell(ctx, released.result, e.capture.status, nil)
 		e.deliver()

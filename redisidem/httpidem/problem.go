@@ -68,6 +68,13 @@ var answers = map[Result]answer{
 	NoScope: {
 		http.StatusForbidden, "The caller is not known", "It cannot be told whose idempotency key this is.",
 	},
+	NotAllowed: {
+		http.StatusForbidden, "The caller may not do this", "The request was refused before its idempotency key was looked at.",
+	},
+	OverQuota: {
+		http.StatusTooManyRequests, "Too many requests with an Idempotency-Key",
+		"The caller has used up a quota. The request was not executed. Try again later, with the same key.",
+	},
 	BodyTooLarge: {
 		http.StatusRequestEntityTooLarge, "The request's body is too large", "Requests with an idempotency key have a bound.",
 	},

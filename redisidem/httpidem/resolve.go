@@ -20,12 +20,15 @@ type exchange struct {
 	request    redisidem.Request
 	version    byte // of the fingerprint in request
 	body       []byte
+	place      place // in the quota of its scope
 }
 
-// resolve finds out what a request with a covered method asks for, without asking the store. When the request is refused, it has
+// resolve finds out what a request with a covered method asks for, without asking the store, but for a scope that
+// has used up its quota. When the request is refused, it has
 // answered it and returns nil; and also nil, with bypass, when the request needs no key and has none.
 //
-// What is wrong with the request itself comes first, then whose it is, and only then its body is read.
+// What is wrong with the request itself comes first, then whose it is and whether they may, and only then its body is read. Whoever
+// gets an exchange calls leave on its place when it is over.
 func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
 	switch {
@@ -54,20 +57,38 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 		return nil, false
 	}
 	x.scope = m.service.Scope(scope).Wait(m.cfg.Wait)
+	if !x.authorized() {
+		return nil, false
+	}
+	if !x.admit() {
+		return nil, false
+	}
+	if !x.read() {
+		return nil, false
+	}
+	return x, false
+}
 
-	if x.body, err = readBody(r, m.cfg.MaxBodyBytes); err != nil {
+// read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the request and gives up its place.
+func (x *exchange) read() (ok bool) {
+	defer func() {
+		if !ok { // also when a function of the program's panicked
+			x.place.leave()
+		}
+	}()
+	m := x.middleware
+	var err error
+	if x.body, err = readBody(x.r, m.cfg.MaxBodyBytes); err == nil {
+		err = x.fingerprint(&m.cfg.Fingerprint)
+	}
+	if err != nil {
 		result := BodyUnreadable
 		if errors.Is(err, errBodyTooLarge) {
 			result = BodyTooLarge
 		}
-		m.refuse(w, r, m.problem(result), err)
-		return nil, false
+		m.refuse(x.w, x.r, m.problem(result), err)
 	}
-	if err := x.fingerprint(&m.cfg.Fingerprint); err != nil {
-		m.refuse(w, r, m.problem(BodyUnreadable), err)
-		return nil, false
-	}
-	return x, false
+	return err == nil
 }
 
 // keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes.

@@ -38,6 +38,10 @@ const (
 	KeyOutOfWindow
 	// NoScope: the scope function could not tell whose request it is.
 	NoScope
+	// NotAllowed: Config.Authorize refused the request.
+	NotAllowed
+	// OverQuota: Config.Quota refused the request, and its key has no answer.
+	OverQuota
 	// BodyTooLarge: the request's body is over Config.MaxBodyBytes.
 	BodyTooLarge
 	// BodyUnreadable: the request's body could not be read to its end, or has no fingerprint.
@@ -67,7 +71,7 @@ func (r Result) String() string {
 		Bypassed: "bypassed", Executed: "executed", Released: "released", Ambiguous: "ambiguous", NotKept: "not-kept",
 		Replayed: "replayed", Gone: "gone", InFlight: "in-flight", Mismatch: "mismatch", Missing: "missing",
 		Malformed: "malformed", KeyRefused: "key-refused", KeyOutOfWindow: "key-out-of-window", NoScope: "no-scope",
-		BodyTooLarge: "body-too-large", BodyUnreadable: "body-unreadable", Unavailable: "unavailable", Opened: "opened",
+		NotAllowed: "not-allowed", OverQuota: "over-quota", BodyTooLarge: "body-too-large", BodyUnreadable: "body-unreadable", Unavailable: "unavailable", Opened: "opened",
 		Uncommitted: "uncommitted", Superseded: "superseded", Failed: "failed", Unfinished: "unfinished", Panicked: "panicked",
 	}
 	if r <= 0 || int(r) >= len(names) {

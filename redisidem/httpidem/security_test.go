@@ -22,7 +22,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-func TestTwoTenantsWithTheSameKeyAreTwoExecutions(t *testing.T) {
+func TestS1_TwoTenantsWithTheSameKeyAreTwoExecutions(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)
 	h := counting(func(w http.ResponseWriter, r *http.Request) { created("for "+r.Header.Get(callerHeader))(w, r) })
@@ -38,7 +38,7 @@ func TestTwoTenantsWithTheSameKeyAreTwoExecutions(t *testing.T) {
 	h.ran(t, 2)
 }
 
-func TestScopeIsNeverShared(t *testing.T) {
+func TestS1_ScopeIsNeverShared(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	svc := s.service(redisidem.Config{})
@@ -75,7 +75,7 @@ func TestScopeIsNeverShared(t *testing.T) {
 	}
 }
 
-func TestRevokedCallerDoesNotGetTheStoredAnswer(t *testing.T) {
+func TestS2_RevokedCallerDoesNotGetTheStoredAnswer(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)
 	revoked := false
@@ -95,7 +95,7 @@ func TestRevokedCallerDoesNotGetTheStoredAnswer(t *testing.T) {
 	}
 }
 
-func TestUnscopedIsOneScope(t *testing.T) {
+func TestS1_UnscopedIsOneScope(t *testing.T) {
 	t.Parallel()
 	m, err := httpidem.New(newStore(t).service(redisidem.Config{}), httpidem.Unscoped, nil)
 	if err != nil {
@@ -110,7 +110,7 @@ func TestUnscopedIsOneScope(t *testing.T) {
 	h.ran(t, 1)
 }
 
-func TestOnlyAllowedFieldsAreReplayed(t *testing.T) {
+func TestS7_OnlyAllowedFieldsAreReplayed(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	m := s.middleware(&httpidem.Config{KeepHeaders: []string{"x-order", "X-Hop"}})
@@ -158,7 +158,7 @@ func TestOnlyAllowedFieldsAreReplayed(t *testing.T) {
 	}
 }
 
-func TestFieldsThatSomebodyPutIntoTheStoreAreNotSent(t *testing.T) {
+func TestS7_FieldsThatSomebodyPutIntoTheStoreAreNotSent(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	h := s.middleware(nil).Handler(created("done"))
@@ -184,7 +184,7 @@ func TestFieldsAreStoredAsTheyWereSent(t *testing.T) {
 	}
 }
 
-func TestMismatchIsFoundOnEveryPath(t *testing.T) {
+func TestS4_MismatchIsFoundOnEveryPath(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	for name, svc := range map[string]*redisidem.Service{
@@ -245,7 +245,7 @@ func (tr *trail) mustBeClean(t *testing.T, what string) {
 	}
 }
 
-func TestNothingSecretIsToldToAnybody(t *testing.T) {
+func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	told := &trail{}
@@ -326,7 +326,7 @@ func TestNothingSecretIsToldToAnybody(t *testing.T) {
 	}
 }
 
-func TestRequestBodies(t *testing.T) {
+func TestS6_RequestBodiesAreBounded(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(&httpidem.Config{MaxBodyBytes: 10})
 	h := counting(func(w http.ResponseWriter, r *http.Request) {

@@ -17,7 +17,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Config is what a [Gateway] is made of. All fields but PolicyURL are required.
+// Config is what a [Gateway] is made of. All fields up to Log are required.
 type Config struct {
 	Service  *redisidem.Service
 	Upstream *Upstream
@@ -31,6 +31,8 @@ type Config struct {
 	Challenge string
 	// CORS is for pages of other origins.
 	CORS CORS
+	// Quota bounds what one scope may use; nil for no bound.
+	Quota httpidem.Quota
 }
 
 // Gateway is the reverse proxy. It is safe for concurrent use.
@@ -46,6 +48,7 @@ type Gateway struct {
 	handlers  []http.Handler // of the routes, and then of the defaults
 	challenge string
 	cors      CORS
+	quota     httpidem.Quota
 	draining  atomic.Bool
 }
 
@@ -54,6 +57,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
 		transport: cfg.Upstream.newTransport(), challenge: cfg.Challenge, cors: cfg.CORS,
+		quota: cfg.Quota,
 	}
 	if err := g.cors.validate(); err != nil {
 		return nil, err
@@ -87,7 +91,8 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	cfg := &httpidem.Config{
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
 		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !p.Stream, Wait: -1,
-		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document, WriteProblem: g.writeProblem, Observer: g.observe,
+		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
+		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota,
 	}
 	switch {
 	case *p.KeyWindow > 0:

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -296,6 +298,47 @@ routes:
 	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", "k2"), 200, "sent again: the body", false)
 }
 
+// TestUpstreamThatCannotBeReachedIsNoAttempt is about requests that were never sent: nothing about them is unknown, so that the
+// next one is a first attempt, whatever the policy for interrupted ones.
+func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "{routes: [{match: /refuse, interrupted: refuse}, {match: /all, keep: all, interrupted: refuse}]}", Unscoped)
+	reached := b.gateway.transport.DialContext
+	unreachable := func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	for i, path := range []string{"/run", "/refuse", "/all"} {
+		b.gateway.transport.CloseIdleConnections()
+		b.gateway.transport.DialContext = unreachable
+		for range 2 {
+			a := b.send("POST", path, "body", "Idempotency-Key", "k"+path[1:])
+			b.want(a, 503, "was not sent", false)
+			if a.header.Get("Retry-After") != "1" || a.header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%v", a.header)
+			}
+		}
+		b.gateway.transport.DialContext = reached
+		b.answer(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Idempotency-Attempt") != "1" {
+				t.Errorf("attempt %s", r.Header.Get("Idempotency-Attempt"))
+			}
+			w.WriteHeader(http.StatusCreated)
+		})
+		b.want(b.send("POST", path, "body", "Idempotency-Key", "k"+path[1:]), 201, "", false)
+		b.want(b.send("POST", path, "body", "Idempotency-Key", "k"+path[1:]), 201, "", true)
+		if n := b.runs.Load(); n != int64(i+1) {
+			t.Errorf("the upstream got %d requests", n)
+		}
+	}
+	if text := b.log.String(); !strings.Contains(text, `"sent":false`) || strings.Contains(text, "krefuse") {
+		t.Error(text)
+	}
+	// Interrupted before, and out of reach now: it is still not known what the first attempt did.
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 502, "", false)
+	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 503, "Nobody knows", false)
+}
+
 func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -405,8 +448,8 @@ func (b *bench) scrape() string {
 	return string(text)
 }
 
-// TestCanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
-func TestCanaryIsInNoLogAndNoMetric(t *testing.T) {
+// TestS11_CanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
+func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", FromHeader("X-Tenant"))
 	send := func(path string, key string) answered {

@@ -47,7 +47,7 @@ func (u *Upstream) newTransport() *http.Transport {
 // newProxy makes the handler that sends requests to the upstream.
 func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: transport,
+		Transport: &reporting{transport},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(u.URL)
 			r.SetXForwarded()
@@ -65,13 +65,23 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			status := http.StatusBadGateway
 			var timeout net.Error
+			var unsent *unsentError
 			switch {
+			case errors.As(err, &unsent):
+				status = http.StatusServiceUnavailable
 			case errors.Is(err, context.Canceled):
 				// The caller is gone, or the lease is lost: nobody reads this.
 			case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 				status = http.StatusGatewayTimeout
 			}
-			log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.String("error", plain(err)))
+			log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", unsent == nil),
+				slog.String("error", plain(err)))
+			if unsent != nil {
+				httpidem.NothingDone(r.Context())
+				w.Header().Set("Retry-After", "1")
+				writeProblem(w, status, "The upstream cannot be reached", "The request was not sent to it. Try again later, with the same Idempotency-Key.")
+				return
+			}
 			writeProblem(w, status, "The upstream gave no answer", "It may have done what it was asked for. Ask again with the same Idempotency-Key.")
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),

@@ -1,0 +1,341 @@
+package httpidem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// limits makes Limits that must be possible.
+func limits(t testing.TB, cfg httpidem.LimitsConfig) *httpidem.Limits {
+	t.Helper()
+	l, err := httpidem.NewLimits(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what the quota allows, and nothing
+// of the rest. It runs alone, since it looks at the heap.
+func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
+	const quota = 100
+	requests := 100_000
+	if testing.Short() {
+		requests = 2000
+	}
+	s := newStore(t)
+	m := s.middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{InFlight: 10, Stored: quota})})
+	h := counting(created("done"))
+	guarded := m.Handler(h)
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	var before uint64
+	for i := range requests {
+		w := call(guarded, newRequest(t.Context(), "key-"+strconv.Itoa(i), ""))
+		switch {
+		case i < quota && w.Code != http.StatusCreated:
+			t.Fatalf("key %d: %d %s", i, w.Code, w.Body)
+		case i >= quota && w.Code != http.StatusTooManyRequests:
+			t.Fatalf("key %d: %d %s", i, w.Code, w.Body)
+		}
+		if i == quota {
+			before = heap()
+			if after := w.Header().Get("Retry-After"); after == "" || !strings.Contains(w.Body.String(), "#over-quota") {
+				t.Errorf("Retry-After %q: %s", after, w.Body)
+			}
+		}
+	}
+	if grown := int64(heap()) - int64(before); grown > 8<<20 {
+		t.Errorf("%d refused requests left %d bytes", requests-quota, grown)
+	}
+	if n := len(s.redis.Keys()); n > quota {
+		t.Errorf("the store has %d keys", n)
+	}
+	h.ran(t, quota)
+	// What has an answer is still given it, and what is another request is still told so.
+	if w := call(guarded, newRequest(t.Context(), "key-1", "")); w.Code != http.StatusCreated || w.Header().Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := call(guarded, newRequest(t.Context(), "key-1", "other")); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	// And other scopes have quotas of their own.
+	r := newRequest(t.Context(), "key-1", "")
+	r.Header.Set(callerHeader, "bob")
+	if w := call(guarded, r); w.Code != http.StatusCreated || w.Header().Get("Idempotency-Replayed") != "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if n := m.Count(httpidem.OverQuota); n != int64(requests-quota) {
+		t.Errorf("%d requests were counted", n)
+	}
+}
+
+func TestS6_AScopeGetsSoManyRequestsInFlight(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{InFlight: 2}), MaxBodyBytes: 100})
+	begun, release := make(chan struct{}), make(chan struct{})
+	h := counting(func(w http.ResponseWriter, _ *http.Request) {
+		begun <- struct{}{}
+		<-release
+		w.WriteHeader(http.StatusCreated)
+	})
+	server := serve(t, m.Handler(h))
+	var all sync.WaitGroup
+	for i := range 2 {
+		all.Go(func() {
+			if a, err := try(t.Context(), server.URL, strconv.Itoa(i), ""); err != nil || a.StatusCode != http.StatusCreated {
+				t.Errorf("%v %v", a, err)
+			}
+		})
+		<-begun
+	}
+	for range 3 {
+		a := post(t, server.URL, "third", "")
+		wantStatus(t, a, http.StatusTooManyRequests)
+		if a.Header.Get("Retry-After") != "1" || a.Header.Get("Idempotency-Key") != "third" {
+			t.Errorf("%v", a.Header)
+		}
+	}
+	close(release)
+	all.Wait()
+	go func() { <-begun }()
+	wantStatus(t, post(t, server.URL, "third", ""), http.StatusCreated)
+	h.ran(t, 3)
+	// Each way out gives the place back.
+	for range 5 {
+		wantStatus(t, post(t, server.URL, "large", strings.Repeat("x", 101)), http.StatusRequestEntityTooLarge)
+		wantStatus(t, post(t, server.URL, "third", "other"), http.StatusUnprocessableEntity)
+	}
+}
+
+// TestS6_QuotasAreAskedOnceAndTold counts what a Quota of the program's is told.
+func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	q := &quota{}
+	m := s.middleware(&httpidem.Config{Quota: q, Fingerprint: httpidem.Fingerprint{
+		Func: func(_ *httpidem.Digest, _ *http.Request, body []byte) error {
+			if string(body) == "panic" {
+				panic(http.ErrAbortHandler)
+			}
+			return nil
+		},
+	}})
+	status := http.StatusInternalServerError
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Panic") != "" {
+			panic(http.ErrAbortHandler)
+		}
+		if r.Header.Get("X-Nothing") != "" {
+			httpidem.NothingDone(r.Context())
+		}
+		w.WriteHeader(status)
+	}))
+	for i, c := range []struct {
+		name, key, body, field string
+		status                 int
+		want                   string
+	}{
+		{"a new key", "a", "", "", 500, "alice made"},
+		{"a released one", "a", "", "", 500, "alice"},
+		{"another released one", "a", "", "", 201, "alice"},
+		{"a replay", "a", "", "", 201, "alice"},
+		{"a key that nothing is done for", "b", "", "X-Nothing", 503, "alice made"},
+		{"once more", "b", "", "X-Nothing", 503, "alice"},
+		{"panic", "c", "", "X-Panic", 0, "alice made"},
+		{"panic before", "d", "panic", "", 0, "alice"},
+	} {
+		q.told = nil
+		status = c.status
+		r := newRequest(t.Context(), c.key, c.body)
+		if c.field != "" {
+			r.Header.Set(c.field, "1")
+		}
+		func() {
+			defer func() {
+				if (recover() != nil) != (c.status == 0) {
+					t.Errorf("%s: panic or none", c.name)
+				}
+			}()
+			call(h, r)
+		}()
+		if got := strings.Join(q.told, "; "); got != c.want {
+			t.Errorf("%d, %s: told %q, want %q", i, c.name, got, c.want)
+		}
+	}
+	q.err = errors.New("quota's own")
+	w := call(h, newRequest(t.Context(), "new", ""))
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || strings.Contains(w.Body.String(), "own") {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+// quota is a Quota that remembers what it was told.
+type quota struct {
+	err  error
+	told []string
+}
+
+func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
+	if q.err != nil {
+		return nil, q.err
+	}
+	return func(made bool) {
+		if made {
+			scope += " made"
+		}
+		q.told = append(q.told, scope)
+	}, nil
+}
+
+func TestS6_FlowsHaveQuotasToo(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
+		Point: redisidem.Started,
+		Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Finish(redisidem.JSON(201, "done")), nil
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := s.middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{Stored: 1})})
+	h, err := m.Flow(flow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		key    string
+		status int
+	}{{"a", 201}, {"b", 429}, {"a", 201}} {
+		if w := call(h, newRequest(t.Context(), c.key, "")); w.Code != c.status {
+			t.Errorf("%d: %d %s", i, w.Code, w.Body)
+		}
+	}
+}
+
+// TestS6_LimitsForgetWhatIsOver looks at windows, and at the memory for scopes that use nothing any more.
+func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
+		use := func(scope string) error {
+			done, err := l.Admit(t.Context(), scope)
+			if err == nil {
+				done(true)
+			}
+			return err
+		}
+		for range 2 {
+			if err := use("a"); err != nil {
+				t.Error(err)
+			}
+		}
+		full := (*httpidem.QuotaError)(nil)
+		if err := use("a"); !errors.As(err, &full) || full.Limit != 2 || full.RetryAfter < time.Hour || full.RetryAfter > 68*time.Minute ||
+			strings.Contains(fmt.Sprint(err), `"a"`) {
+			t.Fatalf("%+v", err)
+		}
+		time.Sleep(59 * time.Minute)
+		if err := use("a"); err == nil {
+			t.Error("records were forgotten too early")
+		}
+		time.Sleep(full.RetryAfter - 59*time.Minute)
+		for range 2 {
+			if err := use("a"); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range 10_000 {
+			if err := use(strconv.Itoa(i)); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		for i := range 10_000 {
+			done, err := l.Admit(t.Context(), "more"+strconv.Itoa(i))
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			done(false)
+		}
+		for i := range 30_000 {
+			_, _ = l.Admit(t.Context(), "last"+strconv.Itoa(i))
+		}
+		if n := l.Scopes(); n != 30_000 {
+			t.Errorf("%d scopes are kept", n)
+		}
+	})
+}
+
+func TestLimitsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for field, cfg := range map[string]httpidem.LimitsConfig{
+		"LimitsConfig.InFlight": {InFlight: -1}, "LimitsConfig.Stored": {Stored: -1}, "LimitsConfig": {},
+		"LimitsConfig.Window": {Stored: 1, Window: time.Millisecond},
+	} {
+		_, err := httpidem.NewLimits(cfg)
+		if bad := (*redisidem.InvalidError)(nil); !errors.As(err, &bad) || bad.Field != "httpidem."+field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+func TestNothingDoneIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	for _, status := range []func(int) httpidem.Disposition{httpidem.KeepFinal, httpidem.KeepAll} {
+		s := newStore(t)
+		seen := &results{}
+		m := s.middleware(&httpidem.Config{Status: status, Observer: seen.observe})
+		reached := false
+		var attempts []int
+		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			attempts = append(attempts, httpidem.Stage(r.Context()).Attempt())
+			if !reached {
+				httpidem.NothingDone(r.Context())
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_, _ = io.WriteString(w, "try later")
+				return
+			}
+			w.WriteHeader(http.StatusCreated)
+		}))
+		for range 2 {
+			if w := call(h, newRequest(t.Context(), "k", "")); w.Code != http.StatusServiceUnavailable || w.Body.String() != "try later" {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if e := seen.last(t); e.Result != httpidem.Released || e.Err != nil {
+				t.Errorf("%+v", e)
+			}
+		}
+		reached = true
+		if w := call(h, newRequest(t.Context(), "k", "")); w.Code != http.StatusCreated {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if fmt.Sprint(attempts) != "[1 1 1]" {
+			t.Errorf("attempts %v", attempts)
+		}
+		if w := call(h, newRequest(t.Context(), "k", "")); w.Header().Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	httpidem.NothingDone(t.Context()) // outside of a protected request
+}
