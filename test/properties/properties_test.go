@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 	"github.com/redisidem/redisidem/test/internal/rung"
@@ -31,6 +31,19 @@ func TestKeysAreWhatTheModelSays(t *testing.T) {
 	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, in fake time", cases, actions)
 }
 
+func TestKeysWithCompletersAreWhatTheModelSays(t *testing.T) {
+	prepare(t, rung.Size(t, 20, 300, 3000))
+	cases, actions := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			server := idemtest.NewServer(t)
+			actions += play(t, world{options: server.Options, travels: true, completes: true})
+			cases++
+		})
+	})
+	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, with completers", cases, actions)
+}
+
 // TestKeysOnARealServerAreWhatTheModelSays leaves out what takes time.
 func TestKeysOnARealServerAreWhatTheModelSays(t *testing.T) {
 	addr := rediscase.Server(t).Addr()
@@ -47,7 +60,7 @@ func TestKeysOnARealServerAreWhatTheModelSays(t *testing.T) {
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // quiet keeps go-redis from writing about cables that are cut on purpose.
