@@ -7,7 +7,6 @@ replace github.com/redisidem/redisidem => ../
 require (
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redisidem/redisidem v0.0.0-00010101000000-000000000000
-	go.uber.org/goleak v1.3.0
 	pgregory.net/rapid v1.3.0
 )
 

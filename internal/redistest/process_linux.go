@@ -10,7 +10,9 @@ import (
 
 // dieWithParent lets a child end with this process, even when that is killed. It is in a process group of its own: a group that
 // is left without a shell gets SIGCONT, and a server that is paused would go on.
-func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} }
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
 
 // pause stops the process. The kernel does not do that at once: a request that comes right after the signal may still
 // be answered, so pause waits for it.
