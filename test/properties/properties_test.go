@@ -19,7 +19,7 @@ import (
 )
 
 func TestKeysAreWhatTheModelSays(t *testing.T) {
-	prepare(t, rung.Size(t, 1000, 10_000, 100_000))
+	prepare(t, rung.Size(t, 500, 10_000, 100_000))
 	cases, actions := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
