@@ -13,6 +13,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
@@ -71,9 +72,11 @@ func run(t *testing.T, test func(t *testing.T, e *env), onlyReal bool) {
 				if s.real {
 					needServer(t)
 				}
-				if _, err := s.client(protocol); err != nil {
+				probe, err := s.client(protocol)
+				if err != nil {
 					t.Fatal(err)
 				}
+				_ = probe.Close()
 				test(t, &env{name: name, real: s.real, auto: auto, t: t, namespace: freshNamespace(), client: func() redis.UniversalClient {
 					client, err := s.client(protocol)
 					if err != nil {
@@ -203,6 +206,13 @@ func (s *embeddedServer) client(protocol int) (redis.UniversalClient, error) {
 	return redis.NewClient(options(s.server.Addr(), protocol)), nil
 }
 
+func (s *embeddedServer) stop() {
+	s.once.Do(func() {})
+	if s.server != nil {
+		s.server.Close()
+	}
+}
+
 // realServer is something made of processes.
 type realServer[T interface{ Stop() }] struct {
 	start  func() (T, error)
@@ -252,11 +262,7 @@ func TestMain(m *testing.M) {
 			DisableIdentity: true,
 		})
 	}
-	code := m.Run()
-	standalone.stop()
-	cluster.stop()
-	sentinel.stop()
-	os.Exit(code)
+	leak.Main(m, embedded.stop, standalone.stop, cluster.stop, sentinel.stop)
 }
 
 // needServer skips the test where no redis-server is installed, or fails it where one is required.

@@ -219,7 +219,9 @@ func badOutcomes() map[string]struct {
 
 func TestOutcomeThatIsRefusedChangesNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		sc, raw := e.service().Scope("a"), e.client()
+		// No renewal changes anything in the meantime.
+		sc := e.service(func(c *redisidem.Config) { c.Lease = time.Hour }).Scope("a")
+		raw := e.client()
 		free := start(t, sc, "free")
 		start(t, sc, "leased")
 		lease, err := sc.Lock(ctx, "leased")
@@ -314,7 +316,8 @@ func TestOutcomesAtTheirBounds(t *testing.T) {
 
 func TestUpdateAndDeleteThatAreRefusedChangeNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		sc, raw := e.service().Scope("a"), e.client()
+		sc := e.service(func(c *redisidem.Config) { c.Lease = time.Hour }).Scope("a") // which is not renewed in the meantime
+		raw := e.client()
 		missing := start(t, sc, "missing")
 		mustBe(t, sc.Delete(ctx, missing), nil)
 		finished := start(t, sc, "finished")

@@ -369,7 +369,8 @@ func TestRefusalIsToldWhenTheLastTryIsCutShort(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	tries := 0
 	err := repeat(ctx, func(ctx context.Context) error {
-		if tries++; tries < 3 {
+		tries++
+		if tries < 3 {
 			return refusal("READONLY You can't write against a read only replica.")
 		}
 		cancel()

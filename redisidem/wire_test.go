@@ -402,7 +402,7 @@ func TestLockThatOutlivesItsLeaseIsReanchored(t *testing.T) {
 
 func TestKeptCommitAfterExpiryReportsThatTheLeaseIsGone(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		sc := e.service().Scope("a")
+		sc := e.service(func(c *redisidem.Config) { c.Lease = time.Hour }).Scope("a") // which is not renewed in the meantime
 		raw := e.client()
 		key := start(t, sc, "k")
 		_, lock := e.place(key)

@@ -8,7 +8,6 @@ require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redisidem/redisidem v0.0.0-00010101000000-000000000000
-	go.uber.org/goleak v1.3.0
 	pgregory.net/rapid v1.3.0
 )
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // bench runs the program.

@@ -30,6 +30,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	redis.SetLogger(quiet{}) // servers that are just starting are no news
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // process is a gateway process.

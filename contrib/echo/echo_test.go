@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,12 +16,13 @@ import (
 
 	echoidem "github.com/redisidem/redisidem/contrib/echo"
 	"github.com/redisidem/redisidem/internal/httpclause"
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // newEcho makes a server that writes no log.

@@ -26,12 +26,14 @@ import (
 
 	fiberidem "github.com/redisidem/redisidem/contrib/fiber"
 	"github.com/redisidem/redisidem/internal/httpclause"
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	leak.Lasting("github.com/valyala/fasthttp.updateServerDate", "github.com/valyala/fasthttp.(*inMemoryCacheManager).handleCleanCache")
+	leak.Main(m)
 }
 
 // TestDraft runs the clauses of the draft against a Fiber app.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,13 +14,14 @@ import (
 
 	ginidem "github.com/redisidem/redisidem/contrib/gin"
 	"github.com/redisidem/redisidem/internal/httpclause"
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	gin.SetMode(gin.TestMode)
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // TestDraft runs the clauses of the draft against a gin engine.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,12 +22,13 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	grpcidem "github.com/redisidem/redisidem/contrib/grpc"
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // quiet keeps go-redis from writing about servers that tests end on purpose.
@@ -316,6 +316,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = svc.Close(context.Background()) }()
 	for _, make := range []func() error{
 		func() error { _, err := grpcidem.NewServer(nil, caller, nil); return err },
 		func() error { _, err := grpcidem.NewServer(svc, nil, nil); return err },

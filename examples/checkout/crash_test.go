@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // quiet keeps go-redis from writing about servers that are just starting.

@@ -6,7 +6,11 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/redisidem/redisidem/internal/leak"
 )
+
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // Example runs the program of the README on an embedded server.
 func Example() {

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/redisidem/redisidem/internal/leak"
 )
+
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestStoryEndsWellEachTimeItIsPlayed(t *testing.T) {
 	t.Parallel()

@@ -66,6 +66,23 @@ func service(client redis.UniversalClient) *redisidem.Service {
 	return svc
 }
 
+// open makes a service that ends with the test.
+func open(t *testing.T, client redis.UniversalClient) *redisidem.Service {
+	t.Helper()
+	svc := service(client)
+	t.Cleanup(func() { shut(t, svc) })
+	return svc
+}
+
+func shut(t *testing.T, svc *redisidem.Service) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := svc.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
 // orders makes the flow. Each stage leaves an entry in the outbox, and counts itself.
 func orders(ran func(st *redisidem.Stage)) *redisidem.Flow {
 	cfg := redisidem.FlowConfig{Name: "orders", Version: 1}
@@ -292,7 +309,7 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		}
 
 		client := where.direct(t)
-		svc := service(client)
+		svc := open(t, client)
 		records := finish(t, svc.Scope("outbox").Wait(patience), many)
 		// Requests of dead processes that are still held arrive now, when all is finished.
 		where.resume(t)

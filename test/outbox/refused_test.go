@@ -23,7 +23,7 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
 		ctx, client := context.Background(), where.direct(t)
-		sc := service(client).Scope("outbox").Wait(patience)
+		sc := open(t, client).Scope("outbox").Wait(patience)
 		var counter, text, stream string // the names of the keys
 		var fences []int64
 		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
@@ -134,6 +134,7 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { shut(t, svc) })
 		sc := svc.Scope("outbox")
 		own, elsewhere := "", ""
 		names := make(map[string]string)

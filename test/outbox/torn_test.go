@@ -45,7 +45,7 @@ func mustBeWhole(t *testing.T, where *site, effect func(name string) redisidem.E
 ) {
 	t.Helper()
 	ctx, client := context.Background(), where.direct(t)
-	sc := service(client).Scope("outbox")
+	sc := open(t, client).Scope("outbox")
 	name := ""
 	_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		name = st.ShardKey("taken")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -52,7 +53,7 @@ func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	switch role := os.Getenv(roleVariable); role {
 	case "":
-		os.Exit(m.Run())
+		leak.Main(m)
 	case "racer":
 		race()
 	case "sleeper":
@@ -67,15 +68,31 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// scope makes a worker's view of the keys.
-func scope(addr string, lease time.Duration) *redisidem.Scope {
-	svc, err := redisidem.New(
-		redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true}),
-		&redisidem.Config{Lease: lease, Timeout: 5 * time.Second},
-	)
+// service makes a worker's service. Its client is the second.
+func service(addr string, lease time.Duration) (*redisidem.Service, *redis.Client) {
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 5 * time.Second})
 	if err != nil {
 		panic(err)
 	}
+	return svc, client
+}
+
+// view makes the view of the keys of a child, which ends with it.
+func view(lease time.Duration) *redisidem.Scope {
+	svc, _ := service(os.Getenv(addrVariable), lease)
+	return svc.Scope("processes")
+}
+
+// scope makes a test's view of the keys.
+func scope(t *testing.T, addr string, lease time.Duration) *redisidem.Scope {
+	t.Helper()
+	svc, client := service(addr, lease)
+	t.Cleanup(func() {
+		if err := errors.Join(svc.Close(context.Background()), client.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 	return svc.Scope("processes")
 }
 
@@ -98,7 +115,7 @@ func (l ledger) write(format string, args ...any) {
 
 // race drives every key to its end, in competition with everybody else.
 func race() {
-	sc, out := scope(os.Getenv(addrVariable), 10*time.Second), openLedger()
+	sc, out := view(10*time.Second), openLedger()
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
@@ -175,7 +192,7 @@ func TestFourProcessesRaceForFiftyKeys(t *testing.T) {
 			t.Error(line)
 		}
 	}
-	sc := scope(server.Addr(), 0)
+	sc := scope(t, server.Addr(), 0)
 	for i := range keys {
 		value := fmt.Sprint("key", i)
 		key, err := sc.Retrieve(context.Background(), value)
@@ -217,7 +234,7 @@ func leftovers(t *testing.T, client *redis.Client) (locks, eternal int) {
 
 // sleep commits a first stage, and works on the second in a callback that returns when it may.
 func sleep() {
-	sc, out := scope(os.Getenv(addrVariable), shortLease), openLedger()
+	sc, out := view(shortLease), openLedger()
 	_, err := sc.Do(context.Background(), frozenValue, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Advance(earlier), nil
 	})
@@ -242,7 +259,7 @@ func sleep() {
 func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
 	server, book := rediscase.Server(t), newBook(t)
 	w := freeze(t, server.Addr(), book)
-	key, err := scope(server.Addr(), shortLease).Wait(patience).Do(context.Background(), frozenValue, request,
+	key, err := scope(t, server.Addr(), shortLease).Wait(patience).Do(context.Background(), frozenValue, request,
 		func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			if st.Attempt() != 2 {
 				t.Errorf("attempt %d", st.Attempt())
@@ -261,7 +278,7 @@ func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
 func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
 	server, book := rediscase.Server(t), newBook(t)
 	w := freeze(t, server.Addr(), book)
-	key, err := scope(server.Addr(), 10*time.Second).Wait(patience).Do(context.Background(), frozenValue, request,
+	key, err := scope(t, server.Addr(), 10*time.Second).Wait(patience).Do(context.Background(), frozenValue, request,
 		func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			book.expect(t, thaw(t, w, book), "told fenced=true error=true lost=true")
 			return redisidem.Finish(redisidem.JSON(200, "other")), nil
@@ -293,7 +310,7 @@ func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = w.Wait()
-	sc := scope(server.Addr(), shortLease)
+	sc := scope(t, server.Addr(), shortLease)
 	ran := 0
 	finish := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		ran++
@@ -350,7 +367,7 @@ func thaw(t *testing.T, w *exec.Cmd, book book) string {
 
 func mustHold(t *testing.T, addr, body string) {
 	t.Helper()
-	key, err := scope(addr, 0).Retrieve(context.Background(), frozenValue)
+	key, err := scope(t, addr, 0).Retrieve(context.Background(), frozenValue)
 	if err != nil || !key.Finished() || string(key.Response.Body) != body {
 		t.Errorf("the record is %+v, %v", key, err)
 	}

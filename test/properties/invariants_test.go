@@ -30,6 +30,7 @@ func (m *machine) Check(t *rapid.T) {
 		}
 		m.compareLock(s)
 		m.compareCounter(s)
+		m.compareDue(s)
 	}
 	for _, k := range m.keys() {
 		own := strings.Contains(k, "}:x:") || strings.Contains(k, "}:due:") || strings.Contains(k, "}:dead:")
@@ -88,8 +89,6 @@ func (m *machine) compare(s *slot, key *redisidem.Key) {
 		m.t.Fatalf("the key is at %q, revision %d, want %q, revision %d", key.RecoveryPoint, key.Revision, r.point, r.revision)
 	case key.Attempts != r.attempts:
 		m.t.Fatalf("%d attempts, want %d", key.Attempts, r.attempts)
-	case key.Flow != r.flow:
-		m.t.Fatalf("the flow is %q, want %q", key.Flow, r.flow)
 	case !sameResponse(key.Response, r.response):
 		m.t.Fatalf("the response is %+v, want %+v", key.Response, r.response)
 	case len(key.Journal) != len(r.journal):
@@ -152,6 +151,9 @@ func (m *machine) compareRaw(s *slot) {
 	}
 	if control[4] != strconv.Itoa(r.runs) {
 		m.t.Fatalf("%s attempts of this revision, want %d", control[4], r.runs)
+	}
+	if fields["flow"] != r.flow || (fields["dead_letter"] != "") != r.dead {
+		m.t.Fatalf("the flow is %q, want %q; the dead letter %q, want one: %v", fields["flow"], r.flow, fields["dead_letter"], r.dead)
 	}
 	if state, ok := fields["state"]; ok != (r.state != nil) || ok && state != *r.state {
 		m.t.Fatalf("the state is %q", state)

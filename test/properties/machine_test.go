@@ -42,8 +42,11 @@ type machine struct {
 	owners []*owner
 	slots  []*slot
 	// travels says that time is the test's own.
-	travels   bool
+	travels bool
+	// completes says that completers look for keys, which is slow: they ask each shard.
+	completes bool
 	namespace string
+	plan      plan
 
 	workers []*worker
 	views   []view
@@ -55,6 +58,8 @@ type machine struct {
 type world struct {
 	options func() *redis.Options
 	travels bool
+	// completes: there are completers.
+	completes bool
 }
 
 var namespaces int
@@ -63,7 +68,7 @@ var namespaces int
 func newMachine(t *rapid.T, w world) *machine {
 	namespaces++
 	m := &machine{
-		t: t, ctx: context.Background(), travels: w.travels, namespace: fmt.Sprintf("properties%d", namespaces),
+		t: t, ctx: context.Background(), travels: w.travels, completes: w.completes, namespace: fmt.Sprintf("properties%d", namespaces),
 	}
 	m.slack = m.least()
 	spans := times{lease: 9 * time.Second, retention: 60 * time.Second, maxHold: 50 * time.Second}
@@ -106,6 +111,7 @@ func newMachine(t *rapid.T, w world) *machine {
 		o := &owner{name: fmt.Sprintf("owner %d", i), cable: newCable(opt)}
 		o.service = serve(opt)
 		o.scope = o.service.Scope("somebody")
+		o.flow = m.newFlow()
 		m.owners = append(m.owners, o)
 	}
 	// Leases are ended before their services are closed, which would wait for them.

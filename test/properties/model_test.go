@@ -23,6 +23,9 @@ type slot struct {
 
 	fence   int64 // the largest that was ever handed out
 	counter int64 // what effects have counted
+
+	due    time.Time     // when a completer may look at it; zero: never
+	jitter time.Duration // how much later that may be
 }
 
 // record is what the model says about a record.
@@ -40,7 +43,13 @@ type record struct {
 	worker   *worker // whose commit would be accepted; nil: nobody's
 	flow     string
 	journal  []entry
-	created  time.Time // as the server told it
+
+	dead         bool // a completer has given it up
+	requeued     bool // and was asked to try again, at this revision, after so many attempts
+	requeuedAt   int64
+	requeuedRuns int
+
+	created time.Time // as the server told it
 }
 
 type entry struct {

@@ -19,6 +19,7 @@ type owner struct {
 	name    string
 	scope   *redisidem.Scope
 	service *redisidem.Service
+	flow    *redisidem.Flow
 	cable   *cable
 	cut     bool // as the model sees it
 }

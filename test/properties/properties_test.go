@@ -10,16 +10,16 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
 func TestKeysAreWhatTheModelSays(t *testing.T) {
-	prepare(t, rung.Size(t, 300, 10_000, 100_000))
+	prepare(t, rung.Size(t, 500, 10_000, 100_000))
 	cases, actions := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -29,6 +29,19 @@ func TestKeysAreWhatTheModelSays(t *testing.T) {
 		})
 	})
 	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, in fake time", cases, actions)
+}
+
+func TestKeysWithCompletersAreWhatTheModelSays(t *testing.T) {
+	prepare(t, rung.Size(t, 20, 300, 3000))
+	cases, actions := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			server := idemtest.NewServer(t)
+			actions += play(t, world{options: server.Options, travels: true, completes: true})
+			cases++
+		})
+	})
+	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, with completers", cases, actions)
 }
 
 // TestKeysOnARealServerAreWhatTheModelSays leaves out what takes time.
@@ -47,7 +60,7 @@ func TestKeysOnARealServerAreWhatTheModelSays(t *testing.T) {
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // quiet keeps go-redis from writing about cables that are cut on purpose.

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redisidem/redisidem/internal/leak"
 )
 
 // Lifetime bounds the life of every child, whatever becomes of the test.
@@ -28,7 +30,7 @@ const (
 func Main(m *testing.M, roles map[string]func()) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
-		os.Exit(m.Run())
+		leak.Main(m)
 	}
 	run := roles[role]
 	if run == nil {
