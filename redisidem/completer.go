@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -103,7 +102,7 @@ func (c *Completer) Run(ctx context.Context) error {
 		case err != nil:
 			c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
 		}
-		timer := time.NewTimer(interval*3/4 + rand.N(interval/2+1))
+		timer := time.NewTimer(interval*3/4 + below(interval/2+1))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -172,7 +171,7 @@ func (w *crew) dismiss() {
 // look asks all shards for what is due, and returns when the workers have taken the last of it.
 func (w *crew) look(ctx context.Context) error {
 	// Two completers that begin together do not meet in each shard.
-	first := rand.N(shards)
+	first := below(shards)
 	var next atomic.Int64
 	errs := make([]error, scouts)
 	var wg sync.WaitGroup
