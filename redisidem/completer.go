@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -111,7 +110,7 @@ func (c *Completer) Run(ctx context.Context) error {
 		case err != nil:
 			c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
 		}
-		timer := time.NewTimer(interval*3/4 + rand.N(interval/2+1))
+		timer := time.NewTimer(interval*3/4 + below(interval/2+1))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -208,7 +207,7 @@ func (w *crew) look(ctx context.Context, flows []*Flow) error {
 		return nil
 	}
 	// Two completers that begin together do not meet in each shard.
-	first := rand.N(shards)
+	first := below(shards)
 	var next atomic.Int64
 	errs := make([]error, scouts)
 	var wg sync.WaitGroup

@@ -2,7 +2,6 @@ package redisidem
 
 import (
 	"context"
-	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strconv"
@@ -240,7 +239,7 @@ func (f *Flow) recoverable() bool { return f != nil && f.cfg.RecoverAfter > 0 }
 // together.
 func (f *Flow) recoverAfter() int64 {
 	d := f.cfg.RecoverAfter
-	return max((d + rand.N(d/4+1)).Milliseconds(), 1)
+	return max((d + below(d/4+1)).Milliseconds(), 1)
 }
 
 // dueIndex is the name of the due index of a flow's keys in a record's shard.

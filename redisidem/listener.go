@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	mrand "math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -78,7 +77,7 @@ func (l *listener) run() {
 			pause = firstSubscribePause
 		}
 		l.up.Store(false)
-		timer := time.NewTimer(pause/2 + mrand.N(pause/2))
+		timer := time.NewTimer(pause/2 + below(pause/2))
 		select {
 		case <-l.ctx.Done():
 			timer.Stop()

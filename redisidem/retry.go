@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ func repeat(ctx context.Context, op func(context.Context) error) error {
 			why = err
 		}
 		// Half of the pause is jitter, so that callers who failed together do not return together.
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		timer := time.NewTimer(pause/2 + below(pause/2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

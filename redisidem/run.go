@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -237,7 +236,7 @@ func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outco
 		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.worthwhile(err) {
 			return o, err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		timer := time.NewTimer(pause/2 + below(pause/2+1))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -2,8 +2,6 @@ package redisidem
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"time"
 
 	"github.com/google/uuid"
@@ -207,13 +205,4 @@ func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
 	defer cancel()
 	r, err := s.run(bounded, c)
 	return r, explain(ctx, op, err)
-}
-
-// newToken returns 128 random bits as text. crypto/rand never fails: a system without randomness ends the program.
-func newToken() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	var text [22]byte
-	base64.RawURLEncoding.Encode(text[:], b[:])
-	return string(text[:])
 }

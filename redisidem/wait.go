@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -203,7 +202,7 @@ func (sc *Scope) insist(ctx context.Context, patience <-chan time.Time, freed <-
 			return a
 		}
 		// Half of the pause is jitter, so that waiters do not come in step.
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		timer := time.NewTimer(pause/2 + below(pause/2))
 		select {
 		case <-freed:
 		case <-timer.C:

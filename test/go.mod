@@ -6,6 +6,7 @@ replace github.com/redisidem/redisidem => ../
 
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redisidem/redisidem v0.0.0-00010101000000-000000000000
 	pgregory.net/rapid v1.3.0

@@ -1,0 +1,337 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// chronicle is what the workers of a history have seen and been told, and what is wrong with it.
+type chronicle struct {
+	world *world
+
+	mu         sync.Mutex
+	ticks      int64 // orders what happens: a clock would call things simultaneous that are not
+	lines      []string
+	violations []string
+	operations []porcupine.Operation
+	results    map[place]*result // of all callbacks that ended with something to commit
+	byValue    map[string]*result
+	beliefs    map[string][]belief
+	fences     map[string]int64 // of the last callback that began, by key
+	revoked    map[string]bool  // an operator may take the key from its worker at any time from now on
+	removed    map[string]bool  // so with the key's record
+	count      tally
+}
+
+// tally counts what histories are made of.
+type tally struct {
+	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Swept int
+}
+
+func (t *tally) add(o tally) {
+	t.Operations += o.Operations
+	t.Callbacks += o.Callbacks
+	t.Committed += o.Committed
+	t.Fenced += o.Fenced
+	t.Unknown += o.Unknown
+	t.Landed += o.Landed
+	t.Unavailable += o.Unavailable
+	t.Locked += o.Locked
+	t.Replayed += o.Replayed
+	t.Lost += o.Lost
+	t.Removed += o.Removed
+	t.Swept += o.Swept
+}
+
+// place is where a result belongs: a lease commits each revision once.
+type place struct {
+	id              string
+	fence, revision int64
+}
+
+// result is what a callback wants to have stored.
+type result struct {
+	place
+	key, value string
+	made       int64     // of the record
+	before     string    // the values that it extends
+	answers    bool      // it has a response
+	interim    bool      // which is an interim one
+	effects    bool      // it has effects
+	called     int64     // when the callback returned
+	at         time.Time // the same by the clock
+	state      resultState
+}
+
+type resultState int
+
+const (
+	open resultState = iota
+	committed
+	fenced
+	unknown
+)
+
+// belief is a callback that believes that it has the lease, until its context ends or it returns.
+type belief struct {
+	value string
+	ctx   context.Context
+}
+
+func newChronicle(w *world) *chronicle {
+	return &chronicle{
+		world: w, results: make(map[place]*result), byValue: make(map[string]*result), beliefs: make(map[string][]belief),
+		fences: make(map[string]int64), revoked: make(map[string]bool), removed: make(map[string]bool),
+	}
+}
+
+func (c *chronicle) tick() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ticks++
+	return c.ticks
+}
+
+func (c *chronicle) log(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.write(format, args...)
+}
+
+func (c *chronicle) write(format string, args ...any) {
+	c.lines = append(c.lines, fmt.Sprintf("%13.6fs ", time.Since(c.world.began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (c *chronicle) violation(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.violated(format, args...)
+}
+
+// violated is violation for those who hold mu.
+func (c *chronicle) violated(format string, args ...any) {
+	c.violations = append(c.violations, fmt.Sprintf(format, args...))
+	c.write("VIOLATION: "+format, args...)
+}
+
+// hash returns a digest of all that happened, and when.
+func (c *chronicle) hash() uint64 {
+	h := fnv.New64a()
+	for _, line := range c.lines {
+		_, _ = h.Write([]byte(line))
+	}
+	return h.Sum64()
+}
+
+// view turns a key as somebody has seen it into the values that its journal names. The caller holds mu.
+func (c *chronicle) view(key *redisidem.Key) view {
+	v := view{made: key.CreatedAt.UnixMicro()}
+	var answer *result
+	var values strings.Builder
+	for i, e := range key.Journal {
+		r := c.results[place{key.ID(), e.Fence, e.Revision}]
+		if r == nil || e.Revision != int64(i) {
+			c.violated("the journal of %s has entry %+v, which nobody committed", key.Value, e)
+			return v
+		}
+		values.WriteString(r.value + ",")
+		switch {
+		case r.answers:
+			answer = r
+		case answer != nil && answer.interim:
+			answer = nil
+		}
+	}
+	v.values = values.String()
+	got, want := "", ""
+	if key.Response != nil {
+		got = string(key.Response.Body)
+	}
+	if answer != nil {
+		want = body(answer.value)
+	}
+	if got != want || int64(len(key.Journal)) != key.Revision {
+		c.violated("%s has revision %d, journal %s and response %s instead of %s", key.Value, key.Revision, v.values, got, want)
+	}
+	return v
+}
+
+func body(value string) string { return `"` + value + `"` }
+
+// reads notes that somebody has seen a key, asked for at a tick.
+func (c *chronicle) reads(worker int, asked int64, key *redisidem.Key) view {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.view(key)
+	c.ticks++
+	c.operations = append(c.operations, porcupine.Operation{
+		ClientId: worker, Input: question{key: key.Value, verb: read, view: v}, Call: asked, Return: c.ticks,
+	})
+	c.write("worker %d sees %s: %d [%s] at %s", worker, key.Value, v.made, v.values, key.RecoveryPoint)
+	return v
+}
+
+// begins notes that a callback begins to work on a key.
+func (c *chronicle) begins(value string, ctx context.Context, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
+	key := k.Value
+	claims := c.world.spy.claimedNow(key)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count.Callbacks++
+	c.write("%s begins on %s with fence %d, attempt %d", value, key, fence, attempt)
+	for _, b := range c.beliefs[key] {
+		if b.ctx.Err() == nil && !c.revoked[key] {
+			c.violated("%s begins on %s while %s believes that it has the lease", value, key, b.value)
+		}
+	}
+	c.beliefs[key] = append(c.beliefs[key], belief{value, ctx})
+	if last := c.fences[key]; fence < last || fence == last && !sameLease {
+		c.violated("%s has fence %d on %s after fence %d", value, fence, key, last)
+	}
+	c.fences[key] = fence
+	if attempt > max(claims, 1) {
+		c.violated("%s is attempt %d on %s, whose revision was claimed %d times", value, attempt, key, claims)
+	}
+}
+
+// ends notes that a callback has returned.
+func (c *chronicle) ends(value, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beliefs[key] = slices.DeleteFunc(c.beliefs[key], func(b belief) bool { return b.value == value })
+	c.write("%s ends", value)
+}
+
+// wants notes that a callback has something to commit.
+func (c *chronicle) wants(r *result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ticks++
+	r.called, r.at = c.ticks, time.Now()
+	if before := c.results[r.place]; before != nil {
+		c.violated("%s and %s are of the same lease and revision", before.value, r.value)
+	}
+	c.results[r.place], c.byValue[r.value] = r, r
+}
+
+// becomes notes what became of a result. Only what is unknown can become something else.
+func (c *chronicle) becomes(r *result, state resultState) {
+	taken := state != fenced || c.world.spy.claimedAfter(r.key, r.fence)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.state == state && state != committed {
+		return
+	}
+	if r.state != open && r.state != unknown {
+		c.violated("%s was %v, and now it is %v", r.value, r.state, state)
+		return
+	}
+	c.write("%s is %v", r.value, state)
+	q := question{key: r.key, verb: commit, view: view{r.made, r.before}, value: r.value, certain: state == committed}
+	op := porcupine.Operation{Input: q, Call: r.called}
+	c.ticks++
+	op.Return = c.ticks
+	switch state {
+	case committed:
+		c.count.Committed++
+		if r.state == unknown {
+			c.count.Landed++
+		}
+		c.operations = append(c.operations, op)
+	case fenced:
+		c.count.Fenced++
+		// Whoever sees its value sees what cannot be.
+		if !taken {
+			c.violated("%s is refused although nobody else has claimed %s", r.value, r.key)
+		}
+	case unknown:
+		c.count.Unknown++
+	}
+	r.state = state
+}
+
+func (s resultState) String() string { return [...]string{"open", "committed", "fenced", "unknown"}[s] }
+
+// Observe implements [redisidem.Observer]: commits are acknowledged here, also those of completers and in the background.
+func (w *worker) Observe(_ context.Context, e redisidem.Event) {
+	c := w.world.chronicle
+	revision := e.Revision
+	if e.Kind == redisidem.Committed {
+		revision--
+	}
+	c.mu.Lock()
+	r := c.results[place{e.Key, e.Fence, revision}]
+	c.mu.Unlock()
+	switch e.Kind {
+	case redisidem.Committed:
+		if r == nil {
+			c.violation("a commit is told of that nobody made: %+v", e)
+			return
+		}
+		c.becomes(r, committed)
+	case redisidem.Unknown:
+		if r != nil {
+			if !w.wire.struckSince(r.at) {
+				c.violation("the fate of %s is unknown although nothing has happened", r.value)
+			}
+			c.becomes(r, unknown)
+		}
+	case redisidem.Lost:
+		if r != nil && errors.Is(e.Err, redisidem.ErrFenced) {
+			c.becomes(r, fenced)
+		}
+	default:
+	}
+}
+
+// removes notes that somebody has deleted a key, or may have.
+func (c *chronicle) removes(worker int, asked int64, key *redisidem.Key, certain bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	op := porcupine.Operation{
+		ClientId: worker, Input: question{key: key.Value, verb: remove, view: c.view(key), certain: certain}, Call: asked, Return: endless,
+	}
+	if certain {
+		c.count.Removed++
+		c.ticks++
+		op.Return = c.ticks
+	}
+	c.operations = append(c.operations, op)
+}
+
+// history returns all operations, those whose fate nobody ever learnt included.
+func (c *chronicle) history() []porcupine.Operation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.operations)
+	for _, r := range c.byValue {
+		if r.state == unknown || r.state == open {
+			q := question{key: r.key, verb: commit, view: view{r.made, r.before}, value: r.value}
+			all = append(all, porcupine.Operation{Input: q, Call: r.called, Return: endless})
+		}
+	}
+	return all
+}
+
+func (c *chronicle) tell(change func(*tally)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.count)
+}
+
+// absent is that a job was told that there is no record. The caller holds the chronicle's mu.
+func absent(j *job, now int64) porcupine.Operation {
+	return porcupine.Operation{
+		ClientId: j.worker.number, Input: question{key: j.key, verb: read}, Call: j.asked, Return: now,
+	}
+}

@@ -1,0 +1,260 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+var (
+	errBoom    = errors.New("boom")
+	errNotMine = errors.New("a flow undoes its work")
+)
+
+// job is one call of the library's, with all callbacks that run in it.
+type job struct {
+	worker     *worker
+	scope      *redisidem.Scope
+	key        string
+	dice       *rand.Rand // nil: it does what leads to the end
+	wait       time.Duration
+	inFlow     bool
+	completing bool
+
+	began   time.Time // when the call began, or the last callback ended
+	asked   int64     // the same as a tick
+	fence   int64     // of the last callback's lease
+	claimed time.Time // when the first callback under it began
+	pending *result   // what the last callback wants to have stored
+}
+
+// again begins the next call of the same job.
+func (j *job) again() {
+	j.began, j.asked, j.pending, j.fence = time.Now(), j.worker.world.tick(), nil, 0
+}
+
+// work is a stage's callback.
+func (j *job) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	j.checkState(st)
+	return j.do(ctx, st.Key(), st.Fence(), st.Attempt(), st.ShardKey)
+}
+
+// compensate is the callback that undoes a stage.
+func (j *job) compensate(ctx context.Context, st *redisidem.Stage) error {
+	_, err := j.do(ctx, st.Key(), st.Fence(), st.Attempt(), nil)
+	return err
+}
+
+// do is the work of any callback: it notes what it sees, takes its time, and decides how to end.
+func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt int, shardKey func(string) string) (
+	redisidem.Outcome, error,
+) {
+	w := j.worker.world
+	if j.fence == 0 {
+		j.promptly(j.wait+2*timeout, "begins")
+	}
+	same := j.fence == fence
+	if same && j.pending != nil && j.pending.state != committed {
+		w.violation("the stage behind %s begins, which is %v", j.pending.value, j.pending.state)
+	}
+	if !same {
+		j.claimed = time.Now()
+	}
+	j.fence, j.pending = fence, nil
+	seen := w.reads(j.worker.number, j.asked, key)
+	value := j.worker.value()
+	w.begins(value, ctx, key, fence, attempt, same)
+	err := j.toil(ctx, value, shardKey != nil)
+	w.ends(value, j.key)
+	j.began, j.asked = time.Now(), w.tick()
+	if err != nil {
+		return redisidem.Outcome{}, err
+	}
+	o, idle, err := j.decide(key.RecoveryPoint, value, shardKey)
+	if err != nil || idle {
+		return o, err
+	}
+	j.pending = &result{
+		place: place{key.ID(), fence, key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
+		answers: o.Response != nil, interim: o.Interim, effects: shardKey != nil,
+	}
+	if shardKey == nil && isCompensating(key.RecoveryPoint) {
+		j.pending.answers = false
+	}
+	w.wants(j.pending)
+	return o, nil
+}
+
+// toil takes the time that work takes. Some callbacks look at their context and some do not.
+func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
+	if j.dice == nil {
+		return nil
+	}
+	w, r := j.worker.world, j.dice
+	work := upTo(200*time.Millisecond, r)
+	if r.IntN(3) == 0 {
+		work = upTo(longest, r)
+	}
+	timer := time.NewTimer(work)
+	defer timer.Stop()
+	stubborn := r.IntN(3) == 0
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		cause := context.Cause(ctx)
+		w.log("%s is told: %v", value, cause)
+		if errors.Is(cause, redisidem.ErrLeaseLost) {
+			j.excuse(value)
+		}
+		if !stubborn {
+			return cause
+		}
+		<-timer.C
+	}
+	switch n := r.IntN(20); {
+	case n < 2 || n < 4 && !mayFail:
+		return errBoom
+	case n == 2 && mayFail:
+		w.ends(value, j.key) // which a panic passes by
+		w.log("%s panics", value)
+		panic(errBoom)
+	}
+	return nil
+}
+
+// excuse looks for a reason why a lease was lost.
+func (j *job) excuse(value string) {
+	w := j.worker.world
+	w.mu.Lock()
+	w.count.Lost++
+	excused := w.revoked[j.key] || w.removed[j.key]
+	w.mu.Unlock()
+	if !excused && !j.worker.wire.struckSince(j.claimed) {
+		w.violation("%s has lost its lease although nothing has happened", value)
+	}
+}
+
+// decide makes the outcome of a callback.
+func (j *job) decide(point, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
+	n := 99
+	if j.dice != nil {
+		n = j.dice.IntN(100)
+	}
+	answer := redisidem.JSON(200, value)
+	switch {
+	case isCompensating(point) && !j.inFlow:
+		return o, false, errNotMine
+	case n < 4 && shardKey != nil:
+		return redisidem.Idle(), true, nil
+	case n < 9 && j.inFlow:
+		o = redisidem.Fail(answer)
+	case n < 18:
+		o = redisidem.Finish(answer)
+	case n < 30:
+		o = redisidem.Interim(point, answer)
+	default:
+		o = redisidem.Advance(next(point))
+		if o.RecoveryPoint == redisidem.Finished || n < 65 {
+			o.Response = &answer
+		}
+	}
+	o = o.WithState(value)
+	if shardKey != nil {
+		o = o.WithEffects(
+			redisidem.XAdd(shardKey(stream+j.key), "value", value), redisidem.IncrBy(shardKey(counter+j.key), 1),
+		)
+	}
+	return o, false, nil
+}
+
+// checkState compares the state that a stage finds with what the stages before it have left.
+func (j *job) checkState(st *redisidem.Stage) {
+	w := j.worker.world
+	got, want := "", ""
+	if err := st.State(&got); err != nil && !errors.Is(err, redisidem.ErrNoState) {
+		w.violation("state of %s: %v", j.key, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range st.Key().Journal {
+		if r := w.results[place{st.Key().ID(), e.Fence, e.Revision}]; r != nil && !isCompensating(e.Stage) {
+			want = r.value
+		}
+	}
+	if got != want {
+		w.violated("%s finds the state %q, not %q", j.key, got, want)
+	}
+}
+
+// promptly checks that something did not take longer than it may.
+func (j *job) promptly(limit time.Duration, what string) {
+	if took := time.Since(j.began); took > limit+50*time.Millisecond {
+		j.worker.world.violation("worker %d's call on %s %s after %v", j.worker.number, j.key, what, took)
+	}
+}
+
+// end notes what the call was told in the end.
+func (j *job) end(key *redisidem.Key, err error) {
+	w := j.worker.world
+	w.log("worker %d is told about %s: %v", j.worker.number, j.key, err)
+	limit := 2 * timeout
+	if j.fence == 0 {
+		limit += j.wait
+	}
+	j.promptly(limit, "ends")
+	if j.pending != nil && j.pending.state == open {
+		switch {
+		case errors.Is(err, redisidem.ErrFenced):
+			w.becomes(j.pending, fenced)
+		default:
+			w.violation("nobody knows what became of %s: %v", j.pending.value, err)
+		}
+	}
+	w.mu.Lock()
+	w.count.Operations++
+	w.mu.Unlock()
+	if err == nil && key != nil {
+		if j.pending != nil {
+			if j.pending.state != committed {
+				w.violation("%s is said to be committed and is %v", j.pending.value, j.pending.state)
+			}
+			j.asked = j.pending.called
+		}
+		w.reads(j.worker.number, j.asked, key)
+		if key.Replayed() {
+			w.tell(func(t *tally) { t.Replayed++ })
+		}
+	}
+	j.judge(err)
+}
+
+// judge checks that an error is one that may be, and that there is a reason for it.
+func (j *job) judge(err error) {
+	w := j.worker.world
+	var locked *redisidem.LockedError
+	switch {
+	case err == nil, errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrCommitUnknown):
+	case errors.As(err, &locked):
+		w.tell(func(t *tally) { t.Locked++ })
+		if locked.RetryAfter < 0 || locked.RetryAfter > lease {
+			w.violation("%s is locked for %v", j.key, locked.RetryAfter)
+		}
+	case errors.Is(err, redisidem.ErrUnavailable):
+		w.tell(func(t *tally) { t.Unavailable++ })
+		if !errors.Is(err, context.Canceled) && !j.worker.wire.struckSince(j.began) {
+			w.violation("worker %d has no Redis although nothing has happened", j.worker.number)
+		}
+	case errors.Is(err, errBoom), errors.Is(err, errNotMine), errors.Is(err, context.Canceled):
+	case errors.Is(err, redisidem.ErrNotFound):
+		w.mu.Lock()
+		w.ticks++
+		w.operations = append(w.operations, absent(j, w.ticks))
+		w.mu.Unlock()
+	case errors.Is(err, redisidem.ErrFinished), errors.Is(err, redisidem.ErrStale), errors.Is(err, redisidem.ErrLeaseLost):
+	default:
+		w.violation("worker %d gets an error about %s that should not be: %v", j.worker.number, j.key, err)
+	}
+}

@@ -1,0 +1,94 @@
+package sim
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// question is what somebody does to a key, or asks about it.
+type question struct {
+	key     string
+	verb    verb
+	view    view   // what a read has seen; what a commit or a delete goes by
+	value   string // what a commit stores
+	certain bool   // it is known that it was done
+}
+
+type verb int
+
+const (
+	read verb = iota
+	commit
+	remove
+)
+
+// view is a record as somebody has seen it: when it was made, 0 if there is none, and the values of its commits. It stands for all
+// of the record, since each commit has a value of its own.
+type view struct {
+	made   int64
+	values string // each with a comma behind it
+}
+
+func (v view) revision() int { return strings.Count(v.values, ",") }
+
+// register is what a key has to be like: commits extend what is there one after the other, each of them once and for ever, and
+// whoever reads gets exactly what was committed.
+var register = (&porcupine.NondeterministicModel{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		of := map[string][]porcupine.Operation{}
+		for _, op := range history {
+			key := op.Input.(question).key
+			of[key] = append(of[key], op)
+		}
+		var parts [][]porcupine.Operation
+		for _, part := range of {
+			slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+			parts = append(parts, part)
+		}
+		return parts
+	},
+	Init:  func() []any { return []any{view{}} },
+	Equal: func(a, b any) bool { return a == b },
+	Step: func(state, input, _ any) []any {
+		now, q := state.(view), input.(question)
+		fits := now.made == q.view.made && now.made != 0 && now.revision() == q.view.revision()
+		switch q.verb {
+		case read:
+			// A record without commits may have been made by anybody at any time, also by a call that is taken for lost.
+			if now == q.view || now.made == 0 && q.view.values == "" {
+				return []any{q.view}
+			}
+			return nil
+		case commit:
+			after := view{now.made, now.values + q.value + ","}
+			switch {
+			case fits && now != q.view:
+				return nil // it extends another history
+			case fits && q.certain:
+				return []any{after}
+			case fits:
+				return []any{now, after}
+			case q.certain:
+				return nil
+			}
+		case remove:
+			switch {
+			case now.made != q.view.made:
+			case fits && q.certain:
+				return []any{view{}}
+			case fits:
+				return []any{now, view{}}
+			case q.certain:
+				return nil
+			}
+		}
+		return []any{now}
+	},
+}).ToModel()
+
+// endless is when an operation has ended of which nobody knows when it takes effect.
+const endless = math.MaxInt64

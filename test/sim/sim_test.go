@@ -1,0 +1,122 @@
+// Package sim tests whole services in simulated worlds: four workers, each with a service and a client of its own, work on two keys
+// of an embedded server, in fake time, while connections lose, delay, double and refuse what is sent, and workers are cut off for
+// longer than their lease. They use all of the public API: Do, stages by hand, flows with interim answers and compensations,
+// leases, waiters, a completer, callers who leave, callbacks that outlast their lease, fail or panic, operators who unlock and
+// delete.
+//
+// What they see and are told is checked against the promise that opens the documentation of package redisidem:
+//
+//   - each key is a register to which revisions are added: every history is checked with porcupine for being linearizable, with
+//     commits of unknown fate open for ever;
+//   - no two callbacks believe at the same time that they have the lease, and fences only grow;
+//   - nothing goes wrong without a cause: no commit is refused unless somebody else has claimed, no lease is lost, no fate
+//     unknown and no Redis unavailable unless a fault has struck; calls return in time;
+//   - effects are there exactly for what was committed, records and locks all expire, a finished record never changes;
+//   - when no fault strikes any more, every key can be finished at once.
+//
+// How many histories are made is a matter of -size or -histories:
+//
+//	go test -count=1 -v ./test/sim                                  # 2,000, a minute or two
+//	go test -count=1 -v -timeout 2h ./test/sim -size nightly        # 100,000
+//	go test -count=1 -v -timeout 24h ./test/sim -size release       # 1,000,000
+//	go test -count=1 -v -run Histories ./test/sim -histories 50
+//
+// The seed of a history that failed is printed, with all that happened. The same seed makes the same history, to the nanosecond:
+//
+//	go test -count=1 -v -run Trace ./test/sim -seed 42 -trace
+package sim
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/test/internal/rung"
+)
+
+var (
+	histories = flag.Int("histories", 0, "how many histories are made; 0: as -size says")
+	trace     = flag.Bool("trace", false, "print the history of -seed")
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+// quiet keeps go-redis from writing about connections that are broken on purpose.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+func TestHistories(t *testing.T) {
+	many := *histories
+	if many == 0 {
+		many = rung.Size(t, 2_000, 100_000, 1_000_000)
+	}
+	seed := rung.Seed(t)
+	sum := explore(t, seed, many, func(o outcome) {
+		if len(o.Violations) > 0 {
+			t.Errorf("%s\nit is repeated by: go test -count=1 -v -run Trace ./test/sim -seed %d -trace", o, o.Seed)
+		}
+	})
+	c := sum.count
+	t.Logf("%+v", c)
+	rung.Figure(t, "R1", "%d histories, 0 violations: %d calls, %d callbacks, %d commits acknowledged of which %d in the background, "+
+		"%d fenced, %d leases lost; %.0f histories/s and core", sum.histories, c.Operations, c.Callbacks, c.Committed, c.Landed,
+		c.Fenced, c.Lost, float64(sum.histories)/sum.cpu.Seconds())
+}
+
+func TestSameSeedMakesTheSameHistory(t *testing.T) {
+	const times = 30
+	seed := rung.Seed(t)
+	var hashes [2][]string
+	for i := range hashes {
+		explore(t, seed, times, func(o outcome) { hashes[i] = append(hashes[i], fmt.Sprintf("%d:%x", o.Seed, o.Hash)) })
+		slices.Sort(hashes[i])
+	}
+	if !slices.Equal(hashes[0], hashes[1]) {
+		t.Errorf("two runs with the same seeds:\n%v\n%v", hashes[0], hashes[1])
+	}
+	rung.Figure(t, "R2", "%d of %d seeds make the same history in another process", times, times)
+}
+
+// A checker that cannot fail proves nothing: a server that forgets breaks the promise.
+func TestServerThatForgetsIsNoticed(t *testing.T) {
+	const tries = 30
+	seed := rung.Seed(t)
+	noticed := 0
+	for i := range uint64(tries) {
+		o := simulate(t, seed+i, true)
+		if slices.Contains(o.Violations, notLinearizable) {
+			noticed++
+		}
+	}
+	t.Logf("%d of %d histories on a server that forgets are found out", noticed, tries)
+	if noticed == 0 {
+		t.Error("no history on a server that forgets is found out")
+	}
+}
+
+func TestTrace(t *testing.T) {
+	if !*trace {
+		t.Skip("without -trace")
+	}
+	o := simulate(t, rung.Seed(t), false)
+	t.Log(o)
+	if len(o.Violations) > 0 {
+		t.Fail()
+	}
+}
+
+// String returns all that happened.
+func (o outcome) String() string {
+	return fmt.Sprintf("the history of seed %d (%x):\n%s\n%d violations:\n%s", o.Seed, o.Hash, strings.Join(o.Trace, "\n"),
+		len(o.Violations), strings.Join(o.Violations, "\n"))
+}

@@ -1,0 +1,421 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// fate is what becomes of a request.
+type fate int
+
+const (
+	delivered   fate = iota
+	lostRequest      // the connection breaks before the server has read it
+	lostReply        // the connection breaks behind the server's back
+	muted            // applied, and no answer ever comes
+	late             // no answer comes; the server gets the request when nobody waits for it any more
+	doubled          // answered, and the server gets it once more later
+	refused          // the server answers with an error and has done nothing
+	torn             // so it does with the first command of a pipeline, and then does the others
+	fates
+)
+
+var fateNames = [fates]string{"delivered", "request lost", "reply lost", "muted", "late", "doubled", "refused", "torn"}
+
+func (f fate) String() string { return fateNames[f] }
+
+// refusals are what servers say when they have done nothing and may do it soon.
+var refusals = []string{
+	"LOADING Redis is loading the dataset in memory",
+	"READONLY You can't write against a read only replica.",
+	"BUSY Redis is busy running a script.",
+	"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+	"CLUSTERDOWN The cluster is down",
+	"TRYAGAIN Multiple keys request during rehashing of slot",
+	"NOSCRIPT No matching script. Please use EVAL.",
+}
+
+const (
+	quickest = 50 * time.Microsecond // a message's way
+	slowest  = 2 * time.Millisecond
+	tardiest = 8 * time.Second // a late request's way: more than two leases
+)
+
+// wire is all connections of one worker. Every message takes a time of its own, by the nanosecond: no two things happen at the same
+// time unless one is the other's cause, so that the order of events is a matter of the seed and not of the scheduler.
+type wire struct {
+	world  *world
+	worker int
+	cuts   []span // when the worker is cut off
+
+	mu     sync.Mutex
+	struck time.Time // when a fault struck last
+}
+
+// span is a time between two moments, counted from the beginning of the history.
+type span struct{ from, to time.Duration }
+
+func (w *wire) cut() bool {
+	if w.world.calm.Load() {
+		return false
+	}
+	now := time.Since(w.world.began)
+	for _, s := range w.cuts {
+		if s.from <= now && now < s.to {
+			return true
+		}
+	}
+	return false
+}
+
+// strike remembers that a fault struck.
+func (w *wire) strike() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.struck = time.Now()
+}
+
+// aftermath is for how long a fault is felt. A pool that could not dial looks once a second whether it can.
+const aftermath = 2 * time.Second
+
+// struckSince reports whether a fault has struck the worker since a moment: there is an excuse for what went wrong.
+func (w *wire) struckSince(t time.Time) bool {
+	t = t.Add(-aftermath)
+	now := time.Since(w.world.began)
+	for _, s := range w.cuts {
+		if s.from <= now && t.Sub(w.world.began) <= s.to {
+			return true
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.struck.Before(t)
+}
+
+// dice makes the random choices about a message. They hang on what it is and when it is sent, and not on what was sent before.
+func (w *wire) dice(message []byte) *rand.Rand {
+	h := fnv.New64a()
+	for _, word := range wordsOf(message) {
+		if len(word) > 30 && len(word) < 60 { // a script's or a key's name
+			_, _ = h.Write(word)
+		}
+	}
+	now := uint64(time.Since(w.world.began))
+	return rand.New(rand.NewPCG(w.world.seed^h.Sum64(), now<<4|uint64(w.worker)))
+}
+
+// dial takes no time: go-redis dials for subscriptions while it holds a mutex, and who waits for a mutex holds up the time.
+func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if w.cut() {
+		return nil, errors.New("connection refused")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	inner, err := w.world.server.Dial()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: inner, wire: w, closed: make(chan struct{})}, nil
+}
+
+func latency(r *rand.Rand) time.Duration { return quickest + upTo(slowest-quickest, r) }
+
+// conn is one connection. The client sends a request as one piece and reads its answer before it sends the next.
+type conn struct {
+	net.Conn
+	wire *wire
+
+	mu       sync.Mutex
+	deadline time.Time
+	inbox    []byte        // is read before what the server sends
+	back     time.Duration // the answer's way
+	silent   bool          // nothing comes any more
+	doomed   bool          // the answer is lost, and the connection with it
+	closing  sync.Once
+	closed   chan struct{}
+}
+
+// slack sets deadlines of connections apart from those of the contexts that they stem from: which of two that end at the same
+// time is seen first, would be the scheduler's choice.
+const slack = 1001 * time.Nanosecond
+
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *conn) SetWriteDeadline(time.Time) error { return nil } // a write lasts a message's way at most
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if !t.IsZero() {
+		t = t.Add(slack)
+	}
+	c.mu.Lock()
+	c.deadline = t
+	c.mu.Unlock()
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *conn) Close() error {
+	c.closing.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	w := c.wire
+	r := w.dice(p)
+	if answer := w.world.nothingDue(p); answer != nil {
+		c.mu.Lock()
+		c.inbox = append(c.inbox, answer...)
+		c.mu.Unlock()
+		return len(p), nil
+	}
+	name, commands := w.world.request(p)
+	if name != "" { // what concerns subscriptions is sent under a mutex, too
+		time.Sleep(latency(r))
+	}
+	f := w.fate(r, name, len(commands))
+	if name != "" {
+		w.world.log("worker %d sends %s: %v", w.worker, name, f)
+	}
+	c.mu.Lock()
+	c.back = latency(r)
+	c.mu.Unlock()
+	switch f {
+	case lostRequest:
+		return len(p), c.Close()
+	case lostReply:
+		c.mu.Lock()
+		c.doomed = true
+		c.mu.Unlock()
+	case muted:
+		c.mute()
+	case late:
+		c.mute()
+		w.world.deliverLate(w.worker, name, bytes.Clone(p), upTo(tardiest, r))
+		return len(p), nil
+	case doubled:
+		w.world.deliverLate(w.worker, name, bytes.Clone(p), upTo(tardiest, r))
+	case refused, torn:
+		text := refusals[r.IntN(len(refusals))]
+		if bytes.Contains(bytes.ToLower(commands[0][:20]), []byte("\neval\r")) && strings.HasPrefix(text, "NOSCRIPT") {
+			text = refusals[0]
+		}
+		n := len(commands)
+		if f == torn {
+			n = 1
+		}
+		c.mu.Lock()
+		c.inbox = append(c.inbox, strings.Repeat("-"+text+"\r\n", n)...)
+		c.mu.Unlock()
+		if f == refused {
+			return len(p), nil
+		}
+		if _, err := c.Conn.Write(bytes.Join(commands[1:], nil)); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// fate decides what becomes of a request.
+func (w *wire) fate(r *rand.Rand, name string, commands int) fate {
+	switch {
+	case w.cut():
+		return []fate{lostRequest, muted, late, lostReply}[r.IntN(4)]
+	case name == "" || w.world.calm.Load() || r.Float64() >= w.world.rate:
+		return delivered
+	}
+	w.strike()
+	f := 1 + fate(r.IntN(int(fates)-1))
+	if f == torn && commands < 2 {
+		f = refused
+	}
+	return f
+}
+
+// mute lets nothing through any more. What the server sends is read all the same, since the server waits for that.
+func (c *conn) mute() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.silent {
+		return
+	}
+	c.silent = true
+	_ = c.Conn.SetReadDeadline(time.Time{})
+	go func() {
+		var b [4096]byte
+		for {
+			if _, err := c.Conn.Read(b[:]); err != nil {
+				return
+			}
+			c.wire.world.spy.look()
+		}
+	}()
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	c.mu.Lock()
+	silent, doomed, deadline := c.silent, c.doomed, c.deadline
+	if len(c.inbox) > 0 && !silent {
+		n := copy(b, c.inbox)
+		c.inbox = c.inbox[n:]
+		c.mu.Unlock()
+		return n, nil
+	}
+	c.mu.Unlock()
+	if silent {
+		return 0, c.wait(deadline)
+	}
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		return n, err
+	}
+	c.wire.world.spy.look()
+	c.mu.Lock()
+	back := c.back
+	c.back = 0
+	c.mu.Unlock()
+	time.Sleep(back)
+	switch {
+	case doomed:
+		_ = c.Close()
+		return 0, io.EOF
+	case c.wire.cut():
+		c.mute()
+		return 0, c.wait(deadline)
+	}
+	return n, nil
+}
+
+// wait blocks as a read does on which nothing comes.
+func (c *conn) wait(deadline time.Time) error {
+	if deadline.IsZero() {
+		<-c.closed
+		return net.ErrClosed
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return os.ErrDeadlineExceeded
+	case <-c.closed:
+		return net.ErrClosed
+	}
+}
+
+// deliverLate gives the server a request after a while, over a connection of nobody's.
+func (w *world) deliverLate(worker int, name string, request []byte, after time.Duration) {
+	w.zombies.Go(func() {
+		time.Sleep(after)
+		c, err := w.server.Dial()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		w.log("worker %d's late %s arrives", worker, name)
+		go func() { _, _ = c.Write(append(request, "*1\r\n$4\r\nPING\r\n"...)) }()
+		var got []byte
+		var b [4096]byte
+		for !bytes.HasSuffix(got, []byte("+PONG\r\n")) {
+			n, err := c.Read(b[:])
+			if err != nil {
+				return
+			}
+			got = append(got, b[:n]...)
+		}
+		w.spy.look()
+	})
+}
+
+// request returns the name of the script that a message calls, or of redislock's and ours together, "" for anything else; and its
+// commands.
+func (w *world) request(p []byte) (name string, commands [][]byte) {
+	for len(p) > 0 {
+		words, n := parse(p)
+		if len(words) == 0 {
+			break
+		}
+		if verb := strings.ToLower(string(words[0])); verb == "evalsha" || verb == "eval" {
+			name = "obtain"
+			for _, s := range lua.All() {
+				if string(words[1]) == s.SHA || string(words[1]) == s.Source {
+					name = s.Name
+				}
+			}
+			if verb == "eval" {
+				name += " (text)"
+			}
+		}
+		commands = append(commands, p[:n])
+		p = p[n:]
+	}
+	return name, commands
+}
+
+// nothingDue answers for the server when a completer asks for what is due in a shard where nothing is: most of its 1024 questions.
+func (w *world) nothingDue(p []byte) []byte {
+	if !bytes.Contains(p, []byte(lua.Due.SHA)) {
+		return nil
+	}
+	words, _ := parse(p)
+	if len(words) < 5 || w.server.Exists(string(words[3])) {
+		return nil
+	}
+	nonce := string(words[4])
+	return []byte("*2\r\n$2\r\nOK\r\n$" + strconv.Itoa(len(nonce)) + "\r\n" + nonce + "\r\n")
+}
+
+func wordsOf(p []byte) (all [][]byte) {
+	for len(p) > 0 {
+		words, n := parse(p)
+		if n == 0 {
+			break
+		}
+		all = append(all, words...)
+		p = p[n:]
+	}
+	return all
+}
+
+// parse returns the words of the first command in p, and how long it is.
+func parse(p []byte) (words [][]byte, length int) {
+	rest := p
+	number := func(mark byte) int {
+		line, after, ok := bytes.Cut(rest, []byte("\r\n"))
+		if !ok || len(line) < 2 || line[0] != mark {
+			return -1
+		}
+		rest = after
+		n, err := strconv.Atoi(string(line[1:]))
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	for range max(number('*'), 0) {
+		n := number('$')
+		if n < 0 || n+2 > len(rest) {
+			return nil, 0
+		}
+		words = append(words, rest[:n])
+		rest = rest[n+2:]
+	}
+	return words, len(p) - len(rest)
+}
+
+// upTo returns a random duration below a bound.
+func upTo(d time.Duration, r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(d))) }

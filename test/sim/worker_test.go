@@ -1,0 +1,261 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// worker is a process: a service on a client of its own, and callers.
+type worker struct {
+	world   *world
+	number  int
+	dice    *rand.Rand
+	wire    *wire
+	client  *redis.Client
+	service *redisidem.Service
+	scope   *redisidem.Scope
+
+	mu     sync.Mutex
+	values int // that its callbacks have made
+}
+
+// value names the next result.
+func (w *worker) value() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.values++
+	return fmt.Sprintf("w%d.%d", w.number, w.values)
+}
+
+// start lets the worker's callers do what they do.
+func (w *worker) start(wg *sync.WaitGroup) {
+	for i := range 1 + w.dice.IntN(2) {
+		c := &caller{worker: w, dice: rand.New(rand.NewPCG(w.world.seed, uint64(100+10*w.number+i)))}
+		wg.Go(func() {
+			for range 3 {
+				time.Sleep(upTo(lease, c.dice))
+				c.act()
+			}
+		})
+	}
+	if w.number == 0 && w.world.plan.completes {
+		wg.Go(w.complete)
+	}
+}
+
+// retire ends the worker when all it has under way is done.
+func (w *worker) retire() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := w.service.Close(ctx); err != nil {
+		w.world.violation("worker %d does not come to an end: %v", w.number, err)
+	}
+	_ = w.client.Close()
+}
+
+// finish runs the flow on a key when nothing stands in the way any more.
+func (w *worker) finish(key string) *redisidem.Key {
+	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: nil}
+	j.asked = w.world.tick()
+	got, err := w.scope.RunRequest(context.Background(), key, request, flow(j))
+	j.end(got, err)
+	if err != nil {
+		w.world.violation("%s cannot be finished: %v", key, err)
+		return nil
+	}
+	return got
+}
+
+// complete is a completer that looks a few times.
+func (w *worker) complete() {
+	var mu sync.Mutex
+	jobs := make(map[place]*job)
+	of := func(st *redisidem.Stage) *job {
+		mu.Lock()
+		defer mu.Unlock()
+		at := place{id: st.Key().ID(), fence: st.Fence()}
+		if jobs[at] == nil {
+			jobs[at] = &job{
+				worker: w, key: st.Key().Value, scope: w.scope, began: time.Now(), completing: true, asked: w.world.tick(),
+				dice: rand.New(rand.NewPCG(w.world.seed, uint64(st.Fence()))), inFlow: true,
+			}
+		}
+		return jobs[at]
+	}
+	c, err := redisidem.NewCompleter(w.service, newFlow(
+		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
+		func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
+	))
+	if err != nil {
+		panic(err)
+	}
+	for range 3 {
+		time.Sleep(lease + upTo(lease, w.dice))
+		swept, err := c.Sweep(context.Background())
+		w.world.log("worker %d sweeps: %+v %v", w.number, swept, err)
+		w.world.mu.Lock()
+		w.world.count.Swept += int(swept.Finished)
+		w.world.mu.Unlock()
+	}
+}
+
+// caller is one who asks a worker for something, again and again.
+type caller struct {
+	worker *worker
+	dice   *rand.Rand
+}
+
+// act is one thing that a caller asks for.
+func (c *caller) act() {
+	w, r := c.worker, c.dice
+	key := w.world.keys[r.IntN(keys)]
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if r.IntN(5) == 0 {
+		timer := time.AfterFunc(upTo(lease+lease/2, r), cancel)
+		defer timer.Stop()
+	}
+	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: r}
+	if r.IntN(3) == 0 {
+		j.wait = upTo(2*lease, r)
+		j.scope = w.scope.Wait(j.wait)
+	}
+	j.asked = w.world.tick()
+	defer func() {
+		if v := recover(); v != nil && v != errBoom { //nolint:errorlint // it is the very value
+			panic(v)
+		}
+	}()
+	switch n := r.IntN(20); {
+	case n < 6:
+		w.world.log("worker %d does %s, waiting %v", w.number, key, j.wait)
+		got, err := j.scope.Do(ctx, key, request, j.work)
+		j.end(got, err)
+	case n < 11:
+		w.world.log("worker %d runs %s, waiting %v", w.number, key, j.wait)
+		got, err := j.scope.RunRequest(ctx, key, request, flow(j))
+		j.end(got, err)
+	case n < 15:
+		w.world.log("worker %d works on %s, waiting %v", w.number, key, j.wait)
+		j.stages(ctx)
+	case n < 17:
+		w.world.log("worker %d locks %s, waiting %v", w.number, key, j.wait)
+		j.lock(ctx)
+	case n == 17 && w.world.plan.unlocks:
+		j.unlock(ctx)
+	case n == 18 && w.world.plan.deletes:
+		j.remove(ctx)
+	default:
+		got, err := w.scope.Retrieve(ctx, key)
+		j.end(got, err)
+	}
+}
+
+// stages works on a key as a program does that has its own loop.
+func (j *job) stages(ctx context.Context) {
+	key, err := j.scope.InitializeRequest(ctx, j.key, request)
+	j.end(key, err)
+	for range 3 {
+		if err != nil || key.Answered() {
+			return
+		}
+		j.again()
+		key, err = j.scope.WorkStage(ctx, key, j.work)
+		j.end(key, err)
+	}
+}
+
+// lock works on a key without a callback.
+func (j *job) lock(ctx context.Context) {
+	l, err := j.scope.Lock(ctx, j.key)
+	if err != nil {
+		j.end(nil, err)
+		return
+	}
+	for {
+		o, err := j.do(l.Context(), l.Key(), l.Fence(), 0, nil)
+		if err != nil {
+			err = l.Abandon(ctx)
+			j.end(nil, err)
+			return
+		}
+		key, held, err := l.CommitKeep(ctx, o)
+		if err != nil || !held {
+			j.end(key, err)
+			return
+		}
+	}
+}
+
+// unlock takes the key away from whoever has it. Its callbacks may go on.
+func (j *job) unlock(ctx context.Context) {
+	w := j.worker.world
+	w.mu.Lock()
+	w.revoked[j.key] = true
+	w.mu.Unlock()
+	w.spy.take(j.key)
+	err := j.scope.Unlock(ctx, j.key)
+	w.log("worker %d unlocks %s: %v", j.worker.number, j.key, err)
+	j.end(nil, err)
+}
+
+// remove deletes the key, unless somebody is working on it.
+func (j *job) remove(ctx context.Context) {
+	key, err := j.scope.Retrieve(ctx, j.key)
+	j.end(key, err)
+	if err != nil {
+		return
+	}
+	w := j.worker.world
+	w.mu.Lock()
+	w.removed[j.key] = true
+	w.mu.Unlock()
+	j.again()
+	err = j.scope.Delete(ctx, key)
+	w.log("worker %d deletes %s: %v", j.worker.number, j.key, err)
+	if err == nil || errors.Is(err, redisidem.ErrUnavailable) {
+		w.removes(j.worker.number, j.asked, key, err == nil)
+	}
+	j.end(nil, err)
+}
+
+// flow makes the flow whose stages the job does.
+func flow(j *job) *redisidem.Flow {
+	j.inFlow = true
+	return newFlow(j.work, j.compensate)
+}
+
+// points are the recovery points, in their order.
+var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
+
+func newFlow(work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error) *redisidem.Flow {
+	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: time.Second}
+	for _, point := range points[:len(points)-1] {
+		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: work, Compensate: compensate})
+	}
+	f, err := redisidem.NewFlow(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+func next(point string) string {
+	for i, p := range points {
+		if p == point {
+			return points[i+1]
+		}
+	}
+	return redisidem.Finished
+}
+
+func isCompensating(point string) bool { return strings.HasPrefix(point, "compensate:") }

@@ -1,0 +1,230 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/anishathalye/porcupine"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+const (
+	workers   = 4
+	keys      = 2
+	lease     = 3 * time.Second
+	timeout   = 500 * time.Millisecond
+	retention = 24 * time.Hour
+	longest   = 3 * lease // a callback's work
+	stream    = "outbox"
+	counter   = "commits"
+)
+
+var request = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"cart": 1}}
+
+// world is one history: a server, workers on it that have a clock of their own, and what happens to them.
+type world struct {
+	seed   uint64
+	rate   float64 // of faults, for each request
+	began  time.Time
+	server *miniredis.Miniredis
+	keys   []string
+	ids    map[string]string
+	plan   plan
+
+	*chronicle
+	spy     *spy
+	zombies sync.WaitGroup
+	calm    atomic.Bool // faults have stopped
+}
+
+// plan is what kind of history it is.
+type plan struct {
+	forgets   bool // the server loses all it has
+	deletes   bool
+	unlocks   bool
+	completes bool
+}
+
+// outcome is what came of a history.
+type outcome struct {
+	Seed       uint64
+	Hash       uint64
+	Violations []string
+	Trace      []string
+	Tally      tally
+}
+
+// simulate makes the history of a seed. It must be the only one in its process: where tokens and pauses come from, is one for all.
+func simulate(t *testing.T, seed uint64, forgets bool) (o outcome) {
+	synctest.Test(t, func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, seed)
+		w := newWorld(seed)
+		w.plan.forgets = forgets
+		defer w.server.Close()
+		w.live()
+		o = outcome{seed, w.hash(), w.violations, w.lines, w.count}
+	})
+	return o
+}
+
+func newWorld(seed uint64) *world {
+	r := rand.New(rand.NewPCG(seed, 0))
+	w := &world{
+		seed: seed, rate: []float64{0, 0.05, 0.15, 0.3}[r.IntN(4)], began: time.Now(), server: miniredis.NewMiniRedis(),
+		ids:  make(map[string]string),
+		plan: plan{deletes: r.IntN(5) == 0, unlocks: r.IntN(5) == 0, completes: r.IntN(16) == 0},
+	}
+	w.server.ClockTTL(true)
+	w.chronicle = newChronicle(w)
+	for i := range keys {
+		w.keys = append(w.keys, fmt.Sprintf("k%d", i))
+	}
+	w.spy = newSpy(w)
+	return w
+}
+
+// live lets the history happen, and then looks what has become of the world.
+func (w *world) live() {
+	var all []*worker
+	for i := range workers {
+		all = append(all, w.hire(i))
+	}
+	for _, key := range w.keys {
+		w.ids[key] = all[0].scope.ID(key)
+	}
+	var wg sync.WaitGroup
+	for _, it := range all {
+		it.start(&wg)
+	}
+	if w.plan.forgets {
+		wg.Go(func() {
+			time.Sleep(upTo(10*time.Second, rand.New(rand.NewPCG(w.seed, 99))))
+			w.log("the server forgets everything")
+			w.server.FlushAll()
+		})
+	}
+	wg.Wait()
+	for _, it := range all {
+		it.retire()
+	}
+	w.zombies.Wait()
+	w.calm.Store(true)
+	time.Sleep(lease + time.Second)
+	w.settle()
+	w.check()
+	time.Sleep(3 * time.Second) // a pool that could not dial looks once a second whether it may end
+}
+
+// hire makes a worker: a process with a service and a client of its own.
+func (w *world) hire(number int) *worker {
+	it := &worker{world: w, number: number, dice: rand.New(rand.NewPCG(w.seed, uint64(1+number)))}
+	it.wire = &wire{world: w, worker: number}
+	if number < workers {
+		for range it.dice.IntN(3) {
+			from := upTo(10*time.Second, it.dice)
+			it.wire.cuts = append(it.wire.cuts, span{from, from + upTo(2*lease, it.dice)})
+		}
+	}
+	it.client = redis.NewClient(&redis.Options{
+		Addr:   "127.0.0.1:1", // never dialled
+		Dialer: it.wire.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 20,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	svc, err := redisidem.New(it.client, &redisidem.Config{
+		Lease: lease, Timeout: timeout, Retention: retention, CommitRetry: 2 * lease, Owner: fmt.Sprint("w", number), Observer: it,
+	})
+	if err != nil {
+		panic(err)
+	}
+	it.service, it.scope = svc, svc.Scope("sim")
+	return it
+}
+
+// mayForget reports whether a key's record may be gone.
+func (w *world) mayForget(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.removed[key] || w.plan.forgets
+}
+
+// settle shows that nothing is stuck: when no fault strikes any more, somebody new can finish every key.
+func (w *world) settle() {
+	for _, name := range w.server.Keys() {
+		if strings.HasSuffix(name, ":lock") {
+			w.violation("a lock has outlived its lease: %s", name)
+		}
+	}
+	it := w.hire(workers)
+	for _, key := range w.keys {
+		first := it.finish(key)
+		second := it.finish(key)
+		if first == nil || second == nil {
+			continue
+		}
+		if !second.Finished() || !second.Replayed() {
+			w.violation("%s was finished, and then it is at %s", key, second.RecoveryPoint)
+		}
+	}
+	it.retire()
+}
+
+const notLinearizable = "the history is not linearizable"
+
+// check looks at the history as a whole.
+func (w *world) check() {
+	w.matchEffects()
+	if porcupine.CheckOperations(register, w.history()) {
+		return
+	}
+	w.violation(notLinearizable)
+}
+
+// matchEffects compares the effects in Redis with the commits: each commit has added one entry to the outbox and one to the
+// counter.
+func (w *world) matchEffects() {
+	for _, key := range w.keys {
+		record := w.spy.records[key].name
+		if record == "" {
+			continue
+		}
+		shard := strings.TrimSuffix(record, w.ids[key]) + "x:"
+		entries, _ := w.server.Stream(shard + stream + key)
+		var values []string
+		for _, e := range entries {
+			values = append(values, e.Values[1])
+		}
+		number, _ := w.server.Get(shard + counter + key)
+		if number != fmt.Sprint(len(values)) && len(values) > 0 {
+			w.violation("%s has %d entries in its outbox, and its counter is at %s", key, len(values), number)
+		}
+		seen := make(map[string]bool)
+		for _, v := range values {
+			r := w.byValue[v]
+			switch {
+			case seen[v]:
+				w.violation("the effects of %s were applied twice", v)
+			case r == nil || r.key != key:
+				w.violation("the outbox of %s has %q", key, v)
+			case r.state == fenced:
+				w.violation("%s was fenced, and its effects are there", v)
+			}
+			seen[v] = true
+		}
+		for v, r := range w.byValue {
+			if r.key == key && r.effects && r.state == committed && !seen[v] {
+				w.violation("%s was committed, and its effects are not there", v)
+			}
+		}
+	}
+}
