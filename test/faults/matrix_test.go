@@ -27,18 +27,20 @@ func TestMatrix(t *testing.T) {
 	var passed [2]atomic.Int64
 	t.Run("cells", func(t *testing.T) {
 		for _, auto := range []bool{false, true} {
-			for i, name := range []string{"miniredis", "redis"} {
+			for i, name := range backends {
 				for _, o := range operations {
 					for _, f := range faults {
 						t.Run(fmt.Sprintf("%s/auto=%t/%s/%s", name, auto, o.name, f.name), func(t *testing.T) {
 							t.Parallel()
-							var b backend
-							if name == "redis" {
-								b = newProcess(t)
-							} else {
-								b = newEmbedded(t)
+							// What is late comes while the key is free, or when somebody else has it.
+							for _, early := range []bool{false, true} {
+								if early && (f.name != lateDelivery || o.calm.replay) {
+									break
+								}
+								c := newCell(t, newBackend(t, name), auto, o, f)
+								c.early = early
+								c.run()
 							}
-							newCell(t, b, auto, o, f).run()
 							if !t.Failed() {
 								passed[i].Add(1)
 							}
@@ -72,8 +74,9 @@ type cell struct {
 	running sync.WaitGroup
 	runs    atomic.Int64 // of the caller's callback
 
-	met <-chan struct{} // nil until the fault is armed
-	end func()
+	met   <-chan struct{} // nil until the fault is armed
+	end   func()
+	early bool // what was held back is delivered before the retry, not in its callback
 }
 
 func newCell(t *testing.T, b backend, auto bool, o operation, f fault) *cell {
@@ -230,7 +233,7 @@ func (c *cell) compare() string {
 func (c *cell) retry() {
 	t := c.t
 	t.Helper()
-	if c.want.replay {
+	if c.want.replay || c.early {
 		c.deliver()
 	}
 	runs := 0
@@ -239,7 +242,9 @@ func (c *cell) retry() {
 		if st.Attempt() != c.want.attempts+1 {
 			t.Errorf("the retry is attempt %d", st.Attempt())
 		}
-		c.deliver()
+		if !c.early {
+			c.deliver()
+		}
 		return answer("retry"), nil
 	})
 	if err != nil {
@@ -272,6 +277,12 @@ func (c *cell) deliver() {
 	if c.fault.name != lateDelivery {
 		return
 	}
+	c.arrive()
+}
+
+// arrive delivers what was held back, and checks that it changes nothing.
+func (c *cell) arrive() {
+	c.t.Helper()
 	before := c.snapshot()
 	requests := c.proxy.Requests()
 	must(c.t, c.proxy.Resume())

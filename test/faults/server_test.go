@@ -39,6 +39,17 @@ type backend interface {
 	begin(t testing.TB, r refusal) (end func())
 }
 
+// backends are the names of what newBackend makes.
+var backends = []string{"miniredis", "redis"}
+
+func newBackend(t testing.TB, name string) backend {
+	t.Helper()
+	if name == "redis" {
+		return newProcess(t)
+	}
+	return newEmbedded(t)
+}
+
 // process is a Redis server. Each state is its own: nothing is injected.
 type process struct {
 	*redistest.Server
