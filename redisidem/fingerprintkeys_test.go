@@ -71,8 +71,8 @@ func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 						}
 					}
 					for _, name := range b.server.Keys() {
-						if print := b.server.HGet(name, "fingerprint"); print != "" {
-							prints[print] = true
+						if sum := b.server.HGet(name, "fingerprint"); sum != "" {
+							prints[sum] = true
 						}
 					}
 				}
