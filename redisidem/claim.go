@@ -103,6 +103,15 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	token := newToken()
 	a = sc.waiting(ctx, c, func(channel string) attempt {
 		lease, key, err := sc.tryClaim(ctx, c, token, channel, outer)
+		for _, secret := range s.cfg.FingerprintKeys.older() {
+			if c.request == nil || !errors.Is(err, ErrFingerprintMismatch) {
+				break
+			}
+			older := c
+			if older.request, err = c.request.keyedWith(secret, s.vault, c.id); err == nil {
+				lease, key, err = sc.tryClaim(ctx, older, token, channel, outer)
+			}
+		}
 		return attempt{lease, key, err}
 	})
 	if s.cfg.Observer != nil {

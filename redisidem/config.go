@@ -94,6 +94,10 @@ type Config struct {
 	// of those records. Without it such a value is ErrDamaged: somebody may have put it there.
 	CodecOptional bool
 
+	// FingerprintKeys make the fingerprints of requests keyed digests, so that whoever can read Redis cannot try out the contents of
+	// small requests: see NewFingerprintKeys. Default: nil, plain digests.
+	FingerprintKeys *FingerprintKeys
+
 	// Owner is the name under which this process's commits stand in the journals of keys, for people who look at them. At most
 	// 64 bytes, without white space. Default: the host's name and the process's number.
 	Owner string

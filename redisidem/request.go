@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -29,6 +30,7 @@ const fingerprintVersion = "1:"
 type encodedRequest struct {
 	method, path string
 	params       []byte // the caller's own until keep
+	given        []byte // Request.Fingerprint, the caller's own until keep; nil when it is not needed any more
 	stored       []byte // the params as they are stored
 	print        fingerprint
 }
@@ -38,16 +40,30 @@ type fingerprint [len(fingerprintVersion) + 43]byte
 
 // keep makes the request independent of the caller's, since a command that carries it can outlive the call, and ready to be
 // stored.
-func (e *encodedRequest) keep(v vault, id identity) (err error) {
-	e.params = bytes.Clone(e.params)
+func (e *encodedRequest) keep(v vault, id identity) error {
+	e.params, e.given = bytes.Clone(e.params), bytes.Clone(e.given)
+	return e.seal(v, id)
+}
+
+// seal makes the params as they are stored.
+func (e *encodedRequest) seal(v vault, id identity) (err error) {
 	if e.params != nil {
 		e.stored, err = v.store(id, string(e.print[:]), fieldParams, 0, e.params)
 	}
 	return err
 }
 
-func (r Request) encode(limit int) (encodedRequest, error) {
-	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path}
+// keyedWith returns the request as it is stored with the fingerprint that another key makes.
+func (e *encodedRequest) keyedWith(key []byte, v vault, id identity) (*encodedRequest, error) {
+	other := *e
+	other.stored = nil
+	other.sum(key)
+	err := other.seal(v, id)
+	return &other, err
+}
+
+func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
+	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path, given: r.Fingerprint}
 	for _, part := range []struct{ field, value string }{{"Request.Method", e.method}, {"Request.Path", e.path}} {
 		if len(part.value) > limit {
 			return e, invalid(part.field, "is %d bytes long, more than MaxValueBytes (%d)", len(part.value), limit)
@@ -61,18 +77,28 @@ func (r Request) encode(limit int) (encodedRequest, error) {
 		return e, invalid("Request.Params", "are %d bytes long, more than MaxValueBytes (%d)", len(e.params), limit)
 	}
 
+	e.sum(key)
+	return e, nil
+}
+
+// sum computes the fingerprint, with a key if that is not empty.
+func (e *encodedRequest) sum(key []byte) {
 	var space [512]byte
 	b := append(space[:0], "redisidem/fingerprint/1"...)
-	if r.Fingerprint != nil {
-		b = appendPart(append(b, 'f'), r.Fingerprint)
+	if e.given != nil {
+		b = appendPart(append(b, 'f'), e.given)
 	} else {
 		b = appendPart(append(b, 'r'), e.method)
 		b = appendPart(b, e.path)
 		b = appendPart(b, e.params)
 	}
 	sum := sha256.Sum256(b)
+	if len(key) > 0 {
+		keyed := hmac.New(sha256.New, key)
+		_, _ = keyed.Write(bytes.Clone(sum[:])) // a hash returns no error
+		copy(sum[:], keyed.Sum(nil))
+	}
 	base64.RawURLEncoding.Encode(e.print[copy(e.print[:], fingerprintVersion):], sum[:])
-	return e, nil
 }
 
 // marshal returns v as the bytes to store, which share nothing with it.

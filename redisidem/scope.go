@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -73,7 +74,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if err := sc.validate(value); err != nil {
 		return nil, identity{}, encodedRequest{}, err
 	}
-	encoded, err := req.encode(s.cfg.MaxValueBytes)
+	encoded, err := req.encode(s.cfg.MaxValueBytes, s.cfg.FingerprintKeys.primary())
 	if err != nil {
 		return nil, identity{}, encodedRequest{}, err
 	}
@@ -87,6 +88,9 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 		}
 	}
 	id := identify(s.cfg.Namespace, sc.name, value, sum)
+	if s.cfg.FingerprintKeys.older() == nil {
+		encoded.given = nil
+	}
 	err = encoded.keep(s.vault, id)
 	return nil, id, encoded, err
 }
@@ -117,7 +121,18 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 	if key != nil || err != nil {
 		return key, err
 	}
-	return sc.create(ctx, id, &encoded)
+	key, err = sc.create(ctx, id, &encoded)
+	for _, older := range sc.service.cfg.FingerprintKeys.older() {
+		if !errors.Is(err, ErrFingerprintMismatch) {
+			break
+		}
+		other, sealed := encoded.keyedWith(older, sc.service.vault, id)
+		if sealed != nil {
+			return nil, sealed
+		}
+		key, err = sc.create(ctx, id, other)
+	}
+	return key, err
 }
 
 // create asks Redis for the key of a request.

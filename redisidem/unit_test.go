@@ -92,7 +92,7 @@ func TestFingerprintIsTheSameForTheSameRequest(t *testing.T) {
 
 func printOf(t *testing.T, r Request) string {
 	t.Helper()
-	e, err := r.encode(1 << 20)
+	e, err := r.encode(1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,12 +53,13 @@ type gatewayCommand struct {
 	UpstreamCert string `placeholder:"FILE" help:"Certificate with which the gateway proves to the upstream who it is."`
 	UpstreamKey  string `placeholder:"FILE" help:"Its key."`
 
-	Retention    time.Duration `default:"24h" help:"How long answers are kept."`
-	Lease        time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
-	RedisTimeout time.Duration `default:"500ms" help:"Bound of each operation on Redis."`
-	Durability   int           `help:"Replicas that must have a key before its request is sent on, and its answer before it is given."`
-	CacheBytes   int64         `help:"Memory for copies of answers, from which replays are given without Redis."`
-	AutoPipeline bool          `negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
+	Retention      time.Duration `default:"24h" help:"How long answers are kept."`
+	Lease          time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
+	RedisTimeout   time.Duration `default:"500ms" help:"Bound of each operation on Redis."`
+	Durability     int           `help:"Replicas that must have a key before its request is sent on, and its answer before it is given."`
+	CacheBytes     int64         `help:"Memory for copies of answers, from which replays are given without Redis."`
+	FingerprintKey []string      `sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes that makes the fingerprints of requests keyed; further ones are those before it."`
+	AutoPipeline   bool          `negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
 }
 
 // Run runs the command until ctx ends.
@@ -73,9 +74,13 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	fingerprintKeys, err := c.fingerprintKeys()
+	if err != nil {
+		return err
+	}
 	service, stop, err := c.open(ctx, &redisidem.Config{
 		Retention: c.Retention, Lease: c.Lease, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
-		AutoPipeline: c.AutoPipeline, Observer: metrics, Logger: log,
+		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
 	}, log)
 	if err != nil {
 		return err
@@ -119,6 +124,26 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 		Routes:   routes, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}, Quota: quota,
 	}, challenge, nil
+}
+
+// fingerprintKeys reads the secrets for fingerprints; nil if there are none. The plain digest is known besides them: records from before
+// the first secret are still there.
+func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
+	if len(c.FingerprintKey) == 0 {
+		return nil, nil //nolint:nilnil // none are wanted
+	}
+	ring := make([][]byte, 0, len(c.FingerprintKey)+1)
+	for _, file := range c.FingerprintKey {
+		secret, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if len(secret) == 0 {
+			return nil, fmt.Errorf("--fingerprint-key %s is empty", file)
+		}
+		ring = append(ring, secret)
+	}
+	return redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
 }
 
 // identify makes what tells whose a request is, and the challenge for those that do not prove it.

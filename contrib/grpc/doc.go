@@ -9,6 +9,8 @@
 //	the key is missing or malformed                         INVALID_ARGUMENT
 //	the store gives no answer, before or after the work     UNAVAILABLE
 //	the caller is not known                                 PERMISSION_DENIED
+//	the call was executed, and its answer is too large      DATA_LOSS
+//	to be stored, or no protobuf message
 //
 // Requests are compared by their bytes, marshalled deterministically, which is the same for all programs with the same version of
 // the protobuf library, and mostly beyond: a mismatch after an update of it is possible, for as long as keys are kept.

@@ -203,6 +203,89 @@ func TestErrorsAreKeptOrReleased(t *testing.T) {
 	}
 }
 
+// TestAnswersThatCannotBeKeptAreNotExecutedAgain is about work that was done, and whose answer the store does not take.
+func TestAnswersThatCannotBeKeptAreNotExecutedAgain(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", 2000)
+	s := open(t, &grpcidem.Config{Metadata: []string{"order"}}, func(c *redisidem.Config) { c.MaxValueBytes = 1000 })
+	for name, h := range map[string]func(context.Context, string) (string, error){
+		"large": func(context.Context, string) (string, error) { return large, nil },
+		"large-details": func(context.Context, string) (string, error) {
+			return "", status.Error(codes.NotFound, large)
+		},
+		"large-metadata": func(ctx context.Context, _ string) (string, error) {
+			return "done", grpc.SetHeader(ctx, metadata.Pairs("order", large))
+		},
+		"no-text": func(context.Context, string) (string, error) { return "\xff", nil },
+	} {
+		s.answer(h)
+		before := s.runs.Load()
+		first := s.order(t.Context(), "book", grpcidem.Key, name, "caller", "a")
+		switch {
+		case name == "large" && (first.code != codes.OK || first.text != large), name == "large-metadata" && first.code != codes.OK,
+			name == "large-details" && first.code != codes.NotFound:
+			t.Errorf("%s: %v", name, first.err)
+		}
+		for range 2 {
+			again := s.order(t.Context(), "book", grpcidem.Key, name, "caller", "a")
+			if again.code != codes.DataLoss || again.replayed() || len(status.Convert(again.err).Details()) != 0 {
+				t.Errorf("%s: %v", name, again.err)
+			}
+		}
+		if ran := s.runs.Load() - before; ran != 1 {
+			t.Errorf("%s: the handler ran %d times", name, ran)
+		}
+	}
+}
+
+// TestCallerThatLeavesWhileItWaitsHasRunNothing is about a call that is behind another one with its key.
+func TestCallerThatLeavesWhileItWaitsHasRunNothing(t *testing.T) {
+	t.Parallel()
+	s := open(t, &grpcidem.Config{Wait: time.Minute})
+	begun, release := make(chan struct{}), make(chan struct{})
+	s.answer(func(context.Context, string) (string, error) {
+		close(begun)
+		<-release
+		return "", status.Error(codes.Unavailable, "not now") // so that whoever waits would run
+	})
+	first := make(chan reply)
+	go func() { first <- s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a") }()
+	<-begun
+	leaving, leave := context.WithCancel(t.Context())
+	second := make(chan reply)
+	go func() { second <- s.order(leaving, "book", grpcidem.Key, "k", "caller", "a") }()
+	time.Sleep(100 * time.Millisecond) // it waits by now, or has left before it did
+	leave()
+	if r := <-second; r.code != codes.Canceled {
+		t.Error(r.err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	close(release)
+	if r := <-first; r.code != codes.Unavailable {
+		t.Error(r.err)
+	}
+	s.answer(func(context.Context, string) (string, error) { return "done", nil })
+	s.want(s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a"), codes.OK, "done", false)
+	if n := s.runs.Load(); n != 2 {
+		t.Errorf("the handler ran %d times", n)
+	}
+}
+
+func TestOnlyReplaysAreMarked(t *testing.T) {
+	t.Parallel()
+	s := open(t, &grpcidem.Config{Metadata: []string{"order"}})
+	s.answer(func(ctx context.Context, _ string) (string, error) {
+		return "done", errors.Join(grpc.SetHeader(ctx, metadata.Pairs(grpcidem.Replayed, "true", "order", "1")), grpc.SendHeader(ctx, metadata.Pairs(grpcidem.Replayed, "true")))
+	})
+	for i := range 2 {
+		r := s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a")
+		s.want(r, codes.OK, "done", i == 1)
+		if len(r.header.Get("order")) != 1 {
+			t.Errorf("%v", r.header)
+		}
+	}
+}
+
 func TestMetadataOfTheAnswerIsKept(t *testing.T) {
 	t.Parallel()
 	s := open(t, &grpcidem.Config{Metadata: []string{"Order", "raw-bin"}})

@@ -181,12 +181,12 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	if err != nil {
 		return nil, status.Error(codes.Internal, "the request cannot be compared with others")
 	}
-	work := context.WithoutCancel(ctx)
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		work, cancel = context.WithDeadline(work, deadline)
-		defer cancel()
-	}
+	// Whoever waits for the lease leaves with the caller. Once the handler has begun, what it does is finished and stored.
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stay := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	defer stay()
+	caller := ctx
 	var answer any
 	var failure error
 	ran := false
@@ -196,14 +196,21 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 			if st.Key().RecoveryPoint != redisidem.Started {
 				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 			}
+			if !stay() {
+				return redisidem.Idle(), nil
+			}
+			if deadline, ok := caller.Deadline(); ok {
+				bounded, cancel := context.WithDeadline(ctx, deadline)
+				defer cancel()
+				ctx = bounded
+			}
 			ran = true
 			tap := newTap(ctx)
 			answer, failure = handler(tap.context(context.WithValue(ctx, stageContext{}, st)), req)
 			if !s.cfg.Keep(status.Code(failure)) {
 				return redisidem.Outcome{}, &releasedError{failure}
 			}
-			r, err := s.encode(answer, failure, tap)
-			return redisidem.Finish(r), err
+			return redisidem.Finish(s.encode(answer, failure, tap)), nil
 		})
 	released := (*releasedError)(nil)
 	switch {
@@ -213,6 +220,8 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 		return nil, s.refusal(err, ran)
 	case ran:
 		return answer, failure
+	case !found.Finished():
+		return nil, status.FromContextError(ctx.Err()).Err() // the caller has left
 	}
 	return s.replay(ctx, found.Response)
 }
@@ -239,30 +248,53 @@ func fingerprint(method string, req any) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// encode makes an answer ready to be stored: its status, with the message as the only detail if it is OK.
-func (s *Server) encode(answer any, failure error, tap *tap) (redisidem.Response, error) {
-	kept := &spb.Status{}
-	if failure != nil {
-		kept = status.Convert(failure).Proto()
-	} else {
-		m, ok := answer.(proto.Message)
-		if !ok {
-			return redisidem.Response{}, fmt.Errorf("grpcidem: the answer is a %T and no protobuf message", answer)
+// The Codes of stored answers: one that is kept, and one of a call of which is only known that it was executed.
+const (
+	kept = 200
+	gone = 410
+)
+
+// encode makes an answer ready to be stored. One that cannot be kept, since it is too large or no protobuf message, leaves a mark that
+// the call was executed: a retry must not execute it again.
+func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response {
+	limit := s.service.Config().MaxValueBytes
+	body, err := encodeStatus(answer, failure)
+	header := tap.kept(s.cfg.Metadata)
+	size := 0
+	for name, values := range header {
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
 		}
-		detail, err := anypb.New(m)
-		if err != nil {
-			return redisidem.Response{}, err
-		}
-		kept.Details = []*anypb.Any{detail}
 	}
-	body, err := proto.Marshal(kept)
-	return redisidem.Response{Code: 200, Header: tap.kept(s.cfg.Metadata), Body: body}, err
+	if err != nil || len(body) > limit || size > limit {
+		return redisidem.Response{Code: gone}
+	}
+	return redisidem.Response{Code: kept, Header: header, Body: body}
+}
+
+// encodeStatus makes a status of an answer: the failure's, or OK with the message as the only detail.
+func encodeStatus(answer any, failure error) ([]byte, error) {
+	if failure != nil {
+		return proto.Marshal(status.Convert(failure).Proto())
+	}
+	m, ok := answer.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("grpcidem: the answer is a %T and no protobuf message", answer)
+	}
+	detail, err := anypb.New(m)
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(&spb.Status{Details: []*anypb.Any{detail}})
 }
 
 // replay gives a stored answer again.
 func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, error) {
-	var kept spb.Status
-	if stored == nil || proto.Unmarshal(stored.Body, &kept) != nil {
+	if stored != nil && stored.Code == gone {
+		return nil, status.Error(codes.DataLoss, "the call was executed, and its answer was not kept")
+	}
+	var answer spb.Status
+	if stored == nil || proto.Unmarshal(stored.Body, &answer) != nil {
 		return nil, status.Error(codes.Internal, "the stored answer cannot be read")
 	}
 	header, trailer := split(stored.Header)
@@ -270,15 +302,15 @@ func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, e
 	if err := errors.Join(grpc.SetHeader(ctx, header), grpc.SetTrailer(ctx, trailer)); err != nil {
 		return nil, status.Error(codes.Internal, "the stored answer cannot be sent")
 	}
-	if codes.Code(kept.GetCode()) != codes.OK { //nolint:gosec // a negative code is not OK either
-		return nil, status.ErrorProto(&kept)
+	if codes.Code(answer.GetCode()) != codes.OK { //nolint:gosec // a negative code is not OK either
+		return nil, status.ErrorProto(&answer)
 	}
-	if len(kept.GetDetails()) != 1 {
+	if len(answer.GetDetails()) != 1 {
 		return nil, status.Error(codes.Internal, "the stored answer cannot be read")
 	}
-	answer, err := kept.GetDetails()[0].UnmarshalNew()
+	m, err := answer.GetDetails()[0].UnmarshalNew()
 	if err != nil {
 		return nil, status.Error(codes.Internal, "the stored answer cannot be read")
 	}
-	return answer, nil
+	return m, nil
 }

@@ -32,6 +32,7 @@ func (t *tap) context(ctx context.Context) context.Context {
 
 // SetHeader implements [grpc.ServerTransportStream].
 func (t *tap) SetHeader(md metadata.MD) error {
+	md = unmarked(md)
 	t.mu.Lock()
 	t.header = metadata.Join(t.header, md)
 	t.mu.Unlock()
@@ -40,6 +41,7 @@ func (t *tap) SetHeader(md metadata.MD) error {
 
 // SendHeader implements [grpc.ServerTransportStream].
 func (t *tap) SendHeader(md metadata.MD) error {
+	md = unmarked(md)
 	t.mu.Lock()
 	t.header = metadata.Join(t.header, md)
 	t.mu.Unlock()
@@ -48,10 +50,21 @@ func (t *tap) SendHeader(md metadata.MD) error {
 
 // SetTrailer implements [grpc.ServerTransportStream].
 func (t *tap) SetTrailer(md metadata.MD) error {
+	md = unmarked(md)
 	t.mu.Lock()
 	t.trailer = metadata.Join(t.trailer, md)
 	t.mu.Unlock()
 	return t.ServerTransportStream.SetTrailer(md)
+}
+
+// unmarked returns metadata without what only replays have.
+func unmarked(md metadata.MD) metadata.MD {
+	if len(md.Get(Replayed)) == 0 {
+		return md
+	}
+	md = md.Copy()
+	md.Delete(Replayed)
+	return md
 }
 
 // The stored names of header and trailer metadata begin differently. Values are base64, since those of names in -bin are bytes.

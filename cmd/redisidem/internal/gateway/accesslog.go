@@ -14,6 +14,8 @@ import (
 type note struct {
 	scope  string // never logged
 	result httpidem.Result
+	// challenges are what the upstream asks for of a caller whom it does not know.
+	challenges []string
 }
 
 type noteContext struct{}

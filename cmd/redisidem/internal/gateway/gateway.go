@@ -100,6 +100,9 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	case p.Keys == "uuid":
 		cfg.CheckKey = httpidem.UUIDs
 	}
+	if p.Authorize != "" {
+		cfg.Authorize = g.authorize(p.Authorize)
+	}
 	if *p.Wait > 0 {
 		cfg.Wait = *p.Wait
 	}
@@ -113,7 +116,24 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Handler(g.interrupted(p, g.proxy)), nil
+	return m.Handler(g.interrupted(p, g.protectedProxy(p))), nil
+}
+
+// protectedProxy is the proxy for protected requests of a policy.
+func (g *Gateway) protectedProxy(p *Policy) http.Handler {
+	if p.Keep == "all" {
+		return g.proxy
+	}
+	proxy := *g.proxy
+	proxy.ModifyResponse = func(answer *http.Response) error {
+		switch answer.StatusCode {
+		// Which say that the upstream has refused the request, so that there is no attempt of which nobody knows.
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+			httpidem.NothingDone(answer.Request.Context())
+		}
+		return nil
+	}
+	return &proxy
 }
 
 // scope is the middleware's scope function.
@@ -138,11 +158,17 @@ func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 
 // writeProblem writes the middleware's answers. Who does not prove whose a request is, is asked to.
 func (g *Gateway) writeProblem(w http.ResponseWriter, r *http.Request, p *httpidem.Problem) {
-	if p.Result == httpidem.NoScope {
+	switch {
+	case p.Result == httpidem.NoScope:
 		p.Status = http.StatusUnauthorized
 		if g.challenge != "" {
 			w.Header().Set("WWW-Authenticate", g.challenge)
 		}
+	case p.Result == httpidem.NotAllowed && p.Status == http.StatusUnauthorized:
+		w.Header()["Www-Authenticate"] = noteOf(r.Context()).challenges
+	case p.Result == httpidem.NotAllowed && p.Status == http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+		p.Title, p.Detail = "It cannot be told whether the caller may do this", "The request was not executed. Try again later."
 	}
 	httpidem.WriteProblem(w, r, p)
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -337,6 +338,68 @@ func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
 	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 502, "", false)
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 503, "Nobody knows", false)
+}
+
+// TestRefusalsOfTheUpstreamAreNoAttempts is about answers that say that nothing was done.
+func TestRefusalsOfTheUpstreamAreNoAttempts(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "{routes: [{match: /refuse, interrupted: refuse}, {match: /all, interrupted: refuse, keep: all}]}", Unscoped)
+	status := 0
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if n := r.Header.Get("Idempotency-Attempt"); n != "1" {
+			t.Errorf("attempt %s", n)
+		}
+		w.WriteHeader(status)
+	})
+	for _, status = range []int{401, 403, 408, 425, 429} {
+		b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), status, "", false)
+		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(status)), status, "", false)
+		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(status)), status, "", true)
+	}
+	status = 500
+	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 500, "", false)
+	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 503, "Nobody knows", false)
+}
+
+func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "{defaults: {authorize: /may}}", FromHeader("X-Tenant"))
+	verdict, asked := 204, ""
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/may" {
+			body, _ := io.ReadAll(r.Body)
+			asked = fmt.Sprint(r.Method, " ", r.Header["X-Forwarded-Method"], r.Header["X-Forwarded-Uri"], r.Header["Authorization"],
+				r.Header["Idempotency-Key"], r.Header["Content-Type"], r.Header["Idempotency-Attempt"], " ", string(body))
+			w.Header().Set("WWW-Authenticate", "Bearer realm=x")
+			if verdict == 0 {
+				panic(http.ErrAbortHandler)
+			}
+			w.WriteHeader(verdict)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "the secret of %s", body)
+	})
+	send := func() answered {
+		return b.send("POST", "/orders?a=b", "body", "Idempotency-Key", "k", "X-Tenant", "acme", "Authorization", "Bearer t",
+			"X-Forwarded-Method", "GET", "X-Forwarded-Uri", "/else", "Content-Type", "text/plain", "Idempotency-Attempt", "9")
+	}
+	b.want(send(), 200, "the secret of body", false)
+	if want := "GET [POST] [/orders?a=b] [Bearer t] [] [] [] "; asked != want {
+		t.Errorf("asked %s, want %s", asked, want)
+	}
+	b.want(send(), 200, "the secret of body", true)
+	for _, c := range []struct{ verdict, status int }{{401, 401}, {403, 403}, {404, 503}, {302, 503}, {500, 503}, {0, 503}} {
+		verdict = c.verdict
+		a := send()
+		b.want(a, c.status, "not-allowed", false)
+		if strings.Contains(a.body, "secret") || (a.header.Get("WWW-Authenticate") == "Bearer realm=x") != (c.status == 401) ||
+			(a.header.Get("Retry-After") != "") != (c.status == 503) {
+			t.Errorf("%d: %v %s", c.verdict, a.header, a.body)
+		}
+	}
+	verdict = 200
+	b.want(send(), 200, "the secret of body", true)
 }
 
 func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {

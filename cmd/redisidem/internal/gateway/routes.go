@@ -42,6 +42,9 @@ type Policy struct {
 	// Ask is the path at the upstream to ask, with {key} where the idempotency key goes: 2xx is the answer to give, 404 means
 	// that the request has to be sent again, and anything else that nobody knows.
 	Ask string `yaml:"ask"`
+	// Authorize is a path at the upstream that is asked, with GET and the header fields of the request, whether its caller may do it,
+	// before an answer is given from the store: 2xx is yes, 401 and 403 are passed on.
+	Authorize string `yaml:"authorize"`
 	// Fingerprint are the JSON fields of the body that make two requests the same, as RFC 6901 pointers; none: the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
 	// Headers are the fields of an answer that are stored besides those that always are.
@@ -131,6 +134,9 @@ func (p *Policy) inherit(from *Policy) {
 	if p.Ask == "" {
 		p.Ask = from.Ask
 	}
+	if p.Authorize == "" {
+		p.Authorize = from.Authorize
+	}
 	for _, f := range []struct {
 		to   *string
 		from string
@@ -175,6 +181,8 @@ func (p *Policy) validate() error {
 		return fmt.Errorf("ask is %q, and must be a path when interrupted is ask", p.Ask)
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
 		return fmt.Errorf("ask is %q, and has no {key}", p.Ask)
+	case p.Authorize != "" && !strings.HasPrefix(p.Authorize, "/"):
+		return fmt.Errorf("authorize is %q, and must be a path", p.Authorize)
 	case *p.KeyWindow < 0:
 		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":

@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// The fields in which the upstream is told what the caller wants to do.
+const (
+	methodHeader = "X-Forwarded-Method"
+	uriHeader    = "X-Forwarded-Uri"
+)
+
+var errAnswered = errors.New("the upstream has said whether the caller may")
+
+// authorize makes the question whether a caller may do what it asks for, which goes to a path at the upstream: an answer from the
+// store does not get there by itself.
+func (g *Gateway) authorize(path string) func(*http.Request) error {
+	return func(r *http.Request) error {
+		question := r.Clone(r.Context())
+		question.Method, question.Body, question.ContentLength = http.MethodGet, http.NoBody, 0
+		for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Expect"} {
+			question.Header.Del(name)
+		}
+		question.Header.Del(httpidem.DefaultHeader)
+		question.Header.Set(methodHeader, r.Method)
+		question.Header.Set(uriHeader, r.URL.RequestURI())
+		question.URL = &url.URL{Path: path}
+
+		err := error(&httpidem.DeniedError{Status: http.StatusServiceUnavailable})
+		proxy := *g.proxy
+		proxy.ModifyResponse = func(answer *http.Response) error {
+			switch status := answer.StatusCode; {
+			case status >= 200 && status < 300:
+				err = nil
+			case status == http.StatusUnauthorized, status == http.StatusForbidden:
+				err = &httpidem.DeniedError{Status: status}
+				noteOf(r.Context()).challenges = answer.Header["Www-Authenticate"]
+			}
+			return errAnswered
+		}
+		proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, failure error) {
+			if failure != errAnswered { //nolint:errorlint // it comes as it was returned
+				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(plain(failure))}
+			}
+		}
+		proxy.ServeHTTP(discard{}, question)
+		return err
+	}
+}
+
+// discard is for an answer that nobody reads.
+type discard struct{}
+
+func (discard) Header() http.Header         { return http.Header{} }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}

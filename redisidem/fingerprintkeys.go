@@ -1,0 +1,42 @@
+package redisidem
+
+import "bytes"
+
+// FingerprintKeys is a ring of secrets for Config.FingerprintKeys.
+type FingerprintKeys struct{ ring [][]byte }
+
+// leastFingerprintKey is the length of a secret that nobody finds by trying.
+const leastFingerprintKey = 16
+
+// NewFingerprintKeys makes a ring of secrets, each of at least 16 random bytes. The first one makes the fingerprints (HMAC-SHA-256) of
+// new records. Records that another one has made are still known, at the price of a round trip for each: so a new secret goes
+// to the end first, until all processes know it, then to the front, and the old one leaves after the retention. An empty secret stands
+// for the plain digest, for the time after the first one is introduced.
+//
+// It returns an [*InvalidError] for a secret that is too short, and for an empty one that is alone.
+func NewFingerprintKeys(primary []byte, older ...[]byte) (*FingerprintKeys, error) {
+	k := &FingerprintKeys{}
+	for i, secret := range append([][]byte{primary}, older...) {
+		if len(secret) < leastFingerprintKey && (len(secret) > 0 || len(older) == 0) {
+			return nil, invalid("NewFingerprintKeys", "has a secret of %d bytes, less than %d: number %d", len(secret), leastFingerprintKey, i)
+		}
+		k.ring = append(k.ring, bytes.Clone(secret))
+	}
+	return k, nil
+}
+
+// primary is the secret for new records; nil for plain digests.
+func (k *FingerprintKeys) primary() []byte {
+	if k == nil {
+		return nil
+	}
+	return k.ring[0]
+}
+
+// older are the others.
+func (k *FingerprintKeys) older() [][]byte {
+	if k == nil || len(k.ring) == 1 {
+		return nil
+	}
+	return k.ring[1:]
+}

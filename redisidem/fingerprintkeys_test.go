@@ -1,0 +1,101 @@
+package redisidem_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+func mustFingerprintKeys(t testing.TB, primary []byte, older ...[]byte) *redisidem.FingerprintKeys {
+	t.Helper()
+	keys, err := redisidem.NewFingerprintKeys(primary, older...)
+	mustBe(t, err, nil)
+	return keys
+}
+
+// TestS4_FingerprintKeysCanBeChanged goes through the life of a ring: plain digests, then a secret, then another one.
+func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
+	first, second := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 32)
+	for name, req := range map[string]redisidem.Request{
+		"params": {Method: "POST", Path: "/", Params: []byte("card")}, "own": {Fingerprint: []byte("card")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				other := req
+				other.Path = "/other"
+				if other.Fingerprint != nil {
+					other.Fingerprint = []byte("other")
+				}
+				flow := mustFlow(b, redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
+					Point: redisidem.Started,
+					Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+						return redisidem.Finish(redisidem.JSON(200, "done")), nil
+					},
+				}}})
+				prints := make(map[string]bool)
+				for i, ring := range []*redisidem.FingerprintKeys{
+					nil,
+					mustFingerprintKeys(b, nil, first),
+					mustFingerprintKeys(b, first, nil),
+					mustFingerprintKeys(b, first, second, nil),
+					mustFingerprintKeys(b, second, first, nil),
+				} {
+					codec := mustCodec(b, secret("a"))
+					sc := b.service(redisidem.Config{FingerprintKeys: ring, Codec: codec, CacheBytes: 1 << 20}).Scope("a")
+					for j := range i + 1 {
+						for kind, ask := range map[string]func(value string, req redisidem.Request) (*redisidem.Key, error){
+							"do": func(value string, req redisidem.Request) (*redisidem.Key, error) {
+								return sc.Do(ctx, value, req, finish("done"))
+							},
+							"flow": func(value string, req redisidem.Request) (*redisidem.Key, error) {
+								return sc.RunRequest(ctx, value, req, flow)
+							},
+							"created": func(value string, req redisidem.Request) (*redisidem.Key, error) {
+								return sc.InitializeRequest(ctx, value, req)
+							},
+						} {
+							value := fmt.Sprintf("%s-%d", kind, j)
+							for range 2 {
+								key, err := ask(value, req)
+								mustBe(b, err, nil)
+								if kind != "created" && !key.Finished() || kind != "created" && j < i && !key.Replayed() {
+									b.Errorf("ring %d, %s: %+v", i, value, key)
+								}
+								_, err = ask(value, other)
+								mustBe(b, err, redisidem.ErrFingerprintMismatch)
+							}
+						}
+					}
+					for _, name := range b.server.Keys() {
+						if sum := b.server.HGet(name, "fingerprint"); sum != "" {
+							prints[sum] = true
+						}
+					}
+				}
+				if len(prints) != 3 {
+					b.Errorf("%d fingerprints of one request, and not one for each secret", len(prints))
+				}
+				// Without the old secret a record is another request's, never an absent one.
+				sc := b.service(redisidem.Config{FingerprintKeys: mustFingerprintKeys(b, second)}).Scope("a")
+				_, err := sc.Do(ctx, "do-0", req, never(b))
+				mustBe(b, err, redisidem.ErrFingerprintMismatch)
+			})
+		})
+	}
+}
+
+func TestFingerprintKeysThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, ring := range [][][]byte{{nil}, {{}}, {[]byte("short")}, {bytes.Repeat([]byte{1}, 16), []byte("short")}} {
+		_, err := redisidem.NewFingerprintKeys(ring[0], ring[1:]...)
+		mustBeInvalid(t, err, "NewFingerprintKeys", "16")
+	}
+	keys := mustFingerprintKeys(t, []byte("sixteen bytes or so"))
+	if text := fmt.Sprintf("%+v %v", redisidem.Config{FingerprintKeys: keys}, redisidem.Config{FingerprintKeys: keys}); strings.Contains(text, "sixteen") || strings.Contains(text, "115 105 120") {
+		t.Errorf("the secret is in %s", text)
+	}
+}
