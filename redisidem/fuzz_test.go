@@ -19,8 +19,8 @@ func FuzzRequest(f *testing.F) {
 	f.Add("r", "", []byte("f"), "", "r", []byte("f"))
 	f.Add("\xff", "ı", []byte(nil), "\xfe", "I", []byte{})
 	f.Fuzz(func(t *testing.T, m1, p1 string, b1 []byte, m2, p2 string, b2 []byte) {
-		one, err1 := Request{Method: m1, Path: p1, Params: b1}.encode(1 << 20)
-		two, err2 := Request{Method: m2, Path: p2, Params: b2}.encode(1 << 20)
+		one, err1 := Request{Method: m1, Path: p1, Params: b1}.encode(1<<20, nil)
+		two, err2 := Request{Method: m2, Path: p2, Params: b2}.encode(1<<20, nil)
 		if err := errors.Join(err1, err2); err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatal(err)
@@ -33,7 +33,7 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("same: %v, same fingerprint: %v", same, one.print == two.print)
 		}
 		// One that the caller made itself is never that of a whole request.
-		if own, err := (Request{Method: m1, Path: p1, Params: b1, Fingerprint: b2}).encode(1 << 20); err == nil && b2 != nil &&
+		if own, err := (Request{Method: m1, Path: p1, Params: b1, Fingerprint: b2}).encode(1<<20, nil); err == nil && b2 != nil &&
 			(own.print == one.print || own.print == two.print) {
 			t.Fatal("a fingerprint of the caller's own is that of a request")
 		}
@@ -135,7 +135,7 @@ func FuzzStoredRecord(f *testing.F) {
 	) {
 		id := placeOf("ns", "a", value)
 		for way, v := range all {
-			request, err := Request{Method: method, Path: path, Params: params}.encode(1 << 20)
+			request, err := Request{Method: method, Path: path, Params: params}.encode(1<<20, nil)
 			if err == nil {
 				err = request.keep(v, id)
 			}
