@@ -33,7 +33,7 @@
 -- Every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE), 6 with KEYS[3] (ZADD); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
+-- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE; when repeated HGET in place of TIME and HSET), 6 with KEYS[3] (ZADD); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
@@ -201,6 +201,8 @@ end
 
 if owner == token then
   touch()
+  -- A late duplicate: the lock has its full length again, and so has the record.
+  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at')
   return {'OWN', token, fence, attempts, stage, at, unpack(all or {})}
 end

@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -27,6 +28,7 @@ type bubble struct {
 	frozen   bool // the server answers nobody
 	muted    bool // its answers get lost
 	requests int  // that were sent, each as one or several commands
+	last     []byte
 	conns    []*freezable
 }
 
@@ -109,6 +111,25 @@ func (b *bubble) mute() {
 	b.muted = true
 }
 
+// repeated returns what gives the server the last request once more, as when the network had doubled it.
+func (b *bubble) repeated() func() {
+	b.mu.Lock()
+	request := b.last
+	b.mu.Unlock()
+	return func() {
+		b.Helper()
+		conn, err := b.server.Dial()
+		mustBe(b, err, nil)
+		_, err = conn.Write(request)
+		mustBe(b, err, nil)
+		for reply := make([]byte, 4096); err == nil; {
+			mustBe(b, conn.SetReadDeadline(time.Now().Add(time.Millisecond)), nil)
+			_, err = conn.Read(reply)
+		}
+		mustBe(b, conn.Close(), nil)
+	}
+}
+
 type freezable struct {
 	net.Conn
 	bubble *bubble
@@ -117,6 +138,7 @@ type freezable struct {
 func (c *freezable) Write(p []byte) (int, error) {
 	c.bubble.mu.Lock()
 	c.bubble.requests++
+	c.bubble.last = bytes.Clone(p)
 	c.bubble.mu.Unlock()
 	return c.Conn.Write(p)
 }

@@ -353,6 +353,25 @@ func TestTrapL14RenewalKeepsTheRecordAlive(t *testing.T) {
 	})
 }
 
+// A late duplicate of the claim prolongs the lock, and so it must prolong the record.
+func TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
+		sc := b.service(cfg).Scope("a")
+		start(b, sc, "k")
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(b, err, nil)
+		again := b.repeated()
+		time.Sleep(2900 * time.Millisecond)
+		again()
+		time.Sleep(2900 * time.Millisecond)
+		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+		mustBe(b, err, nil)
+		time.Sleep(cfg.Retention - 10*time.Millisecond)
+		mustHold(b, start(b, sc, "k"), `"done"`)
+	})
+}
+
 func TestTrapL15HoldIsCapped(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		capped := locked(b, b.service(redisidem.Config{MaxHold: 30 * time.Second}).Scope("a"), "capped")
