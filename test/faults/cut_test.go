@@ -120,15 +120,24 @@ func (w *work) text(i int) string { return fmt.Sprint("key", i) }
 func (w *work) begin(sc *redisidem.Scope) <-chan error {
 	told := make(chan error, len(w.runs))
 	for i := range w.runs {
+		stage := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			if w.runs[i].Add(1) == 1 {
+				w.ready.Done()
+			}
+			<-w.released[i%2]
+			time.Sleep(time.Duration(i) * time.Millisecond) // the commits come one after the other
+			return answer(w.text(i)), nil
+		}
 		go func() {
-			_, err := sc.Do(context.Background(), w.text(i), request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if w.runs[i].Add(1) == 1 {
-					w.ready.Done()
-				}
-				<-w.released[i%2]
-				time.Sleep(time.Duration(i) * time.Millisecond) // the commits come one after the other
-				return answer(w.text(i)), nil
-			})
+			_, err := sc.Do(context.Background(), w.text(i), request, stage)
+			// A busy machine may let a claim run out of time, which is not what is tested.
+			for began := time.Now(); err != nil && w.runs[i].Load() == 0 && time.Since(began) < patience; {
+				time.Sleep(50 * time.Millisecond)
+				_, err = sc.Do(context.Background(), w.text(i), request, stage)
+			}
+			if w.runs[i].Load() == 0 {
+				w.ready.Done() // it never will
+			}
 			told <- err
 		}()
 	}
