@@ -168,5 +168,8 @@ func (r reply) locked() error {
 	if err != nil {
 		return damaged("the lock's remaining time is no number")
 	}
+	if left == -1 {
+		return &LockedError{RetryAfter: lastPoll} // somebody took the lock's expiry: nobody knows
+	}
 	return &LockedError{RetryAfter: time.Duration(max(left, 0)) * time.Millisecond}
 }

@@ -202,7 +202,12 @@ func (sc *Scope) insist(ctx context.Context, patience <-chan time.Time, freed <-
 			return a
 		}
 		// Half of the pause is jitter, so that waiters do not come in step.
-		timer := time.NewTimer(pause/2 + below(pause/2))
+		next := pause/2 + below(pause/2)
+		if locked := (*LockedError)(nil); errors.As(a.err, &locked) {
+			// A holder that is gone tells nobody: its key is looked at when its lease is over.
+			next = min(next, locked.RetryAfter+time.Millisecond+below(firstPoll))
+		}
+		timer := time.NewTimer(next)
 		select {
 		case <-freed:
 		case <-timer.C:

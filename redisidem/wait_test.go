@@ -267,3 +267,22 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 	t.Fatalf("%s: never", what)
 }
+
+// TestWaiterComesWhenTheLeaseOfADeadHolderEnds has nobody who could tell it.
+func TestWaiterComesWhenTheLeaseOfADeadHolderEnds(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		const lease = 10 * time.Second
+		sc := b.service(redisidem.Config{Lease: lease, MaxHold: time.Second}).Scope("a") // it never renews
+		_, err := sc.InitializeRequest(ctx, "k", request)
+		mustBe(b, err, nil)
+		began := time.Now()
+		dead, err := sc.Lock(ctx, "k")
+		mustBe(b, err, nil)
+		_, err = b.service(redisidem.Config{}).Scope("a").Wait(time.Minute).Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		if took := time.Since(began); took < lease || took > lease+20*time.Millisecond {
+			b.Errorf("it comes %v after the claim", took)
+		}
+		_ = dead.Abandon(ctx) // for Close
+	})
+}
