@@ -88,7 +88,8 @@ func (s *scene) start(number int) (*child.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w, w.Await("ready", patience)
+	err = w.Await("ready", patience)
+	return w, err
 }
 
 // each calls strike with the numbers below n, several at a time, and a pause of up to longest drawn for each.

@@ -128,10 +128,13 @@ func migrate(t *testing.T, c *redistest.Cluster, slot int, from, to *redistest.S
 	t.Helper()
 	ctx := context.Background()
 	clients := make(map[*redistest.Server]*redis.Client)
+	defer func() {
+		for _, client := range clients {
+			_ = client.Close()
+		}
+	}()
 	for _, node := range c.Nodes {
-		client := node.Client()
-		defer func() { _ = client.Close() }()
-		clients[node] = client
+		clients[node] = node.Client()
 	}
 	ask := func(node *redistest.Server, args ...any) string {
 		text, err := clients[node].Do(ctx, args...).Text()

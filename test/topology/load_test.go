@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,7 +43,6 @@ type load struct {
 	commits   int
 	replays   int
 	troubled  int // calls that ended with an error
-	crossSlot int
 	answered  *sync.Cond // tells of each new key that is committed
 }
 
@@ -163,6 +163,8 @@ func (l *load) trouble(err error) {
 	defer l.mu.Unlock()
 	l.troubled++
 	switch {
+	case strings.Contains(err.Error(), "CROSSSLOT"):
+		l.Error(err)
 	case errors.Is(err, redisidem.ErrUnavailable), errors.Is(err, redisidem.ErrCommitUnknown), errors.Is(err, redisidem.ErrLocked),
 		errors.Is(err, redisidem.ErrNotDurable), errors.Is(err, redisidem.ErrLeaseLost), errors.Is(err, redisidem.ErrFenced):
 	default:
