@@ -42,7 +42,7 @@ type load struct {
 	committed time.Time         // when the last new key was
 	commits   int
 	replays   int
-	troubled  int // calls that ended with an error
+	troubled  int        // calls that ended with an error
 	answered  *sync.Cond // tells of each new key that is committed
 }
 
