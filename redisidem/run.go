@@ -16,7 +16,7 @@ import (
 //
 // The key may be a view of any age, for only what it is called and its fingerprint count: a flow continues from wherever the
 // record is. A finished key is returned as it is. The key returned is never nil: next to an error it is the key as it was
-// seen last. After [Idle] it is the key as it stands, which is not Answered.
+// seen last. After [Idle] it is the key as the stage found it, which is not Answered.
 //
 // A stage's own error is returned as it is when its retries are used up; the key then stays at that stage. Besides the errors
 // of [Scope.WorkStage] Run returns a [*FlowError] for a key of another flow or version and [ErrUnknownRecoveryPoint] for a

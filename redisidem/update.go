@@ -75,7 +75,9 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 // A record that is not there any more is no error: a delete whose reply was lost finds none when it is repeated. One round
 // trip.
 //
-// It returns [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+// It returns [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable]. A try that got no answer
+// may reach the server after the call has returned any of these: it then removes the key if it is still as the caller has read it
+// and nobody is working on it.
 func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)
 	if err != nil {

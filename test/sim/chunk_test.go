@@ -38,22 +38,27 @@ type total struct {
 // explore makes histories in other processes, as many at a time as there are processors, and shows each.
 func explore(t *testing.T, seed uint64, many int, show func(outcome)) (sum total) {
 	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	chunks := make(chan chunk)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for c := range chunks {
-				cpu, err := c.run(t.Context(), func(o outcome) {
+				cpu, err := c.run(ctx, func(o outcome) {
 					mu.Lock()
 					defer mu.Unlock()
 					show(o)
 					sum.histories++
 					sum.count.add(o.Tally)
+					if t.Failed() {
+						cancel() // one is enough to look at
+					}
 				})
 				mu.Lock()
 				sum.cpu += cpu
-				if err != nil {
+				if err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
 				mu.Unlock()
@@ -61,7 +66,7 @@ func explore(t *testing.T, seed uint64, many int, show func(outcome)) (sum total
 		})
 	}
 	size := min(chunkSize, max(many/runtime.GOMAXPROCS(0), 1))
-	for i := 0; i < many && !t.Failed(); i += size {
+	for i := 0; i < many && ctx.Err() == nil; i += size {
 		chunks <- chunk{seed + uint64(i), min(size, many-i)}
 	}
 	close(chunks)

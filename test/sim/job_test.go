@@ -69,14 +69,15 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	w.begins(value, ctx, key, fence, attempt, same)
 	err := j.toil(ctx, value, shardKey != nil)
 	w.ends(value, j.key)
-	j.began, j.asked = time.Now(), w.tick()
+	j.began = time.Now()
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
 	o, idle, err := j.decide(key.RecoveryPoint, value, shardKey)
 	if err != nil || idle {
-		return o, err
+		return o, err // the call will return the key as it was when the callback began
 	}
+	j.asked = w.tick()
 	j.pending = &result{
 		place: place{key.ID(), fence, key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
 		answers: o.Response != nil, interim: o.Interim, effects: shardKey != nil,

@@ -29,10 +29,11 @@ const (
 	doubled          // answered, and the server gets it once more later
 	refused          // the server answers with an error and has done nothing
 	torn             // so it does with the first command of a pipeline, and then does the others
+	halved           // the server gets the first command of a pipeline only, and the connection breaks
 	fates
 )
 
-var fateNames = [fates]string{"delivered", "request lost", "reply lost", "muted", "late", "doubled", "refused", "torn"}
+var fateNames = [fates]string{"delivered", "request lost", "reply lost", "muted", "late", "doubled", "refused", "torn", "halved"}
 
 func (f fate) String() string { return fateNames[f] }
 
@@ -174,7 +175,7 @@ func (c *conn) Close() error {
 }
 
 func (c *conn) Write(p []byte) (int, error) {
-	w := c.wire
+	w, length := c.wire, len(p)
 	r := w.dice(p)
 	if answer := w.world.nothingDue(p); answer != nil {
 		c.mu.Lock()
@@ -196,10 +197,11 @@ func (c *conn) Write(p []byte) (int, error) {
 	switch f {
 	case lostRequest:
 		return len(p), c.Close()
+	case halved:
+		c.doom()
+		p = commands[0]
 	case lostReply:
-		c.mu.Lock()
-		c.doomed = true
-		c.mu.Unlock()
+		c.doom()
 	case muted:
 		c.mute()
 	case late:
@@ -228,7 +230,17 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
-	return c.Conn.Write(p)
+	if _, err := c.Conn.Write(p); err != nil {
+		return 0, err
+	}
+	return length, nil
+}
+
+// doom breaks the connection when the answer is on its way.
+func (c *conn) doom() {
+	c.mu.Lock()
+	c.doomed = true
+	c.mu.Unlock()
 }
 
 // fate decides what becomes of a request.
@@ -241,7 +253,7 @@ func (w *wire) fate(r *rand.Rand, name string, commands int) fate {
 	}
 	w.strike()
 	f := 1 + fate(r.IntN(int(fates)-1))
-	if f == torn && commands < 2 {
+	if (f == torn || f == halved) && commands < 2 {
 		f = refused
 	}
 	return f

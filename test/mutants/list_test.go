@@ -1,0 +1,109 @@
+package mutants
+
+// mutants are defects that others have made, and some that are near at hand.
+var mutants = []mutant{
+	{
+		name: "naive", // whoever asks gets the lease
+		file: "lua/claim.lua",
+		old:  "if holder ~= token then\n",
+		new:  "if false then\n",
+	},
+	{
+		name: "blind", // a commit is not compared with anything
+		file: "lua/commit.lua",
+		old:  "if string.sub(control, 1, #mine) ~= mine then\n",
+		new:  "if false then\n",
+	},
+	{
+		name: "lockonly", // a commit is accepted because of the lock, and refused because a timer ran out
+		file: "lua/commit.lua",
+		old:  "if string.sub(control, 1, #mine) ~= mine then\n",
+		new:  "if redis.call('GET', KEYS[2]) ~= token then\n",
+	},
+	{
+		name: "nofence", // all leases have the same number
+		file: "lua/claim.lua",
+		old:  "local grant = at\n",
+		new:  "local grant = '1'\n",
+	},
+	{
+		name: "norenew", // a lease is never renewed
+		file: "redisidem/keeper.go",
+		old:  "if err := l.renew(l.ctx); errors.Is(err, ErrLeaseLost) {",
+		new:  "if err := l.ctx.Err(); errors.Is(err, ErrLeaseLost) {",
+	},
+	{
+		name: "slowwatch", // the watchdog bites when others have the key already
+		file: "redisidem/keeper.go",
+		old:  "return l.scope.service.cfg.Lease / 10 * 9",
+		new:  "return l.scope.service.cfg.Lease * 2",
+	},
+	{
+		name: "deaf", // who has lost the lease is not told
+		file: "redisidem/keeper.go",
+		old:  "\tl.cancel(cause)\n",
+		new:  "",
+	},
+	{
+		name: "nodupcheck", // a repeated commit is taken for another one's
+		file: "lua/commit.lua",
+		old:  "if t ~= token or f ~= fence then\n",
+		new:  "if true then\n",
+	},
+	{
+		name: "abandon-after-unknown", // the lease is given back although the result may be under way
+		file: "redisidem/pending.go",
+		old:  "\ts.observe(ctx, unknown)\n",
+		new:  "\ts.observe(ctx, unknown)\n\ts.forget(ctx, l.id, l.token)\n",
+	},
+	{
+		name: "attached", // the commit of a caller who has left is not sent
+		file: "redisidem/service.go",
+		old:  "return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)",
+		new:  "return context.WithTimeout(ctx, s.cfg.Timeout)",
+	},
+	{
+		name: "immortal", // a record that was created never expires
+		file: "lua/create.lua",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED', nonce, now}\n",
+		new:  "  return {'CREATED', nonce, now}\n",
+	},
+	{
+		name: "no-reanchor", // a server's clock that was set back prolongs a lease
+		file: "lua/claim.lua",
+		old:  "if holder and holder == owner and left > tonumber(length) then\n",
+		new:  "if false then\n",
+
+		killer: "TestTrapL18OnlyTheServersClockCounts",
+	},
+	{
+		name: "setnx", // a claim that is repeated, since its reply was lost, counts as another one
+		file: "lua/claim.lua",
+		old:  "if owner == token then\n  touch()\n",
+		new:  "if false then\n  touch()\n",
+	},
+	{
+		name: "restless", // finished work is done again
+		file: "lua/claim.lua",
+		old:  "if point == 'finished' then\n",
+		new:  "if false then\n",
+	},
+	{
+		name: "keepshort", // a commit that keeps the lease does not prolong it
+		file: "lua/commit.lua",
+		old:  "  redis.call('SET', KEYS[2], token, 'PX', ARGV[7])\n",
+		new:  "",
+	},
+	{
+		name: "shortlived", // a record whose lease has lapsed is not kept for all of its retention
+		file: "lua/commit.lua",
+		old:  "else\n  redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')\nend\n",
+		new:  "end\n",
+	},
+	{
+		name: "shorter", // a late duplicate of a claim prolongs the lock and not the record
+		file: "lua/claim.lua",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
+		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
+	},
+}
