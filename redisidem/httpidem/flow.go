@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -35,7 +34,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 }
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
-	if !slices.Contains(m.cfg.Methods, r.Method) {
+	if !m.covers(r.Method) {
 		m.tell(r.Context(), Bypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)

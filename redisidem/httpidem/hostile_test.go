@@ -91,6 +91,22 @@ func TestRefusalsComeBeforeTheBody(t *testing.T) {
 	h.ran(t, 0)
 }
 
+// TestMethodsInSmallLettersAreCovered is about handlers and services that do not care how a method is written.
+func TestMethodsInSmallLettersAreCovered(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(nil)
+	h := counting(created("done"))
+	server := serve(t, m.Handler(h))
+	for i, method := range []string{"POST", "post", "Post"} {
+		a := post(t, server.URL, "k", "", func(r *http.Request) { r.Method = method })
+		if a.StatusCode != http.StatusCreated || a.replayed() != (i > 0) {
+			t.Errorf("%s: %d %s", method, a.StatusCode, a.body)
+		}
+	}
+	wantStatus(t, post(t, server.URL, "", "", func(r *http.Request) { r.Method = "pAtCh"; r.Header.Del("Idempotency-Key") }), http.StatusBadRequest)
+	h.ran(t, 1)
+}
+
 // TestHeadCanBeCovered is about answers without a body that tell the length of one.
 func TestHeadCanBeCovered(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !slices.Contains(m.cfg.Methods, r.Method) {
+	if !m.covers(r.Method) {
 		m.bypass(w, r, next)
 		return
 	}
@@ -76,6 +77,11 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		defer x.place.leave()
 		(&execution{exchange: x, next: next}).serve()
 	}
+}
+
+// covers reports whether requests with a method are covered, however it is written: what stands behind may not care.
+func (m *Middleware) covers(method string) bool {
+	return slices.ContainsFunc(m.cfg.Methods, func(covered string) bool { return strings.EqualFold(covered, method) })
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
