@@ -254,6 +254,17 @@ func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
 			strings.Contains(fmt.Sprint(err), `"a"`) {
 			t.Fatalf("%+v", err)
 		}
+		almost := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
+		if done, err := almost.Admit(t.Context(), "a"); err == nil {
+			done(true)
+		}
+		if _, err := almost.Admit(t.Context(), "a"); err != nil { // and it stays in flight
+			t.Error(err)
+		}
+		soon := (*httpidem.QuotaError)(nil)
+		if _, err := almost.Admit(t.Context(), "a"); !errors.As(err, &soon) || soon.RetryAfter != time.Second {
+			t.Errorf("%+v", err)
+		}
 		time.Sleep(59 * time.Minute)
 		if err := use("a"); err == nil {
 			t.Error("records were forgotten too early")
