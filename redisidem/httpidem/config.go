@@ -104,8 +104,8 @@ type Config struct {
 	// the server's WriteTimeout. Default: the service's Wait. Negative: refuse at once.
 	Wait time.Duration
 
-	// MaxWaiting bounds how many requests wait at once, since each holds its body in memory; further ones are refused at once. Default:
-	// 1000.
+	// MaxWaiting bounds how many requests wait at once, since each holds its body in memory; further ones are refused at once. Flows
+	// that are worked on count, too. Default: 1000.
 	MaxWaiting int
 
 	// MaxRetryAfter bounds the Retry-After of requests in flight, which otherwise is what is left of the lease: mostly much longer

@@ -81,6 +81,8 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 			m.tell(x.r.Context(), Panicked, 0, nil)
 		}
 	}()
+	leave := x.queue() // it cannot be told when the waiting ends and the work begins
+	defer leave()
 	key, err := x.scope.RunRequest(ctx, x.key, x.request, flow)
 	returned = true
 	x.place.made = key.Attempts == 1 && !key.Replayed()

@@ -193,13 +193,13 @@ func (e *execution) serve() {
 func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
 // queue enters the request among those that may wait, or makes it one that does not. The function it returns takes it out again.
-func (e *execution) queue() func() {
-	m := e.middleware
+func (x *exchange) queue() func() {
+	m := x.middleware
 	if m.cfg.Wait <= 0 {
 		return func() {}
 	}
 	if m.waiting.Add(1) > int64(m.cfg.MaxWaiting) {
-		e.scope = e.scope.Wait(0)
+		x.scope = x.scope.Wait(0)
 	}
 	return sync.OnceFunc(func() { m.waiting.Add(-1) })
 }
