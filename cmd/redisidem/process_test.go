@@ -465,6 +465,20 @@ func TestCertificateIsTheScope(t *testing.T) {
 			t.Errorf("%d: %+v", i, got)
 		}
 	}
+	both := client(ca.issue(t, "one").pair())
+	both.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := both.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.Proto != "HTTP/2.0" {
+		t.Errorf("a client that speaks HTTP/2 is answered in %s", res.Proto)
+	}
 	if _, err := post(context.Background(), client(), p.url, "k"); err == nil {
 		t.Error("a client without a certificate is served")
 	}

@@ -27,6 +27,9 @@ type ClientConfig struct {
 	// MinBackoff and MaxBackoff bound the pauses between attempts, which double, and half of which is jitter. A longer delay that the
 	// server asks for counts instead. Defaults: 100 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Patience is the longest delay that is waited for when the server asks for it. An answer that asks for more is returned as it is.
+	// Default: 1 min.
+	Patience time.Duration
 }
 
 // UnaryClient returns an interceptor that gives each call a key, unless it has one in its outgoing metadata, and sends it again with
@@ -53,9 +56,13 @@ func UnaryClient(cfg *ClientConfig) (grpc.UnaryClientInterceptor, error) {
 	if c.MaxBackoff == 0 {
 		c.MaxBackoff = max(5*time.Second, c.MinBackoff)
 	}
-	if c.Attempts < 1 || c.MinBackoff < 0 || c.MaxBackoff < c.MinBackoff {
+	if c.Patience == 0 {
+		c.Patience = time.Minute
+	}
+	if c.Attempts < 1 || c.Patience < 0 || c.MinBackoff < 0 || c.MaxBackoff < c.MinBackoff {
 		return nil, &redisidem.InvalidError{Field: "ClientConfig", Reason: fmt.Sprintf(
-			"needs Attempts of at least 1 (%d) and a MinBackoff (%v) between 0 and MaxBackoff (%v)", c.Attempts, c.MinBackoff, c.MaxBackoff)}
+			"needs Attempts of at least 1 (%d), a MinBackoff (%v) between 0 and MaxBackoff (%v), and a Patience (%v) that is not negative",
+			c.Attempts, c.MinBackoff, c.MaxBackoff, c.Patience)}
 	}
 	return c.intercept, nil
 }
@@ -73,7 +80,7 @@ func (c *ClientConfig) intercept(
 	for attempt := 1; ; attempt++ {
 		err := invoke(ctx, method, req, reply, conn, opts...)
 		after, again := retryAfter(err)
-		if !again || attempt >= c.Attempts {
+		if !again || attempt >= c.Attempts || after > c.Patience {
 			return err
 		}
 		timer := time.NewTimer(max(after, pause/2+rand.N(pause/2+1)))

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	grpcidem "github.com/redisidem/redisidem/contrib/grpc"
@@ -412,6 +413,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 			return err
 		},
 		func() error { _, err := grpcidem.UnaryClient(&grpcidem.ClientConfig{Attempts: -1}); return err },
+		func() error { _, err := grpcidem.UnaryClient(&grpcidem.ClientConfig{Patience: -1}); return err },
 		func() error {
 			_, err := grpcidem.UnaryClient(&grpcidem.ClientConfig{MinBackoff: 2, MaxBackoff: 1})
 			return err
@@ -440,6 +442,8 @@ func TestClientKeepsItsKeyOverRetries(t *testing.T) {
 		{"unavailable", []error{status.Error(codes.Unavailable, ""), status.Error(codes.Unavailable, "")}, 3, codes.OK},
 		{"aborted without a word", []error{status.Error(codes.Aborted, "")}, 1, codes.Aborted},
 		{"mismatch", []error{status.Error(codes.FailedPrecondition, "")}, 1, codes.FailedPrecondition},
+		{"asked for a day", []error{asks(t, 24*time.Hour)}, 1, codes.Unavailable},
+		{"asked for a moment", []error{asks(t, time.Millisecond)}, 2, codes.OK},
 		{"too often", []error{
 			status.Error(codes.Unavailable, ""), status.Error(codes.Unavailable, ""), status.Error(codes.Unavailable, ""),
 			status.Error(codes.Unavailable, ""), status.Error(codes.Unavailable, ""),
@@ -462,7 +466,17 @@ func TestClientKeepsItsKeyOverRetries(t *testing.T) {
 			t.Errorf("%s: %v after %d calls with %v", c.name, err, sent, keys)
 		}
 	}
-	if n := s.runs.Load(); n != 5 {
-		t.Errorf("five calls ran %d times", n)
+	if n := s.runs.Load(); n != 7 {
+		t.Errorf("seven calls ran %d times", n)
 	}
+}
+
+// asks makes an error that asks for a delay.
+func asks(t *testing.T, delay time.Duration) error {
+	t.Helper()
+	st, err := status.New(codes.Unavailable, "").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -288,8 +289,11 @@ func retryAfter(resp *http.Response) time.Duration {
 		return 0
 	}
 	text := resp.Header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+	switch seconds, err := strconv.ParseUint(text, 10, 31); {
+	case err == nil:
 		return time.Duration(seconds) * time.Second
+	case errors.Is(err, strconv.ErrRange):
+		return math.MaxInt64 // more than anybody waits
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(0, time.Until(at))

@@ -36,7 +36,7 @@ func Unscoped(*http.Request) (string, error) { return "httpidem/unscoped", nil }
 // Config tunes a [Middleware]. The zero value of each field means its default, and a nil *Config means all defaults. How long
 // records are kept, the length of leases and such are those of the [redisidem.Service].
 type Config struct {
-	// Methods are the request methods that are covered, in any case; others go straight to the handler. Default: POST and PATCH.
+	// Methods are the request methods that are covered, in capital or small letters; others go straight to the handler. Default: POST and PATCH.
 	Methods []string
 
 	// Header is the name of the field that carries the key. Default: Idempotency-Key.
@@ -104,8 +104,8 @@ type Config struct {
 	// the server's WriteTimeout. Default: the service's Wait. Negative: refuse at once.
 	Wait time.Duration
 
-	// MaxWaiting bounds how many requests wait at once, since each holds its body in memory; further ones are refused at once. Default:
-	// 1000.
+	// MaxWaiting bounds how many requests wait at once, since each holds its body in memory; further ones are refused at once. Flows
+	// that are worked on count, too. Default: 1000.
 	MaxWaiting int
 
 	// MaxRetryAfter bounds the Retry-After of requests in flight, which otherwise is what is left of the lease: mostly much longer

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -35,7 +34,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 }
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
-	if !slices.Contains(m.cfg.Methods, r.Method) {
+	if !m.covers(r.Method) {
 		m.tell(r.Context(), Bypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)
@@ -82,6 +81,8 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 			m.tell(x.r.Context(), Panicked, 0, nil)
 		}
 	}()
+	leave := x.queue() // it cannot be told when the waiting ends and the work begins
+	defer leave()
 	key, err := x.scope.RunRequest(ctx, x.key, x.request, flow)
 	returned = true
 	x.place.made = key.Attempts == 1 && !key.Replayed()

@@ -116,14 +116,17 @@ func (l *Limits) slotOf(t time.Time) int64 { return t.UnixNano() / l.width() }
 
 func (l *Limits) width() int64 { return int64(l.cfg.Window) / slots }
 
-// untilFewer returns how long it takes until the oldest record does not count any more.
+// untilFewer returns how long it takes until the oldest record does not count any more, or until it may turn out that what is in
+// flight makes none.
 func (l *Limits) untilFewer(u *usage, now time.Time) time.Duration {
-	for i := slots; i >= 0; i-- {
-		if u.made[i] > 0 {
-			return time.Unix(0, (u.slot+int64(slots+1-i))*l.width()).Sub(now)
-		}
+	if u.stored() < l.cfg.Stored {
+		return time.Second
 	}
-	return time.Second // they are all in flight
+	oldest := slots
+	for u.made[oldest] == 0 {
+		oldest--
+	}
+	return time.Unix(0, (u.slot+int64(slots+1-oldest))*l.width()).Sub(now)
 }
 
 // advance moves on to a slot. A clock that was set back moves nothing.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !slices.Contains(m.cfg.Methods, r.Method) {
+	if !m.covers(r.Method) {
 		m.bypass(w, r, next)
 		return
 	}
@@ -76,6 +77,11 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		defer x.place.leave()
 		(&execution{exchange: x, next: next}).serve()
 	}
+}
+
+// covers reports whether requests with a method are covered, however it is written: what stands behind may not care.
+func (m *Middleware) covers(method string) bool {
+	return slices.ContainsFunc(m.cfg.Methods, func(covered string) bool { return strings.EqualFold(covered, method) })
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -187,13 +193,13 @@ func (e *execution) serve() {
 func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
 // queue enters the request among those that may wait, or makes it one that does not. The function it returns takes it out again.
-func (e *execution) queue() func() {
-	m := e.middleware
+func (x *exchange) queue() func() {
+	m := x.middleware
 	if m.cfg.Wait <= 0 {
 		return func() {}
 	}
 	if m.waiting.Add(1) > int64(m.cfg.MaxWaiting) {
-		e.scope = e.scope.Wait(0)
+		x.scope = x.scope.Wait(0)
 	}
 	return sync.OnceFunc(func() { m.waiting.Add(-1) })
 }

@@ -232,6 +232,38 @@ func TestS6_FlowsHaveQuotasToo(t *testing.T) {
 	}
 }
 
+// TestS6_FlowsThatWaitAreBounded is TestS6_WaitersAreBounded for flows, where those that are worked on count, too.
+func TestS6_FlowsThatWaitAreBounded(t *testing.T) {
+	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
+			Point: redisidem.Started,
+			Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(10 * time.Second)
+				return redisidem.Finish(redisidem.JSON(201, "done")), nil
+			},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := newMiddleware(t, svc, &httpidem.Config{Wait: time.Minute, MaxWaiting: 3}).Flow(flow, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes := make(chan int, 10)
+		for range cap(codes) {
+			go func() { codes <- call(h, newRequest(context.Background(), "k", "")).Code }()
+			synctest.Wait()
+		}
+		got := map[int]int{}
+		for range cap(codes) {
+			got[<-codes]++
+		}
+		if got[http.StatusCreated] != 3 || got[http.StatusConflict] != 7 {
+			t.Errorf("answers: %v", got)
+		}
+	})
+}
+
 // TestS6_LimitsForgetWhatIsOver looks at windows, and at the memory for scopes that use nothing any more.
 func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
 	t.Parallel()
@@ -253,6 +285,17 @@ func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
 		if err := use("a"); !errors.As(err, &full) || full.Limit != 2 || full.RetryAfter < time.Hour || full.RetryAfter > 68*time.Minute ||
 			strings.Contains(fmt.Sprint(err), `"a"`) {
 			t.Fatalf("%+v", err)
+		}
+		almost := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
+		if done, err := almost.Admit(t.Context(), "a"); err == nil {
+			done(true)
+		}
+		if _, err := almost.Admit(t.Context(), "a"); err != nil { // and it stays in flight
+			t.Error(err)
+		}
+		soon := (*httpidem.QuotaError)(nil)
+		if _, err := almost.Admit(t.Context(), "a"); !errors.As(err, &soon) || soon.RetryAfter != time.Second {
+			t.Errorf("%+v", err)
 		}
 		time.Sleep(59 * time.Minute)
 		if err := use("a"); err == nil {

@@ -37,11 +37,12 @@ func (m *Middleware) stored(c *capture) redisidem.Response {
 func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	kept = make(http.Header)
 	size := 0
-	for name := range m.keep {
-		if inList(c.header["Connection"], name) {
-			continue // it is about this connection
+	for set, values := range c.header {
+		name := http.CanonicalHeaderKey(set) // a handler can put a name into the map as it likes, and the server sends it so
+		if _, wanted := m.keep[name]; !wanted || inList(c.header["Connection"], name) {
+			continue // it is not to be kept, or about this connection
 		}
-		for _, value := range c.header[name] {
+		for _, value := range values {
 			if strings.ContainsRune(value, 0) {
 				continue // no client gets that through
 			}
@@ -52,7 +53,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	}
 	if _, set := c.header["Content-Type"]; !set && c.header.Get("Content-Encoding") == "" && c.header.Get("Transfer-Encoding") == "" &&
 		len(c.body) > 0 {
-		kept.Set("Content-Type", http.DetectContentType(c.body)) // as the server does
+		kept.Add("Content-Type", http.DetectContentType(c.body)) // as the server does
 	}
 	return kept, size <= min(maxHeaderBytes, m.maxValueBytes)
 }
@@ -90,7 +91,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if bodyAllowed(status) {
+	if bodyAllowed(status) && x.r.Method != http.MethodHead { // to which another length was told, or none
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
 	m.tell(x.r.Context(), Replayed, status, nil)

@@ -37,16 +37,20 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 		n := &note{}
 		meter := &meter{ResponseWriter: w}
 		g.metrics.inFlight.Inc()
+		returned := false
 		defer func() {
 			g.metrics.inFlight.Dec()
 			took := time.Since(began)
 			status := meter.status
-			if status == 0 {
+			if status == 0 && returned {
 				status = http.StatusOK
 			}
 			attrs := []slog.Attr{
 				slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.Int("status", status),
 				slog.Int64("bytes", meter.bytes), slog.Duration("took", took),
+			}
+			if !returned {
+				attrs = append(attrs, slog.Bool("aborted", true)) // the answer breaks off; without any of it the status is 0
 			}
 			if n.result != 0 {
 				attrs = append(attrs, slog.String("result", n.result.String()))
@@ -61,6 +65,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			g.metrics.requests.WithLabelValues(known(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
 		}()
 		next.ServeHTTP(meter, r.WithContext(context.WithValue(r.Context(), noteContext{}, n)))
+		returned = true
 	})
 }
 

@@ -146,6 +146,9 @@ func (g *Gateway) scope(r *http.Request) (string, error) {
 // observe notes what became of a request.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 	noteOf(ctx).result = e.Result
+	if e.Result == httpidem.NotAllowed && e.Status == http.StatusServiceUnavailable {
+		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream does not tell whether a caller may", slog.Any("error", e.Err))
+	}
 	switch e.Result { //nolint:exhaustive // all others are in order
 	case httpidem.Opened:
 		g.metrics.open.Inc()

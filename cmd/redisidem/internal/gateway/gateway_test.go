@@ -361,6 +361,40 @@ func TestRefusalsOfTheUpstreamAreNoAttempts(t *testing.T) {
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 503, "Nobody knows", false)
 }
 
+// TestAnswersThatBreakOffAreLoggedSo lets the upstream die within its answer.
+func TestAnswersThatBreakOffAreLoggedSo(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if b.runs.Load() > 1 {
+			_, _ = fmt.Fprint(w, "whole, attempt ", r.Header.Get("Idempotency-Attempt"))
+			return
+		}
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL, strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Idempotency-Key", "k")
+	req.GetBody = nil // or net/http would send it again by itself
+	if res, err := http.DefaultClient.Do(req); err == nil {
+		_, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err == nil {
+			t.Errorf("half of an answer is taken for a whole one: %d", res.StatusCode)
+		}
+	}
+	b.want(b.send("POST", "/", "body", "Idempotency-Key", "k"), 200, "whole, attempt 2", false)
+	b.want(b.send("POST", "/", "body", "Idempotency-Key", "k"), 200, "whole, attempt 2", true)
+	if text := b.log.String(); !strings.Contains(text, `"aborted":true`) || strings.Count(text, "aborted") != 1 {
+		t.Error(text)
+	}
+}
+
 func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "{defaults: {authorize: /may}}", FromHeader("X-Tenant"))
@@ -622,7 +656,19 @@ func TestUpstreamIsAskedOnceByItself(t *testing.T) {
 	})
 	b.want(b.send("POST", "/", "", "Idempotency-Key", "empty"), 502, "", false)
 	b.want(b.send("POST", "/", "body", "Idempotency-Key", "full"), 502, "", false)
-	if n := b.runs.Load(); n != 3 {
-		t.Errorf("the upstream got %d requests, want 3", n)
+	// Nor what has another field that Go's transport knows.
+	b.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	b.want(b.send("POST", "/", ""), 204, "", false)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close()
+	})
+	b.want(b.send("POST", "/", "", "X-Idempotency-Key", "other"), 502, "", false)
+	if n := b.runs.Load(); n != 5 {
+		t.Errorf("the upstream got %d requests, want 5", n)
 	}
 }

@@ -58,7 +58,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			// Go's transport sends a request with an idempotency key again by itself when a kept connection breaks before the answer.
 			// That is for the gateway to decide, so it hides that the body could be had again.
 			r.Out.GetBody = nil
-			if r.Out.Body == nil && r.Out.Header.Get(httpidem.DefaultHeader) != "" {
+			if r.Out.Body == nil && (r.Out.Header[httpidem.DefaultHeader] != nil || r.Out.Header["X-Idempotency-Key"] != nil) {
 				r.Out.Body = emptyBody{}
 			}
 		},

@@ -14,7 +14,9 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	c := &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
+	}
 	if clientCA != "" {
 		if c.ClientCAs, err = readPool(clientCA); err != nil {
 			return nil, err
