@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package child runs a test binary again as worker processes, and keeps the ledger in which they write what they do: it
 // survives them.
 package child
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -73,6 +76,7 @@ func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Proc
 	go func() {
 		reading.Wait() // before Wait, which closes the pipe
 		p.err = cmd.Wait()
+		cmd.Env = nil // a test remembers its children to its end, and there can be many
 		close(p.ended)
 	}()
 	t.Cleanup(p.Kill)
@@ -124,6 +128,33 @@ func (p *Process) Kill() {
 	p.cancel() // which kills it
 	<-p.ended
 }
+
+// Killed reports whether the child was ended by SIGKILL, and not by itself. It is gone already.
+func (p *Process) Killed() bool {
+	<-p.ended
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// Stop stops the child as SIGSTOP does, and blocks until it stands still. Other systems than Linux return
+// [errors.ErrUnsupported].
+func (p *Process) Stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stop child %d: %w", p.PID(), err)
+	}
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		still, err := p.standsStill()
+		if still || err != nil {
+			return err
+		}
+		if time.Since(began) > 10*time.Second {
+			return fmt.Errorf("child %d does not stand still", p.PID())
+		}
+	}
+}
+
+// Continue lets a stopped child go on.
+func (p *Process) Continue() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Tell tells the parent a line.
 func Tell(line string) { fmt.Println(line) }
