@@ -20,6 +20,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/child"
 	"github.com/redisidem/redisidem/test/internal/history"
+	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
 // round is some workers' work on keys of their own, and the look at what they left.
@@ -90,7 +91,7 @@ func (r *round) settle() (sum tally) {
 	r.expiries(ctx)
 	client := dial(r.server.Addr(), "last")
 	last := newWorker("last", client, r.pen, 0)
-	swept, err := last.look()
+	swept, err := last.Completer(last.svc).Sweep(ctx)
 	if err != nil {
 		r.t.Error(err)
 	}
@@ -103,16 +104,21 @@ func (r *round) settle() (sum tally) {
 	r.expiries(ctx)
 	r.leases(ctx)
 
-	book := r.read()
+	book, counted := r.read(), workload.Counters(ctx, r.t, r.client)
 	var wrong []history.Violation
 	for _, key := range records {
-		record := recordOf(key)
+		record := workload.RecordOf(key)
 		for _, commit := range record.Journal {
 			if commit.Attempt > 1 {
 				sum.retried++
 			}
 		}
 		wrong = append(wrong, book.Judge(record)...)
+		if n := counted[record.Key]; workload.Counted(record.Key) && n != len(record.Journal) {
+			wrong = append(wrong, history.Violation{
+				Rule: history.WrongEffects, Key: record.Key, Text: fmt.Sprintf("%d effects of %d commits", n, len(record.Journal)),
+			})
+		}
 		book.Forget(record.Key)
 	}
 	if n := book.Keys(); n > 0 {
@@ -220,7 +226,7 @@ func (r *round) finish(w *worker) ([]*redisidem.Key, int) {
 				key, err := w.sc.Retrieve(ctx, v)
 				late := err == nil && !key.Finished()
 				for began := time.Now(); err == nil && !key.Finished() && time.Since(began) < patience; {
-					(&usage{worker: w, key: v}).run(w.sc.Wait(lease), false)
+					_ = w.Do(ctx, w.sc.Wait(lease), workload.Use{Key: v})
 					key, err = w.sc.Retrieve(ctx, v)
 				}
 				mu.Lock()
@@ -245,18 +251,6 @@ func (r *round) finish(w *worker) ([]*redisidem.Key, int) {
 	close(values)
 	wg.Wait()
 	return keys, resumed
-}
-
-// recordOf returns what is stored of a key.
-func recordOf(key *redisidem.Key) history.Record {
-	record := history.Record{Key: key.Value, Finished: key.Finished()}
-	if key.Response != nil {
-		record.Answer = history.Chain(answerOf(key))
-	}
-	for _, e := range key.Journal {
-		record.Journal = append(record.Journal, history.Commit{Fence: e.Fence, Attempt: e.Attempt})
-	}
-	return record
 }
 
 // read takes in the ledger.

@@ -1,6 +1,4 @@
-//go:build unix
-
-package crash
+package workload
 
 import (
 	"context"
@@ -12,24 +10,13 @@ import (
 	"github.com/redisidem/redisidem/test/internal/history"
 )
 
-// completerContext is the context key under which stages that a completer runs find their worker.
-type completerContext struct{}
-
-// complete lets a completer look for keys all the time.
-func (w *worker) complete() {
-	for {
-		_, _ = w.look()
-		time.Sleep(recoverAfter)
-	}
-}
-
-// look lets a completer look for keys once.
-func (w *worker) look() (redisidem.Swept, error) {
-	c, err := redisidem.NewCompleter(w.svc, flow)
+// Completer makes a completer of the worker's keys.
+func (w *Worker) Completer(svc *redisidem.Service) *redisidem.Completer {
+	c, err := redisidem.NewCompleter(svc, w.flow())
 	if err != nil {
-		return redisidem.Swept{}, err
+		panic(err)
 	}
-	return c.Sweep(context.WithValue(context.Background(), completerContext{}, w))
+	return c
 }
 
 // runOf names a run of a callback.
@@ -39,11 +26,11 @@ type runOf struct {
 }
 
 // sweep is a stage that a completer runs. Nobody is told what becomes of it but the observer.
-func (w *worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	u := &usage{worker: w, dwell: rand.N(5 * time.Millisecond), fails: rand.IntN(12) == 0}
+func (w *Worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	u := &usage{worker: w, Use: Use{Key: st.Key().Value, Dwell: rand.N(5 * time.Millisecond), Fails: rand.IntN(12) == 0}}
 	outcome, err := u.work(ctx, st)
 	if err != nil {
-		w.tell(u.last.As(history.GaveUp))
+		w.Tell(u.last.As(history.GaveUp))
 	} else {
 		w.swept.Store(runOf{st.Key().ID(), u.last.Fence, u.last.Revision}, u.last)
 	}
@@ -51,7 +38,7 @@ func (w *worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outc
 }
 
 // Observe tells what becomes of the stages that a completer has run.
-func (w *worker) Observe(_ context.Context, e redisidem.Event) {
+func (w *Worker) Observe(_ context.Context, e redisidem.Event) {
 	run, kind := runOf{e.Key, e.Fence, e.Revision}, history.Kind("")
 	switch {
 	case e.Kind == redisidem.Committed:
@@ -63,6 +50,6 @@ func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 		return
 	}
 	if last, ok := w.swept.LoadAndDelete(run); ok {
-		w.tell(last.(history.Event).As(kind))
+		w.Tell(last.(history.Event).As(kind))
 	}
 }
