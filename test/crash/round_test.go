@@ -68,14 +68,7 @@ type tally struct {
 }
 
 func (a *tally) add(b tally) {
-	a.Runs += b.Runs
-	a.Committed += b.Committed
-	a.Fenced += b.Fenced
-	a.GaveUp += b.GaveUp
-	a.Unknown += b.Unknown
-	a.Answers += b.Answers
-	a.Stopped += b.Stopped
-	a.Cancelled += b.Cancelled
+	a.Count = a.Plus(b.Count)
 	a.keys += b.keys
 	a.completed += b.completed
 	a.resumed += b.resumed

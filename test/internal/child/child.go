@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Lifetime bounds the life of every child, whatever becomes of the test.
+// Lifetime bounds the life of a child, whatever becomes of the test.
 const Lifetime = 5 * time.Minute
 
 const (
@@ -28,7 +28,7 @@ const (
 )
 
 // Main is what TestMain does: it runs the tests, or, in a child, its role.
-func Main(m *testing.M, roles map[string]func()) {
+func Main(m interface{ Run() int }, roles map[string]func()) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
 		os.Exit(m.Run())
@@ -52,7 +52,12 @@ type Process struct {
 // Start starts a child in a role, with further variables in the form "name=value". It ends with the test at the latest,
 // and on Linux with this process, too.
 func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Process, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Lifetime)
+	return StartFor(t, Lifetime, role, ledger, variables...)
+}
+
+// StartFor is Start with another bound for the child's life.
+func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, variables ...string) (*Process, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), life)
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, ledgerVariable+"="+ledger.path)
 	cmd.Env = append(cmd.Env, variables...)

@@ -3,6 +3,8 @@
 // with its record: the rules are the promise of package redisidem.
 package history
 
+import "slices"
+
 // Book holds the events of some keys. It is not safe for concurrent use.
 type Book struct {
 	pages   map[string]*page
@@ -18,6 +20,14 @@ type Count struct {
 	// Stopped callbacks are those that were inside while their worker stood still for longer than a lease and that were
 	// heard of again. Cancelled ones had been told so by then.
 	Stopped, Cancelled int
+}
+
+// Plus returns the sum.
+func (c Count) Plus(d Count) Count {
+	return Count{
+		c.Runs + d.Runs, c.Committed + d.Committed, c.Fenced + d.Fenced, c.GaveUp + d.GaveUp, c.Unknown + d.Unknown,
+		c.Answers + d.Answers, c.Stopped + d.Stopped, c.Cancelled + d.Cancelled,
+	}
 }
 
 // page is what was told about a key.
@@ -38,6 +48,23 @@ func (b *Book) Count() Count { return b.count }
 
 // Keys returns how many keys the book knows.
 func (b *Book) Keys() int { return len(b.pages) }
+
+// Some returns some of the keys that the book knows, at random.
+func (b *Book) Some(most int) (keys []string) {
+	for key := range b.pages {
+		if len(keys) == most {
+			break
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// Events returns what was told about a key, but for the answers: first what began, then what callers were told.
+func (b *Book) Events(key string) []Event {
+	p := b.page(key)
+	return slices.Concat(p.began, p.told)
+}
 
 // Forget drops what the book knows of a key.
 func (b *Book) Forget(key string) { delete(b.pages, key) }

@@ -46,6 +46,8 @@ func (w *Worker) Observe(_ context.Context, e redisidem.Event) {
 		kind = history.Committed
 	case e.Kind == redisidem.Lost && errors.Is(e.Err, redisidem.ErrFenced):
 		kind = history.Fenced
+	case e.Kind == redisidem.Unknown:
+		kind = history.Unknown
 	default:
 		return
 	}

@@ -54,7 +54,8 @@ func kind(value string) string {
 // stages are the recovery points of keys with several stages, in their order.
 var stages = []string{redisidem.Started, "charged", "shipped"}
 
-var request = redisidem.Request{Method: "POST", Path: "/orders"}
+// Request is the request of every key.
+var Request = redisidem.Request{Method: "POST", Path: "/orders"}
 
 // Use is one use of a key.
 type Use struct {
@@ -70,17 +71,17 @@ func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 	ctx = context.WithValue(ctx, usageContext{}, u)
 	switch {
 	case kind(use.Key) == single:
-		answer, _, err := redisidem.Do(ctx, sc, use.Key, request, u.single)
+		answer, _, err := redisidem.Do(ctx, sc, use.Key, Request, u.single)
 		u.told(err)
 		if err == nil {
 			u.answered(string(answer))
 		}
 		return err
 	case kind(use.Key) == flowed:
-		_, err := u.returned(sc.RunRequest(ctx, use.Key, request, w.flow()))
+		_, err := u.returned(sc.RunRequest(ctx, use.Key, Request, w.flow()))
 		return err
 	case use.Other:
-		key, err := sc.InitializeRequest(ctx, use.Key, request)
+		key, err := sc.InitializeRequest(ctx, use.Key, Request)
 		if err != nil {
 			u.told(err)
 		}
@@ -91,7 +92,7 @@ func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 	}
 	key, err := &redisidem.Key{}, error(nil)
 	for err == nil && !key.Answered() {
-		key, err = u.returned(sc.Do(ctx, use.Key, request, u.work))
+		key, err = u.returned(sc.Do(ctx, use.Key, Request, u.work))
 	}
 	return err
 }
