@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +31,6 @@ type round struct {
 	pen    child.Pen
 	seed   uint64
 	began  time.Time
-	next   atomic.Int64 // the number of the next worker
 }
 
 func newRound(t *testing.T, server *redistest.Server, seed uint64) *round {
@@ -205,12 +203,10 @@ func (r *round) expire(ctx context.Context, pattern string) map[string]time.Dura
 }
 
 // finish brings every key to its end, and returns all of them and how many were not there yet.
-func (r *round) finish(w *worker) ([]*redisidem.Key, int) {
+func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 	r.t.Helper()
 	ctx := context.Background()
 	var mu sync.Mutex
-	var keys []*redisidem.Key
-	resumed := 0
 	values := make(chan string)
 	var wg sync.WaitGroup
 	for range 2 * goroutines {

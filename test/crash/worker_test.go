@@ -128,7 +128,8 @@ func (w *worker) stay(ctx context.Context, dwell time.Duration, e history.Event)
 		return
 	}
 	w.Tell(e.As(history.Left))
-	if look(); stood {
+	look()
+	if stood {
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):

@@ -42,7 +42,7 @@ const orphans = 6
 // die takes leases, cuts the network, and lets their holder die: nothing gives them back.
 func (s *soak) die(ctx context.Context) {
 	s.t.Helper()
-	mortal := newParty(s, "mortal", s.weather.addr, redisidem.Config{})
+	mortal := newParty(s, "mortal", s.weather.addrs[0], redisidem.Config{})
 	for i := range orphans {
 		value := workload.Value(int(s.turn.Load())*perTurn + perTurn/2 + i)
 		// The connections of the storm may take a moment to be given up.

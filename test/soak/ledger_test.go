@@ -49,7 +49,7 @@ func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
 	defer l.mu.Unlock()
 	for token, other := range l.inside[e.Key] {
 		if other.Err() == nil {
-			time.AfterFunc(lease/2, func() { l.mustBeOver(e, token, other) })
+			time.AfterFunc(lease/2, func() { l.mustBeOver(other, token, e) })
 		}
 	}
 	if l.inside[e.Key] == nil {
@@ -67,7 +67,7 @@ func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
 }
 
 // mustBeOver checks that the callback beside which another one began has ended or was cancelled meanwhile.
-func (l *ledger) mustBeOver(e history.Event, token string, other context.Context) {
+func (l *ledger) mustBeOver(other context.Context, token string, e history.Event) {
 	l.mu.Lock()
 	_, runs := l.inside[e.Key][token]
 	l.mu.Unlock()

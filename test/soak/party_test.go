@@ -87,14 +87,24 @@ func dwell(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(5 * time.Millisecond)))
 }
 
-// stay spends the time of a callback: until a calm phase begins at most, and not under a lease that was lost.
+// stay spends the time of a callback: until a calm phase begins at most. Half of those whose lease was lost do not hear of it, and
+// come back with a result when others may have the key.
 func (s *soak) stay(ctx context.Context, dwell time.Duration, e history.Event) {
 	defer s.ledger.enter(ctx, e)()
+	hurry := *s.hurry.Load()
 	timer := time.NewTimer(dwell)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-hurry:
 	case <-ctx.Done():
-	case <-*s.hurry.Load():
+		if e.Fence%2 == 0 {
+			return
+		}
+		timer.Reset(lease)
+		select {
+		case <-timer.C:
+		case <-hurry:
+		}
 	}
 }

@@ -17,11 +17,14 @@ import (
 	"github.com/redisidem/redisidem/test/internal/child"
 )
 
-// weather is the network between the workers and the server: a proxy with toxics that come and go.
+// ways is how many parties there are: each has a way to the server of its own.
+const ways = 3
+
+// weather is the network between the workers and the server: proxies with toxics that come and go.
 type weather struct {
 	t      testing.TB
 	proxy  *rpc.Client
-	addr   string // where the workers find the server
+	addrs  [ways]string // where each party finds the server
 	random *rand.Rand
 	number map[string]int // how often there was which toxic
 	next   int
@@ -55,15 +58,23 @@ func newWeather(t testing.TB, life time.Duration, upstream string, seed uint64) 
 }
 
 // cut ends all connections and refuses new ones.
-func (w *weather) cut() { w.order("Proxy.Cut", "", &struct{}{}) }
+func (w *weather) cut() {
+	for way := range ways {
+		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
+	}
+}
 
 // connect ends a cut.
-func (w *weather) connect() { w.order("Proxy.Connect", "", &w.addr) }
+func (w *weather) connect() {
+	for way := range ways {
+		w.order("Proxy.Connect", Order{Way: way}, &w.addrs[way])
+	}
+}
 
-func (w *weather) order(method, argument string, reply any) {
+func (w *weather) order(method string, o Order, reply any) {
 	w.t.Helper()
-	if err := w.proxy.Call(method, argument, reply); err != nil {
-		w.t.Errorf("%s %s: %v", method, argument, err)
+	if err := w.proxy.Call(method, o, reply); err != nil {
+		w.t.Errorf("%s %+v: %v", method, o, err)
 	}
 }
 
@@ -87,34 +98,56 @@ func (w *weather) toxic() (kind, attributes string) {
 	return "slicer", fmt.Sprintf(`{"average_size":%d,"size_variation":8,"delay":%d}`, w.between(10, 64), w.between(10, 1000))
 }
 
-// storm lets toxics come and go until ctx ends: one or two at a time, in both directions, on some or all connections, and at times
-// a cut. The network is clear afterwards.
+// storm lets toxics come and go until ctx ends, and at times a cut, on all ways to the server or on one. The network is clear
+// afterwards.
 func (w *weather) storm(ctx context.Context) {
 	for ctx.Err() == nil {
-		length := time.Duration(w.between(100, 1500)) * time.Millisecond
-		if w.random.IntN(7) == 0 {
-			w.number["cut"]++
-			w.cut()
-			pause(ctx, length/2)
-			w.connect()
-			continue
+		struck := []int{0, 1, 2}
+		if w.random.IntN(2) == 0 {
+			struck = []int{w.random.IntN(ways)}
 		}
-		var names []string
-		for range w.between(1, 2) {
-			kind, attributes := w.toxic()
-			w.number[kind]++
-			w.next++
-			name := fmt.Sprint(kind, w.next)
-			direction := [...]string{"upstream", "downstream"}[w.random.IntN(2)]
-			w.order("Proxy.Add", fmt.Sprintf(`{"name":%q,"type":%q,"stream":%q,"toxicity":%.2f,"attributes":%s}`,
-				name, kind, direction, 0.3+0.7*w.random.Float64(), attributes), &struct{}{})
-			names = append(names, name)
-		}
-		pause(ctx, length)
-		for _, name := range names {
-			w.order("Proxy.Remove", name, &struct{}{})
+		if w.random.IntN(5) == 0 {
+			w.outage(ctx, struck)
+		} else {
+			w.spell(ctx, struck)
 		}
 		pause(ctx, time.Duration(w.between(0, 300))*time.Millisecond)
+	}
+}
+
+// outage cuts some ways. A single one is cut for longer than a lease at times: the others get its keys meanwhile.
+func (w *weather) outage(ctx context.Context, struck []int) {
+	w.number["cut"]++
+	for _, way := range struck {
+		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
+	}
+	pause(ctx, time.Duration(w.between(50, 2500/len(struck)))*time.Millisecond)
+	for _, way := range struck {
+		w.order("Proxy.Connect", Order{Way: way}, &w.addrs[way])
+	}
+}
+
+// spell lets one or two toxics be there for a while: in either direction, on some or all connections.
+func (w *weather) spell(ctx context.Context, struck []int) {
+	var names []string
+	for range w.between(1, 2) {
+		kind, attributes := w.toxic()
+		w.number[kind]++
+		w.next++
+		name := fmt.Sprint(kind, w.next)
+		names = append(names, name)
+		direction := [...]string{"upstream", "downstream"}[w.random.IntN(2)]
+		toxic := fmt.Sprintf(`{"name":%q,"type":%q,"stream":%q,"toxicity":%.2f,"attributes":%s}`,
+			name, kind, direction, 0.3+0.7*w.random.Float64(), attributes)
+		for _, way := range struck {
+			w.order("Proxy.Add", Order{way, toxic}, &struct{}{})
+		}
+	}
+	pause(ctx, time.Duration(w.between(100, 1500))*time.Millisecond)
+	for _, name := range names {
+		for _, way := range struck {
+			w.order("Proxy.Remove", Order{way, name}, &struct{}{})
+		}
 	}
 }
 

@@ -62,11 +62,11 @@ func TestFairHistoryIsNotBlamed(t *testing.T) {
 // TestEachViolationIsFound is the negative control of the rungs: histories that wrong workers would make.
 func TestEachViolationIsFound(t *testing.T) {
 	t.Parallel()
-	change := func(old, new string) string {
-		if !strings.Contains(fair, old) {
-			t.Fatalf("there is no %q", old)
+	change := func(from, to string) string {
+		if !strings.Contains(fair, from) {
+			t.Fatalf("there is no %q", from)
 		}
-		return strings.Replace(fair, old, new, 1)
+		return strings.Replace(fair, from, to, 1)
 	}
 	record := func(f func(*Record)) Record {
 		r := stored()

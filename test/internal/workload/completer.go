@@ -39,7 +39,8 @@ func (w *Worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outc
 
 // Observe tells what becomes of the stages that a completer has run.
 func (w *Worker) Observe(_ context.Context, e redisidem.Event) {
-	run, kind := runOf{e.Key, e.Fence, e.Revision}, history.Kind("")
+	run := runOf{e.Key, e.Fence, e.Revision}
+	var kind history.Kind
 	switch {
 	case e.Kind == redisidem.Committed:
 		run.revision--
