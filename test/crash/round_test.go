@@ -3,7 +3,6 @@
 package crash
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -246,7 +245,7 @@ func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 func (r *round) read() *history.Book {
 	r.t.Helper()
 	book := history.NewBook()
-	r.lines(func(line string) {
+	r.ledger.Each(r.t, func(line string) {
 		e, err := history.Parse(line)
 		if err != nil {
 			r.t.Fatal(err)
@@ -254,18 +253,6 @@ func (r *round) read() *history.Book {
 		book.Add(e)
 	})
 	return book
-}
-
-func (r *round) lines(yield func(string)) {
-	r.t.Helper()
-	f, err := os.Open(r.ledger.Path())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		yield(s.Text())
-	}
 }
 
 // report fails the test for what is wrong, with all that the ledger has about the first keys.
@@ -278,7 +265,7 @@ func (r *round) report(wrong []history.Violation) {
 			continue
 		}
 		told[v.Key] = true
-		r.lines(func(line string) {
+		r.ledger.Each(r.t, func(line string) {
 			if e, err := history.Parse(line); err == nil && e.Key == v.Key {
 				r.t.Log(line)
 			}

@@ -6,6 +6,7 @@ package child
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -164,9 +165,16 @@ func (p *Process) Continue() error { return p.cmd.Process.Signal(syscall.SIGCONT
 // Tell tells the parent a line.
 func Tell(line string) { fmt.Println(line) }
 
-// Ledger is a file in which children write lines. Each is one append, so a kill cannot tear it, and the order of the lines
-// is the order in which they were written, in whichever process.
+// Ledger is a file in which children write lines. The order of the lines is the order in which they were written, in whichever
+// process. A kill can tear the line that is being written, where it crosses from one page of memory to the next: it counts as not
+// written.
 type Ledger struct{ path string }
+
+// What stands around a line, so that a torn one can be told from the others.
+const (
+	lineBegin = "\n"
+	lineEnd   = "\r"
+)
 
 // NewLedger makes a ledger for the test.
 func NewLedger(t testing.TB) Ledger {
@@ -182,17 +190,41 @@ func NewLedger(t testing.TB) Ledger {
 func (l Ledger) Path() string { return l.path }
 
 // Lines returns what was written so far.
-func (l Ledger) Lines(t testing.TB) []string {
+func (l Ledger) Lines(t testing.TB) (lines []string) {
 	t.Helper()
-	text, err := os.ReadFile(l.path)
+	l.Each(t, func(line string) { lines = append(lines, line) })
+	return lines
+}
+
+// Each calls do with each line that was written so far.
+func (l Ledger) Each(t testing.TB, do func(line string)) {
+	t.Helper()
+	f, err := os.Open(l.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = text[:strings.LastIndexByte(string(text), '\n')+1]
-	if len(text) == 0 {
-		return nil
+	defer func() { _ = f.Close() }()
+	s := bufio.NewScanner(f)
+	s.Split(splitLines)
+	for s.Scan() {
+		if line, whole := strings.CutSuffix(s.Text(), lineEnd); whole {
+			do(line)
+		}
 	}
-	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// splitLines is a [bufio.SplitFunc]. Unlike [bufio.ScanLines] it leaves the end of the line where it is.
+func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.Index(data, []byte(lineBegin)); i >= 0 {
+		return i + len(lineBegin), data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
 }
 
 // Pen writes lines into a ledger. It is safe for concurrent use.
@@ -215,7 +247,8 @@ func Own() Pen {
 
 // Write appends a line.
 func (p Pen) Write(format string, args ...any) {
-	if _, err := p.file.WriteString(fmt.Sprintf(format, args...) + "\n"); err != nil {
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	if _, err := p.file.WriteString(lineBegin + text + lineEnd); err != nil {
 		panic(err)
 	}
 }
