@@ -13,9 +13,9 @@
 --   DAMAGED token, what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
--- redis.call: 4 (HMGET, GET, DEL, HSET), without HSET when the record is absent, finished or knows already; two more
--- with KEYS[3] (TIME, ZADD), five with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE), and two when somebody waits
--- (HDEL, PUBLISH).
+-- redis.call: 4 (HMGET, GET, DEL, HSET), without HSET when the record is absent, finished or knows already; four more
+-- with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), six with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE, PEXPIRE), one more
+-- when that set is new (PEXPIRE), and two when somebody waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
@@ -42,10 +42,18 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       redis.call('ZREM', KEYS[3], member)
       redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', math.floor(now / 1000) - ARGV[5]))
       redis.call('ZADD', KEYS[4], string.format('%.0f', math.floor(now / 1000)), member)
+      -- The set lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+      if redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT') == 0 then
+        redis.call('PEXPIRE', KEYS[4], ARGV[5], 'NX')
+      end
     elseif KEYS[3] then
       local time = redis.call('TIME')
       local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] * 2 ^ math.min(math.max(stage - 1, 0), 6)
       redis.call('ZADD', KEYS[3], string.format('%.0f', due), member)
+      local left = redis.call('PTTL', KEYS[1])
+      if left > 0 and redis.call('PEXPIRE', KEYS[3], left, 'GT') == 0 then
+        redis.call('PEXPIRE', KEYS[3], left, 'NX') -- as above
+      end
     end
   end
   redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. rest .. ' '

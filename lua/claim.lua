@@ -33,7 +33,8 @@
 -- Every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE; when repeated HGET in place of TIME and HSET), 6 with KEYS[3] (ZADD); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
+-- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE; when repeated HGET in place of TIME and HSET), 7 with
+-- KEYS[3] (ZADD, PEXPIRE; twice when the index is new); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
@@ -165,11 +166,15 @@ local function clock()
 end
 
 -- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which
--- doubles with each attempt.
+-- doubles with each attempt. The index is gone when the last of its records is, also where no completer clears it.
 local function enter(at, attempt)
   if KEYS[3] then
     local due = math.floor(at / 1000) + ARGV[4] + ARGV[9] * 2 ^ math.min(attempt - 1, 6)
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
+    -- To GT a key without a TTL is one that lives for ever.
+    if redis.call('PEXPIRE', KEYS[3], ARGV[4] + ARGV[5], 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[3], ARGV[4] + ARGV[5], 'NX')
+    end
   end
 end
 

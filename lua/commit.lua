@@ -26,9 +26,9 @@
 --
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
 -- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it had lapsed), 6 when it is kept (HMGET,
--- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
--- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; XINFO before
--- XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 2 for FENCED.
+-- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH, HDEL), one or two
+-- with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for each effect (TYPE, its
+-- command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 2 for FENCED.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -166,6 +166,10 @@ local function index()
     redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
   elseif ARGV[11] ~= '' then
     redis.call('ZADD', KEYS[3], string.format('%.0f', math.floor(now / 1000) + ARGV[11]), string.sub(KEYS[1], -32))
+    -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+    if redis.call('PEXPIRE', KEYS[3], ARGV[7] + ARGV[8], 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[3], ARGV[7] + ARGV[8], 'NX')
+    end
   end
 end
 

@@ -10,8 +10,8 @@
 --   DAMAGED token, what is wrong: the record cannot be read
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), two more with KEYS[3] (TIME, ZADD). With the lock still there no command allocates, so that a
--- lease can be renewed on a server whose memory is full.
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), three more with KEYS[3] (TIME, ZADD, PEXPIRE). With the lock still
+-- there no command allocates, so that a lease can be renewed on a server whose memory is full.
 local token = ARGV[1]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -49,5 +49,6 @@ if KEYS[3] then
   local time = redis.call('TIME')
   local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] + ARGV[5]
   redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
+  redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT') -- it lives as long as the last of its records
 end
 return {'OK', token}

@@ -13,7 +13,8 @@
 --   DAMAGED nonce, what is wrong
 --
 -- Safe to repeat: yes, the second time the key is no dead letter.
--- redis.call: 7 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD); 2 for GONE and DONE (HMGET, ZREM).
+-- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE), 10 when the index is new (PEXPIRE);
+-- 2 for GONE and DONE (HMGET, ZREM).
 local nonce = ARGV[1]
 local member = string.sub(KEYS[1], -32)
 
@@ -45,4 +46,9 @@ redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage)
 redis.call('HDEL', KEYS[1], 'dead_letter')
 redis.call('ZREM', KEYS[4], member)
 redis.call('ZADD', KEYS[3], string.format('%.0f', redis.call('TIME')[1] * 1000), member)
+-- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+local life = redis.call('PTTL', KEYS[1])
+if life > 0 and redis.call('PEXPIRE', KEYS[3], life, 'GT') == 0 then
+  redis.call('PEXPIRE', KEYS[3], life, 'NX')
+end
 return {'OK', nonce}

@@ -411,6 +411,45 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 	})
 }
 
+// TestIndexesEndWithTheirRecords is about what is left where no completer runs any more.
+func TestIndexesEndWithTheirRecords(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		const retention = time.Hour
+		svc, client := e.service(func(c *redisidem.Config) { c.Retention = retention }), e.client()
+		sc := svc.Scope("tenant")
+		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
+			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Outcome{}, errStage
+			}
+		}))
+		ends := func(index string) {
+			t.Helper()
+			names := 0
+			for _, name := range e.keys(client) {
+				left := client.PTTL(ctx, name).Val()
+				if left < retention-time.Minute || left > retention+redisidem.DefaultLease {
+					t.Errorf("%s has the TTL %v", name, left)
+				}
+				if strings.Contains(name, "}:"+index+":") {
+					names++
+				}
+			}
+			if names != 1 {
+				t.Errorf("there are %d sets %s in %v", names, index, e.keys(client))
+			}
+		}
+		key, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		ends("due")
+		time.Sleep(5 * time.Millisecond)
+		mustSweep(t, mustCompleter(t, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+		ends("dead")
+		mustBe(t, sc.Requeue(ctx, key), nil)
+		ends("due")
+	})
+}
+
 func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))

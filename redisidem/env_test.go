@@ -147,14 +147,14 @@ func (e *env) keys(client redis.UniversalClient) []string {
 	return keys
 }
 
-// mustBeTidy checks that no lock is left and that every key has a TTL, but for the user's own, due indexes and dead letters.
+// mustBeTidy checks that no lock is left and that every key has a TTL, but for the user's own.
 func (e *env) mustBeTidy(client redis.UniversalClient) {
 	e.t.Helper()
 	for _, k := range e.keys(client) {
 		if strings.HasSuffix(k, ":lock") {
 			e.t.Errorf("lock left: %s", k)
 		}
-		if strings.Contains(k, "}:x:") || strings.Contains(k, "}:due:") || strings.Contains(k, "}:dead:") {
+		if strings.Contains(k, "}:x:") {
 			continue
 		}
 		if ttl := client.PTTL(ctx, k).Val(); ttl <= 0 {

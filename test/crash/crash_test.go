@@ -1,46 +1,47 @@
 //go:build unix
 
-// Package crash kills and freezes processes that work on the same keys, and then holds what each was told against what Redis has:
-// no stage has two commits, no two callers got different answers, no lock outlives its lease, no key is without a TTL, and all
-// that was begun can be finished.
+// Package crash shows that workers may end at any moment, or stand still for longer than their leases, and the promise of
+// package redisidem holds: their processes are killed and stopped by the thousand while they work on the same keys in every way
+// there is (Do, stage by stage, flows, waiting for others, a completer), and write what they begin and what they are told into
+// a ledger. When all of them are gone the ledger is compared with Redis: nothing is committed twice, everybody got the same
+// bytes, no lock outlives its lease, every key has a TTL and can be finished.
 //
-//	go test -v ./test/crash -size change                    300 kill -9, 50 SIGSTOP
-//	go test -v ./test/crash -size nightly                   10,000 and 1,000; release: 50,000 and 1,000
-//	go test -v -run Kill ./test/crash -kills 500 -seed 42   what a failed run says
+//	go test -count=1 -v ./crash                              # for every change: 300 kills and 50 stops, about a minute
+//	go test -count=1 -v ./crash -timeout 2h -size nightly    # 10,000 kills and 1,000 stops
+//	go test -count=1 -v ./crash -timeout 8h -size release    # 50,000 kills and 1,000 stops
+//	go test -count=1 -v ./crash -kills 1000 -stops 100
 //
-// The random choices of the test come from its seed; when a process is struck in its work is a matter of the machine.
+// A failure prints its seed and the ledger's lines of the key. The seed repeats the choices of the workers and when they
+// are killed; what the system's scheduler makes of them is another matter:
+//
+//	go test -count=1 -v ./crash -run Kill -seed 17
 package crash
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
-	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/child"
+	"github.com/redisidem/redisidem/test/internal/history"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
 var (
 	kills = flag.Int("kills", 0, "how many workers are killed; 0 for what -size says")
-	stops = flag.Int("stops", 0, "how many times a worker is stopped for longer than its leases; 0 for what -size says")
+	stops = flag.Int("stops", 0, "how often workers are stopped; 0 for what -size says")
 )
 
 const (
-	workers  = 4 // at a time
-	patience = 60 * time.Second
+	workers       = 3 // at a time
+	killsPerRound = 250
+	stopsPerRound = 50
 )
 
 func TestMain(m *testing.M) {
@@ -54,59 +55,71 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// count returns what a flag says, or else the rung's size.
-func count(t *testing.T, asked, change, nightly, release int) int {
-	if asked > 0 {
-		return asked
+// TestKilledWorkersLeaveNothingWrong kills workers with kill -9. A half of them kill themselves, on the border of a command.
+func TestKilledWorkersLeaveNothingWrong(t *testing.T) {
+	seed, many := rung.Seed(t), *kills
+	if many == 0 {
+		many = rung.Size(t, 300, 10_000, 50_000)
 	}
-	return rung.Size(t, change, nightly, release)
-}
-
-// scene is a server with its workers' ledger.
-type scene struct {
-	*testing.T
-	server *redistest.Server
-	client *redis.Client
-	ledger child.Ledger
-	seed   uint64
-	keys   int           // that each worker begins
-	dwell  time.Duration // the longest that its callbacks take
-}
-
-func newScene(t *testing.T, keys int, dwell time.Duration) *scene {
-	t.Helper()
-	s := &scene{T: t, server: rediscase.Server(t), ledger: child.NewLedger(t), seed: rung.Seed(t), keys: keys, dwell: dwell}
-	s.client = dial(s.server.Addr())
-	t.Cleanup(func() { _ = s.client.Close() })
-	return s
-}
-
-// start starts the worker of that number, and blocks until it is at work.
-func (s *scene) start(number int) (*child.Process, error) {
-	w, err := child.Start(s, "worker", s.ledger, addrVariable+"="+s.server.Addr(), fmt.Sprintf("%s=%d", numberVariable, number),
-		fmt.Sprintf("%s=%d", keysVariable, s.keys), fmt.Sprintf("%s=%v", dwellVariable, s.dwell))
-	if err != nil {
-		return nil, err
+	server := rediscase.Server(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+	var sum tally
+	began := time.Now()
+	for done := 0; done < many && !t.Failed(); {
+		n := min(killsPerRound, many-done)
+		r := newRound(t, server, random.Uint64())
+		r.kill(n)
+		if t.Failed() {
+			return
+		}
+		sum.add(r.settle())
+		done += n
 	}
-	err = w.Await("ready", patience)
-	return w, err
+	took := time.Since(began)
+	t.Logf("%d kills in %v (%.1f/s): %+v", many, took.Round(time.Second), float64(many)/took.Seconds(), sum)
+	if many >= 100 && (sum.retried == 0 || sum.completed == 0 || sum.resumed == 0 || sum.Answers < sum.keys) {
+		t.Error("too little has happened for this to show anything")
+	}
+	rung.Figure(t, "R5", "%d workers killed in %.0f s; %d keys, %d runs, %d commits told, %d of those stored not the first attempt, "+
+		"%d answers: 0 double commits, 0 differing answers, 0 locks past their lease, 0 keys without TTL, 0 keys unfinished",
+		many, took.Seconds(), sum.keys, sum.Runs, sum.Committed, sum.retried, sum.Answers)
 }
 
-// each calls strike with the numbers below n, several at a time, and a pause of up to longest drawn for each.
-func (s *scene) each(n int, longest time.Duration, strike func(number int, pause time.Duration) error) {
-	// The pauses are drawn here, since a source of random numbers is not safe for concurrent use.
-	r := rand.New(rand.NewPCG(s.seed, 0))
-	pauses := make([]time.Duration, n)
-	for i := range pauses {
-		pauses[i] = time.Duration(r.Int64N(int64(longest)))
+// kill starts so many workers and kills them.
+func (r *round) kill(many int) {
+	r.t.Helper()
+	type fate struct {
+		orders
+		pause time.Duration
 	}
-	var next atomic.Int64
+	// They are drawn here, since a source of random numbers is not safe for concurrent use.
+	random := rand.New(rand.NewPCG(r.seed, 1))
+	fates := make(chan fate, many)
+	for i := range many {
+		f := fate{orders: orders{number: i, spacing: 12 * time.Millisecond}, pause: time.Duration(random.Int64N(int64(120 * time.Millisecond)))}
+		if i%2 == 0 {
+			f.death = 1 + random.IntN(100)
+		}
+		fates <- f
+	}
+	close(fates)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				if err := strike(i, pauses[i]); err != nil {
-					s.Error(err)
+			for f := range fates {
+				p, err := r.start(f.orders)
+				switch {
+				case err != nil && f.death == 0:
+					r.t.Error(err)
+					return
+				case f.death > 0:
+					_ = p.Wait(patience)
+				default:
+					time.Sleep(f.pause)
+				}
+				p.Kill()
+				if !p.Killed() {
+					r.t.Errorf("seed %d: worker %d ended by itself", r.seed, f.number)
 					return
 				}
 			}
@@ -115,162 +128,80 @@ func (s *scene) each(n int, longest time.Duration, strike func(number int, pause
 	wg.Wait()
 }
 
-func TestKill(t *testing.T) {
-	s := newScene(t, 8, 20*time.Millisecond)
-	many := count(t, *kills, 300, 10_000, 50_000)
+// TestStoppedWorkersAreFencedAndCancelled stops workers with SIGSTOP for longer than a lease, while others go on, and lets them
+// continue.
+func TestStoppedWorkersAreFencedAndCancelled(t *testing.T) {
+	seed, many := rung.Seed(t), *stops
+	if many == 0 {
+		many = rung.Size(t, 50, 1_000, 1_000)
+	}
+	server := rediscase.Server(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+	var sum tally
 	began := time.Now()
-	s.each(many, 100*time.Millisecond, func(number int, pause time.Duration) error {
-		w, err := s.start(number)
-		if err != nil {
-			return err
+	for done := 0; done < many && !t.Failed(); {
+		n := min(stopsPerRound, many-done)
+		r := newRound(t, server, random.Uint64())
+		r.stop(n)
+		if t.Failed() {
+			return
 		}
-		time.Sleep(pause)
-		w.Kill()
-		return nil
-	})
+		sum.add(r.settle())
+		done += n
+	}
 	took := time.Since(began)
-	sum := s.settle()
-	rung.Figure(t, "R5", "%d kill -9 in %v: %s", many, took.Round(time.Second), sum)
-	if many >= 100 && (sum.again == 0 || sum.replays == 0) {
+	t.Logf("%d stops in %v (%.1f/s): %+v", many, took.Round(time.Second), float64(many)/took.Seconds(), sum)
+	if many >= 20 && (sum.Fenced == 0 || sum.Stopped == 0) {
 		t.Error("too little has happened for this to show anything")
 	}
+	rung.Figure(t, "R6", "%d stops past the lease in %.0f s; %d runs, %d results refused; 0 stale commits accepted, "+
+		"%d of %d callbacks that were stopped cancelled", many, took.Seconds(), sum.Runs, sum.Fenced, sum.Cancelled, sum.Stopped)
 }
 
-func TestStop(t *testing.T) {
-	s := newScene(t, 500, lease/2) // always something to freeze
-	many := count(t, *stops, 50, 1000, 1000)
-	const perWorker = 5 // so that keys are fresh
-	began := time.Now()
-	s.each((many+perWorker-1)/perWorker, lease, func(number int, pause time.Duration) error {
-		w, err := s.start(number)
-		if err != nil {
-			return err
-		}
-		defer w.Kill()
-		for range perWorker {
-			time.Sleep(pause / 4)
-			if err := w.Pause(); err != nil {
-				return err
-			}
-			time.Sleep(lease + lease/4 + pause)
-			if err := w.Resume(); err != nil {
-				return err
-			}
-		}
-		time.Sleep(2 * lease) // what was frozen wakes up, and says so
-		return nil
-	})
-	took := time.Since(began)
-	sum := s.settle()
-	rung.Figure(t, "R6", "%d SIGSTOPs beyond the lease in %v: %d callbacks slept through their lease, %d of them were cancelled; %s",
-		(many+perWorker-1)/perWorker*perWorker, took.Round(time.Second), sum.frozen, sum.cancelled, sum)
-	if many >= 50 && sum.frozen == 0 {
-		t.Error("no callback was frozen")
-	}
-	if sum.frozen != sum.cancelled {
-		t.Errorf("%d callbacks slept through their lease, and %d were cancelled", sum.frozen, sum.cancelled)
-	}
-}
+// stopsPerLife is how often one worker is stopped.
+const stopsPerLife = 5
 
-// settle waits until the dead workers' leases are over, finishes all keys and audits everything.
-func (s *scene) settle() summary {
-	s.Helper()
-	if s.Failed() {
-		s.FailNow()
-	}
-	ctx := context.Background()
-	for _, lock := range s.scan("*:lock") {
-		// A lock that is gone by now has the TTL -2.
-		if left := s.client.PTTL(ctx, lock).Val(); left > lease || left == -1 {
-			s.Errorf("the lock %s has %v left, and a lease has %v", lock, left, lease)
+// stop stops workers so often, for longer than a lease.
+func (r *round) stop(many int) {
+	r.t.Helper()
+	var lives sync.WaitGroup
+	random := rand.New(rand.NewPCG(r.seed, 1))
+	turns := make(chan struct{}, workers)
+	for number := 0; many > 0; number++ {
+		var pauses []time.Duration
+		for ; many > 0 && len(pauses) < 2*stopsPerLife; many-- {
+			pauses = append(pauses, time.Duration(random.Int64N(int64(150*time.Millisecond))),
+				lease+lease/10+time.Duration(random.Int64N(int64(lease))))
 		}
-	}
-	time.Sleep(lease + 50*time.Millisecond)
-	if locks := s.scan("*:lock"); len(locks) > 0 {
-		s.Errorf("%d locks are left, among them %s", len(locks), locks[0])
-	}
-
-	lines := s.ledger.Lines(s)
-	keys := keysOf(lines)
-	sc := scope(s.client)
-	var mu sync.Mutex
-	records := make(map[string]*redisidem.Key)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range 4 * workers {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
-				record, err := finish(sc, keys[i])
-				if err != nil {
-					s.Errorf("key %s cannot be finished: %v", keys[i], err)
-					return
-				}
-				mu.Lock()
-				records[keys[i]] = record
-				mu.Unlock()
+		turns <- struct{}{}
+		lives.Go(func() {
+			defer func() { <-turns }()
+			if err := r.stopOne(number, pauses); err != nil {
+				r.t.Errorf("seed %d: worker %d: %v", r.seed, number, err)
 			}
 		})
 	}
-	wg.Wait()
-	if s.Failed() {
-		s.FailNow()
-	}
-	sum, violations := audit(lines, records)
-	for _, v := range violations[:min(len(violations), 10)] {
-		s.Error(v)
-		key, _, _ := strings.Cut(v, ":")
-		for _, line := range lines {
-			if words := strings.Fields(line); len(words) > 1 && words[1] == key {
-				s.Log("  " + line)
-			}
-		}
-	}
-	s.mustExpire()
-	return sum
+	lives.Wait()
 }
 
-// mustExpire checks that all has a TTL but the due indexes, which are cleaned by whoever looks into them.
-func (s *scene) mustExpire() {
-	names := slices.DeleteFunc(s.scan("*"), func(name string) bool { return strings.Contains(name, "}:due:") })
-	for batch := range slices.Chunk(names, 1000) {
-		pipe := s.client.Pipeline()
-		ttls := make([]*redis.DurationCmd, len(batch))
-		for i, name := range batch {
-			ttls[i] = pipe.PTTL(context.Background(), name)
+// stopOne is the life of one worker: it works and stands still, by turns.
+func (r *round) stopOne(number int, pauses []time.Duration) error {
+	o := orders{number: number, spacing: 30 * time.Millisecond, stopped: true}
+	p, err := r.start(o)
+	for i := 0; err == nil && i < len(pauses); i += 2 {
+		time.Sleep(pauses[i])
+		if err = p.Stop(); err != nil {
+			break
 		}
-		if _, err := pipe.Exec(context.Background()); err != nil {
-			s.Fatal(err)
-		}
-		for i, name := range batch {
-			if ttls[i].Val() == -1 {
-				s.Errorf("%s has no TTL", name)
-			}
-		}
+		// Nothing of what it writes from now on can be older than this line.
+		r.pen.Write("%s", history.Event{Kind: history.Stopped, Worker: o.worker()})
+		time.Sleep(pauses[i+1])
+		err = p.Continue()
 	}
-}
-
-func (s *scene) scan(pattern string) (names []string) {
-	it := s.client.Scan(context.Background(), 0, pattern, 1000).Iterator()
-	for it.Next(context.Background()) {
-		names = append(names, it.Val())
+	if err != nil {
+		return err
 	}
-	if err := it.Err(); err != nil {
-		s.Fatal(err)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// finish brings a key to its end, however it was left, and returns it as Redis has it.
-func finish(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
-	silent := &worker{sc: sc, write: func(string, ...any) {}, ready: func() {}}
-	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		key, err := silent.ask(value)
-		if err == nil && key.Finished() {
-			return sc.Retrieve(context.Background(), value)
-		}
-		if time.Since(began) > patience {
-			return nil, errors.Join(errors.New("it took too long"), err)
-		}
-	}
+	time.Sleep(2 * lease) // so that its callbacks get to their ends
+	p.Kill()
+	return nil
 }

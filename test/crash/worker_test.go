@@ -4,206 +4,135 @@ package crash
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/child"
-)
-
-// A worker gets its orders by these environment variables.
-const (
-	addrVariable   = "REDISIDEM_TEST_ADDR"
-	numberVariable = "REDISIDEM_TEST_NUMBER"
-	keysVariable   = "REDISIDEM_TEST_KEYS"  // how many keys it begins
-	dwellVariable  = "REDISIDEM_TEST_DWELL" // the longest that its callbacks take
+	"github.com/redisidem/redisidem/test/internal/history"
+	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
 const (
-	lease      = 400 * time.Millisecond
-	goroutines = 6 // in each worker
+	goroutines   = 4  // in each worker
+	window       = 96 // how many keys are worked on at a time, by all workers
+	lease        = 400 * time.Millisecond
+	recoverAfter = 50 * time.Millisecond
+	patience     = time.Minute
 )
 
-// stages are the recovery points of keys with several stages, in their order.
-var stages = []string{redisidem.Started, "reserved", "charged"}
-
-var request = redisidem.Request{Method: "POST", Path: "/orders"}
-
-func dial(addr string) *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
-}
-
-func scope(client *redis.Client) *redisidem.Scope { return service(client).Scope("crash") }
-
-func service(client *redis.Client) *redisidem.Service {
-	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: time.Second})
-	if err != nil {
-		panic(err)
-	}
-	return svc
-}
-
-// worker is what asks for keys. What it is told, it writes into the ledger, a line each:
-//
-//	run KEY REVISION FENCE PID   its callback begins
-//	slept KEY FENCE CANCELLED    its callback has slept through the lease; whether its context was cancelled
-//	ack KEY REVISION FENCE       it was told that its commit is stored
-//	got KEY BODY                 it was told the key's answer
-//	bad KEY ...                  it was told what should not be
+// worker is a workload with a service of its own.
 type worker struct {
-	sc    *redisidem.Scope
-	write func(format string, args ...any)
-	ready func()
-	dwell time.Duration // the longest that a callback takes
+	*workload.Worker
+	svc     *redisidem.Service
+	sc      *redisidem.Scope
+	stopped bool // now and then it is, and looks whether that was for longer than a lease
 }
 
-// work is the role of a child: it asks for its own keys, and for those of workers before it, until it is killed.
+// newWorker makes the worker of a name. Copies of finished records are kept in so many bytes.
+func newWorker(name string, client *redis.Client, pen child.Pen, cache int64) *worker {
+	w := &worker{Worker: workload.New(name, recoverAfter, func(e history.Event) { pen.Write("%s", e) })}
+	w.Stay = w.stay
+	cfg := redisidem.Config{
+		Lease: lease, Timeout: 5 * time.Second, Retention: time.Hour, Owner: name, CacheBytes: cache, Observer: w,
+	}
+	var err error
+	if w.svc, err = redisidem.New(client, &cfg); err != nil {
+		panic(err)
+	}
+	w.sc = w.svc.Scope("crash")
+	return w
+}
+
+// dial makes a client whose connections have a name.
+func dial(addr, name string) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: addr, ClientName: name, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1,
+	})
+}
+
+// work is what a worker's process does until it is killed.
 func work() {
-	number, err := strconv.Atoi(os.Getenv(numberVariable))
-	keys, err1 := strconv.Atoi(os.Getenv(keysVariable))
-	dwell, err2 := time.ParseDuration(os.Getenv(dwellVariable))
-	if err := errors.Join(err, err1, err2); err != nil {
-		panic(err)
+	o := ownOrders()
+	client := dial(o.addr, o.worker())
+	if o.death > 0 {
+		client.AddHook(&death{at: int64(o.death)})
 	}
-	svc := service(dial(os.Getenv(addrVariable)))
-	w := &worker{
-		sc: svc.Scope("crash"), write: child.Own().Write, dwell: dwell,
-		ready: sync.OnceFunc(func() { child.Tell("ready") }),
+	w := newWorker(o.worker(), client, child.Own(), int64(o.number%2)<<20)
+	w.stopped = o.stopped
+	child.Tell("ready")
+	if o.number%3 == 0 {
+		go w.complete()
 	}
-	completer, err := redisidem.NewCompleter(svc, w.flow())
-	if err != nil {
-		panic(err)
-	}
-	completer.Interval = lease
-	go func() { _ = completer.Run(context.Background()) }()
-
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range goroutines {
-		wg.Go(func() {
+	for i := range goroutines {
+		go func() {
+			r := rand.New(rand.NewPCG(o.seed, uint64(o.number)<<8|uint64(i)))
 			for {
-				// Fresh keys first; then, for as long as the worker lives, those of all workers.
-				if n := int(next.Add(1)) - 1; n < keys {
-					_, _ = w.ask(value(number, n)) // the ledger has the error
-					continue
-				}
-				_, _ = w.ask(value(max(0, number-rand.N(3*workersAround)), rand.N(keys)))
+				w.use(r, int(time.Since(o.began)/o.spacing)+r.IntN(window))
 			}
-		})
+		}()
 	}
-	wg.Wait()
+	time.Sleep(child.Lifetime) // the end comes from outside
+	os.Exit(1)
 }
 
-// workersAround is how many workers back a worker looks for keys that others began.
-const workersAround = 8
-
-// value names a key: the one of that number that the worker of that number begins.
-func value(worker, n int) string { return fmt.Sprintf("%d-%d", worker, n) }
-
-// ask asks for a key in the way that is its own.
-func (w *worker) ask(value string) (key *redisidem.Key, err error) {
-	w.ready()
-	switch value[len(value)-1] % 4 {
-	case 0:
-		key, err = w.sc.Do(context.Background(), value, request, w.only(value))
-	case 1:
-		key, err = w.sc.Wait(lease).Do(context.Background(), value, request, w.only(value))
-	case 2:
-		key, err = w.stagewise(value)
-	case 3:
-		key, err = w.sc.RunRequest(context.Background(), value, request, w.flow())
+// use does one of the things that can be done to the key of that number.
+func (w *worker) use(r *rand.Rand, n int) {
+	sc := w.sc
+	if r.IntN(3) == 0 {
+		sc = sc.Wait(time.Duration(r.Int64N(int64(2 * lease))))
 	}
-	switch {
-	case err == nil && key.Finished():
-		w.write("got %s %s", value, key.Response.Body)
-	case err == nil, errors.Is(err, redisidem.ErrLocked), errors.Is(err, redisidem.ErrUnavailable),
-		errors.Is(err, redisidem.ErrCommitUnknown), errors.Is(err, redisidem.ErrLeaseLost):
-		time.Sleep(rand.N(2 * time.Millisecond))
-	default:
-		w.write("bad %s %v", value, err)
-	}
-	return key, err
+	_ = w.Do(context.Background(), sc, workload.Use{
+		Key: workload.Value(n), Dwell: w.dwell(r), Fails: r.IntN(12) == 0, Other: r.IntN(2) == 0,
+	})
 }
 
-// only is the callback of a key with a single stage. Its answer is as no other run's.
-func (w *worker) only(string) redisidem.StageFunc {
-	return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-		w.toil(ctx, st)
-		return redisidem.Finish(redisidem.JSON(200, answer(st))), nil
+// complete lets a completer look for keys all the time.
+func (w *worker) complete() {
+	for {
+		_, _ = w.Completer(w.svc).Sweep(context.Background())
+		time.Sleep(recoverAfter)
 	}
 }
 
-// stagewise works off a key stage by stage, each with a lease of its own.
-func (w *worker) stagewise(value string) (*redisidem.Key, error) {
-	key, err := w.sc.InitializeRequest(context.Background(), value, request)
-	for err == nil && !key.Answered() {
-		var ran *redisidem.Stage
-		key, err = w.sc.WorkStage(context.Background(), key, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			ran = st
-			w.toil(ctx, st)
-			return outcome(st), nil
-		})
-		if ran != nil && err == nil {
-			w.write("ack %s %d %d", value, ran.Key().Revision, ran.Fence())
+// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is renewed. A worker that is going
+// to be stopped is mostly in one.
+func (w *worker) dwell(r *rand.Rand) time.Duration {
+	switch n := r.IntN(40); {
+	case n == 0:
+		return lease + time.Duration(r.Int64N(int64(lease)))
+	case n < 4 || w.stopped && n < 20:
+		return time.Duration(r.Int64N(int64(lease / 2)))
+	}
+	return time.Duration(r.Int64N(int64(6 * time.Millisecond)))
+}
+
+// stay spends the time of a callback. Whoever was stopped meanwhile for longer than the lease gives the news of it a moment to
+// arrive.
+func (w *worker) stay(ctx context.Context, dwell time.Duration, e history.Event) {
+	const tick = 5 * time.Millisecond
+	began := time.Now()
+	looked := began
+	stood := false
+	look := func() {
+		stood = stood || time.Since(looked) > lease
+		looked = time.Now()
+	}
+	for ; ctx.Err() == nil && time.Since(began) < dwell; look() {
+		time.Sleep(min(tick, dwell))
+	}
+	if !w.stopped {
+		return
+	}
+	w.Tell(e.As(history.Left))
+	look()
+	if stood {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
 		}
 	}
-	return key, err
-}
-
-// flow makes the flow of a key that completers carry on.
-func (w *worker) flow() *redisidem.Flow {
-	cfg := redisidem.FlowConfig{Name: "crash", Version: 1, RecoverAfter: lease, MaxAttempts: 1 << 20}
-	for _, point := range stages {
-		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{
-			Point: point,
-			Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-				w.toil(ctx, st)
-				return outcome(st), nil
-			},
-		})
-	}
-	flow, err := redisidem.NewFlow(cfg)
-	if err != nil {
-		panic(err)
-	}
-	return flow
-}
-
-// outcome is what a stage of several comes to.
-func outcome(st *redisidem.Stage) redisidem.Outcome {
-	if n := int(st.Key().Revision) + 1; n < len(stages) {
-		return redisidem.Advance(stages[n])
-	}
-	return redisidem.Finish(redisidem.JSON(201, answer(st)))
-}
-
-func answer(st *redisidem.Stage) string { return fmt.Sprintf("%d/%d", st.Fence(), os.Getpid()) }
-
-// toil is what every callback does. When it finds that it has slept through its lease, it says whether it was called off; it then
-// returns as if nothing had happened, as careless callbacks do.
-func (w *worker) toil(ctx context.Context, st *redisidem.Stage) {
-	w.write("run %s %d %d %d", st.Key().Value, st.Key().Revision, st.Fence(), os.Getpid())
-	if w.dwell == 0 {
-		return
-	}
-	began := time.Now()
-	time.Sleep(rand.N(w.dwell))
-	if time.Since(began) < lease {
-		return
-	}
-	cancelled := false
-	select {
-	case <-ctx.Done():
-		cancelled = errors.Is(context.Cause(ctx), redisidem.ErrLeaseLost)
-	case <-time.After(lease):
-	}
-	w.write("slept %s %d %t", st.Key().Value, st.Fence(), cancelled)
 }

@@ -5,33 +5,27 @@
 package processes
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/child"
 )
 
 // A worker gets its orders by these environment variables.
 const (
-	roleVariable   = "REDISIDEM_TEST_ROLE"
-	addrVariable   = "REDISIDEM_TEST_ADDR"
-	ledgerVariable = "REDISIDEM_TEST_LEDGER"
-	goVariable     = "REDISIDEM_TEST_GO" // a file whose appearance lets a waiting callback return
+	addrVariable = "REDISIDEM_TEST_ADDR"
+	goVariable   = "REDISIDEM_TEST_GO" // a file whose appearance lets a waiting callback return
 )
 
 const (
@@ -51,16 +45,7 @@ var request = redisidem.Request{Method: "POST", Path: "/"}
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	switch role := os.Getenv(roleVariable); role {
-	case "":
-		leak.Main(m)
-	case "racer":
-		race()
-	case "sleeper":
-		sleep()
-	default:
-		panic("unknown role " + role)
-	}
+	child.Main(m, map[string]func(){"racer": race, "sleeper": sleep})
 }
 
 // quiet keeps go-redis from writing about servers that are just starting.
@@ -68,7 +53,7 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// service makes a worker's service. Its client is the second.
+// service makes a worker's.
 func service(addr string, lease time.Duration) (*redisidem.Service, *redis.Client) {
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 5 * time.Second})
@@ -78,13 +63,13 @@ func service(addr string, lease time.Duration) (*redisidem.Service, *redis.Clien
 	return svc, client
 }
 
-// view makes the view of the keys of a child, which ends with it.
-func view(lease time.Duration) *redisidem.Scope {
+// workerScope is a worker's view of the keys.
+func workerScope(lease time.Duration) *redisidem.Scope {
 	svc, _ := service(os.Getenv(addrVariable), lease)
 	return svc.Scope("processes")
 }
 
-// scope makes a test's view of the keys.
+// scope is the test's own view of the keys.
 func scope(t *testing.T, addr string, lease time.Duration) *redisidem.Scope {
 	t.Helper()
 	svc, client := service(addr, lease)
@@ -96,26 +81,9 @@ func scope(t *testing.T, addr string, lease time.Duration) *redisidem.Scope {
 	return svc.Scope("processes")
 }
 
-// ledger writes lines that a kill cannot tear: each is one append.
-type ledger struct{ file *os.File }
-
-func openLedger() ledger {
-	f, err := os.OpenFile(os.Getenv(ledgerVariable), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		panic(err)
-	}
-	return ledger{f}
-}
-
-func (l ledger) write(format string, args ...any) {
-	if _, err := fmt.Fprintf(l.file, format+"\n", args...); err != nil {
-		panic(err)
-	}
-}
-
 // race drives every key to its end, in competition with everybody else.
 func race() {
-	sc, out := view(10*time.Second), openLedger()
+	sc, out := workerScope(10*time.Second), child.Own()
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
@@ -127,7 +95,7 @@ func race() {
 	wg.Wait()
 }
 
-func drive(sc *redisidem.Scope, out ledger, value string) {
+func drive(sc *redisidem.Scope, out child.Pen, value string) {
 	for began := time.Now(); time.Since(began) < patience; {
 		key, err := sc.InitializeRequest(context.Background(), value, request)
 		for err == nil && !key.Answered() {
@@ -143,37 +111,37 @@ func drive(sc *redisidem.Scope, out ledger, value string) {
 				return redisidem.Advance(next), nil
 			})
 			if fence != 0 && err == nil {
-				out.write("committed %s %s %d", value, seen.RecoveryPoint, fence)
+				out.Write("committed %s %s %d", value, seen.RecoveryPoint, fence)
 			}
 		}
 		if err == nil {
-			out.write("answered %s %s", value, key.Response.Body)
+			out.Write("answered %s %s", value, key.Response.Body)
 			return
 		}
 		if !errors.Is(err, redisidem.ErrLocked) {
-			out.write("failed %s %v", value, err)
+			out.Write("failed %s %v", value, err)
 			return
 		}
 		time.Sleep(rand.N(3 * time.Millisecond))
 	}
-	out.write("failed %s no end", value)
+	out.Write("failed %s no end", value)
 }
 
 func TestFourProcessesRaceForFiftyKeys(t *testing.T) {
 	server := rediscase.Server(t)
 	book := newBook(t)
-	var workers []*exec.Cmd
+	var workers []*child.Process
 	for range processes {
 		workers = append(workers, worker(t, "racer", server.Addr(), book))
 	}
 	for _, w := range workers {
-		if err := w.Wait(); err != nil {
+		if err := w.Wait(3 * patience); err != nil {
 			t.Fatal(err)
 		}
 	}
 
 	committed, answers, answered := map[string]string{}, map[string]string{}, 0
-	for _, line := range book.lines(t) {
+	for _, line := range book.Lines(t) {
 		words := strings.Fields(line)
 		switch words[0] {
 		case "committed":
@@ -234,7 +202,7 @@ func leftovers(t *testing.T, client *redis.Client) (locks, eternal int) {
 
 // sleep commits a first stage, and works on the second in a callback that returns when it may.
 func sleep() {
-	sc, out := view(shortLease), openLedger()
+	sc, out := workerScope(shortLease), child.Own()
 	_, err := sc.Do(context.Background(), frozenValue, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Advance(earlier), nil
 	})
@@ -244,7 +212,7 @@ func sleep() {
 	var stage context.Context
 	_, err = sc.Do(context.Background(), frozenValue, request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 		stage = ctx
-		out.write("inside")
+		out.Write("inside")
 		for {
 			if _, err := os.Stat(os.Getenv(goVariable)); err == nil {
 				return redisidem.Finish(redisidem.JSON(200, "sleeper")), nil
@@ -252,7 +220,7 @@ func sleep() {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	out.write("told fenced=%t error=%t lost=%t", errors.Is(err, redisidem.ErrFenced), err != nil,
+	out.Write("told fenced=%t error=%t lost=%t", errors.Is(err, redisidem.ErrFenced), err != nil,
 		errors.Is(context.Cause(stage), redisidem.ErrLeaseLost))
 }
 
@@ -269,7 +237,7 @@ func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
 	if err != nil || key.Replayed() {
 		t.Fatal(key, err)
 	}
-	book.expect(t, thaw(t, w, book), "told fenced=true error=true lost=true")
+	mustBeTold(t, thaw(t, w, book), "told fenced=true error=true lost=true")
 	mustHold(t, server.Addr(), `"other"`)
 }
 
@@ -280,7 +248,7 @@ func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
 	w := freeze(t, server.Addr(), book)
 	key, err := scope(t, server.Addr(), 10*time.Second).Wait(patience).Do(context.Background(), frozenValue, request,
 		func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			book.expect(t, thaw(t, w, book), "told fenced=true error=true lost=true")
+			mustBeTold(t, thaw(t, w, book), "told fenced=true error=true lost=true")
 			return redisidem.Finish(redisidem.JSON(200, "other")), nil
 		})
 	if err != nil || key.Replayed() {
@@ -298,18 +266,15 @@ func TestLapsedLeaseThatNobodyClaimedCommits(t *testing.T) {
 		locks, err := client.Keys(context.Background(), "*:lock").Result()
 		return err == nil && len(locks) == 0
 	})
-	book.expect(t, thaw(t, w, book), "told fenced=false error=false lost=true")
+	mustBeTold(t, thaw(t, w, book), "told fenced=false error=false lost=true")
 	mustHold(t, server.Addr(), `"sleeper"`)
 }
 
 func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
 	server, book := rediscase.Server(t), newBook(t)
 	w := worker(t, "sleeper", server.Addr(), book)
-	until(t, "the callback runs", func() bool { return len(book.lines(t)) == 1 })
-	if err := w.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = w.Wait()
+	until(t, "the callback runs", func() bool { return len(book.Lines(t)) == 1 })
+	w.Kill()
 	sc := scope(t, server.Addr(), shortLease)
 	ran := 0
 	finish := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
@@ -339,29 +304,29 @@ func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
 }
 
 // freeze starts a sleeper and stops it inside its callback.
-func freeze(t *testing.T, addr string, book book) *exec.Cmd {
+func freeze(t *testing.T, addr string, book child.Ledger) *child.Process {
 	t.Helper()
 	w := worker(t, "sleeper", addr, book)
-	until(t, "the callback runs", func() bool { return len(book.lines(t)) == 1 })
-	if err := w.Process.Signal(syscall.SIGSTOP); err != nil {
+	until(t, "the callback runs", func() bool { return len(book.Lines(t)) == 1 })
+	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
 // thaw lets a stopped sleeper's callback return, and gives the last line that it wrote.
-func thaw(t *testing.T, w *exec.Cmd, book book) string {
+func thaw(t *testing.T, w *child.Process, book child.Ledger) string {
 	t.Helper()
-	if err := os.WriteFile(book.path+".go", nil, 0o600); err != nil {
+	if err := os.WriteFile(book.Path()+".go", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := w.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Wait(); err != nil {
+	if err := w.Wait(3 * patience); err != nil {
 		t.Fatal(err)
 	}
-	lines := book.lines(t)
+	lines := book.Lines(t)
 	return lines[len(lines)-1]
 }
 
@@ -373,53 +338,27 @@ func mustHold(t *testing.T, addr, body string) {
 	}
 }
 
-// book is the ledger from the parent's side.
-type book struct{ path string }
-
-func newBook(t *testing.T) book {
+// worker starts a worker in a role.
+func worker(t *testing.T, role, addr string, book child.Ledger) *child.Process {
 	t.Helper()
-	t.Parallel()
-	b := book{filepath.Join(t.TempDir(), "ledger")}
-	if err := os.WriteFile(b.path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func (b book) lines(t *testing.T) (lines []string) {
-	t.Helper()
-	f, err := os.Open(b.path)
+	w, err := child.Start(t, role, book, addrVariable+"="+addr, goVariable+"="+book.Path()+".go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		lines = append(lines, s.Text())
-	}
-	return lines
+	return w
 }
 
-func (b book) expect(t *testing.T, got, want string) {
+func newBook(t *testing.T) child.Ledger {
+	t.Helper()
+	t.Parallel()
+	return child.NewLedger(t)
+}
+
+func mustBeTold(t *testing.T, got, want string) {
 	t.Helper()
 	if got != want {
 		t.Errorf("the worker was %q, want %q", got, want)
 	}
-}
-
-// worker starts this binary again in a role. It ends with the test at the latest, and on Linux with this process, too.
-func worker(t *testing.T, role, addr string, book book) *exec.Cmd {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), roleVariable+"="+role, addrVariable+"="+addr, ledgerVariable+"="+book.path,
-		goVariable+"="+book.path+".go")
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = dieWithParent()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cancel)
-	return cmd
 }
 
 func until(t *testing.T, what string, holds func() bool) {

@@ -1,9 +1,12 @@
+//go:build unix
+
 // Package child runs a test binary again as worker processes, and keeps the ledger in which they write what they do: it
 // survives them.
 package child
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +15,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redisidem/redisidem/internal/leak"
 )
 
-// Lifetime bounds the life of every child, whatever becomes of the test.
+// Lifetime bounds the life of a child, whatever becomes of the test.
 const Lifetime = 5 * time.Minute
 
 const (
@@ -51,7 +55,12 @@ type Process struct {
 // Start starts a child in a role, with further variables in the form "name=value". It ends with the test at the latest,
 // and on Linux with this process, too.
 func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Process, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Lifetime)
+	return StartFor(t, Lifetime, role, ledger, variables...)
+}
+
+// StartFor is Start with another bound for the child's life.
+func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, variables ...string) (*Process, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), life)
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, ledgerVariable+"="+ledger.path)
 	cmd.Env = append(cmd.Env, variables...)
@@ -75,6 +84,7 @@ func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Proc
 	go func() {
 		reading.Wait() // before Wait, which closes the pipe
 		p.err = cmd.Wait()
+		cmd.Env = nil // a test remembers its children to its end, and there can be many
 		close(p.ended)
 	}()
 	t.Cleanup(p.Kill)
@@ -127,12 +137,46 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
+// Killed reports whether the child was ended by SIGKILL, and not by itself. It is gone already.
+func (p *Process) Killed() bool {
+	<-p.ended
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// Stop stops the child as SIGSTOP does, and blocks until it stands still. Other systems than Linux return
+// [errors.ErrUnsupported].
+func (p *Process) Stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stop child %d: %w", p.PID(), err)
+	}
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		still, err := p.standsStill()
+		if still || err != nil {
+			return err
+		}
+		if time.Since(began) > 10*time.Second {
+			return fmt.Errorf("child %d does not stand still", p.PID())
+		}
+	}
+}
+
+// Continue lets a stopped child go on.
+func (p *Process) Continue() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
+
 // Tell tells the parent a line.
 func Tell(line string) { fmt.Println(line) }
 
-// Ledger is a file in which children write lines. Each is one append, so a kill cannot tear it, and the order of the lines
-// is the order in which they were written, in whichever process.
+// Ledger is a file in which children write lines. The order of the lines is the order in which they were written, in whichever
+// process. A kill can tear the line that is being written, where it crosses from one page of memory to the next: it counts as not
+// written.
 type Ledger struct{ path string }
+
+// What stands around a line, so that a torn one can be told from the others.
+const (
+	lineBegin = "\n"
+	lineEnd   = "\r"
+)
 
 // NewLedger makes a ledger for the test.
 func NewLedger(t testing.TB) Ledger {
@@ -148,17 +192,41 @@ func NewLedger(t testing.TB) Ledger {
 func (l Ledger) Path() string { return l.path }
 
 // Lines returns what was written so far.
-func (l Ledger) Lines(t testing.TB) []string {
+func (l Ledger) Lines(t testing.TB) (lines []string) {
 	t.Helper()
-	text, err := os.ReadFile(l.path)
+	l.Each(t, func(line string) { lines = append(lines, line) })
+	return lines
+}
+
+// Each calls do with each line that was written so far.
+func (l Ledger) Each(t testing.TB, do func(line string)) {
+	t.Helper()
+	f, err := os.Open(l.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = text[:strings.LastIndexByte(string(text), '\n')+1]
-	if len(text) == 0 {
-		return nil
+	defer func() { _ = f.Close() }()
+	s := bufio.NewScanner(f)
+	s.Split(splitLines)
+	for s.Scan() {
+		if line, whole := strings.CutSuffix(s.Text(), lineEnd); whole {
+			do(line)
+		}
 	}
-	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// splitLines is a [bufio.SplitFunc]. Unlike [bufio.ScanLines] it leaves the end of the line where it is.
+func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.Index(data, []byte(lineBegin)); i >= 0 {
+		return i + len(lineBegin), data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
 }
 
 // Pen writes lines into a ledger. It is safe for concurrent use.
@@ -181,7 +249,8 @@ func Own() Pen {
 
 // Write appends a line.
 func (p Pen) Write(format string, args ...any) {
-	if _, err := p.file.WriteString(fmt.Sprintf(format, args...) + "\n"); err != nil {
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	if _, err := p.file.WriteString(lineBegin + text + lineEnd); err != nil {
 		panic(err)
 	}
 }

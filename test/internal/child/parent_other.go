@@ -1,7 +1,13 @@
-//go:build !linux
+//go:build unix && !linux
 
 package child
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 func dieWithParent() *syscall.SysProcAttr { return nil }
+
+// standsStill cannot be told here.
+func (p *Process) standsStill() (bool, error) { return false, errors.ErrUnsupported }

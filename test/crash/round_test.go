@@ -1,0 +1,274 @@
+//go:build unix
+
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/child"
+	"github.com/redisidem/redisidem/test/internal/history"
+	"github.com/redisidem/redisidem/test/internal/workload"
+)
+
+// round is some workers' work on keys of their own, and the look at what they left.
+type round struct {
+	t      *testing.T
+	server *redistest.Server
+	client *redis.Client
+	ledger child.Ledger
+	pen    child.Pen
+	seed   uint64
+	began  time.Time
+}
+
+func newRound(t *testing.T, server *redistest.Server, seed uint64) *round {
+	t.Helper()
+	r := &round{t: t, server: server, client: dial(server.Addr(), observer), ledger: child.NewLedger(t), seed: seed, began: time.Now()}
+	var err error
+	if r.pen, err = r.ledger.Open(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// start starts a worker and waits until it works.
+func (r *round) start(o orders) (*child.Process, error) {
+	o.addr, o.seed, o.began = r.server.Addr(), r.seed, r.began
+	p, err := child.Start(r.t, "worker", r.ledger, o.variable())
+	if err == nil {
+		err = p.Await("ready", patience)
+	}
+	return p, err
+}
+
+// worker is the name of the worker of that number.
+func (o orders) worker() string { return fmt.Sprint("w", o.number) }
+
+// tally is what came out of a round.
+type tally struct {
+	history.Count
+	keys      int
+	completed int64 // keys that a completer has finished after the workers were gone
+	resumed   int   // keys that were finished by hand then
+	retried   int   // commits that were not the first attempt of their stage
+}
+
+func (a *tally) add(b tally) {
+	a.Count = a.Plus(b.Count)
+	a.keys += b.keys
+	a.completed += b.completed
+	a.resumed += b.resumed
+	a.retried += b.retried
+}
+
+// settle looks at what the workers have left, when all of them are gone: it waits for their leases, finishes their keys, and
+// compares what they told with what is stored. The server is empty afterwards.
+func (r *round) settle() (sum tally) {
+	r.t.Helper()
+	ctx := context.Background()
+	r.leases(ctx)
+	r.expiries(ctx)
+	client := dial(r.server.Addr(), "last")
+	last := newWorker("last", client, r.pen, 0)
+	swept, err := last.Completer(last.svc).Sweep(ctx)
+	if err != nil {
+		r.t.Error(err)
+	}
+	sum.completed = swept.Finished
+	records, resumed := r.finish(last)
+	sum.keys, sum.resumed = len(records), resumed
+	if err := errors.Join(last.svc.Close(ctx), client.Close()); err != nil {
+		r.t.Error(err)
+	}
+	r.expiries(ctx)
+	r.leases(ctx)
+
+	book, counted := r.read(), workload.Counters(ctx, r.t, r.client)
+	var wrong []history.Violation
+	for _, key := range records {
+		record := workload.RecordOf(key)
+		for _, commit := range record.Journal {
+			if commit.Attempt > 1 {
+				sum.retried++
+			}
+		}
+		wrong = append(wrong, book.Judge(record)...)
+		if n := counted[record.Key]; workload.Counted(record.Key) && n != len(record.Journal) {
+			wrong = append(wrong, history.Violation{
+				Rule: history.WrongEffects, Key: record.Key, Text: fmt.Sprintf("%d effects of %d commits", n, len(record.Journal)),
+			})
+		}
+		book.Forget(record.Key)
+	}
+	if n := book.Keys(); n > 0 {
+		r.t.Errorf("seed %d: the workers told of %d keys that have no record", r.seed, n)
+	}
+	r.report(wrong)
+	sum.Count = book.Count()
+	for _, end := range []error{r.pen.Close(), r.client.FlushDB(ctx).Err(), r.client.Close(), os.Remove(r.ledger.Path())} {
+		if end != nil {
+			r.t.Error(end)
+		}
+	}
+	return sum
+}
+
+// observer is the name of the connections that look on.
+const observer = "observer"
+
+// leases waits until the requests of the dead have been worked off, and looks whether their locks are gone within a lease.
+func (r *round) leases(ctx context.Context) {
+	r.t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		clients, err := r.client.ClientList(ctx).Result()
+		if err == nil && strings.Count(clients, "\n") == strings.Count(clients, " name="+observer+" ") {
+			break
+		}
+		if time.Since(began) > patience {
+			r.t.Fatalf("there are still clients: %v\n%s", err, clients)
+		}
+	}
+	began := time.Now()
+	held := r.locks(ctx)
+	for key, left := range held {
+		if left > lease || left < 0 {
+			r.t.Errorf("seed %d: %s has %v left, more than a lease", r.seed, key, left)
+		}
+	}
+	time.Sleep(time.Until(began.Add(lease + 20*time.Millisecond)))
+	for key, left := range r.locks(ctx) {
+		r.t.Errorf("seed %d: %s is there %v after the last worker died, and has %v left; it had %v then",
+			r.seed, key, time.Since(began), left, held[key])
+	}
+}
+
+// locks returns the locks, and how long they are going to be there.
+func (r *round) locks(ctx context.Context) map[string]time.Duration {
+	r.t.Helper()
+	held := make(map[string]time.Duration)
+	for name, left := range r.expire(ctx, "*:lock") {
+		if left != -2 { // gone meanwhile
+			held[name] = left
+		}
+	}
+	return held
+}
+
+// expiries checks that every key is going to be gone some day.
+func (r *round) expiries(ctx context.Context) {
+	r.t.Helper()
+	for name, left := range r.expire(ctx, "*") {
+		if left == -1 {
+			r.t.Errorf("seed %d: %s has no TTL", r.seed, name)
+		}
+	}
+}
+
+// expire returns the Redis keys of that pattern with what is left of their lives.
+func (r *round) expire(ctx context.Context, pattern string) map[string]time.Duration {
+	r.t.Helper()
+	left := make(map[string]time.Duration)
+	for cursor := uint64(0); ; {
+		names, next, err := r.client.Scan(ctx, cursor, pattern, 1000).Result()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		pipe := r.client.Pipeline()
+		for _, name := range names {
+			pipe.PTTL(ctx, name)
+		}
+		replies, err := pipe.Exec(ctx)
+		if err != nil && len(names) > 0 {
+			r.t.Fatal(err)
+		}
+		for i, name := range names {
+			left[name] = replies[i].(*redis.DurationCmd).Val()
+		}
+		if cursor = next; cursor == 0 {
+			return left
+		}
+	}
+}
+
+// finish brings every key to its end, and returns all of them and how many were not there yet.
+func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
+	r.t.Helper()
+	ctx := context.Background()
+	var mu sync.Mutex
+	values := make(chan string)
+	var wg sync.WaitGroup
+	for range 2 * goroutines {
+		wg.Go(func() {
+			for v := range values {
+				key, err := w.sc.Retrieve(ctx, v)
+				late := err == nil && !key.Finished()
+				for began := time.Now(); err == nil && !key.Finished() && time.Since(began) < patience; {
+					_ = w.Do(ctx, w.sc.Wait(lease), workload.Use{Key: v})
+					key, err = w.sc.Retrieve(ctx, v)
+				}
+				mu.Lock()
+				if err != nil {
+					r.t.Errorf("seed %d: key %s: %v", r.seed, v, err)
+				} else {
+					keys = append(keys, key)
+				}
+				if late {
+					resumed++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for name := range r.expire(ctx, "*") {
+		// A lock and the due index are no hashes, and have no such field.
+		if v, err := r.client.HGet(ctx, name, "idempotency_key").Result(); err == nil {
+			values <- v
+		}
+	}
+	close(values)
+	wg.Wait()
+	return keys, resumed
+}
+
+// read takes in the ledger.
+func (r *round) read() *history.Book {
+	r.t.Helper()
+	book := history.NewBook()
+	r.ledger.Each(r.t, func(line string) {
+		e, err := history.Parse(line)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		book.Add(e)
+	})
+	return book
+}
+
+// report fails the test for what is wrong, with all that the ledger has about the first keys.
+func (r *round) report(wrong []history.Violation) {
+	r.t.Helper()
+	told := make(map[string]bool)
+	for _, v := range wrong {
+		r.t.Errorf("seed %d: %v", r.seed, v)
+		if told[v.Key] || len(told) == 3 {
+			continue
+		}
+		told[v.Key] = true
+		r.ledger.Each(r.t, func(line string) {
+			if e, err := history.Parse(line); err == nil && e.Key == v.Key {
+				r.t.Log(line)
+			}
+		})
+	}
+}

@@ -1,0 +1,33 @@
+package history
+
+import "strings"
+
+// link stands between the tokens of a chain.
+const link = "."
+
+// Chain is what a key's commits leave: the tokens of the callbacks whose results were accepted, in their order. Each callback
+// finds it in the state that the stage before left, and the last one makes it the answer. So the answer says which result was
+// accepted at each revision.
+type Chain string
+
+// Add returns the chain with one more token.
+func (c Chain) Add(token string) Chain {
+	if c == "" {
+		return Chain(token)
+	}
+	return c + Chain(link+token)
+}
+
+// tokens returns the tokens in their order.
+func (c Chain) tokens() []string {
+	if c == "" {
+		return nil
+	}
+	return strings.Split(string(c), link)
+}
+
+// upTo returns the chain as it was when the key had that many commits.
+func (c Chain) upTo(revision int64) Chain {
+	all := c.tokens()
+	return Chain(strings.Join(all[:min(int(revision), len(all))], link))
+}

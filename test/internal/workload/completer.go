@@ -1,0 +1,58 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/history"
+)
+
+// Completer makes a completer of the worker's keys.
+func (w *Worker) Completer(svc *redisidem.Service) *redisidem.Completer {
+	c, err := redisidem.NewCompleter(svc, w.flow())
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// runOf names a run of a callback.
+type runOf struct {
+	key             string
+	fence, revision int64
+}
+
+// sweep is a stage that a completer runs. Nobody is told what becomes of it but the observer.
+func (w *Worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	u := &usage{worker: w, Use: Use{Key: st.Key().Value, Dwell: rand.N(5 * time.Millisecond), Fails: rand.IntN(12) == 0}}
+	outcome, err := u.work(ctx, st)
+	if err != nil {
+		w.Tell(u.last.As(history.GaveUp))
+	} else {
+		w.swept.Store(runOf{st.Key().ID(), u.last.Fence, u.last.Revision}, u.last)
+	}
+	return outcome, err
+}
+
+// Observe tells what becomes of the stages that a completer has run.
+func (w *Worker) Observe(_ context.Context, e redisidem.Event) {
+	run := runOf{e.Key, e.Fence, e.Revision}
+	var kind history.Kind
+	switch {
+	case e.Kind == redisidem.Committed:
+		run.revision--
+		kind = history.Committed
+	case e.Kind == redisidem.Lost && errors.Is(e.Err, redisidem.ErrFenced):
+		kind = history.Fenced
+	case e.Kind == redisidem.Unknown:
+		kind = history.Unknown
+	default:
+		return
+	}
+	if last, ok := w.swept.LoadAndDelete(run); ok {
+		w.Tell(last.(history.Event).As(kind))
+	}
+}

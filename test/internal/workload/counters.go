@@ -1,0 +1,24 @@
+package workload
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Counters returns the counters of commits that the effects have made, by the values of their keys.
+func Counters(ctx context.Context, t testing.TB, client *redis.Client) map[string]int {
+	t.Helper()
+	counted := make(map[string]int)
+	for it := client.Scan(ctx, 0, "*:"+Counter+"*", 1000).Iterator(); it.Next(ctx); {
+		n, err := client.Get(ctx, it.Val()).Int()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, value, _ := strings.Cut(it.Val(), Counter)
+		counted[value] = n
+	}
+	return counted
+}

@@ -1,7 +1,0 @@
-//go:build unix && !linux
-
-package processes
-
-import "syscall"
-
-func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,206 @@
+//go:build unix
+
+package soak
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/history"
+	"github.com/redisidem/redisidem/test/internal/workload"
+)
+
+// calm cuts the network once more, lets some workers die meanwhile, waits until all keys are finished, and compares everything.
+// Whoever works stands still at the end of it.
+func (s *soak) calm(ctx context.Context) measure {
+	s.t.Helper()
+	s.die(ctx)
+	close(*s.hurry.Load())
+	s.weather.connect()
+	s.recover(ctx)
+
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.finish(ctx, s.unfinished(ctx)) // what was begun after the look
+	s.compare(ctx)
+	m := s.measure()
+	s.ledger.turn()
+	s.turn.Add(1)
+	s.begin()
+	return m
+}
+
+// orphans are the keys whose workers die in each cut. Their numbers are behind those of all others.
+const orphans = 6
+
+// die takes leases, cuts the network, and lets their holder die: nothing gives them back.
+func (s *soak) die(ctx context.Context) {
+	s.t.Helper()
+	mortal := newParty(s, "mortal", s.weather.addrs[0], redisidem.Config{})
+	for i := range orphans {
+		value := workload.Value(int(s.turn.Load())*perTurn + perTurn/2 + i)
+		// The connections of the storm may take a moment to be given up.
+		taken := func() error {
+			_, err := mortal.sc.InitializeRequest(ctx, value, workload.Request)
+			if err == nil {
+				_, err = mortal.sc.Lock(ctx, value)
+			}
+			return err
+		}
+		err := taken()
+		for began := time.Now(); err != nil && time.Since(began) < patience; err = taken() {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil {
+			s.t.Errorf("key %s cannot be locked: %v", value, err)
+		}
+	}
+	s.weather.cut()
+	s.weather.number["cut"]++
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = mortal.leave(over)
+	time.Sleep(time.Duration(s.weather.between(50, 2500)) * time.Millisecond)
+}
+
+// recover measures how long it takes until every key can be finished that is not when a cut ends.
+func (s *soak) recover(ctx context.Context) {
+	s.t.Helper()
+	began := time.Now()
+	s.finish(ctx, s.unfinished(ctx))
+	took := time.Since(began)
+	if s.slowest = max(s.slowest, took); took > bound {
+		s.t.Errorf("recovery took %v, more than %v", took, bound)
+	}
+}
+
+// finish brings keys to their ends, through the proxy.
+func (s *soak) finish(ctx context.Context, values []string) {
+	s.t.Helper()
+	var wg sync.WaitGroup
+	queue := make(chan string, len(values))
+	for _, v := range values {
+		queue <- v
+	}
+	close(queue)
+	p := s.parties[0]
+	for range 16 {
+		wg.Go(func() {
+			for v := range queue {
+				err := p.Do(ctx, p.sc.Wait(bound), workload.Use{Key: v})
+				for began := time.Now(); err != nil && time.Since(began) < patience; {
+					time.Sleep(5 * time.Millisecond)
+					err = p.Do(ctx, p.sc.Wait(bound), workload.Use{Key: v})
+				}
+				if err != nil {
+					s.ledger.blame(history.Violation{Rule: history.Unfinished, Key: v, Text: err.Error()})
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// records returns the names of all records.
+func (s *soak) records(ctx context.Context) (names []string) {
+	s.t.Helper()
+	for it := s.watcher.client.ScanType(ctx, 0, "*", 1000, "hash").Iterator(); it.Next(ctx); {
+		names = append(names, it.Val())
+	}
+	return names
+}
+
+// unfinished returns the keys of this turn that are not.
+func (s *soak) unfinished(ctx context.Context) (values []string) {
+	s.t.Helper()
+	for value, point := range s.points(ctx) {
+		if point != redisidem.Finished {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// points returns the recovery points of the keys of this turn.
+func (s *soak) points(ctx context.Context) map[string]string {
+	s.t.Helper()
+	names := s.records(ctx)
+	pipe := s.watcher.client.Pipeline()
+	for _, name := range names {
+		pipe.HMGet(ctx, name, "idempotency_key", "recovery_point")
+	}
+	replies, err := pipe.Exec(ctx)
+	if err != nil && len(names) > 0 {
+		s.t.Error(err)
+	}
+	points := make(map[string]string)
+	for _, reply := range replies {
+		// A record may have ended since the look.
+		words := reply.(*redis.SliceCmd).Val()
+		value, ok := words[0].(string)
+		if ok && s.ofThisTurn(value) {
+			points[value], _ = words[1].(string)
+		}
+	}
+	return points
+}
+
+func (s *soak) ofThisTurn(value string) bool {
+	var n int
+	_, number, _ := strings.Cut(value, "-")
+	_, err := fmt.Sscan(number, &n)
+	return err == nil && n/perTurn == int(s.turn.Load())
+}
+
+// compare judges all keys of this turn, when nobody works.
+func (s *soak) compare(ctx context.Context) {
+	s.t.Helper()
+	s.expiries(ctx)
+	counted := workload.Counters(ctx, s.t, s.watcher.client)
+	for value := range s.points(ctx) {
+		s.keys++
+		key, err := s.watcher.sc.Retrieve(ctx, value)
+		if err != nil {
+			s.t.Errorf("key %s: %v", value, err)
+			continue
+		}
+		s.ledger.judge(workload.RecordOf(key))
+		if n := counted[value]; workload.Counted(value) && n != len(key.Journal) {
+			s.ledger.blame(history.Violation{
+				Rule: history.WrongEffects, Key: value, Text: fmt.Sprintf("%d effects of %d commits", n, len(key.Journal)),
+			})
+		}
+	}
+}
+
+// watch judges some of the keys all the time: those that are finished already.
+func (s *soak) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, time.Second)
+		s.ledger.mu.Lock()
+		values := s.ledger.book.Some(100)
+		s.ledger.mu.Unlock()
+		for _, value := range values {
+			key, err := s.watcher.sc.Retrieve(ctx, value)
+			if err == nil && key.Finished() && s.ofThisTurn(value) {
+				s.ledger.judge(workload.RecordOf(key))
+			}
+		}
+		s.expiries(ctx)
+	}
+}
+
+// expiries checks that every key is going to be gone some day.
+func (s *soak) expiries(ctx context.Context) {
+	for it := s.watcher.client.Scan(ctx, 0, "*", 1000).Iterator(); it.Next(ctx); {
+		if left, err := s.watcher.client.PTTL(ctx, it.Val()).Result(); err == nil && left == -1 {
+			s.t.Errorf("%s has no TTL", it.Val())
+		}
+	}
+}

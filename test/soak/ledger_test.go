@@ -1,0 +1,99 @@
+//go:build unix
+
+package soak
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redisidem/redisidem/test/internal/history"
+)
+
+// ledger is a book of this process, in which violations are noted as they happen.
+type ledger struct {
+	mu     sync.Mutex
+	book   *history.Book
+	before history.Count                         // of earlier books
+	inside map[string]map[string]context.Context // the contexts of the callbacks that run, by key and token
+	wrong  []history.Violation
+}
+
+func newLedger() *ledger {
+	return &ledger{book: history.NewBook(), inside: make(map[string]map[string]context.Context)}
+}
+
+func (l *ledger) tell(e history.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.book.Add(e)
+}
+
+// blame notes what is wrong, with all that is known about the key.
+func (l *ledger) blame(found ...history.Violation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, v := range found {
+		for _, e := range l.book.Events(v.Key) {
+			v.Text += "\n\t" + e.String()
+		}
+		l.wrong = append(l.wrong, v)
+	}
+}
+
+// enter notes that a callback runs, until what it returns is called. Another one of the same key must have been cancelled; the
+// system may take a moment to run whoever does so.
+func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for token, other := range l.inside[e.Key] {
+		if other.Err() == nil {
+			time.AfterFunc(lease/2, func() { l.mustBeOver(other, token, e) })
+		}
+	}
+	if l.inside[e.Key] == nil {
+		l.inside[e.Key] = make(map[string]context.Context)
+	}
+	l.inside[e.Key][e.Token] = ctx
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.inside[e.Key], e.Token)
+		if len(l.inside[e.Key]) == 0 {
+			delete(l.inside, e.Key)
+		}
+	}
+}
+
+// mustBeOver checks that the callback beside which another one began has ended or was cancelled meanwhile.
+func (l *ledger) mustBeOver(other context.Context, token string, e history.Event) {
+	l.mu.Lock()
+	_, runs := l.inside[e.Key][token]
+	l.mu.Unlock()
+	if runs && other.Err() == nil {
+		l.blame(history.Violation{Rule: history.Overlap, Key: e.Key, Text: fmt.Sprintf("%s beside %s", e, token)})
+	}
+}
+
+// judge compares what was told about a key with its record.
+func (l *ledger) judge(r history.Record) {
+	l.mu.Lock()
+	found := l.book.Judge(r)
+	l.mu.Unlock()
+	l.blame(found...)
+}
+
+// turn begins a new book.
+func (l *ledger) turn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = l.before.Plus(l.book.Count())
+	l.book = history.NewBook()
+}
+
+func (l *ledger) count() history.Count {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.before.Plus(l.book.Count())
+}

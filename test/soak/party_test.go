@@ -1,0 +1,110 @@
+//go:build unix
+
+package soak
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/history"
+	"github.com/redisidem/redisidem/test/internal/workload"
+)
+
+// party is a worker with a service and a client of its own, as another process would have them.
+type party struct {
+	*workload.Worker
+	client *redis.Client
+	svc    *redisidem.Service
+	sc     *redisidem.Scope
+}
+
+// newParty makes the party of a name.
+func newParty(s *soak, name, addr string, cfg redisidem.Config) *party {
+	p := &party{
+		Worker: workload.New(name, recoverAfter, s.ledger.tell),
+		client: redis.NewClient(&redis.Options{
+			Addr: addr, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 16,
+		}),
+	}
+	p.Stay = s.stay
+	cfg.Lease, cfg.Timeout, cfg.Retention, cfg.Owner, cfg.Observer = lease, timeout, retention, name, p
+	var err error
+	if p.svc, err = redisidem.New(p.client, &cfg); err != nil {
+		s.t.Fatal(err)
+	}
+	p.sc = p.svc.Scope("soak")
+	return p
+}
+
+// leave ends the party.
+func (p *party) leave(ctx context.Context) error {
+	err := p.svc.Close(ctx)
+	if err1 := p.client.Close(); err == nil {
+		err = err1
+	}
+	return err
+}
+
+// work uses keys until ctx ends, but for calm phases.
+func (p *party) work(ctx context.Context, s *soak, r *rand.Rand) {
+	for ctx.Err() == nil {
+		s.gate.RLock()
+		sc := p.sc
+		if r.IntN(3) == 0 {
+			sc = sc.Wait(time.Duration(r.Int64N(int64(2 * lease))))
+		}
+		use := workload.Use{Key: s.someKey(r), Dwell: dwell(r), Fails: r.IntN(12) == 0, Other: r.IntN(2) == 0}
+		_ = p.Do(context.Background(), sc, use)
+		s.gate.RUnlock()
+		pause(ctx, time.Duration(r.Int64N(int64(10*time.Millisecond))))
+	}
+}
+
+// complete lets a completer look for keys until ctx ends, but for calm phases.
+func (p *party) complete(ctx context.Context, s *soak) {
+	for ctx.Err() == nil {
+		s.gate.RLock()
+		look, end := context.WithTimeout(context.Background(), time.Second)
+		_, _ = p.Completer(p.svc).Sweep(look)
+		end()
+		s.gate.RUnlock()
+		pause(ctx, time.Second)
+	}
+}
+
+// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is renewed.
+func dwell(r *rand.Rand) time.Duration {
+	switch r.IntN(30) {
+	case 0:
+		return lease + time.Duration(r.Int64N(int64(lease)))
+	case 1, 2, 3:
+		return time.Duration(r.Int64N(int64(lease)))
+	}
+	return time.Duration(r.Int64N(int64(5 * time.Millisecond)))
+}
+
+// stay spends the time of a callback: until a calm phase begins at most. Half of those whose lease was lost do not hear of it, and
+// come back with a result when others may have the key.
+func (s *soak) stay(ctx context.Context, dwell time.Duration, e history.Event) {
+	defer s.ledger.enter(ctx, e)()
+	hurry := *s.hurry.Load()
+	timer := time.NewTimer(dwell)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-hurry:
+	case <-ctx.Done():
+		if e.Fence%2 == 0 {
+			return
+		}
+		timer.Reset(lease)
+		select {
+		case <-timer.C:
+		case <-hurry:
+		}
+	}
+}

@@ -1,0 +1,82 @@
+//go:build unix
+
+package soak
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/rpc"
+	"os"
+	"strings"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// proxyVariable tells the proxy's process where its orders come from, and where the server is.
+const proxyVariable = "REDISIDEM_TEST_PROXY"
+
+// Proxy is the proxies of all parties, in a process of their own: toxiproxy leaves goroutines and buffers behind when toxics change
+// under load, which would look as if the workers did. The test gives its orders by net/rpc.
+type Proxy struct{ ways []*toxiproxy.Proxy }
+
+// Order is about one party's way to the server. What names or describes a toxic.
+type Order struct {
+	Way  int
+	What string
+}
+
+// serve is what the proxy's process does until the test ends.
+func serve() {
+	zerolog.SetGlobalLevel(zerolog.Disabled)
+	master, upstream, _ := strings.Cut(os.Getenv(proxyVariable), " ")
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
+	var proxy Proxy
+	for i := range ways {
+		proxy.ways = append(proxy.ways, toxiproxy.NewProxy(server, fmt.Sprint("way", i), "127.0.0.1:0", upstream))
+	}
+	orders := rpc.NewServer()
+	if err := orders.Register(&proxy); err != nil {
+		panic(err)
+	}
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), "tcp", master)
+	if err != nil {
+		panic(err)
+	}
+	orders.ServeConn(conn)
+}
+
+// Connect accepts connections, and tells where.
+func (p *Proxy) Connect(o Order, addr *string) error {
+	// Somebody else on this machine may have the port for a moment.
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := p.ways[o.Way].Start()
+		if err == nil {
+			*addr = p.ways[o.Way].Listen
+			return nil
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("connect: %w", err)
+		}
+	}
+}
+
+// Cut ends all connections and refuses new ones.
+func (p *Proxy) Cut(o Order, _ *struct{}) error {
+	p.ways[o.Way].Stop()
+	return nil
+}
+
+// Add adds a toxic, as toxiproxy's API describes one.
+func (p *Proxy) Add(o Order, _ *struct{}) error {
+	_, err := p.ways[o.Way].Toxics.AddToxicJson(strings.NewReader(o.What))
+	return err
+}
+
+// Remove removes the toxic of that name.
+func (p *Proxy) Remove(o Order, _ *struct{}) error {
+	return p.ways[o.Way].Toxics.RemoveToxic(context.Background(), o.What)
+}

@@ -1,0 +1,170 @@
+//go:build unix
+
+package soak
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/rpc"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/test/internal/child"
+)
+
+// ways is how many parties there are: each has a way to the server of its own.
+const ways = 3
+
+// weather is the network between the workers and the server: proxies with toxics that come and go.
+type weather struct {
+	t      testing.TB
+	proxy  *rpc.Client
+	addrs  [ways]string // where each party finds the server
+	random *rand.Rand
+	number map[string]int // how often there was which toxic
+	next   int
+}
+
+// newWeather makes the weather for so long.
+func newWeather(t testing.TB, life time.Duration, upstream string, seed uint64) *weather {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	_, err = child.StartFor(t, life, "proxy", child.NewLedger(t), proxyVariable+"="+listener.Addr().String()+" "+upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &weather{
+		t: t, proxy: rpc.NewClient(conn), random: rand.New(rand.NewPCG(seed, 1)), number: make(map[string]int),
+	}
+	t.Cleanup(func() { _ = w.proxy.Close() })
+	w.connect()
+	return w
+}
+
+// cut ends all connections and refuses new ones.
+func (w *weather) cut() {
+	for way := range ways {
+		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
+	}
+}
+
+// connect ends a cut.
+func (w *weather) connect() {
+	for way := range ways {
+		w.order("Proxy.Connect", Order{Way: way}, &w.addrs[way])
+	}
+}
+
+func (w *weather) order(method string, o Order, reply any) {
+	w.t.Helper()
+	if err := w.proxy.Call(method, o, reply); err != nil {
+		w.t.Errorf("%s %+v: %v", method, o, err)
+	}
+}
+
+// between draws a whole number from low to high.
+func (w *weather) between(low, high int) int { return low + w.random.IntN(high-low+1) }
+
+// toxic draws a toxic: its type and its attributes, as toxiproxy writes them.
+func (w *weather) toxic() (kind, attributes string) {
+	switch w.random.IntN(6) {
+	case 0:
+		return "latency", fmt.Sprintf(`{"latency":%d,"jitter":0}`, w.between(5, 150))
+	case 1:
+		return "latency", fmt.Sprintf(`{"latency":%d,"jitter":%d}`, w.between(20, 80), w.between(5, 80))
+	case 2:
+		return "bandwidth", fmt.Sprintf(`{"rate":%d}`, w.between(8, 200))
+	case 3:
+		return "timeout", `{"timeout":0}` // what is sent never arrives, and the connection stays
+	case 4:
+		return "reset_peer", fmt.Sprintf(`{"timeout":%d}`, w.between(0, 100))
+	}
+	return "slicer", fmt.Sprintf(`{"average_size":%d,"size_variation":8,"delay":%d}`, w.between(10, 64), w.between(10, 1000))
+}
+
+// storm lets toxics come and go until ctx ends, and at times a cut, on all ways to the server or on one. The network is clear
+// afterwards.
+func (w *weather) storm(ctx context.Context) {
+	for ctx.Err() == nil {
+		struck := []int{0, 1, 2}
+		if w.random.IntN(2) == 0 {
+			struck = []int{w.random.IntN(ways)}
+		}
+		if w.random.IntN(5) == 0 {
+			w.outage(ctx, struck)
+		} else {
+			w.spell(ctx, struck)
+		}
+		pause(ctx, time.Duration(w.between(0, 300))*time.Millisecond)
+	}
+}
+
+// outage cuts some ways. A single one is cut for longer than a lease at times: the others get its keys meanwhile.
+func (w *weather) outage(ctx context.Context, struck []int) {
+	w.number["cut"]++
+	for _, way := range struck {
+		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
+	}
+	pause(ctx, time.Duration(w.between(50, 2500/len(struck)))*time.Millisecond)
+	for _, way := range struck {
+		w.order("Proxy.Connect", Order{Way: way}, &w.addrs[way])
+	}
+}
+
+// spell lets one or two toxics be there for a while: in either direction, on some or all connections.
+func (w *weather) spell(ctx context.Context, struck []int) {
+	var names []string
+	for range w.between(1, 2) {
+		kind, attributes := w.toxic()
+		w.number[kind]++
+		w.next++
+		name := fmt.Sprint(kind, w.next)
+		names = append(names, name)
+		direction := [...]string{"upstream", "downstream"}[w.random.IntN(2)]
+		toxic := fmt.Sprintf(`{"name":%q,"type":%q,"stream":%q,"toxicity":%.2f,"attributes":%s}`,
+			name, kind, direction, 0.3+0.7*w.random.Float64(), attributes)
+		for _, way := range struck {
+			w.order("Proxy.Add", Order{way, toxic}, &struct{}{})
+		}
+	}
+	pause(ctx, time.Duration(w.between(100, 1500))*time.Millisecond)
+	for _, name := range names {
+		for _, way := range struck {
+			w.order("Proxy.Remove", Order{way, name}, &struct{}{})
+		}
+	}
+}
+
+func (w *weather) String() string {
+	var words []string
+	for _, kind := range slices.Sorted(maps.Keys(w.number)) {
+		words = append(words, fmt.Sprintf("%d %s", w.number[kind], kind))
+	}
+	return strings.Join(words, ", ")
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
