@@ -20,6 +20,7 @@
 -- Replies
 --   OK       token, '1' if the lease is still held and '0' if not, server time of the commit in microseconds
 --   FENCED   token: the result is not stored and never will be
+--   GONE     token: the record that was claimed is gone, and the result is not stored; an earlier try may have stored it there
 --   FORGOTTEN token: the revision is older than the journal remembers, nobody can tell
 --   EFFECT   token, number of the effect that cannot be applied counted from 0, why: nothing was written
 --   DAMAGED  token, what is wrong
@@ -28,7 +29,8 @@
 -- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it had lapsed), 6 when it is kept (HMGET,
 -- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH, HDEL), one or two
 -- with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for each effect (TYPE, its
--- command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 2 for FENCED.
+-- command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 3 or 4 for FENCED
+-- and GONE.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -47,7 +49,7 @@ if not control then
     return {'DAMAGED', token, 'the hash has no schema version'}
   end
   master()
-  return {'FENCED', token}
+  return {'GONE', token}
 end
 
 local mine = '1 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' '
@@ -58,6 +60,12 @@ if string.sub(control, 1, #mine) ~= mine then
   local current, owner, last = string.match(control, '^1 (%d+) (%S+) (%d+) ')
   if not current then
     return {'DAMAGED', token, 'control cannot be read'}
+  end
+  -- A record that was made after the claim is another one, whose revisions say nothing.
+  local made = redis.call('HGET', KEYS[1], 'created_at') or ''
+  if #made > #fence or #made == #fence and made > fence then
+    master()
+    return {'GONE', token}
   end
   if tonumber(current) <= tonumber(revision) then
     master()

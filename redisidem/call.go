@@ -80,6 +80,7 @@ type reply struct {
 	status status
 	rest   []string // what follows the echo
 	acks   int      // replicas that acknowledged
+	again  bool     // an earlier try may have been applied
 }
 
 // command makes the call's command, by the script's name or, when the server does not have the script, with its text.
@@ -125,15 +126,16 @@ func (r reply) need(n int) error {
 // run invokes a script, again and again until there is an answer or ctx ends. ctx must have a deadline.
 func (s *Service) run(ctx context.Context, c call) (reply, error) {
 	var answer reply
-	text := false
+	text, tries := false, 0
 	err := repeat(ctx, func(ctx context.Context) error {
+		tries++
 		for {
 			cmd := c.command(ctx, text)
 			acks, err := s.send(ctx, c.durable, c.key, []redis.Cmder{cmd})
 			switch {
 			case err == nil:
 				answer, err = c.read(cmd)
-				answer.acks = acks
+				answer.acks, answer.again = acks, tries > 1
 				return err
 			case redis.HasErrorPrefix(err, "NOSCRIPT") && !text:
 				text = true

@@ -257,8 +257,14 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	case statusFenced:
 		l.lose(ErrFenced)
 		return key, false, ErrFenced
+	case statusGone:
+		if r.again {
+			return key, false, l.lostTrack(ctx)
+		}
+		l.lose(ErrFenced)
+		return key, false, ErrFenced
 	case statusForgotten:
-		return key, false, ErrCommitUnknown
+		return key, false, l.lostTrack(ctx)
 	case statusEffect:
 		s.forget(ctx, l.id, l.token)
 		return key, false, effectError(e.effects, r)
@@ -298,6 +304,15 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 		s.cache.put(l.id.name, next, sent, s.cfg.Retention)
 	}
 	return next, held, nil
+}
+
+// lostTrack tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a
+// record that is not there any more, or before all that the journal remembers.
+func (l *Lease) lostTrack(ctx context.Context) error {
+	e := l.event(Unknown)
+	e.Err = ErrCommitUnknown
+	l.scope.service.observe(ctx, e)
+	return ErrCommitUnknown
 }
 
 // Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's

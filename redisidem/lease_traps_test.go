@@ -372,6 +372,39 @@ func TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive(t *testing.T) {
 	})
 }
 
+// A commit whose reply was lost was stored, and "fenced" would say that it was not.
+func TestTrapL14CommitInARecordThatIsGoneIsUnknown(t *testing.T) {
+	for name, remake := range map[string]bool{"deleted": false, "made anew": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				rec := &recorder{}
+				sc, other := b.service(redisidem.Config{Observer: rec}).Scope("a"), b.service(redisidem.Config{}).Scope("a")
+				_, err := sc.Do(ctx, "warm up", request, finish("the server knows the script"))
+				mustBe(b, err, nil)
+				lease := locked(b, sc, "k")
+				b.mute()
+				go func() {
+					time.Sleep(100 * time.Millisecond)
+					b.freeze() // which breaks the connections
+					b.thaw()
+					key, err := other.Retrieve(ctx, "k")
+					mustBe(b, err, nil)
+					mustHold(b, key, `"done"`)
+					mustBe(b, other.Delete(ctx, key), nil)
+					if remake {
+						start(b, other, "k")
+					}
+				}()
+				_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+				mustBe(b, err, redisidem.ErrCommitUnknown)
+				if rec.count(redisidem.Unknown) != 1 || rec.count(redisidem.Lost) != 0 {
+					b.Errorf("events: %v", rec.kinds())
+				}
+			})
+		})
+	}
+}
+
 func TestTrapL15HoldIsCapped(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		capped := locked(b, b.service(redisidem.Config{MaxHold: 30 * time.Second}).Scope("a"), "capped")

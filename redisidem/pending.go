@@ -54,6 +54,10 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome) {
 		bounded, cancel := s.detached(ctx)
 		r, err := s.run(bounded, c)
 		cancel()
+		if err == nil && (r.status == statusGone || r.status == statusForgotten) {
+			l.dropped(ctx, ErrCommitUnknown) // of which the caller was told
+			return
+		}
 		if err == nil || errors.Is(err, ErrDamaged) {
 			if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 				l.dropped(ctx, err)

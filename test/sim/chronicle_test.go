@@ -182,7 +182,7 @@ func (c *chronicle) reads(worker int, asked int64, key *redisidem.Key) view {
 }
 
 // begins notes that a callback begins to work on a key.
-func (c *chronicle) begins(value string, ctx context.Context, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
+func (c *chronicle) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
 	key := k.Value
 	claims := c.world.spy.claimedNow(key)
 	c.mu.Lock()
@@ -256,6 +256,7 @@ func (c *chronicle) becomes(r *result, state resultState) {
 		}
 	case unknown:
 		c.count.Unknown++
+	case open: // nothing becomes that
 	}
 	r.state = state
 }

@@ -66,7 +66,7 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	j.fence, j.pending = fence, nil
 	seen := w.reads(j.worker.number, j.asked, key)
 	value := j.worker.value()
-	w.begins(value, ctx, key, fence, attempt, same)
+	w.begins(ctx, value, key, fence, attempt, same)
 	err := j.toil(ctx, value, shardKey != nil)
 	w.ends(value, j.key)
 	j.began = time.Now()

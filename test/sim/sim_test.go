@@ -23,7 +23,7 @@
 //
 // The seed of a history that failed is printed, with all that happened. The same seed makes the same history, to the nanosecond:
 //
-//	go test -count=1 -v -run Trace ./test/sim -seed 42 -trace
+//	go test -count=1 -v -run Histories ./test/sim -histories 1 -show -seed 42
 package sim
 
 import (
@@ -42,7 +42,7 @@ import (
 
 var (
 	histories = flag.Int("histories", 0, "how many histories are made; 0: as -size says")
-	trace     = flag.Bool("trace", false, "print the history of -seed")
+	show      = flag.Bool("show", false, "print the histories, not only those that fail")
 )
 
 func TestMain(m *testing.M) {
@@ -63,7 +63,9 @@ func TestHistories(t *testing.T) {
 	seed := rung.Seed(t)
 	sum := explore(t, seed, many, func(o outcome) {
 		if len(o.Violations) > 0 {
-			t.Errorf("%s\nit is repeated by: go test -count=1 -v -run Trace ./test/sim -seed %d -trace", o, o.Seed)
+			t.Errorf("%s\nit is repeated by: go test -count=1 -v -run Histories ./test/sim -histories 1 -show -seed %d", o, o.Seed)
+		} else if *show {
+			t.Log(o)
 		}
 	})
 	c := sum.count
@@ -101,17 +103,6 @@ func TestServerThatForgetsIsNoticed(t *testing.T) {
 	t.Logf("%d of %d histories on a server that forgets are found out", noticed, tries)
 	if noticed == 0 {
 		t.Error("no history on a server that forgets is found out")
-	}
-}
-
-func TestTrace(t *testing.T) {
-	if !*trace {
-		t.Skip("without -trace")
-	}
-	o := simulate(t, rung.Seed(t), false)
-	t.Log(o)
-	if len(o.Violations) > 0 {
-		t.Fail()
 	}
 }
 

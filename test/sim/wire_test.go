@@ -195,6 +195,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.back = latency(r)
 	c.mu.Unlock()
 	switch f {
+	default: // delivered
 	case lostRequest:
 		return len(p), c.Close()
 	case halved:
