@@ -1,0 +1,106 @@
+//go:build linux
+
+package topology
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/test/internal/rung"
+)
+
+// underSentinel makes a client of the group.
+func underSentinel(t testing.TB, g *redistest.Sentinel) *redis.Client {
+	t.Helper()
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: g.MasterName, SentinelAddrs: g.Addrs(), ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
+		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// hasten lets the sentinels begin another failover two seconds after the last one, and not after eight.
+func hasten(t testing.TB, g *redistest.Sentinel) {
+	t.Helper()
+	for _, s := range g.Sentinels {
+		client := s.Client()
+		err := client.Do(context.Background(), "SENTINEL", "SET", g.MasterName, "failover-timeout", 1000).Err()
+		_ = client.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// strike kills or freezes masters, each of which comes back when another one has taken over. It returns how long the callers
+// were without an answer.
+func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int) (took []time.Duration) {
+	t.Helper()
+	killed := make([]bool, many)
+	for i := range killed {
+		killed[i] = i%2 == 0
+	}
+	r.Shuffle(many, func(i, j int) { killed[i], killed[j] = killed[j], killed[i] })
+	for _, kill := range killed {
+		time.Sleep(2*time.Second + time.Duration(r.Int64N(int64(200*time.Millisecond))))
+		master, err := g.Master()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kill {
+			master.Kill()
+		} else if err := master.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, l.await(t, time.Now())...)
+		if kill {
+			err = master.Restart()
+		} else {
+			err = master.Resume()
+		}
+		if err == nil {
+			err = g.AwaitReady()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return took
+}
+
+func TestSentinelFailoversLoseNothing(t *testing.T) {
+	many := or(*failovers, rung.Size(t, 4, 100, 100))
+	seed := rung.Seed(t)
+	g := rediscase.Sentinel(t)
+	hasten(t, g)
+	l := newLoad(t, underSentinel(t, g), 1, lease)
+	l.begin(seed)
+	took := strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many)
+	report(t, l.finish(t, underSentinel(t, g)))
+	recovered := p99(took)
+	if recovered > 5*time.Second {
+		t.Errorf("callers were without an answer for %v (p99)", recovered)
+	}
+	rung.Figure(t, "R8", "%d failovers, half by kill -9 and half frozen: 0 of %d acknowledged commits lost, 0 double; "+
+		"callers recovered within %v (p99)", many, 2*len(l.told), recovered)
+}
+
+// TestSentinelFailoversWithoutDurability tells what durability is for. Redis may lose something here, and need not.
+func TestSentinelFailoversWithoutDurability(t *testing.T) {
+	many := rung.Size(t, 2, 10, 10)
+	seed := rung.Seed(t)
+	g := rediscase.Sentinel(t)
+	hasten(t, g)
+	l := newLoad(t, underSentinel(t, g), 0, lease)
+	l.begin(seed)
+	strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many)
+	l.finish(t, underSentinel(t, g))
+	t.Logf("%d failovers without durability: %d of %d answers forgotten", many, len(l.lost), len(l.told))
+}
