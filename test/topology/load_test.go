@@ -220,6 +220,19 @@ func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string
 	return append(l.wrong, again.wrong...)
 }
 
+// until blocks until something is so, and returns how long that took.
+func until(t testing.TB, so func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !so() {
+		if time.Since(began) > patience {
+			t.Fatalf("not within %v", patience)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
 // p99 returns the ninety-ninth percentile, rounded up.
 func p99(took []time.Duration) time.Duration {
 	slices.Sort(took)

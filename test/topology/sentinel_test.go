@@ -5,6 +5,7 @@ package topology
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,7 +60,16 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		} else if err := master.Pause(); err != nil {
 			t.Fatal(err)
 		}
-		took = append(took, l.await(t, time.Now())...)
+		struck := time.Now()
+		// What the sentinels take is their affair; it is told, so that a slow recovery says whose it was.
+		replaced := until(t, func() bool {
+			now, err := g.Master()
+			return err == nil && now != master
+		})
+		waited := l.await(t, struck)
+		took = append(took, waited...)
+		t.Logf("killed: %v; replaced after %v, callers recovered within %v", kill, replaced.Round(time.Millisecond),
+			slices.Max(waited).Round(time.Millisecond))
 		if kill {
 			err = master.Restart()
 		} else {
