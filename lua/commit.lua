@@ -2,7 +2,8 @@
 -- the promise is kept: the record's token, its fence and its revision must be the ones the claim handed out. The lock
 -- has no say: finished work that nobody else claimed is kept, however late it comes.
 --
--- KEYS[1] record   KEYS[2] lock   KEYS[...] with ARGV[11] the due index, then the key of each effect
+-- KEYS[1] record   KEYS[2] lock, left out with everything behind it while the slot is split: the caller sees to the lock
+-- KEYS[...] with ARGV[11] the due index, then the key of each effect
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
 -- ARGV[4] attempts of this revision   ARGV[5] attempts, as the claim told them both
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
@@ -28,7 +29,7 @@
 -- redis.call: 5 when the lease ends (HMGET, GET, TIME, HSET, DEL; PEXPIRE in place of DEL when it had lapsed), 6 when it
 -- is kept (SET and PEXPIRE in place of DEL); one more once the journal is full (HDEL), two when somebody waits (PUBLISH,
 -- HDEL), one with a due index (ZADD or ZREM), and two for each effect (TYPE, its command; GET before INCRBY; XINFO before
--- XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 2 for FENCED.
+-- XADD; PEXPIRE for an expiry); without KEYS[2] one less (GET), and another one less when the lease is kept (SET); 2 or 3 for a repeated commit, 2 for FENCED.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -82,7 +83,7 @@ if string.sub(control, 1, #mine) ~= mine then
     end
   end
   local held = '0'
-  if owner == token and last == fence and redis.call('GET', KEYS[2]) == token then
+  if owner == token and last == fence and (not KEYS[2] or redis.call('GET', KEYS[2]) == token) then
     held = '1'
   end
   return {'OK', token, held, at}
@@ -147,13 +148,19 @@ local function apply()
   end
 end
 
-local holder = redis.call('GET', KEYS[2])
+local holder = token
+if KEYS[2] then
+  holder = redis.call('GET', KEYS[2])
+end
 local time = redis.call('TIME')
 -- As text: numbers of that size cost more to write than to join.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9]
 -- Tells the due index when a completer may look.
 local function index()
+  if not KEYS[2] then
+    return
+  end
   if ARGV[11] == '-' then
     redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
   elseif ARGV[11] ~= '' then
@@ -166,7 +173,9 @@ if string.find(ARGV[6], 'k', 1, true) and (holder == token or not holder) then
   local spent = string.match(control, '%S+$')
   redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' '
     .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-  redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+  if KEYS[2] then
+    redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+  end
   redis.call('PEXPIRE', KEYS[1], ARGV[7] + ARGV[8], 'GT')
   if tonumber(revision) >= 64 then
     redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
@@ -178,7 +187,7 @@ end
 
 redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
   .. token, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-if holder == token then
+if KEYS[2] and holder == token then
   -- The claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
   redis.call('DEL', KEYS[2])
 else
