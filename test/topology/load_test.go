@@ -190,6 +190,13 @@ func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
 	return took
 }
 
+// forgotten is how many answers were found forgotten.
+func (l *load) forgotten() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.lost)
+}
+
 // finish ends the callers, gets an answer for every key, and asks for all answers again through another client.
 func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string) {
 	t.Helper()
