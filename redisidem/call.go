@@ -241,12 +241,7 @@ func (o *obtainer) Eval(ctx context.Context, script string, keys []string, args 
 }
 
 func (o *obtainer) eval(ctx context.Context, verb, script string, keys []string, args []any, text bool) *redis.Cmd {
-	words := make([]any, 0, 3+len(keys)+len(args))
-	words = append(words, verb, script, len(keys))
-	for _, k := range keys {
-		words = append(words, k)
-	}
-	lock := redis.NewCmd(ctx, append(words, args...)...)
+	lock := evaluation(ctx, verb, script, keys, args)
 	claim := o.claim.command(ctx, text)
 
 	acks, err := o.service.send(ctx, o.claim.durable, keys[0], []redis.Cmder{lock, claim})
@@ -261,4 +256,14 @@ func (o *obtainer) eval(ctx context.Context, verb, script string, keys []string,
 		return failed
 	}
 	return lock
+}
+
+// evaluation makes the command that redislock asks for.
+func evaluation(ctx context.Context, verb, script string, keys []string, args []any) *redis.Cmd {
+	words := make([]any, 0, 3+len(keys)+len(args))
+	words = append(words, verb, script, len(keys))
+	for _, k := range keys {
+		words = append(words, k)
+	}
+	return redis.NewCmd(ctx, append(words, args...)...)
 }

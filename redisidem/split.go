@@ -157,11 +157,7 @@ func (l locker) Eval(ctx context.Context, script string, keys []string, args ...
 }
 
 func (l locker) eval(ctx context.Context, verb, script string, keys []string, args []any) *redis.Cmd {
-	words := []any{verb, script, len(keys)}
-	for _, k := range keys {
-		words = append(words, k)
-	}
-	cmd := redis.NewCmd(ctx, append(words, args...)...)
+	cmd := evaluation(ctx, verb, script, keys, args)
 	if err := l.service.send1(ctx, true, keys[0], cmd); err != nil {
 		failed := redis.NewCmd(ctx, verb) // the one that was sent may still be written to
 		failed.SetErr(err)

@@ -66,10 +66,13 @@ func (s *split) do(client *redis.Client, args ...any) any {
 	return reply
 }
 
-// place makes the record of a key and returns its name in Redis.
-func place(t *testing.T, e *env, sc *redisidem.Scope, client redis.UniversalClient, value string) (*redisidem.Key, string) {
+// place makes a key, and returns it with the name of its record.
+func place(t *testing.T, e *env, sc *redisidem.Scope, client redis.UniversalClient, value string) (
+	key *redisidem.Key, record string,
+) {
 	t.Helper()
-	key, err := sc.InitializeRequest(context.Background(), value, redisidem.Request{Method: "POST", Path: "/rides"})
+	var err error
+	key, err = sc.InitializeRequest(context.Background(), value, redisidem.Request{Method: "POST", Path: "/rides"})
 	if err != nil {
 		t.Fatal(err)
 	}
