@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type load struct {
 	order []string          // the keys of told
 	lost  map[string]bool   // keys whose answer was forgotten
 	wrong []string          // what must not be
+	why   map[string]int    // what callers were refused with, and how often
 }
 
 // newLoad makes a load whose callers are at rest.
@@ -57,7 +59,7 @@ func newLoad(t testing.TB, client redis.UniversalClient, durability int, lease t
 	}
 	l := &load{
 		service: service, scope: service.Scope("topology"), stop: func() {}, told: make(map[string][]byte),
-		lost: make(map[string]bool),
+		lost: make(map[string]bool), why: make(map[string]int),
 	}
 	l.flow, err = redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: l.work(redisidem.Next())},
@@ -140,6 +142,7 @@ func (l *load) call(value string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
+		l.why[digits.ReplaceAllString(err.Error(), "#")]++
 		if !expected(err) {
 			l.wrong = append(l.wrong, fmt.Sprintf("key %s: %v", value, err))
 		}
@@ -195,6 +198,18 @@ func (l *load) forgotten() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.lost)
+}
+
+// digits are what tells errors of one kind apart.
+var digits = regexp.MustCompile(`\d+`)
+
+// refusals returns what callers were refused with since it was called last.
+func (l *load) refusals() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	why := l.why
+	l.why = make(map[string]int)
+	return why
 }
 
 // finish ends the callers, gets an answer for every key, and asks for all answers again through another client.
