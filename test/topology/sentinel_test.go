@@ -4,9 +4,9 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -83,12 +83,16 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 	return took, own
 }
 
-// followed reports whether a replica is in step with a master.
+// followed reports whether a replica acknowledges what a master is given. That one is connected says too little.
 func followed(master *redistest.Server) bool {
-	client := master.Client()
-	defer func() { _ = client.Close() }()
-	info, err := client.Info(context.Background(), "replication").Result()
-	return err == nil && strings.Contains(info, "role:master") && strings.Contains(info, "state=online")
+	ctx, client := context.Background(), master.Client()
+	conn := client.Conn()
+	defer func() { _ = errors.Join(conn.Close(), client.Close()) }()
+	if conn.Set(ctx, "probe", "followed", time.Minute).Err() != nil {
+		return false
+	}
+	acknowledged, err := conn.Wait(ctx, 1, 100*time.Millisecond).Result()
+	return err == nil && acknowledged > 0
 }
 
 func TestSentinelFailoversLoseNothing(t *testing.T) {
