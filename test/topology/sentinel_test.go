@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +61,19 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		})
 		until(t, func() bool { return followed(next) })
 		able := time.Since(struck)
+		// A replica that has acknowledged something can be lost again, when the sentinels change their mind.
+		recovering, stop := context.WithCancel(context.Background())
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			for ; recovering.Err() == nil; time.Sleep(20 * time.Millisecond) {
+				if now, err := g.Master(); err != nil || now == master || !followed(now) {
+					able = time.Since(struck)
+				}
+			}
+		})
 		waited := l.await(t, struck)
+		stop()
+		watching.Wait()
 		took = append(took, waited...)
 		for _, w := range waited {
 			own = append(own, max(0, w-able))
