@@ -1,7 +1,8 @@
 -- abandon: ends an attempt without a result. The token is remembered as spent, also when this arrives before the
 -- claim it belongs to: the claim is then refused.
 --
--- KEYS[1] record   KEYS[2] lock   KEYS[3] due index, left out when the key is not recoverable
+-- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller gives it back
+-- KEYS[3] due index, left out when the key is not recoverable
 -- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token
 -- ARGV[2] flags: 'n', nothing was done, so that this attempt does not count
@@ -13,15 +14,18 @@
 --   DAMAGED token, what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
--- redis.call: 4 (HMGET, GET, DEL, HSET), without HSET when the record is absent, finished or knows already; four more
--- with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), six with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE, PEXPIRE), one more
--- when that set is new (PEXPIRE), and two when somebody waits (HDEL, PUBLISH).
+-- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
+-- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), six with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE, PEXPIRE), one
+-- more when that set is new (PEXPIRE), and two when somebody waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
-local holder = redis.call('GET', KEYS[2])
-if holder == token then
-  redis.call('DEL', KEYS[2])
+local holder = token
+if KEYS[2] then
+  holder = redis.call('GET', KEYS[2])
+  if holder == token then
+    redis.call('DEL', KEYS[2])
+  end
 end
 if r.err then
   return {'DAMAGED', token, r.err}

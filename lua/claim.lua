@@ -1,7 +1,8 @@
 -- claim: gives the lease on a record to one attempt. It runs right behind redislock's obtain script, in the same
 -- pipeline: the lock decides who may claim, the record's token and fence decide who may commit.
 --
--- KEYS[1] record   KEYS[2] lock   KEYS[3] due index of the flow, left out when its keys are not recoverable
+-- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it, or has not, and says so by ARGV[9]
+-- KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- ARGV[1] token of this attempt
 -- ARGV[2] the revision the caller has seen, a space, and when that record was created: it may have been deleted and made again
 --         since; '' for any
@@ -14,14 +15,16 @@
 -- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none
 -- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with a line break behind it;
 --         '' for none
--- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
+-- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds; without KEYS[2]: what the
+--         record's control was before the caller took the lock, '-' when there was none, '' when another has the lock
 -- ARGV[10] scope   ARGV[11] key   ARGV[12] method   ARGV[13] path   ARGV[14...] further field, value, ... of the record
 --         to create when there is none; all left out: an absent record is GONE
 --
 -- Replies
 --   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds, then the
 --            record as field, value, ... as it was before, when ARGV[2] is '' and it was there
---   BUSY     token, remaining time of the lock in milliseconds
+--   BUSY     token, remaining time of the lock in milliseconds; without KEYS[2] 0: the lock is another's, or the record has
+--            changed since ARGV[9]
 --   DONE     token, remaining life of the record in milliseconds or '', then the record: it is finished
 --   MOVED    token, then the record: its revision is another one, or it is another record
 --   STALE    token: this attempt has ended already, this is a late duplicate
@@ -30,11 +33,12 @@
 --   OTHER    token, the flow that the record belongs to: another one, or another version; for a completer also '', none
 --   UNKNOWN  token, the recovery point: the flow has no such
 --   DAMAGED  token, what is wrong
--- Every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
+-- With KEYS[2] every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
 -- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE; when repeated HGET in place of TIME and HSET), 7 with
 -- KEYS[3] (ZADD, PEXPIRE; twice when the index is new); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
+-- without KEYS[2] there is no GET, DEL and PTTL;
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
@@ -85,7 +89,7 @@ end
 
 -- Gives the lock back, if it is this token's and the record does not say that the lease is, too.
 local function free()
-  if owner ~= token and redis.call('GET', KEYS[2]) == token then
+  if KEYS[2] and owner ~= token and redis.call('GET', KEYS[2]) == token then
     redis.call('DEL', KEYS[2])
   end
 end
@@ -178,9 +182,15 @@ local function enter(at, attempt)
   end
 end
 
-local holder = redis.call('GET', KEYS[2])
-if holder ~= token then
-  local left = redis.call('PTTL', KEYS[2])
+local holder = KEYS[2] and redis.call('GET', KEYS[2])
+local mine = holder == token
+if not KEYS[2] then
+  -- The lock was taken in a step of its own, so nobody else had a lease then, and nobody got one between if the record is
+  -- still as it was before that step.
+  mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])
+end
+if not mine then
+  local left = KEYS[2] and redis.call('PTTL', KEYS[2]) or 0
   -- More is left than the holder ever asked for: the server's clock was set back. Its own lease length is the bound.
   if holder and holder == owner and left > tonumber(length) then
     redis.call('PEXPIRE', KEYS[2], length)

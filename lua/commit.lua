@@ -2,7 +2,8 @@
 -- the promise is kept: the record's token, its fence and its revision must be the ones the claim handed out. The lock
 -- has no say: finished work that nobody else claimed is kept, however late it comes.
 --
--- KEYS[1] record   KEYS[2] lock   KEYS[...] with ARGV[11] the due index, then the key of each effect
+-- KEYS[1] record   KEYS[2] lock, left out with everything behind it while the slot is split: the caller sees to the lock
+-- KEYS[...] with ARGV[11] the due index, then the key of each effect
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
 -- ARGV[4] attempts of this revision   ARGV[5] attempts, as the claim told them both
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
@@ -30,7 +31,7 @@
 -- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH, HDEL), one or two
 -- with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for each effect (TYPE, its
 -- command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 3 or 4 for FENCED
--- and GONE.
+-- and GONE. Without KEYS[2] there is no GETDEL, GET and SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -90,7 +91,7 @@ if string.sub(control, 1, #mine) ~= mine then
     end
   end
   local held = '0'
-  if owner == token and last == fence and redis.call('GET', KEYS[2]) == token then
+  if owner == token and last == fence and (not KEYS[2] or redis.call('GET', KEYS[2]) == token) then
     held = '1'
   end
   return {'OK', token, held, at}
@@ -158,10 +159,10 @@ end
 -- GETDEL may take the lock of an attempt whose claim has not come yet, when this lease had lapsed. That one finds its lock
 -- gone and obtains it again: nobody works who has not claimed, and whoever has claimed has fenced this commit.
 local keep = string.find(ARGV[6], 'k', 1, true)
-local holder
-if keep then
+local holder = token
+if keep and KEYS[2] then
   holder = redis.call('GET', KEYS[2])
-else
+elseif KEYS[2] then
   holder = redis.call('GETDEL', KEYS[2])
 end
 local time = redis.call('TIME')
@@ -170,6 +171,9 @@ local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9]
 -- Tells the due index when a completer may look.
 local function index()
+  if not KEYS[2] then
+    return
+  end
   if ARGV[11] == '-' then
     redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
   elseif ARGV[11] ~= '' then
@@ -186,7 +190,9 @@ if keep and (holder == token or not holder) then
   local spent = string.match(control, '%S+$')
   redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' '
     .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-  redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+  if KEYS[2] then
+    redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+  end
   redis.call('PEXPIRE', KEYS[1], ARGV[7] + ARGV[8], 'GT')
   if tonumber(revision) >= 64 then
     redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
@@ -198,7 +204,7 @@ end
 
 redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
   .. token, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-if holder ~= token then
+if holder ~= token or not KEYS[2] then
   -- Otherwise the claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
   redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
 end

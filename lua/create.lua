@@ -1,6 +1,6 @@
 -- create: makes the record of a key, or reports the one that is there.
 --
--- KEYS[1] record   KEYS[2] lock, which is not looked at
+-- KEYS[1] record, alone: a cluster that moves its slot serves it all the same
 -- ARGV[1] nonce, echoed in the reply
 -- ARGV[2] fingerprint of the request
 -- ARGV[3] retention in milliseconds

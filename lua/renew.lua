@@ -1,6 +1,7 @@
 -- renew: gives a live lease its full length again, and the record at least its retention on top of it.
 --
--- KEYS[1] record   KEYS[2] lock   KEYS[3] due index, left out when the key is not recoverable
+-- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it again
+-- KEYS[3] due index, left out when the key is not recoverable
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
 -- ARGV[5] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
 --
@@ -10,8 +11,8 @@
 --   DAMAGED token, what is wrong: the record cannot be read
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), three more with KEYS[3] (TIME, ZADD, PEXPIRE). With the lock still
--- there no command allocates, so that a lease can be renewed on a server whose memory is full.
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), three more with KEYS[3] (TIME, ZADD, PEXPIRE), two less without KEYS[2].
+-- With the lock still there no command allocates, so that a lease can be renewed on a server whose memory is full.
 local token = ARGV[1]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -34,14 +35,16 @@ if owner ~= token or fence ~= ARGV[2] then
   master()
   return {'LOST', token}
 end
-local holder = redis.call('GET', KEYS[2])
-if holder == token then
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-elseif not holder then
-  redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
-else
-  master()
-  return {'LOST', token}
+if KEYS[2] then
+  local holder = redis.call('GET', KEYS[2])
+  if holder == token then
+    redis.call('PEXPIRE', KEYS[2], ARGV[3])
+  elseif not holder then
+    redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
+  else
+    master()
+    return {'LOST', token}
+  end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
 if KEYS[3] then

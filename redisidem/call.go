@@ -58,6 +58,8 @@ type call struct {
 	words []any
 	// durable makes the call wait for Config.Durability replicas.
 	durable bool
+	// lock is the key's lock, if the call can do with the record alone while its slot is split; "" if it cannot.
+	lock string
 }
 
 // newCall makes the invocation of a script on some keys, with room for further arguments.
@@ -66,7 +68,14 @@ func newCall(script *lua.Script, nonce string, room int, keys ...string) call {
 	for _, k := range keys {
 		words = append(words, k)
 	}
-	return call{script: script, keys: len(keys), key: keys[0], nonce: nonce, words: append(words, nonce)}
+	c := call{script: script, keys: len(keys), key: keys[0], nonce: nonce, words: append(words, nonce)}
+	switch script {
+	case lua.Claim, lua.Renew, lua.Commit, lua.Abandon:
+		if len(keys) == 2 {
+			c.lock = keys[1]
+		}
+	}
+	return c
 }
 
 // arg returns the place of ARGV[n] among the words.
@@ -126,27 +135,38 @@ func (r reply) need(n int) error {
 // run invokes a script, again and again until there is an answer or ctx ends. ctx must have a deadline.
 func (s *Service) run(ctx context.Context, c call) (reply, error) {
 	var answer reply
-	text, tries := false, 0
-	err := repeat(ctx, func(ctx context.Context) error {
+	tries := 0
+	err := repeat(ctx, func(ctx context.Context) (err error) {
 		tries++
-		for {
-			cmd := c.command(ctx, text)
-			acks, err := s.send(ctx, c.durable, c.key, []redis.Cmder{cmd})
-			switch {
-			case err == nil:
-				answer, err = c.read(cmd)
-				answer.acks, answer.again = acks, tries > 1
-				return err
-			case redis.HasErrorPrefix(err, "NOSCRIPT") && !text:
-				text = true
-			case redis.IsOOMError(err) && c.script.AllowOOM() != nil:
-				c.script, text = c.script.AllowOOM(), true
-			default:
-				return err
-			}
+		answer, err = s.once(ctx, c)
+		if redis.IsTryAgainError(err) && c.lock != "" {
+			answer, err = s.runSplit(ctx, c)
 		}
+		answer.again = tries > 1
+		return err
 	})
 	return answer, wrongType(err)
+}
+
+// once invokes a script, in whatever form the server takes it.
+func (s *Service) once(ctx context.Context, c call) (reply, error) {
+	text := false
+	for {
+		cmd := c.command(ctx, text)
+		acks, err := s.send(ctx, c.durable, c.key, []redis.Cmder{cmd})
+		switch {
+		case err == nil:
+			answer, err := c.read(cmd)
+			answer.acks = acks
+			return answer, err
+		case redis.HasErrorPrefix(err, "NOSCRIPT") && !text:
+			text = true
+		case redis.IsOOMError(err) && c.script.AllowOOM() != nil:
+			c.script, text = c.script.AllowOOM(), true
+		default:
+			return reply{}, err
+		}
+	}
 }
 
 // unexpected is the error for a status that a script does not have: its text and this library do not fit.
@@ -201,6 +221,8 @@ func (s *Service) obtain(ctx context.Context, id identity, claim call) (reply, e
 			// The claim came before the lock, or long after: the pair was torn apart on its way, as when the client
 			// sends one of them again. The same token gets both.
 			return errAgain
+		case redis.IsTryAgainError(err) && claim.lock != "":
+			o.reply, err = s.claimSplit(ctx, claim)
 		}
 		return err
 	})
@@ -233,12 +255,7 @@ func (o *obtainer) Eval(ctx context.Context, script string, keys []string, args 
 }
 
 func (o *obtainer) eval(ctx context.Context, verb, script string, keys []string, args []any, text bool) *redis.Cmd {
-	words := make([]any, 0, 3+len(keys)+len(args))
-	words = append(words, verb, script, len(keys))
-	for _, k := range keys {
-		words = append(words, k)
-	}
-	lock := redis.NewCmd(ctx, append(words, args...)...)
+	lock := evaluation(ctx, verb, script, keys, args)
 	claim := o.claim.command(ctx, text)
 
 	acks, err := o.service.send(ctx, o.claim.durable, keys[0], []redis.Cmder{lock, claim})
@@ -264,4 +281,14 @@ func (o *obtainer) eval(ctx context.Context, verb, script string, keys []string,
 		return failed
 	}
 	return lock
+}
+
+// evaluation makes the command that redislock asks for.
+func evaluation(ctx context.Context, verb, script string, keys []string, args []any) *redis.Cmd {
+	words := make([]any, 0, 3+len(keys)+len(args))
+	words = append(words, verb, script, len(keys))
+	for _, k := range keys {
+		words = append(words, k)
+	}
+	return redis.NewCmd(ctx, append(words, args...)...)
 }

@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,14 +28,60 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 		client = master
 	}
 
-	wait := redis.NewIntCmd(ctx, "wait", d.replicas, patience(ctx, client).Milliseconds())
+	wait := d.wait(ctx, client)
 	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
-		if cluster, ok := d.client.(*redis.ClusterClient); ok {
-			cluster.ReloadState(ctx) // the node may no longer be the key's master, which its own client does not look after
+		cluster, ok := d.client.(*redis.ClusterClient)
+		if !ok {
+			return int(wait.Val()), err
 		}
+		if addr, ask := redis.IsAskError(err); ask {
+			if node := masterAt(ctx, cluster, addr); node != nil {
+				return d.follow(ctx, node, cmds, int(wait.Val()))
+			}
+		}
+		cluster.ReloadState(ctx) // the node may no longer be the key's master, which its own client does not look after
 		return int(wait.Val()), err
 	}
 	return int(wait.Val()), nil
+}
+
+// follow sends those commands again whose keys are on the way to another node. What the first node did, its replicas have
+// acknowledged in that number. A command must not follow without having been told to: the other node would take a key for
+// absent that has not arrived.
+func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cmder, acknowledged int) (int, error) {
+	var again []redis.Cmder
+	for _, cmd := range cmds {
+		if _, ask := redis.IsAskError(cmd.Err()); ask {
+			again = append(again, redis.NewCmd(ctx, "asking"), cmd)
+		}
+	}
+	wait := d.wait(ctx, node)
+	if err := (plain{node}).send(ctx, append(again, wait)); err != nil {
+		return 0, err
+	}
+	if 2*len(cmds) == len(again) {
+		return int(wait.Val()), nil
+	}
+	return min(acknowledged, int(wait.Val())), firstError(cmds)
+}
+
+// masterAt returns the client of the master with that address, or nil if there is none that has slots.
+func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (found *redis.Client) {
+	var mu sync.Mutex
+	_ = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		if node.Options().Addr == addr {
+			mu.Lock()
+			defer mu.Unlock()
+			found = node
+		}
+		return nil
+	})
+	return found
+}
+
+// wait makes the command that waits for the replicas.
+func (d durable) wait(ctx context.Context, client redis.UniversalClient) *redis.IntCmd {
+	return redis.NewIntCmd(ctx, "wait", d.replicas, patience(ctx, client).Milliseconds())
 }
 
 // patience is how long WAIT may wait. Its answer must come back before ctx ends, and before the client thinks that the connection

@@ -59,6 +59,9 @@ func transient(err error) bool {
 	if _, moved := redis.IsMovedError(err); moved {
 		return true
 	}
+	if _, ask := redis.IsAskError(err); ask {
+		return true
+	}
 	return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err) ||
 		redis.IsTryAgainError(err) || redis.IsMasterDownError(err) || redis.IsMaxClientsError(err) ||
 		redis.IsNoReplicasError(err) || redis.HasErrorPrefix(err, "BUSY")

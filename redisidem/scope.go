@@ -140,7 +140,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	nonce := newToken()
 	s := sc.service
 	sent := time.Now()
-	c := newCall(lua.Create, nonce, 9, id.record, id.lock)
+	c := newCall(lua.Create, nonce, 9, id.record)
 	c.durable = true
 	c.add(string(encoded.print[:]), s.retention, s.flags)
 	c.addRecord(id, encoded)

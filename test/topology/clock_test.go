@@ -7,11 +7,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
@@ -19,106 +22,147 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// clock is the wall clock of a server, which can be set while it runs.
+// clock is the wall clock of a server.
 type clock struct {
-	*testing.T
 	file   string
 	offset time.Duration
 }
 
-// newClock returns a clock, and the variables of a server that goes by it.
-func newClock(t *testing.T) (*clock, redistest.Option) {
+// startOnClock starts a server with a clock of its own.
+func startOnClock(t *testing.T) (*redistest.Server, *clock) {
 	t.Helper()
+	needCompiler(t)
 	dir := t.TempDir()
-	library, c := filepath.Join(dir, "clock.so"), &clock{T: t, file: filepath.Join(dir, "offset")}
-	out, err := exec.CommandContext(t.Context(), "gcc", "-O2", "-shared", "-fPIC", "-o", library, "testdata/clock.c").CombinedOutput()
-	if err != nil {
-		t.Fatalf("gcc: %v\n%s", err, out)
+	library := filepath.Join(dir, "clock.so")
+	compile := exec.CommandContext(t.Context(), "gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library,
+		filepath.Join("testdata", "clock.c"))
+	if out, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	c.step(0)
-	return c, redistest.Env("LD_PRELOAD="+library, "CLOCK_FILE="+c.file)
+	c := &clock{file: filepath.Join(dir, "offset")}
+	c.set(t, 0)
+	return rediscase.Server(t, redistest.Env("LD_PRELOAD="+library, "CLOCK_OFFSET="+c.file)), c
 }
 
-// step sets the clock forward, or back.
-func (c *clock) step(by time.Duration) {
-	c.Helper()
-	c.offset += by
-	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], uint64(c.offset))
-	f, err := os.OpenFile(c.file, os.O_CREATE|os.O_WRONLY, 0o600)
-	must(c, err)
-	_, err = f.Write(b[:]) // in place: the server has it in its memory
-	must(c, errors.Join(err, f.Close()))
-}
-
-// TestClock sets the server's clock while load goes on and while a lease is held by somebody who is gone.
-func TestClock(t *testing.T) {
-	const slack = 100 * time.Millisecond
-	many := count(t, *steps, 20, 200, 200)
-	r := dice(t)
-	c, env := newClock(t)
-	server := rediscase.Server(t, env)
-	client := server.Client()
-	defer func() { _ = client.Close() }()
-	l := newLoad(t, "redis://"+server.Addr(), 0)
-	l.begin()
-
-	by := []time.Duration{time.Hour, -time.Hour, time.Minute, -time.Minute}
-	const short = 300 * time.Millisecond
-	var stuck []time.Duration
-	late := 0
-	for i := range many {
-		l.recovered()
-		shift := by[r.IntN(len(by))]
-		// A key whose worker is gone: it neither renews nor gives back.
-		value := fmt.Sprint("gone-", i)
-		fence := abandoned(t, server.Addr(), value, short)
-		before := client.Time(context.Background()).Val()
-		c.step(shift)
-		began := time.Now()
-		if after := client.Time(context.Background()).Val(); after.Sub(before)-shift > time.Minute/2 || shift-after.Sub(before) > time.Minute/2 {
-			t.Fatalf("the server's clock went from %v to %v, and was to step by %v", before, after, shift)
-		}
-		got, err := l.scopes[0].Wait(10*time.Second).Do(context.Background(), value, request,
-			func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-				if st.Fence() <= fence {
-					t.Errorf("the fence %d comes after %d, at a step of %v", st.Fence(), fence, shift)
-				}
-				return redisidem.Finish(redisidem.JSON(200, "carried on")), nil
-			})
-		if err != nil || !got.Finished() {
-			t.Errorf("the key of the one who is gone: %v, at a step of %v", err, shift)
-		}
-		took := time.Since(began)
-		stuck = append(stuck, took)
-		if took > short+slack {
-			late++
-			t.Logf("step %d of %v: the key was free after %v", i, shift, took)
-		}
-	}
-	l.end()
-	l.audit()
-	// Whoever is told nothing looks every 250 ms at the latest, and a busy machine adds to that.
-	if late > many/5 {
-		t.Errorf("%d of %d keys were locked for more than their lease and %v", late, many, slack)
-	}
-	rung.Figure(t, "R10", "%d steps of the server's clock by an hour and a minute both ways: %v; a key whose worker was gone, with a lease of %v, "+
-		"was free after: %s; %d of them later than the lease and %v", many, l, short, spread(stuck), late, slack)
-}
-
-// abandoned takes the lease on a key and is gone. It returns the fence.
-func abandoned(t *testing.T, addr, value string, length time.Duration) int64 {
+// set writes the clock's distance from the true one. The file is mapped by the server, so it must be written in place.
+func (c *clock) set(t testing.TB, offset time.Duration) {
 	t.Helper()
-	svc, err := redisidem.OpenUnchecked("redis://"+addr, &redisidem.Config{Lease: length, Timeout: timeout})
-	must(t, err)
-	sc := svc.Scope("load")
-	_, err = sc.InitializeRequest(context.Background(), value, request)
-	must(t, err)
-	held, err := sc.Lock(context.Background(), value)
-	must(t, err)
-	// A service that is closed does not renew any more, and gives nothing back that it does not commit.
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = svc.Close(ctx)
+	f, err := os.OpenFile(c.file, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(offset)), 0)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.offset = offset
+}
+
+// check makes sure that the server goes by this clock.
+func (c *clock) check(t testing.TB, client *redis.Client) {
+	t.Helper()
+	now, err := client.Time(context.Background()).Result()
+	if off := now.Sub(time.Now().Add(c.offset)).Abs(); err != nil || off > 5*time.Second {
+		t.Fatalf("the server's clock is off by %v, %v", off, err)
+	}
+}
+
+func to(s *redistest.Server) *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
+}
+
+func TestClockStepsDoNoHarm(t *testing.T) {
+	const (
+		short = 300 * time.Millisecond // the lease
+		grace = 100 * time.Millisecond
+	)
+	many := or(*steps, rung.Size(t, 20, 200, 200))
+	seed := rung.Seed(t)
+	r := rand.New(rand.NewPCG(seed, 1000))
+	server, c := startOnClock(t)
+	client := to(server)
+	t.Cleanup(func() { _ = client.Close() })
+
+	l := newLoad(t, client, 0, short)
+	l.begin(seed)
+	config := &redisidem.Config{Lease: short, Timeout: timeout}
+	svc, err := redisidem.New(client, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc := svc.Scope("probe")
+	const value = "probe"
+	if _, err := sc.InitializeRequest(context.Background(), value, request); err != nil {
+		t.Fatal(err)
+	}
+	var fence int64
+	var worst time.Duration
+	kinds := []time.Duration{time.Hour, -time.Hour, time.Minute, -time.Minute}
+	for i := range many {
+		fence = die(t, server, value, config, fence)
+		step := kinds[i%len(kinds)]
+		if i%len(kinds) == 0 {
+			r.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+			step = kinds[0]
+		}
+		time.Sleep(time.Duration(r.Int64N(int64(short))))
+		c.set(t, c.offset+step)
+		c.check(t, client)
+
+		next, stuck, err := takeOver(sc, value)
+		if err != nil {
+			t.Fatalf("step %d, by %v: %v", i, step, err)
+		}
+		worst = max(worst, stuck)
+		if stuck > short+grace {
+			t.Errorf("step %d, by %v: the lease of a dead worker was stuck for %v", i, step, stuck)
+		}
+		if next.Fence() <= fence {
+			t.Errorf("step %d, by %v: the fence %d follows %d", i, step, next.Fence(), fence)
+		}
+		fence = next.Fence()
+		if err := next.Abandon(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	report(t, l.finish(t, client))
+	rung.Figure(t, "R10", "%d steps of 1 h and 60 s, back and forth: 0 of %d commits double, no fence decreased, no lease of %v stuck "+
+		"for more than %v", many, 2*len(l.told), short, worst.Round(time.Millisecond))
+}
+
+// takeOver asks for the lease until it gets it. It returns for how long the lease was certainly somebody else's: from the
+// first refusal, which is when the server has looked at the lease after the step, to the sending of the last try that was
+// refused. What the machine adds by being busy is no part of that.
+func takeOver(sc *redisidem.Scope, value string) (l *redisidem.Lease, stuck time.Duration, err error) {
+	var first time.Time
+	for {
+		sent := time.Now()
+		l, err = sc.Lock(context.Background(), value)
+		if !errors.Is(err, redisidem.ErrLocked) || stuck > patience {
+			return l, stuck, err
+		}
+		if first.IsZero() {
+			first = time.Now()
+		}
+		stuck = max(stuck, sent.Sub(first))
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// die takes the lease on a key and falls silent. It returns the lease's fence.
+func die(t *testing.T, server *redistest.Server, value string, config *redisidem.Config, last int64) int64 {
+	t.Helper()
+	mortal := to(server)
+	svc, err := redisidem.New(mortal, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := svc.Scope("probe").Lock(context.Background(), value)
+	if err = errors.Join(err, mortal.Close()); err != nil {
+		t.Fatal(fmt.Errorf("a free key: %w", err))
+	}
+	if held.Fence() <= last {
+		t.Errorf("the fence %d follows %d", held.Fence(), last)
+	}
 	return held.Fence()
 }

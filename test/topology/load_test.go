@@ -1,228 +1,273 @@
-//go:build unix
+//go:build linux
 
 package topology
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
+	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/redisidem"
 )
 
 const (
-	processes  = 3 // services with clients of their own
-	goroutines = 4 // in each
-	lease      = 2 * time.Second
-	timeout    = time.Second
-	patience   = time.Minute // with one key
+	callers  = 8
+	lease    = 2 * time.Second
+	timeout  = time.Second
+	patience = 30 * time.Second
 )
 
 var request = redisidem.Request{Method: "POST", Path: "/orders"}
 
-// load is steady work on ever new keys and on old ones, which remembers what it was told.
+// load is callers that work on keys, and what they were told.
 type load struct {
-	testing.TB
-	scopes []*redisidem.Scope
-	name   func() string // of the next key
+	service *redisidem.Service
+	scope   *redisidem.Scope
+	flow    *redisidem.Flow
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	runs    atomic.Int64
+	begun   atomic.Int64
+	well    [callers]atomic.Int64 // when the last call that got its answer was begun and ended, by caller
+	last    [callers]atomic.Int64
 
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	next atomic.Int64
-
-	mu        sync.Mutex
-	told      map[string]string // the answer of each key
-	keys      []string          // that have one
-	committed time.Time         // when the last new key was
-	commits   int
-	replays   int
-	troubled  int        // calls that ended with an error
-	answered  *sync.Cond // tells of each new key that is committed
+	mu    sync.Mutex
+	open  []string          // keys without an answer yet
+	told  map[string][]byte // answers, by key
+	order []string          // the keys of told
+	lost  map[string]bool   // keys whose answer was forgotten
+	wrong []string          // what must not be
+	why   map[string]int    // what callers were refused with, and how often
 }
 
-// newLoad starts work on the server of that URL.
-func newLoad(t testing.TB, url string, durability int) *load {
+// newLoad makes a load whose callers are at rest.
+func newLoad(t testing.TB, client redis.UniversalClient, durability int, lease time.Duration) *load {
 	t.Helper()
-	l := &load{TB: t, told: make(map[string]string)}
-	l.name = func() string { return fmt.Sprint("order-", l.next.Add(1)) }
-	l.answered = sync.NewCond(&l.mu)
-	for i := range processes {
-		svc, err := redisidem.Open(t.Context(), url, &redisidem.Config{
-			Lease: lease, Timeout: timeout, Durability: durability, Owner: fmt.Sprint("process-", i),
-		})
-		must(t, err)
-		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			if err := svc.Close(ctx); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		})
-		l.scopes = append(l.scopes, svc.Scope("load"))
+	service, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: timeout, Durability: durability})
+	if err != nil {
+		t.Fatal(err)
 	}
+	l := &load{
+		service: service, scope: service.Scope("topology"), stop: func() {}, told: make(map[string][]byte),
+		lost: make(map[string]bool), why: make(map[string]int),
+	}
+	l.flow, err = redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
+		{Point: redisidem.Started, Work: l.work(redisidem.Next())},
+		{Point: "charged", Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			// No two runs answer alike: a second one that is committed shows.
+			answer := fmt.Sprintf("%s in run %d", st.Key().Value, l.runs.Add(1))
+			return l.work(redisidem.Finish(redisidem.JSON(201, answer)))(ctx, st)
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.rest()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = service.Close(ctx) // commits whose server is gone
+	})
 	return l
 }
 
-// begin starts the work, end ends it and waits for it.
-func (l *load) begin() {
-	ctx, stop := context.WithCancel(context.Background())
-	l.stop = stop
-	for _, sc := range l.scopes {
-		for range goroutines {
-			l.wg.Go(func() {
-				for ctx.Err() == nil {
-					if key := l.old(); key != "" && rand.N(4) == 0 {
-						l.again(sc, key)
-					} else {
-						l.one(sc, l.name())
-					}
+func (l *load) work(o redisidem.Outcome) redisidem.StageFunc {
+	return func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		value := st.Key().Value
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.told[value] != nil && !l.lost[value] {
+			l.lost[value] = true
+			l.wrong = append(l.wrong, fmt.Sprintf("key %s is worked on after its answer was told", value))
+		}
+		return o, nil
+	}
+}
+
+// begin lets the callers call until rest is called.
+func (l *load) begin(seed uint64) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	for n := range callers {
+		r := rand.New(rand.NewPCG(seed, uint64(n)))
+		l.done.Go(func() {
+			for ctx.Err() == nil {
+				began := time.Now()
+				if l.call(l.pick(r)) == nil {
+					l.well[n].Store(began.UnixNano())
+					l.last[n].Store(time.Now().UnixNano())
 				}
-			})
-		}
+				time.Sleep(time.Duration(r.Int64N(int64(4 * time.Millisecond))))
+			}
+		})
 	}
 }
 
-func (l *load) end() {
+func (l *load) rest() {
 	l.stop()
-	l.wg.Wait()
+	l.done.Wait()
 }
 
-// one works on a key until it is told an answer.
-func (l *load) one(sc *redisidem.Scope, key string) {
-	for began := time.Now(); time.Since(began) < patience; time.Sleep(rand.N(20 * time.Millisecond)) {
-		got, err := l.ask(sc, key)
-		if err == nil && got.Finished() {
-			l.remember(key, string(got.Response.Body), !got.Replayed())
-			return
-		}
+// pick chooses a key: a new one, one that another caller may have, or one that has its answer.
+func (l *load) pick(r *rand.Rand) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch n := r.IntN(10); {
+	case n < 3 && len(l.open) > 0:
+		return l.open[r.IntN(len(l.open))]
+	case n < 6 && len(l.order) > 0:
+		return l.order[r.IntN(len(l.order))]
 	}
-	l.Errorf("key %s got no answer within %v", key, patience)
+	value := fmt.Sprintf("order-%d", l.begun.Add(1))
+	l.open = append(l.open, value)
+	return value
 }
 
-// again asks for a key that was answered.
-func (l *load) again(sc *redisidem.Scope, key string) {
-	if got, err := l.ask(sc, key); err == nil && got.Finished() {
-		l.remember(key, string(got.Response.Body), false)
+// call asks once for the answer to a key, and compares it to what was told before.
+func (l *load) call(value string) error {
+	key, err := l.scope.RunRequest(context.Background(), value, request, l.flow)
+	if err == nil && !key.Finished() {
+		err = errors.New("not finished")
 	}
-}
-
-// ask runs what is to be run for a key: half of them in one stage, half in two.
-func (l *load) ask(sc *redisidem.Scope, key string) (*redisidem.Key, error) {
-	work := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-		l.mustBeNew(key)
-		if st.Key().RecoveryPoint == redisidem.Started && key[len(key)-1]%2 == 0 {
-			return redisidem.Advance("half"), nil
-		}
-		return redisidem.Finish(redisidem.JSON(201, fmt.Sprintf("%s/%d", key, st.Fence()))), nil
-	}
-	got, err := sc.Do(context.Background(), key, request, work)
-	for err == nil && !got.Answered() {
-		got, err = sc.WorkStage(context.Background(), got, work)
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err != nil {
-		l.trouble(err)
+		l.why[digits.ReplaceAllString(err.Error(), "#")]++
+		if !expected(err) {
+			l.wrong = append(l.wrong, fmt.Sprintf("key %s: %v", value, err))
+		}
+		return err
 	}
-	return got, err
+	before, known := l.told[value]
+	if known && !bytes.Equal(before, key.Response.Body) {
+		l.wrong = append(l.wrong, fmt.Sprintf("key %s: told %s and later %s", value, before, key.Response.Body))
+	}
+	if !known {
+		l.told[value] = key.Response.Body
+		l.order = append(l.order, value)
+		l.open = slices.DeleteFunc(l.open, func(v string) bool { return v == value })
+	}
+	if len(key.Journal) != 2 || key.Journal[0].Revision != 0 || key.Journal[1].Revision != 1 ||
+		key.Journal[0].Fence > key.Journal[1].Fence {
+		l.wrong = append(l.wrong, fmt.Sprintf("key %s has the journal %+v", value, key.Journal))
+	}
+	return nil
 }
 
-// mustBeNew objects when a callback runs for a key that has been answered: its answer is lost.
-func (l *load) mustBeNew(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if answer := l.told[key]; answer != "" {
-		l.Errorf("key %s runs again: the answer %s is lost", key, answer)
-	}
-}
-
-func (l *load) remember(key, answer string, own bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch before := l.told[key]; {
-	case before == "":
-		l.told[key], l.committed = answer, time.Now()
-		l.keys = append(l.keys, key)
-		l.commits++
-		l.answered.Broadcast()
-	case before != answer:
-		l.Errorf("key %s was answered with %s, and now with %s", key, before, answer)
-	case own:
-		l.Errorf("key %s was committed twice, with %s", key, answer)
-	default:
-		l.replays++
-	}
-}
-
-func (l *load) trouble(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.troubled++
-	switch {
-	case strings.Contains(err.Error(), "CROSSSLOT"):
-		l.Error(err)
-	case errors.Is(err, redisidem.ErrUnavailable), errors.Is(err, redisidem.ErrCommitUnknown), errors.Is(err, redisidem.ErrLocked),
-		errors.Is(err, redisidem.ErrNotDurable), errors.Is(err, redisidem.ErrLeaseLost), errors.Is(err, redisidem.ErrFenced):
-	default:
-		l.Errorf("a call was told %v", err)
-	}
-}
-
-// old returns one of the keys that were answered.
-func (l *load) old() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.keys) == 0 {
-		return ""
-	}
-	return l.keys[rand.N(len(l.keys))]
-}
-
-// recovered blocks until some new keys have been committed from now on, and returns how long the first of them took.
-func (l *load) recovered() time.Duration {
-	const some = 5
-	began := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var first time.Duration
-	for n := l.commits; l.commits < n+some; {
-		l.answered.Wait()
-		if first == 0 {
-			first = time.Since(began)
+// expected reports whether a caller may be told so while servers change. It comes back with its key.
+func expected(err error) bool {
+	for _, target := range []error{
+		redisidem.ErrLocked, redisidem.ErrUnavailable, redisidem.ErrCommitUnknown, redisidem.ErrNotDurable,
+		redisidem.ErrLeaseLost,
+	} {
+		if errors.Is(err, target) {
+			return true
 		}
 	}
-	return first
+	return false
 }
 
-// audit holds what was told against what the server has, through fresh calls.
-func (l *load) audit() {
-	l.Helper()
+// await blocks until every caller has had an answer to a call that it began after that time, and returns how long it took
+// each.
+func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
+	t.Helper()
+	for n := range callers {
+		for l.well[n].Load() < after.UnixNano() {
+			if time.Since(after) > patience {
+				t.Fatalf("caller %d has had no answer for %v", n, patience)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		took = append(took, time.Unix(0, l.last[n].Load()).Sub(after))
+	}
+	return took
+}
+
+// forgotten is how many answers were found forgotten.
+func (l *load) forgotten() int {
 	l.mu.Lock()
-	keys := l.keys
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	return len(l.lost)
+}
+
+// digits are what tells errors of one kind apart.
+var digits = regexp.MustCompile(`\d+`)
+
+// refusals returns what callers were refused with since it was called last.
+func (l *load) refusals() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	why := l.why
+	l.why = make(map[string]int)
+	return why
+}
+
+// finish ends the callers, gets an answer for every key, and asks for all answers again through another client.
+func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string) {
+	t.Helper()
+	l.rest()
+	again := newLoad(t, fresh, 0, lease)
+	again.told, again.order, again.lost = l.told, l.order, l.lost
+	again.runs.Store(l.runs.Load())
+	values := slices.Concat(l.open, l.order)
 	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range 4 * processes {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
-				got, err := l.scopes[0].Retrieve(context.Background(), keys[i])
-				switch {
-				case err != nil:
-					l.Errorf("key %s, which was answered with %s: %v", keys[i], l.told[keys[i]], err)
-				case !got.Finished() || string(got.Response.Body) != l.told[keys[i]]:
-					l.Errorf("key %s was answered with %s, and the record is %+v", keys[i], l.told[keys[i]], got)
+	for range callers {
+		again.done.Go(func() {
+			for n := int(next.Add(1)) - 1; n < len(values); n = int(next.Add(1)) - 1 {
+				err := again.call(values[n])
+				for began := time.Now(); err != nil && time.Since(began) < patience; {
+					time.Sleep(10 * time.Millisecond)
+					err = again.call(values[n])
+				}
+				if err != nil {
+					t.Errorf("key %s has no answer: %v", values[n], err)
 				}
 			}
 		})
 	}
-	wg.Wait()
+	again.done.Wait()
+	if len(l.order) == 0 {
+		t.Error("nobody was told anything")
+	}
+	return append(l.wrong, again.wrong...)
 }
 
-func (l *load) String() string {
-	return fmt.Sprintf("%d keys acknowledged, %d replays, %d calls told of trouble; 0 acknowledged commits lost, 0 double commits, "+
-		"0 differing replays", l.commits, l.replays, l.troubled)
+// until blocks until something is so, and returns how long that took.
+func until(t testing.TB, so func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !so() {
+		if time.Since(began) > patience {
+			t.Fatalf("not within %v", patience)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// p99 returns the ninety-ninth percentile, rounded up.
+func p99(took []time.Duration) time.Duration {
+	slices.Sort(took)
+	return took[(len(took)*99+99)/100-1].Round(time.Millisecond)
+}
+
+// report fails the test for what must not be.
+func report(t testing.TB, wrong []string) {
+	t.Helper()
+	for _, w := range wrong[:min(len(wrong), 20)] {
+		t.Error(w)
+	}
+	if len(wrong) > 20 {
+		t.Errorf("and %d more", len(wrong)-20)
+	}
 }

@@ -1,35 +1,35 @@
-//go:build unix
+//go:build linux
 
-// Package topology changes what is behind a service while it works: masters that die or freeze under Sentinel, masters and slots
-// of a cluster that move, a server whose clock is set an hour forward or back. Nothing that was acknowledged may be lost or happen
-// twice.
+// Package topology tests that the promise holds while the servers themselves change: a master under Sentinel that dies or
+// freezes and is replaced, a cluster that fails over and moves its slots, and a server whose clock is set. All of it happens
+// under load, by callers that come back with their keys until they have an answer, and that remember what they were told.
 //
-//	go test -v ./test/topology -size change
-//	go test -v ./test/topology -size nightly -timeout 2h
-//	go test -v -run Sentinel ./test/topology -failovers 20 -seed 42
+//	go test -count=1 ./topology                                    # for every change
+//	go test -count=1 -timeout 2h -v ./topology -size nightly       # 100 failovers, 50 and 1,000 migrations, 200 steps
+//	go test -count=1 -v -run Clock ./topology -steps 50 -seed 7    # with other numbers, or a seed that has failed
 //
-// Random choices come from the seed; what the load is doing at the moment is a matter of the machine.
+// A seed decides who is struck, how, in which order, and by what the clock steps. When callers ask is up to the machine, so a
+// seed repeats the faults and not every interleaving. The clock needs gcc, which makes a library that the server preloads.
 package topology
 
 import (
 	"context"
 	"flag"
-	"fmt"
-	"math/rand/v2"
-	"slices"
+	"os"
+	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/internal/leak"
-	"github.com/redisidem/redisidem/test/internal/rung"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
+// What -size decides can be said one by one.
 var (
-	failovers  = flag.Int("failovers", 0, "how many masters are lost; 0 for what -size says")
-	migrations = flag.Int("migrations", 0, "how many slots move; 0 for what -size says")
-	steps      = flag.Int("steps", 0, "how many times the clock is set; 0 for what -size says")
+	failovers  = flag.Int("failovers", 0, "how many masters are struck, under Sentinel and in the cluster; 0 for what -size says")
+	migrations = flag.Int("migrations", 0, "how many slots are moved; 0 for what -size says")
+	steps      = flag.Int("steps", 0, "how often the clock is set; 0 for what -size says")
 )
 
 func TestMain(m *testing.M) {
@@ -38,46 +38,27 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about connections that break.
+// quiet keeps go-redis from writing about connections that are broken on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// count returns what a flag says, or else the rung's size.
-func count(t *testing.T, asked, change, nightly, release int) int {
-	if asked > 0 {
-		return asked
+// or returns the number that a flag gives, or else the one of the size.
+func or(given, sized int) int {
+	if given > 0 {
+		return given
 	}
-	return rung.Size(t, change, nightly, release)
+	return sized
 }
 
-// dice is where a test's random choices come from.
-func dice(t *testing.T) *rand.Rand { return rand.New(rand.NewPCG(rung.Seed(t), 0)) }
-
-func must(t testing.TB, err error) {
+// needCompiler ends the test where there is no C compiler, like [rediscase.Need] where there is no server.
+func needCompiler(t *testing.T) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// until blocks until it holds.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	const patience = time.Minute
-	for began := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > patience {
-			t.Fatalf("not within %v: %s", patience, what)
+	rediscase.Need(t)
+	if _, err := exec.LookPath("gcc"); err != nil {
+		if os.Getenv(rediscase.Variable) == "1" {
+			t.Fatal(err)
 		}
+		t.Skip(err)
 	}
-}
-
-// spread tells of durations.
-func spread(d []time.Duration) string {
-	if len(d) == 0 {
-		return "none"
-	}
-	slices.Sort(d)
-	const unit = 10 * time.Millisecond
-	return fmt.Sprintf("median %v, p99 %v, longest %v", d[len(d)/2].Round(unit), d[len(d)*99/100].Round(unit), d[len(d)-1].Round(unit))
 }
