@@ -60,8 +60,9 @@ type Config struct {
 	MaxPendingCommits int
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
-	// it is reported. It closes the gap that asynchronous replication leaves at a failover, for the loss of that many
-	// nodes, at the price of their round trip. Default: 0, none.
+	// it is reported. It closes the gap that asynchronous replication leaves at a failover, at the price of their round
+	// trip: when all replicas that may be promoted have to acknowledge, nothing that was is lost; with fewer of them, nothing is
+	// as long as one of those that did is promoted, as Sentinel and clusters mean to. Default: 0, none.
 	Durability int
 
 	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies the throughput of a

@@ -18,8 +18,8 @@
 // Side effects outside Redis happen at least once: a process can die between charging a card and saying so. The fence, the
 // attempt number and [Stage.OutboundKey] let the other side make them effectively once.
 //
-// Redis replicates asynchronously, so a failover may forget acknowledged writes; Config.Durability closes that for the
-// loss of that many nodes. A Redis that evicts forgets keys; [Open] refuses one, [New] leaves that to [Service.Check]. A
+// Redis replicates asynchronously, so a failover may forget acknowledged writes; Config.Durability closes that
+// when one of the replicas that acknowledged is promoted. A Redis that evicts forgets keys; [Open] refuses one, [New] leaves that to [Service.Check]. A
 // key is forgotten when its retention ends.
 //
 // # Words
