@@ -111,6 +111,16 @@ func (b *bubble) mute() {
 	b.muted = true
 }
 
+// lock returns the Redis key of a lock that is held, "" if there is none.
+func (b *bubble) lock() string {
+	for _, k := range b.server.Keys() {
+		if strings.HasSuffix(k, ":lock") {
+			return k
+		}
+	}
+	return ""
+}
+
 // repeated returns what gives the server the last request once more, as when the network had doubled it.
 func (b *bubble) repeated() func() {
 	b.mu.Lock()

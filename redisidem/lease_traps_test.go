@@ -322,13 +322,7 @@ func TestTrapL13SilenceIsNotLoss(t *testing.T) {
 		b.freeze()
 		<-work.Done()
 		mustBe(b, context.Cause(work), redisidem.ErrLeaseLost)
-		lock := ""
-		for _, k := range b.server.Keys() {
-			if strings.HasSuffix(k, ":lock") {
-				lock = k
-			}
-		}
-		if lock == "" || b.server.TTL(lock) <= 0 {
+		if b.server.TTL(b.lock()) <= 0 {
 			b.Error("another owner could have started before the context was cancelled")
 		}
 		b.thaw()
@@ -350,6 +344,22 @@ func TestTrapL14RenewalKeepsTheRecordAlive(t *testing.T) {
 		})
 		mustBe(b, err, nil)
 		mustHold(b, key, `"done"`)
+	})
+}
+
+// A commit that keeps the lease begins it anew: its holder believes so, and nobody else may have the key until then.
+func TestTrapL14KeptCommitProlongsTheLock(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Lease: 3 * time.Second}
+		sc := b.service(cfg).Scope("a")
+		lease := locked(b, sc, "k")
+		time.Sleep(cfg.Lease / 4) // before the first renewal
+		_, held, err := lease.CommitKeep(ctx, redisidem.Advance("next"))
+		mustBe(b, err, nil)
+		if left := b.server.TTL(b.lock()); !held || left != cfg.Lease {
+			b.Errorf("held is %t, and the lock has %v left, want all of %v", held, left, cfg.Lease)
+		}
+		mustBe(b, lease.Abandon(ctx), nil)
 	})
 }
 

@@ -5,7 +5,7 @@ var mutants = []mutant{
 	{
 		name: "naive", // whoever asks gets the lease
 		file: "lua/claim.lua",
-		old:  "if holder ~= token then\n",
+		old:  "if not mine then\n",
 		new:  "if false then\n",
 	},
 	{
@@ -74,7 +74,7 @@ var mutants = []mutant{
 		old:  "if holder and holder == owner and left > tonumber(length) then\n",
 		new:  "if false then\n",
 
-		killer: "TestTrapL18OnlyTheServersClockCounts",
+		killer: "TestLockThatOutlivesItsLeaseIsReanchored",
 	},
 	{
 		name: "setnx", // a claim that is repeated, since its reply was lost, counts as another one
@@ -91,19 +91,39 @@ var mutants = []mutant{
 	{
 		name: "keepshort", // a commit that keeps the lease does not prolong it
 		file: "lua/commit.lua",
-		old:  "  redis.call('SET', KEYS[2], token, 'PX', ARGV[7])\n",
+		old:  "    redis.call('SET', KEYS[2], token, 'PX', ARGV[7])\n",
 		new:  "",
+
+		killer: "TestTrapL14KeptCommitProlongsTheLock",
 	},
 	{
 		name: "shortlived", // a record whose lease has lapsed is not kept for all of its retention
 		file: "lua/commit.lua",
-		old:  "else\n  redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')\nend\n",
-		new:  "end\n",
+		old:  "if holder ~= token or not KEYS[2] then\n",
+		new:  "if false then\n",
 	},
 	{
 		name: "shorter", // a late duplicate of a claim prolongs the lock and not the record
 		file: "lua/claim.lua",
 		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
 		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
+
+		killer: "TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive",
+	},
+	{
+		name: "hasty", // while a slot is split: who has taken the lock does not look whether the record is as it was before
+		file: "lua/claim.lua",
+		old:  "  mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])\n",
+		new:  "  mine = ARGV[9] ~= ''\n",
+
+		killer: "TestClaimWithoutTheLockComparesTheRecord",
+	},
+	{
+		name: "sure", // a commit whose record is gone is told as refused, although an earlier try may have stored it
+		file: "redisidem/lease.go",
+		old:  "\t\tif r.again {\n",
+		new:  "\t\tif false {\n",
+
+		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
 	},
 }

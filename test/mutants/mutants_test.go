@@ -35,9 +35,10 @@ type mutant struct {
 
 func TestMutantsAreKilled(t *testing.T) {
 	seed := rung.Seed(t)
-	limit := rung.Size(t, 1_000, 5_000, 5_000)
+	chosen := mutants[:rung.Size(t, len(mutants), len(mutants), len(mutants))] // quick: the first alone
+	limit := max(1_000, rung.Size(t, 1_000, 5_000, 5_000))
 	var killed []string
-	for _, m := range mutants {
+	for _, m := range chosen {
 		t.Run(m.name, func(t *testing.T) {
 			began := time.Now()
 			by := m.kill(t, seed, limit)
@@ -45,8 +46,8 @@ func TestMutantsAreKilled(t *testing.T) {
 			killed = append(killed, m.name+" by "+by)
 		})
 	}
-	if len(killed) == len(mutants) {
-		rung.Figure(t, "R3", "%d of %d mutants killed: %s", len(killed), len(mutants), strings.Join(killed, ", "))
+	if len(killed) == len(chosen) {
+		rung.Figure(t, "R3", "%d of %d mutants killed: %s", len(killed), len(chosen), strings.Join(killed, ", "))
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	callers  = 8
 	lease    = 2 * time.Second
 	timeout  = time.Second
-	patience = 30 * time.Second
+	patience = 2 * time.Minute // with a group, which may need several attempts
 )
 
 var request = redisidem.Request{Method: "POST", Path: "/orders"}
