@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs each fuzz target of the workspace for a time, ten seconds if none is given, and prints a line for each: package, target,
-# executions. It finds them by itself, and ends at the first that fails.
+# executions, and last the figure for docs/reliability.md. It finds them by itself, and ends at the first that fails.
 #
 #   scripts/fuzz.sh [time [pattern of packages ...]]
 set -euo pipefail
@@ -26,4 +26,4 @@ for package in "${packages[@]}"; do
   done
 done
 ((found > 0)) || { echo "there are no fuzz targets" >&2; exit 1; }
-echo "$found fuzz targets, $time each"
+echo "figure R16: $found fuzz targets, $time each: 0 failures"

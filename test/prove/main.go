@@ -6,7 +6,7 @@
 //	go run ./test/prove -only sim -seed 42    with the random choices of an earlier run
 //
 // Each rung is a package of tests beside this one, whose documentation tells what it proves, which flags it has of its own, and
-// how a failure is made again. Rungs run one after the other, since most of them use the whole machine. The exit status is 1
+// how a failure is made again; the last is the fuzz targets of all packages. Rungs run one after the other, since most of them use the whole machine. The exit status is 1
 // when one fails; what it printed is shown then. They need what their tests need: redis-server, spin and gcc.
 package main
 

@@ -6,9 +6,13 @@ import (
 	"testing"
 )
 
-func TestEveryRungIsAPackage(t *testing.T) {
+func TestEveryRungIsThere(t *testing.T) {
 	for _, r := range tests {
-		if _, err := os.Stat("../" + r.name); err != nil {
+		place := "../" + r.name
+		if r.script != "" {
+			place = "../../" + r.script
+		}
+		if _, err := os.Stat(place); err != nil {
 			t.Error(err)
 		}
 	}

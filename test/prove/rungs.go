@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -13,25 +14,32 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// test is a rung: a package of tests beside this one.
+// test is a rung: a package of tests beside this one, or a script.
 type test struct {
 	name string
+	// script is from the root of the workspace, with its argument by size; without one the package of the name is tested.
+	script    string
+	arguments [3]string
 	// limit is the time it may take, by size: up to change, nightly, release.
 	limit [3]time.Duration
 }
 
 // tests are the rungs, the cheapest and most telling first.
 var tests = []test{
-	{"model", [...]time.Duration{5 * time.Minute, time.Hour, 2 * time.Hour}},
-	{"properties", [...]time.Duration{5 * time.Minute, time.Hour, 4 * time.Hour}},
-	{"sim", [...]time.Duration{5 * time.Minute, 3 * time.Hour, 24 * time.Hour}},
-	{"mutants", [...]time.Duration{10 * time.Minute, time.Hour, 2 * time.Hour}},
-	{"faults", [...]time.Duration{5 * time.Minute, 20 * time.Minute, 20 * time.Minute}},
-	{"crash", [...]time.Duration{5 * time.Minute, time.Hour, 5 * time.Hour}},
-	{"outbox", [...]time.Duration{5 * time.Minute, 20 * time.Minute, 2 * time.Hour}},
-	{"completer", [...]time.Duration{5 * time.Minute, 20 * time.Minute, time.Hour}},
-	{"topology", [...]time.Duration{10 * time.Minute, 2 * time.Hour, 2 * time.Hour}},
-	{"soak", [...]time.Duration{5 * time.Minute, 2 * time.Hour, 6 * time.Hour}},
+	{name: "model", limit: [...]time.Duration{5 * time.Minute, time.Hour, 2 * time.Hour}},
+	{name: "properties", limit: [...]time.Duration{5 * time.Minute, time.Hour, 4 * time.Hour}},
+	{name: "sim", limit: [...]time.Duration{5 * time.Minute, 3 * time.Hour, 24 * time.Hour}},
+	{name: "mutants", limit: [...]time.Duration{10 * time.Minute, time.Hour, 2 * time.Hour}},
+	{name: "faults", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, 20 * time.Minute}},
+	{name: "crash", limit: [...]time.Duration{5 * time.Minute, time.Hour, 5 * time.Hour}},
+	{name: "outbox", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, 2 * time.Hour}},
+	{name: "completer", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, time.Hour}},
+	{name: "topology", limit: [...]time.Duration{10 * time.Minute, 2 * time.Hour, 2 * time.Hour}},
+	{name: "soak", limit: [...]time.Duration{5 * time.Minute, 2 * time.Hour, 6 * time.Hour}},
+	{
+		name: "fuzz", limit: [...]time.Duration{15 * time.Minute, time.Hour, 14 * time.Hour},
+		script: "scripts/fuzz.sh", arguments: [...]string{"10s", "1m", "30m"}, // for each target
+	},
 }
 
 // outcome is what a rung has come to.
@@ -47,23 +55,43 @@ type figure struct{ id, text string }
 
 // run runs the rung, and ends it if it takes too long.
 func (r test) run(ctx context.Context, size string, seed uint64) outcome {
-	limit := r.limit[max(0, rung.SizeIndex(size)-1)]
-	// The test's own limit ends it with a trace of all goroutines; ours is the backstop.
-	ctx, cancel := context.WithTimeoutCause(ctx, limit+time.Minute, errors.New("it did not end"))
+	at := max(0, rung.SizeIndex(size)-1)
+	// The tests' own limit ends them with a trace of all goroutines; ours is the backstop.
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limit[at]+time.Minute, errors.New("it did not end"))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", limit.String(),
-		"github.com/redisidem/redisidem/test/"+r.name, "-size", size, "-seed", strconv.FormatUint(seed, 10))
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
 	began := time.Now()
-	output, err := cmd.CombinedOutput()
-	if err == nil && !bytes.Contains(output, []byte("\n--- PASS")) && !bytes.HasPrefix(output, []byte("--- PASS")) {
-		err = errors.New("no test has run")
-	}
-	if err == nil && bytes.Contains(output, []byte("--- SKIP")) {
-		err = errors.New("a test was skipped")
+	var output []byte
+	var err error
+	if r.script == "" {
+		output, err = execute(exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", r.limit[at].String(),
+			"github.com/redisidem/redisidem/test/"+r.name, "-size", size, "-seed", strconv.FormatUint(seed, 10)))
+		switch {
+		case err != nil:
+		case !bytes.Contains(output, []byte("\n--- PASS")) && !bytes.HasPrefix(output, []byte("--- PASS")):
+			err = errors.New("no test has run")
+		case bytes.Contains(output, []byte("--- SKIP")):
+			err = errors.New("a test was skipped")
+		}
+	} else {
+		var root string
+		if root, err = workspace(ctx); err == nil {
+			output, err = execute(exec.CommandContext(ctx, filepath.Join(root, r.script), r.arguments[at]))
+		}
 	}
 	return outcome{err: err, took: time.Since(began), figures: figures(output), output: output}
+}
+
+// execute runs a command, which is interrupted when its context ends.
+func execute(cmd *exec.Cmd) ([]byte, error) {
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd.CombinedOutput()
+}
+
+// workspace returns the folder of the workspace.
+func workspace(ctx context.Context) (string, error) {
+	file, err := exec.CommandContext(ctx, "go", "env", "GOWORK").Output()
+	return filepath.Dir(string(bytes.TrimSpace(file))), err
 }
 
 // figures finds those that the tests have printed.
