@@ -6,15 +6,15 @@
 // a ledger. When all of them are gone the ledger is compared with Redis: nothing is committed twice, everybody got the same
 // bytes, no lock outlives its lease, every key has a TTL and can be finished.
 //
-//	go test -count=1 -v ./crash                              # for every change: 300 kills and 50 stops, about a minute
-//	go test -count=1 -v ./crash -timeout 2h -size nightly    # 10,000 kills and 1,000 stops
-//	go test -count=1 -v ./crash -timeout 8h -size release    # 50,000 kills and 1,000 stops
-//	go test -count=1 -v ./crash -kills 1000 -stops 100
+//	go test -count=1 -v ./test/crash -size change                 # 300 kills and 50 stops, about a minute
+//	go test -count=1 -v -timeout 2h ./test/crash -size nightly    # 10,000 kills and 1,000 stops
+//	go test -count=1 -v -timeout 8h ./test/crash -size release    # 50,000 kills and 1,000 stops
+//	go test -count=1 -v ./test/crash -kills 1000 -stops 100
 //
 // A failure prints its seed and the ledger's lines of the key. The seed repeats the choices of the workers and when they
 // are killed; what the system's scheduler makes of them is another matter:
 //
-//	go test -count=1 -v ./crash -run Kill -seed 17
+//	go test -count=1 -v -run Kill ./test/crash -seed 17
 package crash
 
 import (

@@ -13,11 +13,11 @@
 // from REPLICAOF, OOM and NOREPLICAS from its configuration, NOSCRIPT from SCRIPT FLUSH. Miniredis knows only the last: for the
 // others its scripts are refused as they arrive.
 //
-// How to run it at each size, from the folder test:
+// How to run it at each size:
 //
-//	go test -count=1 -v ./faults
-//	go test -count=1 -v ./faults -size nightly
-//	go test -count=1 -v -timeout 30m ./faults -size release
+//	go test -count=1 -v ./test/faults -size change
+//	go test -count=1 -v ./test/faults -size nightly
+//	go test -count=1 -v -timeout 30m ./test/faults -size release
 //
 // The figures are the lines that begin with "figure".
 package faults

@@ -16,7 +16,7 @@
 //
 // How many histories are made is a matter of -size or -histories:
 //
-//	go test -count=1 -v ./test/sim                                  # 2,000, a minute or two
+//	go test -count=1 -v ./test/sim -size change                     # 2,000, half a minute
 //	go test -count=1 -v -timeout 2h ./test/sim -size nightly        # 100,000
 //	go test -count=1 -v -timeout 24h ./test/sim -size release       # 1,000,000
 //	go test -count=1 -v -run Histories ./test/sim -histories 50

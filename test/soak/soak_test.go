@@ -9,14 +9,14 @@
 // Storms and calm phases take turns. Each storm ends with a cut in which some workers die; within a lease and a second after it
 // all keys must be finished. Each calm phase compares everything and measures goroutines and the heap, which must be flat.
 //
-//	go test -count=1 -v ./soak                            # for every change: a minute
-//	go test -count=1 -v ./soak -timeout 2h -size nightly  # an hour
-//	go test -count=1 -v ./soak -timeout 5h -size release  # four hours
-//	go test -count=1 -v ./soak -for 10m
+//	go test -count=1 -v ./test/soak -size change               # a minute
+//	go test -count=1 -v -timeout 2h ./test/soak -size nightly  # an hour
+//	go test -count=1 -v -timeout 5h ./test/soak -size release  # four hours
+//	go test -count=1 -v ./test/soak -for 10m
 //
 // The seed repeats the weather and the workers' choices:
 //
-//	go test -count=1 -v ./soak -seed 17
+//	go test -count=1 -v ./test/soak -seed 17
 package soak
 
 import (
