@@ -54,12 +54,10 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		l.refusals()
 		// What the group takes to have a master again, and that one a replica, is its own affair: until then nothing can be
 		// acknowledged by one.
-		var next *redistest.Server
 		until(t, func() bool {
-			next, err = g.Master()
-			return err == nil && next != master
+			next, err := g.Master() // another one than a moment ago, perhaps
+			return err == nil && next != master && followed(next)
 		})
-		until(t, func() bool { return followed(next) })
 		able := time.Since(struck)
 		// A replica that has acknowledged something can be lost again, when the sentinels change their mind.
 		recovering, stop := context.WithCancel(context.Background())
