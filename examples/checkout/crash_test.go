@@ -220,7 +220,7 @@ var stories = []struct {
 }{
 	{"order", tokenOK, "book", 200, map[string]int64{"charged": 1, "voided": 0, "orders": 1, "tax_lines": 1, "mails": 1}, 1},
 	{"declined", tokenDecline, "book", 402, map[string]int64{"charged": 0, "voided": 0, "orders": 0, "tax_lines": 0, "mails": 0}, 0},
-	{"sold out", tokenOK, soldOut, 409, map[string]int64{"charged": 1, "voided": 1, "orders": 0, "tax_lines": 0, "mails": 0}, 0},
+	{"sold out", tokenOK, "unicorn", 409, map[string]int64{"charged": 1, "voided": 1, "orders": 0, "tax_lines": 0, "mails": 0}, 0},
 }
 
 // TestShopKilledAtEveryBoundaryChargesOnce kills a shop with kill -9 before and after the work of each stage and each compensation, and

@@ -124,7 +124,7 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	defer closing(db.close)
 
 	c := &checkout{
-		shop: db, payments: &payments{url: s.provider, client: &http.Client{Timeout: 10 * time.Second}}, recoverAfter: s.recoverAfter,
+		shop: db, payments: &payments{url: s.provider, client: &http.Client{Timeout: 10 * time.Second}}, recoverAfter: s.recoverAfter, crash: die,
 	}
 	flow, err := hook.around(c.flow())
 	if err != nil {

@@ -79,7 +79,7 @@ func (r *relay) empty(ctx context.Context, stream string) error {
 	}
 	for _, m := range left {
 		text := fmt.Sprintf("%v: %v of %v", m.Values["event"], m.Values["order"], m.Values["cart"])
-		if err := r.shop.sendMail(ctx, stream+" "+m.ID, text); err != nil {
+		if err := r.shop.sendMail(ctx, stream+" "+m.ID, fmt.Sprint(m.Values["cart"]), text); err != nil {
 			return err
 		}
 		if err := r.redis.XAck(ctx, stream, relayGroup, m.ID).Err(); err != nil {
