@@ -98,7 +98,7 @@ func (s *settings) startProvider(ctx context.Context) (stop func() error, err er
 		return nil, errors.Join(err, p.close())
 	}
 	s.provider = "http://" + listener.Addr().String()
-	server := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 10 * time.Second}
+	server := newHTTPServer(p.handler())
 	go func() { _ = server.Serve(listener) }() // ends with Close
 	fmt.Println("Payment provider on " + s.provider)
 	return func() error { return errors.Join(server.Close(), p.close()) }, nil
@@ -140,15 +140,15 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	}
 	completer.Interval = time.Second
 
+	// The flow would do with a cluster or Sentinel, too; the relay is made for a single server.
 	opt, err := redis.ParseURL(s.redis)
 	if err != nil {
-		return errors.New("REDIS_URL cannot be parsed")
+		return errors.New("REDIS_URL must begin with redis:// or rediss:// here") // the parser's message may hold the password
 	}
+	opt.ContextTimeoutEnabled = true
 	client := redis.NewClient(opt)
 	defer closing(client.Close)
-	r := &relay{
-		redis: client, shop: db, name: fmt.Sprint(os.Getpid()), space: svc.Config().Namespace, log: slog.Default(),
-	}
+	r := newRelay(client, db, s.listen, svc.Config().Namespace)
 	background, stop := context.WithCancel(ctx)
 	ended := make(chan struct{}, 2)
 	go func() {
@@ -168,13 +168,21 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	return err
 }
 
+// newHTTPServer makes a server that no client can hold up. A completion takes some seconds when the provider is silent, which is why
+// there is so much time to write.
+func newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}
+}
+
 // serve serves until ctx ends, and then lets requests end.
 func serve(ctx context.Context, addr, what string, h http.Handler) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	server := newHTTPServer(h)
 	fmt.Println("Serving the " + what + " on http://" + listener.Addr().String())
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
