@@ -57,7 +57,7 @@ func newTown(t *testing.T) *town {
 	if w.provider, err = openProvider(t.Context(), filepath.Join(w.data, "provider.db")); err != nil {
 		t.Fatal(err)
 	}
-	if w.keys, err = redisidem.Open(t.Context(), w.redis, &redisidem.Config{Timeout: 10 * time.Second}); err != nil {
+	if w.keys, err = redisidem.Open(t.Context(), w.redis, &redisidem.Config{Namespace: namespace, Timeout: 10 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(w.provider.handler())

@@ -28,6 +28,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
+// namespace opens the names of all that is put into Redis, which may be somebody's own.
+const namespace = "checkout"
+
 // settings are the command line's.
 type settings struct {
 	listen, provider, data, redis string
@@ -107,7 +110,9 @@ func (s *settings) startProvider(ctx context.Context) (stop func() error, err er
 // runShop serves the shop, completes carts whose clients are gone, and relays events.
 func (s *settings) runShop(ctx context.Context) (err error) {
 	hook := newCrashes(os.Getenv(crashVariable))
-	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{Lease: s.lease, Timeout: s.timeout, Observer: hook})
+	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{
+		Namespace: namespace, Lease: s.lease, Timeout: s.timeout, Observer: hook, Logger: slog.Default(),
+	})
 	if err != nil {
 		return err
 	}
@@ -148,7 +153,7 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	opt.ContextTimeoutEnabled = true
 	client := redis.NewClient(opt)
 	defer closing(client.Close)
-	r := newRelay(client, db, s.listen, svc.Config().Namespace)
+	r := newRelay(client, db, s.listen, namespace)
 	background, stop := context.WithCancel(ctx)
 	ended := make(chan struct{}, 2)
 	go func() {
