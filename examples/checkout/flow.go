@@ -16,8 +16,8 @@ const (
 	paymentAuthorized = "payment_authorized"
 )
 
-// completion is what is stored of the request to complete a cart.
-type completion struct {
+// request is what is stored of the request to complete a cart: whoever carries it on finds it there.
+type request struct {
 	Cart string `json:"cart_id"`
 }
 
@@ -33,6 +33,8 @@ type checkout struct {
 	payments *payments
 	// recoverAfter is how long clients have to come back before the completer goes on without them.
 	recoverAfter time.Duration
+	// crash is what happens to a shop that tokenCrash is paid with.
+	crash func()
 }
 
 // flow is the completion of a cart.
@@ -50,16 +52,21 @@ func (c *checkout) flow() (*redisidem.Flow, error) {
 	})
 }
 
-// stageOf reads what a stage needs to know.
-func stageOf(st *redisidem.Stage) (cart string, p progress, err error) {
-	var request completion
-	if err := json.Unmarshal(st.Key().Params, &request); err != nil {
-		return "", p, err
+// stageOf reads what a stage needs to know: for whom it works, and how far the stages before it have come.
+func stageOf(st *redisidem.Stage) (c completion, p progress, err error) {
+	var r request
+	if err := json.Unmarshal(st.Key().Params, &r); err != nil {
+		return c, p, err
 	}
 	if err := st.State(&p); err != nil && !errors.Is(err, redisidem.ErrNoState) {
-		return "", p, err
+		return c, p, err
 	}
-	return request.Cart, p, nil
+	return completion{cart: r.Cart, key: st.Key().ID(), fence: st.Fence()}, p, nil
+}
+
+// ordered is the answer of a completed cart.
+func ordered(o order) redisidem.Outcome {
+	return redisidem.Finish(redisidem.JSON(http.StatusOK, map[string]any{"type": "order", "data": o}))
 }
 
 // problem is an answer that ends a checkout without an order.
@@ -68,60 +75,71 @@ func problem(status int, kind, text string) redisidem.Outcome {
 }
 
 func (c *checkout) createTaxLines(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	cart, _, err := stageOf(st)
+	who, _, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	cents, _, err := c.shop.total(ctx, cart)
+	cents, err := c.shop.begin(ctx, who)
 	switch {
 	case errors.Is(err, errUnknown):
 		return problem(http.StatusNotFound, "not_found", "there is no such cart"), nil
+	case errors.Is(err, errEmpty), errors.Is(err, errNoSession):
+		return problem(http.StatusBadRequest, "invalid_data", err.Error()), nil
+	case errors.Is(err, errCompleting):
+		return c.otherKey(ctx, who.cart)
 	case err != nil:
 		return redisidem.Outcome{}, err
-	case cents == 0:
-		return problem(http.StatusBadRequest, "invalid_data", "the cart is empty"), nil
 	}
-	tax := cents * 19 / 100
-	if err := c.shop.createTaxLine(ctx, cart, tax); err != nil {
+	return redisidem.Next().WithState(progress{Cents: cents}), nil
+}
+
+// otherKey answers a request for a cart that another key has: with the order, if there is one already. So a client that makes up a
+// new key for each attempt is not charged twice, though it may have to ask more often.
+func (c *checkout) otherKey(ctx context.Context, cart string) (redisidem.Outcome, error) {
+	o, err := c.shop.orderOf(ctx, cart)
+	switch {
+	case errors.Is(err, errUnknown):
+		return problem(http.StatusConflict, "cart_in_completion", "the cart is being completed under another idempotency key"), nil
+	case err != nil:
 		return redisidem.Outcome{}, err
 	}
-	return redisidem.Next().WithState(progress{Cents: cents + tax}), nil
+	return ordered(o), nil
 }
 
 func (c *checkout) deleteTaxLines(ctx context.Context, st *redisidem.Stage) error {
-	cart, _, err := stageOf(st)
+	who, _, err := stageOf(st)
 	if err != nil {
 		return err
 	}
-	return c.shop.deleteTaxLine(ctx, cart)
+	return c.shop.release(ctx, who)
 }
 
 func (c *checkout) authorizePayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	cart, p, err := stageOf(st)
+	who, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
 	if p.Payment != "" { // the customer was asked to confirm, and is back
-		found, err := c.payments.byID(ctx, p.Payment)
+		asked, err := c.payments.byID(ctx, p.Payment)
 		if err != nil {
 			return redisidem.Outcome{}, err
 		}
-		return c.paid(p, found)
+		return c.paid(p, asked)
 	}
-	_, token, err := c.shop.total(ctx, cart)
+	token, err := c.shop.paymentToken(ctx, who.cart)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
 	// The key is the same in each run of this stage, on any machine: the provider charges once. The fence lets it refuse a worker
 	// that was silent for so long that another one has taken over.
 	made, err := c.payments.charge(ctx, charge{
-		Key: st.OutboundKey("charge"), Fence: st.Fence(), Order: cart, Token: token, Cents: p.Cents,
+		Key: st.OutboundKey("charge"), Fence: who.fence, FenceOf: who.key, Order: who.cart, Token: token, Cents: p.Cents,
 	})
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
 	if token == tokenCrash && st.Attempt() == 1 {
-		die()
+		c.crash()
 	}
 	return c.paid(p, made)
 }
@@ -170,22 +188,19 @@ func (c *checkout) voidPayment(ctx context.Context, st *redisidem.Stage) error {
 }
 
 func (c *checkout) createOrder(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	cart, p, err := stageOf(st)
+	who, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	there, err := c.shop.inStock(ctx, cart)
+	o, err := c.shop.createOrder(ctx, who, p.Payment, p.Cents)
 	switch {
+	case errors.Is(err, errSoldOut):
+		return problem(http.StatusConflict, "insufficient_inventory", err.Error()), nil
 	case err != nil:
 		return redisidem.Outcome{}, err
-	case !there:
-		return problem(http.StatusConflict, "insufficient_inventory", "something was sold out meanwhile"), nil
 	}
-	o, err := c.shop.createOrder(ctx, cart, p.Payment, p.Cents)
-	if err != nil {
-		return redisidem.Outcome{}, err
-	}
-	// The event is in the outbox exactly when the order is in the answer: both are written in one step.
-	return redisidem.Finish(redisidem.JSON(http.StatusOK, map[string]any{"type": "order", "data": o})).
-		WithEffects(redisidem.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", cart).MaxLen(10_000)), nil
+	// The event is in the outbox exactly when this answer is stored: both are written in one step. What is trimmed is gone, read or
+	// not, so the bound is far above what lies in one of 1024 outboxes while no relay runs.
+	return ordered(o).WithEffects(
+		redisidem.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", o.Cart).MaxLen(10_000)), nil
 }

@@ -28,6 +28,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
+// namespace opens the names of all that is put into Redis, which may be somebody's own.
+const namespace = "checkout"
+
 // settings are the command line's.
 type settings struct {
 	listen, provider, data, redis string
@@ -98,7 +101,7 @@ func (s *settings) startProvider(ctx context.Context) (stop func() error, err er
 		return nil, errors.Join(err, p.close())
 	}
 	s.provider = "http://" + listener.Addr().String()
-	server := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 10 * time.Second}
+	server := newHTTPServer(p.handler())
 	go func() { _ = server.Serve(listener) }() // ends with Close
 	fmt.Println("Payment provider on " + s.provider)
 	return func() error { return errors.Join(server.Close(), p.close()) }, nil
@@ -107,7 +110,9 @@ func (s *settings) startProvider(ctx context.Context) (stop func() error, err er
 // runShop serves the shop, completes carts whose clients are gone, and relays events.
 func (s *settings) runShop(ctx context.Context) (err error) {
 	hook := newCrashes(os.Getenv(crashVariable))
-	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{Lease: s.lease, Timeout: s.timeout, Observer: hook})
+	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{
+		Namespace: namespace, Lease: s.lease, Timeout: s.timeout, Observer: hook, Logger: slog.Default(),
+	})
 	if err != nil {
 		return err
 	}
@@ -124,7 +129,7 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	defer closing(db.close)
 
 	c := &checkout{
-		shop: db, payments: &payments{url: s.provider, client: &http.Client{Timeout: 10 * time.Second}}, recoverAfter: s.recoverAfter,
+		shop: db, payments: &payments{url: s.provider, client: &http.Client{Timeout: 10 * time.Second}}, recoverAfter: s.recoverAfter, crash: die,
 	}
 	flow, err := hook.around(c.flow())
 	if err != nil {
@@ -140,15 +145,15 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	}
 	completer.Interval = time.Second
 
+	// The flow would do with a cluster or Sentinel, too; the relay is made for a single server.
 	opt, err := redis.ParseURL(s.redis)
 	if err != nil {
-		return errors.New("REDIS_URL cannot be parsed")
+		return errors.New("REDIS_URL must begin with redis:// or rediss:// here") // the parser's message may hold the password
 	}
+	opt.ContextTimeoutEnabled = true
 	client := redis.NewClient(opt)
 	defer closing(client.Close)
-	r := &relay{
-		redis: client, shop: db, name: fmt.Sprint(os.Getpid()), space: svc.Config().Namespace, log: slog.Default(),
-	}
+	r := newRelay(client, db, s.listen, namespace)
 	background, stop := context.WithCancel(ctx)
 	ended := make(chan struct{}, 2)
 	go func() {
@@ -168,13 +173,21 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	return err
 }
 
+// newHTTPServer makes a server that no client can hold up. A completion takes some seconds when the provider is silent, which is why
+// there is so much time to write.
+func newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}
+}
+
 // serve serves until ctx ends, and then lets requests end.
 func serve(ctx context.Context, addr, what string, h http.Handler) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	server := newHTTPServer(h)
 	fmt.Println("Serving the " + what + " on http://" + listener.Addr().String())
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

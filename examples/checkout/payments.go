@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -41,12 +42,17 @@ func (p *payments) void(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/"+url.PathEscape(id)+"/void", nil)
 }
 
+// ask sends a question, which is nil for none. What became of it is unknown after each error but errNoPayment.
 func (p *payments) ask(ctx context.Context, method, path string, question any) (answer payment, err error) {
-	text, err := json.Marshal(question)
-	if err != nil {
-		return answer, err
+	var body io.Reader
+	if question != nil {
+		text, err := json.Marshal(question)
+		if err != nil {
+			return answer, err
+		}
+		body = bytes.NewReader(text)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(text))
+	r, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
 	if err != nil {
 		return answer, err
 	}
@@ -54,11 +60,13 @@ func (p *payments) ask(ctx context.Context, method, path string, question any) (
 	if err != nil {
 		return answer, fmt.Errorf("%w: %w", redisidem.ErrOutcomeUnknown, err)
 	}
-	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	defer func() { _ = res.Body.Close() }() // it has been read
 	switch res.StatusCode {
 	case http.StatusOK:
-		err = json.NewDecoder(res.Body).Decode(&answer)
-		return answer, err
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+			return answer, fmt.Errorf("%w: the provider's answer: %w", redisidem.ErrOutcomeUnknown, err)
+		}
+		return answer, nil
 	case http.StatusNotFound:
 		return answer, errNoPayment
 	}

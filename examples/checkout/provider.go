@@ -11,22 +11,27 @@ import (
 
 // The tokens with which a payment can be tried out, like a card network's test cards.
 const (
-	tokenOK       = "pm_ok"
-	tokenDecline  = "pm_decline"
-	token3DS      = "pm_3ds"                  // the customer has to confirm first
-	tokenTimeout  = "pm_timeout_after_charge" // charged, but the answer does not come
-	tokenCrash    = "pm_crash_after_charge"   // charged, and then the shop's process dies, once
-	stateRefused  = "declined"
+	tokenOK      = "pm_ok"
+	tokenDecline = "pm_decline"
+	token3DS     = "pm_3ds"                  // the customer has to confirm first
+	tokenTimeout = "pm_timeout_after_charge" // charged, but the answer does not come
+	tokenCrash   = "pm_crash_after_charge"   // charged, and then the shop's process dies, once
+)
+
+// The states of a payment.
+const (
 	stateConfirm  = "requires_action"
 	stateCharged  = "authorized"
-	stateReturned = "voided"
+	stateDeclined = "declined"
+	stateVoided   = "voided"   // charged, and given back
+	stateCanceled = "canceled" // called off before it was charged
 )
 
 // provider stands for a payment provider: a service of its own, with a memory of its own, that knows idempotency keys and refuses
 // fences that are older than one it has seen.
 type provider struct {
 	db *sql.DB
-	// silence is how long an answer that does not come is waited for.
+	// silence is how long it keeps a caller waiting whom it does not answer.
 	silence time.Duration
 }
 
@@ -39,17 +44,18 @@ type payment struct {
 
 // charge is what the shop asks for.
 type charge struct {
-	Key   string `json:"key"`
-	Fence int64  `json:"fence"`
-	Order string `json:"order"` // what is paid for
-	Token string `json:"token"`
-	Cents int64  `json:"cents"`
+	Key     string `json:"key"`      // a charge with the same key is the same charge
+	Fence   int64  `json:"fence"`    // of the worker that asks
+	FenceOf string `json:"fence_of"` // what it is a worker on: fences of something else say nothing about this one
+	Order   string `json:"order"`    // what is paid for
+	Token   string `json:"token"`
+	Cents   int64  `json:"cents"`
 }
 
 const ledger = `
 CREATE TABLE IF NOT EXISTS payments (key TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, paid_for TEXT NOT NULL, state TEXT NOT NULL,
   cents INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS fences (paid_for TEXT PRIMARY KEY, fence INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS fences (fence_of TEXT PRIMARY KEY, fence INTEGER NOT NULL);
 `
 
 func openProvider(ctx context.Context, file string) (*provider, error) {
@@ -65,19 +71,24 @@ func (p *provider) handler() http.Handler {
 	mux.HandleFunc("POST /payments", p.create)
 	mux.HandleFunc("GET /payments/by-key/{key}", p.show("key"))
 	mux.HandleFunc("GET /payments/{id}", p.show("id"))
-	mux.HandleFunc("POST /payments/{id}/confirm", p.turn(stateConfirm, stateCharged))
-	mux.HandleFunc("POST /payments/{id}/void", p.turn("", stateReturned))
+	// The customer's answer to the question whether it is really them.
+	mux.HandleFunc("POST /payments/{id}/confirm", p.turn(map[string]string{stateConfirm: stateCharged}))
+	mux.HandleFunc("POST /payments/{id}/refuse", p.turn(map[string]string{stateConfirm: stateDeclined}))
+	mux.HandleFunc("POST /payments/{id}/void", p.turn(map[string]string{stateConfirm: stateCanceled, stateCharged: stateVoided}))
 	mux.HandleFunc("GET /charges/{order}", p.count)
 	return mux
 }
 
-// errOldFence says that a newer worker has been here.
-var errOldFence = errors.New("a newer worker has asked already")
+// What the provider refuses.
+var (
+	errOldFence    = errors.New("a later worker has asked already")
+	errOtherCharge = errors.New("the key stands for another charge")
+)
 
 func (p *provider) create(w http.ResponseWriter, r *http.Request) {
 	var c charge
-	if err := json.NewDecoder(r.Body).Decode(&c); err != nil || c.Key == "" || c.Cents <= 0 {
-		writeError(w, http.StatusBadRequest, "a charge needs a key and cents")
+	if err := json.NewDecoder(r.Body).Decode(&c); err != nil || c.Key == "" || c.FenceOf == "" || c.Order == "" || c.Cents <= 0 {
+		writeError(w, http.StatusBadRequest, "a charge needs a key, a fence, an order and cents")
 		return
 	}
 	made, err := p.charge(r.Context(), c)
@@ -85,83 +96,85 @@ func (p *provider) create(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, errOldFence):
 		writeError(w, http.StatusConflict, err.Error())
 		return
+	case errors.Is(err, errOtherCharge):
+		writeError(w, http.StatusUnprocessableEntity, err.Error())
+		return
 	case err != nil:
 		writeError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	if c.Token == tokenTimeout {
-		select { // it is charged, and nobody is told
+	if c.Token == tokenTimeout { // it is charged, and nobody is told
+		select {
 		case <-time.After(p.silence):
 		case <-r.Context().Done():
 		}
-		return
+		panic(http.ErrAbortHandler)
 	}
 	writeJSON(w, http.StatusOK, made)
 }
 
 // charge makes a payment, or finds the one that the same key has made.
 func (p *provider) charge(ctx context.Context, c charge) (made payment, err error) {
-	tx, err := p.db.BeginTx(ctx, nil)
-	if err != nil {
-		return made, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, tx.Rollback())
-		}
-	}()
-	var seen int64
-	err = tx.QueryRowContext(ctx, "SELECT fence FROM fences WHERE paid_for = ?", c.Order).Scan(&seen)
-	switch {
-	case err != nil && !errors.Is(err, sql.ErrNoRows):
-		return made, err
-	case c.Fence < seen:
-		return made, errOldFence
-	}
-	if _, err = tx.ExecContext(ctx, "INSERT INTO fences VALUES (?, ?) ON CONFLICT (paid_for) DO UPDATE SET fence = excluded.fence", c.Order,
-		c.Fence); err != nil {
-		return made, err
-	}
 	state := stateCharged
 	switch c.Token {
 	case tokenDecline:
-		state = stateRefused
+		state = stateDeclined
 	case token3DS:
 		state = stateConfirm
 	}
-	if _, err = tx.ExecContext(ctx, "INSERT INTO payments VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", c.Key,
-		"pay_"+c.Key, c.Order, state, c.Cents); err != nil {
-		return made, err
-	}
-	if err = tx.QueryRowContext(ctx, "SELECT id, state, cents FROM payments WHERE key = ?", c.Key).Scan(&made.ID, &made.State, &made.Cents); err != nil {
-		return made, err
-	}
-	return made, tx.Commit()
+	err = transact(ctx, p.db, func(tx *sql.Tx) error {
+		err := changed(tx.ExecContext(ctx, `INSERT INTO fences (fence_of, fence) VALUES (?, ?)
+			ON CONFLICT (fence_of) DO UPDATE SET fence = excluded.fence WHERE fence <= excluded.fence`, c.FenceOf, c.Fence))
+		switch {
+		case errors.Is(err, errNothing):
+			return errOldFence
+		case err != nil:
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO payments (key, id, paid_for, state, cents) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (key) DO NOTHING`, c.Key, "pay_"+c.Key, c.Order, state, c.Cents); err != nil {
+			return err
+		}
+		var order string
+		err = tx.QueryRowContext(ctx, "SELECT id, state, cents, paid_for FROM payments WHERE key = ?", c.Key).
+			Scan(&made.ID, &made.State, &made.Cents, &order)
+		if err == nil && (order != c.Order || made.Cents != c.Cents) {
+			err = errOtherCharge
+		}
+		return err
+	})
+	return made, err
 }
 
 // show answers with the payment whose column has the value in the path.
 func (p *provider) show(column string) http.HandlerFunc {
 	query := "SELECT id, state, cents FROM payments WHERE " + column + " = ?"
 	return func(w http.ResponseWriter, r *http.Request) {
-		var found payment
-		err := p.db.QueryRowContext(r.Context(), query, r.PathValue(column)).Scan(&found.ID, &found.State, &found.Cents)
+		var seen payment
+		err := found(p.db.QueryRowContext(r.Context(), query, r.PathValue(column)).Scan(&seen.ID, &seen.State, &seen.Cents))
 		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			writeError(w, http.StatusNotFound, "there is no such payment")
+		case errors.Is(err, errUnknown):
+			writeError(w, http.StatusNotFound, err.Error())
 		case err != nil:
 			writeError(w, http.StatusInternalServerError, err.Error())
 		default:
-			writeJSON(w, http.StatusOK, found)
+			writeJSON(w, http.StatusOK, seen)
 		}
 	}
 }
 
-// turn moves a payment from one state to another; from "" is from any. A second time changes nothing.
-func (p *provider) turn(from, to string) http.HandlerFunc {
+// turn moves a payment from one state to another, and leaves it alone in all other states: a second time changes nothing.
+func (p *provider) turn(moves map[string]string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_, err := p.db.ExecContext(r.Context(), "UPDATE payments SET state = ? WHERE id = ? AND (state = ? OR ? = '')", to,
-			r.PathValue("id"), from, from)
-		if err != nil {
+		err := transact(r.Context(), p.db, func(tx *sql.Tx) error {
+			var state string
+			err := found(tx.QueryRowContext(r.Context(), "SELECT state FROM payments WHERE id = ?", r.PathValue("id")).Scan(&state))
+			if to, ok := moves[state]; ok && err == nil {
+				_, err = tx.ExecContext(r.Context(), "UPDATE payments SET state = ? WHERE id = ?", to, r.PathValue("id"))
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, errUnknown) {
 			writeError(w, http.StatusInternalServerError, err.Error())
 			return
 		}
@@ -171,16 +184,16 @@ func (p *provider) turn(from, to string) http.HandlerFunc {
 
 // count tells how often something was charged, and how much of that was given back.
 func (p *provider) count(w http.ResponseWriter, r *http.Request) {
-	charged, returned, err := p.counts(r.Context(), r.PathValue("order"))
+	charged, voided, err := p.counts(r.Context(), r.PathValue("order"))
 	if err != nil {
 		writeError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]int64{"charged": charged, "voided": returned})
+	writeJSON(w, http.StatusOK, map[string]int64{"charged": charged, "voided": voided})
 }
 
-func (p *provider) counts(ctx context.Context, order string) (charged, returned int64, err error) {
+func (p *provider) counts(ctx context.Context, order string) (charged, voided int64, err error) {
 	err = p.db.QueryRowContext(ctx, `SELECT COUNT(*) FILTER (WHERE state IN (?, ?)), COUNT(*) FILTER (WHERE state = ?)
-		FROM payments WHERE paid_for = ?`, stateCharged, stateReturned, stateReturned, order).Scan(&charged, &returned)
-	return charged, returned, err
+		FROM payments WHERE paid_for = ?`, stateCharged, stateVoided, stateVoided, order).Scan(&charged, &voided)
+	return charged, voided, err
 }

@@ -16,7 +16,7 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 		return nil, err
 	}
 	complete, err := idempotency.Flow(flow, func(r *http.Request, _ []byte) (any, error) {
-		return completion{Cart: r.PathValue("id")}, nil
+		return request{Cart: r.PathValue("id")}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -31,8 +31,8 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 			Variant  string `json:"variant_id"`
 			Quantity int64  `json:"quantity"`
 		}
-		if err := json.NewDecoder(r.Body).Decode(&item); err != nil {
-			writeError(w, http.StatusBadRequest, "a line item is {\"variant_id\": ..., \"quantity\": ...}")
+		if err := readJSON(w, r, &item); err != nil || item.Quantity < 1 || item.Quantity > 1000 {
+			writeError(w, http.StatusBadRequest, "a line item is {\"variant_id\": ..., \"quantity\": 1 to 1000}")
 			return
 		}
 		answer(w, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
@@ -42,7 +42,7 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 		var session struct {
 			Token string `json:"token"`
 		}
-		if err := json.NewDecoder(r.Body).Decode(&session); err != nil || session.Token == "" {
+		if err := readJSON(w, r, &session); err != nil || session.Token == "" {
 			writeError(w, http.StatusBadRequest, "a payment session is {\"token\": ...}")
 			return
 		}
@@ -66,11 +66,18 @@ func answer(w http.ResponseWriter, v any, err error) {
 	switch {
 	case errors.Is(err, errUnknown):
 		writeError(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, errCompleting):
+		writeError(w, http.StatusConflict, err.Error())
 	case err != nil:
 		writeError(w, http.StatusInternalServerError, "the shop is out of order")
 	default:
 		writeJSON(w, http.StatusOK, v)
 	}
+}
+
+// readJSON reads the body of a request. The completion's is read by httpidem, which has a bound of its own.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	return json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(v)
 }
 
 func writeError(w http.ResponseWriter, status int, text string) {
@@ -85,5 +92,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the client may have gone
+	_, _ = w.Write(body) // the client may have gone
 }

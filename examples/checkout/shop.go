@@ -12,17 +12,36 @@ import (
 )
 
 // shop is the shop's own data: carts, what is in them, and what became of them. Each change that a stage of the checkout makes
-// can be made twice, since a stage can run twice.
+// can be made twice, since a stage can run twice, and is refused to a worker that a later one has taken over from, since SQLite
+// knows nothing of leases in Redis.
 type shop struct{ db *sql.DB }
 
+// An idempotency key makes one request safe. That a cart is paid for once, also by a client that makes up another key for each of
+// its attempts, is the shop's own rule, and table completions keeps it: a cart has at most one that is open, and an order leaves
+// it open for good.
 const schema = `
+CREATE TABLE IF NOT EXISTS products (variant TEXT PRIMARY KEY, cents INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
 CREATE TABLE IF NOT EXISTS carts (id TEXT PRIMARY KEY, payment_token TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS items (cart TEXT NOT NULL, variant TEXT NOT NULL, cents INTEGER NOT NULL, quantity INTEGER NOT NULL,
   PRIMARY KEY (cart, variant));
+CREATE TABLE IF NOT EXISTS completions (cart TEXT NOT NULL, key TEXT NOT NULL, fence INTEGER NOT NULL, open INTEGER NOT NULL,
+  PRIMARY KEY (cart, key));
+CREATE UNIQUE INDEX IF NOT EXISTS completion_open ON completions (cart) WHERE open;
 CREATE TABLE IF NOT EXISTS tax_lines (cart TEXT PRIMARY KEY, cents INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, cart TEXT NOT NULL UNIQUE, payment TEXT NOT NULL, cents INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS mails (event TEXT PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS mails (event TEXT PRIMARY KEY, cart TEXT NOT NULL, text TEXT NOT NULL);
+INSERT INTO products VALUES ('book', 1900, 1000000), ('lamp', 4200, 1000000), ('unicorn', 9900, 0) ON CONFLICT DO NOTHING;
 `
+
+// What keeps the shop from doing something.
+var (
+	errUnknown    = errors.New("there is no such thing")
+	errEmpty      = errors.New("the cart is empty")
+	errNoSession  = errors.New("the cart has no payment session")
+	errCompleting = errors.New("the cart is being completed, or has been")
+	errSoldOut    = errors.New("there is not enough left of something in the cart")
+	errSuperseded = errors.New("a later worker has taken over")
+)
 
 // openShop opens the database in that file, which several processes may share, and makes what it lacks.
 func openShop(ctx context.Context, file string) (*shop, error) {
@@ -30,8 +49,11 @@ func openShop(ctx context.Context, file string) (*shop, error) {
 	return &shop{db}, err
 }
 
+// openSQLite opens a database. Transactions take the write lock when they begin: one that reads first and then finds that somebody
+// else has written cannot be carried on.
 func openSQLite(ctx context.Context, file, schema string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+	db, err := sql.Open("sqlite", "file:"+file+
+		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
 	if err != nil {
 		return nil, err
 	}
@@ -42,15 +64,30 @@ func openSQLite(ctx context.Context, file, schema string) (*sql.DB, error) {
 	return db, nil
 }
 
+// transact runs work in a transaction, and commits it if work returns nil.
+func transact(ctx context.Context, db *sql.DB, work func(tx *sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := work(tx); err != nil {
+		if undo := tx.Rollback(); !errors.Is(undo, sql.ErrTxDone) { // which is what it is when ctx has ended
+			err = errors.Join(err, undo)
+		}
+		return err
+	}
+	return tx.Commit()
+}
+
+// found turns the absence of a row into an error of the shop's.
+func found(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return errUnknown
+	}
+	return err
+}
+
 func (s *shop) close() error { return s.db.Close() }
-
-// prices are what the shop sells, in cents. The last is in the catalogue although there is none left.
-var prices = map[string]int64{"book": 1900, "lamp": 4200, soldOut: 9900}
-
-const soldOut = "unicorn"
-
-// errUnknown says that there is no such cart or thing.
-var errUnknown = errors.New("there is no such thing")
 
 func (s *shop) createCart(ctx context.Context) (string, error) {
 	id := "cart_" + uuid.NewString()
@@ -58,62 +95,134 @@ func (s *shop) createCart(ctx context.Context) (string, error) {
 	return id, err
 }
 
+// addItem puts so many of something into a cart.
 func (s *shop) addItem(ctx context.Context, cart, variant string, quantity int64) error {
-	cents, ok := prices[variant]
-	if !ok || quantity < 1 || quantity > 1000 {
-		return errUnknown
-	}
-	if err := s.mustExist(ctx, cart); err != nil {
+	return s.change(ctx, cart, func(tx *sql.Tx) error {
+		var cents int64
+		if err := found(tx.QueryRowContext(ctx, "SELECT cents FROM products WHERE variant = ?", variant).Scan(&cents)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO items (cart, variant, cents, quantity) VALUES (?, ?, ?, ?)
+			ON CONFLICT (cart, variant) DO UPDATE SET cents = excluded.cents, quantity = excluded.quantity`, cart, variant, cents, quantity)
 		return err
-	}
-	_, err := s.db.ExecContext(ctx, `INSERT INTO items (cart, variant, cents, quantity) VALUES (?, ?, ?, ?)
-		ON CONFLICT (cart, variant) DO UPDATE SET quantity = excluded.quantity`, cart, variant, cents, quantity)
-	return err
+	})
 }
 
+// choosePayment says how a cart is to be paid for.
 func (s *shop) choosePayment(ctx context.Context, cart, token string) error {
-	if err := s.mustExist(ctx, cart); err != nil {
+	return s.change(ctx, cart, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE carts SET payment_token = ? WHERE id = ?", token, cart)
+		return err
+	})
+}
+
+// change changes a cart, unless it is being completed: what is charged for must stay what it was.
+func (s *shop) change(ctx context.Context, cart string, work func(tx *sql.Tx) error) error {
+	return transact(ctx, s.db, func(tx *sql.Tx) error {
+		var open bool
+		err := found(tx.QueryRowContext(ctx,
+			"SELECT EXISTS (SELECT 1 FROM completions WHERE cart = carts.id AND open) FROM carts WHERE id = ?", cart).Scan(&open))
+		switch {
+		case err != nil:
+			return err
+		case open:
+			return errCompleting
+		}
+		return work(tx)
+	})
+}
+
+// completion tells the database who is at work: the cart, the idempotency key under which it is completed, and the fence of the
+// worker, which is greater than those of earlier workers with this key.
+type completion struct {
+	cart, key string
+	fence     int64
+}
+
+// begin opens a cart's completion, makes the tax line, and returns what the cart costs with it. It is errCompleting when the cart is
+// in completion under another key, or completed.
+func (s *shop) begin(ctx context.Context, c completion) (cents int64, err error) {
+	err = transact(ctx, s.db, func(tx *sql.Tx) error {
+		var token string
+		var other bool
+		err := found(tx.QueryRowContext(ctx, `SELECT payment_token,
+			(SELECT COALESCE(SUM(cents * quantity), 0) FROM items WHERE cart = carts.id),
+			EXISTS (SELECT 1 FROM completions WHERE cart = carts.id AND open AND key <> ?)
+			FROM carts WHERE id = ?`, c.key, c.cart).Scan(&token, &cents, &other))
+		switch {
+		case err != nil:
+			return err
+		case other:
+			return errCompleting
+		case cents == 0:
+			return errEmpty
+		case token == "":
+			return errNoSession
+		}
+		tax := cents * 19 / 100
+		cents += tax
+		if err := fenced(changed(tx.ExecContext(ctx, `INSERT INTO completions (cart, key, fence, open) VALUES (?, ?, ?, TRUE)
+			ON CONFLICT (cart, key) DO UPDATE SET fence = excluded.fence, open = TRUE WHERE fence <= excluded.fence`,
+			c.cart, c.key, c.fence))); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO tax_lines (cart, cents) VALUES (?, ?) ON CONFLICT (cart) DO UPDATE SET cents = excluded.cents",
+			c.cart, tax)
+		return err
+	})
+	return cents, err
+}
+
+// release undoes begin: the cart can be changed, and completed under another key.
+func (s *shop) release(ctx context.Context, c completion) error {
+	return transact(ctx, s.db, func(tx *sql.Tx) error {
+		if err := enter(ctx, tx, c); err != nil {
+			return err
+		}
+		err := changed(tx.ExecContext(ctx, "UPDATE completions SET open = FALSE WHERE cart = ? AND key = ? AND open", c.cart, c.key))
+		switch {
+		case errors.Is(err, errNothing):
+			return nil // it is released already, and another key may have the cart
+		case err != nil:
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM tax_lines WHERE cart = ?", c.cart)
+		return err
+	})
+}
+
+// enter makes the database refuse earlier workers from now on, and refuses this one if a later one was here.
+func enter(ctx context.Context, tx *sql.Tx, c completion) error {
+	return fenced(changed(tx.ExecContext(ctx, "UPDATE completions SET fence = ? WHERE cart = ? AND key = ? AND fence <= ?",
+		c.fence, c.cart, c.key, c.fence)))
+}
+
+// errNothing says that a statement has changed nothing.
+var errNothing = errors.New("nothing was changed")
+
+func changed(r sql.Result, err error) error {
+	if err != nil {
 		return err
 	}
-	_, err := s.db.ExecContext(ctx, "UPDATE carts SET payment_token = ? WHERE id = ?", token, cart)
-	return err
-}
-
-func (s *shop) mustExist(ctx context.Context, cart string) error {
-	var n int
-	err := s.db.QueryRowContext(ctx, "SELECT 1 FROM carts WHERE id = ?", cart).Scan(&n)
-	if errors.Is(err, sql.ErrNoRows) {
-		return errUnknown
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		err = errNothing
 	}
 	return err
 }
 
-// total returns what is in a cart, without tax, and how it is to be paid for.
-func (s *shop) total(ctx context.Context, cart string) (cents int64, token string, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT c.payment_token, COALESCE(SUM(i.cents * i.quantity), 0)
-		FROM carts c LEFT JOIN items i ON i.cart = c.id WHERE c.id = ? GROUP BY c.id`, cart).Scan(&token, &cents)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = errUnknown
+// fenced is for statements that change nothing when a later worker has left its fence.
+func fenced(err error) error {
+	if errors.Is(err, errNothing) {
+		return errSuperseded
 	}
-	return cents, token, err
-}
-
-func (s *shop) createTaxLine(ctx context.Context, cart string, cents int64) error {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO tax_lines (cart, cents) VALUES (?, ?) ON CONFLICT (cart) DO UPDATE SET cents = excluded.cents",
-		cart, cents)
 	return err
 }
 
-func (s *shop) deleteTaxLine(ctx context.Context, cart string) error {
-	_, err := s.db.ExecContext(ctx, "DELETE FROM tax_lines WHERE cart = ?", cart)
-	return err
-}
-
-// inStock reports whether everything in the cart is there.
-func (s *shop) inStock(ctx context.Context, cart string) (bool, error) {
-	var n int
-	err := s.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM items WHERE cart = ? AND variant = ?", cart, soldOut).Scan(&n)
-	return n == 0, err
+// paymentToken returns how a cart is to be paid for.
+func (s *shop) paymentToken(ctx context.Context, cart string) (token string, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT payment_token FROM carts WHERE id = ?", cart).Scan(&token)
+	return token, found(err)
 }
 
 // order is a completed cart.
@@ -124,37 +233,63 @@ type order struct {
 	Cents   int64  `json:"total"`
 }
 
-// createOrder makes the order of a cart, or finds the one that an earlier run of the stage made.
-func (s *shop) createOrder(ctx context.Context, cart, payment string, cents int64) (order, error) {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO orders (id, cart, payment, cents) VALUES (?, ?, ?, ?) ON CONFLICT (cart) DO NOTHING",
-		"order_"+strings.TrimPrefix(cart, "cart_"), cart, payment, cents)
-	if err != nil {
-		return order{}, err
-	}
+// orderOf finds the order of a cart. It is errUnknown when there is none.
+func (s *shop) orderOf(ctx context.Context, cart string) (order, error) {
+	return queryOrder(ctx, s.db, cart)
+}
+
+// querier is a database, or a transaction of one.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func queryOrder(ctx context.Context, q querier, cart string) (order, error) {
 	o := order{Cart: cart}
-	err = s.db.QueryRowContext(ctx, "SELECT id, payment, cents FROM orders WHERE cart = ?", cart).Scan(&o.ID, &o.Payment, &o.Cents)
+	err := q.QueryRowContext(ctx, "SELECT id, payment, cents FROM orders WHERE cart = ?", cart).Scan(&o.ID, &o.Payment, &o.Cents)
+	return o, found(err)
+}
+
+// createOrder makes the order of a cart and takes what is in it off the stock, or finds the order that an earlier run of the stage
+// made. When something is sold out it leaves the fence behind all the same, so that an earlier worker that is late does not make the
+// order of a payment that is being voided.
+func (s *shop) createOrder(ctx context.Context, c completion, payment string, cents int64) (o order, err error) {
+	soldOut := false
+	err = transact(ctx, s.db, func(tx *sql.Tx) error {
+		if err := enter(ctx, tx, c); err != nil {
+			return err
+		}
+		if o, err = queryOrder(ctx, tx, c.cart); !errors.Is(err, errUnknown) {
+			return err
+		}
+		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM items JOIN products USING (variant)
+			WHERE items.cart = ? AND products.stock < items.quantity)`, c.cart).Scan(&soldOut)
+		if err != nil || soldOut {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE products SET stock = stock - items.quantity FROM items
+			WHERE items.cart = ? AND items.variant = products.variant`, c.cart); err != nil {
+			return err
+		}
+		o = order{ID: "order_" + strings.TrimPrefix(c.cart, "cart_"), Cart: c.cart, Payment: payment, Cents: cents}
+		_, err = tx.ExecContext(ctx, "INSERT INTO orders (id, cart, payment, cents) VALUES (?, ?, ?, ?)", o.ID, o.Cart, o.Payment, o.Cents)
+		return err
+	})
+	if err == nil && soldOut {
+		err = errSoldOut
+	}
 	return o, err
 }
 
 // sendMail stands for sending one. The same event is sent once.
-func (s *shop) sendMail(ctx context.Context, event, text string) error {
-	_, err := s.db.ExecContext(ctx, "INSERT INTO mails (event, text) VALUES (?, ?) ON CONFLICT (event) DO NOTHING", event, text)
+func (s *shop) sendMail(ctx context.Context, event, cart, text string) error {
+	_, err := s.db.ExecContext(ctx, "INSERT INTO mails (event, cart, text) VALUES (?, ?, ?) ON CONFLICT (event) DO NOTHING", event, cart, text)
 	return err
 }
 
 // counts returns how many rows of each kind there are for a cart: for those who want to see that nothing happened twice.
 func (s *shop) counts(ctx context.Context, cart string) (map[string]int64, error) {
-	counts := make(map[string]int64)
-	for name, query := range map[string]string{
-		"tax_lines": "SELECT COUNT(*) FROM tax_lines WHERE cart = ?",
-		"orders":    "SELECT COUNT(*) FROM orders WHERE cart = ?",
-		"mails":     "SELECT COUNT(*) FROM mails WHERE text LIKE '%' || ? || '%'",
-	} {
-		var n int64
-		if err := s.db.QueryRowContext(ctx, query, cart).Scan(&n); err != nil {
-			return nil, err
-		}
-		counts[name] = n
-	}
-	return counts, nil
+	var taxLines, orders, mails int64
+	err := s.db.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM tax_lines WHERE cart = ?1), (SELECT COUNT(*) FROM orders WHERE cart = ?1),
+		(SELECT COUNT(*) FROM mails WHERE cart = ?1)`, cart).Scan(&taxLines, &orders, &mails)
+	return map[string]int64{"tax_lines": taxLines, "orders": orders, "mails": mails}, err
 }

@@ -1,9 +1,13 @@
 #!/bin/sh
-# Plays the story of README.md: a payment provider, and two shops behind one Redis. It starts all of them, prints each answer, and fails
-# when one is another than it should be.
+# Plays the story of README.md: a payment provider, and two shops behind one Redis. It starts all of them, prints each command and its
+# answer, fails when one is another than it should be, and ends what it has started.
 #
-#   examples/checkout/walkthrough.sh      from the root of the repository; needs go, curl, and redis-server if REDIS_URL is not set
+#   examples/checkout/walkthrough.sh
+#
+# It needs go and curl, and a Redis that both shops can reach, since the one inside a shop is that shop's alone: the one of REDIS_URL, or
+# else a redis-server of its own on a free port of the loopback interface, for which redis-server and redis-cli must be installed.
 set -eu
+cd "$(dirname "$0")"
 
 work=$(mktemp -d)
 pids=
@@ -17,6 +21,7 @@ cleanup() {
 	rm -rf "$work"
 }
 trap cleanup EXIT
+trap 'exit 1' INT TERM HUP
 
 fail() {
 	echo "walkthrough: $*" >&2
@@ -24,51 +29,65 @@ fail() {
 	exit 1
 }
 
-# up waits until something answers on a port.
-up() {
+# start_redis starts a server on a free port, and sets REDIS_URL. Another process may have the port: only the answer of ours counts.
+start_redis() {
+	command -v redis-server >"$work/path" && command -v redis-cli >"$work/path" || fail "install redis-server, or set REDIS_URL"
+	try=0
+	while [ "$try" -lt 20 ]; do
+		port=$((20000 + ($$ + 617 * try) % 12000))
+		redis-server --port "$port" --bind 127.0.0.1 --save '' --dir "$work" >"$work/redis.log" 2>&1 &
+		redis=$!
+		i=0
+		while [ "$i" -lt 50 ] && kill -0 "$redis" 2>/dev/null; do
+			if redis-cli -p "$port" info server 2>/dev/null | tr -d '\r' | grep -qx "process_id:$redis"; then
+				pids="$pids $redis"
+				export REDIS_URL="redis://127.0.0.1:$port"
+				return
+			fi
+			i=$((i + 1))
+			sleep 0.1
+		done
+		kill "$redis" 2>/dev/null || true
+		wait "$redis" 2>/dev/null || true
+		try=$((try + 1))
+	done
+	fail "no redis-server could be started"
+}
+
+# start NAME ARGUMENTS... starts the program on a port that is free, waits until it serves, and sets pid and url.
+start() {
+	name=$1
+	shift
+	: >"$work/$name.log"
+	"$work/checkout" -listen 127.0.0.1:0 -data "$work" "$@" >>"$work/$name.log" 2>&1 &
+	pid=$!
+	pids="$pids $pid"
 	i=0
-	until curl -s -o "$work/up" "http://127.0.0.1:$1/"; do
+	until url=$(sed -n 's/^Serving the .* on //p' "$work/$name.log") && [ -n "$url" ]; do
+		kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ] || fail "the $name does not serve"
 		i=$((i + 1))
-		[ "$i" -lt 200 ] || fail "nothing answers on port $1"
 		sleep 0.1
 	done
 }
 
-go build -o "$work/checkout" ./examples/checkout
-
-base=$((20000 + $$ % 10000))
-if [ -z "${REDIS_URL:-}" ]; then
-	redis-server --port "$base" --bind 127.0.0.1 --save '' --dir "$work" >"$work/redis.log" 2>&1 &
-	pids="$pids $!"
-	export REDIS_URL="redis://127.0.0.1:$base"
-fi
-provider=http://127.0.0.1:$((base + 1))
-"$work/checkout" -only-provider -listen "127.0.0.1:$((base + 1))" -data "$work" >"$work/provider.log" 2>&1 &
-pids="$pids $!"
-
-# shop NUMBER starts a shop.
-shop() {
-	"$work/checkout" -listen "127.0.0.1:$((base + 1 + $1))" -provider "$provider" -data "$work" >>"$work/shop$1.log" 2>&1 &
-	pids="$pids $!"
-}
-one=http://127.0.0.1:$((base + 2))
-two=http://127.0.0.1:$((base + 3))
-up $((base + 1))
-shop 1
-up $((base + 2))
-shop 2
-up $((base + 3))
-
-# fill TOKEN VARIANT makes a cart with something in it, to be paid for with that token.
-fill() {
-	cart=$(curl -sS -X POST "$one/store/carts" | sed 's/.*"id":"\([^"]*\)".*/\1/')
-	curl -sS -o "$work/out" -X POST "$one/store/carts/$cart/line-items" -d "{\"variant_id\": \"$2\", \"quantity\": 1}"
-	curl -sS -o "$work/out" -X POST "$one/store/carts/$cart/payment-sessions" -d "{\"token\": \"$1\"}"
+# start_one starts the first shop, which dies more than once.
+start_one() {
+	start "first shop" -provider "$provider"
+	one=$url one_pid=$pid
 }
 
-# complete NAME SHOP asks a shop to complete the cart, prints the answer, and keeps it under that name.
-complete() {
-	curl -sS -D "$work/$1.head" -o "$work/$1.body" -X POST "$2/store/carts/$cart/complete" -H "Idempotency-Key: $key" || return 1
+# post NAME ARGUMENTS prints a curl command, runs it, prints the answer's first line, the header fields that matter here and its body,
+# and keeps it all under that name. The arguments are shell text, so that what is printed is what one would type.
+post() {
+	echo "\$ curl -i -X POST $2"
+	status=0
+	answer "$@" >"$work/shown" 2>&1 || status=1
+	cat "$work/shown"
+	return "$status"
+}
+
+answer() {
+	eval "curl -sS -D \"\$work/$1.head\" -o \"\$work/$1.body\" -X POST $2" || return 1
 	tr -d '\r' <"$work/$1.head" | grep -E '^(HTTP|Idempotency-|Retry-After)'
 	cat "$work/$1.body"
 	echo
@@ -80,94 +99,162 @@ want() {
 	grep -q "$3" "$work/$1.body" || fail "$1 has no $3"
 }
 
-# charged TIMES RETURNED checks what the provider knows of the cart.
+# same NAME NAME checks that the second answer replays the first.
+same() {
+	cmp "$work/$1.body" "$work/$2.body" || fail "the retry got other bytes"
+	grep -qi '^Idempotency-Replayed: true' "$work/$2.head" || fail "the retry is no replay"
+}
+
+# fill TOKEN VARIANT makes a cart with something in it, to be paid for with that token.
+fill() {
+	cart=$(curl -sS -X POST "$two/store/carts" | sed 's/.*"id":"\([^"]*\)".*/\1/')
+	curl -sS -o "$work/out" -X POST "$two/store/carts/$cart/line-items" -d "{\"variant_id\": \"$2\", \"quantity\": 1}"
+	curl -sS -o "$work/out" -X POST "$two/store/carts/$cart/payment-sessions" -d "{\"token\": \"$1\"}"
+}
+
+# charged TIMES VOIDED checks what the provider knows of the cart.
 charged() {
 	got=$(curl -sS "$provider/charges/$cart")
-	echo "the provider: $got"
+	echo "\$ curl \$provider/charges/\$cart"
+	echo "$got"
 	[ "$got" = "{\"charged\":$1,\"voided\":$2}" ] || fail "charged is $got"
 }
 
-# eventually NAME SHOP STATUS asks until the answer is that, for a lease at most.
-eventually() {
+# counted NAME NUMBER waits until the shop has so many of something for the cart.
+counted() {
 	i=0
-	until complete "$1" "$2" >"$work/shown" && head -n 1 "$work/$1.head" | grep -q " $3"; do
+	until curl -sS -o "$work/counts" "$two/store/carts/$cart/counts" && grep -q "\"$1\":$2[,}]" "$work/counts"; do
 		i=$((i + 1))
-		[ "$i" -lt 100 ] || fail "$1 is not answered with $3"
+		[ "$i" -lt 300 ] || fail "there are not $2 $1"
 		sleep 0.1
 	done
-	cat "$work/shown"
+	echo "\$ curl \$two/store/carts/\$cart/counts"
+	cat "$work/counts"
+	echo
 }
 
-echo "== A cart is completed, and completed again through the other shop: the same bytes"
-fill pm_ok book
-key=first
-complete first "$one"
+# died checks that the first shop has ended as by kill -9.
+died() {
+	status=0
+	wait "$one_pid" || status=$?
+	[ "$status" = 137 ] || fail "the shop ended with $status, not 137"
+	echo "The first shop is dead: exit status $status."
+	left=
+	for pid in $pids; do
+		[ "$pid" = "$one_pid" ] || left="$left $pid"
+	done
+	pids=$left
+}
+
+go build -o "$work/checkout" .
+if [ -z "${REDIS_URL:-}" ]; then
+	start_redis
+fi
+start "payment provider" -only-provider
+provider=$url
+start_one
+start "second shop" -provider "$provider"
+two=$url
+
+echo "== 1. A cart is completed, and completed again through the other shop: the same bytes, one charge, one e-mail"
+echo "\$ curl -X POST \$one/store/carts"
+curl -sS -o "$work/cart" -X POST "$one/store/carts"
+cat "$work/cart"
+echo
+cart=$(sed 's/.*"id":"\([^"]*\)".*/\1/' "$work/cart")
+post item '$one/store/carts/$cart/line-items -d '\''{"variant_id": "book", "quantity": 1}'\'
+post session '$one/store/carts/$cart/payment-sessions -d '\''{"token": "pm_ok"}'\'
+post first '$one/store/carts/$cart/complete -H "Idempotency-Key: first"'
 want first 200 '"type":"order"'
-complete again "$two"
-cmp "$work/first.body" "$work/again.body" || fail "the retry got other bytes"
-grep -qi '^Idempotency-Replayed: true' "$work/again.head" || fail "the retry is no replay"
+post again '$two/store/carts/$cart/complete -H "Idempotency-Key: first"'
+same first again
+post other '$two/store/carts/$cart/complete -H "Idempotency-Key: first" -d "something else"'
+want other 422 'already used'
+charged 1 0
+counted mails 1
+
+echo "== 2. A client that makes up a new key, or has none, gets the order that there is"
+post second '$one/store/carts/$cart/complete -H "Idempotency-Key: second"'
+want second 200 '"type":"order"'
+cmp "$work/first.body" "$work/second.body" || fail "it is another order"
+post none '$one/store/carts/$cart/complete'
+cmp "$work/first.body" "$work/none.body" || fail "it is another order"
 charged 1 0
 
-echo "== A shop dies (kill -9) after the charge: the other one completes the cart without a second charge"
+echo "== 3. A shop dies (kill -9) after the charge: the other one completes the cart without a second charge"
 fill pm_crash_after_charge book
-key=crash
-complete crash "$one" || echo "no answer: the shop has died"
-eventually resumed "$two" 200
-want resumed 200 '"type":"order"'
+post crash '$one/store/carts/$cart/complete -H "Idempotency-Key: crash"' && fail "the shop has answered"
+died
 charged 1 0
-shop 1
-up $((base + 2))
-
-echo "== The same, and the client never comes back: the completer of the other shop does it"
-fill pm_crash_after_charge lamp
-key=abandoned
-complete abandoned "$one" || echo "no answer: the shop has died"
+post early '$two/store/carts/$cart/complete -H "Idempotency-Key: crash"'
+if grep -q ' 200' "$work/early.head"; then
+	echo "This machine is slow: the lease of the dead shop was over already."
+else
+	want early 409 outstanding
+	grep -qi '^Retry-After: ' "$work/early.head" || fail "nobody says when to come back"
+	echo "... and when the lease of the dead shop is over:"
+fi
 i=0
-until curl -sS "$two/store/carts/$cart/counts" | grep -q '"orders":1'; do
+until answer resumed '$two/store/carts/$cart/complete -H "Idempotency-Key: crash"' >"$work/shown" && grep -q ' 200' "$work/shown"; do
 	i=$((i + 1))
-	[ "$i" -lt 200 ] || fail "nobody completes the cart"
+	[ "$i" -lt 300 ] || fail "the cart is not completed"
 	sleep 0.1
 done
-echo "completed after the client had gone"
+cat "$work/shown"
+want resumed 200 '"type":"order"'
+post resumed_again '$two/store/carts/$cart/complete -H "Idempotency-Key: crash"'
+same resumed resumed_again
 charged 1 0
-shop 1
-up $((base + 2))
+counted mails 1
+start_one
 
-echo "== 3-D Secure: the customer has to confirm, and then the same key goes on"
+echo "== 4. The same, and the client never comes back: the completer of the other shop does it"
+fill pm_crash_after_charge lamp
+post abandoned '$one/store/carts/$cart/complete -H "Idempotency-Key: abandoned"' && fail "the shop has answered"
+died
+counted orders 1
+echo "There is an order, and nobody has asked again."
+charged 1 0
+counted mails 1
+start_one
+
+echo "== 5. 3-D Secure: the customer has to confirm, and then the same key goes on"
 fill pm_3ds book
-key=secure
-complete asked "$one"
+post asked '$one/store/carts/$cart/complete -H "Idempotency-Key: secure"'
 want asked 200 requires_more
-complete asked_again "$two"
-want asked_again 200 requires_more
+charged 0 0
 payment=$(sed 's/.*"payment_id":"\([^"]*\)".*/\1/' "$work/asked.body")
-curl -sS -o "$work/out" -X POST "$provider/payments/$payment/confirm"
-complete confirmed "$two"
+post confirm '$provider/payments/$payment/confirm'
+post confirmed '$two/store/carts/$cart/complete -H "Idempotency-Key: secure"'
 want confirmed 200 '"type":"order"'
+post confirmed_again '$one/store/carts/$cart/complete -H "Idempotency-Key: secure"'
+same confirmed confirmed_again
 charged 1 0
 
-echo "== The provider charges and does not answer: it is asked what became of it"
+echo "== 6. The provider charges and does not answer: it is asked what became of it"
 fill pm_timeout_after_charge book
-key=silent
-complete silent "$one"
+post silent '$one/store/carts/$cart/complete -H "Idempotency-Key: silent"'
 want silent 200 '"type":"order"'
 charged 1 0
 
-echo "== The card is declined: the tax lines are taken back, and the answer stays"
+echo "== 7. The card is declined: the tax lines are taken back, and the answer stays. Another card needs a new key"
 fill pm_decline book
-key=declined
-complete declined "$one"
+post declined '$one/store/carts/$cart/complete -H "Idempotency-Key: declined"'
 want declined 402 payment_declined
-complete declined_again "$two"
-cmp "$work/declined.body" "$work/declined_again.body" || fail "the retry got other bytes"
+post declined_again '$two/store/carts/$cart/complete -H "Idempotency-Key: declined"'
+same declined declined_again
+counted tax_lines 0
 charged 0 0
-curl -sS "$one/store/carts/$cart/counts" | grep -q '"tax_lines":0' || fail "the tax lines are still there"
+post card '$one/store/carts/$cart/payment-sessions -d '\''{"token": "pm_ok"}'\'
+post another '$one/store/carts/$cart/complete -H "Idempotency-Key: another-card"'
+want another 200 '"type":"order"'
+charged 1 0
 
-echo "== Sold out after the payment: the payment is voided, too"
+echo "== 8. Sold out after the payment: the payment is voided, too"
 fill pm_ok unicorn
-key=soldout
-complete soldout "$one"
+post soldout '$one/store/carts/$cart/complete -H "Idempotency-Key: soldout"'
 want soldout 409 insufficient_inventory
+counted tax_lines 0
 charged 1 1
 
 echo "All answers are as they should be."
