@@ -21,8 +21,8 @@
 // refusals bind no key, and that a caller whose rights were withdrawn gets no stored answer. The scope function names the
 // authenticated caller. Another policy for another route is another Middleware on the same service.
 //
-// What is checked, in this order: the key's syntax, the scope, the fingerprint, whether there is an answer, whether a request is in
-// flight. Only then the handler runs. Its answer is held back until it is stored. An answer that cannot be held back, since it is
+// What is checked, in this order: the key's syntax, the scope, whether the caller may (Config.Authorize), the scope's quota
+// (Config.Quota), the fingerprint, whether there is an answer, whether a request is in flight. Only then the handler runs. Its answer is held back until it is stored. An answer that cannot be held back, since it is
 // flushed, hijacked or larger than the limit, is sent as it comes, and retries are told that it was not kept ([Gone]).
 //
 // The handler's context is not cancelled when the client goes away, but when the lease is lost, after the service's MaxHold, and with

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -288,6 +289,17 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	send(serveCanary(httpidem.Config{MaxBodyBytes: 3}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), canaryKey+"-2", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(http.ResponseWriter, *http.Request) { panic("x") }), canaryKey+"-3", canaryBody)
+	used := limits(t, httpidem.LimitsConfig{Stored: 1})
+	for i := range 3 {
+		send(serveCanary(httpidem.Config{Quota: used}, created(canaryAnswer)), canaryKey+"-quota-"+strconv.Itoa(i), canaryBody)
+	}
+	send(serveCanary(httpidem.Config{Authorize: func(*http.Request) error {
+		return &httpidem.DeniedError{Status: http.StatusUnauthorized}
+	}}, created(canaryAnswer)), canaryKey, canaryBody)
+	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, r *http.Request) {
+		httpidem.NothingDone(r.Context())
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}), canaryKey+"-nothing", canaryBody)
 	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
 	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, r *http.Request) {
@@ -319,7 +331,7 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 
 	told.mu.Lock()
 	defer told.mu.Unlock()
-	for _, want := range []string{"mismatch", "committed", "replayed", "redis unavailable", "damaged record"} {
+	for _, want := range []string{"mismatch", "committed", "replayed", "redis unavailable", "damaged record", "over-quota", "not-allowed"} {
 		if !strings.Contains(strings.ToLower(told.text.String()), strings.ToLower(want)) {
 			t.Errorf("the trail misses %q: is it connected?", want)
 		}

@@ -344,19 +344,20 @@ func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
 func TestRefusalsOfTheUpstreamAreNoAttempts(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "{routes: [{match: /refuse, interrupted: refuse}, {match: /all, interrupted: refuse, keep: all}]}", Unscoped)
-	status := 0
+	var status atomic.Int64
 	b.answer(func(w http.ResponseWriter, r *http.Request) {
 		if n := r.Header.Get("Idempotency-Attempt"); n != "1" {
 			t.Errorf("attempt %s", n)
 		}
-		w.WriteHeader(status)
+		w.WriteHeader(int(status.Load()))
 	})
-	for _, status = range []int{401, 403, 408, 425, 429} {
-		b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), status, "", false)
-		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(status)), status, "", false)
-		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(status)), status, "", true)
+	for _, code := range []int{401, 403, 408, 425, 429} {
+		status.Store(int64(code))
+		b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), code, "", false)
+		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(code)), code, "", false)
+		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(code)), code, "", true)
 	}
-	status = 500
+	status.Store(500)
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 500, "", false)
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 503, "Nobody knows", false)
 }
@@ -398,17 +399,20 @@ func TestAnswersThatBreakOffAreLoggedSo(t *testing.T) {
 func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "{defaults: {authorize: /may}}", FromHeader("X-Tenant"))
-	verdict, asked := 204, ""
+	var verdict atomic.Int64
+	verdict.Store(204)
+	asked := make(chan string, 10)
 	b.answer(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/may" {
 			body, _ := io.ReadAll(r.Body)
-			asked = fmt.Sprint(r.Method, " ", r.Header["X-Forwarded-Method"], r.Header["X-Forwarded-Uri"], r.Header["Authorization"],
+			asked <- fmt.Sprint(r.Method, " ", r.Header["X-Forwarded-Method"], r.Header["X-Forwarded-Uri"], r.Header["Authorization"],
 				r.Header["Idempotency-Key"], r.Header["Content-Type"], r.Header["Idempotency-Attempt"], " ", string(body))
 			w.Header().Set("WWW-Authenticate", "Bearer realm=x")
-			if verdict == 0 {
+			status := int(verdict.Load())
+			if status == 0 {
 				panic(http.ErrAbortHandler)
 			}
-			w.WriteHeader(verdict)
+			w.WriteHeader(status)
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
@@ -419,12 +423,15 @@ func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 			"X-Forwarded-Method", "GET", "X-Forwarded-Uri", "/else", "Content-Type", "text/plain", "Idempotency-Attempt", "9")
 	}
 	b.want(send(), 200, "the secret of body", false)
-	if want := "GET [POST] [/orders?a=b] [Bearer t] [] [] [] "; asked != want {
-		t.Errorf("asked %s, want %s", asked, want)
+	if want := "GET [POST] [/orders?a=b] [Bearer t] [] [] [] "; want != <-asked {
+		t.Errorf("not asked %s", want)
 	}
 	b.want(send(), 200, "the secret of body", true)
-	for _, c := range []struct{ verdict, status int }{{401, 401}, {403, 403}, {404, 503}, {302, 503}, {500, 503}, {0, 503}} {
-		verdict = c.verdict
+	for _, c := range []struct {
+		verdict int64
+		status  int
+	}{{401, 401}, {403, 403}, {404, 503}, {302, 503}, {500, 503}, {0, 503}} {
+		verdict.Store(c.verdict)
 		a := send()
 		b.want(a, c.status, "not-allowed", false)
 		if strings.Contains(a.body, "secret") || (a.header.Get("WWW-Authenticate") == "Bearer realm=x") != (c.status == 401) ||
@@ -432,7 +439,7 @@ func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 			t.Errorf("%d: %v %s", c.verdict, a.header, a.body)
 		}
 	}
-	verdict = 200
+	verdict.Store(200)
 	b.want(send(), 200, "the secret of body", true)
 }
 
