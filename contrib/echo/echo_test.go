@@ -15,13 +15,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	echoidem "github.com/redisidem/redisidem/contrib/echo"
+	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/internal/httpclause"
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
+	redis.SetLogger(adaptertest.Quiet{})
 	leak.Main(m)
 }
 
@@ -51,24 +52,24 @@ func TestDraft(t *testing.T) {
 		if o.KeepAll {
 			cfg.Status = httpidem.KeepAll
 		}
-		s := newStore(t)
+		s := adaptertest.NewStore(t)
 		e := newEcho()
-		e.Use(echoidem.New(s.middleware(cfg)))
+		e.Use(echoidem.New(s.Middleware(cfg)))
 		e.Any("/*", func(c *echo.Context) error {
 			backend.ServeHTTP(c.Response(), c.Request())
 			return nil
 		})
 		return &httpclause.Target{
-			URL:        serve(t, e).URL,
-			As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
-			StoreCalls: func() int { return int(s.calls.Load()) },
+			URL:        adaptertest.Serve(t, e).URL,
+			As:         func(r *http.Request, name string) { r.Header.Set(adaptertest.CallerHeader, name) },
+			StoreCalls: func() int { return int(s.Calls.Load()) },
 		}
 	})
 }
 
 // shop is a server whose handlers' runs are counted.
 type shop struct {
-	*store
+	*adaptertest.Store
 	echo *echo.Echo
 	m    *httpidem.Middleware
 	url  string
@@ -78,15 +79,15 @@ type shop struct {
 // open serves one handler at /orders/:shelf. What stands in front of the middleware can be given.
 func open(t *testing.T, cfg *httpidem.Config, handler echo.HandlerFunc, front ...echo.MiddlewareFunc) *shop {
 	t.Helper()
-	s := &shop{store: newStore(t), echo: newEcho()}
-	s.m = s.middleware(cfg)
+	s := &shop{Store: adaptertest.NewStore(t), echo: newEcho()}
+	s.m = s.Middleware(cfg)
 	s.echo.Use(front...)
 	s.echo.Use(echoidem.New(s.m))
 	s.echo.POST("/orders/:shelf", func(c *echo.Context) error {
 		s.runs.Add(1)
 		return handler(c)
 	})
-	s.url = serve(t, s.echo).URL + "/orders/7"
+	s.url = adaptertest.Serve(t, s.echo).URL + "/orders/7"
 	return s
 }
 
@@ -122,14 +123,14 @@ func TestAnswersAreReplayed(t *testing.T) {
 			t.Parallel()
 			s := open(t, nil, answerWith)
 			kind := func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }
-			first := post(t, s.url, "k", `{"Item":"lamp"}`, kind)
+			first := adaptertest.Post(t, s.url, "k", `{"Item":"lamp"}`, kind)
 			if first.StatusCode >= 400 {
-				t.Errorf("got %d %q", first.StatusCode, first.body)
+				t.Errorf("got %d %q", first.StatusCode, first.Body)
 			}
-			wantReplay(t, post(t, s.url, "k", `{"Item":"lamp"}`, kind), first)
+			adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", `{"Item":"lamp"}`, kind), first)
 			s.ran(1)
-			if name == "Bound" && first.body != "{\"Item\":\"lamp\"}\n" {
-				t.Errorf("the handler did not get the body: %s", first.body)
+			if name == "Bound" && first.Body != "{\"Item\":\"lamp\"}\n" {
+				t.Errorf("the handler did not get the body: %s", first.Body)
 			}
 		})
 	}
@@ -166,12 +167,12 @@ func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
 			return err
 		}
 	})
-	first := post(t, s.url, "k", "")
+	first := adaptertest.Post(t, s.url, "k", "")
 	if strings.Join(before, " ") != "behind front" {
 		t.Errorf("the hooks ran as %q", before)
 	}
-	again := post(t, s.url, "k", "")
-	wantReplay(t, again, first)
+	again := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantReplay(t, again, first)
 	for name, want := range map[string][2]string{
 		"X-Trace": {"1", ""}, "Etag": {`"v1"`, `"v1"`}, "Set-Cookie": {"session=secret", ""}, "X-Front": {"front", "front"},
 		"Idempotency-Key": {"k", "k"}, "Content-Type": {"application/json", "application/json"},
@@ -203,7 +204,7 @@ func TestTheStageIsInTheContext(t *testing.T) {
 			return err
 		}
 	})
-	wantStatus(t, post(t, s.url, "k", ""), 200)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
 }
 
 func TestRefusals(t *testing.T) {
@@ -213,21 +214,21 @@ func TestRefusals(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return c.String(200, string(body)+" of "+c.Request().Header.Get(callerHeader))
+		return c.String(200, string(body)+" of "+c.Request().Header.Get(adaptertest.CallerHeader))
 	})
 	as := func(name string) func(*http.Request) {
-		return func(r *http.Request) { r.Header.Set(callerHeader, name) }
+		return func(r *http.Request) { r.Header.Set(adaptertest.CallerHeader, name) }
 	}
-	first := post(t, s.url, "k", "a")
-	wantStatus(t, post(t, s.url, "k", "b"), 422)
-	wantStatus(t, post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
-	wantStatus(t, post(t, s.url, `"`, "a"), 400)
-	wantStatus(t, post(t, s.url, "k", "a", as("")), 500)
-	bob := post(t, s.url, "k", "a", as("bob"))
-	if bob.body != "a of bob" || bob.replayed() {
-		t.Errorf("bob got %q", bob.body)
+	first := adaptertest.Post(t, s.url, "k", "a")
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "b"), 422)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, `"`, "a"), 400)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "a", as("")), 500)
+	bob := adaptertest.Post(t, s.url, "k", "a", as("bob"))
+	if bob.Body != "a of bob" || bob.Replayed() {
+		t.Errorf("bob got %q", bob.Body)
 	}
-	wantReplay(t, post(t, s.url, "k", "a"), first)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", "a"), first)
 	s.ran(2)
 }
 
@@ -239,23 +240,23 @@ func TestInFlight(t *testing.T) {
 		<-release
 		return c.String(200, "done")
 	})
-	done := make(chan answer)
+	done := make(chan adaptertest.Answer)
 	go func() {
-		a, err := try(t.Context(), s.url, "k", "")
+		a, err := adaptertest.Try(t.Context(), s.url, "k", "")
 		if err != nil {
 			t.Error(err)
 		}
 		done <- a
 	}()
 	<-running
-	refused := post(t, s.url, "k", "")
-	wantStatus(t, refused, 409)
+	refused := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantStatus(t, refused, 409)
 	if refused.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	close(release)
 	first := <-done
-	wantReplay(t, post(t, s.url, "k", ""), first)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", ""), first)
 	s.ran(1)
 }
 
@@ -269,8 +270,8 @@ func TestPanics(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, broken, middleware.Recover())
 		for range 2 {
-			if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || strings.Contains(a.body, "half") || a.replayed() {
-				t.Errorf("got %d %q", a.StatusCode, a.body)
+			if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || strings.Contains(a.Body, "half") || a.Replayed() {
+				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}
 		}
 		s.ran(2)
@@ -278,7 +279,7 @@ func TestPanics(t *testing.T) {
 	t.Run("NotRecovered", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, broken)
-		if a, err := try(t.Context(), s.url, "k", ""); err == nil {
+		if a, err := adaptertest.Try(t.Context(), s.url, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
 		if n := s.m.Count(httpidem.Panicked); n == 0 {
@@ -288,19 +289,19 @@ func TestPanics(t *testing.T) {
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, middleware.Recover())
-		wantStatus(t, post(t, s.url, "k", ""), 500)
-		wantStatus(t, post(t, s.url, "k", ""), 410)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 		s.ran(1)
 	})
 	t.Run("RecoveredBehind", func(t *testing.T) {
 		t.Parallel()
-		s := &shop{store: newStore(t)}
+		s := &shop{Store: adaptertest.NewStore(t)}
 		e := newEcho()
-		e.Use(echoidem.New(s.middleware(nil)), middleware.Recover())
+		e.Use(echoidem.New(s.Middleware(nil)), middleware.Recover())
 		e.POST("/", func(*echo.Context) error { s.runs.Add(1); panic("broken") })
-		url := serve(t, e).URL
-		wantStatus(t, post(t, url, "k", ""), 500)
-		wantStatus(t, post(t, url, "k", ""), 500)
+		url := adaptertest.Serve(t, e).URL
+		adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", ""), 500)
 		s.ran(2)
 	})
 }
@@ -331,15 +332,15 @@ func TestErrors(t *testing.T) {
 					return err
 				}
 			})
-			first := post(t, s.url, "k", "")
-			wantStatus(t, first, c.status)
-			again := post(t, s.url, "k", "")
+			first := adaptertest.Post(t, s.url, "k", "")
+			adaptertest.WantStatus(t, first, c.status)
+			again := adaptertest.Post(t, s.url, "k", "")
 			if !c.kept {
-				wantStatus(t, again, c.status)
+				adaptertest.WantStatus(t, again, c.status)
 				s.ran(2)
 				return
 			}
-			wantReplay(t, again, first)
+			adaptertest.WantReplay(t, again, first)
 			s.ran(1)
 			if seen.Load() != 1 {
 				t.Errorf("the middleware in front has seen the error %d times", seen.Load())
@@ -350,14 +351,14 @@ func TestErrors(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, func(*echo.Context) error { return errors.New("no") })
 		s.echo.HTTPErrorHandler = func(*echo.Context, error) {}
-		wantStatus(t, post(t, s.url, "k", ""), 500)
-		wantStatus(t, post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
 		s.ran(2)
 	})
 	t.Run("OfARequestThatIsNotProtected", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{Optional: true}, func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") })
-		wantStatus(t, post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
 	})
 }
 
@@ -366,11 +367,11 @@ func TestStoreDown(t *testing.T) {
 	t.Run("Closed", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, func(c *echo.Context) error { return c.String(200, "done") })
-		s.sever()
-		wantStatus(t, post(t, s.url, "k", ""), 503)
+		s.Sever()
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 503)
 		s.ran(0)
-		s.heal()
-		wantStatus(t, post(t, s.url, "k", ""), 200)
+		s.Heal()
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
 	})
 	t.Run("Open", func(t *testing.T) {
 		t.Parallel()
@@ -378,9 +379,9 @@ func TestStoreDown(t *testing.T) {
 			body, err := io.ReadAll(c.Request().Body)
 			return errors.Join(err, c.String(200, string(body)))
 		})
-		s.sever()
-		if a := post(t, s.url, "k", "lamp"); a.body != "lamp" {
-			t.Errorf("got %q", a.body)
+		s.Sever()
+		if a := adaptertest.Post(t, s.url, "k", "lamp"); a.Body != "lamp" {
+			t.Errorf("got %q", a.Body)
 		}
 	})
 	t.Run("AfterTheWork", func(t *testing.T) {
@@ -388,17 +389,17 @@ func TestStoreDown(t *testing.T) {
 		var s *shop
 		s = open(t, nil, func(c *echo.Context) error {
 			c.Response().Header().Set("X-Secret", "1")
-			s.sever()
+			s.Sever()
 			return c.String(200, "done")
 		})
-		a := post(t, s.url, "k", "")
-		if a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "done") || a.Header.Get("X-Secret") != "" {
-			t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
+		a := adaptertest.Post(t, s.url, "k", "")
+		if a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.Body, "done") || a.Header.Get("X-Secret") != "" {
+			t.Errorf("got %d %q %v", a.StatusCode, a.Body, a.Header)
 		}
-		s.heal()
-		eventually(t, "the commit in the background", func() bool {
-			a := post(t, s.url, "k", "")
-			return a.replayed() && a.body == "done"
+		s.Heal()
+		adaptertest.Eventually(t, "the commit in the background", func() bool {
+			a := adaptertest.Post(t, s.url, "k", "")
+			return a.Replayed() && a.Body == "done"
 		})
 		s.ran(1)
 	})
@@ -418,7 +419,7 @@ func TestClientDisconnects(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error)
 	go func() {
-		_, err := try(ctx, s.url, "k", "")
+		_, err := adaptertest.Try(ctx, s.url, "k", "")
 		gone <- err
 	}()
 	<-running
@@ -427,9 +428,9 @@ func TestClientDisconnects(t *testing.T) {
 		t.Errorf("the client got %v", err)
 	}
 	close(release)
-	eventually(t, "a replay", func() bool {
-		a := post(t, s.url, "k", "")
-		return a.replayed() && a.body == "done"
+	adaptertest.Eventually(t, "a replay", func() bool {
+		a := adaptertest.Post(t, s.url, "k", "")
+		return a.Replayed() && a.Body == "done"
 	})
 	s.ran(1)
 }
@@ -447,10 +448,10 @@ func TestStreamsPassThrough(t *testing.T) {
 		}
 		return nil
 	})
-	if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusOK || a.body != "tick tick tick " {
-		t.Errorf("got %d %q", a.StatusCode, a.body)
+	if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode != http.StatusOK || a.Body != "tick tick tick " {
+		t.Errorf("got %d %q", a.StatusCode, a.Body)
 	}
-	wantStatus(t, post(t, s.url, "k", ""), 410)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 	s.ran(1)
 }
 
@@ -464,14 +465,14 @@ func TestHijackedConnections(t *testing.T) {
 		_, err = io.WriteString(conn, "HTTP/1.1 299 Mine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		return errors.Join(err, conn.Close())
 	})
-	wantStatus(t, post(t, s.url, "k", ""), 299)
-	eventually(t, "a retry that is told so", func() bool { return post(t, s.url, "k", "").StatusCode == http.StatusGone })
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 299)
+	adaptertest.Eventually(t, "a retry that is told so", func() bool { return adaptertest.Post(t, s.url, "k", "").StatusCode == http.StatusGone })
 	s.ran(1)
 }
 
 func TestScope(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := adaptertest.NewStore(t)
 	m, err := httpidem.New(s.Service, echoidem.Scope(func(c *echo.Context) (string, error) {
 		user, ok := c.Get("user").(string)
 		if !ok || user == "" {
@@ -485,21 +486,21 @@ func TestScope(t *testing.T) {
 	e := newEcho()
 	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
-			c.Set("user", c.Request().Header.Get(callerHeader))
+			c.Set("user", c.Request().Header.Get(adaptertest.CallerHeader))
 			return next(c)
 		}
 	}, echoidem.New(m))
-	e.POST("/orders/:shelf", func(c *echo.Context) error { return c.String(200, c.Request().Header.Get(callerHeader)) })
-	url := serve(t, e).URL
+	e.POST("/orders/:shelf", func(c *echo.Context) error { return c.String(200, c.Request().Header.Get(adaptertest.CallerHeader)) })
+	url := adaptertest.Serve(t, e).URL
 	for _, name := range []string{"alice", "bob"} {
-		if a := post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Set(callerHeader, name) }); a.body != name {
-			t.Errorf("%s got %q", name, a.body)
+		if a := adaptertest.Post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Set(adaptertest.CallerHeader, name) }); a.Body != name {
+			t.Errorf("%s got %q", name, a.Body)
 		}
 	}
-	wantStatus(t, post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Del(callerHeader) }), 403)
+	adaptertest.WantStatus(t, adaptertest.Post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Del(adaptertest.CallerHeader) }), 403)
 	// Outside of a server there is no context to be asked.
-	plain := serve(t, m.Handler(http.NotFoundHandler())).URL
-	wantStatus(t, post(t, plain, "k", ""), 403)
+	plain := adaptertest.Serve(t, m.Handler(http.NotFoundHandler())).URL
+	adaptertest.WantStatus(t, adaptertest.Post(t, plain, "k", ""), 403)
 }
 
 func TestNewRefusesNil(t *testing.T) {

@@ -25,13 +25,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	fiberidem "github.com/redisidem/redisidem/contrib/fiber"
+	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/internal/httpclause"
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
+	redis.SetLogger(adaptertest.Quiet{})
 	leak.Lasting("github.com/valyala/fasthttp.updateServerDate", "github.com/valyala/fasthttp.(*inMemoryCacheManager).handleCleanCache")
 	leak.Main(m)
 }
@@ -55,20 +56,20 @@ func TestDraft(t *testing.T) {
 		if o.KeepAll {
 			cfg.Status = httpidem.KeepAll
 		}
-		s := newStore(t)
+		s := adaptertest.NewStore(t)
 		app := fiber.New(fiber.Config{ReadBufferSize: 1 << 15}) // a clause sends a long key
-		app.Use(fiberidem.New(s.middleware(cfg)), adaptor.HTTPHandler(backend))
+		app.Use(fiberidem.New(s.Middleware(cfg)), adaptor.HTTPHandler(backend))
 		return &httpclause.Target{
 			URL:        serve(t, app),
-			As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
-			StoreCalls: func() int { return int(s.calls.Load()) },
+			As:         func(r *http.Request, name string) { r.Header.Set(adaptertest.CallerHeader, name) },
+			StoreCalls: func() int { return int(s.Calls.Load()) },
 		}
 	})
 }
 
 // shop is an app whose handlers' runs are counted.
 type shop struct {
-	*store
+	*adaptertest.Store
 	m    *httpidem.Middleware
 	url  string
 	runs atomic.Int64
@@ -82,8 +83,8 @@ func open(t *testing.T, cfg *httpidem.Config, handler fiber.Handler, front ...an
 
 func openApp(t *testing.T, app *fiber.App, cfg *httpidem.Config, handler fiber.Handler, front ...any) *shop {
 	t.Helper()
-	s := &shop{store: newStore(t)}
-	s.m = s.middleware(cfg)
+	s := &shop{Store: adaptertest.NewStore(t)}
+	s.m = s.Middleware(cfg)
 	if len(front) > 0 {
 		app.Use(front...)
 	}
@@ -136,20 +137,20 @@ func TestAnswersAreReplayed(t *testing.T) {
 			t.Parallel()
 			s := open(t, nil, answerWith)
 			kind := func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }
-			first := post(t, s.url, "k", `{"Item":"lamp"}`, kind)
+			first := adaptertest.Post(t, s.url, "k", `{"Item":"lamp"}`, kind)
 			if first.StatusCode >= 400 {
-				t.Errorf("got %d %q", first.StatusCode, first.body)
+				t.Errorf("got %d %q", first.StatusCode, first.Body)
 			}
-			again := post(t, s.url, "k", `{"Item":"lamp"}`, kind)
-			wantReplay(t, again, first)
+			again := adaptertest.Post(t, s.url, "k", `{"Item":"lamp"}`, kind)
+			adaptertest.WantReplay(t, again, first)
 			s.ran(1)
 			for _, field := range []string{"Location", "Link", "Last-Modified", "Content-Length"} {
 				if a, b := fmt.Sprint(first.Header[field]), fmt.Sprint(again.Header[field]); a != b {
 					t.Errorf("%s is %s, and then %s", field, a, b)
 				}
 			}
-			if name == "Bound" && first.body != `{"Item":"lamp"}` {
-				t.Errorf("the handler did not get the body: %s", first.body)
+			if name == "Bound" && first.Body != `{"Item":"lamp"}` {
+				t.Errorf("the handler did not get the body: %s", first.Body)
 			}
 		})
 	}
@@ -158,9 +159,9 @@ func TestAnswersAreReplayed(t *testing.T) {
 func TestAnswersWithoutADefaultType(t *testing.T) {
 	t.Parallel()
 	s := openApp(t, fiber.New(fiber.Config{DisableDefaultContentType: true}), nil, func(c fiber.Ctx) error { return c.SendString("<html>") })
-	first := post(t, s.url, "k", "")
-	again := post(t, s.url, "k", "")
-	wantReplay(t, again, first)
+	first := adaptertest.Post(t, s.url, "k", "")
+	again := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantReplay(t, again, first)
 	if a, b := first.Header["Content-Type"], again.Header["Content-Type"]; a != nil || b != nil {
 		t.Errorf("Content-Type is %q, and then %q", a, b)
 	}
@@ -182,9 +183,9 @@ func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
 		after = c.Response().StatusCode() // the middleware in front sees the answer
 		return err
 	})
-	first := post(t, s.url, "k", "")
-	again := post(t, s.url, "k", "")
-	wantReplay(t, again, first)
+	first := adaptertest.Post(t, s.url, "k", "")
+	again := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantReplay(t, again, first)
 	for name, want := range map[string][2]string{
 		"X-Trace": {"1", ""}, "Etag": {`"v1"`, `"v1"`}, "X-Front": {"front", "front"}, "Idempotency-Key": {"k", "k"},
 		"Content-Type": {"application/json; charset=utf-8", "application/json; charset=utf-8"},
@@ -196,7 +197,7 @@ func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
 	if len(first.Header["Set-Cookie"]) != 2 || len(again.Header["Set-Cookie"]) != 0 || after != 201 {
 		t.Errorf("cookies %q, and then %q; status %d in front", first.Header["Set-Cookie"], again.Header["Set-Cookie"], after)
 	}
-	for _, a := range []answer{first, again} {
+	for _, a := range []adaptertest.Answer{first, again} {
 		exposed := strings.Join(a.Header["Access-Control-Expose-Headers"], ",")
 		if !strings.Contains(exposed, "X-Trace") || !strings.Contains(exposed, "Idempotency-Key") {
 			t.Errorf("exposed: %s", exposed)
@@ -225,25 +226,27 @@ func TestTheStageIsInTheContext(t *testing.T) {
 		}
 		return err
 	})
-	wantStatus(t, post(t, s.url, "k", ""), 200)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
 }
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	s := open(t, nil, func(c fiber.Ctx) error { return c.SendString(string(c.Body()) + " of " + c.Get(callerHeader)) })
+	s := open(t, nil, func(c fiber.Ctx) error {
+		return c.SendString(string(c.Body()) + " of " + c.Get(adaptertest.CallerHeader))
+	})
 	as := func(name string) func(*http.Request) {
-		return func(r *http.Request) { r.Header.Set(callerHeader, name) }
+		return func(r *http.Request) { r.Header.Set(adaptertest.CallerHeader, name) }
 	}
-	first := post(t, s.url, "k", "a")
-	wantStatus(t, post(t, s.url, "k", "b"), 422)
-	wantStatus(t, post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
-	wantStatus(t, post(t, s.url, `"`, "a"), 400)
-	wantStatus(t, post(t, s.url, "k", "a", as("")), 500)
-	bob := post(t, s.url, "k", "a", as("bob"))
-	if bob.body != "a of bob" || bob.replayed() {
-		t.Errorf("bob got %q", bob.body)
+	first := adaptertest.Post(t, s.url, "k", "a")
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "b"), 422)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, `"`, "a"), 400)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "a", as("")), 500)
+	bob := adaptertest.Post(t, s.url, "k", "a", as("bob"))
+	if bob.Body != "a of bob" || bob.Replayed() {
+		t.Errorf("bob got %q", bob.Body)
 	}
-	wantReplay(t, post(t, s.url, "k", "a"), first)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", "a"), first)
 	s.ran(2)
 }
 
@@ -255,23 +258,23 @@ func TestInFlight(t *testing.T) {
 		<-release
 		return c.SendString("done")
 	})
-	done := make(chan answer)
+	done := make(chan adaptertest.Answer)
 	go func() {
-		a, err := try(t.Context(), s.url, "k", "")
+		a, err := adaptertest.Try(t.Context(), s.url, "k", "")
 		if err != nil {
 			t.Error(err)
 		}
 		done <- a
 	}()
 	<-running
-	refused := post(t, s.url, "k", "")
-	wantStatus(t, refused, 409)
+	refused := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantStatus(t, refused, 409)
 	if refused.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	close(release)
 	first := <-done
-	wantReplay(t, post(t, s.url, "k", ""), first)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", ""), first)
 	s.ran(1)
 }
 
@@ -285,8 +288,8 @@ func TestPanics(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, broken, recover.New())
 		for range 2 {
-			if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || strings.Contains(a.body, "half") || a.replayed() {
-				t.Errorf("got %d %q", a.StatusCode, a.body)
+			if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || strings.Contains(a.Body, "half") || a.Replayed() {
+				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}
 		}
 		s.ran(2)
@@ -297,19 +300,19 @@ func TestPanics(t *testing.T) {
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, recover.New())
-		wantStatus(t, post(t, s.url, "k", ""), 500)
-		wantStatus(t, post(t, s.url, "k", ""), 410)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 		s.ran(1)
 	})
 	t.Run("RecoveredBehind", func(t *testing.T) {
 		t.Parallel()
-		s := &shop{store: newStore(t)}
+		s := &shop{Store: adaptertest.NewStore(t)}
 		app := fiber.New()
-		app.Use(fiberidem.New(s.middleware(nil)), recover.New())
+		app.Use(fiberidem.New(s.Middleware(nil)), recover.New())
 		app.Post("/", func(fiber.Ctx) error { s.runs.Add(1); panic("broken") })
 		url := serve(t, app)
-		wantStatus(t, post(t, url, "k", ""), 500)
-		wantStatus(t, post(t, url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", ""), 500)
 		s.ran(2)
 	})
 }
@@ -328,15 +331,15 @@ func TestErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, nil, func(fiber.Ctx) error { return c.err })
-			first := post(t, s.url, "k", "")
-			wantStatus(t, first, c.status)
-			again := post(t, s.url, "k", "")
+			first := adaptertest.Post(t, s.url, "k", "")
+			adaptertest.WantStatus(t, first, c.status)
+			again := adaptertest.Post(t, s.url, "k", "")
 			if !c.kept {
-				wantStatus(t, again, c.status)
+				adaptertest.WantStatus(t, again, c.status)
 				s.ran(2)
 				return
 			}
-			wantReplay(t, again, first)
+			adaptertest.WantReplay(t, again, first)
 			s.ran(1)
 		})
 	}
@@ -344,14 +347,14 @@ func TestErrors(t *testing.T) {
 		t.Parallel()
 		app := fiber.New(fiber.Config{ErrorHandler: func(fiber.Ctx, error) error { return errors.New("this, too") }})
 		s := openApp(t, app, nil, func(fiber.Ctx) error { return errors.New("no") })
-		wantStatus(t, post(t, s.url, "k", ""), 500)
-		wantStatus(t, post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
 		s.ran(2)
 	})
 	t.Run("OfARequestThatIsNotProtected", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{Optional: true}, func(fiber.Ctx) error { return fiber.NewError(404, "no such shelf") })
-		wantStatus(t, post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
 	})
 }
 
@@ -360,18 +363,18 @@ func TestStoreDown(t *testing.T) {
 	t.Run("Closed", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, func(c fiber.Ctx) error { return c.SendString("done") })
-		s.sever()
-		wantStatus(t, post(t, s.url, "k", ""), 503)
+		s.Sever()
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 503)
 		s.ran(0)
-		s.heal()
-		wantStatus(t, post(t, s.url, "k", ""), 200)
+		s.Heal()
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
 	})
 	t.Run("Open", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{FailOpen: true}, func(c fiber.Ctx) error { return c.Send(c.Body()) })
-		s.sever()
-		if a := post(t, s.url, "k", "lamp"); a.body != "lamp" || a.Header.Get("Idempotency-Key") != "k" {
-			t.Errorf("got %q %v", a.body, a.Header)
+		s.Sever()
+		if a := adaptertest.Post(t, s.url, "k", "lamp"); a.Body != "lamp" || a.Header.Get("Idempotency-Key") != "k" {
+			t.Errorf("got %q %v", a.Body, a.Header)
 		}
 	})
 	for name, send := range map[string]func(c fiber.Ctx) error{
@@ -386,18 +389,18 @@ func TestStoreDown(t *testing.T) {
 			var s *shop
 			s = open(t, nil, func(c fiber.Ctx) error {
 				c.Set("X-Secret", "1")
-				s.sever()
+				s.Sever()
 				return send(c)
 			})
-			a := post(t, s.url, "k", "")
-			if a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "done") || a.Header.Get("X-Secret") != "" ||
+			a := adaptertest.Post(t, s.url, "k", "")
+			if a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.Body, "done") || a.Header.Get("X-Secret") != "" ||
 				a.Header.Get("Set-Cookie") != "" || a.Header.Get("Content-Encoding") != "" {
-				t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
+				t.Errorf("got %d %q %v", a.StatusCode, a.Body, a.Header)
 			}
-			s.heal()
-			eventually(t, "the commit in the background", func() bool {
-				a := post(t, s.url, "k", "")
-				return a.replayed() && a.body == "done"
+			s.Heal()
+			adaptertest.Eventually(t, "the commit in the background", func() bool {
+				a := adaptertest.Post(t, s.url, "k", "")
+				return a.Replayed() && a.Body == "done"
 			})
 			s.ran(1)
 		})
@@ -418,7 +421,7 @@ func TestClientDisconnects(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error)
 	go func() {
-		_, err := try(ctx, s.url, "k", "")
+		_, err := adaptertest.Try(ctx, s.url, "k", "")
 		gone <- err
 	}()
 	<-running
@@ -427,9 +430,9 @@ func TestClientDisconnects(t *testing.T) {
 		t.Errorf("the client got %v", err)
 	}
 	close(release)
-	eventually(t, "a replay", func() bool {
-		a := post(t, s.url, "k", "")
-		return a.replayed() && a.body == "done"
+	adaptertest.Eventually(t, "a replay", func() bool {
+		a := adaptertest.Post(t, s.url, "k", "")
+		return a.Replayed() && a.Body == "done"
 	})
 	s.ran(1)
 }
@@ -467,10 +470,10 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, &c.cfg, c.handler)
-			if a := post(t, s.url, "k", ""); a.body != c.body || a.Header.Get("Idempotency-Key") != "k" {
-				t.Errorf("got %d %q", a.StatusCode, a.body)
+			if a := adaptertest.Post(t, s.url, "k", ""); a.Body != c.body || a.Header.Get("Idempotency-Key") != "k" {
+				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}
-			wantStatus(t, post(t, s.url, "k", ""), c.then)
+			adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), c.then)
 		})
 	}
 }
@@ -484,8 +487,8 @@ func TestHijackedConnections(t *testing.T) {
 		})
 		return nil
 	})
-	wantStatus(t, post(t, s.url, "k", ""), 299)
-	wantStatus(t, post(t, s.url, "k", ""), 410)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 299)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 	s.ran(1)
 }
 
@@ -517,24 +520,24 @@ func TestFormsAreTheSameEachTime(t *testing.T) {
 				return c.SendString(c.FormValue("field7") + file.Filename)
 			})
 			body, kind := form("x")
-			first := post(t, s.url, "k", body, kind)
-			if first.body != "xname" {
-				t.Errorf("got %d %q", first.StatusCode, first.body)
+			first := adaptertest.Post(t, s.url, "k", body, kind)
+			if first.Body != "xname" {
+				t.Errorf("got %d %q", first.StatusCode, first.Body)
 			}
 			for range 5 {
-				wantReplay(t, post(t, s.url, "k", body, kind), first)
+				adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", body, kind), first)
 			}
 			s.ran(1)
 			body, kind = form("y")
-			wantStatus(t, post(t, s.url, "k", body, kind), 422)
+			adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", body, kind), 422)
 		})
 	}
 	t.Run("NoForm", func(t *testing.T) {
 		t.Parallel()
 		s := openApp(t, fiber.New(fiber.Config{DisablePreParseMultipartForm: true}), nil, func(c fiber.Ctx) error { return c.Send(c.Body()) })
 		_, kind := form("x")
-		if a := post(t, s.url, "k", "no form", kind); a.body != "no form" {
-			t.Errorf("got %d %q", a.StatusCode, a.body)
+		if a := adaptertest.Post(t, s.url, "k", "no form", kind); a.Body != "no form" {
+			t.Errorf("got %d %q", a.StatusCode, a.Body)
 		}
 	})
 }
@@ -545,48 +548,48 @@ func TestStreamedRequests(t *testing.T) {
 	s := openApp(t, app, &httpidem.Config{MaxBodyBytes: 200_000}, func(c fiber.Ctx) error { return c.SendString(fmt.Sprint(len(c.Body()))) })
 	chunked := func(r *http.Request) { r.ContentLength = -1 }
 	body := strings.Repeat("x", 100_000)
-	first := post(t, s.url, "k", body, chunked)
-	if first.body != "100000" {
-		t.Errorf("the handler got %s bytes", first.body)
+	first := adaptertest.Post(t, s.url, "k", body, chunked)
+	if first.Body != "100000" {
+		t.Errorf("the handler got %s bytes", first.Body)
 	}
-	wantReplay(t, post(t, s.url, "k", body, chunked), first)
-	wantStatus(t, post(t, s.url, "k", body+"x", chunked), 422)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", body, chunked), first)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", body+"x", chunked), 422)
 	s.ran(1)
 	// What is not read leaves its connection unusable.
 	last := func(r *http.Request) { r.Close = true }
-	if a, err := try(t.Context(), s.url, "k2", body+body+body, last); err == nil && a.StatusCode != http.StatusRequestEntityTooLarge {
+	if a, err := adaptertest.Try(t.Context(), s.url, "k2", body+body+body, last); err == nil && a.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("got %d", a.StatusCode)
 	}
-	bare := post(t, s.url, "", body, func(r *http.Request) { r.Method = http.MethodPut })
-	wantStatus(t, bare, 405)
+	bare := adaptertest.Post(t, s.url, "", body, func(r *http.Request) { r.Method = http.MethodPut })
+	adaptertest.WantStatus(t, bare, 405)
 }
 
 func TestScope(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := adaptertest.NewStore(t)
 	m, err := httpidem.New(s.Service, fiberidem.Scope(func(c fiber.Ctx) (string, error) {
-		if c.Get(callerHeader) == "" {
+		if c.Get(adaptertest.CallerHeader) == "" {
 			return "", errors.New("nobody")
 		}
-		return c.Get(callerHeader), nil
+		return c.Get(adaptertest.CallerHeader), nil
 	}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	app := fiber.New()
 	app.Use(fiberidem.New(m))
-	app.Post("/", func(c fiber.Ctx) error { return c.SendString(c.Get(callerHeader)) })
+	app.Post("/", func(c fiber.Ctx) error { return c.SendString(c.Get(adaptertest.CallerHeader)) })
 	url := serve(t, app)
 	for _, name := range []string{"alice", "bob"} {
-		if a := post(t, url, "k", "", func(r *http.Request) { r.Header.Set(callerHeader, name) }); a.body != name {
-			t.Errorf("%s got %q", name, a.body)
+		if a := adaptertest.Post(t, url, "k", "", func(r *http.Request) { r.Header.Set(adaptertest.CallerHeader, name) }); a.Body != name {
+			t.Errorf("%s got %q", name, a.Body)
 		}
 	}
-	wantStatus(t, post(t, url, "k", "", func(r *http.Request) { r.Header.Del(callerHeader) }), 403)
+	adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", "", func(r *http.Request) { r.Header.Del(adaptertest.CallerHeader) }), 403)
 	// Outside of an app there is no context to be asked.
 	plain := fiber.New()
 	plain.Use(adaptor.HTTPHandler(m.Handler(http.NotFoundHandler())))
-	wantStatus(t, post(t, serve(t, plain), "k", ""), 403)
+	adaptertest.WantStatus(t, adaptertest.Post(t, serve(t, plain), "k", ""), 403)
 }
 
 // TestRecordsAreThoseOfNetHTTP is about services that change from one server to the other.
@@ -596,11 +599,11 @@ func TestRecordsAreThoseOfNetHTTP(t *testing.T) {
 	other := httptest.NewServer(s.m.Handler(http.NotFoundHandler()))
 	t.Cleanup(other.Close)
 	const query = "?a=%20b&a=c+d"
-	first := post(t, s.url+query, "k", "body")
-	wantReplay(t, post(t, other.URL+"/orders/7"+query, "k", "body"), first)
-	second := post(t, other.URL+"/orders/%2F8", "k2", "body")
-	wantStatus(t, second, 404)
-	wantReplay(t, post(t, strings.TrimSuffix(s.url, "7")+"%2F8", "k2", "body"), second)
+	first := adaptertest.Post(t, s.url+query, "k", "body")
+	adaptertest.WantReplay(t, adaptertest.Post(t, other.URL+"/orders/7"+query, "k", "body"), first)
+	second := adaptertest.Post(t, other.URL+"/orders/%2F8", "k2", "body")
+	adaptertest.WantStatus(t, second, 404)
+	adaptertest.WantReplay(t, adaptertest.Post(t, strings.TrimSuffix(s.url, "7")+"%2F8", "k2", "body"), second)
 	s.ran(1)
 }
 
@@ -611,12 +614,12 @@ func TestTargetsThatAreNoURIs(t *testing.T) {
 	odd := func(target string) func(*http.Request) {
 		return func(r *http.Request) { r.URL.Opaque = target }
 	}
-	first := post(t, s.url, "k", "", odd("/orders/%zz"))
-	if first.body != "/orders/%zz" {
-		t.Errorf("got %d %q", first.StatusCode, first.body)
+	first := adaptertest.Post(t, s.url, "k", "", odd("/orders/%zz"))
+	if first.Body != "/orders/%zz" {
+		t.Errorf("got %d %q", first.StatusCode, first.Body)
 	}
-	wantReplay(t, post(t, s.url, "k", "", odd("/orders/%zz")), first)
-	wantStatus(t, post(t, s.url, "k", "", odd("/orders/%yy")), 422)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", "", odd("/orders/%zz")), first)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "", odd("/orders/%yy")), 422)
 }
 
 func TestNewRefusesNil(t *testing.T) {
@@ -624,5 +627,5 @@ func TestNewRefusesNil(t *testing.T) {
 	app := fiber.New()
 	app.Use(recover.New())
 	app.Post("/", func(fiber.Ctx) error { fiberidem.New(nil); return nil })
-	wantStatus(t, post(t, serve(t, app), "k", ""), 500)
+	adaptertest.WantStatus(t, adaptertest.Post(t, serve(t, app), "k", ""), 500)
 }

@@ -13,13 +13,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	ginidem "github.com/redisidem/redisidem/contrib/gin"
+	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/internal/httpclause"
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
+	redis.SetLogger(adaptertest.Quiet{})
 	gin.SetMode(gin.TestMode)
 	leak.Main(m)
 }
@@ -43,22 +44,22 @@ func TestDraft(t *testing.T) {
 		if o.KeepAll {
 			cfg.Status = httpidem.KeepAll
 		}
-		s := newStore(t)
+		s := adaptertest.NewStore(t)
 		r := gin.New()
-		r.Use(ginidem.New(s.middleware(cfg)))
+		r.Use(ginidem.New(s.Middleware(cfg)))
 		serving := func(c *gin.Context) { backend.ServeHTTP(c.Writer, c.Request) }
 		r.Any("/*path", serving)
 		return &httpclause.Target{
-			URL:        serve(t, r).URL,
-			As:         func(r *http.Request, name string) { r.Header.Set(callerHeader, name) },
-			StoreCalls: func() int { return int(s.calls.Load()) },
+			URL:        adaptertest.Serve(t, r).URL,
+			As:         func(r *http.Request, name string) { r.Header.Set(adaptertest.CallerHeader, name) },
+			StoreCalls: func() int { return int(s.Calls.Load()) },
 		}
 	})
 }
 
 // shop is an engine whose handlers' runs are counted.
 type shop struct {
-	*store
+	*adaptertest.Store
 	m    *httpidem.Middleware
 	url  string
 	runs atomic.Int64
@@ -67,8 +68,8 @@ type shop struct {
 // open serves one handler at /orders/:shelf. The chain in front of the middleware can be given.
 func open(t *testing.T, cfg *httpidem.Config, handler gin.HandlerFunc, front ...gin.HandlerFunc) *shop {
 	t.Helper()
-	s := &shop{store: newStore(t)}
-	s.m = s.middleware(cfg)
+	s := &shop{Store: adaptertest.NewStore(t)}
+	s.m = s.Middleware(cfg)
 	r := gin.New()
 	r.Use(front...)
 	r.Use(ginidem.New(s.m))
@@ -76,7 +77,7 @@ func open(t *testing.T, cfg *httpidem.Config, handler gin.HandlerFunc, front ...
 		s.runs.Add(1)
 		handler(c)
 	})
-	s.url = serve(t, r).URL + "/orders/7"
+	s.url = adaptertest.Serve(t, r).URL + "/orders/7"
 	return s
 }
 
@@ -111,12 +112,12 @@ func TestAnswersAreReplayed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, nil, answerWith)
-			first := post(t, s.url, "k", `{"Item":"lamp"}`)
-			again := post(t, s.url, "k", `{"Item":"lamp"}`)
-			wantReplay(t, again, first)
+			first := adaptertest.Post(t, s.url, "k", `{"Item":"lamp"}`)
+			again := adaptertest.Post(t, s.url, "k", `{"Item":"lamp"}`)
+			adaptertest.WantReplay(t, again, first)
 			s.ran(1)
-			if name == "Bound" && first.body != `{"Item":"lamp"}` {
-				t.Errorf("the handler did not get the body: %s", first.body)
+			if name == "Bound" && first.Body != `{"Item":"lamp"}` {
+				t.Errorf("the handler did not get the body: %s", first.Body)
 			}
 		})
 	}
@@ -135,9 +136,9 @@ func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
 		c.Next()
 		after = c.Writer.Status() // the chain in front sees the answer
 	})
-	first := post(t, s.url, "k", "")
-	again := post(t, s.url, "k", "")
-	wantReplay(t, again, first)
+	first := adaptertest.Post(t, s.url, "k", "")
+	again := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantReplay(t, again, first)
 	for name, want := range map[string][2]string{
 		"X-Trace": {"1", ""}, "Etag": {`"v1"`, `"v1"`}, "Set-Cookie": {first.Header.Get("Set-Cookie"), ""}, "X-Front": {"front", "front"},
 		"Idempotency-Key": {"k", "k"}, "Content-Type": {"application/json; charset=utf-8", "application/json; charset=utf-8"},
@@ -169,9 +170,9 @@ func TestWhatStandsBehindSeesTheWritersState(t *testing.T) {
 			t.Error("an answer with a body can be hijacked")
 		}
 	})
-	first := post(t, s.url, "k", "")
-	wantStatus(t, first, 203)
-	wantReplay(t, post(t, s.url, "k", ""), first)
+	first := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantStatus(t, first, 203)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", ""), first)
 }
 
 func TestTheStageIsInTheContext(t *testing.T) {
@@ -190,28 +191,28 @@ func TestTheStageIsInTheContext(t *testing.T) {
 			t.Error("the chain in front has another request or writer")
 		}
 	})
-	wantStatus(t, post(t, s.url, "k", ""), 200)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
 }
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(c *gin.Context) {
 		body, _ := io.ReadAll(c.Request.Body)
-		c.String(200, "%s of %s", body, c.GetHeader(callerHeader))
+		c.String(200, "%s of %s", body, c.GetHeader(adaptertest.CallerHeader))
 	})
 	as := func(name string) func(*http.Request) {
-		return func(r *http.Request) { r.Header.Set(callerHeader, name) }
+		return func(r *http.Request) { r.Header.Set(adaptertest.CallerHeader, name) }
 	}
-	first := post(t, s.url, "k", "a")
-	wantStatus(t, post(t, s.url, "k", "b"), 422)
-	wantStatus(t, post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
-	wantStatus(t, post(t, s.url, `"`, "a"), 400)
-	wantStatus(t, post(t, s.url, "k", "a", as("")), 500)
-	bob := post(t, s.url, "k", "a", as("bob"))
-	if bob.body != "a of bob" || bob.replayed() {
-		t.Errorf("bob got %q", bob.body)
+	first := adaptertest.Post(t, s.url, "k", "a")
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "b"), 422)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "a", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 400)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, `"`, "a"), 400)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", "a", as("")), 500)
+	bob := adaptertest.Post(t, s.url, "k", "a", as("bob"))
+	if bob.Body != "a of bob" || bob.Replayed() {
+		t.Errorf("bob got %q", bob.Body)
 	}
-	wantReplay(t, post(t, s.url, "k", "a"), first)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", "a"), first)
 	s.ran(2)
 }
 
@@ -223,23 +224,23 @@ func TestInFlight(t *testing.T) {
 		<-release
 		c.String(200, "done")
 	})
-	done := make(chan answer)
+	done := make(chan adaptertest.Answer)
 	go func() {
-		a, err := try(t.Context(), s.url, "k", "")
+		a, err := adaptertest.Try(t.Context(), s.url, "k", "")
 		if err != nil {
 			t.Error(err)
 		}
 		done <- a
 	}()
 	<-running
-	refused := post(t, s.url, "k", "")
-	wantStatus(t, refused, 409)
+	refused := adaptertest.Post(t, s.url, "k", "")
+	adaptertest.WantStatus(t, refused, 409)
 	if refused.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	close(release)
 	first := <-done
-	wantReplay(t, post(t, s.url, "k", ""), first)
+	adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", ""), first)
 	s.ran(1)
 }
 
@@ -255,8 +256,8 @@ func TestPanics(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, broken, recovery())
 		for range 2 {
-			if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || a.body != "" || a.replayed() {
-				t.Errorf("got %d %q", a.StatusCode, a.body)
+			if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode != http.StatusInternalServerError || a.Body != "" || a.Replayed() {
+				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}
 		}
 		s.ran(2)
@@ -264,7 +265,7 @@ func TestPanics(t *testing.T) {
 	t.Run("NotRecovered", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, broken)
-		if a, err := try(t.Context(), s.url, "k", ""); err == nil {
+		if a, err := adaptertest.Try(t.Context(), s.url, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
 		if n := s.m.Count(httpidem.Panicked); n == 0 {
@@ -274,19 +275,19 @@ func TestPanics(t *testing.T) {
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, recovery())
-		wantStatus(t, post(t, s.url, "k", ""), 500)
-		wantStatus(t, post(t, s.url, "k", ""), 410)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 		s.ran(1)
 	})
 	t.Run("RecoveredBehind", func(t *testing.T) {
 		t.Parallel()
-		s := &shop{store: newStore(t)}
+		s := &shop{Store: adaptertest.NewStore(t)}
 		r := gin.New()
-		r.Use(ginidem.New(s.middleware(nil)), recovery())
+		r.Use(ginidem.New(s.Middleware(nil)), recovery())
 		r.POST("/", func(*gin.Context) { s.runs.Add(1); panic("broken") })
-		url := serve(t, r).URL
-		wantStatus(t, post(t, url, "k", ""), 500)
-		wantStatus(t, post(t, url, "k", ""), 500)
+		url := adaptertest.Serve(t, r).URL
+		adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", ""), 500)
+		adaptertest.WantStatus(t, adaptertest.Post(t, url, "k", ""), 500)
 		s.ran(2)
 	})
 }
@@ -317,11 +318,11 @@ func TestErrors(t *testing.T) {
 			s := open(t, nil, handler, answeringErrors)
 			var bodies []string
 			for range 2 {
-				a := post(t, s.url, "k", "")
-				if a.StatusCode < 400 || !strings.Contains(a.body, "no such item") || a.replayed() || a.Header.Get("Idempotency-Key") != "k" {
-					t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
+				a := adaptertest.Post(t, s.url, "k", "")
+				if a.StatusCode < 400 || !strings.Contains(a.Body, "no such item") || a.Replayed() || a.Header.Get("Idempotency-Key") != "k" {
+					t.Errorf("got %d %q %v", a.StatusCode, a.Body, a.Header)
 				}
-				bodies = append(bodies, a.body)
+				bodies = append(bodies, a.Body)
 			}
 			s.ran(2)
 			if bodies[0] != bodies[1] {
@@ -331,24 +332,24 @@ func TestErrors(t *testing.T) {
 		t.Run(name+"AnsweredInFrontAndNothingRunsTwice", func(t *testing.T) {
 			t.Parallel()
 			s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, handler, answeringErrors)
-			if a := post(t, s.url, "k", ""); a.StatusCode < 400 || !strings.Contains(a.body, "no such item") {
-				t.Errorf("got %d %q", a.StatusCode, a.body)
+			if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode < 400 || !strings.Contains(a.Body, "no such item") {
+				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}
-			wantStatus(t, post(t, s.url, "k", ""), 410)
+			adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 			s.ran(1)
 		})
 		t.Run(name+"AnsweredBehind", func(t *testing.T) {
 			t.Parallel()
-			s := &shop{store: newStore(t)}
+			s := &shop{Store: adaptertest.NewStore(t)}
 			r := gin.New()
-			r.Use(ginidem.New(s.middleware(nil)), answeringErrors)
+			r.Use(ginidem.New(s.Middleware(nil)), answeringErrors)
 			r.POST("/", func(c *gin.Context) { s.runs.Add(1); handler(c) })
-			url := serve(t, r).URL
-			first := post(t, url, "k", "")
-			if !strings.Contains(first.body, "no such item") {
-				t.Errorf("got %q", first.body)
+			url := adaptertest.Serve(t, r).URL
+			first := adaptertest.Post(t, url, "k", "")
+			if !strings.Contains(first.Body, "no such item") {
+				t.Errorf("got %q", first.Body)
 			}
-			wantReplay(t, post(t, url, "k", ""), first)
+			adaptertest.WantReplay(t, adaptertest.Post(t, url, "k", ""), first)
 			s.ran(1)
 		})
 	}
@@ -358,16 +359,16 @@ func TestErrors(t *testing.T) {
 			_ = c.Error(errors.New("the mail was not sent"))
 			c.Status(204)
 		})
-		first := post(t, s.url, "k", "")
-		wantStatus(t, first, 204)
-		wantReplay(t, post(t, s.url, "k", ""), first)
+		first := adaptertest.Post(t, s.url, "k", "")
+		adaptertest.WantStatus(t, first, 204)
+		adaptertest.WantReplay(t, adaptertest.Post(t, s.url, "k", ""), first)
 		s.ran(1)
 	})
 	t.Run("AnsweredByNobody", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, failing["AbortWithError"])
-		wantStatus(t, post(t, s.url, "k", ""), 400)
-		wantStatus(t, post(t, s.url, "k", ""), 400)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 400)
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 400)
 		s.ran(2)
 	})
 }
@@ -377,11 +378,11 @@ func TestStoreDown(t *testing.T) {
 	t.Run("Closed", func(t *testing.T) {
 		t.Parallel()
 		s := open(t, nil, func(c *gin.Context) { c.String(200, "done") })
-		s.sever()
-		wantStatus(t, post(t, s.url, "k", ""), 503)
+		s.Sever()
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 503)
 		s.ran(0)
-		s.heal()
-		wantStatus(t, post(t, s.url, "k", ""), 200)
+		s.Heal()
+		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
 	})
 	t.Run("Open", func(t *testing.T) {
 		t.Parallel()
@@ -389,9 +390,9 @@ func TestStoreDown(t *testing.T) {
 			body, _ := io.ReadAll(c.Request.Body)
 			c.String(200, "%s", body)
 		})
-		s.sever()
-		if a := post(t, s.url, "k", "lamp"); a.body != "lamp" {
-			t.Errorf("got %q", a.body)
+		s.Sever()
+		if a := adaptertest.Post(t, s.url, "k", "lamp"); a.Body != "lamp" {
+			t.Errorf("got %q", a.Body)
 		}
 	})
 	t.Run("AfterTheWork", func(t *testing.T) {
@@ -400,15 +401,15 @@ func TestStoreDown(t *testing.T) {
 		s = open(t, nil, func(c *gin.Context) {
 			c.Header("X-Secret", "1")
 			c.String(200, "done")
-			s.sever()
+			s.Sever()
 		})
-		if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "done") || a.Header.Get("X-Secret") != "" {
-			t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
+		if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.Body, "done") || a.Header.Get("X-Secret") != "" {
+			t.Errorf("got %d %q %v", a.StatusCode, a.Body, a.Header)
 		}
-		s.heal()
-		eventually(t, "the commit in the background", func() bool {
-			a := post(t, s.url, "k", "")
-			return a.replayed() && a.body == "done"
+		s.Heal()
+		adaptertest.Eventually(t, "the commit in the background", func() bool {
+			a := adaptertest.Post(t, s.url, "k", "")
+			return a.Replayed() && a.Body == "done"
 		})
 		s.ran(1)
 	})
@@ -428,7 +429,7 @@ func TestClientDisconnects(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error)
 	go func() {
-		_, err := try(ctx, s.url, "k", "")
+		_, err := adaptertest.Try(ctx, s.url, "k", "")
 		gone <- err
 	}()
 	<-running
@@ -437,9 +438,9 @@ func TestClientDisconnects(t *testing.T) {
 		t.Errorf("the client got %v", err)
 	}
 	close(release)
-	eventually(t, "a replay", func() bool {
-		a := post(t, s.url, "k", "")
-		return a.replayed() && a.body == "done"
+	adaptertest.Eventually(t, "a replay", func() bool {
+		a := adaptertest.Post(t, s.url, "k", "")
+		return a.Replayed() && a.Body == "done"
 	})
 	s.ran(1)
 }
@@ -454,10 +455,10 @@ func TestStreamsPassThrough(t *testing.T) {
 			return n < 3
 		})
 	})
-	if a := post(t, s.url, "k", ""); a.StatusCode != http.StatusOK || a.body != "tick tick tick " {
-		t.Errorf("got %d %q", a.StatusCode, a.body)
+	if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode != http.StatusOK || a.Body != "tick tick tick " {
+		t.Errorf("got %d %q", a.StatusCode, a.Body)
 	}
-	wantStatus(t, post(t, s.url, "k", ""), 410)
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 	s.ran(1)
 }
 
@@ -472,8 +473,8 @@ func TestHijackedConnections(t *testing.T) {
 		_, _ = io.WriteString(conn, "HTTP/1.1 299 Mine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		_ = conn.Close()
 	})
-	wantStatus(t, post(t, s.url, "k", ""), 299)
-	eventually(t, "a retry that is told so", func() bool { return post(t, s.url, "k", "").StatusCode == http.StatusGone })
+	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 299)
+	adaptertest.Eventually(t, "a retry that is told so", func() bool { return adaptertest.Post(t, s.url, "k", "").StatusCode == http.StatusGone })
 	s.ran(1)
 }
 
@@ -484,11 +485,11 @@ func TestTheRestOfTheChainIsAborted(t *testing.T) {
 		c.Next()
 		aborted.Store(c.IsAborted())
 	})
-	post(t, s.url, "k", "")
+	adaptertest.Post(t, s.url, "k", "")
 	if aborted.Load() {
 		t.Error("a chain that ran is aborted")
 	}
-	post(t, s.url, "k", "")
+	adaptertest.Post(t, s.url, "k", "")
 	if !aborted.Load() {
 		t.Error("a replay does not abort the chain")
 	}
@@ -496,7 +497,7 @@ func TestTheRestOfTheChainIsAborted(t *testing.T) {
 
 func TestScope(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	s := adaptertest.NewStore(t)
 	m, err := httpidem.New(s.Service, ginidem.Scope(func(c *gin.Context) (string, error) {
 		if c.GetString("user") == "" {
 			return "", errors.New("nobody")
@@ -507,18 +508,18 @@ func TestScope(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := gin.New()
-	r.Use(func(c *gin.Context) { c.Set("user", c.GetHeader(callerHeader)) }, ginidem.New(m))
+	r.Use(func(c *gin.Context) { c.Set("user", c.GetHeader(adaptertest.CallerHeader)) }, ginidem.New(m))
 	r.POST("/orders/:shelf", func(c *gin.Context) { c.String(200, "%s", c.GetString("user")) })
-	url := serve(t, r).URL
+	url := adaptertest.Serve(t, r).URL
 	for _, name := range []string{"alice", "bob"} {
-		if a := post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Set(callerHeader, name) }); a.body != name {
-			t.Errorf("%s got %q", name, a.body)
+		if a := adaptertest.Post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Set(adaptertest.CallerHeader, name) }); a.Body != name {
+			t.Errorf("%s got %q", name, a.Body)
 		}
 	}
-	wantStatus(t, post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Del(callerHeader) }), 403)
+	adaptertest.WantStatus(t, adaptertest.Post(t, url+"/orders/1", "k", "", func(r *http.Request) { r.Header.Del(adaptertest.CallerHeader) }), 403)
 	// Outside of an engine there is no context to be asked.
-	plain := serve(t, m.Handler(http.NotFoundHandler())).URL
-	wantStatus(t, post(t, plain, "k", ""), 403)
+	plain := adaptertest.Serve(t, m.Handler(http.NotFoundHandler())).URL
+	adaptertest.WantStatus(t, adaptertest.Post(t, plain, "k", ""), 403)
 }
 
 func TestNewRefusesNil(t *testing.T) {

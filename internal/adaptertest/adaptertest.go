@@ -1,0 +1,205 @@
+// Package adaptertest is what the tests of the adapters in contrib have in common: an embedded store that can be cut off, a caller
+// whose scope is a header, and requests with keys.
+package adaptertest
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// Quiet keeps go-redis from writing about the connections that tests break on purpose.
+type Quiet struct{}
+
+// Printf implements the logger of go-redis.
+func (Quiet) Printf(context.Context, string, ...any) {}
+
+// Store is an embedded Redis, with a service that can be cut off from it and whose commands are counted.
+type Store struct {
+	testing.TB
+	*redisidem.Service
+	// Calls counts the writes to the store's connections.
+	Calls atomic.Int64
+
+	mu    sync.Mutex
+	cut   bool
+	conns []net.Conn
+}
+
+// NewStore makes a store for the test.
+func NewStore(t testing.TB) *Store {
+	t.Helper()
+	s := &Store{TB: t}
+	rdb := redis.NewClient(&redis.Options{
+		Addr: miniredis.RunT(t).Addr(), Dialer: s.dial, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1,
+		DialerRetries: 1,
+	})
+	var err error
+	if s.Service, err = redisidem.New(rdb, &redisidem.Config{Timeout: 5 * time.Second}); err != nil { // the machine may be busy
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Heal()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		_ = rdb.Close()
+	})
+	return s
+}
+
+func (s *Store) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.ErrDeadlineExceeded}
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	s.conns = append(s.conns, conn)
+	return &counted{conn, s}, nil
+}
+
+// Sever cuts every connection and lets no new one through, until Heal.
+func (s *Store) Sever() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = true
+	for _, c := range s.conns {
+		_ = c.Close()
+	}
+	s.conns = nil
+}
+
+// Heal ends what Sever began.
+func (s *Store) Heal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = false
+}
+
+type counted struct {
+	net.Conn
+	store *Store
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.store.Calls.Add(1)
+	return c.Conn.Write(p)
+}
+
+// CallerHeader stands for authentication.
+const CallerHeader = "X-Caller"
+
+// Caller is the scope function of requests whose caller is in CallerHeader.
+func Caller(r *http.Request) (string, error) { return r.Header.Get(CallerHeader), nil }
+
+// Middleware makes a middleware over the store, whose scopes are callers.
+func (s *Store) Middleware(cfg *httpidem.Config) *httpidem.Middleware {
+	s.Helper()
+	m, err := httpidem.New(s.Service, Caller, cfg)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return m
+}
+
+// Serve runs a server for the test.
+func Serve(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// Answer is what came back from a server.
+type Answer struct {
+	*http.Response
+	Body string
+}
+
+// Replayed reports whether the answer is marked as a replay.
+func (a Answer) Replayed() bool { return a.Header.Get("Idempotency-Replayed") == "true" }
+
+// Post sends a request of alice's with a key and a body.
+func Post(t testing.TB, url, key, body string, change ...func(*http.Request)) Answer {
+	t.Helper()
+	a, err := Try(t.Context(), url, key, body, change...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Try is Post for any goroutine.
+func Try(ctx context.Context, url, key, body string, change ...func(*http.Request)) (Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return Answer{}, err
+	}
+	req.Header.Set("Idempotency-Key", key)
+	req.Header.Set(CallerHeader, "alice")
+	for _, f := range change {
+		f(req)
+	}
+	resp, err := noRedirects.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	got, err := io.ReadAll(resp.Body)
+	return Answer{resp, string(got)}, err
+}
+
+var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// WantStatus fails the test unless the answer has that status.
+func WantStatus(t testing.TB, a Answer, want int) {
+	t.Helper()
+	if a.StatusCode != want {
+		t.Fatalf("status %d, want %d: %s", a.StatusCode, want, a.Body)
+	}
+}
+
+// WantReplay fails the test unless b is a again, with the mark of a replay.
+func WantReplay(t testing.TB, b, a Answer) {
+	t.Helper()
+	if b.StatusCode != a.StatusCode || b.Body != a.Body || b.Header.Get("Content-Type") != a.Header.Get("Content-Type") {
+		t.Errorf("replayed %d %q %q, want %d %q %q", b.StatusCode, b.Header.Get("Content-Type"), b.Body,
+			a.StatusCode, a.Header.Get("Content-Type"), a.Body)
+	}
+	if a.Replayed() || !b.Replayed() {
+		t.Error("not exactly the replay is marked as one")
+	}
+}
+
+// Eventually waits until something is so.
+func Eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
