@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -95,19 +96,50 @@ func (g *Sentinel) AwaitReady() error {
 		if err != nil {
 			return err
 		}
-		return all(g.Data, func(server *Server) error {
-			if server == master {
-				return nil
+		return g.followed(master, g.Data)
+	})
+}
+
+// AwaitReplaced blocks until all sentinels hold the same other server than old, which is down, for the master, without a failover
+// under way, and the rest follows it. Until then old should not come back: it could follow a master that is not going to stay one.
+// The error is that of AwaitReady.
+func (g *Sentinel) AwaitReplaced(old *Server) error {
+	rest := slices.DeleteFunc(slices.Clone(g.Data), func(server *Server) bool { return server == old })
+	return until(patience, statePoll, func() error {
+		master, err := g.Master()
+		if err != nil {
+			return err
+		}
+		if master == old {
+			return fmt.Errorf("%s is still the master", old.Addr())
+		}
+		if err := all(g.Sentinels, func(sentinel *Server) error {
+			state, err := g.ask(sentinel, "MASTER")
+			if err == nil && (state["flags"] != "master" || state["port"] != fmt.Sprint(master.port())) {
+				err = fmt.Errorf("to sentinel %s, %s is the %s", sentinel.Addr(), state["port"], state["flags"])
 			}
-			info, err := server.info("replication")
-			if err != nil {
-				return err
-			}
-			if infoField(info, "master_port") != fmt.Sprint(master.port()) || infoField(info, "master_link_status") != "up" {
-				return fmt.Errorf("%s does not follow the master %s", server.Addr(), master.Addr())
-			}
+			return err
+		}); err != nil {
+			return err
+		}
+		return g.followed(master, rest)
+	})
+}
+
+// followed checks that the servers but the master are its replicas.
+func (g *Sentinel) followed(master *Server, servers []*Server) error {
+	return all(servers, func(server *Server) error {
+		if server == master {
 			return nil
-		})
+		}
+		info, err := server.info("replication")
+		if err != nil {
+			return err
+		}
+		if infoField(info, "master_port") != fmt.Sprint(master.port()) || infoField(info, "master_link_status") != "up" {
+			return fmt.Errorf("%s does not follow the master %s", server.Addr(), master.Addr())
+		}
+		return nil
 	})
 }
 

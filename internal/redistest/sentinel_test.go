@@ -48,6 +48,7 @@ func TestSentinelReplacesPausedMaster(t *testing.T) {
 	g := rediscase.Sentinel(t)
 	must(t, g.Data[0].Pause())
 	mustChange(t, g, g.Data[0])
+	must(t, g.AwaitReplaced(g.Data[0]))
 	must(t, g.Data[0].Resume())
 	must(t, g.AwaitReady())
 }
