@@ -3,13 +3,15 @@
 --
 -- KEYS[1] due index
 -- ARGV[1] nonce, echoed in the reply   ARGV[2] how many at most   ARGV[3] milliseconds to put them off
+-- ARGV[4] how long a record lives at most, in milliseconds
 --
 -- Replies
 --   OK nonce, the ends of the records' names
 --
 -- Safe to repeat: yes, though what a lost reply handed out comes back only when the time is over. The index is a hint, the
 -- record the truth.
--- redis.call: 2 when nothing is due (TIME, ZRANGEBYSCORE), one more for each that is (ZADD).
+-- redis.call: 3 when nothing is due (TIME, ZRANGEBYSCORE, PTTL), one more for each that is (ZADD), and now and then another one
+-- (PEXPIRE).
 local nonce = ARGV[1]
 
 local time = redis.call('TIME')
@@ -17,5 +19,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[2])
 for _, member in ipairs(due) do
   redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), member)
+end
+-- Who works on a key without its flow prolongs the record and does not know of the index: as long as somebody looks, it stays.
+local left = redis.call('PTTL', KEYS[1])
+if left >= 0 and left * 2 < tonumber(ARGV[4]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
 return {'OK', nonce, unpack(due)}

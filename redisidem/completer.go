@@ -233,8 +233,8 @@ func (w *crew) scout(ctx context.Context, prefix string, f *Flow) error {
 	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
 	for {
-		c := newCall(lua.Due, newToken(), 2, prefix+"due:"+f.cfg.Name)
-		c.add(armful, aside.Milliseconds())
+		c := newCall(lua.Due, newToken(), 3, prefix+"due:"+f.cfg.Name)
+		c.add(armful, aside.Milliseconds(), (s.cfg.Lease + s.cfg.Retention).Milliseconds())
 		r, err := s.ask(ctx, "completer", c)
 		if err != nil {
 			return err

@@ -450,6 +450,34 @@ func TestIndexesEndWithTheirRecords(t *testing.T) {
 	})
 }
 
+// TestIndexStaysForRecordsThatOthersProlong is about keys of a flow that are worked on without it now and then.
+func TestIndexStaysForRecordsThatOthersProlong(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{Retention: time.Hour})
+		sc := svc.Scope("a")
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			asked := false
+			c.InterimFor = 2 * time.Hour
+			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if !asked {
+					asked = true
+					return redisidem.Interim("paid", redisidem.JSON(200, "confirm")), nil
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		for range 4 {
+			time.Sleep(29 * time.Minute)
+			mustBe(b, locked(b, sc, "k").Abandon(ctx), nil)
+			mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{})
+		}
+		time.Sleep(29 * time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
+	})
+}
+
 func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))

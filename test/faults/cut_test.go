@@ -43,7 +43,7 @@ var cuts = []struct {
 // TestCut cuts Redis off in the middle of commits, for longer than their leases last, and expects all of them to land when it
 // is back, without any work done again.
 func TestCut(t *testing.T) {
-	length := time.Duration(rung.Size(t, 5, 30, 30)) * time.Second
+	length := max(3, time.Duration(rung.Size(t, 5, 30, 30))) * time.Second // longer than callers wait, and than leases last
 	keys := rung.Size(t, 100, 500, 1000)
 	var mu sync.Mutex // guards what all cuts came to
 	var pending, landed int

@@ -26,6 +26,9 @@ type slot struct {
 
 	due    time.Time     // when a completer may look at it; zero: never
 	jitter time.Duration // how much later that may be
+	// indexed is how long the due index is sure to be there, though the record may live for longer: it does when somebody works on
+	// it without the flow.
+	indexed time.Time
 }
 
 // record is what the model says about a record.
