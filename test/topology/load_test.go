@@ -107,7 +107,7 @@ func (l *load) begin(seed uint64) {
 					l.well[n].Store(began.UnixNano())
 					l.last[n].Store(time.Now().UnixNano())
 				}
-				time.Sleep(time.Duration(r.Int64N(int64(4 * time.Millisecond))))
+				time.Sleep(time.Duration(r.Int64N(int64(40 * time.Millisecond)))) // servers have to copy all keys when they come back
 			}
 		})
 	}
