@@ -109,6 +109,17 @@ func (m *measurement) add(number int, title string, s result.Spread, bound float
 // contestant is one side of a ratio: it gives its throughput over a sample.
 type contestant func(ctx context.Context, d time.Duration) (perSecond float64, err error)
 
+// sample lets the contestant work for so long, or longer if nothing was finished by then: a ratio of nothing would be no figure.
+func (c contestant) sample(ctx context.Context, d time.Duration) (perSecond float64, err error) {
+	for range 6 {
+		if perSecond, err = c(ctx, d); err != nil || perSecond > 0 {
+			return perSecond, err
+		}
+		d *= 2
+	}
+	return 0, fmt.Errorf("nothing was finished within %v", d/2)
+}
+
 // turns lets contestants take turns, and returns the samples of each. Each begins with an empty server, unless that is nil.
 func (m *measurement) turns(ctx context.Context, label string, empty *target.Server, all ...contestant) ([][]float64, error) {
 	samples := make([][]float64, len(all))
@@ -122,7 +133,7 @@ func (m *measurement) turns(ctx context.Context, label string, empty *target.Ser
 				}
 			}
 			runtime.GC()
-			perSecond, err := all[k](ctx, m.plan.Duration)
+			perSecond, err := all[k].sample(ctx, m.plan.Duration)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", label, err)
 			}

@@ -53,6 +53,22 @@ func TestOnlyTheChosenFiguresAreMeasured(t *testing.T) {
 	}
 }
 
+func TestSampleWithNothingFinishedIsNone(t *testing.T) {
+	t.Parallel()
+	var tried []time.Duration
+	slow := contestant(func(_ context.Context, d time.Duration) (float64, error) {
+		tried = append(tried, d)
+		return float64(d / (4 * time.Millisecond)), nil
+	})
+	if got, err := slow.sample(t.Context(), time.Millisecond); err != nil || got != 1 || len(tried) != 3 {
+		t.Errorf("the sample is %v, %v after %v", got, err, tried)
+	}
+	dead := contestant(func(context.Context, time.Duration) (float64, error) { return 0, nil })
+	if got, err := dead.sample(t.Context(), time.Millisecond); err == nil {
+		t.Errorf("the sample of nothing is %v", got)
+	}
+}
+
 func TestBoundsAreInclusive(t *testing.T) {
 	t.Parallel()
 	var m measurement
