@@ -4,6 +4,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +17,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// proxyVariable tells the proxy's process where its orders come from, and where the server is.
+// proxyVariable tells the proxy's process where its orders come from, where the server is, and where each party looks for it.
 const proxyVariable = "REDISIDEM_TEST_PROXY"
 
 // Proxy is the proxies of all parties, in a process of their own: toxiproxy leaves goroutines and buffers behind when toxics change
@@ -32,11 +33,12 @@ type Order struct {
 // serve is what the proxy's process does until the test ends.
 func serve() {
 	zerolog.SetGlobalLevel(zerolog.Disabled)
-	master, upstream, _ := strings.Cut(os.Getenv(proxyVariable), " ")
+	words := strings.Fields(os.Getenv(proxyVariable))
+	master, upstream := words[0], words[1]
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
 	var proxy Proxy
 	for i := range ways {
-		proxy.ways = append(proxy.ways, toxiproxy.NewProxy(server, fmt.Sprint("way", i), "127.0.0.1:0", upstream))
+		proxy.ways = append(proxy.ways, toxiproxy.NewProxy(server, fmt.Sprint("way", i), words[2+i], upstream))
 	}
 	orders := rpc.NewServer()
 	if err := orders.Register(&proxy); err != nil {
@@ -54,7 +56,7 @@ func (p *Proxy) Connect(o Order, addr *string) error {
 	// Somebody else on this machine may have the port for a moment.
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		err := p.ways[o.Way].Start()
-		if err == nil {
+		if err == nil || errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
 			*addr = p.ways[o.Way].Listen
 			return nil
 		}
@@ -76,7 +78,11 @@ func (p *Proxy) Add(o Order, _ *struct{}) error {
 	return err
 }
 
-// Remove removes the toxic of that name.
+// Remove removes the toxic of that name, if there is one: another process may have had it.
 func (p *Proxy) Remove(o Order, _ *struct{}) error {
-	return p.ways[o.Way].Toxics.RemoveToxic(context.Background(), o.What)
+	err := p.ways[o.Way].Toxics.RemoveToxic(context.Background(), o.What)
+	if errors.Is(err, toxiproxy.ErrToxicNotFound) {
+		return nil
+	}
+	return err
 }

@@ -14,47 +14,66 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/test/internal/child"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
+
+// hanging is how long an order may take until the proxies are given up.
+const hanging = 5 * time.Second
 
 // ways is how many parties there are: each has a way to the server of its own.
 const ways = 3
 
 // weather is the network between the workers and the server: proxies with toxics that come and go.
 type weather struct {
-	t      testing.TB
-	proxy  *rpc.Client
-	addrs  [ways]string // where each party finds the server
-	random *rand.Rand
-	number map[string]int // how often there was which toxic
-	next   int
+	t        testing.TB
+	life     time.Duration // of the proxies' process
+	upstream string
+	process  *child.Process
+	proxy    *rpc.Client
+	addrs    [ways]string // where each party finds the server
+	random   *rand.Rand
+	number   map[string]int // how often there was which toxic
+	next     int
 }
 
 // newWeather makes the weather for so long.
 func newWeather(t testing.TB, life time.Duration, upstream string, seed uint64) *weather {
 	t.Helper()
+	w := &weather{
+		t: t, life: life, upstream: upstream, random: rand.New(rand.NewPCG(seed, 1)), number: make(map[string]int),
+	}
+	for way := range ways {
+		w.addrs[way] = "127.0.0.1:0"
+	}
+	w.start()
+	t.Cleanup(func() { _ = w.proxy.Close() })
+	return w
+}
+
+// start starts the proxies' process, and lets connections through.
+func (w *weather) start() {
+	w.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	_, err = child.StartFor(t, life, "proxy", child.NewLedger(t), proxyVariable+"="+listener.Addr().String()+" "+upstream)
+	words := append([]string{listener.Addr().String(), w.upstream}, w.addrs[:]...)
+	w.process, err = child.StartFor(w.t, w.life, "proxy", child.NewLedger(w.t), proxyVariable+"="+strings.Join(words, " "))
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	if err := listener.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	conn, err := listener.Accept()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	w := &weather{
-		t: t, proxy: rpc.NewClient(conn), random: rand.New(rand.NewPCG(seed, 1)), number: make(map[string]int),
-	}
-	t.Cleanup(func() { _ = w.proxy.Close() })
+	w.proxy = rpc.NewClient(conn)
 	w.connect()
-	return w
 }
 
 // cut ends all connections and refuses new ones.
@@ -71,10 +90,24 @@ func (w *weather) connect() {
 	}
 }
 
+// order has the proxies do something. They hang now and then, since toxiproxy waits for ever when a connection ends while its
+// toxics change: then their process dies, and another one takes its place, with clear ways.
 func (w *weather) order(method string, o Order, reply any) {
 	w.t.Helper()
-	if err := w.proxy.Call(method, o, reply); err != nil {
-		w.t.Errorf("%s %+v: %v", method, o, err)
+	call := w.proxy.Go(method, o, reply, make(chan *rpc.Call, 1))
+	select {
+	case <-call.Done:
+		if call.Error != nil {
+			w.t.Errorf("%s %+v: %v", method, o, call.Error)
+		}
+	case <-time.After(hanging):
+		w.number["hanging proxy"]++
+		w.process.Kill()
+		_ = w.proxy.Close()
+		w.start()
+		if method == "Proxy.Cut" {
+			w.order(method, o, reply)
+		}
 	}
 }
 
@@ -166,5 +199,25 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+}
+
+func TestWeatherGoesOnWhenTheProxiesHang(t *testing.T) {
+	server := rediscase.Server(t)
+	w := newWeather(t, patience, server.Addr(), rung.Seed(t))
+	before := w.addrs
+	if err := w.process.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.connect()
+	if w.addrs != before || w.number["hanging proxy"] != 1 {
+		t.Errorf("the ways are %v, and were %v; %v", w.addrs, before, w)
+	}
+	for _, addr := range w.addrs {
+		conn, err := (&net.Dialer{Timeout: patience}).DialContext(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
 	}
 }
