@@ -177,6 +177,9 @@ inline end_lease(t)
 inline commit(t, r)
 {
 	skip;
+#ifdef COMMITBLIND
+	lock = NOBODY;
+#endif
 	if
 #ifdef NOREV
 	:: ENTITLED(t) ->
@@ -205,10 +208,7 @@ inline commit(t, r)
 		:: !keep[AT(t, r)] ->
 			token = NOBODY;
 			end_lease(t);
-			if
-			:: lock == t -> lock = NOBODY
-			:: else
-			fi;
+			lock = NOBODY;   /* whoever's it is: who has obtained it and not claimed yet obtains it again */
 			reply = STORED
 		fi
 	:: else -> reply = FENCED

@@ -92,6 +92,7 @@ var variants = []run{
 	broken("ABANDONOWN", 2, 2, "S5", "an abandon that overtakes its claim is not remembered"),
 	broken("ABANDONUNKNOWN", 2, 2, "S4", "a worker abandons while its commit is unknown"),
 	broken("ABANDONBLIND", 3, 1, "S3", "an abandon deletes anybody's lock"),
+	broken("COMMITBLIND", 3, 1, "S3", "a commit deletes the lock before it knows that it is accepted"),
 	broken("RENEWBLIND", 3, 1, "S3", "a renewal takes the lock whatever the record says"),
 	{
 		name: "ORPHAN", define: "ORPHAN", workers: 2, revisions: 2, expect: reached, tag: "L1",
