@@ -404,6 +404,12 @@ end:	do
 #if R > 2
 	:: d_step { sent[AT(t, 2)] -> commit(t, 2); reply = 0 }
 #endif
+#if R > 3
+	:: d_step { sent[AT(t, 3)] -> commit(t, 3); reply = 0 }
+#endif
+#if R > 4
+#error the late duplicates of more commits would be missing here
+#endif
 	od
 }
 

@@ -64,7 +64,8 @@ func broken(define string, workers, revisions int, tag, about string) run {
 // daily are the sizes of the protocol for every change.
 var daily = []run{
 	protocol(2, 2, true),
-	protocol(2, 4, true), // longer kept leases
+	protocol(2, 3, true), // a lease that is kept twice
+	protocol(2, 4, true),
 	protocol(3, 2, false),
 }
 
