@@ -81,7 +81,8 @@ func (s *searcher) checkOne(ctx context.Context, w io.Writer, r run, limit time.
 		if story, err = s.replay(ctx, r, false); err != nil {
 			return false, err
 		}
-		tag = tagOf(model, failedLine(story))
+		file, line := failedLine(story)
+		tag = tagOf(model, file, line)
 	}
 	wrong := verdict(r, got, tag)
 	printRow(w, r, got, tag, wrong)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 const clean = `
@@ -130,13 +132,13 @@ func TestVerdict(t *testing.T) {
 
 func TestTagOfFailure(t *testing.T) {
 	t.Parallel()
-	source := "byte a;\nassert(a == 1); /* S4 */\n"
+	source := fstest.MapFS{"protocol.pml": {Data: []byte("byte a;\nassert(a == 1); /* S4 */\n")}}
 	replay := "worker 1: claims\nspin: protocol.pml:2, Error: assertion violated\nspin: text of failed assertion: assert((a==1))\n"
-	if got := tagOf(source, failedLine(replay)); got != "S4" {
-		t.Errorf("got %q", got)
-	}
-	if got := tagOf(source, failedLine("no failure")); got != "" {
-		t.Errorf("without a failure: got %q", got)
+	for text, want := range map[string]string{replay: "S4", "no failure": ""} {
+		file, line := failedLine(text)
+		if got := tagOf(source, file, line); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
@@ -144,15 +146,18 @@ func TestTagOfFailure(t *testing.T) {
 // one that nothing can break may be saying nothing.
 func TestVariantsMatchModel(t *testing.T) {
 	t.Parallel()
+	text := modelText(t)
 	broken := map[string]bool{}
 	for _, r := range variants {
 		broken[r.tag] = true
-		if !strings.Contains(model, "ifdef "+r.define+"\n") && !strings.Contains(model, "ifndef "+r.define+"\n") &&
-			!strings.Contains(model, "defined("+r.define+")") {
-			t.Errorf("the model does not know %s", r.define)
+		for _, d := range strings.Fields(r.define) {
+			if !strings.Contains(text, "ifdef "+d+"\n") && !strings.Contains(text, "ifndef "+d+"\n") &&
+				!strings.Contains(text, "defined("+d+")") {
+				t.Errorf("the model does not know %s", d)
+			}
 		}
 	}
-	for _, line := range strings.Split(model, "\n") {
+	for line := range strings.Lines(text) {
 		if !strings.Contains(line, "assert(") {
 			continue
 		}
@@ -167,6 +172,24 @@ func TestVariantsMatchModel(t *testing.T) {
 			t.Errorf("no variant breaks %s", m[1])
 		}
 	}
+}
+
+// modelText returns all files of the model.
+func modelText(t *testing.T) string {
+	t.Helper()
+	names, err := fs.Glob(model, "*.pml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, name := range names {
+		text, err := fs.ReadFile(model, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
 }
 
 func TestSelected(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"regexp"
 	"strconv"
 	"strings"
@@ -63,22 +64,23 @@ func parse(out string) (result, error) {
 	return r, err
 }
 
-// failedLine returns the number of the line whose assertion fails first in a replay by Spin, 0 for none.
-func failedLine(replay string) int {
+// failedLine returns the file and the number of the line whose assertion fails first in a replay by Spin, 0 for none.
+func failedLine(replay string) (file string, line int) {
 	m := assertionLine.FindStringSubmatch(replay)
 	if m == nil {
-		return 0
+		return "", 0
 	}
-	n, _ := strconv.Atoi(m[1]) // the expression takes digits only
-	return n
+	n, _ := strconv.Atoi(m[2]) // the expression takes digits only
+	return m[1], n
 }
 
-var assertionLine = regexp.MustCompile(`\.pml:(\d+), Error: assertion violated`)
+var assertionLine = regexp.MustCompile(`(\w+\.pml):(\d+), Error: assertion violated`)
 
 // tagOf returns the tag in the comment behind an assertion of the model, which names what it protects.
-func tagOf(model string, line int) string {
-	lines := strings.Split(model, "\n")
-	if line < 1 || line > len(lines) {
+func tagOf(model fs.FS, file string, line int) string {
+	source, err := fs.ReadFile(model, file)
+	lines := strings.Split(string(source), "\n")
+	if err != nil || line < 1 || line > len(lines) {
 		return ""
 	}
 	m := tagComment.FindStringSubmatch(lines[line-1])

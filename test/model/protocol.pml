@@ -37,6 +37,20 @@ bool keep[(N+1)*R];   /* whether the commit keeps the lease */
 bool gaveup[N+1];     /* abandon */
 #define AT(t, r) ((t)*R + (r))
 
+#ifdef SPLIT
+#include "split.pml"
+#else
+#define take_lock(t) lock = t
+#define record_changed() skip
+#define lease_begins(t) skip
+#define lease_repeated(t) skip
+#define rob(t) skip
+#define not_robbed(t) skip
+#define expire(t) lock = NOBODY
+#define TIMED(t) false
+#define start(t) run_callback(t)
+#endif
+
 /* What only the assertions look at. */
 bool holds[N+1];      /* the callback runs and its worker believes in the lease */
 byte holders;         /* how many do */
@@ -57,8 +71,8 @@ inline obtain(t)
 {
 	skip;
 	if
-	:: lock == NOBODY -> lock = t; printf("  obtain by %d: obtained\n", t)
-	:: lock == t -> printf("  obtain by %d: obtained before\n", t)
+	:: lock == NOBODY -> take_lock(t); printf("  obtain by %d: obtained\n", t)
+	:: lock == t -> take_lock(t); printf("  obtain by %d: obtained before\n", t)
 	:: else -> printf("  obtain by %d: refused\n", t)
 	fi
 }
@@ -99,10 +113,13 @@ inline grant(t)
 		if
 		:: i != t && told[i] != 0 ->
 			contested[i] = true;
-			haunted[i] = haunted[i] || !over[t]
+			haunted[i] = haunted[i] || !over[t];
+			rob(i)
 		:: else
 		fi
 	};
+	record_changed();
+	lease_begins(t);
 	token = t;
 #ifdef SAMEFENCE
 	fence = 1
@@ -133,7 +150,7 @@ inline claim(t)
 		if
 #ifndef NOLOCK
 		:: lock != t -> reply = BUSY
-		:: lock == t && token == t -> reply = OWN
+		:: lock == t && token == t -> lease_repeated(t); reply = OWN
 		:: lock == t && token != t -> grant(t); reply = OWN
 #else
 		:: token == t -> reply = OWN
@@ -162,6 +179,7 @@ inline store(t, r)
 	assert(r == rev);                                                                /* S1 */
 	assert(!fenced[AT(t, r)]);                                                       /* S2 */
 	assert(!over[t]);                                                                /* S5 */
+	record_changed();
 	journal[rev] = t;
 	rev++
 }
@@ -177,6 +195,9 @@ inline end_lease(t)
 inline commit(t, r)
 {
 	skip;
+#ifdef COMMITBLIND
+	lock = NOBODY;
+#endif
 	if
 #ifdef NOREV
 	:: ENTITLED(t) ->
@@ -199,16 +220,13 @@ inline commit(t, r)
 #ifdef KEEPANYWAY
 		:: keep[AT(t, r)] -> reply = HELD
 #else
-		:: keep[AT(t, r)] && (lock == NOBODY || lock == t) -> lock = t; reply = HELD
+		:: keep[AT(t, r)] && (lock == NOBODY || lock == t) -> take_lock(t); lease_begins(t); reply = HELD
 		:: keep[AT(t, r)] && lock != NOBODY && lock != t -> token = NOBODY; end_lease(t); reply = STORED
 #endif
 		:: !keep[AT(t, r)] ->
 			token = NOBODY;
 			end_lease(t);
-			if
-			:: lock == t -> lock = NOBODY
-			:: else
-			fi;
+			lock = NOBODY;   /* whoever's it is: who has obtained it and not claimed yet obtains it again */
 			reply = STORED
 		fi
 	:: else -> reply = FENCED
@@ -223,14 +241,15 @@ inline renew(t)
 #ifdef RENEWBLIND
 	:: lock = t; reply = HELD
 #else
-	:: token == t && fence == told[t] && (lock == NOBODY || lock == t) -> lock = t; reply = HELD
+	:: token == t && fence == told[t] && (lock == NOBODY || lock == t) -> take_lock(t); reply = HELD
 	:: else -> reply = LOST
 #endif
 	fi;
 	printf("  renewal by %d: %e\n", t, reply)
 }
 
-inline abandon(t)
+/* The record's part of an abandon. */
+inline give_up_record(t)
 {
 	skip;
 	if
@@ -241,12 +260,17 @@ inline abandon(t)
 #else
 	:: !FINISHED ->
 		if
-		:: token == t -> token = NOBODY
+		:: token == t -> token = NOBODY; record_changed()
 		:: else
 		fi;
 		end_lease(t)
 #endif
-	fi;
+	fi
+}
+
+inline abandon(t)
+{
+	give_up_record(t);
 	if
 #ifdef ABANDONBLIND
 	:: true -> lock = NOBODY
@@ -265,6 +289,7 @@ inline check_outcome(t)
 	:: reply == FENCED ->
 		assert(journal[v] != t);                                                 /* S2 */
 		assert(contested[t]);                                                    /* S4 */
+		not_robbed(t);
 #ifdef HAUNT
 		assert(haunted[t]);                                                      /* L2 */
 #endif
@@ -310,6 +335,9 @@ inline let_go(t)
 proctype Worker(byte t)
 {
 	byte v;       /* the revision it works on */
+#ifdef SPLIT
+	bool taken;   /* it was told that it has the lock, in the steps of one call */
+#endif
 
 	/* It has read the record some time ago (WorkStage), or claims blindly (Do, Lock). */
 	if
@@ -322,6 +350,9 @@ proctype Worker(byte t)
 claiming:
 	if
 	:: d_step { obtain(t) }
+#ifdef SPLIT
+	:: d_step { looked[t] = true; printf("  control is read by %d\n", t) } goto looking
+#endif
 	:: goto abandoning
 	fi;
 	if
@@ -334,7 +365,7 @@ claiming:
 				assert(v == rev);                                        /* S3 */
 				check_growth(t);
 				told[t] = fence;
-				run_callback(t)
+				start(t)
 			:: else
 			fi
 		};
@@ -347,6 +378,10 @@ claiming:
 	:: goto claiming                                 /* no reply: once more, with the same token */
 	:: goto abandoning
 	fi;
+
+#ifdef SPLIT
+#include "split_claim.pml"
+#endif
 
 working:
 	if
@@ -367,7 +402,7 @@ committing:
 		};
 		if
 		:: reply == HELD && keep[AT(t, v)] ->
-			d_step { reply = 0; v++; run_callback(t) };
+			d_step { reply = 0; v++; start(t) };
 			goto working
 		:: else -> reply = 0; goto stop
 		fi
@@ -376,7 +411,15 @@ committing:
 	:: d_step { !gaveup[t] -> gaveup[t] = true; printf("worker %d: gives up, asks on\n", t) };
 	   goto committing
 #endif
+#ifdef SPLIT
+	:: d_step { take_for_commit(t) } goto committing_record
+#endif
 	fi;
+
+#ifdef SPLIT
+	goto abandoning;
+#include "split_commit.pml"
+#endif
 
 abandoning:
 	atomic { let_go(t); gaveup[t] = true; printf("worker %d: gives up\n", t) }
@@ -391,7 +434,7 @@ stop:	skip
 proctype World(byte t)
 {
 end:	do
-	:: d_step { lock == t && !holds[t] -> lock = NOBODY; printf("  the lock of %d expires\n", t) }
+	:: d_step { !holds[t] && (lock == t || TIMED(t)) -> expire(t); printf("  the lock of %d expires\n", t) }
 	:: d_step { holds[t] -> let_go(t); printf("worker %d: stops believing in its lease\n", t) }
 	:: d_step { asked[t] -> obtain(t) }
 	:: d_step { asked[t] -> claim(t); reply = 0 }
@@ -403,6 +446,15 @@ end:	do
 #endif
 #if R > 2
 	:: d_step { sent[AT(t, 2)] -> commit(t, 2); reply = 0 }
+#endif
+#if R > 3
+	:: d_step { sent[AT(t, 3)] -> commit(t, 3); reply = 0 }
+#endif
+#ifdef SPLIT
+#include "split_world.pml"
+#endif
+#if R > 4
+#error the late duplicates of more commits would be missing here
 #endif
 	od
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // expectation is what a run must show.
@@ -22,7 +23,7 @@ const (
 // run is one search of Spin's.
 type run struct {
 	name      string
-	define    string // of the variant; empty for the protocol itself
+	define    string // what makes the variant, with spaces between; empty for the protocol itself
 	workers   int
 	revisions int
 	expect    expectation
@@ -34,8 +35,8 @@ type run struct {
 // defines returns the arguments for Spin's preprocessor.
 func (r run) defines() []string {
 	args := []string{"-DN=" + strconv.Itoa(r.workers), "-DR=" + strconv.Itoa(r.revisions)}
-	if r.define != "" {
-		args = append(args, "-D"+r.define)
+	for _, d := range strings.Fields(r.define) {
+		args = append(args, "-D"+d)
 	}
 	return args
 }
@@ -54,6 +55,21 @@ func protocol(workers, revisions int, unreduced bool) run {
 	return r
 }
 
+// in returns the run with another part of the model besides the core.
+func (r run) in(part, about string) run {
+	r.define = part
+	r.name += "-" + strings.ToLower(part)
+	r.about += ", " + about
+	return r
+}
+
+// onSplit is broken for the steps that are taken while a slot moves.
+func onSplit(define, tag, about string) run {
+	r := broken(define, 2, 2, tag, about)
+	r.define = "SPLIT " + define
+	return r
+}
+
 // broken returns a run of a variant with the least number of workers and revisions that shows what it breaks.
 func broken(define string, workers, revisions int, tag, about string) run {
 	return run{
@@ -64,8 +80,10 @@ func broken(define string, workers, revisions int, tag, about string) run {
 // daily are the sizes of the protocol for every change.
 var daily = []run{
 	protocol(2, 2, true),
-	protocol(2, 4, true), // longer kept leases
+	protocol(2, 3, true), // a lease that is kept twice
+	protocol(2, 4, true),
 	protocol(3, 2, false),
+	protocol(2, 2, true).in("SPLIT", "a slot on the move"),
 }
 
 // nightly are the sizes of the protocol that take longer.
@@ -92,7 +110,22 @@ var variants = []run{
 	broken("ABANDONOWN", 2, 2, "S5", "an abandon that overtakes its claim is not remembered"),
 	broken("ABANDONUNKNOWN", 2, 2, "S4", "a worker abandons while its commit is unknown"),
 	broken("ABANDONBLIND", 3, 1, "S3", "an abandon deletes anybody's lock"),
+	broken("COMMITBLIND", 3, 1, "S3", "a commit deletes the lock before it knows that it is accepted"),
 	broken("RENEWBLIND", 3, 1, "S3", "a renewal takes the lock whatever the record says"),
+	onSplit("CLAIMUNSEEN", "S7", "a claim in steps does not compare control"),
+	onSplit("LOOKLATE", "S7", "a claim in steps reads control when it has the lock"),
+	onSplit("CLAIMUNTAKEN", "S7", "a claim in steps does not take the lock"),
+	onSplit("KEEPUNTAKEN", "S3", "a commit in steps keeps the lease without the lock"),
+	onSplit("RENEWUNTAKEN", "S3", "a renewal in steps renews the record without the lock"),
+	onSplit("FREEFIRST", "S7", "a commit in steps gives the lock back first"),
+	{
+		name: "REPEATED", define: "SPLIT REPEATED", workers: 2, revisions: 2, expect: reached, tag: "L3",
+		about: "limit: a late claim in steps takes the lease of one who claimed before it and asked again",
+	},
+	{
+		name: "SAMETOKEN", define: "SPLIT SAMETOKEN", workers: 2, revisions: 2, expect: reached, tag: "S3",
+		about: "limit: a token that gave the lock back in a step claims again, and the step comes late",
+	},
 	{
 		name: "ORPHAN", define: "ORPHAN", workers: 2, revisions: 2, expect: reached, tag: "L1",
 		about: "limit: a token that ended long ago gets a lease that nobody wants",

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"os"
@@ -12,8 +12,10 @@ import (
 	"strings"
 )
 
-//go:embed protocol.pml
-var model string
+// model has the core, in modelFile, and what it includes.
+//
+//go:embed *.pml
+var model embed.FS
 
 const modelFile = "protocol.pml"
 
@@ -44,7 +46,7 @@ func newSearcher(megabytes int) (*searcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, modelFile), []byte(model), 0o600); err != nil {
+	if err := os.CopyFS(dir, model); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return &searcher{dir: dir, megabytes: megabytes}, nil
