@@ -100,16 +100,21 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		}
 	}()
 	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
+	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
 	token := newToken()
+	var tokens []string // of the older fingerprints
 	a = sc.waiting(ctx, c, func(channel string) attempt {
 		lease, key, err := sc.tryClaim(ctx, c, token, channel, outer)
-		for _, secret := range s.cfg.FingerprintKeys.older() {
+		for i, secret := range s.cfg.FingerprintKeys.older() {
 			if c.request == nil || !errors.Is(err, ErrFingerprintMismatch) {
 				break
 			}
+			if len(tokens) == i {
+				tokens = append(tokens, newToken())
+			}
 			older := c
 			if older.request, err = c.request.keyedWith(secret, s.vault, c.id); err == nil {
-				lease, key, err = sc.tryClaim(ctx, older, token, channel, outer)
+				lease, key, err = sc.tryClaim(ctx, older, tokens[i], channel, outer)
 			}
 		}
 		return attempt{lease, key, err}

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -97,5 +102,47 @@ func TestFingerprintKeysThatAreRefused(t *testing.T) {
 	keys := mustFingerprintKeys(t, []byte("sixteen bytes or so"))
 	if text := fmt.Sprintf("%+v %v", redisidem.Config{FingerprintKeys: keys}, redisidem.Config{FingerprintKeys: keys}); strings.Contains(text, "sixteen") || strings.Contains(text, "115 105 120") {
 		t.Errorf("the secret is in %s", text)
+	}
+}
+
+// claims collects the tokens of the claims that a client sends.
+type claims struct{ tokens []string }
+
+func (c *claims) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if args := cmd.Args(); len(args) > 3 && (args[1] == lua.Claim.SHA || args[1] == lua.Claim.Source) {
+				c.tokens = append(c.tokens, fmt.Sprint(args[3+args[2].(int)]))
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// A refused claim gives its lock back. While a slot is split that is a step of its own, which may come late: it must not be able to
+// take the lock of the claim that was accepted.
+func TestEachFingerprintIsClaimedWithATokenOfItsOwn(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(options(miniredis.RunT(t).Addr(), 3))
+	sent := &claims{}
+	client.AddHook(sent)
+	first, second := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 32)
+	for i, ring := range []*redisidem.FingerprintKeys{nil, mustFingerprintKeys(t, first, second, nil)} {
+		svc, err := redisidem.New(client, &redisidem.Config{FingerprintKeys: ring})
+		mustBe(t, err, nil)
+		key, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))
+		mustBe(t, err, nil)
+		if key.Replayed() != (i > 0) {
+			t.Errorf("ring %d: replayed is %t", i, key.Replayed())
+		}
+		mustBe(t, svc.Close(ctx), nil)
+	}
+	mustBe(t, client.Close(), nil)
+	distinct := slices.Compact(slices.Sorted(slices.Values(sent.tokens)))
+	if len(sent.tokens) < 4 || len(distinct) < 4 { // a script that the server does not have yet is sent twice
+		t.Errorf("the claims have the tokens %v", sent.tokens)
 	}
 }

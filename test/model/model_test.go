@@ -1,9 +1,9 @@
-package main
+package model
 
 import (
-	"bytes"
 	"io/fs"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -192,22 +192,13 @@ func modelText(t *testing.T) string {
 	return all.String()
 }
 
-func TestSelected(t *testing.T) {
+func TestRunsHaveNamesOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
-	for _, r := range selected(true, "") {
+	for _, r := range slices.Concat(daily, nightly, variants) {
 		if names[r.name] {
 			t.Errorf("two runs are called %s", r.name)
 		}
 		names[r.name] = true
-		if got := selected(false, r.name); len(got) != 1 || got[0].name != r.name {
-			t.Errorf("%s selects %v", r.name, got)
-		}
-	}
-	if len(selected(false, "")) >= len(names) {
-		t.Error("the full set is not larger")
-	}
-	if err := check(t.Context(), &bytes.Buffer{}, selected(false, "no such"), 1, 1, false); err == nil {
-		t.Error("no error for an unknown name")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package model
 
 import (
 	"context"
@@ -40,22 +40,11 @@ type searcher struct {
 	megabytes int // that pan may use
 }
 
-// newSearcher makes the directory, which the caller removes.
-func newSearcher(megabytes int) (*searcher, error) {
-	dir, err := os.MkdirTemp("", "redisidem-model-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.CopyFS(dir, model); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return &searcher{dir: dir, megabytes: megabytes}, nil
-}
-
-func (s *searcher) close() error { return os.RemoveAll(s.dir) }
+// unpack writes the model into the directory.
+func (s searcher) unpack() error { return os.CopyFS(s.dir, model) }
 
 // search makes one run. The trail of the last one with an error stays in the directory.
-func (s *searcher) search(ctx context.Context, r run) (result, error) {
+func (s searcher) search(ctx context.Context, r run) (result, error) {
 	// A trail of the run before must not be taken for this one's.
 	if err := os.RemoveAll(filepath.Join(s.dir, modelFile+".trail")); err != nil {
 		return result{}, err
@@ -74,7 +63,7 @@ func (s *searcher) search(ctx context.Context, r run) (result, error) {
 }
 
 // compileArgs returns gcc's arguments. Variants are searched breadth first: their first error is a shortest one.
-func (s *searcher) compileArgs(r run) []string {
+func (s searcher) compileArgs(r run) []string {
 	args := []string{"-w", "-O2", "-DSAFETY", "-DMEMLIM=" + strconv.Itoa(s.megabytes), "-o", "pan", "pan.c"}
 	if r.expect != holds {
 		return append(args, "-DBFS")
@@ -87,7 +76,7 @@ func (s *searcher) compileArgs(r run) []string {
 
 // replay returns Spin's account of the error that the last search has found: the story that the model tells, or every
 // statement with the variables at the end.
-func (s *searcher) replay(ctx context.Context, r run, statements bool) (string, error) {
+func (s searcher) replay(ctx context.Context, r run, statements bool) (string, error) {
 	args := append(r.defines(), "-t")
 	if statements {
 		args = append(args, "-p")
@@ -96,7 +85,7 @@ func (s *searcher) replay(ctx context.Context, r run, statements bool) (string, 
 }
 
 // command runs a program in the directory and returns what it printed.
-func (s *searcher) command(ctx context.Context, name string, args ...string) (string, error) {
+func (s searcher) command(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = s.dir
 	out, err := cmd.CombinedOutput()

@@ -1,8 +1,7 @@
-package main
+package model
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -118,13 +117,10 @@ var variants = []run{
 	onSplit("KEEPUNTAKEN", "S3", "a commit in steps keeps the lease without the lock"),
 	onSplit("RENEWUNTAKEN", "S3", "a renewal in steps renews the record without the lock"),
 	onSplit("FREEFIRST", "S7", "a commit in steps gives the lock back first"),
+	onSplit("SAMETOKEN", "S3", "a token that gave the lock back in a step claims again, and the step comes late"),
 	{
 		name: "REPEATED", define: "SPLIT REPEATED", workers: 2, revisions: 2, expect: reached, tag: "L3",
 		about: "limit: a late claim in steps takes the lease of one who claimed before it and asked again",
-	},
-	{
-		name: "SAMETOKEN", define: "SPLIT SAMETOKEN", workers: 2, revisions: 2, expect: reached, tag: "S3",
-		about: "limit: a token that gave the lock back in a step claims again, and the step comes late",
 	},
 	{
 		name: "ORPHAN", define: "ORPHAN", workers: 2, revisions: 2, expect: reached, tag: "L1",
@@ -134,16 +130,4 @@ var variants = []run{
 		name: "HAUNT", define: "HAUNT", workers: 3, revisions: 1, expect: reached, tag: "L2",
 		about: "limit: and so fences a worker whose own lease had run out",
 	},
-}
-
-// selected returns the runs for the flags: those of a change, with the nightly ones if full, or the one with that name.
-func selected(full bool, name string) []run {
-	all := slices.Concat(daily, nightly, variants)
-	switch {
-	case name != "":
-		return slices.DeleteFunc(all, func(r run) bool { return r.name != name })
-	case full:
-		return all
-	}
-	return slices.Concat(daily, variants)
 }
