@@ -114,7 +114,7 @@ func (g *Sentinel) AwaitReplaced(old *Server) error {
 			return fmt.Errorf("%s is still the master", old.Addr())
 		}
 		if err := all(g.Sentinels, func(sentinel *Server) error {
-			state, err := g.ask(sentinel, "MASTER")
+			state, err := g.master(sentinel)
 			if err == nil && (state["flags"] != "master" || state["port"] != fmt.Sprint(master.port())) {
 				err = fmt.Errorf("to sentinel %s, %s is the %s", sentinel.Addr(), state["port"], state["flags"])
 			}
@@ -145,7 +145,7 @@ func (g *Sentinel) followed(master *Server, servers []*Server) error {
 
 // ready checks what a sentinel says.
 func (g *Sentinel) ready(sentinel *Server) error {
-	master, err := g.ask(sentinel, "MASTER")
+	master, err := g.master(sentinel)
 	if err != nil {
 		return err
 	}
@@ -157,9 +157,9 @@ func (g *Sentinel) ready(sentinel *Server) error {
 	return nil
 }
 
-// ask sends a SENTINEL command about the master, whose reply is a list of names and values.
-func (g *Sentinel) ask(sentinel *Server, command string) (map[string]string, error) {
-	reply, err := sentinel.ask("SENTINEL", command, g.MasterName)
+// master returns what a sentinel says about the master.
+func (g *Sentinel) master(sentinel *Server) (map[string]string, error) {
+	reply, err := sentinel.ask("SENTINEL", "MASTER", g.MasterName)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (g *Sentinel) ask(sentinel *Server, command string) (map[string]string, err
 func (g *Sentinel) Master() (*Server, error) {
 	var errs []error
 	for _, sentinel := range g.Sentinels {
-		master, err := g.ask(sentinel, "MASTER")
+		master, err := g.master(sentinel)
 		if err == nil {
 			return byAddr(g.Data, master["ip"]+":"+master["port"])
 		}
@@ -203,7 +203,7 @@ func (g *Sentinel) Failover() error {
 // changed returns nil when the sentinel knows another master than old. It is the first sentinel that begins the failover,
 // and begins it again if it has been given up.
 func (g *Sentinel) changed(sentinel, old *Server) error {
-	master, err := g.ask(sentinel, "MASTER")
+	master, err := g.master(sentinel)
 	if err != nil {
 		return err
 	}
