@@ -72,6 +72,32 @@ func TestPermanentFailureCompensatesInReverse(t *testing.T) {
 	})
 }
 
+// TestInterimAnswerIsNotThePointOfNoReturn lets a stage ask for a confirmation, and fail when it was refused.
+func TestInterimAnswerIsNotThePointOfNoReturn(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		var done []string
+		asked := false
+		flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
+			c.Stages[2].NoReturn = true
+			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if !asked {
+					asked = true
+					return redisidem.Interim("paid", redisidem.JSON(202, "confirm")), nil
+				}
+				return redisidem.Fail(redisidem.JSON(402, "declined")), nil
+			}
+		}))
+		for range 2 {
+			_, err := sc.RunRequest(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+		}
+		if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) {
+			b.Errorf("compensated are %q, want %q", done, want)
+		}
+	})
+}
+
 func TestCompensationContinuesAfterACrash(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var done []string

@@ -229,6 +229,9 @@ func (f *Flow) String() string { return f.id }
 func (f *Flow) Config() FlowConfig {
 	cfg := f.cfg
 	cfg.Stages = slices.Clone(cfg.Stages)
+	for i := range cfg.Stages {
+		cfg.Stages[i].Next = slices.Clone(cfg.Stages[i].Next)
+	}
 	return cfg
 }
 

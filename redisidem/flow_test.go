@@ -616,3 +616,113 @@ func TestLostLeaseStopsTheFlow(t *testing.T) {
 		}
 	})
 }
+
+// explosive panics when it is to be stored.
+type explosive struct{}
+
+func (explosive) MarshalJSON() ([]byte, error) { panic("boom") }
+
+func TestValueThatPanicsWhenItIsStoredGivesTheLeaseBack(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = outcome(redisidem.Next().WithState(explosive{}))
+		}))
+		func() {
+			defer func() {
+				if v := recover(); v != "boom" {
+					b.Errorf("recovered %v", v)
+				}
+			}()
+			_, _ = sc.RunRequest(ctx, "k", request, flow)
+		}()
+		_, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cart()))
+		mustBe(b, err, nil)
+	})
+}
+
+func TestObserverThatPanicsEndsTheLease(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for _, kind := range []redisidem.EventKind{redisidem.Committed, redisidem.Abandoned} {
+			sc := b.service(redisidem.Config{Observer: nervous(kind)}).Scope("a")
+			flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+				if kind == redisidem.Abandoned {
+					c.Stages[1].Work = fails(errStage)
+				}
+			}))
+			func() {
+				defer func() {
+					if v := recover(); v != kind {
+						b.Errorf("recovered %v", v)
+					}
+				}()
+				_, _ = sc.RunRequest(ctx, kind.String(), request, flow)
+			}()
+			time.Sleep(redisidem.DefaultLease)
+			_, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, kind.String(), request, mustFlow(b, cart()))
+			mustBe(b, err, nil)
+		}
+	})
+}
+
+// nervous is an observer that panics at one kind of event.
+type nervous redisidem.EventKind
+
+func (n nervous) Observe(_ context.Context, e redisidem.Event) {
+	if e.Kind == redisidem.EventKind(n) {
+		panic(e.Kind)
+	}
+}
+
+func TestTimeoutIsThatOfEachRun(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		failed := false
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			s := &c.Stages[1]
+			s.Timeout = 3 * time.Second
+			s.Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				if !failed {
+					failed = true
+					return redisidem.Outcome{}, errStage
+				}
+				time.Sleep(2 * time.Second)
+				return redisidem.Next(), ctx.Err()
+			}
+			s.Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(2 * time.Second)
+				return redisidem.Outcome{}, redisidem.ErrNotDone
+			}
+		}))
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		_, err = sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+	})
+}
+
+func TestFlowHeldForTooLongSaysSo(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{MaxHold: 30 * time.Second}).Scope("a")
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(time.Minute)
+				return redisidem.Next(), nil
+			}
+		}))
+		key, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrMaxHold)
+		if key.RecoveryPoint != "paid" {
+			b.Errorf("the key is at %q", key.RecoveryPoint)
+		}
+	})
+}
+
+func TestConfigOfAFlowIsACopy(t *testing.T) {
+	t.Parallel()
+	flow := mustFlow(t, cart())
+	flow.Config().Stages[1].Next[0] = "x"
+	if got := flow.Config().Stages[1].Next[0]; got != "paid" {
+		t.Errorf("the flow has changed: %q", got)
+	}
+}

@@ -89,7 +89,10 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 		case !held && l.wasIdle():
 			return key, nil
 		case !held:
-			// The stage is stored, but the lease had lapsed, and another worker has the key.
+			// The stage is stored, but the lease had lapsed, and another worker may have the key.
+			if cause := context.Cause(l.ctx); errors.Is(cause, ErrLeaseLost) {
+				return key, cause
+			}
 			return key, ErrLeaseLost
 		}
 	}
@@ -162,7 +165,7 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 		switch {
 		case stage == nil:
 			return "", fmt.Errorf("%w: %q, which was committed and is to be compensated", ErrUnknownRecoveryPoint, e.Stage)
-		case stage.NoReturn:
+		case stage.NoReturn && stage.passed(pointAfter(key, i)):
 			return Finished, nil
 		case stage.Compensate != nil:
 			return compensating + strconv.FormatInt(e.Revision, 10), nil
@@ -173,6 +176,19 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 			key.Journal[0].Revision)
 	}
 	return Finished, nil
+}
+
+// pointAfter returns the recovery point that the i-th journal entry led to.
+func pointAfter(key *Key, i int) string {
+	if i+1 < len(key.Journal) {
+		return key.Journal[i+1].Stage
+	}
+	return key.RecoveryPoint
+}
+
+// passed reports whether a commit of the stage that led to that point was more than an interim answer.
+func (s *FlowStage) passed(to string) bool {
+	return to == Finished || strings.HasPrefix(to, compensating) || slices.Contains(s.Next, to)
 }
 
 // compensate undoes the commit of one revision.
@@ -192,7 +208,9 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 	}
 	if stage.Compensate != nil {
 		_, err = stage.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
-			return Outcome{}, stage.Compensate(ctx, st)
+			return stage.once(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
+				return Outcome{}, stage.Compensate(ctx, st)
+			})
 		})
 		if err != nil {
 			return Outcome{}, &CompensationError{Stage: stage.Point, Err: err}
@@ -206,7 +224,7 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 func (s *FlowStage) perform(ctx context.Context, st *Stage) (Outcome, error) {
 	return s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 		if st.attempt > 1 && s.Reconcile != nil {
-			o, err := s.reconcile(ctx, st)
+			o, err := s.once(ctx, st, s.reconcile)
 			switch {
 			case err == nil:
 				return o, nil
@@ -214,7 +232,7 @@ func (s *FlowStage) perform(ctx context.Context, st *Stage) (Outcome, error) {
 				return Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 			}
 		}
-		return s.Work(ctx, st)
+		return s.once(ctx, st, s.Work)
 	})
 }
 
@@ -228,11 +246,11 @@ func (s *FlowStage) reconcile(ctx context.Context, st *Stage) (o Outcome, err er
 	return s.Reconcile(ctx, st)
 }
 
-// retry runs work, each time within the stage's timeout, until it succeeds or its retries are used up.
+// retry runs work until it succeeds or its retries are used up.
 func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
 	pause := s.Retry.Backoff
 	for try := 1; ; try++ {
-		o, err := s.once(ctx, st, work)
+		o, err := work(ctx, st)
 		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.worthwhile(err) {
 			return o, err
 		}
@@ -248,6 +266,7 @@ func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outco
 	}
 }
 
+// once makes one run within the stage's timeout.
 func (s *FlowStage) once(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
 	if s.Timeout > 0 {
 		bounded, cancel := context.WithTimeout(ctx, s.Timeout)

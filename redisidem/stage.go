@@ -210,8 +210,14 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 		return st.key, false, ErrLeaseLost
 	}
 	outcome, err := work(l.ctx, st)
+	key, held, err := l.conclude(ctx, st, outcome, err, keep)
 	returned = true
+	return key, held, err
+}
 
+// conclude commits what a callback returned, or gives the lease back. What it calls can panic, too: how the outcome's values are
+// marshalled is up to them.
+func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
 	switch {
 	case err == nil && outcome.idle:
 		return st.key, false, l.putBack(ctx)
