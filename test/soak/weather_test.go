@@ -4,6 +4,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -90,24 +91,28 @@ func (w *weather) connect() {
 	}
 }
 
-// order has the proxies do something. They hang now and then, since toxiproxy waits for ever when a connection ends while its
-// toxics change: then their process dies, and another one takes its place, with clear ways.
+// order has the proxies do something. Toxiproxy waits for ever, or panics, when a connection ends while its toxics change: another
+// process takes the place of one that does, with clear ways.
 func (w *weather) order(method string, o Order, reply any) {
 	w.t.Helper()
 	call := w.proxy.Go(method, o, reply, make(chan *rpc.Call, 1))
 	select {
 	case <-call.Done:
-		if call.Error != nil {
-			w.t.Errorf("%s %+v: %v", method, o, call.Error)
+		var refused rpc.ServerError
+		if call.Error == nil || errors.As(call.Error, &refused) {
+			if call.Error != nil {
+				w.t.Errorf("%s %+v: %v", method, o, call.Error)
+			}
+			return
 		}
 	case <-time.After(hanging):
-		w.number["hanging proxy"]++
-		w.process.Kill()
-		_ = w.proxy.Close()
-		w.start()
-		if method == "Proxy.Cut" {
-			w.order(method, o, reply)
-		}
+	}
+	w.number["lost proxy"]++
+	w.process.Kill()
+	_ = w.proxy.Close()
+	w.start()
+	if method == "Proxy.Cut" {
+		w.order(method, o, reply)
 	}
 }
 
@@ -202,7 +207,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func TestWeatherGoesOnWhenTheProxiesHang(t *testing.T) {
+func TestWeatherGoesOnWhenTheProxiesHangOrDie(t *testing.T) {
 	server := rediscase.Server(t)
 	w := newWeather(t, patience, server.Addr(), rung.Seed(t))
 	before := w.addrs
@@ -210,7 +215,9 @@ func TestWeatherGoesOnWhenTheProxiesHang(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.connect()
-	if w.addrs != before || w.number["hanging proxy"] != 1 {
+	w.process.Kill()
+	w.connect()
+	if w.addrs != before || w.number["lost proxy"] != 2 {
 		t.Errorf("the ways are %v, and were %v; %v", w.addrs, before, w)
 	}
 	for _, addr := range w.addrs {
