@@ -302,12 +302,8 @@ func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key,
 	if lease == nil {
 		return key, err
 	}
-	if attempts, spent := lease.spent(); spent {
-		reason := fmt.Sprintf("stage %q of %s: %d attempts", lease.Key().RecoveryPoint, f, attempts)
-		if err := lease.bury(ctx, reason, errors.New(reason)); err != nil {
-			return nil, err
-		}
-		return nil, errBuried
+	if why := lease.hopeless(); why != "" {
+		return nil, lease.giveKeyUp(ctx, why)
 	}
 	// A panic of one key's stage must not end the process that carries on all the others.
 	defer func() {
@@ -315,17 +311,43 @@ func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key,
 			err = fmt.Errorf("stage panicked: %v\n%s", v, debug.Stack())
 		}
 	}()
-	return lease.runFlow(ctx)
+	key, err = lease.runFlow(ctx)
+	if errors.Is(err, ErrNoProgress) {
+		// The flow goes round in circles, and would the next time.
+		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true})
+		if again == nil {
+			return key, errors.Join(err, claimErr)
+		}
+		return key, again.giveKeyUp(ctx, err.Error())
+	}
+	return key, err
 }
 
-// spent reports whether the flow's attempts at the key's stage were used up before this one, and how many they were.
-func (l *Lease) spent() (attempts int, spent bool) {
+// hopeless tells why a completer gives the key up, "" if it does not.
+func (l *Lease) hopeless() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	attempts = l.attempt - 1
 	limit := l.flow.cfg.MaxAttempts
 	if r := l.key.requeued; r.revision == l.key.Revision {
 		limit += int(r.attempts)
 	}
-	return attempts, attempts >= limit
+	if made := l.attempt - 1; made >= limit {
+		return fmt.Sprintf("%d attempts", made)
+	}
+	// Each interim answer prolongs the record, and nobody would ever see the end of it.
+	last := len(l.key.Journal) - 1
+	age, bound := l.key.LockedAt.Sub(l.key.CreatedAt), l.scope.service.cfg.Retention+l.flow.cfg.InterimFor
+	if last >= 0 && l.key.Journal[last].Stage == l.key.RecoveryPoint && l.key.requeued == (requeue{}) && age > bound {
+		return fmt.Sprintf("interim answers for %v", age)
+	}
+	return ""
+}
+
+// giveKeyUp makes the key a dead letter, and ends the lease.
+func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
+	reason := fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)
+	if err := l.bury(ctx, reason, errors.New(reason)); err != nil {
+		return err
+	}
+	return errBuried
 }

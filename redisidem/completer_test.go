@@ -478,6 +478,50 @@ func TestIndexStaysForRecordsThatOthersProlong(t *testing.T) {
 	})
 }
 
+func TestCompleterGivesUpWhatGoesRoundInCircles(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = outcome(redisidem.Advance("paid"))
+			c.Stages[2].Work, c.Stages[2].Next = outcome(redisidem.Advance("taxed")), []string{"taxed", "ordered"}
+		}))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrNoProgress)
+		time.Sleep(time.Hour)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter == nil || !strings.Contains(key.DeadLetter.Reason, "came back") {
+			b.Errorf("the letter is %+v", key.DeadLetter)
+		}
+	})
+}
+
+func TestCompleterGivesUpWhatGetsInterimAnswersForEver(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Work = outcome(redisidem.Interim("paid", redisidem.JSON(202, "confirm")))
+		}))
+		svc := b.service(redisidem.Config{Retention: time.Hour})
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		completer := mustCompleter(b, svc, flow)
+		for range 3 {
+			time.Sleep(20 * time.Minute)
+			mustSweep(b, completer, redisidem.Swept{Due: 1})
+		}
+		time.Sleep(20 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+		// Whoever requeues it wants more of them.
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Requeue(ctx, key), nil)
+		mustSweep(b, completer, redisidem.Swept{Due: 1})
+	})
+}
+
 func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))

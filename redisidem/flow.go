@@ -40,7 +40,8 @@ type FlowConfig struct {
 	InterimFor time.Duration
 
 	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included, before it gives the key up
-	// as a dead letter. Default: 10.
+	// as a dead letter. It also gives up a key whose stages go round in circles (ErrNoProgress), and one that still
+	// gets interim answers when it is older than InterimFor and its retention. Default: 10.
 	MaxAttempts int
 }
 
