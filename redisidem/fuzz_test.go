@@ -197,6 +197,7 @@ func FuzzReply(f *testing.F) {
 	f.Add("OWN", "7 1 1 1700000000000000")
 	f.Add("OWN", "7 1 1 1700000000000000 control")
 	f.Add("BUSY", "-1")
+	f.Add("BUSY", "200000000000000") // more milliseconds than a duration can be
 	f.Add("DONE", "")
 	f.Add("MOVED", "control")
 	f.Fuzz(func(t *testing.T, word, rest string) {

@@ -190,7 +190,7 @@ func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
 			if err != nil {
 				return nil, err
 			}
-			life = time.Duration(ms) * time.Millisecond
+			life = remaining(ms)
 		}
 		s.listener.listen()
 		s.cache.put(id.name, key, sent, life)

@@ -173,5 +173,11 @@ func (r reply) locked() error {
 	if left == -1 {
 		return &LockedError{RetryAfter: lastPoll} // somebody took the lock's expiry: nobody knows
 	}
-	return &LockedError{RetryAfter: time.Duration(max(left, 0)) * time.Millisecond}
+	return &LockedError{RetryAfter: remaining(left)}
+}
+
+// remaining is what a server says is left of a key's life, in milliseconds. Whoever can write to it can make it more than a
+// duration can be.
+func remaining(milliseconds int64) time.Duration {
+	return time.Duration(min(max(milliseconds, 0), maxDuration.Milliseconds())) * time.Millisecond
 }
