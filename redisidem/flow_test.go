@@ -541,11 +541,49 @@ func TestStageIsTriedAgainWithinOneRun(t *testing.T) {
 				}
 			}))
 			began := time.Now()
-			_, err := sc.RunRequest(ctx, c.name, request, flow)
+			key, err := sc.RunRequest(ctx, c.name, request, flow)
 			mustBe(b, err, c.err)
+			if err == nil {
+				again, err := sc.Retrieve(ctx, c.name)
+				mustBe(b, err, nil)
+				if key.Journal[1].Attempt != runs || again.Journal[1].Attempt != runs || again.Journal[2].Attempt != 1 {
+					b.Errorf("%s: the journal is %+v, then %+v", c.name, key.Journal, again.Journal)
+				}
+			}
 			if took := time.Since(began); runs != c.runs || took < c.least || took > c.least*2+time.Second {
 				b.Errorf("%s: %d runs in %v, want %d in at least %v", c.name, runs, took, c.runs, c.least)
 			}
+		}
+	})
+}
+
+// TestIdleAfterAFailureIsAnAttempt lets a stage fail, and find nothing to do when it is tried again: what the first run did is
+// unknown still.
+func TestIdleAfterAFailureIsAnAttempt(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		var did []string
+		results := []redisidem.StageFunc{fails(errStage), outcome(redisidem.Idle()), outcome(redisidem.Idle()), next}
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			s := &c.Stages[1]
+			s.Retry.Attempts = 2
+			s.Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				did = append(did, fmt.Sprint("work ", st.Attempt()))
+				work := results[0]
+				results = results[1:]
+				return work(ctx, st)
+			}
+			s.Reconcile = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				did = append(did, fmt.Sprint("ask ", st.Attempt()))
+				return redisidem.Outcome{}, redisidem.ErrNotDone
+			}
+		}))
+		for range 3 {
+			_, err := sc.RunRequest(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+		}
+		if want := []string{"work 1", "ask 2", "work 2", "ask 2", "work 2", "ask 2", "work 2"}; !slices.Equal(did, want) {
+			b.Errorf("it did %q, want %q", did, want)
 		}
 	})
 }

@@ -32,6 +32,7 @@ type Lease struct {
 	attempt int       // of this stage
 	since   time.Time // when this stage began
 	ended   bool
+	retried bool      // this stage ran more than once under this lease
 	idle    bool      // it ended since there was nothing to do
 	lost    error     // why the context was cancelled
 	sent    time.Time // when the last claim, renewal or kept commit that succeeded was sent
@@ -287,7 +288,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
 	if held {
 		next.LockedAt = key.LockedAt
-		l.attempt, l.since, l.sent = 1, time.Now(), sent
+		l.attempt, l.retried, l.since, l.sent = 1, false, time.Now(), sent
 	}
 	l.key = next
 	l.mu.Unlock()
@@ -325,12 +326,26 @@ func (l *Lease) giveUp(ctx context.Context, reason error) error {
 	return l.abandon(ctx, reason, "", "")
 }
 
-// putBack is Abandon for an attempt that did nothing.
+// putBack is Abandon for an attempt that did nothing. It counts nevertheless when an earlier run under this lease has failed:
+// what that one did is unknown.
 func (l *Lease) putBack(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
+	flags := flagIdle
+	if l.retried {
+		flags = ""
+	}
 	l.mu.Unlock()
-	return l.abandon(ctx, nil, flagIdle, "")
+	return l.abandon(ctx, nil, flags, "")
+}
+
+// runAgain counts another run of the stage, and returns the how-many-eth it is.
+func (l *Lease) runAgain() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.attempt++
+	l.retried = true
+	return l.attempt
 }
 
 // wasIdle reports whether the lease was put back.

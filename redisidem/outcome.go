@@ -46,7 +46,7 @@ func Fail(r Response) Outcome {
 }
 
 // Idle says that there was nothing to do: the lease is given back, nothing is stored, the attempt does not count, and the
-// key stays as it is.
+// key stays as it is. The attempt counts if the stage failed before in the same run of its [Flow].
 func Idle() Outcome { return Outcome{idle: true} }
 
 // WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the outcome: both or neither,

@@ -262,7 +262,7 @@ func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outco
 			return o, err
 		}
 		pause = min(2*pause, s.Retry.MaxBackoff)
-		st.attempt++
+		st.attempt = st.lease.runAgain()
 	}
 }
 

@@ -34,7 +34,8 @@ func (st *Stage) Key() *Key { return st.key }
 func (st *Stage) Fence() int64 { return st.lease.fence }
 
 // Attempt returns the how-many-eth run of this stage this is, counted from 1. Above 1 an earlier run began and did not
-// commit: what it did outside is unknown.
+// commit: what it did outside is unknown. Of the runs that [FlowStage.Retry] makes, those of one lease count as one to the leases
+// after it.
 func (st *Stage) Attempt() int { return st.attempt }
 
 // State decodes the state that an earlier stage left into v: into a *[]byte the bytes as they were stored, into anything
