@@ -149,6 +149,9 @@ if exists then
     end
     if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
       free()
+      if string.match(flow, '^[^/]*') ~= string.match(ARGV[8], '^[^/]*') then
+        settle() -- as above: it is in the index of its own flow
+      end
       return {'OTHER', token, flow}
     end
     -- The points of a flow that compensates are its own, too.

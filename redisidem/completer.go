@@ -8,6 +8,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,7 +189,10 @@ func (c *Completer) hire(ctx context.Context) (*crew, error) {
 	for range concurrency {
 		w.wg.Go(func() {
 			for j := range w.jobs {
-				w.do(ctx, j)
+				// In a goroutine of its own, which a stage may end.
+				var one sync.WaitGroup
+				one.Go(func() { w.do(ctx, j) })
+				one.Wait()
 			}
 		})
 	}
@@ -264,7 +268,13 @@ func (w *crew) do(ctx context.Context, j job) {
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: due index holds what is no key", slog.String("member", j.member))
 		return
 	}
-	key, err := w.completer.resume(ctx, id, j.flow)
+	key, err := (*Key)(nil), errGoexit
+	defer func() { w.count(ctx, id, key, err) }()
+	key, err = w.completer.resume(ctx, id, j.flow)
+}
+
+// count tells what became of a key.
+func (w *crew) count(ctx context.Context, id identity, key *Key, err error) {
 	switch {
 	case errors.Is(err, errBuried):
 		w.buried.Add(1)
@@ -272,16 +282,19 @@ func (w *crew) do(ctx context.Context, j job) {
 		if key != nil && key.own {
 			w.finished.Add(1)
 		}
-	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNoFlow):
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs):
 		// A worker has it, or its retention is over, or it is another record of that name.
 	default:
 		w.failed.Add(1)
-		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
+		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
 	}
 }
 
-// errNoFlow says that a record belongs to no flow.
-var errNoFlow = errors.New("redisidem: key belongs to no flow")
+// errGoexit says that a stage has ended its goroutine.
+var errGoexit = errors.New("stage called runtime.Goexit")
+
+// errNotOurs says that a record belongs to a flow of another name, or to none.
+var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
 // errBuried says that a key became a dead letter.
 var errBuried = errors.New("redisidem: dead letter")
@@ -289,15 +302,23 @@ var errBuried = errors.New("redisidem: dead letter")
 // resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key that is finished already is
 // taken out of the due index by the claim.
 func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key, err error) {
+	// A panic about one key, a stage's or the observer's, must not end the process that carries on all the others.
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
 	sc := c.service.Scope("").Wait(0) // the record says whose it is
 	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true})
 	var other *FlowError
-	if errors.As(err, &other) && c.flows[other.Stored] != nil {
-		f = c.flows[other.Stored]
-		lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true})
-	}
-	if other != nil && other.Stored == "" {
-		err = errNoFlow
+	if errors.As(err, &other) {
+		switch name, _, _ := strings.Cut(other.Stored, "/"); {
+		case name != f.cfg.Name:
+			return nil, errNotOurs
+		case c.flows[other.Stored] != nil:
+			f = c.flows[other.Stored]
+			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true})
+		}
 	}
 	if lease == nil {
 		return key, err
@@ -305,12 +326,6 @@ func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key,
 	if why := lease.hopeless(); why != "" {
 		return nil, lease.giveKeyUp(ctx, why)
 	}
-	// A panic of one key's stage must not end the process that carries on all the others.
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("stage panicked: %v\n%s", v, debug.Stack())
-		}
-	}()
 	key, err = lease.runFlow(ctx)
 	if errors.Is(err, ErrNoProgress) {
 		// The flow goes round in circles, and would the next time.

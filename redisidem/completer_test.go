@@ -3,6 +3,7 @@ package redisidem_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -543,6 +544,75 @@ func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 		if key.Flow != "" || key.Attempts != 0 || b.indexed("due") != 0 {
 			b.Errorf("the key is %+v, and %d are due", key, b.indexed("due"))
 		}
+	})
+}
+
+// TestCompleterLeavesKeysOfAnotherFlowToIt deletes a key of one flow and uses it again with another, which has just given an
+// interim answer.
+func TestCompleterLeavesKeysOfAnotherFlowToIt(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		old := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
+		young := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Name = "refund"
+			c.Stages[1].Work = outcome(redisidem.Interim("taxed", redisidem.JSON(202, "wait")))
+		}))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, old)
+		mustBe(b, err, errStage)
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Delete(ctx, key), nil)
+		_, err = sc.RunRequest(ctx, "k", request, young)
+		mustBe(b, err, nil)
+		time.Sleep(5 * time.Minute)
+		completer := mustCompleter(b, svc, old, young)
+		mustSweep(b, completer, redisidem.Swept{Due: 1})
+		key, err = sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.Flow != "refund/1" || key.Attempts != 1 || b.indexed("due") != 1 {
+			b.Errorf("the key is %+v, and %d are due", key, b.indexed("due"))
+		}
+		time.Sleep(redisidem.DefaultInterimFor)
+		mustSweep(b, completer, redisidem.Swept{Due: 1})
+	})
+}
+
+func TestCompleterOutlivesStagesThatEndTheirGoroutine(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[0].Work = fails(errStage)
+		}))
+		ends := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				runtime.Goexit()
+				return redisidem.Next(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{})
+		for _, value := range []string{"k", "l", "m"} {
+			_, err := svc.Scope("a").RunRequest(ctx, value, request, flow)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Minute)
+		completer := mustCompleter(b, svc, ends)
+		completer.Concurrency = 1
+		mustSweep(b, completer, redisidem.Swept{Due: 3, Failed: 3})
+		time.Sleep(time.Hour)
+		mustSweep(b, mustCompleter(b, svc, mustFlow(b, cart(recoverable))), redisidem.Swept{Due: 3, Finished: 3})
+	})
+}
+
+// TestCompleterOutlivesAnObserverThatPanics has one that does so when a key is claimed.
+func TestCompleterOutlivesAnObserverThatPanics(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		_, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, mustFlow(b, cart(recoverable,
+			func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) })))
+		mustBe(b, err, errStage)
+		time.Sleep(time.Minute)
+		flow := mustFlow(b, cart(recoverable))
+		svc := b.service(redisidem.Config{Observer: nervous(redisidem.Claimed)})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Failed: 1})
 	})
 }
 
