@@ -6,7 +6,8 @@
 -- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token
 -- ARGV[2] flags: 'n', nothing was done, so that this attempt does not count
--- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt
+-- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
+--         up to half of the time that the record has left
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
 --
 -- Replies
@@ -52,9 +53,13 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       end
     elseif KEYS[3] then
       local time = redis.call('TIME')
-      local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] * 2 ^ math.min(math.max(stage - 1, 0), 6)
-      redis.call('ZADD', KEYS[3], string.format('%.0f', due), member)
       local left = redis.call('PTTL', KEYS[1])
+      local pause = ARGV[3] * 2 ^ math.min(math.max(stage - 1, 0), 6)
+      if left > 0 then
+        pause = math.min(pause, left / 2)
+      end
+      local due = time[1] * 1000 + math.floor(time[2] / 1000) + pause
+      redis.call('ZADD', KEYS[3], string.format('%.0f', due), member)
       if left > 0 and redis.call('PEXPIRE', KEYS[3], left, 'GT') == 0 then
         redis.call('PEXPIRE', KEYS[3], left, 'NX') -- as above
       end

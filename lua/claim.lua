@@ -173,10 +173,10 @@ local function clock()
 end
 
 -- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which
--- doubles with each attempt. The index is gone when the last of its records is, also where no completer clears it.
+-- doubles with each attempt, but ends long before the record does. The index is gone when the last of its records is, also where no completer clears it.
 local function enter(at, attempt)
   if KEYS[3] then
-    local due = math.floor(at / 1000) + ARGV[4] + ARGV[9] * 2 ^ math.min(attempt - 1, 6)
+    local due = math.floor(at / 1000) + ARGV[4] + math.min(ARGV[9] * 2 ^ math.min(attempt - 1, 6), ARGV[5] / 2)
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
     -- To GT a key without a TTL is one that lives for ever.
     if redis.call('PEXPIRE', KEYS[3], ARGV[4] + ARGV[5], 'GT') == 0 then

@@ -60,7 +60,7 @@ func (c claim) call(s *Service, token, channel string) call {
 		flow = c.flow.words
 	}
 	if c.flow.recoverable() {
-		age = c.flow.recoverAfter()
+		age = c.flow.recoverAfter(s.cfg.Retention)
 	}
 	k := newCall(lua.Claim, token, 16, c.id.keys(c.flow)...)
 	k.durable = true

@@ -209,6 +209,26 @@ func TestCompleterPutsOffWhatFails(t *testing.T) {
 	})
 }
 
+// TestKeyThatFailsIsBuriedBeforeItExpires has pauses that would double beyond the retention.
+func TestKeyThatFailsIsBuriedBeforeItExpires(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter, c.MaxAttempts = 10*time.Minute, 6
+			c.Stages[1].Work = fails(errStage)
+		}))
+		svc := b.service(redisidem.Config{Retention: time.Hour})
+		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		completer := mustCompleter(b, svc, flow)
+		for range 5 {
+			time.Sleep(35 * time.Minute)
+			mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1})
+		}
+		time.Sleep(35 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+	})
+}
+
 func TestDeadLettersAreStillTheirClients(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		broken := true

@@ -32,11 +32,12 @@ type FlowConfig struct {
 
 	// RecoverAfter makes the flow's keys recoverable: a [Completer] carries a key on when its last run ended, or its lease
 	// lapsed, so long ago. Clients that retry should have come back by then. It doubles with each attempt of a stage, up to
-	// 64 times as long. At least 1 ms. Zero: keys are left to their clients.
+	// 64 times as long, but never beyond half of Config.Retention, since the key would expire. At least 1 ms. Zero: keys are left
+	// to their clients.
 	RecoverAfter time.Duration
 
-	// InterimFor is how long a Completer leaves a key alone whose caller got an interim answer, and is expected back.
-	// Default: 15 min.
+	// InterimFor is how long a Completer leaves a key alone whose caller got an interim answer, and is expected back. Shorter
+	// than Config.Retention, or the key has expired by then. Default: 15 min.
 	InterimFor time.Duration
 
 	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included, before it gives the key up
@@ -240,10 +241,10 @@ func (f *Flow) Config() FlowConfig {
 func (f *Flow) recoverable() bool { return f != nil && f.cfg.RecoverAfter > 0 }
 
 // recoverAfter is RecoverAfter in milliseconds, with jitter, so that keys that were abandoned together do not become due
-// together.
-func (f *Flow) recoverAfter() int64 {
+// together. It is bounded by half of the retention, as the scripts bound what they make of it.
+func (f *Flow) recoverAfter(retention time.Duration) int64 {
 	d := f.cfg.RecoverAfter
-	return max((d + below(d/4+1)).Milliseconds(), 1)
+	return max(min(d+below(d/4+1), retention/2).Milliseconds(), 1)
 }
 
 // dueIndex is the name of the due index of a flow's keys in a record's shard.

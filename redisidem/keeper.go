@@ -105,7 +105,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	c := newCall(lua.Renew, l.token, 4, l.keys()...)
 	c.add(l.fence, s.lease, s.retention)
 	if l.flow.recoverable() {
-		c.add(l.flow.recoverAfter())
+		c.add(l.flow.recoverAfter(s.cfg.Retention))
 	}
 	r, err := s.run(bounded, c)
 	if err != nil {

@@ -242,7 +242,8 @@ func (l *Lease) due(e encodedOutcome) any {
 	case e.interim:
 		return l.flow.cfg.InterimFor.Milliseconds()
 	}
-	return l.scope.service.cfg.Lease.Milliseconds() + l.flow.recoverAfter()
+	cfg := &l.scope.service.cfg
+	return cfg.Lease.Milliseconds() + l.flow.recoverAfter(cfg.Retention)
 }
 
 // committed deals with the answer to a commit.
@@ -375,7 +376,7 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 	c := newCall(lua.Abandon, l.token, 4, keys...)
 	c.add(flags)
 	if l.flow.recoverable() {
-		c.add(l.flow.recoverAfter())
+		c.add(l.flow.recoverAfter(s.cfg.Retention))
 	}
 	if letter != "" {
 		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
