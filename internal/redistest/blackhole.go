@@ -25,7 +25,7 @@ func StartBlackHole() (*BlackHole, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen(port)
+	listener, err := listenOwn(port)
 	if err != nil {
 		taken.give(port)
 		return nil, fmt.Errorf("redistest: black hole: %w", err)

@@ -7,6 +7,8 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
+	"time"
 )
 
 // Servers get their ports from below the range out of which systems choose the ports of outgoing connections. A port
@@ -80,6 +82,18 @@ func (p *ports) grow() error {
 func listen(port int) (net.Listener, error) {
 	var config net.ListenConfig
 	return config.Listen(context.Background(), "tcp", address(port))
+}
+
+// listenOwn listens on a port of ours. A process that is just being started holds the sockets of this one until it runs
+// its own program, also those that have been closed here in the meantime, so a port of ours can be in use for a moment.
+func listenOwn(port int) (net.Listener, error) {
+	for tries := 1; ; tries++ {
+		l, err := listen(port)
+		if err == nil || tries == 200 || !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }

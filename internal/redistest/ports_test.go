@@ -3,6 +3,7 @@ package redistest
 import (
 	"net"
 	"testing"
+	"time"
 )
 
 func TestStartTakesAnotherPortWhenSomebodyIsFaster(t *testing.T) {
@@ -64,5 +65,24 @@ func TestPortsAreHandedOutOnce(t *testing.T) {
 	}
 	if port, err := p.take(); port != first {
 		t.Errorf("got %d, %v, and not %d, which had been given back", port, err, first)
+	}
+}
+
+func TestProxyWaitsUntilItsPortIsFree(t *testing.T) {
+	t.Parallel()
+	p, err := StartProxy(address(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop()
+	p.Refuse()
+	l, err := listen(p.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	released := time.AfterFunc(30*time.Millisecond, func() { _ = l.Close() })
+	defer released.Stop()
+	if err := p.Resume(); err != nil {
+		t.Error(err)
 	}
 }

@@ -160,7 +160,7 @@ func (p *Proxy) due() time.Time {
 
 // listen begins to accept connections. The caller holds mu or is alone.
 func (p *Proxy) listen() error {
-	listener, err := listen(p.port)
+	listener, err := listenOwn(p.port)
 	if err != nil {
 		return fmt.Errorf("redistest: proxy: %w", err)
 	}
