@@ -31,13 +31,26 @@
 -- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH, HDEL), one or two
 -- with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for each effect (TYPE, its
 -- command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 3 or 4 for FENCED
--- and GONE. Without KEYS[2] there is no GETDEL, GET and SET.
+-- and GONE; two more of these with 'd'. Without KEYS[2] there is no GETDEL, GET and SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
+-- Makes a reply about an older write one about a write of this call, for who waits for replicas.
+local function touch()
+  if string.find(ARGV[6], 'd', 1, true) then
+    local expires = redis.call('PEXPIRETIME', KEYS[1])
+    if expires > 0 then
+      redis.call('PEXPIREAT', KEYS[1], expires)
+    else
+      redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- somebody took its expiry
+    end
+  end
+end
+
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
--- refuse anything.
+-- refuse anything. Nor is what a failover may forget: the commit would be stored then if it came once more.
 local function master()
   redis.call('HDEL', KEYS[1], '')
+  touch()
 end
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting')
@@ -82,14 +95,7 @@ if string.sub(control, 1, #mine) ~= mine then
     master()
     return {'FENCED', token}
   end
-  if string.find(ARGV[6], 'd', 1, true) then
-    local expires = redis.call('PEXPIRETIME', KEYS[1])
-    if expires > 0 then
-      redis.call('PEXPIREAT', KEYS[1], expires)
-    else
-      redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- somebody took its expiry
-    end
-  end
+  touch()
   local held = '0'
   if owner == token and last == fence and (not KEYS[2] or redis.call('GET', KEYS[2]) == token) then
     held = '1'

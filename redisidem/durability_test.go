@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -22,4 +23,32 @@ func TestTooFewReplicasAreAnAnswerWithAnyReadTimeout(t *testing.T) {
 	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
 	_, err = svc.Scope("a").InitializeRequest(ctx, "k", request)
 	mustBe(t, err, redisidem.ErrNotDurable)
+}
+
+// TestRefusalThatNoReplicaKnowsIsUnknown has a failover in mind: the replica would still store the refused commit if it came once
+// more.
+func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	replica := group.Replicas[0]
+	sc := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Durability: 1, Timeout: 2 * time.Second}).Scope("a")
+
+	for _, known := range []bool{true, false} {
+		key := start(t, sc, fmt.Sprintf("k-%t", known))
+		lease, err := sc.Lock(ctx, key.Value)
+		mustBe(t, err, nil)
+		mustBe(t, sc.Unlock(ctx, key.Value), nil)
+		_, err = sc.WorkStage(ctx, key, finish("successor"))
+		mustBe(t, err, nil)
+		want := redisidem.ErrFenced
+		if !known {
+			mustBe(t, replica.Pause(), nil)
+			want = redisidem.ErrCommitUnknown
+		}
+		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
+		mustBe(t, err, want)
+		if !known {
+			mustBe(t, replica.Resume(), nil)
+		}
+	}
 }

@@ -257,10 +257,13 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	switch r.status {
 	case statusOK:
 	case statusFenced:
+		if s.settled(r) != nil {
+			return key, false, l.lostTrack(ctx)
+		}
 		l.lose(ErrFenced)
 		return key, false, ErrFenced
 	case statusGone:
-		if r.again {
+		if r.again || s.settled(r) != nil {
 			return key, false, l.lostTrack(ctx)
 		}
 		l.lose(ErrFenced)
@@ -309,7 +312,8 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 }
 
 // lostTrack tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a
-// record that is not there any more, or before all that the journal remembers.
+// record that is not there any more, or before all that the journal remembers; or too few replicas know of what refuses it, so that
+// a late repetition could still be stored after a failover.
 func (l *Lease) lostTrack(ctx context.Context) error {
 	e := l.event(Unknown)
 	e.Err = ErrCommitUnknown

@@ -37,6 +37,13 @@ bool keep[(N+1)*R];   /* whether the commit keeps the lease */
 bool gaveup[N+1];     /* abandon */
 #define AT(t, r) ((t)*R + (r))
 
+#ifdef UNLOCK
+bool ousted[N+1];     /* an operator took the lease away that the worker was told of */
+#define OUSTED(t) ousted[t]
+#else
+#define OUSTED(t) false
+#endif
+
 #ifdef SPLIT
 #include "split.pml"
 #else
@@ -60,9 +67,19 @@ bool fenced[(N+1)*R]; /* the worker was told that this commit is refused for eve
 bool over[N+1];       /* the token has ended its lease */
 byte ended;           /* the last one that did */
 
+#ifndef LOSS
+#define wait_for_claim() skip
+#define wait_for_commit() skip
+#define remember(t, r) skip
+#endif
+
 /* Scratch, reset within the step that uses it. Hidden variables would not do: Spin does not restore them on its way back. */
 mtype reply;          /* of the script that just ran */
 byte i, top;
+
+#ifdef LOSS
+#include "loss.pml"
+#endif
 
 /* Inlines open with skip: the else of an enclosing selection would merge with theirs. */
 
@@ -179,6 +196,7 @@ inline store(t, r)
 	assert(r == rev);                                                                /* S1 */
 	assert(!fenced[AT(t, r)]);                                                       /* S2 */
 	assert(!over[t]);                                                                /* S5 */
+	assert(!OUSTED(t));                                                              /* S8 */
 	record_changed();
 	journal[rev] = t;
 	rev++
@@ -288,7 +306,7 @@ inline check_outcome(t)
 	if
 	:: reply == FENCED ->
 		assert(journal[v] != t);                                                 /* S2 */
-		assert(contested[t]);                                                    /* S4 */
+		assert(contested[t] || OUSTED(t));                                       /* S4 */
 		not_robbed(t);
 #ifdef HAUNT
 		assert(haunted[t]);                                                      /* L2 */
@@ -359,6 +377,7 @@ claiming:
 	:: atomic {
 		d_step {
 			claim(t);
+			wait_for_claim();
 			if
 			:: reply == OWN ->
 				v = (want[t] == ANY -> rev : want[t]);
@@ -398,7 +417,9 @@ committing:
 	:: atomic {
 		d_step {
 			commit(t, v);
-			check_outcome(t)
+			wait_for_commit();
+			check_outcome(t);
+			remember(t, v)
 		};
 		if
 		:: reply == HELD && keep[AT(t, v)] ->
@@ -459,9 +480,19 @@ end:	do
 	od
 }
 
+#ifdef UNLOCK
+#include "unlock.pml"
+#endif
+
 init
 {
 	atomic {
+#ifdef UNLOCK
+		run Operator();
+#endif
+#ifdef LOSS
+		run Replica();
+#endif
 		for (i : 1 .. N) {
 			run Worker(i);
 			run World(i)

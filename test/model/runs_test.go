@@ -57,15 +57,15 @@ func protocol(workers, revisions int, unreduced bool) run {
 // in returns the run with another part of the model besides the core.
 func (r run) in(part, about string) run {
 	r.define = part
-	r.name += "-" + strings.ToLower(part)
+	r.name += "-" + strings.ReplaceAll(strings.ToLower(part), " ", "-")
 	r.about += ", " + about
 	return r
 }
 
-// onSplit is broken for the steps that are taken while a slot moves.
-func onSplit(define, tag, about string) run {
+// brokenIn is broken together with another part of the model.
+func brokenIn(part, define, tag, about string) run {
 	r := broken(define, 2, 2, tag, about)
-	r.define = "SPLIT " + define
+	r.define = part + " " + define
 	return r
 }
 
@@ -83,6 +83,8 @@ var daily = []run{
 	protocol(2, 4, true),
 	protocol(3, 2, false),
 	protocol(2, 2, true).in("SPLIT", "a slot on the move"),
+	protocol(2, 3, true).in("UNLOCK", "an operator who unlocks"),
+	protocol(2, 3, true).in("LOSS", "failovers that lose data, with WAIT"),
 }
 
 // nightly are the sizes of the protocol that take longer.
@@ -90,6 +92,9 @@ var nightly = []run{
 	protocol(3, 2, true),
 	protocol(3, 3, true),
 	protocol(4, 1, false),
+	protocol(2, 2, false).in("SPLIT UNLOCK", "a slot on the move and an operator who unlocks"),
+	protocol(3, 1, false).in("UNLOCK", "an operator who unlocks"),
+	protocol(3, 1, false).in("LOSS", "failovers that lose data, with WAIT"),
 }
 
 // variants are the broken forms of the protocol, and the limits of the right one.
@@ -111,13 +116,23 @@ var variants = []run{
 	broken("ABANDONBLIND", 3, 1, "S3", "an abandon deletes anybody's lock"),
 	broken("COMMITBLIND", 3, 1, "S3", "a commit deletes the lock before it knows that it is accepted"),
 	broken("RENEWBLIND", 3, 1, "S3", "a renewal takes the lock whatever the record says"),
-	onSplit("CLAIMUNSEEN", "S7", "a claim in steps does not compare control"),
-	onSplit("LOOKLATE", "S7", "a claim in steps reads control when it has the lock"),
-	onSplit("CLAIMUNTAKEN", "S7", "a claim in steps does not take the lock"),
-	onSplit("KEEPUNTAKEN", "S3", "a commit in steps keeps the lease without the lock"),
-	onSplit("RENEWUNTAKEN", "S3", "a renewal in steps renews the record without the lock"),
-	onSplit("FREEFIRST", "S7", "a commit in steps gives the lock back first"),
-	onSplit("SAMETOKEN", "S3", "a token that gave the lock back in a step claims again, and the step comes late"),
+	brokenIn("SPLIT", "CLAIMUNSEEN", "S7", "a claim in steps does not compare control"),
+	brokenIn("SPLIT", "LOOKLATE", "S7", "a claim in steps reads control when it has the lock"),
+	brokenIn("SPLIT", "CLAIMUNTAKEN", "S7", "a claim in steps does not take the lock"),
+	brokenIn("SPLIT", "KEEPUNTAKEN", "S3", "a commit in steps keeps the lease without the lock"),
+	brokenIn("SPLIT", "RENEWUNTAKEN", "S3", "a renewal in steps renews the record without the lock"),
+	brokenIn("SPLIT", "FREEFIRST", "S7", "a commit in steps gives the lock back first"),
+	brokenIn("SPLIT", "SAMETOKEN", "S3", "a token that gave the lock back in a step claims again, and the step comes late"),
+	brokenIn("UNLOCK", "UNLOCKLOCK", "S8", "an operator deletes the lock alone"),
+	brokenIn("UNLOCK", "UNLOCKUNSPENT", "S5", "an operator takes the lease away, and its token is not remembered"),
+	brokenIn("SPLIT UNLOCK", "UNLOCKUNSEEN", "S3", "an operator takes the lock of a claim in steps, and control stays the same"),
+	brokenIn("LOSS", "NOWAITCOMMIT", "D1", "a commit does not wait for the replica"),
+	brokenIn("LOSS", "NOWAITCLAIM", "S4", "a claim does not wait for the replica"),
+	brokenIn("LOSS", "NOWAITFENCED", "S2", "the refusal of a commit does not wait for the replica"),
+	{
+		name: "NOWAIT", define: "LOSS NOWAIT", workers: 2, revisions: 2, expect: reached, tag: "S4",
+		about: "limit: without WAIT a failover forgets leases and commits that were acknowledged",
+	},
 	{
 		name: "REPEATED", define: "SPLIT REPEATED", workers: 2, revisions: 2, expect: reached, tag: "L3",
 		about: "limit: a late claim in steps takes the lease of one who claimed before it and asked again",

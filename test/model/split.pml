@@ -66,7 +66,7 @@ inline lease_repeated(t)
 
 inline rob(t)
 {
-	robbed[t] = robbed[t] || (!lapsed[t] && !over[t] && !gaveup[t])
+	robbed[t] = robbed[t] || (token == t && fence == told[t] && !lapsed[t] && !gaveup[t])
 }
 
 inline not_robbed(t)
