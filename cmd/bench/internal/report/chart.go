@@ -51,19 +51,23 @@ type key struct {
 // newAxis returns an axis with the ticks of a scale. Ticks that would touch the one before are left out.
 func newAxis(s scale, ticks []float64, gap float64, text func(float64) string) axis {
 	a := axis{From: s.from, To: s.to}
-	last := -gap
+	last, free := 0.0, 0.0 // free is how far a text that lies about its tick must stay away from the one before
 	for _, v := range ticks {
-		at := s.at(v)
-		if gap > 0 && at-last < gap {
-			continue
-		}
-		last = at
+		at, need := s.at(v), free
 		anchor := "middle"
 		switch {
 		case at < 20:
 			anchor = "start"
 		case at > width-24:
 			anchor = "end"
+			need += gap / 2
+		}
+		if gap > 0 && at-last < need {
+			continue
+		}
+		last, free = at, gap
+		if anchor == "start" {
+			free += gap / 2
 		}
 		a.Ticks = append(a.Ticks, tick{At: at, Text: text(v), Anchor: anchor})
 	}
