@@ -121,9 +121,17 @@ var mutants = []mutant{
 	{
 		name: "sure", // a commit whose record is gone is told as refused, although an earlier try may have stored it
 		file: "redisidem/lease.go",
-		old:  "\t\tif r.again {\n",
-		new:  "\t\tif false {\n",
+		old:  "\t\tif r.again || s.settled(r) != nil {\n",
+		new:  "\t\tif s.settled(r) != nil {\n",
 
 		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
+	},
+	{
+		name: "hearsay", // a commit is told as refused although no replica knows of what refused it
+		file: "redisidem/lease.go",
+		old:  "\t\tif s.settled(r) != nil {\n",
+		new:  "\t\tif false {\n",
+
+		killer: "TestRefusalThatNoReplicaKnowsIsUnknown",
 	},
 }

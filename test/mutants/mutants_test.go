@@ -87,17 +87,31 @@ func (m mutant) kill(t *testing.T, seed uint64, limit int) string {
 	return verdict(t, out, seed)
 }
 
-// build makes the test binary of a folder with the mutant in place.
-func (m mutant) build(t *testing.T, root, folder, binary string) {
+// TestMutantsApply finds a mutant whose text the code no longer has, in runs too small to build them all.
+func TestMutantsApply(t *testing.T) {
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) { m.apply(t, filepath.Join("..", "..", m.file)) })
+	}
+}
+
+// apply returns the text of a file with the defect in it.
+func (m mutant) apply(t *testing.T, file string) []byte {
 	t.Helper()
-	original := filepath.Join(root, m.file)
-	text, err := os.ReadFile(original)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(text), m.old); n != 1 {
 		t.Fatalf("%s has the text of the mutant %d times, not once:\n%s", m.file, n, m.old)
 	}
+	return []byte(strings.Replace(string(text), m.old, m.new, 1))
+}
+
+// build makes the test binary of a folder with the mutant in place.
+func (m mutant) build(t *testing.T, root, folder, binary string) {
+	t.Helper()
+	original := filepath.Join(root, m.file)
+	text := m.apply(t, original)
 	dir := t.TempDir()
 	changed := filepath.Join(dir, filepath.Base(m.file))
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
@@ -105,7 +119,7 @@ func (m mutant) build(t *testing.T, root, folder, binary string) {
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{
-		changed: []byte(strings.Replace(string(text), m.old, m.new, 1)), filepath.Join(dir, "overlay.json"): overlay,
+		changed: text, filepath.Join(dir, "overlay.json"): overlay,
 	} {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
 			t.Fatal(err)

@@ -153,7 +153,8 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 		t.Errorf("seed %d: recovery took %v, more than %v", seed, s.slowest, bound)
 	}
 	count := s.ledger.count()
-	if count.Committed == 0 || count.Unknown == 0 || whole >= time.Minute && count.Fenced == 0 || count.Answers < s.keys {
+	// A result that comes back after the lease is rare: a minute may pass without one.
+	if count.Committed == 0 || count.Unknown == 0 || whole >= 10*time.Minute && count.Fenced == 0 || count.Answers < s.keys {
 		t.Errorf("too little has happened for this to show anything: %+v", count)
 	}
 	t.Logf("weather: %v", s.weather)
