@@ -27,11 +27,11 @@
 --   DAMAGED  token, what is wrong
 --
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
--- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it had lapsed), 6 when it is kept (HMGET,
--- GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits (PUBLISH, HDEL), one or two
--- with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for each effect (TYPE, its
--- command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit, 3 or 4 for FENCED
--- and GONE; two more of these with 'd'. Without KEYS[2] there is no GETDEL, GET and SET.
+-- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it was claimed longer ago than it is long),
+-- 6 when it is kept (HMGET, GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits
+-- (PUBLISH, HDEL), one or two with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for
+-- each effect (TYPE, its command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit,
+-- 3 or 4 for FENCED and GONE; two more of these with 'd'. Without KEYS[2] there is no GETDEL, GET and SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Makes a reply about an older write one about a write of this call, for who waits for replicas.
@@ -53,7 +53,7 @@ local function master()
   touch()
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting', 'locked_at')
 if r.err then
   return {'DAMAGED', token, r.err}
 end
@@ -174,6 +174,7 @@ end
 local time = redis.call('TIME')
 -- As text: numbers of that size cost more to write than to join.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+local age = now - (tonumber(r[3]) or 0)
 local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9]
 -- Tells the due index when a completer may look.
 local function index()
@@ -210,8 +211,9 @@ end
 
 redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
   .. token, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-if holder ~= token or not KEYS[2] then
-  -- Otherwise the claim or a renewal within the last lease has made sure that the record outlives the retention from now on.
+if age < 0 or age > ARGV[7] * 1000 then
+  -- Otherwise the claim has made sure that the record outlives the retention from now on. The lock cannot tell: a late duplicate
+  -- may have prolonged it alone.
   redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
 end
 if tonumber(revision) >= 64 then

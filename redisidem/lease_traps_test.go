@@ -382,6 +382,25 @@ func TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive(t *testing.T) {
 	})
 }
 
+// A claim and redislock's script before it are two scripts: a connection that breaks between them lets a late duplicate prolong
+// the lock alone.
+func TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
+		sc := b.service(cfg).Scope("a")
+		start(b, sc, "k")
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(b, err, nil)
+		time.Sleep(2900 * time.Millisecond)
+		b.server.SetTTL(b.lock(), cfg.Lease)
+		time.Sleep(2900 * time.Millisecond)
+		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+		mustBe(b, err, nil)
+		time.Sleep(cfg.Retention - 10*time.Millisecond)
+		mustHold(b, start(b, sc, "k"), `"done"`)
+	})
+}
+
 // A commit whose reply was lost was stored, and "fenced" would say that it was not.
 func TestTrapL14CommitInARecordThatIsGoneIsUnknown(t *testing.T) {
 	for name, remake := range map[string]bool{"deleted": false, "made anew": true} {

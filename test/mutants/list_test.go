@@ -97,10 +97,18 @@ var mutants = []mutant{
 		killer: "TestTrapL14KeptCommitProlongsTheLock",
 	},
 	{
-		name: "shortlived", // a record whose lease has lapsed is not kept for all of its retention
+		name: "shortlived", // a record that was claimed long ago is not kept for all of its retention
 		file: "lua/commit.lua",
-		old:  "if holder ~= token or not KEYS[2] then\n",
+		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
 		new:  "if false then\n",
+	},
+	{
+		name: "lockwise", // a commit takes the lock for a sign that the record was prolonged, too
+		file: "lua/commit.lua",
+		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
+		new:  "if holder ~= token or not KEYS[2] then\n",
+
+		killer: "TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention",
 	},
 	{
 		name: "shorter", // a late duplicate of a claim prolongs the lock and not the record

@@ -23,6 +23,7 @@ type sighting struct {
 
 	made, owner     string
 	revision, fence int64
+	granted         int64  // the largest fence that a lease of this key has had, in this record or an earlier one
 	finished        string // what it looked like then
 
 	claims  []int64 // the fences of all leases that were given
@@ -95,11 +96,11 @@ func (s *spy) compare(key string, seen *sighting) {
 	if made != seen.made {
 		seen.made, seen.finished = made, ""
 		seen.revision, seen.claimed = 0, 0
-		seen.owner = "-"
+		seen.owner, seen.fence = "-", 0
 	}
 	switch {
-	case fence < seen.fence && fence != 0:
-		s.world.violation("the fence of %s falls from %d to %d", key, seen.fence, fence)
+	case fence < seen.fence || owner != seen.owner && owner != "-" && fence <= seen.granted:
+		s.world.violation("the fence of %s falls from %d to %d", key, max(seen.fence, seen.granted), fence)
 	case revision != seen.revision && revision != seen.revision+1:
 		s.world.violation("the revision of %s goes from %d to %d", key, seen.revision, revision)
 	case revision == seen.revision+1:
@@ -114,6 +115,7 @@ func (s *spy) compare(key string, seen *sighting) {
 	if owner != seen.owner && owner != "-" {
 		seen.claims = append(seen.claims, fence)
 		seen.claimed++
+		seen.granted = max(fence, seen.granted)
 	}
 	seen.owner, seen.revision, seen.fence = owner, revision, max(fence, seen.fence)
 	if server.HGet(seen.name, "recovery_point") == redisidem.Finished {
