@@ -1,4 +1,4 @@
--- claim: gives the lease on a record to one attempt. It runs right behind redislock's obtain script, in the same
+-- claim: gives the lease on a record to one attempt. It runs right behind the command that takes redislock's lock, in the same
 -- pipeline: the lock decides who may claim, the record's token and fence decide who may commit.
 --
 -- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it, or has not, and says so by ARGV[9]

@@ -238,6 +238,14 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	if err != nil {
 		return fail("claim", err)
 	}
+	// A claim that is repeated takes the lock in another way than one that is not.
+	bounded, cancel := probe.bounded(ctx)
+	_, err = probe.takeLock(bounded, call{lock: lease.id.lock, nonce: lease.token})
+	cancel()
+	if err != nil {
+		_ = lease.Abandon(ctx) // or it would be renewed for ever
+		return fail("claim again", explain(ctx, "claim", err))
+	}
 	if err := lease.Renew(ctx); err != nil {
 		_ = lease.Abandon(ctx) // or it would be renewed for ever
 		return fail("renew", err)

@@ -103,18 +103,21 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
 	token := newToken()
 	var tokens []string // of the older fingerprints
+	fresh := true
 	a = sc.waiting(ctx, c, func(channel string) attempt {
-		lease, key, err := sc.tryClaim(ctx, c, token, channel, outer)
+		lease, key, err := sc.tryClaim(ctx, c, token, fresh, channel, outer)
+		fresh = false
 		for i, secret := range s.cfg.FingerprintKeys.older() {
 			if c.request == nil || !errors.Is(err, ErrFingerprintMismatch) {
 				break
 			}
-			if len(tokens) == i {
+			first := len(tokens) == i
+			if first {
 				tokens = append(tokens, newToken())
 			}
 			older := c
 			if older.request, err = c.request.keyedWith(secret, s.vault, c.id); err == nil {
-				lease, key, err = sc.tryClaim(ctx, older, tokens[i], channel, outer)
+				lease, key, err = sc.tryClaim(ctx, older, tokens[i], first, channel, outer)
 			}
 		}
 		return attempt{lease, key, err}
@@ -142,13 +145,13 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	sc.service.observe(ctx, e)
 }
 
-// tryClaim asks once.
-func (sc *Scope) tryClaim(ctx context.Context, c claim, token, channel string, outer *Lease) (*Lease, *Key, error) {
+// tryClaim asks once. fresh tells that the token was never sent before.
+func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool, channel string, outer *Lease) (*Lease, *Key, error) {
 	s := sc.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.obtain(bounded, c.id, c.call(s, token, channel))
+	r, err := s.obtain(bounded, c.id, c.call(s, token, channel), fresh)
 	if err != nil {
 		if !errors.Is(err, ErrDamaged) {
 			s.forget(ctx, c.id, token)

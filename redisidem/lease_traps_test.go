@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -535,6 +536,43 @@ func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The lock is redislock's for every program that uses it, although a fresh one is taken without its script.
+func TestLockIsRedislocks(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, raw := e.service().Scope("a"), e.client()
+		locks := redislock.New(raw)
+		lease := locked(t, sc, "k")
+		_, lock := e.place(lease.Key())
+
+		_, err := locks.Obtain(ctx, lock, time.Minute, nil)
+		mustBe(t, err, redislock.ErrNotObtained)
+		token := raw.Get(ctx, lock).Val()
+		theirs, err := locks.Obtain(ctx, lock+"-like", redisidem.DefaultLease, &redislock.Options{Token: token})
+		mustBe(t, err, nil)
+		if value := raw.Get(ctx, lock+"-like").Val(); value != token || token == "" {
+			t.Errorf("redislock stores %q of the token, and this library %q", value, token)
+		}
+		if ours, left := raw.PTTL(ctx, lock).Val(), raw.PTTL(ctx, lock+"-like").Val(); left-ours > 5*time.Second || ours > left {
+			t.Errorf("redislock's lock has %v left, and this library's, taken before it, %v", left, ours)
+		}
+		mustBe(t, theirs.Release(ctx), nil)
+		same, err := locks.Obtain(ctx, lock, redisidem.DefaultLease, &redislock.Options{Token: token})
+		mustBe(t, err, nil)
+		mustBe(t, same.Refresh(ctx, redisidem.DefaultLease, nil), nil)
+		mustBe(t, lease.Abandon(ctx), nil)
+		mustBe(t, same.Release(ctx), redislock.ErrLockNotHeld)
+
+		theirs, err = locks.Obtain(ctx, lock, time.Minute, nil)
+		mustBe(t, err, nil)
+		_, err = sc.Lock(ctx, "k")
+		mustBe(t, err, redisidem.ErrLocked)
+		mustBe(t, theirs.Release(ctx), nil)
+		lease, err = sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		mustBe(t, lease.Abandon(ctx), nil)
+	})
 }
 
 func TestTrapL19EveryLeaseHasADeadline(t *testing.T) {

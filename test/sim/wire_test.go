@@ -354,7 +354,7 @@ func (w *world) deliverLate(worker int, name string, request []byte, after time.
 	})
 }
 
-// request returns the name of the script that a message calls, or of redislock's and ours together, "" for anything else; and its
+// request returns the name of the script that a message calls, or "obtain" for the lock alone, or "" for anything else; and its
 // commands.
 func (w *world) request(p []byte) (name string, commands [][]byte) {
 	for len(p) > 0 {
@@ -362,7 +362,10 @@ func (w *world) request(p []byte) (name string, commands [][]byte) {
 		if len(words) == 0 {
 			break
 		}
-		if verb := strings.ToLower(string(words[0])); verb == "evalsha" || verb == "eval" {
+		switch verb := strings.ToLower(string(words[0])); verb {
+		case "set":
+			name = "obtain"
+		case "evalsha", "eval":
 			name = "obtain"
 			for _, s := range lua.All() {
 				if string(words[1]) == s.SHA || string(words[1]) == s.Source {

@@ -136,10 +136,13 @@ func newTemplate(one, two [][]string) (*Template, error) {
 	return t, nil
 }
 
-// keys returns the keys of an EVALSHA.
+// keys returns the keys of a SET or an EVALSHA.
 func keys(command []string) []string {
 	if len(command) < 3 {
 		return nil
+	}
+	if command[0] == "set" {
+		return command[1:2]
 	}
 	n, err := strconv.Atoi(command[2])
 	if err != nil || n < 0 || 3+n > len(command) {
