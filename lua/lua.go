@@ -74,7 +74,10 @@ var due string
 //go:embed requeue.lua
 var requeue string
 
-// The transitions of a record, and what a completer looks for.
+//go:embed rights.lua
+var rights string
+
+// The transitions of a record, what a completer looks for, and what a check does.
 var (
 	Create  = newScript("create", create)
 	Claim   = newScript("claim", claim)
@@ -86,9 +89,10 @@ var (
 	Unlock  = newScript("unlock", unlock)
 	Due     = newScript("due", due)
 	Requeue = newScript("requeue", requeue)
+	Rights  = newScript("rights", rights)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Due, Requeue}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Due, Requeue, Rights}
 }

@@ -125,7 +125,7 @@ func TestScriptsUseOnlyTheKeysTheyAreGiven(t *testing.T) {
 	for _, s := range lua.All() {
 		header, code := split(s)
 		calls := command.FindAllStringSubmatch(code, -1)
-		if len(calls) == 0 {
+		if len(calls) == 0 && !strings.Contains(header, "\n-- redis.call: none") {
 			t.Errorf("%s calls no command", s.Name)
 		}
 		for _, c := range calls {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
 )
 
 // Verdict is what [Service.Check] thinks of one finding.
@@ -96,6 +99,13 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	report.Findings = append(report.Findings, scripts)
+	if scripts.Verdict == Good {
+		rights, err := s.checkRights(ctx)
+		if err != nil {
+			return nil, err
+		}
+		report.Findings = append(report.Findings, rights)
+	}
 	return report, nil
 }
 
@@ -211,6 +221,55 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 	return f
 }
 
+// neededRights are commands that every service sends, or that its scripts run, and that no try-out reaches: they are for what goes
+// wrong. The commands of a user's effects are checked with each commit.
+var neededRights = []string{
+	"eval script 1 key", "evalsha sha 1 key", "msetnx key value", "mset key value", "getrange key 0 1", "set key value", "get key",
+	"getdel key", "del key", "exists key", "time", "pexpire key 1", "pexpireat key 1", "pexpiretime key", "pttl key",
+	"hset key field value", "hget key field", "hmget key field", "hgetall key", "hdel key field",
+}
+
+// flowRights are commands that only flows with RecoverAfter and their completers need.
+var flowRights = []string{
+	"zadd key 1 member", "zrem key member", "zrange key 0 1", "zrangebyscore key 0 1", "zremrangebyscore key 0 1",
+}
+
+// checkRights asks the server what this client's user may do.
+func (s *Service) checkRights(ctx context.Context) (Finding, error) {
+	f := Finding{Node: "all", Subject: "rights", Verdict: Good, Detail: "all commands are permitted"}
+	id, err := s.Scope("redisidem/check").identify("rights")
+	if err != nil {
+		return f, err
+	}
+	missing := func(commands []string) (string, error) {
+		c := newCall(lua.Rights, newToken(), len(commands), id.record)
+		for _, command := range commands {
+			c.add(command)
+		}
+		r, err := s.ask(ctx, "check", c)
+		return strings.Join(r.rest, ", "), err
+	}
+	needed := neededRights
+	if s.cfg.Durability > 0 {
+		needed = append(slices.Clone(needed), "wait 1 1")
+	}
+	lacks, err := missing(needed)
+	if err != nil {
+		return f, err
+	}
+	if lacks != "" {
+		f.Verdict, f.Detail = Failure, "the Redis user lacks a right: "+lacks
+		return f, nil
+	}
+	if lacks, err = missing(flowRights); err != nil {
+		return f, err
+	}
+	if lacks != "" {
+		f.Verdict, f.Detail = Warning, "the Redis user lacks a right that flows with RecoverAfter need: "+lacks
+	}
+	return f, nil
+}
+
 // checkScripts tries the whole life of a key, to see that the scripts run and that this user may run them.
 func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: Good, Detail: "all transitions of a key work"}
@@ -237,14 +296,6 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	lease, err := sc.Lock(ctx, key.Value)
 	if err != nil {
 		return fail("claim", err)
-	}
-	// A claim that is repeated takes the lock in another way than one that is not.
-	bounded, cancel := probe.bounded(ctx)
-	_, err = probe.takeLock(bounded, call{lock: lease.id.lock, nonce: lease.token})
-	cancel()
-	if err != nil {
-		_ = lease.Abandon(ctx) // or it would be renewed for ever
-		return fail("claim again", explain(ctx, "claim", err))
 	}
 	if err := lease.Renew(ctx); err != nil {
 		_ = lease.Abandon(ctx) // or it would be renewed for ever

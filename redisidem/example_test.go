@@ -343,5 +343,6 @@ func ExampleService_Check() {
 	// persistence: undetermined
 	// replication: undetermined
 	// scripts: good
+	// rights: good
 	// false
 }

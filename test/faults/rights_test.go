@@ -127,7 +127,10 @@ func TestMissingRight(t *testing.T) {
 	client := documentedUser(t, p)
 	svc := serve(t, client)
 	ctx := context.Background()
-	rights := []string{"evalsha", "set", "msetnx", "get", "del", "exists", "time", "pexpire", "hset", "hget", "hmget", "hgetall"}
+	rights := []string{
+		"eval", "evalsha", "msetnx", "mset", "getrange", "set", "get", "getdel", "del", "exists", "time", "pexpire", "pexpireat",
+		"pexpiretime", "pttl", "hset", "hget", "hmget", "hgetall", "hdel",
+	}
 	told := 0
 	for _, right := range rights {
 		must(t, p.admin.Do(ctx, "ACL", "SETUSER", "app", "-"+right).Err())
