@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -234,4 +235,41 @@ func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 			b.Errorf("counted %s times", n)
 		}
 	})
+}
+
+// A right that is missing must not come between a commit and its effects.
+func TestMissingRightStoresNothingOrAll(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	admin := server.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	for _, right := range []string{"set", "pexpire", "zadd"} {
+		t.Run(right, func(t *testing.T) {
+			allow := func(rules ...any) {
+				t.Helper()
+				mustBe(t, admin.Do(ctx, append([]any{"ACL", "SETUSER", right}, rules...)...).Err(), nil)
+			}
+			allow("on", ">s3cret", "~*", "&*", "+@all")
+			opt := options(server.Addr(), 3)
+			opt.Username, opt.Password = right, "s3cret"
+			sc := serviceOn(t, opt, redisidem.Config{Timeout: 5 * time.Second, CommitRetry: -1}).Scope(right)
+			var counter string
+			flow := mustFlow(t, cart(func(cfg *redisidem.FlowConfig) {
+				cfg.RecoverAfter = time.Minute
+				cfg.Stages[0].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					allow("-" + right)
+					counter = st.ShardKey("counter")
+					return redisidem.Next().WithEffects(redisidem.IncrBy(counter, 1)), nil
+				}
+			}))
+			_, err := sc.RunRequest(ctx, "k", request, flow)
+			mustBe(t, err, redisidem.ErrNotPermitted)
+			allow("+" + right)
+			key, err := sc.Retrieve(ctx, "k")
+			mustBe(t, err, nil)
+			if count, _ := admin.Get(ctx, counter).Int64(); count != key.Revision {
+				t.Errorf("%d commits have %d effects", key.Revision, count)
+			}
+		})
+	}
 }
