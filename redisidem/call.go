@@ -93,20 +93,33 @@ type reply struct {
 }
 
 // command makes the call's command, by the script's name or, when the server does not have the script, with its text.
-func (c *call) command(ctx context.Context, text bool) *redis.StringSliceCmd {
+func (c *call) command(ctx context.Context, text bool) callCmd {
 	words := c.words
 	if text {
 		words = slices.Clone(words)
 		words[0], words[1] = "eval", c.script.Source
 	}
-	return redis.NewStringSliceCmd(ctx, words...)
+	return callCmd{redis.NewStringSliceCmd(ctx, words...)}
 }
+
+// callCmd and lockCmd are commands that go-redis does not repeat by itself, whatever the client's options: only who counts the
+// tries can tell whether an earlier one may have been applied.
+type (
+	callCmd struct{ *redis.StringSliceCmd }
+	lockCmd struct{ *redis.Cmd }
+)
+
+// NoRetry implements [redis.Cmder].
+func (callCmd) NoRetry() bool { return true }
+
+// NoRetry implements [redis.Cmder].
+func (lockCmd) NoRetry() bool { return true }
 
 // errForeignReply means that a connection is out of step: what it delivered was meant for another call.
 var errForeignReply = errors.New("the reply is another call's")
 
 // read takes the answer out of a command that has been sent.
-func (c *call) read(cmd *redis.StringSliceCmd) (reply, error) {
+func (c *call) read(cmd callCmd) (reply, error) {
 	words, err := cmd.Result()
 	if err != nil {
 		return reply{}, err
@@ -267,7 +280,7 @@ func (o *obtainer) Eval(ctx context.Context, script string, keys []string, args 
 func (o *obtainer) pair(ctx context.Context, lock *redis.Cmd, text bool) *redis.Cmd {
 	claim := o.claim.command(ctx, text)
 
-	acks, err := o.service.send(ctx, o.claim.durable, o.claim.key, []redis.Cmder{lock, claim})
+	acks, err := o.service.send(ctx, o.claim.durable, o.claim.key, []redis.Cmder{lockCmd{lock}, claim})
 	full := redis.IsOOMError(err) // which says that all commands have their results
 	if full {
 		err = claim.Err() // NOSCRIPT, perhaps, after which both are sent with their texts

@@ -56,7 +56,7 @@ type Config struct {
 	CommitRetry time.Duration
 
 	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its response in
-	// memory. Further ones are dropped, with an event. Default: 1024.
+	// memory. Further ones are not tried again, which is logged: a retry of their requests finds out. Default: 1024.
 	MaxPendingCommits int
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
@@ -66,9 +66,8 @@ type Config struct {
 	Durability int
 
 	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies the throughput of a
-	// service with many callers. A lone caller gains nothing. A client of your own should have MaxRetries: -1: what go-redis
-	// repeats by itself it takes out of the pipelines. See Open and docs/design.md for what it gives up. With
-	// Durability, which needs a connection of its own, claims and commits are not pipelined across callers.
+	// service with many callers. A lone caller gains nothing. See docs/design.md for what it gives up. With Durability,
+	// which needs a connection of its own, claims and commits are not pipelined across callers.
 	AutoPipeline bool
 
 	// CacheBytes is about how much memory the service may use for copies of finished records, from which it answers replays

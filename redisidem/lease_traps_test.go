@@ -14,6 +14,9 @@ import (
 	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -534,6 +537,43 @@ func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 				_, err = lease.Commit(ctx, redisidem.Outcome{})
 				mustBe(b, err, redisidem.ErrFenced)
 			})
+		})
+	}
+}
+
+// go-redis repeats commands, too, and does not tell.
+func TestTrapL14CommitThatTheClientRepeatedIsUnknownWhenItsRecordIsGone(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	for _, auto := range []bool{false, true} {
+		t.Run(fmt.Sprintf("auto=%t", auto), func(t *testing.T) {
+			t.Parallel()
+			proxy := rediscase.Proxy(t, server.Addr())
+			opt := options(proxy.Addr(), 3)
+			opt.MaxRetries, opt.MinRetryBackoff, opt.MaxRetryBackoff = 3, 100*time.Millisecond, 200*time.Millisecond
+			cfg := redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second, AutoPipeline: auto}
+			sc := serviceOn(t, opt, cfg).Scope("a")
+			cfg.AutoPipeline = false
+			other := serviceOn(t, options(server.Addr(), 3), cfg).Scope("a")
+			_, err := sc.Do(ctx, "the server knows the script", request, finish("done"))
+			mustBe(t, err, nil)
+
+			lease := locked(t, sc, "k")
+			struck := proxy.Once(redistest.LoseReply, lua.Commit.SHA)
+			deleted := make(chan error, 1)
+			go func() {
+				<-struck
+				key, err := other.Retrieve(ctx, "k")
+				if err == nil {
+					err = other.Delete(ctx, key)
+				}
+				deleted <- err
+			}()
+			_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+			mustBe(t, <-deleted, nil)
+			if errors.Is(err, redisidem.ErrFenced) {
+				t.Errorf("a commit that was stored is told as %v", err)
+			}
 		})
 	}
 }
