@@ -127,6 +127,8 @@ func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 			{"state", get(other, "state")},
 			{"response_code", "200"},
 			{"response_body", get(unencoded, "response_body")},
+			{"response_body", ""},
+			{"response_headers", ""},
 			{"response_body", get(mine, "response_body") + "x"},
 			{"response_body", get(mine, "response_body")[:20]},
 			{"response_body", get(mine, "response_body")[:8]},

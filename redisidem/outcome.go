@@ -82,7 +82,7 @@ type encodedOutcome struct {
 // keep makes the outcome ready to be stored with a key.
 func (e *encodedOutcome) keep(v vault, id identity, k *Key) (err error) {
 	if e.stored = e.replaces(k); e.stored != nil {
-		if header := encodeHeader(e.stored.Header); header != "" {
+		if header := encodeHeader(e.stored.Header); header != "" || k.Response != nil {
 			if e.storedHeader, err = v.store(id, k.fingerprint, fieldHeaders, e.stored.Code, []byte(header)); err != nil {
 				return err
 			}

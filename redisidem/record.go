@@ -113,7 +113,7 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 	var c control
 	var ruled bool
 	var locked, header, body, params, state string
-	var hasParams bool
+	var hasParams, hasHeader, hasBody bool
 	for i := 0; i+1 < len(pairs) && err == nil; i += 2 {
 		v := pairs[i+1]
 		switch pairs[i] {
@@ -139,9 +139,9 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 			n, err = parseCount(fieldCode, v)
 			r.Code = int(n)
 		case fieldHeaders:
-			header = v
+			header, hasHeader = v, true
 		case fieldBody:
-			body = v
+			body, hasBody = v, true
 		case fieldInterim:
 			k.hasInterim = v != ""
 		case fieldState:
@@ -183,6 +183,8 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 		return nil, damaged("%s is missing", fieldCreatedAt)
 	case r.Code != 0 && (r.Code < 100 || r.Code > 599):
 		return nil, damaged("%s is %d", fieldCode, r.Code)
+	case r.Code != 0 && !hasBody:
+		return nil, damaged("%s is missing", fieldBody)
 	}
 	for _, part := range []struct {
 		field  string
@@ -193,7 +195,7 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 	}{
 		{fieldParams, params, hasParams, 0, &k.Params},
 		{fieldState, state, k.hasState, 0, &k.state},
-		{fieldBody, body, body != "", r.Code, &r.Body},
+		{fieldBody, body, hasBody, r.Code, &r.Body},
 	} {
 		if part.there {
 			if *part.to, err = values.read(id, k.fingerprint, part.field, part.code, []byte(part.stored)); err != nil {
@@ -201,7 +203,7 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 			}
 		}
 	}
-	if header != "" {
+	if hasHeader {
 		lines, err := values.read(id, k.fingerprint, fieldHeaders, r.Code, []byte(header))
 		if err != nil {
 			return nil, err
