@@ -56,17 +56,20 @@ func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
 	return &cache{otter: o, life: life, trace: trace}, nil
 }
 
+// weight is about what a copy takes. A trace weighs nothing, and so is never dropped to make room for copies: it is there for as
+// long as an answer can be under way, and no longer.
 func (c copied) weight() uint32 {
-	n := copyOverhead
-	if k := c.key; k != nil {
-		n += len(k.Value) + len(k.Scope) + len(k.Method) + len(k.Path) + len(k.Params) + len(k.state) + 64*len(k.Journal)
-		if k.Response != nil {
-			n += len(k.Response.Body)
-			for field, values := range k.Response.Header {
-				n += 64 + len(field)
-				for _, v := range values {
-					n += 16 + len(v)
-				}
+	k := c.key
+	if k == nil {
+		return 0
+	}
+	n := copyOverhead + len(k.Value) + len(k.Scope) + len(k.Method) + len(k.Path) + len(k.Params) + len(k.state) + 64*len(k.Journal)
+	if k.Response != nil {
+		n += len(k.Response.Body)
+		for field, values := range k.Response.Header {
+			n += 64 + len(field)
+			for _, v := range values {
+				n += 16 + len(v)
 			}
 		}
 	}
