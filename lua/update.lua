@@ -4,7 +4,8 @@
 -- ARGV[1] token of this update   ARGV[2] the revision the caller has seen
 -- ARGV[3] when the record that the caller has seen was created, '' for any: it may have been deleted and made again
 -- ARGV[4] retention in milliseconds   ARGV[5] who updates
--- ARGV[6...] field, value, ... to write
+-- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too
+-- ARGV[7...] field, value, ... to write
 --
 -- Replies
 --   OK      token, then the record as field, value, ... as it stands then
@@ -15,7 +16,8 @@
 --   DAMAGED token, what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more once the journal is full (HDEL).
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more once the journal is full (HDEL); 2 when repeated (HMGET,
+-- HGETALL), 4 with 'd' (PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
@@ -41,6 +43,14 @@ if not current then
 end
 if r[3] then
   if string.match(r[3], '^(%S*) ') == token then
+    if string.find(ARGV[6], 'd', 1, true) then
+      local expires = redis.call('PEXPIRETIME', KEYS[1])
+      if expires > 0 then
+        redis.call('PEXPIREAT', KEYS[1], expires)
+      else
+        redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- somebody took its expiry
+      end
+    end
     return {'OK', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
 end
@@ -65,7 +75,7 @@ local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local guard = string.format('%.0f', fence + 1)
 redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. ' - ' .. guard .. ' 0 ' .. attempts
   .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[5] .. ' ' .. (r[2] or ''),
-  unpack(ARGV, 6))
+  unpack(ARGV, 7))
 redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
 if tonumber(revision) >= 64 then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))

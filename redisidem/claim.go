@@ -79,7 +79,7 @@ func (c claim) call(s *Service, token, channel string) call {
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	outer, _ := ctx.Value(leaseContext{}).(*Lease)
 	for l := outer; l != nil; l = l.outer {
-		if l.id.record == c.id.record && l.holds() {
+		if l.id.record == c.id.record && l.scope.service.client == sc.service.client && l.holds() {
 			return nil, nil, ErrNested
 		}
 	}

@@ -19,8 +19,8 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 		return result, false, invalid("work", "must not be nil")
 	}
 	key, err := sc.Do(ctx, value, req, func(ctx context.Context, st *Stage) (Outcome, error) {
-		if point := st.Key().RecoveryPoint; point != Started {
-			return Outcome{}, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, point)
+		if st.Key().RecoveryPoint != Started {
+			return Idle(), nil
 		}
 		var err error
 		if result, err = work(ctx, st); err != nil {
@@ -31,6 +31,9 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 	if err != nil {
 		var none T
 		return none, false, err
+	}
+	if !key.Finished() {
+		return result, false, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, key.RecoveryPoint)
 	}
 	if !key.Replayed() {
 		return result, false, nil

@@ -7,7 +7,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -51,4 +53,21 @@ func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
 			mustBe(t, replica.Resume(), nil)
 		}
 	}
+}
+
+// TestRepeatedUpdateIsDurable loses the reply to an update that no replica has: WAIT looks at the connection's last write, and a
+// repetition that finds its work done has to be one.
+func TestRepeatedUpdateIsDurable(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	proxy := rediscase.Proxy(t, group.Master.Addr())
+	sc := serviceOn(t, options(proxy.Addr(), 3), redisidem.Config{Durability: 1, Timeout: 3 * time.Second}).Scope("a")
+	_, err := sc.Update(ctx, start(t, sc, "the server knows the script"), redisidem.Advance("on"))
+	mustBe(t, err, nil)
+	key := start(t, sc, "k")
+	mustBe(t, group.Replicas[0].Pause(), nil)
+	t.Cleanup(func() { mustBe(t, group.Replicas[0].Resume(), nil) })
+	proxy.Once(redistest.LoseReply, lua.Update.SHA)
+	_, err = sc.Update(ctx, key, redisidem.Finish(redisidem.JSON(200, "by hand")))
+	mustBe(t, err, redisidem.ErrNotDurable)
 }

@@ -88,6 +88,12 @@ func (k *Key) clone() *Key {
 	return &c
 }
 
+// isStill reports whether the record is as a key says that somebody made, and no call of this library's: from JSON, perhaps.
+func (k *Key) isStill(seen *Key) bool {
+	same := seen.CreatedAt.IsZero() || seen.CreatedAt.Equal(k.CreatedAt)
+	return same && k.Revision == seen.Revision && k.RecoveryPoint == seen.RecoveryPoint
+}
+
 // Finished reports whether the key's work is done.
 func (k *Key) Finished() bool { return k.RecoveryPoint == Finished }
 

@@ -67,8 +67,9 @@ func (st *Stage) Compensates() JournalEntry {
 func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name) }
 
 // OutboundKey returns an idempotency key for a call to another service: the same for every run of this visit to the
-// stage, on any machine and even after Redis lost the record, and another one when the stage is visited again. Calls to
-// different operations from one stage need different names; an empty one is a name, too. It has the form of a UUID.
+// stage, on any machine and even after Redis lost the record, and another one when the stage is visited again. A record that is made
+// anew has others, too, when the first of Config.FingerprintKeys is another one by then. Calls to different operations from one stage
+// need different names; an empty one is a name, too. It has the form of a UUID.
 func (st *Stage) OutboundKey(name string) string {
 	return st.outboundKey(st.key.RecoveryPoint, st.key.Revision, name)
 }
@@ -134,7 +135,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 		if err != nil {
 			return key, err
 		}
-		if fresh.Revision != key.Revision || fresh.RecoveryPoint != key.RecoveryPoint {
+		if !fresh.isStill(key) {
 			return fresh, nil
 		}
 		key = fresh

@@ -32,7 +32,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 			return nil, err
 		case fresh.Finished():
 			return nil, ErrFinished
-		case fresh.Revision != key.Revision || fresh.RecoveryPoint != key.RecoveryPoint:
+		case !fresh.isStill(key):
 			return nil, ErrStale
 		}
 		key = fresh
@@ -47,9 +47,9 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	c := newCall(lua.Update, newToken(), 4+outcomeWords, id.record, id.lock)
+	c := newCall(lua.Update, newToken(), 5+outcomeWords, id.record, id.lock)
 	c.durable = true
-	c.add(key.Revision, created(key), s.retention, s.cfg.Owner)
+	c.add(key.Revision, created(key), s.retention, s.cfg.Owner, s.flags)
 	c.addOutcome(&e, key)
 	r, err := s.ask(ctx, "update", c)
 	if err != nil {
@@ -72,6 +72,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 // Delete removes a key that nobody is working on, as a request to erase what is stored demands. The next request with its
 // value runs the work again. Other processes drop their copies (Config.CacheBytes) when they hear of it, which is at once or,
 // if the news gets lost, within Config.CacheLife. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
+// A key with nothing but Value and Scope, which nobody has read, is removed whatever its record holds, and damage is no obstacle.
 // A record that is not there any more is no error: a delete whose reply was lost finds none when it is repeated. One round
 // trip.
 //
@@ -85,7 +86,7 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	}
 	s := sc.service
 	c := newCall(lua.Delete, newToken(), 3, id.record, id.lock)
-	c.add(key.Revision, created(key), s.deletions)
+	c.add(seenRevision(key), created(key), s.deletions)
 	r, err := s.ask(ctx, "delete", c)
 	if err != nil {
 		return err
@@ -97,6 +98,14 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		s.cache.forget(id.record)
 	}
 	return nil
+}
+
+// seenRevision tells how far the record was that the caller has read. Empty for a key that was not read.
+func seenRevision(key *Key) any {
+	if key.CreatedAt.IsZero() {
+		return ""
+	}
+	return key.Revision
 }
 
 // created tells which record of its name the caller has read: it may have been deleted and made again since. Empty for a key

@@ -2,9 +2,12 @@ package redisidem_test
 
 import (
 	"context"
+	"encoding/json"
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -60,4 +63,78 @@ func TestViewOfADeletedRecordRunsNothingOnItsSuccessor(t *testing.T) {
 		_, err = sc.Retrieve(ctx, "k")
 		mustBe(t, err, redisidem.ErrNotFound)
 	})
+}
+
+// A key that was sent somewhere and came back is of one record, too.
+func TestViewFromJSONRunsNothingOnTheSuccessor(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		text, err := json.Marshal(start(t, sc, "k"))
+		mustBe(t, err, nil)
+		view := new(redisidem.Key)
+		mustBe(t, json.Unmarshal(text, view), nil)
+		mustBe(t, sc.Delete(ctx, view), nil)
+		second, err := sc.InitializeRequest(ctx, "k", redisidem.Request{Method: "POST", Path: "/another"})
+		mustBe(t, err, nil)
+
+		got, err := sc.WorkStage(ctx, view, never(t))
+		mustBe(t, err, nil)
+		if got.Path != "/another" || !got.CreatedAt.Equal(second.CreatedAt) {
+			t.Errorf("got %+v", got)
+		}
+		_, err = sc.Update(ctx, view, redisidem.Advance("on"))
+		mustBe(t, err, redisidem.ErrStale)
+		mustBe(t, sc.Delete(ctx, view), nil) // the record that it is of is gone
+		_, err = sc.Retrieve(ctx, "k")
+		mustBe(t, err, nil)
+	})
+}
+
+func TestDamagedRecordIsDeletedByItsName(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, raw := e.service().Scope("a"), e.client()
+		key := start(t, sc, "k")
+		record, _ := e.place(key)
+		mustBe(t, raw.HSet(ctx, record, "control", "9 of another version").Err(), nil)
+		_, err := sc.Retrieve(ctx, "k")
+		mustBe(t, err, redisidem.ErrDamaged)
+		mustBe(t, sc.Delete(ctx, &redisidem.Key{Value: "k", Scope: "a"}), nil)
+		_, err = sc.Retrieve(ctx, "k")
+		mustBe(t, err, redisidem.ErrNotFound)
+	})
+}
+
+func TestDoOfAKeyAtAnotherPointCountsNoAttempt(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		key, err := sc.WorkStage(ctx, start(t, sc, "k"), outcome(redisidem.Advance("paid")))
+		mustBe(t, err, nil)
+		for range 2 {
+			_, _, err = redisidem.Do(ctx, sc, "k", request, func(context.Context, *redisidem.Stage) (int, error) {
+				t.Error("the work ran")
+				return 0, nil
+			})
+			mustBe(t, err, redisidem.ErrUnknownRecoveryPoint)
+		}
+		_, err = sc.WorkStage(ctx, key, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			if st.Attempt() != 1 {
+				t.Errorf("it is attempt %d of a stage that never ran", st.Attempt())
+			}
+			return redisidem.Outcome{}, nil
+		})
+		mustBe(t, err, nil)
+	})
+}
+
+// The same key on two servers is two keys.
+func TestKeyOfAnotherServerIsNotNested(t *testing.T) {
+	t.Parallel()
+	cfg := redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second}
+	one := serviceOn(t, options(rediscase.Server(t).Addr(), 3), cfg).Scope("a")
+	two := serviceOn(t, options(rediscase.Server(t).Addr(), 3), cfg).Scope("a")
+	_, err := one.Do(ctx, "k", request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+		_, err := two.Do(ctx, "k", request, finish("there"))
+		return redisidem.Outcome{}, err
+	})
+	mustBe(t, err, nil)
 }
