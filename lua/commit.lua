@@ -5,7 +5,7 @@
 -- KEYS[1] record   KEYS[2] lock, left out with everything behind it while the slot is split: the caller sees to the lock
 -- KEYS[...] with ARGV[11] the due index, then the key of each effect
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
--- ARGV[4] the how-many-eth run of the stage this is   ARGV[5] attempts, as the claim told them
+-- ARGV[4] which run of the stage this is, counted from 1   ARGV[5] attempts, as the claim told them
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
 --         write must be a write too
 -- ARGV[7] lease in milliseconds   ARGV[8] retention in milliseconds

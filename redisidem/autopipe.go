@@ -17,8 +17,7 @@ import (
 // lifecycle took 1.4 ms there and 0.18 ms here, and 256 callers were slower, too.
 //
 // A queued command can no longer be called back: when ctx ends, send returns and the command runs all the same, maybe
-// after its caller has gone on. go-redis also repeats a whole batch after a broken connection. The scripts are made for
-// both: a late or repeated command finds its token spent or its revision taken.
+// after its caller has gone on. The scripts are made for it: a late command finds its token spent or its revision taken.
 //
 // One connection is kept for as long as it works, also when the server behind it is no master any more, as when a name was
 // switched to another one. A server that answers READONLY is therefore asked without the pipeline for a while: the client's

@@ -77,7 +77,7 @@ func XAdd(key string, pairs ...string) Effect {
 	return Effect{command: "XADD", kind: "stream", key: key, args: slices.Clone(pairs), err: pairsError(pairs)}
 }
 
-// Publish makes an effect that tells a message to those who listen on the channel right then. Nobody else ever hears it: use
+// Publish makes an effect that publishes a message to those who are subscribed to the channel by then. Nobody else ever hears it: use
 // [XAdd] for what must not get lost. The channel may have any name.
 func Publish(channel, message string) Effect {
 	return Effect{command: "PUBLISH", key: channel, args: []string{message}}

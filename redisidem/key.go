@@ -66,7 +66,7 @@ type JournalEntry struct {
 	Revision int64
 	// Stage is the recovery point the work started from.
 	Stage string
-	// Fence is the lease's number, and Attempt the how-many-eth run of this stage it was. An update by hand has attempt 0.
+	// Fence is the lease's number, and Attempt tells which run of this stage it was, counted from 1. An update by hand has 0.
 	Fence   int64
 	Attempt int
 	// Owner is the Config.Owner of the process that committed.

@@ -344,7 +344,7 @@ func (l *Lease) putBack(ctx context.Context) error {
 	return l.abandon(ctx, nil, flags, "")
 }
 
-// runAgain counts another run of the stage, and returns the how-many-eth it is.
+// runAgain counts another run of the stage, and returns its number.
 func (l *Lease) runAgain() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -59,7 +59,7 @@ type Event struct {
 	// RecoveryPoint is where the key stands after the event, and Revision how many commits it has.
 	RecoveryPoint string
 	Revision      int64
-	// Fence is the lease's number and Attempt the how-many-eth run of this stage it is, if a lease is concerned.
+	// Fence is the lease's number and Attempt tells which run of this stage it is, if a lease is concerned.
 	Fence   int64
 	Attempt int
 	// Duration is explained with each kind.

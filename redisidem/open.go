@@ -75,7 +75,7 @@ func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")
 	if scheme != "redis" && scheme != "rediss" {
-		return nil, invalid("url", "has the scheme %q, not redis or rediss, with +cluster or +sentinel behind it or not", u.Scheme)
+		return nil, invalid("url", "has the scheme %q; it must be redis or rediss, optionally with +cluster or +sentinel behind it", u.Scheme)
 	}
 	u.Scheme = scheme
 	switch kind {

@@ -33,7 +33,7 @@ func (st *Stage) Key() *Key { return st.key }
 // Fence returns the number of the lease the stage runs under; see [Lease.Fence].
 func (st *Stage) Fence() int64 { return st.lease.fence }
 
-// Attempt returns the how-many-eth run of this stage this is, counted from 1. Above 1 an earlier run began and did not
+// Attempt tells which run of this stage this is, counted from 1. If it is greater than 1, an earlier run began and did not
 // commit: what it did outside is unknown. Of the runs that [FlowStage.Retry] makes, those of one lease count as one to the leases
 // after it.
 func (st *Stage) Attempt() int { return st.attempt }

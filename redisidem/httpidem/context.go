@@ -15,7 +15,7 @@ type run struct {
 	nothing atomic.Bool // was done
 }
 
-// Stage returns what the handler may ask about the lease it runs under: its fence, the how-many-eth attempt this is, and keys
+// Stage returns what the handler may ask about the lease it runs under: its fence, which attempt this is, and keys
 // for calls to other services. It is nil when the request is not protected: its method is not covered, it had no key and needed
 // none, or the store was down and Config.FailOpen set.
 //

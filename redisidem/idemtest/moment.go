@@ -18,7 +18,7 @@ const (
 type moment struct {
 	kind kind
 	at   string // the stage's recovery point, with what is done there in front of it if that is not the work
-	nth  int    // the how-many-eth of its sort in the process, from 1
+	nth  int    // which of its sort in the process, counted from 1
 }
 
 // String returns the boundary as it appears in the name of a test: kill_before_paid.
