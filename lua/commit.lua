@@ -7,7 +7,8 @@
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
 -- ARGV[4] which run of the stage this is, counted from 1   ARGV[5] attempts, as the claim told them
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
---         write must be a write too
+--         write must be a write too; 'j', a flow may compensate by the journal, which remembers 1024 commits then and
+--         not 64; 'u', the flow does so now: a compensation is a commit, too, and must not push out what is still to be undone
 -- ARGV[7] lease in milliseconds   ARGV[8] retention in milliseconds
 -- ARGV[9] the recovery point the stage started from
 -- ARGV[10] who commits
@@ -194,6 +195,17 @@ local function index()
   end
 end
 
+-- Drops the entry that is too old for the journal.
+local function trim()
+  local kept = 64
+  if string.find(ARGV[6], 'j', 1, true) then
+    kept = 1024
+  end
+  if tonumber(revision) >= kept and not string.find(ARGV[6], 'u', 1, true) then
+    redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
+  end
+end
+
 local nextRevision = string.format('%d', revision + 1)
 if keep and (holder == token or not holder) then
   local spent = string.match(control, '%S+$')
@@ -205,9 +217,7 @@ if keep and (holder == token or not holder) then
     .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
   apply()
   redis.call('PEXPIRE', KEYS[1], ARGV[7] + ARGV[8], 'GT')
-  if tonumber(revision) >= 64 then
-    redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
-  end
+  trim()
   index()
   return {'OK', token, '1', now}
 end
@@ -220,9 +230,7 @@ if age < 0 or age > ARGV[7] * 1000 then
   -- may have prolonged it alone.
   redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
 end
-if tonumber(revision) >= 64 then
-  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
-end
+trim()
 index()
 if r[2] then
   redis.call('HDEL', KEYS[1], 'waiting')

@@ -26,7 +26,7 @@ local function master()
   redis.call('HDEL', KEYS[1], '')
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow')
 if r.err then
   return {'DAMAGED', token, r.err}
 end
@@ -77,7 +77,9 @@ redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1)
   .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[5] .. ' ' .. (r[2] or ''),
   unpack(ARGV, 7))
 redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
-if tonumber(revision) >= 64 then
-  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 64))
+-- A flow may compensate by the journal, which then is as long as the commit script keeps it.
+local kept = r[5] and 1024 or 64
+if tonumber(revision) >= kept and not (r[5] and string.find(r[2] or '', '^compensate:%d+$')) then
+  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 return {'OK', token, unpack(redis.call('HGETALL', KEYS[1]))}

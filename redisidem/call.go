@@ -44,6 +44,8 @@ const (
 	flagKeep    = "k" // keep the lease
 	flagLife    = "l" // tell how long a finished record lives
 	flagClean   = "c" // the caller is a completer, which cleans the due index
+	flagJournal = "j" // a flow may compensate by the journal
+	flagUndoing = "u" // a flow compensates by the journal
 	flagIdle    = "n" // nothing was done: the attempt does not count
 )
 

@@ -78,8 +78,8 @@ type FlowStage struct {
 
 	// Compensate undoes what the stage has done, after a later stage failed for good. It runs once for each commit of the
 	// stage, interim ones included, and again if it fails or its process dies: it must be harmless the second time.
-	// [Stage.Compensates] tells which commit it is about. The journal remembers 64 commits: what a key committed before them
-	// cannot be compensated, and stops with ErrDamaged. Nil: nothing is to be undone.
+	// [Stage.Compensates] tells which commit it is about. The journal of such a flow's keys remembers 1024 commits: a key that
+	// has made more fails with ErrDamaged before anything is undone. Nil: nothing is to be undone.
 	Compensate func(ctx context.Context, st *Stage) error
 
 	// NoReturn makes the stage the point of no return once it is committed: neither it nor what came before it is
@@ -106,6 +106,8 @@ type Flow struct {
 	stages map[string]*FlowStage
 	order  map[string]int
 	words  string // what the claim script is told
+
+	compensates bool // some stage has a Compensate
 }
 
 // compensating opens the recovery points of keys that are being compensated: behind it is the revision to undo next.
@@ -154,6 +156,7 @@ func NewFlow(cfg FlowConfig) (*Flow, error) {
 			}
 		}
 		f.stages[s.Point], f.order[s.Point] = s, i
+		f.compensates = f.compensates || s.Compensate != nil
 		words.WriteString(s.Point + "\n")
 	}
 	f.words = words.String()

@@ -175,7 +175,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s: %q: %v", way, pairs, err)
 			}
-			want := out.apply(key, JournalEntry{})
+			want := out.apply(key, JournalEntry{}, shortJournal)
 			switch {
 			case got.RecoveryPoint != want.RecoveryPoint || got.Value != value || got.Method != request.method || got.Path != path:
 				t.Fatalf("%s: %+v came back as %+v", way, want, got)

@@ -47,7 +47,8 @@ type Key struct {
 	// DeadLetter tells when and why a Completer gave the key up; nil if none did.
 	DeadLetter *DeadLetter
 
-	// Journal tells who committed which revision, oldest first. It remembers the last 64.
+	// Journal tells who committed which revision, oldest first. It remembers the last 64, or the last 1024
+	// and all compensations if some stage of the key's flow has a Compensate.
 	Journal []JournalEntry
 
 	id          identity

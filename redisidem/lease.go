@@ -3,6 +3,7 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -212,6 +213,12 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	if keep {
 		flags += flagKeep
 	}
+	switch l.journal(key, e) {
+	case longJournal:
+		flags += flagJournal
+	case wholeJournal:
+		flags += flagUndoing
+	}
 	keys := l.keys()
 	for _, effect := range e.effects {
 		if effect.kind != "" {
@@ -231,6 +238,23 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 
 // keys returns the Redis keys that the calls of this lease take.
 func (l *Lease) keys() []string { return l.id.keys(l.flow) }
+
+// journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
+func (l *Lease) journal(key *Key, e encodedOutcome) int64 {
+	switch {
+	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
+		return shortJournal
+	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
+		return wholeJournal
+	}
+	return longJournal
+}
+
+// withoutKeep returns a commit's flags without the one that keeps the lease.
+func (c *call) withoutKeep() string {
+	flags, _ := c.words[c.arg(commitFlags)].(string)
+	return strings.ReplaceAll(flags, flagKeep, "")
+}
 
 // due tells when a completer may look at the key after a commit of the outcome, as the commit script takes it.
 func (l *Lease) due(e encodedOutcome) any {
@@ -283,7 +307,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if err != nil {
 		return key, false, err
 	}
-	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at})
+	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at}, l.journal(key, e))
 	held := keep && r.rest[0] == "1"
 
 	done := l.event(Committed)

@@ -29,7 +29,7 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 		} else {
 			s.life.also()
 			c.words = slices.Clone(c.words)
-			c.words[c.arg(commitFlags)] = s.flags // without the one that keeps the lease: nobody will work under it any more
+			c.words[c.arg(commitFlags)] = c.withoutKeep() // nobody will work under it any more
 			go l.keepCommitting(context.WithoutCancel(ctx), c, e)
 		}
 	}

@@ -1,6 +1,7 @@
 package redisidem
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,8 +34,12 @@ const (
 	journalPrefix    = "j:"
 )
 
-// maxJournal is how many entries a record's journal has, as the scripts keep it.
-const maxJournal = 64
+// How many entries a record's journal has, as the scripts keep it: where no flow compensates by it, where one may, and while it does.
+const (
+	shortJournal = 64
+	longJournal  = 1024
+	wholeJournal = math.MaxInt64
+)
 
 // recordVersion is the schema version written into each record. Readers accept it and the one before it.
 const recordVersion = "1"
@@ -307,8 +312,9 @@ func (o *encodedOutcome) replaces(k *Key) *Response {
 	return o.response
 }
 
-// apply returns the key as it stands once a commit of the outcome was accepted, with the entry that the journal has of it.
-func (o *encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
+// apply returns the key as it stands once a commit of the outcome was accepted, with the entry that the journal has of it, which
+// has so many.
+func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
 	next := *k
 	next.RecoveryPoint = o.point
 	next.Revision++
@@ -325,9 +331,17 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry) *Key {
 	next.hasInterim = o.interim
 	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
 	entry.measure(k.Journal)
-	next.Journal = append(slices.Clip(k.Journal[max(0, len(k.Journal)-maxJournal+1):]), entry)
+	next.Journal = append(k.remembered(kept), entry)
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}
 	return &next
+}
+
+// remembered returns the journal to append an entry to, as the commit script leaves it.
+func (k *Key) remembered(kept int64) []JournalEntry {
+	if i := slices.IndexFunc(k.Journal, func(e JournalEntry) bool { return e.Revision == k.Revision-kept }); i >= 0 {
+		return slices.Concat(k.Journal[:i], k.Journal[i+1:])
+	}
+	return slices.Clip(k.Journal)
 }

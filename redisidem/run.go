@@ -154,10 +154,18 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome) (Outcome, error) {
 }
 
 // undo returns the recovery point for the next compensation, at the i-th journal entry or before it; Finished if there is
-// none.
+// none. It looks at all that is to be compensated, so that what cannot be is found out before the first of it is undone.
 func (f *Flow) undo(key *Key, i int) (string, error) {
+	next := Finished
+	if !f.compensates {
+		return next, nil
+	}
+	forgotten := key.Revision - int64(len(key.Journal))
 	for ; i >= 0; i-- {
 		e := key.Journal[i]
+		if e.Revision != forgotten+int64(i) {
+			break
+		}
 		if strings.HasPrefix(e.Stage, compensating) {
 			continue
 		}
@@ -166,16 +174,15 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 		case stage == nil:
 			return "", fmt.Errorf("%w: %q, which was committed and is to be compensated", ErrUnknownRecoveryPoint, e.Stage)
 		case stage.NoReturn && stage.passed(pointAfter(key, i)):
-			return Finished, nil
-		case stage.Compensate != nil:
-			return compensating + strconv.FormatInt(e.Revision, 10), nil
+			return next, nil
+		case stage.Compensate != nil && next == Finished:
+			next = compensating + strconv.FormatInt(e.Revision, 10)
 		}
 	}
-	if len(key.Journal) > 0 && key.Journal[0].Revision > 0 {
-		return "", damaged("the journal begins at revision %d: what was committed before cannot be compensated",
-			key.Journal[0].Revision)
+	if forgotten != 0 {
+		return "", damaged("the journal has %d of %d commits: what it does not have cannot be compensated", len(key.Journal), key.Revision)
 	}
-	return Finished, nil
+	return next, nil
 }
 
 // pointAfter returns the recovery point that the i-th journal entry led to.
@@ -206,6 +213,10 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 	if stage == nil {
 		return Outcome{}, fmt.Errorf("%w: %q, which is to be compensated", ErrUnknownRecoveryPoint, st.undoes.Stage)
 	}
+	next, err := f.undo(st.key, i-1)
+	if err != nil {
+		return Outcome{}, err
+	}
 	if stage.Compensate != nil {
 		_, err = stage.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 			return stage.once(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
@@ -216,8 +227,7 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 			return Outcome{}, &CompensationError{Stage: stage.Point, Err: err}
 		}
 	}
-	next, err := f.undo(st.key, i-1)
-	return Outcome{RecoveryPoint: next}, err
+	return Outcome{RecoveryPoint: next}, nil
 }
 
 // perform runs the stage's work, or finds out that it was done.

@@ -42,7 +42,7 @@ func (s *Service) runSplit(ctx context.Context, c call) (reply, error) {
 		case c.script.Name == lua.Renew.Name:
 			return reply{status: statusLost}, nil
 		default:
-			one.words[one.arg(commitFlags)] = s.flags // stored all the same, and the lease ends
+			one.words[one.arg(commitFlags)] = c.withoutKeep() // stored all the same, and the lease ends
 		}
 	}
 	r, err := s.once(ctx, one)

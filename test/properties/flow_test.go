@@ -70,7 +70,7 @@ func (m *machine) draw(t *rapid.T) {
 }
 
 // run is what a run of the flow does once a worker has its lease.
-func (s *slot) run(now time.Time, w *worker, p plan) (want error) {
+func (s *slot) run(now time.Time, w *worker, p plan) error {
 	r := s.record
 	r.flow = flowID
 	s.indexed = later(s.indexed, now.Add(s.lease+s.retention))
@@ -79,9 +79,6 @@ func (s *slot) run(now time.Time, w *worker, p plan) (want error) {
 		does := p.first
 		if r.point == second {
 			does = p.second
-		}
-		if does == "fail" && !r.knownToFlow() {
-			does, want = "error", redisidem.ErrUnknownRecoveryPoint
 		}
 		switch does {
 		case "next":
@@ -95,10 +92,7 @@ func (s *slot) run(now time.Time, w *worker, p plan) (want error) {
 		case "error":
 			s.abandon(w)
 			s.enter(now, r.runs)
-			if want == nil {
-				want = errStage
-			}
-			return want
+			return errStage
 		case "interim":
 			out := *p.out
 			out.Outcome = redisidem.Interim(r.point, *out.Response)
@@ -111,16 +105,6 @@ func (s *slot) run(now time.Time, w *worker, p plan) (want error) {
 			return nil
 		}
 	}
-}
-
-// knownToFlow says that all that was committed so far are stages of the flow, which an undoing has to know.
-func (r *record) knownToFlow() bool {
-	for _, e := range r.journal {
-		if e.stage != redisidem.Started && e.stage != second {
-			return false
-		}
-	}
-	return true
 }
 
 // enter puts the key in the due index. The time for clients to come back doubles with each attempt.
@@ -167,7 +151,7 @@ func (m *machine) Run(t *rapid.T) {
 		s.create(now, request)
 	}
 	if s.record.request == request {
-		w := &worker{owner: o}
+		w := &worker{owner: o, flow: true}
 		var granted bool
 		if granted, want = s.claimFlow(now, w); granted {
 			want = s.run(now, w, m.plan)
@@ -202,7 +186,7 @@ func (m *machine) Sweep(t *rapid.T) {
 		want.Due++
 		s.put(now.Add(s.lease), 0)
 		r := s.record
-		w := &worker{owner: o}
+		w := &worker{owner: o, flow: true}
 		if r == nil || r.point == redisidem.Finished || r.flow == "" {
 			s.due = time.Time{} // there is nothing to complete
 			continue

@@ -100,7 +100,7 @@ func (m *machine) compare(s *slot, key *redisidem.Key) {
 	for i, e := range key.Journal {
 		want := r.journal[i]
 		if e.Stage != want.stage || e.Fence != want.fence || e.Attempt != want.attempt ||
-			e.Revision != r.revision-int64(len(r.journal)-i) {
+			e.Revision != want.revision {
 			m.t.Fatalf("entry %d of the journal is %+v, want %+v", i, e, want)
 		}
 	}

@@ -59,6 +59,8 @@ type entry struct {
 	stage   string
 	fence   int64
 	attempt int
+
+	revision int64
 }
 
 // worker is somebody who was given a lease.
@@ -74,6 +76,7 @@ type worker struct {
 
 	point   string // where it works from
 	attempt int
+	flow    bool     // it runs the flow
 	pending *outcome // a commit whose fate its caller does not know
 }
 
@@ -172,7 +175,7 @@ func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	if point == "" {
 		point = redisidem.Finished
 	}
-	r.write(o, entry{r.point, r.fence, w.attempt}, point)
+	r.write(o, entry{r.point, r.fence, w.attempt, r.revision}, point, remembered(r.flow != "" && !w.flow))
 	s.counter += o.counts
 	switch {
 	case keep && point != redisidem.Finished && !o.Interim:
@@ -189,14 +192,21 @@ func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	return fine
 }
 
+// remembered is how many commits a journal remembers. Who does not know the flow that works on the key lets it have more, since
+// that may compensate by them.
+func remembered(unknownFlow bool) int64 {
+	if unknownFlow {
+		return 1024
+	}
+	return 64
+}
+
 // write stores an outcome as a revision.
-func (r *record) write(o *outcome, e entry, point string) {
+func (r *record) write(o *outcome, e entry, point string, kept int64) {
 	r.revision++
 	r.runs = 0
 	r.journal = append(r.journal, e)
-	if len(r.journal) > 64 {
-		r.journal = slices.Clone(r.journal[1:])
-	}
+	r.journal = slices.DeleteFunc(slices.Clone(r.journal), func(old entry) bool { return old.revision == e.revision-kept })
 	r.point = point
 	switch {
 	case o.Response != nil:
@@ -279,7 +289,7 @@ func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 	}
 	r.fence++
 	r.worker = nil
-	r.write(o, entry{r.point, r.fence, 0}, o.RecoveryPoint)
+	r.write(o, entry{r.point, r.fence, 0, r.revision}, o.RecoveryPoint, remembered(r.flow != ""))
 	r.keep(now.Add(s.retention))
 	return fine
 }
