@@ -135,7 +135,7 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	h, err := newServer(svc, db, flow)
+	h, err := newServer(svc, db, flow, slog.Default())
 	if err != nil {
 		return err
 	}

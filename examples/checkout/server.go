@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -10,8 +12,16 @@ import (
 )
 
 // newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the completion.
-func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Handler, error) {
-	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{Generate: httpidem.NewKey})
+// A request that the shop cannot serve is told no reason, which is logged.
+func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.Logger) (http.Handler, error) {
+	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{
+		Generate: httpidem.NewKey,
+		Observer: func(ctx context.Context, e httpidem.Event) {
+			if e.Status >= http.StatusInternalServerError {
+				log.ErrorContext(ctx, "completion", "result", e.Result, "status", e.Status, "error", e.Err)
+			}
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -21,10 +31,23 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 	if err != nil {
 		return nil, err
 	}
+	answer := func(w http.ResponseWriter, r *http.Request, v any, err error) {
+		switch {
+		case errors.Is(err, errUnknown):
+			writeError(w, http.StatusNotFound, err.Error())
+		case errors.Is(err, errCompleting):
+			writeError(w, http.StatusConflict, err.Error())
+		case err != nil:
+			log.ErrorContext(r.Context(), "shop", "path", r.URL.Path, "error", err)
+			writeError(w, http.StatusInternalServerError, "the shop is out of order")
+		default:
+			writeJSON(w, http.StatusOK, v)
+		}
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /store/carts", func(w http.ResponseWriter, r *http.Request) {
 		id, err := s.createCart(r.Context())
-		answer(w, map[string]any{"cart": map[string]string{"id": id}}, err)
+		answer(w, r, map[string]any{"cart": map[string]string{"id": id}}, err)
 	})
 	mux.HandleFunc("POST /store/carts/{id}/line-items", func(w http.ResponseWriter, r *http.Request) {
 		var item struct {
@@ -35,7 +58,7 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 			writeError(w, http.StatusBadRequest, "a line item is {\"variant_id\": ..., \"quantity\": 1 to 1000}")
 			return
 		}
-		answer(w, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
+		answer(w, r, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
 			s.addItem(r.Context(), r.PathValue("id"), item.Variant, item.Quantity))
 	})
 	mux.HandleFunc("POST /store/carts/{id}/payment-sessions", func(w http.ResponseWriter, r *http.Request) {
@@ -46,13 +69,13 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 			writeError(w, http.StatusBadRequest, "a payment session is {\"token\": ...}")
 			return
 		}
-		answer(w, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
+		answer(w, r, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
 			s.choosePayment(r.Context(), r.PathValue("id"), session.Token))
 	})
 	mux.Handle("POST /store/carts/{id}/complete", complete)
 	mux.HandleFunc("GET /store/carts/{id}/counts", func(w http.ResponseWriter, r *http.Request) {
 		counts, err := s.counts(r.Context(), r.PathValue("id"))
-		answer(w, counts, err)
+		answer(w, r, counts, err)
 	})
 	return mux, nil
 }
@@ -60,20 +83,6 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow) (http.Hand
 // cartOf tells whose key a request's is. The visitors of a shop do not log in: whoever knows a cart's random ID may complete it, and
 // nobody else gets its answer.
 func cartOf(r *http.Request) (string, error) { return r.PathValue("id"), nil }
-
-// answer writes what a request came to.
-func answer(w http.ResponseWriter, v any, err error) {
-	switch {
-	case errors.Is(err, errUnknown):
-		writeError(w, http.StatusNotFound, err.Error())
-	case errors.Is(err, errCompleting):
-		writeError(w, http.StatusConflict, err.Error())
-	case err != nil:
-		writeError(w, http.StatusInternalServerError, "the shop is out of order")
-	default:
-		writeJSON(w, http.StatusOK, v)
-	}
-}
 
 // readJSON reads the body of a request. The completion's is read by httpidem, which has a bound of its own.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {

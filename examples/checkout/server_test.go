@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +26,25 @@ type market struct {
 	payments *payments
 	redis    *idemtest.Server
 	service  *redisidem.Service
+	log      logged
+}
+
+// logged is what the shop has logged.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func newMarket(t *testing.T, cfg *redisidem.Config) *market {
@@ -45,7 +66,7 @@ func newMarket(t *testing.T, cfg *redisidem.Config) *market {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := newServer(m.service, m.shop, flow)
+	h, err := newServer(m.service, m.shop, flow, slog.New(slog.NewTextHandler(&m.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,12 +226,14 @@ func TestConfirmationIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name             string
+		polls            int
 		answer           func(p *payments, ctx context.Context, id string) (payment, error)
 		status           int
 		charged, taxLine int64
 	}{
-		{"confirmed", (*payments).confirm, http.StatusOK, 1, 1},
-		{"refused", (*payments).refuse, http.StatusPaymentRequired, 0, 0},
+		{"confirmed", 2, (*payments).confirm, http.StatusOK, 1, 1},
+		{"refused", 2, (*payments).refuse, http.StatusPaymentRequired, 0, 0},
+		{"refused after a long time", 70, (*payments).refuse, http.StatusPaymentRequired, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -220,7 +243,7 @@ func TestConfirmationIsWaitedFor(t *testing.T) {
 				Status  string `json:"payment_status"`
 				Payment string `json:"payment_id"`
 			}
-			for range 2 { // the client may ask as often as it likes, in the meantime
+			for range c.polls { // the client may ask as often as it likes, in the meantime
 				a := m.complete(cart, "key")
 				if err := json.Unmarshal([]byte(a.body), &asked); err != nil || asked.Status != "requires_more" || a.status != http.StatusOK {
 					t.Fatal(a, err)
@@ -377,5 +400,24 @@ func TestRequestsThatCannotBeServed(t *testing.T) {
 	m.redis.Stop()
 	if a := m.complete(cart, "new"); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 		t.Error("without Redis:", a)
+	}
+}
+
+func TestShopLogsWhatItDoesNotTell(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	cart := m.fill(tokenOK, "book")
+	if _, err := m.shop.db.ExecContext(t.Context(), "DROP TABLE completions"); err != nil {
+		t.Fatal(err)
+	}
+	for path, status := range map[string]int{"payment-sessions": http.StatusInternalServerError, "complete": http.StatusServiceUnavailable} {
+		before := strings.Count(m.log.String(), "no such table")
+		a := m.post("/store/carts/"+cart+"/"+path, "key", `{"token": "pm_ok"}`)
+		if a.status != status || strings.Contains(a.body, "table") {
+			t.Errorf("%s: %v, want %d", path, a, status)
+		}
+		if strings.Count(m.log.String(), "no such table") != before+1 {
+			t.Errorf("%s: logged is %s", path, m.log.String())
+		}
 	}
 }
