@@ -7,6 +7,7 @@
 --
 -- Replies
 --   OK nonce, the ends of the records' names
+--   DAMAGED nonce, what is wrong: the key is no index
 --
 -- Safe to repeat: yes, though what a lost reply handed out comes back only when the time is over. The index is a hint, the
 -- record the truth.
@@ -16,7 +17,10 @@ local nonce = ARGV[1]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[2])
+local due = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[2])
+if due.err then
+  return {'DAMAGED', nonce, due.err}
+end
 for _, member in ipairs(due) do
   redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), member)
 end

@@ -149,7 +149,9 @@ func (c *Completer) turns(ctx context.Context, length time.Duration) (mine []*Fl
 // Sweep looks for keys once, carries on those that are due, and waits until it is done with them. It is Run for those who
 // have a scheduler of their own, and for tests: it asks for no turn.
 //
-// It returns [ErrUnavailable] when a shard could not be asked, together with what it did in the others, and [ErrClosed].
+// It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index is none, both together with what
+// it did elsewhere, and [ErrClosed]. A server that did not answer for one shard is not asked for its others: in a cluster the other
+// masters are.
 func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
 	w, err := c.hire(ctx)
 	if err != nil {
@@ -205,7 +207,9 @@ func (w *crew) dismiss() {
 	w.wg.Wait()
 }
 
-// look asks all shards for what is due of some flows, and returns when the workers have taken the last of it.
+// look asks all shards for what is due of some flows, and returns when the workers have taken the last of it. A shard that cannot
+// be asked keeps nobody from the others; but a server that did not answer for one is not asked for its others, so that it costs the
+// time of one question.
 func (w *crew) look(ctx context.Context, flows []*Flow) error {
 	if len(flows) == 0 {
 		return nil
@@ -213,15 +217,28 @@ func (w *crew) look(ctx context.Context, flows []*Flow) error {
 	// Two completers that begin together do not meet in each shard.
 	first := below(shards)
 	var next atomic.Int64
+	var silent sync.Map // servers that did not answer
 	errs := make([]error, scouts)
 	var wg sync.WaitGroup
 	for i := range scouts {
 		wg.Go(func() {
 			for n := next.Add(1) - 1; n < shards && ctx.Err() == nil; n = next.Add(1) - 1 {
+				if _, ok := silent.Load(anyMaster); ok {
+					return
+				}
 				prefix := shardPrefix(w.completer.service.cfg.Namespace, (first+int(n))%shards)
+				server := w.completer.service.master(ctx, prefix)
 				for _, f := range flows {
-					if errs[i] = w.scout(ctx, prefix, f); errs[i] != nil {
+					if _, ok := silent.Load(server); ok {
+						break
+					}
+					err := w.scout(ctx, prefix, f)
+					errs[i] = errors.Join(errs[i], err)
+					switch {
+					case errors.Is(err, ErrClosed):
 						return
+					case errors.Is(err, ErrUnavailable):
+						silent.Store(server, true)
 					}
 				}
 			}

@@ -809,3 +809,41 @@ func TestDeadCompletersTurnPasses(t *testing.T) {
 		}
 	})
 }
+
+// TestShardsThatCannotBeAskedKeepNobodyFromTheOthers has more of them than there are scouts.
+func TestShardsThatCannotBeAskedKeepNobodyFromTheOthers(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		failing := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
+		svc := b.service(redisidem.Config{})
+		for i := range 100 {
+			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint(i), request, failing)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Minute)
+		for shard := 0; shard < 1024; shard += 16 {
+			if index := fmt.Sprintf("%s:{%03x}:due:cart", svc.Config().Namespace, shard); !b.server.Exists(index) {
+				mustBe(b, b.server.Set(index, "no index"), nil)
+			}
+		}
+		swept, err := mustCompleter(b, svc, mustFlow(b, cart(recoverable))).Sweep(ctx)
+		mustBe(b, err, redisidem.ErrDamaged)
+		if want := (redisidem.Swept{Due: 100, Finished: 100}); swept != want {
+			b.Errorf("the sweep did %+v, want %+v", swept, want)
+		}
+	})
+}
+
+func TestServerThatDoesNotAnswerCostsASweepOneTimeout(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		completer := mustCompleter(b, svc, mustFlow(b, cart(recoverable)))
+		b.freeze()
+		began := time.Now()
+		_, err := completer.Sweep(ctx)
+		mustBe(b, err, redisidem.ErrUnavailable)
+		if took := time.Since(began); took > 2*svc.Config().Timeout {
+			b.Errorf("the sweep took %v", took)
+		}
+		b.thaw()
+	})
+}

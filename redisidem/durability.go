@@ -65,6 +65,21 @@ func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cm
 	return min(acknowledged, int(wait.Val())), firstError(cmds)
 }
 
+// anyMaster stands for the address of the only master, or of one that nobody can tell.
+const anyMaster = ""
+
+// master returns the address of the server that has a Redis key, or anyMaster.
+func (s *Service) master(ctx context.Context, key string) string {
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		bounded, cancel := s.bounded(ctx)
+		defer cancel()
+		if node, err := cluster.MasterForKey(bounded, key); err == nil {
+			return node.Options().Addr
+		}
+	}
+	return anyMaster
+}
+
 // masterAt returns the client of the master with that address, or nil if there is none that has slots.
 func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (found *redis.Client) {
 	var mu sync.Mutex
