@@ -12,7 +12,8 @@
 -- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
 --         'l', it wants to know how long a finished record still lives; 'c', it is a completer: what turns out to be
 --         finished or gone leaves the due index
--- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none
+-- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none; with 'c' the score with which the due index
+--         handed the key out, '' for any
 -- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with a line break behind it;
 --         '' for none
 -- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds; without KEYS[2]: what the
@@ -30,6 +31,7 @@
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
 --   GONE     token
+--   LATER    token: somebody had the lease since the key was handed out to this completer, and it is due at another time
 --   OTHER    token, the flow that the record belongs to: another one, or another version; for a completer also '', none
 --   UNKNOWN  token, the recovery point: the flow has no such
 --   DAMAGED  token, what is wrong
@@ -38,7 +40,7 @@
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
 -- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE; when repeated HGET in place of TIME and HSET), 7 with
 -- KEYS[3] (ZADD, PEXPIRE; twice when the index is new); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
--- without KEYS[2] there is no GET, DEL and PTTL;
+-- without KEYS[2] there is no GET, DEL and PTTL; one more for a completer (ZSCORE);
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
@@ -87,6 +89,8 @@ elseif not damage then
   end
 end
 
+local completing = string.find(ARGV[6], 'c', 1, true)
+
 -- Gives the lock back, if it is this token's and the record does not say that the lease is, too.
 local function free()
   if KEYS[2] and owner ~= token and redis.call('GET', KEYS[2]) == token then
@@ -107,7 +111,7 @@ end
 
 -- Takes what needs no completer any more out of the due index.
 local function settle()
-  if KEYS[3] and string.find(ARGV[6], 'c', 1, true) then
+  if KEYS[3] and completing then
     redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
   end
 end
@@ -141,7 +145,7 @@ if exists then
     return {'MOVED', token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
   if ARGV[8] ~= '' then
-    if not flow and string.find(ARGV[6], 'c', 1, true) then
+    if not flow and completing then
       -- The key was deleted and used again without a flow: what the due index says is about another record.
       free()
       settle()
@@ -159,6 +163,12 @@ if exists then
       free()
       return {'UNKNOWN', token, point}
     end
+  end
+  -- What was handed out may have waited for long. A late duplicate finds the score that its first copy wrote.
+  if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
+    and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
+    free()
+    return {'LATER', token}
   end
 elseif #ARGV < 13 then
   free()
@@ -207,7 +217,7 @@ if not mine then
     redis.call('PEXPIRE', KEYS[1], ARGV[5])
     enter(at, 1)
   end
-  if ARGV[7] ~= '' then
+  if ARGV[7] ~= '' and not completing then
     local waiting = redis.call('HGET', KEYS[1], 'waiting') or ''
     -- Whoever finds the list full polls, and so does whoever finds the server's memory full.
     if not string.find(waiting, ARGV[7], 1, true) and #waiting < 1024 then

@@ -6,7 +6,7 @@
 -- ARGV[4] how long a record lives at most, in milliseconds
 --
 -- Replies
---   OK nonce, the ends of the records' names
+--   OK nonce, until when they are put off as their score says it, the ends of the records' names
 --   DAMAGED nonce, what is wrong: the key is no index
 --
 -- Safe to repeat: yes, though what a lost reply handed out comes back only when the time is over. The index is a hint, the
@@ -21,12 +21,13 @@ local due = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', 
 if due.err then
   return {'DAMAGED', nonce, due.err}
 end
+local aside = string.format('%.0f', now + ARGV[3])
 for _, member in ipairs(due) do
-  redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3]), member)
+  redis.call('ZADD', KEYS[1], aside, member)
 end
 -- Who works on a key without its flow prolongs the record and does not know of the index: as long as somebody looks, it stays.
 local left = redis.call('PTTL', KEYS[1])
 if left >= 0 and left * 2 < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-return {'OK', nonce, unpack(due)}
+return {'OK', nonce, aside, unpack(due)}

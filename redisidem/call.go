@@ -35,6 +35,7 @@ const (
 	statusUnknown   status = "UNKNOWN"
 	statusEffect    status = "EFFECT"
 	statusAlive     status = "ALIVE"
+	statusLater     status = "LATER"
 	statusDamaged   status = "DAMAGED"
 )
 

@@ -22,8 +22,10 @@ type claim struct {
 	print string
 	// flow is what is to work on the key, or nil.
 	flow *Flow
-	// completing: a completer asks, which knows the record's place only.
+	// completing: a completer asks, which knows the record's place only, and when the due index that handed it out says that it is
+	// due again; "" if that does not matter.
 	completing bool
+	handed     string
 }
 
 // keys returns the Redis keys that the calls of a lease on the key take.
@@ -55,6 +57,7 @@ func (c claim) call(s *Service, token, channel string) call {
 	flags, flow, age := s.flags, "", any("")
 	if c.completing {
 		flags += flagClean
+		channel = c.handed // it waits for nobody
 	}
 	if c.flow != nil {
 		flow = c.flow.words
@@ -185,6 +188,8 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool
 			return nil, nil, err
 		}
 		return nil, nil, &FlowError{Stored: r.rest[0], Wanted: c.flow.id}
+	case statusLater:
+		return nil, nil, errPutOff
 	case statusUnknown:
 		if err := r.need(1); err != nil {
 			return nil, nil, err

@@ -175,6 +175,7 @@ type crew struct {
 type job struct {
 	flow           *Flow // the newest of its name
 	prefix, member string
+	handed         string // when it is due again, as the due index says it, unless somebody has the lease meanwhile
 }
 
 // hire starts the workers.
@@ -263,15 +264,19 @@ func (w *crew) scout(ctx context.Context, prefix string, f *Flow) error {
 		if r.status != statusOK {
 			return r.unexpected(lua.Due)
 		}
-		for _, member := range r.rest {
+		if err := r.need(1); err != nil {
+			return err
+		}
+		handed, members := r.rest[0], r.rest[1:]
+		for _, member := range members {
 			select {
-			case w.jobs <- job{f, prefix, member}:
+			case w.jobs <- job{f, prefix, member, handed}:
 				w.due.Add(1)
 			case <-ctx.Done():
 				return nil // they come back by themselves
 			}
 		}
-		if len(r.rest) < armful {
+		if len(members) < armful {
 			return nil
 		}
 	}
@@ -287,7 +292,7 @@ func (w *crew) do(ctx context.Context, j job) {
 	}
 	key, err := (*Key)(nil), errGoexit
 	defer func() { w.count(ctx, id, key, err) }()
-	key, err = w.completer.resume(ctx, id, j.flow)
+	key, err = w.completer.resume(ctx, id, j)
 }
 
 // count tells what became of a key.
@@ -299,8 +304,9 @@ func (w *crew) count(ctx context.Context, id identity, key *Key, err error) {
 		if key != nil && key.own {
 			w.finished.Add(1)
 		}
-	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs):
-		// A worker has it, or its retention is over, or it is another record of that name.
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
+		errors.Is(err, errPutOff):
+		// A worker has it or had it meanwhile, or its retention is over, or it is another record of that name.
 	default:
 		w.failed.Add(1)
 		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
@@ -313,12 +319,15 @@ var errGoexit = errors.New("stage called runtime.Goexit")
 // errNotOurs says that a record belongs to a flow of another name, or to none.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
+// errPutOff says that somebody had the lease on a key since it was handed out: it is not due any more.
+var errPutOff = errors.New("redisidem: key is due later")
+
 // errBuried says that a key became a dead letter.
 var errBuried = errors.New("redisidem: dead letter")
 
 // resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key that is finished already is
 // taken out of the due index by the claim.
-func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key, err error) {
+func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
 	// A panic about one key, a stage's or the observer's, must not end the process that carries on all the others.
 	defer func() {
 		if v := recover(); v != nil {
@@ -326,7 +335,8 @@ func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key,
 		}
 	}()
 	sc := c.service.Scope("").Wait(0) // the record says whose it is
-	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true})
+	f := j.flow
+	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
 	var other *FlowError
 	if errors.As(err, &other) {
 		switch name, _, _ := strings.Cut(other.Stored, "/"); {
@@ -334,7 +344,7 @@ func (c *Completer) resume(ctx context.Context, id identity, f *Flow) (key *Key,
 			return nil, errNotOurs
 		case c.flows[other.Stored] != nil:
 			f = c.flows[other.Stored]
-			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true})
+			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
 		}
 	}
 	if lease == nil {

@@ -847,3 +847,69 @@ func TestServerThatDoesNotAnswerCostsASweepOneTimeout(t *testing.T) {
 		b.thaw()
 	})
 }
+
+// TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone has one worker, who is busy while the clients of the keys that wait for it come
+// back: one gets an interim answer, the other an error.
+func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		busy := make(chan struct{})
+		does := map[string]string{"asks": "ask", "fails": "fail", "nobody came": "next"}
+		for i := range 6 { // one of which the worker takes before long, and all are handed out, since there are eight scouts
+			does[fmt.Sprint("busy ", i)] = "wait"
+		}
+		begun := false
+		runs := make(map[string]int)
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.InterimFor = time.Hour
+			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if !begun {
+					return redisidem.Outcome{}, errStage
+				}
+				runs[st.Key().Value]++
+				switch does[st.Key().Value] {
+				case "wait":
+					<-busy
+				case "ask":
+					return redisidem.Interim("taxed", redisidem.JSON(202, "confirm")), nil
+				case "fail":
+					return redisidem.Outcome{}, errStage
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		for value := range does {
+			_, err := sc.RunRequest(ctx, value, request, flow)
+			mustBe(b, err, errStage)
+		}
+		begun = true
+		time.Sleep(time.Minute)
+		completer := mustCompleter(b, svc, flow)
+		completer.Concurrency = 1
+		ended := make(chan struct{})
+		go func() {
+			_, err := completer.Sweep(ctx)
+			mustBe(b, err, nil)
+			close(ended)
+		}()
+		synctest.Wait()
+		_, err := sc.RunRequest(ctx, "asks", request, flow)
+		mustBe(b, err, nil)
+		_, err = sc.RunRequest(ctx, "fails", request, flow)
+		mustBe(b, err, errStage)
+		asked, failed := runs["asks"], runs["fails"]
+		close(busy)
+		<-ended
+		if runs["asks"] != asked || runs["fails"] != failed {
+			b.Errorf("they were carried on at once: %v", runs)
+		}
+		key, err := sc.Retrieve(ctx, "nobody came")
+		mustBe(b, err, nil)
+		if !key.Finished() || b.lock() != "" {
+			b.Errorf("the key is %+v, the lock %q", key, b.lock())
+		}
+		time.Sleep(3 * time.Minute)
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1}) // the one whose client is not expected back
+	})
+}

@@ -392,7 +392,7 @@ func (w *world) nothingDue(p []byte) []byte {
 		return nil
 	}
 	nonce := string(words[4])
-	return []byte("*2\r\n$2\r\nOK\r\n$" + strconv.Itoa(len(nonce)) + "\r\n" + nonce + "\r\n")
+	return []byte("*3\r\n$2\r\nOK\r\n$" + strconv.Itoa(len(nonce)) + "\r\n" + nonce + "\r\n$1\r\n0\r\n")
 }
 
 func wordsOf(p []byte) (all [][]byte) {
