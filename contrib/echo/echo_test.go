@@ -512,3 +512,11 @@ func TestNewRefusesNil(t *testing.T) {
 	}()
 	echoidem.New(nil)
 }
+
+func TestCompressionInFrontDoesWhatEachRetryAccepts(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("ordered ", 500)
+	s := open(t, nil, func(c *echo.Context) error { return c.String(200, text) }, middleware.Gzip())
+	adaptertest.WantCompressed(t, s.url, text)
+	s.ran(2)
+}

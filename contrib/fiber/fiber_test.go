@@ -21,6 +21,7 @@ import (
 
 	"github.com/gofiber/fiber/v3"
 	"github.com/gofiber/fiber/v3/middleware/adaptor"
+	"github.com/gofiber/fiber/v3/middleware/compress"
 	"github.com/gofiber/fiber/v3/middleware/recover"
 	"github.com/redis/go-redis/v9"
 
@@ -33,7 +34,8 @@ import (
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(adaptertest.Quiet{})
-	leak.Lasting("github.com/valyala/fasthttp.updateServerDate", "github.com/valyala/fasthttp.(*inMemoryCacheManager).handleCleanCache")
+	leak.Lasting("github.com/valyala/fasthttp.updateServerDate", "github.com/valyala/fasthttp.(*inMemoryCacheManager).handleCleanCache",
+		"github.com/valyala/fasthttp/stackless.funcWorker")
 	leak.Main(m)
 }
 
@@ -628,4 +630,12 @@ func TestNewRefusesNil(t *testing.T) {
 	app.Use(recover.New())
 	app.Post("/", func(fiber.Ctx) error { fiberidem.New(nil); return nil })
 	adaptertest.WantStatus(t, adaptertest.Post(t, serve(t, app), "k", ""), 500)
+}
+
+func TestCompressionInFrontDoesWhatEachRetryAccepts(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("ordered ", 500)
+	s := open(t, nil, func(c fiber.Ctx) error { return c.SendString(text) }, compress.New())
+	adaptertest.WantCompressed(t, s.url, text)
+	s.ran(2)
 }

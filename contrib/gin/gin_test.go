@@ -1,6 +1,7 @@
 package ginidem_test
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -530,4 +531,37 @@ func TestNewRefusesNil(t *testing.T) {
 		}
 	}()
 	ginidem.New(nil)
+}
+
+// gzipped is what gin's own compression does: it announces the encoding before the rest of the chain runs.
+func gzipped(c *gin.Context) {
+	if !strings.Contains(c.GetHeader("Accept-Encoding"), "gzip") {
+		return
+	}
+	c.Header("Content-Encoding", "gzip")
+	z := gzip.NewWriter(c.Writer)
+	c.Writer = &zipWriter{c.Writer, z}
+	defer func() { _ = z.Close() }()
+	c.Next()
+}
+
+type zipWriter struct {
+	gin.ResponseWriter
+	to io.Writer
+}
+
+func (w *zipWriter) WriteHeader(status int) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *zipWriter) Write(p []byte) (int, error)       { return w.to.Write(p) }
+func (w *zipWriter) WriteString(s string) (int, error) { return w.to.Write([]byte(s)) }
+
+func TestCompressionInFrontDoesWhatEachRetryAccepts(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("ordered ", 500)
+	s := open(t, nil, func(c *gin.Context) { c.String(200, text) }, gzipped)
+	adaptertest.WantCompressed(t, s.url, text)
+	s.ran(2)
 }

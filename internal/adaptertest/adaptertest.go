@@ -3,6 +3,7 @@
 package adaptertest
 
 import (
+	"compress/gzip"
 	"context"
 	"io"
 	"log"
@@ -191,6 +192,42 @@ func WantReplay(t testing.TB, b, a Answer) {
 	}
 	if a.Replayed() || !b.Replayed() {
 		t.Error("not exactly the replay is marked as one")
+	}
+}
+
+// WantCompressed fails the test unless each request is answered with text, compressed for those that accept gzip: a retry need not
+// accept what the first request did.
+func WantCompressed(t testing.TB, url, text string) {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true}
+	defer transport.CloseIdleConnections()
+	for key, encodings := range map[string][]string{"compressed": {"gzip", "", "gzip"}, "plain": {"", "gzip", ""}} {
+		for i, encoding := range encodings {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Idempotency-Key", key)
+			req.Header.Set(CallerHeader, "alice")
+			req.Header.Set("Accept-Encoding", encoding)
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content := io.Reader(resp.Body)
+			if got := resp.Header.Get("Content-Encoding"); got != encoding {
+				t.Errorf("%s, %d: encoded as %q for a client that accepts %q", key, i, got, encoding)
+			} else if got == "gzip" {
+				if content, err = gzip.NewReader(content); err != nil {
+					t.Fatalf("%s, %d: %v", key, i, err)
+				}
+			}
+			got, err := io.ReadAll(content)
+			_ = resp.Body.Close()
+			if replayed := (Answer{Response: resp}).Replayed(); err != nil || string(got) != text || replayed != (i > 0) {
+				t.Errorf("%s, %d: %v, replayed %v, %.40q", key, i, err, replayed, got)
+			}
+		}
 	}
 }
 

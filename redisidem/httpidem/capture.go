@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -192,8 +193,8 @@ func (c *capture) letThrough() {
 	c.body = nil
 }
 
-// sendHeld sends header and body as they were held back, and then gives the handler's header map back as the handler left it: the
-// server looks there for trailers. The caller holds mu.
+// sendHeld sends header and body as they were held back, and then does to the header map what the handler has done to it since: the
+// server looks there for trailers. What those outside did to it on the way stays. The caller holds mu.
 func (c *capture) sendHeld() {
 	live := c.w.Header()
 	latest := live.Clone()
@@ -204,7 +205,16 @@ func (c *capture) sendHeld() {
 		// The client may have gone, which changes nothing about what was done.
 		_, _ = c.w.Write(c.body) //nolint:gosec // what it is and whether it is safe is the handler's to say
 	}
-	refill(live, latest)
+	for name := range c.header {
+		if _, left := latest[name]; !left {
+			delete(live, name)
+		}
+	}
+	for name, values := range latest {
+		if before, was := c.header[name]; !was || !slices.Equal(values, before) {
+			live[name] = values
+		}
+	}
 	c.adorn(live) // for what stands outside and looks at the header afterwards
 }
 

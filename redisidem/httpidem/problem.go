@@ -39,7 +39,7 @@ func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Language", "en")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	// No Content-Length: the server finds it out, and a compressor outside would make it wrong.
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(body) // the client may have gone
 }

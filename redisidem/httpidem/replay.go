@@ -2,6 +2,7 @@ package httpidem
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,6 +43,9 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 		if _, wanted := m.keep[name]; !wanted || inList(c.header["Connection"], name) {
 			continue // it is not to be kept, or about this connection
 		}
+		if name == "Content-Encoding" && slices.Equal(values, c.before[set]) {
+			continue // it tells what a compressor outside of the middleware does to each body, which is not what is stored
+		}
 		for _, value := range values {
 			if strings.ContainsRune(value, 0) {
 				continue // no client gets that through
@@ -51,7 +55,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 			size += len(name) + len(value) + len(": \r\n")
 		}
 	}
-	if _, set := c.header["Content-Type"]; !set && c.header.Get("Content-Encoding") == "" && c.header.Get("Transfer-Encoding") == "" &&
+	if _, set := c.header["Content-Type"]; !set && kept.Get("Content-Encoding") == "" && c.header.Get("Transfer-Encoding") == "" &&
 		len(c.body) > 0 {
 		kept.Add("Content-Type", http.DetectContentType(c.body)) // as the server does
 	}
@@ -77,6 +81,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 		return
 	}
 	h := x.w.Header()
+	encoded := h.Get("Content-Encoding") != "" // by a compressor outside, so that the length is going to be another one
 	// Without a Content-Type in the map the server would make one up.
 	h["Content-Type"] = nil
 	for name, values := range stored.Header {
@@ -91,7 +96,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if bodyAllowed(status) && x.r.Method != http.MethodHead { // to which another length was told, or none
+	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // to which another length was told, or none
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
 	m.tell(x.r.Context(), Replayed, status, nil)
