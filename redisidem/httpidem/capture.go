@@ -29,6 +29,7 @@ type capture struct {
 	body     []byte
 	length   int64 // declared by the handler, or -1
 	written  int64
+	owed     bool // a Flush was ignored
 	through  bool // the answer goes to the client as it comes
 	hijacked bool
 	done     bool // the handler has returned
@@ -151,6 +152,7 @@ func (c *capture) FlushError() error {
 	}
 	if !c.through {
 		if !c.flush {
+			c.owed = true
 			return nil
 		}
 		c.letThrough()
@@ -204,6 +206,9 @@ func (c *capture) sendHeld() {
 	if len(c.body) > 0 {
 		// The client may have gone, which changes nothing about what was done.
 		_, _ = c.w.Write(c.body) //nolint:gosec // what it is and whether it is safe is the handler's to say
+	}
+	if c.owed { // the server then sends no length, and so has a place for trailers that were not declared
+		_ = http.NewResponseController(c.w).Flush() // it can: see FlushError
 	}
 	for name := range c.header {
 		if _, left := latest[name]; !left {

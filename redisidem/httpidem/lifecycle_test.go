@@ -568,6 +568,55 @@ func TestKeepFlushedKeepsThem(t *testing.T) {
 	}
 }
 
+func TestTrailersOfAnswersWhoseFlushIsIgnoredAreSent(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]http.HandlerFunc{
+		"undeclared": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "body")
+			_ = http.NewResponseController(w).Flush()
+			w.Header().Set(http.TrailerPrefix+"Digest", "abc")
+		},
+		"before the body": func(w http.ResponseWriter, _ *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			_, _ = io.WriteString(w, "body")
+			w.Header().Set(http.TrailerPrefix+"Digest", "abc")
+		},
+		"too large": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "bo")
+			_ = http.NewResponseController(w).Flush()
+			_, _ = io.WriteString(w, "dy")
+			w.Header().Set(http.TrailerPrefix+"Digest", "abc")
+		},
+	} {
+		for _, http2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, HTTP2 %v", name, http2), func(t *testing.T) {
+				t.Parallel()
+				limit := 100
+				if name == "too large" {
+					limit = 3
+				}
+				m := newStore(t).middleware(&httpidem.Config{KeepFlushed: true, MaxResponseBytes: limit})
+				server := httptest.NewUnstartedServer(m.Handler(h))
+				server.EnableHTTP2 = http2
+				server.StartTLS()
+				defer server.Close()
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, http.NoBody)
+				req.Header.Set("Idempotency-Key", "k")
+				req.Header.Set(callerHeader, "alice")
+				resp, err := server.Client().Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, _ := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if string(got) != "body" || resp.Trailer.Get("Digest") != "abc" || resp.ContentLength != -1 {
+					t.Errorf("%s %q of length %d with %v", resp.Proto, got, resp.ContentLength, resp.Trailer)
+				}
+			})
+		}
+	}
+}
+
 func TestAmbiguousAnswersAreToldApart(t *testing.T) {
 	t.Parallel()
 	core := &events{}
