@@ -46,7 +46,8 @@ type TransportConfig struct {
 	MinBackoff time.Duration
 	MaxBackoff time.Duration
 
-	// Patience is the longest Retry-After that is waited for. An answer with a longer one is returned as it is. Default: 1 min.
+	// Patience is the longest Retry-After that is waited for. An answer with a longer one is returned as it is. The Transport's own
+	// pauses are MaxBackoff's to bound. Default: 1 min.
 	Patience time.Duration
 
 	// Statuses are the answers that are retried, besides errors of the network. 400 and 422 cannot be among them: the same request
@@ -169,9 +170,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if attempt >= t.cfg.Attempts || !repeatable || req.Context().Err() != nil || !t.worthwhile(resp, err) {
 			return resp, err
 		}
-		wait := pause/2 + rand.N(pause/2+1)
-		wait = max(wait, retryAfter(resp))
-		if deadline, ok := req.Context().Deadline(); wait > t.cfg.Patience || ok && time.Until(deadline) <= wait {
+		after := retryAfter(resp)
+		wait := max(pause/2+rand.N(pause/2+1), after)
+		if deadline, ok := req.Context().Deadline(); after > t.cfg.Patience || ok && time.Until(deadline) <= wait {
 			return resp, err // there is no time for another attempt, and this is the best answer there is
 		}
 		if resp != nil {

@@ -191,6 +191,19 @@ func TestDraft_2_5_1_BackoffGrowsWithJitter(t *testing.T) {
 	}
 }
 
+func TestClientIsPatientWithItsOwnPauses(t *testing.T) {
+	t.Parallel()
+	cfg := &httpidem.TransportConfig{MinBackoff: time.Minute, MaxBackoff: time.Hour, Patience: time.Second}
+	w, resp, err := play(t, cfg, errors.New("reset"), 503, reply(503, "Retry-After", "1"), 200)
+	if len(w.keys) != 4 || err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%d attempts, %v, %v", len(w.keys), resp, err)
+	}
+	w, resp, err = play(t, cfg, 503, reply(503, "Retry-After", "2"), 200)
+	if len(w.keys) != 2 || err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a long Retry-After: %d attempts, %v, %v", len(w.keys), resp, err)
+	}
+}
+
 func TestClientStaysWithinTheRequestsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
