@@ -11,7 +11,8 @@ import (
 
 // ParamsFunc tells what a flow's stages are to know of a request, and finds again in [redisidem.Stage.Key] as Params, also when a
 // completer runs them: a []byte is stored as it is, anything else as JSON. It must hold no credentials. The body has been read and
-// must not be changed. An error is answered with 400, as BodyUnreadable. It is called concurrently.
+// must not be changed. An error is answered with 400, as [BodyUnreadable], and params over the service's MaxValueBytes with 413, as
+// [BodyTooLarge]. It is called concurrently.
 type ParamsFunc func(r *http.Request, body []byte) (any, error)
 
 // Flow returns a handler that runs a flow for each key, and writes the key's response, which is the flow's: whole, or the interim
@@ -88,7 +89,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	x.place.made = key.Attempts == 1 && !key.Replayed()
 	switch {
 	case err != nil:
-		x.failFlow(err)
+		x.failFlow(key, err)
 	case key.Replayed():
 		x.replay(key.Response)
 	case key.Answered():
@@ -101,9 +102,15 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 }
 
 // failFlow answers a request whose flow has not come to an answer.
-func (x *exchange) failFlow(err error) {
+func (x *exchange) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
+	refused := (*redisidem.InvalidError)(nil)
 	switch {
+	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the store does not take.
+	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
+		m.refuse(x.w, x.r, m.problem(BodyTooLarge), err)
+	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):
+		x.fail(err, false)
 	case errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrFingerprintMismatch), errors.Is(err, redisidem.ErrLocked),
 		errors.Is(err, redisidem.ErrNested), errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrUnavailable),
 		errors.Is(err, redisidem.ErrClosed):

@@ -138,6 +138,76 @@ func TestFlowAnswersARequest(t *testing.T) {
 	}
 }
 
+func TestFlowThatCannotBeginIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var mode atomic.Value
+	var runs atomic.Int64
+	seen := &results{}
+	svc := s.service(redisidem.Config{MaxValueBytes: 100})
+	m := newMiddleware(t, svc, &httpidem.Config{Observer: seen.observe})
+	h, err := m.Flow(payment(t, &mode, &runs), func(r *http.Request, body []byte) (any, error) {
+		if r.URL.Path == "/unfit" {
+			return make(chan int), nil
+		}
+		return body, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, h)
+	for _, c := range []struct {
+		path, body string
+		status     int
+		result     httpidem.Result
+	}{
+		{"/", strings.Repeat("x", 101), http.StatusRequestEntityTooLarge, httpidem.BodyTooLarge},
+		{"/" + strings.Repeat("p", 100), "x", http.StatusInternalServerError, httpidem.Failed},
+		{"/unfit", "x", http.StatusInternalServerError, httpidem.Failed},
+	} {
+		a := post(t, server.URL+c.path, "k", c.body)
+		wantStatus(t, a, c.status)
+		if e := seen.last(t); a.Header.Get("Retry-After") != "" || e.Result != c.result || !errors.Is(e.Err, redisidem.ErrInvalid) {
+			t.Errorf("%.10s: %v, %+v", c.path, a.Header, e)
+		}
+	}
+	if n := len(s.redis.Keys()); n != 0 || runs.Load() != 0 {
+		t.Errorf("%d keys, %d runs", n, runs.Load())
+	}
+}
+
+// TestFlowWhoseStageIsRefusedIsNotFinished has stages that fail as input that is refused does: what they did is not undone by it.
+func TestFlowWhoseStageIsRefusedIsNotFinished(t *testing.T) {
+	t.Parallel()
+	for name, work := range map[string]redisidem.StageFunc{
+		"its outcome cannot be stored": func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Finish(redisidem.Response{Code: 200, Body: make([]byte, 200)}), nil
+		},
+		"something that it called": func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Outcome{}, &redisidem.InvalidError{Field: "Request.Params", Reason: "of another service"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+				{Point: redisidem.Started, Work: work},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := newMiddleware(t, newStore(t).service(redisidem.Config{MaxValueBytes: 100}), nil).Flow(flow, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := post(t, serve(t, h).URL, "k", "b")
+			wantStatus(t, a, http.StatusServiceUnavailable)
+			if !strings.Contains(a.body, "#unfinished") || a.Header.Get("Retry-After") == "" {
+				t.Errorf("%v %s", a.Header, a.body)
+			}
+		})
+	}
+}
+
 func TestFlowGoesOnWhenTheClientLeaves(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

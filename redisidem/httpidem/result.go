@@ -42,7 +42,7 @@ const (
 	NotAllowed
 	// OverQuota: Config.Quota refused the request, and its key has no answer.
 	OverQuota
-	// BodyTooLarge: the request's body is over Config.MaxBodyBytes.
+	// BodyTooLarge: the request's body is over Config.MaxBodyBytes, or what a flow is to know of it over the service's MaxValueBytes.
 	BodyTooLarge
 	// BodyUnreadable: the request's body could not be read to its end, or has no fingerprint.
 	BodyUnreadable
@@ -55,7 +55,7 @@ const (
 	// Superseded: the handler ran, but for so long that another worker took over. Its answer was refused by the store, and
 	// not sent.
 	Superseded
-	// Failed: the record cannot be used: it is damaged, or the program and the store do not fit.
+	// Failed: the record cannot be used or made: it is damaged, or the program and the store do not fit.
 	Failed
 	// Unfinished: a stage of the flow failed, or the flow is not this program's. A retry continues at that stage.
 	Unfinished
