@@ -35,7 +35,8 @@ type gatewayCommand struct {
 	LogFormat       string        `enum:"text,json" default:"json" help:"Form of the log on standard error: text or json."`
 
 	Scope       string `required:"" placeholder:"KIND" help:"Whose a request is: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers are one)."`
-	JWTKey      string `name:"jwt-key" placeholder:"FILE" help:"Public key, certificate or HMAC secret that verifies tokens."`
+	JWTKey      string `name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate, in PEM, that verifies tokens."`
+	JWTSecret   string `name:"jwt-secret" placeholder:"FILE" xor:"jwt" help:"HMAC secret of at least 32 bytes that verifies tokens, in place of --jwt-key."`
 	JWTIssuer   string `name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `name:"jwt-audience" help:"The audience that tokens must have."`
 
@@ -150,14 +151,16 @@ func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 	kind, name, _ := strings.Cut(c.Scope, ":")
 	switch {
+	case kind != "jwt" && c.JWTKey+c.JWTSecret+c.JWTIssuer+c.JWTAudience != "":
+		return nil, "", fmt.Errorf("--scope %s takes no token, and cannot go with --jwt-key and the like", c.Scope)
 	case kind == "header" && name != "":
 		return gateway.FromHeader(name), "", nil
 	case kind == "jwt" && name != "":
-		if c.JWTKey == "" {
-			return nil, "", errors.New("--scope jwt needs --jwt-key")
+		key, err := c.tokenKey()
+		if err != nil {
+			return nil, "", err
 		}
-		identify, err := gateway.FromToken(gateway.Tokens{Key: c.JWTKey, Claim: name, Issuer: c.JWTIssuer, Audience: c.JWTAudience})
-		return identify, "Bearer", err
+		return gateway.FromToken(gateway.Tokens{Key: key, Claim: name, Issuer: c.JWTIssuer, Audience: c.JWTAudience}), "Bearer", nil
 	case c.Scope == "certificate":
 		if c.TLSClientCA == "" {
 			return nil, "", errors.New("--scope certificate needs --tls-client-ca")
@@ -167,6 +170,17 @@ func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 		return gateway.Unscoped, "", nil
 	}
 	return nil, "", fmt.Errorf("--scope %q is none of header:NAME, jwt:CLAIM, certificate and unscoped", c.Scope)
+}
+
+// tokenKey reads the key that verifies tokens.
+func (c *gatewayCommand) tokenKey() (*gateway.TokenKey, error) {
+	switch {
+	case c.JWTKey != "":
+		return gateway.ReadPublicKey(c.JWTKey)
+	case c.JWTSecret != "":
+		return gateway.ReadSecret(c.JWTSecret)
+	}
+	return nil, errors.New("--scope jwt needs --jwt-key or --jwt-secret")
 }
 
 // serverTLS makes the listener's TLS configuration; nil if it is to serve without.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -21,6 +22,9 @@ type CORS struct {
 
 // validate reports what is wrong.
 func (c *CORS) validate() error {
+	if c.Credentials && len(c.Origins) == 0 {
+		return errors.New("CORS with credentials needs an origin")
+	}
 	for _, origin := range c.Origins {
 		if origin == "*" {
 			if c.Credentials {

@@ -64,10 +64,11 @@ func FuzzToken(f *testing.F) {
 	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	identify, err := FromToken(Tokens{Key: file, Claim: "sub"})
+	key, err := ReadSecret(file)
 	if err != nil {
 		f.Fatal(err)
 	}
+	identify := FromToken(Tokens{Key: key, Claim: "sub"})
 	sign := func(method jwt.SigningMethod, key any, subject string) string {
 		token, err := jwt.NewWithClaims(method, jwt.MapClaims{"sub": subject, "exp": time.Now().Add(time.Hour).Unix()}).SignedString(key)
 		if err != nil {

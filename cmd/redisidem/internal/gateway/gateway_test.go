@@ -3,9 +3,13 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -454,11 +458,11 @@ func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
-	identify, err := FromToken(Tokens{Key: file, Claim: "tenant", Issuer: "login", Audience: "orders"})
+	key, err := ReadPublicKey(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := setUp(t, "", identify)
+	b := setUp(t, "", FromToken(Tokens{Key: key, Claim: "tenant", Issuer: "login", Audience: "orders"}))
 	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
 		c := jwt.MapClaims{"iss": "login", "aud": "orders", "exp": time.Now().Add(time.Hour).Unix(), "tenant": "acme"}
 		change(c)
@@ -498,9 +502,57 @@ func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 	if n := b.runs.Load(); n != 2 {
 		t.Errorf("the upstream ran %d requests", n)
 	}
-	for _, text := range []string{"short", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
-		if _, err := FromToken(Tokens{Key: writeFile(t, "key", text)}); err == nil {
-			t.Errorf("%q is taken for a key", text)
+}
+
+// TestPublicKeyIsNeverAnHMACSecret offers public keys in the forms in which they are handed out: who knows one could sign.
+func TestPublicKeyIsNeverAnHMACSecret(t *testing.T) {
+	t.Parallel()
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&curve.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{}, &x509.Certificate{}, &curve.PublicKey, curve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modulus, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	base := base64.StdEncoding.EncodeToString(der)
+	for name, text := range map[string]string{
+		"PEM":              text,
+		"indented PEM":     "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "),
+		"DER":              string(der),
+		"PKCS #1":          string(x509.MarshalPKCS1PublicKey(&modulus.PublicKey)),
+		"certificate":      string(certificate),
+		"Base64":           base + "\n",
+		"Base64 in lines":  base[:64] + "\r\n" + base[64:],
+		"JWK":              ` {"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}`,
+		"OpenSSH":          "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKKK",
+		"OpenSSH, NIST":    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBB",
+		"RFC 4716":         "---- BEGIN SSH2 PUBLIC KEY ----\nAAAAC3NzaC1lZDI1NTE5AAAAIKKKKKKKK\n---- END SSH2 PUBLIC KEY ----\n",
+		"PEM private key":  "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n",
+		"too short a text": strings.Repeat("s", 31),
+	} {
+		file := writeFile(t, "key", text)
+		if _, err := ReadSecret(file); err == nil {
+			t.Errorf("%s is taken for a secret", name)
+		}
+		if _, err := ReadPublicKey(file); (err == nil) != (name == "PEM") {
+			t.Errorf("%s as a public key: %v", name, err)
+		}
+	}
+	for name, secret := range map[string]string{
+		"hexadecimal": strings.Repeat("0f", 32) + "\n", "Base64": base64.StdEncoding.EncodeToString(make([]byte, 48)), "bytes": string(make([]byte, 32)),
+	} {
+		if _, err := ReadSecret(writeFile(t, "key", secret)); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -594,6 +646,7 @@ func TestCORSThatIsRefused(t *testing.T) {
 		{Origins: []string{"ftp://shop.example"}},
 		{Origins: []string{""}},
 		{Origins: []string{"*"}, Credentials: true},
+		{Credentials: true},
 	} {
 		if err := c.validate(); err == nil {
 			t.Errorf("%+v is accepted", c)

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -51,8 +52,8 @@ func FromCertificate(r *http.Request) (string, error) {
 
 // Tokens says which JSON Web Tokens (RFC 7519) the gateway accepts.
 type Tokens struct {
-	// Key is the file with the key that signs: a PEM public key or certificate, or the bytes of an HMAC secret of at least 32.
-	Key string
+	// Key verifies their signatures.
+	Key *TokenKey
 	// Claim is the one whose text is the scope.
 	Claim string
 	// Issuer and Audience must be the token's, if they are set.
@@ -61,12 +62,8 @@ type Tokens struct {
 
 // FromToken takes the scope from a claim of the bearer token in the Authorization field, once its signature and its times are
 // verified. A token without an expiry is refused.
-func FromToken(t Tokens) (Identify, error) {
-	key, algorithms, err := readKey(t.Key)
-	if err != nil {
-		return nil, err
-	}
-	options := []jwt.ParserOption{jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired()}
+func FromToken(t Tokens) Identify {
+	options := []jwt.ParserOption{jwt.WithValidMethods(t.Key.algorithms), jwt.WithExpirationRequired()}
 	if t.Issuer != "" {
 		options = append(options, jwt.WithIssuer(t.Issuer))
 	}
@@ -80,7 +77,7 @@ func FromToken(t Tokens) (Identify, error) {
 			return "", fmt.Errorf("%w: it needs a bearer token", ErrUnauthenticated)
 		}
 		claims := jwt.MapClaims{}
-		if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
+		if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return t.Key.key, nil }); err != nil {
 			return "", fmt.Errorf("%w: its token is refused", ErrUnauthenticated) // why is the log's, and has parts of the token
 		}
 		scope, ok := claims[t.Claim].(string)
@@ -88,38 +85,80 @@ func FromToken(t Tokens) (Identify, error) {
 			return "", fmt.Errorf("%w: its token has no text in the claim %s", ErrUnauthenticated, t.Claim)
 		}
 		return scope, nil
-	}, nil
+	}
+}
+
+// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. Whoever runs the gateway says which kind it is,
+// never the token, and never the file: a public key in a form that nobody thought of would be a secret that everybody knows.
+type TokenKey struct {
+	key        any
+	algorithms []string
 }
 
 // leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518, section 3.2).
 const leastSecret = 32
 
-// readKey reads a key, and tells the algorithms that go with its kind: never the token says which.
-func readKey(file string) (key any, algorithms []string, err error) {
+// ReadSecret reads an HMAC secret: the bytes of the file as they are.
+func ReadSecret(file string) (*TokenKey, error) {
+	secret, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(secret) < leastSecret:
+		return nil, fmt.Errorf("%s: an HMAC secret needs at least %d bytes, and there are %d", file, leastSecret, len(secret))
+	case looksPublic(secret):
+		return nil, fmt.Errorf("%s: looks like a key of another kind, which may be known to everybody, and not like an HMAC secret", file)
+	}
+	return &TokenKey{secret, []string{"HS256", "HS384", "HS512"}}, nil
+}
+
+// looksPublic reports whether a secret has one of the forms in which public keys are handed out.
+func looksPublic(secret []byte) bool {
+	text := strings.TrimSpace(strings.TrimPrefix(string(secret), "\ufeff"))
+	switch {
+	case strings.Contains(text, "-----BEGIN"), strings.Contains(text, "---- BEGIN"): // PEM, and SSH's own
+		return true
+	case strings.HasPrefix(text, "{"): // JWK
+		return true
+	case strings.HasPrefix(text, "ssh-"), strings.HasPrefix(text, "ecdsa-sha2-"), // OpenSSH
+		strings.HasPrefix(text, "sk-ssh-"), strings.HasPrefix(text, "sk-ecdsa-"):
+		return true
+	}
+	// The middle of a PEM block is how some authorization servers show their key.
+	middle, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.Join(strings.Fields(text), ""), "="))
+	return isPublicDER(secret) || err == nil && isPublicDER(middle)
+}
+
+func isPublicDER(der []byte) bool {
+	_, key := x509.ParsePKIXPublicKey(der)
+	_, rsaKey := x509.ParsePKCS1PublicKey(der)
+	_, certificate := x509.ParseCertificate(der)
+	return key == nil || rsaKey == nil || certificate == nil
+}
+
+// ReadPublicKey reads a public key or a certificate in PEM.
+func ReadPublicKey(file string) (*TokenKey, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		if len(text) < leastSecret {
-			return nil, nil, fmt.Errorf("%s: an HMAC secret needs at least %d bytes, and there are %d", file, leastSecret, len(text))
-		}
-		return text, []string{"HS256", "HS384", "HS512"}, nil
+		return nil, fmt.Errorf("%s: has no public key and no certificate in PEM", file)
 	}
 	public, err := readPublic(block)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	switch public.(type) {
 	case *rsa.PublicKey:
-		return public, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+		return &TokenKey{public, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}}, nil
 	case *ecdsa.PublicKey:
-		return public, []string{"ES256", "ES384", "ES512"}, nil
+		return &TokenKey{public, []string{"ES256", "ES384", "ES512"}}, nil
 	case ed25519.PublicKey:
-		return public, []string{"EdDSA"}, nil
+		return &TokenKey{public, []string{"EdDSA"}}, nil
 	}
-	return nil, nil, fmt.Errorf("%s: a %T cannot verify tokens", file, public)
+	return nil, fmt.Errorf("%s: a %T cannot verify tokens", file, public)
 }
 
 func readPublic(block *pem.Block) (crypto.PublicKey, error) {

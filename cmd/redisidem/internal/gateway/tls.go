@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 )
@@ -29,6 +30,9 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 // UpstreamTLS makes the configuration for an upstream: ca, if not empty, has the authorities to trust in place of the system's, and
 // certificate and key are what the gateway proves with who it is.
 func UpstreamTLS(ca, certificate, key string) (*tls.Config, error) {
+	if (certificate == "") != (key == "") {
+		return nil, errors.New("the certificate for the upstream and its key go together")
+	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	var err error
 	if ca != "" {
