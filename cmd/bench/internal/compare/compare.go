@@ -39,7 +39,7 @@ func Compare(w io.Writer, a, b *result.Run) (worse bool, err error) {
 		c := p.change()
 		out.row(p, c)
 		few = few || c.tooFew
-		worse = worse || c.worse && p.own()
+		worse = worse || c.worse && p.b.Own
 	}
 	out.foot(few, worse, len(pairs))
 	return worse, out.err

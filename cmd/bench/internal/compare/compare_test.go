@@ -12,7 +12,7 @@ import (
 
 // run makes a run with one point of so many operations per second, or of such p99s when the rate is not 0.
 func run(contender string, rate float64, values ...float64) *result.Run {
-	p := result.Point{Contender: contender, Title: contender, Callers: 64, BodyBytes: 200, Rate: rate}
+	p := result.Point{Contender: contender, Title: contender, Own: contender != "redislock", Callers: 64, BodyBytes: 200, Rate: rate}
 	p.Cost = result.Cost{ServerCPU: 12.5, Allocations: 40, AllocBytes: 4096}
 	for _, v := range values {
 		s := result.Sample{PerSecond: v}
@@ -41,6 +41,8 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 		{"Same", "redisidem", 0, hundred, hundred, false, []string{"~", "1.000 n=5+5"}},
 		{"AllEqual", "redisidem", 0, []float64{7, 7, 7, 7}, []float64{7, 7, 7, 7}, false, []string{"~", "1.000 n=4+4"}},
 		{"Halved", "redisidem-auto", 0, hundred, []float64{50, 51, 49, 52, 48}, true, []string{"-51.0% worse", "0.008 n=5+5", "redisidem lost"}},
+		{"HalvedMiddleware", "http-redisidem", 0, hundred, []float64{50, 51, 49, 52, 48}, true, []string{"-51.0% worse"}},
+		{"HalvedGateway", "gateway", 0, hundred, []float64{50, 51, 49, 52, 48}, true, []string{"-51.0% worse"}},
 		{"HalvedRival", "redislock", 0, hundred, []float64{50, 51, 49, 52, 48}, false, []string{"-51.0%"}},
 		{"Doubled", "redisidem", 0, hundred, []float64{204, 203, 205, 206, 202}, false, []string{"+100.0%"}},
 		{"LittleLess", "redisidem", 0, hundred, []float64{97, 98, 99, 98.5, 97.5}, false, []string{"-3.9%"}},

@@ -1,8 +1,6 @@
 package compare
 
 import (
-	"strings"
-
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
@@ -45,9 +43,6 @@ func each(r *result.Run, f func(place, *result.Scenario, *result.Point)) {
 		}
 	}
 }
-
-// own reports whether the point is this library's.
-func (p pair) own() bool { return strings.HasPrefix(p.b.Contender, "redisidem") }
 
 // open reports whether operations came at a fixed rate: then throughput is given, and latency tells.
 func (p pair) open() bool { return p.b.Rate > 0 }

@@ -56,7 +56,7 @@ func (o *printer) row(p pair, c change) {
 	case c.significant:
 		diff = fmt.Sprintf("%+.1f%%", 100*c.part)
 	}
-	if c.worse && p.own() {
+	if c.worse && p.b.Own {
 		diff += " worse"
 	}
 	x, y := p.a.Cost, p.b.Cost

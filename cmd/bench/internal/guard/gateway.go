@@ -18,13 +18,14 @@ var (
 	gatewayBare = Kind{
 		Name: "gateway-bare", Title: "gateway, nothing protected",
 		About: "The bare handler behind a process of cmd/redisidem whose routes protect nothing: a reverse proxy.",
+		Own:   true,
 		Open:  behindGateway("defaults: {protect: false}\n"),
 	}
 	gatewayKind = Kind{
 		Name: "gateway", Title: "gateway",
-		About:   "The bare handler behind a process of cmd/redisidem: key, fingerprint and answer are kept, repetitions are replayed.",
-		Replays: true,
-		Open:    behindGateway("defaults: {key: required}\n"),
+		About: "The bare handler behind a process of cmd/redisidem: key, fingerprint and answer are kept, repetitions are replayed.",
+		Own:   true, Replays: true,
+		Open: behindGateway("defaults: {key: required}\n"),
 	}
 )
 

@@ -41,6 +41,8 @@ type Kind struct {
 	Title string
 	// About says in one sentence what it does per request and what it leaves out.
 	About string
+	// Own reports whether it is this library at work, in whatever form: what a comparison and a report are about.
+	Own bool
 	// Replays reports whether it can replay a response at all. A bare floor cannot.
 	Replays bool
 	// Waits reports whether Do waits for an execution by somebody else instead of returning ErrInFlight.

@@ -33,6 +33,15 @@ func TestEveryGuardDoesTheSameWork(t *testing.T) {
 	}
 }
 
+func TestOwnAreThisLibraryAndItsServers(t *testing.T) {
+	t.Parallel()
+	for _, kind := range guard.All() {
+		if own := strings.Contains(kind.Name, "redisidem") || strings.HasPrefix(kind.Name, "gateway"); kind.Own != own {
+			t.Errorf("%s is its own: %v", kind.Name, kind.Own)
+		}
+	}
+}
+
 func TestMedusaSQLDoesTheSameWork(t *testing.T) {
 	t.Parallel()
 	url := os.Getenv(postgresVariable)

@@ -35,15 +35,15 @@ var (
 	}
 	httpMiddleware = Kind{
 		Name: "http-redisidem", Title: "HTTP, redisidem's middleware",
-		About:   "The bare handler behind httpidem: key, fingerprint and answer are kept, repetitions are replayed, a crash is survived.",
-		Replays: true,
-		Open:    behindMiddleware(redisidemPlain),
+		About: "The bare handler behind httpidem: key, fingerprint and answer are kept, repetitions are replayed, a crash is survived.",
+		Own:   true, Replays: true,
+		Open: behindMiddleware(redisidemPlain),
 	}
 	httpMiddlewareAuto = Kind{
 		Name: "http-redisidem-auto", Title: "HTTP, redisidem's middleware, auto-pipelined",
-		About:   "The same with Config.AutoPipeline.",
-		Replays: true,
-		Open:    behindMiddleware(redisidemAuto),
+		About: "The same with Config.AutoPipeline.",
+		Own:   true, Replays: true,
+		Open: behindMiddleware(redisidemAuto),
 	}
 )
 

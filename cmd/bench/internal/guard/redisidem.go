@@ -19,27 +19,27 @@ const retention = 24 * time.Hour
 var (
 	redisidemPlain = Kind{
 		Name: "redisidem", Title: "redisidem",
-		About:   "This library, each caller on a connection of its own: obtain and claim in one round trip, commit in another.",
-		Replays: true,
-		Open:    library(func(*redisidem.Config) {}),
+		About: "This library, each caller on a connection of its own: obtain and claim in one round trip, commit in another.",
+		Own:   true, Replays: true,
+		Open: library(func(*redisidem.Config) {}),
 	}
 	redisidemAuto = Kind{
 		Name: "redisidem-auto", Title: "redisidem, auto-pipelined",
-		About:   "This library with Config.AutoPipeline: the callers' commands share pipelines on one connection.",
-		Replays: true,
-		Open:    library(func(c *redisidem.Config) { c.AutoPipeline = true }),
+		About: "This library with Config.AutoPipeline: the callers' commands share pipelines on one connection.",
+		Own:   true, Replays: true,
+		Open: library(func(c *redisidem.Config) { c.AutoPipeline = true }),
 	}
 	redisidemWait = Kind{
 		Name: "redisidem-wait", Title: "redisidem, waiting",
-		About:   "This library with Config.Wait: callers of a key that is being worked on wait for its end and are told of it.",
-		Replays: true, Waits: true,
+		About: "This library with Config.Wait: callers of a key that is being worked on wait for its end and are told of it.",
+		Own:   true, Replays: true, Waits: true,
 		Open: library(func(c *redisidem.Config) { c.Wait = patience }),
 	}
 	redisidemCache = Kind{
 		Name: "redisidem-cache", Title: "redisidem, local copies",
-		About:   "This library with Config.CacheBytes: replays of finished keys come from the process's own memory.",
-		Replays: true,
-		Open:    library(func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 256<<20, time.Hour }),
+		About: "This library with Config.CacheBytes: replays of finished keys come from the process's own memory.",
+		Own:   true, Replays: true,
+		Open: library(func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 256<<20, time.Hour }),
 	}
 )
 

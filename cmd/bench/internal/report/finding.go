@@ -24,7 +24,7 @@ func finding(l load, points []*result.Point) []phrase {
 		if better(value(p).Median, value(first).Median) {
 			first = p
 		}
-		if strings.HasPrefix(p.Contender, "redisidem") && (own == nil || better(value(p).Median, value(own).Median)) {
+		if p.Own && (own == nil || better(value(p).Median, value(own).Median)) {
 			own = p
 		}
 	}

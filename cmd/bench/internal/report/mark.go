@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
@@ -27,7 +26,7 @@ func looks(r *result.Run) map[string]look {
 			if _, ok := all[p.Contender]; ok {
 				continue
 			}
-			if strings.HasPrefix(p.Contender, "redisidem") {
+			if p.Own {
 				all[p.Contender] = look{Class: fmt.Sprint("own o", own%4), Own: true, shape: own % shapes}
 				own++
 			} else {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,44 @@ func TestReportShowsEverything(t *testing.T) {
 	if strings.Contains(page, "orrectness only") {
 		t.Error("a measurement is called none")
 	}
+}
+
+// TestReportKnowsItsOwnInEveryForm keeps the middleware and the gateway from being drawn and passed over as rivals are.
+func TestReportKnowsItsOwnInEveryForm(t *testing.T) {
+	t.Parallel()
+	r := &result.Run{Measured: true, Scenarios: []result.Scenario{{Title: "HTTP", Points: []result.Point{
+		sampled("http-floor", false, 2000, 2100), sampled("http-redisidem", true, 900, 950),
+	}}}}
+	root := parse(t, render(t, r))
+	if !slices.ContainsFunc(elements(root, "tr"), func(n *html.Node) bool {
+		return attribute(n, "class") == "own" && strings.Contains(text(n), "http-redisidem")
+	}) {
+		t.Error("the middleware is a rival in the table")
+	}
+	if said := findingOf(t, root); !strings.Contains(said, "http-redisidem") {
+		t.Errorf("the sentence is %q", said)
+	}
+}
+
+// sampled makes a point with so many operations per second in each repetition.
+func sampled(contender string, own bool, perSecond ...float64) result.Point {
+	p := result.Point{Contender: contender, Title: contender, Own: own, Callers: 8, BodyBytes: 200}
+	for _, v := range perSecond {
+		p.Samples = append(p.Samples, result.Sample{Operations: int64(v), Seconds: 1, PerSecond: v})
+	}
+	return p
+}
+
+// findingOf returns what the only section of a page says in a sentence.
+func findingOf(t *testing.T, root *html.Node) string {
+	t.Helper()
+	for _, p := range elements(root, "p") {
+		if attribute(p, "class") == "finding" {
+			return text(p)
+		}
+	}
+	t.Fatal("there is no sentence")
+	return ""
 }
 
 func TestReportNeedsNothingElse(t *testing.T) {

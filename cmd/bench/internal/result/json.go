@@ -7,7 +7,7 @@ import (
 )
 
 // Schema is the version of the format that this program writes and reads.
-const Schema = 1
+const Schema = 2
 
 // Write stores a run in a file.
 func Write(path string, r *Run) error {

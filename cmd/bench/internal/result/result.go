@@ -44,6 +44,7 @@ type Point struct {
 	Contender string  `json:"contender"` // short name
 	Title     string  `json:"title"`
 	About     string  `json:"about"`
+	Own       bool    `json:"own,omitempty"`      // this library in one form or another, and no rival or yardstick
 	Baseline  bool    `json:"baseline,omitempty"` // the others' ratios are against this one
 	Callers   int     `json:"callers"`
 	BodyBytes int     `json:"body_bytes"`        // 0: of many sizes, which the scenario tells

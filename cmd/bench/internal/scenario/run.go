@@ -252,7 +252,7 @@ func (c *contender) probe(ctx context.Context, d time.Duration) error {
 
 func (c *contender) point(baseline bool, plan Plan) result.Point {
 	p := result.Point{
-		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Baseline: baseline, Callers: c.callers,
+		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Own: c.kind.Own, Baseline: baseline, Callers: c.callers,
 		BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
 	}
 	if c.err != nil {

@@ -42,6 +42,9 @@ func TestEveryContenderInEveryScenario(t *testing.T) {
 				t.Errorf("%s: %s: %q, %+v", s.Name, p.Contender, p.Error, p.Samples)
 				continue
 			}
+			if kind, _ := guard.ByName(p.Contender); kind.Own != p.Own {
+				t.Errorf("%s: %s: this library's own: %v", s.Name, p.Contender, p.Own)
+			}
 			if (i == 0) != p.Baseline || (p.Ratio == nil) != (p.Baseline || s.Timed) {
 				t.Errorf("%s: %s: baseline %v, ratio %v", s.Name, p.Contender, p.Baseline, p.Ratio)
 			}
