@@ -13,6 +13,15 @@ type compareCommand struct {
 	After  string `arg:"" help:"JSON of the later run." type:"existingfile"`
 }
 
+// Help implements kong's interface for what goes below the flags.
+func (compareCommand) Help() string {
+	return "A point is judged by its ratios to the baseline of the same repetition, so measure the baseline, too. p-values are corrected " +
+		"for the number of points, so that equal builds come out worse in one comparison of twenty at most. That takes samples: " +
+		"one point needs 4 repetitions of each run before any difference can be significant, 20 points need 6, and 1000 need 9. With " +
+		"the 3 that a run takes by default nothing can be, and the comparison says so. What failed in the later run is worse, however " +
+		"few the repetitions."
+}
+
 // Run is the command.
 func (c *compareCommand) Run() error {
 	before, err := result.Read(c.Before)
@@ -28,7 +37,7 @@ func (c *compareCommand) Run() error {
 		return err
 	}
 	if worse {
-		fmt.Println("\nA contender of redisidem's own got significantly worse.")
+		fmt.Println("\nA contender of redisidem's own got significantly worse, or failed.")
 		return errShort
 	}
 	return nil

@@ -11,8 +11,6 @@ import (
 
 // What Compare refuses.
 var (
-	// ErrSchema is returned for runs that are stored in different formats.
-	ErrSchema = errors.New("the runs are stored in different formats")
 	// ErrNotMeasured is returned for a run on the embedded server.
 	ErrNotMeasured = errors.New("correctness only, not a measurement")
 	// ErrNothingInCommon is returned for runs without a scenario, contender and load that both have.
@@ -20,42 +18,35 @@ var (
 )
 
 // Compare writes how b, the later run, differs from a, point by point. Worse is true when a contender of this library is
-// significantly worse in b, by more than 5 %.
+// significantly worse in b, by more than 5 %, or failed there and not in a.
+//
+// A point is judged by its ratios to the baseline, repetition by repetition, so that a machine that is slower today is slower
+// for both sides of them. Where there is no baseline to divide by, its own numbers have to do.
 func Compare(w io.Writer, a, b *result.Run) (worse bool, err error) {
-	if err := check(a, b); err != nil {
-		return false, err
+	for i, r := range []*result.Run{a, b} {
+		if !r.Measured {
+			return false, fmt.Errorf("the %s run: %w", [...]string{"first", "second"}[i], ErrNotMeasured)
+		}
 	}
-	pairs := match(a, b)
-	if len(pairs) == 0 {
+	pairs, lost := match(a, b)
+	for _, l := range lost {
+		worse = worse || l.failed && l.a.Own
+	}
+	if len(pairs) == 0 && !worse {
 		return false, ErrNothingInCommon
 	}
 	out := &printer{w: w}
 	out.head(a, b)
-	few := false
-	for i, p := range pairs {
-		if i == 0 || p.scenario != pairs[i-1].scenario {
-			out.scenario(p.scenario)
+	out.lost(lost)
+	for i, c := range changes(pairs) {
+		if i == 0 || pairs[i].scenario != pairs[i-1].scenario {
+			out.scenario(pairs[i].scenario)
 		}
-		c := p.change()
-		out.row(p, c)
-		few = few || c.tooFew
-		worse = worse || c.worse && p.b.Own
+		out.row(&pairs[i], c)
+		worse = worse || c.worse && pairs[i].b.Own
 	}
-	out.foot(few, worse, len(pairs))
+	out.foot(pairs)
 	return worse, out.err
-}
-
-// check returns why two runs cannot be compared.
-func check(a, b *result.Run) error {
-	if a.Schema != b.Schema {
-		return fmt.Errorf("%w: %d and %d", ErrSchema, a.Schema, b.Schema)
-	}
-	for i, r := range []*result.Run{a, b} {
-		if !r.Measured {
-			return fmt.Errorf("the %s run: %w", [...]string{"first", "second"}[i], ErrNotMeasured)
-		}
-	}
-	return nil
 }
 
 // differences names what differs between the places of two runs, so that their numbers may differ for that reason.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +49,7 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 		{"Doubled", "redisidem", 0, hundred, []float64{204, 203, 205, 206, 202}, false, []string{"+100.0%"}},
 		{"LittleLess", "redisidem", 0, hundred, []float64{97, 98, 99, 98.5, 97.5}, false, []string{"-3.9%"}},
 		{"Overlapping", "redisidem", 0, hundred, []float64{60, 61, 102.5, 105, 106}, false, []string{"~"}},
-		{"TooFew", "redisidem", 0, []float64{100, 101, 102}, []float64{50, 51, 52}, false, []string{"~ (few)", "0.100 n=3+3", "at least 4 samples"}},
+		{"TooFew", "redisidem", 0, []float64{100, 101, 102}, []float64{50, 51, 52}, false, []string{"~ (few)", "0.100 n=3+3", "fewer than 4 samples"}},
 		{"Slower", "redisidem", 5000, hundred, []float64{200, 201, 202, 203, 204}, true, []string{"p99", "102 µs", "+98.0% worse", "at 5 000/s"}},
 		{"Quicker", "redisidem", 5000, hundred, []float64{50, 51, 52, 53, 54}, false, []string{"p99", "-49.0%"}},
 	} {
@@ -73,12 +75,167 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 	}
 }
 
+// with adds the points of another contender to a run: the baseline, which both are divided by.
+func with(r *result.Run, base *result.Run) *result.Run {
+	p := base.Scenarios[0].Points[0]
+	p.Baseline = true
+	r.Scenarios[0].Points = append([]result.Point{p}, r.Scenarios[0].Points...)
+	return r
+}
+
+func compared(t *testing.T, a, b *result.Run) (worse bool, said string) {
+	t.Helper()
+	var out bytes.Buffer
+	worse, err := Compare(&out, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return worse, out.String()
+}
+
+// TestSlowerMachineIsNoLoss has everybody at half the speed in the second run, and then this library alone.
+func TestSlowerMachineIsNoLoss(t *testing.T) {
+	t.Parallel()
+	base, own := []float64{1000, 1400, 900, 1200, 1100, 800}, []float64{2010, 2790, 1800, 2420, 2190, 1600}
+	halved := func(values []float64) []float64 {
+		half := make([]float64, len(values))
+		for i, v := range values {
+			half[i] = v/2 + float64(i)
+		}
+		return half
+	}
+	a := with(run("redisidem", 0, own...), run("redislock", 0, base...))
+	worse, said := compared(t, a, with(run("redisidem", 0, halved(own)...), run("redislock", 0, halved(base)...)))
+	if worse || !strings.Contains(said, "ops/s ratio") || !strings.Contains(said, "2 100 > 1 052") {
+		t.Errorf("a slower machine is worse: %v\n%s", worse, said)
+	}
+	if worse, said := compared(t, a, with(run("redisidem", 0, halved(own)...), run("redislock", 0, base...))); !worse {
+		t.Errorf("half the baseline's speed is no loss:\n%s", said)
+	}
+	// Who was the baseline before is another one: there is nothing to divide by.
+	other := with(run("redisidem", 0, halved(own)...), run("redsync", 0, halved(base)...))
+	if worse, said := compared(t, a, other); !worse || strings.Contains(said, "ratio  ") {
+		t.Errorf("different baselines: %v\n%s", worse, said)
+	}
+}
+
+// TestTimedScenariosAreComparedByLatency has operations whose throughput says nothing.
+func TestTimedScenariosAreComparedByLatency(t *testing.T) {
+	t.Parallel()
+	timed := func(p99 ...float64) *result.Run {
+		r := run("redisidem-wait", 0, p99...)
+		r.Scenarios[0].Timed = true
+		for i, v := range p99 {
+			r.Scenarios[0].Points[0].Samples[i] = result.Sample{PerSecond: 45, Latency: result.Latency{P99: v}}
+		}
+		return r
+	}
+	a, b := timed(100, 101, 102, 103, 104), timed(1000, 1001, 1002, 1003, 1004)
+	if worse, said := compared(t, a, b); !worse || !strings.Contains(said, "p99") || !strings.Contains(said, "102 µs") {
+		t.Errorf("ten times the latency is worse: %v\n%s", worse, said)
+	}
+	if worse, said := compared(t, b, a); worse {
+		t.Errorf("a tenth of the latency is worse:\n%s", said)
+	}
+}
+
+func TestWhatWasMeasuredBeforeIsMissed(t *testing.T) {
+	t.Parallel()
+	two := func(contender string) *result.Run {
+		return with(run(contender, 0, 5, 6, 7), run("redislock", 0, 1, 2, 3))
+	}
+	fails := func(r *result.Run, point int, skipped bool) *result.Run {
+		p := &r.Scenarios[0].Points[point]
+		p.Samples, p.Error, p.Skipped = nil, "wrong\nbytes", skipped
+		return r
+	}
+	for _, test := range []struct {
+		name  string
+		b     *result.Run
+		worse bool
+		want  string
+	}{
+		{"OwnFails", fails(two("redisidem"), 1, false), true, "redisidem (First execution, 64 callers, 200 B) FAILED: wrong; bytes"},
+		{"RivalFails", fails(two("redisidem"), 0, false), false, "redislock (First execution, 64 callers, 200 B) FAILED"},
+		{"OwnIsLeftOut", fails(two("redisidem"), 1, true), false, "is left out now: wrong"},
+		{"OwnIsNotThere", run("redislock", 0, 1, 2, 3), false, "redisidem (First execution, 64 callers, 200 B) is not measured now"},
+		{"OnlyTheFailureIsThere", fails(run("redisidem", 0, 1), 0, false), true, "FAILED"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if worse, said := compared(t, two("redisidem"), test.b); worse != test.worse || !strings.Contains(said, test.want) {
+				t.Errorf("worse is %v, and there is no %q in:\n%s", worse, test.want, said)
+			}
+		})
+	}
+	if _, said := compared(t, fails(two("redisidem"), 1, false), two("redisidem")); strings.Contains(said, "no more") {
+		t.Errorf("a point that failed before is missed:\n%s", said)
+	}
+}
+
+// TestEqualBuildsSeldomDiffer compares runs of the same speed, with many points, on a machine that is restless.
+func TestEqualBuildsSeldomDiffer(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	machine := func() *result.Run {
+		r := run("redislock", 0, 1)
+		r.Scenarios = nil
+		speed := 1000 * (1 + 0.3*rnd.Float64()) // today's
+		for range 14 {
+			points := make([]result.Point, 2)
+			for i := range points {
+				points[i] = result.Point{Contender: [...]string{"redislock", "redisidem"}[i], Baseline: i == 0, Own: i == 1}
+				for range 9 {
+					points[i].Samples = append(points[i].Samples, result.Sample{PerSecond: speed * (1 + 0.1*rnd.NormFloat64())})
+				}
+			}
+			r.Scenarios = append(r.Scenarios, result.Scenario{Name: string(rune('a' + len(r.Scenarios))), Points: points})
+		}
+		return r
+	}
+	const trials = 100
+	found := 0
+	for range trials {
+		if worse, _ := compared(t, machine(), machine()); worse {
+			found++
+		}
+	}
+	if found > trials/20 {
+		t.Errorf("%d of %d equal builds are worse", found, trials)
+	}
+}
+
+func TestHolm(t *testing.T) {
+	t.Parallel()
+	// R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+	if got := holm([]float64{0.01, 0.04, 0.03, 0.005}); !slices.Equal(got, []float64{0.03, 0.06, 0.06, 0.02}) {
+		t.Errorf("corrected to %v", got)
+	}
+	if got := holm([]float64{0.9, 0.8}); !slices.Equal(got, []float64{1, 1}) {
+		t.Errorf("corrected to %v", got)
+	}
+	if got := holm(nil); len(got) != 0 {
+		t.Errorf("nothing is corrected to %v", got)
+	}
+}
+
+func TestSomeSamplesAreTooFew(t *testing.T) {
+	t.Parallel()
+	for points, want := range map[int]int{1: 4, 2: 5, 20: 6, 100: 8, 1000: 9} {
+		if got := enough(points); got != want {
+			t.Errorf("%d points take %d samples, want %d", points, got, want)
+		}
+	}
+	if got := clearest(5, 5); math.Abs(got-chance([]float64{1, 2, 3, 4, 5}, []float64{6, 7, 8, 9, 10})) > 1e-12 {
+		t.Errorf("the clearest difference has p = %v", got)
+	}
+}
+
 func TestCompareRefusesWhatCannotBeCompared(t *testing.T) {
 	t.Parallel()
 	good := run("redisidem", 0, 1, 2, 3)
-	embedded, schema, failed := run("redisidem", 0, 1), run("redisidem", 0, 1), run("redisidem", 0, 1)
+	embedded, rival, failed := run("redisidem", 0, 1), run("redislock", 0, 1), run("redislock", 0, 1)
 	embedded.Measured = false
-	schema.Schema++
 	failed.Scenarios[0].Points[0].Error = "connection refused"
 	body, records := run("redisidem", 0, 1), run("redisidem", 0, 1)
 	body.Scenarios[0].Points[0].BodyBytes++
@@ -90,12 +247,11 @@ func TestCompareRefusesWhatCannotBeCompared(t *testing.T) {
 	}{
 		{"FirstNotMeasured", embedded, good, ErrNotMeasured},
 		{"SecondNotMeasured", good, embedded, ErrNotMeasured},
-		{"OtherSchema", good, schema, ErrSchema},
 		{"OtherContender", good, run("redislock", 0, 1), ErrNothingInCommon},
 		{"OtherLoop", good, run("redisidem", 100, 1), ErrNothingInCommon},
 		{"OtherBody", good, body, ErrNothingInCommon},
 		{"OtherRecords", good, records, ErrNothingInCommon},
-		{"Failed", good, failed, ErrNothingInCommon},
+		{"FailedRival", rival, failed, ErrNothingInCommon},
 		{"Empty", good, &result.Run{Schema: result.Schema, Measured: true}, ErrNothingInCommon},
 	} {
 		t.Run(test.name, func(t *testing.T) {

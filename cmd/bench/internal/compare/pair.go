@@ -4,10 +4,20 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// pair is a point that both runs have.
+// pair is a point that both runs have measured.
 type pair struct {
 	scenario *result.Scenario
 	a, b     *result.Point
+	// baseA and baseB are the same contender's points under the same load, to divide by; nil where there is none.
+	baseA, baseB *result.Point
+}
+
+// lost is a point that the first run has measured, and the second has not.
+type lost struct {
+	scenario *result.Scenario
+	a        *result.Point
+	failed   bool
+	why      string
 }
 
 // place is what two points have in common.
@@ -18,43 +28,103 @@ type place struct {
 	rate                float64
 }
 
-// match returns the points that both runs have and could measure, in the order of b.
-func match(a, b *result.Run) []pair {
-	earlier := make(map[place]*result.Point)
-	each(a, func(at place, _ *result.Scenario, p *result.Point) { earlier[at] = p })
-	var pairs []pair
-	each(b, func(at place, s *result.Scenario, p *result.Point) {
-		if old := earlier[at]; old != nil {
-			pairs = append(pairs, pair{scenario: s, a: old, b: p})
-		}
-	})
-	return pairs
+func placeOf(s *result.Scenario, p *result.Point) place {
+	return place{s.Name, p.Contender, p.Callers, p.BodyBytes, p.Records, p.Rate}
 }
 
-// each calls f for every point that was measured.
-func each(r *result.Run, f func(place, *result.Scenario, *result.Point)) {
+// index finds the points of a run.
+type index struct {
+	points map[place]*result.Point
+	bases  map[place]*result.Point // by places without a contender
+}
+
+func indexOf(r *result.Run) index {
+	x := index{make(map[place]*result.Point), make(map[place]*result.Point)}
+	each(r, func(s *result.Scenario, p *result.Point) {
+		at := placeOf(s, p)
+		x.points[at] = p
+		if p.Baseline && measured(p) {
+			x.bases[at.anybody()] = p
+		}
+	})
+	return x
+}
+
+// anybody is the place without its contender.
+func (at place) anybody() place {
+	at.contender = ""
+	return at
+}
+
+// match returns the points that both runs have measured, in the order of the second, and those that only the first has.
+func match(a, b *result.Run) (pairs []pair, gone []lost) {
+	before, after := indexOf(a), indexOf(b)
+	each(b, func(s *result.Scenario, p *result.Point) {
+		at := placeOf(s, p)
+		old := before.points[at]
+		if old == nil || !measured(old) || !measured(p) {
+			return
+		}
+		found := pair{scenario: s, a: old, b: p}
+		baseA, baseB := before.bases[at.anybody()], after.bases[at.anybody()]
+		if baseA != nil && baseB != nil && baseA.Contender == baseB.Contender && baseA != old {
+			found.baseA, found.baseB = baseA, baseB
+		}
+		pairs = append(pairs, found)
+	})
+	each(a, func(s *result.Scenario, p *result.Point) {
+		now := after.points[placeOf(s, p)]
+		switch {
+		case !measured(p) || now != nil && measured(now):
+		case now == nil || now.Error == "":
+			gone = append(gone, lost{scenario: s, a: p, why: "is not measured now"})
+		case now.Skipped:
+			gone = append(gone, lost{scenario: s, a: p, why: "is left out now: " + now.Error})
+		default:
+			gone = append(gone, lost{scenario: s, a: p, failed: true, why: "FAILED: " + now.Error})
+		}
+	})
+	return pairs, gone
+}
+
+// each calls f for every point.
+func each(r *result.Run, f func(*result.Scenario, *result.Point)) {
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
 		for j := range s.Points {
-			p := &s.Points[j]
-			if p.Error == "" && len(p.Samples) > 0 {
-				f(place{s.Name, p.Contender, p.Callers, p.BodyBytes, p.Records, p.Rate}, s, p)
-			}
+			f(s, &s.Points[j])
 		}
 	}
 }
 
-// open reports whether operations came at a fixed rate: then throughput is given, and latency tells.
-func (p pair) open() bool { return p.b.Rate > 0 }
+func measured(p *result.Point) bool { return p.Error == "" && len(p.Samples) > 0 }
 
-// values returns what is compared of a point, sample by sample.
-func (p pair) values(of *result.Point) []float64 {
-	values := make([]float64, len(of.Samples))
-	for i, s := range of.Samples {
-		if p.open() {
-			values[i] = s.Latency.P99
-		} else {
-			values[i] = s.PerSecond
+// timed reports whether the latency is what tells: throughput is given where operations come at a fixed rate, and says
+// nothing where the latency is of a part of the operation.
+func (p *pair) timed() bool { return p.b.Rate > 0 || p.scenario.Timed }
+
+// paired reports whether there is a baseline to divide by.
+func (p *pair) paired() bool { return p.baseA != nil }
+
+// values returns what is compared of both points, repetition by repetition.
+func (p *pair) values() (before, after []float64) {
+	return p.of(p.a, p.baseA), p.of(p.b, p.baseB)
+}
+
+func (p *pair) of(point, base *result.Point) []float64 {
+	value := func(s result.Sample) float64 {
+		if p.timed() {
+			return s.Latency.P99
+		}
+		return s.PerSecond
+	}
+	values := make([]float64, 0, len(point.Samples))
+	for i, s := range point.Samples {
+		switch {
+		case base == nil:
+			values = append(values, value(s))
+		case i < len(base.Samples) && value(base.Samples[i]) > 0:
+			values = append(values, value(s)/value(base.Samples[i]))
 		}
 	}
 	return values

@@ -3,7 +3,6 @@ package compare
 import (
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"text/tabwriter"
 
@@ -15,6 +14,8 @@ import (
 type printer struct {
 	w     io.Writer
 	table *tabwriter.Writer
+	few   bool // samples of this library's, at some point
+	worse bool // this library, at some point
 	err   error
 }
 
@@ -35,19 +36,34 @@ func (o *printer) head(a, b *result.Run) {
 	}
 }
 
+// lost tells which points of the first run the second has not measured.
+func (o *printer) lost(all []lost) {
+	if len(all) == 0 {
+		return
+	}
+	o.printf("\nMeasured before, and no more:\n")
+	for _, l := range all {
+		o.printf("  %s (%s, %s) %s\n", l.a.Title, l.scenario.Title, load(l.a), strings.ReplaceAll(l.why, "\n", "; "))
+	}
+}
+
 func (o *printer) scenario(s *result.Scenario) {
 	o.endTable()
 	o.printf("\n%s\n\n", s.Title)
 	if o.err == nil {
 		o.table = tabwriter.NewWriter(o.w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		o.cells("", "load", "", "before", "after", "change", "p", "server µs/op", "allocs/op", "alloc B/op", "B/record")
+		o.cells("", "load", "", "before", "after", "change", "p", "ops/s", "server µs/op", "allocs/op", "alloc B/op", "B/record")
 	}
 }
 
-func (o *printer) row(p pair, c change) {
+func (o *printer) row(p *pair, c change) {
 	what, write := "ops/s", table.Count
-	if p.open() {
+	if p.timed() {
 		what, write = "p99", table.Micros
+	}
+	if p.paired() {
+		what += " ratio"
+		write = func(f float64) string { return fmt.Sprintf("%.2f", f) }
 	}
 	diff := "~"
 	switch {
@@ -59,22 +75,35 @@ func (o *printer) row(p pair, c change) {
 	if c.worse && p.b.Own {
 		diff += " worse"
 	}
+	speed := "-"
+	if !p.scenario.Timed {
+		speed = table.Count(p.a.Throughput().Median) + " > " + table.Count(p.b.Throughput().Median)
+	}
 	x, y := p.a.Cost, p.b.Cost
 	o.cells(p.b.Title, load(p.b), what, write(c.before), write(c.after), diff,
-		fmt.Sprintf("%.3f n=%d+%d", c.p, len(p.a.Samples), len(p.b.Samples)),
+		fmt.Sprintf("%.3f n=%d+%d", c.p, c.na, c.nb), speed,
 		cost(x.ServerCPU, y.ServerCPU, "%.1f"), cost(x.Allocations, y.Allocations, "%.1f"),
 		cost(x.AllocBytes, y.AllocBytes, "%.0f"), cost(x.RecordMemory, y.RecordMemory, "%.0f"))
+	o.few = o.few || c.tooFew && p.b.Own
+	o.worse = o.worse || c.worse && p.b.Own
 }
 
-func (o *printer) foot(few, worse bool, points int) {
+func (o *printer) foot(pairs []pair) {
 	o.endTable()
-	o.printf("\n%d points in common. Medians; ~ is no significant difference (Mann-Whitney U test, p < %g counts). "+
-		"Of so many points, %.0f or so differ by chance alone. Costs are before, then after.\n",
-		points, alpha, math.Ceil(alpha*float64(points)))
-	if few {
-		o.printf("(few): a difference takes at least %d samples of each run to be significant; take more with --repetitions.\n", fewSamples)
+	own := 0
+	for i := range pairs {
+		if pairs[i].b.Own {
+			own++
+		}
 	}
-	if worse {
+	o.printf("\n%d points in common, %d of them redisidem's. Medians; a ratio is to the baseline of the same repetition. ~ is no significant "+
+		"difference: Mann-Whitney U test, p < %g, corrected for the number of points (Holm). Costs are before, then after.\n",
+		len(pairs), own, alpha)
+	if o.few {
+		o.printf("(few): these runs cannot tell. Of %d points none can differ significantly with fewer than %d samples of each run; "+
+			"take more with --repetitions.\n", own, enough(own))
+	}
+	if o.worse {
 		o.printf("Worse: redisidem lost more than %.0f %% where it says so.\n", 100*harmless)
 	}
 }

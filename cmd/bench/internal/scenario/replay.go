@@ -21,7 +21,7 @@ var replay = Scenario{
 var replayCopy = Scenario{
 	Name: "replay-copy", Title: "Replay from the process's copies",
 	About:   "The same with local copies of finished records: no round trip at all.",
-	Kinds:   []string{"redisidem", "redisidem-cache"},
+	Kinds:   []string{"redislock", "redisidem", "redisidem-cache"},
 	Callers: 2,
 	Prepare: func(ctx context.Context, s Subject) (load.Operation, func() error, error) {
 		op, end, err := prepareReplay(ctx, s)
