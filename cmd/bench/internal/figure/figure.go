@@ -191,8 +191,8 @@ func guarded(ctx context.Context, server *target.Server, kind string, s scenario
 const body = 200
 
 // client returns a go-redis client for a server.
-func client(server *target.Server, callers int) (*redis.Client, error) {
-	c, err := server.Link(callers).Client()
+func client(ctx context.Context, server *target.Server, callers int) (*redis.Client, error) {
+	c, err := server.Link(callers).Client(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func template(ctx context.Context, server *target.Server, callers int) (*limit.T
 	if err != nil {
 		return nil, nil, "", err
 	}
-	c, err := client(server, callers)
+	c, err := client(ctx, server, callers)
 	if err != nil {
 		return nil, nil, "", err
 	}

@@ -33,7 +33,7 @@ var (
 func (m *measurement) finish(ctx context.Context, callers int, prefix string, change func(*redisidem.Config)) (
 	sc *redisidem.Scope, record string, end func(), err error,
 ) {
-	cl, err := client(m.near, callers)
+	cl, err := client(ctx, m.near, callers)
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -123,7 +123,7 @@ func (m *measurement) store(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	cl, err := client(m.near, callers)
+	cl, err := client(ctx, m.near, callers)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (m *measurement) handOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := client(m.far, callers)
+	cl, err := client(ctx, m.far, callers)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (m *measurement) slowNetwork(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	cl, err := client(m.far, callers)
+	cl, err := client(ctx, m.far, callers)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ var gofiber = Kind{
 	About: "fiber's idempotency middleware with its Redis storage, called without a network. Its lock is a mutex of the " +
 		"process: two replicas execute the same request.",
 	Replays: true, Waits: true,
-	Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
-		client, err := dial.Client()
+	Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		client, err := dial.Client(ctx)
 		if err != nil {
 			return nil, err
 		}

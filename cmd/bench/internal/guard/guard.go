@@ -53,9 +53,11 @@ type Kind struct {
 
 // Dial makes the connections to the server under test, which are counted.
 type Dial interface {
-	// Client returns a new go-redis client for the server, cluster or Sentinel group, with a connection for each caller.
-	// The guard closes it.
-	Client() (redis.UniversalClient, error)
+	// Client returns a new go-redis client for the server, cluster or Sentinel group, with a connection for each caller, all of
+	// which are up. The guard closes it.
+	Client(ctx context.Context) (redis.UniversalClient, error)
+	// SharedClient returns a client whose callers share connections: they come up as they are needed. The guard closes it.
+	SharedClient() (redis.UniversalClient, error)
 	// Addr returns the address of a single server, for libraries with clients of their own, or an error where there is no
 	// single server.
 	Addr() (string, error)

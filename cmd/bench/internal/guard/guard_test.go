@@ -320,7 +320,9 @@ func TestMedusaSQLSaysWhatIsWrong(t *testing.T) {
 // dial is the address of a server. It implements guard.Dial.
 type dial string
 
-func (d dial) Client() (redis.UniversalClient, error) {
+func (d dial) Client(context.Context) (redis.UniversalClient, error) { return d.SharedClient() }
+
+func (d dial) SharedClient() (redis.UniversalClient, error) {
 	return redis.NewClient(&redis.Options{Addr: string(d), ContextTimeoutEnabled: true, PoolSize: callers + 8}), nil
 }
 

@@ -21,8 +21,8 @@ var (
 		About: "What one writes by hand: obtain a redislock, read the record, write it, release: four round trips. A worker " +
 			"that outlives its lease overwrites another's work, for nothing fences it.",
 		Replays: true,
-		Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
-			client, err := dial.Client()
+		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+			client, err := dial.Client(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -34,7 +34,7 @@ var (
 		About:   "The same over go-redis's auto-pipeliner, blocking face: four round trips in shared pipelines, nothing fenced.",
 		Replays: true,
 		Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
-			client, err := dial.Client()
+			client, err := dial.SharedClient()
 			if err != nil {
 				return nil, err
 			}
@@ -49,8 +49,8 @@ var (
 		Name: "redsync", Title: "redsync by hand",
 		About:   "The same work with redsync's mutex on one server in place of redislock. Nothing is fenced.",
 		Replays: true,
-		Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
-			client, err := dial.Client()
+		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+			client, err := dial.Client(ctx)
 			if err != nil {
 				return nil, err
 			}

@@ -51,13 +51,19 @@ type libraryGuard struct {
 }
 
 func library(change func(*redisidem.Config)) func(context.Context, Dial, string) (Guard, error) {
-	return func(_ context.Context, dial Dial, prefix string) (Guard, error) {
-		client, err := dial.Client()
+	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		cfg := &redisidem.Config{Namespace: prefix, Timeout: patience, Retention: retention}
+		change(cfg)
+		var client redis.UniversalClient
+		var err error
+		if cfg.AutoPipeline {
+			client, err = dial.SharedClient()
+		} else {
+			client, err = dial.Client(ctx)
+		}
 		if err != nil {
 			return nil, err
 		}
-		cfg := &redisidem.Config{Namespace: prefix, Timeout: patience, Retention: retention}
-		change(cfg)
 		service, err := redisidem.New(client, cfg)
 		if err != nil {
 			return nil, errors.Join(err, client.Close())

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
 	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
@@ -84,6 +86,40 @@ func TestRoundTripsAreCounted(t *testing.T) {
 		}
 		if got := points[0].Cost.RoundTrips; got != want {
 			t.Errorf("%s takes %v round trips, want %v", name, got, want)
+		}
+	}
+}
+
+// TestNobodyDialsWhileASampleIsTaken counts the server's connections at the beginning of each sample.
+func TestNobodyDialsWhileASampleIsTaken(t *testing.T) {
+	t.Parallel()
+	rediscase.Need(t)
+	ctx := context.Background()
+	server, err := target.Start(ctx, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	admin, err := server.Link(1).SharedClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close() }()
+	s, _ := scenario.ByName("lifecycle")
+	for _, name := range []string{"redislock", "redisidem", "redsync"} {
+		var dialled []string
+		_, err := scenario.Run(ctx, server, s, scenario.Plan{
+			Callers: 128, Body: 200, Duration: 40 * time.Millisecond, Repetitions: 3, Kinds: []string{name},
+			Step: func(string) {
+				dialled = append(dialled, admin.(*redis.Client).InfoMap(ctx, "stats").Item("Stats", "total_connections_received"))
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The first step is the warm-up.
+		if samples := dialled[1:]; samples[0] == "" || samples[0] != samples[len(samples)-1] {
+			t.Errorf("%s: connections before each sample: %v", name, samples)
 		}
 	}
 }

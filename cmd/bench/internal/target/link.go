@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,7 +27,38 @@ type Link struct {
 func (s *Server) Link(callers int) *Link { return &Link{server: s, callers: callers} }
 
 // Client implements guard.Dial.
-func (l *Link) Client() (redis.UniversalClient, error) { return l.server.dial(l) }
+func (l *Link) Client(ctx context.Context) (redis.UniversalClient, error) {
+	client, err := l.server.dial(l)
+	if err != nil {
+		return nil, err
+	}
+	if err := each(ctx, client, l.connect); err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return client, nil
+}
+
+// SharedClient implements guard.Dial.
+func (l *Link) SharedClient() (redis.UniversalClient, error) { return l.server.dial(l) }
+
+// connect brings up a connection for each caller: a pool dials only while all the others are busy, so they are held until the
+// last one is up. What a sample measures would otherwise be the dialling in part.
+func (l *Link) connect(ctx context.Context, node *redis.Client) error {
+	conns := make([]*redis.Conn, l.callers)
+	errs := make([]error, l.callers)
+	var all sync.WaitGroup
+	for i := range conns {
+		all.Go(func() {
+			conns[i] = node.Conn()
+			errs[i] = conns[i].Ping(ctx).Err()
+		})
+	}
+	all.Wait()
+	for i, conn := range conns {
+		errs[i] = errors.Join(errs[i], conn.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // Addr implements guard.Dial. What goes over connections that are made with it is not counted.
 func (l *Link) Addr() (string, error) {

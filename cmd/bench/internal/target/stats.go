@@ -25,7 +25,7 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 	}
 	var mu sync.Mutex
 	answers := 0
-	err := s.each(ctx, func(ctx context.Context, node *redis.Client) error {
+	err := each(ctx, s.admin, func(ctx context.Context, node *redis.Client) error {
 		info, err := node.Info(ctx).Result()
 		if err != nil {
 			return err

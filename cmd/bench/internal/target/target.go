@@ -203,7 +203,7 @@ func (s *Server) Empty(ctx context.Context, prefix string) error {
 		runtime.GC() // so that nobody pays for the one before
 		return nil
 	}
-	return s.each(ctx, func(ctx context.Context, node *redis.Client) error {
+	return each(ctx, s.admin, func(ctx context.Context, node *redis.Client) error {
 		// A key that is removed on the way is no trouble to a scan: it returns every key that is there all the time.
 		return scan(ctx, node, prefix, func(names []string) (bool, error) {
 			return true, remove(ctx, node, names, redis.Pipeliner.Unlink)
@@ -242,13 +242,13 @@ func remove(ctx context.Context, node *redis.Client, names []string,
 	return err
 }
 
-// each runs f for each master.
-func (s *Server) each(ctx context.Context, f func(context.Context, *redis.Client) error) error {
-	switch c := s.admin.(type) {
+// each runs f for each master that a client knows.
+func each(ctx context.Context, client redis.UniversalClient, f func(context.Context, *redis.Client) error) error {
+	switch c := client.(type) {
 	case *redis.ClusterClient:
 		return c.ForEachMaster(ctx, f)
 	case *redis.Client:
 		return f(ctx, c)
 	}
-	return fmt.Errorf("no way to ask a %T", s.admin)
+	return fmt.Errorf("no way to ask a %T", client)
 }

@@ -31,7 +31,7 @@ func start(t *testing.T, url string, latency time.Duration) *target.Server {
 
 func client(t *testing.T, l *target.Link) redis.UniversalClient {
 	t.Helper()
-	c, err := l.Client()
+	c, err := l.Client(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +100,25 @@ func TestLinkCountsWhatPasses(t *testing.T) {
 	}
 	if addr, err := l.Addr(); err != nil || addr != server.Addr() || !l.Blind() {
 		t.Errorf("the address is %q, %v; blind: %v", addr, err, l.Blind())
+	}
+}
+
+func TestClientComesWithItsConnections(t *testing.T) {
+	t.Parallel()
+	s := start(t, "redis://"+rediscase.Server(t).Addr(), 0)
+	if stats := client(t, s.Link(32)).PoolStats(); stats.TotalConns != 32 || stats.IdleConns != 32 {
+		t.Errorf("the connections of 32 callers are %+v", stats)
+	}
+	shared, err := s.Link(32).SharedClient()
+	must(t, err)
+	defer func() { _ = shared.Close() }()
+	if stats := shared.PoolStats(); stats.TotalConns != 0 {
+		t.Errorf("the connections of nobody are %+v", stats)
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.Link(2).Client(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("connections that nobody waits for: %v", err)
 	}
 }
 

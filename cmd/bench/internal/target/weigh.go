@@ -30,7 +30,7 @@ func (s *Server) Weigh(ctx context.Context, prefix string) (float64, error) {
 	}
 	var mu sync.Mutex
 	var weights []float64
-	err := s.each(ctx, func(ctx context.Context, node *redis.Client) error {
+	err := each(ctx, s.admin, func(ctx context.Context, node *redis.Client) error {
 		found, err := weigh(ctx, node, prefix)
 		mu.Lock()
 		defer mu.Unlock()
