@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
@@ -213,6 +214,29 @@ func crowd(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard, ex
 		if different != 1 {
 			t.Errorf("%d different responses", different)
 		}
+	}
+}
+
+// TestLocksAreHeldForAsLongAsARunTakes lets an hour pass on the server, and not here, so that nobody renews.
+func TestLocksAreHeldForAsLongAsARunTakes(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"redislock", "redislock-auto", "redsync", "floor"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := miniredis.RunT(t)
+			kind, _ := guard.ByName(name)
+			g := open(t, kind, dial(server.Addr()))
+			ctx := context.Background()
+			if _, _, err := g.Do(ctx, request("held"), func(context.Context) ([]byte, error) {
+				server.FastForward(time.Hour)
+				if _, _, err := g.Do(ctx, request("held"), mustNotRun(t)); !errors.Is(err, guard.ErrInFlight) {
+					t.Errorf("the duplicate was not refused: %v", err)
+				}
+				return []byte("held"), nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -76,8 +76,9 @@ var (
 	}
 )
 
-// lease is how long each guard's lock is taken for.
-const lease = 10 * time.Second
+// lease is how long each guard's lock is taken for: longer than any run, since those that are made by hand renew none, and
+// the scenario of refused duplicates holds its locks from its beginning to its end.
+const lease = retention
 
 // locker takes the lock of that name, or returns ErrInFlight.
 type locker func(ctx context.Context, name string) (unlock func(context.Context) error, err error)
