@@ -4,13 +4,17 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/history"
 	"github.com/redisidem/redisidem/test/internal/workload"
@@ -110,8 +114,12 @@ func (s *soak) finish(ctx context.Context, values []string) {
 // records returns the names of all records.
 func (s *soak) records(ctx context.Context) (names []string) {
 	s.t.Helper()
-	for it := s.watcher.client.ScanType(ctx, 0, "*", 1000, "hash").Iterator(); it.Next(ctx); {
+	it := s.watcher.client.ScanType(ctx, 0, "*", 1000, "hash").Iterator()
+	for it.Next(ctx) {
 		names = append(names, it.Val())
+	}
+	if err := it.Err(); err != nil {
+		s.t.Errorf("not all records were looked at: %v", err)
 	}
 	return names
 }
@@ -163,7 +171,13 @@ func (s *soak) compare(ctx context.Context) {
 	s.t.Helper()
 	s.expiries(ctx)
 	counted := workload.Counters(ctx, s.t, s.watcher.client)
-	for value := range s.points(ctx) {
+	points := s.points(ctx)
+	for _, value := range s.ledger.some(math.MaxInt) {
+		if _, ok := points[value]; !ok {
+			s.missed(value)
+		}
+	}
+	for value := range points {
 		s.keys++
 		key, err := s.watcher.sc.Retrieve(ctx, value)
 		if err != nil {
@@ -179,16 +193,26 @@ func (s *soak) compare(ctx context.Context) {
 	}
 }
 
+// missed notes that a key of which something was told has no record, which is to be kept for longer than a turn takes.
+func (s *soak) missed(value string) {
+	since := time.Since(time.Unix(0, s.began.Load()))
+	if s.ofThisTurn(value) && since < retention {
+		s.ledger.blame(history.Violation{
+			Rule: history.Vanished, Key: value, Text: fmt.Sprintf("it has no record, %v after the turn began", since.Round(time.Millisecond)),
+		})
+	}
+}
+
 // watch judges some of the keys all the time: those that are finished already.
 func (s *soak) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, time.Second)
-		s.ledger.mu.Lock()
-		values := s.ledger.book.Some(100)
-		s.ledger.mu.Unlock()
-		for _, value := range values {
+		for _, value := range s.ledger.some(100) {
 			key, err := s.watcher.sc.Retrieve(ctx, value)
-			if err == nil && key.Finished() && s.ofThisTurn(value) {
+			switch {
+			case errors.Is(err, redisidem.ErrNotFound):
+				s.missed(value)
+			case err == nil && key.Finished() && s.ofThisTurn(value):
 				s.ledger.judge(workload.RecordOf(key))
 			}
 		}
@@ -198,9 +222,50 @@ func (s *soak) watch(ctx context.Context) {
 
 // expiries checks that every key is going to be gone some day.
 func (s *soak) expiries(ctx context.Context) {
-	for it := s.watcher.client.Scan(ctx, 0, "*", 1000).Iterator(); it.Next(ctx); {
-		if left, err := s.watcher.client.PTTL(ctx, it.Val()).Result(); err == nil && left == -1 {
+	it := s.watcher.client.Scan(ctx, 0, "*", 1000).Iterator()
+	for it.Next(ctx) {
+		left, err := s.watcher.client.PTTL(ctx, it.Val()).Result()
+		if err != nil && ctx.Err() == nil {
+			s.t.Errorf("the TTL of %s: %v", it.Val(), err)
+		}
+		if err == nil && left == -1 {
 			s.t.Errorf("%s has no TTL", it.Val())
 		}
+	}
+	if err := it.Err(); err != nil && ctx.Err() == nil {
+		s.t.Errorf("not all keys were looked at: %v", err)
+	}
+}
+
+func TestRecordThatVanishesIsNoticed(t *testing.T) {
+	server := rediscase.Server(t)
+	s := &soak{t: t, ledger: newLedger()}
+	s.begin()
+	s.watcher = newParty(s, "watcher", server.Addr(), redisidem.Config{})
+	defer func() {
+		if err := s.watcher.leave(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	for n := range 3 {
+		if err := s.watcher.Do(t.Context(), s.watcher.sc, workload.Use{Key: workload.Value(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.compare(t.Context())
+	if s.keys != 3 || len(s.ledger.wrong) > 0 {
+		t.Fatalf("of %d keys these are wrong before anything has happened: %v", s.keys, s.ledger.wrong)
+	}
+
+	gone, err := s.watcher.sc.Retrieve(t.Context(), workload.Value(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.watcher.sc.Delete(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	s.compare(t.Context())
+	if wrong := s.ledger.wrong; len(wrong) != 1 || wrong[0].Rule != history.Vanished || wrong[0].Key != gone.Value {
+		t.Errorf("a record has vanished, and wrong is %v", wrong)
 	}
 }

@@ -84,6 +84,13 @@ func (l *ledger) judge(r history.Record) {
 	l.blame(found...)
 }
 
+// some returns some of the keys that something was told of.
+func (l *ledger) some(most int) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.book.Some(most)
+}
+
 // turn begins a new book.
 func (l *ledger) turn() {
 	l.mu.Lock()

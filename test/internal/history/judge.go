@@ -13,6 +13,7 @@ type Rule string
 const (
 	Unfinished      Rule = "unfinished"           // the key's work did not end
 	DoubleCommit    Rule = "double commit"        // two results of one revision were acknowledged
+	Vanished        Rule = "vanished"             // a record is gone before its time
 	LostCommit      Rule = "lost commit"          // an acknowledged result is not the one that is stored
 	RefusedStored   Rule = "refused and stored"   // a result is stored although its worker was told that it is not
 	StaleCommit     Rule = "stale commit"         // a result was accepted after a later lease had begun the same revision
