@@ -11,7 +11,7 @@
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
 --
 -- Replies
---   OK token
+--   OK token, with KEYS[4] '1' if the key is given up, by this call or an earlier try, and '0' if the lease was gone
 --   DAMAGED token, what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
@@ -20,7 +20,7 @@
 -- more when that set is new (PEXPIRE), and two when somebody waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter')
 local holder = token
 if KEYS[2] then
   holder = redis.call('GET', KEYS[2])
@@ -33,6 +33,13 @@ if r.err then
 end
 local revision, owner, fence, stage, rest, spent =
   string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+ %d+) (%S+)$')
+local buried = '0'
+if KEYS[4] and spent == token then
+  local letter = ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4]
+  if string.sub(r[4] or '', -#letter) == letter then
+    buried = '1'
+  end
+end
 if revision and spent ~= token and r[2] ~= 'finished' then
   if owner == token then
     owner = '-'
@@ -41,6 +48,7 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     end
     local member = string.sub(KEYS[1], -32)
     if KEYS[4] then
+      buried = '1'
       local time = redis.call('TIME')
       local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
       redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4])
@@ -74,4 +82,4 @@ if r[3] and holder == token then
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK', token}
+return {'OK', token, KEYS[4] and buried}

@@ -1,5 +1,5 @@
 -- requeue: takes a key out of the dead letters and makes it due at once. Its attempts stay counted, since they tell that
--- work was begun; the limit counts from here.
+-- work was begun; the limits of attempts and of time count from here.
 --
 -- KEYS[1] record   KEYS[2] lock   KEYS[3] due index   KEYS[4] dead letters
 -- ARGV[1] nonce, echoed in the reply
@@ -42,10 +42,11 @@ local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
   return {'BUSY', nonce, tostring(left)}
 end
-redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage)
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage .. ' ' .. time[1] .. string.rep('0', 6 - #time[2]) .. time[2])
 redis.call('HDEL', KEYS[1], 'dead_letter')
 redis.call('ZREM', KEYS[4], member)
-redis.call('ZADD', KEYS[3], string.format('%.0f', redis.call('TIME')[1] * 1000), member)
+redis.call('ZADD', KEYS[3], string.format('%.0f', time[1] * 1000), member)
 -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
 local life = redis.call('PTTL', KEYS[1])
 if life > 0 and redis.call('PEXPIRE', KEYS[3], life, 'GT') == 0 then

@@ -168,7 +168,11 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool
 			return nil, nil, err
 		}
 		lease, err := sc.newLease(ctx, c, token, sent, outer, r)
-		if err != nil {
+		switch {
+		case err == nil:
+		case c.completing && c.flow.hopeless(r):
+			err = s.buryUnread(ctx, c, token, err)
+		default:
 			s.forget(ctx, c.id, token)
 		}
 		return lease, nil, err
@@ -210,17 +214,8 @@ func (s *Service) forget(ctx context.Context, id identity, token string) {
 	s.life.also()
 	go func() {
 		defer s.life.leave()
-		ctx, cancel := s.detached(ctx)
-		defer cancel()
-		if err := s.abandon(ctx, id, token); err != nil {
+		if _, err := s.abandon(ctx, id, token, nil, "", ""); err != nil {
 			s.cfg.Logger.LogAttrs(ctx, levelDebug, "redisidem: claim not given back", attrKey(id), attrErr(err))
 		}
 	}()
-}
-
-func (s *Service) abandon(ctx context.Context, id identity, token string) error {
-	c := newCall(lua.Abandon, token, 1, id.record, id.lock)
-	c.add("")
-	_, err := s.run(ctx, c)
-	return err
 }

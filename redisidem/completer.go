@@ -369,27 +369,83 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 func (l *Lease) hopeless() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limit := l.flow.cfg.MaxAttempts
-	if r := l.key.requeued; r.revision == l.key.Revision {
-		limit += int(r.attempts)
-	}
-	if made := l.attempt - 1; made >= limit {
+	k := l.key
+	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
 		return fmt.Sprintf("%d attempts", made)
 	}
-	// Each interim answer prolongs the record, and nobody would ever see the end of it.
-	last := len(l.key.Journal) - 1
-	age, bound := l.key.LockedAt.Sub(l.key.CreatedAt), l.scope.service.cfg.Retention+l.flow.cfg.InterimFor
-	if last >= 0 && l.key.Journal[last].Stage == l.key.RecoveryPoint && l.key.requeued == (requeue{}) && age > bound {
+	// Each claim prolongs the record, and nobody would ever see the end of it.
+	cfg := &l.scope.service.cfg
+	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
+	since := latest(k.CreatedAt, k.requeued.at)
+	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
 		return fmt.Sprintf("interim answers for %v", age)
+	}
+	// Attempts that count have more time between them than others, but none has more than the record has to live.
+	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
+		return fmt.Sprintf("nothing done for %v", age)
 	}
 	return ""
 }
 
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// limit is how many attempts of the stage at this revision a completer makes.
+func (f *Flow) limit(r requeue, revision int64) int {
+	if r.revision == revision {
+		return f.cfg.MaxAttempts + int(r.attempts)
+	}
+	return f.cfg.MaxAttempts
+}
+
+// hopeless reports whether the completer's claim with this reply, whose record cannot be read, was one too many: each prolongs the
+// record, so that it would never end.
+func (f *Flow) hopeless(r reply) bool {
+	if len(r.rest) < 4 {
+		return false
+	}
+	attempt, err := parseCount("attempts of this revision", r.rest[2])
+	if err != nil {
+		return false
+	}
+	var c control
+	var q requeue
+	for pairs := r.rest[4:]; len(pairs) > 1; pairs = pairs[2:] {
+		switch pairs[0] { // what of these cannot be read does not count
+		case fieldControl:
+			c, _ = decodeControl(pairs[1])
+		case fieldRequeued:
+			q, _ = decodeRequeue(pairs[1])
+		}
+	}
+	return int(attempt) > f.limit(q, c.revision)
+}
+
 // giveKeyUp makes the key a dead letter, and ends the lease.
 func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
-	reason := fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)
-	if err := l.bury(ctx, reason, errors.New(reason)); err != nil {
+	return buriedOr(l.bury(ctx, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
+}
+
+// buryUnread makes a key a dead letter whose record this process cannot read, as why says.
+func (s *Service) buryUnread(ctx context.Context, c claim, token string, why error) error {
+	buried, err := s.abandon(ctx, c.id, token, c.flow, "", c.flow.id+": the record cannot be read")
+	if buried {
+		s.observe(ctx, Event{Kind: Buried, Key: c.id.digest, Err: why})
+	}
+	return buriedOr(buried, explain(context.WithoutCancel(ctx), "abandon", err))
+}
+
+// buriedOr returns what became of a key that was to be given up.
+func buriedOr(buried bool, err error) error {
+	switch {
+	case err != nil:
 		return err
+	case !buried:
+		return errPutOff // the lease was gone
 	}
 	return errBuried
 }

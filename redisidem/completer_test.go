@@ -535,11 +535,136 @@ func TestCompleterGivesUpWhatGetsInterimAnswersForEver(t *testing.T) {
 		}
 		time.Sleep(20 * time.Minute)
 		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
-		// Whoever requeues it wants more of them.
+		// Whoever requeues it wants more of them, for as long.
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		mustBe(b, sc.Requeue(ctx, key), nil)
-		mustSweep(b, completer, redisidem.Swept{Due: 1})
+		for range 4 {
+			mustSweep(b, completer, redisidem.Swept{Due: 1})
+			time.Sleep(20 * time.Minute)
+		}
+		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+	})
+}
+
+// untilBuried lets a completer look each ten minutes until it gives a key up, which must be about so long from now. It returns the
+// reason, if the record can be read.
+func untilBuried(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer, want time.Duration) string {
+	b.Helper()
+	began := time.Now()
+	for time.Since(began) < 2*want {
+		time.Sleep(10 * time.Minute)
+		swept, err := completer.Sweep(ctx)
+		mustBe(b, err, nil)
+		if swept.Buried == 0 {
+			continue
+		}
+		if took := time.Since(began); took < want-time.Hour/2 || took > want+time.Hour/2 {
+			b.Errorf("buried after %v, want %v", took, want)
+		}
+		if b.indexed("dead") != 1 || b.indexed("due") != 0 || b.lock() != "" {
+			b.Errorf("%d dead, %d due, the lock is %q", b.indexed("dead"), b.indexed("due"), b.lock())
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		if err != nil || key.DeadLetter == nil {
+			return ""
+		}
+		return key.DeadLetter.Reason
+	}
+	b.Errorf("not buried within %v", time.Since(began))
+	return ""
+}
+
+// TestCompleterGivesUpWhatNeverEnds has what prolongs its record each time and uses up no attempts.
+func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
+	failed := false
+	for _, c := range []struct {
+		name   string
+		work   redisidem.StageFunc
+		after  time.Duration // with a retention of 1 h, and 15 min for interim answers
+		reason string
+	}{
+		{
+			"interim answers at an earlier stage", outcome(redisidem.Interim("taxed", redisidem.JSON(202, "confirm"))), 80 * time.Minute,
+			"interim answers for 1h",
+		},
+		{"nothing to do", outcome(redisidem.Idle()), 80 * time.Minute, "nothing done for 1h"},
+		{"nothing to do after a failure", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			if !failed {
+				failed = true
+				return redisidem.Outcome{}, errStage
+			}
+			return redisidem.Idle(), nil
+		}, 155 * time.Minute, "nothing done for 2h"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				flow := mustFlow(b, cart(recoverable, func(cfg *redisidem.FlowConfig) { cfg.Stages[2].Work = c.work }))
+				svc := b.service(redisidem.Config{Retention: time.Hour})
+				sc := svc.Scope("a")
+				if _, err := sc.RunRequest(ctx, "k", request, flow); err != nil {
+					mustBe(b, err, errStage)
+				}
+				completer := mustCompleter(b, svc, flow)
+				if got := untilBuried(b, sc, completer, c.after); !strings.Contains(got, c.reason) {
+					b.Errorf("the reason is %q", got)
+				}
+				key, err := sc.Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				mustBe(b, sc.Requeue(ctx, key), nil)
+				mustSweep(b, completer, redisidem.Swept{Due: 1})
+			})
+		})
+	}
+}
+
+func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 4
+			c.Stages[1].Work = fails(errStage)
+		}))
+		sc := b.service(redisidem.Config{Retention: time.Hour, Codec: mustCodec(b, secret("k"))}).Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		events := &recorder{}
+		without := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
+		untilBuried(b, sc, mustCompleter(b, without, flow), 50*time.Minute)
+		if events.count(redisidem.Buried) != 1 {
+			b.Errorf("events: %v", events.kinds())
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter == nil || key.DeadLetter.Reason != "cart/1: the record cannot be read" || key.Attempts != 5 {
+			b.Errorf("%+v after %d attempts", key.DeadLetter, key.Attempts)
+		}
+		// It gets as many attempts again.
+		mustBe(b, sc.Requeue(ctx, key), nil)
+		mustSweep(b, mustCompleter(b, without, flow), redisidem.Swept{Due: 1, Failed: 1})
+	})
+}
+
+// TestCompleterDoesNotGiveUpALongList has a stage that works off a list bit by bit for longer than a record lives, and fails then.
+func TestCompleterDoesNotGiveUpALongList(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Next, c.Stages[1].MaxVisits = []string{"taxed", "paid"}, 1000
+			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(10 * time.Minute)
+				switch {
+				case st.Key().Revision == 12:
+					return redisidem.Outcome{}, errStage
+				case st.Key().Revision > 12:
+					return redisidem.Next(), nil
+				}
+				return redisidem.Advance("taxed"), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{Retention: time.Hour, MaxHold: -1})
+		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Failed: 1})
 	})
 }
 
@@ -911,5 +1036,33 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1}) // the one whose client is not expected back
+	})
+}
+
+// unlocker is an observer that takes a key's lease away as soon as somebody has it.
+type unlocker struct{ sc *redisidem.Scope }
+
+func (u *unlocker) Observe(_ context.Context, e redisidem.Event) {
+	if e.Kind == redisidem.Claimed {
+		_ = u.sc.Unlock(ctx, "k")
+	}
+}
+
+func TestKeyWhoseLeaseIsGoneIsNotGivenUp(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[1].Work = fails(errStage)
+		}))
+		sc := b.service(redisidem.Config{}).Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, b.service(redisidem.Config{Observer: &unlocker{sc}}), flow), redisidem.Swept{Due: 1})
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter != nil || b.indexed("dead") != 0 || b.indexed("due") != 1 {
+			b.Errorf("the letter is %+v; %d dead, %d due", key.DeadLetter, b.indexed("dead"), b.indexed("due"))
+		}
 	})
 }

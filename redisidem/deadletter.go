@@ -30,15 +30,22 @@ func decodeDeadLetter(s string) (*DeadLetter, error) {
 	return &DeadLetter{At: at, Reason: parts[3]}, err
 }
 
-// requeue is where a key's attempts stood when it was last taken out of the dead letters.
-type requeue struct{ revision, attempts int64 }
+// requeue is where a key's attempts stood when it was last taken out of the dead letters, and when that was.
+type requeue struct {
+	revision, attempts int64
+	at                 time.Time
+}
 
-// decodeRequeue reads "revision attempts", as the requeue script writes it.
+// decodeRequeue reads "revision attempts time", as the requeue script writes it.
 func decodeRequeue(s string) (requeue, error) {
-	revision, attempts, _ := strings.Cut(s, " ")
-	n, err := parseCount(fieldRequeued, revision)
-	m, err1 := parseCount(fieldRequeued, attempts)
-	return requeue{n, m}, errors.Join(err, err1)
+	parts := strings.Split(s, " ")
+	if len(parts) != 3 {
+		return requeue{}, damaged("%s has %d parts", fieldRequeued, len(parts))
+	}
+	n, err := parseCount(fieldRequeued, parts[0])
+	m, err1 := parseCount(fieldRequeued, parts[1])
+	at, err2 := parseTime(fieldRequeued, parts[2])
+	return requeue{n, m, at}, errors.Join(err, err1, err2)
 }
 
 // DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no particular order: their

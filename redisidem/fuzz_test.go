@@ -210,6 +210,7 @@ func FuzzReply(f *testing.F) {
 		if _, err := decodeDeadLetter(rest); err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
 		}
+		(&Flow{}).hopeless(r)
 		if q, err := decodeRequeue(rest); err == nil && (q.revision < 0 || q.attempts < 0) {
 			t.Fatalf("requeued at %+v", q)
 		}

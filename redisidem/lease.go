@@ -352,7 +352,8 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
 // giveUp is Abandon with the reason.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
-	return l.abandon(ctx, reason, "", "")
+	_, err := l.abandon(ctx, reason, "", "")
+	return err
 }
 
 // putBack is Abandon for an attempt that did nothing. It counts nevertheless when an earlier run under this lease has failed:
@@ -365,7 +366,8 @@ func (l *Lease) putBack(ctx context.Context) error {
 		flags = ""
 	}
 	l.mu.Unlock()
-	return l.abandon(ctx, nil, flags, "")
+	_, err := l.abandon(ctx, nil, flags, "")
+	return err
 }
 
 // runAgain counts another run of the stage, and returns its number.
@@ -384,42 +386,48 @@ func (l *Lease) wasIdle() bool {
 	return l.idle
 }
 
-// bury is Abandon for a key that a completer gives up.
-func (l *Lease) bury(ctx context.Context, letter string, reason error) error {
-	return l.abandon(ctx, reason, "", letter)
+// bury is Abandon for a key that a completer gives up. It reports whether the lease was still there to be given up.
+func (l *Lease) bury(ctx context.Context, letter string) (bool, error) {
+	return l.abandon(ctx, errors.New(letter), "", letter)
 }
 
-func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) error {
+func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) (buried bool, err error) {
 	if !l.end() {
-		return ErrLeaseEnded
+		return false, ErrLeaseEnded
 	}
 	defer l.leave()
 	s := l.scope.service
-	bounded, cancel := s.detached(ctx)
-	defer cancel()
-	keys := l.keys()
-	if letter != "" {
-		keys = append(keys, l.id.deadLetters(l.flow.cfg.Name))
-	}
-	c := newCall(lua.Abandon, l.token, 4, keys...)
-	c.add(flags)
-	if l.flow.recoverable() {
-		c.add(l.flow.recoverAfter(s.cfg.Retention))
-	}
-	if letter != "" {
-		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
-	}
-	_, err := s.run(bounded, c)
+	buried, err = s.abandon(ctx, l.id, l.token, l.flow, flags, letter)
 	if s.cfg.Observer != nil {
 		kind := Abandoned
-		if letter != "" {
+		if buried {
 			kind = Buried
 		}
 		e := l.event(kind)
 		e.Duration, e.Err = time.Since(l.began), reason
 		s.observe(ctx, e)
 	}
-	return explain(context.WithoutCancel(ctx), "abandon", err)
+	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
+}
+
+// abandon ends an attempt at a key, of a flow if that is known. A letter gives the key up, if the attempt still has the lease.
+func (s *Service) abandon(ctx context.Context, id identity, token string, flow *Flow, flags, letter string) (buried bool, err error) {
+	bounded, cancel := s.detached(ctx)
+	defer cancel()
+	keys := id.keys(flow)
+	if letter != "" {
+		keys = append(keys, id.deadLetters(flow.cfg.Name))
+	}
+	c := newCall(lua.Abandon, token, 4, keys...)
+	c.add(flags)
+	if flow.recoverable() {
+		c.add(flow.recoverAfter(s.cfg.Retention))
+	}
+	if letter != "" {
+		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
+	}
+	r, err := s.run(bounded, c)
+	return err == nil && len(r.rest) > 0 && r.rest[0] == "1", err
 }
 
 // holds reports whether the lease has not ended.

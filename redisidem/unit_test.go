@@ -162,7 +162,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
 		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
 		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 host/1 started", fieldInterim, "",
-		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1",
+		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1 1700000000000000",
 		fieldState, "null", fieldParams, "{}",
 	}
 	if k, err := decodeRecord(id, vault{}, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
