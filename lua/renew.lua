@@ -3,7 +3,8 @@
 -- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it again
 -- KEYS[3] due index, left out when the key is not recoverable
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
--- ARGV[5] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
+-- ARGV[5] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds; it doubles with each attempt, as
+--         the claim has it
 --
 -- Replies
 --   OK   token
@@ -30,7 +31,7 @@ if type(control) ~= 'string' then
   end
   return {'LOST', token}
 end
-local owner, fence = string.match(control, '^1 %d+ (%S+) (%d+) ')
+local owner, fence, stage = string.match(control, '^1 %d+ (%S+) (%d+) (%d+) ')
 if owner ~= token or fence ~= ARGV[2] then
   master()
   return {'LOST', token}
@@ -50,7 +51,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
 if KEYS[3] then
   -- The index is a hint: when the server's memory is full, a completer comes too early and finds the key locked.
   local time = redis.call('TIME')
-  local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] + ARGV[5]
+  local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] + math.min(ARGV[5] * 2 ^ math.min(stage - 1, 6), ARGV[4] / 2)
   redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
   redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT') -- it lives as long as the last of its records
 end

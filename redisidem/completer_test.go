@@ -209,6 +209,31 @@ func TestCompleterPutsOffWhatFails(t *testing.T) {
 	})
 }
 
+// TestRenewalKeepsThePauseOfItsAttempt has processes that die after they have renewed their lease.
+func TestRenewalKeepsThePauseOfItsAttempt(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(5 * time.Second)
+				b.freeze()
+				return redisidem.Outcome{}, errStage
+			}
+		}))
+		dies := func() *redisidem.Service { return b.service(redisidem.Config{CommitRetry: -1}) }
+		_, err := dies().Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		b.thaw()
+		// 30 s after the first attempt's lease of 10 s, then 60 and 120, each with up to a quarter of jitter on top.
+		for _, pause := range []time.Duration{30, 60, 120} {
+			time.Sleep((pause + 5) * time.Second)
+			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.Swept{})
+			time.Sleep(pause*time.Second/4 + 6*time.Second)
+			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.Swept{Due: 1, Failed: 1})
+			b.thaw()
+		}
+	})
+}
+
 // TestKeyThatFailsIsBuriedBeforeItExpires has pauses that would double beyond the retention.
 func TestKeyThatFailsIsBuriedBeforeItExpires(t *testing.T) {
 	inBubble(t, func(b *bubble) {
