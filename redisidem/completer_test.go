@@ -322,6 +322,69 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 	})
 }
 
+// TestDamagedDeadLetterHidesNoOther has one record and one list that cannot be read.
+func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[1].Work = fails(errStage)
+		}))
+		svc := b.service(redisidem.Config{})
+		for i := range 10 {
+			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint(i), request, flow)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 10, Buried: 10})
+		damaged, lists := "", 0
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(b, err, nil)
+			damaged = key.ID()
+			break
+		}
+		for _, k := range b.server.Keys() {
+			if strings.HasSuffix(k, damaged) {
+				b.server.HSet(k, "response_code", "7")
+			}
+		}
+		for shard := range 2 {
+			if list := fmt.Sprintf("%s:{%03x}:dead:cart", svc.Config().Namespace, shard); !b.server.Exists(list) {
+				mustBe(b, b.server.Set(list, "no list"), nil)
+				lists++
+			}
+		}
+		found := make(map[string]bool)
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			switch {
+			case key.ID() == "":
+				mustBe(b, err, redisidem.ErrDamaged)
+				lists--
+				continue
+			case key.ID() == damaged:
+				mustBe(b, err, redisidem.ErrDamaged)
+			default:
+				mustBe(b, err, nil)
+			}
+			found[key.ID()] = true
+		}
+		if len(found) != 10 || lists != 0 {
+			b.Errorf("found are %d keys, and %d damaged lists are not told", len(found), lists)
+		}
+		b.freeze()
+		told := 0
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(b, err, redisidem.ErrUnavailable)
+			if told++; key != nil {
+				b.Errorf("the key is %+v", key)
+			}
+		}
+		if told != 1 {
+			b.Errorf("told %d times that Redis does not answer", told)
+		}
+		b.thaw()
+	})
+}
+
 func TestCompleterLeavesInterimAnswersToTheirClients(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		confirmed := false

@@ -49,7 +49,10 @@ func decodeRequeue(s string) (requeue, error) {
 }
 
 // DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no particular order: their
-// DeadLetter says why. It looks into all shards, one round trip for each of the 1024 and for each key. An error ends it.
+// DeadLetter says why. It looks into all shards, one round trip for each of the 1024 and for each key.
+//
+// A key whose record cannot be read comes with [ErrDamaged] and has nothing but its ID; a list that cannot be read comes with an empty
+// key. The others follow. Any other error comes without a key and ends it: [ErrInvalid], [ErrUnavailable] and [ErrClosed].
 func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, error] {
 	return func(yield func(*Key, error) bool) {
 		if !flowName.MatchString(flow) {
@@ -59,16 +62,24 @@ func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, 
 		for shard := range shards {
 			prefix := shardPrefix(s.cfg.Namespace, shard)
 			members, err := s.members(ctx, prefix+"dead:"+flow)
-			if err != nil {
+			switch {
+			case errors.Is(err, ErrDamaged):
+				if !yield(&Key{}, err) {
+					return
+				}
+			case err != nil:
 				yield(nil, err)
 				return
 			}
 			for _, member := range members {
 				key, err := s.retrievePlaced(ctx, prefix, member)
-				if errors.Is(err, ErrNotFound) || err == nil && key.DeadLetter == nil {
-					continue // its retention is over, or it was finished after all
+				switch {
+				case errors.Is(err, ErrNotFound), err == nil && key.DeadLetter == nil:
+					continue // its retention is over, or it was carried on or finished after all
+				case errors.Is(err, ErrDamaged):
+					key = &Key{id: identity{digest: member}}
 				}
-				if !yield(key, err) || err != nil {
+				if !yield(key, err) || key == nil {
 					return
 				}
 			}
@@ -90,7 +101,7 @@ func (s *Service) members(ctx context.Context, key string) (members []string, er
 		members = cmd.Val()
 		return err
 	})
-	return members, explain(ctx, "dead letters", err)
+	return members, explain(ctx, "dead letters", wrongType(err))
 }
 
 // Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as many attempts as before.
