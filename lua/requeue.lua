@@ -9,12 +9,12 @@
 --   GONE  nonce: there is no record any more; its dead letter was dropped
 --   DONE  nonce: the record is finished; its dead letter was dropped
 --   BUSY  nonce, remaining time of the lock in milliseconds
---   ALIVE nonce: the key is no dead letter
+--   ALIVE nonce: the key is no dead letter, or was carried on since it became one; its dead letter was dropped
 --   DAMAGED nonce, what is wrong
 --
 -- Safe to repeat: yes, the second time the key is no dead letter.
 -- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE), 10 when the index is new (PEXPIRE);
--- 2 for GONE and DONE (HMGET, ZREM).
+-- 2 for GONE, DONE and ALIVE (HMGET, ZREM).
 local nonce = ARGV[1]
 local member = string.sub(KEYS[1], -32)
 
@@ -34,7 +34,7 @@ local revision, stage = string.match(r[1], '^1 (%d+) %S+ %d+ (%d+) ')
 if not revision then
   return {'DAMAGED', nonce, 'unknown schema version, or control cannot be read'}
 end
-if not r[3] then
+if string.match(r[3] or '', '^%d+ (%d+) ') ~= revision then
   redis.call('ZREM', KEYS[4], member)
   return {'ALIVE', nonce}
 end

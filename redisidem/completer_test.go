@@ -322,6 +322,55 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 	})
 }
 
+// TestDeadLetterThatWasCarriedOnIsNone has a client that comes back and gets as far as the next stage.
+func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		broken := "taxed"
+		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
+			for i := range c.Stages {
+				work := c.Stages[i].Work
+				c.Stages[i].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					if st.Key().RecoveryPoint == broken {
+						return redisidem.Outcome{}, errStage
+					}
+					return work(ctx, st)
+				}
+			}
+		}))
+		svc := e.service()
+		sc := svc.Scope("a")
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		time.Sleep(5 * time.Millisecond)
+		completer := mustCompleter(t, svc, flow)
+		mustSweep(t, completer, redisidem.Swept{Due: 1, Buried: 1})
+		broken = "paid"
+		_, err = sc.RunRequest(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(t, err, nil)
+		for letter, err := range svc.DeadLetters(ctx, "cart") {
+			t.Errorf("listed is %+v, %v", letter, err)
+		}
+		if key.DeadLetter != nil {
+			t.Errorf("the letter is %+v", key.DeadLetter)
+		}
+		mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound)
+		// It gets a new one for what it does now.
+		time.Sleep(5 * time.Millisecond)
+		mustSweep(t, completer, redisidem.Swept{Due: 1, Buried: 1})
+		for letter, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(t, err, nil)
+			if letter.DeadLetter.Reason != `stage "paid" of cart/1: 1 attempts` {
+				t.Errorf("the reason is %q", letter.DeadLetter.Reason)
+			}
+			mustBe(t, sc.Requeue(ctx, letter), nil)
+		}
+	})
+}
+
 // TestDamagedDeadLetterHidesNoOther has one record and one list that cannot be read.
 func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
 	inBubble(t, func(b *bubble) {

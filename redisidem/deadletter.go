@@ -12,12 +12,15 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// DeadLetter tells when and why a [Completer] gave a key up. Its client can still carry the key on.
+// DeadLetter tells when and why a [Completer] gave a key up. Its client can still carry the key on, which then is no dead letter any
+// more.
 type DeadLetter struct {
 	// At is the server's time.
 	At time.Time
 	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may hold what must not be kept.
 	Reason string
+
+	revision int64 // of the key then
 }
 
 // decodeDeadLetter reads "time revision attempts reason", as the abandon script writes it.
@@ -27,7 +30,8 @@ func decodeDeadLetter(s string) (*DeadLetter, error) {
 		return nil, damaged("%s has %d parts", fieldDeadLetter, len(parts))
 	}
 	at, err := parseTime(fieldDeadLetter, parts[0])
-	return &DeadLetter{At: at, Reason: parts[3]}, err
+	revision, err1 := parseCount(fieldDeadLetter, parts[1])
+	return &DeadLetter{At: at, Reason: parts[3], revision: revision}, errors.Join(err, err1)
 }
 
 // requeue is where a key's attempts stood when it was last taken out of the dead letters, and when that was.

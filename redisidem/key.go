@@ -44,7 +44,7 @@ type Key struct {
 
 	// Flow is the flow that works on the key, as name/version; empty if none does.
 	Flow string
-	// DeadLetter tells when and why a Completer gave the key up; nil if none did.
+	// DeadLetter tells when and why a Completer gave the key up; nil if none did, or if somebody has carried it on since.
 	DeadLetter *DeadLetter
 
 	// Journal tells who committed which revision, oldest first. It remembers the last 64, or the last 1024

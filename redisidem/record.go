@@ -227,8 +227,8 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 	if n := len(k.Journal); n > 0 {
 		k.UpdatedAt = k.Journal[n-1].At
 	}
-	if k.Finished() {
-		k.DeadLetter = nil // it was finished after all
+	if k.DeadLetter != nil && (k.Finished() || k.DeadLetter.revision != k.Revision) {
+		k.DeadLetter = nil // it was carried on after all
 	}
 	return k, nil
 }

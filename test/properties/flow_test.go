@@ -196,7 +196,7 @@ func (m *machine) Sweep(t *rapid.T) {
 		case err != nil:
 			want.Failed++
 		case granted && r.runs > r.limit():
-			r.dead = true
+			r.dead, r.deadAt = true, r.revision
 			s.abandon(w)
 			s.due = time.Time{}
 			want.Buried++
@@ -233,7 +233,7 @@ func (m *machine) Letters(t *rapid.T) {
 	m.now()
 	want := make(map[string]bool)
 	for _, s := range m.slots {
-		if s.record != nil && s.record.dead && s.record.point != redisidem.Finished {
+		if s.record != nil && s.record.dead && s.record.deadAt == s.record.revision {
 			want[s.value] = true
 		}
 	}
@@ -264,7 +264,7 @@ func (m *machine) Requeue(t *rapid.T) {
 		want = redisidem.ErrNotFound
 	case r.point == redisidem.Finished:
 		want = redisidem.ErrFinished
-	case !r.dead:
+	case !r.dead || r.deadAt != r.revision: // or it was carried on since
 		want = redisidem.ErrNotFound
 	case s.held():
 		want = redisidem.ErrLocked

@@ -47,7 +47,8 @@ type record struct {
 	flow     string
 	journal  []entry
 
-	dead         bool // a completer has given it up
+	dead         bool // a completer has given it up, at this revision
+	deadAt       int64
 	requeued     bool // and was asked to try again, at this revision, after so many attempts
 	requeuedAt   int64
 	requeuedRuns int
