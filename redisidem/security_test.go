@@ -116,7 +116,7 @@ func leastRights(namespace string) []any {
 		"resetchannels", "&" + namespace + ":*", "resetkeys", "~" + namespace + ":*", "-@all",
 		"+hello", "+auth", "+ping", "+client|setname", "+client|setinfo", "+client|maint_notifications", "+subscribe", "+unsubscribe", "+publish", "+info", "+wait",
 		"+eval", "+evalsha", "+msetnx", "+mset", "+getrange", "+set", "+get", "+getdel", "+del", "+exists", "+type", "+time", "+pexpire", "+pexpireat", "+pexpiretime",
-		"+pttl", "+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+zadd", "+zrem", "+zrange", "+zrangebyscore",
+		"+pttl", "+hset", "+hget", "+hmget", "+hgetall", "+hdel", "+zadd", "+zrem", "+zscore", "+zrange", "+zrangebyscore",
 		"+zremrangebyscore", "+xadd", "+xinfo|stream", "+incrby", "+sadd", "+lpush",
 	}
 }
