@@ -20,15 +20,9 @@ var errAnswered = errors.New("the upstream has said whether the caller may")
 // store does not get there by itself.
 func (g *Gateway) authorize(path string) func(*http.Request) error {
 	return func(r *http.Request) error {
-		question := r.Clone(r.Context())
-		question.Method, question.Body, question.ContentLength = http.MethodGet, http.NoBody, 0
-		for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Expect"} {
-			question.Header.Del(name)
-		}
-		question.Header.Del(httpidem.DefaultHeader)
-		question.Header.Set(methodHeader, r.Method)
-		question.Header.Set(uriHeader, r.URL.RequestURI())
-		question.URL = &url.URL{Path: path}
+		q := question(r, &url.URL{Path: path})
+		q.Header.Set(methodHeader, r.Method)
+		q.Header.Set(uriHeader, r.URL.RequestURI())
 
 		err := error(&httpidem.DeniedError{Status: http.StatusServiceUnavailable})
 		proxy := *g.proxy
@@ -47,7 +41,7 @@ func (g *Gateway) authorize(path string) func(*http.Request) error {
 				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(plain(failure))}
 			}
 		}
-		proxy.ServeHTTP(discard{}, question)
+		proxy.ServeHTTP(discard{}, q)
 		return err
 	}
 }

@@ -447,6 +447,58 @@ func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 	b.want(send(), 200, "the secret of body", true)
 }
 
+// TestS2_CallerCannotTakeAnythingOutOfTheQuestion names fields in Connection, which a proxy removes.
+func TestS2_CallerCannotTakeAnythingOutOfTheQuestion(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: /ask, interrupted: ask, ask: '/by-key/{key}', authorize: /may}]", FromHeader("X-Tenant"))
+	var questions []http.Header
+	b.answer(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			panic(http.ErrAbortHandler) // so that the next one asks
+		}
+		questions = append(questions, r.Header)
+	})
+	for range 2 {
+		b.send("POST", "/ask?a=b", "", "Idempotency-Key", "k", "X-Tenant", "acme", "Authorization", "Bearer t", "Connection",
+			"Upgrade, Authorization, X-Tenant, X-Forwarded-Method, X-Forwarded-Uri, Idempotency-Attempt", "Upgrade", "else")
+	}
+	if len(questions) != 3 {
+		t.Fatalf("asked %d times", len(questions))
+	}
+	for i, h := range questions {
+		if h.Get("Authorization") != "Bearer t" || h.Get("X-Tenant") != "acme" || h.Get("Upgrade") != "" {
+			t.Errorf("question %d has %v", i, h)
+		}
+		if i < 2 && (h.Get("X-Forwarded-Method") != "POST" || h.Get("X-Forwarded-Uri") != "/ask?a=b") {
+			t.Errorf("the upstream is asked about %q %q", h.Get("X-Forwarded-Method"), h.Get("X-Forwarded-Uri"))
+		}
+	}
+	if got := questions[2].Get("Idempotency-Attempt"); got != "2" {
+		t.Errorf("asked what became of attempt %q", got)
+	}
+}
+
+// TestHalfOfAnAnswerIsNoAnswerToAQuestion has the upstream asked on behalf of a client that wants a part only.
+func TestHalfOfAnAnswerIsNoAnswerToAQuestion(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: /ask, interrupted: ask, ask: '/by-key/{key}', authorize: /may}]", Unscoped)
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.Header().Set("ETag", `"1"`)
+			http.ServeContent(w, r, "order.json", time.Unix(1e9, 0), strings.NewReader("the whole order"))
+			return
+		}
+		panic(http.ErrAbortHandler)
+	})
+	fields := []string{
+		"Idempotency-Key", "k", "Range", "bytes=0-2", "If-None-Match", `"1"`, "If-Match", `"2"`, "If-Range", `"1"`,
+		"If-Modified-Since", "Sun, 09 Sep 2001 01:46:40 GMT", "If-Unmodified-Since", "Sat, 08 Sep 2001 01:46:40 GMT",
+	}
+	b.want(b.send("POST", "/ask", "", fields...), 502, "", false)
+	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", false)
+	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", true)
+}
+
 func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

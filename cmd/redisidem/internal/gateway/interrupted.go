@@ -42,20 +42,12 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy h
 		writeUnknown(w)
 		return
 	}
-	question := r.Clone(r.Context())
-	question.Method, question.Body, question.ContentLength = http.MethodGet, http.NoBody, 0
-	question.Header = r.Header.Clone()
-	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", httpidem.DefaultHeader} {
-		question.Header.Del(name)
-	}
 	escaped := strings.ReplaceAll(p.Ask, "{key}", url.PathEscape(key))
 	path, err := url.PathUnescape(escaped)
 	if err != nil {
 		writeUnknown(w)
 		return
 	}
-	question.URL = &url.URL{Path: path, RawPath: escaped}
-
 	known := *g.proxy
 	known.ModifyResponse = func(answer *http.Response) error {
 		switch {
@@ -74,5 +66,5 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy h
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", plain(err)))
 		writeUnknown(w)
 	}
-	known.ServeHTTP(w, question)
+	known.ServeHTTP(w, question(r, &url.URL{Path: path, RawPath: escaped}))
 }
