@@ -16,11 +16,11 @@ const (
 
 var errAnswered = errors.New("the upstream has said whether the caller may")
 
-// authorize makes the question whether a caller may do what it asks for, which goes to a path at the upstream: an answer from the
+// authorize makes the question whether a caller may do what it asks for, which goes to the upstream: an answer from the
 // store does not get there by itself.
-func (g *Gateway) authorize(path string) func(*http.Request) error {
+func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
-		q := question(r, &url.URL{Path: path})
+		q := question(r, where)
 		q.Header.Set(methodHeader, r.Method)
 		q.Header.Set(uriHeader, r.URL.RequestURI())
 

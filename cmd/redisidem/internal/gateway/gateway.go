@@ -101,7 +101,11 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		cfg.CheckKey = httpidem.UUIDs
 	}
 	if p.Authorize != "" {
-		cfg.Authorize = g.authorize(p.Authorize)
+		where, err := target(p.Authorize, "")
+		if err != nil {
+			return nil, err
+		}
+		cfg.Authorize = g.authorize(where)
 	}
 	if *p.Wait > 0 {
 		cfg.Wait = *p.Wait

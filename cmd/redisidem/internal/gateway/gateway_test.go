@@ -478,6 +478,35 @@ func TestS2_CallerCannotTakeAnythingOutOfTheQuestion(t *testing.T) {
 	}
 }
 
+// TestQuestionsCanHaveAQuery is about keys that need escapes, and differently so in a path and in a query.
+func TestQuestionsCanHaveAQuery(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: /ask, interrupted: ask, ask: '/by/{key}/orders?key={key}&of=me', authorize: '/may?service=shop'}]", Unscoped)
+	const key = `a b/c?d=e&f+g%68#;i`
+	var asked []string
+	b.answer(func(_ http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method != http.MethodGet:
+			panic(http.ErrAbortHandler)
+		case r.URL.Path == "/may" && r.URL.RawQuery == "service=shop":
+		case r.URL.Path == "/by/"+key+"/orders" && r.URL.Query().Get("key") == key && r.URL.Query().Get("of") == "me":
+		default:
+			t.Errorf("asked for %s", r.RequestURI)
+		}
+		asked = append(asked, r.URL.Path)
+	})
+	b.want(b.send("POST", "/ask", "", "Idempotency-Key", strconv.Quote(key)), 502, "", false)
+	b.want(b.send("POST", "/ask", "", "Idempotency-Key", strconv.Quote(key)), 200, "", false)
+	if len(asked) != 3 || b.runs.Load() != 4 {
+		t.Errorf("asked for %q, %d requests", asked, b.runs.Load())
+	}
+	// Keys that would be another path, also to a server that takes escapes away first.
+	for _, key := range []string{"..", ".", "../other", "a/../b"} {
+		b.want(b.send("POST", "/ask", "", "Idempotency-Key", key), 502, "", false)
+		b.want(b.send("POST", "/ask", "", "Idempotency-Key", key), 503, "Nobody knows", false)
+	}
+}
+
 // TestHalfOfAnAnswerIsNoAnswerToAQuestion has the upstream asked on behalf of a client that wants a part only.
 func TestHalfOfAnAnswerIsNoAnswerToAQuestion(t *testing.T) {
 	t.Parallel()

@@ -3,8 +3,6 @@ package gateway
 import (
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -37,14 +35,8 @@ func writeUnknown(w http.ResponseWriter) {
 
 // ask asks the upstream what became of the request.
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy http.Handler) {
-	key := httpidem.Stage(r.Context()).Key().Value
-	if key == "." || key == ".." { // which is another path to most servers, however it is escaped
-		writeUnknown(w)
-		return
-	}
-	escaped := strings.ReplaceAll(p.Ask, "{key}", url.PathEscape(key))
-	path, err := url.PathUnescape(escaped)
-	if err != nil {
+	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
+	if err != nil { // a key with which it would be another question
 		writeUnknown(w)
 		return
 	}
@@ -66,5 +58,5 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy h
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", plain(err)))
 		writeUnknown(w)
 	}
-	known.ServeHTTP(w, question(r, &url.URL{Path: path, RawPath: escaped}))
+	known.ServeHTTP(w, question(r, where))
 }

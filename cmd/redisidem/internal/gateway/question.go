@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -24,4 +26,31 @@ func question(r *http.Request, target *url.URL) *http.Request {
 		q.Header.Del(name)
 	}
 	return q
+}
+
+// target returns where at the upstream a question goes: a path, maybe with a query, in which {key} stands for a key.
+func target(reference, key string) (*url.URL, error) {
+	path, query, asks := strings.Cut(reference, "?")
+	text := strings.ReplaceAll(path, "{key}", url.PathEscape(key))
+	if asks {
+		text += "?" + strings.ReplaceAll(query, "{key}", url.QueryEscape(key))
+	}
+	u, err := url.Parse(text)
+	switch {
+	case !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//"):
+		return nil, errors.New("must be a path at the upstream, with or without a query")
+	case strings.Contains(text, "#"):
+		return nil, errors.New("must not have a fragment")
+	case err != nil:
+		return nil, errors.Unwrap(err) // without the text, which may have a key
+	}
+	if _, err := url.ParseQuery(u.RawQuery); err != nil {
+		return nil, err // a proxy leaves out what it cannot read
+	}
+	for segment := range strings.SplitSeq(u.Path, "/") {
+		if slices.Contains([]string{".", ".."}, segment) { // which is another path to most servers, however it is escaped
+			return nil, errors.New("must not have dots for a segment")
+		}
+	}
+	return u, nil
 }

@@ -39,10 +39,10 @@ type Policy struct {
 	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so that nobody knows what the
 	// upstream did: "run" sends it again, "refuse" answers 503 until somebody has looked into it, "ask" asks the upstream.
 	Interrupted string `yaml:"interrupted"`
-	// Ask is the path at the upstream to ask, with {key} where the idempotency key goes: 2xx is the answer to give, 404 means
+	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency key goes: 2xx is the answer to give, 404 means
 	// that the request has to be sent again, and anything else that nobody knows.
 	Ask string `yaml:"ask"`
-	// Authorize is a path at the upstream that is asked, with GET and the header fields of the request, whether its caller may do it,
+	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether its caller may do it,
 	// before an answer is given from the store: 2xx is yes, 401 and 403 are passed on.
 	Authorize string `yaml:"authorize"`
 	// Fingerprint are the JSON fields of the body that make two requests the same, as RFC 6901 pointers; none: the whole body.
@@ -176,13 +176,19 @@ func (p *Policy) validate() error {
 			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
 		}
 	}
+	for _, f := range []struct{ name, value string }{{"ask", p.Ask}, {"authorize", p.Authorize}} {
+		if f.value == "" {
+			continue
+		}
+		if _, err := target(f.value, "key"); err != nil {
+			return fmt.Errorf("%s is %q: %w", f.name, f.value, err)
+		}
+	}
 	switch {
-	case p.Interrupted == "ask" && !strings.HasPrefix(p.Ask, "/"):
-		return fmt.Errorf("ask is %q, and must be a path when interrupted is ask", p.Ask)
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
-		return fmt.Errorf("ask is %q, and has no {key}", p.Ask)
-	case p.Authorize != "" && !strings.HasPrefix(p.Authorize, "/"):
-		return fmt.Errorf("authorize is %q, and must be a path", p.Authorize)
+		return fmt.Errorf("ask is %q, and has no {key}, which interrupted: ask needs", p.Ask)
+	case strings.Contains(p.Authorize, "{key}"):
+		return fmt.Errorf("authorize is %q, and is asked before a key is looked at", p.Authorize)
 	case *p.KeyWindow < 0:
 		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":
