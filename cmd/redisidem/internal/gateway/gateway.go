@@ -92,7 +92,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
 		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !p.Stream, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
-		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota,
+		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: p.status,
 	}
 	switch {
 	case *p.KeyWindow > 0:
@@ -110,9 +110,6 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if *p.Wait > 0 {
 		cfg.Wait = *p.Wait
 	}
-	if p.Keep == "all" {
-		cfg.Status = httpidem.KeepAll
-	}
 	if len(p.Fingerprint) > 0 {
 		cfg.Fingerprint.Func = httpidem.JSONFields(p.Fingerprint...)
 	}
@@ -120,16 +117,22 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Handler(g.interrupted(p, g.protectedProxy(p))), nil
+	protected := m.Handler(g.interrupted(p, g.protectedProxy(p)))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protected.ServeHTTP(&ownStatus{w, -ownAnswer}, r)
+	}), nil
 }
 
 // protectedProxy is the proxy for protected requests of a policy.
 func (g *Gateway) protectedProxy(p *Policy) http.Handler {
-	if p.Keep == "all" {
-		return g.proxy
-	}
 	proxy := *g.proxy
 	proxy.ModifyResponse = func(answer *http.Response) error {
+		switch status := answer.StatusCode; {
+		case status > lastStatus:
+			return errNoStatus
+		case p.Keep == "all":
+			return nil
+		}
 		switch answer.StatusCode {
 		// Which say that the upstream has refused the request, so that there is no attempt of which nobody knows.
 		case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:

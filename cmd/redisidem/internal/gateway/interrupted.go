@@ -20,15 +20,17 @@ func (g *Gateway) interrupted(p *Policy, proxy http.Handler) http.Handler {
 			return
 		}
 		if p.Interrupted == "refuse" {
-			writeUnknown(w)
+			writeUnknown(w, r)
 			return
 		}
 		g.ask(w, r, p, proxy)
 	})
 }
 
-// writeUnknown answers that nobody knows what became of a request.
-func writeUnknown(w http.ResponseWriter) {
+// writeUnknown answers that nobody knows what became of a request. The attempt that got this answer was none: what is not known is
+// what an earlier one did.
+func writeUnknown(w http.ResponseWriter, r *http.Request) {
+	httpidem.NothingDone(r.Context())
 	writeProblem(w, http.StatusServiceUnavailable, "Nobody knows whether the request was done",
 		"An earlier attempt was interrupted at the upstream. It has to be looked into before the request can be repeated.")
 }
@@ -37,7 +39,7 @@ func writeUnknown(w http.ResponseWriter) {
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy http.Handler) {
 	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // a key with which it would be another question
-		writeUnknown(w)
+		writeUnknown(w, r)
 		return
 	}
 	known := *g.proxy
@@ -56,7 +58,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy h
 			return
 		}
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", plain(err)))
-		writeUnknown(w)
+		writeUnknown(w, r)
 	}
 	known.ServeHTTP(w, question(r, where))
 }

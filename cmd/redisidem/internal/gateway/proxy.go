@@ -82,6 +82,9 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 				writeProblem(w, status, "The upstream cannot be reached", "The request was not sent to it. Try again later, with the same Idempotency-Key.")
 				return
 			}
+			if httpidem.Stage(r.Context()) != nil {
+				w = &ownStatus{w, ownAnswer}
+			}
 			writeProblem(w, status, "The upstream gave no answer", "It may have done what it was asked for. Ask again with the same Idempotency-Key.")
 		},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
