@@ -864,3 +864,19 @@ func TestUpstreamIsAskedOnceByItself(t *testing.T) {
 		t.Errorf("the upstream got %d requests, want 5", n)
 	}
 }
+
+// TestEmptyBodiesHaveALength is about services that know no chunked encoding.
+func TestEmptyBodiesHaveALength(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	b.answer(func(_ http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 || len(r.TransferEncoding) != 0 || r.Header.Get("Content-Length") != "0" {
+			t.Errorf("length %d, %q, transfer encoding %q", r.ContentLength, r.Header["Content-Length"], r.TransferEncoding)
+		}
+		if r.Header.Get("Idempotency-Key") != "k" && r.Header.Get("X-Idempotency-Key") != "k" {
+			t.Errorf("the upstream saw %v", r.Header)
+		}
+	})
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 200, "", false)
+	b.want(b.send("POST", "/", "", "X-Idempotency-Key", "k"), 200, "", false)
+}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -55,12 +55,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 				r.Out.Host = r.In.Host
 			}
 			describe(r)
-			// Go's transport sends a request with an idempotency key again by itself when a kept connection breaks before the answer.
-			// That is for the gateway to decide, so it hides that the body could be had again.
-			r.Out.GetBody = nil
-			if r.Out.Body == nil && (r.Out.Header[httpidem.DefaultHeader] != nil || r.Out.Header["X-Idempotency-Key"] != nil) {
-				r.Out.Body = emptyBody{}
-			}
+			hideReplays(r.Out)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			status := http.StatusBadGateway
@@ -117,8 +112,15 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// emptyBody is no body, but not http.NoBody.
-type emptyBody struct{}
-
-func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
-func (emptyBody) Close() error             { return nil }
+// hideReplays keeps Go's transport from sending a request again by itself when a kept connection breaks before the answer, which is
+// for the gateway to decide. It does so with a body that can be had again, and with one of these fields, for which it looks under
+// their names in Go's form. On the wire the form makes no difference.
+func hideReplays(r *http.Request) {
+	r.GetBody = nil
+	for _, name := range []string{httpidem.DefaultHeader, "X-Idempotency-Key"} {
+		if values, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
+	}
+}
