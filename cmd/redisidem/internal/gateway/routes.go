@@ -19,7 +19,7 @@ import (
 type Policy struct {
 	// Protect is false for routes that go through as they are.
 	Protect *bool `yaml:"protect"`
-	// Methods are those that are protected.
+	// Methods are those that are protected. A route whose pattern names a method that is not safe has that one alone.
 	Methods []string `yaml:"methods"`
 	// Key is "required" or "optional", and Syntax "lenient" (keys with or without quotes) or "strict" (with quotes).
 	Key    string `yaml:"key"`
@@ -100,13 +100,40 @@ func (r *Routes) complete() error {
 	}
 	for i := range r.Routes {
 		route := &r.Routes[i]
-		route.inherit(&r.Defaults)
-		if err := route.validate(); err != nil {
+		if err := route.complete(&r.Defaults); err != nil {
 			return fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
 		}
 	}
 	_, err := r.matcher()
 	return err
+}
+
+// complete fills in what a route leaves out, and checks the rest.
+func (r *Route) complete(defaults *Policy) error {
+	named, required := r.Methods != nil, r.Key == "required"
+	r.inherit(defaults)
+	method := ""
+	if end := strings.IndexAny(r.Match, " \t"); end >= 0 {
+		method = strings.ToUpper(r.Match[:end])
+		r.Match = method + r.Match[end:]
+	}
+	if !named && method != "" && !isSafe(method) {
+		r.Methods = []string{method}
+	}
+	// A route of which nothing is protected is meant so when it says protect: false, or leaves to the defaults what happens to a GET.
+	if method != "" && *r.Protect && (named || required) && !slices.Contains(r.Methods, method) {
+		return fmt.Errorf("methods is %v, and match is for %s alone; use protect: false for routes without protection", r.Methods, method)
+	}
+	return r.validate()
+}
+
+// isSafe reports whether requests with a method ask for nothing to be done (RFC 9110, section 9.2.1).
+func isSafe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 func (p *Policy) inherit(from *Policy) {
@@ -115,6 +142,10 @@ func (p *Policy) inherit(from *Policy) {
 	}
 	if p.Methods == nil {
 		p.Methods = from.Methods
+	}
+	p.Methods = slices.Clone(p.Methods)
+	for i, method := range p.Methods {
+		p.Methods[i] = strings.ToUpper(method)
 	}
 	if p.KeyWindow == nil {
 		p.KeyWindow = from.KeyWindow
@@ -224,7 +255,8 @@ func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
 		clean.Path += "/"
 	}
 	clean.RawPath = ""
-	probe := &http.Request{Method: req.Method, Host: req.Host, URL: &clean}
+	// What stands behind may not care for the letters of a method, and neither does the middleware.
+	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }

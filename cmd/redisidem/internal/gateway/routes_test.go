@@ -72,6 +72,39 @@ routes:
 	}
 }
 
+func TestRoutesProtectTheMethodOfTheirPattern(t *testing.T) {
+	t.Parallel()
+	r, err := ReadRoutes(writeFile(t, "routes.yaml", `
+defaults: {methods: [post, PATCH]}
+routes:
+  - {match: "PUT /orders/{id}", key: required}
+  - {match: delete /orders, key: required}
+  - {match: POST /orders}
+  - {match: PUT /named, methods: [put, POST]}
+  - {match: GET /orders}
+  - {match: GET /changes, methods: [GET], key: required}
+  - {match: PUT /free, methods: [POST], protect: false}
+  - {match: /all}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"PUT", "DELETE", "POST", "PUT POST", "POST PATCH", "GET", "POST", "POST PATCH"} {
+		if got := strings.Join(r.Routes[i].Methods, " "); got != want {
+			t.Errorf("%s protects %s, want %s", r.Routes[i].Match, got, want)
+		}
+	}
+	mux, err := r.matcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"DELETE", "delete"} {
+		if got := r.find(mux, httptest.NewRequest(method, "/orders", http.NoBody)); got != 1 {
+			t.Errorf("%s is route %d", method, got)
+		}
+	}
+}
+
 func TestRoutesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, words := range map[string]string{
@@ -93,6 +126,9 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"defaults: {authorize: '/may/{key}'}":                        "before a key is looked at",
 		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]": "{key}",
 		"routes: [{match: POST /a, methods: []}]":                    "protect: false",
+		"routes: [{match: PUT /a, methods: [POST]}]":                 "routes[0] (PUT /a): methods is [POST], and match is for PUT alone",
+		"routes: [{match: GET /a, key: required}]":                   "match is for GET alone",
+		"routes: [{match: post /a}, {match: POST /a}]":               "conflicts",
 		"routes: [{match: POST a}]":                                  "routes",
 		"routes: [{match: POST /a}, {match: POST /a}]":               "conflicts",
 		"routes: {": "routes.yaml",
