@@ -90,7 +90,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	}
 	cfg := &httpidem.Config{
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
-		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !p.Stream, Wait: -1,
+		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
 		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: p.status,
 	}
@@ -100,7 +100,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	case p.Keys == "uuid":
 		cfg.CheckKey = httpidem.UUIDs
 	}
-	if p.Authorize != "" {
+	if p.Authorize != "none" {
 		where, err := target(p.Authorize, "")
 		if err != nil {
 			return nil, err

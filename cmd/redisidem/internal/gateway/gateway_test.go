@@ -579,6 +579,49 @@ func TestHalfOfAnAnswerIsNoAnswerToAQuestion(t *testing.T) {
 	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", true)
 }
 
+// TestStreamsGoOnAsTheyCome holds a stream up until its beginning was read, on a route and on what it inherits from.
+func TestStreamsGoOnAsTheyCome(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "{defaults: {stream: true, authorize: /may}, routes: [{match: POST /a, authorize: none}]}", Unscoped)
+	for _, path := range []string{"/a", "/b"} {
+		read := make(chan struct{})
+		b.answer(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/may" {
+				if path == "/a" {
+					t.Error("the upstream is asked whether a caller may, on a route that does not")
+				}
+				return
+			}
+			_, _ = io.WriteString(w, "one")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-read:
+			case <-time.After(10 * time.Second):
+				t.Errorf("%s: the beginning is held back", path)
+			}
+			_, _ = io.WriteString(w, "two")
+		})
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Idempotency-Key", "k"+path[1:])
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(res.Body, make([]byte, 3)); err != nil {
+			t.Error(err)
+		}
+		close(read)
+		if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != "two" {
+			t.Errorf("the rest is %q, %v", rest, err)
+		}
+		_ = res.Body.Close()
+		b.want(b.send("POST", path, "", "Idempotency-Key", "k"+path[1:]), 410, "", false)
+	}
+}
+
 func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -43,14 +43,14 @@ type Policy struct {
 	// that the request has to be sent again, and anything else that nobody knows.
 	Ask string `yaml:"ask"`
 	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether its caller may do it,
-	// before an answer is given from the store: 2xx is yes, 401 and 403 are passed on.
+	// before an answer is given from the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
 	Authorize string `yaml:"authorize"`
 	// Fingerprint are the JSON fields of the body that make two requests the same, as RFC 6901 pointers; none: the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
 	// Headers are the fields of an answer that are stored besides those that always are.
 	Headers []string `yaml:"headers"`
 	// Stream sends answers that the upstream sends bit by bit on as they come, and does not keep them.
-	Stream bool `yaml:"stream"`
+	Stream *bool `yaml:"stream"`
 	// MaxBody and MaxResponse are in bytes.
 	MaxBody     int64 `yaml:"max_body"`
 	MaxResponse int   `yaml:"max_response"`
@@ -93,7 +93,7 @@ func (r *Routes) complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any", KeyWindow: &none, PublishRetention: &no,
 		Wait: &none,
-		Keep: "final", WithoutRedis: "refuse", Interrupted: "run",
+		Keep: "final", WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
 		return fmt.Errorf("defaults: %w", err)
@@ -165,8 +165,8 @@ func (p *Policy) inherit(from *Policy) {
 	if p.Ask == "" {
 		p.Ask = from.Ask
 	}
-	if p.Authorize == "" {
-		p.Authorize = from.Authorize
+	if p.Stream == nil {
+		p.Stream = from.Stream
 	}
 	for _, f := range []struct {
 		to   *string
@@ -178,6 +178,7 @@ func (p *Policy) inherit(from *Policy) {
 		{&p.Keep, from.Keep},
 		{&p.WithoutRedis, from.WithoutRedis},
 		{&p.Interrupted, from.Interrupted},
+		{&p.Authorize, from.Authorize},
 	} {
 		if *f.to == "" {
 			*f.to = f.from
@@ -207,8 +208,8 @@ func (p *Policy) validate() error {
 			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
 		}
 	}
-	for _, f := range []struct{ name, value string }{{"ask", p.Ask}, {"authorize", p.Authorize}} {
-		if f.value == "" {
+	for _, f := range []struct{ name, value, none string }{{"ask", p.Ask, ""}, {"authorize", p.Authorize, "none"}} {
+		if f.value == f.none {
 			continue
 		}
 		if _, err := target(f.value, "key"); err != nil {

@@ -27,6 +27,8 @@ defaults:
   key: required
   wait: 2s
   headers: [X-Order]
+  stream: true
+  authorize: /may
 routes:
   - match: POST /orders
     interrupted: ask
@@ -39,6 +41,8 @@ routes:
     keep: all
     without_redis: pass
     headers: []
+    stream: false
+    authorize: none
   - match: /public/
     protect: false
 `))
@@ -48,10 +52,11 @@ routes:
 	orders, events, public := r.Routes[0], r.Routes[1], r.Routes[2]
 	if !*orders.Protect || orders.Key != "required" || *orders.Wait != 2*time.Second || orders.Keep != "final" ||
 		orders.WithoutRedis != "refuse" || orders.MaxBody != 1000 || !slices.Equal(orders.Headers, []string{"X-Order"}) ||
-		len(orders.Fingerprint) != 2 {
+		len(orders.Fingerprint) != 2 || !*orders.Stream || orders.Authorize != "/may" {
 		t.Errorf("orders: %+v", orders)
 	}
-	if events.Key != "optional" || *events.Wait != 0 || events.Keep != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 {
+	if events.Key != "optional" || *events.Wait != 0 || events.Keep != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 ||
+		*events.Stream || events.Authorize != "none" {
 		t.Errorf("events: %+v", events)
 	}
 	if *public.Protect || r.Defaults.Interrupted != "run" {
@@ -144,7 +149,7 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		t.Error("a file that is not there is no error")
 	}
 	r, err := ReadRoutes("")
-	if err != nil || len(r.Routes) != 0 || !*r.Defaults.Protect || r.Defaults.Key != "optional" {
+	if err != nil || len(r.Routes) != 0 || !*r.Defaults.Protect || r.Defaults.Key != "optional" || *r.Defaults.Stream || r.Defaults.Authorize != "none" {
 		t.Errorf("without a file: %+v, %v", r, err)
 	}
 }
