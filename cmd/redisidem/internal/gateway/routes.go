@@ -45,7 +45,8 @@ type Policy struct {
 	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether its caller may do it,
 	// before an answer is given from the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
 	Authorize string `yaml:"authorize"`
-	// Fingerprint are the JSON fields of the body that make two requests the same, as RFC 6901 pointers; none: the whole body.
+	// Fingerprint are the JSON fields of the body that make two requests the same, with dots between the names on the way to one, as
+	// customer.id; none: the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
 	// Headers are the fields of an answer that are stored besides those that always are.
 	Headers []string `yaml:"headers"`
@@ -214,6 +215,11 @@ func (p *Policy) validate() error {
 		}
 		if _, err := target(f.value, "key"); err != nil {
 			return fmt.Errorf("%s is %q: %w", f.name, f.value, err)
+		}
+	}
+	for _, name := range p.Fingerprint {
+		if strings.HasPrefix(name, "/") || slices.Contains(strings.Split(name, "."), "") {
+			return fmt.Errorf("fingerprint has %q, which is not like amount or customer.id", name)
 		}
 	}
 	switch {
