@@ -384,6 +384,19 @@ func TestGatewayWithoutARedisSaysSo(t *testing.T) {
 	}
 }
 
+// TestGatewayWithoutARedisForgetsKeysInTheEnd is about a key whose retention is over.
+func TestGatewayWithoutARedisForgetsKeysInTheEnd(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--redis=", "--retention", "1s", "--lease", "500ms")
+	mustPost(t, p.url, "k")
+	for began := time.Now(); mustPost(t, p.url, "k").body == "order 1"; time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the key is still known")
+		}
+	}
+}
+
 func TestCommandLinesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")

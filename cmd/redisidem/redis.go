@@ -24,6 +24,7 @@ func (f *redisFlags) open(ctx context.Context, cfg *redisidem.Config, log *slog.
 		if err != nil {
 			return nil, nil, err
 		}
+		server.ClockTTL(true) // or nothing would ever expire
 		log.Warn("NO REDIS GIVEN: keys are kept inside this process, and are lost with it. For trying out only: set REDIS_URL")
 		url, stop = "redis://"+server.Addr(), server.Close
 	}
