@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -34,6 +36,7 @@ func run(ctx context.Context, args []string) int {
 		return fail(err)
 	}
 	redis.SetLogger(quiet{})
+	log.SetOutput(io.Discard) // to which net/http writes what a service sends unasked
 	command, err := parser.Parse(args)
 	if err != nil {
 		return fail(err)

@@ -397,6 +397,38 @@ func TestGatewayWithoutARedisForgetsKeysInTheEnd(t *testing.T) {
 	}
 }
 
+// TestS11_WhatAServiceSendsUnaskedIsInNoLog also reads the log of net/http's own.
+func TestS11_WhatAServiceSendsUnaskedIsInNoLog(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 1)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		_, _ = io.WriteString(conn, "canary-body")
+		_, _ = io.Copy(io.Discard, conn) // until the gateway has seen it, and closes
+		_ = conn.Close()
+		ended <- struct{}{}
+	}))
+	t.Cleanup(up.Close)
+	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--redis=")
+	mustPost(t, p.url, "k")
+	<-ended
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	for line := range strings.Lines(p.text()) {
+		if !json.Valid([]byte(line)) || strings.Contains(line, "canary") {
+			t.Errorf("the log has %s", line)
+		}
+	}
+}
+
 func TestCommandLinesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")

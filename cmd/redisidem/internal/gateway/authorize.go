@@ -38,7 +38,7 @@ func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 		}
 		proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, failure error) {
 			if failure != errAnswered { //nolint:errorlint // it comes as it was returned
-				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(plain(failure))}
+				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(kindOf(failure))}
 			}
 		}
 		proxy.ServeHTTP(discard{}, q)

@@ -813,6 +813,58 @@ func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	}
 }
 
+// TestS11_NothingOfABrokenAnswerIsInTheLog has an upstream that answers in what is no HTTP, or not all of it.
+func TestS11_NothingOfABrokenAnswerIsInTheLog(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+routes:
+  - {match: /may, authorize: /may}
+  - {match: /ask, interrupted: ask, ask: "/by-key/{key}"}
+`, Unscoped)
+	answers := map[string]string{
+		"no status line":  "canary-body of an answer\r\n\r\n",
+		"status":          "HTTP/1.1 canary canary\r\n\r\n",
+		"field":           "HTTP/1.1 200 OK\r\nSet-Cookie session=canary-token\r\n\r\n",
+		"length":          "HTTP/1.1 200 OK\r\nContent-Length: canary\r\n\r\n",
+		"coding":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: canary\r\n\r\n",
+		"length of chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n",
+		"trailer":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum canary-sum\r\n\r\n",
+		"nothing":         "",
+	}
+	for name, text := range answers {
+		b.answer(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(conn, text)
+			_ = conn.Close()
+		})
+		for _, path := range []string{"/may", "/run", "/ask", "/ask"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL+path, strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Idempotency-Key", strconv.Quote(name+path))
+			r.GetBody = nil // or net/http would send it again by itself
+			if res, err := http.DefaultClient.Do(r); err == nil {
+				_, _ = io.ReadAll(res.Body)
+				_ = res.Body.Close()
+			}
+		}
+	}
+	log := b.log.String()
+	if i := strings.Index(log, "canary"); i >= 0 {
+		t.Errorf("the log has %q", log[max(0, i-200):min(len(log), i+100)])
+	}
+	for _, want := range []string{"no answer that can be read", "the connection ended", "in the middle of its answer", "whether a caller may", "what became of a request"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log does not tell of %q: %s", want, log)
+		}
+	}
+}
+
 func TestCORSThatIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []CORS{

@@ -57,7 +57,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy h
 			proxy.ServeHTTP(w, r)
 			return
 		}
-		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", plain(err)))
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", kindOf(err)))
 		writeUnknown(w, r)
 	}
 	known.ServeHTTP(w, question(r, where))

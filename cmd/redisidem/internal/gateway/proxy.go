@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -70,7 +72,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 				status = http.StatusGatewayTimeout
 			}
 			log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", unsent == nil),
-				slog.String("error", plain(err)))
+				slog.String("error", kindOf(err)))
 			if unsent != nil {
 				httpidem.NothingDone(r.Context())
 				w.Header().Set("Retry-After", "1")
@@ -82,7 +84,8 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			}
 			writeProblem(w, status, "The upstream gave no answer", "It may have done what it was asked for. Ask again with the same Idempotency-Key.")
 		},
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// It is told of answers that break off, with parts of them.
+		ErrorLog: stdlog.New(constant(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
 	}
 }
 
@@ -103,13 +106,32 @@ func describe(r *httputil.ProxyRequest) {
 	}
 }
 
-// plain returns an error's text without the URL, which may hold what must not be logged.
-func plain(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err.Error()
+// kindOf tells an operator what went wrong between the gateway and the upstream. Once the upstream has got the request, an error's own
+// text may have parts of its answer.
+func kindOf(err error) string {
+	var unsent *unsentError
+	var network net.Error
+	switch {
+	case errors.As(err, &unsent):
+		return unsent.Error()
+	case errors.Is(err, errStillUnknown), errors.Is(err, errNoStatus):
+		return err.Error()
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return "timeout"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
+		return "the connection ended"
 	}
-	return err.Error()
+	return "no answer that can be read"
+}
+
+// constant is a writer that takes a line of a log for no more than a reason to write another one.
+type constant func()
+
+func (f constant) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
 }
 
 // hideReplays keeps Go's transport from sending a request again by itself when a kept connection breaks before the answer, which is
