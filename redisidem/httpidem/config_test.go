@@ -124,6 +124,33 @@ func TestOptionalKeysPassAndGeneratedOnesAreTold(t *testing.T) {
 	}
 }
 
+func TestKeysThatAreRefusedAreEchoedWhenTheyCanBeRead(t *testing.T) {
+	t.Parallel()
+	old := ulidAt(time.Now().Add(-2 * time.Hour))
+	for _, c := range []struct {
+		check      func(string) error
+		sent, echo string
+		result     httpidem.Result
+	}{
+		{httpidem.UUIDs, "readable", "readable", httpidem.KeyRefused},
+		{httpidem.UUIDs, ` "say \"readable\"";a=1`, `"say \"readable\""`, httpidem.KeyRefused},
+		{func(string) error { return errors.New("no") }, "readable", "readable", httpidem.KeyRefused},
+		{httpidem.WithinWindow(time.Hour, time.Hour), old, old, httpidem.KeyOutOfWindow},
+		{httpidem.UUIDs, `not "readable`, "", httpidem.Malformed},
+		{httpidem.UUIDs, strings.Repeat("x", 300), "", httpidem.Malformed},
+	} {
+		m := newStore(t).middleware(&httpidem.Config{CheckKey: c.check, PublishRetention: true})
+		w := call(m.Handler(created("done")), newRequest(t.Context(), c.sent, ""))
+		exposed := httpidem.InList(w.Header()["Access-Control-Expose-Headers"], "idempotency-key")
+		if got := w.Header().Get("Idempotency-Key"); w.Code != http.StatusBadRequest || got != c.echo || exposed != (c.echo != "") {
+			t.Errorf("%.30q: %d, echo %q, exposed %v", c.sent, w.Code, got, exposed)
+		}
+		if m.Count(c.result) != 1 || w.Header().Get(httpidem.RetentionHeader) == "" {
+			t.Errorf("%.30q: %s %v", c.sent, w.Body, w.Header())
+		}
+	}
+}
+
 func TestOtherHeaderName(t *testing.T) {
 	t.Parallel()
 	h := newStore(t).middleware(&httpidem.Config{Header: "x-request-token"}).Handler(created("done"))

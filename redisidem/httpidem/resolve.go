@@ -14,7 +14,7 @@ type exchange struct {
 	middleware *Middleware
 	w          http.ResponseWriter
 	r          *http.Request
-	echo       string // the key as the client wrote it
+	echo       string // the key as the client wrote it, or empty when it cannot be read
 	key        string
 	scope      *redisidem.Scope
 	request    redisidem.Request
@@ -31,11 +31,12 @@ type exchange struct {
 // gets an exchange calls leave on its place when it is over.
 func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
-	switch {
-	case result == Bypassed:
+	if result == Bypassed {
 		return nil, true
-	case err != nil:
-		m.addRetention(w.Header())
+	}
+	x = &exchange{middleware: m, w: w, r: r, key: key, echo: echo}
+	x.adorn(w.Header())
+	if err != nil {
 		p := m.problem(result)
 		if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
 			p.Detail = "The key " + syntax.Reason + "."
@@ -43,9 +44,6 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 		m.refuse(w, r, p, err)
 		return nil, false
 	}
-	x = &exchange{middleware: m, w: w, r: r, key: key, echo: echo}
-	x.adorn(w.Header())
-
 	scope, err := m.scope(r)
 	switch {
 	case err != nil:
@@ -91,7 +89,8 @@ func (x *exchange) read() (ok bool) {
 	return err == nil
 }
 
-// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes.
+// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes, and with that of
+// Config.CheckKey the echo, too.
 func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
 	lines := r.Header[m.cfg.Header]
 	switch {
@@ -110,19 +109,19 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 		err := &SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
 		return "", "", Malformed, err
 	}
-	if m.cfg.CheckKey != nil {
-		if err := m.cfg.CheckKey(key); err != nil {
-			if window := (*WindowError)(nil); errors.As(err, &window) {
-				return "", "", KeyOutOfWindow, err
-			}
-			return "", "", KeyRefused, err
-		}
-	}
 	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
 	echo = key
 	if len(lines) == 0 || quoted(lines[0]) {
 		if echo, err = FormatKey(key); err != nil {
 			return "", "", Malformed, err
+		}
+	}
+	if m.cfg.CheckKey != nil {
+		if err := m.cfg.CheckKey(key); err != nil {
+			if window := (*WindowError)(nil); errors.As(err, &window) {
+				return "", echo, KeyOutOfWindow, err
+			}
+			return "", echo, KeyRefused, err
 		}
 	}
 	return key, echo, 0, nil
@@ -166,13 +165,12 @@ func (x *exchange) refingerprint() bool {
 // adorn puts the fields that every answer to a request with a key has into its header, and takes out what only the middleware
 // says.
 func (x *exchange) adorn(h http.Header) {
+	m := x.middleware
 	h.Del(ReplayedHeader)
-	h.Set(x.middleware.cfg.Header, x.echo)
-	addToList(h, "Access-Control-Expose-Headers", x.middleware.cfg.Header, ReplayedHeader)
-	x.middleware.addRetention(h)
-}
-
-func (m *Middleware) addRetention(h http.Header) {
+	if x.echo != "" {
+		h.Set(m.cfg.Header, x.echo)
+		addToList(h, "Access-Control-Expose-Headers", m.cfg.Header, ReplayedHeader)
+	}
 	if m.cfg.PublishRetention {
 		h.Set(RetentionHeader, m.retention)
 	}
