@@ -7,7 +7,7 @@ import (
 
 // DeniedError is for a Config.Authorize to return when another answer than 403 is to be given, such as 401 or 503.
 type DeniedError struct {
-	// Status is the answer's, from 400 to 599, and Err is why; nobody but the observer is told.
+	// Status is the answer's; one that is not from 400 to 599 is 403. Err is why; nobody but the observer is told.
 	Status int
 	Err    error
 }
@@ -31,7 +31,7 @@ func (x *exchange) authorized() bool {
 	err := m.cfg.Authorize(x.r)
 	if err != nil {
 		p := m.problem(NotAllowed)
-		if denied := (*DeniedError)(nil); errors.As(err, &denied) && denied.Status != 0 {
+		if denied := (*DeniedError)(nil); errors.As(err, &denied) && denied.Status >= 400 && denied.Status <= 599 {
 			p.Status = denied.Status
 		}
 		m.refuse(x.w, x.r, p, err)

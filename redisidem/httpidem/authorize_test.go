@@ -29,6 +29,12 @@ func TestS2_AuthorizeIsAskedBeforeReplays(t *testing.T) {
 	}{
 		{errors.New("withdrawn"), 403},
 		{&httpidem.DeniedError{}, 403},
+		{&httpidem.DeniedError{Status: 42}, 403},
+		{&httpidem.DeniedError{Status: 200}, 403},
+		{&httpidem.DeniedError{Status: 399}, 403},
+		{&httpidem.DeniedError{Status: 400}, 400},
+		{&httpidem.DeniedError{Status: 599}, 599},
+		{&httpidem.DeniedError{Status: 600}, 403},
 		{&httpidem.DeniedError{Status: 401, Err: errors.New("withdrawn")}, 401},
 		{fmt.Errorf("wrapped: %w", &httpidem.DeniedError{Status: 503}), 503},
 	} {
@@ -41,7 +47,7 @@ func TestS2_AuthorizeIsAskedBeforeReplays(t *testing.T) {
 			t.Errorf("%v: %d %s", c.err, w.Code, w.Body)
 		}
 	}
-	if read || s.calls.Load() != calls || m.Count(httpidem.NotAllowed) != 4 {
+	if read || s.calls.Load() != calls || m.Count(httpidem.NotAllowed) != 10 {
 		t.Errorf("body read: %v, %d calls", read, s.calls.Load()-calls)
 	}
 	h.ran(t, 1)
