@@ -149,7 +149,7 @@ func WithKey(ctx context.Context, key string) context.Context {
 // RoundTrip implements [http.RoundTripper]. Besides the base's errors it returns a [*SyntaxError] for a key that a header field cannot
 // carry, and the context's when that ends between two attempts, together with the last attempt's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if !slices.Contains(t.cfg.Methods, methodOf(req)) {
+	if !covers(t.cfg.Methods, req.Method) {
 		return t.base.RoundTrip(req)
 	}
 	out := req.Clone(req.Context())
@@ -198,13 +198,6 @@ func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
-}
-
-func methodOf(req *http.Request) string {
-	if req.Method == "" {
-		return http.MethodGet
-	}
-	return req.Method
 }
 
 // setKey gives a request its key, unless it has one: that of its context, that of the request it is a redirect of, or a fresh

@@ -253,6 +253,22 @@ func TestClientKeepsKeysThatItIsGiven(t *testing.T) {
 	}
 }
 
+func TestClientGivesMethodsInSmallLettersTheirKey(t *testing.T) {
+	t.Parallel()
+	w := &wire{script: []any{503, 200}}
+	tr := newTransport(t, w, &httpidem.TransportConfig{Methods: []string{"Post"}, MinBackoff: time.Nanosecond})
+	for _, method := range []string{"post", "POST", "patch"} {
+		r := order(t.Context())
+		r.Method = method
+		if _, err := tr.RoundTrip(r); err != nil || r.Method != method {
+			t.Fatal(r.Method, err)
+		}
+	}
+	if len(w.keys) != 4 || w.keys[0] == "" || w.keys[0] != w.keys[1] || w.keys[2] == "" || w.keys[3] != "" {
+		t.Errorf("keys %q", w.keys)
+	}
+}
+
 func TestClientSendsLargeBodiesOnce(t *testing.T) {
 	t.Parallel()
 	reset := errors.New("reset")

@@ -65,7 +65,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !m.covers(r.Method) {
+	if !covers(m.cfg.Methods, r.Method) {
 		m.bypass(w, r, next)
 		return
 	}
@@ -79,9 +79,13 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	}
 }
 
-// covers reports whether requests with a method are covered, however it is written: what stands behind may not care.
-func (m *Middleware) covers(method string) bool {
-	return slices.ContainsFunc(m.cfg.Methods, func(covered string) bool { return strings.EqualFold(covered, method) })
+// covers reports whether requests with a method, which a client may leave empty for GET, are among those with the methods given,
+// however it is written: what stands behind may not care.
+func covers(methods []string, method string) bool {
+	if method == "" {
+		method = http.MethodGet
+	}
+	return slices.ContainsFunc(methods, func(covered string) bool { return strings.EqualFold(covered, method) })
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
