@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -50,7 +51,8 @@ type TransportConfig struct {
 	// pauses are MaxBackoff's to bound. Default: 1 min.
 	Patience time.Duration
 
-	// Statuses are the answers that are retried, besides errors of the network. 400 and 422 cannot be among them: the same request
+	// Statuses are the answers that are retried, besides errors of the network; what is left of their bodies is read during the pause,
+	// but no more than 64 KiB of it, so that their connection can be used again. 400 and 422 cannot be among them: the same request
 	// would fail again. An answer that is marked as a replay never changes and is not retried. Default: 409 and 503.
 	Statuses []int
 
@@ -175,12 +177,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if deadline, ok := req.Context().Deadline(); after > t.cfg.Patience || ok && time.Until(deadline) <= wait {
 			return resp, err // there is no time for another attempt, and this is the best answer there is
 		}
-		if resp != nil {
-			// What is read to its end leaves its connection to the next attempt.
-			_, _ = io.CopyN(io.Discard, resp.Body, DefaultMaxDrain)
-			_ = resp.Body.Close()
-		}
-		if cause := sleep(req.Context(), wait); cause != nil {
+		if cause := rest(req.Context(), wait, resp); cause != nil {
 			if err == nil {
 				err = fmt.Errorf("httpidem: the last answer was %s", resp.Status)
 			}
@@ -295,14 +292,18 @@ func retryAfter(resp *http.Response) time.Duration {
 	return 0
 }
 
-// sleep waits, and returns why it was called off.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// rest waits, and returns why it was called off. What is left of the answer before, if there is one, is read meanwhile: read to its
+// end, it leaves its connection to the next attempt.
+func rest(ctx context.Context, d time.Duration, resp *http.Response) error {
+	over, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	if resp != nil {
+		closeBody := sync.OnceFunc(func() { _ = resp.Body.Close() })
+		stop := context.AfterFunc(over, closeBody)
+		_, _ = io.CopyN(io.Discard, resp.Body, DefaultMaxDrain)
+		stop()
+		closeBody()
 	}
+	<-over.Done()
+	return context.Cause(ctx)
 }
