@@ -3,6 +3,8 @@ package httpidem
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -64,6 +66,11 @@ type TransportConfig struct {
 // Transport is a [http.RoundTripper] that gives each request an idempotency key, keeps the key over retries and redirects, and
 // retries what may be retried: errors of the network, requests in flight (409), and servers that are not available (503), with
 // back-off and jitter, within the request's context. It is safe for concurrent use.
+//
+// An error that came before anything was sent and that would come again is returned at once: a request that HTTP cannot carry (its
+// method, URL, header or trailer fields), a scheme that the base does not know, a server whose certificate is not trusted, and one
+// that speaks no TLS. Each other error of the base's is taken for the network's: names that are not found, connections that are
+// refused, time-outs, and answers that break off.
 //
 // Each RoundTrip is a request of its own with a fresh key, but a redirect is the request that it follows. A request that has a key in its
 // header or its context ([WithKey]) keeps it. Requests with methods that are not covered pass through.
@@ -169,7 +176,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if resp != nil && resp.Request == nil {
 			resp.Request = out // where a redirect finds the key
 		}
-		if attempt >= t.cfg.Attempts || !repeatable || req.Context().Err() != nil || !t.worthwhile(resp, err) {
+		if attempt >= t.cfg.Attempts || !repeatable || req.Context().Err() != nil || !t.worthwhile(out, resp, err) {
 			return resp, err
 		}
 		after := retryAfter(resp)
@@ -267,11 +274,48 @@ func closeBody(req *http.Request) {
 }
 
 // worthwhile reports whether another attempt may bring something else.
-func (t *Transport) worthwhile(resp *http.Response, err error) bool {
+func (t *Transport) worthwhile(req *http.Request, resp *http.Response, err error) bool {
 	if err != nil {
-		return true
+		return !permanent(req, err)
 	}
 	return slices.Contains(t.cfg.Statuses, resp.StatusCode) && resp.Header.Get(ReplayedHeader) != "true"
+}
+
+// permanent reports whether an error came before anything was sent, and comes each time. What is not known to is not: it may be
+// the network's.
+func permanent(req *http.Request, err error) bool {
+	var (
+		unverified *tls.CertificateVerificationError
+		authority  x509.UnknownAuthorityError
+		hostname   x509.HostnameError
+		invalid    x509.CertificateInvalidError
+		header     tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &unverified), errors.As(err, &authority), errors.As(err, &hostname), errors.As(err, &invalid):
+		return true // also when it is a function of the program's that does not trust the server
+	case errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/":
+		return true // the server speaks no TLS
+	}
+	// Of the errors that a request itself is refused with, net/http exports none.
+	return !wellFormed(req) || strings.Contains(err.Error(), "unsupported protocol scheme")
+}
+
+// wellFormed reports whether HTTP can carry a request.
+func wellFormed(req *http.Request) bool {
+	u := req.URL
+	if u == nil || u.Host == "" && (u.Scheme == "http" || u.Scheme == "https") || req.Method != "" && !isToken(req.Method) {
+		return false
+	}
+	control := func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
+	for _, fields := range []http.Header{req.Header, req.Trailer} {
+		for name, values := range fields {
+			if !isToken(name) || slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, control) }) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // retryAfter returns how long the server wants to be left alone: a number of seconds or a date.

@@ -2,16 +2,96 @@ package httpidem_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
+
+// TestClientReturnsErrorsThatWillNotChangeAtOnce asks net/http's own transport what goes wrong.
+func TestClientReturnsErrorsThatWillNotChangeAtOnce(t *testing.T) {
+	t.Parallel()
+	plain := serve(t, created("done"))
+	secure := httptest.NewUnstartedServer(created("done"))
+	secure.Config.ErrorLog = quietLog() // of handshakes that clients break off
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	refused := closedPort(t)
+	const attempts = 3
+	for name, c := range map[string]struct {
+		url    string
+		change func(*http.Request)
+		trust  bool
+		want   int64
+	}{
+		"scheme":            {url: "foo://example.com/", want: 1},
+		"no host":           {url: "http:///path", want: 1},
+		"header name":       {url: plain.URL, change: func(r *http.Request) { r.Header["X Y"] = []string{"a"} }, want: 1},
+		"header value":      {url: plain.URL, change: func(r *http.Request) { r.Header.Set("X-Bad", "a\nb") }, want: 1},
+		"trailer value":     {url: plain.URL, change: func(r *http.Request) { r.Trailer = http.Header{"X-Bad": {"a\x00b"}} }, want: 1},
+		"method":            {url: plain.URL, change: func(r *http.Request) { r.Method = "BAD METHOD" }, want: 1},
+		"unknown authority": {url: secure.URL, want: 1},
+		"another name":      {url: strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), trust: true, want: 1},
+		"no TLS there":      {url: strings.Replace(plain.URL, "http:", "https:", 1), want: 1},
+		"refused":           {url: "http://" + refused, want: attempts},
+		"refused, with TLS": {url: "https://" + refused, want: attempts},
+		"cut off":           {url: serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })).URL, want: attempts},
+		"odd but fine":      {url: "http://" + refused, change: func(r *http.Request) { r.Header.Set("X-Odd", "a\tb \xff") }, want: attempts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inner := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1"}}
+			if c.trust {
+				inner.TLSClientConfig = secure.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+				inner.TLSClientConfig.ServerName = "elsewhere.invalid"
+			}
+			defer inner.CloseIdleConnections()
+			var sent atomic.Int64
+			base := roundTripper(func(r *http.Request) (*http.Response, error) {
+				sent.Add(1)
+				return inner.RoundTrip(r)
+			})
+			tr := newTransport(t, base, &httpidem.TransportConfig{
+				Methods: []string{http.MethodPost, "BAD METHOD"}, Attempts: attempts, MinBackoff: time.Nanosecond, MaxBackoff: time.Nanosecond,
+			})
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, strings.NewReader("b"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.change != nil {
+				c.change(req)
+			}
+			resp, err := tr.RoundTrip(req)
+			if err == nil {
+				_ = resp.Body.Close()
+				t.Fatal(resp.Status)
+			}
+			if sent.Load() != c.want {
+				t.Errorf("sent %d times, want %d: %v", sent.Load(), c.want, err)
+			}
+		})
+	}
+}
+
+// closedPort returns an address where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	return l.Addr().String()
+}
 
 // trickle is the body of an answer that comes a byte in a second, until it is closed.
 type trickle struct {
