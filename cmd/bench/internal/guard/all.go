@@ -12,7 +12,7 @@ func All() []Kind {
 	return append([]Kind{
 		redisidemAuto, redisidemPlain, redisidemWait, redisidemCache, redislockAuto, redislockPlain, redsyncPlain, rueidislockKind,
 		gofiber, floorPlain, floorAuto, httpBare, httpFloor, httpFloorAuto, httpMiddleware, httpMiddlewareAuto,
-		gatewayKind, gatewayBare,
+		gatewayKind, gatewayBare, proxyBare,
 	}, added...)
 }
 

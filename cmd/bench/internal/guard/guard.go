@@ -33,6 +33,10 @@ type Guard interface {
 // ErrInFlight says that somebody else executes the request at this moment.
 var ErrInFlight = errors.New("the request is in flight")
 
+// ErrUnable says that a guard cannot take part here, though nothing went wrong. The error of [Kind].Open that matches it tells
+// why.
+var ErrUnable = errors.New("cannot take part here")
+
 // Kind is one sort of guard.
 type Kind struct {
 	// Name is short and unique, such as "redisidem-auto".

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -25,6 +26,9 @@ var rueidislockKind = Kind{
 			TryNextAfter: patience, // bounds each attempt; by default an answer after 20 ms is an error
 			ClientOption: rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true},
 		})
+		if errors.Is(err, rueidis.ErrNoCache) {
+			return nil, fmt.Errorf("%w: the server has no client-side caching (CLIENT TRACKING), which this lock rests on", ErrUnable)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -10,8 +10,9 @@ import (
 var throughGateway = Scenario{
 	Name: "gateway", Title: "First execution through the gateway",
 	About: "Each operation is a POST with a fresh key to a gateway process in front of a server in this process, whose handler takes " +
-		"no time; all of them share the processors with Redis.",
-	Kinds:   []string{"gateway-bare", "gateway"},
+		"no time; all of them share the processors with Redis. Client time and allocations are of this process: caller and handler, " +
+		"and not the gateway between them.",
+	Kinds:   []string{"proxy", "gateway-bare", "gateway"},
 	Callers: 64,
 	Prepare: overHTTP.Prepare,
 }

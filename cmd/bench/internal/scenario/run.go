@@ -256,7 +256,7 @@ func (c *contender) point(baseline bool, plan Plan) result.Point {
 		BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
 	}
 	if c.err != nil {
-		p.Error, p.Skipped, p.Samples = c.err.Error(), errors.Is(c.err, target.ErrNoAddr), nil
+		p.Error, p.Skipped, p.Samples = c.err.Error(), c.unable(), nil
 		return p
 	}
 	n := float64(max(c.operations, 1))
@@ -265,6 +265,11 @@ func (c *contender) point(baseline bool, plan Plan) result.Point {
 		ClientCPU: c.clientCPU * 1e6 / n, Allocations: c.count / n, AllocBytes: c.bytes / n, RecordMemory: c.weight,
 	}
 	return p
+}
+
+// unable reports whether nothing went wrong, and the contender only cannot take part here.
+func (c *contender) unable() bool {
+	return errors.Is(c.err, target.ErrNoAddr) || errors.Is(c.err, guard.ErrUnable)
 }
 
 // compare sets each point's throughput against the baseline's, repetition by repetition.

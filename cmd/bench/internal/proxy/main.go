@@ -1,0 +1,44 @@
+// Proxy is the standard library's reverse proxy in a process of its own, and nothing more: what a gateway costs that does
+// nothing. Its argument is the upstream's URL. It serves until it is interrupted, and says where in the gateway's words.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"time"
+)
+
+func main() {
+	if err := serve(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "proxy:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("there must be one argument, the upstream's URL: %q", args)
+	}
+	upstream, err := url.Parse(args[0])
+	if err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	// As many connections as the gateway keeps: with the standard library's two the proxy would dial for most requests.
+	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 256, DisableCompression: true}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }, Transport: transport}
+	if err := json.NewEncoder(os.Stderr).Encode(map[string]string{"msg": "serving", "url": "http://" + listener.Addr().String()}); err != nil {
+		return err
+	}
+	server := &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second}
+	return server.Serve(listener)
+}
