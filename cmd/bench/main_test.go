@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/internal/leak"
@@ -97,6 +98,24 @@ func TestRunOnTheEmbeddedServerIsNoMeasurement(t *testing.T) {
 		if status != 2 || !strings.Contains(stderr, "redis-server") {
 			t.Errorf("%v: status %d, %s", args, status, stderr)
 		}
+	}
+}
+
+// TestEverythingRunsOnTheEmbeddedServer is what a first try is where no redis-server is installed.
+func TestEverythingRunsOnTheEmbeddedServer(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	status, stdout, stderr := bench(t, []string{"PATH=" + t.TempDir(), "REDISIDEM_SERVER="})
+	if status != 0 || !strings.Contains(stdout, "correctness only, not a measurement") {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
+	}
+	for _, want := range []string{"rueidislock by hand: left out, 4 callers", "gateway: left out, 4 callers", "Mixed traffic"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("there is no %q in:\n%s", want, stdout)
+		}
+	}
+	if took := time.Since(began); took > 2*time.Minute {
+		t.Errorf("it takes %v", took)
 	}
 }
 

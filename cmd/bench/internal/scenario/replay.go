@@ -7,12 +7,20 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
-// finished is how many finished keys the replays are of.
-const finished = 1000
+// finished is how many finished keys the replays are of, and finishedSlow how many on the embedded server, which takes as
+// long to make these.
+const finished, finishedSlow = 1000, 50
+
+func (s Subject) finished() uint64 {
+	if s.Slow {
+		return finishedSlow
+	}
+	return finished
+}
 
 var replay = Scenario{
 	Name: "replay", Title: "Replay from Redis",
-	About:   "Each operation repeats one of 1000 finished requests, and gets the stored response.",
+	About:   "Each operation repeats one of 1000 finished requests (of 50 on the embedded server), and gets the stored response.",
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "medusa-sql"},
 	Callers: 64, Sized: true,
 	Prepare: prepareReplay,
@@ -34,7 +42,7 @@ var replayCopy = Scenario{
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}
-		for n := range uint64(finished) {
+		for n := range s.finished() {
 			if err := again(ctx, s.Guard, request("done", 0, n), s.Body); err != nil {
 				return nil, nil, err
 			}
@@ -44,12 +52,13 @@ var replayCopy = Scenario{
 }
 
 func prepareReplay(ctx context.Context, s Subject) (load.Operation, func() error, error) {
-	for n := range uint64(finished) {
+	for n := range s.finished() {
 		if err := execute(ctx, s.Guard, request("done", 0, n), s.Body); err != nil {
 			return nil, nil, err
 		}
 	}
+	keys := s.finished()
 	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
-		return 0, again(ctx, s.Guard, request("done", 0, mix(caller, n)%finished), s.Body)
+		return 0, again(ctx, s.Guard, request("done", 0, mix(caller, n)%keys), s.Body)
 	}, nothing, nil
 }

@@ -162,7 +162,9 @@ func (c *contender) open(ctx context.Context) error {
 		return err
 	}
 	c.guard = g
-	c.op, c.end, err = c.scenario.Prepare(ctx, Subject{Guard: g, Kind: c.kind, Callers: c.callers, Body: c.body})
+	c.op, c.end, err = c.scenario.Prepare(ctx, Subject{
+		Guard: g, Kind: c.kind, Callers: c.callers, Body: c.body, Slow: !c.server.Measured,
+	})
 	return err
 }
 

@@ -35,7 +35,8 @@ type Subject struct {
 	Guard   guard.Guard
 	Kind    guard.Kind
 	Callers int
-	Body    int // bytes of a response
+	Body    int  // bytes of a response
+	Slow    bool // the server is the embedded one
 }
 
 // All returns the scenarios in the order in which they are shown.
