@@ -97,8 +97,8 @@ func (c *runCommand) validate() error {
 		return fmt.Errorf("--duration: must be at least 1ms: %v", c.Duration)
 	case c.Repetitions < 0 || c.Repetitions > 1000:
 		return fmt.Errorf("--repetitions: must be between 1 and 1000: %d", c.Repetitions)
-	case c.Rate < 0 || c.Rate > 1e7:
-		return fmt.Errorf("--rate: must be between 0 and 10000000: %g", c.Rate)
+	case c.Rate != 0 && !(c.Rate >= 0.01 && c.Rate <= 1e7): // NaN is neither
+		return fmt.Errorf("--rate: must be between 0.01 and 10000000, or 0: %g", c.Rate)
 	case c.nobody():
 		return fmt.Errorf("--contender: none of %s takes part in the scenarios chosen", strings.Join(c.Contender, ", "))
 	}

@@ -40,7 +40,8 @@ const (
 	highest = int64(10 * time.Minute)
 )
 
-// Run drives the operation for the plan's duration, and waits for the operations under way then.
+// Run drives the operation for the plan's duration, and waits for the operations under way then. The first operation takes
+// place even when its time is up by the time that its caller gets the processor: a sample of nothing would be no sample.
 func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -63,7 +64,7 @@ func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 					if start.After(end) || !sleepUntil(ctx, start) {
 						return
 					}
-				} else if start.After(end) {
+				} else if start.After(end) && (caller > 0 || n > p.First) {
 					return
 				}
 				took, err := op(ctx, caller, n)

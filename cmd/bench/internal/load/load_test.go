@@ -33,6 +33,16 @@ func TestClosedLoopCountsWhatWasDone(t *testing.T) {
 	})
 }
 
+func TestSampleIsNeverOfNothing(t *testing.T) {
+	t.Parallel()
+	for _, plan := range []load.Plan{{Callers: 3, Duration: 1}, {Callers: 3, Duration: 1, First: 5}, {Callers: 3, Duration: 1, Rate: 0.001}} {
+		r, err := load.Run(context.Background(), plan, func(context.Context, int, uint64) (time.Duration, error) { return 0, nil })
+		if s := r.Sample; err != nil || s.Operations == 0 || s.PerSecond <= 0 || s.Latency.Max <= 0 || r.Next <= plan.First {
+			t.Errorf("%+v: %+v, %v", plan, r, err)
+		}
+	}
+}
+
 // TestOpenLoopCountsFromWhenAnOperationWasDue lets operations take longer than there is time for: their latency must grow,
 // for whoever waits for a late start has waited, too.
 func TestOpenLoopCountsFromWhenAnOperationWasDue(t *testing.T) {
