@@ -30,7 +30,7 @@ func main() {
 // run runs the program and returns its exit status.
 func run(ctx context.Context, args []string) int {
 	var c cli
-	parser, err := kong.New(&c, kong.Name("redisidem"), kong.UsageOnError(), kong.Exit(func(int) {}),
+	parser, err := kong.New(&c, kong.Name("redisidem"), kong.UsageOnError(),
 		kong.Description("Makes retries of HTTP requests safe, with idempotency keys kept in Redis."))
 	if err != nil {
 		return fail(err)
