@@ -8,14 +8,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 time=${1:-10s}
 shift || true
-mapfile -t packages < <(go list "${@:-work}")
+# Lists are taken by $(...): when a command in <(...) fails, the script goes on without what it did not say.
+packages=$(go list -f '{{.ImportPath}} {{.Dir}}' "${@:-work}")
 found=0
-for package in "${packages[@]}"; do
-  dir=$(go list -f '{{.Dir}}' "$package")
+while read -r package dir; do
   # Only a package that declares one has its tests built to list them.
   grep -qs '^func Fuzz' "$dir"/*_test.go || continue
-  mapfile -t targets < <(go test -list '^Fuzz' "$package" | grep '^Fuzz')
-  for target in "${targets[@]}"; do
+  if ! out=$(go test -list '^Fuzz' "$package" 2>&1); then
+    printf '%s\nFAIL %s has tests that do not compile\n' "$out" "$package" >&2
+    exit 1
+  fi
+  targets=$(grep '^Fuzz' <<<"$out") || { echo "FAIL $package declares fuzz targets and lists none" >&2; exit 1; }
+  for target in $targets; do
     if ! out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" 2>&1); then
       printf '%s\nFAIL %s %s\n' "$out" "$package" "$target" >&2
       exit 1
@@ -24,6 +28,6 @@ for package in "${packages[@]}"; do
     printf '%-62s %-22s %s\n' "$package" "$target" "$executions"
     found=$((found + 1))
   done
-done
+done <<<"$packages"
 ((found > 0)) || { echo "there are no fuzz targets" >&2; exit 1; }
 echo "figure R16: $found fuzz targets, $time each: 0 failures"
