@@ -20,6 +20,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/test/internal/child"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
 // A worker gets its orders by these environment variables.
@@ -177,11 +178,12 @@ func TestFourProcessesRaceForFiftyKeys(t *testing.T) {
 		}
 	}
 	locks, eternal := leftovers(t, server.Client())
-	t.Logf("%d processes, %d goroutines, %d keys: %d commits, %d answers, %d locks left, %d keys without TTL",
-		processes, processes*goroutines, keys, len(committed), answered, locks, eternal)
+	all := fmt.Sprintf("%d processes of %d goroutines race for %d keys: %d commits, %d answers, %d locks left, %d keys without TTL",
+		processes, goroutines, keys, len(committed), answered, locks, eternal)
 	if len(committed) != 3*keys || answered != processes*goroutines*keys || locks != 0 || eternal != 0 {
-		t.Error("that is not what was to be")
+		t.Errorf("that is not what was to be: %s", all)
 	}
+	rung.Figure(t, "R5", "%s", all)
 }
 
 // leftovers counts locks, and keys without a TTL.

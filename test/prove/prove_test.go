@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestEveryRungIsThere(t *testing.T) {
@@ -15,6 +16,23 @@ func TestEveryRungIsThere(t *testing.T) {
 		if _, err := os.Stat(place); err != nil {
 			t.Error(err)
 		}
+	}
+	folders, err := os.ReadDir("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range folders {
+		isRung := slices.ContainsFunc(tests, func(r test) bool { return r.name == f.Name() && r.script == "" })
+		if f.IsDir() && !isRung && f.Name() != "internal" && f.Name() != "prove" {
+			t.Errorf("%s is no rung", f.Name())
+		}
+	}
+}
+
+func TestRungThatDoesNotEndSaysSo(t *testing.T) {
+	late := test{name: "late", script: "scripts/fuzz.sh", limit: [3]time.Duration{-time.Minute}}
+	if o := late.run(t.Context(), "change", 0); o.err == nil || o.err.Error() != "it did not end" {
+		t.Errorf("it is told as %v", o.err)
 	}
 }
 

@@ -26,10 +26,11 @@ type test struct {
 
 // tests are the rungs, the cheapest and most telling first.
 var tests = []test{
-	{name: "model", limit: [...]time.Duration{5 * time.Minute, time.Hour, 2 * time.Hour}},
+	{name: "model", limit: [...]time.Duration{15 * time.Minute, time.Hour, 2 * time.Hour}},
 	{name: "properties", limit: [...]time.Duration{5 * time.Minute, time.Hour, 4 * time.Hour}},
-	{name: "sim", limit: [...]time.Duration{5 * time.Minute, 3 * time.Hour, 24 * time.Hour}},
-	{name: "mutants", limit: [...]time.Duration{10 * time.Minute, time.Hour, 2 * time.Hour}},
+	{name: "sim", limit: [...]time.Duration{10 * time.Minute, 3 * time.Hour, 24 * time.Hour}},
+	{name: "mutants", limit: [...]time.Duration{25 * time.Minute, 2 * time.Hour, 2 * time.Hour}},
+	{name: "processes", limit: [...]time.Duration{5 * time.Minute, 5 * time.Minute, 5 * time.Minute}},
 	{name: "faults", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, 20 * time.Minute}},
 	{name: "crash", limit: [...]time.Duration{5 * time.Minute, time.Hour, 5 * time.Hour}},
 	{name: "outbox", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, 2 * time.Hour}},
@@ -37,7 +38,7 @@ var tests = []test{
 	{name: "topology", limit: [...]time.Duration{10 * time.Minute, 2 * time.Hour, 2 * time.Hour}},
 	{name: "soak", limit: [...]time.Duration{5 * time.Minute, 2 * time.Hour, 6 * time.Hour}},
 	{
-		name: "fuzz", limit: [...]time.Duration{15 * time.Minute, time.Hour, 14 * time.Hour},
+		name: "fuzz", limit: [...]time.Duration{40 * time.Minute, 90 * time.Minute, 14 * time.Hour},
 		script: "scripts/fuzz.sh", arguments: [...]string{"10s", "1m", "30m"}, // for each target
 	},
 }
@@ -77,6 +78,9 @@ func (r test) run(ctx context.Context, size string, seed uint64) outcome {
 		if root, err = workspace(ctx); err == nil {
 			output, err = execute(exec.CommandContext(ctx, filepath.Join(root, r.script), r.arguments[at]))
 		}
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // the command says that it was interrupted, and not why
 	}
 	return outcome{err: err, took: time.Since(began), figures: figures(output), output: output}
 }
