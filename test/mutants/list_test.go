@@ -142,4 +142,36 @@ var mutants = []mutant{
 
 		killer: "TestRefusalThatNoReplicaKnowsIsUnknown",
 	},
+	{
+		name: "nospent", // a claim that comes after its attempt has ended gets the lease
+		file: "lua/claim.lua",
+		old:  "if spent == token then\n",
+		new:  "if false then\n",
+
+		killer: "TestClaimThatComesAfterItsAbandonTakesNothing",
+	},
+	{
+		name: "unlockspent", // whose key was unlocked claims it once more, without knowing
+		file: "lua/unlock.lua",
+		old:  "  spent = owner\n",
+		new:  "",
+
+		killer: "TestClaimThatIsRepeatedAfterAnUnlockIsRefused",
+	},
+	{
+		name: "heldalways", // a repeated commit says that the lease was kept, although its lock is gone
+		file: "lua/commit.lua",
+		old:  "local held = '0'\n",
+		new:  "local held = '1'\n",
+
+		killer: "TestKeptCommitThatIsRepeatedTellsThatTheLeaseIsGone",
+	},
+	{
+		name: "nofingerprint", // another request gets the key
+		file: "lua/claim.lua",
+		old:  "if fingerprint ~= '' and printed ~= fingerprint then\n",
+		new:  "if false then\n",
+
+		killer: "TestMismatchAndGoneStrandNoLock",
+	},
 }

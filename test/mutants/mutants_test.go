@@ -12,6 +12,7 @@ package mutants
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ type mutant struct {
 	file     string // from the root of the repository
 	old, new string
 	killer   string // the test of package redisidem that must fail; "": the simulation
+	hangs    bool   // a panic or a history without an end is what it makes, and counts
 }
 
 func TestMutantsAreKilled(t *testing.T) {
@@ -51,8 +53,30 @@ func TestMutantsAreKilled(t *testing.T) {
 	}
 }
 
-// kill builds the mutant and lets it be tested. It returns what has found the defect, or fails the test.
+// A rung that calls everything killed proves nothing.
+func TestMutantThatChangesNothingSurvives(t *testing.T) {
+	same := mutant{file: "lua/claim.lua", old: "\nlocal token, ", new: "\n-- A comment.\nlocal token, "}
+	if out, err := same.test(t, rung.Seed(t), 20); err != nil {
+		t.Errorf("it is killed: %v\n%s", err, tail(out))
+	}
+}
+
+// kill lets the mutant be tested. It returns what has found the defect, or fails the test.
 func (m mutant) kill(t *testing.T, seed uint64, limit int) string {
+	t.Helper()
+	out, err := m.test(t, seed, limit)
+	if err == nil {
+		t.Fatalf("it survives:\n%s", tail(out))
+	}
+	by, err := m.verdict(out, seed)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, tail(out))
+	}
+	return by
+}
+
+// test builds the mutant and lets it be tested. The error is that of the process.
+func (m mutant) test(t *testing.T, seed uint64, limit int) ([]byte, error) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -74,17 +98,7 @@ func (m mutant) kill(t *testing.T, seed uint64, limit int) string {
 	}
 	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Dir = folder
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("it survives:\n%s", tail(out))
-	}
-	if m.killer != "" {
-		if !strings.Contains(string(out), "--- FAIL: "+m.killer) {
-			t.Fatalf("%s does not fail: %v\n%s", m.killer, err, tail(out))
-		}
-		return m.killer
-	}
-	return verdict(t, out, seed)
+	return cmd.CombinedOutput()
 }
 
 // TestMutantsApply finds a mutant whose text the code no longer has, in runs too small to build them all.
@@ -133,25 +147,64 @@ func (m mutant) build(t *testing.T, root, folder, binary string) {
 }
 
 var (
-	failedSeed = regexp.MustCompile(`the history of seed (\d+) `)
-	violation  = regexp.MustCompile(`\d+ violations:\n\s*(.*)`)
+	found   = regexp.MustCompile(`(?s)the history of seed (\d+) \([0-9a-f]+\):\n.*?\n\s*\d+ violations:\n\s*([^\n]*)`)
+	endless = regexp.MustCompile(`the history of seed (\d+) has no end`)
+	panics  = regexp.MustCompile(`(?m)^panic: `)
 )
 
-// verdict reads in the simulation's output which history has found the defect.
-func verdict(t *testing.T, out []byte, seed uint64) string {
-	t.Helper()
-	found := failedSeed.FindSubmatch(out)
-	if found == nil {
-		t.Fatalf("the simulation fails without a history:\n%s", tail(out))
+// verdict reads in the output of a test that failed what has found the defect. That the process died is no sign of it.
+func (m mutant) verdict(out []byte, seed uint64) (string, error) {
+	if m.killer != "" {
+		switch {
+		case !strings.Contains(string(out), "--- FAIL: "+m.killer):
+			return "", fmt.Errorf("%s does not fail", m.killer)
+		case panics.Match(out) && !m.hangs:
+			return "", fmt.Errorf("%s does not fail, but ends in a panic", m.killer)
+		}
+		return m.killer, nil
 	}
-	n, err := strconv.ParseUint(string(found[1]), 10, 64)
+	history, what := found.FindSubmatch(out), ""
+	if history != nil {
+		what = string(history[2])
+	} else if history, what = endless.FindSubmatch(out), "no end"; history == nil || !m.hangs {
+		return "", errors.New("the simulation fails without a history that breaks the promise")
+	}
+	n, err := strconv.ParseUint(string(history[1]), 10, 64)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	if v := violation.FindSubmatch(out); v != nil {
-		t.Logf("%s", v[1])
+	return fmt.Sprintf("history %d (seed %d: %s)", n-seed+1, n, what), nil
+}
+
+func TestOnlyABrokenPromiseIsAKill(t *testing.T) {
+	const (
+		broken = "    sim_test.go:66: the history of seed 12 (a0f):\n    0.1s w1.1 ends\n    2 violations:\n    k0 is wrong\n" +
+			"    k1 is wrong\n"
+		noEnd  = "    chunk_test.go:61: the history of seed 12 has no end: exit status 2\n    panic: boom\n"
+		failed = "--- FAIL: TestX (0.00s)\n    x_test.go:3: wrong\nFAIL\n"
+		died   = "--- FAIL: TestX (0.00s)\npanic: boom [recovered]\n"
+	)
+	for _, c := range []struct {
+		mutant mutant
+		out    string
+		want   string
+	}{
+		{mutant{}, broken, "history 3 (seed 12: k0 is wrong)"},
+		{mutant{}, noEnd + broken, "history 3 (seed 12: k0 is wrong)"},
+		{mutant{}, noEnd, ""},
+		{mutant{hangs: true}, noEnd, "history 3 (seed 12: no end)"},
+		{mutant{}, "FAIL\n", ""},
+		{mutant{hangs: true}, "FAIL\n", ""},
+		{mutant{killer: "TestX"}, failed, "TestX"},
+		{mutant{killer: "TestX"}, died, ""},
+		{mutant{killer: "TestX", hangs: true}, died, "TestX"},
+		{mutant{killer: "TestY"}, failed, ""},
+	} {
+		got, err := c.mutant.verdict([]byte(c.out), 10)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%+v of\n%s is killed by %q, %v; want %q", c.mutant, c.out, got, err, c.want)
+		}
 	}
-	return fmt.Sprintf("history %d (seed %d)", n-seed+1, n)
 }
 
 func tail(text []byte) []byte { return text[max(0, len(text)-4_000):] }
