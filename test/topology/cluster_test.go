@@ -271,3 +271,68 @@ func (f *finder) slot(t testing.TB, value string) int {
 	}
 	return slot
 }
+
+// TestFrozenMasterKeepsNoOtherMastersKeysWaiting lets a completer look while one of the masters does not answer and is not replaced
+// yet.
+func TestFrozenMasterKeepsNoOtherMastersKeysWaiting(t *testing.T) {
+	const keys, space = 60, "frozen"
+	c := rediscase.Cluster(t)
+	svc, err := redisidem.New(inCluster(t, c), &redisidem.Config{Namespace: space, Timeout: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := svc.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	errBroken, broken := errors.New("broken"), true
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{
+		Name: "orders", Version: 1, RecoverAfter: time.Millisecond,
+		Stages: []redisidem.FlowStage{{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			if broken {
+				return redisidem.Outcome{}, errBroken
+			}
+			return redisidem.Finish(redisidem.JSON(200, "done")), nil
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range keys {
+		request := redisidem.Request{Method: "POST", Path: "/orders"}
+		if _, err := svc.Scope("a").RunRequest(t.Context(), fmt.Sprint(i), request, flow); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+	}
+	broken = false
+	master, _, err := c.Owner(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := master.Client()
+	records, err := client.Keys(t.Context(), space+":{*}:"+strings.Repeat("?", 32)).Result()
+	if err != nil || client.Close() != nil || len(records) == 0 {
+		t.Fatal(records, err)
+	}
+	completer, err := redisidem.NewCompleter(svc, flow)
+	if err == nil {
+		err = master.Pause()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	swept, err := completer.Sweep(t.Context())
+	took := time.Since(began)
+	if !errors.Is(err, redisidem.ErrUnavailable) {
+		t.Error("the frozen master is not told of:", err)
+	}
+	if want := int64(keys - len(records)); swept.Finished != want {
+		t.Errorf("the sweep did %+v, and %d keys are the other masters'", swept, want)
+	}
+	t.Logf("the sweep took %v", took)
+	if err := master.Resume(); err != nil {
+		t.Fatal(err)
+	}
+}
