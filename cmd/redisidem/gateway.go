@@ -97,9 +97,9 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 
 // assemble makes what the gateway is made of, but for the service.
 func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*gateway.Config, string, error) {
-	upstream, err := url.Parse(c.Upstream)
-	if err != nil || upstream.Host == "" || upstream.Scheme != "http" && upstream.Scheme != "https" {
-		return nil, "", fmt.Errorf("--upstream %q is no http:// or https:// URL", c.Upstream)
+	upstream, err := c.upstreamURL()
+	if err != nil {
+		return nil, "", err
 	}
 	upstreamTLS, err := gateway.UpstreamTLS(c.UpstreamCA, c.UpstreamCert, c.UpstreamKey)
 	if err != nil {
@@ -125,6 +125,18 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 		Routes:   routes, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}, Quota: quota,
 	}, challenge, nil
+}
+
+// upstreamURL parses the upstream's URL. No error has its text, in which there may be a password.
+func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
+	u, err := url.Parse(c.Upstream)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("--upstream is no http:// or https:// URL")
+	case u.User != nil:
+		return nil, errors.New("--upstream has a user, which would not be sent on; credentials are for the client to send")
+	}
+	return u, nil
 }
 
 // fingerprintKeys reads the secrets for fingerprints; nil if there are none. The plain digest is known besides them: records from before
@@ -154,7 +166,11 @@ func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 	case kind != "jwt" && c.JWTKey+c.JWTSecret+c.JWTIssuer+c.JWTAudience != "":
 		return nil, "", fmt.Errorf("--scope %s takes no token, and cannot go with --jwt-key and the like", c.Scope)
 	case kind == "header" && name != "":
-		return gateway.FromHeader(name), "", nil
+		identify, err := gateway.FromHeader(name)
+		if err != nil {
+			return nil, "", fmt.Errorf("--scope %s: %w", c.Scope, err)
+		}
+		return identify, "", nil
 	case kind == "jwt" && name != "":
 		key, err := c.tokenKey()
 		if err != nil {
@@ -210,7 +226,8 @@ func (c *gatewayCommand) serve(
 	}
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(listener) }()
-	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", c.Upstream)
+	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may have what must not be logged
+	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
 	admin := newServer(g.Admin(), log)
 	if c.AdminListen != "" {

@@ -373,13 +373,13 @@ func TestGatewayEndsGracefully(t *testing.T) {
 func TestGatewayWithoutARedisSaysSo(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t, nil)
-	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--redis=")
+	p := start(t, "", "--upstream", up.URL+"/?token=hidden", "--scope", "unscoped", "--redis=")
 	for i := range 2 {
 		if got := mustPost(t, p.url, "k"); got.body != "order 1" || got.replayed != (i == 1) {
 			t.Errorf("%d: %+v", i, got)
 		}
 	}
-	if !strings.Contains(p.text(), "NO REDIS GIVEN") {
+	if text := p.text(); !strings.Contains(text, "NO REDIS GIVEN") || strings.Contains(text, "hidden") {
 		t.Errorf("the log is %s", p.text())
 	}
 }
@@ -438,6 +438,9 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 	for line, words := range map[string]string{
 		"gateway": "--upstream",
 		"gateway --upstream ftp://x --scope unscoped":                                                 "http://",
+		"gateway --upstream http://u:hidden@x --scope unscoped":                                       "has a user",
+		"gateway --upstream http://u:hidden%zz@x --scope unscoped":                                    "http://",
+		"gateway --upstream http://x --scope header:Authorization":                                    "--scope header:Authorization: ",
 		"gateway --upstream http://x --scope jwt:sub":                                                 "--jwt-key",
 		"gateway --upstream http://x --scope tenant":                                                  "header:NAME",
 		"gateway --upstream http://x --scope certificate":                                             "--tls-client-ca",

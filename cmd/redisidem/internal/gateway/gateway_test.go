@@ -165,9 +165,31 @@ func (b *bench) want(got answered, status int, body string, replayed bool) {
 	}
 }
 
+// fromTenant takes the scope from the field X-Tenant.
+func fromTenant(t *testing.T) Identify {
+	t.Helper()
+	identify, err := FromHeader("X-Tenant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identify
+}
+
+func TestScopeIsFromNoFieldThatNamesNobody(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"Authorization", "authorization", "Proxy-Authorization", "Cookie", "Idempotency-Key", "Host", "Connection", "Content-Length",
+		"X Tenant", "X-Tenant:", "", "X-Ténant",
+	} {
+		if _, err := FromHeader(name); err == nil {
+			t.Errorf("%q is accepted", name)
+		}
+	}
+}
+
 func TestGatewayReplays(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "", FromHeader("X-Tenant"))
+	b := setUp(t, "", fromTenant(t))
 	for i := range 3 {
 		b.want(b.send("POST", "/orders?a=1", "book", "Idempotency-Key", "k", "X-Tenant", "acme"), 201, "order 1", i > 0)
 	}
@@ -453,7 +475,7 @@ func TestAnswersThatBreakOffAreLoggedSo(t *testing.T) {
 
 func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "{defaults: {authorize: /may}}", FromHeader("X-Tenant"))
+	b := setUp(t, "{defaults: {authorize: /may}}", fromTenant(t))
 	var verdict atomic.Int64
 	verdict.Store(204)
 	asked := make(chan string, 10)
@@ -501,7 +523,7 @@ func TestS2_UpstreamIsAskedWhetherTheCallerMay(t *testing.T) {
 // TestS2_CallerCannotTakeAnythingOutOfTheQuestion names fields in Connection, which a proxy removes.
 func TestS2_CallerCannotTakeAnythingOutOfTheQuestion(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "routes: [{match: /ask, interrupted: ask, ask: '/by-key/{key}', authorize: /may}]", FromHeader("X-Tenant"))
+	b := setUp(t, "routes: [{match: /ask, interrupted: ask, ask: '/by-key/{key}', authorize: /may}]", fromTenant(t))
 	var questions []http.Header
 	b.answer(func(_ http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
@@ -782,7 +804,7 @@ func (b *bench) scrape() string {
 // TestS11_CanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
 func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", FromHeader("X-Tenant"))
+	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", fromTenant(t))
 	send := func(path string, key string) answered {
 		return b.send("POST", path+"?canary-query=1", "canary-body", "Idempotency-Key", key, "X-Tenant", "canary-scope",
 			"Authorization", "Bearer canary-token")

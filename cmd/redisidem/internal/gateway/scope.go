@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -29,14 +30,35 @@ type Identify func(*http.Request) (string, error)
 
 // FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field: something in front of the
 // gateway that authenticates callers and drops what they send under that name.
-func FromHeader(name string) Identify {
+//
+// A field that is no name of a caller is refused: credentials, which change and would be stored, the key itself, and what a server does
+// not leave among the fields.
+func FromHeader(name string) (Identify, error) {
+	name = http.CanonicalHeaderKey(name)
+	switch {
+	case !isToken(name):
+		return nil, fmt.Errorf("%q is no name of a header field", name)
+	case slices.Contains([]string{"Authorization", "Proxy-Authorization", "Cookie"}, name):
+		return nil, fmt.Errorf("%s has credentials, which change and must not be stored; take what they prove", name)
+	case slices.Contains([]string{
+		httpidem.DefaultHeader, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	}, name):
+		return nil, fmt.Errorf("%s does not say whose a request is", name)
+	}
 	return func(r *http.Request) (string, error) {
 		values := r.Header.Values(name)
 		if len(values) != 1 || values[0] == "" {
-			return "", fmt.Errorf("%w: it needs one header field %s", ErrUnauthenticated, http.CanonicalHeaderKey(name))
+			return "", fmt.Errorf("%w: it needs one header field %s", ErrUnauthenticated, name)
 		}
 		return values[0], nil
-	}
+	}, nil
+}
+
+// isToken reports whether a text can be the name of a header field (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("!#$%&'*+-.^_`|~", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
 }
 
 // FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: a digest of its issuer and its
