@@ -2,7 +2,8 @@
 //
 //	go run ./examples/gateway
 //
-// The gateway brings its own Redis. With REDIS_URL set it uses that one instead. README.md tells what to try with curl.
+// It brings a Redis of its own, which is still there when the gateway is killed. With REDIS_URL set the gateway uses that one instead.
+// README.md tells what to try with curl.
 package main
 
 import (
@@ -17,9 +18,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
 )
 
 func main() {
@@ -53,16 +57,49 @@ func run(ctx context.Context) (err error) {
 		return fmt.Errorf("building the gateway, from the root of the repository: %w", err)
 	}
 
-	gateway := exec.CommandContext(ctx, program, "gateway", "--upstream", "http://"+upstream.Addr, "--listen", "127.0.0.1:8080",
+	redis := os.Getenv("REDIS_URL")
+	if redis == "" {
+		server, err := miniredis.Run()
+		if err != nil {
+			return err
+		}
+		defer server.Close()
+		server.ClockTTL(true) // or nothing would ever expire
+		redis = "redis://" + server.Addr()
+	}
+	fmt.Println("The gateway will serve on http://127.0.0.1:8080, in front of a shop that charges on each request.")
+	for {
+		killed, err := runGateway(ctx, program, "http://"+upstream.Addr, redis)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !killed:
+			return fmt.Errorf("the gateway ended: %w", err)
+		}
+		fmt.Println("The gateway was killed. It starts again.")
+	}
+}
+
+// pidFile has the number of the gateway's process, for whoever wants to kill it.
+var pidFile = filepath.Join(os.TempDir(), "redisidem-gateway.pid")
+
+// runGateway runs a gateway until it ends, and tells whether it was killed.
+func runGateway(ctx context.Context, program, upstream, redis string) (killed bool, err error) {
+	gateway := exec.CommandContext(ctx, program, "gateway", "--upstream", upstream, "--listen", "127.0.0.1:8080",
 		"--admin-listen", "127.0.0.1:8081", "--scope", "header:X-Tenant", "--log-format", "text")
+	gateway.Env = append(os.Environ(), "REDIS_URL="+redis)
 	gateway.Stdout, gateway.Stderr = os.Stdout, os.Stderr
 	gateway.Cancel = func() error { return gateway.Process.Signal(syscall.SIGTERM) }
 	gateway.WaitDelay = 40 * time.Second
-	fmt.Println("The gateway will serve on http://127.0.0.1:8080, in front of a shop that charges on each request.")
-	if err := gateway.Run(); ctx.Err() == nil {
-		return fmt.Errorf("the gateway ended: %w", err)
+	if err := gateway.Start(); err != nil {
+		return false, err
 	}
-	return nil
+	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(gateway.Process.Pid)), 0o600); err != nil {
+		return false, errors.Join(err, gateway.Cancel(), gateway.Wait())
+	}
+	fmt.Printf("To kill it: kill -9 %d\n", gateway.Process.Pid)
+	err = gateway.Wait()
+	return gateway.ProcessState.ExitCode() == -1, errors.Join(err, os.Remove(pidFile))
 }
 
 // serveUpstream starts the service behind the gateway: a shop that charges as often as it is asked to.
@@ -76,7 +113,7 @@ func serveUpstream(ctx context.Context) (*http.Server, error) {
 			return
 		}
 		n := charges.Add(1)
-		fmt.Printf("shop: charge %d\n", n)
+		fmt.Printf("shop: charge %d, attempt %s\n", n, r.Header.Get("Idempotency-Attempt"))
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusCreated)
 		if _, err := fmt.Fprintf(w, "{\"charge\":%d}\n", n); err != nil {

@@ -29,12 +29,17 @@ want() {
 	head -n 1 "$work/$1.head" | grep -q " $2" || fail "$1 is not answered with $2"
 }
 
-i=0
-until curl -s -o "$work/health" "http://127.0.0.1:8081/healthz"; do
-	i=$((i + 1))
-	[ "$i" -lt 300 ] || fail "the gateway does not serve"
-	sleep 0.1
-done
+# serving waits until the gateway serves.
+serving() {
+	i=0
+	until curl -s -o "$work/health" "http://127.0.0.1:8081/healthz"; do
+		i=$((i + 1))
+		[ "$i" -lt 300 ] || fail "the gateway does not serve"
+		sleep 0.1
+	done
+}
+
+serving
 
 echo "== The client's request"
 charge first -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=1200
@@ -66,5 +71,25 @@ sleep 0.5
 charge early -H "Idempotency-Key: $key-2" -H "X-Tenant: acme" -d cents=1200
 want early 409
 wait "$slow"
+
+echo "== A gateway that is killed while it waits for the shop"
+curl -sS -o "$work/killed" -X POST "$url/charges" -H "Idempotency-Key: $key-3" -H "X-Tenant: acme" -d cents=1200 &
+lost=$!
+sleep 0.5
+kill -9 "$(cat "${TMPDIR:-/tmp}/redisidem-gateway.pid")"
+wait "$lost" && fail "the gateway that was killed has answered"
+serving
+charge locked -H "Idempotency-Key: $key-3" -H "X-Tenant: acme" -d cents=1200
+want locked 409
+
+echo "== Its retry, once the lease is over: the shop sees another attempt"
+i=0
+until charge again -H "Idempotency-Key: $key-3" -H "X-Tenant: acme" -d cents=1200 >"$work/again"; ! grep -q ' 409' "$work/again.head"; do
+	i=$((i + 1))
+	[ "$i" -lt 60 ] || fail "the key stays locked"
+	sleep 1
+done
+cat "$work/again"
+want again 201
 
 echo "All answers are as they should be."
