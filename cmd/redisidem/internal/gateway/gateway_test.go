@@ -554,7 +554,10 @@ func TestS2_CallerCannotTakeAnythingOutOfTheQuestion(t *testing.T) {
 // TestQuestionsCanHaveAQuery is about keys that need escapes, and differently so in a path and in a query.
 func TestQuestionsCanHaveAQuery(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "routes: [{match: /ask, interrupted: ask, ask: '/by/{key}/orders?key={key}&of=me', authorize: '/may?service=shop'}]", Unscoped)
+	b := setUp(t, `
+routes:
+  - {match: /ask, interrupted: ask, ask: "/by/{key}/orders?key={key}&of=me", authorize: "/may?service=shop"}
+`, Unscoped)
 	const key = `a b/c?d=e&f+g%68#;i`
 	var asked []string
 	b.answer(func(_ http.ResponseWriter, r *http.Request) {
@@ -746,7 +749,9 @@ func TestPublicKeyIsNeverAnHMACSecret(t *testing.T) {
 		}
 	}
 	for name, secret := range map[string]string{
-		"hexadecimal": strings.Repeat("0f", 32) + "\n", "Base64": base64.StdEncoding.EncodeToString(make([]byte, 48)), "bytes": string(make([]byte, 32)),
+		"hexadecimal": strings.Repeat("0f", 32) + "\n",
+		"Base64":      base64.StdEncoding.EncodeToString(make([]byte, 48)),
+		"bytes":       string(make([]byte, 32)),
 	} {
 		if _, err := ReadSecret(writeFile(t, "key", secret)); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -850,8 +855,9 @@ routes:
 		"length":          "HTTP/1.1 200 OK\r\nContent-Length: canary\r\n\r\n",
 		"coding":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: canary\r\n\r\n",
 		"length of chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n",
-		"trailer":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum canary-sum\r\n\r\n",
-		"nothing":         "",
+		"trailer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" +
+			"X-Sum canary-sum\r\n\r\n",
+		"nothing": "",
 	}
 	for name, text := range answers {
 		b.answer(func(w http.ResponseWriter, _ *http.Request) {
@@ -880,7 +886,9 @@ routes:
 	if i := strings.Index(log, "canary"); i >= 0 {
 		t.Errorf("the log has %q", log[max(0, i-200):min(len(log), i+100)])
 	}
-	for _, want := range []string{"no answer that can be read", "the connection ended", "in the middle of its answer", "whether a caller may", "what became of a request"} {
+	for _, want := range []string{
+		"no answer that can be read", "the connection ended", "in the middle of its answer", "whether a caller may", "what became of a request",
+	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not tell of %q: %s", want, log)
 		}

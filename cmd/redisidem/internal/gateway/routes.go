@@ -39,11 +39,11 @@ type Policy struct {
 	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so that nobody knows what the
 	// upstream did: "run" sends it again, "refuse" answers 503 until somebody has looked into it, "ask" asks the upstream.
 	Interrupted string `yaml:"interrupted"`
-	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency key goes: 2xx is the answer to give, 404 means
-	// that the request has to be sent again, and anything else that nobody knows.
+	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency key goes: 2xx is the answer to give,
+	// 404 means that the request has to be sent again, and anything else that nobody knows.
 	Ask string `yaml:"ask"`
-	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether its caller may do it,
-	// before an answer is given from the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
+	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether
+	// its caller may do it, before an answer is given from the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
 	Authorize string `yaml:"authorize"`
 	// Fingerprint are the JSON fields of the body that make two requests the same, with dots between the names on the way to one, as
 	// customer.id; none: the whole body.
@@ -92,8 +92,8 @@ func ReadRoutes(file string) (*Routes, error) {
 func (r *Routes) complete() error {
 	yes, no, none := true, false, time.Duration(0)
 	r.Defaults.inherit(&Policy{
-		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any", KeyWindow: &none, PublishRetention: &no,
-		Wait: &none,
+		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
+		KeyWindow: &none, PublishRetention: &no, Wait: &none,
 		Keep: "final", WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {

@@ -152,7 +152,8 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		t.Error("a file that is not there is no error")
 	}
 	r, err := ReadRoutes("")
-	if err != nil || len(r.Routes) != 0 || !*r.Defaults.Protect || r.Defaults.Key != "optional" || *r.Defaults.Stream || r.Defaults.Authorize != "none" {
+	if err != nil || len(r.Routes) != 0 || !*r.Defaults.Protect || r.Defaults.Key != "optional" ||
+		*r.Defaults.Stream || r.Defaults.Authorize != "none" {
 		t.Errorf("without a file: %+v, %v", r, err)
 	}
 }

@@ -31,8 +31,8 @@ type Identify func(*http.Request) (string, error)
 // FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field: something in front of the
 // gateway that authenticates callers and drops what they send under that name.
 //
-// A field that is no name of a caller is refused: credentials, which change and would be stored, the key itself, and what a server does
-// not leave among the fields.
+// A field that is no name of a caller is refused: credentials, which change and would be stored, the key itself, and what a server
+// does not leave among the fields.
 func FromHeader(name string) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
