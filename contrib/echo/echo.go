@@ -17,8 +17,8 @@ import (
 // Both are put back afterwards.
 //
 // An error from behind is answered by the HTTPErrorHandler before the answer is stored, and then returned. If the handler of errors
-// writes nothing, the answer is an empty 500: an error is never stored as an empty success. An error of a request that is not
-// protected is only returned.
+// writes nothing, the answer is an empty 500: an error is never stored as an empty success. The same goes for a request that runs
+// unprotected since the store gave no answer; an error of one that needs no key and has none is only returned.
 func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("echoidem: the Middleware must not be nil")
@@ -26,11 +26,17 @@ func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
 			x := exchange{context: c, writer: c.Response(), request: c.Request(), next: next}
-			m.Handler(http.HandlerFunc(x.serve)).ServeHTTP(x.writer, withContext(x.request, c))
+			m.Handler(http.HandlerFunc(x.serve)).ServeHTTP(&front{x.writer}, withContext(x.request, c))
 			return x.err
 		}
 	}
 }
+
+// front is the writer that the middleware in front has, as this package knows it again.
+type front struct{ http.ResponseWriter }
+
+// Unwrap is for [http.ResponseController].
+func (w *front) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // exchange is one request on its way through the middleware.
 type exchange struct {
@@ -48,7 +54,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	c := x.context
 	c.SetRequest(r)
 	defer c.SetRequest(x.request)
-	if httpidem.Stage(r.Context()) == nil { // the request is not protected
+	if _, own := w.(*front); own { // the middleware has nothing to do with the answer
 		x.err = x.next(c)
 		return
 	}

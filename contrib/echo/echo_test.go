@@ -377,11 +377,29 @@ func TestStoreDown(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{FailOpen: true}, func(c *echo.Context) error {
 			body, err := io.ReadAll(c.Request().Body)
-			return errors.Join(err, c.String(200, string(body)))
+			c.Response().Header().Set("Idempotency-Replayed", "true")
+			switch string(body) {
+			case "status":
+				return c.NoContent(204)
+			case "error":
+				return echo.NewHTTPError(418, "no coffee")
+			case "nothing":
+				return nil
+			}
+			return errors.Join(err, c.String(201, string(body)))
 		})
 		s.Sever()
-		if a := adaptertest.Post(t, s.url, "k", "lamp"); a.Body != "lamp" {
-			t.Errorf("got %q", a.Body)
+		for body, want := range map[string]struct {
+			status int
+			body   string
+		}{"lamp": {201, "lamp"}, "status": {204, ""}, "nothing": {200, ""}, "error": {418, "{\"message\":\"no coffee\"}\n"}} {
+			t.Run(body, func(t *testing.T) {
+				t.Parallel() // each waits for the store
+				a := adaptertest.Post(t, s.url, "k", body)
+				if a.StatusCode != want.status || a.Body != want.body || a.Header.Get("Idempotency-Key") != "k" || a.Replayed() {
+					t.Errorf("%s: got %d %q %v", body, a.StatusCode, a.Body, a.Header)
+				}
+			})
 		}
 	})
 	t.Run("AfterTheWork", func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 // New returns a Fiber handler that runs what is behind it once for each key, and gives its answer again to each retry. The
 // Middleware says how; several apps and routes may share one. It panics if m is nil.
 //
-// For what is behind it c.Context() is another one, which is put back afterwards. Requests that are not protected go through as
-// they are, and so do their errors.
+// For what is behind it c.Context() is another one, which is put back afterwards. Requests whose
+// method is not covered, or that need no key and have none, go through as they are, and so do their errors.
 func New(m *httpidem.Middleware) fiber.Handler {
 	if m == nil {
 		panic("fiberidem: the Middleware must not be nil")
@@ -42,7 +42,7 @@ type exchange struct {
 
 	showing bool  // the handlers' answer is being shown to the middleware
 	through bool  // and it took it as it is, without seeing all of it
-	err     error // of a request that is not protected
+	err     error // of a request that went through as it is
 }
 
 var (
@@ -84,7 +84,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	c.SetContext(r.Context())
 	defer c.SetContext(front)
 	err := c.Next()
-	if httpidem.Stage(r.Context()) == nil { // the request is not protected
+	if _, own := w.(*exchange); own { // the middleware has nothing to do with the answer
 		x.err = err
 		return
 	}

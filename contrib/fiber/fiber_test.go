@@ -373,10 +373,32 @@ func TestStoreDown(t *testing.T) {
 	})
 	t.Run("Open", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{FailOpen: true}, func(c fiber.Ctx) error { return c.Send(c.Body()) })
+		s := open(t, &httpidem.Config{FailOpen: true}, func(c fiber.Ctx) error {
+			c.Set("Idempotency-Replayed", "true")
+			switch string(c.Body()) {
+			case "status":
+				return c.SendStatus(204)
+			case "error":
+				return fiber.NewError(418, "no coffee")
+			case "nothing":
+				return nil
+			case "stream":
+				return c.SendStream(strings.NewReader("stream"))
+			}
+			return c.Status(201).Send(c.Body())
+		})
 		s.Sever()
-		if a := adaptertest.Post(t, s.url, "k", "lamp"); a.Body != "lamp" || a.Header.Get("Idempotency-Key") != "k" {
-			t.Errorf("got %q %v", a.Body, a.Header)
+		for body, want := range map[string]struct {
+			status int
+			body   string
+		}{"lamp": {201, "lamp"}, "status": {204, ""}, "nothing": {200, ""}, "error": {418, "no coffee"}, "stream": {200, "stream"}} {
+			t.Run(body, func(t *testing.T) {
+				t.Parallel() // each waits for the store
+				a := adaptertest.Post(t, s.url, "k", body)
+				if a.StatusCode != want.status || a.Body != want.body || a.Header.Get("Idempotency-Key") != "k" || a.Replayed() {
+					t.Errorf("%s: got %d %q %v", body, a.StatusCode, a.Body, a.Header)
+				}
+			})
 		}
 	})
 	for name, send := range map[string]func(c fiber.Ctx) error{

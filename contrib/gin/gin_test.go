@@ -389,11 +389,34 @@ func TestStoreDown(t *testing.T) {
 		t.Parallel()
 		s := open(t, &httpidem.Config{FailOpen: true}, func(c *gin.Context) {
 			body, _ := io.ReadAll(c.Request.Body)
-			c.String(200, "%s", body)
+			c.Header("Idempotency-Replayed", "true")
+			switch string(body) {
+			case "status":
+				c.Status(204)
+			case "error":
+				_ = c.Error(errors.New("to be answered in front"))
+			case "nothing":
+			default:
+				c.String(201, "%s", body)
+			}
+		}, func(c *gin.Context) {
+			c.Next()
+			if len(c.Errors) > 0 && !c.Writer.Written() {
+				c.String(500, "answered in front")
+			}
 		})
 		s.Sever()
-		if a := adaptertest.Post(t, s.url, "k", "lamp"); a.Body != "lamp" {
-			t.Errorf("got %q", a.Body)
+		for body, want := range map[string]struct {
+			status int
+			body   string
+		}{"lamp": {201, "lamp"}, "status": {204, ""}, "nothing": {200, ""}, "error": {500, "answered in front"}} {
+			t.Run(body, func(t *testing.T) {
+				t.Parallel() // each waits for the store
+				a := adaptertest.Post(t, s.url, "k", body)
+				if a.StatusCode != want.status || a.Body != want.body || a.Header.Get("Idempotency-Key") != "k" || body != "error" && a.Replayed() {
+					t.Errorf("%s: got %d %q %v", body, a.StatusCode, a.Body, a.Header)
+				}
+			})
 		}
 	})
 	t.Run("AfterTheWork", func(t *testing.T) {

@@ -117,8 +117,9 @@ type Config struct {
 	// deadline that was set outside of the middleware, when the lease is lost, and after the service's MaxHold.
 	CancelWithClient bool
 
-	// FailOpen runs the handler unprotected when the store gives no answer, so that work may run twice. The requests are counted as
-	// [Opened]. By default they are answered with 503.
+	// FailOpen runs the handler unprotected when the store gives no answer, so that work may run twice. Its answer is sent as it comes,
+	// with the fields that each answer to a request with a key has. The requests are counted as [Opened]. By default they are answered
+	// with 503.
 	FailOpen bool
 
 	// AnswerUncommitted sends the handler's answer also when nobody knows whether it could be stored. A client that then loses it may

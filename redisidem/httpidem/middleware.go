@@ -332,5 +332,8 @@ func (e *execution) withoutStore(err error) {
 	m.tell(e.r.Context(), Opened, 0, err)
 	r := e.r.WithContext(e.r.Context())
 	restoreBody(r, e.body)
-	e.next.ServeHTTP(e.w, r)
+	e.capture = &capture{w: e.w, flush: true, adorn: e.adorn} // without a limit to hold back, so that only the header is changed
+	e.next.ServeHTTP(e.capture, r)
+	e.capture.finish()
+	e.deliver()
 }
