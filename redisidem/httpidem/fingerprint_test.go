@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,6 +209,59 @@ func TestFieldsInOtherLettersAreNotOverlooked(t *testing.T) {
 	}
 }
 
+func TestBodiesWithoutAnyNamedFieldCountAsAWhole(t *testing.T) {
+	t.Parallel()
+	of := func(names []string, body string) string {
+		fp := httpidem.Fingerprint{Func: httpidem.JSONFields(names...)}
+		r := newRequest(t.Context(), "k", body)
+		r.Header.Set("Content-Type", "application/json")
+		sum, err := httpidem.FingerprintOf(fp, r, []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	for _, names := range [][]string{{"amuont"}, {"payment.amuont", "to.iban"}, {"amount.cents"}, nil} {
+		one, other := of(names, `{"amount":1,"to":{}}`), of(names, `{"amount":99999,"to":{}}`)
+		if one == other {
+			t.Errorf("%q: two amounts are one request", names)
+		}
+		if one != of(names, `{"amount":1,"to":{}}`) {
+			t.Errorf("%q: the same body is another request", names)
+		}
+	}
+	// One of them is enough, also if it is null, and what is absent is a value, too.
+	names := []string{"amount", "to.iban"}
+	if of(names, `{"amount":null,"sent":1}`) != of(names, `{"sent":2,"amount":null}`) {
+		t.Error("a field that is not named counts")
+	}
+	if of(names, `{"amount":1}`) == of(names, `{"amount":1,"to":{"iban":null}}`) || of(names, `{"amount":null}`) == of(names, `{}`) {
+		t.Error("absent is null")
+	}
+}
+
+func TestFieldsThatNoBodyHasCannotBeNamed(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"", "/amount", "/to/iban", ".amount", "amount.", "to..iban", ".", "a\xff", "a\ufffd"} {
+		err := httpidem.CheckJSONFields("fine", name)
+		var refused *redisidem.InvalidError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), strconv.Quote(name)) {
+			t.Errorf("%q: %v", name, err)
+		}
+		func() {
+			defer func() {
+				if got, _ := recover().(error); !errors.As(got, &refused) {
+					t.Errorf("JSONFields(%q): %v", name, got)
+				}
+			}()
+			httpidem.JSONFields("fine", name)
+		}()
+	}
+	if err := httpidem.CheckJSONFields("amount", "to.iban", "a/b", "grün", "x y"); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzJSONFields checks that what selected fields come to depends on their values alone: two bodies have the same fingerprint
 // exactly when encoding/json finds the same values in them, or when they are the same bytes.
 func FuzzJSONFields(f *testing.F) {
@@ -236,7 +290,7 @@ func FuzzJSONFields(f *testing.F) {
 	})
 }
 
-// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of what is none.
+// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of what has neither.
 func selected(b []byte) (string, bool) {
 	var o map[string]any
 	d := json.NewDecoder(strings.NewReader(string(b)))
@@ -247,6 +301,9 @@ func selected(b []byte) (string, bool) {
 	x, _ := o["x"].(map[string]any)
 	a, hasA := o["a"]
 	y, hasY := x["y"]
+	if !hasA && !hasY {
+		return string(b), false
+	}
 	text, err := json.Marshal([]any{hasA, a, hasY, y})
 	return string(text), err == nil
 }

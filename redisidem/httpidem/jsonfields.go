@@ -16,19 +16,24 @@ const maxJSONDepth = 100
 
 // JSONFields returns a [FingerprintFunc] for which two requests with a JSON object as their body are the same when the query,
 // the media type and the named fields are: for clients whose retries differ in fields that do not matter, as the time of
-// sending. A name is that of a field, or a path to one with dots between: amount, customer.id.
+// sending. A name is that of a field, or a path to one with dots between: amount, customer.id. It panics with the error of
+// [CheckJSONFields], if that has one.
 //
-// White space and the order of fields do not matter; numbers count as they are written, so 1 and 1.0 differ. A body that is not one
-// JSON object, is not UTF-8, nests deeper than 100, names a field twice, or has a named one in other letters (Amount), which many
-// decoders take for the same, counts with all its bytes, as in [WholeRequest].
+// White space and the order of fields do not matter; numbers count as they are written, so 1 and 1.0 differ. A field that is absent
+// differs from each value. A body that has none of the named fields, so that these cannot be what makes it the same, counts with all
+// its bytes, as in [WholeRequest]; and so does one that is not one JSON object, is not UTF-8, nests deeper than 100, names a field
+// twice, or has a named one in other letters (Amount), which many decoders take for the same.
 func JSONFields(names ...string) FingerprintFunc {
+	if err := CheckJSONFields(names...); err != nil {
+		panic(err)
+	}
 	paths := make([][]string, 0, len(names))
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		paths = append(paths, strings.Split(name, "."))
 	}
 	return func(d *Digest, r *http.Request, body []byte) error {
 		document, err := decodeObject(body)
-		if err != nil || slices.ContainsFunc(paths, func(p []string) bool { return misspelled(document, p) }) {
+		if err != nil || !slices.ContainsFunc(paths, document.has) || slices.ContainsFunc(paths, document.misspells) {
 			d.Text("body")
 			return WholeRequest(d, r, body)
 		}
@@ -37,7 +42,7 @@ func JSONFields(names ...string) FingerprintFunc {
 		d.Text(mediaType(r.Header.Get("Content-Type")))
 		for _, p := range paths {
 			d.Text(strings.Join(p, "."))
-			if value, ok := lookUp(document, p); ok {
+			if value, ok := document.lookUp(p); ok {
 				d.Bytes(canonical(nil, value))
 			} else {
 				d.Text("absent") // no JSON text, so no value is taken for it
@@ -47,32 +52,54 @@ func JSONFields(names ...string) FingerprintFunc {
 	}
 }
 
+// CheckJSONFields returns a [*redisidem.InvalidError] for the first name that [JSONFields] does not take, since no body has the
+// field: one with a slash in front, as in a JSON pointer, with nothing before, between or behind its dots, or that is not UTF-8. It
+// is for names that come from outside of the program.
+func CheckJSONFields(names ...string) error {
+	for _, name := range names {
+		switch {
+		case strings.HasPrefix(name, "/"):
+			return invalid("JSONFields", "has a name with a slash in front, instead of dots between its parts: %q", name)
+		case slices.Contains(strings.Split(name, "."), ""):
+			return invalid("JSONFields", "has a name with an empty part: %q", name)
+		case readable(name) != nil:
+			return invalid("JSONFields", "has a name that is not UTF-8: %q", name)
+		}
+	}
+	return nil
+}
+
 // A JSON document is decoded into objects, []any, string, json.Number, bool and nil.
 type object map[string]any
 
-func lookUp(document object, path []string) (value any, ok bool) {
-	value = document
+func (o object) lookUp(path []string) (value any, ok bool) {
+	value = o
 	for _, name := range path {
-		o, isObject := value.(object)
+		inner, isObject := value.(object)
 		if !isObject {
 			return nil, false
 		}
-		if value, ok = o[name]; !ok {
+		if value, ok = inner[name]; !ok {
 			return nil, false
 		}
 	}
 	return value, true
 }
 
-// misspelled reports whether a document has a field on the path in other letters.
-func misspelled(document object, path []string) bool {
+func (o object) has(path []string) bool {
+	_, ok := o.lookUp(path)
+	return ok
+}
+
+// misspells reports whether a document has a field on the path in other letters.
+func (o object) misspells(path []string) bool {
 	for _, want := range path {
-		for name := range document {
+		for name := range o {
 			if name != want && strings.EqualFold(name, want) {
 				return true
 			}
 		}
-		document, _ = document[want].(object)
+		o, _ = o[want].(object)
 	}
 	return false
 }
