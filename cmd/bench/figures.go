@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -49,23 +50,18 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	began := time.Now()
 	figures, srv, err := figure.Measure(ctx, plan)
 	bar.Done()
-	if err != nil {
+	if srv != nil {
+		defer srv.Stop()
+	}
+	if len(figures) == 0 {
 		return err
 	}
-	defer srv.Stop()
 	run := &result.Run{
+		Incomplete: err != nil, SampleSeconds: c.Duration.Seconds(),
 		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: result.Words(os.Args[1:]), Measured: true,
 		Machine: machine.Describe(srv.Title, srv.Topology), Figures: figures,
 	}
-	if err := table.Head(os.Stdout, run); err != nil {
-		return err
-	}
-	fmt.Println()
-	if err := table.Figures(os.Stdout, figures); err != nil {
-		return err
-	}
-	fmt.Printf("\n%.0f s in all. Values are medians of ratios within one turn, with the lowest and highest.\n", run.Seconds)
-	if err := c.write(run); err != nil {
+	if err = errors.Join(err, c.tell(run)); err != nil { // what there is by then is not lost
 		return err
 	}
 	for _, f := range figures {
@@ -74,4 +70,17 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// tell shows the figures and puts them where the flags say.
+func (c *figuresCommand) tell(run *result.Run) error {
+	if err := table.Head(os.Stdout, run); err != nil {
+		return err
+	}
+	fmt.Println()
+	if err := table.Figures(os.Stdout, run.Figures); err != nil {
+		return err
+	}
+	fmt.Printf("\n%.0f s in all. Values are medians of ratios within one turn, with the lowest and highest.\n", run.Seconds)
+	return c.write(run)
 }

@@ -36,6 +36,8 @@ func main() {
 	}
 	redis.SetLogger(quiet{}) // a server that is not up yet is no news
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first interrupt ends the run in order, which a server that hangs can hold up. The second one ends the program.
+	context.AfterFunc(ctx, stop)
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		fail(2, err)

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,6 +152,79 @@ func TestSweep(t *testing.T) {
 	if status, stdout, stderr := bench(t, nil, "compare", file, file); status != 0 || !strings.Contains(stdout, "First execution") {
 		t.Errorf("compare: status %d\n%s%s", status, stdout, stderr)
 	}
+}
+
+// started runs the program, to be interrupted.
+func started(t *testing.T, args ...string) (cmd *exec.Cmd, stdout io.Reader) {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	if stdout, err = cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, stdout
+}
+
+func TestInterruptedRunKeepsWhatItHas(t *testing.T) {
+	t.Parallel()
+	rediscase.Need(t)
+	file := filepath.Join(t.TempDir(), "run.json")
+	cmd, stdout := started(t, "run", "-s", "lifecycle", "-s", "replay", "-c", "redislock", "--callers", "1,2", "--duration", "200ms", "--json", file)
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		if strings.Contains(lines.Text(), "redislock by hand") { // the first scenario is done
+			break
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, stdout); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // the status is what tells
+	run, err := result.Read(file)
+	if err != nil || cmd.ProcessState.ExitCode() != 2 || !run.Incomplete || len(run.Scenarios) == 0 || run.SampleSeconds != 0.2 {
+		t.Errorf("status %d, %+v, %v", cmd.ProcessState.ExitCode(), run, err)
+	}
+}
+
+// TestSecondInterruptEndsTheProgram has a server that takes connections, and never answers.
+func TestSecondInterruptEndsTheProgram(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	cmd, _ := started(t, "run", "--redis", "redis://"+listener.Addr().String())
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the status is what tells
+		close(ended)
+	}()
+	for range 100 { // the first one takes a moment to be heard
+		_ = cmd.Process.Signal(os.Interrupt) // it may be gone
+		select {
+		case <-ended:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	t.Error("it goes on")
+	_ = cmd.Process.Kill()
+	<-ended
 }
 
 func TestFailedContendersAreAFailure(t *testing.T) {

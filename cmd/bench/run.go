@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime/pprof"
 	"slices"
@@ -97,7 +98,7 @@ func (c *runCommand) validate() error {
 		return fmt.Errorf("--duration: must be at least 1ms: %v", c.Duration)
 	case c.Repetitions < 0 || c.Repetitions > 1000:
 		return fmt.Errorf("--repetitions: must be between 1 and 1000: %d", c.Repetitions)
-	case c.Rate != 0 && !(c.Rate >= 0.01 && c.Rate <= 1e7): // NaN is neither
+	case math.IsNaN(c.Rate) || c.Rate != 0 && (c.Rate < 0.01 || c.Rate > 1e7):
 		return fmt.Errorf("--rate: must be between 0.01 and 10000000, or 0: %g", c.Rate)
 	case c.nobody():
 		return fmt.Errorf("--contender: none of %s takes part in the scenarios chosen", strings.Join(c.Contender, ", "))
@@ -176,7 +177,8 @@ func (c *runCommand) Run(ctx context.Context) error {
 	c.fill(srv)
 	run := &result.Run{
 		Schema: result.Schema, Began: began.UTC(), Command: result.Words(os.Args[1:]), Measured: srv.Measured,
-		Machine: machine.Describe(srv.Title, srv.Topology),
+		Machine: machine.Describe(srv.Title, srv.Topology), SampleSeconds: c.Duration.Seconds(),
+		Latency: float64(c.Latency) / float64(time.Millisecond),
 	}
 	if err := table.Head(os.Stdout, run); err != nil {
 		return err
@@ -187,6 +189,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 		if len(run.Scenarios) == 0 {
 			return err
 		}
+		run.Incomplete = true
 		return errors.Join(err, c.write(run)) // an hour's work is not lost
 	}
 	fmt.Printf("\n%.0f s in all. Ratios are against the first line of each table, sample by sample; ± is half the range of the samples.\n", run.Seconds)
@@ -237,6 +240,9 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 			p.Step = bar.Step
 			points, err := scenario.Run(ctx, srv, s, p)
 			if err != nil {
+				if len(found.Points) > 0 {
+					run.Scenarios = append(run.Scenarios, found)
+				}
 				return err
 			}
 			found.Points = append(found.Points, points...)

@@ -49,16 +49,19 @@ func Compare(w io.Writer, a, b *result.Run) (worse bool, err error) {
 	return worse, out.err
 }
 
-// differences names what differs between the places of two runs, so that their numbers may differ for that reason.
-func differences(a, b result.Machine) []string {
+// differences names what differs between the conditions of two runs, so that their numbers may differ for that reason.
+func differences(a, b *result.Run) []string {
 	var all []string
+	m, n := a.Machine, b.Machine
 	for _, d := range []struct{ what, a, b string }{
-		{"processor", a.CPU, b.CPU},
-		{"cores", fmt.Sprint(a.Cores), fmt.Sprint(b.Cores)},
-		{"operating system", a.OS, b.OS},
-		{"Go", a.Go, b.Go},
-		{"server", a.Server, b.Server},
-		{"topology", a.Topology, b.Topology},
+		{"processor", m.CPU, n.CPU},
+		{"cores", fmt.Sprint(m.Cores), fmt.Sprint(n.Cores)},
+		{"operating system", m.OS, n.OS},
+		{"Go", m.Go, n.Go},
+		{"server", m.Server, n.Server},
+		{"topology", m.Topology, n.Topology},
+		{"added latency", fmt.Sprintf("%g ms", a.Latency), fmt.Sprintf("%g ms", b.Latency)},
+		{"length of a sample", fmt.Sprintf("%g s", a.SampleSeconds), fmt.Sprintf("%g s", b.SampleSeconds)},
 	} {
 		if d.a != d.b {
 			all = append(all, fmt.Sprintf("%s: %s, then %s", d.what, d.a, d.b))

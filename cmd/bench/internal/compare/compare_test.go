@@ -269,11 +269,15 @@ func TestCompareWarnsOfOtherConditions(t *testing.T) {
 	t.Parallel()
 	a, b := run("redisidem", 0, 1, 2, 3), run("redisidem", 0, 1, 2, 3)
 	b.Machine.Server, b.Machine.Cores = "Valkey 8.1", 8
+	b.Latency, b.SampleSeconds, b.Incomplete = 2, 0.5, true
 	var out bytes.Buffer
 	if _, err := Compare(&out, a, b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Warning", "server: Redis 7.0.15, then Valkey 8.1", "cores: 2, then 8"} {
+	for _, want := range []string{
+		"Warning", "server: Redis 7.0.15, then Valkey 8.1", "cores: 2, then 8",
+		"added latency: 0 ms, then 2 ms", "length of a sample: 0 s, then 0.5 s", "the second run was interrupted",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in:\n%s", want, out.String())
 		}

@@ -30,7 +30,12 @@ func (o *printer) head(a, b *result.Run) {
 		o.printf("%s: %s, version %s, %s (%s)\n", [...]string{"before", "after "}[i], r.Began.UTC().Format("2006-01-02 15:04"),
 			r.Machine.Version, r.Machine.Server, r.Machine.Topology)
 	}
-	if d := differences(a.Machine, b.Machine); len(d) > 0 {
+	for i, r := range []*result.Run{a, b} {
+		if r.Incomplete {
+			o.printf("\nWarning: the %s run was interrupted, and holds what was measured until then.\n", [...]string{"first", "second"}[i])
+		}
+	}
+	if d := differences(a, b); len(d) > 0 {
 		o.printf("\nWarning: the runs did not take place under the same conditions, which may be all the difference there is:\n  %s\n",
 			strings.Join(d, "\n  "))
 	}

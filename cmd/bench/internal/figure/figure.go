@@ -31,20 +31,19 @@ type Plan struct {
 	Step func(label string)
 }
 
-// Measure measures all figures on private servers.
+// Measure measures all figures on private servers, and returns one of these, which the caller must stop. When it fails, or is
+// interrupted, it returns the error with the figures that it has by then, and nil in place of a server that never was.
 func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, error) {
 	near, err := target.Start(ctx, "", 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !near.Measured {
-		near.Stop()
-		return nil, nil, fmt.Errorf("figures need redis-server: nothing on the embedded server is a measurement")
+		return nil, near, fmt.Errorf("figures need redis-server: nothing on the embedded server is a measurement")
 	}
 	far, err := target.Start(ctx, "", latency)
 	if err != nil {
-		near.Stop()
-		return nil, nil, err
+		return nil, near, err
 	}
 	defer far.Stop()
 	m := &measurement{plan: p, near: near, far: far}
@@ -53,8 +52,7 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 			continue
 		}
 		if err := part(ctx); err != nil {
-			near.Stop()
-			return nil, nil, fmt.Errorf("figure %d: %w", i+1, err)
+			return m.figures, near, fmt.Errorf("figure %d: %w", i+1, err)
 		}
 	}
 	return m.figures, near, nil

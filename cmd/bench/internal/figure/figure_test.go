@@ -2,6 +2,7 @@ package figure
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -36,6 +37,27 @@ func TestEveryFigureIsMeasured(t *testing.T) { // alone: it sets GOMAXPROCS
 	}
 	if told != plan.Steps() {
 		t.Errorf("%d steps were told, and %d announced", told, plan.Steps())
+	}
+}
+
+func TestInterruptedFiguresAreNotLost(t *testing.T) {
+	rediscase.Need(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	told := 0
+	plan := Plan{Duration: 5 * time.Millisecond, Repetitions: 1, Only: []int{2, 7}, Step: func(string) {
+		told++
+		if told == 2 {
+			cancel()
+		}
+	}}
+	figures, server, err := Measure(ctx, plan)
+	if server == nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	if len(figures) != 1 || figures[0].Number != 2 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", figures, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type page struct {
 	Title    string
 	Measured bool
+	Partial  bool // it was interrupted
 	Facts    []fact
 	Figures  []figure
 	Verdict  string // of all figures
@@ -25,7 +26,7 @@ type fact struct {
 }
 
 func newPage(r *result.Run) *page {
-	p := &page{Title: "Benchmark of redisidem", Measured: r.Measured, Facts: facts(r)}
+	p := &page{Title: "Benchmark of redisidem", Measured: r.Measured, Partial: r.Incomplete, Facts: facts(r)}
 	cast := looks(r)
 	passed := 0
 	for i := range r.Figures {

@@ -183,6 +183,18 @@ func TestReportSaysWhenNothingWasMeasured(t *testing.T) {
 	}
 }
 
+func TestReportSaysWhenTheRunWasInterrupted(t *testing.T) {
+	t.Parallel()
+	r := fixture(t)
+	if said := text(parse(t, render(t, r))); strings.Contains(said, "Incomplete") {
+		t.Error("a whole run is called incomplete")
+	}
+	r.Incomplete = true
+	if said := text(parse(t, render(t, r))); !strings.Contains(said, "Incomplete.") {
+		t.Error("nothing warns")
+	}
+}
+
 func TestReportOfLittle(t *testing.T) {
 	t.Parallel()
 	one := result.Point{Contender: "a", Title: "a", Callers: 1, Samples: []result.Sample{{}}}

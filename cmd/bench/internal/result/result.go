@@ -10,7 +10,12 @@ type Run struct {
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"` // how long it took
 	Command []string  `json:"command"` // the arguments it was started with
-	Machine Machine   `json:"machine"`
+	// Incomplete: it was interrupted, or failed, and holds what was measured until then.
+	Incomplete bool `json:"incomplete,omitempty"`
+	// SampleSeconds is how long each sample was to take, and Latency how many milliseconds were added to each round trip.
+	SampleSeconds float64 `json:"sample_seconds"`
+	Latency       float64 `json:"latency,omitempty"`
+	Machine       Machine `json:"machine"`
 	// Measured is false on the embedded server: then nothing in here is a measurement.
 	Measured  bool       `json:"measured"`
 	Scenarios []Scenario `json:"scenarios"`
