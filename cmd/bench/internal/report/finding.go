@@ -2,29 +2,39 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// finding says in a sentence or two what came out under one load. It calls nobody the first whose samples lie among
-// another's.
-func finding(l load, points []*result.Point) []phrase {
-	if len(points) < 2 {
+// finding says in a sentence or two what came out under one load. It calls nobody the first who does not do the work, as the
+// floors do not, nor who was not ahead in each repetition: a machine that is slow for a while is slow for both sides of a
+// repetition's ratio, and makes the samples of one contender lie among another's.
+func finding(l load, timed bool, all []*result.Point) []phrase {
+	points := slices.DeleteFunc(slices.Clone(all), func(p *result.Point) bool { return !p.Replays })
+	if len(all) < 2 || len(points) == 0 {
 		return nil
 	}
-	value, better := (*result.Point).Throughput, func(a, b float64) bool { return a > b }
+	value, better := func(s result.Sample) float64 { return s.PerSecond }, func(a, b float64) bool { return a > b }
 	text := func(f float64) string { return count(f) + " operations per second" }
-	if l.rate > 0 {
-		value, better = slowest, func(a, b float64) bool { return a < b }
+	if l.rate > 0 || timed {
+		value, better = func(s result.Sample) float64 { return s.Latency.P99 }, func(a, b float64) bool { return a < b }
 		text = func(f float64) string { return "99 % of the operations within " + micros(f) }
+	}
+	middle := func(p *result.Point) float64 {
+		values := make([]float64, len(p.Samples))
+		for i, s := range p.Samples {
+			values[i] = value(s)
+		}
+		return result.SpreadOf(values).Median
 	}
 	first, own := points[0], (*result.Point)(nil)
 	for _, p := range points {
-		if better(value(p).Median, value(first).Median) {
+		if better(middle(p), middle(first)) {
 			first = p
 		}
-		if p.Own && (own == nil || better(value(p).Median, value(own).Median)) {
+		if p.Own && (own == nil || better(middle(p), middle(own))) {
 			own = p
 		}
 	}
@@ -32,24 +42,27 @@ func finding(l load, points []*result.Point) []phrase {
 	say := func(text string, strong bool) { said = append(said, phrase{text, strong}) }
 	var near []string
 	for _, p := range points {
-		if a, b := value(p), value(first); p != first && a.High >= b.Low && a.Low <= b.High {
-			near = append(near, p.Title)
+		for i := range min(len(p.Samples), len(first.Samples)) {
+			if p != first && !better(value(first.Samples[i]), value(p.Samples[i])) {
+				near = append(near, p.Title)
+				break
+			}
 		}
 	}
 	say(first.Title, true)
-	verb := " comes first: "
-	if len(near) > 0 {
+	verb := " comes first in each repetition: "
+	if len(near) > 0 || len(points) == 1 {
 		verb = ": "
 	}
-	say(verb+text(value(first).Median)+against(first, points), false)
+	say(verb+text(middle(first))+against(first, all), false)
 	if len(near) > 0 {
-		say("; too near to tell apart from ", false)
+		say("; not ahead in each repetition of ", false)
 		say(strings.Join(near, "; "), true)
 	}
 	say(". ", false)
 	if own != nil && own != first {
 		say(own.Title, true)
-		say(": "+text(value(own).Median)+against(own, points)+".", false)
+		say(": "+text(middle(own))+against(own, all)+".", false)
 	}
 	return said
 }

@@ -49,7 +49,10 @@ var loads = []column{
 	{heading{"offered", "per second"}, func(p *result.Point) string { return known(p.Rate) }},
 }
 
-// findings are the columns that say what came out.
+// speeds is how many of the findings are about throughput.
+const speeds = 3
+
+// findings are the columns that say what came out, throughput first.
 var findings = []column{
 	{heading{"operations", "per second"}, func(p *result.Point) string { return count(p.Throughput().Median) }},
 	{heading{"spread", ""}, func(p *result.Point) string { return around(p.Throughput()) }},
@@ -85,7 +88,11 @@ func newGrid(s *result.Scenario, cast map[string]look) grid {
 		p := &s.Points[i]
 		g.Rows[i] = gridRow{look: cast[p.Contender], Title: p.Title, Error: p.Error}
 	}
-	for i, c := range append(loads[:len(loads):len(loads)], findings...) {
+	shown := findings
+	if s.Timed {
+		shown = findings[speeds:]
+	}
+	for i, c := range append(loads[:len(loads):len(loads)], shown...) {
 		cells := make([]string, len(s.Points))
 		some := false
 		for j := range s.Points {

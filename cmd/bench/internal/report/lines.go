@@ -32,6 +32,7 @@ type measure struct {
 	of          func(*result.Point) result.Spread
 	tick, text  func(float64) string
 	log         bool
+	throughput  bool // which says nothing where a part of the operation is timed
 }
 
 // lines returns a chart of how something changes along a dimension of the load, or nil when that is not known.

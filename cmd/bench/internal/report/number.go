@@ -28,6 +28,9 @@ func count(f float64) string {
 	return b.String()
 }
 
+// perSecond writes how many operations there were in a second.
+func perSecond(f float64) string { return count(f) + thin + "/s" }
+
 // number writes a number with as many digits as tell something.
 func number(f float64) string {
 	switch a := math.Abs(f); {

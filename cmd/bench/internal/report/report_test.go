@@ -98,7 +98,7 @@ func TestReportShowsEverything(t *testing.T) {
 func TestReportKnowsItsOwnInEveryForm(t *testing.T) {
 	t.Parallel()
 	r := &result.Run{Measured: true, Scenarios: []result.Scenario{{Title: "HTTP", Points: []result.Point{
-		sampled("http-floor", false, 2000, 2100), sampled("http-redisidem", true, 900, 950),
+		sampled("floor", false, 2000, 2100), sampled("http-redisidem", true, 900, 950),
 	}}}}
 	root := parse(t, render(t, r))
 	if !slices.ContainsFunc(elements(root, "tr"), func(n *html.Node) bool {
@@ -111,11 +111,60 @@ func TestReportKnowsItsOwnInEveryForm(t *testing.T) {
 	}
 }
 
+func TestSentenceGoesByEachRepetition(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		timed    bool
+		points   []result.Point
+		has, not []string
+	}{
+		{
+			// The machine was ten times slower in the last repetition, and five times the throughput are five times.
+			"RestlessMachine", false,
+			[]result.Point{sampled("rival", false, 1000, 1100, 100), sampled("redisidem", true, 5000, 5500, 500)},
+			[]string{"redisidem  comes first in each repetition"}, []string{"not ahead"},
+		},
+		{
+			"Near", false, []result.Point{sampled("rival", false, 1000, 1100, 1300), sampled("redisidem", true, 1200, 1250, 1280)},
+			[]string{"redisidem :", "not ahead in each repetition of  rival"}, []string{"comes first"},
+		},
+		{
+			"Floor", false, []result.Point{sampled("floor", false, 9000, 9100), sampled("rival", false, 500, 600), sampled("redisidem", true, 1200, 1250)},
+			[]string{"redisidem  comes first"}, []string{"floor"},
+		},
+		{
+			"Timed", true, []result.Point{sampled("rival", false, 1000, 1100), sampled("redisidem", true, 900, 1000)},
+			[]string{"99 % of the operations within"}, []string{"operations per second", "redisidem  comes first"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			page := parse(t, render(t, &result.Run{Measured: true, Scenarios: []result.Scenario{{Title: "s", Timed: test.timed, Points: test.points}}}))
+			said := findingOf(t, page)
+			for _, want := range test.has {
+				if !strings.Contains(said, want) {
+					t.Errorf("there is no %q in %q", want, said)
+				}
+			}
+			for _, no := range test.not {
+				if strings.Contains(said, no) {
+					t.Errorf("there is %q in %q", no, said)
+				}
+			}
+			if drawn := strings.Contains(text(page), "Throughput"); drawn == test.timed {
+				t.Errorf("throughput is drawn: %v", drawn)
+			}
+		})
+	}
+}
+
 // sampled makes a point with so many operations per second in each repetition.
 func sampled(contender string, own bool, perSecond ...float64) result.Point {
-	p := result.Point{Contender: contender, Title: contender, Own: own, Callers: 8, BodyBytes: 200}
+	p := result.Point{Contender: contender, Title: contender, Own: own, Replays: contender != "floor", Callers: 8, BodyBytes: 200}
 	for _, v := range perSecond {
-		p.Samples = append(p.Samples, result.Sample{Operations: int64(v), Seconds: 1, PerSecond: v})
+		latency := result.Latency{P50: 1e6 / v, P90: 1e6 / v, P99: 1e6 / v, P999: 1e6 / v, Max: 1e6 / v}
+		p.Samples = append(p.Samples, result.Sample{Operations: int64(v), Seconds: 1, PerSecond: v, Latency: latency})
 	}
 	return p
 }

@@ -45,9 +45,12 @@ func newSection(n int, s *result.Scenario, cast map[string]look, wasMeasured boo
 	}
 	sec.Load = first.String()
 	if wasMeasured {
-		sec.Finding = finding(first, shown)
+		sec.Finding = finding(first, s.Timed, shown)
 	}
-	throughput := bars("Throughput", "operations per second", shown, cast, (*result.Point).Throughput, count)
+	var throughput *chart
+	if !s.Timed {
+		throughput = bars("Throughput", "operations per second", shown, cast, (*result.Point).Throughput, perSecond)
+	}
 	if throughput != nil && first.rate > 0 {
 		throughput.Note = "Out of " + count(first.rate) + " operations offered per second."
 	}
@@ -56,13 +59,16 @@ func newSection(n int, s *result.Scenario, cast map[string]look, wasMeasured boo
 		slowness.Note = "From the moment at which each operation was due."
 	}
 	sec.add(throughput, ratios(shown, cast), slowness,
-		bars("Server time", "µs of the server's processor per operation", shown, cast, serverCPU, number))
+		bars("Server time", "µs of the server's processor per operation", shown, cast, serverCPU, micros))
 	for _, d := range dimensions {
 		f, ok := familyOf(points, d)
 		if !ok {
 			continue
 		}
 		for _, m := range along(d.name) {
+			if s.Timed && m.throughput {
+				continue
+			}
 			if c := lines(m, f, cast); c != nil {
 				c.Note = f.same.note(d)
 				sec.add(c)
@@ -92,11 +98,21 @@ func (l load) note(d dimension) string {
 }
 
 var (
-	throughput  = measure{"Throughput", "operations per second", (*result.Point).Throughput, short, count, false}
-	p99         = measure{"p99 latency", "latency", slowest, tickMicros, micros, true}
-	serverTime  = measure{"Server time", "µs of the server's processor per operation", serverCPU, short, number, false}
-	recordSpace = measure{"Memory", "bytes on the server per record", recordMemory, short, number, false}
+	throughput = measure{
+		title: "Throughput", unit: "operations per second", of: (*result.Point).Throughput, tick: short, text: perSecond, throughput: true,
+	}
+	p99        = measure{title: "p99 latency", unit: "latency", of: slowest, tick: tickMicros, text: micros, log: true}
+	serverTime = measure{
+		title: "Server time", unit: "µs of the server's processor per operation", of: serverCPU, tick: short, text: micros,
+	}
+	recordSpace = measure{title: "Memory", unit: "memory on the server per record", of: recordMemory, tick: size, text: size}
 )
+
+// scaled is the same on a logarithmic axis.
+func (m measure) scaled() measure {
+	m.log = true
+	return m
+}
 
 // along returns what is shown along a dimension.
 func along(name string) []measure {
@@ -107,8 +123,8 @@ func along(name string) []measure {
 		return []measure{p99, serverTime}
 	case "records":
 		return []measure{serverTime, throughput}
-	default:
-		return []measure{serverTime, throughput, recordSpace, p99}
+	default: // of sizes that lie orders of magnitude apart, what follows from them does, too
+		return []measure{serverTime.scaled(), throughput.scaled(), recordSpace.scaled(), p99}
 	}
 }
 

@@ -50,6 +50,7 @@ type Point struct {
 	Title     string  `json:"title"`
 	About     string  `json:"about"`
 	Own       bool    `json:"own,omitempty"`      // this library in one form or another, and no rival or yardstick
+	Replays   bool    `json:"replays,omitempty"`  // it can replay a response at all, as a yardstick cannot
 	Baseline  bool    `json:"baseline,omitempty"` // the others' ratios are against this one
 	Callers   int     `json:"callers"`
 	BodyBytes int     `json:"body_bytes"`        // 0: of many sizes, which the scenario tells

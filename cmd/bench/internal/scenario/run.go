@@ -254,8 +254,8 @@ func (c *contender) probe(ctx context.Context, d time.Duration) error {
 
 func (c *contender) point(baseline bool, plan Plan) result.Point {
 	p := result.Point{
-		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Own: c.kind.Own, Baseline: baseline, Callers: c.callers,
-		BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
+		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Own: c.kind.Own, Replays: c.kind.Replays, Baseline: baseline,
+		Callers: c.callers, BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
 	}
 	if c.err != nil {
 		p.Error, p.Skipped, p.Samples = c.err.Error(), c.unable(), nil
