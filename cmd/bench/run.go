@@ -60,7 +60,7 @@ type runCommand struct {
 // Help implements kong's interface for what goes below the flags.
 func (runCommand) Help() string {
 	return "Contenders take turns within each repetition, so that a busy machine is busy for all of them. A ratio is of two " +
-		"neighbouring samples; its spread is the lowest and highest of the repetitions. Only operations whose result was read " +
+		"samples of the same repetition; its spread is the lowest and highest of the repetitions. Only operations whose result was read " +
 		"and checked count."
 }
 

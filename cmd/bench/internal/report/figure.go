@@ -13,7 +13,6 @@ type figure struct {
 	Bound, Verdict string
 	Class          string // pass, short or neither
 	Passed         bool
-	Missing        string
 	// The drawing: how far the value reaches, its spread, and where the bound lies.
 	Bar, Low, High, BoundAt float64
 	Tip                     string
@@ -29,12 +28,8 @@ func newFigure(f *result.Figure, measured bool) figure {
 	switch {
 	case !measured:
 		v.Verdict, v.Class = "not measured", "unknown"
-	case f.Missing == "" && f.Pass:
+	case f.Pass:
 		v.Verdict, v.Class, v.Passed = "pass", "pass", true
-	}
-	if f.Missing != "" {
-		v.Missing = f.Missing
-		return v
 	}
 	v.Value = with(f.Value)
 	if f.High > f.Low {

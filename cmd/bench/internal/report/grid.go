@@ -32,6 +32,14 @@ func known(f float64) string {
 	return number(f)
 }
 
+// counted is known where the connections were counted, though it is zero.
+func counted(p *result.Point, f float64) string {
+	if !p.Cost.Counted(f) {
+		return ""
+	}
+	return number(f)
+}
+
 func latency(which func(result.Latency) float64) func(*result.Point) string {
 	return func(p *result.Point) string { return micros(p.Latency(which).Median) }
 }
@@ -70,9 +78,9 @@ var findings = []column{
 	{heading{"p99", ""}, latency(func(l result.Latency) float64 { return l.P99 })},
 	{heading{"p99.9", ""}, latency(func(l result.Latency) float64 { return l.P999 })},
 	{heading{"longest", ""}, latency(func(l result.Latency) float64 { return l.Max })},
-	{heading{"round trips", "per operation"}, func(p *result.Point) string { return known(p.Cost.RoundTrips) }},
-	{heading{"server in", "B per operation"}, func(p *result.Point) string { return known(p.Cost.BytesIn) }},
-	{heading{"server out", "B per operation"}, func(p *result.Point) string { return known(p.Cost.BytesOut) }},
+	{heading{"round trips", "per operation"}, func(p *result.Point) string { return counted(p, p.Cost.RoundTrips) }},
+	{heading{"server in", "B per operation"}, func(p *result.Point) string { return counted(p, p.Cost.BytesIn) }},
+	{heading{"server out", "B per operation"}, func(p *result.Point) string { return counted(p, p.Cost.BytesOut) }},
 	{heading{"server time", "µs per operation"}, func(p *result.Point) string { return known(p.Cost.ServerCPU) }},
 	{heading{"client time", "µs per operation"}, func(p *result.Point) string { return known(p.Cost.ClientCPU) }},
 	{heading{"allocations", "per operation"}, func(p *result.Point) string { return known(p.Cost.Allocations) }},

@@ -83,7 +83,7 @@ func ratios(points []*result.Point, cast map[string]look) *chart {
 		return nil
 	}
 	c := rowChart("Throughput against "+base.Title, "times as much as "+base.Title+" (logarithmic)", len(shown))
-	c.Note = "Of neighbouring samples: the middle, with the lowest and the highest."
+	c.Note = "Of samples of the same repetition: the middle, with the lowest and the highest."
 	s, ticks := logarithmic(low, high, edge, width-edge)
 	c.X = newAxis(s, ticks, 44, func(f float64) string { return short(f) + thin + "×" })
 	c.Refer = &reference{At: s.at(1), From: 2, To: c.Height - footer}

@@ -24,7 +24,7 @@ func TestRunIsReadAsItWasWritten(t *testing.T) {
 				{Contender: "c", Error: "needs another server", Skipped: true},
 			},
 		}},
-		Figures: []result.Figure{{Number: 1, Value: 3, Pass: true}, {Number: 7, Missing: "not yet"}},
+		Figures: []result.Figure{{Number: 1, Value: 3, Pass: true}},
 	}
 	if err := result.Write(path, want); err != nil {
 		t.Fatal(err)

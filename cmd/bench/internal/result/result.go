@@ -57,7 +57,7 @@ type Point struct {
 	Records   int64   `json:"records,omitempty"` // how many the server held before
 	Rate      float64 `json:"rate,omitempty"`    // offered operations per second; 0 in a closed loop
 	// Samples are the repetitions, in the order of the run. The i-th samples of all contenders of a scenario were taken
-	// next to each other.
+	// one after the other, in rotating order.
 	Samples []Sample `json:"samples"`
 	// Cost is over all samples.
 	Cost Cost `json:"cost"`
@@ -87,8 +87,10 @@ type Latency struct {
 	Max  float64 `json:"max"`
 }
 
-// Cost is what one operation costs. Zero: not known.
+// Cost is what one operation costs. Zero: not known, but for what the connections were counted for.
 type Cost struct {
+	// Blind: there were connections that were not counted, so that round trips and, on the embedded server, bytes are not known.
+	Blind        bool    `json:"blind,omitempty"`
 	RoundTrips   float64 `json:"round_trips"` // as one caller sees them
 	BytesIn      float64 `json:"bytes_in"`    // that the server received
 	BytesOut     float64 `json:"bytes_out"`
@@ -98,6 +100,9 @@ type Cost struct {
 	AllocBytes   float64 `json:"alloc_bytes"`
 	RecordMemory float64 `json:"record_memory"` // bytes on the server for each record that an operation left
 }
+
+// Counted reports whether a number is known that counting the connections gives, though it is zero.
+func (c *Cost) Counted(f float64) bool { return f != 0 || !c.Blind }
 
 // Spread is the middle of several values, and how far they lie apart.
 type Spread struct {
@@ -118,6 +123,4 @@ type Figure struct {
 	AtMost bool   `json:"at_most"`
 	Unit   string `json:"unit"` // such as "x"
 	Pass   bool   `json:"pass"`
-	// Missing says why there is no value.
-	Missing string `json:"missing,omitempty"`
 }

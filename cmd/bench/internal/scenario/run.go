@@ -263,7 +263,7 @@ func (c *contender) point(baseline bool, plan Plan) result.Point {
 	}
 	n := float64(max(c.operations, 1))
 	p.Cost = result.Cost{
-		RoundTrips: c.trips, BytesIn: c.in / n, BytesOut: c.out / n, ServerCPU: c.serverCPU * 1e6 / n,
+		Blind: c.link.Blind(), RoundTrips: c.trips, BytesIn: c.in / n, BytesOut: c.out / n, ServerCPU: c.serverCPU * 1e6 / n,
 		ClientCPU: c.clientCPU * 1e6 / n, Allocations: c.count / n, AllocBytes: c.bytes / n, RecordMemory: c.weight,
 	}
 	return p

@@ -117,13 +117,14 @@ func ratio(p *result.Point) string {
 // costs are the columns about what an operation takes. Those of which nothing is known are left out.
 var costs = []struct {
 	name, format string
-	value        func(*result.Point) float64
+	value        func(*result.Cost) float64
+	counted      bool // on the connections
 }{
-	{"trips", "%.1f", func(p *result.Point) float64 { return p.Cost.RoundTrips }},
-	{"B in", "%.0f", func(p *result.Point) float64 { return p.Cost.BytesIn }},
-	{"B out", "%.0f", func(p *result.Point) float64 { return p.Cost.BytesOut }},
-	{"server µs", "%.1f", func(p *result.Point) float64 { return p.Cost.ServerCPU }},
-	{"client µs", "%.1f", func(p *result.Point) float64 { return p.Cost.ClientCPU }},
-	{"allocs", "%.0f", func(p *result.Point) float64 { return p.Cost.Allocations }},
-	{"B/record", "%.0f", func(p *result.Point) float64 { return p.Cost.RecordMemory }},
+	{"trips", "%.1f", func(c *result.Cost) float64 { return c.RoundTrips }, true},
+	{"B in", "%.0f", func(c *result.Cost) float64 { return c.BytesIn }, true},
+	{"B out", "%.0f", func(c *result.Cost) float64 { return c.BytesOut }, true},
+	{"server µs", "%.1f", func(c *result.Cost) float64 { return c.ServerCPU }, false},
+	{"client µs", "%.1f", func(c *result.Cost) float64 { return c.ClientCPU }, false},
+	{"allocs", "%.0f", func(c *result.Cost) float64 { return c.Allocations }, false},
+	{"B/record", "%.0f", func(c *result.Cost) float64 { return c.RecordMemory }, false},
 }

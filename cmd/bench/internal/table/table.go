@@ -40,8 +40,15 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
 	}
 	columns = append(columns, speeds(s.Timed)...)
 	for _, c := range costs {
-		if slices.ContainsFunc(s.Points, func(p result.Point) bool { return c.value(&p) != 0 }) {
-			columns = append(columns, column{c.name, func(p *result.Point) string { return known(c.value(p), c.format) }})
+		text := func(p *result.Point) string {
+			f := c.value(&p.Cost)
+			if f == 0 && c.counted && p.Cost.Counted(f) {
+				return "0"
+			}
+			return known(f, c.format)
+		}
+		if slices.ContainsFunc(s.Points, func(p result.Point) bool { return p.Error == "" && text(&p) != "-" }) {
+			columns = append(columns, column{c.name, text})
 		}
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -91,9 +98,6 @@ func Figures(w io.Writer, figures []result.Figure) error {
 			verdict = "pass"
 		}
 		value := fmt.Sprintf("%.2f %s (%.2f-%.2f)", f.Value, f.Unit, f.Low, f.High)
-		if f.Missing != "" {
-			value, verdict = f.Missing, "short"
-		}
 		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %g\t%s\n", f.Number, f.Title, value, sign, f.Bound, verdict) // Flush tells of errors
 	}
 	return t.Flush()

@@ -57,6 +57,24 @@ func TestWhatIsTheSameInAllLinesStandsAbove(t *testing.T) {
 	has(t, text, "First (correctness only), 200 B responses\n", "callers  ")
 }
 
+func TestNoRoundTripIsNoneAndNotUnknown(t *testing.T) {
+	t.Parallel()
+	copies, other := point("copies", 2), point("other", 2)
+	copies.Cost = result.Cost{Allocations: 2}
+	other.Cost = result.Cost{Blind: true, BytesIn: 70}
+	text := scenario(t, &result.Scenario{Title: "First", Points: []result.Point{copies, other}}, true)
+	for name, want := range map[string]string{"copies": "0 0 0 2", "other": "- 70 - -"} {
+		for line := range strings.Lines(text) {
+			if got := strings.Join(strings.Fields(line), " "); strings.HasPrefix(got, name) && !strings.HasSuffix(got, want) {
+				t.Errorf("the costs are %q, want %q", got, want)
+			}
+		}
+	}
+	blind := point("blind", 2)
+	blind.Cost = result.Cost{Blind: true}
+	lacks(t, scenario(t, &result.Scenario{Title: "First", Points: []result.Point{blind}}, true), "trips", "B in")
+}
+
 func TestTimedScenariosShowNoThroughput(t *testing.T) {
 	t.Parallel()
 	text := scenario(t, &result.Scenario{Title: "Hand-over", Timed: true, Points: []result.Point{point("one", 1)}}, true)
@@ -107,14 +125,12 @@ func TestFiguresSayPassOrShort(t *testing.T) {
 	if err := table.Figures(&b, []result.Figure{
 		{Number: 1, Title: "throughput", Value: 3.5, Low: 3, High: 4, Bound: 3, Unit: "x", Pass: true},
 		{Number: 2, Title: "time", Value: 1.2, Bound: 1.15, AtMost: true, Unit: "x"},
-		{Number: 7, Title: "middleware", Bound: 0.6, Missing: "there is none"},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
 	has(t, lines[0], "3.50 x (3.00-4.00)", "at least 3", "pass")
 	has(t, lines[1], "1.20 x", "at most 1.15", "short")
-	has(t, lines[2], "there is none", "short")
 }
 
 func TestUnits(t *testing.T) {
