@@ -3,6 +3,7 @@ package redisidem_test
 import (
 	"errors"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,9 +40,8 @@ func BenchmarkDo(b *testing.B) {
 				}
 				var n atomic.Int64
 				b.ReportAllocs()
-				b.SetParallelism(callers / min(callers, 2))
 				b.ResetTimer()
-				each := func() {
+				bring(b, callers, func() {
 					value := "replayed"
 					if !mode.replay {
 						value = strconv.FormatInt(n.Add(1), 10)
@@ -50,21 +50,24 @@ func BenchmarkDo(b *testing.B) {
 					if err != nil || key.Replayed() != mode.replay {
 						b.Error(key, err)
 					}
-				}
-				if callers == 1 {
-					for range b.N {
-						each()
-					}
-					return
-				}
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						each()
-					}
 				})
 			})
 		}
 	}
+}
+
+// bring does the operation b.N times from so many callers, on however many cores: RunParallel has a multiple of these.
+func bring(b *testing.B, callers int, op func()) {
+	var begun atomic.Int64
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for begun.Add(1) <= int64(b.N) {
+				op()
+			}
+		})
+	}
+	all.Wait()
 }
 
 // BenchmarkReplayFromCopy answers retries of a finished key from the process's own copy.
@@ -153,17 +156,20 @@ func BenchmarkInitializeRequest(b *testing.B) {
 		name string
 		op   func() error
 	}{
-		{"replay", func() error { _, err := sc.InitializeRequest(ctx, "k", rawRequest); return err }},
+		{"replay", func() error {
+			key, err := sc.InitializeRequest(ctx, "k", rawRequest)
+			if err == nil && !key.Replayed() {
+				err = errors.New("a finished key is not replayed")
+			}
+			return err
+		}},
 		{"hgetall", func() error { return client.HGetAll(ctx, records[0]).Err() }},
 	} {
 		b.Run(what.name, func(b *testing.B) {
 			b.ReportAllocs()
-			b.SetParallelism(32)
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if err := what.op(); err != nil {
-						b.Error(err)
-					}
+			bring(b, 64, func() {
+				if err := what.op(); err != nil {
+					b.Error(err)
 				}
 			})
 		})
