@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/compare"
+	"github.com/redisidem/redisidem/cmd/bench/internal/progress"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
@@ -32,7 +33,7 @@ func (c *compareCommand) Run() error {
 	if err != nil {
 		return err
 	}
-	worse, err := compare.Compare(os.Stdout, before, after)
+	worse, err := compare.Compare(os.Stdout, progress.Width(os.Stdout), before, after)
 	if err != nil {
 		return err
 	}

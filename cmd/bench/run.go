@@ -249,7 +249,7 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 		}
 		run.Scenarios = append(run.Scenarios, found)
 		bar.Clear()
-		if err := table.Scenario(os.Stdout, &found, run.Measured); err != nil {
+		if err := table.Scenario(os.Stdout, &found, run.Measured, progress.Width(os.Stdout)); err != nil {
 			return err
 		}
 	}

@@ -17,12 +17,12 @@ var (
 	ErrNothingInCommon = errors.New("the runs have no scenario, contender and load in common")
 )
 
-// Compare writes how b, the later run, differs from a, point by point. Worse is true when a contender of this library is
+// Compare writes how b, the later run, differs from a, point by point, in lines of that width as [table.Write] does. Worse is true when a contender of this library is
 // significantly worse in b, by more than 5 %, or failed there and not in a.
 //
 // A point is judged by its ratios to the baseline, repetition by repetition, so that a machine that is slower today is slower
 // for both sides of them. Where there is no baseline to divide by, its own numbers have to do.
-func Compare(w io.Writer, a, b *result.Run) (worse bool, err error) {
+func Compare(w io.Writer, width int, a, b *result.Run) (worse bool, err error) {
 	for i, r := range []*result.Run{a, b} {
 		if !r.Measured {
 			return false, fmt.Errorf("the %s run: %w", [...]string{"first", "second"}[i], ErrNotMeasured)
@@ -35,7 +35,7 @@ func Compare(w io.Writer, a, b *result.Run) (worse bool, err error) {
 	if len(pairs) == 0 && !worse {
 		return false, ErrNothingInCommon
 	}
-	out := &printer{w: w}
+	out := &printer{w: w, width: width}
 	out.head(a, b)
 	out.lost(lost)
 	for i, c := range changes(pairs) {

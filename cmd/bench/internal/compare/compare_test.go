@@ -56,7 +56,7 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			worse, err := Compare(&out, run(test.contender, test.rate, test.a...), run(test.contender, test.rate, test.b...))
+			worse, err := Compare(&out, 0, run(test.contender, test.rate, test.a...), run(test.contender, test.rate, test.b...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func with(r *result.Run, base *result.Run) *result.Run {
 func compared(t *testing.T, a, b *result.Run) (worse bool, said string) {
 	t.Helper()
 	var out bytes.Buffer
-	worse, err := Compare(&out, a, b)
+	worse, err := Compare(&out, 0, a, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestCompareRefusesWhatCannotBeCompared(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			worse, err := Compare(&out, test.a, test.b)
+			worse, err := Compare(&out, 0, test.a, test.b)
 			if !errors.Is(err, test.want) || worse || out.Len() > 0 {
 				t.Errorf("got %v, %v and %q, want %v", worse, err, out.String(), test.want)
 			}
@@ -271,7 +271,7 @@ func TestCompareWarnsOfOtherConditions(t *testing.T) {
 	b.Machine.Server, b.Machine.Cores = "Valkey 8.1", 8
 	b.Latency, b.SampleSeconds, b.Incomplete = 2, 0.5, true
 	var out bytes.Buffer
-	if _, err := Compare(&out, a, b); err != nil {
+	if _, err := Compare(&out, 0, a, b); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -289,7 +289,7 @@ func TestCompareTellsOfAWriterThatFails(t *testing.T) {
 	gone := errors.New("gone")
 	for after := range 4 {
 		a := run("redisidem", 0, 1, 2, 3)
-		if _, err := Compare(&failing{after, gone}, a, a); !errors.Is(err, gone) {
+		if _, err := Compare(&failing{after, gone}, 0, a, a); !errors.Is(err, gone) {
 			t.Errorf("after %d writes: %v", after, err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/table"
@@ -13,9 +12,10 @@ import (
 // printer writes a comparison. It stops at the first error, and keeps it.
 type printer struct {
 	w     io.Writer
-	table *tabwriter.Writer
-	few   bool // samples of this library's, at some point
-	worse bool // this library, at some point
+	width int
+	rows  [][]string // of the table that is not written yet
+	few   bool       // samples of this library's, at some point
+	worse bool       // this library, at some point
 	err   error
 }
 
@@ -55,10 +55,7 @@ func (o *printer) lost(all []lost) {
 func (o *printer) scenario(s *result.Scenario) {
 	o.endTable()
 	o.printf("\n%s\n\n", s.Title)
-	if o.err == nil {
-		o.table = tabwriter.NewWriter(o.w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		o.cells("", "load", "", "before", "after", "change", "p", "ops/s", "server µs/op", "allocs/op", "alloc B/op", "B/record")
-	}
+	o.cells("", "load", "", "before", "after", "change", "p", "ops/s", "server µs/op", "allocs/op", "alloc B/op", "B/record")
 }
 
 func (o *printer) row(p *pair, c change) {
@@ -113,20 +110,13 @@ func (o *printer) foot(pairs []pair) {
 	}
 }
 
-func (o *printer) cells(cells ...string) {
-	if o.table != nil {
-		_, _ = fmt.Fprintln(o.table, strings.Join(cells, "\t")+"\t") // Flush tells of errors
-	}
-}
+func (o *printer) cells(cells ...string) { o.rows = append(o.rows, cells) }
 
 func (o *printer) endTable() {
-	if o.table == nil {
-		return
+	if o.err == nil {
+		o.err = table.Write(o.w, o.width, 2, o.rows)
 	}
-	if err := o.table.Flush(); o.err == nil {
-		o.err = err
-	}
-	o.table = nil
+	o.rows = nil
 }
 
 // load says under which load a point was measured.

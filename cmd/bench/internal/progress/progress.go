@@ -8,11 +8,13 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 )
 
 // Bar is a progress bar with the time that is left. A nil Bar shows nothing.
 type Bar struct {
 	bar   *progressbar.ProgressBar
+	room  int  // for a label; 0: any
 	begun bool // the first step
 }
 
@@ -22,12 +24,28 @@ func New(w io.Writer, steps int) *Bar {
 	if !ok || f == nil || steps <= 0 || !isatty.IsTerminal(f.Fd()) {
 		return nil
 	}
-	return draw(f, steps)
+	return draw(f, steps, Width(f))
 }
 
-func draw(w io.Writer, steps int) *Bar {
-	return &Bar{bar: progressbar.NewOptions(steps,
-		progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
+// Width is that of the terminal behind a file, and 0 where there is none.
+func Width(f *os.File) int {
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+// columns is how many the bar has, and beside how many its percentage and times take at most.
+const columns, beside = 12, 32
+
+func draw(w io.Writer, steps, width int) *Bar {
+	room := 0
+	if width > 0 {
+		room = max(1, width-columns-beside)
+	}
+	return &Bar{room: room, bar: progressbar.NewOptions(steps,
+		progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(columns), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())}
 }
 
@@ -35,6 +53,9 @@ func draw(w io.Writer, steps int) *Bar {
 func (b *Bar) Step(label string) {
 	if b == nil {
 		return
+	}
+	if r := []rune(label); b.room > 0 && len(r) > b.room {
+		label = string(r[:b.room-1]) + "…" // a line that wraps cannot be taken off the screen
 	}
 	b.bar.Describe(label)
 	if b.begun {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestBarShowsNothingWhereNobodyLooks(t *testing.T) {
@@ -32,7 +33,7 @@ func TestBarShowsNothingWhereNobodyLooks(t *testing.T) {
 func TestBarShowsTheStep(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	b := draw(&out, 2)
+	b := draw(&out, 2, 0)
 	for _, label := range []string{"first", "second", "third", "fourth"} { // two more than announced
 		b.Step(label)
 		b.Clear()
@@ -40,6 +41,26 @@ func TestBarShowsTheStep(t *testing.T) {
 	b.Done()
 	b.Done()
 	if said := out.String(); !strings.Contains(said, "first") || !strings.Contains(said, "0%") {
+		t.Errorf("%q", said)
+	}
+}
+
+func TestBarFitsIntoALine(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	b := draw(&out, 200, 80)
+	label := "First execution over HTTP: HTTP, redisidem's middleware, auto-pipelined"
+	for range 3 {
+		b.Step(label)
+		_ = b.bar.RenderBlank() // at once
+	}
+	said := out.String()
+	for line := range strings.SplitSeq(said, "\r") {
+		if n := utf8.RuneCountInString(line); n > 80 {
+			t.Errorf("the line has %d columns: %q", n, line)
+		}
+	}
+	if !strings.Contains(said, "First execution over HTTP: HTTP") || strings.Contains(said, label) {
 		t.Errorf("%q", said)
 	}
 }

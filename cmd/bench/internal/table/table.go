@@ -25,17 +25,22 @@ func Head(w io.Writer, r *result.Run) error {
 	return err
 }
 
-// Scenario writes one scenario's numbers. What is the same in all lines stands above them, and who has no numbers below.
-func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
+// Scenario writes one scenario's numbers, in lines of that width as [Write] does. What is the same in all lines stands above them,
+// and who has no numbers below.
+func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	title := s.Title
 	if !measured {
 		title += " (correctness only)"
+	}
+	about := 118
+	if width > 0 {
+		about = min(about, width)
 	}
 	shared, columns := loads(s)
 	if shared != "" {
 		title += ", " + shared
 	}
-	if _, err := fmt.Fprintf(w, "\n%s\n%s\n\n", title, wrap(s.About, 118)); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%s\n%s\n\n", title, wrap(s.About, about)); err != nil {
 		return err
 	}
 	columns = append(columns, speeds(s.Timed)...)
@@ -51,13 +56,11 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
 			columns = append(columns, column{c.name, text})
 		}
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(cells []string) { _, _ = fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") } // Flush tells of errors
-	cells := []string{""}
+	head := []string{""}
 	for _, c := range columns {
-		cells = append(cells, c.name)
+		head = append(head, c.name)
 	}
-	row(cells)
+	rows := [][]string{head}
 	var absent []string
 	for i := range s.Points {
 		p := &s.Points[i]
@@ -69,13 +72,13 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool) error {
 			absent = append(absent, fmt.Sprintf("%s: %s, %s: %s", p.Title, word, load(p), strings.ReplaceAll(p.Error, "\n", "; ")))
 			continue
 		}
-		cells = append(cells[:0], p.Title)
+		cells := []string{p.Title}
 		for _, c := range columns {
 			cells = append(cells, c.text(p))
 		}
-		row(cells)
+		rows = append(rows, cells)
 	}
-	if err := t.Flush(); err != nil {
+	if err := Write(w, width, 1, rows); err != nil {
 		return err
 	}
 	for _, line := range absent {

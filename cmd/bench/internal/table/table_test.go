@@ -3,6 +3,7 @@ package table_test
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/table"
@@ -19,7 +20,7 @@ func point(title string, callers int) result.Point {
 func scenario(t *testing.T, s *result.Scenario, measured bool) string {
 	t.Helper()
 	var b strings.Builder
-	if err := table.Scenario(&b, s, measured); err != nil {
+	if err := table.Scenario(&b, s, measured, 0); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -73,6 +74,30 @@ func TestNoRoundTripIsNoneAndNotUnknown(t *testing.T) {
 	blind := point("blind", 2)
 	blind.Cost = result.Cost{Blind: true}
 	lacks(t, scenario(t, &result.Scenario{Title: "First", Points: []result.Point{blind}}, true), "trips", "B in")
+}
+
+func TestNarrowScreensGetSeveralTables(t *testing.T) {
+	t.Parallel()
+	one, two := point("HTTP, redisidem's middleware, auto-pipelined", 64), point("two", 64)
+	two.Ratio = &result.Spread{Median: 2, Low: 1.5, High: 2.5}
+	var b strings.Builder
+	s := &result.Scenario{Title: "First", About: strings.Repeat("word ", 40), Points: []result.Point{one, two}}
+	if err := table.Scenario(&b, s, true, 80); err != nil {
+		t.Fatal(err)
+	}
+	has(t, b.String(), "ops/s", "2.00 (1.50-2.50)", "p99.9", "trips", "B in")
+	titles := 0
+	for line := range strings.Lines(b.String()) {
+		if utf8.RuneCountInString(line) > 81 {
+			t.Errorf("the line does not fit: %q", line)
+		}
+		if strings.Contains(line, "HTTP") {
+			titles++
+		}
+	}
+	if titles < 2 {
+		t.Errorf("a contender is named %d times in:\n%s", titles, b.String())
+	}
 }
 
 func TestTimedScenariosShowNoThroughput(t *testing.T) {
