@@ -11,7 +11,7 @@
 //
 // On a Redis server each state is its own: LOADING comes from a slow reload, BUSY from a foreign script, READONLY and MASTERDOWN
 // from REPLICAOF, OOM and NOREPLICAS from its configuration, NOSCRIPT from SCRIPT FLUSH. Miniredis knows only the last: for the
-// others its scripts are refused as they arrive.
+// others its scripts, and the lock's SET, are refused as they arrive.
 //
 // How to run it at each size:
 //

@@ -158,7 +158,7 @@ func (p process) await(t testing.TB, r refusal) {
 	t.Fatalf("the server does not say %s", r)
 }
 
-// embedded is miniredis, which knows none of the states: scripts are refused as they reach it.
+// embedded is miniredis, which knows none of the states: scripts, and the lock's SET, are refused as they reach it.
 type embedded struct {
 	mini  *miniredis.Miniredis
 	state atomic.Pointer[refusal]
@@ -184,7 +184,16 @@ func (e *embedded) begin(_ testing.TB, r refusal) (end func()) {
 // refuse answers a command in the server's place, and reports whether it has.
 func (e *embedded) refuse(c *server.Peer, command string, args ...string) bool {
 	r := e.state.Load()
-	if r == nil || command != "EVAL" && command != "EVALSHA" || *r == oom && e.fits(args) {
+	if r == nil {
+		return false
+	}
+	switch command {
+	case "SET": // which needs memory
+	case "EVAL", "EVALSHA":
+		if *r == oom && e.fits(args) {
+			return false
+		}
+	default:
 		return false
 	}
 	c.WriteError(fmt.Sprintf("%s the server was told to say so", *r))
