@@ -193,6 +193,13 @@ func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
 	return took
 }
 
+// answers is how many keys have one that somebody was told.
+func (l *load) answers() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.order)
+}
+
 // forgotten is how many answers were found forgotten.
 func (l *load) forgotten() int {
 	l.mu.Lock()

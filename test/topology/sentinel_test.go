@@ -29,9 +29,10 @@ func underSentinel(t testing.TB, g *redistest.Sentinel) *redis.Client {
 	return client
 }
 
-// strike kills or freezes masters, each of which comes back when another one has taken over. It returns how long the callers
-// were without an answer: since the strike, and since the group could give one.
-func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int) (took, own []time.Duration) {
+// strike kills or freezes masters, each of which comes back when another one has taken over; just before, its replicas may be kept
+// from what callers are told. It returns how long the callers were without an answer: since the strike, and since the group could
+// give one.
+func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int, alone bool) (took, own []time.Duration) {
 	t.Helper()
 	killed := make([]bool, many)
 	for i := range killed {
@@ -45,11 +46,16 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		if err != nil {
 			t.Fatal(err)
 		}
+		followAgain := func() {}
+		if alone {
+			followAgain = detach(t, g, l, master)
+		}
 		if kill {
 			master.Kill()
 		} else if err := master.Pause(); err != nil {
 			t.Fatal(err)
 		}
+		followAgain()
 		struck := time.Now()
 		l.refusals()
 		// What the group takes to have a master again, and that one a replica, is its own affair: until then nothing can be
@@ -99,6 +105,38 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 	return took, own
 }
 
+// detach keeps replicas from following their master until what it returns is called, and blocks until callers have been told
+// answers that only the master knows.
+func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Server) (followAgain func()) {
+	t.Helper()
+	var replicas []*redistest.Server
+	for _, server := range g.Data {
+		if server != master {
+			replicas = append(replicas, server)
+		}
+	}
+	for _, replica := range replicas {
+		if err := replica.Pause(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the master sends to a process that stands still would wait for it in the connection.
+	client := master.Client()
+	err := client.Do(context.Background(), "CLIENT", "KILL", "TYPE", "replica").Err()
+	if err = errors.Join(err, client.Close()); err != nil {
+		t.Fatal(err)
+	}
+	before := l.answers()
+	until(t, func() bool { return l.answers() > before+2*callers }) // each caller may have been told one that was stored before
+	return func() {
+		for _, replica := range replicas {
+			if err := replica.Resume(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // followed reports whether a replica acknowledges what a master is given. That one is connected says too little.
 func followed(master *redistest.Server) bool {
 	ctx, client := context.Background(), master.Client()
@@ -117,24 +155,31 @@ func TestSentinelFailoversLoseNothing(t *testing.T) {
 	g := rediscase.Sentinel(t)
 	l := newLoad(t, underSentinel(t, g), 1, lease)
 	l.begin(seed)
-	took, own := strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many)
+	took, own := strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many, false)
 	report(t, l.finish(t, underSentinel(t, g)))
-	recovered := p99(own)
-	if recovered > 5*time.Second {
-		t.Errorf("callers were without an answer for %v (p99) after the group could give one", recovered)
+	recovered, bound := p99(own), 5*time.Second
+	if len(own) < 100 {
+		bound = 30 * time.Second // it is the slowest of all, which a busy machine may have held up
+	}
+	if recovered > bound {
+		t.Errorf("callers were without an answer for %v (p99 of %d) after the group could give one", recovered, len(own))
 	}
 	rung.Figure(t, "R8", "%d failovers, half by kill -9 and half frozen: 0 of %d acknowledged commits lost, 0 double; "+
 		"callers recovered within %v of the strike, %v of the group's own recovery (p99)", many, 2*len(l.told), p99(took), recovered)
 }
 
-// TestSentinelFailoversWithoutDurability tells what durability is for. Redis may lose something here, and need not.
+// TestSentinelFailoversWithoutDurability tells what durability is for, and that a loss would be seen: what callers are told just
+// before a failover has reached no replica, and is lost.
 func TestSentinelFailoversWithoutDurability(t *testing.T) {
 	many := rung.Size(t, 2, 10, 10)
 	seed := rung.Seed(t)
 	g := rediscase.Sentinel(t)
 	l := newLoad(t, underSentinel(t, g), 0, lease)
 	l.begin(seed)
-	strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many)
+	strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many, true)
 	l.finish(t, underSentinel(t, g))
 	t.Logf("%d failovers without durability: %d of %d answers forgotten", many, len(l.lost), len(l.told))
+	if len(l.lost) == 0 {
+		t.Error("nothing was lost, or nobody has seen it")
+	}
 }
