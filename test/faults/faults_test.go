@@ -25,13 +25,13 @@ package faults
 import (
 	"context"
 	"flag"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -49,7 +49,7 @@ var request = redisidem.Request{Method: "POST", Path: "/orders"}
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	flag.Parse()
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // quiet keeps go-redis from writing about connections that are broken on purpose.

@@ -31,13 +31,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
@@ -48,7 +48,7 @@ var (
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // quiet keeps go-redis from writing about connections that are broken on purpose.
@@ -120,8 +120,8 @@ func TestServerThatForgetsIsNoticed(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d histories on a server that forgets are found out", noticed, tries)
-	if noticed == 0 {
-		t.Error("no history on a server that forgets is found out")
+	if noticed < tries/2 {
+		t.Error("fewer than half of them")
 	}
 }
 
