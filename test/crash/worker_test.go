@@ -132,7 +132,7 @@ func (w *worker) stay(ctx context.Context, dwell time.Duration, e history.Event)
 	if stood {
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Second):
+		case <-time.After(10 * time.Second): // the machine may be busy
 		}
 	}
 }

@@ -62,6 +62,7 @@ type cell struct {
 	fault     fault
 	want      want
 
+	began   time.Time
 	backend backend
 	proxy   *redistest.Proxy
 	tap     *tap
@@ -81,7 +82,7 @@ type cell struct {
 
 func newCell(t *testing.T, b backend, auto bool, o operation, f fault) *cell {
 	t.Helper()
-	c := &cell{t: t, operation: o, fault: f, want: o.calm, backend: b, tap: &tap{}, end: nothing}
+	c := &cell{t: t, operation: o, fault: f, want: o.calm, began: time.Now(), backend: b, tap: &tap{}, end: nothing}
 	if w, ok := o.except[f.name]; ok {
 		c.want = w
 	}
@@ -211,17 +212,17 @@ func (c *cell) compare() string {
 	}
 	holder := c.raw.Get(ctx, lock).Val()
 	kept, left := c.raw.PTTL(ctx, record).Val(), c.raw.PTTL(ctx, lock).Val()
-	const slow = lease / 3 // how long a machine may take for a cell
+	age := time.Since(c.began) // of anything that was written
 	switch {
 	case fields["recovery_point"] != c.want.point || control[revision] != wantRevision:
 		return fmt.Sprintf("the record is at %s, revision %s", fields["recovery_point"], control[revision])
 	case control[attempts] != fmt.Sprint(c.want.attempts):
 		return fmt.Sprintf("the record has %s attempts, want %d", control[attempts], c.want.attempts)
-	case kept > retention+lease || kept < retention-slow:
+	case kept > retention+lease || kept < retention-age:
 		return fmt.Sprintf("the record is kept for %v", kept)
 	case c.want.locked && (holder == "" || holder != control[token]):
 		return fmt.Sprintf("the lock is %q, and the record is %q's", holder, control[token])
-	case c.want.locked && (left > lease || left < lease-slow):
+	case c.want.locked && (left > lease || left < lease-age):
 		return fmt.Sprintf("the lock has %v left", left)
 	case !c.want.locked && (holder != "" || control[token] != "-"):
 		return fmt.Sprintf("the lock is left to %q, the record to %q", holder, control[token])

@@ -22,6 +22,7 @@ import (
 const (
 	outageTimeout = 300 * time.Millisecond
 	grace         = 50 * time.Millisecond // how much later than its timeout an operation may return
+	exception     = time.Second           // and one in a hundred
 )
 
 // site is a server, and a client whose connections can be led elsewhere.
@@ -159,6 +160,7 @@ type lateness struct {
 	mu    sync.Mutex
 	calls int
 	over  []string      // the calls that were later than they may be
+	far   bool          // one of them was later than even an exception may be
 	worst time.Duration // how late the latest call was
 	which string
 	timer time.Duration // how late the latest timer was
@@ -184,6 +186,7 @@ func (l *lateness) measure(t *testing.T, name string, want error, call func() er
 		l.worst, l.which = late, name
 	}
 	if late > grace+timer {
+		l.far = l.far || late > exception+timer
 		l.over = append(l.over, fmt.Sprintf("%s returned %v after its timeout, and a timer %v", name, late, timer))
 	}
 }
@@ -191,7 +194,7 @@ func (l *lateness) measure(t *testing.T, name string, want error, call func() er
 // mustBeBounded allows for one call in a hundred that the scheduler has forgotten while it has not forgotten the timer.
 func (l *lateness) mustBeBounded(t *testing.T) {
 	t.Helper()
-	if len(l.over)*100 <= l.calls {
+	if len(l.over)*100 <= l.calls && !l.far {
 		return
 	}
 	for _, o := range l.over {

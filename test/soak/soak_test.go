@@ -149,9 +149,6 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 		t.Errorf("seed %d: %v", seed, v)
 	}
 	last.mustBeFlat(t, first)
-	if s.slowest > bound {
-		t.Errorf("seed %d: recovery took %v, more than %v", seed, s.slowest, bound)
-	}
 	count := s.ledger.count()
 	// A result that comes back after the lease is rare: a minute may pass without one.
 	if s.keys == 0 || count.Committed == 0 || count.Unknown == 0 || whole >= 10*time.Minute && count.Fenced == 0 || count.Answers < s.keys {

@@ -153,7 +153,8 @@ func (m *mover) move(r *rand.Rand) {
 	m.serve(slot, 1)
 }
 
-// serve asks for answers to new keys of a slot, each once.
+// serve asks for answers to new keys of a slot. While it does nothing moves: a key that cannot be served is refused each time, and
+// one that a busy machine was too slow for is not.
 func (m *mover) serve(slot, many int) {
 	for range many {
 		for len(m.left[slot]) == 0 {
@@ -166,6 +167,9 @@ func (m *mover) serve(slot, many int) {
 		m.left[slot] = m.left[slot][1:]
 		began := time.Now()
 		err := m.load.call(value)
+		for tries := 1; err != nil && tries < 3; tries++ {
+			err = m.load.call(value)
+		}
 		m.took = append(m.took, time.Since(began))
 		m.fresh++
 		if err != nil {
