@@ -5,6 +5,7 @@
 set -eu
 
 url=${1:-http://127.0.0.1:8080}
+admin=${2:-http://127.0.0.1:8081}
 key=story-$$
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -32,7 +33,7 @@ want() {
 # serving waits until the gateway serves.
 serving() {
 	i=0
-	until curl -s -o "$work/health" "http://127.0.0.1:8081/healthz"; do
+	until curl -s -o "$work/health" "$admin/healthz"; do
 		i=$((i + 1))
 		[ "$i" -lt 300 ] || fail "the gateway does not serve"
 		sleep 0.1
