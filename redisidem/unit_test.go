@@ -245,7 +245,7 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 	known := []status{
 		statusOK, statusCreated, statusFound, statusOwn, statusBusy, statusDone, statusMoved, statusStale, statusGone,
 		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged, statusOther,
-		statusUnknown, statusEffect, statusAlive,
+		statusUnknown, statusEffect, statusAlive, statusLater,
 	}
 	used := make(map[status]bool)
 	word := regexp.MustCompile(`\{'([A-Z]+)'`)
