@@ -64,9 +64,6 @@ func pipeliner(own *redis.AutoPipelineOptions) *redis.AutoPipelineOptions {
 }
 
 func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	if time.Since(p.began) < time.Duration(p.until.Load()) {
 		return p.plain.send(ctx, cmds)
 	}

@@ -201,8 +201,11 @@ func explain(caller context.Context, op string, err error) error {
 // errAgain asks repeat for another try of something that was not applied.
 var errAgain = errors.New("not applied yet")
 
-// send hands commands to the transport that fits.
+// send hands commands to the transport that fits, unless ctx has ended: go-redis sends them all the same.
 func (s *Service) send(ctx context.Context, wait bool, key string, cmds []redis.Cmder) (acks int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	if wait && s.cfg.Durability > 0 {
 		return durable{s.client, s.cfg.Durability}.send(ctx, key, cmds)
 	}

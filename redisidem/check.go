@@ -231,7 +231,7 @@ var neededRights = []string{
 
 // flowRights are commands that only flows with RecoverAfter and their completers need.
 var flowRights = []string{
-	"zadd key 1 member", "zrem key member", "zrange key 0 1", "zrangebyscore key 0 1", "zremrangebyscore key 0 1",
+	"zadd key 1 member", "zrem key member", "zscore key member", "zrange key 0 1", "zrangebyscore key 0 1", "zremrangebyscore key 0 1",
 }
 
 // checkRights asks the server what this client's user may do.
