@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/compare"
 	"github.com/redisidem/redisidem/cmd/bench/internal/progress"
+	"github.com/redisidem/redisidem/cmd/bench/internal/report"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
@@ -47,6 +49,7 @@ func (c *compareCommand) Run() error {
 type reportCommand struct {
 	From string `arg:"" name:"run" help:"JSON of the run." type:"existingfile"`
 	Out  string `short:"o" help:"The file to write." default:"bench.html"`
+	SVG  string `name:"svg" help:"Write one drawing instead: the throughput of this scenario's contenders against the baseline's." placeholder:"SCENARIO"`
 }
 
 // Run is the command.
@@ -55,5 +58,10 @@ func (c *reportCommand) Run() error {
 	if err != nil {
 		return err
 	}
-	return writeHTML(c.Out, run)
+	return write(c.Out, func(w io.Writer) error {
+		if c.SVG != "" {
+			return report.SVG(w, run, c.SVG)
+		}
+		return report.HTML(w, run)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"runtime/pprof"
@@ -315,12 +316,12 @@ func (o *output) write(run *result.Run) error {
 		}
 	}
 	if o.HTML != "" {
-		return writeHTML(o.HTML, run)
+		return write(o.HTML, func(w io.Writer) error { return report.HTML(w, run) })
 	}
 	return nil
 }
 
-func writeHTML(path string, run *result.Run) (err error) {
+func write(path string, what func(io.Writer) error) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
@@ -330,7 +331,7 @@ func writeHTML(path string, run *result.Run) (err error) {
 			err = closeErr
 		}
 	}()
-	return report.HTML(f, run)
+	return what(f)
 }
 
 func profile(path string) (stop func(), err error) {

@@ -23,6 +23,9 @@ type chart struct {
 // Width is that of the drawing.
 func (chart) Width() int { return width }
 
+// Tall is how high the drawing is with its title.
+func (c chart) Tall() float64 { return c.Height + 26 }
+
 // axis is a line with ticks.
 type axis struct {
 	From, To float64

@@ -292,6 +292,24 @@ func TestReportDrawsWellFormedCharts(t *testing.T) {
 	}
 }
 
+func TestDrawingStandsAlone(t *testing.T) {
+	t.Parallel()
+	r := fixture(t)
+	var out bytes.Buffer
+	if err := SVG(&out, r, "lifecycle"); err != nil {
+		t.Fatal(err)
+	}
+	wellFormed(t, out.String())
+	for _, want := range []string{`xmlns="http://www.w3.org/2000/svg"`, r.Scenarios[0].Title, "times as much as redislock by hand", "--own0", "redisidem, auto-pipelined"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q", want)
+		}
+	}
+	if err := SVG(io.Discard, r, "nope"); err == nil || !strings.Contains(err.Error(), "nope") {
+		t.Errorf("a scenario that is not there: %v", err)
+	}
+}
+
 func TestReportTellsOfAWriterThatFails(t *testing.T) {
 	t.Parallel()
 	r, w := io.Pipe()
