@@ -17,8 +17,8 @@ var (
 	ErrNothingInCommon = errors.New("the runs have no scenario, contender and load in common")
 )
 
-// Compare writes how b, the later run, differs from a, point by point, in lines of that width as [table.Write] does. Worse is true when a contender of this library is
-// significantly worse in b, by more than 5 %, or failed there and not in a.
+// Compare writes how b, the later run, differs from a, point by point, in lines of that width as table.Write does. Worse is
+// true when a contender of this library is significantly worse in b, by more than 5 %, or failed there and not in a.
 //
 // A point is judged by its ratios to the baseline, repetition by repetition, so that a machine that is slower today is slower
 // for both sides of them. Where there is no baseline to divide by, its own numbers have to do.

@@ -31,7 +31,8 @@ func (p *program) acquire(ctx context.Context) (file string, err error) {
 		p.users++
 		return file, nil
 	}
-	if out, err := exec.CommandContext(ctx, "go", "list", p.source).CombinedOutput(); err != nil { //nolint:gosec // a constant
+	out, err := exec.CommandContext(ctx, "go", "list", p.source).CombinedOutput() //nolint:gosec // a constant
+	if err != nil {
 		return "", fmt.Errorf("%w: %s is not here to be built, for this is not its repository: %w: %s", ErrUnable, p.source, err, out)
 	}
 	dir, err := os.MkdirTemp("", "redisidem-bench")
@@ -39,7 +40,8 @@ func (p *program) acquire(ctx context.Context) (file string, err error) {
 		return "", err
 	}
 	file = filepath.Join(dir, "program")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", file, p.source).CombinedOutput(); err != nil { //nolint:gosec // a constant
+	out, err = exec.CommandContext(ctx, "go", "build", "-o", file, p.source).CombinedOutput() //nolint:gosec // a constant
+	if err != nil {
 		return "", errors.Join(fmt.Errorf("building %s: %w: %s", p.source, err, out), os.RemoveAll(dir))
 	}
 	p.users, p.dir = 1, dir

@@ -36,7 +36,8 @@ func serve(args []string) error {
 	// As many connections as the gateway keeps: with the standard library's two the proxy would dial for most requests.
 	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 256, DisableCompression: true}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }, Transport: transport}
-	if err := json.NewEncoder(os.Stderr).Encode(map[string]string{"msg": "serving", "url": "http://" + listener.Addr().String()}); err != nil {
+	serving := map[string]string{"msg": "serving", "url": "http://" + listener.Addr().String()}
+	if err := json.NewEncoder(os.Stderr).Encode(serving); err != nil {
 		return err
 	}
 	server := &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second}

@@ -140,7 +140,8 @@ func TestSentenceGoesByEachRepetition(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			page := parse(t, render(t, &result.Run{Measured: true, Scenarios: []result.Scenario{{Title: "s", Timed: test.timed, Points: test.points}}}))
+			s := result.Scenario{Title: "s", Timed: test.timed, Points: test.points}
+			page := parse(t, render(t, &result.Run{Measured: true, Scenarios: []result.Scenario{s}}))
 			said := findingOf(t, page)
 			for _, want := range test.has {
 				if !strings.Contains(said, want) {
@@ -300,7 +301,10 @@ func TestDrawingStandsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wellFormed(t, out.String())
-	for _, want := range []string{`xmlns="http://www.w3.org/2000/svg"`, r.Scenarios[0].Title, "times as much as redislock by hand", "--own0", "redisidem, auto-pipelined"} {
+	for _, want := range []string{
+		`xmlns="http://www.w3.org/2000/svg"`, r.Scenarios[0].Title, "times as much as redislock by hand", "--own0",
+		"redisidem, auto-pipelined",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q", want)
 		}

@@ -25,8 +25,8 @@ func Head(w io.Writer, r *result.Run) error {
 	return err
 }
 
-// Scenario writes one scenario's numbers, in lines of that width as [Write] does. What is the same in all lines stands above them,
-// and who has no numbers below.
+// Scenario writes one scenario's numbers, in lines of that width as [Write] does. What is the same in all lines stands above
+// them, and who has no numbers below.
 func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	title := s.Title
 	if !measured {
