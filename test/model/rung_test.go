@@ -1,7 +1,7 @@
 // Package model checks the protocol of redisidem with Spin: the protocol must hold in every state that it can get to, and each of
 // its broken variants must be refuted by the part of the promise that it breaks. README.md describes the model.
 //
-//	go test -count=1 -v ./test/model -size change                   # two and three workers, and all variants: a minute
+//	go test -count=1 -v ./test/model -size change                   # two and three workers, and all variants: two minutes
 //	go test -count=1 -v -timeout 2h ./test/model -size nightly      # larger sizes besides
 //	go test -count=1 -v -run 'Protocol/NOFENCE' ./test/model -steps # one run, with the steps to the error that it finds
 //
