@@ -35,7 +35,7 @@ type chronicle struct {
 
 // tally counts what histories are made of.
 type tally struct {
-	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Swept int
+	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept int
 }
 
 func (t *tally) add(o tally) {
@@ -50,6 +50,7 @@ func (t *tally) add(o tally) {
 	t.Replayed += o.Replayed
 	t.Lost += o.Lost
 	t.Removed += o.Removed
+	t.Updated += o.Updated
 	t.Swept += o.Swept
 }
 
@@ -57,6 +58,14 @@ func (t *tally) add(o tally) {
 type place struct {
 	id              string
 	fence, revision int64
+}
+
+// placeOf returns the place of a journal entry. An operator's does not know its fence beforehand, and is the only one of its worker.
+func placeOf(key *redisidem.Key, e redisidem.JournalEntry) place {
+	if e.Attempt == 0 {
+		return place{id: key.ID() + " by " + e.Owner, revision: e.Revision}
+	}
+	return place{key.ID(), e.Fence, e.Revision}
 }
 
 // result is what a callback wants to have stored.
@@ -139,7 +148,7 @@ func (c *chronicle) view(key *redisidem.Key) view {
 	var answer *result
 	var values strings.Builder
 	for i, e := range key.Journal {
-		r := c.results[place{key.ID(), e.Fence, e.Revision}]
+		r := c.results[placeOf(key, e)]
 		if r == nil || e.Revision != int64(i) {
 			c.violated("the journal of %s has entry %+v, which nobody committed", key.Value, e)
 			return v
@@ -164,6 +173,22 @@ func (c *chronicle) view(key *redisidem.Key) view {
 		c.violated("%s has revision %d, journal %s and response %s instead of %s", key.Value, key.Revision, v.values, got, want)
 	}
 	return v
+}
+
+// correction makes what an operator wants to have stored; nil if the same worker has tried so at this revision.
+func (c *chronicle) correction(j *job, key *redisidem.Key) *result {
+	value := j.worker.value()
+	last := next(key.RecoveryPoint) == redisidem.Finished
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := c.view(key)
+	at := placeOf(key, redisidem.JournalEntry{Owner: fmt.Sprint("w", j.worker.number), Revision: key.Revision})
+	if c.results[at] != nil {
+		return nil
+	}
+	return &result{
+		place: at, key: j.key, value: value, made: seen.made, before: seen.values, answers: last || j.dice.IntN(3) == 0,
+	}
 }
 
 func body(value string) string { return `"` + value + `"` }

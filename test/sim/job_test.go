@@ -181,7 +181,7 @@ func (j *job) checkState(st *redisidem.Stage) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range st.Key().Journal {
-		if r := w.results[place{st.Key().ID(), e.Fence, e.Revision}]; r != nil && !isCompensating(e.Stage) {
+		if r := w.results[placeOf(st.Key(), e)]; r != nil && !isCompensating(e.Stage) {
 			want = r.value
 		}
 	}

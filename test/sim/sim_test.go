@@ -1,8 +1,8 @@
 // Package sim tests whole services in simulated worlds: four workers, each with a service and a client of its own, work on two keys
 // of an embedded server, in fake time, while connections lose, delay, double and refuse what is sent, and workers are cut off for
 // longer than their lease. They use all of the public API: Do, stages by hand, flows with interim answers and compensations,
-// leases, waiters, a completer, callers who leave, callbacks that outlast their lease, fail or panic, operators who unlock and
-// delete.
+// leases, waiters, a completer, callers who leave, callbacks that outlast their lease, fail or panic, operators who unlock, delete and
+// update; some histories are of services with encrypted values, or with copies of finished records.
 //
 // What they see and are told is checked against the promise that opens the documentation of package redisidem:
 //
@@ -82,7 +82,7 @@ func TestSameSeedMakesTheSameHistory(t *testing.T) {
 	if raced {
 		t.Skip("with the race detector the order of goroutines is random")
 	}
-	const many, times = 30, 6
+	const many, times = 30, 20
 	seed := rung.Seed(t)
 	seen := make(map[string]int) // how often which history
 	again := make(map[uint64]bool)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -153,6 +154,8 @@ func (c *caller) act() {
 		j.unlock(ctx)
 	case n == 18 && w.world.plan.deletes:
 		j.remove(ctx)
+	case n == 19 && w.world.plan.updates:
+		j.update(ctx)
 	default:
 		got, err := w.scope.Retrieve(ctx, key)
 		j.end(got, err)
@@ -223,6 +226,39 @@ func (j *job) remove(ctx context.Context) {
 	w.log("worker %d deletes %s: %v", j.worker.number, j.key, err)
 	w.removes(j.worker.number, j.asked, key, err == nil) // a try of a call that was refused may still come late
 	j.end(nil, err)
+}
+
+// update is an operator's correction, of a key that is on its way and that nobody is working on.
+func (j *job) update(ctx context.Context) {
+	key, err := j.scope.Retrieve(ctx, j.key)
+	j.end(key, err)
+	if err != nil || key.Finished() || isCompensating(key.RecoveryPoint) {
+		return
+	}
+	w := j.worker.world
+	r := w.correction(j, key)
+	if r == nil {
+		return
+	}
+	o := redisidem.Advance(next(key.RecoveryPoint))
+	if r.answers {
+		o = redisidem.Finish(redisidem.JSON(200, r.value))
+	}
+	w.spy.take(j.key) // whose lease has lapsed is fenced
+	j.again()
+	w.wants(r)
+	got, err := j.scope.Update(ctx, key, o.WithState(r.value))
+	w.log("worker %d updates %s with %s: %v", j.worker.number, j.key, r.value, err)
+	switch {
+	case err == nil:
+		w.becomes(r, committed)
+		w.tell(func(t *tally) { t.Updated++ })
+	case errors.Is(err, redisidem.ErrUnavailable), errors.Is(err, redisidem.ErrLocked):
+		w.becomes(r, unknown) // a try of a call that was refused may still come late, when the lease is over
+	default:
+		w.becomes(r, fenced)
+	}
+	j.end(got, err)
 }
 
 // flow makes the flow whose stages the job does.

@@ -54,6 +54,9 @@ type plan struct {
 	deletes   bool
 	unlocks   bool
 	completes bool
+	updates   bool
+	encodes   bool // records hold encrypted values
+	caches    bool // workers keep copies of finished records
 }
 
 // outcome is what came of a history.
@@ -84,6 +87,10 @@ func newWorld(seed uint64) *world {
 		seed: seed, rate: []float64{0, 0.05, 0.15, 0.3}[r.IntN(4)], began: time.Now(), server: miniredis.NewMiniRedis(),
 		ids:  make(map[string]string),
 		plan: plan{deletes: r.IntN(5) == 0, unlocks: r.IntN(5) == 0, completes: r.IntN(16) == 0},
+	}
+	w.plan.encodes = r.IntN(4) == 0
+	if !w.plan.deletes { // after which a copy may answer for a while, and revisions begin again
+		w.plan.caches, w.plan.updates = r.IntN(4) == 0, r.IntN(4) == 0
 	}
 	w.server.ClockTTL(true)
 	w.chronicle = newChronicle(w)
@@ -141,14 +148,29 @@ func (w *world) hire(number int) *worker {
 		Dialer: it.wire.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 20,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	svc, err := redisidem.New(it.client, &redisidem.Config{
+	cfg := redisidem.Config{
 		Lease: lease, Timeout: timeout, Retention: retention, CommitRetry: 2 * lease, Owner: fmt.Sprint("w", number), Observer: it,
-	})
+	}
+	if w.plan.encodes {
+		cfg.Codec = codec()
+	}
+	if w.plan.caches && !w.plan.forgets {
+		cfg.CacheBytes = 64 << 10
+	}
+	svc, err := redisidem.New(it.client, &cfg)
 	if err != nil {
 		panic(err)
 	}
 	it.service, it.scope = svc, svc.Scope("sim")
 	return it
+}
+
+func codec() redisidem.Codec {
+	c, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: "sim", Secret: make([]byte, 32)})
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 // mayForget reports whether a key's record may be gone.
