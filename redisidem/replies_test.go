@@ -2,6 +2,7 @@ package redisidem_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
@@ -76,5 +77,23 @@ func TestKeptCommitThatIsRepeatedTellsThatTheLeaseIsGone(t *testing.T) {
 		next, err := sc.Lock(ctx, "k")
 		mustBe(t, err, nil)
 		mustBe(t, next.Abandon(ctx), nil)
+	})
+}
+
+// What prolongs the lock prolongs the record: otherwise a worker that still has the lock finds no record to commit in.
+func TestClaimThatComesAgainProlongsTheRecord(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
+		sc := b.service(cfg).Scope("a")
+		lease := locked(b, sc, "k")
+		again := b.repeated()
+		for range 3 {
+			time.Sleep(2900 * time.Millisecond)
+			b.server.SetTTL(b.lock(), cfg.Lease) // as redislock's script does that comes again
+			again()
+		}
+		_, err := lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+		mustBe(b, err, nil)
+		mustHold(b, start(b, sc, "k"), `"done"`)
 	})
 }

@@ -116,7 +116,7 @@ var mutants = []mutant{
 		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
 		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
 
-		killer: "TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive",
+		killer: "TestClaimThatComesAgainProlongsTheRecord",
 	},
 	{
 		name: "hasty", // while a slot is split: who has taken the lock does not look whether the record is as it was before
