@@ -68,10 +68,11 @@ func (m mutant) kill(t *testing.T, seed uint64, limit int) string {
 	if err == nil {
 		t.Fatalf("it survives:\n%s", tail(out))
 	}
-	by, err := m.verdict(out, seed)
+	by, what, err := m.verdict(out, seed)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, tail(out))
 	}
+	t.Log(what)
 	return by
 }
 
@@ -152,28 +153,29 @@ var (
 	panics  = regexp.MustCompile(`(?m)^panic: `)
 )
 
-// verdict reads in the output of a test that failed what has found the defect. That the process died is no sign of it.
-func (m mutant) verdict(out []byte, seed uint64) (string, error) {
+// verdict reads in the output of a test that failed by whom the defect was found, and as what. That the process died is no sign of
+// it.
+func (m mutant) verdict(out []byte, seed uint64) (by, what string, err error) {
 	if m.killer != "" {
 		switch {
 		case !strings.Contains(string(out), "--- FAIL: "+m.killer):
-			return "", fmt.Errorf("%s does not fail", m.killer)
+			return "", "", fmt.Errorf("%s does not fail", m.killer)
 		case panics.Match(out) && !m.hangs:
-			return "", fmt.Errorf("%s does not fail, but ends in a panic", m.killer)
+			return "", "", fmt.Errorf("%s does not fail, but ends in a panic", m.killer)
 		}
-		return m.killer, nil
+		return m.killer, "a failure", nil
 	}
-	history, what := found.FindSubmatch(out), ""
+	history := found.FindSubmatch(out)
 	if history != nil {
 		what = string(history[2])
 	} else if history, what = endless.FindSubmatch(out), "no end"; history == nil || !m.hangs {
-		return "", errors.New("the simulation fails without a history that breaks the promise")
+		return "", "", errors.New("the simulation fails without a history that breaks the promise")
 	}
 	n, err := strconv.ParseUint(string(history[1]), 10, 64)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return fmt.Sprintf("history %d (seed %d: %s)", n-seed+1, n, what), nil
+	return fmt.Sprintf("history %d (seed %d)", n-seed+1, n), what, nil
 }
 
 func TestOnlyABrokenPromiseIsAKill(t *testing.T) {
@@ -189,18 +191,22 @@ func TestOnlyABrokenPromiseIsAKill(t *testing.T) {
 		out    string
 		want   string
 	}{
-		{mutant{}, broken, "history 3 (seed 12: k0 is wrong)"},
-		{mutant{}, noEnd + broken, "history 3 (seed 12: k0 is wrong)"},
+		{mutant{}, broken, "history 3 (seed 12): k0 is wrong"},
+		{mutant{}, noEnd + broken, "history 3 (seed 12): k0 is wrong"},
 		{mutant{}, noEnd, ""},
-		{mutant{hangs: true}, noEnd, "history 3 (seed 12: no end)"},
+		{mutant{hangs: true}, noEnd, "history 3 (seed 12): no end"},
 		{mutant{}, "FAIL\n", ""},
 		{mutant{hangs: true}, "FAIL\n", ""},
-		{mutant{killer: "TestX"}, failed, "TestX"},
+		{mutant{killer: "TestX"}, failed, "TestX: a failure"},
 		{mutant{killer: "TestX"}, died, ""},
-		{mutant{killer: "TestX", hangs: true}, died, "TestX"},
+		{mutant{killer: "TestX", hangs: true}, died, "TestX: a failure"},
 		{mutant{killer: "TestY"}, failed, ""},
 	} {
-		got, err := c.mutant.verdict([]byte(c.out), 10)
+		by, what, err := c.mutant.verdict([]byte(c.out), 10)
+		got := by
+		if what != "" {
+			got += ": " + what
+		}
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%+v of\n%s is killed by %q, %v; want %q", c.mutant, c.out, got, err, c.want)
 		}
