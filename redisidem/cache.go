@@ -73,7 +73,7 @@ func (c copied) weight() uint32 {
 			}
 		}
 	}
-	return uint32(n) // values are bounded by MaxValueBytes, far below
+	return uint32(n) //nolint:gosec // values are bounded by MaxValueBytes, far below
 }
 
 // get returns a copy of the key that is the caller's own, but for what it points to. Nil: there is none.

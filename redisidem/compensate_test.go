@@ -202,7 +202,8 @@ func polled(polls int, done *[]int64) redisidem.FlowConfig {
 		}
 		c.Stages[0].Compensate, c.Stages[1].Compensate = undo, undo
 		c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			if polls--; polls >= 0 {
+			polls--
+			if polls >= 0 {
 				return redisidem.Interim("taxed", redisidem.JSON(202, "confirm")), nil
 			}
 			return redisidem.Fail(redisidem.JSON(402, "declined")), nil

@@ -423,7 +423,8 @@ func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
 		told := 0
 		for key, err := range svc.DeadLetters(ctx, "cart") {
 			mustBe(b, err, redisidem.ErrUnavailable)
-			if told++; key != nil {
+			told++
+			if key != nil {
 				b.Errorf("the key is %+v", key)
 			}
 		}

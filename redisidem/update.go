@@ -14,7 +14,9 @@ import (
 //
 // The key is the one the caller has read: [ErrStale] says that the record has moved on since. It returns [ErrNotFound],
 // [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress], [ErrInvalid], [ErrDamaged], [ErrNotDurable]
-// and [ErrUnavailable]; nothing was changed then, but with ErrNotDurable, and perhaps with ErrUnavailable.
+// and [ErrUnavailable]; nothing was changed then, but with ErrNotDurable. A try that got no answer may reach the server after the
+// call has returned ErrLocked or ErrUnavailable: it is then stored if the key is still as the caller has read it and nobody is working
+// on it.
 func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
 	id, err := sc.own(key)
 	if err != nil {

@@ -386,10 +386,10 @@ func TestAnswersWithoutTheStoreHaveTheFieldsOfOthers(t *testing.T) {
 		status int
 		body   string
 	}{
-		"text":        {func(w http.ResponseWriter) { w.WriteHeader(201); _, _ = io.WriteString(w, "done") }, 201, "done"},
-		"status only": {func(w http.ResponseWriter) { w.WriteHeader(202) }, 202, ""},
+		"text":        {func(w http.ResponseWriter) { w.WriteHeader(http.StatusCreated); _, _ = io.WriteString(w, "done") }, 201, "done"},
+		"status only": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) }, 202, ""},
 		"nothing":     {func(http.ResponseWriter) {}, 200, ""},
-		"no content":  {func(w http.ResponseWriter) { w.WriteHeader(204); _, _ = io.WriteString(w, "done") }, 204, ""},
+		"no content":  {func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent); _, _ = io.WriteString(w, "done") }, 204, ""},
 		"large":       {func(w http.ResponseWriter) { _, _ = w.Write(large(5000)) }, 200, string(large(5000))},
 		"copied":      {func(w http.ResponseWriter) { _, _ = io.Copy(w, strings.NewReader("done")) }, 200, "done"},
 	} {

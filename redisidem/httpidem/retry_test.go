@@ -174,7 +174,8 @@ func TestClientKeepsTheConnectionOfARefusalThatEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if slices.Sort(from); len(from) != 2 || (from[0] == from[1]) != ends {
+		slices.Sort(from)
+		if len(from) != 2 || (from[0] == from[1]) != ends {
 			t.Errorf("ends %v: requests from %v", ends, from)
 		}
 		inner.CloseIdleConnections()

@@ -166,9 +166,12 @@ func (m mutant) verdict(out []byte, seed uint64) (by, what string, err error) {
 		return m.killer, "a failure", nil
 	}
 	history := found.FindSubmatch(out)
-	if history != nil {
+	switch end := endless.FindSubmatch(out); {
+	case history != nil:
 		what = string(history[2])
-	} else if history, what = endless.FindSubmatch(out), "no end"; history == nil || !m.hangs {
+	case end != nil && m.hangs:
+		history, what = end, "no end"
+	default:
 		return "", "", errors.New("the simulation fails without a history that breaks the promise")
 	}
 	n, err := strconv.ParseUint(string(history[1]), 10, 64)

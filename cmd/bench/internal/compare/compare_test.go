@@ -76,7 +76,7 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 }
 
 // with adds the points of another contender to a run: the baseline, which both are divided by.
-func with(r *result.Run, base *result.Run) *result.Run {
+func with(r, base *result.Run) *result.Run {
 	p := base.Scenarios[0].Points[0]
 	p.Baseline = true
 	r.Scenarios[0].Points = append([]result.Point{p}, r.Scenarios[0].Points...)
@@ -207,7 +207,7 @@ func TestEqualBuildsSeldomDiffer(t *testing.T) {
 
 func TestHolm(t *testing.T) {
 	t.Parallel()
-	// R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+	// As R's p.adjust has it, with the method "holm".
 	if got := holm([]float64{0.01, 0.04, 0.03, 0.005}); !slices.Equal(got, []float64{0.03, 0.06, 0.06, 0.02}) {
 		t.Errorf("corrected to %v", got)
 	}

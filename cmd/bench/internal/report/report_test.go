@@ -123,19 +123,26 @@ func TestSentenceGoesByEachRepetition(t *testing.T) {
 			// The machine was ten times slower in the last repetition, and five times the throughput are five times.
 			"RestlessMachine", false,
 			[]result.Point{sampled("rival", false, 1000, 1100, 100), sampled("redisidem", true, 5000, 5500, 500)},
-			[]string{"redisidem  comes first in each repetition"}, []string{"not ahead"},
+			[]string{"redisidem  comes first in each repetition"},
+			[]string{"not ahead"},
 		},
 		{
-			"Near", false, []result.Point{sampled("rival", false, 1000, 1100, 1300), sampled("redisidem", true, 1200, 1250, 1280)},
-			[]string{"redisidem :", "not ahead in each repetition of  rival"}, []string{"comes first"},
+			"Near", false,
+			[]result.Point{sampled("rival", false, 1000, 1100, 1300), sampled("redisidem", true, 1200, 1250, 1280)},
+			[]string{"redisidem :", "not ahead in each repetition of  rival"},
+			[]string{"comes first"},
 		},
 		{
-			"Floor", false, []result.Point{sampled("floor", false, 9000, 9100), sampled("rival", false, 500, 600), sampled("redisidem", true, 1200, 1250)},
-			[]string{"redisidem  comes first"}, []string{"floor"},
+			"Floor", false,
+			[]result.Point{sampled("floor", false, 9000, 9100), sampled("rival", false, 500, 600), sampled("redisidem", true, 1200, 1250)},
+			[]string{"redisidem  comes first"},
+			[]string{"floor"},
 		},
 		{
-			"Timed", true, []result.Point{sampled("rival", false, 1000, 1100), sampled("redisidem", true, 900, 1000)},
-			[]string{"99 % of the operations within"}, []string{"operations per second", "redisidem  comes first"},
+			"Timed", true,
+			[]result.Point{sampled("rival", false, 1000, 1100), sampled("redisidem", true, 900, 1000)},
+			[]string{"99 % of the operations within"},
+			[]string{"operations per second", "redisidem  comes first"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

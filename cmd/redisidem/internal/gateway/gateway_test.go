@@ -408,7 +408,7 @@ routes:
 			t.Errorf("a problem of type %q", got)
 		}
 		b.answer(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprint(w, r.Method, r.Header.Get("Idempotency-Attempt"))
+			_, _ = fmt.Fprint(w, r.Method, r.Header.Get("Idempotency-Attempt"))
 		})
 		switch path {
 		case "/run":
@@ -421,7 +421,7 @@ routes:
 			b.answer(silent)
 			b.want(send(), 503, "Nobody knows", false)
 			b.want(send(), 503, "Nobody knows", false)
-			b.answer(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Method) })
+			b.answer(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, r.Method) })
 			b.want(send(), 200, "GET", false)
 			b.want(send(), 200, "GET", true)
 		}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // Policy says how requests of a route are protected. What a route leaves out is as in the file's defaults.
@@ -217,10 +219,8 @@ func (p *Policy) validate() error {
 			return fmt.Errorf("%s is %q: %w", f.name, f.value, err)
 		}
 	}
-	for _, name := range p.Fingerprint {
-		if strings.HasPrefix(name, "/") || slices.Contains(strings.Split(name, "."), "") {
-			return fmt.Errorf("fingerprint has %q, which is not like amount or customer.id", name)
-		}
+	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
+		return fmt.Errorf("fingerprint: %w", err)
 	}
 	switch {
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
