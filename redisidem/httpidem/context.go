@@ -13,6 +13,7 @@ type runContext struct{}
 type run struct {
 	stage   *redisidem.Stage
 	nothing atomic.Bool // was done
+	unknown atomic.Bool // is what became of the work
 }
 
 // Stage returns what the handler may ask about the lease it runs under: its fence, which attempt this is, and keys
@@ -35,6 +36,18 @@ func Stage(ctx context.Context) *redisidem.Stage {
 func NothingDone(ctx context.Context) {
 	if r, ok := ctx.Value(runContext{}).(*run); ok {
 		r.nothing.Store(true)
+	}
+}
+
+// OutcomeUnknown is for a handler that has begun and cannot tell whether the work was done, as a proxy whose upstream broke off:
+// whatever it answers is sent and, also with [KeepAll], not stored, and the handler of the next request is told by its attempt number
+// that this one began. An answer that has left already, because it was flushed, is kept as the Status of its status says. Outside of a
+// protected request it does nothing.
+//
+// ctx is as with [Stage].
+func OutcomeUnknown(ctx context.Context) {
+	if r, ok := ctx.Value(runContext{}).(*run); ok {
+		r.unknown.Store(true)
 	}
 }
 

@@ -252,6 +252,9 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 // keepsPanic reports whether a panic of the handler's ends the work on the key.
 func (e *execution) keepsPanic() bool {
 	status := e.middleware.cfg.Status
+	if e.run.unknown.Load() && !e.capture.gone() {
+		return false
+	}
 	return status(http.StatusInternalServerError) == Keep ||
 		e.capture.gone() && (e.capture.hijacked || status(e.capture.status) == Keep)
 }
@@ -264,7 +267,7 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 		return redisidem.Idle(), nil
 	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
-	case c.cut(e.r.Method):
+	case c.cut(e.r.Method), e.run.unknown.Load() && !c.gone():
 		return redisidem.Outcome{}, &releasedError{Ambiguous}
 	}
 	switch m.cfg.Status(c.status) {

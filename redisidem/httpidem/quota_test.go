@@ -382,3 +382,38 @@ func TestNothingDoneIsNoAttempt(t *testing.T) {
 	}
 	httpidem.NothingDone(t.Context()) // outside of a protected request
 }
+
+func TestOutcomeThatIsUnknownIsNotKept(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []func(w http.ResponseWriter){
+		func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) },
+		func(w http.ResponseWriter) {
+			_, _ = io.WriteString(w, "half of an ans")
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		s := newStore(t)
+		m := s.middleware(&httpidem.Config{Status: httpidem.KeepAll})
+		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if attempt := httpidem.Stage(r.Context()).Attempt(); attempt > 1 {
+				_, _ = fmt.Fprint(w, "attempt ", attempt)
+				return
+			}
+			httpidem.OutcomeUnknown(r.Context())
+			broken(w)
+		}))
+		func() {
+			defer func() { _ = recover() }() // as the server does
+			if w := call(h, newRequest(t.Context(), "k", "")); w.Code != http.StatusBadGateway {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}()
+		for _, replayed := range []string{"", "true"} {
+			w := call(h, newRequest(t.Context(), "k", ""))
+			if w.Body.String() != "attempt 2" || w.Header().Get("Idempotency-Replayed") != replayed {
+				t.Errorf("%d %s, replayed: %q", w.Code, w.Body, w.Header().Get("Idempotency-Replayed"))
+			}
+		}
+	}
+	httpidem.OutcomeUnknown(t.Context()) // outside of a protected request
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -92,7 +93,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
 		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
-		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: p.status,
+		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: p.status(),
 	}
 	switch {
 	case *p.KeyWindow > 0:
@@ -117,20 +118,25 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	protected := m.Handler(g.interrupted(p, g.protectedProxy(p)))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		protected.ServeHTTP(&ownStatus{w, -ownAnswer}, r)
-	}), nil
+	return m.Handler(g.interrupted(p, g.protectedProxy(p))), nil
 }
+
+// lastStatus is the highest status there is (RFC 9110, section 15).
+const lastStatus = 599
+
+var errNoStatus = errors.New("the upstream's status is none")
 
 // protectedProxy is the proxy for protected requests of a policy.
 func (g *Gateway) protectedProxy(p *Policy) http.Handler {
 	proxy := *g.proxy
 	proxy.ModifyResponse = func(answer *http.Response) error {
-		switch status := answer.StatusCode; {
-		case status > lastStatus:
+		if answer.StatusCode > lastStatus {
 			return errNoStatus
-		case p.Keep == "all":
+		}
+		if answer.StatusCode != http.StatusSwitchingProtocols { // whose body is the connection
+			answer.Body = &watched{answer.Body, answer.Request.Context()}
+		}
+		if p.Keep == "all" {
 			return nil
 		}
 		switch answer.StatusCode {
@@ -141,6 +147,20 @@ func (g *Gateway) protectedProxy(p *Policy) http.Handler {
 		return nil
 	}
 	return &proxy
+}
+
+// watched is the body of an upstream's answer. When it breaks off, nobody knows what became of the request.
+type watched struct {
+	io.ReadCloser
+	ctx context.Context // of the request that the answer is for
+}
+
+func (b *watched) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		httpidem.OutcomeUnknown(b.ctx)
+	}
+	return n, err
 }
 
 // scope is the middleware's scope function.

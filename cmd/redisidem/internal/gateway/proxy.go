@@ -79,9 +79,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 				writeProblem(w, status, "The upstream cannot be reached", "The request was not sent to it. Try again later, with the same Idempotency-Key.")
 				return
 			}
-			if httpidem.Stage(r.Context()) != nil {
-				w = &ownStatus{w, ownAnswer}
-			}
+			httpidem.OutcomeUnknown(r.Context())
 			writeProblem(w, status, "The upstream gave no answer", "It may have done what it was asked for. Ask again with the same Idempotency-Key.")
 		},
 		// It is told of answers that break off, with parts of them.

@@ -267,3 +267,11 @@ func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }
+
+// status tells the middleware which answers of the upstream are kept.
+func (p *Policy) status() func(status int) httpidem.Disposition {
+	if p.Keep == "all" {
+		return httpidem.KeepAll
+	}
+	return httpidem.KeepFinal
+}
