@@ -37,7 +37,7 @@ var (
 	// ErrCommitUnknown is returned when no answer to a commit came within Config.Timeout. The result may be stored or
 	// not; the service keeps trying in the background for Config.CommitRetry, and nobody else can claim the key before
 	// the lease ends. It is also returned when a try got no answer and the record is gone by now: the result may have been
-	// in it; and when fewer replicas than Config.Durability know of the reason why it is refused. Ask again with the same key.
+	// in it; and when fewer than Config.Durability replicas have acknowledged what it is refused for. Ask again with the same key.
 	ErrCommitUnknown = errors.New("redisidem: commit outcome unknown")
 	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
 	// matches the caller's context error when that was the cause.
