@@ -34,13 +34,13 @@ var (
 		Open:  overHTTP(floorAuto),
 	}
 	httpMiddleware = Kind{
-		Name: "http-redisidem", Title: "HTTP, redisidem's middleware",
+		Name: "http-redisidem", Title: "HTTP, redisidem",
 		About: "The bare handler behind httpidem: key, fingerprint and answer are kept, repetitions are replayed, a crash is survived.",
 		Own:   true, Replays: true,
 		Open: behindMiddleware(redisidemPlain),
 	}
 	httpMiddlewareAuto = Kind{
-		Name: "http-redisidem-auto", Title: "HTTP, redisidem's middleware, auto-pipelined",
+		Name: "http-redisidem-auto", Title: "HTTP, redisidem, auto-pipelined",
 		About: "The same with Config.AutoPipeline.",
 		Own:   true, Replays: true,
 		Open: behindMiddleware(redisidemAuto),
