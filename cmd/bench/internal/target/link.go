@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -42,22 +41,17 @@ func (l *Link) Client(ctx context.Context) (redis.UniversalClient, error) {
 func (l *Link) SharedClient() (redis.UniversalClient, error) { return l.server.dial(l) }
 
 // connect brings up a connection for each caller: a pool dials only while all the others are busy, so they are held until the
-// last one is up. What a sample measures would otherwise be the dialling in part.
-func (l *Link) connect(ctx context.Context, node *redis.Client) error {
-	conns := make([]*redis.Conn, l.callers)
-	errs := make([]error, l.callers)
-	var all sync.WaitGroup
-	for i := range conns {
-		all.Go(func() {
-			conns[i] = node.Conn()
-			errs[i] = conns[i].Ping(ctx).Err()
-		})
+// last one is up. What a sample measures would otherwise be the dialling in part. One after the other, since go-redis has each
+// connection that is held change the options of all.
+func (l *Link) connect(ctx context.Context, node *redis.Client) (err error) {
+	for range l.callers {
+		conn := node.Conn()
+		defer func() { err = errors.Join(err, conn.Close()) }()
+		if err := conn.Ping(ctx).Err(); err != nil {
+			return err
+		}
 	}
-	all.Wait()
-	for i, conn := range conns {
-		errs[i] = errors.Join(errs[i], conn.Close())
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Addr implements guard.Dial. What goes over connections that are made with it is not counted.
