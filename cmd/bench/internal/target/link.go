@@ -43,15 +43,19 @@ func (l *Link) SharedClient() (redis.UniversalClient, error) { return l.server.d
 // connect brings up a connection for each caller: a pool dials only while all the others are busy, so they are held until the
 // last one is up. What a sample measures would otherwise be the dialling in part. One after the other, since go-redis has each
 // connection that is held change the options of all.
-func (l *Link) connect(ctx context.Context, node *redis.Client) (err error) {
-	for range l.callers {
-		conn := node.Conn()
-		defer func() { err = errors.Join(err, conn.Close()) }()
-		if err := conn.Ping(ctx).Err(); err != nil {
-			return err
+func (l *Link) connect(ctx context.Context, node *redis.Client) error {
+	conns := make([]*redis.Conn, l.callers)
+	var err error
+	for i := range conns {
+		conns[i] = node.Conn()
+		if err == nil {
+			err = conns[i].Ping(ctx).Err()
 		}
 	}
-	return nil
+	for _, conn := range conns {
+		err = errors.Join(err, conn.Close())
+	}
+	return err
 }
 
 // Addr implements guard.Dial. What goes over connections that are made with it is not counted.
