@@ -11,8 +11,8 @@
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
 --
 -- Replies
---   OK token, with KEYS[4] '1' if the key is given up, by this call or an earlier try, and '0' if the lease was gone
---   DAMAGED token, what is wrong
+--   OK token, '1' if the key is given up, by this call or an earlier try, and '0' if not, or if the lease was gone
+--   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
 -- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
@@ -29,7 +29,7 @@ if KEYS[2] then
   end
 end
 if r.err then
-  return {'DAMAGED', token, r.err}
+  return {'DAMAGED ' .. token, r.err}
 end
 local revision, owner, fence, stage, rest, spent =
   string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+ %d+) (%S+)$')
@@ -82,4 +82,4 @@ if r[3] and holder == token then
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK', token, KEYS[4] and buried}
+return {'OK ' .. token .. ' ' .. buried}

@@ -8,7 +8,7 @@
 --         since; '' for any
 -- ARGV[3] fingerprint of the request, '' to leave it unchecked
 -- ARGV[4] lease in milliseconds
--- ARGV[5] retention in milliseconds
+-- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
 -- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
 --         'l', it wants to know how long a finished record still lives; 'c', it is a completer: what turns out to be
 --         finished or gone leaves the due index
@@ -22,19 +22,19 @@
 --         to create when there is none; all left out: an absent record is GONE
 --
 -- Replies
---   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds, then the
---            record as field, value, ... as it was before, when ARGV[2] is '' and it was there
+--   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds; the record as
+--            field, value, ... as it was before, when ARGV[2] is '' and it was there
 --   BUSY     token, remaining time of the lock in milliseconds; without KEYS[2] 0: the lock is another's, or the record has
 --            changed since ARGV[9]
---   DONE     token, remaining life of the record in milliseconds or '', then the record: it is finished
---   MOVED    token, then the record: its revision is another one, or it is another record
+--   DONE     token, remaining life of the record in milliseconds with 'l'; the record: it is finished
+--   MOVED    token; the record: its revision is another one, or it is another record
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
 --   GONE     token
 --   LATER    token: somebody had the lease since the key was handed out to this completer, and it is due at another time
---   OTHER    token, the flow that the record belongs to: another one, or another version; for a completer also '', none
---   UNKNOWN  token, the recovery point: the flow has no such
---   DAMAGED  token, what is wrong
+--   OTHER    token; the flow that the record belongs to: another one, or another version; for a completer also '', none
+--   UNKNOWN  token; the recovery point: the flow has no such
+--   DAMAGED  token; what is wrong
 -- With KEYS[2] every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
@@ -118,13 +118,13 @@ end
 
 if damage then
   free()
-  return {'DAMAGED', token, damage}
+  return {'DAMAGED ' .. token, damage}
 end
 
 if exists then
   if fingerprint ~= '' and printed ~= fingerprint then
     free()
-    return {'MISMATCH', token}
+    return {'MISMATCH ' .. token}
   end
   if point == 'finished' then
     free()
@@ -132,48 +132,48 @@ if exists then
     touch()
     local life = ''
     if string.find(ARGV[6], 'l', 1, true) then
-      life = tostring(redis.call('PTTL', KEYS[1]))
+      life = redis.call('PTTL', KEYS[1])
     end
-    return {'DONE', token, life, unpack(all or redis.call('HGETALL', KEYS[1]))}
+    return {'DONE ' .. token .. ' ' .. life, unpack(all or redis.call('HGETALL', KEYS[1]))}
   end
   if spent == token then
     free()
-    return {'STALE', token}
+    return {'STALE ' .. token}
   end
   if expected ~= '' and revision .. ' ' .. (created or '') ~= expected then
     free()
-    return {'MOVED', token, unpack(redis.call('HGETALL', KEYS[1]))}
+    return {'MOVED ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
   if ARGV[8] ~= '' then
     if not flow and completing then
       -- The key was deleted and used again without a flow: what the due index says is about another record.
       free()
       settle()
-      return {'OTHER', token, ''}
+      return {'OTHER ' .. token, ''}
     end
     if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
       free()
       if string.match(flow, '^[^/]*') ~= string.match(ARGV[8], '^[^/]*') then
         settle() -- as above: it is in the index of its own flow
       end
-      return {'OTHER', token, flow}
+      return {'OTHER ' .. token, flow}
     end
     -- The points of a flow that compensates are its own, too.
     if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
       free()
-      return {'UNKNOWN', token, point}
+      return {'UNKNOWN ' .. token, point}
     end
   end
   -- What was handed out may have waited for long. A late duplicate finds the score that its first copy wrote.
   if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
     and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
     free()
-    return {'LATER', token}
+    return {'LATER ' .. token}
   end
 elseif #ARGV < 13 then
   free()
   settle()
-  return {'GONE', token}
+  return {'GONE ' .. token}
 end
 
 -- Server time in microseconds, as text: numbers of that size cost more to write than to join.
@@ -186,11 +186,11 @@ end
 -- doubles with each attempt, but ends long before the record does. The index is gone when the last of its records is, also where no completer clears it.
 local function enter(at, attempt)
   if KEYS[3] then
-    local due = math.floor(at / 1000) + ARGV[4] + math.min(ARGV[9] * 2 ^ math.min(attempt - 1, 6), ARGV[5] / 2)
+    local due = math.floor(at / 1000) + ARGV[4] + math.min(ARGV[9] * 2 ^ math.min(attempt - 1, 6), (ARGV[5] - ARGV[4]) / 2)
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
     -- To GT a key without a TTL is one that lives for ever.
-    if redis.call('PEXPIRE', KEYS[3], ARGV[4] + ARGV[5], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[3], ARGV[4] + ARGV[5], 'NX')
+    if redis.call('PEXPIRE', KEYS[3], ARGV[5], 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[3], ARGV[5], 'NX')
     end
   end
 end
@@ -224,15 +224,15 @@ if not mine then
       redis.pcall('HSET', KEYS[1], 'waiting', waiting .. ARGV[7] .. ' ')
     end
   end
-  return {'BUSY', token, tostring(left)}
+  return {'BUSY ' .. token .. ' ' .. left}
 end
 
 if owner == token then
   touch()
   -- A late duplicate: the lock has its full length again, and so has the record.
-  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')
-  local at = redis.call('HGET', KEYS[1], 'locked_at')
-  return {'OWN', token, fence, attempts, stage, at, unpack(all or {})}
+  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
+  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
+  return {'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at, unpack(all or {})}
 end
 
 local at = clock()
@@ -249,13 +249,13 @@ if exists then
     redis.call('HSET', KEYS[1], 'flow', string.match(ARGV[8], '^[^\n]*'))
   end
   -- GT: a claim never shortens what is kept.
-  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')
+  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   enter(at, stage)
-  return {'OWN', token, grant, attempts, stage, at, unpack(all or {})}
+  return {'OWN ' .. token .. ' ' .. grant .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at, unpack(all or {})}
 end
 redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[4] .. ' -',
   'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[10],
   'idempotency_key', ARGV[11], 'request_method', ARGV[12], 'request_path', ARGV[13], unpack(ARGV, 14))
-redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 enter(at, 1)
-return {'OWN', token, grant, '1', '1', at}
+return {'OWN ' .. token .. ' ' .. at .. ' 1 1 ' .. at}

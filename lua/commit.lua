@@ -9,7 +9,7 @@
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
 --         write must be a write too; 'j', a flow may compensate by the journal, which remembers 1024 commits then and
 --         not 64; 'u', the flow does so now: a compensation is a commit, too, and must not push out what is still to be undone
--- ARGV[7] lease in milliseconds   ARGV[8] retention in milliseconds
+-- ARGV[7] lease in milliseconds   ARGV[8] lease and retention together, in milliseconds
 -- ARGV[9] the recovery point the stage started from
 -- ARGV[10] who commits
 -- ARGV[11] when a completer may carry the key on, in milliseconds from now; '-' when the key is finished and leaves the
@@ -24,8 +24,8 @@
 --   FENCED   token: the result is not stored and never will be
 --   GONE     token: the record that was claimed is gone, and the result is not stored; an earlier try may have stored it there
 --   FORGOTTEN token: the revision is older than the journal remembers, nobody can tell
---   EFFECT   token, number of the effect that cannot be applied counted from 0, why: nothing was written
---   DAMAGED  token, what is wrong
+--   EFFECT   token, number of the effect that cannot be applied counted from 0; why: nothing was written
+--   DAMAGED  token; what is wrong
 --
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
 -- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it was claimed longer ago than it is long),
@@ -56,52 +56,52 @@ end
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting', 'locked_at')
 if r.err then
-  return {'DAMAGED', token, r.err}
+  return {'DAMAGED ' .. token, r.err}
 end
 local control = r[1]
 if not control then
   if redis.call('EXISTS', KEYS[1]) == 1 then
-    return {'DAMAGED', token, 'the hash has no schema version'}
+    return {'DAMAGED ' .. token, 'the hash has no schema version'}
   end
   master()
-  return {'GONE', token}
+  return {'GONE ' .. token}
 end
 
 local mine = '1 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' '
 if string.sub(control, 1, #mine) ~= mine then
   if string.sub(control, 1, 2) ~= '1 ' then
-    return {'DAMAGED', token, 'unknown schema version'}
+    return {'DAMAGED ' .. token, 'unknown schema version'}
   end
   local current, owner, last = string.match(control, '^1 (%d+) (%S+) (%d+) ')
   if not current then
-    return {'DAMAGED', token, 'control cannot be read'}
+    return {'DAMAGED ' .. token, 'control cannot be read'}
   end
   -- A record that was made after the claim is another one, whose revisions say nothing.
   local made = redis.call('HGET', KEYS[1], 'created_at') or ''
   if #made > #fence or #made == #fence and made > fence then
     master()
-    return {'GONE', token}
+    return {'GONE ' .. token}
   end
   if tonumber(current) <= tonumber(revision) then
     master()
-    return {'FENCED', token}
+    return {'FENCED ' .. token}
   end
   local entry = redis.call('HGET', KEYS[1], 'j:' .. revision)
   if not entry then
     master()
-    return {'FORGOTTEN', token}
+    return {'FORGOTTEN ' .. token}
   end
   local t, f, _, at = string.match(entry, '^(%S*) (%d+) (%d+) (%d+) ')
   if t ~= token or f ~= fence then
     master()
-    return {'FENCED', token}
+    return {'FENCED ' .. token}
   end
   touch()
   local held = '0'
   if owner == token and last == fence and (not KEYS[2] or redis.call('GET', KEYS[2]) == token) then
     held = '1'
   end
-  return {'OK', token, held, at}
+  return {'OK ' .. token .. ' ' .. held .. ' ' .. at}
 end
 
 -- Every effect is looked at before anything is written, since Redis does not roll a script back.
@@ -114,7 +114,7 @@ end
 while words <= #ARGV do
   local effect = {type = ARGV[words], expiry = ARGV[words + 1], command = ARGV[words + 3], first = words + 4,
     last = words + 3 + ARGV[words + 2]}
-  local number = tostring(#effects)
+  local number = #effects
   local allowed = true
   if effect.type == '' then
     allowed = not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', unpack(ARGV, effect.first, effect.last))
@@ -123,12 +123,12 @@ while words <= #ARGV do
     effect.key = KEYS[keys]
     local found = redis.call('TYPE', effect.key).ok
     if found ~= 'none' and found ~= effect.type then
-      return {'EFFECT', token, number, 'its key holds a ' .. found .. ', not a ' .. effect.type}
+      return {'EFFECT ' .. token .. ' ' .. number, 'its key holds a ' .. found .. ', not a ' .. effect.type}
     end
     if effect.command == 'INCRBY' and found ~= 'none' then
       local value = redis.call('GET', effect.key)
       if value ~= '0' and not string.find(value, '^-?[1-9]%d*$') or #value > 16 then
-        return {'EFFECT', token, number, 'its key holds no whole number of up to 15 digits'}
+        return {'EFFECT ' .. token .. ' ' .. number, 'its key holds no whole number of up to 15 digits'}
       end
     end
     if effect.command == 'XADD' and found ~= 'none' then
@@ -136,7 +136,7 @@ while words <= #ARGV do
       for n = 1, #info, 2 do
         -- Of the last millisecond there may be fewer IDs than this commit has effects.
         if info[n] == 'last-generated-id' and string.find(info[n + 1], '^18446744073709551615%-') then
-          return {'EFFECT', token, number, 'its key holds a stream without IDs left'}
+          return {'EFFECT ' .. token .. ' ' .. number, 'its key holds a stream without IDs left'}
         end
       end
     end
@@ -145,24 +145,10 @@ while words <= #ARGV do
         and (effect.expiry == '' or redis.acl_check_cmd('PEXPIRE', effect.key, effect.expiry))
   end
   if not allowed then
-    return {'EFFECT', token, number, 'the Redis user may not ' .. effect.command .. ' there'}
+    return {'EFFECT ' .. token .. ' ' .. number, 'the Redis user may not ' .. effect.command .. ' there'}
   end
   effects[#effects + 1] = effect
   words = effect.last + 1
-end
-
--- Follows the record at once, so that nothing that the user may not do comes between them.
-local function apply()
-  for _, effect in ipairs(effects) do
-    if effect.key then
-      redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
-    else
-      redis.pcall('PUBLISH', unpack(ARGV, effect.first, effect.last))
-    end
-    if effect.expiry ~= '' then
-      redis.call('PEXPIRE', effect.key, effect.expiry)
-    end
-  end
 end
 
 -- GETDEL may take the lock of an attempt whose claim has not come yet, when this lease had lapsed. That one finds its lock
@@ -174,68 +160,72 @@ if keep and KEYS[2] then
 elseif KEYS[2] then
   holder = redis.call('GETDEL', KEYS[2])
 end
+local held = keep and (holder == token or not holder)
 local time = redis.call('TIME')
 -- As text: numbers of that size cost more to write than to join.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-local age = now - (tonumber(r[3]) or 0)
-local entry = token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9]
--- Tells the due index when a completer may look.
-local function index()
-  if not KEYS[2] then
-    return
-  end
-  if ARGV[11] == '-' then
-    redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
-  elseif ARGV[11] ~= '' then
-    redis.call('ZADD', KEYS[3], string.format('%.0f', math.floor(now / 1000) + ARGV[11]), string.sub(KEYS[1], -32))
-    -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
-    if redis.call('PEXPIRE', KEYS[3], ARGV[7] + ARGV[8], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[3], ARGV[7] + ARGV[8], 'NX')
-    end
-  end
-end
 
--- Drops the entry that is too old for the journal.
-local function trim()
-  local kept = 64
-  if string.find(ARGV[6], 'j', 1, true) then
-    kept = 1024
-  end
-  if tonumber(revision) >= kept and not string.find(ARGV[6], 'u', 1, true) then
-    redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
-  end
-end
-
-local nextRevision = string.format('%d', revision + 1)
-if keep and (holder == token or not holder) then
-  local spent = string.match(control, '%S+$')
+local lease = ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' ' .. token
+if held then
+  lease = ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' ' .. string.match(control, '%S+$')
   if KEYS[2] then
     -- First: nothing is lost if this is the command that the user may not run.
     redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
   end
-  redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' '
-    .. ARGV[7] .. ' ' .. spent, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-  apply()
-  redis.call('PEXPIRE', KEYS[1], ARGV[7] + ARGV[8], 'GT')
-  trim()
-  index()
-  return {'OK', token, '1', now}
+end
+redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. lease, 'j:' .. revision,
+  token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9], unpack(ARGV, 13, fields))
+
+-- They follow the record at once, so that nothing that the user may not do comes between them.
+for _, effect in ipairs(effects) do
+  if effect.key then
+    redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
+  else
+    redis.pcall('PUBLISH', unpack(ARGV, effect.first, effect.last))
+  end
+  if effect.expiry ~= '' then
+    redis.call('PEXPIRE', effect.key, effect.expiry)
+  end
 end
 
-redis.call('HSET', KEYS[1], 'control', '1 ' .. nextRevision .. ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' '
-  .. token, 'j:' .. revision, entry, unpack(ARGV, 13, fields))
-apply()
-if age < 0 or age > ARGV[7] * 1000 then
-  -- Otherwise the claim has made sure that the record outlives the retention from now on. The lock cannot tell: a late duplicate
-  -- may have prolonged it alone.
+if held then
   redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
+else
+  local age = now - (tonumber(r[3]) or 0)
+  if age < 0 or age > ARGV[7] * 1000 then
+    -- Otherwise the claim has made sure that the record outlives the retention from now on. The lock cannot tell: a late
+    -- duplicate may have prolonged it alone.
+    redis.call('PEXPIRE', KEYS[1], ARGV[8] - ARGV[7], 'GT')
+  end
 end
-trim()
-index()
+
+-- Drops the entry that is too old for the journal.
+local kept = 64
+if string.find(ARGV[6], 'j', 1, true) then
+  kept = 1024
+end
+if tonumber(revision) >= kept and not string.find(ARGV[6], 'u', 1, true) then
+  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
+end
+
+-- Tells the due index when a completer may look.
+if KEYS[2] and ARGV[11] == '-' then
+  redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
+elseif KEYS[2] and ARGV[11] ~= '' then
+  redis.call('ZADD', KEYS[3], string.format('%.0f', math.floor(now / 1000) + ARGV[11]), string.sub(KEYS[1], -32))
+  -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+  if redis.call('PEXPIRE', KEYS[3], ARGV[8], 'GT') == 0 then
+    redis.call('PEXPIRE', KEYS[3], ARGV[8], 'NX')
+  end
+end
+
+if held then
+  return {'OK ' .. token .. ' 1 ' .. now}
+end
 if r[2] then
   redis.call('HDEL', KEYS[1], 'waiting')
   for channel in string.gmatch(r[2], '%S+') do
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK', token, '0', now}
+return {'OK ' .. token .. ' 0 ' .. now}

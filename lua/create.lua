@@ -10,9 +10,9 @@
 --
 -- Replies
 --   CREATED  nonce, server time in microseconds
---   FOUND    nonce, remaining life of a finished record in milliseconds or '', then the record as field, value, ...
+--   FOUND    nonce, remaining life of a finished record in milliseconds with 'l'; the record as field, value, ...
 --   MISMATCH nonce
---   DAMAGED  nonce, what is wrong
+--   DAMAGED  nonce; what is wrong
 --
 -- Safe to repeat: yes. A repeated create finds what the first one made. It never extends or overwrites a record.
 -- redis.call: 4 when it creates (HGETALL, TIME, HSET, PEXPIRE), 1 when it finds (2 more with 'd', 1 more with 'l').
@@ -20,7 +20,7 @@ local nonce = ARGV[1]
 
 local all = redis.pcall('HGETALL', KEYS[1])
 if all.err then
-  return {'DAMAGED', nonce, all.err}
+  return {'DAMAGED ' .. nonce, all.err}
 end
 
 if #all == 0 then
@@ -31,7 +31,7 @@ if #all == 0 then
     'created_at', now, 'scope', ARGV[5], 'idempotency_key', ARGV[6], 'request_method', ARGV[7], 'request_path', ARGV[8],
     unpack(ARGV, 9))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return {'CREATED', nonce, now}
+  return {'CREATED ' .. nonce .. ' ' .. now}
 end
 
 local control, printed, point
@@ -46,18 +46,18 @@ for i = 1, #all, 2 do
   end
 end
 if not control then
-  return {'DAMAGED', nonce, 'the hash has no schema version'}
+  return {'DAMAGED ' .. nonce, 'the hash has no schema version'}
 end
 if string.sub(control, 1, 2) ~= '1 ' then
-  return {'DAMAGED', nonce, 'unknown schema version'}
+  return {'DAMAGED ' .. nonce, 'unknown schema version'}
 end
 if not printed or not point then
-  return {'DAMAGED', nonce, 'a field is missing'}
+  return {'DAMAGED ' .. nonce, 'a field is missing'}
 end
 if printed ~= ARGV[2] then
   -- Changes nothing, but makes a server that is no master any more say so: what it has may be of the past.
   redis.call('HDEL', KEYS[1], '')
-  return {'MISMATCH', nonce}
+  return {'MISMATCH ' .. nonce}
 end
 if string.find(ARGV[4], 'd', 1, true) then
   local expires = redis.call('PEXPIRETIME', KEYS[1])
@@ -69,6 +69,6 @@ if string.find(ARGV[4], 'd', 1, true) then
 end
 local life = ''
 if point == 'finished' and string.find(ARGV[4], 'l', 1, true) then
-  life = tostring(redis.call('PTTL', KEYS[1]))
+  life = redis.call('PTTL', KEYS[1])
 end
-return {'FOUND', nonce, life, unpack(all)}
+return {'FOUND ' .. nonce .. ' ' .. life, unpack(all)}

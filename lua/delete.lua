@@ -18,23 +18,23 @@ local nonce = ARGV[1]
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('DEL', KEYS[1]) -- which only a master can say
   redis.pcall('PUBLISH', ARGV[4], KEYS[1])
-  return {'GONE', nonce}
+  return {'GONE ' .. nonce}
 end
 local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
-  return {'BUSY', nonce, tostring(left)}
+  return {'BUSY ' .. nonce .. ' ' .. left}
 end
 if ARGV[2] ~= '' then
   local r = redis.call('HMGET', KEYS[1], 'control', 'created_at')
   if ARGV[3] ~= '' and r[2] ~= ARGV[3] then
     redis.call('HDEL', KEYS[1], '') -- changes nothing, but only a master can say this
-    return {'GONE', nonce}
+    return {'GONE ' .. nonce}
   end
   if string.match(r[1] or '', '^1 (%d+) ') ~= ARGV[2] then
     redis.call('HDEL', KEYS[1], '')
-    return {'MOVED', nonce}
+    return {'MOVED ' .. nonce}
   end
 end
 redis.call('DEL', KEYS[1])
 redis.pcall('PUBLISH', ARGV[4], KEYS[1])
-return {'OK', nonce}
+return {'OK ' .. nonce}

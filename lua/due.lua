@@ -6,8 +6,8 @@
 -- ARGV[4] how long a record lives at most, in milliseconds
 --
 -- Replies
---   OK nonce, until when they are put off as their score says it, the ends of the records' names
---   DAMAGED nonce, what is wrong: the key is no index
+--   OK nonce, until when they are put off as their score says it; the ends of the records' names
+--   DAMAGED nonce; what is wrong: the key is no index
 --
 -- Safe to repeat: yes, though what a lost reply handed out comes back only when the time is over. The index is a hint, the
 -- record the truth.
@@ -19,7 +19,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[2])
 if due.err then
-  return {'DAMAGED', nonce, due.err}
+  return {'DAMAGED ' .. nonce, due.err}
 end
 local aside = string.format('%.0f', now + ARGV[3])
 for _, member in ipairs(due) do
@@ -30,4 +30,4 @@ local left = redis.call('PTTL', KEYS[1])
 if left >= 0 and left * 2 < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-return {'OK', nonce, aside, unpack(due)}
+return {'OK ' .. nonce .. ' ' .. aside, unpack(due)}

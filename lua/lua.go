@@ -6,8 +6,10 @@
 //   - every read and every check comes before the first write, since Redis does not roll a script back;
 //   - a script is safe to repeat: its reply may have been lost;
 //   - only the keys in KEYS are used, and they live in one cluster slot;
-//   - the reply is a flat array of strings: a status word, then the token or nonce of the call. A client that reads
-//     another call's reply from a mixed-up connection sees that it is not its own.
+//   - the reply is a flat array of strings. The first has the status, the token or nonce of the call and the reply's
+//     numbers, separated by spaces, since each element costs more than a word; behind a semicolon in the header come
+//     the others, which are texts. A client that reads another call's reply from a mixed-up connection sees by the
+//     token that it is not its own.
 package lua
 
 import (

@@ -67,7 +67,7 @@ func TestOnlyWhatEndsWorkRunsOutOfMemory(t *testing.T) {
 }
 
 var (
-	reply     = regexp.MustCompile(`\{'([A-Z]+)'(?:, (\w+))?`)
+	reply     = regexp.MustCompile(`\{'([A-Z]+) ?'(?: \.\. (\w+))?`)
 	described = regexp.MustCompile(`(?m)^-- {3}([A-Z]+) +(\w+)`)
 	command   = regexp.MustCompile(`redis\.p?call\(([^,)]*)(?:, ([^,)]*))?`)
 	key       = regexp.MustCompile(`^KEYS\[[1-4]\]$`)

@@ -9,7 +9,7 @@
 -- Replies
 --   OK   token
 --   LOST token: the record names another attempt, or another one holds the lock already
---   DAMAGED token, what is wrong: the record cannot be read
+--   DAMAGED token; what is wrong: the record cannot be read
 --
 -- Safe to repeat: yes.
 -- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), three more with KEYS[3] (TIME, ZADD, PEXPIRE), two less without KEYS[2].
@@ -27,14 +27,14 @@ if type(control) ~= 'string' then
   if not control then
     master()
   elseif not string.find(control.err, '^WRONGTYPE') then
-    return {'DAMAGED', token, control.err}
+    return {'DAMAGED ' .. token, control.err}
   end
-  return {'LOST', token}
+  return {'LOST ' .. token}
 end
 local owner, fence, stage = string.match(control, '^1 %d+ (%S+) (%d+) (%d+) ')
 if owner ~= token or fence ~= ARGV[2] then
   master()
-  return {'LOST', token}
+  return {'LOST ' .. token}
 end
 if KEYS[2] then
   local holder = redis.call('GET', KEYS[2])
@@ -44,7 +44,7 @@ if KEYS[2] then
     redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
   else
     master()
-    return {'LOST', token}
+    return {'LOST ' .. token}
   end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
@@ -55,4 +55,4 @@ if KEYS[3] then
   redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
   redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT') -- it lives as long as the last of its records
 end
-return {'OK', token}
+return {'OK ' .. token}

@@ -10,7 +10,7 @@
 --   DONE  nonce: the record is finished; its dead letter was dropped
 --   BUSY  nonce, remaining time of the lock in milliseconds
 --   ALIVE nonce: the key is no dead letter, or was carried on since it became one; its dead letter was dropped
---   DAMAGED nonce, what is wrong
+--   DAMAGED nonce; what is wrong
 --
 -- Safe to repeat: yes, the second time the key is no dead letter.
 -- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE), 10 when the index is new (PEXPIRE);
@@ -20,27 +20,27 @@ local member = string.sub(KEYS[1], -32)
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'dead_letter')
 if r.err then
-  return {'DAMAGED', nonce, r.err}
+  return {'DAMAGED ' .. nonce, r.err}
 end
 if not r[1] then
   redis.call('ZREM', KEYS[4], member)
-  return {'GONE', nonce}
+  return {'GONE ' .. nonce}
 end
 if r[2] == 'finished' then
   redis.call('ZREM', KEYS[4], member)
-  return {'DONE', nonce}
+  return {'DONE ' .. nonce}
 end
 local revision, stage = string.match(r[1], '^1 (%d+) %S+ %d+ (%d+) ')
 if not revision then
-  return {'DAMAGED', nonce, 'unknown schema version, or control cannot be read'}
+  return {'DAMAGED ' .. nonce, 'unknown schema version, or control cannot be read'}
 end
 if string.match(r[3] or '', '^%d+ (%d+) ') ~= revision then
   redis.call('ZREM', KEYS[4], member)
-  return {'ALIVE', nonce}
+  return {'ALIVE ' .. nonce}
 end
 local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
-  return {'BUSY', nonce, tostring(left)}
+  return {'BUSY ' .. nonce .. ' ' .. left}
 end
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage .. ' ' .. time[1] .. string.rep('0', 6 - #time[2]) .. time[2])
@@ -52,4 +52,4 @@ local life = redis.call('PTTL', KEYS[1])
 if life > 0 and redis.call('PEXPIRE', KEYS[3], life, 'GT') == 0 then
   redis.call('PEXPIRE', KEYS[3], life, 'NX')
 end
-return {'OK', nonce}
+return {'OK ' .. nonce}

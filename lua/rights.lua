@@ -5,7 +5,7 @@
 -- ARGV[2...] commands with their arguments, separated by spaces; "key" stands for KEYS[1]
 --
 -- Replies
---   OK nonce, the names of those commands that are not permitted; none on a server that cannot tell
+--   OK nonce; the names of those commands that are not permitted; none on a server that cannot tell
 --
 -- Safe to repeat: yes.
 -- redis.call: none.
@@ -24,4 +24,4 @@ for i = 2, #ARGV do
     missing[#missing + 1] = words[1]
   end
 end
-return {'OK', nonce, unpack(missing)}
+return {'OK ' .. nonce, unpack(missing)}

@@ -8,12 +8,12 @@
 -- ARGV[7...] field, value, ... to write
 --
 -- Replies
---   OK      token, then the record as field, value, ... as it stands then
+--   OK      token; the record as field, value, ... as it stands then
 --   BUSY    token, remaining time of the lock in milliseconds
 --   DONE    token: a finished record never changes
 --   MOVED   token: the revision is another one
 --   GONE    token
---   DAMAGED token, what is wrong
+--   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
 -- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more once the journal is full (HDEL); 2 when repeated (HMGET,
@@ -28,18 +28,18 @@ end
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow')
 if r.err then
-  return {'DAMAGED', token, r.err}
+  return {'DAMAGED ' .. token, r.err}
 end
 if not r[1] then
   if redis.call('EXISTS', KEYS[1]) == 1 then
-    return {'DAMAGED', token, 'the hash has no schema version'}
+    return {'DAMAGED ' .. token, 'the hash has no schema version'}
   end
   master()
-  return {'GONE', token}
+  return {'GONE ' .. token}
 end
 local current, fence, attempts, rest = string.match(r[1], '^1 (%d+) %S+ (%d+) %d+ (%d+) (%d+ %S+)$')
 if not current then
-  return {'DAMAGED', token, 'unknown schema version, or control cannot be read'}
+  return {'DAMAGED ' .. token, 'unknown schema version, or control cannot be read'}
 end
 if r[3] then
   if string.match(r[3], '^(%S*) ') == token then
@@ -51,23 +51,23 @@ if r[3] then
         redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- somebody took its expiry
       end
     end
-    return {'OK', token, unpack(redis.call('HGETALL', KEYS[1]))}
+    return {'OK ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
   end
 end
 if ARGV[3] ~= '' and r[4] ~= ARGV[3] then
   master()
-  return {'MOVED', token}
+  return {'MOVED ' .. token}
 end
 if r[2] == 'finished' then
-  return {'DONE', token}
+  return {'DONE ' .. token}
 end
 if current ~= revision then
   master()
-  return {'MOVED', token}
+  return {'MOVED ' .. token}
 end
 local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
-  return {'BUSY', token, tostring(left)}
+  return {'BUSY ' .. token .. ' ' .. left}
 end
 
 local time = redis.call('TIME')
@@ -82,4 +82,4 @@ local kept = r[5] and 1024 or 64
 if tonumber(revision) >= kept and not (r[5] and string.find(r[2] or '', '^compensate:%d+$')) then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
-return {'OK', token, unpack(redis.call('HGETALL', KEYS[1]))}
+return {'OK ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}

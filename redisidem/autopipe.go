@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -72,7 +73,8 @@ func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		futures = append(futures, p.pipe.Submit(ctx, cmd))
 	}
-	for _, f := range futures {
+	// The last reply is the last to come: whoever waits for it first waits once.
+	for _, f := range slices.Backward(futures) {
 		// Once ctx has ended the batch may still be writing results: no command may be read any more.
 		_ = f.WaitContext(ctx)
 		if err := ctx.Err(); err != nil {

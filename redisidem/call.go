@@ -89,10 +89,20 @@ func (c *call) add(args ...any) { c.words = append(c.words, args...) }
 
 // reply is a script's answer.
 type reply struct {
-	status status
-	rest   []string // what follows the echo
-	acks   int      // replicas that acknowledged
-	again  bool     // an earlier try may have been applied
+	status  status
+	numbers string   // what follows the echo in the first element, separated by spaces
+	rest    []string // the other elements
+	acks    int      // replicas that acknowledged
+	again   bool     // an earlier try may have been applied
+}
+
+// number returns the n-th of the reply's numbers, counted from 0; "" when there are fewer.
+func (r reply) number(n int) string {
+	word, rest, _ := strings.Cut(r.numbers, " ")
+	for range n {
+		word, rest, _ = strings.Cut(rest, " ")
+	}
+	return word
 }
 
 // command makes the call's command, by the script's name or, when the server does not have the script, with its text.
@@ -127,10 +137,15 @@ func (c *call) read(cmd callCmd) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if len(words) < 2 || words[1] != c.nonce {
+	if len(words) == 0 {
 		return reply{}, errForeignReply
 	}
-	r := reply{status: status(words[0]), rest: words[2:]}
+	first, rest, _ := strings.Cut(words[0], " ")
+	echo, numbers, _ := strings.Cut(rest, " ")
+	if echo != c.nonce {
+		return reply{}, errForeignReply
+	}
+	r := reply{status: status(first), numbers: numbers, rest: words[1:]}
 	if r.status == statusDamaged && len(r.rest) > 0 {
 		if deniedInScript(r.rest[0]) {
 			return reply{}, scriptError(r.rest[0]) // nobody knows what the record is
@@ -140,10 +155,10 @@ func (c *call) read(cmd callCmd) (reply, error) {
 	return r, nil
 }
 
-// need checks that a reply has the words the caller is going to read.
+// need checks that a reply has the elements the caller is going to read.
 func (r reply) need(n int) error {
 	if len(r.rest) < n {
-		return fmt.Errorf("redisidem: the server's %s reply has %d words, not %d", r.status, len(r.rest), n)
+		return fmt.Errorf("redisidem: the server's %s reply has %d elements, not %d", r.status, 1+len(r.rest), 1+n)
 	}
 	return nil
 }
@@ -251,7 +266,7 @@ func (s *Service) obtain(ctx context.Context, id identity, claim call, fresh boo
 
 // needsLock reports whether the reply to a claim would be another one if the lock had been obtained.
 func (r reply) needsLock() bool {
-	free := len(r.rest) > 0 && strings.HasPrefix(r.rest[0], "-") // the lock's remaining time
+	free := strings.HasPrefix(r.number(0), "-") // the lock's remaining time
 	return r.status == statusOwn || r.status == statusBusy && free
 }
 

@@ -275,9 +275,9 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: Good, Detail: "all transitions of a key work"}
 	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
 	cfg := s.cfg
-	cfg.Observer = nil
+	cfg.Observer, cfg.Retention = nil, cfg.Lease
 	probe := &Service{
-		cfg: cfg, client: s.client, transport: s.transport, life: s.life, listener: s.listener, lease: s.lease, retention: s.lease, flags: s.flags,
+		cfg: cfg, client: s.client, transport: s.transport, life: s.life, listener: s.listener, constants: constantsOf(&cfg), flags: s.flags,
 		deletions: s.deletions,
 	}
 	sc := &Scope{service: probe, name: "redisidem/check"}

@@ -40,7 +40,7 @@ func (id identity) keys(flow *Flow) []string {
 func (c claim) fingerprint() string {
 	switch {
 	case c.request != nil:
-		return string(c.request.print[:])
+		return c.request.fingerprint
 	case c.seen != nil:
 		return c.seen.fingerprint
 	}
@@ -67,7 +67,7 @@ func (c claim) call(s *Service, token, channel string) call {
 	}
 	k := newCall(lua.Claim, token, 16, c.id.keys(c.flow)...)
 	k.durable = true
-	k.add(seen, c.fingerprint(), s.lease, s.retention, flags, channel, flow, age)
+	k.add(seen, c.fingerprint(), s.lease, s.lifetime, flags, channel, flow, age)
 	if c.request != nil {
 		k.addRecord(c.id, c.request)
 		if c.flow != nil {
@@ -177,11 +177,8 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool
 		}
 		return lease, nil, err
 	case statusDone:
-		if err := r.need(1); err != nil {
-			return nil, nil, err
-		}
 		if c.completing {
-			if c.id, err = adopt(c.id, r.rest[1:], s.cfg.Namespace); err != nil {
+			if c.id, err = adopt(c.id, r.rest, s.cfg.Namespace); err != nil {
 				return nil, nil, err
 			}
 		}

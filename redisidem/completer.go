@@ -264,19 +264,15 @@ func (w *crew) scout(ctx context.Context, prefix string, f *Flow) error {
 		if r.status != statusOK {
 			return r.unexpected(lua.Due)
 		}
-		if err := r.need(1); err != nil {
-			return err
-		}
-		handed, members := r.rest[0], r.rest[1:]
-		for _, member := range members {
+		for _, member := range r.rest {
 			select {
-			case w.jobs <- job{f, prefix, member, handed}:
+			case w.jobs <- job{f, prefix, member, r.number(0)}:
 				w.due.Add(1)
 			case <-ctx.Done():
 				return nil // they come back by themselves
 			}
 		}
-		if len(members) < armful {
+		if len(r.rest) < armful {
 			return nil
 		}
 	}
@@ -405,16 +401,13 @@ func (f *Flow) limit(r requeue, revision int64) int {
 // hopeless reports whether the completer's claim with this reply, whose record cannot be read, was one too many: each prolongs the
 // record, so that it would never end.
 func (f *Flow) hopeless(r reply) bool {
-	if len(r.rest) < 4 {
-		return false
-	}
-	attempt, err := parseCount("attempts of this revision", r.rest[2])
+	attempt, err := parseCount("attempts of this revision", r.number(2))
 	if err != nil {
 		return false
 	}
 	var c control
 	var q requeue
-	for pairs := r.rest[4:]; len(pairs) > 1; pairs = pairs[2:] {
+	for pairs := r.rest; len(pairs) > 1; pairs = pairs[2:] {
 		switch pairs[0] { // what of these cannot be read does not count
 		case fieldControl:
 			c, _ = decodeControl(pairs[1])

@@ -180,12 +180,12 @@ func (c *call) addEffects(effects []Effect) {
 
 // effectError makes an error of a commit's EFFECT reply.
 func effectError(effects []Effect, r reply) error {
-	if err := r.need(2); err != nil {
+	if err := r.need(1); err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(r.rest[0])
+	n, err := strconv.Atoi(r.number(0))
 	if err != nil || n < 0 || n >= len(effects) {
-		return fmt.Errorf("redisidem: the server refuses effect %q of %d", r.rest[0], len(effects))
+		return fmt.Errorf("redisidem: the server refuses effect %q of %d", r.number(0), len(effects))
 	}
-	return &EffectError{Index: n, Key: effects[n].key, Reason: r.rest[1]}
+	return &EffectError{Index: n, Key: effects[n].key, Reason: r.rest[0]}
 }

@@ -201,7 +201,7 @@ func FuzzReply(f *testing.F) {
 	f.Add("DONE", "")
 	f.Add("MOVED", "control")
 	f.Fuzz(func(t *testing.T, word, rest string) {
-		r := reply{status: status(word), rest: strings.Split(rest, " ")}
+		r := reply{status: status(word), numbers: rest, rest: strings.Split(rest, " ")}
 		if err := r.locked(); err == nil {
 			t.Fatal("no error")
 		} else if locked := (*LockedError)(nil); errors.As(err, &locked) && locked.RetryAfter < 0 {

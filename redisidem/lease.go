@@ -63,31 +63,28 @@ func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 
 // newLease makes the lease that a claim's OWN reply gives.
 func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.Time, outer *Lease, r reply) (*Lease, error) {
-	if err := r.need(4); err != nil {
-		return nil, err
-	}
-	fence, err := parseCount("fence", r.rest[0])
-	attempts, err1 := parseCount("attempts", r.rest[1])
-	attempt, err2 := parseCount("attempts of this revision", r.rest[2])
-	locked, err3 := parseTime(fieldLockedAt, r.rest[3])
+	fence, err := parseCount("fence", r.number(0))
+	attempts, err1 := parseCount("attempts", r.number(1))
+	attempt, err2 := parseCount("attempts of this revision", r.number(2))
+	locked, err3 := parseTime(fieldLockedAt, r.number(3))
 	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return nil, err
 	}
 	var key *Key
 	if c.completing {
-		if c.id, err = adopt(c.id, r.rest[4:], sc.service.cfg.Namespace); err != nil {
+		if c.id, err = adopt(c.id, r.rest, sc.service.cfg.Namespace); err != nil {
 			return nil, err
 		}
 		sc = sc.service.Scope(c.id.scope)
 	}
 	switch {
-	case len(r.rest) > 4:
-		key, err = decodeRecord(c.id, sc.service.vault, r.rest[4:])
+	case len(r.rest) > 0:
+		key, err = decodeRecord(c.id, sc.service.vault, r.rest)
 	case c.seen != nil:
 		seen := *c.seen
 		key = &seen
 	default:
-		key, err = newKey(c.id, *c.request, r.rest[3])
+		key, err = newKey(c.id, *c.request, r.number(3))
 	}
 	if err != nil {
 		return nil, err
@@ -227,7 +224,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	}
 	c := newCall(lua.Commit, l.token, 11+outcomeWords, keys...)
 	c.durable = true
-	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.retention, key.RecoveryPoint, s.cfg.Owner, l.due(e))
+	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.lifetime, key.RecoveryPoint, s.owner, l.due(e))
 	words := len(c.words)
 	c.add(nil)
 	c.addOutcome(&e, key)
@@ -300,15 +297,12 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	default:
 		return key, false, r.unexpected(lua.Commit)
 	}
-	if err := r.need(2); err != nil {
-		return key, false, err
-	}
-	at, err := parseTime("time of the commit", r.rest[1])
+	at, err := parseTime("time of the commit", r.number(1))
 	if err != nil {
 		return key, false, err
 	}
 	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at}, l.journal(key, e))
-	held := keep && r.rest[0] == "1"
+	held := keep && r.number(0) == "1"
 
 	done := l.event(Committed)
 	l.mu.Lock()
@@ -427,7 +421,7 @@ func (s *Service) abandon(ctx context.Context, id identity, token string, flow *
 		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
 	}
 	r, err := s.run(bounded, c)
-	return err == nil && len(r.rest) > 0 && r.rest[0] == "1", err
+	return err == nil && r.number(0) == "1", err
 }
 
 // holds reports whether the lease has not ended.

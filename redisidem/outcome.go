@@ -69,6 +69,7 @@ func (o Outcome) WithState(v any) Outcome {
 type encodedOutcome struct {
 	point    string
 	response *Response
+	header   []byte // the response's header fields
 	interim  bool
 	state    []byte
 	hasState bool
@@ -82,8 +83,8 @@ type encodedOutcome struct {
 // keep makes the outcome ready to be stored with a key.
 func (e *encodedOutcome) keep(v vault, id identity, k *Key) (err error) {
 	if e.stored = e.replaces(k); e.stored != nil {
-		if header := encodeHeader(e.stored.Header); header != "" || k.Response != nil {
-			if e.storedHeader, err = v.store(id, k.fingerprint, fieldHeaders, e.stored.Code, []byte(header)); err != nil {
+		if len(e.header) > 0 || k.Response != nil {
+			if e.storedHeader, err = v.store(id, k.fingerprint, fieldHeaders, e.stored.Code, e.header); err != nil {
 				return err
 			}
 		}
@@ -123,6 +124,9 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 	if e.response != nil {
 		if err := e.response.validate(limit); err != nil {
 			return e, err
+		}
+		if e.header = encodeHeader(e.response.Header); len(e.header) > limit {
+			return e, invalid("Response.Header", "is %d bytes long, more than MaxValueBytes (%d)", len(e.header), limit)
 		}
 		e.response = e.response.clone()
 	}

@@ -61,7 +61,7 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome) {
 		if err == nil || errors.Is(err, ErrDamaged) {
 			if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 				l.dropped(ctx, err)
-			} else if r.rest[0] == "1" {
+			} else if r.number(0) == "1" {
 				// An earlier try has kept the lease.
 				s.forget(ctx, l.id, l.token)
 			}

@@ -105,7 +105,7 @@ func newKey(id identity, r encodedRequest, at string) (*Key, error) {
 	}
 	return &Key{
 		Value: id.value, Scope: id.scope, Method: r.method, Path: r.path, Params: r.params,
-		RecoveryPoint: Started, CreatedAt: created, id: id, fingerprint: string(r.print[:]),
+		RecoveryPoint: Started, CreatedAt: created, id: id, fingerprint: r.fingerprint,
 	}, nil
 }
 

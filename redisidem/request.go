@@ -31,8 +31,11 @@ type encodedRequest struct {
 	method, path string
 	params       []byte // the caller's own until keep
 	given        []byte // Request.Fingerprint, the caller's own until keep; nil when it is not needed any more
-	stored       []byte // the params as they are stored
 	print        fingerprint
+
+	// Made by seal:
+	fingerprint string // print as text
+	stored      []byte // the params as they are stored
 }
 
 // fingerprint is what tells whether two requests are the same: a version and a digest, as text.
@@ -45,10 +48,11 @@ func (e *encodedRequest) keep(v vault, id identity) error {
 	return e.seal(v, id)
 }
 
-// seal makes the params as they are stored.
+// seal makes what is stored.
 func (e *encodedRequest) seal(v vault, id identity) (err error) {
+	e.fingerprint = string(e.print[:])
 	if e.params != nil {
-		e.stored, err = v.store(id, string(e.print[:]), fieldParams, 0, e.params)
+		e.stored, err = v.store(id, e.fingerprint, fieldParams, 0, e.params)
 	}
 	return err
 }

@@ -64,32 +64,27 @@ func (r *Response) validate(limit int) error {
 			}
 		}
 	}
-	if n := len(encodeHeader(r.Header)); n > limit {
-		return invalid("Response.Header", "is %d bytes long, more than MaxValueBytes (%d)", n, limit)
-	}
 	return nil
 }
 
 // encodeHeader writes header fields as lines, as on the wire: JSON would change bytes that are not UTF-8.
-func encodeHeader(h map[string][]string) string {
-	if len(h) == 0 {
-		return ""
-	}
-	names := make([]string, 0, len(h))
-	for name := range h {
+func encodeHeader(h map[string][]string) []byte {
+	var space [8]string
+	names, n := space[:0], 0
+	for name, values := range h {
 		names = append(names, name)
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	for _, name := range names {
-		for _, v := range h[name] {
-			b.WriteString(name)
-			b.WriteString(": ")
-			b.WriteString(v)
-			b.WriteString("\r\n")
+		for _, v := range values {
+			n += len(name) + len(": ") + len(v) + len("\r\n")
 		}
 	}
-	return b.String()
+	slices.Sort(names)
+	b := make([]byte, 0, n)
+	for _, name := range names {
+		for _, v := range h[name] {
+			b = append(append(append(append(b, name...), ": "...), v...), "\r\n"...)
+		}
+	}
+	return b
 }
 
 func decodeHeader(s string) (map[string][]string, error) {

@@ -142,7 +142,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	sent := time.Now()
 	c := newCall(lua.Create, nonce, 9, id.record)
 	c.durable = true
-	c.add(string(encoded.print[:]), s.retention, s.flags)
+	c.add(encoded.fingerprint, s.retention, s.flags)
 	c.addRecord(id, encoded)
 	r, err := s.ask(ctx, "initialize request", c)
 	if err != nil {
@@ -151,10 +151,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	var key *Key
 	switch r.status {
 	case statusCreated:
-		if err := r.need(1); err != nil {
-			return nil, err
-		}
-		if key, err = newKey(id, *encoded, r.rest[0]); err == nil {
+		if key, err = newKey(id, *encoded, r.number(0)); err == nil {
 			err = s.settled(r)
 		}
 	case statusFound:
@@ -173,10 +170,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 // found makes a key of a reply about a record that was there, which was asked for at sent. It returns the key even when too
 // few replicas are known to have it.
 func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
-	if err := r.need(1); err != nil {
-		return nil, err
-	}
-	key, err := decodeRecord(id, s.vault, r.rest[1:])
+	key, err := decodeRecord(id, s.vault, r.rest)
 	if err != nil {
 		return nil, err
 	}
@@ -185,8 +179,8 @@ func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
 	}
 	if s.cache != nil && key.Finished() {
 		life := s.cfg.Retention // of a record that somebody has taken the expiry from
-		if r.rest[0] != "-1" {
-			ms, err := parseCount("the record's remaining life", r.rest[0])
+		if left := r.number(0); left != "-1" {
+			ms, err := parseCount("the record's remaining life", left)
 			if err != nil {
 				return nil, err
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -23,10 +22,23 @@ type Service struct {
 	vault     vault
 	pending   atomic.Int64 // commits that are tried again in the background
 
-	// What every call sends, as text.
+	constants
+	flags     string // which every call sends
+	deletions string // the channel on which deletions are told
+}
+
+// constants are what calls send again and again, made ready for it. Times are in milliseconds.
+type constants struct {
 	lease, retention any
-	flags            string
-	deletions        string // the channel on which deletions are told
+	lifetime         any // of a record from a claim on: lease and retention
+	owner            any
+}
+
+func constantsOf(cfg *Config) constants {
+	return constants{
+		lease: cfg.Lease.Milliseconds(), retention: cfg.Retention.Milliseconds(),
+		lifetime: (cfg.Lease + cfg.Retention).Milliseconds(), owner: cfg.Owner,
+	}
 }
 
 // New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
@@ -53,8 +65,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 		s.transport = p
 	}
 	s.vault = vault{s.cfg.Codec, s.cfg.CodecOptional}
-	s.lease = milliseconds(s.cfg.Lease)
-	s.retention = milliseconds(s.cfg.Retention)
+	s.constants = constantsOf(&s.cfg)
 	s.deletions = s.cfg.Namespace + ":deleted"
 	s.listener = newListener(client, s.cfg.Namespace)
 	s.listener.freed = s.rooms.freed
@@ -74,8 +85,6 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	}
 	return s, nil
 }
-
-func milliseconds(d time.Duration) any { return d.Milliseconds() }
 
 // Config returns the configuration in force, defaults filled in.
 func (s *Service) Config() Config { return s.cfg }

@@ -52,8 +52,9 @@ func (s *Service) runSplit(ctx context.Context, c call) (reply, error) {
 	if !taken || r.status != statusOK {
 		s.releaseLock(ctx, c)
 	}
-	if keep && !taken && r.status == statusOK && len(r.rest) > 0 {
-		r.rest[0] = "0" // an earlier try has kept the lease, which is lost since
+	if keep && !taken && r.status == statusOK {
+		_, at, _ := strings.Cut(r.numbers, " ")
+		r.numbers = "0 " + at // an earlier try has kept the lease, which is lost since
 	}
 	return r, nil
 }
@@ -84,7 +85,7 @@ func (s *Service) claimSplit(ctx context.Context, c call) (reply, error) {
 		return r, errAgain
 	case r.status == statusBusy:
 		left, err := s.lockLeft(ctx, c.lock)
-		r.rest = []string{left}
+		r.numbers = left
 		return r, err
 	}
 	if taken {

@@ -3,7 +3,9 @@ package redisidem_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -203,13 +205,14 @@ func TestClaimWithoutTheLockComparesTheRecord(t *testing.T) {
 	client := e.client()
 	defer func() { _ = client.Close() }()
 	_, record := place(t, e, e.service().Scope("acme"), client, "key")
-	claim := func(token, before string) any {
+	claim := func(token, before string) string {
 		t.Helper()
 		reply, err := client.Eval(ctx, lua.Claim.Source, []string{record}, token, "", "", 1000, 10000, "", "", "", before).Slice()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return reply[0]
+		status, _, _ := strings.Cut(fmt.Sprint(reply[0]), " ")
+		return status
 	}
 	free := client.HGet(ctx, record, "control").Val()
 	for _, step := range []struct{ token, before, want string }{

@@ -51,7 +51,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	}
 	c := newCall(lua.Update, newToken(), 5+outcomeWords, id.record, id.lock)
 	c.durable = true
-	c.add(key.Revision, created(key), s.retention, s.cfg.Owner, s.flags)
+	c.add(key.Revision, created(key), s.retention, s.owner, s.flags)
 	c.addOutcome(&e, key)
 	r, err := s.ask(ctx, "update", c)
 	if err != nil {
@@ -174,10 +174,7 @@ func (r reply) refusal(script *lua.Script) error {
 
 // locked is the error for a BUSY reply.
 func (r reply) locked() error {
-	if err := r.need(1); err != nil {
-		return err
-	}
-	left, err := strconv.ParseInt(r.rest[0], 10, 64)
+	left, err := strconv.ParseInt(r.number(0), 10, 64)
 	if err != nil {
 		return damaged("the lock's remaining time is no number")
 	}

@@ -65,8 +65,8 @@ var mutants = []mutant{
 	{
 		name: "immortal", // a record that was created never expires
 		file: "lua/create.lua",
-		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED', nonce, now}\n",
-		new:  "  return {'CREATED', nonce, now}\n",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED ' .. nonce .. ' ' .. now}\n",
+		new:  "  return {'CREATED ' .. nonce .. ' ' .. now}\n",
 	},
 	{
 		name: "no-reanchor", // a server's clock that was set back prolongs a lease
@@ -113,8 +113,8 @@ var mutants = []mutant{
 	{
 		name: "shorter", // a late duplicate of a claim prolongs the lock and not the record
 		file: "lua/claim.lua",
-		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
-		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at')\n",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
+		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
 
 		killer: "TestClaimThatComesAgainProlongsTheRecord",
 	},

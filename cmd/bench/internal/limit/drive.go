@@ -2,6 +2,7 @@ package limit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ type wire struct {
 	run   string
 	names names
 	fence [Depth][]byte
-	words [8][]byte // of the last reply
+	words [8][]byte // of the last reply's first element
 }
 
 func dial(ctx context.Context, addr, run string) (*wire, error) {
@@ -120,7 +121,7 @@ func (w *wire) lifecycles(t *Template, first uint64) error {
 		if err := w.expect("OWN", 3); err != nil {
 			return fmt.Errorf("claim: %w", err)
 		}
-		w.fence[i] = append(w.fence[i][:0], w.words[2]...)
+		w.fence[i] = append(w.fence[i][:0], w.words[2]...) // behind the token
 	}
 	w.out = w.out[:0]
 	for i := range uint64(Depth) {
@@ -195,7 +196,8 @@ func (w *wire) expect(first string, least int) error {
 	return nil
 }
 
-// reply reads a reply: one word, or an array of words of which the first are kept. It returns how many there were.
+// reply reads a reply: a line of words, or an array whose first element is one. The first words are kept. It returns how many there
+// were.
 func (w *wire) reply() (int, error) {
 	line, err := w.line()
 	if err != nil {
@@ -203,45 +205,58 @@ func (w *wire) reply() (int, error) {
 	}
 	switch line[0] {
 	case '+':
-		w.words[0] = append(w.words[0][:0], line[1:]...)
-		return 1, nil
+		return w.keep(line[1:]), nil
 	case '*':
 		n, err := strconv.Atoi(string(line[1:]))
 		if err != nil {
 			return 0, err
 		}
+		kept := 0
 		for i := range n {
-			if err := w.bulk(i); err != nil {
+			text, err := w.bulk()
+			if err != nil {
+				return 0, err
+			}
+			if i == 0 {
+				kept = w.keep(text)
+			}
+			if _, err := w.in.Discard(len(text) + 2); err != nil {
 				return 0, err
 			}
 		}
-		return n, nil
+		return kept, nil
 	default:
 		return 0, fmt.Errorf("the server says %q", line)
 	}
 }
 
-func (w *wire) bulk(i int) error {
+// keep keeps the first words of a line, and returns how many.
+func (w *wire) keep(line []byte) int {
+	n := 0
+	for n < len(w.words) && len(line) > 0 {
+		word, rest, _ := bytes.Cut(line, []byte(" "))
+		w.words[n] = append(w.words[n][:0], word...)
+		line = rest
+		n++
+	}
+	return n
+}
+
+// bulk returns the text of an element, which is still to be discarded.
+func (w *wire) bulk() ([]byte, error) {
 	line, err := w.line()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if line[0] != '$' {
-		return fmt.Errorf("a word begins with %q", line)
+		return nil, fmt.Errorf("an element begins with %q", line)
 	}
 	n, err := strconv.Atoi(string(line[1:]))
 	if err != nil || n < 0 {
-		return fmt.Errorf("a word has the length %q", line)
+		return nil, fmt.Errorf("an element has the length %q", line)
 	}
 	text, err := w.in.Peek(n + 2)
-	if err != nil {
-		return err
-	}
-	if i < len(w.words) {
-		w.words[i] = append(w.words[i][:0], text[:n]...)
-	}
-	_, err = w.in.Discard(n + 2)
-	return err
+	return text[:max(len(text)-2, 0)], err
 }
 
 func (w *wire) line() ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,7 +23,7 @@ func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context
 		if _, err := pipe.Exec(ctx); err != nil {
 			return 0, err
 		}
-		got := claim.Val()
+		got := strings.Fields(strings.Join(claim.Val(), " ")) // status, token, fence
 		if obtain.Val() != "OK" || len(got) < 3 || got[0] != "OWN" {
 			return 0, fmt.Errorf("obtain and claim say %v and %q", obtain.Val(), got)
 		}
@@ -31,7 +32,7 @@ func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context
 		if err := client.Process(ctx, commit); err != nil {
 			return 0, err
 		}
-		if got := commit.Val(); len(got) == 0 || got[0] != "OK" {
+		if got := commit.Val(); len(got) == 0 || !strings.HasPrefix(got[0], "OK ") {
 			return 0, errors.New("commit was refused")
 		}
 		return 0, nil
