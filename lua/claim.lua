@@ -258,4 +258,4 @@ redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .
   'idempotency_key', ARGV[11], 'request_method', ARGV[12], 'request_path', ARGV[13], unpack(ARGV, 14))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 enter(at, 1)
-return {'OWN ' .. token .. ' ' .. at .. ' 1 1 ' .. at}
+return {'OWN ' .. token .. ' ' .. grant .. ' 1 1 ' .. at}

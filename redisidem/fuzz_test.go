@@ -194,14 +194,25 @@ func FuzzStoredRecord(f *testing.F) {
 
 // FuzzReply checks that a server can answer a claim with anything: whoever asked gets a lease or an error.
 func FuzzReply(f *testing.F) {
-	f.Add("OWN", "7 1 1 1700000000000000")
-	f.Add("OWN", "7 1 1 1700000000000000 control")
-	f.Add("BUSY", "-1")
-	f.Add("BUSY", "200000000000000") // more milliseconds than a duration can be
-	f.Add("DONE", "")
-	f.Add("MOVED", "control")
+	f.Add("OWN nonce 7 1 1 1700000000000000", "")
+	f.Add("OWN nonce 7 1 1 1700000000000000", "control")
+	f.Add("BUSY nonce -1", "")
+	f.Add("BUSY nonce 200000000000000", "") // more milliseconds than a duration can be
+	f.Add("DONE nonce ", "control 1")
+	f.Add("MOVED nonce", "control")
+	f.Add("EFFECT nonce 0", "why")
+	f.Add("OK", "")
 	f.Fuzz(func(t *testing.T, word, rest string) {
-		r := reply{status: status(word), numbers: rest, rest: strings.Split(rest, " ")}
+		c := call{nonce: "nonce"}
+		cmd := c.command(context.Background(), false)
+		cmd.SetVal(append([]string{word}, strings.Split(rest, " ")...))
+		r, err := c.read(cmd)
+		if err != nil {
+			return
+		}
+		if again := string(r.status) + " nonce " + r.numbers; again != word && again != word+" " {
+			t.Fatalf("%q is read as %q", word, again)
+		}
 		if err := r.locked(); err == nil {
 			t.Fatal("no error")
 		} else if locked := (*LockedError)(nil); errors.As(err, &locked) && locked.RetryAfter < 0 {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -52,6 +54,17 @@ func (t *tally) add(o tally) {
 	t.Removed += o.Removed
 	t.Updated += o.Updated
 	t.Swept += o.Swept
+}
+
+// lacks complains of what did not happen at all: nothing is proved of it.
+func (t *tally) lacks(tb testing.TB) {
+	tb.Helper()
+	counts := reflect.ValueOf(*t)
+	for i := range counts.NumField() {
+		if counts.Field(i).Int() == 0 {
+			tb.Errorf("in no history there is anything %s", counts.Type().Field(i).Name)
+		}
+	}
 }
 
 // place is where a result belongs: a lease commits each revision once.

@@ -391,8 +391,8 @@ func (w *world) nothingDue(p []byte) []byte {
 	if len(words) < 5 || w.server.Exists(string(words[3])) {
 		return nil
 	}
-	nonce := string(words[4])
-	return []byte("*3\r\n$2\r\nOK\r\n$" + strconv.Itoa(len(nonce)) + "\r\n" + nonce + "\r\n$1\r\n0\r\n")
+	answer := "OK " + string(words[4]) + " 0"
+	return []byte("*1\r\n$" + strconv.Itoa(len(answer)) + "\r\n" + answer + "\r\n")
 }
 
 func wordsOf(p []byte) (all [][]byte) {

@@ -86,7 +86,7 @@ func newWorld(seed uint64) *world {
 	w := &world{
 		seed: seed, rate: []float64{0, 0.05, 0.15, 0.3}[r.IntN(4)], began: time.Now(), server: miniredis.NewMiniRedis(),
 		ids:  make(map[string]string),
-		plan: plan{deletes: r.IntN(5) == 0, unlocks: r.IntN(5) == 0, completes: r.IntN(16) == 0},
+		plan: plan{deletes: r.IntN(5) == 0, unlocks: r.IntN(5) == 0, completes: r.IntN(8) == 0},
 	}
 	w.plan.encodes = r.IntN(4) == 0
 	if !w.plan.deletes { // after which a copy may answer for a while, and revisions begin again
