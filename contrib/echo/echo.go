@@ -19,17 +19,38 @@ import (
 // An error from behind is answered by the HTTPErrorHandler before the answer is stored, and then returned. If the handler of errors
 // writes nothing, the answer is an empty 500: an error is never stored as an empty success. The same goes for a request that runs
 // unprotected since the store gave no answer; an error of one that needs no key and has none is only returned.
+//
+// A request for which the router has no route goes through unprotected, and its error, too. If a route of RouteNotFound is there for
+// it, its answer is stored like any other, since its handler may do work; but no 404 or 405, and then the attempt does not count, so
+// that a route that is deployed later runs. Groups with middleware have such routes of their own.
 func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("echoidem: the Middleware must not be nil")
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
+			if unknown(c.RouteInfo()) {
+				return next(c)
+			}
 			x := exchange{context: c, writer: c.Response(), request: c.Request(), next: next}
 			m.Handler(http.HandlerFunc(x.serve)).ServeHTTP(&front{x.writer}, withContext(x.request, c))
 			return x.err
 		}
 	}
+}
+
+// unknown reports whether the router found no route at all.
+func unknown(route echo.RouteInfo) bool {
+	return route.Name == echo.NotFoundRouteName || route.Name == echo.MethodNotAllowedRouteName
+}
+
+// unrouted reports whether a status is the router's answer, and not that of a route for this path and method.
+func unrouted(c *echo.Context, status int) bool {
+	if status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
+		return false
+	}
+	route := c.RouteInfo()
+	return route.Method == echo.RouteNotFound || unknown(route) // found after Pre
 }
 
 // front is the writer that the middleware in front has, as this package knows it again.
@@ -59,16 +80,32 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	held := echo.NewResponse(w, c.Logger())
-	held.Status = http.StatusOK // as Echo's own begins
+	held.Status = x.status()
 	c.SetResponse(held)
 	defer c.SetResponse(x.writer)
-	if x.err = x.next(c); x.err == nil {
+	x.err = x.next(c)
+	if x.err != nil && !held.Committed && unrouted(c, echo.StatusCode(x.err)) {
+		httpidem.NothingDone(r.Context())
+		httpidem.AnsweredOutside(r.Context())
 		return
 	}
-	c.Echo().HTTPErrorHandler(c, x.err)
-	if !held.Committed {
+	if x.err != nil {
+		c.Echo().HTTPErrorHandler(c, x.err)
+	}
+	if x.err != nil && !held.Committed {
 		held.WriteHeader(http.StatusInternalServerError)
 	}
+	if held.Committed && unrouted(c, held.Status) {
+		httpidem.NothingDone(r.Context())
+	}
+}
+
+// status returns the status of an answer that nothing behind the middleware has named another one for.
+func (x *exchange) status() int {
+	if response, err := echo.UnwrapResponse(x.writer); err == nil {
+		return response.Status
+	}
+	return http.StatusOK
 }
 
 // serverContext is the key under which a request's context has Echo's.

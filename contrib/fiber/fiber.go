@@ -16,6 +16,12 @@ import (
 //
 // For what is behind it c.Context() is another one, which is put back afterwards. Requests whose
 // method is not covered, or that need no key and have none, go through as they are, and so do their errors.
+//
+// A request for which the app has no route gets Fiber's own answer, or that of a handler of app.Use. A 404 or 405 is not stored then,
+// its error is left to what stands in front, and the attempt does not count, so that a route that is deployed later runs. Any other
+// answer is stored, since a handler of app.Use may do work. Fiber looks for the route behind New, so the key is checked first.
+//
+// After a panic the answer is again what it was when New was called, but for the fields that each answer to a key has.
 func New(m *httpidem.Middleware) fiber.Handler {
 	if m == nil {
 		panic("fiberidem: the Middleware must not be nil")
@@ -83,15 +89,62 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	front := c.Context()
 	c.SetContext(r.Context())
 	defer c.SetContext(front)
-	err := c.Next()
 	if _, own := w.(*exchange); own { // the middleware has nothing to do with the answer
-		x.err = err
+		x.err = c.Next()
 		return
 	}
-	if err != nil {
+	err := x.run()
+	unrouted := !c.Matched() && notFound(c, err)
+	if unrouted {
+		httpidem.NothingDone(r.Context())
+	}
+	switch {
+	case err == nil:
+	case unrouted:
+		x.err = err
+		httpidem.AnsweredOutside(r.Context())
+		return
+	default:
 		x.answerError(err)
 	}
 	x.show(w)
+}
+
+// run runs the handlers. When one panics, nothing of their answer is left.
+func (x *exchange) run() error {
+	c := x.context
+	status := c.Response().StatusCode()
+	returned := false
+	defer func() {
+		if !returned {
+			x.replace(status, nil)
+			setHeader(c, x.header)
+		}
+	}()
+	err := c.Next()
+	returned = true
+	return err
+}
+
+// notFound reports whether handlers that returned err answer with 404 or 405.
+func notFound(c fiber.Ctx, err error) bool {
+	status := c.Response().StatusCode()
+	if err != nil {
+		status = fiber.StatusInternalServerError
+		if known := (*fiber.Error)(nil); errors.As(err, &known) {
+			status = known.Code
+		}
+	}
+	return status == fiber.StatusNotFound || status == fiber.StatusMethodNotAllowed
+}
+
+// replace replaces the handlers' answer but for its header.
+func (x *exchange) replace(status int, body []byte) {
+	response := x.context.Response()
+	response.ResetBody()
+	response.SkipBody = false
+	response.SetStatusCode(status)
+	response.SetBodyRaw(body)
 }
 
 // answerError has the app answer an error, as it does itself.
@@ -161,10 +214,7 @@ func (x *exchange) finish() error {
 	}
 	if response := c.Response(); !x.through {
 		if response.IsBodyStream() || response.StatusCode() != x.status || !bytes.Equal(response.Body(), x.body) {
-			response.ResetBody()
-			response.SkipBody = false
-			response.SetStatusCode(x.status)
-			response.SetBodyRaw(x.body)
+			x.replace(x.status, x.body)
 		}
 	}
 	setHeader(c, x.sent)

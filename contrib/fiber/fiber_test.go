@@ -60,7 +60,8 @@ func TestDraft(t *testing.T) {
 		}
 		s := adaptertest.NewStore(t)
 		app := fiber.New(fiber.Config{ReadBufferSize: 1 << 15}) // a clause sends a long key
-		app.Use(fiberidem.New(s.Middleware(cfg)), adaptor.HTTPHandler(backend))
+		app.Use(fiberidem.New(s.Middleware(cfg)))
+		app.All("/*", adaptor.HTTPHandler(backend))
 		return &httpclause.Target{
 			URL:        serve(t, app),
 			As:         func(r *http.Request, name string) { r.Header.Set(adaptertest.CallerHeader, name) },

@@ -10,7 +10,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// engineContext is the key under which a request's context has the one of the engine.
+// engineContext is the key under which a request's context has its exchange.
 type engineContext struct{}
 
 var errElsewhere = errors.New("ginidem: a scope function for gin was asked about a request that did not come through New")
@@ -20,15 +20,15 @@ var errElsewhere = errors.New("ginidem: a scope function for gin was asked about
 // like is told with [httpidem.ScopeFunc].
 func Scope(scope func(c *gin.Context) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
-		c, ok := r.Context().Value(engineContext{}).(*gin.Context)
+		x, ok := r.Context().Value(engineContext{}).(*exchange)
 		if !ok {
 			return "", errElsewhere
 		}
-		return scope(c)
+		return scope(x.context)
 	}
 }
 
-// withContext returns a request for which functions made by Scope find the context.
-func withContext(r *http.Request, c *gin.Context) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), engineContext{}, c))
+// withExchange returns a request for which functions made by Scope find the engine's context.
+func withExchange(r *http.Request, x *exchange) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), engineContext{}, x))
 }

@@ -14,6 +14,7 @@ type run struct {
 	stage   *redisidem.Stage
 	nothing atomic.Bool // was done
 	unknown atomic.Bool // is what became of the work
+	outside atomic.Bool // is where the answer is written
 }
 
 // Stage returns what the handler may ask about the lease it runs under: its fence, which attempt this is, and keys
@@ -48,6 +49,17 @@ func NothingDone(ctx context.Context) {
 func OutcomeUnknown(ctx context.Context) {
 	if r, ok := ctx.Value(runContext{}).(*run); ok {
 		r.unknown.Store(true)
+	}
+}
+
+// AnsweredOutside is for adapters: the handler wrote no answer, and code outside of the middleware will, as a framework does for a
+// handler's error. The middleware then sends nothing and leaves the header as the handler made it. No answer is stored: a retry runs
+// the handler again, unless Config.Status keeps 500, which makes retries get [Gone]. It does nothing when some of an answer has left.
+//
+// ctx is as with [Stage], or that of a request that runs unprotected because of Config.FailOpen.
+func AnsweredOutside(ctx context.Context) {
+	if r, ok := ctx.Value(runContext{}).(*run); ok {
+		r.outside.Store(true)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,12 +61,14 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 //
 // It belongs inside of authentication and rate limiting, and outside of what reads the body. It blocks for a round trip to the
 // store before next runs and another one after it, and with Config.Wait for that time.
+//
+// What a [http.ServeMux] as next answers by itself, since it has no route for the request or redirects it, goes through unprotected.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !covers(m.cfg.Methods, r.Method) {
+	if !covers(m.cfg.Methods, r.Method) || !routed(next, r) {
 		m.bypass(w, r, next)
 		return
 	}
@@ -86,6 +89,19 @@ func covers(methods []string, method string) bool {
 		method = http.MethodGet
 	}
 	return slices.ContainsFunc(methods, func(covered string) bool { return strings.EqualFold(covered, method) })
+}
+
+// redirects is the type of the handlers that only redirect, a mux's own among them.
+var redirects = reflect.TypeOf(http.RedirectHandler("/", http.StatusTemporaryRedirect))
+
+// routed reports whether a handler may do work for a request: a mux that has no route for it, or redirects it, does none.
+func routed(h http.Handler, r *http.Request) bool {
+	mux, ok := h.(*http.ServeMux)
+	if !ok {
+		return reflect.TypeOf(h) != redirects
+	}
+	h, pattern := mux.Handler(r)
+	return pattern != "" && routed(h, r)
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -228,6 +244,7 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 			return
 		}
 		e.capture.finish()
+		e.forget()
 		m.tell(e.r.Context(), Panicked, 0, nil)
 		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run: something of the answer has
 		// left already, or the policy is that nothing runs twice. Then the panic is held up until that is stored.
@@ -265,6 +282,11 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 	switch {
 	case e.run.nothing.Load():
 		return redisidem.Idle(), nil
+	case e.outside():
+		if m.cfg.Status(http.StatusInternalServerError) == Keep {
+			return redisidem.Finish(notKept(0)), nil
+		}
+		return redisidem.Outcome{}, &releasedError{Released}
 	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
 	case c.cut(e.r.Method), e.run.unknown.Load() && !c.gone():
@@ -283,6 +305,17 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 	return redisidem.Finish(m.stored(c)), nil
 }
 
+// outside reports whether code outside of the middleware writes the answer.
+func (e *execution) outside() bool { return e.run.outside.Load() && !e.capture.gone() }
+
+// forget makes the header what it was before the handler ran, unless some of the handler's answer has left.
+func (e *execution) forget() {
+	if !e.capture.gone() {
+		e.capture.discard()
+		e.adorn(e.w.Header())
+	}
+}
+
 // answer answers the request, after the core has done its part.
 func (e *execution) answer(key *redisidem.Key, err error) {
 	m, ctx := e.middleware, e.r.Context()
@@ -296,31 +329,42 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 		e.withoutStore(err)
 	case e.panicked:
 	case e.run.nothing.Load():
-		m.tell(ctx, Released, e.capture.status, err)
+		m.tell(ctx, Released, e.status(), err)
 		e.deliver()
 	case errors.As(err, &released):
-		m.tell(ctx, released.result, e.capture.status, nil)
+		m.tell(ctx, released.result, e.status(), nil)
 		e.deliver()
 	case err == nil:
 		result := Executed
 		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
 			result = NotKept
 		}
-		m.tell(ctx, result, e.capture.status, nil)
+		m.tell(ctx, result, e.status(), nil)
 		e.deliver()
 	case e.capture.gone(), m.cfg.AnswerUncommitted && m.resultOf(err, true) == Uncommitted:
 		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
 		e.deliver()
 	default:
-		e.capture.discard()
-		e.adorn(e.w.Header())
+		e.forget()
 		e.fail(err, true)
 	}
 }
 
-// deliver sends the handler's answer, unless it has left already.
+// status returns the status of the handler's answer; 0 if code outside of the middleware writes it.
+func (e *execution) status() int {
+	if e.outside() {
+		return 0
+	}
+	return e.capture.status
+}
+
+// deliver sends the handler's answer, unless it has left already or is written outside.
 func (e *execution) deliver() {
-	if !e.capture.gone() {
+	switch {
+	case e.capture.gone():
+	case e.outside():
+		e.adorn(e.w.Header())
+	default:
 		e.capture.send()
 	}
 }
@@ -333,10 +377,19 @@ func (e *execution) withoutStore(err error) {
 		return
 	}
 	m.tell(e.r.Context(), Opened, 0, err)
-	r := e.r.WithContext(e.r.Context())
+	r := e.r.WithContext(e.run.in(e.r.Context()))
 	restoreBody(r, e.body)
-	e.capture = &capture{w: e.w, flush: true, adorn: e.adorn} // without a limit to hold back, so that only the header is changed
+	// Without a limit to hold back, so that only the header is changed.
+	e.capture = &capture{w: e.w, flush: true, adorn: e.adorn, before: e.w.Header().Clone()}
+	returned := false
+	defer func() {
+		if !returned {
+			e.capture.finish()
+			e.forget()
+		}
+	}()
 	e.next.ServeHTTP(e.capture, r)
+	returned = true
 	e.capture.finish()
 	e.deliver()
 }
