@@ -155,13 +155,16 @@ var clauses = []clause{
 		}
 	}},
 	{name: "2.4/TheFingerprintCoversTheWholeRequest", test: func(s *trial) {
-		base := request{keys: key(example), path: "/orders?dry_run=1", body: `{"a":1}`}
+		base := request{keys: key(example), path: "/orders?dry_run=1", body: `{"a":1}`, host: "api.example"}
 		first := s.is(s.send(base), 201)
 		same := base
+		same.host = "API.example:80"
 		same.kind, same.header = "Application/JSON; charset=utf-8", map[string]string{"Traceparent": "00-1-2-01", "X-Request-Id": "2"}
 		s.isReplayOf(s.send(same), first)
 		for what, change := range map[string]func(r *request){
 			"method":     func(r *request) { r.method = "PATCH" },
+			"host":       func(r *request) { r.host = "other.example" },
+			"port":       func(r *request) { r.host = "api.example:8080" },
 			"path":       func(r *request) { r.path = "/orders/?dry_run=1" },
 			"query":      func(r *request) { r.path = "/orders?dry_run=0" },
 			"no query":   func(r *request) { r.path = "/orders" },

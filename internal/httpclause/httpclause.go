@@ -111,6 +111,7 @@ type request struct {
 	body   string   // none
 	kind   string   // application/json
 	caller string   // alice
+	host   string   // the target's own
 	header map[string]string
 	// spelled is how the field's name is written, with the example's key in it; as HTTP/1.1 clients do.
 	spelled string
@@ -140,6 +141,7 @@ func (s *trial) send(r request) answer {
 		s.Error(err)
 		return answer{header: http.Header{}}
 	}
+	req.Host = r.host
 	req.Header.Set("Content-Type", r.kind)
 	for name, value := range r.header {
 		req.Header.Set(name, value)

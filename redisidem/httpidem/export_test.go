@@ -16,6 +16,12 @@ func FingerprintOf(f Fingerprint, r *http.Request, body []byte) (string, error) 
 // PathOf returns the path that counts of a URL's.
 func PathOf(p string) string { return path(&http.Request{URL: &url.URL{Path: p}}) }
 
+// HostOf returns the host that counts of a Host field's, without TLS.
+func HostOf(host string) string {
+	_, host = origin(&http.Request{Host: host})
+	return host
+}
+
 // MediaType returns the part of a Content-Type that counts.
 var MediaType = mediaType
 

@@ -2,6 +2,7 @@ package httpidem_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -168,17 +169,17 @@ func FuzzParseKey(f *testing.F) {
 
 // FuzzFingerprint checks that two requests have the same fingerprint exactly when what counts is the same.
 func FuzzFingerprint(f *testing.F) {
-	f.Add("POST", "/a", "q=1", "text/plain", []byte("body"), "post", "/a", "q=1", "Text/Plain; charset=x", []byte("body"))
-	f.Add("POST", "/a", "b", "", []byte("c"), "POST", "/ab", "", "", []byte("c"))
-	f.Add("POST", "/", "", "a", []byte{}, "POST", "", "", "", []byte("a"))
-	f.Fuzz(func(t *testing.T, m1, p1, q1, t1 string, b1 []byte, m2, p2, q2, t2 string, b2 []byte) {
-		one, err1 := fingerprint(m1, p1, q1, t1, b1)
-		two, err2 := fingerprint(m2, p2, q2, t2, b2)
+	f.Add("POST", "h", "/a", "q=1", "text/plain", []byte("body"), "post", "H:80", "/a", "q=1", "Text/Plain; charset=x", []byte("body"))
+	f.Add("POST", "h", "/a", "b", "", []byte("c"), "POST", "h", "/ab", "", "", []byte("c"))
+	f.Add("POST", "h", "/", "", "a", []byte{}, "POST", "h", "", "", "", []byte("a"))
+	f.Fuzz(func(t *testing.T, m1, h1, p1, q1, t1 string, b1 []byte, m2, h2, p2, q2, t2 string, b2 []byte) {
+		one, err1 := fingerprint(m1, h1, p1, q1, t1, b1)
+		two, err2 := fingerprint(m2, h2, p2, q2, t2, b2)
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)
 		}
 		upper1, upper2 := strings.ToUpper(m1), strings.ToUpper(m2)
-		same := upper1 == upper2 && httpidem.PathOf(p1) == httpidem.PathOf(p2) && q1 == q2 &&
+		same := upper1 == upper2 && httpidem.HostOf(h1) == httpidem.HostOf(h2) && httpidem.PathOf(p1) == httpidem.PathOf(p2) && q1 == q2 &&
 			httpidem.MediaType(t1) == httpidem.MediaType(t2) && bytes.Equal(b1, b2)
 		if same != (one == two) {
 			t.Fatalf("same: %t, same fingerprint: %t", same, one == two)
@@ -186,9 +187,84 @@ func FuzzFingerprint(f *testing.F) {
 	})
 }
 
-func fingerprint(method, path, query, kind string, body []byte) (string, error) {
-	r := &http.Request{Method: method, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{"Content-Type": {kind}}}
+func fingerprint(method, host, path, query, kind string, body []byte) (string, error) {
+	r := &http.Request{Method: method, Host: host, URL: &url.URL{Path: path, RawQuery: query}, Header: http.Header{"Content-Type": {kind}}}
 	return httpidem.FingerprintOf(httpidem.Fingerprint{}, r, body)
+}
+
+// TestFingerprintsAreOfOneResource is about targets and hosts that name the same resource, and others that do not.
+func TestFingerprintsAreOfOneResource(t *testing.T) {
+	t.Parallel()
+	type request struct {
+		host, target string
+		tls          bool
+	}
+	of := func(r request, f httpidem.Fingerprint) string {
+		u, err := url.ParseRequestURI(r.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := &http.Request{Method: http.MethodPost, Host: r.host, URL: u}
+		if r.tls {
+			req.TLS = &tls.ConnectionState{}
+		}
+		text, err := httpidem.FingerprintOf(f, req, []byte(`{"amount": 1}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	functions := map[string]httpidem.FingerprintFunc{"whole": nil, "fields": httpidem.JSONFields("amount")}
+	for name, f := range functions {
+		for _, pair := range [][2]request{
+			{{"a.example", "/", false}, {"A.Example", "/", false}},
+			{{"a.example", "/", false}, {"a.example:80", "/", false}},
+			{{"a.example", "/", false}, {"a.example:", "/", false}},
+			{{"a.example", "/", true}, {"a.example:443", "/", true}},
+			{{"127.0.0.1:8080", "/", false}, {"127.0.0.1:8081", "/", false}},
+			{{"192.0.2.1", "/", false}, {"192.0.2.2", "/", false}},
+			{{"[2001:DB8::1]", "/", true}, {"[2001:db8::2]:8443", "/", true}},
+			{{"localhost:8080", "/", false}, {"LOCALHOST", "/", false}},
+		} {
+			if of(pair[0], httpidem.Fingerprint{Func: f}) != of(pair[1], httpidem.Fingerprint{Func: f}) {
+				t.Errorf("%s: %v and %v differ", name, pair[0], pair[1])
+			}
+		}
+		for _, pair := range [][2]request{
+			{{"a.example", "/", false}, {"b.example", "/", false}},
+			{{"a.example", "/", false}, {"a.example:8080", "/", false}},
+			{{"a.example", "/", false}, {"a.example:443", "/", false}},
+			{{"a.example", "/", false}, {"127.0.0.1", "/", false}},
+			{{"localhost.example", "/", false}, {"localhost", "/", false}},
+			{{"a.example", "/", true}, {"a.example:80", "/", true}},
+			{{"a.example", "/", false}, {"a.example", "/", true}},
+			{{"a.example", "/", false}, {"", "/", false}},
+		} {
+			if of(pair[0], httpidem.Fingerprint{Func: f}) == of(pair[1], httpidem.Fingerprint{Func: f}) {
+				t.Errorf("%s: %v and %v are the same", name, pair[0], pair[1])
+			}
+			if anywhere := (httpidem.Fingerprint{Func: f, AnyHost: true}); of(pair[0], anywhere) != of(pair[1], anywhere) {
+				t.Errorf("%s: %v and %v differ with AnyHost", name, pair[0], pair[1])
+			}
+		}
+		for _, pair := range [][2]string{
+			{"/", "/?"}, {"/", "//"}, {"/a", "/a/"}, {"/a%2Fb", "/a/b"}, {"/a%2Fb", "/a%2fb"}, {"/a|b", "/a%7Cb"}, {"/%61", "/a"}, {"/a/./b", "/a/b"},
+			{"/?a=1;2", "/?a=1"}, {"/?a=1&b=2", "/?b=2&a=1"}, {"/?a=%3b", "/?a=;"}, {"/?a=%", "/?a="}, {"/?", "/??"},
+		} {
+			one, two := request{"h", pair[0], false}, request{"h", pair[1], false}
+			if of(one, httpidem.Fingerprint{Func: f}) == of(two, httpidem.Fingerprint{Func: f}) {
+				t.Errorf("%s: %s and %s are the same", name, pair[0], pair[1])
+			}
+		}
+	}
+	// A program may serve a part of the path, or change it: what it made of the path counts.
+	changed := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/other", RawPath: "/a%2Fb"}}
+	plain := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/other"}}
+	one, err1 := httpidem.FingerprintOf(httpidem.Fingerprint{}, changed, nil)
+	two, err2 := httpidem.FingerprintOf(httpidem.Fingerprint{}, plain, nil)
+	if err := errors.Join(err1, err2); err != nil || one != two {
+		t.Errorf("a path that was changed counts as it came (%v)", err)
+	}
 }
 
 func TestFieldsInOtherLettersAreNotOverlooked(t *testing.T) {

@@ -38,7 +38,7 @@ func JSONFields(names ...string) FingerprintFunc {
 			return WholeRequest(d, r, body)
 		}
 		d.Text("fields")
-		d.Text(r.URL.RawQuery)
+		d.Text(query(r))
 		d.Text(mediaType(r.Header.Get("Content-Type")))
 		for _, p := range paths {
 			d.Text(strings.Join(p, "."))

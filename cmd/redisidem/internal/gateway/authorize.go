@@ -22,7 +22,7 @@ func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
 		q := question(r, where)
 		q.Header.Set(methodHeader, r.Method)
-		q.Header.Set(uriHeader, r.URL.RequestURI())
+		q.Header.Set(uriHeader, rawTarget(r.URL))
 
 		err := error(&httpidem.DeniedError{Status: http.StatusServiceUnavailable})
 		proxy := *g.proxy

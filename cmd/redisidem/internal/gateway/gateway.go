@@ -95,6 +95,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
 		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: p.status(),
 	}
+	cfg.Fingerprint.AnyHost = *p.AnyHost
 	switch {
 	case *p.KeyWindow > 0:
 		cfg.CheckKey = httpidem.WithinWindow(*p.KeyWindow, *p.KeyWindow)

@@ -79,7 +79,7 @@ func (b *buffer) String() string {
 // setUp makes a gateway with a routes file. The upstream counts what it runs, and answers with the number.
 func setUp(t *testing.T, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {
 	t.Helper()
-	b := &bench{T: t, redis: miniredis.RunT(t), metrics: NewMetrics(), log: &buffer{}}
+	b := &bench{T: t}
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, "order %d", b.runs.Load())
@@ -89,42 +89,54 @@ func setUp(t *testing.T, routes string, identify Identify, change ...func(*redis
 		(*b.upstream.Load())(w, r)
 	}))
 	t.Cleanup(up.Close)
+	b.serve(&Upstream{URL: parse(t, up.URL), Timeout: 5 * time.Second}, routes, identify, change...)
+	return b
+}
+
+// serve starts the gateway in front of an upstream.
+func (b *bench) serve(upstream *Upstream, routes string, identify Identify, change ...func(*redisidem.Config)) {
+	b.Helper()
+	b.redis, b.metrics, b.log = miniredis.RunT(b.T), NewMetrics(), &buffer{}
 	cfg := &redisidem.Config{Observer: b.metrics}
 	for _, f := range change {
 		f(cfg)
 	}
 	var err error
 	if b.service, err = redisidem.OpenUnchecked("redis://"+b.redis.Addr(), cfg); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
-	t.Cleanup(func() {
+	b.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := b.service.Close(ctx); err != nil {
-			t.Error(err)
+			b.Error(err)
 		}
 	})
-	rules, err := ReadRoutes(writeFile(t, "routes.yaml", routes))
+	rules, err := ReadRoutes(writeFile(b.T, "routes.yaml", routes))
 	if err != nil {
-		t.Fatal(err)
-	}
-	target, err := url.Parse(up.URL)
-	if err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.gateway, err = New(Config{
-		Service: b.service, Upstream: &Upstream{URL: target, Timeout: 5 * time.Second}, Routes: rules, Identify: identify,
+		Service: b.service, Upstream: upstream, Routes: rules, Identify: identify,
 		Metrics: b.metrics, Log: slog.New(slog.NewJSONHandler(b.log, nil)), Challenge: "Bearer",
 	})
 	if err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.server = httptest.NewServer(b.gateway.Handler())
 	b.admin = httptest.NewServer(b.gateway.Admin())
-	t.Cleanup(b.gateway.Close)
-	t.Cleanup(b.server.Close)
-	t.Cleanup(b.admin.Close)
-	return b
+	b.Cleanup(b.gateway.Close)
+	b.Cleanup(b.server.Close)
+	b.Cleanup(b.admin.Close)
+}
+
+func parse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 func (b *bench) answer(h http.HandlerFunc) { b.upstream.Store(&h) }

@@ -46,13 +46,49 @@ func (u *Upstream) newTransport() *http.Transport {
 	}
 }
 
+// route sends a request to the upstream with path and query byte for byte as they came, behind those of the upstream's URL.
+// ReverseProxy drops parameters that Go cannot parse, and net/url escapes what it would not have written itself.
+func (u *Upstream) route(r *httputil.ProxyRequest) {
+	r.SetURL(u.URL)
+	out := r.Out.URL
+	out.RawQuery = r.In.URL.RawQuery
+	switch base := u.URL.RawQuery; {
+	case base != "" && out.RawQuery != "":
+		out.RawQuery = base + "&" + out.RawQuery
+	case base != "":
+		out.RawQuery = base
+	}
+	path := strings.TrimSuffix(u.URL.EscapedPath(), "/") + rawPath(r.In.URL)
+	// Opaque cannot begin with two slashes: such a path goes the usual way, and only what no URL may have is escaped in it.
+	if path != out.EscapedPath() && !strings.HasPrefix(path, "//") {
+		out.Opaque = path
+	}
+}
+
+// rawPath returns the path of a parsed request target as it came.
+func rawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
+}
+
+// rawTarget returns a parsed request target, path and query, as it came.
+func rawTarget(u *url.URL) string {
+	if u.ForceQuery || u.RawQuery != "" {
+		return rawPath(u) + "?" + u.RawQuery
+	}
+	return rawPath(u)
+}
+
 // newProxy makes the handler that sends requests to the upstream.
 func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport: &reporting{transport},
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(u.URL)
+			u.route(r)
 			r.SetXForwarded()
+			r.Out.Trailer = r.In.Trailer // the map that is filled while the body is read
 			if u.KeepHost {
 				r.Out.Host = r.In.Host
 			}

@@ -44,9 +44,6 @@ func target(reference, key string) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.Unwrap(err) // without the text, which may have a key
 	}
-	if _, err := url.ParseQuery(u.RawQuery); err != nil {
-		return nil, err // a proxy leaves out what it cannot read
-	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		if slices.Contains([]string{".", ".."}, segment) { // which is another path to most servers, however it is escaped
 			return nil, errors.New("must not have dots for a segment")

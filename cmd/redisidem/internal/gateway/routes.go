@@ -50,6 +50,8 @@ type Policy struct {
 	// Fingerprint are the JSON fields of the body that make two requests the same, with dots between the names on the way to one, as
 	// customer.id; none: the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
+	// AnyHost takes requests with the same key to different hosts for the same request, if all else is the same.
+	AnyHost *bool `yaml:"any_host"`
 	// Headers are the fields of an answer that are stored besides those that always are.
 	Headers []string `yaml:"headers"`
 	// Stream sends answers that the upstream sends bit by bit on as they come, and does not keep them.
@@ -96,7 +98,7 @@ func (r *Routes) complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: "final", WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", Stream: &no,
+		Keep: "final", WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", AnyHost: &no, Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
 		return fmt.Errorf("defaults: %w", err)
@@ -161,6 +163,9 @@ func (p *Policy) inherit(from *Policy) {
 	}
 	if p.Fingerprint == nil {
 		p.Fingerprint = from.Fingerprint
+	}
+	if p.AnyHost == nil {
+		p.AnyHost = from.AnyHost
 	}
 	if p.Headers == nil {
 		p.Headers = from.Headers
