@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 )
 
@@ -11,8 +12,10 @@ type Codec interface {
 	// Encode returns the bytes to store. place names the record, the field and what the value goes with: the same bytes are
 	// given to Decode, and a codec that authenticates binds the value to them.
 	Encode(plain, place []byte) ([]byte, error)
-	// Decode returns what Encode was given. An error makes the record an ErrDamaged, never an absent one.
-	Decode(stored, place []byte) ([]byte, error)
+	// Decode returns what Encode was given, which is at most limit bytes long. It must refuse a longer result with an error, and
+	// must not allocate much more than limit: what is stored may come from an attacker. An error makes the record an
+	// ErrDamaged, never an absent one.
+	Decode(stored, place []byte, limit int) ([]byte, error)
 }
 
 // Codecs makes one codec of several, which are applied in their order on the way to Redis. Compression must come before
@@ -32,14 +35,25 @@ func (c chain) Encode(value, place []byte) (_ []byte, err error) {
 }
 
 // Decode implements [Codec].
-func (c chain) Decode(value, place []byte) (_ []byte, err error) {
+func (c chain) Decode(value, place []byte, limit int) (_ []byte, err error) {
 	for i := len(c) - 1; i >= 0; i-- {
-		if value, err = c[i].Decode(value, place); err != nil {
+		bound := limit
+		if i > 0 {
+			bound = encodedLimit(limit) // the result is what the codec before made of the value
+		}
+		if value, err = c[i].Decode(value, place, bound); err != nil {
 			return nil, err
 		}
 	}
 	return value, nil
 }
+
+// encodedLimit bounds what codecs make of a value of at most limit bytes: text encodings double it, and keys, nonces and tags
+// are of a fixed size.
+func encodedLimit(limit int) int { return 2*limit + 4096 }
+
+// errTooLong is the error of a decoder whose result would be longer than its limit.
+func errTooLong(limit int) error { return fmt.Errorf("decodes to more than %d bytes", limit) }
 
 // Values that a codec has made begin with codedMark. So do plain ones that happen to begin like a mark, behind plainMark: what
 // is stored always tells what it is.
@@ -54,6 +68,8 @@ type vault struct {
 	codec Codec // nil for none
 	// lenient accepts plain values although there is a codec.
 	lenient bool
+	// limit is Config.MaxValueBytes, which bounds values in both directions.
+	limit int
 }
 
 // store returns the bytes to store for a value of a record.
@@ -73,14 +89,22 @@ func (v vault) store(id identity, fingerprint, field string, code int, plain []b
 
 // read returns the value that store was given.
 func (v vault) read(id identity, fingerprint, field string, code int, stored []byte) ([]byte, error) {
+	plain, err := v.decode(id, fingerprint, field, code, stored)
+	if err == nil && len(plain) > v.limit {
+		return nil, damaged("%s is %d bytes, more than MaxValueBytes (%d)", field, len(plain), v.limit)
+	}
+	return plain, err
+}
+
+func (v vault) decode(id identity, fingerprint, field string, code int, stored []byte) ([]byte, error) {
 	rest, coded := bytes.CutPrefix(stored, []byte(codedMark))
 	switch {
 	case coded && v.codec == nil:
 		return nil, damaged("%s is encoded, and there is no Config.Codec", field)
 	case coded:
-		plain, err := v.codec.Decode(rest, place(id, fingerprint, field, code))
+		plain, err := v.codec.Decode(rest, place(id, fingerprint, field, code), v.limit)
 		if err != nil {
-			return nil, damaged("%s cannot be decoded by Config.Codec: %v", field, err)
+			return nil, damaged("%s cannot be decoded by Config.Codec within MaxValueBytes (%d): %v", field, v.limit, err)
 		}
 		return plain, nil
 	case v.codec != nil && !v.lenient:

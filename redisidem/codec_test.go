@@ -2,9 +2,12 @@ package redisidem_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -238,8 +241,8 @@ func TestCodecsThatAreRefused(t *testing.T) {
 // failing is a codec that cannot encode.
 type failing struct{}
 
-func (failing) Encode([]byte, []byte) ([]byte, error) { return nil, errStage }
-func (failing) Decode([]byte, []byte) ([]byte, error) { return nil, errStage }
+func (failing) Encode([]byte, []byte) ([]byte, error)      { return nil, errStage }
+func (failing) Decode([]byte, []byte, int) ([]byte, error) { return nil, errStage }
 
 func TestCodecThatFailsChangesNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
@@ -260,6 +263,80 @@ func TestCodecThatFailsChangesNothing(t *testing.T) {
 	})
 }
 
+// TestStoredValuesAreBoundedByMaxValueBytes plants values that are longer than any service would store.
+func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
+	compression, err := redisidem.NewCompression(1)
+	mustBe(t, err, nil)
+	encryption, err := redisidem.NewEncryption(secret("a"))
+	mustBe(t, err, nil)
+	doubling := hexCodec{}
+	const limit = 64 << 10
+	for name, codec := range map[string]redisidem.Codec{
+		"plain": nil, "compressed": compression, "encrypted": encryption,
+		"compressed twice": redisidem.Codecs(compression, compression), "encoded twice": redisidem.Codecs(compression, doubling, encryption),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				// A service with a larger bound stores what this one must not read.
+				large := b.service(redisidem.Config{Codec: codec, MaxValueBytes: 64 << 20}).Scope("a")
+				small := b.service(redisidem.Config{Codec: codec, MaxValueBytes: limit}).Scope("a")
+				for _, size := range []int{limit, limit + 1, 48 << 20} {
+					long := bytes.Repeat([]byte("x"), size)
+					for field, stage := range map[string]struct {
+						params  []byte
+						outcome redisidem.Outcome
+					}{
+						"request_params":   {long, redisidem.Advance("two")},
+						"state":            {nil, redisidem.Advance("two").WithState(long)},
+						"response_body":    {nil, redisidem.Finish(redisidem.Response{Code: 200, Body: long})},
+						"response_headers": {nil, redisidem.Finish(redisidem.Response{Code: 200, Header: map[string][]string{"X": {string(long[5:])}}})},
+					} {
+						if size > 1<<20 && (codec != redisidem.Codec(compression) || field != "response_body") {
+							continue // one that inflates is enough
+						}
+						value := fmt.Sprint(field, size)
+						req := redisidem.Request{Method: "POST", Path: "/", Params: stage.params}
+						_, err := large.Do(ctx, value, req, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+							return stage.outcome, nil
+						})
+						mustBe(b, err, nil)
+						var before, after runtime.MemStats
+						runtime.ReadMemStats(&before)
+						key, err := small.Retrieve(ctx, value)
+						runtime.ReadMemStats(&after)
+						if size <= limit {
+							mustBe(b, err, nil)
+							continue
+						}
+						mustBe(b, err, redisidem.ErrDamaged)
+						if text := err.Error(); !strings.Contains(text, field) || !strings.Contains(text, fmt.Sprint(limit)) {
+							b.Errorf("the error names neither %s nor the bound: %v", field, err)
+						}
+						if key != nil {
+							b.Errorf("the key is %v", key)
+						}
+						if grown := after.TotalAlloc - before.TotalAlloc; size > 1<<20 && grown > 4<<20 {
+							b.Errorf("%s of %d bytes allocated %d", field, size, grown)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// hexCodec doubles what it is given.
+type hexCodec struct{}
+
+func (hexCodec) Encode(plain, _ []byte) ([]byte, error) { return hex.AppendEncode(nil, plain), nil }
+
+func (hexCodec) Decode(stored, _ []byte, limit int) ([]byte, error) {
+	if hex.DecodedLen(len(stored)) > limit {
+		return nil, fmt.Errorf("more than %d bytes", limit)
+	}
+	return hex.AppendDecode(nil, stored)
+}
+
 func FuzzDecodersOfCodecs(f *testing.F) {
 	compression, err := redisidem.NewCompression(1)
 	mustBe(f, err, nil)
@@ -273,22 +350,22 @@ func FuzzDecodersOfCodecs(f *testing.F) {
 	f.Add([]byte{'d', 0xff, 0xff, 0xff, 0xff, 0x0f, 1})
 	f.Add(bytes.Repeat([]byte{0xff}, 300)) // a length that does not fit into a byte with one more
 	f.Fuzz(func(t *testing.T, stored []byte) {
-		if plain, err := compression.Decode(stored, nil); err == nil {
+		if plain, err := compression.Decode(stored, nil, 1<<20); err == nil {
 			again, err := compression.Encode(plain, nil)
 			mustBe(t, err, nil)
-			back, err := compression.Decode(again, nil)
+			back, err := compression.Decode(again, nil, 1<<20)
 			if err != nil || !bytes.Equal(back, plain) {
 				t.Errorf("%q becomes %q, %v", plain, back, err)
 			}
 		}
-		_, _ = encryption.Decode(stored, nil)
+		_, _ = encryption.Decode(stored, nil, 1<<20)
 		sealed, err := encryption.Encode(stored, []byte("here"))
 		mustBe(t, err, nil)
-		back, err := encryption.Decode(sealed, []byte("here"))
+		back, err := encryption.Decode(sealed, []byte("here"), 1<<20)
 		if err != nil || !bytes.Equal(back, stored) {
 			t.Errorf("%q becomes %q, %v", stored, back, err)
 		}
-		if _, err := encryption.Decode(sealed, []byte("there")); err == nil {
+		if _, err := encryption.Decode(sealed, []byte("there"), 1<<20); err == nil {
 			t.Error("it decodes in another place")
 		}
 	})
@@ -303,7 +380,7 @@ func BenchmarkEncryption(b *testing.B) {
 	for b.Loop() {
 		sealed, err := codec.Encode(body, []byte("place"))
 		mustBe(b, err, nil)
-		_, err = codec.Decode(sealed, []byte("place"))
+		_, err = codec.Decode(sealed, []byte("place"), 1<<20)
 		mustBe(b, err, nil)
 	}
 }

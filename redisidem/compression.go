@@ -34,9 +34,6 @@ type compression struct {
 	writers sync.Pool // a writer is several hundred kilobytes
 }
 
-// maxInflated is the largest value that Redis can hold.
-const maxInflated = 512 << 20
-
 // Encode implements [Codec].
 func (c *compression) Encode(plain, _ []byte) ([]byte, error) {
 	if len(plain) >= c.atLeast {
@@ -58,21 +55,27 @@ func (c *compression) Encode(plain, _ []byte) ([]byte, error) {
 }
 
 // Decode implements [Codec].
-func (c *compression) Decode(stored, _ []byte) ([]byte, error) {
+func (c *compression) Decode(stored, _ []byte, limit int) ([]byte, error) {
 	if len(stored) == 0 {
 		return nil, errors.New("empty")
 	}
 	way, rest := stored[0], stored[1:]
 	switch way {
 	case 'p':
+		if len(rest) > limit {
+			return nil, errTooLong(limit)
+		}
 		return rest, nil
 	case 'd':
 	default:
 		return nil, fmt.Errorf("unknown way %q", way)
 	}
 	length, n := binary.Uvarint(rest)
-	if n <= 0 || length > maxInflated {
+	switch {
+	case n <= 0:
 		return nil, errors.New("bad length")
+	case length > uint64(max(limit, 0)):
+		return nil, errTooLong(limit)
 	}
 	// Grown while reading: the length is Redis's word, and memory is given for what is there.
 	var b bytes.Buffer

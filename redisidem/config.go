@@ -80,10 +80,12 @@ type Config struct {
 	// Redis user may not use the channel answers from its copy for up to so long. Default: 1 min.
 	CacheLife time.Duration
 
-	// MaxKeyBytes bounds the length of a key and of a scope. Default: 255.
+	// MaxKeyBytes bounds the length of a key and of a scope. At least 36, the length of the keys that Scope.Create makes.
+	// Default: 255.
 	MaxKeyBytes int
 
-	// MaxValueBytes bounds each stored value: params, state, response headers, response body. Default: 1 MiB.
+	// MaxValueBytes bounds each stored value: params, state, response headers, response body. A record with a longer value is
+	// ErrDamaged, so lower it only a Retention after the services that write longer ones are gone. Default: 1 MiB.
 	MaxValueBytes int
 
 	// Codec encodes what records hold of requests and responses: params, state, response headers and bodies. All services
@@ -153,8 +155,8 @@ func defaultOwner() string {
 // validate reports the first field of a Config, defaults filled in, that breaks its bound.
 func (c *Config) validate() error {
 	switch {
-	case c.MaxKeyBytes < 1:
-		return invalid("Config.MaxKeyBytes", "must be at least 1: %d", c.MaxKeyBytes)
+	case c.MaxKeyBytes < createdKeyBytes:
+		return invalid("Config.MaxKeyBytes", "must be at least %d, the length of a key that Create makes: %d", createdKeyBytes, c.MaxKeyBytes)
 	case strings.ContainsAny(c.Namespace, "{}"):
 		return invalid("Config.Namespace", "must not contain braces: %q", c.Namespace)
 	case strings.ContainsFunc(c.Namespace, unicode.IsSpace):

@@ -62,7 +62,7 @@ func (e *encryption) Encode(plain, place []byte) ([]byte, error) {
 }
 
 // Decode implements [Codec].
-func (e *encryption) Decode(stored, place []byte) ([]byte, error) {
+func (e *encryption) Decode(stored, place []byte, limit int) ([]byte, error) {
 	if len(stored) == 0 || len(stored) < 1+int(stored[0]) {
 		return nil, errors.New("too short")
 	}
@@ -71,6 +71,9 @@ func (e *encryption) Decode(stored, place []byte) ([]byte, error) {
 	aead, err := e.aead(string(header[1:]), place)
 	if err != nil {
 		return nil, err
+	}
+	if len(sealed)-aead.Overhead() > limit {
+		return nil, errTooLong(limit)
 	}
 	return aead.Open(nil, nil, sealed, append(bytes.Clone(header), place...))
 }

@@ -72,6 +72,9 @@ func FuzzIdentity(f *testing.F) {
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+// valueLimit bounds the values of these tests.
+const valueLimit = 1 << 20
+
 // vaults are the ways in which values are stored.
 func vaults(t testing.TB) map[string]vault {
 	t.Helper()
@@ -84,8 +87,10 @@ func vaults(t testing.TB) map[string]vault {
 		t.Fatal(err)
 	}
 	return map[string]vault{
-		"plain": {}, "compressed": {codec: compression}, "encrypted": {codec: encryption},
-		"both": {codec: Codecs(compression, encryption)}, "optional": {codec: encryption, lenient: true},
+		"plain": {limit: valueLimit}, "compressed": {codec: compression, limit: valueLimit},
+		"encrypted": {codec: encryption, limit: valueLimit},
+		"both":      {codec: Codecs(compression, encryption), limit: valueLimit},
+		"optional":  {codec: encryption, lenient: true, limit: valueLimit},
 	}
 }
 
@@ -111,7 +116,7 @@ func FuzzVault(f *testing.F) {
 			if v.codec == nil {
 				continue
 			}
-			if got, err := (vault{}).read(id, fingerprint, fieldBody, code, stored); !errors.Is(err, ErrDamaged) {
+			if got, err := (vault{limit: valueLimit}).read(id, fingerprint, fieldBody, code, stored); !errors.Is(err, ErrDamaged) {
 				t.Fatalf("%s: without its codec it was read as %q, %v", name, got, err)
 			}
 			if name == "compressed" {

@@ -431,6 +431,7 @@ func TestConfigBounds(t *testing.T) {
 		{"Config.MaxPendingCommits", "-1", redisidem.Config{MaxPendingCommits: -1}},
 		{"Config.Durability", "-1", redisidem.Config{Durability: -1}},
 		{"Config.MaxKeyBytes", "-1", redisidem.Config{MaxKeyBytes: -1}},
+		{"Config.MaxKeyBytes", "36", redisidem.Config{MaxKeyBytes: 35}}, // Create's keys would be refused
 		{"Config.MaxValueBytes", "-1", redisidem.Config{MaxValueBytes: -1}},
 		{"Config.MaxValueBytes", "512", redisidem.Config{MaxValueBytes: 512<<20 + 1}},
 	} {
@@ -444,7 +445,7 @@ func TestConfigBounds(t *testing.T) {
 		{Lease: time.Millisecond, Retention: time.Millisecond, Timeout: time.Millisecond},
 		{MaxHold: -1, CommitRetry: -1, Wait: -1},
 		{Namespace: "a:b*?\x00\xff"},
-		{MaxKeyBytes: 9, MaxValueBytes: 1},
+		{MaxKeyBytes: 36, MaxValueBytes: 1},
 	} {
 		if _, err := redisidem.New(client, &cfg); err != nil {
 			t.Errorf("%+v is refused: %v", cfg, err)

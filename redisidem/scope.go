@@ -95,6 +95,9 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	return nil, id, encoded, err
 }
 
+// createdKeyBytes is the length of the keys that Create makes.
+const createdKeyBytes = 36
+
 // Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
 // round trip.
 //

@@ -64,7 +64,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 		}
 		s.transport = p
 	}
-	s.vault = vault{s.cfg.Codec, s.cfg.CodecOptional}
+	s.vault = vault{codec: s.cfg.Codec, lenient: s.cfg.CodecOptional, limit: s.cfg.MaxValueBytes}
 	s.constants = constantsOf(&s.cfg)
 	s.deletions = s.cfg.Namespace + ":deleted"
 	s.listener = newListener(client, s.cfg.Namespace)
