@@ -298,7 +298,7 @@ var clauses = []clause{
 		for _, status := range []int{200, 202, 204, 302, 304, 400, 404, 409, 410, 412, 418, 422, 451} {
 			kept[status] = true
 		}
-		for _, status := range []int{401, 403, 408, 425, 429, 500, 501, 502, 503, 504, 507} {
+		for _, status := range []int{401, 403, 408, 423, 425, 429, 500, 501, 502, 503, 504, 507} {
 			kept[status] = false
 		}
 		for status, keep := range kept {

@@ -78,8 +78,8 @@ type Config struct {
 	// comes and not kept: retries are answered with [Gone]. At most the service's MaxValueBytes. Default: 1 MiB, or that if it is less.
 	MaxResponseBytes int
 
-	// Status tells which answers are stored. It must not block, and is called concurrently. Default: KeepFinal.
-	Status func(status int) Disposition
+	// Status decides which answers are stored. [ParseStatusPolicy] makes one of a list of statuses. Default: KeepFinal.
+	Status StatusPolicy
 
 	// KeepHeaders are fields of answers that are stored besides those that always are: see [DefaultKeepHeaders]. Cookies, fields that
 	// belong to one connection or one moment (Date, Content-Length, Cache-Control, CORS, authentication) and this package's own are

@@ -15,6 +15,9 @@ type run struct {
 	nothing atomic.Bool // was done
 	unknown atomic.Bool // is what became of the work
 	outside atomic.Bool // is where the answer is written
+
+	made  string // where in the program the middleware was made
+	outer *run   // that this one is inside of
 }
 
 // Stage returns what the handler may ask about the lease it runs under: its fence, which attempt this is, and keys
@@ -23,7 +26,7 @@ type run struct {
 //
 // ctx is the context of the handler's request, or one that descends from it.
 func Stage(ctx context.Context) *redisidem.Stage {
-	if r, ok := ctx.Value(runContext{}).(*run); ok {
+	if r := runOf(ctx); r != nil {
 		return r.stage
 	}
 	return nil
@@ -35,7 +38,7 @@ func Stage(ctx context.Context) *redisidem.Stage {
 //
 // ctx is as with [Stage].
 func NothingDone(ctx context.Context) {
-	if r, ok := ctx.Value(runContext{}).(*run); ok {
+	if r := runOf(ctx); r != nil {
 		r.nothing.Store(true)
 	}
 }
@@ -47,7 +50,7 @@ func NothingDone(ctx context.Context) {
 //
 // ctx is as with [Stage].
 func OutcomeUnknown(ctx context.Context) {
-	if r, ok := ctx.Value(runContext{}).(*run); ok {
+	if r := runOf(ctx); r != nil {
 		r.unknown.Store(true)
 	}
 }
@@ -58,9 +61,19 @@ func OutcomeUnknown(ctx context.Context) {
 //
 // ctx is as with [Stage], or that of a request that runs unprotected because of Config.FailOpen.
 func AnsweredOutside(ctx context.Context) {
-	if r, ok := ctx.Value(runContext{}).(*run); ok {
+	if r := runOf(ctx); r != nil {
 		r.outside.Store(true)
 	}
 }
 
-func (r *run) in(ctx context.Context) context.Context { return context.WithValue(ctx, runContext{}, r) }
+// in returns a context for the handler of a run that m begins.
+func (r *run) in(ctx context.Context, m *Middleware) context.Context {
+	r.made, r.outer = m.made, runOf(ctx)
+	return context.WithValue(ctx, runContext{}, r)
+}
+
+// runOf returns the innermost run that a context belongs to; nil if there is none.
+func runOf(ctx context.Context) *run {
+	r, _ := ctx.Value(runContext{}).(*run)
+	return r
+}

@@ -13,6 +13,9 @@ const (
 	DefaultHeader = "Idempotency-Key"
 	// ReplayedHeader is on each answer that is the answer of an earlier request, with the value true, and on no other.
 	ReplayedHeader = "Idempotency-Replayed"
+	// ProblemHeader is on each problem of the middleware's own, with its result as the value, as in-flight. A middleware in front that
+	// finds it on an answer never stores that answer, and takes nothing else from it.
+	ProblemHeader = "Idempotency-Problem"
 	// RetentionHeader tells in whole seconds how long answers are kept, where Config.PublishRetention says so.
 	RetentionHeader = "Idempotency-Retention"
 )

@@ -737,19 +737,6 @@ func TestHandlerReachesItsLease(t *testing.T) {
 	}
 }
 
-func TestKeyInsideItselfIsAConflict(t *testing.T) {
-	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Wait: time.Minute})
-	var h http.Handler
-	h = m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		inner := call(h, newRequest(r.Context(), "k", ""))
-		created(strconv.Itoa(inner.Code))(w, r)
-	}))
-	if w := call(h, newRequest(t.Context(), "k", "")); w.Body.String() != "409" {
-		t.Errorf("%d %s", w.Code, w.Body)
-	}
-}
-
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(&httpidem.Config{MaxResponseBytes: 100})

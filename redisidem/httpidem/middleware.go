@@ -28,6 +28,7 @@ type Middleware struct {
 	maxValueBytes int
 	counts        counts
 	waiting       atomic.Int64 // requests that may be waiting for an earlier one
+	made          string       // where in the program it was made
 }
 
 // New makes a Middleware that keeps its keys with a service. The scope function is required: [Unscoped] says on purpose that all
@@ -45,6 +46,7 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	m := &Middleware{
 		service: service, scope: scope, cfg: cfg.withDefaults(&core), keep: make(map[string]struct{}), lease: core.Lease,
 		retention: strconv.Itoa(wholeSeconds(core.Retention)), maxScopeBytes: core.MaxKeyBytes, maxValueBytes: core.MaxValueBytes,
+		made: caller(),
 	}
 	if err := m.cfg.validate(&core); err != nil {
 		return nil, err
@@ -121,6 +123,7 @@ func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*red
 // fail answers a request for which the core returned an error. ran tells whether work was done for it.
 func (x *exchange) fail(err error, ran bool) {
 	m := x.middleware
+	err = x.nested(err)
 	p := m.problem(m.resultOf(err, ran))
 	if p.Result == InFlight {
 		p.RetryAfter = time.Second
@@ -141,9 +144,9 @@ func (m *Middleware) resultOf(err error, ran bool) Result {
 		return Uncommitted
 	case errors.Is(err, redisidem.ErrFingerprintMismatch):
 		return Mismatch
-	case errors.Is(err, redisidem.ErrLocked), errors.Is(err, redisidem.ErrNested):
+	case errors.Is(err, redisidem.ErrLocked):
 		return InFlight
-	case errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrInvalid), errors.Is(err, redisidem.ErrOtherFlow):
+	case errors.Is(err, redisidem.ErrNested), errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrInvalid), errors.Is(err, redisidem.ErrOtherFlow):
 		return Failed
 	}
 	return Unavailable
@@ -200,7 +203,7 @@ func (e *execution) serve() {
 				ctx = bounded
 			}
 			e.run.stage = st
-			return e.handle(e.run.in(ctx))
+			return e.handle(e.run.in(ctx, e.middleware))
 		})
 	})
 	e.answer(key, err)
@@ -268,12 +271,11 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 
 // keepsPanic reports whether a panic of the handler's ends the work on the key.
 func (e *execution) keepsPanic() bool {
-	status := e.middleware.cfg.Status
 	if e.run.unknown.Load() && !e.capture.gone() {
 		return false
 	}
-	return status(http.StatusInternalServerError) == Keep ||
-		e.capture.gone() && (e.capture.hijacked || status(e.capture.status) == Keep)
+	return e.middleware.cfg.Status(http.StatusInternalServerError) == Keep ||
+		e.capture.gone() && (e.capture.hijacked || e.disposition() == Keep)
 }
 
 // outcome tells what is to be stored of the answer that the handler gave.
@@ -292,7 +294,7 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 	case c.cut(e.r.Method), e.run.unknown.Load() && !c.gone():
 		return redisidem.Outcome{}, &releasedError{Ambiguous}
 	}
-	switch m.cfg.Status(c.status) {
+	switch e.disposition() {
 	case Release:
 		return redisidem.Outcome{}, &releasedError{Released}
 	case Unclear:
@@ -303,6 +305,11 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 		return redisidem.Finish(notKept(c.status)), nil
 	}
 	return redisidem.Finish(m.stored(c)), nil
+}
+
+// disposition returns what happens to the answer that the handler gave.
+func (e *execution) disposition() Disposition {
+	return e.middleware.cfg.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
 }
 
 // outside reports whether code outside of the middleware writes the answer.
@@ -377,7 +384,7 @@ func (e *execution) withoutStore(err error) {
 		return
 	}
 	m.tell(e.r.Context(), Opened, 0, err)
-	r := e.r.WithContext(e.run.in(e.r.Context()))
+	r := e.r.WithContext(e.run.in(e.r.Context(), m))
 	restoreBody(r, e.body)
 	// Without a limit to hold back, so that only the header is changed.
 	e.capture = &capture{w: e.w, flush: true, adorn: e.adorn, before: e.w.Header().Clone()}

@@ -3,6 +3,8 @@ package httpidem
 import (
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -33,26 +35,140 @@ func (d Disposition) String() string {
 	}
 }
 
-// KeepFinal is the default of Config.Status. It keeps 2xx, 3xx and 4xx but for 401, 403, 408, 425 and 429, which tell about the
-// moment and not about the request; it releases these and 5xx, so that the client may try again; and it takes 502, 503 and 504
-// for unclear.
-func KeepFinal(status int) Disposition {
-	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooEarly,
-		http.StatusTooManyRequests:
-		return Release
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return Unclear
+// StatusPolicy decides by its status what happens to an answer. It must not block, and is called concurrently. Whatever it returns,
+// an answer that is not final is not stored: see [StatusPolicy.Of].
+type StatusPolicy func(status int) Disposition
+
+// Of returns what happens to an answer with that status and header, which an attempt (counted from 1) came to. It is what the policy
+// returns, but an answer that asks for another try is released and not kept:
+//
+//   - 423 (Locked) and 425 (Too Early);
+//   - 4xx and 5xx with a Retry-After. A 2xx with that field has done the work, and asks for another request; so does a 3xx
+//     (RFC 9110, section 10.2.3);
+//   - a 409 (Conflict) on an attempt after the first one, since the conflict may be with the earlier attempt, which is still at work;
+//   - a problem of this package's own, or of a gateway's: see [ProblemHeader].
+func (p StatusPolicy) Of(status int, header http.Header, attempt int) Disposition {
+	d := p(status)
+	if d == Release || d == Unclear || isFinal(status, header, attempt) {
+		return d
 	}
-	if status >= 200 && status < 500 {
-		return Keep
+	if isUnclear(status) {
+		return Unclear
 	}
 	return Release
 }
 
-// KeepAll is a Config.Status that keeps every answer: once the handler has begun, it never runs again for the key, also after a
-// panic. A process that dies in the middle is the exception.
+func isFinal(status int, header http.Header, attempt int) bool {
+	switch {
+	case neverFinal(status), status == http.StatusConflict && attempt > 1, header[ProblemHeader] != nil:
+		return false
+	}
+	return status < 400 || !asksForRetry(header)
+}
+
+// asksForRetry reports whether a header has a Retry-After, in whatever case a handler has written the name.
+func asksForRetry(h http.Header) bool {
+	for name := range h {
+		if strings.EqualFold(name, "Retry-After") {
+			return true
+		}
+	}
+	return false
+}
+
+func neverFinal(status int) bool { return status == http.StatusLocked || status == http.StatusTooEarly }
+
+// isUnclear reports whether a status does not say if the work was done.
+func isUnclear(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+}
+
+// KeepFinal is the default of Config.Status. It keeps 2xx, 3xx and 4xx except 401, 403, 408, 423, 425 and 429, which depend on the
+// moment and not on the request. It releases these and 5xx, so that the client may try again, and returns Unclear for 502, 503 and
+// 504.
+func KeepFinal(status int) Disposition {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusLocked, http.StatusTooEarly,
+		http.StatusTooManyRequests:
+		return Release
+	}
+	switch {
+	case status >= 200 && status < 500:
+		return Keep
+	case isUnclear(status):
+		return Unclear
+	}
+	return Release
+}
+
+// KeepAll is a Config.Status that keeps every final answer: once the handler has come to one, it never runs again for the key, also
+// after a panic. A process that dies in the middle is the exception.
 func KeepAll(int) Disposition { return Keep }
+
+// ParseStatusPolicy makes a policy of words: "final" for [KeepFinal], "all" for [KeepAll], or any number of statuses, as "404", and
+// classes of them, as "2xx". Only answers with these are then kept, and a request whose answer has another status runs again on its
+// retry, also after a 2xx; 502, 503 and 504 are Unclear if they are not named.
+//
+// A word that is none of these, a status that is never kept (1xx, 423 and 425), and words without any 2xx are a
+// [*redisidem.InvalidError].
+func ParseStatusPolicy(words ...string) (StatusPolicy, error) {
+	refuse := func(format string, args ...any) (StatusPolicy, error) {
+		return nil, invalid("StatusPolicy", format, args...)
+	}
+	if len(words) == 0 {
+		return refuse("names no status")
+	}
+	var kept [600]bool
+	succeeds := false
+	for _, word := range words {
+		switch {
+		case word == "final" && len(words) == 1:
+			return KeepFinal, nil
+		case word == "all" && len(words) == 1:
+			return KeepAll, nil
+		case word == "final" || word == "all":
+			return refuse("has other words beside %s, but %s stands alone", word, word)
+		}
+		first, last, ok := statuses(word)
+		switch {
+		case !ok:
+			return refuse("has %q, which is not a status or a class of statuses such as 404 or 2xx", word)
+		case first < 200:
+			return refuse("has %s, but informational answers are never kept", word)
+		case first == last && neverFinal(first):
+			return refuse("has %s, but 423 and 425 are never kept", word)
+		}
+		for status := first; status <= last; status++ {
+			kept[status] = true
+		}
+		succeeds = succeeds || first < 300
+	}
+	if !succeeds {
+		return refuse("names no 2xx status, so that a request that succeeded would run again on its retry")
+	}
+	return func(status int) Disposition {
+		switch {
+		case status >= 0 && status < len(kept) && kept[status]:
+			return Keep
+		case isUnclear(status):
+			return Unclear
+		}
+		return Release
+	}, nil
+}
+
+// statuses returns the first and the last status that a word stands for.
+func statuses(word string) (first, last int, ok bool) {
+	if len(word) != 3 || word[0] < '1' || word[0] > '5' {
+		return 0, 0, false
+	}
+	if strings.EqualFold(word[1:], "xx") {
+		first = 100 * int(word[0]-'0')
+		return first, first + 99, true
+	}
+	status, err := strconv.ParseUint(word, 10, 16)
+	return int(status), int(status), err == nil
+}
 
 // Policy is what the users of an API need to know: publish it with the API's documentation.
 type Policy struct {
@@ -70,7 +186,7 @@ type Policy struct {
 	// MaxBodyBytes and MaxResponseBytes are how large a request's body may be, and an answer's to be kept.
 	MaxBodyBytes     int64
 	MaxResponseBytes int
-	// Kept are the statuses from 200 to 599 that are stored.
+	// Kept are the statuses from 200 to 599 whose answers are stored, if they are final.
 	Kept []int
 	// Wait is how long a retry waits for a request in flight; 0: it is refused at once.
 	Wait time.Duration
@@ -87,7 +203,7 @@ func (m *Middleware) Policy() Policy {
 		Document: m.cfg.PolicyURL,
 	}
 	for status := 200; status < 600; status++ {
-		if m.cfg.Status(status) == Keep {
+		if m.cfg.Status.Of(status, nil, 1) == Keep {
 			p.Kept = append(p.Kept, status)
 		}
 	}

@@ -123,10 +123,7 @@ func (m *Middleware) problem(r Result) *Problem {
 		base = problemBase
 	}
 	title := strings.ReplaceAll(a.title, DefaultHeader, m.cfg.Header)
-	p := &Problem{Type: base + "#" + r.String(), Title: title, Status: a.status, Detail: a.detail, Result: r}
-	if r == Superseded {
-		p.Type = base + "#" + InFlight.String() // what happened inside the server is not the client's business
-	}
+	p := &Problem{Type: base + "#" + r.public().String(), Title: title, Status: a.status, Detail: a.detail, Result: r}
 	switch r {
 	case Unavailable, Superseded:
 		p.RetryAfter = time.Second
@@ -137,10 +134,19 @@ func (m *Middleware) problem(r Result) *Problem {
 	return p
 }
 
+// public returns the result that a client is told: what happened inside the server is not the client's business.
+func (r Result) public() Result {
+	if r == Superseded {
+		return InFlight
+	}
+	return r
+}
+
 // refuse answers with a problem. The echo of the key is in the header already, if there is one.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	h.Set(ProblemHeader, p.Result.public().String())
 	if m.cfg.PolicyURL != "" {
 		h.Add("Link", "<"+m.cfg.PolicyURL+`>; rel="describedby"; type="text/html"`)
 	}

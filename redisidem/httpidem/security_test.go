@@ -129,7 +129,7 @@ func TestS7_OnlyAllowedFieldsAreReplayed(t *testing.T) {
 	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		maps.Copy(w.Header(), sent)
 		maps.Copy(w.Header(), dropped)
-		w.WriteHeader(http.StatusBadRequest)
+		w.WriteHeader(http.StatusAccepted)
 	}))
 	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Expose-Headers", "X-Outer, idempotency-key")

@@ -2,11 +2,13 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
 	"net/http/httputil"
 	"sync/atomic"
@@ -89,11 +91,15 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if !*p.Protect {
 		return g.proxy, nil
 	}
+	keep, err := httpidem.ParseStatusPolicy(p.Keep...)
+	if err != nil {
+		return nil, fmt.Errorf("keep: %w", err)
+	}
 	cfg := &httpidem.Config{
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
 		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
-		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: p.status(),
+		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: keep,
 	}
 	cfg.Fingerprint.AnyHost = *p.AnyHost
 	switch {
@@ -119,7 +125,8 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Handler(g.interrupted(p, g.protectedProxy(p))), nil
+	begin := beginning(m.Policy().MaxResponseBytes, *p.Stream)
+	return m.Handler(g.interrupted(p, begin, g.protectedProxy(keep, begin))), nil
 }
 
 // lastStatus is the highest status there is (RFC 9110, section 15).
@@ -127,27 +134,51 @@ const lastStatus = 599
 
 var errNoStatus = errors.New("the upstream's status is none")
 
-// protectedProxy is the proxy for protected requests of a policy.
-func (g *Gateway) protectedProxy(p *Policy) http.Handler {
+// protectedProxy is the proxy for protected requests whose answers are kept as a policy says.
+func (g *Gateway) protectedProxy(keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
 	proxy := *g.proxy
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		if answer.StatusCode > lastStatus {
 			return errNoStatus
 		}
 		if answer.StatusCode != http.StatusSwitchingProtocols { // whose body is the connection
+			if err := begin(answer); err != nil {
+				return err
+			}
 			answer.Body = &watched{answer.Body, answer.Request.Context()}
 		}
-		if p.Keep == "all" {
-			return nil
-		}
-		switch answer.StatusCode {
-		// Which say that the upstream has refused the request, so that there is no attempt of which nobody knows.
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-			httpidem.NothingDone(answer.Request.Context())
+		// A 4xx says that the upstream has refused the request: the outcome of this attempt is known, and it does not count.
+		ctx := answer.Request.Context()
+		if st := httpidem.Stage(ctx); st != nil && answer.StatusCode/100 == 4 &&
+			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.Keep {
+			httpidem.NothingDone(ctx)
 		}
 		return nil
 	}
 	return &proxy
+}
+
+// beginning returns a function that reads as much of an answer's body as the middleware holds back anyway, so that an answer that
+// breaks off there becomes an error, for which a problem can still be given. An answer that is to go on as it comes is left alone.
+func beginning(limit int, stream bool) func(*http.Response) error {
+	return func(answer *http.Response) error {
+		if httpidem.Stage(answer.Request.Context()) == nil {
+			return nil // nothing is held back
+		}
+		if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); stream &&
+			(answer.ContentLength < 0 || kind == "text/event-stream") {
+			return nil // ReverseProxy flushes these
+		}
+		head, err := io.ReadAll(io.LimitReader(answer.Body, int64(limit)+1))
+		if err != nil {
+			return err
+		}
+		answer.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(head), answer.Body), answer.Body}
+		return nil
+	}
 }
 
 // watched is the body of an upstream's answer. When it breaks off, nobody knows what became of the request.

@@ -32,6 +32,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 func TestMain(m *testing.M) {
@@ -381,23 +382,147 @@ func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
 // TestRefusalsOfTheUpstreamAreNoAttempts is about answers that say that nothing was done.
 func TestRefusalsOfTheUpstreamAreNoAttempts(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "{routes: [{match: /refuse, interrupted: refuse}, {match: /all, interrupted: refuse, keep: all}]}", Unscoped)
+	b := setUp(t, `
+routes:
+  - {match: /refuse, interrupted: refuse}
+  - {match: /all, interrupted: refuse, keep: all}
+  - {match: /list, interrupted: refuse, keep: [2xx, 404, 422]}
+`, Unscoped)
 	var status atomic.Int64
+	var retryAfter atomic.Bool
 	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if retryAfter.Load() {
+			w.Header().Set("Retry-After", "1")
+		}
 		if n := r.Header.Get("Idempotency-Attempt"); n != "1" {
 			t.Errorf("attempt %s", n)
 		}
 		w.WriteHeader(int(status.Load()))
 	})
-	for _, code := range []int{401, 403, 408, 425, 429} {
+	for _, code := range []int{401, 403, 408, 423, 425, 429} {
 		status.Store(int64(code))
+		final := code != 423 && code != 425
 		b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), code, "", false)
 		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(code)), code, "", false)
-		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(code)), code, "", true)
+		b.want(b.send("POST", "/all", "", "Idempotency-Key", strconv.Itoa(code)), code, "", final)
 	}
+	// So do those that are not kept because they ask for another try, or because of the route's own list.
+	retryAfter.Store(true)
+	for _, code := range []int{404, 409, 424, 429} {
+		status.Store(int64(code))
+		for _, path := range []string{"/refuse", "/all", "/list"} {
+			b.want(b.send("POST", path, "", "Idempotency-Key", "k"+path[1:]), code, "", false)
+			b.want(b.send("POST", path, "", "Idempotency-Key", "k"+path[1:]), code, "", false)
+		}
+	}
+	retryAfter.Store(false)
+	status.Store(409)
+	b.want(b.send("POST", "/list", "", "Idempotency-Key", "klist"), 409, "", false)
+	b.want(b.send("POST", "/list", "", "Idempotency-Key", "klist"), 409, "", false)
+	status.Store(422)
+	b.want(b.send("POST", "/list", "", "Idempotency-Key", "klist"), 422, "", false)
+	b.want(b.send("POST", "/list", "", "Idempotency-Key", "klist"), 422, "", true)
 	status.Store(500)
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 500, "", false)
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 503, "Nobody knows", false)
+}
+
+// TestUpstreamThatIsStillAtWorkIsAskedAgain is about an upstream that is itself idempotent: the gateway gives up on its first answer,
+// and the next attempts find the first one still at work.
+func TestUpstreamThatIsStillAtWorkIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []string{"final", "all", "[2xx, 409]"} {
+		t.Run(keep, func(t *testing.T) {
+			t.Parallel()
+			b := setUp(t, "defaults: {keep: "+keep+"}", Unscoped)
+			b.answer(func(w http.ResponseWriter, r *http.Request) {
+				if attempt := r.Header.Get("Idempotency-Attempt"); (attempt == "1") != (b.runs.Load() == 1) {
+					t.Errorf("request %d is attempt %s", b.runs.Load(), attempt)
+				}
+				switch b.runs.Load() {
+				case 1:
+					panic(http.ErrAbortHandler)
+				case 2, 3:
+					http.Error(w, "still at work", http.StatusConflict)
+				default:
+					_, _ = io.WriteString(w, "charged")
+				}
+			})
+			for _, want := range []int{502, 409, 409, 200} {
+				b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), want, "", false)
+			}
+			b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 200, "charged", true)
+			// A conflict with something else is an answer.
+			b.runs.Store(0)
+			b.answer(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such stock", http.StatusConflict) })
+			b.want(b.send("POST", "/", "", "Idempotency-Key", "k2"), 409, "", false)
+			b.want(b.send("POST", "/", "", "Idempotency-Key", "k2"), 409, "no such stock", true)
+		})
+	}
+}
+
+// TestGatewayInFrontOfAServiceWithKeys is about two that share a Redis: each has its records in a namespace of its own.
+func TestGatewayInFrontOfAServiceWithKeys(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []string{"final", "all"} {
+		t.Run(keep, func(t *testing.T) {
+			t.Parallel()
+			b := setUp(t, "defaults: {keep: "+keep+"}", Unscoped, func(c *redisidem.Config) { c.Namespace = "gateway" })
+			service, err := redisidem.OpenUnchecked("redis://"+b.redis.Addr(), &redisidem.Config{Namespace: "service"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := service.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+			m, err := httpidem.New(service, httpidem.Unscoped, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			work := make(chan struct{})
+			charges := atomic.Int64{}
+			charge := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				charges.Add(1)
+				<-work
+				_, _ = fmt.Fprint(w, "charge ", charges.Load())
+			}))
+			done := make(chan struct{})
+			b.answer(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Idempotency-Attempt") != "1" {
+					charge.ServeHTTP(w, r)
+					return
+				}
+				// The first attempt's connection breaks while the service goes on with it.
+				began := m.Count(httpidem.Executed)
+				go func() {
+					defer close(done)
+					charge.ServeHTTP(httptest.NewRecorder(), r.Clone(context.WithoutCancel(r.Context())))
+				}()
+				for charges.Load() == 0 && m.Count(httpidem.Executed) == began {
+					time.Sleep(time.Millisecond)
+				}
+				panic(http.ErrAbortHandler)
+			})
+			b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 502, "", false)
+			for range 2 { // the service's own refusal is given, and asked for again
+				a := b.send("POST", "/", "", "Idempotency-Key", "k")
+				b.want(a, 409, "outstanding", false)
+				if a.header.Get("Idempotency-Problem") != "in-flight" || a.header.Get("Retry-After") == "" {
+					t.Errorf("%v", a.header)
+				}
+			}
+			b.want(b.send("POST", "/", "other", "Idempotency-Key", "k"), 422, "", false)
+			close(work)
+			<-done
+			b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 200, "charge 1", false)
+			b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 200, "charge 1", true)
+			if n := charges.Load(); n != 1 {
+				t.Errorf("%d charges", n)
+			}
+		})
+	}
 }
 
 // TestAnswersOfTheGatewaysOwnAreNeverKept is about keep: all, which keeps whatever the upstream answers.
@@ -416,8 +541,8 @@ routes:
 		b.answer(silent)
 		first := send()
 		b.want(first, 502, `"status":502`, false)
-		if got := first.header.Get("Content-Type"); got != "application/problem+json" {
-			t.Errorf("a problem of type %q", got)
+		if first.header.Get("Content-Type") != "application/problem+json" || first.header.Get("Idempotency-Problem") == "" {
+			t.Errorf("a problem with %v", first.header)
 		}
 		b.answer(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprint(w, r.Method, r.Header.Get("Idempotency-Attempt"))
@@ -451,46 +576,96 @@ routes:
 	}
 }
 
-// TestAnswersThatBreakOffAreLoggedSo lets the upstream die within its answer.
-func TestAnswersThatBreakOffAreLoggedSo(t *testing.T) {
+// TestAnswersThatBreakOffAreNotGiven lets the upstream die within an answer that is held back until it is complete.
+func TestAnswersThatBreakOffAreNotGiven(t *testing.T) {
 	t.Parallel()
-	for _, keep := range []string{"final", "all"} {
-		t.Run(keep, func(t *testing.T) {
-			t.Parallel()
-			breakOff(t, setUp(t, "defaults: {keep: "+keep+"}", Unscoped))
-		})
+	for _, policy := range []string{"keep: final", "keep: all", "keep: [2xx, 5xx]", "stream: true"} {
+		for name, breakOff := range breaks {
+			if name == "unknown length" && policy == "stream: true" {
+				continue // it goes on as it comes
+			}
+			t.Run(policy+", "+name, func(t *testing.T) {
+				t.Parallel()
+				b := setUp(t, "defaults: {"+policy+"}", Unscoped)
+				b.answer(func(w http.ResponseWriter, r *http.Request) {
+					if b.runs.Load() == 1 {
+						breakOff(w)
+					}
+					_, _ = fmt.Fprint(w, "whole, attempt ", r.Header.Get("Idempotency-Attempt"))
+				})
+				a := b.send("POST", "/", "body", "Idempotency-Key", "k")
+				b.want(a, 502, "may have done what it was asked for", false)
+				if a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("X-Half") != "" || strings.Contains(a.body, "half") {
+					t.Errorf("%v %q", a.header, a.body)
+				}
+				b.want(b.send("POST", "/", "body", "Idempotency-Key", "k"), 200, "whole, attempt 2", false)
+				if text := b.log.String(); strings.Contains(text, "aborted") || !strings.Contains(text, `"error":"the connection ended"`) {
+					t.Error(text)
+				}
+			})
+		}
 	}
 }
 
-func breakOff(t *testing.T, b *bench) {
-	t.Helper()
-	b.answer(func(w http.ResponseWriter, r *http.Request) {
-		if b.runs.Load() > 1 {
-			_, _ = fmt.Fprint(w, "whole, attempt ", r.Header.Get("Idempotency-Attempt"))
-			return
-		}
+// breaks are the ways in which an answer breaks off after its beginning.
+var breaks = map[string]func(w http.ResponseWriter){
+	"known length": func(w http.ResponseWriter) {
 		w.Header().Set("Content-Length", "100")
-		_, _ = io.WriteString(w, "half")
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL, strings.NewReader("body"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Idempotency-Key", "k")
-	req.GetBody = nil // or net/http would send it again by itself
-	if res, err := http.DefaultClient.Do(req); err == nil {
-		_, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if err == nil {
-			t.Errorf("half of an answer is taken for a whole one: %d", res.StatusCode)
-		}
-	}
-	b.want(b.send("POST", "/", "body", "Idempotency-Key", "k"), 200, "whole, attempt 2", false)
-	b.want(b.send("POST", "/", "body", "Idempotency-Key", "k"), 200, "whole, attempt 2", true)
-	if text := b.log.String(); !strings.Contains(text, `"aborted":true`) || strings.Count(text, "aborted") != 1 {
-		t.Error(text)
+		breakHalfway(w)
+	},
+	"length over the limit": func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", "10000000")
+		breakHalfway(w)
+	},
+	"unknown length": breakHalfway,
+}
+
+func breakHalfway(w http.ResponseWriter) {
+	w.Header().Set("X-Half", "half")
+	_, _ = io.WriteString(w, "half")
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// TestAnswersThatBreakOffOnTheirWayAreCut is about answers that have left in part already, so that no other one can be given.
+func TestAnswersThatBreakOffOnTheirWayAreCut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		routes, key string
+		before      int // bytes in front of the half
+	}{
+		"no key":                   {"", "", 0},
+		"stream":                   {"defaults: {stream: true}", "k", 0},
+		"over the limit":           {"defaults: {max_response: 1000}", "k", 5000},
+		"over the limit, keep all": {"defaults: {max_response: 1000, keep: all}", "k", 5000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setUp(t, c.routes, Unscoped)
+			b.answer(func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = w.Write(make([]byte, c.before))
+				breakHalfway(w)
+			})
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL, strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.key != "" {
+				req.Header.Set("Idempotency-Key", c.key)
+			}
+			req.GetBody = nil // or net/http would send it again by itself
+			if res, err := http.DefaultClient.Do(req); err == nil {
+				_, err := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				if err == nil {
+					t.Errorf("half of an answer is taken for a whole one: %d", res.StatusCode)
+				}
+			}
+			b.server.Close() // which waits for the log
+			if text := b.log.String(); strings.Count(text, `"aborted":true`) != 1 {
+				t.Error(text)
+			}
+		})
 	}
 }
 
@@ -621,6 +796,14 @@ func TestHalfOfAnAnswerIsNoAnswerToAQuestion(t *testing.T) {
 		"If-Modified-Since", "Sun, 09 Sep 2001 01:46:40 GMT", "If-Unmodified-Since", "Sat, 08 Sep 2001 01:46:40 GMT",
 	}
 	b.want(b.send("POST", "/ask", "", fields...), 502, "", false)
+	whole := *b.upstream.Load()
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/by-key/") {
+			breakHalfway(w)
+		}
+	})
+	b.want(b.send("POST", "/ask", "", fields...), 503, "Nobody knows", false)
+	b.answer(whole)
 	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", false)
 	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", true)
 }
@@ -868,6 +1051,7 @@ func TestS11_NothingOfABrokenAnswerIsInTheLog(t *testing.T) {
 routes:
   - {match: /may, authorize: /may}
   - {match: /ask, interrupted: ask, ask: "/by-key/{key}"}
+  - {match: /open, protect: false}
 `, Unscoped)
 	answers := map[string]string{
 		"no status line":  "canary-body of an answer\r\n\r\n",
@@ -890,7 +1074,7 @@ routes:
 			_, _ = io.WriteString(conn, text)
 			_ = conn.Close()
 		})
-		for _, path := range []string{"/may", "/run", "/ask", "/ask"} {
+		for _, path := range []string{"/may", "/run", "/ask", "/ask", "/open"} {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.server.URL+path, strings.NewReader("body"))
 			if err != nil {
 				t.Fatal(err)

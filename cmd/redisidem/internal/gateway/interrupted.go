@@ -8,8 +8,8 @@ import (
 )
 
 // interrupted wraps the proxy of a route: a request whose earlier attempt began and was not finished goes the way that its
-// policy says, since nobody here knows what the upstream did about it.
-func (g *Gateway) interrupted(p *Policy, proxy http.Handler) http.Handler {
+// policy says, since nobody here knows what the upstream did about it. begin reads the beginning of the upstream's answer to a question.
+func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
 	if p.Interrupted == "run" {
 		return proxy
 	}
@@ -23,7 +23,7 @@ func (g *Gateway) interrupted(p *Policy, proxy http.Handler) http.Handler {
 			writeUnknown(w, r)
 			return
 		}
-		g.ask(w, r, p, proxy)
+		g.ask(w, r, p, begin, proxy)
 	})
 }
 
@@ -36,7 +36,7 @@ func writeUnknown(w http.ResponseWriter, r *http.Request) {
 }
 
 // ask asks the upstream what became of the request.
-func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy http.Handler) {
+func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin func(*http.Response) error, proxy http.Handler) {
 	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // a key with which it would be another question
 		writeUnknown(w, r)
@@ -50,7 +50,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, proxy h
 		case answer.StatusCode < 200 || answer.StatusCode > 299:
 			return errStillUnknown
 		}
-		return nil
+		return begin(answer)
 	}
 	known.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
 		if err == errNotDone { //nolint:errorlint // it comes as it was returned

@@ -16,5 +16,6 @@ var (
 // writeProblem writes an answer of the gateway's own, as RFC 9457 describes it.
 func writeProblem(w http.ResponseWriter, status int, title, detail string) {
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set(httpidem.ProblemHeader, "upstream")
 	httpidem.WriteProblem(w, nil, &httpidem.Problem{Type: "about:blank", Title: title, Status: status, Detail: detail})
 }

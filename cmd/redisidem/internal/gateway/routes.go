@@ -34,8 +34,9 @@ type Policy struct {
 	PublishRetention *bool `yaml:"publish_retention"`
 	// Wait is how long a retry waits for the request in flight.
 	Wait *time.Duration `yaml:"wait"`
-	// Keep is "final" (the answers that say something about the request) or "all".
-	Keep string `yaml:"keep"`
+	// Keep are the answers that are kept: "final" (those that depend on the request), "all", or a list of statuses and classes of them,
+	// as [2xx, 404]; see httpidem.ParseStatusPolicy.
+	Keep words `yaml:"keep"`
 	// WithoutRedis is "refuse" or "pass": what happens to requests when Redis does not answer.
 	WithoutRedis string `yaml:"without_redis"`
 	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so that nobody knows what the
@@ -59,6 +60,29 @@ type Policy struct {
 	// MaxBody and MaxResponse are in bytes.
 	MaxBody     int64 `yaml:"max_body"`
 	MaxResponse int   `yaml:"max_response"`
+}
+
+// words are the words of a list, or a single one without a list around it.
+type words []string
+
+// UnmarshalYAML implements [yaml.InterfaceUnmarshaler].
+func (w *words) UnmarshalYAML(decode func(any) error) error {
+	var value any
+	if err := decode(&value); err != nil {
+		return err
+	}
+	list, ok := value.([]any)
+	switch {
+	case value == nil:
+		return nil
+	case !ok:
+		list = []any{value}
+	}
+	*w = make(words, 0, len(list))
+	for _, word := range list {
+		*w = append(*w, fmt.Sprint(word))
+	}
+	return nil
 }
 
 // Route is a policy for some requests.
@@ -98,7 +122,7 @@ func (r *Routes) complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: "final", WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", AnyHost: &no, Stream: &no,
+		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", AnyHost: &no, Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
 		return fmt.Errorf("defaults: %w", err)
@@ -152,6 +176,9 @@ func (p *Policy) inherit(from *Policy) {
 	for i, method := range p.Methods {
 		p.Methods[i] = strings.ToUpper(method)
 	}
+	if p.Keep == nil {
+		p.Keep = from.Keep
+	}
 	if p.KeyWindow == nil {
 		p.KeyWindow = from.KeyWindow
 	}
@@ -183,7 +210,6 @@ func (p *Policy) inherit(from *Policy) {
 		{&p.Key, from.Key},
 		{&p.Syntax, from.Syntax},
 		{&p.Keys, from.Keys},
-		{&p.Keep, from.Keep},
 		{&p.WithoutRedis, from.WithoutRedis},
 		{&p.Interrupted, from.Interrupted},
 		{&p.Authorize, from.Authorize},
@@ -208,7 +234,6 @@ func (p *Policy) validate() error {
 		{"key", p.Key, []string{"required", "optional"}},
 		{"syntax", p.Syntax, []string{"lenient", "strict"}},
 		{"keys", p.Keys, []string{"any", "uuid"}},
-		{"keep", p.Keep, []string{"final", "all"}},
 		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
 		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
 	} {
@@ -223,6 +248,9 @@ func (p *Policy) validate() error {
 		if _, err := target(f.value, "key"); err != nil {
 			return fmt.Errorf("%s is %q: %w", f.name, f.value, err)
 		}
+	}
+	if _, err := httpidem.ParseStatusPolicy(p.Keep...); err != nil {
+		return fmt.Errorf("keep: %w", err)
 	}
 	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
 		return fmt.Errorf("fingerprint: %w", err)
@@ -271,12 +299,4 @@ func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
 	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
-}
-
-// status tells the middleware which answers of the upstream are kept.
-func (p *Policy) status() func(status int) httpidem.Disposition {
-	if p.Keep == "all" {
-		return httpidem.KeepAll
-	}
-	return httpidem.KeepFinal
 }

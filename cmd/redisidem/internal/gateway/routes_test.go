@@ -50,12 +50,12 @@ routes:
 		t.Fatal(err)
 	}
 	orders, events, public := r.Routes[0], r.Routes[1], r.Routes[2]
-	if !*orders.Protect || orders.Key != "required" || *orders.Wait != 2*time.Second || orders.Keep != "final" ||
+	if !*orders.Protect || orders.Key != "required" || *orders.Wait != 2*time.Second || orders.Keep[0] != "final" ||
 		orders.WithoutRedis != "refuse" || orders.MaxBody != 1000 || !slices.Equal(orders.Headers, []string{"X-Order"}) ||
 		len(orders.Fingerprint) != 2 || !*orders.Stream || orders.Authorize != "/may" {
 		t.Errorf("orders: %+v", orders)
 	}
-	if events.Key != "optional" || *events.Wait != 0 || events.Keep != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 ||
+	if events.Key != "optional" || *events.Wait != 0 || events.Keep[0] != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 ||
 		*events.Stream || events.Authorize != "none" {
 		t.Errorf("events: %+v", events)
 	}
@@ -114,7 +114,14 @@ func TestRoutesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, words := range map[string]string{
 		"routes: [{match: POST /a, kee: all}]":                       "kee",
-		"routes: [{match: POST /a, keep: some}]":                     `routes[0] (POST /a): keep is "some"`,
+		"routes: [{match: POST /a, keep: some}]":                     `routes[0] (POST /a): keep: redisidem: httpidem.StatusPolicy has "some"`,
+		"defaults: {keep: [2xx, 600]}":                               `defaults: keep: redisidem: httpidem.StatusPolicy has "600"`,
+		"routes: [{match: POST /a, keep: []}]":                       "names no status",
+		"routes: [{match: POST /a, keep: [404]}]":                    "no 2xx status",
+		"routes: [{match: POST /a, keep: [2xx, 423]}]":               "423",
+		"routes: [{match: POST /a, keep: [2xx, [404]]}]":             `"[404]"`,
+		"routes: [{match: POST /a, keep: {2xx: true}}]":              "which is not a status",
+		"routes: [{match: POST /a, keep: [final, 500]}]":             "stands alone",
 		"defaults: {key: maybe}":                                     `defaults: key is "maybe"`,
 		"routes: [{match: POST /a, wait: 3}]":                        "wait",
 		"routes: [{match: POST /a, wait: -3s}]":                      "negative",

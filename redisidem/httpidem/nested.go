@@ -1,0 +1,69 @@
+package httpidem
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// nestedError is the error of a request whose record is the one that a middleware outside of this one works on: the handler could
+// never run. It matches [redisidem.ErrNested].
+type nestedError struct{ inner, outer string }
+
+func (e *nestedError) Error() string {
+	return "httpidem: the middleware made at " + e.inner + " is inside of the one made at " + e.outer +
+		" and uses the same record: remove one of them, or give them scopes or namespaces of their own"
+}
+
+// Is makes the core's error of it.
+func (e *nestedError) Is(target error) bool { return target == redisidem.ErrNested }
+
+// nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside of this one has the lease.
+func (x *exchange) nested(err error) error {
+	outer, found := x.outer(err)
+	if !found {
+		return err
+	}
+	err = &nestedError{inner: x.middleware.made, outer: outer}
+	x.middleware.service.Config().Logger.LogAttrs(x.r.Context(), slog.LevelError, "middlewares are nested on the same record",
+		slog.String("inner", x.middleware.made), slog.String("outer", outer))
+	return err
+}
+
+// outer returns where the middleware was made that has the lease on the exchange's record, if the request is inside of it.
+func (x *exchange) outer(err error) (made string, found bool) {
+	nested := errors.Is(err, redisidem.ErrNested)
+	if !nested && !errors.Is(err, redisidem.ErrLocked) {
+		return "", false
+	}
+	for r := runOf(x.r.Context()); r != nil; r = r.outer {
+		if r.stage == nil {
+			continue
+		}
+		if key := r.stage.Key(); key.Scope == x.scope.Name() && key.Value == x.key && (nested || x.hasLeaseOf(key)) {
+			return r.made, true
+		}
+	}
+	return "code of the program", nested
+}
+
+// hasLeaseOf reports whether a key of another service's is the record of this exchange, under the same lease: the services may share
+// a store.
+func (x *exchange) hasLeaseOf(key *redisidem.Key) bool {
+	here, err := x.scope.Retrieve(x.r.Context(), x.key)
+	return err == nil && !key.LockedAt.IsZero() && here.LockedAt.Equal(key.LockedAt) && here.CreatedAt.Equal(key.CreatedAt) &&
+		here.Attempts == key.Attempts
+}
+
+// caller returns the place in the program that called its caller.
+func caller() string {
+	_, file, line, ok := runtime.Caller(2)
+	if !ok {
+		return "an unknown place"
+	}
+	return filepath.Join(filepath.Base(filepath.Dir(file)), filepath.Base(file)) + ":" + strconv.Itoa(line)
+}
