@@ -1,11 +1,12 @@
--- rights: tells which commands the user that runs it may not run. It changes nothing.
+-- rights: reports which commands the user that runs it may not run. It changes nothing.
 --
--- KEYS[1] a key of the kind that the commands are for
+-- KEYS[1] left out, so that each server of a cluster answers for itself
 -- ARGV[1] nonce, echoed in the reply
--- ARGV[2...] commands with their arguments, separated by spaces; "key" stands for KEYS[1]
+-- ARGV[2...] commands with their arguments, separated by spaces
 --
 -- Replies
---   OK nonce; the names of those commands that are not permitted; none on a server that cannot tell
+--   OK nonce; the numbers of those commands that are not permitted, or that the server does not know, counted from 0;
+--      none on a server that cannot tell
 --
 -- Safe to repeat: yes.
 -- redis.call: none.
@@ -15,13 +16,14 @@ local missing = {}
 for i = 2, #ARGV do
   local words = {}
   for word in string.gmatch(ARGV[i], '%S+') do
-    if word == 'key' then
-      word = KEYS[1]
-    end
     words[#words + 1] = word
   end
-  if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(words)) then
-    missing[#missing + 1] = words[1]
+  if redis.acl_check_cmd then
+    -- It raises an error for a command that the server does not have, as when it was renamed.
+    local known, permitted = pcall(redis.acl_check_cmd, unpack(words))
+    if not known or not permitted then
+      missing[#missing + 1] = tostring(i - 2)
+    end
   end
 end
 return {'OK ' .. nonce, unpack(missing)}

@@ -10,8 +10,6 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/redisidem/redisidem/lua"
 )
 
 // Verdict is what [Service.Check] thinks of one finding.
@@ -42,7 +40,7 @@ func (v Verdict) String() string {
 type Finding struct {
 	// Node is the server's address.
 	Node string
-	// Subject is what was looked at: "version", "eviction", "persistence", "replication", "scripts".
+	// Subject is what was looked at: "mode", "version", "eviction", "persistence", "replication", "slots", "scripts", "rights".
 	Subject string
 	// Verdict is what to think of it, and Detail why, with what to do about it.
 	Verdict Verdict
@@ -63,10 +61,13 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// Check looks whether the servers can keep the promise: their version, that they do not evict, that a restart does not
-// forget, that there are replicas enough for Config.Durability, and that this client may do all that the library does,
-// which it tries out on a key of its own. On a cluster it asks each master. It blocks for a few round trips: those to one
-// node, and each step of the try-out, are bounded by Config.Timeout.
+// Check looks whether the servers can keep the promise: that they are of the kind that the client is for, their version,
+// that they do not evict, that a restart does not forget, that saving works, that there are replicas enough for
+// Config.Durability, that a cluster has a master for each slot, and that this client may do all that the library does. It
+// tries out the life of a key of its own, and names each right that the Redis user lacks: one that every key needs, or that
+// Durability needs, is a Failure; one that only flows, effects, Wait or CacheBytes need is a Warning. On a cluster it asks
+// each master. It blocks for a few round trips: those to one node, and each step of the try-out, are bounded by
+// Config.Timeout.
 //
 // It returns [ErrUnavailable] when a server does not answer; what it finds is in the report.
 func (s *Service) Check(ctx context.Context) (*Report, error) {
@@ -76,18 +77,30 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 	defer s.life.leave()
 
 	report := &Report{}
+	var rights []Finding
 	var mu sync.Mutex
 	look := func(ctx context.Context, node *redis.Client) error {
-		findings, err := s.checkNode(ctx, node)
+		bounded, cancel := s.bounded(ctx)
+		defer cancel()
+		findings, err := s.checkNode(bounded, node)
+		if err != nil {
+			return err
+		}
+		allowed, err := s.checkRights(bounded, node)
 		mu.Lock()
 		defer mu.Unlock()
 		report.Findings = append(report.Findings, findings...)
+		rights = append(rights, allowed)
 		return err
 	}
 	var err error
 	switch c := s.client.(type) {
 	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, look)
+		var slots Finding
+		if slots, err = s.checkSlots(ctx, c); err == nil {
+			report.Findings = append(report.Findings, slots)
+			err = c.ForEachMaster(ctx, look)
+		}
 	case *redis.Client:
 		err = look(ctx, c)
 	}
@@ -98,32 +111,28 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	report.Findings = append(report.Findings, scripts)
-	if scripts.Verdict == Good {
-		rights, err := s.checkRights(ctx)
-		if err != nil {
-			return nil, err
-		}
-		report.Findings = append(report.Findings, rights)
-	}
+	report.Findings = append(append(report.Findings, scripts), rights...)
 	return report, nil
 }
 
+// checkNode looks at what one server tells about itself.
 func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding, error) {
-	bounded, cancel := s.bounded(ctx)
-	defer cancel()
-	err := repeat(bounded, func(ctx context.Context) error { return node.Ping(ctx).Err() })
+	info, err := readInfo(ctx, node)
 	if err != nil {
 		return nil, err
 	}
-	info, err := readInfo(bounded, node)
-	if err != nil {
-		return nil, err
+	fsync := ""
+	if info["aof_enabled"] == "1" {
+		if fsync, err = readFsync(ctx, node); err != nil {
+			return nil, err
+		}
 	}
-	addr := node.Options().Addr
-	findings := []Finding{checkVersion(info), checkEviction(info), checkPersistence(info), s.checkReplicas(info)}
+	findings := []Finding{checkVersion(info), checkEviction(info), checkPersistence(info, fsync), s.checkReplicas(info)}
+	if _, cluster := s.client.(*redis.ClusterClient); !cluster {
+		findings = append(checkMode(info), findings...)
+	}
 	for i := range findings {
-		findings[i].Node = addr
+		findings[i].Node = node.Options().Addr
 	}
 	return findings, nil
 }
@@ -132,7 +141,11 @@ func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding,
 func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error) {
 	info := make(map[string]string)
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
-		text, err := node.Info(ctx, section).Result()
+		var text string
+		err := repeat(ctx, func(ctx context.Context) (err error) {
+			text, err = node.Info(ctx, section).Result()
+			return err
+		})
 		var refused redis.Error
 		if err != nil && !errors.As(err, &refused) {
 			return nil, err
@@ -144,6 +157,72 @@ func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error
 		}
 	}
 	return info, nil
+}
+
+// readFsync asks when a server writes its append-only file to disk; "" if it does not tell, as without the right to ask.
+func readFsync(ctx context.Context, node *redis.Client) (string, error) {
+	settings, err := node.ConfigGet(ctx, "appendfsync").Result()
+	var refused redis.Error
+	if err != nil && !errors.As(err, &refused) {
+		return "", err
+	}
+	return settings["appendfsync"], nil
+}
+
+// toCluster is what to do when a client for a single server meets a cluster.
+const toCluster = "the server is a node of a cluster: open redis+cluster:// (rediss+cluster:// with TLS), or use a redis.ClusterClient"
+
+// checkMode finds a server of another kind than a client for a single server is for.
+func checkMode(info map[string]string) []Finding {
+	mode := info["redis_mode"]
+	if mode == "" {
+		mode = info["server_mode"] // Valkey
+	}
+	f := Finding{Subject: "mode", Verdict: Good, Detail: mode}
+	switch mode {
+	case "":
+		return nil // what it cannot do is found when a key is tried out
+	case "cluster":
+		f.Verdict, f.Detail = Failure, toCluster
+	case "sentinel":
+		f.Verdict = Failure
+		f.Detail = "the server is a sentinel, which keeps no keys: open redis+sentinel:// (rediss+sentinel:// with TLS) with master_name, or use redis.NewFailoverClient"
+	}
+	return []Finding{f}
+}
+
+// clusterSlots is how many slots every cluster has.
+const clusterSlots = 16384
+
+// checkSlots looks whether each slot of a cluster has a master.
+func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) (Finding, error) {
+	f := Finding{Node: "all", Subject: "slots", Verdict: Good, Detail: "each slot has a master"}
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+	var ranges []redis.ClusterSlot
+	err := repeat(bounded, func(ctx context.Context) (err error) {
+		ranges, err = cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // It is what go-redis routes by.
+		return err
+	})
+	if err != nil {
+		return f, err
+	}
+	slices.SortFunc(ranges, func(a, b redis.ClusterSlot) int { return a.Start - b.Start })
+	var gaps []string
+	free, next := 0, 0
+	for _, r := range append(ranges, redis.ClusterSlot{Start: clusterSlots, End: clusterSlots}) {
+		if r.Start > next {
+			gaps = append(gaps, fmt.Sprintf("%d-%d", next, r.Start-1))
+			free += r.Start - next
+		}
+		next = max(next, r.End+1)
+	}
+	if free > 0 {
+		f.Verdict = Failure
+		f.Detail = fmt.Sprintf("%d of %d slots are unassigned (%s): keys there, or all of them, are unavailable; assign them with "+
+			"redis-cli --cluster fix", free, clusterSlots, strings.Join(gaps[:min(len(gaps), 8)], ", "))
+	}
+	return f, nil
 }
 
 // oldest is the first major version of Redis that has all that the scripts use; Valkey began later.
@@ -187,87 +266,87 @@ func checkEviction(info map[string]string) Finding {
 	return f
 }
 
-func checkPersistence(info map[string]string) Finding {
+func checkPersistence(info map[string]string, fsync string) Finding {
 	f := Finding{Subject: "persistence", Verdict: Good}
-	switch aof := info["aof_enabled"]; aof {
-	case "":
+	failed := func(field string) bool { return info[field] != "" && info[field] != "ok" }
+	switch aof := info["aof_enabled"]; {
+	case aof == "":
 		f.Verdict, f.Detail = Undetermined, "the server does not tell whether it has an append-only file"
-	case "1":
-		f.Detail = "append-only file"
-	default:
+	case aof == "1" && failed("aof_last_write_status"):
+		f.Verdict = Failure
+		f.Detail = "the last write to the append-only file failed (aof_last_write_status): writes are refused, or forgotten by a restart; " +
+			"see to the server's disk"
+	case aof != "1" && failed("rdb_last_bgsave_status"):
+		f.Verdict = Warning
+		f.Detail = "the last snapshot failed (rdb_last_bgsave_status), and there is no append-only file: writes are refused, or forgotten " +
+			"by a restart; see to the server's disk and memory, and set appendonly yes"
+	case aof != "1":
 		f.Verdict = Warning
 		f.Detail = "no append-only file: a restart forgets all keys since the last snapshot; set appendonly yes"
+	case fsync == "no":
+		f.Verdict = Warning
+		f.Detail = "appendfsync is no: when the machine fails, all that the system had not yet written is forgotten, and work runs " +
+			"twice; set appendfsync everysec or always"
+	case failed("rdb_last_bgsave_status"), failed("aof_last_bgrewrite_status"):
+		f.Verdict = Warning
+		f.Detail = "append-only file, but the last save in the background failed (rdb_last_bgsave_status " + info["rdb_last_bgsave_status"] +
+			", aof_last_bgrewrite_status " + info["aof_last_bgrewrite_status"] + "): writes may be refused; see to the server's disk and memory"
+	case fsync == "":
+		f.Verdict = Undetermined
+		f.Detail = "append-only file, and the server does not tell its appendfsync (the Redis user may lack +config|get): make sure that " +
+			"it is everysec or always"
+	default:
+		f.Detail = "append-only file, appendfsync " + fsync
 	}
 	return f
 }
 
+// maxLag is for how many seconds a replica that is in step may say nothing: the server's own min-replicas-max-lag.
+const maxLag = 10
+
+// inStep counts the replicas that follow a master.
+func inStep(info map[string]string) (n int) {
+	for field, value := range info {
+		if number, ok := strings.CutPrefix(field, "slave"); !ok || strings.Trim(number, "0123456789") != "" {
+			continue
+		}
+		online, lag := false, 0
+		for part := range strings.SplitSeq(value, ",") {
+			online = online || part == "state=online"
+			if seconds, ok := strings.CutPrefix(part, "lag="); ok {
+				lag, _ = strconv.Atoi(seconds)
+			}
+		}
+		if online && lag <= maxLag {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *Service) checkReplicas(info map[string]string) Finding {
 	f := Finding{Subject: "replication", Verdict: Good}
-	replicas, err := strconv.Atoi(info["connected_slaves"])
-	wanted := s.cfg.Durability
+	connected, err := strconv.Atoi(info["connected_slaves"])
+	replicas, wanted := inStep(info), s.cfg.Durability
+	f.Detail = fmt.Sprintf("%d replicas", replicas)
+	if replicas < connected {
+		f.Detail = fmt.Sprintf("%d of %d replicas in step", replicas, connected)
+	}
 	switch {
 	case info["role"] == "slave":
 		f.Verdict, f.Detail = Failure, "the server is a replica: point the client at the master"
 	case err != nil:
 		f.Verdict, f.Detail = Undetermined, "the server does not tell how many replicas it has"
 	case replicas < wanted:
-		f.Verdict, f.Detail = Failure, fmt.Sprintf("%d replicas, and Config.Durability asks for %d", replicas, wanted)
-	case replicas > 0 && wanted == 0:
+		f.Verdict = Failure
+		f.Detail += fmt.Sprintf(", and Config.Durability asks for %d", wanted)
+	case connected > 0 && wanted == 0:
 		f.Verdict = Warning
-		f.Detail = fmt.Sprintf("%d replicas: a failover may forget what was acknowledged; set Config.Durability", replicas)
-	default:
-		f.Detail = fmt.Sprintf("%d replicas", replicas)
+		f.Detail += ": a failover may forget what was acknowledged; set Config.Durability"
+	case replicas < connected:
+		f.Verdict = Warning
 	}
 	return f
-}
-
-// neededRights are commands that every service sends, or that its scripts run, and that no try-out reaches: they are for what goes
-// wrong. The commands of a user's effects are checked with each commit.
-var neededRights = []string{
-	"eval script 1 key", "evalsha sha 1 key", "msetnx key value", "mset key value", "getrange key 0 1", "set key value", "get key",
-	"getdel key", "del key", "exists key", "time", "pexpire key 1", "pexpireat key 1", "pexpiretime key", "pttl key",
-	"hset key field value", "hget key field", "hmget key field", "hgetall key", "hdel key field",
-}
-
-// flowRights are commands that only flows with RecoverAfter and their completers need.
-var flowRights = []string{
-	"zadd key 1 member", "zrem key member", "zscore key member", "zrange key 0 1", "zrangebyscore key 0 1", "zremrangebyscore key 0 1",
-}
-
-// checkRights asks the server what this client's user may do.
-func (s *Service) checkRights(ctx context.Context) (Finding, error) {
-	f := Finding{Node: "all", Subject: "rights", Verdict: Good, Detail: "all commands are permitted"}
-	id, err := s.Scope("redisidem/check").identify("rights")
-	if err != nil {
-		return f, err
-	}
-	missing := func(commands []string) (string, error) {
-		c := newCall(lua.Rights, newToken(), len(commands), id.record)
-		for _, command := range commands {
-			c.add(command)
-		}
-		r, err := s.ask(ctx, "check", c)
-		return strings.Join(r.rest, ", "), err
-	}
-	needed := neededRights
-	if s.cfg.Durability > 0 {
-		needed = append(slices.Clone(needed), "wait 1 1")
-	}
-	lacks, err := missing(needed)
-	if err != nil {
-		return f, err
-	}
-	if lacks != "" {
-		f.Verdict, f.Detail = Failure, "the Redis user lacks a right: "+lacks
-		return f, nil
-	}
-	if lacks, err = missing(flowRights); err != nil {
-		return f, err
-	}
-	if lacks != "" {
-		f.Verdict, f.Detail = Warning, "the Redis user lacks a right that flows with RecoverAfter need: "+lacks
-	}
-	return f, nil
 }
 
 // checkScripts tries the whole life of a key, to see that the scripts run and that this user may run them.
@@ -287,6 +366,9 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 			return f, err
 		}
 		f.Verdict, f.Detail = Failure, fmt.Sprintf("%s: %v", step, err)
+		if _, moved := redis.IsMovedError(err); moved {
+			f.Detail += ": " + toCluster
+		}
 		return f, nil
 	}
 	key, err := sc.Create(ctx, Request{Method: "CHECK", Path: "/"})

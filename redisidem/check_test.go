@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -145,6 +148,139 @@ func TestCheckOfVersionAndPersistence(t *testing.T) {
 	mustFind(t, report, "persistence", redisidem.Warning, "appendonly yes")
 	report = checked(t, rediscase.Server(t, redistest.Args("--appendonly", "yes")).Client(), redisidem.Config{})
 	mustFind(t, report, "persistence", redisidem.Good)
+}
+
+func TestCheckOfFsync(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t, redistest.Args("--appendonly", "yes", "--appendfsync", "no"))
+	mustFind(t, checked(t, server.Client(), redisidem.Config{}), "persistence", redisidem.Warning, "appendfsync is no", "everysec")
+	admin := server.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	for _, policy := range []string{"everysec", "always"} {
+		mustBe(t, admin.ConfigSet(ctx, "appendfsync", policy).Err(), nil)
+		mustFind(t, checked(t, server.Client(), redisidem.Config{}), "persistence", redisidem.Good, policy)
+	}
+	mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "app", "on", ">s3cret", "~*", "&*", "+@all", "-config").Err(), nil)
+	opt := options(server.Addr(), 3)
+	opt.Username, opt.Password = "app", "s3cret"
+	mustFind(t, checked(t, redis.NewClient(opt), redisidem.Config{}), "persistence", redisidem.Undetermined, "appendfsync", "+config|get")
+}
+
+// TestCheckOfFailedSaves has a folder in the place of the file that a server saves to.
+func TestCheckOfFailedSaves(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		args  []string
+		want  redisidem.Verdict
+		words []string
+	}{
+		{"snapshots", []string{"--appendonly", "no"}, redisidem.Warning, []string{"snapshot failed", "rdb_last_bgsave_status", "appendonly yes"}},
+		{"with an append-only file", []string{"--appendonly", "yes"}, redisidem.Warning, []string{"append-only file", "rdb_last_bgsave_status err"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			server := rediscase.Server(t, redistest.Args(c.args...))
+			admin := server.Client()
+			t.Cleanup(func() { _ = admin.Close() })
+			mustBe(t, os.Mkdir(filepath.Join(server.Dir(), "dump.rdb"), 0o700), nil)
+			mustBe(t, admin.Do(ctx, "BGSAVE").Err(), nil)
+			for range 500 {
+				if strings.Contains(admin.Info(ctx, "persistence").Val(), "rdb_last_bgsave_status:err") {
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			report := checked(t, server.Client(), redisidem.Config{})
+			mustFind(t, report, "persistence", c.want, c.words...)
+			mustFind(t, report, "scripts", redisidem.Good)
+			// As a server with its own settings for snapshots does it, which then refuses all writes.
+			mustBe(t, admin.ConfigSet(ctx, "save", "3600 1").Err(), nil)
+			mustFind(t, checked(t, server.Client(), redisidem.Config{}), "scripts", redisidem.Failure, "MISCONF")
+		})
+	}
+}
+
+// TestCheckTellsKindsOfServersApart opens a URL for a single server on servers of other kinds.
+func TestCheckTellsKindsOfServersApart(t *testing.T) {
+	t.Parallel()
+	mustFind(t, checked(t, rediscase.Server(t).Client(), redisidem.Config{}), "mode", redisidem.Good, "standalone")
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		group := rediscase.Cluster(t)
+		for _, node := range group.Nodes[:2] { // the key of the try-out is on one of the masters only
+			report := checked(t, node.Client(), redisidem.Config{})
+			mustFind(t, report, "mode", redisidem.Failure, "redis+cluster://", "redis.ClusterClient")
+			_, err := redisidem.Open(ctx, "redis://"+node.Addr(), &redisidem.Config{Timeout: 2 * time.Second})
+			mustBe(t, err, redisidem.ErrUnsafeServer)
+			if !strings.Contains(err.Error(), "redis+cluster://") {
+				t.Errorf("Open returned %v", err)
+			}
+		}
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		t.Parallel()
+		group := rediscase.Sentinel(t)
+		_, err := redisidem.Open(ctx, "redis://"+group.Addrs()[0], &redisidem.Config{Timeout: 2 * time.Second})
+		mustBe(t, err, redisidem.ErrUnsafeServer)
+		if !strings.Contains(err.Error(), "redis+sentinel://") {
+			t.Errorf("Open returned %v", err)
+		}
+	})
+}
+
+// TestCheckOfSlots takes slots from a cluster, with and without full coverage asked for.
+func TestCheckOfSlots(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Cluster(t)
+	open := func() *redisidem.Report {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: group.Addrs(), ContextTimeoutEnabled: true, MaxRetries: -1})
+		return checked(t, client, redisidem.Config{Timeout: 3 * time.Second})
+	}
+	report := open()
+	mustFind(t, report, "slots", redisidem.Good)
+	for _, node := range group.Nodes {
+		admin := node.Client()
+		mustBe(t, admin.ConfigSet(ctx, "cluster-require-full-coverage", "no").Err(), nil)
+		mustBe(t, admin.Do(ctx, "CLUSTER", "DELSLOTS", 7, 8, 9, 100).Err(), nil)
+		mustBe(t, admin.Close(), nil)
+	}
+	mustFind(t, open(), "slots", redisidem.Failure, "4 of 16384", "7-9", "100-100", "unassigned")
+}
+
+// TestOpenLogsWarnings looks for what Open does not refuse.
+func TestOpenLogsWarnings(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	var log strings.Builder
+	svc, err := redisidem.Open(ctx, "redis://"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	mustBe(t, err, nil)
+	mustBe(t, svc.Close(ctx), nil)
+	for _, words := range []string{"level=WARN", "subject=persistence", "set appendonly yes", server.Addr()} {
+		if !strings.Contains(log.String(), words) {
+			t.Errorf("the log lacks %q: %s", words, log.String())
+		}
+	}
+}
+
+// TestCheckCountsReplicasInStep freezes one of two.
+func TestCheckCountsReplicasInStep(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 2)
+	cfg := redisidem.Config{Durability: 2, Timeout: 5 * time.Second}
+	mustFind(t, checked(t, group.Master.Client(), cfg), "replication", redisidem.Good, "2 replicas")
+	mustBe(t, group.Replicas[0].Pause(), nil)
+	t.Cleanup(func() { _ = group.Replicas[0].Resume() })
+	admin := group.Master.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	// A server that is still asked whether it follows is one that is connected.
+	for range 1500 {
+		if strings.Contains(admin.Info(ctx, "replication").Val(), "lag=11") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	mustFind(t, checked(t, group.Master.Client(), cfg), "replication", redisidem.Failure, "1 of 2 replicas in step", "asks for 2")
 }
 
 func TestCheckOfReplicas(t *testing.T) {

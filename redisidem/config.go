@@ -107,7 +107,7 @@ type Config struct {
 	// Observer is told what happens to keys. Default: nil, which costs nothing.
 	Observer Observer
 
-	// Logger gets what no caller can be told: the fate of background work. Default: nothing is logged.
+	// Logger gets what no caller can be told: the fate of background work, and the warnings of Open. Default: nothing is logged.
 	Logger *slog.Logger
 }
 

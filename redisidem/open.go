@@ -24,8 +24,8 @@ import (
 // Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write bounded by
 // Config.Timeout, and no retries in the client, since this library's own know that its scripts are safe to repeat.
 //
-// Open blocks for the check, a few round trips to each master, until ctx ends at most. It returns [ErrUnsafeServer] when
-// the check finds a failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
+// Open blocks for the check, a few round trips to each master, until ctx ends at most. It logs each warning of the check to
+// Config.Logger. It returns [ErrUnsafeServer] when the check finds a failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
 // wrong. The error never holds the URL's password.
 func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 	s, err := OpenUnchecked(url, cfg)
@@ -38,6 +38,11 @@ func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
+	}
+	for _, f := range report.Findings {
+		if f.Verdict == Warning {
+			s.cfg.Logger.WarnContext(ctx, "redis can keep the promise but for one case", "node", f.Node, "subject", f.Subject, "detail", f.Detail)
+		}
 	}
 	return s, nil
 }

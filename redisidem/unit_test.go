@@ -380,3 +380,44 @@ func TestRefusalIsToldWhenTheLastTryIsCutShort(t *testing.T) {
 		t.Errorf("error is %v after %d tries", err, tries)
 	}
 }
+
+func TestPersistenceThatFailsIsFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		aof, write, snapshot, rewrite, fsync string
+		want                                 Verdict
+		told                                 string
+	}{
+		{"1", "ok", "ok", "ok", "everysec", Good, "appendfsync everysec"},
+		{"1", "err", "ok", "ok", "everysec", Failure, "aof_last_write_status"},
+		{"1", "ok", "err", "ok", "always", Warning, "rdb_last_bgsave_status err"},
+		{"1", "ok", "ok", "err", "everysec", Warning, "aof_last_bgrewrite_status err"},
+		{"1", "ok", "err", "ok", "no", Warning, "appendfsync is no"},
+		{"1", "", "", "", "", Undetermined, "appendfsync"},
+		{"0", "ok", "err", "ok", "", Warning, "last snapshot failed"},
+		{"0", "ok", "ok", "ok", "", Warning, "no append-only file"},
+		{"", "", "", "", "", Undetermined, "does not tell"},
+	} {
+		f := checkPersistence(map[string]string{
+			"aof_enabled": c.aof, "aof_last_write_status": c.write, "rdb_last_bgsave_status": c.snapshot, "aof_last_bgrewrite_status": c.rewrite,
+		}, c.fsync)
+		if f.Verdict != c.want || !strings.Contains(f.Detail, c.told) {
+			t.Errorf("%+v: %v, %s", c, f.Verdict, f.Detail)
+		}
+	}
+}
+
+func TestReplicasThatFallBehindDoNotCount(t *testing.T) {
+	t.Parallel()
+	info := map[string]string{
+		"role": "master", "connected_slaves": "4", "slave_expires_tracked_keys": "0",
+		"slave0": "ip=127.0.0.1,port=1,state=online,offset=14,lag=0", "slave1": "ip=127.0.0.1,port=2,state=online,offset=14,lag=11",
+		"slave2": "ip=127.0.0.1,port=3,state=wait_bgsave,offset=0,lag=0", "slave3": "ip=127.0.0.1,port=4,state=online,offset=14,lag=10",
+	}
+	for wanted, want := range []Verdict{Warning, Warning, Warning, Failure} {
+		s := &Service{cfg: Config{Durability: wanted}}
+		if f := s.checkReplicas(info); f.Verdict != want || !strings.Contains(f.Detail, "2 of 4 replicas in step") {
+			t.Errorf("Durability %d: %v, %s", wanted, f.Verdict, f.Detail)
+		}
+	}
+}
