@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -33,7 +35,11 @@ type ClientConfig struct {
 }
 
 // UnaryClient returns an interceptor that gives each call a key, unless it has one in its outgoing metadata, and sends it again with
-// the same key while the answer is UNAVAILABLE, or ABORTED with a RetryInfo, within the call's context.
+// the same key while the answer is UNAVAILABLE, or ABORTED with a RetryInfo, within the call's context. A trailer
+// grpc-retry-pushback-ms counts as gRPC's own clients count it: it is the delay, and a negative one ends the retries.
+//
+// The retryPolicy of a service config does not apply to these calls: its attempts would multiply with those of the interceptor. The
+// interceptor sets [grpc.MaxRetryRPCBufferSize] to 0 for that. It cannot see other interceptors that retry: use one of them.
 //
 // A field that breaks its bound is a [*redisidem.InvalidError].
 func UnaryClient(cfg *ClientConfig) (grpc.UnaryClientInterceptor, error) {
@@ -76,10 +82,14 @@ func (c *ClientConfig) intercept(
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(Key)) == 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, Key, c.NewKey())
 	}
+	var trailer metadata.MD
+	// What exceeds the buffer gRPC's own retries do not send again.
+	opts = append(slices.Clip(opts), grpc.Trailer(&trailer), grpc.MaxRetryRPCBufferSize(0))
 	pause := c.MinBackoff
 	for attempt := 1; ; attempt++ {
+		trailer = nil
 		err := invoke(ctx, method, req, reply, conn, opts...)
-		after, again := retryAfter(err)
+		after, again := retryAfter(err, trailer)
 		if !again || attempt >= c.Attempts || after > c.Patience {
 			return err
 		}
@@ -95,7 +105,7 @@ func (c *ClientConfig) intercept(
 }
 
 // retryAfter reports whether a call may be sent again, and how long the server wants it to wait.
-func retryAfter(err error) (time.Duration, bool) {
+func retryAfter(err error, trailer metadata.MD) (time.Duration, bool) {
 	st := status.Convert(err)
 	var after time.Duration
 	told := false
@@ -103,6 +113,13 @@ func retryAfter(err error) (time.Duration, bool) {
 		if info, ok := d.(*errdetails.RetryInfo); ok {
 			after, told = info.GetRetryDelay().AsDuration(), true
 		}
+	}
+	if delays := trailer.Get(pushback); len(delays) > 0 {
+		ms, err := strconv.ParseInt(delays[0], 10, 32)
+		if err != nil || ms < 0 || len(delays) > 1 {
+			return 0, false
+		}
+		after, told = max(after, time.Duration(ms)*time.Millisecond), true
 	}
 	return after, st.Code() == codes.Unavailable || st.Code() == codes.Aborted && told
 }

@@ -44,13 +44,22 @@ const method = "/test.Shop/Order"
 type shop struct {
 	*testing.T
 	redis  *miniredis.Miniredis
+	addr   string
 	conn   *grpc.ClientConn
 	runs   atomic.Int64
 	mu     sync.Mutex
-	handle func(ctx context.Context, text string) (string, error)
+	handle func(ctx context.Context, text string) (any, error)
 }
 
 func (s *shop) answer(h func(ctx context.Context, text string) (string, error)) {
+	s.answerAny(func(ctx context.Context, text string) (any, error) {
+		text, err := h(ctx, text)
+		return wrapperspb.String(text), err
+	})
+}
+
+// answerAny takes handlers whose answer may be anything.
+func (s *shop) answerAny(h func(ctx context.Context, text string) (any, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handle = h
@@ -67,6 +76,14 @@ func caller(ctx context.Context) (string, error) {
 
 func open(t *testing.T, cfg *grpcidem.Config, change ...func(*redisidem.Config)) *shop {
 	t.Helper()
+	return openWith(t, cfg, nil, change...)
+}
+
+// openWith takes what makes the chain of interceptors of the one that is tested.
+func openWith(
+	t *testing.T, cfg *grpcidem.Config, around func(grpc.UnaryServerInterceptor) []grpc.UnaryServerInterceptor, change ...func(*redisidem.Config),
+) *shop {
+	t.Helper()
 	s := &shop{T: t, redis: miniredis.RunT(t)}
 	s.answer(func(_ context.Context, text string) (string, error) { return fmt.Sprint(text, " ", s.runs.Load()), nil })
 	core := redisidem.Config{Timeout: 5 * time.Second}
@@ -81,7 +98,11 @@ func open(t *testing.T, cfg *grpcidem.Config, change ...func(*redisidem.Config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.UnaryInterceptor(idem.Unary()), grpc.StreamInterceptor(idem.Stream()))
+	unary := []grpc.UnaryServerInterceptor{idem.Unary()}
+	if around != nil {
+		unary = around(unary[0])
+	}
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(unary...), grpc.StreamInterceptor(idem.Stream()))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "test.Shop", HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{{
@@ -96,8 +117,7 @@ func open(t *testing.T, cfg *grpcidem.Config, change ...func(*redisidem.Config))
 					s.mu.Lock()
 					h := s.handle
 					s.mu.Unlock()
-					text, err := h(ctx, req.(*wrapperspb.StringValue).GetValue())
-					return wrapperspb.String(text), err
+					return h(ctx, req.(*wrapperspb.StringValue).GetValue())
 				})
 			},
 		}},
@@ -111,10 +131,7 @@ func open(t *testing.T, cfg *grpcidem.Config, change ...func(*redisidem.Config))
 		t.Fatal(err)
 	}
 	go func() { _ = server.Serve(listener) }() // ends with Stop
-	s.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.addr = listener.Addr().String()
 	t.Cleanup(func() {
 		_ = s.conn.Close()
 		server.Stop()
@@ -124,7 +141,19 @@ func open(t *testing.T, cfg *grpcidem.Config, change ...func(*redisidem.Config))
 			t.Error(err)
 		}
 	})
+	s.conn = s.dial()
 	return s
+}
+
+// dial connects another client.
+func (s *shop) dial(opts ...grpc.DialOption) *grpc.ClientConn {
+	s.Helper()
+	conn, err := grpc.NewClient(s.addr, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // reply is what came back.
@@ -179,7 +208,7 @@ func TestErrorsAreKeptOrReleased(t *testing.T) {
 	s := open(t, nil)
 	for code, kept := range map[codes.Code]bool{
 		codes.InvalidArgument: true, codes.NotFound: true, codes.AlreadyExists: true, codes.FailedPrecondition: true, codes.OutOfRange: true,
-		codes.Unimplemented: true, codes.DataLoss: true, codes.Canceled: false, codes.Unknown: false, codes.DeadlineExceeded: false,
+		codes.Unimplemented: false, codes.DataLoss: true, codes.Canceled: false, codes.Unknown: false, codes.DeadlineExceeded: false,
 		codes.PermissionDenied: false, codes.ResourceExhausted: false, codes.Aborted: false, codes.Internal: false, codes.Unavailable: false,
 		codes.Unauthenticated: false,
 	} {

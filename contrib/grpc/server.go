@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -16,7 +17,10 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -46,7 +50,7 @@ type Config struct {
 	Metadata []string
 	// Wait is how long a call waits for an earlier one with its key. Default: the service's. Negative: not at all.
 	Wait time.Duration
-	// MaxRetryAfter bounds the delay in RetryInfo. Default: 5 s.
+	// MaxRetryAfter bounds the delay in RetryInfo and grpc-retry-pushback-ms. Default: 5 s.
 	MaxRetryAfter time.Duration
 }
 
@@ -54,13 +58,14 @@ type Config struct {
 const DefaultMaxRetryAfter = 5 * time.Second
 
 // KeepFinal is the default of Config.Keep: OK and the codes that say something about the request, and not about the moment.
+// UNIMPLEMENTED is about the program: a method that is deployed later must run, and the attempt does not count.
 func KeepFinal(code codes.Code) bool {
 	switch code {
 	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
-		codes.Unimplemented, codes.DataLoss:
+		codes.DataLoss:
 		return true
 	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.PermissionDenied, codes.ResourceExhausted, codes.Aborted,
-		codes.Internal, codes.Unavailable, codes.Unauthenticated:
+		codes.Unimplemented, codes.Internal, codes.Unavailable, codes.Unauthenticated:
 	}
 	return false
 }
@@ -113,7 +118,7 @@ func NewServer(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Serve
 // Unary returns the interceptor for unary calls. It belongs inside of those that authenticate and limit.
 //
 // The handler's context is not cancelled when the caller goes away, but when the lease is lost, after the service's MaxHold, and at
-// the call's deadline.
+// the call's deadline. The metadata that it sets is sent when its answer is stored, or at once with SendHeader.
 func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		if !s.cfg.Covers(info.FullMethod) {
@@ -135,7 +140,7 @@ func (s *Server) Unary() grpc.UnaryServerInterceptor {
 func (s *Server) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get(Key)) > 0 && s.cfg.Covers(info.FullMethod) {
-			return status.Error(codes.Unimplemented, "streaming calls cannot have an "+Key)
+			return refuse(stream.Context(), codes.Unimplemented, "streaming calls cannot have an "+Key, never)
 		}
 		return handler(srv, stream)
 	}
@@ -149,11 +154,11 @@ func (s *Server) key(ctx context.Context) (string, error) {
 		if s.cfg.Optional {
 			return "", nil
 		}
-		return "", status.Error(codes.InvalidArgument, "the metadata "+Key+" is missing")
+		return "", refuse(ctx, codes.InvalidArgument, "the metadata "+Key+" is missing", never)
 	}
 	key, err := httpidem.ParseKey(values, false)
 	if err != nil || len(key) > s.service.Config().MaxKeyBytes {
-		return "", status.Error(codes.InvalidArgument, "the metadata "+Key+" holds no key")
+		return "", refuse(ctx, codes.InvalidArgument, "the metadata "+Key+" holds no key", never)
 	}
 	return key, nil
 }
@@ -175,11 +180,11 @@ func (e *releasedError) Error() string { return "grpcidem: the answer is not kep
 func (s *Server) call(ctx context.Context, key string, req any, method string, handler grpc.UnaryHandler) (any, error) {
 	scope, err := s.scope(ctx)
 	if err != nil || scope == "" {
-		return nil, status.Error(codes.PermissionDenied, "it cannot be told whose "+Key+" this is")
+		return nil, refuse(ctx, codes.PermissionDenied, "it cannot be told whose "+Key+" this is", never)
 	}
 	sum, err := fingerprint(method, req)
 	if err != nil {
-		return nil, status.Error(codes.Internal, "the request cannot be compared with others")
+		return nil, refuse(ctx, codes.Internal, "the request cannot be compared with others", never)
 	}
 	// Whoever waits for the lease leaves with the caller. Once the handler has begun, what it does is finished and stored.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -189,7 +194,7 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	caller := ctx
 	var answer any
 	var failure error
-	ran := false
+	var tap *tap // once the handler has begun
 	found, err := s.service.Scope(scope).Wait(s.cfg.Wait).Do(work, key,
 		redisidem.Request{Method: "GRPC", Path: method, Params: []byte{fingerprintVersion}, Fingerprint: sum},
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
@@ -204,21 +209,27 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 				defer cancel()
 				ctx = bounded
 			}
-			ran = true
-			tap := newTap(ctx)
+			tap = newTap(ctx)
 			answer, failure = handler(tap.context(context.WithValue(ctx, stageContext{}, st)), req)
-			if !s.cfg.Keep(status.Code(failure)) {
-				return redisidem.Outcome{}, &releasedError{failure}
+			sent := sendable(failure)
+			switch code := status.Code(sent); {
+			case !refused(failure) && s.cfg.Keep(code):
+				failure = sent
+				return redisidem.Finish(s.encode(answer, failure, tap)), nil
+			case code == codes.Unimplemented:
+				return redisidem.Idle(), nil
 			}
-			return redisidem.Finish(s.encode(answer, failure, tap)), nil
+			return redisidem.Outcome{}, &releasedError{failure}
 		})
 	released := (*releasedError)(nil)
 	switch {
 	case errors.As(err, &released):
+		tap.send()
 		return nil, released.err
 	case err != nil:
-		return nil, s.refusal(err, ran)
-	case ran:
+		return nil, s.refusal(ctx, err, tap != nil)
+	case tap != nil:
+		tap.send()
 		return answer, failure
 	case !found.Finished():
 		return nil, status.FromContextError(ctx.Err()).Err() // the caller has left
@@ -226,12 +237,32 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	return s.replay(ctx, found.Response)
 }
 
+// sendable returns a handler's error, or in its place one with the status that gRPC sends for it, which can be stored as it is: gRPC
+// has codes for errors of contexts, and sends another message for one that is not UTF-8.
+func sendable(err error) error {
+	if err == nil {
+		return nil
+	}
+	st, ok := status.FromError(err)
+	switch {
+	case !ok:
+		st = status.FromContextError(err)
+	case st.Code() == codes.OK:
+		st = status.New(codes.Internal, "the handler returned an error with the code OK")
+	case utf8.ValidString(st.Message()):
+		return err
+	}
+	p := st.Proto()
+	p.Message = string([]rune(p.GetMessage()))
+	return status.ErrorProto(p)
+}
+
 // fingerprintVersion stands in each record, so that another way of computing it can be told apart later.
 const fingerprintVersion = 1
 
 func fingerprint(method string, req any) ([]byte, error) {
-	m, ok := req.(proto.Message)
-	if !ok {
+	m := message(req)
+	if m == nil {
 		return nil, fmt.Errorf("grpcidem: the request is a %T and no protobuf message", req)
 	}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
@@ -275,10 +306,18 @@ func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response 
 // encodeStatus makes a status of an answer: the failure's, or OK with the message as the only detail.
 func encodeStatus(answer any, failure error) ([]byte, error) {
 	if failure != nil {
-		return proto.Marshal(status.Convert(failure).Proto())
+		st := status.Convert(failure)
+		body, err := proto.Marshal(st.Proto())
+		if err != nil {
+			body, err = proto.Marshal(status.New(st.Code(), st.Message()).Proto()) // gRPC, too, leaves out details that it cannot send
+		}
+		return body, err
 	}
-	m, ok := answer.(proto.Message)
-	if !ok {
+	if answer == nil {
+		answer = new(emptypb.Empty) // which gRPC sends for it
+	}
+	m := message(answer)
+	if m == nil {
 		return nil, fmt.Errorf("grpcidem: the answer is a %T and no protobuf message", answer)
 	}
 	detail, err := anypb.New(m)
@@ -288,29 +327,64 @@ func encodeStatus(answer any, failure error) ([]byte, error) {
 	return proto.Marshal(&spb.Status{Details: []*anypb.Any{detail}})
 }
 
+// message returns what gRPC's own codec takes for a protobuf message; nil for anything else.
+func message(v any) proto.Message {
+	switch v := v.(type) {
+	case proto.Message:
+		return v
+	case protoadapt.MessageV1:
+		return protoadapt.MessageV2Of(v)
+	}
+	return nil
+}
+
 // replay gives a stored answer again.
 func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, error) {
 	if stored != nil && stored.Code == gone {
-		return nil, status.Error(codes.DataLoss, "the call was executed, and its answer was not kept")
+		return nil, refuse(ctx, codes.DataLoss, "the call was executed, and its answer was not kept", never)
 	}
 	var answer spb.Status
 	if stored == nil || proto.Unmarshal(stored.Body, &answer) != nil {
-		return nil, status.Error(codes.Internal, "the stored answer cannot be read")
+		return nil, refuse(ctx, codes.Internal, "the stored answer cannot be read", never)
+	}
+	var m proto.Message
+	if answer.GetCode() == int32(codes.OK) {
+		if len(answer.GetDetails()) != 1 {
+			return nil, refuse(ctx, codes.Internal, "the stored answer cannot be read", never)
+		}
+		var err error
+		if m, err = decodeMessage(ctx, answer.GetDetails()[0]); err != nil {
+			return nil, refuse(ctx, codes.Internal, "the stored answer cannot be read", never)
+		}
 	}
 	header, trailer := split(stored.Header)
 	header.Set(Replayed, "true")
-	if err := errors.Join(grpc.SetHeader(ctx, header), grpc.SetTrailer(ctx, trailer)); err != nil {
-		return nil, status.Error(codes.Internal, "the stored answer cannot be sent")
+	if grpc.ServerTransportStreamFromContext(ctx) != nil { // it is nil in a test that calls the interceptor itself
+		if err := errors.Join(grpc.SetHeader(ctx, header), grpc.SetTrailer(ctx, trailer)); err != nil {
+			return nil, status.Error(codes.Internal, "the stored answer cannot be sent")
+		}
 	}
-	if codes.Code(answer.GetCode()) != codes.OK { //nolint:gosec // a negative code is not OK either
+	if m == nil {
 		return nil, status.ErrorProto(&answer)
 	}
-	if len(answer.GetDetails()) != 1 {
-		return nil, status.Error(codes.Internal, "the stored answer cannot be read")
-	}
-	m, err := answer.GetDetails()[0].UnmarshalNew()
-	if err != nil {
-		return nil, status.Error(codes.Internal, "the stored answer cannot be read")
-	}
 	return m, nil
+}
+
+var errNotWire = errors.New("grpcidem: the answer's type is not registered, and the call's encoding is not protobuf")
+
+// decodeMessage returns a stored message. One whose type the program has not registered is as good on the wire as any message that
+// has all its fields as unknown ones.
+func decodeMessage(ctx context.Context, stored *anypb.Any) (proto.Message, error) {
+	m, err := stored.UnmarshalNew()
+	if !errors.Is(err, protoregistry.NotFound) {
+		return m, err
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, kind := range md.Get("content-type") {
+		if encoding, ok := strings.CutPrefix(kind, "application/grpc+"); ok && encoding != "proto" {
+			return nil, errNotWire
+		}
+	}
+	m = new(emptypb.Empty)
+	return m, proto.Unmarshal(stored.GetValue(), m)
 }

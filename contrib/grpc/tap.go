@@ -10,11 +10,13 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// tap passes the metadata that a handler sets on, and remembers it.
+// tap holds the metadata back that a handler sets, until its answer is stored: it must not be on the answer to a call whose result was
+// refused, or whose handler panicked.
 type tap struct {
 	grpc.ServerTransportStream
 	mu              sync.Mutex
 	header, trailer metadata.MD
+	sent            bool // the header
 }
 
 // newTap makes a tap on the call of a context.
@@ -32,29 +34,45 @@ func (t *tap) context(ctx context.Context) context.Context {
 
 // SetHeader implements [grpc.ServerTransportStream].
 func (t *tap) SetHeader(md metadata.MD) error {
-	md = unmarked(md)
 	t.mu.Lock()
-	t.header = metadata.Join(t.header, md)
-	t.mu.Unlock()
-	return t.ServerTransportStream.SetHeader(md)
+	defer t.mu.Unlock()
+	if t.sent {
+		return t.ServerTransportStream.SetHeader(md) // which says why not
+	}
+	t.header = metadata.Join(t.header, unmarked(md))
+	return nil
 }
 
 // SendHeader implements [grpc.ServerTransportStream].
 func (t *tap) SendHeader(md metadata.MD) error {
-	md = unmarked(md)
 	t.mu.Lock()
-	t.header = metadata.Join(t.header, md)
-	t.mu.Unlock()
-	return t.ServerTransportStream.SendHeader(md)
+	defer t.mu.Unlock()
+	if t.sent {
+		return t.ServerTransportStream.SendHeader(md) // which says why not
+	}
+	t.header, t.sent = metadata.Join(t.header, unmarked(md)), true
+	return t.ServerTransportStream.SendHeader(t.header)
 }
 
 // SetTrailer implements [grpc.ServerTransportStream].
 func (t *tap) SetTrailer(md metadata.MD) error {
-	md = unmarked(md)
 	t.mu.Lock()
-	t.trailer = metadata.Join(t.trailer, md)
-	t.mu.Unlock()
-	return t.ServerTransportStream.SetTrailer(md)
+	defer t.mu.Unlock()
+	t.trailer = metadata.Join(t.trailer, unmarked(md))
+	return nil
+}
+
+// send sends what was held back. The caller may have gone, which changes nothing about what was done.
+func (t *tap) send() {
+	if t.ServerTransportStream == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.sent {
+		_ = t.ServerTransportStream.SetHeader(t.header)
+	}
+	_ = t.ServerTransportStream.SetTrailer(t.trailer)
 }
 
 // unmarked returns metadata without what only replays have.
