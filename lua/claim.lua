@@ -23,7 +23,8 @@
 --
 -- Replies
 --   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds; the record as
---            field, value, ... as it was before, when ARGV[2] is '' and it was there
+--            field, value, ... as it was before, when ARGV[2] is '' and it was there; with ARGV[2] two more numbers: the record's
+--            flow, '-' for none, and '1' if it is a dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds; without KEYS[2] 0: the lock is another's, or the record has
 --            changed since ARGV[9]
 --   DONE     token, remaining life of the record in milliseconds with 'l'; the record: it is finished
@@ -44,7 +45,7 @@
 -- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
-local all, control, printed, point, flow, created, damage
+local all, control, printed, point, flow, created, letter, damage
 if expected == '' then
   all = redis.pcall('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
@@ -57,12 +58,14 @@ if expected == '' then
       point = all[i + 1]
     elseif field == 'flow' then
       flow = all[i + 1]
+    elseif field == 'dead_letter' then
+      letter = all[i + 1]
     end
   end
   damage = all.err
 else
-  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at')
-  control, printed, point, flow, created = r[1], r[2], r[3], r[4], r[5]
+  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'dead_letter')
+  control, printed, point, flow, created, letter = r[1], r[2], r[3], r[4], r[5], r[6]
   damage = r.err
 end
 
@@ -184,8 +187,9 @@ end
 
 -- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which
 -- doubles with each attempt, but ends long before the record does. The index is gone when the last of its records is, also where no completer clears it.
+-- A dead letter stays one until a commit carries it on.
 local function enter(at, attempt)
-  if KEYS[3] then
+  if KEYS[3] and not letter then
     local due = math.floor(at / 1000) + ARGV[4] + math.min(ARGV[9] * 2 ^ math.min(attempt - 1, 6), (ARGV[5] - ARGV[4]) / 2)
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
     -- To GT a key without a TTL is one that lives for ever.
@@ -193,6 +197,11 @@ local function enter(at, attempt)
       redis.call('PEXPIRE', KEYS[3], ARGV[5], 'NX')
     end
   end
+end
+
+-- What a caller who has seen the record may not know of it.
+local function unseen()
+  return expected == '' and '' or ' ' .. (flow or '-') .. (letter and ' 1' or ' 0')
 end
 
 local holder = KEYS[2] and redis.call('GET', KEYS[2])
@@ -232,7 +241,8 @@ if owner == token then
   -- A late duplicate: the lock has its full length again, and so has the record.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
-  return {'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at, unpack(all or {})}
+  return {'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
+    unpack(all or {})}
 end
 
 local at = clock()
@@ -251,7 +261,8 @@ if exists then
   -- GT: a claim never shortens what is kept.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   enter(at, stage)
-  return {'OWN ' .. token .. ' ' .. grant .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at, unpack(all or {})}
+  return {'OWN ' .. token .. ' ' .. grant .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
+    unpack(all or {})}
 end
 redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[4] .. ' -',
   'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[10],

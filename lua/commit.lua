@@ -3,12 +3,14 @@
 -- has no say: finished work that nobody else claimed is kept, however late it comes.
 --
 -- KEYS[1] record   KEYS[2] lock, left out with everything behind it while the slot is split: the caller sees to the lock
--- KEYS[...] with ARGV[11] the due index, then the key of each effect
+-- KEYS[...] with ARGV[11] the due index, with 'b' the dead letters, then the key of each effect
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
 -- ARGV[4] which run of the stage this is, counted from 1   ARGV[5] attempts, as the claim told them
 -- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
 --         write must be a write too; 'j', a flow may compensate by the journal, which remembers 1024 commits then and
---         not 64; 'u', the flow does so now: a compensation is a commit, too, and must not push out what is still to be undone
+--         not 64; 'u', the flow does so now: a compensation is a commit, too, and must not push out what is still to be undone;
+--         'b', the key is a dead letter, which it is no longer; 'h', whoever commits does not know whether the flow is
+--         recoverable: the due index says so, by having the key
 -- ARGV[7] lease in milliseconds   ARGV[8] lease and retention together, in milliseconds
 -- ARGV[9] the recovery point the stage started from
 -- ARGV[10] who commits
@@ -30,7 +32,7 @@
 -- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
 -- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it was claimed longer ago than it is long),
 -- 6 when it is kept (HMGET, GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits
--- (PUBLISH, HDEL), one or two with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), and two for
+-- (PUBLISH, HDEL), one or two with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), two with 'b' (HDEL, ZREM), and two for
 -- each effect (TYPE, its command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit,
 -- 3 or 4 for FENCED and GONE; two more of these with 'd'. Without KEYS[2] there is no GETDEL, GET and SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
@@ -110,6 +112,10 @@ local effects = {}
 local words, keys = fields + 1, 2
 if ARGV[11] ~= '' then
   keys = 3
+end
+local letters = string.find(ARGV[6], 'b', 1, true) and 4
+if letters then
+  keys = 4
 end
 while words <= #ARGV do
   local effect = {type = ARGV[words], expiry = ARGV[words + 1], command = ARGV[words + 3], first = words + 4,
@@ -208,11 +214,20 @@ if tonumber(revision) >= kept and not string.find(ARGV[6], 'u', 1, true) then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 
--- Tells the due index when a completer may look.
+-- Tells the due index when a completer may look. What was a dead letter is one of its keys again.
+if letters then
+  redis.call('HDEL', KEYS[1], 'dead_letter')
+  redis.call('ZREM', KEYS[letters], string.sub(KEYS[1], -32))
+end
 if KEYS[2] and ARGV[11] == '-' then
   redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
 elseif KEYS[2] and ARGV[11] ~= '' then
-  redis.call('ZADD', KEYS[3], string.format('%.0f', math.floor(now / 1000) + ARGV[11]), string.sub(KEYS[1], -32))
+  local due = string.format('%.0f', math.floor(now / 1000) + ARGV[11])
+  if string.find(ARGV[6], 'h', 1, true) and not letters then
+    redis.call('ZADD', KEYS[3], 'XX', due, string.sub(KEYS[1], -32))
+  else
+    redis.call('ZADD', KEYS[3], due, string.sub(KEYS[1], -32))
+  end
   -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
   if redis.call('PEXPIRE', KEYS[3], ARGV[8], 'GT') == 0 then
     redis.call('PEXPIRE', KEYS[3], ARGV[8], 'NX')

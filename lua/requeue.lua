@@ -1,4 +1,4 @@
--- requeue: takes a key out of the dead letters and makes it due at once. Its attempts stay counted, since they tell that
+-- requeue: takes a key out of the dead letters and makes it due at once, and so it does with a key that is in neither. Its attempts stay counted, since they tell that
 -- work was begun; the limits of attempts and of time count from here.
 --
 -- KEYS[1] record   KEYS[2] lock   KEYS[3] due index   KEYS[4] dead letters
@@ -9,16 +9,17 @@
 --   GONE  nonce: there is no record any more; its dead letter was dropped
 --   DONE  nonce: the record is finished; its dead letter was dropped
 --   BUSY  nonce, remaining time of the lock in milliseconds
---   ALIVE nonce: the key is no dead letter, or was carried on since it became one; its dead letter was dropped
+--   ALIVE nonce: the key is in the due index and not a dead letter
+--   OTHER nonce; the record's flow, whose index and list are others
 --   DAMAGED nonce; what is wrong
 --
 -- Safe to repeat: yes, the second time the key is no dead letter.
--- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE), 10 when the index is new (PEXPIRE);
--- 2 for GONE, DONE and ALIVE (HMGET, ZREM).
+-- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE), one more when it was no dead letter (ZSCORE) and when
+-- the index is new (PEXPIRE); 2 for GONE and DONE (HMGET, ZREM), 3 for ALIVE (HMGET, ZSCORE, ZREM).
 local nonce = ARGV[1]
 local member = string.sub(KEYS[1], -32)
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'dead_letter')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'dead_letter', 'flow')
 if r.err then
   return {'DAMAGED ' .. nonce, r.err}
 end
@@ -34,7 +35,11 @@ local revision, stage = string.match(r[1], '^1 (%d+) %S+ %d+ (%d+) ')
 if not revision then
   return {'DAMAGED ' .. nonce, 'unknown schema version, or control cannot be read'}
 end
-if string.match(r[3] or '', '^%d+ (%d+) ') ~= revision then
+local flow = string.match(r[4] or '', '^[^/]*')
+if string.sub(KEYS[3], -#flow - 5) ~= ':due:' .. flow then
+  return {'OTHER ' .. nonce, r[4] or ''}
+end
+if not r[3] and redis.call('ZSCORE', KEYS[3], member) then
   redis.call('ZREM', KEYS[4], member)
   return {'ALIVE ' .. nonce}
 end

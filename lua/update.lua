@@ -1,6 +1,7 @@
 -- update: writes fields of a record that nobody is working on, as a revision of its own.
 --
 -- KEYS[1] record   KEYS[2] lock
+-- KEYS[3] due index   KEYS[4] dead letters, both of the record's flow, left out when it has none
 -- ARGV[1] token of this update   ARGV[2] the revision the caller has seen
 -- ARGV[3] when the record that the caller has seen was created, '' for any: it may have been deleted and made again
 -- ARGV[4] retention in milliseconds   ARGV[5] who updates
@@ -12,11 +13,13 @@
 --   BUSY    token, remaining time of the lock in milliseconds
 --   DONE    token: a finished record never changes
 --   MOVED   token: the revision is another one
+--   OTHER   token; the record's flow, of which the caller did not know
 --   GONE    token
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more once the journal is full (HDEL); 2 when repeated (HMGET,
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), two more with a flow (PEXPIRE twice) and three when the key is
+-- finished then (HDEL, ZREM twice), one more once the journal is full (HDEL); 2 when repeated (HMGET,
 -- HGETALL), 4 with 'd' (PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
 
@@ -65,6 +68,9 @@ if current ~= revision then
   master()
   return {'MOVED ' .. token}
 end
+if r[5] and not KEYS[4] then
+  return {'OTHER ' .. token, r[5]}
+end
 local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
   return {'BUSY ' .. token .. ' ' .. left}
@@ -77,6 +83,19 @@ redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1)
   .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[5] .. ' ' .. (r[2] or ''),
   unpack(ARGV, 7))
 redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
+-- A key that is due stays due, and a dead letter a dead letter, until the work is done or carried on.
+if KEYS[4] then
+  local member = string.sub(KEYS[1], -32)
+  for i = 7, #ARGV, 2 do
+    if ARGV[i] == 'recovery_point' and ARGV[i + 1] == 'finished' then
+      redis.call('HDEL', KEYS[1], 'dead_letter')
+      redis.call('ZREM', KEYS[3], member)
+      redis.call('ZREM', KEYS[4], member)
+    end
+  end
+  redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT')
+  redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT')
+end
 -- A flow may compensate by the journal, which then is as long as the commit script keeps it.
 local kept = r[5] and 1024 or 64
 if tonumber(revision) >= kept and not (r[5] and string.find(r[2] or '', '^compensate:%d+$')) then

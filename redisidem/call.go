@@ -48,6 +48,8 @@ const (
 	flagJournal = "j" // a flow may compensate by the journal
 	flagUndoing = "u" // a flow compensates by the journal
 	flagIdle    = "n" // nothing was done: the attempt does not count
+	flagRevived = "b" // the key is a dead letter, which a commit carries on
+	flagByHand  = "h" // the caller does not know whether the key's flow is recoverable: the due index says so
 )
 
 // call is one invocation of a script.

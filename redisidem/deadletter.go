@@ -12,15 +12,13 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// DeadLetter tells when and why a [Completer] gave a key up. Its client can still carry the key on, which then is no dead letter any
-// more.
+// DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a stage is committed, by its client
+// or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a dead letter, which stays one unless it is finished then.
 type DeadLetter struct {
 	// At is the server's time.
 	At time.Time
 	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may hold what must not be kept.
 	Reason string
-
-	revision int64 // of the key then
 }
 
 // decodeDeadLetter reads "time revision attempts reason", as the abandon script writes it.
@@ -30,8 +28,8 @@ func decodeDeadLetter(s string) (*DeadLetter, error) {
 		return nil, damaged("%s has %d parts", fieldDeadLetter, len(parts))
 	}
 	at, err := parseTime(fieldDeadLetter, parts[0])
-	revision, err1 := parseCount(fieldDeadLetter, parts[1])
-	return &DeadLetter{At: at, Reason: parts[3], revision: revision}, errors.Join(err, err1)
+	_, err1 := parseCount(fieldDeadLetter, parts[1]) // the revision, for the script alone
+	return &DeadLetter{At: at, Reason: parts[3]}, errors.Join(err, err1)
 }
 
 // requeue is where a key's attempts stood when it was last taken out of the dead letters, and when that was.
@@ -109,9 +107,11 @@ func (s *Service) members(ctx context.Context, key string) (members []string, er
 }
 
 // Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as many attempts as before.
-// The key is one that DeadLetters yielded, or one that was retrieved. One round trip.
+// The key is one that DeadLetters yielded, or one that was retrieved. A key that is neither a dead letter nor due becomes due, too.
+// One round trip.
 //
-// It returns [ErrNotFound] when there is no such record or it is no dead letter, [ErrFinished] when it was finished after all,
+// It returns [ErrNotFound] when there is no such record, or when it is not a dead letter and a completer will come to it by
+// itself; [ErrStale] when the record belongs to another flow than the key says, [ErrFinished] when it was finished after all,
 // [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)

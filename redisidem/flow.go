@@ -256,3 +256,13 @@ func (id identity) dueIndex(flow string) string { return id.neighbour("due:" + f
 
 // deadLetters is the name of the list of a flow's dead letters in a record's shard.
 func (id identity) deadLetters(flow string) string { return id.neighbour("dead:" + flow) }
+
+// indexes are the names of the due index and of the dead letters for a record that says to which flow it belongs, by name/version.
+// An unfinished key of a recoverable flow is in one of them, whatever is done to it.
+func (id identity) indexes(flow string) []string {
+	name, _, ok := strings.Cut(flow, "/")
+	if !ok {
+		return nil
+	}
+	return []string{id.dueIndex(name), id.deadLetters(name)}
+}

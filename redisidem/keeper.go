@@ -102,10 +102,11 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	c := newCall(lua.Renew, l.token, 4, l.keys()...)
+	flow := l.indexed()
+	c := newCall(lua.Renew, l.token, 4, l.id.keys(flow)...)
 	c.add(l.fence, s.lease, s.retention)
-	if l.flow.recoverable() {
-		c.add(l.flow.recoverAfter(s.cfg.Retention))
+	if flow.recoverable() {
+		c.add(flow.recoverAfter(s.cfg.Retention))
 	}
 	r, err := s.run(bounded, c)
 	if err != nil {

@@ -83,6 +83,12 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 	case c.seen != nil:
 		seen := *c.seen
 		key = &seen
+		if flow := r.number(4); flow != "" && flow != "-" {
+			key.Flow = flow
+		}
+		if r.number(5) == "1" && key.DeadLetter == nil {
+			key.DeadLetter = &DeadLetter{}
+		}
 	default:
 		key, err = newKey(c.id, *c.request, r.number(3))
 	}
@@ -217,6 +223,17 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 		flags += flagUndoing
 	}
 	keys := l.keys()
+	if dead := key.DeadLetter != nil; dead || l.flow == nil && key.Flow != "" {
+		keys = append(keys[:2], l.id.indexes(key.Flow)...)
+		if dead {
+			flags += flagRevived
+		} else {
+			keys = keys[:3]
+		}
+		if !l.flow.recoverable() {
+			flags += flagByHand
+		}
+	}
 	for _, effect := range e.effects {
 		if effect.kind != "" {
 			keys = append(keys, effect.key)
@@ -224,7 +241,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	}
 	c := newCall(lua.Commit, l.token, 11+outcomeWords, keys...)
 	c.durable = true
-	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.lifetime, key.RecoveryPoint, s.owner, l.due(e))
+	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.lifetime, key.RecoveryPoint, s.owner, l.due(key, e))
 	words := len(c.words)
 	c.add(nil)
 	c.addOutcome(&e, key)
@@ -234,7 +251,15 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 }
 
 // keys returns the Redis keys that the calls of this lease take.
-func (l *Lease) keys() []string { return l.id.keys(l.flow) }
+func (l *Lease) keys() []string { return l.id.keys(l.indexed()) }
+
+// indexed is the lease's flow if the key is to stay in the flow's due index. A dead letter is not in it until a commit carries it on.
+func (l *Lease) indexed() *Flow {
+	if l.Key().DeadLetter != nil {
+		return nil
+	}
+	return l.flow
+}
 
 // journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
 func (l *Lease) journal(key *Key, e encodedOutcome) int64 {
@@ -254,16 +279,18 @@ func (c *call) withoutKeep() string {
 }
 
 // due tells when a completer may look at the key after a commit of the outcome, as the commit script takes it.
-func (l *Lease) due(e encodedOutcome) any {
-	switch {
-	case !l.flow.recoverable():
+func (l *Lease) due(key *Key, e encodedOutcome) any {
+	cfg := &l.scope.service.cfg
+	switch recoverable := l.flow.recoverable(); {
+	case !recoverable && key.DeadLetter == nil && (l.flow != nil || key.Flow == ""):
 		return ""
 	case e.point == Finished:
 		return "-"
+	case !recoverable:
+		return cfg.Lease.Milliseconds() // RecoverAfter is not known here
 	case e.interim:
 		return l.flow.cfg.InterimFor.Milliseconds()
 	}
-	cfg := &l.scope.service.cfg
 	return cfg.Lease.Milliseconds() + l.flow.recoverAfter(cfg.Retention)
 }
 
@@ -391,7 +418,11 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 	}
 	defer l.leave()
 	s := l.scope.service
-	buried, err = s.abandon(ctx, l.id, l.token, l.flow, flags, letter)
+	flow := l.flow
+	if letter == "" {
+		flow = l.indexed()
+	}
+	buried, err = s.abandon(ctx, l.id, l.token, flow, flags, letter)
 	if s.cfg.Observer != nil {
 		kind := Abandoned
 		if buried {

@@ -227,8 +227,8 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 	if n := len(k.Journal); n > 0 {
 		k.UpdatedAt = k.Journal[n-1].At
 	}
-	if k.DeadLetter != nil && (k.Finished() || k.DeadLetter.revision != k.Revision) {
-		k.DeadLetter = nil // it was carried on after all
+	if k.Finished() {
+		k.DeadLetter = nil
 	}
 	return k, nil
 }
@@ -318,6 +318,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
 	next := *k
 	next.RecoveryPoint = o.point
 	next.Revision++
+	next.DeadLetter = nil
 	next.UpdatedAt = entry.At
 	next.LockedAt = time.Time{}
 	next.interim = o.interim

@@ -10,7 +10,8 @@ import (
 
 // Update writes an outcome to a key that nobody is working on, without running anything: an operator's correction, or
 // the answer of work that was done elsewhere. It counts as a revision, so that the commit of a worker whose lease lapsed
-// is refused. One round trip.
+// is refused. A dead letter stays one, at its new revision, until [Scope.Requeue] or until a stage is committed; an outcome that
+// finishes the key ends that, too. One round trip.
 //
 // The key is the one the caller has read: [ErrStale] says that the record has moved on since. It returns [ErrNotFound],
 // [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress], [ErrInvalid], [ErrDamaged], [ErrNotDurable]
@@ -49,13 +50,20 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	c := newCall(lua.Update, newToken(), 5+outcomeWords, id.record, id.lock)
-	c.durable = true
-	c.add(key.Revision, created(key), s.retention, s.owner, s.flags)
-	c.addOutcome(&e, key)
-	r, err := s.ask(ctx, "update", c)
-	if err != nil {
-		return nil, err
+	token, flow := newToken(), key.Flow
+	var r reply
+	for range 2 {
+		c := newCall(lua.Update, token, 5+outcomeWords, append([]string{id.record, id.lock}, id.indexes(flow)...)...)
+		c.durable = true
+		c.add(key.Revision, created(key), s.retention, s.owner, s.flags)
+		c.addOutcome(&e, key)
+		if r, err = s.ask(ctx, "update", c); err != nil {
+			return nil, err
+		}
+		if r.status != statusOther || r.need(1) != nil {
+			break
+		}
+		flow = r.rest[0] // it was taken up since the caller has read it
 	}
 	if r.status != statusOK {
 		return nil, r.refusal(lua.Update)
@@ -157,7 +165,7 @@ func (r reply) refusal(script *lua.Script) error {
 		return ErrNotFound
 	case statusDone:
 		return ErrFinished
-	case statusMoved:
+	case statusMoved, statusOther:
 		return ErrStale
 	case statusMismatch:
 		return ErrFingerprintMismatch

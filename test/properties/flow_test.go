@@ -109,9 +109,27 @@ func (s *slot) run(now time.Time, w *worker, p plan) error {
 
 // enter puts the key in the due index. The time for clients to come back doubles with each attempt.
 func (s *slot) enter(from time.Time, attempt int) {
+	if s.record != nil && s.record.dead {
+		return // it stays a dead letter until a commit
+	}
 	doubled := math.Pow(2, float64(min(max(attempt-1, 0), 6)))
 	after := time.Duration(float64(recoverAfter) * doubled)
 	s.put(from.Add(after), after/4)
+}
+
+// carryOn is what a commit does to a key of a flow besides. By hand it knows the flow's name and nothing else of it.
+func (s *slot) carryOn(now time.Time, w *worker) {
+	r := s.record
+	dead := r.dead
+	r.dead = false
+	switch {
+	case w.flow || r.flow == "":
+	case r.point == redisidem.Finished:
+		s.due = time.Time{}
+	case dead || !s.due.IsZero():
+		s.put(now.Add(s.lease), 0)
+		s.indexed = later(s.indexed, now.Add(s.lease+s.retention))
+	}
 }
 
 // later returns the later of two times.
@@ -196,8 +214,8 @@ func (m *machine) Sweep(t *rapid.T) {
 		case err != nil:
 			want.Failed++
 		case granted && r.runs > r.limit():
-			r.dead, r.deadAt = true, r.revision
 			s.abandon(w)
+			r.dead = true
 			s.due = time.Time{}
 			want.Buried++
 		case granted:
@@ -233,7 +251,7 @@ func (m *machine) Letters(t *rapid.T) {
 	m.now()
 	want := make(map[string]bool)
 	for _, s := range m.slots {
-		if s.record != nil && s.record.dead && s.record.deadAt == s.record.revision {
+		if s.record != nil && s.record.dead {
 			want[s.value] = true
 		}
 	}
@@ -264,7 +282,9 @@ func (m *machine) Requeue(t *rapid.T) {
 		want = redisidem.ErrNotFound
 	case r.point == redisidem.Finished:
 		want = redisidem.ErrFinished
-	case !r.dead || r.deadAt != r.revision: // or it was carried on since
+	case r.flow == "": // it is another record
+		want = redisidem.ErrStale
+	case !r.dead && !s.due.IsZero(): // or it was carried on since
 		want = redisidem.ErrNotFound
 	case s.held():
 		want = redisidem.ErrLocked
@@ -284,6 +304,10 @@ func (m *machine) compareDue(s *slot) {
 	m.t.Helper()
 	if s.prefix == "" {
 		return
+	}
+	_, err := m.raw.ZScore(m.ctx, s.prefix+"dead:"+flowName, m.scope.ID(s.value)).Result()
+	if r := s.record; r != nil && r.dead && (err != nil || !s.due.IsZero()) {
+		m.t.Fatalf("%s is a dead letter that is not in their list (%v), or due at %v", s.value, err, s.due)
 	}
 	score, err := m.raw.ZScore(m.ctx, s.prefix+"due:"+flowName, m.scope.ID(s.value)).Result()
 	there := err == nil

@@ -47,8 +47,7 @@ type record struct {
 	flow     string
 	journal  []entry
 
-	dead         bool // a completer has given it up, at this revision
-	deadAt       int64
+	dead         bool // a completer has given it up, and nothing was committed since
 	requeued     bool // and was asked to try again, at this revision, after so many attempts
 	requeuedAt   int64
 	requeuedRuns int
@@ -178,6 +177,7 @@ func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	}
 	r.write(o, entry{r.point, r.fence, w.attempt, r.revision}, point, remembered(r.flow != "" && !w.flow))
 	s.counter += o.counts
+	s.carryOn(now, w)
 	switch {
 	case keep && point != redisidem.Finished && !o.Interim:
 		r.runs = 1
@@ -291,6 +291,9 @@ func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 	r.fence++
 	r.worker = nil
 	r.write(o, entry{r.point, r.fence, 0, r.revision}, o.RecoveryPoint, remembered(r.flow != ""))
+	if r.point == redisidem.Finished && r.flow != "" {
+		r.dead, s.due = false, time.Time{}
+	}
 	r.keep(now.Add(s.retention))
 	return fine
 }
