@@ -21,6 +21,10 @@ import (
 //
 //	redis+sentinel://10.0.0.1:26379?addr=10.0.0.2:26379&addr=10.0.0.3:26379&master_name=orders
 //
+// A rediss URL may have the parameters tls_cert and tls_key, files with a certificate and its key in PEM for a server that
+// asks clients for one, and tls_ca, a file with the authorities to trust in place of the system's. Certificate and key are
+// read again for each connection, so they can be replaced while the program runs; the authorities are read once, here.
+//
 // Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write bounded by
 // Config.Timeout, and no retries in the client, since this library's own know that its scripts are safe to repeat.
 //
@@ -83,11 +87,20 @@ func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 		return nil, invalid("url", "has the scheme %q; it must be redis or rediss, optionally with +cluster or +sentinel behind it", u.Scheme)
 	}
 	u.Scheme = scheme
+	files, err := takeTLS(u)
+	if err != nil {
+		return nil, err
+	}
 	switch kind {
 	case "":
 		opt, err := redis.ParseURL(u.String())
 		if err != nil {
 			return nil, badURL(u, err)
+		}
+		if opt.TLSConfig != nil {
+			if err := files.apply(opt.TLSConfig); err != nil {
+				return nil, err
+			}
 		}
 		opt.ContextTimeoutEnabled = true
 		tune(cfg, &opt.DialTimeout, &opt.ReadTimeout, &opt.WriteTimeout, &opt.MaxRetries, &opt.DialerRetries)
@@ -96,6 +109,11 @@ func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 		opt, err := redis.ParseClusterURL(u.String())
 		if err != nil {
 			return nil, badURL(u, err)
+		}
+		if opt.TLSConfig != nil {
+			if err := files.apply(opt.TLSConfig); err != nil {
+				return nil, err
+			}
 		}
 		opt.ContextTimeoutEnabled = true
 		tune(cfg, &opt.DialTimeout, &opt.ReadTimeout, &opt.WriteTimeout, &opt.MaxRetries, &opt.DialerRetries)
@@ -107,6 +125,11 @@ func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 		}
 		if opt.MasterName == "" {
 			return nil, invalid("url", "needs the parameter master_name")
+		}
+		if opt.TLSConfig != nil {
+			if err := files.apply(opt.TLSConfig); err != nil {
+				return nil, err
+			}
 		}
 		opt.ContextTimeoutEnabled = true
 		tune(cfg, &opt.DialTimeout, &opt.ReadTimeout, &opt.WriteTimeout, &opt.MaxRetries, &opt.DialerRetries)

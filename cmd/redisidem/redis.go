@@ -11,7 +11,7 @@ import (
 
 // redisFlags say where the keys are kept.
 type redisFlags struct {
-	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"Where keys are kept: redis:// or rediss:// (TLS), with +cluster or +sentinel behind the scheme for those. Better in the environment, since it may have a password."`
+	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"Where keys are kept: redis:// or rediss:// (TLS), with +cluster or +sentinel behind the scheme for those; ?tls_cert=FILE&tls_key=FILE&tls_ca=FILE for a Redis that asks for client certificates. Better in the environment, since it may have a password."`
 	Namespace string `default:"redisidem" help:"Prefix of all names in Redis."`
 }
 

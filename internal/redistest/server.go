@@ -48,6 +48,19 @@ func Args(args ...string) Option { return func(s *setup) { s.args = append(s.arg
 // Env adds variables in the form "name=value" to the server's environment, which else is that of this process.
 func Env(variables ...string) Option { return func(s *setup) { s.env = append(s.env, variables...) } }
 
+// TLS has a standalone server listen for TLS, too, at [Server.TLSAddr], with these files in PEM. It wants a certificate of
+// each client.
+func TLS(certificate, key, authority string) Option {
+	return func(s *setup) {
+		s.ports = 2
+		s.arguments = func(ports []int, dir string) ([]string, error) {
+			args, err := standalone(ports, dir)
+			return append(args, "--tls-port", fmt.Sprint(ports[1]), "--tls-cert-file", certificate, "--tls-key-file", key,
+				"--tls-ca-cert-file", authority, "--tls-auth-clients", "yes"), err
+		}
+	}
+}
+
 // Start starts a standalone server and returns when it answers, usually within 20 ms. The caller must end it by Stop.
 // It returns an error that matches [ErrNoServer] where there is no program; other errors have the end of the server's
 // log.
@@ -177,6 +190,9 @@ func (s *Server) answer() error {
 
 // Addr returns the server's address, host and port.
 func (s *Server) Addr() string { return address(s.port()) }
+
+// TLSAddr returns the address for TLS of a server that was started with [TLS].
+func (s *Server) TLSAddr() string { return address(s.ports[1]) }
 
 func (s *Server) port() int { return s.ports[0] }
 
