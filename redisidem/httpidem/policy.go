@@ -166,8 +166,8 @@ func statuses(word string) (first, last int, ok bool) {
 		first = 100 * int(word[0]-'0')
 		return first, first + 99, true
 	}
-	status, err := strconv.ParseUint(word, 10, 16)
-	return int(status), int(status), err == nil
+	status, err := strconv.Atoi(word)
+	return status, status, err == nil
 }
 
 // Policy is what the users of an API need to know: publish it with the API's documentation.

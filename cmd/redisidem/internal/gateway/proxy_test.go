@@ -41,7 +41,8 @@ type wire struct {
 func newWire(t *testing.T, base, routes string, keepHost bool) *wire {
 	t.Helper()
 	w := &wire{&bench{T: t}, make(chan received, 1)}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,8 @@ func (w *wire) upstream(conn net.Conn) {
 // received, if anything.
 func (w *wire) exchange(request string) (status int, replayed bool, got received) {
 	w.Helper()
-	conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(w.Context(), "tcp", w.server.Listener.Addr().String())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -191,7 +193,7 @@ func TestQueryOfTheUpstreamsURLStaysInFront(t *testing.T) {
 func TestKeysStandForTheBytesOfATarget(t *testing.T) {
 	t.Parallel()
 	w := newWire(t, "", "{defaults: {methods: [POST, DELETE]}, routes: [{match: /fields/, fingerprint: [amount]}]}", false)
-	var sent []string
+	sent := make([]string, 0, 2*len(targets()))
 	for _, target := range targets() {
 		if _, err := url.ParseRequestURI(target); err == nil {
 			sent = append(sent, target, "/fields"+target)
