@@ -248,8 +248,19 @@ func TestFingerprintsAreOfOneResource(t *testing.T) {
 			}
 		}
 		for _, pair := range [][2]string{
-			{"/", "/?"}, {"/", "//"}, {"/a", "/a/"}, {"/a%2Fb", "/a/b"}, {"/a%2Fb", "/a%2fb"}, {"/a|b", "/a%7Cb"}, {"/%61", "/a"}, {"/a/./b", "/a/b"},
-			{"/?a=1;2", "/?a=1"}, {"/?a=1&b=2", "/?b=2&a=1"}, {"/?a=%3b", "/?a=;"}, {"/?a=%", "/?a="}, {"/?", "/??"},
+			{"/", "/?"},
+			{"/", "//"},
+			{"/a", "/a/"},
+			{"/a%2Fb", "/a/b"},
+			{"/a%2Fb", "/a%2fb"},
+			{"/a|b", "/a%7Cb"},
+			{"/%61", "/a"},
+			{"/a/./b", "/a/b"},
+			{"/?a=1;2", "/?a=1"},
+			{"/?a=1&b=2", "/?b=2&a=1"},
+			{"/?a=%3b", "/?a=;"},
+			{"/?a=%", "/?a="},
+			{"/?", "/??"},
 		} {
 			one, two := request{"h", pair[0], false}, request{"h", pair[1], false}
 			if of(one, httpidem.Fingerprint{Func: f}) == of(two, httpidem.Fingerprint{Func: f}) {
