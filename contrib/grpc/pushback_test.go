@@ -20,7 +20,7 @@ import (
 )
 
 // retrying is a client as gRPC makes it, whose service config retries those codes.
-func (s *shop) retrying(backoff string, codes string, opts ...grpc.DialOption) {
+func (s *shop) retrying(backoff, codes string, opts ...grpc.DialOption) {
 	s.Helper()
 	s.conn = s.dial(append(opts, grpc.WithDefaultServiceConfig(fmt.Sprintf(`{"methodConfig": [{"name": [{}], "retryPolicy": {
 		"maxAttempts": 5, "initialBackoff": "%[1]s", "maxBackoff": "%[1]s", "backoffMultiplier": 1, "retryableStatusCodes": [%[2]s]}}]}`,

@@ -185,8 +185,7 @@ func TestRefusalsHaveNothingOfTheHandlers(t *testing.T) {
 		}()
 		return h(ctx, req)
 	}
-	var s *shop
-	s = openWith(t, nil, func(idem grpc.UnaryServerInterceptor) []grpc.UnaryServerInterceptor {
+	s := openWith(t, nil, func(idem grpc.UnaryServerInterceptor) []grpc.UnaryServerInterceptor {
 		return []grpc.UnaryServerInterceptor{recovering, idem}
 	})
 	set := func(ctx context.Context) {
