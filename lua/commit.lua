@@ -113,7 +113,7 @@ local words, keys = fields + 1, 2
 if ARGV[11] ~= '' then
   keys = 3
 end
-local letters = string.find(ARGV[6], 'b', 1, true) and 4
+local letters = string.find(ARGV[6], 'b', 1, true)
 if letters then
   keys = 4
 end
@@ -217,7 +217,7 @@ end
 -- Tells the due index when a completer may look. What was a dead letter is one of its keys again.
 if letters then
   redis.call('HDEL', KEYS[1], 'dead_letter')
-  redis.call('ZREM', KEYS[letters], string.sub(KEYS[1], -32))
+  redis.call('ZREM', KEYS[4], string.sub(KEYS[1], -32))
 end
 if KEYS[2] and ARGV[11] == '-' then
   redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
