@@ -10,8 +10,8 @@
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
 -- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
---         'l', it wants to know how long a finished record still lives; 'c', it is a completer: what turns out to be
---         finished or gone leaves the due index
+--         'l', it wants to know how long a finished record still lives; 'p', it wants the params of a finished record;
+--         'c', it is a completer: what turns out to be finished or gone leaves the due index
 -- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none; with 'c' the score with which the due index
 --         handed the key out, '' for any
 -- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with a line break behind it;
@@ -27,7 +27,8 @@
 --            flow, '-' for none, and '1' if it is a dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds; without KEYS[2] 0: the lock is another's, or the record has
 --            changed since ARGV[9]
---   DONE     token, remaining life of the record in milliseconds with 'l'; the record: it is finished
+--   DONE     token, remaining life of the record in milliseconds with 'l'; the record without its state, and without its params
+--            unless 'p' asks for them: it is finished
 --   MOVED    token; the record: its revision is another one, or it is another record
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
@@ -39,37 +40,21 @@
 -- With KEYS[2] every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN (HGETALL or HMGET, GET, TIME, HSET, PEXPIRE; when repeated HGET in place of TIME and HSET), 7 with
--- KEYS[3] (ZADD, PEXPIRE; twice when the index is new); 3 for DONE (HGETALL, GET, DEL), 4 with ARGV[2];
--- without KEYS[2] there is no GET, DEL and PTTL; one more for a completer (ZSCORE);
--- 3 for BUSY (HGETALL or HMGET, GET, PTTL), 5 when the caller is entered as waiting (HGET, HSET).
+-- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE) and with ARGV[2] (HMGET in place of EXISTS), 7 of one that
+-- was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET); two more with KEYS[3] (ZADD, PEXPIRE; twice
+-- when the index is new); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with ARGV[2]; without KEYS[2] there is no GET, DEL and
+-- PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET, PTTL), 3 with ARGV[2], two more when the caller is
+-- entered as waiting (HGET, HSET).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
-local all, control, printed, point, flow, created, letter, damage
-if expected == '' then
-  all = redis.pcall('HGETALL', KEYS[1])
-  for i = 1, #all, 2 do
-    local field = all[i]
-    if field == 'control' then
-      control = all[i + 1]
-    elseif field == 'fingerprint' then
-      printed = all[i + 1]
-    elseif field == 'recovery_point' then
-      point = all[i + 1]
-    elseif field == 'flow' then
-      flow = all[i + 1]
-    elseif field == 'dead_letter' then
-      letter = all[i + 1]
-    end
-  end
-  damage = all.err
-else
+-- Params, state and response are read only for replies that have them.
+local exists = expected ~= '' or redis.call('EXISTS', KEYS[1]) == 1
+local control, printed, point, flow, created, letter, damage
+if exists then
   local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'dead_letter')
-  control, printed, point, flow, created, letter = r[1], r[2], r[3], r[4], r[5], r[6]
-  damage = r.err
+  control, printed, point, flow, created, letter, damage = r[1], r[2], r[3], r[4], r[5], r[6], r.err
 end
 
-local exists = control and true
 local revision, owner, fence, length, attempts, stage, spent
 if control then
   revision, owner, fence, stage, attempts, length, spent =
@@ -81,15 +66,9 @@ if control then
   elseif not printed or not point then
     damage = 'a field is missing'
   end
-elseif not damage then
-  if all then
-    exists = #all > 0
-  else
-    exists = redis.call('EXISTS', KEYS[1]) == 1
-  end
-  if exists then
-    damage = 'the hash has no schema version'
-  end
+elseif exists and not damage then
+  exists = expected == '' or redis.call('EXISTS', KEYS[1]) == 1
+  damage = exists and 'the hash has no schema version'
 end
 
 local completing = string.find(ARGV[6], 'c', 1, true)
@@ -110,6 +89,33 @@ local function touch()
       redis.call('PEXPIRE', KEYS[1], ARGV[5]) -- somebody took its expiry
     end
   end
+end
+
+-- Replies with what a finished key is read for: everything but the state, and the params on request.
+local function done(life)
+  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body'}
+  if string.find(ARGV[6], 'p', 1, true) then
+    names[#names + 1] = 'request_params'
+  end
+  -- Compensations stay in the journal beside the commits that they undo.
+  for back = math.min(revision, flow and 2049 or 64), 1, -1 do
+    names[#names + 1] = 'j:' .. string.format('%d', revision - back)
+  end
+  local values = redis.call('HMGET', KEYS[1], unpack(names))
+  local words = {'DONE ' .. token .. ' ' .. life, 'control', control, 'fingerprint', printed, 'recovery_point', point}
+  local last = #words
+  if created then
+    words[last + 1], words[last + 2], last = 'created_at', created, last + 2
+  end
+  if flow then
+    words[last + 1], words[last + 2], last = 'flow', flow, last + 2
+  end
+  for i = 1, #names do
+    if values[i] then
+      words[last + 1], words[last + 2], last = names[i], values[i], last + 2
+    end
+  end
+  return words
 end
 
 -- Takes what needs no completer any more out of the due index.
@@ -137,7 +143,7 @@ if exists then
     if string.find(ARGV[6], 'l', 1, true) then
       life = redis.call('PTTL', KEYS[1])
     end
-    return {'DONE ' .. token .. ' ' .. life, unpack(all or redis.call('HGETALL', KEYS[1]))}
+    return done(life)
   end
   if spent == token then
     free()
@@ -236,13 +242,15 @@ if not mine then
   return {'BUSY ' .. token .. ' ' .. left}
 end
 
+-- The record as it was before, for a caller that has not seen it.
+local all = exists and expected == '' and redis.call('HGETALL', KEYS[1]) or {}
 if owner == token then
   touch()
   -- A late duplicate: the lock has its full length again, and so has the record.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
   return {'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
-    unpack(all or {})}
+    unpack(all)}
 end
 
 local at = clock()
@@ -262,7 +270,7 @@ if exists then
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   enter(at, stage)
   return {'OWN ' .. token .. ' ' .. grant .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
-    unpack(all or {})}
+    unpack(all)}
 end
 redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[4] .. ' -',
   'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[10],

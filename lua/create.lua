@@ -5,25 +5,22 @@
 -- ARGV[2] fingerprint of the request
 -- ARGV[3] retention in milliseconds
 -- ARGV[4] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
---         'l', it wants to know how long a finished record still lives
+--         'l', it wants to know how long a finished record still lives; 'p', it wants the params of a finished record
 -- ARGV[5] scope   ARGV[6] key   ARGV[7] method   ARGV[8] path   ARGV[9...] further field, value, ... of the new record
 --
 -- Replies
 --   CREATED  nonce, server time in microseconds
---   FOUND    nonce, remaining life of a finished record in milliseconds with 'l'; the record as field, value, ...
+--   FOUND    nonce, remaining life of a finished record in milliseconds with 'l'; the record as field, value, ..., a finished one
+--            without its state, and without its params unless 'p' asks for them
 --   MISMATCH nonce
 --   DAMAGED  nonce; what is wrong
 --
 -- Safe to repeat: yes. A repeated create finds what the first one made. It never extends or overwrites a record.
--- redis.call: 4 when it creates (HGETALL, TIME, HSET, PEXPIRE), 1 when it finds (2 more with 'd', 1 more with 'l').
+-- redis.call: 4 when it creates (EXISTS, TIME, HSET, PEXPIRE), 3 when it finds (EXISTS, HMGET, HMGET or HGETALL; 2 more with 'd', 1
+-- more with 'l'), 3 for MISMATCH (EXISTS, HMGET, HDEL).
 local nonce = ARGV[1]
 
-local all = redis.pcall('HGETALL', KEYS[1])
-if all.err then
-  return {'DAMAGED ' .. nonce, all.err}
-end
-
-if #all == 0 then
+if redis.call('EXISTS', KEYS[1]) == 0 then
   local time = redis.call('TIME')
   -- As text: numbers of that size cost more to write than to join.
   local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
@@ -34,17 +31,12 @@ if #all == 0 then
   return {'CREATED ' .. nonce .. ' ' .. now}
 end
 
-local control, printed, point
-for i = 1, #all, 2 do
-  local field = all[i]
-  if field == 'control' then
-    control = all[i + 1]
-  elseif field == 'fingerprint' then
-    printed = all[i + 1]
-  elseif field == 'recovery_point' then
-    point = all[i + 1]
-  end
+-- Params, state and response are read only for replies that have them.
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at')
+if r.err then
+  return {'DAMAGED ' .. nonce, r.err}
 end
+local control, printed, point, flow, created = r[1], r[2], r[3], r[4], r[5]
 if not control then
   return {'DAMAGED ' .. nonce, 'the hash has no schema version'}
 end
@@ -53,6 +45,10 @@ if string.sub(control, 1, 2) ~= '1 ' then
 end
 if not printed or not point then
   return {'DAMAGED ' .. nonce, 'a field is missing'}
+end
+local revision = string.match(control, '^1 (%d+) ')
+if not revision then
+  return {'DAMAGED ' .. nonce, 'control cannot be read'}
 end
 if printed ~= ARGV[2] then
   -- Changes nothing, but makes a server that is no master any more say so: what it has may be of the past.
@@ -67,8 +63,34 @@ if string.find(ARGV[4], 'd', 1, true) then
     redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- somebody took its expiry
   end
 end
-local life = ''
-if point == 'finished' and string.find(ARGV[4], 'l', 1, true) then
-  life = redis.call('PTTL', KEYS[1])
+if point == 'finished' then
+  local life = ''
+  if string.find(ARGV[4], 'l', 1, true) then
+    life = redis.call('PTTL', KEYS[1])
+  end
+  -- What a finished key is read for: everything but the state, and the params on request.
+  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body'}
+  if string.find(ARGV[4], 'p', 1, true) then
+    names[#names + 1] = 'request_params'
+  end
+  -- Compensations stay in the journal beside the commits that they undo.
+  for back = math.min(revision, flow and 2049 or 64), 1, -1 do
+    names[#names + 1] = 'j:' .. string.format('%d', revision - back)
+  end
+  local values = redis.call('HMGET', KEYS[1], unpack(names))
+  local words = {'FOUND ' .. nonce .. ' ' .. life, 'control', control, 'fingerprint', printed, 'recovery_point', point}
+  local last = #words
+  if created then
+    words[last + 1], words[last + 2], last = 'created_at', created, last + 2
+  end
+  if flow then
+    words[last + 1], words[last + 2], last = 'flow', flow, last + 2
+  end
+  for i = 1, #names do
+    if values[i] then
+      words[last + 1], words[last + 2], last = names[i], values[i], last + 2
+    end
+  end
+  return words
 end
-return {'FOUND ' .. nonce .. ' ' .. life, unpack(all)}
+return {'FOUND ' .. nonce, unpack(redis.call('HGETALL', KEYS[1]))}

@@ -44,6 +44,7 @@ const (
 	flagDurable = "d" // the caller waits for replicas
 	flagKeep    = "k" // keep the lease
 	flagLife    = "l" // tell how long a finished record lives
+	flagParams  = "p" // the caller does not have the params of a finished record
 	flagClean   = "c" // the caller is a completer, which cleans the due index
 	flagJournal = "j" // a flow may compensate by the journal
 	flagUndoing = "u" // a flow compensates by the journal

@@ -54,7 +54,7 @@ func (c claim) call(s *Service, token, channel string) call {
 	if c.seen != nil {
 		seen = strconv.FormatInt(c.seen.Revision, 10) + " " + strconv.FormatInt(c.seen.CreatedAt.UnixMicro(), 10)
 	}
-	flags, flow, age := s.flags, "", any("")
+	flags, flow, age := s.flagsFor(c.request), "", any("")
 	if c.completing {
 		flags += flagClean
 		channel = c.handed // it waits for nobody
@@ -182,7 +182,7 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool
 				return nil, nil, err
 			}
 		}
-		key, err := s.found(c.id, r, sent)
+		key, err := s.found(c.id, c.request, r, sent)
 		return nil, key, err
 	case statusOther:
 		if err := r.need(1); err != nil {

@@ -552,6 +552,8 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 		damage func(c redis.UniversalClient, place [2]string) error
 		// late: only those who read the record see it, so that a lease was given until then.
 		late bool
+		// unread: a replay does not read what is damaged.
+		unread bool
 	}{
 		{name: "a string", damage: func(c redis.UniversalClient, place [2]string) error {
 			return errors.Join(c.Del(ctx, place[record]).Err(), c.Set(ctx, place[record], "x", time.Hour).Err())
@@ -588,7 +590,7 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 		{name: "no created at", damage: del("created_at"), late: true},
 		{name: "journal entry", damage: set("j:0", "x"), late: true},
 		{name: "journal fence", damage: set("j:0", "t x 1 1 started"), late: true},
-		{name: "journal number", damage: set("j:x", "t 1 1 1 started"), late: true},
+		{name: "journal number", damage: set("j:x", "t 1 1 1 started"), late: true, unread: true},
 		{name: "another scope", damage: set("scope", "b"), late: true},
 		{name: "another key", damage: set("idempotency_key", "other"), late: true},
 	} {
@@ -621,18 +623,23 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 						}
 					}
 					began := time.Now()
-					_, err = sc.Do(ctx, "k", request, never(t))
-					refused("Do", err)
+					replays := d.unread && stored == "finished"
+					if _, err = sc.Do(ctx, "k", request, never(t)); !replays {
+						refused("Do", err)
+					}
 					// What read the record only under a lease is still giving that back.
 					lease, err := sc.Wait(5*time.Second).Lock(ctx, "k")
-					refused("Lock", err)
+					if !replays {
+						refused("Lock", err)
+					}
 					if lease != nil {
 						t.Error("there is a lease")
 					}
 					_, err = sc.Retrieve(ctx, "k")
 					refused("Retrieve", err)
-					_, err = sc.InitializeRequest(ctx, "k", request)
-					refused("InitializeRequest", err)
+					if _, err = sc.InitializeRequest(ctx, "k", request); !replays {
+						refused("InitializeRequest", err)
+					}
 					if !d.late {
 						got, err := sc.WorkStage(ctx, key, never(t)) // a view from before the damage
 						refused("WorkStage", err)

@@ -32,6 +32,7 @@ type encodedRequest struct {
 	params       []byte // the caller's own until keep
 	given        []byte // Request.Fingerprint, the caller's own until keep; nil when it is not needed any more
 	print        fingerprint
+	bound        bool // the fingerprint covers the params: a record that has it has these
 
 	// Made by seal:
 	fingerprint string // print as text
@@ -67,7 +68,7 @@ func (e *encodedRequest) keyedWith(key []byte, v vault, id identity) (*encodedRe
 }
 
 func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
-	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path, given: r.Fingerprint}
+	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path, given: r.Fingerprint, bound: r.Fingerprint == nil}
 	for _, part := range []struct{ field, value string }{{"Request.Method", e.method}, {"Request.Path", e.path}} {
 		if len(part.value) > limit {
 			return e, invalid(part.field, "is %d bytes long, more than MaxValueBytes (%d)", len(part.value), limit)

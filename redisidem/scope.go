@@ -145,7 +145,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	sent := time.Now()
 	c := newCall(lua.Create, nonce, 9, id.record)
 	c.durable = true
-	c.add(encoded.fingerprint, s.retention, s.flags)
+	c.add(encoded.fingerprint, s.retention, s.flagsFor(encoded))
 	c.addRecord(id, encoded)
 	r, err := s.ask(ctx, "initialize request", c)
 	if err != nil {
@@ -158,7 +158,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 			err = s.settled(r)
 		}
 	case statusFound:
-		key, err = s.found(id, r, sent)
+		key, err = s.found(id, encoded, r, sent)
 	case statusMismatch:
 		return nil, ErrFingerprintMismatch
 	default:
@@ -170,12 +170,24 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	return key, err
 }
 
-// found makes a key of a reply about a record that was there, which was asked for at sent. It returns the key even when too
-// few replicas are known to have it.
-func (s *Service) found(id identity, r reply, sent time.Time) (*Key, error) {
+// flagsFor returns the flags of a call that a request makes, or nil. Who has a request whose fingerprint covers its params needs
+// none of a finished record's.
+func (s *Service) flagsFor(request *encodedRequest) string {
+	if request != nil && request.bound {
+		return s.flags
+	}
+	return s.flags + flagParams
+}
+
+// found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
+// key even when too few replicas are known to have it.
+func (s *Service) found(id identity, request *encodedRequest, r reply, sent time.Time) (*Key, error) {
 	key, err := decodeRecord(id, s.vault, r.rest)
 	if err != nil {
 		return nil, err
+	}
+	if request != nil && request.bound {
+		key.Params = request.params
 	}
 	if err := s.settled(r); err != nil {
 		return key, err
