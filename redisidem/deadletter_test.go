@@ -206,7 +206,8 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 			case "ended":
 				_, err := sc.Update(ctx, dead, redisidem.Finish(redisidem.JSON(410, "given up")))
 				mustBe(t, err, nil)
-				for letter := range svc.DeadLetters(ctx, "cart") {
+				for letter, err := range svc.DeadLetters(ctx, "cart") {
+					mustBe(t, err, nil)
 					t.Errorf("a finished key is listed: %+v", letter)
 				}
 				continue

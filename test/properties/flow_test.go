@@ -321,7 +321,7 @@ func (m *machine) compareDue(s *slot) {
 		return
 	}
 	got := time.UnixMilli(int64(score))
-	if d := got.Sub(s.due); d < -time.Millisecond || d > s.jitter+time.Millisecond {
+	if d := got.Sub(s.due); d < -m.slack || d > s.jitter+m.slack {
 		m.t.Fatalf("%s is due at %v, want %v and up to %v more", s.value, got, s.due, s.jitter)
 	}
 	s.put(got, 0)
