@@ -158,10 +158,10 @@ func (c *call) read(cmd callCmd) (reply, error) {
 	return r, nil
 }
 
-// need checks that a reply has the elements the caller is going to read.
-func (r reply) need(n int) error {
-	if len(r.rest) < n {
-		return fmt.Errorf("redisidem: the server's %s reply has %d elements, not %d", r.status, 1+len(r.rest), 1+n)
+// need checks that a reply has the element behind its first, which the caller is going to read.
+func (r reply) need() error {
+	if len(r.rest) == 0 {
+		return fmt.Errorf("redisidem: the server's %s reply has 1 element, not 2", r.status)
 	}
 	return nil
 }

@@ -185,14 +185,14 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool
 		key, err := s.found(c.id, c.request, r, sent)
 		return nil, key, err
 	case statusOther:
-		if err := r.need(1); err != nil {
+		if err := r.need(); err != nil {
 			return nil, nil, err
 		}
 		return nil, nil, &FlowError{Stored: r.rest[0], Wanted: c.flow.id}
 	case statusLater:
 		return nil, nil, errPutOff
 	case statusUnknown:
-		if err := r.need(1); err != nil {
+		if err := r.need(); err != nil {
 			return nil, nil, err
 		}
 		return nil, nil, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])

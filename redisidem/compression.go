@@ -80,7 +80,7 @@ func (c *compression) Decode(stored, _ []byte, limit int) ([]byte, error) {
 	// Grown while reading: the length is Redis's word, and memory is given for what is there.
 	var b bytes.Buffer
 	r := flate.NewReader(bytes.NewReader(rest[n:]))
-	if _, err := io.Copy(&b, io.LimitReader(r, int64(length)+1)); err != nil {
+	if _, err := io.Copy(&b, io.LimitReader(r, int64(length)+1)); err != nil { //nolint:gosec // it is at most limit
 		return nil, err
 	}
 	if uint64(b.Len()) != length { //nolint:gosec // no length is negative

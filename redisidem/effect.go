@@ -180,7 +180,7 @@ func (c *call) addEffects(effects []Effect) {
 
 // effectError makes an error of a commit's EFFECT reply.
 func effectError(effects []Effect, r reply) error {
-	if err := r.need(1); err != nil {
+	if err := r.need(); err != nil {
 		return err
 	}
 	n, err := strconv.Atoi(r.number(0))

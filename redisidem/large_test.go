@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func TestLargeValuesAreReadOnlyForThoseWhoGetThem(t *testing.T) {
 	mustBe(t, err, nil)
 	replayed := func(key *redisidem.Key, err error) error {
 		if err == nil && (!key.Replayed() || string(key.Response.Body) != "1" || !bytes.Equal(key.Params, large) || len(key.Journal) != 2 ||
-			key.Method != "POST" || key.CreatedAt.IsZero() || key.UpdatedAt.IsZero()) {
+			key.Method != http.MethodPost || key.CreatedAt.IsZero() || key.UpdatedAt.IsZero()) {
 			t.Errorf("the replay is of %s %s with %d bytes of params and %+v", key.Method, key.Path, len(key.Params), key.Journal)
 		}
 		return err

@@ -137,8 +137,9 @@ func (s *Service) inUse(u use) bool {
 	case forClusters:
 		_, cluster := s.client.(*redis.ClusterClient)
 		return cluster
+	default:
+		return true
 	}
-	return true
 }
 
 // trial is a right on a target, or without one.
@@ -179,7 +180,7 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 			trials = append(trials, trial{right: r})
 		}
 	}
-	words := []any{"eval", lua.Rights.Source, 0, newToken()}
+	words := append(make([]any, 0, 4+len(trials)), "eval", lua.Rights.Source, 0, newToken())
 	for _, t := range trials {
 		words = append(words, t.words())
 	}
@@ -211,7 +212,7 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 
 // lacking names the rules of an ACL that are missing. A command that is denied everywhere is one, and so is the pattern of a target
 // where everything is denied; what remains is named with both.
-func lacking(trials []trial, denied map[trial]bool) (Verdict, string) {
+func lacking(trials []trial, denied map[trial]bool) (verdict Verdict, detail string) {
 	every := func(of func(trial) bool) bool {
 		return !slices.ContainsFunc(trials, func(t trial) bool { return of(t) && !denied[t] })
 	}
@@ -240,14 +241,13 @@ func lacking(trials []trial, denied map[trial]bool) (Verdict, string) {
 			add(t.right.use, command+" on "+t.target.pattern)
 		}
 	}
-	verdict := Warning
+	verdict = Warning
 	var parts []string
 	for u, missing := range rules {
 		if len(missing) == 0 {
 			continue
 		}
-		switch use(u) {
-		case forAll, forDurability, forClusters:
+		if needed := use(u); needed == forAll || needed == forDurability || needed == forClusters {
 			verdict = Failure
 		}
 		parts = append(parts, fmt.Sprintf("the Redis user lacks a right%s: %s", needs[u], strings.Join(missing, ", ")))

@@ -60,7 +60,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		if r, err = s.ask(ctx, "update", c); err != nil {
 			return nil, err
 		}
-		if r.status != statusOther || r.need(1) != nil {
+		if r.status != statusOther || r.need() != nil {
 			break
 		}
 		flow = r.rest[0] // it was taken up since the caller has read it
