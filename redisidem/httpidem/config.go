@@ -133,8 +133,11 @@ type Config struct {
 	// PublishRetention puts an Idempotency-Retention, in seconds, into every answer to a request with a key.
 	PublishRetention bool
 
+	// Profile is the form in which clients expect problems and replays: [Stripe] for Stripe's client libraries. Default: Standard.
+	Profile Profile
+
 	// WriteProblem writes the middleware's own answers. Status, Retry-After, Link and Cache-Control are settled by then; it
-	// adds Content-Type and body. Default: the function WriteProblem.
+	// adds Content-Type and body. Default: that of the Profile.
 	WriteProblem func(w http.ResponseWriter, r *http.Request, p *Problem)
 
 	// Observer is told about each request, in its goroutine, concurrently, so it must be quick. What happens to keys the service's own
@@ -161,7 +164,8 @@ func neverKept(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Set-Cookie2", "Date", "Age",
 		"Content-Length", "Cache-Control", "Expires", "Authorization", "Authentication-Info", "Www-Authenticate",
-		"Cookie", "Alt-Svc", "Server", "Clear-Site-Data", "Strict-Transport-Security", notKeptHeader:
+		"Cookie", "Alt-Svc", "Server", "Clear-Site-Data", "Strict-Transport-Security", IdempotentReplayedHeader, ShouldRetryHeader,
+		notKeptHeader:
 		return true
 	}
 	return strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "Idempotency-")
@@ -194,7 +198,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 		out.Status = KeepFinal
 	}
 	if out.WriteProblem == nil {
-		out.WriteProblem = WriteProblem
+		out.WriteProblem = out.Profile.WriteProblem
 	}
 	out.Fingerprint = out.Fingerprint.withDefaults()
 	out.OtherFingerprints = slices.Clone(out.OtherFingerprints)
@@ -233,6 +237,8 @@ func (c *Config) validate(service *redisidem.Config) error {
 	case c.MaxResponseBytes < 1 || c.MaxResponseBytes > service.MaxValueBytes:
 		return invalid("Config.MaxResponseBytes", "must be between 1 and the service's MaxValueBytes (%d): %d",
 			service.MaxValueBytes, c.MaxResponseBytes)
+	case c.Profile < 0 || c.Profile >= profiles:
+		return invalid("Config.Profile", "is not a profile: %d", c.Profile)
 	case c.MaxWaiting < 1:
 		return invalid("Config.MaxWaiting", "must be at least 1: %d", c.MaxWaiting)
 	case c.MaxRetryAfter < time.Second:

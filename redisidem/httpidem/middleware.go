@@ -52,7 +52,7 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 		return nil, err
 	}
 	m.cfg.Header = http.CanonicalHeaderKey(m.cfg.Header)
-	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.KeepHeaders) {
+	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.Profile.keepHeaders(), m.cfg.KeepHeaders) {
 		m.keep[http.CanonicalHeaderKey(name)] = struct{}{}
 	}
 	return m, nil

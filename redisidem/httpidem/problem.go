@@ -30,17 +30,22 @@ type Problem struct {
 	RetryAfter time.Duration `json:"-"`
 }
 
-// WriteProblem is the default of Config.WriteProblem: it writes the problem as application/problem+json, in English.
+// WriteProblem writes a problem as application/problem+json, in English: the form of the profile [Standard].
 func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
-	body, err := json.Marshal(p)
+	writeJSON(w, "application/problem+json", p.Status, p)
+}
+
+// writeJSON writes a problem in the form that it has been given.
+func writeJSON(w http.ResponseWriter, mediaType string, status int, v any) {
+	body, err := json.Marshal(v)
 	if err != nil { // texts and numbers can always be marshalled
 		body = []byte("{}")
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", mediaType)
 	h.Set("Content-Language", "en")
 	// No Content-Length: the server finds it out, and a compressor outside would make it wrong.
-	w.WriteHeader(p.Status)
+	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may have gone
 }
 
@@ -123,7 +128,9 @@ func (m *Middleware) problem(r Result) *Problem {
 		base = problemBase
 	}
 	title := strings.ReplaceAll(a.title, DefaultHeader, m.cfg.Header)
-	p := &Problem{Type: base + "#" + r.public().String(), Title: title, Status: a.status, Detail: a.detail, Result: r}
+	p := &Problem{
+		Type: base + "#" + r.public().String(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
+	}
 	switch r {
 	case Unavailable, Superseded:
 		p.RetryAfter = time.Second

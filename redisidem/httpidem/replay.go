@@ -89,7 +89,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
-	h.Set(ReplayedHeader, "true")
+	m.cfg.Profile.markReplay(h)
 	// Shared caches are not to pass it on to others.
 	h.Set("Cache-Control", "no-store")
 	status := stored.Code

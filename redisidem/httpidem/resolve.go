@@ -166,10 +166,14 @@ func (x *exchange) refingerprint() bool {
 // says.
 func (x *exchange) adorn(h http.Header) {
 	m := x.middleware
-	h.Del(ReplayedHeader)
+	marks := m.cfg.Profile.marks()
+	for _, name := range marks {
+		h.Del(name)
+	}
 	if x.echo != "" {
 		h.Set(m.cfg.Header, x.echo)
-		addToList(h, "Access-Control-Expose-Headers", m.cfg.Header, ReplayedHeader)
+		addToList(h, "Access-Control-Expose-Headers", m.cfg.Header)
+		addToList(h, "Access-Control-Expose-Headers", marks...)
 	}
 	if m.cfg.PublishRetention {
 		h.Set(RetentionHeader, m.retention)

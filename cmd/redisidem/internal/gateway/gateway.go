@@ -89,7 +89,7 @@ func New(cfg Config) (*Gateway, error) {
 // handler makes the handler of one policy.
 func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if !*p.Protect {
-		return g.proxy, nil
+		return g.proxyOf(p), nil
 	}
 	keep, err := httpidem.ParseStatusPolicy(p.Keep...)
 	if err != nil {
@@ -99,7 +99,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
 		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
-		WriteProblem: g.writeProblem, Observer: g.observe, Quota: g.quota, Status: keep,
+		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota, Status: keep,
 	}
 	cfg.Fingerprint.AnyHost = *p.AnyHost
 	switch {
@@ -126,7 +126,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		return nil, err
 	}
 	begin := beginning(m.Policy().MaxResponseBytes, *p.Stream)
-	return m.Handler(g.interrupted(p, begin, g.protectedProxy(keep, begin))), nil
+	return m.Handler(g.interrupted(p, begin, g.protectedProxy(p, keep, begin))), nil
 }
 
 // lastStatus is the highest status there is (RFC 9110, section 15).
@@ -134,9 +134,9 @@ const lastStatus = 599
 
 var errNoStatus = errors.New("the upstream's status is none")
 
-// protectedProxy is the proxy for protected requests whose answers are kept as a policy says.
-func (g *Gateway) protectedProxy(keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
-	proxy := *g.proxy
+// protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep says.
+func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
+	proxy := g.proxyOf(p)
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		if answer.StatusCode > lastStatus {
 			return errNoStatus
@@ -155,7 +155,7 @@ func (g *Gateway) protectedProxy(keep httpidem.StatusPolicy, begin func(*http.Re
 		}
 		return nil
 	}
-	return &proxy
+	return proxy
 }
 
 // beginning returns a function that reads as much of an answer's body as the middleware holds back anyway, so that an answer that
@@ -216,23 +216,6 @@ func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 		g.log.LogAttrs(ctx, slog.LevelError, "request not protected as it should be", slog.String("result", e.Result.String()),
 			slog.Any("error", e.Err))
 	}
-}
-
-// writeProblem writes the middleware's answers. Who does not prove whose a request is, is asked to.
-func (g *Gateway) writeProblem(w http.ResponseWriter, r *http.Request, p *httpidem.Problem) {
-	switch {
-	case p.Result == httpidem.NoScope:
-		p.Status = http.StatusUnauthorized
-		if g.challenge != "" {
-			w.Header().Set("WWW-Authenticate", g.challenge)
-		}
-	case p.Result == httpidem.NotAllowed && p.Status == http.StatusUnauthorized:
-		w.Header()["Www-Authenticate"] = noteOf(r.Context()).challenges
-	case p.Result == httpidem.NotAllowed && p.Status == http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "1")
-		p.Title, p.Detail = "It cannot be told whether the caller may do this", "The request was not executed. Try again later."
-	}
-	httpidem.WriteProblem(w, r, p)
 }
 
 // Handler returns the handler for clients.

@@ -20,7 +20,7 @@ func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy
 			return
 		}
 		if p.Interrupted == "refuse" {
-			writeUnknown(w, r)
+			p.writeUnknown(w, r)
 			return
 		}
 		g.ask(w, r, p, begin, proxy)
@@ -29,17 +29,19 @@ func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy
 
 // writeUnknown answers that nobody knows what became of a request. The attempt that got this answer was none: what is not known is
 // what an earlier one did.
-func writeUnknown(w http.ResponseWriter, r *http.Request) {
+func (p *Policy) writeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
-	writeProblem(w, http.StatusServiceUnavailable, "Nobody knows whether the request was done",
-		"An earlier attempt was interrupted at the upstream. It has to be looked into before the request can be repeated.")
+	p.writeProblem(w, r, httpidem.Problem{
+		Status: http.StatusServiceUnavailable, Title: "Nobody knows whether the request was done",
+		Detail: "An earlier attempt was interrupted at the upstream. It has to be looked into before the request can be repeated.",
+	})
 }
 
 // ask asks the upstream what became of the request.
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin func(*http.Response) error, proxy http.Handler) {
 	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // a key with which it would be another question
-		writeUnknown(w, r)
+		p.writeUnknown(w, r)
 		return
 	}
 	known := *g.proxy
@@ -58,7 +60,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin f
 			return
 		}
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", kindOf(err)))
-		writeUnknown(w, r)
+		p.writeUnknown(w, r)
 	}
 	known.ServeHTTP(w, question(r, where))
 }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -13,9 +15,33 @@ var (
 	errStillUnknown = errors.New("the upstream does not tell")
 )
 
-// writeProblem writes an answer of the gateway's own, as RFC 9457 describes it.
-func writeProblem(w http.ResponseWriter, status int, title, detail string) {
+// writeProblem writes an answer of the gateway's own, in the form of the route. With a RetryAfter the client may try again.
+func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem httpidem.Problem) {
+	problem.Type = "about:blank"
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set(httpidem.ProblemHeader, "upstream")
-	httpidem.WriteProblem(w, nil, &httpidem.Problem{Type: "about:blank", Title: title, Status: status, Detail: detail})
+	if problem.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(problem.RetryAfter.Seconds())))
+	}
+	p.profile().WriteProblem(w, r, &problem)
+}
+
+// problemWriter writes the middleware's answers. Who does not prove whose a request is, is asked to.
+func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Request, *httpidem.Problem) {
+	return func(w http.ResponseWriter, r *http.Request, problem *httpidem.Problem) {
+		switch {
+		case problem.Result == httpidem.NoScope:
+			problem.Status = http.StatusUnauthorized
+			if g.challenge != "" {
+				w.Header().Set("WWW-Authenticate", g.challenge)
+			}
+		case problem.Result == httpidem.NotAllowed && problem.Status == http.StatusUnauthorized:
+			w.Header()["Www-Authenticate"] = noteOf(r.Context()).challenges
+		case problem.Result == httpidem.NotAllowed && problem.Status == http.StatusServiceUnavailable:
+			w.Header().Set("Retry-After", "1")
+			problem.RetryAfter = time.Second
+			problem.Title, problem.Detail = "It cannot be told whether the caller may do this", "The request was not executed. Try again later."
+		}
+		p.profile().WriteProblem(w, r, problem)
+	}
 }

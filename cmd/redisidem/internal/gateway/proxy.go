@@ -95,32 +95,53 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			describe(r)
 			hideReplays(r.Out)
 		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			status := http.StatusBadGateway
-			var timeout net.Error
-			var unsent *unsentError
-			switch {
-			case errors.As(err, &unsent):
-				status = http.StatusServiceUnavailable
-			case errors.Is(err, context.Canceled):
-				// The caller is gone, or the lease is lost: nobody reads this.
-			case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
-				status = http.StatusGatewayTimeout
-			}
-			log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", unsent == nil),
-				slog.String("error", kindOf(err)))
-			if unsent != nil {
-				httpidem.NothingDone(r.Context())
-				w.Header().Set("Retry-After", "1")
-				writeProblem(w, status, "The upstream cannot be reached", "The request was not sent to it. Try again later, with the same Idempotency-Key.")
-				return
-			}
-			httpidem.OutcomeUnknown(r.Context())
-			writeProblem(w, status, "The upstream gave no answer", "It may have done what it was asked for. Ask again with the same Idempotency-Key.")
-		},
 		// It is told of answers that break off, with parts of them.
 		ErrorLog: stdlog.New(constant(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
 	}
+}
+
+// proxyOf is the proxy of a route, which says in the route's form what went wrong.
+func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
+	proxy := *g.proxy
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+		status := http.StatusBadGateway
+		var timeout net.Error
+		var unsent *unsentError
+		switch {
+		case errors.As(err, &unsent):
+			status = http.StatusServiceUnavailable
+		case errors.Is(err, context.Canceled):
+			// The caller is gone, or the lease is lost: nobody reads this.
+		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+			status = http.StatusGatewayTimeout
+		}
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", unsent == nil),
+			slog.String("error", kindOf(err)))
+		if unsent != nil {
+			httpidem.NothingDone(r.Context())
+			p.writeProblem(w, r, httpidem.Problem{
+				Status: status, RetryAfter: time.Second, Title: "The upstream cannot be reached",
+				Detail: "The request was not sent to it. Try again later, with the same Idempotency-Key.",
+			})
+			return
+		}
+		httpidem.OutcomeUnknown(r.Context())
+		p.writeProblem(w, r, noAnswer(r, status))
+	}
+	return &proxy
+}
+
+// noAnswer is the problem of a request that the upstream has got and not answered. It may be sent again if that cannot do its work
+// twice unseen: it is protected, or safe.
+func noAnswer(r *http.Request, status int) httpidem.Problem {
+	problem := httpidem.Problem{
+		Status: status, Title: "The upstream gave no answer",
+		Detail: "It may have done what it was asked for. Ask again with the same Idempotency-Key.",
+	}
+	if httpidem.Stage(r.Context()) != nil || isSafe(r.Method) {
+		problem.RetryAfter = time.Second
+	}
+	return problem
 }
 
 // The fields in which the upstream is told about the request's lease: the number of its attempt, and a number that grows with

@@ -48,6 +48,9 @@ type Policy struct {
 	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether
 	// its caller may do it, before an answer is given from the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
 	Authorize string `yaml:"authorize"`
+	// Profile is the form of the gateway's own answers and of its mark on replays: "standard" (RFC 9457) or "stripe" (that of Stripe's
+	// API, for its client libraries).
+	Profile string `yaml:"profile"`
 	// Fingerprint are the JSON fields of the body that make two requests the same, with dots between the names on the way to one, as
 	// customer.id; none: the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
@@ -122,7 +125,8 @@ func (r *Routes) complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "run", Authorize: "none", AnyHost: &no, Stream: &no,
+		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "run", Profile: "standard", Authorize: "none", AnyHost: &no,
+		Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
 		return fmt.Errorf("defaults: %w", err)
@@ -213,6 +217,7 @@ func (p *Policy) inherit(from *Policy) {
 		{&p.WithoutRedis, from.WithoutRedis},
 		{&p.Interrupted, from.Interrupted},
 		{&p.Authorize, from.Authorize},
+		{&p.Profile, from.Profile},
 	} {
 		if *f.to == "" {
 			*f.to = f.from
@@ -236,6 +241,7 @@ func (p *Policy) validate() error {
 		{"keys", p.Keys, []string{"any", "uuid"}},
 		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
 		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
+		{"profile", p.Profile, []string{httpidem.Standard.String(), httpidem.Stripe.String()}},
 	} {
 		if !slices.Contains(f.words, f.value) {
 			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
@@ -299,4 +305,12 @@ func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
 	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
+}
+
+// profile is the form of the route's problems and replays.
+func (p *Policy) profile() httpidem.Profile {
+	if p.Profile == httpidem.Stripe.String() {
+		return httpidem.Stripe
+	}
+	return httpidem.Standard
 }

@@ -1,0 +1,135 @@
+// Package nodetest lets a test talk through a stock JavaScript client, in a process of its own. What the client needs is installed
+// from npm, in the versions that its package-lock.json names.
+package nodetest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// Variable is the environment variable that, set to 1, makes tests fail that would be skipped for want of Node.js, npm or a
+// package.
+const Variable = "REDISIDEM_REQUIRE_NODE"
+
+// Client is a process that runs client.mjs of a folder: it gets one call in JSON on each line, and answers each on a line. It is
+// not safe for concurrent use: a test that makes calls at once starts several.
+type Client struct {
+	stdin   io.WriteCloser
+	answers *bufio.Scanner
+	stderr  bytes.Buffer
+}
+
+// Start starts the client in that folder with those arguments, and ends it with the test. The test is skipped, or fails if
+// [Variable] is set, when the client cannot be installed.
+func Start(t testing.TB, folder string, args ...string) *Client {
+	t.Helper()
+	if err := install(folder); err != nil {
+		if os.Getenv(Variable) == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	c := &Client{}
+	node := exec.Command("node", append([]string{"client.mjs"}, args...)...) //nolint:gosec // a script of the test's own
+	node.Dir, node.Stderr = folder, &c.stderr
+	var err error
+	if c.stdin, err = node.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.answers = bufio.NewScanner(stdout)
+	c.answers.Buffer(nil, 1<<20)
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.stdin.Close() // it ends with its input
+		if err := node.Wait(); err != nil {
+			t.Errorf("node: %v: %s", err, &c.stderr)
+		}
+	})
+	return c
+}
+
+// Call makes a call, and reads what became of it.
+func (c *Client) Call(call, answer any) error {
+	line, err := json.Marshal(call)
+	if err == nil {
+		_, err = c.stdin.Write(append(line, '\n'))
+	}
+	if err != nil {
+		return err
+	}
+	if !c.answers.Scan() {
+		return fmt.Errorf("nodetest: no answer: %w: %s", errors.Join(c.answers.Err(), io.ErrUnexpectedEOF), &c.stderr)
+	}
+	return json.Unmarshal(c.answers.Bytes(), answer)
+}
+
+// installed has, for each folder, a function that installs what its package-lock.json names, once.
+var installed sync.Map
+
+func install(folder string) error {
+	once, _ := installed.LoadOrStore(folder, sync.OnceValue(func() error { return npm(folder) }))
+	return once.(func() error)() //nolint:forcetypeassert // nothing else is stored
+}
+
+// npm installs the packages of a folder, unless they are there already.
+func npm(folder string) error {
+	const modules, stamp = "node_modules", "node_modules/.installed"
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("nodetest: %w", err)
+		}
+	}
+	wanted, err := os.ReadFile(filepath.Join(folder, "package-lock.json"))
+	if err != nil {
+		return err
+	}
+	if there, err := os.ReadFile(filepath.Join(folder, stamp)); err == nil && bytes.Equal(there, wanted) {
+		return nil
+	}
+	// They are made beside their place and moved there whole, since two test processes may do this at once.
+	work, err := os.MkdirTemp(folder, modules+"-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }() // a rest does no harm
+	for _, file := range []string{"package.json", "package-lock.json", ".npmrc"} {
+		text, err := os.ReadFile(filepath.Join(folder, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(work, file), text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	ci := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	ci.Dir = work
+	if out, err := ci.CombinedOutput(); err != nil {
+		return fmt.Errorf("nodetest: npm ci in %s: %w: %s", folder, err, out)
+	}
+	if err := os.WriteFile(filepath.Join(work, stamp), wanted, 0o600); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(folder, modules)); err != nil {
+		return err
+	}
+	err = os.Rename(filepath.Join(work, modules), filepath.Join(folder, modules))
+	if there, failed := os.ReadFile(filepath.Join(folder, stamp)); failed == nil && bytes.Equal(there, wanted) {
+		return nil // another process may have been faster
+	}
+	return err
+}

@@ -1,0 +1,64 @@
+package httpidem
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// The header fields that clients of the profile [Stripe] know.
+const (
+	// IdempotentReplayedHeader is what Stripe calls [ReplayedHeader].
+	IdempotentReplayedHeader = "Idempotent-Replayed"
+	// ShouldRetryHeader has the value true or false: whether the client should send the request again, with the same key.
+	ShouldRetryHeader = "Stripe-Should-Retry"
+)
+
+// stripeError is a problem as Stripe's clients expect it.
+type stripeError struct {
+	Type    string `json:"type"`
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message"`
+	DocURL  string `json:"doc_url,omitempty"`
+}
+
+// writeStripeError writes a problem as Stripe's API would: the clients make the class of their error of the status and the type.
+func writeStripeError(w http.ResponseWriter, p *Problem) {
+	e := stripeError{Type: stripeType(p), Code: stripeCode(p.Result), Message: p.Title + "."}
+	if p.Detail != "" {
+		e.Message += " " + p.Detail
+	}
+	if p.OriginalStatus != 0 {
+		e.Message += " Its status was " + strconv.Itoa(p.OriginalStatus) + "."
+	}
+	if strings.HasPrefix(p.Type, "http") { // and not about:blank
+		e.DocURL = p.Type
+	}
+	// A client that has no word about it retries each 409 and 5xx, and no 429.
+	w.Header().Set(ShouldRetryHeader, strconv.FormatBool(p.RetryAfter > 0))
+	writeJSON(w, "application/json", p.Status, map[string]stripeError{"error": e})
+}
+
+// stripeType returns the type of error that a problem is.
+func stripeType(p *Problem) string {
+	switch {
+	case p.Result == Mismatch:
+		return "idempotency_error"
+	case p.Status >= http.StatusInternalServerError, p.Result == Gone:
+		return "api_error"
+	}
+	return "invalid_request_error"
+}
+
+// stripeCode returns Stripe's own code for a result, or else a code of the same form that names the result.
+func stripeCode(r Result) string {
+	switch r = r.public(); r { //nolint:exhaustive // all others have no code of Stripe's
+	case InFlight:
+		return "idempotency_key_in_use"
+	case OverQuota:
+		return "rate_limit"
+	case Mismatch, 0: // the type says it all, or the problem is not the middleware's
+		return ""
+	}
+	return strings.ReplaceAll(r.String(), "-", "_")
+}
