@@ -25,7 +25,12 @@ type request struct {
 type progress struct {
 	Cents   int64  `json:"cents"`
 	Payment string `json:"payment,omitempty"`
+	// Refused says that another key was at work on the cart, and that the client was asked to come back.
+	Refused bool `json:"refused,omitempty"`
 }
+
+// patience is how long a client that was asked to come back has to do so. Afterwards nothing is bought on its behalf.
+const patience = 10 * time.Minute
 
 // checkout completes carts.
 type checkout struct {
@@ -75,35 +80,60 @@ func problem(status int, kind, text string) redisidem.Outcome {
 }
 
 func (c *checkout) createTaxLines(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	who, _, err := stageOf(st)
+	who, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	cents, err := c.shop.begin(ctx, who)
+	if key := st.Key(); p.Refused && key.LockedAt.Sub(key.UpdatedAt) > patience {
+		return problem(http.StatusConflict, "cart_in_completion", "the cart was being completed by another request"), nil
+	}
+	cents, payment, err := c.shop.begin(ctx, who)
 	switch {
 	case errors.Is(err, errUnknown):
 		return problem(http.StatusNotFound, "not_found", "there is no such cart"), nil
 	case errors.Is(err, errEmpty), errors.Is(err, errNoSession):
 		return problem(http.StatusBadRequest, "invalid_data", err.Error()), nil
 	case errors.Is(err, errCompleting):
-		return c.otherKey(ctx, who.cart)
+		p.Refused = true
+		return c.otherKey(ctx, redisidem.Started, who.cart, p)
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}
-	return redisidem.Next().WithState(progress{Cents: cents}), nil
+	return redisidem.Next().WithState(progress{Cents: cents, Payment: payment}), nil
 }
 
 // otherKey answers a request for a cart that another key has: with the order, if there is one already. So a client that makes up a
-// new key for each attempt is not charged twice, though it may have to ask more often.
-func (c *checkout) otherKey(ctx context.Context, cart string) (redisidem.Outcome, error) {
+// new key for each attempt is not charged twice, though it may have to ask more often: that the other one is still at work is no
+// final answer, and the key stays open at its point.
+func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress) (redisidem.Outcome, error) {
 	o, err := c.shop.orderOf(ctx, cart)
 	switch {
 	case errors.Is(err, errUnknown):
-		return problem(http.StatusConflict, "cart_in_completion", "the cart is being completed under another idempotency key"), nil
+		r := redisidem.JSON(http.StatusConflict, map[string]string{
+			"type": "cart_in_completion", "message": "the cart is being completed by another request; try again later, with the same key",
+		})
+		r.Header["Retry-After"] = []string{"1"}
+		return redisidem.Interim(point, r).WithState(p), nil
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}
 	return ordered(o), nil
+}
+
+// resume goes on with a payment that the customer may have confirmed by now. Another key may have done so meanwhile.
+func (c *checkout) resume(ctx context.Context, who completion, p progress) (redisidem.Outcome, error) {
+	_, _, err := c.shop.begin(ctx, who)
+	switch {
+	case errors.Is(err, errCompleting):
+		return c.otherKey(ctx, taxLinesCreated, who.cart, p)
+	case err != nil:
+		return redisidem.Outcome{}, err
+	}
+	asked, err := c.payments.byID(ctx, p.Payment)
+	if err != nil {
+		return redisidem.Outcome{}, err
+	}
+	return c.paid(ctx, who, p, asked)
 }
 
 func (c *checkout) deleteTaxLines(ctx context.Context, st *redisidem.Stage) error {
@@ -120,11 +150,7 @@ func (c *checkout) authorizePayment(ctx context.Context, st *redisidem.Stage) (r
 		return redisidem.Outcome{}, err
 	}
 	if p.Payment != "" { // the customer was asked to confirm, and is back
-		asked, err := c.payments.byID(ctx, p.Payment)
-		if err != nil {
-			return redisidem.Outcome{}, err
-		}
-		return c.paid(p, asked)
+		return c.resume(ctx, who, p)
 	}
 	token, err := c.shop.paymentToken(ctx, who.cart)
 	if err != nil {
@@ -141,12 +167,12 @@ func (c *checkout) authorizePayment(ctx context.Context, st *redisidem.Stage) (r
 	if token == tokenCrash && st.Attempt() == 1 {
 		c.crash()
 	}
-	return c.paid(p, made)
+	return c.paid(ctx, who, p, made)
 }
 
 // findPayment asks the provider what became of an earlier attempt.
 func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	_, p, err := stageOf(st)
+	who, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
@@ -160,19 +186,27 @@ func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisi
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}
-	return c.paid(p, found)
+	p.Payment = found.ID
+	return c.resume(ctx, who, p)
 }
 
 // paid says what comes after a payment.
-func (c *checkout) paid(p progress, made payment) (redisidem.Outcome, error) {
+func (c *checkout) paid(ctx context.Context, who completion, p progress, made payment) (redisidem.Outcome, error) {
 	p.Payment = made.ID
 	switch made.State {
 	case stateCharged:
 		return redisidem.Next().WithState(p), nil
 	case stateConfirm:
-		// This caller gets an answer, and the key stays open: the next request continues here.
+		// This caller gets an answer, and the key stays open: the next request continues here, whether with this key or another.
+		if err := c.shop.await(ctx, who, made.ID); err != nil {
+			return redisidem.Outcome{}, err
+		}
+		cart, err := c.shop.cart(ctx, who.cart)
+		if err != nil {
+			return redisidem.Outcome{}, err
+		}
 		return redisidem.Interim(taxLinesCreated, redisidem.JSON(http.StatusOK, map[string]any{
-			"type": "cart", "payment_status": "requires_more", "payment_id": made.ID,
+			"type": "cart", "data": cart, "payment_status": "requires_more", "payment_id": made.ID,
 		})).WithState(p), nil
 	}
 	return problem(http.StatusPaymentRequired, "payment_declined", "the payment was declined"), nil

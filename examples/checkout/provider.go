@@ -18,6 +18,8 @@ const (
 	tokenCrash   = "pm_crash_after_charge"   // charged, and then the shop's process dies, once
 )
 
+var testCards = []string{tokenOK, tokenDecline, token3DS, tokenTimeout, tokenCrash}
+
 // The states of a payment.
 const (
 	stateConfirm  = "requires_action"

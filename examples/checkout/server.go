@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 
@@ -44,10 +45,21 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 			writeJSON(w, http.StatusOK, v)
 		}
 	}
+	// answerCart answers with a cart, if what was to be done to it went well.
+	answerCart := func(w http.ResponseWriter, r *http.Request, id string, err error) {
+		var c cart
+		if err == nil {
+			c, err = s.cart(r.Context(), id)
+		}
+		answer(w, r, map[string]cart{"cart": c}, err)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /store/carts", func(w http.ResponseWriter, r *http.Request) {
 		id, err := s.createCart(r.Context())
-		answer(w, r, map[string]any{"cart": map[string]string{"id": id}}, err)
+		answerCart(w, r, id, err)
+	})
+	mux.HandleFunc("GET /store/carts/{id}", func(w http.ResponseWriter, r *http.Request) {
+		answerCart(w, r, r.PathValue("id"), nil)
 	})
 	mux.HandleFunc("POST /store/carts/{id}/line-items", func(w http.ResponseWriter, r *http.Request) {
 		var item struct {
@@ -58,19 +70,31 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 			writeError(w, http.StatusBadRequest, "a line item is {\"variant_id\": ..., \"quantity\": 1 to 1000}")
 			return
 		}
-		answer(w, r, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
-			s.addItem(r.Context(), r.PathValue("id"), item.Variant, item.Quantity))
+		answerCart(w, r, r.PathValue("id"), s.addItem(r.Context(), r.PathValue("id"), item.Variant, item.Quantity))
 	})
+	// A cart has a payment session for each test card from the beginning, so that this changes nothing without a token, which chooses one.
 	mux.HandleFunc("POST /store/carts/{id}/payment-sessions", func(w http.ResponseWriter, r *http.Request) {
-		var session struct {
+		var chosen struct {
 			Token string `json:"token"`
 		}
-		if err := readJSON(w, r, &session); err != nil || session.Token == "" {
+		switch err := readJSON(w, r, &chosen); {
+		case err != nil && !errors.Is(err, io.EOF): // which is a request without a body
 			writeError(w, http.StatusBadRequest, "a payment session is {\"token\": ...}")
+		case chosen.Token == "":
+			answerCart(w, r, r.PathValue("id"), nil)
+		default:
+			answerCart(w, r, r.PathValue("id"), s.choosePayment(r.Context(), r.PathValue("id"), chosen.Token))
+		}
+	})
+	mux.HandleFunc("POST /store/carts/{id}/payment-session", func(w http.ResponseWriter, r *http.Request) {
+		var chosen struct {
+			Provider string `json:"provider_id"`
+		}
+		if err := readJSON(w, r, &chosen); err != nil || chosen.Provider == "" {
+			writeError(w, http.StatusBadRequest, "the payment session to choose is {\"provider_id\": ...}")
 			return
 		}
-		answer(w, r, map[string]any{"cart": map[string]string{"id": r.PathValue("id")}},
-			s.choosePayment(r.Context(), r.PathValue("id"), session.Token))
+		answerCart(w, r, r.PathValue("id"), s.choosePayment(r.Context(), r.PathValue("id"), chosen.Provider))
 	})
 	mux.Handle("POST /store/carts/{id}/complete", complete)
 	mux.HandleFunc("GET /store/carts/{id}/counts", func(w http.ResponseWriter, r *http.Request) {

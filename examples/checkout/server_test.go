@@ -285,7 +285,7 @@ func TestCartIsCompletedUnderOneKeyAtATime(t *testing.T) {
 	m := newMarket(t, nil)
 	cart := m.fill(token3DS, "book")
 	asked := m.complete(cart, "first")
-	if a := m.complete(cart, "second"); a.status != http.StatusConflict || !strings.Contains(a.body, "cart_in_completion") {
+	if a := m.complete(cart, "second"); a.status != http.StatusOK || a.body != asked.body { // it waits for the customer, too
 		t.Error(a)
 	}
 	// What is being paid for does not change meanwhile.
@@ -316,6 +316,73 @@ func TestCartIsCompletedUnderOneKeyAtATime(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
+// TestKeyThatCameSecondGetsTheOrder looks at two clients on one cart, and at the answer of the one that comes while the other works.
+func TestKeyThatCameSecondGetsTheOrder(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	cart := m.fill(tokenTimeout, "book")
+	slow := m.completeSlowly(cart, "first")
+	for range 2 {
+		a := m.complete(cart, "second")
+		if a.status != http.StatusConflict || !strings.Contains(a.body, "cart_in_completion") || a.header.Get("Retry-After") == "" ||
+			a.header.Get("Idempotency-Replayed") != "" {
+			t.Error(a)
+		}
+	}
+	first := <-slow
+	if a := m.complete(cart, "second"); first.status != http.StatusOK || a.status != http.StatusOK || a.body != first.body {
+		t.Errorf("%v, want %v", a, first)
+	}
+	m.replays(cart, "second", first)
+	m.ledger(cart, 1, 0, 1, 1)
+}
+
+// TestPaymentIsTakenOverByAnotherKey looks at clients that make up a key for each call: the customer confirms a payment that was
+// asked for under another one.
+func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, variant           string
+		answer                  func(p *payments, ctx context.Context, id string) (payment, error)
+		status                  int
+		charged, voided, orders int64
+	}{
+		{"confirmed", "book", (*payments).confirm, http.StatusOK, 1, 0, 1},
+		{"refused", "book", (*payments).refuse, http.StatusPaymentRequired, 0, 0, 0},
+		{"sold out", "unicorn", (*payments).confirm, http.StatusConflict, 1, 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMarket(t, nil)
+			cart := m.fill(token3DS, c.variant)
+			var asked struct {
+				Payment string `json:"payment_id"`
+			}
+			if err := json.Unmarshal([]byte(m.complete(cart, "first").body), &asked); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.answer(m.payments, t.Context(), asked.Payment); err != nil {
+				t.Fatal(err)
+			}
+			second := m.complete(cart, "second")
+			if second.status != c.status {
+				t.Fatal(second)
+			}
+			m.replays(cart, "second", second)
+			m.ledger(cart, c.charged, c.voided, c.orders, c.orders)
+			// The first one comes back, or its completer does: it gets what there is, and nothing happens twice.
+			if a := m.complete(cart, "first"); c.orders == 1 && a.body != second.body || c.orders == 0 && a.status != http.StatusPaymentRequired {
+				t.Error(a)
+			}
+			m.ledger(cart, c.charged, c.voided, c.orders, c.orders)
+			want := int(c.orders)
+			if streams, err := m.redis.Client().Keys(t.Context(), "*:x:"+outbox).Result(); err != nil || len(streams) != want {
+				t.Error("there should be one event for each order", streams, err)
+			}
+		})
+	}
+}
+
 func TestRedisThatForgotDoesNotChargeAgain(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
@@ -330,28 +397,42 @@ func TestRedisThatForgotDoesNotChargeAgain(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
+// completeSlowly completes a cart whose provider is silent, and returns when the request is at its payment, for which it needs seconds.
+func (m *market) completeSlowly(cart, key string) <-chan response {
+	m.Helper()
+	slow := make(chan response, 1)
+	go func() {
+		a, err := m.send("/store/carts/"+cart+"/complete", key, "")
+		if err != nil {
+			m.Error(err)
+		}
+		slow <- a
+	}()
+	m.charged(cart)
+	return slow
+}
+
+// charged waits until the provider has charged for a cart.
+func (m *market) charged(cart string) {
+	m.Helper()
+	for range 4000 {
+		charged, _, err := m.provider.counts(m.Context(), cart)
+		if err != nil {
+			m.Fatal(err)
+		}
+		if charged == 1 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	m.Fatal("the cart is not charged")
+}
+
 func TestSecondRequestIsToldToComeBack(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
 	cart := m.fill(tokenTimeout, "book")
-	slow := make(chan response, 1)
-	go func() {
-		a, err := m.send("/store/carts/"+cart+"/complete", "key", "")
-		if err != nil {
-			t.Error(err)
-		}
-		slow <- a
-	}()
-	for { // until the first request is at its payment, for which it needs seconds
-		charged, _, err := m.provider.counts(t.Context(), cart)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if charged == 1 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	slow := m.completeSlowly(cart, "key")
 	if a := m.complete(cart, "key"); a.status != http.StatusConflict || a.header.Get("Retry-After") == "" {
 		t.Error(a)
 	}
@@ -389,7 +470,9 @@ func TestRequestsThatCannotBeServed(t *testing.T) {
 		{"an unknown item", "/store/carts/" + empty + "/line-items", "", `{"variant_id": "air", "quantity": 1}`, http.StatusNotFound},
 		{"no items", "/store/carts/" + empty + "/line-items", "", `{"variant_id": "book"}`, http.StatusBadRequest},
 		{"no item", "/store/carts/" + empty + "/line-items", "", `book`, http.StatusBadRequest},
-		{"no token", "/store/carts/" + empty + "/payment-sessions", "", `{}`, http.StatusBadRequest},
+		{"no payment session", "/store/carts/" + empty + "/payment-sessions", "", `pm_ok`, http.StatusBadRequest},
+		{"no chosen session", "/store/carts/" + empty + "/payment-session", "", `{}`, http.StatusBadRequest},
+		{"an unknown cart to look at", "/store/carts/cart_0/payment-sessions", "", "", http.StatusNotFound},
 		{"a token for an unknown cart", "/store/carts/cart_0/payment-sessions", "", `{"token": "pm_ok"}`, http.StatusNotFound},
 	} {
 		if a := m.post(c.path, c.key, c.body); a.status != c.status {

@@ -18,14 +18,14 @@ type shop struct{ db *sql.DB }
 
 // An idempotency key makes one request safe. That a cart is paid for once, also by a client that makes up another key for each of
 // its attempts, is the shop's own rule, and table completions keeps it: a cart has at most one that is open, and an order leaves
-// it open for good.
+// it open for good. While one waits for the customer to confirm its payment, another key may take it over.
 const schema = `
 CREATE TABLE IF NOT EXISTS products (variant TEXT PRIMARY KEY, cents INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
 CREATE TABLE IF NOT EXISTS carts (id TEXT PRIMARY KEY, payment_token TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS items (cart TEXT NOT NULL, variant TEXT NOT NULL, cents INTEGER NOT NULL, quantity INTEGER NOT NULL,
   PRIMARY KEY (cart, variant));
 CREATE TABLE IF NOT EXISTS completions (cart TEXT NOT NULL, key TEXT NOT NULL, fence INTEGER NOT NULL, open INTEGER NOT NULL,
-  PRIMARY KEY (cart, key));
+  payment TEXT NOT NULL DEFAULT '', waiting INTEGER NOT NULL DEFAULT FALSE, PRIMARY KEY (cart, key));
 CREATE UNIQUE INDEX IF NOT EXISTS completion_open ON completions (cart) WHERE open;
 CREATE TABLE IF NOT EXISTS tax_lines (cart TEXT PRIMARY KEY, cents INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, cart TEXT NOT NULL UNIQUE, payment TEXT NOT NULL, cents INTEGER NOT NULL);
@@ -95,6 +95,57 @@ func (s *shop) createCart(ctx context.Context) (string, error) {
 	return id, err
 }
 
+// cart is a cart as clients see it.
+type cart struct {
+	ID       string    `json:"id"`
+	Items    []item    `json:"items"`
+	Sessions []session `json:"payment_sessions"`
+	Session  *session  `json:"payment_session"` // the chosen one
+}
+
+type item struct {
+	ID       string `json:"id"`
+	Cart     string `json:"cart_id"`
+	Variant  string `json:"variant_id"`
+	Cents    int64  `json:"unit_price"`
+	Quantity int64  `json:"quantity"`
+}
+
+// session is a way to pay: each test card of the provider's stands for one.
+type session struct {
+	Provider string `json:"provider_id"`
+	Status   string `json:"status"`
+}
+
+// cart finds a cart.
+func (s *shop) cart(ctx context.Context, id string) (c cart, err error) {
+	c = cart{ID: id, Items: []item{}}
+	token, err := s.paymentToken(ctx, id)
+	if err != nil {
+		return c, err
+	}
+	for _, card := range testCards {
+		c.Sessions = append(c.Sessions, session{card, "pending"})
+	}
+	if token != "" {
+		c.Session = &session{token, "pending"}
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT variant, cents, quantity FROM items WHERE cart = ? ORDER BY rowid", id)
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		i := item{Cart: id}
+		if err := rows.Scan(&i.Variant, &i.Cents, &i.Quantity); err != nil {
+			return c, err
+		}
+		i.ID = "item_" + i.Variant
+		c.Items = append(c.Items, i)
+	}
+	return c, rows.Err()
+}
+
 // addItem puts so many of something into a cart.
 func (s *shop) addItem(ctx context.Context, cart, variant string, quantity int64) error {
 	return s.change(ctx, cart, func(tx *sql.Tx) error {
@@ -139,20 +190,22 @@ type completion struct {
 	fence     int64
 }
 
-// begin opens a cart's completion, makes the tax line, and returns what the cart costs with it. It is errCompleting when the cart is
-// in completion under another key, or completed.
-func (s *shop) begin(ctx context.Context, c completion) (cents int64, err error) {
+// begin opens a cart's completion, makes the tax line, and returns what the cart costs with it, and the payment that the customer was
+// asked to confirm, if there is one. A completion under another key that waits for the customer is taken over, with its payment. It
+// is errCompleting when the cart is being worked on under another key, or completed.
+func (s *shop) begin(ctx context.Context, c completion) (cents int64, payment string, err error) {
 	err = transact(ctx, s.db, func(tx *sql.Tx) error {
 		var token string
-		var other bool
+		var working bool
 		err := found(tx.QueryRowContext(ctx, `SELECT payment_token,
 			(SELECT COALESCE(SUM(cents * quantity), 0) FROM items WHERE cart = carts.id),
-			EXISTS (SELECT 1 FROM completions WHERE cart = carts.id AND open AND key <> ?)
-			FROM carts WHERE id = ?`, c.key, c.cart).Scan(&token, &cents, &other))
+			EXISTS (SELECT 1 FROM completions WHERE cart = carts.id AND open AND key <> ? AND NOT waiting),
+			COALESCE((SELECT payment FROM completions WHERE cart = carts.id AND open), '')
+			FROM carts WHERE id = ?`, c.key, c.cart).Scan(&token, &cents, &working, &payment))
 		switch {
 		case err != nil:
 			return err
-		case other:
+		case working:
 			return errCompleting
 		case cents == 0:
 			return errEmpty
@@ -161,16 +214,25 @@ func (s *shop) begin(ctx context.Context, c completion) (cents int64, err error)
 		}
 		tax := cents * 19 / 100
 		cents += tax
-		if err := fenced(changed(tx.ExecContext(ctx, `INSERT INTO completions (cart, key, fence, open) VALUES (?, ?, ?, TRUE)
-			ON CONFLICT (cart, key) DO UPDATE SET fence = excluded.fence, open = TRUE WHERE fence <= excluded.fence`,
-			c.cart, c.key, c.fence))); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE completions SET open = FALSE WHERE cart = ? AND key <> ?", c.cart, c.key); err != nil {
+			return err
+		}
+		if err := fenced(changed(tx.ExecContext(ctx, `INSERT INTO completions (cart, key, fence, open, payment) VALUES (?, ?, ?, TRUE, ?)
+			ON CONFLICT (cart, key) DO UPDATE SET fence = excluded.fence, open = TRUE, payment = excluded.payment, waiting = FALSE
+			WHERE fence <= excluded.fence`, c.cart, c.key, c.fence, payment))); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "INSERT INTO tax_lines (cart, cents) VALUES (?, ?) ON CONFLICT (cart) DO UPDATE SET cents = excluded.cents",
 			c.cart, tax)
 		return err
 	})
-	return cents, err
+	return cents, payment, err
+}
+
+// await notes that the completion waits for the customer to confirm a payment: from now on another key may go on with it.
+func (s *shop) await(ctx context.Context, c completion, payment string) error {
+	return fenced(changed(s.db.ExecContext(ctx, `UPDATE completions SET fence = ?, payment = ?, waiting = TRUE
+		WHERE cart = ? AND key = ? AND open AND fence <= ?`, c.fence, payment, c.cart, c.key, c.fence)))
 }
 
 // release undoes begin: the cart can be changed, and completed under another key.

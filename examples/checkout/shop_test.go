@@ -59,7 +59,7 @@ func TestStagesCanBeRepeated(t *testing.T) {
 	before := stock(t, s, "book")
 	cart := fillCart(t, s, "book", 2)
 	for fence := range int64(3) {
-		cents, err := s.begin(t.Context(), completion{cart, "key", fence})
+		cents, _, err := s.begin(t.Context(), completion{cart, "key", fence})
 		if err != nil || cents != 4522 {
 			t.Fatal(cents, err)
 		}
@@ -80,7 +80,7 @@ func TestStagesCanBeRepeated(t *testing.T) {
 	}
 
 	other := fillCart(t, s, "book", 1)
-	if _, err := s.begin(t.Context(), completion{other, "key", 1}); err != nil {
+	if _, _, err := s.begin(t.Context(), completion{other, "key", 1}); err != nil {
 		t.Fatal(err)
 	}
 	for fence := range int64(3) {
@@ -98,10 +98,10 @@ func TestWorkersThatAreLateAreRefused(t *testing.T) {
 	s := openStore(t, 1)[0]
 	cart := fillCart(t, s, "unicorn", 1)
 	early, late := completion{cart, "key", 1}, completion{cart, "key", 2}
-	if _, err := s.begin(t.Context(), late); err != nil {
+	if _, _, err := s.begin(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.begin(t.Context(), early); !errors.Is(err, errSuperseded) {
+	if _, _, err := s.begin(t.Context(), early); !errors.Is(err, errSuperseded) {
 		t.Error(err)
 	}
 	if err := s.release(t.Context(), early); !errors.Is(err, errSuperseded) {
@@ -125,7 +125,7 @@ func TestWorkersThatAreLateAreRefused(t *testing.T) {
 	if err := s.release(t.Context(), later); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.begin(t.Context(), late); !errors.Is(err, errSuperseded) {
+	if _, _, err := s.begin(t.Context(), late); !errors.Is(err, errSuperseded) {
 		t.Error("the cart is taken again:", err)
 	}
 }
@@ -135,16 +135,16 @@ func TestReleaseLeavesTheNextKeyAlone(t *testing.T) {
 	s := openStore(t, 1)[0]
 	cart := fillCart(t, s, "book", 1)
 	first, second := completion{cart, "first", 5}, completion{cart, "second", 1} // fences of two keys say nothing about each other
-	if _, err := s.begin(t.Context(), first); err != nil {
+	if _, _, err := s.begin(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.begin(t.Context(), second); !errors.Is(err, errCompleting) {
+	if _, _, err := s.begin(t.Context(), second); !errors.Is(err, errCompleting) {
 		t.Error(err)
 	}
 	if err := s.release(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.begin(t.Context(), second); err != nil {
+	if _, _, err := s.begin(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.release(t.Context(), completion{cart, "first", 6}); err != nil {
@@ -173,7 +173,7 @@ func TestLastOneIsSoldOnce(t *testing.T) {
 	for i, s := range shops {
 		wg.Go(func() {
 			c := completion{carts[i], "key", 1}
-			if _, errs[i] = s.begin(t.Context(), c); errs[i] == nil {
+			if _, _, errs[i] = s.begin(t.Context(), c); errs[i] == nil {
 				_, errs[i] = s.createOrder(t.Context(), c, "pay", 1)
 			}
 		})
@@ -199,7 +199,7 @@ func TestOneKeyGetsTheCart(t *testing.T) {
 	errs := make([]error, len(shops))
 	var wg sync.WaitGroup
 	for i, s := range shops {
-		wg.Go(func() { _, errs[i] = s.begin(t.Context(), completion{cart, fmt.Sprint("key-", i), int64(i)}) })
+		wg.Go(func() { _, _, errs[i] = s.begin(t.Context(), completion{cart, fmt.Sprint("key-", i), int64(i)}) })
 	}
 	wg.Wait()
 	begun := 0
