@@ -79,13 +79,18 @@ func problem(status int, kind, text string) redisidem.Outcome {
 	return redisidem.Fail(redisidem.JSON(status, map[string]string{"type": kind, "message": text}))
 }
 
+// busy is the answer to a request for a cart that another key has.
+func busy(text string) redisidem.Response {
+	return redisidem.JSON(http.StatusConflict, map[string]string{"type": "cart_in_completion", "message": text})
+}
+
 func (c *checkout) createTaxLines(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	who, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
 	if key := st.Key(); p.Refused && key.LockedAt.Sub(key.UpdatedAt) > patience {
-		return problem(http.StatusConflict, "cart_in_completion", "the cart was being completed by another request"), nil
+		return redisidem.Finish(busy("the cart was being completed by another request")), nil // there is nothing to undo
 	}
 	cents, payment, err := c.shop.begin(ctx, who)
 	switch {
@@ -109,9 +114,7 @@ func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress)
 	o, err := c.shop.orderOf(ctx, cart)
 	switch {
 	case errors.Is(err, errUnknown):
-		r := redisidem.JSON(http.StatusConflict, map[string]string{
-			"type": "cart_in_completion", "message": "the cart is being completed by another request; try again later, with the same key",
-		})
+		r := busy("the cart is being completed by another request; try again later, with the same key")
 		r.Header["Retry-After"] = []string{"1"}
 		return redisidem.Interim(point, r).WithState(p), nil
 	case err != nil:

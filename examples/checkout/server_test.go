@@ -337,6 +337,34 @@ func TestKeyThatCameSecondGetsTheOrder(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
+// TestKeyThatCameSecondBuysNothingLater looks at a client that was asked to come back and did not: whoever uses its key long after,
+// as a completer does, makes no order of a cart that may have changed.
+func TestKeyThatCameSecondBuysNothingLater(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	cart := m.fill(tokenOK, "book")
+	other := completion{cart, "other", 1}
+	if _, _, err := m.shop.begin(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if a := m.complete(cart, "late"); a.status != http.StatusConflict || a.header.Get("Retry-After") == "" {
+		t.Fatal(a)
+	}
+	if err := m.shop.release(t.Context(), other); err != nil { // it was declined
+		t.Fatal(err)
+	}
+	m.redis.FastForward(patience + time.Minute)
+	late := m.complete(cart, "late")
+	if late.status != http.StatusConflict || late.header.Get("Retry-After") != "" {
+		t.Error(late)
+	}
+	m.replays(cart, "late", late)
+	m.ledger(cart, 0, 0, 0, 0)
+	if a := m.complete(cart, "fresh"); a.status != http.StatusOK {
+		t.Error(a)
+	}
+}
+
 // TestPaymentIsTakenOverByAnotherKey looks at clients that make up a key for each call: the customer confirms a payment that was
 // asked for under another one.
 func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
