@@ -43,7 +43,7 @@ type StatusPolicy func(status int) Disposition
 // returns, but an answer that asks for another try is released and not kept:
 //
 //   - 423 (Locked) and 425 (Too Early);
-//   - 4xx and 5xx with a Retry-After. A 2xx with that field has done the work, and asks for another request; so does a 3xx
+//   - 4xx and 5xx with a Retry-After, or with Stripe-Should-Retry: true. A 2xx with that field has done the work, and asks for another request; so does a 3xx
 //     (RFC 9110, section 10.2.3);
 //   - a 409 (Conflict) on an attempt after the first one, since the conflict may be with the earlier attempt, which is still at work;
 //   - a problem of this package's own, or of a gateway's: see [ProblemHeader].
@@ -66,10 +66,10 @@ func isFinal(status int, header http.Header, attempt int) bool {
 	return status < 400 || !asksForRetry(header)
 }
 
-// asksForRetry reports whether a header has a Retry-After, in whatever case a handler has written the name.
+// asksForRetry reports whether a header has a Retry-After, or Stripe's field for it, in whatever case a handler has written the name.
 func asksForRetry(h http.Header) bool {
-	for name := range h {
-		if strings.EqualFold(name, "Retry-After") {
+	for name, values := range h {
+		if strings.EqualFold(name, "Retry-After") || strings.EqualFold(name, ShouldRetryHeader) && slices.Contains(values, "true") {
 			return true
 		}
 	}

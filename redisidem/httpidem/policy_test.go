@@ -53,12 +53,18 @@ func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 				{429, "Retry-After", false},
 				{500, "Retry-After", false},
 				{503, "Retry-After", false},
+				{400, "Stripe-Should-Retry: true", false},
+				{409, "Stripe-Should-Retry: true", false},
+				{402, "Stripe-Should-Retry: false", true},
+				{200, "Stripe-Should-Retry: true", true},
 			} {
 				runs := 0
 				h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					runs++
-					if c.field != "" {
-						w.Header()[c.field] = []string{"0"}
+					if name, value, valued := strings.Cut(c.field, ": "); valued {
+						w.Header().Set(name, value)
+					} else if name != "" {
+						w.Header()[name] = []string{"0"}
 					}
 					w.WriteHeader(c.status)
 				}))
