@@ -5,6 +5,7 @@ package nodetest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,11 +15,15 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Variable is the environment variable that, set to 1, makes tests fail that would be skipped for want of Node.js, npm or a
 // package.
 const Variable = "REDISIDEM_REQUIRE_NODE"
+
+// patience is how long a client may run, and how long npm may take to install it.
+const patience = 5 * time.Minute
 
 // Client is a process that runs client.mjs of a folder: it gets one call in JSON on each line, and answers each on a line. It is
 // not safe for concurrent use: a test that makes calls at once starts several.
@@ -39,7 +44,9 @@ func Start(t testing.TB, folder string, args ...string) *Client {
 		t.Skip(err)
 	}
 	c := &Client{}
-	node := exec.Command("node", append([]string{"client.mjs"}, args...)...) //nolint:gosec // a script of the test's own
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	node := exec.CommandContext(ctx, "node", append([]string{"client.mjs"}, args...)...) //nolint:gosec // a script of the test's own
 	node.Dir, node.Stderr = folder, &c.stderr
 	var err error
 	if c.stdin, err = node.StdinPipe(); err != nil {
@@ -110,18 +117,20 @@ func npm(folder string) error {
 	for _, file := range []string{"package.json", "package-lock.json", ".npmrc"} {
 		text, err := os.ReadFile(filepath.Join(folder, file))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(work, file), text, 0o600)
+			err = os.WriteFile(filepath.Join(work, file), text, 0o600) //nolint:gosec // a folder of the test's own
 		}
 		if err != nil {
 			return err
 		}
 	}
-	ci := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ci := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
 	ci.Dir = work
 	if out, err := ci.CombinedOutput(); err != nil {
 		return fmt.Errorf("nodetest: npm ci in %s: %w: %s", folder, err, out)
 	}
-	if err := os.WriteFile(filepath.Join(work, stamp), wanted, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(work, stamp), wanted, 0o600); err != nil { //nolint:gosec // as above
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(folder, modules)); err != nil {
