@@ -179,5 +179,7 @@ var mutants = []mutant{
 		file: "lua/commit.lua",
 		old:  "if string.find(ARGV[6], 'h', 1, true) and not letters then\n",
 		new:  "if string.find(ARGV[6], 'h', 1, true) then\n",
+
+		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",
 	},
 }
