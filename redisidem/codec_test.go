@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -305,10 +306,16 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 							return stage.outcome, nil
 						})
 						mustBe(b, err, nil)
-						var before, after runtime.MemStats
-						runtime.ReadMemStats(&before)
-						key, err := small.Retrieve(ctx, value)
-						runtime.ReadMemStats(&after)
+						// Other goroutines of the process allocate, too: a decoder that does it does it each time.
+						grown := uint64(math.MaxUint64)
+						var key *redisidem.Key
+						for range 3 {
+							var before, after runtime.MemStats
+							runtime.ReadMemStats(&before)
+							key, err = small.Retrieve(ctx, value)
+							runtime.ReadMemStats(&after)
+							grown = min(grown, after.TotalAlloc-before.TotalAlloc)
+						}
 						if size <= limit {
 							mustBe(b, err, nil)
 							continue
@@ -320,7 +327,7 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 						if key != nil {
 							b.Errorf("the key is %v", key)
 						}
-						if grown := after.TotalAlloc - before.TotalAlloc; size > 1<<20 && grown > 4<<20 {
+						if size > 1<<20 && grown > 4<<20 {
 							b.Errorf("%s of %d bytes allocated %d", field, size, grown)
 						}
 					}
