@@ -5,13 +5,16 @@
 -- KEYS[3] due index, left out when the key is not recoverable
 -- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token
--- ARGV[2] flags: 'n', nothing was done, so that this attempt does not count
+-- ARGV[2] flags: 'n', nothing was done, so that this attempt at the stage does not count; 'a', no callback has begun under this lease,
+--         so that it is not among all attempts at the key either
 -- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
 --         up to half of the time that the record has left
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
 --
 -- Replies
---   OK token, '1' if the key is given up, by this call or an earlier try, and '0' if not, or if the lease was gone
+--   OK token, '1' if the key is given up, by this call or an earlier try, and '0' if not, or if the lease was gone; '1' if nothing
+--      can come after this call: the claim has been met, the token was remembered before, or the record is finished; '0' if the
+--      claim may be under way, which an absent record does not remember the token for
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
@@ -31,8 +34,12 @@ end
 if r.err then
   return {'DAMAGED ' .. token, r.err}
 end
-local revision, owner, fence, stage, rest, spent =
-  string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+ %d+) (%S+)$')
+local revision, owner, fence, stage, attempts, length, spent =
+  string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+local met = '0'
+if owner == token or spent == token or r[2] == 'finished' then
+  met = '1'
+end
 local buried = '0'
 if KEYS[4] and spent == token then
   local letter = ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4]
@@ -45,6 +52,9 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     owner = '-'
     if string.find(ARGV[2], 'n', 1, true) then
       stage = string.format('%d', stage - 1)
+    end
+    if string.find(ARGV[2], 'a', 1, true) then
+      attempts = string.format('%d', attempts - 1)
     end
     local member = string.sub(KEYS[1], -32)
     if KEYS[4] then
@@ -73,8 +83,8 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       end
     end
   end
-  redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. rest .. ' '
-    .. token)
+  redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
+    .. length .. ' ' .. token)
 end
 if r[3] and holder == token then
   redis.call('HDEL', KEYS[1], 'waiting')
@@ -82,4 +92,4 @@ if r[3] and holder == token then
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK ' .. token .. ' ' .. buried}
+return {'OK ' .. token .. ' ' .. buried .. ' ' .. met}

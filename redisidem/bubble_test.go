@@ -27,7 +27,9 @@ type bubble struct {
 	mu       sync.Mutex
 	frozen   bool // the server answers nobody
 	muted    bool // its answers get lost
-	requests int  // that were sent, each as one or several commands
+	holding  bool // the network keeps what is sent
+	held     [][]byte
+	requests int // that were sent, each as one or several commands
 	last     []byte
 	conns    []*freezable
 }
@@ -111,6 +113,31 @@ func (b *bubble) mute() {
 	b.muted = true
 }
 
+// hold lets the network keep what is sent from now on, for that long. It arrives when deliver is called.
+func (b *bubble) hold(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holding = true
+	time.AfterFunc(d, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.holding = false
+	})
+}
+
+// deliver gives the server what the network has kept, and reports how much that was.
+func (b *bubble) deliver() int {
+	b.Helper()
+	b.mu.Lock()
+	held := b.held
+	b.held = nil
+	b.mu.Unlock()
+	for _, request := range held {
+		b.send(request)
+	}
+	return len(held)
+}
+
 // lock returns the Redis key of a lock that is held, "" if there is none.
 func (b *bubble) lock() string {
 	for _, k := range b.server.Keys() {
@@ -128,16 +155,22 @@ func (b *bubble) repeated() func() {
 	b.mu.Unlock()
 	return func() {
 		b.Helper()
-		conn, err := b.server.Dial()
-		mustBe(b, err, nil)
-		_, err = conn.Write(request)
-		mustBe(b, err, nil)
-		for reply := make([]byte, 4096); err == nil; {
-			mustBe(b, conn.SetReadDeadline(time.Now().Add(time.Millisecond)), nil)
-			_, err = conn.Read(reply)
-		}
-		mustBe(b, conn.Close(), nil)
+		b.send(request)
 	}
+}
+
+// send gives the server a request on a connection of its own.
+func (b *bubble) send(request []byte) {
+	b.Helper()
+	conn, err := b.server.Dial()
+	mustBe(b, err, nil)
+	_, err = conn.Write(request)
+	mustBe(b, err, nil)
+	for reply := make([]byte, 4096); err == nil; {
+		mustBe(b, conn.SetReadDeadline(time.Now().Add(time.Millisecond)), nil)
+		_, err = conn.Read(reply)
+	}
+	mustBe(b, conn.Close(), nil)
 }
 
 type freezable struct {
@@ -149,7 +182,14 @@ func (c *freezable) Write(p []byte) (int, error) {
 	c.bubble.mu.Lock()
 	c.bubble.requests++
 	c.bubble.last = bytes.Clone(p)
+	holding := c.bubble.holding
+	if holding {
+		c.bubble.held = append(c.bubble.held, c.bubble.last)
+	}
 	c.bubble.mu.Unlock()
+	if holding {
+		return len(p), nil
+	}
 	return c.Conn.Write(p)
 }
 

@@ -48,7 +48,8 @@ const (
 	flagClean   = "c" // the caller is a completer, which cleans the due index
 	flagJournal = "j" // a flow may compensate by the journal
 	flagUndoing = "u" // a flow compensates by the journal
-	flagIdle    = "n" // nothing was done: the attempt does not count
+	flagIdle    = "n" // nothing was done: the attempt at the stage does not count
+	flagUnbegun = "a" // no callback has begun under the lease: it is not among all attempts at the key
 	flagRevived = "b" // the key is a dead letter, which a commit carries on
 	flagByHand  = "h" // the caller does not know whether the key's flow is recoverable: the due index says so
 )
@@ -96,7 +97,6 @@ type reply struct {
 	numbers string   // what follows the echo in the first element, separated by spaces
 	rest    []string // the other elements
 	acks    int      // replicas that acknowledged
-	again   bool     // an earlier try may have been applied
 }
 
 // number returns the n-th of the reply's numbers, counted from 0; "" when there are fewer.
@@ -169,14 +169,11 @@ func (r reply) need() error {
 // run invokes a script, again and again until there is an answer or ctx ends. ctx must have a deadline.
 func (s *Service) run(ctx context.Context, c call) (reply, error) {
 	var answer reply
-	tries := 0
 	err := repeat(ctx, func(ctx context.Context) (err error) {
-		tries++
 		answer, err = s.once(ctx, c)
 		if redis.IsTryAgainError(err) && c.lock != "" {
 			answer, err = s.runSplit(ctx, c)
 		}
-		answer.again = tries > 1
 		return err
 	})
 	return answer, wrongType(err)
@@ -222,7 +219,7 @@ var errAgain = errors.New("not applied yet")
 // send hands commands to the transport that fits, unless ctx has ended: go-redis sends them all the same.
 func (s *Service) send(ctx context.Context, wait bool, key string, cmds []redis.Cmder) (acks int, err error) {
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, unsentError{err}
 	}
 	if wait && s.cfg.Durability > 0 {
 		return durable{s.client, s.cfg.Durability}.send(ctx, key, cmds)
@@ -246,10 +243,10 @@ func wrongType(err error) error {
 }
 
 // obtain takes the lock of a key through redislock, with the claim script right behind it in the same pipeline: one round
-// trip. The claim's reply tells everything, also when the lock was not obtained. fresh tells that the claim's token was
-// never sent before.
-func (s *Service) obtain(ctx context.Context, id identity, claim call, fresh bool) (reply, error) {
-	o := &obtainer{service: s, claim: claim, fresh: fresh}
+// trip. The claim's reply tells everything, also when the lock was not obtained.
+func (s *Service) obtain(ctx context.Context, id identity, claim call, by *claimant) (reply, error) {
+	o := &obtainer{service: s, claim: claim, fresh: !by.asked}
+	by.asked = true
 	err := repeat(ctx, func(ctx context.Context) error {
 		_, err := redislock.New(o).Obtain(ctx, id.lock, s.cfg.Lease, &redislock.Options{Token: claim.nonce})
 		switch {
@@ -258,13 +255,15 @@ func (s *Service) obtain(ctx context.Context, id identity, claim call, fresh boo
 		case err == nil && o.reply.status == statusBusy:
 			// The claim came before the lock, or long after: the pair was torn apart on its way, as when the client
 			// sends one of them again. The same token gets both.
-			return errAgain
+			err = errAgain
 		case redis.IsTryAgainError(err) && claim.lock != "":
 			o.reply, err = s.claimSplit(ctx, claim)
 		}
+		err = wrongType(err)
+		by.open = by.open || err != nil && !unsent(err) && !errors.Is(err, ErrDamaged)
 		return err
 	})
-	return o.reply, wrongType(err)
+	return o.reply, err
 }
 
 // needsLock reports whether the reply to a claim would be another one if the lock had been obtained.

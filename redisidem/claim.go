@@ -26,6 +26,8 @@ type claim struct {
 	// due again; "" if that does not matter.
 	completing bool
 	handed     string
+	// byHand: the lease is for a program that ends it by itself, without a callback.
+	byHand bool
 }
 
 // keys returns the Redis keys that the calls of a lease on the key take.
@@ -97,34 +99,37 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		switch {
 		case entered:
 		case a.lease != nil:
-			_ = a.lease.giveUp(ctx, nil) // an observer has panicked
+			_ = a.lease.putBack(ctx, nil) // an observer has panicked
 		default:
 			s.life.leave()
 		}
 	}()
 	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
 	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
-	token := newToken()
-	var tokens []string // of the older fingerprints
-	fresh := true
+	by := claimant{token: newToken()}
+	var elders []*claimant // of the older fingerprints
 	a = sc.waiting(ctx, c, func(channel string) attempt {
-		lease, key, err := sc.tryClaim(ctx, c, token, fresh, channel, outer)
-		fresh = false
+		lease, key, err := sc.tryClaim(ctx, c, &by, channel, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
 			if c.request == nil || !errors.Is(err, ErrFingerprintMismatch) {
 				break
 			}
-			first := len(tokens) == i
-			if first {
-				tokens = append(tokens, newToken())
+			if len(elders) == i {
+				elders = append(elders, &claimant{token: newToken()})
 			}
 			older := c
 			if older.request, err = c.request.keyedWith(secret, s.vault, c.id); err == nil {
-				lease, key, err = sc.tryClaim(ctx, older, tokens[i], first, channel, outer)
+				lease, key, err = sc.tryClaim(ctx, older, elders[i], channel, outer)
 			}
 		}
 		return attempt{lease, key, err}
 	})
+	if a.lease == nil {
+		s.forget(ctx, c.id, &by)
+		for _, elder := range elders {
+			s.forget(ctx, c.id, elder)
+		}
+	}
 	if s.cfg.Observer != nil {
 		sc.observeClaim(ctx, c, a.lease, a.key, a.err, time.Since(began))
 	}
@@ -148,32 +153,39 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	sc.service.observe(ctx, e)
 }
 
-// tryClaim asks once. fresh tells that the token was never sent before.
-func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool, channel string, outer *Lease) (*Lease, *Key, error) {
+// claimant is a token that asks for the lease on a key.
+type claimant struct {
+	token string
+	asked bool // a server may have seen the token
+	// open: the token may have the lease, or get it when a lost try arrives late. If no [Lease] comes of it, it is to be given back.
+	open bool
+}
+
+// tryClaim asks once.
+func (sc *Scope) tryClaim(ctx context.Context, c claim, by *claimant, channel string, outer *Lease) (*Lease, *Key, error) {
 	s := sc.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.obtain(bounded, c.id, c.call(s, token, channel), fresh)
+	r, err := s.obtain(bounded, c.id, c.call(s, by.token, channel), by)
 	if err != nil {
-		if !errors.Is(err, ErrDamaged) {
-			s.forget(ctx, c.id, token)
-		}
 		return nil, nil, explain(ctx, "claim", err)
 	}
 	switch r.status {
 	case statusOwn:
+		by.open = true
 		if err := s.settled(r); err != nil {
-			s.forget(ctx, c.id, token)
 			return nil, nil, err
 		}
-		lease, err := sc.newLease(ctx, c, token, sent, outer, r)
-		switch {
-		case err == nil:
-		case c.completing && c.flow.hopeless(r):
-			err = s.buryUnread(ctx, c, token, err)
-		default:
-			s.forget(ctx, c.id, token)
+		lease, err := sc.newLease(ctx, c, by.token, sent, outer, r)
+		if err != nil && c.completing {
+			// It counts, so that a record that cannot be read becomes a dead letter.
+			by.open = false
+			if c.flow.hopeless(r) {
+				err = s.buryUnread(ctx, c, by.token, err)
+			} else {
+				s.release(ctx, c.id, by.token, "", 0)
+			}
 		}
 		return lease, nil, err
 	case statusDone:
@@ -203,16 +215,4 @@ func (sc *Scope) tryClaim(ctx context.Context, c claim, token string, fresh bool
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
 		return nil, nil, r.refusal(lua.Claim)
 	}
-}
-
-// forget gives a claim back whose outcome nobody will use, in the background: the caller has waited long enough. If it
-// does not arrive, the key stays locked for one lease.
-func (s *Service) forget(ctx context.Context, id identity, token string) {
-	s.life.also()
-	go func() {
-		defer s.life.leave()
-		if _, err := s.abandon(ctx, id, token, nil, "", ""); err != nil {
-			s.cfg.Logger.LogAttrs(ctx, levelDebug, "redisidem: claim not given back", attrKey(id), attrErr(err))
-		}
-	}()
 }

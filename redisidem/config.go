@@ -36,7 +36,7 @@ type Config struct {
 	Retention time.Duration
 
 	// Lease is how long a worker that has gone silent keeps its key: the longest time that a crash makes a retry wait.
-	// Live workers renew it at a third. At least 1 ms; below about 1 s, network delays cost leases. Default: 10 s.
+	// Live workers renew it at a third. Whole milliseconds, at least 10; below about 1 s, network delays cost leases. Default: 10 s.
 	Lease time.Duration
 
 	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs does not hold its key
@@ -52,11 +52,12 @@ type Config struct {
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is tried again in the background, after its caller got
-	// ErrCommitUnknown. Default: 1 min. Negative: not at all.
+	// ErrCommitUnknown, and so is giving back a lease under which no callback began. Default: 1 min. Negative: not at all.
 	CommitRetry time.Duration
 
 	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its response in
-	// memory. Further ones are not tried again, which is logged: a retry of their requests finds out. Default: 1024.
+	// memory. Further ones are not tried again, which is logged: a retry of their requests finds out. As many leases can be given
+	// back in the background besides; further ones are tried once. Default: 1024.
 	MaxPendingCommits int
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
@@ -167,6 +168,8 @@ func (c *Config) validate() error {
 		return invalid("Config.Owner", "is %d bytes long, more than %d", len(c.Owner), maxOwnerBytes)
 	case strings.ContainsFunc(c.Owner, unicode.IsSpace):
 		return invalid("Config.Owner", "must not contain white space: %q", c.Owner)
+	case c.Lease < minLease || c.Lease > maxDuration || c.Lease%time.Millisecond != 0:
+		return invalid("Config.Lease", "must be whole milliseconds between %v and %v: %v", minLease, maxDuration, c.Lease)
 	case c.MaxHold > 0 && c.MaxHold < time.Millisecond:
 		return invalid("Config.MaxHold", "must be at least 1ms, or negative for no bound: %v", c.MaxHold)
 	case c.MaxPendingCommits < 0:
@@ -179,7 +182,7 @@ func (c *Config) validate() error {
 	for _, d := range []struct {
 		field string
 		value time.Duration
-	}{{"Lease", c.Lease}, {"CacheLife", c.CacheLife}, {"Timeout", c.Timeout}, {"Retention", c.Retention}} {
+	}{{"CacheLife", c.CacheLife}, {"Timeout", c.Timeout}, {"Retention", c.Retention}} {
 		if d.value < time.Millisecond || d.value > maxDuration {
 			return invalid("Config."+d.field, "must be between 1ms and %v: %v", maxDuration, d.value)
 		}
@@ -189,6 +192,9 @@ func (c *Config) validate() error {
 	}
 	return nil
 }
+
+// minLease leaves a tenth of itself, in which a worker that has lost its lease stops, longer than what servers' clocks leave out.
+const minLease = 10 * time.Millisecond
 
 // maxDuration keeps sums of lease and retention in milliseconds far from where Lua's numbers lose digits.
 const maxDuration = 100 * 365 * 24 * time.Hour

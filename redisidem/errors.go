@@ -36,8 +36,9 @@ var (
 	ErrNested = errors.New("redisidem: the caller is inside a stage of this key")
 	// ErrCommitUnknown is returned when no answer to a commit came within Config.Timeout. The result may be stored or
 	// not; the service keeps trying in the background for Config.CommitRetry, and nobody else can claim the key before
-	// the lease ends. It is also returned when a try got no answer and the record is gone by now: the result may have been
-	// in it; and when fewer than Config.Durability replicas have acknowledged what it is refused for. Ask again with the same key.
+	// the lease ends. It is also returned when the record is gone, because Redis lost its data or the record has expired: a retry
+	// then finds no key and runs the work as its first attempt; and when fewer than Config.Durability replicas have acknowledged
+	// what the commit is refused for. Ask again with the same key.
 	ErrCommitUnknown = errors.New("redisidem: commit outcome unknown")
 	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
 	// matches the caller's context error when that was the cause.

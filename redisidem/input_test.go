@@ -418,8 +418,11 @@ func TestConfigBounds(t *testing.T) {
 		{"Config.Namespace", "braces", redisidem.Config{Namespace: "{orders}"}},
 		{"Config.Namespace", "braces", redisidem.Config{Namespace: "orders}"}},
 		{"Config.Namespace", "255", redisidem.Config{Namespace: strings.Repeat("x", 256)}},
-		{"Config.Lease", "1ms", redisidem.Config{Lease: time.Millisecond - 1}},
-		{"Config.Lease", "1ms", redisidem.Config{Lease: -time.Second}},
+		{"Config.Lease", "10ms", redisidem.Config{Lease: 10*time.Millisecond - 1}},
+		{"Config.Lease", "10ms", redisidem.Config{Lease: 9 * time.Millisecond}},
+		{"Config.Lease", "10ms", redisidem.Config{Lease: -time.Second}},
+		// Its server would let it lapse before its worker stops.
+		{"Config.Lease", "whole milliseconds", redisidem.Config{Lease: 10*time.Millisecond + 900*time.Microsecond}},
 		{"Config.Lease", "876000h", redisidem.Config{Lease: 1 << 62, Retention: 1 << 62}},
 		{"Config.Timeout", "1ms", redisidem.Config{Timeout: time.Microsecond}},
 		{"Config.Timeout", "1ms", redisidem.Config{Timeout: -time.Second}},
@@ -442,7 +445,7 @@ func TestConfigBounds(t *testing.T) {
 		}
 	}
 	for _, cfg := range []redisidem.Config{
-		{Lease: time.Millisecond, Retention: time.Millisecond, Timeout: time.Millisecond},
+		{Lease: 10 * time.Millisecond, Retention: 10 * time.Millisecond, Timeout: time.Millisecond},
 		{MaxHold: -1, CommitRetry: -1, Wait: -1},
 		{Namespace: "a:b*?\x00\xff"},
 		{MaxKeyBytes: 36, MaxValueBytes: 1},

@@ -14,15 +14,17 @@ import (
 type keeper struct {
 	first    *time.Timer
 	watchdog *time.Timer
-	done     chan struct{} // closed when the lease ends
+	cancel   context.CancelFunc // ends the renewals, the one under way too
 }
 
-// stop ends the keeper. The caller holds the lease's mu.
+// stop ends the keeper: the lease has ended or is lost. The caller holds the lease's mu.
 func (k *keeper) stop() {
-	k.first.Stop()
-	if k.done != nil {
+	if k.first != nil {
+		k.first.Stop()
+	}
+	if k.cancel != nil {
 		k.watchdog.Stop()
-		close(k.done)
+		k.cancel()
 	}
 }
 
@@ -34,27 +36,29 @@ func (l *Lease) startKeeper() {
 	}
 	// The timer may fire before the field is set: keep waits for mu.
 	l.mu.Lock()
-	l.keeper.first = time.AfterFunc(time.Until(l.sent.Add(pause)), l.keep)
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.lost == nil {
+		l.keeper.first = time.AfterFunc(time.Until(l.sent.Add(pause)), l.keep)
+	}
 }
 
 // keep renews the lease until it ends or is lost.
 func (l *Lease) keep() {
 	s := l.scope.service
 	l.mu.Lock()
-	if l.ended {
+	if l.ended || l.lost != nil {
 		l.mu.Unlock()
 		return
 	}
-	done := make(chan struct{})
-	l.keeper.done = done
+	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
+	l.keeper.cancel = cancel
 	l.keeper.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.good())), l.watch)
 	s.life.also()
 	l.mu.Unlock()
 	defer s.life.leave()
 
 	for {
-		pause, cause := l.tend()
+		pause, cause := l.tend(ctx)
 		if cause != nil {
 			l.lose(cause)
 			return
@@ -62,7 +66,7 @@ func (l *Lease) keep() {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-done:
+		case <-ctx.Done():
 			timer.Stop()
 			return
 		case <-s.life.ctx.Done():
@@ -74,7 +78,7 @@ func (l *Lease) keep() {
 }
 
 // tend renews the lease once. It returns when to look again, or why the lease is lost.
-func (l *Lease) tend() (time.Duration, error) {
+func (l *Lease) tend(ctx context.Context) (time.Duration, error) {
 	cfg := &l.scope.service.cfg
 	hold := time.Duration(1<<63 - 1)
 	if cfg.MaxHold > 0 {
@@ -87,7 +91,7 @@ func (l *Lease) tend() (time.Duration, error) {
 		return 0, ErrLeaseLost
 	}
 	pause := cfg.Lease / 3
-	if err := l.renew(l.ctx); errors.Is(err, ErrLeaseLost) {
+	if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {
 		return 0, err
 	} else if err != nil {
 		// Silence is no loss: another try comes soon, and the watchdog sees to the end of it.
@@ -96,11 +100,11 @@ func (l *Lease) tend() (time.Duration, error) {
 	return min(pause, hold), nil
 }
 
-// renew asks Redis for the lease's full length. Its error is ErrLeaseLost, or says that nobody knows.
+// renew asks Redis for the lease's full length. Its error is ErrLeaseLost, or says that the answer is unknown.
 func (l *Lease) renew(ctx context.Context) error {
 	s := l.scope.service
 	sent := time.Now()
-	bounded, cancel := s.detached(ctx)
+	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	flow := l.indexed()
 	c := newCall(lua.Renew, l.token, 4, l.id.keys(flow)...)
@@ -119,6 +123,10 @@ func (l *Lease) renew(ctx context.Context) error {
 		return ErrLeaseLost
 	}
 	l.mu.Lock()
+	if l.lost != nil { // meanwhile: its work was called off
+		defer l.mu.Unlock()
+		return ErrLeaseLost
+	}
 	if sent.After(l.sent) {
 		l.sent = sent
 	}
@@ -173,9 +181,14 @@ func (l *Lease) lose(cause error) {
 		return
 	}
 	l.lost = cause
+	l.keeper.stop()
 	l.mu.Unlock()
 	l.cancel(cause)
 	s := l.scope.service
+	if l.byHand && s.cfg.MaxHold > 0 {
+		// Its program may have forgotten it, which is no reason for Close to wait for ever.
+		time.AfterFunc(time.Until(l.began.Add(s.cfg.MaxHold)), func() { s.life.release(l) })
+	}
 	if s.cfg.Observer != nil {
 		e := l.event(Lost)
 		e.Err = cause

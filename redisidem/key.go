@@ -34,7 +34,7 @@ type Key struct {
 	// Response is the last one stored: of a finished key the answer, of another an interim one. Nil if there is none.
 	Response *Response
 
-	// Attempts is how often work on the key began.
+	// Attempts is how often work on the key may have begun. A claim that was given back before its callback does not count.
 	Attempts int
 	// CreatedAt and UpdatedAt (of the last commit) are the server's times. LockedAt is when the present lease was given;
 	// zero when nobody has one.

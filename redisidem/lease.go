@@ -23,6 +23,8 @@ type Lease struct {
 	outer *Lease    // the lease whose stage this one was claimed in
 	flow  *Flow     // what works on the key, if it is known
 
+	byHand bool // it is its program's to end, not a callback's
+
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -34,6 +36,7 @@ type Lease struct {
 	since   time.Time // when this stage began
 	ended   bool
 	retried bool      // this stage ran more than once under this lease
+	kept    bool      // a stage was committed under it
 	idle    bool      // it ended since there was nothing to do
 	lost    error     // why the context was cancelled
 	sent    time.Time // when the last claim, renewal or kept commit that succeeded was sent
@@ -54,7 +57,7 @@ func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	lease, key, err := sc.claim(ctx, claim{id: id})
+	lease, key, err := sc.claim(ctx, claim{id: id, byHand: true})
 	if err == nil && key != nil {
 		err = ErrFinished
 	}
@@ -102,7 +105,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 
 	l := &Lease{
 		scope: sc, id: c.id, token: token, fence: fence, attempt: int(attempt), outer: outer, flow: c.flow, key: key,
-		began: sent, since: sent, sent: sent,
+		byHand: c.byHand, began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
 	sc.service.life.hold(l)
@@ -139,7 +142,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 	case lost != nil:
 		return lost // its work was called off: it must not keep the key from others
 	}
-	err := l.renew(ctx)
+	err := l.renew(context.WithoutCancel(ctx))
 	if errors.Is(err, ErrLeaseLost) {
 		l.lose(ErrLeaseLost)
 	}
@@ -200,7 +203,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 	case held && l.isLost():
 		// Lost by the clock while the commit was on its way, which held on to it: nobody works under it any more.
 		held = false
-		_ = l.giveUp(ctx, ErrLeaseLost)
+		_ = l.putBack(ctx, ErrLeaseLost)
 	case keep && !held && l.end():
 		l.leave()
 	}
@@ -310,16 +313,10 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 		}
 		l.lose(ErrFenced)
 		return key, false, ErrFenced
-	case statusGone:
-		if r.again || s.settled(r) != nil {
-			return key, false, l.lostTrack(ctx)
-		}
-		l.lose(ErrFenced)
-		return key, false, ErrFenced
-	case statusForgotten:
+	case statusGone, statusForgotten:
 		return key, false, l.lostTrack(ctx)
 	case statusEffect:
-		s.forget(ctx, l.id, l.token)
+		s.release(ctx, l.id, l.token, "", 0)
 		return key, false, effectError(e.effects, r)
 	default:
 		return key, false, r.unexpected(lua.Commit)
@@ -337,7 +334,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
 	if held {
 		next.LockedAt = key.LockedAt
-		l.attempt, l.retried, l.since, l.sent = 1, false, time.Now(), sent
+		l.attempt, l.retried, l.kept, l.since, l.sent = 1, false, true, time.Now(), sent
 	}
 	l.key = next
 	l.mu.Unlock()
@@ -377,9 +374,26 @@ func (l *Lease) giveUp(ctx context.Context, reason error) error {
 	return err
 }
 
-// putBack is Abandon for an attempt that did nothing. It counts nevertheless when an earlier run under this lease has failed:
+// putBack is giveUp for a lease under which the stage that is next has not begun. It does not count.
+func (l *Lease) putBack(ctx context.Context, reason error) error {
+	flags := flagIdle
+	if !l.wasKept() {
+		flags += flagUnbegun
+	}
+	_, err := l.abandon(ctx, reason, flags, "")
+	return err
+}
+
+// wasKept reports whether a stage was committed under the lease.
+func (l *Lease) wasKept() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept
+}
+
+// putBackIdle is Abandon for an attempt that did nothing. It counts nevertheless when an earlier run under this lease has failed:
 // what that one did is unknown.
-func (l *Lease) putBack(ctx context.Context) error {
+func (l *Lease) putBackIdle(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
 	flags := flagIdle
@@ -407,9 +421,9 @@ func (l *Lease) wasIdle() bool {
 	return l.idle
 }
 
-// bury is Abandon for a key that a completer gives up. It reports whether the lease was still there to be given up.
+// bury is putBack for a key that a completer gives up. It reports whether the lease was still there to be given up.
 func (l *Lease) bury(ctx context.Context, letter string) (bool, error) {
-	return l.abandon(ctx, errors.New(letter), "", letter)
+	return l.abandon(ctx, errors.New(letter), flagIdle+flagUnbegun, letter)
 }
 
 func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) (buried bool, err error) {
@@ -418,11 +432,14 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 	}
 	defer l.leave()
 	s := l.scope.service
-	flow := l.flow
-	if letter == "" {
-		flow = l.indexed()
+	switch {
+	case letter != "":
+		buried, err = s.abandon(ctx, l.id, l.token, l.flow, flags, letter)
+	case flags != "":
+		err = s.giveBack(ctx, l.id, s.abandonCall(l.id, l.token, l.indexed(), flags, ""), 0)
+	default:
+		_, err = s.abandon(ctx, l.id, l.token, l.indexed(), "", "")
 	}
-	buried, err = s.abandon(ctx, l.id, l.token, flow, flags, letter)
 	if s.cfg.Observer != nil {
 		kind := Abandoned
 		if buried {
@@ -439,6 +456,12 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 func (s *Service) abandon(ctx context.Context, id identity, token string, flow *Flow, flags, letter string) (buried bool, err error) {
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
+	r, err := s.run(bounded, s.abandonCall(id, token, flow, flags, letter))
+	return err == nil && r.number(0) == "1", err
+}
+
+// abandonCall makes the invocation of the abandon script.
+func (s *Service) abandonCall(id identity, token string, flow *Flow, flags, letter string) call {
 	keys := id.keys(flow)
 	if letter != "" {
 		keys = append(keys, id.deadLetters(flow.cfg.Name))
@@ -451,8 +474,7 @@ func (s *Service) abandon(ctx context.Context, id identity, token string, flow *
 	if letter != "" {
 		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
 	}
-	r, err := s.run(bounded, c)
-	return err == nil && r.number(0) == "1", err
+	return c
 }
 
 // holds reports whether the lease has not ended.

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -307,7 +309,7 @@ func TestTrapL12ImpossibleDurationsAreRefused(t *testing.T) {
 	_, err = redisidem.New(client, &redisidem.Config{Lease: time.Minute, Retention: time.Second})
 	mustBeInvalid(t, err, "Config.Retention")
 	_, err = redisidem.New(client, &redisidem.Config{
-		Lease: time.Millisecond, Retention: time.Millisecond, Timeout: time.Millisecond, MaxHold: -1,
+		Lease: 10 * time.Millisecond, Retention: 10 * time.Millisecond, Timeout: time.Millisecond, MaxHold: -1,
 	})
 	mustBe(t, err, nil)
 }
@@ -330,6 +332,36 @@ func TestTrapL13SilenceIsNotLoss(t *testing.T) {
 			b.Error("another owner could have started before the context was cancelled")
 		}
 		b.thaw()
+		_ = lease.Abandon(ctx)
+	})
+}
+
+// A lease that was called lost is not renewed any more: nobody works under it, and others wait for its end.
+func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.Config{Lease: 9 * time.Second, Timeout: 3 * time.Second}
+		var renewed, lost int
+		cfg.Observer = observes(func(e redisidem.Event) {
+			switch {
+			case e.Kind == redisidem.Lost:
+				lost++
+			case e.Kind == redisidem.Renewed && lost > 0:
+				renewed++
+			}
+		})
+		sc, other := b.service(cfg).Scope("a"), b.service(redisidem.Config{Lease: cfg.Lease}).Scope("a")
+		lease := locked(b, sc, "k")
+		b.freeze()
+		time.AfterFunc(cfg.Lease/10*9+time.Millisecond, b.thaw) // a renewal is under way then, and is repeated
+		<-lease.Context().Done()
+		mustBe(b, context.Cause(lease.Context()), redisidem.ErrLeaseLost)
+		time.Sleep(2 * cfg.Lease)
+		if lost != 1 || renewed != 0 {
+			b.Errorf("lost %d times, and renewed %d times after that", lost, renewed)
+		}
+		mustBe(b, lease.Renew(ctx), redisidem.ErrLeaseLost)
+		_, err := other.Do(ctx, "k", request, finish("by another"))
+		mustBe(b, err, nil)
 		_ = lease.Abandon(ctx)
 	})
 }
@@ -459,6 +491,48 @@ func TestTrapL15HoldIsCapped(t *testing.T) {
 		mustBe(b, err, nil)
 		_, err = capped.Commit(ctx, redisidem.Outcome{})
 		mustBe(b, err, redisidem.ErrFenced)
+	})
+}
+
+// A lease that its program has forgotten holds up Close for no longer than MaxHold.
+func TestTrapL15ForgottenLeaseDoesNotHoldUpClose(t *testing.T) {
+	for name, outage := range map[string]bool{"renewed": false, "lost before": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				began := time.Now()
+				svc := b.service(redisidem.Config{MaxHold: time.Minute})
+				forgotten := locked(b, svc.Scope("a"), "k")
+				if outage {
+					b.freeze()
+					<-forgotten.Context().Done()
+					b.thaw()
+				}
+				mustBe(b, svc.Close(ctx), nil)
+				if took := time.Since(began); took < time.Minute || took > time.Minute+time.Second {
+					b.Errorf("closed %v after the lease began", took)
+				}
+				mustBe(b, forgotten.Abandon(ctx), nil)
+			})
+		})
+	}
+}
+
+func TestTrapL15CloseWaitsForACallbackThatHangs(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{MaxHold: time.Minute})
+		var ended atomic.Bool
+		go func() {
+			_, _ = svc.Scope("a").Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(time.Hour)
+				ended.Store(true)
+				return redisidem.Outcome{}, errUpstream
+			})
+		}()
+		synctest.Wait()
+		mustBe(b, svc.Close(ctx), nil)
+		if !ended.Load() {
+			b.Error("closed under a callback")
+		}
 	})
 }
 

@@ -57,22 +57,36 @@ func (l *life) hold(lease *Lease) {
 	}
 }
 
-// release is leave for what hold was called with.
+// release is leave for what hold was called with. The second time it does nothing.
 func (l *life) release(lease *Lease) {
 	l.mu.Lock()
-	delete(l.leases, lease)
-	l.mu.Unlock()
-	l.leave()
+	defer l.mu.Unlock()
+	if _, ok := l.leases[lease]; ok {
+		delete(l.leases, lease)
+		l.left()
+	}
 }
 
 func (l *life) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.left()
+}
+
+// left counts one less. The caller holds mu.
+func (l *life) left() {
 	l.count--
 	if l.count == 0 && l.idle != nil {
 		close(l.idle)
 		l.idle = nil
 	}
+}
+
+// isClosing reports whether newcomers are refused.
+func (l *life) isClosing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing
 }
 
 // end refuses newcomers and waits until all is done or ctx ends.

@@ -6,11 +6,56 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // lastCommitPause is the longest pause between two tries of a commit in the background.
 const lastCommitPause = time.Second
+
+// later runs work in the background, which Close waits for, unless as much work of its kind is there already as
+// Config.MaxPendingCommits allows. The caller is inside life.
+func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
+	switch {
+	case s.cfg.CommitRetry <= 0:
+	case kind.Add(1) > int64(s.cfg.MaxPendingCommits):
+		kind.Add(-1)
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: MaxPendingCommits are tried again already, one more is not", attrKey(id))
+	default:
+		s.life.also()
+		go func() {
+			defer s.life.leave()
+			defer kind.Add(-1)
+			work(context.WithoutCancel(ctx))
+		}()
+	}
+}
+
+// outlast repeats a call until over accepts what came of it, with pauses that grow up to longest. It returns why it stopped before:
+// its time, Config.CommitRetry, has passed, or the service or its client is closed.
+func (s *Service) outlast(ctx context.Context, c call, longest time.Duration, over func(reply, error) bool) error {
+	began := time.Now()
+	for pause := min(lastPause, longest); ; pause = min(2*pause, longest) {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.life.ctx.Done():
+			timer.Stop()
+			return ErrClosed
+		}
+		bounded, cancel := s.detached(ctx)
+		r, err := s.run(bounded, c)
+		cancel()
+		switch {
+		case over(r, err):
+			return nil
+		case time.Since(began) > s.cfg.CommitRetry, errors.Is(err, redis.ErrClosed):
+			return err
+		}
+	}
+}
 
 // commitLater takes over a commit that got no answer: it is tried again in the background until its fate is known, for
 // Config.CommitRetry. The lease is not given back: until it lapses nobody else can start, and the result may be in Redis
@@ -22,55 +67,34 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 	unknown.Err = why
 	s.observe(ctx, unknown)
 
-	if s.cfg.CommitRetry > 0 {
-		if s.pending.Add(1) > int64(s.cfg.MaxPendingCommits) {
-			s.pending.Add(-1)
-			s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: too many commits pending, one is dropped", attrKey(l.id))
-		} else {
-			s.life.also()
-			c.words = slices.Clone(c.words)
-			c.words[c.arg(commitFlags)] = c.withoutKeep() // nobody will work under it any more
-			go l.keepCommitting(context.WithoutCancel(ctx), c, e)
-		}
-	}
+	c.words = slices.Clone(c.words)
+	c.words[c.arg(commitFlags)] = c.withoutKeep() // nobody will work under it any more
+	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, c, e) })
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, errors.Unwrap(why))
 }
 
 // keepCommitting repeats a commit until its fate is known or the time for it is over.
 func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome) {
 	s := l.scope.service
-	defer s.life.leave()
-	defer s.pending.Add(-1)
 	began := time.Now()
-	for pause := lastPause; ; pause = min(2*pause, lastCommitPause) {
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-s.life.ctx.Done():
-			timer.Stop()
-			l.dropped(ctx, ErrClosed)
-			return
-		}
-		bounded, cancel := s.detached(ctx)
-		r, err := s.run(bounded, c)
-		cancel()
-		if err == nil && (r.status == statusGone || r.status == statusForgotten) {
+	err := s.outlast(ctx, c, lastCommitPause, func(r reply, err error) bool {
+		switch {
+		case err != nil && !errors.Is(err, ErrDamaged):
+			return false
+		case err == nil && (r.status == statusGone || r.status == statusForgotten):
 			l.dropped(ctx, ErrCommitUnknown) // of which the caller was told
-			return
+			return true
 		}
-		if err == nil || errors.Is(err, ErrDamaged) {
-			if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
-				l.dropped(ctx, err)
-			} else if r.number(0) == "1" {
-				// An earlier try has kept the lease.
-				s.forget(ctx, l.id, l.token)
-			}
-			return
-		}
-		if time.Since(began) > s.cfg.CommitRetry {
+		if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 			l.dropped(ctx, err)
-			return
+		} else if r.number(0) == "1" {
+			// An earlier try has kept the lease, for a stage that will not begin under it.
+			s.release(ctx, l.id, l.token, flagIdle, 0)
 		}
+		return true
+	})
+	if err != nil {
+		l.dropped(ctx, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -67,6 +68,19 @@ func transient(err error) bool {
 		redis.IsNoReplicasError(err) || redis.HasErrorPrefix(err, "BUSY")
 }
 
+// unsentError says that a context had ended before a command was sent.
+type unsentError struct{ error }
+
+// Unwrap returns the context's error.
+func (e unsentError) Unwrap() error { return e.error }
+
+// unsent reports whether an error says that no server can have got the command.
+func unsent(err error) bool {
+	var ended unsentError
+	var network *net.OpError
+	return errors.As(err, &ended) || errors.As(err, &network) && network.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout)
+}
+
 // timedOut reports whether an error says no more than that a context has ended.
 func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
@@ -91,14 +105,20 @@ func (scriptError) RedisError() {}
 func unavailable(caller context.Context, op string, err error) error {
 	switch {
 	case caller.Err() != nil:
-		err = context.Cause(caller)
-		if ctxErr := caller.Err(); !errors.Is(err, ctxErr) {
-			err = errors.Join(ctxErr, err)
-		}
+		err = ended(caller)
 	case timedOut(err):
 		err = errTimeout
 	case redis.IsPermissionError(err), deniedInScript(err.Error()):
 		err = notPermittedError{err}
 	}
 	return &unavailableError{op: op, err: err}
+}
+
+// ended returns the error of a context that has ended, with its cause.
+func ended(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if ctxErr := ctx.Err(); !errors.Is(err, ctxErr) {
+		err = errors.Join(ctxErr, err)
+	}
+	return err
 }

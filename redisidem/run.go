@@ -21,7 +21,7 @@ import (
 // A stage's own error is returned as it is when its retries are used up; the key then stays at that stage. Besides the errors
 // of [Scope.WorkStage] Run returns a [*FlowError] for a key of another flow or version and [ErrUnknownRecoveryPoint] for a
 // key at a point that the flow does not have, perhaps because a newer program does: both leave the record untouched;
-// [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes back more often than its
+// the context's own error when that ends between two stages, of which the next one does not begin; [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes back more often than its
 // MaxVisits.
 func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if key == nil {

@@ -21,6 +21,7 @@ type Service struct {
 	cache     *cache // nil if there is none
 	vault     vault
 	pending   atomic.Int64 // commits that are tried again in the background
+	returning atomic.Int64 // leases that are given back in the background
 
 	constants
 	flags     string // which every call sends
@@ -89,8 +90,9 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 // Config returns the configuration in force, defaults filled in.
 func (s *Service) Config() Config { return s.cfg }
 
-// Close refuses new work with [ErrClosed] and then waits for what is under way: leases that have not ended, and commits
-// that are tried again in the background. When ctx ends first, Close gives up on them, cancels the stages' contexts and
+// Close refuses new work with [ErrClosed] and then waits for what is under way: leases that have not ended, and commits and
+// give-backs that are tried again in the background. A lease from [Scope.Lock] that is lost is waited for no longer than
+// Config.MaxHold after its claim. When ctx ends first, Close gives up on them, cancels the stages' contexts and
 // returns the context's error. The client is closed only if [Open] made it. A second Close does the same again.
 func (s *Service) Close(ctx context.Context) error {
 	err := s.life.end(ctx)

@@ -204,12 +204,10 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 		}
 	}()
 	st := l.stage()
-	// A process that was frozen since it claimed has no lease any more.
-	l.checkClock()
-	if l.isLost() {
+	if err := l.unfit(); err != nil {
 		returned = true
-		_ = l.giveUp(ctx, ErrLeaseLost)
-		return st.key, false, ErrLeaseLost
+		_ = l.putBack(ctx, err)
+		return st.key, false, err
 	}
 	outcome, err := work(l.ctx, st)
 	key, held, err := l.conclude(ctx, st, outcome, err, keep)
@@ -217,12 +215,27 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 	return key, held, err
 }
 
+// unfit returns why no callback may begin under the lease: its time is over, as when the process was frozen since it claimed, or its
+// caller has left.
+func (l *Lease) unfit() error {
+	l.checkClock()
+	switch {
+	case l.isLost():
+		return ErrLeaseLost
+	case l.ctx.Err() == nil:
+		return nil
+	case l.wasKept():
+		return ended(l.ctx) // it is not ErrUnavailable, which says that no callback has run
+	}
+	return unavailable(l.ctx, "claim", l.ctx.Err())
+}
+
 // conclude commits what a callback returned, or gives the lease back. What it calls can panic, too: how the outcome's values are
 // marshalled is up to them.
 func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
 	switch {
 	case err == nil && outcome.idle:
-		return st.key, false, l.putBack(ctx)
+		return st.key, false, l.putBackIdle(ctx)
 	case err == nil:
 		key, held, commitErr := l.commit(ctx, outcome, keep)
 		if held && commitErr == nil || !l.holds() {

@@ -125,7 +125,10 @@ type attempt struct {
 // waiting asks for a lease, and asks again while the key is locked, until the scope's budget is used up. A waiter that
 // loses patience has changed nothing.
 func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string) attempt) attempt {
-	if sc.wait <= 0 {
+	switch {
+	case ctx.Err() != nil:
+		return attempt{err: unavailable(ctx, "claim", ctx.Err())}
+	case sc.wait <= 0:
 		return ask("")
 	}
 	patience := time.NewTimer(sc.wait)

@@ -18,7 +18,7 @@
 #define ANY R         /* a claim that takes any revision; the others name one of 0 to R-1 */
 #define FINISHED (rev == R)
 
-mtype = { OWN, BUSY, MOVED, STALE, DONE, HELD, STORED, FENCED, LOST };
+mtype = { OWN, BUSY, MOVED, STALE, DONE, HELD, STORED, FENCED, LOST, RETURNED, UNMET };
 
 /* What Redis has. */
 byte lock;            /* value of the lock's key, NOBODY when absent */
@@ -67,6 +67,7 @@ bool fenced[(N+1)*R]; /* the worker was told that this commit is refused for eve
 bool over[N+1];       /* the token has ended its lease */
 byte ended;           /* the last one that did */
 
+
 #ifndef LOSS
 #define wait_for_claim() skip
 #define wait_for_commit() skip
@@ -79,6 +80,14 @@ byte i, top;
 
 #ifdef LOSS
 #include "loss.pml"
+#endif
+
+#ifdef ABSENT
+#include "absent.pml"
+#else
+#define RECORD true
+#define make_record() skip
+#define not_returned(t) skip
 #endif
 
 /* Inlines open with skip: the else of an enclosing selection would merge with theirs. */
@@ -118,6 +127,7 @@ inline give_back(t)
 inline grant(t)
 {
 	assert(t != ended);                                                              /* S5 */
+	not_returned(t);
 #ifdef ORPHAN
 	assert(!over[t]);                                                                /* L1 */
 #endif
@@ -149,7 +159,7 @@ inline grant(t)
 
 inline claim(t)
 {
-	skip;
+	make_record();
 	if
 	:: FINISHED -> give_back(t); reply = DONE
 #ifndef NOSPENT
@@ -271,12 +281,12 @@ inline give_up_record(t)
 {
 	skip;
 	if
-	:: FINISHED
+	:: FINISHED || !RECORD
 #ifdef ABANDONOWN
-	:: !FINISHED && token != t -> ended = t; over[t] = true
-	:: !FINISHED && token == t -> token = NOBODY; end_lease(t)
+	:: RECORD && !FINISHED && token != t -> ended = t; over[t] = true
+	:: RECORD && !FINISHED && token == t -> token = NOBODY; end_lease(t)
 #else
-	:: !FINISHED ->
+	:: RECORD && !FINISHED ->
 		if
 		:: token == t -> token = NOBODY; record_changed()
 		:: else
@@ -359,7 +369,7 @@ proctype Worker(byte t)
 
 	/* It has read the record some time ago (WorkStage), or claims blindly (Do, Lock). */
 	if
-	:: d_step { !FINISHED -> want[t] = rev; asked[t] = true;
+	:: d_step { RECORD && !FINISHED -> want[t] = rev; asked[t] = true;
 		printf("worker %d: claims revision %d\n", t, want[t]) }
 	:: d_step { want[t] = ANY; asked[t] = true;
 		printf("worker %d: claims any revision\n", t) }
@@ -444,6 +454,21 @@ committing:
 
 abandoning:
 	atomic { let_go(t); gaveup[t] = true; printf("worker %d: gives up\n", t) }
+#ifdef ABSENT
+
+	/* The caller has left. In the background the give-back is repeated until its reply says that it has met its claim. */
+returning:
+	if
+	:: atomic {
+		d_step { give_back_claim(t) };
+		if
+		:: reply == RETURNED -> reply = 0; goto stop
+		:: else -> reply = 0; goto returning
+		fi
+	   }
+	:: goto stop
+	fi;
+#endif
 
 stop:	skip
 }

@@ -84,6 +84,7 @@ var daily = []run{
 	protocol(3, 2, false),
 	protocol(2, 2, true).in("SPLIT", "a slot on the move"),
 	protocol(2, 3, true).in("UNLOCK", "an operator who unlocks"),
+	protocol(2, 2, true).in("ABSENT", "a record that is not there yet"),
 	protocol(2, 3, true).in("LOSS", "failovers that lose data, with WAIT"),
 }
 
@@ -126,6 +127,7 @@ var variants = []run{
 	brokenIn("UNLOCK", "UNLOCKLOCK", "S8", "an operator deletes the lock alone"),
 	brokenIn("UNLOCK", "UNLOCKUNSPENT", "S5", "an operator takes the lease away, and its token is not remembered"),
 	brokenIn("SPLIT UNLOCK", "UNLOCKUNSEEN", "S3", "an operator takes the lock of a claim in steps, and control stays the same"),
+	brokenIn("ABSENT", "RETURNDEAF", "S9", "a give-back is over with its first reply, also when there was no record yet"),
 	brokenIn("LOSS", "NOWAITCOMMIT", "D1", "a commit does not wait for the replica"),
 	brokenIn("LOSS", "NOWAITCLAIM", "S4", "a claim does not wait for the replica"),
 	brokenIn("LOSS", "NOWAITFENCED", "S2", "the refusal of a commit does not wait for the replica"),

@@ -29,8 +29,8 @@ var mutants = []mutant{
 	{
 		name: "norenew", // a lease is never renewed
 		file: "redisidem/keeper.go",
-		old:  "if err := l.renew(l.ctx); errors.Is(err, ErrLeaseLost) {",
-		new:  "if err := l.ctx.Err(); errors.Is(err, ErrLeaseLost) {",
+		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",
+		new:  "if err := ctx.Err(); errors.Is(err, ErrLeaseLost) {",
 	},
 	{
 		name: "slowwatch", // the watchdog bites when others have the key already
@@ -54,7 +54,7 @@ var mutants = []mutant{
 		name: "abandon-after-unknown", // the lease is given back although the result may be under way
 		file: "redisidem/pending.go",
 		old:  "\ts.observe(ctx, unknown)\n",
-		new:  "\ts.observe(ctx, unknown)\n\ts.forget(ctx, l.id, l.token)\n",
+		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, \"\", 0)\n",
 	},
 	{
 		name: "attached", // the commit of a caller who has left is not sent
@@ -129,8 +129,8 @@ var mutants = []mutant{
 	{
 		name: "sure", // a commit whose record is gone is told as refused, although an earlier try may have stored it
 		file: "redisidem/lease.go",
-		old:  "\t\tif r.again || s.settled(r) != nil {\n",
-		new:  "\t\tif s.settled(r) != nil {\n",
+		old:  "\tcase statusGone, statusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
+		new:  "\tcase statusGone:\n\t\treturn key, false, ErrFenced\n\tcase statusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
 
 		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
 	},
@@ -141,6 +141,46 @@ var mutants = []mutant{
 		new:  "\t\tif false {\n",
 
 		killer: "TestRefusalThatNoReplicaKnowsIsUnknown",
+	},
+	{
+		name: "counted", // a claim that is given back before its callback began counts as an attempt
+		file: "redisidem/giveback.go",
+		old:  "by.token, flagIdle+flagUnbegun, s.cfg.Lease)",
+		new:  "by.token, \"\", s.cfg.Lease)",
+
+		killer: "TestClaimWithoutAReplyDoesNotCount",
+	},
+	{
+		name: "once", // a give-back without an answer is not repeated
+		file: "redisidem/giveback.go",
+		old:  "\tif !over(r, err) {\n",
+		new:  "\tif false {\n",
+
+		killer: "TestClaimWithoutAReplyDoesNotCount",
+	},
+	{
+		name: "overtaken", // a give-back that has not met its claim is over
+		file: "redisidem/giveback.go",
+		old:  "err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())",
+		new:  "err == nil",
+
+		killer: "TestGiveBackThatOvertakesItsClaimIsAskedAgain",
+	},
+	{
+		name: "heedless", // a callback begins although its caller has left
+		file: "redisidem/stage.go",
+		old:  "\tcase l.ctx.Err() == nil:\n",
+		new:  "\tcase true:\n",
+
+		killer: "TestLeaseOfACallerWhoHasLeftIsPutBack",
+	},
+	{
+		name: "tireless", // a lease that was called lost is renewed
+		file: "redisidem/keeper.go",
+		old:  "\tl.lost = cause\n\tl.keeper.stop()\n",
+		new:  "\tl.lost = cause\n",
+
+		killer: "TestTrapL13LostLeaseIsNotRenewed",
 	},
 	{
 		name: "nospent", // a claim that comes after its attempt has ended gets the lease

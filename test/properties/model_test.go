@@ -66,6 +66,7 @@ type entry struct {
 // worker is somebody who was given a lease.
 type worker struct {
 	slot  *slot
+	of    *record // which record it claimed
 	owner *owner
 	lease *redisidem.Lease
 	began time.Time
@@ -156,7 +157,7 @@ func (s *slot) claim(now time.Time, w *worker) verdict {
 	r.fence = max(r.fence+1, now.UnixMicro())
 	r.keep(now.Add(s.lease + s.retention))
 	s.lock, s.until = w, now.Add(s.lease)
-	w.slot, w.point, w.attempt = s, r.point, r.runs
+	w.slot, w.of, w.point, w.attempt = s, r, r.point, r.runs
 	w.began, w.sent, w.tick = now, now, now.Add(s.lease/3)
 	return fine
 }
@@ -165,7 +166,9 @@ func (s *slot) claim(now time.Time, w *worker) verdict {
 func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	r := s.record
 	switch {
-	case r == nil || r.worker != w:
+	case r == nil || r != w.of:
+		return unknown
+	case r.worker != w:
 		return fenced
 	case o.refuse:
 		s.abandon(w)

@@ -1,0 +1,417 @@
+package redisidem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// An attempt counts only if its callback may have begun.
+
+// mustRunFirst runs a stage that has never begun before.
+func mustRunFirst(t testing.TB, sc *redisidem.Scope, value string) {
+	t.Helper()
+	ran := false
+	key, err := sc.Do(ctx, value, request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		ran = true
+		if st.Attempt() != 1 || st.Key().Attempts != 1 {
+			t.Errorf("%s: the first callback is told of attempt %d of the stage, %d of the key", value, st.Attempt(), st.Key().Attempts)
+		}
+		return redisidem.Finish(redisidem.JSON(200, "done")), nil
+	})
+	mustBe(t, err, nil)
+	if !ran || key.Attempts != 1 {
+		t.Errorf("%s: ran %t, and the key has %d attempts", value, ran, key.Attempts)
+	}
+}
+
+func TestClaimWithoutAReplyDoesNotCount(t *testing.T) {
+	for _, pause := range []time.Duration{0, 3 * time.Second, 30 * time.Second} {
+		t.Run(pause.String(), func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				sc := b.service(redisidem.Config{}).Scope("a")
+				for range 3 {
+					// The connection is there, and the server knows the scripts.
+					_, err := sc.Do(ctx, "other", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+						return redisidem.Outcome{}, errUpstream
+					})
+					mustBe(b, err, errUpstream)
+					b.mute()
+					_, err = sc.Do(ctx, "k", request, never(b))
+					mustBe(b, err, redisidem.ErrUnavailable)
+					time.Sleep(pause) // the first tries to give it back get no reply either
+					b.thaw()
+					time.Sleep(2 * time.Second)
+					if lock := b.lock(); lock != "" {
+						b.Fatalf("%s is left", lock)
+					}
+				}
+				mustRunFirst(b, sc, "k")
+			})
+		})
+	}
+}
+
+func TestClaimThatTooFewReplicasHaveDoesNotCount(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	raw := server.Client()
+	t.Cleanup(func() { _ = raw.Close() })
+	strict := serviceOn(t, options(server.Addr(), 3), redisidem.Config{Durability: 1, Timeout: time.Second})
+	plain := serviceOn(t, options(server.Addr(), 3), redisidem.Config{Timeout: 5 * time.Second})
+	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) { c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1 }))
+	for range 3 {
+		_, err := strict.Scope("a").Do(ctx, "k", request, never(t))
+		mustBe(t, err, redisidem.ErrNotDurable)
+		_, err = strict.Scope("a").RunRequest(ctx, "flow", request, flow)
+		mustBe(t, err, redisidem.ErrNotDurable)
+		waitForNoLock(t, raw)
+	}
+	mustRunFirst(t, plain.Scope("a"), "k")
+	key, err := plain.Scope("a").RunRequest(ctx, "flow", request, flow)
+	mustBe(t, err, nil)
+	if key.Attempts != 1 || key.Journal[0].Attempt != 1 {
+		t.Errorf("the first run was attempt %d of the key, and %d of its stage", key.Attempts, key.Journal[0].Attempt)
+	}
+}
+
+// waitForNoLock waits until all claims have been given back.
+func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
+	t.Helper()
+	for deadline := time.Now().Add(9 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		left := raw.Keys(ctx, "*:lock").Val()
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("locked although nobody works: %v", left)
+		}
+	}
+}
+
+// The commonest way to begin nothing: clients that leave at once.
+func TestCallerWhoLeavesDuringTheClaimBeginsNothing(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service(func(c *redisidem.Config) { c.Wait = 9 * time.Second }).Scope("a")
+		const calls = 100
+		var unbegun []string
+		for i := range calls {
+			value := fmt.Sprint(i)
+			gone, cancel := context.WithCancel(ctx)
+			timer := time.AfterFunc(time.Duration(rand.IntN(500))*time.Microsecond, cancel)
+			began := false
+			_, err := sc.Do(gone, value, request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				began = true
+				return redisidem.Finish(redisidem.JSON(200, "done")), nil
+			})
+			timer.Stop()
+			cancel()
+			if !began {
+				mustBe(t, err, redisidem.ErrUnavailable)
+				mustBe(t, err, context.Canceled)
+				unbegun = append(unbegun, value)
+			}
+		}
+		t.Logf("%d of %d began nothing", len(unbegun), calls)
+		for _, value := range unbegun {
+			mustRunFirst(t, sc, value)
+		}
+	})
+}
+
+func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		svc, w := e.wired()
+		flow := mustFlow(t, cart())
+		for name, run := range map[string]func(context.Context, *redisidem.Scope, string) error{
+			"Do": func(ctx context.Context, sc *redisidem.Scope, value string) error {
+				_, err := sc.Do(ctx, value, request, never(t))
+				return err
+			},
+			"WorkStage": func(ctx context.Context, sc *redisidem.Scope, value string) error {
+				_, err := sc.WorkStage(ctx, start(t, sc, value), never(t))
+				return err
+			},
+			"RunRequest": func(ctx context.Context, sc *redisidem.Scope, value string) error {
+				_, err := sc.RunRequest(ctx, value, request, flow)
+				return err
+			},
+		} {
+			sc := svc.Scope(name)
+			reason := errors.New("the client has left")
+			gone, cancel := context.WithCancelCause(ctx)
+			w.mu.Lock()
+			w.lose, w.then = lua.Claim, func() { cancel(reason) } // when the server has given the lease
+			w.mu.Unlock()
+			err := run(gone, sc, "k")
+			for _, want := range []error{redisidem.ErrUnavailable, context.Canceled, reason} {
+				mustBe(t, err, want)
+			}
+			mustRunFirst(t, sc.Wait(9*time.Second), "k")
+		}
+	})
+}
+
+func TestLeaseOfACallerWhoHasLeftIsPutBack(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		gone, cancel := context.WithCancel(ctx)
+		leaves := observes(func(e redisidem.Event) {
+			if e.Kind == redisidem.Claimed {
+				cancel() // between the claim and the callback
+			}
+		})
+		_, err := b.service(redisidem.Config{Observer: leaves}).Scope("a").Do(gone, "k", request, never(b))
+		mustBe(b, err, redisidem.ErrUnavailable)
+		mustBe(b, err, context.Canceled)
+		mustRunFirst(b, b.service(redisidem.Config{}).Scope("a"), "k")
+	})
+}
+
+type observes func(redisidem.Event)
+
+func (o observes) Observe(_ context.Context, e redisidem.Event) { o(e) }
+
+func TestClientThatLeavesBetweenStagesStartsNoOther(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		gone, cancel := context.WithCancel(ctx)
+		attempts := map[string][]int{}
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			for i := range c.Stages {
+				s := &c.Stages[i]
+				work := s.Work
+				s.Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					attempts[s.Point] = append(attempts[s.Point], st.Attempt())
+					if s.Point == "taxed" {
+						cancel()
+					}
+					return work(ctx, st)
+				}
+				s.Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					b.Errorf("Reconcile of %q is asked about work that has not begun", s.Point)
+					return redisidem.Outcome{}, redisidem.ErrNotDone
+				}
+			}
+		}))
+		key, err := sc.RunRequest(gone, "k", request, flow)
+		mustBe(b, err, context.Canceled)
+		if errors.Is(err, redisidem.ErrUnavailable) { // which promises that nothing has run
+			b.Errorf("the error is %v", err)
+		}
+		mustStandAt(b, key, "paid", 2)
+		key, err = sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		want := map[string][]int{redisidem.Started: {1}, "taxed": {1}, "paid": {1}, "ordered": {1}}
+		if !reflect.DeepEqual(attempts, want) || key.Attempts != 2 {
+			b.Errorf("the stages ran as attempts %v, and the key has %d", attempts, key.Attempts)
+		}
+	})
+}
+
+// A commit that kept the lease, and whose reply was lost, has begun an attempt of the next stage that never runs.
+func TestKeptCommitWithoutAReplyBeginsNoAttempt(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				b.mute()
+				return redisidem.Next(), nil
+			}
+			c.Stages[2].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if st.Attempt() != 1 {
+					b.Errorf("attempt %d, and none has begun", st.Attempt())
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		_, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrCommitUnknown)
+		b.thaw()
+		time.Sleep(3 * time.Second)
+		key, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		mustStandAt(b, key, redisidem.Finished, 4)
+	})
+}
+
+func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		stalls := observes(func(e redisidem.Event) {
+			if e.Kind == redisidem.Claimed {
+				time.Sleep(redisidem.DefaultMaxHold + time.Hour) // the process is frozen
+			}
+		})
+		_, err := b.service(redisidem.Config{Observer: stalls}).Scope("a").Do(ctx, "k", request, never(b))
+		mustBe(b, err, redisidem.ErrLeaseLost)
+		mustRunFirst(b, b.service(redisidem.Config{}).Scope("a"), "k")
+	})
+}
+
+// A claim that arrives after it was given back has nobody who works under it: it locks its key for about two timeouts at most.
+func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	for _, retries := range []int{0, 3} {
+		for _, delay := range []time.Duration{0, timeout / 2, timeout + 50*time.Millisecond, 3*time.Second + 50*time.Millisecond} {
+			t.Run(fmt.Sprintf("%d retries/%v", retries, delay), func(t *testing.T) {
+				inBubble(t, func(b *bubble) {
+					svc := b.service(redisidem.Config{Timeout: timeout})
+					sc := svc.Scope("a")
+					_, err := sc.Do(ctx, "warm up", request, finish("the server knows the script"))
+					mustBe(b, err, nil)
+					b.hold(timeout - time.Millisecond)
+					_, err = sc.Do(ctx, "k", request, never(b))
+					mustBe(b, err, redisidem.ErrUnavailable)
+					synctest.Wait() // the give-back finds no record
+					runs := 0
+					for range retries {
+						_, err = sc.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+							runs++
+							return redisidem.Outcome{}, errUpstream
+						})
+						mustBe(b, err, errUpstream)
+					}
+					time.Sleep(delay)
+					if b.deliver() == 0 {
+						b.Fatal("nothing was held")
+					}
+					if retries == 0 && b.lock() == "" {
+						b.Fatal("the claim has not arrived")
+					}
+					time.Sleep(2 * timeout)
+					if lock := b.lock(); lock != "" {
+						b.Errorf("%v after its claim came, nobody works under %s", 2*timeout, lock)
+					}
+					_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						if st.Attempt() != runs+1 || st.Key().Attempts != runs+1 {
+							b.Errorf("attempt %d of %d, after %d runs", st.Attempt(), st.Key().Attempts, runs)
+						}
+						return redisidem.Finish(redisidem.JSON(200, "done")), nil
+					})
+					mustBe(b, err, nil)
+				})
+			})
+		}
+	}
+}
+
+func TestCloseWaitsForGiveBacks(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		start(b, svc.Scope("a"), "other")
+		b.mute()
+		_, err := svc.Scope("a").Do(ctx, "k", request, never(b))
+		mustBe(b, err, redisidem.ErrUnavailable)
+		time.AfterFunc(20*time.Second, b.thaw)
+		began := time.Now()
+		mustBe(b, svc.Close(ctx), nil)
+		if took := time.Since(began); took < 20*time.Second || took > 23*time.Second {
+			b.Errorf("closed after %v", took)
+		}
+		mustRunFirst(b, b.service(redisidem.Config{}).Scope("a"), "k")
+	})
+}
+
+// What Close waits for is the answer. It does not look out for claims that will never come.
+func TestCloseDoesNotLookOutForClaims(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		b.hold(redisidem.DefaultTimeout - time.Millisecond)
+		_, err := svc.Scope("a").Do(ctx, "k", request, never(b))
+		mustBe(b, err, redisidem.ErrUnavailable)
+		began := time.Now()
+		mustBe(b, svc.Close(ctx), nil)
+		if took := time.Since(began); took > redisidem.DefaultTimeout {
+			b.Errorf("closed after %v", took)
+		}
+	})
+}
+
+func TestGiveBacksAreBounded(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{MaxPendingCommits: 2, CommitRetry: 10 * time.Second})
+		sc := svc.Scope("a")
+		_, err := sc.Do(ctx, "warm up", request, finish("the server knows the script"))
+		mustBe(b, err, nil)
+		b.mute()
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				_, err := sc.Do(ctx, fmt.Sprint(i), request, never(b))
+				mustBe(b, err, redisidem.ErrUnavailable)
+			})
+		}
+		wg.Wait()
+		time.Sleep(2 * redisidem.DefaultTimeout) // for the first try of each
+		before := b.sent()
+		time.Sleep(time.Second)
+		if n := b.sent() - before; n > 4*2 {
+			b.Errorf("%d requests in a second to give 2 back", n)
+		}
+		time.Sleep(20 * time.Second)
+		before = b.sent()
+		time.Sleep(time.Minute)
+		if n := b.sent() - before; n != 0 {
+			b.Errorf("%d requests after CommitRetry", n)
+		}
+		b.thaw()
+	})
+}
+
+// A call whose context has ended sends nothing, and so has nothing to give back.
+func TestEndedContextSendsNothing(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		key := start(b, sc, "k")
+		flow := mustFlow(b, cart())
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		before := b.sent()
+		for range 100 {
+			for _, sc := range []*redisidem.Scope{sc, sc.Wait(time.Minute)} {
+				_, err := sc.Do(ended, "k", request, never(b))
+				mustBe(b, err, context.Canceled)
+				_, err = sc.WorkStage(ended, key, never(b))
+				mustBe(b, err, context.Canceled)
+				_, err = sc.RunRequest(ended, "k", request, flow)
+				mustBe(b, err, context.Canceled)
+				_, err = sc.Lock(ended, "k")
+				mustBe(b, err, context.Canceled)
+			}
+		}
+		time.Sleep(time.Minute)
+		if n := b.sent() - before; n != 0 {
+			b.Errorf("%d requests were sent", n)
+		}
+	})
+}
+
+// A server that refuses connections has got no claim, and is asked to give none back.
+func TestRefusedConnectionLeavesNothingToGiveBack(t *testing.T) {
+	t.Parallel()
+	opt := options("127.0.0.1:1", 3)
+	opt.DialerRetries = 1
+	opt.Dialer = func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	}
+	svc := serviceOn(t, opt, redisidem.Config{Timeout: 100 * time.Millisecond})
+	_, err := svc.Scope("a").Do(ctx, "k", request, never(t))
+	mustBe(t, err, redisidem.ErrUnavailable)
+	began := time.Now()
+	mustBe(t, svc.Close(ctx), nil)
+	if took := time.Since(began); took > 10*time.Second { // a give-back would be repeated for CommitRetry
+		t.Errorf("closed after %v", took)
+	}
+}

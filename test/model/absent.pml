@@ -1,0 +1,34 @@
+/*
+ * A record that is not there yet: the first claim of any revision makes it. A give-back that arrives before has nothing to be
+ * remembered in. Its reply says so, and it is asked again, until one has met its claim, or a record that remembers it.
+ */
+bool made;            /* there is a record */
+
+/* What only the assertions look at. */
+bool returned[N+1];   /* the worker was told that its claim is given back */
+
+#define RECORD made
+#define make_record() made = true
+
+/* A token whose claim was given back gets no lease, unless the record has forgotten it over another one. */
+inline not_returned(t)
+{
+	assert(!returned[t] || ended != NOBODY && ended != t)                            /* S9 */
+}
+
+/* The first copy of a give-back only has to be remembered; when it was before already, nothing can come after it. */
+inline give_back_claim(t)
+{
+	skip;
+	if
+#ifdef RETURNDEAF
+	:: true -> reply = RETURNED   /* any reply is taken for the end */
+#else
+	:: made && (FINISHED || token == t || spent == t) -> reply = RETURNED
+	:: else -> reply = UNMET
+#endif
+	fi;
+	abandon(t);
+	returned[t] = reply == RETURNED;
+	assert(!returned[t] || token != t)                                               /* S9 */
+}
