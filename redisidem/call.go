@@ -260,7 +260,7 @@ func (s *Service) obtain(ctx context.Context, id identity, claim call, by *claim
 			o.reply, err = s.claimSplit(ctx, claim)
 		}
 		err = wrongType(err)
-		by.open = by.open || err != nil && !unsent(err) && !errors.Is(err, ErrDamaged)
+		by.open = by.open || err != nil && o.sent && !errors.Is(err, ErrDamaged)
 		return err
 	})
 	return o.reply, err
@@ -282,6 +282,7 @@ type obtainer struct {
 	service        *Service
 	claim          call
 	fresh          bool // no server has seen the token
+	sent           bool // a server may have seen the token: the lock is taken before the script turns out to be unknown
 	reply          reply
 }
 
@@ -304,6 +305,7 @@ func (o *obtainer) pair(ctx context.Context, lock *redis.Cmd, text bool) *redis.
 	claim := o.claim.command(ctx, text)
 
 	acks, err := o.service.send(ctx, o.claim.durable, o.claim.key, []redis.Cmder{lockCmd{lock}, claim})
+	o.sent = o.sent || err == nil || !unsent(err)
 	full := redis.IsOOMError(err) // which says that all commands have their results
 	if full {
 		err = claim.Err() // NOSCRIPT, perhaps, after which both are sent with their texts

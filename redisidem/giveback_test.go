@@ -165,6 +165,38 @@ func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
 	})
 }
 
+// The lock is taken before the claim's script turns out to be unknown, and the caller leaves before that is sent with its text.
+func TestCallerWhoLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	raw := server.Client()
+	t.Cleanup(func() { _ = raw.Close() })
+	client := redis.NewClient(options(server.Addr(), 3))
+	t.Cleanup(func() { _ = client.Close() })
+	gone, cancel := context.WithCancel(ctx)
+	client.AddHook(afterPipeline(cancel))
+	svc, err := redisidem.New(client, &redisidem.Config{Timeout: 5 * time.Second})
+	mustBe(t, err, nil)
+	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
+	_, err = svc.Scope("a").Do(gone, "k", request, never(t))
+	mustBe(t, err, context.Canceled)
+	waitForNoLock(t, raw)
+	mustRunFirst(t, svc.Scope("a"), "k")
+}
+
+// afterPipeline is a hook that is called behind each pipeline.
+type afterPipeline func()
+
+func (afterPipeline) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (afterPipeline) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (f afterPipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		f()
+		return err
+	}
+}
+
 func TestLeaseOfACallerWhoHasLeftIsPutBack(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		gone, cancel := context.WithCancel(ctx)

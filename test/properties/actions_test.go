@@ -189,7 +189,10 @@ func (m *machine) Commit(t *rapid.T) {
 		m.expect(err, unknown)
 		w.ended = true
 		m.mend(w.owner)
-		s.abandon(w) // a commit that kept the lease gives it back, since nobody works under it
+		if r := s.record; r != nil && r.worker == w {
+			r.runs-- // a commit that kept the lease gives it back: the next stage has not begun
+		}
+		s.abandon(w)
 	default:
 		m.expect(err, want)
 		m.answered(s, want, key)
