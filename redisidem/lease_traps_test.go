@@ -340,13 +340,13 @@ func TestTrapL13SilenceIsNotLoss(t *testing.T) {
 func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 9 * time.Second, Timeout: 3 * time.Second}
-		var renewed, lost int
+		var renewed, lost atomic.Int64
 		cfg.Observer = observes(func(e redisidem.Event) {
 			switch {
 			case e.Kind == redisidem.Lost:
-				lost++
-			case e.Kind == redisidem.Renewed && lost > 0:
-				renewed++
+				lost.Add(1)
+			case e.Kind == redisidem.Renewed && lost.Load() > 0:
+				renewed.Add(1)
 			}
 		})
 		sc, other := b.service(cfg).Scope("a"), b.service(redisidem.Config{Lease: cfg.Lease}).Scope("a")
@@ -356,8 +356,8 @@ func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {
 		<-lease.Context().Done()
 		mustBe(b, context.Cause(lease.Context()), redisidem.ErrLeaseLost)
 		time.Sleep(2 * cfg.Lease)
-		if lost != 1 || renewed != 0 {
-			b.Errorf("lost %d times, and renewed %d times after that", lost, renewed)
+		if lost.Load() != 1 || renewed.Load() != 0 {
+			b.Errorf("lost %d times, and renewed %d times after that", lost.Load(), renewed.Load())
 		}
 		mustBe(b, lease.Renew(ctx), redisidem.ErrLeaseLost)
 		_, err := other.Do(ctx, "k", request, finish("by another"))

@@ -2,11 +2,6 @@ package redisidem
 
 import "log/slog"
 
-const (
-	levelDebug = slog.LevelDebug
-	levelWarn  = slog.LevelWarn
-)
-
 // attrKey names a key in the log, by its digest.
 func attrKey(id identity) slog.Attr { return slog.String("key", id.digest) }
 
