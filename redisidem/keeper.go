@@ -123,10 +123,6 @@ func (l *Lease) renew(ctx context.Context) error {
 		return ErrLeaseLost
 	}
 	l.mu.Lock()
-	if l.lost != nil { // meanwhile: its work was called off
-		defer l.mu.Unlock()
-		return ErrLeaseLost
-	}
 	if sent.After(l.sent) {
 		l.sent = sent
 	}

@@ -146,6 +146,9 @@ func (l *Lease) Renew(ctx context.Context) error {
 	if errors.Is(err, ErrLeaseLost) {
 		l.lose(ErrLeaseLost)
 	}
+	if err == nil && l.isLost() { // meanwhile
+		err = ErrLeaseLost
+	}
 	return explain(ctx, "renew", err)
 }
 
