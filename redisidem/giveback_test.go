@@ -42,7 +42,7 @@ func TestClaimWithoutAReplyDoesNotCount(t *testing.T) {
 	for _, pause := range []time.Duration{0, 3 * time.Second, 30 * time.Second} {
 		t.Run(pause.String(), func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
-				sc := b.service(redisidem.Config{}).Scope("a")
+				sc := b.service(redisidem.Config{Timeout: 2 * time.Second}).Scope("a")
 				for range 3 {
 					// The connection is there, and the server knows the scripts.
 					_, err := sc.Do(ctx, "other", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -50,9 +50,10 @@ func TestClaimWithoutAReplyDoesNotCount(t *testing.T) {
 					})
 					mustBe(b, err, errUpstream)
 					b.mute()
+					time.AfterFunc(time.Second, b.freeze) // the claim arrives, and the first tries to give it back do not
 					_, err = sc.Do(ctx, "k", request, never(b))
 					mustBe(b, err, redisidem.ErrUnavailable)
-					time.Sleep(pause) // the first tries to give it back get no reply either
+					time.Sleep(pause)
 					b.thaw()
 					time.Sleep(2 * time.Second)
 					if lock := b.lock(); lock != "" {
