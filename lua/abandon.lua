@@ -6,7 +6,8 @@
 -- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token
 -- ARGV[2] flags: 'n', nothing was done, so that this attempt at the stage does not count; 'a', no callback has begun under this lease,
---         so that it is not among all attempts at the key either
+--         so that it is not among all attempts at the key either; 's', it was stopped by a shutdown: it was begun, but a completer
+--         makes one more attempt for it
 -- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
 --         up to half of the time that the record has left
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
@@ -20,10 +21,10 @@
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
 -- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
 -- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), six with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE, PEXPIRE), one
--- more when that set is new (PEXPIRE), and two when somebody waits (HDEL, PUBLISH).
+-- more when that set is new (PEXPIRE), one more with 's' (HSET), and two when somebody waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued')
 local holder = token
 if KEYS[2] then
   holder = redis.call('GET', KEYS[2])
@@ -55,6 +56,13 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     end
     if string.find(ARGV[2], 'a', 1, true) then
       attempts = string.format('%d', attempts - 1)
+    end
+    if string.find(ARGV[2], 's', 1, true) then
+      local of, more, since = string.match(r[5] or '', '^(%d+) (%d+) (%d+)$')
+      if of ~= revision then
+        more = 0
+      end
+      redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. string.format('%d', more + 1) .. ' ' .. (since or '0'))
     end
     local member = string.sub(KEYS[1], -32)
     if KEYS[4] then

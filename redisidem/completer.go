@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,12 +20,15 @@ import (
 const (
 	DefaultInterval    = 5 * time.Second
 	DefaultConcurrency = 8
+	DefaultDrain       = 15 * time.Second
 )
 
 const (
 	// scouts is how many shards are asked at once, and armful how many keys are taken from one in one go.
 	scouts = 8
 	armful = 16
+	// longestTurn is how long a process that has looked for a flow keeps others with a longer Interval from looking, at most.
+	longestTurn = 15 * time.Second
 )
 
 // Completer finishes keys whose clients never came back. It looks for keys of its flows that are not finished, whose lease
@@ -42,10 +43,16 @@ const (
 type Completer struct {
 	// Interval is the pause between two looks for keys, give or take a quarter. Default: 5 s. A look costs the server 1024
 	// small scripts for each flow name, whatever the number of keys. The processes take turns, so that many of them look no
-	// more often than one.
+	// more often than one: a turn is three quarters of its owner's Interval, at most 15 s, and a process with a shorter turn does not
+	// wait for a longer one.
 	Interval time.Duration
-	// Concurrency is how many keys are carried on at once. Default: 8.
+	// Concurrency is how many keys of each flow name are carried on at once. Default: 8. No flow takes another one's place. Of one
+	// flow, each shard with keys that are due is asked for 16 of them before any is asked again.
 	Concurrency int
+	// Drain is how long the keys under way may go on when Run or Sweep is to end, or the service is closed, before the contexts of
+	// their stages are cancelled. A stage that is cancelled so has not failed: its attempt was begun, which [Stage.Attempt] counts,
+	// but MaxAttempts does not. Default: 15 s. Negative: they are cancelled at once.
+	Drain time.Duration
 
 	service *Service
 	flows   map[string]*Flow // by name/version
@@ -87,86 +94,156 @@ func NewCompleter(svc *Service, flows ...*Flow) (*Completer, error) {
 	return c, nil
 }
 
-// Run looks for keys and carries them on until ctx ends, or the service is closed; it then cancels the contexts of the stages
-// it runs, waits for them, and returns ctx's error or [ErrClosed]. What goes wrong with a key, or with Redis, is told to
-// Config.Logger and Config.Observer, and tried again.
+// Run looks for keys and carries them on until ctx ends, or the service is closed. It then takes no more keys, gives those under way
+// Drain to come to an end, cancels the contexts of the stages that are left, waits for them, and returns ctx's error or [ErrClosed].
+// What goes wrong with a key, or with Redis, is reported to Config.Logger and Config.Observer, and tried again.
+//
+// Each flow name is looked for by itself, so that a flow whose stages hang holds up no other.
 func (c *Completer) Run(ctx context.Context) error {
-	w, err := c.hire(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.dismiss()
-	interval := c.Interval
-	def(&interval, DefaultInterval)
-	for {
-		flows, err := c.turns(ctx, interval*3/4)
-		if err == nil {
-			err = w.look(ctx, flows)
+	return c.each(ctx, func(ctx context.Context, w *crew) error {
+		interval := c.Interval
+		def(&interval, DefaultInterval)
+		for {
+			mine, err := c.turn(ctx, w.flow, min(interval*3/4, longestTurn))
+			if err == nil && mine {
+				err = w.look(ctx)
+			}
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
+				c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
+			}
+			timer := time.NewTimer(interval*3/4 + below(interval/2+1))
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			}
 		}
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, ErrClosed):
-			return err
-		case err != nil:
-			c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
-		}
-		timer := time.NewTimer(interval*3/4 + below(interval/2+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
+	})
 }
 
-// turns returns the flows whose turn to be looked for is this process's. A turn is a Redis key that lives until the next one: who
-// dies with it holds the others up for no longer, and who takes longer gets help.
-func (c *Completer) turns(ctx context.Context, length time.Duration) (mine []*Flow, err error) {
+// turn reports whether it is this process's turn to look for a flow. A turn is a Redis key that lives for three quarters of its
+// owner's Interval: an owner that dies with it holds the others up for no longer, and one that takes longer gets help. A turn that
+// ends later than one of this process's would is not waited for.
+func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bool, error) {
 	s := c.service
 	if err := s.life.enter(); err != nil {
-		return nil, err
+		return false, err
 	}
 	defer s.life.leave()
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	for _, f := range c.newest {
-		turn := redis.SetArgs{Mode: "NX", TTL: max(length, time.Millisecond)}
-		err := repeat(ctx, func(ctx context.Context) error {
-			return s.client.SetArgs(ctx, s.cfg.Namespace+":turn:"+f.cfg.Name, s.cfg.Owner, turn).Err()
-		})
-		switch {
-		case err == nil:
-			mine = append(mine, f)
-		case !errors.Is(err, redis.Nil):
-			return nil, explain(ctx, "completer", err)
+	length = max(length, time.Millisecond)
+	name := s.cfg.Namespace + ":turn:" + f.cfg.Name
+	mine := false
+	err := repeat(ctx, func(ctx context.Context) error {
+		err := s.client.SetArgs(ctx, name, s.cfg.Owner, redis.SetArgs{Mode: "NX", TTL: length}).Err()
+		if mine = err == nil; !errors.Is(err, redis.Nil) {
+			return err
 		}
-	}
-	return mine, nil
+		left, err := s.client.PTTL(ctx, name).Result()
+		if err != nil || left >= 0 && left <= length {
+			return err
+		}
+		mine = true
+		return s.client.Set(ctx, name, s.cfg.Owner, length).Err()
+	})
+	return mine && err == nil, explain(ctx, "completer", err)
 }
 
-// Sweep looks for keys once, carries on those that are due, and waits until it is done with them. It is Run for those who
-// have a scheduler of their own, and for tests: it asks for no turn.
+// Sweep looks for keys once, carries on those that are due when it comes to their shard, and waits until it is done with them. It is
+// Run for programs that have a scheduler of their own, and for tests: it asks for no turn. When ctx ends or the service is closed, it
+// ends as Run does.
 //
 // It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index is none, both together with what
 // it did elsewhere, and [ErrClosed]. A server that did not answer for one shard is not asked for its others: in a cluster the other
 // masters are.
 func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
-	w, err := c.hire(ctx)
-	if err != nil {
-		return Swept{}, err
+	var mu sync.Mutex
+	var all Swept
+	var errs error
+	err := c.each(ctx, func(ctx context.Context, w *crew) error {
+		err := w.look(ctx)
+		w.dismiss()
+		mu.Lock()
+		defer mu.Unlock()
+		all.Due += w.due.Load()
+		all.Finished += w.finished.Load()
+		all.Failed += w.failed.Load()
+		all.Buried += w.buried.Load()
+		errs = errors.Join(errs, err)
+		return nil
+	})
+	if errors.Is(err, ErrClosed) || errs == nil && ctx.Err() == nil {
+		return all, err
 	}
-	err = w.look(ctx, slices.Collect(maps.Values(c.newest)))
-	w.dismiss()
-	return Swept{w.due.Load(), w.finished.Load(), w.failed.Load(), w.buried.Load()}, err
+	return all, errs
 }
 
-// crew are the workers of one Run or Sweep.
+// each calls do with the workers of each flow name at once, and waits for it and for them. The context that do gets ends with ctx,
+// and when the service is closed.
+func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) error) error {
+	concurrency, drain := c.Concurrency, c.Drain
+	def(&concurrency, DefaultConcurrency)
+	def(&drain, DefaultDrain)
+	switch {
+	case concurrency < 1:
+		return invalid("Completer.Concurrency", "must be at least 1: %d", concurrency)
+	case c.Interval < 0:
+		return invalid("Completer.Interval", "must not be negative: %v", c.Interval)
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer context.AfterFunc(c.service.life.ending, func() { end(ErrClosed) })()
+	if c.service.life.ending.Err() != nil {
+		return ErrClosed
+	}
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(max(drain, 0))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(errStopped)
+		case <-work.Done():
+		}
+	})()
+	var wg sync.WaitGroup
+	errs := make(chan error, len(c.newest))
+	for _, f := range c.newest {
+		wg.Go(func() {
+			w := c.hire(ctx, work, f, concurrency)
+			errs <- do(ctx, w)
+			w.dismiss()
+		})
+	}
+	wg.Wait()
+	close(errs)
+	if errors.Is(context.Cause(ctx), ErrClosed) {
+		return ErrClosed
+	}
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// errStopped is the cause with which the stages of a completer that ends are cancelled.
+var errStopped = errors.New("redisidem: completer is stopped")
+
+// crew are the workers for one flow name in one Run or Sweep.
 type crew struct {
 	completer *Completer
+	flow      *Flow // the newest of its name
 	jobs      chan job
 	wg        sync.WaitGroup
+	dismissed sync.Once
 
 	due, finished, failed, buried atomic.Int64
 }
@@ -175,107 +252,118 @@ type crew struct {
 type job struct {
 	flow           *Flow // the newest of its name
 	prefix, member string
-	handed         string // when it is due again, as the due index says it, unless somebody has the lease meanwhile
+	handed         string // when it is due again, as the due index says it, unless another worker has the lease meanwhile
 }
 
-// hire starts the workers.
-func (c *Completer) hire(ctx context.Context) (*crew, error) {
-	concurrency := c.Concurrency
-	def(&concurrency, DefaultConcurrency)
-	switch {
-	case concurrency < 1:
-		return nil, invalid("Completer.Concurrency", "must be at least 1: %d", concurrency)
-	case c.Interval < 0:
-		return nil, invalid("Completer.Interval", "must not be negative: %v", c.Interval)
-	}
-	w := &crew{completer: c, jobs: make(chan job)}
+// hire starts the workers. They take no more keys when ctx has ended; stages run under work.
+func (c *Completer) hire(ctx, work context.Context, f *Flow, concurrency int) *crew {
+	w := &crew{completer: c, flow: f, jobs: make(chan job)}
 	for range concurrency {
 		w.wg.Go(func() {
 			for j := range w.jobs {
+				if ctx.Err() != nil {
+					continue // it comes back by itself
+				}
 				// In a goroutine of its own, which a stage may end.
 				var one sync.WaitGroup
-				one.Go(func() { w.do(ctx, j) })
+				one.Go(func() { w.do(work, j) })
 				one.Wait()
 			}
 		})
 	}
-	return w, nil
+	return w
 }
 
 // dismiss waits for the workers to end.
 func (w *crew) dismiss() {
-	close(w.jobs)
+	w.dismissed.Do(func() { close(w.jobs) })
 	w.wg.Wait()
 }
 
-// look asks all shards for what is due of some flows, and returns when the workers have taken the last of it. A shard that cannot
-// be asked keeps nobody from the others; but a server that did not answer for one is not asked for its others, so that it costs the
-// time of one question.
-func (w *crew) look(ctx context.Context, flows []*Flow) error {
-	if len(flows) == 0 {
-		return nil
-	}
+// visit is a shard to be asked.
+type visit struct {
+	prefix string
+	until  string // keys that became due later are left to the next look; "" when the shard was not asked yet
+}
+
+// look asks all shards for what is due, and returns when the workers have taken the last of it. It goes in rounds, each of which takes
+// one batch from a shard, so that a shard with many keys lets all others have their turn in between; and what became due since a shard
+// was asked first waits for the next look, so that a look ends. A shard that cannot be asked keeps nobody from the others; but a server
+// that did not answer for one is not asked for its others, so that it costs the time of one question.
+func (w *crew) look(ctx context.Context) error {
 	// Two completers that begin together do not meet in each shard.
 	first := below(shards)
-	var next atomic.Int64
+	visits := make([]visit, shards)
+	for n := range visits {
+		visits[n].prefix = shardPrefix(w.completer.service.cfg.Namespace, (first+n)%shards)
+	}
 	var silent sync.Map // servers that did not answer
-	errs := make([]error, scouts)
+	var errs error
+	for len(visits) > 0 && ctx.Err() == nil {
+		var err error
+		visits, err = w.round(ctx, visits, &silent)
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}
+
+// round takes one batch from each shard, and returns those that have more.
+func (w *crew) round(ctx context.Context, visits []visit, silent *sync.Map) (more []visit, errs error) {
+	var next atomic.Int64
+	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for i := range scouts {
+	for range scouts {
 		wg.Go(func() {
-			for n := next.Add(1) - 1; n < shards && ctx.Err() == nil; n = next.Add(1) - 1 {
+			for n := int(next.Add(1)) - 1; n < len(visits) && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
+				v := visits[n]
 				if _, ok := silent.Load(anyMaster); ok {
 					return
 				}
-				prefix := shardPrefix(w.completer.service.cfg.Namespace, (first+int(n))%shards)
-				server := w.completer.service.master(ctx, prefix)
-				for _, f := range flows {
-					if _, ok := silent.Load(server); ok {
-						break
-					}
-					err := w.scout(ctx, prefix, f)
-					errs[i] = errors.Join(errs[i], err)
-					switch {
-					case errors.Is(err, ErrClosed):
-						return
-					case errors.Is(err, ErrUnavailable):
-						silent.Store(server, true)
-					}
+				server := w.completer.service.master(ctx, v.prefix)
+				if _, ok := silent.Load(server); ok {
+					continue
 				}
+				full, err := w.scout(ctx, &v)
+				if errors.Is(err, ErrUnavailable) {
+					silent.Store(server, true)
+				}
+				mu.Lock()
+				errs = errors.Join(errs, err)
+				if full {
+					more = append(more, v)
+				}
+				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return more, errs
 }
 
-// scout asks one shard for the keys of one flow that are due.
-func (w *crew) scout(ctx context.Context, prefix string, f *Flow) error {
+// scout takes one batch of keys that are due from a shard. It reports whether there may be more.
+func (w *crew) scout(ctx context.Context, v *visit) (bool, error) {
 	s := w.completer.service
 	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
-	for {
-		c := newCall(lua.Due, newToken(), 3, prefix+"due:"+f.cfg.Name)
-		c.add(armful, aside.Milliseconds(), (s.cfg.Lease + s.cfg.Retention).Milliseconds())
-		r, err := s.ask(ctx, "completer", c)
-		if err != nil {
-			return err
-		}
-		if r.status != statusOK {
-			return r.unexpected(lua.Due)
-		}
-		for _, member := range r.rest {
-			select {
-			case w.jobs <- job{f, prefix, member, r.number(0)}:
-				w.due.Add(1)
-			case <-ctx.Done():
-				return nil // they come back by themselves
-			}
-		}
-		if len(r.rest) < armful {
-			return nil
+	c := newCall(lua.Due, newToken(), 4, v.prefix+"due:"+w.flow.cfg.Name)
+	c.add(armful, aside.Milliseconds(), (s.cfg.Lease + s.cfg.Retention).Milliseconds(), v.until)
+	r, err := s.ask(ctx, "completer", c)
+	if err != nil {
+		return false, err
+	}
+	if r.status != statusOK {
+		return false, r.unexpected(lua.Due)
+	}
+	v.until = r.number(1)
+	for _, member := range r.rest {
+		select {
+		case w.jobs <- job{w.flow, v.prefix, member, r.number(0)}:
+			w.due.Add(1)
+		case <-ctx.Done():
+			return false, nil // they come back by themselves
 		}
 	}
+	return len(r.rest) == armful, nil
 }
 
 // do carries a key on.

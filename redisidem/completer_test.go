@@ -2,6 +2,8 @@ package redisidem_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"slices"
@@ -1202,5 +1204,255 @@ func TestKeyWhoseLeaseIsGoneIsNotGivenUp(t *testing.T) {
 		if key.DeadLetter != nil || b.indexed("dead") != 0 || b.indexed("due") != 1 {
 			b.Errorf("the letter is %+v; %d dead, %d due", key.DeadLetter, b.indexed("dead"), b.indexed("due"))
 		}
+	})
+}
+
+// shardOf returns the number of the shard that a key of scope "a" is in.
+func shardOf(value string) uint16 {
+	b := []byte("redisidem/key/1")
+	for _, part := range []string{"a", value} {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(part))), part...)
+	}
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint16(sum[24:]) >> 6
+}
+
+// TestShardWithManyKeysLetsTheOthersHaveTheirTurn has a flow whose keys are due again as soon as they were carried on.
+func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var crowd, others atomic.Int64
+		completing := false
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter = 200 * time.Millisecond
+			c.Stages[0].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				switch {
+				case !completing:
+				case strings.HasPrefix(st.Key().Value, "other"):
+					others.Add(1)
+					return redisidem.Finish(redisidem.JSON(200, nil)), nil
+				default:
+					crowd.Add(1)
+					time.Sleep(30 * time.Millisecond)
+				}
+				return redisidem.Idle(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{Lease: time.Second})
+		sc := svc.Scope("a")
+		for i, made := 0, 0; made < 8*40; i++ {
+			value := fmt.Sprint("crowd", i)
+			if shardOf(value) >= 8 {
+				continue
+			}
+			_, err := sc.RunRequest(ctx, value, request, flow)
+			mustBe(b, err, nil)
+			made++
+		}
+		time.Sleep(time.Second)
+		completing = true
+		completer := mustCompleter(b, svc, flow)
+		completer.Interval = time.Second
+		during, cancel := context.WithTimeout(ctx, 15*time.Second)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- completer.Run(during) }()
+		time.Sleep(3 * time.Second)
+		completing = false
+		for i, made := 0, 0; made < 16; i++ {
+			value := fmt.Sprint("other", i)
+			if shardOf(value) < 100 {
+				continue
+			}
+			_, err := sc.RunRequest(ctx, value, request, flow)
+			mustBe(b, err, nil)
+			made++
+		}
+		completing = true
+		mustBe(b, <-ended, context.DeadlineExceeded)
+		if others.Load() != 16 {
+			b.Errorf("%d of 16 others were carried on, and the crowd %d times", others.Load(), crowd.Load())
+		}
+	})
+}
+
+// TestFlowWhoseStagesHangHoldsUpNoOther has more hanging keys than there are workers.
+func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		client := true
+		var served atomic.Int64
+		named := func(name string, work redisidem.StageFunc) *redisidem.Flow {
+			return mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+				c.Name, c.RecoverAfter = name, time.Millisecond
+				c.Stages[0].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					if client {
+						return redisidem.Outcome{}, errStage
+					}
+					return work(ctx, st)
+				}
+			}))
+		}
+		slow := named("slow", func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+			<-ctx.Done()
+			return redisidem.Outcome{}, ctx.Err()
+		})
+		quick := named("quick", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			served.Add(1)
+			return redisidem.Finish(redisidem.JSON(200, nil)), nil
+		})
+		svc := b.service(redisidem.Config{})
+		for i := range 12 {
+			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint("slow", i), request, slow)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Second)
+		client = false
+		completer := mustCompleter(b, svc, slow, quick)
+		completer.Interval, completer.Drain = time.Second, -1
+		during, cancel := context.WithTimeout(ctx, 6*time.Second)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- completer.Run(during) }()
+		time.Sleep(time.Second)
+		client = true
+		for i := range 8 {
+			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint("quick", i), request, quick)
+			mustBe(b, err, errStage)
+		}
+		client = false
+		mustBe(b, <-ended, context.DeadlineExceeded)
+		if served.Load() != 8 {
+			b.Errorf("%d of 8 keys of the other flow were served", served.Load())
+		}
+	})
+}
+
+// TestLongTurnSilencesNoCompleterWithAShorterOne has a completer with an interval of an hour, which ends.
+func TestLongTurnSilencesNoCompleterWithAShorterOne(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable))
+		looks := func(interval, during time.Duration) int {
+			before := b.requests
+			ctx, cancel := context.WithTimeout(ctx, during)
+			defer cancel()
+			completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
+			completer.Interval = interval
+			mustBe(b, completer.Run(ctx), context.DeadlineExceeded)
+			return (b.requests - before) / 1024
+		}
+		if looks(time.Hour, 300*time.Millisecond) != 1 {
+			b.Fatal("the first completer did not look")
+		}
+		if n := looks(50*time.Millisecond, time.Second); n < 10 {
+			b.Errorf("a completer with a shorter interval looked %d times within 20 of them", n)
+		}
+		looks(time.Hour, 300*time.Millisecond)
+		time.Sleep(15 * time.Second)
+		if looks(time.Hour, 300*time.Millisecond) != 1 {
+			b.Error("the turn of a completer that is gone was not over after 15 s")
+		}
+	})
+}
+
+// TestShutdownOfACompleterLetsStagesEnd has stages of two lengths, and one way after the other to end the completer.
+func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
+	for name, closes := range map[string]bool{"its context ends": false, "the service is closed": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				client, begun := true, make(chan struct{}, 8)
+				var causes atomic.Int64
+				flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+					c.RecoverAfter, c.MaxAttempts = time.Millisecond, 3
+					c.Stages[0].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						if client {
+							return redisidem.Outcome{}, errStage
+						}
+						begun <- struct{}{}
+						takes := 5 * time.Second
+						if st.Key().Value == "long" {
+							takes = time.Hour
+						}
+						select {
+						case <-time.After(takes):
+							return redisidem.Next(), nil
+						case <-ctx.Done():
+							causes.Add(1)
+							return redisidem.Outcome{}, ctx.Err()
+						}
+					}
+				}))
+				look := b.service(redisidem.Config{}).Scope("a")
+				for _, value := range []string{"short", "long"} {
+					_, err := look.RunRequest(ctx, value, request, flow)
+					mustBe(b, err, errStage)
+				}
+				client = false
+				const shutdowns = 5
+				for n := range shutdowns {
+					time.Sleep(time.Hour)
+					svc := b.service(redisidem.Config{MaxHold: -1})
+					completer := mustCompleter(b, svc, flow)
+					completer.Drain = 10 * time.Second
+					during, cancel := context.WithCancel(ctx)
+					ended := make(chan error)
+					go func() { ended <- completer.Run(during) }()
+					<-begun
+					if n == 0 {
+						<-begun
+					}
+					began := time.Now()
+					want := context.Canceled
+					if closes {
+						want = redisidem.ErrClosed
+						go func() { _ = svc.Close(ctx) }()
+					} else {
+						cancel()
+					}
+					err := <-ended
+					cancel()
+					mustBe(b, err, want)
+					if text := err.Error(); text != want.Error() {
+						b.Errorf("it ends with %q", text)
+					}
+					if took := time.Since(began); took < 9*time.Second || took > 12*time.Second {
+						b.Errorf("it took %v to end", took)
+					}
+				}
+				if causes.Load() != shutdowns {
+					b.Errorf("%d stages were cancelled", causes.Load())
+				}
+				short, err := look.Retrieve(ctx, "short")
+				mustBe(b, err, nil)
+				long, err := look.Retrieve(ctx, "long")
+				mustBe(b, err, nil)
+				if !short.Finished() || long.DeadLetter != nil || long.Attempts != 1+shutdowns {
+					b.Errorf("the short one is at %q, the long one %+v after %d attempts", short.RecoveryPoint, long.DeadLetter, long.Attempts)
+				}
+			})
+		})
+	}
+}
+
+// TestStageThatNamesItselfMayDoSoAsOftenAsItWants works off a list.
+func TestStageThatNamesItselfMayDoSoAsOftenAsItWants(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		client := true
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Next = []string{"taxed", "paid"}
+			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				switch {
+				case client:
+					return redisidem.Outcome{}, errStage
+				case st.Key().Revision < 40:
+					return redisidem.Advance("taxed"), nil
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{})
+		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		client = false
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
 	})
 }

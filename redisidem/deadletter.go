@@ -32,7 +32,8 @@ func decodeDeadLetter(s string) (*DeadLetter, error) {
 	return &DeadLetter{At: at, Reason: parts[3]}, errors.Join(err, err1)
 }
 
-// requeue is where a key's attempts stood when it was last taken out of the dead letters, and when that was.
+// requeue is how many attempts at a revision of the key do not use up MaxAttempts: those made before it was last taken out of the dead
+// letters, and those that a shutdown has stopped. at is when it was taken out; in 1970 if it never was.
 type requeue struct {
 	revision, attempts int64
 	at                 time.Time

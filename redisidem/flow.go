@@ -67,8 +67,9 @@ type FlowStage struct {
 	// Retry says what happens after an error. The zero value: the error ends the run.
 	Retry Retry
 
-	// MaxVisits bounds how often one run of the flow may come to this stage, so that stages which advance to each other for
-	// ever are stopped with ErrNoProgress. Default: 16.
+	// MaxVisits bounds how often one run of the flow may come to this stage from another one, so that stages which advance to each
+	// other for ever are stopped with ErrNoProgress. A stage that names itself, to work off a list bit by bit, may do so as often as it
+	// wants: Config.MaxHold bounds the run. Default: 16.
 	MaxVisits int
 
 	// Reconcile is asked instead of Work when an earlier attempt of this stage began and was not committed, in this process

@@ -371,9 +371,13 @@ func (l *Lease) lostTrack(ctx context.Context) error {
 // becomes free when the lease lapses.
 func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
-// giveUp is Abandon with the reason.
+// giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
-	_, err := l.abandon(ctx, reason, "", "")
+	flags := ""
+	if cause := context.Cause(l.ctx); errors.Is(cause, errStopped) || errors.Is(cause, ErrClosed) {
+		flags = flagSpared
+	}
+	_, err := l.abandon(ctx, reason, flags, "")
 	return err
 }
 

@@ -12,6 +12,9 @@ type life struct {
 	// ctx ends when Close gave up waiting.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// ending ends when Close begins.
+	ending   context.Context
+	announce context.CancelFunc
 
 	mu      sync.Mutex
 	count   int
@@ -24,6 +27,7 @@ type life struct {
 func newLife() *life {
 	l := &life{leases: make(map[*Lease]struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.ending, l.announce = context.WithCancel(context.Background())
 	return l
 }
 
@@ -93,6 +97,7 @@ func (l *life) isClosing() bool {
 func (l *life) end(ctx context.Context) error {
 	l.mu.Lock()
 	l.closing = true
+	l.announce()
 	if l.count == 0 {
 		l.mu.Unlock()
 		l.giveUp()

@@ -78,10 +78,15 @@ func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) 
 // runFlow runs the lease's flow until the lease ends.
 func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 	visits := make(map[string]int)
+	last := ""
 	for {
 		key, held, err := l.run(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
-			visits[st.key.RecoveryPoint]++
-			return l.flow.work(ctx, st, visits[st.key.RecoveryPoint])
+			point := st.key.RecoveryPoint
+			if point != last { // a stage that names itself has done a bit of its list
+				visits[point]++
+			}
+			last = point
+			return l.flow.work(ctx, st, visits[point])
 		}, true)
 		switch {
 		case err != nil || key.Answered():

@@ -222,4 +222,12 @@ var mutants = []mutant{
 
 		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",
 	},
+	{
+		name: "endless-look", // what is due again at once keeps a look from ending
+		file: "lua/due.lua",
+		old:  "math.min(now, tonumber(ARGV[5]) or now)",
+		new:  "now",
+
+		killer: "TestShardWithManyKeysLetsTheOthersHaveTheirTurn",
+	},
 }
