@@ -7,7 +7,7 @@
 -- ARGV[1] token
 -- ARGV[2] flags: 'n', nothing was done, so that this attempt at the stage does not count; 'a', no callback has begun under this lease,
 --         so that it is not among all attempts at the key either; 's', it was stopped by a shutdown: it was begun, but a completer
---         makes one more attempt for it
+--         makes one more attempt for it; 'r' with 'n', no program could work on the key: the look is counted instead
 -- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
 --         up to half of the time that the record has left
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
@@ -21,10 +21,10 @@
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
 -- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
 -- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), six with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE, PEXPIRE), one
--- more when that set is new (PEXPIRE), one more with 's' (HSET), and two when somebody waits (HDEL, PUBLISH).
+-- more when that set is new (PEXPIRE), one more with 's' or 'r' (HSET), and two when somebody waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued', 'refused')
 local holder = token
 if KEYS[2] then
   holder = redis.call('GET', KEYS[2])
@@ -64,6 +64,12 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       end
       redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. string.format('%d', more + 1) .. ' ' .. (since or '0'))
     end
+    local failed = stage - 1
+    if string.find(ARGV[2], 'r', 1, true) then
+      local of, looks = string.match(r[6] or '', '^(%d+) (%d+)$')
+      failed = of == revision and tonumber(looks) or 0
+      redis.call('HSET', KEYS[1], 'refused', revision .. ' ' .. string.format('%d', failed + 1))
+    end
     local member = string.sub(KEYS[1], -32)
     if KEYS[4] then
       buried = '1'
@@ -80,7 +86,7 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     elseif KEYS[3] then
       local time = redis.call('TIME')
       local left = redis.call('PTTL', KEYS[1])
-      local pause = ARGV[3] * 2 ^ math.min(math.max(stage - 1, 0), 6)
+      local pause = ARGV[3] * 2 ^ math.min(math.max(failed, 0), 6)
       if left > 0 then
         pause = math.min(pause, left / 2)
       end

@@ -49,7 +49,7 @@ if left ~= -2 then
 end
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage .. ' ' .. time[1] .. string.rep('0', 6 - #time[2]) .. time[2])
-redis.call('HDEL', KEYS[1], 'dead_letter')
+redis.call('HDEL', KEYS[1], 'dead_letter', 'refused')
 redis.call('ZREM', KEYS[4], member)
 redis.call('ZADD', KEYS[3], string.format('%.0f', time[1] * 1000), member)
 -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.

@@ -28,6 +28,8 @@ type claim struct {
 	handed     string
 	// byHand: the lease is for a program that ends it by itself, without a callback.
 	byHand bool
+	// unable: the flow's program cannot work on the key, which is claimed whatever flow and recovery point it has.
+	unable bool
 }
 
 // keys returns the Redis keys that the calls of a lease on the key take.
@@ -61,7 +63,7 @@ func (c claim) call(s *Service, token, channel string) call {
 		flags += flagClean
 		channel = c.handed // it waits for nobody
 	}
-	if c.flow != nil {
+	if c.flow != nil && !c.unable {
 		flow = c.flow.words
 	}
 	if c.flow.recoverable() {

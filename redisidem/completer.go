@@ -431,6 +431,9 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
 		}
 	}
+	if errors.Is(err, ErrOtherFlow) || errors.Is(err, ErrUnknownRecoveryPoint) {
+		return nil, c.refuse(ctx, sc, claim{id: id, flow: j.flow, completing: true, handed: j.handed, unable: true}, err)
+	}
 	if lease == nil {
 		return key, err
 	}
@@ -447,6 +450,29 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		return key, again.giveKeyUp(ctx, err.Error())
 	}
 	return key, err
+}
+
+// refuse counts a look at a key that no program of this completer's can work on. It is put off, as a key that fails is, and becomes a
+// dead letter in the end, since it would expire without a word otherwise, whatever it has committed. No attempt was begun.
+func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) error {
+	lease, _, err := sc.claim(ctx, cl)
+	if lease == nil {
+		return err
+	}
+	key := lease.Key()
+	looks := int64(1)
+	if key.refused.revision == key.Revision {
+		looks += key.refused.looks
+	}
+	if looks >= int64(cl.flow.cfg.MaxAttempts) {
+		letter := "no program for " + key.Flow
+		if errors.Is(why, ErrUnknownRecoveryPoint) {
+			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
+		}
+		return buriedOr(lease.bury(ctx, flagRefused, letter))
+	}
+	_, err = lease.abandon(ctx, why, flagIdle+flagUnbegun+flagRefused, "")
+	return errors.Join(why, err)
 }
 
 // hopeless tells why a completer gives the key up, "" if it does not.
@@ -508,7 +534,7 @@ func (f *Flow) hopeless(r reply) bool {
 
 // giveKeyUp makes the key a dead letter, and ends the lease.
 func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
-	return buriedOr(l.bury(ctx, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
+	return buriedOr(l.bury(ctx, "", fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
 // buryUnread makes a key a dead letter whose record this process cannot read, as why says.

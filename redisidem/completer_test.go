@@ -1456,3 +1456,68 @@ func TestStageThatNamesItselfMayDoSoAsOftenAsItWants(t *testing.T) {
 		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
 	})
 }
+
+// TestKeyThatNoProgramCanRunBecomesADeadLetter has a version and a stage that are not deployed any more.
+func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
+	for name, c := range map[string]struct {
+		version int
+		stages  func(*redisidem.FlowConfig)
+		reason  string
+	}{
+		"version": {2, func(*redisidem.FlowConfig) {}, "no program for cart/1"},
+		"stage": {1, func(c *redisidem.FlowConfig) {
+			c.Stages = slices.Delete(c.Stages, 1, 2)
+			c.Stages[0].Next = nil
+		}, `no program for cart/1 at recovery point "taxed"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var attempts []int
+				broken := true
+				old := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+					c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						attempts = append(attempts, st.Attempt())
+						if broken {
+							return redisidem.Outcome{}, errStage
+						}
+						return redisidem.Next(), nil
+					}
+				}))
+				deployed := mustFlow(b, cart(recoverable, func(cfg *redisidem.FlowConfig) {
+					cfg.Version, cfg.MaxAttempts = c.version, 6
+				}, c.stages))
+				events := &recorder{}
+				svc := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
+				sc := svc.Scope("a")
+				_, err := sc.RunRequest(ctx, "k", request, old)
+				mustBe(b, err, errStage)
+				completer := mustCompleter(b, svc, deployed)
+				looks, began := 0, time.Now()
+				var swept redisidem.Swept
+				for swept.Buried == 0 && looks < 20 {
+					time.Sleep(time.Minute)
+					swept, err = completer.Sweep(ctx)
+					mustBe(b, err, nil)
+					looks += int(swept.Due)
+					b.mustBePlaced("a look")
+				}
+				// It is put off by 30 s and ever more, beyond the retention.
+				if took := time.Since(began); looks != 6 || took < 15*time.Minute {
+					b.Errorf("%d looks within %v", looks, took)
+				}
+				key, err := sc.Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				if key.DeadLetter == nil || key.DeadLetter.Reason != c.reason || key.Attempts != 1 || events.count(redisidem.Buried) != 1 {
+					b.Errorf("the letter is %+v after %d attempts; events: %v", key.DeadLetter, key.Attempts, events.kinds())
+				}
+				// When its program is back, one attempt was begun.
+				broken = false
+				mustBe(b, sc.Requeue(ctx, key), nil)
+				mustSweep(b, mustCompleter(b, svc, old), redisidem.Swept{Due: 1, Finished: 1})
+				if want := []int{1, 2}; !slices.Equal(attempts, want) {
+					b.Errorf("the attempts were %v, want %v", attempts, want)
+				}
+			})
+		})
+	}
+}

@@ -51,6 +51,17 @@ func decodeRequeue(s string) (requeue, error) {
 	return requeue{n, m, at}, errors.Join(err, err1, err2)
 }
 
+// refusals are how many looks of completers at a revision of the key have found that no program of theirs can work on it.
+type refusals struct{ revision, looks int64 }
+
+// decodeRefusals reads "revision looks", as the abandon script writes it.
+func decodeRefusals(s string) (refusals, error) {
+	revision, looks, _ := strings.Cut(s, " ")
+	n, err := parseCount(fieldRefused, revision)
+	m, err1 := parseCount(fieldRefused, looks)
+	return refusals{n, m}, errors.Join(err, err1)
+}
+
 // DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no particular order: their
 // DeadLetter says why. It looks into all shards, one round trip for each of the 1024 and for each key.
 //

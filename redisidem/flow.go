@@ -43,7 +43,8 @@ type FlowConfig struct {
 	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included, before it gives the key up
 	// as a dead letter. It also gives up a key whose stages go round in circles (ErrNoProgress), one that still
 	// gets interim answers when it is older than a lease, InterimFor and its retention together, one that only had Idle for so long,
-	// and one whose record it cannot read after as many attempts. A key that was requeued has all of it again. Default: 10.
+	// one whose record it cannot read after as many attempts, and one that it finds as often at a version or a recovery point that none
+	// of its flows has: the newest version's MaxAttempts and RecoverAfter count there. A key that was requeued has all of it again. Default: 10.
 	MaxAttempts int
 }
 

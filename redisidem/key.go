@@ -59,6 +59,7 @@ type Key struct {
 	interim     bool // this very call produced an interim answer
 	own         bool // this very call finished the key
 	requeued    requeue
+	refused     refusals
 }
 
 // JournalEntry is one accepted commit.

@@ -99,7 +99,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		return nil, err
 	}
 	key.id, key.Attempts, key.LockedAt, key.interim, key.own = c.id, int(attempts), locked, false, false
-	if c.flow != nil {
+	if c.flow != nil && !c.unable {
 		key.Flow = c.flow.id
 	}
 
@@ -429,8 +429,8 @@ func (l *Lease) wasIdle() bool {
 }
 
 // bury is putBack for a key that a completer gives up. It reports whether the lease was still there to be given up.
-func (l *Lease) bury(ctx context.Context, letter string) (bool, error) {
-	return l.abandon(ctx, errors.New(letter), flagIdle+flagUnbegun, letter)
+func (l *Lease) bury(ctx context.Context, flags, letter string) (bool, error) {
+	return l.abandon(ctx, errors.New(letter), flagIdle+flagUnbegun+flags, letter)
 }
 
 func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) (buried bool, err error) {

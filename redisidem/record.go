@@ -31,6 +31,7 @@ const (
 	fieldFlow        = "flow"
 	fieldDeadLetter  = "dead_letter"
 	fieldRequeued    = "requeued"
+	fieldRefused     = "refused"
 	journalPrefix    = "j:"
 )
 
@@ -161,6 +162,8 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 			k.DeadLetter, err = decodeDeadLetter(v)
 		case fieldRequeued:
 			k.requeued, err = decodeRequeue(v)
+		case fieldRefused:
+			k.refused, err = decodeRefusals(v)
 		default:
 			if n, ok := strings.CutPrefix(pairs[i], journalPrefix); ok {
 				var e JournalEntry

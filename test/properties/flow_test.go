@@ -211,7 +211,21 @@ func (m *machine) Sweep(t *rapid.T) {
 		}
 		switch granted, err := s.claimFlow(now, w); {
 		case errors.Is(err, redisidem.ErrLocked):
-		case err != nil:
+		case err != nil: // no program has the recovery point
+			s.claim(now, w)
+			r.runs--
+			r.attempts--
+			if r.refusedAt != r.revision {
+				r.refusedAt, r.refused = r.revision, 0
+			}
+			r.refused++
+			s.abandon(w)
+			if r.refused >= maxAttempts {
+				r.dead, s.due = true, time.Time{}
+				want.Buried++
+				break
+			}
+			s.enter(now, r.refused)
 			want.Failed++
 		case granted && r.runs > r.limit():
 			s.abandon(w)
@@ -289,7 +303,7 @@ func (m *machine) Requeue(t *rapid.T) {
 	case s.held():
 		want = redisidem.ErrLocked
 	default:
-		r.dead = false
+		r.dead, r.refused = false, 0
 		r.requeued, r.requeuedAt, r.requeuedRuns = true, r.revision, r.runs
 		s.put(now.Truncate(time.Second), 0)
 		s.indexed = later(s.indexed, r.expires)

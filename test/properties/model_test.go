@@ -48,6 +48,8 @@ type record struct {
 	journal  []entry
 
 	dead         bool // a completer has given it up, and nothing was committed since
+	refused      int  // looks of completers at this revision that found no program for it
+	refusedAt    int64
 	requeued     bool // and was asked to try again, at this revision, after so many attempts
 	requeuedAt   int64
 	requeuedRuns int
