@@ -941,13 +941,14 @@ func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
 			b.Errorf("the key is %+v", key)
 		}
 
-		// Its context's end reaches the stages.
+		// Its context's end reaches the stages, once they have had their time.
 		fault.Store("error")
 		_, err = sc.RunRequest(ctx, "hanging", request, flow)
 		mustBe(b, err, errStage)
 		fault.Store("hang")
 		time.Sleep(2 * time.Minute)
 		stop()
+		time.Sleep(redisidem.DefaultDrain)
 		synctest.Wait()
 		select {
 		case err := <-ended:
