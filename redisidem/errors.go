@@ -71,6 +71,14 @@ var (
 	ErrUnsafeServer = errors.New("redisidem: unsafe server")
 	// ErrNoState is returned by Stage.State when no earlier stage left one.
 	ErrNoState = errors.New("redisidem: no state")
+	// ErrNotKept is matched by a [*NotKeptError]: the work was done, and its result could not be stored. The key is finished,
+	// and each call that asks for its answer gets this error.
+	ErrNotKept = errors.New("redisidem: executed, result not kept")
+	// ErrUndecided is matched by the error for an outcome that would end a key by hand although stages of its flow were
+	// committed that can be undone: [Outcome.Undo] and [Outcome.Leave] say what is to become of them. Nothing was changed.
+	ErrUndecided = errors.New("redisidem: neither Undo nor Leave was said")
+	// ErrOtherType is matched when what is stored does not decode into the type that was asked for.
+	ErrOtherType = errors.New("redisidem: what is stored is of another type")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("redisidem: service closed")
 )
@@ -119,6 +127,28 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 func invalid(field, format string, args ...any) error {
 	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
+
+// NotKeptError tells that the work on a key was done, and that its result could not be stored. The work does not run again.
+// It matches [ErrNotKept].
+type NotKeptError struct {
+	// Part is the part of the outcome that could not be stored, as in "Response.Body".
+	Part string
+	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for those who ask later.
+	Err error
+}
+
+func (e *NotKeptError) Error() string {
+	if e.Err == nil {
+		return ErrNotKept.Error() + ": " + e.Part + " could not be stored"
+	}
+	return ErrNotKept.Error() + ": " + e.Err.Error()
+}
+
+// Is reports whether target is [ErrNotKept].
+func (e *NotKeptError) Is(target error) bool { return target == ErrNotKept }
+
+// Unwrap returns why the result could not be stored, if that is known.
+func (e *NotKeptError) Unwrap() error { return e.Err }
 
 // LockedError tells that another worker has the lease on the key. It matches [ErrLocked].
 type LockedError struct {

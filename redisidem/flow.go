@@ -246,6 +246,11 @@ func (f *Flow) Config() FlowConfig {
 // recoverable reports whether the flow's keys are in a due index. A nil flow's are not.
 func (f *Flow) recoverable() bool { return f != nil && f.cfg.RecoverAfter > 0 }
 
+// undoes reports whether a commit of the stage at that point can be undone.
+func (f *Flow) undoes(point string) bool {
+	return f != nil && f.stages[point] != nil && f.stages[point].Compensate != nil
+}
+
 // recoverAfter is RecoverAfter in milliseconds, with jitter, so that keys that were abandoned together do not become due
 // together. It is bounded by half of the retention, as the scripts bound what they make of it.
 func (f *Flow) recoverAfter(retention time.Duration) int64 {

@@ -178,6 +178,9 @@ func (l *Lease) lose(cause error) {
 	}
 	l.lost = cause
 	l.keeper.stop()
+	if l.detach != nil {
+		l.detach(cause)
+	}
 	l.mu.Unlock()
 	l.cancel(cause)
 	s := l.scope.service

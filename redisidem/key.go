@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"time"
+	"unsafe"
 )
 
 // The recovery points every key has. A program's own lie between them.
@@ -60,7 +61,31 @@ type Key struct {
 	own         bool // this very call finished the key
 	requeued    requeue
 	refused     refusals
+	notKept     string // the part of the result that could not be stored
+	undoable    bool   // a stage was committed that its flow can undo
+	made        view   // what the library made the key
 }
+
+// view is what a stage and the journal are told of a key.
+type view struct {
+	value, scope, method, path, point string
+	params                            *byte
+	size                              int
+	revision                          int64
+	created                           time.Time
+	response                          *Response
+}
+
+// view returns the key's fields as they are.
+func (k *Key) view() view {
+	return view{
+		k.Value, k.Scope, k.Method, k.Path, k.RecoveryPoint, unsafe.SliceData(k.Params), len(k.Params), k.Revision, k.CreatedAt,
+		k.Response,
+	}
+}
+
+// unchanged reports whether the key is as a call of this library's made it. The bytes that its fields point to are not looked at.
+func (k *Key) unchanged() bool { return k.made == k.view() }
 
 // JournalEntry is one accepted commit.
 type JournalEntry struct {
@@ -105,6 +130,14 @@ func (k *Key) Answered() bool { return k.Finished() || k.interim }
 
 // Replayed reports whether the answer is that of an earlier call: the key is finished, and not by this call.
 func (k *Key) Replayed() bool { return k.Finished() && !k.own }
+
+// NotKept returns a [*NotKeptError] if the key's work was done and its result could not be stored. Nil: it is not so.
+func (k *Key) NotKept() error {
+	if k.notKept == "" {
+		return nil
+	}
+	return &NotKeptError{Part: k.notKept}
+}
 
 // ID returns the name under which events, logs and Redis know the key: a digest of scope and value.
 func (k *Key) ID() string { return k.id.digest }

@@ -22,6 +22,7 @@ type Lease struct {
 	began time.Time // when the claim was sent
 	outer *Lease    // the lease whose stage this one was claimed in
 	flow  *Flow     // what works on the key, if it is known
+	swept bool      // a completer has claimed it
 
 	byHand bool // it is its program's to end, not a callback's
 
@@ -35,11 +36,12 @@ type Lease struct {
 	attempt int       // of this stage
 	since   time.Time // when this stage began
 	ended   bool
-	retried bool      // this stage ran more than once under this lease
-	kept    bool      // a stage was committed under it
-	idle    bool      // it ended since there was nothing to do
-	lost    error     // why the context was cancelled
-	sent    time.Time // when the last claim, renewal or kept commit that succeeded was sent
+	retried bool                    // this stage ran more than once under this lease
+	kept    bool                    // a stage was committed under it
+	detach  context.CancelCauseFunc // ends the context of a compensation; nil while there is none
+	idle    bool                    // it ended since there was nothing to do
+	lost    error                   // why the context was cancelled
+	sent    time.Time               // when the last claim, renewal or kept commit that succeeded was sent
 	keeper  keeper
 }
 
@@ -105,7 +107,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 
 	l := &Lease{
 		scope: sc, id: c.id, token: token, fence: fence, attempt: int(attempt), outer: outer, flow: c.flow, key: key,
-		byHand: c.byHand, began: sent, since: sent, sent: sent,
+		swept: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
 	sc.service.life.hold(l)
@@ -158,7 +160,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 // Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused (ErrInvalid,
 // ErrNoProgress) leaves the lease as it is.
 func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
-	key, _, err := l.commit(ctx, o, false)
+	key, _, err := l.commit(ctx, o, false, false)
 	return key, err
 }
 
@@ -166,17 +168,19 @@ func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
 // result is stored even when it lapsed before, but then another worker may have the key already, and the lease has
 // ended. The outcomes that end the work, Finish and Interim, end the lease as Commit does.
 func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool, err error) {
-	return l.commit(ctx, o, true)
+	return l.commit(ctx, o, true, false)
 }
 
-func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, error) {
+// commit commits an outcome. With worked, a callback has returned it, whose work is done and must not run again: an outcome that
+// cannot be stored then ends the key as executed without its result.
+func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key, bool, error) {
 	l.committing.Lock()
 	defer l.committing.Unlock()
 	s := l.scope.service
 	key := l.Key()
-	e, err := o.encode(l.id, key.RecoveryPoint, s.cfg.MaxValueBytes)
-	if err == nil {
-		err = e.keep(s.vault, l.id, key)
+	e, err := l.encode(o, key)
+	if worked && isUnstorable(err) {
+		e, err = l.encode(notKeptOutcome(err), key)
 	}
 	if err != nil {
 		return key, l.holds(), err
@@ -201,6 +205,23 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 		}
 		return key, false, l.commitLater(ctx, c, e, err)
 	}
+	if err == nil && r.status == statusEffect && worked {
+		if e, err = l.encode(notKeptOutcome(effectError(e.effects, r)), key); err != nil {
+			return key, l.holds(), err
+		}
+		if keep && !l.end() {
+			return key, false, ErrLeaseEnded
+		}
+		if keep {
+			defer l.leave()
+		}
+		keep, c = false, l.commitCall(key, e, false)
+		again, stop := s.detached(ctx)
+		defer stop()
+		if r, err = s.run(again, c); err != nil && !errors.Is(err, ErrDamaged) {
+			return key, false, l.commitLater(ctx, c, e, err)
+		}
+	}
 	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
 	switch {
 	case held && l.isLost():
@@ -211,6 +232,28 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep bool) (*Key, bool, e
 		l.leave()
 	}
 	return next, held, err
+}
+
+// encode makes an outcome ready to be committed to the key.
+func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
+	if l.flow == nil {
+		var err error
+		if o, err = o.byHand(key); err != nil {
+			return encodedOutcome{}, err
+		}
+	}
+	s := l.scope.service
+	e, err := o.encode(l.id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if err != nil {
+		return e, err
+	}
+	e.undoable = l.flow.undoes(key.RecoveryPoint)
+	return e, e.keep(s.vault, l.id, key)
+}
+
+// isUnstorable reports whether an outcome is refused since it cannot be stored, and not since it is no way on from where the key is.
+func isUnstorable(err error) bool {
+	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
 }
 
 // commitFlags is the number of the flags among the arguments of a commit.
@@ -335,6 +378,9 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	l.mu.Lock()
 	done.Duration = time.Since(l.since)
 	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
+	if e.notKept != nil {
+		done.Err = e.notKept
+	}
 	if held {
 		next.LockedAt = key.LockedAt
 		l.attempt, l.retried, l.kept, l.since, l.sent = 1, false, true, time.Now(), sent
@@ -347,11 +393,17 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 		l.lose(ErrLeaseLost)
 	}
 	if err := s.settled(r); err != nil {
+		if e.notKept != nil {
+			err = errors.Join(err, e.notKept)
+		}
 		return next, held, err
 	}
 	if s.cache != nil && next.Finished() {
 		s.listener.listen()
 		s.cache.put(l.id.name, next, sent, s.cfg.Retention)
+	}
+	if e.notKept != nil {
+		return next, held, e.notKept
 	}
 	return next, held, nil
 }
@@ -508,6 +560,24 @@ func (l *Lease) end() bool {
 	l.ended = true
 	l.keeper.stop()
 	return true
+}
+
+// undoing reports whether what runs under the lease undoes what the key's flow has committed, and is nobody's to call off: the client
+// that has left must not leave it undone. Under a completer's lease it may be called off, since a completer comes back to it.
+func (l *Lease) undoing(key *Key) bool {
+	return !l.swept && strings.HasPrefix(key.RecoveryPoint, compensating)
+}
+
+// detached returns a context for a compensation, which the lease's loss ends and its caller's cancellation does not. Stop ends it.
+func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.detach = stop
+	if l.lost != nil {
+		stop(l.lost)
+	}
+	return ctx, stop
 }
 
 func (l *Lease) leave() {

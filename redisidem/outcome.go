@@ -1,5 +1,11 @@
 package redisidem
 
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
 // Outcome is what a stage's callback returns: where the work continues, and what to tell the caller. Make one with
 // [Advance], [Finish] or [Interim]. The zero Outcome finishes the key without a response, as in the design this library
 // follows.
@@ -20,6 +26,15 @@ type Outcome struct {
 	next, failed, idle bool
 	// again allows the recovery point that the stage started from.
 	again bool
+
+	// What a key that is ended by hand is to do with what its flow has committed: see Undo and Leave.
+	undo  *Flow
+	leave bool
+
+	// refused is why a flow's stage ended with an outcome that the flow does not allow.
+	refused error
+	// notKept tells which outcome could not be stored, in place of which this one is.
+	notKept *NotKeptError
 }
 
 // Advance moves the key on to a recovery point.
@@ -49,6 +64,104 @@ func Fail(r Response) Outcome {
 // key stays as it is. The attempt counts if the stage failed before in the same run of its [Flow].
 func Idle() Outcome { return Outcome{idle: true} }
 
+// Undo says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that the flow is to undo what was committed before
+// the key is finished with the outcome's response. The key moves on to its first compensation, and a [Completer] or [Scope.Run]
+// carries it on from there. A key without anything to undo is finished at once, and one that is being compensated stays where it is.
+// The flow is the one that the key belongs to.
+func (o Outcome) Undo(flow *Flow) Outcome {
+	o.undo, o.leave = flow, false
+	return o
+}
+
+// Leave says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that what the key's flow has committed stays as it
+// is: nothing is undone.
+func (o Outcome) Leave() Outcome {
+	o.undo, o.leave = nil, true
+	return o
+}
+
+// notKeptOutcome finishes a key whose outcome cannot be stored, as err says.
+func notKeptOutcome(err error) Outcome {
+	part := "the outcome"
+	var in *InvalidError
+	var effect *EffectError
+	switch {
+	case errors.As(err, &in):
+		part = in.Field
+	case errors.As(err, &effect):
+		part = "Outcome.Effects[" + strconv.Itoa(effect.Index) + "]"
+	}
+	return Outcome{RecoveryPoint: Finished, Response: &Response{}, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
+}
+
+// extra names a part of an outcome that it cannot have, since it would not be applied. Empty: there is none.
+func (o Outcome) extra() string {
+	switch idle := o.idle; {
+	case (idle || o.next || o.failed && o.RecoveryPoint != Finished) && o.RecoveryPoint != "":
+		return "Outcome.RecoveryPoint"
+	case (idle || o.failed) && o.Interim:
+		return "Outcome.Interim"
+	case !idle:
+		return ""
+	case o.Response != nil:
+		return "Outcome.Response"
+	case o.hasState:
+		return "Outcome.State"
+	case len(o.effects) > 0:
+		return "Outcome.Effects"
+	case o.leave || o.undo != nil:
+		return "Outcome.Undo"
+	}
+	return ""
+}
+
+// kind names what an outcome was made with.
+func (o Outcome) kind() string {
+	switch {
+	case o.idle:
+		return "Idle"
+	case o.next:
+		return "Next"
+	}
+	return "Fail"
+}
+
+// checkExtra reports a part of the outcome that would not be applied.
+func (o Outcome) checkExtra() error {
+	if part := o.extra(); part != "" {
+		return invalid(part, "cannot go with %s", o.kind())
+	}
+	return nil
+}
+
+// byHand turns an outcome that no flow has returned into one that can be committed to the key.
+func (o Outcome) byHand(key *Key) (Outcome, error) {
+	if err := o.checkExtra(); err != nil {
+		return o, err
+	}
+	compensates := strings.HasPrefix(key.RecoveryPoint, compensating)
+	ends := o.RecoveryPoint == "" || o.RecoveryPoint == Finished || compensates && !strings.HasPrefix(o.RecoveryPoint, compensating)
+	switch {
+	case o.undo != nil && !ends:
+		return o, invalid("Outcome.Undo", "cannot go with the recovery point %q: it is for what ends a key", o.RecoveryPoint)
+	case o.undo != nil && key.Flow != o.undo.id:
+		return o, &FlowError{Stored: key.Flow, Wanted: o.undo.id}
+	case o.undo != nil && compensates:
+		o.RecoveryPoint, o.again, o.failed = key.RecoveryPoint, true, false
+	case o.undo != nil:
+		next, err := o.undo.undo(key, len(key.Journal)-1)
+		if err != nil {
+			return o, err
+		}
+		o.RecoveryPoint, o.failed = next, false
+	case ends && !o.leave && !o.idle && !o.next && (compensates || key.undoable):
+		return o, &InvalidError{
+			Field: "Outcome", Reason: "ends a key of " + key.Flow + " that has something to undo: say Undo or Leave", Err: ErrUndecided,
+		}
+	}
+	return o, nil
+}
+
 // WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the outcome: both or neither,
 // and once however often the commit is repeated. Their keys are made with [Stage.ShardKey]. They are applied in their order,
 // with at most 64 to an outcome, and all of them together are bounded by Config.MaxValueBytes.
@@ -74,6 +187,8 @@ type encodedOutcome struct {
 	state    []byte
 	hasState bool
 	effects  []Effect
+	notKept  *NotKeptError
+	undoable bool // the stage behind it can be undone
 
 	// As they are stored: the state, and the response to write over the key's, which is nil to leave that alone.
 	storedState, storedHeader, storedBody []byte
@@ -99,7 +214,15 @@ func (e *encodedOutcome) keep(v vault, id identity, k *Key) (err error) {
 }
 
 func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, error) {
-	e := encodedOutcome{point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState}
+	e := encodedOutcome{
+		point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState, notKept: o.notKept,
+	}
+	if o.refused != nil {
+		return e, o.refused
+	}
+	if err := o.checkExtra(); err != nil {
+		return e, err
+	}
 	switch {
 	case o.idle:
 		return e, invalid("Outcome", "is Idle, which is for callbacks: a lease is given back with Abandon")

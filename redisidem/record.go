@@ -32,6 +32,8 @@ const (
 	fieldDeadLetter  = "dead_letter"
 	fieldRequeued    = "requeued"
 	fieldRefused     = "refused"
+	fieldNotKept     = "not_kept"
+	fieldUndoable    = "undoable"
 	journalPrefix    = "j:"
 )
 
@@ -104,10 +106,12 @@ func newKey(id identity, r encodedRequest, at string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{
+	k := &Key{
 		Value: id.value, Scope: id.scope, Method: r.method, Path: r.path, Params: r.params,
 		RecoveryPoint: Started, CreatedAt: created, id: id, fingerprint: r.fingerprint,
-	}, nil
+	}
+	k.made = k.view()
+	return k, nil
 }
 
 // decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way back: whatever cannot
@@ -160,6 +164,10 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 			k.Flow = v
 		case fieldDeadLetter:
 			k.DeadLetter, err = decodeDeadLetter(v)
+		case fieldNotKept:
+			k.notKept = v
+		case fieldUndoable:
+			k.undoable = v != ""
 		case fieldRequeued:
 			k.requeued, err = decodeRequeue(v)
 		case fieldRefused:
@@ -233,6 +241,7 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 	if k.Finished() {
 		k.DeadLetter = nil
 	}
+	k.made = k.view()
 	return k, nil
 }
 
@@ -284,7 +293,7 @@ func parseTime(field, s string) (time.Time, error) {
 }
 
 // outcomeWords is how many words addOutcome adds at most.
-const outcomeWords = 12
+const outcomeWords = 16
 
 // addOutcome adds the field, value, ... that a commit of the outcome to the key writes.
 func (c *call) addOutcome(o *encodedOutcome, k *Key) {
@@ -303,6 +312,12 @@ func (c *call) addOutcome(o *encodedOutcome, k *Key) {
 	}
 	if o.hasState {
 		c.add(fieldState, o.storedState)
+	}
+	if o.notKept != nil {
+		c.add(fieldNotKept, o.notKept.Part)
+	}
+	if o.undoable && !k.undoable {
+		c.add(fieldUndoable, "1")
 	}
 }
 
@@ -333,12 +348,17 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
 		}
 	}
 	next.hasInterim = o.interim
+	next.undoable = k.undoable || o.undoable
+	if o.notKept != nil {
+		next.notKept = o.notKept.Part
+	}
 	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
 	entry.measure(k.Journal)
 	next.Journal = append(k.remembered(kept), entry)
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}
+	next.made = next.view()
 	return &next
 }
 

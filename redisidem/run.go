@@ -34,8 +34,8 @@ func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if err != nil {
 		return key, err
 	}
-	if key.Finished() {
-		return key, nil
+	if key.Finished() && key.unchanged() {
+		return key, key.NotKept()
 	}
 	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
 }
@@ -54,7 +54,7 @@ func (sc *Scope) RunRequest(ctx context.Context, value string, req Request, flow
 	case err != nil:
 		return &Key{}, err
 	case key != nil:
-		return key, nil
+		return key, key.NotKept()
 	}
 	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
 	return id.orNamed(key), err
@@ -70,7 +70,7 @@ func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) 
 		}
 		return seen, err
 	case lease == nil:
-		return fresh, nil
+		return fresh, fresh.NotKept()
 	}
 	return lease.runFlow(ctx)
 }
@@ -86,6 +86,11 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 				visits[point]++
 			}
 			last = point
+			if l.undoing(st.key) {
+				ctx, stop := l.detached(ctx)
+				defer stop(ErrLeaseEnded)
+				return l.flow.work(ctx, st, visits[point])
+			}
 			return l.flow.work(ctx, st, visits[point])
 		}, true)
 		switch {
@@ -116,18 +121,30 @@ func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) 
 	case visit > stage.MaxVisits:
 		return Outcome{}, fmt.Errorf("%w: stage %q came back more than %d times", ErrNoProgress, point, stage.MaxVisits)
 	}
-	o, err := stage.perform(ctx, st)
+	o, reconciled, err := stage.perform(ctx, st)
 	if err != nil {
 		return Outcome{}, err
 	}
-	return f.resolve(stage, st.key, o)
+	resolved, err := f.resolve(stage, st.key, o, reconciled)
+	switch {
+	case err == nil || !errors.Is(err, ErrInvalid) || o.idle:
+		return resolved, err
+	case reconciled:
+		return Outcome{}, fmt.Errorf("%w: reconcile of stage %q: %w", ErrOutcomeUnknown, point, err)
+	}
+	return Outcome{refused: err}, nil // the work is done, and must not run again
 }
 
 // resolve turns the outcome of a flow's stage into one that can be committed.
-func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome) (Outcome, error) {
+func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (Outcome, error) {
+	if err := o.checkExtra(); err != nil {
+		return o, err
+	}
 	switch {
 	case o.idle:
 		return o, nil
+	case o.leave, o.undo != nil:
+		return o, invalid("Outcome.Undo", "and Leave are for outcomes by hand: in a flow Fail undoes what was committed")
 	case o.next:
 		i := f.order[stage.Point] + 1
 		if i == len(f.cfg.Stages) {
@@ -140,8 +157,11 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome) (Outcome, error) {
 			return o, err
 		}
 		// The answer is stored now and given when all is undone.
-		o.RecoveryPoint = next
+		o.RecoveryPoint, o.failed = next, false
 		return o, nil
+	case o.RecoveryPoint == "" && o.Response == nil && (reconciled || !slices.Equal(stage.Next, []string{Finished})):
+		return o, invalid("Outcome.RecoveryPoint",
+			"is empty, as in the zero Outcome: stage %q of %s ends with Next, Finish, Fail, Interim or Idle", stage.Point, f)
 	case o.RecoveryPoint == "":
 		o.RecoveryPoint = Finished
 	}
@@ -236,12 +256,13 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 }
 
 // perform runs the stage's work, or finds out that it was done.
-func (s *FlowStage) perform(ctx context.Context, st *Stage) (Outcome, error) {
-	return s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
+func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconciled bool, err error) {
+	o, err = s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 		if st.attempt > 1 && s.Reconcile != nil {
 			o, err := s.once(ctx, st, s.reconcile)
 			switch {
 			case err == nil:
+				reconciled = true
 				return o, nil
 			case !errors.Is(err, ErrNotDone):
 				return Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
@@ -249,6 +270,7 @@ func (s *FlowStage) perform(ctx context.Context, st *Stage) (Outcome, error) {
 		}
 		return s.once(ctx, st, s.Work)
 	})
+	return o, reconciled, err
 }
 
 // reconcile asks Reconcile. That it panics says nothing about what it was asked.

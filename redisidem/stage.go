@@ -49,7 +49,7 @@ func (st *Stage) State(v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(st.key.state, v); err != nil {
-		return fmt.Errorf("redisidem: state left by an earlier stage: %w", err)
+		return fmt.Errorf("%w: state left by an earlier stage: %w", ErrOtherType, err)
 	}
 	return nil
 }
@@ -126,11 +126,8 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	if err != nil {
 		return key, err
 	}
-	if key.Finished() {
-		return key, nil
-	}
-	if key.id.record != id.record {
-		// Not made by a call of this library's, so it may lack what the record has.
+	if !key.unchanged() || key.id.record != id.record {
+		// Not as a call of this library's made it, so it may be other than the record is.
 		fresh, err := sc.service.retrieve(ctx, id)
 		if err != nil {
 			return key, err
@@ -139,6 +136,9 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 			return fresh, nil
 		}
 		key = fresh
+	}
+	if key.Finished() {
+		return key, key.NotKept()
 	}
 	return sc.work(ctx, key, claim{id: id, seen: key}, work)
 }
@@ -158,7 +158,7 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 	case err != nil:
 		return &Key{}, err
 	case key != nil:
-		return key, nil
+		return key, key.NotKept()
 	}
 	return sc.do(ctx, id, encoded, work)
 }
@@ -187,7 +187,7 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 		}
 		return seen, err
 	case lease == nil:
-		return fresh, nil
+		return fresh, fresh.NotKept()
 	}
 	key, _, err := lease.run(ctx, work, false)
 	return key, err
@@ -234,10 +234,12 @@ func (l *Lease) unfit() error {
 // marshalled is up to them.
 func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
 	switch {
+	case err == nil && outcome.idle && outcome.extra() != "":
+		err = outcome.checkExtra()
 	case err == nil && outcome.idle:
 		return st.key, false, l.putBackIdle(ctx)
 	case err == nil:
-		key, held, commitErr := l.commit(ctx, outcome, keep)
+		key, held, commitErr := l.commit(ctx, outcome, keep, true)
 		if held && commitErr == nil || !l.holds() {
 			return key, held, commitErr
 		}

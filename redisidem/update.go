@@ -23,11 +23,8 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	if key.Finished() {
-		return nil, ErrFinished
-	}
 	s := sc.service
-	if key.id.record != id.record {
+	if !key.unchanged() || key.id.record != id.record {
 		// Not made by a call of this library's, so it may lack what the record has.
 		fresh, err := s.retrieve(ctx, id)
 		switch {
@@ -39,6 +36,12 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 			return nil, ErrStale
 		}
 		key = fresh
+	}
+	if key.Finished() {
+		return nil, ErrFinished
+	}
+	if o, err = o.byHand(key); err != nil {
+		return nil, err
 	}
 	if len(o.effects) > 0 {
 		return nil, invalid("Outcome.Effects", "cannot go with an update")

@@ -106,6 +106,8 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
 	refused := (*redisidem.InvalidError)(nil)
 	switch {
+	case errors.Is(err, redisidem.ErrNotKept):
+		m.refuse(x.w, x.r, m.problem(Gone), err)
 	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the store does not take.
 	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
 		m.refuse(x.w, x.r, m.problem(BodyTooLarge), err)

@@ -332,6 +332,8 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 		e.replay(key.Response)
 	case e.capture == nil && err == nil:
 		e.fail(errClientGone, false)
+	case e.capture == nil && errors.Is(err, redisidem.ErrNotKept):
+		e.replay(nil)
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:
@@ -347,6 +349,9 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 			result = NotKept
 		}
 		m.tell(ctx, result, e.status(), nil)
+		e.deliver()
+	case errors.Is(err, redisidem.ErrNotKept): // by a codec of the service's
+		m.tell(ctx, NotKept, e.status(), err)
 		e.deliver()
 	case e.capture.gone(), m.cfg.AnswerUncommitted && m.resultOf(err, true) == Uncommitted:
 		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
