@@ -91,7 +91,7 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 	})
 }
 
-func TestEffectThatCannotBeAppliedStoresNothing(t *testing.T) {
+func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
 		st := stageOf(t, sc, "k")
@@ -134,13 +134,11 @@ func TestEffectThatCannotBeAppliedStoresNothing(t *testing.T) {
 					!strings.Contains(refused.Reason, c.words) {
 					t.Fatalf("%s: error is %v", c.name, err)
 				}
-				if key.Revision != 0 || raw.Exists(ctx, number).Val() != 0 || raw.Dump(ctx, k).Val() != before {
-					t.Errorf("%s: something was written: %+v", c.name, key)
+				mustBe(t, err, redisidem.ErrNotKept)
+				if !key.Finished() || key.Response != nil || raw.Exists(ctx, number).Val() != 0 || raw.Dump(ctx, k).Val() != before {
+					t.Errorf("%s: something of the outcome was written: %+v", c.name, key)
 				}
-				// The lease has ended, at the latest when its giving back has arrived.
-				lease, err := sc.Wait(10*time.Second).Lock(ctx, "k")
-				mustBe(t, err, nil)
-				mustBe(t, lease.Abandon(ctx), nil)
+				mustBe(t, sc.Delete(ctx, key), nil)
 			}
 		}
 		mustBe(t, raw.Del(ctx, k).Err(), nil)
@@ -199,11 +197,12 @@ func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
 				return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(c.effects...), nil
 			})
 			mustBeInvalid(b, err, c.field, c.words...)
-			if key.Revision != 0 || b.sent()-before != 1 { // which gave the lease back
+			if !key.Finished() || key.Response != nil || b.sent()-before != 1 { // which says that the result is not kept
 				b.Errorf("%v: %d requests, %+v", err, b.sent()-before, key)
 			}
+			mustBe(b, sc.Delete(ctx, key), nil)
 		}
-		key, err := sc.Retrieve(ctx, "k")
+		key, err := sc.InitializeRequest(ctx, "k", request)
 		mustBe(b, err, nil)
 		_, err = sc.Update(ctx, key, redisidem.Advance("on").WithEffects(redisidem.Set(k, "1")))
 		mustBeInvalid(b, err, "Outcome.Effects", "update")

@@ -250,32 +250,33 @@ func TestOutcomeThatIsRefusedChangesNothing(t *testing.T) {
 	})
 }
 
-func TestStageWhoseOutcomeIsRefusedCanRunAgain(t *testing.T) {
+func TestStageWhoseOutcomeIsRefusedDoesNotRunAgain(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
-		key := start(t, sc, "k")
-		runs := 0
 		for name, c := range badOutcomes() {
-			runs++
-			got, err := sc.WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			key := start(t, sc, name)
+			runs := 0
+			work := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				runs++
 				return c.outcome, nil
-			})
+			}
+			got, err := sc.WorkStage(ctx, key, work)
 			mustBeInvalid(t, err, c.field, c.word)
-			if got == nil || got.RecoveryPoint != redisidem.Started || got.Response != nil {
+			mustBe(t, err, redisidem.ErrNotKept)
+			if got == nil || !got.Finished() || got.Response != nil {
 				t.Errorf("%s: the key is %+v", name, got)
 			}
-		}
-		now, err := sc.Retrieve(ctx, "k")
-		mustBe(t, err, nil)
-		if now.Revision != 0 || now.Attempts != runs || now.RecoveryPoint != redisidem.Started || now.Response != nil {
-			t.Errorf("stored is %+v", now)
+			for range 2 {
+				_, err = sc.WorkStage(ctx, key, work)
+				mustBe(t, err, redisidem.ErrNotKept)
+			}
+			now, err := sc.Retrieve(ctx, name)
+			mustBe(t, err, nil)
+			if runs != 1 || now.Revision != 1 || now.Attempts != 1 || !now.Finished() || now.Response != nil {
+				t.Errorf("%s: stored after %d runs is %+v", name, runs, now)
+			}
 		}
 		e.mustBeTidy(e.client())
-		now, err = sc.WorkStage(ctx, key, finish("good"))
-		mustBe(t, err, nil)
-		if !now.Finished() {
-			t.Error("not finished")
-		}
 	})
 }
 
