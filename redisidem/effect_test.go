@@ -165,6 +165,8 @@ func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			b.Errorf("the key is %q", k)
 		}
 		record := strings.TrimSuffix(k, "x:k") + st.Key().ID()
+		_, err := sc.Do(ctx, "first", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")))) // which loads the commit's script
+		mustBe(b, err, nil)
 		for _, c := range []struct {
 			effects []redisidem.Effect
 			field   string

@@ -176,21 +176,31 @@ func TestFlowThatCannotBeginIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-// TestFlowWhoseStageIsRefusedIsNotFinished has stages that fail as input that is refused does: what they did is not undone by it.
-func TestFlowWhoseStageIsRefusedIsNotFinished(t *testing.T) {
+// TestFlowWhoseStageIsRefused has stages that fail as input that is refused does. A stage whose outcome cannot be stored was executed,
+// and does not run again; one that something else refused does.
+func TestFlowWhoseStageIsRefused(t *testing.T) {
 	t.Parallel()
-	for name, work := range map[string]redisidem.StageFunc{
-		"its outcome cannot be stored": func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+	for name, c := range map[string]struct {
+		work   redisidem.StageFunc
+		status int
+		word   string
+		runs   int64
+	}{
+		"its outcome cannot be stored": {func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			return redisidem.Finish(redisidem.Response{Code: 200, Body: make([]byte, 200)}), nil
-		},
-		"something that it called": func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		}, http.StatusGone, "#gone", 1},
+		"something that it called": {func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			return redisidem.Outcome{}, &redisidem.InvalidError{Field: "Request.Params", Reason: "of another service"}
-		},
+		}, http.StatusServiceUnavailable, "#unfinished", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			var runs atomic.Int64
 			flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
-				{Point: redisidem.Started, Work: work},
+				{Point: redisidem.Started, Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					runs.Add(1)
+					return c.work(ctx, st)
+				}},
 			}})
 			if err != nil {
 				t.Fatal(err)
@@ -199,10 +209,16 @@ func TestFlowWhoseStageIsRefusedIsNotFinished(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := post(t, serve(t, h).URL, "k", "b")
-			wantStatus(t, a, http.StatusServiceUnavailable)
-			if !strings.Contains(a.body, "#unfinished") || a.Header.Get("Retry-After") == "" {
-				t.Errorf("%v %s", a.Header, a.body)
+			url := serve(t, h).URL
+			for range 2 {
+				a := post(t, url, "k", "b")
+				wantStatus(t, a, c.status)
+				if !strings.Contains(a.body, c.word) || (a.Header.Get("Retry-After") == "") != (c.status == http.StatusGone) {
+					t.Errorf("%v %s", a.Header, a.body)
+				}
+			}
+			if runs.Load() != c.runs {
+				t.Errorf("the stage ran %d times, want %d", runs.Load(), c.runs)
 			}
 		})
 	}
