@@ -250,7 +250,7 @@ type failing struct{}
 func (failing) Encode([]byte, []byte) ([]byte, error)      { return nil, errStage }
 func (failing) Decode([]byte, []byte, int) ([]byte, error) { return nil, errStage }
 
-func TestCodecThatFailsChangesNothing(t *testing.T) {
+func TestCodecThatFailsStoresNothingOfAResult(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{Codec: failing{}}).Scope("a")
 		_, err := sc.InitializeRequest(ctx, "k", request)
@@ -258,14 +258,12 @@ func TestCodecThatFailsChangesNothing(t *testing.T) {
 		bare := redisidem.Request{Method: "POST", Path: "/"}
 		key, err := sc.Do(ctx, "bare", bare, finish("done"))
 		mustBeInvalid(b, err, "response_headers", "away")
-		if key.Finished() || key.LockedAt.IsZero() {
+		mustBe(b, err, redisidem.ErrNotKept)
+		if !key.Finished() || key.Response != nil {
 			b.Errorf("the key is %+v", key)
 		}
-		stored, err := sc.Retrieve(ctx, "bare")
-		mustBe(b, err, nil)
-		if stored.Revision != 0 || !stored.LockedAt.IsZero() {
-			b.Errorf("the record is %+v", stored)
-		}
+		_, err = sc.Do(ctx, "bare", bare, never(b))
+		mustBe(b, err, redisidem.ErrNotKept)
 	})
 }
 

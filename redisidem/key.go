@@ -133,7 +133,7 @@ func (k *Key) Replayed() bool { return k.Finished() && !k.own }
 
 // NotKept returns a [*NotKeptError] if the key's work was done and its result could not be stored. Nil: it is not so.
 func (k *Key) NotKept() error {
-	if k.notKept == "" {
+	if k.notKept == "" || !k.Finished() {
 		return nil
 	}
 	return &NotKeptError{Part: k.notKept}

@@ -179,8 +179,9 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	s := l.scope.service
 	key := l.Key()
 	e, err := l.encode(o, key)
+	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // which is to run until it succeeds
 	if worked && isUnstorable(err) {
-		e, err = l.encode(notKeptOutcome(err), key)
+		e, err = l.encode(o.withoutResult(err), key)
 	}
 	if err != nil {
 		return key, l.holds(), err
@@ -206,19 +207,23 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 		return key, false, l.commitLater(ctx, c, e, err)
 	}
 	if err == nil && r.status == statusEffect && worked {
-		if e, err = l.encode(notKeptOutcome(effectError(e.effects, r)), key); err != nil {
+		if e, err = l.encode(o.withoutResult(effectError(e.effects, r)), key); err != nil {
 			return key, l.holds(), err
 		}
-		if keep && !l.end() {
-			return key, false, ErrLeaseEnded
-		}
-		if keep {
+		if keep && e.point == Finished {
+			if !l.end() {
+				return key, false, ErrLeaseEnded
+			}
 			defer l.leave()
+			keep = false
 		}
-		keep, c = false, l.commitCall(key, e, false)
+		c = l.commitCall(key, e, keep)
 		again, stop := s.detached(ctx)
 		defer stop()
 		if r, err = s.run(again, c); err != nil && !errors.Is(err, ErrDamaged) {
+			if keep && l.end() {
+				defer l.leave()
+			}
 			return key, false, l.commitLater(ctx, c, e, err)
 		}
 	}
@@ -392,20 +397,18 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if keep && !held {
 		l.lose(ErrLeaseLost)
 	}
+	notKept := next.NotKept()
+	if notKept != nil && e.notKept != nil {
+		notKept = e.notKept // which tells why
+	}
 	if err := s.settled(r); err != nil {
-		if e.notKept != nil {
-			err = errors.Join(err, e.notKept)
-		}
-		return next, held, err
+		return next, held, errors.Join(err, notKept)
 	}
 	if s.cache != nil && next.Finished() {
 		s.listener.listen()
 		s.cache.put(l.id.name, next, sent, s.cfg.Retention)
 	}
-	if e.notKept != nil {
-		return next, held, e.notKept
-	}
-	return next, held, nil
+	return next, held, notKept
 }
 
 // lostTrack tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a

@@ -3,6 +3,7 @@ package redisidem_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,30 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 				_, err = sc.WorkStage(ctx, key, work)
 				mustBe(t, err, redisidem.ErrNotKept)
 			})
+		}
+	})
+}
+
+// TestFailureThatCannotBeStoredIsUndone lets a stage fail for good with an answer that is too large.
+func TestFailureThatCannotBeStoredIsUndone(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		for name, fail := range map[string]redisidem.StageFunc{
+			"body": outcome(redisidem.Fail(redisidem.Response{Code: 402, Body: make([]byte, 2<<20)})),
+			"effect": func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				mustBe(t, e.client().Set(ctx, st.ShardKey("number"), "x", time.Minute).Err(), nil)
+				return redisidem.Fail(redisidem.JSON(402, "declined")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+			},
+		} {
+			var done []string
+			flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) { c.Stages[3].Work = fail }))
+			for range 2 {
+				key, err := sc.RunRequest(ctx, name, request, flow)
+				mustBe(t, err, redisidem.ErrNotKept)
+				if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || !key.Finished() || key.Response != nil {
+					t.Errorf("%s: undone %q at %q with %v", name, done, key.RecoveryPoint, key.Response)
+				}
+			}
 		}
 	})
 }

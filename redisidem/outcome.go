@@ -80,8 +80,9 @@ func (o Outcome) Leave() Outcome {
 	return o
 }
 
-// notKeptOutcome finishes a key whose outcome cannot be stored, as err says.
-func notKeptOutcome(err error) Outcome {
+// withoutResult is what is committed in place of an outcome that cannot be stored, as err says: the key is finished, or what its flow has
+// committed is undone before, if the outcome was Fail.
+func (o Outcome) withoutResult(err error) Outcome {
 	part := "the outcome"
 	var in *InvalidError
 	var effect *EffectError
@@ -91,7 +92,11 @@ func notKeptOutcome(err error) Outcome {
 	case errors.As(err, &effect):
 		part = "Outcome.Effects[" + strconv.Itoa(effect.Index) + "]"
 	}
-	return Outcome{RecoveryPoint: Finished, Response: &Response{}, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
+	point := Finished
+	if strings.HasPrefix(o.RecoveryPoint, compensating) {
+		point = o.RecoveryPoint
+	}
+	return Outcome{RecoveryPoint: point, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
 }
 
 // extra names a part of an outcome that it cannot have, since it would not be applied. Empty: there is none.
@@ -197,6 +202,9 @@ type encodedOutcome struct {
 
 // keep makes the outcome ready to be stored with a key.
 func (e *encodedOutcome) keep(v vault, id identity, k *Key) (err error) {
+	if e.notKept != nil {
+		return nil // nothing of it is, and a codec that failed is not asked again
+	}
 	if e.stored = e.replaces(k); e.stored != nil {
 		if len(e.header) > 0 || k.Response != nil {
 			if e.storedHeader, err = v.store(id, k.fingerprint, fieldHeaders, e.stored.Code, e.header); err != nil {

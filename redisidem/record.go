@@ -228,7 +228,7 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 			return nil, damaged("%v", err)
 		}
 	}
-	if !r.empty() {
+	if !r.empty() && k.notKept == "" { // or else it is an earlier one
 		k.Response = &r
 	}
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
@@ -350,7 +350,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
 	next.hasInterim = o.interim
 	next.undoable = k.undoable || o.undoable
 	if o.notKept != nil {
-		next.notKept = o.notKept.Part
+		next.notKept, next.Response = o.notKept.Part, nil
 	}
 	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
 	entry.measure(k.Journal)
