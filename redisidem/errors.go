@@ -9,7 +9,7 @@ import (
 // The states a caller branches on. Test for them with [errors.Is]: most reach the caller wrapped.
 var (
 	// ErrInvalid is matched by the error of every call whose input is refused: an [*InvalidError] names the field and
-	// its bound. Nothing was changed.
+	// its bound. Nothing was changed, unless it matches ErrNotKept, too.
 	ErrInvalid = errors.New("redisidem: invalid input")
 	// ErrNotFound is returned when the key has no record: it never had one, it was deleted, or its retention ended.
 	ErrNotFound = errors.New("redisidem: key not found")
@@ -60,7 +60,8 @@ var (
 	ErrOutcomeUnknown = errors.New("redisidem: outcome of the stage unknown")
 	// ErrNotDone is for Reconcile to return when the earlier attempt has not done the stage's work: the stage then runs.
 	ErrNotDone = errors.New("redisidem: not done")
-	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its outcome was.
+	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its outcome was. If the outcome was a
+	// callback's, the error matches ErrNotKept, too.
 	ErrEffect = errors.New("redisidem: effect refused")
 	// ErrDamaged is returned when what is stored under the key is no record of this library, or one that it cannot
 	// read. It is never taken for an absent record: that would run finished work again.

@@ -158,7 +158,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 // not stop it: what was done is to be stored.
 //
 // Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused (ErrInvalid,
-// ErrNoProgress) leaves the lease as it is.
+// ErrNoProgress, ErrUndecided) leaves the lease as it is: another one can be committed.
 func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
 	key, _, err := l.commit(ctx, o, false, false)
 	return key, err

@@ -113,7 +113,7 @@ func (l *Lease) stage() *Stage {
 // The callback's own error is returned as it is, joined with the cause if the lease was lost. Otherwise the error
 // matches [ErrLocked] when another worker has the lease (for longer than [Scope.Wait]); [ErrNotFound];
 // [ErrFingerprintMismatch] when the value now stands for another request; [ErrFenced] when another worker claimed the key
-// during the callback; [ErrLeaseLost] when the lease was gone before the callback could start; [ErrCommitUnknown]; [ErrNoProgress] and [ErrInvalid] for an outcome that cannot be stored;
+// during the callback; [ErrLeaseLost] when the lease was gone before the callback could start; [ErrCommitUnknown]; [ErrNoProgress]; [ErrNotKept] for an outcome that cannot be stored, now and whenever the key is used again;
 // [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged]; [ErrUnavailable].
 func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key, error) {
 	if key == nil {

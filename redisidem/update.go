@@ -14,7 +14,7 @@ import (
 // finishes the key ends that, too. One round trip.
 //
 // The key is the one the caller has read: [ErrStale] says that the record has moved on since. It returns [ErrNotFound],
-// [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress], [ErrInvalid], [ErrDamaged], [ErrNotDurable]
+// [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress], [ErrInvalid], [ErrUndecided], [ErrDamaged], [ErrNotDurable]
 // and [ErrUnavailable]; nothing was changed then, but with ErrNotDurable. A try that got no answer may reach the server after the
 // call has returned ErrLocked or ErrUnavailable: it is then stored if the key is still as the caller has read it and nobody is working
 // on it.
