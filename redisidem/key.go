@@ -112,6 +112,7 @@ func (k *Key) clone() *Key {
 	if k.Response != nil {
 		c.Response = k.Response.clone()
 	}
+	c.made = c.view()
 	return &c
 }
 
