@@ -93,7 +93,7 @@ end
 
 -- Replies with what a finished key is read for: everything but the state, and the params on request.
 local function done(life)
-  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body'}
+  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
   if string.find(ARGV[6], 'p', 1, true) then
     names[#names + 1] = 'request_params'
   end

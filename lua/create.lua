@@ -69,7 +69,7 @@ if point == 'finished' then
     life = redis.call('PTTL', KEYS[1])
   end
   -- What a finished key is read for: everything but the state, and the params on request.
-  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body'}
+  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
   if string.find(ARGV[4], 'p', 1, true) then
     names[#names + 1] = 'request_params'
   end

@@ -306,3 +306,24 @@ func TestKeyThatItsCallerHasChanged(t *testing.T) {
 		}
 	})
 }
+
+// TestKeyOfAReplayIsAsItWasMade takes keys from replies and from copies to where a changed one would cost a round trip.
+func TestKeyOfAReplayIsAsItWasMade(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for name, size := range map[string]int64{"reply": 0, "copy": 1 << 20} {
+			sc := b.service(redisidem.Config{CacheBytes: size}).Scope(name)
+			_, err := sc.Do(ctx, "k", request, finish("done"))
+			mustBe(b, err, nil)
+			for range 2 {
+				key, err := sc.InitializeRequest(ctx, "k", request)
+				mustBe(b, err, nil)
+				before := b.sent()
+				_, err = sc.WorkStage(ctx, key, never(b))
+				mustBe(b, err, nil)
+				if n := b.sent() - before; n != 0 {
+					b.Errorf("a finished key from a %s costs %d requests", name, n)
+				}
+			}
+		}
+	})
+}

@@ -188,6 +188,7 @@ func (s *Service) found(id identity, request *encodedRequest, r reply, sent time
 	}
 	if request != nil && request.bound {
 		key.Params = request.params
+		key.made = key.view()
 	}
 	if err := s.settled(r); err != nil {
 		return key, err

@@ -230,4 +230,28 @@ var mutants = []mutant{
 
 		killer: "TestShardWithManyKeysLetsTheOthersHaveTheirTurn",
 	},
+	{
+		name: "leaving", // the client that leaves calls off what is being undone
+		file: "redisidem/lease.go",
+		old:  "return !l.swept && strings.HasPrefix(key.RecoveryPoint, compensating)",
+		new:  "return false",
+
+		killer: "TestClientThatLeavesLeavesNothingUndone",
+	},
+	{
+		name: "silent-end", // a key is ended by hand and nobody says what becomes of what was committed
+		file: "redisidem/outcome.go",
+		old:  "case ends && !o.leave &&",
+		new:  "case false && !o.leave &&",
+
+		killer: "TestKeyOfAFlowIsEndedByHand",
+	},
+	{
+		name: "again-and-again", // a result that cannot be stored is made again by each retry
+		file: "redisidem/lease.go",
+		old:  "if worked && isUnstorable(err) {",
+		new:  "if false {",
+
+		killer: "TestStageWhoseOutcomeIsRefusedDoesNotRunAgain",
+	},
 }
