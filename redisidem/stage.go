@@ -132,7 +132,10 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 		if err != nil {
 			return key, err
 		}
-		if !fresh.isStill(key) {
+		switch {
+		case key.fingerprint != "" && key.fingerprint != fresh.fingerprint:
+			return key, ErrFingerprintMismatch
+		case !fresh.isStill(key):
 			return fresh, nil
 		}
 		key = fresh
