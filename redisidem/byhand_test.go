@@ -285,7 +285,8 @@ func TestKeyThatItsCallerHasChanged(t *testing.T) {
 				t.Errorf("%s: a stage runs at %q", name, st.Key().RecoveryPoint)
 				return redisidem.Advance("two"), nil
 			})
-			if mustBe(t, err, nil); key.RecoveryPoint != redisidem.Started || key.Revision != 0 {
+			mustBe(t, err, nil)
+			if key.RecoveryPoint != redisidem.Started || key.Revision != 0 {
 				t.Errorf("%s: the key returned is at %q", name, key.RecoveryPoint)
 			}
 			forge(key)
@@ -301,7 +302,8 @@ func TestKeyThatItsCallerHasChanged(t *testing.T) {
 			}
 			return redisidem.Advance("two"), nil
 		})
-		if mustBe(t, err, nil); key.Journal[0].Stage != redisidem.Started {
+		mustBe(t, err, nil)
+		if key.Journal[0].Stage != redisidem.Started {
 			t.Errorf("the journal has %q", key.Journal[0].Stage)
 		}
 	})

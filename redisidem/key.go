@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"time"
-	"unsafe"
 )
 
 // The recovery points every key has. A program's own lie between them.
@@ -78,8 +77,12 @@ type view struct {
 
 // view returns the key's fields as they are.
 func (k *Key) view() view {
+	var first *byte
+	if len(k.Params) > 0 {
+		first = &k.Params[0]
+	}
 	return view{
-		k.Value, k.Scope, k.Method, k.Path, k.RecoveryPoint, unsafe.SliceData(k.Params), len(k.Params), k.Revision, k.CreatedAt,
+		k.Value, k.Scope, k.Method, k.Path, k.RecoveryPoint, first, len(k.Params), k.Revision, k.CreatedAt,
 		k.Response,
 	}
 }
@@ -138,6 +141,12 @@ func (k *Key) NotKept() error {
 		return nil
 	}
 	return &NotKeptError{Part: k.notKept}
+}
+
+// told returns the key, and the error that those get who ask for its answer.
+func (k *Key) told() (*Key, error) {
+	err := k.NotKept()
+	return k, err
 }
 
 // ID returns the name under which events, logs and Redis know the key: a digest of scope and value.

@@ -253,7 +253,8 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		return e, err
 	}
 	e.undoable = l.flow.undoes(key.RecoveryPoint)
-	return e, e.keep(s.vault, l.id, key)
+	err = e.keep(s.vault, l.id, key)
+	return e, err
 }
 
 // isUnstorable reports whether an outcome is refused since it cannot be stored, and not since it is no way on from where the key is.

@@ -67,7 +67,8 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 				mustBe(t, err, nil)
 				for range 2 {
 					swept, err := completer.Sweep(ctx)
-					if mustBe(t, err, nil); swept.Due != 0 {
+					mustBe(t, err, nil)
+					if swept.Due != 0 {
 						t.Errorf("a completer got %+v", swept)
 					}
 				}

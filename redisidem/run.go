@@ -35,7 +35,7 @@ func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 		return key, err
 	}
 	if key.Finished() && key.unchanged() {
-		return key, key.NotKept()
+		return key.told()
 	}
 	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
 }
@@ -54,7 +54,7 @@ func (sc *Scope) RunRequest(ctx context.Context, value string, req Request, flow
 	case err != nil:
 		return &Key{}, err
 	case key != nil:
-		return key, key.NotKept()
+		return key.told()
 	}
 	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
 	return id.orNamed(key), err
@@ -70,7 +70,7 @@ func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) 
 		}
 		return seen, err
 	case lease == nil:
-		return fresh, fresh.NotKept()
+		return fresh.told()
 	}
 	return lease.runFlow(ctx)
 }

@@ -141,7 +141,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 		key = fresh
 	}
 	if key.Finished() {
-		return key, key.NotKept()
+		return key.told()
 	}
 	return sc.work(ctx, key, claim{id: id, seen: key}, work)
 }
@@ -161,7 +161,7 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 	case err != nil:
 		return &Key{}, err
 	case key != nil:
-		return key, key.NotKept()
+		return key.told()
 	}
 	return sc.do(ctx, id, encoded, work)
 }
@@ -190,7 +190,7 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 		}
 		return seen, err
 	case lease == nil:
-		return fresh, fresh.NotKept()
+		return fresh.told()
 	}
 	key, _, err := lease.run(ctx, work, false)
 	return key, err

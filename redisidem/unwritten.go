@@ -46,6 +46,7 @@ func neverJSON(t reflect.Type) error {
 				}
 			}
 		}
+	default: // a value of it can be written
 	}
 	return nil
 }
@@ -127,6 +128,7 @@ func looksPlain(t reflect.Type, seen map[reflect.Type]bool) bool {
 				return false
 			}
 		}
+	default: // it has no parts
 	}
 	return true
 }
@@ -174,6 +176,7 @@ func unwritten(v reflect.Value, path string) (string, reflect.Type) {
 				return at, t
 			}
 		}
+	default: // it has no parts
 	}
 	return "", nil
 }
