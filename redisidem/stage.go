@@ -219,13 +219,13 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 }
 
 // unfit returns why no callback may begin under the lease: its time is over, as when the process was frozen since it claimed, or its
-// caller has left.
+// caller has left. What undoes a flow begins nevertheless: no client may leave it undone.
 func (l *Lease) unfit() error {
 	l.checkClock()
 	switch {
 	case l.isLost():
 		return ErrLeaseLost
-	case l.ctx.Err() == nil:
+	case l.ctx.Err() == nil, l.undoing(l.Key()):
 		return nil
 	case l.wasKept():
 		return ended(l.ctx) // it is not ErrUnavailable, which says that no callback has run

@@ -169,7 +169,7 @@ var mutants = []mutant{
 	{
 		name: "heedless", // a callback begins although its caller has left
 		file: "redisidem/stage.go",
-		old:  "\tcase l.ctx.Err() == nil:\n",
+		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 
 		killer: "TestLeaseOfACallerWhoHasLeftIsPutBack",
