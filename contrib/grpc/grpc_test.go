@@ -233,6 +233,25 @@ func TestErrorsAreKeptOrReleased(t *testing.T) {
 	}
 }
 
+// TestAnswersThatAskForARetryAreNotFinal has what the refusals of another server look like whose answer a handler hands on.
+func TestAnswersThatAskForARetryAreNotFinal(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.answer(func(context.Context, string) (string, error) {
+		if s.runs.Load() > 1 {
+			return "done", nil
+		}
+		st, err := status.New(codes.FailedPrecondition, "not yet").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)})
+		if err != nil {
+			return "", err
+		}
+		return "", st.Err()
+	})
+	s.want(s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a"), codes.FailedPrecondition, "", false)
+	s.want(s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a"), codes.OK, "done", false)
+	s.want(s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a"), codes.OK, "done", true)
+}
+
 // TestAnswersThatCannotBeKeptAreNotExecutedAgain is about work that was done, and whose answer the store does not take.
 func TestAnswersThatCannotBeKeptAreNotExecutedAgain(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package grpcidem
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,6 +58,15 @@ func (e *refusedError) GRPCStatus() *status.Status { return e.Status }
 func refused(err error) bool {
 	e := (*refusedError)(nil)
 	return errors.As(err, &e)
+}
+
+// asksForRetry reports whether a status tells its caller when to try again, so that it is not final, whatever its code. So do the
+// refusals of another process, which a handler may hand on.
+func asksForRetry(err error) bool {
+	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
+		_, ok := detail.(*errdetails.RetryInfo)
+		return ok
+	})
 }
 
 // refuse answers a call, and tells its client when to try again.

@@ -44,7 +44,8 @@ type Config struct {
 	Covers func(fullMethod string) bool
 	// Optional lets calls without a key through, unprotected, which are refused otherwise.
 	Optional bool
-	// Keep tells whether the answer with a code is stored, and given again to each retry. Default: [KeepFinal].
+	// Keep tells whether the answer with a code is stored, and given again to each retry. Default: [KeepFinal]. A status with a
+	// RetryInfo among its details asks for a retry, and is never stored.
 	Keep func(codes.Code) bool
 	// Metadata are the names of the header and trailer metadata that are stored with an answer. Default: none.
 	Metadata []string
@@ -213,7 +214,7 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 			answer, failure = handler(tap.context(context.WithValue(ctx, stageContext{}, st)), req)
 			sent := sendable(failure)
 			switch code := status.Code(sent); {
-			case !refused(failure) && s.cfg.Keep(code):
+			case !refused(failure) && !asksForRetry(sent) && s.cfg.Keep(code):
 				failure = sent
 				return redisidem.Finish(s.encode(answer, failure, tap)), nil
 			case code == codes.Unimplemented:
