@@ -62,10 +62,11 @@ func mustBeWhole(t *testing.T, where *site, effect func(name string) redisidem.E
 		t.Fatal(err1)
 	}
 	size := client.SCard(ctx, name).Val() + max(client.XLen(ctx, name).Val()-1, 0)
-	if key.Finished() != (err == nil) || key.Finished() != (size > 0) {
+	if stored := key.NotKept() == nil; !key.Finished() || stored != (err == nil) || stored != (size > 0) {
 		t.Errorf("the key is %s, the effect wrote %d, the error is %v", key.RecoveryPoint, size, err)
 	}
-	if err != nil && !errors.Is(err, redisidem.ErrInvalid) && !errors.Is(err, redisidem.ErrEffect) {
+	refused := errors.Is(err, redisidem.ErrInvalid) || errors.Is(err, redisidem.ErrEffect)
+	if err != nil && (!refused || !errors.Is(err, redisidem.ErrNotKept)) {
 		t.Errorf("the error is %v", err)
 	}
 }
