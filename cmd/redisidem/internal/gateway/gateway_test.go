@@ -968,7 +968,7 @@ func TestGatewayWithoutRedis(t *testing.T) {
 	b := setUp(t, `
 routes:
   - {match: POST /pass, without_redis: pass}
-`, Unscoped, func(c *redisidem.Config) { c.Timeout = 100 * time.Millisecond })
+`, Unscoped, func(c *redisidem.Config) { c.Timeout, c.CommitRetry = 100*time.Millisecond, time.Second })
 	ready := func() int {
 		res, err := http.Get(b.admin.URL + "/readyz") //nolint:noctx // a test
 		if err != nil {
