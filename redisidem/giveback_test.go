@@ -256,6 +256,12 @@ func TestClientThatLeavesBetweenStagesStartsNoOther(t *testing.T) {
 
 // A commit that kept the lease, and whose reply was lost, has begun an attempt of the next stage that never runs.
 func TestKeptCommitWithoutAReplyBeginsNoAttempt(t *testing.T) {
+	for _, silence := range []time.Duration{0, redisidem.DefaultLease + time.Second} {
+		t.Run(silence.String(), func(t *testing.T) { keptCommitWithoutAReply(t, silence) })
+	}
+}
+
+func keptCommitWithoutAReply(t *testing.T, silence time.Duration) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
@@ -272,6 +278,7 @@ func TestKeptCommitWithoutAReplyBeginsNoAttempt(t *testing.T) {
 		}))
 		_, err := sc.RunRequest(ctx, "k", request, flow)
 		mustBe(b, err, redisidem.ErrCommitUnknown)
+		time.Sleep(silence)
 		b.thaw()
 		time.Sleep(3 * time.Second)
 		key, err := sc.RunRequest(ctx, "k", request, flow)

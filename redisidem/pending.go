@@ -67,14 +67,16 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 	unknown.Err = why
 	s.observe(ctx, unknown)
 
+	flags, repeated := c.words[c.arg(commitFlags)], c.withoutKeep() // nobody will work under it any more
 	c.words = slices.Clone(c.words)
-	c.words[c.arg(commitFlags)] = c.withoutKeep() // nobody will work under it any more
-	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, c, e) })
+	c.words[c.arg(commitFlags)] = repeated
+	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, c, e, flags != repeated) })
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, errors.Unwrap(why))
 }
 
-// keepCommitting repeats a commit until its fate is known or the time for it is over.
-func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome) {
+// keepCommitting repeats a commit until its fate is known or the time for it is over. If the first try was to keep the lease, it may
+// have done so, for a stage that will not begin under it.
+func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
 	err := s.outlast(ctx, c, lastCommitPause, func(r reply, err error) bool {
@@ -87,8 +89,7 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome) {
 		}
 		if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 			l.dropped(ctx, err)
-		} else if r.number(0) == "1" {
-			// An earlier try has kept the lease, for a stage that will not begin under it.
+		} else if kept { // also when its lock has lapsed: its attempt counts otherwise
 			s.release(ctx, l.id, l.token, flagIdle, 0)
 		}
 		return true
