@@ -14,8 +14,8 @@
 --
 -- Replies
 --   OK token, '1' if the key is given up, by this call or an earlier try, and '0' if not, or if the lease was gone; '1' if nothing
---      can come after this call: the claim has been met, the token was remembered before, or the record is finished; '0' if the
---      claim may be under way, which an absent record does not remember the token for
+--      can come after this call: it has met the claim, or the record is finished; '0' if the claim may be under way, or an earlier
+--      try has met it. An absent record does not remember the token, and another attempt that ends takes its place
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
@@ -38,7 +38,7 @@ end
 local revision, owner, fence, stage, attempts, length, spent =
   string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
 local met = '0'
-if owner == token or spent == token or r[2] == 'finished' then
+if owner == token or r[2] == 'finished' then
   met = '1'
 end
 local buried = '0'

@@ -303,7 +303,7 @@ func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
 // A claim that arrives after it was given back has nobody who works under it: it locks its key for about two timeouts at most.
 func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
 	const timeout = 300 * time.Millisecond
-	for _, retries := range []int{0, 3} {
+	for _, retries := range []int{0, 3, 4} { // the last of 4 when the record remembers the give-back
 		for _, delay := range []time.Duration{0, timeout / 2, timeout + 50*time.Millisecond, 3*time.Second + 50*time.Millisecond} {
 			t.Run(fmt.Sprintf("%d retries/%v", retries, delay), func(t *testing.T) {
 				inBubble(t, func(b *bubble) {
@@ -316,7 +316,10 @@ func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
 					mustBe(b, err, redisidem.ErrUnavailable)
 					synctest.Wait() // the give-back finds no record
 					runs := 0
-					for range retries {
+					for n := range retries {
+						if n == 3 {
+							time.Sleep(4 * timeout)
+						}
 						_, err = sc.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 							runs++
 							return redisidem.Outcome{}, errUpstream

@@ -1,6 +1,7 @@
 /*
  * A record that is not there yet: the first claim of any revision makes it. A give-back that arrives before has nothing to be
- * remembered in. Its reply says so, and it is asked again, until one has met its claim, or a record that remembers it.
+ * remembered in, and a record that remembers it may forget it over another one. So its reply says whether it has met its claim, and it
+ * is asked again until it has.
  */
 bool made;            /* there is a record */
 
@@ -16,7 +17,7 @@ inline not_returned(t)
 	assert(!returned[t] || ended != NOBODY && ended != t)                            /* S9 */
 }
 
-/* The first copy of a give-back only has to be remembered; when it was before already, nothing can come after it. */
+/* The end of a give-back is that it has met its claim. That the token is remembered is none: another one may take its place. */
 inline give_back_claim(t)
 {
 	skip;
@@ -24,7 +25,7 @@ inline give_back_claim(t)
 #ifdef RETURNDEAF
 	:: true -> reply = RETURNED   /* any reply is taken for the end */
 #else
-	:: made && (FINISHED || token == t || spent == t) -> reply = RETURNED
+	:: made && (FINISHED || token == t) -> reply = RETURNED
 	:: else -> reply = UNMET
 #endif
 	fi;
