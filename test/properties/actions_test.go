@@ -82,11 +82,14 @@ func (m *machine) Work(t *rapid.T) {
 	want, works := fine, false
 	switch {
 	case v.key.Finished():
+		want = toldOf(v.of)
 	case r == nil:
 		want = notFound
 	case v.of.request != r.request:
 		want = mismatch
-	case r.point == redisidem.Finished, moved:
+	case r.point == redisidem.Finished:
+		want = toldOf(r)
+	case moved:
 	default:
 		want = s.claim(now, w)
 		works = want == fine
@@ -139,9 +142,22 @@ func (m *machine) Work(t *rapid.T) {
 		s.abandon(w)
 		return
 	}
-	want = s.commit(now, w, out, false)
+	if out.refuse { // the work is done, and is not to be repeated
+		out = &outcome{Outcome: redisidem.Outcome{RecoveryPoint: redisidem.Finished}, notKept: true}
+	}
+	if want = s.commit(now, w, out, false); want == fine {
+		want = toldOf(r)
+	}
 	m.expect(err, want)
 	m.answered(s, want, key)
+}
+
+// toldOf is what comes with a key.
+func toldOf(r *record) verdict {
+	if r.notKept {
+		return notKept
+	}
+	return fine
 }
 
 // stays says that an outcome does not move the key on.
@@ -201,7 +217,7 @@ func (m *machine) Commit(t *rapid.T) {
 
 // answered deals with what a commit returned.
 func (m *machine) answered(s *slot, v verdict, key *redisidem.Key) {
-	if v == fine {
+	if v == fine || v == notKept {
 		m.compare(s, key)
 		m.saw(s, key)
 	}

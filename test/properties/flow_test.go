@@ -174,6 +174,8 @@ func (m *machine) Run(t *rapid.T) {
 		if granted, want = s.claimFlow(now, w); granted {
 			want = s.run(now, w, m.plan)
 			s.fence = max(s.fence, s.record.fence)
+		} else if want == nil && s.record.notKept {
+			want = redisidem.ErrNotKept
 		}
 	}
 	key, err := o.scope.RunRequest(m.ctx, s.value, requests[request], o.flow)
@@ -310,6 +312,29 @@ func (m *machine) Requeue(t *rapid.T) {
 	}
 	if err := o.scope.Requeue(m.ctx, v.key); !errors.Is(err, want) {
 		t.Fatalf("error is %v, want %v", err, want)
+	}
+}
+
+// placed checks, whatever the model says, that a key of the flow that is not finished is where somebody comes to it: it has a lease
+// whose lock is still there, or it is due, or a dead letter, and never both of these.
+func (m *machine) placed(s *slot) {
+	m.t.Helper()
+	if s.record == nil {
+		return
+	}
+	record, lock := m.place(s)
+	in := func(index string) bool {
+		return m.raw.ZScore(m.ctx, s.prefix+index+":"+flowName, m.scope.ID(s.value)).Err() == nil
+	}
+	due, dead := in("due"), in("dead")
+	fields := m.raw.HMGet(m.ctx, record, "flow", "recovery_point", "dead_letter").Val()
+	ends := m.now().After(s.indexed.Add(-m.least())) // see compareDue
+	switch letter := fields[2] != nil; {
+	case fields[0] == nil, fields[1] == redisidem.Finished:
+	case due && dead || letter != dead:
+		m.t.Fatalf("%s is due: %v, among the dead letters: %v, a dead letter: %v", s.value, due, dead, letter)
+	case !due && !dead && !ends && m.raw.Exists(m.ctx, lock).Val() == 0:
+		m.t.Fatalf("%s is not finished, and nobody will come to it", s.value)
 	}
 }
 

@@ -31,6 +31,7 @@ func (m *machine) Check(t *rapid.T) {
 		m.compareLock(s)
 		m.compareCounter(s)
 		m.compareDue(s)
+		m.placed(s)
 	}
 	for _, k := range m.keys() {
 		if ttl := m.raw.PTTL(m.ctx, k).Val(); ttl <= 0 && !strings.Contains(k, "}:x:") {

@@ -39,6 +39,7 @@ type record struct {
 	revision int64
 	response *redisidem.Response
 	interim  bool
+	notKept  bool // the work was done, and its result could not be stored
 	state    *string
 	attempts int // in all
 	runs     int // of this revision
@@ -89,6 +90,8 @@ type outcome struct {
 	state  *string
 	counts int64 // what its effects add
 	refuse bool  // it has an effect that cannot be applied
+
+	notKept bool // it stands for one that could not be stored
 }
 
 func (w *worker) GoString() string {
@@ -110,6 +113,7 @@ const (
 	ended      verdict = "ErrLeaseEnded"
 	noProgress verdict = "ErrNoProgress"
 	effect     verdict = "ErrEffect"
+	notKept    verdict = "ErrNotKept"
 	// What a caller is told who gets no answer.
 	unknown     verdict = "ErrCommitUnknown"
 	unavailable verdict = "ErrUnavailable"
@@ -215,12 +219,14 @@ func (r *record) write(o *outcome, e entry, point string, kept int64) {
 	r.journal = slices.DeleteFunc(slices.Clone(r.journal), func(old entry) bool { return old.revision == e.revision-kept })
 	r.point = point
 	switch {
+	case o.notKept:
+		r.response = nil
 	case o.Response != nil:
 		r.response = o.Response
 	case r.interim:
 		r.response = nil
 	}
-	r.interim = o.Interim
+	r.interim, r.notKept = o.Interim, o.notKept
 	if o.state != nil {
 		r.state = o.state
 	}
