@@ -11,7 +11,8 @@
 -- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
 -- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
 --         'l', it wants to know how long a finished record still lives; 'p', it wants the params of a finished record;
---         'c', it is a completer: what turns out to be finished or gone leaves the due index
+--         'c', it is a completer: what turns out to be finished or gone leaves the due index; 'w' and a number at the end: how long
+--         the caller has waited for the key already, in microseconds
 -- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none; with 'c' the score with which the due index
 --         handed the key out, '' for any
 -- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with a line break behind it;
@@ -29,6 +30,7 @@
 --            changed since ARGV[9]
 --   DONE     token, remaining life of the record in milliseconds with 'l'; the record without its state, and without its params
 --            unless 'p' asks for them: it is finished
+--   INTERIM  token, age of the answer in microseconds; the record: it got an interim answer while the caller has waited
 --   MOVED    token; the record: its revision is another one, or it is another record
 --   STALE    token: this attempt has ended already, this is a late duplicate
 --   MISMATCH token
@@ -44,7 +46,8 @@
 -- was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET); two more with KEYS[3] (ZADD, PEXPIRE; twice
 -- when the index is new); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with ARGV[2]; without KEYS[2] there is no GET, DEL and
 -- PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET, PTTL), 3 with ARGV[2], two more when the caller is
--- entered as waiting (HGET, HSET).
+-- entered as waiting (HGET, HSET); of an unfinished record one more with 'w' (HMGET), and one more if it has an interim answer
+-- (TIME); 7 for INTERIM (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
 -- Params, state and response are read only for replies that have them.
@@ -77,6 +80,23 @@ local completing = string.find(ARGV[6], 'c', 1, true)
 local function free()
   if KEYS[2] and owner ~= token and redis.call('GET', KEYS[2]) == token then
     redis.call('DEL', KEYS[2])
+  end
+end
+
+-- Server time in microseconds, as text: numbers of that size cost more to write than to join.
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+end
+
+-- The age of the record's interim answer if it is younger than the caller's waiting, also when another has the lease already.
+local function interim()
+  local waited = owner ~= token and string.match(ARGV[6], 'w(%d+)$')
+  if waited then
+    local r = redis.call('HMGET', KEYS[1], 'interim', 'j:' .. string.format('%d', revision - 1))
+    local at = r[1] == '1' and string.match(r[2] or '', '^%S* %d+ %d+ (%d+) ')
+    local age = at and math.max(clock() - at, 0)
+    return age and age < tonumber(waited) and age
   end
 end
 
@@ -149,6 +169,12 @@ if exists then
     free()
     return {'STALE ' .. token}
   end
+  local age = interim()
+  if age then
+    free()
+    touch()
+    return {'INTERIM ' .. token .. ' ' .. string.format('%.0f', age), unpack(redis.call('HGETALL', KEYS[1]))}
+  end
   if expected ~= '' and revision .. ' ' .. (created or '') ~= expected then
     free()
     return {'MOVED ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
@@ -183,12 +209,6 @@ elseif #ARGV < 13 then
   free()
   settle()
   return {'GONE ' .. token}
-end
-
--- Server time in microseconds, as text: numbers of that size cost more to write than to join.
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 end
 
 -- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which

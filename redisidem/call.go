@@ -24,6 +24,7 @@ const (
 	statusOwn       status = "OWN"
 	statusBusy      status = "BUSY"
 	statusDone      status = "DONE"
+	statusInterim   status = "INTERIM"
 	statusMoved     status = "MOVED"
 	statusStale     status = "STALE"
 	statusGone      status = "GONE"
@@ -53,6 +54,7 @@ const (
 	flagSpared  = "s" // it was stopped by a shutdown: the attempt does not use one up
 	flagRefused = "r" // no program could work on the key
 	flagRevived = "b" // the key is a dead letter, which a commit carries on
+	flagWaited  = "w" // how long the caller has waited follows
 	flagByHand  = "h" // the caller does not know whether the key's flow is recoverable: the due index says so
 )
 

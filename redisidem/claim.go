@@ -52,8 +52,8 @@ func (c claim) fingerprint() string {
 }
 
 // call makes the invocation of the claim script by the attempt with this token. If the key is taken, channel is where the
-// caller wants to hear of its end, "" for nowhere.
-func (c claim) call(s *Service, token, channel string) call {
+// caller wants to hear of its end, "" for nowhere. waited is how long the caller has waited for the key, 0 for not at all.
+func (c claim) call(s *Service, token, channel string, waited time.Duration) call {
 	seen := ""
 	if c.seen != nil {
 		seen = strconv.FormatInt(c.seen.Revision, 10) + " " + strconv.FormatInt(c.seen.CreatedAt.UnixMicro(), 10)
@@ -62,6 +62,9 @@ func (c claim) call(s *Service, token, channel string) call {
 	if c.completing {
 		flags += flagClean
 		channel = c.handed // it waits for nobody
+	}
+	if waited > 0 && !c.byHand { // a lease by hand is for work, not for an answer
+		flags += flagWaited + strconv.FormatInt(waited.Microseconds(), 10)
 	}
 	if c.flow != nil && !c.unable {
 		flow = c.flow.words
@@ -110,21 +113,21 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
 	by := claimant{token: newToken()}
 	var elders []*claimant // of the older fingerprints
-	a = sc.waiting(ctx, c, func(channel string) attempt {
-		lease, key, err := sc.tryClaim(ctx, c, &by, channel, outer)
+	a = sc.waiting(ctx, c, func(channel string, waited time.Duration) attempt {
+		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
-			if c.request == nil || !errors.Is(err, ErrFingerprintMismatch) {
+			if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {
 				break
 			}
 			if len(elders) == i {
 				elders = append(elders, &claimant{token: newToken()})
 			}
 			older := c
-			if older.request, err = c.request.keyedWith(secret, s.vault, c.id); err == nil {
-				lease, key, err = sc.tryClaim(ctx, older, elders[i], channel, outer)
+			if older.request, a.err = c.request.keyedWith(secret, s.vault, c.id); a.err == nil {
+				a = sc.tryClaim(ctx, older, elders[i], channel, waited, outer)
 			}
 		}
-		return attempt{lease, key, err}
+		return a
 	})
 	if a.lease == nil {
 		s.forget(ctx, c.id, &by)
@@ -147,8 +150,8 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	case lease != nil:
 		e = lease.event(Claimed)
 		e.Duration = took
-	case key.Finished():
-		e.Kind, e.RecoveryPoint, e.Revision = Replayed, Finished, key.Revision
+	case key.Answered():
+		e.Kind, e.RecoveryPoint, e.Revision = Replayed, key.RecoveryPoint, key.Revision
 	default:
 		return // moved on: nothing happened to the key
 	}
@@ -164,57 +167,64 @@ type claimant struct {
 }
 
 // tryClaim asks once.
-func (sc *Scope) tryClaim(ctx context.Context, c claim, by *claimant, channel string, outer *Lease) (*Lease, *Key, error) {
+func (sc *Scope) tryClaim(
+	ctx context.Context, c claim, by *claimant, channel string, waited time.Duration, outer *Lease,
+) (a attempt) {
 	s := sc.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.obtain(bounded, c.id, c.call(s, by.token, channel), by)
+	r, err := s.obtain(bounded, c.id, c.call(s, by.token, channel, waited), by)
 	if err != nil {
-		return nil, nil, explain(ctx, "claim", err)
+		a.err = explain(ctx, "claim", err)
+		return a
 	}
 	switch r.status {
 	case statusOwn:
 		by.open = true
-		if err := s.settled(r); err != nil {
-			return nil, nil, err
+		if a.err = s.settled(r); a.err != nil {
+			return a
 		}
-		lease, err := sc.newLease(ctx, c, by.token, sent, outer, r)
-		if err != nil && c.completing {
+		a.lease, a.err = sc.newLease(ctx, c, by.token, sent, outer, r)
+		if a.err != nil && c.completing {
 			// It counts, so that a record that cannot be read becomes a dead letter.
 			by.open = false
 			if c.flow.hopeless(r) {
-				err = s.buryUnread(ctx, c, by.token, err)
+				a.err = s.buryUnread(ctx, c, by.token, a.err)
 			} else {
 				s.release(ctx, c.id, by.token, "", 0)
 			}
 		}
-		return lease, nil, err
 	case statusDone:
 		if c.completing {
-			if c.id, err = adopt(c.id, r.rest, s.cfg.Namespace); err != nil {
-				return nil, nil, err
+			if c.id, a.err = adopt(c.id, r.rest, s.cfg.Namespace); a.err != nil {
+				return a
 			}
 		}
-		key, err := s.found(c.id, c.request, r, sent)
-		return nil, key, err
+		a.key, a.err = s.found(c.id, c.request, r, sent)
+	case statusInterim:
+		var age int64
+		if age, a.err = parseCount("age of the interim answer", r.number(0)); a.err != nil {
+			return a
+		}
+		if a.key, a.err = s.found(c.id, c.request, r, sent); a.err == nil {
+			a.key.interim, a.made = true, sent.Add(-time.Duration(age)*time.Microsecond)
+		}
 	case statusOther:
-		if err := r.need(); err != nil {
-			return nil, nil, err
+		if a.err = r.need(); a.err == nil {
+			a.err = &FlowError{Stored: r.rest[0], Wanted: c.flow.id}
 		}
-		return nil, nil, &FlowError{Stored: r.rest[0], Wanted: c.flow.id}
 	case statusLater:
-		return nil, nil, errPutOff
+		a.err = errPutOff
 	case statusUnknown:
-		if err := r.need(); err != nil {
-			return nil, nil, err
+		if a.err = r.need(); a.err == nil {
+			a.err = fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
 		}
-		return nil, nil, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
 	case statusMoved:
-		key, err := decodeRecord(c.id, s.vault, r.rest)
-		return nil, key, err
+		a.key, a.err = decodeRecord(c.id, s.vault, r.rest)
 	default:
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
-		return nil, nil, r.refusal(lua.Claim)
+		a.err = r.refusal(lua.Claim)
 	}
+	return a
 }

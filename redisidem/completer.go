@@ -385,7 +385,7 @@ func (w *crew) count(ctx context.Context, id identity, key *Key, err error) {
 	case errors.Is(err, errBuried):
 		w.buried.Add(1)
 	case err == nil:
-		if key != nil && key.own {
+		if key != nil && key.own && key.Finished() {
 			w.finished.Add(1)
 		}
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),

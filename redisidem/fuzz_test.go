@@ -205,6 +205,7 @@ func FuzzReply(f *testing.F) {
 	f.Add("BUSY nonce 200000000000000", "") // more milliseconds than a duration can be
 	f.Add("DONE nonce ", "control 1")
 	f.Add("MOVED nonce", "control")
+	f.Add("INTERIM nonce 20", "control")
 	f.Add("EFFECT nonce 0", "why")
 	f.Add("OK", "")
 	f.Fuzz(func(t *testing.T, word, rest string) {

@@ -56,8 +56,8 @@ type Key struct {
 	state       []byte
 	hasState    bool
 	hasInterim  bool // the stored response is an interim one
-	interim     bool // this very call produced an interim answer
-	own         bool // this very call finished the key
+	interim     bool // this very call, or the one that it has waited for, produced an interim answer
+	own         bool // this very call made the answer
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
@@ -128,12 +128,13 @@ func (k *Key) isStill(seen *Key) bool {
 // Finished reports whether the key's work is done.
 func (k *Key) Finished() bool { return k.RecoveryPoint == Finished }
 
-// Answered reports whether there is an answer for the caller: the key is finished, or this very call produced an
-// interim answer. A loop over stages ends here.
+// Answered reports whether there is an answer for the caller: the key is finished, or this very call, or the one that it
+// has waited for, produced an interim answer. A loop over stages ends here.
 func (k *Key) Answered() bool { return k.Finished() || k.interim }
 
-// Replayed reports whether the answer is that of an earlier call: the key is finished, and not by this call.
-func (k *Key) Replayed() bool { return k.Finished() && !k.own }
+// Replayed reports whether there is an answer and it is another call's: an earlier one has finished the key, or one that this
+// call has waited for gave an interim answer.
+func (k *Key) Replayed() bool { return k.Answered() && !k.own }
 
 // NotKept returns a [*NotKeptError] if the key's work was done and its result could not be stored. Nil: it is not so.
 func (k *Key) NotKept() error {

@@ -44,7 +44,8 @@ func Advance(point string) Outcome { return Outcome{RecoveryPoint: point} }
 func Finish(r Response) Outcome { return Outcome{RecoveryPoint: Finished, Response: &r} }
 
 // Interim answers this caller without finishing the key: the work continues at point when the key is used again. The
-// point may be the one the stage started from, as when a customer must confirm a payment first.
+// point may be the one the stage started from, as when a customer must confirm a payment first. Callers that were waiting for the
+// key meanwhile (Config.Wait) are duplicates, and get the same answer, as a replay; calls that begin after it continue the work.
 func Interim(point string, r Response) Outcome {
 	return Outcome{RecoveryPoint: point, Response: &r, Interim: true}
 }

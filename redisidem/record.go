@@ -340,7 +340,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
 	next.UpdatedAt = entry.At
 	next.LockedAt = time.Time{}
 	next.interim = o.interim
-	next.own = o.point == Finished
+	next.own = o.interim || o.point == Finished
 	if r := o.replaces(k); r != nil {
 		next.Response = nil
 		if !r.empty() {

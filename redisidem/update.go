@@ -77,7 +77,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		return nil, err
 	}
 	if next.Revision == key.Revision+1 {
-		next.interim, next.own = e.interim, next.Finished()
+		next.interim, next.own = e.interim, e.interim || next.Finished()
 	}
 	return next, s.settled(r)
 }

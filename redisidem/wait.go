@@ -28,7 +28,7 @@ type room struct {
 	// What ended the waiting for all that were here when it was asked for. Written before settled is closed.
 	settled chan struct{}
 	asked   time.Time
-	key     *Key  // it is finished
+	key     *Key  // it is finished, or has an interim answer, which was not there before asked
 	err     error // Redis does not answer
 }
 
@@ -87,8 +87,8 @@ func (r *rooms) close(record string, it *room) {
 	}
 }
 
-// settle gives everybody in the room what was asked for at asked: the finished key, or the error that Redis does not answer. It
-// closes the room. Somebody may have done so before.
+// settle gives everybody in the room who came before asked what there is since then: the finished key, the key with its interim
+// answer, or the error that Redis does not answer. It closes the room. Somebody may have done so before.
 func (r *rooms) settle(record string, it *room, asked time.Time, key *Key, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,42 +120,54 @@ type attempt struct {
 	lease *Lease
 	key   *Key
 	err   error
+	made  time.Time // the key's interim answer was made then or a little later
+}
+
+// waiter is a caller that asks for a lease and has some patience.
+type waiter struct {
+	claim    claim
+	ask      func(channel string, waited time.Duration) attempt
+	came     time.Time
+	patience <-chan time.Time
+	delayed  bool // it could not ask at once, or was told that the key is locked
 }
 
 // waiting asks for a lease, and asks again while the key is locked, until the scope's budget is used up. A waiter that
 // loses patience has changed nothing.
-func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string) attempt) attempt {
+func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
 	switch {
 	case ctx.Err() != nil:
 		return attempt{err: unavailable(ctx, "claim", ctx.Err())}
 	case sc.wait <= 0:
-		return ask("")
+		return ask("", 0)
 	}
 	patience := time.NewTimer(sc.wait)
 	defer patience.Stop()
-	came := time.Now()
+	w := waiter{claim: c, ask: ask, came: time.Now(), patience: patience.C}
 	for {
-		if a, ok := sc.visit(ctx, c, ask, came, patience.C); ok {
+		if a, ok := sc.visit(ctx, &w); ok {
 			return a
 		}
+		w.delayed = true
 	}
 }
 
-// visit waits in the key's room. It reports false when that was closed by an answer to a question older than this caller, who
-// must not take it: the key may have been deleted in between.
-func (sc *Scope) visit(ctx context.Context, c claim, ask func(string) attempt, came time.Time, patience <-chan time.Time) (
-	attempt, bool,
-) {
+// visit waits in the key's room. It reports false when that was closed by an answer that this caller must not take: to a question
+// older than the caller, since the key may have been deleted in between, or an interim one from before it came, or for who wants
+// the lease and no answer.
+func (sc *Scope) visit(ctx context.Context, w *waiter) (attempt, bool) {
 	s := sc.service
-	it := s.rooms.enter(c.id.record, c.fingerprint())
-	defer s.rooms.leave(c.id.record, it)
+	record := w.claim.id.record
+	it := s.rooms.enter(record, w.claim.fingerprint())
+	defer s.rooms.leave(record, it)
 	select {
 	case <-it.turn: // whoever can ask at once does, however short its patience
 	default:
+		w.delayed = true
 		select {
 		case <-it.turn:
 		case <-it.settled:
-		case <-patience:
+		case <-w.patience:
 			return attempt{err: it.impatience()}, true
 		case <-ctx.Done():
 			return attempt{err: errors.Join(it.impatience(), ctx.Err())}, true
@@ -166,41 +178,50 @@ func (sc *Scope) visit(ctx context.Context, c claim, ask func(string) attempt, c
 	select {
 	case <-it.settled: // which matters more than the turn
 		switch {
-		case it.asked.Before(came):
+		case it.asked.Before(w.came):
 			return attempt{}, false
 		case it.err != nil:
 			return attempt{err: it.err}, true
+		case w.claim.byHand && !it.key.Finished():
+			return attempt{}, false
 		}
 		return attempt{key: it.key.clone()}, true
 	default:
 	}
 	defer func() { it.turn <- struct{}{} }()
-	return sc.insist(ctx, patience, it.freed, s.rooms.settling(ctx, c.id.record, it, ask)), true
+	return sc.insist(ctx, w, it), true
 }
 
-// settling returns ask, but so that everybody in the room learns from its answer.
-func (r *rooms) settling(ctx context.Context, record string, it *room, ask func(string) attempt) func(string) attempt {
-	return func(channel string) attempt {
-		asked := time.Now()
-		a := ask(channel)
-		switch {
-		case errors.Is(a.err, ErrLocked):
-			it.refused.Store(&a.err)
-		case errors.Is(a.err, ErrUnavailable) && ctx.Err() == nil:
-			// One outage is learnt of once, not by one caller after the other.
-			r.settle(record, it, asked, nil, a.err)
-		case a.err == nil && a.lease == nil && a.key.Finished():
-			r.settle(record, it, asked, a.key, nil)
-		}
-		return a
+// consult asks, and lets everybody in the room learn from the answer.
+func (w *waiter) consult(ctx context.Context, r *rooms, it *room, channel string) attempt {
+	asked := time.Now()
+	var waited time.Duration
+	if w.delayed {
+		waited = asked.Sub(w.came)
 	}
+	w.delayed = true
+	record := w.claim.id.record
+	a := w.ask(channel, waited)
+	switch {
+	case errors.Is(a.err, ErrLocked):
+		it.refused.Store(&a.err)
+	case errors.Is(a.err, ErrUnavailable) && ctx.Err() == nil:
+		// One outage is learnt of once, not by one caller after the other.
+		r.settle(record, it, asked, nil, a.err)
+	case a.err != nil || a.lease != nil:
+	case a.key.Finished():
+		r.settle(record, it, asked, a.key, nil)
+	case a.key.Answered():
+		r.settle(record, it, a.made.Add(-time.Microsecond), a.key, nil)
+	}
+	return a
 }
 
 // insist asks until there is an answer or the patience is over.
-func (sc *Scope) insist(ctx context.Context, patience <-chan time.Time, freed <-chan struct{}, ask func(string) attempt) attempt {
+func (sc *Scope) insist(ctx context.Context, w *waiter, it *room) attempt {
 	s := sc.service
 	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
-		a := ask(s.listener.listen())
+		a := w.consult(ctx, &s.rooms, it, s.listener.listen())
 		if !errors.Is(a.err, ErrLocked) {
 			return a
 		}
@@ -212,9 +233,9 @@ func (sc *Scope) insist(ctx context.Context, patience <-chan time.Time, freed <-
 		}
 		timer := time.NewTimer(next)
 		select {
-		case <-freed:
+		case <-it.freed:
 		case <-timer.C:
-		case <-patience:
+		case <-w.patience:
 			timer.Stop()
 			return a
 		case <-ctx.Done():

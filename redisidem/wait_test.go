@@ -112,9 +112,9 @@ func TestWaitersTakeTurnsWhenNothingIsFinished(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				_, err := sc.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					time.Sleep(time.Second)
-					return redisidem.Interim("started", redisidem.JSON(202, "again")), nil
+					return redisidem.Advance(st.Key().RecoveryPoint + "+"), nil
 				})
 				if err != nil {
 					b.Error(err)

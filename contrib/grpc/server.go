@@ -232,7 +232,7 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	case tap != nil:
 		tap.send()
 		return answer, failure
-	case !found.Finished():
+	case !found.Answered():
 		return nil, status.FromContextError(ctx.Err()).Err() // the caller has left
 	}
 	return s.replay(ctx, found.Response)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -292,4 +293,53 @@ func TestFlowsThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStatus(t, post(t, serve(t, h).URL, "k", `{}`), 503)
+}
+
+func TestWaitingDuplicatesOfAFlowGetItsInterimAnswer(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var runs atomic.Int64
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "payment", Version: 1, Stages: []redisidem.FlowStage{{
+		Point: redisidem.Started,
+		Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			runs.Add(1)
+			time.Sleep(300 * time.Millisecond)
+			return redisidem.Interim(redisidem.Started, redisidem.JSON(http.StatusAccepted, "please confirm")), nil
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var urls []string // of two processes
+	for range 2 {
+		h, err := s.middleware(&httpidem.Config{Wait: 20 * time.Second}).Flow(flow, orderOf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		urls = append(urls, serve(t, h).URL)
+	}
+	var replayed atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			a, err := try(t.Context(), urls[i%2], "k", `{"Cents":1200}`)
+			if err != nil || a.StatusCode != http.StatusAccepted || !strings.Contains(a.body, "please confirm") {
+				t.Errorf("%v, %v", a, err)
+				return
+			}
+			if a.replayed() {
+				replayed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if runs.Load() != 1 || replayed.Load() != 15 {
+		t.Errorf("%d runs for 16 duplicates, %d of them were answered with a replay", runs.Load(), replayed.Load())
+	}
+	// The client that has confirmed is no duplicate.
+	again := post(t, urls[0], "k", `{"Cents":1200}`)
+	wantStatus(t, again, http.StatusAccepted)
+	if runs.Load() != 2 || again.replayed() {
+		t.Errorf("%d runs, replayed %t", runs.Load(), again.replayed())
+	}
 }

@@ -328,7 +328,7 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 	m, ctx := e.middleware, e.r.Context()
 	released := (*releasedError)(nil)
 	switch {
-	case e.capture == nil && err == nil && key.Finished():
+	case e.capture == nil && err == nil && key.Answered():
 		e.replay(key.Response)
 	case e.capture == nil && err == nil:
 		e.fail(errClientGone, false)
