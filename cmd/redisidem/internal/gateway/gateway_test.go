@@ -48,7 +48,8 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // bench is a gateway between a client and an upstream.
 type bench struct {
 	*testing.T
-	redis    *miniredis.Miniredis
+	addr     string               // of Redis
+	redis    *miniredis.Miniredis // nil if the test has brought its own
 	service  *redisidem.Service
 	metrics  *Metrics
 	gateway  *Gateway
@@ -80,7 +81,13 @@ func (b *buffer) String() string {
 // setUp makes a gateway with a routes file. The upstream counts what it runs, and answers with the number.
 func setUp(t *testing.T, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {
 	t.Helper()
-	b := &bench{T: t}
+	return setUpAt(t, "", routes, identify, change...)
+}
+
+// setUpAt is setUp with a Redis of the test's own, if it has one.
+func setUpAt(t *testing.T, redis, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {
+	t.Helper()
+	b := &bench{T: t, addr: redis}
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, "order %d", b.runs.Load())
@@ -97,13 +104,17 @@ func setUp(t *testing.T, routes string, identify Identify, change ...func(*redis
 // serve starts the gateway in front of an upstream.
 func (b *bench) serve(upstream *Upstream, routes string, identify Identify, change ...func(*redisidem.Config)) {
 	b.Helper()
-	b.redis, b.metrics, b.log = miniredis.RunT(b.T), NewMetrics(), &buffer{}
+	b.metrics, b.log = NewMetrics(), &buffer{}
+	if b.addr == "" {
+		b.redis = miniredis.RunT(b.T)
+		b.addr = b.redis.Addr()
+	}
 	cfg := &redisidem.Config{Observer: b.metrics}
 	for _, f := range change {
 		f(cfg)
 	}
 	var err error
-	if b.service, err = redisidem.OpenUnchecked("redis://"+b.redis.Addr(), cfg); err != nil {
+	if b.service, err = redisidem.OpenUnchecked("redis://"+b.addr, cfg); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
