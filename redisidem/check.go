@@ -237,7 +237,7 @@ func checkVersion(info map[string]string) Finding {
 	major, err := strconv.Atoi(strings.SplitN(version, ".", 2)[0])
 	switch {
 	case version == "" || err != nil:
-		f.Verdict, f.Detail = Undetermined, "the server does not tell its version; Redis 7.0 is the oldest that works"
+		f.Verdict, f.Detail = Undetermined, "the server does not report its version; Redis 7.0 is the oldest that works"
 	case name == "Redis" && major < oldest:
 		f.Verdict, f.Detail = Failure, fmt.Sprintf("Redis %s is too old: the scripts need 7.0", version)
 	default:
@@ -252,7 +252,7 @@ func checkEviction(info map[string]string) Finding {
 	switch {
 	case policy == "":
 		f.Verdict = Undetermined
-		f.Detail = "the server does not tell its maxmemory-policy: any but noeviction forgets keys, and work runs twice"
+		f.Detail = "the server does not report its maxmemory-policy: any but noeviction forgets keys, and work runs twice"
 	case policy == "noeviction":
 		f.Detail = "noeviction"
 	case limit == "0":
@@ -271,7 +271,7 @@ func checkPersistence(info map[string]string, fsync string) Finding {
 	failed := func(field string) bool { return info[field] != "" && info[field] != "ok" }
 	switch aof := info["aof_enabled"]; {
 	case aof == "":
-		f.Verdict, f.Detail = Undetermined, "the server does not tell whether it has an append-only file"
+		f.Verdict, f.Detail = Undetermined, "the server does not report whether it has an append-only file"
 	case aof == "1" && failed("aof_last_write_status"):
 		f.Verdict = Failure
 		f.Detail = "the last write to the append-only file failed (aof_last_write_status): writes are refused, or forgotten by a restart; " +
@@ -293,7 +293,7 @@ func checkPersistence(info map[string]string, fsync string) Finding {
 			", aof_last_bgrewrite_status " + info["aof_last_bgrewrite_status"] + "): writes may be refused; see to the server's disk and memory"
 	case fsync == "":
 		f.Verdict = Undetermined
-		f.Detail = "append-only file, and the server does not tell its appendfsync (the Redis user may lack +config|get): make sure that " +
+		f.Detail = "append-only file, and the server does not report its appendfsync (the Redis user may lack +config|get): make sure that " +
 			"it is everysec or always"
 	default:
 		f.Detail = "append-only file, appendfsync " + fsync
@@ -336,7 +336,7 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 	case info["role"] == "slave":
 		f.Verdict, f.Detail = Failure, "the server is a replica: point the client at the master"
 	case err != nil:
-		f.Verdict, f.Detail = Undetermined, "the server does not tell how many replicas it has"
+		f.Verdict, f.Detail = Undetermined, "the server does not report how many replicas it has"
 	case replicas < wanted:
 		f.Verdict = Failure
 		f.Detail += fmt.Sprintf(", and Config.Durability asks for %d", wanted)

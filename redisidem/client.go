@@ -30,7 +30,7 @@ func checkClient(client redis.UniversalClient) error {
 		return fmt.Errorf("%w: redis.Ring moves the keys of a shard that is away, so a finished key would read as "+
 			"absent: use redis.ClusterClient or redis.Client", ErrUnsafeClient)
 	default:
-		return fmt.Errorf("%w: %T is none of *redis.Client and *redis.ClusterClient", ErrUnsafeClient, client)
+		return fmt.Errorf("%w: %T is neither a *redis.Client nor a *redis.ClusterClient", ErrUnsafeClient, client)
 	}
 	return nil
 }

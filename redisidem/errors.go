@@ -77,9 +77,9 @@ var (
 	ErrNotKept = errors.New("redisidem: executed, result not kept")
 	// ErrUndecided is matched by the error for an outcome that would end a key by hand although stages of its flow were
 	// committed that can be undone: [Outcome.Undo] and [Outcome.Leave] say what is to become of them. Nothing was changed.
-	ErrUndecided = errors.New("redisidem: neither Undo nor Leave was said")
+	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
 	// ErrOtherType is matched when what is stored does not decode into the type that was asked for.
-	ErrOtherType = errors.New("redisidem: what is stored is of another type")
+	ErrOtherType = errors.New("redisidem: stored value has another type")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("redisidem: service closed")
 )

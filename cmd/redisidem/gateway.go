@@ -185,7 +185,7 @@ func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 	case c.Scope == "unscoped":
 		return gateway.Unscoped, "", nil
 	}
-	return nil, "", fmt.Errorf("--scope %q is none of header:NAME, jwt:CLAIM, certificate and unscoped", c.Scope)
+	return nil, "", fmt.Errorf("--scope %q must be header:NAME, jwt:CLAIM, certificate or unscoped", c.Scope)
 }
 
 // tokenKey reads the key that verifies tokens.

@@ -181,7 +181,7 @@ func (e *releasedError) Error() string { return "grpcidem: the answer is not kep
 func (s *Server) call(ctx context.Context, key string, req any, method string, handler grpc.UnaryHandler) (any, error) {
 	scope, err := s.scope(ctx)
 	if err != nil || scope == "" {
-		return nil, refuse(ctx, codes.PermissionDenied, "it cannot be told whose "+Key+" this is", never)
+		return nil, refuse(ctx, codes.PermissionDenied, "the caller could not be identified", never)
 	}
 	sum, err := fingerprint(method, req)
 	if err != nil {

@@ -338,7 +338,7 @@ var clauses = []clause{
 	}},
 	{name: "5/KeysAreCheckedBeforeTheStoreIsAsked", options: Options{UUIDs: true}, test: func(s *trial) {
 		if s.target.StoreCalls == nil {
-			s.Skip("the target does not tell of its store")
+			s.Skip("the target does not report the calls to its store")
 		}
 		before := s.target.StoreCalls()
 		for _, bad := range []string{"", `"a`, "a,b", `"not-a-uuid"`, strings.Repeat("x", 10_000)} {

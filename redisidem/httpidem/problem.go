@@ -71,7 +71,7 @@ var answers = map[Result]answer{
 		"The time in the key is too long ago, or in the future. Send a key that was made with the request.",
 	},
 	NoScope: {
-		http.StatusForbidden, "The caller is not known", "It cannot be told whose idempotency key this is.",
+		http.StatusForbidden, "The caller is not known", "The caller could not be identified.",
 	},
 	NotAllowed: {
 		http.StatusForbidden, "The caller may not do this", "The request was refused before its idempotency key was looked at.",
@@ -81,7 +81,8 @@ var answers = map[Result]answer{
 		"The caller has used up a quota. The request was not executed. Try again later, with the same key.",
 	},
 	BodyTooLarge: {
-		http.StatusRequestEntityTooLarge, "The request's body is too large", "Requests with an idempotency key have a bound.",
+		http.StatusRequestEntityTooLarge, "The request's body is too large",
+		"Requests with an idempotency key are limited in size. Send a smaller body.",
 	},
 	BodyUnreadable: {
 		http.StatusBadRequest, "The request's body cannot be read", "It ended early, or it is not what its header fields say.",

@@ -172,7 +172,7 @@ func (g *httpGuard) workOf(r *http.Request) Work {
 	if e := g.works[r.Header.Get(httpidem.DefaultHeader)]; e != nil {
 		return e.work
 	}
-	return func(context.Context) ([]byte, error) { return nil, errors.New("nobody has sent this request") }
+	return func(context.Context) ([]byte, error) { return nil, errors.New("this request was not sent before") }
 }
 
 func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {

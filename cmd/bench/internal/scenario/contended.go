@@ -16,7 +16,7 @@ const inFlight = 32
 
 var refused = Scenario{
 	Name: "refused", Title: "Refused duplicate",
-	About:   "Each operation repeats one of 32 requests that somebody else is executing, and is refused at once.",
+	About:   "Each operation repeats one of 32 requests that another caller is executing, and is refused at once.",
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "floor"},
 	Callers: 64,
 	Prepare: func(ctx context.Context, s Subject) (load.Operation, func() error, error) {

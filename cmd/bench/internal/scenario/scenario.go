@@ -106,7 +106,7 @@ func executeBy(
 	case err != nil:
 		return err
 	case replayed:
-		return fmt.Errorf("%s was replayed, and nobody has run it", r.Key)
+		return fmt.Errorf("%s was replayed but never run", r.Key)
 	case !bytes.Equal(got, body):
 		return errForeign
 	}

@@ -132,7 +132,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 // lastStatus is the highest status there is (RFC 9110, section 15).
 const lastStatus = 599
 
-var errNoStatus = errors.New("the upstream's status is none")
+var errNoStatus = errors.New("the upstream's status is not a valid one")
 
 // protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep says.
 func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
@@ -206,7 +206,7 @@ func (g *Gateway) scope(r *http.Request) (string, error) {
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 	noteOf(ctx).result = e.Result
 	if e.Result == httpidem.NotAllowed && e.Status == http.StatusServiceUnavailable {
-		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream does not tell whether a caller may", slog.Any("error", e.Err))
+		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not answer whether a caller is authorized", slog.Any("error", e.Err))
 	}
 	switch e.Result { //nolint:exhaustive // all others are in order
 	case httpidem.Opened:

@@ -32,8 +32,8 @@ func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy
 func (p *Policy) writeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{
-		Status: http.StatusServiceUnavailable, Title: "Nobody knows whether the request was done",
-		Detail: "An earlier attempt was interrupted at the upstream. It has to be looked into before the request can be repeated.",
+		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",
+		Detail: "An earlier attempt was interrupted at the upstream. An operator must find out what it did before the request can be repeated.",
 	})
 }
 
@@ -59,7 +59,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin f
 			proxy.ServeHTTP(w, r)
 			return
 		}
-		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream does not tell what became of a request", slog.String("error", kindOf(err)))
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not report the outcome of a request", slog.String("error", kindOf(err)))
 		p.writeUnknown(w, r)
 	}
 	known.ServeHTTP(w, question(r, where))

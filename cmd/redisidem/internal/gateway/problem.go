@@ -12,7 +12,7 @@ import (
 // What asking the upstream can come to besides an answer.
 var (
 	errNotDone      = errors.New("the upstream has not done it")
-	errStillUnknown = errors.New("the upstream does not tell")
+	errStillUnknown = errors.New("the upstream did not report the outcome")
 )
 
 // writeProblem writes an answer of the gateway's own, in the form of the route. With a RetryAfter the client may try again.
@@ -40,7 +40,7 @@ func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Reque
 		case problem.Result == httpidem.NotAllowed && problem.Status == http.StatusServiceUnavailable:
 			w.Header().Set("Retry-After", "1")
 			problem.RetryAfter = time.Second
-			problem.Title, problem.Detail = "It cannot be told whether the caller may do this", "The request was not executed. Try again later."
+			problem.Title, problem.Detail = "The caller's permission could not be checked", "The request was not executed. Try again later."
 		}
 		p.profile().WriteProblem(w, r, problem)
 	}

@@ -269,7 +269,7 @@ func (p *Policy) validate() error {
 	case *p.KeyWindow < 0:
 		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":
-		return errors.New("key_window cannot go with keys: uuid, since it tells what keys look like, too")
+		return errors.New("key_window cannot be combined with keys: uuid, since it defines the form of keys as well")
 	case *p.Wait < 0:
 		return fmt.Errorf("wait is %v, and must not be negative", *p.Wait)
 	case len(p.Methods) == 0:

@@ -23,7 +23,7 @@ import (
 )
 
 // ErrUnauthenticated says that a request does not tell whose it is, or does not prove it.
-var ErrUnauthenticated = errors.New("the request does not prove whose it is")
+var ErrUnauthenticated = errors.New("the request does not identify its caller")
 
 // Identify tells whose a request is: the scope of its idempotency key.
 type Identify func(*http.Request) (string, error)
@@ -37,13 +37,13 @@ func FromHeader(name string) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
 	case !isToken(name):
-		return nil, fmt.Errorf("%q is no name of a header field", name)
+		return nil, fmt.Errorf("%q is not the name of a header field", name)
 	case slices.Contains([]string{"Authorization", "Proxy-Authorization", "Cookie"}, name):
 		return nil, fmt.Errorf("%s has credentials, which change and must not be stored; take what they prove", name)
 	case slices.Contains([]string{
 		httpidem.DefaultHeader, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	}, name):
-		return nil, fmt.Errorf("%s does not say whose a request is", name)
+		return nil, fmt.Errorf("%s does not identify a caller", name)
 	}
 	return func(r *http.Request) (string, error) {
 		values := r.Header.Values(name)
