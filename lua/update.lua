@@ -98,7 +98,11 @@ if KEYS[4] then
 end
 -- A flow may compensate by the journal, which then is as long as the commit script keeps it.
 local kept = r[5] and 1024 or 64
-if tonumber(revision) >= kept and not (r[5] and string.find(r[2] or '', '^compensate:%d+$')) then
+local undoing = string.find(r[2] or '', '^compensate:%d+$')
+for i = 7, #ARGV, 2 do
+  undoing = undoing or ARGV[i] == 'recovery_point' and string.find(ARGV[i + 1], '^compensate:%d+$')
+end
+if tonumber(revision) >= kept and not (r[5] and undoing) then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 return {'OK ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}

@@ -3,6 +3,7 @@ package redisidem_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -328,4 +329,41 @@ func TestKeyOfAReplayIsAsItWasMade(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUndoByHandKeepsTheCommitThatIsUndone has a key with as many commits as its journal remembers, of which the first is undone.
+func TestUndoByHandKeepsTheCommitThatIsUndone(t *testing.T) {
+	for _, byLease := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lease %t", byLease), func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var done []string
+				sc := b.service(redisidem.Config{}).Scope("a")
+				flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
+					s := &c.Stages[1]
+					s.Compensate = nil
+					s.Next, s.MaxVisits = []string{"taxed", "paid"}, 5000
+					s.Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						if st.Key().Revision == 1024 {
+							return redisidem.Outcome{}, errStage
+						}
+						return redisidem.Advance("taxed"), nil
+					}
+				}))
+				key, err := sc.RunRequest(ctx, "k", request, flow)
+				mustBe(b, err, errStage)
+				undo := redisidem.Fail(redisidem.JSON(402, "x")).Undo(flow)
+				if byLease {
+					lease := locked(b, sc, "k")
+					key, err = lease.Commit(ctx, undo)
+				} else {
+					key, err = sc.Update(ctx, key, undo)
+				}
+				mustBe(b, err, nil)
+				key, err = sc.Run(ctx, key, flow)
+				if err != nil || len(done) != 1 || !key.Finished() {
+					b.Errorf("undone %v, and the key is at %s: %v", done, key.RecoveryPoint, err)
+				}
+			})
+		})
+	}
 }

@@ -94,7 +94,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		}
 	}
 	s := sc.service
-	if err := s.life.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return nil, nil, err
 	}
 	began := time.Now()

@@ -357,3 +357,64 @@ func TestFailOutsideOfAFlowIsFinish(t *testing.T) {
 		}
 	})
 }
+
+// TestShutdownUsesUpNoAttemptOfACompensation has one whose client may have left before.
+func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprintf("client leaves %t", leaves), func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var done []string
+				svc := b.service(redisidem.Config{})
+				client, leave := context.WithCancel(ctx)
+				defer leave()
+				first := true
+				flow := mustFlow(b, undoing(&done, recoverable, func(c *redisidem.FlowConfig) {
+					c.MaxAttempts = 1
+					c.Stages[3].Work = outcome(redisidem.Fail(redisidem.JSON(402, "x")))
+					undo := c.Stages[2].Compensate
+					c.Stages[2].Compensate = func(ctx context.Context, st *redisidem.Stage) error {
+						if !first {
+							return undo(ctx, st)
+						}
+						first = false
+						if leaves {
+							leave()
+						}
+						short, stop := context.WithTimeout(context.Background(), time.Second)
+						defer stop()
+						mustBe(b, svc.Close(short), context.DeadlineExceeded)
+						<-ctx.Done()
+						return context.Cause(ctx)
+					}
+				}))
+				_, err := svc.Scope("a").RunRequest(client, "k", request, flow)
+				mustBe(b, err, redisidem.ErrClosed)
+				time.Sleep(2 * time.Minute)
+				mustSweep(b, mustCompleter(b, b.service(redisidem.Config{}), flow), redisidem.Swept{Due: 1, Finished: 1})
+				if len(done) != 3 {
+					b.Errorf("undone are %v", done)
+				}
+			})
+		})
+	}
+}
+
+// TestLostCompensationSaysSo has a compensation whose client has left before the lease is lost.
+func TestLostCompensationSaysSo(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var done []string
+		client, leave := context.WithCancel(ctx)
+		sc := b.service(redisidem.Config{}).Scope("a")
+		flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Compensate = func(ctx context.Context, _ *redisidem.Stage) error {
+				leave()
+				b.freeze()
+				<-ctx.Done()
+				b.thaw()
+				return ctx.Err()
+			}
+		}))
+		_, err := sc.RunRequest(client, "k", request, flow)
+		mustBe(b, err, redisidem.ErrLeaseLost)
+	})
+}

@@ -441,7 +441,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		return nil, lease.giveKeyUp(ctx, why)
 	}
 	key, err = lease.runFlow(ctx)
-	if errors.Is(err, ErrNoProgress) {
+	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
 		// The flow goes round in circles, and would the next time.
 		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true})
 		if again == nil {

@@ -103,7 +103,7 @@ func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, 
 
 // members reads a sorted set.
 func (s *Service) members(ctx context.Context, key string) (members []string, err error) {
-	if err := s.life.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer s.life.leave()

@@ -195,6 +195,27 @@ func (e *FlowError) Error() string {
 // Is reports whether target is [ErrOtherFlow].
 func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
 
+// StageError reports that a stage of a flow failed, with the stage's own error: what that matches is about the stage's work, perhaps
+// with another key, and not about the flow's key. The key stays at the stage.
+type StageError struct {
+	// Stage is the stage's recovery point.
+	Stage string
+	// Err is what the stage returned.
+	Err error
+}
+
+func (e *StageError) Error() string { return fmt.Sprintf("redisidem: stage %q: %v", e.Stage, e.Err) }
+
+// Unwrap returns the stage's error.
+func (e *StageError) Unwrap() error { return e.Err }
+
+// ofStage reports whether an error is that of a stage's or a compensation's own work.
+func ofStage(err error) bool {
+	var stage *StageError
+	var compensation *CompensationError
+	return errors.As(err, &stage) || errors.As(err, &compensation)
+}
+
 // CompensationError tells that a compensation failed. The key stays where it is: a retry or a [Completer] continues with
 // this very compensation.
 type CompensationError struct {

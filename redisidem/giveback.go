@@ -37,7 +37,7 @@ func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout tim
 	r, err := s.run(bounded, c)
 	if !over(r, err) {
 		s.later(ctx, &s.returning, id, func(ctx context.Context) {
-			if err := s.outlast(ctx, c, min(max(s.cfg.Timeout, firstPause), lastCommitPause), over); err != nil {
+			if err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, firstPause), lastCommitPause), over); err != nil {
 				s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: claim not given back", attrKey(id), attrErr(err))
 			}
 		})

@@ -186,6 +186,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	if err != nil {
 		return key, l.holds(), err
 	}
+	e.worked = worked
 	l.checkClock()
 	keep = keep && e.point != Finished && !e.interim && !l.isLost()
 	if !keep && !l.end() || keep && !l.holds() {
@@ -430,7 +431,7 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 // giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
 	flags := ""
-	if cause := context.Cause(l.ctx); errors.Is(cause, errStopped) || errors.Is(cause, ErrClosed) {
+	if errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed) {
 		flags = flagSpared
 	}
 	_, err := l.abandon(ctx, reason, flags, "")
@@ -545,6 +546,17 @@ func (l *Lease) holds() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.ended
+}
+
+// whyEnded returns why the lease's context has ended: the loss of the lease comes first, since a caller's leaving does not end a
+// compensation. Nil while it has not.
+func (l *Lease) whyEnded() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost != nil {
+		return l.lost
+	}
+	return context.Cause(l.ctx)
 }
 
 // isLost reports whether the lease's context was cancelled because the lease is gone.

@@ -120,6 +120,8 @@ func TestResultThatCanNeverBeStoredIsRefusedBeforeTheWork(t *testing.T) {
 		mustRefuse[*hidden](t, sc)
 		mustRefuse[holder](t, sc)
 		mustRefuse[complex128](t, sc)
+		mustRefuse[map[struct{ A int }]int](t, sc)
+		mustRefuse[[1]func()](t, sc)
 		_ = hidden{id: 1}
 		_, _, err := redisidem.Do(ctx, sc, "none", request, func(context.Context, *redisidem.Stage) (struct{}, error) {
 			return struct{}{}, nil
@@ -223,5 +225,46 @@ func TestResultOfAnotherType(t *testing.T) {
 			return redisidem.Outcome{}, st.State(&n)
 		})
 		mustBe(t, err, redisidem.ErrOtherType)
+	})
+}
+
+// TestEffectThatIsRefusedInTheBackgroundEndsTheKey has a commit without an answer, whose repetition the server refuses.
+func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		ran := 0
+		work := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			ran++
+			mustBe(b, b.server.Set(st.ShardKey("number"), "x"), nil)
+			b.freeze()
+			return redisidem.Finish(redisidem.JSON(200, "charged")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+		}
+		_, err := sc.Do(ctx, "k", request, work)
+		mustBe(b, err, redisidem.ErrCommitUnknown)
+		b.thaw()
+		time.Sleep(5 * time.Second)
+		_, err = sc.Do(ctx, "k", request, work)
+		mustBe(b, err, redisidem.ErrNotKept)
+		if ran != 1 {
+			b.Errorf("the work ran %d times", ran)
+		}
+	})
+}
+
+// TestFailWithAPartThatAFlowRefusesIsUndone has failures for good that say what only outcomes by hand can say.
+func TestFailWithAPartThatAFlowRefusesIsUndone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		fail := redisidem.Fail(redisidem.JSON(402, "declined"))
+		interim, elsewhere := fail, fail
+		interim.Interim, elsewhere.RecoveryPoint = true, "ordered"
+		for name, o := range map[string]redisidem.Outcome{"leave": fail.Leave(), "interim": interim, "point": elsewhere} {
+			var done []string
+			sc := b.service(redisidem.Config{}).Scope(name)
+			flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) { c.Stages[3].Work = outcome(o) }))
+			key, err := sc.RunRequest(ctx, "k", request, flow)
+			if !key.Finished() || len(done) != 3 || !errors.Is(err, redisidem.ErrNotKept) {
+				b.Errorf("%s: at %s, undone %v: %v", name, key.RecoveryPoint, done, err)
+			}
+		}
 	})
 }

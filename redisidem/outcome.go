@@ -195,10 +195,16 @@ type encodedOutcome struct {
 	effects  []Effect
 	notKept  *NotKeptError
 	undoable bool // the stage behind it can be undone
+	worked   bool // a callback has returned it, whose work must not run again
 
 	// As they are stored: the state, and the response to write over the key's, which is nil to leave that alone.
 	storedState, storedHeader, storedBody []byte
 	stored                                *Response
+}
+
+// withoutResult is [Outcome.withoutResult] of the outcome that was encoded.
+func (e encodedOutcome) withoutResult(err error) Outcome {
+	return Outcome{RecoveryPoint: e.point}.withoutResult(err)
 }
 
 // keep makes the outcome ready to be stored with a key.

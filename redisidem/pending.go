@@ -33,9 +33,9 @@ func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, wo
 	}
 }
 
-// outlast repeats a call until over accepts what came of it, with pauses that grow up to longest. It returns why it stopped before:
+// outlast repeats a call, which over may change, until over accepts what came of it, with pauses that grow up to longest. It returns why it stopped before:
 // its time, Config.CommitRetry, has passed, or the service or its client is closed.
-func (s *Service) outlast(ctx context.Context, c call, longest time.Duration, over func(reply, error) bool) error {
+func (s *Service) outlast(ctx context.Context, c *call, longest time.Duration, over func(reply, error) bool) error {
 	began := time.Now()
 	for pause := min(lastPause, longest); ; pause = min(2*pause, longest) {
 		timer := time.NewTimer(pause)
@@ -46,7 +46,7 @@ func (s *Service) outlast(ctx context.Context, c call, longest time.Duration, ov
 			return ErrClosed
 		}
 		bounded, cancel := s.detached(ctx)
-		r, err := s.run(bounded, c)
+		r, err := s.run(bounded, *c)
 		cancel()
 		switch {
 		case over(r, err):
@@ -79,13 +79,20 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
-	err := s.outlast(ctx, c, lastCommitPause, func(r reply, err error) bool {
+	err := s.outlast(ctx, &c, lastCommitPause, func(r reply, err error) bool {
 		switch {
 		case err != nil && !errors.Is(err, ErrDamaged):
 			return false
 		case err == nil && (r.status == statusGone || r.status == statusForgotten):
 			l.dropped(ctx, ErrCommitUnknown) // of which the caller was told
 			return true
+		}
+		if err == nil && r.status == statusEffect && e.worked {
+			// The work is done and must not run again: from now on the outcome without its result is tried.
+			if without, err := l.encode(e.withoutResult(effectError(e.effects, r)), l.Key()); err == nil {
+				e, c = without, l.commitCall(l.Key(), without, false)
+				return false
+			}
 		}
 		if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 			l.dropped(ctx, err)

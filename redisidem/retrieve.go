@@ -32,7 +32,7 @@ func (s *Service) retrievePlaced(ctx context.Context, prefix, member string) (*K
 
 // fields reads a record as field, value, ...
 func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
-	if err := s.life.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer s.life.leave()

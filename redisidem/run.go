@@ -18,8 +18,8 @@ import (
 // record is. A finished key is returned as it is. The key returned is never nil: next to an error it is the key as it was
 // seen last. After [Idle] it is the key as the stage found it, which is not Answered.
 //
-// A stage's own error is returned as it is when its retries are used up; the key then stays at that stage. Besides the errors
-// of [Scope.WorkStage] Run returns a [*FlowError] for a key of another flow or version and [ErrUnknownRecoveryPoint] for a
+// A stage's own error is returned in a [*StageError] when its retries are used up; the key then stays at that stage. Besides the
+// errors of [Scope.WorkStage] Run returns a [*FlowError] for a key of another flow or version and [ErrUnknownRecoveryPoint] for a
 // key at a point that the flow does not have, perhaps because a newer program does: both leave the record untouched;
 // the context's own error when that ends between two stages, of which the next one does not begin; [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes back more often than its
 // MaxVisits.
@@ -100,7 +100,7 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 			return key, nil
 		case !held:
 			// The stage is stored, but the lease had lapsed, and another worker may have the key.
-			if cause := context.Cause(l.ctx); errors.Is(cause, ErrLeaseLost) {
+			if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) {
 				return key, cause
 			}
 			return key, ErrLeaseLost
@@ -123,7 +123,7 @@ func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) 
 	}
 	o, reconciled, err := stage.perform(ctx, st)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, &StageError{Stage: point, Err: err}
 	}
 	resolved, err := f.resolve(stage, st.key, o, reconciled)
 	switch {
@@ -131,6 +131,11 @@ func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) 
 		return resolved, err
 	case reconciled:
 		return Outcome{}, fmt.Errorf("%w: reconcile of stage %q: %w", ErrOutcomeUnknown, point, err)
+	}
+	if o.failed && !strings.HasPrefix(resolved.RecoveryPoint, compensating) {
+		if next, undoErr := f.undo(st.key, len(st.key.Journal)-1); undoErr == nil {
+			return Outcome{RecoveryPoint: next, refused: err}, nil
+		}
 	}
 	return Outcome{refused: err}, nil // the work is done, and must not run again
 }

@@ -222,7 +222,7 @@ func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
 
 // ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors as callers know them.
 func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
-	if err := s.life.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return reply{}, err
 	}
 	defer s.life.leave()

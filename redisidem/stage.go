@@ -249,7 +249,7 @@ func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err er
 		err = commitErr // an outcome that cannot be stored
 	}
 	l.checkClock()
-	if cause := context.Cause(l.ctx); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
+	if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
 		err = errors.Join(err, cause)
 	}
 	_ = l.giveUp(ctx, err) // the callback's error matters more; the lease lapses by itself

@@ -27,7 +27,7 @@ func neverJSON(t reflect.Type) error {
 	for t.Kind() == reflect.Pointer && !marshals(t) {
 		t = t.Elem()
 	}
-	if marshals(t) || t.Kind() == reflect.Interface {
+	if marshals(t) || marshals(reflect.PointerTo(t)) || t.Kind() == reflect.Interface {
 		return nil
 	}
 	switch t.Kind() {
@@ -45,6 +45,19 @@ func neverJSON(t reflect.Type) error {
 					return fmt.Errorf("%s: %w", f.Name, err)
 				}
 			}
+		}
+	case reflect.Map:
+		switch key := t.Key(); key.Kind() {
+		case reflect.String, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+			reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		default:
+			if !key.Implements(textMarshaler) {
+				return fmt.Errorf("json: unsupported type: %s", t)
+			}
+		}
+	case reflect.Array:
+		if t.Len() > 0 {
+			return neverJSON(t.Elem())
 		}
 	default: // a value of it can be written
 	}
@@ -136,7 +149,7 @@ func looksPlain(t reflect.Type, seen map[reflect.Type]bool) bool {
 // unwritten finds a part of a value, which JSON can write, of which it writes nothing. It returns where that is, and its type; nil if
 // there is none.
 func unwritten(v reflect.Value, path string) (string, reflect.Type) {
-	if !v.IsValid() || isPlain(v.Type()) {
+	if !v.IsValid() || isPlain(v.Type()) || v.CanAddr() && marshals(reflect.PointerTo(v.Type())) {
 		return "", nil
 	}
 	switch v.Kind() {

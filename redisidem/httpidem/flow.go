@@ -105,7 +105,11 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 func (x *exchange) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
 	refused := (*redisidem.InvalidError)(nil)
+	stage, compensation := (*redisidem.StageError)(nil), (*redisidem.CompensationError)(nil)
 	switch {
+	case errors.As(err, &stage), errors.As(err, &compensation):
+		// What else it matches may be about another key, with which the stage works.
+		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		m.refuse(x.w, x.r, m.problem(Gone), err)
 	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the store does not take.
@@ -120,10 +124,15 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 	case errors.Is(err, redisidem.ErrCommitUnknown):
 		x.fail(err, true)
 	default:
-		p := m.problem(Unfinished)
-		p.RetryAfter = time.Second
-		m.refuse(x.w, x.r, p, err)
+		x.refuseUnfinished(err)
 	}
+}
+
+// refuseUnfinished answers a request whose flow stays where it is, and may go on with the next one.
+func (x *exchange) refuseUnfinished(err error) {
+	p := x.middleware.problem(Unfinished)
+	p.RetryAfter = time.Second
+	x.middleware.refuse(x.w, x.r, p, err)
 }
 
 // reply answers with a response that was stored just now.

@@ -343,3 +343,50 @@ func TestWaitingDuplicatesOfAFlowGetItsInterimAnswer(t *testing.T) {
 		t.Errorf("%d runs, replayed %t", runs.Load(), again.replayed())
 	}
 }
+
+// TestErrorsOfStagesAboutOtherKeysAreNotAboutThis has a stage that uses another key, and hands its errors on.
+func TestErrorsOfStagesAboutOtherKeysAreNotAboutThis(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	core := s.service(redisidem.Config{})
+	inner := core.Scope("inner")
+	if _, err := inner.Do(context.Background(), "x", redisidem.Request{Path: "/1"}, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Finish(redisidem.JSON(200, "x")), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for name, stageErr := range map[string]func(ctx context.Context) error{
+		"mismatch": func(ctx context.Context) error {
+			_, err := inner.Do(ctx, "x", redisidem.Request{Path: "/2"}, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Outcome{}, nil
+			})
+			return err
+		},
+		"unavailable": func(context.Context) error { return redisidem.ErrUnavailable },
+		"notkept":     func(context.Context) error { return &redisidem.NotKeptError{Part: "x"} },
+		"locked":      func(context.Context) error { return &redisidem.LockedError{} },
+	} {
+		charged := 0
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "payment", Version: 1, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				charged++
+				return redisidem.Next(), nil
+			}},
+			{Point: "charged", Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Outcome{}, stageErr(ctx)
+			}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newMiddleware(t, core, &httpidem.Config{})
+		h, err := m.Flow(flow, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := call(h, newRequest(t.Context(), name, ""))
+		if w.Code != 503 || w.Header().Get(httpidem.ProblemHeader) != "unfinished" || charged != 1 {
+			t.Errorf("%s: %d %s, charged %d times", name, w.Code, w.Header().Get(httpidem.ProblemHeader), charged)
+		}
+	}
+}
