@@ -213,6 +213,30 @@ func TestLeaseOfACallerWhoHasLeftIsPutBack(t *testing.T) {
 	})
 }
 
+// What a flow undoes is the flow's: no other callback begins there for a caller who has left.
+func TestCallbackOnAKeyThatIsBeingUndoneNeedsItsCaller(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		flow := mustFlow(b, undoing(new([]string), func(c *redisidem.FlowConfig) {
+			c.Stages[3].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Outcome{}, errStage
+			}
+		}))
+		key, err := sc.RunRequest(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		_, err = sc.Update(ctx, key, redisidem.Fail(redisidem.JSON(410, "called off")).Undo(flow))
+		mustBe(b, err, nil)
+		gone, cancel := context.WithCancel(ctx)
+		leaves := observes(func(e redisidem.Event) {
+			if e.Kind == redisidem.Claimed {
+				cancel()
+			}
+		})
+		_, err = b.service(redisidem.Config{Observer: leaves}).Scope("a").Do(gone, "k", request, never(b))
+		mustBe(b, err, context.Canceled)
+	})
+}
+
 type observes func(redisidem.Event)
 
 func (o observes) Observe(_ context.Context, e redisidem.Event) { o(e) }

@@ -579,9 +579,10 @@ func (l *Lease) end() bool {
 }
 
 // undoing reports whether what runs under the lease undoes what the key's flow has committed, and is nobody's to call off: the client
-// that has left must not leave it undone. Under a completer's lease it may be called off, since a completer comes back to it.
+// that has left must not leave it undone. Under a completer's lease it may be called off, since a completer comes back to it. A
+// callback that is not the flow's undoes nothing.
 func (l *Lease) undoing(key *Key) bool {
-	return !l.swept && strings.HasPrefix(key.RecoveryPoint, compensating)
+	return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
 }
 
 // detached returns a context for a compensation, which the lease's loss ends and its caller's cancellation does not. Stop ends it.
