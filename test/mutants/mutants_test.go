@@ -5,7 +5,7 @@
 // as they are. A text that is not there exactly once, a mutant that does not compile and one that survives fail the rung, so that it
 // cannot fall behind the code.
 //
-//	go test -count=1 -v ./test/mutants -size change                    # up to 1,000 histories for each, two minutes
+//	go test -count=1 -v ./test/mutants -size change                    # up to 1,000 histories for each, six minutes
 //	go test -count=1 -v -timeout 2h ./test/mutants -size nightly       # up to 5,000
 //	go test -count=1 -v -run 'Mutants/slowwatch' ./test/mutants -seed 42
 package mutants

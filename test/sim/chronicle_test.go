@@ -37,7 +37,8 @@ type chronicle struct {
 
 // tally counts what histories are made of.
 type tally struct {
-	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept int
+	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
+	GivenBack, Buried, Requeued int
 }
 
 func (t *tally) add(o tally) {
@@ -54,6 +55,9 @@ func (t *tally) add(o tally) {
 	t.Removed += o.Removed
 	t.Updated += o.Updated
 	t.Swept += o.Swept
+	t.GivenBack += o.GivenBack
+	t.Buried += o.Buried
+	t.Requeued += o.Requeued
 }
 
 // lacks complains of what did not happen at all: nothing is proved of it.
@@ -219,10 +223,10 @@ func (c *chronicle) reads(worker int, asked int64, key *redisidem.Key) view {
 	return v
 }
 
-// begins notes that a callback begins to work on a key.
+// begins notes that a callback begins to work on a key, or with attempt 0 somebody who has locked it.
 func (c *chronicle) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
 	key := k.Value
-	claims := c.world.spy.claimedNow(key)
+	run, attempts := c.world.spy.begins(key, fence, k.Revision)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count.Callbacks++
@@ -237,8 +241,14 @@ func (c *chronicle) begins(ctx context.Context, value string, k *redisidem.Key, 
 		c.violated("%s has fence %d on %s after fence %d", value, fence, key, last)
 	}
 	c.fences[key] = fence
-	if attempt > max(claims, 1) {
-		c.violated("%s is attempt %d on %s, whose revision was claimed %d times", value, attempt, key, claims)
+	if attempt == 0 {
+		return // it is no callback
+	}
+	if attempt != run || k.Attempts != attempts {
+		c.violated("%s is attempt %d and %d in all on %s, instead of %d and %d", value, attempt, k.Attempts, key, run, attempts)
+	}
+	if ctx.Err() != nil {
+		c.violated("%s begins on %s with a context that has ended: %v", value, key, context.Cause(ctx))
 	}
 }
 

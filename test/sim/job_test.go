@@ -73,7 +73,10 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	o, idle, err := j.decide(key.RecoveryPoint, value, shardKey)
+	o, idle, err := j.decide(key, value, shardKey)
+	if idle {
+		w.spy.idles(j.key, fence, key.Revision)
+	}
 	if err != nil || idle {
 		return o, err // the call will return the key as it was when the callback began
 	}
@@ -139,8 +142,8 @@ func (j *job) excuse(value string) {
 }
 
 // decide makes the outcome of a callback.
-func (j *job) decide(point, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
-	n := 99
+func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
+	n, point := 99, key.RecoveryPoint
 	if j.dice != nil {
 		n = j.dice.IntN(100)
 	}
@@ -163,12 +166,23 @@ func (j *job) decide(point, value string, shardKey func(string) string) (o redis
 		}
 	}
 	o = o.WithState(value)
+	if !j.inFlow && o.RecoveryPoint == redisidem.Finished {
+		o = j.byHand(o, key)
+	}
 	if shardKey != nil {
 		o = o.WithEffects(
 			redisidem.XAdd(shardKey(stream+j.key), "value", value), redisidem.IncrBy(shardKey(counter+j.key), 1),
 		)
 	}
 	return o, false, nil
+}
+
+// byHand says what is to become of what a key's flow has committed, which ends without it.
+func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome {
+	if key.Flow == "" || j.dice == nil || j.dice.IntN(2) == 0 {
+		return o.Leave()
+	}
+	return o.Undo(j.worker.flow)
 }
 
 // checkState compares the state that a stage finds with what the stages before it have left.

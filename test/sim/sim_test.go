@@ -1,8 +1,9 @@
 // Package sim tests whole services in simulated worlds: four workers, each with a service and a client of its own, work on two keys
 // of an embedded server, in fake time, while connections lose, delay, double and refuse what is sent, and workers are cut off for
 // longer than their lease. They use all of the public API: Do, stages by hand, flows with interim answers and compensations,
-// leases, waiters, a completer, callers who leave, callbacks that outlast their lease, fail or panic, operators who unlock, delete and
-// update; some histories are of services with encrypted values, or with copies of finished records.
+// leases, waiters, a completer, callers who leave, also at once, callbacks that outlast their lease, fail or panic, workers that
+// are cut off for good, as if they were killed, operators who unlock, delete, update and requeue; some histories are of services with
+// encrypted values, or with copies of finished records.
 //
 // What they see and are told is checked against the promise that opens the documentation of package redisidem:
 //
@@ -11,6 +12,9 @@
 //   - no two callbacks believe at the same time that they have the lease, and fences only grow;
 //   - nothing goes wrong without a cause: no commit is refused unless somebody else has claimed, no lease is lost, no fate
 //     unknown and no Redis unavailable unless a fault has struck; calls return in time;
+//   - Stage.Attempt and Key.Attempts count the leases under which a callback has begun, and of the others only those that nobody could
+//     give back; no callback begins with a context that has ended;
+//   - a key of a flow that is not finished has a lease, or is due, or a dead letter, whatever operators do: after every request;
 //   - effects are there exactly for what was committed, records and locks all expire, a finished record never changes;
 //   - when no fault strikes any more, every key can be finished at once.
 //

@@ -15,26 +15,29 @@ type spy struct {
 
 	mu      sync.Mutex
 	records map[string]*sighting // by key
+
+	claimants map[string]*claimant // by token
 }
 
 // sighting is what the spy remembers of a record.
 type sighting struct {
 	name string // of the record in Redis
 
-	made, owner     string
-	revision, fence int64
-	granted         int64  // the largest fence that a lease of this key has had, in this record or an earlier one
-	finished        string // what it looked like then
+	made string
+	control
+	granted  int64  // the largest fence that a lease of this key has had, in this record or an earlier one
+	finished string // what it looked like then
+	letter   bool   // it is a dead letter
 
-	claims  []int64 // the fences of all leases that were given
-	claimed int     // how many of the present revision
-	takes   int     // how often somebody took the lease away, or the record
+	claims []int64  // the fences of all leases that were given
+	grants []*grant // the leases of the present record, by revision
+	takes  int      // how often somebody took the lease away, or the record
 }
 
 func newSpy(w *world) *spy {
-	s := &spy{world: w, records: make(map[string]*sighting)}
+	s := &spy{world: w, records: make(map[string]*sighting), claimants: make(map[string]*claimant)}
 	for _, key := range w.keys {
-		s.records[key] = &sighting{owner: "-"}
+		s.records[key] = &sighting{control: nobody}
 	}
 	return s
 }
@@ -70,11 +73,10 @@ func (s *spy) compare(key string, seen *sighting) {
 	if ttl := server.TTL(lock); server.Exists(lock) && (ttl <= 0 || ttl > lease) {
 		s.world.violation("the lock of %s lives for %v", key, ttl)
 	}
-	control := server.HGet(seen.name, "control")
-	if control == "" {
+	text := server.HGet(seen.name, "control")
+	if text == "" {
 		if seen.made != "" {
-			seen.made, seen.owner, seen.finished = "", "-", ""
-			seen.revision, seen.claimed = 0, 0
+			seen.begin("")
 			seen.takes++
 			if !s.world.mayForget(key) {
 				s.world.violation("the record of %s is gone", key)
@@ -82,10 +84,12 @@ func (s *spy) compare(key string, seen *sighting) {
 		}
 		return
 	}
-	var schema, revision, fence, stage, attempts, length int64
-	var owner, spent string
-	if _, err := fmt.Sscan(control, &schema, &revision, &owner, &fence, &stage, &attempts, &length, &spent); err != nil {
-		s.world.violation("control of %s is %q", key, control)
+	var schema, length int64
+	var now control
+	var spent string
+	_, err := fmt.Sscan(text, &schema, &now.revision, &now.owner, &now.fence, &now.stage, &now.attempts, &length, &spent)
+	if err != nil {
+		s.world.violation("control of %s is %q", key, text)
 		return
 	}
 	ttl := server.TTL(seen.name)
@@ -94,30 +98,23 @@ func (s *spy) compare(key string, seen *sighting) {
 	}
 	made := server.HGet(seen.name, "created_at")
 	if made != seen.made {
-		seen.made, seen.finished = made, ""
-		seen.revision, seen.claimed = 0, 0
-		seen.owner, seen.fence = "-", 0
+		seen.begin(made)
 	}
 	switch {
-	case fence < seen.fence || owner != seen.owner && owner != "-" && fence <= seen.granted:
-		s.world.violation("the fence of %s falls from %d to %d", key, max(seen.fence, seen.granted), fence)
-	case revision != seen.revision && revision != seen.revision+1:
-		s.world.violation("the revision of %s goes from %d to %d", key, seen.revision, revision)
-	case revision == seen.revision+1:
-		if ttl < retention-time.Second {
-			s.world.violation("the record of %s lives for %v after a commit", key, ttl)
-		}
-		seen.claimed = 0
-		if owner == seen.owner && owner != "-" {
-			seen.claimed = 1 // the lease was kept
-		}
+	case now.fence < seen.fence || now.owner != seen.owner && now.owner != "-" && now.fence <= seen.granted:
+		s.world.violation("the fence of %s falls from %d to %d", key, max(seen.fence, seen.granted), now.fence)
+	case now.revision != seen.revision && now.revision != seen.revision+1:
+		s.world.violation("the revision of %s goes from %d to %d", key, seen.revision, now.revision)
+	case now.revision == seen.revision+1 && ttl < retention-time.Second:
+		s.world.violation("the record of %s lives for %v after a commit", key, ttl)
 	}
-	if owner != seen.owner && owner != "-" {
-		seen.claims = append(seen.claims, fence)
-		seen.claimed++
-		seen.granted = max(fence, seen.granted)
+	if now.owner != seen.owner && now.owner != "-" {
+		seen.claims = append(seen.claims, now.fence)
+		seen.granted = max(now.fence, seen.granted)
 	}
-	seen.owner, seen.revision, seen.fence = owner, revision, max(fence, seen.fence)
+	s.follow(key, seen, now)
+	seen.control = now
+	s.placed(key, seen)
 	if server.HGet(seen.name, "recovery_point") == redisidem.Finished {
 		text := s.text(seen.name)
 		if seen.finished != "" && text != seen.finished {
@@ -125,6 +122,15 @@ func (s *spy) compare(key string, seen *sighting) {
 		}
 		seen.finished = text
 	}
+}
+
+// nobody is what a record says about its lease that was never claimed.
+var nobody = control{owner: "-"}
+
+// begin forgets what was seen of an earlier record.
+func (seen *sighting) begin(made string) {
+	seen.made, seen.finished, seen.letter = made, "", false
+	seen.control, seen.grants = nobody, nil
 }
 
 // text is all of a record that must not change once it is finished.
@@ -147,13 +153,6 @@ func (s *spy) claimedAfter(key string, fence int64) bool {
 		}
 	}
 	return seen.takes > 0
-}
-
-// claimedNow tells how often a lease was given on the present revision of a key.
-func (s *spy) claimedNow(key string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.records[key].claimed
 }
 
 // take notes that an operator takes the key from its worker, or may.

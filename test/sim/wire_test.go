@@ -63,6 +63,8 @@ type wire struct {
 
 	mu     sync.Mutex
 	struck time.Time // when a fault struck last
+
+	retired time.Time // when the worker began to end
 }
 
 // span is a time between two moments, counted from the beginning of the history.
@@ -86,6 +88,20 @@ func (w *wire) strike() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.struck = time.Now()
+}
+
+// retire remembers that the worker ends.
+func (w *wire) retire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.retired = time.Now()
+}
+
+// retiredBefore reports whether the worker was ending at a moment.
+func (w *wire) retiredBefore(t time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.retired.IsZero() && w.retired.Before(t)
 }
 
 // aftermath is for how long a fault is felt. A pool that could not dial looks once a second whether it can.
@@ -188,6 +204,11 @@ func (c *conn) Write(p []byte) (int, error) {
 		time.Sleep(latency(r))
 	}
 	f := w.fate(r, name, len(commands))
+	for _, command := range commands {
+		if token := claimed(command); token != "" {
+			w.world.spy.claims(w, token, f)
+		}
+	}
 	if name != "" {
 		w.world.log("worker %d sends %s: %v", w.worker, name, f)
 	}
@@ -380,6 +401,19 @@ func (w *world) request(p []byte) (name string, commands [][]byte) {
 		p = p[n:]
 	}
 	return name, commands
+}
+
+// claimed returns the token of a claim, "" if the command is none.
+func claimed(command []byte) string {
+	words, _ := parse(command)
+	if len(words) < 4 || string(words[1]) != lua.Claim.SHA && string(words[1]) != lua.Claim.Source {
+		return ""
+	}
+	keys, err := strconv.Atoi(string(words[2]))
+	if err != nil || len(words) < keys+4 {
+		return ""
+	}
+	return string(words[3+keys])
 }
 
 // nothingDue answers for the server when a completer asks for what is due in a shard where nothing is: most of its 1024 questions.

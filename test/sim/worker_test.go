@@ -23,6 +23,7 @@ type worker struct {
 	client  *redis.Client
 	service *redisidem.Service
 	scope   *redisidem.Scope
+	flow    *redisidem.Flow // for outcomes by hand, of which it runs nothing
 
 	mu     sync.Mutex
 	values int // that its callbacks have made
@@ -54,6 +55,7 @@ func (w *worker) start(wg *sync.WaitGroup) {
 
 // retire ends the worker when all it has under way is done.
 func (w *worker) retire() {
+	w.wire.retire()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := w.service.Close(ctx); err != nil {
@@ -66,7 +68,7 @@ func (w *worker) retire() {
 func (w *worker) finish(key string) *redisidem.Key {
 	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: nil}
 	j.asked = w.world.tick()
-	got, err := w.scope.RunRequest(context.Background(), key, request, flow(j))
+	got, err := w.scope.RunRequest(context.Background(), key, request, j.flow())
 	j.end(got, err)
 	if err != nil {
 		w.world.violation("%s cannot be finished: %v", key, err)
@@ -91,7 +93,7 @@ func (w *worker) complete() {
 		}
 		return jobs[at]
 	}
-	c, err := redisidem.NewCompleter(w.service, newFlow(
+	c, err := redisidem.NewCompleter(w.service, w.world.newFlow(
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
 		func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
 	))
@@ -102,10 +104,34 @@ func (w *worker) complete() {
 		time.Sleep(lease + upTo(lease, w.dice))
 		swept, err := c.Sweep(context.Background())
 		w.world.log("worker %d sweeps: %+v %v", w.number, swept, err)
-		w.world.mu.Lock()
-		w.world.count.Swept += int(swept.Finished)
-		w.world.mu.Unlock()
+		w.world.tell(func(t *tally) { t.Swept += int(swept.Finished) })
+		for _, key := range w.world.keys {
+			w.revive(key)
+		}
 	}
+}
+
+// revive is what an operator does who has found a dead letter: a correction or a commit by hand, or none, and then it is to be carried
+// on. Some leave it as it is.
+func (w *worker) revive(value string) {
+	j := &job{worker: w, key: value, scope: w.scope, dice: w.dice}
+	j.again()
+	key, err := w.scope.Retrieve(context.Background(), value)
+	j.end(key, err)
+	if err != nil || key.DeadLetter == nil {
+		return
+	}
+	j.again()
+	switch w.dice.IntN(5) {
+	case 0:
+		j.update(context.Background())
+	case 1:
+		j.lock(context.Background())
+	case 2:
+		return
+	}
+	j.again()
+	j.requeue(context.Background(), key)
 }
 
 // caller is one who asks a worker for something, again and again.
@@ -121,7 +147,11 @@ func (c *caller) act() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if r.IntN(5) == 0 {
-		timer := time.AfterFunc(upTo(lease+lease/2, r), cancel)
+		patience := lease + lease/2
+		if r.IntN(2) == 0 {
+			patience = 4 * slowest // the caller leaves as soon as it has asked
+		}
+		timer := time.AfterFunc(upTo(patience, r), cancel)
 		defer timer.Stop()
 	}
 	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: r}
@@ -142,7 +172,7 @@ func (c *caller) act() {
 		j.end(got, err)
 	case n < 11:
 		w.world.log("worker %d runs %s, waiting %v", w.number, key, j.wait)
-		got, err := j.scope.RunRequest(ctx, key, request, flow(j))
+		got, err := j.scope.RunRequest(ctx, key, request, j.flow())
 		j.end(got, err)
 	case n < 15:
 		w.world.log("worker %d works on %s, waiting %v", w.number, key, j.wait)
@@ -232,7 +262,7 @@ func (j *job) remove(ctx context.Context) {
 func (j *job) update(ctx context.Context) {
 	key, err := j.scope.Retrieve(ctx, j.key)
 	j.end(key, err)
-	if err != nil || key.Finished() || isCompensating(key.RecoveryPoint) {
+	if err != nil || key.Finished() {
 		return
 	}
 	w := j.worker.world
@@ -242,12 +272,15 @@ func (j *job) update(ctx context.Context) {
 	}
 	o := redisidem.Advance(next(key.RecoveryPoint))
 	if r.answers {
-		o = redisidem.Finish(redisidem.JSON(200, r.value))
+		o = j.byHand(redisidem.Finish(redisidem.JSON(200, r.value)), key)
+	}
+	if !isCompensating(key.RecoveryPoint) {
+		o = o.WithState(r.value)
 	}
 	w.spy.take(j.key) // whose lease has lapsed is fenced
 	j.again()
 	w.wants(r)
-	got, err := j.scope.Update(ctx, key, o.WithState(r.value))
+	got, err := j.scope.Update(ctx, key, o)
 	w.log("worker %d updates %s with %s: %v", j.worker.number, j.key, r.value, err)
 	switch {
 	case err == nil:
@@ -261,17 +294,35 @@ func (j *job) update(ctx context.Context) {
 	j.end(got, err)
 }
 
+// requeue lets completers carry a key on, which may have become of another record, or due, since it was read.
+func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
+	err := j.scope.Requeue(ctx, key)
+	j.worker.world.log("worker %d requeues %s: %v", j.worker.number, j.key, err)
+	switch {
+	case err == nil:
+		j.worker.world.tell(func(t *tally) { t.Requeued++ })
+	case errors.Is(err, redisidem.ErrNotFound):
+		err = nil // there is no such record, or it is due
+	}
+	j.end(nil, err)
+}
+
 // flow makes the flow whose stages the job does.
-func flow(j *job) *redisidem.Flow {
+func (j *job) flow() *redisidem.Flow {
 	j.inFlow = true
-	return newFlow(j.work, j.compensate)
+	return j.worker.world.newFlow(j.work, j.compensate)
 }
 
 // points are the recovery points, in their order.
 var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
 
-func newFlow(work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error) *redisidem.Flow {
-	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: time.Second}
+// newFlow makes the flow. Without work it is one that nobody runs.
+func (w *world) newFlow(work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error) *redisidem.Flow {
+	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience}
+	if work == nil {
+		work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { panic("it runs") }
+		compensate = func(context.Context, *redisidem.Stage) error { panic("it runs") }
+	}
 	for _, point := range points[:len(points)-1] {
 		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: work, Compensate: compensate})
 	}

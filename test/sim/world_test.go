@@ -26,8 +26,11 @@ const (
 	timeout   = 500 * time.Millisecond
 	retention = 24 * time.Hour
 	longest   = 3 * lease // a callback's work
-	stream    = "outbox"
-	counter   = "commits"
+
+	commitRetry = 2 * lease
+	endOfTime   = time.Hour
+	stream      = "outbox"
+	counter     = "commits"
 )
 
 var request = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"cart": 1}}
@@ -57,6 +60,7 @@ type plan struct {
 	updates   bool
 	encodes   bool // records hold encrypted values
 	caches    bool // workers keep copies of finished records
+	patience  int  // MaxAttempts of the flow
 }
 
 // outcome is what came of a history.
@@ -86,9 +90,10 @@ func newWorld(seed uint64) *world {
 	w := &world{
 		seed: seed, rate: []float64{0, 0.05, 0.15, 0.3}[r.IntN(4)], began: time.Now(), server: miniredis.NewMiniRedis(),
 		ids:  make(map[string]string),
-		plan: plan{deletes: r.IntN(5) == 0, unlocks: r.IntN(5) == 0, completes: r.IntN(8) == 0},
+		plan: plan{deletes: r.IntN(5) == 0, unlocks: r.IntN(5) == 0, completes: r.IntN(4) == 0},
 	}
 	w.plan.encodes = r.IntN(4) == 0
+	w.plan.patience = 1 + 9*r.IntN(2)
 	if !w.plan.deletes { // after which a copy may answer for a while, and revisions begin again
 		w.plan.caches, w.plan.updates = r.IntN(4) == 0, r.IntN(4) == 0
 	}
@@ -142,6 +147,9 @@ func (w *world) hire(number int) *worker {
 			from := upTo(10*time.Second, it.dice)
 			it.wire.cuts = append(it.wire.cuts, span{from, from + upTo(2*lease, it.dice)})
 		}
+		if it.dice.IntN(8) == 0 { // to the server it is killed
+			it.wire.cuts = append(it.wire.cuts, span{upTo(10*time.Second, it.dice), endOfTime})
+		}
 	}
 	it.client = redis.NewClient(&redis.Options{
 		Addr:   "127.0.0.1:1", // never dialled
@@ -149,7 +157,7 @@ func (w *world) hire(number int) *worker {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	cfg := redisidem.Config{
-		Lease: lease, Timeout: timeout, Retention: retention, CommitRetry: 2 * lease, Owner: fmt.Sprint("w", number), Observer: it,
+		Lease: lease, Timeout: timeout, Retention: retention, CommitRetry: commitRetry, Owner: fmt.Sprint("w", number), Observer: it,
 	}
 	if w.plan.encodes {
 		cfg.Codec = codec()
@@ -161,7 +169,7 @@ func (w *world) hire(number int) *worker {
 	if err != nil {
 		panic(err)
 	}
-	it.service, it.scope = svc, svc.Scope("sim")
+	it.service, it.scope, it.flow = svc, svc.Scope("sim"), w.newFlow(nil, nil)
 	return it
 }
 

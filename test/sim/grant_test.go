@@ -1,0 +1,120 @@
+package sim
+
+import "time"
+
+// grant is a lease on one revision of a key, as the server has given it.
+type grant struct {
+	control
+	kept  bool // by the commit of the revision before
+	again bool // its token had a lease before, which has ended: a late duplicate of the claim got it
+	at    time.Time
+
+	begun, idle bool // a callback has begun under it; and had nothing to do
+	uncounted   bool // it was given back, and its run of the stage does not count
+	unbegun     bool // nor does it among all attempts at the key
+}
+
+// control is what the record says about its lease.
+type control struct {
+	revision, fence, stage, attempts int64
+	owner                            string
+}
+
+// claimant is who has sent a token, and when first.
+type claimant struct {
+	wire    *wire
+	sent    time.Time
+	doubled bool // a copy of a claim that was answered is still under way, and is not looked out for
+}
+
+// claims notes that a worker claims with a token.
+func (s *spy) claims(w *wire, token string, f fate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by := s.claimants[token]
+	if by == nil {
+		by = &claimant{wire: w, sent: time.Now()}
+		s.claimants[token] = by
+	}
+	by.doubled = by.doubled || f == doubled
+}
+
+// follow notes what has become of a key's leases. The caller holds mu.
+func (s *spy) follow(key string, seen *sighting, now control) {
+	before := seen.control
+	switch {
+	case now.owner != "-" && (now.owner != before.owner || now.fence != before.fence || now.revision != before.revision):
+		g := &grant{control: now, at: time.Now(), kept: now.owner == before.owner && now.fence == before.fence}
+		for i, old := range seen.grants {
+			g.again = g.again || !g.kept && old.owner == g.owner
+			last := i == len(seen.grants)-1
+			if last && old.revision == g.revision && !old.begun && !old.uncounted && !s.excused(key, old) {
+				s.world.violation("the lease of fence %d on %s counts, although no callback can have begun under it", old.fence, key)
+			}
+		}
+		seen.grants = append(seen.grants, g)
+	case now.owner == "-" && before.owner != "-" && now.fence == before.fence && now.revision == before.revision:
+		g := seen.grants[len(seen.grants)-1]
+		g.uncounted, g.unbegun = now.stage < g.stage, now.attempts < g.attempts
+		want := g.control
+		if !g.begun || g.idle {
+			want.stage--
+		}
+		if !g.begun && !g.kept {
+			want.attempts--
+			s.world.tell(func(t *tally) { t.GivenBack++ })
+		}
+		// What a duplicate got, a duplicate of an older give-back may give back.
+		if !g.again && (now.stage != want.stage || now.attempts != want.attempts) {
+			s.world.violation("the lease of fence %d on %s is given back with %d runs of the stage and %d attempts, not %d and %d",
+				g.fence, key, now.stage, now.attempts, want.stage, want.attempts)
+		}
+	}
+}
+
+// excused looks for a reason why a lease was not given back in time under which no callback has begun: faults have kept the give-back
+// from the server for as long as it was tried, the claim arrived when it was not looked out for any more, or an operator was faster.
+// A worker that ends does not look out any more.
+func (s *spy) excused(key string, g *grant) bool {
+	w := s.world
+	w.mu.Lock()
+	revoked := w.revoked[key]
+	w.mu.Unlock()
+	by := s.claimants[g.owner]
+	tried := by.sent.Add(2*timeout + commitRetry)
+	if now := time.Now(); now.Before(tried) {
+		tried = now
+	}
+	return revoked || by.doubled || g.again || g.at.Sub(by.sent) > lease || by.wire.retiredBefore(g.at) || by.wire.struckSince(tried)
+}
+
+// begins notes that a callback begins under a lease. It returns which run of the stage that must be, and which attempt at the key:
+// all leases count under which a callback has begun, or of which nobody knows whether one has.
+func (s *spy) begins(key string, fence, revision int64) (run, attempts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	run = 1
+	for _, g := range s.records[key].grants {
+		switch mine := g.fence == fence && g.revision == revision; {
+		case mine:
+			g.begun = true
+		case g.revision == revision && !g.uncounted:
+			run++
+		}
+		if !g.kept && !g.unbegun {
+			attempts++
+		}
+	}
+	return run, attempts
+}
+
+// idles notes that a callback has found nothing to do.
+func (s *spy) idles(key string, fence, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.records[key].grants {
+		if g.fence == fence && g.revision == revision {
+			g.idle = true
+		}
+	}
+}
