@@ -56,8 +56,9 @@ type Config struct {
 	CommitRetry time.Duration
 
 	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its response in
-	// memory. Further ones are not tried again, which is logged: a retry of their requests finds out. As many leases can be given
-	// back in the background besides; further ones are tried once. Default: 1024.
+	// memory. Further ones are not tried again, which is logged: a retry of their requests finds out. Leases under which no
+	// callback began are counted by themselves, with the same bound: further ones are given back with one try, and may count as an
+	// attempt and lock their key until they lapse if it fails. Default: 1024.
 	MaxPendingCommits int
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
