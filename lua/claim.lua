@@ -24,8 +24,9 @@
 --
 -- Replies
 --   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds; the record as
---            field, value, ... as it was before, when ARGV[2] is '' and it was there; with ARGV[2] two more numbers: the record's
---            flow, '-' for none, and '1' if it is a dead letter, else '0'
+--            field, value, ... as it was before, when ARGV[2] is '' and it was there; of a new record made in place of a
+--            tombstone also its generation; with ARGV[2] two more numbers: the record's flow, '-' for none, and '1' if it is a
+--            dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds; without KEYS[2] 0: the lock is another's, or the record has
 --            changed since ARGV[9]
 --   DONE     token, remaining life of the record in milliseconds with 'l'; the record without its state, and without its params
@@ -42,7 +43,7 @@
 -- With KEYS[2] every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE) and with ARGV[2] (HMGET in place of EXISTS), 7 of one that
+-- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too) and with ARGV[2] (HMGET in place of EXISTS), 7 of one that
 -- was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET); two more with KEYS[3] (ZADD, PEXPIRE; twice
 -- when the index is new); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with ARGV[2]; without KEYS[2] there is no GET, DEL and
 -- PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET, PTTL), 3 with ARGV[2], two more when the caller is
@@ -52,10 +53,10 @@ local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
 -- Params, state and response are read only for replies that have them.
 local exists = expected ~= '' or redis.call('EXISTS', KEYS[1]) == 1
-local control, printed, point, flow, created, letter, damage
+local control, printed, point, flow, created, letter, generation, damage
 if exists then
-  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'dead_letter')
-  control, printed, point, flow, created, letter, damage = r[1], r[2], r[3], r[4], r[5], r[6], r.err
+  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'dead_letter', 'generation')
+  control, printed, point, flow, created, letter, generation, damage = r[1], r[2], r[3], r[4], r[5], r[6], r[7], r.err
 end
 
 local revision, owner, fence, length, attempts, stage, spent
@@ -69,6 +70,8 @@ if control then
   elseif not printed or not point then
     damage = 'a field is missing'
   end
+elseif generation and not printed then
+  exists = false -- a tombstone, which a delete has left
 elseif exists and not damage then
   exists = expected == '' or redis.call('EXISTS', KEYS[1]) == 1
   damage = exists and 'the hash has no schema version'
@@ -297,4 +300,6 @@ redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .
   'idempotency_key', ARGV[11], 'request_method', ARGV[12], 'request_path', ARGV[13], unpack(ARGV, 14))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 enter(at, 1)
-return {'OWN ' .. token .. ' ' .. grant .. ' 1 1 ' .. at}
+-- The new record has the generation of the tombstone in whose place it is made.
+local later = generation and ' ' .. string.match(generation, '^%d*') or ''
+return {'OWN ' .. token .. ' ' .. grant .. ' 1 1 ' .. at .. later}

@@ -62,7 +62,7 @@ if r.err then
 end
 local control = r[1]
 if not control then
-  if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('HGET', KEYS[1], 'generation') then -- it is no tombstone either
     return {'DAMAGED ' .. token, 'the hash has no schema version'}
   end
   master()

@@ -9,18 +9,26 @@
 -- ARGV[5] scope   ARGV[6] key   ARGV[7] method   ARGV[8] path   ARGV[9...] further field, value, ... of the new record
 --
 -- Replies
---   CREATED  nonce, server time in microseconds
+--   CREATED  nonce, server time in microseconds, and the record's generation when it is made in place of a tombstone
 --   FOUND    nonce, remaining life of a finished record in milliseconds with 'l'; the record as field, value, ..., a finished one
 --            without its state, and without its params unless 'p' asks for them
 --   MISMATCH nonce
 --   DAMAGED  nonce; what is wrong
 --
 -- Safe to repeat: yes. A repeated create finds what the first one made. It never extends or overwrites a record.
--- redis.call: 4 when it creates (EXISTS, TIME, HSET, PEXPIRE), 3 when it finds (EXISTS, HMGET, HMGET or HGETALL; 2 more with 'd', 1
--- more with 'l'), 3 for MISMATCH (EXISTS, HMGET, HDEL).
+-- redis.call: 4 when it creates (EXISTS, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too), 3 when it finds (EXISTS, HMGET,
+-- HMGET or HGETALL; 2 more with 'd', 1 more with 'l'), 3 for MISMATCH (EXISTS, HMGET, HDEL).
 local nonce = ARGV[1]
 
-if redis.call('EXISTS', KEYS[1]) == 0 then
+-- Params, state and response are read only for replies that have them.
+local exists = redis.call('EXISTS', KEYS[1]) == 1
+local r = exists and redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'generation') or {}
+if r.err then
+  return {'DAMAGED ' .. nonce, r.err}
+end
+local control, printed, point, flow, created, generation = r[1], r[2], r[3], r[4], r[5], r[6]
+-- A tombstone, which a delete has left, is no record. The new one has its generation.
+if not exists or generation and not control and not printed then
   local time = redis.call('TIME')
   -- As text: numbers of that size cost more to write than to join.
   local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
@@ -28,15 +36,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
     'created_at', now, 'scope', ARGV[5], 'idempotency_key', ARGV[6], 'request_method', ARGV[7], 'request_path', ARGV[8],
     unpack(ARGV, 9))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return {'CREATED ' .. nonce .. ' ' .. now}
+  return {'CREATED ' .. nonce .. ' ' .. now .. (generation and ' ' .. string.match(generation, '^%d*') or '')}
 end
-
--- Params, state and response are read only for replies that have them.
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at')
-if r.err then
-  return {'DAMAGED ' .. nonce, r.err}
-end
-local control, printed, point, flow, created = r[1], r[2], r[3], r[4], r[5]
 if not control then
   return {'DAMAGED ' .. nonce, 'the hash has no schema version'}
 end

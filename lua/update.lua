@@ -29,12 +29,12 @@ local function master()
   redis.call('HDEL', KEYS[1], '')
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow', 'generation')
 if r.err then
   return {'DAMAGED ' .. token, r.err}
 end
 if not r[1] then
-  if redis.call('EXISTS', KEYS[1]) == 1 then
+  if not r[6] and redis.call('EXISTS', KEYS[1]) == 1 then -- nor is it a tombstone
     return {'DAMAGED ' .. token, 'the hash has no schema version'}
   end
   master()

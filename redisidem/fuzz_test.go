@@ -147,7 +147,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				return
 			}
-			key, err := newKey(id, request, "1700000000000000")
+			key, err := newKey(id, request, "1700000000000000", "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -201,6 +201,7 @@ func FuzzStoredRecord(f *testing.F) {
 func FuzzReply(f *testing.F) {
 	f.Add("OWN nonce 7 1 1 1700000000000000", "")
 	f.Add("OWN nonce 7 1 1 1700000000000000", "control")
+	f.Add("OWN nonce 7 1 1 1700000000000000 2", "")
 	f.Add("BUSY nonce -1", "")
 	f.Add("BUSY nonce 200000000000000", "") // more milliseconds than a duration can be
 	f.Add("DONE nonce ", "control 1")

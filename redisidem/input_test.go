@@ -338,7 +338,6 @@ func TestUpdateAndDeleteThatAreRefusedChangeNothing(t *testing.T) {
 			key            *redisidem.Key
 			update, delete error
 		}{
-			{"missing", missing, redisidem.ErrNotFound, nil},
 			{"finished meanwhile", finished, redisidem.ErrFinished, redisidem.ErrStale},
 			{"stale", stale, redisidem.ErrStale, redisidem.ErrStale},
 			{"leased", leased, redisidem.ErrLocked, redisidem.ErrLocked},
@@ -352,6 +351,10 @@ func TestUpdateAndDeleteThatAreRefusedChangeNothing(t *testing.T) {
 				}
 			})
 		}
+		e.mustNotChange(raw, "missing", func() {
+			_, err := sc.Update(ctx, missing, redisidem.Advance("new"))
+			mustBe(t, err, redisidem.ErrNotFound)
+		})
 		e.mustNotChange(raw, "known to be finished", func() {
 			_, err := sc.Update(ctx, known, redisidem.Advance("new"))
 			mustBe(t, err, redisidem.ErrFinished)

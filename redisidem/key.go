@@ -62,6 +62,7 @@ type Key struct {
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
 	undoable    bool   // a stage was committed that its flow can undo
+	generation  int64  // how many records of the key were deleted, one within a retention of the other
 	made        view   // what the library made the key
 }
 

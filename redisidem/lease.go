@@ -95,7 +95,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 			key.DeadLetter = &DeadLetter{}
 		}
 	default:
-		key, err = newKey(c.id, *c.request, r.number(3))
+		key, err = newKey(c.id, *c.request, r.number(3), r.number(4))
 	}
 	if err != nil {
 		return nil, err

@@ -34,6 +34,7 @@ const (
 	fieldRefused     = "refused"
 	fieldNotKept     = "not_kept"
 	fieldUndoable    = "undoable"
+	fieldGeneration  = "generation"
 	journalPrefix    = "j:"
 )
 
@@ -100,15 +101,20 @@ func decodeControl(s string) (control, error) {
 	return c, nil
 }
 
-// newKey returns the key of a record just created.
-func newKey(id identity, r encodedRequest, at string) (*Key, error) {
+// newKey returns the key of a record just created, in that generation; "" is the first.
+func newKey(id identity, r encodedRequest, at, generation string) (*Key, error) {
 	created, err := parseTime(fieldCreatedAt, at)
+	var n int64
+	if err == nil && generation != "" {
+		n, err = parseCount(fieldGeneration, generation)
+	}
 	if err != nil {
 		return nil, err
 	}
 	k := &Key{
 		Value: id.value, Scope: id.scope, Method: r.method, Path: r.path, Params: r.params,
 		RecoveryPoint: Started, CreatedAt: created, id: id, fingerprint: r.fingerprint,
+		generation: n,
 	}
 	k.made = k.view()
 	return k, nil
@@ -172,6 +178,9 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 			k.requeued, err = decodeRequeue(v)
 		case fieldRefused:
 			k.refused, err = decodeRefusals(v)
+		case fieldGeneration:
+			count, _, _ := strings.Cut(v, " ") // behind it is the name of the delete, for the script alone
+			k.generation, err = parseCount(fieldGeneration, count)
 		default:
 			if n, ok := strings.CutPrefix(pairs[i], journalPrefix); ok {
 				var e JournalEntry

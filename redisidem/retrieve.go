@@ -55,7 +55,7 @@ func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 	if err = explain(ctx, "retrieve", wrongType(err)); err != nil {
 		return nil, err
 	}
-	if len(pairs) == 0 {
+	if len(pairs) == 0 || len(pairs) == 2 && pairs[0] == fieldGeneration { // a tombstone, which Delete leaves
 		return nil, ErrNotFound
 	}
 	return pairs, nil

@@ -154,7 +154,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	var key *Key
 	switch r.status {
 	case statusCreated:
-		if key, err = newKey(id, *encoded, r.number(0)); err == nil {
+		if key, err = newKey(id, *encoded, r.number(0), r.number(1)); err == nil {
 			err = s.settled(r)
 		}
 	case statusFound:

@@ -67,9 +67,18 @@ func (st *Stage) Compensates() JournalEntry {
 func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name) }
 
 // OutboundKey returns an idempotency key for a call to another service: the same for every run of this visit to the
-// stage, on any machine and even after Redis lost the record, and another one when the stage is visited again. A record that is made
-// anew has others, too, when the first of Config.FingerprintKeys is another one by then. Calls to different operations from one stage
+// stage, on any machine, and another one when the stage is visited again. Calls to different operations from one stage
 // need different names; an empty one is a name, too. It has the form of a UUID.
+//
+// What a key that is used again gets depends on how its record came to an end:
+//
+//   - Redis lost it, or its retention is over: the same outbound keys. The work may have been done, and the other service
+//     recognises the repetition.
+//   - [Scope.Delete] removed it: new ones, for Config.Retention from then on and as long as the records made within
+//     that time exist. What an earlier record has called for, and may have called off, is not replayed. When Redis loses
+//     the tombstone that the delete has left, or a record made in its place, they are those of the first record again.
+//
+// A record that is made anew also has others when the first of Config.FingerprintKeys is another one by then.
 func (st *Stage) OutboundKey(name string) string {
 	return st.outboundKey(st.key.RecoveryPoint, st.key.Revision, name)
 }
@@ -88,6 +97,9 @@ func (st *Stage) outboundKey(point string, revision int64, name string) string {
 	b = appendPart(b, point)
 	b = binary.BigEndian.AppendUint64(b, uint64(revision)) //nolint:gosec // it is counted from 0
 	b = appendPart(b, name)
+	if st.key.generation > 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(st.key.generation)) //nolint:gosec // it is counted from 0
+	}
 	sum := sha256.Sum256(b)
 	u := uuid.UUID(sum[:16])
 	u[6] = u[6]&0x0f | 0x80 // version 8: a form of one's own (RFC 9562, section 5.8)

@@ -29,6 +29,25 @@ func TestPlaceNeverMoves(t *testing.T) {
 	}
 }
 
+// TestOutboundKeysNeverMove holds outbound keys fast: computed in another way, a stage that runs again would call once more for what
+// its first run has called for.
+func TestOutboundKeysNeverMove(t *testing.T) {
+	t.Parallel()
+	key := &Key{fingerprint: "1:oRMam3tYtpE1g0rdpD5LN1QDEDUcb3rARTYu1ndyaYo", RecoveryPoint: "ride_created", Revision: 3}
+	st := &Stage{lease: &Lease{id: placeOf("redisidem", "tenant-42", "key-from-the-client")}, key: key}
+	for generation, want := range []string{
+		"2a912551-5106-875f-a316-aa49aaca493b", "c1a5d07a-0b27-8f78-bb0f-3683d38d28e2", "5424380d-91a4-8125-a8ec-4ec3031d783d",
+	} {
+		key.generation = int64(generation)
+		if got := st.OutboundKey("charge"); got != want {
+			t.Errorf("in generation %d it is %s, want %s", generation, got, want)
+		}
+		if got := st.CommittedKey(JournalEntry{Stage: key.RecoveryPoint, Revision: key.Revision}, "charge"); got != want {
+			t.Errorf("in generation %d that of the journal's entry is %s, want %s", generation, got, want)
+		}
+	}
+}
+
 func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
 	t.Parallel()
 	shape := regexp.MustCompile(`^ns:\{[0-3][0-9a-f]{2}\}:[A-Za-z0-9_-]{32}$`)

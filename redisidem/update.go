@@ -86,8 +86,17 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 // value runs the work again. Other processes drop their copies (Config.CacheBytes) when they hear of it, which is at once or,
 // if the news gets lost, within Config.CacheLife. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
 // A key with nothing but Value and Scope, which nobody has read, is removed whatever its record holds, and damage is no obstacle.
-// A record that is not there any more is no error: a delete whose reply was lost finds none when it is repeated. One round
+// A record that does not exist any more is not an error: a delete whose reply was lost finds none when it is repeated. One round
 // trip.
+//
+// Delete erases and undoes nothing: it ends a flow's key, whatever has been committed, without asking for [Outcome.Undo] or
+// [Outcome.Leave], and no completer sees the key again. To undo what the flow has done, finish the key with [Scope.Update] and
+// [Outcome.Undo] first, and delete it when it is finished.
+//
+// In the record's place a tombstone stays for Config.Retention: a counter under the digest of scope and value, about 200
+// bytes, without anything of the request or the response. A record that is made within that time, and the next ones if they are
+// deleted too, have new outbound keys ([Stage.OutboundKey]), so that no other service answers with what was done, and perhaps
+// called off, for the deleted one. A record that Redis lost is made again with the same.
 //
 // It returns [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable]. A try that got no answer
 // may reach the server after the call has returned any of these: it then removes the key if it is still as the caller has read it
@@ -98,8 +107,8 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		return err
 	}
 	s := sc.service
-	c := newCall(lua.Delete, newToken(), 3, id.record, id.lock)
-	c.add(seenRevision(key), created(key), s.deletions)
+	c := newCall(lua.Delete, newToken(), 4, append([]string{id.record, id.lock}, id.indexes(key.Flow)...)...)
+	c.add(seenRevision(key), created(key), s.deletions, s.retention)
 	r, err := s.ask(ctx, "delete", c)
 	if err != nil {
 		return err

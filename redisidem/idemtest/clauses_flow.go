@@ -165,13 +165,25 @@ func updateDeleteAndUnlock(c *clause) {
 	_, err = lease.Commit(c.ctx, redisidem.Finish(redisidem.JSON(201, "unlocked")))
 	c.want("the commit of the one whose lease was taken away", err, redisidem.ErrFenced)
 
-	key, err = sc.Do(c.ctx, "k", ordered, answers("order 1"))
+	var outbound []string
+	orders := func(text string) redisidem.StageFunc {
+		return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			outbound = append(outbound, st.OutboundKey("order"))
+			return answers(text)(ctx, st)
+		}
+	}
+	key, err = sc.Do(c.ctx, "k", ordered, orders("order 1"))
 	c.answered("the next one", key, err, "order 1", false)
 	_, err = sc.Update(c.ctx, key, redisidem.Advance("again"))
 	c.want("Update of a finished key", err, redisidem.ErrFinished)
 	_, err = sc.Lock(c.ctx, "k")
 	c.want("Lock of a finished key", err, redisidem.ErrFinished)
 	c.must("Delete", sc.Delete(c.ctx, key))
-	key, err = sc.Do(c.ctx, "k", ordered, answers("order 2"))
+	_, err = sc.Retrieve(c.ctx, "k")
+	c.want("Retrieve of a deleted key", err, redisidem.ErrNotFound)
+	key, err = sc.Do(c.ctx, "k", ordered, orders("order 2"))
 	c.answered("after the delete", key, err, "order 2", false)
+	if len(outbound) == 2 && outbound[0] == outbound[1] {
+		c.Errorf("the outbound key is %s before the delete and after it", outbound[0])
+	}
 }

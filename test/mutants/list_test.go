@@ -27,6 +27,20 @@ var mutants = []mutant{
 		new:  "local grant = '1'\n",
 	},
 	{
+		name:   "forgetful", // a delete leaves nothing, so that the next record has the outbound keys of the deleted one
+		file:   "lua/delete.lua",
+		old:    "redis.call('PEXPIRE', KEYS[1], ARGV[5])\n",
+		new:    "redis.call('DEL', KEYS[1])\n",
+		killer: "TestVoidedChargeIsNotReplayedAfterADelete",
+	},
+	{
+		name:   "deletestwice", // a delete that comes once more removes the next record
+		file:   "lua/delete.lua",
+		old:    "if by == nonce then\n",
+		new:    "if false then\n",
+		killer: "TestRepeatedDeleteLeavesTheNextRecordAlone",
+	},
+	{
 		name: "norenew", // a lease is never renewed
 		file: "redisidem/keeper.go",
 		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",
@@ -65,8 +79,8 @@ var mutants = []mutant{
 	{
 		name: "immortal", // a record that was created never expires
 		file: "lua/create.lua",
-		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED ' .. nonce .. ' ' .. now}\n",
-		new:  "  return {'CREATED ' .. nonce .. ' ' .. now}\n",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED ' .. nonce .. ' ' .. now ..",
+		new:  "  return {'CREATED ' .. nonce .. ' ' .. now ..",
 	},
 	{
 		name: "no-reanchor", // a server's clock that was set back prolongs a lease

@@ -316,8 +316,7 @@ func (m *machine) Update(t *rapid.T) {
 // Delete removes a key, as it was seen at some time.
 func (m *machine) Delete(t *rapid.T) {
 	o, v := m.view(t)
-	m.now()
-	want := v.slot.remove(v)
+	want := v.slot.remove(m.now(), v)
 	m.expect(o.scope.Delete(m.ctx, v.key), want)
 }
 

@@ -21,6 +21,7 @@ func (m *machine) Check(t *rapid.T) {
 	m.now()
 	for _, s := range m.slots {
 		key, err := m.scope.Retrieve(m.ctx, s.value)
+		m.compareGeneration(s)
 		if s.record == nil {
 			m.expect(err, notFound)
 		} else {
@@ -57,6 +58,11 @@ func (m *machine) settle(s *slot) {
 	}
 	record, lock := m.place(s)
 	now := m.now()
+	if s.record == nil && s.generation > 0 {
+		left := m.raw.PTTL(m.ctx, record).Val()
+		m.near("tombstone", left, s.buried.Sub(now))
+		s.buried = now.Add(left)
+	}
 	if s.record != nil {
 		left := m.raw.PTTL(m.ctx, record).Val()
 		m.near("record", left, s.record.expires.Sub(now))
@@ -157,6 +163,27 @@ func (m *machine) compareRaw(s *slot) {
 	}
 	if state, ok := fields["state"]; ok != (r.state != nil) || ok && state != *r.state {
 		m.t.Fatalf("the state is %q", state)
+	}
+}
+
+// compareGeneration compares the generation of a record, or of the tombstone that a delete has left in its place.
+func (m *machine) compareGeneration(s *slot) {
+	m.t.Helper()
+	if s.prefix == "" {
+		return
+	}
+	record, _ := m.place(s)
+	fields, err := m.raw.HGetAll(m.ctx, record).Result()
+	m.must(err)
+	want := ""
+	if s.generation > 0 {
+		want = strconv.FormatInt(s.generation, 10)
+	}
+	if got, _, _ := strings.Cut(fields["generation"], " "); got != want {
+		m.t.Fatalf("the generation is %q, want %q", got, want)
+	}
+	if s.record == nil && len(fields) > 1 {
+		m.t.Fatalf("a tombstone holds %q", fields)
 	}
 }
 

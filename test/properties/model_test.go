@@ -21,6 +21,10 @@ type slot struct {
 	lock   *worker
 	until  time.Time // when the lock lapses
 
+	// generation is that of the record, or of the tombstone in its place, which ends at buried.
+	generation int64
+	buried     time.Time
+
 	fence   int64 // the largest that was ever handed out
 	counter int64 // what effects have counted
 
@@ -310,10 +314,9 @@ func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 }
 
 // remove is Delete by somebody who has seen the key like that.
-func (s *slot) remove(v view) verdict {
+func (s *slot) remove(now time.Time, v view) verdict {
 	switch r := s.record; {
 	case r == nil:
-		return fine
 	case s.held():
 		return locked
 	case r != v.of:
@@ -322,6 +325,11 @@ func (s *slot) remove(v view) verdict {
 		return stale
 	}
 	s.record = nil
+	s.generation++
+	s.buried = now.Add(s.retention)
+	if v.key.Flow != "" {
+		s.due = time.Time{}
+	}
 	return fine
 }
 
@@ -377,6 +385,9 @@ func (s *slot) lapse(now time.Time) {
 		s.lock = nil
 	}
 	if s.record != nil && !s.record.expires.After(now) {
-		s.record = nil
+		s.record, s.generation = nil, 0
+	}
+	if s.record == nil && !s.buried.After(now) {
+		s.generation = 0
 	}
 }
