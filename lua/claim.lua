@@ -43,12 +43,12 @@
 -- With KEYS[2] every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too) and with ARGV[2] (HMGET in place of EXISTS), 7 of one that
--- was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET); two more with KEYS[3] (ZADD, PEXPIRE; twice
--- when the index is new); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with ARGV[2]; without KEYS[2] there is no GET, DEL and
--- PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET, PTTL), 3 with ARGV[2], two more when the caller is
--- entered as waiting (HGET, HSET); of an unfinished record one more with 'w' (HMGET), and one more if it has an interim answer
--- (TIME); 7 for INTERIM (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL).
+-- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too) and with ARGV[2]
+-- (HMGET in place of EXISTS), 7 of one that was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET);
+-- two more with KEYS[3] (ZADD, PEXPIRE; twice when the index is new); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with
+-- ARGV[2]; without KEYS[2] there is no GET, DEL and PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET,
+-- PTTL), 3 with ARGV[2], two more when the caller is entered as waiting (HGET, HSET); of an unfinished record one more with 'w'
+-- (HMGET), and one more if it has an interim answer (TIME); 7 for INTERIM (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
 -- Params, state and response are read only for replies that have them.

@@ -330,7 +330,7 @@ func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 		c.becomes(r, committed)
 	case redisidem.Unknown:
 		if r != nil {
-			if !w.wire.struckSince(r.at) {
+			if !w.wire.struckSince(r.at) && !w.world.mayForget(r.key) {
 				c.violation("the fate of %s is unknown although nothing has happened", r.value)
 			}
 			c.becomes(r, unknown)
