@@ -392,5 +392,10 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	if err := sc.Delete(ctx, key); err != nil {
 		return fail("delete", err)
 	}
+	bounded, cancel := sc.service.bounded(ctx)
+	defer cancel()
+	if err := sc.service.client.Del(bounded, key.id.record).Err(); err != nil { // the tombstone
+		return fail("delete", err)
+	}
 	return f, nil
 }

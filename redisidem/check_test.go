@@ -98,7 +98,7 @@ func TestCheckLeavesNothingBehind(t *testing.T) {
 		mustBe(t, err, nil)
 		mustBe(t, report.Err(), nil)
 		mustFind(t, report, "scripts", redisidem.Good)
-		if keys := e.keys(e.client()); len(keys) != 0 {
+		if keys := e.everything(e.client()); len(keys) != 0 {
 			t.Errorf("left: %q", keys)
 		}
 		if kinds := rec.kinds(); len(kinds) != 0 {

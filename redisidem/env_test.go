@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -120,8 +121,17 @@ func (e *env) service(change ...func(*redisidem.Config)) *redisidem.Service {
 	return svc
 }
 
-// keys returns all keys in Redis that belong to the test.
+// keys returns all keys in Redis that belong to the test, but for the tombstones of deleted ones.
 func (e *env) keys(client redis.UniversalClient) []string {
+	e.t.Helper()
+	return slices.DeleteFunc(e.everything(client), func(name string) bool {
+		fields, err := client.HKeys(ctx, name).Result()
+		return err == nil && slices.Equal(fields, []string{"generation"})
+	})
+}
+
+// everything returns all keys in Redis that belong to the test.
+func (e *env) everything(client redis.UniversalClient) []string {
 	e.t.Helper()
 	var mu sync.Mutex
 	var keys []string

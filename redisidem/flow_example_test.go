@@ -69,7 +69,7 @@ func ExampleScope_RunRequest() {
 		fmt.Println(cents, "cents charged")
 	}
 	// Output:
-	// the process died here
+	// redisidem: stage "started": the process died here
 	// 201 "order 1" false
 	// 201 "order 1" true
 	// 1200 cents charged

@@ -23,8 +23,14 @@ func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd) // only queues
 	}
-	_, _ = pipe.Exec(ctx) // each command has its error, too
-	return firstError(cmds)
+	_, err := pipe.Exec(ctx)
+	if first := firstError(cmds); first != nil {
+		return first
+	}
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err // of a connection that could not be made, which the commands need not have
 }
 
 // firstError returns the first error among the commands' that is more than an absent value.

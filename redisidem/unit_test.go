@@ -264,7 +264,7 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 	known := []status{
 		statusOK, statusCreated, statusFound, statusOwn, statusBusy, statusDone, statusMoved, statusStale, statusGone,
 		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged, statusOther,
-		statusUnknown, statusEffect, statusAlive, statusLater,
+		statusUnknown, statusEffect, statusAlive, statusLater, statusInterim,
 	}
 	used := make(map[status]bool)
 	word := regexp.MustCompile(`\{'([A-Z]+)\b`)
@@ -415,7 +415,7 @@ func TestPersistenceThatFailsIsFound(t *testing.T) {
 		{"1", "", "", "", "", Undetermined, "appendfsync"},
 		{"0", "ok", "err", "ok", "", Warning, "last snapshot failed"},
 		{"0", "ok", "ok", "ok", "", Warning, "no append-only file"},
-		{"", "", "", "", "", Undetermined, "does not tell"},
+		{"", "", "", "", "", Undetermined, "does not report"},
 	} {
 		f := checkPersistence(map[string]string{
 			"aof_enabled": c.aof, "aof_last_write_status": c.write, "rdb_last_bgsave_status": c.snapshot, "aof_last_bgrewrite_status": c.rewrite,

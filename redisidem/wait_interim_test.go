@@ -146,7 +146,7 @@ func TestWaiterIsAnsweredAlthoughAnotherCallerWorksOnAlready(t *testing.T) {
 			if err != nil {
 				b.Error(err)
 			}
-			_, err = one.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			_, err = one.Wait(time.Minute).Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				time.Sleep(time.Minute)
 				return redisidem.Finish(redisidem.JSON(200, "done")), nil
 			})
