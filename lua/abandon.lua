@@ -10,7 +10,7 @@
 --         makes one more attempt for it; 'r' with 'n', no program could work on the key: the look is counted instead
 -- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
 --         up to half of the time that the record has left
--- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] the age in milliseconds at which dead letters are dropped
+-- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] how long the record lives at least, in milliseconds
 --
 -- Replies
 --   OK token, '1' if the key is given up, by this call or an earlier try, and '0' if not, or if the lease was gone; '1' if nothing
@@ -20,8 +20,8 @@
 --
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
 -- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
--- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), six with KEYS[4] (TIME, HSET, ZREM, ZADD, ZREMRANGEBYSCORE, PEXPIRE), one
--- more when that set is new (PEXPIRE), one more with 's' or 'r' (HSET), and two when somebody waits (HDEL, PUBLISH).
+-- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), seven with KEYS[4] (TIME, PTTL, HSET, ZREM, ZREMRANGEBYSCORE, ZADD, PEXPIRE),
+-- one more when that set is new (PEXPIRE), one more with 's' or 'r' (HSET), and two when somebody waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued', 'refused')
@@ -75,13 +75,16 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       buried = '1'
       local time = redis.call('TIME')
       local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+      local life = string.format('%.0f', math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[5])))
       redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4])
       redis.call('ZREM', KEYS[3], member)
-      redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', math.floor(now / 1000) - ARGV[5]))
-      redis.call('ZADD', KEYS[4], string.format('%.0f', math.floor(now / 1000)), member)
+      -- A dead letter's score is the end of its record, which whoever prolongs the record puts off.
+      now = math.floor(now / 1000)
+      redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now))
+      redis.call('ZADD', KEYS[4], string.format('%.0f', now + life), member)
       -- The set lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
-      if redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT') == 0 then
-        redis.call('PEXPIRE', KEYS[4], ARGV[5], 'NX')
+      if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
+        redis.call('PEXPIRE', KEYS[4], life, 'NX')
       end
     elseif KEYS[3] then
       local time = redis.call('TIME')

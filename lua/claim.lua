@@ -3,6 +3,7 @@
 --
 -- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it, or has not, and says so by ARGV[9]
 -- KEYS[3] due index of the flow, left out when its keys are not recoverable
+-- KEYS[4] dead letters, when the key is said to be one; left out otherwise
 -- ARGV[1] token of this attempt
 -- ARGV[2] the revision the caller has seen, a space, and when that record was created: it may have been deleted and made again
 --         since; '' for any
@@ -37,18 +38,21 @@
 --   MISMATCH token
 --   GONE     token
 --   LATER    token: somebody had the lease since the key was handed out to this completer, and it is due at another time
+--   LETTER   token; the record's flow: the key is a dead letter, and the call does not have their list
 --   OTHER    token; the flow that the record belongs to: another one, or another version; for a completer also '', none
 --   UNKNOWN  token; the recovery point: the flow has no such
 --   DAMAGED  token; what is wrong
--- With KEYS[2] every reply but OWN and BUSY gives the lock back, unless the record says that the lease is this token's.
+-- With KEYS[2] every reply but OWN, BUSY and LETTER gives the lock back, unless the record says that the lease is this token's. With
+-- LETTER the same token is expected to ask again.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
 -- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too) and with ARGV[2]
 -- (HMGET in place of EXISTS), 7 of one that was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET);
--- two more with KEYS[3] (ZADD, PEXPIRE; twice when the index is new); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with
--- ARGV[2]; without KEYS[2] there is no GET, DEL and PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET,
--- PTTL), 3 with ARGV[2], two more when the caller is entered as waiting (HGET, HSET); of an unfinished record one more with 'w'
--- (HMGET), and one more if it has an interim answer (TIME); 7 for INTERIM (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL).
+-- two more with KEYS[3], or with KEYS[4] of a dead letter (ZADD, PEXPIRE; twice when the index is new; TIME when repeated); 3
+-- for LETTER (EXISTS, HMGET, GET); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with ARGV[2]; without KEYS[2] there is no
+-- GET, DEL and PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET, PTTL), 3 with ARGV[2], two more when
+-- the caller is entered as waiting (HGET, HSET); of an unfinished record one more with 'w' (HMGET), and one more if it has an
+-- interim answer (TIME); 7 for INTERIM (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
 -- Params, state and response are read only for replies that have them.
@@ -216,12 +220,17 @@ end
 
 -- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which
 -- doubles with each attempt, but ends long before the record does. The index is gone when the last of its records is, also where no completer clears it.
--- A dead letter stays one until a commit carries it on.
+-- A dead letter stays one until a commit carries it on, and is in their list until its record ends.
 local function enter(at, attempt)
-  if KEYS[3] and not letter then
+  -- To GT a key without a TTL is one that lives for ever.
+  if letter and KEYS[4] then
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + ARGV[5]), string.sub(KEYS[1], -32))
+    if redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[4], ARGV[5], 'NX')
+    end
+  elseif KEYS[3] and not letter then
     local due = math.floor(at / 1000) + ARGV[4] + math.min(ARGV[9] * 2 ^ math.min(attempt - 1, 6), (ARGV[5] - ARGV[4]) / 2)
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
-    -- To GT a key without a TTL is one that lives for ever.
     if redis.call('PEXPIRE', KEYS[3], ARGV[5], 'GT') == 0 then
       redis.call('PEXPIRE', KEYS[3], ARGV[5], 'NX')
     end
@@ -264,6 +273,9 @@ if not mine then
   end
   return {'BUSY ' .. token .. ' ' .. left}
 end
+if letter and flow and not KEYS[4] then
+  return {'LETTER ' .. token, flow} -- its record must not be prolonged alone
+end
 
 -- The record as it was before, for a caller that has not seen it.
 local all = exists and expected == '' and redis.call('HGETALL', KEYS[1]) or {}
@@ -272,6 +284,9 @@ if owner == token then
   -- A late duplicate: the lock has its full length again, and so has the record.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
+  if letter then
+    enter(clock(), stage)
+  end
   return {'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
     unpack(all)}
 end

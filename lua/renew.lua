@@ -2,8 +2,9 @@
 --
 -- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it again
 -- KEYS[3] due index, left out when the key is not recoverable
+-- KEYS[4] dead letters, when the key is one, which is not due; left out otherwise
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
--- ARGV[5] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds; it doubles with each attempt, as
+-- ARGV[5] with KEYS[3] alone: how long after its lease a completer leaves the key alone, in milliseconds; it doubles with each attempt, as
 --         the claim has it
 --
 -- Replies
@@ -49,10 +50,17 @@ if KEYS[2] then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
 if KEYS[3] then
-  -- The index is a hint: when the server's memory is full, a completer comes too early and finds the key locked.
   local time = redis.call('TIME')
-  local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3] + math.min(ARGV[5] * 2 ^ math.min(stage - 1, 6), ARGV[4] / 2)
-  redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
-  redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT') -- it lives as long as the last of its records
+  local lapse = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
+  -- Either index lives as long as the last of its records.
+  if KEYS[4] then
+    redis.pcall('ZADD', KEYS[4], 'XX', 'GT', string.format('%.0f', lapse + ARGV[4]), string.sub(KEYS[1], -32))
+    redis.call('PEXPIRE', KEYS[4], ARGV[3] + ARGV[4], 'GT')
+  else
+    -- The index is a hint: when the server's memory is full, a completer comes too early and finds the key locked.
+    local due = lapse + math.min(ARGV[5] * 2 ^ math.min(stage - 1, 6), ARGV[4] / 2)
+    redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
+    redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT')
+  end
 end
 return {'OK ' .. token}

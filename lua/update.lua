@@ -18,8 +18,8 @@
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), two more with a flow (PEXPIRE twice) and three when the key is
--- finished then (HDEL, ZREM twice), one more once the journal is full (HDEL); 2 when repeated (HMGET,
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more with a flow (PEXPIRE), two more with a dead letter (ZADD,
+-- PEXPIRE; twice when their list is new) and three when the key is finished then (HDEL, ZREM twice), one more once the journal is full (HDEL); 2 when repeated (HMGET,
 -- HGETALL), 4 with 'd' (PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
 
@@ -29,7 +29,8 @@ local function master()
   redis.call('HDEL', KEYS[1], '')
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow', 'generation')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow', 'generation',
+  'dead_letter')
 if r.err then
   return {'DAMAGED ' .. token, r.err}
 end
@@ -85,16 +86,23 @@ redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
 -- A key that is due stays due, and a dead letter a dead letter, until the work is done or carried on.
 if KEYS[4] then
-  local member = string.sub(KEYS[1], -32)
+  local member, letter = string.sub(KEYS[1], -32), r[7]
   for i = 7, #ARGV, 2 do
     if ARGV[i] == 'recovery_point' and ARGV[i + 1] == 'finished' then
       redis.call('HDEL', KEYS[1], 'dead_letter')
       redis.call('ZREM', KEYS[3], member)
       redis.call('ZREM', KEYS[4], member)
+      letter = nil
     end
   end
   redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT')
-  redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT')
+  if letter then
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(now / 1000) + ARGV[4]), member)
+    -- To GT a key without a TTL is one that lives for ever.
+    if redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
+    end
+  end
 end
 -- A flow may compensate by the journal, which then is as long as the commit script keeps it.
 local kept = r[5] and 1024 or 64

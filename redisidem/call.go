@@ -37,6 +37,7 @@ const (
 	statusEffect    status = "EFFECT"
 	statusAlive     status = "ALIVE"
 	statusLater     status = "LATER"
+	statusLetter    status = "LETTER"
 	statusDamaged   status = "DAMAGED"
 )
 

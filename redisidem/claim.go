@@ -30,6 +30,8 @@ type claim struct {
 	byHand bool
 	// unable: the flow's program cannot work on the key, which is claimed whatever flow and recovery point it has.
 	unable bool
+	// letter is the flow that the key belongs to, which is one of its dead letters, as the record says; "" when it did not say so.
+	letter string
 }
 
 // keys returns the Redis keys that the calls of a lease on the key take.
@@ -69,10 +71,17 @@ func (c claim) call(s *Service, token, channel string, waited time.Duration) cal
 	if c.flow != nil && !c.unable {
 		flow = c.flow.words
 	}
+	keys := c.id.keys(c.flow)
 	if c.flow.recoverable() {
 		age = c.flow.recoverAfter(s.cfg.Retention)
 	}
-	k := newCall(lua.Claim, token, 16, c.id.keys(c.flow)...)
+	if c.letter != "" {
+		keys = append(keys[:2], c.id.indexes(c.letter)...)
+		if !c.flow.recoverable() {
+			age = s.lease // RecoverAfter is not known here
+		}
+	}
+	k := newCall(lua.Claim, token, 16, keys...)
 	k.durable = true
 	k.add(seen, c.fingerprint(), s.lease, s.lifetime, flags, channel, flow, age)
 	if c.request != nil {
@@ -175,6 +184,12 @@ func (sc *Scope) tryClaim(
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	r, err := s.obtain(bounded, c.id, c.call(s, by.token, channel, waited), by)
+	if err == nil && r.status == statusLetter && r.need() == nil {
+		c.letter = r.rest[0]
+		if r, err = s.obtain(bounded, c.id, c.call(s, by.token, channel, waited), by); err != nil || r.status == statusLetter {
+			by.open = true // it has the lock
+		}
+	}
 	if err != nil {
 		a.err = explain(ctx, "claim", err)
 		return a

@@ -2,6 +2,7 @@ package redisidem_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -227,12 +228,125 @@ func TestRequeueBringsBackAKeyThatNoIndexHas(t *testing.T) {
 		key, err := sc.RunRequest(ctx, "k", request, failing)
 		mustBe(b, err, errStage)
 		mustBe(b, sc.Requeue(ctx, key), redisidem.ErrNotFound) // which is due
-		for _, name := range b.server.Keys() {
-			if strings.Contains(name, "}:due:") {
-				b.server.Del(name)
-			}
-		}
+		b.lose("due")
 		mustBe(b, sc.Requeue(ctx, key), nil)
 		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
 	})
+}
+
+// TestDeadLetterIsListedAsLongAsItsRecordLives has somebody who prolongs the record of a dead letter and leaves the letter where it is,
+// and another key of that shard which becomes a dead letter later.
+func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
+	const retention = time.Hour
+	const hasty = "lock, and another process that keeps its records for less long"
+	lock := func(b *bubble, sc *redisidem.Scope) *redisidem.Lease {
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(b, err, nil)
+		return lease
+	}
+	update := func(b *bubble, sc *redisidem.Scope) {
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		_, err = sc.Update(ctx, key, redisidem.Advance("taxed"))
+		mustBe(b, err, nil)
+	}
+	for name, prolong := range map[string]func(*bubble, *redisidem.Scope, *redisidem.Flow){
+		"client that fails again": func(b *bubble, sc *redisidem.Scope, flow *redisidem.Flow) {
+			_, err := sc.RunRequest(ctx, "k", request, flow)
+			mustBe(b, err, errStage)
+		},
+		"stage that fails again": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
+			key, err := sc.Retrieve(ctx, "k")
+			mustBe(b, err, nil)
+			_, err = sc.WorkStage(ctx, key, fails(errStage))
+			mustBe(b, err, errStage)
+		},
+		"call without the flow": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
+			_, err := sc.Do(ctx, "k", request, fails(errStage))
+			mustBe(b, err, errStage)
+		},
+		"update": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { update(b, sc) },
+		"lock":   func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { mustBe(b, lock(b, sc).Abandon(ctx), nil) },
+		hasty:    func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { mustBe(b, lock(b, sc).Abandon(ctx), nil) },
+		"lock that is held for long, and lost": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
+			lease := lock(b, sc)
+			time.Sleep(50 * time.Minute)
+			b.freeze()
+			time.Sleep(2 * redisidem.DefaultLease)
+			b.thaw()
+			_ = lease.Abandon(ctx)
+		},
+		"lock that is taken away": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
+			lease := lock(b, sc)
+			mustBe(b, sc.Unlock(ctx, "k"), nil)
+			_ = lease.Abandon(ctx)
+		},
+		"update after the list was lost": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
+			b.lose("dead")
+			update(b, sc)
+		},
+		"lock after the list was lost": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
+			b.lose("dead")
+			mustBe(b, lock(b, sc).Abandon(ctx), nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				svc := b.service(redisidem.Config{Retention: retention, MaxHold: -1})
+				sc := svc.Scope("a")
+				flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+					c.MaxAttempts = 1
+					c.Stages[2].Work = fails(errStage)
+				}))
+				others := svc
+				if name == hasty {
+					others = b.service(redisidem.Config{Retention: retention / 4})
+				}
+				bury := func(svc *redisidem.Service, value string) {
+					_, err := svc.Scope("a").RunRequest(ctx, value, request, flow)
+					mustBe(b, err, errStage)
+					time.Sleep(time.Minute)
+					mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+				}
+				bury(svc, "k")
+				time.Sleep(retention - 5*time.Minute)
+				prolong(b, sc, flow)
+				looks := 0
+				for ; looks < 10; looks++ {
+					key, err := sc.Retrieve(ctx, "k")
+					if errors.Is(err, redisidem.ErrNotFound) {
+						break
+					}
+					mustBe(b, err, nil)
+					if key.DeadLetter == nil {
+						b.Fatalf("after %d looks it is no dead letter, at %q", looks, key.RecoveryPoint)
+					}
+					b.mustBePlaced(fmt.Sprintf("%d looks", looks))
+					other := ""
+					for i := 0; shardOf(other) != shardOf("k"); i++ {
+						other = fmt.Sprintf("other %d in look %d", i, looks)
+					}
+					bury(others, other)
+					time.Sleep(20 * time.Minute)
+				}
+				if looks != 3 {
+					b.Errorf("the record was seen %d times, want 3", looks)
+				}
+				// Nothing is left for ever.
+				time.Sleep(2 * retention)
+				if keys := b.server.Keys(); len(keys) != 0 {
+					b.Errorf("%v are left", keys)
+				}
+			})
+		})
+	}
+}
+
+// lose removes the indexes of a kind.
+func (b *bubble) lose(kind string) {
+	for _, name := range b.server.Keys() {
+		if strings.Contains(name, "}:"+kind+":") {
+			b.server.Del(name)
+		}
+	}
 }

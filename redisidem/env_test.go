@@ -176,7 +176,7 @@ func (e *env) mustBeTidy(client redis.UniversalClient) {
 // place returns the Redis keys of a key: its record and its lock.
 func (e *env) place(key *redisidem.Key) (record, lock string) {
 	e.t.Helper()
-	for _, k := range e.keys(e.client()) {
+	for _, k := range e.everything(e.client()) {
 		if strings.HasSuffix(k, ":"+key.ID()) {
 			return k, k + ":lock"
 		}

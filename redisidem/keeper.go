@@ -107,7 +107,11 @@ func (l *Lease) renew(ctx context.Context) error {
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	flow := l.indexed()
-	c := newCall(lua.Renew, l.token, 4, l.id.keys(flow)...)
+	keys := l.id.keys(flow)
+	if key := l.Key(); key.DeadLetter != nil {
+		keys = append(keys, l.id.indexes(key.Flow)...)
+	}
+	c := newCall(lua.Renew, l.token, 4, keys...)
 	c.add(l.fence, s.lease, s.retention)
 	if flow.recoverable() {
 		c.add(flow.recoverAfter(s.cfg.Retention))

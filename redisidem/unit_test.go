@@ -264,7 +264,7 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 	known := []status{
 		statusOK, statusCreated, statusFound, statusOwn, statusBusy, statusDone, statusMoved, statusStale, statusGone,
 		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged, statusOther,
-		statusUnknown, statusEffect, statusAlive, statusLater, statusInterim,
+		statusUnknown, statusEffect, statusAlive, statusLater, statusLetter, statusInterim,
 	}
 	used := make(map[status]bool)
 	word := regexp.MustCompile(`\{'([A-Z]+)\b`)
