@@ -7,7 +7,7 @@
 -- ARGV[1] token
 -- ARGV[2] flags: 'n', nothing was done, so that this attempt at the stage does not count; 'a', no callback has begun under this lease,
 --         so that it is not among all attempts at the key either; 's', it was stopped by a shutdown: it was begun, but a completer
---         makes one more attempt for it; 'r' with 'n', no program could work on the key: the look is counted instead
+--         makes one more attempt for it; 'r' with 'n', no program could work on the key or read it: the look is counted instead
 -- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
 --         up to half of the time that the record has left
 -- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] how long the record lives at least, in milliseconds

@@ -19,8 +19,8 @@
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
 -- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more with a flow (PEXPIRE), two more with a dead letter (ZADD,
--- PEXPIRE; twice when their list is new) and three when the key is finished then (HDEL, ZREM twice), one more once the journal is full (HDEL); 2 when repeated (HMGET,
--- HGETALL), 4 with 'd' (PEXPIRETIME, PEXPIREAT).
+-- PEXPIRE; twice when their list is new) and three when the key is finished then (HDEL, ZREM twice), one more once the journal
+-- is full (HDEL); 2 when repeated (HMGET, HGETALL), 4 with 'd' (PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
 
 -- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to

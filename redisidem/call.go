@@ -53,7 +53,7 @@ const (
 	flagIdle    = "n" // nothing was done: the attempt at the stage does not count
 	flagUnbegun = "a" // no callback has begun under the lease: it is not among all attempts at the key
 	flagSpared  = "s" // it was stopped by a shutdown: the attempt does not use one up
-	flagRefused = "r" // no program could work on the key
+	flagRefused = "r" // no program could work on the key or read it
 	flagRevived = "b" // the key is a dead letter, which a commit carries on
 	flagWaited  = "w" // how long the caller has waited follows
 	flagByHand  = "h" // the caller does not know whether the key's flow is recoverable: the due index says so

@@ -202,13 +202,8 @@ func (sc *Scope) tryClaim(
 		}
 		a.lease, a.err = sc.newLease(ctx, c, by.token, sent, outer, r)
 		if a.err != nil && c.completing {
-			// It counts, so that a record that cannot be read becomes a dead letter.
 			by.open = false
-			if c.flow.hopeless(r) {
-				a.err = s.buryUnread(ctx, c, by.token, a.err)
-			} else {
-				s.release(ctx, c.id, by.token, "", 0)
-			}
+			a.err = s.refuseUnread(ctx, c, by.token, r, a.err)
 		}
 	case statusDone:
 		if c.completing {

@@ -460,11 +460,7 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 		return err
 	}
 	key := lease.Key()
-	looks := int64(1)
-	if key.refused.revision == key.Revision {
-		looks += key.refused.looks
-	}
-	if looks >= int64(cl.flow.cfg.MaxAttempts) {
+	if cl.flow.refusedOften(key.refused, key.Revision) {
 		letter := "no program for " + key.Flow
 		if errors.Is(why, ErrUnknownRecoveryPoint) {
 			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
@@ -473,6 +469,16 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 	}
 	_, err = lease.abandon(ctx, why, flagIdle+flagUnbegun+flagRefused, "")
 	return errors.Join(why, err)
+}
+
+// refusedOften reports whether one more look that finds nothing to do with the key at this revision is one too many: each prolongs the
+// record, so that it would never end.
+func (f *Flow) refusedOften(r refusals, revision int64) bool {
+	looks := int64(1)
+	if r.revision == revision {
+		looks += r.looks
+	}
+	return looks >= int64(f.cfg.MaxAttempts)
 }
 
 // hopeless tells why a completer gives the key up, "" if it does not.
@@ -512,38 +518,43 @@ func (f *Flow) limit(r requeue, revision int64) int {
 	return f.cfg.MaxAttempts
 }
 
-// hopeless reports whether the completer's claim with this reply, whose record cannot be read, was one too many: each prolongs the
-// record, so that it would never end.
-func (f *Flow) hopeless(r reply) bool {
-	attempt, err := parseCount("attempts of this revision", r.number(2))
-	if err != nil {
-		return false
-	}
-	var c control
-	var q requeue
-	for pairs := r.rest; len(pairs) > 1; pairs = pairs[2:] {
-		switch pairs[0] { // what of these cannot be read does not count
-		case fieldControl:
-			c, _ = decodeControl(pairs[1])
-		case fieldRequeued:
-			q, _ = decodeRequeue(pairs[1])
-		}
-	}
-	return int(attempt) > f.limit(q, c.revision)
-}
-
 // giveKeyUp makes the key a dead letter, and ends the lease.
 func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
 	return buriedOr(l.bury(ctx, "", fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
-// buryUnread makes a key a dead letter whose record this process cannot read, as why says.
-func (s *Service) buryUnread(ctx context.Context, c claim, token string, why error) error {
-	buried, err := s.abandon(ctx, c.id, token, c.flow, "", c.flow.id+": the record cannot be read")
-	if buried {
-		s.observe(ctx, Event{Kind: Buried, Key: c.id.digest, Err: why})
+// refusals are those of the record in the reply to a claim, and its revision. What of these cannot be read does not count.
+func (r reply) refusals() (refused refusals, revision int64) {
+	for pairs := r.rest; len(pairs) > 1; pairs = pairs[2:] {
+		switch pairs[0] {
+		case fieldControl:
+			c, _ := decodeControl(pairs[1])
+			revision = c.revision
+		case fieldRefused:
+			refused, _ = decodeRefusals(pairs[1])
+		}
 	}
-	return buriedOr(buried, explain(context.WithoutCancel(ctx), "abandon", err))
+	return refused, revision
+}
+
+// refuseUnread is refuse for a key whose record this process cannot read, as why says. The reply is the one to its claim.
+func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r reply, why error) error {
+	const flags = flagIdle + flagUnbegun + flagRefused
+	if !c.flow.refusedOften(r.refusals()) {
+		_, _ = s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, ""), 0, nil) // which is repeated
+		return why
+	}
+	tell := func(r reply) {
+		if r.buried() {
+			s.observe(ctx, Event{Kind: Buried, Key: c.id.digest, Err: why})
+		}
+	}
+	r, err := s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, c.flow.id+": the record cannot be read"), 0, tell)
+	if err != nil {
+		return explain(context.WithoutCancel(ctx), "abandon", err)
+	}
+	tell(r)
+	return buriedOr(r.buried(), nil)
 }
 
 // buriedOr returns what became of a key that was to be given up.

@@ -773,7 +773,7 @@ func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
 		}
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
-		if key.DeadLetter == nil || key.DeadLetter.Reason != "cart/1: the record cannot be read" || key.Attempts != 5 {
+		if key.DeadLetter == nil || key.DeadLetter.Reason != "cart/1: the record cannot be read" || key.Attempts != 1 {
 			b.Errorf("%+v after %d attempts", key.DeadLetter, key.Attempts)
 		}
 		// It gets as many attempts again.

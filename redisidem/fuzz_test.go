@@ -228,7 +228,9 @@ func FuzzReply(f *testing.F) {
 		if _, err := decodeDeadLetter(rest); err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
 		}
-		(&Flow{}).hopeless(r)
+		if refused, revision := r.refusals(); refused.looks < 0 || refused.revision < 0 || revision < 0 {
+			t.Fatalf("refused %+v at %d", refused, revision)
+		}
 		if q, err := decodeRequeue(rest); err == nil && (q.revision < 0 || q.attempts < 0) {
 			t.Fatalf("requeued at %+v", q)
 		}

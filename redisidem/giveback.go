@@ -19,14 +19,15 @@ func (s *Service) release(ctx context.Context, id identity, token, flags string,
 	s.life.also()
 	go func() {
 		defer s.life.leave()
-		_ = s.giveBack(ctx, id, s.abandonCall(id, token, nil, flags, ""), lookout)
+		_, _ = s.giveBack(ctx, id, s.abandonCall(id, token, nil, flags, ""), lookout, nil)
 	}()
 }
 
 // giveBack gives a lease back that nobody works under, and returns what came of the first try. In the background it is repeated until
 // its answer is there, as a commit is. A claim without an answer may still be under way, and would lock the key for a lease: for the
-// time of the lookout the give-back is repeated until it has met its claim.
-func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout time.Duration) error {
+// time of the lookout the give-back is repeated until it has met its claim. If late is not nil it gets the answer that came in the
+// background.
+func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout time.Duration, late func(reply)) (reply, error) {
 	began := time.Now()
 	over := func(r reply, err error) bool {
 		return errors.Is(err, ErrDamaged) ||
@@ -37,12 +38,19 @@ func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout tim
 	r, err := s.run(bounded, c)
 	if !over(r, err) {
 		s.later(ctx, &s.returning, id, func(ctx context.Context) {
-			if err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, firstPause), lastCommitPause), over); err != nil {
+			err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, firstPause), lastCommitPause), func(r reply, err error) bool {
+				ends := over(r, err)
+				if ends && err == nil && late != nil {
+					late(r)
+				}
+				return ends
+			})
+			if err != nil {
 				s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: claim not given back", attrKey(id), attrErr(err))
 			}
 		})
 	}
-	return err
+	return r, err
 }
 
 // met is the number in the reply to an abandon that says that nothing can come after it.

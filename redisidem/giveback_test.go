@@ -324,6 +324,120 @@ func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
 	})
 }
 
+// mustBeginFirst has the key's own program carry it on, which has begun nothing before at the stage where the key is.
+func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
+	b.Helper()
+	ran := false
+	_, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+		c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			ran = true
+			if st.Attempt() != 1 {
+				b.Errorf("the first callback is told of attempt %d", st.Attempt())
+			}
+			return redisidem.Next(), nil
+		}
+		c.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			b.Error("reconcile is asked about work that never began")
+			return redisidem.Outcome{}, redisidem.ErrNotDone
+		}
+	})))
+	mustBe(b, err, nil)
+	if !ran {
+		b.Error("the stage did not run")
+	}
+}
+
+// keyless is a codec that lacks the keys of what it is to decode.
+type keyless struct{ asked func() }
+
+func (keyless) Encode(plain, _ []byte) ([]byte, error) { return plain, nil }
+
+func (k keyless) Decode([]byte, []byte, int) ([]byte, error) {
+	k.asked()
+	return nil, errors.New("no such key")
+}
+
+// unservable are completers that can do nothing for a key of the flow cart/1. They call claimed when they have its lease.
+var unservable = map[string]func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer{
+	"no program": func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer {
+		svc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k")), Observer: observes(func(e redisidem.Event) {
+			events.Observe(ctx, e)
+			if e.Kind == redisidem.Claimed {
+				claimed()
+			}
+		})})
+		return mustCompleter(b, svc, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Version, c.MaxAttempts = 2, attempts })))
+	},
+	"no codec": func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer {
+		svc := b.service(redisidem.Config{Codec: keyless{claimed}, Observer: events})
+		return mustCompleter(b, svc, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.MaxAttempts = attempts })))
+	},
+}
+
+// betweenStages leaves a key at the second stage of a flow, which has not begun.
+func betweenStages(b *bubble) *redisidem.Scope {
+	b.Helper()
+	sc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k"))}).Scope("a")
+	gone, leave := context.WithCancel(ctx)
+	_, err := sc.RunRequest(gone, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+		c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			leave()
+			return redisidem.Next(), nil
+		}
+	})))
+	mustBe(b, err, context.Canceled)
+	return sc
+}
+
+func TestLookThatCanDoNothingIsNoAttempt(t *testing.T) {
+	for name, hire := range unservable {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				sc := betweenStages(b)
+				completer := hire(b, 4, &recorder{}, func() {})
+				for look := range 4 {
+					time.Sleep(15 * time.Minute)
+					want := redisidem.Swept{Due: 1, Failed: 1}
+					if look == 3 {
+						want = redisidem.Swept{Due: 1, Buried: 1}
+					}
+					mustSweep(b, completer, want)
+					b.mustBePlaced("a look")
+				}
+				mustBeginFirst(b, sc)
+			})
+		})
+	}
+}
+
+// A key that is given up is given up also when nobody hears of it at once, and is no attempt then either.
+func TestBurialWithoutAReplyIsRepeated(t *testing.T) {
+	for name, hire := range unservable {
+		for lost, lose := range map[string]func(*bubble){"burial": (*bubble).freeze, "reply": (*bubble).mute} {
+			t.Run(name+", lost "+lost, func(t *testing.T) {
+				inBubble(t, func(b *bubble) {
+					sc := betweenStages(b)
+					events := &recorder{}
+					var once sync.Once
+					completer := hire(b, 1, events, func() { once.Do(func() { lose(b) }) })
+					time.Sleep(5 * time.Minute)
+					_, err := completer.Sweep(ctx)
+					mustBe(b, err, redisidem.ErrUnavailable)
+					b.thaw()
+					time.Sleep(10 * time.Second)
+					key, err := sc.Retrieve(ctx, "k")
+					mustBe(b, err, nil)
+					if key.DeadLetter == nil || b.lock() != "" || events.count(redisidem.Buried) != 1 {
+						b.Errorf("the letter is %+v, the lock %q, the events are %v", key.DeadLetter, b.lock(), events.kinds())
+					}
+					b.mustBePlaced("the outage")
+					mustBeginFirst(b, sc)
+				})
+			})
+		}
+	}
+}
+
 // A claim that arrives after it was given back has nobody who works under it: it locks its key for about two timeouts at most.
 func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
 	const timeout = 300 * time.Millisecond

@@ -496,35 +496,41 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 	}
 	defer l.leave()
 	s := l.scope.service
-	switch {
-	case letter != "":
-		buried, err = s.abandon(ctx, l.id, l.token, l.flow, flags, letter)
-	case flags != "":
-		err = s.giveBack(ctx, l.id, s.abandonCall(l.id, l.token, l.indexed(), flags, ""), 0)
-	default:
-		_, err = s.abandon(ctx, l.id, l.token, l.indexed(), "", "")
-	}
-	if s.cfg.Observer != nil {
-		kind := Abandoned
-		if buried {
-			kind = Buried
-		}
+	tell := func(kind EventKind) {
 		e := l.event(kind)
 		e.Duration, e.Err = time.Since(l.began), reason
 		s.observe(ctx, e)
 	}
+	flow := l.indexed()
+	if letter != "" {
+		flow = l.flow
+	}
+	c := s.abandonCall(l.id, l.token, flow, flags, letter)
+	var r reply
+	if flags == "" {
+		bounded, cancel := s.detached(ctx)
+		defer cancel()
+		r, err = s.run(bounded, c)
+	} else {
+		r, err = s.giveBack(ctx, l.id, c, 0, func(r reply) {
+			if r.buried() {
+				tell(Buried)
+			}
+		})
+	}
+	if buried = err == nil && r.buried(); buried {
+		tell(Buried)
+	} else {
+		tell(Abandoned)
+	}
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
 }
 
-// abandon ends an attempt at a key, of a flow if that is known. A letter gives the key up, if the attempt still has the lease.
-func (s *Service) abandon(ctx context.Context, id identity, token string, flow *Flow, flags, letter string) (buried bool, err error) {
-	bounded, cancel := s.detached(ctx)
-	defer cancel()
-	r, err := s.run(bounded, s.abandonCall(id, token, flow, flags, letter))
-	return err == nil && r.number(0) == "1", err
-}
+// buried reports whether the answer to an abandon says that the key was given up.
+func (r reply) buried() bool { return r.number(0) == "1" }
 
-// abandonCall makes the invocation of the abandon script.
+// abandonCall makes the invocation of the abandon script, for a key of a flow if that is known. A letter gives the key up, if the
+// attempt still has the lease.
 func (s *Service) abandonCall(id identity, token string, flow *Flow, flags, letter string) call {
 	keys := id.keys(flow)
 	if letter != "" {
