@@ -239,19 +239,24 @@ func newFinder(t testing.TB, client *redis.ClusterClient) *finder {
 func (f *finder) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (f *finder) ProcessHook(redis.ProcessHook) redis.ProcessHook {
-	return func(_ context.Context, cmd redis.Cmder) error {
+	return func(_ context.Context, cmd redis.Cmder) error { return f.hear(cmd) }
+}
+
+func (f *finder) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error { return f.hear(cmds...) }
+}
+
+// hear takes the name of the record out of commands, which fail.
+func (f *finder) hear(cmds ...redis.Cmder) error {
+	for _, cmd := range cmds {
 		for _, word := range cmd.Args() {
 			if text, ok := word.(string); ok && slices.Contains([]byte(text), '{') {
 				f.record = text
 			}
 		}
 		cmd.SetErr(redis.ErrClosed)
-		return redis.ErrClosed
 	}
-}
-
-func (f *finder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return redis.ErrClosed
 }
 
 // slot returns the slot of a key.
