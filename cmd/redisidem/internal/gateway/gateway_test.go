@@ -313,13 +313,13 @@ routes:
 			b.want(again(), 201, "done now", true)
 		case "/refuse":
 			for range 3 {
-				b.want(again(), 503, "Nobody knows", false)
+				b.want(again(), 503, "outcome of the request is unknown", false)
 			}
 			if len(asked) != 0 {
 				t.Errorf("the upstream was asked: %q", asked)
 			}
 		case "/ask":
-			b.want(again(), 503, "Nobody knows", false)
+			b.want(again(), 503, "outcome of the request is unknown", false)
 			found = http.StatusOK
 			b.want(again(), 200, "as it was", false)
 			b.want(again(), 200, "as it was", true)
@@ -334,7 +334,7 @@ routes:
 	b.answer(func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("the upstream is asked for %s %s", r.Method, r.URL)
 	})
-	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", ".."), 503, "Nobody knows", false)
+	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", ".."), 503, "outcome of the request is unknown", false)
 	// The upstream says that it has not done it.
 	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", "k2"), 502, "", false)
@@ -387,7 +387,7 @@ func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
 	// Interrupted before, and out of reach now: it is still not known what the first attempt did.
 	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 502, "", false)
-	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 503, "Nobody knows", false)
+	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k2"), 503, "outcome of the request is unknown", false)
 }
 
 // TestRefusalsOfTheUpstreamAreNoAttempts is about answers that say that nothing was done.
@@ -435,7 +435,7 @@ routes:
 	b.want(b.send("POST", "/list", "", "Idempotency-Key", "klist"), 422, "", true)
 	status.Store(500)
 	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 500, "", false)
-	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 503, "Nobody knows", false)
+	b.want(b.send("POST", "/refuse", "", "Idempotency-Key", "k"), 503, "outcome of the request is unknown", false)
 }
 
 // TestUpstreamThatIsStillAtWorkIsAskedAgain is about an upstream that is itself idempotent: the gateway gives up on its first answer,
@@ -563,12 +563,12 @@ routes:
 			b.want(send(), 200, "POST2", false)
 			b.want(send(), 200, "POST2", true)
 		case "/refuse":
-			b.want(send(), 503, "Nobody knows", false)
-			b.want(send(), 503, "Nobody knows", false)
+			b.want(send(), 503, "outcome of the request is unknown", false)
+			b.want(send(), 503, "outcome of the request is unknown", false)
 		case "/ask":
 			b.answer(silent)
-			b.want(send(), 503, "Nobody knows", false)
-			b.want(send(), 503, "Nobody knows", false)
+			b.want(send(), 503, "outcome of the request is unknown", false)
+			b.want(send(), 503, "outcome of the request is unknown", false)
 			b.answer(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, r.Method) })
 			b.want(send(), 200, "GET", false)
 			b.want(send(), 200, "GET", true)
@@ -786,7 +786,7 @@ routes:
 	// Keys that would be another path, also to a server that takes escapes away first.
 	for _, key := range []string{"..", ".", "../other", "a/../b"} {
 		b.want(b.send("POST", "/ask", "", "Idempotency-Key", key), 502, "", false)
-		b.want(b.send("POST", "/ask", "", "Idempotency-Key", key), 503, "Nobody knows", false)
+		b.want(b.send("POST", "/ask", "", "Idempotency-Key", key), 503, "outcome of the request is unknown", false)
 	}
 }
 
@@ -813,7 +813,7 @@ func TestHalfOfAnAnswerIsNoAnswerToAQuestion(t *testing.T) {
 			breakHalfway(w)
 		}
 	})
-	b.want(b.send("POST", "/ask", "", fields...), 503, "Nobody knows", false)
+	b.want(b.send("POST", "/ask", "", fields...), 503, "outcome of the request is unknown", false)
 	b.answer(whole)
 	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", false)
 	b.want(b.send("POST", "/ask", "", fields...), 200, "the whole order", true)
@@ -1103,7 +1103,7 @@ routes:
 		t.Errorf("the log has %q", log[max(0, i-200):min(len(log), i+100)])
 	}
 	for _, want := range []string{
-		"no answer that can be read", "the connection ended", "in the middle of its answer", "whether a caller may", "what became of a request",
+		"no answer that can be read", "the connection ended", "in the middle of its answer", "whether a caller is authorized", "outcome of a request",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not tell of %q: %s", want, log)
