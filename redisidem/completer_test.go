@@ -1216,12 +1216,12 @@ func shardOf(value string) uint16 {
 func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var crowd, others atomic.Int64
-		completing := false
+		var completing atomic.Bool
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.RecoverAfter = 200 * time.Millisecond
 			c.Stages[0].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				switch {
-				case !completing:
+				case !completing.Load():
 				case strings.HasPrefix(st.Key().Value, "other"):
 					others.Add(1)
 					return redisidem.Finish(redisidem.JSON(200, nil)), nil
@@ -1244,7 +1244,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 			made++
 		}
 		time.Sleep(time.Second)
-		completing = true
+		completing.Store(true)
 		completer := mustCompleter(b, svc, flow)
 		completer.Interval = time.Second
 		during, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -1252,7 +1252,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- completer.Run(during) }()
 		time.Sleep(3 * time.Second)
-		completing = false
+		completing.Store(false)
 		for i, made := 0, 0; made < 16; i++ {
 			value := fmt.Sprint("other", i)
 			if shardOf(value) < 100 {
@@ -1262,7 +1262,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 			mustBe(b, err, nil)
 			made++
 		}
-		completing = true
+		completing.Store(true)
 		mustBe(b, <-ended, context.DeadlineExceeded)
 		if others.Load() != 16 {
 			b.Errorf("%d of 16 others were carried on, and the crowd %d times", others.Load(), crowd.Load())
@@ -1273,13 +1273,14 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 // TestFlowWhoseStagesHangHoldsUpNoOther has more hanging keys than there are workers.
 func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		client := true
 		var served atomic.Int64
+		var client atomic.Bool
+		client.Store(true)
 		named := func(name string, work redisidem.StageFunc) *redisidem.Flow {
 			return mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 				c.Name, c.RecoverAfter = name, time.Millisecond
 				c.Stages[0].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-					if client {
+					if client.Load() {
 						return redisidem.Outcome{}, errStage
 					}
 					return work(ctx, st)
@@ -1300,7 +1301,7 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Second)
-		client = false
+		client.Store(false)
 		completer := mustCompleter(b, svc, slow, quick)
 		completer.Interval, completer.Drain = time.Second, -1
 		during, cancel := context.WithTimeout(ctx, 6*time.Second)
@@ -1308,12 +1309,12 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- completer.Run(during) }()
 		time.Sleep(time.Second)
-		client = true
+		client.Store(true)
 		for i := range 8 {
 			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint("quick", i), request, quick)
 			mustBe(b, err, errStage)
 		}
-		client = false
+		client.Store(false)
 		mustBe(b, <-ended, context.DeadlineExceeded)
 		if served.Load() != 8 {
 			b.Errorf("%d of 8 keys of the other flow were served", served.Load())
