@@ -253,20 +253,12 @@ var mutants = []mutant{
 		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",
 	},
 	{
-		name: "lost-letter", // who works on a dead letter prolongs its record, and not its place in the list
+		name: "unlisted", // who works on a dead letter prolongs its record, and not its place in the list
 		file: "lua/claim.lua",
 		old:  "if letter and flow and not KEYS[4] then",
 		new:  "if false then",
 
 		killer: "TestDeadLetterIsListedAsLongAsItsRecordLives",
-	},
-	{
-		name: "endless-look", // what is due again at once keeps a look from ending
-		file: "lua/due.lua",
-		old:  "math.min(now, tonumber(ARGV[5]) or now)",
-		new:  "now",
-
-		killer: "TestShardWithManyKeysLetsTheOthersHaveTheirTurn",
 	},
 	{
 		name: "leaving", // the client that leaves calls off what is being undone
