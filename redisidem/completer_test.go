@@ -1270,6 +1270,43 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 	})
 }
 
+// TestSweepEndsAlthoughItsKeysAreDueAgain has keys that take longer together than it takes until the first is due again.
+func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var visits atomic.Int64
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter = 200 * time.Millisecond
+			c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				visits.Add(1)
+				time.Sleep(30 * time.Millisecond)
+				return redisidem.Idle(), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{Lease: time.Second})
+		const keys = 40 // of one shard, of which a completer takes fewer at a time
+		for i, made := 0, 0; made < keys; i++ {
+			value := fmt.Sprint(i)
+			if shardOf(value) != 0 {
+				continue
+			}
+			_, err := svc.Scope("a").RunRequest(ctx, value, request, flow)
+			mustBe(b, err, nil)
+			made++
+		}
+		time.Sleep(time.Second)
+		visits.Store(0)
+		during, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		completer := mustCompleter(b, svc, flow)
+		completer.Concurrency = 1
+		swept, err := completer.Sweep(during)
+		mustBe(b, err, nil)
+		if swept.Due != keys || visits.Load() != keys {
+			b.Errorf("%d keys were visited %d times: %+v", keys, visits.Load(), swept)
+		}
+	})
+}
+
 // TestFlowWhoseStagesHangHoldsUpNoOther has more hanging keys than there are workers.
 func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 	inBubble(t, func(b *bubble) {

@@ -261,6 +261,14 @@ var mutants = []mutant{
 		killer: "TestDeadLetterIsListedAsLongAsItsRecordLives",
 	},
 	{
+		name: "endless-look", // what is due again at once keeps a sweep from ending
+		file: "lua/due.lua",
+		old:  "math.min(now, tonumber(ARGV[5]) or now)",
+		new:  "now",
+
+		killer: "TestSweepEndsAlthoughItsKeysAreDueAgain",
+	},
+	{
 		name: "leaving", // the client that leaves calls off what is being undone
 		file: "redisidem/lease.go",
 		old:  "return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
