@@ -21,7 +21,7 @@
 -- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
 -- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
 -- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), seven with KEYS[4] (TIME, PTTL, HSET, ZREM, ZREMRANGEBYSCORE, ZADD, PEXPIRE),
--- one more when that set is new (PEXPIRE), one more with 's' or 'r' (HSET), and two when somebody waits (HDEL, PUBLISH).
+-- one more when that set is new (PEXPIRE), one more with 's' or 'r' (HSET), and two when a caller waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued', 'refused')
@@ -78,7 +78,7 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       local life = string.format('%.0f', math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[5])))
       redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4])
       redis.call('ZREM', KEYS[3], member)
-      -- A dead letter's score is the end of its record, which whoever prolongs the record puts off.
+      -- A dead letter's score is the end of its record. Each call that extends the record raises it.
       now = math.floor(now / 1000)
       redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now))
       redis.call('ZADD', KEYS[4], string.format('%.0f', now + life), member)

@@ -1,4 +1,4 @@
--- delete: removes a record that nobody is working on, and tells those who keep copies of finished ones. It leaves a tombstone, a hash
+-- delete: removes a record whose lock is free, and notifies the processes that hold copies of finished records. It leaves a tombstone, a hash
 -- with a generation and nothing else, which every script takes for an absent record. The record that is made in its place keeps the
 -- generation.
 --
@@ -6,7 +6,7 @@
 -- KEYS[3] due index   KEYS[4] dead letters, both of the flow that the caller has seen the record to have; left out when it has seen none
 -- ARGV[1] nonce, echoed in the reply   ARGV[2] the revision the caller has seen, '' for any
 -- ARGV[3] when the record that the caller has seen was created, '' for any: it may have been deleted and made again
--- ARGV[4] channel on which deletions are told   ARGV[5] retention in milliseconds, which the tombstone lives for
+-- ARGV[4] channel on which deletions are published   ARGV[5] retention in milliseconds, which the tombstone lives for
 --
 -- Replies
 --   OK    nonce

@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestS9_WhatAnEncryptedValueIsBoundTo holds the list in docs/security.md: what a writer to Redis can do to each field of a record
-// whose values are encrypted, and whether it is found.
+// TestS9_WhatAnEncryptedValueIsBoundTo holds the list in docs/security.md: what a writer to Redis
+// can do to each field of a record whose values are encrypted, and whether it is found.
 func TestS9_WhatAnEncryptedValueIsBoundTo(t *testing.T) {
 	const absent = "\x00"
 	inBubble(t, func(b *bubble) {
@@ -37,7 +37,8 @@ func TestS9_WhatAnEncryptedValueIsBoundTo(t *testing.T) {
 		answer := func(body string) redisidem.Response {
 			return redisidem.Response{Code: 201, Header: map[string][]string{"X-Card": {body}}, Body: []byte(body)}
 		}
-		// live brings a key to its end by way of an interim answer with the same status, and returns its fields then and at the end.
+		// live brings a key to its end by way of an interim answer with the same status, and
+		// returns its fields then and at the end.
 		live := func(value, text string) (early, final map[string]string, key *redisidem.Key) {
 			for _, o := range []redisidem.Outcome{
 				redisidem.Interim("two", answer(text+" early")).WithState(text + " early"),

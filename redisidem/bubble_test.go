@@ -113,7 +113,8 @@ func (b *bubble) mute() {
 	b.muted = true
 }
 
-// hold lets the network keep what is sent from now on, for that long. It arrives when deliver is called.
+// hold lets the network keep what is sent from now on, for that long. It arrives when deliver is
+// called.
 func (b *bubble) hold(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

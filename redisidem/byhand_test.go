@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestClientThatLeavesLeavesNothingUndone cancels the caller while the stage that fails for good is at work.
+// TestClientThatLeavesLeavesNothingUndone cancels the caller while the stage that fails for good is
+// at work.
 func TestClientThatLeavesLeavesNothingUndone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -64,7 +65,8 @@ func TestCompensationIsBoundedByTheLease(t *testing.T) {
 	})
 }
 
-// halfway leaves a key at the last stage of a flow whose other stages can be undone, and tells what is undone.
+// halfway leaves a key at the last stage of a flow whose other stages can be undone, and tells what
+// is undone.
 func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*redisidem.Flow, *redisidem.Key) {
 	t.Helper()
 	failure := errors.New("no answer")
@@ -78,7 +80,8 @@ func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*
 	return flow, key
 }
 
-// TestKeyOfAFlowIsEndedByHand asks of each way to end a key what is to become of what was committed.
+// TestKeyOfAFlowIsEndedByHand asks of each way to end a key what is to become of what was
+// committed.
 func TestKeyOfAFlowIsEndedByHand(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -141,7 +144,8 @@ func TestKeyOfAFlowIsEndedByHand(t *testing.T) {
 	})
 }
 
-// TestCompleterUndoesWhatWasEndedByHand asks for it while the key is due, and when it is a dead letter.
+// TestCompleterUndoesWhatWasEndedByHand asks for it while the key is due, and when it is a dead
+// letter.
 func TestCompleterUndoesWhatWasEndedByHand(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc := e.service()
@@ -310,7 +314,8 @@ func TestKeyThatItsCallerHasChanged(t *testing.T) {
 	})
 }
 
-// TestKeyOfAReplayIsAsItWasMade takes keys from replies and from copies to where a changed one would cost a round trip.
+// TestKeyOfAReplayIsAsItWasMade takes keys from replies and from copies to where a changed one
+// would cost a round trip.
 func TestKeyOfAReplayIsAsItWasMade(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		for name, size := range map[string]int64{"reply": 0, "copy": 1 << 20} {
@@ -331,7 +336,8 @@ func TestKeyOfAReplayIsAsItWasMade(t *testing.T) {
 	})
 }
 
-// TestUndoByHandKeepsTheCommitThatIsUndone has a key with as many commits as its journal remembers, of which the first is undone.
+// TestUndoByHandKeepsTheCommitThatIsUndone has a key with as many commits as its journal remembers,
+// of which the first is undone.
 func TestUndoByHandKeepsTheCommitThatIsUndone(t *testing.T) {
 	for _, byLease := range []bool{false, true} {
 		t.Run(fmt.Sprintf("lease %t", byLease), func(t *testing.T) {

@@ -28,9 +28,11 @@ type claim struct {
 	handed     string
 	// byHand: the lease is for a program that ends it by itself, without a callback.
 	byHand bool
-	// unable: the flow's program cannot work on the key, which is claimed whatever flow and recovery point it has.
+	// unable: the flow's program cannot work on the key, which is claimed whatever flow and
+	// recovery point it has.
 	unable bool
-	// letter is the flow that the key belongs to, which is one of its dead letters, as the record says; "" when it did not say so.
+	// letter is the flow that the key belongs to, which is one of its dead letters, as the record
+	// says; "" when it did not say so.
 	letter string
 }
 
@@ -53,8 +55,9 @@ func (c claim) fingerprint() string {
 	return c.print
 }
 
-// call makes the invocation of the claim script by the attempt with this token. If the key is taken, channel is where the
-// caller wants to hear of its end, "" for nowhere. waited is how long the caller has waited for the key, 0 for not at all.
+// call makes the invocation of the claim script by the attempt with this token. If the key is
+// taken, channel is where the caller wants to hear of its end, "" for nowhere. waited is how long
+// the caller has waited for the key, 0 for not at all.
 func (c claim) call(s *Service, token, channel string, waited time.Duration) call {
 	seen := ""
 	if c.seen != nil {
@@ -171,7 +174,8 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 type claimant struct {
 	token string
 	asked bool // a server may have seen the token
-	// open: the token may have the lease, or get it when a lost try arrives late. If no [Lease] comes of it, it is to be given back.
+	// open: the token may have the lease, or get it when a lost try arrives late. If no [Lease]
+	// comes of it, it is to be given back.
 	open bool
 }
 

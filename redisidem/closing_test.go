@@ -8,7 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestStageTakesOtherKeysWhileCloseWaitsForIt has a stage that needs another key to come to its end.
+// TestStageTakesOtherKeysWhileCloseWaitsForIt has a stage that needs another key to come to its
+// end.
 func TestStageTakesOtherKeysWhileCloseWaitsForIt(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})

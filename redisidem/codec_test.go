@@ -304,7 +304,8 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 							return stage.outcome, nil
 						})
 						mustBe(b, err, nil)
-						// Other goroutines of the process allocate, too: a decoder that does it does it each time.
+						// Other goroutines of the process allocate, too: a decoder that does it
+						// does it each time.
 						grown := uint64(math.MaxUint64)
 						var key *redisidem.Key
 						for range 3 {

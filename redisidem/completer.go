@@ -27,7 +27,8 @@ const (
 	// scouts is how many shards are asked at once, and armful how many keys are taken from one in one go.
 	scouts = 8
 	armful = 16
-	// longestTurn is how long a process that has looked for a flow keeps others with a longer Interval from looking, at most.
+	// longestTurn is how long a process that has looked for a flow keeps others with a longer
+	// Interval from looking, at most.
 	longestTurn = 15 * time.Second
 )
 
@@ -41,17 +42,20 @@ const (
 // What a key needs must be in its record: a stage run by a completer finds the request in [Stage.Key], and whatever earlier
 // stages left in their state. A record must not hold its caller's credentials.
 type Completer struct {
-	// Interval is the pause between two looks for keys, give or take a quarter. Default: 5 s. A look costs the server 1024
-	// small scripts for each flow name, whatever the number of keys. The processes take turns, so that many of them look no
-	// more often than one: a turn is three quarters of its owner's Interval, at most 15 s, and a process with a shorter turn does not
+	// Interval is the pause between two looks for keys, give or take a quarter. Default: 5 s. A
+	// look costs the server 1024 small scripts for each flow name, whatever the number of keys. The
+	// processes take turns, so that many of them look no more often than one: a turn is three
+	// quarters of its owner's Interval, at most 15 s, and a process with a shorter turn does not
 	// wait for a longer one.
 	Interval time.Duration
-	// Concurrency is how many keys of each flow name are carried on at once. Default: 8. No flow takes another one's place. Of one
-	// flow, each shard with keys that are due is asked for 16 of them before any is asked again.
+	// Concurrency is how many keys of each flow name are carried on at once. Default: 8. No flow
+	// takes another one's place. Of one flow, each shard with keys that are due is asked for 16 of
+	// them before any is asked again.
 	Concurrency int
-	// Drain is how long the keys under way may go on when Run or Sweep is to end, or the service is closed, before the contexts of
-	// their stages are cancelled. A stage that is cancelled so has not failed: its attempt was begun, which [Stage.Attempt] counts,
-	// but MaxAttempts does not. Default: 15 s. Negative: they are cancelled at once.
+	// Drain is how long the keys under way may go on when Run or Sweep is to end, or the service is
+	// closed, before the contexts of their stages are cancelled. A stage that is cancelled so has
+	// not failed: its attempt was begun, which [Stage.Attempt] counts, but MaxAttempts does not.
+	// Default: 15 s. Negative: they are cancelled at once.
 	Drain time.Duration
 
 	service *Service
@@ -94,9 +98,10 @@ func NewCompleter(svc *Service, flows ...*Flow) (*Completer, error) {
 	return c, nil
 }
 
-// Run looks for keys and carries them on until ctx ends, or the service is closed. It then takes no more keys, gives those under way
-// Drain to come to an end, cancels the contexts of the stages that are left, waits for them, and returns ctx's error or [ErrClosed].
-// What goes wrong with a key, or with Redis, is reported to Config.Logger and Config.Observer, and tried again.
+// Run looks for keys and carries them on until ctx ends, or the service is closed. It then takes no
+// more keys, gives those under way Drain to come to an end, cancels the contexts of the stages that
+// are left, waits for them, and returns ctx's error or [ErrClosed]. What goes wrong with a key, or
+// with Redis, is reported to Config.Logger and Config.Observer, and tried again.
 //
 // Each flow name is looked for by itself, so that a flow whose stages hang holds up no other.
 func (c *Completer) Run(ctx context.Context) error {
@@ -125,9 +130,10 @@ func (c *Completer) Run(ctx context.Context) error {
 	})
 }
 
-// turn reports whether it is this process's turn to look for a flow. A turn is a Redis key that lives for three quarters of its
-// owner's Interval: an owner that dies with it holds the others up for no longer, and one that takes longer gets help. A turn that
-// ends later than one of this process's would is not waited for.
+// turn reports whether it is this process's turn to look for a flow. A turn is a Redis key that
+// lives for three quarters of its owner's Interval: an owner that dies with it holds the others up
+// for no longer, and one that takes longer gets help. A turn that ends later than one of this
+// process's would is not waited for.
 func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bool, error) {
 	s := c.service
 	if err := s.life.enter(); err != nil {
@@ -154,9 +160,9 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 	return mine && err == nil, explain(ctx, "completer", err)
 }
 
-// Sweep looks for keys once, carries on those that are due when it comes to their shard, and waits until it is done with them. It is
-// Run for programs that have a scheduler of their own, and for tests: it asks for no turn. When ctx ends or the service is closed, it
-// ends as Run does.
+// Sweep looks for keys once, carries on those that are due when it comes to their shard, and waits
+// until it is done with them. It is Run for programs that have a scheduler of their own, and for
+// tests: it asks for no turn. When ctx ends or the service is closed, it ends as Run does.
 //
 // It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index is none, both together with what
 // it did elsewhere, and [ErrClosed]. A server that did not answer for one shard is not asked for its others: in a cluster the other
@@ -183,8 +189,8 @@ func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
 	return all, errs
 }
 
-// each calls do with the workers of each flow name at once, and waits for it and for them. The context that do gets ends with ctx,
-// and when the service is closed.
+// each calls do with the workers of each flow name at once, and waits for it and for them. The
+// context that do gets ends with ctx, and when the service is closed.
 func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) error) error {
 	concurrency, drain := c.Concurrency, c.Drain
 	def(&concurrency, DefaultConcurrency)
@@ -286,10 +292,12 @@ type visit struct {
 	until  string // keys that became due later are left to the next look; "" when the shard was not asked yet
 }
 
-// look asks all shards for what is due, and returns when the workers have taken the last of it. It goes in rounds, each of which takes
-// one batch from a shard, so that a shard with many keys lets all others have their turn in between; and what became due since a shard
-// was asked first waits for the next look, so that a look ends. A shard that cannot be asked keeps nobody from the others; but a server
-// that did not answer for one is not asked for its others, so that it costs the time of one question.
+// look asks all shards for what is due, and returns when the workers have taken the last of it. It
+// goes in rounds, each of which takes one batch from a shard, so that a shard with many keys lets
+// all others have their turn in between; and what became due since a shard was asked first waits
+// for the next look, so that a look ends. A shard that cannot be asked keeps nobody from the
+// others; but a server that did not answer for one is not asked for its others, so that it costs
+// the time of one question.
 func (w *crew) look(ctx context.Context) error {
 	// Two completers that begin together do not meet in each shard.
 	first := below(shards)
@@ -452,8 +460,9 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	return key, err
 }
 
-// refuse counts a look at a key that no program of this completer's can work on. It is put off, as a key that fails is, and becomes a
-// dead letter in the end, since it would expire without a word otherwise, whatever it has committed. No attempt was begun.
+// refuse counts a look at a key that no program of this completer's can work on. It is put off, as
+// a key that fails is, and becomes a dead letter in the end, since it would expire without a word
+// otherwise, whatever it has committed. No attempt was begun.
 func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) error {
 	lease, _, err := sc.claim(ctx, cl)
 	if lease == nil {
@@ -471,8 +480,8 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 	return errors.Join(why, err)
 }
 
-// refusedOften reports whether one more look that finds nothing to do with the key at this revision is one too many: each prolongs the
-// record, so that it would never end.
+// refusedOften reports whether one more look that finds nothing to do with the key at this revision
+// is one too many: each prolongs the record, so that it would never end.
 func (f *Flow) refusedOften(r refusals, revision int64) bool {
 	looks := int64(1)
 	if r.revision == revision {
@@ -523,7 +532,8 @@ func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
 	return buriedOr(l.bury(ctx, "", fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
-// refusals are those of the record in the reply to a claim, and its revision. What of these cannot be read does not count.
+// refusals are those of the record in the reply to a claim, and its revision. What of these cannot
+// be read does not count.
 func (r reply) refusals() (refused refusals, revision int64) {
 	for pairs := r.rest; len(pairs) > 1; pairs = pairs[2:] {
 		switch pairs[0] {
@@ -537,7 +547,8 @@ func (r reply) refusals() (refused refusals, revision int64) {
 	return refused, revision
 }
 
-// refuseUnread is refuse for a key whose record this process cannot read, as why says. The reply is the one to its claim.
+// refuseUnread is refuse for a key whose record this process cannot read, as why says. The reply is
+// the one to its claim.
 func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r reply, why error) error {
 	const flags = flagIdle + flagUnbegun + flagRefused
 	if !c.flow.refusedOften(r.refusals()) {

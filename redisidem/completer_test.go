@@ -1212,7 +1212,8 @@ func shardOf(value string) uint16 {
 	return binary.BigEndian.Uint16(sum[24:]) >> 6
 }
 
-// TestShardWithManyKeysLetsTheOthersHaveTheirTurn has a flow whose keys are due again as soon as they were carried on.
+// TestShardWithManyKeysLetsTheOthersHaveTheirTurn has a flow whose keys are due again as soon as
+// they were carried on.
 func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var crowd, others atomic.Int64
@@ -1270,7 +1271,8 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 	})
 }
 
-// TestSweepEndsAlthoughItsKeysAreDueAgain has keys that take longer together than it takes until the first is due again.
+// TestSweepEndsAlthoughItsKeysAreDueAgain has keys that take longer together than it takes until
+// the first is due again.
 func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var visits atomic.Int64
@@ -1359,7 +1361,8 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// TestLongTurnSilencesNoCompleterWithAShorterOne has a completer with an interval of an hour, which ends.
+// TestLongTurnSilencesNoCompleterWithAShorterOne has a completer with an interval of an hour, which
+// ends.
 func TestLongTurnSilencesNoCompleterWithAShorterOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
@@ -1386,7 +1389,8 @@ func TestLongTurnSilencesNoCompleterWithAShorterOne(t *testing.T) {
 	})
 }
 
-// TestShutdownOfACompleterLetsStagesEnd has stages of two lengths, and one way after the other to end the completer.
+// TestShutdownOfACompleterLetsStagesEnd has stages of two lengths, and one way after the other to
+// end the completer.
 func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 	for name, closes := range map[string]bool{"its context ends": false, "the service is closed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -1490,7 +1494,8 @@ func TestStageThatNamesItselfMayDoSoAsOftenAsItWants(t *testing.T) {
 	})
 }
 
-// TestKeyThatNoProgramCanRunBecomesADeadLetter has a version and a stage that are not deployed any more.
+// TestKeyThatNoProgramCanRunBecomesADeadLetter has a version and a stage that are not deployed any
+// more.
 func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
 	for name, c := range map[string]struct {
 		version int

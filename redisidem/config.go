@@ -35,8 +35,9 @@ type Config struct {
 	// again, so it must be longer than any client retries. Not shorter than Lease. Default: 24 h.
 	Retention time.Duration
 
-	// Lease is how long a worker that has gone silent keeps its key: the longest time that a crash makes a retry wait.
-	// Live workers renew it at a third. Whole milliseconds, at least 10; below about 1 s, network delays cost leases. Default: 10 s.
+	// Lease is how long a worker that has gone silent keeps its key: the longest time that a crash
+	// makes a retry wait. Live workers renew it at a third. Whole milliseconds, at least 10; below
+	// about 1 s, network delays cost leases. Default: 10 s.
 	Lease time.Duration
 
 	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs does not hold its key
@@ -51,14 +52,16 @@ type Config struct {
 	// at once with a LockedError. Scope.Wait sets it per call. The last look at the key may take Timeout more.
 	Wait time.Duration
 
-	// CommitRetry is how long a commit without an answer is tried again in the background, after its caller got
-	// ErrCommitUnknown, and so is giving back a lease under which no callback began. Default: 1 min. Negative: not at all.
+	// CommitRetry is how long a commit without an answer is tried again in the background, after
+	// its caller got ErrCommitUnknown, and so is giving back a lease under which no callback began.
+	// Default: 1 min. Negative: not at all.
 	CommitRetry time.Duration
 
-	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its response in
-	// memory. Further ones are not tried again, which is logged: a retry of their requests finds out. Leases under which no
-	// callback began are counted by themselves, with the same bound: further ones are given back with one try, and may count as an
-	// attempt and lock their key until they lapse if it fails. Default: 1024.
+	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its
+	// response in memory. Further ones are not tried again, which is logged: a retry of their
+	// requests finds out. Leases under which no callback began are counted by themselves, with the
+	// same bound: further ones are given back with one try, and may count as an attempt and lock
+	// their key until they lapse if it fails. Default: 1024.
 	MaxPendingCommits int
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
@@ -194,7 +197,8 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// minLease leaves a tenth of itself, in which a worker that has lost its lease stops, longer than what servers' clocks leave out.
+// minLease leaves a tenth of itself, in which a worker that has lost its lease stops, longer than
+// what servers' clocks leave out.
 const minLease = 10 * time.Millisecond
 
 // maxDuration keeps sums of lease and retention in milliseconds far from where Lua's numbers lose digits.

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestReadmeListsEachFieldOfConfig compares the README's table with the struct: its fields in their order, and their defaults.
+// TestReadmeListsEachFieldOfConfig compares the README's table with the struct: its fields in their
+// order, and their defaults.
 func TestReadmeListsEachFieldOfConfig(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {

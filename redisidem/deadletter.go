@@ -32,8 +32,9 @@ func decodeDeadLetter(s string) (*DeadLetter, error) {
 	return &DeadLetter{At: at, Reason: parts[3]}, errors.Join(err, err1)
 }
 
-// requeue is how many attempts at a revision of the key do not use up MaxAttempts: those made before it was last taken out of the dead
-// letters, and those that a shutdown has stopped. at is when it was taken out; in 1970 if it never was.
+// requeue is how many attempts at a revision of the key do not use up MaxAttempts: those made
+// before it was last taken out of the dead letters, and those that a shutdown has stopped. at is
+// when it was taken out; in 1970 if it never was.
 type requeue struct {
 	revision, attempts int64
 	at                 time.Time
@@ -51,7 +52,8 @@ func decodeRequeue(s string) (requeue, error) {
 	return requeue{n, m, at}, errors.Join(err, err1, err2)
 }
 
-// refusals are how many looks of completers at a revision of the key have found that no program of theirs can work on it.
+// refusals are how many looks of completers at a revision of the key have found that no program of
+// theirs can work on it.
 type refusals struct{ revision, looks int64 }
 
 // decodeRefusals reads "revision looks", as the abandon script writes it.

@@ -234,8 +234,9 @@ func TestRequeueBringsBackAKeyThatNoIndexHas(t *testing.T) {
 	})
 }
 
-// TestDeadLetterIsListedAsLongAsItsRecordLives has somebody who prolongs the record of a dead letter and leaves the letter where it is,
-// and another key of that shard which becomes a dead letter later.
+// TestDeadLetterIsListedAsLongAsItsRecordLives has somebody who prolongs the record of a dead
+// letter and leaves the letter where it is, and another key of that shard which becomes a dead
+// letter later.
 func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 	const retention = time.Hour
 	const hasty = "lock, and another process that keeps its records for less long"

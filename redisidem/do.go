@@ -28,10 +28,11 @@ func resultError(t reflect.Type) error {
 // Do runs work once for a key that a request brought, and gives its result again to every retry: replayed says which it
 // was. The result travels as JSON. Two round trips the first time, one for a replay.
 //
-// It is for work of a single stage: a key that stands at a recovery point of its own is [ErrUnknownRecoveryPoint]. An
-// error of work leaves the key as it was, to be retried. A type T that cannot be stored is [ErrInvalid], before work runs; a result
-// that cannot be is [ErrNotKept], now and for every retry. A stored result that is none of type T is [ErrOtherType]. The other errors are those of [Scope.Do]. It is a function since
-// methods cannot have type parameters.
+// It is for work of a single stage: a key that stands at a recovery point of its own is
+// [ErrUnknownRecoveryPoint]. An error of work leaves the key as it was, to be retried. A type T
+// that cannot be stored is [ErrInvalid], before work runs; a result that cannot be is [ErrNotKept],
+// now and for every retry. A stored result that is none of type T is [ErrOtherType]. The other
+// errors are those of [Scope.Do]. It is a function since methods cannot have type parameters.
 func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work func(context.Context, *Stage) (T, error)) (
 	result T, replayed bool, err error,
 ) {

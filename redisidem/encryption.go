@@ -25,8 +25,9 @@ type EncryptionKey struct {
 // Each record is encrypted with a key of its own, derived from the secret by HKDF, so that random nonces do not run out.
 // Names of keys and scopes, method, path, recovery point and journal are not encrypted, and the fingerprint is a plain digest.
 //
-// Each value is authenticated by itself, not the record as a whole: who can write to Redis can remove params, state and headers,
-// and put back a value that the same key had before. docs/security.md has the whole list.
+// Each value is authenticated by itself, not the record as a whole: who can write to Redis can
+// remove params, state and headers, and put back a value that the same key had before.
+// docs/security.md has the whole list.
 func NewEncryption(keys ...EncryptionKey) (Codec, error) {
 	if len(keys) == 0 {
 		return nil, invalid("keys", "must not be empty")

@@ -34,11 +34,13 @@ var (
 	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same key: it would wait for
 	// itself.
 	ErrNested = errors.New("redisidem: the caller is inside a stage of this key")
-	// ErrCommitUnknown is returned when no answer to a commit came within Config.Timeout. The result may be stored or
-	// not; the service keeps trying in the background for Config.CommitRetry, and nobody else can claim the key before
-	// the lease ends. It is also returned when the record is gone, because Redis lost its data or the record has expired: a retry
-	// then finds no key and runs the work as its first attempt; and when fewer than Config.Durability replicas have acknowledged
-	// what the commit is refused for. Ask again with the same key.
+	// ErrCommitUnknown is returned when no answer to a commit came within Config.Timeout. The
+	// result may be stored or not; the service keeps trying in the background for
+	// Config.CommitRetry, and nobody else can claim the key before the lease ends. It is also
+	// returned when the record is gone, because Redis lost its data or the record has expired: a
+	// retry then finds no key and runs the work as its first attempt; and when fewer than
+	// Config.Durability replicas have acknowledged what the commit is refused for. Ask again with
+	// the same key.
 	ErrCommitUnknown = errors.New("redisidem: commit outcome unknown")
 	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
 	// matches the caller's context error when that was the cause.
@@ -60,8 +62,8 @@ var (
 	ErrOutcomeUnknown = errors.New("redisidem: outcome of the stage unknown")
 	// ErrNotDone is for Reconcile to return when the earlier attempt has not done the stage's work: the stage then runs.
 	ErrNotDone = errors.New("redisidem: not done")
-	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its outcome was. If the outcome was a
-	// callback's, the error matches ErrNotKept, too.
+	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its
+	// outcome was. If the outcome was a callback's, the error matches ErrNotKept, too.
 	ErrEffect = errors.New("redisidem: effect refused")
 	// ErrDamaged is returned when what is stored under the key is no record of this library, or one that it cannot
 	// read. It is never taken for an absent record: that would run finished work again.
@@ -72,11 +74,12 @@ var (
 	ErrUnsafeServer = errors.New("redisidem: unsafe server")
 	// ErrNoState is returned by Stage.State when no earlier stage left one.
 	ErrNoState = errors.New("redisidem: no state")
-	// ErrNotKept is matched by a [*NotKeptError]: the work was done, and its result could not be stored. The key is finished,
-	// and each call that asks for its answer gets this error.
+	// ErrNotKept is matched by a [*NotKeptError]: the work was done, and its result could not be
+	// stored. The key is finished, and each call that asks for its answer gets this error.
 	ErrNotKept = errors.New("redisidem: executed, result not kept")
-	// ErrUndecided is matched by the error for an outcome that would end a key by hand although stages of its flow were
-	// committed that can be undone: [Outcome.Undo] and [Outcome.Leave] say what is to become of them. Nothing was changed.
+	// ErrUndecided is matched by the error for an outcome that would end a key by hand although
+	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave] say
+	// what is to become of them. Nothing was changed.
 	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
 	// ErrOtherType is matched when what is stored does not decode into the type that was asked for.
 	ErrOtherType = errors.New("redisidem: stored value has another type")
@@ -129,12 +132,13 @@ func invalid(field, format string, args ...any) error {
 	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
-// NotKeptError tells that the work on a key was done, and that its result could not be stored. The work does not run again.
-// It matches [ErrNotKept].
+// NotKeptError reports that the work on a key was done and its result could not be stored. The work
+// does not run again. It matches [ErrNotKept].
 type NotKeptError struct {
 	// Part is the part of the outcome that could not be stored, as in "Response.Body".
 	Part string
-	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for those who ask later.
+	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for those
+	// who ask later.
 	Err error
 }
 
@@ -195,8 +199,9 @@ func (e *FlowError) Error() string {
 // Is reports whether target is [ErrOtherFlow].
 func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
 
-// StageError reports that a stage of a flow failed, with the stage's own error: what that matches is about the stage's work, perhaps
-// with another key, and not about the flow's key. The key stays at the stage.
+// StageError reports that a stage of a flow failed, with the stage's own error: what that matches
+// is about the stage's work, perhaps with another key, and not about the flow's key. The key stays
+// at the stage.
 type StageError struct {
 	// Stage is the stage's recovery point.
 	Stage string

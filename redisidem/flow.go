@@ -40,11 +40,13 @@ type FlowConfig struct {
 	// than Config.Retention, or the key has expired by then. Default: 15 min.
 	InterimFor time.Duration
 
-	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included, before it gives the key up
-	// as a dead letter. It also gives up a key whose stages go round in circles (ErrNoProgress), one that still
-	// gets interim answers when it is older than a lease, InterimFor and its retention together, one that only had Idle for so long,
-	// one whose record it cannot read after as many attempts, and one that it finds as often at a version or a recovery point that none
-	// of its flows has: the newest version's MaxAttempts and RecoverAfter count there. A key that was requeued has all of it again. Default: 10.
+	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included,
+	// before it gives the key up as a dead letter. It also gives up a key whose stages go round in
+	// circles (ErrNoProgress), one that still gets interim answers when it is older than a lease,
+	// InterimFor and its retention together, one that only had Idle for so long, one whose record
+	// it cannot read after as many attempts, and one that it finds as often at a version or a
+	// recovery point that none of its flows has: the newest version's MaxAttempts and RecoverAfter
+	// count there. A key that was requeued has all of it again. Default: 10.
 	MaxAttempts int
 }
 
@@ -68,9 +70,10 @@ type FlowStage struct {
 	// Retry says what happens after an error. The zero value: the error ends the run.
 	Retry Retry
 
-	// MaxVisits bounds how often one run of the flow may come to this stage from another one, so that stages which advance to each
-	// other for ever are stopped with ErrNoProgress. A stage that names itself, to work off a list bit by bit, may do so as often as it
-	// wants: Config.MaxHold bounds the run. Default: 16.
+	// MaxVisits bounds how often one run of the flow may come to this stage from another one, so
+	// that stages which advance to each other for ever are stopped with ErrNoProgress. A stage that
+	// names itself, to work off a list bit by bit, may do so as often as it wants: Config.MaxHold
+	// bounds the run. Default: 16.
 	MaxVisits int
 
 	// Reconcile is asked instead of Work when an earlier attempt of this stage began and was not committed, in this process

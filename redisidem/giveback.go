@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// forget gives back what a claimant without a lease may have, or may get when a lost try arrives late.
+// forget gives back what a claimant without a lease may have, or may get when a lost try arrives
+// late.
 func (s *Service) forget(ctx context.Context, id identity, by *claimant) {
 	if by.open {
 		s.release(ctx, id, by.token, flagIdle+flagUnbegun, s.cfg.Lease)
@@ -23,10 +24,11 @@ func (s *Service) release(ctx context.Context, id identity, token, flags string,
 	}()
 }
 
-// giveBack gives a lease back that nobody works under, and returns what came of the first try. In the background it is repeated until
-// its answer is there, as a commit is. A claim without an answer may still be under way, and would lock the key for a lease: for the
-// time of the lookout the give-back is repeated until it has met its claim. If late is not nil it gets the answer that came in the
-// background.
+// giveBack gives a lease back under which no callback runs, and returns the error of the first try.
+// It is retried in the background until its answer is there, as a commit is. A claim without an
+// answer may still be under way, and would lock the key for a lease: for the time of the lookout
+// the give-back is repeated until it has met its claim. If late is not nil it gets the answer that
+// came in the background.
 func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout time.Duration, late func(reply)) (reply, error) {
 	began := time.Now()
 	over := func(r reply, err error) bool {

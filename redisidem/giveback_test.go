@@ -166,7 +166,8 @@ func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
 	})
 }
 
-// The lock is taken before the claim's script turns out to be unknown, and the caller leaves before that is sent with its text.
+// The lock is taken before the claim's script turns out to be unknown, and the caller leaves before
+// that is sent with its text.
 func TestCallerWhoLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -278,7 +279,8 @@ func TestClientThatLeavesBetweenStagesStartsNoOther(t *testing.T) {
 	})
 }
 
-// A commit that kept the lease, and whose reply was lost, has begun an attempt of the next stage that never runs.
+// A commit that kept the lease, and whose reply was lost, has begun an attempt of the next stage
+// that never runs.
 func TestKeptCommitWithoutAReplyBeginsNoAttempt(t *testing.T) {
 	for _, silence := range []time.Duration{0, redisidem.DefaultLease + time.Second} {
 		t.Run(silence.String(), func(t *testing.T) { keptCommitWithoutAReply(t, silence) })
@@ -324,7 +326,8 @@ func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
 	})
 }
 
-// mustBeginFirst has the key's own program carry it on, which has begun nothing before at the stage where the key is.
+// mustBeginFirst has the key's own program carry it on, which has begun nothing before at the stage
+// where the key is.
 func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
 	b.Helper()
 	ran := false
@@ -357,7 +360,8 @@ func (k keyless) Decode([]byte, []byte, int) ([]byte, error) {
 	return nil, errors.New("no such key")
 }
 
-// unservable are completers that can do nothing for a key of the flow cart/1. They call claimed when they have its lease.
+// unservable are completers that can do nothing for a key of the flow cart/1. They call claimed
+// when they have its lease.
 var unservable = map[string]func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer{
 	"no program": func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer {
 		svc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k")), Observer: observes(func(e redisidem.Event) {
@@ -410,7 +414,8 @@ func TestLookThatCanDoNothingIsNoAttempt(t *testing.T) {
 	}
 }
 
-// A key that is given up is given up also when nobody hears of it at once, and is no attempt then either.
+// A key that is given up is given up also when nobody hears of it at once, and is no attempt then
+// either.
 func TestBurialWithoutAReplyIsRepeated(t *testing.T) {
 	for name, hire := range unservable {
 		for lost, lose := range map[string]func(*bubble){"burial": (*bubble).freeze, "reply": (*bubble).mute} {
@@ -438,7 +443,8 @@ func TestBurialWithoutAReplyIsRepeated(t *testing.T) {
 	}
 }
 
-// A claim that arrives after it was given back has nobody who works under it: it locks its key for about two timeouts at most.
+// A claim that arrives after it was given back has nobody who works under it: it locks its key for
+// about two timeouts at most.
 func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	for _, retries := range []int{0, 3, 4} { // the last of 4 when the record remembers the give-back

@@ -100,7 +100,8 @@ func (l *Lease) tend(ctx context.Context) (time.Duration, error) {
 	return min(pause, hold), nil
 }
 
-// renew asks Redis for the lease's full length. Its error is ErrLeaseLost, or says that the answer is unknown.
+// renew asks Redis for the lease's full length. Its error is ErrLeaseLost, or says that the answer
+// is unknown.
 func (l *Lease) renew(ctx context.Context) error {
 	s := l.scope.service
 	sent := time.Now()

@@ -34,7 +34,8 @@ type Key struct {
 	// Response is the last one stored: of a finished key the answer, of another an interim one. Nil if there is none.
 	Response *Response
 
-	// Attempts is how often work on the key may have begun. A claim that was given back before its callback does not count.
+	// Attempts is how often work on the key may have begun. A claim that was given back before its
+	// callback does not count.
 	Attempts int
 	// CreatedAt and UpdatedAt (of the last commit) are the server's times. LockedAt is when the present lease was given;
 	// zero when nobody has one.
@@ -66,7 +67,7 @@ type Key struct {
 	made        view   // what the library made the key
 }
 
-// view is what a stage and the journal are told of a key.
+// view holds the fields of a key that stages and journals read.
 type view struct {
 	value, scope, method, path, point string
 	params                            *byte
@@ -88,7 +89,8 @@ func (k *Key) view() view {
 	}
 }
 
-// unchanged reports whether the key is as a call of this library's made it. The bytes that its fields point to are not looked at.
+// unchanged reports whether the key is as a call of this library's made it. The bytes that its
+// fields point to are not looked at.
 func (k *Key) unchanged() bool { return k.made == k.view() }
 
 // JournalEntry is one accepted commit.
@@ -129,15 +131,17 @@ func (k *Key) isStill(seen *Key) bool {
 // Finished reports whether the key's work is done.
 func (k *Key) Finished() bool { return k.RecoveryPoint == Finished }
 
-// Answered reports whether there is an answer for the caller: the key is finished, or this very call, or the one that it
-// has waited for, produced an interim answer. A loop over stages ends here.
+// Answered reports whether there is an answer for the caller: the key is finished, or this very
+// call, or the one that it has waited for, produced an interim answer. A loop over stages ends
+// here.
 func (k *Key) Answered() bool { return k.Finished() || k.interim }
 
-// Replayed reports whether there is an answer and it is another call's: an earlier one has finished the key, or one that this
-// call has waited for gave an interim answer.
+// Replayed reports whether there is an answer and it is another call's: an earlier one has finished
+// the key, or one that this call has waited for gave an interim answer.
 func (k *Key) Replayed() bool { return k.Answered() && !k.own }
 
-// NotKept returns a [*NotKeptError] if the key's work was done and its result could not be stored. Nil: it is not so.
+// NotKept returns a [*NotKeptError] if the key's work was done and its result could not be stored.
+// Nil: it is not so.
 func (k *Key) NotKept() error {
 	if k.notKept == "" || !k.Finished() {
 		return nil
@@ -145,8 +149,8 @@ func (k *Key) NotKept() error {
 	return &NotKeptError{Part: k.notKept}
 }
 
-// told returns the key, and the error that those get who ask for its answer.
-func (k *Key) told() (*Key, error) {
+// result returns the key and the error that a caller gets who asks for its answer.
+func (k *Key) result() (*Key, error) {
 	err := k.NotKept()
 	return k, err
 }

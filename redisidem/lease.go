@@ -171,8 +171,8 @@ func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool,
 	return l.commit(ctx, o, true, false)
 }
 
-// commit commits an outcome. With worked, a callback has returned it, whose work is done and must not run again: an outcome that
-// cannot be stored then ends the key as executed without its result.
+// commit commits an outcome. With worked, a callback has returned it, whose work is done and must
+// not run again: an outcome that cannot be stored then ends the key as executed without its result.
 func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key, bool, error) {
 	l.committing.Lock()
 	defer l.committing.Unlock()
@@ -258,7 +258,8 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	return e, err
 }
 
-// isUnstorable reports whether an outcome is refused since it cannot be stored, and not since it is no way on from where the key is.
+// isUnstorable reports whether an outcome is refused since it cannot be stored, and not since it is
+// no way on from where the key is.
 func isUnstorable(err error) bool {
 	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
 }
@@ -401,7 +402,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	}
 	notKept := next.NotKept()
 	if notKept != nil && e.notKept != nil {
-		notKept = e.notKept // which tells why
+		notKept = e.notKept // with the reason
 	}
 	if err := s.settled(r); err != nil {
 		return next, held, errors.Join(err, notKept)
@@ -438,7 +439,8 @@ func (l *Lease) giveUp(ctx context.Context, reason error) error {
 	return err
 }
 
-// putBack is giveUp for a lease under which the stage that is next has not begun. It does not count.
+// putBack is giveUp for a lease under which the stage that is next has not begun. It does not
+// count.
 func (l *Lease) putBack(ctx context.Context, reason error) error {
 	flags := flagIdle
 	if !l.wasKept() {
@@ -455,8 +457,8 @@ func (l *Lease) wasKept() bool {
 	return l.kept
 }
 
-// putBackIdle is Abandon for an attempt that did nothing. It counts nevertheless when an earlier run under this lease has failed:
-// what that one did is unknown.
+// putBackIdle is Abandon for an attempt that did nothing. It counts nevertheless when an earlier
+// run under this lease has failed: what that one did is unknown.
 func (l *Lease) putBackIdle(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
@@ -485,7 +487,8 @@ func (l *Lease) wasIdle() bool {
 	return l.idle
 }
 
-// bury is putBack for a key that a completer gives up. It reports whether the lease was still there to be given up.
+// bury is putBack for a key that a completer gives up. It reports whether the lease was still there
+// to be given up.
 func (l *Lease) bury(ctx context.Context, flags, letter string) (bool, error) {
 	return l.abandon(ctx, errors.New(letter), flagIdle+flagUnbegun+flags, letter)
 }
@@ -529,8 +532,8 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 // buried reports whether the answer to an abandon says that the key was given up.
 func (r reply) buried() bool { return r.number(0) == "1" }
 
-// abandonCall makes the invocation of the abandon script, for a key of a flow if that is known. A letter gives the key up, if the
-// attempt still has the lease.
+// abandonCall makes the invocation of the abandon script, for a key of a flow if that is known. A
+// letter gives the key up, if the attempt still has the lease.
 func (s *Service) abandonCall(id identity, token string, flow *Flow, flags, letter string) call {
 	keys := id.keys(flow)
 	if letter != "" {
@@ -554,8 +557,8 @@ func (l *Lease) holds() bool {
 	return !l.ended
 }
 
-// whyEnded returns why the lease's context has ended: the loss of the lease comes first, since a caller's leaving does not end a
-// compensation. Nil while it has not.
+// whyEnded returns why the lease's context has ended: the loss of the lease comes first, since a
+// caller's leaving does not end a compensation. Nil while it has not.
 func (l *Lease) whyEnded() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -584,14 +587,15 @@ func (l *Lease) end() bool {
 	return true
 }
 
-// undoing reports whether what runs under the lease undoes what the key's flow has committed, and is nobody's to call off: the client
-// that has left must not leave it undone. Under a completer's lease it may be called off, since a completer comes back to it. A
-// callback that is not the flow's undoes nothing.
+// undoing reports whether the lease runs a compensation that its caller's cancellation must not
+// stop: a client that has left must not leave it undone. Under a completer's lease it may be called
+// off, since a completer comes back to it. A callback that is not the flow's undoes nothing.
 func (l *Lease) undoing(key *Key) bool {
 	return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
 }
 
-// detached returns a context for a compensation, which the lease's loss ends and its caller's cancellation does not. Stop ends it.
+// detached returns a context for a compensation, which the lease's loss ends and its caller's
+// cancellation does not. Stop ends it.
 func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	l.mu.Lock()

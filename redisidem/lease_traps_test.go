@@ -336,7 +336,8 @@ func TestTrapL13SilenceIsNotLoss(t *testing.T) {
 	})
 }
 
-// A lease that was called lost is not renewed any more: nobody works under it, and others wait for its end.
+// A lease that was called lost is not renewed any more: nobody works under it, and others wait for
+// its end.
 func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 9 * time.Second, Timeout: 3 * time.Second}

@@ -85,7 +85,8 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 	})
 }
 
-// TestFailureThatCannotBeStoredIsUndone lets a stage fail for good with an answer that is too large.
+// TestFailureThatCannotBeStoredIsUndone lets a stage fail for good with an answer that is too
+// large.
 func TestFailureThatCannotBeStoredIsUndone(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
@@ -228,7 +229,8 @@ func TestResultOfAnotherType(t *testing.T) {
 	})
 }
 
-// TestEffectThatIsRefusedInTheBackgroundEndsTheKey has a commit without an answer, whose repetition the server refuses.
+// TestEffectThatIsRefusedInTheBackgroundEndsTheKey has a commit without an answer, whose repetition
+// the server refuses.
 func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -251,7 +253,8 @@ func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 	})
 }
 
-// TestFailWithAPartThatAFlowRefusesIsUndone has failures for good that say what only outcomes by hand can say.
+// TestFailWithAPartThatAFlowRefusesIsUndone has failures for good that say what only outcomes by
+// hand can say.
 func TestFailWithAPartThatAFlowRefusesIsUndone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		fail := redisidem.Fail(redisidem.JSON(402, "declined"))

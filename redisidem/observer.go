@@ -18,8 +18,8 @@ type EventKind int
 const (
 	// Claimed: a lease was given. Duration is how long the caller waited for it.
 	Claimed EventKind = iota + 1
-	// Committed: a result was stored. Duration is from the claim, or the kept commit before, to the commit. Err is a NotKeptError
-	// if the work was done and its result could not be stored.
+	// Committed: a result was stored. Duration is from the claim, or the kept commit before, to the
+	// commit. Err is a NotKeptError if the work was done and its result could not be stored.
 	Committed
 	// Replayed: a caller got the answer of an earlier call.
 	Replayed

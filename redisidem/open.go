@@ -25,10 +25,11 @@ import (
 // asks clients for one, and tls_ca, a file with the authorities to trust in place of the system's. Certificate and key are
 // read again for each connection, so they can be replaced while the program runs; the authorities are read once, here.
 //
-// Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write bounded by
-// Config.Timeout, and no retries in the client, since this library's own know that its scripts are safe to repeat. Where
-// connections take longer than Config.Timeout to make, as with a slow TLS handshake, set dial_timeout to more: calls then
-// return ErrUnavailable until the first connection is there, and no work begins without one.
+// Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write
+// bounded by Config.Timeout, and no retries in the client, since this library's own know that its
+// scripts are safe to repeat. Where connections take longer than Config.Timeout to make, as with a
+// slow TLS handshake, set dial_timeout to more: calls then return ErrUnavailable until the first
+// connection is there, and no work begins without one.
 //
 // Open blocks for the check, a few round trips to each master, until ctx ends at most. It logs each warning of the check to
 // Config.Logger. It returns [ErrUnsafeServer] when the check finds a failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is

@@ -27,13 +27,14 @@ type Outcome struct {
 	// again allows the recovery point that the stage started from.
 	again bool
 
-	// What a key that is ended by hand is to do with what its flow has committed: see Undo and Leave.
+	// What a key that is ended by hand is to do with what its flow has committed: see Undo and
+	// Leave.
 	undo  *Flow
 	leave bool
 
 	// refused is why a flow's stage ended with an outcome that the flow does not allow.
 	refused error
-	// notKept tells which outcome could not be stored, in place of which this one is.
+	// notKept is the reason if this outcome takes the place of one that could not be stored.
 	notKept *NotKeptError
 }
 
@@ -43,9 +44,10 @@ func Advance(point string) Outcome { return Outcome{RecoveryPoint: point} }
 // Finish ends the work on the key with its response.
 func Finish(r Response) Outcome { return Outcome{RecoveryPoint: Finished, Response: &r} }
 
-// Interim answers this caller without finishing the key: the work continues at point when the key is used again. The
-// point may be the one the stage started from, as when a customer must confirm a payment first. Callers that were waiting for the
-// key meanwhile (Config.Wait) are duplicates, and get the same answer, as a replay; calls that begin after it continue the work.
+// Interim answers this caller without finishing the key: the work continues at point when the key
+// is used again. The point may be the one the stage started from, as when a customer must confirm a
+// payment first. Callers that were waiting for the key meanwhile (Config.Wait) are duplicates, and
+// get the same answer, as a replay; calls that begin after it continue the work.
 func Interim(point string, r Response) Outcome {
 	return Outcome{RecoveryPoint: point, Response: &r, Interim: true}
 }
@@ -65,24 +67,25 @@ func Fail(r Response) Outcome {
 // key stays as it is. The attempt counts if the stage failed before in the same run of its [Flow].
 func Idle() Outcome { return Outcome{idle: true} }
 
-// Undo says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that the flow is to undo what was committed before
-// the key is finished with the outcome's response. The key moves on to its first compensation, and a [Completer] or [Scope.Run]
-// carries it on from there. A key without anything to undo is finished at once, and one that is being compensated stays where it is.
-// The flow is the one that the key belongs to.
+// Undo says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that the flow is to
+// undo what was committed before the key is finished with the outcome's response. The key moves on
+// to its first compensation, and a [Completer] or [Scope.Run] carries it on from there. A key
+// without anything to undo is finished at once, and one that is being compensated stays where it
+// is. The flow is the one that the key belongs to.
 func (o Outcome) Undo(flow *Flow) Outcome {
 	o.undo, o.leave = flow, false
 	return o
 }
 
-// Leave says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that what the key's flow has committed stays as it
-// is: nothing is undone.
+// Leave says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that what the key's
+// flow has committed stays as it is: nothing is undone.
 func (o Outcome) Leave() Outcome {
 	o.undo, o.leave = nil, true
 	return o
 }
 
-// withoutResult is what is committed in place of an outcome that cannot be stored, as err says: the key is finished, or what its flow has
-// committed is undone before, if the outcome was Fail.
+// withoutResult is what is committed in place of an outcome that cannot be stored, as err says: the
+// key is finished, or what its flow has committed is undone before, if the outcome was Fail.
 func (o Outcome) withoutResult(err error) Outcome {
 	part := "the outcome"
 	var in *InvalidError
@@ -100,7 +103,8 @@ func (o Outcome) withoutResult(err error) Outcome {
 	return Outcome{RecoveryPoint: point, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
 }
 
-// extra names a part of an outcome that it cannot have, since it would not be applied. Empty: there is none.
+// extra names a part of an outcome that it cannot have, since it would not be applied. Empty: there
+// is none.
 func (o Outcome) extra() string {
 	switch idle := o.idle; {
 	case (idle || o.next || o.failed && o.RecoveryPoint != Finished) && o.RecoveryPoint != "":

@@ -15,8 +15,8 @@ import (
 // lastCommitPause is the longest pause between two tries of a commit in the background.
 const lastCommitPause = time.Second
 
-// later runs work in the background, which Close waits for, unless as much work of its kind is there already as
-// Config.MaxPendingCommits allows. The caller is inside life.
+// later runs work in the background, which Close waits for, unless as much work of its kind is
+// there already as Config.MaxPendingCommits allows. The caller is inside life.
 func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
 	switch {
 	case s.cfg.CommitRetry <= 0:
@@ -33,8 +33,9 @@ func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, wo
 	}
 }
 
-// outlast repeats a call, which over may change, until over accepts what came of it, with pauses that grow up to longest. It returns why it stopped before:
-// its time, Config.CommitRetry, has passed, or the service or its client is closed.
+// outlast repeats a call, which over may change, until over accepts what came of it, with pauses
+// that grow up to longest. It returns why it stopped before: its time, Config.CommitRetry, has
+// passed, or the service or its client is closed.
 func (s *Service) outlast(ctx context.Context, c *call, longest time.Duration, over func(reply, error) bool) error {
 	began := time.Now()
 	for pause := min(lastPause, longest); ; pause = min(2*pause, longest) {
@@ -67,15 +68,15 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 	unknown.Err = why
 	s.observe(ctx, unknown)
 
-	flags, repeated := c.words[c.arg(commitFlags)], c.withoutKeep() // nobody will work under it any more
+	flags, repeated := c.words[c.arg(commitFlags)], c.withoutKeep() // no stage runs under it any more
 	c.words = slices.Clone(c.words)
 	c.words[c.arg(commitFlags)] = repeated
 	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, c, e, flags != repeated) })
 	return fmt.Errorf("%w: %w", ErrCommitUnknown, errors.Unwrap(why))
 }
 
-// keepCommitting repeats a commit until its fate is known or the time for it is over. If the first try was to keep the lease, it may
-// have done so, for a stage that will not begin under it.
+// keepCommitting repeats a commit until its fate is known or the time for it is over. If the first
+// try was to keep the lease, it may have done so, for a stage that will not begin under it.
 func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
@@ -88,7 +89,8 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, ke
 			return true
 		}
 		if err == nil && r.status == statusEffect && e.worked {
-			// The work is done and must not run again: from now on the outcome without its result is tried.
+			// The work is done and must not run again: from now on the outcome without its result
+			// is tried.
 			if without, err := l.encode(e.withoutResult(effectError(e.effects, r)), l.Key()); err == nil {
 				e, c = without, l.commitCall(l.Key(), without, false)
 				return false

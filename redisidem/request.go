@@ -15,9 +15,10 @@ type Request struct {
 	Method string
 	// Path is the request's path, or whatever names the operation.
 	Path string
-	// Params are the request's parameters. A []byte or json.RawMessage is stored as it is, anything else as JSON. Nil:
-	// none are stored. A value of which JSON writes nothing, such as an io.Reader or a struct whose fields are all unexported, is
-	// refused, also as a part of another, since it would be the same request whatever it holds.
+	// Params are the request's parameters. A []byte or json.RawMessage is stored as it is, anything
+	// else as JSON. Nil: none are stored. A value of which JSON writes nothing, such as an
+	// io.Reader or a struct whose fields are all unexported, is refused, also as a part of another,
+	// since it would be the same request whatever it holds.
 	Params any
 	// Fingerprint stands in for the digest over method, path and params when it is not nil: for callers who know better
 	// what makes two requests the same. It is hashed before it is stored.

@@ -19,8 +19,9 @@ type Response struct {
 	err error // why JSON could not make the body
 }
 
-// JSON returns a Response with v as its JSON body and the matching Content-Type. A v that cannot be marshalled, or of which JSON
-// writes nothing since it has only unexported fields, is reported when the response is committed.
+// JSON returns a Response with v as its JSON body and the matching Content-Type. A v that cannot be
+// marshalled, or of which JSON writes nothing since it has only unexported fields, is reported when
+// the response is committed.
 func JSON(code int, v any) Response {
 	body, err := toJSON(v)
 	return Response{Code: code, Header: map[string][]string{"Content-Type": {"application/json"}}, Body: body, err: err}

@@ -18,11 +18,13 @@ import (
 // record is. A finished key is returned as it is. The key returned is never nil: next to an error it is the key as it was
 // seen last. After [Idle] it is the key as the stage found it, which is not Answered.
 //
-// A stage's own error is returned in a [*StageError] when its retries are used up; the key then stays at that stage. Besides the
-// errors of [Scope.WorkStage] Run returns a [*FlowError] for a key of another flow or version and [ErrUnknownRecoveryPoint] for a
-// key at a point that the flow does not have, perhaps because a newer program does: both leave the record untouched;
-// the context's own error when that ends between two stages, of which the next one does not begin; [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes back more often than its
-// MaxVisits.
+// A stage's own error is returned in a [*StageError] when its retries are used up; the key then
+// stays at that stage. Besides the errors of [Scope.WorkStage] Run returns a [*FlowError] for a key
+// of another flow or version and [ErrUnknownRecoveryPoint] for a key at a point that the flow does
+// not have, perhaps because a newer program does: both leave the record untouched; the context's
+// own error when that ends between two stages, of which the next one does not begin;
+// [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes
+// back more often than its MaxVisits.
 func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if key == nil {
 		return &Key{}, invalid("key", "must not be nil")
@@ -35,7 +37,7 @@ func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 		return key, err
 	}
 	if key.Finished() && key.unchanged() {
-		return key.told()
+		return key.result()
 	}
 	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
 }
@@ -54,7 +56,7 @@ func (sc *Scope) RunRequest(ctx context.Context, value string, req Request, flow
 	case err != nil:
 		return &Key{}, err
 	case key != nil:
-		return key.told()
+		return key.result()
 	}
 	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
 	return id.orNamed(key), err
@@ -70,7 +72,7 @@ func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) 
 		}
 		return seen, err
 	case lease == nil:
-		return fresh.told()
+		return fresh.result()
 	}
 	return lease.runFlow(ctx)
 }

@@ -90,8 +90,8 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 // Config returns the configuration in force, defaults filled in.
 func (s *Service) Config() Config { return s.cfg }
 
-// enter counts an operation until life.leave. It is refused once the service is closing, except inside of a stage, which Close waits
-// for and which may need other keys to come to its end.
+// enter counts an operation until life.leave. It is refused once the service is closing, except
+// inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
 	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
 		s.life.also()
@@ -100,10 +100,12 @@ func (s *Service) enter(ctx context.Context) error {
 	return s.life.enter()
 }
 
-// Close refuses new work with [ErrClosed], except what a stage under way calls with its context, and then waits for what is under way: leases that have not ended, and commits and
-// give-backs that are tried again in the background. A lease from [Scope.Lock] that is lost is waited for no longer than
-// Config.MaxHold after its claim. When ctx ends first, Close gives up on them, cancels the stages' contexts and
-// returns the context's error. The client is closed only if [Open] made it. A second Close does the same again.
+// Close refuses new work with [ErrClosed], except what a stage under way calls with its context,
+// and then waits for what is under way: leases that have not ended, and commits and give-backs that
+// are tried again in the background. A lease from [Scope.Lock] that is lost is waited for no longer
+// than Config.MaxHold after its claim. When ctx ends first, Close gives up on them, cancels the
+// stages' contexts and returns the context's error. The client is closed only if [Open] made it. A
+// second Close does the same again.
 func (s *Service) Close(ctx context.Context) error {
 	err := s.life.end(ctx)
 	if listenErr := s.listener.close(ctx); err == nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// slowTLS puts TLS in front of a server: each handshake takes some time, and what follows takes none. It returns the address.
+// slowTLS puts TLS in front of a server: each handshake takes some time, and what follows takes
+// none. It returns the address.
 func slowTLS(t *testing.T, ca *authority, upstream string, handshake time.Duration) string {
 	t.Helper()
 	ca.issue("server", false)

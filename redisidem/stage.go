@@ -66,9 +66,10 @@ func (st *Stage) Compensates() JournalEntry {
 // which live in one cluster slot each: keys of the same name in different shards are different Redis keys.
 func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name) }
 
-// OutboundKey returns an idempotency key for a call to another service: the same for every run of this visit to the
-// stage, on any machine, and another one when the stage is visited again. Calls to different operations from one stage
-// need different names; an empty one is a name, too. It has the form of a UUID.
+// OutboundKey returns an idempotency key for a call to another service: the same for every run of
+// this visit to the stage, on any machine, and another one when the stage is visited again. Calls
+// to different operations from one stage need different names; an empty one is a name, too. It has
+// the form of a UUID.
 //
 // What a key that is used again gets depends on how its record came to an end:
 //
@@ -78,7 +79,8 @@ func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name
 //     that time exist. What an earlier record has called for, and may have called off, is not replayed. When Redis loses
 //     the tombstone that the delete has left, or a record made in its place, they are those of the first record again.
 //
-// A record that is made anew also has others when the first of Config.FingerprintKeys is another one by then.
+// A record that is made anew also has others when the first of Config.FingerprintKeys is another
+// one by then.
 func (st *Stage) OutboundKey(name string) string {
 	return st.outboundKey(st.key.RecoveryPoint, st.key.Revision, name)
 }
@@ -117,16 +119,18 @@ func (l *Lease) stage() *Stage {
 // WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it returns. Two round
 // trips.
 //
-// When the record has moved on, because another worker was faster, or is another one, because that one was deleted or has
-// expired, the callback does not run and the fresh key is returned: a loop over recovery points just continues. So it is with a
-// finished key. The key returned is never nil: next
-// to an error it is the key as it was seen last.
+// If the record has advanced, was made again or is finished, the callback does not run and the
+// current key is returned: a loop over recovery points just continues. The key returned is never
+// nil; next to an error it is the key as last read.
 //
-// The callback's own error is returned as it is, joined with the cause if the lease was lost. Otherwise the error
-// matches [ErrLocked] when another worker has the lease (for longer than [Scope.Wait]); [ErrNotFound];
-// [ErrFingerprintMismatch] when the value now stands for another request; [ErrFenced] when another worker claimed the key
-// during the callback; [ErrLeaseLost] when the lease was gone before the callback could start; [ErrCommitUnknown]; [ErrNoProgress]; [ErrNotKept] for an outcome that cannot be stored, now and whenever the key is used again;
-// [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged]; [ErrUnavailable].
+// The callback's own error is returned as it is, joined with the cause if the lease was lost.
+// Otherwise the error matches [ErrLocked] when another worker has the lease (for longer than
+// [Scope.Wait]); [ErrNotFound]; [ErrFingerprintMismatch] when the value now stands for another
+// request; [ErrFenced] when another worker claimed the key during the callback; [ErrLeaseLost] when
+// the lease was gone before the callback could start; [ErrCommitUnknown]; [ErrNoProgress];
+// [ErrNotKept] for an outcome that cannot be stored, now and whenever the key is used again;
+// [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged];
+// [ErrUnavailable].
 func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key, error) {
 	if key == nil {
 		return &Key{}, invalid("key", "must not be nil")
@@ -153,7 +157,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 		key = fresh
 	}
 	if key.Finished() {
-		return key.told()
+		return key.result()
 	}
 	return sc.work(ctx, key, claim{id: id, seen: key}, work)
 }
@@ -173,7 +177,7 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 	case err != nil:
 		return &Key{}, err
 	case key != nil:
-		return key.told()
+		return key.result()
 	}
 	return sc.do(ctx, id, encoded, work)
 }
@@ -202,7 +206,7 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 		}
 		return seen, err
 	case lease == nil:
-		return fresh.told()
+		return fresh.result()
 	}
 	key, _, err := lease.run(ctx, work, false)
 	return key, err
@@ -230,8 +234,9 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 	return key, held, err
 }
 
-// unfit returns why no callback may begin under the lease: its time is over, as when the process was frozen since it claimed, or its
-// caller has left. What undoes a flow begins nevertheless: no client may leave it undone.
+// unfit returns why no callback may begin under the lease: its time is over, as when the process
+// was frozen since it claimed, or its caller has left. What undoes a flow begins nevertheless: no
+// client may leave it undone.
 func (l *Lease) unfit() error {
 	l.checkClock()
 	switch {

@@ -25,8 +25,8 @@ func charging(sent *[]string) redisidem.StageFunc {
 	}
 }
 
-// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of the next: made by each of the calls that make
-// one, in several processes, and after Redis lost the record.
+// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of the next:
+// made by each of the calls that make one, in several processes, and after Redis lost the record.
 func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, other, raw := e.service().Scope("a"), e.service().Scope("a"), e.client()
@@ -94,8 +94,8 @@ func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 	})
 }
 
-// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails for good and is undone, and an operator who deletes its key so
-// that the customer may try again.
+// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails for good and is undone, and an
+// operator who deletes its key so that the customer may try again.
 func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -144,7 +144,8 @@ func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	})
 }
 
-// TestTombstoneIsNoRecord compares what each call does with a key that was deleted to what it does with one that never was.
+// TestTombstoneIsNoRecord compares what each call does with a key that was deleted to what it does
+// with one that never was.
 func TestTombstoneIsNoRecord(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
@@ -208,7 +209,8 @@ func TestTombstoneIsNoRecord(t *testing.T) {
 	})
 }
 
-// TestRepeatedDeleteLeavesTheNextRecordAlone loses the reply of a delete. Before it is repeated, another caller uses the key again.
+// TestRepeatedDeleteLeavesTheNextRecordAlone loses the reply of a delete. Before it is repeated,
+// another caller uses the key again.
 func TestRepeatedDeleteLeavesTheNextRecordAlone(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		for name, blind := range map[string]bool{"as it was read": false, "by its name": true} {
@@ -240,7 +242,8 @@ func TestRepeatedDeleteLeavesTheNextRecordAlone(t *testing.T) {
 	})
 }
 
-// TestTombstoneLivesForARetention has a provider that remembers keys for no longer than a retention.
+// TestTombstoneLivesForARetention has a provider that remembers keys for no longer than a
+// retention.
 func TestTombstoneLivesForARetention(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{Retention: time.Hour}).Scope("a")
@@ -256,7 +259,8 @@ func TestTombstoneLivesForARetention(t *testing.T) {
 		if sent[0] == sent[1] || sent[1] == sent[2] || sent[0] == sent[2] || sent[3] != sent[0] {
 			b.Errorf("the outbound keys are %q, want the first again after the tombstone is gone, and not before", sent)
 		}
-		// What was lost before it is deleted leaves a tombstone, too: its caller was told that the key is deleted.
+		// What was lost before it is deleted leaves a tombstone, too: its caller was told that the
+		// key is deleted.
 		lost := start(b, sc, "k")
 		b.server.FlushAll()
 		mustBe(b, sc.Delete(ctx, lost), nil)

@@ -14,8 +14,9 @@ type transport interface {
 	send(ctx context.Context, cmds []redis.Cmder) error
 }
 
-// plain sends each caller's commands by themselves, a single one as a pipeline, too: go-redis has connections of their own for
-// pipelines, as a claim is one. The commit behind it would otherwise have to wait for a connection that is yet to be made.
+// plain sends each caller's commands by themselves, a single one as a pipeline, too: go-redis has
+// connections of their own for pipelines, as a claim is one. The commit behind it would otherwise
+// have to wait for a connection that is yet to be made.
 type plain struct{ client redis.UniversalClient }
 
 func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {

@@ -29,8 +29,8 @@ func TestPlaceNeverMoves(t *testing.T) {
 	}
 }
 
-// TestOutboundKeysNeverMove holds outbound keys fast: computed in another way, a stage that runs again would call once more for what
-// its first run has called for.
+// TestOutboundKeysNeverMove holds outbound keys fast: computed in another way, a stage that runs
+// again would call once more for what its first run has called for.
 func TestOutboundKeysNeverMove(t *testing.T) {
 	t.Parallel()
 	key := &Key{fingerprint: "1:oRMam3tYtpE1g0rdpD5LN1QDEDUcb3rARTYu1ndyaYo", RecoveryPoint: "ride_created", Revision: 3}

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// toJSON is json.Marshal for values that are to be told apart by what it writes: it refuses those of which it writes nothing, as of a
-// strings.Reader or of a struct whose fields are all unexported.
+// toJSON is json.Marshal for values that must differ in what it writes: it refuses values of which
+// it writes nothing, such as a strings.Reader or of a struct whose fields are all unexported.
 func toJSON(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -39,7 +39,8 @@ func neverJSON(t reflect.Type) error {
 		}
 		for i := range t.NumField() {
 			f := t.Field(i)
-			// Behind a pointer, in a slice and with a tag such as omitzero there may be nothing to write.
+			// Behind a pointer, in a slice and with a tag such as omitzero there may be nothing to
+			// write.
 			if written(f) && f.Type.Kind() != reflect.Pointer && f.Tag.Get("json") == "" {
 				if err := neverJSON(f.Type); err != nil {
 					return fmt.Errorf("%s: %w", f.Name, err)
@@ -146,8 +147,8 @@ func looksPlain(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return true
 }
 
-// unwritten finds a part of a value, which JSON can write, of which it writes nothing. It returns where that is, and its type; nil if
-// there is none.
+// unwritten finds a part of a value, which JSON can write, of which it writes nothing. It returns
+// where that is, and its type; nil if there is none.
 func unwritten(v reflect.Value, path string) (string, reflect.Type) {
 	if !v.IsValid() || isPlain(v.Type()) || v.CanAddr() && marshals(reflect.PointerTo(v.Type())) {
 		return "", nil

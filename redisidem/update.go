@@ -13,11 +13,12 @@ import (
 // is refused. A dead letter stays one, at its new revision, until [Scope.Requeue] or until a stage is committed; an outcome that
 // finishes the key ends that, too. One round trip.
 //
-// The key is the one the caller has read: [ErrStale] says that the record has moved on since. It returns [ErrNotFound],
-// [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress], [ErrInvalid], [ErrUndecided], [ErrDamaged], [ErrNotDurable]
-// and [ErrUnavailable]; nothing was changed then, but with ErrNotDurable. A try that got no answer may reach the server after the
-// call has returned ErrLocked or ErrUnavailable: it is then stored if the key is still as the caller has read it and nobody is working
-// on it.
+// The key is the one the caller has read: [ErrStale] says that the record has moved on since. It
+// returns [ErrNotFound], [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress],
+// [ErrInvalid], [ErrUndecided], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable]; nothing was
+// changed then, but with ErrNotDurable. A try that got no answer may reach the server after the
+// call has returned ErrLocked or ErrUnavailable: it is then stored if the key is still as the
+// caller has read it and nobody is working on it.
 func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
 	id, err := sc.own(key)
 	if err != nil {
@@ -82,25 +83,29 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	return next, s.settled(r)
 }
 
-// Delete removes a key that nobody is working on, as a request to erase what is stored demands. The next request with its
-// value runs the work again. Other processes drop their copies (Config.CacheBytes) when they hear of it, which is at once or,
-// if the news gets lost, within Config.CacheLife. The key is the one the caller has read: [ErrStale] says that the record has moved on since.
-// A key with nothing but Value and Scope, which nobody has read, is removed whatever its record holds, and damage is no obstacle.
-// A record that does not exist any more is not an error: a delete whose reply was lost finds none when it is repeated. One round
+// Delete removes a key whose lease is free, for instance because stored data must be erased. The
+// next request with its value runs the work again. Other processes drop their copies
+// (Config.CacheBytes) at once, or within Config.CacheLife if the notification is lost. One round
 // trip.
 //
-// Delete erases and undoes nothing: it ends a flow's key, whatever has been committed, without asking for [Outcome.Undo] or
-// [Outcome.Leave], and no completer sees the key again. To undo what the flow has done, finish the key with [Scope.Update] and
-// [Outcome.Undo] first, and delete it when it is finished.
+// The key is the one that the caller has read: [ErrStale] means that the record has advanced since.
+// A key that has only Value and Scope is removed whatever its record holds, even if that is
+// damaged. A record that does not exist is not an error, because a repeated delete finds none.
 //
-// In the record's place a tombstone stays for Config.Retention: a counter under the digest of scope and value, about 200
-// bytes, without anything of the request or the response. A record that is made within that time, and the next ones if they are
-// deleted too, have new outbound keys ([Stage.OutboundKey]), so that no other service answers with what was done, and perhaps
-// called off, for the deleted one. A record that Redis lost is made again with the same.
+// Delete undoes nothing. It removes a flow's key whatever the flow has committed, does not ask for
+// [Outcome.Undo] or [Outcome.Leave], and no completer sees the key again. To undo the flow's work,
+// end the key with [Scope.Update] and [Outcome.Undo] first, and delete it when it is finished.
 //
-// It returns [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable]. A try that got no answer
-// may reach the server after the call has returned any of these: it then removes the key if it is still as the caller has read it
-// and nobody is working on it.
+// A tombstone takes the record's place for Config.Retention. It is a counter under the digest of
+// scope and value, takes about 200 bytes, and holds nothing of the request or the response. Records
+// that are made within that time have new outbound keys ([Stage.OutboundKey]), so that no other
+// service replays what it did for the deleted one. A record that Redis lost is made again with the
+// same outbound keys.
+//
+// It returns [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and
+// [ErrUnavailable]. A request without an answer may reach the server after the call has returned.
+// It then removes the key only if the record is still as the caller has read it and its lease is
+// free.
 func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)
 	if err != nil {

@@ -87,8 +87,9 @@ func (r *rooms) close(record string, it *room) {
 	}
 }
 
-// settle gives everybody in the room who came before asked what there is since then: the finished key, the key with its interim
-// answer, or the error that Redis does not answer. It closes the room. Somebody may have done so before.
+// settle gives everybody in the room who came before asked what there is since then: the finished
+// key, the key with its interim answer, or the error that Redis does not answer. It closes the
+// room. Somebody may have done so before.
 func (r *rooms) settle(record string, it *room, asked time.Time, key *Key, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,9 +153,9 @@ func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string, 
 	}
 }
 
-// visit waits in the key's room. It reports false when that was closed by an answer that this caller must not take: to a question
-// older than the caller, since the key may have been deleted in between, or an interim one from before it came, or for who wants
-// the lease and no answer.
+// visit waits in the key's room. It reports false when that was closed by an answer that this
+// caller must not take: to a question older than the caller, since the key may have been deleted in
+// between, or an interim one from before it came, or for who wants the lease and no answer.
 func (sc *Scope) visit(ctx context.Context, w *waiter) (attempt, bool) {
 	s := sc.service
 	record := w.claim.id.record

@@ -233,7 +233,8 @@ func TestErrorsAreKeptOrReleased(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAskForARetryAreNotFinal has what the refusals of another server look like whose answer a handler hands on.
+// TestAnswersThatAskForARetryAreNotFinal has what the refusals of another server look like whose
+// answer a handler hands on.
 func TestAnswersThatAskForARetryAreNotFinal(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)

@@ -60,8 +60,9 @@ func refused(err error) bool {
 	return errors.As(err, &e)
 }
 
-// asksForRetry reports whether a status tells its caller when to try again, so that it is not final, whatever its code. So do the
-// refusals of another process, which a handler may hand on.
+// asksForRetry reports whether a status asks its caller to retry, which makes it not final,
+// whatever its code. The refusals of another process ask for a retry, too, and a handler may pass
+// them on.
 func asksForRetry(err error) bool {
 	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
 		_, ok := detail.(*errdetails.RetryInfo)

@@ -44,8 +44,8 @@ type Config struct {
 	Covers func(fullMethod string) bool
 	// Optional lets calls without a key through, unprotected, which are refused otherwise.
 	Optional bool
-	// Keep tells whether the answer with a code is stored, and given again to each retry. Default: [KeepFinal]. A status with a
-	// RetryInfo among its details asks for a retry, and is never stored.
+	// Keep reports whether an answer with this code is stored and replayed to each retry. Default:
+	// [KeepFinal]. A status with a RetryInfo detail asks for a retry and is never stored.
 	Keep func(codes.Code) bool
 	// Metadata are the names of the header and trailer metadata that are stored with an answer. Default: none.
 	Metadata []string

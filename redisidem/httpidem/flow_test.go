@@ -177,8 +177,9 @@ func TestFlowThatCannotBeginIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-// TestFlowWhoseStageIsRefused has stages that fail as input that is refused does. A stage whose outcome cannot be stored was executed,
-// and does not run again; one that something else refused does.
+// TestFlowWhoseStageIsRefused has stages that fail as input that is refused does. A stage whose
+// outcome cannot be stored was executed, and does not run again; one that something else refused
+// does.
 func TestFlowWhoseStageIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -344,7 +345,8 @@ func TestWaitingDuplicatesOfAFlowGetItsInterimAnswer(t *testing.T) {
 	}
 }
 
-// TestErrorsOfStagesAboutOtherKeysAreNotAboutThis has a stage that uses another key, and hands its errors on.
+// TestErrorsOfStagesAboutOtherKeysAreNotAboutThis has a stage that uses another key, and hands its
+// errors on.
 func TestErrorsOfStagesAboutOtherKeysAreNotAboutThis(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

@@ -11,8 +11,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// TestRequestWhoseRecordIsLostIsNeverOutstanding empties the store while a request is being worked on. Its client gets the answer, or
-// is told that the outcome is unknown, and never that another server works on it.
+// TestRequestWhoseRecordIsLostIsNeverOutstanding empties the store while a request is being worked
+// on. Its client gets the answer, or is told that the outcome is unknown, and never that another
+// server works on it.
 func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 	t.Parallel()
 	for work, handler := range map[string]func(testing.TB, *httpidem.Middleware, func(context.Context)) http.Handler{

@@ -142,7 +142,8 @@ func TestConformanceFindsBadClients(t *testing.T) {
 		{
 			"client that is used", func(srv *Server, t testing.TB) redis.UniversalClient {
 				client := redis.NewClient(srv.Options())
-				// As a pipeline: go-redis has connections of their own for these, and the library's calls are such.
+				// As a pipeline: go-redis has connections of their own for these, and the library's
+				// calls are such.
 				if _, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error { return pipe.Ping(t.Context()).Err() }); err != nil {
 					t.Error(err)
 				}

@@ -48,7 +48,8 @@ var operations = []operation{
 		except: map[string]want{
 			// Nothing can be begun for want of memory.
 			"OOM": {told: []error{redisidem.ErrUnavailable}},
-			// Nobody waits for the lease any more that was given meanwhile: it is given back, and nothing has begun.
+			// Nobody waits for the lease any more that was given meanwhile: it is given back, and
+			// nothing has begun.
 			"context cancelled": {told: []error{redisidem.ErrUnavailable, context.Canceled}, point: redisidem.Started},
 		},
 	},

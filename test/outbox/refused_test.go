@@ -185,7 +185,8 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 				t.Errorf("%s: the lease did not stand: %v", what, err)
 			}
 
-			// Around a callback the key is finished without the outcome's effects, since the work was done.
+			// Around a callback the key is finished without the outcome's effects, since the work
+			// was done.
 			_, err = sc.Do(ctx, names[own], request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				tap.take()
 				return outcome, nil

@@ -315,8 +315,9 @@ func (m *machine) Requeue(t *rapid.T) {
 	}
 }
 
-// placed checks, whatever the model says, that a key of the flow that is not finished is where somebody comes to it: it has a lease
-// whose lock is still there, or it is due, or a dead letter, and never both of these.
+// placed checks, whatever the model says, that a key of the flow that is not finished is where
+// somebody comes to it: it has a lease whose lock is still there, or it is due, or a dead letter,
+// and never both of these.
 func (m *machine) placed(s *slot) {
 	m.t.Helper()
 	if s.record == nil {

@@ -166,7 +166,8 @@ func (m *machine) compareRaw(s *slot) {
 	}
 }
 
-// compareGeneration compares the generation of a record, or of the tombstone that a delete has left in its place.
+// compareGeneration compares the generation of a record, or of the tombstone that a delete has left
+// in its place.
 func (m *machine) compareGeneration(s *slot) {
 	m.t.Helper()
 	if s.prefix == "" {

@@ -223,7 +223,8 @@ func (c *chronicle) reads(worker int, asked int64, key *redisidem.Key) view {
 	return v
 }
 
-// begins notes that a callback begins to work on a key, or with attempt 0 somebody who has locked it.
+// begins notes that a callback begins to work on a key, or with attempt 0 somebody who has locked
+// it.
 func (c *chronicle) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
 	key := k.Value
 	run, attempts := c.world.spy.begins(key, fence, k.Revision)

@@ -72,9 +72,10 @@ func (s *spy) follow(key string, seen *sighting, now control) {
 	}
 }
 
-// excused looks for a reason why a lease was not given back in time under which no callback has begun: faults have kept the give-back
-// from the server for as long as it was tried, the claim arrived when it was not looked out for any more, or an operator was faster.
-// A worker that ends does not look out any more.
+// excused looks for a reason why a lease was not given back in time under which no callback has
+// begun: faults have kept the give-back from the server for as long as it was tried, the claim
+// arrived when it was not looked out for any more, or an operator was faster. A worker that ends
+// does not look out any more.
 func (s *spy) excused(key string, g *grant) bool {
 	w := s.world
 	w.mu.Lock()
@@ -88,8 +89,9 @@ func (s *spy) excused(key string, g *grant) bool {
 	return revoked || by.doubled || g.again || g.at.Sub(by.sent) > lease || by.wire.retiredBefore(g.at) || by.wire.struckSince(tried)
 }
 
-// begins notes that a callback begins under a lease. It returns which run of the stage that must be, and which attempt at the key:
-// all leases count under which a callback has begun, or of which nobody knows whether one has.
+// begins notes that a callback begins under a lease. It returns which run of the stage that must
+// be, and which attempt at the key: all leases count under which a callback has begun, or of which
+// nobody knows whether one has.
 func (s *spy) begins(key string, fence, revision int64) (run, attempts int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

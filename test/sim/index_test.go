@@ -2,8 +2,9 @@ package sim
 
 import "strings"
 
-// placed checks that a key of a flow that is not finished is where somebody comes to it: it has a lease whose lock is still there, or
-// it is due, or a dead letter, and never both of these. The caller holds mu.
+// placed checks that a key of a flow that is not finished is where somebody comes to it: it has a
+// lease whose lock is still there, or it is due, or a dead letter, and never both of these. The
+// caller holds mu.
 func (s *spy) placed(key string, seen *sighting) {
 	server := s.world.server
 	id := s.world.ids[key]

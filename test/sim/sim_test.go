@@ -1,9 +1,11 @@
-// Package sim tests whole services in simulated worlds: four workers, each with a service and a client of its own, work on two keys
-// of an embedded server, in fake time, while connections lose, delay, double and refuse what is sent, and workers are cut off for
-// longer than their lease. They use all of the public API: Do, stages by hand, flows with interim answers and compensations,
-// leases, waiters, a completer, callers who leave, also at once, callbacks that outlast their lease, fail or panic, workers that
-// are cut off for good, as if they were killed, operators who unlock, delete, update and requeue; some histories are of services with
-// encrypted values, or with copies of finished records.
+// Package sim tests whole services in simulated worlds: four workers, each with a service and a
+// client of its own, work on two keys of an embedded server, in fake time, while connections lose,
+// delay, double and refuse what is sent, and workers are cut off for longer than their lease. They
+// use all of the public API: Do, stages by hand, flows with interim answers and compensations,
+// leases, waiters, a completer, callers who leave, also at once, callbacks that outlast their
+// lease, fail or panic, workers that are cut off for good, as if they were killed, operators who
+// unlock, delete, update and requeue; some histories are of services with encrypted values, or with
+// copies of finished records.
 //
 // What they see and are told is checked against the promise that opens the documentation of package redisidem:
 //

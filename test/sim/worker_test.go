@@ -111,8 +111,8 @@ func (w *worker) complete() {
 	}
 }
 
-// revive is what an operator does who has found a dead letter: a correction or a commit by hand, or none, and then it is to be carried
-// on. Some leave it as it is.
+// revive is what an operator does who has found a dead letter: a correction or a commit by hand, or
+// none, and then it is to be carried on. Some leave it as it is.
 func (w *worker) revive(value string) {
 	j := &job{worker: w, key: value, scope: w.scope, dice: w.dice}
 	j.again()
@@ -294,7 +294,8 @@ func (j *job) update(ctx context.Context) {
 	j.end(got, err)
 }
 
-// requeue lets completers carry a key on, which may have become of another record, or due, since it was read.
+// requeue lets completers carry a key on, which may have become of another record, or due, since it
+// was read.
 func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
 	err := j.scope.Requeue(ctx, key)
 	j.worker.world.log("worker %d requeues %s: %v", j.worker.number, j.key, err)

@@ -14,8 +14,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestClientsThatLeaveAtOnceAreNoAttempts has clients that reset their connection within 0.8 ms of their request. What has never
-// reached the upstream was never attempted, whatever becomes of interrupted requests.
+// TestClientsThatLeaveAtOnceAreNoAttempts has clients that reset their connection within 0.8 ms of
+// their request. What has never reached the upstream was never attempted, whatever becomes of
+// interrupted requests.
 func TestClientsThatLeaveAtOnceAreNoAttempts(t *testing.T) {
 	t.Parallel()
 	for server, addr := range map[string]func(*testing.T) string{
@@ -30,7 +31,8 @@ func TestClientsThatLeaveAtOnceAreNoAttempts(t *testing.T) {
 	}
 }
 
-// asked is how often an upstream was asked to do each request, and what it was told of the last attempt.
+// asked is how often an upstream was asked to do each request, and what it was told of the last
+// attempt.
 type asked struct {
 	mu      sync.Mutex
 	times   map[string]int
@@ -104,7 +106,8 @@ routes:
 	}
 }
 
-// resetAfter sends a request and resets the connection after some time, whatever has come of it by then.
+// resetAfter sends a request and resets the connection after some time, whatever has come of it by
+// then.
 func resetAfter(t *testing.T, addr, path, key string, after time.Duration) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -122,7 +125,8 @@ func resetAfter(t *testing.T, addr, path, key string, after time.Duration) {
 	_ = conn.Close()
 }
 
-// TestRequestWhoseRecordIsLostIsNeverOutstanding empties Redis while the upstream works on a request.
+// TestRequestWhoseRecordIsLostIsNeverOutstanding empties Redis while the upstream works on a
+// request.
 func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 	t.Parallel()
 	for _, interrupted := range []string{"run", "refuse"} {
