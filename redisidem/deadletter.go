@@ -3,6 +3,7 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"time"
@@ -145,4 +146,126 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 		return r.refusal(lua.Requeue)
 	}
 	return nil
+}
+
+// errBuried says that a key became a dead letter.
+var errBuried = errors.New("redisidem: dead letter")
+
+// refuse counts a look at a key that no program of this completer's can work on. It is put off, as
+// a key that fails is, and becomes a dead letter in the end, since it would expire without a word
+// otherwise, whatever it has committed. No attempt was begun.
+func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) error {
+	lease, _, err := sc.claim(ctx, cl)
+	if lease == nil {
+		return err
+	}
+	key := lease.Key()
+	if cl.flow.refusedOften(key.refused, key.Revision) {
+		letter := "no program for " + key.Flow
+		if errors.Is(why, ErrUnknownRecoveryPoint) {
+			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
+		}
+		return buriedOr(lease.bury(ctx, flagRefused, letter))
+	}
+	_, err = lease.abandon(ctx, why, flagIdle+flagUnbegun+flagRefused, "")
+	return errors.Join(why, err)
+}
+
+// refusedOften reports whether one more look that finds nothing to do with the key at this revision
+// is one too many: each prolongs the record, so that it would never end.
+func (f *Flow) refusedOften(r refusals, revision int64) bool {
+	looks := int64(1)
+	if r.revision == revision {
+		looks += r.looks
+	}
+	return looks >= int64(f.cfg.MaxAttempts)
+}
+
+// hopeless tells why a completer gives the key up, "" if it does not.
+func (l *Lease) hopeless() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.key
+	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
+		return fmt.Sprintf("%d attempts", made)
+	}
+	// Each claim prolongs the record, and nobody would ever see the end of it.
+	cfg := &l.scope.service.cfg
+	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
+	since := latest(k.CreatedAt, k.requeued.at)
+	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
+		return fmt.Sprintf("interim answers for %v", age)
+	}
+	// Attempts that count have more time between them than others, but none has more than the record has to live.
+	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
+		return fmt.Sprintf("nothing done for %v", age)
+	}
+	return ""
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// limit is how many attempts of the stage at this revision a completer makes.
+func (f *Flow) limit(r requeue, revision int64) int {
+	if r.revision == revision {
+		return f.cfg.MaxAttempts + int(r.attempts)
+	}
+	return f.cfg.MaxAttempts
+}
+
+// giveKeyUp makes the key a dead letter, and ends the lease.
+func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
+	return buriedOr(l.bury(ctx, "", fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
+}
+
+// refusals are those of the record in the reply to a claim, and its revision. What of these cannot
+// be read does not count.
+func (r reply) refusals() (refused refusals, revision int64) {
+	for pairs := r.rest; len(pairs) > 1; pairs = pairs[2:] {
+		switch pairs[0] {
+		case fieldControl:
+			c, _ := decodeControl(pairs[1])
+			revision = c.revision
+		case fieldRefused:
+			refused, _ = decodeRefusals(pairs[1])
+		}
+	}
+	return refused, revision
+}
+
+// refuseUnread is refuse for a key whose record this process cannot read, as why says. The reply is
+// the one to its claim.
+func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r reply, why error) error {
+	const flags = flagIdle + flagUnbegun + flagRefused
+	if !c.flow.refusedOften(r.refusals()) {
+		_, _ = s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, ""), 0, nil) // which is repeated
+		return why
+	}
+	tell := func(r reply) {
+		if r.buried() {
+			s.observe(ctx, Event{Kind: Buried, Key: c.id.digest, Err: why})
+		}
+	}
+	r, err := s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, c.flow.id+": the record cannot be read"), 0, tell)
+	if err != nil {
+		return explain(context.WithoutCancel(ctx), "abandon", err)
+	}
+	tell(r)
+	return buriedOr(r.buried(), nil)
+}
+
+// buriedOr returns what became of a key that was to be given up.
+func buriedOr(buried bool, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case !buried:
+		return errPutOff // the lease was gone
+	}
+	return errBuried
 }

@@ -142,7 +142,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "sure", // a commit whose record is gone is told as refused, although an earlier try may have stored it
-		file: "redisidem/lease.go",
+		file: "redisidem/commit.go",
 		old:  "\tcase statusGone, statusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
 		new:  "\tcase statusGone:\n\t\treturn key, false, ErrFenced\n\tcase statusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
 
@@ -150,7 +150,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "hearsay", // a commit is told as refused although no replica knows of what refused it
-		file: "redisidem/lease.go",
+		file: "redisidem/commit.go",
 		old:  "\t\tif s.settled(r) != nil {\n",
 		new:  "\t\tif false {\n",
 
@@ -286,7 +286,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "again-and-again", // a result that cannot be stored is made again by each retry
-		file: "redisidem/lease.go",
+		file: "redisidem/commit.go",
 		old:  "if worked && isUnstorable(err) {",
 		new:  "if false {",
 

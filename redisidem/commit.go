@@ -1,0 +1,269 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's cancellation does
+// not stop it: what was done is to be stored.
+//
+// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused (ErrInvalid,
+// ErrNoProgress, ErrUndecided) leaves the lease as it is: another one can be committed.
+func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
+	key, _, err := l.commit(ctx, o, false, false)
+	return key, err
+}
+
+// CommitKeep applies an outcome and keeps the lease for the next stage. It reports whether the lease is still held: the
+// result is stored even when it lapsed before, but then another worker may have the key already, and the lease has
+// ended. The outcomes that end the work, Finish and Interim, end the lease as Commit does.
+func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool, err error) {
+	return l.commit(ctx, o, true, false)
+}
+
+// commit commits an outcome. With worked, a callback has returned it, whose work is done and must
+// not run again: an outcome that cannot be stored then ends the key as executed without its result.
+func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key, bool, error) {
+	l.committing.Lock()
+	defer l.committing.Unlock()
+	s := l.scope.service
+	key := l.Key()
+	e, err := l.encode(o, key)
+	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // which is to run until it succeeds
+	if worked && isUnstorable(err) {
+		e, err = l.encode(o.withoutResult(err), key)
+	}
+	if err != nil {
+		return key, l.holds(), err
+	}
+	e.worked = worked
+	l.checkClock()
+	keep = keep && e.point != Finished && !e.interim && !l.isLost()
+	if !keep && !l.end() || keep && !l.holds() {
+		return key, false, ErrLeaseEnded
+	}
+	if !keep {
+		defer l.leave()
+	}
+
+	sent := time.Now()
+	c := l.commitCall(key, e, keep)
+	bounded, cancel := s.detached(ctx)
+	defer cancel()
+	r, err := s.run(bounded, c)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		if keep && l.end() {
+			defer l.leave()
+		}
+		return key, false, l.commitLater(ctx, c, e, err)
+	}
+	if err == nil && r.status == statusEffect && worked {
+		if e, err = l.encode(o.withoutResult(effectError(e.effects, r)), key); err != nil {
+			return key, l.holds(), err
+		}
+		if keep && e.point == Finished {
+			if !l.end() {
+				return key, false, ErrLeaseEnded
+			}
+			defer l.leave()
+			keep = false
+		}
+		c = l.commitCall(key, e, keep)
+		again, stop := s.detached(ctx)
+		defer stop()
+		if r, err = s.run(again, c); err != nil && !errors.Is(err, ErrDamaged) {
+			if keep && l.end() {
+				defer l.leave()
+			}
+			return key, false, l.commitLater(ctx, c, e, err)
+		}
+	}
+	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
+	switch {
+	case held && l.isLost():
+		// Lost by the clock while the commit was on its way, which held on to it: nobody works under it any more.
+		held = false
+		_ = l.putBack(ctx, ErrLeaseLost)
+	case keep && !held && l.end():
+		l.leave()
+	}
+	return next, held, err
+}
+
+// encode makes an outcome ready to be committed to the key.
+func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
+	if l.flow == nil {
+		var err error
+		if o, err = o.byHand(key); err != nil {
+			return encodedOutcome{}, err
+		}
+	}
+	s := l.scope.service
+	e, err := o.encode(l.id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	if err != nil {
+		return e, err
+	}
+	e.undoable = l.flow.undoes(key.RecoveryPoint)
+	err = e.keep(s.vault, l.id, key)
+	return e, err
+}
+
+// isUnstorable reports whether an outcome is refused since it cannot be stored, and not since it is
+// no way on from where the key is.
+func isUnstorable(err error) bool {
+	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
+}
+
+// commitFlags is the number of the flags among the arguments of a commit.
+const commitFlags = 6
+
+func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
+	s := l.scope.service
+	flags := s.flags
+	if keep {
+		flags += flagKeep
+	}
+	switch l.journal(key, e) {
+	case longJournal:
+		flags += flagJournal
+	case wholeJournal:
+		flags += flagUndoing
+	}
+	keys := l.keys()
+	if dead := key.DeadLetter != nil; dead || l.flow == nil && key.Flow != "" {
+		keys = append(keys[:2], l.id.indexes(key.Flow)...)
+		if dead {
+			flags += flagRevived
+		} else {
+			keys = keys[:3]
+		}
+		if !l.flow.recoverable() {
+			flags += flagByHand
+		}
+	}
+	for _, effect := range e.effects {
+		if effect.kind != "" {
+			keys = append(keys, effect.key)
+		}
+	}
+	c := newCall(lua.Commit, l.token, 11+outcomeWords, keys...)
+	c.durable = true
+	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.lifetime, key.RecoveryPoint, s.owner, l.due(key, e))
+	words := len(c.words)
+	c.add(nil)
+	c.addOutcome(&e, key)
+	c.words[words] = len(c.words) - words - 1
+	c.addEffects(e.effects)
+	return c
+}
+
+// journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
+func (l *Lease) journal(key *Key, e encodedOutcome) int64 {
+	switch {
+	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
+		return shortJournal
+	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
+		return wholeJournal
+	}
+	return longJournal
+}
+
+// withoutKeep returns a commit's flags without the one that keeps the lease.
+func (c *call) withoutKeep() string {
+	flags, _ := c.words[c.arg(commitFlags)].(string)
+	return strings.ReplaceAll(flags, flagKeep, "")
+}
+
+// due tells when a completer may look at the key after a commit of the outcome, as the commit script takes it.
+func (l *Lease) due(key *Key, e encodedOutcome) any {
+	cfg := &l.scope.service.cfg
+	switch recoverable := l.flow.recoverable(); {
+	case !recoverable && key.DeadLetter == nil && (l.flow != nil || key.Flow == ""):
+		return ""
+	case e.point == Finished:
+		return "-"
+	case !recoverable:
+		return cfg.Lease.Milliseconds() // RecoverAfter is not known here
+	case e.interim:
+		return l.flow.cfg.InterimFor.Milliseconds()
+	}
+	return cfg.Lease.Milliseconds() + l.flow.recoverAfter(cfg.Retention)
+}
+
+// committed deals with the answer to a commit.
+func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r reply, err error) (
+	*Key, bool, error,
+) {
+	s := l.scope.service
+	if err != nil {
+		return key, false, err
+	}
+	switch r.status {
+	case statusOK:
+	case statusFenced:
+		if s.settled(r) != nil {
+			return key, false, l.lostTrack(ctx)
+		}
+		l.lose(ErrFenced)
+		return key, false, ErrFenced
+	case statusGone, statusForgotten:
+		return key, false, l.lostTrack(ctx)
+	case statusEffect:
+		s.release(ctx, l.id, l.token, "", 0)
+		return key, false, effectError(e.effects, r)
+	default:
+		return key, false, r.unexpected(lua.Commit)
+	}
+	at, err := parseTime("time of the commit", r.number(1))
+	if err != nil {
+		return key, false, err
+	}
+	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at}, l.journal(key, e))
+	held := keep && r.number(0) == "1"
+
+	done := l.event(Committed)
+	l.mu.Lock()
+	done.Duration = time.Since(l.since)
+	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
+	if e.notKept != nil {
+		done.Err = e.notKept
+	}
+	if held {
+		next.LockedAt = key.LockedAt
+		l.attempt, l.retried, l.kept, l.since, l.sent = 1, false, true, time.Now(), sent
+	}
+	l.key = next
+	l.mu.Unlock()
+
+	s.observe(ctx, done)
+	if keep && !held {
+		l.lose(ErrLeaseLost)
+	}
+	notKept := next.NotKept()
+	if notKept != nil && e.notKept != nil {
+		notKept = e.notKept // with the reason
+	}
+	if err := s.settled(r); err != nil {
+		return next, held, errors.Join(err, notKept)
+	}
+	if s.cache != nil && next.Finished() {
+		s.listener.listen()
+		s.cache.put(l.id.name, next, sent, s.cfg.Retention)
+	}
+	return next, held, notKept
+}
+
+// lostTrack tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a
+// record that is not there any more, or before all that the journal remembers; or too few replicas know of what refuses it, so that
+// a late repetition could still be stored after a failover.
+func (l *Lease) lostTrack(ctx context.Context) error {
+	e := l.event(Unknown)
+	e.Err = ErrCommitUnknown
+	l.scope.service.observe(ctx, e)
+	return ErrCommitUnknown
+}

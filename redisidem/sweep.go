@@ -1,0 +1,173 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// crew are the workers for one flow name in one Run or Sweep.
+type crew struct {
+	completer *Completer
+	flow      *Flow // the newest of its name
+	jobs      chan job
+	wg        sync.WaitGroup
+	dismissed sync.Once
+
+	due, finished, failed, buried atomic.Int64
+}
+
+// job is a key that is due.
+type job struct {
+	flow           *Flow // the newest of its name
+	prefix, member string
+	handed         string // when it is due again, as the due index says it, unless another worker has the lease meanwhile
+}
+
+// hire starts the workers. They take no more keys when ctx has ended; stages run under work.
+func (c *Completer) hire(ctx, work context.Context, f *Flow, concurrency int) *crew {
+	w := &crew{completer: c, flow: f, jobs: make(chan job)}
+	for range concurrency {
+		w.wg.Go(func() {
+			for j := range w.jobs {
+				if ctx.Err() != nil {
+					continue // it comes back by itself
+				}
+				// In a goroutine of its own, which a stage may end.
+				var one sync.WaitGroup
+				one.Go(func() { w.do(work, j) })
+				one.Wait()
+			}
+		})
+	}
+	return w
+}
+
+// dismiss waits for the workers to end.
+func (w *crew) dismiss() {
+	w.dismissed.Do(func() { close(w.jobs) })
+	w.wg.Wait()
+}
+
+// visit is a shard to be asked.
+type visit struct {
+	prefix string
+	until  string // keys that became due later are left to the next look; "" when the shard was not asked yet
+}
+
+// look asks all shards for what is due, and returns when the workers have taken the last of it. It
+// goes in rounds, each of which takes one batch from a shard, so that a shard with many keys lets
+// all others have their turn in between; and what became due since a shard was asked first waits
+// for the next look, so that a look ends. A shard that cannot be asked keeps nobody from the
+// others; but a server that did not answer for one is not asked for its others, so that it costs
+// the time of one question.
+func (w *crew) look(ctx context.Context) error {
+	// Two completers that begin together do not meet in each shard.
+	first := below(shards)
+	visits := make([]visit, shards)
+	for n := range visits {
+		visits[n].prefix = shardPrefix(w.completer.service.cfg.Namespace, (first+n)%shards)
+	}
+	var silent sync.Map // servers that did not answer
+	var errs error
+	for len(visits) > 0 && ctx.Err() == nil {
+		var err error
+		visits, err = w.round(ctx, visits, &silent)
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}
+
+// round takes one batch from each shard, and returns those that have more.
+func (w *crew) round(ctx context.Context, visits []visit, silent *sync.Map) (more []visit, errs error) {
+	var next atomic.Int64
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range scouts {
+		wg.Go(func() {
+			for n := int(next.Add(1)) - 1; n < len(visits) && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
+				v := visits[n]
+				if _, ok := silent.Load(anyMaster); ok {
+					return
+				}
+				server := w.completer.service.master(ctx, v.prefix)
+				if _, ok := silent.Load(server); ok {
+					continue
+				}
+				full, err := w.scout(ctx, &v)
+				if errors.Is(err, ErrUnavailable) {
+					silent.Store(server, true)
+				}
+				mu.Lock()
+				errs = errors.Join(errs, err)
+				if full {
+					more = append(more, v)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return more, errs
+}
+
+// scout takes one batch of keys that are due from a shard. It reports whether there may be more.
+func (w *crew) scout(ctx context.Context, v *visit) (bool, error) {
+	s := w.completer.service
+	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
+	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
+	c := newCall(lua.Due, newToken(), 4, v.prefix+"due:"+w.flow.cfg.Name)
+	c.add(armful, aside.Milliseconds(), (s.cfg.Lease + s.cfg.Retention).Milliseconds(), v.until)
+	r, err := s.ask(ctx, "completer", c)
+	if err != nil {
+		return false, err
+	}
+	if r.status != statusOK {
+		return false, r.unexpected(lua.Due)
+	}
+	v.until = r.number(1)
+	for _, member := range r.rest {
+		select {
+		case w.jobs <- job{w.flow, v.prefix, member, r.number(0)}:
+			w.due.Add(1)
+		case <-ctx.Done():
+			return false, nil // they come back by themselves
+		}
+	}
+	return len(r.rest) == armful, nil
+}
+
+// do carries a key on.
+func (w *crew) do(ctx context.Context, j job) {
+	s := w.completer.service
+	id, ok := placed(j.prefix, j.member)
+	if !ok {
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: due index holds what is no key", slog.String("member", j.member))
+		return
+	}
+	key, err := (*Key)(nil), errGoexit
+	defer func() { w.count(ctx, id, key, err) }()
+	key, err = w.completer.resume(ctx, id, j)
+}
+
+// count tells what became of a key.
+func (w *crew) count(ctx context.Context, id identity, key *Key, err error) {
+	switch {
+	case errors.Is(err, errBuried):
+		w.buried.Add(1)
+	case err == nil:
+		if key != nil && key.own && key.Finished() {
+			w.finished.Add(1)
+		}
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
+		errors.Is(err, errPutOff):
+		// A worker has it or had it meanwhile, or its retention is over, or it is another record of that name.
+	default:
+		w.failed.Add(1)
+		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
+	}
+}
