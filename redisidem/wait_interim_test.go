@@ -33,16 +33,27 @@ func confirmed(t testing.TB, work redisidem.StageFunc) *redisidem.Flow {
 
 func TestWaitersGetTheInterimAnswer(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		var runs atomic.Int64
-		work := confirming(100*time.Millisecond, &runs)
+		var runs, entered atomic.Int64
+		// The first one to run ends after all callers have come: who comes later runs the work again.
+		work := func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			for range 1000 {
+				if entered.Load() >= 16 {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			return confirming(100*time.Millisecond, &runs)(ctx, st)
+		}
 		flow := confirmed(t, work)
 		patient := func(c *redisidem.Config) { c.Wait, c.Timeout = 20*time.Second, 5*time.Second }
 		processes := []*redisidem.Scope{e.service(patient).Scope("a"), e.service(patient).Scope("a")}
 		for name, call := range map[string]func(*redisidem.Scope, string) (*redisidem.Key, error){
 			"Do": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
+				entered.Add(1)
 				return sc.Do(ctx, value, request, work)
 			},
 			"RunRequest": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
+				entered.Add(1)
 				return sc.RunRequest(ctx, value, request, flow)
 			},
 			"Run": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
@@ -50,6 +61,7 @@ func TestWaitersGetTheInterimAnswer(t *testing.T) {
 				if err != nil {
 					return key, err
 				}
+				entered.Add(1)
 				return sc.Run(ctx, key, flow)
 			},
 			"WorkStage": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
@@ -57,10 +69,12 @@ func TestWaitersGetTheInterimAnswer(t *testing.T) {
 				if err != nil {
 					return key, err
 				}
+				entered.Add(1)
 				return sc.WorkStage(ctx, key, work)
 			},
 		} {
 			runs.Store(0)
+			entered.Store(0)
 			var replayed atomic.Int64
 			var wg sync.WaitGroup
 			for i := range 16 {
