@@ -78,14 +78,14 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 	} else {
 		r, err = s.giveBack(ctx, l.id, c, 0, func(r reply) {
 			if r.buried() {
-				tell(Buried)
+				tell(EventDeadLettered)
 			}
 		})
 	}
 	if buried = err == nil && r.buried(); buried {
-		tell(Buried)
+		tell(EventDeadLettered)
 	} else {
-		tell(Abandoned)
+		tell(EventAbandoned)
 	}
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
 }

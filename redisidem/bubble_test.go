@@ -238,7 +238,7 @@ func TestLeaseIsRenewedAtAThird(t *testing.T) {
 			return redisidem.Outcome{}, ctx.Err()
 		})
 		mustBe(b, err, nil)
-		if got := rec.count(redisidem.Renewed); got != 10 {
+		if got := rec.count(redisidem.EventRenewed); got != 10 {
 			b.Errorf("renewed %d times in 30 s, want 10", got)
 		}
 	})
@@ -254,7 +254,7 @@ func TestShortStageStartsNoRenewal(t *testing.T) {
 		})
 		mustBe(b, err, nil)
 		time.Sleep(time.Minute)
-		if got := rec.count(redisidem.Renewed); got != 0 {
+		if got := rec.count(redisidem.EventRenewed); got != 0 {
 			b.Errorf("renewed %d times", got)
 		}
 	})
@@ -330,7 +330,7 @@ func TestCommitIsRetriedInTheBackgroundUntilItLands(t *testing.T) {
 			began = time.Now()
 			return redisidem.Finish(redisidem.JSON(201, "done")), nil
 		})
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		if errors.Is(err, redisidem.ErrUnavailable) {
 			b.Error("ErrUnavailable says that no callback ran")
 		}
@@ -345,7 +345,7 @@ func TestCommitIsRetriedInTheBackgroundUntilItLands(t *testing.T) {
 		if !key.Replayed() || string(key.Response.Body) != `"done"` || key.Attempts != 1 {
 			b.Errorf("key is %+v", key)
 		}
-		if rec.count(redisidem.Unknown) != 1 || rec.count(redisidem.Committed) != 1 {
+		if rec.count(redisidem.EventOutcomeUnknown) != 1 || rec.count(redisidem.EventCommitted) != 1 {
 			b.Errorf("events: %v", rec.kinds())
 		}
 	})
@@ -359,7 +359,7 @@ func TestCloseGivesUpOnCommitsWhenItsContextEnds(t *testing.T) {
 			b.freeze()
 			return redisidem.Outcome{}, nil
 		})
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		mustBe(b, svc.Close(short), context.DeadlineExceeded)

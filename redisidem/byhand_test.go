@@ -34,7 +34,7 @@ func TestClientThatLeavesLeavesNothingUndone(t *testing.T) {
 				}
 			}
 		}))
-		key, err := sc.RunRequest(caller, "k", request, flow)
+		key, err := sc.DoFlow(caller, "k", request, flow)
 		mustBe(t, err, nil)
 		if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || !key.Finished() {
 			t.Errorf("undone %q at %q, want %q", done, key.RecoveryPoint, want)
@@ -57,7 +57,7 @@ func TestCompensationIsBoundedByTheLease(t *testing.T) {
 			}
 		}))
 		began := time.Now()
-		_, err := sc.RunRequest(caller, "k", request, flow)
+		_, err := sc.DoFlow(caller, "k", request, flow)
 		mustBe(t, err, redisidem.ErrMaxHold)
 		if took := time.Since(began); took < 2*time.Second || took > 10*time.Second {
 			t.Errorf("it took %v", took)
@@ -75,7 +75,7 @@ func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*
 			return redisidem.Outcome{}, failure
 		}
 	}))
-	key, err := sc.RunRequest(ctx, value, request, flow)
+	key, err := sc.DoFlow(ctx, value, request, flow)
 	mustBe(t, err, failure)
 	return flow, key
 }
@@ -126,7 +126,7 @@ func TestKeyOfAFlowIsEndedByHand(t *testing.T) {
 				mustBe(t, err, redisidem.ErrUndecided)
 				key, err = sc.Retrieve(ctx, value)
 				mustBe(t, err, nil)
-				key, err = sc.Run(ctx, key, flow)
+				key, err = sc.WorkFlow(ctx, key, flow)
 				mustBe(t, err, nil)
 				if !slices.Equal(done, all) || !key.Finished() {
 					t.Errorf("%s(%s): undone %q at %q", name, kind, done, key.RecoveryPoint)
@@ -161,12 +161,12 @@ func TestCompleterUndoesWhatWasEndedByHand(t *testing.T) {
 			}))
 			completer, err := redisidem.NewCompleter(svc, flow)
 			mustBe(t, err, nil)
-			_, err = sc.RunRequest(ctx, name, request, flow)
+			_, err = sc.DoFlow(ctx, name, request, flow)
 			mustBe(t, err, failure)
 			until(t, name+" is handed out", func() bool {
 				swept, err := completer.Sweep(ctx)
 				mustBe(t, err, nil)
-				return swept.Failed+swept.Buried > 0
+				return swept.Failed+swept.DeadLettered > 0
 			})
 			key, err := sc.Retrieve(ctx, name)
 			mustBe(t, err, nil)
@@ -226,11 +226,11 @@ func TestOutcomeWithAPartThatWouldBeDropped(t *testing.T) {
 			part    string
 			outcome redisidem.Outcome
 		}{
-			"idle with state":    {"Outcome.State", redisidem.Idle().WithState("x")},
-			"idle with effects":  {"Outcome.Effects", redisidem.Idle().WithEffects(redisidem.Set("x", "x"))},
-			"idle with response": {"Outcome.Response", with(redisidem.Idle(), respond)},
-			"idle with point":    {"Outcome.RecoveryPoint", with(redisidem.Idle(), point)},
-			"idle for now":       {"Outcome.Interim", with(redisidem.Idle(), interim)},
+			"idle with state":    {"Outcome.State", redisidem.NothingDone().WithState("x")},
+			"idle with effects":  {"Outcome.Effects", redisidem.NothingDone().WithEffects(redisidem.Set("x", "x"))},
+			"idle with response": {"Outcome.Response", with(redisidem.NothingDone(), respond)},
+			"idle with point":    {"Outcome.RecoveryPoint", with(redisidem.NothingDone(), point)},
+			"idle for now":       {"Outcome.Interim", with(redisidem.NothingDone(), interim)},
 			"fail with point":    {"Outcome.RecoveryPoint", with(redisidem.Fail(answer), point)},
 			"fail for now":       {"Outcome.Interim", with(redisidem.Fail(answer), interim)},
 			"next with point":    {"Outcome.RecoveryPoint", with(redisidem.Next(), point)},
@@ -242,7 +242,7 @@ func TestOutcomeWithAPartThatWouldBeDropped(t *testing.T) {
 				{Point: redisidem.Started, Work: outcome(c.outcome)},
 				{Point: "two", Work: outcome(redisidem.Finish(answer))},
 			}})
-			key, err := sc.RunRequest(ctx, name, request, flow)
+			key, err := sc.DoFlow(ctx, name, request, flow)
 			var invalid *redisidem.InvalidError
 			if !errors.As(err, &invalid) || invalid.Field != c.part || key.Response != nil {
 				t.Errorf("%s: %v, want an error that names %s", name, err, c.part)
@@ -263,9 +263,9 @@ func TestReconcileThatReturnsNoOutcome(t *testing.T) {
 			},
 			Reconcile: outcome(redisidem.Outcome{}),
 		}}})
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, failure)
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, redisidem.ErrOutcomeUnknown)
 		mustBe(t, err, redisidem.ErrInvalid)
 		if key.Finished() {
@@ -355,7 +355,7 @@ func TestUndoByHandKeepsTheCommitThatIsUndone(t *testing.T) {
 						return redisidem.Advance("taxed"), nil
 					}
 				}))
-				key, err := sc.RunRequest(ctx, "k", request, flow)
+				key, err := sc.DoFlow(ctx, "k", request, flow)
 				mustBe(b, err, errStage)
 				undo := redisidem.Fail(redisidem.JSON(402, "x")).Undo(flow)
 				if byLease {
@@ -365,7 +365,7 @@ func TestUndoByHandKeepsTheCommitThatIsUndone(t *testing.T) {
 					key, err = sc.Update(ctx, key, undo)
 				}
 				mustBe(b, err, nil)
-				key, err = sc.Run(ctx, key, flow)
+				key, err = sc.WorkFlow(ctx, key, flow)
 				if err != nil || len(done) != 1 || !key.Finished() {
 					b.Errorf("undone %v, and the key is at %s: %v", done, key.RecoveryPoint, err)
 				}

@@ -17,19 +17,19 @@ type Verdict int
 
 // The verdicts, from good to bad.
 const (
-	// Good: as it should be.
-	Good Verdict = iota + 1
-	// Undetermined: the server does not tell, as managed ones often do not. Make sure yourself.
-	Undetermined
-	// Warning: the promise holds, but for the case named.
-	Warning
-	// Failure: the promise cannot be kept on this server.
-	Failure
+	// VerdictGood: as it should be.
+	VerdictGood Verdict = iota + 1
+	// VerdictUndetermined: the server does not tell, as managed ones often do not. Make sure yourself.
+	VerdictUndetermined
+	// VerdictWarning: the promise holds, but for the case named.
+	VerdictWarning
+	// VerdictFailure: the promise cannot be kept on this server.
+	VerdictFailure
 )
 
 // String returns the verdict in lower case.
 func (v Verdict) String() string {
-	names := [...]string{Good: "good", Undetermined: "undetermined", Warning: "warning", Failure: "failure"}
+	names := [...]string{VerdictGood: "good", VerdictUndetermined: "undetermined", VerdictWarning: "warning", VerdictFailure: "failure"}
 	if v <= 0 || int(v) >= len(names) {
 		return "invalid"
 	}
@@ -54,7 +54,7 @@ type Report struct{ Findings []Finding }
 func (r *Report) Err() error {
 	var errs []error
 	for _, f := range r.Findings {
-		if f.Verdict == Failure {
+		if f.Verdict == VerdictFailure {
 			errs = append(errs, fmt.Errorf("%w: %s: %s: %s", ErrUnsafeServer, f.Node, f.Subject, f.Detail))
 		}
 	}
@@ -178,14 +178,14 @@ func checkMode(info map[string]string) []Finding {
 	if mode == "" {
 		mode = info["server_mode"] // Valkey
 	}
-	f := Finding{Subject: "mode", Verdict: Good, Detail: mode}
+	f := Finding{Subject: "mode", Verdict: VerdictGood, Detail: mode}
 	switch mode {
 	case "":
 		return nil // what it cannot do is found when a key is tried out
 	case "cluster":
-		f.Verdict, f.Detail = Failure, toCluster
+		f.Verdict, f.Detail = VerdictFailure, toCluster
 	case "sentinel":
-		f.Verdict = Failure
+		f.Verdict = VerdictFailure
 		f.Detail = "the server is a sentinel, which keeps no keys: open redis+sentinel:// (rediss+sentinel:// with TLS) with master_name, or use redis.NewFailoverClient"
 	}
 	return []Finding{f}
@@ -196,7 +196,7 @@ const clusterSlots = 16384
 
 // checkSlots looks whether each slot of a cluster has a master.
 func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) (Finding, error) {
-	f := Finding{Node: "all", Subject: "slots", Verdict: Good, Detail: "each slot has a master"}
+	f := Finding{Node: "all", Subject: "slots", Verdict: VerdictGood, Detail: "each slot has a master"}
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	var ranges []redis.ClusterSlot
@@ -218,7 +218,7 @@ func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) 
 		next = max(next, r.End+1)
 	}
 	if free > 0 {
-		f.Verdict = Failure
+		f.Verdict = VerdictFailure
 		f.Detail = fmt.Sprintf("%d of %d slots are unassigned (%s): keys there, or all of them, are unavailable; assign them with "+
 			"redis-cli --cluster fix", free, clusterSlots, strings.Join(gaps[:min(len(gaps), 8)], ", "))
 	}
@@ -229,7 +229,7 @@ func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) 
 const oldest = 7
 
 func checkVersion(info map[string]string) Finding {
-	f := Finding{Subject: "version", Verdict: Good}
+	f := Finding{Subject: "version", Verdict: VerdictGood}
 	name, version := "Redis", info["redis_version"]
 	if v := info["valkey_version"]; v != "" {
 		name, version = "Valkey", v
@@ -237,9 +237,9 @@ func checkVersion(info map[string]string) Finding {
 	major, err := strconv.Atoi(strings.SplitN(version, ".", 2)[0])
 	switch {
 	case version == "" || err != nil:
-		f.Verdict, f.Detail = Undetermined, "the server does not report its version; Redis 7.0 is the oldest that works"
+		f.Verdict, f.Detail = VerdictUndetermined, "the server does not report its version; Redis 7.0 is the oldest that works"
 	case name == "Redis" && major < oldest:
-		f.Verdict, f.Detail = Failure, fmt.Sprintf("Redis %s is too old: the scripts need 7.0", version)
+		f.Verdict, f.Detail = VerdictFailure, fmt.Sprintf("Redis %s is too old: the scripts need 7.0", version)
 	default:
 		f.Detail = name + " " + version
 	}
@@ -247,19 +247,19 @@ func checkVersion(info map[string]string) Finding {
 }
 
 func checkEviction(info map[string]string) Finding {
-	f := Finding{Subject: "eviction", Verdict: Good}
+	f := Finding{Subject: "eviction", Verdict: VerdictGood}
 	policy, limit := info["maxmemory_policy"], info["maxmemory"]
 	switch {
 	case policy == "":
-		f.Verdict = Undetermined
+		f.Verdict = VerdictUndetermined
 		f.Detail = "the server does not report its maxmemory-policy: any but noeviction forgets keys, and work runs twice"
 	case policy == "noeviction":
 		f.Detail = "noeviction"
 	case limit == "0":
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 		f.Detail = "maxmemory-policy is " + policy + ": as soon as maxmemory is set, keys are forgotten; set noeviction"
 	default:
-		f.Verdict = Failure
+		f.Verdict = VerdictFailure
 		f.Detail = "maxmemory-policy is " + policy + " with a maxmemory of " + limit +
 			" bytes: keys are forgotten when memory is full, and work runs twice; set noeviction"
 	}
@@ -267,32 +267,32 @@ func checkEviction(info map[string]string) Finding {
 }
 
 func checkPersistence(info map[string]string, fsync string) Finding {
-	f := Finding{Subject: "persistence", Verdict: Good}
+	f := Finding{Subject: "persistence", Verdict: VerdictGood}
 	failed := func(field string) bool { return info[field] != "" && info[field] != "ok" }
 	switch aof := info["aof_enabled"]; {
 	case aof == "":
-		f.Verdict, f.Detail = Undetermined, "the server does not report whether it has an append-only file"
+		f.Verdict, f.Detail = VerdictUndetermined, "the server does not report whether it has an append-only file"
 	case aof == "1" && failed("aof_last_write_status"):
-		f.Verdict = Failure
+		f.Verdict = VerdictFailure
 		f.Detail = "the last write to the append-only file failed (aof_last_write_status): writes are refused, or forgotten by a restart; " +
 			"see to the server's disk"
 	case aof != "1" && failed("rdb_last_bgsave_status"):
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 		f.Detail = "the last snapshot failed (rdb_last_bgsave_status), and there is no append-only file: writes are refused, or forgotten " +
 			"by a restart; see to the server's disk and memory, and set appendonly yes"
 	case aof != "1":
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 		f.Detail = "no append-only file: a restart forgets all keys since the last snapshot; set appendonly yes"
 	case fsync == "no":
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 		f.Detail = "appendfsync is no: when the machine fails, all that the system had not yet written is forgotten, and work runs " +
 			"twice; set appendfsync everysec or always"
 	case failed("rdb_last_bgsave_status"), failed("aof_last_bgrewrite_status"):
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 		f.Detail = "append-only file, but the last save in the background failed (rdb_last_bgsave_status " + info["rdb_last_bgsave_status"] +
 			", aof_last_bgrewrite_status " + info["aof_last_bgrewrite_status"] + "): writes may be refused; see to the server's disk and memory"
 	case fsync == "":
-		f.Verdict = Undetermined
+		f.Verdict = VerdictUndetermined
 		f.Detail = "append-only file, and the server does not report its appendfsync (the Redis user may lack +config|get): make sure that " +
 			"it is everysec or always"
 	default:
@@ -325,7 +325,7 @@ func inStep(info map[string]string) (n int) {
 }
 
 func (s *Service) checkReplicas(info map[string]string) Finding {
-	f := Finding{Subject: "replication", Verdict: Good}
+	f := Finding{Subject: "replication", Verdict: VerdictGood}
 	connected, err := strconv.Atoi(info["connected_slaves"])
 	replicas, wanted := inStep(info), s.cfg.Durability
 	f.Detail = fmt.Sprintf("%d replicas", replicas)
@@ -334,24 +334,24 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 	}
 	switch {
 	case info["role"] == "slave":
-		f.Verdict, f.Detail = Failure, "the server is a replica: point the client at the master"
+		f.Verdict, f.Detail = VerdictFailure, "the server is a replica: point the client at the master"
 	case err != nil:
-		f.Verdict, f.Detail = Undetermined, "the server does not report how many replicas it has"
+		f.Verdict, f.Detail = VerdictUndetermined, "the server does not report how many replicas it has"
 	case replicas < wanted:
-		f.Verdict = Failure
+		f.Verdict = VerdictFailure
 		f.Detail += fmt.Sprintf(", and Config.Durability asks for %d", wanted)
 	case connected > 0 && wanted == 0:
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 		f.Detail += ": a failover may forget what was acknowledged; set Config.Durability"
 	case replicas < connected:
-		f.Verdict = Warning
+		f.Verdict = VerdictWarning
 	}
 	return f
 }
 
 // checkScripts tries the whole life of a key, to see that the scripts run and that this user may run them.
 func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
-	f := Finding{Node: "all", Subject: "scripts", Verdict: Good, Detail: "all transitions of a key work"}
+	f := Finding{Node: "all", Subject: "scripts", Verdict: VerdictGood, Detail: "all transitions of a key work"}
 	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
 	cfg := s.cfg
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
@@ -365,7 +365,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 		if errors.Is(err, ErrUnavailable) && !errors.As(err, &refused) {
 			return f, err
 		}
-		f.Verdict, f.Detail = Failure, fmt.Sprintf("%s: %v", step, err)
+		f.Verdict, f.Detail = VerdictFailure, fmt.Sprintf("%s: %v", step, err)
 		if _, moved := redis.IsMovedError(err); moved {
 			f.Detail += ": " + toCluster
 		}

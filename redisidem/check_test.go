@@ -70,10 +70,10 @@ func mustFind(t *testing.T, report *redisidem.Report, subject string, want redis
 		}
 	}
 	err := report.Err()
-	if bad := errors.Is(err, redisidem.ErrUnsafeServer); want == redisidem.Failure && !bad {
+	if bad := errors.Is(err, redisidem.ErrUnsafeServer); want == redisidem.VerdictFailure && !bad {
 		t.Errorf("the report's error is %v in spite of a failure", err)
 	}
-	if told := err != nil && strings.Contains(err.Error(), subject+": "); told != (want == redisidem.Failure) {
+	if told := err != nil && strings.Contains(err.Error(), subject+": "); told != (want == redisidem.VerdictFailure) {
 		t.Errorf("%s is %v, and the report's error is %v", subject, want, err)
 	}
 }
@@ -84,9 +84,9 @@ func TestCheckOfAServerThatTellsNothing(t *testing.T) {
 	mustBe(t, err, nil)
 	report := checked(t, client, redisidem.Config{Namespace: freshNamespace()})
 	for _, subject := range []string{"version", "eviction", "persistence", "replication"} {
-		mustFind(t, report, subject, redisidem.Undetermined)
+		mustFind(t, report, subject, redisidem.VerdictUndetermined)
 	}
-	mustFind(t, report, "scripts", redisidem.Good)
+	mustFind(t, report, "scripts", redisidem.VerdictGood)
 	mustBe(t, report.Err(), nil)
 }
 
@@ -97,7 +97,7 @@ func TestCheckLeavesNothingBehind(t *testing.T) {
 		report, err := svc.Check(ctx)
 		mustBe(t, err, nil)
 		mustBe(t, report.Err(), nil)
-		mustFind(t, report, "scripts", redisidem.Good)
+		mustFind(t, report, "scripts", redisidem.VerdictGood)
 		if keys := e.everything(e.client()); len(keys) != 0 {
 			t.Errorf("left: %q", keys)
 		}
@@ -114,21 +114,21 @@ func TestCheckOfEviction(t *testing.T) {
 		want           redisidem.Verdict
 		words          []string
 	}{
-		{"noeviction", "100mb", redisidem.Good, []string{"noeviction"}},
-		{"volatile-lru", "0", redisidem.Warning, []string{"volatile-lru", "set noeviction"}},
-		{"allkeys-lru", "0", redisidem.Warning, []string{"allkeys-lru", "set noeviction"}},
-		{"volatile-ttl", "100mb", redisidem.Failure, []string{"volatile-ttl", "104857600", "set noeviction"}},
-		{"allkeys-lru", "100mb", redisidem.Failure, []string{"allkeys-lru", "104857600", "set noeviction"}},
+		{"noeviction", "100mb", redisidem.VerdictGood, []string{"noeviction"}},
+		{"volatile-lru", "0", redisidem.VerdictWarning, []string{"volatile-lru", "set noeviction"}},
+		{"allkeys-lru", "0", redisidem.VerdictWarning, []string{"allkeys-lru", "set noeviction"}},
+		{"volatile-ttl", "100mb", redisidem.VerdictFailure, []string{"volatile-ttl", "104857600", "set noeviction"}},
+		{"allkeys-lru", "100mb", redisidem.VerdictFailure, []string{"allkeys-lru", "104857600", "set noeviction"}},
 	} {
 		t.Run(c.policy+" "+c.memory, func(t *testing.T) {
 			t.Parallel()
 			server := rediscase.Server(t, redistest.Args("--maxmemory", c.memory, "--maxmemory-policy", c.policy))
 			report := checked(t, server.Client(), redisidem.Config{})
 			mustFind(t, report, "eviction", c.want, c.words...)
-			mustFind(t, report, "scripts", redisidem.Good)
+			mustFind(t, report, "scripts", redisidem.VerdictGood)
 
 			svc, err := redisidem.Open(ctx, "redis://"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
-			if c.want != redisidem.Failure {
+			if c.want != redisidem.VerdictFailure {
 				mustBe(t, err, nil)
 				mustBe(t, svc.Close(ctx), nil)
 				return
@@ -144,26 +144,26 @@ func TestCheckOfEviction(t *testing.T) {
 func TestCheckOfVersionAndPersistence(t *testing.T) {
 	t.Parallel()
 	report := checked(t, rediscase.Server(t).Client(), redisidem.Config{})
-	mustFind(t, report, "version", redisidem.Good)
-	mustFind(t, report, "persistence", redisidem.Warning, "appendonly yes")
+	mustFind(t, report, "version", redisidem.VerdictGood)
+	mustFind(t, report, "persistence", redisidem.VerdictWarning, "appendonly yes")
 	report = checked(t, rediscase.Server(t, redistest.Args("--appendonly", "yes")).Client(), redisidem.Config{})
-	mustFind(t, report, "persistence", redisidem.Good)
+	mustFind(t, report, "persistence", redisidem.VerdictGood)
 }
 
 func TestCheckOfFsync(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t, redistest.Args("--appendonly", "yes", "--appendfsync", "no"))
-	mustFind(t, checked(t, server.Client(), redisidem.Config{}), "persistence", redisidem.Warning, "appendfsync is no", "everysec")
+	mustFind(t, checked(t, server.Client(), redisidem.Config{}), "persistence", redisidem.VerdictWarning, "appendfsync is no", "everysec")
 	admin := server.Client()
 	t.Cleanup(func() { _ = admin.Close() })
 	for _, policy := range []string{"everysec", "always"} {
 		mustBe(t, admin.ConfigSet(ctx, "appendfsync", policy).Err(), nil)
-		mustFind(t, checked(t, server.Client(), redisidem.Config{}), "persistence", redisidem.Good, policy)
+		mustFind(t, checked(t, server.Client(), redisidem.Config{}), "persistence", redisidem.VerdictGood, policy)
 	}
 	mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "app", "on", ">s3cret", "~*", "&*", "+@all", "-config").Err(), nil)
 	opt := options(server.Addr(), 3)
 	opt.Username, opt.Password = "app", "s3cret"
-	mustFind(t, checked(t, redis.NewClient(opt), redisidem.Config{}), "persistence", redisidem.Undetermined, "appendfsync", "+config|get")
+	mustFind(t, checked(t, redis.NewClient(opt), redisidem.Config{}), "persistence", redisidem.VerdictUndetermined, "appendfsync", "+config|get")
 }
 
 // TestCheckOfFailedSaves has a folder in the place of the file that a server saves to.
@@ -175,8 +175,8 @@ func TestCheckOfFailedSaves(t *testing.T) {
 		want  redisidem.Verdict
 		words []string
 	}{
-		{"snapshots", []string{"--appendonly", "no"}, redisidem.Warning, []string{"snapshot failed", "rdb_last_bgsave_status", "appendonly yes"}},
-		{"with an append-only file", []string{"--appendonly", "yes"}, redisidem.Warning, []string{"append-only file", "rdb_last_bgsave_status err"}},
+		{"snapshots", []string{"--appendonly", "no"}, redisidem.VerdictWarning, []string{"snapshot failed", "rdb_last_bgsave_status", "appendonly yes"}},
+		{"with an append-only file", []string{"--appendonly", "yes"}, redisidem.VerdictWarning, []string{"append-only file", "rdb_last_bgsave_status err"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -193,10 +193,10 @@ func TestCheckOfFailedSaves(t *testing.T) {
 			}
 			report := checked(t, server.Client(), redisidem.Config{})
 			mustFind(t, report, "persistence", c.want, c.words...)
-			mustFind(t, report, "scripts", redisidem.Good)
+			mustFind(t, report, "scripts", redisidem.VerdictGood)
 			// As a server with its own settings for snapshots does it, which then refuses all writes.
 			mustBe(t, admin.ConfigSet(ctx, "save", "3600 1").Err(), nil)
-			mustFind(t, checked(t, server.Client(), redisidem.Config{}), "scripts", redisidem.Failure, "MISCONF")
+			mustFind(t, checked(t, server.Client(), redisidem.Config{}), "scripts", redisidem.VerdictFailure, "MISCONF")
 		})
 	}
 }
@@ -204,13 +204,13 @@ func TestCheckOfFailedSaves(t *testing.T) {
 // TestCheckTellsKindsOfServersApart opens a URL for a single server on servers of other kinds.
 func TestCheckTellsKindsOfServersApart(t *testing.T) {
 	t.Parallel()
-	mustFind(t, checked(t, rediscase.Server(t).Client(), redisidem.Config{}), "mode", redisidem.Good, "standalone")
+	mustFind(t, checked(t, rediscase.Server(t).Client(), redisidem.Config{}), "mode", redisidem.VerdictGood, "standalone")
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
 		group := rediscase.Cluster(t)
 		for _, node := range group.Nodes[:2] { // the key of the try-out is on one of the masters only
 			report := checked(t, node.Client(), redisidem.Config{})
-			mustFind(t, report, "mode", redisidem.Failure, "redis+cluster://", "redis.ClusterClient")
+			mustFind(t, report, "mode", redisidem.VerdictFailure, "redis+cluster://", "redis.ClusterClient")
 			_, err := redisidem.Open(ctx, "redis://"+node.Addr(), &redisidem.Config{Timeout: 2 * time.Second})
 			mustBe(t, err, redisidem.ErrUnsafeServer)
 			if !strings.Contains(err.Error(), "redis+cluster://") {
@@ -238,14 +238,14 @@ func TestCheckOfSlots(t *testing.T) {
 		return checked(t, client, redisidem.Config{Timeout: 3 * time.Second})
 	}
 	report := open()
-	mustFind(t, report, "slots", redisidem.Good)
+	mustFind(t, report, "slots", redisidem.VerdictGood)
 	for _, node := range group.Nodes {
 		admin := node.Client()
 		mustBe(t, admin.ConfigSet(ctx, "cluster-require-full-coverage", "no").Err(), nil)
 		mustBe(t, admin.Do(ctx, "CLUSTER", "DELSLOTS", 7, 8, 9, 100).Err(), nil)
 		mustBe(t, admin.Close(), nil)
 	}
-	mustFind(t, open(), "slots", redisidem.Failure, "4 of 16384", "7-9", "100-100", "unassigned")
+	mustFind(t, open(), "slots", redisidem.VerdictFailure, "4 of 16384", "7-9", "100-100", "unassigned")
 }
 
 // TestOpenLogsWarnings looks for what Open does not refuse.
@@ -268,7 +268,7 @@ func TestCheckCountsReplicasInStep(t *testing.T) {
 	t.Parallel()
 	group := rediscase.Replicated(t, 2)
 	cfg := redisidem.Config{Durability: 2, Timeout: 5 * time.Second}
-	mustFind(t, checked(t, group.Master.Client(), cfg), "replication", redisidem.Good, "2 replicas")
+	mustFind(t, checked(t, group.Master.Client(), cfg), "replication", redisidem.VerdictGood, "2 replicas")
 	mustBe(t, group.Replicas[0].Pause(), nil)
 	t.Cleanup(func() { _ = group.Replicas[0].Resume() })
 	admin := group.Master.Client()
@@ -280,29 +280,29 @@ func TestCheckCountsReplicasInStep(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	mustFind(t, checked(t, group.Master.Client(), cfg), "replication", redisidem.Failure, "1 of 2 replicas in step", "asks for 2")
+	mustFind(t, checked(t, group.Master.Client(), cfg), "replication", redisidem.VerdictFailure, "1 of 2 replicas in step", "asks for 2")
 }
 
 func TestCheckOfReplicas(t *testing.T) {
 	t.Parallel()
 	group := rediscase.Replicated(t, 1)
-	mustFind(t, checked(t, group.Master.Client(), redisidem.Config{}), "replication", redisidem.Warning, "Config.Durability")
+	mustFind(t, checked(t, group.Master.Client(), redisidem.Config{}), "replication", redisidem.VerdictWarning, "Config.Durability")
 
 	report := checked(t, group.Master.Client(), redisidem.Config{Durability: 1})
-	mustFind(t, report, "replication", redisidem.Good)
-	mustFind(t, report, "scripts", redisidem.Good)
+	mustFind(t, report, "replication", redisidem.VerdictGood)
+	mustFind(t, report, "scripts", redisidem.VerdictGood)
 
 	short := redisidem.Config{Durability: 2, Timeout: 6 * time.Second} // half of which it waits, and the machine may be busy
 	report = checked(t, group.Master.Client(), short)
-	mustFind(t, report, "replication", redisidem.Failure, "1 replicas", "asks for 2")
-	mustFind(t, report, "scripts", redisidem.Failure)
+	mustFind(t, report, "replication", redisidem.VerdictFailure, "1 replicas", "asks for 2")
+	mustFind(t, report, "scripts", redisidem.VerdictFailure)
 
 	short.Durability = 0
-	mustFind(t, checked(t, group.Replicas[0].Client(), short), "replication", redisidem.Failure, "master")
+	mustFind(t, checked(t, group.Replicas[0].Client(), short), "replication", redisidem.VerdictFailure, "master")
 
 	short.Durability = 1
 	report = checked(t, rediscase.Server(t).Client(), short)
-	mustFind(t, report, "replication", redisidem.Failure, "0 replicas", "asks for 1")
+	mustFind(t, report, "replication", redisidem.VerdictFailure, "0 replicas", "asks for 1")
 }
 
 func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
@@ -325,8 +325,8 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 			opt := options(server.Addr(), 3)
 			opt.Username, opt.Password = c.user, "s3cret"
 			report := checked(t, redis.NewClient(opt), redisidem.Config{Namespace: c.user})
-			mustFind(t, report, "scripts", redisidem.Failure, c.told)
-			mustFind(t, report, "eviction", redisidem.Good)
+			mustFind(t, report, "scripts", redisidem.VerdictFailure, c.told)
+			mustFind(t, report, "eviction", redisidem.VerdictGood)
 
 			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), nil)
 			mustBe(t, err, redisidem.ErrUnsafeServer)
@@ -340,8 +340,8 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 		opt := options(server.Addr(), 3)
 		opt.Username, opt.Password = "noinfo", "s3cret"
 		report := checked(t, redis.NewClient(opt), redisidem.Config{})
-		mustFind(t, report, "eviction", redisidem.Undetermined)
-		mustFind(t, report, "scripts", redisidem.Good)
+		mustFind(t, report, "eviction", redisidem.VerdictUndetermined)
+		mustFind(t, report, "scripts", redisidem.VerdictGood)
 	})
 }
 
@@ -383,7 +383,7 @@ func TestRightThatIsMissingIsToldAsSuch(t *testing.T) {
 		{"commit", []any{"-hmget"}, []any{"+hmget"}, func(lease *redisidem.Lease, _ string) error {
 			_, err := lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
 			return err
-		}, redisidem.ErrCommitUnknown},
+		}, redisidem.ErrOutcomeUnknown},
 	} {
 		value := fmt.Sprint("k", i)
 		lease := lockedKey(t, sc, value)
@@ -410,7 +410,7 @@ func TestRightThatIsMissingIsToldAsSuch(t *testing.T) {
 		if !strings.HasPrefix(err.Error(), prefix) {
 			t.Errorf("%s with %v is told %q", c.operation, c.denied, err)
 		}
-		if unknown := errors.Is(err, redisidem.ErrCommitUnknown); unknown == errors.Is(err, redisidem.ErrUnavailable) {
+		if unknown := errors.Is(err, redisidem.ErrOutcomeUnknown); unknown == errors.Is(err, redisidem.ErrUnavailable) {
 			t.Errorf("%s with %v: nobody can tell from %q whether the callback has run", c.operation, c.denied, err)
 		}
 		if errors.Is(err, redisidem.ErrDamaged) || errors.Is(err, redisidem.ErrLeaseLost) || took > wait {

@@ -158,12 +158,12 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	e := Event{Key: c.id.digest, Duration: took, Err: err}
 	switch {
 	case err != nil:
-		e.Kind = Refused
+		e.Kind = EventRefused
 	case lease != nil:
-		e = lease.event(Claimed)
+		e = lease.event(EventClaimed)
 		e.Duration = took
 	case key.Answered():
-		e.Kind, e.RecoveryPoint, e.Revision = Replayed, key.RecoveryPoint, key.Revision
+		e.Kind, e.RecoveryPoint, e.Revision = EventReplayed, key.RecoveryPoint, key.Revision
 	default:
 		return // moved on: nothing happened to the key
 	}

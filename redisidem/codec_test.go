@@ -44,7 +44,7 @@ func secretStages(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Ke
 			Body: []byte("\x00\xff4111111111111111" + strings.Repeat("body ", 100)),
 		}))
 	}))
-	key, err := sc.RunRequest(ctx, value, secretRequest, flow)
+	key, err := sc.DoFlow(ctx, value, secretRequest, flow)
 	mustBe(t, err, nil)
 	return key
 }
@@ -53,7 +53,7 @@ func TestS9_EncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service(coded(mustCodec(t, secret("a")))).Scope("a")
 		key := secretStages(t, sc, "k")
-		again, err := sc.RunRequest(ctx, "k", secretRequest, mustFlow(t, cart()))
+		again, err := sc.DoFlow(ctx, "k", secretRequest, mustFlow(t, cart()))
 		mustBe(t, err, nil)
 		read, err := sc.Retrieve(ctx, "k")
 		mustBe(t, err, nil)

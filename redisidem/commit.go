@@ -226,7 +226,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at}, l.journal(key, e))
 	held := keep && r.number(0) == "1"
 
-	done := l.event(Committed)
+	done := l.event(EventCommitted)
 	l.mu.Lock()
 	done.Duration = time.Since(l.since)
 	done.RecoveryPoint, done.Revision = next.RecoveryPoint, next.Revision
@@ -262,8 +262,8 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 // record that is not there any more, or before all that the journal remembers; or too few replicas know of what refuses it, so that
 // a late repetition could still be stored after a failover.
 func (l *Lease) lostTrack(ctx context.Context) error {
-	e := l.event(Unknown)
-	e.Err = ErrCommitUnknown
+	e := l.event(EventOutcomeUnknown)
+	e.Err = ErrOutcomeUnknown
 	l.scope.service.observe(ctx, e)
-	return ErrCommitUnknown
+	return ErrOutcomeUnknown
 }

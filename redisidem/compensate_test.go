@@ -52,12 +52,12 @@ func TestPermanentFailureCompensatesInReverse(t *testing.T) {
 		} {
 			var done []string
 			flow := mustFlow(t, undoing(&done, c.change))
-			key, err := sc.RunRequest(ctx, c.name, request, flow)
+			key, err := sc.DoFlow(ctx, c.name, request, flow)
 			mustBe(t, err, nil)
 			if !slices.Equal(done, c.want) || key.Revision != c.trips {
 				t.Errorf("%s: undone %q in %d commits, want %q in %d", c.name, done, key.Revision, c.want, c.trips)
 			}
-			again, err := sc.RunRequest(ctx, c.name, request, flow)
+			again, err := sc.DoFlow(ctx, c.name, request, flow)
 			mustBe(t, err, nil)
 			for _, k := range []*redisidem.Key{key, again} {
 				if !k.Finished() || k.Response == nil || k.Response.Code != 402 || string(k.Response.Body) != `"declined"` {
@@ -89,7 +89,7 @@ func TestInterimAnswerIsNotThePointOfNoReturn(t *testing.T) {
 			}
 		}))
 		for range 2 {
-			_, err := sc.RunRequest(ctx, "k", request, flow)
+			_, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 		}
 		if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) {
@@ -114,7 +114,7 @@ func TestCompensationContinuesAfterACrash(t *testing.T) {
 		flow := mustFlow(b, cfg)
 		sc := b.service(redisidem.Config{}).Scope("a")
 		for attempt := range 3 {
-			key, err := sc.RunRequest(ctx, "k", request, flow)
+			key, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, errStage)
 			var failed *redisidem.CompensationError
 			if !errors.As(err, &failed) || failed.Stage != "taxed" {
@@ -125,7 +125,7 @@ func TestCompensationContinuesAfterACrash(t *testing.T) {
 			}
 		}
 		dies = false
-		key, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, flow)
+		key, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		if !key.Finished() || key.Response.Code != 402 {
 			b.Errorf("the key is %+v", key)
@@ -161,7 +161,7 @@ func TestCompensationKnowsWhatItUndoes(t *testing.T) {
 		}))
 		sc := b.service(redisidem.Config{}).Scope("a")
 		for range 2 {
-			_, err := sc.RunRequest(ctx, "k", request, flow)
+			_, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 		}
 		slices.Reverse(called)
@@ -185,7 +185,7 @@ func TestCompensationIsTriedAgainLikeItsStage(t *testing.T) {
 				return nil
 			}
 		}))
-		key, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, flow)
+		key, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		if tries != 3 || !key.Finished() {
 			b.Errorf("%d tries, %+v", tries, key)
@@ -220,10 +220,10 @@ func TestCompensationsPushNothingOutOfTheJournal(t *testing.T) {
 				var undone, want []int64
 				flow := mustFlow(t, polled(polls, &undone))
 				for range polls {
-					_, err := sc.RunRequest(ctx, "k", request, flow)
+					_, err := sc.DoFlow(ctx, "k", request, flow)
 					mustBe(t, err, nil)
 				}
-				key, err := sc.RunRequest(ctx, "k", request, flow)
+				key, err := sc.DoFlow(ctx, "k", request, flow)
 				mustBe(t, err, nil)
 				for revision := int64(polls); revision >= 0; revision-- {
 					want = append(want, revision)
@@ -256,7 +256,7 @@ func TestWhatIsToBeUndoneStaysInTheJournal(t *testing.T) {
 		cfg := polled(100, &undone)
 		flow := mustFlow(b, cfg)
 		poll := func() *redisidem.Key {
-			key, err := sc.RunRequest(ctx, "k", request, flow)
+			key, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 			return key
 		}
@@ -268,8 +268,8 @@ func TestWhatIsToBeUndoneStaysInTheJournal(t *testing.T) {
 			b.freeze()
 			return work(ctx, st)
 		}
-		_, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cfg))
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cfg))
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		b.thaw()
 		time.Sleep(10 * time.Second)      // it lands in the background
 		key, err := sc.Retrieve(ctx, "k") // and this program does not say which flow it is
@@ -308,7 +308,7 @@ func TestCompensationRefusesAJournalWithoutABeginning(t *testing.T) {
 					}
 				}))
 				for range 2 {
-					key, err := sc.RunRequest(ctx, "k", request, flow)
+					key, err := sc.DoFlow(ctx, "k", request, flow)
 					mustBe(b, err, c.want)
 					if want := c.loops + 2; c.want == nil && (len(done) != want || !key.Finished()) {
 						b.Errorf("undone %d of %d, %+v", len(done), want, key.Response)
@@ -333,10 +333,10 @@ func TestFlowThatCompensatesNothingFailsAfterAnyNumberOfCommits(t *testing.T) {
 		cfg.Stages[0].Compensate, cfg.Stages[1].Compensate = nil, nil
 		flow = mustFlow(b, cfg)
 		for range 70 {
-			_, err := sc.RunRequest(ctx, "k", request, flow)
+			_, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 		}
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		if !key.Finished() || key.Response.Code != 402 || len(key.Journal) != 64 {
 			b.Errorf("the key is %+v", key)
@@ -387,10 +387,10 @@ func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
 						return context.Cause(ctx)
 					}
 				}))
-				_, err := svc.Scope("a").RunRequest(client, "k", request, flow)
+				_, err := svc.Scope("a").DoFlow(client, "k", request, flow)
 				mustBe(b, err, redisidem.ErrClosed)
 				time.Sleep(2 * time.Minute)
-				mustSweep(b, mustCompleter(b, b.service(redisidem.Config{}), flow), redisidem.Swept{Due: 1, Finished: 1})
+				mustSweep(b, mustCompleter(b, b.service(redisidem.Config{}), flow), redisidem.SweepResult{Due: 1, Finished: 1})
 				if len(done) != 3 {
 					b.Errorf("undone are %v", done)
 				}
@@ -414,7 +414,7 @@ func TestLostCompensationSaysSo(t *testing.T) {
 				return ctx.Err()
 			}
 		}))
-		_, err := sc.RunRequest(client, "k", request, flow)
+		_, err := sc.DoFlow(client, "k", request, flow)
 		mustBe(b, err, redisidem.ErrLeaseLost)
 	})
 }

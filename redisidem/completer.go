@@ -60,11 +60,11 @@ type Completer struct {
 	newest  map[string]*Flow // by name
 }
 
-// Swept is what a completer did in one look for keys.
-type Swept struct {
-	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not; Buried became dead
+// SweepResult is what a completer did in one look for keys.
+type SweepResult struct {
+	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not; DeadLettered became dead
 	// letters. The others were in other hands, finished already or waiting for their clients.
-	Due, Finished, Failed, Buried int64
+	Due, Finished, Failed, DeadLettered int64
 }
 
 // NewCompleter makes a completer of at least one flow; the same flow in several versions is several flows. Each must have a
@@ -164,9 +164,9 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 // It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index is none, both together with what
 // it did elsewhere, and [ErrClosed]. A server that did not answer for one shard is not asked for its others: in a cluster the other
 // masters are.
-func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
+func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var mu sync.Mutex
-	var all Swept
+	var all SweepResult
 	var errs error
 	err := c.each(ctx, func(ctx context.Context, w *crew) error {
 		err := w.look(ctx)
@@ -176,7 +176,7 @@ func (c *Completer) Sweep(ctx context.Context) (Swept, error) {
 		all.Due += w.due.Load()
 		all.Finished += w.finished.Load()
 		all.Failed += w.failed.Load()
-		all.Buried += w.buried.Load()
+		all.DeadLettered += w.buried.Load()
 		errs = errors.Join(errs, err)
 		return nil
 	})

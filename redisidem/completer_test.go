@@ -28,7 +28,7 @@ func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flo
 }
 
 // mustSweep looks for keys once and checks what came of it.
-func mustSweep(t testing.TB, c *redisidem.Completer, want redisidem.Swept) {
+func mustSweep(t testing.TB, c *redisidem.Completer, want redisidem.SweepResult) {
 	t.Helper()
 	got, err := c.Sweep(ctx)
 	mustBe(t, err, nil)
@@ -78,21 +78,21 @@ func TestCompleterFinishesWhatADeadProcessBegan(t *testing.T) {
 			}
 		}))
 		dead := b.service(redisidem.Config{CommitRetry: -1})
-		_, err := dead.Scope("tenant").RunRequest(ctx, "k", request, flow)
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		_, err := dead.Scope("tenant").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		b.thaw()
 
 		svc := b.service(redisidem.Config{})
 		completer := mustCompleter(b, svc, flow)
-		mustSweep(b, completer, redisidem.Swept{}) // not yet
+		mustSweep(b, completer, redisidem.SweepResult{}) // not yet
 		time.Sleep(35 * time.Second)
-		mustSweep(b, completer, redisidem.Swept{}) // the lease of 10 s comes first
+		mustSweep(b, completer, redisidem.SweepResult{}) // the lease of 10 s comes first
 		time.Sleep(15 * time.Second)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 		if want := []string{`tenantk{"cart":1}`, `tenantk{"cart":1}`}; !slices.Equal(runs, want) {
 			b.Errorf("ran %q, want %q", runs, want)
 		}
-		key, err := svc.Scope("tenant").RunRequest(ctx, "k", request, flow)
+		key, err := svc.Scope("tenant").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		if !key.Replayed() || len(key.Journal) != 4 || key.Journal[2].Attempt != 2 {
 			b.Errorf("the key is %+v", key)
@@ -125,14 +125,14 @@ func TestCompleterLeavesLiveWorkersAlone(t *testing.T) {
 		}))
 		done := make(chan *redisidem.Key)
 		go func() {
-			key, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, flow)
+			key, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 			done <- key
 		}()
 		completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
 		for range 28 {
 			time.Sleep(10 * time.Second)
-			mustSweep(b, completer, redisidem.Swept{}) // renewals put it off
+			mustSweep(b, completer, redisidem.SweepResult{}) // renewals put it off
 		}
 		if key := <-done; !key.Finished() || key.Attempts != 1 {
 			b.Errorf("the key is %+v", key)
@@ -155,15 +155,15 @@ func TestCompleterPutsOffWhatFails(t *testing.T) {
 		events := &recorder{}
 		svc := b.service(redisidem.Config{Observer: events})
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		completer := mustCompleter(b, svc, flow)
 		// 30 s after the first attempt, then 60, 120, 240, each with up to a quarter of jitter on top.
 		for attempt, pause := range []time.Duration{30, 60, 120} {
 			time.Sleep((pause - 1) * time.Second)
-			mustSweep(b, completer, redisidem.Swept{})
+			mustSweep(b, completer, redisidem.SweepResult{})
 			time.Sleep(pause*time.Second/4 + 2*time.Second)
-			mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1})
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1})
 			key, err := sc.Retrieve(ctx, "k")
 			mustBe(b, err, nil)
 			if key.Attempts != attempt+2 {
@@ -171,10 +171,10 @@ func TestCompleterPutsOffWhatFails(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		time.Sleep(time.Hour)
-		mustSweep(b, completer, redisidem.Swept{})
-		if b.indexed("due") != 0 || b.indexed("dead") != 1 || events.count(redisidem.Buried) != 1 {
+		mustSweep(b, completer, redisidem.SweepResult{})
+		if b.indexed("due") != 0 || b.indexed("dead") != 1 || events.count(redisidem.EventDeadLettered) != 1 {
 			b.Errorf("%d due, %d dead, %v", b.indexed("due"), b.indexed("dead"), events.kinds())
 		}
 
@@ -197,11 +197,11 @@ func TestCompleterPutsOffWhatFails(t *testing.T) {
 			b.Error("the dead letter is still there")
 		}
 		for range 3 {
-			mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1})
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1})
 			time.Sleep(time.Hour)
 		}
 		broken = false
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 		if b.indexed("due") != 0 || b.indexed("dead") != 0 {
 			b.Errorf("%d due, %d dead", b.indexed("due"), b.indexed("dead"))
 		}
@@ -222,15 +222,15 @@ func TestRenewalKeepsThePauseOfItsAttempt(t *testing.T) {
 			}
 		}))
 		dies := func() *redisidem.Service { return b.service(redisidem.Config{CommitRetry: -1}) }
-		_, err := dies().Scope("a").RunRequest(ctx, "k", request, flow)
+		_, err := dies().Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		b.thaw()
 		// 30 s after the first attempt's lease of 10 s, then 60 and 120, each with up to a quarter of jitter on top.
 		for _, pause := range []time.Duration{30, 60, 120} {
 			time.Sleep((pause + 5) * time.Second)
-			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.Swept{})
+			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.SweepResult{})
 			time.Sleep(pause*time.Second/4 + 6*time.Second)
-			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.Swept{Due: 1, Failed: 1})
+			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.SweepResult{Due: 1, Failed: 1})
 			b.thaw()
 		}
 	})
@@ -244,15 +244,15 @@ func TestKeyThatFailsIsBuriedBeforeItExpires(t *testing.T) {
 			c.Stages[1].Work = fails(errStage)
 		}))
 		svc := b.service(redisidem.Config{Retention: time.Hour})
-		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		completer := mustCompleter(b, svc, flow)
 		for range 5 {
 			time.Sleep(35 * time.Minute)
-			mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1})
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1})
 		}
 		time.Sleep(35 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 	})
 }
 
@@ -272,15 +272,15 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
 		for _, value := range []string{"comes back", "is requeued", "is forgotten"} {
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Minute)
 		completer := mustCompleter(b, svc, flow)
-		mustSweep(b, completer, redisidem.Swept{Due: 3, Buried: 3})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 3, DeadLettered: 3})
 
 		broken = false
-		key, err := sc.RunRequest(ctx, "comes back", request, flow)
+		key, err := sc.DoFlow(ctx, "comes back", request, flow)
 		mustBe(b, err, nil)
 		if !key.Finished() {
 			b.Errorf("the key is %+v", key)
@@ -306,7 +306,7 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 		mustBe(b, sc.Requeue(ctx, dead), redisidem.ErrLocked)
 		mustBe(b, held.Abandon(ctx), nil)
 		mustBe(b, sc.Requeue(ctx, dead), nil)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 
 		dead, err = sc.Retrieve(ctx, "is forgotten")
 		mustBe(b, err, nil)
@@ -342,13 +342,13 @@ func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
 		}))
 		svc := e.service()
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, errStage)
 		time.Sleep(5 * time.Millisecond)
 		completer := mustCompleter(t, svc, flow)
-		mustSweep(t, completer, redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		broken = "paid"
-		_, err = sc.RunRequest(ctx, "k", request, flow)
+		_, err = sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, errStage)
 
 		key, err := sc.Retrieve(ctx, "k")
@@ -362,7 +362,7 @@ func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
 		mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound)
 		// It gets a new one for what it does now.
 		time.Sleep(5 * time.Millisecond)
-		mustSweep(t, completer, redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		for letter, err := range svc.DeadLetters(ctx, "cart") {
 			mustBe(t, err, nil)
 			if letter.DeadLetter.Reason != `stage "paid" of cart/1: 1 attempts` {
@@ -382,11 +382,11 @@ func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
 		}))
 		svc := b.service(redisidem.Config{})
 		for i := range 10 {
-			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint(i), request, flow)
+			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint(i), request, flow)
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 10, Buried: 10})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 10, DeadLettered: 10})
 		damaged, lists := "", 0
 		for key, err := range svc.DeadLetters(ctx, "cart") {
 			mustBe(b, err, nil)
@@ -450,18 +450,18 @@ func TestCompleterLeavesInterimAnswersToTheirClients(t *testing.T) {
 			}
 		}))
 		svc := b.service(redisidem.Config{})
-		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		completer := mustCompleter(b, svc, flow)
 		time.Sleep(59 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{})
+		mustSweep(b, completer, redisidem.SweepResult{})
 		time.Sleep(2 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{Due: 1}) // carried on, to the same interim answer
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1}) // carried on, to the same interim answer
 		confirmed = true
 		time.Sleep(59 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{})
+		mustSweep(b, completer, redisidem.SweepResult{})
 		time.Sleep(2 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 	})
 }
 
@@ -484,21 +484,21 @@ func TestCompleterKnowsItsVersions(t *testing.T) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
 		for value, flow := range map[string]*redisidem.Flow{"1": v1, "2": v2} {
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, errStage)
 		}
 		broken = false
 		time.Sleep(time.Minute)
 		before, err := sc.Retrieve(ctx, "1")
 		mustBe(b, err, nil)
-		mustSweep(b, mustCompleter(b, svc, v3), redisidem.Swept{Due: 2, Failed: 2})
+		mustSweep(b, mustCompleter(b, svc, v3), redisidem.SweepResult{Due: 2, Failed: 2})
 		after, err := sc.Retrieve(ctx, "1")
 		mustBe(b, err, nil)
 		if asText(b.T, before) != asText(b.T, after) {
 			b.Errorf("another version changed the key from %+v to %+v", before, after)
 		}
 		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, svc, v1, v3, v2), redisidem.Swept{Due: 2, Finished: 2})
+		mustSweep(b, mustCompleter(b, svc, v1, v3, v2), redisidem.SweepResult{Due: 2, Finished: 2})
 		for _, value := range []string{"1", "2"} {
 			key, err := sc.Retrieve(ctx, value)
 			mustBe(b, err, nil)
@@ -515,7 +515,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
 		for _, value := range []string{"finished by hand", "deleted", "damaged"} {
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, errStage)
 		}
 		key, err := sc.Retrieve(ctx, "finished by hand")
@@ -559,7 +559,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 		}
 		// Keys of flows that are not recoverable cost no index.
 		n := b.indexed("due")
-		_, err = sc.RunRequest(ctx, "plain", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		_, err = sc.DoFlow(ctx, "plain", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Name = "plain"
 			c.Stages[1].Work = fails(errStage)
 		})))
@@ -598,11 +598,11 @@ func TestIndexesEndWithTheirRecords(t *testing.T) {
 				t.Errorf("there are %d sets %s in %v", names, index, e.keys(client))
 			}
 		}
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, errStage)
 		ends("due")
 		time.Sleep(5 * time.Millisecond)
-		mustSweep(t, mustCompleter(t, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		ends("dead")
 		mustBe(t, sc.Requeue(ctx, key), nil)
 		ends("due")
@@ -625,15 +625,15 @@ func TestIndexStaysForRecordsThatOthersProlong(t *testing.T) {
 				return redisidem.Next(), nil
 			}
 		}))
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		for range 4 {
 			time.Sleep(29 * time.Minute)
 			mustBe(b, locked(b, sc, "k").Abandon(ctx), nil)
-			mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{})
+			mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{})
 		}
 		time.Sleep(29 * time.Minute)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Finished: 1})
 	})
 }
 
@@ -645,10 +645,10 @@ func TestCompleterGivesUpWhatGoesRoundInCircles(t *testing.T) {
 		}))
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, redisidem.ErrNoProgress)
 		time.Sleep(time.Hour)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		if key.DeadLetter == nil || !strings.Contains(key.DeadLetter.Reason, "came back") {
@@ -664,24 +664,24 @@ func TestCompleterGivesUpWhatGetsInterimAnswersForEver(t *testing.T) {
 		}))
 		svc := b.service(redisidem.Config{Retention: time.Hour})
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		completer := mustCompleter(b, svc, flow)
 		for range 3 {
 			time.Sleep(20 * time.Minute)
-			mustSweep(b, completer, redisidem.Swept{Due: 1})
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1})
 		}
 		time.Sleep(20 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		// Whoever requeues it wants more of them, for as long.
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		mustBe(b, sc.Requeue(ctx, key), nil)
 		for range 4 {
-			mustSweep(b, completer, redisidem.Swept{Due: 1})
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1})
 			time.Sleep(20 * time.Minute)
 		}
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Buried: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 	})
 }
 
@@ -694,7 +694,7 @@ func untilBuried(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer,
 		time.Sleep(10 * time.Minute)
 		swept, err := completer.Sweep(ctx)
 		mustBe(b, err, nil)
-		if swept.Buried == 0 {
+		if swept.DeadLettered == 0 {
 			continue
 		}
 		if took := time.Since(began); took < want-time.Hour/2 || took > want+time.Hour/2 {
@@ -726,13 +726,13 @@ func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
 			"interim answers at an earlier stage", outcome(redisidem.Interim("taxed", redisidem.JSON(202, "confirm"))), 80 * time.Minute,
 			"interim answers for 1h",
 		},
-		{"nothing to do", outcome(redisidem.Idle()), 80 * time.Minute, "nothing done for 1h"},
+		{"nothing to do", outcome(redisidem.NothingDone()), 80 * time.Minute, "nothing done for 1h"},
 		{"nothing to do after a failure", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			if !failed {
 				failed = true
 				return redisidem.Outcome{}, errStage
 			}
-			return redisidem.Idle(), nil
+			return redisidem.NothingDone(), nil
 		}, 155 * time.Minute, "nothing done for 2h"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -740,7 +740,7 @@ func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
 				flow := mustFlow(b, cart(recoverable, func(cfg *redisidem.FlowConfig) { cfg.Stages[2].Work = c.work }))
 				svc := b.service(redisidem.Config{Retention: time.Hour})
 				sc := svc.Scope("a")
-				if _, err := sc.RunRequest(ctx, "k", request, flow); err != nil {
+				if _, err := sc.DoFlow(ctx, "k", request, flow); err != nil {
 					mustBe(b, err, errStage)
 				}
 				completer := mustCompleter(b, svc, flow)
@@ -750,7 +750,7 @@ func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
 				key, err := sc.Retrieve(ctx, "k")
 				mustBe(b, err, nil)
 				mustBe(b, sc.Requeue(ctx, key), nil)
-				mustSweep(b, completer, redisidem.Swept{Due: 1})
+				mustSweep(b, completer, redisidem.SweepResult{Due: 1})
 			})
 		})
 	}
@@ -763,12 +763,12 @@ func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
 			c.Stages[1].Work = fails(errStage)
 		}))
 		sc := b.service(redisidem.Config{Retention: time.Hour, Codec: mustCodec(b, secret("k"))}).Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		events := &recorder{}
 		without := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
 		untilBuried(b, sc, mustCompleter(b, without, flow), 50*time.Minute)
-		if events.count(redisidem.Buried) != 1 {
+		if events.count(redisidem.EventDeadLettered) != 1 {
 			b.Errorf("events: %v", events.kinds())
 		}
 		key, err := sc.Retrieve(ctx, "k")
@@ -778,7 +778,7 @@ func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
 		}
 		// It gets as many attempts again.
 		mustBe(b, sc.Requeue(ctx, key), nil)
-		mustSweep(b, mustCompleter(b, without, flow), redisidem.Swept{Due: 1, Failed: 1})
+		mustSweep(b, mustCompleter(b, without, flow), redisidem.SweepResult{Due: 1, Failed: 1})
 	})
 }
 
@@ -799,10 +799,10 @@ func TestCompleterDoesNotGiveUpALongList(t *testing.T) {
 			}
 		}))
 		svc := b.service(redisidem.Config{Retention: time.Hour, MaxHold: -1})
-		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Failed: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Failed: 1})
 	})
 }
 
@@ -811,7 +811,7 @@ func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		mustBe(b, sc.Delete(ctx, &redisidem.Key{Value: "k", Scope: "a"}), nil) // which knows of no flow
 		other := request
@@ -819,7 +819,7 @@ func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 		_, err = sc.InitializeRequest(ctx, "k", other) // which is no request for the flow
 		mustBe(b, err, nil)
 		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1})
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		if key.Flow != "" || key.Attempts != 0 || b.indexed("due") != 0 {
@@ -839,21 +839,21 @@ func TestCompleterLeavesKeysOfAnotherFlowToIt(t *testing.T) {
 		}))
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, old)
+		_, err := sc.DoFlow(ctx, "k", request, old)
 		mustBe(b, err, errStage)
 		mustBe(b, sc.Delete(ctx, &redisidem.Key{Value: "k", Scope: "a"}), nil) // which knows of no flow
-		_, err = sc.RunRequest(ctx, "k", request, young)
+		_, err = sc.DoFlow(ctx, "k", request, young)
 		mustBe(b, err, nil)
 		time.Sleep(5 * time.Minute)
 		completer := mustCompleter(b, svc, old, young)
-		mustSweep(b, completer, redisidem.Swept{Due: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1})
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		if key.Flow != "refund/1" || key.Attempts != 1 || b.indexed("due") != 1 {
 			b.Errorf("the key is %+v, and %d are due", key, b.indexed("due"))
 		}
 		time.Sleep(redisidem.DefaultInterimFor)
-		mustSweep(b, completer, redisidem.Swept{Due: 1})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1})
 	})
 }
 
@@ -870,28 +870,28 @@ func TestCompleterOutlivesStagesThatEndTheirGoroutine(t *testing.T) {
 		}))
 		svc := b.service(redisidem.Config{})
 		for _, value := range []string{"k", "l", "m"} {
-			_, err := svc.Scope("a").RunRequest(ctx, value, request, flow)
+			_, err := svc.Scope("a").DoFlow(ctx, value, request, flow)
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Minute)
 		completer := mustCompleter(b, svc, ends)
 		completer.Concurrency = 1
-		mustSweep(b, completer, redisidem.Swept{Due: 3, Failed: 3})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 3, Failed: 3})
 		time.Sleep(time.Hour)
-		mustSweep(b, mustCompleter(b, svc, mustFlow(b, cart(recoverable))), redisidem.Swept{Due: 3, Finished: 3})
+		mustSweep(b, mustCompleter(b, svc, mustFlow(b, cart(recoverable))), redisidem.SweepResult{Due: 3, Finished: 3})
 	})
 }
 
 // TestCompleterOutlivesAnObserverThatPanics has one that does so when a key is claimed.
 func TestCompleterOutlivesAnObserverThatPanics(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		_, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, "k", request, mustFlow(b, cart(recoverable,
+		_, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable,
 			func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) })))
 		mustBe(b, err, errStage)
 		time.Sleep(time.Minute)
 		flow := mustFlow(b, cart(recoverable))
-		svc := b.service(redisidem.Config{Observer: nervous(redisidem.Claimed)})
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Failed: 1})
+		svc := b.service(redisidem.Config{Observer: nervous(redisidem.EventClaimed)})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Failed: 1})
 	})
 }
 
@@ -915,7 +915,7 @@ func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
 		}))
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		fault.Store("panic")
 
@@ -937,7 +937,7 @@ func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
 
 		// Its context's end reaches the stages, once they have had their time.
 		fault.Store("error")
-		_, err = sc.RunRequest(ctx, "hanging", request, flow)
+		_, err = sc.DoFlow(ctx, "hanging", request, flow)
 		mustBe(b, err, errStage)
 		fault.Store("hang")
 		time.Sleep(2 * time.Minute)
@@ -992,7 +992,7 @@ func TestCompletersShareTheWork(t *testing.T) {
 		}))
 		first := e.service()
 		for i := range keys {
-			_, err := first.Scope("a").RunRequest(ctx, fmt.Sprint(i), request, flow)
+			_, err := first.Scope("a").DoFlow(ctx, fmt.Sprint(i), request, flow)
 			mustBe(t, err, errStage)
 		}
 		broken.Store(false)
@@ -1076,7 +1076,7 @@ func TestShardsThatCannotBeAskedKeepNobodyFromTheOthers(t *testing.T) {
 		failing := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
 		svc := b.service(redisidem.Config{})
 		for i := range 100 {
-			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint(i), request, failing)
+			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint(i), request, failing)
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Minute)
@@ -1087,7 +1087,7 @@ func TestShardsThatCannotBeAskedKeepNobodyFromTheOthers(t *testing.T) {
 		}
 		swept, err := mustCompleter(b, svc, mustFlow(b, cart(recoverable))).Sweep(ctx)
 		mustBe(b, err, redisidem.ErrDamaged)
-		if want := (redisidem.Swept{Due: 100, Finished: 100}); swept != want {
+		if want := (redisidem.SweepResult{Due: 100, Finished: 100}); swept != want {
 			b.Errorf("the sweep did %+v, want %+v", swept, want)
 		}
 	})
@@ -1140,7 +1140,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
 		for value := range does {
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, errStage)
 		}
 		begun = true
@@ -1154,9 +1154,9 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 			close(ended)
 		}()
 		synctest.Wait()
-		_, err := sc.RunRequest(ctx, "asks", request, flow)
+		_, err := sc.DoFlow(ctx, "asks", request, flow)
 		mustBe(b, err, nil)
-		_, err = sc.RunRequest(ctx, "fails", request, flow)
+		_, err = sc.DoFlow(ctx, "fails", request, flow)
 		mustBe(b, err, errStage)
 		asked, failed := runs["asks"], runs["fails"]
 		close(busy)
@@ -1170,7 +1170,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 			b.Errorf("the key is %+v, the lock %q", key, b.lock())
 		}
 		time.Sleep(3 * time.Minute)
-		mustSweep(b, completer, redisidem.Swept{Due: 1, Failed: 1}) // the one whose client is not expected back
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1}) // the one whose client is not expected back
 	})
 }
 
@@ -1178,7 +1178,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 type unlocker struct{ sc *redisidem.Scope }
 
 func (u *unlocker) Observe(_ context.Context, e redisidem.Event) {
-	if e.Kind == redisidem.Claimed {
+	if e.Kind == redisidem.EventClaimed {
 		_ = u.sc.Unlock(ctx, "k")
 	}
 }
@@ -1190,10 +1190,10 @@ func TestKeyWhoseLeaseIsGoneIsNotGivenUp(t *testing.T) {
 			c.Stages[1].Work = fails(errStage)
 		}))
 		sc := b.service(redisidem.Config{}).Scope("a")
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, b.service(redisidem.Config{Observer: &unlocker{sc}}), flow), redisidem.Swept{Due: 1})
+		mustSweep(b, mustCompleter(b, b.service(redisidem.Config{Observer: &unlocker{sc}}), flow), redisidem.SweepResult{Due: 1})
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		if key.DeadLetter != nil || b.indexed("dead") != 0 || b.indexed("due") != 1 {
@@ -1230,7 +1230,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 					crowd.Add(1)
 					time.Sleep(30 * time.Millisecond)
 				}
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			}
 		}))
 		svc := b.service(redisidem.Config{Lease: time.Second})
@@ -1240,7 +1240,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 			if shardOf(value) >= 8 {
 				continue
 			}
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, nil)
 			made++
 		}
@@ -1259,7 +1259,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 			if shardOf(value) < 100 {
 				continue
 			}
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, nil)
 			made++
 		}
@@ -1281,7 +1281,7 @@ func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 			c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				visits.Add(1)
 				time.Sleep(30 * time.Millisecond)
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			}
 		}))
 		svc := b.service(redisidem.Config{Lease: time.Second})
@@ -1291,7 +1291,7 @@ func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 			if shardOf(value) != 0 {
 				continue
 			}
-			_, err := svc.Scope("a").RunRequest(ctx, value, request, flow)
+			_, err := svc.Scope("a").DoFlow(ctx, value, request, flow)
 			mustBe(b, err, nil)
 			made++
 		}
@@ -1336,7 +1336,7 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 		})
 		svc := b.service(redisidem.Config{})
 		for i := range 12 {
-			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint("slow", i), request, slow)
+			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint("slow", i), request, slow)
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Second)
@@ -1350,7 +1350,7 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 		time.Sleep(time.Second)
 		client.Store(true)
 		for i := range 8 {
-			_, err := svc.Scope("a").RunRequest(ctx, fmt.Sprint("quick", i), request, quick)
+			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint("quick", i), request, quick)
 			mustBe(b, err, errStage)
 		}
 		client.Store(false)
@@ -1419,7 +1419,7 @@ func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 				}))
 				look := b.service(redisidem.Config{}).Scope("a")
 				for _, value := range []string{"short", "long"} {
-					_, err := look.RunRequest(ctx, value, request, flow)
+					_, err := look.DoFlow(ctx, value, request, flow)
 					mustBe(b, err, errStage)
 				}
 				client = false
@@ -1486,11 +1486,11 @@ func TestStageThatNamesItselfMayDoSoAsOftenAsItWants(t *testing.T) {
 			}
 		}))
 		svc := b.service(redisidem.Config{})
-		_, err := svc.Scope("a").RunRequest(ctx, "k", request, flow)
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		client = false
 		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Finished: 1})
 	})
 }
 
@@ -1527,12 +1527,12 @@ func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
 				events := &recorder{}
 				svc := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
 				sc := svc.Scope("a")
-				_, err := sc.RunRequest(ctx, "k", request, old)
+				_, err := sc.DoFlow(ctx, "k", request, old)
 				mustBe(b, err, errStage)
 				completer := mustCompleter(b, svc, deployed)
 				looks, began := 0, time.Now()
-				var swept redisidem.Swept
-				for swept.Buried == 0 && looks < 20 {
+				var swept redisidem.SweepResult
+				for swept.DeadLettered == 0 && looks < 20 {
 					time.Sleep(time.Minute)
 					swept, err = completer.Sweep(ctx)
 					mustBe(b, err, nil)
@@ -1545,13 +1545,13 @@ func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
 				}
 				key, err := sc.Retrieve(ctx, "k")
 				mustBe(b, err, nil)
-				if key.DeadLetter == nil || key.DeadLetter.Reason != c.reason || key.Attempts != 1 || events.count(redisidem.Buried) != 1 {
+				if key.DeadLetter == nil || key.DeadLetter.Reason != c.reason || key.Attempts != 1 || events.count(redisidem.EventDeadLettered) != 1 {
 					b.Errorf("the letter is %+v after %d attempts; events: %v", key.DeadLetter, key.Attempts, events.kinds())
 				}
 				// When its program is back, one attempt was begun.
 				broken = false
 				mustBe(b, sc.Requeue(ctx, key), nil)
-				mustSweep(b, mustCompleter(b, svc, old), redisidem.Swept{Due: 1, Finished: 1})
+				mustSweep(b, mustCompleter(b, svc, old), redisidem.SweepResult{Due: 1, Finished: 1})
 				if want := []int{1, 2}; !slices.Equal(attempts, want) {
 					b.Errorf("the attempts were %v, want %v", attempts, want)
 				}

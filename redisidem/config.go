@@ -53,7 +53,7 @@ type Config struct {
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is tried again in the background, after
-	// its caller got ErrCommitUnknown, and so is giving back a lease under which no callback began.
+	// its caller got ErrOutcomeUnknown, and so is giving back a lease under which no callback began.
 	// Default: 1 min. Negative: not at all.
 	CommitRetry time.Duration
 

@@ -248,7 +248,7 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r rep
 	}
 	tell := func(r reply) {
 		if r.buried() {
-			s.observe(ctx, Event{Kind: Buried, Key: c.id.digest, Err: why})
+			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.digest, Err: why})
 		}
 	}
 	r, err := s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, c.flow.id+": the record cannot be read"), 0, tell)

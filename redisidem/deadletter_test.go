@@ -118,12 +118,12 @@ func TestKeyStaysInOneIndexWhateverAnOperatorDoes(t *testing.T) {
 			}
 		}
 		each(func(value, _, _ string, flow *redisidem.Flow) {
-			_, err := sc.RunRequest(ctx, value, request, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
 			mustBe(b, err, errStage)
 		})
 		time.Sleep(time.Minute)
 		n := int64(len(names) * len(names))
-		mustSweep(b, completer, redisidem.Swept{Due: 2 * n, Failed: n, Buried: n})
+		mustSweep(b, completer, redisidem.SweepResult{Due: 2 * n, Failed: n, DeadLettered: n})
 		read := func(value string) *redisidem.Key {
 			key, err := sc.Retrieve(ctx, value)
 			mustBe(b, err, nil)
@@ -134,7 +134,7 @@ func TestKeyStaysInOneIndexWhateverAnOperatorDoes(t *testing.T) {
 			b.mustBePlaced(value)
 			operations[second](b, sc, read(value))
 			b.mustBePlaced(value)
-			_, _ = sc.RunRequest(ctx, value, request, flow)
+			_, _ = sc.DoFlow(ctx, value, request, flow)
 		})
 
 		// Whatever was done, a key is finished once it is no dead letter and its work goes.
@@ -176,10 +176,10 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 		for _, value := range []string{"updated", "worked", "seen before", "ended"} {
 			early, err := sc.InitializeRequest(ctx, value, request)
 			mustBe(t, err, nil)
-			_, err = sc.RunRequest(ctx, value, request, flow)
+			_, err = sc.DoFlow(ctx, value, request, flow)
 			mustBe(t, err, errStage)
 			time.Sleep(10 * time.Millisecond)
-			mustSweep(t, completer, redisidem.Swept{Due: 1, Buried: 1})
+			mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 			dead, err := sc.Retrieve(ctx, value)
 			mustBe(t, err, nil)
 			switch value {
@@ -201,7 +201,7 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 					t.Errorf("after the stage the key is %+v", key)
 				}
 				mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound) // a completer comes by itself
-				_, err = sc.RunRequest(ctx, value, request, flow)
+				_, err = sc.DoFlow(ctx, value, request, flow)
 				mustBe(t, err, nil)
 				continue
 			case "ended":
@@ -213,7 +213,7 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 				}
 				continue
 			}
-			mustSweep(t, completer, redisidem.Swept{Due: 1, Finished: 1})
+			mustSweep(t, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 		}
 	})
 }
@@ -225,12 +225,12 @@ func TestRequeueBringsBackAKeyThatNoIndexHas(t *testing.T) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
 		failing := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
-		key, err := sc.RunRequest(ctx, "k", request, failing)
+		key, err := sc.DoFlow(ctx, "k", request, failing)
 		mustBe(b, err, errStage)
 		mustBe(b, sc.Requeue(ctx, key), redisidem.ErrNotFound) // which is due
 		b.lose("due")
 		mustBe(b, sc.Requeue(ctx, key), nil)
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Finished: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Finished: 1})
 	})
 }
 
@@ -253,7 +253,7 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 	}
 	for name, prolong := range map[string]func(*bubble, *redisidem.Scope, *redisidem.Flow){
 		"client that fails again": func(b *bubble, sc *redisidem.Scope, flow *redisidem.Flow) {
-			_, err := sc.RunRequest(ctx, "k", request, flow)
+			_, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, errStage)
 		},
 		"stage that fails again": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
@@ -304,10 +304,10 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 					others = b.service(redisidem.Config{Retention: retention / 4})
 				}
 				bury := func(svc *redisidem.Service, value string) {
-					_, err := svc.Scope("a").RunRequest(ctx, value, request, flow)
+					_, err := svc.Scope("a").DoFlow(ctx, value, request, flow)
 					mustBe(b, err, errStage)
 					time.Sleep(time.Minute)
-					mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+					mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
 				}
 				bury(svc, "k")
 				time.Sleep(retention - 5*time.Minute)

@@ -44,7 +44,7 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 	}
 	key, err := sc.Do(ctx, value, req, func(ctx context.Context, st *Stage) (Outcome, error) {
 		if st.Key().RecoveryPoint != Started {
-			return Idle(), nil
+			return NothingDone(), nil
 		}
 		var err error
 		if result, err = work(ctx, st); err != nil {

@@ -32,7 +32,7 @@
 // # Where to begin
 //
 // [Do] runs work of one stage. A [Flow] has several, with what is to be done when one of them fails, is in doubt, or has to be
-// undone: [Scope.RunRequest] runs it, and a [Completer] finishes what nobody came back for. [Scope.InitializeRequest] and
+// undone: [Scope.DoFlow] runs it, and a [Completer] finishes what nobody came back for. [Scope.InitializeRequest] and
 // [Scope.WorkStage] make loops over stages by hand. All stand on [Lease], which can be taken by itself with [Scope.Lock].
 //
 // Package httpidem brings keys to HTTP, and package idemtest is for the tests of programs that use this one.

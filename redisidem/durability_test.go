@@ -45,7 +45,7 @@ func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
 		want := redisidem.ErrFenced
 		if !known {
 			mustBe(t, replica.Pause(), nil)
-			want = redisidem.ErrCommitUnknown
+			want = redisidem.ErrOutcomeUnknown
 		}
 		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
 		mustBe(t, err, want)

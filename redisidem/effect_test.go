@@ -21,7 +21,7 @@ func stageOf(t testing.TB, sc *redisidem.Scope, value string) (st *redisidem.Sta
 	t.Helper()
 	_, err := sc.Do(ctx, value, request, func(_ context.Context, s *redisidem.Stage) (redisidem.Outcome, error) {
 		st = s
-		return redisidem.Idle(), nil
+		return redisidem.NothingDone(), nil
 	})
 	mustBe(t, err, nil)
 	return st
@@ -123,7 +123,7 @@ func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
 					return sc.Do(ctx, "k", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(redisidem.IncrBy(number, 1), c.effect)))
 				},
 				func() (*redisidem.Key, error) { // a commit that keeps the lease
-					return sc.RunRequest(ctx, "k", request, mustFlow(t, cart(func(cfg *redisidem.FlowConfig) {
+					return sc.DoFlow(ctx, "k", request, mustFlow(t, cart(func(cfg *redisidem.FlowConfig) {
 						cfg.Stages[0].Work = outcome(redisidem.Next().WithEffects(redisidem.IncrBy(number, 1), c.effect))
 					})))
 				},
@@ -142,7 +142,7 @@ func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
 			}
 		}
 		mustBe(t, raw.Del(ctx, k).Err(), nil)
-		key, err := sc.RunRequest(ctx, "k", request, mustFlow(t, cart()))
+		key, err := sc.DoFlow(ctx, "k", request, mustFlow(t, cart()))
 		mustBe(t, err, nil)
 		if !key.Finished() {
 			t.Errorf("the key is %+v", key)
@@ -226,7 +226,7 @@ func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 			b.mute()
 			return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(redisidem.IncrBy(count, 1)), nil
 		})
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		time.Sleep(5 * time.Second)
 		b.thaw()
 		time.Sleep(5 * time.Second)
@@ -263,7 +263,7 @@ func TestMissingRightStoresNothingOrAll(t *testing.T) {
 					return redisidem.Next().WithEffects(redisidem.IncrBy(counter, 1)), nil
 				}
 			}))
-			_, err := sc.RunRequest(ctx, "k", request, flow)
+			_, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(t, err, redisidem.ErrNotPermitted)
 			allow("+" + right)
 			key, err := sc.Retrieve(ctx, "k")

@@ -34,19 +34,11 @@ var (
 	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same key: it would wait for
 	// itself.
 	ErrNested = errors.New("redisidem: the caller is inside a stage of this key")
-	// ErrCommitUnknown is returned when no answer to a commit came within Config.Timeout. The
-	// result may be stored or not; the service keeps trying in the background for
-	// Config.CommitRetry, and nobody else can claim the key before the lease ends. It is also
-	// returned when the record is gone, because Redis lost its data or the record has expired: a
-	// retry then finds no key and runs the work as its first attempt; and when fewer than
-	// Config.Durability replicas have acknowledged what the commit is refused for. Ask again with
-	// the same key.
-	ErrCommitUnknown = errors.New("redisidem: commit outcome unknown")
 	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
 	// matches the caller's context error when that was the cause.
 	ErrUnavailable = errors.New("redisidem: redis unavailable")
 	// ErrNotPermitted is returned when Redis denies this client's user a command or a key that the library needs: see
-	// docs/security.md. Asking again does not help. It comes with ErrUnavailable, or with ErrCommitUnknown.
+	// docs/security.md. Asking again does not help. It comes with ErrUnavailable, or with ErrOutcomeUnknown.
 	ErrNotPermitted error = notPermittedError{}
 	// ErrNotDurable is matched by a [*NotDurableError]: fewer replicas than Config.Durability acknowledged.
 	ErrNotDurable = errors.New("redisidem: not enough replicas acknowledged")
@@ -57,11 +49,20 @@ var (
 	ErrNoProgress = errors.New("redisidem: stage returned its own recovery point")
 	// ErrOtherFlow is matched by a [*FlowError]: the key belongs to another flow, or to another version of it.
 	ErrOtherFlow = errors.New("redisidem: key belongs to another flow")
-	// ErrOutcomeUnknown is for a stage, or its Reconcile, to return when it cannot tell whether its work was done. The key
-	// stays as it is. Run returns it when Reconcile could not tell.
-	ErrOutcomeUnknown = errors.New("redisidem: outcome of the stage unknown")
-	// ErrNotDone is for Reconcile to return when the earlier attempt has not done the stage's work: the stage then runs.
-	ErrNotDone = errors.New("redisidem: not done")
+	// ErrOutcomeUnknown says that the outcome of the work is unknown. Ask again with the same key.
+	//
+	// A call returns it when Redis did not acknowledge a commit within Config.Timeout: the result
+	// may be stored or not. The service repeats the commit in the background for Config.CommitRetry,
+	// and no other worker can claim the key before the lease ends. A call also returns it when the
+	// record is gone, because Redis lost its data or the record has expired: a retry then makes a
+	// new record and runs the work as its first attempt. With Config.Durability it also covers a
+	// refusal of the commit that too few replicas have acknowledged.
+	//
+	// A stage, or its Reconcile, returns it when it cannot determine whether its work was done. The
+	// key then stays as it is, and WorkFlow and DoFlow return the error.
+	ErrOutcomeUnknown = errors.New("redisidem: outcome unknown")
+	// ErrNothingDone is for Reconcile to return when the earlier attempt has not done the stage's work: the stage then runs.
+	ErrNothingDone = errors.New("redisidem: not done")
 	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its
 	// outcome was. If the outcome was a callback's, the error matches ErrNotKept, too.
 	ErrEffect = errors.New("redisidem: effect refused")

@@ -57,7 +57,7 @@ func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 								return sc.Do(ctx, value, req, finish("done"))
 							},
 							"flow": func(value string, req redisidem.Request) (*redisidem.Key, error) {
-								return sc.RunRequest(ctx, value, req, flow)
+								return sc.DoFlow(ctx, value, req, flow)
 							},
 							"created": func(value string, req redisidem.Request) (*redisidem.Key, error) {
 								return sc.InitializeRequest(ctx, value, req)

@@ -84,7 +84,7 @@ var fixtures = []struct {
 		if err != nil {
 			return err
 		}
-		if _, err := sc.Run(ctx, key, flow); !errors.Is(err, failure) {
+		if _, err := sc.WorkFlow(ctx, key, flow); !errors.Is(err, failure) {
 			return errors.Join(errors.New("the stage did not fail"), err)
 		}
 		completer, err := redisidem.NewCompleter(svc, flow)
@@ -92,7 +92,7 @@ var fixtures = []struct {
 			return err
 		}
 		for range 1000 {
-			if swept, err := completer.Sweep(ctx); err != nil || swept.Buried == 1 {
+			if swept, err := completer.Sweep(ctx); err != nil || swept.DeadLettered == 1 {
 				return err
 			}
 		}

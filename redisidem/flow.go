@@ -43,7 +43,7 @@ type FlowConfig struct {
 	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included,
 	// before it gives the key up as a dead letter. It also gives up a key whose stages go round in
 	// circles (ErrNoProgress), one that still gets interim answers when it is older than a lease,
-	// InterimFor and its retention together, one that only had Idle for so long, one whose record
+	// InterimFor and its retention together, one that only had NothingDone for so long, one whose record
 	// it cannot read after as many attempts, and one that it finds as often at a version or a
 	// recovery point that none of its flows has: the newest version's MaxAttempts and RecoverAfter
 	// count there. A key that was requeued has all of it again. Default: 10.
@@ -77,7 +77,7 @@ type FlowStage struct {
 	MaxVisits int
 
 	// Reconcile is asked instead of Work when an earlier attempt of this stage began and was not committed, in this process
-	// or in one that died: did it happen? It returns the outcome if so, ErrNotDone if not, upon which Work runs, and any
+	// or in one that died: did it happen? It returns the outcome if so, ErrNothingDone if not, upon which Work runs, and any
 	// other error if it cannot tell: Run then returns it with ErrOutcomeUnknown, and the key stays as it is. A panic is such
 	// an error. Nil: Work runs again, which can ask for its attempt, its fence and its outbound key.
 	Reconcile StageFunc
@@ -104,8 +104,8 @@ type Retry struct {
 	If func(error) bool
 }
 
-// Flow is a whole operation made of stages. It is immutable and safe for concurrent use. Run one with [Scope.Run] or
-// [Scope.RunRequest].
+// Flow is a whole operation made of stages. It is immutable and safe for concurrent use. Run one with [Scope.WorkFlow] or
+// [Scope.DoFlow].
 type Flow struct {
 	cfg    FlowConfig
 	id     string // name/version

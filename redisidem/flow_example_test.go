@@ -11,7 +11,7 @@ import (
 
 // A flow says once what the stages are and what is to be done when something goes wrong. A crash between charging and
 // committing makes the next run ask Reconcile; a failure for good gives the money back.
-func ExampleScope_RunRequest() {
+func ExampleScope_DoFlow() {
 	sc, stop := exampleScope()
 	defer stop()
 
@@ -32,7 +32,7 @@ func ExampleScope_RunRequest() {
 				},
 				Reconcile: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					if charges[st.OutboundKey("charge")] == 0 {
-						return redisidem.Outcome{}, redisidem.ErrNotDone
+						return redisidem.Outcome{}, redisidem.ErrNothingDone
 					}
 					return redisidem.Next(), nil
 				},
@@ -57,7 +57,7 @@ func ExampleScope_RunRequest() {
 
 	req := redisidem.Request{Method: "POST", Path: "/carts/1/complete"}
 	for range 3 { // the request, and two retries
-		key, err := sc.RunRequest(context.Background(), "key-from-the-client", req, flow)
+		key, err := sc.DoFlow(context.Background(), "key-from-the-client", req, flow)
 		if err != nil {
 			fmt.Println(err)
 			crash = false

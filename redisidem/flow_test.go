@@ -128,19 +128,19 @@ func TestFlowOfFourStagesTakesFiveRoundTrips(t *testing.T) {
 			{"Run, 4 stages", 5, func(value string) (*redisidem.Key, error) {
 				key := start(t, sc, value)
 				w.took()
-				return sc.Run(ctx, key, plain)
+				return sc.WorkFlow(ctx, key, plain)
 			}},
-			{"RunRequest, 4 stages", 5, func(value string) (*redisidem.Key, error) {
-				return sc.RunRequest(ctx, value, request, plain)
+			{"DoFlow, 4 stages", 5, func(value string) (*redisidem.Key, error) {
+				return sc.DoFlow(ctx, value, request, plain)
 			}},
-			{"RunRequest, 4 stages with effects, recoverable", 5, func(value string) (*redisidem.Key, error) {
-				return sc.RunRequest(ctx, value, request, withEffects)
+			{"DoFlow, 4 stages with effects, recoverable", 5, func(value string) (*redisidem.Key, error) {
+				return sc.DoFlow(ctx, value, request, withEffects)
 			}},
-			{"RunRequest, replay", 1, func(value string) (*redisidem.Key, error) {
-				_, err := sc.RunRequest(ctx, value, request, plain)
+			{"DoFlow, replay", 1, func(value string) (*redisidem.Key, error) {
+				_, err := sc.DoFlow(ctx, value, request, plain)
 				mustBe(t, err, nil)
 				w.took()
-				return sc.RunRequest(ctx, value, request, plain)
+				return sc.DoFlow(ctx, value, request, plain)
 			}},
 		} {
 			// An auto-pipeliner may catch the two commands of a claim halfway, and send them in two batches.
@@ -191,14 +191,14 @@ func TestFlowContinuesWhereAnotherProcessStopped(t *testing.T) {
 				return redisidem.Finish(redisidem.JSON(201, m)), nil
 			}
 		}))
-		key, err := e.service().Scope("a").RunRequest(ctx, "k", request, flow)
+		key, err := e.service().Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, errStage)
 		if key.RecoveryPoint != "taxed" || key.Answered() || key.Revision != 1 || key.Flow != "cart/1" {
 			t.Errorf("the key is %+v", key)
 		}
 		broken = false
 		other := e.service(func(c *redisidem.Config) { c.Owner = "another" }).Scope("a")
-		key, err = other.Run(ctx, key, flow)
+		key, err = other.WorkFlow(ctx, key, flow)
 		mustBe(t, err, nil)
 		if string(key.Response.Body) != `{"Cents":12345678901234567}` || key.Replayed() {
 			t.Errorf("the key is %+v with %s", key, key.Response.Body)
@@ -206,7 +206,7 @@ func TestFlowContinuesWhereAnotherProcessStopped(t *testing.T) {
 		if want := []string{"started", "taxed1", "taxed2"}; !slices.Equal(runs, want) {
 			t.Errorf("ran %q, want %q", runs, want)
 		}
-		again, err := other.RunRequest(ctx, "k", request, flow)
+		again, err := other.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, nil)
 		if !again.Replayed() || !bytes.Equal(again.Response.Body, key.Response.Body) {
 			t.Errorf("the replay is %+v", again)
@@ -230,7 +230,7 @@ func TestKeysThatAFlowMustNotTouch(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		newer := cart(func(c *redisidem.FlowConfig) { c.Stages[1].Point = "weighed"; c.Stages[1].Work = fails(errStage) })
-		key, err := sc.RunRequest(ctx, "k", request, mustFlow(b, newer))
+		key, err := sc.DoFlow(ctx, "k", request, mustFlow(b, newer))
 		mustBe(b, err, errStage)
 		before := b.server.Dump()
 
@@ -242,8 +242,8 @@ func TestKeysThatAFlowMustNotTouch(t *testing.T) {
 		}
 		older := mustFlow(b, cart()) // the same version, but it does not know the point
 		for _, run := range []func() (*redisidem.Key, error){
-			func() (*redisidem.Key, error) { return sc.Run(ctx, key, older) },
-			func() (*redisidem.Key, error) { return sc.RunRequest(ctx, "k", request, older) },
+			func() (*redisidem.Key, error) { return sc.WorkFlow(ctx, key, older) },
+			func() (*redisidem.Key, error) { return sc.DoFlow(ctx, "k", request, older) },
 		} {
 			got, err := run()
 			mustBe(b, err, redisidem.ErrUnknownRecoveryPoint)
@@ -258,7 +258,7 @@ func TestKeysThatAFlowMustNotTouch(t *testing.T) {
 			cart(func(c *redisidem.FlowConfig) { c.Version = 11 }),
 		} {
 			other := mustFlow(b, cfg)
-			_, err := sc.RunRequest(ctx, "k", request, other)
+			_, err := sc.DoFlow(ctx, "k", request, other)
 			var refused *redisidem.FlowError
 			if !errors.As(err, &refused) || !errors.Is(err, redisidem.ErrOtherFlow) || refused.Stored != "cart/1" ||
 				refused.Wanted != other.String() || !strings.Contains(err.Error(), "cart/1") {
@@ -266,11 +266,11 @@ func TestKeysThatAFlowMustNotTouch(t *testing.T) {
 			}
 			unchanged("another flow")
 		}
-		_, err = sc.Run(ctx, nil, older)
+		_, err = sc.WorkFlow(ctx, nil, older)
 		mustBeInvalid(b, err, "key")
-		_, err = sc.Run(ctx, key, nil)
+		_, err = sc.WorkFlow(ctx, key, nil)
 		mustBeInvalid(b, err, "flow")
-		_, err = sc.RunRequest(ctx, "k", request, nil)
+		_, err = sc.DoFlow(ctx, "k", request, nil)
 		mustBeInvalid(b, err, "flow")
 		unchanged("nothing at all")
 	})
@@ -281,7 +281,7 @@ func TestFlowCarriesOnAKeyThatWasBegunByHand(t *testing.T) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		key, err := sc.WorkStage(ctx, start(b, sc, "k"), outcome(redisidem.Advance("paid")))
 		mustBe(b, err, nil)
-		key, err = sc.Run(ctx, key, mustFlow(b, cart()))
+		key, err = sc.WorkFlow(ctx, key, mustFlow(b, cart()))
 		mustBe(b, err, nil)
 		if key.Flow != "cart/1" || len(key.Journal) != 3 || !key.Finished() {
 			b.Errorf("the key is %+v", key)
@@ -302,7 +302,7 @@ func TestFlowThatComesBackForEverIsStopped(t *testing.T) {
 			visits++
 			return redisidem.Advance(map[string]string{"taxed": "paid", "paid": "taxed"}[st.Key().RecoveryPoint]), nil
 		}
-		key, err := sc.RunRequest(ctx, "ring", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		key, err := sc.DoFlow(ctx, "ring", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[1].Work, c.Stages[1].MaxVisits = work, 3
 			c.Stages[2].Work, c.Stages[2].Next = work, []string{"taxed", "ordered"}
 		})))
@@ -313,10 +313,10 @@ func TestFlowThatComesBackForEverIsStopped(t *testing.T) {
 
 		// A stage may come back to its own point only if it says so beforehand.
 		own := func(c *redisidem.FlowConfig) { c.Stages[1].Work = outcome(redisidem.Advance("taxed")) }
-		_, err = sc.RunRequest(ctx, "own", request, mustFlow(b, cart(own)))
+		_, err = sc.DoFlow(ctx, "own", request, mustFlow(b, cart(own)))
 		mustBe(b, err, redisidem.ErrNoProgress)
 		left := 3
-		key, err = sc.RunRequest(ctx, "cursor", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		key, err = sc.DoFlow(ctx, "cursor", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[1].Next = []string{"taxed", "paid"}
 			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				left--
@@ -331,11 +331,11 @@ func TestFlowThatComesBackForEverIsStopped(t *testing.T) {
 			b.Errorf("the cursor ends with %+v", key)
 		}
 
-		_, err = sc.RunRequest(ctx, "astray", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		_, err = sc.DoFlow(ctx, "astray", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[1].Work = outcome(redisidem.Advance("ordered"))
 		})))
 		mustBeInvalid(b, err, "Outcome.RecoveryPoint", `"ordered"`, `"taxed"`)
-		_, err = sc.RunRequest(ctx, "beyond", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) { c.Stages[3].Work = next })))
+		_, err = sc.DoFlow(ctx, "beyond", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) { c.Stages[3].Work = next })))
 		mustBeInvalid(b, err, "Outcome", "last stage")
 		_, err = sc.Do(ctx, "no flow", request, next)
 		mustBeInvalid(b, err, "Outcome", "Next")
@@ -347,7 +347,7 @@ func TestStateOfAFlowKeepsValuesThatLookLikeNone(t *testing.T) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		for i, v := range []any{nil, 0, false, "", []byte{}, []byte("\x00\xff")} {
 			var seen any
-			_, err := sc.RunRequest(ctx, fmt.Sprint(i), request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			_, err := sc.DoFlow(ctx, fmt.Sprint(i), request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 				c.Stages[0].Work = outcome(redisidem.Next().WithState(v))
 				c.Stages[2].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					var raw []byte
@@ -365,7 +365,7 @@ func TestStateOfAFlowKeepsValuesThatLookLikeNone(t *testing.T) {
 			}
 		}
 		// State that no longer decodes is the stage's error: the key stays.
-		key, err := sc.RunRequest(ctx, "changed", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		key, err := sc.DoFlow(ctx, "changed", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[0].Work = outcome(redisidem.Next().WithState("text"))
 			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				var n int
@@ -392,14 +392,14 @@ func TestInterimAnswerKeepsTheFlowOpen(t *testing.T) {
 		}))
 		sc := e.service().Scope("a")
 		for range 2 {
-			key, err := sc.RunRequest(ctx, "k", request, flow)
+			key, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(t, err, nil)
 			if !key.Answered() || key.Finished() || key.Response.Code != 202 || key.RecoveryPoint != "taxed" {
 				t.Errorf("the interim answer is %+v", key)
 			}
 		}
 		confirmed = true
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, nil)
 		if !key.Finished() || string(key.Response.Body) != `"done"` || key.Replayed() {
 			t.Errorf("the answer is %+v", key)
@@ -418,33 +418,33 @@ func TestIdleStageChangesNothing(t *testing.T) {
 			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				attempts = append(attempts, st.Attempt())
 				if !ready {
-					return redisidem.Idle(), nil
+					return redisidem.NothingDone(), nil
 				}
 				return redisidem.Next(), nil
 			}
 		}))
 		for range 2 {
-			key, err := sc.RunRequest(ctx, "k", request, flow)
+			key, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 			if key.Answered() || key.RecoveryPoint != "taxed" || key.Revision != 1 {
 				b.Errorf("the idle key is %+v", key)
 			}
 		}
 		ready = true
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		if !key.Finished() || !slices.Equal(attempts, []int{1, 1, 1}) {
 			b.Errorf("attempts %v, key %+v", attempts, key)
 		}
 
-		key, err = sc.Do(ctx, "stage", request, outcome(redisidem.Idle()))
+		key, err = sc.Do(ctx, "stage", request, outcome(redisidem.NothingDone()))
 		mustBe(b, err, nil)
 		if key.Answered() || key.Revision != 0 {
 			b.Errorf("the idle key is %+v", key)
 		}
 		lease, err := sc.Lock(ctx, "stage")
 		mustBe(b, err, nil)
-		_, err = lease.Commit(ctx, redisidem.Idle())
+		_, err = lease.Commit(ctx, redisidem.NothingDone())
 		mustBeInvalid(b, err, "Outcome", "Abandon")
 		mustBe(b, lease.Abandon(ctx), nil)
 	})
@@ -475,18 +475,18 @@ func TestReconcileIsAskedAboutAnEarlierAttempt(t *testing.T) {
 			runs   int
 		}{
 			{"done", outcome(redisidem.Next()), nil, 1},
-			{"not done", fails(redisidem.ErrNotDone), nil, 2},
-			{"wrapped not done", fails(fmt.Errorf("provider: %w", redisidem.ErrNotDone)), nil, 2},
+			{"not done", fails(redisidem.ErrNothingDone), nil, 2},
+			{"wrapped not done", fails(fmt.Errorf("provider: %w", redisidem.ErrNothingDone)), nil, 2},
 			{"unknown", fails(errStage), redisidem.ErrOutcomeUnknown, 1},
 			{"panic", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { panic("boom") }, redisidem.ErrOutcomeUnknown, 1},
 		} {
 			runs, asked, answer = 0, 0, c.answer
-			_, err := sc.RunRequest(ctx, c.name, request, flow)
+			_, err := sc.DoFlow(ctx, c.name, request, flow)
 			mustBe(b, err, errStage)
 			if asked != 0 {
 				b.Errorf("%s: Reconcile is asked about the first attempt", c.name)
 			}
-			key, err := sc.RunRequest(ctx, c.name, request, flow)
+			key, err := sc.DoFlow(ctx, c.name, request, flow)
 			mustBe(b, err, c.err)
 			if runs != c.runs || asked != 1 || key.Finished() != (c.err == nil) {
 				b.Errorf("%s: %d runs, asked %d times, %+v", c.name, runs, asked, key)
@@ -518,7 +518,7 @@ func TestStageIsTriedAgainWithinOneRun(t *testing.T) {
 			{"enough", redisidem.Retry{Attempts: 5, Backoff: time.Second, MaxBackoff: 2 * time.Second}, nil, nil, 4, 2500 * time.Millisecond},
 			{"not this error", redisidem.Retry{Attempts: 5, If: func(err error) bool { return !errors.Is(err, permanent) }}, nil, permanent, 1, 0},
 			{"unknown", redisidem.Retry{Attempts: 5}, nil, redisidem.ErrOutcomeUnknown, 1, 0},
-			{"unknown, but it can be asked", redisidem.Retry{Attempts: 5}, fails(redisidem.ErrNotDone), nil, 4, 0},
+			{"unknown, but it can be asked", redisidem.Retry{Attempts: 5}, fails(redisidem.ErrNothingDone), nil, 4, 0},
 		} {
 			runs := 0
 			flow := mustFlow(b, cart(func(cfg *redisidem.FlowConfig) {
@@ -541,7 +541,7 @@ func TestStageIsTriedAgainWithinOneRun(t *testing.T) {
 				}
 			}))
 			began := time.Now()
-			key, err := sc.RunRequest(ctx, c.name, request, flow)
+			key, err := sc.DoFlow(ctx, c.name, request, flow)
 			mustBe(b, err, c.err)
 			if err == nil {
 				again, err := sc.Retrieve(ctx, c.name)
@@ -563,7 +563,7 @@ func TestIdleAfterAFailureIsAnAttempt(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		var did []string
-		results := []redisidem.StageFunc{fails(errStage), outcome(redisidem.Idle()), outcome(redisidem.Idle()), next}
+		results := []redisidem.StageFunc{fails(errStage), outcome(redisidem.NothingDone()), outcome(redisidem.NothingDone()), next}
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			s := &c.Stages[1]
 			s.Retry.Attempts = 2
@@ -575,11 +575,11 @@ func TestIdleAfterAFailureIsAnAttempt(t *testing.T) {
 			}
 			s.Reconcile = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				did = append(did, fmt.Sprint("ask ", st.Attempt()))
-				return redisidem.Outcome{}, redisidem.ErrNotDone
+				return redisidem.Outcome{}, redisidem.ErrNothingDone
 			}
 		}))
 		for range 3 {
-			_, err := sc.RunRequest(ctx, "k", request, flow)
+			_, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 		}
 		if want := []string{"work 1", "ask 2", "work 2", "ask 2", "work 2", "ask 2", "work 2"}; !slices.Equal(did, want) {
@@ -592,7 +592,7 @@ func TestTimeoutEndsAStagesContext(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		began := time.Now()
-		_, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[1].Timeout = 3 * time.Second
 			c.Stages[1].Retry.Attempts = 2
 			c.Stages[1].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
@@ -619,9 +619,9 @@ func TestPanicOfAStageGoesOnAndGivesTheKeyBack(t *testing.T) {
 					b.Errorf("recovered %v", v)
 				}
 			}()
-			_, _ = sc.RunRequest(ctx, "k", request, flow)
+			_, _ = sc.DoFlow(ctx, "k", request, flow)
 		}()
-		key, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cart()))
+		key, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart()))
 		mustBe(b, err, nil)
 		if !key.Finished() || key.Journal[1].Attempt != 2 {
 			b.Errorf("the key is %+v", key)
@@ -633,7 +633,7 @@ func TestLostLeaseStopsTheFlow(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		mine, other := b.service(redisidem.Config{}).Scope("a"), b.service(redisidem.Config{}).Scope("a")
 		ran := false
-		key, err := mine.RunRequest(ctx, "k", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+		key, err := mine.DoFlow(ctx, "k", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				mustBe(b, other.Unlock(ctx, "k"), nil)
 				return redisidem.Next(), nil
@@ -647,7 +647,7 @@ func TestLostLeaseStopsTheFlow(t *testing.T) {
 		if ran || key.Revision != 1 {
 			b.Errorf("ran on: %v, %+v", ran, key)
 		}
-		key, err = other.RunRequest(ctx, "k", request, mustFlow(b, cart()))
+		key, err = other.DoFlow(ctx, "k", request, mustFlow(b, cart()))
 		mustBe(b, err, nil)
 		if !key.Finished() || len(key.Journal) != 4 {
 			b.Errorf("the key is %+v", key)
@@ -672,19 +672,19 @@ func TestValueThatPanicsWhenItIsStoredGivesTheLeaseBack(t *testing.T) {
 					b.Errorf("recovered %v", v)
 				}
 			}()
-			_, _ = sc.RunRequest(ctx, "k", request, flow)
+			_, _ = sc.DoFlow(ctx, "k", request, flow)
 		}()
-		_, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cart()))
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart()))
 		mustBe(b, err, nil)
 	})
 }
 
 func TestObserverThatPanicsEndsTheLease(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		for _, kind := range []redisidem.EventKind{redisidem.Committed, redisidem.Abandoned} {
+		for _, kind := range []redisidem.EventKind{redisidem.EventCommitted, redisidem.EventAbandoned} {
 			sc := b.service(redisidem.Config{Observer: nervous(kind)}).Scope("a")
 			flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
-				if kind == redisidem.Abandoned {
+				if kind == redisidem.EventAbandoned {
 					c.Stages[1].Work = fails(errStage)
 				}
 			}))
@@ -694,10 +694,10 @@ func TestObserverThatPanicsEndsTheLease(t *testing.T) {
 						b.Errorf("recovered %v", v)
 					}
 				}()
-				_, _ = sc.RunRequest(ctx, kind.String(), request, flow)
+				_, _ = sc.DoFlow(ctx, kind.String(), request, flow)
 			}()
 			time.Sleep(redisidem.DefaultLease)
-			_, err := b.service(redisidem.Config{}).Scope("a").RunRequest(ctx, kind.String(), request, mustFlow(b, cart()))
+			_, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, kind.String(), request, mustFlow(b, cart()))
 			mustBe(b, err, nil)
 		}
 	})
@@ -729,12 +729,12 @@ func TestTimeoutIsThatOfEachRun(t *testing.T) {
 			}
 			s.Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				time.Sleep(2 * time.Second)
-				return redisidem.Outcome{}, redisidem.ErrNotDone
+				return redisidem.Outcome{}, redisidem.ErrNothingDone
 			}
 		}))
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
-		_, err = sc.RunRequest(ctx, "k", request, flow)
+		_, err = sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 	})
 }
@@ -748,7 +748,7 @@ func TestFlowHeldForTooLongSaysSo(t *testing.T) {
 				return redisidem.Next(), nil
 			}
 		}))
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, redisidem.ErrMaxHold)
 		if key.RecoveryPoint != "paid" {
 			b.Errorf("the key is at %q", key.RecoveryPoint)

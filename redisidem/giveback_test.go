@@ -77,12 +77,12 @@ func TestClaimThatTooFewReplicasHaveDoesNotCount(t *testing.T) {
 	for range 3 {
 		_, err := strict.Scope("a").Do(ctx, "k", request, never(t))
 		mustBe(t, err, redisidem.ErrNotDurable)
-		_, err = strict.Scope("a").RunRequest(ctx, "flow", request, flow)
+		_, err = strict.Scope("a").DoFlow(ctx, "flow", request, flow)
 		mustBe(t, err, redisidem.ErrNotDurable)
 		waitForNoLock(t, raw)
 	}
 	mustRunFirst(t, plain.Scope("a"), "k")
-	key, err := plain.Scope("a").RunRequest(ctx, "flow", request, flow)
+	key, err := plain.Scope("a").DoFlow(ctx, "flow", request, flow)
 	mustBe(t, err, nil)
 	if key.Attempts != 1 || key.Journal[0].Attempt != 1 {
 		t.Errorf("the first run was attempt %d of the key, and %d of its stage", key.Attempts, key.Journal[0].Attempt)
@@ -146,8 +146,8 @@ func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
 				_, err := sc.WorkStage(ctx, start(t, sc, value), never(t))
 				return err
 			},
-			"RunRequest": func(ctx context.Context, sc *redisidem.Scope, value string) error {
-				_, err := sc.RunRequest(ctx, value, request, flow)
+			"DoFlow": func(ctx context.Context, sc *redisidem.Scope, value string) error {
+				_, err := sc.DoFlow(ctx, value, request, flow)
 				return err
 			},
 		} {
@@ -203,7 +203,7 @@ func TestLeaseOfACallerWhoHasLeftIsPutBack(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		gone, cancel := context.WithCancel(ctx)
 		leaves := observes(func(e redisidem.Event) {
-			if e.Kind == redisidem.Claimed {
+			if e.Kind == redisidem.EventClaimed {
 				cancel() // between the claim and the callback
 			}
 		})
@@ -223,13 +223,13 @@ func TestCallbackOnAKeyThatIsBeingUndoneNeedsItsCaller(t *testing.T) {
 				return redisidem.Outcome{}, errStage
 			}
 		}))
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		_, err = sc.Update(ctx, key, redisidem.Fail(redisidem.JSON(410, "called off")).Undo(flow))
 		mustBe(b, err, nil)
 		gone, cancel := context.WithCancel(ctx)
 		leaves := observes(func(e redisidem.Event) {
-			if e.Kind == redisidem.Claimed {
+			if e.Kind == redisidem.EventClaimed {
 				cancel()
 			}
 		})
@@ -260,17 +260,17 @@ func TestClientThatLeavesBetweenStagesStartsNoOther(t *testing.T) {
 				}
 				s.Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 					b.Errorf("Reconcile of %q is asked about work that has not begun", s.Point)
-					return redisidem.Outcome{}, redisidem.ErrNotDone
+					return redisidem.Outcome{}, redisidem.ErrNothingDone
 				}
 			}
 		}))
-		key, err := sc.RunRequest(gone, "k", request, flow)
+		key, err := sc.DoFlow(gone, "k", request, flow)
 		mustBe(b, err, context.Canceled)
 		if errors.Is(err, redisidem.ErrUnavailable) { // which promises that nothing has run
 			b.Errorf("the error is %v", err)
 		}
 		mustStandAt(b, key, "paid", 2)
-		key, err = sc.RunRequest(ctx, "k", request, flow)
+		key, err = sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		want := map[string][]int{redisidem.Started: {1}, "taxed": {1}, "paid": {1}, "ordered": {1}}
 		if !reflect.DeepEqual(attempts, want) || key.Attempts != 2 {
@@ -302,12 +302,12 @@ func keptCommitWithoutAReply(t *testing.T, silence time.Duration) {
 				return redisidem.Next(), nil
 			}
 		}))
-		_, err := sc.RunRequest(ctx, "k", request, flow)
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		time.Sleep(silence)
 		b.thaw()
 		time.Sleep(3 * time.Second)
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
 		mustStandAt(b, key, redisidem.Finished, 4)
 	})
@@ -316,7 +316,7 @@ func keptCommitWithoutAReply(t *testing.T, silence time.Duration) {
 func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		stalls := observes(func(e redisidem.Event) {
-			if e.Kind == redisidem.Claimed {
+			if e.Kind == redisidem.EventClaimed {
 				time.Sleep(redisidem.DefaultMaxHold + time.Hour) // the process is frozen
 			}
 		})
@@ -331,7 +331,7 @@ func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
 func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
 	b.Helper()
 	ran := false
-	_, err := sc.RunRequest(ctx, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+	_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 		c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			ran = true
 			if st.Attempt() != 1 {
@@ -341,7 +341,7 @@ func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
 		}
 		c.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			b.Error("reconcile is asked about work that never began")
-			return redisidem.Outcome{}, redisidem.ErrNotDone
+			return redisidem.Outcome{}, redisidem.ErrNothingDone
 		}
 	})))
 	mustBe(b, err, nil)
@@ -366,7 +366,7 @@ var unservable = map[string]func(b *bubble, attempts int, events *recorder, clai
 	"no program": func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer {
 		svc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k")), Observer: observes(func(e redisidem.Event) {
 			events.Observe(ctx, e)
-			if e.Kind == redisidem.Claimed {
+			if e.Kind == redisidem.EventClaimed {
 				claimed()
 			}
 		})})
@@ -383,7 +383,7 @@ func betweenStages(b *bubble) *redisidem.Scope {
 	b.Helper()
 	sc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k"))}).Scope("a")
 	gone, leave := context.WithCancel(ctx)
-	_, err := sc.RunRequest(gone, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+	_, err := sc.DoFlow(gone, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 		c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			leave()
 			return redisidem.Next(), nil
@@ -401,9 +401,9 @@ func TestLookThatCanDoNothingIsNoAttempt(t *testing.T) {
 				completer := hire(b, 4, &recorder{}, func() {})
 				for look := range 4 {
 					time.Sleep(15 * time.Minute)
-					want := redisidem.Swept{Due: 1, Failed: 1}
+					want := redisidem.SweepResult{Due: 1, Failed: 1}
 					if look == 3 {
-						want = redisidem.Swept{Due: 1, Buried: 1}
+						want = redisidem.SweepResult{Due: 1, DeadLettered: 1}
 					}
 					mustSweep(b, completer, want)
 					b.mustBePlaced("a look")
@@ -432,7 +432,7 @@ func TestBurialWithoutAReplyIsRepeated(t *testing.T) {
 					time.Sleep(10 * time.Second)
 					key, err := sc.Retrieve(ctx, "k")
 					mustBe(b, err, nil)
-					if key.DeadLetter == nil || b.lock() != "" || events.count(redisidem.Buried) != 1 {
+					if key.DeadLetter == nil || b.lock() != "" || events.count(redisidem.EventDeadLettered) != 1 {
 						b.Errorf("the letter is %+v, the lock %q, the events are %v", key.DeadLetter, b.lock(), events.kinds())
 					}
 					b.mustBePlaced("the outage")
@@ -572,7 +572,7 @@ func TestEndedContextSendsNothing(t *testing.T) {
 				mustBe(b, err, context.Canceled)
 				_, err = sc.WorkStage(ended, key, never(b))
 				mustBe(b, err, context.Canceled)
-				_, err = sc.RunRequest(ended, "k", request, flow)
+				_, err = sc.DoFlow(ended, "k", request, flow)
 				mustBe(b, err, context.Canceled)
 				_, err = sc.Lock(ended, "k")
 				mustBe(b, err, context.Canceled)

@@ -133,7 +133,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	l.mu.Unlock()
 	if s.cfg.Observer != nil {
-		e := l.event(Renewed)
+		e := l.event(EventRenewed)
 		e.Duration = time.Since(sent)
 		s.observe(ctx, e)
 	}
@@ -194,7 +194,7 @@ func (l *Lease) lose(cause error) {
 		time.AfterFunc(time.Until(l.began.Add(s.cfg.MaxHold)), func() { s.life.release(l) })
 	}
 	if s.cfg.Observer != nil {
-		e := l.event(Lost)
+		e := l.event(EventLeaseLost)
 		e.Err = cause
 		s.observe(l.ctx, e)
 	}

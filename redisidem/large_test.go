@@ -76,7 +76,7 @@ func TestLargeValuesAreReadOnlyForThoseWhoGetThem(t *testing.T) {
 		return err
 	}, redisidem.ErrFingerprintMismatch)
 	asks("a flow", func() error {
-		_, err := sc.RunRequest(ctx, "k", req, mustFlow(t, cart()))
+		_, err := sc.DoFlow(ctx, "k", req, mustFlow(t, cart()))
 		return err
 	}, redisidem.ErrUnknownRecoveryPoint)
 
@@ -91,7 +91,7 @@ func TestLargeValuesAreReadOnlyForThoseWhoGetThem(t *testing.T) {
 	}
 	asks("a replay", func() error { return replayed(sc.Do(ctx, "k", req, never(t))) }, nil)
 	asks("a replay without work", func() error { return replayed(sc.InitializeRequest(ctx, "k", req)) }, nil)
-	asks("a flow's replay", func() error { return replayed(sc.RunRequest(ctx, "k", req, mustFlow(t, cart()))) }, nil)
+	asks("a flow's replay", func() error { return replayed(sc.DoFlow(ctx, "k", req, mustFlow(t, cart()))) }, nil)
 
 	// What a request's own fingerprint does not cover is the record's.
 	named := redisidem.Request{Params: []byte("first"), Fingerprint: []byte("same")}

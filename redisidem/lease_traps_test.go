@@ -216,7 +216,7 @@ func TestTrapL9UnstoredResultIsNotThrownAway(t *testing.T) {
 			b.freeze()
 			return redisidem.Finish(redisidem.JSON(200, "charged")), nil
 		})
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		b.thaw()
 		key, err := other.Wait(5*time.Second).Do(ctx, "k", request, never(b))
 		mustBe(b, err, nil)
@@ -231,7 +231,7 @@ func TestTrapL9KeyStaysLockedAfterAnUnknownCommit(t *testing.T) {
 			b.freeze()
 			return redisidem.Outcome{}, nil
 		})
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		b.thaw()
 		_, err = sc.Do(ctx, "k", request, never(b))
 		mustBe(b, err, redisidem.ErrLocked)
@@ -344,9 +344,9 @@ func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {
 		var renewed, lost atomic.Int64
 		cfg.Observer = observes(func(e redisidem.Event) {
 			switch {
-			case e.Kind == redisidem.Lost:
+			case e.Kind == redisidem.EventLeaseLost:
 				lost.Add(1)
-			case e.Kind == redisidem.Renewed && lost.Load() > 0:
+			case e.Kind == redisidem.EventRenewed && lost.Load() > 0:
 				renewed.Add(1)
 			}
 		})
@@ -462,8 +462,8 @@ func TestTrapL14CommitInARecordThatIsGoneIsUnknown(t *testing.T) {
 					}
 				}()
 				_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
-				mustBe(b, err, redisidem.ErrCommitUnknown)
-				if rec.count(redisidem.Unknown) != 1 || rec.count(redisidem.Lost) != 0 {
+				mustBe(b, err, redisidem.ErrOutcomeUnknown)
+				if rec.count(redisidem.EventOutcomeUnknown) != 1 || rec.count(redisidem.EventLeaseLost) != 0 {
 					b.Errorf("events: %v", rec.kinds())
 				}
 			})

@@ -61,7 +61,7 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 					{Point: redisidem.Started, Work: work, Next: []string{"two", redisidem.Finished}, Retry: redisidem.Retry{Attempts: 2}},
 					{Point: "two", Work: work},
 				}})
-				_, err := sc.RunRequest(ctx, value+"flow", request, flow)
+				_, err := sc.DoFlow(ctx, value+"flow", request, flow)
 				mustBe(t, err, redisidem.ErrNotKept)
 				completer, err := redisidem.NewCompleter(svc, flow)
 				mustBe(t, err, nil)
@@ -100,7 +100,7 @@ func TestFailureThatCannotBeStoredIsUndone(t *testing.T) {
 			var done []string
 			flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) { c.Stages[3].Work = fail }))
 			for range 2 {
-				key, err := sc.RunRequest(ctx, name, request, flow)
+				key, err := sc.DoFlow(ctx, name, request, flow)
 				mustBe(t, err, redisidem.ErrNotKept)
 				if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || !key.Finished() || key.Response != nil {
 					t.Errorf("%s: undone %q at %q with %v", name, done, key.RecoveryPoint, key.Response)
@@ -242,7 +242,7 @@ func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 			return redisidem.Finish(redisidem.JSON(200, "charged")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
 		}
 		_, err := sc.Do(ctx, "k", request, work)
-		mustBe(b, err, redisidem.ErrCommitUnknown)
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		b.thaw()
 		time.Sleep(5 * time.Second)
 		_, err = sc.Do(ctx, "k", request, work)
@@ -264,7 +264,7 @@ func TestFailWithAPartThatAFlowRefusesIsUndone(t *testing.T) {
 			var done []string
 			sc := b.service(redisidem.Config{}).Scope(name)
 			flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) { c.Stages[3].Work = outcome(o) }))
-			key, err := sc.RunRequest(ctx, "k", request, flow)
+			key, err := sc.DoFlow(ctx, "k", request, flow)
 			if !key.Finished() || len(done) != 3 || !errors.Is(err, redisidem.ErrNotKept) {
 				b.Errorf("%s: at %s, undone %v: %v", name, key.RecoveryPoint, done, err)
 			}

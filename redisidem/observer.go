@@ -16,34 +16,34 @@ type EventKind int
 
 // What can happen to a key.
 const (
-	// Claimed: a lease was given. Duration is how long the caller waited for it.
-	Claimed EventKind = iota + 1
-	// Committed: a result was stored. Duration is from the claim, or the kept commit before, to the
+	// EventClaimed: a lease was given. Duration is how long the caller waited for it.
+	EventClaimed EventKind = iota + 1
+	// EventCommitted: a result was stored. Duration is from the claim, or the kept commit before, to the
 	// commit. Err is a NotKeptError if the work was done and its result could not be stored.
-	Committed
-	// Replayed: a caller got the answer of an earlier call.
-	Replayed
-	// Refused: a caller was turned away. Err says why: ErrLocked, ErrFingerprintMismatch and the like.
-	Refused
-	// Renewed: a lease got its full length again. Duration is that of the round trip.
-	Renewed
-	// Lost: a lease is gone; Err is the cause its context was cancelled with, or ErrFenced when a commit was refused.
-	Lost
-	// Unknown: nobody knows whether a commit was stored. Err says why. Committed or Lost follows, if it becomes known.
-	Unknown
-	// Abandoned: a stage ended without a result. Duration is from the claim; Err is the callback's error, nil after a
+	EventCommitted
+	// EventReplayed: a caller got the answer of an earlier call.
+	EventReplayed
+	// EventRefused: a caller was turned away. Err says why: ErrLocked, ErrFingerprintMismatch and the like.
+	EventRefused
+	// EventRenewed: a lease got its full length again. Duration is that of the round trip.
+	EventRenewed
+	// EventLeaseLost: a lease is gone; Err is the cause its context was cancelled with, or ErrFenced when a commit was refused.
+	EventLeaseLost
+	// EventOutcomeUnknown: nobody knows whether a commit was stored. Err says why. Committed or Lost follows, if it becomes known.
+	EventOutcomeUnknown
+	// EventAbandoned: a stage ended without a result. Duration is from the claim; Err is the callback's error, nil after a
 	// panic.
-	Abandoned
-	// Buried: a Completer gave a key up as a dead letter. Err says why.
-	Buried
+	EventAbandoned
+	// EventDeadLettered: a Completer gave a key up as a dead letter. Err says why.
+	EventDeadLettered
 )
 
 // String returns the kind in lower case.
 func (k EventKind) String() string {
 	names := [...]string{
-		Claimed: "claimed", Committed: "committed", Replayed: "replayed", Refused: "refused",
-		Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned",
-		Buried: "buried",
+		EventClaimed: "claimed", EventCommitted: "committed", EventReplayed: "replayed", EventRefused: "refused",
+		EventRenewed: "renewed", EventLeaseLost: "lease-lost", EventOutcomeUnknown: "outcome-unknown", EventAbandoned: "abandoned",
+		EventDeadLettered: "dead-lettered",
 	}
 	if k <= 0 || int(k) >= len(names) {
 		return "invalid"

@@ -47,7 +47,7 @@ func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
 	for _, f := range report.Findings {
-		if f.Verdict == Warning {
+		if f.Verdict == VerdictWarning {
 			s.cfg.Logger.WarnContext(ctx, "redis can keep the promise but for one case", "node", f.Node, "subject", f.Subject, "detail", f.Detail)
 		}
 	}

@@ -22,7 +22,7 @@ type Outcome struct {
 	hasState bool
 	effects  []Effect
 
-	// What a flow makes of them: see Next, Fail and Idle.
+	// What a flow makes of them: see Next, Fail and NothingDone.
 	next, failed, idle bool
 	// again allows the recovery point that the stage started from.
 	again bool
@@ -63,13 +63,13 @@ func Fail(r Response) Outcome {
 	return o
 }
 
-// Idle says that there was nothing to do: the lease is given back, nothing is stored, the attempt does not count, and the
+// NothingDone says that there was nothing to do: the lease is given back, nothing is stored, the attempt does not count, and the
 // key stays as it is. The attempt counts if the stage failed before in the same run of its [Flow].
-func Idle() Outcome { return Outcome{idle: true} }
+func NothingDone() Outcome { return Outcome{idle: true} }
 
 // Undo says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that the flow is to
 // undo what was committed before the key is finished with the outcome's response. The key moves on
-// to its first compensation, and a [Completer] or [Scope.Run] carries it on from there. A key
+// to its first compensation, and a [Completer] or [Scope.WorkFlow] carries it on from there. A key
 // without anything to undo is finished at once, and one that is being compensated stays where it
 // is. The flow is the one that the key belongs to.
 func (o Outcome) Undo(flow *Flow) Outcome {
@@ -129,7 +129,7 @@ func (o Outcome) extra() string {
 func (o Outcome) kind() string {
 	switch {
 	case o.idle:
-		return "Idle"
+		return "NothingDone"
 	case o.next:
 		return "Next"
 	}
@@ -244,7 +244,7 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 	}
 	switch {
 	case o.idle:
-		return e, invalid("Outcome", "is Idle, which is for callbacks: a lease is given back with Abandon")
+		return e, invalid("Outcome", "is NothingDone, which is for callbacks: a lease is given back with Abandon")
 	case o.next:
 		return e, invalid("Outcome", "is Next, which is for the stages of a flow: name the recovery point")
 	}

@@ -64,7 +64,7 @@ func (s *Service) outlast(ctx context.Context, c *call, longest time.Duration, o
 func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why error) error {
 	s := l.scope.service
 	why = unavailable(context.WithoutCancel(ctx), "commit", why)
-	unknown := l.event(Unknown)
+	unknown := l.event(EventOutcomeUnknown)
 	unknown.Err = why
 	s.observe(ctx, unknown)
 
@@ -72,7 +72,7 @@ func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why e
 	c.words = slices.Clone(c.words)
 	c.words[c.arg(commitFlags)] = repeated
 	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, c, e, flags != repeated) })
-	return fmt.Errorf("%w: %w", ErrCommitUnknown, errors.Unwrap(why))
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Unwrap(why))
 }
 
 // keepCommitting repeats a commit until its fate is known or the time for it is over. If the first
@@ -85,7 +85,7 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, ke
 		case err != nil && !errors.Is(err, ErrDamaged):
 			return false
 		case err == nil && (r.status == statusGone || r.status == statusForgotten):
-			l.dropped(ctx, ErrCommitUnknown) // of which the caller was told
+			l.dropped(ctx, ErrOutcomeUnknown) // of which the caller was told
 			return true
 		}
 		if err == nil && r.status == statusEffect && e.worked {

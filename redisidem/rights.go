@@ -159,7 +159,7 @@ func (t trial) words() string {
 
 // checkRights asks a server what this client's user may do there.
 func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding, error) {
-	f := Finding{Node: node.Options().Addr, Subject: "rights", Verdict: Good, Detail: "all commands are permitted"}
+	f := Finding{Node: node.Options().Addr, Subject: "rights", Verdict: VerdictGood, Detail: "all commands are permitted"}
 	targets := s.targets()
 	var trials []trial
 	for _, r := range rights {
@@ -188,10 +188,10 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 	var refused redis.Error
 	switch {
 	case redis.IsPermissionError(err):
-		f.Verdict, f.Detail = Failure, notPermittedError{err}.Error()
+		f.Verdict, f.Detail = VerdictFailure, notPermittedError{err}.Error()
 		return f, nil
 	case errors.As(err, &refused):
-		f.Verdict, f.Detail = Undetermined, "the server does not say what is permitted: "+err.Error()
+		f.Verdict, f.Detail = VerdictUndetermined, "the server does not say what is permitted: "+err.Error()
 		return f, nil
 	case err != nil:
 		return f, err
@@ -241,14 +241,14 @@ func lacking(trials []trial, denied map[trial]bool) (verdict Verdict, detail str
 			add(t.right.use, command+" on "+t.target.pattern)
 		}
 	}
-	verdict = Warning
+	verdict = VerdictWarning
 	var parts []string
 	for u, missing := range rules {
 		if len(missing) == 0 {
 			continue
 		}
 		if needed := use(u); needed == forAll || needed == forDurability || needed == forClusters {
-			verdict = Failure
+			verdict = VerdictFailure
 		}
 		parts = append(parts, fmt.Sprintf("the Redis user lacks a right%s: %s", needs[u], strings.Join(missing, ", ")))
 	}

@@ -278,7 +278,7 @@ func TestEachMissingRightIsNamed(t *testing.T) {
 	l := newLimited(t)
 	cfg := &Config{Namespace: "n", Timeout: 5 * time.Second, Wait: time.Second, CacheBytes: 1 << 20, CommitRetry: -1}
 	l.allow()
-	if f := l.rights(cfg); f.Verdict != Good {
+	if f := l.rights(cfg); f.Verdict != VerdictGood {
 		t.Fatalf("with all rights: %+v", f)
 	}
 	for _, r := range rights {
@@ -287,9 +287,9 @@ func TestEachMissingRightIsNamed(t *testing.T) {
 		}
 		l.allow("-" + r.command)
 		f := l.rights(cfg)
-		want := Warning
+		want := VerdictWarning
 		if r.use == forAll {
-			want = Failure
+			want = VerdictFailure
 		}
 		named := namesRule(f.Detail, "+"+r.command) || r.command == "eval" && strings.Contains(f.Detail, "'eval'")
 		if f.Verdict != want || !named || !strings.Contains(f.Detail, "lacks a right") {
@@ -325,24 +325,24 @@ func TestAllMissingRightsAreNamedAtOnce(t *testing.T) {
 		want    Verdict
 		named   []string
 	}{
-		{[]string{"-type", "-zadd", "-sadd", "-publish"}, Config{Wait: time.Second}, Failure, []string{"+type", "+zadd", "+sadd", "+publish"}},
-		{[]string{"-publish", "-subscribe", "resetchannels"}, Config{}, Good, nil},
-		{[]string{"-wait"}, Config{}, Good, nil},
-		{[]string{"resetchannels"}, Config{CacheBytes: 1 << 20}, Warning, []string{"&n:wake:*", "&n:deleted"}},
-		{[]string{"resetchannels", "&n:wake:*"}, Config{Wait: time.Second}, Warning, []string{"&n:deleted"}},
-		{[]string{"resetkeys"}, Config{}, Failure, []string{"~n:{*}:*", "~n:{*}:*:lock", "~n:{*}:due:*", "~n:{*}:dead:*", "~n:turn:*", "~n:{*}:x:*"}},
-		{[]string{"resetkeys", "~other:*"}, Config{}, Failure, []string{"~n:{*}:*"}},
-		{[]string{"resetkeys", "~n:{*}:????????????????????????????????", "~n:{*}:due:*", "~n:{*}:dead:*", "~n:{*}:x:*"}, Config{}, Failure, []string{"~n:{*}:*:lock"}},
+		{[]string{"-type", "-zadd", "-sadd", "-publish"}, Config{Wait: time.Second}, VerdictFailure, []string{"+type", "+zadd", "+sadd", "+publish"}},
+		{[]string{"-publish", "-subscribe", "resetchannels"}, Config{}, VerdictGood, nil},
+		{[]string{"-wait"}, Config{}, VerdictGood, nil},
+		{[]string{"resetchannels"}, Config{CacheBytes: 1 << 20}, VerdictWarning, []string{"&n:wake:*", "&n:deleted"}},
+		{[]string{"resetchannels", "&n:wake:*"}, Config{Wait: time.Second}, VerdictWarning, []string{"&n:deleted"}},
+		{[]string{"resetkeys"}, Config{}, VerdictFailure, []string{"~n:{*}:*", "~n:{*}:*:lock", "~n:{*}:due:*", "~n:{*}:dead:*", "~n:turn:*", "~n:{*}:x:*"}},
+		{[]string{"resetkeys", "~other:*"}, Config{}, VerdictFailure, []string{"~n:{*}:*"}},
+		{[]string{"resetkeys", "~n:{*}:????????????????????????????????", "~n:{*}:due:*", "~n:{*}:dead:*", "~n:{*}:x:*"}, Config{}, VerdictFailure, []string{"~n:{*}:*:lock"}},
 		{
 			[]string{"resetkeys", "~n:{*}:????????????????????????????????", "~n:{*}:*:lock", "~n:{*}:due:*", "~n:{*}:x:*"},
 			Config{},
-			Warning,
+			VerdictWarning,
 			[]string{"~n:{*}:dead:*"},
 		},
-		{[]string{"resetkeys", "~n:{*}:*:lock", "~n:{*}:????????????????????????????????", "~n:{*}:d*"}, Config{}, Warning, []string{"~n:{*}:x:*"}},
-		{[]string{"resetkeys", "%R~n:*"}, Config{}, Failure, []string{"+hset", "+set", "+del"}},
-		{[]string{"-@all"}, Config{}, Failure, []string{"eval"}},
-		{[]string{"-@all", "+eval"}, Config{}, Failure, []string{"+evalsha", "+hset", "+type", "+zadd", "+xadd", "+info"}},
+		{[]string{"resetkeys", "~n:{*}:*:lock", "~n:{*}:????????????????????????????????", "~n:{*}:d*"}, Config{}, VerdictWarning, []string{"~n:{*}:x:*"}},
+		{[]string{"resetkeys", "%R~n:*"}, Config{}, VerdictFailure, []string{"+hset", "+set", "+del"}},
+		{[]string{"-@all"}, Config{}, VerdictFailure, []string{"eval"}},
+		{[]string{"-@all", "+eval"}, Config{}, VerdictFailure, []string{"+evalsha", "+hset", "+type", "+zadd", "+xadd", "+info"}},
 	} {
 		l.allow(c.without...)
 		c.cfg.Namespace, c.cfg.Timeout, c.cfg.CommitRetry = "n", 5*time.Second, -1
@@ -364,7 +364,7 @@ func TestMissingWaitIsNamed(t *testing.T) {
 	l := newLimited(t)
 	l.allow("-wait")
 	cfg := &Config{Namespace: "n", Timeout: 2 * time.Second, Durability: 1, CommitRetry: -1}
-	if f := l.rights(cfg); f.Verdict != Failure || f.Detail != "the Redis user lacks a right that Durability needs: +wait" {
+	if f := l.rights(cfg); f.Verdict != VerdictFailure || f.Detail != "the Redis user lacks a right that Durability needs: +wait" {
 		t.Errorf("%+v", f)
 	}
 }
@@ -377,7 +377,7 @@ func TestRenamedCommandIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := l.rights(&Config{Namespace: "n", Timeout: 5 * time.Second})
-	if f.Verdict != Warning || !namesRule(f.Detail, "+xadd") {
+	if f.Verdict != VerdictWarning || !namesRule(f.Detail, "+xadd") {
 		t.Errorf("%+v", f)
 	}
 }

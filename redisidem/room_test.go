@@ -280,7 +280,7 @@ func (s startled) Observe(_ context.Context, e redisidem.Event) {
 
 func TestObserverThatPanicsLeavesNoKeyLocked(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		sc := b.service(redisidem.Config{Observer: startled(redisidem.Claimed)}).Scope("a")
+		sc := b.service(redisidem.Config{Observer: startled(redisidem.EventClaimed)}).Scope("a")
 		func() {
 			defer func() {
 				if v := recover(); v != "startled" {

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// Run takes the lease on a key and runs a flow from wherever the key stands, until it is answered: it commits each stage
+// WorkFlow takes the lease on a key and runs a flow from wherever the key stands, until it is answered: it commits each stage
 // while it keeps the lease, and gives it up with the last. One round trip more than there are stages.
 //
 // The key may be a view of any age, for only what it is called and its fingerprint count: a flow continues from wherever the
 // record is. A finished key is returned as it is. The key returned is never nil: next to an error it is the key as it was
-// seen last. After [Idle] it is the key as the stage found it, which is not Answered.
+// seen last. After [NothingDone] it is the key as the stage found it, which is not Answered.
 //
 // A stage's own error is returned in a [*StageError] when its retries are used up; the key then
-// stays at that stage. Besides the errors of [Scope.WorkStage] Run returns a [*FlowError] for a key
+// stays at that stage. Besides the errors of [Scope.WorkStage] WorkFlow returns a [*FlowError] for a key
 // of another flow or version and [ErrUnknownRecoveryPoint] for a key at a point that the flow does
 // not have, perhaps because a newer program does: both leave the record untouched; the context's
 // own error when that ends between two stages, of which the next one does not begin;
 // [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes
 // back more often than its MaxVisits.
-func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
+func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if key == nil {
 		return &Key{}, invalid("key", "must not be nil")
 	}
@@ -42,12 +42,12 @@ func (sc *Scope) Run(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
 }
 
-// RunRequest is InitializeRequest and Run in one: it makes the key that a request brought, if there is none, and runs the
+// DoFlow is InitializeRequest and Run in one: it makes the key that a request brought, if there is none, and runs the
 // flow. One round trip more than there are stages, one for a replay.
 //
-// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.Run]; unlike the former it
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.WorkFlow]; unlike the former it
 // refuses an empty value.
-func (sc *Scope) RunRequest(ctx context.Context, value string, req Request, flow *Flow) (*Key, error) {
+func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Flow) (*Key, error) {
 	if flow == nil {
 		return &Key{}, invalid("flow", "must not be nil")
 	}
@@ -132,7 +132,7 @@ func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) 
 	case err == nil || !errors.Is(err, ErrInvalid) || o.idle:
 		return resolved, err
 	case reconciled:
-		return Outcome{}, fmt.Errorf("%w: reconcile of stage %q: %w", ErrOutcomeUnknown, point, err)
+		return Outcome{}, &StageError{Stage: point, Err: fmt.Errorf("%w: reconcile: %w", ErrOutcomeUnknown, err)}
 	}
 	if o.failed && !strings.HasPrefix(resolved.RecoveryPoint, compensating) {
 		if next, undoErr := f.undo(st.key, len(st.key.Journal)-1); undoErr == nil {
@@ -168,7 +168,7 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 		return o, nil
 	case o.RecoveryPoint == "" && o.Response == nil && (reconciled || !slices.Equal(stage.Next, []string{Finished})):
 		return o, invalid("Outcome.RecoveryPoint",
-			"is empty, as in the zero Outcome: stage %q of %s ends with Next, Finish, Fail, Interim or Idle", stage.Point, f)
+			"is empty, as in the zero Outcome: stage %q of %s ends with Next, Finish, Fail, Interim or NothingDone", stage.Point, f)
 	case o.RecoveryPoint == "":
 		o.RecoveryPoint = Finished
 	}
@@ -271,7 +271,7 @@ func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconcil
 			case err == nil:
 				reconciled = true
 				return o, nil
-			case !errors.Is(err, ErrNotDone):
+			case !errors.Is(err, ErrNothingDone):
 				return Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 			}
 		}

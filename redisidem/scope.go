@@ -82,7 +82,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if s.cache != nil {
 		if key := s.cache.get(name(sum[:len(name{})]), sc.name, value, &encoded.print); key != nil {
 			if s.cfg.Observer != nil {
-				s.observe(ctx, Event{Kind: Replayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
+				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
 			}
 			return key, identity{}, encodedRequest{}, nil
 		}
@@ -165,7 +165,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 		return nil, r.unexpected(lua.Create)
 	}
 	if key != nil && key.Finished() {
-		s.observe(ctx, Event{Kind: Replayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+		s.observe(ctx, Event{Kind: EventReplayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
 	}
 	return key, err
 }

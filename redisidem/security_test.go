@@ -190,12 +190,12 @@ func TestS14_LeastRightsAreEnough(t *testing.T) {
 			), nil
 		}
 	}))
-	_, err = sc.RunRequest(ctx, "flow", request, flow)
+	_, err = sc.DoFlow(ctx, "flow", request, flow)
 	mustBe(t, err, errStage)
 	completer := mustCompleter(t, svc, flow)
-	var swept redisidem.Swept
+	var swept redisidem.SweepResult
 	for range 100 {
-		if swept, err = completer.Sweep(ctx); err != nil || swept.Buried > 0 {
+		if swept, err = completer.Sweep(ctx); err != nil || swept.DeadLettered > 0 {
 			break
 		}
 	}

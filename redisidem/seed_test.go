@@ -367,7 +367,7 @@ func TestSeedM15ReplaysAndAttemptsAreVisible(t *testing.T) {
 			t.Errorf("%d attempts, journal %+v", again.Attempts, again.Journal)
 		}
 		for kind, want := range map[redisidem.EventKind]int{
-			redisidem.Claimed: 2, redisidem.Abandoned: 1, redisidem.Committed: 1, redisidem.Replayed: 1,
+			redisidem.EventClaimed: 2, redisidem.EventAbandoned: 1, redisidem.EventCommitted: 1, redisidem.EventReplayed: 1,
 		} {
 			if got := rec.count(kind); got != want {
 				t.Errorf("%d times %v, want %d", got, kind, want)

@@ -127,7 +127,7 @@ func (l *Lease) stage() *Stage {
 // Otherwise the error matches [ErrLocked] when another worker has the lease (for longer than
 // [Scope.Wait]); [ErrNotFound]; [ErrFingerprintMismatch] when the value now stands for another
 // request; [ErrFenced] when another worker claimed the key during the callback; [ErrLeaseLost] when
-// the lease was gone before the callback could start; [ErrCommitUnknown]; [ErrNoProgress];
+// the lease was gone before the callback could start; [ErrOutcomeUnknown]; [ErrNoProgress];
 // [ErrNotKept] for an outcome that cannot be stored, now and whenever the key is used again;
 // [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged];
 // [ErrUnavailable].

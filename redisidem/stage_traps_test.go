@@ -178,7 +178,7 @@ func TestTrapS6RecordIsCheckedAgainInTheCommit(t *testing.T) {
 			}
 			return redisidem.Outcome{}, nil
 		})
-		mustBe(t, err, redisidem.ErrCommitUnknown)
+		mustBe(t, err, redisidem.ErrOutcomeUnknown)
 		if left := e.keys(raw); len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}
@@ -218,7 +218,7 @@ func TestTrapS7NoWriteBringsAnExpiredKeyBack(t *testing.T) {
 				return nil
 			},
 			"CommitKeep": func(_ *redisidem.Key, lease *redisidem.Lease) error {
-				if _, _, err := lease.CommitKeep(ctx, redisidem.Advance("next")); !errors.Is(err, redisidem.ErrCommitUnknown) {
+				if _, _, err := lease.CommitKeep(ctx, redisidem.Advance("next")); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
 					t.Errorf("CommitKeep: %v", err)
 				}
 				return nil

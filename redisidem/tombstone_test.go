@@ -129,7 +129,7 @@ func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 		}})
 		for round, want := range []string{`"out of stock"`, `"out of stock"`, "true"} {
 			stock = round == 2
-			key, err := sc.RunRequest(ctx, "k", request, flow)
+			key, err := sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 			if string(key.Response.Body) != want {
 				b.Errorf("round %d: %s, want %s: %v", round, key.Response.Body, want, charges)
@@ -151,7 +151,7 @@ func TestTombstoneIsNoRecord(t *testing.T) {
 		flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
 		svc := e.service()
 		sc, raw := svc.Scope("a"), e.client()
-		_, err := sc.RunRequest(ctx, "k", request, flow)
+		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, errStage)
 		late, err := sc.Lock(ctx, "k")
 		mustBe(t, err, nil)
@@ -177,17 +177,17 @@ func TestTombstoneIsNoRecord(t *testing.T) {
 			mustBe(t, err, redisidem.ErrNotFound)
 			_, err = sc.WorkStage(ctx, seen, never(t))
 			mustBe(t, err, redisidem.ErrNotFound)
-			_, err = sc.Run(ctx, seen, flow)
+			_, err = sc.WorkFlow(ctx, seen, flow)
 			mustBe(t, err, redisidem.ErrNotFound)
 			mustBe(t, sc.Unlock(ctx, "k"), redisidem.ErrNotFound)
 			mustBe(t, sc.Requeue(ctx, seen), redisidem.ErrNotFound)
 			mustBe(t, late.Renew(ctx), redisidem.ErrLeaseLost)
 			_, err = late.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
-			mustBe(t, err, redisidem.ErrCommitUnknown)
+			mustBe(t, err, redisidem.ErrOutcomeUnknown)
 			for key, err := range svc.DeadLetters(ctx, "cart") {
 				t.Errorf("a dead letter: %+v, %v", key, err)
 			}
-			mustSweep(t, mustCompleter(t, svc, flow), redisidem.Swept{})
+			mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{})
 		})
 		// Whatever else is in a hash without a record's fields is damage.
 		mustBe(t, raw.HSet(ctx, record, "fingerprint", "f").Err(), nil)
@@ -201,7 +201,7 @@ func TestTombstoneIsNoRecord(t *testing.T) {
 		if fields := raw.HGetAll(ctx, record).Val(); len(fields) != 1 {
 			t.Errorf("the tombstone holds %q", fields)
 		}
-		key, err := sc.RunRequest(ctx, "k", request, flow)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, errStage)
 		if key.Attempts != 1 || key.Revision != 1 {
 			t.Errorf("the next record is %+v", key)
@@ -282,11 +282,11 @@ func TestDeleteTakesTheKeyOutOfItsIndexes(t *testing.T) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
 		for list, sweeps := range map[string]bool{"due": false, "dead": true} {
-			_, err := sc.RunRequest(ctx, list, request, flow)
+			_, err := sc.DoFlow(ctx, list, request, flow)
 			mustBe(b, err, errStage)
 			if sweeps {
 				time.Sleep(time.Minute)
-				mustSweep(b, mustCompleter(b, svc, flow), redisidem.Swept{Due: 1, Buried: 1})
+				mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
 			}
 			if n := b.indexed(list); n != 1 {
 				b.Fatalf("%d keys are %s", n, list)

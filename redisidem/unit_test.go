@@ -286,11 +286,11 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 func TestNamesOfEventsAndVerdicts(t *testing.T) {
 	t.Parallel()
 	for got, want := range map[fmt.Stringer]string{
-		EventKind(-1): "invalid", EventKind(0): "invalid", Claimed: "claimed", Committed: "committed", Replayed: "replayed",
-		Refused: "refused", Renewed: "renewed", Lost: "lost", Unknown: "unknown", Abandoned: "abandoned",
-		Buried: "buried", Buried + 1: "invalid",
-		Verdict(-1): "invalid", Verdict(0): "invalid", Good: "good", Undetermined: "undetermined", Warning: "warning",
-		Failure: "failure", Failure + 1: "invalid",
+		EventKind(-1): "invalid", EventKind(0): "invalid", EventClaimed: "claimed", EventCommitted: "committed", EventReplayed: "replayed",
+		EventRefused: "refused", EventRenewed: "renewed", EventLeaseLost: "lease-lost", EventOutcomeUnknown: "outcome-unknown", EventAbandoned: "abandoned",
+		EventDeadLettered: "dead-lettered", EventDeadLettered + 1: "invalid",
+		Verdict(-1): "invalid", Verdict(0): "invalid", VerdictGood: "good", VerdictUndetermined: "undetermined", VerdictWarning: "warning",
+		VerdictFailure: "failure", VerdictFailure + 1: "invalid",
 	} {
 		if got.String() != want {
 			t.Errorf("%#v is %q, want %q", got, got.String(), want)
@@ -407,15 +407,15 @@ func TestPersistenceThatFailsIsFound(t *testing.T) {
 		want                                 Verdict
 		told                                 string
 	}{
-		{"1", "ok", "ok", "ok", "everysec", Good, "appendfsync everysec"},
-		{"1", "err", "ok", "ok", "everysec", Failure, "aof_last_write_status"},
-		{"1", "ok", "err", "ok", "always", Warning, "rdb_last_bgsave_status err"},
-		{"1", "ok", "ok", "err", "everysec", Warning, "aof_last_bgrewrite_status err"},
-		{"1", "ok", "err", "ok", "no", Warning, "appendfsync is no"},
-		{"1", "", "", "", "", Undetermined, "appendfsync"},
-		{"0", "ok", "err", "ok", "", Warning, "last snapshot failed"},
-		{"0", "ok", "ok", "ok", "", Warning, "no append-only file"},
-		{"", "", "", "", "", Undetermined, "does not report"},
+		{"1", "ok", "ok", "ok", "everysec", VerdictGood, "appendfsync everysec"},
+		{"1", "err", "ok", "ok", "everysec", VerdictFailure, "aof_last_write_status"},
+		{"1", "ok", "err", "ok", "always", VerdictWarning, "rdb_last_bgsave_status err"},
+		{"1", "ok", "ok", "err", "everysec", VerdictWarning, "aof_last_bgrewrite_status err"},
+		{"1", "ok", "err", "ok", "no", VerdictWarning, "appendfsync is no"},
+		{"1", "", "", "", "", VerdictUndetermined, "appendfsync"},
+		{"0", "ok", "err", "ok", "", VerdictWarning, "last snapshot failed"},
+		{"0", "ok", "ok", "ok", "", VerdictWarning, "no append-only file"},
+		{"", "", "", "", "", VerdictUndetermined, "does not report"},
 	} {
 		f := checkPersistence(map[string]string{
 			"aof_enabled": c.aof, "aof_last_write_status": c.write, "rdb_last_bgsave_status": c.snapshot, "aof_last_bgrewrite_status": c.rewrite,
@@ -433,7 +433,7 @@ func TestReplicasThatFallBehindDoNotCount(t *testing.T) {
 		"slave0": "ip=127.0.0.1,port=1,state=online,offset=14,lag=0", "slave1": "ip=127.0.0.1,port=2,state=online,offset=14,lag=11",
 		"slave2": "ip=127.0.0.1,port=3,state=wait_bgsave,offset=0,lag=0", "slave3": "ip=127.0.0.1,port=4,state=online,offset=14,lag=10",
 	}
-	for wanted, want := range []Verdict{Warning, Warning, Warning, Failure} {
+	for wanted, want := range []Verdict{VerdictWarning, VerdictWarning, VerdictWarning, VerdictFailure} {
 		s := &Service{cfg: Config{Durability: wanted}}
 		if f := s.checkReplicas(info); f.Verdict != want || !strings.Contains(f.Detail, "2 of 4 replicas in step") {
 			t.Errorf("Durability %d: %v, %s", wanted, f.Verdict, f.Detail)

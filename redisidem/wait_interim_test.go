@@ -52,9 +52,9 @@ func TestWaitersGetTheInterimAnswer(t *testing.T) {
 				entered.Add(1)
 				return sc.Do(ctx, value, request, work)
 			},
-			"RunRequest": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
+			"DoFlow": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
 				entered.Add(1)
-				return sc.RunRequest(ctx, value, request, flow)
+				return sc.DoFlow(ctx, value, request, flow)
 			},
 			"Run": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
 				key, err := sc.InitializeRequest(ctx, value, request)
@@ -62,7 +62,7 @@ func TestWaitersGetTheInterimAnswer(t *testing.T) {
 					return key, err
 				}
 				entered.Add(1)
-				return sc.Run(ctx, key, flow)
+				return sc.WorkFlow(ctx, key, flow)
 			},
 			"WorkStage": func(sc *redisidem.Scope, value string) (*redisidem.Key, error) {
 				key, err := sc.InitializeRequest(ctx, value, request)
@@ -211,7 +211,7 @@ func TestInterimAnswerIsWholeForThoseWhoWaited(t *testing.T) {
 		sc := b.service(redisidem.Config{Wait: time.Hour, Observer: rec}).Scope("a")
 		key, err := sc.Do(ctx, "k", request, never(b))
 		mustBe(b, err, nil)
-		if kinds := rec.kinds(); len(kinds) != 1 || kinds[0] != redisidem.Replayed {
+		if kinds := rec.kinds(); len(kinds) != 1 || kinds[0] != redisidem.EventReplayed {
 			b.Errorf("events: %v", kinds)
 		}
 		if key.Attempts != 1 || key.Revision != 1 || key.RecoveryPoint != "asked" {

@@ -203,7 +203,7 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 			}
 			if !stay() {
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			}
 			if deadline, ok := caller.Deadline(); ok {
 				bounded, cancel := context.WithDeadline(ctx, deadline)
@@ -218,7 +218,7 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 				failure = sent
 				return redisidem.Finish(s.encode(answer, failure, tap)), nil
 			case code == codes.Unimplemented:
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			}
 			return redisidem.Outcome{}, &releasedError{failure}
 		})

@@ -53,7 +53,7 @@ func (c *crashes) reach(boundary string) {
 
 // Observe implements [redisidem.Observer]: a commit has been stored.
 func (c *crashes) Observe(_ context.Context, e redisidem.Event) {
-	if e.Kind == redisidem.Committed {
+	if e.Kind == redisidem.EventCommitted {
 		c.reach("committed " + e.RecoveryPoint)
 	}
 }

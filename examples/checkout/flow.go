@@ -180,12 +180,12 @@ func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisi
 		return redisidem.Outcome{}, err
 	}
 	if p.Payment != "" {
-		return redisidem.Outcome{}, redisidem.ErrNotDone // asking again for its state does no harm
+		return redisidem.Outcome{}, redisidem.ErrNothingDone // asking again for its state does no harm
 	}
 	found, err := c.payments.byKey(ctx, st.OutboundKey("charge"))
 	switch {
 	case errors.Is(err, errNoPayment):
-		return redisidem.Outcome{}, redisidem.ErrNotDone
+		return redisidem.Outcome{}, redisidem.ErrNothingDone
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}

@@ -84,7 +84,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	}()
 	leave := x.queue() // it cannot be told when the waiting ends and the work begins
 	defer leave()
-	key, err := x.scope.RunRequest(ctx, x.key, x.request, flow)
+	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true
 	x.place.made = key.Attempts == 1 && !key.Replayed()
 	switch {
@@ -121,7 +121,7 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 		errors.Is(err, redisidem.ErrNested), errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrUnavailable),
 		errors.Is(err, redisidem.ErrClosed):
 		x.fail(err, false)
-	case errors.Is(err, redisidem.ErrCommitUnknown):
+	case errors.Is(err, redisidem.ErrOutcomeUnknown):
 		x.fail(err, true)
 	default:
 		x.refuseUnfinished(err)

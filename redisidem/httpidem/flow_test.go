@@ -36,7 +36,7 @@ func payment(t testing.TB, mode *atomic.Value, runs *atomic.Int64) *redisidem.Fl
 			case "unknown":
 				return redisidem.Outcome{}, redisidem.ErrOutcomeUnknown
 			case "idle":
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			case "interim":
 				return redisidem.Interim(redisidem.Started, redisidem.JSON(http.StatusAccepted, "please confirm")), nil
 			case "declined":

@@ -707,7 +707,7 @@ func TestAmbiguousAnswersAreToldApart(t *testing.T) {
 			t.Errorf("%d: %+v", c.status, e)
 		}
 		last := core.last(t)
-		if last.Kind != redisidem.Abandoned || errors.Is(last.Err, redisidem.ErrOutcomeUnknown) != (c.result == httpidem.Ambiguous) {
+		if last.Kind != redisidem.EventAbandoned || errors.Is(last.Err, redisidem.ErrOutcomeUnknown) != (c.result == httpidem.Ambiguous) {
 			t.Errorf("%d: %+v", c.status, last)
 		}
 	}

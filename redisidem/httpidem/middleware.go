@@ -194,7 +194,7 @@ func (e *execution) serve() {
 				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 			}
 			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stay() {
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			}
 			begin()
 			if deadline, ok := client.Deadline(); ok {
@@ -283,7 +283,7 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
 	case e.run.nothing.Load():
-		return redisidem.Idle(), nil
+		return redisidem.NothingDone(), nil
 	case e.outside():
 		if m.cfg.Status(http.StatusInternalServerError) == Keep {
 			return redisidem.Finish(notKept(0)), nil

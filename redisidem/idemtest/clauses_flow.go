@@ -45,11 +45,11 @@ func flowsRun(c *clause) {
 	}
 	order := redisidem.FlowStage{Point: "charged", Work: answers("order 1")}
 	flow := c.flow("checkout", first, charge, order)
-	_, err := c.scope().RunRequest(c.ctx, "k", ordered, flow)
+	_, err := c.scope().DoFlow(c.ctx, "k", ordered, flow)
 	c.want("a stage's error", err, down)
-	key, err := c.scope().RunRequest(c.ctx, "k", ordered, flow)
+	key, err := c.scope().DoFlow(c.ctx, "k", ordered, flow)
 	c.answered("the flow", key, err, "order 1", false)
-	key, err = c.scope().RunRequest(c.ctx, "k", ordered, flow)
+	key, err = c.scope().DoFlow(c.ctx, "k", ordered, flow)
 	c.answered("the flow's replay", key, err, "order 1", true)
 	if want := "reserve charge1 reconcile2 "; ran != want || key.Revision != 3 {
 		c.Errorf("ran %q to revision %d, want %q and 3", ran, key.Revision, want)
@@ -61,7 +61,7 @@ func flowsRun(c *clause) {
 	}
 	declined := c.flow("checkout", first, order)
 	for range 2 {
-		key, err = c.scope().RunRequest(c.ctx, "declined", ordered, declined)
+		key, err = c.scope().DoFlow(c.ctx, "declined", ordered, declined)
 		c.must("a flow that fails", err)
 		want := redisidem.JSON(402, "declined")
 		if !key.Finished() || !same(key.Response, &want) {
@@ -78,12 +78,12 @@ func keyBelongsToItsFlow(c *clause) {
 	failing := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, down }
 	one := c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: failing})
 	two := c.flow("two", redisidem.FlowStage{Point: redisidem.Started, Work: c.mustNotRun})
-	_, err := c.scope().RunRequest(c.ctx, "k", ordered, one)
+	_, err := c.scope().DoFlow(c.ctx, "k", ordered, one)
 	c.want("a stage's error", err, down)
-	_, err = c.scope().RunRequest(c.ctx, "k", ordered, two)
+	_, err = c.scope().DoFlow(c.ctx, "k", ordered, two)
 	c.want("another flow", err, redisidem.ErrOtherFlow)
 	one = c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: answers("order 1")})
-	key, err := c.scope().RunRequest(c.ctx, "k", ordered, one)
+	key, err := c.scope().DoFlow(c.ctx, "k", ordered, one)
 	c.answered("the flow itself", key, err, "order 1", false)
 }
 

@@ -151,7 +151,7 @@ func commitLandsLater(c *clause) {
 		// The connection breaks with the commit, and no other one comes about until its caller has been told.
 		w.lose(lua.Commit, f, w.cut)
 		_, err := svc.Scope(c.scopeName()).Do(c.ctx, name, ordered, answers("order 1"))
-		c.want(name, err, redisidem.ErrCommitUnknown)
+		c.want(name, err, redisidem.ErrOutcomeUnknown)
 		w.mend()
 		// The next caller must get that answer, or wait for it.
 		key, err := c.scope().Wait(c.lapsing()).Do(c.ctx, name, ordered, answers("order 1"))

@@ -189,7 +189,7 @@ func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := sc.RunRequest(t.Context(), playKey, buy, again); !errors.Is(err, redisidem.ErrLocked) {
+				if _, err := sc.DoFlow(t.Context(), playKey, buy, again); !errors.Is(err, redisidem.ErrLocked) {
 					t.Errorf("the lease was given back: %v", err)
 				}
 			})

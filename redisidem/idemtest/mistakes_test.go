@@ -268,7 +268,7 @@ func TestCrashMatrixRefusesWhatItCannotJudge(t *testing.T) {
 		}, sold), "sent 10 times"},
 		{"flow that idles", crashes(func(s *shop) redisidem.FlowConfig {
 			cfg := checkout(s)
-			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) { return redisidem.Idle(), nil }
+			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) { return redisidem.NothingDone(), nil }
 			return cfg
 		}, sold), `idle at "started"`},
 	} {

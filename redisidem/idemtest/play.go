@@ -111,7 +111,7 @@ func (p *play) live(at moment) (*redisidem.Key, []moment) {
 		done := make(chan struct{})
 		go func() { // which may end where it dies
 			defer close(done)
-			key, err = sc.RunRequest(it.ctx, playKey, p.world.Request, flow)
+			key, err = sc.DoFlow(it.ctx, playKey, p.world.Request, flow)
 		}()
 		<-done
 		switch {
@@ -121,7 +121,7 @@ func (p *play) live(at moment) (*redisidem.Key, []moment) {
 			return nil, it.moments()
 		case err != nil:
 			p.note("error: %v", err)
-			if errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrCommitUnknown) {
+			if errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrOutcomeUnknown) {
 				p.lapse(lease)
 			}
 		case key.Finished() && at != moment{}:

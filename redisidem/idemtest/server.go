@@ -148,7 +148,7 @@ func (s *Server) Hang() { s.line.set(hanging) }
 
 // DropReplies makes the server do what it is told while no caller hears of it, until [Server.Restart]: calls return
 // [redisidem.ErrUnavailable] although they had their effect, and a stage that has done its work
-// [redisidem.ErrCommitUnknown] although its result is stored.
+// [redisidem.ErrOutcomeUnknown] although its result is stored.
 func (s *Server) DropReplies() { s.line.set(muted) }
 
 // Restart ends an outage of any kind. The server still has everything it was told. Connections on which something got lost

@@ -201,7 +201,7 @@ func TestCommitWithoutAReply(t *testing.T) {
 					outage.begin(srv)
 					return redisidem.Finish(redisidem.JSON(201, "done")), nil
 				})
-			mustBe(t, err, redisidem.ErrCommitUnknown)
+			mustBe(t, err, redisidem.ErrOutcomeUnknown)
 			srv.Restart()
 			sc := srv.Service(nil).Scope("a")
 			if outage.stored {
@@ -223,7 +223,7 @@ func TestCommitLandsInTheBackgroundAfterAnOutage(t *testing.T) {
 			srv.Stop()
 			return redisidem.Finish(redisidem.JSON(201, "done")), nil
 		})
-		mustBe(t, err, redisidem.ErrCommitUnknown)
+		mustBe(t, err, redisidem.ErrOutcomeUnknown)
 		srv.Restart()
 		mustBe(t, svc.Close(ctx), nil) // waits for it
 		key, err := srv.Service(nil).Scope("a").Do(ctx, "k", request, never(t))
@@ -239,7 +239,7 @@ func TestEndOfTheTestEndsAnOutage(t *testing.T) {
 				srv.Hang()
 				return redisidem.Finish(redisidem.JSON(201, "done")), nil
 			})
-		mustBe(t, err, redisidem.ErrCommitUnknown)
+		mustBe(t, err, redisidem.ErrOutcomeUnknown)
 	})
 }
 

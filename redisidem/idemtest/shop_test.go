@@ -78,7 +78,7 @@ func checkout(s *shop) redisidem.FlowConfig {
 			},
 			Reconcile: func(_ context.Context, st *redisidem.Stage) (outcome, error) {
 				if !s.charged(st.OutboundKey("charge")) {
-					return outcome{}, redisidem.ErrNotDone
+					return outcome{}, redisidem.ErrNothingDone
 				}
 				return redisidem.Next(), nil
 			},

@@ -117,7 +117,7 @@ func newWorker(role string, dwell func(n, stage int) time.Duration) *worker {
 
 // Observe notes which keys a completer was handed and could not get.
 func (w *worker) Observe(_ context.Context, e redisidem.Event) {
-	if w.role == "completer" && e.Kind == redisidem.Refused && errors.Is(e.Err, redisidem.ErrLocked) {
+	if w.role == "completer" && e.Kind == redisidem.EventRefused && errors.Is(e.Err, redisidem.ErrLocked) {
 		w.pen.Write("refused %s", e.Key)
 	}
 }
@@ -201,7 +201,7 @@ func begin() {
 	for n := first; n < keys; n += beginners {
 		underway <- struct{}{}
 		wg.Go(func() {
-			_, err := w.sc.RunRequest(context.Background(), value(n), request, w.flow)
+			_, err := w.sc.DoFlow(context.Background(), value(n), request, w.flow)
 			w.pen.Write("failed: a beginner went on with key %d: %v", n, err)
 		})
 	}
@@ -243,7 +243,7 @@ func retry() {
 				time.Sleep(rand.N(2 * lease)) // some come before the completers, some after
 			}
 			for began := time.Now(); time.Since(began) < patience; {
-				key, err := sc.RunRequest(context.Background(), value(n), request, w.flow)
+				key, err := sc.DoFlow(context.Background(), value(n), request, w.flow)
 				switch {
 				case err == nil && key.Finished() && string(key.Response.Body) == strconv.Quote(value(n)):
 					w.pen.Write("answered %s", value(n))

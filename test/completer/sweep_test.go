@@ -184,7 +184,7 @@ func (f *field) abandon(t *testing.T, n int) {
 	t.Helper()
 	f.broken = true
 	f.parallel(t, n, func(i int) error {
-		if _, err := f.sc.RunRequest(context.Background(), value(i), request, f.flow); !errors.Is(err, errBroken) {
+		if _, err := f.sc.DoFlow(context.Background(), value(i), request, f.flow); !errors.Is(err, errBroken) {
 			return fmt.Errorf("key %d was not abandoned: %w", i, errors.Join(err))
 		}
 		return nil

@@ -71,7 +71,7 @@ func TestCut(t *testing.T) {
 				unknown := 0
 				for range keys {
 					switch err := <-told; {
-					case errors.Is(err, redisidem.ErrCommitUnknown):
+					case errors.Is(err, redisidem.ErrOutcomeUnknown):
 						unknown++
 					case err != nil:
 						t.Errorf("a caller is told %v", err)

@@ -78,12 +78,12 @@ func TestEviction(t *testing.T) {
 		p.set(t, "maxmemory-policy", policy)
 		for _, limit := range []string{"0", "100mb"} {
 			p.set(t, "maxmemory", limit)
-			want := redisidem.Failure
+			want := redisidem.VerdictFailure
 			switch {
 			case policy == "noeviction":
-				want = redisidem.Good
+				want = redisidem.VerdictGood
 			case limit == "0":
-				want = redisidem.Warning // nothing is forgotten yet
+				want = redisidem.VerdictWarning // nothing is forgotten yet
 			}
 			report, err := svc.Check(context.Background())
 			must(t, err)
@@ -93,12 +93,12 @@ func TestEviction(t *testing.T) {
 				}
 				if f.Verdict != want {
 					t.Errorf("%s with maxmemory %s is %v: %s", policy, limit, f.Verdict, f.Detail)
-				} else if want == redisidem.Failure {
+				} else if want == redisidem.VerdictFailure {
 					found++
 				}
 			}
 			unsafe := errors.Is(report.Err(), redisidem.ErrUnsafeServer)
-			if unsafe != (want == redisidem.Failure) {
+			if unsafe != (want == redisidem.VerdictFailure) {
 				t.Errorf("%s with maxmemory %s: the report's error is %v", policy, limit, report.Err())
 			}
 			// Open is where programs meet it.

@@ -143,7 +143,7 @@ func outageCalls(t *testing.T, well, sc *redisidem.Scope, rounds int) []outageCa
 			return err
 		}},
 		{"renew", redisidem.ErrUnavailable, func(int) error { return renewed.Renew(ctx) }},
-		{"commit", redisidem.ErrCommitUnknown, func(i int) error {
+		{"commit", redisidem.ErrOutcomeUnknown, func(i int) error {
 			_, err := committed[i].Commit(ctx, answer("done"))
 			return err
 		}},

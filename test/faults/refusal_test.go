@@ -136,7 +136,7 @@ func outlast(t *testing.T, r refusal, auto bool) {
 	if err := held.Renew(ctx); !errors.Is(err, redisidem.ErrUnavailable) {
 		t.Errorf("a renewal is told %v", err)
 	}
-	if _, err := held.Commit(ctx, answer("work")); !errors.Is(err, redisidem.ErrCommitUnknown) {
+	if _, err := held.Commit(ctx, answer("work")); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
 		t.Errorf("a commit is told %v", err)
 	}
 	end()

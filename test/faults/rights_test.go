@@ -49,7 +49,7 @@ func TestRights(t *testing.T) {
 	must(t, err)
 	must(t, report.Err())
 	for _, f := range report.Findings {
-		if f.Verdict == redisidem.Undetermined {
+		if f.Verdict == redisidem.VerdictUndetermined {
 			t.Errorf("%s cannot be seen: %s", f.Subject, f.Detail)
 		}
 	}
@@ -195,12 +195,12 @@ func complete(ctx context.Context, t *testing.T, svc *redisidem.Service) {
 	})
 	must(t, err)
 	sc := svc.Scope("a")
-	if _, err := sc.RunRequest(ctx, "flow", request, flow); !errors.Is(err, broken) {
+	if _, err := sc.DoFlow(ctx, "flow", request, flow); !errors.Is(err, broken) {
 		t.Errorf("the stage is told %v", err)
 	}
 	completer, err := redisidem.NewCompleter(svc, flow)
 	must(t, err)
-	sweep := func(done func(redisidem.Swept) bool) {
+	sweep := func(done func(redisidem.SweepResult) bool) {
 		t.Helper()
 		for began := time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
 			swept, err := completer.Sweep(ctx)
@@ -211,11 +211,11 @@ func complete(ctx context.Context, t *testing.T, svc *redisidem.Service) {
 		}
 		t.Fatal("the completer does not come to an end")
 	}
-	sweep(func(s redisidem.Swept) bool { return s.Buried == 1 })
+	sweep(func(s redisidem.SweepResult) bool { return s.DeadLettered == 1 })
 	fail = false
 	for letter, err := range svc.DeadLetters(ctx, "orders") {
 		must(t, err)
 		must(t, sc.Requeue(ctx, letter))
 	}
-	sweep(func(s redisidem.Swept) bool { return s.Finished == 1 })
+	sweep(func(s redisidem.SweepResult) bool { return s.Finished == 1 })
 }

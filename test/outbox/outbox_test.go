@@ -164,10 +164,10 @@ func work() {
 		time.Sleep(rand.N(2 * time.Millisecond))
 	})
 	run := func(value string) {
-		_, err := sc.RunRequest(context.Background(), value, request, flow)
+		_, err := sc.DoFlow(context.Background(), value, request, flow)
 		switch {
 		case err == nil, errors.Is(err, redisidem.ErrLocked), errors.Is(err, redisidem.ErrUnavailable),
-			errors.Is(err, redisidem.ErrCommitUnknown), errors.Is(err, redisidem.ErrLeaseLost):
+			errors.Is(err, redisidem.ErrOutcomeUnknown), errors.Is(err, redisidem.ErrLeaseLost):
 		default:
 			pen.Write("failed %s %v", value, err)
 		}
@@ -351,10 +351,10 @@ func finish(t *testing.T, sc *redisidem.Scope, many int) map[string]*redisidem.K
 		wg.Go(func() {
 			for n := int(next.Add(1)) - 1; n < many*keys; n = int(next.Add(1)) - 1 {
 				v := value(n/keys, n%keys)
-				key, err := sc.RunRequest(context.Background(), v, request, flow)
+				key, err := sc.DoFlow(context.Background(), v, request, flow)
 				for began := time.Now(); err != nil && time.Since(began) < patience; {
 					time.Sleep(10 * time.Millisecond)
-					key, err = sc.RunRequest(context.Background(), v, request, flow)
+					key, err = sc.DoFlow(context.Background(), v, request, flow)
 				}
 				if err != nil || !key.Finished() {
 					t.Errorf("key %s was not finished: %v", v, err)

@@ -68,7 +68,7 @@ func TestReaderKilledBeforeItsAcknowledgementGetsTheEntryAgain(t *testing.T) {
 	where := newSite(t, false, rediscase.Server(t).Addr())
 	client, ledger := where.direct(t), child.NewLedger(t)
 	stream := ""
-	_, err := service(client).Scope("outbox").RunRequest(context.Background(), "order", request, orders(func(st *redisidem.Stage) {
+	_, err := service(client).Scope("outbox").DoFlow(context.Background(), "order", request, orders(func(st *redisidem.Stage) {
 		stream = st.ShardKey("outbox")
 	}))
 	if err != nil {

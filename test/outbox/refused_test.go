@@ -42,13 +42,13 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 		}
 		// The names of a key's neighbours are known from a first run, in which the second stage finds the wrong type.
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			return redisidem.Idle(), client.SAdd(ctx, st.ShardKey("outbox"), "a set").Err()
+			return redisidem.NothingDone(), client.SAdd(ctx, st.ShardKey("outbox"), "a set").Err()
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		_, err = sc.RunRequest(ctx, "k", request, flow)
+		_, err = sc.DoFlow(ctx, "k", request, flow)
 		var refused *redisidem.EffectError
 		if !errors.As(err, &refused) || refused.Index != 2 || refused.Key != stream || !errors.Is(err, redisidem.ErrEffect) {
 			t.Fatalf("the error is %v", err)
@@ -71,7 +71,7 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 			if err := client.Del(ctx, stream).Err(); err != nil { // the cause is gone, and the key stays finished
 				t.Fatal(err)
 			}
-			if _, err = sc.RunRequest(ctx, "k", request, flow); !errors.Is(err, redisidem.ErrNotKept) {
+			if _, err = sc.DoFlow(ctx, "k", request, flow); !errors.Is(err, redisidem.ErrNotKept) {
 				t.Errorf("a retry gets %v", err)
 			}
 		}
@@ -141,7 +141,7 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 			_, err := sc.Do(ctx, fmt.Sprint(i), request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				own = st.ShardKey("outbox")
 				names[own] = fmt.Sprint(i)
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			})
 			if err != nil {
 				t.Fatal(err)

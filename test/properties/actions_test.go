@@ -111,7 +111,7 @@ func (m *machine) Work(t *rapid.T) {
 		case "fails":
 			return redisidem.Outcome{}, mistake
 		case "idles":
-			return redisidem.Idle(), nil
+			return redisidem.NothingDone(), nil
 		}
 		m.withEffects(t, s, out)
 		return out.Outcome, nil

@@ -38,7 +38,7 @@ func (m *machine) newFlow() *redisidem.Flow {
 			case "next":
 				return redisidem.Next(), nil
 			case "idle":
-				return redisidem.Idle(), nil
+				return redisidem.NothingDone(), nil
 			case "error":
 				return redisidem.Outcome{}, errStage
 			case "interim":
@@ -178,7 +178,7 @@ func (m *machine) Run(t *rapid.T) {
 			want = redisidem.ErrNotKept
 		}
 	}
-	key, err := o.scope.RunRequest(m.ctx, s.value, requests[request], o.flow)
+	key, err := o.scope.DoFlow(m.ctx, s.value, requests[request], o.flow)
 	if !errors.Is(err, want) {
 		t.Fatalf("error is %v, want %v", err, want)
 	}
@@ -194,7 +194,7 @@ func (m *machine) Sweep(t *rapid.T) {
 	o := m.connected(t)
 	m.draw(t)
 	now := m.now()
-	var want redisidem.Swept
+	var want redisidem.SweepResult
 	for _, s := range m.slots {
 		if s.due.IsZero() {
 			continue
@@ -224,7 +224,7 @@ func (m *machine) Sweep(t *rapid.T) {
 			s.abandon(w)
 			if r.refused >= maxAttempts {
 				r.dead, s.due = true, time.Time{}
-				want.Buried++
+				want.DeadLettered++
 				break
 			}
 			s.enter(now, r.refused)
@@ -233,7 +233,7 @@ func (m *machine) Sweep(t *rapid.T) {
 			s.abandon(w)
 			r.dead = true
 			s.due = time.Time{}
-			want.Buried++
+			want.DeadLettered++
 		case granted:
 			if s.run(now, w, m.plan) != nil {
 				want.Failed++

@@ -143,7 +143,7 @@ func (m *machine) expect(err error, v verdict) {
 		fine: nil, notFound: redisidem.ErrNotFound, finished: redisidem.ErrFinished, locked: redisidem.ErrLocked,
 		stale: redisidem.ErrStale, mismatch: redisidem.ErrFingerprintMismatch, fenced: redisidem.ErrFenced,
 		lost: redisidem.ErrLeaseLost, ended: redisidem.ErrLeaseEnded, noProgress: redisidem.ErrNoProgress,
-		effect: redisidem.ErrEffect, notKept: redisidem.ErrNotKept, unknown: redisidem.ErrCommitUnknown, unavailable: redisidem.ErrUnavailable,
+		effect: redisidem.ErrEffect, notKept: redisidem.ErrNotKept, unknown: redisidem.ErrOutcomeUnknown, unavailable: redisidem.ErrUnavailable,
 	}[v]
 	if !errors.Is(err, want) {
 		m.t.Fatalf("error is %v, want %s", err, v)

@@ -119,7 +119,7 @@ const (
 	effect     verdict = "ErrEffect"
 	notKept    verdict = "ErrNotKept"
 	// What a caller is told who gets no answer.
-	unknown     verdict = "ErrCommitUnknown"
+	unknown     verdict = "ErrOutcomeUnknown"
 	unavailable verdict = "ErrUnavailable"
 )
 

@@ -316,27 +316,27 @@ func (s resultState) String() string { return [...]string{"open", "committed", "
 func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	c := w.world.chronicle
 	revision := e.Revision
-	if e.Kind == redisidem.Committed {
+	if e.Kind == redisidem.EventCommitted {
 		revision--
 	}
 	c.mu.Lock()
 	r := c.results[place{e.Key, e.Fence, revision}]
 	c.mu.Unlock()
 	switch e.Kind {
-	case redisidem.Committed:
+	case redisidem.EventCommitted:
 		if r == nil {
 			c.violation("a commit is told of that nobody made: %+v", e)
 			return
 		}
 		c.becomes(r, committed)
-	case redisidem.Unknown:
+	case redisidem.EventOutcomeUnknown:
 		if r != nil {
 			if !w.wire.struckSince(r.at) && !w.world.mayForget(r.key) {
 				c.violation("the fate of %s is unknown although nothing has happened", r.value)
 			}
 			c.becomes(r, unknown)
 		}
-	case redisidem.Lost:
+	case redisidem.EventLeaseLost:
 		if r != nil && errors.Is(e.Err, redisidem.ErrFenced) {
 			c.becomes(r, fenced)
 		}

@@ -152,7 +152,7 @@ func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) str
 	case isCompensating(point) && !j.inFlow:
 		return o, false, errNotMine
 	case n < 4 && shardKey != nil:
-		return redisidem.Idle(), true, nil
+		return redisidem.NothingDone(), true, nil
 	case n < 9 && j.inFlow:
 		o = redisidem.Fail(answer)
 	case n < 18:
@@ -251,7 +251,7 @@ func (j *job) judge(err error) {
 	w := j.worker.world
 	var locked *redisidem.LockedError
 	switch {
-	case err == nil, errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrCommitUnknown):
+	case err == nil, errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrOutcomeUnknown):
 	case errors.As(err, &locked):
 		w.tell(func(t *tally) { t.Locked++ })
 		if locked.RetryAfter < 0 || locked.RetryAfter > lease {

@@ -68,7 +68,7 @@ func (w *worker) retire() {
 func (w *worker) finish(key string) *redisidem.Key {
 	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: nil}
 	j.asked = w.world.tick()
-	got, err := w.scope.RunRequest(context.Background(), key, request, j.flow())
+	got, err := w.scope.DoFlow(context.Background(), key, request, j.flow())
 	j.end(got, err)
 	if err != nil {
 		w.world.violation("%s cannot be finished: %v", key, err)
@@ -172,7 +172,7 @@ func (c *caller) act() {
 		j.end(got, err)
 	case n < 11:
 		w.world.log("worker %d runs %s, waiting %v", w.number, key, j.wait)
-		got, err := j.scope.RunRequest(ctx, key, request, j.flow())
+		got, err := j.scope.DoFlow(ctx, key, request, j.flow())
 		j.end(got, err)
 	case n < 15:
 		w.world.log("worker %d works on %s, waiting %v", w.number, key, j.wait)

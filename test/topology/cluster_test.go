@@ -310,7 +310,7 @@ func TestFrozenMasterKeepsNoOtherMastersKeysWaiting(t *testing.T) {
 	}
 	for i := range keys {
 		request := redisidem.Request{Method: "POST", Path: "/orders"}
-		if _, err := svc.Scope("a").RunRequest(t.Context(), fmt.Sprint(i), request, flow); !errors.Is(err, errBroken) {
+		if _, err := svc.Scope("a").DoFlow(t.Context(), fmt.Sprint(i), request, flow); !errors.Is(err, errBroken) {
 			t.Fatal(err)
 		}
 	}

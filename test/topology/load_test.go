@@ -135,7 +135,7 @@ func (l *load) pick(r *rand.Rand) string {
 
 // call asks once for the answer to a key, and compares it to what was told before.
 func (l *load) call(value string) error {
-	key, err := l.scope.RunRequest(context.Background(), value, request, l.flow)
+	key, err := l.scope.DoFlow(context.Background(), value, request, l.flow)
 	if err == nil && !key.Finished() {
 		err = errors.New("not finished")
 	}
@@ -167,7 +167,7 @@ func (l *load) call(value string) error {
 // expected reports whether a caller may be told so while servers change. It comes back with its key.
 func expected(err error) bool {
 	for _, target := range []error{
-		redisidem.ErrLocked, redisidem.ErrUnavailable, redisidem.ErrCommitUnknown, redisidem.ErrNotDurable,
+		redisidem.ErrLocked, redisidem.ErrUnavailable, redisidem.ErrOutcomeUnknown, redisidem.ErrNotDurable,
 		redisidem.ErrLeaseLost,
 	} {
 		if errors.Is(err, target) {

@@ -42,12 +42,12 @@ func (w *Worker) Observe(_ context.Context, e redisidem.Event) {
 	run := runOf{e.Key, e.Fence, e.Revision}
 	var kind history.Kind
 	switch {
-	case e.Kind == redisidem.Committed:
+	case e.Kind == redisidem.EventCommitted:
 		run.revision--
 		kind = history.Committed
-	case e.Kind == redisidem.Lost && errors.Is(e.Err, redisidem.ErrFenced):
+	case e.Kind == redisidem.EventLeaseLost && errors.Is(e.Err, redisidem.ErrFenced):
 		kind = history.Fenced
-	case e.Kind == redisidem.Unknown:
+	case e.Kind == redisidem.EventOutcomeUnknown:
 		kind = history.Unknown
 	default:
 		return

@@ -113,7 +113,7 @@ func (u *usage) answered(answer string) {
 func (u *usage) told(err error) {
 	expected := err == nil
 	for _, target := range []error{
-		errGaveUp, redisidem.ErrLocked, redisidem.ErrLeaseLost, redisidem.ErrCommitUnknown, redisidem.ErrUnavailable,
+		errGaveUp, redisidem.ErrLocked, redisidem.ErrLeaseLost, redisidem.ErrOutcomeUnknown, redisidem.ErrUnavailable,
 	} {
 		expected = expected || errors.Is(err, target)
 	}

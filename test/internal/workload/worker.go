@@ -78,7 +78,7 @@ func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 		}
 		return err
 	case kind(use.Key) == flowed:
-		_, err := u.returned(sc.RunRequest(ctx, use.Key, Request, w.flow()))
+		_, err := u.returned(sc.DoFlow(ctx, use.Key, Request, w.flow()))
 		return err
 	case use.Other:
 		key, err := sc.InitializeRequest(ctx, use.Key, Request)

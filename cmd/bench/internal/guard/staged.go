@@ -52,7 +52,7 @@ func newFlow() (*redisidem.Flow, error) {
 
 // Flow implements [Staged].
 func (g *libraryGuard) Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error) {
-	return answer(g.scope.RunRequest(context.WithValue(ctx, lastWork{}, last), r.Key,
+	return answer(g.scope.DoFlow(context.WithValue(ctx, lastWork{}, last), r.Key,
 		redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params}, g.flow))
 }
 

@@ -60,13 +60,13 @@ var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 func (m *Metrics) Observe(_ context.Context, e redisidem.Event) {
 	m.events.WithLabelValues(e.Kind.String()).Inc()
 	switch e.Kind {
-	case redisidem.Claimed:
+	case redisidem.EventClaimed:
 		m.claims.Observe(e.Duration.Seconds())
-	case redisidem.Committed:
+	case redisidem.EventCommitted:
 		m.stages.Observe(e.Duration.Seconds())
-	case redisidem.Refused:
+	case redisidem.EventRefused:
 		m.refused.WithLabelValues(reason(e.Err)).Inc()
-	case redisidem.Replayed, redisidem.Renewed, redisidem.Lost, redisidem.Unknown, redisidem.Abandoned, redisidem.Buried:
+	case redisidem.EventReplayed, redisidem.EventRenewed, redisidem.EventLeaseLost, redisidem.EventOutcomeUnknown, redisidem.EventAbandoned, redisidem.EventDeadLettered:
 	}
 }
 
