@@ -135,7 +135,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 				elders = append(elders, &claimant{token: newToken()})
 			}
 			older := c
-			if older.request, a.err = c.request.keyedWith(secret, s.vault, c.id); a.err == nil {
+			if older.request, a.err = c.request.keyedWith(secret, s.valueCodec, c.id); a.err == nil {
 				a = sc.tryClaim(ctx, older, elders[i], channel, waited, outer)
 			}
 		}
@@ -235,7 +235,7 @@ func (sc *Scope) tryClaim(
 			a.err = fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
 		}
 	case statusMoved:
-		a.key, a.err = decodeRecord(c.id, s.vault, r.rest)
+		a.key, a.err = decodeRecord(c.id, s.valueCodec, r.rest)
 	default:
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
 		a.err = r.refusal(lua.Claim)

@@ -109,7 +109,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		return e, err
 	}
 	e.undoable = l.flow.undoes(key.RecoveryPoint)
-	err = e.keep(s.vault, l.id, key)
+	err = e.keep(s.valueCodec, l.id, key)
 	return e, err
 }
 

@@ -93,13 +93,10 @@ type Config struct {
 	// ErrDamaged, so lower it only a Retention after the services that write longer ones are gone. Default: 1 MiB.
 	MaxValueBytes int
 
-	// Codec encodes what records hold of requests and responses: params, state, response headers and bodies. All services
-	// that work on the same keys need one that decodes what the others encode. Default: nil, they are stored as they are.
+	// Codec encodes the values of records: params, state, response headers and bodies. All services
+	// that work on the same keys need a codec that decodes what the others encode. See package
+	// codec. Default: nil, values are stored as they are.
 	Codec Codec
-
-	// CodecOptional accepts values that were stored without a Codec, as after one was introduced, for as long as the retention
-	// of those records. Without it such a value is ErrDamaged: somebody may have put it there.
-	CodecOptional bool
 
 	// FingerprintKeys make the fingerprints of requests keyed digests, so that whoever can read Redis cannot try out the contents of
 	// small requests: see NewFingerprintKeys. Default: nil, plain digests.

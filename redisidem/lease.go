@@ -82,7 +82,7 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 	}
 	switch {
 	case len(r.rest) > 0:
-		key, err = decodeRecord(c.id, sc.service.vault, r.rest)
+		key, err = decodeRecord(c.id, sc.service.valueCodec, r.rest)
 	case c.seen != nil:
 		seen := *c.seen
 		key = &seen

@@ -212,22 +212,22 @@ func (e encodedOutcome) withoutResult(err error) Outcome {
 }
 
 // keep makes the outcome ready to be stored with a key.
-func (e *encodedOutcome) keep(v vault, id identity, k *Key) (err error) {
+func (e *encodedOutcome) keep(v valueCodec, id identity, k *Key) (err error) {
 	if e.notKept != nil {
 		return nil // nothing of it is, and a codec that failed is not asked again
 	}
 	if e.stored = e.replaces(k); e.stored != nil {
 		if len(e.header) > 0 || k.Response != nil {
-			if e.storedHeader, err = v.store(id, k.fingerprint, fieldHeaders, e.stored.Code, e.header); err != nil {
+			if e.storedHeader, err = v.encode(id, k.fingerprint, fieldHeaders, e.stored.Code, e.header); err != nil {
 				return err
 			}
 		}
-		if e.storedBody, err = v.store(id, k.fingerprint, fieldBody, e.stored.Code, e.stored.Body); err != nil {
+		if e.storedBody, err = v.encode(id, k.fingerprint, fieldBody, e.stored.Code, e.stored.Body); err != nil {
 			return err
 		}
 	}
 	if e.hasState {
-		e.storedState, err = v.store(id, k.fingerprint, fieldState, 0, e.state)
+		e.storedState, err = v.encode(id, k.fingerprint, fieldState, 0, e.state)
 	}
 	return err
 }

@@ -122,7 +122,7 @@ func newKey(id identity, r encodedRequest, at, generation string) (*Key, error) 
 
 // decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way back: whatever cannot
 // have been written by this library is damage, and so is the record of another key.
-func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
+func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) {
 	k := &Key{id: id}
 	var r Response
 	var err error
@@ -223,13 +223,13 @@ func decodeRecord(id identity, values vault, pairs []string) (*Key, error) {
 		{fieldBody, body, hasBody, r.Code, &r.Body},
 	} {
 		if part.there {
-			if *part.to, err = values.read(id, k.fingerprint, part.field, part.code, []byte(part.stored)); err != nil {
+			if *part.to, err = values.decode(id, k.fingerprint, part.field, part.code, []byte(part.stored)); err != nil {
 				return nil, err
 			}
 		}
 	}
 	if hasHeader {
-		lines, err := values.read(id, k.fingerprint, fieldHeaders, r.Code, []byte(header))
+		lines, err := values.decode(id, k.fingerprint, fieldHeaders, r.Code, []byte(header))
 		if err != nil {
 			return nil, err
 		}

@@ -46,22 +46,22 @@ type fingerprint [len(fingerprintVersion) + 43]byte
 
 // keep makes the request independent of the caller's, since a command that carries it can outlive the call, and ready to be
 // stored.
-func (e *encodedRequest) keep(v vault, id identity) error {
+func (e *encodedRequest) keep(v valueCodec, id identity) error {
 	e.params, e.given = bytes.Clone(e.params), bytes.Clone(e.given)
 	return e.seal(v, id)
 }
 
 // seal makes what is stored.
-func (e *encodedRequest) seal(v vault, id identity) (err error) {
+func (e *encodedRequest) seal(v valueCodec, id identity) (err error) {
 	e.fingerprint = string(e.print[:])
 	if e.params != nil {
-		e.stored, err = v.store(id, e.fingerprint, fieldParams, 0, e.params)
+		e.stored, err = v.encode(id, e.fingerprint, fieldParams, 0, e.params)
 	}
 	return err
 }
 
 // keyedWith returns the request as it is stored with the fingerprint that another key makes.
-func (e *encodedRequest) keyedWith(key []byte, v vault, id identity) (*encodedRequest, error) {
+func (e *encodedRequest) keyedWith(key []byte, v valueCodec, id identity) (*encodedRequest, error) {
 	other := *e
 	other.stored = nil
 	other.sum(key)

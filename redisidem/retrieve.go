@@ -11,7 +11,7 @@ func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decodeRecord(id, s.vault, pairs)
+	return decodeRecord(id, s.valueCodec, pairs)
 }
 
 // retrievePlaced is retrieve for a record of which only the place is known.
@@ -27,7 +27,7 @@ func (s *Service) retrievePlaced(ctx context.Context, prefix, member string) (*K
 	if id, err = adopt(id, pairs, s.cfg.Namespace); err != nil {
 		return nil, err
 	}
-	return decodeRecord(id, s.vault, pairs)
+	return decodeRecord(id, s.valueCodec, pairs)
 }
 
 // fields reads a record as field, value, ...

@@ -91,7 +91,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if s.cfg.FingerprintKeys.older() == nil {
 		encoded.given = nil
 	}
-	err = encoded.keep(s.vault, id)
+	err = encoded.keep(s.valueCodec, id)
 	return nil, id, encoded, err
 }
 
@@ -129,7 +129,7 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 		if !errors.Is(err, ErrFingerprintMismatch) {
 			break
 		}
-		other, sealed := encoded.keyedWith(older, sc.service.vault, id)
+		other, sealed := encoded.keyedWith(older, sc.service.valueCodec, id)
 		if sealed != nil {
 			return nil, sealed
 		}
@@ -182,7 +182,7 @@ func (s *Service) flagsFor(request *encodedRequest) string {
 // found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
 // key even when too few replicas are known to have it.
 func (s *Service) found(id identity, request *encodedRequest, r reply, sent time.Time) (*Key, error) {
-	key, err := decodeRecord(id, s.vault, r.rest)
+	key, err := decodeRecord(id, s.valueCodec, r.rest)
 	if err != nil {
 		return nil, err
 	}

@@ -11,17 +11,17 @@ import (
 // Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process is enough: it is safe
 // for concurrent use. Work on keys goes through a [Scope].
 type Service struct {
-	cfg       Config
-	client    redis.UniversalClient
-	owned     bool // the client is closed with the service
-	transport transport
-	life      *life
-	rooms     rooms
-	listener  *listener
-	cache     *cache // nil if there is none
-	vault     vault
-	pending   atomic.Int64 // commits that are tried again in the background
-	returning atomic.Int64 // leases that are given back in the background
+	cfg        Config
+	client     redis.UniversalClient
+	owned      bool // the client is closed with the service
+	transport  transport
+	life       *life
+	rooms      rooms
+	listener   *listener
+	cache      *cache // nil if there is none
+	valueCodec valueCodec
+	pending    atomic.Int64 // commits that are tried again in the background
+	returning  atomic.Int64 // leases that are given back in the background
 
 	constants
 	flags     string // which every call sends
@@ -65,7 +65,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 		}
 		s.transport = p
 	}
-	s.vault = vault{codec: s.cfg.Codec, lenient: s.cfg.CodecOptional, limit: s.cfg.MaxValueBytes}
+	s.valueCodec = valueCodec{codec: s.cfg.Codec, limit: s.cfg.MaxValueBytes}
 	s.constants = constantsOf(&s.cfg)
 	s.deletions = s.cfg.Namespace + ":deleted"
 	s.listener = newListener(client, s.cfg.Namespace)

@@ -184,7 +184,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1 1700000000000000",
 		fieldState, "null", fieldParams, "{}",
 	}
-	if k, err := decodeRecord(id, vault{limit: valueLimit}, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
+	if k, err := decodeRecord(id, valueCodec{limit: valueLimit}, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
 		f.Fatalf("the good record decodes to %+v, %v", k, err)
 	}
 	for i := 0; i < len(good); i += 2 {
@@ -204,7 +204,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			if pair {
 				pairs = append(pairs, value)
 			}
-			k, err := decodeRecord(id, vault{limit: valueLimit}, pairs)
+			k, err := decodeRecord(id, valueCodec{limit: valueLimit}, pairs)
 			if (k == nil) == (err == nil) {
 				t.Fatalf("%q, %q: key %v, error %v", field, value, k, err)
 			}

@@ -49,7 +49,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	}
 	e, err := o.encode(id, key.RecoveryPoint, s.cfg.MaxValueBytes)
 	if err == nil {
-		err = e.keep(s.vault, id, key)
+		err = e.keep(s.valueCodec, id, key)
 	}
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		return nil, r.refusal(lua.Update)
 	}
 	// What the caller has seen may lack what changes without a commit: attempts, the flow, a dead letter.
-	next, err := decodeRecord(id, s.vault, r.rest)
+	next, err := decodeRecord(id, s.valueCodec, r.rest)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
 // onRealServers runs a test on a standalone server and on a cluster, with clients as users make them.
@@ -60,12 +61,12 @@ func TestConformanceOfRealServers(t *testing.T) {
 func TestConformanceWithACodecAndCopies(t *testing.T) {
 	t.Parallel()
 	srv := NewServer(t)
-	codec, err := redisidem.NewCompression(1)
+	compression, err := codec.NewCompression(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	Conformance(t, func(testing.TB) redis.UniversalClient { return redis.NewClient(srv.Options()) },
-		&redisidem.Config{Codec: codec, CacheBytes: 1 << 20, Owner: "test"})
+		&redisidem.Config{Codec: compression, CacheBytes: 1 << 20, Owner: "test"})
 }
 
 // mustBeEmpty checks that the kit has removed what it had in Redis, and closes the client.

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
 const (
@@ -160,7 +161,7 @@ func (w *world) hire(number int) *worker {
 		Lease: lease, Timeout: timeout, Retention: retention, CommitRetry: commitRetry, Owner: fmt.Sprint("w", number), Observer: it,
 	}
 	if w.plan.encodes {
-		cfg.Codec = codec()
+		cfg.Codec = encryption()
 	}
 	if w.plan.caches && !w.plan.forgets {
 		cfg.CacheBytes = 64 << 10
@@ -173,8 +174,8 @@ func (w *world) hire(number int) *worker {
 	return it
 }
 
-func codec() redisidem.Codec {
-	c, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: "sim", Secret: make([]byte, 32)})
+func encryption() redisidem.Codec {
+	c, err := codec.NewEncryption(codec.EncryptionKey{ID: "sim", Secret: make([]byte, 32)})
 	if err != nil {
 		panic(err)
 	}

@@ -1,4 +1,4 @@
-package redisidem
+package codec
 
 import (
 	"bytes"
@@ -8,35 +8,39 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
-// NewCompression makes a codec that compresses values of at least that many bytes with DEFLATE (RFC 1951), when that makes them
-// shorter. Small values gain nothing: 1024 is a good bound. It must be at least 1.
-func NewCompression(atLeast int) (Codec, error) {
-	if atLeast < 1 {
-		return nil, invalid("atLeast", "must be at least 1: %d", atLeast)
+// NewCompression returns a codec that compresses values of at least minBytes with DEFLATE (RFC 1951)
+// if that makes them shorter. Small values gain nothing: 1024 is a good bound.
+//
+// It returns an error that matches [redisidem.ErrInvalid] if minBytes is less than 1.
+func NewCompression(minBytes int) (redisidem.Codec, error) {
+	if minBytes < 1 {
+		return nil, invalid("minBytes", "must be at least 1: %d", minBytes)
 	}
-	c := &compression{atLeast: atLeast}
+	c := &compression{minBytes: minBytes}
 	c.writers.New = func() any {
 		w, err := flate.NewWriter(io.Discard, flate.DefaultCompression)
 		if err != nil {
-			panic(err) // the level is a good one
+			panic(err) // the level is valid
 		}
 		return w
 	}
 	return c, nil
 }
 
-// compression encodes a value as a letter for the way, and with 'd' the plain length and the compressed bytes, with 'p' the
-// plain bytes.
+// compression encodes a value as one letter for its format and then, for 'd', the plain length and
+// the compressed bytes, or for 'p' the plain bytes.
 type compression struct {
-	atLeast int
-	writers sync.Pool // a writer is several hundred kilobytes
+	minBytes int
+	writers  sync.Pool // a writer takes several hundred kilobytes
 }
 
-// Encode implements [Codec].
+// Encode implements [redisidem.Codec].
 func (c *compression) Encode(plain, _ []byte) ([]byte, error) {
-	if len(plain) >= c.atLeast {
+	if len(plain) >= c.minBytes {
 		var b bytes.Buffer
 		b.WriteByte('d')
 		b.Write(binary.AppendUvarint(nil, uint64(len(plain))))
@@ -54,13 +58,13 @@ func (c *compression) Encode(plain, _ []byte) ([]byte, error) {
 	return append([]byte{'p'}, plain...), nil
 }
 
-// Decode implements [Codec].
+// Decode implements [redisidem.Codec].
 func (c *compression) Decode(stored, _ []byte, limit int) ([]byte, error) {
 	if len(stored) == 0 {
 		return nil, errors.New("empty")
 	}
-	way, rest := stored[0], stored[1:]
-	switch way {
+	format, rest := stored[0], stored[1:]
+	switch format {
 	case 'p':
 		if len(rest) > limit {
 			return nil, errTooLong(limit)
@@ -68,23 +72,24 @@ func (c *compression) Decode(stored, _ []byte, limit int) ([]byte, error) {
 		return rest, nil
 	case 'd':
 	default:
-		return nil, fmt.Errorf("unknown way %q", way)
+		return nil, fmt.Errorf("unknown format %q", format)
 	}
 	length, n := binary.Uvarint(rest)
 	switch {
 	case n <= 0:
-		return nil, errors.New("bad length")
+		return nil, errors.New("the stored length is invalid")
 	case length > uint64(max(limit, 0)):
 		return nil, errTooLong(limit)
 	}
-	// Grown while reading: the length is Redis's word, and memory is given for what is there.
+	// The buffer grows while reading: the stored length may be wrong, and must not decide how much
+	// memory is allocated.
 	var b bytes.Buffer
 	r := flate.NewReader(bytes.NewReader(rest[n:]))
 	if _, err := io.Copy(&b, io.LimitReader(r, int64(length)+1)); err != nil { //nolint:gosec // it is at most limit
 		return nil, err
 	}
 	if uint64(b.Len()) != length { //nolint:gosec // no length is negative
-		return nil, errors.New("another length than it says")
+		return nil, errors.New("the length differs from the stored one")
 	}
 	return b.Bytes(), nil
 }

@@ -3,7 +3,6 @@ package redisidem_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,23 +12,26 @@ import (
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
-func secret(id string) redisidem.EncryptionKey {
-	return redisidem.EncryptionKey{ID: id, Secret: bytes.Repeat([]byte(id[:1]), 32)}
+func secret(id string) codec.EncryptionKey {
+	return codec.EncryptionKey{ID: id, Secret: bytes.Repeat([]byte(id[:1]), 32)}
 }
 
-func mustCodec(t testing.TB, keys ...redisidem.EncryptionKey) redisidem.Codec {
+func mustCodec(t testing.TB, keys ...codec.EncryptionKey) redisidem.Codec {
 	t.Helper()
-	encryption, err := redisidem.NewEncryption(keys...)
+	encryption, err := codec.NewEncryption(keys...)
 	mustBe(t, err, nil)
-	compression, err := redisidem.NewCompression(64)
+	compression, err := codec.NewCompression(64)
 	mustBe(t, err, nil)
-	return redisidem.Codecs(compression, encryption)
+	both, err := codec.Chain(compression, encryption)
+	mustBe(t, err, nil)
+	return both
 }
 
-func coded(codec redisidem.Codec) func(*redisidem.Config) {
-	return func(c *redisidem.Config) { c.Codec = codec }
+func coded(with redisidem.Codec) func(*redisidem.Config) {
+	return func(c *redisidem.Config) { c.Codec = with }
 }
 
 var secretRequest = redisidem.Request{Method: "POST", Path: "/cards", Params: map[string]string{"card": "4111111111111111"}}
@@ -78,12 +80,12 @@ func TestS9_EncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
 
 func TestS9_KeysOfTheRingCanBeChanged(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		with := func(keys ...redisidem.EncryptionKey) *redisidem.Scope {
+		with := func(keys ...codec.EncryptionKey) *redisidem.Scope {
 			cfg := redisidem.Config{Codec: mustCodec(b, keys...)}
 			return b.service(cfg).Scope("a")
 		}
 		var want []byte
-		for i, ring := range [][]redisidem.EncryptionKey{
+		for i, ring := range [][]codec.EncryptionKey{
 			{secret("old")}, {secret("old"), secret("new")}, {secret("new"), secret("old")}, {secret("third"), secret("new"), secret("old")},
 		} {
 			sc := with(ring...)
@@ -108,10 +110,10 @@ func TestS9_KeysOfTheRingCanBeChanged(t *testing.T) {
 // TestS9_ValuesDecodeOnlyWhereTheyWereStored moves encrypted values about, as somebody with access to Redis could.
 func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		codec := mustCodec(b, secret("a"))
-		sc := b.service(redisidem.Config{Codec: codec}).Scope("a")
+		encrypted := mustCodec(b, secret("a"))
+		sc := b.service(redisidem.Config{Codec: encrypted}).Scope("a")
 		plain := b.service(redisidem.Config{}).Scope("a")
-		lenient := b.service(redisidem.Config{Codec: codec, CodecOptional: true}).Scope("a")
+		lenient := b.service(redisidem.Config{Codec: codec.Optional(encrypted)}).Scope("a")
 		mine, other := secretStages(b, sc, "mine"), secretStages(b, sc, "other")
 		unencoded := secretStages(b, plain, "plain")
 		record := func(k *redisidem.Key) string {
@@ -171,7 +173,7 @@ func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 func TestPlainValuesThatLookEncodedAreKept(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
-		coder := b.service(redisidem.Config{Codec: mustCodec(b, secret("a")), CodecOptional: true}).Scope("a")
+		coder := b.service(redisidem.Config{Codec: codec.Optional(mustCodec(b, secret("a")))}).Scope("a")
 		for i, body := range []string{"\x00\xffridem\x01c", "\x00\xffridem\x01p", "\x00\xffridem\x01", "\x00\xffridem\x01cx", "\x00\xff"} {
 			value := fmt.Sprint(i)
 			_, err := sc.Do(ctx, value, redisidem.Request{Params: []byte(body)}, outcome(redisidem.Finish(redisidem.Response{Code: 200, Body: []byte(body)}).
@@ -206,44 +208,6 @@ func TestUpdateOfAKeyMadeByHandKeepsItsValuesReadable(t *testing.T) {
 	})
 }
 
-func TestS9_EncryptionIsDifferentEachTime(t *testing.T) {
-	t.Parallel()
-	codec, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: "k", Secret: make([]byte, 32)})
-	mustBe(t, err, nil)
-	seen := make(map[string]bool)
-	const messages = 100_000
-	place := []byte("one place")
-	for range messages {
-		sealed, err := codec.Encode(nil, place)
-		mustBe(t, err, nil)
-		seen[string(sealed)] = true
-	}
-	if len(seen) != messages {
-		t.Errorf("%d of %d messages are different", len(seen), messages)
-	}
-}
-
-func TestCodecsThatAreRefused(t *testing.T) {
-	t.Parallel()
-	good := secret("a")
-	for field, keys := range map[string][]redisidem.EncryptionKey{
-		"keys":           nil,
-		"keys[0].ID":     {{Secret: good.Secret}},
-		"keys[1].ID":     {good, good},
-		"keys[0].Secret": {{ID: "a", Secret: []byte("short")}},
-	} {
-		_, err := redisidem.NewEncryption(keys...)
-		mustBeInvalid(t, err, field)
-		if strings.Contains(err.Error(), "short") {
-			t.Errorf("the error tells the secret: %v", err)
-		}
-	}
-	_, err := redisidem.NewEncryption(redisidem.EncryptionKey{ID: strings.Repeat("x", 65), Secret: good.Secret})
-	mustBeInvalid(t, err, "keys[0].ID", "64")
-	_, err = redisidem.NewCompression(0)
-	mustBeInvalid(t, err, "atLeast", "1")
-}
-
 // failing is a codec that cannot encode.
 type failing struct{}
 
@@ -269,21 +233,23 @@ func TestCodecThatFailsStoresNothingOfAResult(t *testing.T) {
 
 // TestStoredValuesAreBoundedByMaxValueBytes plants values that are longer than any service would store.
 func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
-	compression, err := redisidem.NewCompression(1)
+	compression, err := codec.NewCompression(1)
 	mustBe(t, err, nil)
-	encryption, err := redisidem.NewEncryption(secret("a"))
+	encryption, err := codec.NewEncryption(secret("a"))
 	mustBe(t, err, nil)
-	doubling := hexCodec{}
+	twice, err := codec.Chain(compression, compression)
+	mustBe(t, err, nil)
+	three, err := codec.Chain(compression, hexCodec{}, encryption)
+	mustBe(t, err, nil)
 	const limit = 64 << 10
-	for name, codec := range map[string]redisidem.Codec{
-		"plain": nil, "compressed": compression, "encrypted": encryption,
-		"compressed twice": redisidem.Codecs(compression, compression), "encoded twice": redisidem.Codecs(compression, doubling, encryption),
+	for name, with := range map[string]redisidem.Codec{
+		"plain": nil, "compressed": compression, "encrypted": encryption, "compressed twice": twice, "in a chain of three": three,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
 				// A service with a larger bound stores what this one must not read.
-				large := b.service(redisidem.Config{Codec: codec, MaxValueBytes: 64 << 20}).Scope("a")
-				small := b.service(redisidem.Config{Codec: codec, MaxValueBytes: limit}).Scope("a")
+				large := b.service(redisidem.Config{Codec: with, MaxValueBytes: 64 << 20}).Scope("a")
+				small := b.service(redisidem.Config{Codec: with, MaxValueBytes: limit}).Scope("a")
 				for _, size := range []int{limit, limit + 1, 48 << 20} {
 					long := bytes.Repeat([]byte("x"), size)
 					for field, stage := range map[string]struct {
@@ -295,7 +261,7 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 						"response_body":    {nil, redisidem.Finish(redisidem.Response{Code: 200, Body: long})},
 						"response_headers": {nil, redisidem.Finish(redisidem.Response{Code: 200, Header: map[string][]string{"X": {string(long[5:])}}})},
 					} {
-						if size > 1<<20 && (codec != compression || field != "response_body") {
+						if size > 1<<20 && (with != compression || field != "response_body") {
 							continue // one that inflates is enough
 						}
 						value := fmt.Sprint(field, size)
@@ -346,52 +312,4 @@ func (hexCodec) Decode(stored, _ []byte, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("more than %d bytes", limit)
 	}
 	return hex.AppendDecode(nil, stored)
-}
-
-func FuzzDecodersOfCodecs(f *testing.F) {
-	compression, err := redisidem.NewCompression(1)
-	mustBe(f, err, nil)
-	encryption, err := redisidem.NewEncryption(secret("a"))
-	mustBe(f, err, nil)
-	for _, codec := range []redisidem.Codec{compression, encryption} {
-		value, err := codec.Encode(bytes.Repeat([]byte("abc"), 50), nil)
-		mustBe(f, err, nil)
-		f.Add(value)
-	}
-	f.Add([]byte{'d', 0xff, 0xff, 0xff, 0xff, 0x0f, 1})
-	f.Add(bytes.Repeat([]byte{0xff}, 300)) // a length that does not fit into a byte with one more
-	f.Fuzz(func(t *testing.T, stored []byte) {
-		if plain, err := compression.Decode(stored, nil, 1<<20); err == nil {
-			again, err := compression.Encode(plain, nil)
-			mustBe(t, err, nil)
-			back, err := compression.Decode(again, nil, 1<<20)
-			if err != nil || !bytes.Equal(back, plain) {
-				t.Errorf("%q becomes %q, %v", plain, back, err)
-			}
-		}
-		_, _ = encryption.Decode(stored, nil, 1<<20)
-		sealed, err := encryption.Encode(stored, []byte("here"))
-		mustBe(t, err, nil)
-		back, err := encryption.Decode(sealed, []byte("here"), 1<<20)
-		if err != nil || !bytes.Equal(back, stored) {
-			t.Errorf("%q becomes %q, %v", stored, back, err)
-		}
-		if _, err := encryption.Decode(sealed, []byte("there"), 1<<20); err == nil {
-			t.Error("it decodes in another place")
-		}
-	})
-}
-
-func BenchmarkEncryption(b *testing.B) {
-	codec, err := redisidem.NewEncryption(secret("a"))
-	mustBe(b, err, nil)
-	body := make([]byte, 256)
-	_, _ = rand.Read(body)
-	b.ReportAllocs()
-	for b.Loop() {
-		sealed, err := codec.Encode(body, []byte("place"))
-		mustBe(b, err, nil)
-		_, err = codec.Decode(sealed, []byte("place"), 1<<20)
-		mustBe(b, err, nil)
-	}
 }

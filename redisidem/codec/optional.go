@@ -1,0 +1,16 @@
+package codec
+
+import "github.com/redisidem/redisidem/redisidem"
+
+// Optional returns a codec that also accepts values that were stored without a codec. Use it when
+// you introduce a codec, for one [redisidem.Config].Retention: until then records from before may
+// still be read. After that use the codec itself, with which a plain value is [redisidem.ErrDamaged],
+// since a plain value may have been written by an attacker.
+//
+// Wrap the whole codec: inside a [Chain] it has no effect.
+func Optional(c redisidem.Codec) redisidem.Codec { return optional{c} }
+
+type optional struct{ redisidem.Codec }
+
+// AcceptsPlain implements [redisidem.PlainAccepter].
+func (optional) AcceptsPlain() bool { return true }
