@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Checks the style that CONTRIBUTING.md asks for: no text uses a word of scripts/words.txt, no comment
+# line is wider than 100 columns, and each source of the core stands beside a test file of its name.
+# It prints each place that does not hold, then a summary, and fails if there is one.
+#
+# A tab counts as four columns. A line without a space behind its margin, such as an address, cannot
+# be wrapped and is left out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+core=redisidem
+
+mapfile -t texts < <(git ls-files -- '*.go' '*.lua' '*.md' '*.pml' '*.sh' '.ci/*' Makefile '*.yml' '*.yaml' '*.html' '*.ts' '*.js' \
+  ':!:*/testdata/*' ':!:scripts/words.txt')
+((${#texts[@]} > 0)) || { echo "no texts were found" >&2; exit 1; }
+
+found=0
+
+words=$(grep -v '^#' scripts/words.txt | paste -sd '|')
+hits=$(grep -noiwE -- "$words" "${texts[@]}" || true)
+count=0
+if [[ -n $hits ]]; then
+  printf '%s\n' "$hits"
+  count=$(wc -l <<<"$hits")
+  found=1
+fi
+total=$(cat -- "${texts[@]}" | wc -w)
+awk -v n="$count" -v t="$total" 'BEGIN { printf "words: %d of scripts/words.txt in %d, %.2f of 10,000\n", n, t, 10000 * n / t }'
+
+mapfile -t commented < <(printf '%s\n' "${texts[@]}" | grep -E '\.(go|lua|sh|pml)$|^\.ci/')
+wide=$(awk '
+  FNR == 1 { marker = FILENAME ~ /\.(go|pml)$/ ? "^[ \t]*(//|/\\*|\\*)" : FILENAME ~ /\.lua$/ ? "^[ \t]*--" : "^[ \t]*#" }
+  $0 ~ marker && $0 !~ /^[ \t]*\/\/(go:|nolint|line )/ {
+    line = $0
+    gsub(/\t/, "    ", line)
+    text = line
+    sub(/^[ ]*(\/\/|\/\*|\*|--|#)[ ]*/, "", text)
+    if (length(line) > 100 && text ~ / /) printf "%s:%d: %d columns\n", FILENAME, FNR, length(line)
+  }' "${commented[@]}")
+count=0
+if [[ -n $wide ]]; then
+  printf '%s\n' "$wide"
+  count=$(wc -l <<<"$wide")
+  found=1
+fi
+echo "comment lines over 100 columns: $count"
+
+# What belongs to no one source: the environment of the tests, examples, fuzz targets and benchmarks.
+shared='^(main|env|bubble|export|example(_[a-z_]+)?|fuzz|bench)_test\.go$'
+alone=()
+for source in "$core"/*.go; do
+  name=${source##*/}
+  case $name in
+    doc.go) ;;
+    *_test.go)
+      [[ $name =~ $shared || -e ${source%_test.go}.go ]] || alone+=("$source has no source of its name") ;;
+    *)
+      [[ -e ${source%.go}_test.go ]] || alone+=("$source has no test file of its name") ;;
+  esac
+done
+if ((${#alone[@]} > 0)); then
+  printf '%s\n' "${alone[@]}"
+  found=1
+fi
+echo "sources and test files of the core that stand alone: ${#alone[@]}"
+
+exit "$found"
