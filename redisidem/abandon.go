@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's
@@ -15,22 +15,15 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
 // giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
-	flags := ""
-	if errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed) {
-		flags = flagSpared
-	}
-	_, err := l.abandon(ctx, reason, flags, "")
+	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed)
+	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}})
 	return err
 }
 
 // putBack is giveUp for a lease under which the stage that is next has not begun. It does not
 // count.
 func (l *Lease) putBack(ctx context.Context, reason error) error {
-	flags := flagIdle
-	if !l.wasKept() {
-		flags += flagUnbegun
-	}
-	_, err := l.abandon(ctx, reason, flags, "")
+	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: !l.wasKept()}})
 	return err
 }
 
@@ -39,22 +32,21 @@ func (l *Lease) putBack(ctx context.Context, reason error) error {
 func (l *Lease) putBackIdle(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
-	flags := flagIdle
-	if l.retried {
-		flags = ""
-	}
+	ending := protocol.Ending{NothingDone: !l.retried}
 	l.mu.Unlock()
-	_, err := l.abandon(ctx, nil, flags, "")
+	_, err := l.abandon(ctx, nil, protocol.Abandon{Ending: ending})
 	return err
 }
 
 // bury is putBack for a key that a completer gives up. It reports whether the lease was still there
 // to be given up.
-func (l *Lease) bury(ctx context.Context, flags, letter string) (bool, error) {
-	return l.abandon(ctx, errors.New(letter), flagIdle+flagUnbegun+flags, letter)
+func (l *Lease) bury(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
+	ending.NothingDone, ending.Unbegun = true, true
+	return l.abandon(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
 }
 
-func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) (buried bool, err error) {
+// abandon ends the lease without a result, as a says, which it completes.
+func (l *Lease) abandon(ctx context.Context, reason error, a protocol.Abandon) (buried bool, err error) {
 	if !l.end() {
 		return false, ErrLeaseEnded
 	}
@@ -66,47 +58,27 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 		s.observe(ctx, e)
 	}
 	flow := l.indexed()
-	if letter != "" {
+	if a.DeadLetter != "" {
 		flow = l.flow
 	}
-	c := s.abandonCall(l.id, l.token, flow, flags, letter)
-	var r reply
-	if flags == "" {
+	a.ID, a.Token, a.Recovery = l.id, l.token, flow.recovery(s.cfg.Retention)
+	c := s.redis.NewAbandon(a)
+	var r protocol.Reply
+	if a.Ending == (protocol.Ending{}) {
 		bounded, cancel := s.detached(ctx)
 		defer cancel()
-		r, err = s.run(bounded, c)
+		r, err = s.redis.Run(bounded, c)
 	} else {
-		r, err = s.giveBack(ctx, l.id, c, 0, func(r reply) {
-			if r.buried() {
+		r, err = s.giveBack(ctx, l.id, c, 0, func(r protocol.Reply) {
+			if r.DeadLettered() {
 				tell(EventDeadLettered)
 			}
 		})
 	}
-	if buried = err == nil && r.buried(); buried {
+	if buried = err == nil && r.DeadLettered(); buried {
 		tell(EventDeadLettered)
 	} else {
 		tell(EventAbandoned)
 	}
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
-}
-
-// buried reports whether the answer to an abandon says that the key was given up.
-func (r reply) buried() bool { return r.number(0) == "1" }
-
-// abandonCall makes the invocation of the abandon script, for a key of a flow if that is known. A
-// letter gives the key up, if the attempt still has the lease.
-func (s *Service) abandonCall(id identity, token string, flow *Flow, flags, letter string) call {
-	keys := id.keys(flow)
-	if letter != "" {
-		keys = append(keys, id.deadLetters(flow.cfg.Name))
-	}
-	c := newCall(lua.Abandon, token, 4, keys...)
-	c.add(flags)
-	if flow.recoverable() {
-		c.add(flow.recoverAfter(s.cfg.Retention))
-	}
-	if letter != "" {
-		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
-	}
-	return c
 }

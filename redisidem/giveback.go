@@ -2,25 +2,26 @@ package redisidem
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // forget gives back what a claimant without a lease may have, or may get when a lost try arrives
 // late.
-func (s *Service) forget(ctx context.Context, id identity, by *claimant) {
-	if by.open {
-		s.release(ctx, id, by.token, flagIdle+flagUnbegun, s.cfg.Lease)
+func (s *Service) forget(ctx context.Context, id identity, by *protocol.Claimant) {
+	if by.Open {
+		s.release(ctx, id, by.Token, protocol.Ending{NothingDone: true, Unbegun: true}, s.cfg.Lease)
 	}
 }
 
 // release is giveBack in the background: its caller has waited long enough.
-func (s *Service) release(ctx context.Context, id identity, token, flags string, lookout time.Duration) {
+func (s *Service) release(ctx context.Context, id identity, token string, ending protocol.Ending, lookout time.Duration) {
 	s.life.also()
 	go func() {
 		defer s.life.leave()
-		_, _ = s.giveBack(ctx, id, s.abandonCall(id, token, nil, flags, ""), lookout, nil)
+		_, _ = s.giveBack(ctx, id, s.redis.NewAbandon(protocol.Abandon{ID: id, Token: token, Ending: ending}), lookout, nil)
 	}()
 }
 
@@ -29,18 +30,18 @@ func (s *Service) release(ctx context.Context, id identity, token, flags string,
 // answer may still be under way, and would lock the key for a lease: for the time of the lookout
 // the give-back is repeated until it has met its claim. If late is not nil it gets the answer that
 // came in the background.
-func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout time.Duration, late func(reply)) (reply, error) {
+func (s *Service) giveBack(ctx context.Context, id identity, c protocol.Call, lookout time.Duration, late func(protocol.Reply)) (protocol.Reply, error) {
 	began := time.Now()
-	over := func(r reply, err error) bool {
-		return errors.Is(err, ErrDamaged) ||
-			err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())
+	over := func(r protocol.Reply, err error) bool {
+		return protocol.IsDamaged(err) ||
+			err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.life.isClosing())
 	}
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	r, err := s.run(bounded, c)
+	r, err := s.redis.Run(bounded, c)
 	if !over(r, err) {
 		s.later(ctx, &s.returning, id, func(ctx context.Context) {
-			err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, firstPause), lastCommitPause), func(r reply, err error) bool {
+			err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, shortestCommitPause), lastCommitPause), func(r protocol.Reply, err error) bool {
 				ends := over(r, err)
 				if ends && err == nil && late != nil {
 					late(r)
@@ -54,6 +55,3 @@ func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout tim
 	}
 	return r, err
 }
-
-// met is the number in the reply to an abandon that says that nothing can come after it.
-const met = "1"

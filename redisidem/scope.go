@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share a record. It is cheap
@@ -39,7 +39,7 @@ func (sc *Scope) Name() string { return sc.name }
 // ID returns the name under which events, logs and Redis know the key of that value, whether or not there is one: a digest of
 // scope and value. It sends nothing and refuses nothing.
 func (sc *Scope) ID(value string) string {
-	return identify(sc.service.cfg.Namespace, sc.name, value, digestOf(sc.name, value)).digest
+	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)).Digest
 }
 
 // identify checks a key's text and derives where its record is. A key is any 1 to Config.MaxKeyBytes bytes, compared
@@ -49,7 +49,7 @@ func (sc *Scope) identify(value string) (identity, error) {
 	if err := sc.validate(value); err != nil {
 		return identity{}, err
 	}
-	return identify(sc.service.cfg.Namespace, sc.name, value, digestOf(sc.name, value)), nil
+	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)), nil
 }
 
 func (sc *Scope) validate(value string) error {
@@ -78,16 +78,16 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if err != nil {
 		return nil, identity{}, encodedRequest{}, err
 	}
-	sum := digestOf(sc.name, value)
+	sum := protocol.DigestOf(sc.name, value)
 	if s.cache != nil {
-		if key := s.cache.get(name(sum[:len(name{})]), sc.name, value, &encoded.print); key != nil {
+		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.print); key != nil {
 			if s.cfg.Observer != nil {
 				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
 			}
 			return key, identity{}, encodedRequest{}, nil
 		}
 	}
-	id := identify(s.cfg.Namespace, sc.name, value, sum)
+	id := protocol.Identify(s.cfg.Namespace, sc.name, value, sum)
 	if s.cfg.FingerprintKeys.older() == nil {
 		encoded.given = nil
 	}
@@ -140,49 +140,37 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 
 // create asks Redis for the key of a request.
 func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
-	nonce := newToken()
 	s := sc.service
 	sent := time.Now()
-	c := newCall(lua.Create, nonce, 9, id.record)
-	c.durable = true
-	c.add(encoded.fingerprint, s.retention, s.flagsFor(encoded))
-	c.addRecord(id, encoded)
-	r, err := s.ask(ctx, "initialize request", c)
+	r, err := s.ask(ctx, "initialize request", s.redis.NewCreate(id, encoded.fingerprint, encoded.record(), encoded.needsParams()))
 	if err != nil {
 		return nil, err
 	}
 	var key *Key
-	switch r.status {
-	case statusCreated:
-		if key, err = newKey(id, *encoded, r.number(0), r.number(1)); err == nil {
-			err = s.settled(r)
+	switch r.Status {
+	case protocol.StatusCreated:
+		created, err := r.Created()
+		if err != nil {
+			return nil, fromProtocol(err)
 		}
-	case statusFound:
+		return newKey(id, *encoded, created), s.settled(r)
+	case protocol.StatusFound:
 		key, err = s.found(id, encoded, r, sent)
-	case statusMismatch:
+	case protocol.StatusMismatch:
 		return nil, ErrFingerprintMismatch
 	default:
-		return nil, r.unexpected(lua.Create)
+		return nil, r.Unexpected()
 	}
 	if key != nil && key.Finished() {
-		s.observe(ctx, Event{Kind: EventReplayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+		s.observe(ctx, Event{Kind: EventReplayed, Key: id.Digest, Revision: key.Revision, RecoveryPoint: Finished})
 	}
 	return key, err
 }
 
-// flagsFor returns the flags of a call that a request makes, or nil. Who has a request whose fingerprint covers its params needs
-// none of a finished record's.
-func (s *Service) flagsFor(request *encodedRequest) string {
-	if request != nil && request.bound {
-		return s.flags
-	}
-	return s.flags + flagParams
-}
-
 // found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
 // key even when too few replicas are known to have it.
-func (s *Service) found(id identity, request *encodedRequest, r reply, sent time.Time) (*Key, error) {
-	key, err := decodeRecord(id, s.valueCodec, r.rest)
+func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, sent time.Time) (*Key, error) {
+	key, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {
 		return nil, err
 	}
@@ -194,16 +182,15 @@ func (s *Service) found(id identity, request *encodedRequest, r reply, sent time
 		return key, err
 	}
 	if s.cache != nil && key.Finished() {
-		life := s.cfg.Retention // of a record that somebody has taken the expiry from
-		if left := r.number(0); left != "-1" {
-			ms, err := parseCount("the record's remaining life", left)
-			if err != nil {
-				return nil, err
-			}
-			life = remaining(ms)
+		life, expires, err := r.RecordLife()
+		if err != nil {
+			return nil, fromProtocol(err)
+		}
+		if !expires {
+			life = s.cfg.Retention // somebody has taken the expiry
 		}
 		s.listener.listen()
-		s.cache.put(id.name, key, sent, life)
+		s.cache.put(id.Name, key, sent, life)
 	}
 	return key, nil
 }
@@ -221,13 +208,13 @@ func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
 }
 
 // ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors as callers know them.
-func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
+func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol.Reply, error) {
 	if err := s.enter(ctx); err != nil {
-		return reply{}, err
+		return protocol.Reply{}, err
 	}
 	defer s.life.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.run(bounded, c)
+	r, err := s.redis.Run(bounded, c)
 	return r, explain(ctx, op, err)
 }
