@@ -89,15 +89,15 @@ type scriptSpy struct {
 	script *string
 }
 
-// noScript is the server's error for a script that it does not have.
-type noScript struct{}
+// noScriptError is the server's error for a script that it does not have.
+type noScriptError struct{}
 
-func (noScript) Error() string { return "NOSCRIPT" }
-func (noScript) RedisError()   {}
+func (noScriptError) Error() string { return "NOSCRIPT" }
+func (noScriptError) RedisError()   {}
 
 func (s scriptSpy) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx)
-	cmd.SetErr(noScript{})
+	cmd.SetErr(noScriptError{})
 	return cmd
 }
 

@@ -24,7 +24,6 @@ type Service struct {
 	valueCodec valueCodec
 	pending    atomic.Int64 // commits that are tried again in the background
 	returning  atomic.Int64 // leases that are given back in the background
-
 }
 
 // New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
