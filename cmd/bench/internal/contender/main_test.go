@@ -1,4 +1,4 @@
-package guard_test
+package contender_test
 
 import (
 	"testing"
