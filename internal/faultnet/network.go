@@ -16,8 +16,8 @@ import (
 // Mode is what a [Network] does to all of its connections.
 type Mode int
 
-// The modes. A connection on which something was lost breaks when the network returns to Normal, and
-// clients replace it.
+// The modes. A connection on which something was lost breaks when the network returns to Normal,
+// and clients replace it.
 const (
 	// Normal passes all requests and replies.
 	Normal Mode = iota
@@ -58,9 +58,9 @@ var errLost error = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET
 type Network struct {
 	// BeforeWrite, if not nil, is called with all bytes that a client is about to send.
 	BeforeWrite func(b []byte)
-	// OnCall, if not nil, returns the fault of each script call before it is sent. The network calls
-	// struck, if not nil, when the fault has happened and before the client learns of it. OnCall must
-	// not use the network; struck may.
+	// OnCall, if not nil, returns the fault of each script call before it is sent. The network
+	// calls struck, if not nil, when the fault has happened and before the client learns of it.
+	// OnCall must not use the network; struck may.
 	OnCall func(s *lua.Script) (f Fault, struck func())
 
 	mu    sync.Mutex
@@ -78,8 +78,8 @@ type plannedFault struct {
 }
 
 // Wrap returns a DialFunc whose connections belong to the network. It succeeds during an outage as
-// well, and the connection fails at its first use: go-redis retries a failed dial in the background,
-// with long pauses and beyond the life of its client.
+// well, and the connection fails at its first use: go-redis retries a failed dial in the
+// background, with long pauses and beyond the life of its client.
 func (n *Network) Wrap(dial DialFunc) DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		n.mu.Lock()
