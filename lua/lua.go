@@ -1,15 +1,18 @@
-// Package lua holds the scripts that make up redisidem's protocol, one file per transition of a record.
+// Package lua holds the scripts that make up redisidem's protocol, one file per transition of a
+// record.
 //
-// Each file opens with its KEYS, its ARGV, its replies, whether it is safe to repeat, and the number of redis.call on
-// each path: the server's time is the limit of the whole library. All scripts keep the same rules:
+// Each file opens with its KEYS, its ARGV, its replies, whether it is safe to repeat, and the
+// number of redis.call on each path: the server's time is the limit of the whole library. All
+// scripts keep the same rules:
 //
-//   - every read and every check comes before the first write, since Redis does not roll a script back;
+//   - every read and every check comes before the first write, since Redis does not roll a script
+//     back;
 //   - a script is safe to repeat: its reply may have been lost;
 //   - only the keys in KEYS are used, and they live in one cluster slot;
-//   - the reply is a flat array of strings. The first has the status, the token or nonce of the call and the reply's
-//     numbers, separated by spaces, since each element costs more than a word; behind a semicolon in the header come
-//     the others, which are texts. A client that reads another call's reply from a mixed-up connection sees by the
-//     token that it is not its own.
+//   - the reply is a flat array of strings. The first has the status, the token or nonce of the
+//     call and the reply's numbers, separated by spaces, since each element costs more than a word;
+//     behind a semicolon in the header come the others, which are texts. A client that reads
+//     another call's reply from a mixed-up connection sees by the token that it is not its own.
 package lua
 
 import (
@@ -42,8 +45,9 @@ func newEssential(name, source string) *Script {
 	return s
 }
 
-// AllowOOM returns the form of the script that a server with full memory accepts, or nil: only the scripts that store
-// finished work or give a lease back have one. It needs Redis 7: older servers and miniredis know no script flags.
+// AllowOOM returns the form of the script that a server with full memory accepts, or nil: only the
+// scripts that store finished work or give a lease back have one. It needs Redis 7: older servers
+// and miniredis know no script flags.
 func (s *Script) AllowOOM() *Script { return s.allowOOM }
 
 //go:embed create.lua

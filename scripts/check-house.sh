@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the style that CONTRIBUTING.md asks for: no text uses a word of scripts/words.txt, no comment
-# line is wider than 100 columns, and each source of the core stands beside a test file of its name.
-# It prints each place that does not hold, then a summary, and fails if there is one.
+# Checks the style that CONTRIBUTING.md asks for: no text uses a word of scripts/words.txt, no
+# comment line is wider than 100 columns, and each source of the core stands beside a test file of
+# its name. It prints each place that does not hold, then a summary, and fails if there is one.
 #
 # A tab counts as four columns. A line without a space behind its margin, such as an address, cannot
 # be wrapped and is left out.
@@ -45,7 +45,8 @@ if [[ -n $wide ]]; then
 fi
 echo "comment lines over 100 columns: $count"
 
-# What belongs to no one source: the environment of the tests, examples, fuzz targets and benchmarks.
+# What belongs to no one source: the environment of the tests, examples, fuzz targets and
+# benchmarks.
 shared='^(main|env|bubble|export|example(_[a-z_]+)?|fuzz|bench)_test\.go$'
 alone=()
 for source in "$core"/*.go; do
