@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks the style that CONTRIBUTING.md asks for:
 #   - no text uses a word of scripts/words.txt;
-#   - no comment line is wider than 100 columns, a tab counting as four. A line without a space, such
-#     as a URL, cannot be wrapped and is left out;
+#   - no comment line is wider than 100 columns, a tab counting as four. A line without a space,
+#     such as a URL, cannot be wrapped and is left out;
 #   - each source file of the core has a test file of the same name, and each test file a source;
 #   - each folder of contrib has the name of its package.
 # It prints each place that breaks a rule and one line of summary for each rule, and fails if any
