@@ -147,43 +147,39 @@ func TestKeyOfAFlowIsEndedByHand(t *testing.T) {
 // TestCompleterUndoesWhatWasEndedByHand asks for it while the key is due, and when it is a dead
 // letter.
 func TestCompleterUndoesWhatWasEndedByHand(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
+	onTwoServers(t, func(t *testing.T, e *env) {
 		svc := e.service()
 		sc := svc.Scope("a")
-		for name, attempts := range map[string]int{"due": 10, "dead": 1} {
-			var done []string
-			failure := errors.New("no answer")
+		var done []string
+		for _, value := range []string{"due", "dead"} {
 			flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) {
-				c.Name, c.RecoverAfter, c.MaxAttempts = name, time.Millisecond, attempts
-				c.Stages[3].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-					return redisidem.Outcome{}, failure
-				}
+				c.RecoverAfter, c.MaxAttempts = time.Millisecond, map[string]int{"due": 10, "dead": 1}[value]
+				c.Stages[3].Work = fails(errStage)
 			}))
-			completer, err := redisidem.NewCompleter(svc, flow)
-			mustBe(t, err, nil)
-			_, err = sc.DoFlow(ctx, name, request, flow)
-			mustBe(t, err, failure)
-			until(t, name+" is handed out", func() bool {
-				swept, err := completer.Sweep(ctx)
-				mustBe(t, err, nil)
-				return swept.Failed+swept.DeadLettered > 0
-			})
-			key, err := sc.Retrieve(ctx, name)
+			completer := mustCompleter(t, svc, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
+			mustBe(t, err, errStage)
+			if value == "dead" {
+				time.Sleep(10 * time.Millisecond)
+				mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+			}
+			key, err := sc.Retrieve(ctx, value)
 			mustBe(t, err, nil)
 			key, err = sc.Update(ctx, key, redisidem.Fail(redisidem.JSON(410, "called off")).Undo(flow))
 			mustBe(t, err, nil)
-			if name == "dead" {
+			if value == "dead" {
 				mustBe(t, sc.Requeue(ctx, key), nil)
 			}
-			until(t, name+" is undone", func() bool {
+			done = nil
+			until(t, value+" is undone", func() bool {
 				swept, err := completer.Sweep(ctx)
 				mustBe(t, err, nil)
 				return swept.Finished == 1
 			})
-			key, err = sc.Retrieve(ctx, name)
+			key, err = sc.Retrieve(ctx, value)
 			mustBe(t, err, nil)
 			if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || key.Response.Code != 410 {
-				t.Errorf("%s: undone %q, answered %d", name, done, key.Response.Code)
+				t.Errorf("%s: undone %q, answered %d, want %q and 410", value, done, key.Response.Code, want)
 			}
 		}
 	})

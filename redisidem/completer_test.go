@@ -326,7 +326,7 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 
 // TestDeadLetterThatWasCarriedOnIsNone has a client that comes back and gets as far as the next stage.
 func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
+	onTwoServers(t, func(t *testing.T, e *env) {
 		broken := "taxed"
 		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
 			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
@@ -572,7 +572,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 
 // TestIndexesEndWithTheirRecords is about what is left where no completer runs any more.
 func TestIndexesEndWithTheirRecords(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
+	onTwoServers(t, func(t *testing.T, e *env) {
 		const retention = time.Hour
 		svc, client := e.service(func(c *redisidem.Config) { c.Retention = retention }), e.client()
 		sc := svc.Scope("tenant")
@@ -975,7 +975,7 @@ func TestClosedServiceEndsItsCompleter(t *testing.T) {
 
 // TestCompletersShareTheWork lets two of them finish what is abandoned on each kind of server.
 func TestCompletersShareTheWork(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
+	onTwoServers(t, func(t *testing.T, e *env) {
 		const keys = 40
 		var broken atomic.Bool
 		broken.Store(true)

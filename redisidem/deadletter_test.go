@@ -165,7 +165,7 @@ func TestKeyStaysInOneIndexWhateverAnOperatorDoes(t *testing.T) {
 
 // TestCorrectedDeadLetterIsCarriedOn has an operator who moves the key past the stage that fails.
 func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
+	onTwoServers(t, func(t *testing.T, e *env) {
 		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
 			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
 			c.Stages[1].Work = fails(errStage)
@@ -173,13 +173,17 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 		svc := e.service()
 		sc := svc.Scope("a")
 		completer := mustCompleter(t, svc, flow)
+		early := make(map[string]*redisidem.Key)
 		for _, value := range []string{"updated", "worked", "seen before", "ended"} {
-			early, err := sc.InitializeRequest(ctx, value, request)
+			key, err := sc.InitializeRequest(ctx, value, request)
 			mustBe(t, err, nil)
+			early[value] = key
 			_, err = sc.DoFlow(ctx, value, request, flow)
 			mustBe(t, err, errStage)
-			time.Sleep(10 * time.Millisecond)
-			mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		}
+		time.Sleep(10 * time.Millisecond)
+		mustSweep(t, completer, redisidem.SweepResult{Due: 4, DeadLettered: 4})
+		for value, key := range early {
 			dead, err := sc.Retrieve(ctx, value)
 			mustBe(t, err, nil)
 			switch value {
@@ -192,8 +196,8 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 				mustBe(t, sc.Requeue(ctx, key), nil)
 			case "worked", "seen before":
 				if value == "seen before" { // when it had no flow yet, and nothing was committed since
-					early.Revision, early.RecoveryPoint = dead.Revision, dead.RecoveryPoint
-					dead = early
+					key.Revision, key.RecoveryPoint = dead.Revision, dead.RecoveryPoint
+					dead = key
 				}
 				key, err := sc.WorkStage(ctx, dead, outcome(redisidem.Advance("paid")))
 				mustBe(t, err, nil)
@@ -203,18 +207,16 @@ func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
 				mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound) // a completer comes by itself
 				_, err = sc.DoFlow(ctx, value, request, flow)
 				mustBe(t, err, nil)
-				continue
 			case "ended":
 				_, err := sc.Update(ctx, dead, redisidem.Finish(redisidem.JSON(410, "given up")))
 				mustBe(t, err, nil)
-				for letter, err := range svc.DeadLetters(ctx, "cart") {
-					mustBe(t, err, nil)
-					t.Errorf("a finished key is listed: %+v", letter)
-				}
-				continue
 			}
-			mustSweep(t, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 		}
+		for letter, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(t, err, nil)
+			t.Errorf("dead letter %q is still listed", letter.Value)
+		}
+		mustSweep(t, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 	})
 }
 

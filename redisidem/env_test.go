@@ -2,9 +2,12 @@ package redisidem_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,20 +36,30 @@ type env struct {
 	namespace string
 }
 
-// onEveryServer runs a test on the embedded server, a standalone server, a cluster and a Sentinel group, plain and
-// auto-pipelined, and through both protocol versions.
+// onEveryServer runs a test on the embedded server, a standalone server, a cluster and a Sentinel
+// group, plain and auto-pipelined, and through both protocol versions.
 func onEveryServer(t *testing.T, test func(t *testing.T, e *env)) {
 	t.Helper()
-	run(t, test, false)
+	onServers(t, test, func(string, bool) bool { return true })
 }
 
 // onRealServers runs a test on everything but the embedded server.
 func onRealServers(t *testing.T, test func(t *testing.T, e *env)) {
 	t.Helper()
-	run(t, test, true)
+	onServers(t, test, func(name string, _ bool) bool { return name != "miniredis" })
 }
 
-func run(t *testing.T, test func(t *testing.T, e *env), onlyReal bool) {
+// onTwoServers runs a test on an auto-pipelined standalone server and a plain cluster. It is for tests
+// that sweep, which costs 1024 scripts, or send as many commands otherwise. The embedded server, which
+// takes long for them, answers the sweeps of the tests in bubbles.
+func onTwoServers(t *testing.T, test func(t *testing.T, e *env)) {
+	t.Helper()
+	onServers(t, test, func(name string, auto bool) bool {
+		return name == "redis" && auto || name == "cluster" && !auto
+	})
+}
+
+func onServers(t *testing.T, test func(t *testing.T, e *env), wanted func(name string, auto bool) bool) {
 	t.Helper()
 	t.Parallel()
 	type server struct {
@@ -61,7 +74,7 @@ func run(t *testing.T, test func(t *testing.T, e *env), onlyReal bool) {
 		{"sentinel", true, sentinel.client},
 	} {
 		for _, auto := range []bool{false, true} {
-			if onlyReal && !s.real {
+			if !wanted(s.name, auto) {
 				continue
 			}
 			name, protocol := s.name, 3
@@ -245,6 +258,15 @@ func (s *realServer[T]) client(protocol int) (redis.UniversalClient, error) {
 	return s.dial(s.server, protocol), nil
 }
 
+// shared starts a server that all tests share, for a test that needs its addresses.
+func shared[T interface{ Stop() }](t *testing.T, s *realServer[T]) {
+	t.Helper()
+	needServer(t)
+	client, err := s.client(3)
+	mustBe(t, err, nil)
+	_ = client.Close()
+}
+
 func (s *realServer[T]) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,6 +276,8 @@ func (s *realServer[T]) stop() {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	raiseParallel(8)
 	redis.SetLogger(quiet{})
 	standalone.start = func() (*redistest.Server, error) { return redistest.Start() }
 	standalone.dial = func(s *redistest.Server, protocol int) redis.UniversalClient {
@@ -273,6 +297,18 @@ func TestMain(m *testing.M) {
 		})
 	}
 	leak.Main(m, embedded.stop, standalone.stop, cluster.stop, sentinel.stop)
+}
+
+// raiseParallel lets more tests run at once than there are processors, unless -parallel was given:
+// most of them wait most of the time.
+func raiseParallel(n int) {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if parallel := flag.Lookup("test.parallel"); !given && runtime.GOMAXPROCS(0) < n {
+		if err := parallel.Value.Set(strconv.Itoa(n)); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // needServer skips the test where no redis-server is installed, or fails it where one is required.

@@ -370,7 +370,7 @@ func TestUpdateAndDeleteThatAreRefusedChangeNothing(t *testing.T) {
 // TestNoKeyReachesAnothersRecord runs work for many pairs of scope and key that look alike when they are put together
 // carelessly, and then asks for each answer.
 func TestNoKeyReachesAnothersRecord(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
+	onTwoServers(t, func(t *testing.T, e *env) {
 		svc, raw := e.service(), e.client()
 		parts := []string{
 			"a", "b:c", "a:b", "c", "A", "a ", "{a}", "}{", "a\x00", "\x00a", "a\nb", "a\r\nb", "\xff", "\xfe\xff",
@@ -400,9 +400,7 @@ func TestNoKeyReachesAnothersRecord(t *testing.T) {
 				if err != nil || !replayed || got != want {
 					t.Errorf("%s has the answer %q, %v", want, got, err)
 				}
-				key, err := svc.Scope(scope).Retrieve(ctx, value)
-				mustBe(t, err, nil)
-				ids[key.ID()] = true
+				ids[svc.Scope(scope).ID(value)] = true
 			}
 		}
 		if len(ids) != len(parts)*len(parts) {

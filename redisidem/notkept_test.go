@@ -3,7 +3,9 @@ package redisidem_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +19,7 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 		svc := e.service()
 		sc := svc.Scope("a")
 		large := strings.Repeat("x", 2<<20)
-		for _, c := range []struct {
+		cases := []struct {
 			part    string
 			outcome func(*redisidem.Stage) redisidem.Outcome
 		}{
@@ -41,15 +43,19 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 				return redisidem.Advance("two").WithEffects(
 					redisidem.Set(st.ShardKey("word"), "x"), redisidem.IncrBy(st.ShardKey("number"), 1))
 			}},
-		} {
+		}
+		raw, ran := e.client(), 0
+		doing := func(o func(*redisidem.Stage) redisidem.Outcome) redisidem.StageFunc {
+			return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				mustBe(t, raw.Set(ctx, st.ShardKey("number"), "x", time.Minute).Err(), nil)
+				ran++
+				return o(st), nil
+			}
+		}
+		for i, c := range cases {
 			t.Run(c.part, func(t *testing.T) {
-				ran := 0
-				work := func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-					mustBe(t, e.client().Set(ctx, st.ShardKey("number"), "x", time.Minute).Err(), nil)
-					ran++
-					return c.outcome(st), nil
-				}
-				value := c.part + t.Name()
+				ran = 0
+				work, value := doing(c.outcome), fmt.Sprint(i)
 				for range 3 {
 					key, err := sc.Do(ctx, value, request, work)
 					var notKept *redisidem.NotKeptError
@@ -57,31 +63,36 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 						t.Fatalf("the work ends with %v at %q, want %s not kept", err, key.RecoveryPoint, c.part)
 					}
 				}
-				flow := mustFlow(t, redisidem.FlowConfig{Name: "one", Version: 1, RecoverAfter: time.Millisecond, Stages: []redisidem.FlowStage{
-					{Point: redisidem.Started, Work: work, Next: []string{"two", redisidem.Finished}, Retry: redisidem.Retry{Attempts: 2}},
-					{Point: "two", Work: work},
-				}})
-				_, err := sc.DoFlow(ctx, value+"flow", request, flow)
-				mustBe(t, err, redisidem.ErrNotKept)
-				completer, err := redisidem.NewCompleter(svc, flow)
-				mustBe(t, err, nil)
-				for range 2 {
-					swept, err := completer.Sweep(ctx)
-					mustBe(t, err, nil)
-					if swept.Due != 0 {
-						t.Errorf("a completer got %+v", swept)
-					}
-				}
-				if ran != 2 {
-					t.Errorf("two keys' work ran %d times", ran)
-				}
 				key, err := sc.Retrieve(ctx, value)
 				mustBe(t, err, nil)
 				mustBe(t, key.NotKept(), redisidem.ErrNotKept)
 				_, err = sc.WorkStage(ctx, key, work)
 				mustBe(t, err, redisidem.ErrNotKept)
+				if ran != 1 {
+					t.Errorf("the work ran %d times, want once", ran)
+				}
 			})
 		}
+		// A flow does not repeat it either, and neither does a completer.
+		ran = 0
+		work := func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			i, err := strconv.Atoi(strings.TrimPrefix(st.Key().Value, "flow "))
+			mustBe(t, err, nil)
+			return doing(cases[i].outcome)(ctx, st)
+		}
+		flow := mustFlow(t, redisidem.FlowConfig{Name: "one", Version: 1, RecoverAfter: time.Millisecond, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: work, Next: []string{"two", redisidem.Finished}, Retry: redisidem.Retry{Attempts: 2}},
+			{Point: "two", Work: work},
+		}})
+		for i, c := range cases {
+			_, err := sc.DoFlow(ctx, fmt.Sprint("flow ", i), request, flow)
+			mustBe(t, err, redisidem.ErrNotKept)
+			if ran != i+1 {
+				t.Errorf("after the flow of case %d, %s, the work ran %d times, want %d", i, c.part, ran, i+1)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+		mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{})
 	})
 }
 
