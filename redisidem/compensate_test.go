@@ -215,7 +215,7 @@ func polled(polls int, done *[]int64) redisidem.FlowConfig {
 func TestCompensationsPushNothingOutOfTheJournal(t *testing.T) {
 	for _, polls := range []int{31, 32, 70} {
 		t.Run(fmt.Sprint(polls), func(t *testing.T) {
-			onEveryServer(t, func(t *testing.T, e *env) {
+			onTwoServers(t, func(t *testing.T, e *env) {
 				sc := e.service().Scope("a")
 				var undone, want []int64
 				flow := mustFlow(t, polled(polls, &undone))
