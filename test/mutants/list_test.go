@@ -42,19 +42,19 @@ var mutants = []mutant{
 	},
 	{
 		name: "norenew", // a lease is never renewed
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",
 		new:  "if err := ctx.Err(); errors.Is(err, ErrLeaseLost) {",
 	},
 	{
 		name: "slowwatch", // the watchdog bites when others have the key already
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "return l.scope.service.cfg.Lease / 10 * 9",
 		new:  "return l.scope.service.cfg.Lease * 2",
 	},
 	{
 		name: "deaf", // who has lost the lease is not told
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "\tl.cancel(cause)\n",
 		new:  "",
 	},
@@ -66,7 +66,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "abandon-after-unknown", // the lease is given back although the result may be under way
-		file: "redisidem/pending.go",
+		file: "redisidem/commit_retry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
 		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, \"\", 0)\n",
 	},
@@ -158,7 +158,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "counted", // a claim that is given back before its callback began counts as an attempt
-		file: "redisidem/giveback.go",
+		file: "redisidem/abandon.go",
 		old:  "by.token, flagIdle+flagUnbegun, s.cfg.Lease)",
 		new:  "by.token, \"\", s.cfg.Lease)",
 
@@ -166,7 +166,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "once", // a give-back without an answer is not repeated
-		file: "redisidem/giveback.go",
+		file: "redisidem/abandon.go",
 		old:  "\tif !over(r, err) {\n",
 		new:  "\tif false && !over(r, err) {\n",
 
@@ -174,7 +174,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "overtaken", // a give-back that has not met its claim is over
-		file: "redisidem/giveback.go",
+		file: "redisidem/abandon.go",
 		old:  "err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())",
 		new:  "err == nil && (!began.IsZero() || r.number(1) == met)",
 
@@ -190,7 +190,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "lapsed", // a lease that a commit kept, and whose lock has lapsed before its reply came, is not given back
-		file: "redisidem/pending.go",
+		file: "redisidem/commit_retry.go",
 		old:  "} else if kept {",
 		new:  "} else if kept && r.number(0) == \"1\" {",
 
@@ -198,7 +198,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "heedless", // a callback begins although its caller has left
-		file: "redisidem/stage.go",
+		file: "redisidem/workstage.go",
 		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 
@@ -206,7 +206,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "tireless", // a lease that was called lost is renewed
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "\tl.lost = cause\n\tl.keeper.stop()\n",
 		new:  "\tl.lost = cause\n",
 

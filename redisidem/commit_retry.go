@@ -112,3 +112,8 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, ke
 func (l *Lease) dropped(ctx context.Context, why error) {
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: commit given up", attrKey(l.id), attrErr(why))
 }
+
+// attrKey names a key in the log, by its digest.
+func attrKey(id identity) slog.Attr { return slog.String("key", id.digest) }
+
+func attrErr(err error) slog.Attr { return slog.String("error", err.Error()) }
