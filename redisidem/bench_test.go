@@ -83,18 +83,6 @@ func BenchmarkReplayFromCopy(b *testing.B) {
 	})
 }
 
-func TestReplayFromCopyAllocates(t *testing.T) {
-	sc := keepingCopies(t)
-	work := never(t)
-	if n := testing.AllocsPerRun(1000, func() {
-		if key, err := sc.Do(ctx, "k", rawRequest, work); err != nil || !key.Replayed() {
-			t.Error(key, err)
-		}
-	}); n > 2 {
-		t.Errorf("%v allocations, want at most 2", n)
-	}
-}
-
 var rawRequest = redisidem.Request{Method: "POST", Path: "/carts/1/complete", Params: []byte(`{"cart":1}`)}
 
 // keepingCopies makes a scope whose key "k" is answered from a copy.

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -250,21 +247,6 @@ func TestCheckOfSlots(t *testing.T) {
 	mustFind(t, open(), "slots", redisidem.VerdictFailure, "4 of 16384", "7-9", "100-100", "unassigned")
 }
 
-// TestOpenLogsWarnings looks for what Open does not refuse.
-func TestOpenLogsWarnings(t *testing.T) {
-	t.Parallel()
-	server := rediscase.Server(t)
-	var log strings.Builder
-	svc, err := redisidem.Open(ctx, "redis://"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	mustBe(t, err, nil)
-	mustBe(t, svc.Close(ctx), nil)
-	for _, words := range []string{"level=WARN", "subject=persistence", "set appendonly yes", server.Addr()} {
-		if !strings.Contains(log.String(), words) {
-			t.Errorf("the log lacks %q: %s", words, log.String())
-		}
-	}
-}
-
 // aged is a hook that adds to the seconds for which INFO says that a replica was silent.
 type aged int
 
@@ -458,151 +440,136 @@ func TestCheckAfterClose(t *testing.T) {
 	mustBe(t, err, redisidem.ErrClosed)
 }
 
-func TestOpenGivesUpOnAServerThatIsAway(t *testing.T) {
-	t.Parallel()
-	addrs := map[string]string{"refused": "127.0.0.1:1"}
-	if hole, err := redistest.StartBlackHole(); err == nil {
-		t.Cleanup(hole.Stop)
-		addrs["silent"] = hole.Addr()
-	} else if !errors.Is(err, errors.ErrUnsupported) {
-		t.Fatal(err)
-	}
-	for name, addr := range addrs {
-		for _, form := range []string{"redis://%s", "redis+cluster://%s", "redis+sentinel://%s?master_name=x"} {
-			t.Run(name+" "+form, func(t *testing.T) {
-				t.Parallel()
-				const timeout = 400 * time.Millisecond
-				began := time.Now()
-				svc, err := redisidem.Open(ctx, fmt.Sprintf(form, addr), &redisidem.Config{Timeout: timeout})
-				mustBe(t, err, redisidem.ErrUnavailable)
-				if took := time.Since(began); took > timeout+time.Second {
-					t.Errorf("took %v with a timeout of %v", took, timeout)
-				}
-				if svc != nil {
-					t.Error("there is a service")
-				}
-			})
-		}
-	}
-}
-
-func TestOpenEndsWithItsContext(t *testing.T) {
-	t.Parallel()
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	_, err := redisidem.Open(ended, "redis://127.0.0.1:1", nil)
-	mustBe(t, err, redisidem.ErrUnavailable)
-	mustBe(t, err, context.Canceled)
-}
-
-func TestOpenRefusesURLs(t *testing.T) {
-	t.Parallel()
-	for _, raw := range []string{
-		"", "127.0.0.1:6379", "http://127.0.0.1:6379", "redis+ring://127.0.0.1:6379", "unix:///tmp/redis.sock",
-		"redis://127.0.0.1:6379/notanumber", "redis://127.0.0.1:6379?nosuchoption=1", "redis+sentinel://127.0.0.1:26379",
-		"redis://127.0.0.1:port",
-	} {
-		svc, err := redisidem.Open(ctx, raw, nil)
-		mustBeInvalid(t, err, "url")
-		if svc != nil {
-			t.Errorf("%q makes a service", raw)
-		}
-	}
-	_, err := redisidem.Open(ctx, "redis://127.0.0.1:1", &redisidem.Config{Lease: time.Microsecond})
-	mustBeInvalid(t, err, "Config.Lease", "10ms")
-}
-
-func TestOpenKeepsThePasswordToItself(t *testing.T) {
-	t.Parallel()
-	for _, secret := range []string{"s3cret", "s3cr@t", "s3 cr%t"} {
-		text := url.QueryEscape(secret)
-		user := "u:" + url.PathEscape(secret) + "@"
-		for _, raw := range []string{
-			"redis://" + user + "127.0.0.1:1",
-			"redis://" + user + "127.0.0.1:1/notanumber",
-			"redis://" + user + "127.0.0.1:1/1/2",
-			"redis://" + user + "127.0.0.1:1?nosuchoption=1",
-			"redis://" + user + "127.0.0.1:1?read_timeout=never",
-			"redis://" + user + "127.0.0.1:port",
-			"redis://" + user + "ho st:1",
-			"redis://" + user + "\x7f",
-			"ftp://" + user + "127.0.0.1:1",
-			"redis+ring://" + user + "127.0.0.1:1",
-			"redis+cluster://" + user + "127.0.0.1:1",
-			"redis+cluster://" + user + "127.0.0.1:1?addr=" + user + "::",
-			"redis+cluster://" + user + "127.0.0.1:1?read_timeout=never",
-			"redis+sentinel://" + user + "127.0.0.1:1",
-			"redis+sentinel://" + user + "127.0.0.1:1?master_name=x",
-			"redis+sentinel://" + user + "127.0.0.1:1/notanumber?master_name=x",
-			"redis+sentinel://127.0.0.1:1?master_name=x&sentinel_password=" + text + "&db=x",
-			"redis://u:" + secret + "/@127.0.0.1:1",
-		} {
-			_, err := redisidem.Open(ctx, raw, &redisidem.Config{Timeout: 50 * time.Millisecond})
-			if err == nil {
-				t.Errorf("%q was opened", raw)
-				continue
-			}
-			for _, form := range []string{secret, url.PathEscape(secret), url.QueryEscape(secret)} {
-				if strings.Contains(err.Error(), form) {
-					t.Errorf("the error for %q is %q", raw, err)
-				}
-			}
-		}
-	}
-}
-
-func TestOpenWithPassword(t *testing.T) {
-	t.Parallel()
-	server := rediscase.Server(t, redistest.Args("--requirepass", "s3cret"))
-	svc, err := redisidem.Open(ctx, "redis://:s3cret@"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
+// leastRights are the rules of the Redis user in docs/security.md, for another namespace.
+func leastRights(t *testing.T, namespace string) (rules []any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", "security.md"))
 	mustBe(t, err, nil)
-	mustBe(t, svc.Close(ctx), nil)
-	for _, user := range []string{"", ":wr0ng@"} {
-		_, err := redisidem.Open(ctx, "redis://"+user+server.Addr(), nil)
-		if err == nil || strings.Contains(err.Error(), "wr0ng") {
-			t.Errorf("with %q: %v", user, err)
-		}
+	_, block, found := strings.Cut(string(text), "ACL SETUSER app on >password ")
+	block, _, closed := strings.Cut(block, "```")
+	if !found || !closed {
+		t.Fatal("docs/security.md does not list the user's rights")
 	}
+	for _, rule := range strings.Fields(block) {
+		rules = append(rules, strings.Replace(rule, "redisidem:", namespace+":", 1))
+	}
+	return rules
 }
 
-func TestOpenEachForm(t *testing.T) {
+// TestS14_LeastRightsAreEnough runs all that the library does as a user with just those rights.
+func TestS14_LeastRightsAreEnough(t *testing.T) {
 	t.Parallel()
-	shared(t, &standalone)
-	shared(t, &cluster)
-	shared(t, &sentinel)
-	more := func(addrs []string, with ...string) string {
-		for _, a := range addrs[1:] {
-			with = append(with, "addr="+a)
+	server := rediscase.Server(t)
+	admin := server.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	for _, right := range leastRights(t, "s14") {
+		// Not each server knows each subcommand.
+		if err := admin.Do(ctx, "ACL", "SETUSER", "app", right).Err(); err != nil && !strings.Contains(fmt.Sprint(right), "client|") {
+			t.Fatalf("%v: %v", right, err)
 		}
-		return addrs[0] + "?" + strings.Join(with, "&")
 	}
-	for form, nodes := range map[string]int{
-		"redis://" + standalone.server.Addr() + "/0":                                                           1,
-		"redis+cluster://" + more(cluster.server.Addrs()):                                                      3,
-		"redis+sentinel://" + more(sentinel.server.Addrs(), "master_name="+sentinel.server.MasterName, "db=0"): 1,
-	} {
-		svc, err := redisidem.Open(ctx, form, &redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second})
-		if err != nil {
-			t.Errorf("%s: %v", form, err)
-			continue
-		}
-		if _, err := svc.Scope("a").Do(ctx, "k", request, finish("done")); err != nil {
-			t.Errorf("%s: %v", form, err)
-		}
-		report, err := svc.Check(ctx)
-		mustBe(t, err, nil)
-		var seen []string
-		for _, f := range report.Findings {
-			if f.Subject == "eviction" {
-				seen = append(seen, f.Node)
+	mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "app", "on", ">s3cret").Err(), nil)
+	e := &env{t: t, namespace: "s14", client: func() redis.UniversalClient {
+		opt := options(server.Addr(), 3)
+		opt.Username, opt.Password = "app", "s3cret"
+		client := redis.NewClient(opt)
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}}
+	svc := e.service(func(c *redisidem.Config) { c.CacheBytes, c.Wait = 1<<20, 5*time.Second })
+	sc := svc.Scope("a")
+	report, err := svc.Check(ctx)
+	mustBe(t, err, nil)
+	mustBe(t, report.Err(), nil)
+
+	key := start(t, sc, "k")
+	_, err = sc.Update(ctx, key, redisidem.Advance("on"))
+	mustBe(t, err, nil)
+	lease, err := sc.Lock(ctx, "k")
+	mustBe(t, err, nil)
+	mustBe(t, lease.Renew(ctx), nil)
+	answers := make(chan error, 1)
+	go func() {
+		_, err := sc.Do(ctx, "k", request, finish("done"))
+		answers <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	_, held, err := lease.CommitKeep(ctx, redisidem.Advance("further"))
+	mustBe(t, err, nil)
+	if !held {
+		t.Error("the lease is gone")
+	}
+	mustBe(t, lease.Abandon(ctx), nil)
+	mustBe(t, <-answers, nil)
+	mustBe(t, sc.Unlock(ctx, "k"), nil)
+	key, err = sc.Retrieve(ctx, "k")
+	mustBe(t, err, nil)
+	mustBe(t, sc.Delete(ctx, key), nil)
+
+	broken := true
+	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+		c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
+		c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			if broken {
+				return redisidem.Outcome{}, errStage
 			}
+			return redisidem.Next().WithEffects(
+				redisidem.Set(st.ShardKey("s"), "1").Expire(time.Hour), redisidem.IncrBy(st.ShardKey("n"), 1), redisidem.HSet(st.ShardKey("h"), "f", "1"),
+				redisidem.SAdd(st.ShardKey("m"), "1"), redisidem.ZAdd(st.ShardKey("z"), 1, "1"), redisidem.LPush(st.ShardKey("l"), "1"),
+				redisidem.XAdd(st.ShardKey("x"), "f", "1"), redisidem.Publish("s14:news", "1"),
+			), nil
 		}
-		slices.Sort(seen)
-		if len(slices.Compact(seen)) != nodes {
-			t.Errorf("%s: looked at %q, want %d nodes", form, seen, nodes)
+	}))
+	_, err = sc.DoFlow(ctx, "flow", request, flow)
+	mustBe(t, err, errStage)
+	completer := mustCompleter(t, svc, flow)
+	var swept redisidem.SweepResult
+	for range 100 {
+		if swept, err = completer.Sweep(ctx); err != nil || swept.DeadLettered > 0 {
+			break
 		}
-		mustBe(t, svc.Close(ctx), nil)
-		_, err = svc.Scope("a").Retrieve(ctx, "k")
-		mustBe(t, err, redisidem.ErrClosed)
+	}
+	mustBe(t, err, nil)
+	broken = false
+	for letter, err := range svc.DeadLetters(ctx, "cart") {
+		mustBe(t, err, nil)
+		mustBe(t, sc.Requeue(ctx, letter), nil)
+	}
+	for range 100 {
+		if swept, err = completer.Sweep(ctx); err != nil || swept.Finished > 0 {
+			break
+		}
+	}
+	mustBe(t, err, nil)
+	if swept.Finished != 1 {
+		t.Errorf("the sweep did %+v", swept)
+	}
+
+	// And no more: other keys, and commands that harm.
+	raw := e.client()
+	for _, command := range [][]any{
+		{"GET", "other"},
+		{"SET", "other", "1"},
+		{"KEYS", "*"},
+		{"FLUSHALL"},
+		{"CONFIG", "GET", "*"},
+		{"SCRIPT", "FLUSH"},
+		{"EVAL", "return redis.call('GET', KEYS[1])", 1, "other"},
+		{"PUBLISH", "other", "1"},
+	} {
+		if err := raw.Do(ctx, command...).Err(); err == nil || !strings.Contains(err.Error(), "NOPERM") &&
+			!strings.Contains(err.Error(), "ermission") && !strings.Contains(err.Error(), "ACL") {
+			t.Errorf("%v: %v", command, err)
+		}
+	}
+	// An effect that the user may not have is not applied, nor is what came with it.
+	mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "app", "-sadd").Err(), nil)
+	key, err = sc.Do(ctx, "denied", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(
+			redisidem.IncrBy(st.ShardKey("denied"), 1), redisidem.SAdd(st.ShardKey("m"), "1")), nil
+	})
+	mustBe(t, err, redisidem.ErrEffect)
+	if key.Response != nil || admin.Keys(ctx, "s14:*:x:denied").Val() != nil && len(admin.Keys(ctx, "s14:*:x:denied").Val()) > 0 {
+		t.Errorf("something was written: %+v", key)
 	}
 }

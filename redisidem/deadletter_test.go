@@ -353,3 +353,467 @@ func (b *bubble) lose(kind string) {
 		}
 	}
 }
+
+// TestKeyThatFailsIsBuriedBeforeItExpires has pauses that would double beyond the retention.
+func TestKeyThatFailsIsBuriedBeforeItExpires(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter, c.MaxAttempts = 10*time.Minute, 6
+			c.Stages[1].Work = fails(errStage)
+		}))
+		svc := b.service(redisidem.Config{Retention: time.Hour})
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		completer := mustCompleter(b, svc, flow)
+		for range 5 {
+			time.Sleep(35 * time.Minute)
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1})
+		}
+		time.Sleep(35 * time.Minute)
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+	})
+}
+
+func TestDeadLettersAreStillTheirClients(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		broken := true
+		cfg := cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if broken {
+					return redisidem.Outcome{}, errStage
+				}
+				return redisidem.Next(), nil
+			}
+		})
+		flow := mustFlow(b, cfg)
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		for _, value := range []string{"comes back", "is requeued", "is forgotten"} {
+			_, err := sc.DoFlow(ctx, value, request, flow)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Minute)
+		completer := mustCompleter(b, svc, flow)
+		mustSweep(b, completer, redisidem.SweepResult{Due: 3, DeadLettered: 3})
+
+		broken = false
+		key, err := sc.DoFlow(ctx, "comes back", request, flow)
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Errorf("the key is %+v", key)
+		}
+		n := 0
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(b, err, nil)
+			n++
+			if key.Value == "comes back" {
+				b.Error("a finished key is listed")
+			}
+			break // which must do no harm
+		}
+		if n != 1 {
+			b.Errorf("listed %d", n)
+		}
+		mustBe(b, sc.Requeue(ctx, key), redisidem.ErrFinished)
+
+		held, err := sc.Lock(ctx, "is requeued")
+		mustBe(b, err, nil)
+		dead, err := sc.Retrieve(ctx, "is requeued")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Requeue(ctx, dead), redisidem.ErrLocked)
+		mustBe(b, held.Abandon(ctx), nil)
+		mustBe(b, sc.Requeue(ctx, dead), nil)
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
+
+		dead, err = sc.Retrieve(ctx, "is forgotten")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Delete(ctx, dead), nil)
+		mustBe(b, sc.Requeue(ctx, dead), redisidem.ErrNotFound)
+		if b.indexed("dead") != 0 {
+			b.Errorf("%d dead letters are left", b.indexed("dead"))
+		}
+
+		alien := start(b, sc, "no flow")
+		mustBeInvalid(b, sc.Requeue(ctx, alien), "key", "no flow")
+		for _, err := range svc.DeadLetters(ctx, "cart/1") {
+			mustBeInvalid(b, err, "flow", "cart/1")
+		}
+	})
+}
+
+// TestDeadLetterThatWasCarriedOnIsNone has a client that comes back and gets as far as the next stage.
+func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
+	onTwoServers(t, func(t *testing.T, e *env) {
+		broken := "taxed"
+		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
+			for i := range c.Stages {
+				work := c.Stages[i].Work
+				c.Stages[i].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					if st.Key().RecoveryPoint == broken {
+						return redisidem.Outcome{}, errStage
+					}
+					return work(ctx, st)
+				}
+			}
+		}))
+		svc := e.service()
+		sc := svc.Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		time.Sleep(5 * time.Millisecond)
+		completer := mustCompleter(t, svc, flow)
+		mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		broken = "paid"
+		_, err = sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(t, err, nil)
+		for letter, err := range svc.DeadLetters(ctx, "cart") {
+			t.Errorf("listed is %+v, %v", letter, err)
+		}
+		if key.DeadLetter != nil {
+			t.Errorf("the letter is %+v", key.DeadLetter)
+		}
+		mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound)
+		// It gets a new one for what it does now.
+		time.Sleep(5 * time.Millisecond)
+		mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		for letter, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(t, err, nil)
+			if letter.DeadLetter.Reason != `stage "paid" of cart/1: 1 attempts` {
+				t.Errorf("the reason is %q", letter.DeadLetter.Reason)
+			}
+			mustBe(t, sc.Requeue(ctx, letter), nil)
+		}
+	})
+}
+
+// TestDamagedDeadLetterHidesNoOther has one record and one list that cannot be read.
+func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[1].Work = fails(errStage)
+		}))
+		svc := b.service(redisidem.Config{})
+		for i := range 10 {
+			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint(i), request, flow)
+			mustBe(b, err, errStage)
+		}
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 10, DeadLettered: 10})
+		damaged, lists := "", 0
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(b, err, nil)
+			damaged = key.ID()
+			break
+		}
+		for _, k := range b.server.Keys() {
+			if strings.HasSuffix(k, damaged) {
+				b.server.HSet(k, "response_code", "7")
+			}
+		}
+		for shard := range 2 {
+			if list := fmt.Sprintf("%s:{%03x}:dead:cart", svc.Config().Namespace, shard); !b.server.Exists(list) {
+				mustBe(b, b.server.Set(list, "no list"), nil)
+				lists++
+			}
+		}
+		found := make(map[string]bool)
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			switch {
+			case key.ID() == "":
+				mustBe(b, err, redisidem.ErrDamaged)
+				lists--
+				continue
+			case key.ID() == damaged:
+				mustBe(b, err, redisidem.ErrDamaged)
+			default:
+				mustBe(b, err, nil)
+			}
+			found[key.ID()] = true
+		}
+		if len(found) != 10 || lists != 0 {
+			b.Errorf("found are %d keys, and %d damaged lists are not told", len(found), lists)
+		}
+		b.freeze()
+		told := 0
+		for key, err := range svc.DeadLetters(ctx, "cart") {
+			mustBe(b, err, redisidem.ErrUnavailable)
+			told++
+			if key != nil {
+				b.Errorf("the key is %+v", key)
+			}
+		}
+		if told != 1 {
+			b.Errorf("told %d times that Redis does not answer", told)
+		}
+		b.thaw()
+	})
+}
+
+func TestCompleterGivesUpWhatGoesRoundInCircles(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = outcome(redisidem.Advance("paid"))
+			c.Stages[2].Work, c.Stages[2].Next = outcome(redisidem.Advance("taxed")), []string{"taxed", "ordered"}
+		}))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrNoProgress)
+		time.Sleep(time.Hour)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter == nil || !strings.Contains(key.DeadLetter.Reason, "came back") {
+			b.Errorf("the letter is %+v", key.DeadLetter)
+		}
+	})
+}
+
+func TestCompleterGivesUpWhatGetsInterimAnswersForEver(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Work = outcome(redisidem.Interim("paid", redisidem.JSON(202, "confirm")))
+		}))
+		svc := b.service(redisidem.Config{Retention: time.Hour})
+		sc := svc.Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		completer := mustCompleter(b, svc, flow)
+		for range 3 {
+			time.Sleep(20 * time.Minute)
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1})
+		}
+		time.Sleep(20 * time.Minute)
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		// Whoever requeues it wants more of them, for as long.
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		mustBe(b, sc.Requeue(ctx, key), nil)
+		for range 4 {
+			mustSweep(b, completer, redisidem.SweepResult{Due: 1})
+			time.Sleep(20 * time.Minute)
+		}
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+	})
+}
+
+// untilBuried lets a completer look each ten minutes until it gives a key up, which must be about so long from now. It returns the
+// reason, if the record can be read.
+func untilBuried(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer, want time.Duration) string {
+	b.Helper()
+	began := time.Now()
+	for time.Since(began) < 2*want {
+		time.Sleep(10 * time.Minute)
+		swept, err := completer.Sweep(ctx)
+		mustBe(b, err, nil)
+		if swept.DeadLettered == 0 {
+			continue
+		}
+		if took := time.Since(began); took < want-time.Hour/2 || took > want+time.Hour/2 {
+			b.Errorf("buried after %v, want %v", took, want)
+		}
+		if b.indexed("dead") != 1 || b.indexed("due") != 0 || b.lock() != "" {
+			b.Errorf("%d dead, %d due, the lock is %q", b.indexed("dead"), b.indexed("due"), b.lock())
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		if err != nil || key.DeadLetter == nil {
+			return ""
+		}
+		return key.DeadLetter.Reason
+	}
+	b.Errorf("not buried within %v", time.Since(began))
+	return ""
+}
+
+// TestCompleterGivesUpWhatNeverEnds has what prolongs its record each time and uses up no attempts.
+func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
+	failed := false
+	for _, c := range []struct {
+		name   string
+		work   redisidem.StageFunc
+		after  time.Duration // with a retention of 1 h, and 15 min for interim answers
+		reason string
+	}{
+		{
+			"interim answers at an earlier stage", outcome(redisidem.Interim("taxed", redisidem.JSON(202, "confirm"))), 80 * time.Minute,
+			"interim answers for 1h",
+		},
+		{"nothing to do", outcome(redisidem.NothingDone()), 80 * time.Minute, "nothing done for 1h"},
+		{"nothing to do after a failure", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			if !failed {
+				failed = true
+				return redisidem.Outcome{}, errStage
+			}
+			return redisidem.NothingDone(), nil
+		}, 155 * time.Minute, "nothing done for 2h"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				flow := mustFlow(b, cart(recoverable, func(cfg *redisidem.FlowConfig) { cfg.Stages[2].Work = c.work }))
+				svc := b.service(redisidem.Config{Retention: time.Hour})
+				sc := svc.Scope("a")
+				if _, err := sc.DoFlow(ctx, "k", request, flow); err != nil {
+					mustBe(b, err, errStage)
+				}
+				completer := mustCompleter(b, svc, flow)
+				if got := untilBuried(b, sc, completer, c.after); !strings.Contains(got, c.reason) {
+					b.Errorf("the reason is %q", got)
+				}
+				key, err := sc.Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				mustBe(b, sc.Requeue(ctx, key), nil)
+				mustSweep(b, completer, redisidem.SweepResult{Due: 1})
+			})
+		})
+	}
+}
+
+func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 4
+			c.Stages[1].Work = fails(errStage)
+		}))
+		sc := b.service(redisidem.Config{Retention: time.Hour, Codec: mustCodec(b, secret("k"))}).Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		events := &recorder{}
+		without := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
+		untilBuried(b, sc, mustCompleter(b, without, flow), 50*time.Minute)
+		if events.count(redisidem.EventDeadLettered) != 1 {
+			b.Errorf("events: %v", events.kinds())
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter == nil || key.DeadLetter.Reason != "cart/1: the record cannot be read" || key.Attempts != 1 {
+			b.Errorf("%+v after %d attempts", key.DeadLetter, key.Attempts)
+		}
+		// It gets as many attempts again.
+		mustBe(b, sc.Requeue(ctx, key), nil)
+		mustSweep(b, mustCompleter(b, without, flow), redisidem.SweepResult{Due: 1, Failed: 1})
+	})
+}
+
+// TestCompleterDoesNotGiveUpALongList has a stage that works off a list bit by bit for longer than a record lives, and fails then.
+func TestCompleterDoesNotGiveUpALongList(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Next, c.Stages[1].MaxVisits = []string{"taxed", "paid"}, 1000
+			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				time.Sleep(10 * time.Minute)
+				switch {
+				case st.Key().Revision == 12:
+					return redisidem.Outcome{}, errStage
+				case st.Key().Revision > 12:
+					return redisidem.Next(), nil
+				}
+				return redisidem.Advance("taxed"), nil
+			}
+		}))
+		svc := b.service(redisidem.Config{Retention: time.Hour, MaxHold: -1})
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Failed: 1})
+	})
+}
+
+// unlocker is an observer that takes a key's lease away as soon as somebody has it.
+type unlocker struct{ sc *redisidem.Scope }
+
+func (u *unlocker) Observe(_ context.Context, e redisidem.Event) {
+	if e.Kind == redisidem.EventClaimed {
+		_ = u.sc.Unlock(ctx, "k")
+	}
+}
+
+func TestKeyWhoseLeaseIsGoneIsNotGivenUp(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[1].Work = fails(errStage)
+		}))
+		sc := b.service(redisidem.Config{}).Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, b.service(redisidem.Config{Observer: &unlocker{sc}}), flow), redisidem.SweepResult{Due: 1})
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter != nil || b.indexed("dead") != 0 || b.indexed("due") != 1 {
+			b.Errorf("the letter is %+v; %d dead, %d due", key.DeadLetter, b.indexed("dead"), b.indexed("due"))
+		}
+	})
+}
+
+// TestKeyThatNoProgramCanRunBecomesADeadLetter has a version and a stage that are not deployed any
+// more.
+func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
+	for name, c := range map[string]struct {
+		version int
+		stages  func(*redisidem.FlowConfig)
+		reason  string
+	}{
+		"version": {2, func(*redisidem.FlowConfig) {}, "no program for cart/1"},
+		"stage": {1, func(c *redisidem.FlowConfig) {
+			c.Stages = slices.Delete(c.Stages, 1, 2)
+			c.Stages[0].Next = nil
+		}, `no program for cart/1 at recovery point "taxed"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var attempts []int
+				broken := true
+				old := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+					c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						attempts = append(attempts, st.Attempt())
+						if broken {
+							return redisidem.Outcome{}, errStage
+						}
+						return redisidem.Next(), nil
+					}
+				}))
+				deployed := mustFlow(b, cart(recoverable, func(cfg *redisidem.FlowConfig) {
+					cfg.Version, cfg.MaxAttempts = c.version, 6
+				}, c.stages))
+				events := &recorder{}
+				svc := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
+				sc := svc.Scope("a")
+				_, err := sc.DoFlow(ctx, "k", request, old)
+				mustBe(b, err, errStage)
+				completer := mustCompleter(b, svc, deployed)
+				looks, began := 0, time.Now()
+				var swept redisidem.SweepResult
+				for swept.DeadLettered == 0 && looks < 20 {
+					time.Sleep(time.Minute)
+					swept, err = completer.Sweep(ctx)
+					mustBe(b, err, nil)
+					looks += int(swept.Due)
+					b.mustBePlaced("a look")
+				}
+				// It is put off by 30 s and ever more, beyond the retention.
+				if took := time.Since(began); looks != 6 || took < 15*time.Minute {
+					b.Errorf("%d looks within %v", looks, took)
+				}
+				key, err := sc.Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				if key.DeadLetter == nil || key.DeadLetter.Reason != c.reason || key.Attempts != 1 || events.count(redisidem.EventDeadLettered) != 1 {
+					b.Errorf("the letter is %+v after %d attempts; events: %v", key.DeadLetter, key.Attempts, events.kinds())
+				}
+				// When its program is back, one attempt was begun.
+				broken = false
+				mustBe(b, sc.Requeue(ctx, key), nil)
+				mustSweep(b, mustCompleter(b, svc, old), redisidem.SweepResult{Due: 1, Finished: 1})
+				if want := []int{1, 2}; !slices.Equal(attempts, want) {
+					b.Errorf("the attempts were %v, want %v", attempts, want)
+				}
+			})
+		})
+	}
+}

@@ -1,9 +1,14 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"maps"
+	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -20,6 +25,7 @@ import (
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -342,4 +348,325 @@ func setControl(client redis.UniversalClient, record string, word int, value str
 	words := readControl(client, record)
 	words[word] = value
 	return client.HSet(ctx, record, "control", strings.Join(words, " ")).Err()
+}
+
+func lockedKey(t *testing.T, sc *redisidem.Scope, value string) *redisidem.Lease {
+	t.Helper()
+	start(t, sc, value)
+	lease, err := sc.Lock(ctx, value)
+	mustBe(t, err, nil)
+	return lease
+}
+
+func outcome(o redisidem.Outcome) redisidem.StageFunc {
+	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return o, nil }
+}
+
+var errStage = errors.New("the provider is away")
+
+// mustBeInvalid checks that err refuses the input of that name, and tells each of the words.
+func mustBeInvalid(t testing.TB, err error, field string, words ...string) {
+	t.Helper()
+	var refused *redisidem.InvalidError
+	if !errors.As(err, &refused) || !errors.Is(err, redisidem.ErrInvalid) {
+		t.Fatalf("error is %v, want a refusal of %s", err, field)
+	}
+	if refused.Field != field {
+		t.Errorf("%q is refused, want %q: %v", refused.Field, field, err)
+	}
+	for _, w := range append(words, field) {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q does not tell %q", err, w)
+		}
+	}
+}
+
+// dump returns all that Redis holds of the test's, with what is to be the same before and after: contents and expiry.
+func (e *env) dump(client redis.UniversalClient) map[string]string {
+	e.t.Helper()
+	all := make(map[string]string)
+	for _, k := range e.keys(client) {
+		var what any
+		switch kind := client.Type(ctx, k).Val(); kind {
+		case "hash":
+			what = client.HGetAll(ctx, k).Val()
+		case "string":
+			what = client.Get(ctx, k).Val()
+		case "list":
+			what = client.LRange(ctx, k, 0, -1).Val()
+		default:
+			e.t.Fatalf("%s is a %s", k, kind)
+		}
+		expiry := client.PExpireTime(ctx, k).Val()
+		if !e.real {
+			expiry = expiry.Round(time.Minute) // the embedded server computes it anew each time
+		}
+		all[k] = fmt.Sprintf("%q until %v", what, expiry)
+	}
+	return all
+}
+
+// mustNotChange checks that Redis holds the same after an operation as before it.
+func (e *env) mustNotChange(client redis.UniversalClient, what string, operation func()) {
+	e.t.Helper()
+	before := e.dump(client)
+	operation()
+	if after := e.dump(client); !maps.Equal(before, after) {
+		e.t.Errorf("%s: Redis held\n%v\nand now\n%v", what, before, after)
+	}
+}
+
+// never is a callback that must not run.
+func never(t testing.TB) redisidem.StageFunc {
+	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		t.Error("the callback ran")
+		return redisidem.Outcome{}, nil
+	}
+}
+
+// Traps of leases, locks and fences that other idempotency libraries fell into, one test for each.
+
+// silent is the configuration of a worker that soon renews no more, as if it had died.
+var silent = redisidem.Config{MaxHold: time.Second}
+
+// serviceOn makes a service on a client with those options.
+func serviceOn(t *testing.T, opt *redis.Options, cfg redisidem.Config) *redisidem.Service {
+	t.Helper()
+	client := redis.NewClient(opt)
+	svc, err := redisidem.New(client, &cfg)
+	mustBe(t, err, nil)
+	t.Cleanup(func() {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_ = svc.Close(short) // what was given up in an outage may still be on its way
+		_ = client.Close()
+	})
+	return svc
+}
+
+// Each deliberate difference to the service this library follows; the numbers are those of docs/compatibility.md.
+
+// returns is a stage that ends with an outcome.
+func returns(o redisidem.Outcome) redisidem.StageFunc {
+	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return o, nil }
+}
+
+// drive is the loop over recovery points as a program has it.
+func drive(sc *redisidem.Scope, value string, req redisidem.Request, stages map[string]redisidem.StageFunc) (*redisidem.Key, error) {
+	key, err := sc.InitializeRequest(ctx, value, req)
+	for err == nil && !key.Answered() {
+		work, ok := stages[key.RecoveryPoint]
+		if !ok {
+			return key, redisidem.ErrUnknownRecoveryPoint
+		}
+		key, err = sc.WorkStage(ctx, key, work)
+	}
+	return key, err
+}
+
+// locked takes the lease on a key that is made if it is not there.
+func locked(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Lease {
+	t.Helper()
+	start(t, sc, value)
+	lease, err := sc.Lock(ctx, value)
+	mustBe(t, err, nil)
+	return lease
+}
+
+// lapse lets the lease on a key run out on the server, while its owner does not notice.
+func lapse(t testing.TB, e *env, raw redis.UniversalClient, key *redisidem.Key) {
+	t.Helper()
+	_, lock := e.place(key)
+	if n, err := raw.Del(ctx, lock).Result(); n != 1 || err != nil {
+		t.Fatalf("%d locks lapsed, %v", n, err)
+	}
+}
+
+// mustHold checks the body that is stored with a key.
+func mustHold(t testing.TB, key *redisidem.Key, body string) {
+	t.Helper()
+	if key.Response == nil || string(key.Response.Body) != body {
+		t.Fatalf("the response is %+v, want the body %s", key.Response, body)
+	}
+}
+
+// mustStandAt checks how far a key got.
+func mustStandAt(t testing.TB, key *redisidem.Key, point string, revision int64) {
+	t.Helper()
+	if key.RecoveryPoint != point || key.Revision != revision {
+		t.Fatalf("the key stands at %q, revision %d, want %q, %d", key.RecoveryPoint, key.Revision, point, revision)
+	}
+}
+
+// otherRequests differ from request in one part each.
+var otherRequests = map[string]redisidem.Request{
+	"method": {Method: "PUT", Path: request.Path, Params: request.Params},
+	"path":   {Method: request.Method, Path: "/carts/2/complete", Params: request.Params},
+	"params": {Method: request.Method, Path: request.Path, Params: map[string]any{"cart": 2}},
+}
+
+var errUpstream = errors.New("upstream is down")
+
+// until waits for something that happens in the background.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for range 2000 {
+		if holds() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s: never", what)
+}
+
+// wire watches a client's connections: it counts round trips, and can lose a reply.
+type wire struct {
+	mu    sync.Mutex
+	trips int
+	lose  *lua.Script // the next reply to it is lost
+	then  func()      // runs while it is on its way
+}
+
+func (w *wire) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &wiredConn{Conn: conn, wire: w}, nil
+	}
+}
+
+func (w *wire) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (w *wire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// wiredConn is one connection of a wire. A round trip is a request behind which nothing is sent until something came back.
+type wiredConn struct {
+	net.Conn
+	wire    *wire
+	asking  bool
+	losing  string // the nonce of the call whose reply is to be lost
+	arrived bytes.Buffer
+}
+
+func (c *wiredConn) Write(b []byte) (int, error) {
+	w := c.wire
+	w.mu.Lock()
+	if !c.asking {
+		w.trips++
+	}
+	c.asking = true
+	if w.lose != nil {
+		if nonce := nonceOf(w.lose, b); nonce != "" {
+			w.lose, c.losing = nil, nonce
+		}
+	}
+	w.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+func (c *wiredConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		w := c.wire
+		w.mu.Lock()
+		c.asking = false
+		if c.losing == "" || err != nil {
+			w.mu.Unlock()
+			return n, err
+		}
+		// Whatever comes before the reply is lost with it.
+		c.arrived.Write(b[:n])
+		lost := bytes.Contains(c.arrived.Bytes(), []byte(c.losing))
+		then := w.then
+		w.mu.Unlock()
+		if lost {
+			if then != nil {
+				then()
+			}
+			return 0, errors.Join(io.EOF, c.Close())
+		}
+	}
+}
+
+// nonceOf returns the nonce of a call of the script among what is sent, or "".
+func nonceOf(s *lua.Script, sent []byte) string {
+	for _, name := range []string{s.SHA, s.Source} {
+		_, rest, found := strings.Cut(string(sent), name+"\r\n")
+		if !found {
+			continue
+		}
+		lines := strings.Split(rest, "\r\n") // each word behind a line with its length
+		keys, err := strconv.Atoi(lines[1])
+		if err == nil && len(lines) > 3+2*keys {
+			return lines[3+2*keys]
+		}
+	}
+	return ""
+}
+
+// took returns the round trips since it was asked last.
+func (w *wire) took() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.trips
+	w.trips = 0
+	return n
+}
+
+// wired makes a service whose wire can be watched. The scripts are on the server already.
+func (e *env) wired() (*redisidem.Service, *wire) {
+	e.t.Helper()
+	w := &wire{}
+	client := e.client()
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(w) })
+	} else {
+		client.AddHook(w)
+	}
+	e.load(client)
+	cfg := e.config()
+	svc, err := redisidem.New(client, &cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() {
+		if err := svc.Close(ctx); err != nil {
+			e.t.Error(err)
+		}
+	})
+	// redislock keeps its script to itself, so work on keys of all nodes makes them know it.
+	for i := range 24 {
+		if _, err := svc.Scope("warm").Do(ctx, fmt.Sprint(i), request, finish("")); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	w.took()
+	return svc, w
+}
+
+// load makes every server know the scripts.
+func (e *env) load(client redis.UniversalClient) {
+	e.t.Helper()
+	load := func(ctx context.Context, node *redis.Client) error {
+		for _, s := range lua.All() {
+			if err := node.ScriptLoad(ctx, s.Source).Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var err error
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, load)
+	case *redis.Client:
+		err = load(ctx, c)
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
 }

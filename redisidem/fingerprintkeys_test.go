@@ -108,7 +108,8 @@ func TestFingerprintKeysThatAreRefused(t *testing.T) {
 // claims collects the tokens of the claims that a client sends.
 type claims struct{ tokens []string }
 
-func (c *claims) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (c *claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+
 func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"reflect"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -189,8 +191,10 @@ func TestCallerWhoLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 // afterPipeline is a hook that is called behind each pipeline.
 type afterPipeline func()
 
-func (afterPipeline) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (afterPipeline) DialHook(next redis.DialHook) redis.DialHook { return next }
+
 func (afterPipeline) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
 func (f afterPipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
@@ -603,4 +607,35 @@ func TestRefusedConnectionLeavesNothingToGiveBack(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second { // a give-back would be repeated for CommitRetry
 		t.Errorf("closed after %v", took)
 	}
+}
+
+func TestTrapL7EveryWayOutReleasesTheLease(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, raw := e.service().Scope("a"), e.client()
+		for name, end := range map[string]func() (redisidem.Outcome, error){
+			"return":            func() (redisidem.Outcome, error) { return redisidem.Advance("next"), nil },
+			"error":             func() (redisidem.Outcome, error) { return redisidem.Outcome{}, errUpstream },
+			"unstorable":        func() (redisidem.Outcome, error) { return redisidem.Finish(redisidem.JSON(999, "")), nil },
+			"no progress":       func() (redisidem.Outcome, error) { return redisidem.Advance(redisidem.Started), nil },
+			"panic":             func() (redisidem.Outcome, error) { panic("a bug") },
+			"panic with nil":    func() (redisidem.Outcome, error) { panic(nil) },
+			"ErrAbortHandler":   func() (redisidem.Outcome, error) { panic(http.ErrAbortHandler) },
+			"runtime.Goexit":    func() (redisidem.Outcome, error) { runtime.Goexit(); return redisidem.Outcome{}, nil },
+			"panic in deferred": func() (redisidem.Outcome, error) { defer panic("second"); panic("first") },
+		} {
+			start(t, sc, name)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				defer func() { _ = recover() }()
+				_, _ = sc.Do(ctx, name, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return end() })
+			}()
+			<-ended
+			e.mustBeTidy(raw)
+			_, err := sc.Do(ctx, name, request, finish("done"))
+			if want := name == "unstorable"; err != nil && !want || errors.Is(err, redisidem.ErrNotKept) != want {
+				t.Errorf("after %s: %v", name, err)
+			}
+		}
+	})
 }
