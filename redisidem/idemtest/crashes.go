@@ -12,11 +12,11 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// DefaultMaxRequests is the default of [Crashes].
+// DefaultMaxRequests is the default of [CrashConfig].
 const DefaultMaxRequests = 10
 
-// Crashes describes what [CrashMatrix] is to try. World and Promise are required.
-type Crashes struct {
+// CrashConfig describes what [CrashMatrix] is to try. World and Promise are required.
+type CrashConfig struct {
 	// World makes what is outside of Redis anew for each case: databases, fakes of other services. What it makes must not
 	// be shared between cases.
 	World func(tb testing.TB) World
@@ -83,7 +83,7 @@ type World struct {
 //
 // It blocks until all cases are done. With the embedded server a case takes some milliseconds, with a client of one's own a
 // lease's length or more. It cannot be called inside of a bubble of testing/synctest.
-func CrashMatrix(t *testing.T, c Crashes) {
+func CrashMatrix(t *testing.T, c CrashConfig) {
 	t.Helper()
 	crashMatrix(tRunner{t}, c)
 }
@@ -104,20 +104,20 @@ func (t tRunner) run(name string, f func(runner)) {
 
 // matrix is a call of CrashMatrix.
 type matrix struct {
-	Crashes
+	CrashConfig
 	cfg redisidem.Config
 	// wanted is how the undisturbed run ended.
 	wanted ending
 }
 
-func crashMatrix(t runner, c Crashes) {
+func crashMatrix(t runner, c CrashConfig) {
 	t.Helper()
-	m := &matrix{Crashes: c}
+	m := &matrix{CrashConfig: c}
 	if c.World == nil || len(c.Promise) == 0 {
-		t.Fatal("idemtest: Crashes.World and Crashes.Promise are required")
+		t.Fatal("idemtest: CrashConfig.World and CrashConfig.Promise are required")
 	}
 	if c.Depth < 0 || c.MaxRequests < 0 {
-		t.Fatal("idemtest: Crashes.Depth and Crashes.MaxRequests must not be negative")
+		t.Fatal("idemtest: CrashConfig.Depth and CrashConfig.MaxRequests must not be negative")
 	}
 	m.Depth, m.MaxRequests = max(c.Depth, 1), c.MaxRequests
 	if m.MaxRequests == 0 {

@@ -76,7 +76,7 @@ func TestCrashMatrixOfCompensation(t *testing.T) {
 
 func TestCrashMatrixOfInterimAnswers(t *testing.T) {
 	t.Parallel()
-	cases, failed := collect(t, Crashes{Promise: sold, World: func(testing.TB) World {
+	cases, failed := collect(t, CrashConfig{Promise: sold, World: func(testing.TB) World {
 		s := newShop()
 		confirmed := false
 		return World{
@@ -105,7 +105,7 @@ func TestCrashMatrixOfInterimAnswers(t *testing.T) {
 
 func TestCrashMatrixOfLoopsAndRetries(t *testing.T) {
 	t.Parallel()
-	cases, failed := collect(t, Crashes{
+	cases, failed := collect(t, CrashConfig{
 		Promise: map[string]Times{"item": Exactly(3), "shaky": AtLeast(2)}, World: func(testing.TB) World {
 			s := newShop()
 			return World{Request: buy, Effects: s.effects, Flow: func() (*redisidem.Flow, error) {
@@ -173,7 +173,7 @@ func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
 				p := &play{t: t, world: World{Request: buy, Flow: flow}, matrix: &matrix{
 					cfg: redisidem.Config{AutoPipeline: auto, Timeout: relaxed},
 					// With a client of the test's own, time is left to pass by itself.
-					Crashes: Crashes{MaxRequests: 1, Client: func(testing.TB) redis.UniversalClient {
+					CrashConfig: CrashConfig{MaxRequests: 1, Client: func(testing.TB) redis.UniversalClient {
 						return redis.NewClient(srv.Options())
 					}},
 				}}

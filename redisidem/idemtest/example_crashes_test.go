@@ -42,7 +42,7 @@ func newCheckout(p *provider) (*redisidem.Flow, error) {
 
 // testCheckout would be called TestCheckout: go test runs a subtest for each boundary, such as kill_after_charged.
 func testCheckout(t *testing.T) {
-	idemtest.CrashMatrix(t, idemtest.Crashes{
+	idemtest.CrashMatrix(t, idemtest.CrashConfig{
 		World: func(testing.TB) idemtest.World {
 			p := &provider{charged: make(map[string]bool)}
 			return idemtest.World{

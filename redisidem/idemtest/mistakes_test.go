@@ -199,7 +199,7 @@ func TestCrashMatrixFindsWhatIsLeftInRedis(t *testing.T) {
 
 func TestCrashMatrixFindsEffectsOfReplays(t *testing.T) {
 	t.Parallel()
-	_, failed := collect(t, Crashes{Promise: sold, World: func(testing.TB) World {
+	_, failed := collect(t, CrashConfig{Promise: sold, World: func(testing.TB) World {
 		s := newShop()
 		return World{
 			Request: buy, Effects: s.effects,
@@ -250,17 +250,17 @@ func TestCrashMatrixRefusesWhatItCannotJudge(t *testing.T) {
 	good := crashes(checkout, sold)
 	for _, c := range []struct {
 		name  string
-		c     Crashes
+		c     CrashConfig
 		words string
 	}{
-		{"no world", Crashes{Promise: sold}, "Crashes.World"},
-		{"no promise", Crashes{World: good.World}, "Crashes.Promise"},
-		{"negative depth", Crashes{World: good.World, Promise: sold, Depth: -1}, "Crashes.Depth"},
-		{"no flow", Crashes{Promise: sold, World: func(testing.TB) World { return World{} }}, "World.Flow"},
+		{"no world", CrashConfig{Promise: sold}, "CrashConfig.World"},
+		{"no promise", CrashConfig{World: good.World}, "CrashConfig.Promise"},
+		{"negative depth", CrashConfig{World: good.World, Promise: sold, Depth: -1}, "CrashConfig.Depth"},
+		{"no flow", CrashConfig{Promise: sold, World: func(testing.TB) World { return World{} }}, "World.Flow"},
 		{"flow that is refused", crashes(func(*shop) redisidem.FlowConfig { return redisidem.FlowConfig{} }, sold), "FlowConfig.Name"},
 		{"effect without a promise", crashes(checkout, map[string]Times{"charge": Exactly(1)}), `"mail"`},
 		{"promise that is broken at once", crashes(checkout, map[string]Times{"charge": Exactly(2), "mail": AtLeast(1)}), "exactly 2"},
-		{"invalid config", Crashes{World: good.World, Promise: sold, Config: &redisidem.Config{Retention: 1}}, "Config.Retention"},
+		{"invalid config", CrashConfig{World: good.World, Promise: sold, Config: &redisidem.Config{Retention: 1}}, "Config.Retention"},
 		{"flow that never ends", crashes(func(s *shop) redisidem.FlowConfig {
 			cfg := checkout(s)
 			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) { return outcome{}, errors.New("away") }

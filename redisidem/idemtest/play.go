@@ -130,7 +130,7 @@ func (p *play) live(at moment) (*redisidem.Key, []moment) {
 		case key.Finished():
 			p.note("finished: %s", describe(key.Response))
 			if !key.Replayed() && !slices.ContainsFunc(it.moments(), func(m moment) bool { return m.kind == beforeCommit }) {
-				p.fatal("the process's commits were not seen: does Crashes.Client make new clients, without connections?")
+				p.fatal("the process's commits were not seen: does CrashConfig.Client make new clients, without connections?")
 			}
 			return key, it.moments()
 		case key.Answered():

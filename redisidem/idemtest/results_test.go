@@ -24,7 +24,7 @@ type result struct {
 }
 
 // collect runs a matrix and returns what became of its cases, by their names.
-func collect(t testing.TB, c Crashes) (cases []string, failed map[string]string) {
+func collect(t testing.TB, c CrashConfig) (cases []string, failed map[string]string) {
 	t.Helper()
 	return watchAll(t, func(r runner) { crashMatrix(r, c) })
 }

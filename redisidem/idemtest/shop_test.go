@@ -100,8 +100,8 @@ func checkout(s *shop) redisidem.FlowConfig {
 }
 
 // crashes is the description of a matrix over a flow in a shop.
-func crashes(flow func(*shop) redisidem.FlowConfig, promise map[string]Times) Crashes {
-	return Crashes{
+func crashes(flow func(*shop) redisidem.FlowConfig, promise map[string]Times) CrashConfig {
+	return CrashConfig{
 		World: func(testing.TB) World {
 			s := newShop()
 			return World{

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	grpcidem "github.com/redisidem/redisidem/contrib/grpc"
+	"github.com/redisidem/redisidem/contrib/grpcidem"
 	"github.com/redisidem/redisidem/redisidem"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/labstack/echo/v5/middleware"
 	"github.com/redis/go-redis/v9"
 
-	echoidem "github.com/redisidem/redisidem/contrib/echo"
+	"github.com/redisidem/redisidem/contrib/echoidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/internal/httpclause"
 	"github.com/redisidem/redisidem/internal/leak"

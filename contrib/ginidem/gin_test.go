@@ -13,7 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/redis/go-redis/v9"
 
-	ginidem "github.com/redisidem/redisidem/contrib/gin"
+	"github.com/redisidem/redisidem/contrib/ginidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/internal/httpclause"
 	"github.com/redisidem/redisidem/internal/leak"

@@ -1,4 +1,4 @@
-module github.com/redisidem/redisidem/contrib/fiber
+module github.com/redisidem/redisidem/contrib/fiberidem
 
 go 1.26.0
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	ginidem "github.com/redisidem/redisidem/contrib/gin"
+	"github.com/redisidem/redisidem/contrib/ginidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )

@@ -25,7 +25,7 @@ import (
 	"github.com/gofiber/fiber/v3/middleware/recover"
 	"github.com/redis/go-redis/v9"
 
-	fiberidem "github.com/redisidem/redisidem/contrib/fiber"
+	"github.com/redisidem/redisidem/contrib/fiberidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/internal/httpclause"
 	"github.com/redisidem/redisidem/internal/leak"

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	grpcidem "github.com/redisidem/redisidem/contrib/grpc"
+	"github.com/redisidem/redisidem/contrib/grpcidem"
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
 )

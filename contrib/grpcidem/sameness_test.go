@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	grpcidem "github.com/redisidem/redisidem/contrib/grpc"
+	"github.com/redisidem/redisidem/contrib/grpcidem"
 )
 
 // unregistered makes a message of a type that no program knows by its name, which is like a StringValue.

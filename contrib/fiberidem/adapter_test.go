@@ -7,7 +7,7 @@ import (
 	"github.com/gofiber/fiber/v3"
 	"github.com/gofiber/fiber/v3/middleware/recover"
 
-	fiberidem "github.com/redisidem/redisidem/contrib/fiber"
+	"github.com/redisidem/redisidem/contrib/fiberidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )

@@ -11,7 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/gin-gonic/gin"
 
-	ginidem "github.com/redisidem/redisidem/contrib/gin"
+	"github.com/redisidem/redisidem/contrib/ginidem"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )

@@ -1,4 +1,4 @@
-module github.com/redisidem/redisidem/contrib/grpc
+module github.com/redisidem/redisidem/contrib/grpcidem
 
 go 1.26.0
 

@@ -11,7 +11,7 @@ import (
 	"github.com/labstack/echo/v5"
 	"github.com/labstack/echo/v5/middleware"
 
-	echoidem "github.com/redisidem/redisidem/contrib/echo"
+	"github.com/redisidem/redisidem/contrib/echoidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
 )
 

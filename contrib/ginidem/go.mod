@@ -1,4 +1,4 @@
-module github.com/redisidem/redisidem/contrib/gin
+module github.com/redisidem/redisidem/contrib/ginidem
 
 go 1.26.0
 

@@ -1,4 +1,4 @@
-module github.com/redisidem/redisidem/contrib/echo
+module github.com/redisidem/redisidem/contrib/echoidem
 
 go 1.26.0
 
