@@ -106,7 +106,7 @@ func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
 }
 
 // The commonest way to begin nothing: clients that leave at once.
-func TestCallerWhoLeavesDuringTheClaimBeginsNothing(t *testing.T) {
+func TestCallerThatLeavesDuringTheClaimBeginsNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service(func(c *redisidem.Config) { c.Wait = 9 * time.Second }).Scope("a")
 		const calls = 100
@@ -170,7 +170,7 @@ func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
 
 // The lock is taken before the claim's script turns out to be unknown, and the caller leaves before
 // that is sent with its text.
-func TestCallerWhoLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
+func TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
 	raw := server.Client()
@@ -203,7 +203,7 @@ func (f afterPipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 	}
 }
 
-func TestLeaseOfACallerWhoHasLeftIsPutBack(t *testing.T) {
+func TestLeaseOfACallerThatLeftIsAbandoned(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		gone, cancel := context.WithCancel(ctx)
 		leaves := observes(func(e redisidem.Event) {
@@ -219,7 +219,7 @@ func TestLeaseOfACallerWhoHasLeftIsPutBack(t *testing.T) {
 }
 
 // What a flow undoes is the flow's: no other callback begins there for a caller who has left.
-func TestCallbackOnAKeyThatIsBeingUndoneNeedsItsCaller(t *testing.T) {
+func TestCallbackOnACompensatingKeyNeedsItsCaller(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		flow := mustFlow(b, undoing(new([]string), func(c *redisidem.FlowConfig) {
@@ -246,7 +246,7 @@ type observes func(redisidem.Event)
 
 func (o observes) Observe(_ context.Context, e redisidem.Event) { o(e) }
 
-func TestClientThatLeavesBetweenStagesStartsNoOther(t *testing.T) {
+func TestClientThatLeavesBetweenStagesStartsNoFurtherStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		gone, cancel := context.WithCancel(ctx)
@@ -397,7 +397,7 @@ func betweenStages(b *bubble) *redisidem.Scope {
 	return sc
 }
 
-func TestLookThatCanDoNothingIsNoAttempt(t *testing.T) {
+func TestSweepThatCannotRunAKeyCountsNoAttempt(t *testing.T) {
 	for name, hire := range unservable {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
@@ -420,7 +420,7 @@ func TestLookThatCanDoNothingIsNoAttempt(t *testing.T) {
 
 // A key that is given up is given up also when nobody hears of it at once, and is no attempt then
 // either.
-func TestBurialWithoutAReplyIsRepeated(t *testing.T) {
+func TestDeadLetteringWithoutAReplyIsRepeated(t *testing.T) {
 	for name, hire := range unservable {
 		for lost, lose := range map[string]func(*bubble){"burial": (*bubble).freeze, "reply": (*bubble).mute} {
 			t.Run(name+", lost "+lost, func(t *testing.T) {
@@ -451,7 +451,7 @@ func TestBurialWithoutAReplyIsRepeated(t *testing.T) {
 
 // A claim that arrives after it was given back has nobody who works under it: it locks its key for
 // about two timeouts at most.
-func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
+func TestAbandonThatOvertakesItsClaimIsRepeated(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	for _, retries := range []int{0, 3, 4} { // the last of 4 when the record remembers the give-back
 		for _, delay := range []time.Duration{0, timeout / 2, timeout + 50*time.Millisecond, 3*time.Second + 50*time.Millisecond} {
@@ -500,7 +500,7 @@ func TestGiveBackThatOvertakesItsClaimIsAskedAgain(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForGiveBacks(t *testing.T) {
+func TestCloseWaitsForPendingAbandons(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		start(b, svc.Scope("a"), "other")
@@ -532,7 +532,7 @@ func TestCloseDoesNotLookOutForClaims(t *testing.T) {
 	})
 }
 
-func TestGiveBacksAreBounded(t *testing.T) {
+func TestPendingAbandonsAreBounded(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{MaxPendingCommits: 2, CommitRetry: 10 * time.Second})
 		sc := svc.Scope("a")
@@ -592,7 +592,7 @@ func TestEndedContextSendsNothing(t *testing.T) {
 }
 
 // A server that refuses connections has got no claim, and is asked to give none back.
-func TestRefusedConnectionLeavesNothingToGiveBack(t *testing.T) {
+func TestRefusedConnectionLeavesNothingToAbandon(t *testing.T) {
 	t.Parallel()
 	opt := options("127.0.0.1:1", 3)
 	opt.DialerRetries = 1

@@ -125,7 +125,7 @@ func TestCopiesDoNotOutliveTheirRecords(t *testing.T) {
 	})
 }
 
-func TestCopiesEndByThemselves(t *testing.T) {
+func TestCopiesEndAfterCacheLife(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Minute }))).Scope("a")
 		_, err := sc.Do(ctx, "k", request, finish("done"))
@@ -159,7 +159,7 @@ func TestCopiesAreBoundedByBytes(t *testing.T) {
 	})
 }
 
-func TestNoCopiesUnlessAskedFor(t *testing.T) {
+func TestNoCopiesByDefault(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		_, err := sc.Do(ctx, "k", request, finish("done"))
@@ -171,7 +171,7 @@ func TestNoCopiesUnlessAskedFor(t *testing.T) {
 	})
 }
 
-func TestNoCopiesOfWhatIsNotFinished(t *testing.T) {
+func TestUnfinishedKeysAreNotCopied(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc, other := warm(b, b.service(copies())).Scope("a"), b.service(redisidem.Config{}).Scope("a")
 		key, err := sc.Do(ctx, "k", request, outcome(redisidem.Interim("confirm", redisidem.JSON(202, "confirm"))))
@@ -238,7 +238,7 @@ func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
 	})
 }
 
-func TestMissedDeleteIsMadeUpFor(t *testing.T) {
+func TestMissedDeleteDropsAllCopies(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		deaf := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Hour }))).Scope("a")
 		_, err := deaf.Do(ctx, "k", request, finish("done"))
@@ -259,7 +259,7 @@ func TestMissedDeleteIsMadeUpFor(t *testing.T) {
 	})
 }
 
-func TestSilentSubscriptionIsFoundOut(t *testing.T) {
+func TestSilentSubscriptionIsDetected(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Hour })))
 		_, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))

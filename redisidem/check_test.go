@@ -77,7 +77,7 @@ func mustFind(t *testing.T, report *redisidem.Report, subject string, want redis
 	}
 }
 
-func TestCheckOfAServerThatTellsNothing(t *testing.T) {
+func TestCheckOfAServerThatReportsNothing(t *testing.T) {
 	t.Parallel()
 	client, err := embedded.client(3)
 	mustBe(t, err, nil)
@@ -200,8 +200,8 @@ func TestCheckOfFailedSaves(t *testing.T) {
 	}
 }
 
-// TestCheckTellsKindsOfServersApart opens a URL for a single server on servers of other kinds.
-func TestCheckTellsKindsOfServersApart(t *testing.T) {
+// TestCheckDetectsTheKindOfServer opens a URL for a single server on servers of other kinds.
+func TestCheckDetectsTheKindOfServer(t *testing.T) {
 	t.Parallel()
 	mustFind(t, checked(t, rediscase.Server(t).Client(), redisidem.Config{}), "mode", redisidem.VerdictGood, "standalone")
 	t.Run("cluster", func(t *testing.T) {
@@ -351,9 +351,9 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 	})
 }
 
-// TestRightThatIsMissingIsToldAsSuch takes one right after the other. None may look like a damaged record, a lost lease or an
+// TestMissingRightIsReportedAsSuch takes one right after the other. None may look like a damaged record, a lost lease or an
 // outage, and no operation asks again in vain.
-func TestRightThatIsMissingIsToldAsSuch(t *testing.T) {
+func TestMissingRightIsReportedAsSuch(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
 	admin := server.Client()

@@ -303,7 +303,7 @@ func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 }
 
 // What prolongs the lock prolongs the record: otherwise a worker that still has the lock finds no record to commit in.
-func TestClaimThatComesAgainProlongsTheRecord(t *testing.T) {
+func TestRepeatedClaimProlongsTheRecord(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
 		sc := b.service(cfg).Scope("a")

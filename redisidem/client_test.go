@@ -9,7 +9,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestClientsOnWhichThePromiseCannotBeKept(t *testing.T) {
+func TestUnsafeClientsAreRefused(t *testing.T) {
 	t.Parallel()
 	var noClient *redis.Client
 	var noCluster *redis.ClusterClient

@@ -48,7 +48,7 @@ func TestWaiterGetsTheWinnersAnswer(t *testing.T) {
 	})
 }
 
-func TestWaiterThatLosesPatienceHasChangedNothing(t *testing.T) {
+func TestWaiterThatTimesOutChangesNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")
@@ -163,7 +163,7 @@ func TestManyReplaysOfOneKeyWhileWaitingIsAllowed(t *testing.T) {
 	})
 }
 
-func TestOutageIsToldToAllWhoWaitAtOnce(t *testing.T) {
+func TestOutageReachesAllWaitersAtOnce(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{Wait: 30 * time.Second}).Scope("a")
 		b.freeze()
@@ -183,7 +183,7 @@ func TestOutageIsToldToAllWhoWaitAtOnce(t *testing.T) {
 	})
 }
 
-func TestThoseWhoWaitedShareNoMemory(t *testing.T) {
+func TestWaitersShareNoMemory(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Wait: 30 * time.Second})
 		hold(b, "k", 5*time.Second, redisidem.Finish(redisidem.JSON(200, "done")))
@@ -205,7 +205,7 @@ func TestThoseWhoWaitedShareNoMemory(t *testing.T) {
 	})
 }
 
-func TestWaitingLockDoesNotDisturbThoseWhoWaitForTheAnswer(t *testing.T) {
+func TestWaitingLockDoesNotDisturbWaitersForTheAnswer(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Wait: time.Hour})
 		hold(b, "k", 5*time.Second, redisidem.Finish(redisidem.JSON(200, "done")))
@@ -232,8 +232,8 @@ func TestWaitingLockDoesNotDisturbThoseWhoWaitForTheAnswer(t *testing.T) {
 	})
 }
 
-// TestShortestPatienceStillAsksOnce has a patience that may be over before the caller reaches the key's room.
-func TestShortestPatienceStillAsksOnce(t *testing.T) {
+// TestShortestWaitStillAsksOnce has a patience that may be over before the caller reaches the key's room.
+func TestShortestWaitStillAsksOnce(t *testing.T) {
 	onRealServers(t, func(t *testing.T, e *env) {
 		hurried := e.service().Scope("a").Wait(time.Nanosecond)
 		holder := e.service().Scope("a")
@@ -441,8 +441,8 @@ func TestLockWaitsForTheLeaseAndNotForAnInterimAnswer(t *testing.T) {
 	})
 }
 
-// TestInterimAnswerIsWholeForThoseWhoWaited has a waiter use the key that it was given.
-func TestInterimAnswerIsWholeForThoseWhoWaited(t *testing.T) {
+// TestInterimAnswerIsWholeForWaiters has a waiter use the key that it was given.
+func TestInterimAnswerIsWholeForWaiters(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		rec := &recorder{}
 		hold(b, "k", 5*time.Second, redisidem.Interim("asked", redisidem.JSON(202, "confirm")).WithState("offer 7"))
@@ -584,7 +584,7 @@ func TestWaiterOfAClosedService(t *testing.T) {
 	})
 }
 
-func TestCallersInTheQueueLosePatienceToo(t *testing.T) {
+func TestQueuedCallersTimeOutToo(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Wait: 2 * time.Second})
 		hold(b, "k", time.Minute, redisidem.Outcome{})
@@ -608,8 +608,8 @@ func TestCallersInTheQueueLosePatienceToo(t *testing.T) {
 	})
 }
 
-// TestWaiterComesWhenTheLeaseOfADeadHolderEnds has nobody who could tell it.
-func TestWaiterComesWhenTheLeaseOfADeadHolderEnds(t *testing.T) {
+// TestWaiterContinuesWhenTheLeaseOfADeadHolderEnds has nobody who could tell it.
+func TestWaiterContinuesWhenTheLeaseOfADeadHolderEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		const lease = 10 * time.Second
 		sc := b.service(redisidem.Config{Lease: lease, MaxHold: time.Second}).Scope("a") // it never renews

@@ -43,7 +43,7 @@ func TestCommitIsRetriedInTheBackgroundUntilItLands(t *testing.T) {
 	})
 }
 
-func TestCloseGivesUpOnCommitsWhenItsContextEnds(t *testing.T) {
+func TestCloseDropsCommitRetriesWhenItsContextEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")

@@ -227,7 +227,7 @@ func TestDurabilityNeedsTheReplica(t *testing.T) {
 	}
 }
 
-func TestKeptCommitThatIsRepeatedTellsThatTheLeaseIsGone(t *testing.T) {
+func TestRepeatedKeptCommitReportsThatTheLeaseIsGone(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc, w := e.wired()
 		sc, raw := svc.Scope("a"), e.client()

@@ -171,7 +171,7 @@ func TestCompensationKnowsWhatItUndoes(t *testing.T) {
 	})
 }
 
-func TestCompensationIsTriedAgainLikeItsStage(t *testing.T) {
+func TestCompensationIsRetriedLikeItsStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var done []string
 		tries := 0
@@ -234,8 +234,8 @@ func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
 	}
 }
 
-// TestLostCompensationSaysSo has a compensation whose client has left before the lease is lost.
-func TestLostCompensationSaysSo(t *testing.T) {
+// TestLostLeaseDuringCompensationIsReported has a compensation whose client has left before the lease is lost.
+func TestLostLeaseDuringCompensationIsReported(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var done []string
 		client, leave := context.WithCancel(ctx)
@@ -254,9 +254,9 @@ func TestLostCompensationSaysSo(t *testing.T) {
 	})
 }
 
-// TestClientThatLeavesLeavesNothingUndone cancels the caller while the stage that fails for good is
+// TestCompensationContinuesWhenTheClientLeaves cancels the caller while the stage that fails for good is
 // at work.
-func TestClientThatLeavesLeavesNothingUndone(t *testing.T) {
+func TestCompensationContinuesWhenTheClientLeaves(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		caller, leave := context.WithCancel(ctx)
@@ -323,9 +323,9 @@ func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*
 	return flow, key
 }
 
-// TestCompleterUndoesWhatWasEndedByHand asks for it while the key is due, and when it is a dead
+// TestCompleterCompensatesAKeyEndedByHand asks for it while the key is due, and when it is a dead
 // letter.
-func TestCompleterUndoesWhatWasEndedByHand(t *testing.T) {
+func TestCompleterCompensatesAKeyEndedByHand(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		svc := e.service()
 		sc := svc.Scope("a")
@@ -364,9 +364,9 @@ func TestCompleterUndoesWhatWasEndedByHand(t *testing.T) {
 	})
 }
 
-// TestFailureThatCannotBeStoredIsUndone lets a stage fail for good with an answer that is too
+// TestUnstorableFailureIsCompensated lets a stage fail for good with an answer that is too
 // large.
-func TestFailureThatCannotBeStoredIsUndone(t *testing.T) {
+func TestUnstorableFailureIsCompensated(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
 		for name, fail := range map[string]redisidem.StageFunc{
@@ -389,9 +389,9 @@ func TestFailureThatCannotBeStoredIsUndone(t *testing.T) {
 	})
 }
 
-// TestFailWithAPartThatAFlowRefusesIsUndone has failures for good that say what only outcomes by
+// TestFailWithAnUnusablePartIsCompensated has failures for good that say what only outcomes by
 // hand can say.
-func TestFailWithAPartThatAFlowRefusesIsUndone(t *testing.T) {
+func TestFailWithAnUnusablePartIsCompensated(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		fail := redisidem.Fail(redisidem.JSON(402, "declined"))
 		interim, elsewhere := fail, fail

@@ -35,7 +35,7 @@ func mustSweep(t testing.TB, c *redisidem.Completer, want redisidem.SweepResult)
 	}
 }
 
-func TestCompletersThatAreRefused(t *testing.T) {
+func TestInvalidCompletersAreRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		flow := mustFlow(b, cart(recoverable))
@@ -138,7 +138,7 @@ func TestCompleterLeavesLiveWorkersAlone(t *testing.T) {
 	})
 }
 
-func TestCompleterPutsOffWhatFails(t *testing.T) {
+func TestCompleterPostponesFailingKeys(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		broken := true
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
@@ -262,7 +262,7 @@ func TestCompleterLeavesInterimAnswersToTheirClients(t *testing.T) {
 	})
 }
 
-func TestCompleterKnowsItsVersions(t *testing.T) {
+func TestCompleterRunsOnlyItsVersions(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		broken := true
 		version := func(n int) *redisidem.Flow {
@@ -422,8 +422,8 @@ func TestClosedServiceEndsItsCompleter(t *testing.T) {
 	})
 }
 
-// TestManyCompletersLookNoMoreOftenThanOne counts what the server is asked while nothing is due.
-func TestManyCompletersLookNoMoreOftenThanOne(t *testing.T) {
+// TestManyCompletersScanNoMoreOftenThanOne counts what the server is asked while nothing is due.
+func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
 		asked := func(processes int) int {
@@ -445,8 +445,8 @@ func TestManyCompletersLookNoMoreOftenThanOne(t *testing.T) {
 	})
 }
 
-// TestDeadCompletersTurnPasses lets the process that looks stop.
-func TestDeadCompletersTurnPasses(t *testing.T) {
+// TestTurnOfADeadCompleterEnds lets the process that looks stop.
+func TestTurnOfADeadCompleterEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
 		for range 2 {
@@ -464,8 +464,8 @@ func TestDeadCompletersTurnPasses(t *testing.T) {
 	})
 }
 
-// TestFlowWhoseStagesHangHoldsUpNoOther has more hanging keys than there are workers.
-func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
+// TestFlowWhoseStagesHangDoesNotHoldUpOthers has more hanging keys than there are workers.
+func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var served atomic.Int64
 		var client atomic.Bool
@@ -516,9 +516,9 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// TestLongTurnSilencesNoCompleterWithAShorterOne has a completer with an interval of an hour, which
+// TestLongTurnDoesNotSilenceACompleterWithAShorterOne has a completer with an interval of an hour, which
 // ends.
-func TestLongTurnSilencesNoCompleterWithAShorterOne(t *testing.T) {
+func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
 		looks := func(interval, during time.Duration) int {

@@ -163,8 +163,8 @@ func TestKeyStaysInOneIndexWhateverAnOperatorDoes(t *testing.T) {
 	})
 }
 
-// TestCorrectedDeadLetterIsCarriedOn has an operator who moves the key past the stage that fails.
-func TestCorrectedDeadLetterIsCarriedOn(t *testing.T) {
+// TestCorrectedDeadLetterIsCompleted has an operator who moves the key past the stage that fails.
+func TestCorrectedDeadLetterIsCompleted(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
 			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
@@ -354,8 +354,8 @@ func (b *bubble) lose(kind string) {
 	}
 }
 
-// TestKeyThatFailsIsBuriedBeforeItExpires has pauses that would double beyond the retention.
-func TestKeyThatFailsIsBuriedBeforeItExpires(t *testing.T) {
+// TestFailingKeyBecomesADeadLetterBeforeItExpires has pauses that would double beyond the retention.
+func TestFailingKeyBecomesADeadLetterBeforeItExpires(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.RecoverAfter, c.MaxAttempts = 10*time.Minute, 6
@@ -374,7 +374,7 @@ func TestKeyThatFailsIsBuriedBeforeItExpires(t *testing.T) {
 	})
 }
 
-func TestDeadLettersAreStillTheirClients(t *testing.T) {
+func TestClientCanContinueADeadLetter(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		broken := true
 		cfg := cart(recoverable, func(c *redisidem.FlowConfig) {
@@ -442,8 +442,8 @@ func TestDeadLettersAreStillTheirClients(t *testing.T) {
 	})
 }
 
-// TestDeadLetterThatWasCarriedOnIsNone has a client that comes back and gets as far as the next stage.
-func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
+// TestContinuedDeadLetterIsNoLongerOne has a client that comes back and gets as far as the next stage.
+func TestContinuedDeadLetterIsNoLongerOne(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		broken := "taxed"
 		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
@@ -491,8 +491,8 @@ func TestDeadLetterThatWasCarriedOnIsNone(t *testing.T) {
 	})
 }
 
-// TestDamagedDeadLetterHidesNoOther has one record and one list that cannot be read.
-func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
+// TestDamagedDeadLetterDoesNotHideOthers has one record and one list that cannot be read.
+func TestDamagedDeadLetterDoesNotHideOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 			c.MaxAttempts = 1
@@ -555,7 +555,7 @@ func TestDamagedDeadLetterHidesNoOther(t *testing.T) {
 	})
 }
 
-func TestCompleterGivesUpWhatGoesRoundInCircles(t *testing.T) {
+func TestFlowThatLoopsBecomesADeadLetter(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 			c.Stages[1].Work = outcome(redisidem.Advance("paid"))
@@ -575,7 +575,7 @@ func TestCompleterGivesUpWhatGoesRoundInCircles(t *testing.T) {
 	})
 }
 
-func TestCompleterGivesUpWhatGetsInterimAnswersForEver(t *testing.T) {
+func TestEndlessInterimAnswersBecomeADeadLetter(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 			c.Stages[2].Work = outcome(redisidem.Interim("paid", redisidem.JSON(202, "confirm")))
@@ -603,9 +603,9 @@ func TestCompleterGivesUpWhatGetsInterimAnswersForEver(t *testing.T) {
 	})
 }
 
-// untilBuried lets a completer look each ten minutes until it gives a key up, which must be about so long from now. It returns the
+// untilDeadLettered lets a completer look each ten minutes until it gives a key up, which must be about so long from now. It returns the
 // reason, if the record can be read.
-func untilBuried(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer, want time.Duration) string {
+func untilDeadLettered(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer, want time.Duration) string {
 	b.Helper()
 	began := time.Now()
 	for time.Since(began) < 2*want {
@@ -631,8 +631,8 @@ func untilBuried(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer,
 	return ""
 }
 
-// TestCompleterGivesUpWhatNeverEnds has what prolongs its record each time and uses up no attempts.
-func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
+// TestKeyThatNeverEndsBecomesADeadLetter has what prolongs its record each time and uses up no attempts.
+func TestKeyThatNeverEndsBecomesADeadLetter(t *testing.T) {
 	failed := false
 	for _, c := range []struct {
 		name   string
@@ -662,7 +662,7 @@ func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
 					mustBe(b, err, errStage)
 				}
 				completer := mustCompleter(b, svc, flow)
-				if got := untilBuried(b, sc, completer, c.after); !strings.Contains(got, c.reason) {
+				if got := untilDeadLettered(b, sc, completer, c.after); !strings.Contains(got, c.reason) {
 					b.Errorf("the reason is %q", got)
 				}
 				key, err := sc.Retrieve(ctx, "k")
@@ -674,7 +674,7 @@ func TestCompleterGivesUpWhatNeverEnds(t *testing.T) {
 	}
 }
 
-func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
+func TestUnreadableKeyBecomesADeadLetter(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 			c.MaxAttempts = 4
@@ -685,7 +685,7 @@ func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
 		mustBe(b, err, errStage)
 		events := &recorder{}
 		without := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
-		untilBuried(b, sc, mustCompleter(b, without, flow), 50*time.Minute)
+		untilDeadLettered(b, sc, mustCompleter(b, without, flow), 50*time.Minute)
 		if events.count(redisidem.EventDeadLettered) != 1 {
 			b.Errorf("events: %v", events.kinds())
 		}
@@ -700,8 +700,8 @@ func TestCompleterGivesUpWhatItCannotRead(t *testing.T) {
 	})
 }
 
-// TestCompleterDoesNotGiveUpALongList has a stage that works off a list bit by bit for longer than a record lives, and fails then.
-func TestCompleterDoesNotGiveUpALongList(t *testing.T) {
+// TestLongListDoesNotBecomeADeadLetter has a stage that works off a list bit by bit for longer than a record lives, and fails then.
+func TestLongListDoesNotBecomeADeadLetter(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 			c.Stages[1].Next, c.Stages[1].MaxVisits = []string{"taxed", "paid"}, 1000
@@ -733,7 +733,7 @@ func (u *unlocker) Observe(_ context.Context, e redisidem.Event) {
 	}
 }
 
-func TestKeyWhoseLeaseIsGoneIsNotGivenUp(t *testing.T) {
+func TestKeyWhoseLeaseIsGoneIsNotDeadLettered(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 			c.MaxAttempts = 1

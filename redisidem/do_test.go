@@ -8,7 +8,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestResultThatCanNeverBeStoredIsRefusedBeforeTheWork(t *testing.T) {
+func TestUnstorableResultTypeIsRefusedBeforeTheWork(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		type hidden struct{ id int }

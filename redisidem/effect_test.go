@@ -91,7 +91,7 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 	})
 }
 
-func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
+func TestFailedEffectStoresNothingOfItsOutcome(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
 		st := stageOf(t, sc, "k")
@@ -150,7 +150,7 @@ func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
 	})
 }
 
-func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{MaxValueBytes: 5000}).Scope("a")
 		st := stageOf(b, sc, "k")

@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestOutageSaysWhatTheServerSaidLast lets the last try end without an answer, when those before it had one.
-func TestOutageSaysWhatTheServerSaidLast(t *testing.T) {
+// TestOutageReportsTheLastServerError lets the last try end without an answer, when those before it had one.
+func TestOutageReportsTheLastServerError(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Timeout: 2 * time.Second})
 		b.server.SetError("LOADING Redis is loading the dataset in memory")
@@ -27,7 +27,7 @@ func TestOutageSaysWhatTheServerSaidLast(t *testing.T) {
 	})
 }
 
-func TestSeedM12FailuresAreToldApart(t *testing.T) {
+func TestSeedM12FailuresAreDistinguished(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		key := start(b, sc, "damaged")

@@ -93,7 +93,7 @@ func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 	}
 }
 
-func TestFingerprintKeysThatAreRefused(t *testing.T) {
+func TestInvalidFingerprintKeysAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, ring := range [][][]byte{{nil}, {{}}, {[]byte("short")}, {bytes.Repeat([]byte{1}, 16), []byte("short")}} {
 		_, err := redisidem.NewFingerprintKeys(ring[0], ring[1:]...)

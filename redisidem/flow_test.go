@@ -45,7 +45,7 @@ func fails(err error) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, err }
 }
 
-func TestFlowDescriptionsThatAreRefused(t *testing.T) {
+func TestInvalidFlowsAreRefused(t *testing.T) {
 	t.Parallel()
 	stages := func(s ...redisidem.FlowStage) func(*redisidem.FlowConfig) {
 		return func(c *redisidem.FlowConfig) { c.Stages = s }
@@ -224,7 +224,7 @@ func TestFlowContinuesWhereAnotherProcessStopped(t *testing.T) {
 	})
 }
 
-func TestKeysThatAFlowMustNotTouch(t *testing.T) {
+func TestFlowDoesNotTouchForeignKeys(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		newer := cart(func(c *redisidem.FlowConfig) { c.Stages[1].Point = "weighed"; c.Stages[1].Work = fails(errStage) })
@@ -274,7 +274,7 @@ func TestKeysThatAFlowMustNotTouch(t *testing.T) {
 	})
 }
 
-func TestFlowCarriesOnAKeyThatWasBegunByHand(t *testing.T) {
+func TestFlowContinuesAKeyBegunByHand(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		key, err := sc.WorkStage(ctx, start(b, sc, "k"), outcome(redisidem.Advance("paid")))

@@ -66,8 +66,8 @@ func polled(polls int, done *[]int64) redisidem.FlowConfig {
 	})
 }
 
-// TestCompensationsPushNothingOutOfTheJournal has 33 commits and more to be undone, each by a commit of its own.
-func TestCompensationsPushNothingOutOfTheJournal(t *testing.T) {
+// TestCompensationsDoNotEvictTheJournal has 33 commits and more to be undone, each by a commit of its own.
+func TestCompensationsDoNotEvictTheJournal(t *testing.T) {
 	for _, polls := range []int{31, 32, 70} {
 		t.Run(fmt.Sprint(polls), func(t *testing.T) {
 			onTwoServers(t, func(t *testing.T, e *env) {
@@ -102,8 +102,8 @@ func mustHaveItsJournal(t testing.TB, sc *redisidem.Scope, key *redisidem.Key) {
 	}
 }
 
-// TestWhatIsToBeUndoneStaysInTheJournal commits beyond the length of other journals in each way in which a flow's key can be.
-func TestWhatIsToBeUndoneStaysInTheJournal(t *testing.T) {
+// TestCommitsToCompensateStayInTheJournal commits beyond the length of other journals in each way in which a flow's key can be.
+func TestCommitsToCompensateStayInTheJournal(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		sc := svc.Scope("a")

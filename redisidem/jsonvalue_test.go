@@ -12,7 +12,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestParamsOfWhichNothingIsWritten(t *testing.T) {
+func TestParamsThatEncodeToNothingAreRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		type form struct{ amount int }
@@ -71,7 +71,7 @@ func (m *money) MarshalJSON() ([]byte, error) { return json.Marshal(m.cents) }
 
 func (m *money) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &m.cents) }
 
-func TestValuesThatPointersWriteAreAccepted(t *testing.T) {
+func TestValuesWithPointerMarshalersAreAccepted(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		type order struct{ Amount big.Int }

@@ -8,8 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestKeyThatItsCallerHasChanged passes a key with a forged field on.
-func TestKeyThatItsCallerHasChanged(t *testing.T) {
+// TestForgedFieldsOfAKeyHaveNoEffect passes a key with a forged field on.
+func TestForgedFieldsOfAKeyHaveNoEffect(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		for name, forge := range map[string]func(*redisidem.Key){
@@ -48,9 +48,9 @@ func TestKeyThatItsCallerHasChanged(t *testing.T) {
 	})
 }
 
-// TestKeyOfAReplayIsAsItWasMade takes keys from replies and from copies to where a changed one
+// TestKeyOfAReplayCostsNoRoundTrip takes keys from replies and from copies to where a changed one
 // would cost a round trip.
-func TestKeyOfAReplayIsAsItWasMade(t *testing.T) {
+func TestKeyOfAReplayCostsNoRoundTrip(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		for name, size := range map[string]int64{"reply": 0, "copy": 1 << 20} {
 			sc := b.service(redisidem.Config{CacheBytes: size}).Scope(name)

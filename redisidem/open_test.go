@@ -180,8 +180,8 @@ func TestOpenEachForm(t *testing.T) {
 	}
 }
 
-// TestS15_PasswordsAreNotTold looks at what is said of a URL that does not work.
-func TestS15_PasswordsAreNotTold(t *testing.T) {
+// TestS15_PasswordsAreNotDisclosed looks at what is said of a URL that does not work.
+func TestS15_PasswordsAreNotDisclosed(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"redis://app:s3cret@127.0.0.1:1", "rediss://app:s3cret@127.0.0.1:1", "redis://app:s3cret@127.0.0.1:1/x", "http://app:s3cret@127.0.0.1:1",

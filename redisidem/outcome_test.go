@@ -100,8 +100,8 @@ func TestUndoIsForTheKeysOwnFlow(t *testing.T) {
 	})
 }
 
-// TestOutcomeWithAPartThatWouldBeDropped names the part.
-func TestOutcomeWithAPartThatWouldBeDropped(t *testing.T) {
+// TestOutcomeWithAnUnusablePartIsRefused names the part.
+func TestOutcomeWithAnUnusablePartIsRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		with := func(o redisidem.Outcome, change func(*redisidem.Outcome)) redisidem.Outcome {
@@ -193,7 +193,7 @@ func badOutcomes() map[string]struct {
 	return all
 }
 
-func TestOutcomeThatIsRefusedChangesNothing(t *testing.T) {
+func TestInvalidOutcomeChangesNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		// No renewal changes anything in the meantime.
 		sc := e.service(func(c *redisidem.Config) { c.Lease = time.Hour }).Scope("a")
@@ -226,7 +226,7 @@ func TestOutcomeThatIsRefusedChangesNothing(t *testing.T) {
 	})
 }
 
-func TestStageWhoseOutcomeIsRefusedDoesNotRunAgain(t *testing.T) {
+func TestStageWithAnInvalidOutcomeDoesNotRunAgain(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
 		for name, c := range badOutcomes() {
@@ -291,8 +291,8 @@ func TestOutcomesAtTheirBounds(t *testing.T) {
 	})
 }
 
-// TestResultThatCannotBeStoredIsNotMadeAgain commits what cannot be stored, in each of its parts.
-func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
+// TestWorkWithAnUnstorableResultIsNotRepeated commits what cannot be stored, in each of its parts.
+func TestWorkWithAnUnstorableResultIsNotRepeated(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc := e.service()
 		sc := svc.Scope("a")

@@ -15,9 +15,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestLargeValuesAreReadOnlyForThoseWhoGetThem counts how often a server reads all of a record with large params and a large
+// TestLargeValuesAreReadOnlyWhenReturned counts how often a server reads all of a record with large params and a large
 // state, and the bytes that it sends.
-func TestLargeValuesAreReadOnlyForThoseWhoGetThem(t *testing.T) {
+func TestLargeValuesAreReadOnlyWhenReturned(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
 	e := &env{t: t, namespace: "large", client: func() redis.UniversalClient {

@@ -358,8 +358,8 @@ func TestAllMissingRightsAreNamedAtOnce(t *testing.T) {
 	}
 }
 
-// TestMissingWaitIsNamed is about the right that only Durability needs.
-func TestMissingWaitIsNamed(t *testing.T) {
+// TestMissingRightToWaitIsNamed is about the right that only Durability needs.
+func TestMissingRightToWaitIsNamed(t *testing.T) {
 	t.Parallel()
 	l := newLimited(t)
 	l.allow("-wait")

@@ -12,8 +12,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestReconcileThatReturnsNoOutcome leaves the key as it is: what it was asked is not known.
-func TestReconcileThatReturnsNoOutcome(t *testing.T) {
+// TestReconcileWithoutAnOutcomeKeepsTheKey leaves the key as it is: what it was asked is not known.
+func TestReconcileWithoutAnOutcomeKeepsTheKey(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		failure := errors.New("no answer")
@@ -35,8 +35,8 @@ func TestReconcileThatReturnsNoOutcome(t *testing.T) {
 	})
 }
 
-// TestStageThatNamesItselfMayDoSoAsOftenAsItWants works off a list.
-func TestStageThatNamesItselfMayDoSoAsOftenAsItWants(t *testing.T) {
+// TestStageThatNamesItselfIsNotLimited works off a list.
+func TestStageThatNamesItselfIsNotLimited(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		client := true
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
@@ -60,7 +60,7 @@ func TestStageThatNamesItselfMayDoSoAsOftenAsItWants(t *testing.T) {
 	})
 }
 
-func TestFlowThatComesBackForEverIsStopped(t *testing.T) {
+func TestEndlessFlowIsStopped(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		visits := 0
@@ -108,7 +108,7 @@ func TestFlowThatComesBackForEverIsStopped(t *testing.T) {
 	})
 }
 
-func TestStateOfAFlowKeepsValuesThatLookLikeNone(t *testing.T) {
+func TestStateOfAFlowKeepsEmptyValues(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		for i, v := range []any{nil, 0, false, "", []byte{}, []byte("\x00\xff")} {
@@ -174,7 +174,7 @@ func TestInterimAnswerKeepsTheFlowOpen(t *testing.T) {
 	})
 }
 
-func TestIdleStageChangesNothing(t *testing.T) {
+func TestStageWithNothingDoneChangesNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		ready := false
@@ -267,7 +267,7 @@ func TestReconcileIsAskedAboutAnEarlierAttempt(t *testing.T) {
 	})
 }
 
-func TestStageIsTriedAgainWithinOneRun(t *testing.T) {
+func TestStageIsRetriedWithinOneRun(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		permanent := errors.New("never")
@@ -323,9 +323,9 @@ func TestStageIsTriedAgainWithinOneRun(t *testing.T) {
 	})
 }
 
-// TestIdleAfterAFailureIsAnAttempt lets a stage fail, and find nothing to do when it is tried again: what the first run did is
+// TestNothingDoneAfterAFailureIsAnAttempt lets a stage fail, and find nothing to do when it is tried again: what the first run did is
 // unknown still.
-func TestIdleAfterAFailureIsAnAttempt(t *testing.T) {
+func TestNothingDoneAfterAFailureIsAnAttempt(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		var did []string
@@ -373,7 +373,7 @@ func TestTimeoutEndsAStagesContext(t *testing.T) {
 	})
 }
 
-func TestPanicOfAStageGoesOnAndGivesTheKeyBack(t *testing.T) {
+func TestPanicOfAStagePropagatesAndAbandonsTheLease(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
@@ -424,7 +424,7 @@ func TestLostLeaseStopsTheFlow(t *testing.T) {
 // explosive panics when it is to be stored.
 type explosive struct{}
 
-func TestValueThatPanicsWhenItIsStoredGivesTheLeaseBack(t *testing.T) {
+func TestValueThatPanicsWhenEncodedAbandonsTheLease(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
@@ -443,7 +443,7 @@ func TestValueThatPanicsWhenItIsStoredGivesTheLeaseBack(t *testing.T) {
 	})
 }
 
-func TestTimeoutIsThatOfEachRun(t *testing.T) {
+func TestTimeoutBoundsEachRun(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		failed := false
@@ -470,7 +470,7 @@ func TestTimeoutIsThatOfEachRun(t *testing.T) {
 	})
 }
 
-func TestFlowHeldForTooLongSaysSo(t *testing.T) {
+func TestFlowHeldTooLongReportsErrMaxHold(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{MaxHold: 30 * time.Second}).Scope("a")
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {

@@ -12,7 +12,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestInputThatIsRefusedChangesNothing(t *testing.T) {
+func TestInvalidInputChangesNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc := e.service()
 		sc, raw := svc.Scope("a"), e.client()
@@ -112,9 +112,9 @@ func TestInputThatIsRefusedChangesNothing(t *testing.T) {
 	})
 }
 
-// TestNoKeyReachesAnothersRecord runs work for many pairs of scope and key that look alike when they are put together
+// TestNoKeyReachesTheRecordOfAnother runs work for many pairs of scope and key that look alike when they are put together
 // carelessly, and then asks for each answer.
-func TestNoKeyReachesAnothersRecord(t *testing.T) {
+func TestNoKeyReachesTheRecordOfAnother(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		svc, raw := e.service(), e.client()
 		parts := []string{

@@ -164,9 +164,9 @@ func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 	})
 }
 
-// TestCompleterLeavesKeysOfAnotherFlowToIt deletes a key of one flow and uses it again with another, which has just given an
+// TestCompleterLeavesKeysOfAnotherFlowAlone deletes a key of one flow and uses it again with another, which has just given an
 // interim answer.
-func TestCompleterLeavesKeysOfAnotherFlowToIt(t *testing.T) {
+func TestCompleterLeavesKeysOfAnotherFlowAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		old := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
 		young := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
@@ -248,8 +248,8 @@ func TestCompletersShareTheWork(t *testing.T) {
 	})
 }
 
-// TestShardsThatCannotBeAskedKeepNobodyFromTheOthers has more of them than there are scouts.
-func TestShardsThatCannotBeAskedKeepNobodyFromTheOthers(t *testing.T) {
+// TestFailingShardsDoNotKeepASweepFromTheOthers has more of them than there are scouts.
+func TestFailingShardsDoNotKeepASweepFromTheOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		failing := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
 		svc := b.service(redisidem.Config{})
@@ -362,9 +362,9 @@ func shardOf(value string) uint16 {
 	return binary.BigEndian.Uint16(sum[24:]) >> 6
 }
 
-// TestShardWithManyKeysLetsTheOthersHaveTheirTurn has a flow whose keys are due again as soon as
+// TestShardWithManyKeysDoesNotHoldUpOthers has a flow whose keys are due again as soon as
 // they were carried on.
-func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
+func TestShardWithManyKeysDoesNotHoldUpOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var crowd, others atomic.Int64
 		var completing atomic.Bool

@@ -140,9 +140,9 @@ func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	})
 }
 
-// TestTombstoneIsNoRecord compares what each call does with a key that was deleted to what it does
+// TestTombstoneIsNotARecord compares what each call does with a key that was deleted to what it does
 // with one that never was.
-func TestTombstoneIsNoRecord(t *testing.T) {
+func TestTombstoneIsNotARecord(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
 		svc := e.service()

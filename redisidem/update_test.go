@@ -9,7 +9,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestUpdateAndDeleteThatAreRefusedChangeNothing(t *testing.T) {
+func TestRefusedUpdateAndDeleteChangeNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service(func(c *redisidem.Config) { c.Lease = time.Hour }).Scope("a") // which is not renewed in the meantime
 		raw := e.client()

@@ -45,7 +45,7 @@ func TestCloseIsNotHeldUpByAServerThatIsSilent(t *testing.T) {
 	}
 }
 
-func TestWaitersAreToldOfTheEnd(t *testing.T) {
+func TestWaitersAreNotifiedOfTheEnd(t *testing.T) {
 	for name, o := range map[string]redisidem.Outcome{
 		"finished": redisidem.Finish(redisidem.JSON(200, "done")),
 		"advanced": redisidem.Advance("next"),
@@ -69,7 +69,7 @@ func TestWaitersAreToldOfTheEnd(t *testing.T) {
 	}
 }
 
-func TestWaiterIsToldOfAnAbandonedLease(t *testing.T) {
+func TestWaiterIsNotifiedOfAnAbandonedLease(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		other := b.service(redisidem.Config{}).Scope("a")
 		start(b, other, "k")
@@ -90,7 +90,7 @@ func TestWaiterIsToldOfAnAbandonedLease(t *testing.T) {
 	})
 }
 
-func TestWaiterThatMissesTheNewsPolls(t *testing.T) {
+func TestWaiterThatMissesTheNotificationPolls(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Wait: time.Hour, Timeout: 5 * time.Second})
 		hold(b, "k", time.Minute, redisidem.Finish(redisidem.JSON(200, "done")))
@@ -109,8 +109,8 @@ func TestWaiterThatMissesTheNewsPolls(t *testing.T) {
 	})
 }
 
-// TestOnlyCommitsThatSomebodyWaitsForAreTold listens on the channels themselves, on every kind of server.
-func TestOnlyCommitsThatSomebodyWaitsForAreTold(t *testing.T) {
+// TestOnlyCommitsWithWaitersArePublished listens on the channels themselves, on every kind of server.
+func TestOnlyCommitsWithWaitersArePublished(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
 		told := raw.PSubscribe(ctx, e.namespace+":wake:*")
