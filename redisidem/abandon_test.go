@@ -21,9 +21,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// An attempt counts only if its callback may have begun.
-
-// mustRunFirst runs a stage that has never begun before.
+// mustRunFirst runs a stage and checks that this is the first attempt, of the stage and of the key.
 func mustRunFirst(t testing.TB, sc *redisidem.Scope, value string) {
 	t.Helper()
 	ran := false
@@ -91,7 +89,7 @@ func TestClaimThatTooFewReplicasHaveDoesNotCount(t *testing.T) {
 	}
 }
 
-// waitForNoLock waits until all claims have been given back.
+// waitForNoLock waits until every claim was abandoned.
 func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
 	t.Helper()
 	for deadline := time.Now().Add(9 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -105,7 +103,8 @@ func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
 	}
 }
 
-// The commonest way to begin nothing: clients that leave at once.
+// TestCallerThatLeavesDuringTheClaimBeginsNothing cancels callers while their claims are under way,
+// as clients do that close their connection at once.
 func TestCallerThatLeavesDuringTheClaimBeginsNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service(func(c *redisidem.Config) { c.Wait = 9 * time.Second }).Scope("a")
@@ -168,8 +167,8 @@ func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
 	})
 }
 
-// The lock is taken before the claim's script turns out to be unknown, and the caller leaves before
-// that is sent with its text.
+// TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock cancels the caller after the lock is taken and
+// before the claim, which the server does not know, is sent again as text.
 func TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -188,7 +187,7 @@ func TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	mustRunFirst(t, svc.Scope("a"), "k")
 }
 
-// afterPipeline is a hook that is called behind each pipeline.
+// afterPipeline is a hook that runs after each pipeline.
 type afterPipeline func()
 
 func (afterPipeline) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -218,7 +217,8 @@ func TestLeaseOfACallerThatLeftIsAbandoned(t *testing.T) {
 	})
 }
 
-// What a flow undoes is the flow's: no other callback begins there for a caller who has left.
+// TestCallbackOnACompensatingKeyNeedsItsCaller checks that only compensations continue after the
+// caller has left: no other callback begins.
 func TestCallbackOnACompensatingKeyNeedsItsCaller(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -283,8 +283,8 @@ func TestClientThatLeavesBetweenStagesStartsNoFurtherStage(t *testing.T) {
 	})
 }
 
-// A commit that kept the lease, and whose reply was lost, has begun an attempt of the next stage
-// that never runs.
+// TestKeptCommitWithoutAReplyBeginsNoAttempt loses the reply of a commit that keeps the lease. The
+// attempt of the next stage that it begins never runs, and does not count.
 func TestKeptCommitWithoutAReplyBeginsNoAttempt(t *testing.T) {
 	for _, silence := range []time.Duration{0, redisidem.DefaultLease + time.Second} {
 		t.Run(silence.String(), func(t *testing.T) { keptCommitWithoutAReply(t, silence) })
@@ -330,8 +330,8 @@ func TestLeaseLostBeforeTheCallbackDoesNotCount(t *testing.T) {
 	})
 }
 
-// mustBeginFirst has the key's own program carry it on, which has begun nothing before at the stage
-// where the key is.
+// mustBeginFirst runs the key with its own program, and checks that this is the first attempt of
+// the stage where the key is.
 func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
 	b.Helper()
 	ran := false
@@ -354,7 +354,7 @@ func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
 	}
 }
 
-// keyless is a codec that lacks the keys of what it is to decode.
+// keyless is a codec without the key to decode what it finds.
 type keyless struct{ asked func() }
 
 func (keyless) Encode(plain, _ []byte) ([]byte, error) { return plain, nil }
@@ -364,8 +364,8 @@ func (k keyless) Decode([]byte, []byte, int) ([]byte, error) {
 	return nil, errors.New("no such key")
 }
 
-// unservable are completers that can do nothing for a key of the flow cart/1. They call claimed
-// when they have its lease.
+// unservable are completers that cannot run a key of the flow cart/1. They call claimed once they
+// have its lease.
 var unservable = map[string]func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer{
 	"no program": func(b *bubble, attempts int, events *recorder, claimed func()) *redisidem.Completer {
 		svc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k")), Observer: observes(func(e redisidem.Event) {
@@ -382,7 +382,7 @@ var unservable = map[string]func(b *bubble, attempts int, events *recorder, clai
 	},
 }
 
-// betweenStages leaves a key at the second stage of a flow, which has not begun.
+// betweenStages leaves a key at the second stage of a flow, before its first attempt.
 func betweenStages(b *bubble) *redisidem.Scope {
 	b.Helper()
 	sc := b.service(redisidem.Config{Codec: mustCodec(b, secret("k"))}).Scope("a")
@@ -418,8 +418,8 @@ func TestSweepThatCannotRunAKeyCountsNoAttempt(t *testing.T) {
 	}
 }
 
-// A key that is given up is given up also when nobody hears of it at once, and is no attempt then
-// either.
+// TestDeadLetteringWithoutAReplyIsRepeated loses the request that makes a dead letter, or its
+// reply. It is repeated, and counts as no attempt.
 func TestDeadLetteringWithoutAReplyIsRepeated(t *testing.T) {
 	for name, hire := range unservable {
 		for lost, lose := range map[string]func(*bubble){"burial": (*bubble).freeze, "reply": (*bubble).mute} {
@@ -449,8 +449,8 @@ func TestDeadLetteringWithoutAReplyIsRepeated(t *testing.T) {
 	}
 }
 
-// A claim that arrives after it was given back has nobody who works under it: it locks its key for
-// about two timeouts at most.
+// TestAbandonThatOvertakesItsClaimIsRepeated delays claims until after their abandon. Such a claim
+// locks its key for about two timeouts at most.
 func TestAbandonThatOvertakesItsClaimIsRepeated(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	for _, retries := range []int{0, 3, 4} { // the last of 4 when the record remembers the give-back
@@ -517,7 +517,8 @@ func TestCloseWaitsForPendingAbandons(t *testing.T) {
 	})
 }
 
-// What Close waits for is the answer. It does not look out for claims that will never come.
+// TestCloseDoesNotLookOutForClaims checks that Close waits for the reply to an abandon, and not for
+// a claim that may still arrive.
 func TestCloseDoesNotLookOutForClaims(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
@@ -563,7 +564,8 @@ func TestPendingAbandonsAreBounded(t *testing.T) {
 	})
 }
 
-// A call whose context has ended sends nothing, and so has nothing to give back.
+// TestEndedContextSendsNothing checks that a call whose context has ended sends nothing, so there
+// is nothing to abandon.
 func TestEndedContextSendsNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -591,7 +593,8 @@ func TestEndedContextSendsNothing(t *testing.T) {
 	})
 }
 
-// A server that refuses connections has got no claim, and is asked to give none back.
+// TestRefusedConnectionLeavesNothingToAbandon checks that no abandon is sent to a server that
+// refused the connection and so received no claim.
 func TestRefusedConnectionLeavesNothingToAbandon(t *testing.T) {
 	t.Parallel()
 	opt := options("127.0.0.1:1", 3)

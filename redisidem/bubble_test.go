@@ -22,8 +22,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// bubble is a world with a clock of its own: services and an embedded Redis whose time passes only when all wait.
-// synctest ends the test when a goroutine is left over, so each of these tests checks for leaks, too.
+// bubble is a world with its own clock: services and an embedded Redis, whose time passes only
+// while all goroutines wait. synctest fails the test when a goroutine is left over, so each of
+// these tests also checks for leaks.
 type bubble struct {
 	*testing.T
 	server *miniredis.Miniredis
@@ -50,7 +51,7 @@ func inBubble(t *testing.T, test func(b *bubble)) {
 	})
 }
 
-// service makes a service on a client of its own, as another process would have it.
+// service makes a service on its own client, as another process would have it.
 func (b *bubble) service(cfg redisidem.Config) *redisidem.Service {
 	b.Helper()
 	rdb := redis.NewClient(&redis.Options{
@@ -113,6 +114,7 @@ func (h emptyShards) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	}
 }
 
+// scriptCmd is the command that runs a script.
 type scriptCmd interface {
 	redis.Cmder
 	SetVal(reply []string)
@@ -171,8 +173,7 @@ func (b *bubble) mute() {
 	b.muted = true
 }
 
-// hold lets the network keep what is sent from now on, for that long. It arrives when deliver is
-// called.
+// hold makes the network keep everything that is sent during d. It arrives when deliver is called.
 func (b *bubble) hold(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,7 +185,7 @@ func (b *bubble) hold(d time.Duration) {
 	})
 }
 
-// deliver gives the server what the network has kept, and reports how much that was.
+// deliver sends the requests that the network has kept to the server, and returns their number.
 func (b *bubble) deliver() int {
 	b.Helper()
 	b.mu.Lock()
@@ -197,7 +198,7 @@ func (b *bubble) deliver() int {
 	return len(held)
 }
 
-// lock returns the Redis key of a lock that is held, "" if there is none.
+// lock returns the Redis key of a lock that is held, or "" if no lock is held.
 func (b *bubble) lock() string {
 	for _, k := range b.server.Keys() {
 		if strings.HasSuffix(k, ":lock") {
@@ -207,7 +208,8 @@ func (b *bubble) lock() string {
 	return ""
 }
 
-// repeated returns what gives the server the last request once more, as when the network had doubled it.
+// repeated returns a function that sends the last request to the server once more, as if the
+// network had duplicated it.
 func (b *bubble) repeated() func() {
 	b.mu.Lock()
 	request := b.last
@@ -218,7 +220,7 @@ func (b *bubble) repeated() func() {
 	}
 }
 
-// send gives the server a request on a connection of its own.
+// send sends a request to the server on a connection of its own.
 func (b *bubble) send(request []byte) {
 	b.Helper()
 	conn, err := b.server.Dial()
@@ -278,7 +280,7 @@ func start(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Key {
 	return key
 }
 
-// mustBe fails the test unless err is what is wanted; nil wants none.
+// mustBe fails the test unless err is the error that is wanted; nil wants no error.
 func mustBe(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -293,7 +295,7 @@ func finish(text string) redisidem.StageFunc {
 	}
 }
 
-// recorder is an observer that remembers.
+// recorder is an observer that records all events.
 type recorder struct {
 	mu     sync.Mutex
 	events []redisidem.Event
@@ -323,7 +325,7 @@ func (r *recorder) kinds() (kinds []redisidem.EventKind) {
 	return kinds
 }
 
-// TestEmptyShardsAnswerAsTheScript compares the bubble's short cut for empty shards with the script.
+// TestEmptyShardsAnswerAsTheScript compares emptyShards with the script itself.
 func TestEmptyShardsAnswerAsTheScript(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", Dialer: b.dial, DisableIdentity: true})

@@ -16,7 +16,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// copies is the configuration of a service that keeps copies of finished records.
+// copies returns the configuration of a service that keeps copies of finished records.
 func copies(change ...func(*redisidem.Config)) redisidem.Config {
 	cfg := redisidem.Config{CacheBytes: 1 << 20}
 	for _, f := range change {
@@ -25,7 +25,8 @@ func copies(change ...func(*redisidem.Config)) redisidem.Config {
 	return cfg
 }
 
-// warm makes a service listen, which the first finished record does: what it has copied until then is dropped.
+// warm makes a service subscribe, which its first finished record does. Copies from before the
+// subscription are dropped.
 func warm(b *bubble, svc *redisidem.Service) *redisidem.Service {
 	b.Helper()
 	_, err := svc.Scope("a").Do(ctx, "warm", request, finish("warm"))
@@ -313,13 +314,13 @@ func TestFirstAnswerSharesNothingWithItsCopy(t *testing.T) {
 	})
 }
 
-// slow is a network on which one reply takes its time.
+// slow is a network on which one reply is late.
 type slow struct {
 	mu   sync.Mutex
 	next chan struct{} // the next connection that is written to is read from when this is closed
 }
 
-// delay holds back the reply to the next request, until release is closed.
+// delay holds back the reply to the next request until release is closed.
 func (s *slow) delay() (release chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -353,7 +354,7 @@ func (c *slowConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// onSlowNetwork makes a service one of whose replies can be late.
+// onSlowNetwork makes a service on a network that can delay a reply.
 func (b *bubble) onSlowNetwork(cfg redisidem.Config) (*redisidem.Service, *slow) {
 	b.Helper()
 	s := &slow{}

@@ -38,7 +38,7 @@ func checked(t *testing.T, client redis.UniversalClient, cfg redisidem.Config) *
 	return report
 }
 
-// found returns the only finding about a subject.
+// found returns the finding about a subject, and fails the test unless there is exactly one.
 func found(t *testing.T, report *redisidem.Report, subject string) redisidem.Finding {
 	t.Helper()
 	var all []redisidem.Finding
@@ -56,7 +56,7 @@ func found(t *testing.T, report *redisidem.Report, subject string) redisidem.Fin
 	return all[0]
 }
 
-// mustFind checks one finding: its verdict, and that it tells each of the words.
+// mustFind checks one finding: its verdict, and that its text contains each of the words.
 func mustFind(t *testing.T, report *redisidem.Report, subject string, want redisidem.Verdict, words ...string) {
 	t.Helper()
 	f := found(t, report, subject)
@@ -165,7 +165,7 @@ func TestCheckOfFsync(t *testing.T) {
 	mustFind(t, checked(t, redis.NewClient(opt), redisidem.Config{}), "persistence", redisidem.VerdictUndetermined, "appendfsync", "+config|get")
 }
 
-// TestCheckOfFailedSaves has a folder in the place of the file that a server saves to.
+// TestCheckOfFailedSaves puts a folder in the place of the file that a server saves to.
 func TestCheckOfFailedSaves(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -200,7 +200,7 @@ func TestCheckOfFailedSaves(t *testing.T) {
 	}
 }
 
-// TestCheckDetectsTheKindOfServer opens a URL for a single server on servers of other kinds.
+// TestCheckDetectsTheKindOfServer opens a URL for a single server on a cluster and on a sentinel.
 func TestCheckDetectsTheKindOfServer(t *testing.T) {
 	t.Parallel()
 	mustFind(t, checked(t, rediscase.Server(t).Client(), redisidem.Config{}), "mode", redisidem.VerdictGood, "standalone")
@@ -228,7 +228,7 @@ func TestCheckDetectsTheKindOfServer(t *testing.T) {
 	})
 }
 
-// TestCheckOfSlots takes slots from a cluster, with and without full coverage asked for.
+// TestCheckOfSlots removes slots from a cluster that does not require full coverage.
 func TestCheckOfSlots(t *testing.T) {
 	t.Parallel()
 	group := rediscase.Cluster(t)
@@ -247,7 +247,7 @@ func TestCheckOfSlots(t *testing.T) {
 	mustFind(t, open(), "slots", redisidem.VerdictFailure, "4 of 16384", "7-9", "100-100", "unassigned")
 }
 
-// aged is a hook that adds to the seconds for which INFO says that a replica was silent.
+// aged is a hook that adds seconds to the lag of each replica in the reply to INFO.
 type aged int
 
 func (aged) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -270,8 +270,8 @@ func (aged) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPip
 	return next
 }
 
-// TestCheckCountsReplicasInStep freezes one of two. A replica is out of step after 10 s of silence,
-// of which the test waits for 3.
+// TestCheckCountsReplicasInStep freezes one of two replicas. A replica is out of step after 10 s
+// without a sign, of which the test waits for 3.
 func TestCheckCountsReplicasInStep(t *testing.T) {
 	t.Parallel()
 	group := rediscase.Replicated(t, 2)
@@ -351,8 +351,8 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 	})
 }
 
-// TestMissingRightIsReportedAsSuch takes one right after the other. None may look like a damaged record, a lost lease or an
-// outage, and no operation asks again in vain.
+// TestMissingRightIsReportedAsSuch removes one right after the other. No missing right may look
+// like a damaged record, a lost lease or an outage, and no operation is repeated in vain.
 func TestMissingRightIsReportedAsSuch(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -440,7 +440,7 @@ func TestCheckAfterClose(t *testing.T) {
 	mustBe(t, err, redisidem.ErrClosed)
 }
 
-// leastRights are the rules of the Redis user in docs/security.md, for another namespace.
+// leastRights returns the rules of the Redis user in docs/security.md, for another namespace.
 func leastRights(t *testing.T, namespace string) (rules []any) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "docs", "security.md"))
@@ -456,7 +456,8 @@ func leastRights(t *testing.T, namespace string) (rules []any) {
 	return rules
 }
 
-// TestS14_LeastRightsAreEnough runs all that the library does as a user with just those rights.
+// TestS14_LeastRightsAreEnough runs everything that the library does as a user with only those
+// rights.
 func TestS14_LeastRightsAreEnough(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

@@ -51,7 +51,8 @@ func TestTrapL5FingerprintAndAttemptsOutliveTheOwner(t *testing.T) {
 	})
 }
 
-// A late duplicate of the claim prolongs the lock, and so it must prolong the record.
+// TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive sends a claim once more. It extends the lock,
+// and so it must extend the record.
 func TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
@@ -70,8 +71,8 @@ func TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive(t *testing.T) {
 	})
 }
 
-// A claim and redislock's script before it are two scripts: a connection that breaks between them lets a late duplicate prolong
-// the lock alone.
+// TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention extends the lock alone: the claim and the
+// script of redislock before it are two scripts, and a connection may break between them.
 func TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
@@ -138,7 +139,8 @@ func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 	}
 }
 
-// The lock is redislock's for every program that uses it, although a fresh one is taken without its script.
+// TestLockIsRedislocks checks that every program that uses redislock sees the lock as its own,
+// although a fresh lock is taken without the script of redislock.
 func TestLockIsRedislocks(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
@@ -279,8 +281,8 @@ func TestColdScriptCacheInTheMiddleOfAPipeline(t *testing.T) {
 	}
 }
 
-// What the scripts reply to commands that come late or once more.
-
+// TestClaimThatComesAfterItsAbandonTakesNothing delivers a claim a second time, after its lease was
+// abandoned.
 func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -302,7 +304,8 @@ func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 	})
 }
 
-// What prolongs the lock prolongs the record: otherwise a worker that still has the lock finds no record to commit in.
+// TestRepeatedClaimProlongsTheRecord repeats a claim. What extends the lock must extend the record
+// too: a worker that still holds the lock must find the record to commit in.
 func TestRepeatedClaimProlongsTheRecord(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
@@ -374,7 +377,7 @@ func TestTrapS10MismatchComesBeforeLocked(t *testing.T) {
 	})
 }
 
-// The same key on two servers is two keys.
+// TestKeyOfAnotherServerIsNotNested takes the same key on two servers, which is two keys.
 func TestKeyOfAnotherServerIsNotNested(t *testing.T) {
 	t.Parallel()
 	cfg := redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second}

@@ -137,7 +137,7 @@ func TestClientCertificates(t *testing.T) {
 	mustBe(t, svc.Close(ctx), nil)
 }
 
-// TestClientCertificateIsReadAgain replaces the files of a service that is open.
+// TestClientCertificateIsReadAgain replaces the certificate files of an open service.
 func TestClientCertificateIsReadAgain(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t, t.TempDir(), "ca")
@@ -198,7 +198,7 @@ func TestOpenRefusesFilesForTLS(t *testing.T) {
 	}
 }
 
-// TestS15_CertificatesAreChecked lets a server show one that nobody vouches for.
+// TestS15_CertificatesAreChecked lets a server show a certificate from an unknown authority.
 func TestS15_CertificatesAreChecked(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(nil)
@@ -213,8 +213,8 @@ func TestS15_CertificatesAreChecked(t *testing.T) {
 	}
 }
 
-// slowTLS puts TLS in front of a server: each handshake takes some time, and what follows takes
-// none. It returns the address.
+// slowTLS puts TLS in front of a server and returns the address. Each handshake takes some time;
+// the traffic after it is not delayed.
 func slowTLS(t *testing.T, ca *authority, upstream string, handshake time.Duration) string {
 	t.Helper()
 	ca.issue("server", false)

@@ -74,7 +74,7 @@ func TestWaiterThatTimesOutChangesNothing(t *testing.T) {
 	})
 }
 
-// dumpWithoutWaiting returns what the server holds, without where waiters want to be told.
+// dumpWithoutWaiting returns the contents of the server without the channels of waiters.
 func dumpWithoutWaiting(b *bubble) string {
 	var lines []string
 	for line := range strings.Lines(b.server.Dump()) {
@@ -142,7 +142,7 @@ func TestTrapL17ImpatientWaiterChangesNothing(t *testing.T) {
 	})
 }
 
-// TestManyReplaysOfOneKeyWhileWaitingIsAllowed lets callers meet in a room that is being closed.
+// TestManyReplaysOfOneKeyWhileWaitingIsAllowed lets callers join a flight that is ending.
 func TestManyReplaysOfOneKeyWhileWaitingIsAllowed(t *testing.T) {
 	onRealServers(t, func(t *testing.T, e *env) {
 		sc := e.service(func(c *redisidem.Config) { c.Wait = 10 * time.Second }).Scope("a")
@@ -232,7 +232,8 @@ func TestWaitingLockDoesNotDisturbWaitersForTheAnswer(t *testing.T) {
 	})
 }
 
-// TestShortestWaitStillAsksOnce has a patience that may be over before the caller reaches the key's room.
+// TestShortestWaitStillAsksOnce has a wait that may be over before the caller joins the flight of
+// the key.
 func TestShortestWaitStillAsksOnce(t *testing.T) {
 	onRealServers(t, func(t *testing.T, e *env) {
 		hurried := e.service().Scope("a").Wait(time.Nanosecond)
@@ -250,7 +251,7 @@ func TestShortestWaitStillAsksOnce(t *testing.T) {
 	})
 }
 
-// confirming is a stage that takes some time and then wants the customer to confirm.
+// confirming is a stage that takes some time and then asks the customer to confirm.
 func confirming(d time.Duration, runs *atomic.Int64) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		runs.Add(1)
@@ -259,7 +260,7 @@ func confirming(d time.Duration, runs *atomic.Int64) redisidem.StageFunc {
 	}
 }
 
-// confirmed makes a flow of that one stage.
+// confirmed makes a flow of one stage.
 func confirmed(t testing.TB, work redisidem.StageFunc) *redisidem.Flow {
 	t.Helper()
 	flow, err := redisidem.NewFlow(redisidem.FlowConfig{
@@ -441,7 +442,7 @@ func TestLockWaitsForTheLeaseAndNotForAnInterimAnswer(t *testing.T) {
 	})
 }
 
-// TestInterimAnswerIsWholeForWaiters has a waiter use the key that it was given.
+// TestInterimAnswerIsWholeForWaiters lets a waiter use the key that it received.
 func TestInterimAnswerIsWholeForWaiters(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		rec := &recorder{}
@@ -469,7 +470,7 @@ func TestInterimAnswerIsWholeForWaiters(t *testing.T) {
 	})
 }
 
-// hold starts a stage on a key that ends after some time, in a process of its own. It returns when the stage runs.
+// hold runs a stage on a key for some time, in another process. It returns once the stage runs.
 func hold(b *bubble, value string, d time.Duration, o redisidem.Outcome) {
 	b.Helper()
 	running := make(chan struct{})
@@ -608,7 +609,7 @@ func TestQueuedCallersTimeOutToo(t *testing.T) {
 	})
 }
 
-// TestWaiterContinuesWhenTheLeaseOfADeadHolderEnds has nobody who could tell it.
+// TestWaiterContinuesWhenTheLeaseOfADeadHolderEnds has no process that could notify the waiter.
 func TestWaiterContinuesWhenTheLeaseOfADeadHolderEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		const lease = 10 * time.Second

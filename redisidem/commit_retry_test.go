@@ -98,8 +98,8 @@ func TestTrapL9KeyStaysLockedAfterAnUnknownCommit(t *testing.T) {
 	})
 }
 
-// TestEffectThatIsRefusedInTheBackgroundEndsTheKey has a commit without an answer, whose repetition
-// the server refuses.
+// TestEffectThatIsRefusedInTheBackgroundEndsTheKey repeats a commit without a reply, which the
+// server then refuses.
 func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")

@@ -69,7 +69,8 @@ func TestTrapL8CancelledCallerStillStoresAndReleases(t *testing.T) {
 	})
 }
 
-// A commit that keeps the lease begins it anew: its holder believes so, and nobody else may have the key until then.
+// TestTrapL14KeptCommitProlongsTheLock checks that a commit that keeps the lease begins it anew:
+// its holder relies on it, and no other worker may take the key until then.
 func TestTrapL14KeptCommitProlongsTheLock(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 3 * time.Second}
@@ -85,7 +86,8 @@ func TestTrapL14KeptCommitProlongsTheLock(t *testing.T) {
 	})
 }
 
-// A commit whose reply was lost was stored, and "fenced" would say that it was not.
+// TestTrapL14CommitInARecordThatIsGoneIsUnknown loses the reply of a commit whose record is then
+// deleted. The commit was stored, and ErrFenced would say that it was not.
 func TestTrapL14CommitInARecordThatIsGoneIsUnknown(t *testing.T) {
 	for name, remake := range map[string]bool{"deleted": false, "made anew": true} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +120,8 @@ func TestTrapL14CommitInARecordThatIsGoneIsUnknown(t *testing.T) {
 	}
 }
 
-// go-redis repeats commands, too, and does not tell.
+// TestTrapL14CommitThatTheClientRepeatedIsUnknownWhenItsRecordIsGone has a client that repeats
+// commands itself and does not report it.
 func TestTrapL14CommitThatTheClientRepeatedIsUnknownWhenItsRecordIsGone(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// undoing is a flow whose last stage fails for good, and which tells what it undoes.
+// undoing is a flow whose last stage fails permanently. It records the stages that are compensated
+// in done.
 func undoing(done *[]string, change ...func(*redisidem.FlowConfig)) redisidem.FlowConfig {
 	return cart(append([]func(*redisidem.FlowConfig){func(c *redisidem.FlowConfig) {
 		for i := range c.Stages {
@@ -72,7 +73,8 @@ func TestPermanentFailureCompensatesInReverse(t *testing.T) {
 	})
 }
 
-// TestInterimAnswerIsNotThePointOfNoReturn lets a stage ask for a confirmation, and fail when it was refused.
+// TestInterimAnswerIsNotThePointOfNoReturn lets a stage ask for a confirmation, and fail when it is
+// refused.
 func TestInterimAnswerIsNotThePointOfNoReturn(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -193,7 +195,8 @@ func TestCompensationIsRetriedLikeItsStage(t *testing.T) {
 	})
 }
 
-// TestShutdownUsesUpNoAttemptOfACompensation has one whose client may have left before.
+// TestShutdownUsesUpNoAttemptOfACompensation closes the service during a compensation, whose client
+// may have left before.
 func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("client leaves %t", leaves), func(t *testing.T) {
@@ -234,7 +237,7 @@ func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
 	}
 }
 
-// TestLostLeaseDuringCompensationIsReported has a compensation whose client has left before the lease is lost.
+// TestLostLeaseDuringCompensationIsReported lets the client leave before the lease is lost.
 func TestLostLeaseDuringCompensationIsReported(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var done []string
@@ -254,8 +257,8 @@ func TestLostLeaseDuringCompensationIsReported(t *testing.T) {
 	})
 }
 
-// TestCompensationContinuesWhenTheClientLeaves cancels the caller while the stage that fails for good is
-// at work.
+// TestCompensationContinuesWhenTheClientLeaves cancels the caller during the stage that fails
+// permanently.
 func TestCompensationContinuesWhenTheClientLeaves(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -308,8 +311,8 @@ func TestCompensationIsBoundedByTheLease(t *testing.T) {
 	})
 }
 
-// halfway leaves a key at the last stage of a flow whose other stages can be undone, and tells what
-// is undone.
+// halfway leaves a key at the last stage of a flow whose other stages can be compensated. It
+// records the stages that are compensated in done.
 func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*redisidem.Flow, *redisidem.Key) {
 	t.Helper()
 	failure := errors.New("no answer")
@@ -323,8 +326,7 @@ func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*
 	return flow, key
 }
 
-// TestCompleterCompensatesAKeyEndedByHand asks for it while the key is due, and when it is a dead
-// letter.
+// TestCompleterCompensatesAKeyEndedByHand ends a key that is due, and one that is a dead letter.
 func TestCompleterCompensatesAKeyEndedByHand(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		svc := e.service()
@@ -364,7 +366,7 @@ func TestCompleterCompensatesAKeyEndedByHand(t *testing.T) {
 	})
 }
 
-// TestUnstorableFailureIsCompensated lets a stage fail for good with an answer that is too
+// TestUnstorableFailureIsCompensated lets a stage fail permanently with a response that is too
 // large.
 func TestUnstorableFailureIsCompensated(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
@@ -389,8 +391,8 @@ func TestUnstorableFailureIsCompensated(t *testing.T) {
 	})
 }
 
-// TestFailWithAnUnusablePartIsCompensated has failures for good that say what only outcomes by
-// hand can say.
+// TestFailWithAnUnusablePartIsCompensated has permanent failures with parts that only outcomes by
+// hand may have.
 func TestFailWithAnUnusablePartIsCompensated(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		fail := redisidem.Fail(redisidem.JSON(402, "declined"))

@@ -15,7 +15,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// recoverable makes a flow's keys recoverable.
+// recoverable makes the keys of a flow recoverable.
 func recoverable(c *redisidem.FlowConfig) { c.RecoverAfter = 30 * time.Second }
 
 func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flow) *redisidem.Completer {
@@ -25,7 +25,7 @@ func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flo
 	return c
 }
 
-// mustSweep looks for keys once and checks what came of it.
+// mustSweep sweeps once and compares the result.
 func mustSweep(t testing.TB, c *redisidem.Completer, want redisidem.SweepResult) {
 	t.Helper()
 	got, err := c.Sweep(ctx)
@@ -101,7 +101,7 @@ func TestCompleterFinishesWhatADeadProcessBegan(t *testing.T) {
 	})
 }
 
-// indexed returns how many keys the due indexes or the lists of dead letters hold.
+// indexed returns how many keys the indexes of a kind hold: due or dead.
 func (b *bubble) indexed(kind string) (n int) {
 	for _, k := range b.server.Keys() {
 		if strings.Contains(k, "}:"+kind+":") {
@@ -331,7 +331,7 @@ func TestCompleterOutlivesStagesThatEndTheirGoroutine(t *testing.T) {
 	})
 }
 
-// TestCompleterOutlivesAnObserverThatPanics has one that does so when a key is claimed.
+// TestCompleterOutlivesAnObserverThatPanics has an observer that panics when a key is claimed.
 func TestCompleterOutlivesAnObserverThatPanics(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		_, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable,
@@ -422,7 +422,7 @@ func TestClosedServiceEndsItsCompleter(t *testing.T) {
 	})
 }
 
-// TestManyCompletersScanNoMoreOftenThanOne counts what the server is asked while nothing is due.
+// TestManyCompletersScanNoMoreOftenThanOne counts the requests of completers while no key is due.
 func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
@@ -445,7 +445,7 @@ func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 	})
 }
 
-// TestTurnOfADeadCompleterEnds lets the process that looks stop.
+// TestTurnOfADeadCompleterEnds stops the process that has the turn.
 func TestTurnOfADeadCompleterEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
@@ -464,7 +464,7 @@ func TestTurnOfADeadCompleterEnds(t *testing.T) {
 	})
 }
 
-// TestFlowWhoseStagesHangDoesNotHoldUpOthers has more hanging keys than there are workers.
+// TestFlowWhoseStagesHangDoesNotHoldUpOthers has more hanging keys than workers.
 func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var served atomic.Int64
@@ -516,8 +516,8 @@ func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// TestLongTurnDoesNotSilenceACompleterWithAShorterOne has a completer with an interval of an hour, which
-// ends.
+// TestLongTurnDoesNotSilenceACompleterWithAShorterOne has a completer with an interval of an hour
+// that ends.
 func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
@@ -544,8 +544,8 @@ func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 	})
 }
 
-// TestShutdownOfACompleterLetsStagesEnd has stages of two lengths, and one way after the other to
-// end the completer.
+// TestShutdownOfACompleterLetsStagesEnd ends a completer in each way, with a stage that is done
+// within Drain and with one that is not.
 func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 	for name, closes := range map[string]bool{"its context ends": false, "the service is closed": true} {
 		t.Run(name, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestReadmeListsEachFieldOfConfig compares the README's table with the struct: its fields in their
-// order, and their defaults.
+// TestReadmeListsEachFieldOfConfig compares the table of the README with the struct: its fields in
+// their order, and their defaults.
 func TestReadmeListsEachFieldOfConfig(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
@@ -47,7 +47,7 @@ func TestReadmeListsEachFieldOfConfig(t *testing.T) {
 	}
 }
 
-// cell writes a default as the table does.
+// cell formats a default as the table does.
 func cell(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case time.Duration:

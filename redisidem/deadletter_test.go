@@ -13,8 +13,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// mustBePlaced checks that each unfinished key of a flow is in exactly one of the due index and the dead letters, and a finished one
-// not among the dead letters that are reported.
+// mustBePlaced checks that each unfinished key of a flow is in exactly one of the due index and the
+// dead letters, and that no finished key is reported as a dead letter.
 func (b *bubble) mustBePlaced(after string) {
 	b.Helper()
 	for _, record := range b.server.Keys() {
@@ -41,7 +41,8 @@ func (b *bubble) mustBePlaced(after string) {
 	}
 }
 
-// operations are what an operator may do to a key, by hand. Each leaves errors to the caller's order.
+// operations are the calls that an operator may make on a key by hand. Whether they succeed depends
+// on the calls before them.
 var operations = map[string]func(b *bubble, sc *redisidem.Scope, key *redisidem.Key){
 	"update": func(_ *bubble, sc *redisidem.Scope, key *redisidem.Key) {
 		_, _ = sc.Update(ctx, key, redisidem.Interim(key.RecoveryPoint, redisidem.JSON(202, "looked at")))
@@ -84,8 +85,8 @@ var operations = map[string]func(b *bubble, sc *redisidem.Scope, key *redisidem.
 	},
 }
 
-// TestKeyStaysInOneIndexWhateverAnOperatorDoes tries each pair of operations on a dead letter and on a key that is due, and has the
-// client come back behind them.
+// TestKeyStaysInOneIndexWhateverAnOperatorDoes tries each pair of operations on a dead letter and
+// on a key that is due. The client comes back after them.
 func TestKeyStaysInOneIndexWhateverAnOperatorDoes(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		broken := true
@@ -220,7 +221,7 @@ func TestCorrectedDeadLetterIsCompleted(t *testing.T) {
 	})
 }
 
-// TestRequeueBringsBackAKeyThatNoIndexHas has lost the due index.
+// TestRequeueBringsBackAKeyThatNoIndexHas requeues a key after the due index was lost.
 func TestRequeueBringsBackAKeyThatNoIndexHas(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
@@ -236,9 +237,8 @@ func TestRequeueBringsBackAKeyThatNoIndexHas(t *testing.T) {
 	})
 }
 
-// TestDeadLetterIsListedAsLongAsItsRecordLives has somebody who prolongs the record of a dead
-// letter and leaves the letter where it is, and another key of that shard which becomes a dead
-// letter later.
+// TestDeadLetterIsListedAsLongAsItsRecordLives extends the record of a dead letter without moving
+// the letter, while other keys of its shard become dead letters.
 func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 	const retention = time.Hour
 	const hasty = "lock, and another process that keeps its records for less long"
@@ -354,7 +354,8 @@ func (b *bubble) lose(kind string) {
 	}
 }
 
-// TestFailingKeyBecomesADeadLetterBeforeItExpires has pauses that would double beyond the retention.
+// TestFailingKeyBecomesADeadLetterBeforeItExpires has pauses that would double beyond the
+// retention.
 func TestFailingKeyBecomesADeadLetterBeforeItExpires(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
@@ -442,7 +443,7 @@ func TestClientCanContinueADeadLetter(t *testing.T) {
 	})
 }
 
-// TestContinuedDeadLetterIsNoLongerOne has a client that comes back and gets as far as the next stage.
+// TestContinuedDeadLetterIsNoLongerOne has a client that comes back and reaches the next stage.
 func TestContinuedDeadLetterIsNoLongerOne(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		broken := "taxed"
@@ -491,7 +492,7 @@ func TestContinuedDeadLetterIsNoLongerOne(t *testing.T) {
 	})
 }
 
-// TestDamagedDeadLetterDoesNotHideOthers has one record and one list that cannot be read.
+// TestDamagedDeadLetterDoesNotHideOthers damages one record and two lists of dead letters.
 func TestDamagedDeadLetterDoesNotHideOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
@@ -603,8 +604,8 @@ func TestEndlessInterimAnswersBecomeADeadLetter(t *testing.T) {
 	})
 }
 
-// untilDeadLettered lets a completer look each ten minutes until it gives a key up, which must be about so long from now. It returns the
-// reason, if the record can be read.
+// untilDeadLettered sweeps every ten minutes until a key becomes a dead letter, and checks that
+// this takes about as long as wanted. It returns the reason, or "" if the record cannot be read.
 func untilDeadLettered(b *bubble, sc *redisidem.Scope, completer *redisidem.Completer, want time.Duration) string {
 	b.Helper()
 	began := time.Now()
@@ -631,7 +632,8 @@ func untilDeadLettered(b *bubble, sc *redisidem.Scope, completer *redisidem.Comp
 	return ""
 }
 
-// TestKeyThatNeverEndsBecomesADeadLetter has what prolongs its record each time and uses up no attempts.
+// TestKeyThatNeverEndsBecomesADeadLetter has stages that extend their record each time and use up
+// no attempts.
 func TestKeyThatNeverEndsBecomesADeadLetter(t *testing.T) {
 	failed := false
 	for _, c := range []struct {
@@ -700,7 +702,8 @@ func TestUnreadableKeyBecomesADeadLetter(t *testing.T) {
 	})
 }
 
-// TestLongListDoesNotBecomeADeadLetter has a stage that works off a list bit by bit for longer than a record lives, and fails then.
+// TestLongListDoesNotBecomeADeadLetter has a stage that processes a list item by item for longer
+// than a record lives, and then fails.
 func TestLongListDoesNotBecomeADeadLetter(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
@@ -724,7 +727,7 @@ func TestLongListDoesNotBecomeADeadLetter(t *testing.T) {
 	})
 }
 
-// unlocker is an observer that takes a key's lease away as soon as somebody has it.
+// unlocker is an observer that unlocks a key as soon as it is claimed.
 type unlocker struct{ sc *redisidem.Scope }
 
 func (u *unlocker) Observe(_ context.Context, e redisidem.Event) {
@@ -752,8 +755,8 @@ func TestKeyWhoseLeaseIsGoneIsNotDeadLettered(t *testing.T) {
 	})
 }
 
-// TestKeyThatNoProgramCanRunBecomesADeadLetter has a version and a stage that are not deployed any
-// more.
+// TestKeyThatNoProgramCanRunBecomesADeadLetter has a version and a stage that are no longer
+// deployed.
 func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
 	for name, c := range map[string]struct {
 		version int

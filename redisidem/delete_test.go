@@ -40,7 +40,7 @@ func TestDeleteTakesTheKeyOutOfItsIndexes(t *testing.T) {
 	})
 }
 
-// TestDeleteWorksOnAServerWhoseMemoryIsFull: it may be what frees some.
+// TestDeleteWorksOnAServerWhoseMemoryIsFull checks that records can be deleted to free memory.
 func TestDeleteWorksOnAServerWhoseMemoryIsFull(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t, redistest.Args("--maxmemory-policy", "noeviction"))

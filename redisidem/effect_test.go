@@ -16,7 +16,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// stageOf gives the stage that a key's work sees, without doing any.
+// stageOf returns the stage that the work of a key receives, without doing any work.
 func stageOf(t testing.TB, sc *redisidem.Scope, value string) (st *redisidem.Stage) {
 	t.Helper()
 	_, err := sc.Do(ctx, value, request, func(_ context.Context, s *redisidem.Stage) (redisidem.Outcome, error) {
@@ -216,7 +216,8 @@ func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 	})
 }
 
-// TestRepeatedCommitDoesNotRepeatItsEffects loses the replies to commits: the library repeats them by itself.
+// TestRepeatedCommitDoesNotRepeatItsEffects loses the replies to commits, which the library
+// repeats.
 func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -238,7 +239,8 @@ func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 	})
 }
 
-// A right that is missing must not come between a commit and its effects.
+// TestMissingRightStoresNothingOrAll checks that a missing right does not separate a commit from
+// its effects.
 func TestMissingRightStoresNothingOrAll(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

@@ -55,9 +55,9 @@ func onRealServers(t *testing.T, test func(t *testing.T, e *env)) {
 	onServers(t, test, func(name string, _ bool) bool { return name != "miniredis" })
 }
 
-// onTwoServers runs a test on an auto-pipelined standalone server and a plain cluster. It is for tests
-// that sweep, which costs 1024 scripts, or send as many commands otherwise. The embedded server, which
-// takes long for them, answers the sweeps of the tests in bubbles.
+// onTwoServers runs a test on an auto-pipelined standalone server and a plain cluster. It is for
+// tests that sweep, which costs 1024 scripts, or send as many commands otherwise. The embedded
+// server, which takes long for them, answers the sweeps of the tests in bubbles.
 func onTwoServers(t *testing.T, test func(t *testing.T, e *env)) {
 	t.Helper()
 	onServers(t, test, func(name string, auto bool) bool {
@@ -114,12 +114,14 @@ var namespaces atomic.Int64
 
 func freshNamespace() string { return fmt.Sprintf("test%d-%d", os.Getpid(), namespaces.Add(1)) }
 
-// config is the configuration of a test's services: with time to spare, since the machine may be busy.
+// config returns the configuration of the services of a test. Its timeout is long, since the
+// machine may be busy.
 func (e *env) config() redisidem.Config {
 	return redisidem.Config{Namespace: e.namespace, AutoPipeline: e.auto, Timeout: 5 * time.Second}
 }
 
-// service makes a service as another process would have it. Its keys are those of all services of the test.
+// service makes a service as another process would have it. All services of a test share their
+// keys.
 func (e *env) service(change ...func(*redisidem.Config)) *redisidem.Service {
 	e.t.Helper()
 	cfg := e.config()
@@ -140,7 +142,7 @@ func (e *env) service(change ...func(*redisidem.Config)) *redisidem.Service {
 	return svc
 }
 
-// keys returns all keys in Redis that belong to the test, but for the tombstones of deleted ones.
+// keys returns all keys in Redis that belong to the test, except tombstones.
 func (e *env) keys(client redis.UniversalClient) []string {
 	e.t.Helper()
 	return slices.DeleteFunc(e.everything(client), func(name string) bool {
@@ -176,7 +178,7 @@ func (e *env) everything(client redis.UniversalClient) []string {
 	return keys
 }
 
-// mustBeTidy checks that no lock is left and that every key has a TTL, but for the user's own.
+// mustBeTidy checks that no lock is left and that every key except the user's own has a TTL.
 func (e *env) mustBeTidy(client redis.UniversalClient) {
 	e.t.Helper()
 	for _, k := range e.keys(client) {
@@ -192,7 +194,7 @@ func (e *env) mustBeTidy(client redis.UniversalClient) {
 	}
 }
 
-// place returns the Redis keys of a key: its record and its lock.
+// place returns the names of a key's record and lock in Redis.
 func (e *env) place(key *redisidem.Key) (record, lock string) {
 	e.t.Helper()
 	for _, k := range e.everything(e.client()) {
@@ -209,7 +211,7 @@ func options(addr string, protocol int) *redis.Options {
 	return &redis.Options{Addr: addr, Protocol: protocol, ContextTimeoutEnabled: true, DisableIdentity: true}
 }
 
-// The servers are started once for all tests, at first need, and ended by TestMain.
+// The servers are started once for all tests, when first needed, and stopped by TestMain.
 var (
 	embedded   embeddedServer
 	standalone realServer[*redistest.Server]
@@ -242,7 +244,7 @@ func (s *embeddedServer) stop() {
 	}
 }
 
-// realServer is something made of processes.
+// realServer is a server, or a group of servers, that consists of processes.
 type realServer[T interface{ Stop() }] struct {
 	start  func() (T, error)
 	dial   func(server T, protocol int) redis.UniversalClient
@@ -364,7 +366,8 @@ func outcome(o redisidem.Outcome) redisidem.StageFunc {
 
 var errStage = errors.New("the provider is away")
 
-// mustBeInvalid checks that err refuses the input of that name, and tells each of the words.
+// mustBeInvalid checks that err refuses the input of that name, and that its text contains each of
+// the words.
 func mustBeInvalid(t testing.TB, err error, field string, words ...string) {
 	t.Helper()
 	var refused *redisidem.InvalidError
@@ -381,7 +384,7 @@ func mustBeInvalid(t testing.TB, err error, field string, words ...string) {
 	}
 }
 
-// dump returns all that Redis holds of the test's, with what is to be the same before and after: contents and expiry.
+// dump returns the contents and expiry of all keys in Redis that belong to the test.
 func (e *env) dump(client redis.UniversalClient) map[string]string {
 	e.t.Helper()
 	all := make(map[string]string)
@@ -424,12 +427,10 @@ func never(t testing.TB) redisidem.StageFunc {
 	}
 }
 
-// Traps of leases, locks and fences that other idempotency libraries fell into, one test for each.
-
-// silent is the configuration of a worker that soon renews no more, as if it had died.
+// silent is the configuration of a worker that stops renewing soon, as if it had died.
 var silent = redisidem.Config{MaxHold: time.Second}
 
-// serviceOn makes a service on a client with those options.
+// serviceOn makes a service on a client with the options.
 func serviceOn(t *testing.T, opt *redis.Options, cfg redisidem.Config) *redisidem.Service {
 	t.Helper()
 	client := redis.NewClient(opt)
@@ -444,14 +445,12 @@ func serviceOn(t *testing.T, opt *redis.Options, cfg redisidem.Config) *rediside
 	return svc
 }
 
-// Each deliberate difference to the service this library follows; the numbers are those of docs/compatibility.md.
-
 // returns is a stage that ends with an outcome.
 func returns(o redisidem.Outcome) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return o, nil }
 }
 
-// drive is the loop over recovery points as a program has it.
+// drive is the loop over recovery points, as a program would write it.
 func drive(sc *redisidem.Scope, value string, req redisidem.Request, stages map[string]redisidem.StageFunc) (*redisidem.Key, error) {
 	key, err := sc.InitializeRequest(ctx, value, req)
 	for err == nil && !key.Answered() {
@@ -464,7 +463,7 @@ func drive(sc *redisidem.Scope, value string, req redisidem.Request, stages map[
 	return key, err
 }
 
-// locked takes the lease on a key that is made if it is not there.
+// locked takes the lease on a key, which it makes if necessary.
 func locked(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Lease {
 	t.Helper()
 	start(t, sc, value)
@@ -473,7 +472,7 @@ func locked(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Lease {
 	return lease
 }
 
-// lapse lets the lease on a key run out on the server, while its owner does not notice.
+// lapse ends the lease on a key on the server, unnoticed by its owner.
 func lapse(t testing.TB, e *env, raw redis.UniversalClient, key *redisidem.Key) {
 	t.Helper()
 	_, lock := e.place(key)
@@ -482,7 +481,7 @@ func lapse(t testing.TB, e *env, raw redis.UniversalClient, key *redisidem.Key) 
 	}
 }
 
-// mustHold checks the body that is stored with a key.
+// mustHold checks the response body that is stored with a key.
 func mustHold(t testing.TB, key *redisidem.Key, body string) {
 	t.Helper()
 	if key.Response == nil || string(key.Response.Body) != body {
@@ -490,7 +489,7 @@ func mustHold(t testing.TB, key *redisidem.Key, body string) {
 	}
 }
 
-// mustStandAt checks how far a key got.
+// mustStandAt checks the recovery point and the revision of a key.
 func mustStandAt(t testing.TB, key *redisidem.Key, point string, revision int64) {
 	t.Helper()
 	if key.RecoveryPoint != point || key.Revision != revision {
@@ -507,7 +506,7 @@ var otherRequests = map[string]redisidem.Request{
 
 var errUpstream = errors.New("upstream is down")
 
-// until waits for something that happens in the background.
+// until waits for a condition that holds after something happened in the background.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for range 2000 {
@@ -519,7 +518,7 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("%s: never", what)
 }
 
-// wire watches a client's connections: it counts round trips, and can lose a reply.
+// wire counts the round trips of a client, and can lose a reply.
 type wire struct {
 	mu    sync.Mutex
 	trips int
@@ -543,7 +542,8 @@ func (w *wire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	return next
 }
 
-// wiredConn is one connection of a wire. A round trip is a request behind which nothing is sent until something came back.
+// wiredConn is one connection of a wire. A round trip is a request after which nothing is sent
+// until a reply arrives.
 type wiredConn struct {
 	net.Conn
 	wire    *wire
@@ -592,7 +592,7 @@ func (c *wiredConn) Read(b []byte) (int, error) {
 	}
 }
 
-// nonceOf returns the nonce of a call of the script among what is sent, or "".
+// nonceOf returns the nonce of a call of the script in a request, or "" if there is no such call.
 func nonceOf(s *lua.Script, sent []byte) string {
 	for _, name := range []string{s.SHA, s.Source} {
 		_, rest, found := strings.Cut(string(sent), name+"\r\n")
@@ -608,7 +608,7 @@ func nonceOf(s *lua.Script, sent []byte) string {
 	return ""
 }
 
-// took returns the round trips since it was asked last.
+// took returns the number of round trips since the last call of took.
 func (w *wire) took() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -617,7 +617,7 @@ func (w *wire) took() int {
 	return n
 }
 
-// wired makes a service whose wire can be watched. The scripts are on the server already.
+// wired makes a service on a wire. All scripts are loaded already.
 func (e *env) wired() (*redisidem.Service, *wire) {
 	e.t.Helper()
 	w := &wire{}
@@ -648,7 +648,7 @@ func (e *env) wired() (*redisidem.Service, *wire) {
 	return svc, w
 }
 
-// load makes every server know the scripts.
+// load loads all scripts on every server.
 func (e *env) load(client redis.UniversalClient) {
 	e.t.Helper()
 	load := func(ctx context.Context, node *redis.Client) error {

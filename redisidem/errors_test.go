@@ -9,7 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestOutageReportsTheLastServerError lets the last try end without an answer, when those before it had one.
+// TestOutageReportsTheLastServerError lets the last try end without a reply, after earlier tries
+// had one.
 func TestOutageReportsTheLastServerError(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Timeout: 2 * time.Second})

@@ -13,13 +13,13 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The stages of most flows here: they do nothing but lead to the next one.
+// The stages of most flows in these tests: they only lead to the next one.
 var (
 	next = outcome(redisidem.Next())
 	last = finish("done")
 )
 
-// cart is the description of a flow with the recovery points of a cart's completion.
+// cart returns the configuration of a flow with the recovery points of a cart's completion.
 func cart(change ...func(*redisidem.FlowConfig)) redisidem.FlowConfig {
 	cfg := redisidem.FlowConfig{Name: "cart", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: next},

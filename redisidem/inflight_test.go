@@ -36,8 +36,7 @@ func TestCloseWaitsForStages(t *testing.T) {
 	})
 }
 
-// TestStageTakesOtherKeysWhileCloseWaitsForIt has a stage that needs another key to come to its
-// end.
+// TestStageTakesOtherKeysWhileCloseWaitsForIt has a stage that needs another key before it can end.
 func TestStageTakesOtherKeysWhileCloseWaitsForIt(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
@@ -63,7 +62,8 @@ func TestStageTakesOtherKeysWhileCloseWaitsForIt(t *testing.T) {
 	})
 }
 
-// A lease that its program has forgotten holds up Close for no longer than MaxHold.
+// TestTrapL15ForgottenLeaseDoesNotHoldUpClose checks that a lease that its program never ends
+// delays Close for no longer than MaxHold.
 func TestTrapL15ForgottenLeaseDoesNotHoldUpClose(t *testing.T) {
 	for name, outage := range map[string]bool{"renewed": false, "lost before": true} {
 		t.Run(name, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestUndoByHandKeepsTheCommitThatIsUndone has a key with as many commits as its journal remembers,
-// of which the first is undone.
+// TestUndoByHandKeepsTheCommitThatIsUndone has a key with as many commits as its journal keeps, the
+// first of which is compensated.
 func TestUndoByHandKeepsTheCommitThatIsUndone(t *testing.T) {
 	for _, byLease := range []bool{false, true} {
 		t.Run(fmt.Sprintf("lease %t", byLease), func(t *testing.T) {
@@ -48,7 +48,8 @@ func TestUndoByHandKeepsTheCommitThatIsUndone(t *testing.T) {
 	}
 }
 
-// polled is a flow whose second stage gives interim answers, so many, and then fails for good. done is what it undoes.
+// polled is a flow whose second stage gives a number of interim answers and then fails permanently.
+// It records the revisions that are compensated in done.
 func polled(polls int, done *[]int64) redisidem.FlowConfig {
 	return cart(func(c *redisidem.FlowConfig) {
 		undo := func(_ context.Context, st *redisidem.Stage) error {
@@ -66,7 +67,8 @@ func polled(polls int, done *[]int64) redisidem.FlowConfig {
 	})
 }
 
-// TestCompensationsDoNotEvictTheJournal has 33 commits and more to be undone, each by a commit of its own.
+// TestCompensationsDoNotEvictTheJournal has 33 commits and more to compensate, each with a commit
+// of its own.
 func TestCompensationsDoNotEvictTheJournal(t *testing.T) {
 	for _, polls := range []int{31, 32, 70} {
 		t.Run(fmt.Sprint(polls), func(t *testing.T) {
@@ -92,7 +94,7 @@ func TestCompensationsDoNotEvictTheJournal(t *testing.T) {
 	}
 }
 
-// mustHaveItsJournal compares the journal of a key that was committed with the stored one.
+// mustHaveItsJournal compares the journal of a committed key with the stored one.
 func mustHaveItsJournal(t testing.TB, sc *redisidem.Scope, key *redisidem.Key) {
 	t.Helper()
 	stored, err := sc.Retrieve(ctx, key.Value)
@@ -102,7 +104,8 @@ func mustHaveItsJournal(t testing.TB, sc *redisidem.Scope, key *redisidem.Key) {
 	}
 }
 
-// TestCommitsToCompensateStayInTheJournal commits beyond the length of other journals in each way in which a flow's key can be.
+// TestCommitsToCompensateStayInTheJournal commits beyond the usual length of a journal, in each way
+// in which a key of a flow is committed.
 func TestCommitsToCompensateStayInTheJournal(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
@@ -141,7 +144,7 @@ func TestCommitsToCompensateStayInTheJournal(t *testing.T) {
 	})
 }
 
-// TestCompensationRefusesAJournalWithoutABeginning has more commits than the journal remembers.
+// TestCompensationRefusesAJournalWithoutABeginning has more commits than the journal keeps.
 func TestCompensationRefusesAJournalWithoutABeginning(t *testing.T) {
 	for _, c := range []struct {
 		loops int

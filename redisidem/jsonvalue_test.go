@@ -64,7 +64,7 @@ func TestParamsThatEncodeToNothingAreRefused(t *testing.T) {
 	})
 }
 
-// money is written by a method of its pointer, which JSON uses wherever it can take one.
+// money is encoded by a method of its pointer, which JSON uses wherever the value is addressable.
 type money struct{ cents int64 }
 
 func (m *money) MarshalJSON() ([]byte, error) { return json.Marshal(m.cents) }

@@ -8,7 +8,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestForgedFieldsOfAKeyHaveNoEffect passes a key with a forged field on.
+// TestForgedFieldsOfAKeyHaveNoEffect passes on a key whose fields the caller has changed.
 func TestForgedFieldsOfAKeyHaveNoEffect(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -48,8 +48,8 @@ func TestForgedFieldsOfAKeyHaveNoEffect(t *testing.T) {
 	})
 }
 
-// TestKeyOfAReplayCostsNoRoundTrip takes keys from replies and from copies to where a changed one
-// would cost a round trip.
+// TestKeyOfAReplayCostsNoRoundTrip passes replayed keys on, from replies and from copies. A key
+// that the caller changed would cost a round trip.
 func TestKeyOfAReplayCostsNoRoundTrip(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		for name, size := range map[string]int64{"reply": 0, "copy": 1 << 20} {
@@ -98,7 +98,8 @@ func TestSeedM15ReplaysAndAttemptsAreVisible(t *testing.T) {
 	})
 }
 
-// A key that was sent somewhere and came back is of one record, too.
+// TestViewFromJSONRunsNothingOnTheSuccessor encodes a key and decodes it again. It still belongs to
+// one record.
 func TestViewFromJSONRunsNothingOnTheSuccessor(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")

@@ -174,7 +174,7 @@ func TestTrapL21OldOwnersLateEffectCanBeRefused(t *testing.T) {
 	})
 }
 
-// TestS12_TokensAreRandom looks for one that comes twice.
+// TestS12_TokensAreRandom checks that no token occurs twice.
 func TestS12_TokensAreRandom(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")

@@ -16,7 +16,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestOpenLogsWarnings looks for what Open does not refuse.
+// TestOpenLogsWarnings checks that Open logs the warnings that it does not refuse.
 func TestOpenLogsWarnings(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -180,7 +180,7 @@ func TestOpenEachForm(t *testing.T) {
 	}
 }
 
-// TestS15_PasswordsAreNotDisclosed looks at what is said of a URL that does not work.
+// TestS15_PasswordsAreNotDisclosed reads the error for a URL that does not work.
 func TestS15_PasswordsAreNotDisclosed(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{

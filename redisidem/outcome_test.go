@@ -15,8 +15,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestKeyOfAFlowIsEndedByHand asks of each way to end a key what is to become of what was
-// committed.
+// TestKeyOfAFlowIsEndedByHand checks that each way to end a key requires a decision about the
+// stages that were committed.
 func TestKeyOfAFlowIsEndedByHand(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -100,7 +100,7 @@ func TestUndoIsForTheKeysOwnFlow(t *testing.T) {
 	})
 }
 
-// TestOutcomeWithAnUnusablePartIsRefused names the part.
+// TestOutcomeWithAnUnusablePartIsRefused checks that the error names the part.
 func TestOutcomeWithAnUnusablePartIsRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -154,7 +154,7 @@ func TestFailOutsideOfAFlowIsFinish(t *testing.T) {
 	})
 }
 
-// badOutcomes are outcomes that cannot be stored, under a limit of 1 MiB.
+// badOutcomes returns outcomes that cannot be stored, under a limit of 1 MiB.
 func badOutcomes() map[string]struct {
 	field, word string
 	outcome     redisidem.Outcome
@@ -291,7 +291,8 @@ func TestOutcomesAtTheirBounds(t *testing.T) {
 	})
 }
 
-// TestWorkWithAnUnstorableResultIsNotRepeated commits what cannot be stored, in each of its parts.
+// TestWorkWithAnUnstorableResultIsNotRepeated commits a result that cannot be stored, for each of
+// its parts.
 func TestWorkWithAnUnstorableResultIsNotRepeated(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc := e.service()
@@ -394,8 +395,6 @@ func TestSeedM8InterimAnswerIsNotFinal(t *testing.T) {
 		}
 	})
 }
-
-// Traps of stages that other idempotency libraries fell into, one test for each.
 
 func TestTrapS1PointAndResponseAreBothKept(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {

@@ -42,7 +42,8 @@ func fixturePath(name string) string { return filepath.Join("testdata", "record-
 // ride is the state that the fixtures hold.
 type ride struct{ Driver string }
 
-// fixtures are the kinds of records: how each is made, and what the next run of its stage must see.
+// fixtures are the kinds of records, with a function that makes one and the values that its next
+// stage must see.
 var fixtures = []struct {
 	name    string
 	attempt int  // of the next run
@@ -184,7 +185,7 @@ func TestRecordsOfVersion1AreReadAndContinued(t *testing.T) {
 	})
 }
 
-// mustReplay checks that each way to ask for a finished key gives the stored bytes.
+// mustReplay checks that each call that replays a finished key returns the stored bytes.
 func mustReplay(t *testing.T, sc *redisidem.Scope, f *fixture) {
 	t.Helper()
 	key, err := sc.Do(ctx, f.Key, f.Request, never(t))
@@ -216,7 +217,7 @@ func asText(t *testing.T, key *redisidem.Key) string {
 	return strings.ReplaceAll(string(text), `\ufffd`, "\ufffd")
 }
 
-// writeMissingFixtures lets the present library write records, and freezes them.
+// writeMissingFixtures writes records with the present library, and freezes them.
 func writeMissingFixtures(t *testing.T) {
 	t.Helper()
 	client, err := standalone.client(3)
@@ -257,11 +258,11 @@ func writeMissingFixtures(t *testing.T) {
 	}
 }
 
-// bookkeeping are the fields in which a lease that was given and taken back leaves a trace.
+// bookkeeping are the fields that a lease changes although it was abandoned.
 var bookkeeping = []string{"control", "locked_at"}
 
-// TestS8_DamagedRecordIsNeitherAbsentNorOverwritten damages a record in each way that there is. Work on it must be refused
-// at once and leave it to whoever repairs it.
+// TestS8_DamagedRecordIsNeitherAbsentNorOverwritten damages each part of a record. Work on it must
+// be refused at once, and must leave the record as it is for repair.
 func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 	const record, lock = 0, 1
 	set := func(field, value string) func(redis.UniversalClient, [2]string) error {
@@ -401,7 +402,7 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 	}
 }
 
-// contents returns what a Redis key holds, of whatever type it is.
+// contents returns the contents of a Redis key of any type.
 func contents(client redis.UniversalClient, key string) map[string]string {
 	switch kind := client.Type(ctx, key).Val(); kind {
 	case "hash":
@@ -413,7 +414,8 @@ func contents(client redis.UniversalClient, key string) map[string]string {
 	}
 }
 
-// TestRecordWhoseExpiryWasTakenIsKept is about PERSIST, and tools that restore records without their expiry.
+// TestRecordWhoseExpiryWasTakenIsKept covers PERSIST, and tools that restore records without their
+// expiry.
 func TestRecordWhoseExpiryWasTakenIsKept(t *testing.T) {
 	onRealServers(t, func(t *testing.T, e *env) {
 		raw := e.client()

@@ -122,8 +122,8 @@ func TestTrapL13SilenceIsNotLoss(t *testing.T) {
 	})
 }
 
-// A lease that was called lost is not renewed any more: nobody works under it, and others wait for
-// its end.
+// TestTrapL13LostLeaseIsNotRenewed checks that a lease is not renewed after it was reported lost:
+// its work has stopped, and others wait for its end.
 func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 9 * time.Second, Timeout: 3 * time.Second}

@@ -15,8 +15,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestLargeValuesAreReadOnlyWhenReturned counts how often a server reads all of a record with large params and a large
-// state, and the bytes that it sends.
+// TestLargeValuesAreReadOnlyWhenReturned counts how often a server reads a whole record with large
+// params and a large state, and the bytes that it sends.
 func TestLargeValuesAreReadOnlyWhenReturned(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

@@ -12,7 +12,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestReconcileWithoutAnOutcomeKeepsTheKey leaves the key as it is: what it was asked is not known.
+// TestReconcileWithoutAnOutcomeKeepsTheKey checks that the key stays, since the outcome of the
+// attempt is still unknown.
 func TestReconcileWithoutAnOutcomeKeepsTheKey(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -35,7 +36,7 @@ func TestReconcileWithoutAnOutcomeKeepsTheKey(t *testing.T) {
 	})
 }
 
-// TestStageThatNamesItselfIsNotLimited works off a list.
+// TestStageThatNamesItselfIsNotLimited has a stage that processes a list.
 func TestStageThatNamesItselfIsNotLimited(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		client := true
@@ -323,8 +324,8 @@ func TestStageIsRetriedWithinOneRun(t *testing.T) {
 	})
 }
 
-// TestNothingDoneAfterAFailureIsAnAttempt lets a stage fail, and find nothing to do when it is tried again: what the first run did is
-// unknown still.
+// TestNothingDoneAfterAFailureIsAnAttempt lets a stage fail, and have nothing done when it is
+// retried. The outcome of the first run is still unknown.
 func TestNothingDoneAfterAFailureIsAnAttempt(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -421,7 +422,7 @@ func TestLostLeaseStopsTheFlow(t *testing.T) {
 	})
 }
 
-// explosive panics when it is to be stored.
+// explosive is a value that panics when it is encoded.
 type explosive struct{}
 
 func TestValueThatPanicsWhenEncodedAbandonsTheLease(t *testing.T) {

@@ -112,8 +112,8 @@ func TestInvalidInputChangesNothing(t *testing.T) {
 	})
 }
 
-// TestNoKeyReachesTheRecordOfAnother runs work for many pairs of scope and key that look alike when they are put together
-// carelessly, and then asks for each answer.
+// TestNoKeyReachesTheRecordOfAnother runs work for many pairs of scope and key that look alike when
+// they are joined carelessly, and then asks for each answer.
 func TestNoKeyReachesTheRecordOfAnother(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		svc, raw := e.service(), e.client()
@@ -164,9 +164,7 @@ func TestIDIsTheKeysName(t *testing.T) {
 	})
 }
 
-// The tests of what docs/security.md lists under these numbers and has no test elsewhere.
-
-// TestS3_KeysCannotRunTogether is about what the place of a record is made of.
+// TestS3_KeysCannotRunTogether checks how the name of a record is made of its parts.
 func TestS3_KeysCannotRunTogether(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})

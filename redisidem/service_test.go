@@ -18,8 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestOneFaultOnTheWireChangesNothing runs each operation once as ever and once with a fault that strikes its script, and
-// compares what the caller is told and what Redis holds then.
+// TestOneFaultOnTheWireChangesNothing runs each operation once without and once with a fault that
+// strikes its script. It compares the results that the caller receives, and the contents of Redis.
 func TestOneFaultOnTheWireChangesNothing(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -125,7 +125,7 @@ func TestOneFaultOnTheWireChangesNothing(t *testing.T) {
 	}
 }
 
-// keyState is what a key tells, without what differs from key to key.
+// keyState describes a key, without the parts that differ between keys.
 func keyState(key *redisidem.Key) string {
 	if key == nil {
 		return "none"
@@ -137,7 +137,7 @@ func keyState(key *redisidem.Key) string {
 	return fmt.Sprint(key.RecoveryPoint, key.Revision, key.Attempts, key.Replayed(), body)
 }
 
-// recordOf reads a record, without what differs from key to key.
+// recordOf reads a record, without the parts that differ between keys.
 func recordOf(e *env, client *redis.Client, value string) map[string]string {
 	e.t.Helper()
 	for _, k := range e.keys(client) {
@@ -234,7 +234,7 @@ func TestOutageIsBounded(t *testing.T) {
 	}
 }
 
-// TestS13_ScriptsAreConstant counts the scripts on a server of its own.
+// TestS13_ScriptsAreConstant counts the scripts on its own server.
 func TestS13_ScriptsAreConstant(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -270,8 +270,9 @@ func TestS13_ScriptsAreConstant(t *testing.T) {
 	}
 }
 
-// TestNameThatIsSwitchedToAnotherServer lets the old master become a replica that keeps its connections, as when a name or an
-// address moves: what it says about records is of the past, and must not be taken for a refusal.
+// TestNameThatIsSwitchedToAnotherServer makes the old master a replica that keeps its connections,
+// as when a name or an address moves. Its replies about records are outdated and must not count as
+// refusals.
 func TestNameThatIsSwitchedToAnotherServer(t *testing.T) {
 	t.Parallel()
 	for _, auto := range []bool{false, true} {
@@ -308,7 +309,7 @@ func TestNameThatIsSwitchedToAnotherServer(t *testing.T) {
 	}
 }
 
-// TestRoundTrips counts what each operation costs, and prints it.
+// TestRoundTrips counts the round trips of each operation and prints them.
 func TestRoundTrips(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		svc, w := e.wired()

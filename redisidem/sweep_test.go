@@ -75,7 +75,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 	})
 }
 
-// TestIndexesEndWithTheirRecords is about what is left where no completer runs any more.
+// TestIndexesEndWithTheirRecords checks that indexes expire where no completer runs any more.
 func TestIndexesEndWithTheirRecords(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		const retention = time.Hour
@@ -114,7 +114,7 @@ func TestIndexesEndWithTheirRecords(t *testing.T) {
 	})
 }
 
-// TestIndexStaysForRecordsThatOthersProlong is about keys of a flow that are worked on without it now and then.
+// TestIndexStaysForRecordsThatOthersProlong locks the key of a flow now and then, without the flow.
 func TestIndexStaysForRecordsThatOthersProlong(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{Retention: time.Hour})
@@ -164,8 +164,8 @@ func TestCompleterLeavesAnotherRecordOfThatNameAlone(t *testing.T) {
 	})
 }
 
-// TestCompleterLeavesKeysOfAnotherFlowAlone deletes a key of one flow and uses it again with another, which has just given an
-// interim answer.
+// TestCompleterLeavesKeysOfAnotherFlowAlone deletes a key of one flow and uses it again with
+// another flow, which gives an interim answer.
 func TestCompleterLeavesKeysOfAnotherFlowAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		old := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
@@ -193,7 +193,7 @@ func TestCompleterLeavesKeysOfAnotherFlowAlone(t *testing.T) {
 	})
 }
 
-// TestCompletersShareTheWork lets two of them finish what is abandoned on each kind of server.
+// TestCompletersShareTheWork lets two completers finish abandoned keys.
 func TestCompletersShareTheWork(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		const keys = 40
@@ -248,7 +248,7 @@ func TestCompletersShareTheWork(t *testing.T) {
 	})
 }
 
-// TestFailingShardsDoNotKeepASweepFromTheOthers has more of them than there are scouts.
+// TestFailingShardsDoNotKeepASweepFromTheOthers has more failing shards than a sweep has scanners.
 func TestFailingShardsDoNotKeepASweepFromTheOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		failing := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
@@ -286,8 +286,8 @@ func TestServerThatDoesNotAnswerCostsASweepOneTimeout(t *testing.T) {
 	})
 }
 
-// TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone has one worker, who is busy while the clients of the keys that wait for it come
-// back: one gets an interim answer, the other an error.
+// TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone keeps the only worker busy while the clients
+// of waiting keys come back: one gets an interim answer, the other an error.
 func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		busy := make(chan struct{})
@@ -352,7 +352,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 	})
 }
 
-// shardOf returns the number of the shard that a key of scope "a" is in.
+// shardOf returns the shard of a key in scope "a".
 func shardOf(value string) uint16 {
 	b := []byte("redisidem/key/1")
 	for _, part := range []string{"a", value} {
@@ -362,8 +362,8 @@ func shardOf(value string) uint16 {
 	return binary.BigEndian.Uint16(sum[24:]) >> 6
 }
 
-// TestShardWithManyKeysDoesNotHoldUpOthers has a flow whose keys are due again as soon as
-// they were carried on.
+// TestShardWithManyKeysDoesNotHoldUpOthers has a flow whose keys are due again as soon as they were
+// run.
 func TestShardWithManyKeysDoesNotHoldUpOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var crowd, others atomic.Int64
@@ -421,7 +421,7 @@ func TestShardWithManyKeysDoesNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// TestSweepEndsAlthoughItsKeysAreDueAgain has keys that take longer together than it takes until
+// TestSweepEndsAlthoughItsKeysAreDueAgain has keys that take longer in total than the time until
 // the first is due again.
 func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 	inBubble(t, func(b *bubble) {

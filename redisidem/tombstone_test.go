@@ -13,7 +13,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// charging returns a stage that calls another service with an outbound key, and gets no answer.
+// charging returns a stage that calls another service with an outbound key and receives no answer.
 func charging(sent *[]string) redisidem.StageFunc {
 	return func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		*sent = append(*sent, st.OutboundKey("charge"))
@@ -21,8 +21,9 @@ func charging(sent *[]string) redisidem.StageFunc {
 	}
 }
 
-// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of the next:
-// made by each of the calls that make one, in several processes, and after Redis lost the record.
+// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of its
+// successor. The successor is made by each call that makes records, in several processes, and after
+// Redis lost the record.
 func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, other, raw := e.service().Scope("a"), e.service().Scope("a"), e.client()
@@ -90,8 +91,8 @@ func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 	})
 }
 
-// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails for good and is undone, and an
-// operator who deletes its key so that the customer may try again.
+// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails permanently and is compensated,
+// and an operator who deletes its key so that the customer may try again.
 func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -140,8 +141,8 @@ func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	})
 }
 
-// TestTombstoneIsNotARecord compares what each call does with a key that was deleted to what it does
-// with one that never was.
+// TestTombstoneIsNotARecord compares each call on a deleted key with the same call on a key that
+// never existed.
 func TestTombstoneIsNotARecord(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))

@@ -103,8 +103,7 @@ func TestSeedM16UpdateNamesTheRevision(t *testing.T) {
 	})
 }
 
-// What a caller has read may be old in more than its revision.
-
+// TestUpdateReturnsTheKeyAsItStands updates with a key that was read before another attempt.
 func TestUpdateReturnsTheKeyAsItStands(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")

@@ -37,7 +37,7 @@ func coded(with redisidem.Codec) func(*redisidem.Config) {
 
 var secretRequest = redisidem.Request{Method: "POST", Path: "/cards", Params: map[string]string{"card": "4111111111111111"}}
 
-// secretStages leaves a secret in each value that a record has.
+// secretStages stores a secret in each value of a record.
 func secretStages(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Key {
 	t.Helper()
 	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
@@ -108,7 +108,8 @@ func TestS9_KeysOfTheRingCanBeChanged(t *testing.T) {
 	})
 }
 
-// TestS9_ValuesDecodeOnlyWhereTheyWereStored moves encrypted values about, as somebody with access to Redis could.
+// TestS9_ValuesDecodeOnlyWhereTheyWereStored moves encrypted values, as an attacker with access to
+// Redis could.
 func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		encrypted := mustCodec(b, secret("a"))
@@ -233,7 +234,8 @@ func TestCodecThatFailsStoresNothingOfAResult(t *testing.T) {
 	})
 }
 
-// TestStoredValuesAreBoundedByMaxValueBytes plants values that are longer than any service would store.
+// TestStoredValuesAreBoundedByMaxValueBytes stores values that are longer than any service would
+// store.
 func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 	compression, err := codec.NewCompression(1)
 	mustBe(t, err, nil)
@@ -304,7 +306,7 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 	}
 }
 
-// hexCodec doubles what it is given.
+// hexCodec is a codec that doubles the length of values.
 type hexCodec struct{}
 
 func (hexCodec) Encode(plain, _ []byte) ([]byte, error) { return hex.AppendEncode(nil, plain), nil }
@@ -316,8 +318,9 @@ func (hexCodec) Decode(stored, _ []byte, limit int) ([]byte, error) {
 	return hex.AppendDecode(nil, stored)
 }
 
-// TestS9_WhatAnEncryptedValueIsBoundTo holds the list in docs/security.md: what a writer to Redis
-// can do to each field of a record whose values are encrypted, and whether it is found.
+// TestS9_WhatAnEncryptedValueIsBoundTo checks the list in docs/security.md: the changes that a
+// writer to Redis can make to each field of a record with encrypted values, and whether they are
+// detected.
 func TestS9_WhatAnEncryptedValueIsBoundTo(t *testing.T) {
 	const absent = "\x00"
 	inBubble(t, func(b *bubble) {

@@ -13,7 +13,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestCloseIsNotHeldUpByAServerThatIsSilent also has a client without a read timeout.
+// TestCloseIsNotHeldUpByAServerThatIsSilent includes a client without a read timeout.
 func TestCloseIsNotHeldUpByAServerThatIsSilent(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,7 +109,8 @@ func TestWaiterThatMissesTheNotificationPolls(t *testing.T) {
 	})
 }
 
-// TestOnlyCommitsWithWaitersArePublished listens on the channels themselves, on every kind of server.
+// TestOnlyCommitsWithWaitersArePublished listens on the channels themselves, on every kind of
+// server.
 func TestOnlyCommitsWithWaitersArePublished(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()

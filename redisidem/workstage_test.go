@@ -232,6 +232,8 @@ func TestTrapS16PanicPassesThroughAndStoresNothing(t *testing.T) {
 	})
 }
 
+// TestViewOfADeletedRecordRunsNothingOnItsSuccessor works with a key that was read before its
+// record was deleted and made again.
 func TestViewOfADeletedRecordRunsNothingOnItsSuccessor(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
@@ -283,8 +285,8 @@ func TestDoOfAKeyAtAnotherPointCountsNoAttempt(t *testing.T) {
 	})
 }
 
-// The cases that broke earlier drafts of the protocol.
-
+// TestStageThatLoopsKeepsItsSecondResult gives two interim answers at one recovery point, after
+// kept commits that visited it before.
 func TestStageThatLoopsKeepsItsSecondResult(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
