@@ -28,7 +28,7 @@ func mustRunFirst(t testing.TB, sc *redisidem.Scope, value string) {
 	key, err := sc.Do(ctx, value, request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		ran = true
 		if st.Attempt() != 1 || st.Key().Attempts != 1 {
-			t.Errorf("%s: the first callback is told of attempt %d of the stage, %d of the key", value, st.Attempt(), st.Key().Attempts)
+			t.Errorf("%s: the first callback has attempt %d of the stage, %d of the key, want 1 of each", value, st.Attempt(), st.Key().Attempts)
 		}
 		return redisidem.Finish(redisidem.JSON(200, "done")), nil
 	})
@@ -44,7 +44,7 @@ func TestClaimWithoutAReplyDoesNotCount(t *testing.T) {
 			inBubble(t, func(b *bubble) {
 				sc := b.service(redisidem.Config{Timeout: 2 * time.Second}).Scope("a")
 				for range 3 {
-					// The connection is there, and the server knows the scripts.
+					// The connection is open, and the server knows the scripts.
 					_, err := sc.Do(ctx, "other", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 						return redisidem.Outcome{}, errUpstream
 					})
@@ -98,7 +98,7 @@ func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("locked although nobody works: %v", left)
+			t.Fatalf("locks are left: %v", left)
 		}
 	}
 }
@@ -301,7 +301,7 @@ func keptCommitWithoutAReply(t *testing.T, silence time.Duration) {
 			}
 			c.Stages[2].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				if st.Attempt() != 1 {
-					b.Errorf("attempt %d, and none has begun", st.Attempt())
+					b.Errorf("attempt %d, want 1: no other has begun", st.Attempt())
 				}
 				return redisidem.Next(), nil
 			}
@@ -339,7 +339,7 @@ func mustBeginFirst(b *bubble, sc *redisidem.Scope) {
 		c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			ran = true
 			if st.Attempt() != 1 {
-				b.Errorf("the first callback is told of attempt %d", st.Attempt())
+				b.Errorf("the first callback has attempt %d, want 1", st.Attempt())
 			}
 			return redisidem.Next(), nil
 		}
@@ -398,19 +398,19 @@ func betweenStages(b *bubble) *redisidem.Scope {
 }
 
 func TestSweepThatCannotRunAKeyCountsNoAttempt(t *testing.T) {
-	for name, hire := range unservable {
+	for name, newCompleter := range unservable {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
 				sc := betweenStages(b)
-				completer := hire(b, 4, &recorder{}, func() {})
-				for look := range 4 {
+				completer := newCompleter(b, 4, &recorder{}, func() {})
+				for n := range 4 {
 					time.Sleep(15 * time.Minute)
 					want := redisidem.SweepResult{Due: 1, Failed: 1}
-					if look == 3 {
+					if n == 3 {
 						want = redisidem.SweepResult{Due: 1, DeadLettered: 1}
 					}
 					mustSweep(b, completer, want)
-					b.mustBePlaced("a look")
+					b.mustBePlaced("a sweep")
 				}
 				mustBeginFirst(b, sc)
 			})
@@ -421,16 +421,17 @@ func TestSweepThatCannotRunAKeyCountsNoAttempt(t *testing.T) {
 // TestDeadLetteringWithoutAReplyIsRepeated loses the request that makes a dead letter, or its
 // reply. It is repeated, and counts as no attempt.
 func TestDeadLetteringWithoutAReplyIsRepeated(t *testing.T) {
-	for name, hire := range unservable {
-		for lost, lose := range map[string]func(*bubble){"burial": (*bubble).freeze, "reply": (*bubble).mute} {
+	for name, newCompleter := range unservable {
+		for lost, lose := range map[string]func(*bubble){"request": (*bubble).freeze, "reply": (*bubble).mute} {
 			t.Run(name+", lost "+lost, func(t *testing.T) {
 				inBubble(t, func(b *bubble) {
 					sc := betweenStages(b)
 					events := &recorder{}
 					var once sync.Once
-					completer := hire(b, 1, events, func() { once.Do(func() { lose(b) }) })
+					completer := newCompleter(b, 1, events, func() { once.Do(func() { lose(b) }) })
 					time.Sleep(5 * time.Minute)
-					// Whether shards are left that it cannot ask depends on the order of the shards.
+					// The sweep fails only if shards are left that it cannot ask, which depends on
+					// their order.
 					if _, err := completer.Sweep(ctx); err != nil {
 						mustBe(b, err, redisidem.ErrUnavailable)
 					}
@@ -439,7 +440,7 @@ func TestDeadLetteringWithoutAReplyIsRepeated(t *testing.T) {
 					key, err := sc.Retrieve(ctx, "k")
 					mustBe(b, err, nil)
 					if key.DeadLetter == nil || b.lock() != "" || events.count(redisidem.EventDeadLettered) != 1 {
-						b.Errorf("the letter is %+v, the lock %q, the events are %v", key.DeadLetter, b.lock(), events.kinds())
+						b.Errorf("the dead letter is %+v, the lock %q, the events are %v, want a dead letter, no lock and one event", key.DeadLetter, b.lock(), events.kinds())
 					}
 					b.mustBePlaced("the outage")
 					mustBeginFirst(b, sc)
@@ -485,7 +486,7 @@ func TestAbandonThatOvertakesItsClaimIsRepeated(t *testing.T) {
 					}
 					time.Sleep(2 * timeout)
 					if lock := b.lock(); lock != "" {
-						b.Errorf("%v after its claim came, nobody works under %s", 2*timeout, lock)
+						b.Errorf("%v after its claim arrived, %s is still held", 2*timeout, lock)
 					}
 					_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 						if st.Attempt() != runs+1 || st.Key().Attempts != runs+1 {

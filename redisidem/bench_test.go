@@ -107,7 +107,7 @@ func keepingCopies(tb testing.TB) *redisidem.Scope {
 	if _, err := sc.Do(ctx, "k", rawRequest, finish("done")); err != nil {
 		tb.Fatal(err)
 	}
-	// What was copied before the subscription stood is dropped.
+	// Copies from before the subscription are dropped.
 	for range 2000 {
 		if len(client.PubSubChannels(ctx, svc.Config().Namespace+":deleted").Val()) > 0 {
 			break

@@ -30,11 +30,11 @@ type bubble struct {
 	server *miniredis.Miniredis
 
 	mu       sync.Mutex
-	frozen   bool // the server answers nobody
+	frozen   bool // the server does not answer
 	muted    bool // its answers get lost
 	holding  bool // the network keeps what is sent
 	held     [][]byte
-	requests int // that were sent, each as one or several commands
+	requests int // that were sent; a pipeline counts as one
 	last     []byte
 	conns    []*freezable
 }

@@ -190,7 +190,7 @@ func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		withCopies := func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 1<<20, time.Hour }
 		mine, other := e.service(withCopies).Scope("a"), e.service(withCopies).Scope("a")
-		// The first finished record makes a service listen, and what it has is dropped when it does.
+		// The first finished record makes a service subscribe, which drops its copies.
 		until(t, "both keep copies", func() bool {
 			raw := e.client()
 			n := 0
@@ -209,7 +209,7 @@ func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
 			_, err = other.Do(ctx, "k", request, never(t))
 			mustBe(t, err, nil)
 			mustBe(t, mine.Delete(ctx, key), nil)
-			// The deleter itself sees it at once.
+			// The process that deletes drops its copy at once.
 			key, err = mine.Do(ctx, "k", request, finish("again"))
 			mustBe(t, err, nil)
 			if key.Replayed() {

@@ -65,14 +65,14 @@ func mustFind(t *testing.T, report *redisidem.Report, subject string, want redis
 	}
 	for _, w := range words {
 		if !strings.Contains(f.Detail, w) {
-			t.Errorf("%s: %q does not tell %q", subject, f.Detail, w)
+			t.Errorf("%s: %q does not contain %q", subject, f.Detail, w)
 		}
 	}
 	err := report.Err()
 	if bad := errors.Is(err, redisidem.ErrUnsafeServer); want == redisidem.VerdictFailure && !bad {
 		t.Errorf("the report's error is %v in spite of a failure", err)
 	}
-	if told := err != nil && strings.Contains(err.Error(), subject+": "); told != (want == redisidem.VerdictFailure) {
+	if named := err != nil && strings.Contains(err.Error(), subject+": "); named != (want == redisidem.VerdictFailure) {
 		t.Errorf("%s is %v, and the report's error is %v", subject, want, err)
 	}
 }
@@ -101,7 +101,7 @@ func TestCheckLeavesNothingBehind(t *testing.T) {
 			t.Errorf("left: %q", keys)
 		}
 		if kinds := rec.kinds(); len(kinds) != 0 {
-			t.Errorf("the observer was told %v", kinds)
+			t.Errorf("the observer received %v, want no event", kinds)
 		}
 	})
 }
@@ -193,7 +193,7 @@ func TestCheckOfFailedSaves(t *testing.T) {
 			report := checked(t, server.Client(), redisidem.Config{})
 			mustFind(t, report, "persistence", c.want, c.words...)
 			mustFind(t, report, "scripts", redisidem.VerdictGood)
-			// As a server with its own settings for snapshots does it, which then refuses all writes.
+			// A server with settings for snapshots then refuses all writes.
 			mustBe(t, admin.ConfigSet(ctx, "save", "3600 1").Err(), nil)
 			mustFind(t, checked(t, server.Client(), redisidem.Config{}), "scripts", redisidem.VerdictFailure, "MISCONF")
 		})
@@ -317,7 +317,7 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 	admin := server.Client()
 	defer func() { _ = admin.Close() }()
 	for _, c := range []struct {
-		user, told string
+		user, word string
 		rules      []any
 	}{
 		{"noscripts", "evalsha", []any{"~*", "+@all", "-eval", "-evalsha"}},
@@ -331,7 +331,7 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 			opt := options(server.Addr(), 3)
 			opt.Username, opt.Password = c.user, "s3cret"
 			report := checked(t, redis.NewClient(opt), redisidem.Config{Namespace: c.user})
-			mustFind(t, report, "scripts", redisidem.VerdictFailure, c.told)
+			mustFind(t, report, "scripts", redisidem.VerdictFailure, c.word)
 			mustFind(t, report, "eviction", redisidem.VerdictGood)
 
 			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), nil)
@@ -373,7 +373,7 @@ func TestMissingRightIsReportedAsSuch(t *testing.T) {
 		denied    []any
 		allowed   []any
 		do        func(lease *redisidem.Lease, value string) error
-		told      error // ErrUnavailable if nil
+		want      error // ErrUnavailable if nil
 	}{
 		{"claim", []any{"-evalsha"}, []any{"+evalsha"}, nil, nil},
 		{"claim", []any{"-hgetall"}, []any{"+hgetall"}, nil, nil},
@@ -407,20 +407,20 @@ func TestMissingRightIsReportedAsSuch(t *testing.T) {
 		allow(c.allowed...)
 		mustBe(t, err, redisidem.ErrNotPermitted)
 		prefix := "redisidem: " + c.operation + ": the Redis user lacks a right: "
-		if c.told == nil {
-			c.told = redisidem.ErrUnavailable
+		if c.want == nil {
+			c.want = redisidem.ErrUnavailable
 		} else {
-			prefix = c.told.Error() + ": the Redis user lacks a right: "
+			prefix = c.want.Error() + ": the Redis user lacks a right: "
 		}
-		mustBe(t, err, c.told)
+		mustBe(t, err, c.want)
 		if !strings.HasPrefix(err.Error(), prefix) {
-			t.Errorf("%s with %v is told %q", c.operation, c.denied, err)
+			t.Errorf("%s with %v returns %q, want the prefix %q", c.operation, c.denied, err, prefix)
 		}
 		if unknown := errors.Is(err, redisidem.ErrOutcomeUnknown); unknown == errors.Is(err, redisidem.ErrUnavailable) {
-			t.Errorf("%s with %v: nobody can tell from %q whether the callback has run", c.operation, c.denied, err)
+			t.Errorf("%s with %v: %q does not say whether the callback may have run", c.operation, c.denied, err)
 		}
 		if errors.Is(err, redisidem.ErrDamaged) || errors.Is(err, redisidem.ErrLeaseLost) || took > wait {
-			t.Errorf("%s with %v is told %q after %v", c.operation, c.denied, err, took)
+			t.Errorf("%s with %v returns %q after %v", c.operation, c.denied, err, took)
 		}
 		if err := lease.Abandon(ctx); err != nil && !errors.Is(err, redisidem.ErrLeaseEnded) {
 			t.Error(err)
@@ -464,7 +464,7 @@ func TestS14_LeastRightsAreEnough(t *testing.T) {
 	admin := server.Client()
 	t.Cleanup(func() { _ = admin.Close() })
 	for _, right := range leastRights(t, "s14") {
-		// Not each server knows each subcommand.
+		// Some servers do not know each subcommand.
 		if err := admin.Do(ctx, "ACL", "SETUSER", "app", right).Err(); err != nil && !strings.Contains(fmt.Sprint(right), "client|") {
 			t.Fatalf("%v: %v", right, err)
 		}
@@ -546,7 +546,7 @@ func TestS14_LeastRightsAreEnough(t *testing.T) {
 		t.Errorf("the sweep did %+v", swept)
 	}
 
-	// And no more: other keys, and commands that harm.
+	// Other keys and harmful commands are refused.
 	raw := e.client()
 	for _, command := range [][]any{
 		{"GET", "other"},
@@ -563,7 +563,7 @@ func TestS14_LeastRightsAreEnough(t *testing.T) {
 			t.Errorf("%v: %v", command, err)
 		}
 	}
-	// An effect that the user may not have is not applied, nor is what came with it.
+	// An effect without its right is not applied, and neither is its outcome.
 	mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "app", "-sadd").Err(), nil)
 	key, err = sc.Do(ctx, "denied", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(

@@ -122,7 +122,8 @@ func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 				if key := lease.Key(); !key.CreatedAt.Equal(clock) || !key.LockedAt.Equal(clock) {
 					b.Errorf("created %v, locked %v by a clock of %v", key.CreatedAt, key.LockedAt, clock)
 				}
-				// From here on time passes on the server alone: its lease is over when the server says so.
+				// From here on time passes on the server alone: the lease is over when the server
+				// says so.
 				b.server.SetTime(clock.Add(9 * time.Second))
 				_, err := two.Do(ctx, "k", request, never(b))
 				var busy *redisidem.LockedError
@@ -298,7 +299,7 @@ func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 		next, err := sc.Lock(ctx, "k")
 		mustBe(b, err, nil)
 		if got := next.Key().Attempts; got != 2 {
-			b.Errorf("this is attempt %d, want 2: a late claim counts as none", got)
+			b.Errorf("this is attempt %d, want 2: a late claim is not an attempt", got)
 		}
 		mustBe(b, next.Abandon(ctx), nil)
 	})
@@ -350,7 +351,7 @@ func TestTrapS9EveryPathChecksTheRequest(t *testing.T) {
 				}
 			}
 		}
-		// A view of a record that was made again, for another request, since.
+		// The key was read before its record was made again for another request.
 		seen := start(t, sc, "at rest")
 		mustBe(t, sc.Delete(ctx, seen), nil)
 		_, err = sc.InitializeRequest(ctx, "at rest", other)
@@ -466,7 +467,7 @@ func TestLockThatOutlivesItsLeaseIsReanchored(t *testing.T) {
 		_, lock := e.place(key)
 		lease, err := sc.Lock(ctx, "k")
 		mustBe(t, err, nil)
-		// What is left looks so long after the server's clock was set back by an hour.
+		// The rest of the lease looks this long after the server's clock was set back by an hour.
 		mustBe(t, e.client().PExpire(ctx, lock, time.Hour).Err(), nil)
 		_, err = other.WorkStage(ctx, key, finish("x"))
 		mustBe(t, err, redisidem.ErrLocked)

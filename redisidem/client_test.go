@@ -45,7 +45,7 @@ func TestUnsafeClientsAreRefused(t *testing.T) {
 		svc, err := redisidem.New(c.client, nil)
 		mustBe(t, err, redisidem.ErrUnsafeClient)
 		if svc != nil || !strings.Contains(err.Error(), c.word) {
-			t.Errorf("%q is not told by %v", c.word, err)
+			t.Errorf("the error %[2]v does not contain %[1]q", c.word, err)
 		}
 		_ = c.client.Close()
 	}

@@ -96,7 +96,7 @@ func TestClientCertificates(t *testing.T) {
 	svc, err := redisidem.Open(ctx, "rediss://"+server.TLSAddr()+own, cfg)
 	mustBe(t, err, nil)
 	mustBe(t, svc.Close(ctx), nil)
-	// The server is no sentinel, which only a client with a certificate gets to hear.
+	// The server is not a sentinel, which only a client with a certificate finds out.
 	_, err = redisidem.Open(ctx, "rediss+sentinel://"+server.TLSAddr()+own+"&master_name=x", cfg)
 	if err == nil || !strings.Contains(strings.ToLower(err.Error()), "unknown command 'sentinel'") {
 		t.Errorf("under Sentinel: %v", err)
@@ -171,7 +171,7 @@ func TestOpenRefusesFilesForTLS(t *testing.T) {
 	for _, c := range []struct {
 		scheme     string
 		parameters []string
-		told       []string
+		words      []string
 	}{
 		{"rediss", []string{"tls_cert", cert}, []string{"tls_cert", "tls_key"}},
 		{"rediss", []string{"tls_key", key}, []string{"tls_cert", "tls_key"}},
@@ -190,7 +190,7 @@ func TestOpenRefusesFilesForTLS(t *testing.T) {
 				parameters += "&master_name=x"
 			}
 			_, err := redisidem.OpenUnchecked(c.scheme+kind+"://:s3cret@127.0.0.1:1"+parameters, nil)
-			mustBeInvalid(t, err, "url", c.told...)
+			mustBeInvalid(t, err, "url", c.words...)
 			if err != nil && strings.Contains(err.Error(), "s3cret") {
 				t.Error(err)
 			}

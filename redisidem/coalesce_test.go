@@ -119,9 +119,9 @@ func TestTrapL17ImpatientWaiterChangesNothing(t *testing.T) {
 		record, lock := e.place(lease.Key())
 		look := func() (map[string]string, string) {
 			fields := raw.HGetAll(ctx, record).Val()
-			// A try that was under way when the context ended is given back.
+			// A try that was under way when the context ended is abandoned.
 			fields["control"] = strings.Join(readControl(raw, record)[:controlSpent], " ")
-			delete(fields, "waiting") // where the waiter wants to be told
+			delete(fields, "waiting") // the channel of the waiter
 			return fields, raw.Get(ctx, lock).Val()
 		}
 		before, token := look()
@@ -174,7 +174,7 @@ func TestOutageReachesAllWaitersAtOnce(t *testing.T) {
 				_, err := sc.Do(ctx, "k", request, never(b))
 				mustBe(b, err, redisidem.ErrUnavailable)
 				if took := time.Since(began); took > time.Second {
-					b.Errorf("the outage is told after %v", took)
+					b.Errorf("the outage is reported after %v, want at most a second", took)
 				}
 			})
 		}
@@ -273,7 +273,8 @@ func confirmed(t testing.TB, work redisidem.StageFunc) *redisidem.Flow {
 func TestWaitersGetTheInterimAnswer(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		var runs, entered atomic.Int64
-		// The first one to run ends after all callers have come: who comes later runs the work again.
+		// The first run ends after all callers have come. A caller that comes later runs the work
+		// again.
 		work := func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			for range 1000 {
 				if entered.Load() >= 16 {
@@ -334,7 +335,7 @@ func TestWaitersGetTheInterimAnswer(t *testing.T) {
 			if runs.Load() != 1 || replayed.Load() != 15 {
 				t.Errorf("%s: %d runs, %d of 15 waiters got the winner's answer", name, runs.Load(), replayed.Load())
 			}
-			// Whoever comes after it works on.
+			// A caller that comes afterwards continues the work.
 			for i := range 2 {
 				key, err := call(processes[i], name)
 				mustBe(t, err, nil)
@@ -622,7 +623,7 @@ func TestWaiterContinuesWhenTheLeaseOfADeadHolderEnds(t *testing.T) {
 		_, err = b.service(redisidem.Config{}).Scope("a").Wait(time.Minute).Do(ctx, "k", request, finish("done"))
 		mustBe(b, err, nil)
 		if took := time.Since(began); took < lease || took > lease+20*time.Millisecond {
-			b.Errorf("it comes %v after the claim", took)
+			b.Errorf("it continues %v after the claim, want %v", took, lease)
 		}
 		_ = dead.Abandon(ctx) // for Close
 	})

@@ -21,12 +21,12 @@ func TestTrapL4OnlyAnotherClaimRefusesALateCommit(t *testing.T) {
 			between func(key *redisidem.Key)
 			want    error
 		}{
-			"nobody": {func(*redisidem.Key) {}, nil},
+			"no call": {func(*redisidem.Key) {}, nil},
 			"a reader": {func(key *redisidem.Key) {
 				_, err := other.Retrieve(ctx, key.Value)
 				mustBe(t, err, nil)
 			}, nil},
-			"a claim given back": {func(key *redisidem.Key) {
+			"an abandoned claim": {func(key *redisidem.Key) {
 				mustBe(t, locked(t, other, key.Value).Abandon(ctx), nil)
 			}, redisidem.ErrFenced},
 			"an unlock": {func(key *redisidem.Key) {
@@ -152,7 +152,7 @@ func TestTrapL14CommitThatTheClientRepeatedIsUnknownWhenItsRecordIsGone(t *testi
 			_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
 			mustBe(t, <-deleted, nil)
 			if errors.Is(err, redisidem.ErrFenced) {
-				t.Errorf("a commit that was stored is told as %v", err)
+				t.Errorf("a commit that was stored returns %v", err)
 			}
 		})
 	}
@@ -196,7 +196,7 @@ func TestDurabilityNeedsTheReplica(t *testing.T) {
 			sc := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{
 				Durability: 1, AutoPipeline: auto, Timeout: 2 * time.Second,
 			}).Scope("a")
-			// With the replica there, all is as ever. This also makes the server know the scripts.
+			// With the replica, everything works. This also loads the scripts.
 			key, err := sc.WorkStage(ctx, start(t, sc, "warm"), finish("done"))
 			mustBe(t, err, nil)
 			if !key.Finished() {
@@ -209,7 +209,7 @@ func TestDurabilityNeedsTheReplica(t *testing.T) {
 			mustBe(t, err, redisidem.ErrNotDurable)
 			mustBe(t, replica.Resume(), nil)
 
-			// The claim was given back in the background.
+			// The claim was abandoned in the background.
 			key, err = sc.Wait(5*time.Second).WorkStage(ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				mustBe(t, replica.Pause(), nil)
 				return redisidem.Finish(redisidem.JSON(200, "done")), nil
@@ -349,7 +349,8 @@ func TestKeptCommitAfterExpiryReportsThatTheLeaseIsGone(t *testing.T) {
 		_, lock := e.place(key)
 		lease, err := sc.Lock(ctx, "k")
 		mustBe(t, err, nil)
-		// The lock lapsed, and another worker stands between its two steps: it has the lock, and no claim yet.
+		// The lock lapsed, and another worker is between its two steps: it has the lock, and no
+		// claim yet.
 		mustBe(t, raw.Set(ctx, lock, "another worker's token", time.Minute).Err(), nil)
 		next, held, err := lease.CommitKeep(ctx, redisidem.Advance("next"))
 		mustBe(t, err, nil)
@@ -390,7 +391,7 @@ func TestConcurrentKeptCommitsAreOneAfterTheOther(t *testing.T) {
 		}
 		wg.Wait()
 		if revisions[0] == revisions[1] {
-			t.Errorf("two commits were told that they are revision %d", revisions[0])
+			t.Errorf("two commits have revision %d", revisions[0])
 		}
 		mustBe(t, lease.Abandon(ctx), nil)
 	})

@@ -66,7 +66,7 @@ func TestPermanentFailureCompensatesInReverse(t *testing.T) {
 				}
 			}
 			if !again.Replayed() {
-				t.Errorf("%s: the failure is no replay", c.name)
+				t.Errorf("%s: the failure is not replayed", c.name)
 			}
 		}
 		e.mustBeTidy(e.client())
@@ -306,7 +306,7 @@ func TestCompensationIsBoundedByTheLease(t *testing.T) {
 		_, err := sc.DoFlow(caller, "k", request, flow)
 		mustBe(t, err, redisidem.ErrMaxHold)
 		if took := time.Since(began); took < 2*time.Second || took > 10*time.Second {
-			t.Errorf("it took %v", took)
+			t.Errorf("it took %v, want about 3 s", took)
 		}
 	})
 }

@@ -156,7 +156,8 @@ func TestCompleterPostponesFailingKeys(t *testing.T) {
 		_, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		completer := mustCompleter(b, svc, flow)
-		// 30 s after the first attempt, then 60, 120, 240, each with up to a quarter of jitter on top.
+		// The pauses are 30 s after the first attempt, then 60, 120 and 240, each with up to a
+		// quarter of jitter on top.
 		for attempt, pause := range []time.Duration{30, 60, 120} {
 			time.Sleep((pause - 1) * time.Second)
 			mustSweep(b, completer, redisidem.SweepResult{})
@@ -188,7 +189,7 @@ func TestCompleterPostponesFailingKeys(t *testing.T) {
 			found[0].DeadLetter.Reason != `stage "taxed" of cart/1: 4 attempts` || found[0].DeadLetter.At.IsZero() {
 			b.Fatalf("the dead letters are %+v", found)
 		}
-		// Requeued, it has as many attempts as before.
+		// A requeued key has as many attempts as before.
 		mustBe(b, sc.Requeue(ctx, found[0]), nil)
 		mustBe(b, sc.Requeue(ctx, found[0]), redisidem.ErrNotFound)
 		if len(letters()) != 0 {
@@ -223,7 +224,8 @@ func TestRenewalKeepsThePauseOfItsAttempt(t *testing.T) {
 		_, err := dies().Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, errStage)
 		b.thaw()
-		// 30 s after the first attempt's lease of 10 s, then 60 and 120, each with up to a quarter of jitter on top.
+		// The pauses are 30 s after the first attempt's lease of 10 s, then 60 and 120, each with
+		// up to a quarter of jitter on top.
 		for _, pause := range []time.Duration{30, 60, 120} {
 			time.Sleep((pause + 5) * time.Second)
 			mustSweep(b, mustCompleter(b, dies(), flow), redisidem.SweepResult{})
@@ -384,7 +386,7 @@ func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
 			b.Errorf("the key is %+v", key)
 		}
 
-		// Its context's end reaches the stages, once they have had their time.
+		// The end of its context reaches the stages after Drain.
 		fault.Store("error")
 		_, err = sc.DoFlow(ctx, "hanging", request, flow)
 		mustBe(b, err, errStage)
@@ -438,7 +440,7 @@ func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 			wg.Wait()
 			return b.requests - before
 		}
-		// A process alone pauses for 5 s on average, many take each turn after 3.75 s.
+		// A lone process pauses for 5 s on average, many take each turn after 3.75 s.
 		if one, many := asked(1), asked(10); one < 5*1024 || many > one*3/2 {
 			b.Errorf("one process asked %d times, ten asked %d times", one, many)
 		}
@@ -459,7 +461,7 @@ func TestTurnOfADeadCompleterEnds(t *testing.T) {
 		defer cancel()
 		mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
 		if asked := b.requests - before; asked < 1024 {
-			b.Errorf("the next process asked %d times within two intervals", asked)
+			b.Errorf("the next process asked %d times within two intervals, want at least 1024", asked)
 		}
 	})
 }
@@ -521,7 +523,7 @@ func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
 func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		flow := mustFlow(b, cart(recoverable))
-		looks := func(interval, during time.Duration) int {
+		scans := func(interval, during time.Duration) int {
 			before := b.requests
 			ctx, cancel := context.WithTimeout(ctx, during)
 			defer cancel()
@@ -530,15 +532,15 @@ func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 			mustBe(b, completer.Run(ctx), context.DeadlineExceeded)
 			return (b.requests - before) / 1024
 		}
-		if looks(time.Hour, 300*time.Millisecond) != 1 {
-			b.Fatal("the first completer did not look")
+		if scans(time.Hour, 300*time.Millisecond) != 1 {
+			b.Fatal("the first completer did not scan")
 		}
-		if n := looks(50*time.Millisecond, time.Second); n < 10 {
-			b.Errorf("a completer with a shorter interval looked %d times within 20 of them", n)
+		if n := scans(50*time.Millisecond, time.Second); n < 10 {
+			b.Errorf("a completer with a shorter interval scanned %d times within 20 intervals", n)
 		}
-		looks(time.Hour, 300*time.Millisecond)
+		scans(time.Hour, 300*time.Millisecond)
 		time.Sleep(15 * time.Second)
-		if looks(time.Hour, 300*time.Millisecond) != 1 {
+		if scans(time.Hour, 300*time.Millisecond) != 1 {
 			b.Error("the turn of a completer that is gone was not over after 15 s")
 		}
 	})
@@ -603,14 +605,14 @@ func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 					cancel()
 					mustBe(b, err, want)
 					if text := err.Error(); text != want.Error() {
-						b.Errorf("it ends with %q", text)
+						b.Errorf("it ends with %q, want %q", text, want)
 					}
 					if took := time.Since(began); took < 9*time.Second || took > 12*time.Second {
-						b.Errorf("it took %v to end", took)
+						b.Errorf("it took %v to end, want about 10 s", took)
 					}
 				}
 				if causes.Load() != shutdowns {
-					b.Errorf("%d stages were cancelled", causes.Load())
+					b.Errorf("%d stages were cancelled, want %d", causes.Load(), shutdowns)
 				}
 				short, err := look.Retrieve(ctx, "short")
 				mustBe(b, err, nil)

@@ -88,7 +88,7 @@ func TestConfigBounds(t *testing.T) {
 		{"Config.Lease", "10ms", redisidem.Config{Lease: 10*time.Millisecond - 1}},
 		{"Config.Lease", "10ms", redisidem.Config{Lease: 9 * time.Millisecond}},
 		{"Config.Lease", "10ms", redisidem.Config{Lease: -time.Second}},
-		// Its server would let it lapse before its worker stops.
+		// The server would let it lapse before its worker stops.
 		{"Config.Lease", "whole milliseconds", redisidem.Config{Lease: 10*time.Millisecond + 900*time.Microsecond}},
 		{"Config.Lease", "876000h", redisidem.Config{Lease: 1 << 62, Retention: 1 << 62}},
 		{"Config.Timeout", "1ms", redisidem.Config{Timeout: time.Microsecond}},

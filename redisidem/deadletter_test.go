@@ -36,7 +36,7 @@ func (b *bubble) mustBePlaced(after string) {
 		}
 		letter, finished := b.server.HGet(record, "dead_letter") != "", b.server.HGet(record, "recovery_point") == redisidem.Finished
 		if finished && letter || !finished && places != 1 {
-			b.Fatalf("after %s the key is in %d indexes, finished: %v, with a letter: %v", after, places, finished, letter)
+			b.Fatalf("after %s the key is in %d indexes, finished: %v, a dead letter: %v", after, places, finished, letter)
 		}
 	}
 }
@@ -80,7 +80,7 @@ var operations = map[string]func(b *bubble, sc *redisidem.Scope, key *redisidem.
 	"requeue": func(b *bubble, sc *redisidem.Scope, key *redisidem.Key) {
 		err := sc.Requeue(ctx, key)
 		if (err == nil) != (key.DeadLetter != nil) {
-			b.Errorf("requeue: %v, of the dead letter %+v", err, key.DeadLetter)
+			b.Errorf("requeue returns %v for the dead letter %+v", err, key.DeadLetter)
 		}
 	},
 }
@@ -138,7 +138,8 @@ func TestKeyStaysInOneIndexWhateverAnOperatorDoes(t *testing.T) {
 			_, _ = sc.DoFlow(ctx, value, request, flow)
 		})
 
-		// Whatever was done, a key is finished once it is no dead letter and its work goes.
+		// Whatever was done, a key can be finished once it is not a dead letter and its work
+		// succeeds.
 		broken = false
 		for range 2 { // what used up its attempts meanwhile becomes a dead letter first
 			time.Sleep(2 * time.Hour)
@@ -192,7 +193,7 @@ func TestCorrectedDeadLetterIsCompleted(t *testing.T) {
 				key, err := sc.Update(ctx, dead, redisidem.Advance("paid"))
 				mustBe(t, err, nil)
 				if key.DeadLetter == nil || key.DeadLetter.Reason != dead.DeadLetter.Reason {
-					t.Errorf("after the update its letter is %+v", key.DeadLetter)
+					t.Errorf("after the update the dead letter is %+v, want the one before", key.DeadLetter)
 				}
 				mustBe(t, sc.Requeue(ctx, key), nil)
 			case "worked", "seen before":
@@ -205,7 +206,7 @@ func TestCorrectedDeadLetterIsCompleted(t *testing.T) {
 				if key.DeadLetter != nil || key.RecoveryPoint != "paid" {
 					t.Errorf("after the stage the key is %+v", key)
 				}
-				mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound) // a completer comes by itself
+				mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound) // it is due already
 				_, err = sc.DoFlow(ctx, value, request, flow)
 				mustBe(t, err, nil)
 			case "ended":
@@ -241,7 +242,7 @@ func TestRequeueBringsBackAKeyThatNoIndexHas(t *testing.T) {
 // the letter, while other keys of its shard become dead letters.
 func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 	const retention = time.Hour
-	const hasty = "lock, and another process that keeps its records for less long"
+	const shorter = "lock, and another process that keeps its records for less long"
 	lock := func(b *bubble, sc *redisidem.Scope) *redisidem.Lease {
 		lease, err := sc.Lock(ctx, "k")
 		mustBe(b, err, nil)
@@ -270,7 +271,7 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 		},
 		"update": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { update(b, sc) },
 		"lock":   func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { mustBe(b, lock(b, sc).Abandon(ctx), nil) },
-		hasty:    func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { mustBe(b, lock(b, sc).Abandon(ctx), nil) },
+		shorter:  func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) { mustBe(b, lock(b, sc).Abandon(ctx), nil) },
 		"lock that is held for long, and lost": func(b *bubble, sc *redisidem.Scope, _ *redisidem.Flow) {
 			lease := lock(b, sc)
 			time.Sleep(50 * time.Minute)
@@ -302,16 +303,16 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 					c.Stages[2].Work = fails(errStage)
 				}))
 				others := svc
-				if name == hasty {
+				if name == shorter {
 					others = b.service(redisidem.Config{Retention: retention / 4})
 				}
-				bury := func(svc *redisidem.Service, value string) {
+				deadLetter := func(svc *redisidem.Service, value string) {
 					_, err := svc.Scope("a").DoFlow(ctx, value, request, flow)
 					mustBe(b, err, errStage)
 					time.Sleep(time.Minute)
 					mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
 				}
-				bury(svc, "k")
+				deadLetter(svc, "k")
 				time.Sleep(retention - 5*time.Minute)
 				prolong(b, sc, flow)
 				looks := 0
@@ -322,23 +323,23 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 					}
 					mustBe(b, err, nil)
 					if key.DeadLetter == nil {
-						b.Fatalf("after %d looks it is no dead letter, at %q", looks, key.RecoveryPoint)
+						b.Fatalf("at look %d it is not a dead letter, at %q", looks, key.RecoveryPoint)
 					}
 					b.mustBePlaced(fmt.Sprintf("%d looks", looks))
 					other := ""
 					for i := 0; shardOf(other) != shardOf("k"); i++ {
 						other = fmt.Sprintf("other %d in look %d", i, looks)
 					}
-					bury(others, other)
+					deadLetter(others, other)
 					time.Sleep(20 * time.Minute)
 				}
 				if looks != 3 {
-					b.Errorf("the record was seen %d times, want 3", looks)
+					b.Errorf("the record was found %d times, want 3", looks)
 				}
-				// Nothing is left for ever.
+				// Nothing stays for ever.
 				time.Sleep(2 * retention)
 				if keys := b.server.Keys(); len(keys) != 0 {
-					b.Errorf("%v are left", keys)
+					b.Errorf("%v are left, want no key", keys)
 				}
 			})
 		})
@@ -432,7 +433,7 @@ func TestClientCanContinueADeadLetter(t *testing.T) {
 		mustBe(b, sc.Delete(ctx, dead), nil)
 		mustBe(b, sc.Requeue(ctx, dead), redisidem.ErrNotFound)
 		if b.indexed("dead") != 0 {
-			b.Errorf("%d dead letters are left", b.indexed("dead"))
+			b.Errorf("%d dead letters are left, want 0", b.indexed("dead"))
 		}
 
 		alien := start(b, sc, "no flow")
@@ -473,13 +474,13 @@ func TestContinuedDeadLetterIsNoLongerOne(t *testing.T) {
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(t, err, nil)
 		for letter, err := range svc.DeadLetters(ctx, "cart") {
-			t.Errorf("listed is %+v, %v", letter, err)
+			t.Errorf("%+v, %v is listed, want no dead letter", letter, err)
 		}
 		if key.DeadLetter != nil {
-			t.Errorf("the letter is %+v", key.DeadLetter)
+			t.Errorf("the dead letter is %+v, want none", key.DeadLetter)
 		}
 		mustBe(t, sc.Requeue(ctx, key), redisidem.ErrNotFound)
-		// It gets a new one for what it does now.
+		// It becomes a dead letter again for its new reason.
 		time.Sleep(5 * time.Millisecond)
 		mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		for letter, err := range svc.DeadLetters(ctx, "cart") {
@@ -538,19 +539,19 @@ func TestDamagedDeadLetterDoesNotHideOthers(t *testing.T) {
 			found[key.ID()] = true
 		}
 		if len(found) != 10 || lists != 0 {
-			b.Errorf("found are %d keys, and %d damaged lists are not told", len(found), lists)
+			b.Errorf("%d keys are listed, want 10; %d damaged lists are not reported", len(found), lists)
 		}
 		b.freeze()
-		told := 0
+		reported := 0
 		for key, err := range svc.DeadLetters(ctx, "cart") {
 			mustBe(b, err, redisidem.ErrUnavailable)
-			told++
+			reported++
 			if key != nil {
 				b.Errorf("the key is %+v", key)
 			}
 		}
-		if told != 1 {
-			b.Errorf("told %d times that Redis does not answer", told)
+		if reported != 1 {
+			b.Errorf("the outage is reported %d times, want once", reported)
 		}
 		b.thaw()
 	})
@@ -571,7 +572,7 @@ func TestFlowThatLoopsBecomesADeadLetter(t *testing.T) {
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		if key.DeadLetter == nil || !strings.Contains(key.DeadLetter.Reason, "came back") {
-			b.Errorf("the letter is %+v", key.DeadLetter)
+			b.Errorf("the dead letter is %+v", key.DeadLetter)
 		}
 	})
 }
@@ -592,7 +593,7 @@ func TestEndlessInterimAnswersBecomeADeadLetter(t *testing.T) {
 		}
 		time.Sleep(20 * time.Minute)
 		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
-		// Whoever requeues it wants more of them, for as long.
+		// A requeued key gets interim answers for as long again.
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		mustBe(b, sc.Requeue(ctx, key), nil)
@@ -617,7 +618,7 @@ func untilDeadLettered(b *bubble, sc *redisidem.Scope, completer *redisidem.Comp
 			continue
 		}
 		if took := time.Since(began); took < want-time.Hour/2 || took > want+time.Hour/2 {
-			b.Errorf("buried after %v, want %v", took, want)
+			b.Errorf("dead-lettered after %v, want %v", took, want)
 		}
 		if b.indexed("dead") != 1 || b.indexed("due") != 0 || b.lock() != "" {
 			b.Errorf("%d dead, %d due, the lock is %q", b.indexed("dead"), b.indexed("due"), b.lock())
@@ -628,7 +629,7 @@ func untilDeadLettered(b *bubble, sc *redisidem.Scope, completer *redisidem.Comp
 		}
 		return key.DeadLetter.Reason
 	}
-	b.Errorf("not buried within %v", time.Since(began))
+	b.Errorf("not dead-lettered within %v", time.Since(began))
 	return ""
 }
 
@@ -646,8 +647,8 @@ func TestKeyThatNeverEndsBecomesADeadLetter(t *testing.T) {
 			"interim answers at an earlier stage", outcome(redisidem.Interim("taxed", redisidem.JSON(202, "confirm"))), 80 * time.Minute,
 			"interim answers for 1h",
 		},
-		{"nothing to do", outcome(redisidem.NothingDone()), 80 * time.Minute, "nothing done for 1h"},
-		{"nothing to do after a failure", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		{"nothing done", outcome(redisidem.NothingDone()), 80 * time.Minute, "nothing done for 1h"},
+		{"nothing done after a failure", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			if !failed {
 				failed = true
 				return redisidem.Outcome{}, errStage
@@ -750,7 +751,7 @@ func TestKeyWhoseLeaseIsGoneIsNotDeadLettered(t *testing.T) {
 		key, err := sc.Retrieve(ctx, "k")
 		mustBe(b, err, nil)
 		if key.DeadLetter != nil || b.indexed("dead") != 0 || b.indexed("due") != 1 {
-			b.Errorf("the letter is %+v; %d dead, %d due", key.DeadLetter, b.indexed("dead"), b.indexed("due"))
+			b.Errorf("the dead letter is %+v; %d dead, %d due, want 0 and 1", key.DeadLetter, b.indexed("dead"), b.indexed("due"))
 		}
 	})
 }
@@ -798,18 +799,18 @@ func TestKeyThatNoProgramCanRunBecomesADeadLetter(t *testing.T) {
 					swept, err = completer.Sweep(ctx)
 					mustBe(b, err, nil)
 					looks += int(swept.Due)
-					b.mustBePlaced("a look")
+					b.mustBePlaced("a sweep")
 				}
-				// It is put off by 30 s and ever more, beyond the retention.
+				// It is postponed by 30 s and ever more, beyond the retention.
 				if took := time.Since(began); looks != 6 || took < 15*time.Minute {
-					b.Errorf("%d looks within %v", looks, took)
+					b.Errorf("%d looks within %v, want 6 in at least 15m", looks, took)
 				}
 				key, err := sc.Retrieve(ctx, "k")
 				mustBe(b, err, nil)
 				if key.DeadLetter == nil || key.DeadLetter.Reason != c.reason || key.Attempts != 1 || events.count(redisidem.EventDeadLettered) != 1 {
-					b.Errorf("the letter is %+v after %d attempts; events: %v", key.DeadLetter, key.Attempts, events.kinds())
+					b.Errorf("the dead letter is %+v after %d attempts; events: %v", key.DeadLetter, key.Attempts, events.kinds())
 				}
-				// When its program is back, one attempt was begun.
+				// When its program is back, one attempt has begun.
 				broken = false
 				mustBe(b, sc.Requeue(ctx, key), nil)
 				mustSweep(b, mustCompleter(b, svc, old), redisidem.SweepResult{Due: 1, Finished: 1})

@@ -50,7 +50,7 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 				redisidem.ZAdd(k("scores"), 1.5, "m"),
 				redisidem.LPush(k("list"), "1", "2"),
 				redisidem.XAdd(k("outbox"), "event", "ordered", "cart", "1").MaxLen(1000).Expire(time.Hour),
-				redisidem.Publish(channel, "told"),
+				redisidem.Publish(channel, "ordered"),
 			), nil
 		})
 		mustBe(t, err, nil)
@@ -78,8 +78,8 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 		}
 		message, err := sub.ReceiveTimeout(ctx, 10*time.Second)
 		mustBe(t, err, nil)
-		if m, ok := message.(*redis.Message); !ok || m.Payload != "told" {
-			t.Errorf("heard %v", message)
+		if m, ok := message.(*redis.Message); !ok || m.Payload != "ordered" {
+			t.Errorf("received %v", message)
 		}
 
 		// A replay applies nothing.

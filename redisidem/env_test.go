@@ -379,7 +379,7 @@ func mustBeInvalid(t testing.TB, err error, field string, words ...string) {
 	}
 	for _, w := range append(words, field) {
 		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%q does not tell %q", err, w)
+			t.Errorf("%q does not contain %q", err, w)
 		}
 	}
 }
@@ -439,7 +439,7 @@ func serviceOn(t *testing.T, opt *redis.Options, cfg redisidem.Config) *rediside
 	t.Cleanup(func() {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_ = svc.Close(short) // what was given up in an outage may still be on its way
+		_ = svc.Close(short) // a commit that an outage cut short may still be under way
 		_ = client.Close()
 	})
 	return svc
@@ -578,7 +578,7 @@ func (c *wiredConn) Read(b []byte) (int, error) {
 			w.mu.Unlock()
 			return n, err
 		}
-		// Whatever comes before the reply is lost with it.
+		// Replies before it are lost with it.
 		c.arrived.Write(b[:n])
 		lost := bytes.Contains(c.arrived.Bytes(), []byte(c.losing))
 		then := w.then
@@ -638,7 +638,7 @@ func (e *env) wired() (*redisidem.Service, *wire) {
 			e.t.Error(err)
 		}
 	})
-	// redislock keeps its script to itself, so work on keys of all nodes makes them know it.
+	// redislock does not export its script, so work on keys of all nodes loads it.
 	for i := range 24 {
 		if _, err := svc.Scope("warm").Do(ctx, fmt.Sprint(i), request, finish("")); err != nil {
 			e.t.Fatal(err)

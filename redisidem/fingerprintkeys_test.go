@@ -85,7 +85,7 @@ func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 				if len(prints) != 3 {
 					b.Errorf("%d fingerprints of one request, and not one for each secret", len(prints))
 				}
-				// Without the old secret a record is another request's, never an absent one.
+				// Without the old secret the record has another fingerprint, and is not absent.
 				sc := b.service(redisidem.Config{FingerprintKeys: mustFingerprintKeys(b, second)}).Scope("a")
 				_, err := sc.Do(ctx, "do-0", req, never(b))
 				mustBe(b, err, redisidem.ErrFingerprintMismatch)

@@ -73,7 +73,7 @@ func TestInvalidFlowsAreRefused(t *testing.T) {
 		{stages(first, redisidem.FlowStage{Point: "a", Work: last, MaxVisits: -1}), "FlowConfig.Stages[1].MaxVisits", nil},
 		{stages(first, redisidem.FlowStage{Point: "a", Work: last, Retry: redisidem.Retry{Attempts: -1}}), "FlowConfig.Stages[1].Retry.Attempts", nil},
 		{stages(first, redisidem.FlowStage{Point: "a", Work: last, Retry: redisidem.Retry{Backoff: 2, MaxBackoff: 1}}), "FlowConfig.Stages[1].Retry.Backoff", nil},
-		{stages( // nobody leads to b
+		{stages( // no stage leads to b
 			redisidem.FlowStage{Point: redisidem.Started, Work: next, Next: []string{"a"}},
 			redisidem.FlowStage{Point: "b", Work: next},
 			redisidem.FlowStage{Point: "a", Work: last},
@@ -141,7 +141,7 @@ func TestFlowOfFourStagesTakesFiveRoundTrips(t *testing.T) {
 				return sc.DoFlow(ctx, value, request, plain)
 			}},
 		} {
-			// An auto-pipeliner may catch the two commands of a claim halfway, and send them in two batches.
+			// An auto-pipeliner may send the two commands of a claim in two batches.
 			tries, got := 1, 1<<30
 			if e.auto {
 				tries = 20
@@ -209,7 +209,7 @@ func TestFlowContinuesWhereAnotherProcessStopped(t *testing.T) {
 		if !again.Replayed() || !bytes.Equal(again.Response.Body, key.Response.Body) {
 			t.Errorf("the replay is %+v", again)
 		}
-		// The journal tells who committed which stage, in which attempt, when, and how long it took.
+		// The journal has the owner, the attempt, the time and the duration of each commit.
 		var who []string
 		for i, entry := range again.Journal {
 			who = append(who, fmt.Sprint(entry.Stage, " ", entry.Attempt, " ", entry.Owner == "another"))

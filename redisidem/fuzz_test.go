@@ -34,7 +34,7 @@ func FuzzRequest(f *testing.F) {
 		if same != (one.print == two.print) {
 			t.Fatalf("same: %v, same fingerprint: %v", same, one.print == two.print)
 		}
-		// One that the caller made itself is never that of a whole request.
+		// A fingerprint of the caller never equals that of a whole request.
 		if own, err := (Request{Method: m1, Path: p1, Params: b1, Fingerprint: b2}).encode(1<<20, nil); err == nil && b2 != nil &&
 			(own.print == one.print || own.print == two.print) {
 			t.Fatal("a fingerprint of the caller's own is that of a request")
@@ -278,7 +278,7 @@ func FuzzURL(f *testing.F) {
 	} {
 		f.Add(s[0], s[1])
 	}
-	const password = "do-not-tell-anybody"
+	const password = "do-not-disclose"
 	f.Fuzz(func(t *testing.T, scheme, rest string) {
 		if strings.Contains(rest, "idle") {
 			return // min_idle_conns would dial

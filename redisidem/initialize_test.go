@@ -15,7 +15,7 @@ func TestSeedM1ClientsKeyIsStored(t *testing.T) {
 		}
 		_, err := e.service().Scope("a").WorkStage(ctx, key, finish("paid"))
 		mustBe(t, err, nil)
-		// The response was lost, and the client tries again elsewhere.
+		// The response was lost, and the client tries again at another process.
 		again := start(t, e.service().Scope("a"), "chosen by the client")
 		mustHold(t, again, `"paid"`)
 		if !again.Replayed() {

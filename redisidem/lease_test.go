@@ -140,7 +140,8 @@ func TestTrapL19EveryLeaseHasADeadline(t *testing.T) {
 
 func TestTrapL21OldOwnersLateEffectCanBeRefused(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		// The bank takes no order with a smaller fence than the last one, and each outbound key once.
+		// The bank refuses orders with a smaller fence than the last one, and takes each outbound
+		// key once.
 		var newest int64
 		charges := make(map[string]int64)
 		charge := func(st *redisidem.Stage) error {

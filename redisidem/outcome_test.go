@@ -195,7 +195,7 @@ func badOutcomes() map[string]struct {
 
 func TestInvalidOutcomeChangesNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		// No renewal changes anything in the meantime.
+		// The lease is long, so that no renewal changes Redis in the meantime.
 		sc := e.service(func(c *redisidem.Config) { c.Lease = time.Hour }).Scope("a")
 		raw := e.client()
 		free := start(t, sc, "free")
@@ -352,7 +352,7 @@ func TestWorkWithAnUnstorableResultIsNotRepeated(t *testing.T) {
 				}
 			})
 		}
-		// A flow does not repeat it either, and neither does a completer.
+		// Neither a flow nor a completer repeats the work.
 		ran = 0
 		work := func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			i, err := strconv.Atoi(strings.TrimPrefix(st.Key().Value, "flow "))
@@ -406,7 +406,7 @@ func TestTrapS1PointAndResponseAreBothKept(t *testing.T) {
 			mustStandAt(t, k, "next", 1)
 			mustHold(t, k, `"accepted"`)
 			if k.Answered() {
-				t.Error("a response next to a recovery point is no answer yet")
+				t.Error("a response with a recovery point ends the request, want no answer yet")
 			}
 		}
 		// An outcome without a response keeps the earlier one.

@@ -21,19 +21,20 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The files testdata/record-v1-*.json are records of schema version 1, as the library that introduced it wrote them. They
-// stand for the records in production that a newer library finds, so never change them: a change that needs it breaks
-// those, too. A new version gets new files, which this flag makes; it leaves those alone that are there.
+// The files testdata/record-v1-*.json are records of schema version 1, as the library that
+// introduced it wrote them. They stand for the records in production that a newer library finds, so
+// never change them: a change that needs it breaks those too. A new version gets new files. This
+// flag writes missing files and leaves the others alone.
 var writeFixtures = flag.Bool("fixtures", false, "write the record fixtures that are missing in testdata")
 
 // fixture is one frozen record.
 type fixture struct {
 	Scope, Key string
 	Request    redisidem.Request
-	// Fields are the hash in Redis; Binary those of its values that are no UTF-8, which is base64 in the file.
+	// Fields are the hash in Redis. Binary are the values that are not UTF-8, in base64.
 	Fields map[string]string
 	Binary map[string][]byte
-	// Want is what Retrieve made of it.
+	// Want is the key that Retrieve returned.
 	Want redisidem.Key
 }
 
@@ -129,7 +130,7 @@ func TestRecordsOfVersion1AreReadAndContinued(t *testing.T) {
 				mustBe(t, json.Unmarshal(text, &f), nil)
 				sc, raw := e.service().Scope(f.Scope), e.client()
 
-				// The place depends on the namespace, which is the test's.
+				// The name of the record depends on the namespace, which is that of the test.
 				made, err := sc.InitializeRequest(ctx, f.Key, f.Request)
 				mustBe(t, err, nil)
 				record, _ := e.place(made)
@@ -159,7 +160,7 @@ func TestRecordsOfVersion1AreReadAndContinued(t *testing.T) {
 					}
 					for _, entry := range f.Want.Journal {
 						if st.Fence() <= entry.Fence {
-							t.Errorf("the fence %d is no larger than %d", st.Fence(), entry.Fence)
+							t.Errorf("the fence is %d, want more than %d", st.Fence(), entry.Fence)
 						}
 					}
 					var left ride
@@ -173,7 +174,7 @@ func TestRecordsOfVersion1AreReadAndContinued(t *testing.T) {
 				if next.Revision != f.Want.Revision+1 || next.Attempts != f.Want.Attempts+1 || !next.Finished() {
 					t.Errorf("continued to %+v", next)
 				}
-				// The request is known by its fingerprint.
+				// The request is recognized by its fingerprint.
 				again, err := sc.Do(ctx, f.Key, f.Request, never(t))
 				mustBe(t, err, nil)
 				if !again.Replayed() || string(again.Response.Body) != `"continued"` {
@@ -213,7 +214,7 @@ func asText(t *testing.T, key *redisidem.Key) string {
 	t.Helper()
 	text, err := json.MarshalIndent(key, "", "  ")
 	mustBe(t, err, nil)
-	// What is no UTF-8 in a header is a replacement character in JSON, which is written in one way or the other.
+	// Invalid UTF-8 in a header is encoded as a replacement character, either escaped or not.
 	return strings.ReplaceAll(string(text), `\ufffd`, "\ufffd")
 }
 
@@ -281,9 +282,9 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 	for _, d := range []struct {
 		name   string
 		damage func(c redis.UniversalClient, place [2]string) error
-		// late: only those who read the record see it, so that a lease was given until then.
+		// late: only readers of the whole record notice it, after a lease was taken.
 		late bool
-		// unread: a replay does not read what is damaged.
+		// unread: a replay does not read the damaged part.
 		unread bool
 	}{
 		{name: "a string", damage: func(c redis.UniversalClient, place [2]string) error {
@@ -358,7 +359,7 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 					if _, err = sc.Do(ctx, "k", request, never(t)); !replays {
 						refused("Do", err)
 					}
-					// What read the record only under a lease is still giving that back.
+					// A call that read the record under a lease may still be abandoning it.
 					lease, err := sc.Wait(5*time.Second).Lock(ctx, "k")
 					if !replays {
 						refused("Lock", err)
@@ -382,7 +383,7 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 						t.Errorf("refused after %v", took)
 					}
 
-					mustBe(t, svc.Close(ctx), nil) // what goes on in the background is done then
+					mustBe(t, svc.Close(ctx), nil) // which waits for the background
 					after := contents(raw, place[record])
 					if d.late && (stored != "finished" || d.name == "empty recovery point") {
 						for _, f := range bookkeeping {

@@ -36,7 +36,7 @@ func TestShortStageStartsNoRenewal(t *testing.T) {
 		mustBe(b, err, nil)
 		time.Sleep(time.Minute)
 		if got := rec.count(redisidem.EventRenewed); got != 0 {
-			b.Errorf("renewed %d times", got)
+			b.Errorf("renewed %d times, want 0", got)
 		}
 	})
 }

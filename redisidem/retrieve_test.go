@@ -93,7 +93,7 @@ func TestLargeValuesAreReadOnlyWhenReturned(t *testing.T) {
 	asks("a replay without work", func() error { return replayed(sc.InitializeRequest(ctx, "k", req)) }, nil)
 	asks("a flow's replay", func() error { return replayed(sc.DoFlow(ctx, "k", req, mustFlow(t, cart()))) }, nil)
 
-	// What a request's own fingerprint does not cover is the record's.
+	// The parts of a request that its own fingerprint does not cover are those of the record.
 	named := redisidem.Request{Params: []byte("first"), Fingerprint: []byte("same")}
 	_, err = sc.Do(ctx, "named", named, finish("done"))
 	mustBe(t, err, nil)

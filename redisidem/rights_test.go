@@ -63,7 +63,7 @@ func TestRightsAreThoseOfTheSources(t *testing.T) {
 			t.Errorf("%s is listed twice", r.command)
 		}
 		listed[r.command] = true
-		// What go-redis sends by itself is in no source of ours.
+		// The commands that go-redis sends are not in our sources.
 		if used[r.command] == "" && r.use != forConnecting && r.use != forClusters {
 			t.Errorf("nothing uses %s", r.command)
 		}
@@ -108,7 +108,7 @@ func (s scriptSpy) Eval(ctx context.Context, script string, _ []string, _ ...any
 // file that sends each.
 func sent(t *testing.T) map[string]string {
 	t.Helper()
-	// The methods of clients that send a command of their name, which is the word in small letters but for these.
+	// Methods of clients send the command of their name in small letters, with these exceptions.
 	methods := map[string]string{"ConfigGet": "", "ClusterSlots": "cluster|slots", "Subscribe": "subscribe", "SetArgs": "set"} // Check can do without config|get
 	client := reflect.TypeFor[redis.Cmdable]()
 	for i := range client.NumMethod() {

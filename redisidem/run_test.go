@@ -78,7 +78,7 @@ func TestEndlessFlowIsStopped(t *testing.T) {
 			b.Errorf("%d visits, %v, %+v", visits, err, key)
 		}
 
-		// A stage may come back to its own point only if it says so beforehand.
+		// A stage may return to its own point only if its configuration says so.
 		own := func(c *redisidem.FlowConfig) { c.Stages[1].Work = outcome(redisidem.Advance("taxed")) }
 		_, err = sc.DoFlow(ctx, "own", request, mustFlow(b, cart(own)))
 		mustBe(b, err, redisidem.ErrNoProgress)
@@ -131,7 +131,7 @@ func TestStateOfAFlowKeepsEmptyValues(t *testing.T) {
 				b.Errorf("state %q arrives as %v", want, seen)
 			}
 		}
-		// State that no longer decodes is the stage's error: the key stays.
+		// State that no longer decodes fails the stage, and the key stays.
 		key, err := sc.DoFlow(ctx, "changed", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[0].Work = outcome(redisidem.Next().WithState("text"))
 			c.Stages[1].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
@@ -151,7 +151,7 @@ func TestInterimAnswerKeepsTheFlowOpen(t *testing.T) {
 		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
 			c.Stages[2].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				if !confirmed {
-					// Back to an earlier point: the tax may change meanwhile.
+					// It goes back to an earlier point: the tax may change meanwhile.
 					return redisidem.Interim("taxed", redisidem.JSON(202, "please confirm")), nil
 				}
 				return redisidem.Next(), nil
@@ -262,7 +262,7 @@ func TestReconcileIsAskedAboutAnEarlierAttempt(t *testing.T) {
 				b.Errorf("%s: the key has not stayed: %+v", c.name, key)
 			}
 			if c.name == "panic" && !strings.Contains(err.Error(), "boom") {
-				b.Errorf("the error does not tell of the panic: %v", err)
+				b.Errorf("the error does not contain the panic: %v", err)
 			}
 		}
 	})

@@ -23,7 +23,7 @@ import (
 func TestOneFaultOnTheWireChangesNothing(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
-	// Each operation prepares its key, and then calls arm just before what is to be struck.
+	// Each operation prepares its key and calls arm just before the call that the fault strikes.
 	operations := []struct {
 		name   string
 		script *lua.Script
@@ -178,7 +178,7 @@ func TestOutageIsBounded(t *testing.T) {
 	stalled := rediscase.Server(t)
 	busy := rediscase.Server(t)
 
-	// Clients close at once when their servers are gone for good, which is done first in the end.
+	// Clients close at once when their servers are gone, so the servers are stopped first.
 	end := func() { stalled.Kill(); busy.Kill(); hole.Stop() }
 	for _, auto := range []bool{false, true} {
 		cfg := redisidem.Config{Timeout: timeout, AutoPipeline: auto, CommitRetry: -1}
@@ -206,7 +206,7 @@ func TestOutageIsBounded(t *testing.T) {
 					"WorkStage":         func() error { _, err := sc.WorkStage(ctx, key, never(t)); return err },
 					"Do":                func() error { _, err := sc.Do(ctx, "k", request, never(t)); return err },
 				} {
-					// The machine may be busy with other tests, which is no fault of the method's.
+					// The machine may be busy with other tests.
 					best := time.Hour
 					for i := 0; i < tries && best > timeout+grace; i++ {
 						began := time.Now()
@@ -321,7 +321,7 @@ func TestRoundTrips(t *testing.T) {
 		for _, c := range []struct {
 			what string
 			want int
-			// operation prepares a key and returns what is to be counted.
+			// operation prepares a key and returns the call to count.
 			operation func(value string) func() error
 		}{
 			{"InitializeRequest, new", 1, func(value string) func() error {
@@ -361,7 +361,7 @@ func TestRoundTrips(t *testing.T) {
 				return func() error { _, err := sc.Retrieve(ctx, value); return err }
 			}},
 		} {
-			// An auto-pipeliner may catch the two commands of a claim halfway, and send them in two batches.
+			// An auto-pipeliner may send the two commands of a claim in two batches.
 			tries, got := 1, 1<<30
 			if e.auto {
 				tries = 20

@@ -62,7 +62,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 		if found != 1 {
 			b.Errorf("%d keys are left in the due index, not the damaged one alone", found)
 		}
-		// Keys of flows that are not recoverable cost no index.
+		// Keys of flows that are not recoverable are in no index.
 		n := b.indexed("due")
 		_, err = sc.DoFlow(ctx, "plain", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
 			c.Name = "plain"
@@ -291,8 +291,8 @@ func TestServerThatDoesNotAnswerCostsASweepOneTimeout(t *testing.T) {
 func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		busy := make(chan struct{})
-		does := map[string]string{"asks": "ask", "fails": "fail", "nobody came": "next"}
-		for i := range 6 { // one of which the worker takes before long, and all are handed out, since there are eight scouts
+		does := map[string]string{"asks": "ask", "fails": "fail", "no client": "next"}
+		for i := range 6 { // the worker soon takes one, and the eight scanners hand out all keys
 			does[fmt.Sprint("busy ", i)] = "wait"
 		}
 		begun := false
@@ -340,9 +340,9 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 		close(busy)
 		<-ended
 		if runs["asks"] != asked || runs["fails"] != failed {
-			b.Errorf("they were carried on at once: %v", runs)
+			b.Errorf("the keys were run at once: %v", runs)
 		}
-		key, err := sc.Retrieve(ctx, "nobody came")
+		key, err := sc.Retrieve(ctx, "no client")
 		mustBe(b, err, nil)
 		if !key.Finished() || b.lock() != "" {
 			b.Errorf("the key is %+v, the lock %q", key, b.lock())
@@ -416,7 +416,7 @@ func TestShardWithManyKeysDoesNotHoldUpOthers(t *testing.T) {
 		completing.Store(true)
 		mustBe(b, <-ended, context.DeadlineExceeded)
 		if others.Load() != 16 {
-			b.Errorf("%d of 16 others were carried on, and the crowd %d times", others.Load(), crowd.Load())
+			b.Errorf("%d of 16 others were run, and the crowd %d times", others.Load(), crowd.Load())
 		}
 	})
 }

@@ -182,11 +182,11 @@ func TestTombstoneIsNotARecord(t *testing.T) {
 			_, err = late.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
 			mustBe(t, err, redisidem.ErrOutcomeUnknown)
 			for key, err := range svc.DeadLetters(ctx, "cart") {
-				t.Errorf("a dead letter: %+v, %v", key, err)
+				t.Errorf("%+v, %v is listed, want no dead letter", key, err)
 			}
 			mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{})
 		})
-		// Whatever else is in a hash without a record's fields is damage.
+		// A hash with other fields and without those of a record is damaged.
 		mustBe(t, raw.HSet(ctx, record, "fingerprint", "f").Err(), nil)
 		_, err = sc.Do(ctx, "k", request, never(t))
 		mustBe(t, err, redisidem.ErrDamaged)
@@ -256,8 +256,7 @@ func TestTombstoneLivesForARetention(t *testing.T) {
 		if sent[0] == sent[1] || sent[1] == sent[2] || sent[0] == sent[2] || sent[3] != sent[0] {
 			b.Errorf("the outbound keys are %q, want the first again after the tombstone is gone, and not before", sent)
 		}
-		// What was lost before it is deleted leaves a tombstone, too: its caller was told that the
-		// key is deleted.
+		// A record that was lost before its delete leaves a tombstone too: the delete succeeded.
 		lost := start(b, sc, "k")
 		b.server.FlushAll()
 		mustBe(b, sc.Delete(ctx, lost), nil)

@@ -78,7 +78,7 @@ func TestUpdateAndDeleteAreForTheRecordThatWasRead(t *testing.T) {
 		mustBe(t, sc.Delete(ctx, first), nil)
 		_, err = sc.Do(ctx, "d", request, finish("second"))
 		mustBe(t, err, nil)
-		mustBe(t, sc.Delete(ctx, first), nil) // what was read is gone already
+		mustBe(t, sc.Delete(ctx, first), nil) // the record that was read is gone already
 		key, err := sc.Do(ctx, "d", request, never(t))
 		mustBe(t, err, nil)
 		if string(key.Response.Body) != `"second"` {

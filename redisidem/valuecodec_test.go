@@ -160,7 +160,7 @@ func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 		}
 		_, err := sc.Retrieve(ctx, "mine")
 		mustBe(b, err, nil)
-		_, err = plain.Retrieve(ctx, "mine") // a process without the codec must not hand out what it cannot read
+		_, err = plain.Retrieve(ctx, "mine") // a process without the codec must not return encoded values
 		mustBe(b, err, redisidem.ErrDamaged)
 		_, err = sc.Retrieve(ctx, "plain")
 		mustBe(b, err, redisidem.ErrDamaged)
@@ -251,7 +251,7 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
-				// A service with a larger bound stores what this one must not read.
+				// A service with a larger bound stores a value that this one must not read.
 				large := b.service(redisidem.Config{Codec: with, MaxValueBytes: 64 << 20}).Scope("a")
 				small := b.service(redisidem.Config{Codec: with, MaxValueBytes: limit}).Scope("a")
 				for _, size := range []int{limit, limit + 1, 48 << 20} {
@@ -274,8 +274,8 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 							return stage.outcome, nil
 						})
 						mustBe(b, err, nil)
-						// Other goroutines of the process allocate, too: a decoder that does it
-						// does it each time.
+						// Other goroutines allocate too. A decoder that allocates does so each
+						// time.
 						grown := uint64(math.MaxUint64)
 						var key *redisidem.Key
 						for range 3 {
@@ -346,8 +346,8 @@ func TestS9_WhatAnEncryptedValueIsBoundTo(t *testing.T) {
 		answer := func(body string) redisidem.Response {
 			return redisidem.Response{Code: 201, Header: map[string][]string{"X-Card": {body}}, Body: []byte(body)}
 		}
-		// live brings a key to its end by way of an interim answer with the same status, and
-		// returns its fields then and at the end.
+		// live finishes a key after an interim answer with the same status, and returns its fields
+		// after the interim answer and at the end.
 		live := func(value, text string) (early, final map[string]string, key *redisidem.Key) {
 			for _, o := range []redisidem.Outcome{
 				redisidem.Interim("two", answer(text+" early")).WithState(text + " early"),

@@ -60,7 +60,7 @@ func TestWaitersAreNotifiedOfTheEnd(t *testing.T) {
 				if want := `"done"`; string(key.Response.Body) != want {
 					b.Errorf("the answer is %q", key.Response.Body)
 				}
-				// In fake time a message takes none. Whoever polls comes later.
+				// In fake time a message takes no time. A caller that polls comes later.
 				if took := time.Since(began); took != 5*time.Second {
 					b.Errorf("the answer took %v", took)
 				}
@@ -99,7 +99,7 @@ func TestWaiterThatMissesTheNotificationPolls(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			b.freeze()
 			b.thaw()
-			// The holder is done while the waiter's subscription is being made again.
+			// The holder finishes while the waiter subscribes again.
 		}()
 		key, err := svc.Scope("a").Do(ctx, "k", request, never(b))
 		mustBe(b, err, nil)
@@ -114,9 +114,9 @@ func TestWaiterThatMissesTheNotificationPolls(t *testing.T) {
 func TestOnlyCommitsWithWaitersArePublished(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
-		told := raw.PSubscribe(ctx, e.namespace+":wake:*")
-		defer func() { _ = told.Close() }()
-		if _, err := told.Receive(ctx); err != nil {
+		published := raw.PSubscribe(ctx, e.namespace+":wake:*")
+		defer func() { _ = published.Close() }()
+		if _, err := published.Receive(ctx); err != nil {
 			t.Fatal(err)
 		}
 		waiting := e.service().Scope("a").Wait(time.Minute)
@@ -135,11 +135,11 @@ func TestOnlyCommitsWithWaitersArePublished(t *testing.T) {
 			_, err = lease.Commit(ctx, redisidem.Outcome{})
 			mustBe(t, err, nil)
 			mustBe(t, <-answered, nil)
-			message, err := told.ReceiveTimeout(ctx, 10*time.Second)
+			message, err := published.ReceiveTimeout(ctx, 10*time.Second)
 			mustBe(t, err, nil)
-			// What nobody waited for would come first.
+			// A commit without waiters would come first.
 			if m, ok := message.(*redis.Message); !ok || m.Payload != record || !strings.HasPrefix(m.Channel, e.namespace+":wake:") {
-				t.Errorf("told %v, want %q", message, record)
+				t.Errorf("received %v, want %q", message, record)
 			}
 			if raw.HExists(ctx, record, "waiting").Val() {
 				t.Error("the waiter is still entered")

@@ -108,7 +108,7 @@ func TestTrapS4StageThatReturnsItsOwnPointMakesNoProgress(t *testing.T) {
 		if key := start(t, sc, "k"); key.Revision != 0 || key.Attempts != 3 || key.Response != nil {
 			t.Errorf("the key is %+v", key)
 		}
-		// Whoever wants to stay says so, and the caller's loop ends there.
+		// A stage that stays gives an interim answer, which ends the loop of the caller.
 		key, err := sc.Do(ctx, "k", request, returns(redisidem.Interim(redisidem.Started, redisidem.JSON(202, "later"))))
 		mustBe(t, err, nil)
 		if !key.Answered() {
@@ -192,7 +192,7 @@ func TestTrapS15CallbackErrorKeepsThePoint(t *testing.T) {
 				t.Errorf("the key is %+v", key)
 			}
 		}
-		// A permanent error is an answer like any other.
+		// A permanent error is stored like any other response.
 		_, err = sc.Do(ctx, "k", request, returns(redisidem.Finish(redisidem.JSON(402, "card declined"))))
 		mustBe(t, err, nil)
 		if key := start(t, sc, "k"); key.Response.Code != 402 {
@@ -248,7 +248,7 @@ func TestViewOfADeletedRecordRunsNothingOnItsSuccessor(t *testing.T) {
 		second, err := sc.WorkStage(ctx, start(t, sc, "k"), to("refused"))
 		mustBe(t, err, nil)
 
-		// Same key, same request, same revision, and still another record.
+		// It is another record with the same key, request and revision.
 		got, err := sc.WorkStage(ctx, view, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			t.Errorf("ran from %q", st.Key().RecoveryPoint)
 			return redisidem.Outcome{}, nil
