@@ -15,9 +15,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestLargeValuesAreReadOnlyForThoseWhoGetThem counts how often a server reads all of a record with large params and a large
-// state, and the bytes that it sends.
-func TestLargeValuesAreReadOnlyForThoseWhoGetThem(t *testing.T) {
+// TestLargeValuesAreReadOnlyWhenReturned counts how often a server reads a whole record with large
+// params and a large state, and the bytes that it sends.
+func TestLargeValuesAreReadOnlyWhenReturned(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
 	e := &env{t: t, namespace: "large", client: func() redis.UniversalClient {
@@ -93,7 +93,7 @@ func TestLargeValuesAreReadOnlyForThoseWhoGetThem(t *testing.T) {
 	asks("a replay without work", func() error { return replayed(sc.InitializeRequest(ctx, "k", req)) }, nil)
 	asks("a flow's replay", func() error { return replayed(sc.DoFlow(ctx, "k", req, mustFlow(t, cart()))) }, nil)
 
-	// What a request's own fingerprint does not cover is the record's.
+	// The parts of a request that its own fingerprint does not cover are those of the record.
 	named := redisidem.Request{Params: []byte("first"), Fingerprint: []byte("same")}
 	_, err = sc.Do(ctx, "named", named, finish("done"))
 	mustBe(t, err, nil)
