@@ -140,17 +140,6 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	return s.redis.NewCommit(&c)
 }
 
-// journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
-func (l *Lease) journal(key *Key, e encodedOutcome) protocol.JournalLength {
-	switch {
-	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
-		return protocol.JournalShort
-	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
-		return protocol.JournalWhole
-	}
-	return protocol.JournalLong
-}
-
 // committed deals with the answer to a commit.
 func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r protocol.Reply, err error) (
 	*Key, bool, error,
