@@ -104,7 +104,8 @@ func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	}
 }
 
-// TestRoutesOfWhatIsNotFound is about RouteNotFound, and about groups, which have such routes by themselves.
+// TestRoutesOfWhatIsNotFound is about RouteNotFound, and about groups, which have such routes by
+// themselves.
 func TestRoutesOfWhatIsNotFound(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64

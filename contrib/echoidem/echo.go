@@ -10,19 +10,22 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns an Echo middleware that runs what is behind it once for each key, and gives its answer again to each retry. The
-// Middleware says how; several servers and routes may share one. It panics if m is nil.
+// New returns an Echo middleware that runs what is behind it once for each key, and gives its
+// answer again to each retry. The Middleware says how; several servers and routes may share one. It
+// panics if m is nil.
 //
-// For what is behind it c.Response() holds the answer back, and c.Request() has another context and a body that was read already.
-// Both are put back afterwards.
+// For what is behind it c.Response() holds the answer back, and c.Request() has another context and
+// a body that was read already. Both are put back afterwards.
 //
-// An error from behind is answered by the HTTPErrorHandler before the answer is stored, and then returned. If the handler of errors
-// writes nothing, the answer is an empty 500: an error is never stored as an empty success. The same goes for a request that runs
-// unprotected since the store gave no answer; an error of one that needs no key and has none is only returned.
+// An error from behind is answered by the HTTPErrorHandler before the answer is stored, and then
+// returned. If the handler of errors writes nothing, the answer is an empty 500: an error is never
+// stored as an empty success. The same goes for a request that runs unprotected since the store
+// gave no answer; an error of one that needs no key and has none is only returned.
 //
-// A request for which the router has no route goes through unprotected, and its error, too. If a route of RouteNotFound is there for
-// it, its answer is stored like any other, since its handler may do work; but no 404 or 405, and then the attempt does not count, so
-// that a route that is deployed later runs. Groups with middleware have such routes of their own.
+// A request for which the router has no route goes through unprotected, and its error, too. If a
+// route of RouteNotFound is there for it, its answer is stored like any other, since its handler
+// may do work; but no 404 or 405, and then the attempt does not count, so that a route that is
+// deployed later runs. Groups with middleware have such routes of their own.
 func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("echoidem: the Middleware must not be nil")
@@ -44,7 +47,8 @@ func unknown(route echo.RouteInfo) bool {
 	return route.Name == echo.NotFoundRouteName || route.Name == echo.MethodNotAllowedRouteName
 }
 
-// unrouted reports whether a status is the router's answer, and not that of a route for this path and method.
+// unrouted reports whether a status is the router's answer, and not that of a route for this path
+// and method.
 func unrouted(c *echo.Context, status int) bool {
 	if status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
 		return false
@@ -100,7 +104,8 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status returns the status of an answer that nothing behind the middleware has named another one for.
+// status returns the status of an answer that nothing behind the middleware has named another one
+// for.
 func (x *exchange) status() int {
 	if response, err := echo.UnwrapResponse(x.writer); err == nil {
 		return response.Status
@@ -113,9 +118,10 @@ type serverContext struct{}
 
 var errElsewhere = errors.New("echoidem: a scope function for Echo was asked about a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] of a function that looks at Echo's context: for authentication that leaves the caller's name
-// there, with c.Set. It is called with the context as the middleware in front of [New] has it, and must not write an answer. What the
-// name must be like is told with [httpidem.ScopeFunc].
+// Scope makes a [httpidem.ScopeFunc] of a function that looks at Echo's context: for authentication
+// that leaves the caller's name there, with c.Set. It is called with the context as the middleware
+// in front of [New] has it, and must not write an answer. What the name must be like is told with
+// [httpidem.ScopeFunc].
 func Scope(scope func(c *echo.Context) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		c, ok := r.Context().Value(serverContext{}).(*echo.Context)

@@ -25,7 +25,8 @@ func authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can choose.
+// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
+// choose.
 func tenantOf(c *echo.Context) (string, error) {
 	if tenant, ok := c.Get("tenant").(string); ok {
 		return tenant, nil

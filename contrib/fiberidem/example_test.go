@@ -24,7 +24,8 @@ func authenticate(c fiber.Ctx) error {
 	return c.Next()
 }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can choose.
+// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
+// choose.
 func tenantOf(c fiber.Ctx) (string, error) {
 	if tenant, ok := c.Locals("tenant").(string); ok {
 		return tenant, nil

@@ -11,17 +11,22 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns a Fiber handler that runs what is behind it once for each key, and gives its answer again to each retry. The
-// Middleware says how; several apps and routes may share one. It panics if m is nil.
+// New returns a Fiber handler that runs what is behind it once for each key, and gives its answer
+// again to each retry. The Middleware says how; several apps and routes may share one. It panics if
+// m is nil.
 //
 // For what is behind it c.Context() is another one, which is put back afterwards. Requests whose
-// method is not covered, or that need no key and have none, go through as they are, and so do their errors.
+// method is not covered, or that need no key and have none, go through as they are, and so do their
+// errors.
 //
-// A request for which the app has no route gets Fiber's own answer, or that of a handler of app.Use. A 404 or 405 is not stored then,
-// its error is left to what stands in front, and the attempt does not count, so that a route that is deployed later runs. Any other
-// answer is stored, since a handler of app.Use may do work. Fiber looks for the route behind New, so the key is checked first.
+// A request for which the app has no route gets Fiber's own answer, or that of a handler of
+// app.Use. A 404 or 405 is not stored then, its error is left to what stands in front, and the
+// attempt does not count, so that a route that is deployed later runs. Any other answer is stored,
+// since a handler of app.Use may do work. Fiber looks for the route behind New, so the key is
+// checked first.
 //
-// After a panic the answer is again what it was when New was called, but for the fields that each answer to a key has.
+// After a panic the answer is again what it was when New was called, but for the fields that each
+// answer to a key has.
 func New(m *httpidem.Middleware) fiber.Handler {
 	if m == nil {
 		panic("fiberidem: the Middleware must not be nil")
@@ -34,9 +39,9 @@ func New(m *httpidem.Middleware) fiber.Handler {
 	}
 }
 
-// exchange is one request on its way through the middleware, and the ResponseWriter that the middleware answers to. Fiber holds an
-// answer in memory anyway: it is shown to the middleware when it is complete, and stays where it is unless the middleware answers
-// something else.
+// exchange is one request on its way through the middleware, and the ResponseWriter that the
+// middleware answers to. Fiber holds an answer in memory anyway: it is shown to the middleware when
+// it is complete, and stays where it is unless the middleware answers something else.
 type exchange struct {
 	context fiber.Ctx
 	limit   int
@@ -185,7 +190,8 @@ func (x *exchange) show(w http.ResponseWriter) {
 	}
 }
 
-// readStream makes an ordinary body of a stream that can be held in memory, and reports whether the body is an ordinary one now.
+// readStream makes an ordinary body of a stream that can be held in memory, and reports whether the
+// body is an ordinary one now.
 func (x *exchange) readStream() bool {
 	c := x.context
 	response := c.Response()
@@ -226,12 +232,14 @@ type appContext struct{}
 
 var errElsewhere = errors.New("fiberidem: a scope function for Fiber was asked about a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] of a function that looks at Fiber's context: for authentication that leaves the caller's name in
-// c.Locals. It is called with the context as the middleware in front of [New] has it, and must not write an answer. What the name must
-// be like is told with [httpidem.ScopeFunc]; it may be one of the strings that Fiber takes back after the request.
+// Scope makes a [httpidem.ScopeFunc] of a function that looks at Fiber's context: for
+// authentication that leaves the caller's name in c.Locals. It is called with the context as the
+// middleware in front of [New] has it, and must not write an answer. What the name must be like is
+// told with [httpidem.ScopeFunc]; it may be one of the strings that Fiber takes back after the
+// request.
 //
-// The request that other functions of a [httpidem.Config] get is made for them: it has method, URL, header, body, host, address and
-// TLS state of Fiber's.
+// The request that other functions of a [httpidem.Config] get is made for them: it has method, URL,
+// header, body, host, address and TLS state of Fiber's.
 func Scope(scope func(c fiber.Ctx) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		c, ok := r.Context().Value(appContext{}).(fiber.Ctx)

@@ -7,7 +7,8 @@ import (
 	"github.com/gofiber/fiber/v3"
 )
 
-// managed reports whether fasthttp alone says what is in a field of an answer, since it depends on how the body is sent.
+// managed reports whether fasthttp alone says what is in a field of an answer, since it depends on
+// how the body is sent.
 func managed(name string) bool {
 	return name == "Content-Length" || name == "Transfer-Encoding" || name == "Date"
 }
@@ -36,7 +37,8 @@ func responseHeader(c fiber.Ctx) http.Header {
 	return h
 }
 
-// setHeader makes the header of an answer such as responseHeader would return it, and touches only what differs.
+// setHeader makes the header of an answer such as responseHeader would return it, and touches only
+// what differs.
 func setHeader(c fiber.Ctx, want http.Header) {
 	response := c.Response()
 	have := responseHeader(c)

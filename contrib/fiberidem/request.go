@@ -12,7 +12,8 @@ import (
 	"github.com/gofiber/fiber/v3"
 )
 
-// newRequest makes net/http's form of a request. All of it is copied but the body: Fiber uses its memory again after the request.
+// newRequest makes net/http's form of a request. All of it is copied but the body: Fiber uses its
+// memory again after the request.
 func newRequest(c fiber.Ctx) *http.Request {
 	from := c.Request()
 	target := string(from.Header.RequestURI()) // as it came; that of the Request itself is cleaned
@@ -33,7 +34,8 @@ func newRequest(c fiber.Ctx) *http.Request {
 	return r.WithContext(withContext(c))
 }
 
-// body is that of a request. It stays readable for the handlers, unless it is a stream: see restoreBody.
+// body is that of a request. It stays readable for the handlers, unless it is a stream: see
+// restoreBody.
 type body struct {
 	context fiber.Ctx
 	reader  io.Reader // nil until it is read: most requests without a key never are
@@ -58,7 +60,8 @@ func open(c fiber.Ctx) (io.Reader, error) {
 	if from.IsBodyStream() {
 		return from.BodyStream(), nil
 	}
-	// A form of known length Fiber has taken apart already. It would put it together in another order each time.
+	// A form of known length Fiber has taken apart already. It would put it together in another
+	// order each time.
 	boundary := from.Header.MultipartFormBoundary()
 	if len(boundary) > 0 && from.Header.ContentLength() > 0 && len(from.Header.ContentEncoding()) == 0 &&
 		!c.App().Config().DisablePreParseMultipartForm {

@@ -19,7 +19,8 @@ import (
 // authenticate stands for an API's own authentication.
 func authenticate(c *gin.Context) { c.Set("tenant", "acme") }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can choose.
+// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
+// choose.
 func tenantOf(c *gin.Context) (string, error) {
 	if tenant := c.GetString("tenant"); tenant != "" {
 		return tenant, nil

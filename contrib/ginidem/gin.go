@@ -9,20 +9,26 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns a gin middleware that runs the rest of the chain once for each key, and gives its answer again to each retry. The
-// Middleware says how; several engines and routes may share one. It panics if m is nil.
+// New returns a gin middleware that runs the rest of the chain once for each key, and gives its
+// answer again to each retry. The Middleware says how; several engines and routes may share one. It
+// panics if m is nil.
 //
-// For the rest of the chain c.Writer holds the answer back, and c.Request has another context and a body that was read already.
-// Both are put back afterwards. When the middleware answers by itself, the rest of the chain is aborted.
+// For the rest of the chain c.Writer holds the answer back, and c.Request has another context and a
+// body that was read already. Both are put back afterwards. When the middleware answers by itself,
+// the rest of the chain is aborted.
 //
-// An answer that consists of nothing but errors in c.Errors is not complete: some middleware further out is going to write it, where
-// it cannot be stored. When the rest of the chain has added to c.Errors, has written no body, and has not set a status below 400, its
-// answer is therefore left to the outside and not stored: a retry runs the chain again, unless Config.Status keeps 500, which makes
-// retries get [httpidem.Gone]. To have the answers to errors stored, put whatever writes them behind New.
+// An answer that consists of nothing but errors in c.Errors is not complete: some middleware
+// further out is going to write it, where it cannot be stored. When the rest of the chain has added
+// to c.Errors, has written no body, and has not set a status below 400, its answer is therefore
+// left to the outside and not stored: a retry runs the chain again, unless Config.Status keeps 500,
+// which makes retries get [httpidem.Gone]. To have the answers to errors stored, put whatever
+// writes them behind New.
 //
-// A request for which the engine has no route gets the engine's own answer, or that of the handlers of NoRoute and NoMethod. An answer
-// of 404 or 405 is not stored then, and the attempt does not count, so that a route that is deployed later runs. Any other answer of
-// theirs is stored, since a handler of NoRoute may do work. If no handler stands behind New, it lets the request through unprotected.
+// A request for which the engine has no route gets the engine's own answer, or that of the handlers
+// of NoRoute and NoMethod. An answer of 404 or 405 is not stored then, and the attempt does not
+// count, so that a route that is deployed later runs. Any other answer of theirs is stored, since a
+// handler of NoRoute may do work. If no handler stands behind New, it lets the request through
+// unprotected.
 func New(m *httpidem.Middleware) gin.HandlerFunc {
 	if m == nil {
 		panic("ginidem: the Middleware must not be nil")
@@ -59,7 +65,8 @@ type exchange struct {
 	left  *writer // what the chain wrote to, if its answer is left to the outside
 }
 
-// lostWriter reports whether the rest of the chain runs and its answer passes the middleware by, as Engine.HandleContext makes it.
+// lostWriter reports whether the rest of the chain runs and its answer passes the middleware by, as
+// Engine.HandleContext makes it.
 func (x *exchange) lostWriter() bool {
 	return x.held != nil && x.context.Writer == x.writer
 }

@@ -556,7 +556,8 @@ func TestNewRefusesNil(t *testing.T) {
 	ginidem.New(nil)
 }
 
-// gzipped is what gin's own compression does: it announces the encoding before the rest of the chain runs.
+// gzipped is what gin's own compression does: it announces the encoding before the rest of the
+// chain runs.
 func gzipped(c *gin.Context) {
 	if !strings.Contains(c.GetHeader("Accept-Encoding"), "gzip") {
 		return

@@ -15,7 +15,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// TestNothingIsCheckedWhereNothingRuns is about requests without a route and without a handler behind the adapter.
+// TestNothingIsCheckedWhereNothingRuns is about requests without a route and without a handler
+// behind the adapter.
 func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(*gin.Context) {})
@@ -100,7 +101,8 @@ func TestGroupsHaveTheirOwnAdapter(t *testing.T) {
 	adaptertest.WantReplay(t, adaptertest.Post(t, url+"/group/absent", "k", ""), first)
 }
 
-// TestErrorsThatAreAnsweredInFrontKeepTheHeader is about what the chain did to the header of an answer that it left to others.
+// TestErrorsThatAreAnsweredInFrontKeepTheHeader is about what the chain did to the header of an
+// answer that it left to others.
 func TestErrorsThatAreAnsweredInFrontKeepTheHeader(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(c *gin.Context) {

@@ -15,9 +15,10 @@ type engineContext struct{}
 
 var errElsewhere = errors.New("ginidem: a scope function for gin was asked about a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] of a function that looks at gin's context: for authentication that leaves the caller's name
-// in c.Keys. It is called with the context as the chain in front of [New] has it, and must not write an answer. What the name must be
-// like is told with [httpidem.ScopeFunc].
+// Scope makes a [httpidem.ScopeFunc] of a function that looks at gin's context: for authentication
+// that leaves the caller's name in c.Keys. It is called with the context as the chain in front of
+// [New] has it, and must not write an answer. What the name must be like is told with
+// [httpidem.ScopeFunc].
 func Scope(scope func(c *gin.Context) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		x, ok := r.Context().Value(engineContext{}).(*exchange)

@@ -13,8 +13,9 @@ import (
 // unwritten is the size of an answer whose header has not been written.
 const unwritten = -1
 
-// writer is what gin's own ResponseWriter is, on top of the one that holds the answer back: it settles the status late. What it
-// does not do itself (CloseNotify, Pusher) the engine's writer does.
+// writer is what gin's own ResponseWriter is, on top of the one that holds the answer back: it
+// settles the status late. What it does not do itself (CloseNotify, Pusher) the engine's writer
+// does.
 type writer struct {
 	gin.ResponseWriter
 	to     http.ResponseWriter
@@ -44,7 +45,8 @@ func (w *writer) Size() int { return w.size }
 // Written implements [gin.ResponseWriter].
 func (w *writer) Written() bool { return w.size != unwritten }
 
-// WriteHeader implements [http.ResponseWriter]: as gin has it, the status can be changed until something is written.
+// WriteHeader implements [http.ResponseWriter]: as gin has it, the status can be changed until
+// something is written.
 func (w *writer) WriteHeader(status int) {
 	if status > 0 && !w.Written() {
 		w.status, w.set = status, true
@@ -96,7 +98,8 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// answers reports whether the chain has written an answer, so that nobody has to write one for its errors.
+// answers reports whether the chain has written an answer, so that nobody has to write one for its
+// errors.
 func (w *writer) answers() bool {
 	return w.size > 0 || w.sent || w.set && w.status < http.StatusBadRequest
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// ClientConfig tunes a client's interceptor. The zero value of each field means its default, and nil means all defaults.
+// ClientConfig tunes a client's interceptor. The zero value of each field means its default, and
+// nil means all defaults.
 type ClientConfig struct {
 	// Covers tells whether a method gets keys and retries. Nil: all unary ones do.
 	Covers func(fullMethod string) bool
@@ -26,20 +27,22 @@ type ClientConfig struct {
 	NewKey func() string
 	// Attempts is how often a call is sent at most. Default: 5.
 	Attempts int
-	// MinBackoff and MaxBackoff bound the pauses between attempts, which double, and half of which is jitter. A longer delay that the
-	// server asks for counts instead. Defaults: 100 ms and 5 s.
+	// MinBackoff and MaxBackoff bound the pauses between attempts, which double, and half of which
+	// is jitter. A longer delay that the server asks for counts instead. Defaults: 100 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
-	// Patience is the longest delay that is waited for when the server asks for it. An answer that asks for more is returned as it is.
-	// Default: 1 min.
+	// Patience is the longest delay that is waited for when the server asks for it. An answer that
+	// asks for more is returned as it is. Default: 1 min.
 	Patience time.Duration
 }
 
-// UnaryClient returns an interceptor that gives each call a key, unless it has one in its outgoing metadata, and sends it again with
-// the same key while the answer is UNAVAILABLE, or ABORTED with a RetryInfo, within the call's context. A trailer
-// grpc-retry-pushback-ms counts as gRPC's own clients count it: it is the delay, and a negative one ends the retries.
+// UnaryClient returns an interceptor that gives each call a key, unless it has one in its outgoing
+// metadata, and sends it again with the same key while the answer is UNAVAILABLE, or ABORTED with a
+// RetryInfo, within the call's context. A trailer grpc-retry-pushback-ms counts as gRPC's own
+// clients count it: it is the delay, and a negative one ends the retries.
 //
-// The retryPolicy of a service config does not apply to these calls: its attempts would multiply with those of the interceptor. The
-// interceptor sets [grpc.MaxRetryRPCBufferSize] to 0 for that. It cannot see other interceptors that retry: use one of them.
+// The retryPolicy of a service config does not apply to these calls: its attempts would multiply
+// with those of the interceptor. The interceptor sets [grpc.MaxRetryRPCBufferSize] to 0 for that.
+// It cannot see other interceptors that retry: use one of them.
 //
 // A field that breaks its bound is a [*redisidem.InvalidError].
 func UnaryClient(cfg *ClientConfig) (grpc.UnaryClientInterceptor, error) {

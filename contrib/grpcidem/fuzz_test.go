@@ -18,7 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// FuzzFingerprint checks that two calls have the same fingerprint exactly when their method and message are the same.
+// FuzzFingerprint checks that two calls have the same fingerprint exactly when their method and
+// message are the same.
 func FuzzFingerprint(f *testing.F) {
 	f.Add("/a/b", []byte("c"), "/a/bc", []byte{})
 	f.Add("/a", []byte{1}, "/a", []byte{1})
@@ -34,7 +35,8 @@ func FuzzFingerprint(f *testing.F) {
 	})
 }
 
-// FuzzReplay checks that an answer comes back as it went, and that nothing else that is stored is taken for one.
+// FuzzReplay checks that an answer comes back as it went, and that nothing else that is stored is
+// taken for one.
 func FuzzReplay(f *testing.F) {
 	broken, _ := proto.Marshal(&spb.Status{Code: 0})
 	f.Add([]byte("body"), int32(5), "not found", "x-name", []byte("value"), broken)

@@ -253,7 +253,8 @@ func TestAnswersThatAskForARetryAreNotFinal(t *testing.T) {
 	s.want(s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a"), codes.OK, "done", true)
 }
 
-// TestAnswersThatCannotBeKeptAreNotExecutedAgain is about work that was done, and whose answer the store does not take.
+// TestAnswersThatCannotBeKeptAreNotExecutedAgain is about work that was done, and whose answer the
+// store does not take.
 func TestAnswersThatCannotBeKeptAreNotExecutedAgain(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", 2000)
@@ -288,7 +289,8 @@ func TestAnswersThatCannotBeKeptAreNotExecutedAgain(t *testing.T) {
 	}
 }
 
-// TestCallerThatLeavesWhileItWaitsHasRunNothing is about a call that is behind another one with its key.
+// TestCallerThatLeavesWhileItWaitsHasRunNothing is about a call that is behind another one with its
+// key.
 func TestCallerThatLeavesWhileItWaitsHasRunNothing(t *testing.T) {
 	t.Parallel()
 	s := open(t, &grpcidem.Config{Wait: time.Minute})

@@ -27,8 +27,8 @@ func (s *shop) retrying(backoff, codes string, opts ...grpc.DialOption) {
 		backoff, codes)))...)
 }
 
-// TestStockClientsWaitAsTheyAreTold is about a call that another one with its key is in front of. The client's own back-off is too long
-// for the test.
+// TestStockClientsWaitAsTheyAreTold is about a call that another one with its key is in front of.
+// The client's own back-off is too long for the test.
 func TestStockClientsWaitAsTheyAreTold(t *testing.T) {
 	t.Parallel()
 	s := open(t, &grpcidem.Config{MaxRetryAfter: 200 * time.Millisecond})
@@ -98,7 +98,8 @@ func TestRefusalsTellWhenToTryAgain(t *testing.T) {
 	}
 }
 
-// TestStockClientsDoNotRetryWhatWillNotChange is about a service config that retries more than it should.
+// TestStockClientsDoNotRetryWhatWillNotChange is about a service config that retries more than it
+// should.
 func TestStockClientsDoNotRetryWhatWillNotChange(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64

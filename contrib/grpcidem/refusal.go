@@ -17,14 +17,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// pushback is the trailer that gRPC's own retries heed: how many milliseconds to wait, or, if it is negative, not to retry.
+// pushback is the trailer that gRPC's own retries heed: how many milliseconds to wait, or, if it is
+// negative, not to retry.
 const pushback = "grpc-retry-pushback-ms"
 
 // never is the delay of a refusal that a retry does not change.
 const never = time.Duration(-1)
 
-// refusal is the answer to a call for which the core returned an error. ran tells whether work was done for it. No text of an error is
-// in it.
+// refusal is the answer to a call for which the core returned an error. ran tells whether work was
+// done for it. No text of an error is in it.
 func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 	switch {
 	case errors.Is(err, redisidem.ErrFenced):
@@ -47,7 +48,8 @@ func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 	return refuse(ctx, codes.Unavailable, "the call was not executed", min(time.Second, s.cfg.MaxRetryAfter))
 }
 
-// refusedError is an answer of the interceptor's own, which is never stored, not even by another one that it comes back through.
+// refusedError is an answer of the interceptor's own, which is never stored, not even by another
+// one that it comes back through.
 type refusedError struct{ *status.Status }
 
 func (e *refusedError) Error() string { return e.Err().Error() }

@@ -25,7 +25,8 @@ import (
 	"github.com/redisidem/redisidem/contrib/grpcidem"
 )
 
-// unregistered makes a message of a type that no program knows by its name, which is like a StringValue.
+// unregistered makes a message of a type that no program knows by its name, which is like a
+// StringValue.
 func unregistered(t *testing.T, text string) proto.Message {
 	t.Helper()
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
@@ -58,7 +59,8 @@ type oddError struct{}
 func (oddError) Error() string              { return "odd" }
 func (oddError) GRPCStatus() *status.Status { return status.New(codes.OK, "") }
 
-// TestRetryGetsWhatTheFirstCallGot is about answers that are unusual, and that gRPC sends all the same.
+// TestRetryGetsWhatTheFirstCallGot is about answers that are unusual, and that gRPC sends all the
+// same.
 func TestRetryGetsWhatTheFirstCallGot(t *testing.T) {
 	t.Parallel()
 	everything := func(codes.Code) bool { return true }
@@ -130,7 +132,8 @@ func detailed(t *testing.T, message string, detail proto.Message) error {
 	return status.ErrorProto(&spb.Status{Code: int32(codes.NotFound), Message: message, Details: []*anypb.Any{d}})
 }
 
-// TestMethodThatIsDeployedLaterRuns is about servers that have embedded a generated UnimplementedServer so far.
+// TestMethodThatIsDeployedLaterRuns is about servers that have embedded a generated
+// UnimplementedServer so far.
 func TestMethodThatIsDeployedLaterRuns(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)
@@ -152,7 +155,8 @@ func TestMethodThatIsDeployedLaterRuns(t *testing.T) {
 	}
 }
 
-// TestMetadataThatDidNotLeaveIsNotReplayed is about a header that comes too late, which gRPC refuses.
+// TestMetadataThatDidNotLeaveIsNotReplayed is about a header that comes too late, which gRPC
+// refuses.
 func TestMetadataThatDidNotLeaveIsNotReplayed(t *testing.T) {
 	t.Parallel()
 	s := open(t, &grpcidem.Config{Metadata: []string{"early", "late", "end"}})

@@ -34,22 +34,27 @@ const (
 	Replayed = "idempotency-replayed"
 )
 
-// ScopeFunc tells whose key a call's key is: the name of the authenticated caller, and nothing that it can choose. Its error, or an
-// empty name, is answered with PERMISSION_DENIED. It is called concurrently.
+// ScopeFunc tells whose key a call's key is: the name of the authenticated caller, and nothing that
+// it can choose. Its error, or an empty name, is answered with PERMISSION_DENIED. It is called
+// concurrently.
 type ScopeFunc func(ctx context.Context) (string, error)
 
-// Config tunes a [Server]. The zero value of each field means its default, and a nil *Config means all defaults.
+// Config tunes a [Server]. The zero value of each field means its default, and a nil *Config means
+// all defaults.
 type Config struct {
-	// Covers tells whether a method, as in /shop.Orders/Create, is covered; others go straight to the handler. Nil: all are.
+	// Covers tells whether a method, as in /shop.Orders/Create, is covered; others go straight to
+	// the handler. Nil: all are.
 	Covers func(fullMethod string) bool
 	// Optional lets calls without a key through, unprotected, which are refused otherwise.
 	Optional bool
 	// Keep reports whether an answer with this code is stored and replayed to each retry. Default:
 	// [KeepFinal]. A status with a RetryInfo detail asks for a retry and is never stored.
 	Keep func(codes.Code) bool
-	// Metadata are the names of the header and trailer metadata that are stored with an answer. Default: none.
+	// Metadata are the names of the header and trailer metadata that are stored with an answer.
+	// Default: none.
 	Metadata []string
-	// Wait is how long a call waits for an earlier one with its key. Default: the service's. Negative: not at all.
+	// Wait is how long a call waits for an earlier one with its key. Default: the service's.
+	// Negative: not at all.
 	Wait time.Duration
 	// MaxRetryAfter bounds the delay in RetryInfo and grpc-retry-pushback-ms. Default: 5 s.
 	MaxRetryAfter time.Duration
@@ -58,8 +63,9 @@ type Config struct {
 // DefaultMaxRetryAfter is the default of [Config].
 const DefaultMaxRetryAfter = 5 * time.Second
 
-// KeepFinal is the default of Config.Keep: OK and the codes that say something about the request, and not about the moment.
-// UNIMPLEMENTED is about the program: a method that is deployed later must run, and the attempt does not count.
+// KeepFinal is the default of Config.Keep: OK and the codes that say something about the request,
+// and not about the moment. UNIMPLEMENTED is about the program: a method that is deployed later
+// must run, and the attempt does not count.
 func KeepFinal(code codes.Code) bool {
 	switch code {
 	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
@@ -78,8 +84,8 @@ type Server struct {
 	cfg     Config
 }
 
-// NewServer makes a Server that keeps its keys with a service. The scope function is required. A field that breaks its bound is a
-// [*redisidem.InvalidError].
+// NewServer makes a Server that keeps its keys with a service. The scope function is required. A
+// field that breaks its bound is a [*redisidem.InvalidError].
 func NewServer(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Server, error) {
 	s := &Server{service: service, scope: scope}
 	if cfg != nil {
@@ -116,10 +122,12 @@ func NewServer(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Serve
 	return s, nil
 }
 
-// Unary returns the interceptor for unary calls. It belongs inside of those that authenticate and limit.
+// Unary returns the interceptor for unary calls. It belongs inside of those that authenticate and
+// limit.
 //
-// The handler's context is not cancelled when the caller goes away, but when the lease is lost, after the service's MaxHold, and at
-// the call's deadline. The metadata that it sets is sent when its answer is stored, or at once with SendHeader.
+// The handler's context is not cancelled when the caller goes away, but when the lease is lost,
+// after the service's MaxHold, and at the call's deadline. The metadata that it sets is sent when
+// its answer is stored, or at once with SendHeader.
 func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		if !s.cfg.Covers(info.FullMethod) {
@@ -136,8 +144,8 @@ func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	}
 }
 
-// Stream returns the interceptor that refuses streaming calls of covered methods that bring a key: what went through a stream cannot
-// be given again.
+// Stream returns the interceptor that refuses streaming calls of covered methods that bring a key:
+// what went through a stream cannot be given again.
 func (s *Server) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get(Key)) > 0 && s.cfg.Covers(info.FullMethod) {
@@ -166,7 +174,8 @@ func (s *Server) key(ctx context.Context) (string, error) {
 
 type stageContext struct{}
 
-// Stage returns what the handler may ask about the lease it runs under; nil when the call is not protected.
+// Stage returns what the handler may ask about the lease it runs under; nil when the call is not
+// protected.
 func Stage(ctx context.Context) *redisidem.Stage {
 	st, _ := ctx.Value(stageContext{}).(*redisidem.Stage)
 	return st
@@ -187,7 +196,8 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	if err != nil {
 		return nil, refuse(ctx, codes.Internal, "the request cannot be compared with others", never)
 	}
-	// Whoever waits for the lease leaves with the caller. Once the handler has begun, what it does is finished and stored.
+	// Whoever waits for the lease leaves with the caller. Once the handler has begun, what it does
+	// is finished and stored.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	stay := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
@@ -238,8 +248,9 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	return s.replay(ctx, found.Response)
 }
 
-// sendable returns a handler's error, or in its place one with the status that gRPC sends for it, which can be stored as it is: gRPC
-// has codes for errors of contexts, and sends another message for one that is not UTF-8.
+// sendable returns a handler's error, or in its place one with the status that gRPC sends for it,
+// which can be stored as it is: gRPC has codes for errors of contexts, and sends another message
+// for one that is not UTF-8.
 func sendable(err error) error {
 	if err == nil {
 		return nil
@@ -258,7 +269,8 @@ func sendable(err error) error {
 	return status.ErrorProto(p)
 }
 
-// fingerprintVersion stands in each record, so that another way of computing it can be told apart later.
+// fingerprintVersion stands in each record, so that another way of computing it can be told apart
+// later.
 const fingerprintVersion = 1
 
 func fingerprint(method string, req any) ([]byte, error) {
@@ -280,14 +292,15 @@ func fingerprint(method string, req any) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// The Codes of stored answers: one that is kept, and one of a call of which is only known that it was executed.
+// The Codes of stored answers: one that is kept, and one of a call of which is only known that it
+// was executed.
 const (
 	kept = 200
 	gone = 410
 )
 
-// encode makes an answer ready to be stored. One that cannot be kept, since it is too large or no protobuf message, leaves a mark that
-// the call was executed: a retry must not execute it again.
+// encode makes an answer ready to be stored. One that cannot be kept, since it is too large or no
+// protobuf message, leaves a mark that the call was executed: a retry must not execute it again.
 func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response {
 	limit := s.service.Config().MaxValueBytes
 	body, err := encodeStatus(answer, failure)
@@ -304,7 +317,8 @@ func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response 
 	return redisidem.Response{Code: kept, Header: header, Body: body}
 }
 
-// encodeStatus makes a status of an answer: the failure's, or OK with the message as the only detail.
+// encodeStatus makes a status of an answer: the failure's, or OK with the message as the only
+// detail.
 func encodeStatus(answer any, failure error) ([]byte, error) {
 	if failure != nil {
 		st := status.Convert(failure)
@@ -373,8 +387,8 @@ func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, e
 
 var errNotWire = errors.New("grpcidem: the answer's type is not registered, and the call's encoding is not protobuf")
 
-// decodeMessage returns a stored message. One whose type the program has not registered is as good on the wire as any message that
-// has all its fields as unknown ones.
+// decodeMessage returns a stored message. One whose type the program has not registered is as good
+// on the wire as any message that has all its fields as unknown ones.
 func decodeMessage(ctx context.Context, stored *anypb.Any) (proto.Message, error) {
 	m, err := stored.UnmarshalNew()
 	if !errors.Is(err, protoregistry.NotFound) {

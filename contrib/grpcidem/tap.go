@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// tap holds the metadata back that a handler sets, until its answer is stored: it must not be on the answer to a call whose result was
-// refused, or whose handler panicked.
+// tap holds the metadata back that a handler sets, until its answer is stored: it must not be on
+// the answer to a call whose result was refused, or whose handler panicked.
 type tap struct {
 	grpc.ServerTransportStream
 	mu              sync.Mutex
@@ -62,7 +62,8 @@ func (t *tap) SetTrailer(md metadata.MD) error {
 	return nil
 }
 
-// send sends what was held back. The caller may have gone, which changes nothing about what was done.
+// send sends what was held back. The caller may have gone, which changes nothing about what was
+// done.
 func (t *tap) send() {
 	if t.ServerTransportStream == nil {
 		return
@@ -85,7 +86,8 @@ func unmarked(md metadata.MD) metadata.MD {
 	return md
 }
 
-// The stored names of header and trailer metadata begin differently. Values are base64, since those of names in -bin are bytes.
+// The stored names of header and trailer metadata begin differently. Values are base64, since those
+// of names in -bin are bytes.
 const (
 	headerPrefix  = "Header-"
 	trailerPrefix = "Trailer-"
@@ -106,7 +108,8 @@ func (t *tap) kept(names []string) map[string][]string {
 	return kept
 }
 
-// split takes stored metadata apart again. What cannot be read is left out: it is beside the answer.
+// split takes stored metadata apart again. What cannot be read is left out: it is beside the
+// answer.
 func split(stored map[string][]string) (header, trailer metadata.MD) {
 	header, trailer = metadata.MD{}, metadata.MD{}
 	for name, values := range stored {

@@ -10,39 +10,39 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// ending is how a case ended.
-type ending struct {
+// finalState is how a case ended.
+type finalState struct {
 	response *redisidem.Response
 	masked   *redisidem.Response
-	stages   []string // that were committed, in their order
+	stages   []string // committed stages, in order
 	effects  map[string]int
-	interim  bool // there were interim answers
+	interim  bool // whether there were interim answers
 }
 
-// examine checks what a finished key has left behind.
-func (p *play) examine(key *redisidem.Key, store *store) ending {
+// examine checks the state that a finished key has left.
+func (p *crashCase) examine(key *redisidem.Key, keyspace *keyspace) finalState {
 	p.t.Helper()
-	end := ending{response: key.Response, masked: p.mask(key.Response), effects: maps.Clone(p.world.Effects()), interim: p.interim}
+	end := finalState{response: key.Response, masked: p.mask(key.Response), effects: maps.Clone(p.world.Effects()), interim: p.interim}
 	for i, e := range key.Journal {
 		end.stages = append(end.stages, e.Stage)
 		if want := key.Journal[0].Revision + int64(i); e.Revision != want {
-			p.t.Errorf("the journal has revision %d where %d is expected", e.Revision, want)
+			p.t.Errorf("the journal has revision %d, want %d", e.Revision, want)
 		}
 	}
 	if n := len(key.Journal); n == 0 || key.Journal[n-1].Revision+1 != key.Revision {
 		p.t.Errorf("the key has revision %d, and %d commits are in its journal", key.Revision, n)
 	}
 	p.count(end.effects)
-	store.mustBeTidy()
+	keyspace.mustBeTidy()
 	return end
 }
 
 // count checks that effects happened as often as promised.
-func (p *play) count(effects map[string]int) {
+func (p *crashCase) count(effects map[string]int) {
 	p.t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(effects)) {
 		if _, ok := p.Promise[name]; !ok {
-			p.t.Errorf("the effect %q happened %d times, and nothing is promised of it", name, effects[name])
+			p.t.Errorf("the effect %q happened %d times and has no promise", name, effects[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Promise)) {
@@ -53,30 +53,30 @@ func (p *play) count(effects map[string]int) {
 }
 
 // compare checks that a case ended as the undisturbed run did.
-func (p *play) compare(end ending) {
+func (p *crashCase) compare(end finalState) {
 	p.t.Helper()
 	if !same(end.masked, p.wanted.masked) {
-		p.t.Errorf("the response is %s, that of the undisturbed run %s", describe(end.masked), describe(p.wanted.masked))
+		p.t.Errorf("the response is %s, that of the undisturbed run is %s", describe(end.masked), describe(p.wanted.masked))
 	}
 	got, want := end.stages, p.wanted.stages
 	if p.wanted.interim {
-		// An interim answer that got lost is given again, which is a further commit of its stage.
+		// A lost interim answer is given again, which is one more commit of its stage.
 		got, want = slices.Compact(slices.Clone(got)), slices.Compact(slices.Clone(want))
 	}
 	if !slices.Equal(got, want) {
-		p.t.Errorf("the stages committed are %q, those of the undisturbed run %q", end.stages, p.wanted.stages)
+		p.t.Errorf("the stages committed are %q, those of the undisturbed run are %q", end.stages, p.wanted.stages)
 	}
 }
 
-// replay checks that a further process gets the same answer and does nothing.
-func (p *play) replay(end ending) {
+// replay checks that a further process gets the same answer and runs nothing.
+func (p *crashCase) replay(end finalState) {
 	p.t.Helper()
 	if p.t.Failed() {
 		return
 	}
-	key, moments := p.live(moment{})
-	if !key.Replayed() || len(moments) > 0 {
-		p.t.Errorf("a request for the finished key was no replay: it ran %q", moments)
+	key, points := p.live(crashPoint{})
+	if !key.Replayed() || len(points) > 0 {
+		p.t.Errorf("a request for the finished key was not replayed: it ran %q", points)
 	}
 	if !same(key.Response, end.response) {
 		p.t.Errorf("the replayed response is %s, the first one was %s", describe(key.Response), describe(end.response))
@@ -86,8 +86,8 @@ func (p *play) replay(end ending) {
 	}
 }
 
-// mask returns a copy of a response without what may differ between worlds.
-func (p *play) mask(r *redisidem.Response) *redisidem.Response {
+// mask returns a copy of a response without the parts that may differ between worlds.
+func (p *crashCase) mask(r *redisidem.Response) *redisidem.Response {
 	if r == nil {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (p *play) mask(r *redisidem.Response) *redisidem.Response {
 	return out
 }
 
-// same reports whether two responses are the same to their last byte.
+// same reports whether two responses are equal, byte for byte.
 func same(a, b *redisidem.Response) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -109,7 +109,7 @@ func same(a, b *redisidem.Response) bool {
 	return a.Code == b.Code && bytes.Equal(a.Body, b.Body) && maps.EqualFunc(a.Header, b.Header, slices.Equal)
 }
 
-// describe writes a response down for people.
+// describe formats a response for messages.
 func describe(r *redisidem.Response) string {
 	if r == nil {
 		return "none"

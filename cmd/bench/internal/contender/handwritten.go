@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -18,10 +18,10 @@ import (
 var (
 	redislockPlain = Kind{
 		Name: "redislock", Title: "redislock by hand",
-		About: "What one writes by hand: obtain a redislock, read the record, write it, release: four round trips. A worker " +
-			"that outlives its lease overwrites another's work, for nothing fences it.",
+		About: "The hand-written way: obtain a redislock, read the record, write it, release: four round trips. A worker " +
+			"that outlives its lease overwrites another's result, because nothing fences it.",
 		Replays: true,
-		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		Open: func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 			client, err := dial.Client(ctx)
 			if err != nil {
 				return nil, err
@@ -31,9 +31,9 @@ var (
 	}
 	redislockAuto = Kind{
 		Name: "redislock-auto", Title: "redislock by hand, auto-pipelined",
-		About:   "The same over go-redis's auto-pipeliner, blocking face: four round trips in shared pipelines, nothing fenced.",
+		About:   "The same over go-redis's blocking auto-pipeliner: four round trips in shared pipelines, nothing fenced.",
 		Replays: true,
-		Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
+		Open: func(_ context.Context, dial Dial, prefix string) (Contender, error) {
 			client, err := dial.SharedClient()
 			if err != nil {
 				return nil, err
@@ -49,7 +49,7 @@ var (
 		Name: "redsync", Title: "redsync by hand",
 		About:   "The same work with redsync's mutex on one server in place of redislock. Nothing is fenced.",
 		Replays: true,
-		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		Open: func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 			client, err := dial.Client(ctx)
 			if err != nil {
 				return nil, err
@@ -76,8 +76,9 @@ var (
 	}
 )
 
-// lease is how long each guard's lock is taken for: longer than any run, since those that are made by hand renew none, and
-// the scenario of refused duplicates holds its locks from its beginning to its end.
+// lease is the lease of each contender's lock. It is longer than any run: hand-written contenders
+// do not renew their locks, and the scenario of refused duplicates holds its locks from beginning
+// to end.
 const lease = retention
 
 // locker takes the lock of that name, or returns ErrInFlight.
@@ -97,7 +98,7 @@ func obtain(client redislock.RedisClient) locker {
 	}
 }
 
-// autoPipeline returns the blocking face of a client's auto-pipeliner.
+// autoPipeline returns a client whose calls block until its auto-pipeliner has the reply.
 func autoPipeline(client redis.UniversalClient) (*redis.AutoPipeliner, error) {
 	switch c := client.(type) {
 	case *redis.Client:
@@ -108,8 +109,8 @@ func autoPipeline(client redis.UniversalClient) (*redis.AutoPipeliner, error) {
 	return nil, errors.New("this client has no auto-pipeliner")
 }
 
-// handwritten is idempotency as a careful engineer writes it on a lock: the record is a hash with what this library keeps,
-// too, of a request and its response.
+// handwritten is idempotency as a careful engineer writes it on a lock. The record is a hash with
+// the same parts of request and response that this library stores.
 type handwritten struct {
 	store interface {
 		redis.Scripter
@@ -182,7 +183,7 @@ func (g *handwritten) Close() error { return g.closer.Close() }
 func fingerprint(r Request) string {
 	h := sha256.New()
 	for _, part := range []string{r.Method, r.Path} {
-		_, _ = io.WriteString(h, part+"\x00") // a hash never fails
+		_, _ = io.WriteString(h, part+"\x00") // a hash returns no errors
 	}
 	_, _ = h.Write(r.Params)
 	return hex.EncodeToString(h.Sum(nil))

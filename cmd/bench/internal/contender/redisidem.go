@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -10,10 +10,11 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// patience is the timeout of every guard: long, since a benchmark loads the machine fully.
+// patience is the timeout of every contender. It is long because a benchmark loads the machine
+// fully.
 const patience = 10 * time.Second
 
-// retention is how long each guard keeps its records.
+// retention is how long each contender keeps its records.
 const retention = 24 * time.Hour
 
 var (
@@ -31,7 +32,7 @@ var (
 	}
 	redisidemWait = Kind{
 		Name: "redisidem-wait", Title: "redisidem, waiting",
-		About: "This library with Config.Wait: callers of a key that is being worked on wait for its end and are told of it.",
+		About: "This library with Config.Wait: callers of a key in flight wait until its worker has finished.",
 		Own:   true, Replays: true, Waits: true,
 		Open: library(func(c *redisidem.Config) { c.Wait = patience }),
 	}
@@ -43,15 +44,15 @@ var (
 	}
 )
 
-type libraryGuard struct {
+type libraryContender struct {
 	client  redis.UniversalClient
 	service *redisidem.Service
 	scope   *redisidem.Scope
 	flow    *redisidem.Flow
 }
 
-func library(change func(*redisidem.Config)) func(context.Context, Dial, string) (Guard, error) {
-	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+func library(change func(*redisidem.Config)) func(context.Context, Dial, string) (Contender, error) {
+	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		cfg := &redisidem.Config{Namespace: prefix, Timeout: patience, Retention: retention}
 		change(cfg)
 		var client redis.UniversalClient
@@ -72,11 +73,11 @@ func library(change func(*redisidem.Config)) func(context.Context, Dial, string)
 		if err != nil {
 			return nil, errors.Join(err, client.Close())
 		}
-		return &libraryGuard{client: client, service: service, scope: service.Scope("bench"), flow: flow}, nil
+		return &libraryContender{client: client, service: service, scope: service.Scope("bench"), flow: flow}, nil
 	}
 }
 
-func (g *libraryGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
+func (g *libraryContender) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	return answer(g.scope.Do(ctx, r.Key, redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params},
 		func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 			body, err := work(ctx)
@@ -87,7 +88,7 @@ func (g *libraryGuard) Do(ctx context.Context, r Request, work Work) (response [
 		}))
 }
 
-// answer is what a guard returns for what the library has returned.
+// answer converts the library's result to that of a contender.
 func answer(key *redisidem.Key, err error) (response []byte, replayed bool, _ error) {
 	switch {
 	case errors.Is(err, redisidem.ErrLocked):
@@ -100,15 +101,16 @@ func answer(key *redisidem.Key, err error) (response []byte, replayed bool, _ er
 	return key.Response.Body, key.Replayed(), nil
 }
 
-func (g *libraryGuard) Close() error {
+func (g *libraryContender) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return errors.Join(g.service.Close(ctx), g.client.Close())
 }
 
-// Service returns the service behind a guard of this library's, or nil: for scenarios that are about more than Do.
-func Service(g Guard) *redisidem.Service {
-	if l, ok := g.(*libraryGuard); ok {
+// Service returns the service behind a contender of this library, or nil, for scenarios that need
+// more than Do.
+func Service(g Contender) *redisidem.Service {
+	if l, ok := g.(*libraryContender); ok {
 		return l.service
 	}
 	return nil

@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ import (
 var (
 	httpBare = Kind{
 		Name: "http", Title: "HTTP, bare handler",
-		About: "A handler over HTTP that does nothing against repetition: what the server and its client cost by themselves.",
-		Open: func(ctx context.Context, dial Dial, _ string) (Guard, error) {
+		About: "A handler over HTTP without idempotency: the cost of the HTTP server and client alone.",
+		Open: func(ctx context.Context, dial Dial, _ string) (Contender, error) {
 			return serve(ctx, dial, nil, func(h http.Handler) (http.Handler, error) { return h, nil })
 		},
 	}
@@ -47,20 +47,20 @@ var (
 	}
 )
 
-// overHTTP makes a guard whose handler uses another one.
-func overHTTP(inner Kind) func(context.Context, Dial, string) (Guard, error) {
-	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+// overHTTP makes a contender whose handler uses another one.
+func overHTTP(inner Kind) func(context.Context, Dial, string) (Contender, error) {
+	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		g, err := inner.Open(ctx, dial, prefix)
 		if err != nil {
 			return nil, err
 		}
-		return serve(ctx, dial, g, func(http.Handler) (http.Handler, error) { return nil, nil }) //nolint:nilnil // the handler is its own
+		return serve(ctx, dial, g, func(http.Handler) (http.Handler, error) { return nil, nil }) //nolint:nilnil // the handler of this contender
 	}
 }
 
-// behindMiddleware makes a guard whose handler stands behind the library's middleware.
-func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Guard, error) {
-	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+// behindMiddleware makes a contender whose handler stands behind the library's middleware.
+func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Contender, error) {
+	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		g, err := inner.Open(ctx, dial, prefix)
 		if err != nil {
 			return nil, err
@@ -75,25 +75,25 @@ func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Guard, er
 	}
 }
 
-// httpGuard sends requests to a server of its own in this process, and reads the answers.
-type httpGuard struct {
-	inner  Guard // nil if there is none
+// httpContender sends requests to a server of its own in this process, and reads the answers.
+type httpContender struct {
+	inner  Contender // may be nil
 	server *http.Server
 	client *http.Client
 	url    string
 
 	mu    sync.Mutex
-	works map[string]*errand // by key: what the handler is to do for requests under way
+	works map[string]*errand // by key: the work of requests in flight
 }
 
-// errand is the work of the requests of one key that are under way. Whoever's it is, it is the same.
+// errand is the work of all in-flight requests of one key, which do the same.
 type errand struct {
 	work    Work
 	callers int
 }
 
-// enter makes a work known to the handler.
-func (g *httpGuard) enter(key string, work Work) {
+// enter registers the work of a request for the handler.
+func (g *httpContender) enter(key string, work Work) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := g.works[key]
@@ -105,8 +105,8 @@ func (g *httpGuard) enter(key string, work Work) {
 	e.callers++
 }
 
-// leave forgets the work when nobody waits for it any more.
-func (g *httpGuard) leave(key string) {
+// leave removes the work when no request waits for it any more.
+func (g *httpContender) leave(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e := g.works[key]
@@ -116,9 +116,10 @@ func (g *httpGuard) leave(key string) {
 	}
 }
 
-// serve starts the server. wrap makes the handler of the bare one; nil stands for one that uses the inner guard.
-func serve(ctx context.Context, dial Dial, inner Guard, wrap func(http.Handler) (http.Handler, error)) (Guard, error) {
-	g := &httpGuard{
+// serve starts the server. wrap makes the handler from the bare one. If inner is not nil, the bare
+// handler runs its work through it.
+func serve(ctx context.Context, dial Dial, inner Contender, wrap func(http.Handler) (http.Handler, error)) (Contender, error) {
+	g := &httpContender{
 		inner: inner, works: make(map[string]*errand),
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{
 			MaxIdleConnsPerHost: dial.Callers(), IdleConnTimeout: time.Minute, DisableCompression: true,
@@ -126,7 +127,7 @@ func serve(ctx context.Context, dial Dial, inner Guard, wrap func(http.Handler) 
 	}
 	handler, err := wrap(http.HandlerFunc(g.handle))
 	if handler == nil {
-		handler = http.HandlerFunc(g.handleGuarded)
+		handler = http.HandlerFunc(g.handleInner)
 	}
 	var listener net.Listener
 	if err == nil {
@@ -145,7 +146,7 @@ func serve(ctx context.Context, dial Dial, inner Guard, wrap func(http.Handler) 
 }
 
 // handle does the request's work.
-func (g *httpGuard) handle(w http.ResponseWriter, r *http.Request) {
+func (g *httpContender) handle(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -153,8 +154,8 @@ func (g *httpGuard) handle(w http.ResponseWriter, r *http.Request) {
 	g.write(w)(g.workOf(r)(r.Context()))
 }
 
-// handleGuarded does the request's work under the inner guard.
-func (g *httpGuard) handleGuarded(w http.ResponseWriter, r *http.Request) {
+// handleInner does the request's work through the inner contender.
+func (g *httpContender) handleInner(w http.ResponseWriter, r *http.Request) {
 	params, err := io.ReadAll(r.Body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -165,8 +166,8 @@ func (g *httpGuard) handleGuarded(w http.ResponseWriter, r *http.Request) {
 	g.write(w)(body, err)
 }
 
-// workOf returns what the caller of a request wants to be done.
-func (g *httpGuard) workOf(r *http.Request) Work {
+// workOf returns the work that the caller of a request has registered.
+func (g *httpContender) workOf(r *http.Request) Work {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := g.works[r.Header.Get(httpidem.DefaultHeader)]; e != nil {
@@ -175,7 +176,7 @@ func (g *httpGuard) workOf(r *http.Request) Work {
 	return func(context.Context) ([]byte, error) { return nil, errors.New("this request was not sent before") }
 }
 
-func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {
+func (g *httpContender) write(w http.ResponseWriter) func(body []byte, err error) {
 	return func(body []byte, err error) {
 		switch {
 		case errors.Is(err, ErrInFlight):
@@ -184,14 +185,14 @@ func (g *httpGuard) write(w http.ResponseWriter) func(body []byte, err error) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		default:
 			w.Header().Set("Content-Type", "application/octet-stream")
-			_, _ = w.Write(body) // a client that is gone counts as an error there
+			_, _ = w.Write(body) // a write to a client that has left returns an error
 		}
 	}
 }
 
-// Do implements [Guard].
-func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
-	var failed atomic.Pointer[error] // of the work, which the wire has no words for
+// Do implements [Contender].
+func (g *httpContender) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
+	var failed atomic.Pointer[error] // of the work, which HTTP cannot carry
 	g.enter(r.Key, func(ctx context.Context) ([]byte, error) {
 		body, err := work(ctx)
 		failed.Store(&err)
@@ -207,7 +208,7 @@ func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []by
 	if err != nil {
 		return nil, false, err
 	}
-	defer func() { _ = res.Body.Close() }() // it was read
+	defer func() { _ = res.Body.Close() }() // the body was read
 	body, err := io.ReadAll(res.Body)
 	switch {
 	case err != nil:
@@ -222,8 +223,8 @@ func (g *httpGuard) Do(ctx context.Context, r Request, work Work) (response []by
 	return body, res.Header.Get(httpidem.ReplayedHeader) == "true", nil
 }
 
-// Close implements [Guard].
-func (g *httpGuard) Close() error {
+// Close implements [Contender].
+func (g *httpContender) Close() error {
 	err := g.server.Close()
 	g.client.CloseIdleConnections()
 	if g.inner != nil {

@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -13,7 +13,7 @@ var (
 	proxyBare = Kind{
 		Name: "proxy", Title: "bare reverse proxy",
 		About: "The bare handler behind a process with nothing but net/http/httputil's reverse proxy, which protects nothing.",
-		Open: func(ctx context.Context, dial Dial, _ string) (Guard, error) {
+		Open: func(ctx context.Context, dial Dial, _ string) (Contender, error) {
 			return behind(ctx, dial, func(g *gateway) (string, error) { return g.start(ctx, proxyProgram, g.url) })
 		},
 	}
@@ -38,28 +38,29 @@ var (
 
 // gateway is a process in front of a server.
 type gateway struct {
-	*httpGuard
+	*httpContender
 	process *process
-	dir     string // of its configuration; empty if there is none
+	dir     string // of its configuration; may be empty
 }
 
-// start starts the process and returns where it serves.
+// start starts the process and returns its address.
 func (g *gateway) start(ctx context.Context, p *program, args ...string) (url string, err error) {
 	g.process, url, err = start(ctx, p, args...)
 	return url, err
 }
 
-// behind makes a guard whose requests go to where run has started a process that passes them on to the guard's own server.
-func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err error)) (Guard, error) {
+// behind makes a contender whose requests go to the address that run returns, where a process
+// forwards them to the contender's own server.
+func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err error)) (Contender, error) {
 	inner, err := serve(ctx, dial, nil, func(h http.Handler) (http.Handler, error) { return h, nil })
 	if err != nil {
 		return nil, err
 	}
-	server, ok := inner.(*httpGuard)
+	server, ok := inner.(*httpContender)
 	if !ok {
 		return nil, fmt.Errorf("the server is a %T", inner)
 	}
-	g := &gateway{httpGuard: server}
+	g := &gateway{httpContender: server}
 	url, err := run(g)
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -68,9 +69,9 @@ func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err 
 	return g, nil
 }
 
-// behindGateway makes a guard whose requests go through a gateway with those routes.
-func behindGateway(routes string) func(context.Context, Dial, string) (Guard, error) {
-	return func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+// behindGateway makes a contender whose requests go through a gateway with those routes.
+func behindGateway(routes string) func(context.Context, Dial, string) (Contender, error) {
+	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		addr, err := dial.Addr()
 		if err != nil {
 			return nil, err
@@ -89,7 +90,7 @@ func behindGateway(routes string) func(context.Context, Dial, string) (Guard, er
 	}
 }
 
-// Close implements [Guard].
+// Close implements [Contender].
 func (g *gateway) Close() error {
 	var err error
 	if g.process != nil {
@@ -98,5 +99,5 @@ func (g *gateway) Close() error {
 	if g.dir != "" {
 		err = errors.Join(err, os.RemoveAll(g.dir))
 	}
-	return errors.Join(err, g.httpGuard.Close())
+	return errors.Join(err, g.httpContender.Close())
 }

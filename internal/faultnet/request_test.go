@@ -1,4 +1,4 @@
-package idemtest
+package faultnet
 
 import (
 	"strings"
@@ -7,26 +7,26 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-func TestRequestsAreRead(t *testing.T) {
+func TestParseRequest(t *testing.T) {
 	t.Parallel()
 	whole := "*3\r\n$3\r\nset\r\n$1\r\na\r\n$4\r\n\r\n\r\n\r\n"
 	for i := range len(whole) {
 		if words, length := parseRequest([]byte(whole[:i])); length != 0 {
-			t.Errorf("%q is said to be a request %q", whole[:i], words)
+			t.Errorf("%q is parsed as the request %q", whole[:i], words)
 		}
 	}
 	words, length := parseRequest([]byte(whole + "*1\r\n"))
 	if length != len(whole) || len(words) != 3 || string(words[2]) != "\r\n\r\n" {
-		t.Errorf("read %q, of length %d", words, length)
+		t.Errorf("parsed %q, of length %d", words, length)
 	}
 	for _, odd := range []string{"PING\r\n", "*x\r\n", "*1\r\n:1\r\n", "*-1\r\n", "*1\r\n$-1\r\n"} {
 		if words, length := parseRequest([]byte(odd)); length != len(odd) || handshake([]byte(odd)) {
-			t.Errorf("%q is read as %q, of length %d", odd, words, length)
+			t.Errorf("%q is parsed as %q, of length %d", odd, words, length)
 		}
 	}
 }
 
-func TestScriptCallsAreKnown(t *testing.T) {
+func TestScriptCall(t *testing.T) {
 	t.Parallel()
 	call := func(words ...string) (*lua.Script, string) {
 		var b [][]byte
@@ -38,12 +38,12 @@ func TestScriptCallsAreKnown(t *testing.T) {
 	for _, s := range lua.All() {
 		for _, words := range [][]string{{"evalsha", s.SHA}, {"EVAL", s.Source}} {
 			if got, nonce := call(append(words, "2", "a", "b", "nonce", "x")...); got == nil || got.Name != s.Name || nonce != "nonce" {
-				t.Errorf("a call of %s is taken for one of %v with %q", s.Name, got, nonce)
+				t.Errorf("a call of %s is parsed as a call of %v with nonce %q", s.Name, got, nonce)
 			}
 		}
 	}
 	if got, _ := call("eval", lua.Commit.AllowOOM().Source, "0", "nonce"); got == nil || got.Name != "commit" {
-		t.Errorf("a commit on a full server is taken for %v", got)
+		t.Errorf("a commit with the flag for full memory is parsed as a call of %v", got)
 	}
 	for _, words := range [][]string{
 		{"get", "a"},
@@ -54,7 +54,7 @@ func TestScriptCallsAreKnown(t *testing.T) {
 		nil,
 	} {
 		if got, _ := call(words...); got != nil {
-			t.Errorf("%q is taken for a call of %s", strings.Join(words, " "), got.Name)
+			t.Errorf("%q is parsed as a call of %s", strings.Join(words, " "), got.Name)
 		}
 	}
 }

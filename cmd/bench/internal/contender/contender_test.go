@@ -1,4 +1,4 @@
-package guard_test
+package contender_test
 
 import (
 	"bytes"
@@ -15,19 +15,20 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// postgresVariable names the environment variable with the URL of a PostgreSQL in which the test may make schemas.
+// postgresVariable names the environment variable with the URL of a PostgreSQL in which the test
+// may make schemas.
 const postgresVariable = "REDISIDEM_BENCH_POSTGRES"
 
 const callers = 64
 
-func TestEveryGuardDoesTheSameWork(t *testing.T) {
+func TestContendersDoTheSameWork(t *testing.T) {
 	t.Parallel()
 	addr := rediscase.Server(t).Addr()
-	for _, kind := range guard.All() {
+	for _, kind := range contender.All() {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
 			conforms(t, kind, dial(addr), kind.Name != "http" && kind.Name != "gateway-bare" && kind.Name != "proxy") // which protect nothing
@@ -37,7 +38,7 @@ func TestEveryGuardDoesTheSameWork(t *testing.T) {
 
 func TestOwnAreThisLibraryAndItsServers(t *testing.T) {
 	t.Parallel()
-	for _, kind := range guard.All() {
+	for _, kind := range contender.All() {
 		if own := strings.Contains(kind.Name, "redisidem") || strings.HasPrefix(kind.Name, "gateway"); kind.Own != own {
 			t.Errorf("%s is its own: %v", kind.Name, kind.Own)
 		}
@@ -50,13 +51,13 @@ func TestMedusaSQLDoesTheSameWork(t *testing.T) {
 	if url == "" {
 		t.Skip(postgresVariable + " is not set")
 	}
-	// Nothing keeps its callers apart: TestMedusaSQLRunsTheSameWorkTwice.
-	conforms(t, guard.MedusaSQL(url), dial(""), false)
+	// Nothing excludes concurrent callers here: see TestMedusaSQLRunsTheSameWorkTwice.
+	conforms(t, contender.MedusaSQL(url), dial(""), false)
 }
 
-// conforms checks what a scenario relies on. A guard that is not exclusive may run the work of one key several times at
-// once.
-func conforms(t *testing.T, kind guard.Kind, dial guard.Dial, exclusive bool) {
+// conforms checks what a scenario relies on. A contender that is not exclusive may run the work of
+// one key several times at once.
+func conforms(t *testing.T, kind contender.Kind, dial contender.Dial, exclusive bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	g := open(t, kind, dial)
@@ -106,8 +107,8 @@ func conforms(t *testing.T, kind guard.Kind, dial guard.Dial, exclusive bool) {
 	t.Run("GivesManyCallersOneResponse", func(t *testing.T) { crowd(ctx, t, kind, g, exclusive) })
 }
 
-// inFlight has a second caller come while the first one works.
-func inFlight(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard) {
+// inFlight sends a second request while the first one is in flight.
+func inFlight(ctx context.Context, t *testing.T, kind contender.Kind, g contender.Contender) {
 	running, release := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)
 	go func() {
@@ -146,7 +147,7 @@ func inFlight(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard)
 			t.Error(err)
 		}
 	} else {
-		if _, _, err := g.Do(ctx, request("held"), mustNotRun(t)); !errors.Is(err, guard.ErrInFlight) {
+		if _, _, err := g.Do(ctx, request("held"), mustNotRun(t)); !errors.Is(err, contender.ErrInFlight) {
 			t.Errorf("the second caller was not refused: %v", err)
 		}
 		close(release)
@@ -156,8 +157,8 @@ func inFlight(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard)
 	}
 }
 
-// crowd has many callers bring one key at once.
-func crowd(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard, exclusive bool) {
+// crowd sends one key from many callers at once.
+func crowd(ctx context.Context, t *testing.T, kind contender.Kind, g contender.Contender, exclusive bool) {
 	const keys = 5
 	for i := range keys {
 		r := request("crowd" + string(rune('a'+i)))
@@ -174,7 +175,7 @@ func crowd(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard, ex
 						time.Sleep(5 * time.Millisecond)
 						return []byte{'r', byte(n)}, nil
 					})
-					if errors.Is(err, guard.ErrInFlight) {
+					if errors.Is(err, contender.ErrInFlight) {
 						refused.Add(1)
 						if !kind.Replays {
 							return
@@ -197,10 +198,10 @@ func crowd(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard, ex
 		close(gun)
 		all.Wait()
 		if !exclusive && !kind.Replays {
-			continue // it keeps nobody from anything
+			continue // it excludes no caller
 		}
 		if n := executed.Load(); n != 1 {
-			t.Errorf("%d callers were told that they executed the request", n)
+			t.Errorf("%d callers got the result of an execution", n)
 		}
 		if n := ran.Load(); exclusive && n != 1 {
 			t.Errorf("the work ran %d times", n)
@@ -218,19 +219,20 @@ func crowd(ctx context.Context, t *testing.T, kind guard.Kind, g guard.Guard, ex
 	}
 }
 
-// TestLocksAreHeldForAsLongAsARunTakes lets an hour pass on the server, and not here, so that nobody renews.
+// TestLocksAreHeldForAsLongAsARunTakes puts the server's clock forward by an hour, so that no lock
+// is renewed.
 func TestLocksAreHeldForAsLongAsARunTakes(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"redislock", "redislock-auto", "redsync", "floor"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := miniredis.RunT(t)
-			kind, _ := guard.ByName(name)
+			kind, _ := contender.ByName(name)
 			g := open(t, kind, dial(server.Addr()))
 			ctx := context.Background()
 			if _, _, err := g.Do(ctx, request("held"), func(context.Context) ([]byte, error) {
 				server.FastForward(time.Hour)
-				if _, _, err := g.Do(ctx, request("held"), mustNotRun(t)); !errors.Is(err, guard.ErrInFlight) {
+				if _, _, err := g.Do(ctx, request("held"), mustNotRun(t)); !errors.Is(err, contender.ErrInFlight) {
 					t.Errorf("the duplicate was not refused: %v", err)
 				}
 				return []byte("held"), nil
@@ -241,11 +243,11 @@ func TestLocksAreHeldForAsLongAsARunTakes(t *testing.T) {
 	}
 }
 
-// What the rivals' descriptions say that they leave out, so that it does not change unnoticed.
+// The weaknesses that the rivals' descriptions name, so that they do not change unnoticed.
 
 func TestFiberExecutesTheSameRequestInEachProcess(t *testing.T) {
 	t.Parallel()
-	kind, _ := guard.ByName("gofiber")
+	kind, _ := contender.ByName("gofiber")
 	if ran := together(t, kind, dial(rediscase.Server(t).Addr())); ran != 2 {
 		t.Errorf("two replicas ran the work %d times", ran)
 	}
@@ -258,7 +260,7 @@ func TestMedusaSQLRunsTheSameWorkTwice(t *testing.T) {
 		t.Skip(postgresVariable + " is not set")
 	}
 	ctx := context.Background()
-	g := open(t, guard.MedusaSQL(url), dial(""))
+	g := open(t, contender.MedusaSQL(url), dial(""))
 	var both sync.WaitGroup
 	both.Add(2)
 	var ran, executed atomic.Int64
@@ -285,9 +287,9 @@ func TestMedusaSQLRunsTheSameWorkTwice(t *testing.T) {
 	}
 }
 
-// together opens two guards on one server, as two replicas of a service do, and has both get the same request at the same
-// time. It returns how often the work ran.
-func together(t *testing.T, kind guard.Kind, dial guard.Dial) int64 {
+// together opens two contenders on one server, as two replicas of a service would, and sends both
+// the same request at the same time. It returns how often the work ran.
+func together(t *testing.T, kind contender.Kind, dial contender.Dial) int64 {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var ran atomic.Int64
@@ -316,8 +318,8 @@ func together(t *testing.T, kind guard.Kind, dial guard.Dial) int64 {
 // TestServerWithoutTrackingLeavesRueidislockOut opens it on the embedded server.
 func TestServerWithoutTrackingLeavesRueidislockOut(t *testing.T) {
 	t.Parallel()
-	kind, _ := guard.ByName("rueidislock")
-	if _, err := kind.Open(context.Background(), dial(miniredis.RunT(t).Addr()), "test"); !errors.Is(err, guard.ErrUnable) {
+	kind, _ := contender.ByName("rueidislock")
+	if _, err := kind.Open(context.Background(), dial(miniredis.RunT(t).Addr()), "test"); !errors.Is(err, contender.ErrUnable) {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -325,19 +327,20 @@ func TestServerWithoutTrackingLeavesRueidislockOut(t *testing.T) {
 func TestGatewayIsLeftOutOutsideOfItsRepository(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, name := range []string{"proxy", "gateway", "gateway-bare"} {
-		kind, _ := guard.ByName(name)
-		if _, err := kind.Open(context.Background(), dial("127.0.0.1:1"), "test"); !errors.Is(err, guard.ErrUnable) {
+		kind, _ := contender.ByName(name)
+		if _, err := kind.Open(context.Background(), dial("127.0.0.1:1"), "test"); !errors.Is(err, contender.ErrUnable) {
 			t.Errorf("%s: the error is %v", name, err)
 		}
 	}
 }
 
-// TestGatewayLeavesNoFiles opens two guards, of which the first is closed when the second still runs the same program.
+// TestGatewayLeavesNoFiles opens two contenders and closes the first while the second still runs
+// the same program.
 func TestGatewayLeavesNoFiles(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	addr := dial(rediscase.Server(t).Addr())
-	kind, _ := guard.ByName("proxy") // quicker to build than the gateway
+	kind, _ := contender.ByName("proxy") // quicker to build than the gateway
 	for range 2 {
 		one, err := kind.Open(context.Background(), addr, "one")
 		if err != nil {
@@ -365,17 +368,17 @@ func TestGatewayLeavesNoFiles(t *testing.T) {
 func TestNamesAreUnique(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
-	for _, kind := range guard.All() {
+	for _, kind := range contender.All() {
 		if seen[kind.Name] || kind.Title == "" || !strings.HasSuffix(kind.About, ".") {
 			t.Errorf("%+v", kind)
 		}
 		seen[kind.Name] = true
-		if got, ok := guard.ByName(kind.Name); !ok || got.Title != kind.Title {
+		if got, ok := contender.ByName(kind.Name); !ok || got.Title != kind.Title {
 			t.Errorf("%q is not found", kind.Name)
 		}
 	}
-	if _, ok := guard.ByName("nobody"); ok {
-		t.Error("nobody is found")
+	if _, ok := contender.ByName("missing"); ok {
+		t.Error("a contender that does not exist was found")
 	}
 }
 
@@ -384,14 +387,14 @@ func TestMedusaSQLSaysWhatIsWrong(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for _, url := range []string{"postgres://u:secret@127.0.0.1:1/none?connect_timeout=1", "postgres://u:secret@[::1/none"} {
-		_, err := guard.MedusaSQL(url).Open(ctx, dial(""), "test")
+		_, err := contender.MedusaSQL(url).Open(ctx, dial(""), "test")
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 }
 
-// dial is the address of a server. It implements guard.Dial.
+// dial is the address of a server. It implements contender.Dial.
 type dial string
 
 func (d dial) Client(context.Context) (redis.UniversalClient, error) { return d.SharedClient() }
@@ -404,7 +407,7 @@ func (d dial) Addr() (string, error) { return string(d), nil }
 
 func (d dial) Callers() int { return callers }
 
-func open(t *testing.T, kind guard.Kind, dial guard.Dial) guard.Guard {
+func open(t *testing.T, kind contender.Kind, dial contender.Dial) contender.Contender {
 	t.Helper()
 	g, err := kind.Open(context.Background(), dial, "test-"+kind.Name)
 	if err != nil {
@@ -418,15 +421,15 @@ func open(t *testing.T, kind guard.Kind, dial guard.Dial) guard.Guard {
 	return g
 }
 
-func request(key string) guard.Request {
-	return guard.Request{Key: key, Method: "POST", Path: "/orders", Params: []byte(`{"cart":"8f14e45f","amount":4200}`)}
+func request(key string) contender.Request {
+	return contender.Request{Key: key, Method: "POST", Path: "/orders", Params: []byte(`{"cart":"8f14e45f","amount":4200}`)}
 }
 
-func returns(body []byte) guard.Work {
+func returns(body []byte) contender.Work {
 	return func(context.Context) ([]byte, error) { return body, nil }
 }
 
-func mustNotRun(t *testing.T) guard.Work {
+func mustNotRun(t *testing.T) contender.Work {
 	return func(context.Context) ([]byte, error) {
 		t.Error("the work runs again")
 		return nil, errors.New("the work runs again")

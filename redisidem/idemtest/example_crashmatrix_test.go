@@ -27,11 +27,11 @@ func (p *provider) charges() int {
 	return len(p.charged)
 }
 
-// newCheckout is the program's own: it makes the flow when the program starts.
+// newCheckout makes the flow as the program does when it starts.
 func newCheckout(p *provider) (*redisidem.Flow, error) {
 	return redisidem.NewFlow(redisidem.FlowConfig{Name: "checkout", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			p.charge(st.OutboundKey("charge")) // the same key in each run
+			p.charge(st.OutboundKey("charge")) // the same key for each run
 			return redisidem.Next(), nil
 		}},
 		{Point: "charged", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -40,7 +40,8 @@ func newCheckout(p *provider) (*redisidem.Flow, error) {
 	}})
 }
 
-// testCheckout would be called TestCheckout: go test runs a subtest for each boundary, such as kill_after_charged.
+// testCheckout would be called TestCheckout. go test runs a subtest for each boundary, such as
+// kill_after_charged.
 func testCheckout(t *testing.T) {
 	idemtest.CrashMatrix(t, idemtest.CrashConfig{
 		World: func(testing.TB) idemtest.World {
@@ -56,7 +57,8 @@ func testCheckout(t *testing.T) {
 	})
 }
 
-// A flow that is to charge once is killed at each of its boundaries, and the process that resumes it is killed at each of its own.
+// A flow that charges once is killed at each of its boundaries. The process that resumes it is
+// killed at each of its own.
 func ExampleCrashMatrix() {
 	_ = testCheckout // see above
 	// Output:

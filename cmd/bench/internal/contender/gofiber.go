@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -16,12 +16,12 @@ var gofiber = Kind{
 	About: "fiber's idempotency middleware with its Redis storage, called without a network. Its lock is a mutex of the " +
 		"process: two replicas execute the same request.",
 	Replays: true, Waits: true,
-	Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+	Open: func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		client, err := dial.Client(ctx)
 		if err != nil {
 			return nil, err
 		}
-		g := &fiberGuard{store: storage.NewFromConnection(client), prefix: prefix}
+		g := &fiberContender{store: storage.NewFromConnection(client), prefix: prefix}
 		app := fiber.New()
 		app.Use(idempotency.New(idempotency.Config{
 			Storage: g.store, Lifetime: retention, KeyHeader: keyHeader,
@@ -35,13 +35,13 @@ var gofiber = Kind{
 
 const keyHeader = "Idempotency-Key"
 
-type fiberGuard struct {
+type fiberContender struct {
 	store   *storage.Storage
 	prefix  string
 	handler fasthttp.RequestHandler
 }
 
-// running is what a request carries to its handler.
+// running is the work of a request, which its context carries to the handler.
 type running struct {
 	ctx  context.Context
 	work Work
@@ -51,7 +51,7 @@ type running struct {
 
 const runningKey = "bench.running"
 
-func (g *fiberGuard) serve(c fiber.Ctx) error {
+func (g *fiberContender) serve(c fiber.Ctx) error {
 	r, ok := c.RequestCtx().UserValue(runningKey).(*running)
 	if !ok {
 		return errors.New("the request carries no work")
@@ -65,7 +65,7 @@ func (g *fiberGuard) serve(c fiber.Ctx) error {
 	return c.Send(body)
 }
 
-func (g *fiberGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
+func (g *fiberContender) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	var c fasthttp.RequestCtx
 	c.Request.Header.SetMethod(r.Method)
 	c.Request.SetRequestURI(r.Path)
@@ -83,4 +83,4 @@ func (g *fiberGuard) Do(ctx context.Context, r Request, work Work) (response []b
 	return c.Response.Body(), !run.ran, nil
 }
 
-func (g *fiberGuard) Close() error { return g.store.Close() }
+func (g *fiberContender) Close() error { return g.store.Close() }

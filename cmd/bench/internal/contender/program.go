@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"bufio"
@@ -13,16 +13,18 @@ import (
 	"time"
 )
 
-// program is one that is built from this repository when a guard first needs it, and removed with the last that does.
+// program is built from this repository when the first contender needs it, and removed when the
+// last one releases it.
 type program struct {
 	source string // the package
 
 	mu    sync.Mutex
 	users int
-	dir   string // where it lies while there are users
+	dir   string // its path while it has users
 }
 
-// acquire returns the program's file. The caller must call release. The error matches ErrUnable where there is no source.
+// acquire returns the program's file. The caller must call release. The error matches ErrUnable if
+// there is no source.
 func (p *program) acquire(ctx context.Context) (file string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,14 +67,14 @@ type process struct {
 	command *exec.Cmd // nil before it is started
 }
 
-// start starts a program, and returns where it serves. The caller must call stop.
+// start starts a program and returns its address. The caller must call stop.
 func start(ctx context.Context, p *program, args ...string) (running *process, url string, err error) {
 	file, err := p.acquire(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	running = &process{program: p}
-	command := exec.Command(file, args...) //nolint:gosec,noctx // what was just built, and is ended by stop
+	command := exec.Command(file, args...) //nolint:gosec,noctx // just built; stop ends it
 	log, err := command.StderrPipe()
 	if err == nil {
 		err = command.Start()
@@ -87,7 +89,7 @@ func start(ctx context.Context, p *program, args ...string) (running *process, u
 		var entry struct{ Msg, URL string }
 		if err := json.Unmarshal(lines.Bytes(), &entry); err == nil && entry.Msg == "serving" {
 			go func() {
-				for lines.Scan() { // nobody reads on, and the process must not wait for a reader
+				for lines.Scan() { // the process must not block on writing
 				}
 			}()
 			return running, entry.URL, nil
@@ -97,7 +99,7 @@ func start(ctx context.Context, p *program, args ...string) (running *process, u
 	return nil, "", errors.Join(fmt.Errorf("%s does not serve: %s", p.source, last), running.stop())
 }
 
-// stop ends the process, and the use of its program.
+// stop ends the process and releases its program.
 func (p *process) stop() error {
 	var err error
 	if p.command != nil {
@@ -106,7 +108,7 @@ func (p *process) stop() error {
 			err = nil
 		}
 		ended := time.AfterFunc(patience, func() { _ = p.command.Process.Kill() })
-		_ = p.command.Wait() // how it ends does not matter any more
+		_ = p.command.Wait() // its exit status does not matter
 		ended.Stop()
 	}
 	return errors.Join(err, p.program.release())

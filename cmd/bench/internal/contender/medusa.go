@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// MedusaSQL returns the SQL service that this library is modelled on, on the PostgreSQL of that URL. It leaves the Redis
-// under test alone.
+// MedusaSQL returns the SQL service that this library is modelled on, on the PostgreSQL of that
+// URL. It does not use the Redis under test.
 func MedusaSQL(url string) Kind {
 	return Kind{
 		Name: "medusa-sql", Title: "Medusa's SQL service",
@@ -23,18 +23,19 @@ func MedusaSQL(url string) Kind {
 			"locked: callers who bring a key at the same time all execute it, a collision executes it again, and the result of " +
 			"one is kept.",
 		Replays: true,
-		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		Open: func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 			return openMedusa(ctx, url, dial.Callers(), prefix)
 		},
 	}
 }
 
-// sqlConnections bounds the connections to PostgreSQL. With more of them throughput falls: serializable transactions of
-// different keys collide, too, when their rows or index entries share a page.
+// sqlConnections bounds the connections to PostgreSQL. With more of them throughput falls:
+// serializable transactions of different keys also collide when their rows or index entries share a
+// page.
 const sqlConnections = 16
 
-// medusaTable is the service's table, except for response_body: it is jsonb there, which does not give bytes back as they
-// came.
+// medusaTable is the service's table, except for response_body, which is jsonb there: jsonb does
+// not return bytes unchanged.
 const medusaTable = `
 create table idempotency_key (
 	id              text primary key,
@@ -52,7 +53,7 @@ create table idempotency_key (
 func openMedusa(ctx context.Context, url string, callers int, prefix string) (*medusa, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("the URL of the PostgreSQL cannot be parsed") // without the password that it may hold
+		return nil, errors.New("the URL of the PostgreSQL cannot be parsed") // without its password
 	}
 	g := &medusa{schema: "redisidem_bench_" + strings.ToLower(rand.Text()), prefix: prefix}
 	cfg.MaxConns = int32(min(max(callers, 1), sqlConnections))
@@ -76,7 +77,7 @@ type medusa struct {
 	prefix string
 }
 
-// medusaRow is what a request needs to know of its row.
+// medusaRow is the part of a row that a request needs.
 type medusaRow struct {
 	point string
 	body  []byte
@@ -107,7 +108,7 @@ func (g *medusa) Do(ctx context.Context, r Request, work Work) (response []byte,
 
 const selectRow = `select recovery_point, response_body from idempotency_key where idempotency_key = $1`
 
-// initializeRequest retrieves a key, or creates it.
+// initializeRequest retrieves a key or creates it.
 func initializeRequest(ctx context.Context, tx pgx.Tx, key string, r Request) (medusaRow, error) {
 	var row medusaRow
 	err := tx.QueryRow(ctx, selectRow, key).Scan(&row.point, &row.body)
@@ -120,7 +121,8 @@ func initializeRequest(ctx context.Context, tx pgx.Tx, key string, r Request) (m
 	return row, err
 }
 
-// workStage runs the work and stores its response. Behind a collision it finds the response of the winner, if there is one.
+// workStage runs the work and stores its response. After a collision it returns the response of the
+// winner, if there is one.
 func workStage(ctx context.Context, tx pgx.Tx, key string, work Work) (row medusaRow, replayed bool, err error) {
 	if err := tx.QueryRow(ctx, selectRow, key).Scan(&row.point, &row.body); err != nil {
 		return row, false, err
@@ -143,7 +145,7 @@ func workStage(ctx context.Context, tx pgx.Tx, key string, work Work) (row medus
 // collisions is how often a transaction is tried.
 const collisions = 200
 
-// serializable runs f in a transaction until it collides with none.
+// serializable runs f in transactions until one of them does not collide.
 func (g *medusa) serializable(ctx context.Context, f func(pgx.Tx) error) error {
 	var err error
 	for range collisions {
@@ -161,7 +163,7 @@ func (g *medusa) serializable(ctx context.Context, f func(pgx.Tx) error) error {
 	return fmt.Errorf("gave up after %d collisions: %w", collisions, err)
 }
 
-// Close drops what Open made.
+// Close drops the table that Open made.
 func (g *medusa) Close() error {
 	defer g.pool.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)

@@ -1,4 +1,4 @@
-package idemtest
+package faultnet
 
 import (
 	"bytes"
@@ -8,7 +8,8 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// FuzzParseRequest checks that a request is read the same in however many pieces it comes, and never beyond its end.
+// FuzzParseRequest checks that a request is parsed to its end and never beyond it, and that a
+// request without its last byte is not complete.
 func FuzzParseRequest(f *testing.F) {
 	for _, s := range []string{
 		"*1\r\n$4\r\nPING\r\n", "*2\r\n$3\r\nGET\r\n$0\r\n\r\n*1\r\n", "PING\r\n", "*-1\r\n", "*1\r\n$9223372036854775807\r\n", "*1\r\n$-1\r\n",
@@ -30,7 +31,7 @@ func FuzzParseRequest(f *testing.F) {
 			t.Fatalf("%q: %d words of %d bytes, and then %d of %d", b, len(words), length, len(again), n)
 		}
 		if _, n := parseRequest(b[:length-1]); n != 0 {
-			t.Fatalf("%q is whole without its end", b[:length])
+			t.Fatalf("%q is complete without its last byte", b[:length])
 		}
 		var written bytes.Buffer
 		written.WriteString("*" + strconv.Itoa(len(words)) + "\r\n")

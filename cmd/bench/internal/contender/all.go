@@ -1,13 +1,13 @@
-package guard
+package contender
 
 // added are the kinds that need more than the Redis under test.
 var added []Kind
 
-// AddMedusaSQL puts [MedusaSQL] among [All]. It is for the beginning of a program.
+// AddMedusaSQL adds [MedusaSQL] to [All]. It must be called at the start of the program.
 func AddMedusaSQL(url string) { added = append(added, MedusaSQL(url)) }
 
-// All returns every kind of guard, in a fixed order, this library's own first: those that need nothing but the Redis under
-// test, and those that were added.
+// All returns every kind of contender in a fixed order: this library's own, the others that need
+// only the Redis under test, and the added ones.
 func All() []Kind {
 	return append([]Kind{
 		redisidemAuto, redisidemPlain, redisidemWait, redisidemCache, redislockAuto, redislockPlain, redsyncPlain, rueidislockKind,

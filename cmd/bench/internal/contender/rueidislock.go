@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 
 var rueidislockKind = Kind{
 	Name: "rueidislock", Title: "rueidislock by hand",
-	About: "The same work with rueidis and its lock, which rests on client-side caching: the client pipelines by itself. " +
+	About: "The same work with rueidis and its lock, which uses client-side caching. The client always pipelines. " +
 		"Nothing is fenced.",
 	Replays: true,
-	Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
+	Open: func(_ context.Context, dial Dial, prefix string) (Contender, error) {
 		addr, err := dial.Addr()
 		if err != nil {
 			return nil, err
 		}
 		locks, err := rueidislock.NewLocker(rueidislock.LockerOption{
 			KeyPrefix: prefix + ":lock", KeyMajority: 1, NoLoopTracking: true, KeyValidity: lease,
-			TryNextAfter: patience, // bounds each attempt; by default an answer after 20 ms is an error
+			TryNextAfter: patience, // bounds each attempt; the default of 20 ms is too short here
 			ClientOption: rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true},
 		})
 		if errors.Is(err, rueidis.ErrNoCache) {
@@ -32,18 +32,18 @@ var rueidislockKind = Kind{
 		if err != nil {
 			return nil, err
 		}
-		return &rueidisGuard{locks: locks, prefix: prefix}, nil
+		return &rueidisContender{locks: locks, prefix: prefix}, nil
 	},
 }
 
-type rueidisGuard struct {
+type rueidisContender struct {
 	locks  rueidislock.Locker
 	prefix string
 }
 
 var rueidisWrite = rueidis.NewLuaScript(writeSource)
 
-func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
+func (g *rueidisContender) Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error) {
 	name := g.prefix + ":{" + r.Key + "}"
 	held, release, err := g.locks.TryWithContext(ctx, name)
 	if errors.Is(err, rueidislock.ErrNotLocked) {
@@ -85,7 +85,7 @@ func (g *rueidisGuard) Do(ctx context.Context, r Request, work Work) (response [
 	return body, false, nil
 }
 
-func (g *rueidisGuard) Close() error {
+func (g *rueidisContender) Close() error {
 	g.locks.Close()
 	return nil
 }

@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -10,24 +10,26 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Stages is how many stages a request has for [Staged].
+// Stages is the number of stages of a request for [Staged].
 const Stages = 4
 
-// Staged is a guard that can also run a request in stages, each of which is remembered, so that a retry continues behind it.
+// Staged is a contender that can also run a request in stages. Each stage is stored, so that a
+// retry continues behind it.
 type Staged interface {
-	// Flow executes the request in [Stages] stages, of which all but the last do nothing, or replays its response.
+	// Flow executes the request in [Stages] stages, of which only the last does work, or replays
+	// its response.
 	Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error)
 }
 
 var (
-	_ Staged = (*libraryGuard)(nil)
+	_ Staged = (*libraryContender)(nil)
 	_ Staged = (*handwritten)(nil)
 )
 
 // points are the recovery points of a request in stages.
 var points = [Stages]string{redisidem.Started, "tax_lines_created", "payment_authorized", "order_created"}
 
-// lastWork is the context key under which a flow's context carries what its last stage does.
+// lastWork is the context key of the work of a flow's last stage.
 type lastWork struct{}
 
 // newFlow makes the flow of every request.
@@ -51,12 +53,12 @@ func newFlow() (*redisidem.Flow, error) {
 }
 
 // Flow implements [Staged].
-func (g *libraryGuard) Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error) {
+func (g *libraryContender) Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error) {
 	return answer(g.scope.DoFlow(context.WithValue(ctx, lastWork{}, last), r.Key,
 		redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params}, g.flow))
 }
 
-// advance remembers that a stage was done.
+// advance stores that a stage was done.
 var advance = redis.NewScript(`
 if redis.call('HGET', KEYS[1], 'recovery_point') == 'finished' then
   return 0
@@ -65,7 +67,7 @@ redis.call('HSET', KEYS[1], 'recovery_point', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`)
 
-// Flow implements [Staged]: under one lock, each stage is written as it is done.
+// Flow implements [Staged]. Each stage is written as it is done, under one lock.
 func (g *handwritten) Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error) {
 	return g.Do(ctx, r, func(ctx context.Context) ([]byte, error) {
 		for _, point := range points[1:] {

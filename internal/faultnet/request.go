@@ -1,4 +1,4 @@
-package idemtest
+package faultnet
 
 import (
 	"bytes"
@@ -8,8 +8,9 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// parseRequest returns the words of the first request in b and its length, which is 0 when its end has not come yet. A
-// client's requests are arrays of strings; whatever else there is, is taken for one request without words.
+// parseRequest returns the words of the first request in b and its length, or length 0 if the
+// request is not complete. A client's requests are arrays of strings; anything else is one request
+// without words.
 func parseRequest(b []byte) (words [][]byte, length int) {
 	count, rest, ok := number(b, '*')
 	switch {
@@ -31,7 +32,8 @@ func parseRequest(b []byte) (words [][]byte, length int) {
 	return words, len(b) - len(rest)
 }
 
-// number reads a line that is a mark and a number. It returns what is behind the line, nil when its end has not come yet.
+// number reads a line that is a mark and a number. It returns the bytes behind the line, or nil if
+// the line is not complete.
 func number(b []byte, mark byte) (n int, rest []byte, ok bool) {
 	end := bytes.Index(b, []byte("\r\n"))
 	if end < 0 {
@@ -45,8 +47,8 @@ func number(b []byte, mark byte) (n int, rest []byte, ok bool) {
 	return n, rest, err == nil && n >= 0
 }
 
-// scriptCall returns which script of the library a request calls, nil if none, and the nonce of the call, which its reply
-// echoes.
+// scriptCall returns the script of the library that a request calls, or nil, and the nonce of the
+// call, which its reply echoes.
 func scriptCall(words [][]byte) (s *lua.Script, nonce string) {
 	if len(words) < 4 || !strings.HasPrefix(strings.ToLower(string(words[0])), "eval") {
 		return nil, ""
@@ -66,7 +68,7 @@ func scriptCall(words [][]byte) (s *lua.Script, nonce string) {
 	return nil, ""
 }
 
-// handshake reports whether what is sent opens a connection.
+// handshake reports whether a request belongs to the handshake that opens a connection.
 func handshake(b []byte) bool {
 	words, _ := parseRequest(b)
 	if len(words) == 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestCrashMatrixOfAFlowThatKeepsItsPromise(t *testing.T) {
+func TestCrashMatrixOfACorrectFlow(t *testing.T) {
 	t.Parallel()
 	CrashMatrix(t, crashes(checkout, sold))
 }
@@ -36,7 +36,7 @@ func TestCrashMatrixTriesEachBoundary(t *testing.T) {
 	}
 }
 
-func TestCrashMatrixOfProcessesThatDieInARow(t *testing.T) {
+func TestCrashMatrixOfSeveralDeathsInARow(t *testing.T) {
 	t.Parallel()
 	c := crashes(checkout, sold)
 	c.Depth = 2
@@ -152,36 +152,36 @@ func TestCrashMatrixOfLoopsAndRetries(t *testing.T) {
 	}
 }
 
-// TestNothingOfAKilledProcessReachesRedis kills at each kind of boundary, and looks whether the key stays locked as after
-// kill -9, and what is stored.
+// TestNothingOfAKilledProcessReachesRedis kills a process at each kind of boundary. It checks that
+// the key stays locked, as after kill -9, and what is stored.
 func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
 	t.Parallel()
 	for _, auto := range []bool{false, true} {
 		for _, c := range []struct {
-			at       moment
+			at       crashPoint
 			revision int64
 		}{
-			{moment{beforeWork, "tax_lines_created", 1}, 1},
-			{moment{afterWork, "tax_lines_created", 1}, 1},
-			{moment{beforeCommit, "tax_lines_created", 1}, 1},
-			{moment{afterCommit, "tax_lines_created", 1}, 2},
+			{crashPoint{beforeWork, "tax_lines_created", 1}, 1},
+			{crashPoint{afterWork, "tax_lines_created", 1}, 1},
+			{crashPoint{beforeCommit, "tax_lines_created", 1}, 1},
+			{crashPoint{afterCommit, "tax_lines_created", 1}, 2},
 		} {
 			t.Run(fmt.Sprintf("%s/auto=%t", c.at, auto), func(t *testing.T) {
 				t.Parallel()
 				srv, s := NewServer(t), newShop()
 				flow := func() (*redisidem.Flow, error) { return redisidem.NewFlow(checkout(s)) }
-				p := &play{t: t, world: World{Request: buy, Flow: flow}, matrix: &matrix{
-					cfg: redisidem.Config{AutoPipeline: auto, Timeout: relaxed},
-					// With a client of the test's own, time is left to pass by itself.
+				p := &crashCase{t: t, world: World{Request: buy, Flow: flow}, matrix: &matrix{
+					cfg: redisidem.Config{AutoPipeline: auto, Timeout: defaultTimeout},
+					// With a client of the test's own, the server's clock is not put forward.
 					CrashConfig: CrashConfig{MaxRequests: 1, Client: func(testing.TB) redis.UniversalClient {
 						return redis.NewClient(srv.Options())
 					}},
 				}}
 				if key, _ := p.live(c.at); key != nil {
-					t.Fatalf("it lives: %+v", key)
+					t.Fatalf("the process lives: %+v", key)
 				}
-				sc := srv.Service(nil).Scope(playScope)
-				key, err := sc.Retrieve(t.Context(), playKey)
+				sc := srv.Service(nil).Scope(caseScope)
+				key, err := sc.Retrieve(t.Context(), caseKey)
 				if err != nil || key.Revision != c.revision {
 					t.Errorf("the key is %+v, %v, want revision %d", key, err, c.revision)
 				}
@@ -189,7 +189,7 @@ func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := sc.DoFlow(t.Context(), playKey, buy, again); !errors.Is(err, redisidem.ErrLocked) {
+				if _, err := sc.DoFlow(t.Context(), caseKey, buy, again); !errors.Is(err, redisidem.ErrLocked) {
 					t.Errorf("the lease was given back: %v", err)
 				}
 			})
@@ -233,9 +233,9 @@ func TestCrashMatrixOnRealServers(t *testing.T) {
 				CrashMatrix(t, c)
 				look := client()
 				defer func() { _ = look.Close() }()
-				s := &store{t: t, namespace: "idemtest-*", client: look}
+				s := &keyspace{t: t, namespace: "idemtest-*", client: look}
 				if left := s.keys(t.Context()); len(left) > 0 {
-					t.Errorf("the matrix has left %q", left)
+					t.Errorf("the matrix has left the keys %q", left)
 				}
 			})
 		}

@@ -10,20 +10,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// store is a look at what a namespace holds in Redis, past the library.
-type store struct {
+// keyspace is the content of a namespace in Redis, read without the library.
+type keyspace struct {
 	t         testing.TB
 	namespace string
 	client    redis.UniversalClient
 }
 
-// bounded returns a context that outlives the test's own, for its cleanups, and not by much.
-func (s *store) bounded() (context.Context, context.CancelFunc) {
+// bounded returns a context for cleanups, which outlives the test's own for a bounded time.
+func (s *keyspace) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(s.t.Context()), patience)
 }
 
-// keys returns the names of all keys in the namespace, in order.
-func (s *store) keys(ctx context.Context) []string {
+// keys returns the names of all keys in the namespace, sorted.
+func (s *keyspace) keys(ctx context.Context) []string {
 	s.t.Helper()
 	var mu sync.Mutex
 	var keys []string
@@ -44,28 +44,28 @@ func (s *store) keys(ctx context.Context) []string {
 		err = scan(ctx, c)
 	}
 	if err != nil {
-		s.t.Errorf("idemtest: look at what Redis holds: %v", err)
+		s.t.Errorf("idemtest: list the keys in Redis: %v", err)
 	}
 	slices.Sort(keys)
-	return slices.Compact(keys) // SCAN may tell of a key twice
+	return slices.Compact(keys) // SCAN may return a key twice
 }
 
 // close removes all keys in the namespace, and closes the client.
-func (s *store) close() {
+func (s *keyspace) close() {
 	s.t.Helper()
 	ctx, cancel := s.bounded()
 	defer cancel()
 	for _, key := range s.keys(ctx) {
 		if err := s.client.Del(ctx, key).Err(); err != nil {
-			s.t.Errorf("idemtest: remove what the test has left in Redis: %v", err)
+			s.t.Errorf("idemtest: remove the test's keys from Redis: %v", err)
 		}
 	}
 	_ = s.client.Close()
 }
 
-// mustBeTidy checks what is there when nobody works and nothing is to be recovered: no lock, and nothing that stays for ever
-// but the program's own keys.
-func (s *store) mustBeTidy() {
+// mustBeTidy checks the state in which no work is in flight and no key needs recovery: no lock, no
+// index entry, and no key without an expiry except the program's own.
+func (s *keyspace) mustBeTidy() {
 	s.t.Helper()
 	ctx, cancel := s.bounded()
 	defer cancel()
@@ -77,15 +77,15 @@ func (s *store) mustBeTidy() {
 		case strings.HasSuffix(name, ":lock"):
 			s.t.Errorf("a lock is left: %s", key)
 		case strings.HasPrefix(name, "due:"), strings.HasPrefix(name, "dead:"):
-			s.t.Errorf("something is to be recovered although all is finished: %s", key)
+			s.t.Errorf("a key is due for recovery although all work is finished: %s", key)
 		default:
 			ttl, err := s.client.PTTL(ctx, key).Result()
 			if err != nil || ttl == noExpiry {
-				s.t.Errorf("%s stays for ever, %v", key, err)
+				s.t.Errorf("%s has no expiry, %v", key, err)
 			}
 		}
 	}
 }
 
-// noExpiry is go-redis's answer for a key without an expiry.
+// noExpiry is go-redis's PTTL result for a key without an expiry.
 const noExpiry = -1

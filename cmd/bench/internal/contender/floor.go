@@ -1,4 +1,4 @@
-package guard
+package contender
 
 import (
 	"context"
@@ -13,7 +13,7 @@ var (
 		Name: "floor", Title: "two bare commands",
 		About: "SET NX for the key and SET for the response: the least that touches Redis at all. It replays nothing, and a " +
 			"crash leaves the key taken.",
-		Open: func(ctx context.Context, dial Dial, prefix string) (Guard, error) {
+		Open: func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 			client, err := dial.Client(ctx)
 			if err != nil {
 				return nil, err
@@ -24,7 +24,7 @@ var (
 	floorAuto = Kind{
 		Name: "floor-auto", Title: "two bare commands, auto-pipelined",
 		About: "The same two commands over go-redis's auto-pipeliner.",
-		Open: func(_ context.Context, dial Dial, prefix string) (Guard, error) {
+		Open: func(_ context.Context, dial Dial, prefix string) (Contender, error) {
 			client, err := dial.SharedClient()
 			if err != nil {
 				return nil, err
