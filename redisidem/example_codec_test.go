@@ -11,8 +11,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
-// A codec encrypts the values of records. To replace a key, put the new one in front and keep the old
-// one until all its records have expired.
+// A codec encrypts the values of records. codec.NewEncryption says how to rotate its keys.
 func ExampleCodec() {
 	addr, stop := embeddedRedis()
 	defer stop()
