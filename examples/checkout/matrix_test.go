@@ -26,7 +26,7 @@ func TestCrashMatrix(t *testing.T) {
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			t.Parallel()
-			idemtest.CrashMatrix(t, idemtest.Crashes{
+			idemtest.CrashMatrix(t, idemtest.CrashConfig{
 				Promise: story.promise,
 				World:   func(tb testing.TB) idemtest.World { return newWorld(tb, story.token, story.variant) },
 			})

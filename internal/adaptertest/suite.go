@@ -66,10 +66,10 @@ func draft(t *testing.T, f Framework) {
 			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDs
+			cfg.CheckKey = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
@@ -167,7 +167,7 @@ func panics(t *testing.T, f Framework) {
 			}
 		}
 		s.WantRuns(2)
-		if n := s.Adapter.Count(httpidem.Panicked); n != 2 {
+		if n := s.Adapter.Count(httpidem.ResultPanicked); n != 2 {
 			t.Errorf("%d panics were counted", n)
 		}
 	})
@@ -180,7 +180,7 @@ func panics(t *testing.T, f Framework) {
 		if a, err := Try(t.Context(), s.URL, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
-		if n := s.Adapter.Count(httpidem.Panicked); n == 0 {
+		if n := s.Adapter.Count(httpidem.ResultPanicked); n == 0 {
 			t.Error("the panic was not counted")
 		}
 	})
