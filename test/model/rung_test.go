@@ -1,9 +1,10 @@
-// Package model checks the protocol of redisidem with Spin: the protocol must hold in every state that it can get to, and each of
-// its broken variants must be refuted by the part of the promise that it breaks. README.md describes the model.
+// Package model checks the protocol of redisidem with Spin: the protocol must hold in every state
+// that it can get to, and each of its broken variants must be refuted by the part of the promise
+// that it breaks. README.md describes the model.
 //
-//	go test -count=1 -v ./test/model -size change                   # two and three workers, and all variants: two minutes
-//	go test -count=1 -v -timeout 2h ./test/model -size nightly      # larger sizes besides
-//	go test -count=1 -v -run 'Protocol/NOFENCE' ./test/model -steps # one run, with the steps to the error that it finds
+//	go test -count=1 -v ./test/model -size change  # for every change: two minutes
+//	go test -count=1 -v -timeout 2h ./test/model -size nightly  # larger sizes besides
+//	go test -count=1 -v -run 'Protocol/NOFENCE' ./test/model -steps  # with the steps to the error
 //
 // It needs spin and gcc.
 package model
@@ -27,7 +28,8 @@ var (
 	memory = flag.Int("memory", 8000, "megabytes that a search may use")
 )
 
-// needTools ends the test where a program is missing, like [rediscase.Need] where there is no server.
+// needTools skips or fails the test if a program is missing, like [rediscase.Need] where there is
+// no server.
 func needTools(t *testing.T) {
 	t.Helper()
 	if err := checkTools(); err != nil {
@@ -78,8 +80,8 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-// check makes one run, prints its row, and fails the test unless it shows what it must. The steps to an error are printed when there
-// should be none.
+// check makes one run, prints its row, and fails the test unless it shows what it must. The steps
+// to an error are printed when there should be none.
 func (s searcher) check(t *testing.T, r run) result {
 	t.Helper()
 	got, err := s.search(t.Context(), r)

@@ -1,13 +1,16 @@
-// Prove runs every rung of the proof that redisidem keeps its promise, and prints what each of them has shown.
+// Prove runs every rung of the proof that redisidem keeps its promise, and prints what each of them
+// has shown.
 //
 //	go run ./test/prove                       what every change runs
-//	go run ./test/prove -size nightly         the size for every night; -size release is the largest
+//	go run ./test/prove -size nightly         for every night; -size release is the largest
 //	go run ./test/prove -only sim,crash       these rungs alone
 //	go run ./test/prove -only sim -seed 42    with the random choices of an earlier run
 //
-// Each rung is a package of tests beside this one, whose documentation tells what it proves, which flags it has of its own, and
-// how a failure is made again; the last is the fuzz targets of all packages. Rungs run one after the other, since most of them use the whole machine. The exit status is 1
-// when one fails; what it printed is shown then. They need what their tests need: redis-server, spin and gcc.
+// Each rung is a package of tests beside this one, whose documentation says what it proves, which
+// flags it has of its own, and how a failure is made again; the last is the fuzz targets of all
+// packages. Rungs run one after the other, since most of them use the whole machine. The exit
+// status is 1 when one fails; what it printed is shown then. They need what their tests need:
+// redis-server, spin and gcc.
 package main
 
 import (

@@ -17,7 +17,8 @@ import (
 // test is a rung: a package of tests beside this one, or a script.
 type test struct {
 	name string
-	// script is from the root of the workspace, with its argument by size; without one the package of the name is tested.
+	// script is from the root of the workspace, with its argument by size; without one the package
+	// of the name is tested.
 	script    string
 	arguments [3]string
 	// limit is the time it may take, by size: up to change, nightly, release.
@@ -51,7 +52,7 @@ type outcome struct {
 	output  []byte
 }
 
-// figure is what a rung tells for a line of the scoreboard.
+// figure is a figure of a rung for a line of the scoreboard.
 type figure struct{ id, text string }
 
 // run runs the rung, and ends it if it takes too long.

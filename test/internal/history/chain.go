@@ -5,9 +5,9 @@ import "strings"
 // link stands between the tokens of a chain.
 const link = "."
 
-// Chain is what a key's commits leave: the tokens of the callbacks whose results were accepted, in their order. Each callback
-// finds it in the state that the stage before left, and the last one makes it the answer. So the answer says which result was
-// accepted at each revision.
+// Chain is what a key's commits leave: the tokens of the callbacks whose results were accepted, in
+// their order. Each callback finds it in the state that the stage before left, and the last one
+// makes it the answer. So the answer says which result was accepted at each revision.
 type Chain string
 
 // Add returns the chain with one more token.

@@ -13,16 +13,16 @@ type Kind string
 const (
 	Began     Kind = "began"     // a callback: Text is the chain that it found
 	Left      Kind = "left"      // a callback is about to look at its context for the last time
-	Committed Kind = "committed" // told: the callback's result is stored
-	Fenced    Kind = "fenced"    // told: the callback's result was refused
+	Committed Kind = "committed" // the caller learned that the callback's result is stored
+	Fenced    Kind = "fenced"    // the caller learned that the callback's result was refused
 	GaveUp    Kind = "gave-up"   // the callback returned an error, so that nothing is stored
-	Unknown   Kind = "unknown"   // nobody could tell
-	Answered  Kind = "answered"  // somebody got the key's answer: Text is the chain in it
+	Unknown   Kind = "unknown"   // the outcome is unknown
+	Answered  Kind = "answered"  // a caller got the key's answer: Text is the chain in it
 	Failed    Kind = "failed"    // an error that there should not be: Text
 	Stopped   Kind = "stopped"   // the worker stands still, for longer than a lease
 )
 
-// Event is one thing that a worker tells. Those about a whole worker have no key.
+// Event is one report of a worker. An event about the whole worker has no key.
 type Event struct {
 	Kind     Kind
 	Worker   string
