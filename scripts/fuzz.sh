@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs each fuzz target of the workspace for a time, by default ten seconds. It prints a line for each target (package, target,
-# executions), and last the figure for docs/reliability.md. It ends at the first target that fails.
+# Runs each fuzz target of the workspace for the given time, by default ten seconds. It prints one
+# line for each target: package, name and executions. The last line is the figure for
+# docs/reliability.md. The script finds the targets, and ends at the first that fails.
 #
 #   scripts/fuzz.sh [time [pattern of packages ...]]
 set -euo pipefail
@@ -11,7 +12,8 @@ shift || true
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 corpus=$(go env GOCACHE)/fuzz
-# A list is taken by $(...): the script would go on after a command in <(...) that fails.
+# Lists are read by $(...): if a command in <(...) failed, the script would continue with half a
+# list.
 packages=$(go list -f '{{.ImportPath}} {{.Dir}}' "${@:-work}")
 found=0
 while read -r package dir; do

@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 )
 
-// TestCrashMatrix kills the checkout inside this process, on an embedded Redis, at each boundary of its flow.
+// TestCrashMatrix kills the checkout inside this process, on an embedded Redis, at each boundary of
+// its flow.
 func TestCrashMatrix(t *testing.T) {
 	t.Parallel()
 	for _, story := range []struct {
