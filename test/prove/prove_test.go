@@ -24,7 +24,7 @@ func TestEveryRungIsThere(t *testing.T) {
 	for _, f := range folders {
 		isRung := slices.ContainsFunc(tests, func(r test) bool { return r.name == f.Name() && r.script == "" })
 		if f.IsDir() && !isRung && f.Name() != "internal" && f.Name() != "prove" {
-			t.Errorf("%s is no rung", f.Name())
+			t.Errorf("%s is not a rung", f.Name())
 		}
 	}
 }

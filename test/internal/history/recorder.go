@@ -14,12 +14,12 @@ type Recorder struct {
 	count   Count
 }
 
-// Count is what a recorder holds.
+// Count is the number of events of each kind in a recorder.
 type Count struct {
 	// Runs of callbacks, the results of their callers, and answers.
 	Runs, Committed, Fenced, GaveUp, Unknown, Answers int
-	// Stopped callbacks are those that were inside while their worker stood still for longer than a
-	// lease and that were heard of again. The context of the Cancelled ones had ended by then.
+	// Stopped counts callbacks that were running while their worker stood still for longer than a
+	// lease and that reported again later. Cancelled counts those whose context had ended by then.
 	Stopped, Cancelled int
 }
 
@@ -44,13 +44,13 @@ func NewRecorder() *Recorder {
 	return &Recorder{keys: make(map[string]*keyEvents), inside: make(map[string]map[string]bool), stopped: make(map[string]bool)}
 }
 
-// Count returns how much of each kind the recorder has taken in.
+// Count returns the number of events of each kind.
 func (b *Recorder) Count() Count { return b.count }
 
-// Keys returns how many keys the recorder knows.
+// Keys returns the number of keys with events.
 func (b *Recorder) Keys() int { return len(b.keys) }
 
-// Some returns some of the keys that the recorder knows, at random.
+// Some returns some of the keys with events, at random.
 func (b *Recorder) Some(most int) (keys []string) {
 	for key := range b.keys {
 		if len(keys) == most {
@@ -68,7 +68,7 @@ func (b *Recorder) Events(key string) []Event {
 	return slices.Concat(p.began, p.results)
 }
 
-// Forget drops what the recorder knows of a key.
+// Forget drops the events of a key.
 func (b *Recorder) Forget(key string) { delete(b.keys, key) }
 
 func (b *Recorder) keyEvents(key string) *keyEvents {
@@ -80,7 +80,7 @@ func (b *Recorder) keyEvents(key string) *keyEvents {
 	return p
 }
 
-// Add takes in an event. Those of one worker must come in their order.
+// Add adds an event. The events of one worker must be added in their order.
 func (b *Recorder) Add(e Event) {
 	if e.Kind == Stopped {
 		for token := range b.inside[e.Worker] {
