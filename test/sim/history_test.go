@@ -35,7 +35,7 @@ type history struct {
 	count      tally
 }
 
-// tally counts what histories are made of.
+// tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
 	GivenBack, Buried, Requeued int
@@ -60,7 +60,7 @@ func (t *tally) add(o tally) {
 	t.Requeued += o.Requeued
 }
 
-// lacks complains of what did not happen at all: nothing is proved of it.
+// lacks reports the events that never happened, about which nothing is proved.
 func (t *tally) lacks(tb testing.TB) {
 	tb.Helper()
 	counts := reflect.ValueOf(*t)
@@ -77,8 +77,8 @@ type place struct {
 	fence, revision int64
 }
 
-// placeOf returns the place of a journal entry. An operator's does not know its fence beforehand,
-// and is the only one of its worker.
+// placeOf returns the place of a journal entry. An operator does not know its fence beforehand, and
+// its entry is the only one of its worker.
 func placeOf(key *redisidem.Key, e redisidem.JournalEntry) place {
 	if e.Attempt == 0 {
 		return place{id: key.ID() + " by " + e.Owner, revision: e.Revision}
@@ -86,7 +86,7 @@ func placeOf(key *redisidem.Key, e redisidem.JournalEntry) place {
 	return place{key.ID(), e.Fence, e.Revision}
 }
 
-// result is what a callback wants to have stored.
+// result is the result that a callback commits.
 type result struct {
 	place
 	key, value string
@@ -151,7 +151,7 @@ func (c *history) violated(format string, args ...any) {
 	c.write("VIOLATION: "+format, args...)
 }
 
-// hash returns a digest of all that happened, and when.
+// hash returns a digest of all events and their times.
 func (c *history) hash() uint64 {
 	h := fnv.New64a()
 	for _, line := range c.lines {
@@ -225,7 +225,7 @@ func (c *history) reads(worker int, asked int64, key *redisidem.Key) view {
 	return v
 }
 
-// begins notes that a callback begins to work on a key, or, with attempt 0, a worker that has
+// begins records that a callback begins to work on a key or, with attempt 0, that a worker has
 // locked it.
 func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
 	key := k.Value
@@ -255,7 +255,7 @@ func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fe
 	}
 }
 
-// ends notes that a callback has returned.
+// ends records that a callback has returned.
 func (c *history) ends(value, key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// fault is what becomes of a request.
+// fault is what happens to a request.
 type fault int
 
 const (
@@ -37,7 +37,7 @@ var faultNames = [faults]string{"delivered", "request lost", "reply lost", "mute
 
 func (f fault) String() string { return faultNames[f] }
 
-// refusals are what servers say when they have done nothing and may do it soon.
+// refusals are errors of servers that have done nothing and may do it soon.
 var refusals = []string{
 	"LOADING Redis is loading the dataset in memory",
 	"READONLY You can't write against a read only replica.",
@@ -54,9 +54,9 @@ const (
 	tardiest = 8 * time.Second // a late request's way: more than two leases
 )
 
-// network is all connections of one worker. Every message takes a time of its own, by the
-// nanosecond: no two things happen at the same time unless one is the other's cause, so that the
-// order of events is a matter of the seed and not of the scheduler.
+// network holds all connections of one worker. Every message takes a time of its own, to the
+// nanosecond. Two events happen at the same time only if one causes the other, so that the seed
+// decides the order of events, and not the scheduler.
 type network struct {
 	world  *world
 	worker int
@@ -84,14 +84,14 @@ func (w *network) cut() bool {
 	return false
 }
 
-// strike remembers that a fault struck.
+// strike records that a fault struck.
 func (w *network) strike() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.struck = time.Now()
 }
 
-// retire remembers that the worker ends.
+// retire records that the worker begins to end.
 func (w *network) retire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,12 +105,12 @@ func (w *network) retiredBefore(t time.Time) bool {
 	return !w.retired.IsZero() && w.retired.Before(t)
 }
 
-// faultTail is for how long a fault is felt. A pool that could not dial looks once a second whether
-// it can.
+// faultTail is how long the effects of a fault last. A pool that could not dial tries again once a
+// second.
 const faultTail = 2 * time.Second
 
-// struckSince reports whether a fault has struck the worker since a moment: there is an excuse for
-// what went wrong.
+// struckSince reports whether a fault has struck the worker since a moment, which explains a
+// failure.
 func (w *network) struckSince(t time.Time) bool {
 	t = t.Add(-faultTail)
 	now := time.Since(w.world.began)
@@ -124,8 +124,8 @@ func (w *network) struckSince(t time.Time) bool {
 	return !w.struck.Before(t)
 }
 
-// random makes the random choices about a message. They hang on what it is and when it is sent, and
-// not on what was sent before.
+// random returns the source of the random choices about a message. They depend on its content and
+// its time, and not on earlier messages.
 func (w *network) random(message []byte) *rand.Rand {
 	h := fnv.New64a()
 	for _, word := range wordsOf(message) {
@@ -137,8 +137,8 @@ func (w *network) random(message []byte) *rand.Rand {
 	return rand.New(rand.NewPCG(w.world.seed^h.Sum64(), now<<4|uint64(w.worker)))
 }
 
-// dial takes no time: go-redis dials for subscriptions while it holds a mutex, and who waits for a
-// mutex holds up the time.
+// dial takes no time: go-redis dials for subscriptions while it holds a mutex, and a goroutine that
+// waits for a mutex holds up the fake time.
 func (w *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if w.cut() {
 		return nil, errors.New("connection refused")
@@ -171,8 +171,8 @@ type conn struct {
 	closed   chan struct{}
 }
 
-// slack sets deadlines of connections apart from those of the contexts that they stem from: which
-// of two that end at the same time is seen first, would be the scheduler's choice.
+// slack separates the deadlines of connections from those of the contexts that they stem from. If
+// two ended at the same time, the scheduler would decide which is seen first.
 const slack = 1001 * time.Nanosecond
 
 func (c *conn) SetDeadline(t time.Time) error {
@@ -287,8 +287,7 @@ func (w *network) fault(r *rand.Rand, name string, commands int) fault {
 	return f
 }
 
-// mute lets nothing through any more. What the server sends is read all the same, since the server
-// waits for that.
+// mute lets nothing through any more. It still reads from the server, which would block otherwise.
 func (c *conn) mute() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -358,7 +357,7 @@ func (c *conn) wait(deadline time.Time) error {
 	}
 }
 
-// deliverLate gives the server a request after a while, over a connection of its own.
+// deliverLate sends a request to the server after a while, over a connection of its own.
 func (w *world) deliverLate(worker int, name string, request []byte, after time.Duration) {
 	w.zombies.Go(func() {
 		time.Sleep(after)
@@ -423,8 +422,8 @@ func claimed(command []byte) string {
 	return string(words[3+keys])
 }
 
-// nothingDue answers for the server when a completer asks for what is due in a shard where nothing
-// is: most of its 1024 questions.
+// nothingDue replies in the server's place when a completer asks for due keys in a shard without
+// any, as in most of its 1024 questions.
 func (w *world) nothingDue(p []byte) []byte {
 	if !bytes.Contains(p, []byte(lua.Due.SHA)) {
 		return nil
@@ -449,7 +448,7 @@ func wordsOf(p []byte) (all [][]byte) {
 	return all
 }
 
-// parse returns the words of the first command in p, and how long it is.
+// parse returns the words of the first command in p, and its length.
 func parse(p []byte) (words [][]byte, length int) {
 	rest := p
 	number := func(mark byte) int {

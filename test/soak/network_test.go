@@ -20,10 +20,10 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// hanging is how long an order may take until the proxies are given up.
+// hanging is how long an order may take before the proxies are replaced.
 const hanging = 5 * time.Second
 
-// ways is how many workers there are: each has a way to the server of its own.
+// ways is the number of workers. Each has its own way to the server.
 const ways = 3
 
 // network is the network between the workers and the server: proxies with toxics that come and go.
@@ -91,8 +91,8 @@ func (w *network) connect() {
 	}
 }
 
-// order has the proxies do something. Toxiproxy waits for ever, or panics, when a connection ends
-// while its toxics change: another process takes the place of one that does, with clear ways.
+// order sends an order to the proxies. Toxiproxy hangs or panics when a connection ends while its
+// toxics change: then another process replaces it, without toxics.
 func (w *network) order(method string, o Order, reply any) {
 	w.t.Helper()
 	call := w.proxy.Go(method, o, reply, make(chan *rpc.Call, 1))
@@ -166,8 +166,7 @@ func (w *network) outage(ctx context.Context, struck []int) {
 	}
 }
 
-// episode lets one or two toxics be there for a while: in either direction, on some or all
-// connections.
+// episode adds one or two toxics for a while: in either direction, on some or all connections.
 func (w *network) episode(ctx context.Context, struck []int) {
 	var names []string
 	for range w.between(1, 2) {

@@ -43,7 +43,7 @@ func (s *soak) quietPhase(ctx context.Context) measure {
 // orphans are the keys whose workers die in each cut. Their numbers are behind those of all others.
 const orphans = 6
 
-// die takes leases, cuts the network, and lets their holder die: nothing gives them back.
+// die takes leases, cuts the network, and lets their holder die: no lease is given back.
 func (s *soak) die(ctx context.Context) {
 	s.t.Helper()
 	mortal := newWorker(s, "mortal", s.network.addrs[0], redisidem.Config{})
@@ -86,8 +86,7 @@ func (s *soak) recover(ctx context.Context) {
 	}
 }
 
-// lateness measures what a busy machine takes away, until what it returns is called: by how much
-// timers are late that follow each other.
+// lateness measures how late timers are on a busy machine, until the returned function is called.
 func lateness() (end func() time.Duration) {
 	const tick = 10 * time.Millisecond
 	var late time.Duration
@@ -217,7 +216,7 @@ func (s *soak) compare(ctx context.Context) {
 }
 
 // missed records that a key with events has no record, although records are kept for longer than a
-// turn takes.
+// turn.
 func (s *soak) missed(value string) {
 	since := time.Since(time.Unix(0, s.began.Load()))
 	if s.ofThisTurn(value) && since < retention {
@@ -227,7 +226,7 @@ func (s *soak) missed(value string) {
 	}
 }
 
-// watch judges some of the keys all the time: those that are finished already.
+// watch checks some of the finished keys all the time.
 func (s *soak) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, time.Second)
@@ -244,7 +243,7 @@ func (s *soak) watch(ctx context.Context) {
 	}
 }
 
-// expiries checks that every key is going to be gone some day.
+// expiries checks that every Redis key has an expiry.
 func (s *soak) expiries(ctx context.Context) {
 	it := s.watcher.client.Scan(ctx, 0, "*", 1000).Iterator()
 	for it.Next(ctx) {

@@ -129,9 +129,9 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 	first, last := measure{}, measure{}
 	began := time.Now()
 	for i := 0; i == 0 || time.Since(began) < whole && !s.failed(); i++ {
-		storm, quietPhase := context.WithTimeout(ctx, stormy)
+		storm, endStorm := context.WithTimeout(ctx, stormy)
 		s.network.storm(storm)
-		quietPhase()
+		endStorm()
 		last = s.quietPhase(ctx)
 		if i == 0 {
 			first = last // the storm before it has warmed everything up
@@ -159,7 +159,7 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 		t.Errorf("too little has happened for this to show anything: %d keys, %+v", s.keys, count)
 	}
 	t.Logf("network: %v", s.network)
-	rung.Figure(t, "R14", "%v of network (%v): %d keys, %d runs, %d commits acknowledged, %d refused, %d unknown, %d answers: 0 violations; "+
+	rung.Figure(t, "R14", "%v of changing faults (%v): %d keys, %d runs, %d commits acknowledged, %d refused, %d unknown, %d answers: 0 violations; "+
 		"slowest recovery %v (bound %v); first %v, last %v", time.Since(began).Round(time.Second), s.network, s.keys, count.Runs,
 		count.Committed, count.Fenced, count.Unknown, count.Answers, s.slowest.Round(time.Millisecond), bound, first, last)
 }
