@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // maxEffects bounds the effects of one outcome: the server does nothing else while it applies them.
@@ -112,9 +114,6 @@ func someError(values []string) error {
 	return nil
 }
 
-// shardKey names a Redis key of the user's own in the cluster slot of a record. The x keeps it apart from the library's.
-func (id identity) shardKey(name string) string { return id.neighbour("x:" + name) }
-
 // checkEffects reports the first effect that can be known to fail.
 func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
 	if len(effects) > maxEffects {
@@ -143,9 +142,9 @@ func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
 			return nil, invalid(field, "(%s %q) has nothing that could expire", e.command, e.key)
 		case e.hasExpiry && (e.expiry < time.Millisecond || e.expiry > maxDuration):
 			return nil, invalid(field, "(%s %q) must expire after 1ms to %v: %v", e.command, e.key, maxDuration, e.expiry)
-		case e.kind != "" && !strings.HasPrefix(e.key, id.shardKey("")):
+		case e.kind != "" && !strings.HasPrefix(e.key, id.ShardKey("")):
 			return nil, invalid(field, "(%s %q) must be on a key in the key's shard, made with Stage.ShardKey: %s...",
-				e.command, e.key, id.shardKey(""))
+				e.command, e.key, id.ShardKey(""))
 		case e.kind != "" && before != "" && before != e.command:
 			return nil, invalid(field, "(%s %q) must not be on the key of another effect, %s", e.command, e.key, before)
 		case size > limit:
@@ -155,37 +154,30 @@ func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
 	return slices.Clone(effects), nil
 }
 
-// addEffects adds the effects to a commit, whose keys have them already.
-func (c *call) addEffects(effects []Effect) {
-	for _, e := range effects {
-		expiry := ""
-		if e.hasExpiry {
-			expiry = strconv.FormatInt(e.expiry.Milliseconds(), 10)
-		}
+// effectCalls returns the effects as a commit sends them; nil if there are none.
+func effectCalls(effects []Effect) []protocol.Effect {
+	if len(effects) == 0 {
+		return nil
+	}
+	calls := make([]protocol.Effect, len(effects))
+	for i, e := range effects {
 		args := e.args
 		switch {
-		case e.kind == "":
-			args = append([]string{e.key}, args...)
 		case e.command == "XADD" && e.maxLen > 0:
 			args = append([]string{"MAXLEN", "~", strconv.FormatInt(e.maxLen, 10), "*"}, args...)
 		case e.command == "XADD":
 			args = append([]string{"*"}, args...)
 		}
-		c.add(e.kind, expiry, len(args), e.command)
-		for _, a := range args {
-			c.add(a)
-		}
+		calls[i] = protocol.Effect{Type: e.kind, Key: e.key, Expiry: e.expiry, Expires: e.hasExpiry, Command: e.command, Args: args}
 	}
+	return calls
 }
 
 // effectError makes an error of a commit's EFFECT reply.
-func effectError(effects []Effect, r reply) error {
-	if err := r.need(); err != nil {
+func effectError(effects []Effect, r protocol.Reply) error {
+	n, reason, err := r.RefusedEffect(len(effects))
+	if err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(r.number(0))
-	if err != nil || n < 0 || n >= len(effects) {
-		return fmt.Errorf("redisidem: the server refuses effect %q of %d", r.number(0), len(effects))
-	}
-	return &EffectError{Index: n, Key: effects[n].key, Reason: r.rest[0]}
+	return &EffectError{Index: n, Key: effects[n].key, Reason: reason}
 }

@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // FuzzRequest checks that two requests have the same fingerprint exactly when their relevant parts
@@ -50,15 +54,15 @@ func FuzzIdentity(f *testing.F) {
 	f.Add("\xff", "a", "\xfe", "a")
 	f.Fuzz(func(t *testing.T, scope1, value1, scope2, value2 string) {
 		one, two := placeOf("ns", scope1, value1), placeOf("ns", scope2, value2)
-		if same := scope1 == scope2 && value1 == value2; same != (one.record == two.record) || same != (one.name == two.name) {
-			t.Fatalf("the places are %q and %q", one.record, two.record)
+		if same := scope1 == scope2 && value1 == value2; same != (one.Record == two.Record) || same != (one.Name == two.Name) {
+			t.Fatalf("the places are %q and %q", one.Record, two.Record)
 		}
-		prefix := strings.TrimSuffix(one.record, one.digest)
-		if len(prefix) != len("ns:{000}:") || strings.Trim(one.digest, "0123456789-_"+letters) != "" {
-			t.Fatalf("the place is %q", one.record)
+		prefix := strings.TrimSuffix(one.Record, one.Digest)
+		if len(prefix) != len("ns:{000}:") || strings.Trim(one.Digest, "0123456789-_"+letters) != "" {
+			t.Fatalf("the place is %q", one.Record)
 		}
-		again, ok := placed(prefix, one.digest)
-		if !ok || again.record != one.record || again.lock != one.lock || again.name != one.name {
+		again, ok := protocol.IdentityIn(prefix, one.Digest)
+		if !ok || again.Record != one.Record || again.Lock != one.Lock || again.Name != one.Name {
 			t.Fatalf("found again at %+v", again)
 		}
 		whole, err := adopt(again, []string{fieldScope, scope1, fieldValue, value1}, "ns")
@@ -68,7 +72,7 @@ func FuzzIdentity(f *testing.F) {
 		if other, err := adopt(again, []string{fieldScope, scope2, fieldValue, value2}, "ns"); err == nil && other != one {
 			t.Fatalf("another key's record was taken for %+v", other)
 		}
-		_, _ = placed(prefix, value2) // a due index may hold anything
+		_, _ = protocol.IdentityIn(prefix, value2) // a due index may hold anything
 	})
 }
 
@@ -158,10 +162,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				return
 			}
-			key, err := newKey(id, request, "1700000000000000", "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			key := newKey(id, request, protocol.Created{At: time.UnixMicro(1700000000000000)})
 			response := Response{Code: code, Body: body}
 			if name != "" {
 				response.Header = map[string][]string{name: {field}}
@@ -173,15 +174,16 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				return
 			}
-			c := call{}
-			c.add(fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000")
-			c.addOutcome(&out, key)
-			c.add(fieldScope, id.scope, fieldValue, id.value, fieldMethod, request.method, fieldPath, request.path)
+			fields := out.fields(key)
+			words := fields.AppendFields([]any{
+				fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000",
+				fieldScope, id.Scope, fieldValue, id.Value, fieldMethod, request.method, fieldPath, request.path,
+			})
 			if request.stored != nil {
-				c.add(fieldParams, request.stored)
+				words = append(words, fieldParams, request.stored)
 			}
 			var pairs []string
-			for _, word := range c.words {
+			for _, word := range words {
 				if b, ok := word.([]byte); ok {
 					word = string(b)
 				}
@@ -191,7 +193,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s: %q: %v", way, pairs, err)
 			}
-			want := out.apply(key, JournalEntry{}, shortJournal)
+			want := out.apply(key, JournalEntry{}, protocol.JournalShort)
 			switch {
 			case got.RecoveryPoint != want.RecoveryPoint || got.Value != value || got.Method != request.method || got.Path != path:
 				t.Fatalf("%s: %+v came back as %+v", way, want, got)
@@ -221,17 +223,11 @@ func FuzzReply(f *testing.F) {
 	f.Add("EFFECT nonce 0", "why")
 	f.Add("OK", "")
 	f.Fuzz(func(t *testing.T, word, rest string) {
-		c := call{nonce: "nonce"}
-		cmd := c.command(context.Background(), false)
-		cmd.SetVal(append([]string{word}, strings.Split(rest, " ")...))
-		r, err := c.read(cmd)
+		r, err := protocol.ParseReply(lua.Claim, "nonce", append([]string{word}, strings.Split(rest, " ")...))
 		if err != nil {
 			return
 		}
-		if again := string(r.status) + " nonce " + r.numbers; again != word && again != word+" " {
-			t.Fatalf("%q is read as %q", word, again)
-		}
-		if err := r.locked(); err == nil {
+		if err := locked(r); err == nil {
 			t.Fatal("no error")
 		} else if locked := (*LockedError)(nil); errors.As(err, &locked) && locked.RetryAfter < 0 {
 			t.Fatalf("locked for %v", locked.RetryAfter)
@@ -239,7 +235,7 @@ func FuzzReply(f *testing.F) {
 		if _, err := decodeDeadLetter(rest); err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
 		}
-		if refused, revision := r.refusals(); refused.looks < 0 || refused.revision < 0 || revision < 0 {
+		if refused, revision := refusalsIn(r.Texts); refused.looks < 0 || refused.revision < 0 || revision < 0 {
 			t.Fatalf("refused %+v at %d", refused, revision)
 		}
 		if q, err := decodeRequeue(rest); err == nil && (q.revision < 0 || q.attempts < 0) {
@@ -297,4 +293,73 @@ func FuzzURL(f *testing.F) {
 			t.Fatalf("the password is in the error %v", err)
 		}
 	})
+}
+
+// FuzzHeader checks that every header that is accepted comes back byte for byte.
+func FuzzHeader(f *testing.F) {
+	f.Add("Content-Type", "application/json", "X", "caf\xe9")
+	f.Add("X", ": ", "X", "")
+	f.Add("a\r\n", "b\r\nX: c", "", "\x00")
+	f.Add("a: b", "c", " ", "\n")
+	f.Fuzz(func(t *testing.T, name, value, name2, value2 string) {
+		r := Response{Header: map[string][]string{name: {value}}}
+		r.Header[name2] = append(r.Header[name2], value2)
+		if r.validate(1<<20) != nil {
+			_, _ = decodeHeader(name + value + name2 + value2) // must not panic
+			return
+		}
+		got, err := decodeHeader(string(encodeHeader(r.Header)))
+		if err != nil || !reflect.DeepEqual(got, r.Header) {
+			t.Errorf("%q came back as %q, %v", r.Header, got, err)
+		}
+	})
+}
+
+// FuzzDecodeRecord checks that what Redis holds can be anything: the answer is a key or ErrDamaged, never a panic.
+func FuzzDecodeRecord(f *testing.F) {
+	id := placeOf("ns", "a", "k")
+	good := []string{
+		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
+		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
+		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
+		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 host/1 started", fieldInterim, "",
+		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1 1700000000000000",
+		fieldState, "null", fieldParams, "{}",
+	}
+	if k, err := decodeRecord(id, valueCodec{limit: valueLimit}, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
+		f.Fatalf("the good record decodes to %+v, %v", k, err)
+	}
+	for i := 0; i < len(good); i += 2 {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "1 0 1 why", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
+			f.Add(good[i], v, true)
+		}
+		f.Add(good[i], "", false)
+	}
+	f.Add(journalPrefix, "t 1 1 1 s", true)
+	f.Add("unknown", "field", true)
+	f.Fuzz(func(t *testing.T, field, value string, pair bool) {
+		for i := range 2 {
+			pairs := append(slices.Clone(good), field)
+			if i == 1 {
+				pairs = []string{field}
+			}
+			if pair {
+				pairs = append(pairs, value)
+			}
+			k, err := decodeRecord(id, valueCodec{limit: valueLimit}, pairs)
+			if (k == nil) == (err == nil) {
+				t.Fatalf("%q, %q: key %v, error %v", field, value, k, err)
+			}
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("%q, %q: %v", field, value, err)
+			}
+			if k != nil && (k.Value != "k" || k.Scope != "a") {
+				t.Errorf("%q, %q: the key is %q of %q", field, value, k.Value, k.Scope)
+			}
+		}
+	})
+}
+
+func placeOf(namespace, scope, value string) identity {
+	return protocol.Identify(namespace, scope, value, protocol.DigestOf(scope, value))
 }
