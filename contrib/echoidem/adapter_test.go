@@ -113,8 +113,8 @@ func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	for _, keys := range []http.Header{{}, {"Idempotency-Key": {"k"}}, {"Idempotency-Key": {`"`}}} {
 		for url, want := range map[string]int{strings.Replace(s.URL, "orders", "nowhere", 1): 404, s.URL: 405} {
 			a := adaptertest.Post(t, url, "", "", func(r *http.Request) { r.Header, r.Method = keys, http.MethodPatch })
-			if told := seen.Swap(0); a.StatusCode != want || told != want || want == 405 && a.Header.Get("Allow") != "OPTIONS, POST" {
-				t.Errorf("%v: got %d %q %v, and in front %v", keys, a.StatusCode, a.Body, a.Header, told)
+			if asked := seen.Swap(0); a.StatusCode != want || asked != want || want == 405 && a.Header.Get("Allow") != "OPTIONS, POST" {
+				t.Errorf("%v: got %d %q %v, and in front %v", keys, a.StatusCode, a.Body, a.Header, asked)
 			}
 		}
 	}
@@ -123,9 +123,9 @@ func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	}
 }
 
-// TestRoutesOfWhatIsNotFound is about RouteNotFound, and about groups, which have such routes by
+// TestRouteNotFoundHandlers is about RouteNotFound, and about groups, which have such routes by
 // themselves.
-func TestRoutesOfWhatIsNotFound(t *testing.T) {
+func TestRouteNotFoundHandlers(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
 	s := adaptertest.NewStore(t)

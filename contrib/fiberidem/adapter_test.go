@@ -68,8 +68,8 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	return serve(t, f)
 }
 
-// TestAppsWithoutARouteForIt is about handlers and errors for requests without a route.
-func TestAppsWithoutARouteForIt(t *testing.T) {
+// TestRequestsWithoutARoute is about handlers and errors for requests without a route.
+func TestRequestsWithoutARoute(t *testing.T) {
 	t.Parallel()
 	s := adaptertest.NewStore(t)
 	m := s.Middleware(nil)

@@ -416,8 +416,8 @@ func TestRecordsAreThoseOfNetHTTP(t *testing.T) {
 	s.WantRuns(1)
 }
 
-// TestTargetsThatAreNoURIs is about targets that Fiber takes and net/http does not.
-func TestTargetsThatAreNoURIs(t *testing.T) {
+// TestTargetsThatAreNotURIs is about targets that Fiber takes and net/http does not.
+func TestTargetsThatAreNotURIs(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(c fiber.Ctx) error { return c.SendString(c.OriginalURL()) })
 	odd := func(target string) func(*http.Request) {

@@ -65,8 +65,8 @@ type exchange struct {
 	left  *writer // its writer, if its answer is left to the chain in front
 }
 
-// lostWriter reports whether the rest of the chain runs and its answer passes the middleware by, as
-// Engine.HandleContext makes it.
+// lostWriter reports whether the rest of the chain runs and its answer bypasses the middleware.
+// Engine.HandleContext causes that.
 func (x *exchange) lostWriter() bool {
 	return x.held != nil && x.context.Writer == x.writer
 }

@@ -99,7 +99,7 @@ func TestTheFirstAnswerIsTheHandlers(t *testing.T) {
 	}
 }
 
-func TestWhatStandsBehindSeesTheWritersState(t *testing.T) {
+func TestHandlersSeeTheWritersState(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(c *gin.Context) {
 		w := c.Writer
