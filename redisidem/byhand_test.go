@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // TestClientThatLeavesLeavesNothingUndone cancels the caller while the stage that fails for good is
@@ -159,7 +160,7 @@ func TestCompleterUndoesWhatWasEndedByHand(t *testing.T) {
 					return redisidem.Outcome{}, failure
 				}
 			}))
-			completer, err := redisidem.NewCompleter(svc, flow)
+			completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, nil)
 			mustBe(t, err, nil)
 			_, err = sc.DoFlow(ctx, name, request, flow)
 			mustBe(t, err, failure)
@@ -227,7 +228,7 @@ func TestOutcomeWithAPartThatWouldBeDropped(t *testing.T) {
 			outcome redisidem.Outcome
 		}{
 			"idle with state":    {"Outcome.State", redisidem.NothingDone().WithState("x")},
-			"idle with effects":  {"Outcome.Effects", redisidem.NothingDone().WithEffects(redisidem.Set("x", "x"))},
+			"idle with effects":  {"Outcome.Effects", redisidem.NothingDone().WithEffects(effect.Set("x", "x"))},
 			"idle with response": {"Outcome.Response", with(redisidem.NothingDone(), respond)},
 			"idle with point":    {"Outcome.RecoveryPoint", with(redisidem.NothingDone(), point)},
 			"idle for now":       {"Outcome.Interim", with(redisidem.NothingDone(), interim)},

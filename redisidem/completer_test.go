@@ -22,7 +22,14 @@ func recoverable(c *redisidem.FlowConfig) { c.RecoverAfter = 30 * time.Second }
 
 func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flow) *redisidem.Completer {
 	t.Helper()
-	c, err := redisidem.NewCompleter(svc, flows...)
+	return mustCompleterWith(t, svc, redisidem.CompleterConfig{}, flows...)
+}
+
+func mustCompleterWith(
+	t testing.TB, svc *redisidem.Service, cfg redisidem.CompleterConfig, flows ...*redisidem.Flow,
+) *redisidem.Completer {
+	t.Helper()
+	c, err := redisidem.NewCompleter(svc, flows, &cfg)
 	mustBe(t, err, nil)
 	return c
 }
@@ -41,27 +48,25 @@ func TestCompletersThatAreRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		flow := mustFlow(b, cart(recoverable))
+		one := []*redisidem.Flow{flow}
 		for _, c := range []struct {
 			svc   *redisidem.Service
 			flows []*redisidem.Flow
+			cfg   *redisidem.CompleterConfig
 			field string
 			word  string
 		}{
-			{nil, []*redisidem.Flow{flow}, "svc", "nil"},
-			{svc, nil, "flows", "empty"},
-			{svc, []*redisidem.Flow{flow, nil}, "flows[1]", "nil"},
-			{svc, []*redisidem.Flow{flow, flow}, "flows[1]", "cart/1"},
-			{svc, []*redisidem.Flow{mustFlow(b, cart())}, "flows[0]", "RecoverAfter"},
+			{nil, one, nil, "svc", "nil"},
+			{svc, nil, nil, "flows", "empty"},
+			{svc, []*redisidem.Flow{flow, nil}, nil, "flows[1]", "nil"},
+			{svc, []*redisidem.Flow{flow, flow}, nil, "flows[1]", "cart/1"},
+			{svc, []*redisidem.Flow{mustFlow(b, cart())}, nil, "flows[0]", "RecoverAfter"},
+			{svc, one, &redisidem.CompleterConfig{Concurrency: -1}, "CompleterConfig.Concurrency", "at least 1"},
+			{svc, one, &redisidem.CompleterConfig{Interval: -1}, "CompleterConfig.Interval", "negative"},
 		} {
-			_, err := redisidem.NewCompleter(c.svc, c.flows...)
+			_, err := redisidem.NewCompleter(c.svc, c.flows, c.cfg)
 			mustBeInvalid(b, err, c.field, c.word)
 		}
-		completer := mustCompleter(b, svc, flow)
-		completer.Concurrency = -1
-		_, err := completer.Sweep(ctx)
-		mustBeInvalid(b, err, "Completer.Concurrency", "at least 1")
-		completer.Concurrency, completer.Interval = 0, -1
-		mustBeInvalid(b, completer.Run(ctx), "Completer.Interval", "negative")
 	})
 }
 
@@ -874,8 +879,7 @@ func TestCompleterOutlivesStagesThatEndTheirGoroutine(t *testing.T) {
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Minute)
-		completer := mustCompleter(b, svc, ends)
-		completer.Concurrency = 1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, ends)
 		mustSweep(b, completer, redisidem.SweepResult{Due: 3, Failed: 3})
 		time.Sleep(time.Hour)
 		mustSweep(b, mustCompleter(b, svc, mustFlow(b, cart(recoverable))), redisidem.SweepResult{Due: 3, Finished: 3})
@@ -1145,8 +1149,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 		}
 		begun = true
 		time.Sleep(time.Minute)
-		completer := mustCompleter(b, svc, flow)
-		completer.Concurrency = 1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, flow)
 		ended := make(chan struct{})
 		go func() {
 			_, err := completer.Sweep(ctx)
@@ -1246,8 +1249,7 @@ func TestShardWithManyKeysLetsTheOthersHaveTheirTurn(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		completing.Store(true)
-		completer := mustCompleter(b, svc, flow)
-		completer.Interval = time.Second
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Interval: time.Second}, flow)
 		during, cancel := context.WithTimeout(ctx, 15*time.Second)
 		defer cancel()
 		ended := make(chan error)
@@ -1299,8 +1301,7 @@ func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 		visits.Store(0)
 		during, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		completer := mustCompleter(b, svc, flow)
-		completer.Concurrency = 1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, flow)
 		swept, err := completer.Sweep(during)
 		mustBe(b, err, nil)
 		if swept.Due != keys || visits.Load() != keys {
@@ -1341,8 +1342,7 @@ func TestFlowWhoseStagesHangHoldsUpNoOther(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		client.Store(false)
-		completer := mustCompleter(b, svc, slow, quick)
-		completer.Interval, completer.Drain = time.Second, -1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Interval: time.Second, Drain: -1}, slow, quick)
 		during, cancel := context.WithTimeout(ctx, 6*time.Second)
 		defer cancel()
 		ended := make(chan error)
@@ -1370,8 +1370,7 @@ func TestLongTurnSilencesNoCompleterWithAShorterOne(t *testing.T) {
 			before := b.requests
 			ctx, cancel := context.WithTimeout(ctx, during)
 			defer cancel()
-			completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
-			completer.Interval = interval
+			completer := mustCompleterWith(b, b.service(redisidem.Config{}), redisidem.CompleterConfig{Interval: interval}, flow)
 			mustBe(b, completer.Run(ctx), context.DeadlineExceeded)
 			return (b.requests - before) / 1024
 		}
@@ -1427,8 +1426,7 @@ func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 				for n := range shutdowns {
 					time.Sleep(time.Hour)
 					svc := b.service(redisidem.Config{MaxHold: -1})
-					completer := mustCompleter(b, svc, flow)
-					completer.Drain = 10 * time.Second
+					completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Drain: 10 * time.Second}, flow)
 					during, cancel := context.WithCancel(ctx)
 					ended := make(chan error)
 					go func() { ended <- completer.Run(during) }()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // TestResultThatCannotBeStoredIsNotMadeAgain commits what cannot be stored, in each of its parts.
@@ -35,11 +36,11 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 			}},
 			{"Outcome.RecoveryPoint", func(*redisidem.Stage) redisidem.Outcome { return redisidem.Advance(large) }},
 			{"Outcome.Effects[0]", func(*redisidem.Stage) redisidem.Outcome {
-				return redisidem.Advance("two").WithEffects(redisidem.Set("elsewhere", "x"))
+				return redisidem.Advance("two").WithEffects(effect.Set("elsewhere", "x"))
 			}},
 			{"Outcome.Effects[1]", func(st *redisidem.Stage) redisidem.Outcome { // which only the server can know
 				return redisidem.Advance("two").WithEffects(
-					redisidem.Set(st.ShardKey("word"), "x"), redisidem.IncrBy(st.ShardKey("number"), 1))
+					effect.Set(st.ShardKey("word"), "x"), effect.IncrBy(st.ShardKey("number"), 1))
 			}},
 		} {
 			t.Run(c.part, func(t *testing.T) {
@@ -63,7 +64,7 @@ func TestResultThatCannotBeStoredIsNotMadeAgain(t *testing.T) {
 				}})
 				_, err := sc.DoFlow(ctx, value+"flow", request, flow)
 				mustBe(t, err, redisidem.ErrNotKept)
-				completer, err := redisidem.NewCompleter(svc, flow)
+				completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, nil)
 				mustBe(t, err, nil)
 				for range 2 {
 					swept, err := completer.Sweep(ctx)
@@ -94,7 +95,7 @@ func TestFailureThatCannotBeStoredIsUndone(t *testing.T) {
 			"body": outcome(redisidem.Fail(redisidem.Response{Code: 402, Body: make([]byte, 2<<20)})),
 			"effect": func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				mustBe(t, e.client().Set(ctx, st.ShardKey("number"), "x", time.Minute).Err(), nil)
-				return redisidem.Fail(redisidem.JSON(402, "declined")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+				return redisidem.Fail(redisidem.JSON(402, "declined")).WithEffects(effect.IncrBy(st.ShardKey("number"), 1)), nil
 			},
 		} {
 			var done []string
@@ -239,7 +240,7 @@ func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 			ran++
 			mustBe(b, b.server.Set(st.ShardKey("number"), "x"), nil)
 			b.freeze()
-			return redisidem.Finish(redisidem.JSON(200, "charged")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+			return redisidem.Finish(redisidem.JSON(200, "charged")).WithEffects(effect.IncrBy(st.ShardKey("number"), 1)), nil
 		}
 		_, err := sc.Do(ctx, "k", request, work)
 		mustBe(b, err, redisidem.ErrOutcomeUnknown)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // flow makes a flow, which must be a good one.
@@ -97,9 +98,9 @@ func effectsComeWithTheirCommit(c *clause) {
 			c.Errorf("an effect is there before its commit")
 		}
 		return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
-			redisidem.IncrBy(counter, 3),
-			redisidem.Set(set, "order\x00\xff").Expire(time.Hour),
-			redisidem.XAdd(stream, "event", "ordered"),
+			effect.IncrBy(counter, 3),
+			effect.Set(set, "order\x00\xff").Expire(time.Hour),
+			effect.XAdd(stream, "event", "ordered"),
 		), nil
 	})
 	c.answered("the commit", key, err, "order 1", false)
@@ -128,7 +129,7 @@ func refusedEffectStoresNothing(c *clause) {
 			wrong := st.ShardKey("wrong")
 			c.must("RPush", c.store.client.RPush(c.ctx, wrong, "x").Err())
 			return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
-				redisidem.IncrBy(counter, 1), redisidem.SAdd(wrong, "x")), nil
+				effect.IncrBy(counter, 1), effect.SAdd(wrong, "x")), nil
 		})
 		c.want("an effect on a key of another type", err, redisidem.ErrNotKept)
 		if !key.Finished() || key.Response != nil {
