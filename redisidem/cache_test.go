@@ -3,15 +3,20 @@ package redisidem_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// copies is the configuration of a service that keeps copies of finished records.
+// copies returns the configuration of a service that keeps copies of finished records.
 func copies(change ...func(*redisidem.Config)) redisidem.Config {
 	cfg := redisidem.Config{CacheBytes: 1 << 20}
 	for _, f := range change {
@@ -20,7 +25,8 @@ func copies(change ...func(*redisidem.Config)) redisidem.Config {
 	return cfg
 }
 
-// warm makes a service listen, which the first finished record does: what it has copied until then is dropped.
+// warm makes a service subscribe, which its first finished record does. Copies from before the
+// subscription are dropped.
 func warm(b *bubble, svc *redisidem.Service) *redisidem.Service {
 	b.Helper()
 	_, err := svc.Scope("a").Do(ctx, "warm", request, finish("warm"))
@@ -120,7 +126,7 @@ func TestCopiesDoNotOutliveTheirRecords(t *testing.T) {
 	})
 }
 
-func TestCopiesEndByThemselves(t *testing.T) {
+func TestCopiesEndAfterCacheLife(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Minute }))).Scope("a")
 		_, err := sc.Do(ctx, "k", request, finish("done"))
@@ -154,7 +160,7 @@ func TestCopiesAreBoundedByBytes(t *testing.T) {
 	})
 }
 
-func TestNoCopiesUnlessAskedFor(t *testing.T) {
+func TestNoCopiesByDefault(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
 		_, err := sc.Do(ctx, "k", request, finish("done"))
@@ -166,7 +172,7 @@ func TestNoCopiesUnlessAskedFor(t *testing.T) {
 	})
 }
 
-func TestNoCopiesOfWhatIsNotFinished(t *testing.T) {
+func TestUnfinishedKeysAreNotCopied(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc, other := warm(b, b.service(copies())).Scope("a"), b.service(redisidem.Config{}).Scope("a")
 		key, err := sc.Do(ctx, "k", request, outcome(redisidem.Interim("confirm", redisidem.JSON(202, "confirm"))))
@@ -184,7 +190,7 @@ func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		withCopies := func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 1<<20, time.Hour }
 		mine, other := e.service(withCopies).Scope("a"), e.service(withCopies).Scope("a")
-		// The first finished record makes a service listen, and what it has is dropped when it does.
+		// The first finished record makes a service subscribe, which drops its copies.
 		until(t, "both keep copies", func() bool {
 			raw := e.client()
 			n := 0
@@ -203,7 +209,7 @@ func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
 			_, err = other.Do(ctx, "k", request, never(t))
 			mustBe(t, err, nil)
 			mustBe(t, mine.Delete(ctx, key), nil)
-			// The deleter itself sees it at once.
+			// The process that deletes drops its copy at once.
 			key, err = mine.Do(ctx, "k", request, finish("again"))
 			mustBe(t, err, nil)
 			if key.Replayed() {
@@ -233,7 +239,7 @@ func TestDeleteReachesTheCopiesOfOthers(t *testing.T) {
 	})
 }
 
-func TestMissedDeleteIsMadeUpFor(t *testing.T) {
+func TestMissedDeleteDropsAllCopies(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		deaf := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Hour }))).Scope("a")
 		_, err := deaf.Do(ctx, "k", request, finish("done"))
@@ -254,7 +260,7 @@ func TestMissedDeleteIsMadeUpFor(t *testing.T) {
 	})
 }
 
-func TestSilentSubscriptionIsFoundOut(t *testing.T) {
+func TestSilentSubscriptionIsDetected(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := warm(b, b.service(copies(func(c *redisidem.Config) { c.CacheLife = time.Hour })))
 		_, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))
@@ -282,5 +288,149 @@ func TestClosedServiceHasNoCopies(t *testing.T) {
 		mustBe(b, err, redisidem.ErrClosed)
 		_, err = svc.Scope("a").InitializeRequest(ctx, "k", request)
 		mustBe(b, err, redisidem.ErrClosed)
+	})
+}
+
+func TestReplayFromCopyAllocates(t *testing.T) {
+	sc := keepingCopies(t)
+	work := never(t)
+	if n := testing.AllocsPerRun(1000, func() {
+		if key, err := sc.Do(ctx, "k", rawRequest, work); err != nil || !key.Replayed() {
+			t.Error(key, err)
+		}
+	}); n > 2 {
+		t.Errorf("%v allocations, want at most 2", n)
+	}
+}
+
+func TestFirstAnswerSharesNothingWithItsCopy(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := warm(b, b.service(copies())).Scope("a")
+		key, err := sc.Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		key.Response.Body[1] = 'X'
+		key.Journal[0].Stage = "mine"
+		b.mustAsk(0, "a copy", func() { mustReplayBody(b, sc, "k", `"done"`) })
+	})
+}
+
+// slow is a network on which one reply is late.
+type slow struct {
+	mu   sync.Mutex
+	next chan struct{} // the next connection that is written to is read from when this is closed
+}
+
+// delay holds back the reply to the next request until release is closed.
+func (s *slow) delay() (release chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = make(chan struct{})
+	return s.next
+}
+
+type slowConn struct {
+	net.Conn
+	slow *slow
+	hold chan struct{}
+}
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	c.slow.mu.Lock()
+	if c.slow.next != nil {
+		c.hold, c.slow.next = c.slow.next, nil
+	}
+	c.slow.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+func (c *slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.slow.mu.Lock()
+	hold := c.hold
+	c.slow.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	return n, err
+}
+
+// onSlowNetwork makes a service on a network that can delay a reply.
+func (b *bubble) onSlowNetwork(cfg redisidem.Config) (*redisidem.Service, *slow) {
+	b.Helper()
+	s := &slow{}
+	rdb := redis.NewClient(&redis.Options{
+		Addr: "127.0.0.1:1", ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			c, err := b.server.Dial()
+			if err != nil {
+				return nil, err
+			}
+			return &slowConn{Conn: c, slow: s}, nil
+		},
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	svc, err := redisidem.New(rdb, &cfg)
+	mustBe(b, err, nil)
+	b.Cleanup(func() {
+		if err := svc.Close(ctx); err != nil {
+			b.Error(err)
+		}
+		_ = rdb.Close()
+		time.Sleep(2 * time.Second)
+	})
+	return svc, s
+}
+
+func TestLateReplyDoesNotReplaceANewerCopy(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		first, err := b.service(redisidem.Config{}).Scope("a").Do(ctx, "k", request, finish("first"))
+		mustBe(b, err, nil)
+		svc, network := b.onSlowNetwork(copies())
+		sc := warm(b, svc).Scope("a")
+		release := network.delay()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := sc.Do(ctx, "k", request, never(b))
+			mustBe(b, err, nil)
+		})
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		mustBe(b, sc.Delete(ctx, first), nil)
+		time.Sleep(time.Millisecond)
+		_, err = sc.Do(ctx, "k", request, finish("second"))
+		mustBe(b, err, nil)
+		time.Sleep(time.Millisecond)
+		close(release)
+		wg.Wait()
+		mustReplayBody(b, sc, "k", `"second"`)
+	})
+}
+
+func TestCallAfterADeleteGetsNoAnswerFromBefore(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc, network := b.onSlowNetwork(redisidem.Config{Wait: 10 * time.Second})
+		sc := svc.Scope("a")
+		first, err := sc.Do(ctx, "k", request, finish("first"))
+		mustBe(b, err, nil)
+		time.Sleep(time.Second)
+		release := network.delay()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := sc.Do(ctx, "k", request, never(b))
+			mustBe(b, err, nil)
+		})
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		mustBe(b, sc.Delete(ctx, first), nil)
+		wg.Go(func() {
+			key, err := sc.Do(ctx, "k", request, finish("second"))
+			mustBe(b, err, nil)
+			if string(key.Response.Body) != `"second"` {
+				b.Errorf("a call that began after the delete is answered %s", key.Response.Body)
+			}
+		})
+		synctest.Wait()
+		close(release)
+		wg.Wait()
 	})
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// FuzzRequest checks that two requests have the same fingerprint exactly when what counts is the same.
+// FuzzRequest checks that two requests have the same fingerprint exactly when their relevant parts
+// are the same.
 func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/a", []byte("b"), "post", "/a", []byte("b"))
 	f.Add("POST", "/a", []byte("b"), "POST", "/ab", []byte{})
@@ -35,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 		if same != (one.print == two.print) {
 			t.Fatalf("same: %v, same fingerprint: %v", same, one.print == two.print)
 		}
-		// One that the caller made itself is never that of a whole request.
+		// A fingerprint of the caller never equals that of a whole request.
 		if own, err := (Request{Method: m1, Path: p1, Params: b1, Fingerprint: b2}).encode(1<<20, nil); err == nil && b2 != nil &&
 			(own.print == one.print || own.print == two.print) {
 			t.Fatal("a fingerprint of the caller's own is that of a request")
@@ -43,8 +44,8 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzIdentity checks that two keys never have the same place, that no byte of theirs reaches Redis's key space, and that a
-// place is found again by its name.
+// FuzzIdentity checks that two keys never share a place, that none of their bytes reach the key
+// space of Redis, and that a place is found again by its name.
 func FuzzIdentity(f *testing.F) {
 	f.Add("a", "bc", "ab", "c")
 	f.Add("}{", "\x00\r\n*", "", "")
@@ -108,7 +109,8 @@ func valueCodecs() map[string]valueCodec {
 	}
 }
 
-// FuzzValueCodec checks that each value comes back as it was stored, and that anything else is damage.
+// FuzzValueCodec checks that each value comes back as it was stored, and that any other value is
+// damage.
 func FuzzValueCodec(f *testing.F) {
 	all := valueCodecs()
 	for _, s := range []string{"", "a", markStem, encodedMark, plainMark + plainMark, encodedMark + "d\xff\xff\xff\xff\x0f", encodedMark[:5]} {
@@ -140,7 +142,7 @@ func FuzzValueCodec(f *testing.F) {
 	})
 }
 
-// FuzzStoredRecord checks that a request and an outcome come back as they went, whatever stores their values.
+// FuzzStoredRecord checks that a request and an outcome come back unchanged with each codec.
 func FuzzStoredRecord(f *testing.F) {
 	all := valueCodecs()
 	f.Add("k", "POST", "/a", []byte("params"), "two", 201, "X", "v", []byte("body"), []byte("state"), true)
@@ -208,7 +210,7 @@ func FuzzStoredRecord(f *testing.F) {
 	})
 }
 
-// FuzzReply checks that a server can answer a claim with anything: whoever asked gets a lease or an error.
+// FuzzReply checks that any reply to a claim results in a lease or an error.
 func FuzzReply(f *testing.F) {
 	f.Add("OWN nonce 7 1 1 1700000000000000", "")
 	f.Add("OWN nonce 7 1 1 1700000000000000", "control")
@@ -257,8 +259,8 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// FuzzURL checks that a URL gives a client or an ErrInvalid, that no error has the URL's password in it, and that every client
-// is one that New takes.
+// FuzzURL checks that a URL gives a client or ErrInvalid, that no error contains the password of
+// the URL, and that New accepts every such client.
 func FuzzURL(f *testing.F) {
 	for _, s := range [][2]string{
 		{"redis", "localhost:6379/0"},
@@ -278,7 +280,7 @@ func FuzzURL(f *testing.F) {
 	} {
 		f.Add(s[0], s[1])
 	}
-	const password = "do-not-tell-anybody"
+	const password = "do-not-disclose"
 	f.Fuzz(func(t *testing.T, scheme, rest string) {
 		if strings.Contains(rest, "idle") {
 			return // min_idle_conns would dial

@@ -130,7 +130,7 @@ var mutants = []mutant{
 		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
 		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
 
-		killer: "TestClaimThatComesAgainProlongsTheRecord",
+		killer: "TestRepeatedClaimProlongsTheRecord",
 	},
 	{
 		name: "hasty", // while a slot is split: who has taken the lock does not look whether the record is as it was before
@@ -178,7 +178,7 @@ var mutants = []mutant{
 		old:  "err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())",
 		new:  "err == nil && (!began.IsZero() || r.number(1) == met)",
 
-		killer: "TestGiveBackThatOvertakesItsClaimIsAskedAgain",
+		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
 	{
 		name: "forgotten", // a give-back is over when the record remembers its token, which another one may take the place of
@@ -186,7 +186,7 @@ var mutants = []mutant{
 		old:  "if owner == token or r[2] == 'finished' then\n",
 		new:  "if owner == token or spent == token or r[2] == 'finished' then\n",
 
-		killer: "TestGiveBackThatOvertakesItsClaimIsAskedAgain",
+		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
 	{
 		name: "lapsed", // a lease that a commit kept, and whose lock has lapsed before its reply came, is not given back
@@ -202,7 +202,7 @@ var mutants = []mutant{
 		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 
-		killer: "TestLeaseOfACallerWhoHasLeftIsPutBack",
+		killer: "TestLeaseOfACallerThatLeftIsAbandoned",
 	},
 	{
 		name: "tireless", // a lease that was called lost is renewed
@@ -234,7 +234,7 @@ var mutants = []mutant{
 		old:  "local held = '0'\n",
 		new:  "local held = '1'\n",
 
-		killer: "TestKeptCommitThatIsRepeatedTellsThatTheLeaseIsGone",
+		killer: "TestRepeatedKeptCommitReportsThatTheLeaseIsGone",
 	},
 	{
 		name: "nofingerprint", // another request gets the key
@@ -274,7 +274,7 @@ var mutants = []mutant{
 		old:  "return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
 		new:  "return false",
 
-		killer: "TestClientThatLeavesLeavesNothingUndone",
+		killer: "TestCompensationContinuesWhenTheClientLeaves",
 	},
 	{
 		name: "silent-end", // a key is ended by hand and nobody says what becomes of what was committed
@@ -290,6 +290,6 @@ var mutants = []mutant{
 		old:  "if worked && isUnstorable(err) {",
 		new:  "if false {",
 
-		killer: "TestStageWhoseOutcomeIsRefusedDoesNotRunAgain",
+		killer: "TestStageWithAnInvalidOutcomeDoesNotRunAgain",
 	},
 }
