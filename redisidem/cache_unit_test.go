@@ -23,17 +23,17 @@ func TestTraceOfADeletionIsNotEvicted(t *testing.T) {
 	fill := func(from, to int) {
 		for i := from; i < to; i++ {
 			k := finished(fmt.Sprint(i))
-			c.put(k.id.name, k, time.Now(), time.Hour)
+			c.put(k.id.Name, k, time.Now(), time.Hour)
 		}
 	}
 	fill(0, 1000)
 	deleted := finished("deleted")
 	sent := time.Now()
 	time.Sleep(time.Millisecond)
-	c.forget(deleted.id.record)
+	c.forget(deleted.id.Record)
 	fill(1000, 2000)
-	c.put(deleted.id.name, deleted, sent, time.Hour)
-	if c.get(deleted.id.name, "a", "deleted", new(fingerprint)) != nil {
+	c.put(deleted.id.Name, deleted, sent, time.Hour)
+	if c.get(deleted.id.Name, "a", "deleted", new(fingerprint)) != nil {
 		t.Error("a copy of the deleted record is there")
 	}
 }

@@ -1,33 +1,18 @@
 package redisidem
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
-
-// TestPlaceNeverMoves holds a place fast: computed in another way, each finished key in production would be absent.
-func TestPlaceNeverMoves(t *testing.T) {
-	t.Parallel()
-	id := placeOf("redisidem", "tenant-42", "key-from-the-client")
-	const want = "redisidem:{124}:HhW1lMXp_CpVOIaxEmIElWTcrnE6dKXg"
-	if id.record != want || id.lock != want+":lock" || !strings.HasSuffix(id.record, ":"+id.digest) {
-		t.Errorf("the place is %q with the lock %q and the digest %q", id.record, id.lock, id.digest)
-	}
-}
 
 // TestOutboundKeysNeverMove holds outbound keys fast: computed in another way, a stage that runs
 // again would call once more for what its first run has called for.
@@ -46,38 +31,6 @@ func TestOutboundKeysNeverMove(t *testing.T) {
 			t.Errorf("in generation %d that of the journal's entry is %s, want %s", generation, got, want)
 		}
 	}
-}
-
-func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
-	t.Parallel()
-	shape := regexp.MustCompile(`^ns:\{[0-3][0-9a-f]{2}\}:[A-Za-z0-9_-]{32}$`)
-	shards := make(map[string]bool)
-	for i := range 10_000 {
-		id := placeOf("ns", "{scope}\n", fmt.Sprint("{key}:", i))
-		if !shape.MatchString(id.record) || id.lock != id.record+":lock" {
-			t.Fatalf("the place is %q with the lock %q", id.record, id.lock)
-		}
-		shards[id.record[:len("ns:{000}")]] = true
-	}
-	if len(shards) != 1<<shardBits {
-		t.Errorf("10000 keys are in %d slot groups", len(shards))
-	}
-}
-
-func TestNeighbouringPartsDoNotRunTogether(t *testing.T) {
-	t.Parallel()
-	distinct(t, map[string]string{
-		"a:b, c":  placeOf("ns", "a:b", "c").record,
-		"a, b:c":  placeOf("ns", "a", "b:c").record,
-		"ab, c":   placeOf("ns", "ab", "c").record,
-		"a, bc":   placeOf("ns", "a", "bc").record,
-		"c, ab":   placeOf("ns", "c", "ab").record,
-		"A, bc":   placeOf("ns", "A", "bc").record,
-		"a, bc␀":  placeOf("ns", "a", "bc\x00").record,
-		"a␀, bc":  placeOf("ns", "a\x00", "bc").record,
-		"invalid": placeOf("ns", "a", "b\xff").record,
-		"other":   placeOf("ns", "a", "b\xfe").record,
-	})
 }
 
 func TestFingerprintTellsRequestsApart(t *testing.T) {
@@ -218,71 +171,6 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// refusal is an error reply of the server's.
-type refusal string
-
-func (r refusal) Error() string { return string(r) }
-func (refusal) RedisError()     {}
-
-func TestTransient(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		err  error
-		want bool
-	}{
-		{io.EOF, true},
-		{context.DeadlineExceeded, true},
-		{errors.New("connection refused"), true},
-		{errForeignReply, true},
-		{errAgain, true},
-		{refusal("LOADING Redis is loading the dataset in memory"), true},
-		{refusal("READONLY You can't write against a read only replica."), true},
-		{refusal("CLUSTERDOWN The cluster is down"), true},
-		{refusal("TRYAGAIN Multiple keys request during rehashing of slot"), true},
-		{refusal("MASTERDOWN Link with MASTER is down"), true},
-		{refusal("BUSY Redis is busy running a script."), true},
-		{refusal("MOVED 42 10.0.0.1:6379"), true},
-		{refusal("NOREPLICAS Not enough good replicas to write."), true},
-		{refusal("ERR max number of clients reached"), true},
-		{redis.ErrClosed, false},
-		{damaged("x"), false},
-		{fmt.Errorf("wrapped: %w", damaged("x")), false},
-		{refusal("NOPERM this user has no permissions"), false},
-		{refusal("NOAUTH Authentication required."), false},
-		{refusal("WRONGTYPE Operation against a key holding the wrong kind of value"), false},
-		{refusal("OOM command not allowed when used memory > 'maxmemory'."), false},
-		{refusal("ERR unknown command 'evalsha'"), false},
-	} {
-		if got := transient(c.err); got != c.want {
-			t.Errorf("transient(%v) is %v", c.err, got)
-		}
-	}
-}
-
-func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
-	t.Parallel()
-	known := []status{
-		statusOK, statusCreated, statusFound, statusOwn, statusBusy, statusDone, statusMoved, statusStale, statusGone,
-		statusLost, statusFenced, statusForgotten, statusMismatch, statusDamaged, statusOther,
-		statusUnknown, statusEffect, statusAlive, statusLater, statusLetter, statusInterim,
-	}
-	used := make(map[status]bool)
-	word := regexp.MustCompile(`\{'([A-Z]+)\b`)
-	for _, s := range lua.All() {
-		for _, m := range word.FindAllStringSubmatch(s.Source, -1) {
-			used[status(m[1])] = true
-			if !slices.Contains(known, status(m[1])) {
-				t.Errorf("%s answers %s", s.Name, m[1])
-			}
-		}
-	}
-	for _, s := range known {
-		if !used[s] {
-			t.Errorf("no script answers %s", s)
-		}
-	}
-}
-
 func TestNamesOfEventsAndVerdicts(t *testing.T) {
 	t.Parallel()
 	for got, want := range map[fmt.Stringer]string{
@@ -299,7 +187,7 @@ func TestNamesOfEventsAndVerdicts(t *testing.T) {
 }
 
 func placeOf(namespace, scope, value string) identity {
-	return identify(namespace, scope, value, digestOf(scope, value))
+	return protocol.Identify(namespace, scope, value, protocol.DigestOf(scope, value))
 }
 
 // TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack puts what a reply brought after the news that came meanwhile.
@@ -317,47 +205,34 @@ func TestAnswerThatWasUnderWayDoesNotBringADeletedRecordBack(t *testing.T) {
 		}
 		id := placeOf("ns", "a", "k")
 		key := &Key{Value: "k", Scope: "a", RecoveryPoint: Finished, fingerprint: string(wanted[:]), own: true, id: id}
-		get := func() *Key { return c.get(id.name, "a", "k", &wanted) }
+		get := func() *Key { return c.get(id.Name, "a", "k", &wanted) }
 
 		sent := time.Now()
-		c.put(id.name, key, sent, time.Hour)
+		c.put(id.Name, key, sent, time.Hour)
 		if k := get(); k == nil || !k.Replayed() || k == key {
 			t.Fatalf("%s: the copy is %+v", what, k)
 		}
-		news(c, id.record)
+		news(c, id.Record)
 		if k := get(); k != nil {
 			t.Errorf("%s: there is still %+v", what, k)
 		}
-		c.put(id.name, key, sent, time.Hour)
+		c.put(id.Name, key, sent, time.Hour)
 		if k := get(); k != nil {
 			t.Errorf("%s: brought back %+v", what, k)
 		}
-		c.put(id.name, key, time.Now().Add(time.Millisecond), time.Hour)
+		c.put(id.Name, key, time.Now().Add(time.Millisecond), time.Hour)
 		if k := get(); k == nil {
 			t.Errorf("%s: a new record has no copy", what)
 		}
-		for _, other := range []*Key{c.get(id.name, "b", "k", &wanted), c.get(id.name, "a", "l", &wanted), c.get(id.name, "a", "k", &fingerprint{})} {
+		for _, other := range []*Key{c.get(id.Name, "b", "k", &wanted), c.get(id.Name, "a", "l", &wanted), c.get(id.Name, "a", "k", &fingerprint{})} {
 			if other != nil {
 				t.Errorf("%s: another got %+v", what, other)
 			}
 		}
 		c.close()
-		c.put(id.name, key, time.Now().Add(time.Second), time.Hour)
+		c.put(id.Name, key, time.Now().Add(time.Second), time.Hour)
 		if k := get(); k != nil {
 			t.Errorf("%s: closed, and there is %+v", what, k)
-		}
-	}
-}
-
-func TestNameOfRecord(t *testing.T) {
-	t.Parallel()
-	id := placeOf("ns", "a", "k")
-	if n, ok := nameOf(id.record); !ok || n != id.name {
-		t.Errorf("%q is %x, %v", id.record, n, ok)
-	}
-	for _, bad := range []string{"", "short", strings.Repeat("!", 40)} {
-		if n, ok := nameOf(bad); ok {
-			t.Errorf("%q is %x", bad, n)
 		}
 	}
 }
@@ -374,29 +249,11 @@ func TestCopiesTakeNoMoreThanTheirBytes(t *testing.T) {
 	for i := range 1000 {
 		id := placeOf("ns", "a", strconv.Itoa(i))
 		body := make([]byte, 1<<10)
-		c.put(id.name, &Key{Value: id.value, Scope: "a", RecoveryPoint: Finished, Response: &Response{Body: body}, id: id}, sent, time.Hour)
+		c.put(id.Name, &Key{Value: id.Value, Scope: "a", RecoveryPoint: Finished, Response: &Response{Body: body}, id: id}, sent, time.Hour)
 	}
 	c.otter.CleanUp()
 	if weight, n := c.otter.WeightedSize(), c.otter.EstimatedSize(); weight > limit || n < 40 || n > 100 {
 		t.Errorf("%d copies take %d bytes of %d", n, weight, limit)
-	}
-}
-
-// TestRefusalIsToldWhenTheLastTryIsCutShort has a server that says why until the time is over in the middle of a try.
-func TestRefusalIsToldWhenTheLastTryIsCutShort(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	tries := 0
-	err := repeat(ctx, func(ctx context.Context) error {
-		tries++
-		if tries < 3 {
-			return refusal("READONLY You can't write against a read only replica.")
-		}
-		cancel()
-		return ctx.Err()
-	})
-	if !redis.IsReadOnlyError(err) || tries != 3 {
-		t.Errorf("error is %v after %d tries", err, tries)
 	}
 }
 
