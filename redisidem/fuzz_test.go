@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/effect"
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
@@ -247,7 +248,7 @@ func FuzzReply(f *testing.F) {
 		if e, err := decodeJournalEntry(word, rest); err == nil && (e.Revision < 0 || e.Fence < 0 || e.Attempt < 0) {
 			t.Fatalf("journal entry is %+v", e)
 		}
-		if err := effectError([]Effect{{key: "k"}}, r); err == nil {
+		if err := effectError([]effect.Effect{effect.Set("k", "")}, r); err == nil {
 			t.Fatal("no error")
 		}
 	})

@@ -24,6 +24,8 @@ type Service struct {
 	valueCodec valueCodec
 	pending    atomic.Int64 // commits that are tried again in the background
 	returning  atomic.Int64 // leases that are given back in the background
+
+	maxBackground int64 // bounds pending and returning, each
 }
 
 // New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
@@ -38,7 +40,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, life: newLife()}
+	s := &Service{cfg: cfg.withDefaults(), client: client, life: newLife(), maxBackground: maxBackground}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
