@@ -536,7 +536,8 @@ func TestCloseDoesNotLookOutForClaims(t *testing.T) {
 
 func TestPendingAbandonsAreBounded(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		svc := b.service(redisidem.Config{MaxPendingCommits: 2, CommitRetry: 10 * time.Second})
+		svc := b.service(redisidem.Config{CommitRetry: 10 * time.Second})
+		svc.SetMaxBackground(2)
 		sc := svc.Scope("a")
 		_, err := sc.Do(ctx, "warm up", request, finish("the server knows the script"))
 		mustBe(b, err, nil)

@@ -17,6 +17,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // checked returns what Check finds on the server behind a client.
@@ -605,9 +606,9 @@ func TestS14_LeastRightsAreEnough(t *testing.T) {
 				return redisidem.Outcome{}, errStage
 			}
 			return redisidem.Next().WithEffects(
-				redisidem.Set(st.ShardKey("s"), "1").Expire(time.Hour), redisidem.IncrBy(st.ShardKey("n"), 1), redisidem.HSet(st.ShardKey("h"), "f", "1"),
-				redisidem.SAdd(st.ShardKey("m"), "1"), redisidem.ZAdd(st.ShardKey("z"), 1, "1"), redisidem.LPush(st.ShardKey("l"), "1"),
-				redisidem.XAdd(st.ShardKey("x"), "f", "1"), redisidem.Publish("s14:news", "1"),
+				effect.Set(st.ShardKey("s"), "1").Expire(time.Hour), effect.IncrBy(st.ShardKey("n"), 1), effect.HSet(st.ShardKey("h"), "f", "1"),
+				effect.SAdd(st.ShardKey("m"), "1"), effect.ZAdd(st.ShardKey("z"), 1, "1"), effect.LPush(st.ShardKey("l"), "1"),
+				effect.XAdd(st.ShardKey("x"), "f", "1"), effect.Publish("s14:news", "1"),
 			), nil
 		}
 	}))
@@ -657,7 +658,7 @@ func TestS14_LeastRightsAreEnough(t *testing.T) {
 	mustBe(t, admin.Do(ctx, "ACL", "SETUSER", "app", "-sadd").Err(), nil)
 	key, err = sc.Do(ctx, "denied", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(
-			redisidem.IncrBy(st.ShardKey("denied"), 1), redisidem.SAdd(st.ShardKey("m"), "1")), nil
+			effect.IncrBy(st.ShardKey("denied"), 1), effect.SAdd(st.ShardKey("m"), "1")), nil
 	})
 	mustBe(t, err, redisidem.ErrEffect)
 	if key.Response != nil || admin.Keys(ctx, "s14:*:x:denied").Val() != nil && len(admin.Keys(ctx, "s14:*:x:denied").Val()) > 0 {

@@ -146,9 +146,9 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 			flags += flagByHand
 		}
 	}
-	for _, effect := range e.effects {
-		if effect.kind != "" {
-			keys = append(keys, effect.key)
+	for _, write := range e.effects {
+		if write.KeyType() != "" {
+			keys = append(keys, write.Key())
 		}
 	}
 	c := newCall(lua.Commit, l.token, 11+outcomeWords, keys...)

@@ -12,17 +12,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// maxBackground bounds how many commits, and how many give-backs, are retried at the same time. Each
+// commit holds its response in memory.
+const maxBackground = 1024
+
 // lastCommitPause is the longest pause between two tries of a commit in the background.
 const lastCommitPause = time.Second
 
 // later runs work in the background, which Close waits for, unless as much work of its kind is
-// there already as Config.MaxPendingCommits allows. The caller is inside life.
+// there already as maxBackground allows. The caller is inside life.
 func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
 	switch {
 	case s.cfg.CommitRetry <= 0:
-	case kind.Add(1) > int64(s.cfg.MaxPendingCommits):
+	case kind.Add(1) > s.maxBackground:
 		kind.Add(-1)
-		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: MaxPendingCommits are tried again already, one more is not", attrKey(id))
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: not retried: too many retries are running", attrKey(id))
 	default:
 		s.life.also()
 		go func() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 func TestCommitIsRetriedInTheBackgroundUntilItLands(t *testing.T) {
@@ -108,7 +109,7 @@ func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 			ran++
 			mustBe(b, b.server.Set(st.ShardKey("number"), "x"), nil)
 			b.freeze()
-			return redisidem.Finish(redisidem.JSON(200, "charged")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+			return redisidem.Finish(redisidem.JSON(200, "charged")).WithEffects(effect.IncrBy(st.ShardKey("number"), 1)), nil
 		}
 		_, err := sc.Do(ctx, "k", request, work)
 		mustBe(b, err, redisidem.ErrOutcomeUnknown)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // undoing is a flow whose last stage fails permanently. It records the stages that are compensated
@@ -375,7 +376,7 @@ func TestUnstorableFailureIsCompensated(t *testing.T) {
 			"body": outcome(redisidem.Fail(redisidem.Response{Code: 402, Body: make([]byte, 2<<20)})),
 			"effect": func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				mustBe(t, e.client().Set(ctx, st.ShardKey("number"), "x", time.Minute).Err(), nil)
-				return redisidem.Fail(redisidem.JSON(402, "declined")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+				return redisidem.Fail(redisidem.JSON(402, "declined")).WithEffects(effect.IncrBy(st.ShardKey("number"), 1)), nil
 			},
 		} {
 			var done []string

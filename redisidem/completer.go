@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The defaults of [Completer].
+// The defaults of [CompleterConfig].
 const (
 	DefaultInterval    = 5 * time.Second
 	DefaultConcurrency = 8
@@ -29,32 +29,40 @@ const (
 	longestTurn = 15 * time.Second
 )
 
-// Completer finishes keys whose clients never came back. It looks for keys of its flows that are not finished, whose lease
-// has lapsed and whose last run is older than the flow's RecoverAfter, and runs the flow from where they stand. What fails
-// comes again, ever later, until it has used up the flow's MaxAttempts and becomes a dead letter: see [Service.DeadLetters].
-//
-// Any number of processes may run one. None gets into the way of a live worker, since each takes the lease as anybody else
-// does.
-//
-// What a key needs must be in its record: a stage run by a completer finds the request in [Stage.Key], and whatever earlier
-// stages left in their state. A record must not hold its caller's credentials.
-type Completer struct {
-	// Interval is the pause between two looks for keys, give or take a quarter. Default: 5 s. A
-	// look costs the server 1024 small scripts for each flow name, whatever the number of keys. The
-	// processes take turns, so that many of them look no more often than one: a turn is three
-	// quarters of its owner's Interval, at most 15 s, and a process with a shorter turn does not
-	// wait for a longer one.
+// CompleterConfig configures a [Completer]. The zero value of each field means its default, and a
+// nil *CompleterConfig means all defaults.
+type CompleterConfig struct {
+	// Interval is the average pause between two scans for keys; each pause differs from it by up to
+	// a quarter. A scan costs the server 1024 small scripts for each flow name, whatever the number
+	// of keys. Processes take turns, so that many of them scan no more often than one: a turn lasts
+	// three quarters of its owner's Interval, at most 15 s, and a process with a shorter turn does
+	// not wait for a longer one. Must not be negative. Default: 5 s.
 	Interval time.Duration
-	// Concurrency is how many keys of each flow name are carried on at once. Default: 8. No flow
-	// takes another one's place. Of one flow, each shard with keys that are due is asked for 16 of
-	// them before any is asked again.
-	Concurrency int
-	// Drain is how long the keys under way may go on when Run or Sweep is to end, or the service is
-	// closed, before the contexts of their stages are cancelled. A stage that is cancelled so has
-	// not failed: its attempt was begun, which [Stage.Attempt] counts, but MaxAttempts does not.
-	// Default: 15 s. Negative: they are cancelled at once.
-	Drain time.Duration
 
+	// Concurrency is how many keys of each flow name are worked on at once. Flows do not share
+	// workers. Each shard with due keys is asked for one batch of 16 before any is asked again. At
+	// least 1. Default: 8.
+	Concurrency int
+
+	// Drain is how long the keys under way may go on after Run or Sweep was asked to end, or the
+	// service was closed. After that the contexts of their stages are cancelled. Such a stage has
+	// begun an attempt, which [Stage.Attempt] counts, but it has not failed: MaxAttempts does not
+	// count it. Default: 15 s. Negative: the contexts are cancelled at once.
+	Drain time.Duration
+}
+
+// Completer finishes keys whose clients never came back. It scans for unfinished keys of its flows
+// whose lease has lapsed and whose last run is older than the flow's RecoverAfter, and runs the flow
+// from where they stand. A key that fails is tried again after a growing pause. When it has used up
+// the flow's MaxAttempts, it becomes a dead letter: see [Service.DeadLetters].
+//
+// Any number of processes may run a completer. A completer does not disturb a live worker, since it
+// takes the lease on a key as every worker does.
+//
+// A stage that a completer runs finds the request in [Stage.Key] and the state of earlier stages in
+// [Stage.State]. It has nothing else of its caller. Records must not hold credentials.
+type Completer struct {
+	cfg     CompleterConfig
 	service *Service
 	flows   map[string]*Flow // by name/version
 	newest  map[string]*Flow // by name
@@ -67,9 +75,12 @@ type SweepResult struct {
 	Due, Finished, Failed, DeadLettered int64
 }
 
-// NewCompleter makes a completer of at least one flow; the same flow in several versions is several flows. Each must have a
-// RecoverAfter. Set its fields before it is used.
-func NewCompleter(svc *Service, flows ...*Flow) (*Completer, error) {
+// NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Each
+// flow needs a RecoverAfter. A nil cfg means all defaults.
+//
+// It returns an [*InvalidError] for a nil svc, for flows that are missing, repeated or without
+// RecoverAfter, and for a field of cfg that breaks its bound. It sends nothing.
+func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer, error) {
 	if svc == nil {
 		return nil, invalid("svc", "must not be nil")
 	}
@@ -77,6 +88,18 @@ func NewCompleter(svc *Service, flows ...*Flow) (*Completer, error) {
 		return nil, invalid("flows", "must not be empty")
 	}
 	c := &Completer{service: svc, flows: make(map[string]*Flow), newest: make(map[string]*Flow)}
+	if cfg != nil {
+		c.cfg = *cfg
+	}
+	def(&c.cfg.Interval, DefaultInterval)
+	def(&c.cfg.Concurrency, DefaultConcurrency)
+	def(&c.cfg.Drain, DefaultDrain)
+	switch {
+	case c.cfg.Interval < 0:
+		return nil, invalid("CompleterConfig.Interval", "must not be negative: %v", c.cfg.Interval)
+	case c.cfg.Concurrency < 1:
+		return nil, invalid("CompleterConfig.Concurrency", "must be at least 1: %d", c.cfg.Concurrency)
+	}
 	for i, f := range flows {
 		field := fmt.Sprintf("flows[%d]", i)
 		switch {
@@ -103,8 +126,7 @@ func NewCompleter(svc *Service, flows ...*Flow) (*Completer, error) {
 // Each flow name is looked for by itself, so that a flow whose stages hang holds up no other.
 func (c *Completer) Run(ctx context.Context) error {
 	return c.each(ctx, func(ctx context.Context, w *crew) error {
-		interval := c.Interval
-		def(&interval, DefaultInterval)
+		interval := c.cfg.Interval
 		for {
 			mine, err := c.turn(ctx, w.flow, min(interval*3/4, longestTurn))
 			if err == nil && mine {
@@ -189,15 +211,6 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 // each calls do with the workers of each flow name at once, and waits for it and for them. The
 // context that do gets ends with ctx, and when the service is closed.
 func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) error) error {
-	concurrency, drain := c.Concurrency, c.Drain
-	def(&concurrency, DefaultConcurrency)
-	def(&drain, DefaultDrain)
-	switch {
-	case concurrency < 1:
-		return invalid("Completer.Concurrency", "must be at least 1: %d", concurrency)
-	case c.Interval < 0:
-		return invalid("Completer.Interval", "must not be negative: %v", c.Interval)
-	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer context.AfterFunc(c.service.life.ending, func() { end(ErrClosed) })()
@@ -207,7 +220,7 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) er
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(max(drain, 0))
+		timer := time.NewTimer(max(c.cfg.Drain, 0))
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -219,7 +232,7 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) er
 	errs := make(chan error, len(c.newest))
 	for _, f := range c.newest {
 		wg.Go(func() {
-			w := c.hire(ctx, work, f, concurrency)
+			w := c.hire(ctx, work, f)
 			errs <- do(ctx, w)
 			w.dismiss()
 		})

@@ -20,9 +20,7 @@ func recoverable(c *redisidem.FlowConfig) { c.RecoverAfter = 30 * time.Second }
 
 func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flow) *redisidem.Completer {
 	t.Helper()
-	c, err := redisidem.NewCompleter(svc, flows...)
-	mustBe(t, err, nil)
-	return c
+	return mustCompleterWith(t, svc, redisidem.CompleterConfig{}, flows...)
 }
 
 // mustSweep sweeps once and compares the result.
@@ -39,27 +37,25 @@ func TestInvalidCompletersAreRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
 		flow := mustFlow(b, cart(recoverable))
+		one := []*redisidem.Flow{flow}
 		for _, c := range []struct {
 			svc   *redisidem.Service
 			flows []*redisidem.Flow
+			cfg   *redisidem.CompleterConfig
 			field string
 			word  string
 		}{
-			{nil, []*redisidem.Flow{flow}, "svc", "nil"},
-			{svc, nil, "flows", "empty"},
-			{svc, []*redisidem.Flow{flow, nil}, "flows[1]", "nil"},
-			{svc, []*redisidem.Flow{flow, flow}, "flows[1]", "cart/1"},
-			{svc, []*redisidem.Flow{mustFlow(b, cart())}, "flows[0]", "RecoverAfter"},
+			{nil, one, nil, "svc", "nil"},
+			{svc, nil, nil, "flows", "empty"},
+			{svc, []*redisidem.Flow{flow, nil}, nil, "flows[1]", "nil"},
+			{svc, []*redisidem.Flow{flow, flow}, nil, "flows[1]", "cart/1"},
+			{svc, []*redisidem.Flow{mustFlow(b, cart())}, nil, "flows[0]", "RecoverAfter"},
+			{svc, one, &redisidem.CompleterConfig{Concurrency: -1}, "CompleterConfig.Concurrency", "at least 1"},
+			{svc, one, &redisidem.CompleterConfig{Interval: -1}, "CompleterConfig.Interval", "negative"},
 		} {
-			_, err := redisidem.NewCompleter(c.svc, c.flows...)
+			_, err := redisidem.NewCompleter(c.svc, c.flows, c.cfg)
 			mustBeInvalid(b, err, c.field, c.word)
 		}
-		completer := mustCompleter(b, svc, flow)
-		completer.Concurrency = -1
-		_, err := completer.Sweep(ctx)
-		mustBeInvalid(b, err, "Completer.Concurrency", "at least 1")
-		completer.Concurrency, completer.Interval = 0, -1
-		mustBeInvalid(b, completer.Run(ctx), "Completer.Interval", "negative")
 	})
 }
 
@@ -325,8 +321,7 @@ func TestCompleterOutlivesStagesThatEndTheirGoroutine(t *testing.T) {
 			mustBe(b, err, errStage)
 		}
 		time.Sleep(time.Minute)
-		completer := mustCompleter(b, svc, ends)
-		completer.Concurrency = 1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, ends)
 		mustSweep(b, completer, redisidem.SweepResult{Due: 3, Failed: 3})
 		time.Sleep(time.Hour)
 		mustSweep(b, mustCompleter(b, svc, mustFlow(b, cart(recoverable))), redisidem.SweepResult{Due: 3, Finished: 3})
@@ -498,8 +493,7 @@ func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		client.Store(false)
-		completer := mustCompleter(b, svc, slow, quick)
-		completer.Interval, completer.Drain = time.Second, -1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Interval: time.Second, Drain: -1}, slow, quick)
 		during, cancel := context.WithTimeout(ctx, 6*time.Second)
 		defer cancel()
 		ended := make(chan error)
@@ -527,8 +521,7 @@ func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 			before := b.requests
 			ctx, cancel := context.WithTimeout(ctx, during)
 			defer cancel()
-			completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
-			completer.Interval = interval
+			completer := mustCompleterWith(b, b.service(redisidem.Config{}), redisidem.CompleterConfig{Interval: interval}, flow)
 			mustBe(b, completer.Run(ctx), context.DeadlineExceeded)
 			return (b.requests - before) / 1024
 		}
@@ -584,8 +577,7 @@ func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 				for n := range shutdowns {
 					time.Sleep(time.Hour)
 					svc := b.service(redisidem.Config{MaxHold: -1})
-					completer := mustCompleter(b, svc, flow)
-					completer.Drain = 10 * time.Second
+					completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Drain: 10 * time.Second}, flow)
 					during, cancel := context.WithCancel(ctx)
 					ended := make(chan error)
 					go func() { ended <- completer.Run(during) }()
@@ -624,4 +616,13 @@ func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+func mustCompleterWith(
+	t testing.TB, svc *redisidem.Service, cfg redisidem.CompleterConfig, flows ...*redisidem.Flow,
+) *redisidem.Completer {
+	t.Helper()
+	c, err := redisidem.NewCompleter(svc, flows, &cfg)
+	mustBe(t, err, nil)
+	return c
 }

@@ -11,16 +11,15 @@ import (
 
 // The defaults of [Config].
 const (
-	DefaultNamespace         = "redisidem"
-	DefaultRetention         = 24 * time.Hour
-	DefaultLease             = 10 * time.Second
-	DefaultMaxHold           = 15 * time.Minute
-	DefaultTimeout           = 500 * time.Millisecond
-	DefaultCommitRetry       = time.Minute
-	DefaultMaxPendingCommits = 1024
-	DefaultCacheLife         = time.Minute
-	DefaultMaxKeyBytes       = 255
-	DefaultMaxValueBytes     = 1 << 20
+	DefaultNamespace     = "redisidem"
+	DefaultRetention     = 24 * time.Hour
+	DefaultLease         = 10 * time.Second
+	DefaultMaxHold       = 15 * time.Minute
+	DefaultTimeout       = 500 * time.Millisecond
+	DefaultCommitRetry   = time.Minute
+	DefaultCacheLife     = time.Minute
+	DefaultMaxKeyBytes   = 255
+	DefaultMaxValueBytes = 1 << 20
 )
 
 // Config tunes a [Service]. The zero value of each field means its default, and a nil *Config means all defaults.
@@ -52,17 +51,13 @@ type Config struct {
 	// at once with a LockedError. Scope.Wait sets it per call. The last look at the key may take Timeout more.
 	Wait time.Duration
 
-	// CommitRetry is how long a commit without an answer is tried again in the background, after
-	// its caller got ErrOutcomeUnknown, and so is giving back a lease under which no callback began.
-	// Default: 1 min. Negative: not at all.
+	// CommitRetry is how long a commit without an answer is retried in the background, after its
+	// caller got ErrOutcomeUnknown. A lease under which no callback began is given back in the same
+	// way. At most 1024 commits and 1024 give-backs are retried at once, because each commit holds
+	// its response in memory. Further ones are tried once, which is logged: a retry of the request
+	// finds out whether the commit was stored, and a lease that was not given back counts as an
+	// attempt and lapses. Default: 1 min. Negative: not at all.
 	CommitRetry time.Duration
-
-	// MaxPendingCommits bounds how many commits are tried in the background at once; each holds its
-	// response in memory. Further ones are not tried again, which is logged: a retry of their
-	// requests finds out. Leases under which no callback began are counted by themselves, with the
-	// same bound: further ones are given back with one try, and may count as an attempt and lock
-	// their key until they lapse if it fails. Default: 1024.
-	MaxPendingCommits int
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
 	// it is reported. It closes the gap that asynchronous replication leaves at a failover, at the price of their round
@@ -125,7 +120,6 @@ func (c *Config) withDefaults() Config {
 	def(&out.MaxHold, DefaultMaxHold)
 	def(&out.Timeout, DefaultTimeout)
 	def(&out.CommitRetry, DefaultCommitRetry)
-	def(&out.MaxPendingCommits, DefaultMaxPendingCommits)
 	def(&out.CacheLife, DefaultCacheLife)
 	def(&out.MaxKeyBytes, DefaultMaxKeyBytes)
 	def(&out.MaxValueBytes, DefaultMaxValueBytes)
@@ -173,8 +167,6 @@ func (c *Config) validate() error {
 		return invalid("Config.Lease", "must be whole milliseconds between %v and %v: %v", minLease, maxDuration, c.Lease)
 	case c.MaxHold > 0 && c.MaxHold < time.Millisecond:
 		return invalid("Config.MaxHold", "must be at least 1ms, or negative for no bound: %v", c.MaxHold)
-	case c.MaxPendingCommits < 0:
-		return invalid("Config.MaxPendingCommits", "must not be negative: %d", c.MaxPendingCommits)
 	case c.Durability < 0:
 		return invalid("Config.Durability", "must not be negative: %d", c.Durability)
 	case c.MaxValueBytes < 1 || c.MaxValueBytes > 512<<20:

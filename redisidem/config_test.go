@@ -98,7 +98,6 @@ func TestConfigBounds(t *testing.T) {
 		{"Config.Retention", "10s", redisidem.Config{Retention: 9 * time.Second}}, // the default lease is longer
 		{"Config.Retention", "1m0s", redisidem.Config{Retention: time.Second, Lease: time.Minute}},
 		{"Config.MaxHold", "1ms", redisidem.Config{MaxHold: 1}},
-		{"Config.MaxPendingCommits", "-1", redisidem.Config{MaxPendingCommits: -1}},
 		{"Config.Durability", "-1", redisidem.Config{Durability: -1}},
 		{"Config.MaxKeyBytes", "-1", redisidem.Config{MaxKeyBytes: -1}},
 		{"Config.MaxKeyBytes", "36", redisidem.Config{MaxKeyBytes: 35}}, // Create's keys would be refused
@@ -136,7 +135,7 @@ func TestConfigDefaults(t *testing.T) {
 		mustBe(t, err, nil)
 		want := redisidem.Config{
 			Namespace: "redisidem", Retention: 24 * time.Hour, Lease: 10 * time.Second, MaxHold: 15 * time.Minute,
-			Timeout: 500 * time.Millisecond, CommitRetry: time.Minute, MaxPendingCommits: 1024, MaxKeyBytes: 255,
+			Timeout: 500 * time.Millisecond, CommitRetry: time.Minute, MaxKeyBytes: 255,
 			MaxValueBytes: 1 << 20, CacheLife: time.Minute, Owner: host + "/" + strconv.Itoa(os.Getpid()),
 		}
 		if got != want {

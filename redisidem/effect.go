@@ -2,121 +2,22 @@ package redisidem
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // maxEffects bounds the effects of one outcome: the server does nothing else while it applies them.
 const maxEffects = 64
 
-// maxEffectWords bounds the fields, members or values of one effect: Lua passes so many to a command and no more.
-const maxEffectWords = 1000
-
-// Effect is a write to Redis that an [Outcome] carries. Make one with [Set], [IncrBy], [HSet], [SAdd], [ZAdd], [LPush], [XAdd]
-// or [Publish]. It is a value: its methods return changed copies.
-//
-// Types are checked by the commit before it writes anything: an effect on a key of another type is an [*EffectError], and
-// nothing of its outcome is stored then.
-type Effect struct {
-	command, kind string // kind is the type of the key
-	key           string
-	args          []string
-	expiry        time.Duration
-	hasExpiry     bool
-	maxLen        int64
-	err           error
-}
-
-// Set makes an effect that sets a string, without an expiry if it is given none.
-func Set(key, value string) Effect {
-	return Effect{command: "SET", kind: "string", key: key, args: []string{value}}
-}
-
-// IncrBy makes an effect that adds n, which may be negative, to a whole number. Number and n have at most 15 digits.
-func IncrBy(key string, n int64) Effect {
-	e := Effect{command: "INCRBY", kind: "string", key: key, args: []string{strconv.FormatInt(n, 10)}}
-	if n > maxIncrement || n < -maxIncrement {
-		e.err = fmt.Errorf("n has more than 15 digits: %d", n)
-	}
-	return e
-}
-
-// maxIncrement keeps sums far from where 64 bits overflow, which would be an error in the middle of a commit.
-const maxIncrement = 999_999_999_999_999
-
-// HSet makes an effect that sets fields of a hash: field, value, ...
-func HSet(key string, pairs ...string) Effect {
-	return Effect{command: "HSET", kind: "hash", key: key, args: slices.Clone(pairs), err: pairsError(pairs)}
-}
-
-// SAdd makes an effect that adds members to a set.
-func SAdd(key string, members ...string) Effect {
-	return Effect{command: "SADD", kind: "set", key: key, args: slices.Clone(members), err: someError(members)}
-}
-
-// ZAdd makes an effect that adds a member to a sorted set, or gives it another score.
-func ZAdd(key string, score float64, member string) Effect {
-	e := Effect{command: "ZADD", kind: "zset", key: key, args: []string{strconv.FormatFloat(score, 'g', -1, 64), member}}
-	if math.IsNaN(score) || math.IsInf(score, 0) {
-		e.err = fmt.Errorf("score is no number: %v", score)
-	}
-	return e
-}
-
-// LPush makes an effect that puts values in front of a list, one after the other.
-func LPush(key string, values ...string) Effect {
-	return Effect{command: "LPUSH", kind: "list", key: key, args: slices.Clone(values), err: someError(values)}
-}
-
-// XAdd makes an effect that appends an entry to a stream: field, value, ... With one stream per shard, as [Stage.ShardKey]
-// names them, it is an outbox: the entry exists exactly when its stage was committed.
-func XAdd(key string, pairs ...string) Effect {
-	return Effect{command: "XADD", kind: "stream", key: key, args: slices.Clone(pairs), err: pairsError(pairs)}
-}
-
-// Publish makes an effect that publishes a message to those who are subscribed to the channel by then. Nobody else ever hears it: use
-// [XAdd] for what must not get lost. The channel may have any name.
-func Publish(channel, message string) Effect {
-	return Effect{command: "PUBLISH", key: channel, args: []string{message}}
-}
-
-// Expire lets the effect's key expire, counted from the commit. In whole milliseconds, at least one. Not for Publish.
-func (e Effect) Expire(d time.Duration) Effect {
-	e.expiry, e.hasExpiry = d, true
-	return e
-}
-
-// MaxLen trims the stream of an XAdd to about n entries, and never below.
-func (e Effect) MaxLen(n int64) Effect {
-	if e.command != "XADD" || n < 1 {
-		e.err = fmt.Errorf("MaxLen is for XAdd and at least 1: %d", n)
-	}
-	e.maxLen = n
-	return e
-}
-
-func pairsError(pairs []string) error {
-	if len(pairs) == 0 || len(pairs)%2 != 0 {
-		return fmt.Errorf("needs pairs of field and value, not %d words", len(pairs))
-	}
-	return nil
-}
-
-func someError(values []string) error {
-	if len(values) == 0 {
-		return fmt.Errorf("needs at least one value")
-	}
-	return nil
-}
-
-// shardKey names a Redis key of the user's own in the cluster slot of a record. The x keeps it apart from the library's.
+// shardKey names a Redis key of the program in the cluster slot of a record. The x keeps it apart
+// from the keys of the library.
 func (id identity) shardKey(name string) string { return id.neighbour("x:" + name) }
 
-// checkEffects reports the first effect that can be known to fail.
-func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
+// checkEffects returns a copy of the effects, or an error for the first one that cannot succeed.
+func checkEffects(effects []effect.Effect, id identity, limit int) ([]effect.Effect, error) {
 	if len(effects) > maxEffects {
 		return nil, invalid("Outcome.Effects", "are %d, more than %d", len(effects), maxEffects)
 	}
@@ -124,62 +25,50 @@ func checkEffects(effects []Effect, id identity, limit int) ([]Effect, error) {
 	commands := make(map[string]string, len(effects))
 	for i, e := range effects {
 		field := fmt.Sprintf("Outcome.Effects[%d]", i)
-		size += len(e.key)
-		for _, a := range e.args {
-			size += len(a)
+		keyed := e.KeyType() != ""
+		size += e.Size()
+		earlier := commands[e.Key()]
+		if keyed {
+			commands[e.Key()] = e.Command()
 		}
-		before := commands[e.key]
-		if e.kind != "" {
-			commands[e.key] = e.command
-		}
+		err := e.Err()
 		switch {
-		case e.command == "":
-			return nil, invalid(field, "must be made by one of the functions that make effects")
-		case e.err != nil:
-			return nil, invalid(field, "(%s %q) %v", e.command, e.key, e.err)
-		case len(e.args) > maxEffectWords:
-			return nil, invalid(field, "(%s %q) has %d words, more than %d", e.command, e.key, len(e.args), maxEffectWords)
-		case e.kind == "" && e.hasExpiry:
-			return nil, invalid(field, "(%s %q) has nothing that could expire", e.command, e.key)
-		case e.hasExpiry && (e.expiry < time.Millisecond || e.expiry > maxDuration):
-			return nil, invalid(field, "(%s %q) must expire after 1ms to %v: %v", e.command, e.key, maxDuration, e.expiry)
-		case e.kind != "" && !strings.HasPrefix(e.key, id.shardKey("")):
+		case e.Command() == "":
+			return nil, invalid(field, "%v", err)
+		case err != nil:
+			return nil, invalid(field, "(%s %q) %v", e.Command(), e.Key(), err)
+		case keyed && !strings.HasPrefix(e.Key(), id.shardKey("")):
 			return nil, invalid(field, "(%s %q) must be on a key in the key's shard, made with Stage.ShardKey: %s...",
-				e.command, e.key, id.shardKey(""))
-		case e.kind != "" && before != "" && before != e.command:
-			return nil, invalid(field, "(%s %q) must not be on the key of another effect, %s", e.command, e.key, before)
+				e.Command(), e.Key(), id.shardKey(""))
+		case keyed && earlier != "" && earlier != e.Command():
+			return nil, invalid(field, "(%s %q) must not be on the key of another effect, %s", e.Command(), e.Key(), earlier)
 		case size > limit:
-			return nil, invalid("Outcome.Effects", "are more than MaxValueBytes (%d) long", limit)
+			return nil, invalid("Outcome.Effects", "are longer than MaxValueBytes (%d)", limit)
 		}
 	}
 	return slices.Clone(effects), nil
 }
 
-// addEffects adds the effects to a commit, whose keys have them already.
-func (c *call) addEffects(effects []Effect) {
+// addEffects adds the effects to a commit. Their keys are among the keys of the call already.
+func (c *call) addEffects(effects []effect.Effect) {
 	for _, e := range effects {
 		expiry := ""
-		if e.hasExpiry {
-			expiry = strconv.FormatInt(e.expiry.Milliseconds(), 10)
+		if d, ok := e.Expiry(); ok {
+			expiry = strconv.FormatInt(d.Milliseconds(), 10)
 		}
-		args := e.args
-		switch {
-		case e.kind == "":
-			args = append([]string{e.key}, args...)
-		case e.command == "XADD" && e.maxLen > 0:
-			args = append([]string{"MAXLEN", "~", strconv.FormatInt(e.maxLen, 10), "*"}, args...)
-		case e.command == "XADD":
-			args = append([]string{"*"}, args...)
+		args := e.Args()
+		if e.KeyType() == "" {
+			args = append([]string{e.Key()}, args...)
 		}
-		c.add(e.kind, expiry, len(args), e.command)
+		c.add(e.KeyType(), expiry, len(args), e.Command())
 		for _, a := range args {
 			c.add(a)
 		}
 	}
 }
 
-// effectError makes an error of a commit's EFFECT reply.
-func effectError(effects []Effect, r reply) error {
+// effectError returns the error for the EFFECT reply to a commit.
+func effectError(effects []effect.Effect, r reply) error {
 	if err := r.need(); err != nil {
 		return err
 	}
@@ -187,5 +76,5 @@ func effectError(effects []Effect, r reply) error {
 	if err != nil || n < 0 || n >= len(effects) {
 		return fmt.Errorf("redisidem: the server refuses effect %q of %d", r.number(0), len(effects))
 	}
-	return &EffectError{Index: n, Key: effects[n].key, Reason: r.rest[0]}
+	return &EffectError{Index: n, Key: effects[n].Key(), Reason: r.rest[0]}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // stageOf returns the stage that the work of a key receives, without doing any work.
@@ -40,17 +41,17 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 		k := func(name string) string { return st.ShardKey(name) }
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(
-				redisidem.Set(k("set"), "a\x00\xff"),
-				redisidem.Set(k("lapsing"), "b").Expire(time.Hour),
-				redisidem.IncrBy(k("count"), -7),
-				redisidem.IncrBy(k("count"), 2),
-				redisidem.HSet(k("hash"), "f", "1", "g", "2"),
-				redisidem.SAdd(k("members"), "x", "y"),
+				effect.Set(k("set"), "a\x00\xff"),
+				effect.Set(k("lapsing"), "b").Expire(time.Hour),
+				effect.IncrBy(k("count"), -7),
+				effect.IncrBy(k("count"), 2),
+				effect.HSet(k("hash"), "f", "1", "g", "2"),
+				effect.SAdd(k("members"), "x", "y"),
 			).WithEffects(
-				redisidem.ZAdd(k("scores"), 1.5, "m"),
-				redisidem.LPush(k("list"), "1", "2"),
-				redisidem.XAdd(k("outbox"), "event", "ordered", "cart", "1").MaxLen(1000).Expire(time.Hour),
-				redisidem.Publish(channel, "ordered"),
+				effect.ZAdd(k("scores"), 1.5, "m"),
+				effect.LPush(k("list"), "1", "2"),
+				effect.XAdd(k("outbox"), "event", "ordered", "cart", "1").MaxLen(1000).Expire(time.Hour),
+				effect.Publish(channel, "ordered"),
 			), nil
 		})
 		mustBe(t, err, nil)
@@ -99,32 +100,32 @@ func TestFailedEffectStoresNothingOfItsOutcome(t *testing.T) {
 		number := st.ShardKey("number")
 		for _, c := range []struct {
 			name   string
-			effect redisidem.Effect
+			effect effect.Effect
 			has    func() error
 			words  string
 		}{
-			{"XAdd", redisidem.XAdd(k, "f", "v"), func() error { return raw.LPush(ctx, k, "v").Err() }, "list, not a stream"},
-			{"Set", redisidem.Set(k, "v"), func() error { return raw.SAdd(ctx, k, "v").Err() }, "set, not a string"},
-			{"HSet", redisidem.HSet(k, "f", "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a hash"},
-			{"SAdd", redisidem.SAdd(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a set"},
-			{"ZAdd", redisidem.ZAdd(k, 1, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a zset"},
-			{"LPush", redisidem.LPush(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a list"},
-			{"IncrBy", redisidem.IncrBy(k, 1), func() error { return raw.HSet(ctx, k, "f", "v").Err() }, "hash, not a string"},
-			{"IncrBy of text", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "1.5", 0).Err() }, "no whole number"},
-			{"IncrBy of 007", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "007", 0).Err() }, "no whole number"},
-			{"IncrBy of -0", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "-0", 0).Err() }, "no whole number"},
-			{"IncrBy near the end", redisidem.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "9223372036854775807", 0).Err() }, "no whole number"},
+			{"XAdd", effect.XAdd(k, "f", "v"), func() error { return raw.LPush(ctx, k, "v").Err() }, "list, not a stream"},
+			{"Set", effect.Set(k, "v"), func() error { return raw.SAdd(ctx, k, "v").Err() }, "set, not a string"},
+			{"HSet", effect.HSet(k, "f", "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a hash"},
+			{"SAdd", effect.SAdd(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a set"},
+			{"ZAdd", effect.ZAdd(k, 1, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a zset"},
+			{"LPush", effect.LPush(k, "v"), func() error { return raw.Set(ctx, k, "v", 0).Err() }, "string, not a list"},
+			{"IncrBy", effect.IncrBy(k, 1), func() error { return raw.HSet(ctx, k, "f", "v").Err() }, "hash, not a string"},
+			{"IncrBy of text", effect.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "1.5", 0).Err() }, "no whole number"},
+			{"IncrBy of 007", effect.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "007", 0).Err() }, "no whole number"},
+			{"IncrBy of -0", effect.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "-0", 0).Err() }, "no whole number"},
+			{"IncrBy near the end", effect.IncrBy(k, 1), func() error { return raw.Set(ctx, k, "9223372036854775807", 0).Err() }, "no whole number"},
 		} {
 			mustBe(t, raw.Del(ctx, k, number).Err(), nil)
 			mustBe(t, c.has(), nil)
 			before := raw.Dump(ctx, k).Val()
 			for _, run := range []func() (*redisidem.Key, error){
 				func() (*redisidem.Key, error) {
-					return sc.Do(ctx, "k", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(redisidem.IncrBy(number, 1), c.effect)))
+					return sc.Do(ctx, "k", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(effect.IncrBy(number, 1), c.effect)))
 				},
 				func() (*redisidem.Key, error) { // a commit that keeps the lease
 					return sc.DoFlow(ctx, "k", request, mustFlow(t, cart(func(cfg *redisidem.FlowConfig) {
-						cfg.Stages[0].Work = outcome(redisidem.Next().WithEffects(redisidem.IncrBy(number, 1), c.effect))
+						cfg.Stages[0].Work = outcome(redisidem.Next().WithEffects(effect.IncrBy(number, 1), c.effect))
 					})))
 				},
 			} {
@@ -155,9 +156,9 @@ func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 		sc := b.service(redisidem.Config{MaxValueBytes: 5000}).Scope("a")
 		st := stageOf(b, sc, "k")
 		k := st.ShardKey("k")
-		effects := func(n int) (list []redisidem.Effect) {
+		effects := func(n int) (list []effect.Effect) {
 			for i := range n {
-				list = append(list, redisidem.Set(st.ShardKey(fmt.Sprint(i)), ""))
+				list = append(list, effect.Set(st.ShardKey(fmt.Sprint(i)), ""))
 			}
 			return list
 		}
@@ -168,30 +169,30 @@ func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 		_, err := sc.Do(ctx, "first", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")))) // which loads the commit's script
 		mustBe(b, err, nil)
 		for _, c := range []struct {
-			effects []redisidem.Effect
+			effects []effect.Effect
 			field   string
 			words   []string
 		}{
-			{[]redisidem.Effect{{}}, "Outcome.Effects[0]", []string{"made by"}},
-			{[]redisidem.Effect{redisidem.Set("orders", "1")}, "Outcome.Effects[0]", []string{`"orders"`, "shard", "ShardKey"}},
-			{[]redisidem.Effect{redisidem.Set(k, "1"), redisidem.Set(strings.Replace(k, "{", "{0", 1), "1")}, "Outcome.Effects[1]", []string{"shard"}},
-			{[]redisidem.Effect{redisidem.HSet(record, "recovery_point", "finished")}, "Outcome.Effects[0]", []string{"shard"}},
-			{[]redisidem.Effect{redisidem.Set(k, "1"), redisidem.IncrBy(k, 1)}, "Outcome.Effects[1]", []string{"SET"}},
-			{[]redisidem.Effect{redisidem.HSet(k)}, "Outcome.Effects[0]", []string{"pairs"}},
-			{[]redisidem.Effect{redisidem.HSet(k, "f")}, "Outcome.Effects[0]", []string{"pairs"}},
-			{[]redisidem.Effect{redisidem.XAdd(k, "f")}, "Outcome.Effects[0]", []string{"pairs"}},
-			{[]redisidem.Effect{redisidem.SAdd(k)}, "Outcome.Effects[0]", []string{"at least one"}},
-			{[]redisidem.Effect{redisidem.LPush(k)}, "Outcome.Effects[0]", []string{"at least one"}},
-			{[]redisidem.Effect{redisidem.ZAdd(k, math.NaN(), "m")}, "Outcome.Effects[0]", []string{"NaN"}},
-			{[]redisidem.Effect{redisidem.ZAdd(k, math.Inf(1), "m")}, "Outcome.Effects[0]", []string{"Inf"}},
-			{[]redisidem.Effect{redisidem.IncrBy(k, math.MinInt64)}, "Outcome.Effects[0]", []string{"15 digits"}},
-			{[]redisidem.Effect{redisidem.Set(k, "1").Expire(0)}, "Outcome.Effects[0]", []string{"1ms"}},
-			{[]redisidem.Effect{redisidem.Publish("news", "1").Expire(time.Hour)}, "Outcome.Effects[0]", []string{"expire"}},
-			{[]redisidem.Effect{redisidem.Set(k, "1").MaxLen(1)}, "Outcome.Effects[0]", []string{"XAdd"}},
-			{[]redisidem.Effect{redisidem.XAdd(k, "f", "v").MaxLen(0)}, "Outcome.Effects[0]", []string{"at least 1"}},
-			{[]redisidem.Effect{redisidem.SAdd(k, make([]string, 1001)...)}, "Outcome.Effects[0]", []string{"1000"}},
+			{[]effect.Effect{{}}, "Outcome.Effects[0]", []string{"made by"}},
+			{[]effect.Effect{effect.Set("orders", "1")}, "Outcome.Effects[0]", []string{`"orders"`, "shard", "ShardKey"}},
+			{[]effect.Effect{effect.Set(k, "1"), effect.Set(strings.Replace(k, "{", "{0", 1), "1")}, "Outcome.Effects[1]", []string{"shard"}},
+			{[]effect.Effect{effect.HSet(record, "recovery_point", "finished")}, "Outcome.Effects[0]", []string{"shard"}},
+			{[]effect.Effect{effect.Set(k, "1"), effect.IncrBy(k, 1)}, "Outcome.Effects[1]", []string{"SET"}},
+			{[]effect.Effect{effect.HSet(k)}, "Outcome.Effects[0]", []string{"pairs"}},
+			{[]effect.Effect{effect.HSet(k, "f")}, "Outcome.Effects[0]", []string{"pairs"}},
+			{[]effect.Effect{effect.XAdd(k, "f")}, "Outcome.Effects[0]", []string{"pairs"}},
+			{[]effect.Effect{effect.SAdd(k)}, "Outcome.Effects[0]", []string{"at least one"}},
+			{[]effect.Effect{effect.LPush(k)}, "Outcome.Effects[0]", []string{"at least one"}},
+			{[]effect.Effect{effect.ZAdd(k, math.NaN(), "m")}, "Outcome.Effects[0]", []string{"NaN"}},
+			{[]effect.Effect{effect.ZAdd(k, math.Inf(1), "m")}, "Outcome.Effects[0]", []string{"Inf"}},
+			{[]effect.Effect{effect.IncrBy(k, math.MinInt64)}, "Outcome.Effects[0]", []string{"15 digits"}},
+			{[]effect.Effect{effect.Set(k, "1").Expire(0)}, "Outcome.Effects[0]", []string{"1ms"}},
+			{[]effect.Effect{effect.Publish("news", "1").Expire(time.Hour)}, "Outcome.Effects[0]", []string{"expire"}},
+			{[]effect.Effect{effect.Set(k, "1").MaxLen(1)}, "Outcome.Effects[0]", []string{"XAdd"}},
+			{[]effect.Effect{effect.XAdd(k, "f", "v").MaxLen(0)}, "Outcome.Effects[0]", []string{"at least 1"}},
+			{[]effect.Effect{effect.SAdd(k, make([]string, 1001)...)}, "Outcome.Effects[0]", []string{"1000"}},
 			{effects(65), "Outcome.Effects", []string{"64"}},
-			{[]redisidem.Effect{redisidem.Set(k, strings.Repeat("x", 5001))}, "Outcome.Effects", []string{"5000"}},
+			{[]effect.Effect{effect.Set(k, strings.Repeat("x", 5001))}, "Outcome.Effects", []string{"5000"}},
 		} {
 			before := b.sent()
 			key, err := sc.Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -206,7 +207,7 @@ func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 		}
 		key, err := sc.InitializeRequest(ctx, "k", request)
 		mustBe(b, err, nil)
-		_, err = sc.Update(ctx, key, redisidem.Advance("on").WithEffects(redisidem.Set(k, "1")))
+		_, err = sc.Update(ctx, key, redisidem.Advance("on").WithEffects(effect.Set(k, "1")))
 		mustBeInvalid(b, err, "Outcome.Effects", "update")
 		_, err = sc.Do(ctx, "k", request, outcome(redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(effects(64)...)))
 		mustBe(b, err, nil)
@@ -225,7 +226,7 @@ func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 		_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			count = st.ShardKey("count")
 			b.mute()
-			return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(redisidem.IncrBy(count, 1)), nil
+			return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(effect.IncrBy(count, 1)), nil
 		})
 		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		time.Sleep(5 * time.Second)
@@ -262,7 +263,7 @@ func TestMissingRightStoresNothingOrAll(t *testing.T) {
 				cfg.Stages[0].Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					allow("-" + right)
 					counter = st.ShardKey("counter")
-					return redisidem.Next().WithEffects(redisidem.IncrBy(counter, 1)), nil
+					return redisidem.Next().WithEffects(effect.IncrBy(counter, 1)), nil
 				}
 			}))
 			_, err := sc.DoFlow(ctx, "k", request, flow)

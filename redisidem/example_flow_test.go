@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // A flow says once what the stages are and what is to be done when something goes wrong. A crash between charging and
@@ -45,7 +46,7 @@ func ExampleScope_DoFlow() {
 				Point: "charged",
 				Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					return redisidem.Finish(redisidem.JSON(201, "order 1")).
-						WithEffects(redisidem.XAdd(st.ShardKey("outbox"), "event", "ordered")), nil
+						WithEffects(effect.XAdd(st.ShardKey("outbox"), "event", "ordered")), nil
 				},
 			},
 		},

@@ -48,3 +48,6 @@ func fingerprintOf(text string) (f fingerprint) {
 	copy(f[:], text)
 	return f
 }
+
+// SetMaxBackground replaces the number of calls of one kind that are retried at the same time.
+func (s *Service) SetMaxBackground(n int64) { s.maxBackground = n }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // The stages of most flows in these tests: they only lead to the next one.
@@ -112,8 +113,8 @@ func TestFlowOfFourStagesTakesFiveRoundTrips(t *testing.T) {
 				c.Stages[i].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					o, err := work(ctx, st)
 					return o.WithEffects(
-						redisidem.XAdd(st.ShardKey("outbox"), "stage", st.Key().RecoveryPoint),
-						redisidem.IncrBy(st.ShardKey("count"), 1),
+						effect.XAdd(st.ShardKey("outbox"), "stage", st.Key().RecoveryPoint),
+						effect.IncrBy(st.ShardKey("count"), 1),
 					), err
 				}
 			}

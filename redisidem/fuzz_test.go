@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // FuzzRequest checks that two requests have the same fingerprint exactly when their relevant parts
@@ -252,7 +254,7 @@ func FuzzReply(f *testing.F) {
 		if e, err := decodeJournalEntry(word, rest); err == nil && (e.Revision < 0 || e.Fence < 0 || e.Attempt < 0) {
 			t.Fatalf("journal entry is %+v", e)
 		}
-		if err := effectError([]Effect{{key: "k"}}, r); err == nil {
+		if err := effectError([]effect.Effect{effect.Set("k", "")}, r); err == nil {
 			t.Fatal("no error")
 		}
 	})

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // Outcome is what a stage's callback returns: where the work continues, and what to tell the caller. Make one with
@@ -20,7 +22,7 @@ type Outcome struct {
 
 	state    any
 	hasState bool
-	effects  []Effect
+	effects  []effect.Effect
 
 	// What a flow makes of them: see Next, Fail and NothingDone.
 	next, failed, idle bool
@@ -89,12 +91,12 @@ func (o Outcome) Leave() Outcome {
 func (o Outcome) withoutResult(err error) Outcome {
 	part := "the outcome"
 	var in *InvalidError
-	var effect *EffectError
+	var refused *EffectError
 	switch {
 	case errors.As(err, &in):
 		part = in.Field
-	case errors.As(err, &effect):
-		part = "Outcome.Effects[" + strconv.Itoa(effect.Index) + "]"
+	case errors.As(err, &refused):
+		part = "Outcome.Effects[" + strconv.Itoa(refused.Index) + "]"
 	}
 	point := Finished
 	if strings.HasPrefix(o.RecoveryPoint, compensating) {
@@ -175,7 +177,7 @@ func (o Outcome) byHand(key *Key) (Outcome, error) {
 // WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the outcome: both or neither,
 // and once however often the commit is repeated. Their keys are made with [Stage.ShardKey]. They are applied in their order,
 // with at most 64 to an outcome, and all of them together are bounded by Config.MaxValueBytes.
-func (o Outcome) WithEffects(effects ...Effect) Outcome {
+func (o Outcome) WithEffects(effects ...effect.Effect) Outcome {
 	o.effects = append(o.effects[:len(o.effects):len(o.effects)], effects...)
 	return o
 }
@@ -196,7 +198,7 @@ type encodedOutcome struct {
 	interim  bool
 	state    []byte
 	hasState bool
-	effects  []Effect
+	effects  []effect.Effect
 	notKept  *NotKeptError
 	undoable bool // the stage behind it can be undone
 	worked   bool // a callback has returned it, whose work must not run again

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // TestKeyOfAFlowIsEndedByHand checks that each way to end a key requires a decision about the
@@ -117,7 +118,7 @@ func TestOutcomeWithAnUnusablePartIsRefused(t *testing.T) {
 			outcome redisidem.Outcome
 		}{
 			"idle with state":    {"Outcome.State", redisidem.NothingDone().WithState("x")},
-			"idle with effects":  {"Outcome.Effects", redisidem.NothingDone().WithEffects(redisidem.Set("x", "x"))},
+			"idle with effects":  {"Outcome.Effects", redisidem.NothingDone().WithEffects(effect.Set("x", "x"))},
 			"idle with response": {"Outcome.Response", with(redisidem.NothingDone(), respond)},
 			"idle with point":    {"Outcome.RecoveryPoint", with(redisidem.NothingDone(), point)},
 			"idle for now":       {"Outcome.Interim", with(redisidem.NothingDone(), interim)},
@@ -316,11 +317,11 @@ func TestWorkWithAnUnstorableResultIsNotRepeated(t *testing.T) {
 			}},
 			{"Outcome.RecoveryPoint", func(*redisidem.Stage) redisidem.Outcome { return redisidem.Advance(large) }},
 			{"Outcome.Effects[0]", func(*redisidem.Stage) redisidem.Outcome {
-				return redisidem.Advance("two").WithEffects(redisidem.Set("elsewhere", "x"))
+				return redisidem.Advance("two").WithEffects(effect.Set("elsewhere", "x"))
 			}},
 			{"Outcome.Effects[1]", func(st *redisidem.Stage) redisidem.Outcome { // which only the server can know
 				return redisidem.Advance("two").WithEffects(
-					redisidem.Set(st.ShardKey("word"), "x"), redisidem.IncrBy(st.ShardKey("number"), 1))
+					effect.Set(st.ShardKey("word"), "x"), effect.IncrBy(st.ShardKey("number"), 1))
 			}},
 		}
 		raw, ran := e.client(), 0

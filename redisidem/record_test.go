@@ -92,7 +92,7 @@ var fixtures = []struct {
 		if _, err := sc.WorkFlow(ctx, key, flow); !errors.Is(err, failure) {
 			return errors.Join(errors.New("the stage did not fail"), err)
 		}
-		completer, err := redisidem.NewCompleter(svc, flow)
+		completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, nil)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,8 @@ type Service struct {
 	pending    atomic.Int64 // commits that are tried again in the background
 	returning  atomic.Int64 // leases that are given back in the background
 
+	maxBackground int64 // bounds pending and returning, each
+
 	constants
 	flags     string // which every call sends
 	deletions string // the channel on which deletions are told
@@ -54,7 +56,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, transport: plain{client}, life: newLife()}
+	s := &Service{cfg: cfg.withDefaults(), client: client, transport: plain{client}, life: newLife(), maxBackground: maxBackground}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func (st *Stage) Compensates() JournalEntry {
 	return *st.undoes
 }
 
-// ShardKey returns the name of a Redis key of the program's own for use in an [Effect]. It is in the key's shard, one of 1024,
+// ShardKey returns the name of a Redis key of the program's own for use in an [effect.Effect]. It is in the key's shard, one of 1024,
 // which live in one cluster slot each: keys of the same name in different shards are different Redis keys.
 func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name) }
 

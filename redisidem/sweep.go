@@ -29,9 +29,9 @@ type job struct {
 }
 
 // hire starts the workers. They take no more keys when ctx has ended; stages run under work.
-func (c *Completer) hire(ctx, work context.Context, f *Flow, concurrency int) *crew {
+func (c *Completer) hire(ctx, work context.Context, f *Flow) *crew {
 	w := &crew{completer: c, flow: f, jobs: make(chan job)}
-	for range concurrency {
+	for range c.cfg.Concurrency {
 		w.wg.Go(func() {
 			for j := range w.jobs {
 				if ctx.Err() != nil {

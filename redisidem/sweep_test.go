@@ -323,8 +323,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 		}
 		begun = true
 		time.Sleep(time.Minute)
-		completer := mustCompleter(b, svc, flow)
-		completer.Concurrency = 1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, flow)
 		ended := make(chan struct{})
 		go func() {
 			_, err := completer.Sweep(ctx)
@@ -396,8 +395,7 @@ func TestShardWithManyKeysDoesNotHoldUpOthers(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		completing.Store(true)
-		completer := mustCompleter(b, svc, flow)
-		completer.Interval = time.Second
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Interval: time.Second}, flow)
 		during, cancel := context.WithTimeout(ctx, 15*time.Second)
 		defer cancel()
 		ended := make(chan error)
@@ -449,8 +447,7 @@ func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 		visits.Store(0)
 		during, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		completer := mustCompleter(b, svc, flow)
-		completer.Concurrency = 1
+		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, flow)
 		swept, err := completer.Sweep(during)
 		mustBe(b, err, nil)
 		if swept.Due != keys || visits.Load() != keys {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // The recovery points of a checkout between started and finished.
@@ -247,5 +248,5 @@ func (c *checkout) createOrder(ctx context.Context, st *redisidem.Stage) (redisi
 	// What is trimmed is gone, read or not, so the bound is far above what lies in one of 1024
 	// outboxes while no relay runs.
 	return ordered(o).WithEffects(
-		redisidem.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", o.Cart).MaxLen(10_000)), nil
+		effect.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", o.Cart).MaxLen(10_000)), nil
 }

@@ -140,11 +140,10 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	completer, err := redisidem.NewCompleter(svc, flow)
+	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, &redisidem.CompleterConfig{Interval: time.Second})
 	if err != nil {
 		return err
 	}
-	completer.Interval = time.Second
 
 	// The flow would do with a cluster or Sentinel, too; the relay is made for a single server.
 	opt, err := redis.ParseURL(s.redis)

@@ -9,6 +9,7 @@ import (
 	"github.com/redisidem/redisidem/internal/faultnet"
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // flow makes a flow from a valid configuration.
@@ -98,9 +99,9 @@ func effectsAreAppliedWithTheirCommit(c *clause) {
 			c.Errorf("an effect is visible before its commit")
 		}
 		return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
-			redisidem.IncrBy(counter, 3),
-			redisidem.Set(set, "order\x00\xff").Expire(time.Hour),
-			redisidem.XAdd(stream, "event", "ordered"),
+			effect.IncrBy(counter, 3),
+			effect.Set(set, "order\x00\xff").Expire(time.Hour),
+			effect.XAdd(stream, "event", "ordered"),
 		), nil
 	})
 	c.answered("the commit", key, err, "order 1", false)
@@ -129,7 +130,7 @@ func refusedEffectStoresNothing(c *clause) {
 			wrong := st.ShardKey("wrong")
 			c.must("RPush", c.keyspace.client.RPush(c.ctx, wrong, "x").Err())
 			return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
-				redisidem.IncrBy(counter, 1), redisidem.SAdd(wrong, "x")), nil
+				effect.IncrBy(counter, 1), effect.SAdd(wrong, "x")), nil
 		})
 		c.want("an effect on a key of another type", err, redisidem.ErrNotKept)
 		if !key.Finished() || key.Response != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // shop is a world: a payment provider that charges once for each idempotency key, and a mail server
@@ -94,7 +95,7 @@ func checkout(s *shop) redisidem.FlowConfig {
 			}
 			s.count("mail")
 			return redisidem.Finish(redisidem.JSON(201, map[string]any{"order": 1, "cents": cents})).
-				WithEffects(redisidem.XAdd(st.ShardKey("outbox"), "event", "ordered")), nil
+				WithEffects(effect.XAdd(st.ShardKey("outbox"), "event", "ordered")), nil
 		}},
 	}}
 }

@@ -211,11 +211,10 @@ func begin() {
 // complete looks for keys until it is killed.
 func complete() {
 	w := newWorker("completer", shortly)
-	c, err := redisidem.NewCompleter(w.svc, w.flow)
+	c, err := redisidem.NewCompleter(w.svc, []*redisidem.Flow{w.flow}, &redisidem.CompleterConfig{Interval: 200 * time.Millisecond})
 	if err != nil {
 		panic(err)
 	}
-	c.Interval = 200 * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), child.Lifetime)
 	defer cancel()
 	w.pen.Write("failed: a completer ended: %v", c.Run(ctx))

@@ -197,7 +197,7 @@ func (f *field) abandon(t *testing.T, n int) {
 func (f *field) round(t *testing.T, counts bool) {
 	t.Helper()
 	f.abandon(t, due)
-	c, err := redisidem.NewCompleter(f.svc, f.flow)
+	c, err := redisidem.NewCompleter(f.svc, []*redisidem.Flow{f.flow}, nil)
 	must(t, err)
 	cpu, scripts := f.cpuTime(t), f.scriptTime(t)
 	swept, err := c.Sweep(context.Background())

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
@@ -186,10 +187,10 @@ func complete(ctx context.Context, t *testing.T, svc *redisidem.Service) {
 				return redisidem.Outcome{}, broken
 			}
 			return answer("done").WithEffects(
-				redisidem.Set(st.ShardKey("s"), "1").Expire(time.Hour), redisidem.IncrBy(st.ShardKey("n"), 1),
-				redisidem.HSet(st.ShardKey("h"), "f", "1"), redisidem.SAdd(st.ShardKey("m"), "1"),
-				redisidem.ZAdd(st.ShardKey("z"), 1, "1"), redisidem.LPush(st.ShardKey("l"), "1"),
-				redisidem.XAdd(st.ShardKey("x"), "f", "1"), redisidem.Publish("redisidem:news", "1"),
+				effect.Set(st.ShardKey("s"), "1").Expire(time.Hour), effect.IncrBy(st.ShardKey("n"), 1),
+				effect.HSet(st.ShardKey("h"), "f", "1"), effect.SAdd(st.ShardKey("m"), "1"),
+				effect.ZAdd(st.ShardKey("z"), 1, "1"), effect.LPush(st.ShardKey("l"), "1"),
+				effect.XAdd(st.ShardKey("x"), "f", "1"), effect.Publish("redisidem:news", "1"),
 			), nil
 		}}},
 	})
@@ -198,7 +199,7 @@ func complete(ctx context.Context, t *testing.T, svc *redisidem.Service) {
 	if _, err := sc.DoFlow(ctx, "flow", request, flow); !errors.Is(err, broken) {
 		t.Errorf("the stage is told %v", err)
 	}
-	completer, err := redisidem.NewCompleter(svc, flow)
+	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, nil)
 	must(t, err)
 	sweep := func(done func(redisidem.SweepResult) bool) {
 		t.Helper()

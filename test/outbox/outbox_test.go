@@ -25,6 +25,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 	"github.com/redisidem/redisidem/test/internal/child"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
@@ -96,10 +97,10 @@ func orders(ran func(st *redisidem.Stage)) *redisidem.Flow {
 					o = redisidem.Finish(redisidem.JSON(201, "shipped"))
 				}
 				return o.WithEffects(
-					redisidem.XAdd(st.ShardKey("outbox"), event{
+					effect.XAdd(st.ShardKey("outbox"), event{
 						key: st.Key().Value, stage: point, revision: st.Key().Revision, fence: st.Fence(), attempt: st.Attempt(),
 					}.pairs()...),
-					redisidem.IncrBy(st.ShardKey("commits"), 1),
+					effect.IncrBy(st.ShardKey("commits"), 1),
 				), nil
 			},
 		})

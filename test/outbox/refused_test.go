@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // TestEffectOnAKeyOfTheWrongTypeWritesNothing puts the bad effect last, behind two that could be applied.
@@ -28,12 +29,12 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
 			{Point: redisidem.Started, Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				counter, text, stream = st.ShardKey("counter"), st.ShardKey("text"), st.ShardKey("outbox")
-				return redisidem.Next().WithState("early").WithEffects(redisidem.IncrBy(counter, 1)), nil
+				return redisidem.Next().WithState("early").WithEffects(effect.IncrBy(counter, 1)), nil
 			}},
 			{Point: "charged", Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				fences = append(fences, st.Fence())
 				return redisidem.Finish(redisidem.JSON(201, "late")).WithState("late").WithEffects(
-					redisidem.IncrBy(counter, 1), redisidem.Set(text, "written"), redisidem.XAdd(stream, "key", "k"),
+					effect.IncrBy(counter, 1), effect.Set(text, "written"), effect.XAdd(stream, "key", "k"),
 				), nil
 			}},
 		}})
@@ -164,7 +165,7 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		}
 		for what, name := range foreign {
 			outcome := redisidem.Finish(redisidem.JSON(201, "")).WithEffects(
-				redisidem.XAdd(own, "key", "k"), redisidem.XAdd(name, "key", "k"))
+				effect.XAdd(own, "key", "k"), effect.XAdd(name, "key", "k"))
 			if _, err := sc.InitializeRequest(ctx, names[own], request); err != nil {
 				t.Fatal(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // TestEffectWithMoreWordsThanLuaCanUnpack is refused, by whoever knows first, or is applied. That its outcome is unknown is
@@ -22,7 +23,7 @@ func TestEffectWithMoreWordsThanLuaCanUnpack(t *testing.T) {
 		for i := range members {
 			members[i] = fmt.Sprint(i)
 		}
-		mustBeWhole(t, where, func(name string) redisidem.Effect { return redisidem.SAdd(name, members...) }, nil)
+		mustBeWhole(t, where, func(name string) effect.Effect { return effect.SAdd(name, members...) }, nil)
 	})
 }
 
@@ -30,7 +31,7 @@ func TestEffectWithMoreWordsThanLuaCanUnpack(t *testing.T) {
 func TestEventForAStreamWithoutIDsLeft(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
-		mustBeWhole(t, where, func(name string) redisidem.Effect { return redisidem.XAdd(name, "key", "k") },
+		mustBeWhole(t, where, func(name string) effect.Effect { return effect.XAdd(name, "key", "k") },
 			func(client redis.UniversalClient, name string) error {
 				return client.XAdd(context.Background(), &redis.XAddArgs{
 					Stream: name, ID: "18446744073709551615-18446744073709551615", Values: []string{"the", "last"},
@@ -40,7 +41,7 @@ func TestEventForAStreamWithoutIDsLeft(t *testing.T) {
 }
 
 // mustBeWhole commits an outcome with an effect, and checks that both were stored or neither, and that the caller is told.
-func mustBeWhole(t *testing.T, where *site, effect func(name string) redisidem.Effect,
+func mustBeWhole(t *testing.T, where *site, write func(name string) effect.Effect,
 	prepare func(client redis.UniversalClient, name string) error,
 ) {
 	t.Helper()
@@ -54,8 +55,8 @@ func mustBeWhole(t *testing.T, where *site, effect func(name string) redisidem.E
 				return redisidem.Outcome{}, err
 			}
 		}
-		before := redisidem.Set(st.ShardKey("before"), "written")
-		return redisidem.Finish(redisidem.JSON(201, "")).WithEffects(before, effect(name)), nil
+		before := effect.Set(st.ShardKey("before"), "written")
+		return redisidem.Finish(redisidem.JSON(201, "")).WithEffects(before, write(name)), nil
 	})
 	key, err1 := sc.Retrieve(ctx, "k")
 	if err1 != nil {

@@ -221,7 +221,7 @@ func (m *machine) answered(s *slot, v verdict, key *redisidem.Key) {
 		m.compare(s, key)
 		m.saw(s, key)
 	}
-	if v != effect || m.travels {
+	if v != effectRefused || m.travels {
 		return
 	}
 	// The lease is given back in the background.

@@ -243,7 +243,7 @@ func (m *machine) Sweep(t *rapid.T) {
 		}
 		s.fence = max(s.fence, r.fence)
 	}
-	completer, err := redisidem.NewCompleter(o.service, o.flow)
+	completer, err := redisidem.NewCompleter(o.service, []*redisidem.Flow{o.flow}, nil)
 	m.must(err)
 	got, err := completer.Sweep(m.ctx)
 	m.must(err)

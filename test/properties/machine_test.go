@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 const (
@@ -143,7 +144,7 @@ func (m *machine) expect(err error, v verdict) {
 		fine: nil, notFound: redisidem.ErrNotFound, finished: redisidem.ErrFinished, locked: redisidem.ErrLocked,
 		stale: redisidem.ErrStale, mismatch: redisidem.ErrFingerprintMismatch, fenced: redisidem.ErrFenced,
 		lost: redisidem.ErrLeaseLost, ended: redisidem.ErrLeaseEnded, noProgress: redisidem.ErrNoProgress,
-		effect: redisidem.ErrEffect, notKept: redisidem.ErrNotKept, unknown: redisidem.ErrOutcomeUnknown, unavailable: redisidem.ErrUnavailable,
+		effectRefused: redisidem.ErrEffect, notKept: redisidem.ErrNotKept, unknown: redisidem.ErrOutcomeUnknown, unavailable: redisidem.ErrUnavailable,
 	}[v]
 	if !errors.Is(err, want) {
 		m.t.Fatalf("error is %v, want %s", err, v)
@@ -250,11 +251,11 @@ func (m *machine) withEffects(t *rapid.T, s *slot, o *outcome) {
 	for range rapid.IntRange(0, 2).Draw(t, "effects") {
 		n := rapid.Int64Range(-3, 3).Draw(t, "n")
 		o.counts += n
-		o.Outcome = o.WithEffects(redisidem.IncrBy(counter, n))
+		o.Outcome = o.WithEffects(effect.IncrBy(counter, n))
 	}
 	if rapid.IntRange(0, 5).Draw(t, "refused") == 0 {
 		o.refuse = true
-		o.Outcome = o.WithEffects(redisidem.SAdd(m.text(s), "member"))
+		o.Outcome = o.WithEffects(effect.SAdd(m.text(s), "member"))
 	}
 }
 

@@ -106,18 +106,18 @@ func (w *worker) GoString() string {
 type verdict string
 
 const (
-	fine       verdict = "no error"
-	notFound   verdict = "ErrNotFound"
-	finished   verdict = "ErrFinished"
-	locked     verdict = "ErrLocked"
-	stale      verdict = "ErrStale"
-	mismatch   verdict = "ErrFingerprintMismatch"
-	fenced     verdict = "ErrFenced"
-	lost       verdict = "ErrLeaseLost"
-	ended      verdict = "ErrLeaseEnded"
-	noProgress verdict = "ErrNoProgress"
-	effect     verdict = "ErrEffect"
-	notKept    verdict = "ErrNotKept"
+	fine          verdict = "no error"
+	notFound      verdict = "ErrNotFound"
+	finished      verdict = "ErrFinished"
+	locked        verdict = "ErrLocked"
+	stale         verdict = "ErrStale"
+	mismatch      verdict = "ErrFingerprintMismatch"
+	fenced        verdict = "ErrFenced"
+	lost          verdict = "ErrLeaseLost"
+	ended         verdict = "ErrLeaseEnded"
+	noProgress    verdict = "ErrNoProgress"
+	effectRefused verdict = "ErrEffect"
+	notKept       verdict = "ErrNotKept"
 	// What a caller is told who gets no answer.
 	unknown     verdict = "ErrOutcomeUnknown"
 	unavailable verdict = "ErrUnavailable"
@@ -182,7 +182,7 @@ func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 		return fenced
 	case o.refuse:
 		s.abandon(w)
-		return effect
+		return effectRefused
 	}
 	point := o.RecoveryPoint
 	if point == "" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 var (
@@ -171,7 +172,7 @@ func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) str
 	}
 	if shardKey != nil {
 		o = o.WithEffects(
-			redisidem.XAdd(shardKey(stream+j.key), "value", value), redisidem.IncrBy(shardKey(counter+j.key), 1),
+			effect.XAdd(shardKey(stream+j.key), "value", value), effect.IncrBy(shardKey(counter+j.key), 1),
 		)
 	}
 	return o, false, nil

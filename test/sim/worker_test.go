@@ -93,10 +93,10 @@ func (w *worker) complete() {
 		}
 		return jobs[at]
 	}
-	c, err := redisidem.NewCompleter(w.service, w.world.newFlow(
+	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.world.newFlow(
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
 		func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
-	))
+	)}, nil)
 	if err != nil {
 		panic(err)
 	}

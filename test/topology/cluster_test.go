@@ -324,7 +324,7 @@ func TestFrozenMasterKeepsNoOtherMastersKeysWaiting(t *testing.T) {
 	if err != nil || client.Close() != nil || len(records) == 0 {
 		t.Fatal(records, err)
 	}
-	completer, err := redisidem.NewCompleter(svc, flow)
+	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, nil)
 	if err == nil {
 		err = master.Pause()
 	}

@@ -12,7 +12,7 @@ import (
 
 // Completer makes a completer of the worker's keys.
 func (w *Worker) Completer(svc *redisidem.Service) *redisidem.Completer {
-	c, err := redisidem.NewCompleter(svc, w.flow())
+	c, err := redisidem.NewCompleter(svc, []*redisidem.Flow{w.flow()}, nil)
 	if err != nil {
 		panic(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
 	"github.com/redisidem/redisidem/test/internal/history"
 )
 
@@ -41,7 +42,7 @@ func (u *usage) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcom
 	if i := int(st.Key().Revision); i < len(stages)-1 {
 		outcome = redisidem.Advance(stages[i+1]).WithState(chain)
 	}
-	return outcome.WithEffects(redisidem.IncrBy(st.ShardKey(Counter+st.Key().Value), 1).Expire(time.Hour)), nil
+	return outcome.WithEffects(effect.IncrBy(st.ShardKey(Counter+st.Key().Value), 1).Expire(time.Hour)), nil
 }
 
 // Counter begins the name of the effect's key, a counter of commits, before the key's value. Keys with one stage have none.
