@@ -23,6 +23,15 @@ func mustCompleter(t testing.TB, svc *redisidem.Service, flows ...*redisidem.Flo
 	return mustCompleterWith(t, svc, redisidem.CompleterConfig{}, flows...)
 }
 
+func mustCompleterWith(
+	t testing.TB, svc *redisidem.Service, cfg redisidem.CompleterConfig, flows ...*redisidem.Flow,
+) *redisidem.Completer {
+	t.Helper()
+	c, err := redisidem.NewCompleter(svc, flows, &cfg)
+	mustBe(t, err, nil)
+	return c
+}
+
 // mustSweep sweeps once and compares the result.
 func mustSweep(t testing.TB, c *redisidem.Completer, want redisidem.SweepResult) {
 	t.Helper()
@@ -616,13 +625,4 @@ func TestShutdownOfACompleterLetsStagesEnd(t *testing.T) {
 			})
 		})
 	}
-}
-
-func mustCompleterWith(
-	t testing.TB, svc *redisidem.Service, cfg redisidem.CompleterConfig, flows ...*redisidem.Flow,
-) *redisidem.Completer {
-	t.Helper()
-	c, err := redisidem.NewCompleter(svc, flows, &cfg)
-	mustBe(t, err, nil)
-	return c
 }

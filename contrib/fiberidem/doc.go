@@ -32,7 +32,7 @@
 //
 // Fiber sends a stream after the handlers have returned. One of a known size that fits into
 // Config.MaxResponseBytes, as a file mostly is, is read before that and stored. Any other is sent
-// as it comes and not kept: retries get [httpidem.Gone]. That goes for hijacked connections, too.
+// as it comes and not kept: retries get [httpidem.ResultGone]. That goes for hijacked connections, too.
 // Whatever work the writer of a stream does, it does outside of the lease. Config.KeepFlushed
 // changes nothing here.
 package fiberidem

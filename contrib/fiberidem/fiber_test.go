@@ -47,10 +47,10 @@ func TestDraft(t *testing.T) {
 			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDs
+			cfg.CheckKey = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
@@ -296,7 +296,7 @@ func TestPanics(t *testing.T) {
 			}
 		}
 		s.ran(2)
-		if n := s.m.Count(httpidem.Panicked); n != 2 {
+		if n := s.m.Count(httpidem.ResultPanicked); n != 2 {
 			t.Errorf("%d panics were counted", n)
 		}
 	})

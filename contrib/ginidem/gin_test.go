@@ -34,10 +34,10 @@ func TestDraft(t *testing.T) {
 			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDs
+			cfg.CheckKey = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
@@ -269,7 +269,7 @@ func TestPanics(t *testing.T) {
 		if a, err := adaptertest.Try(t.Context(), s.url, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
-		if n := s.m.Count(httpidem.Panicked); n == 0 {
+		if n := s.m.Count(httpidem.ResultPanicked); n == 0 {
 			t.Error("not counted")
 		}
 	})

@@ -117,7 +117,7 @@ func TestErrorsThatAreAnsweredInFrontKeepTheHeader(t *testing.T) {
 		}
 	}
 	s.ran(2)
-	if n, panicked := s.m.Count(httpidem.Released), s.m.Count(httpidem.Panicked); n != 2 || panicked != 0 {
+	if n, panicked := s.m.Count(httpidem.ResultReleased), s.m.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
 		t.Errorf("%d were released, and %d panicked", n, panicked)
 	}
 }

@@ -181,7 +181,7 @@ func Panics(t *testing.T, serve ServeFunc) {
 			for range 2 {
 				wantSame(t, Post(t, adapted+"/", "k", ""), want)
 			}
-			if n := adapter.Count(httpidem.Panicked); n != 2 {
+			if n := adapter.Count(httpidem.ResultPanicked); n != 2 {
 				t.Errorf("%d panics were counted", n)
 			}
 			healed = true

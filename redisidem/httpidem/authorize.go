@@ -30,7 +30,7 @@ func (x *exchange) authorized() bool {
 	}
 	err := m.cfg.Authorize(x.r)
 	if err != nil {
-		p := m.problem(NotAllowed)
+		p := m.problem(ResultNotAllowed)
 		if denied := (*DeniedError)(nil); errors.As(err, &denied) && denied.Status >= 400 && denied.Status <= 599 {
 			p.Status = denied.Status
 		}

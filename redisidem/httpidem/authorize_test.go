@@ -47,7 +47,7 @@ func TestS2_AuthorizeIsAskedBeforeReplays(t *testing.T) {
 			t.Errorf("%v: %d %s", c.err, w.Code, w.Body)
 		}
 	}
-	if read || s.calls.Load() != calls || m.Count(httpidem.NotAllowed) != 10 {
+	if read || s.calls.Load() != calls || m.Count(httpidem.ResultNotAllowed) != 10 {
 		t.Errorf("body read: %v, %d calls", read, s.calls.Load()-calls)
 	}
 	h.ran(t, 1)

@@ -105,7 +105,7 @@ func TestDraft_2_5_1_FreshKeyForEachRequestAndTheSameForItsRetries(t *testing.T)
 	}
 	for _, k := range w.keys {
 		key, err := httpidem.ParseKey([]string{k}, true)
-		if err != nil || httpidem.UUIDs(key) != nil {
+		if err != nil || httpidem.UUIDKeys(key) != nil {
 			t.Errorf("key %s: %v", k, err)
 		}
 	}

@@ -56,7 +56,7 @@ type Config struct {
 	// MaxKeyBytes bounds the length of a key. Default, and at most: the service's MaxKeyBytes.
 	MaxKeyBytes int
 
-	// CheckKey refuses keys, with 400, before the store is asked: see [UUIDs], [AtLeast] and [WithinWindow]. The reason of a
+	// CheckKey refuses keys, with 400, before the store is asked: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The reason of a
 	// [*SyntaxError] is shown to the client. It must not block, and is called concurrently. Nil: every key that can be read will do.
 	CheckKey func(key string) error
 
@@ -75,7 +75,7 @@ type Config struct {
 	MaxBodyBytes int64
 
 	// MaxResponseBytes bounds the body of an answer, which is held in memory until the handler returns. A larger one is sent as it
-	// comes and not kept: retries are answered with [Gone]. At most the service's MaxValueBytes. Default: 1 MiB, or that if it is less.
+	// comes and not kept: retries are answered with [ResultGone]. At most the service's MaxValueBytes. Default: 1 MiB, or that if it is less.
 	MaxResponseBytes int
 
 	// Status decides which answers are stored. [ParseStatusPolicy] makes one of a list of statuses. Default: KeepFinal.
@@ -87,7 +87,7 @@ type Config struct {
 	KeepHeaders []string
 
 	// DropResponses stores only that a request was executed and with what status, for routes whose answers must not be stored:
-	// retries are answered with [Gone].
+	// retries are answered with [ResultGone].
 	DropResponses bool
 
 	// KeepFlushed ignores Flush until an answer is larger than MaxResponseBytes, so that it can be kept. By default an answer that is
@@ -118,13 +118,13 @@ type Config struct {
 	CancelWithClient bool
 
 	// FailOpen runs the handler unprotected when the store gives no answer, so that work may run twice. Its answer is sent as it comes,
-	// with the fields that each answer to a request with a key has. The requests are counted as [Opened]. By default they are answered
+	// with the fields that each answer to a request with a key has. The requests are counted as [ResultOpened]. By default they are answered
 	// with 503.
 	FailOpen bool
 
-	// AnswerUncommitted sends the handler's answer also when nobody knows whether it could be stored. A client that then loses it may
+	// AnswerUnacknowledged sends the handler's answer also when nobody knows whether it could be stored. A client that then loses it may
 	// get another one on its retry, or have the work run again. By default it gets 503, and asks again.
-	AnswerUncommitted bool
+	AnswerUnacknowledged bool
 
 	// PolicyURL is the address of the API's own text about its keys. It is in the Link of every problem, and the types of problems
 	// are fragments of it. Default: none.
@@ -133,7 +133,7 @@ type Config struct {
 	// PublishRetention puts an Idempotency-Retention, in seconds, into every answer to a request with a key.
 	PublishRetention bool
 
-	// Profile is the form in which clients expect problems and replays: [Stripe] for Stripe's client libraries. Default: Standard.
+	// Profile is the form in which clients expect problems and replays: [ProfileStripe] for Stripe's client libraries. Default: Standard.
 	Profile Profile
 
 	// WriteProblem writes the middleware's own answers. Status, Retry-After, Link and Cache-Control are settled by then; it

@@ -112,7 +112,7 @@ func TestOptionalKeysPassAndGeneratedOnesAreTold(t *testing.T) {
 		return r
 	}
 	optional := s.middleware(&httpidem.Config{Optional: true})
-	if w := call(optional.Handler(h), bare()); w.Code != http.StatusAccepted || s.calls.Load() != 0 || optional.Count(httpidem.Bypassed) != 1 {
+	if w := call(optional.Handler(h), bare()); w.Code != http.StatusAccepted || s.calls.Load() != 0 || optional.Count(httpidem.ResultBypassed) != 1 {
 		t.Errorf("%d", w.Code)
 	}
 	generating := s.middleware(&httpidem.Config{Generate: httpidem.NewKey}).Handler(h)
@@ -134,12 +134,12 @@ func TestKeysThatAreRefusedAreEchoedWhenTheyCanBeRead(t *testing.T) {
 		sent, echo string
 		result     httpidem.Result
 	}{
-		{httpidem.UUIDs, "readable", "readable", httpidem.KeyRefused},
-		{httpidem.UUIDs, ` "say \"readable\"";a=1`, `"say \"readable\""`, httpidem.KeyRefused},
-		{func(string) error { return errors.New("no") }, "readable", "readable", httpidem.KeyRefused},
-		{httpidem.WithinWindow(time.Hour, time.Hour), old, old, httpidem.KeyOutOfWindow},
-		{httpidem.UUIDs, `not "readable`, "", httpidem.Malformed},
-		{httpidem.UUIDs, strings.Repeat("x", 300), "", httpidem.Malformed},
+		{httpidem.UUIDKeys, "readable", "readable", httpidem.ResultKeyRefused},
+		{httpidem.UUIDKeys, ` "say \"readable\"";a=1`, `"say \"readable\""`, httpidem.ResultKeyRefused},
+		{func(string) error { return errors.New("no") }, "readable", "readable", httpidem.ResultKeyRefused},
+		{httpidem.KeysWithin(time.Hour, time.Hour), old, old, httpidem.ResultKeyOutOfWindow},
+		{httpidem.UUIDKeys, `not "readable`, "", httpidem.ResultMalformed},
+		{httpidem.UUIDKeys, strings.Repeat("x", 300), "", httpidem.ResultMalformed},
 	} {
 		m := newStore(t).middleware(&httpidem.Config{CheckKey: c.check, PublishRetention: true})
 		w := call(m.Handler(created("done")), newRequest(t.Context(), c.sent, ""))
@@ -182,7 +182,7 @@ func TestProblemsCanBeWrittenByTheProgram(t *testing.T) {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 	var syntax *httpidem.SyntaxError
-	if e := seen.last(t); e.Result != httpidem.Malformed || e.Status != 400 || !errors.As(e.Err, &syntax) {
+	if e := seen.last(t); e.Result != httpidem.ResultMalformed || e.Status != 400 || !errors.As(e.Err, &syntax) {
 		t.Errorf("%+v", e)
 	}
 }
@@ -190,7 +190,7 @@ func TestProblemsCanBeWrittenByTheProgram(t *testing.T) {
 func TestNamesOfResultsAndDispositions(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for r := httpidem.Bypassed; r <= httpidem.Panicked; r++ {
+	for r := httpidem.ResultBypassed; r <= httpidem.ResultPanicked; r++ {
 		if s := r.String(); s == "" || s == "invalid" || seen[s] {
 			t.Errorf("result %d is %q", r, s)
 		}
@@ -199,7 +199,7 @@ func TestNamesOfResultsAndDispositions(t *testing.T) {
 	if httpidem.Result(0).String() != "invalid" || httpidem.Result(99).String() != "invalid" || httpidem.Disposition(0).String() != "invalid" {
 		t.Error("what is none has a name")
 	}
-	if httpidem.Keep.String() != "keep" || httpidem.Release.String() != "release" || httpidem.Unclear.String() != "unclear" {
+	if httpidem.DispositionKeep.String() != "keep" || httpidem.DispositionRelease.String() != "release" || httpidem.DispositionUnknown.String() != "unknown" {
 		t.Error("dispositions have other names")
 	}
 	if (&httpidem.Middleware{}).Count(99) != 0 {

@@ -41,10 +41,10 @@ func target(t *testing.T, s *store, core redisidem.Config, o httpclause.Options,
 		Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 	}
 	if o.UUIDs {
-		cfg.CheckKey = httpidem.UUIDs
+		cfg.CheckKey = httpidem.UUIDKeys
 	}
 	if o.Window > 0 {
-		cfg.CheckKey = httpidem.WithinWindow(o.Window, o.Window)
+		cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
 	}
 	if o.JSONFields != nil {
 		cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
@@ -82,12 +82,12 @@ func TestDraft_2_5_2_ThePolicyIsPublished(t *testing.T) {
 			t.Errorf("the table of clauses is without %s", name)
 		}
 	}
-	for r := httpidem.Missing; r <= httpidem.Failed; r++ {
-		if r == httpidem.Opened || r == httpidem.Superseded {
+	for r := httpidem.ResultMissing; r <= httpidem.ResultFailed; r++ {
+		if r == httpidem.ResultOpened || r == httpidem.ResultSuperseded {
 			continue // no problems of their own
 		}
-		if !strings.Contains(page, `<a id="`+r.String()+`">`) {
-			t.Errorf("the type of the problem %s leads nowhere", r)
+		if !strings.Contains(page, `<a id="`+httpidem.ProblemName(r)+`">`) {
+			t.Errorf("the type of the problem %s leads nowhere", httpidem.ProblemName(r))
 		}
 	}
 }

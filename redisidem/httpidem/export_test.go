@@ -25,6 +25,9 @@ func HostOf(host string) string {
 // MediaType returns the part of a Content-Type that counts.
 var MediaType = mediaType
 
+// ProblemName returns the name of a result in problems.
+func ProblemName(r Result) string { return r.problemName() }
+
 // TimeOf returns the time that is in a key.
 var TimeOf = timeOf
 

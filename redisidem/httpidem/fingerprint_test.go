@@ -78,7 +78,7 @@ func TestDraft_2_2_KeysThatTheLibraryMakesAreUUIDs(t *testing.T) {
 	t.Parallel()
 	for version, key := range map[uuid.Version]string{4: httpidem.NewKey(), 7: httpidem.NewTimeKey()} {
 		id, err := uuid.Parse(key)
-		if err != nil || id.Version() != version || httpidem.UUIDs(key) != nil {
+		if err != nil || id.Version() != version || httpidem.UUIDKeys(key) != nil {
 			t.Errorf("%s: version %d, %v", key, id.Version(), err)
 		}
 	}
@@ -94,15 +94,15 @@ func TestChecksOfKeys(t *testing.T) {
 		"{8e03978e-40d5-43dd-bc93-6894a57f932}": false, "00000000-0000-0000-0000-000000000000": false, "x": false,
 		"urn:uuid:8e03978e-40d5-43dd-bc93-6894a57f9324": false,
 	} {
-		if got := httpidem.UUIDs(key) == nil; got != want {
-			t.Errorf("UUIDs(%s) is %t", key, got)
+		if got := httpidem.UUIDKeys(key) == nil; got != want {
+			t.Errorf("UUIDKeys(%s) is %t", key, got)
 		}
 	}
-	if httpidem.AtLeast(3)("abc") != nil || httpidem.AtLeast(3)("ab") == nil {
-		t.Error("AtLeast(3)")
+	if httpidem.MinKeyBytes(3)("abc") != nil || httpidem.MinKeyBytes(3)("ab") == nil {
+		t.Error("MinKeyBytes(3)")
 	}
 	ulid := ulidAt(time.Now())
-	check := httpidem.WithinWindow(time.Hour, time.Minute)
+	check := httpidem.KeysWithin(time.Hour, time.Minute)
 	if err := check(ulid); err != nil {
 		t.Errorf("%s: %v", ulid, err)
 	}

@@ -11,8 +11,8 @@ import (
 
 // ParamsFunc tells what a flow's stages are to know of a request, and finds again in [redisidem.Stage.Key] as Params, also when a
 // completer runs them: a []byte is stored as it is, anything else as JSON. It must hold no credentials. The body has been read and
-// must not be changed. An error is answered with 400, as [BodyUnreadable], and params over the service's MaxValueBytes with 413, as
-// [BodyTooLarge]. It is called concurrently.
+// must not be changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's MaxValueBytes with 413, as
+// [ResultBodyTooLarge]. It is called concurrently.
 type ParamsFunc func(r *http.Request, body []byte) (any, error)
 
 // Flow returns a handler that runs a flow for each key, and writes the key's response, which is the flow's: whole, or the interim
@@ -20,7 +20,7 @@ type ParamsFunc func(r *http.Request, body []byte) (any, error)
 // know of the request is what params makes of it; nil: nothing.
 //
 // A request needs a key: those without one are refused, whatever Config.Optional says, and so are methods that are not covered
-// (405). Status, DropResponses, AnswerUncommitted and FailOpen are for handlers and do not count here: a flow says itself what its
+// (405). Status, DropResponses, AnswerUnacknowledged and FailOpen are for handlers and do not count here: a flow says itself what its
 // answer is. When a stage fails, and when it is idle, the answer is a problem (503 and 409) that tells the client to try again.
 //
 // It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints, which are for handlers, too.
@@ -36,7 +36,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
 	if !covers(m.cfg.Methods, r.Method) {
-		m.tell(r.Context(), Bypassed, http.StatusMethodNotAllowed, nil)
+		m.tell(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)
 		}
@@ -46,7 +46,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	x, bypass := m.resolve(w, r)
 	switch {
 	case bypass:
-		m.refuse(w, r, m.problem(Missing), errMissing)
+		m.refuse(w, r, m.problem(ResultMissing), errMissing)
 		return
 	case x == nil:
 		return
@@ -56,7 +56,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	if params != nil {
 		var err error
 		if x.request.Params, err = params(r, x.body); err != nil {
-			m.refuse(w, r, m.problem(BodyUnreadable), err)
+			m.refuse(w, r, m.problem(ResultBodyUnreadable), err)
 			return
 		}
 	}
@@ -79,7 +79,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	returned := false
 	defer func() {
 		if !returned {
-			m.tell(x.r.Context(), Panicked, 0, nil)
+			m.tell(x.r.Context(), ResultPanicked, 0, nil)
 		}
 	}()
 	leave := x.queue() // it cannot be told when the waiting ends and the work begins
@@ -95,7 +95,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	case key.Answered():
 		x.reply(key.Response)
 	default:
-		p := m.problem(InFlight)
+		p := m.problem(ResultInFlight)
 		p.RetryAfter = time.Second
 		m.refuse(x.w, x.r, p, nil)
 	}
@@ -111,10 +111,10 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 		// What else it matches may be about another key, with which the stage works.
 		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrNotKept):
-		m.refuse(x.w, x.r, m.problem(Gone), err)
+		m.refuse(x.w, x.r, m.problem(ResultGone), err)
 	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the store does not take.
 	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
-		m.refuse(x.w, x.r, m.problem(BodyTooLarge), err)
+		m.refuse(x.w, x.r, m.problem(ResultBodyTooLarge), err)
 	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):
 		x.fail(err, false)
 	case errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrFingerprintMismatch), errors.Is(err, redisidem.ErrLocked),
@@ -130,7 +130,7 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 
 // refuseUnfinished answers a request whose flow stays where it is, and may go on with the next one.
 func (x *exchange) refuseUnfinished(err error) {
-	p := x.middleware.problem(Unfinished)
+	p := x.middleware.problem(ResultUnfinished)
 	p.RetryAfter = time.Second
 	x.middleware.refuse(x.w, x.r, p, err)
 }
@@ -150,7 +150,7 @@ func (x *exchange) reply(stored *redisidem.Response) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
-	x.middleware.tell(x.r.Context(), Executed, status, nil)
+	x.middleware.tell(x.r.Context(), ResultExecuted, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have gone

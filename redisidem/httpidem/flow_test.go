@@ -134,7 +134,7 @@ func TestFlowAnswersARequest(t *testing.T) {
 	if a.Header.Get("Allow") == "" {
 		t.Error("405 without Allow")
 	}
-	if m.Count(httpidem.Unfinished) != 2 || m.Count(httpidem.Panicked) == 0 || m.Count(httpidem.Executed) != 4 || m.Count(httpidem.Replayed) != 2 {
+	if m.Count(httpidem.ResultUnfinished) != 2 || m.Count(httpidem.ResultPanicked) == 0 || m.Count(httpidem.ResultExecuted) != 4 || m.Count(httpidem.ResultReplayed) != 2 {
 		t.Errorf("the results are %v", seen.events)
 	}
 }
@@ -162,9 +162,9 @@ func TestFlowThatCannotBeginIsNotAskedAgain(t *testing.T) {
 		status     int
 		result     httpidem.Result
 	}{
-		{"/", strings.Repeat("x", 101), http.StatusRequestEntityTooLarge, httpidem.BodyTooLarge},
-		{"/" + strings.Repeat("p", 100), "x", http.StatusInternalServerError, httpidem.Failed},
-		{"/unfit", "x", http.StatusInternalServerError, httpidem.Failed},
+		{"/", strings.Repeat("x", 101), http.StatusRequestEntityTooLarge, httpidem.ResultBodyTooLarge},
+		{"/" + strings.Repeat("p", 100), "x", http.StatusInternalServerError, httpidem.ResultFailed},
+		{"/unfit", "x", http.StatusInternalServerError, httpidem.ResultFailed},
 	} {
 		a := post(t, server.URL+c.path, "k", c.body)
 		wantStatus(t, a, c.status)

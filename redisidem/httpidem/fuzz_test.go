@@ -32,7 +32,7 @@ func FuzzTimeOfKey(f *testing.F) {
 		if ok && len(key) == 26 && !strings.EqualFold(ulidAt(made)[:10], key[:10]) {
 			t.Fatalf("%q was made at %v, when keys began with %s", key, made, ulidAt(made)[:10])
 		}
-		err := httpidem.WithinWindow(time.Hour, time.Hour)(key)
+		err := httpidem.KeysWithin(time.Hour, time.Hour)(key)
 		var syntax *httpidem.SyntaxError
 		if ok == errors.As(err, &syntax) {
 			t.Fatalf("%q: a time: %v; error %v", key, ok, err)

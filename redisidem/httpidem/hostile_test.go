@@ -162,7 +162,7 @@ func TestClientHTTP2GoesAwayInTheMiddleOfABody(t *testing.T) {
 		_ = resp.Body.Close()
 		t.Errorf("answered %d", resp.StatusCode)
 	}
-	if r := <-seen; r != httpidem.BodyUnreadable {
+	if r := <-seen; r != httpidem.ResultBodyUnreadable {
 		t.Errorf("result %v", r)
 	}
 	h.ran(t, 0)

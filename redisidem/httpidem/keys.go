@@ -11,20 +11,20 @@ import (
 func NewKey() string { return uuid.NewString() }
 
 // NewTimeKey returns a fresh random key that tells when it was made, a version 7 UUID, for servers that check it with
-// [WithinWindow].
+// [KeysWithin].
 func NewTimeKey() string { return uuid.Must(uuid.NewV7()).String() }
 
-// UUIDs is a Config.CheckKey for an API whose keys are UUIDs in their usual form of 36 characters, of any version but with random
+// UUIDKeys is a Config.CheckKey for an API whose keys are UUIDs in their usual form of 36 characters, of any version but with random
 // or hashed bits: a key that can be guessed lets others in the same scope see its answer.
-func UUIDs(key string) error {
+func UUIDKeys(key string) error {
 	if id, err := uuid.Parse(key); err != nil || len(key) != 36 || id.Version() < 3 {
 		return &SyntaxError{Reason: "must be a UUID"}
 	}
 	return nil
 }
 
-// AtLeast returns a Config.CheckKey for an API whose keys have at least so many bytes.
-func AtLeast(n int) func(key string) error {
+// MinKeyBytes returns a Config.CheckKey for an API whose keys have at least so many bytes.
+func MinKeyBytes(n int) func(key string) error {
 	return func(key string) error {
 		if len(key) < n {
 			return &SyntaxError{Reason: fmt.Sprintf("must be at least %d bytes long", n)}
@@ -33,10 +33,10 @@ func AtLeast(n int) func(key string) error {
 	}
 }
 
-// WithinWindow returns a Config.CheckKey for an API whose keys tell when they were made: version 7 UUIDs or ULIDs. A key that
+// KeysWithin returns a Config.CheckKey for an API whose keys tell when they were made: version 7 UUIDs or ULIDs. A key that
 // is older than past or more than future ahead of this host's clock is a [*WindowError]; anything else is a [*SyntaxError].
 // With past below the retention, a key can never be used again after its record was forgotten.
-func WithinWindow(past, future time.Duration) func(key string) error {
+func KeysWithin(past, future time.Duration) func(key string) error {
 	return func(key string) error {
 		made, ok := timeOf(key)
 		if !ok {

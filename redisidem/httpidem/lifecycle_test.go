@@ -306,7 +306,7 @@ func TestSupersededAnswerIsNotSent(t *testing.T) {
 	}
 	close(release)
 	a := <-first
-	if a.StatusCode != http.StatusConflict || a.Header.Get("Retry-After") != "1" || a.Header.Get("Location") != "" || m.Count(httpidem.Superseded) != 1 {
+	if a.StatusCode != http.StatusConflict || a.Header.Get("Retry-After") != "1" || a.Header.Get("Location") != "" || m.Count(httpidem.ResultSuperseded) != 1 {
 		t.Errorf("%d %v %s", a.StatusCode, a.Header, a.body)
 	}
 	if a := post(t, server.URL, "k", ""); a.body != "2" || !a.replayed() {
@@ -321,7 +321,7 @@ func TestUnknownCommit(t *testing.T) {
 			t.Parallel()
 			s := newStore(t)
 			svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
-			m := newMiddleware(t, svc, &httpidem.Config{AnswerUncommitted: real})
+			m := newMiddleware(t, svc, &httpidem.Config{AnswerUnacknowledged: real})
 			h := counting(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Location", "/1")
 				s.sever()
@@ -334,7 +334,7 @@ func TestUnknownCommit(t *testing.T) {
 			case !real && (a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") != "5" || a.Header.Get("Location") != ""):
 				t.Errorf("%d %v %s", a.StatusCode, a.Header, a.body)
 			}
-			if m.Count(httpidem.Uncommitted) != 1 {
+			if m.Count(httpidem.ResultUnacknowledged) != 1 {
 				t.Error("not counted")
 			}
 			s.heal()
@@ -374,7 +374,7 @@ func TestStoreDown(t *testing.T) {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 	h.ran(t, 1)
-	if closed.Count(httpidem.Unavailable) != 1 || open.Count(httpidem.Opened) != 1 {
+	if closed.Count(httpidem.ResultUnavailable) != 1 || open.Count(httpidem.ResultOpened) != 1 {
 		t.Error("not counted")
 	}
 }
@@ -409,7 +409,7 @@ func TestAnswersWithoutTheStoreHaveTheFieldsOfOthers(t *testing.T) {
 			exposed := httpidem.InList(a.Header["Access-Control-Expose-Headers"], "X-Own") &&
 				httpidem.InList(a.Header["Access-Control-Expose-Headers"], httpidem.ReplayedHeader)
 			if a.StatusCode != c.status || a.body != c.body || a.replayed() || a.Header.Get("Idempotency-Key") != "k" || !exposed ||
-				a.Header.Get(httpidem.RetentionHeader) == "" || m.Count(httpidem.Opened) != 1 {
+				a.Header.Get(httpidem.RetentionHeader) == "" || m.Count(httpidem.ResultOpened) != 1 {
 				t.Errorf("%d %v %.50s", a.StatusCode, a.Header, a.body)
 			}
 		})
@@ -562,8 +562,8 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 				}
 			}
 			h.ran(t, 1)
-			if m.Count(httpidem.NotKept) != 1 || m.Count(httpidem.Gone) != 2 {
-				t.Errorf("not kept: %d, gone: %d", m.Count(httpidem.NotKept), m.Count(httpidem.Gone))
+			if m.Count(httpidem.ResultNotKept) != 1 || m.Count(httpidem.ResultGone) != 2 {
+				t.Errorf("not kept: %d, gone: %d", m.Count(httpidem.ResultNotKept), m.Count(httpidem.ResultGone))
 			}
 			wantStatus(t, post(t, server.URL, "k", "other"), http.StatusUnprocessableEntity)
 			if strings.Contains(s.redis.Dump(), c.first) && len(c.first) > 1 {
@@ -689,7 +689,7 @@ func TestTrailersOfAnswersWhoseFlushIsIgnoredAreSent(t *testing.T) {
 	}
 }
 
-func TestAmbiguousAnswersAreToldApart(t *testing.T) {
+func TestAnswersWithUnknownOutcomeHaveTheirOwnResult(t *testing.T) {
 	t.Parallel()
 	core := &events{}
 	svc := newStore(t).service(redisidem.Config{Observer: core})
@@ -699,7 +699,7 @@ func TestAmbiguousAnswersAreToldApart(t *testing.T) {
 		status int
 		result httpidem.Result
 	}{
-		{500, httpidem.Released}, {429, httpidem.Released}, {502, httpidem.Ambiguous}, {503, httpidem.Ambiguous}, {504, httpidem.Ambiguous},
+		{500, httpidem.ResultReleased}, {429, httpidem.ResultReleased}, {502, httpidem.ResultOutcomeUnknown}, {503, httpidem.ResultOutcomeUnknown}, {504, httpidem.ResultOutcomeUnknown},
 	} {
 		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) }))
 		call(h, newRequest(t.Context(), strconv.Itoa(c.status), ""))
@@ -707,7 +707,7 @@ func TestAmbiguousAnswersAreToldApart(t *testing.T) {
 			t.Errorf("%d: %+v", c.status, e)
 		}
 		last := core.last(t)
-		if last.Kind != redisidem.EventAbandoned || errors.Is(last.Err, redisidem.ErrOutcomeUnknown) != (c.result == httpidem.Ambiguous) {
+		if last.Kind != redisidem.EventAbandoned || errors.Is(last.Err, redisidem.ErrOutcomeUnknown) != (c.result == httpidem.ResultOutcomeUnknown) {
 			t.Errorf("%d: %+v", c.status, last)
 		}
 	}
@@ -843,7 +843,7 @@ func TestAnswerThatBreaksOffIsNotKept(t *testing.T) {
 	if _, err := try(t.Context(), server.URL, "k", ""); err == nil {
 		t.Error("the answer was not broken off")
 	}
-	if a := retryUntilDone(t, server.URL, "k", ""); a.body != "half" || a.replayed() || m.Count(httpidem.Ambiguous) != 1 {
+	if a := retryUntilDone(t, server.URL, "k", ""); a.body != "half" || a.replayed() || m.Count(httpidem.ResultOutcomeUnknown) != 1 {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 }

@@ -11,7 +11,7 @@ const DefaultLimitsWindow = 24 * time.Hour
 
 // LimitsConfig tunes [Limits]. At least one of InFlight and Stored is to be set.
 type LimitsConfig struct {
-	// InFlight is how many requests with keys a scope may have in flight in this process, waiting ones among them. Zero: any
+	// ResultInFlight is how many requests with keys a scope may have in flight in this process, waiting ones among them. Zero: any
 	// number.
 	InFlight int
 

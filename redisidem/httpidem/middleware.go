@@ -107,7 +107,7 @@ func routed(h http.Handler, r *http.Request) bool {
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	m.tell(r.Context(), Bypassed, 0, nil)
+	m.tell(r.Context(), ResultBypassed, 0, nil)
 	next.ServeHTTP(w, r)
 }
 
@@ -125,7 +125,7 @@ func (x *exchange) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
 	p := m.problem(m.resultOf(err, ran))
-	if p.Result == InFlight {
+	if p.Result == ResultInFlight {
 		p.RetryAfter = time.Second
 		if locked := (*redisidem.LockedError)(nil); errors.As(err, &locked) {
 			p.RetryAfter = min(locked.RetryAfter, m.cfg.MaxRetryAfter)
@@ -139,17 +139,17 @@ func (x *exchange) fail(err error, ran bool) {
 func (m *Middleware) resultOf(err error, ran bool) Result {
 	switch {
 	case errors.Is(err, redisidem.ErrFenced):
-		return Superseded
+		return ResultSuperseded
 	case ran:
-		return Uncommitted
+		return ResultUnacknowledged
 	case errors.Is(err, redisidem.ErrFingerprintMismatch):
-		return Mismatch
+		return ResultMismatch
 	case errors.Is(err, redisidem.ErrLocked):
-		return InFlight
+		return ResultInFlight
 	case errors.Is(err, redisidem.ErrNested), errors.Is(err, redisidem.ErrDamaged), errors.Is(err, redisidem.ErrInvalid), errors.Is(err, redisidem.ErrOtherFlow):
-		return Failed
+		return ResultFailed
 	}
-	return Unavailable
+	return ResultUnavailable
 }
 
 // execution is one run of a handler for a request.
@@ -173,7 +173,7 @@ func (e *releasedError) Error() string { return "httpidem: the answer is " + e.r
 
 // Is makes an answer that does not tell whether the work was done known to the core and its observers.
 func (e *releasedError) Is(target error) bool {
-	return e.result == Ambiguous && target == redisidem.ErrOutcomeUnknown
+	return e.result == ResultOutcomeUnknown && target == redisidem.ErrOutcomeUnknown
 }
 
 // serve asks for the lease on the key, runs the handler under it, and answers.
@@ -248,7 +248,7 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 		}
 		e.capture.finish()
 		e.forget()
-		m.tell(e.r.Context(), Panicked, 0, nil)
+		m.tell(e.r.Context(), ResultPanicked, 0, nil)
 		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run: something of the answer has
 		// left already, or the policy is that nothing runs twice. Then the panic is held up until that is stored.
 		if !e.keepsPanic() {
@@ -274,8 +274,8 @@ func (e *execution) keepsPanic() bool {
 	if e.run.unknown.Load() && !e.capture.gone() {
 		return false
 	}
-	return e.middleware.cfg.Status(http.StatusInternalServerError) == Keep ||
-		e.capture.gone() && (e.capture.hijacked || e.disposition() == Keep)
+	return e.middleware.cfg.Status(http.StatusInternalServerError) == DispositionKeep ||
+		e.capture.gone() && (e.capture.hijacked || e.disposition() == DispositionKeep)
 }
 
 // outcome tells what is to be stored of the answer that the handler gave.
@@ -285,20 +285,20 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 	case e.run.nothing.Load():
 		return redisidem.NothingDone(), nil
 	case e.outside():
-		if m.cfg.Status(http.StatusInternalServerError) == Keep {
+		if m.cfg.Status(http.StatusInternalServerError) == DispositionKeep {
 			return redisidem.Finish(notKept(0)), nil
 		}
-		return redisidem.Outcome{}, &releasedError{Released}
+		return redisidem.Outcome{}, &releasedError{ResultReleased}
 	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
 	case c.cut(e.r.Method), e.run.unknown.Load() && !c.gone():
-		return redisidem.Outcome{}, &releasedError{Ambiguous}
+		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
 	}
 	switch e.disposition() {
-	case Release:
-		return redisidem.Outcome{}, &releasedError{Released}
-	case Unclear:
-		return redisidem.Outcome{}, &releasedError{Ambiguous}
+	case DispositionRelease:
+		return redisidem.Outcome{}, &releasedError{ResultReleased}
+	case DispositionUnknown:
+		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
 	default: // Keep, and what is none: whatever was done is not to be done again
 	}
 	if c.gone() {
@@ -338,22 +338,22 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 		e.withoutStore(err)
 	case e.panicked:
 	case e.run.nothing.Load():
-		m.tell(ctx, Released, e.status(), err)
+		m.tell(ctx, ResultReleased, e.status(), err)
 		e.deliver()
 	case errors.As(err, &released):
 		m.tell(ctx, released.result, e.status(), nil)
 		e.deliver()
 	case err == nil:
-		result := Executed
+		result := ResultExecuted
 		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
-			result = NotKept
+			result = ResultNotKept
 		}
 		m.tell(ctx, result, e.status(), nil)
 		e.deliver()
 	case errors.Is(err, redisidem.ErrNotKept): // by a codec of the service's
-		m.tell(ctx, NotKept, e.status(), err)
+		m.tell(ctx, ResultNotKept, e.status(), err)
 		e.deliver()
-	case e.capture.gone(), m.cfg.AnswerUncommitted && m.resultOf(err, true) == Uncommitted:
+	case e.capture.gone(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
 		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
 		e.deliver()
 	default:
@@ -388,7 +388,7 @@ func (e *execution) withoutStore(err error) {
 		e.fail(err, false)
 		return
 	}
-	m.tell(e.r.Context(), Opened, 0, err)
+	m.tell(e.r.Context(), ResultOpened, 0, err)
 	r := e.r.WithContext(e.run.in(e.r.Context(), m))
 	restoreBody(r, e.body)
 	// Without a limit to hold back, so that only the header is changed.

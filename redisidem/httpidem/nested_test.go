@@ -43,7 +43,7 @@ func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 						t.Errorf("%d %v %s, the handler ran %d times", w.Code, w.Header(), w.Body, runs)
 					}
 					e := seen.last(t)
-					if e.Result != httpidem.Failed || !errors.Is(e.Err, redisidem.ErrNested) || strings.Count(e.Err.Error(), "env_test.go:") != 2 {
+					if e.Result != httpidem.ResultFailed || !errors.Is(e.Err, redisidem.ErrNested) || strings.Count(e.Err.Error(), "env_test.go:") != 2 {
 						t.Errorf("%+v", e)
 					}
 				}
@@ -109,13 +109,13 @@ var refusals = map[string]struct {
 		call(service, newRequest(t.Context(), "k", ""))
 	}, nil, httpidem.Config{DropResponses: true}},
 	"unavailable": {503, func(_ *testing.T, s *store, _ http.Handler) { s.sever() }, nil, httpidem.Config{}},
-	"key-refused": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDs}},
+	"key-refused": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDKeys}},
 	"not-allowed": {403, nil, nil, httpidem.Config{Authorize: func(*http.Request) error { return errors.New("no") }}},
 	"missing":     {400, nil, func(r *http.Request) { r.Header.Del("Idempotency-Key") }, httpidem.Config{}},
 	"body-too-large": {413, nil, func(r *http.Request) {
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("0123456789")), 10
 	}, httpidem.Config{MaxBodyBytes: 5}},
-	"a page of the program's": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDs, WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
+	"a page of the program's": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDKeys, WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(p.Status)
 	}}},

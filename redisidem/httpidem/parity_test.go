@@ -244,11 +244,11 @@ func TestReplayIsTheSameAsTheFirstAnswer(t *testing.T) {
 			m := newStore(t).middleware(&httpidem.Config{MaxResponseBytes: 10_000, KeepHeaders: []string{"X-Before"}})
 			server := serve(t, m.Handler(h))
 			first := rawAnswer(t, server, http.MethodPost)
-			if m.Count(httpidem.Executed) != 1 {
+			if m.Count(httpidem.ResultExecuted) != 1 {
 				return // not kept, and tested elsewhere
 			}
 			again := rawAnswer(t, server, http.MethodPost)
-			if m.Count(httpidem.Replayed) != 1 {
+			if m.Count(httpidem.ResultReplayed) != 1 {
 				t.Fatalf("no replay: %s", again)
 			}
 			a, b := parseRaw(t, first), parseRaw(t, again)

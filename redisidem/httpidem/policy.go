@@ -12,24 +12,24 @@ import (
 type Disposition int
 
 const (
-	// Keep stores the answer: retries get it.
-	Keep Disposition = iota + 1
-	// Release does not store it: the next request with the key runs the handler again.
-	Release
-	// Unclear is Release for an answer that does not tell whether the work was done, as when a gateway's upstream broke off. The
+	// DispositionKeep stores the answer: retries get it.
+	DispositionKeep Disposition = iota + 1
+	// DispositionRelease does not store it: the next request with the key runs the handler again.
+	DispositionRelease
+	// DispositionUnknown is DispositionRelease for an answer that does not tell whether the work was done, as when a gateway's upstream broke off. The
 	// handler of the next request sees from Stage.Attempt that it is not the first.
-	Unclear
+	DispositionUnknown
 )
 
 // String returns the disposition in lower case.
 func (d Disposition) String() string {
 	switch d {
-	case Keep:
+	case DispositionKeep:
 		return "keep"
-	case Release:
+	case DispositionRelease:
 		return "release"
-	case Unclear:
-		return "unclear"
+	case DispositionUnknown:
+		return "unknown"
 	default:
 		return "invalid"
 	}
@@ -49,13 +49,13 @@ type StatusPolicy func(status int) Disposition
 //   - a problem of this package's own, or of a gateway's: see [ProblemHeader].
 func (p StatusPolicy) Of(status int, header http.Header, attempt int) Disposition {
 	d := p(status)
-	if d == Release || d == Unclear || isFinal(status, header, attempt) {
+	if d == DispositionRelease || d == DispositionUnknown || isFinal(status, header, attempt) {
 		return d
 	}
 	if isUnclear(status) {
-		return Unclear
+		return DispositionUnknown
 	}
-	return Release
+	return DispositionRelease
 }
 
 func isFinal(status int, header http.Header, attempt int) bool {
@@ -84,30 +84,30 @@ func isUnclear(status int) bool {
 }
 
 // KeepFinal is the default of Config.Status. It keeps 2xx, 3xx and 4xx except 401, 403, 408, 423, 425 and 429, which depend on the
-// moment and not on the request. It releases these and 5xx, so that the client may try again, and returns Unclear for 502, 503 and
+// moment and not on the request. It releases these and 5xx, so that the client may try again, and returns DispositionUnknown for 502, 503 and
 // 504.
 func KeepFinal(status int) Disposition {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusLocked, http.StatusTooEarly,
 		http.StatusTooManyRequests:
-		return Release
+		return DispositionRelease
 	}
 	switch {
 	case status >= 200 && status < 500:
-		return Keep
+		return DispositionKeep
 	case isUnclear(status):
-		return Unclear
+		return DispositionUnknown
 	}
-	return Release
+	return DispositionRelease
 }
 
 // KeepAll is a Config.Status that keeps every final answer: once the handler has come to one, it never runs again for the key, also
 // after a panic. A process that dies in the middle is the exception.
-func KeepAll(int) Disposition { return Keep }
+func KeepAll(int) Disposition { return DispositionKeep }
 
 // ParseStatusPolicy makes a policy of words: "final" for [KeepFinal], "all" for [KeepAll], or any number of statuses, as "404", and
 // classes of them, as "2xx". Only answers with these are then kept, and a request whose answer has another status runs again on its
-// retry, also after a 2xx; 502, 503 and 504 are Unclear if they are not named.
+// retry, also after a 2xx; 502, 503 and 504 are DispositionUnknown if they are not named.
 //
 // A word that is none of these, a status that is never kept (1xx, 423 and 425), and words without any 2xx are a
 // [*redisidem.InvalidError].
@@ -149,11 +149,11 @@ func ParseStatusPolicy(words ...string) (StatusPolicy, error) {
 	return func(status int) Disposition {
 		switch {
 		case status >= 0 && status < len(kept) && kept[status]:
-			return Keep
+			return DispositionKeep
 		case isUnclear(status):
-			return Unclear
+			return DispositionUnknown
 		}
-		return Release
+		return DispositionRelease
 	}, nil
 }
 
@@ -203,7 +203,7 @@ func (m *Middleware) Policy() Policy {
 		Document: m.cfg.PolicyURL,
 	}
 	for status := 200; status < 600; status++ {
-		if m.cfg.Status.Of(status, nil, 1) == Keep {
+		if m.cfg.Status.Of(status, nil, 1) == DispositionKeep {
 			p.Kept = append(p.Kept, status)
 		}
 	}

@@ -27,7 +27,7 @@ func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]httpidem.StatusPolicy{
 		"default": nil, "all": httpidem.KeepAll, "list": statusPolicy(t, "2xx", "3xx", "4xx", "5xx"),
-		"function": func(int) httpidem.Disposition { return httpidem.Keep },
+		"function": func(int) httpidem.Disposition { return httpidem.DispositionKeep },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,7 +121,7 @@ func TestStatusPoliciesOfWords(t *testing.T) {
 		"2xx 5xx":     {[]int{500, 502, 503, 504, 599}, []int{404}, nil},
 	} {
 		policy := statusPolicy(t, strings.Fields(text)...)
-		for want, statuses := range map[httpidem.Disposition][]int{httpidem.Keep: c.kept, httpidem.Release: c.released, httpidem.Unclear: c.unclear} {
+		for want, statuses := range map[httpidem.Disposition][]int{httpidem.DispositionKeep: c.kept, httpidem.DispositionRelease: c.released, httpidem.DispositionUnknown: c.unclear} {
 			for _, status := range statuses {
 				if got := policy(status); got != want {
 					t.Errorf("%s: %d is %v, want %v", text, status, got, want)

@@ -21,7 +21,7 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	// OriginalStatus is the status of the answer that was not kept, with [Gone]; 0 if it is not known.
+	// OriginalStatus is the status of the answer that was not kept, with [ResultGone]; 0 if it is not known.
 	OriginalStatus int `json:"original_status,omitempty"`
 
 	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not without a change. It is in the
@@ -30,7 +30,7 @@ type Problem struct {
 	RetryAfter time.Duration `json:"-"`
 }
 
-// WriteProblem writes a problem as application/problem+json, in English: the form of the profile [Standard].
+// WriteProblem writes a problem as application/problem+json, in English: the form of the profile [ProfileStandard].
 func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
@@ -56,66 +56,66 @@ type answer struct {
 }
 
 var answers = map[Result]answer{
-	Missing: {
+	ResultMissing: {
 		http.StatusBadRequest, "Idempotency-Key is missing",
 		"This operation requires an idempotency key. Send a fresh one with each new request, and the same one with its retries.",
 	},
-	Malformed: {
+	ResultMalformed: {
 		http.StatusBadRequest, "Idempotency-Key is malformed", "Correct the header field.",
 	},
-	KeyRefused: {
+	ResultKeyRefused: {
 		http.StatusBadRequest, "Idempotency-Key is not acceptable", "Send a key in the form that this API asks for.",
 	},
-	KeyOutOfWindow: {
+	ResultKeyOutOfWindow: {
 		http.StatusBadRequest, "Idempotency-Key is outside its time window",
 		"The time in the key is too long ago, or in the future. Send a key that was made with the request.",
 	},
-	NoScope: {
+	ResultNoScope: {
 		http.StatusForbidden, "The caller is not known", "The caller could not be identified.",
 	},
-	NotAllowed: {
+	ResultNotAllowed: {
 		http.StatusForbidden, "The caller may not do this", "The request was refused before its idempotency key was looked at.",
 	},
-	OverQuota: {
+	ResultOverQuota: {
 		http.StatusTooManyRequests, "Too many requests with an Idempotency-Key",
 		"The caller has used up a quota. The request was not executed. Try again later, with the same key.",
 	},
-	BodyTooLarge: {
+	ResultBodyTooLarge: {
 		http.StatusRequestEntityTooLarge, "The request's body is too large",
 		"Requests with an idempotency key are limited in size. Send a smaller body.",
 	},
-	BodyUnreadable: {
+	ResultBodyUnreadable: {
 		http.StatusBadRequest, "The request's body cannot be read", "It ended early, or it is not what its header fields say.",
 	},
-	Mismatch: {
+	ResultMismatch: {
 		http.StatusUnprocessableEntity, "Idempotency-Key is already used",
 		"The key was first used with another request. Send a fresh key with each new request.",
 	},
-	InFlight: {
+	ResultInFlight: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
 		"An earlier request with this key is still being worked on. Try again later, with the same key.",
 	},
-	Unfinished: {
+	ResultUnfinished: {
 		http.StatusServiceUnavailable, "The request is not finished",
 		"A part of the work could not be done now. Try again later, with the same key: what was done is not done again.",
 	},
-	Superseded: {
+	ResultSuperseded: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
 		"Another server took this request over. Try again later, with the same key, to get its answer.",
 	},
-	Gone: {
+	ResultGone: {
 		http.StatusGone, "The answer to this request was not kept",
 		"The request with this key was executed, and its answer cannot be repeated. Do not send it again with another key.",
 	},
-	Unavailable: {
+	ResultUnavailable: {
 		http.StatusServiceUnavailable, "Idempotency keys are unavailable",
 		"The request was not executed. Try again later, with the same key.",
 	},
-	Uncommitted: {
+	ResultUnacknowledged: {
 		http.StatusServiceUnavailable, "The outcome of this request is not known yet",
 		"The request was executed, and its answer may not be stored yet. Try again later, with the same key.",
 	},
-	Failed: {
+	ResultFailed: {
 		http.StatusInternalServerError, "The idempotency key cannot be used",
 		"The request was not executed. Repeating it will not help before the server's operators have acted.",
 	},
@@ -130,31 +130,35 @@ func (m *Middleware) problem(r Result) *Problem {
 	}
 	title := strings.ReplaceAll(a.title, DefaultHeader, m.cfg.Header)
 	p := &Problem{
-		Type: base + "#" + r.public().String(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
+		Type: base + "#" + r.problemName(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
 	}
 	switch r {
-	case Unavailable, Superseded:
+	case ResultUnavailable, ResultSuperseded:
 		p.RetryAfter = time.Second
-	case Uncommitted:
+	case ResultUnacknowledged:
 		p.RetryAfter = min(m.cfg.MaxRetryAfter, m.lease)
 	default: // not at all, or it depends on the lease
 	}
 	return p
 }
 
-// public returns the result that a client is told: what happened inside the server is not the client's business.
-func (r Result) public() Result {
-	if r == Superseded {
-		return InFlight
+// problemName returns the name of a result in problems, which clients know. It stays the same when a result gets another name, and
+// what only operators need is not in it.
+func (r Result) problemName() string {
+	switch r { //nolint:exhaustive // all others have one name
+	case ResultSuperseded:
+		return ResultInFlight.String()
+	case ResultUnacknowledged:
+		return "uncommitted"
 	}
-	return r
+	return r.String()
 }
 
 // refuse answers with a problem. The echo of the key is in the header already, if there is one.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	h.Set(ProblemHeader, p.Result.public().String())
+	h.Set(ProblemHeader, p.Result.problemName())
 	if m.cfg.PolicyURL != "" {
 		h.Add("Link", "<"+m.cfg.PolicyURL+`>; rel="describedby"; type="text/html"`)
 	}

@@ -6,11 +6,11 @@ import "net/http"
 type Profile int
 
 const (
-	// Standard writes problems as RFC 9457 describes them, and marks replays with [ReplayedHeader]. It is the default.
-	Standard Profile = iota
-	// Stripe is for Stripe's own client libraries, and for others that talk like them. Such a client takes an answer for a success
+	// ProfileStandard writes problems as RFC 9457 describes them, and marks replays with [ReplayedHeader]. It is the default.
+	ProfileStandard Profile = iota
+	// ProfileStripe is for Stripe's own client libraries, and for others that talk like them. Such a client takes an answer for a success
 	// unless its body has an error, and asks the field [ShouldRetryHeader] whether to try again.
-	Stripe
+	ProfileStripe
 
 	profiles
 )
@@ -18,9 +18,9 @@ const (
 // String returns the profile in lower case.
 func (f Profile) String() string {
 	switch f {
-	case Standard:
+	case ProfileStandard:
 		return "standard"
-	case Stripe:
+	case ProfileStripe:
 		return "stripe"
 	default:
 		return "invalid"
@@ -29,7 +29,7 @@ func (f Profile) String() string {
 
 // WriteProblem writes a problem in the profile's form. It is the default of Config.WriteProblem.
 func (f Profile) WriteProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
-	if f == Stripe {
+	if f == ProfileStripe {
 		writeStripeError(w, p)
 		return
 	}
@@ -38,9 +38,9 @@ func (f Profile) WriteProblem(w http.ResponseWriter, r *http.Request, p *Problem
 
 // status is that of the problem that a result makes.
 func (f Profile) status(r Result) int {
-	if f == Stripe {
+	if f == ProfileStripe {
 		switch r { //nolint:exhaustive // all others are as they are
-		case Mismatch, BodyTooLarge:
+		case ResultMismatch, ResultBodyTooLarge:
 			return http.StatusBadRequest
 		}
 	}
@@ -55,7 +55,7 @@ var (
 
 // marks returns the fields that have the value true on each replay, and are on no other answer.
 func (f Profile) marks() []string {
-	if f == Stripe {
+	if f == ProfileStripe {
 		return stripeMarks
 	}
 	return standardMarks
@@ -63,7 +63,7 @@ func (f Profile) marks() []string {
 
 // keepHeaders returns the fields of answers that are stored besides [DefaultKeepHeaders].
 func (f Profile) keepHeaders() []string {
-	if f == Stripe {
+	if f == ProfileStripe {
 		return []string{"Request-Id", "Stripe-Account", "Stripe-Version"}
 	}
 	return nil
@@ -74,7 +74,7 @@ func (f Profile) markReplay(h http.Header) {
 	for _, name := range f.marks() {
 		h.Set(name, "true")
 	}
-	if f == Stripe {
+	if f == ProfileStripe {
 		h.Set(ShouldRetryHeader, "false") // it stays what it is
 	}
 }

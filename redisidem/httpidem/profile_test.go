@@ -17,19 +17,19 @@ func TestProblemsOfTheStripeProfile(t *testing.T) {
 		kind, code string
 		retry      string
 	}{
-		{httpidem.Problem{Result: httpidem.Mismatch, Status: 400}, "idempotency_error", "", "false"},
-		{httpidem.Problem{Result: httpidem.InFlight, Status: 409, RetryAfter: time.Second}, "invalid_request_error", "idempotency_key_in_use", "true"},
-		{httpidem.Problem{Result: httpidem.Superseded, Status: 409, RetryAfter: time.Second}, "invalid_request_error", "idempotency_key_in_use", "true"},
-		{httpidem.Problem{Result: httpidem.KeyOutOfWindow, Status: 400}, "invalid_request_error", "key_out_of_window", "false"},
-		{httpidem.Problem{Result: httpidem.NotAllowed, Status: 403}, "invalid_request_error", "not_allowed", "false"},
-		{httpidem.Problem{Result: httpidem.OverQuota, Status: 429, RetryAfter: time.Second}, "invalid_request_error", "rate_limit", "true"},
-		{httpidem.Problem{Result: httpidem.Gone, Status: 410, OriginalStatus: 201}, "api_error", "gone", "false"},
-		{httpidem.Problem{Result: httpidem.Unfinished, Status: 503, RetryAfter: time.Second}, "api_error", "unfinished", "true"},
-		{httpidem.Problem{Result: httpidem.Failed, Status: 500}, "api_error", "failed", "false"},
+		{httpidem.Problem{Result: httpidem.ResultMismatch, Status: 400}, "idempotency_error", "", "false"},
+		{httpidem.Problem{Result: httpidem.ResultInFlight, Status: 409, RetryAfter: time.Second}, "invalid_request_error", "idempotency_key_in_use", "true"},
+		{httpidem.Problem{Result: httpidem.ResultSuperseded, Status: 409, RetryAfter: time.Second}, "invalid_request_error", "idempotency_key_in_use", "true"},
+		{httpidem.Problem{Result: httpidem.ResultKeyOutOfWindow, Status: 400}, "invalid_request_error", "key_out_of_window", "false"},
+		{httpidem.Problem{Result: httpidem.ResultNotAllowed, Status: 403}, "invalid_request_error", "not_allowed", "false"},
+		{httpidem.Problem{Result: httpidem.ResultOverQuota, Status: 429, RetryAfter: time.Second}, "invalid_request_error", "rate_limit", "true"},
+		{httpidem.Problem{Result: httpidem.ResultGone, Status: 410, OriginalStatus: 201}, "api_error", "gone", "false"},
+		{httpidem.Problem{Result: httpidem.ResultUnfinished, Status: 503, RetryAfter: time.Second}, "api_error", "unfinished", "true"},
+		{httpidem.Problem{Result: httpidem.ResultFailed, Status: 500}, "api_error", "failed", "false"},
 		{httpidem.Problem{Status: 502}, "api_error", "", "false"},
 	} {
 		w := httptest.NewRecorder()
-		httpidem.Stripe.WriteProblem(w, nil, &c.problem)
+		httpidem.ProfileStripe.WriteProblem(w, nil, &c.problem)
 		var body struct {
 			Error struct{ Type, Code, Message string }
 		}
@@ -47,7 +47,7 @@ func TestStripeProfileOfAMiddleware(t *testing.T) {
 	t.Parallel()
 	seen := &results{}
 	s := newStore(t)
-	h := s.middleware(&httpidem.Config{Profile: httpidem.Stripe, Observer: seen.observe}).Handler(http.HandlerFunc(
+	h := s.middleware(&httpidem.Config{Profile: httpidem.ProfileStripe, Observer: seen.observe}).Handler(http.HandlerFunc(
 		func(w http.ResponseWriter, _ *http.Request) {
 			// What an upstream says about its own keys is not what the middleware says.
 			w.Header().Set(httpidem.IdempotentReplayedHeader, "true")
@@ -78,7 +78,7 @@ func TestStripeProfileOfAMiddleware(t *testing.T) {
 
 func TestProfilesHaveNames(t *testing.T) {
 	t.Parallel()
-	if httpidem.Standard.String() != "standard" || httpidem.Stripe.String() != "stripe" || httpidem.Profile(9).String() != "invalid" {
+	if httpidem.ProfileStandard.String() != "standard" || httpidem.ProfileStripe.String() != "stripe" || httpidem.Profile(9).String() != "invalid" {
 		t.Error("profiles have other names")
 	}
 }

@@ -54,7 +54,7 @@ func (x *exchange) admit() (admitted bool) {
 	if key, missed := x.scope.Retrieve(x.r.Context(), x.key); missed == nil && key.Finished() {
 		return true
 	}
-	p := m.problem(OverQuota)
+	p := m.problem(ResultOverQuota)
 	p.RetryAfter = time.Second
 	if quota := (*QuotaError)(nil); errors.As(err, &quota) {
 		p.RetryAfter = max(p.RetryAfter, quota.RetryAfter)

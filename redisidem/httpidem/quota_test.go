@@ -82,7 +82,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 	if w := call(guarded, r); w.Code != http.StatusCreated || w.Header().Get("Idempotency-Replayed") != "" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	if n := m.Count(httpidem.OverQuota); n != int64(requests-quota) {
+	if n := m.Count(httpidem.ResultOverQuota); n != int64(requests-quota) {
 		t.Errorf("%d requests were counted", n)
 	}
 }
@@ -365,7 +365,7 @@ func TestNothingDoneIsNoAttempt(t *testing.T) {
 			if w := call(h, newRequest(t.Context(), "k", "")); w.Code != http.StatusServiceUnavailable || w.Body.String() != "try later" {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
-			if e := seen.last(t); e.Result != httpidem.Released || e.Err != nil {
+			if e := seen.last(t); e.Result != httpidem.ResultReleased || e.Err != nil {
 				t.Errorf("%+v", e)
 			}
 		}

@@ -70,14 +70,14 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	m := x.middleware
 	switch {
 	case stored == nil || stored.Header[notKeptHeader] != nil:
-		p := m.problem(Gone)
+		p := m.problem(ResultGone)
 		if stored != nil {
 			p.OriginalStatus = stored.Code
 		}
 		m.refuse(x.w, x.r, p, nil)
 		return
 	case stored.Code != 0 && stored.Code < 200:
-		m.refuse(x.w, x.r, m.problem(Failed), redisidem.ErrDamaged)
+		m.refuse(x.w, x.r, m.problem(ResultFailed), redisidem.ErrDamaged)
 		return
 	}
 	h := x.w.Header()
@@ -99,7 +99,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // to which another length was told, or none
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
-	m.tell(x.r.Context(), Replayed, status, nil)
+	m.tell(x.r.Context(), ResultReplayed, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have gone

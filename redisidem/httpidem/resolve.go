@@ -31,7 +31,7 @@ type exchange struct {
 // gets an exchange calls leave on its place when it is over.
 func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
-	if result == Bypassed {
+	if result == ResultBypassed {
 		return nil, true
 	}
 	x = &exchange{middleware: m, w: w, r: r, key: key, echo: echo}
@@ -47,11 +47,11 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 	scope, err := m.scope(r)
 	switch {
 	case err != nil:
-		m.refuse(w, r, m.problem(NoScope), err)
+		m.refuse(w, r, m.problem(ResultNoScope), err)
 		return nil, false
 	case scope == "" || len(scope) > m.maxScopeBytes:
 		err := invalid("scope", "must have 1 to %d bytes: %d", m.maxScopeBytes, len(scope))
-		m.refuse(w, r, m.problem(Failed), err)
+		m.refuse(w, r, m.problem(ResultFailed), err)
 		return nil, false
 	}
 	x.scope = m.service.Scope(scope).Wait(m.cfg.Wait)
@@ -80,9 +80,9 @@ func (x *exchange) read() (ok bool) {
 		err = x.fingerprint(&m.cfg.Fingerprint)
 	}
 	if err != nil {
-		result := BodyUnreadable
+		result := ResultBodyUnreadable
 		if errors.Is(err, errBodyTooLarge) {
-			result = BodyTooLarge
+			result = ResultBodyTooLarge
 		}
 		m.refuse(x.w, x.r, m.problem(result), err)
 	}
@@ -97,31 +97,31 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 	case len(lines) == 0 && m.cfg.Generate != nil:
 		key = m.cfg.Generate()
 	case len(lines) == 0 && m.cfg.Optional:
-		return "", "", Bypassed, nil
+		return "", "", ResultBypassed, nil
 	case len(lines) == 0:
-		return "", "", Missing, errMissing
+		return "", "", ResultMissing, errMissing
 	default:
 		if key, err = ParseKey(lines, m.cfg.Strict); err != nil {
-			return "", "", Malformed, err
+			return "", "", ResultMalformed, err
 		}
 	}
 	if len(key) > m.cfg.MaxKeyBytes {
 		err := &SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
-		return "", "", Malformed, err
+		return "", "", ResultMalformed, err
 	}
 	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
 	echo = key
 	if len(lines) == 0 || quoted(lines[0]) {
 		if echo, err = FormatKey(key); err != nil {
-			return "", "", Malformed, err
+			return "", "", ResultMalformed, err
 		}
 	}
 	if m.cfg.CheckKey != nil {
 		if err := m.cfg.CheckKey(key); err != nil {
 			if window := (*WindowError)(nil); errors.As(err, &window) {
-				return "", echo, KeyOutOfWindow, err
+				return "", echo, ResultKeyOutOfWindow, err
 			}
-			return "", echo, KeyRefused, err
+			return "", echo, ResultKeyRefused, err
 		}
 	}
 	return key, echo, 0, nil

@@ -10,57 +10,57 @@ type Result int
 
 // The results.
 const (
-	// Bypassed: the method is not covered, or no key was needed and none was there. The handler ran unprotected.
-	Bypassed Result = iota + 1
-	// Executed: the handler ran, and its answer was stored and then sent.
-	Executed
-	// Released: the handler ran, and its answer was sent and, by the status policy, not stored: a retry runs the handler.
-	Released
-	// Ambiguous: as Released, and nobody knows whether the work was done.
-	Ambiguous
-	// NotKept: the handler ran, and its answer was sent. That it ran is stored, but not the answer.
-	NotKept
-	// Replayed: the answer of an earlier request was sent.
-	Replayed
-	// Gone: an earlier request was executed, and its answer was not kept.
-	Gone
-	// InFlight: an earlier request is still being worked on.
-	InFlight
-	// Mismatch: the key was first used with another request.
-	Mismatch
-	// Missing: a key is required, and none was there.
-	Missing
-	// Malformed: the header field holds no key.
-	Malformed
-	// KeyRefused: Config.CheckKey refused the key.
-	KeyRefused
-	// KeyOutOfWindow: the key was made too long ago, or in the future.
-	KeyOutOfWindow
-	// NoScope: the scope function could not tell whose request it is.
-	NoScope
-	// NotAllowed: Config.Authorize refused the request.
-	NotAllowed
-	// OverQuota: Config.Quota refused the request, and its key has no answer.
-	OverQuota
-	// BodyTooLarge: the request's body is over Config.MaxBodyBytes, or what a flow is to know of it over the service's MaxValueBytes.
-	BodyTooLarge
-	// BodyUnreadable: the request's body could not be read to its end, or has no fingerprint.
-	BodyUnreadable
-	// Unavailable: nothing ran, since the store gave no usable answer.
-	Unavailable
-	// Opened: the store gave no usable answer, and the handler ran unprotected since Config.FailOpen says so.
-	Opened
-	// Uncommitted: the handler ran, and nobody knows yet whether its answer is stored.
-	Uncommitted
-	// Superseded: the handler ran, but for so long that another worker took over. Its answer was refused by the store, and
+	// ResultBypassed: the method is not covered, or no key was needed and none was there. The handler ran unprotected.
+	ResultBypassed Result = iota + 1
+	// ResultExecuted: the handler ran, and its answer was stored and then sent.
+	ResultExecuted
+	// ResultReleased: the handler ran, and its answer was sent and, by the status policy, not stored: a retry runs the handler.
+	ResultReleased
+	// ResultOutcomeUnknown: as ResultReleased, and the outcome of the work is unknown.
+	ResultOutcomeUnknown
+	// ResultNotKept: the handler ran, and its answer was sent. That it ran is stored, but not the answer.
+	ResultNotKept
+	// ResultReplayed: the answer of an earlier request was sent.
+	ResultReplayed
+	// ResultGone: an earlier request was executed, and its answer was not kept.
+	ResultGone
+	// ResultInFlight: an earlier request is still being worked on.
+	ResultInFlight
+	// ResultMismatch: the key was first used with another request.
+	ResultMismatch
+	// ResultMissing: a key is required, and none was there.
+	ResultMissing
+	// ResultMalformed: the header field holds no key.
+	ResultMalformed
+	// ResultKeyRefused: Config.CheckKey refused the key.
+	ResultKeyRefused
+	// ResultKeyOutOfWindow: the key was made too long ago, or in the future.
+	ResultKeyOutOfWindow
+	// ResultNoScope: the scope function could not tell whose request it is.
+	ResultNoScope
+	// ResultNotAllowed: Config.Authorize refused the request.
+	ResultNotAllowed
+	// ResultOverQuota: Config.Quota refused the request, and its key has no answer.
+	ResultOverQuota
+	// ResultBodyTooLarge: the request's body is over Config.MaxBodyBytes, or what a flow is to know of it over the service's MaxValueBytes.
+	ResultBodyTooLarge
+	// ResultBodyUnreadable: the request's body could not be read to its end, or has no fingerprint.
+	ResultBodyUnreadable
+	// ResultUnavailable: nothing ran, since the store gave no usable answer.
+	ResultUnavailable
+	// ResultOpened: the store gave no usable answer, and the handler ran unprotected since Config.FailOpen says so.
+	ResultOpened
+	// ResultUnacknowledged: the handler ran, and Redis has not acknowledged its answer.
+	ResultUnacknowledged
+	// ResultSuperseded: the handler ran, but for so long that another worker took over. Its answer was refused by the store, and
 	// not sent.
-	Superseded
-	// Failed: the record cannot be used or made: it is damaged, or the program and the store do not fit.
-	Failed
-	// Unfinished: a stage of the flow failed, or the flow is not this program's. A retry continues at that stage.
-	Unfinished
-	// Panicked: the handler panicked. The panic goes on with its own value.
-	Panicked
+	ResultSuperseded
+	// ResultFailed: the record cannot be used or made: it is damaged, or the program and the store do not fit.
+	ResultFailed
+	// ResultUnfinished: a stage of the flow failed, or the flow is not this program's. A retry continues at that stage.
+	ResultUnfinished
+	// ResultPanicked: the handler panicked. The panic goes on with its own value.
+	ResultPanicked
 
 	results
 )
@@ -68,11 +68,11 @@ const (
 // String returns the result as a word for metrics.
 func (r Result) String() string {
 	names := [...]string{
-		Bypassed: "bypassed", Executed: "executed", Released: "released", Ambiguous: "ambiguous", NotKept: "not-kept",
-		Replayed: "replayed", Gone: "gone", InFlight: "in-flight", Mismatch: "mismatch", Missing: "missing",
-		Malformed: "malformed", KeyRefused: "key-refused", KeyOutOfWindow: "key-out-of-window", NoScope: "no-scope",
-		NotAllowed: "not-allowed", OverQuota: "over-quota", BodyTooLarge: "body-too-large", BodyUnreadable: "body-unreadable", Unavailable: "unavailable", Opened: "opened",
-		Uncommitted: "uncommitted", Superseded: "superseded", Failed: "failed", Unfinished: "unfinished", Panicked: "panicked",
+		ResultBypassed: "bypassed", ResultExecuted: "executed", ResultReleased: "released", ResultOutcomeUnknown: "outcome-unknown", ResultNotKept: "not-kept",
+		ResultReplayed: "replayed", ResultGone: "gone", ResultInFlight: "in-flight", ResultMismatch: "mismatch", ResultMissing: "missing",
+		ResultMalformed: "malformed", ResultKeyRefused: "key-refused", ResultKeyOutOfWindow: "key-out-of-window", ResultNoScope: "no-scope",
+		ResultNotAllowed: "not-allowed", ResultOverQuota: "over-quota", ResultBodyTooLarge: "body-too-large", ResultBodyUnreadable: "body-unreadable", ResultUnavailable: "unavailable", ResultOpened: "opened",
+		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked",
 	}
 	if r <= 0 || int(r) >= len(names) {
 		return "invalid"

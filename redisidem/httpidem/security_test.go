@@ -285,7 +285,7 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	send(plain, "\""+canaryKey, canaryBody)
 	send(plain, canaryKey+", b", canaryBody)
 	send(plain, strings.Repeat(canaryKey, 100), canaryBody)
-	send(serveCanary(httpidem.Config{CheckKey: httpidem.UUIDs}, created("")), canaryKey, canaryBody)
+	send(serveCanary(httpidem.Config{CheckKey: httpidem.UUIDKeys}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{MaxBodyBytes: 3}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), canaryKey+"-2", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(http.ResponseWriter, *http.Request) { panic("x") }), canaryKey+"-3", canaryBody)

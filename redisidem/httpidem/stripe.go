@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The header fields that clients of the profile [Stripe] know.
+// The header fields that clients of the profile [ProfileStripe] know.
 const (
 	// IdempotentReplayedHeader is what Stripe calls [ReplayedHeader].
 	IdempotentReplayedHeader = "Idempotent-Replayed"
@@ -42,9 +42,9 @@ func writeStripeError(w http.ResponseWriter, p *Problem) {
 // stripeType returns the type of error that a problem is.
 func stripeType(p *Problem) string {
 	switch {
-	case p.Result == Mismatch:
+	case p.Result == ResultMismatch:
 		return "idempotency_error"
-	case p.Status >= http.StatusInternalServerError, p.Result == Gone:
+	case p.Status >= http.StatusInternalServerError, p.Result == ResultGone:
 		return "api_error"
 	}
 	return "invalid_request_error"
@@ -52,13 +52,13 @@ func stripeType(p *Problem) string {
 
 // stripeCode returns Stripe's own code for a result, or else a code of the same form that names the result.
 func stripeCode(r Result) string {
-	switch r = r.public(); r { //nolint:exhaustive // all others have no code of Stripe's
-	case InFlight:
+	switch r { //nolint:exhaustive // all others have no code of Stripe's
+	case ResultInFlight, ResultSuperseded:
 		return "idempotency_key_in_use"
-	case OverQuota:
+	case ResultOverQuota:
 		return "rate_limit"
-	case Mismatch, 0: // the type says it all, or the problem is not the middleware's
+	case ResultMismatch, 0: // the type says it all, or the problem is not the middleware's
 		return ""
 	}
-	return strings.ReplaceAll(r.String(), "-", "_")
+	return strings.ReplaceAll(r.problemName(), "-", "_")
 }

@@ -61,7 +61,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 				}
 			}
 			g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
-			replayed := strconv.FormatBool(n.result == httpidem.Replayed)
+			replayed := strconv.FormatBool(n.result == httpidem.ResultReplayed)
 			g.metrics.requests.WithLabelValues(known(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
 		}()
 		next.ServeHTTP(meter, r.WithContext(context.WithValue(r.Context(), noteContext{}, n)))

@@ -104,9 +104,9 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	cfg.Fingerprint.AnyHost = *p.AnyHost
 	switch {
 	case *p.KeyWindow > 0:
-		cfg.CheckKey = httpidem.WithinWindow(*p.KeyWindow, *p.KeyWindow)
+		cfg.CheckKey = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
 	case p.Keys == "uuid":
-		cfg.CheckKey = httpidem.UUIDs
+		cfg.CheckKey = httpidem.UUIDKeys
 	}
 	if p.Authorize != "none" {
 		where, err := target(p.Authorize, "")
@@ -150,7 +150,7 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 		// A 4xx says that the upstream has refused the request: the outcome of this attempt is known, and it does not count.
 		ctx := answer.Request.Context()
 		if st := httpidem.Stage(ctx); st != nil && answer.StatusCode/100 == 4 &&
-			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.Keep {
+			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.DispositionKeep {
 			httpidem.NothingDone(ctx)
 		}
 		return nil
@@ -205,14 +205,14 @@ func (g *Gateway) scope(r *http.Request) (string, error) {
 // observe notes what became of a request.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 	noteOf(ctx).result = e.Result
-	if e.Result == httpidem.NotAllowed && e.Status == http.StatusServiceUnavailable {
+	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not answer whether a caller is authorized", slog.Any("error", e.Err))
 	}
 	switch e.Result { //nolint:exhaustive // all others are in order
-	case httpidem.Opened:
+	case httpidem.ResultOpened:
 		g.metrics.open.Inc()
 		g.log.LogAttrs(ctx, slog.LevelError, "request sent on without protection", slog.Any("error", e.Err))
-	case httpidem.Unavailable, httpidem.Uncommitted, httpidem.Superseded, httpidem.Failed:
+	case httpidem.ResultUnavailable, httpidem.ResultUnacknowledged, httpidem.ResultSuperseded, httpidem.ResultFailed:
 		g.log.LogAttrs(ctx, slog.LevelError, "request not protected as it should be", slog.String("result", e.Result.String()),
 			slog.Any("error", e.Err))
 	}

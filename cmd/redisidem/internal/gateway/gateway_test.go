@@ -506,12 +506,12 @@ func TestGatewayInFrontOfAServiceWithKeys(t *testing.T) {
 					return
 				}
 				// The first attempt's connection breaks while the service goes on with it.
-				began := m.Count(httpidem.Executed)
+				began := m.Count(httpidem.ResultExecuted)
 				go func() {
 					defer close(done)
 					charge.ServeHTTP(httptest.NewRecorder(), r.Clone(context.WithoutCancel(r.Context())))
 				}()
-				for charges.Load() == 0 && m.Count(httpidem.Executed) == began {
+				for charges.Load() == 0 && m.Count(httpidem.ResultExecuted) == began {
 					time.Sleep(time.Millisecond)
 				}
 				panic(http.ErrAbortHandler)

@@ -30,14 +30,14 @@ func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem ht
 func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Request, *httpidem.Problem) {
 	return func(w http.ResponseWriter, r *http.Request, problem *httpidem.Problem) {
 		switch {
-		case problem.Result == httpidem.NoScope:
+		case problem.Result == httpidem.ResultNoScope:
 			problem.Status = http.StatusUnauthorized
 			if g.challenge != "" {
 				w.Header().Set("WWW-Authenticate", g.challenge)
 			}
-		case problem.Result == httpidem.NotAllowed && problem.Status == http.StatusUnauthorized:
+		case problem.Result == httpidem.ResultNotAllowed && problem.Status == http.StatusUnauthorized:
 			w.Header()["Www-Authenticate"] = noteOf(r.Context()).challenges
-		case problem.Result == httpidem.NotAllowed && problem.Status == http.StatusServiceUnavailable:
+		case problem.Result == httpidem.ResultNotAllowed && problem.Status == http.StatusServiceUnavailable:
 			w.Header().Set("Retry-After", "1")
 			problem.RetryAfter = time.Second
 			problem.Title, problem.Detail = "The caller's permission could not be checked", "The request was not executed. Try again later."

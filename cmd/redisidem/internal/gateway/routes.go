@@ -241,7 +241,7 @@ func (p *Policy) validate() error {
 		{"keys", p.Keys, []string{"any", "uuid"}},
 		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
 		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
-		{"profile", p.Profile, []string{httpidem.Standard.String(), httpidem.Stripe.String()}},
+		{"profile", p.Profile, []string{httpidem.ProfileStandard.String(), httpidem.ProfileStripe.String()}},
 	} {
 		if !slices.Contains(f.words, f.value) {
 			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
@@ -309,8 +309,8 @@ func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
 
 // profile is the form of the route's problems and replays.
 func (p *Policy) profile() httpidem.Profile {
-	if p.Profile == httpidem.Stripe.String() {
-		return httpidem.Stripe
+	if p.Profile == httpidem.ProfileStripe.String() {
+		return httpidem.ProfileStripe
 	}
-	return httpidem.Standard
+	return httpidem.ProfileStandard
 }
