@@ -248,8 +248,8 @@ func TestCheckOfSlots(t *testing.T) {
 	mustFind(t, open(), "slots", redisidem.VerdictFailure, "4 of 16384", "7-9", "100-100", "unassigned")
 }
 
-// answers is a hook that answers for a server: INFO with a text, or the server's own answer changed by
-// it, and CONFIG GET appendfsync with a value.
+// answers is a hook that answers for a server: INFO with a text, or the server's own answer changed
+// by it, and CONFIG GET appendfsync with a value.
 type answers struct {
 	info  func(own string) string
 	fsync string

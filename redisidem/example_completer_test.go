@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// A completer finishes keys whose clients do not come back. A program that has no scheduler calls Run
-// in place of Sweep, which sweeps every Interval until its context ends.
+// A completer finishes keys whose clients do not come back. A program that has no scheduler calls
+// Run in place of Sweep, which sweeps every Interval until its context ends.
 func ExampleCompleter() {
 	addr, stop := embeddedRedis()
 	defer stop()

@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// A key that keeps failing becomes a dead letter. An operator lists dead letters and, once the cause is
-// mended, requeues them.
+// A key that keeps failing becomes a dead letter. An operator lists dead letters and, once the
+// cause is mended, requeues them.
 func ExampleService_DeadLetters() {
 	addr, stop := embeddedRedis()
 	defer stop()
