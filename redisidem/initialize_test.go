@@ -11,7 +11,7 @@ func TestSeedM1ClientsKeyIsStored(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		key := start(t, e.service().Scope("a"), "chosen by the client")
 		if key.Value != "chosen by the client" {
-			t.Fatalf("the key is %q", key.Value)
+			t.Fatalf("the key is %q, want %q", key.Value, "chosen by the client")
 		}
 		_, err := e.service().Scope("a").WorkStage(ctx, key, finish("paid"))
 		mustBe(t, err, nil)

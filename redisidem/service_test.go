@@ -214,7 +214,7 @@ func TestOutageIsBounded(t *testing.T) {
 						best = min(best, time.Since(began))
 					}
 					if best > timeout+grace {
-						t.Errorf("%s returned after %v", method, best)
+						t.Errorf("%s returned after %v, want at most %v", method, best, timeout+grace)
 					}
 				}
 				short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
