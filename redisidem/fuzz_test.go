@@ -322,7 +322,8 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// FuzzDecodeRecord checks that any record in Redis decodes to a key or to ErrDamaged, without a panic.
+// FuzzDecodeRecord checks that any record in Redis decodes to a key or to ErrDamaged, without a
+// panic.
 func FuzzDecodeRecord(f *testing.F) {
 	id := placeOf("ns", "a", "k")
 	good := []string{

@@ -556,8 +556,8 @@ func testLeaseDuringMigration(t *testing.T, c *redistest.Cluster, e *env, svc *r
 	}
 }
 
-// TestClaimWithoutTheLockComparesTheRecord sends claims without the lock, as during a slot migration. A
-// claim that arrives long after its lock was taken finds the claims in between.
+// TestClaimWithoutTheLockComparesTheRecord sends claims without the lock, as during a slot
+// migration. A claim that arrives long after its lock was taken finds the claims in between.
 func TestClaimWithoutTheLockComparesTheRecord(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
