@@ -73,6 +73,9 @@ var del string
 //go:embed unlock.lua
 var unlock string
 
+//go:embed release.lua
+var release string
+
 //go:embed due.lua
 var due string
 
@@ -93,6 +96,7 @@ var (
 	Update  = newScript("update", update)
 	Delete  = newScript("delete", del)
 	Unlock  = newScript("unlock", unlock)
+	Release = newScript("release", release)
 	Due     = newScript("due", due)
 	Requeue = newScript("requeue", requeue)
 	Rights  = newScript("rights", rights)
@@ -100,5 +104,5 @@ var (
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Due, Requeue, Rights}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Rights}
 }

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's
@@ -16,22 +16,15 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
 // giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
-	flags := ""
-	if errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed) {
-		flags = flagSpared
-	}
-	_, err := l.abandon(ctx, reason, flags, "")
+	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed)
+	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}})
 	return err
 }
 
 // putBack is giveUp for a lease under which the stage that is next has not begun. It does not
 // count.
 func (l *Lease) putBack(ctx context.Context, reason error) error {
-	flags := flagIdle
-	if !l.wasKept() {
-		flags += flagUnbegun
-	}
-	_, err := l.abandon(ctx, reason, flags, "")
+	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: !l.wasKept()}})
 	return err
 }
 
@@ -40,22 +33,21 @@ func (l *Lease) putBack(ctx context.Context, reason error) error {
 func (l *Lease) putBackIdle(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
-	flags := flagIdle
-	if l.retried {
-		flags = ""
-	}
+	ending := protocol.Ending{NothingDone: !l.retried}
 	l.mu.Unlock()
-	_, err := l.abandon(ctx, nil, flags, "")
+	_, err := l.abandon(ctx, nil, protocol.Abandon{Ending: ending})
 	return err
 }
 
 // bury is putBack for a key that a completer gives up. It reports whether the lease was still there
 // to be given up.
-func (l *Lease) bury(ctx context.Context, flags, letter string) (bool, error) {
-	return l.abandon(ctx, errors.New(letter), flagIdle+flagUnbegun+flags, letter)
+func (l *Lease) bury(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
+	ending.NothingDone, ending.Unbegun = true, true
+	return l.abandon(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
 }
 
-func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string) (buried bool, err error) {
+// abandon ends the lease without a result, as a says, which it completes.
+func (l *Lease) abandon(ctx context.Context, reason error, a protocol.Abandon) (buried bool, err error) {
 	if !l.end() {
 		return false, ErrLeaseEnded
 	}
@@ -67,23 +59,24 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 		s.observe(ctx, e)
 	}
 	flow := l.indexed()
-	if letter != "" {
+	if a.DeadLetter != "" {
 		flow = l.flow
 	}
-	c := s.abandonCall(l.id, l.token, flow, flags, letter)
-	var r reply
-	if flags == "" {
+	a.ID, a.Token, a.Recovery = l.id, l.token, flow.recovery(s.cfg.Retention)
+	c := s.redis.NewAbandon(a)
+	var r protocol.Reply
+	if a.Ending == (protocol.Ending{}) {
 		bounded, cancel := s.detached(ctx)
 		defer cancel()
-		r, err = s.run(bounded, c)
+		r, err = s.redis.Run(bounded, c)
 	} else {
-		r, err = s.giveBack(ctx, l.id, c, 0, func(r reply) {
-			if r.buried() {
+		r, err = s.giveBack(ctx, l.id, c, 0, func(r protocol.Reply) {
+			if r.DeadLettered() {
 				tell(EventDeadLettered)
 			}
 		})
 	}
-	if buried = err == nil && r.buried(); buried {
+	if buried = err == nil && r.DeadLettered(); buried {
 		tell(EventDeadLettered)
 	} else {
 		tell(EventAbandoned)
@@ -91,41 +84,20 @@ func (l *Lease) abandon(ctx context.Context, reason error, flags, letter string)
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
 }
 
-// buried reports whether the answer to an abandon says that the key was given up.
-func (r reply) buried() bool { return r.number(0) == "1" }
-
-// abandonCall makes the invocation of the abandon script, for a key of a flow if that is known. A
-// letter gives the key up, if the attempt still has the lease.
-func (s *Service) abandonCall(id identity, token string, flow *Flow, flags, letter string) call {
-	keys := id.keys(flow)
-	if letter != "" {
-		keys = append(keys, id.deadLetters(flow.cfg.Name))
-	}
-	c := newCall(lua.Abandon, token, 4, keys...)
-	c.add(flags)
-	if flow.recoverable() {
-		c.add(flow.recoverAfter(s.cfg.Retention))
-	}
-	if letter != "" {
-		c.add(letter, (s.cfg.Retention + s.cfg.Lease).Milliseconds())
-	}
-	return c
-}
-
 // forget gives back what a claimant without a lease may have, or may get when a lost try arrives
 // late.
-func (s *Service) forget(ctx context.Context, id identity, by *claimant) {
-	if by.open {
-		s.release(ctx, id, by.token, flagIdle+flagUnbegun, s.cfg.Lease)
+func (s *Service) forget(ctx context.Context, id identity, by *protocol.Claimant) {
+	if by.Open {
+		s.release(ctx, id, by.Token, protocol.Ending{NothingDone: true, Unbegun: true}, s.cfg.Lease)
 	}
 }
 
 // release is giveBack in the background: its caller has waited long enough.
-func (s *Service) release(ctx context.Context, id identity, token, flags string, lookout time.Duration) {
+func (s *Service) release(ctx context.Context, id identity, token string, ending protocol.Ending, lookout time.Duration) {
 	s.life.also()
 	go func() {
 		defer s.life.leave()
-		_, _ = s.giveBack(ctx, id, s.abandonCall(id, token, nil, flags, ""), lookout, nil)
+		_, _ = s.giveBack(ctx, id, s.redis.NewAbandon(protocol.Abandon{ID: id, Token: token, Ending: ending}), lookout, nil)
 	}()
 }
 
@@ -134,18 +106,18 @@ func (s *Service) release(ctx context.Context, id identity, token, flags string,
 // answer may still be under way, and would lock the key for a lease: for the time of the lookout
 // the give-back is repeated until it has met its claim. If late is not nil it gets the answer that
 // came in the background.
-func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout time.Duration, late func(reply)) (reply, error) {
+func (s *Service) giveBack(ctx context.Context, id identity, c protocol.Call, lookout time.Duration, late func(protocol.Reply)) (protocol.Reply, error) {
 	began := time.Now()
-	over := func(r reply, err error) bool {
-		return errors.Is(err, ErrDamaged) ||
-			err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())
+	over := func(r protocol.Reply, err error) bool {
+		return protocol.IsDamaged(err) ||
+			err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.life.isClosing())
 	}
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	r, err := s.run(bounded, c)
+	r, err := s.redis.Run(bounded, c)
 	if !over(r, err) {
 		s.later(ctx, &s.returning, id, func(ctx context.Context) {
-			err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, firstPause), lastCommitPause), func(r reply, err error) bool {
+			err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, shortestCommitPause), lastCommitPause), func(r protocol.Reply, err error) bool {
 				ends := over(r, err)
 				if ends && err == nil && late != nil {
 					late(r)
@@ -159,6 +131,3 @@ func (s *Service) giveBack(ctx context.Context, id identity, c call, lookout tim
 	}
 	return r, err
 }
-
-// met is the number in the reply to an abandon that says that nothing can come after it.
-const met = "1"

@@ -1,27 +1,19 @@
 package redisidem
 
 import (
-	"encoding/base64"
 	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
-)
 
-// nameOf takes the digest out of the name of a record in Redis.
-func nameOf(record string) (n name, ok bool) {
-	if len(record) < nameLength {
-		return n, false
-	}
-	_, err := base64.RawURLEncoding.Decode(n[:], []byte(record[len(record)-nameLength:]))
-	return n, err == nil
-}
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
 
 // cache has copies of finished records, which never change any more: a replay from it asks nobody. It is bounded by
 // bytes, and no copy outlives its record. Deletions are told on a channel, and leave a trace in place of the copy, so that
 // an answer that was under way meanwhile does not bring the record back.
 type cache struct {
-	otter *otter.Cache[name, copied]
+	otter *otter.Cache[protocol.Name, copied]
 	life  time.Duration
 	trace time.Duration // how long an answer can be under way
 
@@ -41,10 +33,10 @@ type copied struct {
 const copyOverhead = 640
 
 func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
-	o, err := otter.New(&otter.Options[name, copied]{
+	o, err := otter.New(&otter.Options[protocol.Name, copied]{
 		MaximumWeight: uint64(bytes), //nolint:gosec // it is positive, or there is no cache
-		Weigher:       func(_ name, c copied) uint32 { return c.weight() },
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[name, copied]) time.Duration {
+		Weigher:       func(_ protocol.Name, c copied) uint32 { return c.weight() },
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[protocol.Name, copied]) time.Duration {
 			return time.Until(e.Value.until)
 		}),
 		// Cleaning up is quick, and nobody has to wait for it at the end.
@@ -77,7 +69,7 @@ func (c copied) weight() uint32 {
 }
 
 // get returns a copy of the key that is the caller's own, but for what it points to. Nil: there is none.
-func (c *cache) get(n name, scope, value string, wanted *fingerprint) *Key {
+func (c *cache) get(n protocol.Name, scope, value string, wanted *fingerprint) *Key {
 	found, ok := c.otter.GetIfPresent(n)
 	if !ok || found.key == nil {
 		return nil
@@ -96,7 +88,7 @@ func (c *cache) get(n name, scope, value string, wanted *fingerprint) *Key {
 }
 
 // put keeps a finished key that an answer brought, which was asked for at sent, for as long as its record lives.
-func (c *cache) put(n name, key *Key, sent time.Time, life time.Duration) {
+func (c *cache) put(n protocol.Name, key *Key, sent time.Time, life time.Duration) {
 	until := sent.Add(min(life, c.life))
 	if !time.Now().Before(until) {
 		return
@@ -117,7 +109,7 @@ func (c *cache) put(n name, key *Key, sent time.Time, life time.Duration) {
 
 // forget drops the copy of a deleted record.
 func (c *cache) forget(record string) {
-	n, ok := nameOf(record)
+	n, ok := protocol.NameOf(record)
 	if !ok {
 		return
 	}

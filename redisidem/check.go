@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Verdict is what [Service.Check] thinks of one finding.
@@ -142,7 +144,7 @@ func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error
 	info := make(map[string]string)
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
 		var text string
-		err := repeat(ctx, func(ctx context.Context) (err error) {
+		err := protocol.Repeat(ctx, func(ctx context.Context) (err error) {
 			text, err = node.Info(ctx, section).Result()
 			return err
 		})
@@ -200,7 +202,7 @@ func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) 
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	var ranges []redis.ClusterSlot
-	err := repeat(bounded, func(ctx context.Context) (err error) {
+	err := protocol.Repeat(bounded, func(ctx context.Context) (err error) {
 		ranges, err = cluster.ClusterSlots(ctx).Result() //nolint:staticcheck // It is what go-redis routes by.
 		return err
 	})
@@ -355,10 +357,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
 	cfg := s.cfg
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
-	probe := &Service{
-		cfg: cfg, client: s.client, transport: s.transport, life: s.life, listener: s.listener, constants: constantsOf(&cfg), flags: s.flags,
-		deletions: s.deletions,
-	}
+	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), life: s.life, listener: s.listener}
 	sc := &Scope{service: probe, name: "redisidem/check"}
 	fail := func(step string, err error) (Finding, error) {
 		var refused redis.Error
@@ -394,7 +393,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	}
 	bounded, cancel := sc.service.bounded(ctx)
 	defer cancel()
-	if err := sc.service.client.Del(bounded, key.id.record).Err(); err != nil { // the tombstone
+	if err := sc.service.client.Del(bounded, key.id.Record).Err(); err != nil { // the tombstone
 		return fail("delete", err)
 	}
 	return f, nil

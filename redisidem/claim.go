@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // claim is what a caller knows when it asks for the lease on a key.
@@ -31,17 +30,6 @@ type claim struct {
 	// unable: the flow's program cannot work on the key, which is claimed whatever flow and
 	// recovery point it has.
 	unable bool
-	// letter is the flow that the key belongs to, which is one of its dead letters, as the record
-	// says; "" when it did not say so.
-	letter string
-}
-
-// keys returns the Redis keys that the calls of a lease on the key take.
-func (id identity) keys(flow *Flow) []string {
-	if flow.recoverable() {
-		return []string{id.record, id.lock, id.dueIndex(flow.cfg.Name)}
-	}
-	return []string{id.record, id.lock}
 }
 
 // fingerprint is the one that the record must have, or "" for any.
@@ -55,42 +43,26 @@ func (c claim) fingerprint() string {
 	return c.print
 }
 
-// call makes the invocation of the claim script by the attempt with this token. If the key is
-// taken, channel is where the caller wants to hear of its end, "" for nowhere. waited is how long
-// the caller has waited for the key, 0 for not at all.
-func (c claim) call(s *Service, token, channel string, waited time.Duration) call {
-	seen := ""
+// asked returns the claim as Redis gets it. If the key is taken, channel is where the caller wants
+// to hear of its end, "" for nowhere. waited is how long the caller has waited for the key.
+func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.Claim {
+	k := protocol.Claim{
+		ID: c.id, Fingerprint: c.fingerprint(), NeedsParams: c.request.needsParams(), WakeChannel: channel,
+		Completer: c.completing, HandedOut: c.handed, Recovery: c.flow.recovery(s.cfg.Retention),
+	}
 	if c.seen != nil {
-		seen = strconv.FormatInt(c.seen.Revision, 10) + " " + strconv.FormatInt(c.seen.CreatedAt.UnixMicro(), 10)
+		k.Seen = c.seen.asSeen()
 	}
-	flags, flow, age := s.flagsFor(c.request), "", any("")
-	if c.completing {
-		flags += flagClean
-		channel = c.handed // it waits for nobody
-	}
-	if waited > 0 && !c.byHand { // a lease by hand is for work, not for an answer
-		flags += flagWaited + strconv.FormatInt(waited.Microseconds(), 10)
+	if !c.byHand { // a lease by hand is for work, not for an answer
+		k.Waited = waited
 	}
 	if c.flow != nil && !c.unable {
-		flow = c.flow.words
+		k.Flow = c.flow.words
 	}
-	keys := c.id.keys(c.flow)
-	if c.flow.recoverable() {
-		age = c.flow.recoverAfter(s.cfg.Retention)
-	}
-	if c.letter != "" {
-		keys = append(keys[:2], c.id.indexes(c.letter)...)
-		if !c.flow.recoverable() {
-			age = s.lease // RecoverAfter is not known here
-		}
-	}
-	k := newCall(lua.Claim, token, 16, keys...)
-	k.durable = true
-	k.add(seen, c.fingerprint(), s.lease, s.lifetime, flags, channel, flow, age)
 	if c.request != nil {
-		k.addRecord(c.id, c.request)
+		k.New, k.Creates = c.request.record(), true
 		if c.flow != nil {
-			k.add(fieldFlow, c.flow.id)
+			k.New.Flow = c.flow.id
 		}
 	}
 	return k
@@ -101,7 +73,7 @@ func (c claim) call(s *Service, token, channel string, waited time.Duration) cal
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	outer, _ := ctx.Value(leaseContext{}).(*Lease)
 	for l := outer; l != nil; l = l.outer {
-		if l.id.record == c.id.record && l.scope.service.client == sc.service.client && l.holds() {
+		if l.id.Record == c.id.Record && l.scope.service.client == sc.service.client && l.holds() {
 			return nil, nil, ErrNested
 		}
 	}
@@ -123,8 +95,8 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	}()
 	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
 	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
-	by := claimant{token: newToken()}
-	var elders []*claimant // of the older fingerprints
+	by := protocol.Claimant{Token: protocol.NewToken()}
+	var elders []*protocol.Claimant // of the older fingerprints
 	a = sc.waiting(ctx, c, func(channel string, waited time.Duration) attempt {
 		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
@@ -132,7 +104,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 				break
 			}
 			if len(elders) == i {
-				elders = append(elders, &claimant{token: newToken()})
+				elders = append(elders, &protocol.Claimant{Token: protocol.NewToken()})
 			}
 			older := c
 			if older.request, a.err = c.request.keyedWith(secret, s.valueCodec, c.id); a.err == nil {
@@ -155,7 +127,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 }
 
 func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *Key, err error, took time.Duration) {
-	e := Event{Key: c.id.digest, Duration: took, Err: err}
+	e := Event{Key: c.id.Digest, Duration: took, Err: err}
 	switch {
 	case err != nil:
 		e.Kind = EventRefused
@@ -170,75 +142,64 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	sc.service.observe(ctx, e)
 }
 
-// claimant is a token that asks for the lease on a key.
-type claimant struct {
-	token string
-	asked bool // a server may have seen the token
-	// open: the token may have the lease, or get it when a lost try arrives late. If no [Lease]
-	// comes of it, it is to be given back.
-	open bool
-}
-
 // tryClaim asks once.
 func (sc *Scope) tryClaim(
-	ctx context.Context, c claim, by *claimant, channel string, waited time.Duration, outer *Lease,
+	ctx context.Context, c claim, by *protocol.Claimant, channel string, waited time.Duration, outer *Lease,
 ) (a attempt) {
 	s := sc.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.obtain(bounded, c.id, c.call(s, by.token, channel, waited), by)
-	if err == nil && r.status == statusLetter && r.need() == nil {
-		c.letter = r.rest[0]
-		if r, err = s.obtain(bounded, c.id, c.call(s, by.token, channel, waited), by); err != nil || r.status == statusLetter {
-			by.open = true // it has the lock
-		}
-	}
+	asked := c.asked(s, channel, waited)
+	r, err := s.redis.Claim(bounded, &asked, by)
 	if err != nil {
 		a.err = explain(ctx, "claim", err)
 		return a
 	}
-	switch r.status {
-	case statusOwn:
-		by.open = true
+	switch r.Status {
+	case protocol.StatusOwn:
+		by.Open = true
 		if a.err = s.settled(r); a.err != nil {
 			return a
 		}
-		a.lease, a.err = sc.newLease(ctx, c, by.token, sent, outer, r)
+		a.lease, a.err = sc.newLease(ctx, c, by.Token, sent, outer, r)
 		if a.err != nil && c.completing {
-			by.open = false
-			a.err = s.refuseUnread(ctx, c, by.token, r, a.err)
+			by.Open = false
+			a.err = s.refuseUnread(ctx, c, by.Token, r, a.err)
 		}
-	case statusDone:
+	case protocol.StatusDone:
 		if c.completing {
-			if c.id, a.err = adopt(c.id, r.rest, s.cfg.Namespace); a.err != nil {
+			if c.id, a.err = adopt(c.id, r.Texts, s.cfg.Namespace); a.err != nil {
 				return a
 			}
 		}
 		a.key, a.err = s.found(c.id, c.request, r, sent)
-	case statusInterim:
-		var age int64
-		if age, a.err = parseCount("age of the interim answer", r.number(0)); a.err != nil {
+	case protocol.StatusInterim:
+		var age time.Duration
+		if age, a.err = r.InterimAge(); a.err != nil {
+			a.err = fromProtocol(a.err)
 			return a
 		}
 		if a.key, a.err = s.found(c.id, c.request, r, sent); a.err == nil {
-			a.key.interim, a.made = true, sent.Add(-time.Duration(age)*time.Microsecond)
+			a.key.interim, a.made = true, sent.Add(-age)
 		}
-	case statusOther:
-		if a.err = r.need(); a.err == nil {
-			a.err = &FlowError{Stored: r.rest[0], Wanted: c.flow.id}
+	case protocol.StatusOther:
+		var stored string
+		if stored, a.err = r.Text(); a.err == nil {
+			a.err = &FlowError{Stored: stored, Wanted: c.flow.id}
 		}
-	case statusLater:
+	case protocol.StatusLater:
 		a.err = errPutOff
-	case statusUnknown:
-		if a.err = r.need(); a.err == nil {
-			a.err = fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, r.rest[0])
+	case protocol.StatusUnknown:
+		var point string
+		if point, a.err = r.Text(); a.err == nil {
+			a.err = fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, point)
 		}
-	case statusMoved:
-		a.key, a.err = decodeRecord(c.id, s.valueCodec, r.rest)
+	case protocol.StatusMoved:
+		a.key, a.err = decodeRecord(c.id, s.valueCodec, r.Texts)
 	default:
 		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
-		a.err = r.refusal(lua.Claim)
+		a.err = refusal(r)
 	}
 	return a
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
 // How often a waiter looks whether the key is free, besides being told: the pauses double from the first to the last.
@@ -158,7 +160,7 @@ func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string, 
 // between, or an interim one from before it came, or for who wants the lease and no answer.
 func (sc *Scope) visit(ctx context.Context, w *waiter) (attempt, bool) {
 	s := sc.service
-	record := w.claim.id.record
+	record := w.claim.id.Record
 	it := s.rooms.enter(record, w.claim.fingerprint())
 	defer s.rooms.leave(record, it)
 	select {
@@ -201,7 +203,7 @@ func (w *waiter) consult(ctx context.Context, r *rooms, it *room, channel string
 		waited = asked.Sub(w.came)
 	}
 	w.delayed = true
-	record := w.claim.id.record
+	record := w.claim.id.Record
 	a := w.ask(channel, waited)
 	switch {
 	case errors.Is(a.err, ErrLocked):
@@ -221,32 +223,28 @@ func (w *waiter) consult(ctx context.Context, r *rooms, it *room, channel string
 // insist asks until there is an answer or the patience is over.
 func (sc *Scope) insist(ctx context.Context, w *waiter, it *room) attempt {
 	s := sc.service
-	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
+	pauses := backoff.Backoff{First: firstPoll, Max: lastPoll}
+	for {
 		a := w.consult(ctx, &s.rooms, it, s.listener.listen())
 		if !errors.Is(a.err, ErrLocked) {
 			return a
 		}
 		// Half of the pause is jitter, so that waiters do not come in step.
-		next := pause/2 + below(pause/2)
-		if locked := (*LockedError)(nil); errors.As(a.err, &locked) {
+		next := pauses.Jittered()
+		if locked, ok := errors.AsType[*LockedError](a.err); ok {
 			// A holder that is gone tells nobody: its key is looked at when its lease is over.
-			next = min(next, locked.RetryAfter+time.Millisecond+below(firstPoll))
+			next = min(next, locked.RetryAfter+backoff.Between(time.Millisecond, time.Millisecond+firstPoll))
 		}
-		timer := time.NewTimer(next)
 		select {
 		case <-it.freed:
-		case <-timer.C:
+		case <-time.After(next):
 		case <-w.patience:
-			timer.Stop()
 			return a
 		case <-ctx.Done():
-			timer.Stop()
 			a.err = errors.Join(a.err, ctx.Err())
 			return a
 		case <-s.life.ctx.Done():
-			timer.Stop()
 			return attempt{err: ErrClosed}
 		}
-		timer.Stop()
 	}
 }

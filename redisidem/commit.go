@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's cancellation does
@@ -55,14 +55,14 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	c := l.commitCall(key, e, keep)
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
-	r, err := s.run(bounded, c)
-	if err != nil && !errors.Is(err, ErrDamaged) {
+	r, err := s.redis.Run(bounded, c)
+	if err != nil && !protocol.IsDamaged(err) {
 		if keep && l.end() {
 			defer l.leave()
 		}
 		return key, false, l.commitLater(ctx, c, e, err)
 	}
-	if err == nil && r.status == statusEffect && worked {
+	if err == nil && r.Status == protocol.StatusEffect && worked {
 		if e, err = l.encode(o.withoutResult(effectError(e.effects, r)), key); err != nil {
 			return key, l.holds(), err
 		}
@@ -76,7 +76,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 		c = l.commitCall(key, e, keep)
 		again, stop := s.detached(ctx)
 		defer stop()
-		if r, err = s.run(again, c); err != nil && !errors.Is(err, ErrDamaged) {
+		if r, err = s.redis.Run(again, c); err != nil && !protocol.IsDamaged(err) {
 			if keep && l.end() {
 				defer l.leave()
 			}
@@ -119,101 +119,57 @@ func isUnstorable(err error) bool {
 	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
 }
 
-// commitFlags is the number of the flags among the arguments of a commit.
-const commitFlags = 6
-
-func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
+func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call {
 	s := l.scope.service
-	flags := s.flags
-	if keep {
-		flags += flagKeep
+	c := protocol.Commit{
+		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, Attempts: key.Attempts, From: key.RecoveryPoint,
+		Keep: keep, Journal: l.journal(key, e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
 	}
-	switch l.journal(key, e) {
-	case longJournal:
-		flags += flagJournal
-	case wholeJournal:
-		flags += flagUndoing
-	}
-	keys := l.keys()
-	if dead := key.DeadLetter != nil; dead || l.flow == nil && key.Flow != "" {
-		keys = append(keys[:2], l.id.indexes(key.Flow)...)
-		if dead {
-			flags += flagRevived
-		} else {
-			keys = keys[:3]
-		}
-		if !l.flow.recoverable() {
-			flags += flagByHand
-		}
-	}
-	for _, write := range e.effects {
-		if write.KeyType() != "" {
-			keys = append(keys, write.Key())
-		}
-	}
-	c := newCall(lua.Commit, l.token, 11+outcomeWords, keys...)
-	c.durable = true
-	c.add(l.fence, key.Revision, l.attempt, key.Attempts, flags, s.lease, s.lifetime, key.RecoveryPoint, s.owner, l.due(key, e))
-	words := len(c.words)
-	c.add(nil)
-	c.addOutcome(&e, key)
-	c.words[words] = len(c.words) - words - 1
-	c.addEffects(e.effects)
-	return c
-}
-
-// withoutKeep returns a commit's flags without the one that keeps the lease.
-func (c *call) withoutKeep() string {
-	flags, _ := c.words[c.arg(commitFlags)].(string)
-	return strings.ReplaceAll(flags, flagKeep, "")
-}
-
-// due tells when a completer may look at the key after a commit of the outcome, as the commit script takes it.
-func (l *Lease) due(key *Key, e encodedOutcome) any {
-	cfg := &l.scope.service.cfg
 	switch recoverable := l.flow.recoverable(); {
-	case !recoverable && key.DeadLetter == nil && (l.flow != nil || key.Flow == ""):
-		return ""
-	case e.point == Finished:
-		return "-"
+	case !recoverable && !c.DeadLetter && (l.flow != nil || key.Flow == ""):
+		return s.redis.NewCommit(&c) // it is in no index
 	case !recoverable:
-		return cfg.Lease.Milliseconds() // RecoverAfter is not known here
+		// Neither whether it is in an index nor RecoverAfter is known here.
+		c.FlowUnknown, c.Recovery.After = true, s.cfg.Lease
 	case e.interim:
-		return l.flow.cfg.InterimFor.Milliseconds()
+		c.Recovery.After = l.flow.cfg.InterimFor
+	default:
+		c.Recovery.After = s.cfg.Lease + l.flow.recoverAfter(s.cfg.Retention)
 	}
-	return cfg.Lease.Milliseconds() + l.flow.recoverAfter(cfg.Retention)
+	c.Recovery.Flow, c.Leaves = protocol.FlowName(key.Flow), e.point == Finished
+	return s.redis.NewCommit(&c)
 }
 
 // committed deals with the answer to a commit.
-func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r reply, err error) (
+func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r protocol.Reply, err error) (
 	*Key, bool, error,
 ) {
 	s := l.scope.service
 	if err != nil {
-		return key, false, err
+		return key, false, fromProtocol(err)
 	}
-	switch r.status {
-	case statusOK:
-	case statusFenced:
+	switch r.Status {
+	case protocol.StatusOK:
+	case protocol.StatusFenced:
 		if s.settled(r) != nil {
 			return key, false, l.lostTrack(ctx)
 		}
 		l.lose(ErrFenced)
 		return key, false, ErrFenced
-	case statusGone, statusForgotten:
+	case protocol.StatusGone, protocol.StatusForgotten:
 		return key, false, l.lostTrack(ctx)
-	case statusEffect:
-		s.release(ctx, l.id, l.token, "", 0)
+	case protocol.StatusEffect:
+		s.release(ctx, l.id, l.token, protocol.Ending{}, 0)
 		return key, false, effectError(e.effects, r)
 	default:
-		return key, false, r.unexpected(lua.Commit)
+		return key, false, r.Unexpected()
 	}
-	at, err := parseTime("time of the commit", r.number(1))
+	at, kept, err := r.Committed()
 	if err != nil {
-		return key, false, err
+		return key, false, fromProtocol(err)
 	}
 	next := e.apply(key, JournalEntry{Fence: l.fence, Attempt: l.attempt, Owner: s.cfg.Owner, At: at}, l.journal(key, e))
-	held := keep && r.number(0) == "1"
+	held := keep && kept
 
 	done := l.event(EventCommitted)
 	l.mu.Lock()
@@ -242,7 +198,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	}
 	if s.cache != nil && next.Finished() {
 		s.listener.listen()
-		s.cache.put(l.id.name, next, sent, s.cfg.Retention)
+		s.cache.put(l.id.Name, next, sent, s.cfg.Retention)
 	}
 	return next, held, notKept
 }

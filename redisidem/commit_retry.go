@@ -5,19 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // maxBackground bounds how many commits, and how many give-backs, are retried at the same time. Each
 // commit holds its response in memory.
 const maxBackground = 1024
 
-// lastCommitPause is the longest pause between two tries of a commit in the background.
-const lastCommitPause = time.Second
+// The pauses between two tries of a commit in the background double from the first to the last.
+const (
+	firstCommitPause    = 100 * time.Millisecond
+	lastCommitPause     = time.Second
+	shortestCommitPause = 5 * time.Millisecond // however short Config.Timeout is
+)
 
 // later runs work in the background, which Close waits for, unless as much work of its kind is
 // there already as maxBackground allows. The caller is inside life.
@@ -40,18 +46,15 @@ func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, wo
 // outlast repeats a call, which over may change, until over accepts what came of it, with pauses
 // that grow up to longest. It returns why it stopped before: its time, Config.CommitRetry, has
 // passed, or the service or its client is closed.
-func (s *Service) outlast(ctx context.Context, c *call, longest time.Duration, over func(reply, error) bool) error {
+func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Duration, over func(protocol.Reply, error) bool) error {
 	began := time.Now()
-	for pause := min(lastPause, longest); ; pause = min(2*pause, longest) {
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-s.life.ctx.Done():
-			timer.Stop()
+	pauses := backoff.Backoff{First: firstCommitPause, Max: longest}
+	for {
+		if !backoff.Wait(s.life.ctx, pauses.Next()) {
 			return ErrClosed
 		}
 		bounded, cancel := s.detached(ctx)
-		r, err := s.run(bounded, *c)
+		r, err := s.redis.Run(bounded, *c)
 		cancel()
 		switch {
 		case over(r, err):
@@ -65,34 +68,32 @@ func (s *Service) outlast(ctx context.Context, c *call, longest time.Duration, o
 // commitLater takes over a commit that got no answer: it is tried again in the background until its fate is known, for
 // Config.CommitRetry. The lease is not given back: until it lapses nobody else can start, and the result may be in Redis
 // already.
-func (l *Lease) commitLater(ctx context.Context, c call, e encodedOutcome, why error) error {
+func (l *Lease) commitLater(ctx context.Context, c protocol.Call, e encodedOutcome, why error) error {
 	s := l.scope.service
 	why = unavailable(context.WithoutCancel(ctx), "commit", why)
 	unknown := l.event(EventOutcomeUnknown)
 	unknown.Err = why
 	s.observe(ctx, unknown)
 
-	flags, repeated := c.words[c.arg(commitFlags)], c.withoutKeep() // no stage runs under it any more
-	c.words = slices.Clone(c.words)
-	c.words[c.arg(commitFlags)] = repeated
-	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, c, e, flags != repeated) })
+	again, kept := c.WithoutKeep() // no stage runs under it any more
+	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, again, e, kept) })
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Unwrap(why))
 }
 
 // keepCommitting repeats a commit until its fate is known or the time for it is over. If the first
 // try was to keep the lease, it may have done so, for a stage that will not begin under it.
-func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, kept bool) {
+func (l *Lease) keepCommitting(ctx context.Context, c protocol.Call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
-	err := s.outlast(ctx, &c, lastCommitPause, func(r reply, err error) bool {
+	err := s.outlast(ctx, &c, lastCommitPause, func(r protocol.Reply, err error) bool {
 		switch {
-		case err != nil && !errors.Is(err, ErrDamaged):
+		case err != nil && !protocol.IsDamaged(err):
 			return false
-		case err == nil && (r.status == statusGone || r.status == statusForgotten):
+		case err == nil && (r.Status == protocol.StatusGone || r.Status == protocol.StatusForgotten):
 			l.dropped(ctx, ErrOutcomeUnknown) // of which the caller was told
 			return true
 		}
-		if err == nil && r.status == statusEffect && e.worked {
+		if err == nil && r.Status == protocol.StatusEffect && e.worked {
 			// The work is done and must not run again: from now on the outcome without its result
 			// is tried.
 			if without, err := l.encode(e.withoutResult(effectError(e.effects, r)), l.Key()); err == nil {
@@ -103,7 +104,7 @@ func (l *Lease) keepCommitting(ctx context.Context, c call, e encodedOutcome, ke
 		if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 			l.dropped(ctx, err)
 		} else if kept { // also when its lock has lapsed: its attempt counts otherwise
-			s.release(ctx, l.id, l.token, flagIdle, 0)
+			s.release(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
 		}
 		return true
 	})
@@ -118,6 +119,6 @@ func (l *Lease) dropped(ctx context.Context, why error) {
 }
 
 // attrKey names a key in the log, by its digest.
-func attrKey(id identity) slog.Attr { return slog.String("key", id.digest) }
+func attrKey(id identity) slog.Attr { return slog.String("key", id.Digest) }
 
 func attrErr(err error) slog.Attr { return slog.String("error", err.Error()) }

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
 // The defaults of [CompleterConfig].
@@ -138,11 +138,7 @@ func (c *Completer) Run(ctx context.Context) error {
 			case err != nil:
 				c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
 			}
-			timer := time.NewTimer(interval*3/4 + below(interval/2+1))
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
+			if !backoff.Wait(ctx, backoff.Between(interval*3/4, interval*3/4+interval/2)) {
 				return nil
 			}
 		}
@@ -161,22 +157,8 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 	defer s.life.leave()
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	length = max(length, time.Millisecond)
-	name := s.cfg.Namespace + ":turn:" + f.cfg.Name
-	mine := false
-	err := repeat(ctx, func(ctx context.Context) error {
-		err := s.client.SetArgs(ctx, name, s.cfg.Owner, redis.SetArgs{Mode: "NX", TTL: length}).Err()
-		if mine = err == nil; !errors.Is(err, redis.Nil) {
-			return err
-		}
-		left, err := s.client.PTTL(ctx, name).Result()
-		if err != nil || left >= 0 && left <= length {
-			return err
-		}
-		mine = true
-		return s.client.Set(ctx, name, s.cfg.Owner, length).Err()
-	})
-	return mine && err == nil, explain(ctx, "completer", err)
+	mine, err := s.redis.TakeTurn(ctx, f.cfg.Name, max(length, time.Millisecond))
+	return mine, explain(ctx, "completer", err)
 }
 
 // Sweep looks for keys once, carries on those that are due when it comes to their shard, and waits
@@ -220,12 +202,8 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) er
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(max(c.cfg.Drain, 0))
-		defer timer.Stop()
-		select {
-		case <-timer.C:
+		if backoff.Wait(work, max(c.cfg.Drain, 0)) {
 			cancel(errStopped)
-		case <-work.Done():
 		}
 	})()
 	var wg sync.WaitGroup

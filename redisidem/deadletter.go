@@ -8,9 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a stage is committed, by its client
@@ -76,9 +74,9 @@ func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, 
 			yield(nil, invalid("flow", "must be the name of a flow: %q", flow))
 			return
 		}
-		for shard := range shards {
-			prefix := shardPrefix(s.cfg.Namespace, shard)
-			members, err := s.members(ctx, prefix+"dead:"+flow)
+		for shard := range protocol.Shards {
+			prefix := protocol.ShardPrefix(s.cfg.Namespace, shard)
+			members, err := s.members(ctx, protocol.DeadLetters(prefix, flow))
 			switch {
 			case errors.Is(err, ErrDamaged):
 				if !yield(&Key{}, err) {
@@ -94,7 +92,7 @@ func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, 
 				case errors.Is(err, ErrNotFound), err == nil && key.DeadLetter == nil:
 					continue // its retention is over, or it was carried on or finished after all
 				case errors.Is(err, ErrDamaged):
-					key = &Key{id: identity{digest: member}}
+					key = &Key{id: identity{Digest: member}}
 				}
 				if !yield(key, err) || key == nil {
 					return
@@ -104,21 +102,16 @@ func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, 
 	}
 }
 
-// members reads a sorted set.
-func (s *Service) members(ctx context.Context, key string) (members []string, err error) {
+// members reads a list of dead letters.
+func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer s.life.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	err = repeat(bounded, func(ctx context.Context) error {
-		cmd := redis.NewStringSliceCmd(ctx, "zrange", key, 0, -1)
-		_, err := s.send(ctx, false, key, []redis.Cmder{cmd})
-		members = cmd.Val()
-		return err
-	})
-	return members, explain(ctx, "dead letters", wrongType(err))
+	members, err := s.redis.Members(bounded, key)
+	return members, explain(ctx, "dead letters", err)
 }
 
 // Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as many attempts as before.
@@ -133,17 +126,16 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	if err != nil {
 		return err
 	}
-	flow, _, ok := strings.Cut(key.Flow, "/")
-	if !ok {
+	flow := protocol.FlowName(key.Flow)
+	if flow == "" {
 		return invalid("key", "belongs to no flow")
 	}
-	c := newCall(lua.Requeue, newToken(), 0, id.record, id.lock, id.dueIndex(flow), id.deadLetters(flow))
-	r, err := sc.service.ask(ctx, "requeue", c)
+	r, err := sc.service.ask(ctx, "requeue", sc.service.redis.NewRequeue(id, flow))
 	if err != nil {
 		return err
 	}
-	if r.status != statusOK {
-		return r.refusal(lua.Requeue)
+	if r.Status != protocol.StatusOK {
+		return refusal(r)
 	}
 	return nil
 }
@@ -165,9 +157,9 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 		if errors.Is(why, ErrUnknownRecoveryPoint) {
 			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
 		}
-		return buriedOr(lease.bury(ctx, flagRefused, letter))
+		return buriedOr(lease.bury(ctx, protocol.Ending{Refused: true}, letter))
 	}
-	_, err = lease.abandon(ctx, why, flagIdle+flagUnbegun+flagRefused, "")
+	_, err = lease.abandon(ctx, why, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true}})
 	return errors.Join(why, err)
 }
 
@@ -220,13 +212,13 @@ func (f *Flow) limit(r requeue, revision int64) int {
 
 // giveKeyUp makes the key a dead letter, and ends the lease.
 func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
-	return buriedOr(l.bury(ctx, "", fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
+	return buriedOr(l.bury(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
-// refusals are those of the record in the reply to a claim, and its revision. What of these cannot
-// be read does not count.
-func (r reply) refusals() (refused refusals, revision int64) {
-	for pairs := r.rest; len(pairs) > 1; pairs = pairs[2:] {
+// refusalsIn returns those of a record given as field, value, ..., and its revision. What of these
+// cannot be read does not count.
+func refusalsIn(pairs []string) (refused refusals, revision int64) {
+	for ; len(pairs) > 1; pairs = pairs[2:] {
 		switch pairs[0] {
 		case fieldControl:
 			c, _ := decodeControl(pairs[1])
@@ -240,23 +232,26 @@ func (r reply) refusals() (refused refusals, revision int64) {
 
 // refuseUnread is refuse for a key whose record this process cannot read, as why says. The reply is
 // the one to its claim.
-func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r reply, why error) error {
-	const flags = flagIdle + flagUnbegun + flagRefused
-	if !c.flow.refusedOften(r.refusals()) {
-		_, _ = s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, ""), 0, nil) // which is repeated
+func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r protocol.Reply, why error) error {
+	a := protocol.Abandon{
+		ID: c.id, Token: token, Recovery: c.flow.recovery(s.cfg.Retention), Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true},
+	}
+	if !c.flow.refusedOften(refusalsIn(r.Texts)) {
+		_, _ = s.giveBack(ctx, c.id, s.redis.NewAbandon(a), 0, nil) // which is repeated
 		return why
 	}
-	tell := func(r reply) {
-		if r.buried() {
-			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.digest, Err: why})
+	tell := func(r protocol.Reply) {
+		if r.DeadLettered() {
+			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.Digest, Err: why})
 		}
 	}
-	r, err := s.giveBack(ctx, c.id, s.abandonCall(c.id, token, c.flow, flags, c.flow.id+": the record cannot be read"), 0, tell)
+	a.DeadLetter = c.flow.id + ": the record cannot be read"
+	r, err := s.giveBack(ctx, c.id, s.redis.NewAbandon(a), 0, tell)
 	if err != nil {
 		return explain(context.WithoutCancel(ctx), "abandon", err)
 	}
 	tell(r)
-	return buriedOr(r.buried(), nil)
+	return buriedOr(r.DeadLettered(), nil)
 }
 
 // buriedOr returns what became of a key that was to be given up.

@@ -3,7 +3,7 @@ package redisidem
 import (
 	"context"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Delete removes a key whose lease is free, for instance because stored data must be erased. The
@@ -35,34 +35,15 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 		return err
 	}
 	s := sc.service
-	c := newCall(lua.Delete, newToken(), 4, append([]string{id.record, id.lock}, id.indexes(key.Flow)...)...)
-	c.add(seenRevision(key), created(key), s.deletions, s.retention)
-	r, err := s.ask(ctx, "delete", c)
+	r, err := s.ask(ctx, "delete", s.redis.NewDelete(id, key.asSeen(), key.Flow))
 	if err != nil {
 		return err
 	}
-	if r.status != statusOK && r.status != statusGone {
-		return r.refusal(lua.Delete)
+	if r.Status != protocol.StatusOK && r.Status != protocol.StatusGone {
+		return refusal(r)
 	}
 	if s.cache != nil {
-		s.cache.forget(id.record)
+		s.cache.forget(id.Record)
 	}
 	return nil
-}
-
-// seenRevision tells how far the record was that the caller has read. Empty for a key that was not read.
-func seenRevision(key *Key) any {
-	if key.CreatedAt.IsZero() {
-		return ""
-	}
-	return key.Revision
-}
-
-// created tells which record of its name the caller has read: it may have been deleted and made again since. Empty for a key
-// that was not read.
-func created(key *Key) any {
-	if key.CreatedAt.IsZero() {
-		return ""
-	}
-	return key.CreatedAt.UnixMicro()
 }

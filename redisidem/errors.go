@@ -1,9 +1,12 @@
 package redisidem
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // The states a caller branches on. Test for them with [errors.Is]: most reach the caller wrapped.
@@ -254,6 +257,95 @@ func (e *EffectError) Error() string {
 
 // Is reports whether target is [ErrEffect].
 func (e *EffectError) Is(target error) bool { return target == ErrEffect }
+
+// explain turns the error of an operation on Redis into one that callers know. caller is the context of whoever asked.
+func explain(caller context.Context, op string, err error) error {
+	err = fromProtocol(err)
+	if err == nil || errors.Is(err, ErrDamaged) || errors.Is(err, ErrLeaseLost) {
+		return err
+	}
+	return unavailable(caller, op, err)
+}
+
+// fromProtocol turns the error for a record or a reply that cannot be read into ErrDamaged. Others it returns as they are.
+func fromProtocol(err error) error {
+	if err == nil {
+		return nil
+	}
+	if damage, ok := errors.AsType[*protocol.DamagedError](err); ok {
+		return damaged("%s", damage.Reason)
+	}
+	return err
+}
+
+// errTimeout stands for a deadline that this library set. It hides the context's own error, which would tell callers
+// that their context had ended.
+var errTimeout = errors.New("no answer in time")
+
+// unavailable wraps what kept an operation from getting an answer. caller is the context of whoever asked, which may be
+// the reason.
+func unavailable(caller context.Context, op string, err error) error {
+	switch {
+	case caller.Err() != nil:
+		err = ended(caller)
+	case protocol.IsEndOfContext(err):
+		err = errTimeout
+	case protocol.IsDenied(err):
+		err = notPermittedError{err}
+	}
+	return &unavailableError{op: op, err: err}
+}
+
+// ended returns the error of a context that has ended, with its cause.
+func ended(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if ctxErr := ctx.Err(); !errors.Is(err, ctxErr) {
+		err = errors.Join(ctxErr, err)
+	}
+	return err
+}
+
+// refusal is the error for a status that says no.
+func refusal(r protocol.Reply) error {
+	switch r.Status {
+	case protocol.StatusGone:
+		return ErrNotFound
+	case protocol.StatusDone:
+		return ErrFinished
+	case protocol.StatusMoved, protocol.StatusOther:
+		return ErrStale
+	case protocol.StatusMismatch:
+		return ErrFingerprintMismatch
+	case protocol.StatusStale:
+		return ErrLeaseLost
+	case protocol.StatusBusy:
+		return locked(r)
+	case protocol.StatusAlive:
+		return ErrNotFound
+	default:
+		return r.Unexpected()
+	}
+}
+
+// locked is the error for a BUSY reply.
+func locked(r protocol.Reply) error {
+	left, expires, err := r.LockLife()
+	switch {
+	case err != nil:
+		return fromProtocol(err)
+	case !expires:
+		return &LockedError{RetryAfter: lastPoll} // somebody took the lock's expiry: nobody knows
+	}
+	return &LockedError{RetryAfter: left}
+}
+
+// settled reports whether enough replicas acknowledged the writes behind a reply.
+func (s *Service) settled(r protocol.Reply) error {
+	if r.Acks < s.cfg.Durability {
+		return &NotDurableError{Acknowledged: r.Acks, Wanted: s.cfg.Durability}
+	}
+	return nil
+}
 
 // unavailableError is ErrUnavailable with what was tried and what went wrong.
 type unavailableError struct {

@@ -12,16 +12,16 @@ func NewCopyCache(bytes int64, life, late time.Duration) (*CopyCache, error) {
 }
 
 // Put stores a copy of a key from a reply to a request that was sent at that time.
-func (c *CopyCache) Put(key *Key, sent time.Time) { c.cache.put(key.id.name, key, sent, time.Hour) }
+func (c *CopyCache) Put(key *Key, sent time.Time) { c.cache.put(key.id.Name, key, sent, time.Hour) }
 
 // Get returns the copy of a key for a caller with that scope, value and fingerprint.
 func (c *CopyCache) Get(key *Key, scope, value, wanted string) *Key {
 	f := fingerprintOf(wanted)
-	return c.cache.get(key.id.name, scope, value, &f)
+	return c.cache.get(key.id.Name, scope, value, &f)
 }
 
 // Forget handles the notification that the record of a key was deleted.
-func (c *CopyCache) Forget(key *Key) { c.cache.forget(key.id.record) }
+func (c *CopyCache) Forget(key *Key) { c.cache.forget(key.id.Record) }
 
 // Purge drops all copies, as after an interruption of the subscription.
 func (c *CopyCache) Purge() { c.cache.purge() }

@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // The defaults of [FlowConfig], [FlowStage] and [Retry].
@@ -254,25 +257,17 @@ func (f *Flow) undoes(point string) bool {
 	return f != nil && f.stages[point] != nil && f.stages[point].Compensate != nil
 }
 
-// recoverAfter is RecoverAfter in milliseconds, with jitter, so that keys that were abandoned together do not become due
+// recoverAfter is RecoverAfter with jitter, so that keys that were abandoned together do not become due
 // together. It is bounded by half of the retention, as the scripts bound what they make of it.
-func (f *Flow) recoverAfter(retention time.Duration) int64 {
+func (f *Flow) recoverAfter(retention time.Duration) time.Duration {
 	d := f.cfg.RecoverAfter
-	return max(min(d+below(d/4+1), retention/2).Milliseconds(), 1)
+	return max(min(backoff.Between(d, d+d/4), retention/2), time.Millisecond)
 }
 
-// dueIndex is the name of the due index of a flow's keys in a record's shard.
-func (id identity) dueIndex(flow string) string { return id.neighbour("due:" + flow) }
-
-// deadLetters is the name of the list of a flow's dead letters in a record's shard.
-func (id identity) deadLetters(flow string) string { return id.neighbour("dead:" + flow) }
-
-// indexes are the names of the due index and of the dead letters for a record that says to which flow it belongs, by name/version.
-// An unfinished key of a recoverable flow is in one of them, whatever is done to it.
-func (id identity) indexes(flow string) []string {
-	name, _, ok := strings.Cut(flow, "/")
-	if !ok {
-		return nil
+// recovery is when a completer may carry a key on. It is none for keys of a nil flow.
+func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
+	if !f.recoverable() {
+		return protocol.Recovery{}
 	}
-	return []string{id.dueIndex(name), id.deadLetters(name)}
+	return protocol.Recovery{Flow: f.cfg.Name, After: f.recoverAfter(retention)}
 }

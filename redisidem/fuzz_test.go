@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem/effect"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // FuzzRequest checks that two requests have the same fingerprint exactly when their relevant parts
@@ -53,15 +55,15 @@ func FuzzIdentity(f *testing.F) {
 	f.Add("\xff", "a", "\xfe", "a")
 	f.Fuzz(func(t *testing.T, scope1, value1, scope2, value2 string) {
 		one, two := placeOf("ns", scope1, value1), placeOf("ns", scope2, value2)
-		if same := scope1 == scope2 && value1 == value2; same != (one.record == two.record) || same != (one.name == two.name) {
-			t.Fatalf("the places are %q and %q", one.record, two.record)
+		if same := scope1 == scope2 && value1 == value2; same != (one.Record == two.Record) || same != (one.Name == two.Name) {
+			t.Fatalf("the places are %q and %q", one.Record, two.Record)
 		}
-		prefix := strings.TrimSuffix(one.record, one.digest)
-		if len(prefix) != len("ns:{000}:") || strings.Trim(one.digest, "0123456789-_"+letters) != "" {
-			t.Fatalf("the place is %q", one.record)
+		prefix := strings.TrimSuffix(one.Record, one.Digest)
+		if len(prefix) != len("ns:{000}:") || strings.Trim(one.Digest, "0123456789-_"+letters) != "" {
+			t.Fatalf("the place is %q", one.Record)
 		}
-		again, ok := placed(prefix, one.digest)
-		if !ok || again.record != one.record || again.lock != one.lock || again.name != one.name {
+		again, ok := protocol.IdentityIn(prefix, one.Digest)
+		if !ok || again.Record != one.Record || again.Lock != one.Lock || again.Name != one.Name {
 			t.Fatalf("found again at %+v", again)
 		}
 		whole, err := adopt(again, []string{fieldScope, scope1, fieldValue, value1}, "ns")
@@ -71,7 +73,7 @@ func FuzzIdentity(f *testing.F) {
 		if other, err := adopt(again, []string{fieldScope, scope2, fieldValue, value2}, "ns"); err == nil && other != one {
 			t.Fatalf("another key's record was taken for %+v", other)
 		}
-		_, _ = placed(prefix, value2) // a due index may hold anything
+		_, _ = protocol.IdentityIn(prefix, value2) // a due index may hold anything
 	})
 }
 
@@ -161,10 +163,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				return
 			}
-			key, err := newKey(id, request, "1700000000000000", "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			key := newKey(id, request, protocol.Created{At: time.UnixMicro(1700000000000000)})
 			response := Response{Code: code, Body: body}
 			if name != "" {
 				response.Header = map[string][]string{name: {field}}
@@ -176,15 +175,16 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				return
 			}
-			c := call{}
-			c.add(fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000")
-			c.addOutcome(&out, key)
-			c.add(fieldScope, id.scope, fieldValue, id.value, fieldMethod, request.method, fieldPath, request.path)
+			fields := out.fields(key)
+			words := fields.AppendFields([]any{
+				fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000",
+				fieldScope, id.Scope, fieldValue, id.Value, fieldMethod, request.method, fieldPath, request.path,
+			})
 			if request.stored != nil {
-				c.add(fieldParams, request.stored)
+				words = append(words, fieldParams, request.stored)
 			}
 			var pairs []string
-			for _, word := range c.words {
+			for _, word := range words {
 				if b, ok := word.([]byte); ok {
 					word = string(b)
 				}
@@ -194,7 +194,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s: %q: %v", way, pairs, err)
 			}
-			want := out.apply(key, JournalEntry{}, shortJournal)
+			want := out.apply(key, JournalEntry{}, protocol.JournalShort)
 			switch {
 			case got.RecoveryPoint != want.RecoveryPoint || got.Value != value || got.Method != request.method || got.Path != path:
 				t.Fatalf("%s: %+v came back as %+v", way, want, got)
@@ -224,17 +224,11 @@ func FuzzReply(f *testing.F) {
 	f.Add("EFFECT nonce 0", "why")
 	f.Add("OK", "")
 	f.Fuzz(func(t *testing.T, word, rest string) {
-		c := call{nonce: "nonce"}
-		cmd := c.command(context.Background(), false)
-		cmd.SetVal(append([]string{word}, strings.Split(rest, " ")...))
-		r, err := c.read(cmd)
+		r, err := protocol.ParseReply(lua.Claim, "nonce", append([]string{word}, strings.Split(rest, " ")...))
 		if err != nil {
 			return
 		}
-		if again := string(r.status) + " nonce " + r.numbers; again != word && again != word+" " {
-			t.Fatalf("%q is read as %q", word, again)
-		}
-		if err := r.locked(); err == nil {
+		if err := locked(r); err == nil {
 			t.Fatal("no error")
 		} else if locked := (*LockedError)(nil); errors.As(err, &locked) && locked.RetryAfter < 0 {
 			t.Fatalf("locked for %v", locked.RetryAfter)
@@ -242,7 +236,7 @@ func FuzzReply(f *testing.F) {
 		if _, err := decodeDeadLetter(rest); err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
 		}
-		if refused, revision := r.refusals(); refused.looks < 0 || refused.revision < 0 || revision < 0 {
+		if refused, revision := refusalsIn(r.Texts); refused.looks < 0 || refused.revision < 0 || revision < 0 {
 			t.Fatalf("refused %+v at %d", refused, revision)
 		}
 		if q, err := decodeRequeue(rest); err == nil && (q.revision < 0 || q.attempts < 0) {
@@ -369,5 +363,5 @@ func FuzzDecodeRecord(f *testing.F) {
 }
 
 func placeOf(namespace, scope, value string) identity {
-	return identify(namespace, scope, value, digestOf(scope, value))
+	return protocol.Identify(namespace, scope, value, protocol.DigestOf(scope, value))
 }

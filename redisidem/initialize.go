@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // createdKeyBytes is the length of the keys that Create makes.
@@ -55,40 +55,37 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 
 // create asks Redis for the key of a request.
 func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
-	nonce := newToken()
 	s := sc.service
 	sent := time.Now()
-	c := newCall(lua.Create, nonce, 9, id.record)
-	c.durable = true
-	c.add(encoded.fingerprint, s.retention, s.flagsFor(encoded))
-	c.addRecord(id, encoded)
-	r, err := s.ask(ctx, "initialize request", c)
+	r, err := s.ask(ctx, "initialize request", s.redis.NewCreate(id, encoded.fingerprint, encoded.record(), encoded.needsParams()))
 	if err != nil {
 		return nil, err
 	}
 	var key *Key
-	switch r.status {
-	case statusCreated:
-		if key, err = newKey(id, *encoded, r.number(0), r.number(1)); err == nil {
-			err = s.settled(r)
+	switch r.Status {
+	case protocol.StatusCreated:
+		created, err := r.Created()
+		if err != nil {
+			return nil, fromProtocol(err)
 		}
-	case statusFound:
+		return newKey(id, *encoded, created), s.settled(r)
+	case protocol.StatusFound:
 		key, err = s.found(id, encoded, r, sent)
-	case statusMismatch:
+	case protocol.StatusMismatch:
 		return nil, ErrFingerprintMismatch
 	default:
-		return nil, r.unexpected(lua.Create)
+		return nil, r.Unexpected()
 	}
 	if key != nil && key.Finished() {
-		s.observe(ctx, Event{Kind: EventReplayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+		s.observe(ctx, Event{Kind: EventReplayed, Key: id.Digest, Revision: key.Revision, RecoveryPoint: Finished})
 	}
 	return key, err
 }
 
 // found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
 // key even when too few replicas are known to have it.
-func (s *Service) found(id identity, request *encodedRequest, r reply, sent time.Time) (*Key, error) {
-	key, err := decodeRecord(id, s.valueCodec, r.rest)
+func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, sent time.Time) (*Key, error) {
+	key, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {
 		return nil, err
 	}
@@ -100,25 +97,15 @@ func (s *Service) found(id identity, request *encodedRequest, r reply, sent time
 		return key, err
 	}
 	if s.cache != nil && key.Finished() {
-		life := s.cfg.Retention // of a record that somebody has taken the expiry from
-		if left := r.number(0); left != "-1" {
-			ms, err := parseCount("the record's remaining life", left)
-			if err != nil {
-				return nil, err
-			}
-			life = remaining(ms)
+		life, expires, err := r.RecordLife()
+		if err != nil {
+			return nil, fromProtocol(err)
+		}
+		if !expires {
+			life = s.cfg.Retention // somebody has taken the expiry
 		}
 		s.listener.listen()
-		s.cache.put(id.name, key, sent, life)
+		s.cache.put(id.Name, key, sent, life)
 	}
 	return key, nil
-}
-
-// flagsFor returns the flags of a call that a request makes, or nil. Who has a request whose fingerprint covers its params needs
-// none of a finished record's.
-func (s *Service) flagsFor(request *encodedRequest) string {
-	if request != nil && request.bound {
-		return s.flags
-	}
-	return s.flags + flagParams
 }

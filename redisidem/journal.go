@@ -1,10 +1,11 @@
 package redisidem
 
 import (
-	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // JournalEntry is one accepted commit.
@@ -58,27 +59,20 @@ func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 }
 
 // remembered returns the journal to append an entry to, as the commit script leaves it.
-func (k *Key) remembered(kept int64) []JournalEntry {
-	if i := slices.IndexFunc(k.Journal, func(e JournalEntry) bool { return e.Revision == k.Revision-kept }); i >= 0 {
+func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
+	if i := slices.IndexFunc(k.Journal, func(e JournalEntry) bool { return e.Revision == k.Revision-int64(kept) }); i >= 0 {
 		return slices.Concat(k.Journal[:i], k.Journal[i+1:])
 	}
 	return slices.Clip(k.Journal)
 }
 
-// How many entries a record's journal has, as the scripts keep it: where no flow compensates by it, where one may, and while it does.
-const (
-	shortJournal = 64
-	longJournal  = 1024
-	wholeJournal = math.MaxInt64
-)
-
 // journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
-func (l *Lease) journal(key *Key, e encodedOutcome) int64 {
+func (l *Lease) journal(key *Key, e encodedOutcome) protocol.JournalLength {
 	switch {
 	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
-		return shortJournal
+		return protocol.JournalShort
 	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
-		return wholeJournal
+		return protocol.JournalWhole
 	}
-	return longJournal
+	return protocol.JournalLong
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // The recovery points every key has. A program's own lie between them.
@@ -93,6 +95,9 @@ func (k *Key) view() view {
 // fields point to are not looked at.
 func (k *Key) unchanged() bool { return k.made == k.view() }
 
+// identity names a key and its record in Redis.
+type identity = protocol.Identity
+
 // clone returns a copy that shares nothing with k.
 func (k *Key) clone() *Key {
 	c := *k
@@ -103,6 +108,11 @@ func (k *Key) clone() *Key {
 	}
 	c.made = c.view()
 	return &c
+}
+
+// asSeen returns which state of the key's record the caller has read.
+func (k *Key) asSeen() protocol.Seen {
+	return protocol.Seen{Revision: k.Revision, CreatedAt: k.CreatedAt}
 }
 
 // isStill reports whether the record is as a key says that somebody made, and no call of this library's: from JSON, perhaps.
@@ -139,4 +149,4 @@ func (k *Key) result() (*Key, error) {
 }
 
 // ID returns the name under which events, logs and Redis know the key: a digest of scope and value.
-func (k *Key) ID() string { return k.id.digest }
+func (k *Key) ID() string { return k.id.Digest }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Lease is the right to work on a key. It is renewed until it ends by Commit or Abandon, which the owner must call, or
@@ -65,46 +67,48 @@ func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 }
 
 // newLease makes the lease that a claim's OWN reply gives.
-func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.Time, outer *Lease, r reply) (*Lease, error) {
-	fence, err := parseCount("fence", r.number(0))
-	attempts, err1 := parseCount("attempts", r.number(1))
-	attempt, err2 := parseCount("attempts of this revision", r.number(2))
-	locked, err3 := parseTime(fieldLockedAt, r.number(3))
-	if err := errors.Join(err, err1, err2, err3); err != nil {
-		return nil, err
+func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.Time, outer *Lease, r protocol.Reply) (*Lease, error) {
+	granted, err := r.Granted()
+	if err != nil {
+		return nil, fromProtocol(err)
 	}
 	var key *Key
 	if c.completing {
-		if c.id, err = adopt(c.id, r.rest, sc.service.cfg.Namespace); err != nil {
+		if c.id, err = adopt(c.id, r.Texts, sc.service.cfg.Namespace); err != nil {
 			return nil, err
 		}
-		sc = sc.service.Scope(c.id.scope)
+		sc = sc.service.Scope(c.id.Scope)
 	}
 	switch {
-	case len(r.rest) > 0:
-		key, err = decodeRecord(c.id, sc.service.valueCodec, r.rest)
+	case len(r.Texts) > 0:
+		key, err = decodeRecord(c.id, sc.service.valueCodec, r.Texts)
 	case c.seen != nil:
 		seen := *c.seen
 		key = &seen
-		if flow := r.number(4); flow != "" && flow != "-" {
+		flow, dead := r.GrantedSeen()
+		if flow != "" {
 			key.Flow = flow
 		}
-		if r.number(5) == "1" && key.DeadLetter == nil {
+		if dead && key.DeadLetter == nil {
 			key.DeadLetter = &DeadLetter{}
 		}
 	default:
-		key, err = newKey(c.id, *c.request, r.number(3), r.number(4))
+		var created protocol.Created
+		if created, err = r.GrantedNew(); err == nil {
+			key = newKey(c.id, *c.request, created)
+		}
+		err = fromProtocol(err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	key.id, key.Attempts, key.LockedAt, key.interim, key.own = c.id, int(attempts), locked, false, false
+	key.id, key.Attempts, key.LockedAt, key.interim, key.own = c.id, granted.Attempts, granted.At, false, false
 	if c.flow != nil && !c.unable {
 		key.Flow = c.flow.id
 	}
 
 	l := &Lease{
-		scope: sc, id: c.id, token: token, fence: fence, attempt: int(attempt), outer: outer, flow: c.flow, key: key,
+		scope: sc, id: c.id, token: token, fence: granted.Fence, attempt: granted.Attempt, outer: outer, flow: c.flow, key: key,
 		swept: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
@@ -151,9 +155,6 @@ func (l *Lease) Renew(ctx context.Context) error {
 	}
 	return explain(ctx, "renew", err)
 }
-
-// keys returns the Redis keys that the calls of this lease take.
-func (l *Lease) keys() []string { return l.id.keys(l.indexed()) }
 
 // indexed is the lease's flow if the key is to stay in the flow's due index. A dead letter is not in it until a commit carries it on.
 func (l *Lease) indexed() *Flow {
@@ -246,7 +247,7 @@ func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCa
 func (l *Lease) leave() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service
-	s.rooms.freed(l.id.record) // those who wait in this process need not wait for the news from Redis
+	s.rooms.freed(l.id.Record) // those who wait in this process need not wait for the news from Redis
 	s.life.release(l)
 }
 
@@ -255,7 +256,7 @@ func (l *Lease) event(kind EventKind) Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Event{
-		Kind: kind, Key: l.id.digest, RecoveryPoint: l.key.RecoveryPoint, Revision: l.key.Revision, Fence: l.fence,
+		Kind: kind, Key: l.id.Digest, RecoveryPoint: l.key.RecoveryPoint, Revision: l.key.Revision, Fence: l.fence,
 		Attempt: l.attempt,
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // The fields of a record. The first block is the record of the design this library follows; state and all below are
@@ -39,15 +41,6 @@ const (
 
 // recordVersion is the schema version written into each record. Readers accept it and the one before it.
 const recordVersion = "1"
-
-// addRecord adds what the scripts need to create a record: the parts that each has, without their fields' names, and then
-// field, value, ... of those that not each has.
-func (c *call) addRecord(id identity, r *encodedRequest) {
-	c.add(id.scope, id.value, r.method, r.path)
-	if r.params != nil {
-		c.add(fieldParams, r.stored)
-	}
-}
 
 // control is the field that changes with every step: the words
 //
@@ -93,23 +86,15 @@ func decodeControl(s string) (control, error) {
 	return c, nil
 }
 
-// newKey returns the key of a record just created, in that generation; "" is the first.
-func newKey(id identity, r encodedRequest, at, generation string) (*Key, error) {
-	created, err := parseTime(fieldCreatedAt, at)
-	var n int64
-	if err == nil && generation != "" {
-		n, err = parseCount(fieldGeneration, generation)
-	}
-	if err != nil {
-		return nil, err
-	}
+// newKey returns the key of a record just created.
+func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 	k := &Key{
-		Value: id.value, Scope: id.scope, Method: r.method, Path: r.path, Params: r.params,
-		RecoveryPoint: Started, CreatedAt: created, id: id, fingerprint: r.fingerprint,
-		generation: n,
+		Value: id.Value, Scope: id.Scope, Method: r.method, Path: r.path, Params: r.params,
+		RecoveryPoint: Started, CreatedAt: created.At, id: id, fingerprint: r.fingerprint,
+		generation: created.Generation,
 	}
 	k.made = k.view()
-	return k, nil
+	return k
 }
 
 // decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way back: whatever cannot
@@ -189,7 +174,7 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 		return nil, err
 	case !ruled:
 		return nil, damaged("%s is missing", fieldControl)
-	case k.Scope != id.scope || k.Value != id.value:
+	case k.Scope != id.Scope || k.Value != id.Value:
 		return nil, damaged("the record is another key's")
 	case k.RecoveryPoint == "":
 		return nil, damaged("%s is missing", fieldPoint)
@@ -259,33 +244,26 @@ func parseTime(field, s string) (time.Time, error) {
 	return time.UnixMicro(n).UTC(), err
 }
 
-// outcomeWords is how many words addOutcome adds at most.
-const outcomeWords = 16
-
-// addOutcome adds the field, value, ... that a commit of the outcome to the key writes.
-func (c *call) addOutcome(o *encodedOutcome, k *Key) {
-	c.add(fieldPoint, o.point)
+// fields returns what a commit of the outcome to the key writes.
+func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
+	f := protocol.Outcome{
+		RecoveryPoint: o.point, State: o.storedState, HasState: o.hasState, Undoable: o.undoable && !k.undoable, HasResponse: o.stored != nil,
+	}
 	if o.stored != nil {
-		c.add(fieldCode, o.stored.Code, fieldBody, o.storedBody)
-		if len(o.storedHeader) > 0 || k.Response != nil {
-			c.add(fieldHeaders, o.storedHeader)
+		f.Response = protocol.Response{
+			Code: o.stored.Code, Body: o.storedBody, Header: o.storedHeader, HasHeader: len(o.storedHeader) > 0 || k.Response != nil,
 		}
 	}
 	switch {
 	case o.interim:
-		c.add(fieldInterim, "1")
+		f.Interim = protocol.MarkSet
 	case k.hasInterim:
-		c.add(fieldInterim, "")
-	}
-	if o.hasState {
-		c.add(fieldState, o.storedState)
+		f.Interim = protocol.MarkRemove
 	}
 	if o.notKept != nil {
-		c.add(fieldNotKept, o.notKept.Part)
+		f.NotKept = o.notKept.Part
 	}
-	if o.undoable && !k.undoable {
-		c.add(fieldUndoable, "1")
-	}
+	return f
 }
 
 // replaces returns the response to write over the key's, or nil to leave that alone. An interim answer was for one
@@ -299,7 +277,7 @@ func (o *encodedOutcome) replaces(k *Key) *Response {
 
 // apply returns the key as it stands once a commit of the outcome was accepted, with the entry that the journal has of it, which
 // has so many.
-func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
+func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.JournalLength) *Key {
 	next := *k
 	next.RecoveryPoint = o.point
 	next.Revision++

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // keeper keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the stage at 0.9 of it,
@@ -63,14 +63,11 @@ func (l *Lease) keep() {
 			l.lose(cause)
 			return
 		}
-		timer := time.NewTimer(pause)
 		select {
-		case <-timer.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		case <-s.life.ctx.Done():
-			timer.Stop()
 			l.lose(ErrClosed)
 			return
 		}
@@ -107,21 +104,15 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	flow := l.indexed()
-	keys := l.id.keys(flow)
+	c := protocol.Renew{ID: l.id, Token: l.token, Fence: l.fence, Recovery: l.indexed().recovery(s.cfg.Retention)}
 	if key := l.Key(); key.DeadLetter != nil {
-		keys = append(keys, l.id.indexes(key.Flow)...)
+		c.DeadLetterOf = key.Flow
 	}
-	c := newCall(lua.Renew, l.token, 4, keys...)
-	c.add(l.fence, s.lease, s.retention)
-	if flow.recoverable() {
-		c.add(flow.recoverAfter(s.cfg.Retention))
-	}
-	r, err := s.run(bounded, c)
+	r, err := s.redis.Run(bounded, s.redis.NewRenew(c))
 	if err != nil {
 		return err
 	}
-	if r.status != statusOK {
+	if r.Status != protocol.StatusOK {
 		if !l.holds() {
 			return nil // it was committed meanwhile
 		}

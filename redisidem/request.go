@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"strings"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Request describes the request that a key stands for. A retry must bring the same one.
@@ -69,6 +71,15 @@ func (e *encodedRequest) keyedWith(key []byte, v valueCodec, id identity) (*enco
 	return &other, err
 }
 
+// record returns the record to be made for the request.
+func (e *encodedRequest) record() protocol.NewRecord {
+	return protocol.NewRecord{Method: e.method, Path: e.path, Params: e.stored, HasParams: e.params != nil}
+}
+
+// needsParams reports whether a caller with the request, or without one if e is nil, needs the params of a finished record. A
+// request whose fingerprint covers its params has them.
+func (e *encodedRequest) needsParams() bool { return e == nil || !e.bound }
+
 func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
 	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path, given: r.Fingerprint, bound: r.Fingerprint == nil}
 	for _, part := range []struct{ field, value string }{{"Request.Method", e.method}, {"Request.Path", e.path}} {
@@ -93,11 +104,11 @@ func (e *encodedRequest) sum(key []byte) {
 	var space [512]byte
 	b := append(space[:0], "redisidem/fingerprint/1"...)
 	if e.given != nil {
-		b = appendPart(append(b, 'f'), e.given)
+		b = protocol.AppendPart(append(b, 'f'), e.given)
 	} else {
-		b = appendPart(append(b, 'r'), e.method)
-		b = appendPart(b, e.path)
-		b = appendPart(b, e.params)
+		b = protocol.AppendPart(append(b, 'r'), e.method)
+		b = protocol.AppendPart(b, e.path)
+		b = protocol.AppendPart(b, e.params)
 	}
 	sum := sha256.Sum256(b)
 	if len(key) > 0 {

@@ -3,7 +3,7 @@ package redisidem
 import (
 	"context"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls that write, its answer
@@ -28,7 +28,7 @@ func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
 
 // retrievePlaced is retrieve for a record of which only the place is known.
 func (s *Service) retrievePlaced(ctx context.Context, prefix, member string) (*Key, error) {
-	id, ok := placed(prefix, member)
+	id, ok := protocol.IdentityIn(prefix, member)
 	if !ok {
 		return nil, damaged("%q is no key's digest", member)
 	}
@@ -51,24 +51,30 @@ func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 
-	var pairs []string
-	err := repeat(bounded, func(ctx context.Context) error {
-		// A map would lose nothing, but the scripts' replies are lists, and one decoder is enough.
-		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", id.record)
-		if _, err := s.send(ctx, false, id.record, []redis.Cmder{cmd}); err != nil {
-			return err
-		}
-		pairs = pairs[:0]
-		for field, value := range cmd.Val() {
-			pairs = append(pairs, field, value)
-		}
-		return nil
-	})
-	if err = explain(ctx, "retrieve", wrongType(err)); err != nil {
+	pairs, err := s.redis.Record(bounded, id.Record)
+	if err = explain(ctx, "retrieve", err); err != nil {
 		return nil, err
 	}
 	if len(pairs) == 0 || isTombstone(pairs) {
 		return nil, ErrNotFound
 	}
 	return pairs, nil
+}
+
+// adopt completes the identity of a record of which only the place was known.
+func adopt(id identity, pairs []string, namespace string) (identity, error) {
+	var scope, value string
+	for i := 0; i+1 < len(pairs); i += 2 {
+		switch pairs[i] {
+		case fieldScope:
+			scope = pairs[i+1]
+		case fieldValue:
+			value = pairs[i+1]
+		}
+	}
+	full := protocol.Identify(namespace, scope, value, protocol.DigestOf(scope, value))
+	if full.Record != id.Record {
+		return id, damaged("the record is another key's")
+	}
+	return full, nil
 }

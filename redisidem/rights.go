@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // right is a command that the Redis user must be permitted to run.
@@ -112,16 +113,16 @@ type target struct {
 
 func (s *Service) targets() []target {
 	n := s.cfg.Namespace
-	id := identify(n, "", "", digestOf("redisidem/check", "rights"))
+	id := protocol.Identify(n, "", "", protocol.DigestOf("redisidem/check", "rights"))
 	return []target{
-		{"key", "~" + n + ":{*}:*", id.record, forAll},
-		{"key", "~" + n + ":{*}:*:lock", id.lock, forAll},
-		{"key", "~" + n + ":{*}:due:*", id.dueIndex("check"), forFlows},
-		{"key", "~" + n + ":{*}:dead:*", id.deadLetters("check"), forFlows},
-		{"key", "~" + n + ":turn:*", n + ":turn:check", forFlows},
-		{"key", "~" + n + ":{*}:x:*", id.shardKey("check"), forEffects},
+		{"key", "~" + n + ":{*}:*", id.Record, forAll},
+		{"key", "~" + n + ":{*}:*:lock", id.Lock, forAll},
+		{"key", "~" + n + ":{*}:due:*", id.DueIndex("check"), forFlows},
+		{"key", "~" + n + ":{*}:dead:*", id.DeadLetters("check"), forFlows},
+		{"key", "~" + n + ":turn:*", protocol.TurnKey(n, "check"), forFlows},
+		{"key", "~" + n + ":{*}:x:*", id.ShardKey("check"), forEffects},
 		{"channel", "&" + n + ":wake:*", s.listener.channel, forWaiting},
-		{"channel", "&" + n + ":deleted", s.deletions, forWaiting},
+		{"channel", "&" + n + ":deleted", protocol.DeletedChannel(n), forWaiting},
 	}
 }
 
@@ -180,7 +181,7 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 			trials = append(trials, trial{right: r})
 		}
 	}
-	words := append(make([]any, 0, 4+len(trials)), "eval", lua.Rights.Source, 0, newToken())
+	words := append(make([]any, 0, 4+len(trials)), "eval", lua.Rights.Source, 0, protocol.NewToken())
 	for _, t := range trials {
 		words = append(words, t.words())
 	}

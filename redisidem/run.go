@@ -7,7 +7,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
 // WorkFlow takes the lease on a key and runs a flow from wherever the key stands, until it is answered: it commits each stage
@@ -58,7 +59,7 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 		return key.result()
 	}
 	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
-	return id.orNamed(key), err
+	return orNamed(id, key), err
 }
 
 // runFlow claims and runs. seen is the key to return when there is no better one.
@@ -214,20 +215,15 @@ func (s *FlowStage) reconcile(ctx context.Context, st *Stage) (o Outcome, err er
 
 // retry runs work until it succeeds or its retries are used up.
 func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
-	pause := s.Retry.Backoff
+	pauses := backoff.Backoff{First: s.Retry.Backoff, Max: s.Retry.MaxBackoff}
 	for try := 1; ; try++ {
 		o, err := work(ctx, st)
 		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.worthwhile(err) {
 			return o, err
 		}
-		timer := time.NewTimer(pause/2 + below(pause/2+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, pauses.Jittered()) {
 			return o, err
 		}
-		pause = min(2*pause, s.Retry.MaxBackoff)
 		st.attempt = st.lease.runAgain()
 	}
 }

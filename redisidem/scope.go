@@ -3,6 +3,8 @@ package redisidem
 import (
 	"context"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share a record. It is cheap
@@ -34,7 +36,7 @@ func (sc *Scope) Name() string { return sc.name }
 // ID returns the name under which events, logs and Redis know the key of that value, whether or not there is one: a digest of
 // scope and value. It sends nothing and refuses nothing.
 func (sc *Scope) ID(value string) string {
-	return identify(sc.service.cfg.Namespace, sc.name, value, digestOf(sc.name, value)).digest
+	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)).Digest
 }
 
 // identify checks a key's text and derives where its record is. A key is any 1 to Config.MaxKeyBytes bytes, compared
@@ -44,7 +46,7 @@ func (sc *Scope) identify(value string) (identity, error) {
 	if err := sc.validate(value); err != nil {
 		return identity{}, err
 	}
-	return identify(sc.service.cfg.Namespace, sc.name, value, digestOf(sc.name, value)), nil
+	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)), nil
 }
 
 func (sc *Scope) validate(value string) error {
@@ -73,16 +75,16 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if err != nil {
 		return nil, identity{}, encodedRequest{}, err
 	}
-	sum := digestOf(sc.name, value)
+	sum := protocol.DigestOf(sc.name, value)
 	if s.cache != nil {
-		if key := s.cache.get(name(sum[:len(name{})]), sc.name, value, &encoded.print); key != nil {
+		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.print); key != nil {
 			if s.cfg.Observer != nil {
 				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
 			}
 			return key, identity{}, encodedRequest{}, nil
 		}
 	}
-	id := identify(s.cfg.Namespace, sc.name, value, sum)
+	id := protocol.Identify(s.cfg.Namespace, sc.name, value, sum)
 	if s.cfg.FingerprintKeys.older() == nil {
 		encoded.given = nil
 	}
@@ -91,14 +93,14 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 }
 
 // ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors as callers know them.
-func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
+func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol.Reply, error) {
 	if err := s.enter(ctx); err != nil {
-		return reply{}, err
+		return protocol.Reply{}, err
 	}
 	defer s.life.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	r, err := s.run(bounded, c)
+	r, err := s.redis.Run(bounded, c)
 	return r, explain(ctx, op, err)
 }
 

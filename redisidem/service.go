@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process is enough: it is safe
@@ -14,7 +16,7 @@ type Service struct {
 	cfg        Config
 	client     redis.UniversalClient
 	owned      bool // the client is closed with the service
-	transport  transport
+	redis      *protocol.Client
 	life       *life
 	rooms      rooms
 	listener   *listener
@@ -24,24 +26,6 @@ type Service struct {
 	returning  atomic.Int64 // leases that are given back in the background
 
 	maxBackground int64 // bounds pending and returning, each
-
-	constants
-	flags     string // which every call sends
-	deletions string // the channel on which deletions are told
-}
-
-// constants are what calls send again and again, made ready for it. Times are in milliseconds.
-type constants struct {
-	lease, retention any
-	lifetime         any // of a record from a claim on: lease and retention
-	owner            any
-}
-
-func constantsOf(cfg *Config) constants {
-	return constants{
-		lease: cfg.Lease.Milliseconds(), retention: cfg.Retention.Milliseconds(),
-		lifetime: (cfg.Lease + cfg.Retention).Milliseconds(), owner: cfg.Owner,
-	}
 }
 
 // New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
@@ -56,20 +40,20 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, transport: plain{client}, life: newLife(), maxBackground: maxBackground}
+	s := &Service{cfg: cfg.withDefaults(), client: client, life: newLife(), maxBackground: maxBackground}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
-	if s.cfg.AutoPipeline {
-		p, err := newPipelined(client)
-		if err != nil {
-			return nil, err
-		}
-		s.transport = p
+	var err error
+	if s.redis, err = protocol.New(&protocol.Options{
+		Redis: client, Namespace: s.cfg.Namespace, Timeout: s.cfg.Timeout, Lease: s.cfg.Lease, Retention: s.cfg.Retention,
+		Owner: s.cfg.Owner, Durability: s.cfg.Durability, AutoPipeline: s.cfg.AutoPipeline, RecordLife: s.cfg.CacheBytes > 0,
+	}); errors.Is(err, protocol.ErrNoPipeline) {
+		return nil, invalid("Config.AutoPipeline", "needs a client that can do it, not a %T", client)
+	} else if err != nil {
+		return nil, err
 	}
 	s.valueCodec = valueCodec{codec: s.cfg.Codec, limit: s.cfg.MaxValueBytes}
-	s.constants = constantsOf(&s.cfg)
-	s.deletions = s.cfg.Namespace + ":deleted"
 	s.listener = newListener(client, s.cfg.Namespace)
 	s.listener.freed = s.rooms.freed
 	s.listener.missed = func() {}
@@ -80,11 +64,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 			return nil, err
 		}
 		s.cache = c
-		s.flags += flagLife
-		s.listener.deletions, s.listener.deleted, s.listener.missed = s.deletions, c.forget, c.purge
-	}
-	if s.cfg.Durability > 0 {
-		s.flags += flagDurable
+		s.listener.deletions, s.listener.deleted, s.listener.missed = protocol.DeletedChannel(s.cfg.Namespace), c.forget, c.purge
 	}
 	return s, nil
 }

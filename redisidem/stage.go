@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // StageFunc is the work between two recovery points. Its context is cancelled when the caller's is, and when the lease
@@ -61,9 +63,9 @@ func (st *Stage) Compensates() JournalEntry {
 	return *st.undoes
 }
 
-// ShardKey returns the name of a Redis key of the program's own for use in an [effect.Effect]. It is in the key's shard, one of 1024,
+// ShardKey returns the name of a Redis key of the program's own for use in an [Effect]. It is in the key's shard, one of 1024,
 // which live in one cluster slot each: keys of the same name in different shards are different Redis keys.
-func (st *Stage) ShardKey(name string) string { return st.lease.id.shardKey(name) }
+func (st *Stage) ShardKey(name string) string { return st.lease.id.ShardKey(name) }
 
 // OutboundKey returns an idempotency key for a call to another service: the same for every run of
 // this visit to the stage, on any machine, and another one when the stage is visited again. Calls
@@ -93,11 +95,11 @@ func (st *Stage) CommittedKey(e JournalEntry, name string) string {
 func (st *Stage) outboundKey(point string, revision int64, name string) string {
 	id := st.lease.id
 	b := append([]byte(nil), "redisidem/outbound/1"...)
-	b = appendPart(b, id.record)
-	b = appendPart(b, st.key.fingerprint)
-	b = appendPart(b, point)
+	b = protocol.AppendPart(b, id.Record)
+	b = protocol.AppendPart(b, st.key.fingerprint)
+	b = protocol.AppendPart(b, point)
 	b = binary.BigEndian.AppendUint64(b, uint64(revision)) //nolint:gosec // it is counted from 0
-	b = appendPart(b, name)
+	b = protocol.AppendPart(b, name)
 	if st.key.generation > 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(st.key.generation)) //nolint:gosec // it is counted from 0
 	}

@@ -7,7 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // crew are the workers for one flow name in one Run or Sweep.
@@ -67,10 +68,10 @@ type visit struct {
 // the time of one question.
 func (w *crew) look(ctx context.Context) error {
 	// Two completers that begin together do not meet in each shard.
-	first := below(shards)
-	visits := make([]visit, shards)
+	first := backoff.Below(protocol.Shards)
+	visits := make([]visit, protocol.Shards)
 	for n := range visits {
-		visits[n].prefix = shardPrefix(w.completer.service.cfg.Namespace, (first+n)%shards)
+		visits[n].prefix = protocol.ShardPrefix(w.completer.service.cfg.Namespace, (first+n)%protocol.Shards)
 	}
 	var silent sync.Map // servers that did not answer
 	var errs error
@@ -91,10 +92,10 @@ func (w *crew) round(ctx context.Context, visits []visit, silent *sync.Map) (mor
 		wg.Go(func() {
 			for n := int(next.Add(1)) - 1; n < len(visits) && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
 				v := visits[n]
-				if _, ok := silent.Load(anyMaster); ok {
+				if _, ok := silent.Load(protocol.AnyMaster); ok {
 					return
 				}
-				server := w.completer.service.master(ctx, v.prefix)
+				server := w.completer.service.redis.Master(ctx, v.prefix)
 				if _, ok := silent.Load(server); ok {
 					continue
 				}
@@ -120,31 +121,31 @@ func (w *crew) scout(ctx context.Context, v *visit) (bool, error) {
 	s := w.completer.service
 	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
-	c := newCall(lua.Due, newToken(), 4, v.prefix+"due:"+w.flow.cfg.Name)
-	c.add(armful, aside.Milliseconds(), (s.cfg.Lease + s.cfg.Retention).Milliseconds(), v.until)
-	r, err := s.ask(ctx, "completer", c)
+	due := protocol.Due{Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: armful, PutOff: aside, Until: v.until}
+	r, err := s.ask(ctx, "completer", s.redis.NewDue(due))
 	if err != nil {
 		return false, err
 	}
-	if r.status != statusOK {
-		return false, r.unexpected(lua.Due)
+	if r.Status != protocol.StatusOK {
+		return false, r.Unexpected()
 	}
-	v.until = r.number(1)
-	for _, member := range r.rest {
+	members, handedOut, until := r.Due()
+	v.until = until
+	for _, member := range members {
 		select {
-		case w.jobs <- job{w.flow, v.prefix, member, r.number(0)}:
+		case w.jobs <- job{w.flow, v.prefix, member, handedOut}:
 			w.due.Add(1)
 		case <-ctx.Done():
 			return false, nil // they come back by themselves
 		}
 	}
-	return len(r.rest) == armful, nil
+	return len(members) == armful, nil
 }
 
 // do carries a key on.
 func (w *crew) do(ctx context.Context, j job) {
 	s := w.completer.service
-	id, ok := placed(j.prefix, j.member)
+	id, ok := protocol.IdentityIn(j.prefix, j.member)
 	if !ok {
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: due index holds what is no key", slog.String("member", j.member))
 		return

@@ -3,7 +3,7 @@ package redisidem
 import (
 	"context"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Unlock takes the lease on a key away from whoever has it, as a last resort for a worker that hangs. Its commit will be
@@ -16,12 +16,12 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	r, err := sc.service.ask(ctx, "unlock", newCall(lua.Unlock, newToken(), 0, id.record, id.lock))
+	r, err := sc.service.ask(ctx, "unlock", sc.service.redis.NewUnlock(id))
 	if err != nil {
 		return err
 	}
-	if r.status != statusOK && r.status != statusDone {
-		return r.refusal(lua.Unlock)
+	if r.Status != protocol.StatusOK && r.Status != protocol.StatusDone {
+		return refusal(r)
 	}
 	return nil
 }

@@ -2,10 +2,8 @@ package redisidem
 
 import (
 	"context"
-	"strconv"
-	"time"
 
-	"github.com/redisidem/redisidem/lua"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Update writes an outcome to a key that nobody is working on, without running anything: an operator's correction, or
@@ -25,7 +23,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		return nil, err
 	}
 	s := sc.service
-	if !key.unchanged() || key.id.record != id.record {
+	if !key.unchanged() || key.id.Record != id.Record {
 		// Not made by a call of this library's, so it may lack what the record has.
 		fresh, err := s.retrieve(ctx, id)
 		switch {
@@ -54,26 +52,23 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	token, flow := newToken(), key.Flow
-	var r reply
+	token, flow := protocol.NewToken(), key.Flow
+	var r protocol.Reply
 	for range 2 {
-		c := newCall(lua.Update, token, 5+outcomeWords, append([]string{id.record, id.lock}, id.indexes(flow)...)...)
-		c.durable = true
-		c.add(key.Revision, created(key), s.retention, s.owner, s.flags)
-		c.addOutcome(&e, key)
+		c := s.redis.NewUpdate(&protocol.Update{ID: id, Token: token, Seen: key.asSeen(), Flow: flow, Outcome: e.fields(key)})
 		if r, err = s.ask(ctx, "update", c); err != nil {
 			return nil, err
 		}
-		if r.status != statusOther || r.need() != nil {
+		if r.Status != protocol.StatusOther || len(r.Texts) == 0 {
 			break
 		}
-		flow = r.rest[0] // it was taken up since the caller has read it
+		flow = r.Texts[0] // it was taken up since the caller has read it
 	}
-	if r.status != statusOK {
-		return nil, r.refusal(lua.Update)
+	if r.Status != protocol.StatusOK {
+		return nil, refusal(r)
 	}
 	// What the caller has seen may lack what changes without a commit: attempts, the flow, a dead letter.
-	next, err := decodeRecord(id, s.valueCodec, r.rest)
+	next, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {
 		return nil, err
 	}
@@ -81,44 +76,4 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		next.interim, next.own = e.interim, e.interim || next.Finished()
 	}
 	return next, s.settled(r)
-}
-
-// refusal is the error for a status that says no.
-func (r reply) refusal(script *lua.Script) error {
-	switch r.status {
-	case statusGone:
-		return ErrNotFound
-	case statusDone:
-		return ErrFinished
-	case statusMoved, statusOther:
-		return ErrStale
-	case statusMismatch:
-		return ErrFingerprintMismatch
-	case statusStale:
-		return ErrLeaseLost
-	case statusBusy:
-		return r.locked()
-	case statusAlive:
-		return ErrNotFound
-	default:
-		return r.unexpected(script)
-	}
-}
-
-// locked is the error for a BUSY reply.
-func (r reply) locked() error {
-	left, err := strconv.ParseInt(r.number(0), 10, 64)
-	if err != nil {
-		return damaged("the lock's remaining time is no number")
-	}
-	if left == -1 {
-		return &LockedError{RetryAfter: lastPoll} // somebody took the lock's expiry: nobody knows
-	}
-	return &LockedError{RetryAfter: remaining(left)}
-}
-
-// remaining is what a server says is left of a key's life, in milliseconds. Whoever can write to it can make it more than a
-// duration can be.
-func remaining(milliseconds int64) time.Duration {
-	return time.Duration(min(max(milliseconds, 0), maxDuration.Milliseconds())) * time.Millisecond
 }

@@ -3,6 +3,8 @@ package redisidem
 import (
 	"bytes"
 	"strconv"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Codec encodes values (params, state, response headers and bodies) on their way to Redis and decodes
@@ -93,8 +95,8 @@ func acceptsPlain(c Codec) bool {
 // associatedData names a value for a codec: its record, its field and the status it goes with.
 func associatedData(id identity, fingerprint, field string, code int) []byte {
 	b := append(make([]byte, 0, 256), "redisidem/value/1"...)
-	for _, part := range []string{id.record, fingerprint, field, strconv.Itoa(code)} {
-		b = appendPart(b, part)
+	for _, part := range []string{id.Record, fingerprint, field, strconv.Itoa(code)} {
+		b = protocol.AppendPart(b, part)
 	}
 	return b
 }

@@ -2,7 +2,6 @@ package redisidem
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net"
 	"sync"
@@ -10,6 +9,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 const (
@@ -42,7 +44,7 @@ type listener struct {
 
 // newListener makes a listener that is not listening yet.
 func newListener(client redis.UniversalClient, namespace string) *listener {
-	l := &listener{client: client, channel: namespace + ":wake:" + rand.Text(), done: make(chan struct{})}
+	l := &listener{client: client, channel: protocol.NewWakeChannel(namespace), done: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -72,17 +74,14 @@ func (l *listener) close(ctx context.Context) error {
 // run keeps a subscription until the listener is closed.
 func (l *listener) run() {
 	defer close(l.done)
-	for pause := firstSubscribePause; ; pause = min(2*pause, lastSubscribePause) {
+	pauses := backoff.Backoff{First: firstSubscribePause, Max: lastSubscribePause}
+	for {
 		if l.subscribe() {
-			pause = firstSubscribePause
+			pauses.Reset()
 		}
 		l.up.Store(false)
-		timer := time.NewTimer(pause/2 + below(pause/2))
-		select {
-		case <-l.ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(l.ctx, pauses.Jittered()) {
 			return
-		case <-timer.C:
 		}
 	}
 }

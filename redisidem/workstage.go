@@ -31,7 +31,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	if err != nil {
 		return key, err
 	}
-	if !key.unchanged() || key.id.record != id.record {
+	if !key.unchanged() || key.id.Record != id.Record {
 		// Not as a call of this library's made it, so it may be other than the record is.
 		fresh, err := sc.service.retrieve(ctx, id)
 		if err != nil {

@@ -68,7 +68,7 @@ var mutants = []mutant{
 		name: "abandon-after-unknown", // the lease is given back although the result may be under way
 		file: "redisidem/commit_retry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
-		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, \"\", 0)\n",
+		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
 	},
 	{
 		name: "attached", // the commit of a caller who has left is not sent
@@ -143,8 +143,8 @@ var mutants = []mutant{
 	{
 		name: "sure", // a commit whose record is gone is told as refused, although an earlier try may have stored it
 		file: "redisidem/commit.go",
-		old:  "\tcase statusGone, statusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
-		new:  "\tcase statusGone:\n\t\treturn key, false, ErrFenced\n\tcase statusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
+		old:  "\tcase protocol.StatusGone, protocol.StatusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
+		new:  "\tcase protocol.StatusGone:\n\t\treturn key, false, ErrFenced\n\tcase protocol.StatusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
 
 		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
 	},
@@ -159,8 +159,8 @@ var mutants = []mutant{
 	{
 		name: "counted", // a claim that is given back before its callback began counts as an attempt
 		file: "redisidem/abandon.go",
-		old:  "by.token, flagIdle+flagUnbegun, s.cfg.Lease)",
-		new:  "by.token, \"\", s.cfg.Lease)",
+		old:  "by.Token, protocol.Ending{NothingDone: true, Unbegun: true}, s.cfg.Lease)",
+		new:  "by.Token, protocol.Ending{}, s.cfg.Lease)",
 
 		killer: "TestClaimWithoutAReplyDoesNotCount",
 	},
@@ -175,8 +175,8 @@ var mutants = []mutant{
 	{
 		name: "overtaken", // a give-back that has not met its claim is over
 		file: "redisidem/abandon.go",
-		old:  "err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())",
-		new:  "err == nil && (!began.IsZero() || r.number(1) == met)",
+		old:  "err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.life.isClosing())",
+		new:  "err == nil && (!began.IsZero() || r.MetClaim())",
 
 		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
@@ -192,7 +192,7 @@ var mutants = []mutant{
 		name: "lapsed", // a lease that a commit kept, and whose lock has lapsed before its reply came, is not given back
 		file: "redisidem/commit_retry.go",
 		old:  "} else if kept {",
-		new:  "} else if kept && r.number(0) == \"1\" {",
+		new:  "} else if _, held, _ := r.Committed(); kept && held {",
 
 		killer: "TestKeptCommitWithoutAReplyBeginsNoAttempt",
 	},

@@ -1,4 +1,4 @@
-package redisidem
+package protocol
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func newPipelined(client redis.UniversalClient) (*pipelined, error) {
 	case *redis.ClusterClient:
 		pipe, err = client.AsyncAutoPipelineWithOptions(pipeliner(client.Options().AutoPipelineOptions))
 	default:
-		return nil, invalid("Config.AutoPipeline", "needs a client that can do it, not a %T", client)
+		return nil, ErrNoPipeline
 	}
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package redisidem
+package protocol
 
 import (
 	"context"
@@ -65,19 +65,19 @@ func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cm
 	return min(acknowledged, int(wait.Val())), firstError(cmds)
 }
 
-// anyMaster stands for the address of the only master, or of one that nobody can tell.
-const anyMaster = ""
+// AnyMaster stands for the address of the only master, or of one that is unknown.
+const AnyMaster = ""
 
-// master returns the address of the server that has a Redis key, or anyMaster.
-func (s *Service) master(ctx context.Context, key string) string {
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		bounded, cancel := s.bounded(ctx)
+// Master returns the address of the server that has a Redis key, or [AnyMaster].
+func (c *Client) Master(ctx context.Context, key string) string {
+	if cluster, ok := c.redis.(*redis.ClusterClient); ok {
+		bounded, cancel := context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 		if node, err := cluster.MasterForKey(bounded, key); err == nil {
 			return node.Options().Addr
 		}
 	}
-	return anyMaster
+	return AnyMaster
 }
 
 // masterAt returns the client of the master with that address, or nil if there is none that has slots.

@@ -1,4 +1,4 @@
-package redisidem
+package protocol
 
 import (
 	"context"

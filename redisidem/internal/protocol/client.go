@@ -1,0 +1,97 @@
+// Package protocol is how calls reach Redis. It knows every Redis key name, the arguments and the
+// replies of each script, how a lock is taken and claimed, and how a call is sent, repeated and
+// acknowledged. It imports nothing of the packages above it, and returns errors of its own.
+package protocol
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Options configures a [Client].
+type Options struct {
+	Redis     redis.UniversalClient // a *redis.Client or a *redis.ClusterClient
+	Namespace string
+	Timeout   time.Duration // bounds each operation that is not bounded by its caller
+	Lease     time.Duration
+	Retention time.Duration
+	Owner     string // names this process in journals
+	// Durability is how many replicas must acknowledge durable calls.
+	Durability int
+	// AutoPipeline sends the commands of concurrent callers in common pipelines.
+	AutoPipeline bool
+	// RecordLife asks, with each claim and create, how long a finished record lives.
+	RecordLife bool
+}
+
+// Client makes calls and sends them. It is safe for concurrent use.
+type Client struct {
+	redis      redis.UniversalClient
+	transport  transport
+	timeout    time.Duration
+	lease      time.Duration
+	namespace  string
+	durability int
+	flags      string // of every call
+	constants
+}
+
+// constants are arguments that calls send again and again, converted once. Times are in
+// milliseconds.
+type constants struct {
+	leaseArg, retentionArg any
+	lifetimeArg            any // of a record from a claim on: lease and retention
+	ownerArg, deletedArg   any
+}
+
+// New makes a client. It sends nothing.
+func New(o *Options) (*Client, error) {
+	c := &Client{
+		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, namespace: o.Namespace, durability: o.Durability,
+	}
+	if o.AutoPipeline {
+		p, err := newPipelined(o.Redis)
+		if err != nil {
+			return nil, err
+		}
+		c.transport = p
+	}
+	if o.RecordLife {
+		c.flags += flagLife
+	}
+	if o.Durability > 0 {
+		c.flags += flagDurable
+	}
+	c.constants = constants{
+		leaseArg: o.Lease.Milliseconds(), retentionArg: o.Retention.Milliseconds(), lifetimeArg: (o.Lease + o.Retention).Milliseconds(),
+		ownerArg: o.Owner, deletedArg: DeletedChannel(o.Namespace),
+	}
+	return c, nil
+}
+
+// WithRetention returns a client that shares c's connections, for records with another retention.
+func (c *Client) WithRetention(retention time.Duration) *Client {
+	other := *c
+	other.retentionArg, other.lifetimeArg = retention.Milliseconds(), (c.lease + retention).Milliseconds()
+	return &other
+}
+
+// send hands commands to the transport that fits, unless ctx has ended: go-redis would send them
+// nevertheless. It returns how many replicas acknowledged them.
+func (c *Client) send(ctx context.Context, wait bool, key string, cmds []redis.Cmder) (acks int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, unsentError{err}
+	}
+	if wait && c.durability > 0 {
+		return durable{c.redis, c.durability}.send(ctx, key, cmds)
+	}
+	return c.durability, c.transport.send(ctx, cmds)
+}
+
+// sendOne is send for one command.
+func (c *Client) sendOne(ctx context.Context, wait bool, key string, cmd redis.Cmder) error {
+	_, err := c.send(ctx, wait, key, []redis.Cmder{cmd})
+	return err
+}

@@ -1,0 +1,129 @@
+package protocol
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
+
+// Identity names one idempotency key and its record in Redis. Everything in it is derived from
+// namespace, scope and value.
+type Identity struct {
+	Name         Name
+	Scope, Value string
+	Digest       string // names the key in Redis, in events and in logs
+	Record, Lock string // the two keys in Redis, in one cluster slot
+}
+
+// Name is a key's digest in bytes, which names the key in this process.
+type Name [24]byte
+
+// nameLength is the length of a name as text.
+const nameLength = 32
+
+// shardBits makes 1024 slot groups for a namespace to spread over. It is fixed: with another number
+// existing records would be looked for in other places.
+const (
+	shardBits = 10
+	Shards    = 1 << shardBits // the number of a namespace's shards
+)
+
+const hexDigits = "0123456789abcdef"
+
+// DigestOf hashes scope and value. The hash is over length-prefixed parts, so that no byte of a scope or
+// a value can reach another record, a slot tag or a pattern.
+func DigestOf(scope, value string) [sha256.Size]byte {
+	var space [512]byte
+	b := append(space[:0], "redisidem/key/1"...)
+	b = AppendPart(b, scope)
+	b = AppendPart(b, value)
+	return sha256.Sum256(b)
+}
+
+// Identify derives a key's identity from its digest. It keeps 192 bits: a caller who chooses keys
+// freely cannot find one that collides with a key of another scope.
+func Identify(namespace, scope, value string, sum [sha256.Size]byte) Identity {
+	shard := binary.BigEndian.Uint16(sum[24:]) >> (16 - shardBits)
+	var space [512]byte
+	n := append(append(space[:0], namespace...), ":{"...)
+	n = append(n, hexDigits[shard>>8], hexDigits[shard>>4&15], hexDigits[shard&15])
+	n = append(n, "}:"...)
+	begin := len(n)
+	n = base64.RawURLEncoding.AppendEncode(n, sum[:len(Name{})])
+	end := len(n)
+	lock := string(append(n, lockSuffix...))
+	return Identity{Name: Name(sum[:len(Name{})]), Scope: scope, Value: value, Digest: lock[begin:end], Record: lock[:end], Lock: lock}
+}
+
+// IdentityIn returns the identity of a record by its shard's prefix and its digest, without scope and
+// value. It reports false if the digest is malformed.
+func IdentityIn(prefix, digest string) (id Identity, ok bool) {
+	n, ok := NameOf(digest)
+	record := prefix + digest
+	return Identity{Name: n, Digest: digest, Record: record, Lock: record + lockSuffix}, ok
+}
+
+// NameOf returns the name of the key that a record belongs to, from the record's Redis key.
+func NameOf(record string) (n Name, ok bool) {
+	if len(record) < nameLength {
+		return n, false
+	}
+	_, err := base64.RawURLEncoding.Decode(n[:], []byte(record[len(record)-nameLength:]))
+	return n, err == nil
+}
+
+// lockSuffix makes the key of a lock from that of its record.
+const lockSuffix = ":lock"
+
+// prefix opens the names of all Redis keys in the record's shard.
+func (id Identity) prefix() string { return id.Record[:len(id.Record)-nameLength] }
+
+// DueIndex returns the Redis key of the due index that holds a flow's keys in the record's shard.
+func (id Identity) DueIndex(flow string) string { return DueIndex(id.prefix(), flow) }
+
+// DeadLetters returns the Redis key of the list of a flow's dead letters in the record's shard.
+func (id Identity) DeadLetters(flow string) string { return DeadLetters(id.prefix(), flow) }
+
+// ShardKey returns the Redis key of a program's own data in the record's shard. The x keeps it
+// apart from the library's keys.
+func (id Identity) ShardKey(name string) string { return id.prefix() + "x:" + name }
+
+// ShardPrefix opens the names of all Redis keys in a shard.
+func ShardPrefix(namespace string, shard int) string {
+	return fmt.Sprintf("%s:{%03x}:", namespace, shard)
+}
+
+// DueIndex returns the Redis key of the due index of a flow in the shard with this prefix.
+func DueIndex(prefix, flow string) string { return prefix + "due:" + flow }
+
+// DeadLetters returns the Redis key of a flow's dead letters in the shard with this prefix.
+func DeadLetters(prefix, flow string) string { return prefix + "dead:" + flow }
+
+// TurnKey returns the Redis key by which completers take turns at a flow.
+func TurnKey(namespace, flow string) string { return namespace + ":turn:" + flow }
+
+// NewWakeChannel returns a fresh channel on which scripts can report to one process that a key is
+// free.
+func NewWakeChannel(namespace string) string { return namespace + ":wake:" + rand.Text() }
+
+// DeletedChannel returns the channel on which deletions are reported.
+func DeletedChannel(namespace string) string { return namespace + ":deleted" }
+
+// FlowName returns the name in name/version; "" if flow is not of that form.
+func FlowName(flow string) string {
+	name, _, ok := strings.Cut(flow, "/")
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+// AppendPart appends a part of a text to be hashed, behind the part's length. Adjacent parts then
+// cannot be confused with one longer part.
+func AppendPart[T string | []byte](b []byte, part T) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(len(part)))
+	return append(b, part...)
+}

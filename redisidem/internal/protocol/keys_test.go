@@ -1,0 +1,80 @@
+package protocol
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestPlaceNeverMoves holds a place fast: computed in another way, each finished key in production would be absent.
+func TestPlaceNeverMoves(t *testing.T) {
+	t.Parallel()
+	id := placeOf("redisidem", "tenant-42", "key-from-the-client")
+	const want = "redisidem:{124}:HhW1lMXp_CpVOIaxEmIElWTcrnE6dKXg"
+	if id.Record != want || id.Lock != want+":lock" || !strings.HasSuffix(id.Record, ":"+id.Digest) {
+		t.Errorf("the place is %q with the lock %q and the digest %q", id.Record, id.Lock, id.Digest)
+	}
+}
+
+func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
+	t.Parallel()
+	shape := regexp.MustCompile(`^ns:\{[0-3][0-9a-f]{2}\}:[A-Za-z0-9_-]{32}$`)
+	shards := make(map[string]bool)
+	for i := range 10_000 {
+		id := placeOf("ns", "{scope}\n", fmt.Sprint("{key}:", i))
+		if !shape.MatchString(id.Record) || id.Lock != id.Record+":lock" {
+			t.Fatalf("the place is %q with the lock %q", id.Record, id.Lock)
+		}
+		shards[id.Record[:len("ns:{000}")]] = true
+	}
+	if len(shards) != 1<<shardBits {
+		t.Errorf("10000 keys are in %d slot groups", len(shards))
+	}
+}
+
+func TestNeighbouringPartsDoNotRunTogether(t *testing.T) {
+	t.Parallel()
+	distinct(t, map[string]string{
+		"a:b, c":  placeOf("ns", "a:b", "c").Record,
+		"a, b:c":  placeOf("ns", "a", "b:c").Record,
+		"ab, c":   placeOf("ns", "ab", "c").Record,
+		"a, bc":   placeOf("ns", "a", "bc").Record,
+		"c, ab":   placeOf("ns", "c", "ab").Record,
+		"A, bc":   placeOf("ns", "A", "bc").Record,
+		"a, bc␀":  placeOf("ns", "a", "bc\x00").Record,
+		"a␀, bc":  placeOf("ns", "a\x00", "bc").Record,
+		"invalid": placeOf("ns", "a", "b\xff").Record,
+		"other":   placeOf("ns", "a", "b\xfe").Record,
+	})
+}
+
+func TestNameOfRecord(t *testing.T) {
+	t.Parallel()
+	id := placeOf("ns", "a", "k")
+	if n, ok := NameOf(id.Record); !ok || n != id.Name {
+		t.Errorf("%q is %x, %v", id.Record, n, ok)
+	}
+	for _, bad := range []string{"", "short", strings.Repeat("!", 40)} {
+		if n, ok := NameOf(bad); ok {
+			t.Errorf("%q is %x", bad, n)
+		}
+	}
+}
+
+func placeOf(namespace, scope, value string) Identity {
+	return Identify(namespace, scope, value, DigestOf(scope, value))
+}
+
+func distinct(t *testing.T, named map[string]string) {
+	t.Helper()
+	seen := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if other, ok := seen[named[name]]; ok {
+			t.Errorf("%q and %q are the same: %s", other, name, named[name])
+		}
+		seen[named[name]] = name
+	}
+}

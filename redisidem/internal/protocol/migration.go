@@ -1,0 +1,132 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// While a cluster migrates a slot its keys are on two nodes. A command with one key finds the right
+// node, a command with several gets TRYAGAIN. This file does the work of such a command in steps
+// with one key each. The record stays the truth: the lock is taken before the record says so and
+// given back after it, and each step may be the last.
+
+// alone returns the call with the record as its only key.
+func (c Call) alone() Call {
+	c.words = slices.Concat(c.words[:2], []any{1}, c.words[3:4], c.words[3+c.keys:])
+	c.keys, c.lock = 1, ""
+	return c
+}
+
+// runInSteps does the work of a call in steps.
+func (c *Client) runInSteps(ctx context.Context, call Call) (Reply, error) {
+	one := call.alone()
+	taken, keep := false, call.script.Name == lua.Renew.Name
+	if call.script.Name == lua.Commit.Name {
+		flags, _ := call.words[call.arg(commitFlags)].(string)
+		keep = strings.Contains(flags, flagKeep)
+	}
+	if keep {
+		var err error
+		if taken, err = c.takeLock(ctx, call); err != nil {
+			return Reply{}, err
+		}
+		switch {
+		case taken:
+		case call.script.Name == lua.Renew.Name:
+			return Reply{Status: StatusLost, script: call.script}, nil
+		default:
+			one, _ = one.WithoutKeep() // the result is stored, and the lease ends
+		}
+	}
+	r, err := c.once(ctx, one)
+	if err != nil {
+		return r, err
+	}
+	if !taken || r.Status != StatusOK {
+		c.releaseLock(ctx, call)
+	}
+	if keep && !taken && r.Status == StatusOK {
+		r = r.notKept() // an earlier try has kept the lease, which was lost since
+	}
+	return r, nil
+}
+
+// claimInSteps does the work of a claim in steps: it looks at the record, takes the lock, and marks the
+// record as claimed if it is still the same. An attempt that had a lease when the lock was taken has
+// lost it; an attempt that got one since has changed the record.
+func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
+	before, err := c.control(ctx, call.key)
+	if err != nil {
+		return Reply{}, err
+	}
+	taken, err := c.takeLock(ctx, call)
+	if err != nil {
+		return Reply{}, err
+	}
+	if !taken {
+		before = ""
+	}
+	one := call.alone()
+	one.words[one.arg(claimControl)] = before
+	r, err := c.once(ctx, one)
+	switch {
+	case err != nil:
+		return r, err
+	case r.Status == StatusOwn:
+		return r, nil
+	case r.Status == StatusBusy && taken:
+		return r, errAgain
+	case r.Status == StatusBusy:
+		r.numbers, err = c.lockLife(ctx, call.lock)
+		return r, err
+	}
+	if taken {
+		c.releaseLock(ctx, call)
+	}
+	return r, nil
+}
+
+// noControl is what the claim script takes for the control of a record that does not exist.
+const noControl = "-"
+
+// control reads the field of a record that changes with each lease.
+func (c *Client) control(ctx context.Context, record string) (string, error) {
+	cmd := redis.NewStringCmd(ctx, "hget", record, "control")
+	if err := c.sendOne(ctx, false, record, cmd); err != nil {
+		return "", err
+	}
+	if errors.Is(cmd.Err(), redis.Nil) {
+		return noControl, nil
+	}
+	return cmd.Val(), nil
+}
+
+// lockLife reads how long a lock lives, in milliseconds.
+func (c *Client) lockLife(ctx context.Context, lock string) (string, error) {
+	cmd := redis.NewIntCmd(ctx, "pttl", lock)
+	err := c.sendOne(ctx, false, lock, cmd)
+	return strconv.FormatInt(max(cmd.Val(), 0), 10), err
+}
+
+// takeLock obtains the lock for a call's token, or gives it a whole lease again. It reports false when
+// another token has it.
+func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
+	_, err := redislock.New(lockAlone{client: c}).Obtain(ctx, call.lock, c.lease, &redislock.Options{Token: call.nonce})
+	if errors.Is(err, redislock.ErrNotObtained) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// releaseLock gives the lock of a call's token back. If that fails the lock lapses.
+func (c *Client) releaseLock(ctx context.Context, call Call) {
+	_, _ = c.once(ctx, newCall(lua.Release, call.nonce, 0, call.lock))
+}

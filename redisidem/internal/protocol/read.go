@@ -1,0 +1,57 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Record reads a record as field, value, ..., in no particular order; empty if it does not exist. ctx
+// must have a deadline.
+func (c *Client) Record(ctx context.Context, record string) (pairs []string, err error) {
+	err = Repeat(ctx, func(ctx context.Context) error {
+		// A map would lose nothing, but the scripts' replies are lists, and one decoder is enough.
+		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", record)
+		if err := c.sendOne(ctx, false, record, cmd); err != nil {
+			return err
+		}
+		pairs = pairs[:0]
+		for field, value := range cmd.Val() {
+			pairs = append(pairs, field, value)
+		}
+		return nil
+	})
+	return pairs, wrongType(err)
+}
+
+// Members reads a sorted set. ctx must have a deadline.
+func (c *Client) Members(ctx context.Context, key string) (members []string, err error) {
+	err = Repeat(ctx, func(ctx context.Context) error {
+		cmd := redis.NewStringSliceCmd(ctx, "zrange", key, 0, -1)
+		err := c.sendOne(ctx, false, key, cmd)
+		members = cmd.Val()
+		return err
+	})
+	return members, wrongType(err)
+}
+
+// TakeTurn asks for this process's turn to look for keys of a flow, which lasts that long. It reports
+// false while another process has a turn that ends earlier. ctx must have a deadline.
+func (c *Client) TakeTurn(ctx context.Context, flow string, length time.Duration) (mine bool, err error) {
+	key := TurnKey(c.namespace, flow)
+	err = Repeat(ctx, func(ctx context.Context) error {
+		err := c.redis.SetArgs(ctx, key, c.ownerArg, redis.SetArgs{Mode: "NX", TTL: length}).Err()
+		if mine = err == nil; !errors.Is(err, redis.Nil) {
+			return err
+		}
+		left, err := c.redis.PTTL(ctx, key).Result()
+		if err != nil || left >= 0 && left <= length {
+			return err
+		}
+		mine = true
+		return c.redis.Set(ctx, key, c.ownerArg, length).Err()
+	})
+	return mine && err == nil, err
+}

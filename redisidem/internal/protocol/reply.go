@@ -1,0 +1,226 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Reply is a script's answer. Its methods read the reply of one script each.
+type Reply struct {
+	Status Status
+	// Texts are the elements behind the first. In most replies they are the record as field, value, ...
+	Texts []string
+	// Acks is the number of replicas that acknowledged the writes behind the reply.
+	Acks int
+
+	script  *lua.Script
+	numbers string // what follows the echo in the first element, separated by spaces
+}
+
+// errForeignReply means that a connection is out of step: it delivered the reply to another call.
+var errForeignReply = errors.New("the reply is another call's")
+
+// read takes the reply from a command that has been sent.
+func (c *Call) read(cmd callCmd) (Reply, error) {
+	words, err := cmd.Result()
+	if err != nil {
+		return Reply{}, err
+	}
+	return ParseReply(c.script, c.nonce, words)
+}
+
+// ParseReply reads the elements of a script's reply to a call with that nonce. A damaged record is a
+// [DamagedError].
+func ParseReply(script *lua.Script, nonce string, words []string) (Reply, error) {
+	if len(words) == 0 {
+		return Reply{}, errForeignReply
+	}
+	first, rest, _ := strings.Cut(words[0], " ")
+	echo, numbers, _ := strings.Cut(rest, " ")
+	if echo != nonce {
+		return Reply{}, errForeignReply
+	}
+	r := Reply{Status: Status(first), Texts: words[1:], script: script, numbers: numbers}
+	if r.Status == StatusDamaged && len(r.Texts) > 0 {
+		if deniedInScript(r.Texts[0]) {
+			return Reply{}, scriptError(r.Texts[0]) // the state of the record is unknown
+		}
+		return Reply{}, &DamagedError{r.Texts[0]}
+	}
+	return r, nil
+}
+
+// number returns the n-th of the reply's numbers, counted from 0; "" when there are fewer.
+func (r Reply) number(n int) string {
+	word, rest, _ := strings.Cut(r.numbers, " ")
+	for range n {
+		word, rest, _ = strings.Cut(rest, " ")
+	}
+	return word
+}
+
+// Text returns the first of the reply's texts, which the caller needs.
+func (r Reply) Text() (string, error) {
+	if len(r.Texts) == 0 {
+		return "", fmt.Errorf("redisidem: the server's %s reply has 1 element, not 2", r.Status)
+	}
+	return r.Texts[0], nil
+}
+
+// Unexpected returns the error for a status that the caller does not know: the server's script and
+// this library do not fit.
+func (r Reply) Unexpected() error {
+	return fmt.Errorf("redisidem: %s answered %q", r.script.Name, r.Status)
+}
+
+// Created is the reply about a new record.
+type Created struct {
+	At         time.Time
+	Generation int64 // how many records of the key were deleted before, one within a retention of the other
+}
+
+// Created reads the CREATED reply to a create.
+func (r Reply) Created() (Created, error) { return r.created(0) }
+
+// created reads when a record was made and its generation, which begin with the n-th number.
+func (r Reply) created(n int) (c Created, err error) {
+	if c.At, err = parseTime("created_at", r.number(n)); err != nil {
+		return Created{}, err
+	}
+	if generation := r.number(n + 1); generation != "" {
+		c.Generation, err = parseCount("generation", generation)
+	}
+	return c, err
+}
+
+// Granted is the OWN reply to a claim: the lease.
+type Granted struct {
+	Fence    int64
+	Attempts int // at the key
+	Attempt  int // at the stage, counted from 1
+	At       time.Time
+}
+
+// Granted reads the OWN reply to a claim.
+func (r Reply) Granted() (g Granted, err error) {
+	fence, err := parseCount("fence", r.number(0))
+	attempts, err1 := parseCount("attempts", r.number(1))
+	attempt, err2 := parseCount("attempts of this revision", r.number(2))
+	at, err3 := parseTime("locked_at", r.number(3))
+	if err := errors.Join(err, err1, err2, err3); err != nil {
+		return Granted{}, err
+	}
+	return Granted{Fence: fence, Attempts: int(attempts), Attempt: int(attempt), At: at}, nil
+}
+
+// GrantedNew reads, from an OWN reply to a claim that has made the record, when it was made.
+func (r Reply) GrantedNew() (Created, error) { return r.created(3) }
+
+// GrantedSeen reads from an OWN reply to a claim with a [Seen] what can have changed since: the
+// flow that the key belongs to, "" if it belongs to none, and whether it is a dead letter.
+func (r Reply) GrantedSeen() (flow string, deadLetter bool) {
+	if flow = r.number(4); flow == "-" {
+		flow = ""
+	}
+	return flow, r.number(5) == "1"
+}
+
+// InterimAge reads from the INTERIM reply to a claim how old the interim answer is.
+func (r Reply) InterimAge() (time.Duration, error) {
+	age, err := parseCount("age of the interim answer", r.number(0))
+	return time.Duration(age) * time.Microsecond, err
+}
+
+// RecordLife reads from a reply about a finished record how long that lives. It reports false for a
+// record without an expiry.
+func (r Reply) RecordLife() (life time.Duration, expires bool, err error) {
+	left := r.number(0)
+	if left == "-1" {
+		return 0, false, nil
+	}
+	ms, err := parseCount("the record's remaining life", left)
+	return remaining(ms), true, err
+}
+
+// LockLife reads from a BUSY reply how long the lock lives. It reports false for a lock without an
+// expiry.
+func (r Reply) LockLife() (life time.Duration, expires bool, err error) {
+	left, err := strconv.ParseInt(r.number(0), 10, 64)
+	if err != nil {
+		return 0, false, &DamagedError{"the lock's remaining time is no number"}
+	}
+	return remaining(left), left != -1, nil
+}
+
+// maxLife keeps remaining lives in range.
+const maxLife = 100 * 365 * 24 * time.Hour
+
+// remaining converts the remaining life of a Redis key from milliseconds. A user with write access
+// can make it more than a duration can hold.
+func remaining(milliseconds int64) time.Duration {
+	return time.Duration(min(max(milliseconds, 0), maxLife.Milliseconds())) * time.Millisecond
+}
+
+// needsLock reports whether a claim whose lock was not taken would get another reply with it.
+func (r Reply) needsLock() bool {
+	free := strings.HasPrefix(r.number(0), "-") // the lock's remaining time
+	return r.Status == StatusOwn || r.Status == StatusBusy && free
+}
+
+// Committed reads the OK reply to a commit: the server's time of the commit, and whether the lease
+// is still held.
+func (r Reply) Committed() (at time.Time, held bool, err error) {
+	at, err = parseTime("time of the commit", r.number(1))
+	return at, r.number(0) == "1", err
+}
+
+// notKept returns the OK reply to a commit as one of a commit that has not kept the lease.
+func (r Reply) notKept() Reply {
+	_, at, _ := strings.Cut(r.numbers, " ")
+	r.numbers = "0 " + at
+	return r
+}
+
+// RefusedEffect reads the EFFECT reply to a commit with n effects: the effect's index and why it
+// was refused.
+func (r Reply) RefusedEffect(n int) (index int, reason string, err error) {
+	if reason, err = r.Text(); err != nil {
+		return 0, "", err
+	}
+	index, err = strconv.Atoi(r.number(0))
+	if err != nil || index < 0 || index >= n {
+		return 0, "", fmt.Errorf("redisidem: the server refuses effect %q of %d", r.number(0), n)
+	}
+	return index, reason, nil
+}
+
+// DeadLettered reports whether the reply to an abandon says that the key is a dead letter now.
+func (r Reply) DeadLettered() bool { return r.number(0) == "1" }
+
+// MetClaim reports whether the reply to an abandon says that the claim cannot come after it.
+func (r Reply) MetClaim() bool { return r.number(1) == "1" }
+
+// Due reads the OK reply to a due call: the digests of keys that are due, with the score that the
+// index gives them until then, and the time up to which the index was read.
+func (r Reply) Due() (digests []string, handedOut, until string) {
+	return r.Texts, r.number(0), r.number(1)
+}
+
+func parseCount(field, s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return 0, &DamagedError{field + " is not a number"}
+	}
+	return n, nil
+}
+
+// parseTime reads the server's time in microseconds.
+func parseTime(field, s string) (time.Time, error) {
+	n, err := parseCount(field, s)
+	return time.UnixMicro(n).UTC(), err
+}

@@ -1,0 +1,16 @@
+package protocol
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+)
+
+// NewToken returns 128 random bits as text. crypto/rand never fails: a system without randomness
+// ends the program.
+func NewToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	var text [22]byte
+	base64.RawURLEncoding.Encode(text[:], b[:])
+	return string(text[:])
+}
