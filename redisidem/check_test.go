@@ -425,7 +425,7 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 			mustFind(t, report, "scripts", redisidem.VerdictFailure, c.word)
 			mustFind(t, report, "eviction", redisidem.VerdictGood)
 
-			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), nil)
+			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
 			mustBe(t, err, redisidem.ErrUnsafeServer)
 			if svc != nil || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("Open returned %v, %v", svc, err)
