@@ -512,7 +512,7 @@ func TestCloseWaitsForPendingAbandons(t *testing.T) {
 		began := time.Now()
 		mustBe(b, svc.Close(ctx), nil)
 		if took := time.Since(began); took < 20*time.Second || took > 23*time.Second {
-			b.Errorf("closed after %v", took)
+			b.Errorf("closed after %v, want %v to %v", took, 20*time.Second, 23*time.Second)
 		}
 		mustRunFirst(b, b.service(redisidem.Config{}).Scope("a"), "k")
 	})
@@ -529,7 +529,7 @@ func TestCloseDoesNotLookOutForClaims(t *testing.T) {
 		began := time.Now()
 		mustBe(b, svc.Close(ctx), nil)
 		if took := time.Since(began); took > redisidem.DefaultTimeout {
-			b.Errorf("closed after %v", took)
+			b.Errorf("closed after %v, want at most %v", took, redisidem.DefaultTimeout)
 		}
 	})
 }
@@ -554,13 +554,13 @@ func TestPendingAbandonsAreBounded(t *testing.T) {
 		before := b.sent()
 		time.Sleep(time.Second)
 		if n := b.sent() - before; n > 4*2 {
-			b.Errorf("%d requests in a second to give 2 back", n)
+			b.Errorf("%d requests in a second to give 2 back, want at most 8", n)
 		}
 		time.Sleep(20 * time.Second)
 		before = b.sent()
 		time.Sleep(time.Minute)
 		if n := b.sent() - before; n != 0 {
-			b.Errorf("%d requests after CommitRetry", n)
+			b.Errorf("%d requests after CommitRetry, want 0", n)
 		}
 		b.thaw()
 	})
@@ -590,7 +590,7 @@ func TestEndedContextSendsNothing(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if n := b.sent() - before; n != 0 {
-			b.Errorf("%d requests were sent", n)
+			b.Errorf("%d requests were sent, want 0", n)
 		}
 	})
 }

@@ -494,8 +494,8 @@ func TestCopiesTakeNoMoreThanTheirBytes(t *testing.T) {
 	}
 }
 
-// TestTombstoneOfACopyIsNotEvicted fills a small cache while a reply about a record that was deleted
-// meanwhile is under way.
+// TestTombstoneOfACopyIsNotEvicted fills a small cache while a reply about a record that was
+// deleted meanwhile is under way.
 func TestTombstoneOfACopyIsNotEvicted(t *testing.T) {
 	t.Parallel()
 	c, err := redisidem.NewCopyCache(64<<10, time.Minute, time.Minute)

@@ -248,8 +248,8 @@ func TestCheckOfSlots(t *testing.T) {
 	mustFind(t, open(), "slots", redisidem.VerdictFailure, "4 of 16384", "7-9", "100-100", "unassigned")
 }
 
-// answers is a hook that answers for a server: INFO with a text, or the server's own answer changed by
-// it, and CONFIG GET appendfsync with a value.
+// answers is a hook that answers for a server: INFO with a text, or the server's own answer changed
+// by it, and CONFIG GET appendfsync with a value.
 type answers struct {
 	info  func(own string) string
 	fsync string
@@ -425,7 +425,7 @@ func TestCheckNamesTheRightThatIsMissing(t *testing.T) {
 			mustFind(t, report, "scripts", redisidem.VerdictFailure, c.word)
 			mustFind(t, report, "eviction", redisidem.VerdictGood)
 
-			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), nil)
+			svc, err := redisidem.Open(ctx, "redis://"+c.user+":s3cret@"+server.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
 			mustBe(t, err, redisidem.ErrUnsafeServer)
 			if svc != nil || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("Open returned %v, %v", svc, err)

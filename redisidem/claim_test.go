@@ -28,7 +28,7 @@ func TestLockOfAnotherTypeIsDamage(t *testing.T) {
 			mustBe(t, err, redisidem.ErrDamaged)
 		})
 		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("refused after %v", took)
+			t.Errorf("refused after %v, want at most %v", took, 5*time.Second)
 		}
 	})
 }
@@ -454,7 +454,7 @@ func TestShortLeaseCallerNeverShortensAnothersLock(t *testing.T) {
 			mustBe(t, err, redisidem.ErrLocked)
 		}
 		if left := e.client().PTTL(ctx, lock).Val(); left < 50*time.Second {
-			t.Errorf("%v left of a minute", left)
+			t.Errorf("%v left of a minute, want at least %v", left, 50*time.Second)
 		}
 		mustBe(t, lease.Abandon(ctx), nil)
 	})
@@ -472,7 +472,7 @@ func TestLockThatOutlivesItsLeaseIsReanchored(t *testing.T) {
 		_, err = other.WorkStage(ctx, key, finish("x"))
 		mustBe(t, err, redisidem.ErrLocked)
 		if left := e.client().PTTL(ctx, lock).Val(); left > 10*time.Second {
-			t.Errorf("%v left of a 10 s lease", left)
+			t.Errorf("%v left of a 10 s lease, want at most %v", left, 10*time.Second)
 		}
 		mustBe(t, lease.Abandon(ctx), nil)
 	})

@@ -42,7 +42,7 @@ func TestWaiterGetsTheWinnersAnswer(t *testing.T) {
 			b.Errorf("got %+v", got)
 		}
 		if took := time.Since(began); took < 5*time.Second || took > 5*time.Second+300*time.Millisecond {
-			b.Errorf("waited %v", took)
+			b.Errorf("waited %v, want %v to %v", took, 5*time.Second, 5*time.Second+300*time.Millisecond)
 		}
 		<-done
 	})
@@ -59,7 +59,7 @@ func TestWaiterThatTimesOutChangesNothing(t *testing.T) {
 			_, err := sc.Wait(2*time.Second).WorkStage(context.Background(), key, finish("x"))
 			mustBe(b, err, redisidem.ErrLocked)
 			if took := time.Since(began); took != 2*time.Second {
-				b.Errorf("waited %v", took)
+				b.Errorf("waited %v, want %v", took, 2*time.Second)
 			}
 			if after := dumpWithoutWaiting(b); after != before {
 				b.Errorf("changed:\n%s\nto:\n%s", before, after)
@@ -97,7 +97,7 @@ func TestTrapL11WaitHasABudgetOfItsOwn(t *testing.T) {
 			_, err := sc.Wait(budget).Lock(ctx, "k")
 			mustBe(b, err, redisidem.ErrLocked)
 			if took := time.Since(began); took != want {
-				b.Errorf("a budget of %v took %v", budget, took)
+				b.Errorf("a budget of %v took %v, want %v", budget, took, want)
 			}
 		}
 		short, cancel := context.WithTimeout(ctx, time.Second)
@@ -106,7 +106,7 @@ func TestTrapL11WaitHasABudgetOfItsOwn(t *testing.T) {
 		_, err := sc.Wait(time.Minute).Lock(short, "k")
 		mustBe(b, err, context.DeadlineExceeded)
 		if took := time.Since(began); took != time.Second {
-			b.Errorf("a context of 1s took %v", took)
+			b.Errorf("a context of 1s took %v, want %v", took, time.Second)
 		}
 		mustBe(b, lease.Abandon(ctx), nil)
 	})
@@ -221,13 +221,13 @@ func TestWaitingLockDoesNotDisturbWaitersForTheAnswer(t *testing.T) {
 				_, err := svc.Scope("a").Do(ctx, "k", request, never(b))
 				mustBe(b, err, nil)
 				if took := time.Since(began); took > 5*time.Second {
-					b.Errorf("answered after %v", took)
+					b.Errorf("answered after %v, want at most %v", took, 5*time.Second)
 				}
 			})
 		}
 		wg.Wait()
 		if n := b.sent() - before; n > 200 {
-			b.Errorf("50 waiters sent %d requests", n)
+			b.Errorf("50 waiters sent %d requests, want at most 200", n)
 		}
 	})
 }
@@ -381,7 +381,7 @@ func TestInterimAnswerFromBeforeTheWaitingIsNotGivenAgain(t *testing.T) {
 		}
 		wg.Wait()
 		if replayed.Load() != 2 {
-			b.Errorf("%d of 3 were replays", replayed.Load())
+			b.Errorf("%d of 3 were replays, want 2", replayed.Load())
 		}
 	})
 }
@@ -420,7 +420,7 @@ func TestWaiterIsAnsweredAlthoughAnotherCallerWorksOnAlready(t *testing.T) {
 					b.Errorf("the key is %+v, %v", key, err)
 				}
 				if took := time.Since(began); took > 6*time.Second {
-					b.Errorf("answered after %v", took)
+					b.Errorf("answered after %v, want at most %v", took, 6*time.Second)
 				}
 			})
 		}
@@ -536,7 +536,7 @@ func TestWaitersTakeTurnsWhenNothingIsFinished(t *testing.T) {
 		began := time.Now()
 		wg.Wait()
 		if took := time.Since(began); took != 10*time.Second {
-			b.Errorf("ten stages of a second took %v", took)
+			b.Errorf("ten stages of a second took %v, want %v", took, 10*time.Second)
 		}
 		if key := start(b, sc, "k"); key.Revision != 10 {
 			b.Errorf("the key is %+v", key)
@@ -560,7 +560,7 @@ func TestWaiterWithAnotherRequestIsRefusedAtOnce(t *testing.T) {
 		_, err := sc.Do(ctx, "k", other, never(b))
 		mustBe(b, err, redisidem.ErrFingerprintMismatch)
 		if took := time.Since(began); took != 0 {
-			b.Errorf("refused after %v", took)
+			b.Errorf("refused after %v, want 0", took)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -597,7 +597,7 @@ func TestQueuedCallersTimeOutToo(t *testing.T) {
 				_, err := svc.Scope("a").Do(ctx, "k", request, never(b))
 				mustBe(b, err, redisidem.ErrLocked)
 				if took := time.Since(began); took != 2*time.Second {
-					b.Errorf("refused after %v", took)
+					b.Errorf("refused after %v, want %v", took, 2*time.Second)
 				}
 			})
 		}

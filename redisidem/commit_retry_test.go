@@ -28,7 +28,7 @@ func TestCommitIsRetriedInTheBackgroundUntilItLands(t *testing.T) {
 			b.Error("ErrUnavailable says that no callback ran")
 		}
 		if took := time.Since(began); took > 550*time.Millisecond {
-			b.Errorf("returned after %v", took)
+			b.Errorf("returned after %v, want at most %v", took, 550*time.Millisecond)
 		}
 		time.Sleep(30 * time.Second)
 		b.thaw()
@@ -91,7 +91,7 @@ func TestTrapL9KeyStaysLockedAfterAnUnknownCommit(t *testing.T) {
 		time.Sleep(redisidem.DefaultLease)
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			if st.Attempt() != 2 {
-				b.Errorf("attempt %d does not tell of the run whose fate is unknown", st.Attempt())
+				b.Errorf("attempt %d does not count the run whose outcome is unknown, want 2", st.Attempt())
 			}
 			return redisidem.Outcome{}, nil
 		})
@@ -118,7 +118,7 @@ func TestEffectThatIsRefusedInTheBackgroundEndsTheKey(t *testing.T) {
 		_, err = sc.Do(ctx, "k", request, work)
 		mustBe(b, err, redisidem.ErrNotKept)
 		if ran != 1 {
-			b.Errorf("the work ran %d times", ran)
+			b.Errorf("the work ran %d times, want 1", ran)
 		}
 	})
 }
@@ -150,7 +150,7 @@ func TestTrapS18LostReplyHasNoSecondEffect(t *testing.T) {
 			key, err = sc.WorkStage(ctx, key, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				runs++
 				if st.Attempt() != 1 {
-					t.Errorf("attempt %d", st.Attempt())
+					t.Errorf("attempt %d, want 1", st.Attempt())
 				}
 				return redisidem.Advance(fmt.Sprint("after ", s.Name)), nil
 			})

@@ -396,3 +396,31 @@ func TestConcurrentKeptCommitsAreOneAfterTheOther(t *testing.T) {
 		mustBe(t, lease.Abandon(ctx), nil)
 	})
 }
+
+// TestRefusalThatNoReplicaKnowsIsUnknown checks that a refusal counts only once the replicas have
+// it: after a failover, the replica would store the refused commit if it arrived once more.
+func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	replica := group.Replicas[0]
+	sc := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Durability: 1, Timeout: 2 * time.Second}).Scope("a")
+
+	for _, known := range []bool{true, false} {
+		key := start(t, sc, fmt.Sprintf("k-%t", known))
+		lease, err := sc.Lock(ctx, key.Value)
+		mustBe(t, err, nil)
+		mustBe(t, sc.Unlock(ctx, key.Value), nil)
+		_, err = sc.WorkStage(ctx, key, finish("successor"))
+		mustBe(t, err, nil)
+		want := redisidem.ErrFenced
+		if !known {
+			mustBe(t, replica.Pause(), nil)
+			want = redisidem.ErrOutcomeUnknown
+		}
+		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
+		mustBe(t, err, want)
+		if !known {
+			mustBe(t, replica.Resume(), nil)
+		}
+	}
+}

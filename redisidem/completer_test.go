@@ -516,7 +516,7 @@ func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
 		client.Store(false)
 		mustBe(b, <-ended, context.DeadlineExceeded)
 		if served.Load() != 8 {
-			b.Errorf("%d of 8 keys of the other flow were served", served.Load())
+			b.Errorf("%d of 8 keys of the other flow were served, want 8", served.Load())
 		}
 	})
 }
@@ -538,7 +538,7 @@ func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 			b.Fatal("the first completer did not scan")
 		}
 		if n := scans(50*time.Millisecond, time.Second); n < 10 {
-			b.Errorf("a completer with a shorter interval scanned %d times within 20 intervals", n)
+			b.Errorf("a completer with a shorter interval scanned %d times within 20 intervals, want at least 10", n)
 		}
 		scans(time.Hour, 300*time.Millisecond)
 		time.Sleep(15 * time.Second)

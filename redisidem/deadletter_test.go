@@ -415,7 +415,7 @@ func TestClientCanContinueADeadLetter(t *testing.T) {
 			break // which must do no harm
 		}
 		if n != 1 {
-			b.Errorf("listed %d", n)
+			b.Errorf("listed %d, want 1", n)
 		}
 		mustBe(b, sc.Requeue(ctx, key), redisidem.ErrFinished)
 

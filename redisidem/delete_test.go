@@ -28,7 +28,7 @@ func TestDeleteTakesTheKeyOutOfItsIndexes(t *testing.T) {
 				mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
 			}
 			if n := b.indexed(list); n != 1 {
-				b.Fatalf("%d keys are %s", n, list)
+				b.Fatalf("%d keys are %s, want 1", n, list)
 			}
 			key, err := sc.Retrieve(ctx, list)
 			mustBe(b, err, nil)

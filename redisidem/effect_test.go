@@ -87,7 +87,7 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 		_, err = sc.Do(ctx, "k", request, never(t))
 		mustBe(t, err, nil)
 		if n := raw.Get(ctx, k("count")).Val(); n != "-5" {
-			t.Errorf("the replay counted: %s", n)
+			t.Errorf("the replay counted: %s, want %q", n, "-5")
 		}
 	})
 }
@@ -235,7 +235,7 @@ func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 		_, err = sc.Do(ctx, "k", request, never(b))
 		mustBe(b, err, nil)
 		if n, _ := b.server.Get(count); n != "1" {
-			b.Errorf("counted %s times", n)
+			b.Errorf("counted %s times, want %q", n, "1")
 		}
 	})
 }
@@ -272,7 +272,7 @@ func TestMissingRightStoresNothingOrAll(t *testing.T) {
 			key, err := sc.Retrieve(ctx, "k")
 			mustBe(t, err, nil)
 			if count, _ := admin.Get(ctx, counter).Int64(); count != key.Revision {
-				t.Errorf("%d commits have %d effects", key.Revision, count)
+				t.Errorf("%d commits have %d effects, want %v", key.Revision, count, key.Revision)
 			}
 		})
 	}

@@ -9,27 +9,30 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// A completer finishes what a client began and did not come back for. Programs call Run in a
-// goroutine; Sweep scans once.
-func ExampleNewCompleter() {
+// A completer finishes keys whose clients do not come back. A program that has no scheduler calls
+// Run in place of Sweep, which sweeps every Interval until its context ends.
+func ExampleCompleter() {
 	addr, stop := embeddedRedis()
 	defer stop()
-	svc, err := redisidem.Open(context.Background(), "redis://"+addr, nil)
+	ctx := context.Background()
+	svc, err := redisidem.Open(ctx, "redis://"+addr, &redisidem.Config{Timeout: 5 * time.Second})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer func() { _ = svc.Close(context.Background()) }()
-	died := true
+	defer func() { _ = svc.Close(ctx) }()
+
+	away := true
 	flow, err := redisidem.NewFlow(redisidem.FlowConfig{
-		Name: "orders", Version: 1, RecoverAfter: time.Millisecond,
+		Name: "mail", Version: 1, RecoverAfter: time.Millisecond, // minutes in production
 		Stages: []redisidem.FlowStage{{
 			Point: redisidem.Started,
-			Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if died {
-					return redisidem.Outcome{}, errors.New("the provider is down")
+			Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if away {
+					return redisidem.Outcome{}, errors.New("the mail server is away")
 				}
-				return redisidem.Finish(redisidem.JSON(201, "order 1")), nil
+				fmt.Println("mail sent in attempt", st.Attempt())
+				return redisidem.Finish(redisidem.Response{Code: 204}), nil
 			},
 		}},
 	})
@@ -37,20 +40,21 @@ func ExampleNewCompleter() {
 		fmt.Println(err)
 		return
 	}
-	ctx := context.Background()
-	_, err = svc.Scope("shop").DoFlow(ctx, "key-from-the-client", redisidem.Request{Method: "POST", Path: "/orders"}, flow)
+	// The request fails, and its client does not come back.
+	_, err = svc.Scope("tenant-42").DoFlow(ctx, "key-from-the-client", redisidem.Request{Method: "POST", Path: "/mails"}, flow)
 	fmt.Println(err)
-	died = false
+	away = false
+	time.Sleep(10 * time.Millisecond)
 
-	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, &redisidem.CompleterConfig{Concurrency: 4})
+	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, &redisidem.CompleterConfig{Concurrency: 2})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	time.Sleep(10 * time.Millisecond) // longer than RecoverAfter
-	result, err := completer.Sweep(ctx)
-	fmt.Println(result.Due, result.Finished, err)
+	swept, err := completer.Sweep(ctx)
+	fmt.Println(swept.Finished, "finished", err)
 	// Output:
-	// redisidem: stage "started": the provider is down
-	// 1 1 <nil>
+	// redisidem: stage "started": the mail server is away
+	// mail sent in attempt 2
+	// 1 finished <nil>
 }

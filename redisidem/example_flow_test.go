@@ -10,8 +10,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// A flow says once what the stages are and what is to be done when something goes wrong. A crash between charging and
-// committing makes the next run ask Reconcile; a failure for good gives the money back.
+// A flow defines once what the stages are and what is to be done when something goes wrong. A crash
+// between charging and committing makes the next run ask Reconcile; a permanent failure gives the
+// money back.
 func ExampleScope_DoFlow() {
 	sc, stop := exampleScope()
 	defer stop()

@@ -8,8 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// counter counts events by their kind, as a metric would. Its callers run concurrently in production,
-// so that it would need a mutex or atomic counters.
+// counter counts events by their kind, as a metric would. Its callers run concurrently in
+// production, so that it would need a mutex or atomic counters.
 type counter map[redisidem.EventKind]int
 
 func (c counter) Observe(_ context.Context, e redisidem.Event) { c[e.Kind]++ }

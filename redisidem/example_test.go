@@ -32,8 +32,8 @@ func exampleScope() (sc *redisidem.Scope, stop func()) {
 	}
 }
 
-// Work of several stages is a loop over recovery points. A retry continues where an earlier request stopped, and a retry
-// of finished work gets its answer.
+// Work of several stages is a loop over recovery points. A retry continues where an earlier request
+// stopped, and a retry of finished work gets its answer.
 func Example() {
 	sc, stop := exampleScope()
 	defer stop()

@@ -8,7 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// An error of the callback leaves the recovery point where it is, and the next request tries the stage again.
+// An error of the callback leaves the recovery point where it is, and the next request tries the
+// stage again.
 func ExampleScope_WorkStage() {
 	sc, stop := exampleScope()
 	defer stop()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -134,7 +135,7 @@ func TestEachFingerprintIsClaimedWithATokenOfItsOwn(t *testing.T) {
 	client.AddHook(sent)
 	first, second := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 32)
 	for i, ring := range []*redisidem.FingerprintKeys{nil, mustFingerprintKeys(t, first, second, nil)} {
-		svc, err := redisidem.New(client, &redisidem.Config{FingerprintKeys: ring})
+		svc, err := redisidem.New(client, &redisidem.Config{FingerprintKeys: ring, Timeout: 5 * time.Second})
 		mustBe(t, err, nil)
 		key, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))
 		mustBe(t, err, nil)

@@ -300,6 +300,6 @@ func TestConfigOfAFlowIsACopy(t *testing.T) {
 	flow := mustFlow(t, cart())
 	flow.Config().Stages[1].Next[0] = "x"
 	if got := flow.Config().Stages[1].Next[0]; got != "paid" {
-		t.Errorf("the flow has changed: %q", got)
+		t.Errorf("the flow has changed: %q, want %q", got, "paid")
 	}
 }

@@ -316,7 +316,8 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// FuzzDecodeRecord checks that what Redis holds can be anything: the answer is a key or ErrDamaged, never a panic.
+// FuzzDecodeRecord checks that any record in Redis decodes to a key or to ErrDamaged, without a
+// panic.
 func FuzzDecodeRecord(f *testing.F) {
 	id := placeOf("ns", "a", "k")
 	good := []string{

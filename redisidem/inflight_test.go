@@ -31,7 +31,7 @@ func TestCloseWaitsForStages(t *testing.T) {
 		mustBe(b, <-done, nil)
 		mustBe(b, <-done, nil)
 		if took := time.Since(began); took < 20*time.Second || took > 21*time.Second {
-			b.Errorf("closed after %v", took)
+			b.Errorf("closed after %v, want %v to %v", took, 20*time.Second, 21*time.Second)
 		}
 	})
 }
@@ -78,7 +78,7 @@ func TestTrapL15ForgottenLeaseDoesNotHoldUpClose(t *testing.T) {
 				}
 				mustBe(b, svc.Close(ctx), nil)
 				if took := time.Since(began); took < time.Minute || took > time.Minute+time.Second {
-					b.Errorf("closed %v after the lease began", took)
+					b.Errorf("closed %v after the lease began, want %v to %v", took, time.Minute, time.Minute+time.Second)
 				}
 				mustBe(b, forgotten.Abandon(ctx), nil)
 			})

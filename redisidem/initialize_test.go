@@ -3,7 +3,11 @@ package redisidem_test
 import (
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -11,7 +15,7 @@ func TestSeedM1ClientsKeyIsStored(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		key := start(t, e.service().Scope("a"), "chosen by the client")
 		if key.Value != "chosen by the client" {
-			t.Fatalf("the key is %q", key.Value)
+			t.Fatalf("the key is %q, want %q", key.Value, "chosen by the client")
 		}
 		_, err := e.service().Scope("a").WorkStage(ctx, key, finish("paid"))
 		mustBe(t, err, nil)
@@ -53,4 +57,19 @@ func TestSeedM4OtherRouteCannotPoisonAKey(t *testing.T) {
 		mustBe(t, err, nil)
 		mustHold(t, key, `"done"`)
 	})
+}
+
+// TestTooFewReplicasAreAnAnswerWithAnyReadTimeout has a client whose read timeout is much shorter
+// than Config.Timeout.
+func TestTooFewReplicasAreAnAnswerWithAnyReadTimeout(t *testing.T) {
+	t.Parallel()
+	opt := options(rediscase.Server(t).Addr(), 3)
+	opt.ReadTimeout = time.Second
+	client := redis.NewClient(opt)
+	t.Cleanup(func() { _ = client.Close() })
+	svc, err := redisidem.New(client, &redisidem.Config{Durability: 1, Timeout: 20 * time.Second})
+	mustBe(t, err, nil)
+	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
+	_, err = svc.Scope("a").InitializeRequest(ctx, "k", request)
+	mustBe(t, err, redisidem.ErrNotDurable)
 }

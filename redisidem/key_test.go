@@ -63,7 +63,7 @@ func TestKeyOfAReplayCostsNoRoundTrip(t *testing.T) {
 				_, err = sc.WorkStage(ctx, key, never(b))
 				mustBe(b, err, nil)
 				if n := b.sent() - before; n != 0 {
-					b.Errorf("a finished key from a %s costs %d requests", name, n)
+					b.Errorf("a finished key from a %s costs %d requests, want 0", name, n)
 				}
 			}
 		}

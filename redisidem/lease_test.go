@@ -118,7 +118,7 @@ func TestTrapL19EveryLeaseHasADeadline(t *testing.T) {
 				t.Errorf("%s: the lock has the TTL %v", when, left)
 			}
 			if left := raw.PTTL(ctx, record).Val(); left < redisidem.DefaultRetention {
-				t.Errorf("%s: the record has the TTL %v", when, left)
+				t.Errorf("%s: the record has the TTL %v, want at least %v", when, left, redisidem.DefaultRetention)
 			}
 		}
 		check("after the claim")

@@ -20,7 +20,7 @@ func TestObserverThatPanicsEndsTheLease(t *testing.T) {
 			func() {
 				defer func() {
 					if v := recover(); v != kind {
-						b.Errorf("recovered %v", v)
+						b.Errorf("recovered %v, want %v", v, kind)
 					}
 				}()
 				_, _ = sc.DoFlow(ctx, kind.String(), request, flow)
@@ -56,7 +56,7 @@ func TestObserverThatPanicsLeavesNoKeyLocked(t *testing.T) {
 		func() {
 			defer func() {
 				if v := recover(); v != "startled" {
-					b.Errorf("recovered %v", v)
+					b.Errorf("recovered %v, want %q", v, "startled")
 				}
 			}()
 			_, _ = sc.Do(ctx, "k", request, never(b))

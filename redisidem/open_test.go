@@ -49,7 +49,7 @@ func TestOpenGivesUpOnAServerThatIsAway(t *testing.T) {
 				svc, err := redisidem.Open(ctx, fmt.Sprintf(form, addr), &redisidem.Config{Timeout: timeout})
 				mustBe(t, err, redisidem.ErrUnavailable)
 				if took := time.Since(began); took > timeout+time.Second {
-					t.Errorf("took %v with a timeout of %v", took, timeout)
+					t.Errorf("took %v with a timeout of %v, want at most %v", took, timeout, timeout+time.Second)
 				}
 				if svc != nil {
 					t.Error("there is a service")

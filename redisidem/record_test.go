@@ -380,7 +380,7 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 						}
 					}
 					if took := time.Since(began); took > 5*time.Second {
-						t.Errorf("refused after %v", took)
+						t.Errorf("refused after %v, want at most %v", took, 5*time.Second)
 					}
 
 					mustBe(t, svc.Close(ctx), nil) // which waits for the background

@@ -89,7 +89,7 @@ func TestMaxHoldEndsALeaseThatHangs(t *testing.T) {
 			<-ctx.Done()
 			mustBe(b, context.Cause(ctx), redisidem.ErrMaxHold)
 			if took := time.Since(began); took != 47*time.Second {
-				b.Errorf("cancelled after %v", took)
+				b.Errorf("cancelled after %v, want %v", took, 47*time.Second)
 			}
 			time.Sleep(10 * time.Second) // it hangs on
 			_, err := other.WorkStage(context.Background(), key, finish("by the other"))
@@ -179,7 +179,7 @@ func TestTrapL15HoldIsCapped(t *testing.T) {
 		<-capped.Context().Done()
 		mustBe(b, context.Cause(capped.Context()), redisidem.ErrMaxHold)
 		if took := time.Since(began); took != 30*time.Second {
-			b.Errorf("cancelled after %v", took)
+			b.Errorf("cancelled after %v, want %v", took, 30*time.Second)
 		}
 		_, err := sc.Wait(redisidem.DefaultLease+time.Second).Do(ctx, "capped", request, finish("by another"))
 		mustBe(b, err, nil)

@@ -10,16 +10,16 @@ import (
 func TestFingerprintTellsRequestsApart(t *testing.T) {
 	t.Parallel()
 	distinct(t, map[string]string{
-		"shifted left":     printOf(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),
-		"shifted right":    printOf(t, Request{Method: "POST", Path: "S/a", Params: []byte("b")}),
-		"params into path": printOf(t, Request{Method: "POST", Path: "S/ab"}),
-		"path into params": printOf(t, Request{Method: "POST", Path: "S", Params: []byte("/ab")}),
-		"case of the path": printOf(t, Request{Method: "POST", Path: "s/a", Params: []byte("b")}),
-		"null":             printOf(t, Request{Params: []byte("null")}),
-		"nothing":          printOf(t, Request{}),
-		"empty one":        printOf(t, Request{Fingerprint: []byte{}}),
-		"own":              printOf(t, Request{Fingerprint: []byte("POST")}),
-		"method like own":  printOf(t, Request{Method: "POST"}),
+		"shifted left":     fingerprintOfRequest(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),
+		"shifted right":    fingerprintOfRequest(t, Request{Method: "POST", Path: "S/a", Params: []byte("b")}),
+		"params into path": fingerprintOfRequest(t, Request{Method: "POST", Path: "S/ab"}),
+		"path into params": fingerprintOfRequest(t, Request{Method: "POST", Path: "S", Params: []byte("/ab")}),
+		"case of the path": fingerprintOfRequest(t, Request{Method: "POST", Path: "s/a", Params: []byte("b")}),
+		"null":             fingerprintOfRequest(t, Request{Params: []byte("null")}),
+		"nothing":          fingerprintOfRequest(t, Request{}),
+		"empty one":        fingerprintOfRequest(t, Request{Fingerprint: []byte{}}),
+		"own":              fingerprintOfRequest(t, Request{Fingerprint: []byte("POST")}),
+		"method like own":  fingerprintOfRequest(t, Request{Method: "POST"}),
 	})
 }
 
@@ -30,14 +30,14 @@ func TestFingerprintIsTheSameForTheSameRequest(t *testing.T) {
 		{{Params: map[string]int{"a": 1, "b": 2}}, {Params: []byte(`{"a":1,"b":2}`)}},
 		{{Method: "GET", Path: "/a", Fingerprint: []byte("x")}, {Method: "PUT", Params: 1, Fingerprint: []byte("x")}},
 	} {
-		if printOf(t, same[0]) != printOf(t, same[1]) {
+		if fingerprintOfRequest(t, same[0]) != fingerprintOfRequest(t, same[1]) {
 			t.Errorf("%+v and %+v differ", same[0], same[1])
 		}
 	}
 }
 
-// printOf returns the fingerprint of a request.
-func printOf(t *testing.T, r Request) string {
+// fingerprintOfRequest returns the fingerprint of a request.
+func fingerprintOfRequest(t *testing.T, r Request) string {
 	t.Helper()
 	e, err := r.encode(1<<20, nil)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestLargeValuesAreReadOnlyWhenReturned(t *testing.T) {
 			t.Errorf("%s: the server sends %d bytes for %d of them", what, n, looks)
 		}
 		if n := read() - readBefore; n > 0 {
-			t.Errorf("%s: the whole record is read %d times for %d of them", what, n, looks)
+			t.Errorf("%s: the whole record is read %d times for %d of them, want 0", what, n, looks)
 		}
 	}
 	do := func(sc *redisidem.Scope, req redisidem.Request) func() error {

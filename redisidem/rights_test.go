@@ -124,11 +124,16 @@ func sent(t *testing.T) map[string]string {
 	}
 	found := make(map[string]string)
 	files, err := filepath.Glob("*.go")
-	inner, err1 := filepath.Glob("internal/protocol/*.go")
-	if err := errors.Join(err, err1); err != nil || len(inner) == 0 {
-		t.Fatalf("%d files of package protocol, %v", len(inner), err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	files = append(files, inner...)
+	for _, folder := range []string{"internal/protocol", "effect"} {
+		more, err := filepath.Glob(folder + "/*.go")
+		if err != nil || len(more) == 0 {
+			t.Fatalf("%s has %d sources, %v", folder, len(more), err)
+		}
+		files = append(files, more...)
+	}
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue

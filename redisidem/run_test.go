@@ -294,7 +294,7 @@ func TestStageIsRetriedWithinOneRun(t *testing.T) {
 				s.Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					runs++
 					if st.Attempt() != runs {
-						b.Errorf("%s: run %d is attempt %d", c.name, runs, st.Attempt())
+						b.Errorf("%s: run %d is attempt %d, want %v", c.name, runs, st.Attempt(), runs)
 					}
 					switch {
 					case runs == 4:
@@ -369,7 +369,7 @@ func TestTimeoutEndsAStagesContext(t *testing.T) {
 		})))
 		mustBe(b, err, context.DeadlineExceeded)
 		if took := time.Since(began); took < 6*time.Second || took > 7*time.Second {
-			b.Errorf("two runs of 3 s took %v", took)
+			b.Errorf("two runs of 3 s took %v, want %v to %v", took, 6*time.Second, 7*time.Second)
 		}
 	})
 }
@@ -383,7 +383,7 @@ func TestPanicOfAStagePropagatesAndAbandonsTheLease(t *testing.T) {
 		func() {
 			defer func() {
 				if v := recover(); v != "boom" {
-					b.Errorf("recovered %v", v)
+					b.Errorf("recovered %v, want %q", v, "boom")
 				}
 			}()
 			_, _ = sc.DoFlow(ctx, "k", request, flow)
@@ -434,7 +434,7 @@ func TestValueThatPanicsWhenEncodedAbandonsTheLease(t *testing.T) {
 		func() {
 			defer func() {
 				if v := recover(); v != "boom" {
-					b.Errorf("recovered %v", v)
+					b.Errorf("recovered %v, want %q", v, "boom")
 				}
 			}()
 			_, _ = sc.DoFlow(ctx, "k", request, flow)
@@ -483,7 +483,7 @@ func TestFlowHeldTooLongReportsErrMaxHold(t *testing.T) {
 		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, redisidem.ErrMaxHold)
 		if key.RecoveryPoint != "paid" {
-			b.Errorf("the key is at %q", key.RecoveryPoint)
+			b.Errorf("the key is at %q, want %q", key.RecoveryPoint, "paid")
 		}
 	})
 }

@@ -71,8 +71,8 @@ func TestTrapS12EmptyStateIsAValue(t *testing.T) {
 	})
 }
 
-// TestOutboundKeysNeverMove pins outbound keys. Computed in another way, a stage that runs again would
-// repeat the calls of its first run with a new key.
+// TestOutboundKeysNeverMove pins outbound keys. Computed in another way, a stage that runs again
+// would repeat the calls of its first run with a new key.
 func TestOutboundKeysNeverMove(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("tenant-42")

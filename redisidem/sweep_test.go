@@ -60,7 +60,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 			}
 		}
 		if found != 1 {
-			b.Errorf("%d keys are left in the due index, not the damaged one alone", found)
+			b.Errorf("%d keys are left in the due index, want the damaged one alone", found)
 		}
 		// Keys of flows that are not recoverable are in no index.
 		n := b.indexed("due")
@@ -93,14 +93,14 @@ func TestIndexesEndWithTheirRecords(t *testing.T) {
 			for _, name := range e.keys(client) {
 				left := client.PTTL(ctx, name).Val()
 				if left < retention-time.Minute || left > retention+redisidem.DefaultLease {
-					t.Errorf("%s has the TTL %v", name, left)
+					t.Errorf("%s has the TTL %v, want %v to %v", name, left, retention-time.Minute, retention+redisidem.DefaultLease)
 				}
 				if strings.Contains(name, "}:"+index+":") {
 					names++
 				}
 			}
 			if names != 1 {
-				t.Errorf("there are %d sets %s in %v", names, index, e.keys(client))
+				t.Errorf("there are %d sets %s in %v, want 1", names, index, e.keys(client))
 			}
 		}
 		key, err := sc.DoFlow(ctx, "k", request, flow)
@@ -280,7 +280,7 @@ func TestServerThatDoesNotAnswerCostsASweepOneTimeout(t *testing.T) {
 		_, err := completer.Sweep(ctx)
 		mustBe(b, err, redisidem.ErrUnavailable)
 		if took := time.Since(began); took > 2*svc.Config().Timeout {
-			b.Errorf("the sweep took %v", took)
+			b.Errorf("the sweep took %v, want at most %v", took, 2*svc.Config().Timeout)
 		}
 		b.thaw()
 	})
@@ -414,7 +414,7 @@ func TestShardWithManyKeysDoesNotHoldUpOthers(t *testing.T) {
 		completing.Store(true)
 		mustBe(b, <-ended, context.DeadlineExceeded)
 		if others.Load() != 16 {
-			b.Errorf("%d of 16 others were run, and the crowd %d times", others.Load(), crowd.Load())
+			b.Errorf("%d of 16 others were run, want 16, and the crowd %d times", others.Load(), crowd.Load())
 		}
 	})
 }

@@ -63,7 +63,7 @@ func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 		first := charge(start(t, sc, "k"))
 		lose()
 		if again := charge(nil); again != first {
-			t.Errorf("a lost record had %s, and the next one has %s", first, again)
+			t.Errorf("a lost record had %s, and the next one has %s, want the same", first, again)
 		}
 		seen := []string{first}
 		for _, blind := range []bool{false, true, false} {
@@ -85,7 +85,7 @@ func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 		}
 		lose()
 		if again := charge(nil); again != first {
-			t.Errorf("the first record had %s; when all was lost the next one has %s", first, again)
+			t.Errorf("the first record had %s; when all was lost the next one has %s, want the same", first, again)
 		}
 		e.mustBeTidy(raw)
 	})

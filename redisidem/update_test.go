@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/redistest"
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -125,4 +128,21 @@ func TestUpdateReturnsTheKeyAsItStands(t *testing.T) {
 			t.Errorf("finished: %v, replayed: %v", finished.Finished(), finished.Replayed())
 		}
 	})
+}
+
+// TestRepeatedUpdateIsDurable loses the reply to an update that no replica has. WAIT looks at the
+// last write of its connection, so the repetition has to write too.
+func TestRepeatedUpdateIsDurable(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	proxy := rediscase.Proxy(t, group.Master.Addr())
+	sc := serviceOn(t, options(proxy.Addr(), 3), redisidem.Config{Durability: 1, Timeout: 3 * time.Second}).Scope("a")
+	_, err := sc.Update(ctx, start(t, sc, "the server knows the script"), redisidem.Advance("on"))
+	mustBe(t, err, nil)
+	key := start(t, sc, "k")
+	mustBe(t, group.Replicas[0].Pause(), nil)
+	t.Cleanup(func() { mustBe(t, group.Replicas[0].Resume(), nil) })
+	proxy.Once(redistest.LoseReply, lua.Update.SHA)
+	_, err = sc.Update(ctx, key, redisidem.Finish(redisidem.JSON(200, "by hand")))
+	mustBe(t, err, redisidem.ErrNotDurable)
 }

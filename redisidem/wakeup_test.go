@@ -40,7 +40,7 @@ func TestCloseIsNotHeldUpByAServerThatIsSilent(t *testing.T) {
 		_ = svc.Close(short) // how it ends is the context's affair
 		cancel()
 		if took := time.Since(began); took > 4*time.Second {
-			t.Errorf("Close within 100 ms took %v", took)
+			t.Errorf("Close within 100 ms took %v, want at most %v", took, 4*time.Second)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestWaitersAreNotifiedOfTheEnd(t *testing.T) {
 				}
 				// In fake time a message takes no time. A caller that polls comes later.
 				if took := time.Since(began); took != 5*time.Second {
-					b.Errorf("the answer took %v", took)
+					b.Errorf("the answer took %v, want %v", took, 5*time.Second)
 				}
 			})
 		})
@@ -85,7 +85,7 @@ func TestWaiterIsNotifiedOfAnAbandonedLease(t *testing.T) {
 		_, err = b.service(redisidem.Config{Wait: time.Hour}).Scope("a").Do(ctx, "k", request, finish("done"))
 		mustBe(b, err, nil)
 		if took := time.Since(began); took != 5*time.Second {
-			b.Errorf("the answer took %v", took)
+			b.Errorf("the answer took %v, want %v", took, 5*time.Second)
 		}
 	})
 }

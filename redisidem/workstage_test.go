@@ -33,7 +33,7 @@ func TestSeedM2OnlyOneRunsAStage(t *testing.T) {
 		}
 		wg.Wait()
 		if n := runs.Load(); n != 1 {
-			t.Errorf("the stage ran %d times", n)
+			t.Errorf("the stage ran %d times, want 1", n)
 		}
 	})
 }
@@ -50,7 +50,7 @@ func TestSeedM5NoLoopSpins(t *testing.T) {
 		})
 		mustBe(t, err, redisidem.ErrNoProgress)
 		if runs != 1 {
-			t.Errorf("the stage ran %d times", runs)
+			t.Errorf("the stage ran %d times, want 1", runs)
 		}
 		_, err = drive(sc, "k", request, nil)
 		mustBe(t, err, redisidem.ErrUnknownRecoveryPoint)
@@ -140,7 +140,7 @@ func TestTrapS5TwoDriversCountEachStageOnce(t *testing.T) {
 		wg.Wait()
 		for i := range effects {
 			if n := effects[i].Load(); n != 1 {
-				t.Errorf("the effect of %q happened %d times", points[i], n)
+				t.Errorf("the effect of %q happened %d times, want 1", points[i], n)
 			}
 		}
 		if key := start(t, e.service().Scope("a"), "k"); key.Revision != 4 || len(key.Journal) != 4 {
@@ -277,7 +277,7 @@ func TestDoOfAKeyAtAnotherPointCountsNoAttempt(t *testing.T) {
 		}
 		_, err = sc.WorkStage(ctx, key, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			if st.Attempt() != 1 {
-				t.Errorf("it is attempt %d of a stage that never ran", st.Attempt())
+				t.Errorf("it is attempt %d of a stage that never ran, want 1", st.Attempt())
 			}
 			return redisidem.Outcome{}, nil
 		})
