@@ -1,5 +1,10 @@
+<<<<<<< HEAD
 -- release: gives a lock back while the slot of its key migrates. It stands in for redislock's own
 -- release, which needs a lock that redislock has obtained.
+=======
+-- release: gives a lock back while the slot of its key migrates. It replaces the release of
+-- redislock, which needs a lock that the same process has obtained through redislock.
+>>>>>>> w-p
 --
 -- KEYS[1] lock
 -- ARGV[1] token

@@ -49,7 +49,8 @@ fi
 echo "comment lines over 100 columns: $count"
 
 # Test files that belong to no single source: test environments, examples, fuzz targets and
-# benchmarks.
+# benchmarks. A test of the core may also have the name of a file of package protocol, which it
+# drives through a whole service.
 shared='^(main|env|bubble|export|example(_[a-z_]+)?|fuzz|bench)_test\.go$'
 alone=()
 for source in "$core"/*.go; do
@@ -57,7 +58,7 @@ for source in "$core"/*.go; do
   case $name in
     doc.go) ;;
     *_test.go)
-      [[ $name =~ $shared || -e ${source%_test.go}.go ]] || alone+=("$source has no source file of the same name") ;;
+      [[ $name =~ $shared || -e ${source%_test.go}.go || -e $core/internal/protocol/${name%_test.go}.go ]] || alone+=("$source has no source file of the same name") ;;
     *)
       [[ -e ${source%.go}_test.go ]] || alone+=("$source has no test file of the same name") ;;
   esac

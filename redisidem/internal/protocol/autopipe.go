@@ -9,28 +9,32 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pipelined sends the commands of concurrent callers in common pipelines, through the deferred face of go-redis's
-// auto-pipeliner. That part of go-redis is experimental, so all that touches it is in this file.
+// pipelined sends the commands of concurrent callers in common pipelines, through the deferred
+// interface of go-redis's auto-pipeliner. That part of go-redis is experimental, so only this file
+// uses it.
 //
-// It runs in full-duplex mode: replies are read while further commands are written. The other mode, which waits for a
-// batch's replies before it sends the next, expects as many commands again as it has just answered. A caller's obtain and
-// claim are two commands and its commit is one, so that mode waits for company that never comes: a lone caller's
-// lifecycle took 1.4 ms there and 0.18 ms here, and 256 callers were slower, too.
+// It runs in full-duplex mode: it reads replies while it writes further commands. The other mode
+// waits for a batch's replies before it sends the next batch, and expects as many commands again as
+// it has just answered. A caller's lock and claim are two commands and its commit is one, so that
+// mode waits for commands that never come: one caller's lifecycle took 1.4 ms there and 0.18 ms
+// here, and 256 callers were slower, too.
 //
-// A queued command can no longer be called back: when ctx ends, send returns and the command runs all the same, maybe
-// after its caller has gone on. The scripts are made for it: a late command finds its token spent or its revision taken.
+// A queued command cannot be withdrawn: when ctx ends, send returns and the command still runs,
+// perhaps after its caller has continued. The scripts are made for this: a late command finds its
+// token spent or its revision taken.
 //
-// One connection is kept for as long as it works, also when the server behind it is no master any more, as when a name was
-// switched to another one. A server that answers READONLY is therefore asked without the pipeline for a while: the client's
-// pool drops such connections and finds the new master, and so does the pipeline when it needs a new one.
+// The pipeline keeps one connection as long as it works, even when the server behind it is not a
+// master any more, as when a name was switched to another server. After READONLY, commands
+// therefore go without the pipeline for a while. The client's pool drops such connections and finds
+// the new master, and so does the pipeline when it needs a new connection.
 type pipelined struct {
 	pipe  *redis.AutoPipeliner
 	plain plain
-	until atomic.Int64 // nanoseconds since began: up to then plain carries the commands
+	until atomic.Int64 // nanoseconds since began, until which plain carries the commands
 	began time.Time
 }
 
-// detour is how long the pipeline is left alone after READONLY.
+// detour is how long the pipeline is not used after READONLY.
 const detour = time.Second
 
 func newPipelined(client redis.UniversalClient) (*pipelined, error) {
@@ -50,10 +54,11 @@ func newPipelined(client redis.UniversalClient) (*pipelined, error) {
 	return &pipelined{pipe: pipe, plain: plain{client}, began: time.Now()}, nil
 }
 
-// flushDelay is how long the writer waits for more commands when many are under way already. With few it waits for none.
+// flushDelay is how long the writer waits for more commands when many are under way already. With
+// few it does not wait.
 const flushDelay = 100 * time.Microsecond
 
-// pipeliner returns the options of the auto-pipeliner: those that the client was made with, or ours.
+// pipeliner returns the options that the client was made with, or this package's.
 func pipeliner(own *redis.AutoPipelineOptions) *redis.AutoPipelineOptions {
 	if own != nil {
 		return own
@@ -73,9 +78,9 @@ func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		futures = append(futures, p.pipe.Submit(ctx, cmd))
 	}
-	// The last reply is the last to come: whoever waits for it first waits once.
+	// Replies come in order, so waiting for the last one first is the only wait.
 	for _, f := range slices.Backward(futures) {
-		// Once ctx has ended the batch may still be writing results: no command may be read any more.
+		// When ctx has ended, the batch may still write results: no command may be read.
 		_ = f.WaitContext(ctx)
 		if err := ctx.Err(); err != nil {
 			return err

@@ -16,12 +16,14 @@ type Call struct {
 	keys   int    // how many keys it has
 	key    string // the first of them, which decides where the call goes
 	nonce  string // the first argument, which the reply echoes
-	// words are the command's: the verb, the script's name, the number of keys, the keys, the nonce, the other arguments.
-	// Once the call has run they never change, since the command may outlive it.
+	// words are those of the command: the verb, the script's name, the number of keys, the keys,
+	// the nonce, the other arguments. Once the call has run they never change, since the command
+	// may outlive it.
 	words []any
 	// durable makes the call wait for Options.Durability replicas.
 	durable bool
-	// lock is the key's lock, if the call can do with the record alone while its slot migrates; "" if it cannot.
+	// lock is the key's lock, if the call can run with the record alone while its slot migrates; ""
+	// if it cannot.
 	lock string
 }
 
@@ -56,7 +58,8 @@ func (c Call) WithoutKeep() (without Call, kept bool) {
 	return c, flags != before
 }
 
-// command makes the call's command, by the script's name or, when the server does not have the script, with its text.
+// command makes the call's command. It names the script or, when the server does not have it, sends
+// its text.
 func (c *Call) command(ctx context.Context, text bool) callCmd {
 	words := c.words
 	if text {
@@ -79,7 +82,8 @@ func (callCmd) NoRetry() bool { return true }
 // NoRetry implements [redis.Cmder].
 func (lockCmd) NoRetry() bool { return true }
 
-// Run invokes a script, again and again until there is an answer or ctx ends. ctx must have a deadline.
+// Run invokes a script, and repeats it until there is an answer or ctx ends. ctx must have a
+// deadline.
 func (c *Client) Run(ctx context.Context, call Call) (Reply, error) {
 	var answer Reply
 	err := Repeat(ctx, func(ctx context.Context) (err error) {
@@ -92,7 +96,7 @@ func (c *Client) Run(ctx context.Context, call Call) (Reply, error) {
 	return answer, wrongType(err)
 }
 
-// once invokes a script, in whatever form the server takes it.
+// once invokes a script in the form that the server accepts.
 func (c *Client) once(ctx context.Context, call Call) (Reply, error) {
 	text := false
 	for {

@@ -8,16 +8,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// durable sends commands and then waits, on the same connection, until enough replicas have acknowledged them. WAIT
-// counts for the connection it is sent on: through a shared pipeline, or on another node of a cluster, its answer would
-// be about somebody else's writes.
+// durable sends commands and then waits, on the same connection, until enough replicas have
+// acknowledged them. WAIT counts the writes of the connection that it is sent on. Through a shared
+// pipeline, or on another node of a cluster, it would answer for writes of others.
 type durable struct {
 	client   redis.UniversalClient
 	replicas int
 }
 
-// send is like transport.send, with the key whose master the commands go to. It returns the number of replicas that
-// have acknowledged the writes of these commands, also when one of them was refused.
+// send is like transport.send, with the key whose master gets the commands. It returns how many
+// replicas have acknowledged the writes of these commands, also when a command was refused.
 func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (acknowledged int, err error) {
 	client := d.client
 	if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -39,15 +39,15 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 				return d.follow(ctx, node, cmds, int(wait.Val()))
 			}
 		}
-		cluster.ReloadState(ctx) // the node may no longer be the key's master, which its own client does not look after
+		cluster.ReloadState(ctx) // the node may no longer be the key's master, and its own client does not check that
 		return int(wait.Val()), err
 	}
 	return int(wait.Val()), nil
 }
 
-// follow sends those commands again whose keys are on the way to another node. What the first node did, its replicas have
-// acknowledged in that number. A command must not follow without having been told to: the other node would take a key for
-// absent that has not arrived.
+// follow sends the commands again whose keys are migrating to another node. The replicas of the
+// first node have acknowledged what it did, in that number. Only commands with an ASK error may
+// follow: the other node would take a key that has not arrived for an absent one.
 func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cmder, acknowledged int) (int, error) {
 	var again []redis.Cmder
 	for _, cmd := range cmds {
@@ -80,7 +80,8 @@ func (c *Client) Master(ctx context.Context, key string) string {
 	return AnyMaster
 }
 
-// masterAt returns the client of the master with that address, or nil if there is none that has slots.
+// masterAt returns the client of the master with that address, or nil if no master with slots has
+// it.
 func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (found *redis.Client) {
 	var mu sync.Mutex
 	_ = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
@@ -99,9 +100,9 @@ func (d durable) wait(ctx context.Context, client redis.UniversalClient) *redis.
 	return redis.NewIntCmd(ctx, "wait", d.replicas, patience(ctx, client).Milliseconds())
 }
 
-// patience is how long WAIT may wait. Its answer must come back before ctx ends, and before the client thinks that the connection
-// is dead: replicas that are too few are an answer, silence is not. And there must be time for a second try, since that the server
-// lacks the script is found out only when this is over.
+// patience is how long WAIT may wait. Its answer must come back before ctx ends, and before the
+// client gives up the connection: too few replicas are an answer, silence is not. It also leaves
+// time for a second try, because a missing script is found out only after the wait.
 func patience(ctx context.Context, client redis.UniversalClient) time.Duration {
 	d := time.Second
 	if deadline, ok := ctx.Deadline(); ok {

@@ -33,8 +33,8 @@ const (
 
 const hexDigits = "0123456789abcdef"
 
-// DigestOf hashes scope and value. The hash is over length-prefixed parts, so that no byte of a scope or
-// a value can reach another record, a slot tag or a pattern.
+// DigestOf hashes scope and value. The hash is over length-prefixed parts, so that no byte of a
+// scope or a value can reach another record, a slot tag or a pattern.
 func DigestOf(scope, value string) [sha256.Size]byte {
 	var space [512]byte
 	b := append(space[:0], "redisidem/key/1"...)
@@ -58,8 +58,8 @@ func Identify(namespace, scope, value string, sum [sha256.Size]byte) Identity {
 	return Identity{Name: Name(sum[:len(Name{})]), Scope: scope, Value: value, Digest: lock[begin:end], Record: lock[:end], Lock: lock}
 }
 
-// IdentityIn returns the identity of a record by its shard's prefix and its digest, without scope and
-// value. It reports false if the digest is malformed.
+// IdentityIn returns the identity of a record by its shard's prefix and its digest, without scope
+// and value. It reports false if the digest is malformed.
 func IdentityIn(prefix, digest string) (id Identity, ok bool) {
 	n, ok := NameOf(digest)
 	record := prefix + digest

@@ -9,24 +9,25 @@ import (
 	"testing"
 )
 
-// TestPlaceNeverMoves holds a place fast: computed in another way, each finished key in production would be absent.
-func TestPlaceNeverMoves(t *testing.T) {
+// TestIdentityNeverChanges pins an identity: computed in another way, each finished key in
+// production would be absent.
+func TestIdentityNeverChanges(t *testing.T) {
 	t.Parallel()
-	id := placeOf("redisidem", "tenant-42", "key-from-the-client")
+	id := identityOf("redisidem", "tenant-42", "key-from-the-client")
 	const want = "redisidem:{124}:HhW1lMXp_CpVOIaxEmIElWTcrnE6dKXg"
 	if id.Record != want || id.Lock != want+":lock" || !strings.HasSuffix(id.Record, ":"+id.Digest) {
-		t.Errorf("the place is %q with the lock %q and the digest %q", id.Record, id.Lock, id.Digest)
+		t.Errorf("the identity is %q with the lock %q and the digest %q", id.Record, id.Lock, id.Digest)
 	}
 }
 
-func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
+func TestIdentityHoldsNothingOfTheKey(t *testing.T) {
 	t.Parallel()
 	shape := regexp.MustCompile(`^ns:\{[0-3][0-9a-f]{2}\}:[A-Za-z0-9_-]{32}$`)
 	shards := make(map[string]bool)
 	for i := range 10_000 {
-		id := placeOf("ns", "{scope}\n", fmt.Sprint("{key}:", i))
+		id := identityOf("ns", "{scope}\n", fmt.Sprint("{key}:", i))
 		if !shape.MatchString(id.Record) || id.Lock != id.Record+":lock" {
-			t.Fatalf("the place is %q with the lock %q", id.Record, id.Lock)
+			t.Fatalf("the identity is %q with the lock %q", id.Record, id.Lock)
 		}
 		shards[id.Record[:len("ns:{000}")]] = true
 	}
@@ -35,25 +36,25 @@ func TestPlaceHoldsNothingOfTheKey(t *testing.T) {
 	}
 }
 
-func TestNeighbouringPartsDoNotRunTogether(t *testing.T) {
+func TestAdjacentPartsAreDistinct(t *testing.T) {
 	t.Parallel()
 	distinct(t, map[string]string{
-		"a:b, c":  placeOf("ns", "a:b", "c").Record,
-		"a, b:c":  placeOf("ns", "a", "b:c").Record,
-		"ab, c":   placeOf("ns", "ab", "c").Record,
-		"a, bc":   placeOf("ns", "a", "bc").Record,
-		"c, ab":   placeOf("ns", "c", "ab").Record,
-		"A, bc":   placeOf("ns", "A", "bc").Record,
-		"a, bc␀":  placeOf("ns", "a", "bc\x00").Record,
-		"a␀, bc":  placeOf("ns", "a\x00", "bc").Record,
-		"invalid": placeOf("ns", "a", "b\xff").Record,
-		"other":   placeOf("ns", "a", "b\xfe").Record,
+		"a:b, c":  identityOf("ns", "a:b", "c").Record,
+		"a, b:c":  identityOf("ns", "a", "b:c").Record,
+		"ab, c":   identityOf("ns", "ab", "c").Record,
+		"a, bc":   identityOf("ns", "a", "bc").Record,
+		"c, ab":   identityOf("ns", "c", "ab").Record,
+		"A, bc":   identityOf("ns", "A", "bc").Record,
+		"a, bc␀":  identityOf("ns", "a", "bc\x00").Record,
+		"a␀, bc":  identityOf("ns", "a\x00", "bc").Record,
+		"invalid": identityOf("ns", "a", "b\xff").Record,
+		"other":   identityOf("ns", "a", "b\xfe").Record,
 	})
 }
 
 func TestNameOfRecord(t *testing.T) {
 	t.Parallel()
-	id := placeOf("ns", "a", "k")
+	id := identityOf("ns", "a", "k")
 	if n, ok := NameOf(id.Record); !ok || n != id.Name {
 		t.Errorf("%q is %x, %v", id.Record, n, ok)
 	}
@@ -64,7 +65,7 @@ func TestNameOfRecord(t *testing.T) {
 	}
 }
 
-func placeOf(namespace, scope, value string) Identity {
+func identityOf(namespace, scope, value string) Identity {
 	return Identify(namespace, scope, value, DigestOf(scope, value))
 }
 

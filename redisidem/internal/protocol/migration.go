@@ -59,9 +59,9 @@ func (c *Client) runInSteps(ctx context.Context, call Call) (Reply, error) {
 	return r, nil
 }
 
-// claimInSteps does the work of a claim in steps: it looks at the record, takes the lock, and marks the
-// record as claimed if it is still the same. An attempt that had a lease when the lock was taken has
-// lost it; an attempt that got one since has changed the record.
+// claimInSteps does the work of a claim in steps: it looks at the record, takes the lock, and marks
+// the record as claimed if it is still the same. An attempt that had a lease when the lock was
+// taken has lost it; an attempt that got one since has changed the record.
 func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
 	before, err := c.control(ctx, call.key)
 	if err != nil {
@@ -116,8 +116,8 @@ func (c *Client) lockLife(ctx context.Context, lock string) (string, error) {
 	return strconv.FormatInt(max(cmd.Val(), 0), 10), err
 }
 
-// takeLock obtains the lock for a call's token, or gives it a whole lease again. It reports false when
-// another token has it.
+// takeLock obtains the lock for a call's token, or gives it a whole lease again. It reports false
+// when another token has it.
 func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
 	_, err := redislock.New(lockAlone{client: c}).Obtain(ctx, call.lock, c.lease, &redislock.Options{Token: call.nonce})
 	if errors.Is(err, redislock.ErrNotObtained) {

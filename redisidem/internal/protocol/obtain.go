@@ -43,8 +43,8 @@ func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claima
 		case errors.Is(err, redislock.ErrNotObtained):
 			return nil
 		case err == nil && o.reply.Status == StatusBusy:
-			// The claim came before the lock, or long after: the pair was torn apart on its way, as when the client
-			// sends one of them again. The same token gets both.
+			// The claim came before the lock, or long after it: the two were separated on their way, as
+			// when the client sends one of them again. The same token gets both.
 			err = errAgain
 		case redis.IsTryAgainError(err) && claim.lock != "":
 			o.reply, err = c.claimInSteps(ctx, claim)
@@ -64,12 +64,13 @@ func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claima
 // sends this command in its place, which saves an eighth of a lifecycle's cost on the server. The
 // script is for repetitions, which may find that the lock is theirs.
 type lockThenClaim struct {
-	redis.Scripter // none of the methods that redislock's Obtain does not use
+	redis.Scripter // nil: redislock's Obtain uses only the methods below
 	client         *Client
 	claim          Call
 	fresh          bool // no server has seen the token
-	sent           bool // a server may have seen the token: the lock is taken before the script turns out to be unknown
-	reply          Reply
+	// sent says that a server may have seen the token, also when it does not know the script.
+	sent  bool
+	reply Reply
 }
 
 // EvalSha implements [redis.Scripter].
@@ -118,7 +119,7 @@ func (o *lockThenClaim) pair(ctx context.Context, lock *redis.Cmd, text bool) *r
 
 // lockAlone is the client that redislock takes a lock through when no claim follows it.
 type lockAlone struct {
-	redis.Scripter // none of the methods that redislock's Obtain does not use
+	redis.Scripter // nil: redislock's Obtain uses only the methods below
 	client         *Client
 }
 

@@ -8,11 +8,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Record reads a record as field, value, ..., in no particular order; empty if it does not exist. ctx
-// must have a deadline.
+// Record reads a record as field, value, ..., in no particular order; empty if it does not exist.
+// ctx must have a deadline.
 func (c *Client) Record(ctx context.Context, record string) (pairs []string, err error) {
 	err = Repeat(ctx, func(ctx context.Context) error {
-		// A map would lose nothing, but the scripts' replies are lists, and one decoder is enough.
+		// The scripts' replies are lists, so a list needs no second decoder.
 		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", record)
 		if err := c.sendOne(ctx, false, record, cmd); err != nil {
 			return err
@@ -37,8 +37,8 @@ func (c *Client) Members(ctx context.Context, key string) (members []string, err
 	return members, wrongType(err)
 }
 
-// TakeTurn asks for this process's turn to look for keys of a flow, which lasts that long. It reports
-// false while another process has a turn that ends earlier. ctx must have a deadline.
+// TakeTurn asks for this process's turn to look for keys of a flow, which lasts that long. It
+// reports false while another process has a turn that ends earlier. ctx must have a deadline.
 func (c *Client) TakeTurn(ctx context.Context, flow string, length time.Duration) (mine bool, err error) {
 	key := TurnKey(c.namespace, flow)
 	err = Repeat(ctx, func(ctx context.Context) error {

@@ -13,7 +13,7 @@ import (
 // Reply is a script's answer. Its methods read the reply of one script each.
 type Reply struct {
 	Status Status
-	// Texts are the elements behind the first. In most replies they are the record as field, value, ...
+	// Texts are the elements behind the first: in most replies the record as field, value, ...
 	Texts []string
 	// Acks is the number of replicas that acknowledged the writes behind the reply.
 	Acks int
@@ -34,8 +34,8 @@ func (c *Call) read(cmd callCmd) (Reply, error) {
 	return ParseReply(c.script, c.nonce, words)
 }
 
-// ParseReply reads the elements of a script's reply to a call with that nonce. A damaged record is a
-// [DamagedError].
+// ParseReply reads the elements of a script's reply to a call with that nonce. It returns a
+// [DamagedError] for a damaged record.
 func ParseReply(script *lua.Script, nonce string, words []string) (Reply, error) {
 	if len(words) == 0 {
 		return Reply{}, errForeignReply

@@ -51,8 +51,9 @@ func TestTransient(t *testing.T) {
 	}
 }
 
-// TestRefusalIsToldWhenTheLastTryIsCutShort has a server that says why until the time is over in the middle of a try.
-func TestRefusalIsToldWhenTheLastTryIsCutShort(t *testing.T) {
+// TestRefusalIsReturnedWhenTheLastTryIsCutShort has a server that refuses until the time is over in
+// the middle of a try.
+func TestRefusalIsReturnedWhenTheLastTryIsCutShort(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	tries := 0

@@ -1,0 +1,125 @@
+package protocol
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// testClient returns a client that sends nothing.
+func testClient(t *testing.T) *Client {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	t.Cleanup(func() { _ = rdb.Close() })
+	c, err := New(&Options{
+		Redis: rdb, Namespace: "ns", Timeout: time.Second, Lease: 10 * time.Second, Retention: time.Minute, Owner: "me",
+		Durability: 1, RecordLife: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestCallsHaveTheArgumentsOfTheirScripts compares keys and arguments with those of the headers in
+// package lua.
+func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
+	t.Parallel()
+	c := testClient(t)
+	id := Identity{Scope: "s", Value: "v", Record: "ns:{000}:" + fmt.Sprintf("%032d", 1)}
+	id.Lock = id.Record + lockSuffix
+	due, dead := "ns:{000}:due:f", "ns:{000}:dead:f"
+	recovery := Recovery{Flow: "f", After: 3 * time.Second}
+	seen := Seen{Revision: 2, CreatedAt: time.UnixMicro(7)}
+	record := NewRecord{Method: "POST", Path: "/", Params: []byte("p"), HasParams: true, Flow: "f/1"}
+	handed := Claim{ID: id, Completer: true, HandedOut: "17", WakeChannel: "wake", Recovery: recovery}
+	letter := Claim{ID: id, Seen: seen, deadLetterOf: "f/1"}
+	for _, test := range []struct {
+		call   Call
+		script *lua.Script
+		keys   []string
+		args   []any // without the nonce
+	}{
+		{c.NewCreate(id, "1:x", NewRecord{Method: "GET", Path: "/"}, true), lua.Create, []string{id.Record}, []any{"1:x", 60000, "ldp", "s", "v", "GET", "/"}},
+		{
+			c.claimCall(&Claim{ID: id, Fingerprint: "1:x", WakeChannel: "wake", Waited: time.Millisecond, Flow: "f/1\n", New: record, Creates: true}, "t"),
+			lua.Claim, []string{id.Record, id.Lock},
+			[]any{"", "1:x", 10000, 70000, "ldw1000", "wake", "f/1\n", "", "s", "v", "POST", "/", "request_params", []byte("p"), "flow", "f/1"},
+		},
+		{c.claimCall(&handed, "t"), lua.Claim, []string{id.Record, id.Lock, due}, []any{"", "", 10000, 70000, "ldc", "17", "", 3000}},
+		{c.claimCall(&letter, "t"), lua.Claim, []string{id.Record, id.Lock, due, dead}, []any{"2 7", "", 10000, 70000, "ld", "", "", 10000}},
+		{c.NewRenew(Renew{ID: id, Token: "t", Fence: 9, Recovery: recovery}), lua.Renew, []string{id.Record, id.Lock, due}, []any{9, 10000, 60000, 3000}},
+		{c.NewRenew(Renew{ID: id, Token: "t", Fence: 9, DeadLetterOf: "f/1"}), lua.Renew, []string{id.Record, id.Lock, due, dead}, []any{9, 10000, 60000}},
+		{
+			c.NewCommit(&Commit{
+				ID: id, Token: "t", Fence: 9, Revision: 2, Attempt: 1, Attempts: 3, From: "a", Keep: true, Journal: JournalLong, Recovery: recovery,
+				Outcome: Outcome{RecoveryPoint: "b"}, Effects: []Effect{{Type: "string", Key: "x", Command: "SET", Args: []string{"1"}}},
+			}),
+			lua.Commit, []string{id.Record, id.Lock, due, "x"},
+			[]any{9, 2, 1, 3, "ldkj", 10000, 70000, "a", "me", 3000, 2, "recovery_point", "b", "string", "", 1, "SET", "1"},
+		},
+		{
+			c.NewCommit(&Commit{
+				ID: id, Token: "t", From: "a", Journal: JournalWhole, Recovery: Recovery{Flow: "f"}, Leaves: true, DeadLetter: true, FlowUnknown: true,
+				Outcome: Outcome{RecoveryPoint: "finished", Interim: MarkRemove}, Effects: []Effect{{Key: "ch", Command: "PUBLISH", Args: []string{"m"}}},
+			}),
+			lua.Commit, []string{id.Record, id.Lock, due, dead},
+			[]any{0, 0, 0, 0, "ldubh", 10000, 70000, "a", "me", "-", 4, "recovery_point", "finished", "interim", "", "", "", 2, "PUBLISH", "ch", "m"},
+		},
+		{c.NewAbandon(Abandon{ID: id, Token: "t"}), lua.Abandon, []string{id.Record, id.Lock}, []any{""}},
+		{
+			c.NewAbandon(Abandon{ID: id, Token: "t", Recovery: recovery, DeadLetter: "why", Ending: Ending{NothingDone: true, Unbegun: true, Refused: true}}),
+			lua.Abandon, []string{id.Record, id.Lock, due, dead}, []any{"nar", 3000, "why", 70000},
+		},
+		{
+			c.NewUpdate(&Update{ID: id, Token: "t", Seen: seen, Flow: "f/1", Outcome: Outcome{RecoveryPoint: "b"}}),
+			lua.Update, []string{id.Record, id.Lock, due, dead}, []any{2, 7, 60000, "me", "ld", "recovery_point", "b"},
+		},
+		{c.NewDelete(id, Seen{}, ""), lua.Delete, []string{id.Record, id.Lock}, []any{"", "", "ns:deleted", 60000}},
+		{c.NewUnlock(id), lua.Unlock, []string{id.Record, id.Lock}, nil},
+		{c.NewRequeue(id, "f"), lua.Requeue, []string{id.Record, id.Lock, due, dead}, nil},
+		{c.NewDue(Due{Index: due, Batch: 16, PutOff: time.Second, Until: "5"}), lua.Due, []string{due}, []any{16, 1000, 70000, "5"}},
+	} {
+		want := []any{"evalsha", test.script.SHA, len(test.keys)}
+		for _, k := range test.keys {
+			want = append(want, k)
+		}
+		want = append(append(want, test.call.nonce), test.args...)
+		if got, want := fmt.Sprintf("%q", test.call.words), fmt.Sprintf("%q", want); got != want {
+			t.Errorf("%s is called with %s, want %s", test.script.Name, got, want)
+		}
+	}
+}
+
+func TestCommitWithoutKeepLeavesTheFirstCallAlone(t *testing.T) {
+	t.Parallel()
+	c := testClient(t)
+	call := c.NewCommit(&Commit{Keep: true, Outcome: Outcome{RecoveryPoint: "b"}})
+	before := slices.Clone(call.words)
+	without, kept := call.WithoutKeep()
+	if flags := without.words[without.arg(commitFlags)]; !kept || flags != "ld" {
+		t.Errorf("the flags are %q, kept is %t", flags, kept)
+	}
+	if !slices.Equal(call.words, before) {
+		t.Error("the words of the first call have changed")
+	}
+	if _, again := without.WithoutKeep(); again {
+		t.Error("the second call keeps the lease, too")
+	}
+}
+
+func TestCallAloneHasOnlyItsRecord(t *testing.T) {
+	t.Parallel()
+	c := testClient(t)
+	call := c.NewRenew(Renew{ID: Identity{Record: "r", Lock: "l"}, Token: "t", Fence: 9})
+	one := call.alone()
+	want := []any{"evalsha", lua.Renew.SHA, 1, "r", "t", int64(9), int64(10000), int64(60000)}
+	if call.lock != "l" || one.lock != "" || !slices.Equal(one.words, want) {
+		t.Errorf("the words are %q, want %q", one.words, want)
+	}
+}

@@ -1,0 +1,124 @@
+package protocol
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Seen is a record as the caller has read it. The zero value stands for a caller that has not read
+// it.
+type Seen struct {
+	Revision  int64
+	CreatedAt time.Time // distinguishes it from deleted records of the same name
+}
+
+// args returns the revision and the creation as the scripts take them, empty if the record was not
+// read.
+func (s Seen) args() (revision, createdAt any) {
+	if s.CreatedAt.IsZero() {
+		return "", ""
+	}
+	return s.Revision, s.CreatedAt.UnixMicro()
+}
+
+// text returns both in one argument.
+func (s Seen) text() string {
+	if s.CreatedAt.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(s.Revision, 10) + " " + strconv.FormatInt(s.CreatedAt.UnixMicro(), 10)
+}
+
+// Recovery says when a completer may continue the work on a key. The zero value is for a key that
+// is not in a due index.
+type Recovery struct {
+	Flow  string        // the name of the key's flow, whose due index holds it
+	After time.Duration // how long a completer leaves the key alone
+}
+
+// Claim asks for the lease on a key.
+type Claim struct {
+	ID Identity
+	// Seen refuses the claim when the record has moved on.
+	Seen Seen
+	// Fingerprint refuses the claim when the record has another one; "" for any.
+	Fingerprint string
+	// New makes the record, if it does not exist and Creates is set.
+	New     NewRecord
+	Creates bool
+	// NeedsParams asks for the params of a finished record.
+	NeedsParams bool
+	// WakeChannel is where the caller wants to hear that the key is free; "" for nowhere.
+	WakeChannel string
+	// Waited is how long the caller has waited for the key already.
+	Waited time.Duration
+	// Flow is the flow that is to work on the key: its name/version and its recovery points, each with
+	// a line break behind it; "" for none.
+	Flow string
+	// Recovery puts the key into a due index.
+	Recovery Recovery
+
+	// Completer says that a completer claims, which has no wake-up channel. HandedOut is the score
+	// with which the due index handed the key out; "" if that does not matter.
+	Completer bool
+	HandedOut string
+
+	// deadLetterOf is the flow, as name/version, if the key is one of its dead letters.
+	deadLetterOf string
+}
+
+// claimControl is the number of the claim's argument that takes, without KEYS[2], the control that
+// the record had before the lock was taken.
+const claimControl = 9
+
+// claimCall makes the invocation of the claim script by the attempt with this token.
+func (c *Client) claimCall(claim *Claim, token string) Call {
+	flags, wake, after := c.flags, claim.WakeChannel, any("")
+	if claim.NeedsParams {
+		flags += flagParams
+	}
+	if claim.Completer {
+		flags += flagClean
+		wake = claim.HandedOut // ARGV[7] is either
+	}
+	if claim.Waited > 0 {
+		flags += flagWaited + strconv.FormatInt(claim.Waited.Microseconds(), 10)
+	}
+	keys := recordKeys(&claim.ID, claim.Recovery.Flow)
+	if claim.Recovery.Flow != "" {
+		after = claim.Recovery.After.Milliseconds()
+	}
+	if claim.deadLetterOf != "" {
+		keys = append(keys[:2], claim.ID.indexes(claim.deadLetterOf)...)
+		if claim.Recovery.Flow == "" {
+			after = c.leaseArg // RecoverAfter is not known here
+		}
+	}
+	call := newCall(lua.Claim, token, 16, keys...)
+	call.durable = true
+	call.add(claim.Seen.text(), claim.Fingerprint, c.leaseArg, c.lifetimeArg, flags, wake, claim.Flow, after)
+	if claim.Creates {
+		claim.New.add(&call, &claim.ID)
+	}
+	return call
+}
+
+// recordKeys returns the keys of a record, of its lock, and of a flow's due index unless flow is "".
+func recordKeys(id *Identity, flow string) []string {
+	if flow == "" {
+		return []string{id.Record, id.Lock}
+	}
+	return []string{id.Record, id.Lock, id.DueIndex(flow)}
+}
+
+// indexes returns the keys of the due index and of the dead letters for a record that belongs to
+// the flow with that name/version. An unfinished key of a recoverable flow is in one of them.
+func (id *Identity) indexes(flow string) []string {
+	name := FlowName(flow)
+	if name == "" {
+		return nil
+	}
+	return []string{id.DueIndex(name), id.DeadLetters(name)}
+}

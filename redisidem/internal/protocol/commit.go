@@ -1,0 +1,123 @@
+package protocol
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// JournalLength is how many commits a record's journal remembers.
+type JournalLength int64
+
+// The lengths of a journal, as the scripts keep it.
+const (
+	JournalShort JournalLength = 64            // no flow compensates by the journal
+	JournalLong  JournalLength = 1024          // a flow may compensate by it
+	JournalWhole JournalLength = math.MaxInt64 // a flow compensates by it now
+)
+
+// Effect is one effect of a commit.
+type Effect struct {
+	Type    string // the type of its key; "" for a channel
+	Key     string // the key or the channel
+	Expiry  time.Duration
+	Expires bool
+	Command string
+	Args    []string // behind the key
+}
+
+// Commit stores the outcome of a stage.
+type Commit struct {
+	ID       Identity
+	Token    string
+	Fence    int64
+	Revision int64  // which the commit extends
+	Attempt  int    // at the stage
+	Attempts int    // at the key
+	From     string // the recovery point that the stage started from
+	Keep     bool   // keeps the lease for the next stage
+	Journal  JournalLength
+	Outcome  Outcome
+	Effects  []Effect
+
+	// Recovery is the place of the key in a due index after the commit.
+	Recovery Recovery
+	// Leaves says that the key is finished and leaves the due index.
+	Leaves bool
+	// DeadLetter says that the key is a dead letter, which it is no longer.
+	DeadLetter bool
+	// FlowUnknown says that the caller does not know whether the key's flow is recoverable. The due
+	// index decides, by having the key or not.
+	FlowUnknown bool
+}
+
+// commitFlags is the number of the flags among the arguments of a commit.
+const commitFlags = 6
+
+// NewCommit makes the call that commits an outcome.
+func (c *Client) NewCommit(m *Commit) Call {
+	flags := c.flags
+	if m.Keep {
+		flags += flagKeep
+	}
+	switch m.Journal {
+	case JournalLong:
+		flags += flagJournal
+	case JournalWhole:
+		flags += flagUndoing
+	case JournalShort:
+	}
+	keys, due := recordKeys(&m.ID, m.Recovery.Flow), any("")
+	if m.Recovery.Flow != "" {
+		due = "-"
+		if !m.Leaves {
+			due = m.Recovery.After.Milliseconds()
+		}
+	}
+	if m.DeadLetter {
+		flags += flagRevived
+		if m.Recovery.Flow != "" {
+			keys = append(keys, m.ID.DeadLetters(m.Recovery.Flow))
+		}
+	}
+	if m.FlowUnknown {
+		flags += flagByHand
+	}
+	for _, e := range m.Effects {
+		if e.Type != "" {
+			keys = append(keys, e.Key)
+		}
+	}
+	call := newCall(lua.Commit, m.Token, 11+outcomeWords, keys...)
+	call.durable = true
+	call.add(m.Fence, m.Revision, m.Attempt, m.Attempts, flags, c.leaseArg, c.lifetimeArg, m.From, c.ownerArg, due)
+	words := len(call.words)
+	call.add(nil)
+	call.words = m.Outcome.AppendFields(call.words)
+	call.words[words] = len(call.words) - words - 1
+	for i := range m.Effects {
+		m.Effects[i].add(&call)
+	}
+	return call
+}
+
+// add adds an effect to a commit, whose keys have the effect's already.
+func (e *Effect) add(c *Call) {
+	expiry := ""
+	if e.Expires {
+		expiry = strconv.FormatInt(e.Expiry.Milliseconds(), 10)
+	}
+	channel := 0
+	if e.Type == "" {
+		channel = 1 // which is an argument
+	}
+	c.add(e.Type, expiry, len(e.Args)+channel, e.Command)
+	if e.Type == "" {
+		c.add(e.Key)
+	}
+	for _, a := range e.Args {
+		c.add(a)
+	}
+}

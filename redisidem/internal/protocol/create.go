@@ -1,0 +1,36 @@
+package protocol
+
+import "github.com/redisidem/redisidem/lua"
+
+// NewRecord is what a record that does not exist yet is made of.
+type NewRecord struct {
+	Method, Path string
+	Params       []byte // as they are stored
+	HasParams    bool
+	Flow         string // name/version; "" if none works on the key
+}
+
+// add adds the parts of a record to a call: those that each record has, without their fields'
+// names, and then field, value, ... of the others.
+func (r *NewRecord) add(c *Call, id *Identity) {
+	c.add(id.Scope, id.Value, r.Method, r.Path)
+	if r.HasParams {
+		c.add("request_params", r.Params)
+	}
+	if r.Flow != "" {
+		c.add("flow", r.Flow)
+	}
+}
+
+// NewCreate makes the call that returns a key's record, which it makes if it does not exist.
+func (c *Client) NewCreate(id Identity, fingerprint string, r NewRecord, needsParams bool) Call {
+	call := newCall(lua.Create, NewToken(), 9, id.Record)
+	call.durable = true
+	flags := c.flags
+	if needsParams {
+		flags += flagParams
+	}
+	call.add(fingerprint, c.retentionArg, flags)
+	r.add(&call, &id)
+	return call
+}

@@ -1,0 +1,8 @@
+package protocol
+
+import "github.com/redisidem/redisidem/lua"
+
+// NewUnlock makes the call that takes the lease on a key away.
+func (c *Client) NewUnlock(id Identity) Call {
+	return newCall(lua.Unlock, NewToken(), 0, id.Record, id.Lock)
+}

@@ -1,0 +1,23 @@
+package protocol
+
+import "github.com/redisidem/redisidem/lua"
+
+// Update writes an outcome into a record without a lease.
+type Update struct {
+	ID      Identity
+	Token   string
+	Seen    Seen
+	Flow    string // the flow that the caller takes the key to belong to, as name/version; "" for none
+	Outcome Outcome
+}
+
+// NewUpdate makes the call that updates a record.
+func (c *Client) NewUpdate(u *Update) Call {
+	keys := append(recordKeys(&u.ID, ""), u.ID.indexes(u.Flow)...)
+	call := newCall(lua.Update, u.Token, 5+outcomeWords, keys...)
+	call.durable = true
+	revision, createdAt := u.Seen.args()
+	call.add(revision, createdAt, c.retentionArg, c.ownerArg, c.flags)
+	call.words = u.Outcome.AppendFields(call.words)
+	return call
+}
