@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // The defaults of [Config].
@@ -50,14 +52,14 @@ type Config struct {
 	Generate func() string
 
 	// Strict accepts only keys in double quotes, as the draft asks for. The default accepts those without quotes, too; see
-	// [ParseKey].
+	// [idemheader.Parse].
 	Strict bool
 
 	// MaxKeyBytes bounds the length of a key. Default, and at most: the service's MaxKeyBytes.
 	MaxKeyBytes int
 
 	// CheckKey refuses keys, with 400, before the store is asked: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The reason of a
-	// [*SyntaxError] is shown to the client. It must not block, and is called concurrently. Nil: every key that can be read will do.
+	// [*idemheader.SyntaxError] is shown to the client. It must not block, and is called concurrently. Nil: every key that can be read will do.
 	CheckKey func(key string) error
 
 	// Authorize is asked on each request with a key, after the scope function and before anything is read or looked up, so that a
@@ -180,11 +182,8 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	if out.Methods == nil {
 		out.Methods = []string{http.MethodPost, http.MethodPatch}
 	}
-	out.Methods = slices.Clone(out.Methods)
-	for i, method := range out.Methods {
-		out.Methods[i] = strings.ToUpper(method)
-	}
-	def(&out.Header, DefaultHeader)
+	out.Methods = httptoken.Upper(out.Methods)
+	def(&out.Header, idemheader.Key)
 	def(&out.MaxKeyBytes, service.MaxKeyBytes)
 	def(&out.MaxBodyBytes, DefaultMaxBodyBytes)
 	def(&out.MaxResponseBytes, min(DefaultMaxResponseBytes, service.MaxValueBytes))
@@ -228,7 +227,7 @@ func (c *Config) validate(service *redisidem.Config) error {
 	switch {
 	case len(c.Methods) == 0:
 		return invalid("Config.Methods", "must not be empty; leave it nil for the default")
-	case !isToken(c.Header):
+	case !httptoken.Valid(c.Header):
 		return invalid("Config.Header", "is not the name of a header field: %q", c.Header)
 	case c.MaxKeyBytes < 1 || c.MaxKeyBytes > service.MaxKeyBytes:
 		return invalid("Config.MaxKeyBytes", "must be between 1 and the service's MaxKeyBytes (%d): %d", service.MaxKeyBytes, c.MaxKeyBytes)
@@ -245,12 +244,12 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return invalid("Config.MaxRetryAfter", "must be at least 1s: %v", c.MaxRetryAfter)
 	}
 	for _, method := range c.Methods {
-		if !isToken(method) {
+		if !httptoken.Valid(method) {
 			return invalid("Config.Methods", "has what is not a request method: %q", method)
 		}
 	}
 	for _, name := range c.KeepHeaders {
-		if canonical := http.CanonicalHeaderKey(name); !isToken(name) || neverKept(canonical) || canonical == http.CanonicalHeaderKey(c.Header) {
+		if canonical := http.CanonicalHeaderKey(name); !httptoken.Valid(name) || neverKept(canonical) || canonical == http.CanonicalHeaderKey(c.Header) {
 			return invalid("Config.KeepHeaders", "has a field that must not be stored: %q", name)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemclient"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestConfigErrorsNameFieldAndBound(t *testing.T) {
@@ -53,16 +55,6 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 	}
 	if _, err := httpidem.New(nil, httpidem.Unscoped, nil); !errors.Is(err, redisidem.ErrInvalid) {
 		t.Errorf("no service: %v", err)
-	}
-	for field, cfg := range map[string]httpidem.TransportConfig{
-		"Header": {Header: "a b"}, "Attempts": {Attempts: -1}, "MinBackoff": {MinBackoff: -1}, "MaxBackoff": {MinBackoff: 2, MaxBackoff: 1},
-		"Patience": {Patience: -1}, "Statuses": {Statuses: []int{422}}, "MaxBodyBytes": {MaxBodyBytes: -1},
-	} {
-		_, err := httpidem.NewTransport(nil, &cfg)
-		var invalid *redisidem.InvalidError
-		if !errors.As(err, &invalid) || invalid.Field != "httpidem.TransportConfig."+field {
-			t.Errorf("%s: %v", field, err)
-		}
 	}
 }
 
@@ -115,13 +107,13 @@ func TestOptionalKeysPassAndGeneratedOnesAreTold(t *testing.T) {
 	if w := call(optional.Handler(h), bare()); w.Code != http.StatusAccepted || s.calls.Load() != 0 || optional.Count(httpidem.ResultBypassed) != 1 {
 		t.Errorf("%d", w.Code)
 	}
-	generating := s.middleware(&httpidem.Config{Generate: httpidem.NewKey}).Handler(h)
+	generating := s.middleware(&httpidem.Config{Generate: idemclient.NewKey}).Handler(h)
 	w := call(generating, bare())
 	made := w.Header().Get("Idempotency-Key")
-	if _, err := httpidem.ParseKey([]string{made}, true); err != nil || w.Code != http.StatusOK {
+	if _, err := idemheader.Parse([]string{made}, true); err != nil || w.Code != http.StatusOK {
 		t.Errorf("%d, key %q", w.Code, made)
 	}
-	if w := call(generating, newRequest(t.Context(), made, "b")); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+	if w := call(generating, newRequest(t.Context(), made, "b")); w.Header().Get(idemheader.Replayed) != "true" {
 		t.Errorf("the key that was made does not work: %d %s", w.Code, w.Body)
 	}
 }
@@ -147,7 +139,7 @@ func TestKeysThatAreRefusedAreEchoedWhenTheyCanBeRead(t *testing.T) {
 		if got := w.Header().Get("Idempotency-Key"); w.Code != http.StatusBadRequest || got != c.echo || exposed != (c.echo != "") {
 			t.Errorf("%.30q: %d, echo %q, exposed %v", c.sent, w.Code, got, exposed)
 		}
-		if m.Count(c.result) != 1 || w.Header().Get(httpidem.RetentionHeader) == "" {
+		if m.Count(c.result) != 1 || w.Header().Get(idemheader.Retention) == "" {
 			t.Errorf("%.30q: %s %v", c.sent, w.Body, w.Header())
 		}
 	}
@@ -181,7 +173,7 @@ func TestProblemsCanBeWrittenByTheProgram(t *testing.T) {
 	if w.Code != http.StatusBadRequest || w.Body.String() != "malformed\n" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
-	var syntax *httpidem.SyntaxError
+	var syntax *idemheader.SyntaxError
 	if e := seen.last(t); e.Result != httpidem.ResultMalformed || e.Status != 400 || !errors.As(e.Err, &syntax) {
 		t.Errorf("%+v", e)
 	}

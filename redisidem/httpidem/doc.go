@@ -1,5 +1,5 @@
-// Package httpidem makes retries of HTTP requests safe, with the idempotency keys of package redisidem: a middleware for servers
-// and a RoundTripper for clients. It is modelled on draft-ietf-httpapi-idempotency-key-header-07 (expired).
+// Package httpidem makes retries of HTTP requests safe, with the idempotency keys of package redisidem, by a middleware for
+// servers. It follows draft-ietf-httpapi-idempotency-key-header-07 (expired).
 //
 // # What it guarantees
 //
@@ -29,8 +29,8 @@
 // a deadline that was set outside of the middleware. Of requests the middleware stores method, path and fingerprint, and nothing
 // else.
 //
-// # Client
+// # Clients
 //
-// A [Transport] gives each request a fresh key and retries it with the same one: after errors of the network, while the request
-// is in flight, and while the server is unavailable.
+// Package [github.com/redisidem/redisidem/redisidem/idemclient] has the client side, and
+// [github.com/redisidem/redisidem/redisidem/idemheader] the header fields of both sides.
 package httpidem

@@ -31,14 +31,10 @@ func ProblemName(r Result) string { return r.problemName() }
 // TimeOf returns the time that is in a key.
 var TimeOf = timeOf
 
-// RetryAfterOf returns how long a response asks to be left alone.
-var RetryAfterOf = retryAfter
-
 // What deals with headers that are lists.
 var (
 	AddToList = addToList
 	InList    = inList
-	IsToken   = isToken
 )
 
 // Scopes returns how many scopes are remembered.

@@ -60,7 +60,7 @@ func (d *Digest) Bytes(b []byte) {
 // they came, still encoded if there is a Content-Encoding. Other header fields do not count.
 //
 // A multipart body made anew has another boundary, and so is another request: clients must send the same bytes again, as
-// [Transport] does, or the route needs another function.
+// [github.com/redisidem/redisidem/redisidem/idemclient.Transport] does, or the route needs another function.
 func WholeRequest(d *Digest, r *http.Request, body []byte) error {
 	d.Text(query(r))
 	d.Text(mediaType(r.Header.Get("Content-Type")))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -35,7 +36,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 }
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
-	if !covers(m.cfg.Methods, r.Method) {
+	if !httptoken.Covers(m.cfg.Methods, r.Method) {
 		m.tell(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)

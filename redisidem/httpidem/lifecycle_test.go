@@ -23,6 +23,7 @@ import (
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // created is a handler that answers 201 with a text.
@@ -172,7 +173,7 @@ func TestHandlersContextKeepsTheDeadlineOfTheServer(t *testing.T) {
 			t.Errorf("answered %q", w.Body)
 		}
 		// What the handler answered in spite of it is stored.
-		if w := call(h, newRequest(t.Context(), "k", "")); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+		if w := call(h, newRequest(t.Context(), "k", "")); w.Header().Get(idemheader.Replayed) != "true" {
 			t.Errorf("no replay: %d %s", w.Code, w.Body)
 		}
 	})
@@ -399,7 +400,7 @@ func TestAnswersWithoutTheStoreHaveTheFieldsOfOthers(t *testing.T) {
 			svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
 			m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, PublishRetention: true})
 			server := serve(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set(httpidem.ReplayedHeader, "true")
+				w.Header().Set(idemheader.Replayed, "true")
 				w.Header().Set("Idempotency-Key", "another")
 				w.Header().Set("Access-Control-Expose-Headers", "X-Own")
 				c.answer(w)
@@ -407,9 +408,9 @@ func TestAnswersWithoutTheStoreHaveTheFieldsOfOthers(t *testing.T) {
 			s.sever()
 			a := post(t, server.URL, "k", "b")
 			exposed := httpidem.InList(a.Header["Access-Control-Expose-Headers"], "X-Own") &&
-				httpidem.InList(a.Header["Access-Control-Expose-Headers"], httpidem.ReplayedHeader)
+				httpidem.InList(a.Header["Access-Control-Expose-Headers"], idemheader.Replayed)
 			if a.StatusCode != c.status || a.body != c.body || a.replayed() || a.Header.Get("Idempotency-Key") != "k" || !exposed ||
-				a.Header.Get(httpidem.RetentionHeader) == "" || m.Count(httpidem.ResultOpened) != 1 {
+				a.Header.Get(idemheader.Retention) == "" || m.Count(httpidem.ResultOpened) != 1 {
 				t.Errorf("%d %v %.50s", a.StatusCode, a.Header, a.body)
 			}
 		})
@@ -424,7 +425,7 @@ func TestStreamsWithoutTheStoreReachTheClient(t *testing.T) {
 		m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, KeepFlushed: keep})
 		read := make(chan struct{})
 		server := serve(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set(httpidem.ReplayedHeader, "true")
+			w.Header().Set(idemheader.Replayed, "true")
 			_, _ = io.WriteString(w, "one")
 			_ = http.NewResponseController(w).Flush()
 			<-read
@@ -443,7 +444,7 @@ func TestStreamsWithoutTheStoreReachTheClient(t *testing.T) {
 		close(read)
 		rest, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if err != nil || string(first)+string(rest) != "onetwo" || resp.Header.Get(httpidem.ReplayedHeader) != "" {
+		if err != nil || string(first)+string(rest) != "onetwo" || resp.Header.Get(idemheader.Replayed) != "" {
 			t.Errorf("%v, %s%s, %v", err, first, rest, resp.Header)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -70,7 +70,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !covers(m.cfg.Methods, r.Method) || !routed(next, r) {
+	if !httptoken.Covers(m.cfg.Methods, r.Method) || !routed(next, r) {
 		m.bypass(w, r, next)
 		return
 	}
@@ -82,15 +82,6 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		defer x.place.leave()
 		(&execution{exchange: x, next: next}).serve()
 	}
-}
-
-// covers reports whether requests with a method, which a client may leave empty for GET, are among those with the methods given,
-// however it is written: what stands behind may not care.
-func covers(methods []string, method string) bool {
-	if method == "" {
-		method = http.MethodGet
-	}
-	return slices.ContainsFunc(methods, func(covered string) bool { return strings.EqualFold(covered, method) })
 }
 
 // redirects is the type of the handlers that only redirect, a mux's own among them.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // Disposition is what happens to an answer of the handler's.
@@ -46,7 +48,7 @@ type StatusPolicy func(status int) Disposition
 //   - 4xx and 5xx with a Retry-After, or with Stripe-Should-Retry: true. A 2xx with that field has done the work, and asks for another request; so does a 3xx
 //     (RFC 9110, section 10.2.3);
 //   - a 409 (Conflict) on an attempt after the first one, since the conflict may be with the earlier attempt, which is still at work;
-//   - a problem of this package's own, or of a gateway's: see [ProblemHeader].
+//   - a problem of this package's own, or of a gateway's: see [idemheader.Problem].
 func (p StatusPolicy) Of(status int, header http.Header, attempt int) Disposition {
 	d := p(status)
 	if d == DispositionRelease || d == DispositionUnknown || isFinal(status, header, attempt) {
@@ -60,7 +62,7 @@ func (p StatusPolicy) Of(status int, header http.Header, attempt int) Dispositio
 
 func isFinal(status int, header http.Header, attempt int) bool {
 	switch {
-	case neverFinal(status), status == http.StatusConflict && attempt > 1, header[ProblemHeader] != nil:
+	case neverFinal(status), status == http.StatusConflict && attempt > 1, header[idemheader.Problem] != nil:
 		return false
 	}
 	return status < 400 || !asksForRetry(header)

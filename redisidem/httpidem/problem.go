@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // problemBase is what the types of problems begin with when there is no Config.PolicyURL.
@@ -128,7 +130,7 @@ func (m *Middleware) problem(r Result) *Problem {
 	if base == "" {
 		base = problemBase
 	}
-	title := strings.ReplaceAll(a.title, DefaultHeader, m.cfg.Header)
+	title := strings.ReplaceAll(a.title, idemheader.Key, m.cfg.Header)
 	p := &Problem{
 		Type: base + "#" + r.problemName(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
 	}
@@ -158,7 +160,7 @@ func (r Result) problemName() string {
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	h.Set(ProblemHeader, p.Result.problemName())
+	h.Set(idemheader.Problem, p.Result.problemName())
 	if m.cfg.PolicyURL != "" {
 		h.Add("Link", "<"+m.cfg.PolicyURL+`>; rel="describedby"; type="text/html"`)
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // exchange is a request with a key, made out to the core: what whoever executes it needs, and how to answer.
@@ -38,7 +39,7 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 	x.adorn(w.Header())
 	if err != nil {
 		p := m.problem(result)
-		if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+		if syntax := (*idemheader.SyntaxError)(nil); errors.As(err, &syntax) {
 			p.Detail = "The key " + syntax.Reason + "."
 		}
 		m.refuse(w, r, p, err)
@@ -101,18 +102,18 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 	case len(lines) == 0:
 		return "", "", ResultMissing, errMissing
 	default:
-		if key, err = ParseKey(lines, m.cfg.Strict); err != nil {
+		if key, err = idemheader.Parse(lines, m.cfg.Strict); err != nil {
 			return "", "", ResultMalformed, err
 		}
 	}
 	if len(key) > m.cfg.MaxKeyBytes {
-		err := &SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
+		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
 		return "", "", ResultMalformed, err
 	}
 	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
 	echo = key
-	if len(lines) == 0 || quoted(lines[0]) {
-		if echo, err = FormatKey(key); err != nil {
+	if len(lines) == 0 || idemheader.IsQuoted(lines[0]) {
+		if echo, err = idemheader.Format(key); err != nil {
 			return "", "", ResultMalformed, err
 		}
 	}
@@ -176,6 +177,6 @@ func (x *exchange) adorn(h http.Header) {
 		addToList(h, "Access-Control-Expose-Headers", marks...)
 	}
 	if m.cfg.PublishRetention {
-		h.Set(RetentionHeader, m.retention)
+		h.Set(idemheader.Retention, m.retention)
 	}
 }

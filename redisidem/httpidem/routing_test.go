@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/redisidem/redisidem/internal/adaptertest"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestRouting(t *testing.T) {
@@ -86,10 +86,10 @@ func TestWhatAMuxDoesByItselfIsNotProtected(t *testing.T) {
 			w := httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(""))
 			if key != "" {
-				r.Header.Set(httpidem.DefaultHeader, key)
+				r.Header.Set(idemheader.Key, key)
 			}
 			h.ServeHTTP(w, r)
-			if w.Code != want || w.Header().Get(httpidem.ReplayedHeader) != "" {
+			if w.Code != want || w.Header().Get(idemheader.Replayed) != "" {
 				t.Errorf("%s: %d %s", target, w.Code, w.Body)
 			}
 		}

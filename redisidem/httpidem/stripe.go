@@ -8,7 +8,7 @@ import (
 
 // The header fields that clients of the profile [ProfileStripe] know.
 const (
-	// IdempotentReplayedHeader is what Stripe calls [ReplayedHeader].
+	// IdempotentReplayedHeader is what Stripe calls [idemheader.Replayed].
 	IdempotentReplayedHeader = "Idempotent-Replayed"
 	// ShouldRetryHeader has the value true or false: whether the client should send the request again, with the same key.
 	ShouldRetryHeader = "Stripe-Should-Retry"

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // note is what a request's handlers leave for the access log.
@@ -55,8 +56,8 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			if n.result != 0 {
 				attrs = append(attrs, slog.String("result", n.result.String()))
 			}
-			if key := w.Header().Get(httpidem.DefaultHeader); key != "" && n.scope != "" {
-				if parsed, err := httpidem.ParseKey([]string{key}, false); err == nil {
+			if key := w.Header().Get(idemheader.Key); key != "" && n.scope != "" {
+				if parsed, err := idemheader.Parse([]string{key}, false); err == nil {
 					attrs = append(attrs, slog.String("key", g.service.Scope(n.scope).ID(parsed)))
 				}
 			}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rs/cors"
 
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // CORS says which pages of other origins may call the service through the gateway. It has to be the gateway that says so: what a
@@ -49,7 +49,7 @@ func (c *CORS) handler(next http.Handler) http.Handler {
 	}
 	shared := cors.New(cors.Options{
 		AllowedOrigins: c.Origins, AllowCredentials: c.Credentials, AllowedMethods: methods, AllowedHeaders: []string{"*"},
-		ExposedHeaders: []string{httpidem.DefaultHeader, httpidem.ReplayedHeader, "Retry-After", "Location", "Link"}, MaxAge: 600,
+		ExposedHeaders: []string{idemheader.Key, idemheader.Replayed, "Retry-After", "Location", "Link"}, MaxAge: 600,
 	})
 	return shared.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&ownCORS{ResponseWriter: w, own: w.Header().Clone()}, r)

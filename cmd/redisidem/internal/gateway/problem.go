@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // What asking the upstream can come to besides an answer.
@@ -19,7 +20,7 @@ var (
 func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem httpidem.Problem) {
 	problem.Type = "about:blank"
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set(httpidem.ProblemHeader, "upstream")
+	w.Header().Set(idemheader.Problem, "upstream")
 	if problem.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(problem.RetryAfter.Seconds())))
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // Upstream is the service behind the gateway.
@@ -194,7 +195,7 @@ func (f constant) Write(p []byte) (int, error) {
 // their names in Go's form. On the wire the form makes no difference.
 func hideReplays(r *http.Request) {
 	r.GetBody = nil
-	for _, name := range []string{httpidem.DefaultHeader, "X-Idempotency-Key"} {
+	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {
 		if values, ok := r.Header[name]; ok {
 			delete(r.Header, name)
 			r.Header[strings.ToLower(name)] = values

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // question makes a request of the gateway's own, which asks the upstream about a caller's request: a GET with the fields that tell
@@ -22,7 +22,7 @@ func question(r *http.Request, target *url.URL) *http.Request {
 		}
 	}
 	// A proxy removes what Connection names. Nobody may take their credentials, or what the gateway adds, out of its question.
-	for _, name := range []string{"Range", "Expect", "Connection", httpidem.DefaultHeader} {
+	for _, name := range []string{"Range", "Expect", "Connection", idemheader.Key} {
 		q.Header.Del(name)
 	}
 	return q

@@ -19,7 +19,9 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // ErrUnauthenticated says that a request does not tell whose it is, or does not prove it.
@@ -36,12 +38,12 @@ type Identify func(*http.Request) (string, error)
 func FromHeader(name string) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
-	case !isToken(name):
+	case !httptoken.Valid(name):
 		return nil, fmt.Errorf("%q is not the name of a header field", name)
 	case slices.Contains([]string{"Authorization", "Proxy-Authorization", "Cookie"}, name):
 		return nil, fmt.Errorf("%s has credentials, which change and must not be stored; take what they prove", name)
 	case slices.Contains([]string{
-		httpidem.DefaultHeader, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		idemheader.Key, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	}, name):
 		return nil, fmt.Errorf("%s does not identify a caller", name)
 	}
@@ -52,13 +54,6 @@ func FromHeader(name string) (Identify, error) {
 		}
 		return values[0], nil
 	}, nil
-}
-
-// isToken reports whether a text can be the name of a header field (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("!#$%&'*+-.^_`|~", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	})
 }
 
 // FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: a digest of its issuer and its
