@@ -115,8 +115,8 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
-		limits := httpidem.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
-		if quota, err = httpidem.NewLimits(limits); err != nil {
+		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
+		if quota, err = gateway.NewLimits(limits); err != nil {
 			return nil, "", err
 		}
 	}

@@ -38,19 +38,19 @@ func TestDraft(t *testing.T) {
 	t.Parallel()
 	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
 		cfg := &httpidem.Config{
-			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+			Key: httpidem.KeyConfig{Strict: o.Strict, Optional: o.Optional}, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDKeys
+			cfg.Key.Check = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
+			cfg.Key.Check = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
 		}
 		if o.KeepAll {
-			cfg.Status = httpidem.KeepAll
+			cfg.Response.Status = httpidem.KeepAll
 		}
 		s := adaptertest.NewStore(t)
 		e := newEcho()
@@ -282,13 +282,13 @@ func TestPanics(t *testing.T) {
 		if a, err := adaptertest.Try(t.Context(), s.url, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
-		if n := s.m.Count(httpidem.ResultPanicked); n == 0 {
+		if n := s.Count(httpidem.ResultPanicked); n == 0 {
 			t.Error("not counted")
 		}
 	})
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, middleware.Recover())
+		s := open(t, &httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}, broken, middleware.Recover())
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 		s.ran(1)
@@ -357,7 +357,7 @@ func TestErrors(t *testing.T) {
 	})
 	t.Run("OfARequestThatIsNotProtected", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Optional: true}, func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") })
+		s := open(t, &httpidem.Config{Key: httpidem.KeyConfig{Optional: true}}, func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") })
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
 	})
 }

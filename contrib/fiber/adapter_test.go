@@ -90,7 +90,7 @@ func TestAppsWithoutARouteForIt(t *testing.T) {
 	if runs != 1 {
 		t.Errorf("the handler ran %d times", runs)
 	}
-	if n := m.Count(httpidem.ResultReleased); n != 3 {
+	if n := s.Count(httpidem.ResultReleased); n != 3 {
 		t.Errorf("%d keys were given back", n)
 	}
 }

@@ -44,19 +44,19 @@ func TestDraft(t *testing.T) {
 	t.Parallel()
 	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
 		cfg := &httpidem.Config{
-			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+			Key: httpidem.KeyConfig{Strict: o.Strict, Optional: o.Optional}, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDKeys
+			cfg.Key.Check = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
+			cfg.Key.Check = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
 		}
 		if o.KeepAll {
-			cfg.Status = httpidem.KeepAll
+			cfg.Response.Status = httpidem.KeepAll
 		}
 		s := adaptertest.NewStore(t)
 		app := fiber.New(fiber.Config{ReadBufferSize: 1 << 15}) // a clause sends a long key
@@ -296,13 +296,13 @@ func TestPanics(t *testing.T) {
 			}
 		}
 		s.ran(2)
-		if n := s.m.Count(httpidem.ResultPanicked); n != 2 {
+		if n := s.Count(httpidem.ResultPanicked); n != 2 {
 			t.Errorf("%d panics were counted", n)
 		}
 	})
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, recover.New())
+		s := open(t, &httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}, broken, recover.New())
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 		s.ran(1)
@@ -356,7 +356,7 @@ func TestErrors(t *testing.T) {
 	})
 	t.Run("OfARequestThatIsNotProtected", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Optional: true}, func(fiber.Ctx) error { return fiber.NewError(404, "no such shelf") })
+		s := open(t, &httpidem.Config{Key: httpidem.KeyConfig{Optional: true}}, func(fiber.Ctx) error { return fiber.NewError(404, "no such shelf") })
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "", "", func(r *http.Request) { r.Header.Del("Idempotency-Key") }), 404)
 	})
 }
@@ -480,14 +480,14 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 		then    int
 	}{
 		"Stream":              {httpidem.Config{}, ticks, "tick tick tick ", 410},
-		"StreamAndNoFlushing": {httpidem.Config{KeepFlushed: true}, ticks, "tick tick tick ", 410},
+		"StreamAndNoFlushing": {httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true}}, ticks, "tick tick tick ", 410},
 		"StreamOfAnError":     {httpidem.Config{}, func(c fiber.Ctx) error { return ticks(c.Status(500)) }, "tick tick tick ", 500},
-		"Long":                {httpidem.Config{MaxResponseBytes: 10}, func(c fiber.Ctx) error { return c.SendString(long) }, long, 410},
+		"Long":                {httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10}}, func(c fiber.Ctx) error { return c.SendString(long) }, long, 410},
 		"LongStream": {
-			httpidem.Config{MaxResponseBytes: 10},
+			httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10}},
 			func(c fiber.Ctx) error { return c.SendStream(strings.NewReader(long), len(long)) }, long, 410,
 		},
-		"NoBodyAllowed": {httpidem.Config{KeepFlushed: true}, func(c fiber.Ctx) error { return ticks(c.Status(204)) }, "", 204},
+		"NoBodyAllowed": {httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true}}, func(c fiber.Ctx) error { return ticks(c.Status(204)) }, "", 204},
 		"Broken": {httpidem.Config{}, func(c fiber.Ctx) error {
 			return c.SendStream(iotest.ErrReader(fiber.NewError(502, "broken")), 6)
 		}, "broken", 502},

@@ -17,7 +17,7 @@ import (
 //
 // An answer that consists of nothing but errors in c.Errors is not complete: some middleware further out is going to write it, where
 // it cannot be stored. When the rest of the chain has added to c.Errors, has written no body, and has not set a status below 400, its
-// answer is therefore left to the outside and not stored: a retry runs the chain again, unless Config.Status keeps 500, which makes
+// answer is therefore left to the outside and not stored: a retry runs the chain again, unless the Config's status policy keeps 500, which makes
 // retries get [httpidem.ResultGone]. To have the answers to errors stored, put whatever writes them behind New.
 //
 // A request for which the engine has no route gets the engine's own answer, or that of the handlers of NoRoute and NoMethod. An answer

@@ -31,19 +31,19 @@ func TestDraft(t *testing.T) {
 	t.Parallel()
 	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
 		cfg := &httpidem.Config{
-			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+			Key: httpidem.KeyConfig{Strict: o.Strict, Optional: o.Optional}, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDKeys
+			cfg.Key.Check = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
+			cfg.Key.Check = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
 		}
 		if o.KeepAll {
-			cfg.Status = httpidem.KeepAll
+			cfg.Response.Status = httpidem.KeepAll
 		}
 		s := adaptertest.NewStore(t)
 		r := gin.New()
@@ -269,13 +269,13 @@ func TestPanics(t *testing.T) {
 		if a, err := adaptertest.Try(t.Context(), s.url, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
-		if n := s.m.Count(httpidem.ResultPanicked); n == 0 {
+		if n := s.Count(httpidem.ResultPanicked); n == 0 {
 			t.Error("not counted")
 		}
 	})
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, recovery())
+		s := open(t, &httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}, broken, recovery())
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 500)
 		adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 410)
 		s.ran(1)
@@ -332,7 +332,7 @@ func TestErrors(t *testing.T) {
 		})
 		t.Run(name+"AnsweredInFrontAndNothingRunsTwice", func(t *testing.T) {
 			t.Parallel()
-			s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, handler, answeringErrors)
+			s := open(t, &httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}, handler, answeringErrors)
 			if a := adaptertest.Post(t, s.url, "k", ""); a.StatusCode < 400 || !strings.Contains(a.Body, "no such item") {
 				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}

@@ -115,7 +115,7 @@ func TestErrorsThatAreAnsweredInFrontKeepTheHeader(t *testing.T) {
 		}
 	}
 	s.ran(2)
-	if n, panicked := s.m.Count(httpidem.ResultReleased), s.m.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
+	if n, panicked := s.Count(httpidem.ResultReleased), s.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
 		t.Errorf("%d were released, and %d panicked", n, panicked)
 	}
 }

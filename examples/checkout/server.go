@@ -17,7 +17,7 @@ import (
 // A request that the shop cannot serve is told no reason, which is logged.
 func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.Logger) (http.Handler, error) {
 	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{
-		Generate: idemclient.NewKey,
+		Key: httpidem.KeyConfig{Generate: idemclient.NewKey},
 		Observer: func(ctx context.Context, e httpidem.Event) {
 			if e.Status >= http.StatusInternalServerError {
 				log.ErrorContext(ctx, "completion", "result", e.Result, "status", e.Status, "error", e.Err)

@@ -57,7 +57,7 @@ func OutcomeUnknown(ctx context.Context) {
 
 // AnsweredOutside is for adapters: the handler wrote no answer, and code outside of the middleware will, as a framework does for a
 // handler's error. The middleware then sends nothing and leaves the header as the handler made it. No answer is stored: a retry runs
-// the handler again, unless Config.Status keeps 500, which makes retries get [ResultGone]. It does nothing when some of an answer has left.
+// the handler again, unless Config.Response.Status keeps 500, which makes retries get [ResultGone]. It does nothing when some of an answer has left.
 //
 // ctx is as with [Stage], or that of a request that runs unprotected because of Config.FailOpen.
 func AnsweredOutside(ctx context.Context) {

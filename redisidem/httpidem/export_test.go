@@ -36,10 +36,3 @@ var (
 	AddToList = addToList
 	InList    = inList
 )
-
-// Scopes returns how many scopes are remembered.
-func (l *Limits) Scopes() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.scopes)
-}

@@ -1,7 +1,7 @@
 package httpidem
 
 import (
-	"crypto/hmac"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -22,10 +22,6 @@ type Fingerprint struct {
 	// computing it, and put the old one into Config.OtherFingerprints for as long as records are kept. Default: 1.
 	Version byte
 
-	// Secret makes the digest a keyed one (HMAC-SHA-256), so that whoever can read the store cannot guess the contents of small
-	// requests. A new secret needs a new Version. Nil: a plain SHA-256.
-	Secret []byte
-
 	// AnyHost leaves scheme and host out of the digest, so that a retry may go to another name of the same API. It is not for
 	// handlers that choose a tenant or a resource by the host.
 	AnyHost bool
@@ -33,6 +29,14 @@ type Fingerprint struct {
 	// Func adds to the digest what makes requests the same besides method, scheme, host and path, which it always has. See
 	// [WholeRequest], the default, and [JSONFields]; for a digest that the caller knows already, a function adds it and nothing else.
 	Func FingerprintFunc
+}
+
+func (f Fingerprint) withDefaults() Fingerprint {
+	f.Version = cmp.Or(f.Version, 1)
+	if f.Func == nil {
+		f.Func = WholeRequest
+	}
+	return f
 }
 
 // FingerprintFunc adds to the digest of a request what makes two requests the same. The body has been read and must not be
@@ -117,12 +121,7 @@ func origin(r *http.Request) (scheme, host string) {
 
 // of computes the fingerprint of a request.
 func (f *Fingerprint) of(r *http.Request, body []byte) ([]byte, error) {
-	d := &Digest{}
-	if f.Secret != nil {
-		d.hash = hmac.New(sha256.New, f.Secret)
-	} else {
-		d.hash = sha256.New()
-	}
+	d := &Digest{hash: sha256.New()}
 	d.Text("redisidem/httpidem/fingerprint")
 	d.Bytes([]byte{f.Version})
 	d.Text(strings.ToUpper(r.Method))

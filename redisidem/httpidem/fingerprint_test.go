@@ -24,7 +24,7 @@ func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
 	svc := s.service(redisidem.Config{})
 	h := counting(created("done"))
 	old := httpidem.Fingerprint{Version: 1}
-	fresh := httpidem.Fingerprint{Version: 2, Secret: []byte("secret"), Func: httpidem.JSONFields("amount")}
+	fresh := httpidem.Fingerprint{Version: 2, Func: httpidem.JSONFields("amount")}
 	before := newMiddleware(t, svc, &httpidem.Config{Fingerprint: old}).Handler(h)
 	after := newMiddleware(t, svc, &httpidem.Config{Fingerprint: fresh, OtherFingerprints: []httpidem.Fingerprint{old}}).Handler(h)
 	call(before, newRequest(t.Context(), "k", `{"amount":1}`))

@@ -20,8 +20,8 @@ type ParamsFunc func(r *http.Request, body []byte) (any, error)
 // answer of a stage. A retry continues where an earlier request stopped, and gets the response once there is one. What the stages
 // know of the request is what params makes of it; nil: nothing.
 //
-// A request needs a key: those without one are refused, whatever Config.Optional says, and so are methods that are not covered
-// (405). Status, DropResponses, AnswerUnacknowledged and FailOpen are for handlers and do not count here: a flow says itself what its
+// A request needs a key: those without one are refused, whatever Config.Key says, and so are methods that are not covered
+// (405). Response, AnswerUnacknowledged and FailOpen are for handlers and do not count here: a flow says itself what its
 // answer is. When a stage fails, and when it is idle, the answer is a problem (503 and 409) that tells the client to try again.
 //
 // It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints, which are for handlers, too.
@@ -37,7 +37,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
 	if !httptoken.Covers(m.cfg.Methods, r.Method) {
-		m.tell(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
+		m.observe(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)
 		}
@@ -80,7 +80,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	returned := false
 	defer func() {
 		if !returned {
-			m.tell(x.r.Context(), ResultPanicked, 0, nil)
+			m.observe(x.r.Context(), ResultPanicked, 0, nil)
 		}
 	}()
 	leave := x.queue() // it cannot be told when the waiting ends and the work begins
@@ -147,11 +147,11 @@ func (x *exchange) reply(stored *redisidem.Response) {
 	}
 	h := x.w.Header()
 	for name, values := range stored.Header {
-		if name = http.CanonicalHeaderKey(name); !neverKept(name) {
+		if name = http.CanonicalHeaderKey(name); !isNeverStored(name) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
-	x.middleware.tell(x.r.Context(), ResultExecuted, status, nil)
+	x.middleware.observe(x.r.Context(), ResultExecuted, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have gone

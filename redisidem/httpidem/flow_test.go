@@ -71,7 +71,7 @@ func TestFlowAnswersARequest(t *testing.T) {
 	var mode atomic.Value
 	var runs atomic.Int64
 	seen := &results{}
-	m := s.middleware(&httpidem.Config{Optional: true, Observer: seen.observe})
+	m := s.middleware(&httpidem.Config{Key: httpidem.KeyConfig{Optional: true}, Observer: seen.observe})
 	h, err := m.Flow(payment(t, &mode, &runs), orderOf)
 	if err != nil {
 		t.Fatal(err)

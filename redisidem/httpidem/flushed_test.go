@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // TestRequestWhoseRecordIsLostIsNeverOutstanding empties the store while a request is being worked
@@ -16,17 +15,17 @@ import (
 // server works on it.
 func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 	t.Parallel()
-	for work, handler := range map[string]func(testing.TB, *httpidem.Middleware, func(context.Context)) http.Handler{
-		"handler": func(_ testing.TB, m *httpidem.Middleware, do func(context.Context)) http.Handler {
+	for work, handler := range map[string]func(testing.TB, *observed, func(context.Context)) http.Handler{
+		"handler": func(_ testing.TB, m *observed, do func(context.Context)) http.Handler {
 			return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				do(r.Context())
 				w.WriteHeader(http.StatusCreated)
 			}))
 		},
-		"first stage": func(t testing.TB, m *httpidem.Middleware, do func(context.Context)) http.Handler {
+		"first stage": func(t testing.TB, m *observed, do func(context.Context)) http.Handler {
 			return twoStages(t, m, do, func(context.Context) {})
 		},
-		"last stage": func(t testing.TB, m *httpidem.Middleware, do func(context.Context)) http.Handler {
+		"last stage": func(t testing.TB, m *observed, do func(context.Context)) http.Handler {
 			return twoStages(t, m, func(context.Context) {}, do)
 		},
 	} {
@@ -94,7 +93,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 }
 
 // twoStages makes a flow of two stages that do something.
-func twoStages(t testing.TB, m *httpidem.Middleware, first, last func(context.Context)) http.Handler {
+func twoStages(t testing.TB, m *observed, first, last func(context.Context)) http.Handler {
 	t.Helper()
 	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "two", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {

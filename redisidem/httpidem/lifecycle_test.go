@@ -422,7 +422,7 @@ func TestStreamsWithoutTheStoreReachTheClient(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		s := newStore(t)
 		svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
-		m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, KeepFlushed: keep})
+		m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, Response: httpidem.ResponseConfig{KeepFlushed: keep}})
 		read := make(chan struct{})
 		server := serve(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(idemheader.Replayed, "true")
@@ -500,7 +500,7 @@ func TestHandlerThatEndsWithoutReturningFreesItsKey(t *testing.T) {
 
 func TestPanicIsFinalWhenEverythingIsKept(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Status: httpidem.KeepAll})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 	h := counting(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	func() {
 		defer func() {
@@ -530,11 +530,11 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 			w.(http.Flusher).Flush()
 			_, _ = io.WriteString(w, "streamed")
 		}, "streamed", "202"},
-		{"over the limit", httpidem.Config{MaxResponseBytes: 10}, func(w http.ResponseWriter, _ *http.Request) {
+		{"over the limit", httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10}}, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "01234")
 			_, _ = io.WriteString(w, "56789X")
 		}, "0123456789X", "200"},
-		{"dropped", httpidem.Config{DropResponses: true}, created("secret"), "secret", "201"},
+		{"dropped", httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}, created("secret"), "secret", "201"},
 		{"too many fields", httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", strings.Repeat("x", 70_000))
 			_, _ = io.WriteString(w, "x")
@@ -622,7 +622,7 @@ func TestPanicBehindAStreamDoesNotRunItAgain(t *testing.T) {
 
 func TestKeepFlushedKeepsThem(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{KeepFlushed: true, MaxResponseBytes: 10})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true, MaxBytes: 10}})
 	h := counting(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "a")
 		_ = http.NewResponseController(w).Flush()
@@ -668,7 +668,7 @@ func TestTrailersOfAnswersWhoseFlushIsIgnoredAreSent(t *testing.T) {
 				if name == "too large" {
 					limit = 3
 				}
-				m := newStore(t).middleware(&httpidem.Config{KeepFlushed: true, MaxResponseBytes: limit})
+				m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true, MaxBytes: limit}})
 				server := httptest.NewUnstartedServer(m.Handler(h))
 				server.EnableHTTP2 = http2
 				server.StartTLS()
@@ -740,7 +740,7 @@ func TestHandlerReachesItsLease(t *testing.T) {
 
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{MaxResponseBytes: 100})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 100}})
 	h := counting(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "Digest")
 		_, _ = io.Copy(w, r.Body)

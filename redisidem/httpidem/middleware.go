@@ -26,7 +26,6 @@ type Middleware struct {
 	retention     string
 	maxScopeBytes int
 	maxValueBytes int
-	counts        counts
 	waiting       atomic.Int64 // requests that may be waiting for an earlier one
 	made          string       // where in the program it was made
 }
@@ -34,7 +33,7 @@ type Middleware struct {
 // New makes a Middleware that keeps its keys with a service. The scope function is required: [Unscoped] says on purpose that all
 // callers are one. A nil cfg means all defaults. It sends nothing.
 //
-// A field that breaks its bound is a [*redisidem.InvalidError].
+// A field that is out of its bounds is a [*redisidem.InvalidError].
 func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware, error) {
 	switch {
 	case service == nil:
@@ -51,8 +50,8 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	if err := m.cfg.validate(&core); err != nil {
 		return nil, err
 	}
-	m.cfg.Header = http.CanonicalHeaderKey(m.cfg.Header)
-	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.Profile.keepHeaders(), m.cfg.KeepHeaders) {
+	m.cfg.Key.Header = http.CanonicalHeaderKey(m.cfg.Key.Header)
+	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.Profile.keepHeaders(), m.cfg.Response.KeepHeaders) {
 		m.keep[http.CanonicalHeaderKey(name)] = struct{}{}
 	}
 	return m, nil
@@ -98,7 +97,7 @@ func routed(h http.Handler, r *http.Request) bool {
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	m.tell(r.Context(), ResultBypassed, 0, nil)
+	m.observe(r.Context(), ResultBypassed, 0, nil)
 	next.ServeHTTP(w, r)
 }
 
@@ -222,7 +221,7 @@ func (x *exchange) queue() func() {
 func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware
 	e.capture = &capture{
-		w: e.w, limit: m.cfg.MaxResponseBytes, flush: !m.cfg.KeepFlushed, adorn: e.adorn, before: e.w.Header().Clone(),
+		w: e.w, limit: m.cfg.Response.MaxBytes, flush: !m.cfg.Response.KeepFlushed, adorn: e.adorn, before: e.w.Header().Clone(),
 	}
 	r := e.r.WithContext(ctx)
 	restoreBody(r, e.body)
@@ -239,7 +238,7 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 		}
 		e.capture.finish()
 		e.forget()
-		m.tell(e.r.Context(), ResultPanicked, 0, nil)
+		m.observe(e.r.Context(), ResultPanicked, 0, nil)
 		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run: something of the answer has
 		// left already, or the policy is that nothing runs twice. Then the panic is held up until that is stored.
 		if !e.keepsPanic() {
@@ -265,7 +264,7 @@ func (e *execution) keepsPanic() bool {
 	if e.run.unknown.Load() && !e.capture.gone() {
 		return false
 	}
-	return e.middleware.cfg.Status(http.StatusInternalServerError) == DispositionKeep ||
+	return e.middleware.cfg.Response.Status(http.StatusInternalServerError) == DispositionKeep ||
 		e.capture.gone() && (e.capture.hijacked || e.disposition() == DispositionKeep)
 }
 
@@ -276,7 +275,7 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 	case e.run.nothing.Load():
 		return redisidem.NothingDone(), nil
 	case e.outside():
-		if m.cfg.Status(http.StatusInternalServerError) == DispositionKeep {
+		if m.cfg.Response.Status(http.StatusInternalServerError) == DispositionKeep {
 			return redisidem.Finish(notKept(0)), nil
 		}
 		return redisidem.Outcome{}, &releasedError{ResultReleased}
@@ -300,7 +299,7 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 
 // disposition returns what happens to the answer that the handler gave.
 func (e *execution) disposition() Disposition {
-	return e.middleware.cfg.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
+	return e.middleware.cfg.Response.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
 }
 
 // outside reports whether code outside of the middleware writes the answer.
@@ -329,23 +328,23 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 		e.withoutStore(err)
 	case e.panicked:
 	case e.run.nothing.Load():
-		m.tell(ctx, ResultReleased, e.status(), err)
+		m.observe(ctx, ResultReleased, e.status(), err)
 		e.deliver()
 	case errors.As(err, &released):
-		m.tell(ctx, released.result, e.status(), nil)
+		m.observe(ctx, released.result, e.status(), nil)
 		e.deliver()
 	case err == nil:
 		result := ResultExecuted
 		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
 			result = ResultNotKept
 		}
-		m.tell(ctx, result, e.status(), nil)
+		m.observe(ctx, result, e.status(), nil)
 		e.deliver()
 	case errors.Is(err, redisidem.ErrNotKept): // by a codec of the service's
-		m.tell(ctx, ResultNotKept, e.status(), err)
+		m.observe(ctx, ResultNotKept, e.status(), err)
 		e.deliver()
 	case e.capture.gone(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
-		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
+		m.observe(ctx, m.resultOf(err, true), e.capture.status, err)
 		e.deliver()
 	default:
 		e.forget()
@@ -379,7 +378,7 @@ func (e *execution) withoutStore(err error) {
 		e.fail(err, false)
 		return
 	}
-	m.tell(e.r.Context(), ResultOpened, 0, err)
+	m.observe(e.r.Context(), ResultOpened, 0, err)
 	r := e.r.WithContext(e.run.in(e.r.Context(), m))
 	restoreBody(r, e.body)
 	// Without a limit to hold back, so that only the header is changed.

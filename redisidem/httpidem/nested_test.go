@@ -32,8 +32,8 @@ func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 				cfg := redisidem.Config{Logger: slog.New(slog.NewTextHandler(log, nil))}
 				first := s.service(cfg)
 				seen, core := &results{}, second(s, first, cfg)
-				inner := newMiddleware(t, core, &httpidem.Config{Observer: seen.observe, Status: keep})
-				outer := newMiddleware(t, first, &httpidem.Config{Status: keep})
+				inner := newMiddleware(t, core, &httpidem.Config{Observer: seen.observe, Response: httpidem.ResponseConfig{Status: keep}})
+				outer := newMiddleware(t, first, &httpidem.Config{Response: httpidem.ResponseConfig{Status: keep}})
 				runs := 0
 				handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runs++ })
 				h := outer.Handler(inner.Handler(handler))
@@ -107,15 +107,15 @@ var refusals = map[string]struct {
 	}, nil, httpidem.Config{}},
 	"gone": {410, func(t *testing.T, _ *store, service http.Handler) {
 		call(service, newRequest(t.Context(), "k", ""))
-	}, nil, httpidem.Config{DropResponses: true}},
+	}, nil, httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}},
 	"unavailable": {503, func(_ *testing.T, s *store, _ http.Handler) { s.sever() }, nil, httpidem.Config{}},
-	"key-refused": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDKeys}},
+	"key-refused": {400, nil, nil, httpidem.Config{Key: httpidem.KeyConfig{Check: httpidem.UUIDKeys}}},
 	"not-allowed": {403, nil, nil, httpidem.Config{Authorize: func(*http.Request) error { return errors.New("no") }}},
 	"missing":     {400, nil, func(r *http.Request) { r.Header.Del("Idempotency-Key") }, httpidem.Config{}},
 	"body-too-large": {413, nil, func(r *http.Request) {
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("0123456789")), 10
 	}, httpidem.Config{MaxBodyBytes: 5}},
-	"a page of the program's": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDKeys, WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
+	"a page of the program's": {400, nil, nil, httpidem.Config{Key: httpidem.KeyConfig{Check: httpidem.UUIDKeys}, WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(p.Status)
 	}}},
@@ -151,7 +151,7 @@ func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 					}
 					next = httputil.NewSingleHostReverseProxy(target)
 				}
-				h := front.middleware(&httpidem.Config{Status: httpidem.KeepAll}).Handler(next)
+				h := front.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}).Handler(next)
 				for range 2 {
 					w := call(h, newRequest(t.Context(), "k", ""))
 					if w.Code != c.status || w.Header().Get("Idempotency-Replayed") != "" || w.Header().Get("Idempotency-Problem") == "" {

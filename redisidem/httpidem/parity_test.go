@@ -174,7 +174,7 @@ func TestFirstAnswerIsTheSameAsWithoutTheMiddleware(t *testing.T) {
 			t.Run(name+", "+method, func(t *testing.T) {
 				t.Parallel()
 				m := newStore(t).middleware(&httpidem.Config{
-					Methods: []string{http.MethodPost, http.MethodHead}, MaxResponseBytes: 10_000,
+					Methods: []string{http.MethodPost, http.MethodHead}, Response: httpidem.ResponseConfig{MaxBytes: 10_000},
 				})
 				want := rawAnswer(t, serve(t, h), method)
 				got := rawAnswer(t, serve(t, m.Handler(h)), method)
@@ -241,7 +241,7 @@ func TestReplayIsTheSameAsTheFirstAnswer(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newStore(t).middleware(&httpidem.Config{MaxResponseBytes: 10_000, KeepHeaders: []string{"X-Before"}})
+			m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10_000, KeepHeaders: []string{"X-Before"}}})
 			server := serve(t, m.Handler(h))
 			first := rawAnswer(t, server, http.MethodPost)
 			if m.Count(httpidem.ResultExecuted) != 1 {

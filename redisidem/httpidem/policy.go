@@ -85,7 +85,7 @@ func isUnclear(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
-// KeepFinal is the default of Config.Status. It keeps 2xx, 3xx and 4xx except 401, 403, 408, 423, 425 and 429, which depend on the
+// KeepFinal is the default of ResponseConfig.Status. It keeps 2xx, 3xx and 4xx except 401, 403, 408, 423, 425 and 429, which depend on the
 // moment and not on the request. It releases these and 5xx, so that the client may try again, and returns DispositionUnknown for 502, 503 and
 // 504.
 func KeepFinal(status int) Disposition {
@@ -103,7 +103,7 @@ func KeepFinal(status int) Disposition {
 	return DispositionRelease
 }
 
-// KeepAll is a Config.Status that keeps every final answer: once the handler has come to one, it never runs again for the key, also
+// KeepAll is a ResponseConfig.Status that keeps every final answer: once the handler has come to one, it never runs again for the key, also
 // after a panic. A process that dies in the middle is the exception.
 func KeepAll(int) Disposition { return DispositionKeep }
 
@@ -199,13 +199,13 @@ type Policy struct {
 // Policy returns what the middleware does, defaults filled in.
 func (m *Middleware) Policy() Policy {
 	p := Policy{
-		Header: m.cfg.Header, Methods: slices.Sorted(slices.Values(m.cfg.Methods)), Required: !m.cfg.Optional, Strict: m.cfg.Strict,
-		MaxKeyBytes: m.cfg.MaxKeyBytes, Retention: m.service.Config().Retention, Lease: m.service.Config().Lease,
-		MaxBodyBytes: m.cfg.MaxBodyBytes, MaxResponseBytes: m.cfg.MaxResponseBytes, Wait: max(m.cfg.Wait, 0),
+		Header: m.cfg.Key.Header, Methods: slices.Sorted(slices.Values(m.cfg.Methods)), Required: !m.cfg.Key.Optional, Strict: m.cfg.Key.Strict,
+		MaxKeyBytes: m.cfg.Key.MaxBytes, Retention: m.service.Config().Retention, Lease: m.service.Config().Lease,
+		MaxBodyBytes: m.cfg.MaxBodyBytes, MaxResponseBytes: m.cfg.Response.MaxBytes, Wait: max(m.cfg.Wait, 0),
 		Document: m.cfg.PolicyURL,
 	}
 	for status := 200; status < 600; status++ {
-		if m.cfg.Status.Of(status, nil, 1) == DispositionKeep {
+		if m.cfg.Response.Status.Of(status, nil, 1) == DispositionKeep {
 			p.Kept = append(p.Kept, status)
 		}
 	}

@@ -31,7 +31,7 @@ func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newStore(t).middleware(&httpidem.Config{Status: status})
+			m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: status}})
 			for i, c := range []struct {
 				status int
 				field  string
@@ -88,7 +88,7 @@ func TestConflictOfALaterAttemptIsNotFinal(t *testing.T) {
 	for name, status := range map[string]httpidem.StatusPolicy{"default": nil, "all": httpidem.KeepAll, "list": statusPolicy(t, "2xx", "409")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newStore(t).middleware(&httpidem.Config{Status: status})
+			m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: status}})
 			answers := []int{504, 409, 409, 201}
 			runs := 0
 			h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -161,12 +161,12 @@ func TestStatusPoliciesOfWords(t *testing.T) {
 // TestPolicyPublishesWhatIsKept is about the statuses that an API can publish: one that is never final is none of them.
 func TestPolicyPublishesWhatIsKept(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Status: httpidem.KeepAll})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 	kept := m.Policy().Kept
 	if len(kept) != 398 || slices.Contains(kept, 423) || slices.Contains(kept, 425) || !slices.Contains(kept, 599) {
 		t.Errorf("%d statuses: %v", len(kept), kept)
 	}
-	m = newStore(t).middleware(&httpidem.Config{Status: statusPolicy(t, "201", "404")})
+	m = newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: statusPolicy(t, "201", "404")}})
 	if kept := m.Policy().Kept; !slices.Equal(kept, []int{201, 404}) {
 		t.Errorf("kept are %v", kept)
 	}

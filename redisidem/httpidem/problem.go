@@ -130,7 +130,7 @@ func (m *Middleware) problem(r Result) *Problem {
 	if base == "" {
 		base = problemBase
 	}
-	title := strings.ReplaceAll(a.title, idemheader.Key, m.cfg.Header)
+	title := strings.ReplaceAll(a.title, idemheader.Key, m.cfg.Key.Header)
 	p := &Problem{
 		Type: base + "#" + r.problemName(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
 	}
@@ -167,7 +167,7 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, 
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(wholeSeconds(p.RetryAfter)))
 	}
-	m.tell(r.Context(), p.Result, p.Status, err)
+	m.observe(r.Context(), p.Result, p.Status, err)
 	m.cfg.WriteProblem(w, r, p)
 }
 

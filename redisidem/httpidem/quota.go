@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Quota bounds what one scope may use of the process and of the store. [Limits] is one that counts in this process; one that many
-// processes share is for the program to make. It is used concurrently.
+// Quota bounds what one scope may use of the process and of the store. It is used concurrently.
 type Quota interface {
 	// Admit is asked about each request with a key, before its body is read and before the store is asked. An error refuses the
 	// request: it is answered with 429 and the RetryAfter of a [*QuotaError], unless its key has an answer already, which is

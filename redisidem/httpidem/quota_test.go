@@ -18,14 +18,36 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// limits makes Limits that must be possible.
-func limits(t testing.TB, cfg httpidem.LimitsConfig) *httpidem.Limits {
-	t.Helper()
-	l, err := httpidem.NewLimits(cfg)
-	if err != nil {
-		t.Fatal(err)
+// bounded is a Quota that limits the requests in flight and the stored keys of each scope; 0 is no limit.
+type bounded struct {
+	inFlight, stored int
+
+	mu   sync.Mutex
+	used map[string]struct{ inFlight, stored int }
+}
+
+func (b *bounded) Admit(_ context.Context, scope string) (func(bool), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used == nil {
+		b.used = make(map[string]struct{ inFlight, stored int })
 	}
-	return l
+	u := b.used[scope]
+	if b.inFlight > 0 && u.inFlight >= b.inFlight || b.stored > 0 && u.stored+u.inFlight >= b.stored {
+		return nil, &httpidem.QuotaError{What: "requests", RetryAfter: time.Second}
+	}
+	u.inFlight++
+	b.used[scope] = u
+	return func(made bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		u := b.used[scope]
+		u.inFlight--
+		if made {
+			u.stored++
+		}
+		b.used[scope] = u
+	}, nil
 }
 
 // TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what the quota allows, and nothing
@@ -37,7 +59,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 		requests = 2000
 	}
 	s := newStore(t)
-	m := s.middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{InFlight: 10, Stored: quota})})
+	m := s.middleware(&httpidem.Config{Quota: &bounded{inFlight: 10, stored: quota}})
 	h := counting(created("done"))
 	guarded := m.Handler(h)
 	heap := func() uint64 {
@@ -89,7 +111,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 
 func TestS6_AScopeGetsSoManyRequestsInFlight(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{InFlight: 2}), MaxBodyBytes: 100})
+	m := newStore(t).middleware(&httpidem.Config{Quota: &bounded{inFlight: 2}, MaxBodyBytes: 100})
 	begun, release := make(chan struct{}), make(chan struct{})
 	h := counting(func(w http.ResponseWriter, _ *http.Request) {
 		begun <- struct{}{}
@@ -217,7 +239,7 @@ func TestS6_FlowsHaveQuotasToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := s.middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{Stored: 1})})
+	m := s.middleware(&httpidem.Config{Quota: &bounded{stored: 1}})
 	h, err := m.Flow(flow, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -264,91 +286,12 @@ func TestS6_FlowsThatWaitAreBounded(t *testing.T) {
 	})
 }
 
-// TestS6_LimitsForgetWhatIsOver looks at windows, and at the memory for scopes that use nothing any more.
-func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
-		use := func(scope string) error {
-			done, err := l.Admit(t.Context(), scope)
-			if err == nil {
-				done(true)
-			}
-			return err
-		}
-		for range 2 {
-			if err := use("a"); err != nil {
-				t.Error(err)
-			}
-		}
-		full := (*httpidem.QuotaError)(nil)
-		if err := use("a"); !errors.As(err, &full) || full.Limit != 2 || full.RetryAfter < time.Hour || full.RetryAfter > 68*time.Minute ||
-			strings.Contains(fmt.Sprint(err), `"a"`) {
-			t.Fatalf("%+v", err)
-		}
-		almost := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
-		if done, err := almost.Admit(t.Context(), "a"); err == nil {
-			done(true)
-		}
-		if _, err := almost.Admit(t.Context(), "a"); err != nil { // and it stays in flight
-			t.Error(err)
-		}
-		soon := (*httpidem.QuotaError)(nil)
-		if _, err := almost.Admit(t.Context(), "a"); !errors.As(err, &soon) || soon.RetryAfter != time.Second {
-			t.Errorf("%+v", err)
-		}
-		time.Sleep(59 * time.Minute)
-		if err := use("a"); err == nil {
-			t.Error("records were forgotten too early")
-		}
-		time.Sleep(full.RetryAfter - 59*time.Minute)
-		for range 2 {
-			if err := use("a"); err != nil {
-				t.Error(err)
-			}
-		}
-		for i := range 10_000 {
-			if err := use(strconv.Itoa(i)); err != nil {
-				t.Error(err)
-			}
-		}
-		time.Sleep(2 * time.Hour)
-		for i := range 10_000 {
-			done, err := l.Admit(t.Context(), "more"+strconv.Itoa(i))
-			if err != nil {
-				t.Error(err)
-				continue
-			}
-			done(false)
-		}
-		for i := range 30_000 {
-			_, _ = l.Admit(t.Context(), "last"+strconv.Itoa(i))
-		}
-		if n := l.Scopes(); n != 30_000 {
-			t.Errorf("%d scopes are kept", n)
-		}
-	})
-}
-
-func TestLimitsThatAreRefused(t *testing.T) {
-	t.Parallel()
-	for field, cfg := range map[string]httpidem.LimitsConfig{
-		"LimitsConfig.InFlight": {InFlight: -1}, "LimitsConfig.Stored": {Stored: -1}, "LimitsConfig": {},
-		"LimitsConfig.Window": {Stored: 1, Window: time.Millisecond},
-	} {
-		_, err := httpidem.NewLimits(cfg)
-		if bad := (*redisidem.InvalidError)(nil); !errors.As(err, &bad) || bad.Field != "httpidem."+field {
-			t.Errorf("%s: %v", field, err)
-		}
-	}
-}
-
 func TestNothingDoneIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	for _, status := range []func(int) httpidem.Disposition{httpidem.KeepFinal, httpidem.KeepAll} {
 		s := newStore(t)
 		seen := &results{}
-		m := s.middleware(&httpidem.Config{Status: status, Observer: seen.observe})
+		m := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: status}, Observer: seen.observe})
 		reached := false
 		var attempts []int
 		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -393,7 +336,7 @@ func TestOutcomeThatIsUnknownIsNotKept(t *testing.T) {
 		},
 	} {
 		s := newStore(t)
-		m := s.middleware(&httpidem.Config{Status: httpidem.KeepAll})
+		m := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if attempt := httpidem.Stage(r.Context()).Attempt(); attempt > 1 {
 				_, _ = fmt.Fprint(w, "attempt ", attempt)

@@ -10,7 +10,7 @@ import (
 )
 
 // notKeptHeader marks a stored response that says only that the request was executed. No handler's field gets under this name:
-// neverKept knows it.
+// isNeverStored knows it.
 const notKeptHeader = "Redisidem-Not-Kept"
 
 // maxHeaderBytes bounds the stored fields of an answer.
@@ -27,7 +27,7 @@ func notKept(status int) redisidem.Response {
 // stored returns what is stored of an answer that was held back.
 func (m *Middleware) stored(c *capture) redisidem.Response {
 	header, fits := m.storedHeader(c)
-	if m.cfg.DropResponses || !fits || c.status < 200 || c.status > 599 {
+	if m.cfg.Response.Drop || !fits || c.status < 200 || c.status > 599 {
 		return notKept(c.status)
 	}
 	return redisidem.Response{Code: c.status, Header: header, Body: c.body}
@@ -85,7 +85,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	// Without a Content-Type in the map the server would make one up.
 	h["Content-Type"] = nil
 	for name, values := range stored.Header {
-		if name = http.CanonicalHeaderKey(name); !neverKept(name) {
+		if name = http.CanonicalHeaderKey(name); !isNeverStored(name) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
@@ -99,7 +99,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // to which another length was told, or none
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
-	m.tell(x.r.Context(), ResultReplayed, status, nil)
+	m.observe(x.r.Context(), ResultReplayed, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have gone

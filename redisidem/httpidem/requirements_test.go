@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -44,7 +45,7 @@ func TestS3_AnotherRouteOrMethodIsAMismatch(t *testing.T) {
 // TestS4_DeepAndLargeBodiesAreBounded gives the fingerprint of JSON fields what would take a careless reader's stack or hours.
 func TestS4_DeepAndLargeBodiesAreBounded(t *testing.T) {
 	t.Parallel()
-	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "b.c"), Secret: []byte("secret")}
+	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "b.c")}
 	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
 	const deep, large = 100_000, 10 << 20
 	seen := map[string]int{}
@@ -72,23 +73,35 @@ func TestS4_DeepAndLargeBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// TestS4_FingerprintsAreKeyed looks whether somebody who knows everything but the secret can compute one.
+// TestS4_FingerprintsAreKeyed checks that a reader of Redis cannot compute the stored fingerprint of a request without the secret.
 func TestS4_FingerprintsAreKeyed(t *testing.T) {
 	t.Parallel()
-	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
-	seen := map[string]bool{}
-	for _, secret := range []string{"", "a", "b"} {
-		fp := httpidem.Fingerprint{}
+	seen := map[string]string{}
+	for _, secret := range []string{"", strings.Repeat("a", 16), strings.Repeat("b", 16)} {
+		s := newStore(t)
+		var cfg redisidem.Config
 		if secret != "" {
-			fp.Secret = []byte(secret)
-		}
-		for _, body := range []string{"1", "2"} {
-			sum, err := httpidem.FingerprintOf(fp, r, []byte(body))
-			if err != nil || seen[sum] {
-				t.Errorf("secret %q, body %q: %v", secret, body, err)
+			var err error
+			if cfg.FingerprintKeys, err = redisidem.NewFingerprintKeys([]byte(secret)); err != nil {
+				t.Fatal(err)
 			}
-			seen[sum] = true
 		}
+		h := newMiddleware(t, s.service(cfg), nil).Handler(created("done"))
+		for _, body := range []string{"1", "2"} {
+			if w := call(h, newRequest(t.Context(), "key-"+body, body)); w.Code != http.StatusCreated {
+				t.Fatalf("secret %q, body %q: status %d", secret, body, w.Code)
+			}
+		}
+		for _, name := range s.redis.Keys() {
+			stored := s.redis.HGet(name, "fingerprint")
+			if other, taken := seen[stored]; taken || stored == "" {
+				t.Errorf("secret %q has the fingerprint %q of secret %q", secret, stored, other)
+			}
+			seen[stored] = secret
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d fingerprints are stored, want 6", len(seen))
 	}
 }
 
@@ -206,7 +219,7 @@ func TestS8_NoFieldOfARecordIsTrusted(t *testing.T) {
 func TestS10_NothingButAMarkerIsStored(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	h := s.middleware(&httpidem.Config{DropResponses: true}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "/secret-place")
 		w.WriteHeader(http.StatusCreated)
 		_, _ = io.WriteString(w, "secret text")

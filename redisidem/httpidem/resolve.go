@@ -91,23 +91,23 @@ func (x *exchange) read() (ok bool) {
 }
 
 // keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes, and with that of
-// Config.CheckKey the echo, too.
+// KeyConfig.Check the echo, too.
 func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
-	lines := r.Header[m.cfg.Header]
+	lines := r.Header[m.cfg.Key.Header]
 	switch {
-	case len(lines) == 0 && m.cfg.Generate != nil:
-		key = m.cfg.Generate()
-	case len(lines) == 0 && m.cfg.Optional:
+	case len(lines) == 0 && m.cfg.Key.Generate != nil:
+		key = m.cfg.Key.Generate()
+	case len(lines) == 0 && m.cfg.Key.Optional:
 		return "", "", ResultBypassed, nil
 	case len(lines) == 0:
 		return "", "", ResultMissing, errMissing
 	default:
-		if key, err = idemheader.Parse(lines, m.cfg.Strict); err != nil {
+		if key, err = idemheader.Parse(lines, m.cfg.Key.Strict); err != nil {
 			return "", "", ResultMalformed, err
 		}
 	}
-	if len(key) > m.cfg.MaxKeyBytes {
-		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
+	if len(key) > m.cfg.Key.MaxBytes {
+		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.Key.MaxBytes) + " bytes"}
 		return "", "", ResultMalformed, err
 	}
 	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
@@ -117,8 +117,8 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 			return "", "", ResultMalformed, err
 		}
 	}
-	if m.cfg.CheckKey != nil {
-		if err := m.cfg.CheckKey(key); err != nil {
+	if m.cfg.Key.Check != nil {
+		if err := m.cfg.Key.Check(key); err != nil {
 			if window := (*WindowError)(nil); errors.As(err, &window) {
 				return "", echo, ResultKeyOutOfWindow, err
 			}
@@ -172,8 +172,8 @@ func (x *exchange) adorn(h http.Header) {
 		h.Del(name)
 	}
 	if x.echo != "" {
-		h.Set(m.cfg.Header, x.echo)
-		addToList(h, "Access-Control-Expose-Headers", m.cfg.Header)
+		h.Set(m.cfg.Key.Header, x.echo)
+		addToList(h, "Access-Control-Expose-Headers", m.cfg.Key.Header)
 		addToList(h, "Access-Control-Expose-Headers", marks...)
 	}
 	if m.cfg.PublishRetention {

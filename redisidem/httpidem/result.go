@@ -1,9 +1,6 @@
 package httpidem
 
-import (
-	"context"
-	"sync/atomic"
-)
+import "context"
 
 // Result is what became of one request. Each request has exactly one.
 type Result int
@@ -32,7 +29,7 @@ const (
 	ResultMissing
 	// ResultMalformed: the header field holds no key.
 	ResultMalformed
-	// ResultKeyRefused: Config.CheckKey refused the key.
+	// ResultKeyRefused: KeyConfig.Check refused the key.
 	ResultKeyRefused
 	// ResultKeyOutOfWindow: the key was made too long ago, or in the future.
 	ResultKeyOutOfWindow
@@ -61,8 +58,6 @@ const (
 	ResultUnfinished
 	// ResultPanicked: the handler panicked. The panic goes on with its own value.
 	ResultPanicked
-
-	results
 )
 
 // String returns the result as a word for metrics.
@@ -86,25 +81,13 @@ type Event struct {
 	Result Result
 	// Status is that of the answer; 0 when the handler ran unprotected, took the connection over, or panicked.
 	Status int
-	// Err is why, if there was an error. An error of the scope function's or of Config.CheckKey is the program's own: mind what
+	// Err is why, if there was an error. An error of the scope function's or of KeyConfig.Check is the program's own: mind what
 	// it holds before logging it.
 	Err error
 }
 
-// counts counts results.
-type counts [results]atomic.Int64
-
-// Count returns how many requests had that result so far.
-func (m *Middleware) Count(r Result) int64 {
-	if r <= 0 || r >= results {
-		return 0
-	}
-	return m.counts[r].Load()
-}
-
-// tell counts a result, and tells the observer.
-func (m *Middleware) tell(ctx context.Context, r Result, status int, err error) {
-	m.counts[r].Add(1)
+// observe reports the result of a request to the observer.
+func (m *Middleware) observe(ctx context.Context, r Result, status int, err error) {
 	if m.cfg.Observer != nil {
 		m.cfg.Observer(ctx, Event{Result: r, Status: status, Err: err})
 	}

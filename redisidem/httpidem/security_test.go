@@ -114,7 +114,7 @@ func TestS1_UnscopedIsOneScope(t *testing.T) {
 func TestS7_OnlyAllowedFieldsAreReplayed(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	m := s.middleware(&httpidem.Config{KeepHeaders: []string{"x-order", "X-Hop"}})
+	m := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{KeepHeaders: []string{"x-order", "X-Hop"}}})
 	sent := http.Header{
 		"Content-Type": {"text/x"}, "Location": {"/1"}, "Etag": {`"1"`}, "Vary": {"Origin", "Accept"}, "Content-Encoding": {"br"},
 		"Content-Language": {"en"}, "Content-Disposition": {"inline"}, "Retry-After": {"7"}, "Link": {"<a>; rel=a, <b>; rel=b", "<c>; rel=c"},
@@ -285,11 +285,11 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	send(plain, "\""+canaryKey, canaryBody)
 	send(plain, canaryKey+", b", canaryBody)
 	send(plain, strings.Repeat(canaryKey, 100), canaryBody)
-	send(serveCanary(httpidem.Config{CheckKey: httpidem.UUIDKeys}, created("")), canaryKey, canaryBody)
+	send(serveCanary(httpidem.Config{Key: httpidem.KeyConfig{Check: httpidem.UUIDKeys}}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{MaxBodyBytes: 3}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), canaryKey+"-2", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(http.ResponseWriter, *http.Request) { panic("x") }), canaryKey+"-3", canaryBody)
-	used := limits(t, httpidem.LimitsConfig{Stored: 1})
+	used := &bounded{stored: 1}
 	for i := range 3 {
 		send(serveCanary(httpidem.Config{Quota: used}, created(canaryAnswer)), canaryKey+"-quota-"+strconv.Itoa(i), canaryBody)
 	}
@@ -300,8 +300,8 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		httpidem.NothingDone(r.Context())
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}), canaryKey+"-nothing", canaryBody)
-	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
-	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
+	send(serveCanary(httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
+	send(serveCanary(httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, r *http.Request) {
 		if url := plain; r.ContentLength > 0 {
 			send(url, canaryKey+"-5", canaryBody) // in flight

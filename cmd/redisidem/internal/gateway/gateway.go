@@ -96,17 +96,17 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		return nil, fmt.Errorf("keep: %w", err)
 	}
 	cfg := &httpidem.Config{
-		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
-		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Wait: -1,
+		Methods: p.Methods, Key: httpidem.KeyConfig{Optional: p.Key == "optional", Strict: p.Syntax == "strict"}, MaxBodyBytes: p.MaxBody,
+		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
-		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota, Status: keep,
+		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
 	}
 	cfg.Fingerprint.AnyHost = *p.AnyHost
 	switch {
 	case *p.KeyWindow > 0:
-		cfg.CheckKey = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
+		cfg.Key.Check = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
 	case p.Keys == "uuid":
-		cfg.CheckKey = httpidem.UUIDKeys
+		cfg.Key.Check = httpidem.UUIDKeys
 	}
 	if p.Authorize != "none" {
 		where, err := target(p.Authorize, "")
