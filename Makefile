@@ -1,5 +1,5 @@
-# What is more than one command of the go tool. CONTRIBUTING.md tells what each is for.
+# Targets that need more than one command of the go tool. CONTRIBUTING.md describes them.
 
 .PHONY: prove
-prove: ## Every rung of the proof, as large as every change runs it; SIZE=nightly or release for more.
+prove: ## Run every rung of the proof at the size for a change; SIZE=nightly or release for more.
 	go run ./test/prove -size $(or $(SIZE),change)

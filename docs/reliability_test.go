@@ -13,7 +13,8 @@ var (
 	name = regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9_]*)`")
 )
 
-// TestProofNamesTestsThatAreThere holds reliability.md against the tests that it names, and against the list of what is to be shown.
+// TestProofNamesTestsThatAreThere holds reliability.md against the tests that it names, and against
+// the list of what is to be shown.
 func TestProofNamesTestsThatAreThere(t *testing.T) {
 	text, err := os.ReadFile("reliability.md")
 	if err != nil {

@@ -19,8 +19,9 @@ var (
 	step     = regexp.MustCompile(`(?m)^step "(S\d+: [^"]+)"`)
 )
 
-// TestEachRequirementHasItsTest holds the table of security.md against the tests and the steps of .ci/run: each requirement has one
-// of its name, each that the table names is there, and each of such a name is in the table.
+// TestEachRequirementHasItsTest holds the table of security.md against the tests and the steps of
+// .ci/run: each requirement has one of its name, each that the table names is there, and each of
+// such a name is in the table.
 func TestEachRequirementHasItsTest(t *testing.T) {
 	page, err := os.ReadFile("security.md")
 	if err != nil {
@@ -90,7 +91,8 @@ func tests(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A test that is in many places, as TestDraft is, says nothing about where; the table names the one that counts.
+	// A test that is in many places, as TestDraft is, says nothing about where; the table names the
+	// one that counts.
 	for name, where := range found {
 		if !numbered.MatchString(name) && len(where) > 1 {
 			found[name] = where[:0:0]

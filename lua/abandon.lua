@@ -1,27 +1,33 @@
--- abandon: ends an attempt without a result. The token is remembered as spent, also when this arrives before the
--- claim it belongs to: the claim is then refused.
+-- abandon: ends an attempt without a result. The record remembers the token as spent, also when
+-- this call arrives before the claim that it belongs to: that claim is then refused.
 --
--- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller gives it back
+-- KEYS[1] record   KEYS[2] lock, left out while its slot is split: the caller gives it back
 -- KEYS[3] due index, left out when the key is not recoverable
 -- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token
--- ARGV[2] flags: 'n', nothing was done, so that this attempt at the stage does not count; 'a', no callback has begun under this lease,
---         so that it is not among all attempts at the key either; 's', it was stopped by a shutdown: it was begun, but a completer
---         makes one more attempt for it; 'r' with 'n', no program could work on the key or read it: the look is counted instead
--- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds; it doubles with each attempt,
---         up to half of the time that the record has left
--- ARGV[4] with KEYS[4]: why the key is given up   ARGV[5] how long the record lives at least, in milliseconds
+-- ARGV[2] flags:
+--         'n' nothing was done: this attempt at the stage does not count
+--         'a' no callback has begun under this lease: it does not count among all attempts either
+--         's' a shutdown stopped the attempt: it had begun, and a completer makes one more for it
+--         'r' with 'n': no program could work on the key or read it; the look is counted instead
+-- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
+--         each attempt, up to half of the time that the record has left
+-- ARGV[4] with KEYS[4]: why the key is given up
+-- ARGV[5] with KEYS[4]: how long the record lives at least, in milliseconds
 --
 -- Replies
---   OK token, '1' if the key is given up, by this call or an earlier try, and '0' if not, or if the lease was gone; '1' if nothing
---      can come after this call: it has met the claim, or the record is finished; '0' if the claim may be under way, or an earlier
---      try has met it. An absent record does not remember the token, and another attempt that ends takes its place
+--   OK      token; then '1' if the key is a dead letter through this call or an earlier try of it,
+--           '0' if not or if the lease was gone; then '1' if this call is final, because it met the
+--           claim or the record is finished, '0' if the claim may be under way or an earlier try
+--           met it. An absent record does not remember the token, and neither does a record in
+--           which another attempt has ended since
 --   DAMAGED token; what is wrong
 --
--- Safe to repeat: yes. An absent record stays absent, a finished one stays as it is.
--- redis.call: 4 (HMGET, GET, DEL, HSET), 2 without KEYS[2], without HSET when the record is absent, finished or knows already;
--- four more with KEYS[3] (TIME, ZADD, PTTL, PEXPIRE), seven with KEYS[4] (TIME, PTTL, HSET, ZREM, ZREMRANGEBYSCORE, ZADD, PEXPIRE),
--- one more when that set is new (PEXPIRE), one more with 's' or 'r' (HSET), and two when a caller waits (HDEL, PUBLISH).
+-- Safe to repeat: yes. An absent record stays absent, and a finished one does not change.
+-- redis.call: 4 (HMGET, GET, DEL, HSET); 2 without KEYS[2]; no HSET when the record is absent,
+-- finished or remembers the token already. Added to that: 4 with KEYS[3] (TIME, ZADD, PTTL,
+-- PEXPIRE); 7 with KEYS[4] (TIME, PTTL, HSET, ZREM, ZREMRANGEBYSCORE, ZADD, PEXPIRE); 1 when that
+-- set is new (PEXPIRE); 1 with 's' or 'r' (HSET); 2 when a caller waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued', 'refused')
@@ -78,11 +84,13 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       local life = string.format('%.0f', math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[5])))
       redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4])
       redis.call('ZREM', KEYS[3], member)
-      -- A dead letter's score is the end of its record. Each call that extends the record raises it.
+      -- The score of a dead letter is the end of its record. Each call that extends the record
+      -- raises it.
       now = math.floor(now / 1000)
       redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now))
       redis.call('ZADD', KEYS[4], string.format('%.0f', now + life), member)
-      -- The set lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+      -- The set lives as long as the last of its records. GT takes a key without a TTL for one that
+      -- never expires, so NX sets the first.
       if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
         redis.call('PEXPIRE', KEYS[4], life, 'NX')
       end

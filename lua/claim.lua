@@ -1,58 +1,74 @@
--- claim: gives the lease on a record to one attempt. It runs right behind the command that takes redislock's lock, in the same
--- pipeline: the lock decides who may claim, the record's token and fence decide who may commit.
+-- claim: gives the lease on a record to one attempt. It runs right behind the command that takes
+-- redislock's lock, in the same pipeline. The lock decides who may claim; the record's token and
+-- fence decide who may commit.
 --
--- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it, or has not, and says so by ARGV[9]
+-- KEYS[1] record
+-- KEYS[2] lock, left out while its slot is split: ARGV[9] says whether the caller has taken it
 -- KEYS[3] due index of the flow, left out when its keys are not recoverable
--- KEYS[4] dead letters, when the key is said to be one; left out otherwise
+-- KEYS[4] dead letters, when the key is known to be one; left out otherwise
 -- ARGV[1] token of this attempt
--- ARGV[2] the revision the caller has seen, a space, and when that record was created: it may have been deleted and made again
---         since; '' for any
+-- ARGV[2] the revision that the caller has seen, a space, and when that record was created, since
+--         it may have been deleted and made again; '' for any
 -- ARGV[3] fingerprint of the request, '' to leave it unchecked
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
--- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too;
---         'l', it wants to know how long a finished record still lives; 'p', it wants the params of a finished record;
---         'c', it is a completer: what turns out to be finished or gone leaves the due index; 'w' and a number at the end: how long
---         the caller has waited for the key already, in microseconds
--- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none; with 'c' the score with which the due index
---         handed the key out, '' for any
--- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with a line break behind it;
---         '' for none
--- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds; without KEYS[2]: what the
---         record's control was before the caller took the lock, '-' when there was none, '' when another has the lock
--- ARGV[10] scope   ARGV[11] key   ARGV[12] method   ARGV[13] path   ARGV[14...] further field, value, ... of the record
---         to create when there is none; all left out: an absent record is GONE
+-- ARGV[6] flags:
+--         'd' the caller waits for replicas, so a reply about an older write must be a write too
+--         'l' the reply has the remaining life of a finished record
+--         'p' the reply has the params of a finished record
+--         'c' the caller is a completer: keys that are finished or gone leave the due index
+--         'w' and a number, at the end: how long the caller has waited, in microseconds
+-- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none; with 'c' the
+--         score with which the due index handed the key out, '' for any
+-- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with
+--         a line break behind it; '' for none
+-- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds;
+--         without KEYS[2]: the record's control before the caller took the lock, '-' when it had
+--         none, '' when another attempt has the lock
+-- ARGV[10] scope   ARGV[11] key   ARGV[12] method   ARGV[13] path
+-- ARGV[14...] further field, value, ... of the record to create when it is absent; when 10 and the
+--         following are left out, an absent record is GONE
 --
 -- Replies
---   OWN      token, fence, attempts, attempts of this revision, server time of the claim in microseconds; the record as
---            field, value, ... as it was before, when ARGV[2] is '' and it was there; of a new record made in place of a
---            tombstone also its generation; with ARGV[2] two more numbers: the record's flow, '-' for none, and '1' if it is a
---            dead letter, else '0'
---   BUSY     token, remaining time of the lock in milliseconds; without KEYS[2] 0: the lock is another's, or the record has
---            changed since ARGV[9]
---   DONE     token, remaining life of the record in milliseconds with 'l'; the record without its state, and without its params
---            unless 'p' asks for them: it is finished
---   INTERIM  token, age of the answer in microseconds; the record: it got an interim answer while the caller has waited
+--   OWN      token, fence, attempts, attempts of this revision, server time of the claim in
+--            microseconds. With ARGV[2] '' and a record that existed: the record before the claim
+--            as field, value, ... For a new record in place of a tombstone: its generation as one
+--            more number. With ARGV[2] two more: the record's flow, '-' for none, and '1' if it is
+--            a dead letter, else '0'
+--   BUSY     token, remaining time of the lock in milliseconds. Without KEYS[2] that is 0: another
+--            attempt has the lock, or the record has changed since ARGV[9]
+--   DONE     token, with 'l' the remaining life of the record in milliseconds; the record without
+--            its state, and without its params unless 'p' asks for them: it is finished
+--   INTERIM  token, age of the answer in microseconds; the record: it got an interim answer while
+--            the caller waited
 --   MOVED    token; the record: its revision is another one, or it is another record
---   STALE    token: this attempt has ended already, this is a late duplicate
---   MISMATCH token
---   GONE     token
---   LATER    token: somebody had the lease since the key was handed out to this completer, and it is due at another time
---   LETTER   token; the record's flow: the key is a dead letter, and the call does not have their list
---   OTHER    token; the flow that the record belongs to: another one, or another version; for a completer also '', none
---   UNKNOWN  token; the recovery point: the flow has no such
+--   STALE    token: this attempt has ended already, and this call is a late duplicate
+--   MISMATCH token: the record has another fingerprint
+--   GONE     token: the record does not exist
+--   LATER    token: another worker had the lease since the due index handed the key out to this
+--            completer, and the key is due at another time
+--   LETTER   token; the record's flow: the key is a dead letter, and the call has no KEYS[4]
+--   OTHER    token; the flow that the record belongs to: another flow, or another version. '' for
+--            a completer whose record has no flow
+--   UNKNOWN  token; the recovery point, which the flow does not have
 --   DAMAGED  token; what is wrong
--- With KEYS[2] every reply but OWN, BUSY and LETTER gives the lock back, unless the record says that the lease is this token's. With
--- LETTER the same token is expected to ask again.
+-- With KEYS[2], every reply except OWN, BUSY and LETTER gives the lock back, unless the record says
+-- that the lease is this token's. After LETTER the caller asks again with the same token.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
--- redis.call: 5 for OWN of a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too) and with ARGV[2]
--- (HMGET in place of EXISTS), 7 of one that was there (EXISTS, HMGET, HGETALL; when repeated HGET in place of TIME and HSET);
--- two more with KEYS[3], or with KEYS[4] of a dead letter (ZADD, PEXPIRE; twice when the index is new; TIME when repeated); 3
--- for LETTER (EXISTS, HMGET, GET); 5 for DONE (EXISTS, HMGET, GET, DEL, HMGET), 4 with ARGV[2]; without KEYS[2] there is no
--- GET, DEL and PTTL; one more for a completer (ZSCORE); 4 for BUSY (EXISTS, HMGET, GET, PTTL), 3 with ARGV[2], two more when
--- the caller is entered as waiting (HGET, HSET); of an unfinished record one more with 'w' (HMGET), and one more if it has an
--- interim answer (TIME); 7 for INTERIM (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL).
+-- redis.call: by the reply
+--   OWN      5 for a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET
+--            too) and with ARGV[2] (HMGET in place of EXISTS); 7 for one that existed (also HMGET,
+--            HGETALL; when repeated HGET in place of TIME and HSET). Added to that: 2 with KEYS[3],
+--            or with KEYS[4] of a dead letter (ZADD, PEXPIRE; PEXPIRE twice when the index is new;
+--            TIME when repeated)
+--   LETTER   3 (EXISTS, HMGET, GET)
+--   DONE     5 (EXISTS, HMGET, GET, DEL, HMGET); 4 with ARGV[2]
+--   BUSY     4 (EXISTS, HMGET, GET, PTTL); 3 with ARGV[2]; 2 more to enter the caller as waiting
+--            (HGET, HSET)
+--   INTERIM  7 (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL)
+--   Without KEYS[2] there is no GET, DEL or PTTL. One more for a completer (ZSCORE); of an
+--   unfinished record one more with 'w' (HMGET), and another if it has an interim answer (TIME).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
 -- Params, state and response are read only for replies that have them.
@@ -75,7 +91,7 @@ if control then
     damage = 'a field is missing'
   end
 elseif generation and not printed then
-  exists = false -- a tombstone, which a delete has left
+  exists = false -- a tombstone of a delete
 elseif exists and not damage then
   exists = expected == '' or redis.call('EXISTS', KEYS[1]) == 1
   damage = exists and 'the hash has no schema version'
@@ -83,20 +99,22 @@ end
 
 local completing = string.find(ARGV[6], 'c', 1, true)
 
--- Gives the lock back, if it is this token's and the record does not say that the lease is, too.
+-- Gives the lock back if it is this token's, unless the record says that the lease is, too.
 local function free()
   if KEYS[2] and owner ~= token and redis.call('GET', KEYS[2]) == token then
     redis.call('DEL', KEYS[2])
   end
 end
 
--- Server time in microseconds, as text: numbers of that size cost more to write than to join.
+-- Server time in microseconds, as text: formatting numbers of that size costs more than joining
+-- strings.
 local function clock()
   local time = redis.call('TIME')
   return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 end
 
--- The age of the record's interim answer if it is younger than the caller's waiting, also when another has the lease already.
+-- Returns the age of the record's interim answer if the answer was made while the caller waited. It
+-- does so even if another attempt already has the lease.
 local function interim()
   local waited = owner ~= token and string.match(ARGV[6], 'w(%d+)$')
   if waited then
@@ -113,18 +131,18 @@ local function touch()
     if expires > 0 then
       redis.call('PEXPIREAT', KEYS[1], expires)
     else
-      redis.call('PEXPIRE', KEYS[1], ARGV[5]) -- somebody took its expiry
+      redis.call('PEXPIRE', KEYS[1], ARGV[5]) -- its expiry was removed from outside
     end
   end
 end
 
--- Replies with what a finished key is read for: everything but the state, and the params on request.
+-- Replies with a finished record: everything but the state, and the params on request.
 local function done(life)
   local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
   if string.find(ARGV[6], 'p', 1, true) then
     names[#names + 1] = 'request_params'
   end
-  -- Compensations stay in the journal beside the commits that they undo.
+  -- The journal keeps compensations beside the commits that they undo.
   for back = math.min(revision, flow and 2049 or 64), 1, -1 do
     names[#names + 1] = 'j:' .. string.format('%d', revision - back)
   end
@@ -145,7 +163,7 @@ local function done(life)
   return words
 end
 
--- Takes what needs no completer any more out of the due index.
+-- Takes a key that no longer needs a completer out of the due index.
 local function settle()
   if KEYS[3] and completing then
     redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
@@ -188,7 +206,8 @@ if exists then
   end
   if ARGV[8] ~= '' then
     if not flow and completing then
-      -- The key was deleted and used again without a flow: what the due index says is about another record.
+      -- The key was deleted and used again without a flow: the entry in the due index is about
+      -- another record.
       free()
       settle()
       return {'OTHER ' .. token, ''}
@@ -196,17 +215,18 @@ if exists then
     if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
       free()
       if string.match(flow, '^[^/]*') ~= string.match(ARGV[8], '^[^/]*') then
-        settle() -- as above: it is in the index of its own flow
+        settle() -- as above: the key is in the index of its own flow
       end
       return {'OTHER ' .. token, flow}
     end
-    -- The points of a flow that compensates are its own, too.
+    -- The points of a compensation belong to each flow, too.
     if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
       free()
       return {'UNKNOWN ' .. token, point}
     end
   end
-  -- What was handed out may have waited for long. A late duplicate finds the score that its first copy wrote.
+  -- The key may have waited for a worker since it was handed out. A late duplicate finds the score
+  -- that its first copy wrote.
   if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
     and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
     free()
@@ -218,11 +238,12 @@ elseif #ARGV < 13 then
   return {'GONE ' .. token}
 end
 
--- Enters the key in the due index for when its lease has lapsed and the time for its client to come back is over, which
--- doubles with each attempt, but ends long before the record does. The index is gone when the last of its records is, also where no completer clears it.
--- A dead letter stays one until a commit carries it on, and is in their list until its record ends.
+-- Enters the key in the due index. It is due when its lease has lapsed and its client has had time
+-- to come back. That time doubles with each attempt, but ends long before the record does. The
+-- index expires with the last of its records, even if no completer clears it. A dead letter stays
+-- one until a commit continues it, and is in the list until its record ends.
 local function enter(at, attempt)
-  -- To GT a key without a TTL is one that lives for ever.
+  -- GT takes a key without a TTL for one that never expires, so NX sets the first.
   if letter and KEYS[4] then
     redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + ARGV[5]), string.sub(KEYS[1], -32))
     if redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT') == 0 then
@@ -237,7 +258,7 @@ local function enter(at, attempt)
   end
 end
 
--- What a caller who has seen the record may not know of it.
+-- Returns what a caller who has seen the record may not know of it.
 local function unseen()
   return expected == '' and '' or ' ' .. (flow or '-') .. (letter and ' 1' or ' 0')
 end
@@ -245,13 +266,14 @@ end
 local holder = KEYS[2] and redis.call('GET', KEYS[2])
 local mine = holder == token
 if not KEYS[2] then
-  -- The lock was taken in a step of its own, so nobody else had a lease then, and nobody got one between if the record is
-  -- still as it was before that step.
+  -- The lock was taken in a step of its own, so no other attempt had a lease then. If the record is
+  -- still as it was before that step, none has got one since.
   mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])
 end
 if not mine then
   local left = KEYS[2] and redis.call('PTTL', KEYS[2]) or 0
-  -- More is left than the holder ever asked for: the server's clock was set back. Its own lease length is the bound.
+  -- More time is left than the holder asked for: the server's clock was set back. The length of the
+  -- holder's lease is the bound.
   if holder and holder == owner and left > tonumber(length) then
     redis.call('PEXPIRE', KEYS[2], length)
     left = tonumber(length)
@@ -266,7 +288,7 @@ if not mine then
   end
   if ARGV[7] ~= '' and not completing then
     local waiting = redis.call('HGET', KEYS[1], 'waiting') or ''
-    -- Whoever finds the list full polls, and so does whoever finds the server's memory full.
+    -- A caller that finds the list or the server's memory full polls instead.
     if not string.find(waiting, ARGV[7], 1, true) and #waiting < 1024 then
       redis.pcall('HSET', KEYS[1], 'waiting', waiting .. ARGV[7] .. ' ')
     end
@@ -274,14 +296,14 @@ if not mine then
   return {'BUSY ' .. token .. ' ' .. left}
 end
 if letter and flow and not KEYS[4] then
-  return {'LETTER ' .. token, flow} -- its record must not be prolonged alone
+  return {'LETTER ' .. token, flow} -- its record must not be extended without the list
 end
 
--- The record as it was before, for a caller that has not seen it.
+-- The record before the claim, for a caller that has not seen it.
 local all = exists and expected == '' and redis.call('HGETALL', KEYS[1]) or {}
 if owner == token then
   touch()
-  -- A late duplicate: the lock has its full length again, and so has the record.
+  -- A late duplicate gave the lock its full length again, so the record gets it, too.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
   if letter then
@@ -304,7 +326,7 @@ if exists then
   if ARGV[8] ~= '' and not flow then
     redis.call('HSET', KEYS[1], 'flow', string.match(ARGV[8], '^[^\n]*'))
   end
-  -- GT: a claim never shortens what is kept.
+  -- GT: a claim never shortens the record's life.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   enter(at, stage)
   return {'OWN ' .. token .. ' ' .. grant .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
@@ -315,6 +337,6 @@ redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .
   'idempotency_key', ARGV[11], 'request_method', ARGV[12], 'request_path', ARGV[13], unpack(ARGV, 14))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 enter(at, 1)
--- The new record has the generation of the tombstone in whose place it is made.
+-- The new record keeps the generation of the tombstone that it replaces.
 local later = generation and ' ' .. string.match(generation, '^%d*') or ''
 return {'OWN ' .. token .. ' ' .. grant .. ' 1 1 ' .. at .. later}

@@ -1,56 +1,72 @@
--- commit: applies the result of a stage, the new recovery point, the response and its effects, in one step. This script is where
--- the promise is kept: the record's token, its fence and its revision must be the ones the claim handed out. The lock
--- has no say: finished work that nobody else claimed is kept, however late it comes.
+-- commit: applies the result of a stage in one step: the new recovery point, the response and the
+-- effects. This script keeps the promise. The record's token, fence and revision must be those that
+-- the claim handed out. The lock does not matter: finished work that no other attempt has claimed
+-- is stored, however late it comes.
 --
--- KEYS[1] record   KEYS[2] lock, left out with everything behind it while the slot is split: the caller sees to the lock
+-- KEYS[1] record
+-- KEYS[2] lock, left out with all keys behind it while its slot is split: the caller handles the
+--         lock
 -- KEYS[...] with ARGV[11] the due index, with 'b' the dead letters, then the key of each effect
--- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision this commit extends
--- ARGV[4] which run of the stage this is, counted from 1   ARGV[5] attempts, as the claim told them
--- ARGV[6] flags: 'k', keep the lease for the next stage; 'd', the caller waits for replicas, so a reply about an older
---         write must be a write too; 'j', a flow may compensate by the journal, which remembers 1024 commits then and
---         not 64; 'u', the flow does so now: a compensation is a commit, too, and must not push out what is still to be undone;
---         'b', the key is a dead letter, which it is no longer; 'h', whoever commits does not know whether the flow is
---         recoverable: the due index says so, by having the key
+-- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision that this commit extends
+-- ARGV[4] which run of the stage this is, counted from 1
+-- ARGV[5] attempts, as the claim replied them
+-- ARGV[6] flags:
+--         'k' keep the lease for the next stage
+--         'd' the caller waits for replicas, so a reply about an older write must be a write too
+--         'j' a flow may compensate by the journal, which then keeps 1024 commits and not 64
+--         'u' the flow compensates now: the compensation is a commit, too, and must not push out
+--             the commits that are still to be undone
+--         'b' the key is a dead letter, and no longer is after this commit
+--         'h' the caller does not know whether the flow is recoverable: the due index says so, by
+--             having the key
 -- ARGV[7] lease in milliseconds   ARGV[8] lease and retention together, in milliseconds
--- ARGV[9] the recovery point the stage started from
+-- ARGV[9] the recovery point that the stage started from
 -- ARGV[10] who commits
--- ARGV[11] when a completer may carry the key on, in milliseconds from now; '-' when the key is finished and leaves the
---         due index; '' when it is not recoverable
+-- ARGV[11] when a completer may continue the key, in milliseconds from now; '-' when the key is
+--         finished and leaves the due index; '' when it is not recoverable
 -- ARGV[12] the number n of words to write
 -- ARGV[13...12+n] field, value, ... to write
--- ARGV[13+n...] the effects, each as: type of its key, '' for a channel; expiry in milliseconds, '' for none; number of
---         words behind the key; command; those words
+-- ARGV[13+n...] the effects, each as: type of its key, '' for a channel; expiry in milliseconds, ''
+--         for none; number of words behind the key; command; those words
 --
 -- Replies
---   OK       token, '1' if the lease is still held and '0' if not, server time of the commit in microseconds
---   FENCED   token: the result is not stored and never will be
---   GONE     token: the record that was claimed is gone, and the result is not stored; an earlier try may have stored it there
---   FORGOTTEN token: the revision is older than the journal remembers, nobody can tell
---   EFFECT   token, number of the effect that cannot be applied counted from 0; why: nothing was written
---   DAMAGED  token; what is wrong
+--   OK        token, '1' if the lease is still held, else '0', server time of the commit in
+--             microseconds
+--   FENCED    token: the result is not stored and never will be
+--   GONE      token: the claimed record is gone and the result is not stored; an earlier try may
+--             have stored it there
+--   FORGOTTEN token: the journal no longer has the revision, so the outcome is unknown
+--   EFFECT    token, number of the effect that cannot be applied, counted from 0; why. Nothing was
+--             written
+--   DAMAGED   token; what is wrong
 --
--- Safe to repeat: yes. The journal names who committed a revision; a repeated commit gets OK and writes nothing.
--- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when it was claimed longer ago than it is long),
--- 6 when it is kept (HMGET, GET, TIME, HSET, SET, PEXPIRE); one more once the journal is full (HDEL), two when somebody waits
--- (PUBLISH, HDEL), one or two with a due index (ZREM, or ZADD and PEXPIRE, which is repeated when the index is new), two with 'b' (HDEL, ZREM), and two for
--- each effect (TYPE, its command; GET before INCRBY; XINFO before XADD; PEXPIRE for an expiry); 2 or 3 for a repeated commit,
--- 3 or 4 for FENCED and GONE; two more of these with 'd'. Without KEYS[2] there is no GETDEL, GET and SET.
+-- Safe to repeat: yes. The journal names who committed a revision, so a repeated commit gets OK and
+-- writes nothing.
+-- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when the claim is
+-- older than the lease is long); 6 when it is kept (HMGET, GET, TIME, HSET, SET, PEXPIRE). Added to
+-- that: 1 once the journal is full (HDEL); 2 when a caller waits (PUBLISH, HDEL); 1 or 2 with a due
+-- index (ZREM, or ZADD and PEXPIRE; PEXPIRE twice when the index is new); 2 with 'b' (HDEL, ZREM);
+-- 2 for each effect (TYPE, its command; GET before INCRBY; XINFO before XADD; PEXPIRE for an
+-- expiry). 2 or 3 for a repeated commit, 3 or 4 for FENCED and GONE; 2 more of these with 'd'.
+-- Without KEYS[2] there is no GETDEL, GET or SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
--- Makes a reply about an older write one about a write of this call, for who waits for replicas.
+-- Writes for a caller that waits for replicas, so that a reply about an older write is about a
+-- write of this call.
 local function touch()
   if string.find(ARGV[6], 'd', 1, true) then
     local expires = redis.call('PEXPIRETIME', KEYS[1])
     if expires > 0 then
       redis.call('PEXPIREAT', KEYS[1], expires)
     else
-      redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- somebody took its expiry
+      redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- its expiry was removed from outside
     end
   end
 end
 
--- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
--- refuse anything. Nor is what a failover may forget: the commit would be stored then if it came once more.
+-- Changes nothing, but a server that is no longer a master refuses it. Its data may be out of date
+-- and justifies no refusal. Neither does data that a failover may lose: after that, a repeated
+-- commit would be stored.
 local function master()
   redis.call('HDEL', KEYS[1], '')
   touch()
@@ -62,7 +78,7 @@ if r.err then
 end
 local control = r[1]
 if not control then
-  if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('HGET', KEYS[1], 'generation') then -- it is no tombstone either
+  if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('HGET', KEYS[1], 'generation') then -- and it is not a tombstone
     return {'DAMAGED ' .. token, 'the hash has no schema version'}
   end
   master()
@@ -78,7 +94,7 @@ if string.sub(control, 1, #mine) ~= mine then
   if not current then
     return {'DAMAGED ' .. token, 'control cannot be read'}
   end
-  -- A record that was made after the claim is another one, whose revisions say nothing.
+  -- A record that was made after the claim is another one, and its revisions mean nothing here.
   local made = redis.call('HGET', KEYS[1], 'created_at') or ''
   if #made > #fence or #made == #fence and made > fence then
     master()
@@ -106,7 +122,7 @@ if string.sub(control, 1, #mine) ~= mine then
   return {'OK ' .. token .. ' ' .. held .. ' ' .. at}
 end
 
--- Every effect is looked at before anything is written, since Redis does not roll a script back.
+-- Every effect is checked before the first write, because Redis does not roll a script back.
 local fields = 12 + ARGV[12]
 local effects = {}
 local words, keys = fields + 1, 2
@@ -140,7 +156,7 @@ while words <= #ARGV do
     if effect.command == 'XADD' and found ~= 'none' then
       local info = redis.call('XINFO', 'STREAM', effect.key)
       for n = 1, #info, 2 do
-        -- Of the last millisecond there may be fewer IDs than this commit has effects.
+        -- The last millisecond may have fewer IDs left than this commit has effects.
         if info[n] == 'last-generated-id' and string.find(info[n + 1], '^18446744073709551615%-') then
           return {'EFFECT ' .. token .. ' ' .. number, 'its key holds a stream without IDs left'}
         end
@@ -157,8 +173,9 @@ while words <= #ARGV do
   words = effect.last + 1
 end
 
--- GETDEL may take the lock of an attempt whose claim has not come yet, when this lease had lapsed. That one finds its lock
--- gone and obtains it again: nobody works who has not claimed, and whoever has claimed has fenced this commit.
+-- If this lease has lapsed, GETDEL may take the lock of an attempt whose claim has not arrived yet.
+-- That attempt finds its lock gone and obtains it again. No work is disturbed: an attempt works
+-- only after its claim, and a claim would have fenced this commit.
 local keep = string.find(ARGV[6], 'k', 1, true)
 local holder = token
 if keep and KEYS[2] then
@@ -168,21 +185,22 @@ elseif KEYS[2] then
 end
 local held = keep and (holder == token or not holder)
 local time = redis.call('TIME')
--- As text: numbers of that size cost more to write than to join.
+-- As text: formatting numbers of that size costs more than joining strings.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 
 local lease = ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' ' .. token
 if held then
   lease = ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' ' .. string.match(control, '%S+$')
   if KEYS[2] then
-    -- First: nothing is lost if this is the command that the user may not run.
+    -- This comes first: nothing is lost if this is the command that the Redis user may not run.
     redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
   end
 end
 redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. lease, 'j:' .. revision,
   token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9], unpack(ARGV, 13, fields))
 
--- They follow the record at once, so that nothing that the user may not do comes between them.
+-- Effects follow the record at once, so that no command that the Redis user may not run comes
+-- between.
 for _, effect in ipairs(effects) do
   if effect.key then
     redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
@@ -199,8 +217,8 @@ if held then
 else
   local age = now - (tonumber(r[3]) or 0)
   if age < 0 or age > ARGV[7] * 1000 then
-    -- Otherwise the claim has made sure that the record outlives the retention from now on. The lock cannot tell: a late
-    -- duplicate may have prolonged it alone.
+    -- Otherwise the claim has made the record live for the retention from now on. The lock does not
+    -- show this: a late duplicate may have extended the lock alone.
     redis.call('PEXPIRE', KEYS[1], ARGV[8] - ARGV[7], 'GT')
   end
 end
@@ -214,7 +232,8 @@ if tonumber(revision) >= kept and not string.find(ARGV[6], 'u', 1, true) then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 
--- Tells the due index when a completer may look. What was a dead letter is one of its keys again.
+-- Enters in the due index when a completer may continue the key. A former dead letter is in the
+-- index again.
 if letters then
   redis.call('HDEL', KEYS[1], 'dead_letter')
   redis.call('ZREM', KEYS[4], string.sub(KEYS[1], -32))
@@ -228,7 +247,8 @@ elseif KEYS[2] and ARGV[11] ~= '' then
   else
     redis.call('ZADD', KEYS[3], due, string.sub(KEYS[1], -32))
   end
-  -- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+  -- The index lives as long as the last of its records. GT takes a key without a TTL for one that
+  -- never expires, so NX sets the first.
   if redis.call('PEXPIRE', KEYS[3], ARGV[8], 'GT') == 0 then
     redis.call('PEXPIRE', KEYS[3], ARGV[8], 'NX')
   end

@@ -1,19 +1,22 @@
--- due: hands out keys of a shard whose flow a completer may carry on. What is handed out is put off, so that no other
--- completer gets it meanwhile, and so that it comes back when this one dies.
+-- due: hands out keys of a shard whose flow a completer may continue. Each of them is put off in
+-- the same step. No other completer gets it meanwhile, and it comes back if this completer dies.
 --
 -- KEYS[1] due index
--- ARGV[1] nonce, echoed in the reply   ARGV[2] how many at most   ARGV[3] milliseconds to put them off
+-- ARGV[1] nonce, echoed in the reply   ARGV[2] maximum number of keys
+-- ARGV[3] how long to put them off, in milliseconds
 -- ARGV[4] how long a record lives at most, in milliseconds
--- ARGV[5] the reply's last number when this look asked before: what became due since is left to the next; '' the first time
+-- ARGV[5] the last number of this scan's previous reply: keys that became due since are left to the
+--         next scan; '' for the first call of a scan
 --
 -- Replies
---   OK nonce, until when they are put off as their score says it, when keys must have been due; the ends of the records' names
---   DAMAGED nonce; what is wrong: the key is no index
+--   OK        nonce, the score until which the keys are put off, the time at which they must have
+--           been due; the ends of the records' names
+--   DAMAGED nonce; what is wrong: the key does not hold an index
 --
--- Safe to repeat: yes, though what a lost reply handed out comes back only when the time is over. The index is a hint, the
--- record the truth.
--- redis.call: 3 when nothing is due (TIME, ZRANGEBYSCORE, PTTL), one more for each that is (ZADD), and now and then another one
--- (PEXPIRE).
+-- Safe to repeat: yes. Keys in a lost reply come back when the time they were put off for is over.
+-- The index is a hint, and the record is the truth.
+-- redis.call: 3 when no key is due (TIME, ZRANGEBYSCORE, PTTL), 1 more for each due key (ZADD), and
+-- sometimes 1 more (PEXPIRE).
 local nonce = ARGV[1]
 
 local time = redis.call('TIME')
@@ -27,7 +30,8 @@ local aside = string.format('%.0f', now + ARGV[3])
 for _, member in ipairs(due) do
   redis.call('ZADD', KEYS[1], aside, member)
 end
--- Who works on a key without its flow prolongs the record and does not know of the index: as long as somebody looks, it stays.
+-- Calls that do not know the flow extend the record and not the index. The index stays while a
+-- completer scans it.
 local left = redis.call('PTTL', KEYS[1])
 if left >= 0 and left * 2 < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])

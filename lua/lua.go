@@ -1,26 +1,28 @@
-// Package lua holds the scripts that make up redisidem's protocol, one file per transition of a record.
+// Package lua holds the scripts of redisidem's protocol, one file for each transition of a record.
 //
-// Each file opens with its KEYS, its ARGV, its replies, whether it is safe to repeat, and the number of redis.call on
-// each path: the server's time is the limit of the whole library. All scripts keep the same rules:
+// The header of each file lists its KEYS, its ARGV and its replies. It says why the script is safe
+// to repeat, and how many redis.call each path makes, because the server's time limits the whole
+// library. All scripts follow the same rules:
 //
-//   - every read and every check comes before the first write, since Redis does not roll a script back;
+//   - every read and every check comes before the first write, because Redis does not roll a script
+//     back;
 //   - a script is safe to repeat: its reply may have been lost;
 //   - only the keys in KEYS are used, and they live in one cluster slot;
-//   - the reply is a flat array of strings. The first has the status, the token or nonce of the call and the reply's
-//     numbers, separated by spaces, since each element costs more than a word; behind a semicolon in the header come
-//     the others, which are texts. A client that reads another call's reply from a mixed-up connection sees by the
-//     token that it is not its own.
+//   - the reply is a flat array of strings. The first string has the status, the token or nonce of
+//     the call, and the reply's numbers, separated by spaces, because each element costs more than
+//     a word. The other strings are texts; the header lists them behind a semicolon. The token lets
+//     a client detect the reply to another call on a connection that is out of step.
 package lua
 
 import (
-	"crypto/sha1" //nolint:gosec // it is how Redis names scripts
+	"crypto/sha1" //nolint:gosec // Redis names scripts by it
 	_ "embed"
 	"encoding/hex"
 )
 
 // Script is one script of the protocol. It is immutable.
 type Script struct {
-	// Name is the transition, which is the file's name without its ending.
+	// Name is the transition. The script's file has the same name.
 	Name string
 	// Source is the text to send with EVAL.
 	Source string
@@ -31,7 +33,7 @@ type Script struct {
 }
 
 func newScript(name, source string) *Script {
-	sum := sha1.Sum([]byte(source)) //nolint:gosec // it is how Redis names scripts
+	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names scripts by it
 	return &Script{Name: name, Source: source, SHA: hex.EncodeToString(sum[:])}
 }
 
@@ -42,8 +44,9 @@ func newEssential(name, source string) *Script {
 	return s
 }
 
-// AllowOOM returns the form of the script that a server with full memory accepts, or nil: only the scripts that store
-// finished work or give a lease back have one. It needs Redis 7: older servers and miniredis know no script flags.
+// AllowOOM returns the form of the script that a server with full memory accepts, or nil. Only the
+// scripts that store finished work or give a lease back have such a form. It needs Redis 7: older
+// servers and miniredis do not support script flags.
 func (s *Script) AllowOOM() *Script { return s.allowOOM }
 
 //go:embed create.lua
@@ -79,7 +82,8 @@ var requeue string
 //go:embed rights.lua
 var rights string
 
-// The transitions of a record, what a completer looks for, and what a check does.
+// The scripts: the transitions of a record, Due and Requeue for completers, and Rights for the
+// check of a Redis user.
 var (
 	Create  = newScript("create", create)
 	Claim   = newScript("claim", claim)

@@ -31,12 +31,12 @@ func TestAllScriptsAreEmbedded(t *testing.T) {
 			t.Error(err)
 		}
 		if s.Source != string(text) {
-			t.Errorf("%s holds another text than its file", s.Name)
+			t.Errorf("%s differs from its file", s.Name)
 		}
 	}
 	slices.Sort(names)
 	if !slices.Equal(files, names) {
-		t.Errorf("the files are %q, and All has %q", files, names)
+		t.Errorf("the files are %q, and All returns %q", files, names)
 	}
 }
 
@@ -50,7 +50,7 @@ func TestSHANamesTheSource(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatEndsWorkRunsOutOfMemory(t *testing.T) {
+func TestOnlyCommitAndAbandonRunWithFullMemory(t *testing.T) {
 	t.Parallel()
 	for _, s := range lua.All() {
 		form := s.AllowOOM()
@@ -74,12 +74,12 @@ var (
 	literal   = regexp.MustCompile(`^'[A-Z]+'$`)
 )
 
-func TestScriptsOpenWithWhatTheyTake(t *testing.T) {
+func TestHeadersNameKeysArgumentsRepliesAndCost(t *testing.T) {
 	t.Parallel()
 	for _, s := range lua.All() {
 		header, _ := split(s)
 		if !strings.HasPrefix(header, "-- "+s.Name+": ") {
-			t.Errorf("%s does not open with its name", s.Name)
+			t.Errorf("%s does not begin with its name", s.Name)
 		}
 		for _, line := range []string{"\n-- KEYS[1] ", "\n-- ARGV[1] ", "\n-- Replies\n", "\n-- Safe to repeat: yes", "\n-- redis.call: "} {
 			if !strings.Contains(header, line) {
@@ -89,8 +89,8 @@ func TestScriptsOpenWithWhatTheyTake(t *testing.T) {
 	}
 }
 
-// TestScriptsReplyAsTheySay compares the replies in the code to those in the header.
-func TestScriptsReplyAsTheySay(t *testing.T) {
+// TestRepliesAreThoseOfTheHeader compares the replies in the code with those in the header.
+func TestRepliesAreThoseOfTheHeader(t *testing.T) {
 	t.Parallel()
 	for _, s := range lua.All() {
 		header, code := split(s)
@@ -106,12 +106,12 @@ func TestScriptsReplyAsTheySay(t *testing.T) {
 		}
 		for status := range done {
 			if !said[status] {
-				t.Errorf("%s replies %s, which its header does not tell", s.Name, status)
+				t.Errorf("%s replies %s, which is not in its header", s.Name, status)
 			}
 		}
 		for status := range said {
 			if !done[status] {
-				t.Errorf("%s never replies %s, which its header tells", s.Name, status)
+				t.Errorf("%s never replies %s, which is in its header", s.Name, status)
 			}
 		}
 		if len(done) == 0 {
@@ -120,7 +120,7 @@ func TestScriptsReplyAsTheySay(t *testing.T) {
 	}
 }
 
-func TestScriptsUseOnlyTheKeysTheyAreGiven(t *testing.T) {
+func TestScriptsUseOnlyKEYS(t *testing.T) {
 	t.Parallel()
 	for _, s := range lua.All() {
 		header, code := split(s)
@@ -130,15 +130,15 @@ func TestScriptsUseOnlyTheKeysTheyAreGiven(t *testing.T) {
 		}
 		for _, c := range calls {
 			switch {
-			case c[1] == "effect.command" && c[2] == "effect.key": // which Go has made sure of
+			case c[1] == "effect.command" && c[2] == "effect.key": // Go has checked it
 			case !literal.MatchString(c[1]):
 				t.Errorf("%s: the command of %s is not a constant", s.Name, c[0])
 			case c[1] == "'TIME'", c[1] == "'PUBLISH'": // they have no key
 			case c[1] == "'XINFO'" && c[2] == "'STREAM'", c[2] == "effect.key": // one of KEYS
 			case !key.MatchString(c[2]):
-				t.Errorf("%s: the key of %s is none of KEYS", s.Name, c[0])
+				t.Errorf("%s: the key of %s is not one of KEYS", s.Name, c[0])
 			case c[2] == "KEYS[2]" && !strings.Contains(header, "KEYS[2] lock"):
-				t.Errorf("%s: the header does not tell of the key of %s", s.Name, c[0])
+				t.Errorf("%s: the header does not name the key of %s", s.Name, c[0])
 			}
 		}
 	}
@@ -180,4 +180,114 @@ func split(s *lua.Script) (header, code string) {
 		}
 	}
 	return header, code
+}
+
+// shared are the blocks that several scripts have a copy of, since Lua in Redis has no modules.
+var shared = []struct {
+	name  string
+	from  string // the beginning of each copy
+	lines []string
+	in    []string // the scripts that have at least one copy
+}{
+	{
+		name:  "the time as text",
+		from:  "time[1] ..",
+		lines: []string{"time[1] .. string.rep('0', 6 - #time[2]) .. time[2]"},
+		in:    []string{"abandon", "claim", "commit", "create", "requeue", "update"},
+	},
+	{
+		name: "touch, which writes for callers that wait for replicas",
+		from: "local expires =",
+		lines: []string{
+			"local expires = redis.call('PEXPIRETIME', KEYS[n])",
+			"if expires > 0 then",
+			"redis.call('PEXPIREAT', KEYS[n], expires)",
+			"else",
+			"redis.call('PEXPIRE', KEYS[n], ARGV[n])",
+			"end",
+		},
+		in: []string{"claim", "commit", "create", "update"},
+	},
+	{
+		name:  "master, which only a master accepts",
+		from:  "local function master()",
+		lines: []string{"local function master()", "redis.call('HDEL', KEYS[n], '')"},
+		in:    []string{"commit", "renew", "update"},
+	},
+}
+
+// TestCopiesOfABlockAreEqual compares the copies of each shared block, without indent, comments and
+// the numbers of keys and arguments.
+func TestCopiesOfABlockAreEqual(t *testing.T) {
+	t.Parallel()
+	for _, block := range shared {
+		var in []string
+		for _, s := range lua.All() {
+			lines := plain(s)
+			for i, line := range lines {
+				_, copied, found := strings.Cut(line, block.from)
+				if !found {
+					continue
+				}
+				if !slices.Contains(in, s.Name) {
+					in = append(in, s.Name)
+				}
+				first := block.from + copied
+				if first == block.lines[0]+")" { // a call around it ends there
+					first = block.lines[0]
+				}
+				got := append([]string{first}, lines[i+1:min(i+len(block.lines), len(lines))]...)
+				if !slices.Equal(got, block.lines) {
+					t.Errorf("%s: %s is %q, want %q", s.Name, block.name, got, block.lines)
+				}
+			}
+		}
+		slices.Sort(in)
+		if !slices.Equal(in, block.in) {
+			t.Errorf("%s is in %v, want %v", block.name, in, block.in)
+		}
+	}
+}
+
+var (
+	raise = regexp.MustCompile(`redis\.call\('PEXPIRE', (.+), 'GT'\) == 0 then$`)
+	begin = regexp.MustCompile(`^redis\.call\('PEXPIRE', (.+), 'NX'\)$`)
+)
+
+// TestExpiriesAreRaisedOrBegun checks that each PEXPIRE with NX stands behind one with GT on the
+// same key and the same time: GT takes a key without a TTL for one that never expires.
+func TestExpiriesAreRaisedOrBegun(t *testing.T) {
+	t.Parallel()
+	count := 0
+	for _, s := range lua.All() {
+		_, code := split(s)
+		lines := strings.Split(code, "\n")
+		for i, line := range lines {
+			line, _, _ = strings.Cut(strings.TrimSpace(line), " --")
+			nx := begin.FindStringSubmatch(line)
+			if nx == nil {
+				continue
+			}
+			count++
+			if gt := raise.FindStringSubmatch(strings.TrimSpace(lines[i-1])); gt == nil || gt[1] != nx[1] {
+				t.Errorf("%s: %q stands behind %q", s.Name, line, strings.TrimSpace(lines[i-1]))
+			}
+		}
+	}
+	if count < 7 {
+		t.Errorf("only %d places were found", count)
+	}
+}
+
+var number = regexp.MustCompile(`\b(KEYS|ARGV)\[\d+\]`)
+
+// plain returns the lines of a script's code without indent, comments and the numbers of keys and
+// arguments.
+func plain(s *lua.Script) (lines []string) {
+	_, code := split(s)
+	for line := range strings.Lines(code) {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), " --")
+		lines = append(lines, number.ReplaceAllString(line, "$1[n]"))
+	}
+	return lines
 }

@@ -1,24 +1,26 @@
--- renew: gives a live lease its full length again, and the record at least its retention on top of it.
+-- renew: gives a live lease its full length again. The record then lives at least its retention
+-- beyond the end of the lease.
 --
--- KEYS[1] record   KEYS[2] lock, left out while the slot is split: the caller has taken it again
+-- KEYS[1] record   KEYS[2] lock, left out while its slot is split: the caller has taken it again
 -- KEYS[3] due index, left out when the key is not recoverable
--- KEYS[4] dead letters, when the key is one, which is not due; left out otherwise
+-- KEYS[4] dead letters, when the key is one and so is not due; left out otherwise
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
--- ARGV[5] with KEYS[3] alone: how long after its lease a completer leaves the key alone, in milliseconds; it doubles with each attempt, as
---         the claim has it
+-- ARGV[5] with KEYS[3] and without KEYS[4]: how long after its lease a completer leaves the key
+--         alone, in milliseconds. It doubles with each attempt, as in the claim
 --
 -- Replies
---   OK   token
---   LOST token: the record names another attempt, or another one holds the lock already
+--   OK      token
+--   LOST    token: the record names another attempt, or another attempt holds the lock already
 --   DAMAGED token; what is wrong: the record cannot be read
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE), three more with KEYS[3] (TIME, ZADD, PEXPIRE), two less without KEYS[2].
--- With the lock still there no command allocates, so that a lease can be renewed on a server whose memory is full.
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE); 2
+-- less without KEYS[2]. While the lock exists no command allocates memory, so a lease can be
+-- renewed on a server whose memory is full.
 local token = ARGV[1]
 
--- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
--- refuse anything.
+-- Changes nothing, but makes a server that is no master any more say so. What it has may be of the
+-- past, and is no reason to refuse anything.
 local function master()
   redis.call('HDEL', KEYS[1], '')
 end
@@ -52,12 +54,13 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
 if KEYS[3] then
   local time = redis.call('TIME')
   local lapse = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
-  -- Either index lives as long as the last of its records.
+  -- Each index lives as long as the last of its records.
   if KEYS[4] then
     redis.pcall('ZADD', KEYS[4], 'XX', 'GT', string.format('%.0f', lapse + ARGV[4]), string.sub(KEYS[1], -32))
     redis.call('PEXPIRE', KEYS[4], ARGV[3] + ARGV[4], 'GT')
   else
-    -- The index is a hint: when the server's memory is full, a completer comes too early and finds the key locked.
+    -- The index is a hint: if full memory refuses this, a completer comes too early and finds the
+    -- key locked.
     local due = lapse + math.min(ARGV[5] * 2 ^ math.min(stage - 1, 6), ARGV[4] / 2)
     redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
     redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT')

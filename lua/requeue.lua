@@ -1,21 +1,23 @@
--- requeue: takes a key out of the dead letters and makes it due at once, and so it does with a key that is in neither. Its attempts stay counted, since they tell that
--- work was begun; the limits of attempts and of time count from here.
+-- requeue: takes a key out of the dead letters and makes it due at once. A key in neither index
+-- becomes due, too. Its attempts stay counted, because they say that work had begun; the limits of
+-- attempts and of time count from here.
 --
 -- KEYS[1] record   KEYS[2] lock   KEYS[3] due index   KEYS[4] dead letters
 -- ARGV[1] nonce, echoed in the reply
 --
 -- Replies
---   OK    nonce
---   GONE  nonce: there is no record any more; its dead letter was dropped
---   DONE  nonce: the record is finished; its dead letter was dropped
---   BUSY  nonce, remaining time of the lock in milliseconds
---   ALIVE nonce: the key is in the due index and not a dead letter
---   OTHER nonce; the record's flow, whose index and list are others
+--   OK      nonce
+--   GONE    nonce: the record does not exist any more; its dead letter was dropped
+--   DONE    nonce: the record is finished; its dead letter was dropped
+--   BUSY    nonce, remaining time of the lock in milliseconds
+--   ALIVE   nonce: the key is in the due index and is not a dead letter
+--   OTHER   nonce; the record's flow, which has another index and list
 --   DAMAGED nonce; what is wrong
 --
--- Safe to repeat: yes, the second time the key is no dead letter.
--- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE), one more when it was no dead letter (ZSCORE) and when
--- the index is new (PEXPIRE); 2 for GONE and DONE (HMGET, ZREM), 3 for ALIVE (HMGET, ZSCORE, ZREM).
+-- Safe to repeat: yes. The second time the key is not a dead letter.
+-- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE); 1 more when the key was
+-- not a dead letter (ZSCORE), and 1 more when the index is new (PEXPIRE). 2 for GONE and DONE
+-- (HMGET, ZREM), 3 for ALIVE (HMGET, ZSCORE, ZREM).
 local nonce = ARGV[1]
 local member = string.sub(KEYS[1], -32)
 
@@ -52,7 +54,8 @@ redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage .. ' ' .. time[
 redis.call('HDEL', KEYS[1], 'dead_letter', 'refused')
 redis.call('ZREM', KEYS[4], member)
 redis.call('ZADD', KEYS[3], string.format('%.0f', time[1] * 1000), member)
--- The index lives as long as the last of its records. To GT a key without a TTL is one that lives for ever.
+-- The index lives as long as the last of its records. GT takes a key without a TTL for one that
+-- never expires, so NX sets the first.
 local life = redis.call('PTTL', KEYS[1])
 if life > 0 and redis.call('PEXPIRE', KEYS[3], life, 'GT') == 0 then
   redis.call('PEXPIRE', KEYS[3], life, 'NX')

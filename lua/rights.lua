@@ -1,12 +1,12 @@
--- rights: reports which commands the user that runs it may not run. It changes nothing.
+-- rights: reports which commands the Redis user may not run. It changes nothing.
 --
 -- KEYS[1] left out, so that each server of a cluster answers for itself
 -- ARGV[1] nonce, echoed in the reply
 -- ARGV[2...] commands with their arguments, separated by spaces
 --
 -- Replies
---   OK nonce; the numbers of those commands that are not permitted, or that the server does not know, counted from 0;
---      none on a server that cannot tell
+--   OK nonce; the numbers, counted from 0, of the commands that are not permitted or that the
+--      server does not know; empty on a server that cannot check rights
 --
 -- Safe to repeat: yes.
 -- redis.call: none.
@@ -19,7 +19,8 @@ for i = 2, #ARGV do
     words[#words + 1] = word
   end
   if redis.acl_check_cmd then
-    -- It raises an error for a command that the server does not have, as when it was renamed.
+    -- It raises an error for a command that the server does not have, for instance because it was
+    -- renamed.
     local known, permitted = pcall(redis.acl_check_cmd, unpack(words))
     if not known or not permitted then
       missing[#missing + 1] = tostring(i - 2)

@@ -1,17 +1,17 @@
--- unlock: takes the lease away from whoever has it, an operator's last resort. The fence grows, so that the former
--- owner's commit is refused; the record stays where it is.
+-- unlock: takes the lease away from its holder. It is an operator's last resort. The fence grows,
+-- so that the former holder's commit is refused; the recovery point stays.
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] nonce, echoed in the reply
 --
 -- Replies
 --   OK      nonce
---   GONE    nonce: there is no record; a stray lock was deleted
+--   GONE    nonce: the record does not exist; a stray lock was deleted
 --   DONE    nonce: the record is finished; a stray lock was deleted
 --   DAMAGED nonce; what is wrong
 --
--- Safe to repeat: yes, though each time takes the lease away from whoever has it then.
--- redis.call: 3 (HMGET, DEL, HSET), two more when somebody waits (HDEL, PUBLISH).
+-- Safe to repeat: yes, but each time it takes the lease away from its holder at that moment.
+-- redis.call: 3 (HMGET, DEL, HSET), 2 more when a caller waits (HDEL, PUBLISH).
 local nonce = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')

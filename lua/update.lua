@@ -1,30 +1,33 @@
--- update: writes fields of a record that nobody is working on, as a revision of its own.
+-- update: writes fields of a record without a lease holder, as a revision of its own.
 --
 -- KEYS[1] record   KEYS[2] lock
--- KEYS[3] due index   KEYS[4] dead letters, both of the record's flow, left out when it has none
--- ARGV[1] token of this update   ARGV[2] the revision the caller has seen
--- ARGV[3] when the record that the caller has seen was created, '' for any: it may have been deleted and made again
+-- KEYS[3] due index   KEYS[4] dead letters: both of the record's flow; left out when it has none
+-- ARGV[1] token of this update   ARGV[2] the revision that the caller has seen
+-- ARGV[3] when the record that the caller has seen was created, since it may have been deleted and
+--         made again; '' for any
 -- ARGV[4] retention in milliseconds   ARGV[5] who updates
--- ARGV[6] flags: 'd', the caller waits for replicas, so a reply about an older write must be a write too
+-- ARGV[6] flags: 'd' the caller waits for replicas, so a reply about an older write must be a write
+--         too
 -- ARGV[7...] field, value, ... to write
 --
 -- Replies
---   OK      token; the record as field, value, ... as it stands then
+--   OK      token; the record after the update as field, value, ...
 --   BUSY    token, remaining time of the lock in milliseconds
 --   DONE    token: a finished record never changes
 --   MOVED   token: the revision is another one
---   OTHER   token; the record's flow, of which the caller did not know
---   GONE    token
+--   OTHER   token; the record's flow, which the caller did not know
+--   GONE    token: the record does not exist
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL), one more with a flow (PEXPIRE), two more with a dead letter (ZADD,
--- PEXPIRE; twice when their list is new) and three when the key is finished then (HDEL, ZREM twice), one more once the journal
--- is full (HDEL); 2 when repeated (HMGET, HGETALL), 4 with 'd' (PEXPIRETIME, PEXPIREAT).
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL); 1 more with a flow (PEXPIRE); 2 more
+-- with a dead letter (ZADD, PEXPIRE; PEXPIRE twice when their list is new); 3 more when the key is
+-- finished then (HDEL, ZREM twice); 1 more once the journal is full (HDEL). 2 when repeated (HMGET,
+-- HGETALL), 4 with 'd' (also PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
 
--- Changes nothing, but makes a server that is no master any more say so. What it has may be of the past, and is no reason to
--- refuse anything.
+-- Changes nothing, but a server that is no longer a master refuses it. Its data may be out of date
+-- and justifies no refusal.
 local function master()
   redis.call('HDEL', KEYS[1], '')
 end
@@ -35,7 +38,7 @@ if r.err then
   return {'DAMAGED ' .. token, r.err}
 end
 if not r[1] then
-  if not r[6] and redis.call('EXISTS', KEYS[1]) == 1 then -- nor is it a tombstone
+  if not r[6] and redis.call('EXISTS', KEYS[1]) == 1 then -- and it is not a tombstone
     return {'DAMAGED ' .. token, 'the hash has no schema version'}
   end
   master()
@@ -52,7 +55,7 @@ if r[3] then
       if expires > 0 then
         redis.call('PEXPIREAT', KEYS[1], expires)
       else
-        redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- somebody took its expiry
+        redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- its expiry was removed from outside
       end
     end
     return {'OK ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
@@ -84,7 +87,7 @@ redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1)
   .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[5] .. ' ' .. (r[2] or ''),
   unpack(ARGV, 7))
 redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
--- A key that is due stays due, and a dead letter a dead letter, until the work is done or carried on.
+-- A due key stays due, and a dead letter stays one, until the work is finished or continued.
 if KEYS[4] then
   local member, letter = string.sub(KEYS[1], -32), r[7]
   for i = 7, #ARGV, 2 do
@@ -98,13 +101,13 @@ if KEYS[4] then
   redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT')
   if letter then
     redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(now / 1000) + ARGV[4]), member)
-    -- To GT a key without a TTL is one that lives for ever.
+    -- GT takes a key without a TTL for one that never expires, so NX sets the first.
     if redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT') == 0 then
       redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
     end
   end
 end
--- A flow may compensate by the journal, which then is as long as the commit script keeps it.
+-- A flow may compensate by the journal, which is then as long as in the commit script.
 local kept = r[5] and 1024 or 64
 local undoing = string.find(r[2] or '', '^compensate:%d+$')
 for i = 7, #ARGV, 2 do

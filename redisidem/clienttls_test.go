@@ -1,20 +1,28 @@
 package redisidem_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"io"
 	"math/big"
 	"net"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
 
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
@@ -88,7 +96,7 @@ func TestClientCertificates(t *testing.T) {
 	svc, err := redisidem.Open(ctx, "rediss://"+server.TLSAddr()+own, cfg)
 	mustBe(t, err, nil)
 	mustBe(t, svc.Close(ctx), nil)
-	// The server is no sentinel, which only a client with a certificate gets to hear.
+	// The server is not a sentinel, which only a client with a certificate finds out.
 	_, err = redisidem.Open(ctx, "rediss+sentinel://"+server.TLSAddr()+own+"&master_name=x", cfg)
 	if err == nil || !strings.Contains(strings.ToLower(err.Error()), "unknown command 'sentinel'") {
 		t.Errorf("under Sentinel: %v", err)
@@ -129,7 +137,7 @@ func TestClientCertificates(t *testing.T) {
 	mustBe(t, svc.Close(ctx), nil)
 }
 
-// TestClientCertificateIsReadAgain replaces the files of a service that is open.
+// TestClientCertificateIsReadAgain replaces the certificate files of an open service.
 func TestClientCertificateIsReadAgain(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t, t.TempDir(), "ca")
@@ -163,7 +171,7 @@ func TestOpenRefusesFilesForTLS(t *testing.T) {
 	for _, c := range []struct {
 		scheme     string
 		parameters []string
-		told       []string
+		words      []string
 	}{
 		{"rediss", []string{"tls_cert", cert}, []string{"tls_cert", "tls_key"}},
 		{"rediss", []string{"tls_key", key}, []string{"tls_cert", "tls_key"}},
@@ -182,10 +190,119 @@ func TestOpenRefusesFilesForTLS(t *testing.T) {
 				parameters += "&master_name=x"
 			}
 			_, err := redisidem.OpenUnchecked(c.scheme+kind+"://:s3cret@127.0.0.1:1"+parameters, nil)
-			mustBeInvalid(t, err, "url", c.told...)
+			mustBeInvalid(t, err, "url", c.words...)
 			if err != nil && strings.Contains(err.Error(), "s3cret") {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// TestS15_CertificatesAreChecked lets a server show a certificate from an unknown authority.
+func TestS15_CertificatesAreChecked(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	redisServer := miniredis.NewMiniRedis()
+	mustBe(t, redisServer.StartTLS(&tls.Config{MinVersion: tls.VersionTLS12, Certificates: server.TLS.Certificates}), nil)
+	t.Cleanup(redisServer.Close)
+	_, err := redisidem.Open(ctx, "rediss://"+redisServer.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// slowTLS puts TLS in front of a server and returns the address. Each handshake takes some time;
+// the traffic after it is not delayed.
+func slowTLS(t *testing.T, ca *authority, upstream string, handshake time.Duration) string {
+	t.Helper()
+	ca.issue("server", false)
+	certificate, err := tls.LoadX509KeyPair(ca.file("server.pem"), ca.file("server.key"))
+	mustBe(t, err, nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	mustBe(t, err, nil)
+	stopped, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		stop()
+		_ = listener.Close()
+		wg.Wait()
+	})
+	serve := func(raw net.Conn) {
+		defer func() { _ = raw.Close() }()
+		timer := time.NewTimer(handshake)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-stopped.Done():
+			return
+		}
+		client := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+		if client.HandshakeContext(stopped) != nil {
+			return
+		}
+		server, err := net.Dial("tcp", upstream)
+		if err != nil {
+			return
+		}
+		defer func() { _ = server.Close() }()
+		cut := context.AfterFunc(stopped, func() { _, _ = raw.Close(), server.Close() })
+		defer cut()
+		wg.Go(func() {
+			_, _ = io.Copy(server, client)
+			_ = server.Close()
+		})
+		_, _ = io.Copy(client, server)
+	}
+	wg.Go(func() {
+		for {
+			raw, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(raw) })
+		}
+	})
+	return listener.Addr().String()
+}
+
+func TestSlowHandshakeIsOverBeforeTheWorkBegins(t *testing.T) {
+	t.Parallel()
+	for name, pipelined := range map[string]bool{"pipelined": true, "plain": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ca := newAuthority(t, t.TempDir(), "ca")
+			addr := slowTLS(t, ca, miniredis.RunT(t).Addr(), 700*time.Millisecond)
+			for round := range 3 {
+				svc, err := redisidem.OpenUnchecked("rediss://"+addr+query("dial_timeout", "3s", "tls_ca", ca.file("ca.pem")),
+					&redisidem.Config{Timeout: 500 * time.Millisecond, AutoPipeline: pipelined})
+				mustBe(t, err, nil)
+				ran := false
+				began := time.Now()
+				for call := 0; !ran && call < 20; call++ {
+					key, err := svc.Scope("a").Do(ctx, string(rune('a'+round)), request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+						ran = true
+						t.Logf("round %d: call %d runs after %v", round, call, time.Since(began))
+						return redisidem.Finish(redisidem.JSON(200, "done")), nil
+					})
+					switch {
+					case ran && err != nil:
+						t.Errorf("round %d: the work was done, and its commit ends with %v", round, err)
+					case ran && !key.Finished():
+						t.Errorf("round %d: the key is %+v", round, key)
+					case !ran && !errors.Is(err, redisidem.ErrLocked): // by a claim that was given up, and is being given back
+						mustBe(t, err, redisidem.ErrUnavailable)
+					}
+					if !ran {
+						time.Sleep(50 * time.Millisecond)
+					}
+				}
+				if !ran {
+					t.Errorf("round %d: no call ran", round)
+				}
+				mustBe(t, svc.Close(ctx), nil)
+			}
+		})
 	}
 }

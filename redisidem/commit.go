@@ -162,17 +162,6 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) call {
 	return c
 }
 
-// journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
-func (l *Lease) journal(key *Key, e encodedOutcome) int64 {
-	switch {
-	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
-		return shortJournal
-	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
-		return wholeJournal
-	}
-	return longJournal
-}
-
 // withoutKeep returns a commit's flags without the one that keeps the lease.
 func (c *call) withoutKeep() string {
 	flags, _ := c.words[c.arg(commitFlags)].(string)

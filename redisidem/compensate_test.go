@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// undoing is a flow whose last stage fails for good, and which tells what it undoes.
+// undoing is a flow whose last stage fails permanently. It records the stages that are compensated
+// in done.
 func undoing(done *[]string, change ...func(*redisidem.FlowConfig)) redisidem.FlowConfig {
 	return cart(append([]func(*redisidem.FlowConfig){func(c *redisidem.FlowConfig) {
 		for i := range c.Stages {
@@ -65,14 +66,15 @@ func TestPermanentFailureCompensatesInReverse(t *testing.T) {
 				}
 			}
 			if !again.Replayed() {
-				t.Errorf("%s: the failure is no replay", c.name)
+				t.Errorf("%s: the failure is not replayed", c.name)
 			}
 		}
 		e.mustBeTidy(e.client())
 	})
 }
 
-// TestInterimAnswerIsNotThePointOfNoReturn lets a stage ask for a confirmation, and fail when it was refused.
+// TestInterimAnswerIsNotThePointOfNoReturn lets a stage ask for a confirmation, and fail when it is
+// refused.
 func TestInterimAnswerIsNotThePointOfNoReturn(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -171,7 +173,7 @@ func TestCompensationKnowsWhatItUndoes(t *testing.T) {
 	})
 }
 
-func TestCompensationIsTriedAgainLikeItsStage(t *testing.T) {
+func TestCompensationIsRetriedLikeItsStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var done []string
 		tries := 0
@@ -193,172 +195,8 @@ func TestCompensationIsTriedAgainLikeItsStage(t *testing.T) {
 	})
 }
 
-// polled is a flow whose second stage gives interim answers, so many, and then fails for good. done is what it undoes.
-func polled(polls int, done *[]int64) redisidem.FlowConfig {
-	return cart(func(c *redisidem.FlowConfig) {
-		undo := func(_ context.Context, st *redisidem.Stage) error {
-			*done = append(*done, st.Compensates().Revision)
-			return nil
-		}
-		c.Stages[0].Compensate, c.Stages[1].Compensate = undo, undo
-		c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			polls--
-			if polls >= 0 {
-				return redisidem.Interim("taxed", redisidem.JSON(202, "confirm")), nil
-			}
-			return redisidem.Fail(redisidem.JSON(402, "declined")), nil
-		}
-	})
-}
-
-// TestCompensationsPushNothingOutOfTheJournal has 33 commits and more to be undone, each by a commit of its own.
-func TestCompensationsPushNothingOutOfTheJournal(t *testing.T) {
-	for _, polls := range []int{31, 32, 70} {
-		t.Run(fmt.Sprint(polls), func(t *testing.T) {
-			onEveryServer(t, func(t *testing.T, e *env) {
-				sc := e.service().Scope("a")
-				var undone, want []int64
-				flow := mustFlow(t, polled(polls, &undone))
-				for range polls {
-					_, err := sc.DoFlow(ctx, "k", request, flow)
-					mustBe(t, err, nil)
-				}
-				key, err := sc.DoFlow(ctx, "k", request, flow)
-				mustBe(t, err, nil)
-				for revision := int64(polls); revision >= 0; revision-- {
-					want = append(want, revision)
-				}
-				if !key.Finished() || key.Response.Code != 402 || !slices.Equal(undone, want) {
-					t.Errorf("undone %v, %+v", undone, key)
-				}
-				mustHaveItsJournal(t, sc, key)
-			})
-		})
-	}
-}
-
-// mustHaveItsJournal compares the journal of a key that was committed with the stored one.
-func mustHaveItsJournal(t testing.TB, sc *redisidem.Scope, key *redisidem.Key) {
-	t.Helper()
-	stored, err := sc.Retrieve(ctx, key.Value)
-	mustBe(t, err, nil)
-	if !slices.Equal(key.Journal, stored.Journal) {
-		t.Errorf("the key's journal has %d entries, the stored one %d", len(key.Journal), len(stored.Journal))
-	}
-}
-
-// TestWhatIsToBeUndoneStaysInTheJournal commits beyond the length of other journals in each way in which a flow's key can be.
-func TestWhatIsToBeUndoneStaysInTheJournal(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		svc := b.service(redisidem.Config{})
-		sc := svc.Scope("a")
-		var undone []int64
-		cfg := polled(100, &undone)
-		flow := mustFlow(b, cfg)
-		poll := func() *redisidem.Key {
-			key, err := sc.DoFlow(ctx, "k", request, flow)
-			mustBe(b, err, nil)
-			return key
-		}
-		for range 65 {
-			poll()
-		}
-		work := cfg.Stages[1].Work
-		cfg.Stages[1].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			b.freeze()
-			return work(ctx, st)
-		}
-		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cfg))
-		mustBe(b, err, redisidem.ErrOutcomeUnknown)
-		b.thaw()
-		time.Sleep(10 * time.Second)      // it lands in the background
-		key, err := sc.Retrieve(ctx, "k") // and this program does not say which flow it is
-		mustBe(b, err, nil)
-		key, err = sc.WorkStage(ctx, key, outcome(redisidem.Interim("taxed", redisidem.JSON(202, "by hand"))))
-		mustBe(b, err, nil)
-		_, err = sc.Update(ctx, key, redisidem.Interim("taxed", redisidem.JSON(202, "by hand")))
-		mustBe(b, err, nil)
-		key = poll()
-		if int64(len(key.Journal)) != key.Revision || key.Revision < 69 {
-			b.Errorf("the journal has %d entries at revision %d", len(key.Journal), key.Revision)
-		}
-		mustHaveItsJournal(b, sc, key)
-	})
-}
-
-// TestCompensationRefusesAJournalWithoutABeginning has more commits than the journal remembers.
-func TestCompensationRefusesAJournalWithoutABeginning(t *testing.T) {
-	for _, c := range []struct {
-		loops int
-		want  error
-	}{{1022, nil}, {1023, redisidem.ErrDamaged}} {
-		t.Run(fmt.Sprint(c.loops), func(t *testing.T) {
-			inBubble(t, func(b *bubble) {
-				sc := b.service(redisidem.Config{}).Scope("a")
-				var done []string
-				left := c.loops
-				flow := mustFlow(b, undoing(&done, func(cfg *redisidem.FlowConfig) {
-					cfg.Stages[1].Next, cfg.Stages[1].MaxVisits = []string{"taxed", "paid"}, 2000
-					cfg.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-						left--
-						if left > 0 {
-							return redisidem.Advance("taxed"), nil
-						}
-						return redisidem.Next(), nil
-					}
-				}))
-				for range 2 {
-					key, err := sc.DoFlow(ctx, "k", request, flow)
-					mustBe(b, err, c.want)
-					if want := c.loops + 2; c.want == nil && (len(done) != want || !key.Finished()) {
-						b.Errorf("undone %d of %d, %+v", len(done), want, key.Response)
-					}
-					if c.want != nil && (len(done) > 0 || key.RecoveryPoint != "ordered") {
-						b.Errorf("undone %q, the key is at %s", done, key.RecoveryPoint)
-					}
-					if key.Finished() {
-						mustHaveItsJournal(b, sc, key)
-					}
-				}
-			})
-		})
-	}
-}
-
-func TestFlowThatCompensatesNothingFailsAfterAnyNumberOfCommits(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		sc := b.service(redisidem.Config{}).Scope("a")
-		flow := mustFlow(b, polled(70, new([]int64)))
-		cfg := flow.Config()
-		cfg.Stages[0].Compensate, cfg.Stages[1].Compensate = nil, nil
-		flow = mustFlow(b, cfg)
-		for range 70 {
-			_, err := sc.DoFlow(ctx, "k", request, flow)
-			mustBe(b, err, nil)
-		}
-		key, err := sc.DoFlow(ctx, "k", request, flow)
-		mustBe(b, err, nil)
-		if !key.Finished() || key.Response.Code != 402 || len(key.Journal) != 64 {
-			b.Errorf("the key is %+v", key)
-		}
-		mustHaveItsJournal(b, sc, key)
-	})
-}
-
-func TestFailOutsideOfAFlowIsFinish(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		sc := b.service(redisidem.Config{}).Scope("a")
-		for i := range 2 {
-			key, err := sc.Do(ctx, "k", request, outcome(redisidem.Fail(redisidem.JSON(402, "declined"))))
-			mustBe(b, err, nil)
-			if !key.Finished() || key.Response.Code != 402 || key.Replayed() != (i == 1) {
-				b.Errorf("%d: the key is %+v", i, fmt.Sprint(key))
-			}
-		}
-	})
-}
-
-// TestShutdownUsesUpNoAttemptOfACompensation has one whose client may have left before.
+// TestShutdownUsesUpNoAttemptOfACompensation closes the service during a compensation, whose client
+// may have left before.
 func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("client leaves %t", leaves), func(t *testing.T) {
@@ -399,8 +237,8 @@ func TestShutdownUsesUpNoAttemptOfACompensation(t *testing.T) {
 	}
 }
 
-// TestLostCompensationSaysSo has a compensation whose client has left before the lease is lost.
-func TestLostCompensationSaysSo(t *testing.T) {
+// TestLostLeaseDuringCompensationIsReported lets the client leave before the lease is lost.
+func TestLostLeaseDuringCompensationIsReported(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var done []string
 		client, leave := context.WithCancel(ctx)
@@ -416,5 +254,158 @@ func TestLostCompensationSaysSo(t *testing.T) {
 		}))
 		_, err := sc.DoFlow(client, "k", request, flow)
 		mustBe(b, err, redisidem.ErrLeaseLost)
+	})
+}
+
+// TestCompensationContinuesWhenTheClientLeaves cancels the caller during the stage that fails
+// permanently.
+func TestCompensationContinuesWhenTheClientLeaves(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		caller, leave := context.WithCancel(ctx)
+		var done []string
+		flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) {
+			fail := c.Stages[3].Work
+			c.Stages[3].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				leave()
+				return fail(ctx, st)
+			}
+			for i := range c.Stages {
+				undo := c.Stages[i].Compensate
+				c.Stages[i].Compensate = func(ctx context.Context, st *redisidem.Stage) error {
+					if ctx.Err() != nil {
+						return ctx.Err()
+					}
+					return undo(ctx, st)
+				}
+			}
+		}))
+		key, err := sc.DoFlow(caller, "k", request, flow)
+		mustBe(t, err, nil)
+		if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || !key.Finished() {
+			t.Errorf("undone %q at %q, want %q", done, key.RecoveryPoint, want)
+		}
+	})
+}
+
+// TestCompensationIsBoundedByTheLease has a compensation that ends only with its context.
+func TestCompensationIsBoundedByTheLease(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{MaxHold: 3 * time.Second}).Scope("a")
+		caller, leave := context.WithCancel(ctx)
+		defer leave()
+		var done []string
+		flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Compensate = func(ctx context.Context, _ *redisidem.Stage) error {
+				leave()
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+		}))
+		began := time.Now()
+		_, err := sc.DoFlow(caller, "k", request, flow)
+		mustBe(t, err, redisidem.ErrMaxHold)
+		if took := time.Since(began); took < 2*time.Second || took > 10*time.Second {
+			t.Errorf("it took %v, want about 3 s", took)
+		}
+	})
+}
+
+// halfway leaves a key at the last stage of a flow whose other stages can be compensated. It
+// records the stages that are compensated in done.
+func halfway(t *testing.T, sc *redisidem.Scope, value string, done *[]string) (*redisidem.Flow, *redisidem.Key) {
+	t.Helper()
+	failure := errors.New("no answer")
+	flow := mustFlow(t, undoing(done, func(c *redisidem.FlowConfig) {
+		c.Stages[3].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Outcome{}, failure
+		}
+	}))
+	key, err := sc.DoFlow(ctx, value, request, flow)
+	mustBe(t, err, failure)
+	return flow, key
+}
+
+// TestCompleterCompensatesAKeyEndedByHand ends a key that is due, and one that is a dead letter.
+func TestCompleterCompensatesAKeyEndedByHand(t *testing.T) {
+	onTwoServers(t, func(t *testing.T, e *env) {
+		svc := e.service()
+		sc := svc.Scope("a")
+		var done []string
+		for _, value := range []string{"due", "dead"} {
+			flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) {
+				c.RecoverAfter, c.MaxAttempts = time.Millisecond, map[string]int{"due": 10, "dead": 1}[value]
+				c.Stages[3].Work = fails(errStage)
+			}))
+			completer := mustCompleter(t, svc, flow)
+			_, err := sc.DoFlow(ctx, value, request, flow)
+			mustBe(t, err, errStage)
+			if value == "dead" {
+				time.Sleep(10 * time.Millisecond)
+				mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+			}
+			key, err := sc.Retrieve(ctx, value)
+			mustBe(t, err, nil)
+			key, err = sc.Update(ctx, key, redisidem.Fail(redisidem.JSON(410, "called off")).Undo(flow))
+			mustBe(t, err, nil)
+			if value == "dead" {
+				mustBe(t, sc.Requeue(ctx, key), nil)
+			}
+			done = nil
+			until(t, value+" is undone", func() bool {
+				swept, err := completer.Sweep(ctx)
+				mustBe(t, err, nil)
+				return swept.Finished == 1
+			})
+			key, err = sc.Retrieve(ctx, value)
+			mustBe(t, err, nil)
+			if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || key.Response.Code != 410 {
+				t.Errorf("%s: undone %q, answered %d, want %q and 410", value, done, key.Response.Code, want)
+			}
+		}
+	})
+}
+
+// TestUnstorableFailureIsCompensated lets a stage fail permanently with a response that is too
+// large.
+func TestUnstorableFailureIsCompensated(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc := e.service().Scope("a")
+		for name, fail := range map[string]redisidem.StageFunc{
+			"body": outcome(redisidem.Fail(redisidem.Response{Code: 402, Body: make([]byte, 2<<20)})),
+			"effect": func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				mustBe(t, e.client().Set(ctx, st.ShardKey("number"), "x", time.Minute).Err(), nil)
+				return redisidem.Fail(redisidem.JSON(402, "declined")).WithEffects(redisidem.IncrBy(st.ShardKey("number"), 1)), nil
+			},
+		} {
+			var done []string
+			flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) { c.Stages[3].Work = fail }))
+			for range 2 {
+				key, err := sc.DoFlow(ctx, name, request, flow)
+				mustBe(t, err, redisidem.ErrNotKept)
+				if want := []string{"paid", "taxed", redisidem.Started}; !slices.Equal(done, want) || !key.Finished() || key.Response != nil {
+					t.Errorf("%s: undone %q at %q with %v", name, done, key.RecoveryPoint, key.Response)
+				}
+			}
+		}
+	})
+}
+
+// TestFailWithAnUnusablePartIsCompensated has permanent failures with parts that only outcomes by
+// hand may have.
+func TestFailWithAnUnusablePartIsCompensated(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		fail := redisidem.Fail(redisidem.JSON(402, "declined"))
+		interim, elsewhere := fail, fail
+		interim.Interim, elsewhere.RecoveryPoint = true, "ordered"
+		for name, o := range map[string]redisidem.Outcome{"leave": fail.Leave(), "interim": interim, "point": elsewhere} {
+			var done []string
+			sc := b.service(redisidem.Config{}).Scope(name)
+			flow := mustFlow(b, undoing(&done, func(c *redisidem.FlowConfig) { c.Stages[3].Work = outcome(o) }))
+			key, err := sc.DoFlow(ctx, "k", request, flow)
+			if !key.Finished() || len(done) != 3 || !errors.Is(err, redisidem.ErrNotKept) {
+				b.Errorf("%s: at %s, undone %v: %v", name, key.RecoveryPoint, done, err)
+			}
+		}
 	})
 }

@@ -71,3 +71,37 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 	}
 	return result, true, nil
 }
+
+// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request brought, makes it if there is
+// none, runs the callback from whatever recovery point the key is at, and commits. Two round trips the first time, one for
+// a replay.
+//
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.WorkStage]; unlike the
+// former it refuses an empty value.
+func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFunc) (*Key, error) {
+	if work == nil {
+		return &Key{}, invalid("work", "must not be nil")
+	}
+	key, id, encoded, err := sc.cached(ctx, value, req)
+	switch {
+	case err != nil:
+		return &Key{}, err
+	case key != nil:
+		return key.result()
+	}
+	return sc.do(ctx, id, encoded, work)
+}
+
+// do is apart from Do so that a replay from a copy does not pay for what only a claim needs.
+func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
+	key, err := sc.work(ctx, nil, claim{id: id, request: &encoded}, work)
+	return id.orNamed(key), err
+}
+
+// orNamed returns the key, or when it is nil one of which only the name is known.
+func (id identity) orNamed(key *Key) *Key {
+	if key == nil {
+		return &Key{Value: id.value, Scope: id.scope, id: id}
+	}
+	return key
+}

@@ -13,7 +13,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestTooFewReplicasAreAnAnswerWithAnyReadTimeout has a client that gives a connection up long before Config.Timeout is over.
+// TestTooFewReplicasAreAnAnswerWithAnyReadTimeout has a client whose read timeout is much shorter
+// than Config.Timeout.
 func TestTooFewReplicasAreAnAnswerWithAnyReadTimeout(t *testing.T) {
 	t.Parallel()
 	opt := options(rediscase.Server(t).Addr(), 3)
@@ -27,8 +28,8 @@ func TestTooFewReplicasAreAnAnswerWithAnyReadTimeout(t *testing.T) {
 	mustBe(t, err, redisidem.ErrNotDurable)
 }
 
-// TestRefusalThatNoReplicaKnowsIsUnknown has a failover in mind: the replica would still store the refused commit if it came once
-// more.
+// TestRefusalThatNoReplicaKnowsIsUnknown checks that a refusal counts only once the replicas have
+// it: after a failover, the replica would store the refused commit if it arrived once more.
 func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
 	t.Parallel()
 	group := rediscase.Replicated(t, 1)
@@ -55,8 +56,8 @@ func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
 	}
 }
 
-// TestRepeatedUpdateIsDurable loses the reply to an update that no replica has: WAIT looks at the connection's last write, and a
-// repetition that finds its work done has to be one.
+// TestRepeatedUpdateIsDurable loses the reply to an update that no replica has. WAIT looks at the
+// last write of its connection, so the repetition has to write too.
 func TestRepeatedUpdateIsDurable(t *testing.T) {
 	t.Parallel()
 	group := rediscase.Replicated(t, 1)

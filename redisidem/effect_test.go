@@ -16,7 +16,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// stageOf gives the stage that a key's work sees, without doing any.
+// stageOf returns the stage that the work of a key receives, without doing any work.
 func stageOf(t testing.TB, sc *redisidem.Scope, value string) (st *redisidem.Stage) {
 	t.Helper()
 	_, err := sc.Do(ctx, value, request, func(_ context.Context, s *redisidem.Stage) (redisidem.Outcome, error) {
@@ -50,7 +50,7 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 				redisidem.ZAdd(k("scores"), 1.5, "m"),
 				redisidem.LPush(k("list"), "1", "2"),
 				redisidem.XAdd(k("outbox"), "event", "ordered", "cart", "1").MaxLen(1000).Expire(time.Hour),
-				redisidem.Publish(channel, "told"),
+				redisidem.Publish(channel, "ordered"),
 			), nil
 		})
 		mustBe(t, err, nil)
@@ -78,8 +78,8 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 		}
 		message, err := sub.ReceiveTimeout(ctx, 10*time.Second)
 		mustBe(t, err, nil)
-		if m, ok := message.(*redis.Message); !ok || m.Payload != "told" {
-			t.Errorf("heard %v", message)
+		if m, ok := message.(*redis.Message); !ok || m.Payload != "ordered" {
+			t.Errorf("received %v", message)
 		}
 
 		// A replay applies nothing.
@@ -91,7 +91,7 @@ func TestEffectsAreAppliedWithTheirCommit(t *testing.T) {
 	})
 }
 
-func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
+func TestFailedEffectStoresNothingOfItsOutcome(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
 		st := stageOf(t, sc, "k")
@@ -150,7 +150,7 @@ func TestEffectThatCannotBeAppliedKeepsNothingOfItsOutcome(t *testing.T) {
 	})
 }
 
-func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{MaxValueBytes: 5000}).Scope("a")
 		st := stageOf(b, sc, "k")
@@ -216,7 +216,8 @@ func TestEffectsThatAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	})
 }
 
-// TestRepeatedCommitDoesNotRepeatItsEffects loses the replies to commits: the library repeats them by itself.
+// TestRepeatedCommitDoesNotRepeatItsEffects loses the replies to commits, which the library
+// repeats.
 func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -238,7 +239,8 @@ func TestRepeatedCommitDoesNotRepeatItsEffects(t *testing.T) {
 	})
 }
 
-// A right that is missing must not come between a commit and its effects.
+// TestMissingRightStoresNothingOrAll checks that a missing right does not separate a commit from
+// its effects.
 func TestMissingRightStoresNothingOrAll(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

@@ -22,7 +22,8 @@ func mustFingerprintKeys(t testing.TB, primary []byte, older ...[]byte) *redisid
 	return keys
 }
 
-// TestS4_FingerprintKeysCanBeChanged goes through the life of a ring: plain digests, then a secret, then another one.
+// TestS4_FingerprintKeysCanBeChanged follows a key ring: plain digests, then a secret, then another
+// secret.
 func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 	first, second := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 32)
 	for name, req := range map[string]redisidem.Request{
@@ -84,7 +85,7 @@ func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 				if len(prints) != 3 {
 					b.Errorf("%d fingerprints of one request, and not one for each secret", len(prints))
 				}
-				// Without the old secret a record is another request's, never an absent one.
+				// Without the old secret the record has another fingerprint, and is not absent.
 				sc := b.service(redisidem.Config{FingerprintKeys: mustFingerprintKeys(b, second)}).Scope("a")
 				_, err := sc.Do(ctx, "do-0", req, never(b))
 				mustBe(b, err, redisidem.ErrFingerprintMismatch)
@@ -93,7 +94,7 @@ func TestS4_FingerprintKeysCanBeChanged(t *testing.T) {
 	}
 }
 
-func TestFingerprintKeysThatAreRefused(t *testing.T) {
+func TestInvalidFingerprintKeysAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, ring := range [][][]byte{{nil}, {{}}, {[]byte("short")}, {bytes.Repeat([]byte{1}, 16), []byte("short")}} {
 		_, err := redisidem.NewFingerprintKeys(ring[0], ring[1:]...)
@@ -105,10 +106,11 @@ func TestFingerprintKeysThatAreRefused(t *testing.T) {
 	}
 }
 
-// claims collects the tokens of the claims that a client sends.
+// claims is a hook that collects the tokens of the claims that a client sends.
 type claims struct{ tokens []string }
 
-func (c *claims) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (c *claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+
 func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
@@ -122,8 +124,9 @@ func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	}
 }
 
-// A refused claim gives its lock back. While a slot is split that is a step of its own, which may come late: it must not be able to
-// take the lock of the claim that was accepted.
+// TestEachFingerprintIsClaimedWithATokenOfItsOwn checks the tokens of a caller with two fingerprint
+// keys. A refused claim releases its lock, and during a slot migration this is a separate step that
+// may come late. It must not release the lock of the claim that was accepted.
 func TestEachFingerprintIsClaimedWithATokenOfItsOwn(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(options(miniredis.RunT(t).Addr(), 3))

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// FuzzRequest checks that two requests have the same fingerprint exactly when what counts is the same.
+// FuzzRequest checks that two requests have the same fingerprint exactly when their relevant parts
+// are the same.
 func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/a", []byte("b"), "post", "/a", []byte("b"))
 	f.Add("POST", "/a", []byte("b"), "POST", "/ab", []byte{})
@@ -33,7 +35,7 @@ func FuzzRequest(f *testing.F) {
 		if same != (one.print == two.print) {
 			t.Fatalf("same: %v, same fingerprint: %v", same, one.print == two.print)
 		}
-		// One that the caller made itself is never that of a whole request.
+		// A fingerprint of the caller never equals that of a whole request.
 		if own, err := (Request{Method: m1, Path: p1, Params: b1, Fingerprint: b2}).encode(1<<20, nil); err == nil && b2 != nil &&
 			(own.print == one.print || own.print == two.print) {
 			t.Fatal("a fingerprint of the caller's own is that of a request")
@@ -41,8 +43,8 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzIdentity checks that two keys never have the same place, that no byte of theirs reaches Redis's key space, and that a
-// place is found again by its name.
+// FuzzIdentity checks that two keys never share a place, that none of their bytes reach the key
+// space of Redis, and that a place is found again by its name.
 func FuzzIdentity(f *testing.F) {
 	f.Add("a", "bc", "ab", "c")
 	f.Add("}{", "\x00\r\n*", "", "")
@@ -106,7 +108,8 @@ func valueCodecs() map[string]valueCodec {
 	}
 }
 
-// FuzzValueCodec checks that each value comes back as it was stored, and that anything else is damage.
+// FuzzValueCodec checks that each value comes back as it was stored, and that any other value is
+// damage.
 func FuzzValueCodec(f *testing.F) {
 	all := valueCodecs()
 	for _, s := range []string{"", "a", markStem, encodedMark, plainMark + plainMark, encodedMark + "d\xff\xff\xff\xff\x0f", encodedMark[:5]} {
@@ -138,7 +141,7 @@ func FuzzValueCodec(f *testing.F) {
 	})
 }
 
-// FuzzStoredRecord checks that a request and an outcome come back as they went, whatever stores their values.
+// FuzzStoredRecord checks that a request and an outcome come back unchanged with each codec.
 func FuzzStoredRecord(f *testing.F) {
 	all := valueCodecs()
 	f.Add("k", "POST", "/a", []byte("params"), "two", 201, "X", "v", []byte("body"), []byte("state"), true)
@@ -206,7 +209,7 @@ func FuzzStoredRecord(f *testing.F) {
 	})
 }
 
-// FuzzReply checks that a server can answer a claim with anything: whoever asked gets a lease or an error.
+// FuzzReply checks that any reply to a claim results in a lease or an error.
 func FuzzReply(f *testing.F) {
 	f.Add("OWN nonce 7 1 1 1700000000000000", "")
 	f.Add("OWN nonce 7 1 1 1700000000000000", "control")
@@ -255,8 +258,8 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// FuzzURL checks that a URL gives a client or an ErrInvalid, that no error has the URL's password in it, and that every client
-// is one that New takes.
+// FuzzURL checks that a URL gives a client or ErrInvalid, that no error contains the password of
+// the URL, and that New accepts every such client.
 func FuzzURL(f *testing.F) {
 	for _, s := range [][2]string{
 		{"redis", "localhost:6379/0"},
@@ -276,7 +279,7 @@ func FuzzURL(f *testing.F) {
 	} {
 		f.Add(s[0], s[1])
 	}
-	const password = "do-not-tell-anybody"
+	const password = "do-not-disclose"
 	f.Fuzz(func(t *testing.T, scheme, rest string) {
 		if strings.Contains(rest, "idle") {
 			return // min_idle_conns would dial
@@ -295,4 +298,73 @@ func FuzzURL(f *testing.F) {
 			t.Fatalf("the password is in the error %v", err)
 		}
 	})
+}
+
+// FuzzHeader checks that every header that is accepted comes back byte for byte.
+func FuzzHeader(f *testing.F) {
+	f.Add("Content-Type", "application/json", "X", "caf\xe9")
+	f.Add("X", ": ", "X", "")
+	f.Add("a\r\n", "b\r\nX: c", "", "\x00")
+	f.Add("a: b", "c", " ", "\n")
+	f.Fuzz(func(t *testing.T, name, value, name2, value2 string) {
+		r := Response{Header: map[string][]string{name: {value}}}
+		r.Header[name2] = append(r.Header[name2], value2)
+		if r.validate(1<<20) != nil {
+			_, _ = decodeHeader(name + value + name2 + value2) // must not panic
+			return
+		}
+		got, err := decodeHeader(string(encodeHeader(r.Header)))
+		if err != nil || !reflect.DeepEqual(got, r.Header) {
+			t.Errorf("%q came back as %q, %v", r.Header, got, err)
+		}
+	})
+}
+
+// FuzzDecodeRecord checks that what Redis holds can be anything: the answer is a key or ErrDamaged, never a panic.
+func FuzzDecodeRecord(f *testing.F) {
+	id := placeOf("ns", "a", "k")
+	good := []string{
+		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
+		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
+		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
+		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 host/1 started", fieldInterim, "",
+		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1 1700000000000000",
+		fieldState, "null", fieldParams, "{}",
+	}
+	if k, err := decodeRecord(id, valueCodec{limit: valueLimit}, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
+		f.Fatalf("the good record decodes to %+v, %v", k, err)
+	}
+	for i := 0; i < len(good); i += 2 {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "1 0 1 why", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
+			f.Add(good[i], v, true)
+		}
+		f.Add(good[i], "", false)
+	}
+	f.Add(journalPrefix, "t 1 1 1 s", true)
+	f.Add("unknown", "field", true)
+	f.Fuzz(func(t *testing.T, field, value string, pair bool) {
+		for i := range 2 {
+			pairs := append(slices.Clone(good), field)
+			if i == 1 {
+				pairs = []string{field}
+			}
+			if pair {
+				pairs = append(pairs, value)
+			}
+			k, err := decodeRecord(id, valueCodec{limit: valueLimit}, pairs)
+			if (k == nil) == (err == nil) {
+				t.Fatalf("%q, %q: key %v, error %v", field, value, k, err)
+			}
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("%q, %q: %v", field, value, err)
+			}
+			if k != nil && (k.Value != "k" || k.Scope != "a") {
+				t.Errorf("%q, %q: the key is %q of %q", field, value, k.Value, k.Scope)
+			}
+		}
+	})
+}
+
+func placeOf(namespace, scope, value string) identity {
+	return identify(namespace, scope, value, digestOf(scope, value))
 }

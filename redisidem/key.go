@@ -93,23 +93,6 @@ func (k *Key) view() view {
 // fields point to are not looked at.
 func (k *Key) unchanged() bool { return k.made == k.view() }
 
-// JournalEntry is one accepted commit.
-type JournalEntry struct {
-	// Revision is the one this commit extended, counted from 0.
-	Revision int64
-	// Stage is the recovery point the work started from.
-	Stage string
-	// Fence is the lease's number, and Attempt tells which run of this stage it was, counted from 1. An update by hand has 0.
-	Fence   int64
-	Attempt int
-	// Owner is the Config.Owner of the process that committed.
-	Owner string
-	// At is the server's time of the commit, and Took how long the stage took by the server's clock: since the claim, or
-	// since the commit before it under the same lease.
-	At   time.Time
-	Took time.Duration
-}
-
 // clone returns a copy that shares nothing with k.
 func (k *Key) clone() *Key {
 	c := *k

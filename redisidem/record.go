@@ -1,7 +1,6 @@
 package redisidem
 
 import (
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,13 +35,6 @@ const (
 	fieldUndoable    = "undoable"
 	fieldGeneration  = "generation"
 	journalPrefix    = "j:"
-)
-
-// How many entries a record's journal has, as the scripts keep it: where no flow compensates by it, where one may, and while it does.
-const (
-	shortJournal = 64
-	longJournal  = 1024
-	wholeJournal = math.MaxInt64
 )
 
 // recordVersion is the schema version written into each record. Readers accept it and the one before it.
@@ -179,8 +171,7 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 		case fieldRefused:
 			k.refused, err = decodeRefusals(v)
 		case fieldGeneration:
-			count, _, _ := strings.Cut(v, " ") // behind it is the name of the delete, for the script alone
-			k.generation, err = parseCount(fieldGeneration, count)
+			k.generation, err = decodeGeneration(v)
 		default:
 			if n, ok := strings.CutPrefix(pairs[i], journalPrefix); ok {
 				var e JournalEntry
@@ -252,39 +243,6 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 	}
 	k.made = k.view()
 	return k, nil
-}
-
-// measure fills in how long the stage took: a fence is the server's time of its claim in microseconds.
-func (e *JournalEntry) measure(before []JournalEntry) {
-	from := time.UnixMicro(e.Fence)
-	if n := len(before); n > 0 && before[n-1].Fence == e.Fence {
-		from = before[n-1].At
-	}
-	if e.Attempt > 0 {
-		e.Took = max(e.At.Sub(from), 0) // a clock that was set back makes fences that are ahead of it
-	}
-}
-
-// decodeJournalEntry reads "token fence attempt time owner stage", as the commit script writes it.
-func decodeJournalEntry(revision, s string) (JournalEntry, error) {
-	var e JournalEntry
-	parts := strings.SplitN(s, " ", 6)
-	if len(parts) != 6 {
-		return e, damaged("journal entry %s has %d parts", revision, len(parts))
-	}
-	var errs [4]error
-	var attempt int64
-	e.Revision, errs[0] = parseCount(journalPrefix, revision)
-	e.Fence, errs[1] = parseCount(journalPrefix+revision, parts[1])
-	attempt, errs[2] = parseCount(journalPrefix+revision, parts[2])
-	e.At, errs[3] = parseTime(journalPrefix+revision, parts[3])
-	e.Attempt, e.Owner, e.Stage = int(attempt), parts[4], parts[5]
-	for _, err := range errs {
-		if err != nil {
-			return e, err
-		}
-	}
-	return e, nil
 }
 
 func parseCount(field, s string) (int64, error) {
@@ -369,12 +327,4 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept int64) *Key {
 	}
 	next.made = next.view()
 	return &next
-}
-
-// remembered returns the journal to append an entry to, as the commit script leaves it.
-func (k *Key) remembered(kept int64) []JournalEntry {
-	if i := slices.IndexFunc(k.Journal, func(e JournalEntry) bool { return e.Revision == k.Revision-kept }); i >= 0 {
-		return slices.Concat(k.Journal[:i], k.Journal[i+1:])
-	}
-	return slices.Clip(k.Journal)
 }

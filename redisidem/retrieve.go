@@ -6,6 +6,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls that write, its answer
+// may be lost again in a failover whatever Config.Durability says.
+//
+// It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
+	id, err := sc.identify(value)
+	if err != nil {
+		return nil, err
+	}
+	return sc.service.retrieve(ctx, id)
+}
+
 func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
 	pairs, err := s.fields(ctx, id)
 	if err != nil {
@@ -55,7 +67,7 @@ func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 	if err = explain(ctx, "retrieve", wrongType(err)); err != nil {
 		return nil, err
 	}
-	if len(pairs) == 0 || len(pairs) == 2 && pairs[0] == fieldGeneration { // a tombstone, which Delete leaves
+	if len(pairs) == 0 || isTombstone(pairs) {
 		return nil, ErrNotFound
 	}
 	return pairs, nil

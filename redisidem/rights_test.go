@@ -31,7 +31,8 @@ var (
 	anyCall    = regexp.MustCompile(`redis\.p?call\(\s*([^'"\s][^,)]*)`)
 )
 
-// TestRightsAreThoseOfTheSources holds the list of rights against all commands that the scripts run and that the package sends.
+// TestRightsAreThoseOfTheSources compares the list of rights with all commands that the scripts run
+// and the package sends.
 func TestRightsAreThoseOfTheSources(t *testing.T) {
 	t.Parallel()
 	used := make(map[string]string)
@@ -62,7 +63,7 @@ func TestRightsAreThoseOfTheSources(t *testing.T) {
 			t.Errorf("%s is listed twice", r.command)
 		}
 		listed[r.command] = true
-		// What go-redis sends by itself is in no source of ours.
+		// The commands that go-redis sends are not in our sources.
 		if used[r.command] == "" && r.use != forConnecting && r.use != forClusters {
 			t.Errorf("nothing uses %s", r.command)
 		}
@@ -74,7 +75,7 @@ func TestRightsAreThoseOfTheSources(t *testing.T) {
 	}
 }
 
-// lockScript returns the script that redislock obtains a lock with.
+// lockScript returns the script with which redislock obtains a lock.
 func lockScript(t *testing.T) (text string) {
 	t.Helper()
 	_, err := redislock.New(scriptSpy{script: &text}).Obtain(t.Context(), "k", time.Second, nil)
@@ -84,7 +85,7 @@ func lockScript(t *testing.T) (text string) {
 	return text
 }
 
-// scriptSpy is a client that keeps the script it is asked to run.
+// scriptSpy is a client that records the script it is asked to run.
 type scriptSpy struct {
 	redis.Scripter
 	script *string
@@ -103,10 +104,11 @@ func (s scriptSpy) Eval(ctx context.Context, script string, _ []string, _ ...any
 	return cmd
 }
 
-// sent returns the commands that the package's own sources send, and those of effects, with the file that does.
+// sent returns the commands that the sources of the package send, and those of effects, with the
+// file that sends each.
 func sent(t *testing.T) map[string]string {
 	t.Helper()
-	// The methods of clients that send a command of their name, which is the word in small letters but for these.
+	// Methods of clients send the command of their name in small letters, with these exceptions.
 	methods := map[string]string{"ConfigGet": "", "ClusterSlots": "cluster|slots", "Subscribe": "subscribe", "SetArgs": "set"} // Check can do without config|get
 	client := reflect.TypeFor[redis.Cmdable]()
 	for i := range client.NumMethod() {
@@ -179,7 +181,7 @@ func sent(t *testing.T) map[string]string {
 	return found
 }
 
-// isContext reports whether an argument is named as contexts are here.
+// isContext reports whether the name of an argument is that of a context.
 func isContext(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -216,7 +218,8 @@ func TestSecurityPageListsTheRights(t *testing.T) {
 	}
 }
 
-// limited is a server with a user who has all rights but those that a test takes away, and a service that is that user's.
+// limited is a server with a user that lacks the rights that a test removes, and a service of that
+// user.
 type limited struct {
 	t     *testing.T
 	admin *redis.Client
@@ -231,7 +234,8 @@ func newLimited(t *testing.T, opts ...redistest.Option) *limited {
 	return l
 }
 
-// allow makes the user anew, with all that the list has for a single server, and with these rules behind it.
+// allow defines the user again, with all rights on the list for a single server and then these
+// rules.
 func (l *limited) allow(rules ...string) {
 	l.t.Helper()
 	all := []string{"reset", "on", ">s3cret", "&n:*", "~n:*"}
@@ -272,7 +276,7 @@ func namesRule(detail, rule string) bool {
 	return slices.Contains(strings.FieldsFunc(detail, func(r rune) bool { return strings.ContainsRune(" ,;:'", r) }), rule)
 }
 
-// TestEachMissingRightIsNamed takes one right after the other.
+// TestEachMissingRightIsNamed removes one right after the other.
 func TestEachMissingRightIsNamed(t *testing.T) {
 	t.Parallel()
 	l := newLimited(t)
@@ -315,7 +319,8 @@ func TestEachMissingRightIsNamed(t *testing.T) {
 	}
 }
 
-// TestAllMissingRightsAreNamedAtOnce takes several, and what the user may do them on.
+// TestAllMissingRightsAreNamedAtOnce removes several rights, and the keys on which the user may use
+// them.
 func TestAllMissingRightsAreNamedAtOnce(t *testing.T) {
 	t.Parallel()
 	l := newLimited(t)
@@ -358,8 +363,8 @@ func TestAllMissingRightsAreNamedAtOnce(t *testing.T) {
 	}
 }
 
-// TestMissingWaitIsNamed is about the right that only Durability needs.
-func TestMissingWaitIsNamed(t *testing.T) {
+// TestMissingRightToWaitIsNamed removes the right that only Durability needs.
+func TestMissingRightToWaitIsNamed(t *testing.T) {
 	t.Parallel()
 	l := newLimited(t)
 	l.allow("-wait")
@@ -369,7 +374,7 @@ func TestMissingWaitIsNamed(t *testing.T) {
 	}
 }
 
-// TestRenamedCommandIsNamed takes a command from the server and not from the user.
+// TestRenamedCommandIsNamed removes a command from the server, not from the user.
 func TestRenamedCommandIsNamed(t *testing.T) {
 	t.Parallel()
 	l := newLimited(t, redistest.Args("--rename-command", "XADD", ""))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -183,83 +182,6 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 		return o, invalid("Outcome.RecoveryPoint", "%q is not among the Next of %q", o.RecoveryPoint, stage.Point)
 	}
 	return o, nil
-}
-
-// undo returns the recovery point for the next compensation, at the i-th journal entry or before it; Finished if there is
-// none. It looks at all that is to be compensated, so that what cannot be is found out before the first of it is undone.
-func (f *Flow) undo(key *Key, i int) (string, error) {
-	next := Finished
-	if !f.compensates {
-		return next, nil
-	}
-	forgotten := key.Revision - int64(len(key.Journal))
-	for ; i >= 0; i-- {
-		e := key.Journal[i]
-		if e.Revision != forgotten+int64(i) {
-			break
-		}
-		if strings.HasPrefix(e.Stage, compensating) {
-			continue
-		}
-		stage := f.stages[e.Stage]
-		switch {
-		case stage == nil:
-			return "", fmt.Errorf("%w: %q, which was committed and is to be compensated", ErrUnknownRecoveryPoint, e.Stage)
-		case stage.NoReturn && stage.passed(pointAfter(key, i)):
-			return next, nil
-		case stage.Compensate != nil && next == Finished:
-			next = compensating + strconv.FormatInt(e.Revision, 10)
-		}
-	}
-	if forgotten != 0 {
-		return "", damaged("the journal has %d of %d commits: what it does not have cannot be compensated", len(key.Journal), key.Revision)
-	}
-	return next, nil
-}
-
-// pointAfter returns the recovery point that the i-th journal entry led to.
-func pointAfter(key *Key, i int) string {
-	if i+1 < len(key.Journal) {
-		return key.Journal[i+1].Stage
-	}
-	return key.RecoveryPoint
-}
-
-// passed reports whether a commit of the stage that led to that point was more than an interim answer.
-func (s *FlowStage) passed(to string) bool {
-	return to == Finished || strings.HasPrefix(to, compensating) || slices.Contains(s.Next, to)
-}
-
-// compensate undoes the commit of one revision.
-func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outcome, error) {
-	n, err := parseCount("recovery_point", revision)
-	if err != nil {
-		return Outcome{}, err
-	}
-	i := slices.IndexFunc(st.key.Journal, func(e JournalEntry) bool { return e.Revision == n })
-	if i < 0 {
-		return Outcome{}, damaged("revision %d is to be compensated and not in the journal", n)
-	}
-	st.undoes = &st.key.Journal[i]
-	stage := f.stages[st.undoes.Stage]
-	if stage == nil {
-		return Outcome{}, fmt.Errorf("%w: %q, which is to be compensated", ErrUnknownRecoveryPoint, st.undoes.Stage)
-	}
-	next, err := f.undo(st.key, i-1)
-	if err != nil {
-		return Outcome{}, err
-	}
-	if stage.Compensate != nil {
-		_, err = stage.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
-			return stage.once(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
-				return Outcome{}, stage.Compensate(ctx, st)
-			})
-		})
-		if err != nil {
-			return Outcome{}, &CompensationError{Stage: stage.Point, Err: err}
-		}
-	}
-	return Outcome{RecoveryPoint: next}, nil
 }
 
 // perform runs the stage's work, or finds out that it was done.

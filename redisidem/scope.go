@@ -2,12 +2,7 @@ package redisidem
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/google/uuid"
-
-	"github.com/redisidem/redisidem/lua"
 )
 
 // Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share a record. It is cheap
@@ -95,131 +90,6 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	return nil, id, encoded, err
 }
 
-// createdKeyBytes is the length of the keys that Create makes.
-const createdKeyBytes = 36
-
-// Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
-// round trip.
-//
-// It returns [ErrInvalid] for a request that cannot be stored, and [ErrUnavailable].
-func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
-	value, err := uuid.NewRandom()
-	if err != nil {
-		return nil, err
-	}
-	return sc.InitializeRequest(ctx, value.String(), req)
-}
-
-// InitializeRequest returns the key that a request brought, which it makes when there is none yet. An empty value makes
-// a fresh key, as [Scope.Create] does; its Value goes back to the client, but only one that the client chose itself
-// protects it when the answer gets lost. One round trip.
-//
-// It returns [ErrFingerprintMismatch] when the key was first used with another request, [ErrInvalid], [ErrDamaged],
-// [ErrUnavailable], and with Config.Durability [ErrNotDurable] together with the key.
-func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Request) (*Key, error) {
-	if value == "" {
-		return sc.Create(ctx, req)
-	}
-	key, id, encoded, err := sc.cached(ctx, value, req)
-	if key != nil || err != nil {
-		return key, err
-	}
-	key, err = sc.create(ctx, id, &encoded)
-	for _, older := range sc.service.cfg.FingerprintKeys.older() {
-		if !errors.Is(err, ErrFingerprintMismatch) {
-			break
-		}
-		other, sealed := encoded.keyedWith(older, sc.service.valueCodec, id)
-		if sealed != nil {
-			return nil, sealed
-		}
-		key, err = sc.create(ctx, id, other)
-	}
-	return key, err
-}
-
-// create asks Redis for the key of a request.
-func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
-	nonce := newToken()
-	s := sc.service
-	sent := time.Now()
-	c := newCall(lua.Create, nonce, 9, id.record)
-	c.durable = true
-	c.add(encoded.fingerprint, s.retention, s.flagsFor(encoded))
-	c.addRecord(id, encoded)
-	r, err := s.ask(ctx, "initialize request", c)
-	if err != nil {
-		return nil, err
-	}
-	var key *Key
-	switch r.status {
-	case statusCreated:
-		if key, err = newKey(id, *encoded, r.number(0), r.number(1)); err == nil {
-			err = s.settled(r)
-		}
-	case statusFound:
-		key, err = s.found(id, encoded, r, sent)
-	case statusMismatch:
-		return nil, ErrFingerprintMismatch
-	default:
-		return nil, r.unexpected(lua.Create)
-	}
-	if key != nil && key.Finished() {
-		s.observe(ctx, Event{Kind: EventReplayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
-	}
-	return key, err
-}
-
-// flagsFor returns the flags of a call that a request makes, or nil. Who has a request whose fingerprint covers its params needs
-// none of a finished record's.
-func (s *Service) flagsFor(request *encodedRequest) string {
-	if request != nil && request.bound {
-		return s.flags
-	}
-	return s.flags + flagParams
-}
-
-// found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
-// key even when too few replicas are known to have it.
-func (s *Service) found(id identity, request *encodedRequest, r reply, sent time.Time) (*Key, error) {
-	key, err := decodeRecord(id, s.valueCodec, r.rest)
-	if err != nil {
-		return nil, err
-	}
-	if request != nil && request.bound {
-		key.Params = request.params
-		key.made = key.view()
-	}
-	if err := s.settled(r); err != nil {
-		return key, err
-	}
-	if s.cache != nil && key.Finished() {
-		life := s.cfg.Retention // of a record that somebody has taken the expiry from
-		if left := r.number(0); left != "-1" {
-			ms, err := parseCount("the record's remaining life", left)
-			if err != nil {
-				return nil, err
-			}
-			life = remaining(ms)
-		}
-		s.listener.listen()
-		s.cache.put(id.name, key, sent, life)
-	}
-	return key, nil
-}
-
-// Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls that write, its answer
-// may be lost again in a failover whatever Config.Durability says.
-//
-// It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
-func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
-	id, err := sc.identify(value)
-	if err != nil {
-		return nil, err
-	}
-	return sc.service.retrieve(ctx, id)
-}
-
 // ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors as callers know them.
 func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
 	if err := s.enter(ctx); err != nil {
@@ -230,4 +100,15 @@ func (s *Service) ask(ctx context.Context, op string, c call) (reply, error) {
 	defer cancel()
 	r, err := s.run(bounded, c)
 	return r, explain(ctx, op, err)
+}
+
+// own checks that a key is of this scope and derives where it lives.
+func (sc *Scope) own(key *Key) (identity, error) {
+	if key == nil {
+		return identity{}, invalid("key", "must not be nil")
+	}
+	if key.Scope != sc.name {
+		return identity{}, invalid("key", "is of another scope")
+	}
+	return sc.identify(key.Value)
 }

@@ -9,15 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/redisidem/redisidem/internal/redistest"
-	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// charging returns a stage that calls another service with an outbound key, and gets no answer.
+// charging returns a stage that calls another service with an outbound key and receives no answer.
 func charging(sent *[]string) redisidem.StageFunc {
 	return func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		*sent = append(*sent, st.OutboundKey("charge"))
@@ -25,8 +21,9 @@ func charging(sent *[]string) redisidem.StageFunc {
 	}
 }
 
-// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of the next:
-// made by each of the calls that make one, in several processes, and after Redis lost the record.
+// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of its
+// successor. The successor is made by each call that makes records, in several processes, and after
+// Redis lost the record.
 func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, other, raw := e.service().Scope("a"), e.service().Scope("a"), e.client()
@@ -94,8 +91,8 @@ func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
 	})
 }
 
-// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails for good and is undone, and an
-// operator who deletes its key so that the customer may try again.
+// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails permanently and is compensated,
+// and an operator who deletes its key so that the customer may try again.
 func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
@@ -144,9 +141,9 @@ func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
 	})
 }
 
-// TestTombstoneIsNoRecord compares what each call does with a key that was deleted to what it does
-// with one that never was.
-func TestTombstoneIsNoRecord(t *testing.T) {
+// TestTombstoneIsNotARecord compares each call on a deleted key with the same call on a key that
+// never existed.
+func TestTombstoneIsNotARecord(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
 		svc := e.service()
@@ -185,11 +182,11 @@ func TestTombstoneIsNoRecord(t *testing.T) {
 			_, err = late.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
 			mustBe(t, err, redisidem.ErrOutcomeUnknown)
 			for key, err := range svc.DeadLetters(ctx, "cart") {
-				t.Errorf("a dead letter: %+v, %v", key, err)
+				t.Errorf("%+v, %v is listed, want no dead letter", key, err)
 			}
 			mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{})
 		})
-		// Whatever else is in a hash without a record's fields is damage.
+		// A hash with other fields and without those of a record is damaged.
 		mustBe(t, raw.HSet(ctx, record, "fingerprint", "f").Err(), nil)
 		_, err = sc.Do(ctx, "k", request, never(t))
 		mustBe(t, err, redisidem.ErrDamaged)
@@ -259,8 +256,7 @@ func TestTombstoneLivesForARetention(t *testing.T) {
 		if sent[0] == sent[1] || sent[1] == sent[2] || sent[0] == sent[2] || sent[3] != sent[0] {
 			b.Errorf("the outbound keys are %q, want the first again after the tombstone is gone, and not before", sent)
 		}
-		// What was lost before it is deleted leaves a tombstone, too: its caller was told that the
-		// key is deleted.
+		// A record that was lost before its delete leaves a tombstone too: the delete succeeded.
 		lost := start(b, sc, "k")
 		b.server.FlushAll()
 		mustBe(b, sc.Delete(ctx, lost), nil)
@@ -270,57 +266,4 @@ func TestTombstoneLivesForARetention(t *testing.T) {
 			b.Errorf("a lost record that was deleted is made again with %s", sent[4])
 		}
 	})
-}
-
-// TestDeleteTakesTheKeyOutOfItsIndexes deletes a key that is due and a dead letter.
-func TestDeleteTakesTheKeyOutOfItsIndexes(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
-			c.MaxAttempts = 1
-			c.Stages[1].Work = fails(errStage)
-		}))
-		svc := b.service(redisidem.Config{})
-		sc := svc.Scope("a")
-		for list, sweeps := range map[string]bool{"due": false, "dead": true} {
-			_, err := sc.DoFlow(ctx, list, request, flow)
-			mustBe(b, err, errStage)
-			if sweeps {
-				time.Sleep(time.Minute)
-				mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
-			}
-			if n := b.indexed(list); n != 1 {
-				b.Fatalf("%d keys are %s", n, list)
-			}
-			key, err := sc.Retrieve(ctx, list)
-			mustBe(b, err, nil)
-			mustBe(b, sc.Delete(ctx, key), nil)
-			if due, dead := b.indexed("due"), b.indexed("dead"); due+dead != 0 {
-				b.Errorf("the deleted key is in the due index %d times and in the dead letters %d times", due, dead)
-			}
-		}
-	})
-}
-
-// TestDeleteWorksOnAServerWhoseMemoryIsFull: it may be what frees some.
-func TestDeleteWorksOnAServerWhoseMemoryIsFull(t *testing.T) {
-	t.Parallel()
-	server := rediscase.Server(t, redistest.Args("--maxmemory-policy", "noeviction"))
-	e := &env{t: t, namespace: freshNamespace(), client: func() redis.UniversalClient {
-		client := redis.NewClient(options(server.Addr(), 3))
-		t.Cleanup(func() { _ = client.Close() })
-		return client
-	}}
-	sc, raw := e.service().Scope("a"), e.client()
-	kept, lost := start(t, sc, "kept"), start(t, sc, "lost")
-	record, _ := e.place(lost)
-	mustBe(t, raw.Del(ctx, record).Err(), nil)
-	mustBe(t, raw.ConfigSet(ctx, "maxmemory", "1").Err(), nil)
-	mustBe(t, sc.Delete(ctx, kept), nil)
-	mustBe(t, sc.Delete(ctx, lost), nil)
-	for _, key := range []*redisidem.Key{kept, lost} {
-		record, _ := e.place(key)
-		if fields := raw.HGetAll(ctx, record).Val(); len(fields) != 1 || fields["generation"] == "" {
-			t.Errorf("the tombstone of %s holds %q", key.Value, fields)
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/codec"
@@ -36,7 +37,7 @@ func coded(with redisidem.Codec) func(*redisidem.Config) {
 
 var secretRequest = redisidem.Request{Method: "POST", Path: "/cards", Params: map[string]string{"card": "4111111111111111"}}
 
-// secretStages leaves a secret in each value that a record has.
+// secretStages stores a secret in each value of a record.
 func secretStages(t testing.TB, sc *redisidem.Scope, value string) *redisidem.Key {
 	t.Helper()
 	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
@@ -107,7 +108,8 @@ func TestS9_KeysOfTheRingCanBeChanged(t *testing.T) {
 	})
 }
 
-// TestS9_ValuesDecodeOnlyWhereTheyWereStored moves encrypted values about, as somebody with access to Redis could.
+// TestS9_ValuesDecodeOnlyWhereTheyWereStored moves encrypted values, as an attacker with access to
+// Redis could.
 func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		encrypted := mustCodec(b, secret("a"))
@@ -158,7 +160,7 @@ func TestS9_ValuesDecodeOnlyWhereTheyWereStored(t *testing.T) {
 		}
 		_, err := sc.Retrieve(ctx, "mine")
 		mustBe(b, err, nil)
-		_, err = plain.Retrieve(ctx, "mine") // a process without the codec must not hand out what it cannot read
+		_, err = plain.Retrieve(ctx, "mine") // a process without the codec must not return encoded values
 		mustBe(b, err, redisidem.ErrDamaged)
 		_, err = sc.Retrieve(ctx, "plain")
 		mustBe(b, err, redisidem.ErrDamaged)
@@ -211,7 +213,8 @@ func TestUpdateOfAKeyMadeByHandKeepsItsValuesReadable(t *testing.T) {
 // failing is a codec that cannot encode.
 type failing struct{}
 
-func (failing) Encode([]byte, []byte) ([]byte, error)      { return nil, errStage }
+func (failing) Encode([]byte, []byte) ([]byte, error) { return nil, errStage }
+
 func (failing) Decode([]byte, []byte, int) ([]byte, error) { return nil, errStage }
 
 func TestCodecThatFailsStoresNothingOfAResult(t *testing.T) {
@@ -231,7 +234,8 @@ func TestCodecThatFailsStoresNothingOfAResult(t *testing.T) {
 	})
 }
 
-// TestStoredValuesAreBoundedByMaxValueBytes plants values that are longer than any service would store.
+// TestStoredValuesAreBoundedByMaxValueBytes stores values that are longer than any service would
+// store.
 func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 	compression, err := codec.NewCompression(1)
 	mustBe(t, err, nil)
@@ -247,7 +251,7 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
-				// A service with a larger bound stores what this one must not read.
+				// A service with a larger bound stores a value that this one must not read.
 				large := b.service(redisidem.Config{Codec: with, MaxValueBytes: 64 << 20}).Scope("a")
 				small := b.service(redisidem.Config{Codec: with, MaxValueBytes: limit}).Scope("a")
 				for _, size := range []int{limit, limit + 1, 48 << 20} {
@@ -270,8 +274,8 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 							return stage.outcome, nil
 						})
 						mustBe(b, err, nil)
-						// Other goroutines of the process allocate, too: a decoder that does it
-						// does it each time.
+						// Other goroutines allocate too. A decoder that allocates does so each
+						// time.
 						grown := uint64(math.MaxUint64)
 						var key *redisidem.Key
 						for range 3 {
@@ -302,7 +306,7 @@ func TestStoredValuesAreBoundedByMaxValueBytes(t *testing.T) {
 	}
 }
 
-// hexCodec doubles what it is given.
+// hexCodec is a codec that doubles the length of values.
 type hexCodec struct{}
 
 func (hexCodec) Encode(plain, _ []byte) ([]byte, error) { return hex.AppendEncode(nil, plain), nil }
@@ -312,4 +316,102 @@ func (hexCodec) Decode(stored, _ []byte, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("more than %d bytes", limit)
 	}
 	return hex.AppendDecode(nil, stored)
+}
+
+// TestS9_WhatAnEncryptedValueIsBoundTo checks the list in docs/security.md: the changes that a
+// writer to Redis can make to each field of a record with encrypted values, and whether they are
+// detected.
+func TestS9_WhatAnEncryptedValueIsBoundTo(t *testing.T) {
+	const absent = "\x00"
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{Codec: mustCodec(b, secret("a"))}).Scope("a")
+		record := func(k *redisidem.Key) string {
+			for _, name := range b.server.Keys() {
+				if strings.HasSuffix(name, k.ID()) {
+					return name
+				}
+			}
+			b.Fatalf("no record of %s", k.Value)
+			return ""
+		}
+		fields := func(k *redisidem.Key) map[string]string {
+			all := map[string]string{}
+			names, err := b.server.HKeys(record(k))
+			mustBe(b, err, nil)
+			for _, name := range names {
+				all[name] = b.server.HGet(record(k), name)
+			}
+			return all
+		}
+		answer := func(body string) redisidem.Response {
+			return redisidem.Response{Code: 201, Header: map[string][]string{"X-Card": {body}}, Body: []byte(body)}
+		}
+		// live finishes a key after an interim answer with the same status, and returns its fields
+		// after the interim answer and at the end.
+		live := func(value, text string) (early, final map[string]string, key *redisidem.Key) {
+			for _, o := range []redisidem.Outcome{
+				redisidem.Interim("two", answer(text+" early")).WithState(text + " early"),
+				redisidem.Advance("three").WithState(text),
+				redisidem.Finish(answer(text)),
+			} {
+				var err error
+				key, err = sc.Do(ctx, value, secretRequest, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return o, nil })
+				mustBe(b, err, nil)
+				if early == nil {
+					early = fields(key)
+				}
+			}
+			return early, fields(key), key
+		}
+		_, foreign, _ := live("other", "other")
+		_, past, key := live("mine", "past")
+		mustBe(b, sc.Delete(ctx, key), nil)
+		time.Sleep(time.Second)
+		early, now, key := live("mine", "now")
+
+		for _, c := range []struct {
+			field, how, value string
+			found             bool
+		}{
+			{"request_params", "removed", absent, false},
+			{"request_params", "of another key", foreign["request_params"], true},
+			{"request_params", "of an earlier life", past["request_params"], false},
+			{"state", "removed", absent, false},
+			{"state", "of another key", foreign["state"], true},
+			{"state", "of an earlier commit", early["state"], false},
+			{"state", "of an earlier life", past["state"], false},
+			{"response_headers", "removed", absent, false},
+			{"response_headers", "of another key", foreign["response_headers"], true},
+			{"response_headers", "of an earlier commit", early["response_headers"], false},
+			{"response_headers", "of an earlier life", past["response_headers"], false},
+			{"response_body", "removed", absent, true},
+			{"response_body", "of another key", foreign["response_body"], true},
+			{"response_body", "of an earlier commit", early["response_body"], false},
+			{"response_body", "of an earlier life", past["response_body"], false},
+			{"response_code", "removed", absent, true},
+			{"response_code", "another", "200", true},
+			{"fingerprint", "removed", absent, true},
+			{"fingerprint", "another", "1:another", true},
+			{"request_method", "another", "PUT", false},
+			{"request_path", "another", "/another", false},
+			{"recovery_point", "another", "two", false},
+			{"created_at", "of an earlier life", past["created_at"], false},
+		} {
+			if now[c.field] == c.value {
+				b.Errorf("%s %s is the same", c.field, c.how)
+			}
+			if c.value == absent {
+				b.server.HDel(record(key), c.field)
+			} else {
+				b.server.HSet(record(key), c.field, c.value)
+			}
+			_, err := sc.Retrieve(ctx, "mine")
+			if found := errors.Is(err, redisidem.ErrDamaged); found != c.found || !found && err != nil {
+				b.Errorf("%s %s: found %t, want %t: %v", c.field, c.how, found, c.found, err)
+			}
+			b.server.HSet(record(key), c.field, now[c.field])
+		}
+		_, err := sc.Retrieve(ctx, "mine")
+		mustBe(b, err, nil)
+	})
 }

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Checks the style that CONTRIBUTING.md asks for: no text uses a word of scripts/words.txt, no comment
-# line is wider than 100 columns, and each source of the core stands beside a test file of its name.
-# It prints each place that does not hold, then a summary, and fails if there is one.
-#
-# A tab counts as four columns. A line without a space behind its margin, such as an address, cannot
-# be wrapped and is left out.
+# Checks the style that CONTRIBUTING.md asks for:
+#   - no text uses a word of scripts/words.txt;
+#   - no comment line is wider than 100 columns, a tab counting as four. A line without a space,
+#     such as a URL, cannot be wrapped and is left out;
+#   - each source file of the core has a test file of the same name, and each test file a source;
+#   - each folder of contrib has the name of its package.
+# It prints each place that breaks a rule and one line of summary for each rule, and fails if any
+# place was printed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -45,7 +47,8 @@ if [[ -n $wide ]]; then
 fi
 echo "comment lines over 100 columns: $count"
 
-# What belongs to no one source: the environment of the tests, examples, fuzz targets and benchmarks.
+# Test files that belong to no single source: test environments, examples, fuzz targets and
+# benchmarks.
 shared='^(main|env|bubble|export|example(_[a-z_]+)?|fuzz|bench)_test\.go$'
 alone=()
 for source in "$core"/*.go; do
@@ -53,15 +56,24 @@ for source in "$core"/*.go; do
   case $name in
     doc.go) ;;
     *_test.go)
-      [[ $name =~ $shared || -e ${source%_test.go}.go ]] || alone+=("$source has no source of its name") ;;
+      [[ $name =~ $shared || -e ${source%_test.go}.go ]] || alone+=("$source has no source file of the same name") ;;
     *)
-      [[ -e ${source%.go}_test.go ]] || alone+=("$source has no test file of its name") ;;
+      [[ -e ${source%.go}_test.go ]] || alone+=("$source has no test file of the same name") ;;
   esac
 done
 if ((${#alone[@]} > 0)); then
   printf '%s\n' "${alone[@]}"
   found=1
 fi
-echo "sources and test files of the core that stand alone: ${#alone[@]}"
+echo "sources and test files of the core without a partner: ${#alone[@]}"
+
+misnamed=$(grep -E '^package ' contrib/*/doc.go | sed -E 's#^contrib/([^/]+)/doc.go:package (.+)$#\1 \2#' | awk '$1 != $2')
+count=0
+if [[ -n $misnamed ]]; then
+  printf 'contrib/%s: folder and package have two names\n' "$misnamed"
+  count=$(wc -l <<<"$misnamed")
+  found=1
+fi
+echo "folders of contrib that do not have the name of their package: $count"
 
 exit "$found"

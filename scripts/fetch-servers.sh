@@ -1,11 +1,13 @@
 #!/bin/sh
-# Fetches Redis 8.0 and Valkey 8.1 to run the tests on, without installing anything: the packages of Debian 13 (trixie)
-# are unpacked into one folder, with the libraries they need and the loader for those, so they run on an older Debian.
+# Fetches Redis 8.0 and Valkey 8.1 to run the tests on, without installing anything: the packages of
+# Debian 13 (trixie) are unpacked into one folder, with the libraries they need and the loader for
+# those, so they run on an older Debian.
 #
 #   scripts/fetch-servers.sh [folder]      default folder: .servers
 #
-# Prints a line for each server, which makes the tests use it when it is put before their command. What is there already
-# is not fetched again. Needs a Debian machine: the packages come from where its own do.
+# Prints one line for each server. Put it before a test command, and the tests use that server. A
+# server that was fetched before is not fetched again. It needs Debian: the packages come from the
+# machine's own source.
 set -eu
 
 suite=trixie
@@ -18,7 +20,7 @@ fail() {
 	exit 1
 }
 
-# works tells whether a server can be run.
+# works reports whether a server can be run.
 works() {
 	[ -x "$1" ] && "$1" --version >/dev/null 2>&1
 }
@@ -31,8 +33,9 @@ report() {
 	done
 }
 
-# sources writes down this machine's own Debian source, for the other suite. Apt has two formats for that; both are
-# searched for the entry of exactly this machine's release, which leaves out updates, backports and other vendors.
+# sources writes this machine's own Debian source, for the other suite. Apt has two formats for
+# sources. Both are searched for the entry of exactly this machine's release, which leaves out
+# updates, backports and other vendors.
 sources() {
 	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
 		[ -f "$file" ] || continue
@@ -54,7 +57,8 @@ sources() {
 	done
 }
 
-# private_apt runs apt-get with a state of its own, so that the machine's is neither used nor changed.
+# private_apt runs apt-get with its own state, so that the machine's state is neither used nor
+# changed.
 private_apt() {
 	DEBIAN_FRONTEND=noninteractive apt-get -q \
 		-o Dir::Etc::sourcelist="$work/apt/debian.list" -o Dir::Etc::sourceparts="$work/apt/parts" \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs each fuzz target of the workspace for a time, ten seconds if none is given, and prints a line for each: package, target,
-# executions, and last the figure for docs/reliability.md. It finds them by itself, and ends at the first that fails.
+# Runs each fuzz target of the workspace for the given time, by default ten seconds. It prints one
+# line for each target: package, name and executions. The last line is the figure for
+# docs/reliability.md. The script finds the targets, and ends at the first that fails.
 #
 #   scripts/fuzz.sh [time [pattern of packages ...]]
 set -euo pipefail
@@ -8,7 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 time=${1:-10s}
 shift || true
-# Lists are taken by $(...): when a command in <(...) fails, the script goes on without what it did not say.
+# Lists are read by $(...): if a command in <(...) failed, the script would continue with half a
+# list.
 packages=$(go list -f '{{.ImportPath}} {{.Dir}}' "${@:-work}")
 found=0
 while read -r package dir; do

@@ -16,12 +16,12 @@ type compareCommand struct {
 	After  string `arg:"" help:"JSON of the later run." type:"existingfile"`
 }
 
-// Help implements kong's interface for what goes below the flags.
+// Help implements kong's interface for the text below the flags.
 func (compareCommand) Help() string {
-	return "A point is judged by its ratios to the baseline of the same repetition, so measure the baseline, too. p-values are corrected " +
+	return "A point is compared by its ratios to the baseline of the same repetition, so measure the baseline as well. p-values are corrected " +
 		"for the number of points, so that equal builds come out worse in one comparison of twenty at most. That takes samples: " +
 		"one point needs 4 repetitions of each run before any difference can be significant, 20 points need 6, and 1000 need 9. With " +
-		"the 3 that a run takes by default nothing can be, and the comparison says so. What failed in the later run is worse, however " +
+		"the default of 3 repetitions, no difference can be significant, and the comparison says so. A contender that failed in the later run is worse, however " +
 		"few the repetitions."
 }
 
@@ -40,7 +40,7 @@ func (c *compareCommand) Run() error {
 		return err
 	}
 	if worse {
-		fmt.Println("\nA contender of redisidem's own got significantly worse, or failed.")
+		fmt.Println("\nA contender of redisidem is significantly worse, or failed.")
 		return errShort
 	}
 	return nil

@@ -61,7 +61,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: result.Words(os.Args[1:]), Measured: true,
 		Machine: machine.Describe(srv.Title, srv.Topology), Figures: figures,
 	}
-	if err = errors.Join(err, c.tell(run)); err != nil { // what there is by then is not lost
+	if err = errors.Join(err, c.show(run)); err != nil { // the figures measured so far are not lost
 		return err
 	}
 	for _, f := range figures {
@@ -72,8 +72,8 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// tell shows the figures and puts them where the flags say.
-func (c *figuresCommand) tell(run *result.Run) error {
+// show prints the figures and writes them to the files of the flags.
+func (c *figuresCommand) show(run *result.Run) error {
 	if err := table.Head(os.Stdout, run); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-// Bench measures redisidem, and what else one could take in its place, side by side on the same server. Without arguments
+// Bench measures redisidem and its alternatives, side by side on the same server. Without arguments
 // it runs a short, complete comparison on a private redis-server and prints it.
 package main
 
@@ -18,25 +18,26 @@ import (
 // cli is the command line.
 type cli struct {
 	Run     runCommand     `cmd:"" default:"withargs" help:"Compare the contenders (the default)."`
-	Figures figuresCommand `cmd:"" help:"Measure the figures that the project answers to; exit status 1 when one falls short."`
+	Figures figuresCommand `cmd:"" help:"Measure the figures of docs/performance.md; exit status 1 when one falls short."`
 	Compare compareCommand `cmd:"" help:"Compare two runs, with significance; exit status 1 when the later one is worse."`
 	Report  reportCommand  `cmd:"" help:"Make the HTML report of a run."`
 }
 
-// errShort ends the program with status 1, after everything has been said.
+// errShort ends the program with status 1, after the results are printed.
 var errShort = errors.New("a figure falls short, or a contender failed")
 
 func main() {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("bench"), kong.UsageOnError(),
-		kong.Description("Measures redisidem, and what else one could take in its place, side by side on the same server."),
+		kong.Description("Measures redisidem and its alternatives, side by side on the same server."),
 		kong.Vars{"scenarios": strings.Join(scenarioNames(), ", "), "contenders": strings.Join(contenderNames(), ", ")})
 	if err != nil {
 		fail(2, err)
 	}
-	redis.SetLogger(quiet{}) // a server that is not up yet is no news
+	redis.SetLogger(quiet{}) // the log of a server that is not up yet is noise
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first interrupt ends the run in order, which a server that hangs can hold up. The second one ends the program.
+	// The first interrupt ends the run in order, which a hanging server can delay. The second one
+	// ends the program.
 	context.AfterFunc(ctx, stop)
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
@@ -53,12 +54,12 @@ func main() {
 	}
 }
 
-// quiet is a log for go-redis that nobody reads: what goes wrong comes back as errors.
+// quiet is a logger for go-redis that prints nothing: errors are returned.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// fail tells what went wrong and ends the program.
+// fail prints the error and ends the program.
 func fail(status int, err error) {
 	fmt.Fprintln(os.Stderr, "bench:", err)
 	os.Exit(status)

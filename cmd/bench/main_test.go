@@ -17,7 +17,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// asProgram is set in the environment of a process that is to be the program, not its tests.
+// asProgram is set in the environment of a process that runs the program instead of the tests.
 const asProgram = "BENCH_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -106,7 +106,7 @@ func TestRunOnTheEmbeddedServerIsNoMeasurement(t *testing.T) {
 	}
 }
 
-// TestEverythingRunsOnTheEmbeddedServer is what a first try is where no redis-server is installed.
+// TestEverythingRunsOnTheEmbeddedServer is a first run where no redis-server is installed.
 func TestEverythingRunsOnTheEmbeddedServer(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
@@ -124,7 +124,7 @@ func TestEverythingRunsOnTheEmbeddedServer(t *testing.T) {
 	}
 }
 
-// TestSweep measures at several loads, and reports and compares what it found.
+// TestSweep measures at several loads, and then reports and compares the results.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
@@ -138,7 +138,8 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Both contenders with 1 caller and 4, the second size, the records; one with both sizes; both with 1 caller and 4.
+	// Both contenders with 1 caller and 4, the second size, the records; one with both sizes; both
+	// with 1 caller and 4.
 	for name, want := range map[string]int{"lifecycle": 8, "handover": 2, "mixed": 4} {
 		for _, s := range run.Scenarios {
 			if s.Name == name && len(s.Points) != want {
@@ -154,7 +155,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// started runs the program, to be interrupted.
+// started starts the program, to be interrupted.
 func started(t *testing.T, args ...string) (cmd *exec.Cmd, stdout io.Reader) {
 	t.Helper()
 	program, err := os.Executable()
@@ -188,14 +189,14 @@ func TestInterruptedRunKeepsWhatItHas(t *testing.T) {
 	if _, err := io.Copy(io.Discard, stdout); err != nil {
 		t.Error(err)
 	}
-	_ = cmd.Wait() // the status is what tells
+	_ = cmd.Wait() // the exit status is checked below
 	run, err := result.Read(file)
 	if err != nil || cmd.ProcessState.ExitCode() != 2 || !run.Incomplete || len(run.Scenarios) == 0 || run.SampleSeconds != 0.2 {
 		t.Errorf("status %d, %+v, %v", cmd.ProcessState.ExitCode(), run, err)
 	}
 }
 
-// TestSecondInterruptEndsTheProgram has a server that takes connections, and never answers.
+// TestSecondInterruptEndsTheProgram has a server that accepts connections and never answers.
 func TestSecondInterruptEndsTheProgram(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -211,7 +212,7 @@ func TestSecondInterruptEndsTheProgram(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // the status is what tells
+		_ = cmd.Wait() // the exit status is checked below
 		close(ended)
 	}()
 	for range 100 { // the first one takes a moment to be heard

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/machine"
 	"github.com/redisidem/redisidem/cmd/bench/internal/progress"
 	"github.com/redisidem/redisidem/cmd/bench/internal/report"
@@ -22,13 +22,13 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
 
-// server are the flags that say where to measure.
+// server holds the flags about the server.
 type server struct {
 	Redis   string        `help:"URL of the server: redis://, redis+cluster://, redis+sentinel://. Default: a private redis-server." placeholder:"URL"`
-	Latency time.Duration `help:"Make each round trip that many milliseconds longer, through a proxy. Needs a single server."`
+	Latency time.Duration `help:"Make each round trip that much longer, in whole milliseconds, through a proxy. Needs a single server."`
 }
 
-// validate checks what can be checked before there is a server.
+// validate checks what can be checked without a server.
 func (s *server) validate() error {
 	if s.Latency < 0 || s.Latency > 10*time.Second || s.Latency%time.Millisecond != 0 {
 		return fmt.Errorf("--latency: must be whole milliseconds, at most 10s: %v", s.Latency)
@@ -36,7 +36,7 @@ func (s *server) validate() error {
 	return nil
 }
 
-// output are the flags that say where results go besides the terminal.
+// output holds the flags about files for the results.
 type output struct {
 	JSON string `name:"json" help:"Write the results to a file." placeholder:"FILE"`
 	HTML string `name:"html" help:"Write the report to a file." placeholder:"FILE"`
@@ -47,18 +47,18 @@ type runCommand struct {
 	output
 	Scenario    []string      `short:"s" help:"Only these scenarios: ${scenarios}." placeholder:"NAME"`
 	Contender   []string      `short:"c" help:"Only these contenders: ${contenders}." placeholder:"NAME"`
-	Callers     []int         `help:"Numbers of concurrent callers. Default: what each scenario is made for; 4 on the embedded server."`
+	Callers     []int         `help:"Numbers of concurrent callers. Default: the scenario's own; 4 on the embedded server."`
 	Body        []int         `help:"Sizes of a response in bytes. Default: 200; with --long 100, 1024, 16384 and 65536, too."`
 	Records     []int64       `help:"Numbers of records that a private server holds before first executions, besides none. Default with --long: 10000, 100000, 1000000, 2000000."`
 	Duration    time.Duration `help:"Length of each sample. Default: 300ms; with --long 2s; 20ms on the embedded server."`
 	Repetitions int           `help:"Samples of each contender. Default: 3; with --long 9; 1 on the embedded server."`
-	Rate        float64       `help:"Operations per second in an open loop, whose latencies count from when each was due. 0: a closed loop, as fast as it goes."`
+	Rate        float64       `help:"Operations per second in an open loop, whose latencies count from when each was due. 0: a closed loop, as fast as possible."`
 	Long        bool          `help:"More of everything: 1, 8, 64 and 256 callers, more sizes, records and repetitions, longer samples. Takes more than an hour."`
 	MedusaSQL   string        `name:"medusa-sql" help:"URL of a PostgreSQL, to compare with the SQL service that this library is modelled on." placeholder:"URL"`
 	CPUProfile  string        `name:"cpuprofile" help:"Write a CPU profile of this process to a file." placeholder:"FILE"`
 }
 
-// Help implements kong's interface for what goes below the flags.
+// Help implements kong's interface for the text below the flags.
 func (runCommand) Help() string {
 	return "Contenders take turns within each repetition, so that a busy machine is busy for all of them. A ratio is of two " +
 		"samples of the same repetition; its spread is the lowest and highest of the repetitions. Only operations whose result was read " +
@@ -75,7 +75,7 @@ func (c *runCommand) validate() error {
 		}
 	}
 	for _, name := range c.Contender {
-		if _, ok := guard.ByName(name); !ok {
+		if _, ok := contender.ByName(name); !ok {
 			return fmt.Errorf("--contender: there is no %q, only %s", name, strings.Join(contenderNames(), ", "))
 		}
 	}
@@ -101,32 +101,33 @@ func (c *runCommand) validate() error {
 		return fmt.Errorf("--repetitions: must be between 1 and 1000: %d", c.Repetitions)
 	case math.IsNaN(c.Rate) || c.Rate != 0 && (c.Rate < 0.01 || c.Rate > 1e7):
 		return fmt.Errorf("--rate: must be between 0.01 and 10000000, or 0: %g", c.Rate)
-	case c.nobody():
+	case c.empty():
 		return fmt.Errorf("--contender: none of %s takes part in the scenarios chosen", strings.Join(c.Contender, ", "))
 	}
 	return c.check()
 }
 
-// nobody reports whether there is nothing to measure.
-func (c *runCommand) nobody() bool {
+// empty reports whether there is nothing to measure.
+func (c *runCommand) empty() bool {
 	return !slices.ContainsFunc(c.scenarios(), func(s scenario.Scenario) bool {
 		return len(scenario.Plan{Kinds: c.Contender}.Contenders(s)) > 0
 	})
 }
 
-// scenarios returns the chosen ones, in the order in which they are shown.
+// scenarios returns the chosen scenarios, in the order in which they are shown.
 func (c *runCommand) scenarios() []scenario.Scenario {
 	return slices.DeleteFunc(scenario.All(), func(s scenario.Scenario) bool {
 		return len(c.Scenario) > 0 && !slices.Contains(c.Scenario, s.Name)
 	})
 }
 
-// fill gives the flags that were left out their values.
+// fill sets the defaults of the flags that were left out.
 func (c *runCommand) fill(srv *target.Server) {
 	duration, repetitions, body := 300*time.Millisecond, 3, []int{200}
 	switch {
 	case !srv.Measured:
-		// Whether everybody does the right thing shows quickly, and the embedded server is slow with many callers.
+		// A short run is enough to check correctness, and the embedded server is slow with many
+		// callers.
 		duration, repetitions = 20*time.Millisecond, 1
 		if c.Callers == nil {
 			c.Callers = []int{4}
@@ -154,7 +155,7 @@ func (c *runCommand) fill(srv *target.Server) {
 // Run is the command.
 func (c *runCommand) Run(ctx context.Context) error {
 	if c.MedusaSQL != "" {
-		guard.AddMedusaSQL(c.MedusaSQL)
+		contender.AddMedusaSQL(c.MedusaSQL)
 	}
 	if err := c.validate(); err != nil {
 		return err
@@ -191,7 +192,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 			return err
 		}
 		run.Incomplete = true
-		return errors.Join(err, c.write(run)) // an hour's work is not lost
+		return errors.Join(err, c.write(run)) // the results of a long run are not lost
 	}
 	fmt.Printf("\n%.0f s in all. Ratios are against the first line of each table, sample by sample; ± is half the range of the samples.\n", run.Seconds)
 	if err := c.write(run); err != nil {
@@ -200,7 +201,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	return failures(run)
 }
 
-// failures returns an error that matches errShort when a contender failed.
+// failures returns an error that matches errShort if a contender failed.
 func failures(run *result.Run) error {
 	var failed []string
 	for _, s := range run.Scenarios {
@@ -257,8 +258,8 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 	return nil
 }
 
-// plans returns what to measure of a scenario, at least one: each number of callers, and at the last of them each further
-// size and each number of records.
+// plans returns what to measure of a scenario, at least one: each number of callers, and at the
+// last of them each further size and each number of records.
 func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 	callers := c.Callers
 	if len(callers) == 0 || s.Timed {
@@ -287,7 +288,7 @@ func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 	return all
 }
 
-// check makes sure that the files can be written, before hours are spent on what goes into them.
+// check makes sure that the files can be written, before a long run.
 func (o *output) check() error {
 	for flag, path := range map[string]string{"--json": o.JSON, "--html": o.HTML} {
 		if path == "" {
@@ -308,7 +309,7 @@ func (o *output) check() error {
 	return nil
 }
 
-// write puts a run where the flags say.
+// write writes a run to the files of the flags.
 func (o *output) write(run *result.Run) error {
 	if o.JSON != "" {
 		if err := result.Write(o.JSON, run); err != nil {
@@ -360,7 +361,7 @@ func scenarioNames() []string {
 }
 
 func contenderNames() []string {
-	all := guard.All()
+	all := contender.All()
 	names := make([]string, len(all))
 	for i, k := range all {
 		names[i] = k.Name

@@ -9,12 +9,13 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// crashVariable names the environment variable with which a test lets this process die at a boundary: "N file" is the N-th, counted
-// from 1 and over all that the process runs. It is written into the file which one that is; 0 never dies, and so lists all.
+// crashVariable names the environment variable with which a test lets this process die at a
+// boundary: "N file" is the N-th, counted from 1 and over all that the process runs. It is written
+// into the file which one that is; 0 never dies, and so lists all.
 const crashVariable = "CHECKOUT_CRASH"
 
-// crashes lets the process die at a boundary: before and after the work of each stage and each compensation, and after each commit. It
-// does nothing in a process that is not told to.
+// crashes lets the process die at a boundary: before and after the work of each stage and each
+// compensation, and after each commit. It does nothing in a process that is not told to.
 type crashes struct {
 	mu   sync.Mutex
 	at   int

@@ -157,7 +157,8 @@ func (w *town) fill(url, token, variant string) string {
 	return cart
 }
 
-// complete completes a cart, and asks again while a shop that died has it locked, or the machine is too busy for an answer.
+// complete completes a cart, and asks again while a shop that died has it locked, or the machine is
+// too busy for an answer.
 func (w *town) complete(url, cart, key string) (a answered) {
 	w.Helper()
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -169,7 +170,8 @@ func (w *town) complete(url, cart, key string) (a answered) {
 	return a
 }
 
-// confirm confirms the payment that an interim answer asks for, and reports whether the answer was one.
+// confirm confirms the payment that an interim answer asks for, and reports whether the answer was
+// one.
 func (w *town) confirm(a answered) bool {
 	w.Helper()
 	var asked struct {
@@ -188,7 +190,8 @@ func (w *town) confirm(a answered) bool {
 	return true
 }
 
-// finish does what a patient client does: it asks until it has the final answer, and confirms the payment on the way.
+// finish does what a patient client does: it asks until it has the final answer, and confirms the
+// payment on the way.
 func (w *town) finish(url, cart, key string) answered {
 	w.Helper()
 	a := w.complete(url, cart, key)
@@ -198,7 +201,8 @@ func (w *town) finish(url, cart, key string) answered {
 	return a
 }
 
-// settle waits until the completer has come as far as it can without the client: to the end, or to an interim answer.
+// settle waits until the completer has come as far as it can without the client: to the end, or to
+// an interim answer.
 func (w *town) settle(cart, key string, confirmed bool) *redisidem.Key {
 	w.Helper()
 	var last *redisidem.Key
@@ -275,8 +279,9 @@ var stories = []struct {
 	{"sold out", tokenOK, "unicorn", 409, map[string]int64{"charged": 1, "voided": 1, "orders": 0, "tax_lines": 0, "mails": 0}, 0},
 }
 
-// TestShopKilledAtEveryBoundaryChargesOnce kills a shop with kill -9 before and after the work of each stage and each compensation, and
-// after each commit, and lets another shop go on: once for the client that asks again, and once by itself.
+// TestShopKilledAtEveryBoundaryChargesOnce kills a shop with kill -9 before and after the work of
+// each stage and each compensation, and after each commit, and lets another shop go on: once for
+// the client that asks again, and once by itself.
 func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
@@ -319,7 +324,8 @@ func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 			}
 			t.Logf("%d boundaries: %s", len(boundaries), strings.Join(boundaries, ", "))
 
-			// kill lets a shop die at a boundary, and returns what it was completing, and whether the payment was confirmed before.
+			// kill lets a shop die at a boundary, and returns what it was completing, and whether
+			// the payment was confirmed before.
 			kill := func(i int) (cart, key string, confirmed bool) {
 				mark := filepath.Join(t.TempDir(), "reached")
 				doomed := w.open(fmt.Sprint(i+1, " ", mark))

@@ -16,7 +16,8 @@ const (
 	paymentAuthorized = "payment_authorized"
 )
 
-// request is what is stored of the request to complete a cart: whoever carries it on finds it there.
+// request is what is stored of the request to complete a cart: whoever carries it on finds it
+// there.
 type request struct {
 	Cart string `json:"cart_id"`
 }
@@ -25,11 +26,13 @@ type request struct {
 type progress struct {
 	Cents   int64  `json:"cents"`
 	Payment string `json:"payment,omitempty"`
-	// Refused says that another key was at work on the cart, and that the client was asked to come back.
+	// Refused says that another key was at work on the cart, and that the client was asked to come
+	// back.
 	Refused bool `json:"refused,omitempty"`
 }
 
-// patience is how long a client that was asked to come back has to do so. Afterwards nothing is bought on its behalf.
+// patience is how long a client that was asked to come back has to do so. Afterwards nothing is
+// bought on its behalf.
 const patience = 10 * time.Minute
 
 // checkout completes carts.
@@ -57,7 +60,8 @@ func (c *checkout) flow() (*redisidem.Flow, error) {
 	})
 }
 
-// stageOf reads what a stage needs to know: for whom it works, and how far the stages before it have come.
+// stageOf reads what a stage needs to know: for whom it works, and how far the stages before it
+// have come.
 func stageOf(st *redisidem.Stage) (c completion, p progress, err error) {
 	var r request
 	if err := json.Unmarshal(st.Key().Params, &r); err != nil {
@@ -107,9 +111,10 @@ func (c *checkout) createTaxLines(ctx context.Context, st *redisidem.Stage) (red
 	return redisidem.Next().WithState(progress{Cents: cents, Payment: payment}), nil
 }
 
-// otherKey answers a request for a cart that another key has: with the order, if there is one already. So a client that makes up a
-// new key for each attempt is not charged twice, though it may have to ask more often: that the other one is still at work is no
-// final answer, and the key stays open at its point.
+// otherKey answers a request for a cart that another key has: with the order, if there is one
+// already. So a client that makes up a new key for each attempt is not charged twice, though it may
+// have to ask more often: that the other one is still at work is no final answer, and the key stays
+// open at its point.
 func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress) (redisidem.Outcome, error) {
 	o, err := c.shop.orderOf(ctx, cart)
 	switch {
@@ -123,7 +128,8 @@ func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress)
 	return ordered(o), nil
 }
 
-// resume goes on with a payment that the customer may have confirmed by now. Another key may have done so meanwhile.
+// resume goes on with a payment that the customer may have confirmed by now. Another key may have
+// done so meanwhile.
 func (c *checkout) resume(ctx context.Context, who completion, p progress) (redisidem.Outcome, error) {
 	_, _, err := c.shop.begin(ctx, who)
 	switch {
@@ -159,8 +165,8 @@ func (c *checkout) authorizePayment(ctx context.Context, st *redisidem.Stage) (r
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	// The key is the same in each run of this stage, on any machine: the provider charges once. The fence lets it refuse a worker
-	// that was silent for so long that another one has taken over.
+	// The key is the same in each run of this stage, on any machine: the provider charges once. The
+	// fence lets it refuse a worker that was silent for so long that another one has taken over.
 	made, err := c.payments.charge(ctx, charge{
 		Key: st.OutboundKey("charge"), Fence: who.fence, FenceOf: who.key, Order: who.cart, Token: token, Cents: p.Cents,
 	})
@@ -200,7 +206,8 @@ func (c *checkout) paid(ctx context.Context, who completion, p progress, made pa
 	case stateCharged:
 		return redisidem.Next().WithState(p), nil
 	case stateConfirm:
-		// This caller gets an answer, and the key stays open: the next request continues here, whether with this key or another.
+		// This caller gets an answer, and the key stays open: the next request continues here,
+		// whether with this key or another.
 		if err := c.shop.await(ctx, who, made.ID); err != nil {
 			return redisidem.Outcome{}, err
 		}
@@ -236,8 +243,9 @@ func (c *checkout) createOrder(ctx context.Context, st *redisidem.Stage) (redisi
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}
-	// The event is in the outbox exactly when this answer is stored: both are written in one step. What is trimmed is gone, read or
-	// not, so the bound is far above what lies in one of 1024 outboxes while no relay runs.
+	// The event is in the outbox exactly when this answer is stored: both are written in one step.
+	// What is trimmed is gone, read or not, so the bound is far above what lies in one of 1024
+	// outboxes while no relay runs.
 	return ordered(o).WithEffects(
 		redisidem.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", o.Cart).MaxLen(10_000)), nil
 }

@@ -1,10 +1,11 @@
-// Checkout is a small shop: its carts are completed by a flow that a crash, a lost answer or a silent payment provider cannot make
-// charge twice.
+// Checkout is a small shop: its carts are completed by a flow that a crash, a lost answer or a
+// silent payment provider cannot make charge twice.
 //
 //	go run ./examples/checkout
 //
-// Without flags it is everything in one process: the shop, the payment provider and a Redis inside it. With REDIS_URL set it uses that
-// Redis. README.md tells what to try, and walkthrough.sh tries it, with two shops behind one Redis.
+// Without flags it is everything in one process: the shop, the payment provider and a Redis inside
+// it. With REDIS_URL set it uses that Redis. README.md tells what to try, and walkthrough.sh tries
+// it, with two shops behind one Redis.
 package main
 
 import (
@@ -173,8 +174,8 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	return err
 }
 
-// newHTTPServer makes a server that no client can hold up. A completion takes some seconds when the provider is silent, which is why
-// there is so much time to write.
+// newHTTPServer makes a server that no client can hold up. A completion takes some seconds when the
+// provider is silent, which is why there is so much time to write.
 func newHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,

@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 )
 
-// TestCrashMatrix kills the checkout inside this process, on an embedded Redis, at each boundary of its flow.
+// TestCrashMatrix kills the checkout inside this process, on an embedded Redis, at each boundary of
+// its flow.
 func TestCrashMatrix(t *testing.T) {
 	t.Parallel()
 	for _, story := range []struct {
@@ -25,7 +26,7 @@ func TestCrashMatrix(t *testing.T) {
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			t.Parallel()
-			idemtest.CrashMatrix(t, idemtest.Crashes{
+			idemtest.CrashMatrix(t, idemtest.CrashConfig{
 				Promise: story.promise,
 				World:   func(tb testing.TB) idemtest.World { return newWorld(tb, story.token, story.variant) },
 			})

@@ -9,7 +9,8 @@ import (
 	"github.com/redisidem/redisidem/internal/nodetest"
 )
 
-// medusa is the stock client of Medusa. With retries it sends a fresh idempotency key with each call, without them none.
+// medusa is the stock client of Medusa. With retries it sends a fresh idempotency key with each
+// call, without them none.
 type medusa struct {
 	*market
 	client *nodetest.Client
@@ -90,7 +91,8 @@ func (c *medusa) orders(cart string) {
 	c.ledger(cart, 1, 0, 1, 1)
 }
 
-// TestStockClientCompletesACart lets the client that storefronts use go from its first call to the order.
+// TestStockClientCompletesACart lets the client that storefronts use go from its first call to the
+// order.
 func TestStockClientCompletesACart(t *testing.T) {
 	t.Parallel()
 	for _, retries := range []int{0, 3} {
@@ -151,7 +153,8 @@ func TestStockClientConfirmsAPayment(t *testing.T) {
 	}
 }
 
-// TestStockClientsOnOneCart completes a cart from two windows: the second one comes while the first waits for the provider.
+// TestStockClientsOnOneCart completes a cart from two windows: the second one comes while the first
+// waits for the provider.
 func TestStockClientsOnOneCart(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)

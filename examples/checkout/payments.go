@@ -42,7 +42,8 @@ func (p *payments) void(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/"+url.PathEscape(id)+"/void", nil)
 }
 
-// ask sends a question, which is nil for none. What became of it is unknown after each error but errNoPayment.
+// ask sends a question, which is nil for none. What became of it is unknown after each error but
+// errNoPayment.
 func (p *payments) ask(ctx context.Context, method, path string, question any) (answer payment, err error) {
 	var body io.Reader
 	if question != nil {

@@ -29,8 +29,8 @@ const (
 	stateCanceled = "canceled" // called off before it was charged
 )
 
-// provider stands for a payment provider: a service of its own, with a memory of its own, that knows idempotency keys and refuses
-// fences that are older than one it has seen.
+// provider stands for a payment provider: a service of its own, with a memory of its own, that
+// knows idempotency keys and refuses fences that are older than one it has seen.
 type provider struct {
 	db *sql.DB
 	// silence is how long it keeps a caller waiting whom it does not answer.
@@ -165,7 +165,8 @@ func (p *provider) show(column string) http.HandlerFunc {
 	}
 }
 
-// turn moves a payment from one state to another, and leaves it alone in all other states: a second time changes nothing.
+// turn moves a payment from one state to another, and leaves it alone in all other states: a second
+// time changes nothing.
 func (p *provider) turn(moves map[string]string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := transact(r.Context(), p.db, func(tx *sql.Tx) error {

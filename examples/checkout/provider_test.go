@@ -53,7 +53,8 @@ func TestProviderChargesOnceForAKey(t *testing.T) {
 		t.Error(found, err)
 	}
 
-	// What is refused leaves nothing behind, and nobody can take it for a payment that was declined.
+	// What is refused leaves nothing behind, and nobody can take it for a payment that was
+	// declined.
 	for name, c := range map[string]charge{
 		"an earlier worker": {Key: "new", Fence: 5, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 100},
 		"another amount":    {Key: "k", Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 101},

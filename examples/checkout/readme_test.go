@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestReadmeShowsTheWalkthrough compares the commands that README.md shows with those of the script: what it prints cannot be compared,
-// since carts have random names.
+// TestReadmeShowsTheWalkthrough compares the commands that README.md shows with those of the
+// script: what it prints cannot be compared, since carts have random names.
 func TestReadmeShowsTheWalkthrough(t *testing.T) {
 	t.Parallel()
 	read := func(file string) string {

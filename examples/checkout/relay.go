@@ -11,12 +11,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// outbox is the name of the stream, one in each shard, that events are put into by the commit that makes them true.
+// outbox is the name of the stream, one in each shard, that events are put into by the commit that
+// makes them true.
 const outbox = "outbox"
 
-// relay takes events out of the outboxes and sends e-mails. Relays of all replicas form one consumer group: each event goes to one of
-// them, and to another one when that dies before it has acknowledged. An e-mail can therefore be asked for twice, and is sent once,
-// since its event has a name.
+// relay takes events out of the outboxes and sends e-mails. Relays of all replicas form one
+// consumer group: each event goes to one of them, and to another one when that dies before it has
+// acknowledged. An e-mail can therefore be asked for twice, and is sent once, since its event has a
+// name.
 type relay struct {
 	redis   *redis.Client
 	shop    *shop
@@ -37,8 +39,9 @@ func newRelay(client *redis.Client, s *shop, name, namespace string) *relay {
 	return &relay{redis: client, shop: s, name: name, streams: outboxes(namespace), log: slog.Default()}
 }
 
-// outboxes are the names that Stage.ShardKey gives to the outbox, one for each of the 1024 shards. To look for those that exist, with
-// SCAN, would cost a pass over all keys of the server, again and again.
+// outboxes are the names that Stage.ShardKey gives to the outbox, one for each of the 1024 shards.
+// To look for those that exist, with SCAN, would cost a pass over all keys of the server, again and
+// again.
 func outboxes(namespace string) []string {
 	names := make([]string, 1024)
 	for shard := range names {
@@ -62,7 +65,8 @@ func (r *relay) run(ctx context.Context) {
 	}
 }
 
-// attend relays until something goes wrong. It then begins anew, since Redis may have forgotten the group.
+// attend relays until something goes wrong. It then begins anew, since Redis may have forgotten the
+// group.
 func (r *relay) attend(ctx context.Context) error {
 	if err := r.join(ctx); err != nil {
 		return err
@@ -80,9 +84,11 @@ func (r *relay) attend(ctx context.Context) error {
 	}
 }
 
-// join makes the group in each outbox, and those outboxes that nothing was ever put into: some hundred kilobytes in all.
+// join makes the group in each outbox, and those outboxes that nothing was ever put into: some
+// hundred kilobytes in all.
 func (r *relay) join(ctx context.Context) error {
-	// A pipeline's error is that of its first command that failed, and most of these fail: the group is there.
+	// A pipeline's error is that of its first command that failed, and most of these fail: the
+	// group is there.
 	commands, _ := r.each(ctx, func(p redis.Pipeliner, stream string) { p.XGroupCreateMkStream(ctx, stream, relayGroup, "0") })
 	for _, c := range commands {
 		if err := c.Err(); err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
@@ -137,7 +143,8 @@ func (r *relay) receive(ctx context.Context, patience time.Duration) error {
 	return nil
 }
 
-// take gets events that no consumer of the group has had. On a cluster there would be one such call for each of its slots.
+// take gets events that no consumer of the group has had. On a cluster there would be one such call
+// for each of its slots.
 func (r *relay) take(ctx context.Context, patience time.Duration) ([]redis.XStream, error) {
 	from := make([]string, 0, 2*len(r.streams))
 	from = append(from, r.streams...)
@@ -157,7 +164,8 @@ func (r *relay) take(ctx context.Context, patience time.Duration) ([]redis.XStre
 func (r *relay) deliver(ctx context.Context, stream string, events []redis.XMessage) error {
 	for _, e := range events {
 		cart, order := fmt.Sprint(e.Values["cart"]), fmt.Sprint(e.Values["order"])
-		// The event's name is not its ID: should Redis forget the key and the order be found again, there is a second event.
+		// The event's name is not its ID: should Redis forget the key and the order be found again,
+		// there is a second event.
 		if err := r.shop.sendMail(ctx, "order.placed "+order, cart, "Thank you for your order "+order+"."); err != nil {
 			return err
 		}

@@ -48,7 +48,8 @@ func TestOrderIsMailedOnce(t *testing.T) {
 		}
 	}
 
-	// A relay that dies between the e-mail and its acknowledgement, and one that dies before the e-mail.
+	// A relay that dies between the e-mail and its acknowledgement, and one that dies before the
+	// e-mail.
 	third := m.fill(tokenOK, "book")
 	m.complete(third, "key")
 	fourth := m.fill(tokenOK, "book")

@@ -13,8 +13,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemclient"
 )
 
-// newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the completion.
-// A request that the shop cannot serve is told no reason, which is logged.
+// newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the
+// completion. A request that the shop cannot serve is told no reason, which is logged.
 func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.Logger) (http.Handler, error) {
 	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{
 		Key: httpidem.KeyConfig{Generate: idemclient.NewKey},
@@ -73,7 +73,8 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 		}
 		answerCart(w, r, r.PathValue("id"), s.addItem(r.Context(), r.PathValue("id"), item.Variant, item.Quantity))
 	})
-	// A cart has a payment session for each test card from the beginning, so that this changes nothing without a token, which chooses one.
+	// A cart has a payment session for each test card from the beginning, so that this changes
+	// nothing without a token, which chooses one.
 	mux.HandleFunc("POST /store/carts/{id}/payment-sessions", func(w http.ResponseWriter, r *http.Request) {
 		var chosen struct {
 			Token string `json:"token"`
@@ -105,11 +106,12 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 	return mux, nil
 }
 
-// cartOf tells whose key a request's is. The visitors of a shop do not log in: whoever knows a cart's random ID may complete it, and
-// nobody else gets its answer.
+// cartOf tells whose key a request's is. The visitors of a shop do not log in: whoever knows a
+// cart's random ID may complete it, and nobody else gets its answer.
 func cartOf(r *http.Request) (string, error) { return r.PathValue("id"), nil }
 
-// readJSON reads the body of a request. The completion's is read by httpidem, which has a bound of its own.
+// readJSON reads the body of a request. The completion's is read by httpidem, which has a bound of
+// its own.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	return json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(v)
 }

@@ -142,7 +142,8 @@ func (m *market) complete(cart, key string) response {
 	return m.post("/store/carts/"+cart+"/complete", key, "")
 }
 
-// ledger checks how often a cart was charged, how much of that was given back, and how many orders and tax lines there are.
+// ledger checks how often a cart was charged, how much of that was given back, and how many orders
+// and tax lines there are.
 func (m *market) ledger(cart string, charged, voided, orders, taxLines int64) {
 	m.Helper()
 	c, v, err := m.provider.counts(m.Context(), cart)
@@ -316,7 +317,8 @@ func TestCartIsCompletedUnderOneKeyAtATime(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
-// TestKeyThatCameSecondGetsTheOrder looks at two clients on one cart, and at the answer of the one that comes while the other works.
+// TestKeyThatCameSecondGetsTheOrder looks at two clients on one cart, and at the answer of the one
+// that comes while the other works.
 func TestKeyThatCameSecondGetsTheOrder(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
@@ -337,8 +339,9 @@ func TestKeyThatCameSecondGetsTheOrder(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
-// TestKeyThatCameSecondBuysNothingLater looks at a client that was asked to come back and did not: whoever uses its key long after,
-// as a completer does, makes no order of a cart that may have changed.
+// TestKeyThatCameSecondBuysNothingLater looks at a client that was asked to come back and did not:
+// whoever uses its key long after, as a completer does, makes no order of a cart that may have
+// changed.
 func TestKeyThatCameSecondBuysNothingLater(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
@@ -365,8 +368,8 @@ func TestKeyThatCameSecondBuysNothingLater(t *testing.T) {
 	}
 }
 
-// TestPaymentIsTakenOverByAnotherKey looks at clients that make up a key for each call: the customer confirms a payment that was
-// asked for under another one.
+// TestPaymentIsTakenOverByAnotherKey looks at clients that make up a key for each call: the
+// customer confirms a payment that was asked for under another one.
 func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -398,7 +401,8 @@ func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
 			}
 			m.replays(cart, "second", second)
 			m.ledger(cart, c.charged, c.voided, c.orders, c.orders)
-			// The first one comes back, or its completer does: it gets what there is, and nothing happens twice.
+			// The first one comes back, or its completer does: it gets what there is, and nothing
+			// happens twice.
 			if a := m.complete(cart, "first"); c.orders == 1 && a.body != second.body || c.orders == 0 && a.status != http.StatusPaymentRequired {
 				t.Error(a)
 			}
@@ -425,7 +429,8 @@ func TestRedisThatForgotDoesNotChargeAgain(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
-// completeSlowly completes a cart whose provider is silent, and returns when the request is at its payment, for which it needs seconds.
+// completeSlowly completes a cart whose provider is silent, and returns when the request is at its
+// payment, for which it needs seconds.
 func (m *market) completeSlowly(cart, key string) <-chan response {
 	m.Helper()
 	slow := make(chan response, 1)

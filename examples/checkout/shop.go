@@ -11,14 +11,15 @@ import (
 	_ "modernc.org/sqlite" // the driver
 )
 
-// shop is the shop's own data: carts, what is in them, and what became of them. Each change that a stage of the checkout makes
-// can be made twice, since a stage can run twice, and is refused to a worker that a later one has taken over from, since SQLite
-// knows nothing of leases in Redis.
+// shop is the shop's own data: carts, what is in them, and what became of them. Each change that a
+// stage of the checkout makes can be made twice, since a stage can run twice, and is refused to a
+// worker that a later one has taken over from, since SQLite knows nothing of leases in Redis.
 type shop struct{ db *sql.DB }
 
-// An idempotency key makes one request safe. That a cart is paid for once, also by a client that makes up another key for each of
-// its attempts, is the shop's own rule, and table completions keeps it: a cart has at most one that is open, and an order leaves
-// it open for good. While one waits for the customer to confirm its payment, another key may take it over.
+// An idempotency key makes one request safe. That a cart is paid for once, also by a client that
+// makes up another key for each of its attempts, is the shop's own rule, and table completions
+// keeps it: a cart has at most one that is open, and an order leaves it open for good. While one
+// waits for the customer to confirm its payment, another key may take it over.
 const schema = `
 CREATE TABLE IF NOT EXISTS products (variant TEXT PRIMARY KEY, cents INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
 CREATE TABLE IF NOT EXISTS carts (id TEXT PRIMARY KEY, payment_token TEXT NOT NULL DEFAULT '');
@@ -43,14 +44,15 @@ var (
 	errSuperseded = errors.New("a later worker has taken over")
 )
 
-// openShop opens the database in that file, which several processes may share, and makes what it lacks.
+// openShop opens the database in that file, which several processes may share, and makes what it
+// lacks.
 func openShop(ctx context.Context, file string) (*shop, error) {
 	db, err := openSQLite(ctx, file, schema)
 	return &shop{db}, err
 }
 
-// openSQLite opens a database. Transactions take the write lock when they begin: one that reads first and then finds that somebody
-// else has written cannot be carried on.
+// openSQLite opens a database. Transactions take the write lock when they begin: one that reads
+// first and then finds that somebody else has written cannot be carried on.
 func openSQLite(ctx context.Context, file, schema string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", "file:"+file+
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
@@ -183,16 +185,18 @@ func (s *shop) change(ctx context.Context, cart string, work func(tx *sql.Tx) er
 	})
 }
 
-// completion tells the database who is at work: the cart, the idempotency key under which it is completed, and the fence of the
-// worker, which is greater than those of earlier workers with this key.
+// completion tells the database who is at work: the cart, the idempotency key under which it is
+// completed, and the fence of the worker, which is greater than those of earlier workers with this
+// key.
 type completion struct {
 	cart, key string
 	fence     int64
 }
 
-// begin opens a cart's completion, makes the tax line, and returns what the cart costs with it, and the payment that the customer was
-// asked to confirm, if there is one. A completion under another key that waits for the customer is taken over, with its payment. It
-// is errCompleting when the cart is being worked on under another key, or completed.
+// begin opens a cart's completion, makes the tax line, and returns what the cart costs with it, and
+// the payment that the customer was asked to confirm, if there is one. A completion under another
+// key that waits for the customer is taken over, with its payment. It is errCompleting when the
+// cart is being worked on under another key, or completed.
 func (s *shop) begin(ctx context.Context, c completion) (cents int64, payment string, err error) {
 	err = transact(ctx, s.db, func(tx *sql.Tx) error {
 		var token string
@@ -229,7 +233,8 @@ func (s *shop) begin(ctx context.Context, c completion) (cents int64, payment st
 	return cents, payment, err
 }
 
-// await notes that the completion waits for the customer to confirm a payment: from now on another key may go on with it.
+// await notes that the completion waits for the customer to confirm a payment: from now on another
+// key may go on with it.
 func (s *shop) await(ctx context.Context, c completion, payment string) error {
 	return fenced(changed(s.db.ExecContext(ctx, `UPDATE completions SET fence = ?, payment = ?, waiting = TRUE
 		WHERE cart = ? AND key = ? AND open AND fence <= ?`, c.fence, payment, c.cart, c.key, c.fence)))
@@ -253,7 +258,8 @@ func (s *shop) release(ctx context.Context, c completion) error {
 	})
 }
 
-// enter makes the database refuse earlier workers from now on, and refuses this one if a later one was here.
+// enter makes the database refuse earlier workers from now on, and refuses this one if a later one
+// was here.
 func enter(ctx context.Context, tx *sql.Tx, c completion) error {
 	return fenced(changed(tx.ExecContext(ctx, "UPDATE completions SET fence = ? WHERE cart = ? AND key = ? AND fence <= ?",
 		c.fence, c.cart, c.key, c.fence)))
@@ -311,9 +317,10 @@ func queryOrder(ctx context.Context, q querier, cart string) (order, error) {
 	return o, found(err)
 }
 
-// createOrder makes the order of a cart and takes what is in it off the stock, or finds the order that an earlier run of the stage
-// made. When something is sold out it leaves the fence behind all the same, so that an earlier worker that is late does not make the
-// order of a payment that is being voided.
+// createOrder makes the order of a cart and takes what is in it off the stock, or finds the order
+// that an earlier run of the stage made. When something is sold out it leaves the fence behind all
+// the same, so that an earlier worker that is late does not make the order of a payment that is
+// being voided.
 func (s *shop) createOrder(ctx context.Context, c completion, payment string, cents int64) (o order, err error) {
 	soldOut := false
 	err = transact(ctx, s.db, func(tx *sql.Tx) error {
@@ -348,7 +355,8 @@ func (s *shop) sendMail(ctx context.Context, event, cart, text string) error {
 	return err
 }
 
-// counts returns how many rows of each kind there are for a cart: for those who want to see that nothing happened twice.
+// counts returns how many rows of each kind there are for a cart: for those who want to see that
+// nothing happened twice.
 func (s *shop) counts(ctx context.Context, cart string) (map[string]int64, error) {
 	var taxLines, orders, mails int64
 	err := s.db.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM tax_lines WHERE cart = ?1), (SELECT COUNT(*) FROM orders WHERE cart = ?1),

@@ -111,7 +111,8 @@ func TestWorkersThatAreLateAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A later worker finds the unicorns sold out, and is about to void the payment. There is one again, and the early one wakes up.
+	// A later worker finds the unicorns sold out, and is about to void the payment. There is one
+	// again, and the early one wakes up.
 	later := completion{cart, "key", 3}
 	if _, err := s.createOrder(t.Context(), later, "pay", 1); !errors.Is(err, errSoldOut) {
 		t.Fatal(err)

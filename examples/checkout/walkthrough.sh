@@ -1,11 +1,13 @@
 #!/bin/sh
-# Plays the story of README.md: a payment provider, and two shops behind one Redis. It starts all of them, prints each command and its
-# answer, fails when one is another than it should be, and ends what it has started.
+# Plays the story of README.md: a payment provider, and two shops behind one Redis. It starts all of
+# them, prints each command and its answer, fails when one is another than it should be, and ends
+# what it has started.
 #
 #   examples/checkout/walkthrough.sh
 #
-# It needs go and curl, and a Redis that both shops can reach, since the one inside a shop is that shop's alone: the one of REDIS_URL, or
-# else a redis-server of its own on a free port of the loopback interface, for which redis-server and redis-cli must be installed.
+# It needs go and curl, and a Redis that both shops can reach, since the one inside a shop is that
+# shop's alone: the one of REDIS_URL, or else a redis-server of its own on a free port of the
+# loopback interface, for which redis-server and redis-cli must be installed.
 set -eu
 cd "$(dirname "$0")"
 
@@ -29,7 +31,8 @@ fail() {
 	exit 1
 }
 
-# start_redis starts a server on a free port, and sets REDIS_URL. Another process may have the port: only the answer of ours counts.
+# start_redis starts a server on a free port, and sets REDIS_URL. Another process may have the port:
+# only the answer of ours counts.
 start_redis() {
 	command -v redis-server >"$work/path" && command -v redis-cli >"$work/path" || fail "install redis-server, or set REDIS_URL"
 	try=0
@@ -54,7 +57,8 @@ start_redis() {
 	fail "no redis-server could be started"
 }
 
-# start NAME ARGUMENTS... starts the program on a port that is free, waits until it serves, and sets pid and url.
+# start NAME ARGUMENTS... starts the program on a port that is free, waits until it serves, and sets
+# pid and url.
 start() {
 	name=$1
 	shift
@@ -76,8 +80,9 @@ start_one() {
 	one=$url one_pid=$pid
 }
 
-# post NAME ARGUMENTS prints a curl command, runs it, prints the answer's first line, the header fields that matter here and its body,
-# and keeps it all under that name. The arguments are shell text, so that what is printed is what one would type.
+# post NAME ARGUMENTS prints a curl command, runs it, prints the answer's first line, the header
+# fields that matter here and its body, and keeps it all under that name. The arguments are shell
+# text, so that what is printed is what one would type.
 post() {
 	echo "\$ curl -i -X POST $2"
 	status=0

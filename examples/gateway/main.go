@@ -1,9 +1,10 @@
-// Gateway shows the gateway in front of a service that knows nothing of idempotency keys: one command starts both.
+// Gateway shows the gateway in front of a service that knows nothing of idempotency keys: one
+// command starts both.
 //
 //	go run ./examples/gateway
 //
-// It brings a Redis of its own, which is still there when the gateway is killed. With REDIS_URL set the gateway uses that one instead.
-// README.md tells what to try with curl.
+// It brings a Redis of its own, which is still there when the gateway is killed. With REDIS_URL set
+// the gateway uses that one instead. README.md tells what to try with curl.
 package main
 
 import (
@@ -102,7 +103,8 @@ func runGateway(ctx context.Context, program, upstream, redis string) (killed bo
 	return gateway.ProcessState.ExitCode() == -1, errors.Join(err, os.Remove(pidFile))
 }
 
-// serveUpstream starts the service behind the gateway: a shop that charges as often as it is asked to.
+// serveUpstream starts the service behind the gateway: a shop that charges as often as it is asked
+// to.
 func serveUpstream(ctx context.Context) (*http.Server, error) {
 	var charges atomic.Int64
 	mux := http.NewServeMux()

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Plays the story of README.md against a running example, and fails when an answer is another one than the README's.
+# Plays the story of README.md against a running example, and fails when an answer is another one
+# than the README's.
 #
 #   go run ./examples/gateway &      then      examples/gateway/walkthrough.sh
 set -eu

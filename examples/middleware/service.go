@@ -64,7 +64,8 @@ func authenticated(next http.Handler) http.Handler {
 	})
 }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can choose.
+// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
+// choose.
 func tenantOf(r *http.Request) (string, error) {
 	tenant, ok := r.Context().Value(tenantContext{}).(string)
 	if !ok {
@@ -82,7 +83,8 @@ func (s *shop) charge(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "cents must be a number above 0", http.StatusBadRequest) // kept: the same request stays wrong
 		return
 	}
-	// What goes out carries a key of its own, the same in each attempt, for the case that this process dies before it answers.
+	// What goes out carries a key of its own, the same in each attempt, for the case that this
+	// process dies before it answers.
 	st := httpidem.Stage(r.Context())
 	time.Sleep(200 * time.Millisecond) // the card network
 	n := s.charges.Add(1)

@@ -1,5 +1,5 @@
-// Quickstart plays the life of an idempotency key on the screen: a cart is completed in stages, a worker dies on the way,
-// and retries continue, replay, are refused and wait.
+// Quickstart plays the life of an idempotency key on the screen: a cart is completed in stages, a
+// worker dies on the way, and retries continue, replay, are refused and wait.
 //
 // It brings its own Redis. With REDIS_URL set it uses that one instead:
 //
@@ -109,7 +109,8 @@ func (s *story) play(ctx context.Context) error {
 	return s.race(ctx)
 }
 
-// race lets two workers serve the same request at the same time. Its work has one stage, so Do is enough.
+// race lets two workers serve the same request at the same time. Its work has one stage, so Do is
+// enough.
 func (s *story) race(ctx context.Context) error {
 	s.title("5. Two workers get the same request at once")
 	key, req := s.key+"-receipt", redisidem.Request{Method: "POST", Path: "/carts/1/receipt"}

@@ -8,7 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The recovery points of completing a cart. They lie between redisidem.Started and redisidem.Finished.
+// The recovery points of completing a cart. They lie between redisidem.Started and
+// redisidem.Finished.
 const (
 	taxLinesCreated   = "tax_lines_created"
 	paymentAuthorized = "payment_authorized"
@@ -34,8 +35,8 @@ func (c cart) request() redisidem.Request {
 	return redisidem.Request{Method: "POST", Path: "/carts/" + c.ID + "/complete", Params: c}
 }
 
-// checkout completes one cart for one request, in one worker. It may be lost at any moment: what a later worker needs is
-// in the key's record.
+// checkout completes one cart for one request, in one worker. It may be lost at any moment: what a
+// later worker needs is in the key's record.
 type checkout struct {
 	keys     *redisidem.Scope
 	cart     cart
@@ -99,7 +100,8 @@ func (c *checkout) placeOrder(_ context.Context, st *redisidem.Stage) (redisidem
 	return redisidem.Finish(redisidem.JSON(200, result)), nil
 }
 
-// bank stands for a service elsewhere, which outlives the shop's workers and takes idempotency keys itself.
+// bank stands for a service elsewhere, which outlives the shop's workers and takes idempotency keys
+// itself.
 type bank struct {
 	mu       sync.Mutex
 	reserved map[string]int // what is reserved, by the callers' idempotency keys

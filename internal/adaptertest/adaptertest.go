@@ -1,5 +1,5 @@
-// Package adaptertest is what the tests of the adapters in contrib have in common: an embedded store that can be cut off, a caller
-// whose scope is a header, and requests with keys.
+// Package adaptertest is what the tests of the adapters in contrib have in common: an embedded
+// store that can be cut off, a caller whose scope is a header, and requests with keys.
 package adaptertest
 
 import (
@@ -30,7 +30,8 @@ type Quiet struct{}
 // Printf implements the logger of go-redis.
 func (Quiet) Printf(context.Context, string, ...any) {}
 
-// Store is an embedded Redis, with a service that can be cut off from it and whose commands are counted.
+// Store is an embedded Redis, with a service that can be cut off from it and whose commands are
+// counted.
 type Store struct {
 	testing.TB
 	*redisidem.Service
@@ -211,8 +212,8 @@ func WantReplay(t testing.TB, b, a Answer) {
 	}
 }
 
-// WantCompressed fails the test unless each request is answered with text, compressed for those that accept gzip: a retry need not
-// accept what the first request did.
+// WantCompressed fails the test unless each request is answered with text, compressed for those
+// that accept gzip: a retry need not accept what the first request did.
 func WantCompressed(t testing.TB, url, text string) {
 	t.Helper()
 	transport := &http.Transport{DisableCompression: true}

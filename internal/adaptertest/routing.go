@@ -21,7 +21,8 @@ type App struct {
 	Status int
 	// Recovers says that a panic is to be recovered from in front of the adapter.
 	Recovers bool
-	// Pages says that the app has its own answers for unknown routes and methods: PageNotFound and PageNotAllowed.
+	// Pages says that the app has its own answers for unknown routes and methods: PageNotFound and
+	// PageNotAllowed.
 	Pages bool
 	// Routes are the handlers by path.
 	Routes map[string]func(c Call) error
@@ -37,7 +38,8 @@ const (
 type Call struct {
 	Context context.Context //nolint:containedctx // it stands for the framework's context, which has it, too
 	Header  func(name, value string)
-	// Status sets a status without writing an answer, and Write writes one. The status 0 is the one that was set.
+	// Status sets a status without writing an answer, and Write writes one. The status 0 is the one
+	// that was set.
 	Status func(status int)
 	Write  func(status int, body string) error
 }
@@ -45,8 +47,8 @@ type Call struct {
 // ServeFunc serves an app for the test and returns its address.
 type ServeFunc func(t *testing.T, app App) (url string)
 
-// Routing tests what becomes of requests that the framework has no route for, and of its handlers' own answers beside them. Without
-// own pages for wrong methods a framework answers for them itself.
+// Routing tests what becomes of requests that the framework has no route for, and of its handlers'
+// own answers beside them. Without own pages for wrong methods a framework answers for them itself.
 func Routing(t *testing.T, serve ServeFunc) {
 	t.Helper()
 	for name, keep := range map[string]func(int) httpidem.Disposition{"KeepFinal": nil, "KeepAll": httpidem.KeepAll} {
@@ -134,7 +136,8 @@ func (r *routing) test() {
 	WantReplay(r, Post(r, deployed+"/later", "k3", ""), first)
 }
 
-// Panics tests that what answers for a panic in front of the adapter has nothing of what the handler did, and that the attempt is over.
+// Panics tests that what answers for a panic in front of the adapter has nothing of what the
+// handler did, and that the attempt is over.
 func Panics(t *testing.T, serve ServeFunc) {
 	t.Helper()
 	header := func(c Call) {

@@ -1,5 +1,6 @@
-// Package leak fails the tests of a package that leave goroutines behind. Every package whose tests start any has it in its
-// TestMain. It is a package of its own, and not a library, so that the root module requires nothing more.
+// Package leak fails the tests of a package that leave goroutines behind. Every package whose tests
+// start goroutines calls it in its TestMain. It replaces a library, so that the root module
+// requires nothing more.
 package leak
 
 import (
@@ -12,11 +13,11 @@ import (
 	"time"
 )
 
-// patience is how long goroutines may take to end: some do so a moment after whoever they belong to.
+// patience is how long goroutines may take to end after the tests.
 const patience = 10 * time.Second
 
-// Main runs the tests of a package, then ends with stop what they share, and ends the process: with a failure if a test has
-// failed or goroutines are left.
+// Main runs the tests of a package, calls stop to end what they share, and ends the process. The
+// process fails if a test has failed or goroutines are left.
 func Main(m *testing.M, stop ...func()) {
 	code := m.Run()
 	for _, f := range stop {
@@ -29,9 +30,10 @@ func Main(m *testing.M, stop ...func()) {
 	os.Exit(code)
 }
 
-// Left returns the stacks of the goroutines that do not end by themselves, besides the caller's own; "" if there are none.
+// Left returns the stacks of goroutines that do not end within a bound, except the caller's own, or
+// "".
 func Left() string {
-	http.DefaultClient.CloseIdleConnections() // which are nobody's in particular
+	http.DefaultClient.CloseIdleConnections() // of the shared client
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		left := others(stacks())
 		if len(left) == 0 || time.Now().After(deadline) {
@@ -50,13 +52,14 @@ func stacks() string {
 	}
 }
 
-// lasting are functions whose goroutines live as long as the process, once something has needed them.
+// lasting are functions whose goroutines live as long as the process.
 var lasting = []string{"os/signal.signal_recv", "os/signal.loop", "runtime.ensureSigM"}
 
-// Lasting names functions of a foreign package whose goroutines nobody can end. It must be called before Main.
+// Lasting names functions of other packages whose goroutines cannot be ended. It must be called
+// before Main.
 func Lasting(functions ...string) { lasting = append(lasting, functions...) }
 
-// others returns the stacks behind the first that are of no lasting goroutine.
+// others returns the stacks except the first and those of lasting goroutines.
 func others(all string) (left []string) {
 	for _, stack := range strings.Split(strings.TrimSpace(all), "\n\n")[1:] {
 		known := false

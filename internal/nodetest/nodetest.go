@@ -1,5 +1,5 @@
-// Package nodetest lets a test talk through a stock JavaScript client, in a process of its own. What the client needs is installed
-// from npm, in the versions that its package-lock.json names.
+// Package nodetest lets a test use a stock JavaScript client, in a process of its own. It installs
+// the client's packages from npm, in the versions of its package-lock.json.
 package nodetest
 
 import (
@@ -18,23 +18,24 @@ import (
 	"time"
 )
 
-// Variable is the environment variable that, set to 1, makes tests fail that would be skipped for want of Node.js, npm or a
-// package.
+// Variable is the environment variable that, set to 1, fails tests that would be skipped for lack
+// of Node.js, npm or a package.
 const Variable = "REDISIDEM_REQUIRE_NODE"
 
 // patience is how long a client may run, and how long npm may take to install it.
 const patience = 5 * time.Minute
 
-// Client is a process that runs client.mjs of a folder: it gets one call in JSON on each line, and answers each on a line. It is
-// not safe for concurrent use: a test that makes calls at once starts several.
+// Client is a process that runs client.mjs of a folder: it reads one call in JSON from each line,
+// and writes each result on a line. It is not safe for concurrent use: a test with concurrent calls
+// starts several.
 type Client struct {
 	stdin   io.WriteCloser
 	answers *bufio.Scanner
 	stderr  bytes.Buffer
 }
 
-// Start starts the client in that folder with those arguments, and ends it with the test. The test is skipped, or fails if
-// [Variable] is set, when the client cannot be installed.
+// Start starts the client in that folder with those arguments, and ends it with the test. If the
+// client cannot be installed, the test is skipped, or fails if [Variable] is set.
 func Start(t testing.TB, folder string, args ...string) *Client {
 	t.Helper()
 	if err := install(folder); err != nil {
@@ -70,7 +71,7 @@ func Start(t testing.TB, folder string, args ...string) *Client {
 	return c
 }
 
-// Call makes a call, and reads what became of it.
+// Call makes a call and reads its result.
 func (c *Client) Call(call, answer any) error {
 	line, err := json.Marshal(call)
 	if err == nil {
@@ -85,7 +86,8 @@ func (c *Client) Call(call, answer any) error {
 	return json.Unmarshal(c.answers.Bytes(), answer)
 }
 
-// installed has, for each folder, a function that installs what its package-lock.json names, once.
+// installed has, for each folder, a function that installs the packages of its package-lock.json
+// once.
 var installed sync.Map
 
 func install(folder string) error {
@@ -93,7 +95,7 @@ func install(folder string) error {
 	return once.(func() error)() //nolint:forcetypeassert // nothing else is stored
 }
 
-// npm installs the packages of a folder, unless they are there already.
+// npm installs the packages of a folder unless they are installed.
 func npm(folder string) error {
 	const modules, stamp = "node_modules", "node_modules/.installed"
 	for _, program := range []string{"node", "npm"} {
@@ -108,12 +110,13 @@ func npm(folder string) error {
 	if there, err := os.ReadFile(filepath.Join(folder, stamp)); err == nil && bytes.Equal(there, wanted) {
 		return nil
 	}
-	// They are made beside their place and moved there whole, since two test processes may do this at once.
+	// It installs them beside their place and renames the folder, because two test processes may do
+	// this at once.
 	work, err := os.MkdirTemp(folder, modules+"-")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(work) }() // a rest does no harm
+	defer func() { _ = os.RemoveAll(work) }() // leftovers do no harm
 	for _, file := range []string{"package.json", "package-lock.json", ".npmrc"} {
 		text, err := os.ReadFile(filepath.Join(folder, file))
 		if err == nil {

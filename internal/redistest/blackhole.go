@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// BlackHole is an address at which dialling neither succeeds nor fails, as behind a firewall that drops packets: a
-// listener that accepts nobody and whose queue is full.
+// BlackHole is an address at which dialling neither succeeds nor fails, as behind a firewall that
+// drops packets. It is a listener with a full queue that never accepts.
 type BlackHole struct {
 	listener net.Listener
 	port     int
@@ -18,8 +18,8 @@ type BlackHole struct {
 	stop     sync.Once
 }
 
-// StartBlackHole makes a black hole and returns when it swallows. The caller must end it by Stop. Systems
-// that cannot do it return [errors.ErrUnsupported].
+// StartBlackHole makes a black hole and returns when dialling it hangs. The caller must end it with
+// Stop. Systems that cannot do it return [errors.ErrUnsupported].
 func StartBlackHole() (*BlackHole, error) {
 	port, err := taken.take()
 	if err != nil {
@@ -44,7 +44,7 @@ func (b *BlackHole) fill() error {
 		return err
 	}
 	dialer := net.Dialer{Timeout: 200 * time.Millisecond}
-	// How many connections a queue of that length takes differs from system to system.
+	// The number of connections that a queue of that length takes differs from system to system.
 	for range 64 {
 		conn, err := dialer.DialContext(context.Background(), "tcp", b.Addr())
 		var timeout net.Error
@@ -62,7 +62,7 @@ func (b *BlackHole) fill() error {
 // Addr returns the address.
 func (b *BlackHole) Addr() string { return address(b.port) }
 
-// Stop ends the black hole. Dialling the address is refused then. Later calls do nothing.
+// Stop ends the black hole. After it, dialling the address is refused. Later calls do nothing.
 func (b *BlackHole) Stop() {
 	b.stop.Do(func() {
 		for _, conn := range b.queued {

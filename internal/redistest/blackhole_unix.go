@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// shortenQueue makes the queue of connections that wait to be accepted as short as the system lets it be.
+// shortenQueue makes the queue of connections that wait to be accepted as short as the system
+// allows.
 func shortenQueue(listener *net.TCPListener) error {
 	raw, err := listener.SyscallConn()
 	if err != nil {

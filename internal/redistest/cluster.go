@@ -11,25 +11,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The cluster's shape.
+// The size of the cluster.
 const (
 	clusterMasters = 3
 	clusterSlots   = 16384
 )
 
-// statePoll is how often servers are asked for their state. It must not keep them from getting there.
+// statePoll is how often servers are asked for their state. More often would slow down their start.
 const statePoll = 10 * time.Millisecond
 
 // Cluster is a cluster of three masters with a replica each.
 type Cluster struct {
-	// Nodes are the servers. The first three begin as masters of about a third of the slots each, in order; node i+3
-	// begins as the replica of node i.
+	// Nodes are the servers. The first three begin as masters of about a third of the slots each,
+	// in order. Node i+3 begins as the replica of node i.
 	Nodes []*Server
 }
 
-// StartCluster starts a cluster and returns when all nodes find it well, which takes about 2 s: masters refuse to serve
-// for that long after their start. A master that is gone for a second is replaced. The caller must end it by Stop. The
-// errors are those of [Start].
+// StartCluster starts a cluster and returns when all nodes are ready, which takes about 2 s:
+// masters do not serve for that long after their start. A master that is down for a second is
+// replaced. The caller must end the cluster with Stop. The errors are those of [Start].
 func StartCluster() (*Cluster, error) { return startCluster(setup{}) }
 
 func startCluster(s setup) (*Cluster, error) {
@@ -52,13 +52,14 @@ func clusterArguments(ports []int, dir string) ([]string, error) {
 	return append(args,
 		"--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(ports[1]), "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", "1000",
-		// A replica stands for election however old its data are, and never changes its master on its own.
+		// A replica stands for election however old its data is, and never changes its master on
+		// its own.
 		"--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no",
 	), err
 }
 
-// join makes a cluster out of nodes that do not know each other. It does what redis-cli --cluster create does, and does
-// not wait for one step to get around before the next where that is not needed.
+// join makes a cluster of nodes that do not know each other. It does what redis-cli --cluster
+// create does, but starts each step before the previous one has spread, where that is possible.
 func (c *Cluster) join() error {
 	ids := make([]string, clusterMasters)
 	for i, node := range c.Nodes {
@@ -83,7 +84,7 @@ func (c *Cluster) join() error {
 		}
 	}
 	for i, node := range c.Nodes[clusterMasters:] {
-		// The node must first have heard of its master.
+		// The node must have heard of its master first.
 		if err := until(patience, statePoll, func() error {
 			_, err := node.ask("CLUSTER", "REPLICATE", ids[i])
 			return err
@@ -100,9 +101,9 @@ func (c *Cluster) Addrs() []string { return addrs(c.Nodes) }
 // Stop ends all nodes and blocks until they are gone.
 func (c *Cluster) Stop() { stopGroup(c.Nodes) }
 
-// AwaitReady blocks until all nodes agree that every master has its replica, find the cluster well and are in step: the
-// state that StartCluster leaves, which a failed node comes back to. It returns an error when that takes longer than a
-// minute, as it does while a node is down.
+// AwaitReady blocks until all nodes agree that every master has its replica, report the cluster as
+// ready and are in step. StartCluster leaves this state, and a failed node returns to it.
+// AwaitReady returns an error after a minute, for example while a node is down.
 func (c *Cluster) AwaitReady() error { return until(patience, statePoll, c.ready) }
 
 func (c *Cluster) ready() error {
@@ -119,13 +120,13 @@ func (c *Cluster) ready() error {
 			return fmt.Errorf("%s: %w", node.Addr(), err)
 		}
 		if views[i] != views[0] {
-			return fmt.Errorf("%s and %s do not agree who serves what", node.Addr(), c.Nodes[0].Addr())
+			return fmt.Errorf("%s and %s disagree about the owners of slots", node.Addr(), c.Nodes[0].Addr())
 		}
 	}
 	return nil
 }
 
-// inStep checks what a node says of itself.
+// inStep checks a node's own report of its replication.
 func (c *Cluster) inStep(node *Server) error {
 	reply, err := node.ask("CLUSTER", "INFO")
 	if err != nil {
@@ -146,7 +147,7 @@ func (c *Cluster) inStep(node *Server) error {
 	return nil
 }
 
-// view writes down who serves which slots, so that nodes' views can be compared.
+// view formats which node serves which slots, so that nodes' views can be compared.
 func view(ranges []redis.ClusterSlot) (string, error) {
 	lines := make([]string, len(ranges))
 	for i, r := range ranges {
@@ -159,8 +160,8 @@ func view(ranges []redis.ClusterSlot) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// Owner returns the node that serves a slot, and its replicas. It asks the nodes and believes the one that says so of
-// itself; paused and dead nodes say nothing.
+// Owner returns the node that serves a slot, and its replicas. It asks the nodes and trusts the one
+// that reports itself as the owner. Paused and dead nodes do not answer.
 func (c *Cluster) Owner(slot int) (owner *Server, replicas []*Server, err error) {
 	for _, node := range c.Nodes {
 		ranges, err := node.slots()
@@ -193,7 +194,8 @@ func (s *Server) slots() ([]redis.ClusterSlot, error) {
 	return client.ClusterSlots(ctx).Result()
 }
 
-// Failover hands a slot's master's duties to its replica, which loses nothing, and blocks until all nodes agree.
+// Failover makes the replica of a slot's master take over, without loss of data, and blocks until
+// all nodes agree.
 func (c *Cluster) Failover(slot int) error {
 	_, replicas, err := c.Owner(slot)
 	if err != nil {

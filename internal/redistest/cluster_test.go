@@ -51,6 +51,6 @@ func TestClusterFailsOver(t *testing.T) {
 	must(t, c.Nodes[0].Resume())
 	must(t, c.AwaitReady())
 	if _, _, err := c.Owner(1 << 14); err == nil {
-		t.Error("somebody owns a slot that does not exist")
+		t.Error("a slot that does not exist has an owner")
 	}
 }

@@ -5,27 +5,27 @@ import (
 	"sync"
 )
 
-// Fault is something that a [Proxy] does to one request.
+// Fault is a fault that a [Proxy] injects into one request.
 type Fault int
 
-// The faults. In a pipeline the requests before the struck one are served and answered as ever.
+// The faults. In a pipeline, the requests before the affected one are served and answered as usual.
 const (
-	// LoseRequest closes the connection instead of passing the request on. What comes behind it in a pipeline does not
-	// reach the server either. It has struck when that is certain.
+	// LoseRequest closes the connection instead of forwarding the request. The requests behind it
+	// in a pipeline do not reach the server either. The fault has struck when that is certain.
 	LoseRequest Fault = iota + 1
-	// LoseReply passes the request on and closes both sides when the reply is there, so the server has done what the
-	// client never hears of. What comes behind it in a pipeline does not reach the server. It has struck when the reply
-	// is there.
+	// LoseReply forwards the request and closes both sides when the reply is there: the server has
+	// executed the request, and the client does not know. The requests behind it in a pipeline do
+	// not reach the server. The fault has struck when the reply is there.
 	LoseReply
-	// MuteReply passes the request on and delivers neither its reply nor anything after it, on a connection that stays
-	// open: the client gets a timeout. It has struck when the reply is there.
+	// MuteReply forwards the request and delivers neither its reply nor anything after it. The
+	// connection stays open, so the client times out. The fault has struck when the reply is there.
 	MuteReply
-	// HoldRequest keeps the request, and what comes behind it on the same connection, until Resume, and then passes it
-	// on whether or not its client is still there: the late request of a client that has given up. It has struck when it
-	// has the request.
+	// HoldRequest keeps the request, and everything behind it on the same connection, until Resume.
+	// Then it forwards them even if their client has left, as the late request of a client that has
+	// timed out. The fault has struck when it has the request.
 	HoldRequest
-	// Duplicate passes the request on twice, in a row, and delivers the first reply. It has struck when the second reply
-	// is there.
+	// Duplicate forwards the request twice in a row and delivers the first reply. The fault has
+	// struck when the second reply is there.
 	Duplicate
 )
 
@@ -50,7 +50,7 @@ type trap struct {
 
 func (t *trap) strike() { close(t.struck) }
 
-// traps are the faults that wait, oldest first.
+// traps are the waiting faults, oldest first.
 type traps struct {
 	mu   sync.Mutex
 	list []*trap
@@ -64,7 +64,7 @@ func (t *traps) set(f Fault, marker string) <-chan struct{} {
 	return one.struck
 }
 
-// spring returns the trap that this request steps into, which is used up, or nil.
+// spring removes and returns the trap for this request, or returns nil.
 func (t *traps) spring(request []byte) *trap {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// FuzzReadMessage checks that messages are passed on as they came, byte for byte and in their order.
+// FuzzReadMessage checks that messages are forwarded unchanged, byte for byte and in order.
 func FuzzReadMessage(f *testing.F) {
 	for _, s := range []string{
 		"+OK\r\n", "$3\r\na\r\n\r\n", "$-1\r\n", "*2\r\n:1\r\n$0\r\n\r\n", "%1\r\n+a\r\n*0\r\n", "|1\r\n+a\r\n+b\r\n+c\r\n", ">1\r\n+a\r\n", "*-1\r\n",

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// startGroup starts servers side by side: all or none.
+// startGroup starts servers in parallel: all or none.
 func startGroup(setups ...setup) ([]*Server, error) {
 	servers, errs := make([]*Server, len(setups)), make([]error, len(setups))
 	var wg sync.WaitGroup
@@ -61,7 +61,7 @@ func addrs(servers []*Server) []string {
 	return list
 }
 
-// awaitReplicas waits until that many replicas follow the master in step.
+// awaitReplicas waits until that many replicas follow the master and are in step.
 func awaitReplicas(master *Server, replicas int) error {
 	return until(patience, statePoll, func() error {
 		info, err := master.info("replication")

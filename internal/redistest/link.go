@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// link is a client's connection through a [Proxy]. Four goroutines work on it: for each direction one reads messages
-// and one delivers them, so that a delay does not become a limit of how many are under way.
+// link is a client's connection through a [Proxy]. It has four goroutines: for each direction one
+// reads messages and one delivers them, so that a delay does not limit how many are in flight.
 type link struct {
 	proxy          *Proxy
 	client, server net.Conn
@@ -22,14 +22,14 @@ type link struct {
 	asked    int           // requests passed on
 	answered int           // replies read
 	last     int           // the number of the last reply to deliver, or -1 for no end
-	struck   map[int]*trap // what is to be done to the reply with that number
+	struck   map[int]*trap // the traps for replies, by their number
 }
 
-// message is a request or reply under way.
+// message is a request or reply in flight.
 type message struct {
 	bytes []byte
 	due   time.Time
-	hold  <-chan struct{} // nil, or not before this is closed
+	hold  <-chan struct{} // if not nil, delivered after it is closed
 }
 
 func newLink(p *Proxy, client, server net.Conn) *link {
@@ -40,7 +40,8 @@ func newLink(p *Proxy, client, server net.Conn) *link {
 	}
 }
 
-// run serves the link until one of the sides has closed it and all that was sent before has been delivered, or ctx ends.
+// run serves the link until one of the sides has closed it and everything sent before is delivered,
+// or ctx ends.
 func (l *link) run(ctx context.Context) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -60,15 +61,16 @@ func (l *link) run(ctx context.Context) {
 		l.readReplies(ctx)
 	})
 	running.Go(func() {
-		// The server has nothing more to say, or nobody is to hear it.
+		// The server has closed its side, or a fault ends the connection.
 		defer end()
 		l.deliverReplies(ctx)
 	})
 	running.Wait()
 }
 
-// readRequests reads what the client sends until it closes. After a fault that ends the connection it goes on reading,
-// for nothing: closing a connection with unread data would also take back replies that are on their way.
+// readRequests reads from the client until it closes. After a fault that ends the connection it
+// goes on reading and discards: closing a connection with unread data could also take back replies
+// in flight.
 func (l *link) readRequests(ctx context.Context) {
 	r := bufio.NewReader(l.client)
 	for passing := true; ; {
@@ -81,7 +83,7 @@ func (l *link) readRequests(ctx context.Context) {
 	}
 }
 
-// pass passes a request on, if no fault strikes it, and says whether more may follow.
+// pass forwards a request unless a fault strikes it, and reports whether more may follow.
 func (l *link) pass(ctx context.Context, request message) bool {
 	t := l.proxy.traps.spring(request.bytes)
 	if t == nil {
@@ -108,7 +110,8 @@ func (l *link) pass(ctx context.Context, request message) bool {
 	}
 }
 
-// ask sends a request on its way, with the trap for its reply, if any. It returns false when the link has ended.
+// ask sends a request on its way, with the trap for its reply, if any. It returns false if the link
+// has ended.
 func (l *link) ask(ctx context.Context, request message, t *trap) bool {
 	l.mu.Lock()
 	l.asked++
@@ -119,7 +122,7 @@ func (l *link) ask(ctx context.Context, request message, t *trap) bool {
 	return send(ctx, l.requests, request)
 }
 
-// endAfterReplies ends the connection behind the replies to all that was asked so far.
+// endAfterReplies ends the connection after the replies to all requests so far.
 func (l *link) endAfterReplies() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,7 +132,8 @@ func (l *link) endAfterReplies() {
 	}
 }
 
-// deliverRequests hands requests to the server. When the client has left and all are delivered it tells the server.
+// deliverRequests writes requests to the server. When the client has left and all are delivered, it
+// closes the server's input.
 func (l *link) deliverRequests(ctx context.Context) {
 	for m := range l.requests {
 		if !wait(ctx, m.hold) || !wait(ctx, l.proxy.gate(toServer)) || !waitUntil(ctx, m.due) {
@@ -140,7 +144,7 @@ func (l *link) deliverRequests(ctx context.Context) {
 			return
 		}
 	}
-	// Closing it altogether could make the server drop what it has not read yet.
+	// Closing both directions could make the server drop requests that it has not read yet.
 	if server, ok := l.server.(*net.TCPConn); ok {
 		_ = server.CloseWrite()
 	}
@@ -164,7 +168,7 @@ func (l *link) readReplies(ctx context.Context) {
 			last = last || t.fault == LoseReply
 			muted = muted || t.fault == MuteReply
 		}
-		// A trap for a reply is always one that swallows it.
+		// A trap for a reply always swallows it.
 		if t == nil && !muted && !send(ctx, l.replies, message{bytes: reply, due: l.proxy.due()}) {
 			return
 		}
@@ -174,7 +178,8 @@ func (l *link) readReplies(ctx context.Context) {
 	}
 }
 
-// answer counts a reply, and returns the trap for it, if any, and whether it is the last one to deliver.
+// answer counts a reply, and returns the trap for it, if any, and whether it is the last one to
+// deliver.
 func (l *link) answer() (t *trap, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -184,12 +189,12 @@ func (l *link) answer() (t *trap, last bool) {
 	return t, l.answered == l.last
 }
 
-// deliverReplies hands replies to the client.
+// deliverReplies writes replies to the client.
 func (l *link) deliverReplies(ctx context.Context) {
 	broken := false
 	for m := range l.replies {
 		if broken {
-			continue // until the server has read all and closes, too
+			continue // until the server closes, too
 		}
 		if gate := l.proxy.gate(toClient); gate != nil {
 			select {
@@ -216,7 +221,7 @@ func send(ctx context.Context, queue chan<- message, m message) bool {
 	}
 }
 
-// wait waits until the channel, if there is one, is closed. It returns false when ctx has ended instead.
+// wait waits until the channel, if not nil, is closed. It returns false if ctx ends first.
 func wait(ctx context.Context, closed <-chan struct{}) bool {
 	if closed == nil {
 		return ctx.Err() == nil
@@ -229,7 +234,7 @@ func wait(ctx context.Context, closed <-chan struct{}) bool {
 	}
 }
 
-// waitUntil waits until that time. It returns false when ctx has ended instead.
+// waitUntil waits until that time. It returns false if ctx ends first.
 func waitUntil(ctx context.Context, due time.Time) bool {
 	d := time.Until(due)
 	if d <= 0 {

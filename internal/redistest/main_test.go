@@ -25,13 +25,13 @@ import (
 )
 
 const (
-	// patience is how long anything may take before a test gives up.
+	// patience is how long a test waits before it fails.
 	patience = time.Minute
 	// soon is how long a test waits to see that something does not happen.
 	soon = 100 * time.Millisecond
 )
 
-// actAsParent makes the test binary start a server and then do nothing, for a test that kills it.
+// actAsParent makes the test binary start a server and then wait, for a test that kills it.
 const actAsParent = "REDISTEST_ACT_AS_PARENT"
 
 func TestMain(m *testing.M) {
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about the connections that tests break on purpose.
+// quiet suppresses go-redis's log of connections that tests break on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
@@ -72,7 +72,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// alive says whether a process with that id runs. One that has ended without its new parent having noticed does not.
+// alive reports whether a process with that id runs. A zombie does not.
 func alive(pid int) bool {
 	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
 		return !strings.Contains(string(stat), ") Z ")
@@ -80,7 +80,7 @@ func alive(pid int) bool {
 	return syscall.Kill(pid, 0) == nil
 }
 
-// client returns a client of the server's that lives as long as the test.
+// client returns a client of the server that is closed with the test.
 func client(t *testing.T, s *redistest.Server) *redis.Client {
 	t.Helper()
 	c := s.Client()
@@ -88,7 +88,7 @@ func client(t *testing.T, s *redistest.Server) *redis.Client {
 	return c
 }
 
-// TestNothingIsLeft is not parallel to others, so all goroutines are its own.
+// TestNothingIsLeft does not run in parallel, so all goroutines are its own.
 func TestNothingIsLeft(t *testing.T) {
 	rediscase.Need(t)
 	before := runtime.NumGoroutine()
@@ -143,7 +143,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Errorf("folder %s is left", s.Dir())
 		}
 	}
-	// The goroutines of closed clients and of ended processes take a moment.
+	// The goroutines of closed clients and of ended processes may take a moment to end.
 	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
@@ -159,8 +159,8 @@ func TestServerDiesWithItsParent(t *testing.T) {
 		t.Skip("only on Linux")
 	}
 	parent := exec.Command(os.Args[0])
-	parent.Env = append(os.Environ(), actAsParent+"=1", "TMPDIR="+t.TempDir()) // nobody else will remove the folder
-	stdin, err := parent.StdinPipe()                                           // held open, or it would end by itself
+	parent.Env = append(os.Environ(), actAsParent+"=1", "TMPDIR="+t.TempDir()) // the killed process does not remove its folder
+	stdin, err := parent.StdinPipe()                                           // held open, or the process would end
 	must(t, err)
 	defer func() { _ = stdin.Close() }()
 	stdout, err := parent.StdoutPipe()
@@ -180,7 +180,7 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	eventually(t, "the server has ended", func() bool { return !alive(pid) })
 }
 
-// conn is a connection that sends and receives exactly what a test says.
+// conn is a connection that sends and receives exactly the bytes of the test.
 type conn struct {
 	net.Conn
 	t      *testing.T

@@ -11,31 +11,31 @@ import (
 	"time"
 )
 
-// Servers get their ports from below the range out of which systems choose the ports of outgoing connections. A port
-// from that range can be gone when a killed server wants it back, and a client that keeps dialling such a port while
-// nobody listens there may even end up connected to itself.
+// Servers get their ports from below the range from which systems choose the ports of outgoing
+// connections. A port of that range may be in use when a killed server wants it back. A client that
+// keeps dialling such a port while no server listens may even connect to itself.
 const (
 	lowestPort = 12000
 	blocks     = 200
 	blockSize  = 100
 )
 
-// loopback is the only address that anything here listens on.
+// loopback is the only address that this package listens on.
 const loopback = "127.0.0.1"
 
-// taken is the ports of this process.
+// taken holds the ports of this process.
 var taken ports
 
-// ports hands out ports in blocks that belong to one process at a time: who can listen on the first port of a block
-// has the whole block, until the process ends. So the tests of several packages do not get into each other's way, even
-// while a port is unused because its server is dead. Strangers may still sit on a port of the block.
+// ports hands out ports in blocks. A block belongs to one process at a time: the process that
+// listens on its first port. So the tests of several packages do not collide, even while a port is
+// unused because its server is dead. Other programs may still use a port of the block.
 type ports struct {
 	mu     sync.Mutex
 	blocks []net.Listener
-	free   []int // in the order in which they are used next, so that a port rests as long as possible
+	free   []int // in the order of their next use, so that a port is reused as late as possible
 }
 
-// take returns a port that nobody listens on.
+// take returns a free port.
 func (p *ports) take() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,7 +55,7 @@ func (p *ports) take() (int, error) {
 	}
 }
 
-// give takes a port back.
+// give returns a port.
 func (p *ports) give(port int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,8 +84,9 @@ func listen(port int) (net.Listener, error) {
 	return config.Listen(context.Background(), "tcp", address(port))
 }
 
-// listenOwn listens on a port of ours. A process that is just being started holds the sockets of this one until it runs
-// its own program, also those that have been closed here in the meantime, so a port of ours can be in use for a moment.
+// listenOwn listens on a port of ours. A process that is being started holds the sockets of this
+// one until it executes its own program, including closed ones, so a port of ours can be in use for
+// a moment.
 func listenOwn(port int) (net.Listener, error) {
 	for tries := 1; ; tries++ {
 		l, err := listen(port)

@@ -17,7 +17,8 @@ func TestStartTakesAnotherPortWhenSomebodyIsFaster(t *testing.T) {
 			_ = l.Close()
 		}
 	}()
-	// At the last moment somebody takes the port for clients, then the one for the cluster's nodes.
+	// At the last moment, another program takes the port for clients, and then the one for the
+	// cluster bus.
 	s, err := start(setup{ports: 2, arguments: func(ports []int, dir string) ([]string, error) {
 		if len(thieves) < len(ports) {
 			l, err := listen(ports[len(thieves)])

@@ -17,7 +17,7 @@ type process struct {
 	done chan struct{}
 }
 
-// launch starts a command whose output is added to the file log.
+// launch starts a command whose output is appended to the file log.
 func launch(words []string, dir string, env []string, log string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -32,8 +32,9 @@ func launch(words []string, dir string, env []string, log string) (*process, err
 	go func() {
 		defer close(p.done)
 		defer func() { _ = out.Close() }()
-		// Linux ends the child when the thread that started it ends, and Go ends threads when it likes, but not one
-		// that a goroutine is locked to: this one stays until there is no child any more.
+		// Linux ends the child when the thread that started it ends. Go ends threads at any time,
+		// except those to which a goroutine is locked: this goroutine stays until the child has
+		// ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
@@ -51,7 +52,7 @@ func launch(words []string, dir string, env []string, log string) (*process, err
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// running says whether the process has not ended yet. A paused one is running.
+// running reports whether the process has not ended yet. A paused one is running.
 func (p *process) running() bool {
 	select {
 	case <-p.done:
@@ -67,7 +68,7 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// tail returns the last lines of a log file, to be part of an error.
+// tail returns the last lines of a log file, for an error.
 func tail(log string) string {
 	const lines = 15
 	text, err := os.ReadFile(log)

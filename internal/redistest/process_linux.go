@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// dieWithParent lets a child end with this process, even when that is killed. It is in a process group of its own: a group that
-// is left without a shell gets SIGCONT, and a server that is paused would go on.
+// dieWithParent lets a child end with this process, even when that is killed. The child has a
+// process group of its own: an orphaned group gets SIGCONT, which would resume a paused server.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// pause stops the process. The kernel does not do that at once: a request that comes right after the signal may still
-// be answered, so pause waits for it.
+// pause stops the process. The kernel does not do that at once: a request right after the signal
+// may still be answered, so pause waits.
 func (p *process) pause() error {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -25,7 +25,8 @@ func (p *process) pause() error {
 		if err != nil {
 			return err
 		}
-		// The state is the first field behind the program's name, which is in parentheses and may hold anything.
+		// The state is the first field after the program's name, which is in parentheses and may
+		// contain anything.
 		_, state, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
 		if len(state) == 0 || state[0] != 'T' {
 			return fmt.Errorf("not paused: state %.1q", state)

@@ -8,17 +8,18 @@ import (
 	"strings"
 )
 
-// Variable is the environment variable that names the server program to use instead of redis-server: a command line of
-// one or more words, separated by spaces and without quoting. The command must become the server (exec), not start it
-// as a child, or else it cannot be paused and killed.
+// Variable is the environment variable that names the server program to use instead of
+// redis-server: a command line of one or more words, separated by spaces and without quoting. The
+// command must replace itself with the server (exec). A server that is its child cannot be paused
+// and killed.
 const Variable = "REDISIDEM_SERVER"
 
-// ErrNoServer is returned by everything that starts a server where there is no program for one.
+// ErrNoServer is returned by every function that starts a server if there is no program for one.
 var ErrNoServer = errors.New("redistest: no redis-server found: install one (Debian: apt-get install redis-server) or name one in " +
 	Variable)
 
-// Executable returns the words of the command that starts a server, the first of them a path. The error matches
-// [ErrNoServer].
+// Executable returns the words of the command that starts a server, the first of them a path. The
+// error matches [ErrNoServer].
 func Executable() ([]string, error) {
 	words := strings.Fields(os.Getenv(Variable))
 	if len(words) == 0 {

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Proxy stands between clients and a server and spoils their connection on demand. It reads requests and replies one by
-// one, so a fault strikes exactly what it is meant for, in a pipeline, too. Connections that subscribe to channels get
-// more replies than they make requests; on these only the faults that strike requests work. Its methods are safe for
-// concurrent use.
+// Proxy is a proxy between clients and a server that injects faults on demand. It reads requests
+// and replies one by one, so a fault strikes exactly the intended request, even in a pipeline.
+// Connections that subscribe to channels get more replies than they send requests; on these, only
+// the faults of requests work. Methods are safe for concurrent use.
 type Proxy struct {
 	upstream string
 	port     int
@@ -31,7 +31,7 @@ type Proxy struct {
 	stalled  [2]bool       // by direction
 }
 
-// direction is one of a connection's two.
+// direction is one of the two directions of a connection.
 type direction int
 
 const (
@@ -39,8 +39,8 @@ const (
 	toClient
 )
 
-// StartProxy starts a proxy in front of the server with that address, which need not run yet. The caller must end it by
-// Stop.
+// StartProxy starts a proxy in front of the server with that address, which need not run yet. The
+// caller must end it with Stop.
 func StartProxy(upstream string) (*Proxy, error) {
 	port, err := taken.take()
 	if err != nil {
@@ -54,24 +54,26 @@ func StartProxy(upstream string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr returns the address that clients are to connect to.
+// Addr returns the address for clients.
 func (p *Proxy) Addr() string { return address(p.port) }
 
-// Requests returns how many requests have reached the server's side, those of connecting clients included.
+// Requests returns the number of requests that were forwarded to the server, including those that
+// open connections.
 func (p *Proxy) Requests() int64 { return p.requests.Load() }
 
-// Once makes the fault strike the next request that contains the marker, on whichever connection, and returns a channel
-// that is closed when it has. The marker is compared with the request as it is sent, so case matters: go-redis sends
-// names of commands in lower case, and "\r\nset\r\n" is found in SET but not in SETEX. The empty marker is in every
-// request. A fault that has found its request is used up, even when a connection that breaks in the meantime keeps it
-// from striking.
+// Once makes the fault strike the next request that contains the marker, on any connection, and
+// returns a channel that is closed when it has struck. The marker is compared with the request's
+// bytes, so case matters: go-redis sends command names in lower case, and "\r\nset\r\n" is found in
+// SET but not in SETEX. The empty marker is in every request. A fault that has found its request is
+// used up, even if the connection breaks before it strikes.
 func (p *Proxy) Once(f Fault, marker string) <-chan struct{} { return p.traps.set(f, marker) }
 
-// StallReplies holds all replies back from now on, on connections that stay open or are still to come: the server works,
-// but nobody hears of it. Resume delivers what was held.
+// StallReplies holds back all replies from now on, on existing and new connections: the server
+// executes requests, and clients do not learn it. Resume delivers the replies.
 func (p *Proxy) StallReplies() { p.stall(toClient) }
 
-// StallRequests holds all requests back from now on. Resume delivers them, also those of clients that have gone.
+// StallRequests holds back all requests from now on. Resume delivers them, including those of
+// clients that have left.
 func (p *Proxy) StallRequests() { p.stall(toServer) }
 
 func (p *Proxy) stall(d direction) {
@@ -80,14 +82,15 @@ func (p *Proxy) stall(d direction) {
 	p.stalled[d] = true
 }
 
-// Delay makes every request and every reply that long under way, from now on.
+// Delay delays every request and every reply by d, from now on.
 func (p *Proxy) Delay(d time.Duration) {
 	p.settings.Lock()
 	defer p.settings.Unlock()
 	p.delay = d
 }
 
-// Refuse closes all connections and refuses new ones, as if no server were there. It blocks until they are closed.
+// Refuse closes all connections and refuses new ones, as if no server were there. It blocks until
+// they are closed.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,8 +105,9 @@ func (p *Proxy) refuse() {
 	}
 }
 
-// Resume ends everything that Delay, Refuse, StallReplies, StallRequests and [HoldRequest] have begun. Faults that have
-// not found their request go on waiting for it. It returns an error when the proxy was stopped, or cannot listen again.
+// Resume ends the effects of Delay, Refuse, StallReplies, StallRequests and [HoldRequest]. Faults
+// that have not found their request keep waiting for it. Resume returns an error if the proxy was
+// stopped or cannot listen again.
 func (p *Proxy) Resume() error {
 	p.settings.Lock()
 	p.delay, p.stalled = 0, [2]bool{}
@@ -122,7 +126,8 @@ func (p *Proxy) Resume() error {
 	return p.listen()
 }
 
-// Stop closes the proxy and all its connections and blocks until its goroutines have ended. Later calls do nothing.
+// Stop closes the proxy and all its connections and blocks until its goroutines have ended. Later
+// calls do nothing.
 func (p *Proxy) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +139,8 @@ func (p *Proxy) Stop() {
 	taken.give(p.port)
 }
 
-// gate returns a channel to wait for before anything passes in that direction, or nil when all may pass.
+// gate returns a channel to wait for before a message may pass in that direction, or nil if
+// messages may pass.
 func (p *Proxy) gate(d direction) <-chan struct{} {
 	p.settings.Lock()
 	defer p.settings.Unlock()
@@ -151,14 +157,14 @@ func (p *Proxy) resumed() <-chan struct{} {
 	return p.normal
 }
 
-// due returns when something that is sent now is to arrive.
+// due returns when a message that is sent now must arrive.
 func (p *Proxy) due() time.Time {
 	p.settings.Lock()
 	defer p.settings.Unlock()
 	return time.Now().Add(p.delay)
 }
 
-// listen begins to accept connections. The caller holds mu or is alone.
+// listen begins to accept connections. The caller holds mu or is the only user.
 func (p *Proxy) listen() error {
 	listener, err := listenOwn(p.port)
 	if err != nil {
@@ -182,7 +188,7 @@ func (p *Proxy) listen() error {
 	return nil
 }
 
-// serve connects a client to the server. A client that comes while there is no server is turned away.
+// serve connects a client to the server. If there is no server, it closes the client's connection.
 func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	server, err := dialer.DialContext(ctx, "tcp", p.upstream)

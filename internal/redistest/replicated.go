@@ -2,14 +2,15 @@ package redistest
 
 import "fmt"
 
-// Replicated is a master with replicas that follow it, and nobody who fails over.
+// Replicated is a master with replicas that follow it, without failover.
 type Replicated struct {
 	Master   *Server
 	Replicas []*Server
 }
 
-// StartReplicated starts a master and replicas, all with the same options, and returns when all replicas are in step, so
-// that WAIT counts them: usually within 200 ms. The caller must end it by Stop. The errors are those of [Start].
+// StartReplicated starts a master and replicas, all with the same options. It returns when all
+// replicas are in step, so that WAIT counts them, usually within 200 ms. The caller must end it
+// with Stop. The errors are those of [Start].
 func StartReplicated(replicas int, opts ...Option) (*Replicated, error) {
 	var s setup
 	for _, opt := range opts {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// readMessage reads one request or reply in either version of Redis's protocol, and returns its bytes as they came. What
-// does not begin like a protocol value is taken for a line.
+// readMessage reads one request or reply in either version of Redis's protocol, and returns its
+// bytes unchanged. A message that does not begin like a protocol value is read as a line.
 func readMessage(r *bufio.Reader) ([]byte, error) { return appendMessage(nil, r) }
 
 func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
@@ -25,7 +25,7 @@ func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
 		if err != nil || size < 0 {
 			return m, err
 		}
-		// Grown while reading: memory is given for what is there.
+		// The buffer grows with the data that arrives: a length is not trusted.
 		b := bytes.NewBuffer(m)
 		_, err = io.CopyN(b, r, int64(size+len("\r\n")))
 		return b.Bytes(), err
@@ -44,7 +44,8 @@ func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
 	return m, err
 }
 
-// length returns the number in a line like "$12\r\n". It is -1 for the null values of the protocol's version 2.
+// length returns the number in a line like "$12\r\n". It is -1 for the null values of the
+// protocol's version 2.
 func length(line []byte) (int, error) {
 	const most = 1 << 30
 	if len(line) < 4 {
@@ -57,5 +58,5 @@ func length(line []byte) (int, error) {
 	return n, nil
 }
 
-// pushed says whether a message comes on its own and not as the reply to a request.
+// pushed reports whether a message is a push and not the reply to a request.
 func pushed(m []byte) bool { return m[0] == '>' }

@@ -15,13 +15,13 @@ type Sentinel struct {
 	MasterName string
 	// Data are the servers with the data; the first begins as the master.
 	Data []*Server
-	// Sentinels are the watchers.
+	// Sentinels are the sentinel processes.
 	Sentinels []*Server
 }
 
-// StartSentinel starts a Sentinel group and returns when the sentinels know each other and all data servers, usually
-// within 1 s. A master that does not answer for half a second is replaced. The caller must end the group by Stop. The
-// errors are those of [Start].
+// StartSentinel starts a Sentinel group. It returns when the sentinels know each other and all data
+// servers, usually within 1 s. A master that does not answer for half a second is replaced. The
+// caller must end the group with Stop. The errors are those of [Start].
 func StartSentinel() (*Sentinel, error) { return startSentinel(setup{}) }
 
 func startSentinel(s setup) (_ *Sentinel, err error) {
@@ -42,14 +42,14 @@ func startSentinel(s setup) (_ *Sentinel, err error) {
 	if group.Sentinels, err = startGroup(watch, watch, watch); err != nil {
 		return nil, err
 	}
-	// Sentinels introduce themselves every 2 s and look for new replicas every 10 s, which only costs time here. A
-	// sentinel that does not have the command is just slower.
+	// Sentinels introduce themselves every 2 s and look for new replicas every 10 s, which only
+	// costs time here. A sentinel without the command is just slower.
 	group.setPeriods(100)
 	if err = group.AwaitReady(); err != nil {
 		return nil, fmt.Errorf("redistest: start sentinels: %w; the first: %s", err, tail(group.Sentinels[0].log()))
 	}
-	// Four publish periods are also the time after which sentinels that have not heard of a failover undo it: that must
-	// not be less than the failover may take.
+	// Four publish periods are also the time after which sentinels that have not heard of a
+	// failover undo it. That must not be shorter than a failover.
 	group.setPeriods(1000)
 	return group, nil
 }
@@ -60,7 +60,7 @@ func (g *Sentinel) setPeriods(publish int) {
 	}
 }
 
-// configure makes a sentinel's configuration file, which it also keeps its state in.
+// configure writes a sentinel's configuration file, in which it also keeps its state.
 func (g *Sentinel) configure(ports []int, dir string) ([]string, error) {
 	text := fmt.Sprintf(`port %d
 bind %s
@@ -79,14 +79,14 @@ func (g *Sentinel) Addrs() []string { return addrs(g.Sentinels) }
 
 // Stop ends all servers and blocks until they are gone.
 func (g *Sentinel) Stop() {
-	// The watchers go first, or they would begin to fail over.
+	// The sentinels end first, or they would start a failover.
 	stopGroup(g.Sentinels)
 	stopGroup(g.Data)
 }
 
-// AwaitReady blocks until all sentinels know the others and see the same well master, which both other data servers
-// follow: the state that StartSentinel leaves, which a failed server comes back to. It returns an error when that takes
-// longer than a minute, as it does while a server is down.
+// AwaitReady blocks until all sentinels know the others and agree on a healthy master, which both
+// other data servers follow. StartSentinel leaves this state, and a failed server returns to it.
+// AwaitReady returns an error after a minute, for example while a server is down.
 func (g *Sentinel) AwaitReady() error {
 	return until(patience, statePoll, func() error {
 		if err := all(g.Sentinels, g.ready); err != nil {
@@ -100,9 +100,10 @@ func (g *Sentinel) AwaitReady() error {
 	})
 }
 
-// AwaitReplaced blocks until all sentinels hold the same other server than old, which is down, for the master, without a failover
-// under way, and the rest follows it. Until then old should not come back: it could follow a master that is not going to stay one.
-// The error is that of AwaitReady.
+// AwaitReplaced blocks until all sentinels agree on a master other than old, which is down, no
+// failover is in progress, and the other servers follow the new master. Until then old should not
+// come back: it could follow a master that is about to be replaced. The error is that of
+// AwaitReady.
 func (g *Sentinel) AwaitReplaced(old *Server) error {
 	rest := slices.DeleteFunc(slices.Clone(g.Data), func(server *Server) bool { return server == old })
 	return until(patience, statePoll, func() error {
@@ -126,7 +127,7 @@ func (g *Sentinel) AwaitReplaced(old *Server) error {
 	})
 }
 
-// followed checks that the servers but the master are its replicas.
+// followed checks that the servers other than the master are its replicas.
 func (g *Sentinel) followed(master *Server, servers []*Server) error {
 	return all(servers, func(server *Server) error {
 		if server == master {
@@ -143,7 +144,7 @@ func (g *Sentinel) followed(master *Server, servers []*Server) error {
 	})
 }
 
-// ready checks what a sentinel says.
+// ready checks the state of a sentinel.
 func (g *Sentinel) ready(sentinel *Server) error {
 	master, err := g.master(sentinel)
 	if err != nil {
@@ -157,7 +158,7 @@ func (g *Sentinel) ready(sentinel *Server) error {
 	return nil
 }
 
-// master returns what a sentinel says about the master.
+// master returns a sentinel's information about the master.
 func (g *Sentinel) master(sentinel *Server) (map[string]string, error) {
 	reply, err := sentinel.ask("SENTINEL", "MASTER", g.MasterName)
 	if err != nil {
@@ -171,7 +172,8 @@ func (g *Sentinel) master(sentinel *Server) (map[string]string, error) {
 	return fields, nil
 }
 
-// Master returns the data server that the sentinels hold for the master. It asks one after another until one answers.
+// Master returns the data server that the sentinels consider the master. It asks one after another
+// until one answers.
 func (g *Sentinel) Master() (*Server, error) {
 	var errs []error
 	for _, sentinel := range g.Sentinels {
@@ -184,9 +186,10 @@ func (g *Sentinel) Master() (*Server, error) {
 	return nil, fmt.Errorf("redistest: no sentinel answers: %w", errors.Join(errs...))
 }
 
-// Failover makes the sentinels replace the master, which is well, and blocks until all of them agree on the new one,
-// about 1 s. The old master becomes a replica some seconds later; see AwaitReady. After any failover the sentinels do
-// not begin another one on their own, for a dead master, for twice the failover timeout, which is 4 s.
+// Failover makes the sentinels replace the healthy master, and blocks until all of them agree on
+// the new one, about 1 s. The old master becomes a replica some seconds later; see AwaitReady.
+// After any failover the sentinels do not start another one for a dead master for twice the
+// failover timeout, which is 4 s.
 func (g *Sentinel) Failover() error {
 	old, err := g.Master()
 	if err != nil {
@@ -200,8 +203,8 @@ func (g *Sentinel) Failover() error {
 	return nil
 }
 
-// changed returns nil when the sentinel knows another master than old. It is the first sentinel that begins the failover,
-// and begins it again if it has been given up.
+// changed returns nil if the sentinel knows a master other than old. The first sentinel starts the
+// failover, and starts it again if it was aborted.
 func (g *Sentinel) changed(sentinel, old *Server) error {
 	master, err := g.master(sentinel)
 	if err != nil {
@@ -215,5 +218,5 @@ func (g *Sentinel) changed(sentinel, old *Server) error {
 			return err
 		}
 	}
-	return fmt.Errorf("sentinel %s does not know of the failover", sentinel.Addr())
+	return fmt.Errorf("sentinel %s has not learned of the failover", sentinel.Addr())
 }

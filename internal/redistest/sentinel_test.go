@@ -12,7 +12,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// mustChange waits until the group has another master than old, and returns it.
+// mustChange waits until the group has a master other than old, and returns it.
 func mustChange(t *testing.T, g *redistest.Sentinel, old *redistest.Server) (master *redistest.Server) {
 	t.Helper()
 	eventually(t, "the sentinels have made another server the master", func() bool {

@@ -15,8 +15,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Server is a server process with a port and a folder of its own, which it keeps over restarts. Its methods are safe
-// for concurrent use.
+// Server is a server process with a port and a folder of its own, which it keeps over restarts.
+// Methods are safe for concurrent use.
 type Server struct {
 	setup setup
 	words []string // the whole command
@@ -28,28 +28,30 @@ type Server struct {
 	stopped bool
 }
 
-// setup is how a server is to be started.
+// setup is how to start a server.
 type setup struct {
 	command []string // nil: what Executable says
 	env     []string
 	args    []string // of the user, behind all others
 	ports   int      // how many; 0 means 1
-	// arguments makes the arguments for these ports in this folder. Nil: those of a standalone server.
+	// arguments returns the arguments for these ports in this folder. Nil means those of a
+	// standalone server.
 	arguments func(ports []int, dir string) ([]string, error)
 }
 
 // Option changes how a server is started.
 type Option func(*setup)
 
-// Args adds arguments to the server's command line, as in Args("--maxmemory", "6mb"). They win over the arguments that
-// this package gives.
+// Args adds arguments to the server's command line, as in Args("--maxmemory", "6mb"). They override
+// the arguments of this package.
 func Args(args ...string) Option { return func(s *setup) { s.args = append(s.args, args...) } }
 
-// Env adds variables in the form "name=value" to the server's environment, which else is that of this process.
+// Env adds variables in the form "name=value" to the server's environment, which otherwise is that
+// of this process.
 func Env(variables ...string) Option { return func(s *setup) { s.env = append(s.env, variables...) } }
 
-// TLS has a standalone server listen for TLS, too, at [Server.TLSAddr], with these files in PEM. It wants a certificate of
-// each client.
+// TLS makes a standalone server also listen for TLS, at [Server.TLSAddr], with these PEM files. The
+// server requires a certificate from each client.
 func TLS(certificate, key, authority string) Option {
 	return func(s *setup) {
 		s.ports = 2
@@ -61,9 +63,9 @@ func TLS(certificate, key, authority string) Option {
 	}
 }
 
-// Start starts a standalone server and returns when it answers, usually within 20 ms. The caller must end it by Stop.
-// It returns an error that matches [ErrNoServer] where there is no program; other errors have the end of the server's
-// log.
+// Start starts a standalone server and returns when it answers, usually within 20 ms. The caller
+// must end it with Stop. The error matches [ErrNoServer] if there is no program; other errors
+// contain the end of the server's log.
 func Start(opts ...Option) (*Server, error) {
 	var s setup
 	for _, opt := range opts {
@@ -72,7 +74,7 @@ func Start(opts ...Option) (*Server, error) {
 	return start(s)
 }
 
-// errPortTaken tells that somebody else was faster.
+// errPortTaken is returned when another program has taken the port.
 var errPortTaken = errors.New("port taken")
 
 func start(cfg setup) (*Server, error) {
@@ -97,7 +99,7 @@ func start(cfg setup) (*Server, error) {
 	}
 }
 
-// begin gets what the server needs and starts it.
+// begin gets the server's port and folder and starts it.
 func (s *Server) begin() (err error) {
 	for range max(s.setup.ports, 1) {
 		port, err := taken.take()
@@ -121,13 +123,14 @@ func (s *Server) begin() (err error) {
 	return s.run()
 }
 
-// standalone returns the arguments of a server that stands alone, to which those of the other kinds are added.
+// standalone returns the arguments of a standalone server, to which the other kinds add theirs.
 func standalone(ports []int, dir string) ([]string, error) {
 	return []string{
 		"--port", fmt.Sprint(ports[0]), "--bind", loopback, "--dir", dir, "--daemonize", "no",
 		"--save", "", "--appendonly", "no",
-		// A replica is in step at once that way. Without disk the master first waits for more replicas to come, and then
-		// for a sign of life that the replica gives once per second.
+		// With these arguments a replica is in step at once. Without diskless synchronization the
+		// master first waits for more replicas, and then for a sign of life that the replica sends
+		// once per second.
 		"--repl-diskless-sync", "no", "--repl-ping-replica-period", "1",
 		"--enable-debug-command", "yes",
 	}, nil
@@ -170,7 +173,7 @@ func (s *Server) awaitAnswer() error {
 func (s *Server) answer() error {
 	client := s.Client()
 	defer func() { _ = client.Close() }()
-	// Whoever else may have the port need not answer at all.
+	// Another process that has the port may not answer at all.
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	info, err := client.Info(ctx).Result()
@@ -191,7 +194,7 @@ func (s *Server) answer() error {
 // Addr returns the server's address, host and port.
 func (s *Server) Addr() string { return address(s.port()) }
 
-// TLSAddr returns the address for TLS of a server that was started with [TLS].
+// TLSAddr returns the TLS address of a server that was started with [TLS].
 func (s *Server) TLSAddr() string { return address(s.ports[1]) }
 
 func (s *Server) port() int { return s.ports[0] }
@@ -205,10 +208,10 @@ func (s *Server) PID() int {
 	return s.process.pid()
 }
 
-// Dir returns the server's working folder, which lives until Stop.
+// Dir returns the server's working folder, which exists until Stop.
 func (s *Server) Dir() string { return s.dir }
 
-// Client returns a client for a test's own look at the server: it tries everything once. The caller closes it.
+// Client returns a client for inspecting the server. It does not retry. The caller closes it.
 func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: s.Addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second, DisableIdentity: true,
@@ -217,16 +220,17 @@ func (s *Server) Client() *redis.Client {
 	})
 }
 
-// Pause stops the server as SIGSTOP does: it keeps its connections and its memory, and connections to it still open, but
-// nothing is answered. It blocks until the process stands still. Other systems than Linux return
-// [errors.ErrUnsupported].
+// Pause stops the server with SIGSTOP: it keeps its connections and its memory, and accepts
+// connections, but answers nothing. Pause blocks until the process stands still. On systems other
+// than Linux it returns [errors.ErrUnsupported].
 func (s *Server) Pause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.signal("pause", (*process).pause)
 }
 
-// Resume lets a paused server go on. It then works off what was sent in the meantime.
+// Resume lets a paused server continue. It then executes the requests that were sent in the
+// meantime.
 func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,16 +244,17 @@ func (s *Server) signal(name string, send func(*process) error) error {
 	return nil
 }
 
-// Kill ends the server as a crash would, paused or not, and blocks until it is gone. Its port stays reserved and its
-// folder stays, for Restart.
+// Kill ends the server like a crash, paused or not, and blocks until the process has ended. Its
+// port stays reserved and its folder stays, for Restart.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.process.kill()
 }
 
-// Restart starts the server again with the same port, folder and arguments, after killing it if it runs, and blocks
-// until it answers. Without persistence it is empty then. After Stop it returns an error.
+// Restart starts the server again with the same port, folder and arguments, and blocks until it
+// answers. It kills a running server first. Without persistence the server is empty then. After
+// Stop, Restart returns an error.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -257,7 +262,7 @@ func (s *Server) Restart() error {
 		return errors.New("redistest: restart of a stopped server")
 	}
 	s.process.kill()
-	// A stranger who looks whether the port is free has it only for a moment.
+	// Another process that checks whether the port is free has it only for a moment.
 	err := s.run()
 	for range 3 {
 		if !errors.Is(err, errPortTaken) {
@@ -271,7 +276,8 @@ func (s *Server) Restart() error {
 	return nil
 }
 
-// Stop kills the server if it runs and removes its folder. It blocks until the process is gone. Later calls do nothing.
+// Stop kills the server if it runs and removes its folder. It blocks until the process has ended.
+// Later calls do nothing.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

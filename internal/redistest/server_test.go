@@ -82,11 +82,12 @@ func TestStartErrorHasTheLog(t *testing.T) {
 	rediscase.Need(t)
 	_, err := redistest.Start(redistest.Args("--maxmemory", "nonsense"))
 	if err == nil || !strings.Contains(err.Error(), "argument must be a memory value") {
-		t.Errorf("the error does not tell why: %v", err)
+		t.Errorf("the error gives no reason: %v", err)
 	}
 }
 
-// TestServerOutlivesThreads ends the thread that called Start, for which the system must not end the server.
+// TestServerOutlivesThreads ends the thread that called Start, for which the system must not end
+// the server.
 func TestServerOutlivesThreads(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)

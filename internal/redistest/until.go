@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// patience is how long anything here may take to get ready. It is long because tests share their machine.
+// patience is how long a server may take to get ready. It is long because tests share their
+// machine.
 const patience = 60 * time.Second
 
-// until calls ready, with a rest between the calls, until it returns nil. When the time is up it returns ready's last
-// error.
+// until calls ready, with pauses between the calls, until it returns nil. When the time is over,
+// until returns ready's last error.
 func until(limit, rest time.Duration, ready func() error) error {
 	deadline := time.Now().Add(limit)
 	for {

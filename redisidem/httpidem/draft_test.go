@@ -71,7 +71,7 @@ func TestDraft_2_5_2_ThePolicyIsPublished(t *testing.T) {
 	policy, _, _ = strings.Cut(policy, "\n## ")
 	for what, want := range map[string]string{
 		"required or not": "require the header field `Idempotency-Key`", "format": "RFC 8941", "scope": "**Scope.**", "retention": "24 hours",
-		"fingerprint": "the bytes of the body", "stored statuses": "from 200 to 499 but 401",
+		"fingerprint": "the bytes of the body", "stored statuses": "from 200 to 499, except 401",
 	} {
 		if !strings.Contains(policy, want) {
 			t.Errorf("the policy does not tell: %s", what)

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/faultnet"
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// flow makes a flow, which must be a good one.
+// flow makes a flow from a valid configuration.
 func (c *clause) flow(name string, stages ...redisidem.FlowStage) *redisidem.Flow {
 	c.Helper()
 	f, err := redisidem.NewFlow(redisidem.FlowConfig{Name: name, Version: 1, RecoverAfter: time.Hour, Stages: stages})
@@ -20,7 +21,7 @@ func (c *clause) flow(name string, stages ...redisidem.FlowStage) *redisidem.Flo
 
 func flowsRun(c *clause) {
 	ran := ""
-	down := errors.New("the provider is away")
+	down := errors.New("the provider is unavailable")
 	first := redisidem.FlowStage{
 		Point: redisidem.Started,
 		Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -43,13 +44,13 @@ func flowsRun(c *clause) {
 			return redisidem.Next(), nil
 		},
 	}
-	order := redisidem.FlowStage{Point: "charged", Work: answers("order 1")}
+	order := redisidem.FlowStage{Point: "charged", Work: finishWith("order 1")}
 	flow := c.flow("checkout", first, charge, order)
-	_, err := c.scope().DoFlow(c.ctx, "k", ordered, flow)
+	_, err := c.scope().DoFlow(c.ctx, "k", orderRequest, flow)
 	c.want("a stage's error", err, down)
-	key, err := c.scope().DoFlow(c.ctx, "k", ordered, flow)
+	key, err := c.scope().DoFlow(c.ctx, "k", orderRequest, flow)
 	c.answered("the flow", key, err, "order 1", false)
-	key, err = c.scope().DoFlow(c.ctx, "k", ordered, flow)
+	key, err = c.scope().DoFlow(c.ctx, "k", orderRequest, flow)
 	c.answered("the flow's replay", key, err, "order 1", true)
 	if want := "reserve charge1 reconcile2 "; ran != want || key.Revision != 3 {
 		c.Errorf("ran %q to revision %d, want %q and 3", ran, key.Revision, want)
@@ -61,7 +62,7 @@ func flowsRun(c *clause) {
 	}
 	declined := c.flow("checkout", first, order)
 	for range 2 {
-		key, err = c.scope().DoFlow(c.ctx, "declined", ordered, declined)
+		key, err = c.scope().DoFlow(c.ctx, "declined", orderRequest, declined)
 		c.must("a flow that fails", err)
 		want := redisidem.JSON(402, "declined")
 		if !key.Finished() || !same(key.Response, &want) {
@@ -78,23 +79,23 @@ func keyBelongsToItsFlow(c *clause) {
 	failing := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, down }
 	one := c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: failing})
 	two := c.flow("two", redisidem.FlowStage{Point: redisidem.Started, Work: c.mustNotRun})
-	_, err := c.scope().DoFlow(c.ctx, "k", ordered, one)
+	_, err := c.scope().DoFlow(c.ctx, "k", orderRequest, one)
 	c.want("a stage's error", err, down)
-	_, err = c.scope().DoFlow(c.ctx, "k", ordered, two)
+	_, err = c.scope().DoFlow(c.ctx, "k", orderRequest, two)
 	c.want("another flow", err, redisidem.ErrOtherFlow)
-	one = c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: answers("order 1")})
-	key, err := c.scope().DoFlow(c.ctx, "k", ordered, one)
+	one = c.flow("one", redisidem.FlowStage{Point: redisidem.Started, Work: finishWith("order 1")})
+	key, err := c.scope().DoFlow(c.ctx, "k", orderRequest, one)
 	c.answered("the flow itself", key, err, "order 1", false)
 }
 
-func effectsComeWithTheirCommit(c *clause) {
-	svc, w := c.wired()
-	w.lose(lua.Commit, loseReply, nil) // so that the commit is repeated
+func effectsAreAppliedWithTheirCommit(c *clause) {
+	svc, network := c.wired()
+	network.FailNext(lua.Commit, faultnet.LoseReply, nil) // so that the commit is repeated
 	var counter, set, stream string
-	key, err := svc.Scope(c.scopeName()).Do(c.ctx, "k", ordered, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	key, err := svc.Scope(c.scopeName()).Do(c.ctx, "k", orderRequest, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		counter, set, stream = st.ShardKey("orders"), st.ShardKey("last"), st.ShardKey("outbox")
-		if n := c.store.client.Exists(c.ctx, counter).Val(); n != 0 {
-			c.Errorf("an effect is there before its commit")
+		if n := c.keyspace.client.Exists(c.ctx, counter).Val(); n != 0 {
+			c.Errorf("an effect is visible before its commit")
 		}
 		return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
 			redisidem.IncrBy(counter, 3),
@@ -103,16 +104,16 @@ func effectsComeWithTheirCommit(c *clause) {
 		), nil
 	})
 	c.answered("the commit", key, err, "order 1", false)
-	if n, err := c.store.client.Get(c.ctx, counter).Int(); n != 3 || err != nil {
+	if n, err := c.keyspace.client.Get(c.ctx, counter).Int(); n != 3 || err != nil {
 		c.Errorf("the counter is %d, %v, want 3", n, err)
 	}
-	if text, err := c.store.client.Get(c.ctx, set).Result(); text != "order\x00\xff" || err != nil {
+	if text, err := c.keyspace.client.Get(c.ctx, set).Result(); text != "order\x00\xff" || err != nil {
 		c.Errorf("the value is %q, %v", text, err)
 	}
-	if ttl := c.store.client.TTL(c.ctx, set).Val(); ttl <= 0 || ttl > time.Hour {
+	if ttl := c.keyspace.client.TTL(c.ctx, set).Val(); ttl <= 0 || ttl > time.Hour {
 		c.Errorf("the value expires in %v, want 1h", ttl)
 	}
-	if n, err := c.store.client.XLen(c.ctx, stream).Result(); n != 1 || err != nil {
+	if n, err := c.keyspace.client.XLen(c.ctx, stream).Result(); n != 1 || err != nil {
 		c.Errorf("the stream has %d entries, %v, want 1", n, err)
 	}
 }
@@ -122,11 +123,11 @@ func refusedEffectStoresNothing(c *clause) {
 	var counter string
 	runs := 0
 	for range 2 {
-		key, err := sc.Do(c.ctx, "k", ordered, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		key, err := sc.Do(c.ctx, "k", orderRequest, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			runs++
 			counter = st.ShardKey("counter")
 			wrong := st.ShardKey("wrong")
-			c.must("RPush", c.store.client.RPush(c.ctx, wrong, "x").Err())
+			c.must("RPush", c.keyspace.client.RPush(c.ctx, wrong, "x").Err())
 			return redisidem.Finish(redisidem.JSON(201, "order 1")).WithEffects(
 				redisidem.IncrBy(counter, 1), redisidem.SAdd(wrong, "x")), nil
 		})
@@ -135,7 +136,7 @@ func refusedEffectStoresNothing(c *clause) {
 			c.Errorf("the key is at %q with %v", key.RecoveryPoint, key.Response)
 		}
 	}
-	if n := c.store.client.Exists(c.ctx, counter).Val(); n != 0 {
+	if n := c.keyspace.client.Exists(c.ctx, counter).Val(); n != 0 {
 		c.Errorf("the other effect was applied")
 	}
 	if runs != 1 {
@@ -147,7 +148,7 @@ func updateDeleteAndUnlock(c *clause) {
 	sc := c.scope()
 	_, err := sc.Retrieve(c.ctx, "k")
 	c.want("Retrieve of nothing", err, redisidem.ErrNotFound)
-	key, err := sc.InitializeRequest(c.ctx, "k", ordered)
+	key, err := sc.InitializeRequest(c.ctx, "k", orderRequest)
 	c.must("InitializeRequest", err)
 	stale := key
 	key, err = sc.Update(c.ctx, key, redisidem.Advance("corrected"))
@@ -158,22 +159,22 @@ func updateDeleteAndUnlock(c *clause) {
 
 	lease, err := sc.Lock(c.ctx, "k")
 	c.must("Lock", err)
-	c.want("Delete while somebody works", sc.Delete(c.ctx, key), redisidem.ErrLocked)
+	c.want("Delete while another worker has the lease", sc.Delete(c.ctx, key), redisidem.ErrLocked)
 	_, err = sc.Update(c.ctx, key, redisidem.Advance("elsewhere"))
-	c.want("Update while somebody works", err, redisidem.ErrLocked)
+	c.want("Update while another worker has the lease", err, redisidem.ErrLocked)
 	c.must("Unlock", sc.Unlock(c.ctx, "k"))
 	_, err = lease.Commit(c.ctx, redisidem.Finish(redisidem.JSON(201, "unlocked")))
-	c.want("the commit of the one whose lease was taken away", err, redisidem.ErrFenced)
+	c.want("the commit after Unlock", err, redisidem.ErrFenced)
 
 	var outbound []string
 	orders := func(text string) redisidem.StageFunc {
 		return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			outbound = append(outbound, st.OutboundKey("order"))
-			return answers(text)(ctx, st)
+			return finishWith(text)(ctx, st)
 		}
 	}
-	key, err = sc.Do(c.ctx, "k", ordered, orders("order 1"))
-	c.answered("the next one", key, err, "order 1", false)
+	key, err = sc.Do(c.ctx, "k", orderRequest, orders("order 1"))
+	c.answered("the next call", key, err, "order 1", false)
 	_, err = sc.Update(c.ctx, key, redisidem.Advance("again"))
 	c.want("Update of a finished key", err, redisidem.ErrFinished)
 	_, err = sc.Lock(c.ctx, "k")
@@ -181,7 +182,7 @@ func updateDeleteAndUnlock(c *clause) {
 	c.must("Delete", sc.Delete(c.ctx, key))
 	_, err = sc.Retrieve(c.ctx, "k")
 	c.want("Retrieve of a deleted key", err, redisidem.ErrNotFound)
-	key, err = sc.Do(c.ctx, "k", ordered, orders("order 2"))
+	key, err = sc.Do(c.ctx, "k", orderRequest, orders("order 2"))
 	c.answered("after the delete", key, err, "order 2", false)
 	if len(outbound) == 2 && outbound[0] == outbound[1] {
 		c.Errorf("the outbound key is %s before the delete and after it", outbound[0])

@@ -22,12 +22,12 @@ func serverIsSafe(c *clause) {
 
 func retryGetsTheSameBytes(c *clause) {
 	one, two := c.scope(), c.scope()
-	key, err := one.Do(c.ctx, "k", ordered, answers("order 1"))
+	key, err := one.Do(c.ctx, "k", orderRequest, finishWith("order 1"))
 	c.answered("first run", key, err, "order 1", false)
 	for _, sc := range []*redisidem.Scope{one, two, c.scope()} {
-		key, err = sc.Do(c.ctx, "k", ordered, c.mustNotRun)
+		key, err = sc.Do(c.ctx, "k", orderRequest, c.mustNotRun)
 		c.answered("retry", key, err, "order 1", true)
-		key, err = sc.InitializeRequest(c.ctx, "k", ordered)
+		key, err = sc.InitializeRequest(c.ctx, "k", orderRequest)
 		c.answered("InitializeRequest", key, err, "order 1", true)
 		key, err = sc.Retrieve(c.ctx, "k")
 		c.answered("Retrieve", key, err, "order 1", true)
@@ -37,7 +37,7 @@ func retryGetsTheSameBytes(c *clause) {
 		}
 	}
 	other := c.service().Scope("another customer")
-	key, err = other.Do(c.ctx, "k", ordered, answers("order 2"))
+	key, err = other.Do(c.ctx, "k", orderRequest, finishWith("order 2"))
 	c.answered("the same key in another scope", key, err, "order 2", false)
 }
 
@@ -74,7 +74,7 @@ func bytesOfAllKindsSurvive(c *clause) {
 
 func otherRequestIsRefused(c *clause) {
 	sc := c.scope()
-	other := ordered
+	other := orderRequest
 	other.Path = "/refunds"
 	refused := func(when string) {
 		c.Helper()
@@ -83,27 +83,27 @@ func otherRequestIsRefused(c *clause) {
 		_, err = sc.InitializeRequest(c.ctx, "k", other)
 		c.want("another request "+when, err, redisidem.ErrFingerprintMismatch)
 	}
-	_, err := sc.InitializeRequest(c.ctx, "k", ordered)
+	_, err := sc.InitializeRequest(c.ctx, "k", orderRequest)
 	c.must("InitializeRequest", err)
 	refused("before the work")
-	key, err := sc.Do(c.ctx, "k", ordered, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	key, err := sc.Do(c.ctx, "k", orderRequest, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		_, err := c.scope().Do(c.ctx, "k", other, c.mustNotRun)
 		c.want("another request during the work", err, redisidem.ErrFingerprintMismatch)
-		return answers("order 1")(ctx, st)
+		return finishWith("order 1")(ctx, st)
 	})
 	c.answered("the request itself", key, err, "order 1", false)
 	refused("after the work")
 }
 
 func stagesContinue(c *clause) {
-	key, err := c.scope().InitializeRequest(c.ctx, "k", ordered)
+	key, err := c.scope().InitializeRequest(c.ctx, "k", orderRequest)
 	c.must("InitializeRequest", err)
 	ran := ""
 	for range 10 {
 		if key.Answered() {
 			break
 		}
-		sc := c.scope() // another process for each stage
+		sc := c.scope() // each stage in another process
 		switch key.RecoveryPoint {
 		case redisidem.Started:
 			key, err = sc.WorkStage(c.ctx, key, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -118,9 +118,9 @@ func stagesContinue(c *clause) {
 					c.Errorf("the state is %+v, %v", state, err)
 				}
 				if _, err := sc.Lock(ctx, "k"); !errors.Is(err, redisidem.ErrNested) {
-					c.Errorf("Lock inside of a stage of the same key: %v", err)
+					c.Errorf("Lock inside a stage of the same key: %v", err)
 				}
-				return answers("order 1")(ctx, st)
+				return finishWith("order 1")(ctx, st)
 			})
 		}
 		c.must("stage", err)
@@ -129,21 +129,21 @@ func stagesContinue(c *clause) {
 	if ran != "started paid " || key.Revision != 2 {
 		c.Errorf("ran %q, to revision %d", ran, key.Revision)
 	}
-	// An interim answer is this caller's only.
-	key, err = c.scope().Do(c.ctx, "confirm", ordered, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+	// An interim answer is for one caller only.
+	key, err = c.scope().Do(c.ctx, "confirm", orderRequest, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Interim(redisidem.Started, redisidem.JSON(202, "please confirm")), nil
 	})
 	c.must("interim answer", err)
 	if !key.Answered() || key.Finished() || key.Response.Code != 202 {
 		c.Errorf("the interim answer is %s", describe(key.Response))
 	}
-	key, err = c.scope().Do(c.ctx, "confirm", ordered, answers("order 2"))
+	key, err = c.scope().Do(c.ctx, "confirm", orderRequest, finishWith("order 2"))
 	c.answered("after the interim answer", key, err, "order 2", false)
 }
 
 func failedStageCanBeRetried(c *clause) {
 	sc := c.scope()
-	failure := errors.New("the provider is away")
+	failure := errors.New("the provider is unavailable")
 	attempt := 0
 	for name, fail := range map[string]func() error{
 		"error":  func() error { return failure },
@@ -158,10 +158,10 @@ func failedStageCanBeRetried(c *clause) {
 					err, _ = v.(error)
 				}
 			}()
-			_, err = sc.Do(c.ctx, "k", ordered, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			_, err = sc.Do(c.ctx, "k", orderRequest, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				attempt++
 				if st.Attempt() != attempt {
-					c.Errorf("attempt %d is said to be %d", attempt, st.Attempt())
+					c.Errorf("attempt %d has number %d", attempt, st.Attempt())
 				}
 				return redisidem.Outcome{}, fail()
 			})
@@ -171,10 +171,10 @@ func failedStageCanBeRetried(c *clause) {
 			c.Errorf("%s: the caller gets %v", name, err)
 		}
 	}
-	key, err := c.scope().Do(c.ctx, "k", ordered, answers("order 1"))
+	key, err := c.scope().Do(c.ctx, "k", orderRequest, finishWith("order 1"))
 	c.answered("after failures, without waiting for a lease", key, err, "order 1", false)
 	if key.Attempts != 4 {
-		c.Errorf("%d attempts are counted, want 4", key.Attempts)
+		c.Errorf("the key has %d attempts, want 4", key.Attempts)
 	}
 }
 
@@ -186,9 +186,9 @@ func concurrentCallersRunOnce(c *clause) {
 		for i := range 24 {
 			value := fmt.Sprint("k", i%4)
 			wg.Go(func() {
-				key, err := sc.Do(c.ctx, value, ordered, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				key, err := sc.Do(c.ctx, value, orderRequest, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 					runs.Add(1)
-					return answers(value)(ctx, st)
+					return finishWith(value)(ctx, st)
 				})
 				want := redisidem.JSON(201, value)
 				if err != nil || !same(key.Response, &want) {

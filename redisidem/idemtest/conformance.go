@@ -10,18 +10,21 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/faultnet"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Conformance checks that services keep the library's promise with a client of the caller's own: its options, its hooks, what
-// lies between it and the server, and the server itself. It has a subtest for each clause of the promise, which all run at
-// the same time and only through the public API.
+// Conformance checks that services keep the library's promise with the caller's own client: its
+// options, its hooks, the network behind it, and the server. Each clause of the promise is a
+// subtest. The subtests run in parallel and use the public API only.
 //
-// client makes a new client, without connections, of one and the same Redis each time it is called; Conformance closes them.
-// cfg is that of the services, or nil: Namespace is replaced by one for each clause, whose keys are removed in the end; Lease
-// is by default 2 s, which some clauses wait for, and Timeout 5 s, since the machine may be busy with other tests.
+// client returns a new client each time, without connections, always of the same Redis. Conformance
+// closes the clients. cfg is the configuration of the services and may be nil. Each clause gets a
+// Namespace of its own, whose keys are removed at the end. Lease defaults to 2 s, because some
+// clauses wait until it lapses. Timeout defaults to 5 s, because the machine may be busy with other
+// tests.
 //
-// It blocks for some leases, and cannot be called inside of a bubble of testing/synctest.
+// Conformance blocks for a few leases. It cannot be called inside a bubble of testing/synctest.
 func Conformance(t *testing.T, client func(tb testing.TB) redis.UniversalClient, cfg *redisidem.Config) {
 	t.Helper()
 	conformance(tRunner{t}, client, cfg)
@@ -30,7 +33,7 @@ func Conformance(t *testing.T, client func(tb testing.TB) redis.UniversalClient,
 func conformance(t runner, client func(tb testing.TB) redis.UniversalClient, cfg *redisidem.Config) {
 	t.Helper()
 	if client == nil {
-		t.Fatal("idemtest: Conformance needs a way to make clients")
+		t.Fatal("idemtest: Conformance needs a function that makes clients")
 	}
 	for _, one := range clauses {
 		t.run(one.name, func(t runner) {
@@ -40,7 +43,7 @@ func conformance(t runner, client func(tb testing.TB) redis.UniversalClient, cfg
 	}
 }
 
-// clauses are what a service promises.
+// clauses are the promises of a service.
 var clauses = []struct {
 	name  string
 	check func(*clause)
@@ -52,14 +55,14 @@ var clauses = []struct {
 	{"StagesContinueInAnotherProcess", stagesContinue},
 	{"FailedStageCanBeRetried", failedStageCanBeRetried},
 	{"ConcurrentCallersRunOnce", concurrentCallersRunOnce},
-	{"LockedTellsWhenToComeBack", lockedTellsWhenToComeBack},
+	{"LockedErrorHasRetryAfter", lockedErrorHasRetryAfter},
 	{"WaiterGetsTheAnswer", waiterGetsTheAnswer},
-	{"DeadWorkersKeyIsTakenOver", deadWorkersKeyIsTakenOver},
+	{"KeyOfADeadWorkerIsTakenOver", keyOfADeadWorkerIsTakenOver},
 	{"LateCommitIsFenced", lateCommitIsFenced},
-	{"LateCommitThatNobodyContestsIsKept", lateCommitIsKept},
+	{"LateCommitWithoutASuccessorIsStored", lateCommitIsStored},
 	{"LostMessagesChangeNothing", lostMessagesChangeNothing},
-	{"CommitWithoutAnswerLandsLater", commitLandsLater},
-	{"EffectsComeWithTheirCommit", effectsComeWithTheirCommit},
+	{"CommitWithoutAReplyIsRetried", commitIsRetried},
+	{"EffectsAreAppliedWithTheirCommit", effectsAreAppliedWithTheirCommit},
 	{"RefusedEffectStoresNothing", refusedEffectStoresNothing},
 	{"FlowsRunReconcileAndCompensate", flowsRun},
 	{"KeyBelongsToItsFlow", keyBelongsToItsFlow},
@@ -69,14 +72,14 @@ var clauses = []struct {
 // clause is one subtest of Conformance, with Redis keys of its own.
 type clause struct {
 	runner
-	ctx    context.Context
-	client func(tb testing.TB) redis.UniversalClient
-	cfg    redisidem.Config
-	store  *store
+	ctx      context.Context
+	client   func(tb testing.TB) redis.UniversalClient
+	cfg      redisidem.Config
+	keyspace *keyspace
 }
 
 func newClause(t runner, client func(tb testing.TB) redis.UniversalClient, cfg *redisidem.Config) *clause {
-	c := &clause{runner: t, ctx: t.Context(), client: client, cfg: *patient(cfg)}
+	c := &clause{runner: t, ctx: t.Context(), client: client, cfg: *withTimeout(cfg)}
 	c.cfg.Namespace = "idemtest-" + strings.ToLower(rand.Text()[:12])
 	if c.cfg.Lease == 0 {
 		c.cfg.Lease = 2 * time.Second
@@ -84,28 +87,28 @@ func newClause(t runner, client func(tb testing.TB) redis.UniversalClient, cfg *
 	return c
 }
 
-// check runs the clause's test, and then looks at what it has left in Redis.
+// check runs the clause's test, and then checks what it has left in Redis.
 func (c *clause) check(test func(*clause)) {
 	c.Helper()
-	// The cleanups run in the opposite order: the services end before the look is taken.
-	c.store = &store{t: c, namespace: c.cfg.Namespace, client: c.client(c)}
-	c.Cleanup(c.store.close)
+	// Cleanups run in reverse order: the services end before Redis is checked.
+	c.keyspace = &keyspace{t: c, namespace: c.cfg.Namespace, client: c.client(c)}
+	c.Cleanup(c.keyspace.close)
 	c.Cleanup(func() {
 		if !c.Failed() {
-			c.store.mustBeTidy()
+			c.keyspace.mustBeTidy()
 		}
 	})
 	test(c)
 }
 
-// service makes a service as another process has it.
+// service makes a service with a client of its own, as another process would.
 func (c *clause) service() *redisidem.Service {
 	c.Helper()
 	svc, _ := c.wired()
 	return svc
 }
 
-// scope returns the scope in which most clauses work, in another process.
+// scope returns the scope that most clauses use, of a new service.
 func (c *clause) scope() *redisidem.Scope {
 	c.Helper()
 	return c.service().Scope(c.scopeName())
@@ -113,21 +116,21 @@ func (c *clause) scope() *redisidem.Scope {
 
 func (c *clause) scopeName() string { return "customer {42}" }
 
-// wired makes a service, and the wire that its client talks over.
-func (c *clause) wired(change ...func(*redisidem.Config)) (*redisidem.Service, *wire) {
+// wired makes a service, and the network of its client.
+func (c *clause) wired(change ...func(*redisidem.Config)) (*redisidem.Service, *faultnet.Network) {
 	c.Helper()
 	cfg := c.cfg
 	for _, f := range change {
 		f(&cfg)
 	}
-	client, w := c.client(c), newWire()
-	tapInto(client, w.line)
+	client, network := c.client(c), new(faultnet.Network)
+	network.Attach(client)
 	svc, err := redisidem.New(client, &cfg)
 	if err != nil {
 		c.Fatalf("New: %v", err)
 	}
 	c.Cleanup(func() {
-		w.mend()
+		network.Set(faultnet.Normal)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), patience)
 		defer cancel()
 		if err := svc.Close(ctx); err != nil {
@@ -135,14 +138,14 @@ func (c *clause) wired(change ...func(*redisidem.Config)) (*redisidem.Service, *
 		}
 		_ = client.Close()
 	})
-	return svc, w
+	return svc, network
 }
 
-// ordered is the request of most clauses.
-var ordered = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"item": "book", "cents": 1200}}
+// orderRequest is the request of most clauses.
+var orderRequest = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"item": "book", "cents": 1200}}
 
-// answers is a stage that ends the work with a text.
-func answers(text string) redisidem.StageFunc {
+// finishWith returns a stage that finishes the work with a text.
+func finishWith(text string) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Finish(redisidem.JSON(201, text)), nil
 	}
@@ -150,7 +153,7 @@ func answers(text string) redisidem.StageFunc {
 
 // mustNotRun is a stage that fails the test.
 func (c *clause) mustNotRun(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-	c.Errorf("a stage ran that must not")
+	c.Errorf("a stage ran that must not run")
 	return redisidem.Finish(redisidem.JSON(500, "ran")), nil
 }
 

@@ -13,7 +13,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
-// onRealServers runs a test on a standalone server and on a cluster, with clients as users make them.
+// onRealServers runs a test on a standalone server and on a cluster, with clients as users make
+// them.
 func onRealServers(t *testing.T, test func(t *testing.T, client func() redis.UniversalClient)) {
 	t.Helper()
 	t.Run("redis", func(t *testing.T) {
@@ -32,7 +33,7 @@ func onRealServers(t *testing.T, test func(t *testing.T, client func() redis.Uni
 	})
 }
 
-// inBothModes runs a test with services that use clients plainly, and with those that pipeline.
+// inBothModes runs a test without and with auto-pipelining.
 func inBothModes(t *testing.T, test func(t *testing.T, cfg *redisidem.Config)) {
 	t.Helper()
 	t.Run("plain", func(t *testing.T) { test(t, nil) })
@@ -69,17 +70,17 @@ func TestConformanceWithACodecAndCopies(t *testing.T) {
 		&redisidem.Config{Codec: compression, CacheBytes: 1 << 20, Owner: "test"})
 }
 
-// mustBeEmpty checks that the kit has removed what it had in Redis, and closes the client.
+// mustBeEmpty checks that the kit has removed its keys, and closes the client.
 func mustBeEmpty(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
 	defer func() { _ = client.Close() }()
-	s := &store{t: t, namespace: "idemtest-*", client: client}
+	s := &keyspace{t: t, namespace: "idemtest-*", client: client}
 	if left := s.keys(t.Context()); len(left) > 0 {
 		t.Errorf("left in Redis: %q", left)
 	}
 }
 
-// meddler is a hook that does something after each call of a script that was carried out.
+// meddler is a hook that runs a function after each successful call of a script.
 type meddler struct {
 	script *lua.Script
 	after  func(ctx context.Context, cmd redis.Cmder)
@@ -102,13 +103,13 @@ func (m meddler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	}
 }
 
-// TestConformanceFindsBadClients gives it clients on which the promise cannot be kept.
+// TestConformanceFindsBadClients runs the suite with clients that cannot keep the promise.
 func TestConformanceFindsBadClients(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		client func(srv *Server, t testing.TB) redis.UniversalClient
-		clause string // that must fail
+		clause string // the clause that must fail
 		words  string
 	}{
 		{
@@ -120,7 +121,7 @@ func TestConformanceFindsBadClients(t *testing.T) {
 			"RetryGetsTheSameBytes", "want",
 		},
 		{
-			"server that keeps for ever", func(srv *Server, t testing.TB) redis.UniversalClient {
+			"server that removes the expiry", func(srv *Server, t testing.TB) redis.UniversalClient {
 				client, other := redis.NewClient(srv.Options()), srv.Client()
 				client.AddHook(meddler{lua.Commit, func(ctx context.Context, cmd redis.Cmder) {
 					key, _ := cmd.Args()[3].(string)
@@ -130,7 +131,7 @@ func TestConformanceFindsBadClients(t *testing.T) {
 				}})
 				return client
 			},
-			"RetryGetsTheSameBytes", "stays for ever",
+			"RetryGetsTheSameBytes", "has no expiry",
 		},
 		{
 			"client without context timeouts", func(srv *Server, _ testing.TB) redis.UniversalClient {
@@ -141,10 +142,10 @@ func TestConformanceFindsBadClients(t *testing.T) {
 			"RetryGetsTheSameBytes", "ContextTimeoutEnabled",
 		},
 		{
-			"client that is used", func(srv *Server, t testing.TB) redis.UniversalClient {
+			"client with connections", func(srv *Server, t testing.TB) redis.UniversalClient {
 				client := redis.NewClient(srv.Options())
-				// As a pipeline: go-redis has connections of their own for these, and the library's
-				// calls are such.
+				// As a pipeline: go-redis has separate connections for pipelines, and the library's
+				// calls are pipelines.
 				if _, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error { return pipe.Ping(t.Context()).Err() }); err != nil {
 					t.Error(err)
 				}
@@ -156,7 +157,7 @@ func TestConformanceFindsBadClients(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			srv := NewServer(t)
-			_, failed := watchAll(t, func(r runner) {
+			_, failed := runSubtests(t, func(r runner) {
 				r.(*results).only = c.clause
 				conformance(r, func(testing.TB) redis.UniversalClient { return c.client(srv, t) }, nil)
 			})
@@ -165,8 +166,8 @@ func TestConformanceFindsBadClients(t *testing.T) {
 			}
 		})
 	}
-	_, failed := watchAll(t, func(r runner) { conformance(r, nil, nil) })
-	if !strings.Contains(failed[""], "a way to make clients") {
-		t.Errorf("without clients it says %q", failed)
+	_, failed := runSubtests(t, func(r runner) { conformance(r, nil, nil) })
+	if !strings.Contains(failed[""], "a function that makes clients") {
+		t.Errorf("without clients the suite says %q", failed)
 	}
 }

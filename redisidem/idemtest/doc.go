@@ -1,15 +1,18 @@
-// Package idemtest is the test kit for programs that use redisidem: a Redis in the test's process, outages of it at will, and
-// two suites that look for what only a crash or another client would show.
+// Package idemtest is the test kit for programs that use redisidem: a Redis in the test's process
+// that fails on request, a suite that kills flows at each boundary, and a conformance suite.
 //
-//   - [NewServer] is an embedded Redis with a clock that can be put forward, and [Server.Stop], [Server.Hang] and
-//     [Server.DropReplies] are three ways in which it fails. [NewService] is a service on one, for tests that need no more.
-//   - [CrashMatrix] runs a flow, kills it before and after each stage and each commit, lets another process resume it, and
-//     checks that all effects happened as often as promised and that the answer is the same.
-//   - [Conformance] checks that a service keeps its promise with a client of one's own.
+//   - [NewServer] starts an embedded Redis with a clock that can be put forward. [Server.Stop],
+//     [Server.Hang] and [Server.DropReplies] are three outages. [NewService] is a service on a
+//     server of its own.
+//   - [CrashMatrix] runs a flow, kills it before and after each stage and each commit, and lets
+//     another process resume it. It checks that all effects happened as often as promised and that
+//     the answer is the same.
+//   - [Conformance] checks that a service keeps its promise with your own client.
 //
-// What it shows is no proof for a server: the embedded one has no persistence, replicas or memory limit. Run
-// [redisidem.Service.Check] against the real one, and both suites as well.
+// A test on the embedded server proves nothing about a real one: the embedded server has no
+// persistence, replicas or memory limit. Run [redisidem.Service.Check] and both suites against the
+// real server as well.
 //
-// The embedded server needs no network, so that it also works inside the bubbles of testing/synctest, where a lease of ten
-// seconds lapses at once.
+// The embedded server needs no network. It also works inside the bubbles of testing/synctest, where
+// a lease of ten seconds lapses at once.
 package idemtest

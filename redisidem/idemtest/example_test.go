@@ -10,7 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 )
 
-// A service for a test is one line. Here the example stands for the test; in yours it is the *testing.T.
+// A service for a test takes one line. Here the example stands for the test; in yours it is the
+// *testing.T.
 func Example() {
 	t := new(exampleTest)
 	defer t.end()
@@ -28,7 +29,7 @@ func Example() {
 	// order 1 true <nil>
 }
 
-// A worker dies, and its lease lapses when the test wants it to.
+// A worker dies, and its lease lapses when the test puts the clock forward.
 func ExampleServer_FastForward() {
 	t := new(exampleTest)
 	defer t.end()
@@ -61,7 +62,8 @@ func ExampleServer_FastForward() {
 	// redisidem: fenced: another worker has claimed the key
 }
 
-// An outage between the work and its commit leaves the caller without knowledge of what was stored.
+// After an outage between the work and its commit, the caller does not know whether the result is
+// stored.
 func ExampleServer_DropReplies() {
 	t := new(exampleTest)
 	defer t.end()

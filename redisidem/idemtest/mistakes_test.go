@@ -17,14 +17,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestCrashMatrixFindsMistakes gives it flows with the mistakes that people make.
+// TestCrashMatrixFindsMistakes runs the matrix over flows with common mistakes.
 func TestCrashMatrixFindsMistakes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		flow  func(*shop) redisidem.FlowConfig
-		cases []string // that must fail
-		words string   // that tell why
+		cases []string // the cases that must fail
+		words string   // of the failure
 	}{
 		{
 			"charge that is repeated", func(s *shop) redisidem.FlowConfig {
@@ -40,17 +40,17 @@ func TestCrashMatrixFindsMistakes(t *testing.T) {
 			`the effect "charge" happened 2 times; promised: exactly 1`,
 		},
 		{
-			"reconcile that forgets to look", func(s *shop) redisidem.FlowConfig {
+			"reconcile that does not check", func(s *shop) redisidem.FlowConfig {
 				cfg := checkout(s)
 				cfg.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (outcome, error) { return redisidem.Next(), nil }
 				return cfg
 			},
-			// A lease that is kept for the next stage has begun that one's first attempt.
+			// With a kept lease, the commit of a stage begins the first attempt of the next one.
 			[]string{"kill_after_commit_of_started", "kill_before_tax_lines_created"},
 			`the effect "charge" happened 0 times`,
 		},
 		{
-			"reconcile that cannot tell", func(s *shop) redisidem.FlowConfig {
+			"reconcile that always fails", func(s *shop) redisidem.FlowConfig {
 				cfg := checkout(s)
 				cfg.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (outcome, error) {
 					return outcome{}, errors.New("no answer")
@@ -114,7 +114,7 @@ func TestCrashMatrixFindsMistakes(t *testing.T) {
 			`the effect "refund" happened 2 times; promised: at most 1`,
 		},
 		{
-			"stage that is left out the second time", func(s *shop) redisidem.FlowConfig {
+			"stage that is skipped the second time", func(s *shop) redisidem.FlowConfig {
 				cfg := checkout(s)
 				first := cfg.Stages[0].Work
 				cfg.Stages[0].Next = []string{"tax_lines_created", "payment_authorized"}
@@ -143,31 +143,31 @@ func TestCrashMatrixFindsMistakes(t *testing.T) {
 			}
 			for name, text := range failed {
 				if !strings.Contains(text, c.words) {
-					t.Errorf("%s says %q, not %q", name, text, c.words)
+					t.Errorf("%s fails with %q, want %q", name, text, c.words)
 				}
 			}
 		})
 	}
 }
 
-// TestCrashMatrixFindsWhatIsLeftInRedis gives it clients behind whose back something happens to the server.
-func TestCrashMatrixFindsWhatIsLeftInRedis(t *testing.T) {
+// TestCrashMatrixFindsLeftoversInRedis changes the keys behind the client's back.
+func TestCrashMatrixFindsLeftoversInRedis(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		words  string
 		meddle func(ctx context.Context, other *redis.Client, record string) error
 	}{
-		{"stays for ever", func(ctx context.Context, other *redis.Client, record string) error {
+		{"has no expiry", func(ctx context.Context, other *redis.Client, record string) error {
 			return other.Persist(ctx, record).Err()
 		}},
 		{"a lock is left", func(ctx context.Context, other *redis.Client, record string) error {
-			return other.Set(ctx, record+":lock", "nobody", time.Hour).Err()
+			return other.Set(ctx, record+":lock", "other worker", time.Hour).Err()
 		}},
-		{"something is to be recovered", func(ctx context.Context, other *redis.Client, record string) error {
+		{"is due for recovery", func(ctx context.Context, other *redis.Client, record string) error {
 			due := record[:strings.LastIndex(record, ":")] + ":due:checkout"
 			return other.ZAdd(ctx, due, redis.Z{Member: "x"}).Err()
 		}},
-		{"was no replay", func(ctx context.Context, other *redis.Client, record string) error {
+		{"was not replayed", func(ctx context.Context, other *redis.Client, record string) error {
 			return other.Del(ctx, record).Err()
 		}},
 	} {
@@ -191,7 +191,7 @@ func TestCrashMatrixFindsWhatIsLeftInRedis(t *testing.T) {
 			}
 			_, failed := collect(t, one)
 			if len(failed) != 1 || !strings.Contains(failed["undisturbed"], c.words) {
-				t.Errorf("it says %q, not %q", failed, c.words)
+				t.Errorf("the failure is %q, want %q", failed, c.words)
 			}
 		})
 	}
@@ -199,7 +199,7 @@ func TestCrashMatrixFindsWhatIsLeftInRedis(t *testing.T) {
 
 func TestCrashMatrixFindsEffectsOfReplays(t *testing.T) {
 	t.Parallel()
-	_, failed := collect(t, Crashes{Promise: sold, World: func(testing.TB) World {
+	_, failed := collect(t, CrashConfig{Promise: sold, World: func(testing.TB) World {
 		s := newShop()
 		return World{
 			Request: buy, Effects: s.effects,
@@ -212,7 +212,7 @@ func TestCrashMatrixFindsEffectsOfReplays(t *testing.T) {
 		}
 	}})
 	if !strings.Contains(failed["undisturbed"], "the replay had effects") {
-		t.Errorf("it says %q", failed)
+		t.Errorf("the failure is %q", failed)
 	}
 }
 
@@ -245,22 +245,22 @@ func TestCrashMatrixComparesMaskedResponses(t *testing.T) {
 	}
 }
 
-func TestCrashMatrixRefusesWhatItCannotJudge(t *testing.T) {
+func TestCrashMatrixRefusesInvalidConfigurations(t *testing.T) {
 	t.Parallel()
 	good := crashes(checkout, sold)
 	for _, c := range []struct {
 		name  string
-		c     Crashes
+		c     CrashConfig
 		words string
 	}{
-		{"no world", Crashes{Promise: sold}, "Crashes.World"},
-		{"no promise", Crashes{World: good.World}, "Crashes.Promise"},
-		{"negative depth", Crashes{World: good.World, Promise: sold, Depth: -1}, "Crashes.Depth"},
-		{"no flow", Crashes{Promise: sold, World: func(testing.TB) World { return World{} }}, "World.Flow"},
+		{"no world", CrashConfig{Promise: sold}, "CrashConfig.World"},
+		{"no promise", CrashConfig{World: good.World}, "CrashConfig.Promise"},
+		{"negative depth", CrashConfig{World: good.World, Promise: sold, Depth: -1}, "CrashConfig.Depth"},
+		{"no flow", CrashConfig{Promise: sold, World: func(testing.TB) World { return World{} }}, "World.Flow"},
 		{"flow that is refused", crashes(func(*shop) redisidem.FlowConfig { return redisidem.FlowConfig{} }, sold), "FlowConfig.Name"},
 		{"effect without a promise", crashes(checkout, map[string]Times{"charge": Exactly(1)}), `"mail"`},
 		{"promise that is broken at once", crashes(checkout, map[string]Times{"charge": Exactly(2), "mail": AtLeast(1)}), "exactly 2"},
-		{"invalid config", Crashes{World: good.World, Promise: sold, Config: &redisidem.Config{Retention: 1}}, "Config.Retention"},
+		{"invalid config", CrashConfig{World: good.World, Promise: sold, Config: &redisidem.Config{Retention: 1}}, "Config.Retention"},
 		{"flow that never ends", crashes(func(s *shop) redisidem.FlowConfig {
 			cfg := checkout(s)
 			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) { return outcome{}, errors.New("away") }
@@ -280,7 +280,7 @@ func TestCrashMatrixRefusesWhatItCannotJudge(t *testing.T) {
 			}
 			for _, text := range failed {
 				if !strings.Contains(text, c.words) {
-					t.Errorf("it says %q, not %q", text, c.words)
+					t.Errorf("the failure is %q, want %q", text, c.words)
 				}
 			}
 		})
@@ -293,7 +293,7 @@ func TestCrashMatrixFindsRunsThatDiffer(t *testing.T) {
 	_, failed := collect(t, crashes(func(s *shop) redisidem.FlowConfig {
 		cfg := checkout(s)
 		processes++
-		if processes > 2 { // the undisturbed one and its replay
+		if processes > 2 { // the undisturbed run and its replay
 			cfg.Stages[0].Next = []string{"payment_authorized", "tax_lines_created"}
 			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
 				s.charge("")
@@ -303,7 +303,7 @@ func TestCrashMatrixFindsRunsThatDiffer(t *testing.T) {
 		return cfg
 	}, sold))
 	for _, name := range []string{"kill_before_tax_lines_created", "kill_after_commit_of_tax_lines_created"} {
-		if !strings.Contains(failed[name], "did not come to the boundary \""+name+"\"") {
+		if !strings.Contains(failed[name], "did not reach the boundary \""+name+"\"") {
 			t.Errorf("%s says %q", name, failed[name])
 		}
 	}

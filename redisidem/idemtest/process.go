@@ -8,54 +8,54 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/faultnet"
 	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// errKilled is what the goroutines of a killed process hear of Redis if they still ask. It matches redis.ErrClosed, after
-// which neither the client nor the library tries again.
+// errKilled is the error of a killed process's calls. It matches redis.ErrClosed, after which
+// neither the client nor the library tries again.
 var errKilled = errors.Join(errors.New("idemtest: the process was killed"), redis.ErrClosed)
 
-// process is one run of a program that works on a flow. It can be killed: from then on nothing of it reaches Redis, its flow
-// runs no stage, and the goroutine that was in one ends.
+// process is one run of a program that works on a flow. Once it is killed, nothing of it reaches
+// Redis, its flow runs no stage, and a goroutine that is in a stage ends.
 type process struct {
-	line   *line
-	cancel context.CancelFunc
-	ctx    context.Context
+	network faultnet.Network
+	cancel  context.CancelFunc
+	ctx     context.Context
 
 	mu     sync.Mutex
-	fatal  moment         // when to die; the zero moment: never
-	seen   map[moment]int // how often each moment came, without its nth
-	past   []moment       // in their order
-	point  string         // of the work that was run last
-	sent   bool           // its commit has been on its way
-	fate   fate           // of that
+	fatal  crashPoint         // where to die; the zero value: never
+	seen   map[crashPoint]int // how often each point was reached, without its nth
+	past   []crashPoint       // in order
+	point  string             // the recovery point of the latest work
+	sent   bool               // whether its commit was sent
+	fault  faultnet.Fault     // of that commit
 	killed bool
 }
 
-func newProcess(ctx context.Context, fatal moment) *process {
-	p := &process{fatal: fatal, seen: make(map[moment]int)}
+func newProcess(ctx context.Context, fatal crashPoint) *process {
+	p := &process{fatal: fatal, seen: make(map[crashPoint]int)}
 	p.ctx, p.cancel = context.WithCancel(ctx)
-	p.line = newLine(nil)
-	p.line.watch = p.watch
+	p.network.OnCall = p.faultOf
 	return p
 }
 
-// own makes a client the process's. It must not have any connections yet.
+// own attaches a client to the process. The client must not have any connections yet.
 func (p *process) own(client redis.UniversalClient) {
-	tapInto(client, p.line)
-	client.AddHook(deadEnd{p})
+	p.network.Attach(client)
+	client.AddHook(killedHook{p})
 	if cluster, ok := client.(*redis.ClusterClient); ok {
-		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(deadEnd{p}) })
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(killedHook{p}) })
 	}
 }
 
-// kill ends the process, without telling anybody.
+// kill ends the process without giving anything back.
 func (p *process) kill() {
 	p.mu.Lock()
 	p.killed = true
 	p.mu.Unlock()
-	p.line.refuse(errKilled)
+	p.network.RefuseWith(errKilled)
 	p.cancel()
 }
 
@@ -65,18 +65,18 @@ func (p *process) dead() bool {
 	return p.killed
 }
 
-// reach notes a moment of the process's life, and reports whether it is the one to die at.
-func (p *process) reach(k kind, at string) bool {
+// reach records that the process is at a crash point, and reports whether it dies there.
+func (p *process) reach(k boundary, at string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := moment{kind: k, at: at}
+	m := crashPoint{boundary: k, at: at}
 	p.seen[m]++
 	m.nth = p.seen[m]
 	p.past = append(p.past, m)
 	return m == p.fatal
 }
 
-// begin notes that the process begins to work at a recovery point. label is what the work is called.
+// begin records that the process begins to work at a recovery point. label is the name of the work.
 func (p *process) begin(point, label string) {
 	p.mu.Lock()
 	p.point, p.sent = point, false
@@ -84,8 +84,9 @@ func (p *process) begin(point, label string) {
 	p.step(beforeWork, label)
 }
 
-// step lets the process die if the moment has come. It must be called from the goroutine that runs the flow.
-func (p *process) step(k kind, label string) {
+// step kills the process if it is at its crash point. It must be called from the goroutine that
+// runs the flow.
+func (p *process) step(k boundary, label string) {
 	if p.reach(k, label) {
 		p.kill()
 	}
@@ -94,48 +95,49 @@ func (p *process) step(k kind, label string) {
 	}
 }
 
-// watch is told of all script calls, and loses what is to get lost.
-func (p *process) watch(s *lua.Script) (f fate, struck func()) {
+// faultOf returns the fault of a script call: a commit is lost at the crash point before it, and
+// its reply at the one after it.
+func (p *process) faultOf(s *lua.Script) (f faultnet.Fault, struck func()) {
 	if s.Name != lua.Commit.Name {
-		return pass, nil
+		return faultnet.NoFault, nil
 	}
 	p.mu.Lock()
 	point, again := p.point, p.sent
 	p.sent = true
 	p.mu.Unlock()
 	if !again {
-		// Both moments are those of one commit, so both come whatever becomes of it.
+		// The process reaches both crash points of a commit, whatever its fault.
 		lost, silent := p.reach(beforeCommit, point), p.reach(afterCommit, point)
 		p.mu.Lock()
-		switch p.fate = pass; {
+		switch p.fault = faultnet.NoFault; {
 		case lost:
-			p.fate = loseRequest
+			p.fault = faultnet.LoseRequest
 		case silent:
-			p.fate = loseReply
+			p.fault = faultnet.LoseReply
 		}
 		p.mu.Unlock()
 	}
-	// A server that does not know the script yet is sent the commit again, and its reply is what is to get lost.
+	// A server that does not have the script is sent the commit again, with the same fault.
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fate, p.kill
+	return p.fault, p.kill
 }
 
-// moments returns what the process has lived through.
-func (p *process) moments() []moment {
+// reached returns the crash points that the process has reached.
+func (p *process) reached() []crashPoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.past
 }
 
-// deadEnd refuses the commands of a process that is dead before anybody looks for a connection.
-type deadEnd struct{ process *process }
+// killedHook refuses the commands of a killed process before the client looks for a connection.
+type killedHook struct{ process *process }
 
 // DialHook implements [redis.Hook].
-func (deadEnd) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (killedHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook implements [redis.Hook].
-func (d deadEnd) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (d killedHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if d.process.dead() {
 			return errKilled
@@ -145,7 +147,7 @@ func (d deadEnd) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // ProcessPipelineHook implements [redis.Hook].
-func (d deadEnd) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (d killedHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if !d.process.dead() {
 			return next(ctx, cmds)
@@ -157,7 +159,7 @@ func (d deadEnd) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	}
 }
 
-// flow returns a flow that does what the given one does, in this process.
+// flow returns the given flow, instrumented with this process's crash points.
 func (p *process) flow(f *redisidem.Flow) (*redisidem.Flow, error) {
 	cfg := f.Config()
 	for i := range cfg.Stages {

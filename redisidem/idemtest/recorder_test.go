@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// recorder is a test whose failures do not count: they are what is to be seen.
+// recorder is a test that records its failures instead of failing.
 type recorder struct {
 	testing.TB
 	mu       sync.Mutex
@@ -24,7 +24,7 @@ func watch(t testing.TB, test func(*recorder)) []string {
 	return r.failures
 }
 
-// run runs what may end its goroutine, and then the cleanups.
+// run calls a function that may end its goroutine, and then the cleanups.
 func (r *recorder) run(f func()) {
 	done := make(chan struct{})
 	go func() {

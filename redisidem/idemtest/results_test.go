@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// results is a test whose subtests' failures do not count: they are what is to be seen.
+// results is a test that records the failures of its subtests instead of failing.
 type results struct {
 	testing.TB
 	name     string
 	all      *[]result
-	own      int    // the result's number
-	only     string // the one subtest that is run; "" for all
+	own      int    // the index of the result
+	only     string // the one subtest to run; "" for all
 	cleanups []func()
 }
 
@@ -23,14 +23,14 @@ type result struct {
 	failures []string
 }
 
-// collect runs a matrix and returns what became of its cases, by their names.
-func collect(t testing.TB, c Crashes) (cases []string, failed map[string]string) {
+// collect runs a matrix and returns the names of its cases, and the failures by name.
+func collect(t testing.TB, c CrashConfig) (cases []string, failed map[string]string) {
 	t.Helper()
-	return watchAll(t, func(r runner) { crashMatrix(r, c) })
+	return runSubtests(t, func(r runner) { crashMatrix(r, c) })
 }
 
-// watchAll runs a test, and returns the names of its subtests and the failures, by name.
-func watchAll(t testing.TB, test func(runner)) (cases []string, failed map[string]string) {
+// runSubtests runs a test, and returns the names of its subtests, and the failures by name.
+func runSubtests(t testing.TB, test func(runner)) (cases []string, failed map[string]string) {
 	t.Helper()
 	var all []result
 	r := &results{TB: t, all: &all}

@@ -10,26 +10,29 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/redisidem/redisidem/internal/faultnet"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
 const (
-	// patience is how long the end of a test waits for what is still under way.
+	// patience is how long the end of a test waits for work in flight.
 	patience = 10 * time.Second
-	// relaxed is the Config.Timeout of services for tests that do not choose one: the machine may be busy with other tests.
-	relaxed = 5 * time.Second
+	// defaultTimeout is the Config.Timeout of services whose test does not set one: the machine may
+	// be busy with other tests.
+	defaultTimeout = 5 * time.Second
 )
 
-// Server is a Redis in the test's process. Connections to it are made in memory, so it needs no port and works inside a
-// bubble of testing/synctest. Its clock is the test's, a bubble's fake one inside of a bubble, and can be put forward. Its
-// methods are safe for concurrent use.
+// Server is a Redis in the test's process. Connections to it are made in memory, so it needs no
+// port and works inside a bubble of testing/synctest. Its clock is that of the test (in a bubble,
+// the bubble's) and can be put forward. Methods are safe for concurrent use.
 type Server struct {
-	tb    TB
-	redis *miniredis.Miniredis
-	line  *line
+	tb      TB
+	redis   *miniredis.Miniredis
+	network faultnet.Network
+	dial    faultnet.DialFunc
 
 	mu    sync.Mutex
-	ahead time.Duration // of the test's clock
+	ahead time.Duration // by how much the clock is ahead of the test's
 }
 
 // NewServer starts an empty server that ends with the test.
@@ -37,90 +40,90 @@ func NewServer(tb TB) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, redis: miniredis.NewMiniRedis()}
 	s.redis.ClockTTL(true)
-	s.line = newLine(func(context.Context) (net.Conn, error) {
+	s.network.BeforeWrite = func([]byte) { s.tick() }
+	s.dial = s.network.Wrap(func(context.Context, string, string) (net.Conn, error) {
 		conn, err := s.redis.Dial()
 		if err != nil {
 			return nil, err
 		}
-		return newQueued(conn), nil
+		return newBuffered(conn), nil
 	})
-	s.line.sending = s.tick
 	tb.Cleanup(s.redis.Close)
 	return s
 }
 
-// NewService returns a service on an embedded server of its own, for tests that need nothing else. Both end with the test. See
+// NewService returns a service on an embedded server of its own. Both end with the test. See
 // [Server.Service] for cfg.
 func NewService(tb TB, cfg *redisidem.Config) *redisidem.Service {
 	tb.Helper()
 	return NewServer(tb).Service(cfg)
 }
 
-// Service returns a new service on the server, with a client of its own, as another process would have it: services of the
-// same server and namespace work on the same keys. A nil cfg means all defaults, but for a Timeout of 5 s in place of 500 ms,
-// since the machine may be busy with other tests: set it, or use a bubble, to test how an outage is dealt with. A cfg that is
-// invalid fails the test.
+// Service returns a new service with a client of its own, as another process would have it:
+// services of the same server and namespace work on the same keys. A nil cfg means all defaults.
+// Timeout defaults to 5 s instead of 500 ms, because the machine may be busy with other tests: set
+// it, or use a bubble, to test an outage. An invalid cfg fails the test.
 //
-// The service is closed with the test, which first ends an outage. The test fails when work under a lease is still going
-// on then and does not end within 10 s.
+// The service is closed at the end of the test, which first ends an outage. The test fails if work
+// under a lease is still in flight then and does not end within 10 s.
 func (s *Server) Service(cfg *redisidem.Config) *redisidem.Service {
 	s.tb.Helper()
-	svc, err := redisidem.New(s.Client(), patient(cfg))
+	svc, err := redisidem.New(s.Client(), withTimeout(cfg))
 	if err != nil {
 		s.tb.Fatalf("idemtest: %v", err)
 	}
 	s.tb.Cleanup(func() {
-		s.Restart() // a commit that is tried again in the background is to land now
+		s.Restart() // a commit retry in the background can succeed now
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.tb.Context()), patience)
 		defer cancel()
 		if err := svc.Close(ctx); err != nil {
-			s.tb.Errorf("idemtest: a service still has work under way at the end of the test: %v", err)
+			s.tb.Errorf("idemtest: a service still has work in flight at the end of the test: %v", err)
 		}
 	})
 	return svc
 }
 
-// patient returns a copy of cfg with a relaxed timeout, unless it has one.
-func patient(cfg *redisidem.Config) *redisidem.Config {
+// withTimeout returns a copy of cfg with the default timeout, unless it has one.
+func withTimeout(cfg *redisidem.Config) *redisidem.Config {
 	var out redisidem.Config
 	if cfg != nil {
 		out = *cfg
 	}
 	if out.Timeout == 0 {
-		out.Timeout = relaxed
+		out.Timeout = defaultTimeout
 	}
 	return &out
 }
 
-// Client returns a new client of the server, for a look at what it holds or for a service of the test's own. It is closed
-// with the test.
+// Client returns a new client of the server, for inspecting its keys or for a service of the test's
+// own. It is closed at the end of the test.
 func (s *Server) Client() *redis.Client {
 	client := redis.NewClient(s.Options())
 	s.tb.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-// Options returns new options for a client of the server, to be changed and given to [redis.NewClient]: for those who make
-// their client themselves. Whoever does closes it, too. They lead to the server through their Dialer.
+// Options returns new options for a client of the server, to be changed and passed to
+// [redis.NewClient]. Their Dialer leads to the server. The caller must close its client.
 func (s *Server) Options() *redis.Options {
 	return &redis.Options{
 		Addr:                  "embedded:6379", // a name for messages
-		Dialer:                func(ctx context.Context, _, _ string) (net.Conn, error) { return s.line.dial(ctx) },
+		Dialer:                s.dial,
 		ContextTimeoutEnabled: true,
-		ReadTimeout:           relaxed,
-		WriteTimeout:          relaxed,
-		// The service's own repetitions know which commands are safe to repeat.
+		ReadTimeout:           defaultTimeout,
+		WriteTimeout:          defaultTimeout,
+		// The service's own retries know which commands are safe to repeat.
 		MaxRetries:    -1,
 		DialerRetries: 1,
-		// The server knows neither.
+		// The server supports neither.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
 
-// FastForward puts the server's clock forward: leases lapse, and keys whose retention is over are gone. The test's own
-// clock, by which a service counts when it must renew a lease, stays: a worker that is alive while its lease lapses like
-// that finds out at its next renewal or commit.
+// FastForward puts the server's clock forward: leases lapse, and keys whose retention is over are
+// gone. The test's own clock, by which a service decides when to renew a lease, does not change: a
+// live worker whose lease lapses in this way learns of it at its next renewal or commit.
 func (s *Server) FastForward(d time.Duration) {
 	s.mu.Lock()
 	s.ahead += max(d, 0)
@@ -128,7 +131,7 @@ func (s *Server) FastForward(d time.Duration) {
 	s.tick()
 }
 
-// tick tells the server what time it is. Until the clock was put forward it looks at the test's own.
+// tick sets the server's clock once it was put forward. Until then the server uses the test's own.
 func (s *Server) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,20 +140,21 @@ func (s *Server) tick() {
 	}
 }
 
-// Stop breaks all connections and refuses new ones, as when a server has crashed, until [Server.Restart]: calls return
-// [redisidem.ErrUnavailable] when their Config.Timeout is over, since a server may come back within it.
-func (s *Server) Stop() { s.line.set(refusing) }
+// Stop breaks all connections and refuses new ones, as a crashed server would, until
+// [Server.Restart]. Calls return [redisidem.ErrUnavailable] after their Config.Timeout, because a
+// server may come back within it.
+func (s *Server) Stop() { s.network.Set(faultnet.Refuse) }
 
-// Hang makes the server swallow all that is sent to it, on connections old and new, as behind a firewall that drops packets,
-// until [Server.Restart]: calls return [redisidem.ErrUnavailable] when their Config.Timeout is over. What was sent meanwhile
-// never arrives.
-func (s *Server) Hang() { s.line.set(hanging) }
+// Hang swallows all requests on old and new connections, as a firewall that drops packets would,
+// until [Server.Restart]. Calls return [redisidem.ErrUnavailable] after their Config.Timeout. The
+// swallowed requests never arrive.
+func (s *Server) Hang() { s.network.Set(faultnet.Hang) }
 
-// DropReplies makes the server do what it is told while no caller hears of it, until [Server.Restart]: calls return
-// [redisidem.ErrUnavailable] although they had their effect, and a stage that has done its work
+// DropReplies executes all requests and drops the replies until [Server.Restart]. Calls return
+// [redisidem.ErrUnavailable] although they had their effect. A stage that has done its work returns
 // [redisidem.ErrOutcomeUnknown] although its result is stored.
-func (s *Server) DropReplies() { s.line.set(muted) }
+func (s *Server) DropReplies() { s.network.Set(faultnet.DropReplies) }
 
-// Restart ends an outage of any kind. The server still has everything it was told. Connections on which something got lost
-// are broken, as they would be in the end; clients make new ones by themselves.
-func (s *Server) Restart() { s.line.set(passing) }
+// Restart ends an outage of any kind. The server still has all of its data. Connections on which
+// something was lost break, and clients make new ones.
+func (s *Server) Restart() { s.network.Set(faultnet.Normal) }

@@ -17,14 +17,14 @@ var ctx = context.Background()
 
 var request = redisidem.Request{Method: "POST", Path: "/carts/1/complete", Params: map[string]any{"cart": 1}}
 
-// finish is a stage that ends the work with a text.
+// finish returns a stage that finishes the work with a text.
 func finish(text string) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Finish(redisidem.JSON(200, text)), nil
 	}
 }
 
-// never is a stage that must not run.
+// never returns a stage that must not run.
 func never(t testing.TB) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		t.Error("the stage ran")
@@ -32,7 +32,7 @@ func never(t testing.TB) redisidem.StageFunc {
 	}
 }
 
-// mustBe fails the test unless err is what is wanted; nil wants none.
+// mustBe fails the test unless err matches want; a nil want means no error.
 func mustBe(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -49,7 +49,7 @@ func mustAnswer(t testing.TB, key *redisidem.Key, err error, text string, replay
 	}
 }
 
-// inAndOutOfABubble runs a test in fake time, and in real time without waiting for any.
+// inAndOutOfABubble runs a test in fake time, and in real time.
 func inAndOutOfABubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	t.Parallel()
@@ -63,7 +63,7 @@ func inAndOutOfABubble(t *testing.T, test func(t *testing.T)) {
 	})
 }
 
-// fast is a configuration for outages: they are noticed soon.
+// fast is a configuration with a short timeout, for outages.
 func fast() *redisidem.Config { return &redisidem.Config{Timeout: time.Second} }
 
 func TestServiceInOneLine(t *testing.T) {
@@ -112,7 +112,7 @@ func TestFastForwardLetsLeasesLapseAndRecordsEnd(t *testing.T) {
 		_, err = two.Retrieve(ctx, "k")
 		mustBe(t, err, redisidem.ErrNotFound)
 		if took := srv.Client().Time(ctx).Val().Sub(before); took < 24*time.Hour {
-			t.Errorf("the server's clock went forward by %v only", took)
+			t.Errorf("the server's clock went forward by only %v", took)
 		}
 	})
 }
@@ -128,7 +128,7 @@ func TestLeaseLapsesByABubblesClock(t *testing.T) {
 		lease, err := one.Lock(ctx, "k")
 		mustBe(t, err, nil)
 		time.Sleep(time.Minute)
-		_, err = two.Do(ctx, "k", request, never(t)) // it is renewed
+		_, err = two.Do(ctx, "k", request, never(t)) // the lease is renewed
 		mustBe(t, err, redisidem.ErrLocked)
 		mustBe(t, lease.Abandon(ctx), nil)
 		lease, err = two.Lock(ctx, "k")
@@ -174,7 +174,7 @@ func TestOutages(t *testing.T) {
 				srv.Restart()
 				_, err = srv.Service(nil).Scope("a").Retrieve(ctx, "k")
 				if want := errors.Is(err, redisidem.ErrNotFound); want == outage.executed {
-					t.Errorf("%s, used %t: then there is %v", outage.name, used, err)
+					t.Errorf("%s, used %t: Retrieve returns %v", outage.name, used, err)
 				}
 				key, err := sc.Do(ctx, "k", request, finish("after"))
 				mustAnswer(t, key, err, "after", false)
@@ -215,7 +215,7 @@ func TestCommitWithoutAReply(t *testing.T) {
 	})
 }
 
-func TestCommitLandsInTheBackgroundAfterAnOutage(t *testing.T) {
+func TestCommitIsRetriedInTheBackgroundAfterAnOutage(t *testing.T) {
 	inAndOutOfABubble(t, func(t *testing.T) {
 		srv := idemtest.NewServer(t)
 		svc := srv.Service(fast())
@@ -225,7 +225,7 @@ func TestCommitLandsInTheBackgroundAfterAnOutage(t *testing.T) {
 		})
 		mustBe(t, err, redisidem.ErrOutcomeUnknown)
 		srv.Restart()
-		mustBe(t, svc.Close(ctx), nil) // waits for it
+		mustBe(t, svc.Close(ctx), nil) // waits for the commit retry
 		key, err := srv.Service(nil).Scope("a").Do(ctx, "k", request, never(t))
 		mustAnswer(t, key, err, "done", true)
 	})
@@ -291,7 +291,7 @@ func TestInvalidConfigFailsTheTest(t *testing.T) {
 	}
 }
 
-func TestWorkUnderWayAtTheEndFailsTheTest(t *testing.T) {
+func TestWorkInFlightAtTheEndFailsTheTest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -307,7 +307,7 @@ func TestWorkUnderWayAtTheEndFailsTheTest(t *testing.T) {
 			}()
 			<-running
 		})
-		if len(failures) != 1 || !strings.Contains(failures[0], "under way") {
+		if len(failures) != 1 || !strings.Contains(failures[0], "in flight") {
 			t.Errorf("the test failed with %q", failures)
 		}
 		close(release)

@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// shop is a world: a payment provider that takes money once for each idempotency key, and a mail server that does not know
-// such things.
+// shop is a world: a payment provider that charges once for each idempotency key, and a mail server
+// without idempotency.
 type shop struct {
 	mu      sync.Mutex
 	charges map[string]int
@@ -26,7 +26,7 @@ func (s *shop) count(what string) {
 	s.counts[what]++
 }
 
-// charge takes money, but not twice for one key.
+// charge takes money once for each key.
 func (s *shop) charge(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ type (
 	stage   = redisidem.FlowStage
 )
 
-// checkout is a flow that keeps its promise.
+// checkout is a correct flow.
 func checkout(s *shop) redisidem.FlowConfig {
 	return redisidem.FlowConfig{Name: "checkout", Version: 1, RecoverAfter: time.Minute, Stages: []stage{
 		{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (outcome, error) {
@@ -99,9 +99,9 @@ func checkout(s *shop) redisidem.FlowConfig {
 	}}
 }
 
-// crashes is the description of a matrix over a flow in a shop.
-func crashes(flow func(*shop) redisidem.FlowConfig, promise map[string]Times) Crashes {
-	return Crashes{
+// crashes returns the configuration of a matrix over a flow in a shop.
+func crashes(flow func(*shop) redisidem.FlowConfig, promise map[string]Times) CrashConfig {
+	return CrashConfig{
 		World: func(testing.TB) World {
 			s := newShop()
 			return World{
@@ -116,7 +116,7 @@ func crashes(flow func(*shop) redisidem.FlowConfig, promise map[string]Times) Cr
 
 var sold = map[string]Times{"charge": Exactly(1), "mail": AtLeast(1)}
 
-// declined is a checkout that fails for good in the end.
+// declined is a checkout that fails at its last stage.
 func declined(s *shop) redisidem.FlowConfig {
 	cfg := checkout(s)
 	cfg.Stages[0].Compensate = func(context.Context, *redisidem.Stage) error { s.count("release"); return nil }

@@ -2,7 +2,8 @@ package idemtest
 
 import "context"
 
-// TB is what a [Server] needs of a test. [testing.TB] has it, and so have the stand-ins of other test frameworks.
+// TB is the part of a test that a [Server] needs. [testing.TB] has it, and so do the test types of
+// other frameworks.
 type TB interface {
 	Helper()
 	Context() context.Context

@@ -42,19 +42,19 @@ var mutants = []mutant{
 	},
 	{
 		name: "norenew", // a lease is never renewed
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",
 		new:  "if err := ctx.Err(); errors.Is(err, ErrLeaseLost) {",
 	},
 	{
 		name: "slowwatch", // the watchdog bites when others have the key already
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "return l.scope.service.cfg.Lease / 10 * 9",
 		new:  "return l.scope.service.cfg.Lease * 2",
 	},
 	{
 		name: "deaf", // who has lost the lease is not told
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "\tl.cancel(cause)\n",
 		new:  "",
 	},
@@ -66,7 +66,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "abandon-after-unknown", // the lease is given back although the result may be under way
-		file: "redisidem/pending.go",
+		file: "redisidem/commit_retry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
 		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, \"\", 0)\n",
 	},
@@ -130,7 +130,7 @@ var mutants = []mutant{
 		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
 		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
 
-		killer: "TestClaimThatComesAgainProlongsTheRecord",
+		killer: "TestRepeatedClaimProlongsTheRecord",
 	},
 	{
 		name: "hasty", // while a slot is split: who has taken the lock does not look whether the record is as it was before
@@ -158,7 +158,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "counted", // a claim that is given back before its callback began counts as an attempt
-		file: "redisidem/giveback.go",
+		file: "redisidem/abandon.go",
 		old:  "by.token, flagIdle+flagUnbegun, s.cfg.Lease)",
 		new:  "by.token, \"\", s.cfg.Lease)",
 
@@ -166,7 +166,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "once", // a give-back without an answer is not repeated
-		file: "redisidem/giveback.go",
+		file: "redisidem/abandon.go",
 		old:  "\tif !over(r, err) {\n",
 		new:  "\tif false && !over(r, err) {\n",
 
@@ -174,11 +174,11 @@ var mutants = []mutant{
 	},
 	{
 		name: "overtaken", // a give-back that has not met its claim is over
-		file: "redisidem/giveback.go",
+		file: "redisidem/abandon.go",
 		old:  "err == nil && (r.number(1) == met || time.Since(began) >= lookout || s.life.isClosing())",
 		new:  "err == nil && (!began.IsZero() || r.number(1) == met)",
 
-		killer: "TestGiveBackThatOvertakesItsClaimIsAskedAgain",
+		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
 	{
 		name: "forgotten", // a give-back is over when the record remembers its token, which another one may take the place of
@@ -186,11 +186,11 @@ var mutants = []mutant{
 		old:  "if owner == token or r[2] == 'finished' then\n",
 		new:  "if owner == token or spent == token or r[2] == 'finished' then\n",
 
-		killer: "TestGiveBackThatOvertakesItsClaimIsAskedAgain",
+		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
 	{
 		name: "lapsed", // a lease that a commit kept, and whose lock has lapsed before its reply came, is not given back
-		file: "redisidem/pending.go",
+		file: "redisidem/commit_retry.go",
 		old:  "} else if kept {",
 		new:  "} else if kept && r.number(0) == \"1\" {",
 
@@ -198,15 +198,15 @@ var mutants = []mutant{
 	},
 	{
 		name: "heedless", // a callback begins although its caller has left
-		file: "redisidem/stage.go",
+		file: "redisidem/workstage.go",
 		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 
-		killer: "TestLeaseOfACallerWhoHasLeftIsPutBack",
+		killer: "TestLeaseOfACallerThatLeftIsAbandoned",
 	},
 	{
 		name: "tireless", // a lease that was called lost is renewed
-		file: "redisidem/keeper.go",
+		file: "redisidem/renewal.go",
 		old:  "\tl.lost = cause\n\tl.keeper.stop()\n",
 		new:  "\tl.lost = cause\n",
 
@@ -234,7 +234,7 @@ var mutants = []mutant{
 		old:  "local held = '0'\n",
 		new:  "local held = '1'\n",
 
-		killer: "TestKeptCommitThatIsRepeatedTellsThatTheLeaseIsGone",
+		killer: "TestRepeatedKeptCommitReportsThatTheLeaseIsGone",
 	},
 	{
 		name: "nofingerprint", // another request gets the key
@@ -274,7 +274,7 @@ var mutants = []mutant{
 		old:  "return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
 		new:  "return false",
 
-		killer: "TestClientThatLeavesLeavesNothingUndone",
+		killer: "TestCompensationContinuesWhenTheClientLeaves",
 	},
 	{
 		name: "silent-end", // a key is ended by hand and nobody says what becomes of what was committed
@@ -290,6 +290,6 @@ var mutants = []mutant{
 		old:  "if worked && isUnstorable(err) {",
 		new:  "if false {",
 
-		killer: "TestStageWhoseOutcomeIsRefusedDoesNotRunAgain",
+		killer: "TestStageWithAnInvalidOutcomeDoesNotRunAgain",
 	},
 }

@@ -1,5 +1,5 @@
-// Package rediscase starts the servers of package redistest for one test: they end with it, and a test that needs a
-// server where there is none is skipped, or fails if [Variable] is set.
+// Package rediscase starts the servers of package redistest for one test. They end with the test.
+// Without a server program the test is skipped, or fails if [Variable] is set.
 package rediscase
 
 import (
@@ -9,11 +9,11 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 )
 
-// Variable is the environment variable that, set to 1, makes tests fail that would be skipped for want of a server, so
-// that a test run which is meant to have servers cannot quietly go without.
+// Variable is the environment variable that, set to 1, fails tests that would be skipped for lack
+// of a server, so that a run that must have servers cannot pass without them.
 const Variable = "REDISIDEM_REQUIRE_SERVERS"
 
-// Need ends the test where no server can be started.
+// Need skips or fails the test if no server can be started.
 func Need(t testing.TB) {
 	t.Helper()
 	if err := redistest.Available(); err != nil {
@@ -70,7 +70,7 @@ func BlackHole(t testing.TB) *redistest.BlackHole {
 	return owned(t, b, err)
 }
 
-// owned ends the thing with the test, or the test at once when it could not be started.
+// owned stops the thing at the end of the test, or ends the test if it could not be started.
 func owned[T interface{ Stop() }](t testing.TB, thing T, err error) T {
 	t.Helper()
 	if err != nil {

@@ -9,24 +9,25 @@ import (
 )
 
 const (
-	alpha    = 0.05 // how likely one difference among all of them may be chance and still count
+	alpha    = 0.05 // the highest probability that any of the reported differences is chance
 	harmless = 0.05 // how much worse this library may be
 )
 
-// change is what became of a point.
+// change is the difference between the two runs at one point.
 type change struct {
 	before, after float64 // medians
 	na, nb        int     // samples
 	part          float64 // of before: -0.1 is 10 % less
-	p             float64 // that the difference is chance, with regard to how many others were looked at
+	p             float64 // of a difference by chance, corrected for the number of points
 	significant   bool
-	worse         bool // significantly, and by more than is harmless
-	tooFew        bool // samples to tell
+	worse         bool // significantly, and by more than harmless
+	tooFew        bool // samples for a significant difference
 }
 
-// changes compares the points of pairs with the Mann-Whitney U test, which assumes nothing about how samples are
-// distributed. Of many points some differ by chance, so the p-values are corrected for their number: this library's, whose
-// losses count, by themselves.
+// changes compares the points of pairs with the Mann-Whitney U test, which assumes nothing about
+// the distribution of samples. Among many points some differ by chance, so the p-values are
+// corrected for their number. This library's points, which decide the exit status, are corrected
+// separately.
 func changes(pairs []pair) []change {
 	all := make([]change, len(pairs))
 	for _, own := range []bool{true, false} {
@@ -66,8 +67,8 @@ func (c *change) decide(p float64, points int, timed bool) {
 	c.worse = c.significant && loss > harmless
 }
 
-// holm corrects p-values for their number with Holm's method: the chance that one or more of those below alpha are there by
-// chance is below alpha.
+// holm corrects p-values for their number with Holm's method: the probability that at least one of
+// those below alpha is there by chance is below alpha.
 func holm(ps []float64) []float64 {
 	order := make([]int, len(ps))
 	for i := range order {
@@ -91,16 +92,17 @@ func holm(ps []float64) []float64 {
 	return corrected
 }
 
-// chance returns how likely two samples differ so much, or more, by chance.
+// chance returns the probability that two samples differ this much, or more, by chance.
 func chance(a, b []float64) float64 {
 	r, err := stats.MannWhitneyUTest(slices.Clone(a), slices.Clone(b), stats.LocationDiffers)
 	if err != nil {
-		return 1 // all values are equal, or there are none
+		return 1 // all values are equal, or there are no values
 	}
 	return r.P
 }
 
-// clearest returns the p-value of samples of these sizes that do not overlap: there is none below.
+// clearest returns the p-value of samples of these sizes that do not overlap, which is the lowest
+// possible one.
 func clearest(na, nb int) float64 {
 	ways := 1.0 // to choose na of na+nb
 	for i := 1; i <= na; i++ {
@@ -109,7 +111,8 @@ func clearest(na, nb int) float64 {
 	return min(1, 2/ways)
 }
 
-// enough returns how many samples of each run it takes before one of so many points can differ significantly.
+// enough returns the number of samples of each run that is needed before one of so many points can
+// differ significantly.
 func enough(points int) int {
 	n := 1
 	for float64(points)*clearest(n, n) >= alpha {

@@ -1,4 +1,5 @@
-// Package compare tells whether one run of the benchmark was faster than another, or whether that is chance.
+// Package compare reports whether one run of the benchmark was faster than another, or whether the
+// difference is chance.
 package compare
 
 import (
@@ -9,19 +10,21 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// What Compare refuses.
+// The errors of Compare.
 var (
 	// ErrNotMeasured is returned for a run on the embedded server.
 	ErrNotMeasured = errors.New("correctness only, not a measurement")
-	// ErrNothingInCommon is returned for runs without a scenario, contender and load that both have.
+	// ErrNothingInCommon is returned for runs without a scenario, contender and load that both
+	// have.
 	ErrNothingInCommon = errors.New("the runs have no scenario, contender and load in common")
 )
 
-// Compare writes how b, the later run, differs from a, point by point, in lines of that width as table.Write does. Worse is
-// true when a contender of this library is significantly worse in b, by more than 5 %, or failed there and not in a.
+// Compare writes how b, the later run, differs from a, point by point, in lines of the given width
+// as table.Write does. Worse is true when a contender of this library is significantly worse in b,
+// by more than 5 %, or failed there and not in a.
 //
-// A point is judged by its ratios to the baseline, repetition by repetition, so that a machine that is slower today is slower
-// for both sides of them. Where there is no baseline to divide by, its own numbers have to do.
+// A point is compared by its ratios to the baseline, repetition by repetition: a slow machine is
+// slow for both sides of a ratio. Without a baseline, the point's own numbers are compared.
 func Compare(w io.Writer, width int, a, b *result.Run) (worse bool, err error) {
 	for i, r := range []*result.Run{a, b} {
 		if !r.Measured {
@@ -49,7 +52,8 @@ func Compare(w io.Writer, width int, a, b *result.Run) (worse bool, err error) {
 	return worse, out.err
 }
 
-// differences names what differs between the conditions of two runs, so that their numbers may differ for that reason.
+// differences lists the conditions that differ between two runs and may explain a difference
+// between their numbers.
 func differences(a, b *result.Run) []string {
 	var all []string
 	m, n := a.Machine, b.Machine

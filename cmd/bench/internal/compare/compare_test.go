@@ -12,7 +12,8 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// run makes a run with one point of so many operations per second, or of such p99s when the rate is not 0.
+// run makes a run with one point of that many operations per second, or of those p99s if the rate
+// is not 0.
 func run(contender string, rate float64, values ...float64) *result.Run {
 	p := result.Point{Contender: contender, Title: contender, Own: contender != "redislock", Callers: 64, BodyBytes: 200, Rate: rate}
 	p.Cost = result.Cost{ServerCPU: 12.5, Allocations: 40, AllocBytes: 4096}
@@ -75,7 +76,7 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 	}
 }
 
-// with adds the points of another contender to a run: the baseline, which both are divided by.
+// with adds the points of another contender to a run: the baseline, the divisor of both ratios.
 func with(r, base *result.Run) *result.Run {
 	p := base.Scenarios[0].Points[0]
 	p.Baseline = true
@@ -93,8 +94,9 @@ func compared(t *testing.T, a, b *result.Run) (worse bool, said string) {
 	return worse, out.String()
 }
 
-// TestSlowerMachineIsNoLoss has everybody at half the speed in the second run, and then this library alone.
-func TestSlowerMachineIsNoLoss(t *testing.T) {
+// TestSlowerMachineIsNotWorse halves the speed of all contenders in the second run, and then of
+// this library alone.
+func TestSlowerMachineIsNotWorse(t *testing.T) {
 	t.Parallel()
 	base, own := []float64{1000, 1400, 900, 1200, 1100, 800}, []float64{2010, 2790, 1800, 2420, 2190, 1600}
 	halved := func(values []float64) []float64 {
@@ -112,14 +114,14 @@ func TestSlowerMachineIsNoLoss(t *testing.T) {
 	if worse, said := compared(t, a, with(run("redisidem", 0, halved(own)...), run("redislock", 0, base...))); !worse {
 		t.Errorf("half the baseline's speed is no loss:\n%s", said)
 	}
-	// Who was the baseline before is another one: there is nothing to divide by.
+	// The baseline before is another contender: there is nothing to divide by.
 	other := with(run("redisidem", 0, halved(own)...), run("redsync", 0, halved(base)...))
 	if worse, said := compared(t, a, other); !worse || strings.Contains(said, "ratio  ") {
 		t.Errorf("different baselines: %v\n%s", worse, said)
 	}
 }
 
-// TestTimedScenariosAreComparedByLatency has operations whose throughput says nothing.
+// TestTimedScenariosAreComparedByLatency has operations whose throughput means nothing.
 func TestTimedScenariosAreComparedByLatency(t *testing.T) {
 	t.Parallel()
 	timed := func(p99 ...float64) *result.Run {
@@ -173,7 +175,8 @@ func TestWhatWasMeasuredBeforeIsMissed(t *testing.T) {
 	}
 }
 
-// TestEqualBuildsSeldomDiffer compares runs of the same speed, with many points, on a machine that is restless.
+// TestEqualBuildsSeldomDiffer compares runs of the same speed, with many points, on a noisy
+// machine.
 func TestEqualBuildsSeldomDiffer(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -207,7 +210,7 @@ func TestEqualBuildsSeldomDiffer(t *testing.T) {
 
 func TestHolm(t *testing.T) {
 	t.Parallel()
-	// As R's p.adjust has it, with the method "holm".
+	// The values of R's p.adjust, with the method "holm".
 	if got := holm([]float64{0.01, 0.04, 0.03, 0.005}); !slices.Equal(got, []float64{0.03, 0.06, 0.06, 0.02}) {
 		t.Errorf("corrected to %v", got)
 	}

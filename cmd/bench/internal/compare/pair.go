@@ -8,11 +8,12 @@ import (
 type pair struct {
 	scenario *result.Scenario
 	a, b     *result.Point
-	// baseA and baseB are the same contender's points under the same load, to divide by; nil where there is none.
+	// baseA and baseB are the points of the baseline under the same load, the divisors of the
+	// ratios, or nil without a baseline.
 	baseA, baseB *result.Point
 }
 
-// lost is a point that the first run has measured, and the second has not.
+// lost is a point that the first run has measured and the second has not.
 type lost struct {
 	scenario *result.Scenario
 	a        *result.Point
@@ -20,7 +21,7 @@ type lost struct {
 	why      string
 }
 
-// place is what two points have in common.
+// place identifies a point in both runs.
 type place struct {
 	scenario, contender string
 	callers, body       int
@@ -44,19 +45,20 @@ func indexOf(r *result.Run) index {
 		at := placeOf(s, p)
 		x.points[at] = p
 		if p.Baseline && measured(p) {
-			x.bases[at.anybody()] = p
+			x.bases[at.ofBaseline()] = p
 		}
 	})
 	return x
 }
 
-// anybody is the place without its contender.
-func (at place) anybody() place {
+// ofBaseline is the place without its contender.
+func (at place) ofBaseline() place {
 	at.contender = ""
 	return at
 }
 
-// match returns the points that both runs have measured, in the order of the second, and those that only the first has.
+// match returns the points that both runs have measured, in the order of the second, and the points
+// that only the first run has.
 func match(a, b *result.Run) (pairs []pair, gone []lost) {
 	before, after := indexOf(a), indexOf(b)
 	each(b, func(s *result.Scenario, p *result.Point) {
@@ -66,7 +68,7 @@ func match(a, b *result.Run) (pairs []pair, gone []lost) {
 			return
 		}
 		found := pair{scenario: s, a: old, b: p}
-		baseA, baseB := before.bases[at.anybody()], after.bases[at.anybody()]
+		baseA, baseB := before.bases[at.ofBaseline()], after.bases[at.ofBaseline()]
 		if baseA != nil && baseB != nil && baseA.Contender == baseB.Contender && baseA != old {
 			found.baseA, found.baseB = baseA, baseB
 		}
@@ -99,14 +101,14 @@ func each(r *result.Run, f func(*result.Scenario, *result.Point)) {
 
 func measured(p *result.Point) bool { return p.Error == "" && len(p.Samples) > 0 }
 
-// timed reports whether the latency is what tells: throughput is given where operations come at a fixed rate, and says
-// nothing where the latency is of a part of the operation.
+// timed reports whether latency is the number to compare: throughput is fixed in an open loop, and
+// means nothing where the latency is of a part of the operation.
 func (p *pair) timed() bool { return p.b.Rate > 0 || p.scenario.Timed }
 
 // paired reports whether there is a baseline to divide by.
 func (p *pair) paired() bool { return p.baseA != nil }
 
-// values returns what is compared of both points, repetition by repetition.
+// values returns the numbers to compare of both points, repetition by repetition.
 func (p *pair) values() (before, after []float64) {
 	return p.of(p.a, p.baseA), p.of(p.b, p.baseB)
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/table"
 )
 
-// printer writes a comparison. It stops at the first error, and keeps it.
+// printer writes a comparison. It stops at the first error and keeps it.
 type printer struct {
 	w     io.Writer
 	width int
-	rows  [][]string // of the table that is not written yet
-	few   bool       // samples of this library's, at some point
-	worse bool       // this library, at some point
+	rows  [][]string // of the next table
+	few   bool       // samples of this library at any point
+	worse bool       // whether this library is worse at any point
 	err   error
 }
 
@@ -41,7 +41,7 @@ func (o *printer) head(a, b *result.Run) {
 	}
 }
 
-// lost tells which points of the first run the second has not measured.
+// lost lists the points of the first run that the second has not measured.
 func (o *printer) lost(all []lost) {
 	if len(all) == 0 {
 		return
@@ -119,7 +119,7 @@ func (o *printer) endTable() {
 	o.rows = nil
 }
 
-// load says under which load a point was measured.
+// load names the load at which a point was measured.
 func load(p *result.Point) string {
 	parts := []string{fmt.Sprintf("%d callers", p.Callers), table.Count(float64(p.BodyBytes)) + " B"}
 	if p.Records > 0 {
@@ -131,7 +131,7 @@ func load(p *result.Point) string {
 	return strings.Join(parts, ", ")
 }
 
-// cost writes what an operation cost before and after, where it is known.
+// cost writes the cost of an operation before and after, where it is known.
 func cost(before, after float64, format string) string {
 	if before == 0 && after == 0 {
 		return "-"

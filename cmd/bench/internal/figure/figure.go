@@ -1,5 +1,5 @@
-// Package figure measures the figures that the project answers to. Each is a ratio of two things measured in the same run,
-// turn by turn, so that a slow or busy machine is slow and busy for both.
+// Package figure measures the figures of docs/performance.md. Each is a ratio of two numbers that
+// are measured in the same run, in turns, so that a busy machine is busy for both.
 package figure
 
 import (
@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/limit"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
@@ -19,20 +19,21 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
 
-// Plan says how much to measure.
+// Plan sets how much to measure.
 type Plan struct {
 	Duration    time.Duration // of each sample
 	Repetitions int
-	// Records is how many records there are when the growth of the server's time with them is measured.
+	// Records is the number of records at which the growth of the server's time is measured.
 	Records int64
-	// Only are the numbers of the figures to measure; none: all.
+	// Only holds the numbers of the figures to measure. Empty means all.
 	Only []int
-	// Step is told what is measured next.
+	// Step is called with what is measured next.
 	Step func(label string)
 }
 
-// Measure measures all figures on private servers, and returns one of these, which the caller must stop. When it fails, or is
-// interrupted, it returns the error with the figures that it has by then, and nil in place of a server that never was.
+// Measure measures all figures on private servers. It returns one of the servers, which the caller
+// must stop. If Measure fails or is interrupted, it returns the error, the figures measured so far,
+// and a nil server if none was started.
 func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, error) {
 	near, err := target.Start(ctx, "", 0)
 	if err != nil {
@@ -58,13 +59,13 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 	return m.figures, near, nil
 }
 
-// Count is how many figures there are. They are numbered from 1.
+// Count is the number of figures. They are numbered from 1.
 const Count = 7
 
 // steps is how often each figure calls Step.
 var steps = [Count]int{1, 1, 1, 2, 1, 2, 1}
 
-// Steps returns how often Measure is going to call Step.
+// Steps returns how often Measure will call Step.
 func (p Plan) Steps() int {
 	sum := 0
 	for i, n := range steps {
@@ -75,7 +76,7 @@ func (p Plan) Steps() int {
 	return sum
 }
 
-// latency is what the slow network adds to a round trip.
+// latency is the latency that the slow network adds to a round trip.
 const latency = 2 * time.Millisecond
 
 // measurement is one measurement of all figures.
@@ -85,7 +86,7 @@ type measurement struct {
 	figures   []result.Figure
 }
 
-// parts are what measures each figure.
+// parts holds the function that measures each figure.
 func (m *measurement) parts() [Count]func(context.Context) error {
 	return [...]func(context.Context) error{
 		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware,
@@ -104,10 +105,11 @@ func (m *measurement) add(number int, title string, s result.Spread, bound float
 	m.figures = append(m.figures, f)
 }
 
-// contestant is one side of a ratio: it gives its throughput over a sample.
+// contestant is one side of a ratio. It returns its throughput over a sample.
 type contestant func(ctx context.Context, d time.Duration) (perSecond float64, err error)
 
-// sample lets the contestant work for so long, or longer if nothing was finished by then: a ratio of nothing would be no figure.
+// sample runs the contestant for that long, or longer until at least one operation has finished, so
+// that the ratio is defined.
 func (c contestant) sample(ctx context.Context, d time.Duration) (perSecond float64, err error) {
 	for range 6 {
 		if perSecond, err = c(ctx, d); err != nil || perSecond > 0 {
@@ -118,7 +120,8 @@ func (c contestant) sample(ctx context.Context, d time.Duration) (perSecond floa
 	return 0, fmt.Errorf("nothing was finished within %v", d/2)
 }
 
-// turns lets contestants take turns, and returns the samples of each. Each begins with an empty server, unless that is nil.
+// turns runs contestants in turns and returns the samples of each. Each turn begins with an empty
+// server, unless server is nil.
 func (m *measurement) turns(ctx context.Context, label string, empty *target.Server, all ...contestant) ([][]float64, error) {
 	samples := make([][]float64, len(all))
 	m.plan.Step(label)
@@ -162,11 +165,12 @@ func driven(callers int, op load.Operation) contestant {
 	}
 }
 
-// guarded makes a contestant of a kind of guard in a scenario. The caller must call the function that comes with it.
-func guarded(ctx context.Context, server *target.Server, kind string, s scenario.Scenario, callers int, prefix string) (
+// contenderOf makes a contestant of a contender in a scenario. The caller must call the returned
+// function.
+func contenderOf(ctx context.Context, server *target.Server, kind string, s scenario.Scenario, callers int, prefix string) (
 	contestant, func(), error,
 ) {
-	k, ok := guard.ByName(kind)
+	k, ok := contender.ByName(kind)
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no contender %q", kind)
 	}
@@ -174,13 +178,13 @@ func guarded(ctx context.Context, server *target.Server, kind string, s scenario
 	if err != nil {
 		return nil, nil, err
 	}
-	op, end, err := s.Prepare(ctx, scenario.Subject{Guard: g, Kind: k, Callers: callers, Body: body})
+	op, end, err := s.Prepare(ctx, scenario.Subject{Contender: g, Kind: k, Callers: callers, Body: body})
 	if err != nil {
 		_ = g.Close() // the other error matters more
 		return nil, nil, err
 	}
 	return driven(callers, op), func() {
-		_ = end()     // what it can tell has been told by the operations
+		_ = end()     // an error was already returned by the operations
 		_ = g.Close() // the same
 	}, nil
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// TestEveryFigureIsMeasured measures all of them, far too shortly to say anything about their values.
+// TestEveryFigureIsMeasured measures all of them, too shortly for meaningful values.
 func TestEveryFigureIsMeasured(t *testing.T) { // alone: it sets GOMAXPROCS
 	rediscase.Need(t)
-	told := 0
-	plan := Plan{Duration: 20 * time.Millisecond, Repetitions: 1, Records: 10_000, Step: func(string) { told++ }}
+	stepped := 0
+	plan := Plan{Duration: 20 * time.Millisecond, Repetitions: 1, Records: 10_000, Step: func(string) { stepped++ }}
 	figures, server, err := Measure(context.Background(), plan)
 	if err != nil {
 		t.Fatal(err)
@@ -32,8 +32,8 @@ func TestEveryFigureIsMeasured(t *testing.T) { // alone: it sets GOMAXPROCS
 			t.Errorf("there is no figure %d", n+1)
 		}
 	}
-	if told != plan.Steps() {
-		t.Errorf("%d steps were told, and %d announced", told, plan.Steps())
+	if stepped != plan.Steps() {
+		t.Errorf("Step was called %d times, Steps returned %d", stepped, plan.Steps())
 	}
 }
 
@@ -41,10 +41,10 @@ func TestInterruptedFiguresAreNotLost(t *testing.T) {
 	rediscase.Need(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	told := 0
+	stepped := 0
 	plan := Plan{Duration: 5 * time.Millisecond, Repetitions: 1, Only: []int{2, 7}, Step: func(string) {
-		told++
-		if told == 2 {
+		stepped++
+		if stepped == 2 {
 			cancel()
 		}
 	}}
@@ -60,15 +60,15 @@ func TestInterruptedFiguresAreNotLost(t *testing.T) {
 
 func TestOnlyTheChosenFiguresAreMeasured(t *testing.T) {
 	rediscase.Need(t)
-	told := 0
-	plan := Plan{Duration: 5 * time.Millisecond, Repetitions: 1, Only: []int{2, 7}, Step: func(string) { told++ }}
+	stepped := 0
+	plan := Plan{Duration: 5 * time.Millisecond, Repetitions: 1, Only: []int{2, 7}, Step: func(string) { stepped++ }}
 	figures, server, err := Measure(context.Background(), plan)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	if len(figures) != 4 || figures[0].Number != 2 || figures[1].Number != 7 || told != 2 || plan.Steps() != 2 {
-		t.Errorf("%d steps of %d, %+v", told, plan.Steps(), figures)
+	if len(figures) != 4 || figures[0].Number != 2 || figures[1].Number != 7 || stepped != 2 || plan.Steps() != 2 {
+		t.Errorf("%d steps of %d, %+v", stepped, plan.Steps(), figures)
 	}
 }
 

@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// replay is figure 4.
+// replay measures figure 4.
 func (m *measurement) replay(ctx context.Context) error {
 	if err := m.copies(ctx); err != nil {
 		return err
@@ -44,7 +44,7 @@ func (m *measurement) finish(ctx context.Context, callers int, prefix string, ch
 		return nil, "", nil, errors.Join(err, cl.Close())
 	}
 	end = func() {
-		_ = svc.Close(ctx) // nothing is under way
+		_ = svc.Close(ctx) // nothing is in flight
 		_ = cl.Close()
 	}
 	sc = svc.Scope("bench")
@@ -83,7 +83,7 @@ func (m *measurement) copies(ctx context.Context) error {
 		}
 		return err
 	}
-	// What was copied before the service listened for deletions is dropped.
+	// Copies made before the service listened for deletions are dropped.
 	time.Sleep(200 * time.Millisecond)
 	if err := again(); err != nil {
 		return err
@@ -107,7 +107,8 @@ func (m *measurement) copies(ctx context.Context) error {
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
 		rates = append(rates, float64(n)/took.Seconds()/1e6)
-		// To the hundredth: over millions of replays the runtime allocates a few times, too.
+		// Rounded to the hundredth: over millions of replays the runtime itself allocates a few
+		// times.
 		allocations = append(allocations, math.Round(100*float64(after.Mallocs-before.Mallocs)/float64(n))/100)
 	}
 	m.add(4, "replays from copies, one core", result.SpreadOf(rates), 1, false, "million/s")
@@ -127,7 +128,7 @@ func (m *measurement) store(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = cl.Close() }() // nothing is under way
+	defer func() { _ = cl.Close() }() // nothing is in flight
 	initialize := driven(callers, func(ctx context.Context, _ int, _ uint64) (time.Duration, error) {
 		key, err := sc.InitializeRequest(ctx, "finished", request)
 		if err == nil && (!key.Replayed() || len(key.Response.Body) != body) {
@@ -150,14 +151,14 @@ func (m *measurement) store(ctx context.Context) error {
 	return m.near.Empty(ctx, "figure")
 }
 
-// handOver is figure 5.
+// handOver measures figure 5.
 func (m *measurement) handOver(ctx context.Context) error {
 	const callers = 8
 	s, ok := scenario.ByName("handover")
 	if !ok {
 		return fmt.Errorf("there is no scenario handover")
 	}
-	k, ok := guard.ByName("redisidem-wait")
+	k, ok := contender.ByName("redisidem-wait")
 	if !ok {
 		return fmt.Errorf("there is no contender redisidem-wait")
 	}
@@ -165,8 +166,8 @@ func (m *measurement) handOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = g.Close() }() // nothing is under way
-	op, _, err := s.Prepare(ctx, scenario.Subject{Guard: g, Kind: k, Callers: 1, Body: body})
+	defer func() { _ = g.Close() }() // nothing is in flight
+	op, _, err := s.Prepare(ctx, scenario.Subject{Contender: g, Kind: k, Callers: 1, Body: body})
 	if err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func (m *measurement) handOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = cl.Close() }() // nothing is under way
+	defer func() { _ = cl.Close() }() // nothing is in flight
 	ping := func(ctx context.Context, _ int, _ uint64) (time.Duration, error) { return 0, cl.Ping(ctx).Err() }
 	m.plan.Step("hand-over to a waiter")
 	var ratios []float64

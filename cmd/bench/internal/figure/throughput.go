@@ -10,10 +10,10 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
 )
 
-// rivals are the ways that other Go libraries offer, or that one writes by hand on them, each on its own client.
+// rivals are the hand-written contenders on other Go libraries, each on its own client.
 var rivals = []string{"redislock", "redsync", "rueidislock", "gofiber"}
 
-// lifecycle is figure 1.
+// lifecycle measures figure 1.
 func (m *measurement) lifecycle(ctx context.Context) error {
 	const callers = 256
 	s, ok := scenario.ByName("lifecycle")
@@ -28,7 +28,7 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 		}
 	}()
 	for _, kind := range append([]string{"redisidem-auto", "redislock-auto"}, rivals...) {
-		c, end, err := guarded(ctx, m.near, kind, s, callers, "figure1-")
+		c, end, err := contenderOf(ctx, m.near, kind, s, callers, "figure1-")
 		if err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = cl.Close() }() // nothing is under way
+	defer func() { _ = cl.Close() }() // nothing is in flight
 	all = append(all, func(ctx context.Context, d time.Duration) (float64, error) {
 		run, err := limit.Lifecycles(ctx, addr, t, d, 0)
 		return float64(run.Count) / run.Elapsed.Seconds(), err
@@ -62,13 +62,13 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 	return m.near.Empty(ctx, "figure")
 }
 
-// oneCaller is figure 2.
+// oneCaller measures figure 2.
 func (m *measurement) oneCaller(ctx context.Context) error {
 	s, ok := scenario.ByName("lifecycle")
 	if !ok {
 		return fmt.Errorf("there is no scenario lifecycle")
 	}
-	plain, end, err := guarded(ctx, m.near, "redisidem", s, 1, "figure2-")
+	plain, end, err := contenderOf(ctx, m.near, "redisidem", s, 1, "figure2-")
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (m *measurement) oneCaller(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = cl.Close() }() // nothing is under way
+	defer func() { _ = cl.Close() }() // nothing is in flight
 	samples, err := m.turns(ctx, "one caller", m.near, plain, driven(1, limit.Raw(cl, t, "r")))
 	if err != nil {
 		return err
@@ -86,14 +86,14 @@ func (m *measurement) oneCaller(ctx context.Context) error {
 	return m.near.Empty(ctx, "figure")
 }
 
-// slowNetwork is figure 3.
+// slowNetwork measures figure 3.
 func (m *measurement) slowNetwork(ctx context.Context) error {
 	const callers = 64
 	s, ok := scenario.ByName("lifecycle")
 	if !ok {
 		return fmt.Errorf("there is no scenario lifecycle")
 	}
-	auto, end, err := guarded(ctx, m.far, "redisidem-auto", s, callers, "figure3-")
+	auto, end, err := contenderOf(ctx, m.far, "redisidem-auto", s, callers, "figure3-")
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (m *measurement) slowNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = cl.Close() }() // nothing is under way
+	defer func() { _ = cl.Close() }() // nothing is in flight
 	twice := driven(callers, func(ctx context.Context, _ int, _ uint64) (time.Duration, error) {
 		for range 2 {
 			if err := cl.Ping(ctx).Err(); err != nil {
@@ -119,7 +119,7 @@ func (m *measurement) slowNetwork(ctx context.Context) error {
 	return m.far.Empty(ctx, "figure")
 }
 
-// middleware is figure 7.
+// middleware measures figure 7.
 func (m *measurement) middleware(ctx context.Context) error {
 	const callers = 64
 	s, ok := scenario.ByName("http")
@@ -134,7 +134,7 @@ func (m *measurement) middleware(ctx context.Context) error {
 		}
 	}()
 	for _, kind := range []string{"http-redisidem", "http-redisidem-auto", "http-floor", "http-floor-auto"} {
-		c, end, err := guarded(ctx, m.near, kind, s, callers, "figure7-")
+		c, end, err := contenderOf(ctx, m.near, kind, s, callers, "figure7-")
 		if err != nil {
 			return err
 		}

@@ -14,34 +14,36 @@ import (
 	"time"
 )
 
-// Depth is how many lifecycles are in one pipeline.
+// Depth is the number of lifecycles in one pipeline.
 const Depth = 100
 
-// wires is how many connections there are: while the answers of one are read, the server works for the other.
+// wires is the number of connections: while the replies of one are read, the server works for the
+// other.
 const wires = 2
 
 var runs atomic.Int64
 
-// Run is what a run came to.
+// Run is the result of a run.
 type Run struct {
 	Count   int64
 	Elapsed time.Duration
 	name    string
 }
 
-// Lifecycles runs whole lifecycles until d is over or count are done, whichever comes first; a count of 0 is no end. Every
-// reply is read and checked.
+// Lifecycles runs whole lifecycles until d is over or count are done, whichever comes first. A
+// count of 0 means no limit. It reads and checks every reply.
 func Lifecycles(ctx context.Context, addr string, t *Template, d time.Duration, count int64) (Run, error) {
 	return drive(ctx, addr, fresh(), d, count, func(w *wire, first uint64) error { return w.lifecycles(t, first) })
 }
 
-// Sets does the same with plain SETs of a value of the same size as a lifecycle's response, with an expiry.
+// Sets does the same with plain SETs of a value of the same size as a lifecycle's response, with an
+// expiry.
 func Sets(ctx context.Context, addr string, d time.Duration, count int64) (Run, error) {
 	value := strings.Repeat("x", exampleSize)
 	return drive(ctx, addr, fresh(), d, count, func(w *wire, first uint64) error { return w.sets(value, first) })
 }
 
-// Remove removes what a run left behind, whichever of the two it was.
+// Remove removes the keys of a run of either kind.
 func (r Run) Remove(ctx context.Context, addr string, t *Template) error {
 	_, err := drive(ctx, addr, r.name, forever, r.Count, func(w *wire, first uint64) error { return w.remove(t, first) })
 	return err
@@ -184,7 +186,7 @@ func (w *wire) remove(t *Template, first uint64) error {
 	return err
 }
 
-// expect reads a reply and checks its first word and how many there are at least.
+// expect reads a reply and checks its first word and the minimum number of words.
 func (w *wire) expect(first string, least int) error {
 	n, err := w.reply()
 	if err != nil {
@@ -196,8 +198,8 @@ func (w *wire) expect(first string, least int) error {
 	return nil
 }
 
-// reply reads a reply: a line of words, or an array whose first element is one. The first words are kept. It returns how many there
-// were.
+// reply reads a reply: a line of words, or an array whose first element is a line. It keeps the
+// first words and returns the number of words.
 func (w *wire) reply() (int, error) {
 	line, err := w.line()
 	if err != nil {
@@ -230,7 +232,7 @@ func (w *wire) reply() (int, error) {
 	}
 }
 
-// keep keeps the first words of a line, and returns how many.
+// keep keeps the first words of a line, and returns the number of words.
 func (w *wire) keep(line []byte) int {
 	n := 0
 	for n < len(w.words) && len(line) > 0 {
@@ -242,7 +244,7 @@ func (w *wire) keep(line []byte) int {
 	return n
 }
 
-// bulk returns the text of an element, which is still to be discarded.
+// bulk returns the text of an element, which the caller must still discard.
 func (w *wire) bulk() ([]byte, error) {
 	line, err := w.line()
 	if err != nil {

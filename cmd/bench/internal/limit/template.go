@@ -1,5 +1,5 @@
-// Package limit finds out what the server itself can do: the commands of a lifecycle from a bare socket in deep pipelines,
-// with nothing else around them.
+// Package limit measures the server's own limit: the commands of a lifecycle from a bare socket in
+// deep pipelines, with nothing else around them.
 package limit
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// hole is what a word of a template stands for.
+// hole is a placeholder in a template.
 type hole int
 
 const (
@@ -29,13 +29,14 @@ const (
 	fence
 )
 
-// word is one word of a command: a fixed text, or a hole to be filled.
+// word is one word of a command: a fixed text, or a placeholder.
 type word struct {
 	hole hole
-	text string // for a hole: an example
+	text string // for a placeholder: an example
 }
 
-// Template is the commands of one lifecycle, as this library has sent them: obtain and claim, and then commit.
+// Template holds the commands of one lifecycle as this library has sent them: obtain and claim, and
+// then commit.
 type Template struct {
 	Obtain, Claim, Commit []word
 
@@ -49,14 +50,14 @@ const (
 	exampleSize = 200
 )
 
-// Capture watches lifecycles of the library's on a server that this call may write to, and makes a template of them: what
-// changes from one to the next is a hole.
+// Capture records lifecycles of the library on a server that it may write to, and makes a template
+// of them. The words that change between lifecycles become placeholders.
 func Capture(ctx context.Context, client *redis.Client, namespace string) (*Template, error) {
 	svc, err := redisidem.New(client, &redisidem.Config{Namespace: namespace, Timeout: 10 * time.Second})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = svc.Close(ctx) }() // nothing is under way
+	defer func() { _ = svc.Close(ctx) }() // nothing is in flight
 	scope := svc.Scope("bench")
 	body := []byte(strings.Repeat("x", exampleSize))
 	run := func(value string) error {
@@ -69,16 +70,16 @@ func Capture(ctx context.Context, client *redis.Client, namespace string) (*Temp
 	if err := run("the first one loads the scripts"); err != nil {
 		return nil, err
 	}
-	ear := &ear{}
-	client.AddHook(ear)
-	defer ear.stop()
+	recorded := &recorder{}
+	client.AddHook(recorded)
+	defer recorded.stop()
 	if err := errors.Join(run(exampleKey), run(exampleKey2)); err != nil {
 		return nil, err
 	}
-	if len(ear.heard) != 6 {
-		return nil, fmt.Errorf("two lifecycles have %d commands, not obtain, claim and commit each", len(ear.heard))
+	if len(recorded.commands) != 6 {
+		return nil, fmt.Errorf("two lifecycles have %d commands, not obtain, claim and commit each", len(recorded.commands))
 	}
-	return newTemplate(ear.heard[:3], ear.heard[3:])
+	return newTemplate(recorded.commands[:3], recorded.commands[3:])
 }
 
 // newTemplate makes a template of two lifecycles.
@@ -154,7 +155,8 @@ func keys(command []string) []string {
 // params is the body of each request, the same as in the scenarios.
 var params = []byte(`{"cart":"8f14e45f","amount":4200,"currency":"EUR","note":"ring twice"}`)
 
-// words makes holes in a command. Every other word must be the same in the other lifecycle's.
+// words makes placeholders in a command. Every other word must be the same as in the other
+// lifecycle.
 func words(command, other []string, holes map[string]hole) ([]word, error) {
 	all := make([]word, len(command))
 	for i, text := range command {
@@ -166,20 +168,20 @@ func words(command, other []string, holes map[string]hole) ([]word, error) {
 	return all, nil
 }
 
-// ear is a hook that hears commands.
-type ear struct {
-	mu    sync.Mutex
-	deaf  bool
-	heard [][]string
+// recorder is a hook that records commands.
+type recorder struct {
+	mu       sync.Mutex
+	deaf     bool
+	commands [][]string
 }
 
-func (e *ear) stop() {
+func (e *recorder) stop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.deaf = true
 }
 
-func (e *ear) hear(cmd redis.Cmder) {
+func (e *recorder) hear(cmd redis.Cmder) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.deaf {
@@ -194,14 +196,14 @@ func (e *ear) hear(cmd redis.Cmder) {
 			text = append(text, fmt.Sprint(v))
 		}
 	}
-	e.heard = append(e.heard, text)
+	e.commands = append(e.commands, text)
 }
 
 // DialHook implements [redis.Hook].
-func (e *ear) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (e *recorder) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook implements [redis.Hook].
-func (e *ear) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (e *recorder) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		e.hear(cmd)
 		return next(ctx, cmd)
@@ -209,7 +211,7 @@ func (e *ear) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // ProcessPipelineHook implements [redis.Hook].
-func (e *ear) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (e *recorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
 			e.hear(cmd)
@@ -218,15 +220,15 @@ func (e *ear) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// names are what the holes of one lifecycle are filled with.
+// names are the texts for the placeholders of one lifecycle.
 type names struct {
 	key, record, lock, token, fence []byte
 }
 
-// fill makes the names of the n-th lifecycle, of the same lengths as the examples.
+// fill makes the names of the n-th lifecycle, with the same lengths as the examples.
 func (t *Template) fill(into *names, run string, n uint64) {
 	number := func(b []byte, example string, keep int) []byte {
-		// The example up to keep, then filling, then the run and the number.
+		// The example up to keep, then padding, then the run and the number.
 		b = append(b[:0], example...)
 		var digits [40]byte
 		d := strconv.AppendUint(append(digits[:0], run...), n, 36)
@@ -242,7 +244,7 @@ func (t *Template) fill(into *names, run string, n uint64) {
 	into.key = number(into.key, exampleKey, 0)
 }
 
-// appendCommand appends a command as it goes over the wire.
+// appendCommand appends a command in the wire format.
 func (n *names) appendCommand(b []byte, command []word) []byte {
 	b = append(strconv.AppendInt(append(b, '*'), int64(len(command)), 10), '\r', '\n')
 	for _, w := range command {

@@ -1,5 +1,5 @@
-// Package load drives operations: in a closed loop, where each caller starts the next operation when the last is done, or
-// in an open one, where operations are due at a fixed rate however long they take.
+// Package load drives operations. In a closed loop each caller starts the next operation when the
+// last is done. In an open loop operations are due at a fixed rate, however long they take.
 package load
 
 import (
@@ -14,21 +14,23 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// Operation does one operation and checks its result: an error ends the run. n counts the caller's operations. A returned
-// duration above zero is the latency to count, where that is not the whole of the operation.
+// Operation does one operation and checks its result. An error ends the run. n counts the caller's
+// operations. A returned duration above zero is the latency to count, for scenarios that time a
+// part of the operation.
 type Operation func(ctx context.Context, caller int, n uint64) (time.Duration, error)
 
-// Plan says how to drive an operation.
+// Plan sets how to drive an operation.
 type Plan struct {
 	Callers  int
 	Duration time.Duration
-	// Rate is how many operations per second are due in an open loop. Zero: a closed loop.
+	// Rate is the number of operations per second in an open loop. Zero means a closed loop.
 	Rate float64
-	// First is the number of each caller's first operation, so that a later run goes on where this one ends.
+	// First is the number of each caller's first operation. A later run continues with the numbers
+	// after those of this one.
 	First uint64
 }
 
-// Result is what a run came to.
+// Result is the result of a run.
 type Result struct {
 	Sample result.Sample
 	// Next is a number that no caller has reached.
@@ -40,8 +42,9 @@ const (
 	highest = int64(10 * time.Minute)
 )
 
-// Run drives the operation for the plan's duration, and waits for the operations under way then. The first operation takes
-// place even when its time is up by the time that its caller gets the processor: a sample of nothing would be no sample.
+// Run drives the operation for the plan's duration and waits for the operations in flight at its
+// end. Each caller does at least one operation, however late it gets the processor, because a
+// sample without operations is useless.
 func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -59,7 +62,8 @@ func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 			for ctx.Err() == nil {
 				start := time.Now()
 				if p.Rate > 0 {
-					// However late the caller is, the latency counts from when the operation was due.
+					// The latency counts from when the operation was due, however late the caller
+					// is.
 					start = began.Add(time.Duration(float64(due.Add(1)-1) / p.Rate * float64(time.Second)))
 					if start.After(end) || !sleepUntil(ctx, start) {
 						return

@@ -43,8 +43,8 @@ func TestSampleIsNeverOfNothing(t *testing.T) {
 	}
 }
 
-// TestOpenLoopCountsFromWhenAnOperationWasDue lets operations take longer than there is time for: their latency must grow,
-// for whoever waits for a late start has waited, too.
+// TestOpenLoopCountsFromWhenAnOperationWasDue lets operations take longer than the rate allows:
+// their latency must grow, because it includes the wait for a late start.
 func TestOpenLoopCountsFromWhenAnOperationWasDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plan := load.Plan{Callers: 1, Duration: time.Second, Rate: 100}

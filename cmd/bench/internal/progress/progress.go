@@ -1,4 +1,4 @@
-// Package progress shows how far a long run is.
+// Package progress shows the progress of a long run.
 package progress
 
 import (
@@ -11,14 +11,14 @@ import (
 	"golang.org/x/term"
 )
 
-// Bar is a progress bar with the time that is left. A nil Bar shows nothing.
+// Bar is a progress bar with an estimate of the remaining time. A nil Bar shows nothing.
 type Bar struct {
 	bar   *progressbar.ProgressBar
-	room  int  // for a label; 0: any
+	room  int  // for a label; 0: no limit
 	begun bool // the first step
 }
 
-// New returns a bar of so many steps on w, or nil when w is no terminal, where a bar would be noise.
+// New returns a bar of that many steps on w, or nil if w is not a terminal.
 func New(w io.Writer, steps int) *Bar {
 	f, ok := w.(*os.File)
 	if !ok || f == nil || steps <= 0 || !isatty.IsTerminal(f.Fd()) {
@@ -27,7 +27,7 @@ func New(w io.Writer, steps int) *Bar {
 	return draw(f, steps, Width(f))
 }
 
-// Width is that of the terminal behind a file, and 0 where there is none.
+// Width returns the width of the terminal behind a file, or 0 if it is not a terminal.
 func Width(f *os.File) int {
 	width, _, err := term.GetSize(int(f.Fd()))
 	if err != nil {
@@ -36,7 +36,7 @@ func Width(f *os.File) int {
 	return width
 }
 
-// columns is how many the bar has, and beside how many its percentage and times take at most.
+// columns is the width of the bar. beside is the room for its percentage and times.
 const columns, beside = 12, 32
 
 func draw(w io.Writer, steps, width int) *Bar {
@@ -49,31 +49,31 @@ func draw(w io.Writer, steps, width int) *Bar {
 		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())}
 }
 
-// Step tells that the next step has begun, which ends the one before, and what it is.
+// Step shows what the next step is. It ends the step before.
 func (b *Bar) Step(label string) {
 	if b == nil {
 		return
 	}
 	if r := []rune(label); b.room > 0 && len(r) > b.room {
-		label = string(r[:b.room-1]) + "…" // a line that wraps cannot be taken off the screen
+		label = string(r[:b.room-1]) + "…" // a line that wraps cannot be removed from the screen
 	}
 	b.bar.Describe(label)
 	if b.begun {
-		_ = b.bar.Add(1) // more steps than were announced are only a picture's fault
+		_ = b.bar.Add(1) // the bar is only a display: more steps than announced are not an error
 	}
 	b.begun = true
 }
 
-// Clear takes the bar off the screen, until the next step.
+// Clear removes the bar from the screen until the next step.
 func (b *Bar) Clear() {
 	if b != nil {
-		_ = b.bar.Clear() // only a picture
+		_ = b.bar.Clear() // the bar is only a display
 	}
 }
 
-// Done takes the bar off the screen for good.
+// Done removes the bar from the screen.
 func (b *Bar) Done() {
 	if b != nil {
-		_ = b.bar.Finish() // only a picture
+		_ = b.bar.Finish() // the bar is only a display
 	}
 }

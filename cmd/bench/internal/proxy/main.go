@@ -1,5 +1,6 @@
-// Proxy is the standard library's reverse proxy in a process of its own, and nothing more: what a gateway costs that does
-// nothing. Its argument is the upstream's URL. It serves until it is interrupted, and says where in the gateway's words.
+// Proxy is the standard library's reverse proxy in a process of its own: the cost of a gateway that
+// does nothing. Its argument is the upstream's URL. It serves until it is interrupted, and prints
+// its address in the gateway's format.
 package main
 
 import (
@@ -33,7 +34,8 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	// As many connections as the gateway keeps: with the standard library's two the proxy would dial for most requests.
+	// As many idle connections as the gateway keeps: with the standard library's two, the proxy
+	// would dial for most requests.
 	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 256, DisableCompression: true}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }, Transport: transport}
 	serving := map[string]string{"msg": "serving", "url": "http://" + listener.Addr().String()}

@@ -1,6 +1,7 @@
 package report
 
-// width is that of every chart, in the charts' own pixels. It is chosen for a phone; a desktop shows two beside each other.
+// width is the width of every chart, in the charts' own pixels. It is chosen for a phone; a desktop
+// shows two beside each other.
 const width = 480
 
 // chart is a drawing with its caption.
@@ -8,7 +9,7 @@ type chart struct {
 	ID     int // of its own in the page
 	Title  string
 	Note   string // how to read it; may be empty
-	Desc   string // the same as the drawing says, for who cannot see it
+	Desc   string // the content of the drawing as text, for screen readers
 	Unit   string // of the axis below
 	UnitY  string // of the axis at the left, if there is one
 	Height float64
@@ -20,10 +21,10 @@ type chart struct {
 	Refer  *reference
 }
 
-// Width is that of the drawing.
+// Width returns the width of the drawing.
 func (chart) Width() int { return width }
 
-// Tall is how high the drawing is with its title.
+// Tall returns the height of the drawing with its title.
 func (c chart) Tall() float64 { return c.Height + 26 }
 
 // axis is a line with ticks.
@@ -45,13 +46,14 @@ type reference struct {
 	Text         string
 }
 
-// key says what a shape stands for.
+// key explains a shape.
 type key struct {
 	Class, Path, Text string
 	Dashed            bool
 }
 
-// newAxis returns an axis with the ticks of a scale. Ticks that would touch the one before are left out.
+// newAxis returns an axis with the ticks of a scale. It leaves out ticks that would touch the one
+// before.
 func newAxis(s scale, ticks []float64, gap float64, text func(float64) string) axis {
 	a := axis{From: s.from, To: s.to}
 	last, free := 0.0, 0.0 // free is how far a text that lies about its tick must stay away from the one before
@@ -77,7 +79,7 @@ func newAxis(s scale, ticks []float64, gap float64, text func(float64) string) a
 	return a
 }
 
-// describe adds something to what the drawing says.
+// describe adds a sentence to the description of the drawing.
 func (c *chart) describe(text string) {
 	if c.Desc != "" {
 		c.Desc += "; "
@@ -85,19 +87,19 @@ func (c *chart) describe(text string) {
 	c.Desc += text
 }
 
-// Where the parts of the axis below lie.
+// Positions of the parts of the axis below.
 
-// Foot is where the drawing ends.
+// Foot returns where the drawing ends.
 func (c chart) Foot() float64 { return c.Height - footer }
 
-// Notch is where the ticks end.
+// Notch returns where the ticks end.
 func (c chart) Notch() float64 { return c.Foot() + 5 }
 
-// Label is the line of the ticks' texts.
+// Label returns the line of the ticks' texts.
 func (c chart) Label() float64 { return c.Foot() + 18 }
 
-// Under is the line of the unit.
+// Under returns the line of the unit.
 func (c chart) Under() float64 { return c.Foot() + 37 }
 
-// Center is where the unit stands.
+// Center returns the position of the unit.
 func (c chart) Center() float64 { return (c.X.From + c.X.To) / 2 }

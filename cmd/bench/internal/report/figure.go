@@ -2,10 +2,10 @@ package report
 
 import "github.com/redisidem/redisidem/cmd/bench/internal/result"
 
-// figureWidth is that of a figure's drawing.
+// figureWidth is the width of a figure's drawing.
 const figureWidth = 320
 
-// figure is one of the figures that the project answers to.
+// figure is one of the project's figures.
 type figure struct {
 	Number         int
 	Title          string
@@ -41,5 +41,5 @@ func newFigure(f *result.Figure, measured bool) figure {
 	return v
 }
 
-// Width is that of the drawing.
+// Width returns the width of the drawing.
 func (figure) Width() int { return figureWidth }

@@ -8,9 +8,10 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// finding says in a sentence or two what came out under one load. It calls nobody the first who does not do the work, as the
-// floors do not, nor who was not ahead in each repetition: a machine that is slow for a while is slow for both sides of a
-// repetition's ratio, and makes the samples of one contender lie among another's.
+// finding sums up the results under one load in a sentence or two. It names a contender as the
+// first only if it does the work, which the floors do not, and was ahead in each repetition. A
+// machine that is slow for a while is slow for both sides of a repetition's ratio, but makes the
+// samples of one contender lie among another's.
 func finding(l load, timed bool, all []*result.Point) []phrase {
 	points := slices.DeleteFunc(slices.Clone(all), func(p *result.Point) bool { return !p.Replays })
 	if len(all) < 2 || len(points) == 0 {
@@ -67,7 +68,7 @@ func finding(l load, timed bool, all []*result.Point) []phrase {
 	return said
 }
 
-// against says how a point's throughput compares with the baseline's.
+// against describes how a point's throughput compares with the baseline's.
 func against(p *result.Point, points []*result.Point) string {
 	if p.Ratio == nil {
 		return ""

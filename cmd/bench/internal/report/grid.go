@@ -19,7 +19,7 @@ type gridRow struct {
 	Error string
 }
 
-// column is a number of a point, as text. It is empty where the number is not known.
+// column is a number of a point, as text. It is empty if the number is not known.
 type column struct {
 	heading
 	of func(*result.Point) string
@@ -32,7 +32,7 @@ func known(f float64) string {
 	return number(f)
 }
 
-// counted is known where the connections were counted, though it is zero.
+// counted is known where the connections were counted, even if it is zero.
 func counted(p *result.Point, f float64) string {
 	if !p.Cost.Counted(f) {
 		return ""
@@ -44,7 +44,7 @@ func latency(which func(result.Latency) float64) func(*result.Point) string {
 	return func(p *result.Point) string { return micros(p.Latency(which).Median) }
 }
 
-// loads are the columns that say what a contender was put under.
+// loads are the columns that describe the load.
 var loads = []column{
 	{heading{"callers", ""}, func(p *result.Point) string { return count(float64(p.Callers)) }},
 	{heading{"response", ""}, func(p *result.Point) string {
@@ -60,7 +60,7 @@ var loads = []column{
 // speeds is how many of the findings are about throughput.
 const speeds = 3
 
-// findings are the columns that say what came out, throughput first.
+// findings are the columns of results, throughput first.
 var findings = []column{
 	{heading{"operations", "per second"}, func(p *result.Point) string { return count(p.Throughput().Median) }},
 	{heading{"spread", ""}, func(p *result.Point) string { return around(p.Throughput()) }},
@@ -88,7 +88,7 @@ var findings = []column{
 	{heading{"memory", "B per record"}, func(p *result.Point) string { return known(p.Cost.RecordMemory) }},
 }
 
-// newGrid returns the table of a scenario. Columns that say nothing are left out.
+// newGrid returns the table of a scenario. It leaves out columns without information.
 func newGrid(s *result.Scenario, cast map[string]look) grid {
 	var g grid
 	g.Rows = make([]gridRow, len(s.Points))

@@ -15,7 +15,7 @@ const (
 	lineTop    = 26
 )
 
-// line is one contender in a chart of something that grows.
+// line is one contender in a line chart.
 type line struct {
 	look
 	Path  string
@@ -23,19 +23,20 @@ type line struct {
 	Bars  []span
 }
 
-// span is how far a value reaches.
+// span is the range of a value.
 type span struct{ X, Low, High float64 }
 
-// measure is what a line chart shows of a point.
+// measure is the number of a point that a line chart shows.
 type measure struct {
 	title, unit string
 	of          func(*result.Point) result.Spread
 	tick, text  func(float64) string
 	log         bool
-	throughput  bool // which says nothing where a part of the operation is timed
+	throughput  bool // meaningless where a part of the operation is timed
 }
 
-// lines returns a chart of how something changes along a dimension of the load, or nil when that is not known.
+// lines returns a chart of how a number changes along a dimension of the load, or nil if it is not
+// known.
 func lines(m measure, f family, cast map[string]look) *chart {
 	var xs []float64
 	low, high := math.Inf(1), 0.0
@@ -60,7 +61,8 @@ func lines(m measure, f family, cast map[string]look) *chart {
 	}
 	c := &chart{Title: m.title + " against " + f.along.name, Unit: f.along.unit, UnitY: m.unit, Height: lineHeight}
 	bottom := float64(lineHeight - footer)
-	// None stands a little to the left of the least, where a logarithmic axis has no place for it.
+	// Zero is drawn slightly to the left of the smallest value, because a logarithmic axis has no
+	// place for it.
 	x := scale{low: xs[0], high: xs[len(xs)-1], from: lineLeft + 8, to: width - 18, log: true}
 	if xs[0] == 0 {
 		x.low = xs[1] / 4
@@ -96,7 +98,7 @@ func lines(m measure, f family, cast map[string]look) *chart {
 		c.Lines = append(c.Lines, l)
 		c.Key = append(c.Key, key{Class: l.Class, Path: outline(l.shape, 14, 8, 4.5), Text: points[0].Title, Dashed: true})
 	}
-	// This library's own lie on top.
+	// This library's lines lie on top.
 	slices.SortStableFunc(c.Lines, func(a, b line) int {
 		switch {
 		case a.Own == b.Own:

@@ -6,7 +6,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// load is what contenders were put under.
+// load is the load of a point.
 type load struct {
 	callers, body int
 	records       int64
@@ -44,7 +44,8 @@ func measured(s *result.Scenario) []*result.Point {
 	return points
 }
 
-// chosen returns the load that is shown first, and its points: the one of most contenders, then of most callers.
+// chosen returns the load that is shown first, and its points: the one of most contenders, then of
+// most callers.
 func chosen(points []*result.Point) (load, []*result.Point) {
 	byLoad := make(map[load][]*result.Point)
 	for _, p := range points {
@@ -61,7 +62,7 @@ func chosen(points []*result.Point) (load, []*result.Point) {
 	return best, byLoad[best]
 }
 
-// dimension is what of a load is varied.
+// dimension is a part of the load that varies.
 type dimension struct {
 	name, unit string
 	of         func(*result.Point) float64
@@ -88,7 +89,7 @@ var dimensions = []dimension{
 	},
 }
 
-// magnitude writes a large number in few letters.
+// magnitude formats a large number in few letters.
 func magnitude(f float64) string {
 	if f == 0 {
 		return "none"
@@ -99,14 +100,14 @@ func magnitude(f float64) string {
 	return count(f)
 }
 
-// family are points that differ in the contender and in one dimension of the load only.
+// family holds points that differ in the contender and in one dimension of the load only.
 type family struct {
 	along  dimension
 	same   load
 	points []*result.Point
 }
 
-// familyOf returns the largest family along a dimension, or false when nothing was varied there.
+// familyOf returns the largest family along a dimension, or false if the dimension does not vary.
 func familyOf(points []*result.Point, along dimension) (family, bool) {
 	values := make(map[load]map[float64]bool)
 	var best load

@@ -6,17 +6,18 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// look is how a contender is drawn. This library's own have a colour each; the others are grey, each with its own shape.
+// look is how a contender is drawn. Each of this library's own has a colour; the others are grey,
+// each with its own shape.
 type look struct {
 	Class string
 	Own   bool
 	shape int
 }
 
-// shapes is how many there are.
+// shapes is the number of shapes.
 const shapes = 6
 
-// looks gives every contender of a run its look, which it keeps in all charts.
+// looks assigns a look to each contender of a run, for all charts.
 func looks(r *result.Run) map[string]look {
 	all := make(map[string]look)
 	own, others := 0, 0
@@ -38,14 +39,14 @@ func looks(r *result.Run) map[string]look {
 	return all
 }
 
-// mark is a shape at a place, with what it stands for.
+// mark is a shape at a position, with its description.
 type mark struct {
 	Class string
 	Path  string
 	Tip   string
 }
 
-// outline returns the path of a shape around a place.
+// outline returns the path of a shape around a position.
 func outline(shape int, x, y, r float64) string {
 	switch shape % shapes {
 	case 1: // square

@@ -9,10 +9,10 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// thin is a narrow space at which no line breaks.
+// thin is a narrow no-break space.
 const thin = "\u202f"
 
-// count writes a whole number with its thousands apart.
+// count formats a whole number with a separator between thousands.
 func count(f float64) string {
 	digits := strconv.FormatFloat(math.Abs(f), 'f', 0, 64)
 	var b strings.Builder
@@ -28,10 +28,10 @@ func count(f float64) string {
 	return b.String()
 }
 
-// perSecond writes how many operations there were in a second.
+// perSecond formats a number of operations per second.
 func perSecond(f float64) string { return count(f) + thin + "/s" }
 
-// number writes a number with as many digits as tell something.
+// number formats a number with its significant digits.
 func number(f float64) string {
 	switch a := math.Abs(f); {
 	case a >= 100 || a == math.Trunc(a):
@@ -43,7 +43,7 @@ func number(f float64) string {
 	}
 }
 
-// micros writes a duration of so many microseconds.
+// micros formats a duration in microseconds.
 func micros(us float64) string {
 	switch {
 	case us < 999.5:
@@ -55,7 +55,7 @@ func micros(us float64) string {
 	}
 }
 
-// size writes a number of bytes.
+// size formats a number of bytes.
 func size(b float64) string {
 	switch {
 	case b >= 1<<20:
@@ -67,10 +67,10 @@ func size(b float64) string {
 	}
 }
 
-// times writes a ratio.
+// times formats a ratio.
 func times(f float64) string { return number2(f) + thin + "×" }
 
-// number2 writes a number with two decimals, or none when it is large.
+// number2 formats a number with two decimals, or without decimals if it is large.
 func number2(f float64) string {
 	if math.Abs(f) >= 100 {
 		return count(f)
@@ -78,7 +78,7 @@ func number2(f float64) string {
 	return strconv.FormatFloat(f, 'f', 2, 64)
 }
 
-// short writes a number of an axis, without what is zero after the point.
+// short formats a number of an axis without trailing zeros.
 func short(f float64) string {
 	if f == math.Trunc(f) {
 		return count(f)
@@ -86,7 +86,7 @@ func short(f float64) string {
 	return strconv.FormatFloat(f, 'g', 3, 64)
 }
 
-// around writes how far a spread reaches, in percent of its middle: half of its range.
+// around formats half the range of a spread, in percent of its median.
 func around(s result.Spread) string {
 	if s.Median == 0 {
 		return ""

@@ -8,7 +8,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// page is what the template shows.
+// page is the data of the template.
 type page struct {
 	Title    string
 	Measured bool
@@ -19,7 +19,7 @@ type page struct {
 	Sections []section
 }
 
-// fact is something known of the run as a whole.
+// fact is a fact about the run as a whole.
 type fact struct {
 	Name, Value string
 	Code        bool

@@ -1,4 +1,4 @@
-// Package report draws a run of the benchmark as one HTML file that needs nothing else.
+// Package report writes a run of the benchmark as one self-contained HTML file.
 package report
 
 import (
@@ -13,15 +13,17 @@ import (
 //go:embed page.html chart.html chart.svg style.css
 var files embed.FS
 
-// pages is the template of a report. What a run says is escaped by html/template wherever it stands.
+// pages is the template of a report. html/template escapes all texts of a run.
 var pages = template.Must(template.ParseFS(files, "page.html", "chart.html", "chart.svg", "style.css"))
 
-// HTML writes the report of a run: one file with everything in it, for screens of any size and for paper.
+// HTML writes the report of a run: one file with everything in it, for screens of any size and for
+// paper.
 func HTML(w io.Writer, r *result.Run) error {
 	return pages.ExecuteTemplate(w, "page.html", newPage(r))
 }
 
-// SVG writes one drawing of a run: throughput of a scenario's contenders against the baseline's.
+// SVG writes one drawing of a run: the throughput of a scenario's contenders against the
+// baseline's.
 func SVG(w io.Writer, r *result.Run, scenario string) error {
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
@@ -30,7 +32,7 @@ func SVG(w io.Writer, r *result.Run, scenario string) error {
 		}
 		_, shown := chosen(measured(s))
 		if c := ratios(shown, looks(r)); c != nil {
-			c.Title = s.Title // the axis says the rest
+			c.Title = s.Title // the axis shows the rest
 			return pages.ExecuteTemplate(w, "chart.svg", c)
 		}
 	}

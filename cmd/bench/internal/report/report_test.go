@@ -31,7 +31,7 @@ func render(t *testing.T, r *result.Run) string {
 	if err := HTML(&out, r); err != nil {
 		t.Fatal(err)
 	}
-	// REPORT_HTML keeps the page, to look at it.
+	// REPORT_HTML names a file for the page, to look at it.
 	if path := os.Getenv("REPORT_HTML"); path != "" && t.Name() == "TestReportShowsEverything" {
 		if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,7 +94,8 @@ func TestReportShowsEverything(t *testing.T) {
 	}
 }
 
-// TestReportKnowsItsOwnInEveryForm keeps the middleware and the gateway from being drawn and passed over as rivals are.
+// TestReportKnowsItsOwnInEveryForm checks that the middleware and the gateway are not drawn as
+// rivals.
 func TestReportKnowsItsOwnInEveryForm(t *testing.T) {
 	t.Parallel()
 	r := &result.Run{Measured: true, Scenarios: []result.Scenario{{Title: "HTTP", Points: []result.Point{
@@ -120,7 +121,7 @@ func TestSentenceGoesByEachRepetition(t *testing.T) {
 		has, not []string
 	}{
 		{
-			// The machine was ten times slower in the last repetition, and five times the throughput are five times.
+			// The machine was ten times slower in the last repetition, and the ratio is still five.
 			"RestlessMachine", false,
 			[]result.Point{sampled("rival", false, 1000, 1100, 100), sampled("redisidem", true, 5000, 5500, 500)},
 			[]string{"redisidem  comes first in each repetition"},
@@ -177,7 +178,7 @@ func sampled(contender string, own bool, perSecond ...float64) result.Point {
 	return p
 }
 
-// findingOf returns what the only section of a page says in a sentence.
+// findingOf returns the finding of a page's only section.
 func findingOf(t *testing.T, root *html.Node) string {
 	t.Helper()
 	for _, p := range elements(root, "p") {
@@ -333,7 +334,7 @@ func TestReportTellsOfAWriterThatFails(t *testing.T) {
 
 var drawing = regexp.MustCompile(`(?s)<svg .*?</svg>`)
 
-// wellFormed checks that each drawing of a page is XML, and that its numbers are some.
+// wellFormed checks that each drawing of a page is XML, and that its numbers are finite.
 func wellFormed(t *testing.T, page string) {
 	t.Helper()
 	for _, svg := range drawing.FindAllString(page, -1) {

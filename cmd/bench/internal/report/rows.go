@@ -99,7 +99,7 @@ func ratios(points []*result.Point, cast map[string]look) *chart {
 	return c
 }
 
-// percentiles are what is shown of a distribution of latencies.
+// percentiles are the percentiles of latency that are shown.
 var percentiles = []struct {
 	name  string
 	of    func(result.Latency) float64
@@ -150,13 +150,13 @@ func latencies(points []*result.Point, cast map[string]look) *chart {
 	return c
 }
 
-// Top is where the row begins.
+// Top returns where the row begins.
 func (r row) Top() float64 { return r.Y - 15 }
 
-// BarTop is where its bar begins.
+// BarTop returns where its bar begins.
 func (r row) BarTop() float64 { return r.Middle - 6 }
 
-// WhiskerTop is where the ends of its whisker begin.
+// WhiskerTop returns where the ends of its whisker begin.
 func (r row) WhiskerTop() float64 { return r.Middle - 4 }
 
 // Loose reports whether the whisker only connects marks.

@@ -2,14 +2,14 @@ package report
 
 import "math"
 
-// scale maps values to places on an axis.
+// scale maps values to positions on an axis.
 type scale struct {
 	low, high float64 // values
-	from, to  float64 // places
+	from, to  float64 // positions
 	log       bool
 }
 
-// at returns the place of a value, to a tenth. What lies outside is put at the end.
+// at returns the position of a value, to a tenth. Values outside are put at the end.
 func (s scale) at(v float64) float64 {
 	v = min(max(v, s.low), s.high)
 	part := 0.0
@@ -25,7 +25,8 @@ func (s scale) at(v float64) float64 {
 
 func tenth(f float64) float64 { return math.Round(f*10) / 10 }
 
-// fromZero returns a scale from 0 to a round number that is at least highest, and the round numbers on it.
+// fromZero returns a scale from 0 to a round number that is at least highest, and the round numbers
+// on it.
 func fromZero(highest, from, to float64) (s scale, ticks []float64) {
 	if highest <= 0 {
 		highest = 1

@@ -15,7 +15,7 @@ type section struct {
 	Finding  []phrase
 	Charts   []*chart
 	Failures []fact
-	Members  []fact // who took part, and what each does
+	Members  []fact // the contenders, and what each does
 	Table    grid
 }
 
@@ -86,7 +86,7 @@ func (s *section) add(charts ...*chart) {
 	}
 }
 
-// note says what was the same all along a dimension.
+// note describes what was the same along a dimension.
 func (l load) note(d dimension) string {
 	if d.name != "callers" {
 		return "With " + l.String() + "."
@@ -114,7 +114,7 @@ func (m measure) scaled() measure {
 	return m
 }
 
-// along returns what is shown along a dimension.
+// along returns the charts along a dimension.
 func along(name string) []measure {
 	switch name {
 	case "callers":
@@ -123,7 +123,7 @@ func along(name string) []measure {
 		return []measure{p99, serverTime}
 	case "records":
 		return []measure{serverTime, throughput}
-	default: // of sizes that lie orders of magnitude apart, what follows from them does, too
+	default: // sizes that are orders of magnitude apart have results that are
 		return []measure{serverTime.scaled(), throughput.scaled(), recordSpace.scaled(), p99}
 	}
 }
@@ -135,7 +135,7 @@ func slowest(p *result.Point) result.Spread {
 	return p.Latency(func(l result.Latency) float64 { return l.P99 })
 }
 
-// exact is the spread of what is known over all samples only.
+// exact is the spread of a number that is known only over all samples.
 func exact(f float64) result.Spread { return result.Spread{Median: f, Low: f, High: f} }
 
 func tickMicros(us float64) string {

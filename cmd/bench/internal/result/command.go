@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Words returns the arguments of a command without the passwords in their URLs: a run is shown to others.
+// Words returns the arguments of a command without the passwords in their URLs, because runs are
+// shown to others.
 func Words(args []string) []string {
 	words := make([]string, 0, len(args))
 	for _, arg := range args {
@@ -23,7 +24,7 @@ func Words(args []string) []string {
 	return words
 }
 
-// withoutPassword returns a URL with its password masked, or less of it when it cannot be read.
+// withoutPassword returns a URL with its password masked, and less of it if it cannot be parsed.
 func withoutPassword(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package result is what a run of the benchmark found, as it is stored in JSON.
+// Package result holds the results of a run of the benchmark, as they are stored in JSON.
 package result
 
 import "time"
@@ -10,19 +10,21 @@ type Run struct {
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"` // how long it took
 	Command []string  `json:"command"` // the arguments it was started with
-	// Incomplete: it was interrupted, or failed, and holds what was measured until then.
+	// Incomplete reports whether the run was interrupted or failed. It holds the results until
+	// then.
 	Incomplete bool `json:"incomplete,omitempty"`
-	// SampleSeconds is how long each sample was to take, and Latency how many milliseconds were added to each round trip.
+	// SampleSeconds is the planned length of each sample. Latency is how many milliseconds were
+	// added to each round trip.
 	SampleSeconds float64 `json:"sample_seconds"`
 	Latency       float64 `json:"latency,omitempty"`
 	Machine       Machine `json:"machine"`
-	// Measured is false on the embedded server: then nothing in here is a measurement.
+	// Measured is false on the embedded server, where the numbers mean nothing.
 	Measured  bool       `json:"measured"`
 	Scenarios []Scenario `json:"scenarios"`
 	Figures   []Figure   `json:"figures,omitempty"`
 }
 
-// Machine says where a run took place.
+// Machine describes where a run took place.
 type Machine struct {
 	OS       string `json:"os"`
 	CPU      string `json:"cpu"`   // the processor's name
@@ -30,17 +32,19 @@ type Machine struct {
 	Go       string `json:"go"`
 	Server   string `json:"server"`   // such as "Redis 7.0.15"
 	Topology string `json:"topology"` // standalone, cluster, sentinel or embedded
-	Version  string `json:"version"`  // of this library, as the build knows it
+	Version  string `json:"version"`  // of this library, as recorded in the build
 }
 
-// Scenario is one kind of load, with everybody who took part.
+// Scenario is one kind of load, with all contenders that took part.
 type Scenario struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	About string `json:"about"`
-	// Timed: the latency is of a part of the operation, so that throughput says nothing.
+	// Timed reports whether the latency is of a part of the operation, so that throughput means
+	// nothing.
 	Timed bool `json:"timed,omitempty"`
-	// Points are the places at which it was measured: each contender at each number of callers, body size, ...
+	// Points are the results: one for each contender at each number of callers, body size, and so
+	// on.
 	Points []Point `json:"points"`
 }
 
@@ -49,24 +53,25 @@ type Point struct {
 	Contender string  `json:"contender"` // short name
 	Title     string  `json:"title"`
 	About     string  `json:"about"`
-	Own       bool    `json:"own,omitempty"`      // this library in one form or another, and no rival or yardstick
-	Replays   bool    `json:"replays,omitempty"`  // it can replay a response at all, as a yardstick cannot
-	Baseline  bool    `json:"baseline,omitempty"` // the others' ratios are against this one
+	Own       bool    `json:"own,omitempty"`      // this library in any form, not a rival or a yardstick
+	Replays   bool    `json:"replays,omitempty"`  // it can replay a response, unlike a yardstick
+	Baseline  bool    `json:"baseline,omitempty"` // the ratios are against this one
 	Callers   int     `json:"callers"`
-	BodyBytes int     `json:"body_bytes"`        // 0: of many sizes, which the scenario tells
+	BodyBytes int     `json:"body_bytes"`        // 0: the sizes that the scenario describes
 	Records   int64   `json:"records,omitempty"` // how many the server held before
 	Rate      float64 `json:"rate,omitempty"`    // offered operations per second; 0 in a closed loop
-	// Samples are the repetitions, in the order of the run. The i-th samples of all contenders of a scenario were taken
-	// one after the other, in rotating order.
+	// Samples are the repetitions, in the order of the run. The i-th samples of all contenders of a
+	// scenario were taken one after the other, in rotating order.
 	Samples []Sample `json:"samples"`
 	// Cost is over all samples.
 	Cost Cost `json:"cost"`
-	// Ratio is throughput against the baseline's at the same load, pair by pair. Nil for the baseline, open loops and
-	// timed scenarios.
+	// Ratio is the throughput against the baseline's at the same load, pair by pair. It is nil for
+	// the baseline, open loops and timed scenarios.
 	Ratio *Spread `json:"ratio,omitempty"`
-	// Error says why there is no measurement.
+	// Error says why there are no results.
 	Error string `json:"error,omitempty"`
-	// Skipped: nothing went wrong, the contender only cannot take part on this server. Error says why.
+	// Skipped reports whether the contender cannot take part on this server although nothing went
+	// wrong. Error gives the reason.
 	Skipped bool `json:"skipped,omitempty"`
 }
 
@@ -87,9 +92,11 @@ type Latency struct {
 	Max  float64 `json:"max"`
 }
 
-// Cost is what one operation costs. Zero: not known, but for what the connections were counted for.
+// Cost is the cost of one operation. Zero means not known, except for numbers that come from
+// counting the connections.
 type Cost struct {
-	// Blind: there were connections that were not counted, so that round trips and, on the embedded server, bytes are not known.
+	// Blind reports whether there were connections that were not counted, so that round trips and,
+	// on the embedded server, bytes are not known.
 	Blind        bool    `json:"blind,omitempty"`
 	RoundTrips   float64 `json:"round_trips"` // as one caller sees them
 	BytesIn      float64 `json:"bytes_in"`    // that the server received
@@ -101,17 +108,18 @@ type Cost struct {
 	RecordMemory float64 `json:"record_memory"` // bytes on the server for each record that an operation left
 }
 
-// Counted reports whether a number is known that counting the connections gives, though it is zero.
+// Counted reports whether the numbers that come from counting the connections are known, even if
+// they are zero.
 func (c *Cost) Counted(f float64) bool { return f != 0 || !c.Blind }
 
-// Spread is the middle of several values, and how far they lie apart.
+// Spread is the median of several values, and their lowest and highest.
 type Spread struct {
 	Median float64 `json:"median"`
 	Low    float64 `json:"low"`
 	High   float64 `json:"high"`
 }
 
-// Figure is one of the figures that the project answers to.
+// Figure is one of the project's figures.
 type Figure struct {
 	Number int     `json:"number"` // parts of one figure share it
 	Title  string  `json:"title"`
@@ -119,7 +127,7 @@ type Figure struct {
 	Low    float64 `json:"low"`
 	High   float64 `json:"high"`
 	Bound  float64 `json:"bound"`
-	// AtMost: the bound is an upper one. Otherwise it is a lower one.
+	// AtMost reports whether the bound is an upper one. Otherwise it is a lower one.
 	AtMost bool   `json:"at_most"`
 	Unit   string `json:"unit"` // such as "x"
 	Pass   bool   `json:"pass"`

@@ -2,7 +2,8 @@ package result
 
 import "slices"
 
-// SpreadOf returns the median of values, and the lowest and highest of them. Of none it is zero.
+// SpreadOf returns the median of values and the lowest and highest of them. It is zero without
+// values.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}

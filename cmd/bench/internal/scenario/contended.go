@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
@@ -27,7 +27,7 @@ var refused = Scenario{
 			running := make(chan struct{})
 			failed := make(chan struct{})
 			holders.Go(func() {
-				_, _, err := s.Guard.Do(ctx, request("held", 0, i), func(context.Context) ([]byte, error) {
+				_, _, err := s.Contender.Do(ctx, request("held", 0, i), func(context.Context) ([]byte, error) {
 					close(running)
 					<-release
 					return []byte("held"), nil
@@ -49,9 +49,9 @@ var refused = Scenario{
 			return <-errs
 		})
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
-			_, _, err := s.Guard.Do(ctx, request("held", 0, mix(caller, n)%inFlight), mustNotRun)
+			_, _, err := s.Contender.Do(ctx, request("held", 0, mix(caller, n)%inFlight), mustNotRun)
 			switch {
-			case errors.Is(err, guard.ErrInFlight):
+			case errors.Is(err, contender.ErrInFlight):
 				return 0, nil
 			case err == nil:
 				return 0, errors.New("a duplicate was not refused")
@@ -61,7 +61,7 @@ var refused = Scenario{
 	},
 }
 
-// pause is how long a caller who was refused waits before it asks again.
+// pause is how long a refused caller waits before it asks again.
 const pause = time.Millisecond
 
 var hot = Scenario{
@@ -75,14 +75,14 @@ var hot = Scenario{
 		op := func(ctx context.Context, _ int, n uint64) (time.Duration, error) {
 			r := request("hot", 0, n)
 			for {
-				got, _, err := s.Guard.Do(ctx, r, func(ctx context.Context) ([]byte, error) {
+				got, _, err := s.Contender.Do(ctx, r, func(ctx context.Context) ([]byte, error) {
 					if _, twice := executed.LoadOrStore(r.Key, true); twice {
 						return nil, fmt.Errorf("%s is executed twice", r.Key)
 					}
 					return response(r, s.Body), sleep(ctx, 2*time.Millisecond)
 				})
 				switch {
-				case errors.Is(err, guard.ErrInFlight):
+				case errors.Is(err, contender.ErrInFlight):
 					if err := sleep(ctx, pause); err != nil {
 						return 0, err
 					}
@@ -112,13 +112,13 @@ var handOver = Scenario{
 	},
 }
 
-func handOverOnce(ctx context.Context, s Subject, r guard.Request) (time.Duration, error) {
+func handOverOnce(ctx context.Context, s Subject, r contender.Request) (time.Duration, error) {
 	running, release := make(chan struct{}), make(chan struct{})
 	var answered time.Time
 	executed := make(chan error, 1)
 	go func() {
 		var once sync.Once
-		_, _, err := s.Guard.Do(ctx, r, func(context.Context) ([]byte, error) {
+		_, _, err := s.Contender.Do(ctx, r, func(context.Context) ([]byte, error) {
 			once.Do(func() { close(running) })
 			<-release
 			return response(r, s.Body), nil
@@ -135,9 +135,9 @@ func handOverOnce(ctx context.Context, s Subject, r guard.Request) (time.Duratio
 	var got time.Time
 	go func() {
 		for {
-			response, _, err := s.Guard.Do(ctx, r, mustNotRun)
+			response, _, err := s.Contender.Do(ctx, r, mustNotRun)
 			got = time.Now()
-			if errors.Is(err, guard.ErrInFlight) {
+			if errors.Is(err, contender.ErrInFlight) {
 				if err = sleep(ctx, pause); err == nil {
 					continue
 				}
@@ -149,14 +149,14 @@ func handOverOnce(ctx context.Context, s Subject, r guard.Request) (time.Duratio
 			return
 		}
 	}()
-	// Long enough to be waiting, and registered as such.
+	// Long enough for the caller to be waiting, and registered as a waiter.
 	err := sleep(ctx, 20*time.Millisecond)
 	close(release)
 	err = errors.Join(err, <-executed, <-waited)
 	return max(got.Sub(answered), time.Microsecond), err
 }
 
-// sleep waits, or returns why it cannot.
+// sleep waits, or returns the context's error.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

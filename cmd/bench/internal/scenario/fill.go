@@ -11,7 +11,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
 
-// fill gives the server so many records of finished requests. They go when it is emptied.
+// fill puts records of finished requests on the server. They are removed when it is emptied.
 func fill(ctx context.Context, server *target.Server, records int64) error {
 	if !server.Private || !server.Measured {
 		return errors.New("only a private redis-server is filled with records")
@@ -21,7 +21,7 @@ func fill(ctx context.Context, server *target.Server, records int64) error {
 		return err
 	}
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
-	defer func() { _ = client.Close() }() // nothing is under way
+	defer func() { _ = client.Close() }() // nothing is in flight
 	template, err := limit.Capture(ctx, client, "filled")
 	if err != nil {
 		return err

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
@@ -16,7 +16,7 @@ var flow = Scenario{
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync"},
 	Callers: 256, Leaves: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
-		g, ok := s.Guard.(guard.Staged)
+		g, ok := s.Contender.(contender.Staged)
 		if !ok {
 			return nil, nil, fmt.Errorf("%s has no stages", s.Kind.Name)
 		}

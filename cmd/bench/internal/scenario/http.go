@@ -25,7 +25,7 @@ var overHTTP = Scenario{
 	Callers: 64,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
-			return 0, execute(ctx, s.Guard, request("http", caller, n), s.Body)
+			return 0, execute(ctx, s.Contender, request("http", caller, n), s.Body)
 		}, nothing, nil
 	},
 }

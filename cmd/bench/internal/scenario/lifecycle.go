@@ -17,7 +17,7 @@ var lifecycle = Scenario{
 	Callers: 256, Leaves: true, Sized: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
-			return 0, execute(ctx, s.Guard, request("first", caller, n), s.Body)
+			return 0, execute(ctx, s.Contender, request("first", caller, n), s.Body)
 		}, nothing, nil
 	},
 }

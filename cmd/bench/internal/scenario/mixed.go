@@ -22,7 +22,7 @@ var mixed = Scenario{
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "gofiber"},
 	Callers: 64, Leaves: true, Varied: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
-		// Each caller retries its own requests, so that it knows that they are finished.
+		// Each caller retries its own requests only, so that it knows that they are finished.
 		var mu sync.Mutex
 		callers := make(map[int]*traffic)
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
@@ -35,16 +35,16 @@ var mixed = Scenario{
 			mu.Unlock()
 			if t.done > 0 && n%retries == 0 {
 				old := t.done - 1 - rand.NewZipf(t.random, 1.1, 1, t.done-1).Uint64()
-				return 0, again(ctx, s.Guard, request("mixed", caller, old), sizeOf(caller, old))
+				return 0, again(ctx, s.Contender, request("mixed", caller, old), sizeOf(caller, old))
 			}
 			number := t.done
 			t.done++
-			return 0, execute(ctx, s.Guard, request("mixed", caller, number), sizeOf(caller, number))
+			return 0, execute(ctx, s.Contender, request("mixed", caller, number), sizeOf(caller, number))
 		}, nothing, nil
 	},
 }
 
-// traffic is what one caller has done. Only one operation of a caller runs at a time.
+// traffic is the history of one caller. Only one operation of a caller runs at a time.
 type traffic struct {
 	done   uint64 // requests, from 0 on
 	random *rand.Rand

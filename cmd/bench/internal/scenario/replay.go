@@ -7,8 +7,8 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
-// finished is how many finished keys the replays are of, and finishedSlow how many on the embedded server, which takes as
-// long to make these.
+// finished is the number of finished keys that are replayed. finishedSlow is that on the embedded
+// server, which is slow to make them.
 const finished, finishedSlow = 1000, 50
 
 func (s Subject) finished() uint64 {
@@ -36,14 +36,15 @@ var replayCopy = Scenario{
 		if err != nil || s.Kind.Name != "redisidem-cache" {
 			return op, end, err
 		}
-		// What was copied before the service listened for deletions is dropped: the second round makes the copies.
+		// Copies made before the service listened for deletions are dropped. The second round makes
+		// the copies.
 		select {
 		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}
 		for n := range s.finished() {
-			if err := again(ctx, s.Guard, request("done", 0, n), s.Body); err != nil {
+			if err := again(ctx, s.Contender, request("done", 0, n), s.Body); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -53,12 +54,12 @@ var replayCopy = Scenario{
 
 func prepareReplay(ctx context.Context, s Subject) (load.Operation, func() error, error) {
 	for n := range s.finished() {
-		if err := execute(ctx, s.Guard, request("done", 0, n), s.Body); err != nil {
+		if err := execute(ctx, s.Contender, request("done", 0, n), s.Body); err != nil {
 			return nil, nil, err
 		}
 	}
 	keys := s.finished()
 	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
-		return 0, again(ctx, s.Guard, request("done", 0, mix(caller, n)%keys), s.Body)
+		return 0, again(ctx, s.Contender, request("done", 0, mix(caller, n)%keys), s.Body)
 	}, nothing, nil
 }

@@ -11,32 +11,32 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
 
-// Plan says how much to measure.
+// Plan sets how much to measure.
 type Plan struct {
-	Callers     int // 0: what the scenario is made for
+	Callers     int // 0: the scenario's default
 	Body        int // bytes of a response
 	Duration    time.Duration
 	Repetitions int
 	Records     int64    // that the server holds before; needs a private server
 	Rate        float64  // operations per second in an open loop; 0: a closed one
 	Kinds       []string // the contenders among the scenario's; none: all
-	// Step is told when a slice of the measurement begins. May be nil.
+	// Step is called when a slice of the measurement begins. It may be nil.
 	Step func(label string)
 }
 
-// Steps returns how often Run is going to call Step.
+// Steps returns how often Run will call Step.
 func (p Plan) Steps(s Scenario) int { return (p.Repetitions + 1) * len(p.Contenders(s)) }
 
-// Contenders returns who takes part: those of the scenario's that were chosen, and that are there at all.
+// Contenders returns the contenders of the scenario that were chosen and are available.
 func (p Plan) Contenders(s Scenario) []string {
 	return slices.DeleteFunc(slices.Clone(s.Kinds), func(name string) bool {
-		_, ok := guard.ByName(name)
+		_, ok := contender.ByName(name)
 		return !ok || len(p.Kinds) > 0 && !slices.Contains(p.Kinds, name)
 	})
 }
@@ -48,14 +48,14 @@ func (p Plan) callers(s Scenario) int {
 	return p.Callers
 }
 
-// Run measures the contenders of a scenario side by side: each repetition gives each of them a slice of time, next to the
-// others'. A contender that fails has its error in place of a measurement. Run itself fails when the server does, or when
-// ctx ends.
+// Run measures the contenders of a scenario side by side: each repetition gives each of them a
+// slice of time, next to the others'. A contender that fails has its error in place of a result.
+// Run returns an error if the server fails or ctx ends.
 //
-// The keys of the run are removed at its end, however it ends.
+// Run removes its keys at its end, however it ends.
 func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points []result.Point, err error) {
 	prefix := "bench" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	var all []*contender
+	var all []*participant
 	defer func() {
 		for _, c := range all {
 			c.close()
@@ -70,13 +70,13 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 		}
 	}
 	for i, name := range p.Contenders(s) {
-		kind, ok := guard.ByName(name)
+		kind, ok := contender.ByName(name)
 		if !ok {
 			return nil, fmt.Errorf("there is no contender %q", name)
 		}
-		c := &contender{
+		c := &participant{
 			kind: kind, server: server, scenario: s, callers: p.callers(s), body: p.Body,
-			prefix: fmt.Sprintf("%s-%d-", prefix, i), // no one's is the beginning of another's
+			prefix: fmt.Sprintf("%s-%d-", prefix, i), // no prefix is the beginning of another
 		}
 		if s.Varied {
 			c.body = 0
@@ -90,7 +90,7 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 	}
 	for i := range p.Repetitions {
 		for j := range all {
-			c := all[(i+j)%len(all)] // each is first once
+			c := all[(i+j)%len(all)] // each is first in turn
 			p.step(s, c.kind)
 			if c.err == nil {
 				c.err = c.measure(ctx, p.Duration, p.Rate)
@@ -124,27 +124,27 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 // cleaning bounds how long the removal of a run's keys may take.
 const cleaning = time.Minute
 
-func (p Plan) step(s Scenario, k guard.Kind) {
+func (p Plan) step(s Scenario, k contender.Kind) {
 	if p.Step != nil {
 		p.Step(s.Title + ": " + k.Title)
 	}
 }
 
-// contender is one kind of guard in a scenario.
-type contender struct {
-	kind          guard.Kind
+// participant is one contender in a scenario.
+type participant struct {
+	kind          contender.Kind
 	server        *target.Server
 	scenario      Scenario
 	callers, body int
 	prefix        string
 
-	link    *target.Link
-	guard   guard.Guard
-	op      load.Operation
-	end     func() error
-	next    uint64
-	err     error
-	samples []result.Sample
+	link      *target.Link
+	contender contender.Contender
+	op        load.Operation
+	end       func() error
+	next      uint64
+	err       error
+	samples   []result.Sample
 
 	// Sums over the samples.
 	operations            int64
@@ -155,21 +155,21 @@ type contender struct {
 	closed                bool
 }
 
-func (c *contender) open(ctx context.Context) error {
+func (c *participant) open(ctx context.Context) error {
 	c.link = c.server.Link(c.callers)
 	g, err := c.kind.Open(ctx, c.link, c.prefix+c.kind.Name)
 	if err != nil {
 		return err
 	}
-	c.guard = g
+	c.contender = g
 	c.op, c.end, err = c.scenario.Prepare(ctx, Subject{
-		Guard: g, Kind: c.kind, Callers: c.callers, Body: c.body, Slow: !c.server.Measured,
+		Contender: g, Kind: c.kind, Callers: c.callers, Body: c.body, Slow: !c.server.Measured,
 	})
 	return err
 }
 
-// close ends what open began. Only the first call does something.
-func (c *contender) close() {
+// close ends what open began. Later calls do nothing.
+func (c *participant) close() {
 	if c.closed {
 		return
 	}
@@ -178,21 +178,21 @@ func (c *contender) close() {
 	if c.end != nil {
 		err = c.end()
 	}
-	if c.guard != nil {
-		err = errors.Join(err, c.guard.Close())
+	if c.contender != nil {
+		err = errors.Join(err, c.contender.Close())
 	}
 	c.err = errors.Join(c.err, err)
 }
 
-func (c *contender) drive(ctx context.Context, d time.Duration, rate float64) (result.Sample, error) {
+func (c *participant) drive(ctx context.Context, d time.Duration, rate float64) (result.Sample, error) {
 	r, err := load.Run(ctx, load.Plan{Callers: c.callers, Duration: d, Rate: rate, First: c.next}, c.op)
 	c.next = r.Next
 	return r.Sample, err
 }
 
-// measure takes one sample, with what it cost.
-func (c *contender) measure(ctx context.Context, d time.Duration, rate float64) error {
-	runtime.GC() // what others left behind is theirs
+// measure takes one sample and its cost.
+func (c *participant) measure(ctx context.Context, d time.Duration, rate float64) error {
+	runtime.GC() // on a shared server, only the run's own keys are removed
 	before, err := c.server.Stats(ctx)
 	if err != nil {
 		return err
@@ -229,12 +229,13 @@ func (c *contender) measure(ctx context.Context, d time.Duration, rate float64) 
 	return nil
 }
 
-// probes is how many operations one caller does to count round trips: so many, or fewer when the time is up.
+// probes is the number of operations that one caller does to count round trips. They are fewer if
+// the time is over.
 const fewestProbes, probes = 10, 400
 
-// probe counts round trips as one caller sees them: with more, requests of several share one. Where not all traffic is
-// counted it does nothing.
-func (c *contender) probe(ctx context.Context, d time.Duration) error {
+// probe counts the round trips of a single caller: with more callers, several requests share one.
+// It does nothing if not all traffic is counted.
+func (c *participant) probe(ctx context.Context, d time.Duration) error {
 	if c.link.Blind() {
 		return nil
 	}
@@ -252,7 +253,7 @@ func (c *contender) probe(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-func (c *contender) point(baseline bool, plan Plan) result.Point {
+func (c *participant) point(baseline bool, plan Plan) result.Point {
 	p := result.Point{
 		Contender: c.kind.Name, Title: c.kind.Title, About: c.kind.About, Own: c.kind.Own, Replays: c.kind.Replays, Baseline: baseline,
 		Callers: c.callers, BodyBytes: c.body, Records: plan.Records, Rate: plan.Rate, Samples: c.samples,
@@ -269,12 +270,12 @@ func (c *contender) point(baseline bool, plan Plan) result.Point {
 	return p
 }
 
-// unable reports whether nothing went wrong, and the contender only cannot take part here.
-func (c *contender) unable() bool {
-	return errors.Is(c.err, target.ErrNoAddr) || errors.Is(c.err, guard.ErrUnable)
+// unable reports whether the contender cannot take part here although nothing went wrong.
+func (c *participant) unable() bool {
+	return errors.Is(c.err, target.ErrNoAddr) || errors.Is(c.err, contender.ErrUnable)
 }
 
-// compare sets each point's throughput against the baseline's, repetition by repetition.
+// compare divides each point's throughput by the baseline's, repetition by repetition.
 func compare(points []result.Point) {
 	if len(points) == 0 || points[0].Error != "" {
 		return

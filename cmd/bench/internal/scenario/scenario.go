@@ -9,34 +9,36 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
 // Scenario is one kind of load.
 type Scenario struct {
 	Name, Title, About string
-	// Kinds are the names of the guards that take part, the baseline first.
+	// Kinds are the names of the contenders that take part, the baseline first.
 	Kinds []string
-	// Callers is how many there are unless somebody says otherwise.
+	// Callers is the default number of callers.
 	Callers int
-	// Timed: an operation returns the latency of a part of it, so that throughput says nothing, and more callers neither.
+	// Timed reports whether an operation returns the latency of a part of it. Then neither
+	// throughput nor more callers mean anything.
 	Timed bool
-	// Sized: the size of the response matters, so that a long run tries several. Varied: the responses have sizes of their own.
+	// Sized reports whether the size of the response matters, so that a long run tries several.
+	// Varied reports whether the scenario chooses the sizes.
 	Sized, Varied bool
-	// Leaves: each operation leaves a record, so that its memory can be told.
+	// Leaves reports whether each operation leaves a record whose memory can be measured.
 	Leaves bool
-	// Prepare makes what the operation needs, and returns it with what to do at the end.
+	// Prepare makes the operation, and returns it with a function to call at the end.
 	Prepare func(ctx context.Context, s Subject) (load.Operation, func() error, error)
 }
 
 // Subject is a contender in a scenario.
 type Subject struct {
-	Guard   guard.Guard
-	Kind    guard.Kind
-	Callers int
-	Body    int  // bytes of a response
-	Slow    bool // the server is the embedded one
+	Contender contender.Contender
+	Kind      contender.Kind
+	Callers   int
+	Body      int  // bytes of a response
+	Slow      bool // the server is the embedded one
 }
 
 // All returns the scenarios in the order in which they are shown.
@@ -57,17 +59,17 @@ func ByName(name string) (Scenario, bool) {
 // params is the body of each request.
 var params = []byte(`{"cart":"8f14e45f","amount":4200,"currency":"EUR","note":"ring twice"}`)
 
-// request is that of the caller's n-th key in a named group.
-func request(group string, caller int, n uint64) guard.Request {
+// request returns the request of the caller's n-th key in a named group.
+func request(group string, caller int, n uint64) contender.Request {
 	var space [64]byte
 	b := append(space[:0], group...)
 	b = strconv.AppendInt(append(b, '-'), int64(caller), 36)
 	b = strconv.AppendUint(append(b, '-'), n, 36)
-	return guard.Request{Key: string(b), Method: "POST", Path: "/orders", Params: params}
+	return contender.Request{Key: string(b), Method: "POST", Path: "/orders", Params: params}
 }
 
-// response makes the response to a request, which is told apart from any other's of the same size.
-func response(r guard.Request, size int) []byte {
+// response makes the response to a request. It differs from every other response of the same size.
+func response(r contender.Request, size int) []byte {
 	body := make([]byte, max(size, len(r.Key)))
 	n := copy(body, r.Key)
 	for i := n; i < len(body); i++ {
@@ -76,8 +78,8 @@ func response(r guard.Request, size int) []byte {
 	return body
 }
 
-// isResponse reports whether got is what response makes, without making it again.
-func isResponse(got []byte, r guard.Request, size int) bool {
+// isResponse reports whether got is the result of response, without making it again.
+func isResponse(got []byte, r contender.Request, size int) bool {
 	if len(got) != max(size, len(r.Key)) || string(got[:len(r.Key)]) != r.Key {
 		return false
 	}
@@ -91,14 +93,14 @@ func isResponse(got []byte, r guard.Request, size int) bool {
 
 var errForeign = errors.New("the response is another request's")
 
-// execute runs a request that nobody has run before, and checks that it is run.
-func execute(ctx context.Context, g guard.Guard, r guard.Request, size int) error {
+// execute runs a request for the first time, and checks that it is executed.
+func execute(ctx context.Context, g contender.Contender, r contender.Request, size int) error {
 	return executeBy(ctx, g.Do, r, size)
 }
 
-// executeBy is execute by one of a guard's methods.
+// executeBy is execute by another method of the contender.
 func executeBy(
-	ctx context.Context, do func(context.Context, guard.Request, guard.Work) ([]byte, bool, error), r guard.Request, size int,
+	ctx context.Context, do func(context.Context, contender.Request, contender.Work) ([]byte, bool, error), r contender.Request, size int,
 ) error {
 	body := response(r, size)
 	got, replayed, err := do(ctx, r, func(context.Context) ([]byte, error) { return body, nil })
@@ -113,18 +115,19 @@ func executeBy(
 	return nil
 }
 
-// mustNotRun is the work of a request that was run before.
+// mustNotRun is the work of a finished request.
 func mustNotRun(context.Context) ([]byte, error) {
 	return nil, errors.New("a finished request was run again")
 }
 
-// again runs a request that is finished, and checks that it is replayed. Guards by hand take the lock before they read: two
-// replays of one request get in each other's way there, and the refused one is tried again.
-func again(ctx context.Context, g guard.Guard, r guard.Request, size int) error {
+// again runs a finished request, and checks that it is replayed. Hand-written contenders take the
+// lock before they read, so that two replays of one request can collide: the refused one is tried
+// again.
+func again(ctx context.Context, g contender.Contender, r contender.Request, size int) error {
 	var got []byte
 	var replayed bool
-	err := guard.ErrInFlight
-	for errors.Is(err, guard.ErrInFlight) && ctx.Err() == nil {
+	err := contender.ErrInFlight
+	for errors.Is(err, contender.ErrInFlight) && ctx.Err() == nil {
 		got, replayed, err = g.Do(ctx, r, mustNotRun)
 	}
 	switch {
@@ -138,10 +141,10 @@ func again(ctx context.Context, g guard.Guard, r guard.Request, size int) error 
 	return nil
 }
 
-// nothing is what most scenarios have to do at their end.
+// nothing is the end of most scenarios.
 func nothing() error { return nil }
 
-// mix spreads numbers over their whole range, the same way each time.
+// mix spreads numbers over their whole range, deterministically.
 func mix(caller int, n uint64) uint64 {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:8], uint64(caller))

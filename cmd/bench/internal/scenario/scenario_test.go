@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redisidem/redisidem/cmd/bench/internal/guard"
+	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 	"github.com/redisidem/redisidem/internal/redistest"
@@ -45,7 +45,7 @@ func TestEveryContenderInEveryScenario(t *testing.T) {
 				t.Errorf("%s: %s: %q, %+v", s.Name, p.Contender, p.Error, p.Samples)
 				continue
 			}
-			if kind, _ := guard.ByName(p.Contender); kind.Own != p.Own {
+			if kind, _ := contender.ByName(p.Contender); kind.Own != p.Own {
 				t.Errorf("%s: %s: this library's own: %v", s.Name, p.Contender, p.Own)
 			}
 			if (i == 0) != p.Baseline || (p.Ratio == nil) != (p.Baseline || s.Timed) {
@@ -64,7 +64,7 @@ func TestEveryContenderInEveryScenario(t *testing.T) {
 	}
 }
 
-// TestRoundTripsAreCounted checks the budget of a first execution and of a replay, as the tables show it.
+// TestRoundTripsAreCounted checks the round trips of a first execution and of a replay.
 func TestRoundTripsAreCounted(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
@@ -91,8 +91,8 @@ func TestRoundTripsAreCounted(t *testing.T) {
 	}
 }
 
-// TestNobodyDialsWhileASampleIsTaken counts the server's connections at the beginning of each sample.
-func TestNobodyDialsWhileASampleIsTaken(t *testing.T) {
+// TestNoDialDuringASample counts the server's connections at the beginning of each sample.
+func TestNoDialDuringASample(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
 	ctx := context.Background()
@@ -123,7 +123,8 @@ func TestNobodyDialsWhileASampleIsTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The first step is the warm-up. What the library does behind its callers' backs may need a connection more on a busy machine.
+		// The first step is the warm-up. The library's background work may open one more connection
+		// on a busy machine.
 		if samples := dialled[1:]; samples[0] < callers || samples[len(samples)-1]-samples[0] > callers/8 {
 			t.Errorf("%s: connections before each sample: %v", name, samples)
 		}
@@ -146,7 +147,7 @@ func TestForeignServerIsLeftClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range points {
-		// A library with a client of its own is told the address only.
+		// A library with a client of its own gets the address only.
 		if needsAddr := p.Contender == "rueidislock"; p.Skipped != needsAddr || (p.Error != "") != needsAddr {
 			t.Errorf("%s: skipped: %v, %q", p.Contender, p.Skipped, p.Error)
 		}
@@ -172,8 +173,8 @@ func TestForeignServerIsLeftClean(t *testing.T) {
 	}
 }
 
-// TestClusterRunsWhoCan measures where there is no single address.
-func TestClusterRunsWhoCan(t *testing.T) {
+// TestClusterRunsContendersWithoutAnAddress measures where there is no single address.
+func TestClusterRunsContendersWithoutAnAddress(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	server, err := target.Start(ctx, "redis+cluster://"+rediscase.Cluster(t).Addrs()[0], 0)
@@ -229,12 +230,12 @@ func TestEmbeddedServerIsNoMeasurement(t *testing.T) {
 func TestScenariosNameContenders(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenario.All() {
-		// A baseline of this library's own would hide its losses from a comparison.
-		if base, _ := guard.ByName(s.Kinds[0]); base.Own {
+		// A baseline of this library would hide its losses from a comparison.
+		if base, _ := contender.ByName(s.Kinds[0]); base.Own {
 			t.Errorf("the baseline of %s is %s", s.Name, base.Name)
 		}
 		for _, name := range s.Kinds {
-			if _, ok := guard.ByName(name); !ok && name != "medusa-sql" { // which needs a URL
+			if _, ok := contender.ByName(name); !ok && name != "medusa-sql" { // which needs a URL
 				t.Errorf("%s names %q", s.Name, name)
 			}
 		}

@@ -14,7 +14,8 @@ type column struct {
 	text func(*result.Point) string
 }
 
-// part is a side of the load: how many callers there were, and so on. Its text stands alone, its number in a column.
+// part is a part of the load, such as the number of callers. Its text stands alone, its number in a
+// column.
 type part struct {
 	name         string
 	text, number func(*result.Point) string
@@ -55,7 +56,7 @@ var parts = []part{
 	},
 }
 
-// loads returns what is the same at all points, as a text, and columns for the rest.
+// loads returns the parts that are the same at all points, as a text, and columns for the others.
 func loads(s *result.Scenario) (shared string, columns []column) {
 	var texts []string
 	for _, part := range parts {
@@ -84,7 +85,7 @@ func load(p *result.Point) string {
 	return strings.Join(texts, ", ")
 }
 
-// speeds are the columns about time. Throughput is not among them where it says nothing.
+// speeds are the columns about time. They leave out throughput where it means nothing.
 func speeds(timed bool) []column {
 	latency := func(which func(result.Latency) float64) func(*result.Point) string {
 		return func(p *result.Point) string { return Micros(p.Latency(which).Median) }
@@ -114,7 +115,8 @@ func ratio(p *result.Point) string {
 	return "-"
 }
 
-// costs are the columns about what an operation takes. Those of which nothing is known are left out.
+// costs are the columns about the cost of an operation. Columns without a known number are left
+// out.
 var costs = []struct {
 	name, format string
 	value        func(*result.Cost) float64

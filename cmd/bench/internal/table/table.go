@@ -1,4 +1,4 @@
-// Package table writes what a run found as text for people.
+// Package table writes the results of a run as text for people.
 package table
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// NotMeasured is what is said of a run on the embedded server.
+// NotMeasured is the note about a run on the embedded server.
 const NotMeasured = "correctness only, not a measurement: install redis-server, or name a server with --redis"
 
 // Head writes where and when the run took place.
@@ -25,8 +25,8 @@ func Head(w io.Writer, r *result.Run) error {
 	return err
 }
 
-// Scenario writes one scenario's numbers, in lines of that width as [Write] does. What is the same in all lines stands above
-// them, and who has no numbers below.
+// Scenario writes one scenario's numbers, in lines of that width as [Write] does. Above them it
+// writes what is the same in all lines, and below them the contenders without numbers.
 func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	title := s.Title
 	if !measured {
@@ -89,7 +89,7 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	return nil
 }
 
-// Figures writes the figures that the project answers to.
+// Figures writes the project's figures.
 func Figures(w io.Writer, figures []result.Figure) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range figures {
@@ -101,12 +101,12 @@ func Figures(w io.Writer, figures []result.Figure) error {
 			verdict = "pass"
 		}
 		value := fmt.Sprintf("%.2f %s (%.2f-%.2f)", f.Value, f.Unit, f.Low, f.High)
-		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %g\t%s\n", f.Number, f.Title, value, sign, f.Bound, verdict) // Flush tells of errors
+		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %g\t%s\n", f.Number, f.Title, value, sign, f.Bound, verdict) // Flush returns the error
 	}
 	return t.Flush()
 }
 
-// Count writes a number with thousands apart.
+// Count formats a number with a separator between thousands.
 func Count(f float64) string {
 	digits := strconv.FormatFloat(f, 'f', 0, 64)
 	var b strings.Builder
@@ -119,7 +119,7 @@ func Count(f float64) string {
 	return b.String()
 }
 
-// Micros writes a duration of so many microseconds.
+// Micros formats a duration in microseconds.
 func Micros(us float64) string {
 	switch {
 	case us < 10:

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Link is one contender's way to the server. It counts what passes.
+// Link makes one contender's connections to the server and counts their traffic.
 type Link struct {
 	server  *Server
 	callers int
@@ -22,10 +22,10 @@ type Link struct {
 	blind   atomic.Bool
 }
 
-// Link makes a way to the server for so many callers. It implements guard.Dial.
+// Link returns a link for that many callers. It implements contender.Dial.
 func (s *Server) Link(callers int) *Link { return &Link{server: s, callers: callers} }
 
-// Client implements guard.Dial.
+// Client implements contender.Dial.
 func (l *Link) Client(ctx context.Context) (redis.UniversalClient, error) {
 	client, err := l.server.dial(l)
 	if err != nil {
@@ -37,12 +37,13 @@ func (l *Link) Client(ctx context.Context) (redis.UniversalClient, error) {
 	return client, nil
 }
 
-// SharedClient implements guard.Dial.
+// SharedClient implements contender.Dial.
 func (l *Link) SharedClient() (redis.UniversalClient, error) { return l.server.dial(l) }
 
-// connect brings up a connection for each caller: a pool dials only while all the others are busy, so they are held until the
-// last one is up. What a sample measures would otherwise be the dialling in part. One after the other, since go-redis has each
-// connection that is held change the options of all.
+// connect opens a connection for each caller, so that no sample measures dialling. A pool dials
+// only while all other connections are busy, so connect holds them until the last one is open. It
+// opens them one after the other, because go-redis lets each held connection change the options of
+// all.
 func (l *Link) connect(ctx context.Context, node *redis.Client) error {
 	conns := make([]*redis.Conn, l.callers)
 	var err error
@@ -58,7 +59,7 @@ func (l *Link) connect(ctx context.Context, node *redis.Client) error {
 	return err
 }
 
-// Addr implements guard.Dial. What goes over connections that are made with it is not counted.
+// Addr implements contender.Dial. Traffic on connections that are made with it is not counted.
 func (l *Link) Addr() (string, error) {
 	addr, err := l.server.Addr()
 	if err == nil {
@@ -70,17 +71,18 @@ func (l *Link) Addr() (string, error) {
 // Blind reports whether there are connections whose traffic is not counted.
 func (l *Link) Blind() bool { return l.blind.Load() }
 
-// Callers implements guard.Dial.
+// Callers implements contender.Dial.
 func (l *Link) Callers() int { return l.callers }
 
-// Trips returns the round trips so far: requests behind which nothing was sent on their connection until an answer came.
+// Trips returns the number of round trips so far: requests after which nothing was sent on their
+// connection until a reply came.
 func (l *Link) Trips() int64 { return l.trips.Load() }
 
 // Bytes returns the bytes sent to the server and received from it so far.
 func (l *Link) Bytes() (in, out int64) { return l.in.Load(), l.out.Load() }
 
-// tune sets what a benchmark needs: a connection for each caller, time to spare, and the counting. secure is nil where
-// there is no TLS.
+// tune sets what a benchmark needs: a connection for each caller, long timeouts, and the counting.
+// secure is nil without TLS.
 func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, error), secure *tls.Config, pool *int,
 	read, write, wait *time.Duration, contextTimeout *bool,
 ) {
@@ -98,7 +100,7 @@ func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, err
 	*contextTimeout = true
 }
 
-// wrap counts what passes a connection. go-redis leaves TLS to a dialer that is given to it.
+// wrap counts the traffic of a connection. go-redis leaves TLS to a dialer that is given to it.
 func (l *Link) wrap(ctx context.Context, conn net.Conn, secure *tls.Config) (net.Conn, error) {
 	c := &counted{Conn: conn, link: l}
 	if secure == nil {
@@ -133,8 +135,8 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// SyscallConn gives go-redis the socket: it looks whether an idle connection is still good before each use. Without that
-// its clients would be faster here than they are.
+// SyscallConn gives go-redis the socket. It checks before each use whether an idle connection is
+// still good. Without it, clients would be faster here than elsewhere.
 func (c *counted) SyscallConn() (syscall.RawConn, error) {
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		return s.SyscallConn()

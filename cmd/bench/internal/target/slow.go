@@ -11,8 +11,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// slow puts a slow network in front of the server, with half of the latency, which is in whole milliseconds, for each
-// direction.
+// slow puts a slow network in front of the server, with half of the latency, in whole milliseconds,
+// in each direction.
 func (s *Server) slow(latency time.Duration) error {
 	if s.alone == nil || s.alone.Network != "tcp" {
 		return errors.New("--latency: needs a single server on TCP")

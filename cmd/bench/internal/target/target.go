@@ -1,4 +1,4 @@
-// Package target is the server that the benchmark runs against, and what its own statistics say.
+// Package target is the server that the benchmark runs against, with its statistics.
 package target
 
 import (
@@ -20,11 +20,13 @@ import (
 
 // Server is the server, cluster or group under test.
 type Server struct {
-	// Title is such as "Redis 7.0.15", and Topology one of standalone, cluster, sentinel and embedded.
+	// Title is such as "Redis 7.0.15", and Topology one of standalone, cluster, sentinel and
+	// embedded.
 	Title, Topology string
-	// Measured is false where figures mean nothing: on the embedded server, which is Go in this very process.
+	// Measured is false on the embedded server, where numbers mean nothing: it runs in this
+	// process.
 	Measured bool
-	// Private is true when nobody else uses the server, so that it can be emptied.
+	// Private is true if the server belongs to this run alone, so that it can be emptied.
 	Private bool
 
 	dial  func(*Link) (redis.UniversalClient, error)
@@ -32,15 +34,15 @@ type Server struct {
 	alone *redis.Options // of a single server; nil for a cluster or group
 	stops []func()
 
-	answers atomic.Int64 // bytes that Stats has been told
+	answers atomic.Int64 // bytes of replies to Stats
 }
 
-// ErrNoAddr says that the server cannot be reached by knowing its address alone.
+// ErrNoAddr is returned when a single address is not enough to reach the server.
 var ErrNoAddr = errors.New("needs a single server on TCP, without TLS, password and database number")
 
-// Start finds the server of a URL, as redisidem.Open understands it, or starts a private one when url is empty. Where no
-// redis-server is installed that is the embedded one. A latency above zero makes each round trip that much longer; it
-// needs a single server. The caller must call Stop.
+// Start connects to the server of a URL, as redisidem.Open does. For an empty url it starts a
+// private server, or the embedded one where redis-server is not installed. A latency above zero
+// makes each round trip that much longer, which needs a single server. The caller must call Stop.
 func Start(ctx context.Context, url string, latency time.Duration) (*Server, error) {
 	s := &Server{Measured: true, Topology: "standalone"}
 	err := s.find(url)
@@ -86,7 +88,7 @@ func (s *Server) find(url string) error {
 	return nil
 }
 
-// parse takes what a URL says. Its errors do not hold the URL's password.
+// parse parses a URL. Its errors do not contain the URL's password.
 func (s *Server) parse(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -145,7 +147,7 @@ func badURL(u *url.URL, err error) error {
 	return errors.New("--redis: " + text)
 }
 
-// single sets the server that stands alone.
+// single sets the address of the single server.
 func (s *Server) single(opt *redis.Options) {
 	s.alone = opt
 	s.dial = func(l *Link) (redis.UniversalClient, error) {
@@ -156,7 +158,7 @@ func (s *Server) single(opt *redis.Options) {
 	}
 }
 
-// introduce asks the server what it is.
+// introduce asks the server for its version and topology.
 func (s *Server) introduce(ctx context.Context) error {
 	if err := s.admin.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("no answer from the server: %w", err)
@@ -177,14 +179,15 @@ func (s *Server) introduce(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends what Start started.
+// Stop ends what Start has started.
 func (s *Server) Stop() {
 	for _, stop := range slices.Backward(s.stops) {
 		stop()
 	}
 }
 
-// Addr returns the address of a single server that is all one needs to talk to it. Else the error matches [ErrNoAddr].
+// Addr returns the address of a single server, if that is all a client needs. Otherwise the error
+// matches [ErrNoAddr].
 func (s *Server) Addr() (string, error) {
 	o := s.alone
 	if o == nil || o.Network != "tcp" || o.TLSConfig != nil || o.Username != "" || o.Password != "" || o.DB != 0 {
@@ -193,25 +196,25 @@ func (s *Server) Addr() (string, error) {
 	return o.Addr, nil
 }
 
-// Empty removes the keys of a run. prefix is what they begin with. A private server loses everything, so that its memory
-// and its tables are as at first.
+// Empty removes the keys of a run, which begin with prefix. A private server loses all keys, so
+// that its memory and its tables are as at first.
 func (s *Server) Empty(ctx context.Context, prefix string) error {
 	if s.Private {
 		if err := s.admin.FlushAll(ctx).Err(); err != nil {
 			return err
 		}
-		runtime.GC() // so that nobody pays for the one before
+		runtime.GC() // so that no contender pays for the one before
 		return nil
 	}
 	return each(ctx, s.admin, func(ctx context.Context, node *redis.Client) error {
-		// A key that is removed on the way is no trouble to a scan: it returns every key that is there all the time.
+		// Removing keys during a scan is safe: it returns every key that exists all the time.
 		return scan(ctx, node, prefix, func(names []string) (bool, error) {
 			return true, remove(ctx, node, names, redis.Pipeliner.Unlink)
 		})
 	})
 }
 
-// scan calls f with some of the names that begin with prefix, time and again until it returns false or there are no more.
+// scan calls f with names that begin with prefix until f returns false or there are no more.
 func scan(ctx context.Context, node *redis.Client, prefix string, f func(names []string) (more bool, err error)) error {
 	for cursor := uint64(0); ; {
 		names, next, err := node.Scan(ctx, cursor, prefix+"*", 1000).Result()
@@ -226,7 +229,8 @@ func scan(ctx context.Context, node *redis.Client, prefix string, f func(names [
 	}
 }
 
-// remove removes keys, each with a command of its own: on a cluster they are in different slots.
+// remove removes keys, each with a command of its own, because on a cluster they are in different
+// slots.
 func remove(ctx context.Context, node *redis.Client, names []string,
 	command func(redis.Pipeliner, context.Context, ...string) *redis.IntCmd,
 ) error {

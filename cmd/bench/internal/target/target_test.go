@@ -96,7 +96,7 @@ func TestLinkCountsWhatPasses(t *testing.T) {
 		t.Errorf("%d bytes went in and %d came out", in2-in, out2-out)
 	}
 	if l.Blind() {
-		t.Error("the link is blind, and nobody has asked for the address")
+		t.Error("the link is blind before Addr was called")
 	}
 	if addr, err := l.Addr(); err != nil || addr != server.Addr() || !l.Blind() {
 		t.Errorf("the address is %q, %v; blind: %v", addr, err, l.Blind())
@@ -113,12 +113,12 @@ func TestClientComesWithItsConnections(t *testing.T) {
 	must(t, err)
 	defer func() { _ = shared.Close() }()
 	if stats := shared.PoolStats(); stats.TotalConns != 0 {
-		t.Errorf("the connections of nobody are %+v", stats)
+		t.Errorf("without connections the statistics are %+v", stats)
 	}
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := s.Link(2).Client(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("connections that nobody waits for: %v", err)
+		t.Errorf("after its context has ended, Client returns %v", err)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestEmptyLeavesForeignKeysAlone(t *testing.T) {
 	}
 }
 
-// TestLatencyIsAddedInFull takes the least there is: the clock cannot run backwards, so that a lower bound holds on any machine.
+// TestLatencyIsAddedInFull checks a lower bound, which holds on any machine.
 func TestLatencyIsAddedInFull(t *testing.T) {
 	t.Parallel()
 	addr := rediscase.Server(t).Addr()
@@ -279,7 +279,7 @@ func TestSecureServerIsCountedToo(t *testing.T) {
 	}
 	if s, err := target.Start(ctx, "rediss://"+addr, 0); err == nil {
 		s.Stop()
-		t.Error("a certificate that nobody has signed is good enough")
+		t.Error("an unsigned certificate was accepted")
 	}
 }
 

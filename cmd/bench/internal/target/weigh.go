@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// weighed is how many keys are weighed at most on each server: few enough that its tables do not shrink.
+	// weighed is the maximum number of keys that are weighed on each server. It is low enough that
+	// the server's tables do not shrink.
 	weighed = 5000
-	// portions is how many parts they are weighed in. The median of them leaves out what else happens to a server's memory
-	// in the meantime, such as the end of a table's growth.
+	// portions is the number of parts they are weighed in. The median leaves out other changes of
+	// the server's memory, such as the end of a table's growth.
 	portions = 5
 )
 
-// Weigh removes some of the keys that begin with prefix and returns the bytes of memory that come free for each, and zero
-// when there are none or nothing can be measured. Connections that are busy or have just been take and give back a lot more
-// memory than the keys do: there must not be any.
+// Weigh removes some of the keys that begin with prefix and returns the bytes of memory that each
+// frees. It returns zero if there are no such keys or memory cannot be measured. There must be no
+// busy or new connections, whose buffers take and free more memory than the keys.
 //
-// That is the whole of a key but for its slots in the server's tables, which grow by doubling: 16 to 32 bytes with an
-// expiry.
+// The result is the whole of a key except its slots in the server's tables, which grow by doubling:
+// 16 to 32 bytes with an expiry.
 func (s *Server) Weigh(ctx context.Context, prefix string) (float64, error) {
 	if !s.Measured {
 		return 0, nil
@@ -62,7 +63,8 @@ func weigh(ctx context.Context, node *redis.Client, prefix string) ([]float64, e
 		if err != nil {
 			return nil, err
 		}
-		// A few at a time: the connection's own buffers count, too. And none later, as UNLINK may.
+		// A few keys at a time, because the connection's own buffers count, too. DEL frees them at
+		// once; UNLINK may free them later.
 		for few := range slices.Chunk(portion, 100) {
 			if err := remove(ctx, node, few, redis.Pipeliner.Del); err != nil {
 				return nil, err

@@ -1,0 +1,62 @@
+package fiberidem
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/gofiber/fiber/v3"
+)
+
+// managed reports whether fasthttp alone says what is in a field of an answer, since it depends on
+// how the body is sent.
+func managed(name string) bool {
+	return name == "Content-Length" || name == "Transfer-Encoding" || name == "Date"
+}
+
+// responseHeader returns the header of an answer as the client is going to get it.
+func responseHeader(c fiber.Ctx) http.Header {
+	response := c.Response()
+	h := make(http.Header)
+	for name, value := range response.Header.All() {
+		if name := http.CanonicalHeaderKey(string(name)); !managed(name) {
+			h[name] = append(h[name], string(value))
+		}
+	}
+	// fasthttp has a default for an answer with a body, and shows it for one without, too.
+	plain := c.App().Server().NoDefaultContentType
+	response.Header.SetNoDefaultContentType(true)
+	named := len(response.Header.ContentType()) > 0
+	response.Header.SetNoDefaultContentType(plain)
+	switch {
+	case named:
+	case !response.IsBodyStream() && len(response.Body()) == 0:
+		delete(h, "Content-Type")
+	case plain:
+		h["Content-Type"] = nil // none, and none is to be guessed
+	}
+	return h
+}
+
+// setHeader makes the header of an answer such as responseHeader would return it, and touches only
+// what differs.
+func setHeader(c fiber.Ctx, want http.Header) {
+	response := c.Response()
+	have := responseHeader(c)
+	for name := range have {
+		if len(want[name]) == 0 {
+			response.Header.Del(name)
+		}
+	}
+	for name, values := range want {
+		if managed(name) || slices.Equal(values, have[name]) {
+			continue
+		}
+		response.Header.Del(name)
+		for _, value := range values {
+			response.Header.Add(name, value)
+		}
+	}
+	if values, set := want["Content-Type"]; set && len(values) == 0 {
+		response.Header.SetNoDefaultContentType(true) // the middleware gives an answer without one
+	}
+}

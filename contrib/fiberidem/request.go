@@ -1,0 +1,130 @@
+package fiberidem
+
+import (
+	"bytes"
+	"io"
+	"maps"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/gofiber/fiber/v3"
+)
+
+// newRequest makes net/http's form of a request. All of it is copied but the body: Fiber uses its
+// memory again after the request.
+func newRequest(c fiber.Ctx) *http.Request {
+	from := c.Request()
+	target := string(from.Header.RequestURI()) // as it came; that of the Request itself is cleaned
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		u = &url.URL{Path: target} // what Fiber takes, so does the middleware; other targets are still others
+	}
+	r := &http.Request{
+		Method: string(from.Header.Method()), URL: u, RequestURI: target,
+		Proto: string(from.Header.Protocol()), ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header), Host: string(from.Host()), ContentLength: int64(max(from.Header.ContentLength(), -1)),
+		Body: &body{context: c}, RemoteAddr: c.RequestCtx().RemoteAddr().String(), TLS: c.RequestCtx().TLSConnectionState(),
+	}
+	for name, value := range from.Header.All() {
+		r.Header.Add(string(name), string(value))
+	}
+	r.Header.Del("Host") // it stands in r.Host
+	return r.WithContext(withContext(c))
+}
+
+// body is that of a request. It stays readable for the handlers, unless it is a stream: see
+// restoreBody.
+type body struct {
+	context fiber.Ctx
+	reader  io.Reader // nil until it is read: most requests without a key never are
+}
+
+// Read implements [io.Reader].
+func (b *body) Read(p []byte) (int, error) {
+	if b.reader == nil {
+		var err error
+		if b.reader, err = open(b.context); err != nil {
+			return 0, err
+		}
+	}
+	return b.reader.Read(p)
+}
+
+// Close implements [io.Closer]. Fiber closes what there is to be closed.
+func (b *body) Close() error { return nil }
+
+func open(c fiber.Ctx) (io.Reader, error) {
+	from := c.Request()
+	if from.IsBodyStream() {
+		return from.BodyStream(), nil
+	}
+	// A form of known length Fiber has taken apart already. It would put it together in another
+	// order each time.
+	boundary := from.Header.MultipartFormBoundary()
+	if len(boundary) > 0 && from.Header.ContentLength() > 0 && len(from.Header.ContentEncoding()) == 0 &&
+		!c.App().Config().DisablePreParseMultipartForm {
+		form, err := from.MultipartForm()
+		if err != nil {
+			return nil, err
+		}
+		text, err := formBody(form, string(boundary))
+		return bytes.NewReader(text), err
+	}
+	return bytes.NewReader(from.Body()), nil
+}
+
+// formBody writes a form as a body, and the same form always in the same way.
+func formBody(form *multipart.Form, boundary string) ([]byte, error) {
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	if err := w.SetBoundary(boundary); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(form.Value)) {
+		for _, value := range form.Value[name] {
+			if err := w.WriteField(name, value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(form.File)) {
+		for _, file := range form.File[name] {
+			part, err := w.CreatePart(file.Header)
+			if err != nil {
+				return nil, err
+			}
+			from, err := file.Open()
+			if err != nil {
+				return nil, err
+			}
+			_, err = io.Copy(part, from)
+			_ = from.Close() // it was only read
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	err := w.Close()
+	return b.Bytes(), err
+}
+
+// restoreBody gives a request whose body was a stream its body back, if the middleware has read it.
+func restoreBody(c fiber.Ctx, r *http.Request) error {
+	if r.GetBody == nil {
+		return nil
+	}
+	text, err := io.ReadAll(r.Body)
+	if err == nil {
+		c.Request().SetBody(text)
+	}
+	return err
+}
+
+// readAll reads a stream of a known size.
+func readAll(r io.Reader, size int) ([]byte, error) {
+	text := make([]byte, size)
+	_, err := io.ReadFull(r, text)
+	return text, err
+}

@@ -1,0 +1,79 @@
+package ginidem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/gin-gonic/gin"
+
+	"github.com/redisidem/redisidem/contrib/ginidem"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// authenticate stands for an API's own authentication.
+func authenticate(c *gin.Context) { c.Set("tenant", "acme") }
+
+// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
+// choose.
+func tenantOf(c *gin.Context) (string, error) {
+	if tenant := c.GetString("tenant"); tenant != "" {
+		return tenant, nil
+	}
+	return "", errors.New("not authenticated")
+}
+
+// A handler runs once for each key, and retries get its answer.
+func Example() {
+	server, err := miniredis.Run() // stands for a production's Redis
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer server.Close()
+	svc, err := redisidem.Open(context.Background(), "redis://"+server.Addr(), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = svc.Close(context.Background()) }()
+	idem, err := httpidem.New(svc, ginidem.Scope(tenantOf), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	r := gin.New()
+	r.Use(gin.Recovery(), authenticate, ginidem.New(idem))
+	charges := 0
+	r.POST("/charges", func(c *gin.Context) {
+		charges++
+		attempt := httpidem.Stage(c.Request.Context()).Attempt()
+		c.JSON(http.StatusCreated, gin.H{"charge": charges, "attempt": attempt})
+	})
+
+	send := func(body string) {
+		req := httptest.NewRequest(http.MethodPost, "/charges", strings.NewReader(body))
+		req.Header.Set("Idempotency-Key", `"8e03978e-40d5-43dd-bc93-6894a57f9324"`)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		fmt.Println(w.Code, w.Header().Get("Content-Type"), "replayed:", w.Header().Get("Idempotency-Replayed") != "")
+		if w.Code < 400 {
+			fmt.Println(w.Body)
+		}
+	}
+	send(`{"cents":1200}`)
+	send(`{"cents":1200}`) // a retry
+	send(`{"cents":9900}`) // a mistake
+	// Output:
+	// 201 application/json; charset=utf-8 replayed: false
+	// {"attempt":1,"charge":1}
+	// 201 application/json; charset=utf-8 replayed: true
+	// {"attempt":1,"charge":1}
+	// 422 application/problem+json replayed: false
+}

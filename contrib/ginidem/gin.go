@@ -1,0 +1,114 @@
+package ginidem
+
+import (
+	"net/http"
+	"reflect"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// New returns a gin middleware that runs the rest of the chain once for each key, and gives its
+// answer again to each retry. The Middleware says how; several engines and routes may share one. It
+// panics if m is nil.
+//
+// For the rest of the chain c.Writer holds the answer back, and c.Request has another context and a
+// body that was read already. Both are put back afterwards. When the middleware answers by itself,
+// the rest of the chain is aborted.
+//
+// An answer that consists of nothing but errors in c.Errors is not complete: some middleware
+// further out is going to write it, where it cannot be stored. When the rest of the chain has added
+// to c.Errors, has written no body, and has not set a status below 400, its answer is therefore
+// left to the outside and not stored: a retry runs the chain again, unless the status policy keeps 500,
+// which makes retries get [httpidem.ResultGone]. To have the answers to errors stored, put whatever
+// writes them behind New.
+//
+// A request for which the engine has no route gets the engine's own answer, or that of the handlers
+// of NoRoute and NoMethod. An answer of 404 or 405 is not stored then, and the attempt does not
+// count, so that a route that is deployed later runs. Any other answer of theirs is stored, since a
+// handler of NoRoute may do work. If no handler stands behind New, it lets the request through
+// unprotected.
+func New(m *httpidem.Middleware) gin.HandlerFunc {
+	if m == nil {
+		panic("ginidem: the Middleware must not be nil")
+	}
+	var handler gin.HandlerFunc
+	handler = func(c *gin.Context) {
+		if x, ok := c.Request.Context().Value(engineContext{}).(*exchange); ok && x.lostWriter() {
+			x.left = x.held
+			panic("ginidem: Engine.HandleContext must be called in front of New, not behind it")
+		}
+		if c.FullPath() == "" && sameCode(c.Handler(), handler) {
+			c.Next() // without a route, and without a handler that could do work
+			return
+		}
+		x := exchange{context: c, writer: c.Writer, request: c.Request}
+		x.serve(m)
+	}
+	return handler
+}
+
+func sameCode(a, b gin.HandlerFunc) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
+}
+
+// exchange is one request on its way through the middleware.
+type exchange struct {
+	context *gin.Context
+	// writer and request are as the chain in front of the middleware has them.
+	writer  gin.ResponseWriter
+	request *http.Request
+
+	began bool    // the rest of the chain
+	held  *writer // what the rest of the chain writes to, while it runs
+	left  *writer // what the chain wrote to, if its answer is left to the outside
+}
+
+// lostWriter reports whether the rest of the chain runs and its answer passes the middleware by, as
+// Engine.HandleContext makes it.
+func (x *exchange) lostWriter() bool {
+	return x.held != nil && x.context.Writer == x.writer
+}
+
+func (x *exchange) serve(m *httpidem.Middleware) {
+	m.Handler(http.HandlerFunc(x.next)).ServeHTTP(x.writer, withExchange(x.request, x))
+	switch {
+	case !x.began:
+		x.context.Abort()
+	case x.left != nil && !x.writer.Written():
+		x.writer.WriteHeader(x.left.status)
+		if x.left.Written() {
+			x.writer.WriteHeaderNow()
+		}
+	}
+}
+
+// next runs the rest of the chain.
+func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
+	c := x.context
+	x.began = true
+	c.Request = r
+	defer func() { c.Request = x.request }()
+	if _, own := w.(gin.ResponseWriter); own { // the middleware has nothing to do with the answer
+		c.Next()
+		return
+	}
+	held := &writer{ResponseWriter: x.writer, to: w, status: x.writer.Status(), size: unwritten}
+	c.Writer, x.held = held, held
+	defer func() { c.Writer, x.held = x.writer, nil }()
+	before := len(c.Errors)
+	c.Next()
+	unrouted := c.FullPath() == "" && (held.status == http.StatusNotFound || held.status == http.StatusMethodNotAllowed)
+	if unrouted {
+		httpidem.NothingDone(r.Context())
+	}
+	if unrouted && !held.Written() || len(c.Errors) > before && !held.answers() {
+		x.left = held
+	}
+	if x.left != nil {
+		httpidem.AnsweredOutside(r.Context())
+		return
+	}
+	held.WriteHeaderNow()
+}

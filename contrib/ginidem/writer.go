@@ -1,0 +1,105 @@
+package ginidem
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
+
+// unwritten is the size of an answer whose header has not been written.
+const unwritten = -1
+
+// writer is what gin's own ResponseWriter is, on top of the one that holds the answer back: it
+// settles the status late. What it does not do itself (CloseNotify, Pusher) the engine's writer
+// does.
+type writer struct {
+	gin.ResponseWriter
+	to     http.ResponseWriter
+	status int
+	size   int
+	set    bool // the chain has named a status
+	sent   bool // the chain has flushed, or taken the connection
+}
+
+var (
+	_ gin.ResponseWriter = (*writer)(nil)
+	_ io.StringWriter    = (*writer)(nil)
+)
+
+// Header implements [http.ResponseWriter].
+func (w *writer) Header() http.Header { return w.to.Header() }
+
+// Unwrap is for [http.ResponseController].
+func (w *writer) Unwrap() http.ResponseWriter { return w.to }
+
+// Status implements [gin.ResponseWriter].
+func (w *writer) Status() int { return w.status }
+
+// Size implements [gin.ResponseWriter].
+func (w *writer) Size() int { return w.size }
+
+// Written implements [gin.ResponseWriter].
+func (w *writer) Written() bool { return w.size != unwritten }
+
+// WriteHeader implements [http.ResponseWriter]: as gin has it, the status can be changed until
+// something is written.
+func (w *writer) WriteHeader(status int) {
+	if status > 0 && !w.Written() {
+		w.status, w.set = status, true
+	}
+}
+
+// WriteHeaderNow implements [gin.ResponseWriter].
+func (w *writer) WriteHeaderNow() {
+	if !w.Written() {
+		w.size = 0
+		w.to.WriteHeader(w.status)
+	}
+}
+
+// Write implements [http.ResponseWriter].
+func (w *writer) Write(p []byte) (int, error) {
+	w.WriteHeaderNow()
+	n, err := w.to.Write(p)
+	w.size += n
+	return n, err
+}
+
+// WriteString implements [gin.ResponseWriter].
+func (w *writer) WriteString(s string) (int, error) {
+	w.WriteHeaderNow()
+	n, err := io.WriteString(w.to, s)
+	w.size += n
+	return n, err
+}
+
+// Flush implements [http.Flusher].
+func (w *writer) Flush() {
+	w.sent = true
+	w.WriteHeaderNow()
+	_ = http.NewResponseController(w.to).Flush() // there is nobody to tell that it is not supported
+}
+
+var errWritten = errors.New("ginidem: the answer has begun already")
+
+// Hijack implements [http.Hijacker]. As gin has it, it is refused once there is a body.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.size > 0 {
+		return nil, nil, errWritten
+	}
+	conn, rw, err := http.NewResponseController(w.to).Hijack()
+	if err == nil {
+		w.sent, w.size = true, max(w.size, 0)
+	}
+	return conn, rw, err
+}
+
+// answers reports whether the chain has written an answer, so that nobody has to write one for its
+// errors.
+func (w *writer) answers() bool {
+	return w.size > 0 || w.sent || w.set && w.status < http.StatusBadRequest
+}

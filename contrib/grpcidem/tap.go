@@ -1,0 +1,129 @@
+package grpcidem
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// tap holds the metadata back that a handler sets, until its answer is stored: it must not be on
+// the answer to a call whose result was refused, or whose handler panicked.
+type tap struct {
+	grpc.ServerTransportStream
+	mu              sync.Mutex
+	header, trailer metadata.MD
+	sent            bool // the header
+}
+
+// newTap makes a tap on the call of a context.
+func newTap(ctx context.Context) *tap {
+	return &tap{ServerTransportStream: grpc.ServerTransportStreamFromContext(ctx)}
+}
+
+// context returns one through which the handler's metadata goes through the tap.
+func (t *tap) context(ctx context.Context) context.Context {
+	if t.ServerTransportStream == nil {
+		return ctx // no call of gRPC's, as in a test that calls the interceptor itself
+	}
+	return grpc.NewContextWithServerTransportStream(ctx, t)
+}
+
+// SetHeader implements [grpc.ServerTransportStream].
+func (t *tap) SetHeader(md metadata.MD) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sent {
+		return t.ServerTransportStream.SetHeader(md) // which says why not
+	}
+	t.header = metadata.Join(t.header, unmarked(md))
+	return nil
+}
+
+// SendHeader implements [grpc.ServerTransportStream].
+func (t *tap) SendHeader(md metadata.MD) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sent {
+		return t.ServerTransportStream.SendHeader(md) // which says why not
+	}
+	t.header, t.sent = metadata.Join(t.header, unmarked(md)), true
+	return t.ServerTransportStream.SendHeader(t.header)
+}
+
+// SetTrailer implements [grpc.ServerTransportStream].
+func (t *tap) SetTrailer(md metadata.MD) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trailer = metadata.Join(t.trailer, unmarked(md))
+	return nil
+}
+
+// send sends what was held back. The caller may have gone, which changes nothing about what was
+// done.
+func (t *tap) send() {
+	if t.ServerTransportStream == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.sent {
+		_ = t.ServerTransportStream.SetHeader(t.header)
+	}
+	_ = t.ServerTransportStream.SetTrailer(t.trailer)
+}
+
+// unmarked returns metadata without what only replays have.
+func unmarked(md metadata.MD) metadata.MD {
+	if len(md.Get(Replayed)) == 0 {
+		return md
+	}
+	md = md.Copy()
+	md.Delete(Replayed)
+	return md
+}
+
+// The stored names of header and trailer metadata begin differently. Values are base64, since those
+// of names in -bin are bytes.
+const (
+	headerPrefix  = "Header-"
+	trailerPrefix = "Trailer-"
+)
+
+// kept returns the metadata with those names as a response stores it.
+func (t *tap) kept(names []string) map[string][]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := make(map[string][]string)
+	for prefix, md := range map[string]metadata.MD{headerPrefix: t.header, trailerPrefix: t.trailer} {
+		for _, name := range names {
+			for _, v := range md.Get(name) {
+				kept[prefix+name] = append(kept[prefix+name], base64.StdEncoding.EncodeToString([]byte(v)))
+			}
+		}
+	}
+	return kept
+}
+
+// split takes stored metadata apart again. What cannot be read is left out: it is beside the
+// answer.
+func split(stored map[string][]string) (header, trailer metadata.MD) {
+	header, trailer = metadata.MD{}, metadata.MD{}
+	for name, values := range stored {
+		md, to := header, ""
+		if rest, ok := strings.CutPrefix(name, headerPrefix); ok {
+			to = rest
+		} else if rest, ok := strings.CutPrefix(name, trailerPrefix); ok {
+			md, to = trailer, rest
+		}
+		for _, v := range values {
+			if text, err := base64.StdEncoding.DecodeString(v); err == nil && to != "" {
+				md.Append(to, string(text))
+			}
+		}
+	}
+	return header, trailer
+}

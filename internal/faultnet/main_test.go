@@ -1,0 +1,9 @@
+package faultnet
+
+import (
+	"testing"
+
+	"github.com/redisidem/redisidem/internal/leak"
+)
+
+func TestMain(m *testing.M) { leak.Main(m) }

@@ -1,0 +1,172 @@
+package idemtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+const (
+	caseScope = "idemtest"
+	caseKey   = "the-key-of-the-client"
+)
+
+// crashCase is one case of a matrix: a world, a Redis, and the processes that work on one key, one
+// after another.
+type crashCase struct {
+	*matrix
+	t      testing.TB
+	world  World
+	server *Server // nil with a client of the user's own
+	log    []string
+	// interim reports whether there were interim answers.
+	interim bool
+}
+
+// runCase kills one process after another at its crash point and lets the next one live. It returns
+// the final state, and the crash points of the process that lived. A case that goes wrong fails the
+// test.
+func (m *matrix) runCase(t testing.TB, deaths []crashPoint) (finalState, []crashPoint) {
+	t.Helper()
+	p := &crashCase{matrix: m, t: t, world: m.World(t)}
+	if p.world.Flow == nil || p.world.Effects == nil {
+		t.Fatal("idemtest: World.Flow and World.Effects are required")
+	}
+	if m.Client == nil {
+		p.server = NewServer(t)
+	}
+	keyspace := &keyspace{t: t, namespace: m.cfg.Namespace, client: p.client()}
+	defer keyspace.close() // before the next case, which has the same keys
+
+	for _, at := range deaths {
+		p.live(at)
+	}
+	key, points := p.live(crashPoint{})
+	end := p.examine(key, keyspace)
+	if len(deaths) > 0 {
+		p.compare(end)
+	}
+	p.replay(end)
+	if t.Failed() {
+		t.Logf("what happened:\n\t%s", strings.Join(p.log, "\n\t"))
+	}
+	return end, points
+}
+
+func (p *crashCase) note(format string, args ...any) {
+	p.log = append(p.log, fmt.Sprintf(format, args...))
+}
+
+// fatal fails the test and prints the log of the case.
+func (p *crashCase) fatal(format string, args ...any) {
+	p.t.Helper()
+	p.t.Fatalf("idemtest: %s; what happened:\n\t%s", fmt.Sprintf(format, args...), strings.Join(p.log, "\n\t"))
+}
+
+// client returns a client as a new process would make it.
+func (p *crashCase) client() redis.UniversalClient {
+	p.t.Helper()
+	if p.server != nil {
+		return redis.NewClient(p.server.Options())
+	}
+	return p.Client(p.t)
+}
+
+// live runs one process until it dies at the crash point or, for the zero crash point, until the
+// request is answered.
+func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
+	p.t.Helper()
+	it := newProcess(context.WithoutCancel(p.t.Context()), at)
+	defer it.cancel()
+	client := p.client()
+	defer func() { _ = client.Close() }()
+	it.own(client)
+	svc, err := redisidem.New(client, &p.cfg)
+	if err != nil {
+		p.t.Fatalf("idemtest: %v", err)
+	}
+	defer p.end(it, svc)
+	flow, err := p.world.Flow()
+	if err == nil {
+		flow, err = it.flow(flow)
+	}
+	if err != nil {
+		p.t.Fatalf("idemtest: World.Flow: %v", err)
+	}
+	// The processes before this one may have left their lease.
+	lease := svc.Config().Lease
+	sc := svc.Scope(caseScope)
+	if p.server == nil {
+		sc = sc.Wait(2*lease + defaultTimeout)
+	}
+
+	var key *redisidem.Key
+	for range p.MaxRequests {
+		err = errors.New("the stage's goroutine has ended")
+		done := make(chan struct{})
+		go func() { // the goroutine ends where the process dies
+			defer close(done)
+			key, err = sc.DoFlow(it.ctx, caseKey, p.world.Request, flow)
+		}()
+		<-done
+		switch {
+		case it.dead():
+			p.note("%s: died", at)
+			p.lapse(lease)
+			return nil, it.reached()
+		case err != nil:
+			p.note("error: %v", err)
+			if errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrOutcomeUnknown) {
+				p.lapse(lease)
+			}
+		case key.Finished() && at != crashPoint{}:
+			p.fatal("the process did not reach the boundary %q, which another one reached: "+
+				"a run of the flow must do the same each time", at)
+		case key.Finished():
+			p.note("finished: %s", describe(key.Response))
+			if !key.Replayed() && !slices.ContainsFunc(it.reached(), func(m crashPoint) bool { return m.boundary == beforeCommit }) {
+				p.fatal("the process's commits were not seen: CrashConfig.Client must return new clients, without connections")
+			}
+			return key, it.reached()
+		case key.Answered():
+			p.note("interim answer: %s", describe(key.Response))
+			p.interim = true
+			if p.world.Interim != nil {
+				p.world.Interim(key)
+			}
+		default:
+			p.note("idle at %q", key.RecoveryPoint)
+		}
+	}
+	p.fatal("the request was sent %d times and not answered; the last error is %v", p.MaxRequests, err)
+	return nil, nil
+}
+
+// end closes a process's service. A dead process does not wait for its work.
+func (p *crashCase) end(it *process, svc *redisidem.Service) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), patience)
+	defer cancel()
+	if it.dead() {
+		cancel()
+	}
+	if err := svc.Close(ctx); err != nil && !it.dead() {
+		p.t.Errorf("idemtest: the process still had work in flight after its answer: %v", err)
+	}
+}
+
+// lapse lets the lease of a dead process lapse. On a server whose clock cannot be put forward, the
+// next process waits for that.
+func (p *crashCase) lapse(lease time.Duration) {
+	if p.server != nil {
+		p.server.FastForward(lease)
+	}
+}

@@ -1,0 +1,243 @@
+package idemtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+func TestCrashMatrixOfACorrectFlow(t *testing.T) {
+	t.Parallel()
+	CrashMatrix(t, crashes(checkout, sold))
+}
+
+func TestCrashMatrixTriesEachBoundary(t *testing.T) {
+	t.Parallel()
+	cases, failed := collect(t, crashes(checkout, sold))
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	want := []string{"undisturbed"}
+	for _, point := range []string{"started", "tax_lines_created", "payment_authorized"} {
+		for _, boundary := range []string{"before_", "after_", "before_commit_of_", "after_commit_of_"} {
+			want = append(want, "kill_"+boundary+point)
+		}
+	}
+	if !slices.Equal(cases, want) {
+		t.Errorf("cases are\n%q, want\n%q", cases, want)
+	}
+}
+
+func TestCrashMatrixOfSeveralDeathsInARow(t *testing.T) {
+	t.Parallel()
+	c := crashes(checkout, sold)
+	c.Depth = 2
+	cases, failed := collect(t, c)
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	for _, name := range []string{
+		"kill_after_tax_lines_created/kill_before_reconcile_tax_lines_created",
+		"kill_after_tax_lines_created/kill_after_commit_of_tax_lines_created",
+		"kill_before_started/kill_before_started",
+	} {
+		if !slices.Contains(cases, name) {
+			t.Errorf("%q is not among the cases %q", name, cases)
+		}
+	}
+	if len(cases) < 13+60 {
+		t.Errorf("%d cases only: %q", len(cases), cases)
+	}
+}
+
+func TestCrashMatrixOfCompensation(t *testing.T) {
+	t.Parallel()
+	cases, failed := collect(t, crashes(declined, map[string]Times{"charge": Exactly(1), "refund": Exactly(1), "release": Between(1, 2)}))
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	for _, name := range []string{
+		"kill_before_compensate_tax_lines_created", "kill_after_compensate_started",
+		"kill_before_commit_of_compensate_started", "kill_after_commit_of_compensate_tax_lines_created",
+	} {
+		if !slices.Contains(cases, name) {
+			t.Errorf("%q is not among the cases %q", name, cases)
+		}
+	}
+}
+
+func TestCrashMatrixOfInterimAnswers(t *testing.T) {
+	t.Parallel()
+	cases, failed := collect(t, CrashConfig{Promise: sold, World: func(testing.TB) World {
+		s := newShop()
+		confirmed := false
+		return World{
+			Flow: func() (*redisidem.Flow, error) {
+				cfg := checkout(s)
+				pay := cfg.Stages[1].Work
+				cfg.Stages[1].Work = func(ctx context.Context, st *redisidem.Stage) (outcome, error) {
+					if !confirmed {
+						return redisidem.Interim("tax_lines_created", redisidem.JSON(202, "confirm")), nil
+					}
+					return pay(ctx, st)
+				}
+				return redisidem.NewFlow(cfg)
+			},
+			Request: buy, Effects: s.effects,
+			Interim: func(key *redisidem.Key) { confirmed = key.Response.Code == 202 },
+		}
+	}})
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	if !slices.Contains(cases, "kill_after_commit_of_tax_lines_created_visit_2") {
+		t.Errorf("cases are %q", cases)
+	}
+}
+
+func TestCrashMatrixOfLoopsAndRetries(t *testing.T) {
+	t.Parallel()
+	cases, failed := collect(t, CrashConfig{
+		Promise: map[string]Times{"item": Exactly(3), "shaky": AtLeast(2)}, World: func(testing.TB) World {
+			s := newShop()
+			return World{Request: buy, Effects: s.effects, Flow: func() (*redisidem.Flow, error) {
+				return redisidem.NewFlow(redisidem.FlowConfig{Name: "list", Version: 1, Stages: []stage{
+					{
+						Point: redisidem.Started, Next: []string{redisidem.Started, "last"},
+						Work: func(_ context.Context, st *redisidem.Stage) (outcome, error) {
+							n := 0
+							if err := st.State(&n); err != nil && !errors.Is(err, redisidem.ErrNoState) {
+								return outcome{}, err
+							}
+							if key := st.OutboundKey("item"); !s.charged(key) {
+								s.charge(key)
+								s.count("item")
+								delete(s.counts, "charge")
+							}
+							if n == 2 {
+								return redisidem.Advance("last"), nil
+							}
+							return redisidem.Advance(redisidem.Started).WithState(n + 1), nil
+						},
+					},
+					{
+						Point: "last", Retry: redisidem.Retry{Attempts: 3, Backoff: time.Millisecond},
+						Work: func(context.Context, *redisidem.Stage) (outcome, error) {
+							s.count("shaky")
+							if s.effects()["shaky"] < 2 {
+								return outcome{}, errors.New("no answer")
+							}
+							return redisidem.Finish(redisidem.Response{Code: 204}), nil
+						},
+					},
+				}})
+			}}
+		},
+	})
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	for _, name := range []string{"kill_after_started_visit_3", "kill_before_last_visit_2"} {
+		if !slices.Contains(cases, name) {
+			t.Errorf("%q is not among the cases %q", name, cases)
+		}
+	}
+}
+
+// TestNothingOfAKilledProcessReachesRedis kills a process at each kind of boundary. It checks that
+// the key stays locked, as after kill -9, and what is stored.
+func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
+	t.Parallel()
+	for _, auto := range []bool{false, true} {
+		for _, c := range []struct {
+			at       crashPoint
+			revision int64
+		}{
+			{crashPoint{beforeWork, "tax_lines_created", 1}, 1},
+			{crashPoint{afterWork, "tax_lines_created", 1}, 1},
+			{crashPoint{beforeCommit, "tax_lines_created", 1}, 1},
+			{crashPoint{afterCommit, "tax_lines_created", 1}, 2},
+		} {
+			t.Run(fmt.Sprintf("%s/auto=%t", c.at, auto), func(t *testing.T) {
+				t.Parallel()
+				srv, s := NewServer(t), newShop()
+				flow := func() (*redisidem.Flow, error) { return redisidem.NewFlow(checkout(s)) }
+				p := &crashCase{t: t, world: World{Request: buy, Flow: flow}, matrix: &matrix{
+					cfg: redisidem.Config{AutoPipeline: auto, Timeout: defaultTimeout},
+					// With a client of the test's own, the server's clock is not put forward.
+					CrashConfig: CrashConfig{MaxRequests: 1, Client: func(testing.TB) redis.UniversalClient {
+						return redis.NewClient(srv.Options())
+					}},
+				}}
+				if key, _ := p.live(c.at); key != nil {
+					t.Fatalf("the process lives: %+v", key)
+				}
+				sc := srv.Service(nil).Scope(caseScope)
+				key, err := sc.Retrieve(t.Context(), caseKey)
+				if err != nil || key.Revision != c.revision {
+					t.Errorf("the key is %+v, %v, want revision %d", key, err, c.revision)
+				}
+				again, err := flow()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := sc.DoFlow(t.Context(), caseKey, buy, again); !errors.Is(err, redisidem.ErrLocked) {
+					t.Errorf("the lease was given back: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func TestCrashMatrixWithAutoPipeline(t *testing.T) {
+	t.Parallel()
+	c := crashes(checkout, sold)
+	c.Config = &redisidem.Config{AutoPipeline: true}
+	CrashMatrix(t, c)
+}
+
+func TestCrashMatrixOnRealServers(t *testing.T) {
+	t.Parallel()
+	for _, server := range []struct {
+		name  string
+		start func(t testing.TB) func() redis.UniversalClient
+	}{
+		{"redis", func(t testing.TB) func() redis.UniversalClient {
+			addr := rediscase.Server(t).Addr()
+			return func() redis.UniversalClient {
+				return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, DisableIdentity: true})
+			}
+		}},
+		{"cluster", func(t testing.TB) func() redis.UniversalClient {
+			addrs := rediscase.Cluster(t).Addrs()
+			return func() redis.UniversalClient {
+				return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true, DisableIdentity: true})
+			}
+		}},
+	} {
+		for _, auto := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/auto=%t", server.name, auto), func(t *testing.T) {
+				t.Parallel()
+				client := server.start(t)
+				c := crashes(checkout, sold)
+				c.Client = func(testing.TB) redis.UniversalClient { return client() }
+				c.Config = &redisidem.Config{AutoPipeline: auto, Lease: 500 * time.Millisecond}
+				CrashMatrix(t, c)
+				look := client()
+				defer func() { _ = look.Close() }()
+				s := &keyspace{t: t, namespace: "idemtest-*", client: look}
+				if left := s.keys(t.Context()); len(left) > 0 {
+					t.Errorf("the matrix has left the keys %q", left)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// createdKeyBytes is the length of the keys that Create makes.
+const createdKeyBytes = 36
+
+// Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
+// round trip.
+//
+// It returns [ErrInvalid] for a request that cannot be stored, and [ErrUnavailable].
+func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
+	value, err := uuid.NewRandom()
+	if err != nil {
+		return nil, err
+	}
+	return sc.InitializeRequest(ctx, value.String(), req)
+}
+
+// InitializeRequest returns the key that a request brought, which it makes when there is none yet. An empty value makes
+// a fresh key, as [Scope.Create] does; its Value goes back to the client, but only one that the client chose itself
+// protects it when the answer gets lost. One round trip.
+//
+// It returns [ErrFingerprintMismatch] when the key was first used with another request, [ErrInvalid], [ErrDamaged],
+// [ErrUnavailable], and with Config.Durability [ErrNotDurable] together with the key.
+func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Request) (*Key, error) {
+	if value == "" {
+		return sc.Create(ctx, req)
+	}
+	key, id, encoded, err := sc.cached(ctx, value, req)
+	if key != nil || err != nil {
+		return key, err
+	}
+	key, err = sc.create(ctx, id, &encoded)
+	for _, older := range sc.service.cfg.FingerprintKeys.older() {
+		if !errors.Is(err, ErrFingerprintMismatch) {
+			break
+		}
+		other, sealed := encoded.keyedWith(older, sc.service.valueCodec, id)
+		if sealed != nil {
+			return nil, sealed
+		}
+		key, err = sc.create(ctx, id, other)
+	}
+	return key, err
+}
+
+// create asks Redis for the key of a request.
+func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
+	nonce := newToken()
+	s := sc.service
+	sent := time.Now()
+	c := newCall(lua.Create, nonce, 9, id.record)
+	c.durable = true
+	c.add(encoded.fingerprint, s.retention, s.flagsFor(encoded))
+	c.addRecord(id, encoded)
+	r, err := s.ask(ctx, "initialize request", c)
+	if err != nil {
+		return nil, err
+	}
+	var key *Key
+	switch r.status {
+	case statusCreated:
+		if key, err = newKey(id, *encoded, r.number(0), r.number(1)); err == nil {
+			err = s.settled(r)
+		}
+	case statusFound:
+		key, err = s.found(id, encoded, r, sent)
+	case statusMismatch:
+		return nil, ErrFingerprintMismatch
+	default:
+		return nil, r.unexpected(lua.Create)
+	}
+	if key != nil && key.Finished() {
+		s.observe(ctx, Event{Kind: EventReplayed, Key: id.digest, Revision: key.Revision, RecoveryPoint: Finished})
+	}
+	return key, err
+}
+
+// found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
+// key even when too few replicas are known to have it.
+func (s *Service) found(id identity, request *encodedRequest, r reply, sent time.Time) (*Key, error) {
+	key, err := decodeRecord(id, s.valueCodec, r.rest)
+	if err != nil {
+		return nil, err
+	}
+	if request != nil && request.bound {
+		key.Params = request.params
+		key.made = key.view()
+	}
+	if err := s.settled(r); err != nil {
+		return key, err
+	}
+	if s.cache != nil && key.Finished() {
+		life := s.cfg.Retention // of a record that somebody has taken the expiry from
+		if left := r.number(0); left != "-1" {
+			ms, err := parseCount("the record's remaining life", left)
+			if err != nil {
+				return nil, err
+			}
+			life = remaining(ms)
+		}
+		s.listener.listen()
+		s.cache.put(id.name, key, sent, life)
+	}
+	return key, nil
+}
+
+// flagsFor returns the flags of a call that a request makes, or nil. Who has a request whose fingerprint covers its params needs
+// none of a finished record's.
+func (s *Service) flagsFor(request *encodedRequest) string {
+	if request != nil && request.bound {
+		return s.flags
+	}
+	return s.flags + flagParams
+}

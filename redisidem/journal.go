@@ -1,0 +1,84 @@
+package redisidem
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// JournalEntry is one accepted commit.
+type JournalEntry struct {
+	// Revision is the one this commit extended, counted from 0.
+	Revision int64
+	// Stage is the recovery point the work started from.
+	Stage string
+	// Fence is the lease's number, and Attempt tells which run of this stage it was, counted from 1. An update by hand has 0.
+	Fence   int64
+	Attempt int
+	// Owner is the Config.Owner of the process that committed.
+	Owner string
+	// At is the server's time of the commit, and Took how long the stage took by the server's clock: since the claim, or
+	// since the commit before it under the same lease.
+	At   time.Time
+	Took time.Duration
+}
+
+// measure fills in how long the stage took: a fence is the server's time of its claim in microseconds.
+func (e *JournalEntry) measure(before []JournalEntry) {
+	from := time.UnixMicro(e.Fence)
+	if n := len(before); n > 0 && before[n-1].Fence == e.Fence {
+		from = before[n-1].At
+	}
+	if e.Attempt > 0 {
+		e.Took = max(e.At.Sub(from), 0) // a clock that was set back makes fences that are ahead of it
+	}
+}
+
+// decodeJournalEntry reads "token fence attempt time owner stage", as the commit script writes it.
+func decodeJournalEntry(revision, s string) (JournalEntry, error) {
+	var e JournalEntry
+	parts := strings.SplitN(s, " ", 6)
+	if len(parts) != 6 {
+		return e, damaged("journal entry %s has %d parts", revision, len(parts))
+	}
+	var errs [4]error
+	var attempt int64
+	e.Revision, errs[0] = parseCount(journalPrefix, revision)
+	e.Fence, errs[1] = parseCount(journalPrefix+revision, parts[1])
+	attempt, errs[2] = parseCount(journalPrefix+revision, parts[2])
+	e.At, errs[3] = parseTime(journalPrefix+revision, parts[3])
+	e.Attempt, e.Owner, e.Stage = int(attempt), parts[4], parts[5]
+	for _, err := range errs {
+		if err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// remembered returns the journal to append an entry to, as the commit script leaves it.
+func (k *Key) remembered(kept int64) []JournalEntry {
+	if i := slices.IndexFunc(k.Journal, func(e JournalEntry) bool { return e.Revision == k.Revision-kept }); i >= 0 {
+		return slices.Concat(k.Journal[:i], k.Journal[i+1:])
+	}
+	return slices.Clip(k.Journal)
+}
+
+// How many entries a record's journal has, as the scripts keep it: where no flow compensates by it, where one may, and while it does.
+const (
+	shortJournal = 64
+	longJournal  = 1024
+	wholeJournal = math.MaxInt64
+)
+
+// journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
+func (l *Lease) journal(key *Key, e encodedOutcome) int64 {
+	switch {
+	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
+		return shortJournal
+	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
+		return wholeJournal
+	}
+	return longJournal
+}

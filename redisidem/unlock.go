@@ -1,0 +1,27 @@
+package redisidem
+
+import (
+	"context"
+
+	"github.com/redisidem/redisidem/lua"
+)
+
+// Unlock takes the lease on a key away from whoever has it, as a last resort for a worker that hangs. Its commit will be
+// refused with [ErrFenced], but what it does outside Redis goes on: be sure that it is dead, or that a second run does no
+// harm. A finished key has no lease, which is no error. One round trip.
+//
+// It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+func (sc *Scope) Unlock(ctx context.Context, value string) error {
+	id, err := sc.identify(value)
+	if err != nil {
+		return err
+	}
+	r, err := sc.service.ask(ctx, "unlock", newCall(lua.Unlock, newToken(), 0, id.record, id.lock))
+	if err != nil {
+		return err
+	}
+	if r.status != statusOK && r.status != statusDone {
+		return r.refusal(lua.Unlock)
+	}
+	return nil
+}
