@@ -139,8 +139,8 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	return u, nil
 }
 
-// fingerprintKeys reads the secrets for fingerprints; nil if there are none. The plain digest is known besides them: records from before
-// the first secret are still there.
+// fingerprintKeys reads the secrets for fingerprints; nil if there are none. The plain digest is
+// known besides them: records from before the first secret are still there.
 func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 	if len(c.FingerprintKey) == 0 {
 		return nil, nil //nolint:nilnil // none are wanted

@@ -1,4 +1,5 @@
-// Redisidem is the operator's tool: a gateway that makes the retries of any HTTP service safe, and a check of the Redis it needs.
+// Redisidem is the operator's tool: a gateway that makes the retries of any HTTP service safe, and
+// a check of the Redis it needs.
 package main
 
 import (

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Valid reports whether s is a token, as the name of a header field and a method must be (RFC 9110, section 5.6.2).
+// Valid reports whether s is a token, as the name of a header field and a method must be (RFC 9110,
+// section 5.6.2).
 func Valid(s string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -28,8 +29,8 @@ func Upper(methods []string) []string {
 	return out
 }
 
-// Covers reports whether method is among methods. Case does not matter, since servers behind may ignore
-// it, and an empty method is GET, as it is for clients.
+// Covers reports whether method is among methods. Case does not matter, since servers behind may
+// ignore it, and an empty method is GET, as it is for clients.
 func Covers(methods []string, method string) bool {
 	if method == "" {
 		method = http.MethodGet

@@ -13,9 +13,10 @@ import (
 	"sync"
 )
 
-// capture is the ResponseWriter that the handler gets. It holds the answer back until it is committed, or, when it turns out that
-// it cannot be kept, lets it through from then on. The header map is the underlying writer's own, so that what stands outside of
-// the middleware and what stands inside see the same as without it.
+// capture is the ResponseWriter that the handler gets. It holds the answer back until it is
+// committed, or, when it turns out that it cannot be kept, lets it through from then on. The header
+// map is the underlying writer's own, so that what stands outside of the middleware and what stands
+// inside see the same as without it.
 type capture struct {
 	w      http.ResponseWriter
 	limit  int
@@ -195,8 +196,9 @@ func (c *capture) letThrough() {
 	c.body = nil
 }
 
-// sendHeld sends header and body as they were held back, and then does to the header map what the handler has done to it since: the
-// server looks there for trailers. What those outside did to it on the way stays. The caller holds mu.
+// sendHeld sends header and body as they were held back, and then does to the header map what the
+// handler has done to it since: the server looks there for trailers. What those outside did to it
+// on the way stays. The caller holds mu.
 func (c *capture) sendHeld() {
 	live := c.w.Header()
 	latest := live.Clone()
@@ -243,10 +245,12 @@ func (c *capture) send() {
 // discard forgets the handler's answer: the header is again as it was before.
 func (c *capture) discard() { refill(c.w.Header(), c.before) }
 
-// gone reports whether some of the answer, or all, has left already, so that there is no other one to be given.
+// gone reports whether some of the answer, or all, has left already, so that there is no other one
+// to be given.
 func (c *capture) gone() bool { return c.through || c.hijacked }
 
-// cut reports whether the handler wrote less than it declared: the server then breaks the connection.
+// cut reports whether the handler wrote less than it declared: the server then breaks the
+// connection.
 func (c *capture) cut(method string) bool {
 	return !c.gone() && method != http.MethodHead && bodyAllowed(c.status) && c.length >= 0 && c.written < c.length
 }

@@ -23,153 +23,164 @@ const (
 	DefaultMaxWaiting       = 1000
 )
 
-// ScopeFunc returns the scope of a request's key: the name of the authenticated tenant, user or API client.
-// Two callers with the same key share a response only if they have the same scope. The name must identify
-// the caller for as long as keys are kept. Do not derive it from a value that the caller can choose, from a
-// token, which changes and would be stored, or from an address, which callers share.
+// ScopeFunc returns the scope of a request's key: the name of the authenticated tenant, user or API
+// client. Two callers with the same key share a response only if they have the same scope. The name
+// must identify the caller for as long as keys are kept. Do not derive it from a value that the
+// caller can choose, from a token, which changes and would be stored, or from an address, which
+// callers share.
 //
-// It is called for each request before the key is looked up, so that an error keeps the stored response from
-// a caller whose rights were withdrawn. An error is answered with 403. An empty name is a bug in the program
-// and is answered with 500. It is called concurrently.
+// It is called for each request before the key is looked up, so that an error keeps the stored
+// response from a caller whose rights were withdrawn. An error is answered with 403. An empty name
+// is a bug in the program and is answered with 500. It is called concurrently.
 type ScopeFunc func(r *http.Request) (string, error)
 
-// Unscoped is a [ScopeFunc] with one scope for all callers. A caller that knows or guesses the key of another
-// caller gets its response. Use it only for an API with a single caller, or with responses that are public.
+// Unscoped is a [ScopeFunc] with one scope for all callers. A caller that knows or guesses the key
+// of another caller gets its response. Use it only for an API with a single caller, or with
+// responses that are public.
 func Unscoped(*http.Request) (string, error) { return "httpidem/unscoped", nil }
 
-// Config configures a [Middleware]. The zero value of each field means its default, and a nil *Config means
-// all defaults. The [redisidem.Service] configures retention, leases and the limits of the store.
+// Config configures a [Middleware]. The zero value of each field means its default, and a nil
+// *Config means all defaults. The [redisidem.Service] configures retention, leases and the limits
+// of the store.
 type Config struct {
-	// Methods are the request methods that are protected, in upper or lower case. Requests with other methods
-	// go straight to the handler. Default: POST and PATCH.
+	// Methods are the request methods that are protected, in upper or lower case. Requests with
+	// other methods go straight to the handler. Default: POST and PATCH.
 	Methods []string
 
 	// Key configures how the key of a request is read and checked.
 	Key KeyConfig
 
-	// Authorize is called for each request with a key, after the scope function and before the request is
-	// read or looked up. A replay does not reach the handler or its checks, so Authorize keeps stored
-	// responses from a caller whose rights were withdrawn. An error is answered with 403, or with the status
-	// of a [*DeniedError]. It must not read the body, and is called concurrently. Default: every caller that
-	// the scope function names is authorized.
+	// Authorize is called for each request with a key, after the scope function and before the
+	// request is read or looked up. A replay does not reach the handler or its checks, so Authorize
+	// keeps stored responses from a caller whose rights were withdrawn. An error is answered with
+	// 403, or with the status of a [*DeniedError]. It must not read the body, and is called
+	// concurrently. Default: every caller that the scope function names is authorized.
 	Authorize func(r *http.Request) error
 
-	// Quota limits the requests in flight and the keys of each scope. A request over the limit is answered
-	// with 429. Default: no limit.
+	// Quota limits the requests in flight and the keys of each scope. A request over the limit is
+	// answered with 429. Default: no limit.
 	Quota Quota
 
-	// MaxBodyBytes limits the body of a request with a key, which is held in memory until the request ends.
-	// A larger body is answered with 413. Default: 1 MiB.
+	// MaxBodyBytes limits the body of a request with a key, which is held in memory until the
+	// request ends. A larger body is answered with 413. Default: 1 MiB.
 	MaxBodyBytes int64
 
-	// Fingerprint configures when two requests are the same. OtherFingerprints are further versions that
-	// records may have before or during a change of Fingerprint. They are used only for a record with
-	// their version. Default: a digest of the whole request, see [Fingerprint].
+	// Fingerprint configures when two requests are the same. OtherFingerprints are further versions
+	// that records may have before or during a change of Fingerprint. They are used only for a
+	// record with their version. Default: a digest of the whole request, see [Fingerprint].
 	Fingerprint       Fingerprint
 	OtherFingerprints []Fingerprint
 
 	// Response configures which responses are stored.
 	Response ResponseConfig
 
-	// Wait is how long a request waits for an earlier request with its key, before it is answered with 409. It should
-	// be shorter than the server's WriteTimeout. Default: the service's Wait. A negative value does not wait.
+	// Wait is how long a request waits for an earlier request with its key, before it is answered
+	// with 409. It should be shorter than the server's WriteTimeout. Default: the service's Wait. A
+	// negative value does not wait.
 	Wait time.Duration
 
-	// MaxWaiting limits the number of requests that wait, since each holds its body in memory. A request over
-	// the limit does not wait. A request that runs a flow counts until it ends. Default: 1000.
+	// MaxWaiting limits the number of requests that wait, since each holds its body in memory. A
+	// request over the limit does not wait. A request that runs a flow counts until it ends.
+	// Default: 1000.
 	MaxWaiting int
 
-	// MaxRetryAfter limits the Retry-After of a request in flight. Without it, Retry-After is the rest of the
-	// lease, which is usually much longer than the work. At least 1 s. Default: 5 s.
+	// MaxRetryAfter limits the Retry-After of a request in flight. Without it, Retry-After is the
+	// rest of the lease, which is usually much longer than the work. At least 1 s. Default: 5 s.
 	MaxRetryAfter time.Duration
 
-	// CancelWithClient cancels the handler's context when the client disconnects, as net/http does without the
-	// middleware. By default the handler continues and its response is stored for the client's retry. The
-	// context always ends when the lease is lost, after the service's MaxHold, and at a deadline that was set
-	// outside the middleware.
+	// CancelWithClient cancels the handler's context when the client disconnects, as net/http does
+	// without the middleware. By default the handler continues and its response is stored for the
+	// client's retry. The context always ends when the lease is lost, after the service's MaxHold,
+	// and at a deadline that was set outside the middleware.
 	CancelWithClient bool
 
-	// FailOpen runs the handler without protection when Redis is unavailable, so that a retry may run it again.
-	// Such requests have the result [ResultOpened]. By default they are answered with 503.
+	// FailOpen runs the handler without protection when Redis is unavailable, so that a retry may
+	// run it again. Such requests have the result [ResultOpened]. By default they are answered with
+	// 503.
 	FailOpen bool
 
-	// AnswerUnacknowledged sends the handler's response even if Redis has not acknowledged it. A client that
-	// loses this response may get another one on its retry, or have the work run again. By default the client
-	// gets 503 and retries.
+	// AnswerUnacknowledged sends the handler's response even if Redis has not acknowledged it. A
+	// client that loses this response may get another one on its retry, or have the work run again.
+	// By default the client gets 503 and retries.
 	AnswerUnacknowledged bool
 
-	// PolicyURL is the address of the API's documentation of its keys. Each problem links to it, and problem
-	// types are fragments of it. Default: the documentation of this package, without a link.
+	// PolicyURL is the address of the API's documentation of its keys. Each problem links to it,
+	// and problem types are fragments of it. Default: the documentation of this package, without a
+	// link.
 	PolicyURL string
 
 	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
 	PublishRetention bool
 
-	// Profile is the form of problems and replays: [ProfileStripe] for Stripe's client libraries. Default:
-	// [ProfileStandard].
+	// Profile is the form of problems and replays: [ProfileStripe] for Stripe's client libraries.
+	// Default: [ProfileStandard].
 	Profile Profile
 
-	// WriteProblem writes the middleware's own responses. Retry-After, Link and Cache-Control are set in the
-	// header already; it adds Content-Type, the status and the body. It is called concurrently. Default:
-	// [Profile.WriteProblem] of Profile.
+	// WriteProblem writes the middleware's own responses. Retry-After, Link and Cache-Control are
+	// set in the header already; it adds Content-Type, the status and the body. It is called
+	// concurrently. Default: [Profile.WriteProblem] of Profile.
 	WriteProblem func(w http.ResponseWriter, r *http.Request, p *Problem)
 
-	// Observer is called once for each request, in the goroutine of the request, and concurrently, so it must
-	// be quick. Events of keys go to the Observer of the service. Default: none.
+	// Observer is called once for each request, in the goroutine of the request, and concurrently,
+	// so it must be quick. Events of keys go to the Observer of the service. Default: none.
 	Observer func(ctx context.Context, e Event)
 }
 
-// KeyConfig configures how the key of a request is read and checked. Zero fields mean their defaults.
+// KeyConfig configures how the key of a request is read and checked. Zero fields mean their
+// defaults.
 type KeyConfig struct {
 	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
 	Header string
 
-	// Optional lets requests without a key go to the handler without protection. By default they are answered
-	// with 400.
+	// Optional lets requests without a key go to the handler without protection. By default they
+	// are answered with 400.
 	Optional bool
 
-	// Generate returns a key for a request that has none, and implies Optional. The response carries the key.
-	// A client that loses this response does not know the key: only a key of the client's own makes
-	// its retry safe. It is called concurrently. Default: no key is generated.
+	// Generate returns a key for a request that has none, and implies Optional. The response
+	// carries the key. A client that loses this response does not know the key: only a key of the
+	// client's own makes its retry safe. It is called concurrently. Default: no key is generated.
 	Generate func() string
 
-	// Strict accepts only keys in double quotes, as the draft requires. By default keys without quotes are
-	// accepted too, see [idemheader.Parse].
+	// Strict accepts only keys in double quotes, as the draft requires. By default keys without
+	// quotes are accepted too, see [idemheader.Parse].
 	Strict bool
 
 	// MaxBytes limits the length of a key. Default and maximum: the service's MaxKeyBytes.
 	MaxBytes int
 
-	// Check returns an error for a key that the API does not accept, which is answered with 400 before the
-	// store is called: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The client is shown the Reason of an
-	// [*idemheader.SyntaxError]. It must not block, and is called concurrently. Default: every key that can be
-	// parsed is accepted.
+	// Check returns an error for a key that the API does not accept, which is answered with 400
+	// before the store is called: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The client is
+	// shown the Reason of an [*idemheader.SyntaxError]. It must not block, and is called
+	// concurrently. Default: every key that can be parsed is accepted.
 	Check func(key string) error
 }
 
-// ResponseConfig configures which responses of the handler are stored. Zero fields mean their defaults.
+// ResponseConfig configures which responses of the handler are stored. Zero fields mean their
+// defaults.
 type ResponseConfig struct {
-	// Status decides by its status whether a response is stored. [ParseStatusPolicy] makes a policy from a
-	// list of statuses. Default: [KeepFinal].
+	// Status decides by its status whether a response is stored. [ParseStatusPolicy] makes a policy
+	// from a list of statuses. Default: [KeepFinal].
 	Status StatusPolicy
 
-	// MaxBytes limits the body of a stored response, which is held in memory until the handler returns. A
-	// larger response is sent as the handler writes it, and is not stored: a retry is answered with
-	// [ResultGone]. At most the service's MaxValueBytes. Default: 1 MiB, or MaxValueBytes if that is less.
+	// MaxBytes limits the body of a stored response, which is held in memory until the handler
+	// returns. A larger response is sent as the handler writes it, and is not stored: a retry is
+	// answered with [ResultGone]. At most the service's MaxValueBytes. Default: 1 MiB, or
+	// MaxValueBytes if that is less.
 	MaxBytes int
 
-	// KeepHeaders are header fields that are stored in addition to [DefaultKeepHeaders]. Cookies, fields of a
-	// single connection or moment (Date, Content-Length, Cache-Control, CORS, authentication) and the
-	// fields of this package are refused.
+	// KeepHeaders are header fields that are stored in addition to [DefaultKeepHeaders]. Cookies,
+	// fields of a single connection or moment (Date, Content-Length, Cache-Control, CORS,
+	// authentication) and the fields of this package are refused.
 	KeepHeaders []string
 
-	// Drop stores only that a request was executed, and with what status, for responses that must not be
-	// stored. Retries are answered with [ResultGone].
+	// Drop stores only that a request was executed, and with what status, for responses that must
+	// not be stored. Retries are answered with [ResultGone].
 	Drop bool
 
-	// KeepFlushed ignores Flush until a response is larger than MaxBytes, so that it can be stored. It is for
-	// handlers that always flush, as httputil.ReverseProxy does for responses of unknown length. It delays
-	// event streams. By default a response that is flushed is sent at once, and is not stored.
+	// KeepFlushed ignores Flush until a response is larger than MaxBytes, so that it can be stored.
+	// It is for handlers that always flush, as httputil.ReverseProxy does for responses of unknown
+	// length. It delays event streams. By default a response that is flushed is sent at once, and
+	// is not stored.
 	KeepFlushed bool
 }
 
@@ -186,8 +197,8 @@ func DefaultKeepHeaders() []string {
 	}
 }
 
-// isNeverStored reports whether a response field, in canonical form, must not be stored: it belongs to one connection, one moment
-// or one caller.
+// isNeverStored reports whether a response field, in canonical form, must not be stored: it belongs
+// to one connection, one moment or one caller.
 func isNeverStored(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Set-Cookie2", "Date", "Age",

@@ -22,7 +22,8 @@ func TestDraft(t *testing.T) {
 	})
 }
 
-// TestDraftOnARealServer is TestDraft on a server process, with the commands of concurrent requests in common pipelines.
+// TestDraftOnARealServer is TestDraft on a server process, with the commands of concurrent requests
+// in common pipelines.
 func TestDraftOnARealServer(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

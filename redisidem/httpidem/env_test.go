@@ -31,7 +31,8 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// store is an embedded Redis, with clients that can be cut off from it and whose commands are counted.
+// store is an embedded Redis, with clients that can be cut off from it and whose commands are
+// counted.
 type store struct {
 	testing.TB
 	redis *miniredis.Miniredis

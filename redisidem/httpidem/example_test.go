@@ -77,8 +77,7 @@ func Example() {
 	send(`{"cents":1200}`)
 	send(`{"cents":1200}`) // a retry
 	send(`{"cents":9900}`) // a mistake
-	// Output:
-	// 201 charge 1, attempt 1 replayed: false
-	// 201 charge 1, attempt 1 replayed: true
-	// 422 {"type":"https://github.com/redisidem/redisidem/blob/main/docs/http.md#mismatch","title":"Idempotency-Key is already used" replayed: false
+	// Output: 201 charge 1, attempt 1 replayed: false 201 charge 1, attempt 1 replayed: true 422
+	// {"type":"https://github.com/redisidem/redisidem/blob/main/docs/http.md#mismatch","title":"Idempotency-Key
+	// is already used" replayed: false
 }

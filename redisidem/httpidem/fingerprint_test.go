@@ -119,7 +119,8 @@ func ulidAt(at time.Time) string {
 	return string(b)
 }
 
-// FuzzFingerprint checks that two requests have the same fingerprint exactly when what counts is the same.
+// FuzzFingerprint checks that two requests have the same fingerprint exactly when what counts is
+// the same.
 func FuzzFingerprint(f *testing.F) {
 	f.Add("POST", "h", "/a", "q=1", "text/plain", []byte("body"), "post", "H:80", "/a", "q=1", "Text/Plain; charset=x", []byte("body"))
 	f.Add("POST", "h", "/a", "b", "", []byte("c"), "POST", "h", "/ab", "", "", []byte("c"))
@@ -144,7 +145,8 @@ func fingerprint(method, host, path, query, kind string, body []byte) (string, e
 	return httpidem.FingerprintOf(httpidem.Fingerprint{}, r, body)
 }
 
-// TestFingerprintsAreOfOneResource is about targets and hosts that name the same resource, and others that do not.
+// TestFingerprintsAreOfOneResource is about targets and hosts that name the same resource, and
+// others that do not.
 func TestFingerprintsAreOfOneResource(t *testing.T) {
 	t.Parallel()
 	type request struct {
@@ -301,8 +303,9 @@ func TestFieldsThatNoBodyHasCannotBeNamed(t *testing.T) {
 	}
 }
 
-// FuzzJSONFields checks that what selected fields come to depends on their values alone: two bodies have the same fingerprint
-// exactly when encoding/json finds the same values in them, or when they are the same bytes.
+// FuzzJSONFields checks that what selected fields come to depends on their values alone: two bodies
+// have the same fingerprint exactly when encoding/json finds the same values in them, or when they
+// are the same bytes.
 func FuzzJSONFields(f *testing.F) {
 	for _, s := range []string{
 		`{"a":1}`, `{"a":1.0}`, `{"a":{"b":[1,2,{"c":null}]}}`, `{"a":1,"a":2}`, `[1]`, `{"a":"\ud800"}`, "{\"a\":\"\xff\"}", `{"a":1}{}`, "", "null",
@@ -329,7 +332,8 @@ func FuzzJSONFields(f *testing.F) {
 	})
 }
 
-// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of what has neither.
+// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of
+// what has neither.
 func selected(b []byte) (string, bool) {
 	var o map[string]any
 	d := json.NewDecoder(strings.NewReader(string(b)))

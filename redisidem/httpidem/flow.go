@@ -10,21 +10,25 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// ParamsFunc tells what a flow's stages are to know of a request, and finds again in [redisidem.Stage.Key] as Params, also when a
-// completer runs them: a []byte is stored as it is, anything else as JSON. It must hold no credentials. The body has been read and
-// must not be changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's MaxValueBytes with 413, as
-// [ResultBodyTooLarge]. It is called concurrently.
+// ParamsFunc tells what a flow's stages are to know of a request, and finds again in
+// [redisidem.Stage.Key] as Params, also when a completer runs them: a []byte is stored as it is,
+// anything else as JSON. It must hold no credentials. The body has been read and must not be
+// changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's
+// MaxValueBytes with 413, as [ResultBodyTooLarge]. It is called concurrently.
 type ParamsFunc func(r *http.Request, body []byte) (any, error)
 
-// Flow returns a handler that runs a flow for each key, and writes the key's response, which is the flow's: whole, or the interim
-// answer of a stage. A retry continues where an earlier request stopped, and gets the response once there is one. What the stages
-// know of the request is what params makes of it; nil: nothing.
+// Flow returns a handler that runs a flow for each key, and writes the key's response, which is the
+// flow's: whole, or the interim answer of a stage. A retry continues where an earlier request
+// stopped, and gets the response once there is one. What the stages know of the request is what
+// params makes of it; nil: nothing.
 //
-// A request needs a key: those without one are refused, whatever Config.Key says, and so are methods that are not covered
-// (405). Response, AnswerUnacknowledged and FailOpen are for handlers and do not count here: a flow says itself what its
-// answer is. When a stage fails, and when it is idle, the answer is a problem (503 and 409) that tells the client to try again.
+// A request needs a key: those without one are refused, whatever Config.Key says, and so are
+// methods that are not covered (405). Response, AnswerUnacknowledged and FailOpen are for handlers
+// and do not count here: a flow says itself what its answer is. When a stage fails, and when it is
+// idle, the answer is a problem (503 and 409) that tells the client to try again.
 //
-// It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints, which are for handlers, too.
+// It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints,
+// which are for handlers, too.
 func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler, error) {
 	switch {
 	case flow == nil:
@@ -113,7 +117,8 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		m.refuse(x.w, x.r, m.problem(ResultGone), err)
-	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the store does not take.
+	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the
+	// store does not take.
 	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
 		m.refuse(x.w, x.r, m.problem(ResultBodyTooLarge), err)
 	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):

@@ -13,8 +13,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// FuzzTimeOfKey checks that a key which tells when it was made tells the same in capitals and in small letters, and that every
-// other one is refused.
+// FuzzTimeOfKey checks that a key which tells when it was made tells the same in capitals and in
+// small letters, and that every other one is refused.
 func FuzzTimeOfKey(f *testing.F) {
 	for _, s := range []string{
 		idemclient.NewTimeKey(), idemclient.NewKey(), ulidAt(time.Now()), strings.Repeat("Z", 26), strings.Repeat("7Z", 13), "", strings.Repeat("\xff", 26),

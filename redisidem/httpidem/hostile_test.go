@@ -91,7 +91,8 @@ func TestRefusalsComeBeforeTheBody(t *testing.T) {
 	h.ran(t, 0)
 }
 
-// TestMethodsInSmallLettersAreCovered is about handlers and services that do not care how a method is written.
+// TestMethodsInSmallLettersAreCovered is about handlers and services that do not care how a method
+// is written.
 func TestMethodsInSmallLettersAreCovered(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)

@@ -9,8 +9,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// UUIDKeys is a KeyConfig.Check for an API whose keys are UUIDs in their usual form of 36 characters, of any version but with random
-// or hashed bits: a key that can be guessed lets others in the same scope see its answer.
+// UUIDKeys is a KeyConfig.Check for an API whose keys are UUIDs in their usual form of 36
+// characters, of any version but with random or hashed bits: a key that can be guessed lets others
+// in the same scope see its answer.
 func UUIDKeys(key string) error {
 	if id, err := uuid.Parse(key); err != nil || len(key) != 36 || id.Version() < 3 {
 		return &idemheader.SyntaxError{Reason: "must be a UUID"}
@@ -28,9 +29,10 @@ func MinKeyBytes(n int) func(key string) error {
 	}
 }
 
-// KeysWithin returns a KeyConfig.Check for an API whose keys tell when they were made: version 7 UUIDs or ULIDs. A key that
-// is older than past or more than future ahead of this host's clock is a [*WindowError]; anything else is a [*idemheader.SyntaxError].
-// With past below the retention, a key can never be used again after its record was forgotten.
+// KeysWithin returns a KeyConfig.Check for an API whose keys tell when they were made: version 7
+// UUIDs or ULIDs. A key that is older than past or more than future ahead of this host's clock is a
+// [*WindowError]; anything else is a [*idemheader.SyntaxError]. With past below the retention, a
+// key can never be used again after its record was forgotten.
 func KeysWithin(past, future time.Duration) func(key string) error {
 	return func(key string) error {
 		made, ok := timeOf(key)

@@ -104,7 +104,8 @@ func TestCancelWithClientCancelsTheHandler(t *testing.T) {
 	}
 }
 
-// inBubble runs a test in fake time, with a service on an embedded Redis whose time passes only when all wait.
+// inBubble runs a test in fake time, with a service on an embedded Redis whose time passes only
+// when all wait.
 func inBubble(t *testing.T, cfg redisidem.Config, test func(t *testing.T, svc *redisidem.Service)) {
 	t.Helper()
 	t.Parallel()
@@ -772,7 +773,8 @@ func TestHTTP2(t *testing.T) {
 	h.ran(t, 2)
 }
 
-// same compares as net/http compares what a handler panicked with: nothing may be wrapped around it.
+// same compares as net/http compares what a handler panicked with: nothing may be wrapped around
+// it.
 func same(a, b any) bool { return a == b }
 
 func TestSwitchingProtocolsWithoutHijackingIsNotKept(t *testing.T) {

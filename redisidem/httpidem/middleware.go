@@ -15,8 +15,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Middleware makes the retries of HTTP requests safe. Make one with [New] for each policy, and wrap handlers with
-// [Middleware.Handler]; several may share a service. It is safe for concurrent use.
+// Middleware makes the retries of HTTP requests safe. Make one with [New] for each policy, and wrap
+// handlers with [Middleware.Handler]; several may share a service. It is safe for concurrent use.
 type Middleware struct {
 	service       *redisidem.Service
 	scope         ScopeFunc
@@ -30,8 +30,9 @@ type Middleware struct {
 	made          string       // where in the program it was made
 }
 
-// New makes a Middleware that keeps its keys with a service. The scope function is required: [Unscoped] says on purpose that all
-// callers are one. A nil cfg means all defaults. It sends nothing.
+// New makes a Middleware that keeps its keys with a service. The scope function is required:
+// [Unscoped] says on purpose that all callers are one. A nil cfg means all defaults. It sends
+// nothing.
 //
 // A field that is out of its bounds is a [*redisidem.InvalidError].
 func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware, error) {
@@ -57,13 +58,15 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	return m, nil
 }
 
-// Handler returns a handler that runs next once for each key, and gives its answer again to each retry. It has the shape of
-// net/http middleware: func(http.Handler) http.Handler.
+// Handler returns a handler that runs next once for each key, and gives its answer again to each
+// retry. It has the shape of net/http middleware: func(http.Handler) http.Handler.
 //
-// It belongs inside of authentication and rate limiting, and outside of what reads the body. It blocks for a round trip to the
-// store before next runs and another one after it, and with Config.Wait for that time.
+// It belongs inside of authentication and rate limiting, and outside of what reads the body. It
+// blocks for a round trip to the store before next runs and another one after it, and with
+// Config.Wait for that time.
 //
-// What a [http.ServeMux] as next answers by itself, since it has no route for the request or redirects it, goes through unprotected.
+// What a [http.ServeMux] as next answers by itself, since it has no route for the request or
+// redirects it, goes through unprotected.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
 }
@@ -86,7 +89,8 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 // redirects is the type of the handlers that only redirect, a mux's own among them.
 var redirects = reflect.TypeOf(http.RedirectHandler("/", http.StatusTemporaryRedirect))
 
-// routed reports whether a handler may do work for a request: a mux that has no route for it, or redirects it, does none.
+// routed reports whether a handler may do work for a request: a mux that has no route for it, or
+// redirects it, does none.
 func routed(h http.Handler, r *http.Request) bool {
 	mux, ok := h.(*http.ServeMux)
 	if !ok {
@@ -101,7 +105,8 @@ func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Ha
 	next.ServeHTTP(w, r)
 }
 
-// ask asks the store with do until the fingerprint fits the one of the record, which may be of another version.
+// ask asks the store with do until the fingerprint fits the one of the record, which may be of
+// another version.
 func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
 	key, err := do(x.request)
 	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
@@ -110,7 +115,8 @@ func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*red
 	return key, err
 }
 
-// fail answers a request for which the core returned an error. ran tells whether work was done for it.
+// fail answers a request for which the core returned an error. ran tells whether work was done for
+// it.
 func (x *exchange) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
@@ -161,14 +167,16 @@ type releasedError struct{ result Result }
 
 func (e *releasedError) Error() string { return "httpidem: the answer is " + e.result.String() }
 
-// Is makes an answer that does not tell whether the work was done known to the core and its observers.
+// Is makes an answer that does not tell whether the work was done known to the core and its
+// observers.
 func (e *releasedError) Is(target error) bool {
 	return e.result == ResultOutcomeUnknown && target == redisidem.ErrOutcomeUnknown
 }
 
 // serve asks for the lease on the key, runs the handler under it, and answers.
 func (e *execution) serve() {
-	// Whoever waits for the lease leaves with the client. Once the handler has begun, what it does is finished and stored.
+	// Whoever waits for the lease leaves with the client. Once the handler has begun, what it does
+	// is finished and stored.
 	client := e.r.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
 	defer cancel(nil)
@@ -205,7 +213,8 @@ func (e *execution) serve() {
 // isNew reports whether the record was made by the claim that its lease was given by.
 func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
-// queue enters the request among those that may wait, or makes it one that does not. The function it returns takes it out again.
+// queue enters the request among those that may wait, or makes it one that does not. The function
+// it returns takes it out again.
 func (x *exchange) queue() func() {
 	m := x.middleware
 	if m.cfg.Wait <= 0 {
@@ -228,7 +237,8 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 
 	returned := false
 	defer func() {
-		// What stands outside looks at its own request, as a server that removes the files of a form.
+		// What stands outside looks at its own request, as a server that removes the files of a
+		// form.
 		e.r.Pattern = r.Pattern
 		if e.r.MultipartForm == nil {
 			e.r.MultipartForm = r.MultipartForm
@@ -239,8 +249,9 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 		e.capture.finish()
 		e.forget()
 		m.observe(e.r.Context(), ResultPanicked, 0, nil)
-		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run: something of the answer has
-		// left already, or the policy is that nothing runs twice. Then the panic is held up until that is stored.
+		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run:
+		// something of the answer has left already, or the policy is that nothing runs twice. Then
+		// the panic is held up until that is stored.
 		if !e.keepsPanic() {
 			return
 		}
@@ -305,7 +316,8 @@ func (e *execution) disposition() Disposition {
 // outside reports whether code outside of the middleware writes the answer.
 func (e *execution) outside() bool { return e.run.outside.Load() && !e.capture.gone() }
 
-// forget makes the header what it was before the handler ran, unless some of the handler's answer has left.
+// forget makes the header what it was before the handler ran, unless some of the handler's answer
+// has left.
 func (e *execution) forget() {
 	if !e.capture.gone() {
 		e.capture.discard()

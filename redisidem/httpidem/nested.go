@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// nestedError is the error of a request whose record is the one that a middleware outside of this one works on: the handler could
-// never run. It matches [redisidem.ErrNested].
+// nestedError is the error of a request whose record is the one that a middleware outside of this
+// one works on: the handler could never run. It matches [redisidem.ErrNested].
 type nestedError struct{ inner, outer string }
 
 func (e *nestedError) Error() string {
@@ -22,7 +22,8 @@ func (e *nestedError) Error() string {
 // Is makes the core's error of it.
 func (e *nestedError) Is(target error) bool { return target == redisidem.ErrNested }
 
-// nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside of this one has the lease.
+// nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside
+// of this one has the lease.
 func (x *exchange) nested(err error) error {
 	outer, found := x.outer(err)
 	if !found {
@@ -34,7 +35,8 @@ func (x *exchange) nested(err error) error {
 	return err
 }
 
-// outer returns where the middleware was made that has the lease on the exchange's record, if the request is inside of it.
+// outer returns where the middleware was made that has the lease on the exchange's record, if the
+// request is inside of it.
 func (x *exchange) outer(err error) (made string, found bool) {
 	nested := errors.Is(err, redisidem.ErrNested)
 	if !nested && !errors.Is(err, redisidem.ErrLocked) {
@@ -51,8 +53,8 @@ func (x *exchange) outer(err error) (made string, found bool) {
 	return "code of the program", nested
 }
 
-// hasLeaseOf reports whether a key of another service's is the record of this exchange, under the same lease: the services may share
-// a store.
+// hasLeaseOf reports whether a key of another service's is the record of this exchange, under the
+// same lease: the services may share a store.
 func (x *exchange) hasLeaseOf(key *redisidem.Key) bool {
 	here, err := x.scope.Retrieve(x.r.Context(), x.key)
 	return err == nil && !key.LockedAt.IsZero() && here.LockedAt.Equal(key.LockedAt) && here.CreatedAt.Equal(key.CreatedAt) &&

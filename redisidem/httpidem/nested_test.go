@@ -17,7 +17,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// TestMiddlewaresOnOneRecordAreNamed is about two middlewares on one path that use the same record: the handler could never run.
+// TestMiddlewaresOnOneRecordAreNamed is about two middlewares on one path that use the same record:
+// the handler could never run.
 func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 	t.Parallel()
 	for name, second := range map[string]func(s *store, first *redisidem.Service, cfg redisidem.Config) *redisidem.Service{
@@ -60,7 +61,8 @@ func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 	}
 }
 
-// TestMiddlewareInsideOfOtherWorkOnItsRecord is about a handler that is called by the program's own work on the same key.
+// TestMiddlewareInsideOfOtherWorkOnItsRecord is about a handler that is called by the program's own
+// work on the same key.
 func TestMiddlewareInsideOfOtherWorkOnItsRecord(t *testing.T) {
 	t.Parallel()
 	svc := newStore(t).service(redisidem.Config{})
@@ -78,7 +80,8 @@ func TestMiddlewareInsideOfOtherWorkOnItsRecord(t *testing.T) {
 	}
 }
 
-// TestMiddlewaresOnRecordsOfTheirOwn is about two middlewares on one path that have nothing in common but the key.
+// TestMiddlewaresOnRecordsOfTheirOwn is about two middlewares on one path that have nothing in
+// common but the key.
 func TestMiddlewaresOnRecordsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -94,8 +97,8 @@ func TestMiddlewaresOnRecordsOfTheirOwn(t *testing.T) {
 	handler.ran(t, 1)
 }
 
-// refusals are the ways in which a service's own middleware refuses a request whose handler does not run, or whose answer it cannot
-// give, with the status of each.
+// refusals are the ways in which a service's own middleware refuses a request whose handler does
+// not run, or whose answer it cannot give, with the status of each.
 var refusals = map[string]struct {
 	status  int
 	prepare func(t *testing.T, s *store, service http.Handler)
@@ -121,8 +124,8 @@ var refusals = map[string]struct {
 	}}},
 }
 
-// TestRefusalsOfAnotherMiddlewareAreNeverStored is about a middleware around another one, in one process and with a proxy between
-// them, that keeps all answers.
+// TestRefusalsOfAnotherMiddlewareAreNeverStored is about a middleware around another one, in one
+// process and with a proxy between them, that keeps all answers.
 func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 	t.Parallel()
 	for name, c := range refusals {
@@ -166,7 +169,8 @@ func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 	}
 }
 
-// TestProblemsNameTheirResult is about the field by which others recognise a problem, which an answer of the handler's never has.
+// TestProblemsNameTheirResult is about the field by which others recognise a problem, which an
+// answer of the handler's never has.
 func TestProblemsNameTheirResult(t *testing.T) {
 	t.Parallel()
 	h := newStore(t).middleware(nil).Handler(created("order"))

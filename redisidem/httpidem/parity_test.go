@@ -17,7 +17,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// answers are handlers whose first answer must be the same with and without the middleware, to the byte.
+// answers are handlers whose first answer must be the same with and without the middleware, to the
+// byte.
 var answers = map[string]http.HandlerFunc{
 	"nothing":           func(http.ResponseWriter, *http.Request) {},
 	"status only":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) },
@@ -148,7 +149,8 @@ var answers = map[string]http.HandlerFunc{
 	},
 }
 
-// report makes what a Write returned a part of the answer, where only the server's log would have it.
+// report makes what a Write returned a part of the answer, where only the server's log would have
+// it.
 func report(w http.ResponseWriter, n int, err error) {
 	w.Header().Set(http.TrailerPrefix+"Report", fmt.Sprint(n, err))
 }

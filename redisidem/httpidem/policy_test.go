@@ -22,7 +22,8 @@ func statusPolicy(t *testing.T, words ...string) httpidem.StatusPolicy {
 	return p
 }
 
-// TestAnswersThatAreNotFinalAreNeverKept is about answers that ask for another try, whatever the policy keeps.
+// TestAnswersThatAreNotFinalAreNeverKept is about answers that ask for another try, whatever the
+// policy keeps.
 func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]httpidem.StatusPolicy{
@@ -82,7 +83,8 @@ func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	}
 }
 
-// TestConflictOfALaterAttemptIsNotFinal is about a handler that is at work on an earlier attempt, and says so to a later one.
+// TestConflictOfALaterAttemptIsNotFinal is about a handler that is at work on an earlier attempt,
+// and says so to a later one.
 func TestConflictOfALaterAttemptIsNotFinal(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]httpidem.StatusPolicy{"default": nil, "all": httpidem.KeepAll, "list": statusPolicy(t, "2xx", "409")} {
@@ -158,7 +160,8 @@ func TestStatusPoliciesOfWords(t *testing.T) {
 	}
 }
 
-// TestPolicyPublishesWhatIsKept is about the statuses that an API can publish: one that is never final is none of them.
+// TestPolicyPublishesWhatIsKept is about the statuses that an API can publish: one that is never
+// final is none of them.
 func TestPolicyPublishesWhatIsKept(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})

@@ -14,25 +14,30 @@ import (
 // problemBase is what the types of problems begin with when there is no Config.PolicyURL.
 const problemBase = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
 
-// Problem is an answer of the middleware's own, as RFC 9457 describes it. It never holds a key, a scope, a body, or the text of
-// an error.
+// Problem is an answer of the middleware's own, as RFC 9457 describes it. It never holds a key, a
+// scope, a body, or the text of an error.
 type Problem struct {
-	// Type is a URI that names the kind of problem: the policy document's with the result as its fragment.
+	// Type is a URI that names the kind of problem: the policy document's with the result as its
+	// fragment.
 	Type string `json:"type"`
-	// Title says in a few words what is wrong, Status is the answer's, and Detail says what the client should do.
+	// Title says in a few words what is wrong, Status is the answer's, and Detail says what the
+	// client should do.
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	// OriginalStatus is the status of the answer that was not kept, with [ResultGone]; 0 if it is not known.
+	// OriginalStatus is the status of the answer that was not kept, with [ResultGone]; 0 if it is
+	// not known.
 	OriginalStatus int `json:"original_status,omitempty"`
 
-	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not without a change. It is in the
-	// answer's Retry-After already when Config.WriteProblem is called.
+	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not
+	// without a change. It is in the answer's Retry-After already when Config.WriteProblem is
+	// called.
 	Result     Result        `json:"-"`
 	RetryAfter time.Duration `json:"-"`
 }
 
-// WriteProblem writes a problem as application/problem+json, in English: the form of the profile [ProfileStandard].
+// WriteProblem writes a problem as application/problem+json, in English: the form of the profile
+// [ProfileStandard].
 func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
@@ -144,8 +149,8 @@ func (m *Middleware) problem(r Result) *Problem {
 	return p
 }
 
-// problemName returns the name of a result in problems, which clients know. It stays the same when a result gets another name, and
-// what only operators need is not in it.
+// problemName returns the name of a result in problems, which clients know. It stays the same when
+// a result gets another name, and what only operators need is not in it.
 func (r Result) problemName() string {
 	switch r { //nolint:exhaustive // all others have one name
 	case ResultSuperseded:

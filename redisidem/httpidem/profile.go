@@ -6,14 +6,17 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// Profile is the form in which a family of clients expects problems and replays. See Config.Profile.
+// Profile is the form in which a family of clients expects problems and replays. See
+// Config.Profile.
 type Profile int
 
 const (
-	// ProfileStandard writes problems as RFC 9457 describes them, and marks replays with [idemheader.Replayed]. It is the default.
+	// ProfileStandard writes problems as RFC 9457 describes them, and marks replays with
+	// [idemheader.Replayed]. It is the default.
 	ProfileStandard Profile = iota
-	// ProfileStripe is for Stripe's own client libraries, and for others that talk like them. Such a client takes an answer for a success
-	// unless its body has an error, and asks the field [ShouldRetryHeader] whether to try again.
+	// ProfileStripe is for Stripe's own client libraries, and for others that talk like them. Such
+	// a client takes an answer for a success unless its body has an error, and asks the field
+	// [ShouldRetryHeader] whether to try again.
 	ProfileStripe
 
 	profiles

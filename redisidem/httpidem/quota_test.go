@@ -18,7 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// bounded is a Quota that limits the requests in flight and the stored keys of each scope; 0 is no limit.
+// bounded is a Quota that limits the requests in flight and the stored keys of each scope; 0 is no
+// limit.
 type bounded struct {
 	inFlight, stored int
 
@@ -50,8 +51,8 @@ func (b *bounded) Admit(_ context.Context, scope string) (func(bool), error) {
 	}, nil
 }
 
-// TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what the quota allows, and nothing
-// of the rest. It runs alone, since it looks at the heap.
+// TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what
+// the quota allows, and nothing of the rest. It runs alone, since it looks at the heap.
 func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 	const quota = 100
 	requests := 100_000
@@ -254,7 +255,8 @@ func TestS6_FlowsHaveQuotasToo(t *testing.T) {
 	}
 }
 
-// TestS6_FlowsThatWaitAreBounded is TestS6_WaitersAreBounded for flows, where those that are worked on count, too.
+// TestS6_FlowsThatWaitAreBounded is TestS6_WaitersAreBounded for flows, where those that are worked
+// on count, too.
 func TestS6_FlowsThatWaitAreBounded(t *testing.T) {
 	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
 		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{

@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// notKeptHeader marks a stored response that says only that the request was executed. No handler's field gets under this name:
-// isNeverStored knows it.
+// notKeptHeader marks a stored response that says only that the request was executed. No handler's
+// field gets under this name: isNeverStored knows it.
 const notKeptHeader = "Redisidem-Not-Kept"
 
 // maxHeaderBytes bounds the stored fields of an answer.
@@ -33,8 +33,8 @@ func (m *Middleware) stored(c *capture) redisidem.Response {
 	return redisidem.Response{Code: c.status, Header: header, Body: c.body}
 }
 
-// storedHeader returns the fields of an answer that are stored, as a client would have got them, and whether they are few
-// enough.
+// storedHeader returns the fields of an answer that are stored, as a client would have got them,
+// and whether they are few enough.
 func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	kept = make(http.Header)
 	size := 0

@@ -16,7 +16,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Tests of the requirements that docs/security.md lists, for those lines that no other test is about.
+// Tests of the requirements that docs/security.md lists, for those lines that no other test is
+// about.
 
 func TestS3_AnotherRouteOrMethodIsAMismatch(t *testing.T) {
 	t.Parallel()
@@ -42,7 +43,8 @@ func TestS3_AnotherRouteOrMethodIsAMismatch(t *testing.T) {
 	h.ran(t, 1)
 }
 
-// TestS4_DeepAndLargeBodiesAreBounded gives the fingerprint of JSON fields what would take a careless reader's stack or hours.
+// TestS4_DeepAndLargeBodiesAreBounded gives the fingerprint of JSON fields what would take a
+// careless reader's stack or hours.
 func TestS4_DeepAndLargeBodiesAreBounded(t *testing.T) {
 	t.Parallel()
 	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "b.c")}
@@ -73,7 +75,8 @@ func TestS4_DeepAndLargeBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// TestS4_FingerprintsAreKeyed checks that a reader of Redis cannot compute the stored fingerprint of a request without the secret.
+// TestS4_FingerprintsAreKeyed checks that a reader of Redis cannot compute the stored fingerprint
+// of a request without the secret.
 func TestS4_FingerprintsAreKeyed(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{}
@@ -206,7 +209,8 @@ func TestS8_NoFieldOfARecordIsTrusted(t *testing.T) {
 			case w.Code == http.StatusUnprocessableEntity && field == "fingerprint":
 			case w.Code >= 500, w.Code == http.StatusConflict:
 			case w.Code == replay.Code && w.Header()["Set-Cookie"] == nil && w.Header().Get("Idempotency-Replayed") == "true":
-				// What does not say where the work stands is given as it is: without a codec nobody can tell that it was changed.
+				// What does not say where the work stands is given as it is: without a codec nobody
+				// can tell that it was changed.
 			default:
 				t.Errorf("%s = %.20q: %d %v %s", field, garbage, w.Code, w.Header(), w.Body)
 			}
@@ -240,8 +244,8 @@ func TestS10_NothingButAMarkerIsStored(t *testing.T) {
 	}
 }
 
-// TestS16_KeysOfOthersAreNoOracle compares what bob gets, and how fast, for keys that alice has used with what he gets for keys
-// that nobody has.
+// TestS16_KeysOfOthersAreNoOracle compares what bob gets, and how fast, for keys that alice has
+// used with what he gets for keys that nobody has.
 func TestS16_KeysOfOthersAreNoOracle(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)

@@ -10,7 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// exchange is a request with a key, made out to the core: what whoever executes it needs, and how to answer.
+// exchange is a request with a key, made out to the core: what whoever executes it needs, and how
+// to answer.
 type exchange struct {
 	middleware *Middleware
 	w          http.ResponseWriter
@@ -24,12 +25,12 @@ type exchange struct {
 	place      place // in the quota of its scope
 }
 
-// resolve finds out what a request with a covered method asks for, without asking the store, but for a scope that
-// has used up its quota. When the request is refused, it has
-// answered it and returns nil; and also nil, with bypass, when the request needs no key and has none.
+// resolve finds out what a request with a covered method asks for, without asking the store, but
+// for a scope that has used up its quota. When the request is refused, it has answered it and
+// returns nil; and also nil, with bypass, when the request needs no key and has none.
 //
-// What is wrong with the request itself comes first, then whose it is and whether they may, and only then its body is read. Whoever
-// gets an exchange calls leave on its place when it is over.
+// What is wrong with the request itself comes first, then whose it is and whether they may, and
+// only then its body is read. Whoever gets an exchange calls leave on its place when it is over.
 func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
 	if result == ResultBypassed {
@@ -68,7 +69,8 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 	return x, false
 }
 
-// read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the request and gives up its place.
+// read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the
+// request and gives up its place.
 func (x *exchange) read() (ok bool) {
 	defer func() {
 		if !ok { // also when a function of the program's panicked
@@ -90,8 +92,8 @@ func (x *exchange) read() (ok bool) {
 	return err == nil
 }
 
-// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes, and with that of
-// KeyConfig.Check the echo, too.
+// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result
+// that it makes, and with that of KeyConfig.Check the echo, too.
 func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
 	lines := r.Header[m.cfg.Key.Header]
 	switch {
@@ -110,7 +112,8 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.Key.MaxBytes) + " bytes"}
 		return "", "", ResultMalformed, err
 	}
-	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
+	// The key goes back as the client wrote it, but made anew from what was understood: nothing
+	// unchecked is reflected.
 	echo = key
 	if len(lines) == 0 || idemheader.IsQuoted(lines[0]) {
 		if echo, err = idemheader.Format(key); err != nil {
@@ -130,11 +133,13 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 
 var errMissing = errors.New("httpidem: the request has no key")
 
-// maxPathBytes bounds how much of a path is stored, for those who look at records. The fingerprint has all of it.
+// maxPathBytes bounds how much of a path is stored, for those who look at records. The fingerprint
+// has all of it.
 const maxPathBytes = 1024
 
-// fingerprint makes the request that the key stands for, with that fingerprint. Of the request itself only method and path are
-// stored, and beside the fingerprint, in the place of its parameters, the fingerprint's version.
+// fingerprint makes the request that the key stands for, with that fingerprint. Of the request
+// itself only method and path are stored, and beside the fingerprint, in the place of its
+// parameters, the fingerprint's version.
 func (x *exchange) fingerprint(f *Fingerprint) error {
 	sum, err := f.of(x.r, x.body)
 	if err != nil {
@@ -148,8 +153,8 @@ func (x *exchange) fingerprint(f *Fingerprint) error {
 	return nil
 }
 
-// refingerprint makes the fingerprint as the key's record has it, if that has another version that the middleware knows, and
-// reports whether it did.
+// refingerprint makes the fingerprint as the key's record has it, if that has another version that
+// the middleware knows, and reports whether it did.
 func (x *exchange) refingerprint() bool {
 	others := x.middleware.cfg.OtherFingerprints
 	if len(others) == 0 {
@@ -163,8 +168,8 @@ func (x *exchange) refingerprint() bool {
 	return i >= 0 && x.fingerprint(&others[i]) == nil
 }
 
-// adorn puts the fields that every answer to a request with a key has into its header, and takes out what only the middleware
-// says.
+// adorn puts the fields that every answer to a request with a key has into its header, and takes
+// out what only the middleware says.
 func (x *exchange) adorn(h http.Header) {
 	m := x.middleware
 	marks := m.cfg.Profile.marks()

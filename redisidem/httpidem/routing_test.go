@@ -21,7 +21,8 @@ func TestWhatRecoveryAnswersHasNothingOfTheHandlers(t *testing.T) {
 	adaptertest.Panics(t, serveMux)
 }
 
-// serveMux serves an app with a mux. It has no pages of its own, since a mux takes none, and no status before its header.
+// serveMux serves an app with a mux. It has no pages of its own, since a mux takes none, and no
+// status before its header.
 func serveMux(t *testing.T, app adaptertest.App) string {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -67,7 +68,8 @@ func recovering(next http.Handler) http.Handler {
 	})
 }
 
-// TestWhatAMuxDoesByItselfIsNotProtected is about requests for which nothing but routing happens, also in a mux behind another one.
+// TestWhatAMuxDoesByItselfIsNotProtected is about requests for which nothing but routing happens,
+// also in a mux behind another one.
 func TestWhatAMuxDoesByItselfIsNotProtected(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

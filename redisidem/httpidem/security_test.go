@@ -205,7 +205,8 @@ func TestS4_MismatchIsFoundOnEveryPath(t *testing.T) {
 	}
 }
 
-// The canaries are in everything that must stay secret. Each is a text of its own, so that a leak says what leaked.
+// The canaries are in everything that must stay secret. Each is a text of its own, so that a leak
+// says what leaked.
 const (
 	canaryKey    = "CANARYKEY"
 	canaryScope  = "CANARYSCOPE"
@@ -261,7 +262,8 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		t.Cleanup(server.Close)
 		return server.URL + "/path?q=" + canaryQuery
 	}
-	// send makes the problem's text a part of the trail. Only the echo of the key is the client's own.
+	// send makes the problem's text a part of the trail. Only the echo of the key is the client's
+	// own.
 	send := func(url, key, body string) answer {
 		t.Helper()
 		a, err := try(t.Context(), url, key, body, func(r *http.Request) {

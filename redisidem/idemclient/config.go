@@ -20,12 +20,14 @@ const (
 	DefaultMaxBodyBytes = 1 << 20
 )
 
-// TransportConfig configures a [Transport]. A zero field, like a nil *TransportConfig, means the defaults.
+// TransportConfig configures a [Transport]. A zero field, like a nil *TransportConfig, means the
+// defaults.
 type TransportConfig struct {
 	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
 	Header string
 
-	// Methods are the request methods that get a key, in upper or lower case. Default: POST and PATCH.
+	// Methods are the request methods that get a key, in upper or lower case. Default: POST and
+	// PATCH.
 	Methods []string
 
 	// NewKey returns a key for each new request. It is called concurrently. Default: the function
@@ -35,25 +37,26 @@ type TransportConfig struct {
 	// Attempts is how often a request is sent at most. Default: 5. With 1 it is sent once.
 	Attempts int
 
-	// MinBackoff and MaxBackoff bound the pause between two attempts. The pause doubles from MinBackoff
-	// to MaxBackoff, and each pause is a random time between half of it and all of it. A Retry-After can
-	// make it longer. Defaults: 100 ms and 5 s.
+	// MinBackoff and MaxBackoff bound the pause between two attempts. The pause doubles from
+	// MinBackoff to MaxBackoff, and each pause is a random time between half of it and all of it. A
+	// Retry-After can make it longer. Defaults: 100 ms and 5 s.
 	MinBackoff time.Duration
 	MaxBackoff time.Duration
 
-	// Patience is the longest Retry-After that the Transport waits for. A response that asks for more is
-	// returned. It does not bound the Transport's own pauses. Default: 1 min.
+	// Patience is the longest Retry-After that the Transport waits for. A response that asks for
+	// more is returned. It does not bound the Transport's own pauses. Default: 1 min.
 	Patience time.Duration
 
-	// Statuses are the response statuses that are retried. 400 and 422 are refused, since the same request
-	// would fail again, and a response that is marked as a replay is not retried, since it never changes.
+	// Statuses are the response statuses that are retried. 400 and 422 are refused, since the same
+	// request would fail again, and a response that is marked as a replay is not retried, since it
+	// never changes.
 	//
-	// Before a retry, up to 64 KiB of the response body are read, so that the connection can be reused.
-	// Default: 409 and 503.
+	// Before a retry, up to 64 KiB of the response body are read, so that the connection can be
+	// reused. Default: 409 and 503.
 	Statuses []int
 
-	// MaxBodyBytes bounds the body of a request without a GetBody, which is held in memory to be sent
-	// again. A request with a larger body is sent once. Default: 1 MiB.
+	// MaxBodyBytes bounds the body of a request without a GetBody, which is held in memory to be
+	// sent again. A request with a larger body is sent once. Default: 1 MiB.
 	MaxBodyBytes int64
 }
 

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestClientLinksNoRedis checks that a program which imports only this package gets neither a Redis client nor the server side.
+// TestClientLinksNoRedis checks that a program which imports only this package gets neither a Redis
+// client nor the server side.
 func TestClientLinksNoRedis(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()

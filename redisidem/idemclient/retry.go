@@ -29,8 +29,8 @@ func (t *Transport) isRetryable(req *http.Request, resp *http.Response, err erro
 	return slices.Contains(t.cfg.Statuses, resp.StatusCode) && resp.Header.Get(idemheader.Replayed) != "true"
 }
 
-// isPermanent reports whether an error occurred before anything was sent, and would occur again. Unknown errors are treated
-// as transient.
+// isPermanent reports whether an error occurred before anything was sent, and would occur again.
+// Unknown errors are treated as transient.
 func isPermanent(req *http.Request, err error) bool {
 	if isUntrusted(err) {
 		return true
@@ -42,7 +42,8 @@ func isPermanent(req *http.Request, err error) bool {
 	return !isWellFormed(req) || strings.Contains(err.Error(), "unsupported protocol scheme")
 }
 
-// isUntrusted reports whether the certificate of a server was refused, by crypto/tls or by a function of the program.
+// isUntrusted reports whether the certificate of a server was refused, by crypto/tls or by a
+// function of the program.
 func isUntrusted(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
@@ -74,7 +75,8 @@ func isWellFormed(req *http.Request) bool {
 	return true
 }
 
-// retryAfter returns the delay that a response asks for with a Retry-After, in seconds or as a date; 0 if it asks for none.
+// retryAfter returns the delay that a response asks for with a Retry-After, in seconds or as a
+// date; 0 if it asks for none.
 func retryAfter(resp *http.Response) time.Duration {
 	if resp == nil {
 		return 0
@@ -92,8 +94,9 @@ func retryAfter(resp *http.Response) time.Duration {
 	return 0
 }
 
-// pauseFor waits for d, and returns the context's error if it ends first. Meanwhile it drains and closes the body of resp, if
-// there is a response: a connection can be reused once its body was read to the end.
+// pauseFor waits for d, and returns the context's error if it ends first. Meanwhile it drains and
+// closes the body of resp, if there is a response: a connection can be reused once its body was
+// read to the end.
 func pauseFor(ctx context.Context, d time.Duration, resp *http.Response) error {
 	over, cancel := context.WithTimeout(ctx, d)
 	defer cancel()

@@ -146,7 +146,8 @@ func TestClientDoesNotWaitForTheRestOfARefusal(t *testing.T) {
 	})
 }
 
-// TestClientKeepsTheConnectionOfARefusalThatEnds asks net/http's own transport, and a server that never ends the first answer.
+// TestClientKeepsTheConnectionOfARefusalThatEnds asks net/http's own transport, and a server that
+// never ends the first answer.
 func TestClientKeepsTheConnectionOfARefusalThatEnds(t *testing.T) {
 	t.Parallel()
 	for _, ends := range []bool{true, false} {
@@ -183,7 +184,8 @@ func TestClientKeepsTheConnectionOfARefusalThatEnds(t *testing.T) {
 	}
 }
 
-// TestClientDoesNotTakeALargeRetryAfterForNone has servers ask for more patience than there are bits.
+// TestClientDoesNotTakeALargeRetryAfterForNone has servers ask for more patience than there are
+// bits.
 func TestClientDoesNotTakeALargeRetryAfterForNone(t *testing.T) {
 	t.Parallel()
 	for _, after := range []string{"99999999999999999999", "4294967296", "2147483648"} {
@@ -212,7 +214,8 @@ func TestClientDoesNotTakeALargeRetryAfterForNone(t *testing.T) {
 	}
 }
 
-// TestClientClosesBodies counts the bodies, of requests and of answers, that are open when a call is over.
+// TestClientClosesBodies counts the bodies, of requests and of answers, that are open when a call
+// is over.
 func TestClientClosesBodies(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -18,8 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// TestClientAndServerTogether loses three responses of a server with the middleware: the work is done once, and the client gets
-// the stored response.
+// TestClientAndServerTogether loses three responses of a server with the middleware: the work is
+// done once, and the client gets the stored response.
 func TestClientAndServerTogether(t *testing.T) {
 	t.Parallel()
 	service, err := redisidem.Open(t.Context(), "redis://"+miniredis.RunT(t).Addr(), nil)

@@ -14,28 +14,30 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// Transport is an [http.RoundTripper] that gives each request an idempotency key and retries it with the
-// same key: after network errors, and after the statuses of [TransportConfig], by default 409 (a request
-// with the key is in flight) and 503 (the server is unavailable). It pauses between attempts, and stops when
-// the request's context ends. It is safe for concurrent use.
+// Transport is an [http.RoundTripper] that gives each request an idempotency key and retries it
+// with the same key: after network errors, and after the statuses of [TransportConfig], by default
+// 409 (a request with the key is in flight) and 503 (the server is unavailable). It pauses between
+// attempts, and stops when the request's context ends. It is safe for concurrent use.
 //
-// An error that occurs before anything is sent, and that would occur again, is returned at once: a request
-// that HTTP cannot carry, an unsupported URL scheme, a certificate that is not trusted, and a server that
-// does not speak TLS. Every other error of the base is treated as transient.
+// An error that occurs before anything is sent, and that would occur again, is returned at once: a
+// request that HTTP cannot carry, an unsupported URL scheme, a certificate that is not trusted, and
+// a server that does not speak TLS. Every other error of the base is treated as transient.
 //
-// Each call of RoundTrip is a new request with a fresh key, but a redirect keeps the key of its original
-// request. A key that the request has in its header, or in its context (see [WithKey]), is kept. A request
-// whose method is not in [TransportConfig] passes through unchanged.
+// Each call of RoundTrip is a new request with a fresh key, but a redirect keeps the key of its
+// original request. A key that the request has in its header, or in its context (see [WithKey]), is
+// kept. A request whose method is not in [TransportConfig] passes through unchanged.
 //
-// A key protects nothing if the server ignores it: use a Transport for APIs that document the header field.
+// A key protects nothing if the server ignores it: use a Transport for APIs that document the
+// header field.
 type Transport struct {
 	base http.RoundTripper
 	cfg  TransportConfig
 }
 
-// NewTransport returns a Transport that sends requests with base; nil means [http.DefaultTransport]. Set a
-// timeout for one attempt in base, such as ResponseHeaderTimeout, and one for all attempts in the request's
-// context. A field of cfg that is out of its bounds is an error that names the field and the bound.
+// NewTransport returns a Transport that sends requests with base; nil means
+// [http.DefaultTransport]. Set a timeout for one attempt in base, such as ResponseHeaderTimeout,
+// and one for all attempts in the request's context. A field of cfg that is out of its bounds is an
+// error that names the field and the bound.
 func NewTransport(base http.RoundTripper, cfg *TransportConfig) (*Transport, error) {
 	if base == nil {
 		base = http.DefaultTransport
@@ -49,8 +51,8 @@ func NewTransport(base http.RoundTripper, cfg *TransportConfig) (*Transport, err
 }
 
 // RoundTrip implements [http.RoundTripper]. Besides the errors of the base it returns an
-// [*idemheader.SyntaxError] for a key that a header field cannot carry. If the request's context ends between
-// two attempts, it returns the context's error joined with that of the last attempt.
+// [*idemheader.SyntaxError] for a key that a header field cannot carry. If the request's context
+// ends between two attempts, it returns the context's error joined with that of the last attempt.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !httptoken.Covers(t.cfg.Methods, req.Method) {
 		return t.base.RoundTrip(req)
@@ -91,15 +93,16 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// CloseIdleConnections closes the idle connections of the base, for [http.Client.CloseIdleConnections].
+// CloseIdleConnections closes the idle connections of the base, for
+// [http.Client.CloseIdleConnections].
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
 }
 
-// setKey sets the key of a request that has none in its header: the key of its context, of the request that it is a redirect
-// of, or a fresh one.
+// setKey sets the key of a request that has none in its header: the key of its context, of the
+// request that it is a redirect of, or a fresh one.
 func (t *Transport) setKey(req *http.Request) error {
 	if req.Header == nil {
 		req.Header = make(http.Header)
@@ -125,8 +128,8 @@ func (t *Transport) setKey(req *http.Request) error {
 	return nil
 }
 
-// makeRepeatable gives a request a GetBody, and reports whether it has one. net/http's transport also needs it, to send a
-// request again when an idle connection turns out to be dead.
+// makeRepeatable gives a request a GetBody, and reports whether it has one. net/http's transport
+// also needs it, to send a request again when an idle connection turns out to be dead.
 func (t *Transport) makeRepeatable(req *http.Request) (bool, error) {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return true, nil
@@ -150,7 +153,8 @@ func (t *Transport) makeRepeatable(req *http.Request) (bool, error) {
 	return true, err
 }
 
-// cloneForRetry returns a request for another attempt. It is a copy, since the base may still use the previous one.
+// cloneForRetry returns a request for another attempt. It is a copy, since the base may still use
+// the previous one.
 func cloneForRetry(req *http.Request) (*http.Request, error) {
 	next := req.Clone(req.Context())
 	if req.GetBody == nil {

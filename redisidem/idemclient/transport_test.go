@@ -18,7 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// wire is a RoundTripper that plays a script: an answer or an error for each attempt, the last one for all further.
+// wire is a RoundTripper that plays a script: an answer or an error for each attempt, the last one
+// for all further.
 type wire struct {
 	script []any // an int, a response or an error
 

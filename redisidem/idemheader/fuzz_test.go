@@ -7,7 +7,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// FuzzParse checks that what is accepted is a key that can be written and read again, and that nothing else gets through.
+// FuzzParse checks that what is accepted is a key that can be written and read again, and that
+// nothing else gets through.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{`"a"`, `a`, `"a";b=1`, `"a", "b"`, `"\""`, `"\\"`, `"\n"`, "", `""`, ":YWJj:", "?1", "1", "\"\xff\"", "a\x00", `"`, "\t\"a\"\t"} {
 		f.Add(s)

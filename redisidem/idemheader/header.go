@@ -9,15 +9,15 @@ import (
 
 // The names of the header fields.
 const (
-	// Key carries the idempotency key of a request, and is echoed in its response. Servers and clients can
-	// be configured to use another field.
+	// Key carries the idempotency key of a request, and is echoed in its response. Servers and
+	// clients can be configured to use another field.
 	Key = "Idempotency-Key"
 	// Replayed is true on each response that an earlier request with the same key received, and is
 	// absent from every other response.
 	Replayed = "Idempotency-Replayed"
-	// Problem is set on each error response of the idempotency layer itself, with the kind of problem as
-	// its value, such as in-flight. A middleware in front that finds it on a response does not store
-	// that response.
+	// Problem is set on each error response of the idempotency layer itself, with the kind of
+	// problem as its value, such as in-flight. A middleware in front that finds it on a response
+	// does not store that response.
 	Problem = "Idempotency-Problem"
 	// Retention is how long responses are stored, in whole seconds, if the server publishes it.
 	Retention = "Idempotency-Retention"
@@ -25,16 +25,16 @@ const (
 
 // Parse returns the key from the values of its header field, one value per line of the request.
 //
-// A key is an RFC 8941 Item whose value is a String: text in double quotes, of the characters space to
-// tilde, in which a backslash may stand only before a double quote or another backslash. Parameters
-// after the string are ignored.
+// A key is an RFC 8941 Item whose value is a String: text in double quotes, of the characters space
+// to tilde, in which a backslash may stand only before a double quote or another backslash.
+// Parameters after the string are ignored.
 //
-// Unless strict is set, a value without quotes is accepted too, if all its characters are visible ASCII
-// and none is a double quote, a backslash, a comma or a semicolon, which other readers could interpret.
-// The values abc and "abc" are then the same key.
+// Unless strict is set, a value without quotes is accepted too, if all its characters are visible
+// ASCII and none is a double quote, a backslash, a comma or a semicolon, which other readers could
+// interpret. The values abc and "abc" are then the same key.
 //
-// Every other value is a [*SyntaxError]: more than one line, since an Item is not a list, and an empty or
-// blank key, since a client that sends one expects to be protected.
+// Every other value is a [*SyntaxError]: more than one line, since an Item is not a list, and an
+// empty or blank key, since a client that sends one expects to be protected.
 func Parse(lines []string, strict bool) (string, error) {
 	if len(lines) != 1 {
 		return "", &SyntaxError{Reason: fmt.Sprintf("must be one line, not %d", len(lines))}
@@ -70,8 +70,8 @@ func Parse(lines []string, strict bool) (string, error) {
 // IsQuoted reports whether a value of the header field has its key in double quotes.
 func IsQuoted(value string) bool { return strings.HasPrefix(strings.TrimLeft(value, " \t"), `"`) }
 
-// Format returns a key as the value of its header field, an RFC 8941 String. A key with characters that
-// this form cannot carry is a [*SyntaxError].
+// Format returns a key as the value of its header field, an RFC 8941 String. A key with characters
+// that this form cannot carry is a [*SyntaxError].
 func Format(key string) (string, error) {
 	text, err := httpsfv.Marshal(httpsfv.NewItem(key))
 	if err != nil {
@@ -82,7 +82,8 @@ func Format(key string) (string, error) {
 
 // SyntaxError reports why a header field does not hold a usable key. Its text never has the key.
 type SyntaxError struct {
-	// Reason is what is wrong with the key, such as "must not be empty". Servers show it to clients.
+	// Reason is what is wrong with the key, such as "must not be empty". Servers show it to
+	// clients.
 	Reason string
 }
 

@@ -30,8 +30,8 @@ func noteOf(ctx context.Context) *note {
 	return n
 }
 
-// logged wraps the gateway's handler: each request is logged and counted when it is answered. Keys are logged as the digest
-// under which Redis knows them, scopes, queries and bodies not at all.
+// logged wraps the gateway's handler: each request is logged and counted when it is answered. Keys
+// are logged as the digest under which Redis knows them, scopes, queries and bodies not at all.
 func (g *Gateway) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()

@@ -16,8 +16,8 @@ const (
 
 var errAnswered = errors.New("the upstream has said whether the caller may")
 
-// authorize makes the question whether a caller may do what it asks for, which goes to the upstream: an answer from the
-// store does not get there by itself.
+// authorize makes the question whether a caller may do what it asks for, which goes to the
+// upstream: an answer from the store does not get there by itself.
 func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
 		q := question(r, where)

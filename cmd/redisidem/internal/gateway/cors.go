@@ -11,10 +11,12 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// CORS says which pages of other origins may call the service through the gateway. It has to be the gateway that says so: what a
-// service allows depends on the page that asks, and is therefore not in stored answers.
+// CORS says which pages of other origins may call the service through the gateway. It has to be the
+// gateway that says so: what a service allows depends on the page that asks, and is therefore not
+// in stored answers.
 type CORS struct {
-	// Origins are those that may, such as https://shop.example; "*" is all of them. None: the gateway leaves CORS alone.
+	// Origins are those that may, such as https://shop.example; "*" is all of them. None: the
+	// gateway leaves CORS alone.
 	Origins []string
 	// Credentials lets pages send cookies along. Not with "*".
 	Credentials bool
@@ -39,7 +41,8 @@ func (c *CORS) validate() error {
 	return nil
 }
 
-// handler answers the questions of browsers before they get to the service, and marks what they may read.
+// handler answers the questions of browsers before they get to the service, and marks what they may
+// read.
 func (c *CORS) handler(next http.Handler) http.Handler {
 	if len(c.Origins) == 0 {
 		return next
@@ -56,7 +59,8 @@ func (c *CORS) handler(next http.Handler) http.Handler {
 	}))
 }
 
-// ownCORS keeps what the gateway says about CORS when the service says something, too: two answers to one question are none.
+// ownCORS keeps what the gateway says about CORS when the service says something, too: two answers
+// to one question are none.
 type ownCORS struct {
 	http.ResponseWriter
 	own   http.Header

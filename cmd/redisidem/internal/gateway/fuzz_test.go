@@ -14,8 +14,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// FuzzRoutes checks that a routes file is refused or understood in full: each route has a whole policy of known words, and a
-// request is found to be of a route that is there.
+// FuzzRoutes checks that a routes file is refused or understood in full: each route has a whole
+// policy of known words, and a request is found to be of a route that is there.
 func FuzzRoutes(f *testing.F) {
 	for _, s := range []string{
 		"", "{}", "defaults:\n  keep: all\n", "routes:\n- match: POST /a/{id}\n  wait: 3s\n- match: /a/\n  protect: false\n",
@@ -57,7 +57,8 @@ func FuzzRoutes(f *testing.F) {
 	})
 }
 
-// FuzzToken checks that a token proves its caller exactly when the key has signed it, and that a scope is the claim's text.
+// FuzzToken checks that a token proves its caller exactly when the key has signed it, and that a
+// scope is the claim's text.
 func FuzzToken(f *testing.F) {
 	secret := strings.Repeat("s", 32)
 	file := filepath.Join(f.TempDir(), "key")

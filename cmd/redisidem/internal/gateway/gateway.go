@@ -1,4 +1,5 @@
-// Package gateway is a reverse proxy that makes retries safe for the service behind it, whatever that is written in.
+// Package gateway is a reverse proxy that makes retries safe for the service behind it, whatever
+// that is written in.
 package gateway
 
 import (
@@ -30,7 +31,8 @@ type Config struct {
 	Log      *slog.Logger
 	// PolicyURL is the address of the API's own text about its keys.
 	PolicyURL string
-	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are; empty for none.
+	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are;
+	// empty for none.
 	Challenge string
 	// CORS is for pages of other origins.
 	CORS CORS
@@ -134,7 +136,8 @@ const lastStatus = 599
 
 var errNoStatus = errors.New("the upstream's status is not a valid one")
 
-// protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep says.
+// protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep
+// says.
 func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
 	proxy := g.proxyOf(p)
 	proxy.ModifyResponse = func(answer *http.Response) error {
@@ -147,7 +150,8 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 			}
 			answer.Body = &watched{answer.Body, answer.Request.Context()}
 		}
-		// A 4xx says that the upstream has refused the request: the outcome of this attempt is known, and it does not count.
+		// A 4xx says that the upstream has refused the request: the outcome of this attempt is
+		// known, and it does not count.
 		ctx := answer.Request.Context()
 		if st := httpidem.Stage(ctx); st != nil && answer.StatusCode/100 == 4 &&
 			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.DispositionKeep {
@@ -158,8 +162,9 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 	return proxy
 }
 
-// beginning returns a function that reads as much of an answer's body as the middleware holds back anyway, so that an answer that
-// breaks off there becomes an error, for which a problem can still be given. An answer that is to go on as it comes is left alone.
+// beginning returns a function that reads as much of an answer's body as the middleware holds back
+// anyway, so that an answer that breaks off there becomes an error, for which a problem can still
+// be given. An answer that is to go on as it comes is left alone.
 func beginning(limit int, stream bool) func(*http.Response) error {
 	return func(answer *http.Response) error {
 		if httpidem.Stage(answer.Request.Context()) == nil {
@@ -181,7 +186,8 @@ func beginning(limit int, stream bool) func(*http.Response) error {
 	}
 }
 
-// watched is the body of an upstream's answer. When it breaks off, nobody knows what became of the request.
+// watched is the body of an upstream's answer. When it breaks off, nobody knows what became of the
+// request.
 type watched struct {
 	io.ReadCloser
 	ctx context.Context // of the request that the answer is for
@@ -229,8 +235,8 @@ func (g *Gateway) Handler() http.Handler {
 	})))
 }
 
-// Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while it should get requests, and
-// /metrics is for Prometheus.
+// Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while
+// it should get requests, and /metrics is for Prometheus.
 func (g *Gateway) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

@@ -7,8 +7,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// interrupted wraps the proxy of a route: a request whose earlier attempt began and was not finished goes the way that its
-// policy says, since nobody here knows what the upstream did about it. begin reads the beginning of the upstream's answer to a question.
+// interrupted wraps the proxy of a route: a request whose earlier attempt began and was not
+// finished goes the way that its policy says, since nobody here knows what the upstream did about
+// it. begin reads the beginning of the upstream's answer to a question.
 func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
 	if p.Interrupted == "run" {
 		return proxy
@@ -27,8 +28,8 @@ func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy
 	})
 }
 
-// writeUnknown answers that nobody knows what became of a request. The attempt that got this answer was none: what is not known is
-// what an earlier one did.
+// writeUnknown answers that nobody knows what became of a request. The attempt that got this answer
+// was none: what is not known is what an earlier one did.
 func (p *Policy) writeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{

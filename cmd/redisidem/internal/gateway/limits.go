@@ -13,21 +13,22 @@ import (
 
 // LimitsConfig configures [Limits]. At least one of InFlight and Stored must be set.
 type LimitsConfig struct {
-	// InFlight is how many requests with keys a scope may have in flight in this process, including those
-	// that wait. Zero: no limit.
+	// InFlight is how many requests with keys a scope may have in flight in this process, including
+	// those that wait. Zero: no limit.
 	InFlight int
 
-	// Stored is how many records this process makes for a scope within Window. A scope can have n times as
-	// many with n processes. Zero: no limit.
+	// Stored is how many records this process makes for a scope within Window. A scope can have n
+	// times as many with n processes. Zero: no limit.
 	Stored int
 
-	// Window should be the service's Retention. A record counts for at least Window, and at most a sixteenth
-	// longer. Default: 24 h.
+	// Window should be the service's Retention. A record counts for at least Window, and at most a
+	// sixteenth longer. Default: 24 h.
 	Window time.Duration
 }
 
-// Limits is an [httpidem.Quota] that counts in this process. It needs memory for each scope that has requests
-// in flight or records that count. Several routes may share one. It is safe for concurrent use.
+// Limits is an [httpidem.Quota] that counts in this process. It needs memory for each scope that
+// has requests in flight or records that count. Several routes may share one. It is safe for
+// concurrent use.
 type Limits struct {
 	cfg LimitsConfig
 
@@ -36,8 +37,8 @@ type Limits struct {
 	sweepAt int // the number of scopes at which unused ones are removed
 }
 
-// slots is the number of parts of a window. The records of a part are counted together. One more part is kept, since the youngest
-// is not over yet.
+// slots is the number of parts of a window. The records of a part are counted together. One more
+// part is kept, since the youngest is not over yet.
 const slots = 16
 
 // usage is the usage of one scope.
@@ -50,7 +51,8 @@ type usage struct {
 // minSweep is the number of scopes below which a sweep is not worth its cost.
 const minSweep = 1024
 
-// NewLimits returns Limits. A field that is out of its bounds is an error that names the field and the bound.
+// NewLimits returns Limits. A field that is out of its bounds is an error that names the field and
+// the bound.
 func NewLimits(cfg LimitsConfig) (*Limits, error) {
 	cfg.Window = cmp.Or(cfg.Window, 24*time.Hour)
 	switch {
@@ -102,7 +104,8 @@ func (l *Limits) release(scope string, u *usage, made bool) {
 	}
 }
 
-// sweepIfMany removes unused scopes each time the number of scopes has doubled. The caller holds mu.
+// sweepIfMany removes unused scopes each time the number of scopes has doubled. The caller holds
+// mu.
 func (l *Limits) sweepIfMany(now time.Time) {
 	if len(l.scopes) < l.sweepAt {
 		return
@@ -120,8 +123,8 @@ func (l *Limits) slotOf(t time.Time) int64 { return t.UnixNano() / l.slotWidth()
 
 func (l *Limits) slotWidth() int64 { return int64(l.cfg.Window) / slots }
 
-// untilFewer returns the time until the oldest record stops counting. If requests in flight use up the limit, it returns a second,
-// since each of them may end without a record.
+// untilFewer returns the time until the oldest record stops counting. If requests in flight use up
+// the limit, it returns a second, since each of them may end without a record.
 func (l *Limits) untilFewer(u *usage, now time.Time) time.Duration {
 	if u.stored() < l.cfg.Stored {
 		return time.Second

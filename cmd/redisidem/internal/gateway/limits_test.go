@@ -22,7 +22,8 @@ func newLimits(t testing.TB, cfg LimitsConfig) *Limits {
 	return l
 }
 
-// TestS6_LimitsForgetWhatIsOver looks at windows, and at the memory for scopes that use nothing any more.
+// TestS6_LimitsForgetWhatIsOver looks at windows, and at the memory for scopes that use nothing any
+// more.
 func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

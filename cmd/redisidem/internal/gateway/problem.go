@@ -16,7 +16,8 @@ var (
 	errStillUnknown = errors.New("the upstream did not report the outcome")
 )
 
-// writeProblem writes an answer of the gateway's own, in the form of the route. With a RetryAfter the client may try again.
+// writeProblem writes an answer of the gateway's own, in the form of the route. With a RetryAfter
+// the client may try again.
 func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem httpidem.Problem) {
 	problem.Type = "about:blank"
 	w.Header().Set("Cache-Control", "no-store")
@@ -27,7 +28,8 @@ func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem ht
 	p.profile().WriteProblem(w, r, &problem)
 }
 
-// problemWriter writes the middleware's answers. Who does not prove whose a request is, is asked to.
+// problemWriter writes the middleware's answers. Who does not prove whose a request is, is asked
+// to.
 func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Request, *httpidem.Problem) {
 	return func(w http.ResponseWriter, r *http.Request, problem *httpidem.Problem) {
 		switch {

@@ -30,8 +30,8 @@ type Upstream struct {
 	KeepHost bool
 }
 
-// newTransport makes the connections to the upstream. Nothing is sent twice by itself: whether a request may be is the gateway's
-// to say.
+// newTransport makes the connections to the upstream. Nothing is sent twice by itself: whether a
+// request may be is the gateway's to say.
 func (u *Upstream) newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
@@ -47,8 +47,9 @@ func (u *Upstream) newTransport() *http.Transport {
 	}
 }
 
-// route sends a request to the upstream with path and query byte for byte as they came, behind those of the upstream's URL.
-// ReverseProxy drops parameters that Go cannot parse, and net/url escapes what it would not have written itself.
+// route sends a request to the upstream with path and query byte for byte as they came, behind
+// those of the upstream's URL. ReverseProxy drops parameters that Go cannot parse, and net/url
+// escapes what it would not have written itself.
 func (u *Upstream) route(r *httputil.ProxyRequest) {
 	r.SetURL(u.URL)
 	out := r.Out.URL
@@ -60,7 +61,8 @@ func (u *Upstream) route(r *httputil.ProxyRequest) {
 		out.RawQuery = base
 	}
 	path := strings.TrimSuffix(u.URL.EscapedPath(), "/") + rawPath(r.In.URL)
-	// Opaque cannot begin with two slashes: such a path goes the usual way, and only what no URL may have is escaped in it.
+	// Opaque cannot begin with two slashes: such a path goes the usual way, and only what no URL
+	// may have is escaped in it.
 	if path != out.EscapedPath() && !strings.HasPrefix(path, "//") {
 		out.Opaque = path
 	}
@@ -132,8 +134,8 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	return &proxy
 }
 
-// noAnswer is the problem of a request that the upstream has got and not answered. It may be sent again if that cannot do its work
-// twice unseen: it is protected, or safe.
+// noAnswer is the problem of a request that the upstream has got and not answered. It may be sent
+// again if that cannot do its work twice unseen: it is protected, or safe.
 func noAnswer(r *http.Request, status int) httpidem.Problem {
 	problem := httpidem.Problem{
 		Status: status, Title: "The upstream gave no answer",
@@ -145,8 +147,8 @@ func noAnswer(r *http.Request, status int) httpidem.Problem {
 	return problem
 }
 
-// The fields in which the upstream is told about the request's lease: the number of its attempt, and a number that grows with
-// each lease of a key, by which it can refuse older ones.
+// The fields in which the upstream is told about the request's lease: the number of its attempt,
+// and a number that grows with each lease of a key, by which it can refuse older ones.
 const (
 	attemptHeader = "Idempotency-Attempt"
 	fenceHeader   = "Idempotency-Fence"
@@ -162,8 +164,8 @@ func describe(r *httputil.ProxyRequest) {
 	}
 }
 
-// kindOf tells an operator what went wrong between the gateway and the upstream. Once the upstream has got the request, an error's own
-// text may have parts of its answer.
+// kindOf tells an operator what went wrong between the gateway and the upstream. Once the upstream
+// has got the request, an error's own text may have parts of its answer.
 func kindOf(err error) string {
 	var unsent *unsentError
 	var network net.Error
@@ -190,9 +192,10 @@ func (f constant) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hideReplays keeps Go's transport from sending a request again by itself when a kept connection breaks before the answer, which is
-// for the gateway to decide. It does so with a body that can be had again, and with one of these fields, for which it looks under
-// their names in Go's form. On the wire the form makes no difference.
+// hideReplays keeps Go's transport from sending a request again by itself when a kept connection
+// breaks before the answer, which is for the gateway to decide. It does so with a body that can be
+// had again, and with one of these fields, for which it looks under their names in Go's form. On
+// the wire the form makes no difference.
 func hideReplays(r *http.Request) {
 	r.GetBody = nil
 	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {

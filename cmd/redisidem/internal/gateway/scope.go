@@ -30,11 +30,12 @@ var ErrUnauthenticated = errors.New("the request does not identify its caller")
 // Identify tells whose a request is: the scope of its idempotency key.
 type Identify func(*http.Request) (string, error)
 
-// FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field: something in front of the
-// gateway that authenticates callers and drops what they send under that name.
+// FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field:
+// something in front of the gateway that authenticates callers and drops what they send under that
+// name.
 //
-// A field that is no name of a caller is refused: credentials, which change and would be stored, the key itself, and what a server
-// does not leave among the fields.
+// A field that is no name of a caller is refused: credentials, which change and would be stored,
+// the key itself, and what a server does not leave among the fields.
 func FromHeader(name string) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
@@ -56,8 +57,9 @@ func FromHeader(name string) (Identify, error) {
 	}, nil
 }
 
-// FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: a digest of its issuer and its
-// subject, so that a renewed certificate is the same caller's.
+// FromCertificate takes the scope from the client's certificate, which the TLS listener has
+// verified: a digest of its issuer and its subject, so that a renewed certificate is the same
+// caller's.
 func FromCertificate(r *http.Request) (string, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return "", fmt.Errorf("%w: it needs a client certificate", ErrUnauthenticated)
@@ -77,8 +79,8 @@ type Tokens struct {
 	Issuer, Audience string
 }
 
-// FromToken takes the scope from a claim of the bearer token in the Authorization field, once its signature and its times are
-// verified. A token without an expiry is refused.
+// FromToken takes the scope from a claim of the bearer token in the Authorization field, once its
+// signature and its times are verified. A token without an expiry is refused.
 func FromToken(t Tokens) Identify {
 	options := []jwt.ParserOption{jwt.WithValidMethods(t.Key.algorithms), jwt.WithExpirationRequired()}
 	if t.Issuer != "" {
@@ -105,14 +107,16 @@ func FromToken(t Tokens) Identify {
 	}
 }
 
-// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. Whoever runs the gateway says which kind it is,
-// never the token, and never the file: a public key in a form that nobody thought of would be a secret that everybody knows.
+// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. Whoever runs
+// the gateway says which kind it is, never the token, and never the file: a public key in a form
+// that nobody thought of would be a secret that everybody knows.
 type TokenKey struct {
 	key        any
 	algorithms []string
 }
 
-// leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518, section 3.2).
+// leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518,
+// section 3.2).
 const leastSecret = 32
 
 // ReadSecret reads an HMAC secret: the bytes of the file as they are.

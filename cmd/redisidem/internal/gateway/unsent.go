@@ -6,14 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// unsentError is the error of a request for which there was no connection, so that the upstream has not seen any of it.
+// unsentError is the error of a request for which there was no connection, so that the upstream has
+// not seen any of it.
 type unsentError struct{ err error }
 
 func (e *unsentError) Error() string { return e.err.Error() }
 
 func (e *unsentError) Unwrap() error { return e.err }
 
-// reporting is a RoundTripper that tells requests that were not sent from those of which nobody knows.
+// reporting is a RoundTripper that tells requests that were not sent from those of which nobody
+// knows.
 type reporting struct{ base http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
