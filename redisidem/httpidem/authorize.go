@@ -25,7 +25,7 @@ func (e *DeniedError) Error() string {
 func (e *DeniedError) Unwrap() error { return e.Err }
 
 // authorized asks whether the caller may do this now. If not, it refuses the request.
-func (x *exchange) authorized() bool {
+func (x *keyedRequest) authorized() bool {
 	m := x.middleware
 	if m.cfg.Authorize == nil {
 		return true

@@ -11,10 +11,10 @@ type runContext struct{}
 
 // run is what a handler's context has about its run.
 type run struct {
-	stage   *redisidem.Stage
-	nothing atomic.Bool // was done
-	unknown atomic.Bool // is what became of the work
-	outside atomic.Bool // is where the answer is written
+	stage           *redisidem.Stage
+	nothingDone     atomic.Bool
+	outcomeUnknown  atomic.Bool
+	answeredOutside atomic.Bool // code outside of the middleware writes the response
 
 	made  string // where in the program the middleware was made
 	outer *run   // that this one is inside of
@@ -41,7 +41,7 @@ func Stage(ctx context.Context) *redisidem.Stage {
 // ctx is as with [Stage].
 func NothingDone(ctx context.Context) {
 	if r := runOf(ctx); r != nil {
-		r.nothing.Store(true)
+		r.nothingDone.Store(true)
 	}
 }
 
@@ -54,7 +54,7 @@ func NothingDone(ctx context.Context) {
 // ctx is as with [Stage].
 func OutcomeUnknown(ctx context.Context) {
 	if r := runOf(ctx); r != nil {
-		r.unknown.Store(true)
+		r.outcomeUnknown.Store(true)
 	}
 }
 
@@ -67,7 +67,7 @@ func OutcomeUnknown(ctx context.Context) {
 // ctx is as with [Stage], or that of a request that runs unprotected because of Config.FailOpen.
 func AnsweredOutside(ctx context.Context) {
 	if r := runOf(ctx); r != nil {
-		r.outside.Store(true)
+		r.answeredOutside.Store(true)
 	}
 }
 

@@ -56,7 +56,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	case x == nil:
 		return
 	}
-	defer x.place.leave()
+	defer x.slot.release()
 	x.request.Params = nil
 	if params != nil {
 		var err error
@@ -69,7 +69,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 }
 
 // runFlow runs the flow, and writes what it came to.
-func (x *exchange) runFlow(flow *redisidem.Flow) {
+func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	m := x.middleware
 	ctx := x.r.Context()
 	if !m.cfg.CancelWithClient {
@@ -91,7 +91,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	defer leave()
 	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true
-	x.place.made = key.Attempts == 1 && !key.Replayed()
+	x.slot.made = key.Attempts == 1 && !key.Replayed()
 	switch {
 	case err != nil:
 		x.failFlow(key, err)
@@ -107,7 +107,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 }
 
 // failFlow answers a request whose flow has not come to an answer.
-func (x *exchange) failFlow(key *redisidem.Key, err error) {
+func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
 	refused := (*redisidem.InvalidError)(nil)
 	stage, compensation := (*redisidem.StageError)(nil), (*redisidem.CompensationError)(nil)
@@ -135,14 +135,14 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 }
 
 // refuseUnfinished answers a request whose flow stays where it is, and may go on with the next one.
-func (x *exchange) refuseUnfinished(err error) {
+func (x *keyedRequest) refuseUnfinished(err error) {
 	p := x.middleware.problem(ResultUnfinished)
 	p.RetryAfter = time.Second
 	x.middleware.refuse(x.w, x.r, p, err)
 }
 
 // reply answers with a response that was stored just now.
-func (x *exchange) reply(stored *redisidem.Response) {
+func (x *keyedRequest) reply(stored *redisidem.Response) {
 	if stored == nil {
 		stored = &redisidem.Response{}
 	}

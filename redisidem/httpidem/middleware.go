@@ -21,7 +21,7 @@ type Middleware struct {
 	service       *redisidem.Service
 	scope         ScopeFunc
 	cfg           Config
-	keep          map[string]struct{} // the fields of answers that are stored
+	storedFields  map[string]struct{} // the fields of answers that are stored
 	lease         time.Duration
 	retention     string
 	maxScopeBytes int
@@ -44,7 +44,7 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	}
 	core := service.Config()
 	m := &Middleware{
-		service: service, scope: scope, cfg: cfg.withDefaults(&core), keep: make(map[string]struct{}), lease: core.Lease,
+		service: service, scope: scope, cfg: cfg.withDefaults(&core), storedFields: make(map[string]struct{}), lease: core.Lease,
 		retention: strconv.Itoa(wholeSeconds(core.Retention)), maxScopeBytes: core.MaxKeyBytes, maxValueBytes: core.MaxValueBytes,
 		made: caller(),
 	}
@@ -53,7 +53,7 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	}
 	m.cfg.Key.Header = http.CanonicalHeaderKey(m.cfg.Key.Header)
 	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.Profile.keepHeaders(), m.cfg.Response.KeepHeaders) {
-		m.keep[http.CanonicalHeaderKey(name)] = struct{}{}
+		m.storedFields[http.CanonicalHeaderKey(name)] = struct{}{}
 	}
 	return m, nil
 }
@@ -81,8 +81,8 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	case bypass:
 		m.bypass(w, r, next)
 	case x != nil:
-		defer x.place.leave()
-		(&execution{exchange: x, next: next}).serve()
+		defer x.slot.release()
+		(&handlerRun{keyedRequest: x, next: next}).serve()
 	}
 }
 
@@ -105,9 +105,9 @@ func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Ha
 	next.ServeHTTP(w, r)
 }
 
-// ask asks the store with do until the fingerprint fits the one of the record, which may be of
+// doWithFingerprint calls do until the fingerprint fits the one of the record, which may be of
 // another version.
-func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
+func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
 	key, err := do(x.request)
 	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
 		key, err = do(x.request)
@@ -117,7 +117,7 @@ func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*red
 
 // fail answers a request for which the core returned an error. ran tells whether work was done for
 // it.
-func (x *exchange) fail(err error, ran bool) {
+func (x *keyedRequest) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
 	p := m.problem(m.resultOf(err, ran))
@@ -148,9 +148,9 @@ func (m *Middleware) resultOf(err error, ran bool) Result {
 	return ResultUnavailable
 }
 
-// execution is one run of a handler for a request.
-type execution struct {
-	*exchange
+// handlerRun is one run of a handler for a request.
+type handlerRun struct {
+	*keyedRequest
 	next http.Handler
 
 	run      run
@@ -174,24 +174,24 @@ func (e *releasedError) Is(target error) bool {
 }
 
 // serve asks for the lease on the key, runs the handler under it, and answers.
-func (e *execution) serve() {
+func (e *handlerRun) serve() {
 	// Whoever waits for the lease leaves with the client. Once the handler has begun, what it does
 	// is finished and stored.
 	client := e.r.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
 	defer cancel(nil)
-	stay := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
-	defer stay()
+	stopWatching := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
+	defer stopWatching()
 	begin := e.queue()
 	defer begin()
 
-	key, err := e.ask(func(req redisidem.Request) (*redisidem.Key, error) {
+	key, err := e.doWithFingerprint(func(req redisidem.Request) (*redisidem.Key, error) {
 		return e.scope.Do(ctx, e.key, req, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			e.place.made = isNew(st.Key())
+			e.slot.made = isNew(st.Key())
 			if point := st.Key().RecoveryPoint; point != redisidem.Started {
 				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 			}
-			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stay() {
+			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stopWatching() {
 				return redisidem.NothingDone(), nil
 			}
 			begin()
@@ -215,7 +215,7 @@ func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
 // queue enters the request among those that may wait, or makes it one that does not. The function
 // it returns takes it out again.
-func (x *exchange) queue() func() {
+func (x *keyedRequest) queue() func() {
 	m := x.middleware
 	if m.cfg.Wait <= 0 {
 		return func() {}
@@ -227,10 +227,10 @@ func (x *exchange) queue() func() {
 }
 
 // handle runs the handler, and tells what is to be stored.
-func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
+func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware
 	e.capture = &capture{
-		w: e.w, limit: m.cfg.Response.MaxBytes, flush: !m.cfg.Response.KeepFlushed, adorn: e.adorn, before: e.w.Header().Clone(),
+		w: e.w, limit: m.cfg.Response.MaxBytes, flush: !m.cfg.Response.KeepFlushed, setOwnFields: e.setOwnFields, before: e.w.Header().Clone(),
 	}
 	r := e.r.WithContext(ctx)
 	restoreBody(r, e.body)
@@ -247,7 +247,7 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 			return
 		}
 		e.capture.finish()
-		e.forget()
+		e.restoreHeader()
 		m.observe(e.r.Context(), ResultPanicked, 0, nil)
 		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run:
 		// something of the answer has left already, or the policy is that nothing runs twice. Then
@@ -258,7 +258,7 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 		if e.value = recover(); e.value != nil { // it is nil while runtime.Goexit ends the goroutine, which nothing can hold up
 			e.panicked = true
 			status := 0
-			if e.capture.gone() {
+			if e.capture.isSent() {
 				status = e.capture.status
 			}
 			outcome, err = redisidem.Finish(notKept(status)), nil
@@ -271,19 +271,19 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 }
 
 // keepsPanic reports whether a panic of the handler's ends the work on the key.
-func (e *execution) keepsPanic() bool {
-	if e.run.unknown.Load() && !e.capture.gone() {
+func (e *handlerRun) keepsPanic() bool {
+	if e.run.outcomeUnknown.Load() && !e.capture.isSent() {
 		return false
 	}
 	return e.middleware.cfg.Response.Status(http.StatusInternalServerError) == DispositionKeep ||
-		e.capture.gone() && (e.capture.hijacked || e.disposition() == DispositionKeep)
+		e.capture.isSent() && (e.capture.hijacked || e.disposition() == DispositionKeep)
 }
 
 // outcome tells what is to be stored of the answer that the handler gave.
-func (e *execution) outcome() (redisidem.Outcome, error) {
+func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
-	case e.run.nothing.Load():
+	case e.run.nothingDone.Load():
 		return redisidem.NothingDone(), nil
 	case e.outside():
 		if m.cfg.Response.Status(http.StatusInternalServerError) == DispositionKeep {
@@ -292,7 +292,7 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 		return redisidem.Outcome{}, &releasedError{ResultReleased}
 	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
-	case c.cut(e.r.Method), e.run.unknown.Load() && !c.gone():
+	case c.isIncomplete(e.r.Method), e.run.outcomeUnknown.Load() && !c.isSent():
 		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
 	}
 	switch e.disposition() {
@@ -302,31 +302,31 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
 	default: // Keep, and what is none: whatever was done is not to be done again
 	}
-	if c.gone() {
+	if c.isSent() {
 		return redisidem.Finish(notKept(c.status)), nil
 	}
 	return redisidem.Finish(m.stored(c)), nil
 }
 
 // disposition returns what happens to the answer that the handler gave.
-func (e *execution) disposition() Disposition {
+func (e *handlerRun) disposition() Disposition {
 	return e.middleware.cfg.Response.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
 }
 
 // outside reports whether code outside of the middleware writes the answer.
-func (e *execution) outside() bool { return e.run.outside.Load() && !e.capture.gone() }
+func (e *handlerRun) outside() bool { return e.run.answeredOutside.Load() && !e.capture.isSent() }
 
-// forget makes the header what it was before the handler ran, unless some of the handler's answer
+// restoreHeader makes the header what it was before the handler ran, unless some of the handler's answer
 // has left.
-func (e *execution) forget() {
-	if !e.capture.gone() {
+func (e *handlerRun) restoreHeader() {
+	if !e.capture.isSent() {
 		e.capture.discard()
-		e.adorn(e.w.Header())
+		e.setOwnFields(e.w.Header())
 	}
 }
 
 // answer answers the request, after the core has done its part.
-func (e *execution) answer(key *redisidem.Key, err error) {
+func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	m, ctx := e.middleware, e.r.Context()
 	released := (*releasedError)(nil)
 	switch {
@@ -339,7 +339,7 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:
-	case e.run.nothing.Load():
+	case e.run.nothingDone.Load():
 		m.observe(ctx, ResultReleased, e.status(), err)
 		e.deliver()
 	case errors.As(err, &released):
@@ -355,17 +355,17 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 	case errors.Is(err, redisidem.ErrNotKept): // by a codec of the service's
 		m.observe(ctx, ResultNotKept, e.status(), err)
 		e.deliver()
-	case e.capture.gone(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
+	case e.capture.isSent(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
 		m.observe(ctx, m.resultOf(err, true), e.capture.status, err)
 		e.deliver()
 	default:
-		e.forget()
+		e.restoreHeader()
 		e.fail(err, true)
 	}
 }
 
 // status returns the status of the handler's answer; 0 if code outside of the middleware writes it.
-func (e *execution) status() int {
+func (e *handlerRun) status() int {
 	if e.outside() {
 		return 0
 	}
@@ -373,18 +373,18 @@ func (e *execution) status() int {
 }
 
 // deliver sends the handler's answer, unless it has left already or is written outside.
-func (e *execution) deliver() {
+func (e *handlerRun) deliver() {
 	switch {
-	case e.capture.gone():
+	case e.capture.isSent():
 	case e.outside():
-		e.adorn(e.w.Header())
+		e.setOwnFields(e.w.Header())
 	default:
 		e.capture.send()
 	}
 }
 
 // withoutStore answers a request for which the handler has not run because of err.
-func (e *execution) withoutStore(err error) {
+func (e *handlerRun) withoutStore(err error) {
 	m := e.middleware
 	if !m.cfg.FailOpen || !errors.Is(err, redisidem.ErrUnavailable) || e.r.Context().Err() != nil {
 		e.fail(err, false)
@@ -394,12 +394,12 @@ func (e *execution) withoutStore(err error) {
 	r := e.r.WithContext(e.run.in(e.r.Context(), m))
 	restoreBody(r, e.body)
 	// Without a limit to hold back, so that only the header is changed.
-	e.capture = &capture{w: e.w, flush: true, adorn: e.adorn, before: e.w.Header().Clone()}
+	e.capture = &capture{w: e.w, flush: true, setOwnFields: e.setOwnFields, before: e.w.Header().Clone()}
 	returned := false
 	defer func() {
 		if !returned {
 			e.capture.finish()
-			e.forget()
+			e.restoreHeader()
 		}
 	}()
 	e.next.ServeHTTP(e.capture, r)

@@ -24,7 +24,7 @@ func (e *nestedError) Is(target error) bool { return target == redisidem.ErrNest
 
 // nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside
 // of this one has the lease.
-func (x *exchange) nested(err error) error {
+func (x *keyedRequest) nested(err error) error {
 	outer, found := x.outer(err)
 	if !found {
 		return err
@@ -35,9 +35,9 @@ func (x *exchange) nested(err error) error {
 	return err
 }
 
-// outer returns where the middleware was made that has the lease on the exchange's record, if the
+// outer returns where the middleware was made that has the lease on the request's record, if the
 // request is inside of it.
-func (x *exchange) outer(err error) (made string, found bool) {
+func (x *keyedRequest) outer(err error) (made string, found bool) {
 	nested := errors.Is(err, redisidem.ErrNested)
 	if !nested && !errors.Is(err, redisidem.ErrLocked) {
 		return "", false
@@ -53,9 +53,9 @@ func (x *exchange) outer(err error) (made string, found bool) {
 	return "code of the program", nested
 }
 
-// hasLeaseOf reports whether a key of another service's is the record of this exchange, under the
+// hasLeaseOf reports whether a key of another service's is the record of this request, under the
 // same lease: the services may share a store.
-func (x *exchange) hasLeaseOf(key *redisidem.Key) bool {
+func (x *keyedRequest) hasLeaseOf(key *redisidem.Key) bool {
 	here, err := x.scope.Retrieve(x.r.Context(), x.key)
 	return err == nil && !key.LockedAt.IsZero() && here.LockedAt.Equal(key.LockedAt) && here.CreatedAt.Equal(key.CreatedAt) &&
 		here.Attempts == key.Attempts

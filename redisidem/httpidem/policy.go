@@ -190,7 +190,7 @@ type Policy struct {
 	Strict      bool
 	MaxKeyBytes int
 	// Retention is how long an answer is kept after the request ended, and Lease how long after a
-	// crash of the server the key may stay locked.
+	// crash of the server the key may stopWatching locked.
 	Retention time.Duration
 	Lease     time.Duration
 	// MaxBodyBytes and MaxResponseBytes are how large a request's body may be, and an answer's to

@@ -21,20 +21,20 @@ type QuotaError struct {
 	// What says which quota it is, as in "requests in flight", and Limit how much it is.
 	What  string
 	Limit int
-	// RetryAfter is how long it will stay used up, as far as is known.
+	// RetryAfter is how long it will stopWatching used up, as far as is known.
 	RetryAfter time.Duration
 }
 
 func (e *QuotaError) Error() string { return "httpidem: a scope has used up its quota of " + e.What }
 
-// place is a request's place in the quota of its scope. The zero value is that of a request without
+// quotaSlot is a request's place in the quota of its scope. The zero value is that of a request without
 // a quota.
-type place struct {
+type quotaSlot struct {
 	done func(made bool)
 	made bool
 }
 
-func (p *place) leave() {
+func (p *quotaSlot) release() {
 	if p.done != nil {
 		p.done(p.made)
 	}
@@ -42,16 +42,16 @@ func (p *place) leave() {
 
 // admit asks for a place in the scope's quota. If there is none and the key has no answer either,
 // it refuses the request, and reports that.
-func (x *exchange) admit() (admitted bool) {
+func (x *keyedRequest) admit() (admitted bool) {
 	m := x.middleware
 	if m.cfg.Quota == nil {
 		return true
 	}
 	var err error
-	if x.place.done, err = m.cfg.Quota.Admit(x.r.Context(), x.scope.Name()); err == nil {
+	if x.slot.done, err = m.cfg.Quota.Admit(x.r.Context(), x.scope.Name()); err == nil {
 		return true
 	}
-	x.place.done = nil
+	x.slot.done = nil
 	if key, missed := x.scope.Retrieve(x.r.Context(), x.key); missed == nil && key.Finished() {
 		return true
 	}

@@ -40,7 +40,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	size := 0
 	for set, values := range c.header {
 		name := http.CanonicalHeaderKey(set) // a handler can put a name into the map as it likes, and the server sends it so
-		if _, wanted := m.keep[name]; !wanted || inList(c.header["Connection"], name) {
+		if _, wanted := m.storedFields[name]; !wanted || inList(c.header["Connection"], name) {
 			continue // it is not to be kept, or about this connection
 		}
 		if name == "Content-Encoding" && slices.Equal(values, c.before[set]) {
@@ -66,7 +66,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 var onWire = strings.NewReplacer("\r", " ", "\n", " ")
 
 // replay answers with a stored response.
-func (x *exchange) replay(stored *redisidem.Response) {
+func (x *keyedRequest) replay(stored *redisidem.Response) {
 	m := x.middleware
 	switch {
 	case stored == nil || stored.Header[notKeptHeader] != nil:

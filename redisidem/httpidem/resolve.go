@@ -10,9 +10,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// exchange is a request with a key, made out to the core: what whoever executes it needs, and how
-// to answer.
-type exchange struct {
+// keyedRequest is a request with a key: the values that the service needs to run it, and the writer
+// of its response.
+type keyedRequest struct {
 	middleware *Middleware
 	w          http.ResponseWriter
 	r          *http.Request
@@ -22,7 +22,7 @@ type exchange struct {
 	request    redisidem.Request
 	version    byte // of the fingerprint in request
 	body       []byte
-	place      place // in the quota of its scope
+	slot       quotaSlot // in the quota of its scope
 }
 
 // resolve finds out what a request with a covered method asks for, without asking the store, but
@@ -30,14 +30,14 @@ type exchange struct {
 // returns nil; and also nil, with bypass, when the request needs no key and has none.
 //
 // What is wrong with the request itself comes first, then whose it is and whether they may, and
-// only then its body is read. Whoever gets an exchange calls leave on its place when it is over.
-func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
+// only then its body is read. Whoever gets a keyedRequest calls leave on its place when it is over.
+func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *keyedRequest, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
 	if result == ResultBypassed {
 		return nil, true
 	}
-	x = &exchange{middleware: m, w: w, r: r, key: key, echo: echo}
-	x.adorn(w.Header())
+	x = &keyedRequest{middleware: m, w: w, r: r, key: key, echo: echo}
+	x.setOwnFields(w.Header())
 	if err != nil {
 		p := m.problem(result)
 		if syntax := (*idemheader.SyntaxError)(nil); errors.As(err, &syntax) {
@@ -71,10 +71,10 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 
 // read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the
 // request and gives up its place.
-func (x *exchange) read() (ok bool) {
+func (x *keyedRequest) read() (ok bool) {
 	defer func() {
 		if !ok { // also when a function of the program's panicked
-			x.place.leave()
+			x.slot.release()
 		}
 	}()
 	m := x.middleware
@@ -140,7 +140,7 @@ const maxPathBytes = 1024
 // fingerprint makes the request that the key stands for, with that fingerprint. Of the request
 // itself only method and path are stored, and beside the fingerprint, in the place of its
 // parameters, the fingerprint's version.
-func (x *exchange) fingerprint(f *Fingerprint) error {
+func (x *keyedRequest) fingerprint(f *Fingerprint) error {
 	sum, err := f.of(x.r, x.body)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (x *exchange) fingerprint(f *Fingerprint) error {
 
 // refingerprint makes the fingerprint as the key's record has it, if that has another version that
 // the middleware knows, and reports whether it did.
-func (x *exchange) refingerprint() bool {
+func (x *keyedRequest) refingerprint() bool {
 	others := x.middleware.cfg.OtherFingerprints
 	if len(others) == 0 {
 		return false
@@ -168,9 +168,9 @@ func (x *exchange) refingerprint() bool {
 	return i >= 0 && x.fingerprint(&others[i]) == nil
 }
 
-// adorn puts the fields that every answer to a request with a key has into its header, and takes
+// setOwnFields puts the fields that every answer to a request with a key has into its header, and takes
 // out what only the middleware says.
-func (x *exchange) adorn(h http.Header) {
+func (x *keyedRequest) setOwnFields(h http.Header) {
 	m := x.middleware
 	marks := m.cfg.Profile.marks()
 	for _, name := range marks {

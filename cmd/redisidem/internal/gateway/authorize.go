@@ -20,7 +20,7 @@ var errAnswered = errors.New("the upstream has said whether the caller may")
 // upstream: an answer from the store does not get there by itself.
 func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
-		q := question(r, where)
+		q := newCheckRequest(r, where)
 		q.Header.Set(methodHeader, r.Method)
 		q.Header.Set(uriHeader, rawTarget(r.URL))
 
@@ -32,13 +32,13 @@ func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 				err = nil
 			case status == http.StatusUnauthorized, status == http.StatusForbidden:
 				err = &httpidem.DeniedError{Status: status}
-				noteOf(r.Context()).challenges = answer.Header["Www-Authenticate"]
+				requestLogOf(r.Context()).challenges = answer.Header["Www-Authenticate"]
 			}
 			return errAnswered
 		}
 		proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, failure error) {
 			if failure != errAnswered { //nolint:errorlint // it comes as it was returned
-				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(kindOf(failure))}
+				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(errorKind(failure))}
 			}
 		}
 		proxy.ServeHTTP(discard{}, q)

@@ -127,8 +127,8 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	begin := beginning(m.Policy().MaxResponseBytes, *p.Stream)
-	return m.Handler(g.interrupted(p, begin, g.protectedProxy(p, keep, begin))), nil
+	begin := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
+	return m.Handler(g.handleInterrupted(p, begin, g.protectedProxy(p, keep, begin))), nil
 }
 
 // lastStatus is the highest status there is (RFC 9110, section 15).
@@ -148,7 +148,7 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 			if err := begin(answer); err != nil {
 				return err
 			}
-			answer.Body = &watched{answer.Body, answer.Request.Context()}
+			answer.Body = &trackedBody{answer.Body, answer.Request.Context()}
 		}
 		// A 4xx says that the upstream has refused the request: the outcome of this attempt is
 		// known, and it does not count.
@@ -162,10 +162,10 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 	return proxy
 }
 
-// beginning returns a function that reads as much of an answer's body as the middleware holds back
+// prefetchBody returns a function that reads as much of an answer's body as the middleware holds back
 // anyway, so that an answer that breaks off there becomes an error, for which a problem can still
 // be given. An answer that is to go on as it comes is left alone.
-func beginning(limit int, stream bool) func(*http.Response) error {
+func prefetchBody(limit int, stream bool) func(*http.Response) error {
 	return func(answer *http.Response) error {
 		if httpidem.Stage(answer.Request.Context()) == nil {
 			return nil // nothing is held back
@@ -186,14 +186,14 @@ func beginning(limit int, stream bool) func(*http.Response) error {
 	}
 }
 
-// watched is the body of an upstream's answer. When it breaks off, nobody knows what became of the
+// trackedBody is the body of an upstream's answer. When it breaks off, nobody knows what became of the
 // request.
-type watched struct {
+type trackedBody struct {
 	io.ReadCloser
 	ctx context.Context // of the request that the answer is for
 }
 
-func (b *watched) Read(p []byte) (int, error) {
+func (b *trackedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		httpidem.OutcomeUnknown(b.ctx)
@@ -204,13 +204,13 @@ func (b *watched) Read(p []byte) (int, error) {
 // scope is the middleware's scope function.
 func (g *Gateway) scope(r *http.Request) (string, error) {
 	scope, err := g.identify(r)
-	noteOf(r.Context()).scope = scope
+	requestLogOf(r.Context()).scope = scope
 	return scope, err
 }
 
 // observe notes what became of a request.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
-	noteOf(ctx).result = e.Result
+	requestLogOf(ctx).result = e.Result
 	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not answer whether a caller is authorized", slog.Any("error", e.Err))
 	}

@@ -12,8 +12,8 @@ import (
 
 // What asking the upstream can come to besides an answer.
 var (
-	errNotDone      = errors.New("the upstream has not done it")
-	errStillUnknown = errors.New("the upstream did not report the outcome")
+	errNotDone        = errors.New("the upstream has not done it")
+	errOutcomeUnknown = errors.New("the upstream did not report the outcome")
 )
 
 // writeProblem writes an answer of the gateway's own, in the form of the route. With a RetryAfter
@@ -39,7 +39,7 @@ func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Reque
 				w.Header().Set("WWW-Authenticate", g.challenge)
 			}
 		case problem.Result == httpidem.ResultNotAllowed && problem.Status == http.StatusUnauthorized:
-			w.Header()["Www-Authenticate"] = noteOf(r.Context()).challenges
+			w.Header()["Www-Authenticate"] = requestLogOf(r.Context()).challenges
 		case problem.Result == httpidem.ResultNotAllowed && problem.Status == http.StatusServiceUnavailable:
 			w.Header().Set("Retry-After", "1")
 			problem.RetryAfter = time.Second

@@ -87,7 +87,7 @@ func rawTarget(u *url.URL) string {
 // newProxy makes the handler that sends requests to the upstream.
 func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: &reporting{transport},
+		Transport: &sentTracker{transport},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			u.route(r)
 			r.SetXForwarded()
@@ -99,7 +99,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			hideReplays(r.Out)
 		},
 		// It is told of answers that break off, with parts of them.
-		ErrorLog: stdlog.New(constant(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
+		ErrorLog: stdlog.New(lineWriter(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
 	}
 }
 
@@ -109,18 +109,18 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 		status := http.StatusBadGateway
 		var timeout net.Error
-		var unsent *unsentError
+		var notSent *notSentError
 		switch {
-		case errors.As(err, &unsent):
+		case errors.As(err, &notSent):
 			status = http.StatusServiceUnavailable
 		case errors.Is(err, context.Canceled):
 			// The caller is gone, or the lease is lost: nobody reads this.
 		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 			status = http.StatusGatewayTimeout
 		}
-		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", unsent == nil),
-			slog.String("error", kindOf(err)))
-		if unsent != nil {
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", notSent == nil),
+			slog.String("error", errorKind(err)))
+		if notSent != nil {
 			httpidem.NothingDone(r.Context())
 			p.writeProblem(w, r, httpidem.Problem{
 				Status: status, RetryAfter: time.Second, Title: "The upstream cannot be reached",
@@ -164,15 +164,15 @@ func describe(r *httputil.ProxyRequest) {
 	}
 }
 
-// kindOf tells an operator what went wrong between the gateway and the upstream. Once the upstream
+// errorKind tells an operator what went wrong between the gateway and the upstream. Once the upstream
 // has got the request, an error's own text may have parts of its answer.
-func kindOf(err error) string {
-	var unsent *unsentError
+func errorKind(err error) string {
+	var notSent *notSentError
 	var network net.Error
 	switch {
-	case errors.As(err, &unsent):
-		return unsent.Error()
-	case errors.Is(err, errStillUnknown), errors.Is(err, errNoStatus):
+	case errors.As(err, &notSent):
+		return notSent.Error()
+	case errors.Is(err, errOutcomeUnknown), errors.Is(err, errNoStatus):
 		return err.Error()
 	case errors.Is(err, context.Canceled):
 		return "canceled"
@@ -184,10 +184,10 @@ func kindOf(err error) string {
 	return "no answer that can be read"
 }
 
-// constant is a writer that takes a line of a log for no more than a reason to write another one.
-type constant func()
+// lineWriter is a writer that takes a line of a log for no more than a reason to write another one.
+type lineWriter func()
 
-func (f constant) Write(p []byte) (int, error) {
+func (f lineWriter) Write(p []byte) (int, error) {
 	f()
 	return len(p), nil
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// question makes a request of the gateway's own, which asks the upstream about a caller's request:
+// newCheckRequest makes a request of the gateway's own, which asks the upstream about a caller's request:
 // a GET with the fields that tell who the caller is. What these say about the caller's body and
 // answer is left out, or half of an answer could be taken for all of it.
-func question(r *http.Request, target *url.URL) *http.Request {
+func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	q := r.Clone(r.Context())
 	q.Method, q.URL, q.Body, q.ContentLength, q.TransferEncoding, q.Trailer = http.MethodGet, target, http.NoBody, 0, nil, nil
 	for name := range q.Header {
