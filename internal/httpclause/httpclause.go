@@ -41,8 +41,8 @@ type Target struct {
 	// As makes a request one of the named caller's, as authentication understands it. Names are
 	// letters.
 	As func(r *http.Request, caller string)
-	// StoreCalls returns how many commands the store has got so far. Nil: it cannot be told, and
-	// what needs it is left out.
+	// StoreCalls returns how many commands the store has got so far. Nil: the target does not
+	// report them, and what needs it is left out.
 	StoreCalls func() int
 }
 

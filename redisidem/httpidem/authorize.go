@@ -8,8 +8,8 @@ import (
 // DeniedError is for a Config.Authorize to return when another answer than 403 is to be given, such
 // as 401 or 503.
 type DeniedError struct {
-	// Status is the answer's; one that is not from 400 to 599 is 403. Err is why; nobody but the
-	// observer is told.
+	// Status is the answer's; one that is not from 400 to 599 is 403. Err is why; only the observer
+	// receives it.
 	Status int
 	Err    error
 }

@@ -161,7 +161,7 @@ func (c *capture) FlushError() error {
 	return http.NewResponseController(c.w).Flush()
 }
 
-// canFlush tells whether a writer flushes, the way http.ResponseController finds out.
+// canFlush reports whether http.ResponseController can flush a writer.
 func canFlush(w http.ResponseWriter) bool {
 	for {
 		switch t := w.(type) {
@@ -189,7 +189,8 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// startStreaming sends what was held back, and everything from now on as it comes. The caller holds mu.
+// startStreaming sends what was held back, and everything from now on as it comes. The caller holds
+// mu.
 func (c *capture) startStreaming() {
 	c.streaming = true
 	c.sendHeld()
@@ -245,8 +246,8 @@ func (c *capture) send() {
 // discard forgets the handler's answer: the header is again as it was before.
 func (c *capture) discard() { refill(c.w.Header(), c.before) }
 
-// isSent reports whether some of the answer, or all, has left already, so that there is no other one
-// to be given.
+// isSent reports whether some of the answer, or all, has left already, so that there is no other
+// one to be given.
 func (c *capture) isSent() bool { return c.streaming || c.hijacked }
 
 // isIncomplete reports whether the handler wrote less than it declared: the server then breaks the

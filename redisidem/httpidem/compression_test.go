@@ -32,8 +32,8 @@ type zipWriter struct {
 
 func (w zipWriter) Write(p []byte) (int, error) { return w.to.Write(p) }
 
-// lateGzipped compresses as gin's does: the length goes when the status is told, and both are sent
-// with the first compressed bytes.
+// lateGzipped compresses as gin's does: the length is removed when the status is written, and both
+// are sent with the first compressed bytes.
 func lateGzipped(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Accept-Encoding")
@@ -158,7 +158,7 @@ func TestAnswersBehindCompressionCanBeReadByEveryRetry(t *testing.T) {
 }
 
 // TestHandlersOwnEncodingIsKept compresses inside: what is stored is then what the handler made,
-// whoever asks.
+// every client.
 func TestHandlersOwnEncodingIsKept(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)

@@ -189,7 +189,7 @@ func TestNamesOfResultsAndDispositions(t *testing.T) {
 		seen[r.String()] = true
 	}
 	if httpidem.Result(0).String() != "invalid" || httpidem.Result(99).String() != "invalid" || httpidem.Disposition(0).String() != "invalid" {
-		t.Error("what is none has a name")
+		t.Error("an invalid value has a name")
 	}
 	if httpidem.DispositionKeep.String() != "keep" || httpidem.DispositionRelease.String() != "release" || httpidem.DispositionUnknown.String() != "unknown" {
 		t.Error("dispositions have other names")

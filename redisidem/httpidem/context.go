@@ -47,7 +47,7 @@ func NothingDone(ctx context.Context) {
 
 // OutcomeUnknown is for a handler that has begun and cannot tell whether the work was done, as a
 // proxy whose upstream broke off: whatever it answers is sent and, also with [KeepAll], not stored,
-// and the handler of the next request is told by its attempt number that this one began. An answer
+// and the handler of the next request sees by its attempt number that this one began. An answer
 // that has left already, because it was flushed, is kept as the Status of its status says. Outside
 // of a protected request it does nothing.
 //
@@ -77,7 +77,7 @@ func (r *run) in(ctx context.Context, m *Middleware) context.Context {
 	return context.WithValue(ctx, runContext{}, r)
 }
 
-// runOf returns the innermost run that a context belongs to; nil if there is none.
+// runOf returns the innermost run that a context belongs to; nil if it belongs to no run.
 func runOf(ctx context.Context) *run {
 	r, _ := ctx.Value(runContext{}).(*run)
 	return r

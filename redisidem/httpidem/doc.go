@@ -29,7 +29,7 @@
 // (Config.Authorize), the scope's quota (Config.Quota), the fingerprint, whether there is an
 // answer, whether a request is in flight. Only then the handler runs. Its answer is held back until
 // it is stored. An answer that cannot be held back, since it is flushed, hijacked or larger than
-// the limit, is sent as it comes, and retries are told that it was not kept ([ResultGone]).
+// the limit, is sent as it comes, and retries are answered with [ResultGone].
 //
 // The handler's context is not cancelled when the client goes away, but when the lease is lost,
 // after the service's MaxHold, and with a deadline that was set outside of the middleware. Of

@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// Fingerprint tells whether two requests are the same. The zero value is a digest over the method,
-// the scheme, the host, the path, the raw query, the media type and the body. Path, query and body
-// count byte for byte, as they came. The host counts in lower case and without the scheme's default
-// port, as RFC 9110 compares it. A host that is an IP address or localhost does not count: a retry
-// may go to another instance by its address.
+// Fingerprint configures when two requests are the same. The zero value is a digest over the
+// method, the scheme, the host, the path, the raw query, the media type and the body. Path, query
+// and body count byte for byte, as they came. The host counts in lower case and without the
+// scheme's default port, as RFC 9110 compares it. A host that is an IP address or localhost does
+// not count: a retry may go to another instance by its address.
 type Fingerprint struct {
 	// Version stands in each record beside the fingerprint, so that keys outlive a change: give
 	// another number to another way of computing it, and put the old one into

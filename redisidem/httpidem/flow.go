@@ -10,7 +10,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// ParamsFunc tells what a flow's stages are to know of a request, and finds again in
+// ParamsFunc returns the part of a request that a flow's stages need, which they find in
 // [redisidem.Stage.Key] as Params, also when a completer runs them: a []byte is stored as it is,
 // anything else as JSON. It must hold no credentials. The body has been read and must not be
 // changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's
@@ -25,7 +25,7 @@ type ParamsFunc func(r *http.Request, body []byte) (any, error)
 // A request needs a key: those without one are refused, whatever Config.Key says, and so are
 // methods that are not covered (405). Response, AnswerUnacknowledged and FailOpen are for handlers
 // and do not count here: a flow says itself what its answer is. When a stage fails, and when it is
-// idle, the answer is a problem (503 and 409) that tells the client to try again.
+// idle, the answer is a problem (503 and 409) that asks the client to try again.
 //
 // It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints,
 // which are for handlers, too.
@@ -87,7 +87,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 			m.observe(x.r.Context(), ResultPanicked, 0, nil)
 		}
 	}()
-	leave := x.queue() // it cannot be told when the waiting ends and the work begins
+	leave := x.queue() // the flow does not report when it begins
 	defer leave()
 	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true

@@ -13,7 +13,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// FuzzTimeOfKey checks that a key which tells when it was made tells the same in capitals and in
+// FuzzTimeOfKey checks that a key with its creation time has the same time in capitals and in
 // small letters, and that every other one is refused.
 func FuzzTimeOfKey(f *testing.F) {
 	for _, s := range []string{

@@ -46,7 +46,7 @@ func KeysWithin(past, future time.Duration) func(key string) error {
 	}
 }
 
-// WindowError tells that a key was made too long ago, or in the future.
+// WindowError reports that a key was made too long ago, or in the future.
 type WindowError struct {
 	// Past and Future are how old a key may be, and how far ahead of the server's clock.
 	Past, Future time.Duration

@@ -215,7 +215,7 @@ func TestWaitersGetTheAnswerAndOthersTheirRefusal(t *testing.T) {
 		for range 2 {
 			go func() { done <- call(h, newRequest(context.Background(), "k", "1")) }()
 		}
-		// A request that is another one is never told to wait, nor is it after having waited.
+		// Another request with the key is a mismatch at once, and also after it has waited.
 		began := time.Now()
 		if w := call(h, newRequest(t.Context(), "k", "2")); w.Code != http.StatusUnprocessableEntity || time.Since(began) > time.Second {
 			t.Errorf("%d after %v", w.Code, time.Since(began))

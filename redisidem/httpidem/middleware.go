@@ -115,8 +115,8 @@ func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.
 	return key, err
 }
 
-// fail answers a request for which the core returned an error. ran tells whether work was done for
-// it.
+// fail answers a request for which the core returned an error. ran reports whether the handler ran
+// for it.
 func (x *keyedRequest) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
@@ -131,7 +131,7 @@ func (x *keyedRequest) fail(err error, ran bool) {
 	m.refuse(x.w, x.r, p, err)
 }
 
-// resultOf tells what an error of the core's means for the request.
+// resultOf returns the result of a request for which the service returned an error.
 func (m *Middleware) resultOf(err error, ran bool) Result {
 	switch {
 	case errors.Is(err, redisidem.ErrFenced):
@@ -175,8 +175,8 @@ func (e *releasedError) Is(target error) bool {
 
 // serve asks for the lease on the key, runs the handler under it, and answers.
 func (e *handlerRun) serve() {
-	// Whoever waits for the lease leaves with the client. Once the handler has begun, what it does
-	// is finished and stored.
+	// A request that waits for the lease ends with its client. Once the handler has begun, what it
+	// does is finished and stored.
 	client := e.r.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
 	defer cancel(nil)
@@ -226,7 +226,7 @@ func (x *keyedRequest) queue() func() {
 	return sync.OnceFunc(func() { m.waiting.Add(-1) })
 }
 
-// handle runs the handler, and tells what is to be stored.
+// handle runs the handler, and returns the outcome to store.
 func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware
 	e.capture = &capture{
@@ -279,7 +279,7 @@ func (e *handlerRun) keepsPanic() bool {
 		e.capture.isSent() && (e.capture.hijacked || e.disposition() == DispositionKeep)
 }
 
-// outcome tells what is to be stored of the answer that the handler gave.
+// outcome returns the outcome to store for the handler's response.
 func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
@@ -300,7 +300,7 @@ func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 		return redisidem.Outcome{}, &releasedError{ResultReleased}
 	case DispositionUnknown:
 		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
-	default: // Keep, and what is none: whatever was done is not to be done again
+	default: // DispositionKeep, and invalid values: work that was done must not run again
 	}
 	if c.isSent() {
 		return redisidem.Finish(notKept(c.status)), nil
@@ -316,8 +316,8 @@ func (e *handlerRun) disposition() Disposition {
 // outside reports whether code outside of the middleware writes the answer.
 func (e *handlerRun) outside() bool { return e.run.answeredOutside.Load() && !e.capture.isSent() }
 
-// restoreHeader makes the header what it was before the handler ran, unless some of the handler's answer
-// has left.
+// restoreHeader makes the header what it was before the handler ran, unless some of the handler's
+// answer has left.
 func (e *handlerRun) restoreHeader() {
 	if !e.capture.isSent() {
 		e.capture.discard()

@@ -118,7 +118,7 @@ func KeepAll(int) Disposition { return DispositionKeep }
 // kept, and a request whose answer has another status runs again on its retry, also after a 2xx;
 // 502, 503 and 504 are DispositionUnknown if they are not named.
 //
-// A word that is none of these, a status that is never kept (1xx, 423 and 425), and words without
+// Any other word, a status that is never kept (1xx, 423 and 425), and words without
 // any 2xx are a [*redisidem.InvalidError].
 func ParseStatusPolicy(words ...string) (StatusPolicy, error) {
 	refuse := func(format string, args ...any) (StatusPolicy, error) {
@@ -201,7 +201,7 @@ type Policy struct {
 	Kept []int
 	// Wait is how long a retry waits for a request in flight; 0: it is refused at once.
 	Wait time.Duration
-	// Document is the address of the API's own text about it; empty if there is none.
+	// Document is the address of the API's own text about it; it may be empty.
 	Document string
 }
 

@@ -161,7 +161,7 @@ func TestStatusPoliciesOfWords(t *testing.T) {
 }
 
 // TestPolicyPublishesWhatIsKept is about the statuses that an API can publish: one that is never
-// final is none of them.
+// "final" is not in the list.
 func TestPolicyPublishesWhatIsKept(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})

@@ -73,7 +73,7 @@ func TestStripeProfileOfAMiddleware(t *testing.T) {
 		}
 	}
 	if other := call(h, newRequest(t.Context(), "k", "two")); other.Code != http.StatusBadRequest || seen.last(t).Status != http.StatusBadRequest {
-		t.Errorf("%d %s, and the observer was told %+v", other.Code, other.Body, seen.last(t))
+		t.Errorf("%d %s, and the observer received %+v", other.Code, other.Body, seen.last(t))
 	}
 }
 

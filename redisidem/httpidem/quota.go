@@ -11,8 +11,8 @@ type Quota interface {
 	// Admit is asked about each request with a key, before its body is read and before the store is
 	// asked. An error refuses the request: it is answered with 429 and the RetryAfter of a
 	// [*QuotaError], unless its key has an answer already, which is given, since that runs and
-	// stores nothing. After a nil error done is called once, when the request ends, and made tells
-	// whether a record was made for it, which stays for the service's Retention.
+	// stores nothing. After a nil error done is called once, when the request ends, and made
+	// reports whether a record was made for it, which stays for the service's Retention.
 	Admit(ctx context.Context, scope string) (done func(made bool), err error)
 }
 
@@ -27,8 +27,8 @@ type QuotaError struct {
 
 func (e *QuotaError) Error() string { return "httpidem: a scope has used up its quota of " + e.What }
 
-// quotaSlot is a request's place in the quota of its scope. The zero value is that of a request without
-// a quota.
+// quotaSlot is a request's place in the quota of its scope. The zero value is that of a request
+// without a quota.
 type quotaSlot struct {
 	done func(made bool)
 	made bool
@@ -40,8 +40,8 @@ func (p *quotaSlot) release() {
 	}
 }
 
-// admit asks for a place in the scope's quota. If there is none and the key has no answer either,
-// it refuses the request, and reports that.
+// admit asks for a place in the scope's quota. If the quota refuses it and the key has no stored
+// response, it refuses the request, and reports that.
 func (x *keyedRequest) admit() (admitted bool) {
 	m := x.middleware
 	if m.cfg.Quota == nil {

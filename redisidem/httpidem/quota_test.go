@@ -92,7 +92,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 		t.Errorf("the store has %d keys", n)
 	}
 	h.ran(t, quota)
-	// What has an answer is still given it, and what is another request is still told so.
+	// A stored answer is still replayed, and another request is still a mismatch.
 	if w := call(guarded, newRequest(t.Context(), "key-1", "")); w.Code != http.StatusCreated || w.Header().Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -148,7 +148,7 @@ func TestS6_AScopeGetsSoManyRequestsInFlight(t *testing.T) {
 	}
 }
 
-// TestS6_QuotasAreAskedOnceAndTold counts what a Quota of the program's is told.
+// TestS6_QuotasAreAskedOnceAndTold counts the calls of a Quota.
 func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -185,7 +185,7 @@ func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 		{"panic", "c", "", "X-Panic", 0, "alice made"},
 		{"panic before", "d", "panic", "", 0, "alice"},
 	} {
-		q.told = nil
+		q.calls = nil
 		status = c.status
 		r := newRequest(t.Context(), c.key, c.body)
 		if c.field != "" {
@@ -199,8 +199,8 @@ func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 			}()
 			call(h, r)
 		}()
-		if got := strings.Join(q.told, "; "); got != c.want {
-			t.Errorf("%d, %s: told %q, want %q", i, c.name, got, c.want)
+		if got := strings.Join(q.calls, "; "); got != c.want {
+			t.Errorf("%d, %s: calls %q, want %q", i, c.name, got, c.want)
 		}
 	}
 	q.err = errors.New("quota's own")
@@ -210,10 +210,10 @@ func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 	}
 }
 
-// quota is a Quota that remembers what it was told.
+// quota is a Quota that records its calls.
 type quota struct {
-	err  error
-	told []string
+	err   error
+	calls []string
 }
 
 func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
@@ -224,7 +224,7 @@ func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
 		if made {
 			scope += " made"
 		}
-		q.told = append(q.told, scope)
+		q.calls = append(q.calls, scope)
 	}, nil
 }
 

@@ -44,7 +44,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 			continue // it is not to be kept, or about this connection
 		}
 		if name == "Content-Encoding" && slices.Equal(values, c.before[set]) {
-			continue // it tells what a compressor outside of the middleware does to each body, which is not what is stored
+			continue // it describes the encoding of a compressor outside, and the stored body is not encoded
 		}
 		for _, value := range values {
 			if strings.ContainsRune(value, 0) {
@@ -96,7 +96,7 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // to which another length was told, or none
+	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // which may have another length
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
 	m.observe(x.r.Context(), ResultReplayed, status, nil)

@@ -209,7 +209,7 @@ func TestS8_NoFieldOfARecordIsTrusted(t *testing.T) {
 			case w.Code == http.StatusUnprocessableEntity && field == "fingerprint":
 			case w.Code >= 500, w.Code == http.StatusConflict:
 			case w.Code == replay.Code && w.Header()["Set-Cookie"] == nil && w.Header().Get("Idempotency-Replayed") == "true":
-				// What does not say where the work stands is given as it is: without a codec nobody
+				// What does not say where the work stands is given as it is: without a codec no one
 				// can tell that it was changed.
 			default:
 				t.Errorf("%s = %.20q: %d %v %s", field, garbage, w.Code, w.Header(), w.Body)
@@ -245,7 +245,7 @@ func TestS10_NothingButAMarkerIsStored(t *testing.T) {
 }
 
 // TestS16_KeysOfOthersAreNoOracle compares what bob gets, and how fast, for keys that alice has
-// used with what he gets for keys that nobody has.
+// used with what he gets for keys that do not exist.
 func TestS16_KeysOfOthersAreNoOracle(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)
@@ -294,7 +294,7 @@ func TestS16_KeysOfOthersAreNoOracle(t *testing.T) {
 	slices.Sort(known)
 	slices.Sort(unknown)
 	if a, b := known[n/2], unknown[n/2]; a > 2*b || b > 2*a {
-		t.Errorf("half of the keys that another knows took at most %v, of those that nobody does %v", a, b)
+		t.Errorf("half of the keys that another knows took at most %v, of keys that do not exist %v", a, b)
 	}
 }
 

@@ -30,7 +30,8 @@ type keyedRequest struct {
 // returns nil; and also nil, with bypass, when the request needs no key and has none.
 //
 // What is wrong with the request itself comes first, then whose it is and whether they may, and
-// only then its body is read. Whoever gets a keyedRequest calls leave on its place when it is over.
+// only then its body is read. The caller releases the slot of the keyedRequest when the request
+// ends.
 func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *keyedRequest, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
 	if result == ResultBypassed {
@@ -168,8 +169,8 @@ func (x *keyedRequest) refingerprint() bool {
 	return i >= 0 && x.fingerprint(&others[i]) == nil
 }
 
-// setOwnFields puts the fields that every answer to a request with a key has into its header, and takes
-// out what only the middleware says.
+// setOwnFields puts the fields that every answer to a request with a key has into its header, and
+// takes out what only the middleware says.
 func (x *keyedRequest) setOwnFields(h http.Header) {
 	m := x.middleware
 	marks := m.cfg.Profile.marks()

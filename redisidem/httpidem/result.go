@@ -82,7 +82,7 @@ func (r Result) String() string {
 	return names[r]
 }
 
-// Event is what a Config.Observer is told about one request. No field holds a key, a scope or a
+// Event is the result of one request, for Config.Observer. No field holds a key, a scope or a
 // body.
 type Event struct {
 	// Result is what became of the request.

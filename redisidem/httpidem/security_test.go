@@ -216,7 +216,7 @@ const (
 	canaryAnswer = "CANARYANSWER"
 )
 
-// trail collects everything that is written or told about requests.
+// trail collects everything that is written about requests.
 type trail struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -250,14 +250,14 @@ func (tr *trail) mustBeClean(t *testing.T, what string) {
 func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	told := &trail{}
+	written := &trail{}
 	svc := s.service(redisidem.Config{
-		Timeout: 100 * time.Millisecond, Observer: told, Logger: slog.New(slog.NewTextHandler(told, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Timeout: 100 * time.Millisecond, Observer: written, Logger: slog.New(slog.NewTextHandler(written, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	serveCanary := func(cfg httpidem.Config, h http.HandlerFunc) string {
-		cfg.Observer = told.observe
+		cfg.Observer = written.observe
 		server := httptest.NewUnstartedServer(newMiddleware(t, svc, &cfg).Handler(h))
-		server.Config.ErrorLog = log.New(told, "", 0)
+		server.Config.ErrorLog = log.New(written, "", 0)
 		server.Start()
 		t.Cleanup(server.Close)
 		return server.URL + "/path?q=" + canaryQuery
@@ -275,7 +275,7 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		}
 		if a.Header.Get("Content-Type") == "application/problem+json" {
 			a.Header.Del("Idempotency-Key")
-			_, _ = fmt.Fprintf(told, "%d %v %s\n", a.StatusCode, a.Header, a.body)
+			_, _ = fmt.Fprintf(written, "%d %v %s\n", a.StatusCode, a.Header, a.body)
 		}
 		return a
 	}
@@ -314,7 +314,7 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		t.Errorf("stored:\n%s", text)
 	}
 	for _, k := range s.redis.Keys() {
-		_, _ = fmt.Fprintln(told, "key in Redis:", k)
+		_, _ = fmt.Fprintln(written, "key in Redis:", k)
 	}
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) {
 		s.sever()
@@ -329,12 +329,12 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	for send(plain, keyed, canaryBody).StatusCode == http.StatusServiceUnavailable {
 		runtime.Gosched() // the client has not found out yet that the server is back
 	}
-	told.mustBeClean(t, "told")
+	written.mustBeClean(t, "written")
 
-	told.mu.Lock()
-	defer told.mu.Unlock()
+	written.mu.Lock()
+	defer written.mu.Unlock()
 	for _, want := range []string{"mismatch", "committed", "replayed", "redis unavailable", "damaged record", "over-quota", "not-allowed"} {
-		if !strings.Contains(strings.ToLower(told.text.String()), strings.ToLower(want)) {
+		if !strings.Contains(strings.ToLower(written.text.String()), strings.ToLower(want)) {
 			t.Errorf("the trail misses %q: is it connected?", want)
 		}
 	}

@@ -83,7 +83,7 @@ func TestClientReturnsErrorsThatWillNotChangeAtOnce(t *testing.T) {
 	}
 }
 
-// closedPort returns an address where nobody listens.
+// closedPort returns an address without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -25,7 +25,7 @@ type requestLogContext struct{}
 func requestLogOf(ctx context.Context) *requestLog {
 	n, _ := ctx.Value(requestLogContext{}).(*requestLog)
 	if n == nil {
-		return &requestLog{} // nobody will read it
+		return &requestLog{} // it is discarded
 	}
 	return n
 }

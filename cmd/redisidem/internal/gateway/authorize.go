@@ -8,7 +8,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// The fields in which the upstream is told what the caller wants to do.
+// The fields that describe the caller's request to the upstream.
 const (
 	methodHeader = "X-Forwarded-Method"
 	uriHeader    = "X-Forwarded-Uri"
@@ -46,7 +46,7 @@ func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	}
 }
 
-// discard is for an answer that nobody reads.
+// discard discards a response.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }

@@ -10,9 +10,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// newCheckRequest makes a request of the gateway's own, which asks the upstream about a caller's request:
-// a GET with the fields that tell who the caller is. What these say about the caller's body and
-// answer is left out, or half of an answer could be taken for all of it.
+// newCheckRequest makes a request of the gateway's own, which asks the upstream about a caller's
+// request: a GET with the fields that tell who the caller is. What these say about the caller's
+// body and answer is left out, or half of an answer could be taken for all of it.
 func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	q := r.Clone(r.Context())
 	q.Method, q.URL, q.Body, q.ContentLength, q.TransferEncoding, q.Trailer = http.MethodGet, target, http.NoBody, 0, nil, nil
@@ -21,8 +21,8 @@ func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 			q.Header.Del(name)
 		}
 	}
-	// A proxy removes what Connection names. Nobody may take their credentials, or what the gateway
-	// adds, out of its question.
+	// A proxy removes what Connection names. A client must not be able to remove its credentials,
+	// or fields of the gateway, from the check request.
 	for _, name := range []string{"Range", "Expect", "Connection", idemheader.Key} {
 		q.Header.Del(name)
 	}

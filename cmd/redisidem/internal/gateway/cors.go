@@ -59,8 +59,8 @@ func (c *CORS) handler(next http.Handler) http.Handler {
 	}))
 }
 
-// ownCORS keeps what the gateway says about CORS when the service says something, too: two answers
-// to one question are none.
+// ownCORS keeps what the gateway says about CORS when the service says something, too: browsers
+// refuse a response with two values.
 type ownCORS struct {
 	http.ResponseWriter
 	own   http.Header

@@ -94,7 +94,8 @@ func FuzzToken(f *testing.F) {
 		if (err == nil) != (scope != "") || err != nil && !errors.Is(err, ErrUnauthenticated) {
 			t.Fatalf("%q is %q, %v", authorization, scope, err)
 		}
-		// Nobody finds a signature by chance: what is accepted begins with what was signed here.
+		// A signature is not found by chance: a token that is accepted begins with what was signed
+		// here.
 		if err == nil && !slices.Contains(strings.Split(authorization, "."), parts[2]) {
 			t.Fatalf("%q is accepted as %q", authorization, scope)
 		}

@@ -162,9 +162,9 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 	return proxy
 }
 
-// prefetchBody returns a function that reads as much of an answer's body as the middleware holds back
-// anyway, so that an answer that breaks off there becomes an error, for which a problem can still
-// be given. An answer that is to go on as it comes is left alone.
+// prefetchBody returns a function that reads as much of an answer's body as the middleware holds
+// back anyway, so that an answer that breaks off there becomes an error, for which a problem can
+// still be given. An answer that is to go on as it comes is left alone.
 func prefetchBody(limit int, stream bool) func(*http.Response) error {
 	return func(answer *http.Response) error {
 		if httpidem.Stage(answer.Request.Context()) == nil {
@@ -186,8 +186,8 @@ func prefetchBody(limit int, stream bool) func(*http.Response) error {
 	}
 }
 
-// trackedBody is the body of an upstream's answer. When it breaks off, nobody knows what became of the
-// request.
+// trackedBody is the body of an upstream's answer. When it breaks off, the outcome of the request
+// is unknown.
 type trackedBody struct {
 	io.ReadCloser
 	ctx context.Context // of the request that the answer is for

@@ -292,7 +292,7 @@ routes:
 	for _, path := range []string{"/run", "/refuse", "/ask"} {
 		var asked []string
 		b.answer(func(w http.ResponseWriter, _ *http.Request) {
-			panic(http.ErrAbortHandler) // the upstream breaks off: nobody knows what it has done
+			panic(http.ErrAbortHandler) // the upstream breaks off: the outcome is unknown
 		})
 		b.want(b.send("POST", path, "body", "Idempotency-Key", "k 1"), 400, "", false) // a key that needs quotes
 		b.want(b.send("POST", path, "body", "Idempotency-Key", `"k/ 1`+path+`"`), 502, "no answer", false)
@@ -1038,7 +1038,7 @@ func (b *bench) scrape() string {
 	return string(text)
 }
 
-// TestS11_CanaryIsInNoLogAndNoMetric sends what must not be told under names that are easily found.
+// TestS11_CanaryIsInNoLogAndNoMetric sends secrets under names that are easily found.
 func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", fromTenant(t))

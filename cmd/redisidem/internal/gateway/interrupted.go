@@ -8,8 +8,8 @@ import (
 )
 
 // handleInterrupted wraps the proxy of a route: a request whose earlier attempt began and was not
-// finished goes the way that its policy says, since nobody here knows what the upstream did about
-// it. begin reads the beginning of the upstream's answer to a question.
+// finished goes the way that its policy says, since the outcome of that attempt is unknown. begin
+// reads the beginning of the upstream's answer to a question.
 func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
 	if p.Interrupted == "run" {
 		return proxy
@@ -28,8 +28,8 @@ func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error,
 	})
 }
 
-// writeOutcomeUnknown answers that nobody knows what became of a request. The attempt that got this answer
-// was none: what is not known is what an earlier one did.
+// writeOutcomeUnknown answers that the outcome of a request is unknown. This attempt does not
+// count, since the unknown outcome is that of an earlier one.
 func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{

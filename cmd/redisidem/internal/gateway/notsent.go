@@ -6,16 +6,16 @@ import (
 	"sync/atomic"
 )
 
-// notSentError is the error of a request for which there was no connection, so that the upstream has
-// not seen any of it.
+// notSentError is the error of a request for which there was no connection, so that the upstream
+// has not seen any of it.
 type notSentError struct{ err error }
 
 func (e *notSentError) Error() string { return e.err.Error() }
 
 func (e *notSentError) Unwrap() error { return e.err }
 
-// sentTracker is a RoundTripper that tells requests that were not sent from those of which nobody
-// knows.
+// sentTracker is a RoundTripper that distinguishes requests that were not sent from requests whose
+// outcome is unknown.
 type sentTracker struct{ base http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].

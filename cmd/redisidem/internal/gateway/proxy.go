@@ -98,7 +98,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			describe(r)
 			hideReplays(r.Out)
 		},
-		// It is told of answers that break off, with parts of them.
+		// The proxy logs responses that break off, with parts of them.
 		ErrorLog: stdlog.New(lineWriter(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
 	}
 }
@@ -114,7 +114,7 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 		case errors.As(err, &notSent):
 			status = http.StatusServiceUnavailable
 		case errors.Is(err, context.Canceled):
-			// The caller is gone, or the lease is lost: nobody reads this.
+			// The client has gone, or the lease is lost: this response is not read.
 		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 			status = http.StatusGatewayTimeout
 		}
@@ -147,14 +147,14 @@ func noAnswer(r *http.Request, status int) httpidem.Problem {
 	return problem
 }
 
-// The fields in which the upstream is told about the request's lease: the number of its attempt,
+// The fields that describe the request's lease to the upstream: the number of its attempt,
 // and a number that grows with each lease of a key, by which it can refuse older ones.
 const (
 	attemptHeader = "Idempotency-Attempt"
 	fenceHeader   = "Idempotency-Fence"
 )
 
-// describe tells the upstream about the lease. What a client sends under those names is dropped.
+// describe sets the fields of the lease. Values of the client are dropped.
 func describe(r *httputil.ProxyRequest) {
 	r.Out.Header.Del(attemptHeader)
 	r.Out.Header.Del(fenceHeader)
@@ -164,8 +164,8 @@ func describe(r *httputil.ProxyRequest) {
 	}
 }
 
-// errorKind tells an operator what went wrong between the gateway and the upstream. Once the upstream
-// has got the request, an error's own text may have parts of its answer.
+// errorKind describes for operators what failed between the gateway and the upstream. Once the
+// upstream has got the request, an error's own text may have parts of its answer.
 func errorKind(err error) string {
 	var notSent *notSentError
 	var network net.Error

@@ -33,7 +33,7 @@ type Policy struct {
 	// made (version 7 UUIDs and ULIDs), by this much before or after now at most.
 	Keys      string         `yaml:"keys"`
 	KeyWindow *time.Duration `yaml:"key_window"`
-	// PublishRetention tells clients in each answer how long it is kept.
+	// PublishRetention adds to each answer how long it is kept.
 	PublishRetention *bool `yaml:"publish_retention"`
 	// Wait is how long a retry waits for the request in flight.
 	Wait *time.Duration `yaml:"wait"`
@@ -43,16 +43,16 @@ type Policy struct {
 	// WithoutRedis is "refuse" or "pass": what happens to requests when Redis does not answer.
 	WithoutRedis string `yaml:"without_redis"`
 	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so
-	// that nobody knows what the upstream did: "run" sends it again, "refuse" answers 503 until
-	// somebody has looked into it, "ask" asks the upstream.
+	// that its outcome is unknown: "run" sends it again, "refuse" answers 503 until an operator
+	// resolves it, "ask" asks the upstream.
 	Interrupted string `yaml:"interrupted"`
 	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency
 	// key goes: 2xx is the answer to give, 404 means that the request has to be sent again, and
-	// anything else that nobody knows.
+	// anything else that the outcome is unknown.
 	Ask string `yaml:"ask"`
 	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the
 	// header fields of the request, whether its caller may do it, before an answer is given from
-	// the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
+	// the store: 2xx is yes, 401 and 403 are passed on. "none" disables the check.
 	Authorize string `yaml:"authorize"`
 	// Profile is the form of the gateway's own answers and of its mark on replays: "standard" (RFC
 	// 9457) or "stripe" (that of Stripe's API, for its client libraries).

@@ -27,10 +27,10 @@ import (
 // ErrUnauthenticated says that a request does not tell whose it is, or does not prove it.
 var ErrUnauthenticated = errors.New("the request does not identify its caller")
 
-// Identify tells whose a request is: the scope of its idempotency key.
+// Identify returns the caller of a request, the scope of its idempotency key.
 type Identify func(*http.Request) (string, error)
 
-// FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field:
+// FromHeader takes the scope from a header field. It is as trustworthy as the sender of that field:
 // something in front of the gateway that authenticates callers and drops what they send under that
 // name.
 //
@@ -107,9 +107,9 @@ func FromToken(t Tokens) Identify {
 	}
 }
 
-// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. Whoever runs
-// the gateway says which kind it is, never the token, and never the file: a public key in a form
-// that nobody thought of would be a secret that everybody knows.
+// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. The operator
+// configures the kind; neither the token nor the file decides it. A public key in an unexpected
+// form would otherwise be used as a secret.
 type TokenKey struct {
 	key        any
 	algorithms []string
@@ -128,7 +128,7 @@ func ReadSecret(file string) (*TokenKey, error) {
 	case len(secret) < leastSecret:
 		return nil, fmt.Errorf("%s: an HMAC secret needs at least %d bytes, and there are %d", file, leastSecret, len(secret))
 	case looksPublic(secret):
-		return nil, fmt.Errorf("%s: looks like a key of another kind, which may be known to everybody, and not like an HMAC secret", file)
+		return nil, fmt.Errorf("%s: looks like a key of another kind, which may be public, and not like an HMAC secret", file)
 	}
 	return &TokenKey{secret, []string{"HS256", "HS384", "HS512"}}, nil
 }
