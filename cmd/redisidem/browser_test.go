@@ -14,10 +14,12 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// browserVariable is the environment variable that, set to 1, makes the test fail that would be skipped for want of a browser.
+// browserVariable is the environment variable that, set to 1, makes the test fail that would be
+// skipped for want of a browser.
 const browserVariable = "REDISIDEM_REQUIRE_BROWSER"
 
-// page sends a request through the gateway, and again, and writes down what a script may read of the answers.
+// page sends a request through the gateway, and again, and writes down what a script may read of
+// the answers.
 const page = `<!doctype html>
 <meta charset="utf-8">
 <title>A page of another origin</title>

@@ -13,13 +13,13 @@ import (
 
 // checkCommand prints what the library thinks of a Redis.
 type checkCommand struct {
-	Redis   string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to look at."`
-	Timeout time.Duration `default:"5s" help:"How long to wait for each answer."`
+	Redis   string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to check."`
+	Timeout time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
 
-	Namespace  string        `default:"redisidem" help:"Prefix of all names in Redis, for which rights are needed."`
-	Durability int           `help:"Replicas that the programs ask for, which must be in step."`
-	Wait       time.Duration `help:"How long the programs wait for keys, which needs rights of its own."`
-	CacheBytes int64         `help:"Memory of the programs for copies, which needs rights of its own."`
+	Namespace  string        `default:"redisidem" help:"Prefix of all names in Redis, to which rights are needed."`
+	Durability int           `help:"Replicas that must acknowledge a write; they must be online and in sync."`
+	Wait       time.Duration `help:"Wait that the programs configure; it needs further rights."`
+	CacheBytes int64         `help:"CacheBytes that the programs configure; it needs further rights."`
 }
 
 // Run runs the command.

@@ -24,24 +24,24 @@ type gatewayCommand struct {
 
 	Upstream        string        `required:"" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
 	Listen          string        `default:":8080" help:"Address for clients."`
-	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /healthz, /readyz and /metrics; none if empty."`
+	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /healthz, /readyz and /metrics; empty to disable."`
 	Routes          string        `placeholder:"FILE" help:"Policies of routes, in YAML; see the README."`
-	PolicyURL       string        `placeholder:"URL" help:"The API's own text about its keys, to which problems link."`
-	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the beginning of an upstream's answer."`
-	ReadTimeout     time.Duration `default:"1m" help:"How long a client may take to send a request; 0 for no bound."`
-	WriteTimeout    time.Duration `default:"5m" help:"How long a request may take until its answer is sent; 0 for no bound."`
-	KeepHost        bool          `help:"Send the client's Host on to the upstream."`
+	PolicyURL       string        `placeholder:"URL" help:"The API's documentation of its keys, to which problems link."`
+	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the first byte of an upstream's response."`
+	ReadTimeout     time.Duration `default:"1m" help:"How long a client may take to send a request; 0 for no limit."`
+	WriteTimeout    time.Duration `default:"5m" help:"How long a request may take until its response is sent; 0 for no limit."`
+	KeepHost        bool          `help:"Forward the client's Host to the upstream."`
 	ShutdownTimeout time.Duration `default:"30s" help:"How long requests and their commits may take after SIGTERM."`
-	LogFormat       string        `enum:"text,json" default:"json" help:"Form of the log on standard error: text or json."`
+	LogFormat       string        `enum:"text,json" default:"json" help:"Format of the log on standard error: text or json."`
 
-	Scope       string `required:"" placeholder:"KIND" help:"Whose a request is: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers are one)."`
+	Scope       string `required:"" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers share one scope)."`
 	JWTKey      string `name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate, in PEM, that verifies tokens."`
 	JWTSecret   string `name:"jwt-secret" placeholder:"FILE" xor:"jwt" help:"HMAC secret of at least 32 bytes that verifies tokens, in place of --jwt-key."`
 	JWTIssuer   string `name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `name:"jwt-audience" help:"The audience that tokens must have."`
 
-	ScopeInFlight int `placeholder:"N" help:"Requests with keys that one caller may have in flight in this process; 0 for no bound."`
-	ScopeKeys     int `placeholder:"N" help:"Keys that this process stores for one caller within the retention; 0 for no bound."`
+	ScopeInFlight int `placeholder:"N" help:"Requests with keys that one caller may have in flight in this process; 0 for no limit."`
+	ScopeKeys     int `placeholder:"N" help:"Keys that this process stores for one caller within the retention; 0 for no limit."`
 
 	CORSOrigins     []string `name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
 	CORSCredentials bool     `name:"cors-credentials" help:"Let those pages send cookies along."`
@@ -51,15 +51,15 @@ type gatewayCommand struct {
 	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Authorities of client certificates, which are then required."`
 
 	UpstreamCA   string `placeholder:"FILE" help:"Authorities to trust for the upstream, in place of the system's."`
-	UpstreamCert string `placeholder:"FILE" help:"Certificate with which the gateway proves to the upstream who it is."`
+	UpstreamCert string `placeholder:"FILE" help:"Client certificate of the gateway for the upstream."`
 	UpstreamKey  string `placeholder:"FILE" help:"Its key."`
 
 	Retention      time.Duration `default:"24h" help:"How long answers are kept."`
 	Lease          time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
-	RedisTimeout   time.Duration `default:"500ms" help:"Bound of each operation on Redis."`
-	Durability     int           `help:"Replicas that must have a key before its request is sent on, and its answer before it is given."`
-	CacheBytes     int64         `help:"Memory for copies of answers, from which replays are given without Redis."`
-	FingerprintKey []string      `sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes that makes the fingerprints of requests keyed; further ones are those before it."`
+	RedisTimeout   time.Duration `default:"500ms" help:"Timeout of each operation on Redis."`
+	Durability     int           `help:"Replicas that must acknowledge a claim before the request is forwarded, and the answer before it is returned."`
+	CacheBytes     int64         `help:"Bytes of memory for copies of answers, which are replayed without Redis."`
+	FingerprintKey []string      `sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`
 	AutoPipeline   bool          `negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
 }
 
@@ -115,8 +115,8 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
-		limits := httpidem.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
-		if quota, err = httpidem.NewLimits(limits); err != nil {
+		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
+		if quota, err = gateway.NewLimits(limits); err != nil {
 			return nil, "", err
 		}
 	}
@@ -132,15 +132,15 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	u, err := url.Parse(c.Upstream)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("--upstream is no http:// or https:// URL")
+		return nil, errors.New("--upstream is not an http:// or https:// URL")
 	case u.User != nil:
-		return nil, errors.New("--upstream has a user, which would not be sent on; credentials are for the client to send")
+		return nil, errors.New("--upstream has a user, which the gateway would not forward; the client must send its credentials")
 	}
 	return u, nil
 }
 
-// fingerprintKeys reads the secrets for fingerprints; nil if there are none. The plain digest is known besides them: records from before
-// the first secret are still there.
+// fingerprintKeys reads the secrets for fingerprints; nil without --fingerprint-key. Plain digests
+// stay readable, for records from before the first secret.
 func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 	if len(c.FingerprintKey) == 0 {
 		return nil, nil //nolint:nilnil // none are wanted
@@ -159,7 +159,8 @@ func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 	return redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
 }
 
-// identify makes what tells whose a request is, and the challenge for those that do not prove it.
+// identify returns the function that identifies callers, and the challenge for callers without
+// proof.
 func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 	kind, name, _ := strings.Cut(c.Scope, ":")
 	switch {

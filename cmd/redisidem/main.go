@@ -1,4 +1,5 @@
-// Redisidem is the operator's tool: a gateway that makes the retries of any HTTP service safe, and a check of the Redis it needs.
+// Redisidem is the operator's tool: a gateway that makes the retries of any HTTP service safe, and
+// a check of the Redis it needs.
 package main
 
 import (
@@ -17,7 +18,7 @@ import (
 // cli is the command line.
 type cli struct {
 	Gateway gatewayCommand `cmd:"" help:"Serve as a reverse proxy in front of a service, and make its clients' retries safe."`
-	Check   checkCommand   `cmd:"" help:"Look whether a Redis can keep the promise; exit status 1 when it cannot."`
+	Check   checkCommand   `cmd:"" help:"Check whether a Redis is fit for use; exit status 1 if it is not."`
 }
 
 func main() {
@@ -48,7 +49,7 @@ func run(ctx context.Context, args []string) int {
 	return 0
 }
 
-// quiet is a log for go-redis that nobody reads: what goes wrong comes back as errors.
+// quiet discards the log of go-redis: every failure is also returned as an error.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}

@@ -227,7 +227,7 @@ func TestTwoHundredRequestsToTwoGatewaysAreOne(t *testing.T) {
 				}
 			}
 			n := 0
-			if !waits { // all but one are told at once
+			if !waits { // all but one are refused at once
 				for ; n < requests-1; n++ {
 					count(<-answers)
 				}
@@ -472,7 +472,7 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 				t.Errorf("%v: %s", err, out)
 			}
 			if strings.Contains(string(out), "hidden") {
-				t.Errorf("the password is told: %s", out)
+				t.Errorf("the password is in the output: %s", out)
 			}
 		})
 	}

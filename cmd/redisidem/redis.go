@@ -15,8 +15,8 @@ type redisFlags struct {
 	Namespace string `default:"redisidem" help:"Prefix of all names in Redis."`
 }
 
-// open opens the service. Without a URL it starts a Redis inside this process, and says so: what it keeps is gone with the
-// process, and no other replica has it.
+// open opens the service. Without a URL it starts a Redis inside this process, and says so: what it
+// keeps is gone with the process, and no other replica has it.
 func (f *redisFlags) open(ctx context.Context, cfg *redisidem.Config, log *slog.Logger) (*redisidem.Service, func(), error) {
 	url, stop := f.Redis, func() {}
 	if url == "" {

@@ -29,8 +29,9 @@ routes:
   - {match: /v1/coupons, protect: false}
 `
 
-// stripeAPI is a service that speaks as much of Stripe's API as charges take. What is described as declined, failing, broken or held
-// is treated so: failing and broken once, and held until release is called.
+// stripeAPI is a service that speaks as much of Stripe's API as charges take. What is described as
+// declined, failing, broken or held is treated so: failing and broken once, and held until release
+// is called.
 type stripeAPI struct {
 	*httptest.Server
 	release func()
@@ -176,7 +177,8 @@ func (c *stripeCase) ran(description string, times int) {
 	}
 }
 
-// TestStripeClientUnderstandsTheGateway makes calls with Stripe's own client, through a gateway on a real server.
+// TestStripeClientUnderstandsTheGateway makes calls with Stripe's own client, through a gateway on
+// a real server.
 func TestStripeClientUnderstandsTheGateway(t *testing.T) {
 	t.Parallel()
 	redis := rediscase.Server(t)
@@ -318,7 +320,8 @@ func TestStripeClientThatIsUnknownOrTooBusy(t *testing.T) {
 	c.ran("second", 0)
 }
 
-// TestStripeClientOfAServiceThatIsAway says what the gateway itself answers when the service cannot be reached.
+// TestStripeClientOfAServiceThatIsAway says what the gateway itself answers when the service cannot
+// be reached.
 func TestStripeClientOfAServiceThatIsAway(t *testing.T) {
 	t.Parallel()
 	c := newStripeCase(t, "", "--scope", "unscoped")

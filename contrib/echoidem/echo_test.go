@@ -201,7 +201,7 @@ func TestErrors(t *testing.T) {
 	})
 	t.Run("RequestThatIsNotProtected", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Optional: true}, func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") })
+		s := open(t, &httpidem.Config{Key: httpidem.KeyConfig{Optional: true}}, func(*echo.Context) error { return echo.NewHTTPError(404, "no such shelf") })
 		adaptertest.WantStatus(t, s.Post("", "", adaptertest.WithoutKey), 404)
 	})
 }

@@ -104,7 +104,7 @@ func TestRequestsWithoutARoute(t *testing.T) {
 	if runs != 1 {
 		t.Errorf("the handler ran %d times", runs)
 	}
-	if n := m.Count(httpidem.ResultReleased); n != 3 {
+	if n := s.Count(httpidem.ResultReleased); n != 3 {
 		t.Errorf("%d keys were given back", n)
 	}
 }

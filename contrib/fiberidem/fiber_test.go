@@ -207,7 +207,7 @@ func TestErrors(t *testing.T) {
 	})
 	t.Run("RequestThatIsNotProtected", func(t *testing.T) {
 		t.Parallel()
-		s := open(t, &httpidem.Config{Optional: true}, func(fiber.Ctx) error { return fiber.NewError(404, "no such shelf") })
+		s := open(t, &httpidem.Config{Key: httpidem.KeyConfig{Optional: true}}, func(fiber.Ctx) error { return fiber.NewError(404, "no such shelf") })
 		adaptertest.WantStatus(t, s.Post("", "", adaptertest.WithoutKey), 404)
 	})
 }
@@ -271,14 +271,14 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 		then    int
 	}{
 		"Stream":              {httpidem.Config{}, ticks, "tick tick tick ", 410},
-		"StreamAndNoFlushing": {httpidem.Config{KeepFlushed: true}, ticks, "tick tick tick ", 410},
+		"StreamAndNoFlushing": {httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true}}, ticks, "tick tick tick ", 410},
 		"StreamOfAnError":     {httpidem.Config{}, func(c fiber.Ctx) error { return ticks(c.Status(500)) }, "tick tick tick ", 500},
-		"Long":                {httpidem.Config{MaxResponseBytes: 10}, func(c fiber.Ctx) error { return c.SendString(long) }, long, 410},
+		"Long":                {httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10}}, func(c fiber.Ctx) error { return c.SendString(long) }, long, 410},
 		"LongStream": {
-			httpidem.Config{MaxResponseBytes: 10},
+			httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10}},
 			func(c fiber.Ctx) error { return c.SendStream(strings.NewReader(long), len(long)) }, long, 410,
 		},
-		"NoBodyAllowed": {httpidem.Config{KeepFlushed: true}, func(c fiber.Ctx) error { return ticks(c.Status(204)) }, "", 204},
+		"NoBodyAllowed": {httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true}}, func(c fiber.Ctx) error { return ticks(c.Status(204)) }, "", 204},
 		"Broken": {httpidem.Config{}, func(c fiber.Ctx) error {
 			return c.SendStream(iotest.ErrReader(fiber.NewError(502, "broken")), 6)
 		}, "broken", 502},

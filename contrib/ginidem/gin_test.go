@@ -180,7 +180,7 @@ func TestErrors(t *testing.T) {
 		})
 		t.Run(name+"AnsweredInFrontAndNothingRunsTwice", func(t *testing.T) {
 			t.Parallel()
-			s := open(t, &httpidem.Config{Status: httpidem.KeepAll}, handler, answeringErrors)
+			s := open(t, &httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}, handler, answeringErrors)
 			if a := s.Post("k", ""); a.StatusCode < 400 || !strings.Contains(a.Body, "no such item") {
 				t.Errorf("got %d %q", a.StatusCode, a.Body)
 			}

@@ -117,7 +117,7 @@ func TestErrorsThatAreAnsweredInFrontKeepTheHeader(t *testing.T) {
 		}
 	}
 	s.WantRuns(2)
-	if n, panicked := s.Adapter.Count(httpidem.ResultReleased), s.Adapter.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
+	if n, panicked := s.Count(httpidem.ResultReleased), s.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
 		t.Errorf("%d were released, and %d panicked", n, panicked)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemclient"
 )
 
 // ClientConfig tunes a client's interceptor. The zero value of each field means its default, and
@@ -55,7 +55,7 @@ func UnaryClient(cfg *ClientConfig) (grpc.UnaryClientInterceptor, error) {
 		c.Covers = func(string) bool { return true }
 	}
 	if c.NewKey == nil {
-		c.NewKey = httpidem.NewKey
+		c.NewKey = idemclient.NewKey
 	}
 	if c.Attempts == 0 {
 		c.Attempts = 5

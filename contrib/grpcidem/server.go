@@ -23,7 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // The names of metadata.
@@ -165,7 +165,7 @@ func (s *Server) key(ctx context.Context) (string, error) {
 		}
 		return "", refuse(ctx, codes.InvalidArgument, "the metadata "+Key+" is missing", never)
 	}
-	key, err := httpidem.ParseKey(values, false)
+	key, err := idemheader.Parse(values, false)
 	if err != nil || len(key) > s.service.Config().MaxKeyBytes {
 		return "", refuse(ctx, codes.InvalidArgument, "the metadata "+Key+" must be one non-empty key", never)
 	}

@@ -10,13 +10,14 @@ import (
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemclient"
 )
 
 // newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the
 // completion. If the shop cannot serve a request, the reason is logged and not sent.
 func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.Logger) (http.Handler, error) {
 	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{
-		Generate: httpidem.NewKey,
+		Key: httpidem.KeyConfig{Generate: idemclient.NewKey},
 		Observer: func(ctx context.Context, e httpidem.Event) {
 			if e.Status >= http.StatusInternalServerError {
 				log.ErrorContext(ctx, "completion", "result", e.Result, "status", e.Status, "error", e.Err)

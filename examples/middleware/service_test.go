@@ -13,7 +13,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemclient"
 )
 
 // losesFirst is a network that loses the first answer.
@@ -51,7 +51,7 @@ func TestLostAnswerChargesOnce(t *testing.T) {
 			server := httptest.NewServer(h)
 			t.Cleanup(server.Close)
 			network := &losesFirst{}
-			transport, err := httpidem.NewTransport(network, nil)
+			transport, err := idemclient.NewTransport(network, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -38,6 +38,8 @@ type Store struct {
 	// Calls counts the writes to the store's connections.
 	Calls atomic.Int64
 
+	results [httpidem.ResultPanicked + 1]atomic.Int64
+
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
@@ -115,15 +117,29 @@ const CallerHeader = "X-Caller"
 // Caller is the scope function of requests whose caller is in CallerHeader.
 func Caller(r *http.Request) (string, error) { return r.Header.Get(CallerHeader), nil }
 
-// Middleware makes a middleware over the store, whose scopes are callers.
+// Middleware makes a middleware over the store, whose scopes are callers, and whose results Count has.
 func (s *Store) Middleware(cfg *httpidem.Config) *httpidem.Middleware {
 	s.Helper()
-	m, err := httpidem.New(s.Service, Caller, cfg)
+	var c httpidem.Config
+	if cfg != nil {
+		c = *cfg
+	}
+	observer := c.Observer
+	c.Observer = func(ctx context.Context, e httpidem.Event) {
+		s.results[e.Result].Add(1)
+		if observer != nil {
+			observer(ctx, e)
+		}
+	}
+	m, err := httpidem.New(s.Service, Caller, &c)
 	if err != nil {
 		s.Fatal(err)
 	}
 	return m
 }
+
+// Count returns how many requests to the store's middlewares had a result.
+func (s *Store) Count(r httpidem.Result) int64 { return s.results[r].Load() }
 
 // Serve runs a server for the test.
 func Serve(t testing.TB, h http.Handler) *httptest.Server {

@@ -96,7 +96,7 @@ func (r *routing) test() {
 		"/closed": func(c Call) error { r.runs.Add(1); return c.Write(405, "closed") },
 	}
 	store := NewStore(r)
-	adapter := store.Middleware(&httpidem.Config{Status: r.keep})
+	adapter := store.Middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: r.keep}})
 	plain := r.serve(r.T, App{Pages: r.pages, Routes: routes})
 	adapted := r.serve(r.T, App{Pages: r.pages, Routes: routes, Adapter: adapter})
 	for i, request := range []struct{ method, target string }{
@@ -189,7 +189,7 @@ func Panics(t *testing.T, serve ServeFunc) {
 			for range 2 {
 				wantSame(t, Post(t, adapted+"/", "k", ""), want)
 			}
-			if n := adapter.Count(httpidem.ResultPanicked); n != 2 {
+			if n := store.Count(httpidem.ResultPanicked); n != 2 {
 				t.Errorf("%d panics were counted", n)
 			}
 			healed = true
@@ -204,7 +204,7 @@ func Panics(t *testing.T, serve ServeFunc) {
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
 		routes := map[string]func(Call) error{"/": func(c Call) error { header(c); panic("broken") }, "/clean": func(Call) error { panic("broken") }}
-		adapter := NewStore(t).Middleware(&httpidem.Config{Status: httpidem.KeepAll})
+		adapter := NewStore(t).Middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 		want := Post(t, serve(t, App{Recovers: true, Routes: routes})+"/clean", "k", "")
 		adapted := serve(t, App{Recovers: true, Routes: routes, Adapter: adapter})
 		wantSame(t, Post(t, adapted+"/", "k", ""), want)

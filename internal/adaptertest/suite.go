@@ -63,19 +63,19 @@ func done(c Call) error { return c.Write(200, "done") }
 func draft(t *testing.T, f Framework) {
 	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
 		cfg := &httpidem.Config{
-			Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+			Key: httpidem.KeyConfig{Strict: o.Strict, Optional: o.Optional}, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 		}
 		if o.UUIDs {
-			cfg.CheckKey = httpidem.UUIDKeys
+			cfg.Key.Check = httpidem.UUIDKeys
 		}
 		if o.Window > 0 {
-			cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
+			cfg.Key.Check = httpidem.KeysWithin(o.Window, o.Window)
 		}
 		if o.JSONFields != nil {
 			cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
 		}
 		if o.KeepAll {
-			cfg.Status = httpidem.KeepAll
+			cfg.Response.Status = httpidem.KeepAll
 		}
 		s := NewStore(t)
 		return &httpclause.Target{
@@ -167,7 +167,7 @@ func panics(t *testing.T, f Framework) {
 			}
 		}
 		s.WantRuns(2)
-		if n := s.Adapter.Count(httpidem.ResultPanicked); n != 2 {
+		if n := s.Count(httpidem.ResultPanicked); n != 2 {
 			t.Errorf("%d panics were counted", n)
 		}
 	})
@@ -180,13 +180,13 @@ func panics(t *testing.T, f Framework) {
 		if a, err := Try(t.Context(), s.URL, "k", ""); err == nil {
 			t.Errorf("got %d", a.StatusCode)
 		}
-		if n := s.Adapter.Count(httpidem.ResultPanicked); n == 0 {
+		if n := s.Count(httpidem.ResultPanicked); n == 0 {
 			t.Error("the panic was not counted")
 		}
 	})
 	t.Run("NothingRunsTwice", func(t *testing.T) {
 		t.Parallel()
-		s := f.open(t, &httpidem.Config{Status: httpidem.KeepAll}, broken, App{Recovers: true})
+		s := f.open(t, &httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}, broken, App{Recovers: true})
 		WantStatus(t, s.Post("k", ""), 500)
 		WantStatus(t, s.Post("k", ""), 410)
 		s.WantRuns(1)

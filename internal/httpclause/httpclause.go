@@ -1,6 +1,7 @@
-// Package httpclause is the behaviour that draft-ietf-httpapi-idempotency-key-header-07 (expired) asks of a server, as tests that
-// run against anything that speaks HTTP: a handler behind the middleware, or a gateway in front of the handler. Each test is named
-// after the clause it is about.
+// Package httpclause is the behaviour that draft-ietf-httpapi-idempotency-key-header-07 (expired)
+// asks of a server, as tests that run against anything that speaks HTTP: a handler behind the
+// middleware, or a gateway in front of the handler. Each test is named after the clause it is
+// about.
 package httpclause
 
 import (
@@ -13,10 +14,11 @@ import (
 	"time"
 )
 
-// Options say how a target must be set up for a clause. The zero value is a target with its defaults: a key is required, without
-// quotes will do, and POST and PATCH are covered.
+// Options say how a target must be set up for a clause. The zero value is a target with its
+// defaults: a key is required, without quotes will do, and POST and PATCH are covered.
 type Options struct {
-	// Strict, Optional, Methods, PolicyURL and PublishRetention are the middleware's settings of these names.
+	// Strict, Optional, Methods, PolicyURL and PublishRetention are the middleware's settings of
+	// these names.
 	Strict           bool
 	Optional         bool
 	Methods          []string
@@ -36,9 +38,11 @@ type Options struct {
 type Target struct {
 	// URL is where its root is, without a slash at the end.
 	URL string
-	// As makes a request one of the named caller's, as authentication understands it. Names are letters.
+	// As makes a request one of the named caller's, as authentication understands it. Names are
+	// letters.
 	As func(r *http.Request, caller string)
-	// StoreCalls returns how many commands the store has got so far. Nil: it cannot be told, and what needs it is left out.
+	// StoreCalls returns how many commands the store has got so far. Nil: the target does not
+	// report them, and what needs it is left out.
 	StoreCalls func() int
 }
 
@@ -113,7 +117,8 @@ type request struct {
 	caller string   // alice
 	host   string   // the target's own
 	header map[string]string
-	// spelled is how the field's name is written, with the example's key in it; as HTTP/1.1 clients do.
+	// spelled is how the field's name is written, with the example's key in it; as HTTP/1.1 clients
+	// do.
 	spelled string
 }
 
@@ -126,7 +131,8 @@ type answer struct {
 
 func (a answer) replayed() bool { return a.header.Get("Idempotency-Replayed") == "true" }
 
-// send sends a request. It may be called from any goroutine: what goes wrong is an answer with status 0.
+// send sends a request. It may be called from any goroutine: what goes wrong is an answer with
+// status 0.
 func (s *trial) send(r request) answer {
 	def(&r.method, http.MethodPost)
 	def(&r.path, "/orders")

@@ -5,9 +5,11 @@ import (
 	"net/http"
 )
 
-// DeniedError is for a Config.Authorize to return when another answer than 403 is to be given, such as 401 or 503.
+// DeniedError is for a Config.Authorize to return when another answer than 403 is to be given, such
+// as 401 or 503.
 type DeniedError struct {
-	// Status is the answer's; one that is not from 400 to 599 is 403. Err is why; nobody but the observer is told.
+	// Status is the answer's; one that is not from 400 to 599 is 403. Err is why; only the observer
+	// receives it.
 	Status int
 	Err    error
 }
@@ -23,7 +25,7 @@ func (e *DeniedError) Error() string {
 func (e *DeniedError) Unwrap() error { return e.Err }
 
 // authorized asks whether the caller may do this now. If not, it refuses the request.
-func (x *exchange) authorized() bool {
+func (x *keyedRequest) authorized() bool {
 	m := x.middleware
 	if m.cfg.Authorize == nil {
 		return true

@@ -10,8 +10,8 @@ import (
 // errBodyTooLarge says that a request's body is over the bound.
 var errBodyTooLarge = errors.New("httpidem: request body over Config.MaxBodyBytes")
 
-// readBody reads the whole body of a request, but not more than a byte over the limit: a digest over a part would take different
-// requests for the same.
+// readBody reads the whole body of a request, but not more than a byte over the limit: a digest
+// over a part would take different requests for the same.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
@@ -30,7 +30,8 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// restoreBody gives a request that readBody has read its body back, and as many times more as GetBody is called.
+// restoreBody gives a request that readBody has read its body back, and as many times more as
+// GetBody is called.
 func restoreBody(r *http.Request, body []byte) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return

@@ -13,26 +13,27 @@ import (
 	"sync"
 )
 
-// capture is the ResponseWriter that the handler gets. It holds the answer back until it is committed, or, when it turns out that
-// it cannot be kept, lets it through from then on. The header map is the underlying writer's own, so that what stands outside of
-// the middleware and what stands inside see the same as without it.
+// capture is the ResponseWriter that the handler gets. It holds the answer back until it is
+// committed, or, when it turns out that it cannot be kept, lets it through from then on. The header
+// map is the underlying writer's own, so that what stands outside of the middleware and what stands
+// inside see the same as without it.
 type capture struct {
-	w      http.ResponseWriter
-	limit  int
-	flush  bool              // Flush lets the answer through
-	adorn  func(http.Header) // puts the middleware's own fields into the header that is sent
-	before http.Header       // as it was when the handler began
+	w            http.ResponseWriter
+	limit        int
+	flush        bool              // Flush lets the answer through
+	setOwnFields func(http.Header) // puts the middleware's own fields into the header that is sent
+	before       http.Header       // as it was when the handler began
 
-	mu       sync.Mutex
-	status   int // 0 until WriteHeader
-	header   http.Header
-	body     []byte
-	length   int64 // declared by the handler, or -1
-	written  int64
-	owed     bool // a Flush was ignored
-	through  bool // the answer goes to the client as it comes
-	hijacked bool
-	done     bool // the handler has returned
+	mu           sync.Mutex
+	status       int // 0 until WriteHeader
+	header       http.Header
+	body         []byte
+	length       int64 // declared by the handler, or -1
+	written      int64
+	flushSkipped bool // a Flush was ignored
+	streaming    bool // the answer goes to the client as it comes
+	hijacked     bool
+	done         bool // the handler has returned
 }
 
 var (
@@ -57,7 +58,7 @@ func (c *capture) WriteHeader(status int) {
 	switch {
 	case c.done || c.hijacked:
 	case c.status != 0:
-		if c.through {
+		if c.streaming {
 			c.w.WriteHeader(status) // which complains where the server's log is
 		}
 	case status < 100 || status > 999:
@@ -67,7 +68,7 @@ func (c *capture) WriteHeader(status int) {
 	default:
 		c.begin(status)
 		if status == http.StatusSwitchingProtocols {
-			c.letThrough()
+			c.startStreaming()
 		}
 	}
 }
@@ -98,7 +99,7 @@ func (c *capture) write(n int, p []byte, s string) (int, error) {
 	if c.status == 0 {
 		c.begin(http.StatusOK)
 	}
-	if !c.through {
+	if !c.streaming {
 		switch {
 		case n == 0:
 			return 0, nil
@@ -113,7 +114,7 @@ func (c *capture) write(n int, p []byte, s string) (int, error) {
 			c.body = append(append(c.body, p...), s...)
 			return n, nil
 		}
-		c.letThrough()
+		c.startStreaming()
 	}
 	if p == nil {
 		return io.WriteString(c.w, s)
@@ -124,7 +125,7 @@ func (c *capture) write(n int, p []byte, s string) (int, error) {
 // ReadFrom implements [io.ReaderFrom], so that the server can still send files fast.
 func (c *capture) ReadFrom(r io.Reader) (int64, error) {
 	c.mu.Lock()
-	through := c.through && !c.done && !c.hijacked
+	through := c.streaming && !c.done && !c.hijacked
 	c.mu.Unlock()
 	if through {
 		return io.Copy(c.w, r)
@@ -150,17 +151,17 @@ func (c *capture) FlushError() error {
 	if c.status == 0 {
 		c.begin(http.StatusOK)
 	}
-	if !c.through {
+	if !c.streaming {
 		if !c.flush {
-			c.owed = true
+			c.flushSkipped = true
 			return nil
 		}
-		c.letThrough()
+		c.startStreaming()
 	}
 	return http.NewResponseController(c.w).Flush()
 }
 
-// canFlush tells whether a writer flushes, the way http.ResponseController finds out.
+// canFlush reports whether http.ResponseController can flush a writer.
 func canFlush(w http.ResponseWriter) bool {
 	for {
 		switch t := w.(type) {
@@ -188,26 +189,28 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// letThrough sends what was held back, and everything from now on as it comes. The caller holds mu.
-func (c *capture) letThrough() {
-	c.through = true
+// startStreaming sends what was held back, and everything from now on as it comes. The caller holds
+// mu.
+func (c *capture) startStreaming() {
+	c.streaming = true
 	c.sendHeld()
 	c.body = nil
 }
 
-// sendHeld sends header and body as they were held back, and then does to the header map what the handler has done to it since: the
-// server looks there for trailers. What those outside did to it on the way stays. The caller holds mu.
+// sendHeld sends header and body as they were held back, and then does to the header map what the
+// handler has done to it since: the server looks there for trailers. What those outside did to it
+// on the way stays. The caller holds mu.
 func (c *capture) sendHeld() {
 	live := c.w.Header()
 	latest := live.Clone()
 	refill(live, c.header)
-	c.adorn(live)
+	c.setOwnFields(live)
 	c.w.WriteHeader(c.status)
 	if len(c.body) > 0 {
 		// The client may have gone, which changes nothing about what was done.
 		_, _ = c.w.Write(c.body) //nolint:gosec // what it is and whether it is safe is the handler's to say
 	}
-	if c.owed { // the server then sends no length, and so has a place for trailers that were not declared
+	if c.flushSkipped { // the server then sends no length, and so has a place for trailers that were not declared
 		_ = http.NewResponseController(c.w).Flush() // it can: see FlushError
 	}
 	for name := range c.header {
@@ -220,7 +223,7 @@ func (c *capture) sendHeld() {
 			live[name] = values
 		}
 	}
-	c.adorn(live) // for what stands outside and looks at the header afterwards
+	c.setOwnFields(live) // for what stands outside and looks at the header afterwards
 }
 
 // finish ends the handler's access. What it returns does not change any more.
@@ -243,12 +246,14 @@ func (c *capture) send() {
 // discard forgets the handler's answer: the header is again as it was before.
 func (c *capture) discard() { refill(c.w.Header(), c.before) }
 
-// gone reports whether some of the answer, or all, has left already, so that there is no other one to be given.
-func (c *capture) gone() bool { return c.through || c.hijacked }
+// isSent reports whether some of the answer, or all, has left already, so that there is no other
+// one to be given.
+func (c *capture) isSent() bool { return c.streaming || c.hijacked }
 
-// cut reports whether the handler wrote less than it declared: the server then breaks the connection.
-func (c *capture) cut(method string) bool {
-	return !c.gone() && method != http.MethodHead && bodyAllowed(c.status) && c.length >= 0 && c.written < c.length
+// isIncomplete reports whether the handler wrote less than it declared: the server then breaks the
+// connection.
+func (c *capture) isIncomplete(method string) bool {
+	return !c.isSent() && method != http.MethodHead && bodyAllowed(c.status) && c.length >= 0 && c.written < c.length
 }
 
 // refill makes a header map hold exactly what another one holds.

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// gzipped is the usual middleware: it announces the encoding before the handler runs, and compresses all that is written.
+// gzipped is the usual middleware: it announces the encoding before the handler runs, and
+// compresses all that is written.
 func gzipped(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Accept-Encoding")
@@ -31,7 +32,8 @@ type zipWriter struct {
 
 func (w zipWriter) Write(p []byte) (int, error) { return w.to.Write(p) }
 
-// lateGzipped compresses as gin's does: the length goes when the status is told, and both are sent with the first compressed bytes.
+// lateGzipped compresses as gin's does: the length is removed when the status is written, and both
+// are sent with the first compressed bytes.
 func lateGzipped(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Accept-Encoding")
@@ -73,7 +75,8 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// accept sends a request with a key from a client that decodes by itself what it says that it accepts.
+// accept sends a request with a key from a client that decodes by itself what it says that it
+// accepts.
 func accept(t *testing.T, url, key, body, encoding string) answer {
 	t.Helper()
 	transport := &http.Transport{DisableCompression: true}
@@ -154,7 +157,8 @@ func TestAnswersBehindCompressionCanBeReadByEveryRetry(t *testing.T) {
 	}
 }
 
-// TestHandlersOwnEncodingIsKept compresses inside: what is stored is then what the handler made, whoever asks.
+// TestHandlersOwnEncodingIsKept compresses inside: what is stored is then what the handler made,
+// every client.
 func TestHandlersOwnEncodingIsKept(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)

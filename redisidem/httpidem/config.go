@@ -1,6 +1,7 @@
 package httpidem
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -9,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // The defaults of [Config].
@@ -20,147 +23,183 @@ const (
 	DefaultMaxWaiting       = 1000
 )
 
-// ScopeFunc tells whose key a request's key is: the name of the authenticated tenant, user or API client, which identifies it for
-// as long as its keys are kept. It must not be made of what the caller can choose freely, of a token, which changes and would be
-// stored, or of an address, which others share.
+// ScopeFunc returns the scope of a request's key: the name of the authenticated tenant, user or API
+// client. Two callers with the same key share a response only if they have the same scope. The name
+// must identify the caller for as long as keys are kept. Do not derive it from a value that the
+// caller can choose, from a token, which changes and would be stored, or from an address, which
+// callers share.
 //
-// It is called before anything else is found out about the key, on each request, so an error of it keeps a caller whose rights
-// were withdrawn from the stored answer: it is answered with 403. An empty name is a mistake of the program's, and is answered with
-// 500. It is called concurrently.
+// It is called for each request before the key is looked up, so that an error keeps the stored
+// response from a caller whose rights were withdrawn. An error is answered with 403. An empty name
+// is a bug in the program and is answered with 500. It is called concurrently.
 type ScopeFunc func(r *http.Request) (string, error)
 
-// Unscoped is a [ScopeFunc] that puts all callers into one scope, where each can get the answer of each other whose key it knows or
-// guesses. It is for APIs with a single caller, or whose answers tell nothing.
+// Unscoped is a [ScopeFunc] with one scope for all callers. A caller that knows or guesses the key
+// of another caller gets its response. Use it only for an API with a single caller, or with
+// responses that are public.
 func Unscoped(*http.Request) (string, error) { return "httpidem/unscoped", nil }
 
-// Config tunes a [Middleware]. The zero value of each field means its default, and a nil *Config means all defaults. How long
-// records are kept, the length of leases and such are those of the [redisidem.Service].
+// Config configures a [Middleware]. The zero value of each field means its default, and a nil
+// *Config means all defaults. The [redisidem.Service] configures retention, leases and the limits
+// of the store.
 type Config struct {
-	// Methods are the request methods that are covered, in capital or small letters; others go straight to the handler. Default: POST and PATCH.
+	// Methods are the request methods that are protected, in upper or lower case. Requests with
+	// other methods go straight to the handler. Default: POST and PATCH.
 	Methods []string
 
-	// Header is the name of the field that carries the key. Default: Idempotency-Key.
-	Header string
+	// Key configures how the key of a request is read and checked.
+	Key KeyConfig
 
-	// Optional lets requests without a key through, unprotected, which are refused otherwise.
-	Optional bool
-
-	// Generate makes a key for requests that bring none, which implies Optional. Its answer carries the key, but only a key that the
-	// client chose itself protects it when the answer gets lost. [NewKey] fits. Nil: none is made.
-	Generate func() string
-
-	// Strict accepts only keys in double quotes, as the draft asks for. The default accepts those without quotes, too; see
-	// [ParseKey].
-	Strict bool
-
-	// MaxKeyBytes bounds the length of a key. Default, and at most: the service's MaxKeyBytes.
-	MaxKeyBytes int
-
-	// CheckKey refuses keys, with 400, before the store is asked: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The reason of a
-	// [*SyntaxError] is shown to the client. It must not block, and is called concurrently. Nil: every key that can be read will do.
-	CheckKey func(key string) error
-
-	// Authorize is asked on each request with a key, after the scope function and before anything is read or looked up, so that a
-	// caller whose rights were withdrawn gets no stored answer: a replay does not reach the handler, nor what it checks. Its error is
-	// answered with 403, or the status of a [*DeniedError]. It is called concurrently, and must not read the body. Nil: what stands
-	// outside of the middleware, and the scope function, have said it all.
+	// Authorize is called for each request with a key, after the scope function and before the
+	// request is read or looked up. A replay does not reach the handler or its checks, so Authorize
+	// keeps stored responses from a caller whose rights were withdrawn. An error is answered with
+	// 403, or with the status of a [*DeniedError]. It must not read the body, and is called
+	// concurrently. Default: every caller that the scope function names is authorized.
 	Authorize func(r *http.Request) error
 
-	// Quota bounds how many requests a scope may have in flight, and how many keys: see [Limits]. What is over it is answered with
-	// 429. Nil: nothing does.
+	// Quota limits the requests in flight and the keys of each scope. A request over the limit is
+	// answered with 429. Default: no limit.
 	Quota Quota
 
-	// MaxBodyBytes bounds the body of a request with a key, which is held in memory while the request lasts; a larger one is answered
-	// with 413. Default: 1 MiB.
+	// MaxBodyBytes limits the body of a request with a key, which is held in memory until the
+	// request ends. A larger body is answered with 413. Default: 1 MiB.
 	MaxBodyBytes int64
 
-	// MaxResponseBytes bounds the body of an answer, which is held in memory until the handler returns. A larger one is sent as it
-	// comes and not kept: retries are answered with [ResultGone]. At most the service's MaxValueBytes. Default: 1 MiB, or that if it is less.
-	MaxResponseBytes int
-
-	// Status decides which answers are stored. [ParseStatusPolicy] makes one of a list of statuses. Default: KeepFinal.
-	Status StatusPolicy
-
-	// KeepHeaders are fields of answers that are stored besides those that always are: see [DefaultKeepHeaders]. Cookies, fields that
-	// belong to one connection or one moment (Date, Content-Length, Cache-Control, CORS, authentication) and this package's own are
-	// refused.
-	KeepHeaders []string
-
-	// DropResponses stores only that a request was executed and with what status, for routes whose answers must not be stored:
-	// retries are answered with [ResultGone].
-	DropResponses bool
-
-	// KeepFlushed ignores Flush until an answer is larger than MaxResponseBytes, so that it can be kept. By default an answer that is
-	// flushed is sent as it comes and not kept. For handlers that flush out of habit, as httputil.ReverseProxy does with every answer
-	// of unknown length; it takes the life out of event streams.
-	KeepFlushed bool
-
-	// Fingerprint tells whether two requests are the same. OtherFingerprints are those that records of another version may have,
-	// before a change and during it: they are looked at only when the first one does not fit.
+	// Fingerprint configures when two requests are the same. OtherFingerprints are further versions
+	// that records may have before or during a change of Fingerprint. They are used only for a
+	// record with their version. Default: a digest of the whole request, see [Fingerprint].
 	Fingerprint       Fingerprint
 	OtherFingerprints []Fingerprint
 
-	// Wait is how long a request waits for an earlier one with its key, instead of being refused at once. It should be less than
-	// the server's WriteTimeout. Default: the service's Wait. Negative: refuse at once.
+	// Response configures which responses are stored.
+	Response ResponseConfig
+
+	// Wait is how long a request waits for an earlier request with its key, before it is answered
+	// with 409. It should be shorter than the server's WriteTimeout. Default: the service's Wait. A
+	// negative value does not wait.
 	Wait time.Duration
 
-	// MaxWaiting bounds how many requests wait at once, since each holds its body in memory; further ones are refused at once. Flows
-	// that are worked on count, too. Default: 1000.
+	// MaxWaiting limits the number of requests that wait, since each holds its body in memory. A
+	// request over the limit does not wait. A request that runs a flow counts until it ends.
+	// Default: 1000.
 	MaxWaiting int
 
-	// MaxRetryAfter bounds the Retry-After of requests in flight, which otherwise is what is left of the lease: mostly much longer
-	// than the work takes. At least 1 s. Default: 5 s.
+	// MaxRetryAfter limits the Retry-After of a request in flight. Without it, Retry-After is the
+	// rest of the lease, which is usually much longer than the work. At least 1 s. Default: 5 s.
 	MaxRetryAfter time.Duration
 
-	// CancelWithClient cancels the handler's context when the client goes away, as it is without the middleware. By default it is not:
-	// the work is finished and its answer stored, so that the client's retry gets it. In either case the context ends with a
-	// deadline that was set outside of the middleware, when the lease is lost, and after the service's MaxHold.
+	// CancelWithClient cancels the handler's context when the client disconnects, as net/http does
+	// without the middleware. By default the handler continues and its response is stored for the
+	// client's retry. The context always ends when the lease is lost, after the service's MaxHold,
+	// and at a deadline that was set outside the middleware.
 	CancelWithClient bool
 
-	// FailOpen runs the handler unprotected when the store gives no answer, so that work may run twice. Its answer is sent as it comes,
-	// with the fields that each answer to a request with a key has. The requests are counted as [ResultOpened]. By default they are answered
-	// with 503.
+	// FailOpen runs the handler without protection when Redis is unavailable, so that a retry may
+	// run it again. Such requests have the result [ResultOpened]. By default they are answered with
+	// 503.
 	FailOpen bool
 
-	// AnswerUnacknowledged sends the handler's answer also when nobody knows whether it could be stored. A client that then loses it may
-	// get another one on its retry, or have the work run again. By default it gets 503, and asks again.
+	// AnswerUnacknowledged sends the handler's response even if Redis has not acknowledged it. A
+	// client that loses this response may get another one on its retry, or have the work run again.
+	// By default the client gets 503 and retries.
 	AnswerUnacknowledged bool
 
-	// PolicyURL is the address of the API's own text about its keys. It is in the Link of every problem, and the types of problems
-	// are fragments of it. Default: none.
+	// PolicyURL is the address of the API's documentation of its keys. Each problem links to it,
+	// and problem types are fragments of it. Default: the documentation of this package, without a
+	// link.
 	PolicyURL string
 
-	// PublishRetention puts an Idempotency-Retention, in seconds, into every answer to a request with a key.
+	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
 	PublishRetention bool
 
-	// Profile is the form in which clients expect problems and replays: [ProfileStripe] for Stripe's client libraries. Default: Standard.
+	// Profile is the form of problems and replays: [ProfileStripe] for Stripe's client libraries.
+	// Default: [ProfileStandard].
 	Profile Profile
 
-	// WriteProblem writes the middleware's own answers. Status, Retry-After, Link and Cache-Control are settled by then; it
-	// adds Content-Type and body. Default: that of the Profile.
+	// WriteProblem writes the middleware's own responses. Retry-After, Link and Cache-Control are
+	// set in the header already; it adds Content-Type, the status and the body. It is called
+	// concurrently. Default: [Profile.WriteProblem] of Profile.
 	WriteProblem func(w http.ResponseWriter, r *http.Request, p *Problem)
 
-	// Observer is told about each request, in its goroutine, concurrently, so it must be quick. What happens to keys the service's own
-	// Observer is told. Nil: nobody is.
+	// Observer is called once for each request, in the goroutine of the request, and concurrently,
+	// so it must be quick. Events of keys go to the Observer of the service. Default: none.
 	Observer func(ctx context.Context, e Event)
+}
+
+// KeyConfig configures how the key of a request is read and checked. Zero fields mean their
+// defaults.
+type KeyConfig struct {
+	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
+	Header string
+
+	// Optional lets requests without a key go to the handler without protection. By default they
+	// are answered with 400.
+	Optional bool
+
+	// Generate returns a key for a request that has none, and implies Optional. The response
+	// carries the key. A client that loses this response does not know the key: only a key of the
+	// client's own makes its retry safe. It is called concurrently. Default: no key is generated.
+	Generate func() string
+
+	// Strict accepts only keys in double quotes, as the draft requires. By default keys without
+	// quotes are accepted too, see [idemheader.Parse].
+	Strict bool
+
+	// MaxBytes limits the length of a key. Default and maximum: the service's MaxKeyBytes.
+	MaxBytes int
+
+	// Check returns an error for a key that the API does not accept, which is answered with 400
+	// before the store is called: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The client is
+	// shown the Reason of an [*idemheader.SyntaxError]. It must not block, and is called
+	// concurrently. Default: every key that can be parsed is accepted.
+	Check func(key string) error
+}
+
+// ResponseConfig configures which responses of the handler are stored. Zero fields mean their
+// defaults.
+type ResponseConfig struct {
+	// Status decides by its status whether a response is stored. [ParseStatusPolicy] makes a policy
+	// from a list of statuses. Default: [KeepFinal].
+	Status StatusPolicy
+
+	// MaxBytes limits the body of a stored response, which is held in memory until the handler
+	// returns. A larger response is sent as the handler writes it, and is not stored: a retry is
+	// answered with [ResultGone]. At most the service's MaxValueBytes. Default: 1 MiB, or
+	// MaxValueBytes if that is less.
+	MaxBytes int
+
+	// KeepHeaders are header fields that are stored in addition to [DefaultKeepHeaders]. Cookies,
+	// fields of a single connection or moment (Date, Content-Length, Cache-Control, CORS,
+	// authentication) and the fields of this package are refused.
+	KeepHeaders []string
+
+	// Drop stores only that a request was executed, and with what status, for responses that must
+	// not be stored. Retries are answered with [ResultGone].
+	Drop bool
+
+	// KeepFlushed ignores Flush until a response is larger than MaxBytes, so that it can be stored.
+	// It is for handlers that always flush, as httputil.ReverseProxy does for responses of unknown
+	// length. It delays event streams. By default a response that is flushed is sent at once, and
+	// is not stored.
+	KeepFlushed bool
 }
 
 // DefaultKeepHeaders returns the names of the response fields that are always stored.
 func DefaultKeepHeaders() []string {
 	return []string{
-		// What the answer is.
+		// The representation.
 		"Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Location", "Content-Range",
 		"Content-Type", "Etag", "Last-Modified", "Repr-Digest", "Vary",
-		// What it says.
+		// The outcome.
 		"Allow", "Link", "Location", "Preference-Applied", "Retry-After",
-		// How browsers may treat it: without these a replay would be less safe than the first answer.
+		// The protection in browsers, which a replay needs as much as the first response.
 		"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options",
 	}
 }
 
-// neverKept reports whether a response field, in canonical form, must not be stored: it belongs to one connection, one moment
-// or one caller.
-func neverKept(name string) bool {
+// isNeverStored reports whether a response field, in canonical form, must not be stored: it belongs
+// to one connection, one moment or one caller.
+func isNeverStored(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Set-Cookie2", "Date", "Age",
 		"Content-Length", "Cache-Control", "Expires", "Authorization", "Authentication-Info", "Www-Authenticate",
@@ -180,23 +219,18 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	if out.Methods == nil {
 		out.Methods = []string{http.MethodPost, http.MethodPatch}
 	}
-	out.Methods = slices.Clone(out.Methods)
-	for i, method := range out.Methods {
-		out.Methods[i] = strings.ToUpper(method)
+	out.Methods = httptoken.Upper(out.Methods)
+	out.Key.Header = cmp.Or(out.Key.Header, idemheader.Key)
+	out.Key.MaxBytes = cmp.Or(out.Key.MaxBytes, service.MaxKeyBytes)
+	out.Key.Optional = out.Key.Optional || out.Key.Generate != nil
+	out.MaxBodyBytes = cmp.Or(out.MaxBodyBytes, DefaultMaxBodyBytes)
+	out.Response.MaxBytes = cmp.Or(out.Response.MaxBytes, min(DefaultMaxResponseBytes, service.MaxValueBytes))
+	if out.Response.Status == nil {
+		out.Response.Status = KeepFinal
 	}
-	def(&out.Header, DefaultHeader)
-	def(&out.MaxKeyBytes, service.MaxKeyBytes)
-	def(&out.MaxBodyBytes, DefaultMaxBodyBytes)
-	def(&out.MaxResponseBytes, min(DefaultMaxResponseBytes, service.MaxValueBytes))
-	def(&out.MaxRetryAfter, DefaultMaxRetryAfter)
-	def(&out.MaxWaiting, DefaultMaxWaiting)
-	def(&out.Wait, service.Wait)
-	if out.Generate != nil {
-		out.Optional = true
-	}
-	if out.Status == nil {
-		out.Status = KeepFinal
-	}
+	out.MaxRetryAfter = cmp.Or(out.MaxRetryAfter, DefaultMaxRetryAfter)
+	out.MaxWaiting = cmp.Or(out.MaxWaiting, DefaultMaxWaiting)
+	out.Wait = cmp.Or(out.Wait, service.Wait)
 	if out.WriteProblem == nil {
 		out.WriteProblem = out.Profile.WriteProblem
 	}
@@ -208,35 +242,17 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	return out
 }
 
-func (f Fingerprint) withDefaults() Fingerprint {
-	def(&f.Version, 1)
-	if f.Func == nil {
-		f.Func = WholeRequest
-	}
-	return f
-}
-
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// validate reports the first field of a Config, defaults filled in, that breaks its bound.
+// validate reports the first field, defaults filled in, that is out of its bounds.
 func (c *Config) validate(service *redisidem.Config) error {
 	switch {
 	case len(c.Methods) == 0:
 		return invalid("Config.Methods", "must not be empty; leave it nil for the default")
-	case !isToken(c.Header):
-		return invalid("Config.Header", "is not the name of a header field: %q", c.Header)
-	case c.MaxKeyBytes < 1 || c.MaxKeyBytes > service.MaxKeyBytes:
-		return invalid("Config.MaxKeyBytes", "must be between 1 and the service's MaxKeyBytes (%d): %d", service.MaxKeyBytes, c.MaxKeyBytes)
+	case !httptoken.Valid(c.Key.Header):
+		return invalid("Config.Key.Header", "must be the name of a header field: %q", c.Key.Header)
+	case c.Key.MaxBytes < 1 || c.Key.MaxBytes > service.MaxKeyBytes:
+		return invalid("Config.Key.MaxBytes", "must be between 1 and the service's MaxKeyBytes (%d): %d", service.MaxKeyBytes, c.Key.MaxBytes)
 	case c.MaxBodyBytes < 1:
 		return invalid("Config.MaxBodyBytes", "must be at least 1: %d", c.MaxBodyBytes)
-	case c.MaxResponseBytes < 1 || c.MaxResponseBytes > service.MaxValueBytes:
-		return invalid("Config.MaxResponseBytes", "must be between 1 and the service's MaxValueBytes (%d): %d",
-			service.MaxValueBytes, c.MaxResponseBytes)
 	case c.Profile < 0 || c.Profile >= profiles:
 		return invalid("Config.Profile", "is not a profile: %d", c.Profile)
 	case c.MaxWaiting < 1:
@@ -245,25 +261,37 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return invalid("Config.MaxRetryAfter", "must be at least 1s: %v", c.MaxRetryAfter)
 	}
 	for _, method := range c.Methods {
-		if !isToken(method) {
-			return invalid("Config.Methods", "has what is not a request method: %q", method)
+		if !httptoken.Valid(method) {
+			return invalid("Config.Methods", "must be request methods: %q", method)
 		}
 	}
-	for _, name := range c.KeepHeaders {
-		if canonical := http.CanonicalHeaderKey(name); !isToken(name) || neverKept(canonical) || canonical == http.CanonicalHeaderKey(c.Header) {
-			return invalid("Config.KeepHeaders", "has a field that must not be stored: %q", name)
-		}
+	if err := c.Response.validate(service, c.Key.Header); err != nil {
+		return err
 	}
 	versions := map[byte]bool{c.Fingerprint.Version: true}
 	for _, f := range c.OtherFingerprints {
 		if versions[f.Version] {
-			return invalid("Config.OtherFingerprints", "has version %d twice, or that of Config.Fingerprint", f.Version)
+			return invalid("Config.OtherFingerprints", "must have versions of their own: %d is there twice, or is that of Config.Fingerprint", f.Version)
 		}
 		versions[f.Version] = true
 	}
 	if u, err := url.Parse(c.PolicyURL); err != nil || strings.ContainsAny(c.PolicyURL, "<>\" \r\n") ||
 		c.PolicyURL != "" && (!u.IsAbs() || u.Fragment != "") {
 		return invalid("Config.PolicyURL", "must be an absolute URL without a fragment: %q", c.PolicyURL)
+	}
+	return nil
+}
+
+func (c *ResponseConfig) validate(service *redisidem.Config, keyHeader string) error {
+	if c.MaxBytes < 1 || c.MaxBytes > service.MaxValueBytes {
+		return invalid("Config.Response.MaxBytes", "must be between 1 and the service's MaxValueBytes (%d): %d",
+			service.MaxValueBytes, c.MaxBytes)
+	}
+	for _, name := range c.KeepHeaders {
+		canonical := http.CanonicalHeaderKey(name)
+		if !httptoken.Valid(name) || isNeverStored(canonical) || canonical == http.CanonicalHeaderKey(keyHeader) {
+			return invalid("Config.Response.KeepHeaders", "must be fields that may be stored: %q", name)
+		}
 	}
 	return nil
 }

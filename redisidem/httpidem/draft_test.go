@@ -22,7 +22,8 @@ func TestDraft(t *testing.T) {
 	})
 }
 
-// TestDraftOnARealServer is TestDraft on a server process, with the commands of concurrent requests in common pipelines.
+// TestDraftOnARealServer is TestDraft on a server process, with the commands of concurrent requests
+// in common pipelines.
 func TestDraftOnARealServer(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -38,19 +39,19 @@ func TestDraftOnARealServer(t *testing.T) {
 func target(t *testing.T, s *store, core redisidem.Config, o httpclause.Options, backend http.Handler) *httpclause.Target {
 	t.Helper()
 	cfg := &httpidem.Config{
-		Strict: o.Strict, Optional: o.Optional, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
+		Key: httpidem.KeyConfig{Strict: o.Strict, Optional: o.Optional}, Methods: o.Methods, PolicyURL: o.PolicyURL, PublishRetention: o.PublishRetention,
 	}
 	if o.UUIDs {
-		cfg.CheckKey = httpidem.UUIDKeys
+		cfg.Key.Check = httpidem.UUIDKeys
 	}
 	if o.Window > 0 {
-		cfg.CheckKey = httpidem.KeysWithin(o.Window, o.Window)
+		cfg.Key.Check = httpidem.KeysWithin(o.Window, o.Window)
 	}
 	if o.JSONFields != nil {
 		cfg.Fingerprint.Func = httpidem.JSONFields(o.JSONFields...)
 	}
 	if o.KeepAll {
-		cfg.Status = httpidem.KeepAll
+		cfg.Response.Status = httpidem.KeepAll
 	}
 	server := serve(t, newMiddleware(t, s.service(core), cfg).Handler(backend))
 	return &httpclause.Target{

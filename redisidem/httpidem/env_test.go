@@ -31,7 +31,8 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// store is an embedded Redis, with clients that can be cut off from it and whose commands are counted.
+// store is an embedded Redis, with clients that can be cut off from it and whose commands are
+// counted.
 type store struct {
 	testing.TB
 	redis *miniredis.Miniredis
@@ -122,16 +123,36 @@ const callerHeader = "X-Caller"
 
 func caller(r *http.Request) (string, error) { return r.Header.Get(callerHeader), nil }
 
+// observed is a middleware whose results are counted.
+type observed struct {
+	*httpidem.Middleware
+	counts [httpidem.ResultPanicked + 1]atomic.Int64
+}
+
+func (m *observed) Count(r httpidem.Result) int64 { return m.counts[r].Load() }
+
 // middleware makes a middleware on a fresh service.
-func (s *store) middleware(cfg *httpidem.Config) *httpidem.Middleware {
+func (s *store) middleware(cfg *httpidem.Config) *observed {
 	s.Helper()
 	return newMiddleware(s, s.service(redisidem.Config{}), cfg)
 }
 
-func newMiddleware(t testing.TB, svc *redisidem.Service, cfg *httpidem.Config) *httpidem.Middleware {
+func newMiddleware(t testing.TB, svc *redisidem.Service, cfg *httpidem.Config) *observed {
 	t.Helper()
-	m, err := httpidem.New(svc, caller, cfg)
-	if err != nil {
+	m := &observed{}
+	var c httpidem.Config
+	if cfg != nil {
+		c = *cfg
+	}
+	observer := c.Observer
+	c.Observer = func(ctx context.Context, e httpidem.Event) {
+		m.counts[e.Result].Add(1)
+		if observer != nil {
+			observer(ctx, e)
+		}
+	}
+	var err error
+	if m.Middleware, err = httpidem.New(svc, caller, &c); err != nil {
 		t.Fatal(err)
 	}
 	return m

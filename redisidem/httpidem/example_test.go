@@ -3,7 +3,6 @@ package httpidem_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -78,40 +77,7 @@ func Example() {
 	send(`{"cents":1200}`)
 	send(`{"cents":1200}`) // a retry
 	send(`{"cents":9900}`) // a mistake
-	// Output:
-	// 201 charge 1, attempt 1 replayed: false
-	// 201 charge 1, attempt 1 replayed: true
-	// 422 {"type":"https://github.com/redisidem/redisidem/blob/main/docs/http.md#mismatch","title":"Idempotency-Key is already used" replayed: false
-}
-
-// A client that gives each request a key, and retries it.
-func ExampleTransport() {
-	calls := 0
-	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		calls++
-		if calls == 1 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		body, _ := io.ReadAll(r.Body)
-		_, _ = fmt.Fprintf(w, "call %d has the body %s and a key: %t", calls, body, r.Header.Get("Idempotency-Key") != "")
-	}))
-	defer api.Close()
-
-	transport, err := httpidem.NewTransport(nil, nil)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	client := &http.Client{Transport: transport}
-	resp, err := client.Post(api.URL, "text/plain", strings.NewReader("hello"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, _ := io.ReadAll(resp.Body)
-	fmt.Println(string(answer))
-	// Output:
-	// call 2 has the body hello and a key: true
+	// Output: 201 charge 1, attempt 1 replayed: false 201 charge 1, attempt 1 replayed: true 422
+	// {"type":"https://github.com/redisidem/redisidem/blob/main/docs/http.md#mismatch","title":"Idempotency-Key
+	// is already used" replayed: false
 }

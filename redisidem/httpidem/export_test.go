@@ -31,19 +31,8 @@ func ProblemName(r Result) string { return r.problemName() }
 // TimeOf returns the time that is in a key.
 var TimeOf = timeOf
 
-// RetryAfterOf returns how long a response asks to be left alone.
-var RetryAfterOf = retryAfter
-
 // What deals with headers that are lists.
 var (
 	AddToList = addToList
 	InList    = inList
-	IsToken   = isToken
 )
-
-// Scopes returns how many scopes are remembered.
-func (l *Limits) Scopes() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.scopes)
-}

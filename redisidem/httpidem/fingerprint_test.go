@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemclient"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
@@ -24,14 +24,14 @@ func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
 	svc := s.service(redisidem.Config{})
 	h := counting(created("done"))
 	old := httpidem.Fingerprint{Version: 1}
-	fresh := httpidem.Fingerprint{Version: 2, Secret: []byte("secret"), Func: httpidem.JSONFields("amount")}
+	fresh := httpidem.Fingerprint{Version: 2, Func: httpidem.JSONFields("amount")}
 	before := newMiddleware(t, svc, &httpidem.Config{Fingerprint: old}).Handler(h)
 	after := newMiddleware(t, svc, &httpidem.Config{Fingerprint: fresh, OtherFingerprints: []httpidem.Fingerprint{old}}).Handler(h)
 	call(before, newRequest(t.Context(), "k", `{"amount":1}`))
 	if key, err := svc.Scope("alice").Retrieve(t.Context(), "k"); err != nil || string(key.Params) != "\x01" || key.Path != "/orders" || key.Method != http.MethodPost {
 		t.Errorf("stored %+v, %v", key, err)
 	}
-	if w := call(after, newRequest(t.Context(), "k", `{"amount":1}`)); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+	if w := call(after, newRequest(t.Context(), "k", `{"amount":1}`)); w.Header().Get(idemheader.Replayed) != "true" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	// The old way of comparing is in force for the old key.
@@ -39,7 +39,7 @@ func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	call(after, newRequest(t.Context(), "new", `{"amount":1}`))
-	if w := call(after, newRequest(t.Context(), "new", `{ "amount":1, "x": 2}`)); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+	if w := call(after, newRequest(t.Context(), "new", `{ "amount":1, "x": 2}`)); w.Header().Get(idemheader.Replayed) != "true" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	// A version that is not known is refused: nothing is disclosed that could not be compared.
@@ -74,19 +74,6 @@ func TestDraft_2_4_CallersDigest(t *testing.T) {
 	h.ran(t, 1)
 }
 
-func TestDraft_2_2_KeysThatTheLibraryMakesAreUUIDs(t *testing.T) {
-	t.Parallel()
-	for version, key := range map[uuid.Version]string{4: httpidem.NewKey(), 7: httpidem.NewTimeKey()} {
-		id, err := uuid.Parse(key)
-		if err != nil || id.Version() != version || httpidem.UUIDKeys(key) != nil {
-			t.Errorf("%s: version %d, %v", key, id.Version(), err)
-		}
-	}
-	if one, two := httpidem.NewKey(), httpidem.NewKey(); one == two {
-		t.Error("the same key twice")
-	}
-}
-
 func TestChecksOfKeys(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]bool{
@@ -115,8 +102,8 @@ func TestChecksOfKeys(t *testing.T) {
 			t.Errorf("%v: %v", at, err)
 		}
 	}
-	for _, key := range []string{"", "x", httpidem.NewKey(), strings.Repeat("U", 26), "8" + strings.Repeat("0", 25)} {
-		var syntax *httpidem.SyntaxError
+	for _, key := range []string{"", "x", idemclient.NewKey(), strings.Repeat("U", 26), "8" + strings.Repeat("0", 25)} {
+		var syntax *idemheader.SyntaxError
 		if err := check(key); !errors.As(err, &syntax) {
 			t.Errorf("%q: %v", key, err)
 		}
@@ -132,42 +119,8 @@ func ulidAt(at time.Time) string {
 	return string(b)
 }
 
-// FuzzParseKey checks that what is accepted is a key that can be written and read again, and that nothing else gets through.
-func FuzzParseKey(f *testing.F) {
-	for _, s := range []string{`"a"`, `a`, `"a";b=1`, `"a", "b"`, `"\""`, `"\\"`, `"\n"`, "", `""`, ":YWJj:", "?1", "1", "\"\xff\"", "a\x00", `"`, "\t\"a\"\t"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		strict, strictErr := httpidem.ParseKey([]string{s}, true)
-		lenient, err := httpidem.ParseKey([]string{s}, false)
-		if strictErr == nil && (err != nil || strict != lenient) {
-			t.Fatalf("%q: strict %q, lenient %q, %v", s, strict, lenient, err)
-		}
-		if err != nil {
-			if lenient != "" {
-				t.Fatalf("%q: a key with an error", s)
-			}
-			return
-		}
-		for i := range len(lenient) {
-			if lenient[i] < ' ' || lenient[i] > '~' {
-				t.Fatalf("%q: the key %q has byte %#x", s, lenient, lenient[i])
-			}
-		}
-		text, err := httpidem.FormatKey(lenient)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := httpidem.ParseKey([]string{text}, true); err != nil || again != lenient {
-			t.Fatalf("%q: written as %s, read as %q, %v", lenient, text, again, err)
-		}
-		if strictErr != nil && lenient != strings.Trim(s, " \t") {
-			t.Fatalf("%q: taken as %q", s, lenient)
-		}
-	})
-}
-
-// FuzzFingerprint checks that two requests have the same fingerprint exactly when what counts is the same.
+// FuzzFingerprint checks that two requests have the same fingerprint exactly when what counts is
+// the same.
 func FuzzFingerprint(f *testing.F) {
 	f.Add("POST", "h", "/a", "q=1", "text/plain", []byte("body"), "post", "H:80", "/a", "q=1", "Text/Plain; charset=x", []byte("body"))
 	f.Add("POST", "h", "/a", "b", "", []byte("c"), "POST", "h", "/ab", "", "", []byte("c"))
@@ -192,7 +145,8 @@ func fingerprint(method, host, path, query, kind string, body []byte) (string, e
 	return httpidem.FingerprintOf(httpidem.Fingerprint{}, r, body)
 }
 
-// TestFingerprintsAreOfOneResource is about targets and hosts that name the same resource, and others that do not.
+// TestFingerprintsAreOfOneResource is about targets and hosts that name the same resource, and
+// others that do not.
 func TestFingerprintsAreOfOneResource(t *testing.T) {
 	t.Parallel()
 	type request struct {
@@ -349,8 +303,9 @@ func TestFieldsThatNoBodyHasCannotBeNamed(t *testing.T) {
 	}
 }
 
-// FuzzJSONFields checks that what selected fields come to depends on their values alone: two bodies have the same fingerprint
-// exactly when encoding/json finds the same values in them, or when they are the same bytes.
+// FuzzJSONFields checks that what selected fields come to depends on their values alone: two bodies
+// have the same fingerprint exactly when encoding/json finds the same values in them, or when they
+// are the same bytes.
 func FuzzJSONFields(f *testing.F) {
 	for _, s := range []string{
 		`{"a":1}`, `{"a":1.0}`, `{"a":{"b":[1,2,{"c":null}]}}`, `{"a":1,"a":2}`, `[1]`, `{"a":"\ud800"}`, "{\"a\":\"\xff\"}", `{"a":1}{}`, "", "null",
@@ -377,7 +332,8 @@ func FuzzJSONFields(f *testing.F) {
 	})
 }
 
-// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of what has neither.
+// selected returns what encoding/json finds in the fields a and x.y of an object, or the bytes of
+// what has neither.
 func selected(b []byte) (string, bool) {
 	var o map[string]any
 	d := json.NewDecoder(strings.NewReader(string(b)))

@@ -6,24 +6,29 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// ParamsFunc tells what a flow's stages are to know of a request, and finds again in [redisidem.Stage.Key] as Params, also when a
-// completer runs them: a []byte is stored as it is, anything else as JSON. It must hold no credentials. The body has been read and
-// must not be changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's MaxValueBytes with 413, as
-// [ResultBodyTooLarge]. It is called concurrently.
+// ParamsFunc returns the part of a request that a flow's stages need, which they find in
+// [redisidem.Stage.Key] as Params, also when a completer runs them: a []byte is stored as it is,
+// anything else as JSON. It must hold no credentials. The body has been read and must not be
+// changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's
+// MaxValueBytes with 413, as [ResultBodyTooLarge]. It is called concurrently.
 type ParamsFunc func(r *http.Request, body []byte) (any, error)
 
-// Flow returns a handler that runs a flow for each key, and writes the key's response, which is the flow's: whole, or the interim
-// answer of a stage. A retry continues where an earlier request stopped, and gets the response once there is one. What the stages
-// know of the request is what params makes of it; nil: nothing.
+// Flow returns a handler that runs a flow for each key, and writes the key's response, which is the
+// flow's: whole, or the interim answer of a stage. A retry continues where an earlier request
+// stopped, and gets the response once there is one. What the stages know of the request is what
+// params makes of it; nil: nothing.
 //
-// A request needs a key: those without one are refused, whatever Config.Optional says, and so are methods that are not covered
-// (405). Status, DropResponses, AnswerUnacknowledged and FailOpen are for handlers and do not count here: a flow says itself what its
-// answer is. When a stage fails, and when it is idle, the answer is a problem (503 and 409) that tells the client to try again.
+// A request needs a key: those without one are refused, whatever Config.Key says, and so are
+// methods that are not covered (405). Response, AnswerUnacknowledged and FailOpen are for handlers
+// and do not count here: a flow says itself what its answer is. When a stage fails, and when it is
+// idle, the answer is a problem (503 and 409) that asks the client to try again.
 //
-// It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints, which are for handlers, too.
+// It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints,
+// which are for handlers, too.
 func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler, error) {
 	switch {
 	case flow == nil:
@@ -35,8 +40,8 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 }
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
-	if !covers(m.cfg.Methods, r.Method) {
-		m.tell(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
+	if !httptoken.Covers(m.cfg.Methods, r.Method) {
+		m.observe(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)
 		}
@@ -51,7 +56,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	case x == nil:
 		return
 	}
-	defer x.place.leave()
+	defer x.slot.release()
 	x.request.Params = nil
 	if params != nil {
 		var err error
@@ -64,7 +69,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 }
 
 // runFlow runs the flow, and writes what it came to.
-func (x *exchange) runFlow(flow *redisidem.Flow) {
+func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	m := x.middleware
 	ctx := x.r.Context()
 	if !m.cfg.CancelWithClient {
@@ -79,14 +84,14 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 	returned := false
 	defer func() {
 		if !returned {
-			m.tell(x.r.Context(), ResultPanicked, 0, nil)
+			m.observe(x.r.Context(), ResultPanicked, 0, nil)
 		}
 	}()
-	leave := x.queue() // it cannot be told when the waiting ends and the work begins
+	leave := x.queue() // the flow does not report when it begins
 	defer leave()
 	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true
-	x.place.made = key.Attempts == 1 && !key.Replayed()
+	x.slot.made = key.Attempts == 1 && !key.Replayed()
 	switch {
 	case err != nil:
 		x.failFlow(key, err)
@@ -102,7 +107,7 @@ func (x *exchange) runFlow(flow *redisidem.Flow) {
 }
 
 // failFlow answers a request whose flow has not come to an answer.
-func (x *exchange) failFlow(key *redisidem.Key, err error) {
+func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
 	refused := (*redisidem.InvalidError)(nil)
 	stage, compensation := (*redisidem.StageError)(nil), (*redisidem.CompensationError)(nil)
@@ -112,7 +117,8 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		m.refuse(x.w, x.r, m.problem(ResultGone), err)
-	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the store does not take.
+	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the
+	// store does not take.
 	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
 		m.refuse(x.w, x.r, m.problem(ResultBodyTooLarge), err)
 	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):
@@ -129,14 +135,14 @@ func (x *exchange) failFlow(key *redisidem.Key, err error) {
 }
 
 // refuseUnfinished answers a request whose flow stays where it is, and may go on with the next one.
-func (x *exchange) refuseUnfinished(err error) {
+func (x *keyedRequest) refuseUnfinished(err error) {
 	p := x.middleware.problem(ResultUnfinished)
 	p.RetryAfter = time.Second
 	x.middleware.refuse(x.w, x.r, p, err)
 }
 
 // reply answers with a response that was stored just now.
-func (x *exchange) reply(stored *redisidem.Response) {
+func (x *keyedRequest) reply(stored *redisidem.Response) {
 	if stored == nil {
 		stored = &redisidem.Response{}
 	}
@@ -146,11 +152,11 @@ func (x *exchange) reply(stored *redisidem.Response) {
 	}
 	h := x.w.Header()
 	for name, values := range stored.Header {
-		if name = http.CanonicalHeaderKey(name); !neverKept(name) {
+		if name = http.CanonicalHeaderKey(name); !isNeverStored(name) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
-	x.middleware.tell(x.r.Context(), ResultExecuted, status, nil)
+	x.middleware.observe(x.r.Context(), ResultExecuted, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have gone

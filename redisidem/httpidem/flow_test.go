@@ -13,6 +13,7 @@ import (
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // cartOrder is what the flow's stages know of a request.
@@ -70,7 +71,7 @@ func TestFlowAnswersARequest(t *testing.T) {
 	var mode atomic.Value
 	var runs atomic.Int64
 	seen := &results{}
-	m := s.middleware(&httpidem.Config{Optional: true, Observer: seen.observe})
+	m := s.middleware(&httpidem.Config{Key: httpidem.KeyConfig{Optional: true}, Observer: seen.observe})
 	h, err := m.Flow(payment(t, &mode, &runs), orderOf)
 	if err != nil {
 		t.Fatal(err)
@@ -387,8 +388,8 @@ func TestErrorsOfStagesAboutOtherKeysAreNotAboutThis(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := call(h, newRequest(t.Context(), name, ""))
-		if w.Code != 503 || w.Header().Get(httpidem.ProblemHeader) != "unfinished" || charged != 1 {
-			t.Errorf("%s: %d %s, charged %d times", name, w.Code, w.Header().Get(httpidem.ProblemHeader), charged)
+		if w.Code != 503 || w.Header().Get(idemheader.Problem) != "unfinished" || charged != 1 {
+			t.Errorf("%s: %d %s, charged %d times", name, w.Code, w.Header().Get(idemheader.Problem), charged)
 		}
 	}
 }

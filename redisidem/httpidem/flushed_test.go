@@ -8,30 +8,29 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // TestRequestWhoseRecordIsLostIsNeverOutstanding empties the store while a request is being worked
-// on. Its client gets the answer, or is told that the outcome is unknown, and never that another
+// on. Its client gets the answer, or a problem that the outcome is unknown, and never that another
 // server works on it.
 func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 	t.Parallel()
-	for work, handler := range map[string]func(testing.TB, *httpidem.Middleware, func(context.Context)) http.Handler{
-		"handler": func(_ testing.TB, m *httpidem.Middleware, do func(context.Context)) http.Handler {
+	for work, handler := range map[string]func(testing.TB, *observed, func(context.Context)) http.Handler{
+		"handler": func(_ testing.TB, m *observed, do func(context.Context)) http.Handler {
 			return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				do(r.Context())
 				w.WriteHeader(http.StatusCreated)
 			}))
 		},
-		"first stage": func(t testing.TB, m *httpidem.Middleware, do func(context.Context)) http.Handler {
+		"first stage": func(t testing.TB, m *observed, do func(context.Context)) http.Handler {
 			return twoStages(t, m, do, func(context.Context) {})
 		},
-		"last stage": func(t testing.TB, m *httpidem.Middleware, do func(context.Context)) http.Handler {
+		"last stage": func(t testing.TB, m *observed, do func(context.Context)) http.Handler {
 			return twoStages(t, m, func(context.Context) {}, do)
 		},
 	} {
 		for name, retried := range map[string]string{
-			"and nobody comes":                "",
+			"and no retry comes":              "",
 			"and a retry is faster":           "faster",
 			"and a retry is under way":        "under way",
 			"and the lease is lost meanwhile": "renewed",
@@ -46,7 +45,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 				m := newMiddleware(t, s.service(redisidem.Config{Lease: lease}), nil)
 				var runs atomic.Int64
 				var url string
-				told, ended, second := make(chan struct{}), make(chan struct{}), make(chan answer, 1)
+				answered, ended, second := make(chan struct{}), make(chan struct{}), make(chan answer, 1)
 				retry := func() {
 					a, err := try(t.Context(), url, "k", "{}")
 					if err != nil {
@@ -56,7 +55,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 				}
 				url = serve(t, handler(t, m, func(ctx context.Context) {
 					if runs.Add(1) > 1 {
-						close(told)
+						close(answered)
 						if retried == "under way" {
 							<-ended
 						}
@@ -68,7 +67,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 						retry()
 					case "under way":
 						go retry()
-						<-told
+						<-answered
 					case "renewed":
 						<-ctx.Done() // which the next renewal finds out
 					}
@@ -76,13 +75,13 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 				first := post(t, url, "k", "{}")
 				close(ended)
 				if first.StatusCode != http.StatusCreated && first.StatusCode != http.StatusServiceUnavailable || first.replayed() {
-					t.Errorf("the first client is told %d: %s", first.StatusCode, first.body)
+					t.Errorf("the first client gets %d: %s", first.StatusCode, first.body)
 				}
 				if retried == "" || retried == "renewed" {
 					retry()
 				}
 				if a := <-second; a.StatusCode != http.StatusCreated {
-					t.Errorf("the retry is told %d: %s", a.StatusCode, a.body)
+					t.Errorf("the retry gets %d: %s", a.StatusCode, a.body)
 				}
 				wantStatus(t, post(t, url, "k", "{}"), http.StatusCreated)
 				if runs.Load() != 2 {
@@ -94,7 +93,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 }
 
 // twoStages makes a flow of two stages that do something.
-func twoStages(t testing.TB, m *httpidem.Middleware, first, last func(context.Context)) http.Handler {
+func twoStages(t testing.TB, m *observed, first, last func(context.Context)) http.Handler {
 	t.Helper()
 	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "two", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {

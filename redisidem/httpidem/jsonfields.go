@@ -14,15 +14,18 @@ import (
 // maxJSONDepth bounds how deep a document may nest for its fields to be looked at.
 const maxJSONDepth = 100
 
-// JSONFields returns a [FingerprintFunc] for which two requests with a JSON object as their body are the same when the query,
-// the media type and the named fields are: for clients whose retries differ in fields that do not matter, as the time of
-// sending. A name is that of a field, or a path to one with dots between: amount, customer.id. It panics with the error of
-// [CheckJSONFields], if that has one.
+// JSONFields returns a [FingerprintFunc] for which two requests with a JSON object as their body
+// are the same when the query, the media type and the named fields are: for clients whose retries
+// differ in fields that do not matter, as the time of sending. A name is that of a field, or a path
+// to one with dots between: amount, customer.id. It panics with the error of [CheckJSONFields], if
+// that has one.
 //
-// White space and the order of fields do not matter; numbers count as they are written, so 1 and 1.0 differ. A field that is absent
-// differs from each value. A body that has none of the named fields, so that these cannot be what makes it the same, counts with all
-// its bytes, as in [WholeRequest]; and so does one that is not one JSON object, is not UTF-8, nests deeper than 100, names a field
-// twice, or has a named one in other letters (Amount), which many decoders take for the same.
+// White space and the order of fields do not matter; numbers count as they are written, so 1 and
+// 1.0 differ. A field that is absent differs from each value. A body that has none of the named
+// fields, so that these cannot be what makes it the same, counts with all its bytes, as in
+// [WholeRequest]; and so does one that is not one JSON object, is not UTF-8, nests deeper than 100,
+// names a field twice, or has a named one in other letters (Amount), which many decoders take for
+// the same.
 func JSONFields(names ...string) FingerprintFunc {
 	if err := CheckJSONFields(names...); err != nil {
 		panic(err)
@@ -52,9 +55,10 @@ func JSONFields(names ...string) FingerprintFunc {
 	}
 }
 
-// CheckJSONFields returns a [*redisidem.InvalidError] for the first name that [JSONFields] does not take, since no body has the
-// field: one with a slash in front, as in a JSON pointer, with nothing before, between or behind its dots, or that is not UTF-8. It
-// is for names that come from outside of the program.
+// CheckJSONFields returns a [*redisidem.InvalidError] for the first name that [JSONFields] does not
+// take, since no body has the field: one with a slash in front, as in a JSON pointer, with nothing
+// before, between or behind its dots, or that is not UTF-8. It is for names that come from outside
+// of the program.
 func CheckJSONFields(names ...string) error {
 	for _, name := range names {
 		switch {
@@ -106,8 +110,8 @@ func (o object) misspells(path []string) bool {
 
 var errNoObject = errors.New("not one JSON object without repeated names")
 
-// decodeObject decodes a body that is one JSON object. Unlike encoding/json it refuses a name that comes twice: two readers
-// may take different ones of them.
+// decodeObject decodes a body that is one JSON object. Unlike encoding/json it refuses a name that
+// comes twice: two readers may take different ones of them.
 func decodeObject(body []byte) (object, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
@@ -167,8 +171,8 @@ func decodeValue(d *json.Decoder, depth int) (any, error) {
 	return o, err
 }
 
-// readable refuses a string with the character that the decoder puts in place of what it cannot read: different texts would
-// become the same.
+// readable refuses a string with the character that the decoder puts in place of what it cannot
+// read: different texts would become the same.
 func readable(token json.Token) error {
 	if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
 		return errNoObject

@@ -5,42 +5,39 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// NewKey returns a fresh random key, a version 4 UUID.
-func NewKey() string { return uuid.NewString() }
-
-// NewTimeKey returns a fresh random key that tells when it was made, a version 7 UUID, for servers that check it with
-// [KeysWithin].
-func NewTimeKey() string { return uuid.Must(uuid.NewV7()).String() }
-
-// UUIDKeys is a Config.CheckKey for an API whose keys are UUIDs in their usual form of 36 characters, of any version but with random
-// or hashed bits: a key that can be guessed lets others in the same scope see its answer.
+// UUIDKeys is a KeyConfig.Check for an API whose keys are UUIDs in their usual form of 36
+// characters, of any version but with random or hashed bits: a key that can be guessed lets others
+// in the same scope see its answer.
 func UUIDKeys(key string) error {
 	if id, err := uuid.Parse(key); err != nil || len(key) != 36 || id.Version() < 3 {
-		return &SyntaxError{Reason: "must be a UUID"}
+		return &idemheader.SyntaxError{Reason: "must be a UUID"}
 	}
 	return nil
 }
 
-// MinKeyBytes returns a Config.CheckKey for an API whose keys have at least so many bytes.
+// MinKeyBytes returns a KeyConfig.Check for an API whose keys have at least so many bytes.
 func MinKeyBytes(n int) func(key string) error {
 	return func(key string) error {
 		if len(key) < n {
-			return &SyntaxError{Reason: fmt.Sprintf("must be at least %d bytes long", n)}
+			return &idemheader.SyntaxError{Reason: fmt.Sprintf("must be at least %d bytes long", n)}
 		}
 		return nil
 	}
 }
 
-// KeysWithin returns a Config.CheckKey for an API whose keys tell when they were made: version 7 UUIDs or ULIDs. A key that
-// is older than past or more than future ahead of this host's clock is a [*WindowError]; anything else is a [*SyntaxError].
-// With past below the retention, a key can never be used again after its record was forgotten.
+// KeysWithin returns a KeyConfig.Check for an API whose keys tell when they were made: version 7
+// UUIDs or ULIDs. A key that is older than past or more than future ahead of this host's clock is a
+// [*WindowError]; anything else is a [*idemheader.SyntaxError]. With past below the retention, a
+// key can never be used again after its record was forgotten.
 func KeysWithin(past, future time.Duration) func(key string) error {
 	return func(key string) error {
 		made, ok := timeOf(key)
 		if !ok {
-			return &SyntaxError{Reason: "must be a version 7 UUID or a ULID"}
+			return &idemheader.SyntaxError{Reason: "must be a version 7 UUID or a ULID"}
 		}
 		if age := time.Since(made); age > past || -age > future {
 			return &WindowError{Past: past, Future: future}
@@ -49,7 +46,7 @@ func KeysWithin(past, future time.Duration) func(key string) error {
 	}
 }
 
-// WindowError tells that a key was made too long ago, or in the future.
+// WindowError reports that a key was made too long ago, or in the future.
 type WindowError struct {
 	// Past and Future are how old a key may be, and how far ahead of the server's clock.
 	Past, Future time.Duration

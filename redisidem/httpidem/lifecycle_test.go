@@ -23,6 +23,7 @@ import (
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // created is a handler that answers 201 with a text.
@@ -103,7 +104,8 @@ func TestCancelWithClientCancelsTheHandler(t *testing.T) {
 	}
 }
 
-// inBubble runs a test in fake time, with a service on an embedded Redis whose time passes only when all wait.
+// inBubble runs a test in fake time, with a service on an embedded Redis whose time passes only
+// when all wait.
 func inBubble(t *testing.T, cfg redisidem.Config, test func(t *testing.T, svc *redisidem.Service)) {
 	t.Helper()
 	t.Parallel()
@@ -172,7 +174,7 @@ func TestHandlersContextKeepsTheDeadlineOfTheServer(t *testing.T) {
 			t.Errorf("answered %q", w.Body)
 		}
 		// What the handler answered in spite of it is stored.
-		if w := call(h, newRequest(t.Context(), "k", "")); w.Header().Get(httpidem.ReplayedHeader) != "true" {
+		if w := call(h, newRequest(t.Context(), "k", "")); w.Header().Get(idemheader.Replayed) != "true" {
 			t.Errorf("no replay: %d %s", w.Code, w.Body)
 		}
 	})
@@ -213,7 +215,7 @@ func TestWaitersGetTheAnswerAndOthersTheirRefusal(t *testing.T) {
 		for range 2 {
 			go func() { done <- call(h, newRequest(context.Background(), "k", "1")) }()
 		}
-		// A request that is another one is never told to wait, nor is it after having waited.
+		// Another request with the key is a mismatch at once, and also after it has waited.
 		began := time.Now()
 		if w := call(h, newRequest(t.Context(), "k", "2")); w.Code != http.StatusUnprocessableEntity || time.Since(began) > time.Second {
 			t.Errorf("%d after %v", w.Code, time.Since(began))
@@ -399,7 +401,7 @@ func TestAnswersWithoutTheStoreHaveTheFieldsOfOthers(t *testing.T) {
 			svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
 			m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, PublishRetention: true})
 			server := serve(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set(httpidem.ReplayedHeader, "true")
+				w.Header().Set(idemheader.Replayed, "true")
 				w.Header().Set("Idempotency-Key", "another")
 				w.Header().Set("Access-Control-Expose-Headers", "X-Own")
 				c.answer(w)
@@ -407,9 +409,9 @@ func TestAnswersWithoutTheStoreHaveTheFieldsOfOthers(t *testing.T) {
 			s.sever()
 			a := post(t, server.URL, "k", "b")
 			exposed := httpidem.InList(a.Header["Access-Control-Expose-Headers"], "X-Own") &&
-				httpidem.InList(a.Header["Access-Control-Expose-Headers"], httpidem.ReplayedHeader)
+				httpidem.InList(a.Header["Access-Control-Expose-Headers"], idemheader.Replayed)
 			if a.StatusCode != c.status || a.body != c.body || a.replayed() || a.Header.Get("Idempotency-Key") != "k" || !exposed ||
-				a.Header.Get(httpidem.RetentionHeader) == "" || m.Count(httpidem.ResultOpened) != 1 {
+				a.Header.Get(idemheader.Retention) == "" || m.Count(httpidem.ResultOpened) != 1 {
 				t.Errorf("%d %v %.50s", a.StatusCode, a.Header, a.body)
 			}
 		})
@@ -421,10 +423,10 @@ func TestStreamsWithoutTheStoreReachTheClient(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		s := newStore(t)
 		svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
-		m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, KeepFlushed: keep})
+		m := newMiddleware(t, svc, &httpidem.Config{FailOpen: true, Response: httpidem.ResponseConfig{KeepFlushed: keep}})
 		read := make(chan struct{})
 		server := serve(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set(httpidem.ReplayedHeader, "true")
+			w.Header().Set(idemheader.Replayed, "true")
 			_, _ = io.WriteString(w, "one")
 			_ = http.NewResponseController(w).Flush()
 			<-read
@@ -443,7 +445,7 @@ func TestStreamsWithoutTheStoreReachTheClient(t *testing.T) {
 		close(read)
 		rest, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if err != nil || string(first)+string(rest) != "onetwo" || resp.Header.Get(httpidem.ReplayedHeader) != "" {
+		if err != nil || string(first)+string(rest) != "onetwo" || resp.Header.Get(idemheader.Replayed) != "" {
 			t.Errorf("%v, %s%s, %v", err, first, rest, resp.Header)
 		}
 	}
@@ -499,7 +501,7 @@ func TestHandlerThatEndsWithoutReturningFreesItsKey(t *testing.T) {
 
 func TestPanicIsFinalWhenEverythingIsKept(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Status: httpidem.KeepAll})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 	h := counting(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	func() {
 		defer func() {
@@ -529,11 +531,11 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 			w.(http.Flusher).Flush()
 			_, _ = io.WriteString(w, "streamed")
 		}, "streamed", "202"},
-		{"over the limit", httpidem.Config{MaxResponseBytes: 10}, func(w http.ResponseWriter, _ *http.Request) {
+		{"over the limit", httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10}}, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "01234")
 			_, _ = io.WriteString(w, "56789X")
 		}, "0123456789X", "200"},
-		{"dropped", httpidem.Config{DropResponses: true}, created("secret"), "secret", "201"},
+		{"dropped", httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}, created("secret"), "secret", "201"},
 		{"too many fields", httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", strings.Repeat("x", 70_000))
 			_, _ = io.WriteString(w, "x")
@@ -621,7 +623,7 @@ func TestPanicBehindAStreamDoesNotRunItAgain(t *testing.T) {
 
 func TestKeepFlushedKeepsThem(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{KeepFlushed: true, MaxResponseBytes: 10})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true, MaxBytes: 10}})
 	h := counting(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "a")
 		_ = http.NewResponseController(w).Flush()
@@ -667,7 +669,7 @@ func TestTrailersOfAnswersWhoseFlushIsIgnoredAreSent(t *testing.T) {
 				if name == "too large" {
 					limit = 3
 				}
-				m := newStore(t).middleware(&httpidem.Config{KeepFlushed: true, MaxResponseBytes: limit})
+				m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{KeepFlushed: true, MaxBytes: limit}})
 				server := httptest.NewUnstartedServer(m.Handler(h))
 				server.EnableHTTP2 = http2
 				server.StartTLS()
@@ -739,7 +741,7 @@ func TestHandlerReachesItsLease(t *testing.T) {
 
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{MaxResponseBytes: 100})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 100}})
 	h := counting(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "Digest")
 		_, _ = io.Copy(w, r.Body)
@@ -771,7 +773,8 @@ func TestHTTP2(t *testing.T) {
 	h.ran(t, 2)
 }
 
-// same compares as net/http compares what a handler panicked with: nothing may be wrapped around it.
+// same compares as net/http compares what a handler panicked with: nothing may be wrapped around
+// it.
 func same(a, b any) bool { return a == b }
 
 func TestSwitchingProtocolsWithoutHijackingIsNotKept(t *testing.T) {

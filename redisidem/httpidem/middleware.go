@@ -7,34 +7,34 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Middleware makes the retries of HTTP requests safe. Make one with [New] for each policy, and wrap handlers with
-// [Middleware.Handler]; several may share a service. It is safe for concurrent use.
+// Middleware makes the retries of HTTP requests safe. Make one with [New] for each policy, and wrap
+// handlers with [Middleware.Handler]; several may share a service. It is safe for concurrent use.
 type Middleware struct {
 	service       *redisidem.Service
 	scope         ScopeFunc
 	cfg           Config
-	keep          map[string]struct{} // the fields of answers that are stored
+	storedFields  map[string]struct{} // the fields of answers that are stored
 	lease         time.Duration
 	retention     string
 	maxScopeBytes int
 	maxValueBytes int
-	counts        counts
 	waiting       atomic.Int64 // requests that may be waiting for an earlier one
 	made          string       // where in the program it was made
 }
 
-// New makes a Middleware that keeps its keys with a service. The scope function is required: [Unscoped] says on purpose that all
-// callers are one. A nil cfg means all defaults. It sends nothing.
+// New makes a Middleware that keeps its keys with a service. The scope function is required:
+// [Unscoped] says on purpose that all callers are one. A nil cfg means all defaults. It sends
+// nothing.
 //
-// A field that breaks its bound is a [*redisidem.InvalidError].
+// A field that is out of its bounds is a [*redisidem.InvalidError].
 func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware, error) {
 	switch {
 	case service == nil:
@@ -44,33 +44,35 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	}
 	core := service.Config()
 	m := &Middleware{
-		service: service, scope: scope, cfg: cfg.withDefaults(&core), keep: make(map[string]struct{}), lease: core.Lease,
+		service: service, scope: scope, cfg: cfg.withDefaults(&core), storedFields: make(map[string]struct{}), lease: core.Lease,
 		retention: strconv.Itoa(wholeSeconds(core.Retention)), maxScopeBytes: core.MaxKeyBytes, maxValueBytes: core.MaxValueBytes,
 		made: caller(),
 	}
 	if err := m.cfg.validate(&core); err != nil {
 		return nil, err
 	}
-	m.cfg.Header = http.CanonicalHeaderKey(m.cfg.Header)
-	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.Profile.keepHeaders(), m.cfg.KeepHeaders) {
-		m.keep[http.CanonicalHeaderKey(name)] = struct{}{}
+	m.cfg.Key.Header = http.CanonicalHeaderKey(m.cfg.Key.Header)
+	for _, name := range slices.Concat(DefaultKeepHeaders(), m.cfg.Profile.keepHeaders(), m.cfg.Response.KeepHeaders) {
+		m.storedFields[http.CanonicalHeaderKey(name)] = struct{}{}
 	}
 	return m, nil
 }
 
-// Handler returns a handler that runs next once for each key, and gives its answer again to each retry. It has the shape of
-// net/http middleware: func(http.Handler) http.Handler.
+// Handler returns a handler that runs next once for each key, and gives its answer again to each
+// retry. It has the shape of net/http middleware: func(http.Handler) http.Handler.
 //
-// It belongs inside of authentication and rate limiting, and outside of what reads the body. It blocks for a round trip to the
-// store before next runs and another one after it, and with Config.Wait for that time.
+// It belongs inside of authentication and rate limiting, and outside of what reads the body. It
+// blocks for a round trip to the store before next runs and another one after it, and with
+// Config.Wait for that time.
 //
-// What a [http.ServeMux] as next answers by itself, since it has no route for the request or redirects it, goes through unprotected.
+// What a [http.ServeMux] as next answers by itself, since it has no route for the request or
+// redirects it, goes through unprotected.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if !covers(m.cfg.Methods, r.Method) || !routed(next, r) {
+	if !httptoken.Covers(m.cfg.Methods, r.Method) || !routed(next, r) {
 		m.bypass(w, r, next)
 		return
 	}
@@ -79,24 +81,16 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	case bypass:
 		m.bypass(w, r, next)
 	case x != nil:
-		defer x.place.leave()
-		(&execution{exchange: x, next: next}).serve()
+		defer x.slot.release()
+		(&handlerRun{keyedRequest: x, next: next}).serve()
 	}
-}
-
-// covers reports whether requests with a method, which a client may leave empty for GET, are among those with the methods given,
-// however it is written: what stands behind may not care.
-func covers(methods []string, method string) bool {
-	if method == "" {
-		method = http.MethodGet
-	}
-	return slices.ContainsFunc(methods, func(covered string) bool { return strings.EqualFold(covered, method) })
 }
 
 // redirects is the type of the handlers that only redirect, a mux's own among them.
 var redirects = reflect.TypeOf(http.RedirectHandler("/", http.StatusTemporaryRedirect))
 
-// routed reports whether a handler may do work for a request: a mux that has no route for it, or redirects it, does none.
+// routed reports whether a handler may do work for a request: a mux that has no route for it, or
+// redirects it, does none.
 func routed(h http.Handler, r *http.Request) bool {
 	mux, ok := h.(*http.ServeMux)
 	if !ok {
@@ -107,12 +101,13 @@ func routed(h http.Handler, r *http.Request) bool {
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	m.tell(r.Context(), ResultBypassed, 0, nil)
+	m.observe(r.Context(), ResultBypassed, 0, nil)
 	next.ServeHTTP(w, r)
 }
 
-// ask asks the store with do until the fingerprint fits the one of the record, which may be of another version.
-func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
+// doWithFingerprint calls do until the fingerprint fits the one of the record, which may be of
+// another version.
+func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
 	key, err := do(x.request)
 	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
 		key, err = do(x.request)
@@ -120,8 +115,9 @@ func (x *exchange) ask(do func(redisidem.Request) (*redisidem.Key, error)) (*red
 	return key, err
 }
 
-// fail answers a request for which the core returned an error. ran tells whether work was done for it.
-func (x *exchange) fail(err error, ran bool) {
+// fail answers a request for which the core returned an error. ran reports whether the handler ran
+// for it.
+func (x *keyedRequest) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
 	p := m.problem(m.resultOf(err, ran))
@@ -135,7 +131,7 @@ func (x *exchange) fail(err error, ran bool) {
 	m.refuse(x.w, x.r, p, err)
 }
 
-// resultOf tells what an error of the core's means for the request.
+// resultOf returns the result of a request for which the service returned an error.
 func (m *Middleware) resultOf(err error, ran bool) Result {
 	switch {
 	case errors.Is(err, redisidem.ErrFenced):
@@ -152,9 +148,9 @@ func (m *Middleware) resultOf(err error, ran bool) Result {
 	return ResultUnavailable
 }
 
-// execution is one run of a handler for a request.
-type execution struct {
-	*exchange
+// handlerRun is one run of a handler for a request.
+type handlerRun struct {
+	*keyedRequest
 	next http.Handler
 
 	run      run
@@ -171,29 +167,31 @@ type releasedError struct{ result Result }
 
 func (e *releasedError) Error() string { return "httpidem: the answer is " + e.result.String() }
 
-// Is makes an answer that does not tell whether the work was done known to the core and its observers.
+// Is makes an answer that does not tell whether the work was done known to the core and its
+// observers.
 func (e *releasedError) Is(target error) bool {
 	return e.result == ResultOutcomeUnknown && target == redisidem.ErrOutcomeUnknown
 }
 
 // serve asks for the lease on the key, runs the handler under it, and answers.
-func (e *execution) serve() {
-	// Whoever waits for the lease leaves with the client. Once the handler has begun, what it does is finished and stored.
+func (e *handlerRun) serve() {
+	// A request that waits for the lease ends with its client. Once the handler has begun, what it
+	// does is finished and stored.
 	client := e.r.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
 	defer cancel(nil)
-	stay := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
-	defer stay()
+	stopWatching := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
+	defer stopWatching()
 	begin := e.queue()
 	defer begin()
 
-	key, err := e.ask(func(req redisidem.Request) (*redisidem.Key, error) {
+	key, err := e.doWithFingerprint(func(req redisidem.Request) (*redisidem.Key, error) {
 		return e.scope.Do(ctx, e.key, req, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			e.place.made = isNew(st.Key())
+			e.slot.made = isNew(st.Key())
 			if point := st.Key().RecoveryPoint; point != redisidem.Started {
 				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 			}
-			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stay() {
+			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stopWatching() {
 				return redisidem.NothingDone(), nil
 			}
 			begin()
@@ -215,8 +213,9 @@ func (e *execution) serve() {
 // isNew reports whether the record was made by the claim that its lease was given by.
 func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
-// queue enters the request among those that may wait, or makes it one that does not. The function it returns takes it out again.
-func (x *exchange) queue() func() {
+// queue enters the request among those that may wait, or makes it one that does not. The function
+// it returns takes it out again.
+func (x *keyedRequest) queue() func() {
 	m := x.middleware
 	if m.cfg.Wait <= 0 {
 		return func() {}
@@ -227,18 +226,19 @@ func (x *exchange) queue() func() {
 	return sync.OnceFunc(func() { m.waiting.Add(-1) })
 }
 
-// handle runs the handler, and tells what is to be stored.
-func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
+// handle runs the handler, and returns the outcome to store.
+func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware
 	e.capture = &capture{
-		w: e.w, limit: m.cfg.MaxResponseBytes, flush: !m.cfg.KeepFlushed, adorn: e.adorn, before: e.w.Header().Clone(),
+		w: e.w, limit: m.cfg.Response.MaxBytes, flush: !m.cfg.Response.KeepFlushed, setOwnFields: e.setOwnFields, before: e.w.Header().Clone(),
 	}
 	r := e.r.WithContext(ctx)
 	restoreBody(r, e.body)
 
 	returned := false
 	defer func() {
-		// What stands outside looks at its own request, as a server that removes the files of a form.
+		// What stands outside looks at its own request, as a server that removes the files of a
+		// form.
 		e.r.Pattern = r.Pattern
 		if e.r.MultipartForm == nil {
 			e.r.MultipartForm = r.MultipartForm
@@ -247,17 +247,18 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 			return
 		}
 		e.capture.finish()
-		e.forget()
-		m.tell(e.r.Context(), ResultPanicked, 0, nil)
-		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run: something of the answer has
-		// left already, or the policy is that nothing runs twice. Then the panic is held up until that is stored.
+		e.restoreHeader()
+		m.observe(e.r.Context(), ResultPanicked, 0, nil)
+		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run:
+		// something of the answer has left already, or the policy is that nothing runs twice. Then
+		// the panic is held up until that is stored.
 		if !e.keepsPanic() {
 			return
 		}
 		if e.value = recover(); e.value != nil { // it is nil while runtime.Goexit ends the goroutine, which nothing can hold up
 			e.panicked = true
 			status := 0
-			if e.capture.gone() {
+			if e.capture.isSent() {
 				status = e.capture.status
 			}
 			outcome, err = redisidem.Finish(notKept(status)), nil
@@ -270,28 +271,28 @@ func (e *execution) handle(ctx context.Context) (outcome redisidem.Outcome, err 
 }
 
 // keepsPanic reports whether a panic of the handler's ends the work on the key.
-func (e *execution) keepsPanic() bool {
-	if e.run.unknown.Load() && !e.capture.gone() {
+func (e *handlerRun) keepsPanic() bool {
+	if e.run.outcomeUnknown.Load() && !e.capture.isSent() {
 		return false
 	}
-	return e.middleware.cfg.Status(http.StatusInternalServerError) == DispositionKeep ||
-		e.capture.gone() && (e.capture.hijacked || e.disposition() == DispositionKeep)
+	return e.middleware.cfg.Response.Status(http.StatusInternalServerError) == DispositionKeep ||
+		e.capture.isSent() && (e.capture.hijacked || e.disposition() == DispositionKeep)
 }
 
-// outcome tells what is to be stored of the answer that the handler gave.
-func (e *execution) outcome() (redisidem.Outcome, error) {
+// outcome returns the outcome to store for the handler's response.
+func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 	c, m := e.capture, e.middleware
 	switch {
-	case e.run.nothing.Load():
+	case e.run.nothingDone.Load():
 		return redisidem.NothingDone(), nil
 	case e.outside():
-		if m.cfg.Status(http.StatusInternalServerError) == DispositionKeep {
+		if m.cfg.Response.Status(http.StatusInternalServerError) == DispositionKeep {
 			return redisidem.Finish(notKept(0)), nil
 		}
 		return redisidem.Outcome{}, &releasedError{ResultReleased}
 	case c.hijacked, c.status == http.StatusSwitchingProtocols:
 		return redisidem.Finish(notKept(0)), nil
-	case c.cut(e.r.Method), e.run.unknown.Load() && !c.gone():
+	case c.isIncomplete(e.r.Method), e.run.outcomeUnknown.Load() && !c.isSent():
 		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
 	}
 	switch e.disposition() {
@@ -299,32 +300,33 @@ func (e *execution) outcome() (redisidem.Outcome, error) {
 		return redisidem.Outcome{}, &releasedError{ResultReleased}
 	case DispositionUnknown:
 		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
-	default: // Keep, and what is none: whatever was done is not to be done again
+	default: // DispositionKeep, and invalid values: work that was done must not run again
 	}
-	if c.gone() {
+	if c.isSent() {
 		return redisidem.Finish(notKept(c.status)), nil
 	}
 	return redisidem.Finish(m.stored(c)), nil
 }
 
 // disposition returns what happens to the answer that the handler gave.
-func (e *execution) disposition() Disposition {
-	return e.middleware.cfg.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
+func (e *handlerRun) disposition() Disposition {
+	return e.middleware.cfg.Response.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
 }
 
 // outside reports whether code outside of the middleware writes the answer.
-func (e *execution) outside() bool { return e.run.outside.Load() && !e.capture.gone() }
+func (e *handlerRun) outside() bool { return e.run.answeredOutside.Load() && !e.capture.isSent() }
 
-// forget makes the header what it was before the handler ran, unless some of the handler's answer has left.
-func (e *execution) forget() {
-	if !e.capture.gone() {
+// restoreHeader makes the header what it was before the handler ran, unless some of the handler's
+// answer has left.
+func (e *handlerRun) restoreHeader() {
+	if !e.capture.isSent() {
 		e.capture.discard()
-		e.adorn(e.w.Header())
+		e.setOwnFields(e.w.Header())
 	}
 }
 
 // answer answers the request, after the core has done its part.
-func (e *execution) answer(key *redisidem.Key, err error) {
+func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	m, ctx := e.middleware, e.r.Context()
 	released := (*releasedError)(nil)
 	switch {
@@ -337,33 +339,33 @@ func (e *execution) answer(key *redisidem.Key, err error) {
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:
-	case e.run.nothing.Load():
-		m.tell(ctx, ResultReleased, e.status(), err)
+	case e.run.nothingDone.Load():
+		m.observe(ctx, ResultReleased, e.status(), err)
 		e.deliver()
 	case errors.As(err, &released):
-		m.tell(ctx, released.result, e.status(), nil)
+		m.observe(ctx, released.result, e.status(), nil)
 		e.deliver()
 	case err == nil:
 		result := ResultExecuted
 		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
 			result = ResultNotKept
 		}
-		m.tell(ctx, result, e.status(), nil)
+		m.observe(ctx, result, e.status(), nil)
 		e.deliver()
 	case errors.Is(err, redisidem.ErrNotKept): // by a codec of the service's
-		m.tell(ctx, ResultNotKept, e.status(), err)
+		m.observe(ctx, ResultNotKept, e.status(), err)
 		e.deliver()
-	case e.capture.gone(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
-		m.tell(ctx, m.resultOf(err, true), e.capture.status, err)
+	case e.capture.isSent(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
+		m.observe(ctx, m.resultOf(err, true), e.capture.status, err)
 		e.deliver()
 	default:
-		e.forget()
+		e.restoreHeader()
 		e.fail(err, true)
 	}
 }
 
 // status returns the status of the handler's answer; 0 if code outside of the middleware writes it.
-func (e *execution) status() int {
+func (e *handlerRun) status() int {
 	if e.outside() {
 		return 0
 	}
@@ -371,33 +373,33 @@ func (e *execution) status() int {
 }
 
 // deliver sends the handler's answer, unless it has left already or is written outside.
-func (e *execution) deliver() {
+func (e *handlerRun) deliver() {
 	switch {
-	case e.capture.gone():
+	case e.capture.isSent():
 	case e.outside():
-		e.adorn(e.w.Header())
+		e.setOwnFields(e.w.Header())
 	default:
 		e.capture.send()
 	}
 }
 
 // withoutStore answers a request for which the handler has not run because of err.
-func (e *execution) withoutStore(err error) {
+func (e *handlerRun) withoutStore(err error) {
 	m := e.middleware
 	if !m.cfg.FailOpen || !errors.Is(err, redisidem.ErrUnavailable) || e.r.Context().Err() != nil {
 		e.fail(err, false)
 		return
 	}
-	m.tell(e.r.Context(), ResultOpened, 0, err)
+	m.observe(e.r.Context(), ResultOpened, 0, err)
 	r := e.r.WithContext(e.run.in(e.r.Context(), m))
 	restoreBody(r, e.body)
 	// Without a limit to hold back, so that only the header is changed.
-	e.capture = &capture{w: e.w, flush: true, adorn: e.adorn, before: e.w.Header().Clone()}
+	e.capture = &capture{w: e.w, flush: true, setOwnFields: e.setOwnFields, before: e.w.Header().Clone()}
 	returned := false
 	defer func() {
 		if !returned {
 			e.capture.finish()
-			e.forget()
+			e.restoreHeader()
 		}
 	}()
 	e.next.ServeHTTP(e.capture, r)

@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// nestedError is the error of a request whose record is the one that a middleware outside of this one works on: the handler could
-// never run. It matches [redisidem.ErrNested].
+// nestedError is the error of a request whose record is the one that a middleware outside of this
+// one works on: the handler could never run. It matches [redisidem.ErrNested].
 type nestedError struct{ inner, outer string }
 
 func (e *nestedError) Error() string {
@@ -22,8 +22,9 @@ func (e *nestedError) Error() string {
 // Is makes the core's error of it.
 func (e *nestedError) Is(target error) bool { return target == redisidem.ErrNested }
 
-// nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside of this one has the lease.
-func (x *exchange) nested(err error) error {
+// nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside
+// of this one has the lease.
+func (x *keyedRequest) nested(err error) error {
 	outer, found := x.outer(err)
 	if !found {
 		return err
@@ -34,8 +35,9 @@ func (x *exchange) nested(err error) error {
 	return err
 }
 
-// outer returns where the middleware was made that has the lease on the exchange's record, if the request is inside of it.
-func (x *exchange) outer(err error) (made string, found bool) {
+// outer returns where the middleware was made that has the lease on the request's record, if the
+// request is inside of it.
+func (x *keyedRequest) outer(err error) (made string, found bool) {
 	nested := errors.Is(err, redisidem.ErrNested)
 	if !nested && !errors.Is(err, redisidem.ErrLocked) {
 		return "", false
@@ -51,9 +53,9 @@ func (x *exchange) outer(err error) (made string, found bool) {
 	return "code of the program", nested
 }
 
-// hasLeaseOf reports whether a key of another service's is the record of this exchange, under the same lease: the services may share
-// a store.
-func (x *exchange) hasLeaseOf(key *redisidem.Key) bool {
+// hasLeaseOf reports whether a key of another service's is the record of this request, under the
+// same lease: the services may share a store.
+func (x *keyedRequest) hasLeaseOf(key *redisidem.Key) bool {
 	here, err := x.scope.Retrieve(x.r.Context(), x.key)
 	return err == nil && !key.LockedAt.IsZero() && here.LockedAt.Equal(key.LockedAt) && here.CreatedAt.Equal(key.CreatedAt) &&
 		here.Attempts == key.Attempts

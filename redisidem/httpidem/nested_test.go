@@ -17,7 +17,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// TestMiddlewaresOnOneRecordAreNamed is about two middlewares on one path that use the same record: the handler could never run.
+// TestMiddlewaresOnOneRecordAreNamed is about two middlewares on one path that use the same record:
+// the handler could never run.
 func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 	t.Parallel()
 	for name, second := range map[string]func(s *store, first *redisidem.Service, cfg redisidem.Config) *redisidem.Service{
@@ -32,8 +33,8 @@ func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 				cfg := redisidem.Config{Logger: slog.New(slog.NewTextHandler(log, nil))}
 				first := s.service(cfg)
 				seen, core := &results{}, second(s, first, cfg)
-				inner := newMiddleware(t, core, &httpidem.Config{Observer: seen.observe, Status: keep})
-				outer := newMiddleware(t, first, &httpidem.Config{Status: keep})
+				inner := newMiddleware(t, core, &httpidem.Config{Observer: seen.observe, Response: httpidem.ResponseConfig{Status: keep}})
+				outer := newMiddleware(t, first, &httpidem.Config{Response: httpidem.ResponseConfig{Status: keep}})
 				runs := 0
 				handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runs++ })
 				h := outer.Handler(inner.Handler(handler))
@@ -60,7 +61,8 @@ func TestMiddlewaresOnOneRecordAreNamed(t *testing.T) {
 	}
 }
 
-// TestMiddlewareInsideOfOtherWorkOnItsRecord is about a handler that is called by the program's own work on the same key.
+// TestMiddlewareInsideOfOtherWorkOnItsRecord is about a handler that is called by the program's own
+// work on the same key.
 func TestMiddlewareInsideOfOtherWorkOnItsRecord(t *testing.T) {
 	t.Parallel()
 	svc := newStore(t).service(redisidem.Config{})
@@ -78,7 +80,8 @@ func TestMiddlewareInsideOfOtherWorkOnItsRecord(t *testing.T) {
 	}
 }
 
-// TestMiddlewaresOnRecordsOfTheirOwn is about two middlewares on one path that have nothing in common but the key.
+// TestMiddlewaresOnRecordsOfTheirOwn is about two middlewares on one path that have nothing in
+// common but the key.
 func TestMiddlewaresOnRecordsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -94,8 +97,8 @@ func TestMiddlewaresOnRecordsOfTheirOwn(t *testing.T) {
 	handler.ran(t, 1)
 }
 
-// refusals are the ways in which a service's own middleware refuses a request whose handler does not run, or whose answer it cannot
-// give, with the status of each.
+// refusals are the ways in which a service's own middleware refuses a request whose handler does
+// not run, or whose answer it cannot give, with the status of each.
 var refusals = map[string]struct {
 	status  int
 	prepare func(t *testing.T, s *store, service http.Handler)
@@ -107,22 +110,22 @@ var refusals = map[string]struct {
 	}, nil, httpidem.Config{}},
 	"gone": {410, func(t *testing.T, _ *store, service http.Handler) {
 		call(service, newRequest(t.Context(), "k", ""))
-	}, nil, httpidem.Config{DropResponses: true}},
+	}, nil, httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}},
 	"unavailable": {503, func(_ *testing.T, s *store, _ http.Handler) { s.sever() }, nil, httpidem.Config{}},
-	"key-refused": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDKeys}},
+	"key-refused": {400, nil, nil, httpidem.Config{Key: httpidem.KeyConfig{Check: httpidem.UUIDKeys}}},
 	"not-allowed": {403, nil, nil, httpidem.Config{Authorize: func(*http.Request) error { return errors.New("no") }}},
 	"missing":     {400, nil, func(r *http.Request) { r.Header.Del("Idempotency-Key") }, httpidem.Config{}},
 	"body-too-large": {413, nil, func(r *http.Request) {
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("0123456789")), 10
 	}, httpidem.Config{MaxBodyBytes: 5}},
-	"a page of the program's": {400, nil, nil, httpidem.Config{CheckKey: httpidem.UUIDKeys, WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
+	"a page of the program's": {400, nil, nil, httpidem.Config{Key: httpidem.KeyConfig{Check: httpidem.UUIDKeys}, WriteProblem: func(w http.ResponseWriter, _ *http.Request, p *httpidem.Problem) {
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(p.Status)
 	}}},
 }
 
-// TestRefusalsOfAnotherMiddlewareAreNeverStored is about a middleware around another one, in one process and with a proxy between
-// them, that keeps all answers.
+// TestRefusalsOfAnotherMiddlewareAreNeverStored is about a middleware around another one, in one
+// process and with a proxy between them, that keeps all answers.
 func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 	t.Parallel()
 	for name, c := range refusals {
@@ -151,7 +154,7 @@ func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 					}
 					next = httputil.NewSingleHostReverseProxy(target)
 				}
-				h := front.middleware(&httpidem.Config{Status: httpidem.KeepAll}).Handler(next)
+				h := front.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}}).Handler(next)
 				for range 2 {
 					w := call(h, newRequest(t.Context(), "k", ""))
 					if w.Code != c.status || w.Header().Get("Idempotency-Replayed") != "" || w.Header().Get("Idempotency-Problem") == "" {
@@ -166,7 +169,8 @@ func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 	}
 }
 
-// TestProblemsNameTheirResult is about the field by which others recognise a problem, which an answer of the handler's never has.
+// TestProblemsNameTheirResult is about the field by which others recognise a problem, which an
+// answer of the handler's never has.
 func TestProblemsNameTheirResult(t *testing.T) {
 	t.Parallel()
 	h := newStore(t).middleware(nil).Handler(created("order"))

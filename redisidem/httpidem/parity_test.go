@@ -17,7 +17,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// answers are handlers whose first answer must be the same with and without the middleware, to the byte.
+// answers are handlers whose first answer must be the same with and without the middleware, to the
+// byte.
 var answers = map[string]http.HandlerFunc{
 	"nothing":           func(http.ResponseWriter, *http.Request) {},
 	"status only":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) },
@@ -148,7 +149,8 @@ var answers = map[string]http.HandlerFunc{
 	},
 }
 
-// report makes what a Write returned a part of the answer, where only the server's log would have it.
+// report makes what a Write returned a part of the answer, where only the server's log would have
+// it.
 func report(w http.ResponseWriter, n int, err error) {
 	w.Header().Set(http.TrailerPrefix+"Report", fmt.Sprint(n, err))
 }
@@ -174,7 +176,7 @@ func TestFirstAnswerIsTheSameAsWithoutTheMiddleware(t *testing.T) {
 			t.Run(name+", "+method, func(t *testing.T) {
 				t.Parallel()
 				m := newStore(t).middleware(&httpidem.Config{
-					Methods: []string{http.MethodPost, http.MethodHead}, MaxResponseBytes: 10_000,
+					Methods: []string{http.MethodPost, http.MethodHead}, Response: httpidem.ResponseConfig{MaxBytes: 10_000},
 				})
 				want := rawAnswer(t, serve(t, h), method)
 				got := rawAnswer(t, serve(t, m.Handler(h)), method)
@@ -241,7 +243,7 @@ func TestReplayIsTheSameAsTheFirstAnswer(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newStore(t).middleware(&httpidem.Config{MaxResponseBytes: 10_000, KeepHeaders: []string{"X-Before"}})
+			m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{MaxBytes: 10_000, KeepHeaders: []string{"X-Before"}}})
 			server := serve(t, m.Handler(h))
 			first := rawAnswer(t, server, http.MethodPost)
 			if m.Count(httpidem.ResultExecuted) != 1 {

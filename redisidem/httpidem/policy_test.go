@@ -22,7 +22,8 @@ func statusPolicy(t *testing.T, words ...string) httpidem.StatusPolicy {
 	return p
 }
 
-// TestAnswersThatAreNotFinalAreNeverKept is about answers that ask for another try, whatever the policy keeps.
+// TestAnswersThatAreNotFinalAreNeverKept is about answers that ask for another try, whatever the
+// policy keeps.
 func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]httpidem.StatusPolicy{
@@ -31,7 +32,7 @@ func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newStore(t).middleware(&httpidem.Config{Status: status})
+			m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: status}})
 			for i, c := range []struct {
 				status int
 				field  string
@@ -82,13 +83,14 @@ func TestAnswersThatAreNotFinalAreNeverKept(t *testing.T) {
 	}
 }
 
-// TestConflictOfALaterAttemptIsNotFinal is about a handler that is at work on an earlier attempt, and says so to a later one.
+// TestConflictOfALaterAttemptIsNotFinal is about a handler that is at work on an earlier attempt,
+// and says so to a later one.
 func TestConflictOfALaterAttemptIsNotFinal(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]httpidem.StatusPolicy{"default": nil, "all": httpidem.KeepAll, "list": statusPolicy(t, "2xx", "409")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newStore(t).middleware(&httpidem.Config{Status: status})
+			m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: status}})
 			answers := []int{504, 409, 409, 201}
 			runs := 0
 			h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -158,15 +160,16 @@ func TestStatusPoliciesOfWords(t *testing.T) {
 	}
 }
 
-// TestPolicyPublishesWhatIsKept is about the statuses that an API can publish: one that is never final is none of them.
+// TestPolicyPublishesWhatIsKept is about the statuses that an API can publish: one that is never
+// "final" is not in the list.
 func TestPolicyPublishesWhatIsKept(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Status: httpidem.KeepAll})
+	m := newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 	kept := m.Policy().Kept
 	if len(kept) != 398 || slices.Contains(kept, 423) || slices.Contains(kept, 425) || !slices.Contains(kept, 599) {
 		t.Errorf("%d statuses: %v", len(kept), kept)
 	}
-	m = newStore(t).middleware(&httpidem.Config{Status: statusPolicy(t, "201", "404")})
+	m = newStore(t).middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: statusPolicy(t, "201", "404")}})
 	if kept := m.Policy().Kept; !slices.Equal(kept, []int{201, 404}) {
 		t.Errorf("kept are %v", kept)
 	}

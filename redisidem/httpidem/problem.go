@@ -7,30 +7,37 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // problemBase is what the types of problems begin with when there is no Config.PolicyURL.
 const problemBase = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
 
-// Problem is an answer of the middleware's own, as RFC 9457 describes it. It never holds a key, a scope, a body, or the text of
-// an error.
+// Problem is an answer of the middleware's own, as RFC 9457 describes it. It never holds a key, a
+// scope, a body, or the text of an error.
 type Problem struct {
-	// Type is a URI that names the kind of problem: the policy document's with the result as its fragment.
+	// Type is a URI that names the kind of problem: the policy document's with the result as its
+	// fragment.
 	Type string `json:"type"`
-	// Title says in a few words what is wrong, Status is the answer's, and Detail says what the client should do.
+	// Title says in a few words what is wrong, Status is the answer's, and Detail says what the
+	// client should do.
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	// OriginalStatus is the status of the answer that was not kept, with [ResultGone]; 0 if it is not known.
+	// OriginalStatus is the status of the answer that was not kept, with [ResultGone]; 0 if it is
+	// not known.
 	OriginalStatus int `json:"original_status,omitempty"`
 
-	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not without a change. It is in the
-	// answer's Retry-After already when Config.WriteProblem is called.
+	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not
+	// without a change. It is in the answer's Retry-After already when Config.WriteProblem is
+	// called.
 	Result     Result        `json:"-"`
 	RetryAfter time.Duration `json:"-"`
 }
 
-// WriteProblem writes a problem as application/problem+json, in English: the form of the profile [ProfileStandard].
+// WriteProblem writes a problem as application/problem+json, in English: the form of the profile
+// [ProfileStandard].
 func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
@@ -128,7 +135,7 @@ func (m *Middleware) problem(r Result) *Problem {
 	if base == "" {
 		base = problemBase
 	}
-	title := strings.ReplaceAll(a.title, DefaultHeader, m.cfg.Header)
+	title := strings.ReplaceAll(a.title, idemheader.Key, m.cfg.Key.Header)
 	p := &Problem{
 		Type: base + "#" + r.problemName(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
 	}
@@ -142,8 +149,8 @@ func (m *Middleware) problem(r Result) *Problem {
 	return p
 }
 
-// problemName returns the name of a result in problems, which clients know. It stays the same when a result gets another name, and
-// what only operators need is not in it.
+// problemName returns the name of a result in problems, which clients know. It stays the same when
+// a result gets another name, and what only operators need is not in it.
 func (r Result) problemName() string {
 	switch r { //nolint:exhaustive // all others have one name
 	case ResultSuperseded:
@@ -158,14 +165,14 @@ func (r Result) problemName() string {
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	h.Set(ProblemHeader, p.Result.problemName())
+	h.Set(idemheader.Problem, p.Result.problemName())
 	if m.cfg.PolicyURL != "" {
 		h.Add("Link", "<"+m.cfg.PolicyURL+`>; rel="describedby"; type="text/html"`)
 	}
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(wholeSeconds(p.RetryAfter)))
 	}
-	m.tell(r.Context(), p.Result, p.Status, err)
+	m.observe(r.Context(), p.Result, p.Status, err)
 	m.cfg.WriteProblem(w, r, p)
 }
 

@@ -1,15 +1,22 @@
 package httpidem
 
-import "net/http"
+import (
+	"net/http"
 
-// Profile is the form in which a family of clients expects problems and replays. See Config.Profile.
+	"github.com/redisidem/redisidem/redisidem/idemheader"
+)
+
+// Profile is the form in which a family of clients expects problems and replays. See
+// Config.Profile.
 type Profile int
 
 const (
-	// ProfileStandard writes problems as RFC 9457 describes them, and marks replays with [ReplayedHeader]. It is the default.
+	// ProfileStandard writes problems as RFC 9457 describes them, and marks replays with
+	// [idemheader.Replayed]. It is the default.
 	ProfileStandard Profile = iota
-	// ProfileStripe is for Stripe's own client libraries, and for others that talk like them. Such a client takes an answer for a success
-	// unless its body has an error, and asks the field [ShouldRetryHeader] whether to try again.
+	// ProfileStripe is for Stripe's own client libraries, and for others that talk like them. Such
+	// a client takes an answer for a success unless its body has an error, and asks the field
+	// [ShouldRetryHeader] whether to try again.
 	ProfileStripe
 
 	profiles
@@ -49,8 +56,8 @@ func (f Profile) status(r Result) int {
 
 // The fields that mark replays.
 var (
-	standardMarks = []string{ReplayedHeader}
-	stripeMarks   = []string{ReplayedHeader, IdempotentReplayedHeader}
+	standardMarks = []string{idemheader.Replayed}
+	stripeMarks   = []string{idemheader.Replayed, IdempotentReplayedHeader}
 )
 
 // marks returns the fields that have the value true on each replay, and are on no other answer.

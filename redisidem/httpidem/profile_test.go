@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestProblemsOfTheStripeProfile(t *testing.T) {
@@ -60,19 +61,19 @@ func TestStripeProfileOfAMiddleware(t *testing.T) {
 	}
 	again := call(h, newRequest(t.Context(), "k", "one")).Header()
 	for name, want := range map[string]string{
-		httpidem.IdempotentReplayedHeader: "true", httpidem.ReplayedHeader: "true", httpidem.ShouldRetryHeader: "false", "Request-Id": "req_1",
+		httpidem.IdempotentReplayedHeader: "true", idemheader.Replayed: "true", httpidem.ShouldRetryHeader: "false", "Request-Id": "req_1",
 	} {
 		if again.Get(name) != want {
 			t.Errorf("%s is %q, want %q", name, again.Get(name), want)
 		}
 	}
-	for _, name := range []string{"Idempotency-Key", httpidem.ReplayedHeader, httpidem.IdempotentReplayedHeader} {
+	for _, name := range []string{"Idempotency-Key", idemheader.Replayed, httpidem.IdempotentReplayedHeader} {
 		if !httpidem.InList(again["Access-Control-Expose-Headers"], name) {
 			t.Errorf("%s is not exposed: %v", name, again)
 		}
 	}
 	if other := call(h, newRequest(t.Context(), "k", "two")); other.Code != http.StatusBadRequest || seen.last(t).Status != http.StatusBadRequest {
-		t.Errorf("%d %s, and the observer was told %+v", other.Code, other.Body, seen.last(t))
+		t.Errorf("%d %s, and the observer received %+v", other.Code, other.Body, seen.last(t))
 	}
 }
 

@@ -18,18 +18,41 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// limits makes Limits that must be possible.
-func limits(t testing.TB, cfg httpidem.LimitsConfig) *httpidem.Limits {
-	t.Helper()
-	l, err := httpidem.NewLimits(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
+// bounded is a Quota that limits the requests in flight and the stored keys of each scope; 0 is no
+// limit.
+type bounded struct {
+	inFlight, stored int
+
+	mu   sync.Mutex
+	used map[string]struct{ inFlight, stored int }
 }
 
-// TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what the quota allows, and nothing
-// of the rest. It runs alone, since it looks at the heap.
+func (b *bounded) Admit(_ context.Context, scope string) (func(bool), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used == nil {
+		b.used = make(map[string]struct{ inFlight, stored int })
+	}
+	u := b.used[scope]
+	if b.inFlight > 0 && u.inFlight >= b.inFlight || b.stored > 0 && u.stored+u.inFlight >= b.stored {
+		return nil, &httpidem.QuotaError{What: "requests", RetryAfter: time.Second}
+	}
+	u.inFlight++
+	b.used[scope] = u
+	return func(made bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		u := b.used[scope]
+		u.inFlight--
+		if made {
+			u.stored++
+		}
+		b.used[scope] = u
+	}, nil
+}
+
+// TestS6_AScopeGetsSoManyKeys sends 100,000 keys of one scope: the store and the process keep what
+// the quota allows, and nothing of the rest. It runs alone, since it looks at the heap.
 func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 	const quota = 100
 	requests := 100_000
@@ -37,7 +60,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 		requests = 2000
 	}
 	s := newStore(t)
-	m := s.middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{InFlight: 10, Stored: quota})})
+	m := s.middleware(&httpidem.Config{Quota: &bounded{inFlight: 10, stored: quota}})
 	h := counting(created("done"))
 	guarded := m.Handler(h)
 	heap := func() uint64 {
@@ -69,7 +92,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 		t.Errorf("the store has %d keys", n)
 	}
 	h.ran(t, quota)
-	// What has an answer is still given it, and what is another request is still told so.
+	// A stored answer is still replayed, and another request is still a mismatch.
 	if w := call(guarded, newRequest(t.Context(), "key-1", "")); w.Code != http.StatusCreated || w.Header().Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -89,7 +112,7 @@ func TestS6_AScopeGetsSoManyKeys(t *testing.T) {
 
 func TestS6_AScopeGetsSoManyRequestsInFlight(t *testing.T) {
 	t.Parallel()
-	m := newStore(t).middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{InFlight: 2}), MaxBodyBytes: 100})
+	m := newStore(t).middleware(&httpidem.Config{Quota: &bounded{inFlight: 2}, MaxBodyBytes: 100})
 	begun, release := make(chan struct{}), make(chan struct{})
 	h := counting(func(w http.ResponseWriter, _ *http.Request) {
 		begun <- struct{}{}
@@ -125,7 +148,7 @@ func TestS6_AScopeGetsSoManyRequestsInFlight(t *testing.T) {
 	}
 }
 
-// TestS6_QuotasAreAskedOnceAndTold counts what a Quota of the program's is told.
+// TestS6_QuotasAreAskedOnceAndTold counts the calls of a Quota.
 func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -162,7 +185,7 @@ func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 		{"panic", "c", "", "X-Panic", 0, "alice made"},
 		{"panic before", "d", "panic", "", 0, "alice"},
 	} {
-		q.told = nil
+		q.calls = nil
 		status = c.status
 		r := newRequest(t.Context(), c.key, c.body)
 		if c.field != "" {
@@ -176,8 +199,8 @@ func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 			}()
 			call(h, r)
 		}()
-		if got := strings.Join(q.told, "; "); got != c.want {
-			t.Errorf("%d, %s: told %q, want %q", i, c.name, got, c.want)
+		if got := strings.Join(q.calls, "; "); got != c.want {
+			t.Errorf("%d, %s: calls %q, want %q", i, c.name, got, c.want)
 		}
 	}
 	q.err = errors.New("quota's own")
@@ -187,10 +210,10 @@ func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
 	}
 }
 
-// quota is a Quota that remembers what it was told.
+// quota is a Quota that records its calls.
 type quota struct {
-	err  error
-	told []string
+	err   error
+	calls []string
 }
 
 func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
@@ -201,7 +224,7 @@ func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
 		if made {
 			scope += " made"
 		}
-		q.told = append(q.told, scope)
+		q.calls = append(q.calls, scope)
 	}, nil
 }
 
@@ -217,7 +240,7 @@ func TestS6_FlowsHaveQuotasToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := s.middleware(&httpidem.Config{Quota: limits(t, httpidem.LimitsConfig{Stored: 1})})
+	m := s.middleware(&httpidem.Config{Quota: &bounded{stored: 1}})
 	h, err := m.Flow(flow, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +255,8 @@ func TestS6_FlowsHaveQuotasToo(t *testing.T) {
 	}
 }
 
-// TestS6_FlowsThatWaitAreBounded is TestS6_WaitersAreBounded for flows, where those that are worked on count, too.
+// TestS6_FlowsThatWaitAreBounded is TestS6_WaitersAreBounded for flows, where those that are worked
+// on count, too.
 func TestS6_FlowsThatWaitAreBounded(t *testing.T) {
 	inBubble(t, redisidem.Config{}, func(t *testing.T, svc *redisidem.Service) {
 		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
@@ -264,91 +288,12 @@ func TestS6_FlowsThatWaitAreBounded(t *testing.T) {
 	})
 }
 
-// TestS6_LimitsForgetWhatIsOver looks at windows, and at the memory for scopes that use nothing any more.
-func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
-		use := func(scope string) error {
-			done, err := l.Admit(t.Context(), scope)
-			if err == nil {
-				done(true)
-			}
-			return err
-		}
-		for range 2 {
-			if err := use("a"); err != nil {
-				t.Error(err)
-			}
-		}
-		full := (*httpidem.QuotaError)(nil)
-		if err := use("a"); !errors.As(err, &full) || full.Limit != 2 || full.RetryAfter < time.Hour || full.RetryAfter > 68*time.Minute ||
-			strings.Contains(fmt.Sprint(err), `"a"`) {
-			t.Fatalf("%+v", err)
-		}
-		almost := limits(t, httpidem.LimitsConfig{Stored: 2, Window: time.Hour})
-		if done, err := almost.Admit(t.Context(), "a"); err == nil {
-			done(true)
-		}
-		if _, err := almost.Admit(t.Context(), "a"); err != nil { // and it stays in flight
-			t.Error(err)
-		}
-		soon := (*httpidem.QuotaError)(nil)
-		if _, err := almost.Admit(t.Context(), "a"); !errors.As(err, &soon) || soon.RetryAfter != time.Second {
-			t.Errorf("%+v", err)
-		}
-		time.Sleep(59 * time.Minute)
-		if err := use("a"); err == nil {
-			t.Error("records were forgotten too early")
-		}
-		time.Sleep(full.RetryAfter - 59*time.Minute)
-		for range 2 {
-			if err := use("a"); err != nil {
-				t.Error(err)
-			}
-		}
-		for i := range 10_000 {
-			if err := use(strconv.Itoa(i)); err != nil {
-				t.Error(err)
-			}
-		}
-		time.Sleep(2 * time.Hour)
-		for i := range 10_000 {
-			done, err := l.Admit(t.Context(), "more"+strconv.Itoa(i))
-			if err != nil {
-				t.Error(err)
-				continue
-			}
-			done(false)
-		}
-		for i := range 30_000 {
-			_, _ = l.Admit(t.Context(), "last"+strconv.Itoa(i))
-		}
-		if n := l.Scopes(); n != 30_000 {
-			t.Errorf("%d scopes are kept", n)
-		}
-	})
-}
-
-func TestLimitsThatAreRefused(t *testing.T) {
-	t.Parallel()
-	for field, cfg := range map[string]httpidem.LimitsConfig{
-		"LimitsConfig.InFlight": {InFlight: -1}, "LimitsConfig.Stored": {Stored: -1}, "LimitsConfig": {},
-		"LimitsConfig.Window": {Stored: 1, Window: time.Millisecond},
-	} {
-		_, err := httpidem.NewLimits(cfg)
-		if bad := (*redisidem.InvalidError)(nil); !errors.As(err, &bad) || bad.Field != "httpidem."+field {
-			t.Errorf("%s: %v", field, err)
-		}
-	}
-}
-
 func TestNothingDoneIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	for _, status := range []func(int) httpidem.Disposition{httpidem.KeepFinal, httpidem.KeepAll} {
 		s := newStore(t)
 		seen := &results{}
-		m := s.middleware(&httpidem.Config{Status: status, Observer: seen.observe})
+		m := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: status}, Observer: seen.observe})
 		reached := false
 		var attempts []int
 		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -393,7 +338,7 @@ func TestOutcomeThatIsUnknownIsNotKept(t *testing.T) {
 		},
 	} {
 		s := newStore(t)
-		m := s.middleware(&httpidem.Config{Status: httpidem.KeepAll})
+		m := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Status: httpidem.KeepAll}})
 		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if attempt := httpidem.Stage(r.Context()).Attempt(); attempt > 1 {
 				_, _ = fmt.Fprint(w, "attempt ", attempt)

@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// notKeptHeader marks a stored response that says only that the request was executed. No handler's field gets under this name:
-// neverKept knows it.
+// notKeptHeader marks a stored response that says only that the request was executed. No handler's
+// field gets under this name: isNeverStored knows it.
 const notKeptHeader = "Redisidem-Not-Kept"
 
 // maxHeaderBytes bounds the stored fields of an answer.
@@ -27,24 +27,24 @@ func notKept(status int) redisidem.Response {
 // stored returns what is stored of an answer that was held back.
 func (m *Middleware) stored(c *capture) redisidem.Response {
 	header, fits := m.storedHeader(c)
-	if m.cfg.DropResponses || !fits || c.status < 200 || c.status > 599 {
+	if m.cfg.Response.Drop || !fits || c.status < 200 || c.status > 599 {
 		return notKept(c.status)
 	}
 	return redisidem.Response{Code: c.status, Header: header, Body: c.body}
 }
 
-// storedHeader returns the fields of an answer that are stored, as a client would have got them, and whether they are few
-// enough.
+// storedHeader returns the fields of an answer that are stored, as a client would have got them,
+// and whether they are few enough.
 func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	kept = make(http.Header)
 	size := 0
 	for set, values := range c.header {
 		name := http.CanonicalHeaderKey(set) // a handler can put a name into the map as it likes, and the server sends it so
-		if _, wanted := m.keep[name]; !wanted || inList(c.header["Connection"], name) {
+		if _, wanted := m.storedFields[name]; !wanted || inList(c.header["Connection"], name) {
 			continue // it is not to be kept, or about this connection
 		}
 		if name == "Content-Encoding" && slices.Equal(values, c.before[set]) {
-			continue // it tells what a compressor outside of the middleware does to each body, which is not what is stored
+			continue // it describes the encoding of a compressor outside, and the stored body is not encoded
 		}
 		for _, value := range values {
 			if strings.ContainsRune(value, 0) {
@@ -66,7 +66,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 var onWire = strings.NewReplacer("\r", " ", "\n", " ")
 
 // replay answers with a stored response.
-func (x *exchange) replay(stored *redisidem.Response) {
+func (x *keyedRequest) replay(stored *redisidem.Response) {
 	m := x.middleware
 	switch {
 	case stored == nil || stored.Header[notKeptHeader] != nil:
@@ -85,7 +85,7 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	// Without a Content-Type in the map the server would make one up.
 	h["Content-Type"] = nil
 	for name, values := range stored.Header {
-		if name = http.CanonicalHeaderKey(name); !neverKept(name) {
+		if name = http.CanonicalHeaderKey(name); !isNeverStored(name) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
@@ -96,10 +96,10 @@ func (x *exchange) replay(stored *redisidem.Response) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // to which another length was told, or none
+	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // which may have another length
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
-	m.tell(x.r.Context(), ResultReplayed, status, nil)
+	m.observe(x.r.Context(), ResultReplayed, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have gone

@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Tests of the requirements that docs/security.md lists, for those lines that no other test is about.
+// Tests of the requirements that docs/security.md lists, for those lines that no other test is
+// about.
 
 func TestS3_AnotherRouteOrMethodIsAMismatch(t *testing.T) {
 	t.Parallel()
@@ -41,10 +43,11 @@ func TestS3_AnotherRouteOrMethodIsAMismatch(t *testing.T) {
 	h.ran(t, 1)
 }
 
-// TestS4_DeepAndLargeBodiesAreBounded gives the fingerprint of JSON fields what would take a careless reader's stack or hours.
+// TestS4_DeepAndLargeBodiesAreBounded gives the fingerprint of JSON fields what would take a
+// careless reader's stack or hours.
 func TestS4_DeepAndLargeBodiesAreBounded(t *testing.T) {
 	t.Parallel()
-	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "b.c"), Secret: []byte("secret")}
+	fp := httpidem.Fingerprint{Func: httpidem.JSONFields("a", "b.c")}
 	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
 	const deep, large = 100_000, 10 << 20
 	seen := map[string]int{}
@@ -72,23 +75,36 @@ func TestS4_DeepAndLargeBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// TestS4_FingerprintsAreKeyed looks whether somebody who knows everything but the secret can compute one.
+// TestS4_FingerprintsAreKeyed checks that a reader of Redis cannot compute the stored fingerprint
+// of a request without the secret.
 func TestS4_FingerprintsAreKeyed(t *testing.T) {
 	t.Parallel()
-	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}}
-	seen := map[string]bool{}
-	for _, secret := range []string{"", "a", "b"} {
-		fp := httpidem.Fingerprint{}
+	seen := map[string]string{}
+	for _, secret := range []string{"", strings.Repeat("a", 16), strings.Repeat("b", 16)} {
+		s := newStore(t)
+		var cfg redisidem.Config
 		if secret != "" {
-			fp.Secret = []byte(secret)
-		}
-		for _, body := range []string{"1", "2"} {
-			sum, err := httpidem.FingerprintOf(fp, r, []byte(body))
-			if err != nil || seen[sum] {
-				t.Errorf("secret %q, body %q: %v", secret, body, err)
+			var err error
+			if cfg.FingerprintKeys, err = redisidem.NewFingerprintKeys([]byte(secret)); err != nil {
+				t.Fatal(err)
 			}
-			seen[sum] = true
 		}
+		h := newMiddleware(t, s.service(cfg), nil).Handler(created("done"))
+		for _, body := range []string{"1", "2"} {
+			if w := call(h, newRequest(t.Context(), "key-"+body, body)); w.Code != http.StatusCreated {
+				t.Fatalf("secret %q, body %q: status %d", secret, body, w.Code)
+			}
+		}
+		for _, name := range s.redis.Keys() {
+			stored := s.redis.HGet(name, "fingerprint")
+			if other, taken := seen[stored]; taken || stored == "" {
+				t.Errorf("secret %q has the fingerprint %q of secret %q", secret, stored, other)
+			}
+			seen[stored] = secret
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d fingerprints are stored, want 6", len(seen))
 	}
 }
 
@@ -193,7 +209,8 @@ func TestS8_NoFieldOfARecordIsTrusted(t *testing.T) {
 			case w.Code == http.StatusUnprocessableEntity && field == "fingerprint":
 			case w.Code >= 500, w.Code == http.StatusConflict:
 			case w.Code == replay.Code && w.Header()["Set-Cookie"] == nil && w.Header().Get("Idempotency-Replayed") == "true":
-				// What does not say where the work stands is given as it is: without a codec nobody can tell that it was changed.
+				// What does not say where the work stands is given as it is: without a codec no one
+				// can tell that it was changed.
 			default:
 				t.Errorf("%s = %.20q: %d %v %s", field, garbage, w.Code, w.Header(), w.Body)
 			}
@@ -206,7 +223,7 @@ func TestS8_NoFieldOfARecordIsTrusted(t *testing.T) {
 func TestS10_NothingButAMarkerIsStored(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	h := s.middleware(&httpidem.Config{DropResponses: true}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "/secret-place")
 		w.WriteHeader(http.StatusCreated)
 		_, _ = io.WriteString(w, "secret text")
@@ -227,8 +244,8 @@ func TestS10_NothingButAMarkerIsStored(t *testing.T) {
 	}
 }
 
-// TestS16_KeysOfOthersAreNoOracle compares what bob gets, and how fast, for keys that alice has used with what he gets for keys
-// that nobody has.
+// TestS16_KeysOfOthersAreNoOracle compares what bob gets, and how fast, for keys that alice has
+// used with what he gets for keys that do not exist.
 func TestS16_KeysOfOthersAreNoOracle(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)
@@ -277,7 +294,7 @@ func TestS16_KeysOfOthersAreNoOracle(t *testing.T) {
 	slices.Sort(known)
 	slices.Sort(unknown)
 	if a, b := known[n/2], unknown[n/2]; a > 2*b || b > 2*a {
-		t.Errorf("half of the keys that another knows took at most %v, of those that nobody does %v", a, b)
+		t.Errorf("half of the keys that another knows took at most %v, of keys that do not exist %v", a, b)
 	}
 }
 

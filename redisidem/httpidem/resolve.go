@@ -7,10 +7,12 @@ import (
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// exchange is a request with a key, made out to the core: what whoever executes it needs, and how to answer.
-type exchange struct {
+// keyedRequest is a request with a key: the values that the service needs to run it, and the writer
+// of its response.
+type keyedRequest struct {
 	middleware *Middleware
 	w          http.ResponseWriter
 	r          *http.Request
@@ -20,25 +22,26 @@ type exchange struct {
 	request    redisidem.Request
 	version    byte // of the fingerprint in request
 	body       []byte
-	place      place // in the quota of its scope
+	slot       quotaSlot // in the quota of its scope
 }
 
-// resolve finds out what a request with a covered method asks for, without asking the store, but for a scope that
-// has used up its quota. When the request is refused, it has
-// answered it and returns nil; and also nil, with bypass, when the request needs no key and has none.
+// resolve finds out what a request with a covered method asks for, without asking the store, but
+// for a scope that has used up its quota. When the request is refused, it has answered it and
+// returns nil; and also nil, with bypass, when the request needs no key and has none.
 //
-// What is wrong with the request itself comes first, then whose it is and whether they may, and only then its body is read. Whoever
-// gets an exchange calls leave on its place when it is over.
-func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchange, bypass bool) {
+// What is wrong with the request itself comes first, then whose it is and whether they may, and
+// only then its body is read. The caller releases the slot of the keyedRequest when the request
+// ends.
+func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *keyedRequest, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
 	if result == ResultBypassed {
 		return nil, true
 	}
-	x = &exchange{middleware: m, w: w, r: r, key: key, echo: echo}
-	x.adorn(w.Header())
+	x = &keyedRequest{middleware: m, w: w, r: r, key: key, echo: echo}
+	x.setOwnFields(w.Header())
 	if err != nil {
 		p := m.problem(result)
-		if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+		if syntax := (*idemheader.SyntaxError)(nil); errors.As(err, &syntax) {
 			p.Detail = "The key " + syntax.Reason + "."
 		}
 		m.refuse(w, r, p, err)
@@ -67,11 +70,12 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *exchang
 	return x, false
 }
 
-// read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the request and gives up its place.
-func (x *exchange) read() (ok bool) {
+// read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the
+// request and gives up its place.
+func (x *keyedRequest) read() (ok bool) {
 	defer func() {
 		if !ok { // also when a function of the program's panicked
-			x.place.leave()
+			x.slot.release()
 		}
 	}()
 	m := x.middleware
@@ -89,35 +93,36 @@ func (x *exchange) read() (ok bool) {
 	return err == nil
 }
 
-// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result that it makes, and with that of
-// Config.CheckKey the echo, too.
+// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result
+// that it makes, and with that of KeyConfig.Check the echo, too.
 func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
-	lines := r.Header[m.cfg.Header]
+	lines := r.Header[m.cfg.Key.Header]
 	switch {
-	case len(lines) == 0 && m.cfg.Generate != nil:
-		key = m.cfg.Generate()
-	case len(lines) == 0 && m.cfg.Optional:
+	case len(lines) == 0 && m.cfg.Key.Generate != nil:
+		key = m.cfg.Key.Generate()
+	case len(lines) == 0 && m.cfg.Key.Optional:
 		return "", "", ResultBypassed, nil
 	case len(lines) == 0:
 		return "", "", ResultMissing, errMissing
 	default:
-		if key, err = ParseKey(lines, m.cfg.Strict); err != nil {
+		if key, err = idemheader.Parse(lines, m.cfg.Key.Strict); err != nil {
 			return "", "", ResultMalformed, err
 		}
 	}
-	if len(key) > m.cfg.MaxKeyBytes {
-		err := &SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.MaxKeyBytes) + " bytes"}
+	if len(key) > m.cfg.Key.MaxBytes {
+		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.Key.MaxBytes) + " bytes"}
 		return "", "", ResultMalformed, err
 	}
-	// The key goes back as the client wrote it, but made anew from what was understood: nothing unchecked is reflected.
+	// The key goes back as the client wrote it, but made anew from what was understood: nothing
+	// unchecked is reflected.
 	echo = key
-	if len(lines) == 0 || quoted(lines[0]) {
-		if echo, err = FormatKey(key); err != nil {
+	if len(lines) == 0 || idemheader.IsQuoted(lines[0]) {
+		if echo, err = idemheader.Format(key); err != nil {
 			return "", "", ResultMalformed, err
 		}
 	}
-	if m.cfg.CheckKey != nil {
-		if err := m.cfg.CheckKey(key); err != nil {
+	if m.cfg.Key.Check != nil {
+		if err := m.cfg.Key.Check(key); err != nil {
 			if window := (*WindowError)(nil); errors.As(err, &window) {
 				return "", echo, ResultKeyOutOfWindow, err
 			}
@@ -129,12 +134,14 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 
 var errMissing = errors.New("httpidem: the request has no key")
 
-// maxPathBytes bounds how much of a path is stored, for those who look at records. The fingerprint has all of it.
+// maxPathBytes bounds how much of a path is stored, for those who look at records. The fingerprint
+// has all of it.
 const maxPathBytes = 1024
 
-// fingerprint makes the request that the key stands for, with that fingerprint. Of the request itself only method and path are
-// stored, and beside the fingerprint, in the place of its parameters, the fingerprint's version.
-func (x *exchange) fingerprint(f *Fingerprint) error {
+// fingerprint makes the request that the key stands for, with that fingerprint. Of the request
+// itself only method and path are stored, and beside the fingerprint, in the place of its
+// parameters, the fingerprint's version.
+func (x *keyedRequest) fingerprint(f *Fingerprint) error {
 	sum, err := f.of(x.r, x.body)
 	if err != nil {
 		return err
@@ -147,9 +154,9 @@ func (x *exchange) fingerprint(f *Fingerprint) error {
 	return nil
 }
 
-// refingerprint makes the fingerprint as the key's record has it, if that has another version that the middleware knows, and
-// reports whether it did.
-func (x *exchange) refingerprint() bool {
+// refingerprint makes the fingerprint as the key's record has it, if that has another version that
+// the middleware knows, and reports whether it did.
+func (x *keyedRequest) refingerprint() bool {
 	others := x.middleware.cfg.OtherFingerprints
 	if len(others) == 0 {
 		return false
@@ -162,20 +169,20 @@ func (x *exchange) refingerprint() bool {
 	return i >= 0 && x.fingerprint(&others[i]) == nil
 }
 
-// adorn puts the fields that every answer to a request with a key has into its header, and takes out what only the middleware
-// says.
-func (x *exchange) adorn(h http.Header) {
+// setOwnFields puts the fields that every answer to a request with a key has into its header, and
+// takes out what only the middleware says.
+func (x *keyedRequest) setOwnFields(h http.Header) {
 	m := x.middleware
 	marks := m.cfg.Profile.marks()
 	for _, name := range marks {
 		h.Del(name)
 	}
 	if x.echo != "" {
-		h.Set(m.cfg.Header, x.echo)
-		addToList(h, "Access-Control-Expose-Headers", m.cfg.Header)
+		h.Set(m.cfg.Key.Header, x.echo)
+		addToList(h, "Access-Control-Expose-Headers", m.cfg.Key.Header)
 		addToList(h, "Access-Control-Expose-Headers", marks...)
 	}
 	if m.cfg.PublishRetention {
-		h.Set(RetentionHeader, m.retention)
+		h.Set(idemheader.Retention, m.retention)
 	}
 }

@@ -1,24 +1,24 @@
 package httpidem
 
-import (
-	"context"
-	"sync/atomic"
-)
+import "context"
 
 // Result is what became of one request. Each request has exactly one.
 type Result int
 
 // The results.
 const (
-	// ResultBypassed: the method is not covered, or no key was needed and none was there. The handler ran unprotected.
+	// ResultBypassed: the method is not covered, or no key was needed and none was there. The
+	// handler ran unprotected.
 	ResultBypassed Result = iota + 1
 	// ResultExecuted: the handler ran, and its answer was stored and then sent.
 	ResultExecuted
-	// ResultReleased: the handler ran, and its answer was sent and, by the status policy, not stored: a retry runs the handler.
+	// ResultReleased: the handler ran, and its answer was sent and, by the status policy, not
+	// stored: a retry runs the handler.
 	ResultReleased
 	// ResultOutcomeUnknown: as ResultReleased, and the outcome of the work is unknown.
 	ResultOutcomeUnknown
-	// ResultNotKept: the handler ran, and its answer was sent. That it ran is stored, but not the answer.
+	// ResultNotKept: the handler ran, and its answer was sent. That it ran is stored, but not the
+	// answer.
 	ResultNotKept
 	// ResultReplayed: the answer of an earlier request was sent.
 	ResultReplayed
@@ -32,7 +32,7 @@ const (
 	ResultMissing
 	// ResultMalformed: the header field holds no key.
 	ResultMalformed
-	// ResultKeyRefused: Config.CheckKey refused the key.
+	// ResultKeyRefused: KeyConfig.Check refused the key.
 	ResultKeyRefused
 	// ResultKeyOutOfWindow: the key was made too long ago, or in the future.
 	ResultKeyOutOfWindow
@@ -42,27 +42,29 @@ const (
 	ResultNotAllowed
 	// ResultOverQuota: Config.Quota refused the request, and its key has no answer.
 	ResultOverQuota
-	// ResultBodyTooLarge: the request's body is over Config.MaxBodyBytes, or what a flow is to know of it over the service's MaxValueBytes.
+	// ResultBodyTooLarge: the request's body is over Config.MaxBodyBytes, or what a flow is to know
+	// of it over the service's MaxValueBytes.
 	ResultBodyTooLarge
 	// ResultBodyUnreadable: the request's body could not be read to its end, or has no fingerprint.
 	ResultBodyUnreadable
 	// ResultUnavailable: nothing ran, since the store gave no usable answer.
 	ResultUnavailable
-	// ResultOpened: the store gave no usable answer, and the handler ran unprotected since Config.FailOpen says so.
+	// ResultOpened: the store gave no usable answer, and the handler ran unprotected since
+	// Config.FailOpen says so.
 	ResultOpened
 	// ResultUnacknowledged: the handler ran, and Redis has not acknowledged its answer.
 	ResultUnacknowledged
-	// ResultSuperseded: the handler ran, but for so long that another worker took over. Its answer was refused by the store, and
-	// not sent.
+	// ResultSuperseded: the handler ran, but for so long that another worker took over. Its answer
+	// was refused by the store, and not sent.
 	ResultSuperseded
-	// ResultFailed: the record cannot be used or made: it is damaged, or the program and the store do not fit.
+	// ResultFailed: the record cannot be used or made: it is damaged, or the program and the store
+	// do not fit.
 	ResultFailed
-	// ResultUnfinished: a stage of the flow failed, or the flow is not this program's. A retry continues at that stage.
+	// ResultUnfinished: a stage of the flow failed, or the flow is not this program's. A retry
+	// continues at that stage.
 	ResultUnfinished
 	// ResultPanicked: the handler panicked. The panic goes on with its own value.
 	ResultPanicked
-
-	results
 )
 
 // String returns the result as a word for metrics.
@@ -80,31 +82,21 @@ func (r Result) String() string {
 	return names[r]
 }
 
-// Event is what a Config.Observer is told about one request. No field holds a key, a scope or a body.
+// Event is the result of one request, for Config.Observer. No field holds a key, a scope or a
+// body.
 type Event struct {
 	// Result is what became of the request.
 	Result Result
-	// Status is that of the answer; 0 when the handler ran unprotected, took the connection over, or panicked.
+	// Status is that of the answer; 0 when the handler ran unprotected, took the connection over,
+	// or panicked.
 	Status int
-	// Err is why, if there was an error. An error of the scope function's or of Config.CheckKey is the program's own: mind what
-	// it holds before logging it.
+	// Err is why, if there was an error. An error of the scope function's or of KeyConfig.Check is
+	// the program's own: mind what it holds before logging it.
 	Err error
 }
 
-// counts counts results.
-type counts [results]atomic.Int64
-
-// Count returns how many requests had that result so far.
-func (m *Middleware) Count(r Result) int64 {
-	if r <= 0 || r >= results {
-		return 0
-	}
-	return m.counts[r].Load()
-}
-
-// tell counts a result, and tells the observer.
-func (m *Middleware) tell(ctx context.Context, r Result, status int, err error) {
-	m.counts[r].Add(1)
+// observe reports the result of a request to the observer.
+func (m *Middleware) observe(ctx context.Context, r Result, status int, err error) {
 	if m.cfg.Observer != nil {
 		m.cfg.Observer(ctx, Event{Result: r, Status: status, Err: err})
 	}

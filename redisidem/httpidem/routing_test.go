@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/redisidem/redisidem/internal/adaptertest"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestRouting(t *testing.T) {
@@ -21,7 +21,8 @@ func TestWhatRecoveryAnswersHasNothingOfTheHandlers(t *testing.T) {
 	adaptertest.Panics(t, serveMux)
 }
 
-// serveMux serves an app with a mux. It has no pages of its own, since a mux takes none, and no status before its header.
+// serveMux serves an app with a mux. It has no pages of its own, since a mux takes none, and no
+// status before its header.
 func serveMux(t *testing.T, app adaptertest.App) string {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -67,7 +68,8 @@ func recovering(next http.Handler) http.Handler {
 	})
 }
 
-// TestWhatAMuxDoesByItselfIsNotProtected is about requests for which nothing but routing happens, also in a mux behind another one.
+// TestWhatAMuxDoesByItselfIsNotProtected is about requests for which nothing but routing happens,
+// also in a mux behind another one.
 func TestWhatAMuxDoesByItselfIsNotProtected(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -86,10 +88,10 @@ func TestWhatAMuxDoesByItselfIsNotProtected(t *testing.T) {
 			w := httptest.NewRecorder()
 			r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(""))
 			if key != "" {
-				r.Header.Set(httpidem.DefaultHeader, key)
+				r.Header.Set(idemheader.Key, key)
 			}
 			h.ServeHTTP(w, r)
-			if w.Code != want || w.Header().Get(httpidem.ReplayedHeader) != "" {
+			if w.Code != want || w.Header().Get(idemheader.Replayed) != "" {
 				t.Errorf("%s: %d %s", target, w.Code, w.Body)
 			}
 		}

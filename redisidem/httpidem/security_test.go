@@ -114,7 +114,7 @@ func TestS1_UnscopedIsOneScope(t *testing.T) {
 func TestS7_OnlyAllowedFieldsAreReplayed(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	m := s.middleware(&httpidem.Config{KeepHeaders: []string{"x-order", "X-Hop"}})
+	m := s.middleware(&httpidem.Config{Response: httpidem.ResponseConfig{KeepHeaders: []string{"x-order", "X-Hop"}}})
 	sent := http.Header{
 		"Content-Type": {"text/x"}, "Location": {"/1"}, "Etag": {`"1"`}, "Vary": {"Origin", "Accept"}, "Content-Encoding": {"br"},
 		"Content-Language": {"en"}, "Content-Disposition": {"inline"}, "Retry-After": {"7"}, "Link": {"<a>; rel=a, <b>; rel=b", "<c>; rel=c"},
@@ -205,7 +205,8 @@ func TestS4_MismatchIsFoundOnEveryPath(t *testing.T) {
 	}
 }
 
-// The canaries are in everything that must stay secret. Each is a text of its own, so that a leak says what leaked.
+// The canaries are in everything that must stay secret. Each is a text of its own, so that a leak
+// says what leaked.
 const (
 	canaryKey    = "CANARYKEY"
 	canaryScope  = "CANARYSCOPE"
@@ -215,7 +216,7 @@ const (
 	canaryAnswer = "CANARYANSWER"
 )
 
-// trail collects everything that is written or told about requests.
+// trail collects everything that is written about requests.
 type trail struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -249,19 +250,20 @@ func (tr *trail) mustBeClean(t *testing.T, what string) {
 func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	told := &trail{}
+	written := &trail{}
 	svc := s.service(redisidem.Config{
-		Timeout: 100 * time.Millisecond, Observer: told, Logger: slog.New(slog.NewTextHandler(told, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Timeout: 100 * time.Millisecond, Observer: written, Logger: slog.New(slog.NewTextHandler(written, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	serveCanary := func(cfg httpidem.Config, h http.HandlerFunc) string {
-		cfg.Observer = told.observe
+		cfg.Observer = written.observe
 		server := httptest.NewUnstartedServer(newMiddleware(t, svc, &cfg).Handler(h))
-		server.Config.ErrorLog = log.New(told, "", 0)
+		server.Config.ErrorLog = log.New(written, "", 0)
 		server.Start()
 		t.Cleanup(server.Close)
 		return server.URL + "/path?q=" + canaryQuery
 	}
-	// send makes the problem's text a part of the trail. Only the echo of the key is the client's own.
+	// send makes the problem's text a part of the trail. Only the echo of the key is the client's
+	// own.
 	send := func(url, key, body string) answer {
 		t.Helper()
 		a, err := try(t.Context(), url, key, body, func(r *http.Request) {
@@ -273,7 +275,7 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		}
 		if a.Header.Get("Content-Type") == "application/problem+json" {
 			a.Header.Del("Idempotency-Key")
-			_, _ = fmt.Fprintf(told, "%d %v %s\n", a.StatusCode, a.Header, a.body)
+			_, _ = fmt.Fprintf(written, "%d %v %s\n", a.StatusCode, a.Header, a.body)
 		}
 		return a
 	}
@@ -285,11 +287,11 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	send(plain, "\""+canaryKey, canaryBody)
 	send(plain, canaryKey+", b", canaryBody)
 	send(plain, strings.Repeat(canaryKey, 100), canaryBody)
-	send(serveCanary(httpidem.Config{CheckKey: httpidem.UUIDKeys}, created("")), canaryKey, canaryBody)
+	send(serveCanary(httpidem.Config{Key: httpidem.KeyConfig{Check: httpidem.UUIDKeys}}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{MaxBodyBytes: 3}, created("")), canaryKey, canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }), canaryKey+"-2", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(http.ResponseWriter, *http.Request) { panic("x") }), canaryKey+"-3", canaryBody)
-	used := limits(t, httpidem.LimitsConfig{Stored: 1})
+	used := &bounded{stored: 1}
 	for i := range 3 {
 		send(serveCanary(httpidem.Config{Quota: used}, created(canaryAnswer)), canaryKey+"-quota-"+strconv.Itoa(i), canaryBody)
 	}
@@ -300,8 +302,8 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		httpidem.NothingDone(r.Context())
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}), canaryKey+"-nothing", canaryBody)
-	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
-	send(serveCanary(httpidem.Config{DropResponses: true}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
+	send(serveCanary(httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
+	send(serveCanary(httpidem.Config{Response: httpidem.ResponseConfig{Drop: true}}, created(canaryAnswer)), canaryKey+"-4", canaryBody)
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, r *http.Request) {
 		if url := plain; r.ContentLength > 0 {
 			send(url, canaryKey+"-5", canaryBody) // in flight
@@ -312,7 +314,7 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 		t.Errorf("stored:\n%s", text)
 	}
 	for _, k := range s.redis.Keys() {
-		_, _ = fmt.Fprintln(told, "key in Redis:", k)
+		_, _ = fmt.Fprintln(written, "key in Redis:", k)
 	}
 	send(serveCanary(httpidem.Config{}, func(w http.ResponseWriter, _ *http.Request) {
 		s.sever()
@@ -327,12 +329,12 @@ func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
 	for send(plain, keyed, canaryBody).StatusCode == http.StatusServiceUnavailable {
 		runtime.Gosched() // the client has not found out yet that the server is back
 	}
-	told.mustBeClean(t, "told")
+	written.mustBeClean(t, "written")
 
-	told.mu.Lock()
-	defer told.mu.Unlock()
+	written.mu.Lock()
+	defer written.mu.Unlock()
 	for _, want := range []string{"mismatch", "committed", "replayed", "redis unavailable", "damaged record", "over-quota", "not-allowed"} {
-		if !strings.Contains(strings.ToLower(told.text.String()), strings.ToLower(want)) {
+		if !strings.Contains(strings.ToLower(written.text.String()), strings.ToLower(want)) {
 			t.Errorf("the trail misses %q: is it connected?", want)
 		}
 	}

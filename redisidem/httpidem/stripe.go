@@ -8,9 +8,10 @@ import (
 
 // The header fields that clients of the profile [ProfileStripe] know.
 const (
-	// IdempotentReplayedHeader is what Stripe calls [ReplayedHeader].
+	// IdempotentReplayedHeader is what Stripe calls [idemheader.Replayed].
 	IdempotentReplayedHeader = "Idempotent-Replayed"
-	// ShouldRetryHeader has the value true or false: whether the client should send the request again, with the same key.
+	// ShouldRetryHeader has the value true or false: whether the client should send the request
+	// again, with the same key.
 	ShouldRetryHeader = "Stripe-Should-Retry"
 )
 
@@ -22,7 +23,8 @@ type stripeError struct {
 	DocURL  string `json:"doc_url,omitempty"`
 }
 
-// writeStripeError writes a problem as Stripe's API would: the clients make the class of their error of the status and the type.
+// writeStripeError writes a problem as Stripe's API would: the clients make the class of their
+// error of the status and the type.
 func writeStripeError(w http.ResponseWriter, p *Problem) {
 	e := stripeError{Type: stripeType(p), Code: stripeCode(p.Result), Message: p.Title + "."}
 	if p.Detail != "" {
@@ -50,7 +52,8 @@ func stripeType(p *Problem) string {
 	return "invalid_request_error"
 }
 
-// stripeCode returns Stripe's own code for a result, or else a code of the same form that names the result.
+// stripeCode returns Stripe's own code for a result, or else a code of the same form that names the
+// result.
 func stripeCode(r Result) string {
 	switch r { //nolint:exhaustive // all others have no code of Stripe's
 	case ResultInFlight, ResultSuperseded:

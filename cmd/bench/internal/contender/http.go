@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 var (
@@ -161,7 +162,7 @@ func (g *httpContender) handleInner(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	key := r.Header.Get(httpidem.DefaultHeader)
+	key := r.Header.Get(idemheader.Key)
 	body, _, err := g.inner.Do(r.Context(), Request{Key: key, Method: r.Method, Path: r.URL.Path, Params: params}, g.workOf(r))
 	g.write(w)(body, err)
 }
@@ -170,7 +171,7 @@ func (g *httpContender) handleInner(w http.ResponseWriter, r *http.Request) {
 func (g *httpContender) workOf(r *http.Request) Work {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if e := g.works[r.Header.Get(httpidem.DefaultHeader)]; e != nil {
+	if e := g.works[r.Header.Get(idemheader.Key)]; e != nil {
 		return e.work
 	}
 	return func(context.Context) ([]byte, error) { return nil, errors.New("this request was not sent before") }
@@ -203,7 +204,7 @@ func (g *httpContender) Do(ctx context.Context, r Request, work Work) (response 
 	if err != nil {
 		return nil, false, err
 	}
-	req.Header.Set(httpidem.DefaultHeader, r.Key)
+	req.Header.Set(idemheader.Key, r.Key)
 	res, err := g.client.Do(req)
 	if err != nil {
 		return nil, false, err
@@ -220,7 +221,7 @@ func (g *httpContender) Do(ctx context.Context, r Request, work Work) (response 
 	case res.StatusCode != http.StatusOK:
 		return nil, false, fmt.Errorf("answered with %d: %s", res.StatusCode, body)
 	}
-	return body, res.Header.Get(httpidem.ReplayedHeader) == "true", nil
+	return body, res.Header.Get(idemheader.Replayed) == "true", nil
 }
 
 // Close implements [Contender].

@@ -8,46 +8,47 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// note is what a request's handlers leave for the access log.
-type note struct {
+// requestLog is what a request's handlers leave for the access log.
+type requestLog struct {
 	scope  string // never logged
 	result httpidem.Result
 	// challenges are what the upstream asks for of a caller whom it does not know.
 	challenges []string
 }
 
-type noteContext struct{}
+type requestLogContext struct{}
 
-// noteOf returns the request's note.
-func noteOf(ctx context.Context) *note {
-	n, _ := ctx.Value(noteContext{}).(*note)
+// requestLogOf returns the request's note.
+func requestLogOf(ctx context.Context) *requestLog {
+	n, _ := ctx.Value(requestLogContext{}).(*requestLog)
 	if n == nil {
-		return &note{} // nobody will read it
+		return &requestLog{} // it is discarded
 	}
 	return n
 }
 
-// logged wraps the gateway's handler: each request is logged and counted when it is answered. Keys are logged as the digest
-// under which Redis knows them, scopes, queries and bodies not at all.
+// logged wraps the gateway's handler: each request is logged and counted when it is answered. Keys
+// are logged as the digest under which Redis knows them, scopes, queries and bodies not at all.
 func (g *Gateway) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		n := &note{}
-		meter := &meter{ResponseWriter: w}
+		n := &requestLog{}
+		counter := &responseCounter{ResponseWriter: w}
 		g.metrics.inFlight.Inc()
 		returned := false
 		defer func() {
 			g.metrics.inFlight.Dec()
 			took := time.Since(began)
-			status := meter.status
+			status := counter.status
 			if status == 0 && returned {
 				status = http.StatusOK
 			}
 			attrs := []slog.Attr{
 				slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.Int("status", status),
-				slog.Int64("bytes", meter.bytes), slog.Duration("took", took),
+				slog.Int64("bytes", counter.bytes), slog.Duration("took", took),
 			}
 			if !returned {
 				attrs = append(attrs, slog.Bool("aborted", true)) // the answer breaks off; without any of it the status is 0
@@ -55,8 +56,8 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			if n.result != 0 {
 				attrs = append(attrs, slog.String("result", n.result.String()))
 			}
-			if key := w.Header().Get(httpidem.DefaultHeader); key != "" && n.scope != "" {
-				if parsed, err := httpidem.ParseKey([]string{key}, false); err == nil {
+			if key := w.Header().Get(idemheader.Key); key != "" && n.scope != "" {
+				if parsed, err := idemheader.Parse([]string{key}, false); err == nil {
 					attrs = append(attrs, slog.String("key", g.service.Scope(n.scope).ID(parsed)))
 				}
 			}
@@ -64,7 +65,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			replayed := strconv.FormatBool(n.result == httpidem.ResultReplayed)
 			g.metrics.requests.WithLabelValues(known(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
 		}()
-		next.ServeHTTP(meter, r.WithContext(context.WithValue(r.Context(), noteContext{}, n)))
+		next.ServeHTTP(counter, r.WithContext(context.WithValue(r.Context(), requestLogContext{}, n)))
 		returned = true
 	})
 }
@@ -78,21 +79,21 @@ func known(method string) string {
 	return "other"
 }
 
-// meter counts what is written.
-type meter struct {
+// responseCounter counts what is written.
+type responseCounter struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
 }
 
-func (m *meter) WriteHeader(status int) {
+func (m *responseCounter) WriteHeader(status int) {
 	if m.status == 0 && status >= 200 {
 		m.status = status
 	}
 	m.ResponseWriter.WriteHeader(status)
 }
 
-func (m *meter) Write(p []byte) (int, error) {
+func (m *responseCounter) Write(p []byte) (int, error) {
 	if m.status == 0 {
 		m.status = http.StatusOK
 	}
@@ -102,4 +103,4 @@ func (m *meter) Write(p []byte) (int, error) {
 }
 
 // Unwrap is for http.ResponseController.
-func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+func (m *responseCounter) Unwrap() http.ResponseWriter { return m.ResponseWriter }

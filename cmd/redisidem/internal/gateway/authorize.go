@@ -8,7 +8,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// The fields in which the upstream is told what the caller wants to do.
+// The fields that describe the caller's request to the upstream.
 const (
 	methodHeader = "X-Forwarded-Method"
 	uriHeader    = "X-Forwarded-Uri"
@@ -16,11 +16,11 @@ const (
 
 var errAnswered = errors.New("the upstream has said whether the caller may")
 
-// authorize makes the question whether a caller may do what it asks for, which goes to the upstream: an answer from the
-// store does not get there by itself.
+// authorize makes the question whether a caller may do what it asks for, which goes to the
+// upstream: an answer from the store does not get there by itself.
 func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
-		q := question(r, where)
+		q := newCheckRequest(r, where)
 		q.Header.Set(methodHeader, r.Method)
 		q.Header.Set(uriHeader, rawTarget(r.URL))
 
@@ -32,13 +32,13 @@ func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 				err = nil
 			case status == http.StatusUnauthorized, status == http.StatusForbidden:
 				err = &httpidem.DeniedError{Status: status}
-				noteOf(r.Context()).challenges = answer.Header["Www-Authenticate"]
+				requestLogOf(r.Context()).challenges = answer.Header["Www-Authenticate"]
 			}
 			return errAnswered
 		}
 		proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, failure error) {
 			if failure != errAnswered { //nolint:errorlint // it comes as it was returned
-				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(kindOf(failure))}
+				err = &httpidem.DeniedError{Status: http.StatusServiceUnavailable, Err: errors.New(errorKind(failure))}
 			}
 		}
 		proxy.ServeHTTP(discard{}, q)
@@ -46,7 +46,7 @@ func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	}
 }
 
-// discard is for an answer that nobody reads.
+// discard discards a response.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }

@@ -8,13 +8,15 @@ import (
 
 	"github.com/rs/cors"
 
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// CORS says which pages of other origins may call the service through the gateway. It has to be the gateway that says so: what a
-// service allows depends on the page that asks, and is therefore not in stored answers.
+// CORS says which pages of other origins may call the service through the gateway. It has to be the
+// gateway that says so: what a service allows depends on the page that asks, and is therefore not
+// in stored answers.
 type CORS struct {
-	// Origins are those that may, such as https://shop.example; "*" is all of them. None: the gateway leaves CORS alone.
+	// Origins are those that may, such as https://shop.example; "*" is all of them. None: the
+	// gateway leaves CORS alone.
 	Origins []string
 	// Credentials lets pages send cookies along. Not with "*".
 	Credentials bool
@@ -39,7 +41,8 @@ func (c *CORS) validate() error {
 	return nil
 }
 
-// handler answers the questions of browsers before they get to the service, and marks what they may read.
+// handler answers the questions of browsers before they get to the service, and marks what they may
+// read.
 func (c *CORS) handler(next http.Handler) http.Handler {
 	if len(c.Origins) == 0 {
 		return next
@@ -49,14 +52,15 @@ func (c *CORS) handler(next http.Handler) http.Handler {
 	}
 	shared := cors.New(cors.Options{
 		AllowedOrigins: c.Origins, AllowCredentials: c.Credentials, AllowedMethods: methods, AllowedHeaders: []string{"*"},
-		ExposedHeaders: []string{httpidem.DefaultHeader, httpidem.ReplayedHeader, "Retry-After", "Location", "Link"}, MaxAge: 600,
+		ExposedHeaders: []string{idemheader.Key, idemheader.Replayed, "Retry-After", "Location", "Link"}, MaxAge: 600,
 	})
 	return shared.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&ownCORS{ResponseWriter: w, own: w.Header().Clone()}, r)
 	}))
 }
 
-// ownCORS keeps what the gateway says about CORS when the service says something, too: two answers to one question are none.
+// ownCORS keeps what the gateway says about CORS when the service says something, too: browsers
+// refuse a response with two values.
 type ownCORS struct {
 	http.ResponseWriter
 	own   http.Header

@@ -14,8 +14,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// FuzzRoutes checks that a routes file is refused or understood in full: each route has a whole policy of known words, and a
-// request is found to be of a route that is there.
+// FuzzRoutes checks that a routes file is refused or understood in full: each route has a whole
+// policy of known words, and a request is found to be of a route that is there.
 func FuzzRoutes(f *testing.F) {
 	for _, s := range []string{
 		"", "{}", "defaults:\n  keep: all\n", "routes:\n- match: POST /a/{id}\n  wait: 3s\n- match: /a/\n  protect: false\n",
@@ -57,7 +57,8 @@ func FuzzRoutes(f *testing.F) {
 	})
 }
 
-// FuzzToken checks that a token proves its caller exactly when the key has signed it, and that a scope is the claim's text.
+// FuzzToken checks that a token proves its caller exactly when the key has signed it, and that a
+// scope is the claim's text.
 func FuzzToken(f *testing.F) {
 	secret := strings.Repeat("s", 32)
 	file := filepath.Join(f.TempDir(), "key")
@@ -93,7 +94,8 @@ func FuzzToken(f *testing.F) {
 		if (err == nil) != (scope != "") || err != nil && !errors.Is(err, ErrUnauthenticated) {
 			t.Fatalf("%q is %q, %v", authorization, scope, err)
 		}
-		// Nobody finds a signature by chance: what is accepted begins with what was signed here.
+		// A signature is not found by chance: a token that is accepted begins with what was signed
+		// here.
 		if err == nil && !slices.Contains(strings.Split(authorization, "."), parts[2]) {
 			t.Fatalf("%q is accepted as %q", authorization, scope)
 		}

@@ -1,4 +1,5 @@
-// Package gateway is a reverse proxy that makes retries safe for the service behind it, whatever that is written in.
+// Package gateway is a reverse proxy that makes retries safe for the service behind it, whatever
+// that is written in.
 package gateway
 
 import (
@@ -30,7 +31,8 @@ type Config struct {
 	Log      *slog.Logger
 	// PolicyURL is the address of the API's own text about its keys.
 	PolicyURL string
-	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are; empty for none.
+	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are;
+	// empty for none.
 	Challenge string
 	// CORS is for pages of other origins.
 	CORS CORS
@@ -96,17 +98,17 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		return nil, fmt.Errorf("keep: %w", err)
 	}
 	cfg := &httpidem.Config{
-		Methods: p.Methods, Optional: p.Key == "optional", Strict: p.Syntax == "strict", MaxBodyBytes: p.MaxBody,
-		MaxResponseBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Wait: -1,
+		Methods: p.Methods, Key: httpidem.KeyConfig{Optional: p.Key == "optional", Strict: p.Syntax == "strict"}, MaxBodyBytes: p.MaxBody,
+		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
-		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota, Status: keep,
+		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
 	}
 	cfg.Fingerprint.AnyHost = *p.AnyHost
 	switch {
 	case *p.KeyWindow > 0:
-		cfg.CheckKey = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
+		cfg.Key.Check = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
 	case p.Keys == "uuid":
-		cfg.CheckKey = httpidem.UUIDKeys
+		cfg.Key.Check = httpidem.UUIDKeys
 	}
 	if p.Authorize != "none" {
 		where, err := target(p.Authorize, "")
@@ -125,8 +127,8 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	begin := beginning(m.Policy().MaxResponseBytes, *p.Stream)
-	return m.Handler(g.interrupted(p, begin, g.protectedProxy(p, keep, begin))), nil
+	begin := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
+	return m.Handler(g.handleInterrupted(p, begin, g.protectedProxy(p, keep, begin))), nil
 }
 
 // lastStatus is the highest status there is (RFC 9110, section 15).
@@ -134,7 +136,8 @@ const lastStatus = 599
 
 var errNoStatus = errors.New("the upstream's status is not a valid one")
 
-// protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep says.
+// protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep
+// says.
 func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
 	proxy := g.proxyOf(p)
 	proxy.ModifyResponse = func(answer *http.Response) error {
@@ -145,9 +148,10 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 			if err := begin(answer); err != nil {
 				return err
 			}
-			answer.Body = &watched{answer.Body, answer.Request.Context()}
+			answer.Body = &trackedBody{answer.Body, answer.Request.Context()}
 		}
-		// A 4xx says that the upstream has refused the request: the outcome of this attempt is known, and it does not count.
+		// A 4xx says that the upstream has refused the request: the outcome of this attempt is
+		// known, and it does not count.
 		ctx := answer.Request.Context()
 		if st := httpidem.Stage(ctx); st != nil && answer.StatusCode/100 == 4 &&
 			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.DispositionKeep {
@@ -158,9 +162,10 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 	return proxy
 }
 
-// beginning returns a function that reads as much of an answer's body as the middleware holds back anyway, so that an answer that
-// breaks off there becomes an error, for which a problem can still be given. An answer that is to go on as it comes is left alone.
-func beginning(limit int, stream bool) func(*http.Response) error {
+// prefetchBody returns a function that reads as much of an answer's body as the middleware holds
+// back anyway, so that an answer that breaks off there becomes an error, for which a problem can
+// still be given. An answer that is to go on as it comes is left alone.
+func prefetchBody(limit int, stream bool) func(*http.Response) error {
 	return func(answer *http.Response) error {
 		if httpidem.Stage(answer.Request.Context()) == nil {
 			return nil // nothing is held back
@@ -181,13 +186,14 @@ func beginning(limit int, stream bool) func(*http.Response) error {
 	}
 }
 
-// watched is the body of an upstream's answer. When it breaks off, nobody knows what became of the request.
-type watched struct {
+// trackedBody is the body of an upstream's answer. When it breaks off, the outcome of the request
+// is unknown.
+type trackedBody struct {
 	io.ReadCloser
 	ctx context.Context // of the request that the answer is for
 }
 
-func (b *watched) Read(p []byte) (int, error) {
+func (b *trackedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		httpidem.OutcomeUnknown(b.ctx)
@@ -198,13 +204,13 @@ func (b *watched) Read(p []byte) (int, error) {
 // scope is the middleware's scope function.
 func (g *Gateway) scope(r *http.Request) (string, error) {
 	scope, err := g.identify(r)
-	noteOf(r.Context()).scope = scope
+	requestLogOf(r.Context()).scope = scope
 	return scope, err
 }
 
 // observe notes what became of a request.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
-	noteOf(ctx).result = e.Result
+	requestLogOf(ctx).result = e.Result
 	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not answer whether a caller is authorized", slog.Any("error", e.Err))
 	}
@@ -229,8 +235,8 @@ func (g *Gateway) Handler() http.Handler {
 	})))
 }
 
-// Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while it should get requests, and
-// /metrics is for Prometheus.
+// Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while
+// it should get requests, and /metrics is for Prometheus.
 func (g *Gateway) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

@@ -7,9 +7,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// interrupted wraps the proxy of a route: a request whose earlier attempt began and was not finished goes the way that its
-// policy says, since nobody here knows what the upstream did about it. begin reads the beginning of the upstream's answer to a question.
-func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
+// handleInterrupted wraps the proxy of a route: a request whose earlier attempt began and was not
+// finished goes the way that its policy says, since the outcome of that attempt is unknown. begin
+// reads the beginning of the upstream's answer to a question.
+func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
 	if p.Interrupted == "run" {
 		return proxy
 	}
@@ -20,16 +21,16 @@ func (g *Gateway) interrupted(p *Policy, begin func(*http.Response) error, proxy
 			return
 		}
 		if p.Interrupted == "refuse" {
-			p.writeUnknown(w, r)
+			p.writeOutcomeUnknown(w, r)
 			return
 		}
 		g.ask(w, r, p, begin, proxy)
 	})
 }
 
-// writeUnknown answers that nobody knows what became of a request. The attempt that got this answer was none: what is not known is
-// what an earlier one did.
-func (p *Policy) writeUnknown(w http.ResponseWriter, r *http.Request) {
+// writeOutcomeUnknown answers that the outcome of a request is unknown. This attempt does not
+// count, since the unknown outcome is that of an earlier one.
+func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{
 		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",
@@ -41,7 +42,7 @@ func (p *Policy) writeUnknown(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin func(*http.Response) error, proxy http.Handler) {
 	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // a key with which it would be another question
-		p.writeUnknown(w, r)
+		p.writeOutcomeUnknown(w, r)
 		return
 	}
 	known := *g.proxy
@@ -50,7 +51,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin f
 		case answer.StatusCode == http.StatusNotFound:
 			return errNotDone
 		case answer.StatusCode < 200 || answer.StatusCode > 299:
-			return errStillUnknown
+			return errOutcomeUnknown
 		}
 		return begin(answer)
 	}
@@ -59,8 +60,8 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin f
 			proxy.ServeHTTP(w, r)
 			return
 		}
-		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not report the outcome of a request", slog.String("error", kindOf(err)))
-		p.writeUnknown(w, r)
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not report the outcome of a request", slog.String("error", errorKind(err)))
+		p.writeOutcomeUnknown(w, r)
 	}
-	known.ServeHTTP(w, question(r, where))
+	known.ServeHTTP(w, newCheckRequest(r, where))
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // Upstream is the service behind the gateway.
@@ -29,8 +30,8 @@ type Upstream struct {
 	KeepHost bool
 }
 
-// newTransport makes the connections to the upstream. Nothing is sent twice by itself: whether a request may be is the gateway's
-// to say.
+// newTransport makes the connections to the upstream. Nothing is sent twice by itself: whether a
+// request may be is the gateway's to say.
 func (u *Upstream) newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
@@ -46,8 +47,9 @@ func (u *Upstream) newTransport() *http.Transport {
 	}
 }
 
-// route sends a request to the upstream with path and query byte for byte as they came, behind those of the upstream's URL.
-// ReverseProxy drops parameters that Go cannot parse, and net/url escapes what it would not have written itself.
+// route sends a request to the upstream with path and query byte for byte as they came, behind
+// those of the upstream's URL. ReverseProxy drops parameters that Go cannot parse, and net/url
+// escapes what it would not have written itself.
 func (u *Upstream) route(r *httputil.ProxyRequest) {
 	r.SetURL(u.URL)
 	out := r.Out.URL
@@ -59,7 +61,8 @@ func (u *Upstream) route(r *httputil.ProxyRequest) {
 		out.RawQuery = base
 	}
 	path := strings.TrimSuffix(u.URL.EscapedPath(), "/") + rawPath(r.In.URL)
-	// Opaque cannot begin with two slashes: such a path goes the usual way, and only what no URL may have is escaped in it.
+	// Opaque cannot begin with two slashes: such a path goes the usual way, and only what no URL
+	// may have is escaped in it.
 	if path != out.EscapedPath() && !strings.HasPrefix(path, "//") {
 		out.Opaque = path
 	}
@@ -84,7 +87,7 @@ func rawTarget(u *url.URL) string {
 // newProxy makes the handler that sends requests to the upstream.
 func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: &reporting{transport},
+		Transport: &sentTracker{transport},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			u.route(r)
 			r.SetXForwarded()
@@ -95,8 +98,8 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			describe(r)
 			hideReplays(r.Out)
 		},
-		// It is told of answers that break off, with parts of them.
-		ErrorLog: stdlog.New(constant(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
+		// The proxy logs responses that break off, with parts of them.
+		ErrorLog: stdlog.New(lineWriter(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
 	}
 }
 
@@ -106,18 +109,18 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 		status := http.StatusBadGateway
 		var timeout net.Error
-		var unsent *unsentError
+		var notSent *notSentError
 		switch {
-		case errors.As(err, &unsent):
+		case errors.As(err, &notSent):
 			status = http.StatusServiceUnavailable
 		case errors.Is(err, context.Canceled):
-			// The caller is gone, or the lease is lost: nobody reads this.
+			// The client has gone, or the lease is lost: this response is not read.
 		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 			status = http.StatusGatewayTimeout
 		}
-		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", unsent == nil),
-			slog.String("error", kindOf(err)))
-		if unsent != nil {
+		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", notSent == nil),
+			slog.String("error", errorKind(err)))
+		if notSent != nil {
 			httpidem.NothingDone(r.Context())
 			p.writeProblem(w, r, httpidem.Problem{
 				Status: status, RetryAfter: time.Second, Title: "The upstream cannot be reached",
@@ -131,8 +134,8 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	return &proxy
 }
 
-// noAnswer is the problem of a request that the upstream has got and not answered. It may be sent again if that cannot do its work
-// twice unseen: it is protected, or safe.
+// noAnswer is the problem of a request that the upstream has got and not answered. It may be sent
+// again if that cannot do its work twice unseen: it is protected, or safe.
 func noAnswer(r *http.Request, status int) httpidem.Problem {
 	problem := httpidem.Problem{
 		Status: status, Title: "The upstream gave no answer",
@@ -144,14 +147,14 @@ func noAnswer(r *http.Request, status int) httpidem.Problem {
 	return problem
 }
 
-// The fields in which the upstream is told about the request's lease: the number of its attempt, and a number that grows with
-// each lease of a key, by which it can refuse older ones.
+// The fields that describe the request's lease to the upstream: the number of its attempt,
+// and a number that grows with each lease of a key, by which it can refuse older ones.
 const (
 	attemptHeader = "Idempotency-Attempt"
 	fenceHeader   = "Idempotency-Fence"
 )
 
-// describe tells the upstream about the lease. What a client sends under those names is dropped.
+// describe sets the fields of the lease. Values of the client are dropped.
 func describe(r *httputil.ProxyRequest) {
 	r.Out.Header.Del(attemptHeader)
 	r.Out.Header.Del(fenceHeader)
@@ -161,15 +164,15 @@ func describe(r *httputil.ProxyRequest) {
 	}
 }
 
-// kindOf tells an operator what went wrong between the gateway and the upstream. Once the upstream has got the request, an error's own
-// text may have parts of its answer.
-func kindOf(err error) string {
-	var unsent *unsentError
+// errorKind describes for operators what failed between the gateway and the upstream. Once the
+// upstream has got the request, an error's own text may have parts of its answer.
+func errorKind(err error) string {
+	var notSent *notSentError
 	var network net.Error
 	switch {
-	case errors.As(err, &unsent):
-		return unsent.Error()
-	case errors.Is(err, errStillUnknown), errors.Is(err, errNoStatus):
+	case errors.As(err, &notSent):
+		return notSent.Error()
+	case errors.Is(err, errOutcomeUnknown), errors.Is(err, errNoStatus):
 		return err.Error()
 	case errors.Is(err, context.Canceled):
 		return "canceled"
@@ -181,20 +184,21 @@ func kindOf(err error) string {
 	return "no answer that can be read"
 }
 
-// constant is a writer that takes a line of a log for no more than a reason to write another one.
-type constant func()
+// lineWriter is a writer that takes a line of a log for no more than a reason to write another one.
+type lineWriter func()
 
-func (f constant) Write(p []byte) (int, error) {
+func (f lineWriter) Write(p []byte) (int, error) {
 	f()
 	return len(p), nil
 }
 
-// hideReplays keeps Go's transport from sending a request again by itself when a kept connection breaks before the answer, which is
-// for the gateway to decide. It does so with a body that can be had again, and with one of these fields, for which it looks under
-// their names in Go's form. On the wire the form makes no difference.
+// hideReplays keeps Go's transport from sending a request again by itself when a kept connection
+// breaks before the answer, which is for the gateway to decide. It does so with a body that can be
+// had again, and with one of these fields, for which it looks under their names in Go's form. On
+// the wire the form makes no difference.
 func hideReplays(r *http.Request) {
 	r.GetBody = nil
-	for _, name := range []string{httpidem.DefaultHeader, "X-Idempotency-Key"} {
+	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {
 		if values, ok := r.Header[name]; ok {
 			delete(r.Header, name)
 			r.Header[strings.ToLower(name)] = values

@@ -36,8 +36,8 @@ type wire struct {
 	seen chan received
 }
 
-// newWire starts a gateway in front of an upstream that answers each request with 201 and shows what it received. base is what the
-// upstream's URL has behind its host.
+// newWire starts a gateway in front of an upstream that answers each request with 201 and shows
+// what it received. base is what the upstream's URL has behind its host.
 func newWire(t *testing.T, base, routes string, keepHost bool) *wire {
 	t.Helper()
 	w := &wire{&bench{T: t}, make(chan received, 1)}
@@ -101,8 +101,8 @@ func (w *wire) upstream(conn net.Conn) {
 	_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 }
 
-// exchange sends a request as it is given, with line feeds for the ends of its lines, and returns the answer and what the upstream
-// received, if anything.
+// exchange sends a request as it is given, with line feeds for the ends of its lines, and returns
+// the answer and what the upstream received, if anything.
 func (w *wire) exchange(request string) (status int, replayed bool, got received) {
 	w.Helper()
 	var dialer net.Dialer
@@ -147,8 +147,8 @@ func targets() []string {
 	}
 }
 
-// TestTargetsReachTheUpstreamByteForByte is about protected requests and others. A target that is no target for Go's server is
-// refused, and reaches no one.
+// TestTargetsReachTheUpstreamByteForByte is about protected requests and others. A target that is
+// no target for Go's server is refused, and reaches no one.
 func TestTargetsReachTheUpstreamByteForByte(t *testing.T) {
 	t.Parallel()
 	for _, base := range []string{"", "/", "/base", "/ba%2Fse/"} {
@@ -189,7 +189,8 @@ func TestQueryOfTheUpstreamsURLStaysInFront(t *testing.T) {
 	}
 }
 
-// TestKeysStandForTheBytesOfATarget sends each target with one key after the other: none is taken for another one.
+// TestKeysStandForTheBytesOfATarget sends each target with one key after the other: none is taken
+// for another one.
 func TestKeysStandForTheBytesOfATarget(t *testing.T) {
 	t.Parallel()
 	w := newWire(t, "", "{defaults: {methods: [POST, DELETE]}, routes: [{match: /fields/, fingerprint: [amount]}]}", false)
@@ -227,7 +228,8 @@ func TestKeysStandForTheBytesOfATarget(t *testing.T) {
 	}
 }
 
-// TestFieldsReachTheUpstreamAsTheyCame is about what a gateway has no reason to change (RFC 9110, section 7.7).
+// TestFieldsReachTheUpstreamAsTheyCame is about what a gateway has no reason to change (RFC 9110,
+// section 7.7).
 func TestFieldsReachTheUpstreamAsTheyCame(t *testing.T) {
 	t.Parallel()
 	w := newWire(t, "", "", true)

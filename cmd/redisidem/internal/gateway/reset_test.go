@@ -31,7 +31,7 @@ func TestClientsThatLeaveAtOnceAreNoAttempts(t *testing.T) {
 	}
 }
 
-// asked is how often an upstream was asked to do each request, and what it was told of the last
+// asked is how often an upstream was asked to do each request, and the header of the last
 // attempt.
 type asked struct {
 	mu      sync.Mutex
@@ -151,7 +151,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 			b.want(send(), http.StatusCreated, "", overtaken)
 			b.want(send(), http.StatusCreated, "", true)
 			if len(attempts) != 2 || attempts[0] != "1" || attempts[1] != "1" {
-				t.Errorf("%s, overtaken %t: the upstream was told of the attempts %q", interrupted, overtaken, attempts)
+				t.Errorf("%s, overtaken %t: the upstream received the attempts %q", interrupted, overtaken, attempts)
 			}
 		}
 	}

@@ -17,48 +17,56 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Policy says how requests of a route are protected. What a route leaves out is as in the file's defaults.
+// Policy says how requests of a route are protected. What a route leaves out is as in the file's
+// defaults.
 type Policy struct {
 	// Protect is false for routes that go through as they are.
 	Protect *bool `yaml:"protect"`
-	// Methods are those that are protected. A route whose pattern names a method that is not safe has that one alone.
+	// Methods are those that are protected. A route whose pattern names a method that is not safe
+	// has that one alone.
 	Methods []string `yaml:"methods"`
-	// Key is "required" or "optional", and Syntax "lenient" (keys with or without quotes) or "strict" (with quotes).
+	// Key is "required" or "optional", and Syntax "lenient" (keys with or without quotes) or
+	// "strict" (with quotes).
 	Key    string `yaml:"key"`
 	Syntax string `yaml:"syntax"`
-	// Keys is "any" or "uuid". KeyWindow, if not zero, takes only keys that tell when they were made (version 7 UUIDs and ULIDs), by
-	// this much before or after now at most.
+	// Keys is "any" or "uuid". KeyWindow, if not zero, takes only keys that tell when they were
+	// made (version 7 UUIDs and ULIDs), by this much before or after now at most.
 	Keys      string         `yaml:"keys"`
 	KeyWindow *time.Duration `yaml:"key_window"`
-	// PublishRetention tells clients in each answer how long it is kept.
+	// PublishRetention adds to each answer how long it is kept.
 	PublishRetention *bool `yaml:"publish_retention"`
 	// Wait is how long a retry waits for the request in flight.
 	Wait *time.Duration `yaml:"wait"`
-	// Keep are the answers that are kept: "final" (those that depend on the request), "all", or a list of statuses and classes of them,
-	// as [2xx, 404]; see httpidem.ParseStatusPolicy.
+	// Keep are the answers that are kept: "final" (those that depend on the request), "all", or a
+	// list of statuses and classes of them, as [2xx, 404]; see httpidem.ParseStatusPolicy.
 	Keep words `yaml:"keep"`
 	// WithoutRedis is "refuse" or "pass": what happens to requests when Redis does not answer.
 	WithoutRedis string `yaml:"without_redis"`
-	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so that nobody knows what the
-	// upstream did: "run" sends it again, "refuse" answers 503 until somebody has looked into it, "ask" asks the upstream.
+	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so
+	// that its outcome is unknown: "run" sends it again, "refuse" answers 503 until an operator
+	// resolves it, "ask" asks the upstream.
 	Interrupted string `yaml:"interrupted"`
-	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency key goes: 2xx is the answer to give,
-	// 404 means that the request has to be sent again, and anything else that nobody knows.
+	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency
+	// key goes: 2xx is the answer to give, 404 means that the request has to be sent again, and
+	// anything else that the outcome is unknown.
 	Ask string `yaml:"ask"`
-	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the header fields of the request, whether
-	// its caller may do it, before an answer is given from the store: 2xx is yes, 401 and 403 are passed on. "none" asks nobody.
+	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the
+	// header fields of the request, whether its caller may do it, before an answer is given from
+	// the store: 2xx is yes, 401 and 403 are passed on. "none" disables the check.
 	Authorize string `yaml:"authorize"`
-	// Profile is the form of the gateway's own answers and of its mark on replays: "standard" (RFC 9457) or "stripe" (that of Stripe's
-	// API, for its client libraries).
+	// Profile is the form of the gateway's own answers and of its mark on replays: "standard" (RFC
+	// 9457) or "stripe" (that of Stripe's API, for its client libraries).
 	Profile string `yaml:"profile"`
-	// Fingerprint are the JSON fields of the body that make two requests the same, with dots between the names on the way to one, as
-	// customer.id; none: the whole body.
+	// Fingerprint are the JSON fields of the body that make two requests the same, with dots
+	// between the names on the way to one, as customer.id; none: the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
-	// AnyHost takes requests with the same key to different hosts for the same request, if all else is the same.
+	// AnyHost takes requests with the same key to different hosts for the same request, if all else
+	// is the same.
 	AnyHost *bool `yaml:"any_host"`
 	// Headers are the fields of an answer that are stored besides those that always are.
 	Headers []string `yaml:"headers"`
-	// Stream sends answers that the upstream sends bit by bit on as they come, and does not keep them.
+	// Stream sends answers that the upstream sends bit by bit on as they come, and does not keep
+	// them.
 	Stream *bool `yaml:"stream"`
 	// MaxBody and MaxResponse are in bytes.
 	MaxBody     int64 `yaml:"max_body"`
@@ -90,7 +98,8 @@ func (w *words) UnmarshalYAML(decode func(any) error) error {
 
 // Route is a policy for some requests.
 type Route struct {
-	// Match is a pattern like those of Go's http.ServeMux: "POST /orders/{id}". The most specific one counts.
+	// Match is a pattern like those of Go's http.ServeMux: "POST /orders/{id}". The most specific
+	// one counts.
 	Match  string `yaml:"match"`
 	Policy `yaml:",inline"`
 }
@@ -101,7 +110,8 @@ type Routes struct {
 	Routes   []Route `yaml:"routes"`
 }
 
-// ReadRoutes reads a routes file, and refuses what it does not know. Without a file name there are no routes but the defaults.
+// ReadRoutes reads a routes file, and refuses what it does not know. Without a file name there are
+// no routes but the defaults.
 func ReadRoutes(file string) (*Routes, error) {
 	r := &Routes{}
 	if file != "" {
@@ -153,14 +163,16 @@ func (r *Route) complete(defaults *Policy) error {
 	if !named && method != "" && !isSafe(method) {
 		r.Methods = []string{method}
 	}
-	// A route of which nothing is protected is meant so when it says protect: false, or leaves to the defaults what happens to a GET.
+	// A route of which nothing is protected is meant so when it says protect: false, or leaves to
+	// the defaults what happens to a GET.
 	if method != "" && *r.Protect && (named || required) && !slices.Contains(r.Methods, method) {
 		return fmt.Errorf("methods is %v, and match is for %s alone; use protect: false for routes without protection", r.Methods, method)
 	}
 	return r.validate()
 }
 
-// isSafe reports whether requests with a method ask for nothing to be done (RFC 9110, section 9.2.1).
+// isSafe reports whether requests with a method ask for nothing to be done (RFC 9110, section
+// 9.2.1).
 func isSafe(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -294,7 +306,8 @@ func (r *Routes) matcher() (mux *http.ServeMux, err error) {
 
 // find returns the number of the route that a request belongs to, or -1.
 func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
-	// A mux would redirect a path that is not clean. Here it is only to be found, and goes to the upstream as it came.
+	// A mux would redirect a path that is not clean. Here it is only to be found, and goes to the
+	// upstream as it came.
 	clean := *req.URL
 	clean.Path = path.Clean("/" + clean.Path)
 	if strings.HasSuffix(req.URL.Path, "/") && clean.Path != "/" {

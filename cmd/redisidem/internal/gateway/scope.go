@@ -19,29 +19,32 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // ErrUnauthenticated says that a request does not tell whose it is, or does not prove it.
 var ErrUnauthenticated = errors.New("the request does not identify its caller")
 
-// Identify tells whose a request is: the scope of its idempotency key.
+// Identify returns the caller of a request, the scope of its idempotency key.
 type Identify func(*http.Request) (string, error)
 
-// FromHeader takes the scope from a header field. It is as trustworthy as whoever sets that field: something in front of the
-// gateway that authenticates callers and drops what they send under that name.
+// FromHeader takes the scope from a header field. It is as trustworthy as the sender of that field:
+// something in front of the gateway that authenticates callers and drops what they send under that
+// name.
 //
-// A field that is no name of a caller is refused: credentials, which change and would be stored, the key itself, and what a server
-// does not leave among the fields.
+// A field that is no name of a caller is refused: credentials, which change and would be stored,
+// the key itself, and what a server does not leave among the fields.
 func FromHeader(name string) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
-	case !isToken(name):
+	case !httptoken.Valid(name):
 		return nil, fmt.Errorf("%q is not the name of a header field", name)
 	case slices.Contains([]string{"Authorization", "Proxy-Authorization", "Cookie"}, name):
 		return nil, fmt.Errorf("%s has credentials, which change and must not be stored; take what they prove", name)
 	case slices.Contains([]string{
-		httpidem.DefaultHeader, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		idemheader.Key, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	}, name):
 		return nil, fmt.Errorf("%s does not identify a caller", name)
 	}
@@ -54,15 +57,9 @@ func FromHeader(name string) (Identify, error) {
 	}, nil
 }
 
-// isToken reports whether a text can be the name of a header field (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("!#$%&'*+-.^_`|~", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	})
-}
-
-// FromCertificate takes the scope from the client's certificate, which the TLS listener has verified: a digest of its issuer and its
-// subject, so that a renewed certificate is the same caller's.
+// FromCertificate takes the scope from the client's certificate, which the TLS listener has
+// verified: a digest of its issuer and its subject, so that a renewed certificate is the same
+// caller's.
 func FromCertificate(r *http.Request) (string, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return "", fmt.Errorf("%w: it needs a client certificate", ErrUnauthenticated)
@@ -82,8 +79,8 @@ type Tokens struct {
 	Issuer, Audience string
 }
 
-// FromToken takes the scope from a claim of the bearer token in the Authorization field, once its signature and its times are
-// verified. A token without an expiry is refused.
+// FromToken takes the scope from a claim of the bearer token in the Authorization field, once its
+// signature and its times are verified. A token without an expiry is refused.
 func FromToken(t Tokens) Identify {
 	options := []jwt.ParserOption{jwt.WithValidMethods(t.Key.algorithms), jwt.WithExpirationRequired()}
 	if t.Issuer != "" {
@@ -110,14 +107,16 @@ func FromToken(t Tokens) Identify {
 	}
 }
 
-// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. Whoever runs the gateway says which kind it is,
-// never the token, and never the file: a public key in a form that nobody thought of would be a secret that everybody knows.
+// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. The operator
+// configures the kind; neither the token nor the file decides it. A public key in an unexpected
+// form would otherwise be used as a secret.
 type TokenKey struct {
 	key        any
 	algorithms []string
 }
 
-// leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518, section 3.2).
+// leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518,
+// section 3.2).
 const leastSecret = 32
 
 // ReadSecret reads an HMAC secret: the bytes of the file as they are.
@@ -129,7 +128,7 @@ func ReadSecret(file string) (*TokenKey, error) {
 	case len(secret) < leastSecret:
 		return nil, fmt.Errorf("%s: an HMAC secret needs at least %d bytes, and there are %d", file, leastSecret, len(secret))
 	case looksPublic(secret):
-		return nil, fmt.Errorf("%s: looks like a key of another kind, which may be known to everybody, and not like an HMAC secret", file)
+		return nil, fmt.Errorf("%s: looks like a key of another kind, which may be public, and not like an HMAC secret", file)
 	}
 	return &TokenKey{secret, []string{"HS256", "HS384", "HS512"}}, nil
 }

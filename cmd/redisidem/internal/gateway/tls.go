@@ -8,8 +8,9 @@ import (
 	"os"
 )
 
-// ServerTLS makes the configuration of a listener: with a certificate and its key, and, if clientCA is not empty, for clients
-// that must prove who they are by a certificate of one of the authorities in that file.
+// ServerTLS makes the configuration of a listener: with a certificate and its key, and, if clientCA
+// is not empty, for clients that must prove who they are by a certificate of one of the authorities
+// in that file.
 func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
@@ -27,8 +28,9 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	return c, nil
 }
 
-// UpstreamTLS makes the configuration for an upstream: ca, if not empty, has the authorities to trust in place of the system's, and
-// certificate and key are what the gateway proves with who it is.
+// UpstreamTLS makes the configuration for an upstream: ca, if not empty, has the authorities to
+// trust in place of the system's, and certificate and key are what the gateway proves with who it
+// is.
 func UpstreamTLS(ca, certificate, key string) (*tls.Config, error) {
 	if (certificate == "") != (key == "") {
 		return nil, errors.New("the certificate for the upstream and its key go together")

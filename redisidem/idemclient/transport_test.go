@@ -1,4 +1,4 @@
-package httpidem_test
+package idemclient_test
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -15,9 +14,12 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemclient"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// wire is a RoundTripper that plays a script: an answer or an error for each attempt, the last one for all further.
+// wire is a RoundTripper that plays a script: an answer or an error for each attempt, the last one
+// for all further.
 type wire struct {
 	script []any // an int, a response or an error
 
@@ -61,9 +63,9 @@ func reply(status int, fields ...string) *http.Response {
 	return resp
 }
 
-func newTransport(t testing.TB, base http.RoundTripper, cfg *httpidem.TransportConfig) *httpidem.Transport {
+func newTransport(t testing.TB, base http.RoundTripper, cfg *idemclient.TransportConfig) *idemclient.Transport {
 	t.Helper()
-	tr, err := httpidem.NewTransport(base, cfg)
+	tr, err := idemclient.NewTransport(base, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,7 @@ func order(ctx context.Context) *http.Request {
 }
 
 // play sends a request over a scripted wire in fake time, and returns how the attempts went.
-func play(t *testing.T, cfg *httpidem.TransportConfig, script ...any) (w *wire, resp *http.Response, err error) {
+func play(t *testing.T, cfg *idemclient.TransportConfig, script ...any) (w *wire, resp *http.Response, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w = &wire{script: script}
@@ -89,7 +91,7 @@ func play(t *testing.T, cfg *httpidem.TransportConfig, script ...any) (w *wire, 
 func TestDraft_2_5_1_FreshKeyForEachRequestAndTheSameForItsRetries(t *testing.T) {
 	t.Parallel()
 	w := &wire{script: []any{errors.New("reset"), 503, 200, 200}}
-	tr := newTransport(t, w, &httpidem.TransportConfig{MinBackoff: time.Nanosecond})
+	tr := newTransport(t, w, &idemclient.TransportConfig{MinBackoff: time.Nanosecond})
 	for range 2 {
 		r := order(t.Context())
 		resp, err := tr.RoundTrip(r)
@@ -104,7 +106,7 @@ func TestDraft_2_5_1_FreshKeyForEachRequestAndTheSameForItsRetries(t *testing.T)
 		t.Errorf("keys %q", w.keys)
 	}
 	for _, k := range w.keys {
-		key, err := httpidem.ParseKey([]string{k}, true)
+		key, err := idemheader.Parse([]string{k}, true)
 		if err != nil || httpidem.UUIDKeys(key) != nil {
 			t.Errorf("key %s: %v", k, err)
 		}
@@ -174,7 +176,7 @@ func TestDraft_2_5_1_RetryAfterIsHonoured(t *testing.T) {
 func TestDraft_2_5_1_BackoffGrowsWithJitter(t *testing.T) {
 	t.Parallel()
 	reset := errors.New("reset")
-	w, _, err := play(t, &httpidem.TransportConfig{Attempts: 6, MinBackoff: time.Second, MaxBackoff: 4 * time.Second}, reset)
+	w, _, err := play(t, &idemclient.TransportConfig{Attempts: 6, MinBackoff: time.Second, MaxBackoff: 4 * time.Second}, reset)
 	if !errors.Is(err, reset) || len(w.at) != 6 {
 		t.Fatal(len(w.at), err)
 	}
@@ -193,7 +195,7 @@ func TestDraft_2_5_1_BackoffGrowsWithJitter(t *testing.T) {
 
 func TestClientIsPatientWithItsOwnPauses(t *testing.T) {
 	t.Parallel()
-	cfg := &httpidem.TransportConfig{MinBackoff: time.Minute, MaxBackoff: time.Hour, Patience: time.Second}
+	cfg := &idemclient.TransportConfig{MinBackoff: time.Minute, MaxBackoff: time.Hour, Patience: time.Second}
 	w, resp, err := play(t, cfg, errors.New("reset"), 503, reply(503, "Retry-After", "1"), 200)
 	if len(w.keys) != 4 || err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("%d attempts, %v, %v", len(w.keys), resp, err)
@@ -222,7 +224,7 @@ func TestClientStaysWithinTheRequestsContext(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel)
 			began := time.Now()
-			tr := newTransport(t, &wire{script: []any{first}}, &httpidem.TransportConfig{MinBackoff: time.Minute, MaxBackoff: time.Minute})
+			tr := newTransport(t, &wire{script: []any{first}}, &idemclient.TransportConfig{MinBackoff: time.Minute, MaxBackoff: time.Minute})
 			_, err := tr.RoundTrip(order(ctx))
 			if !errors.Is(err, context.Canceled) || errors.Is(err, reset) != (i == 0) || time.Since(began) != time.Second {
 				t.Errorf("%v after %v", err, time.Since(began))
@@ -239,7 +241,7 @@ func TestClientKeepsKeysThatItIsGiven(t *testing.T) {
 	own.Header.Set("Idempotency-Key", "mine")
 	get := order(t.Context())
 	get.Method = ""
-	for _, r := range []*http.Request{own, order(httpidem.WithKey(t.Context(), `from "the" program`)), get} {
+	for _, r := range []*http.Request{own, order(idemclient.WithKey(t.Context(), `from "the" program`)), get} {
 		if _, err := tr.RoundTrip(r); err != nil {
 			t.Fatal(err)
 		}
@@ -247,8 +249,8 @@ func TestClientKeepsKeysThatItIsGiven(t *testing.T) {
 	if !slices.Equal(w.keys, []string{"mine", `"from \"the\" program"`, ""}) {
 		t.Errorf("keys %q", w.keys)
 	}
-	var syntax *httpidem.SyntaxError
-	if _, err := tr.RoundTrip(order(httpidem.WithKey(t.Context(), "no\nkey"))); !errors.As(err, &syntax) {
+	var syntax *idemheader.SyntaxError
+	if _, err := tr.RoundTrip(order(idemclient.WithKey(t.Context(), "no\nkey"))); !errors.As(err, &syntax) {
 		t.Error(err)
 	}
 }
@@ -256,7 +258,7 @@ func TestClientKeepsKeysThatItIsGiven(t *testing.T) {
 func TestClientGivesMethodsInSmallLettersTheirKey(t *testing.T) {
 	t.Parallel()
 	w := &wire{script: []any{503, 200}}
-	tr := newTransport(t, w, &httpidem.TransportConfig{Methods: []string{"Post"}, MinBackoff: time.Nanosecond})
+	tr := newTransport(t, w, &idemclient.TransportConfig{Methods: []string{"Post"}, MinBackoff: time.Nanosecond})
 	for _, method := range []string{"post", "POST", "patch"} {
 		r := order(t.Context())
 		r.Method = method
@@ -272,11 +274,11 @@ func TestClientGivesMethodsInSmallLettersTheirKey(t *testing.T) {
 func TestClientSendsLargeBodiesOnce(t *testing.T) {
 	t.Parallel()
 	reset := errors.New("reset")
-	w, _, err := play(t, &httpidem.TransportConfig{MaxBodyBytes: 7}, reset, 200)
+	w, _, err := play(t, &idemclient.TransportConfig{MaxBodyBytes: 7}, reset, 200)
 	if !errors.Is(err, reset) || !slices.Equal(w.bodies, []string{"the body"}) {
 		t.Errorf("%q, %v", w.bodies, err)
 	}
-	w, _, err = play(t, &httpidem.TransportConfig{MaxBodyBytes: 8}, reset, 200)
+	w, _, err = play(t, &idemclient.TransportConfig{MaxBodyBytes: 8}, reset, 200)
 	if err != nil || !slices.Equal(w.bodies, []string{"the body", "the body"}) {
 		t.Errorf("%q, %v", w.bodies, err)
 	}
@@ -309,39 +311,4 @@ func TestClientKeepsTheKeyOverRedirects(t *testing.T) {
 	if len(keys) != 3 || keys[0] != keys[1] || !strings.HasSuffix(keys[0], " b") || keys[2] != "GET  " {
 		t.Errorf("requests %q", keys)
 	}
-}
-
-// TestClientAndServerTogether loses answers, and the work is done once.
-func TestClientAndServerTogether(t *testing.T) {
-	t.Parallel()
-	m := newStore(t).middleware(nil)
-	h := counting(created("done"))
-	var mu sync.Mutex
-	lost := 0
-	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		lose := lost < 3
-		lost++
-		mu.Unlock()
-		if !lose {
-			m.Handler(h).ServeHTTP(w, r)
-			return
-		}
-		m.Handler(h).ServeHTTP(httptest.NewRecorder(), r) // the work is done, and the answer lost
-		panic(http.ErrAbortHandler)
-	}))
-	client := &http.Client{Transport: newTransport(t, nil, &httpidem.TransportConfig{MinBackoff: time.Millisecond, Attempts: 10})}
-	defer client.CloseIdleConnections()
-	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, io.NopCloser(strings.NewReader("b")))
-	req.Header.Set(callerHeader, "alice")
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusCreated || string(body) != "done" || resp.Header.Get(httpidem.ReplayedHeader) != "true" {
-		t.Errorf("%d %q", resp.StatusCode, body)
-	}
-	h.ran(t, 1)
 }

@@ -7,13 +7,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// question makes a request of the gateway's own, which asks the upstream about a caller's request: a GET with the fields that tell
-// who the caller is. What these say about the caller's body and answer is left out, or half of an answer could be taken for all of
-// it.
-func question(r *http.Request, target *url.URL) *http.Request {
+// newCheckRequest makes a request of the gateway's own, which asks the upstream about a caller's
+// request: a GET with the fields that tell who the caller is. What these say about the caller's
+// body and answer is left out, or half of an answer could be taken for all of it.
+func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	q := r.Clone(r.Context())
 	q.Method, q.URL, q.Body, q.ContentLength, q.TransferEncoding, q.Trailer = http.MethodGet, target, http.NoBody, 0, nil, nil
 	for name := range q.Header {
@@ -21,14 +21,16 @@ func question(r *http.Request, target *url.URL) *http.Request {
 			q.Header.Del(name)
 		}
 	}
-	// A proxy removes what Connection names. Nobody may take their credentials, or what the gateway adds, out of its question.
-	for _, name := range []string{"Range", "Expect", "Connection", httpidem.DefaultHeader} {
+	// A proxy removes what Connection names. A client must not be able to remove its credentials,
+	// or fields of the gateway, from the check request.
+	for _, name := range []string{"Range", "Expect", "Connection", idemheader.Key} {
 		q.Header.Del(name)
 	}
 	return q
 }
 
-// target returns where at the upstream a question goes: a path, maybe with a query, in which {key} stands for a key.
+// target returns where at the upstream a question goes: a path, maybe with a query, in which {key}
+// stands for a key.
 func target(reference, key string) (*url.URL, error) {
 	path, query, asks := strings.Cut(reference, "?")
 	text := strings.ReplaceAll(path, "{key}", url.PathEscape(key))

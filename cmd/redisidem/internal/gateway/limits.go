@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// LimitsConfig configures [Limits]. At least one of InFlight and Stored must be set.
+type LimitsConfig struct {
+	// InFlight is how many requests with keys a scope may have in flight in this process, including
+	// those that wait. Zero: no limit.
+	InFlight int
+
+	// Stored is how many records this process makes for a scope within Window. A scope can have n
+	// times as many with n processes. Zero: no limit.
+	Stored int
+
+	// Window should be the service's Retention. A record counts for at least Window, and at most a
+	// sixteenth longer. Default: 24 h.
+	Window time.Duration
+}
+
+// Limits is an [httpidem.Quota] that counts in this process. It needs memory for each scope that
+// has requests in flight or records that count. Several routes may share one. It is safe for
+// concurrent use.
+type Limits struct {
+	cfg LimitsConfig
+
+	mu      sync.Mutex
+	scopes  map[string]*usage
+	sweepAt int // the number of scopes at which unused ones are removed
+}
+
+// slots is the number of parts of a window. The records of a part are counted together. One more
+// part is kept, since the youngest is not over yet.
+const slots = 16
+
+// usage is the usage of one scope.
+type usage struct {
+	inFlight int
+	slot     int64 // the youngest part of the window, counted from 1970
+	made     [slots + 1]int
+}
+
+// minSweep is the number of scopes below which a sweep is not worth its cost.
+const minSweep = 1024
+
+// NewLimits returns Limits. A field that is out of its bounds is an error that names the field and
+// the bound.
+func NewLimits(cfg LimitsConfig) (*Limits, error) {
+	cfg.Window = cmp.Or(cfg.Window, 24*time.Hour)
+	switch {
+	case cfg.InFlight < 0:
+		return nil, fmt.Errorf("limits: InFlight must not be negative: %d", cfg.InFlight)
+	case cfg.Stored < 0:
+		return nil, fmt.Errorf("limits: Stored must not be negative: %d", cfg.Stored)
+	case cfg.InFlight == 0 && cfg.Stored == 0:
+		return nil, errors.New("limits: the configuration needs InFlight or Stored")
+	case cfg.Window < slots*time.Millisecond:
+		return nil, fmt.Errorf("limits: Window must be at least %v: %v", slots*time.Millisecond, cfg.Window)
+	}
+	return &Limits{cfg: cfg, scopes: make(map[string]*usage), sweepAt: minSweep}, nil
+}
+
+// Admit implements [httpidem.Quota].
+func (l *Limits) Admit(_ context.Context, scope string) (done func(made bool), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	u := l.scopes[scope]
+	if u == nil {
+		l.sweepIfMany(now)
+		u = &usage{slot: l.slotOf(now)}
+		l.scopes[scope] = u
+	}
+	u.advance(l.slotOf(now))
+	switch {
+	case l.cfg.InFlight > 0 && u.inFlight >= l.cfg.InFlight:
+		return nil, &httpidem.QuotaError{What: "requests in flight", Limit: l.cfg.InFlight, RetryAfter: time.Second}
+	// Each request in flight may make a record.
+	case l.cfg.Stored > 0 && u.stored()+u.inFlight >= l.cfg.Stored:
+		return nil, &httpidem.QuotaError{What: "stored keys", Limit: l.cfg.Stored, RetryAfter: l.untilFewer(u, now)}
+	}
+	u.inFlight++
+	return func(made bool) { l.release(scope, u, made) }, nil
+}
+
+func (l *Limits) release(scope string, u *usage, made bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u.inFlight--
+	if made && l.cfg.Stored > 0 {
+		u.advance(l.slotOf(time.Now()))
+		u.made[0]++
+	}
+	if u.isZero() {
+		delete(l.scopes, scope)
+	}
+}
+
+// sweepIfMany removes unused scopes each time the number of scopes has doubled. The caller holds
+// mu.
+func (l *Limits) sweepIfMany(now time.Time) {
+	if len(l.scopes) < l.sweepAt {
+		return
+	}
+	for scope, u := range l.scopes {
+		u.advance(l.slotOf(now))
+		if u.isZero() {
+			delete(l.scopes, scope)
+		}
+	}
+	l.sweepAt = max(2*len(l.scopes), minSweep)
+}
+
+func (l *Limits) slotOf(t time.Time) int64 { return t.UnixNano() / l.slotWidth() }
+
+func (l *Limits) slotWidth() int64 { return int64(l.cfg.Window) / slots }
+
+// untilFewer returns the time until the oldest record stops counting. If requests in flight use up
+// the limit, it returns a second, since each of them may end without a record.
+func (l *Limits) untilFewer(u *usage, now time.Time) time.Duration {
+	if u.stored() < l.cfg.Stored {
+		return time.Second
+	}
+	oldest := slots
+	for u.made[oldest] == 0 {
+		oldest--
+	}
+	return time.Unix(0, (u.slot+int64(slots+1-oldest))*l.slotWidth()).Sub(now)
+}
+
+// advance moves on to a slot. It does nothing if the clock was set back.
+func (u *usage) advance(slot int64) {
+	for ; u.slot < slot; u.slot++ {
+		if u.made == [slots + 1]int{} {
+			u.slot = slot
+			return
+		}
+		copy(u.made[1:], u.made[:slots])
+		u.made[0] = 0
+	}
+}
+
+func (u *usage) isZero() bool { return u.inFlight == 0 && u.stored() == 0 }
+
+func (u *usage) stored() (n int) {
+	for _, made := range u.made {
+		n += made
+	}
+	return n
+}

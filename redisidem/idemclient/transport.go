@@ -1,0 +1,172 @@
+package idemclient
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/redisidem/redisidem/internal/httptoken"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
+)
+
+// Transport is an [http.RoundTripper] that gives each request an idempotency key and retries it
+// with the same key: after network errors, and after the statuses of [TransportConfig], by default
+// 409 (a request with the key is in flight) and 503 (the server is unavailable). It pauses between
+// attempts, and stops when the request's context ends. It is safe for concurrent use.
+//
+// An error that occurs before anything is sent, and that would occur again, is returned at once: a
+// request that HTTP cannot carry, an unsupported URL scheme, a certificate that is not trusted, and
+// a server that does not speak TLS. Every other error of the base is treated as transient.
+//
+// Each call of RoundTrip is a new request with a fresh key, but a redirect keeps the key of its
+// original request. A key that the request has in its header, or in its context (see [WithKey]), is
+// kept. A request whose method is not in [TransportConfig] passes through unchanged.
+//
+// A key protects nothing if the server ignores it: use a Transport for APIs that document the
+// header field.
+type Transport struct {
+	base http.RoundTripper
+	cfg  TransportConfig
+}
+
+// NewTransport returns a Transport that sends requests with base; nil means
+// [http.DefaultTransport]. Set a timeout for one attempt in base, such as ResponseHeaderTimeout,
+// and one for all attempts in the request's context. A field of cfg that is out of its bounds is an
+// error that names the field and the bound.
+func NewTransport(base http.RoundTripper, cfg *TransportConfig) (*Transport, error) {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	t := &Transport{base: base, cfg: cfg.withDefaults()}
+	if err := t.cfg.validate(); err != nil {
+		return nil, err
+	}
+	t.cfg.Header = http.CanonicalHeaderKey(t.cfg.Header)
+	return t, nil
+}
+
+// RoundTrip implements [http.RoundTripper]. Besides the errors of the base it returns an
+// [*idemheader.SyntaxError] for a key that a header field cannot carry. If the request's context
+// ends between two attempts, it returns the context's error joined with that of the last attempt.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !httptoken.Covers(t.cfg.Methods, req.Method) {
+		return t.base.RoundTrip(req)
+	}
+	out := req.Clone(req.Context())
+	if err := t.setKey(out); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	repeatable, err := t.makeRepeatable(out)
+	if err != nil {
+		return nil, err
+	}
+	pause := t.cfg.MinBackoff
+	for attempt := 1; ; attempt++ {
+		resp, err := t.base.RoundTrip(out)
+		if resp != nil && resp.Request == nil {
+			resp.Request = out // a redirect reads the key from it
+		}
+		if attempt >= t.cfg.Attempts || !repeatable || req.Context().Err() != nil || !t.isRetryable(out, resp, err) {
+			return resp, err
+		}
+		after := retryAfter(resp)
+		wait := max(pause/2+rand.N(pause/2+1), after)
+		if deadline, ok := req.Context().Deadline(); after > t.cfg.Patience || ok && time.Until(deadline) <= wait {
+			return resp, err // there is no time for another attempt
+		}
+		if cause := pauseFor(req.Context(), wait, resp); cause != nil {
+			if err == nil {
+				err = fmt.Errorf("idemclient: the last response was %s", resp.Status)
+			}
+			return nil, errors.Join(cause, err)
+		}
+		pause = min(2*pause, t.cfg.MaxBackoff)
+		if out, err = cloneForRetry(out); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// CloseIdleConnections closes the idle connections of the base, for
+// [http.Client.CloseIdleConnections].
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+// setKey sets the key of a request that has none in its header: the key of its context, of the
+// request that it is a redirect of, or a fresh one.
+func (t *Transport) setKey(req *http.Request) error {
+	if req.Header == nil {
+		req.Header = make(http.Header)
+	}
+	if len(req.Header[t.cfg.Header]) > 0 {
+		return nil
+	}
+	key, ok := req.Context().Value(keyContext{}).(string)
+	if !ok && req.Response != nil && req.Response.Request != nil {
+		if lines := req.Response.Request.Header[t.cfg.Header]; len(lines) > 0 {
+			req.Header[t.cfg.Header] = slices.Clone(lines)
+			return nil
+		}
+	}
+	if !ok {
+		key = t.cfg.NewKey()
+	}
+	text, err := idemheader.Format(key)
+	if err != nil {
+		return err
+	}
+	req.Header.Set(t.cfg.Header, text)
+	return nil
+}
+
+// makeRepeatable gives a request a GetBody, and reports whether it has one. net/http's transport
+// also needs it, to send a request again when an idle connection turns out to be dead.
+func (t *Transport) makeRepeatable(req *http.Request) (bool, error) {
+	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
+		return true, nil
+	}
+	body := req.Body
+	held, err := io.ReadAll(io.LimitReader(body, t.cfg.MaxBodyBytes+1))
+	if err != nil {
+		_ = body.Close()
+		return false, err
+	}
+	if int64(len(held)) > t.cfg.MaxBodyBytes {
+		req.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(held), body), body}
+		return false, nil
+	}
+	_ = body.Close()
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(held)), nil }
+	req.Body, err = req.GetBody()
+	return true, err
+}
+
+// cloneForRetry returns a request for another attempt. It is a copy, since the base may still use
+// the previous one.
+func cloneForRetry(req *http.Request) (*http.Request, error) {
+	next := req.Clone(req.Context())
+	if req.GetBody == nil {
+		return next, nil
+	}
+	var err error
+	next.Body, err = req.GetBody()
+	return next, err
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
