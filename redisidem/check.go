@@ -73,10 +73,10 @@ func (r *Report) Err() error {
 //
 // It returns [ErrUnavailable] when a server does not answer; what it finds is in the report.
 func (s *Service) Check(ctx context.Context) (*Report, error) {
-	if err := s.life.enter(); err != nil {
+	if err := s.inFlight.enter(); err != nil {
 		return nil, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 
 	report := &Report{}
 	var rights []Finding
@@ -357,7 +357,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
 	cfg := s.cfg
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
-	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), life: s.life, listener: s.listener}
+	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener}
 	sc := &Scope{service: probe, name: "redisidem/check"}
 	fail := func(step string, err error) (Finding, error) {
 		var refused redis.Error

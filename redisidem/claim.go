@@ -90,7 +90,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		case a.lease != nil:
 			_ = a.lease.putBack(ctx, nil) // an observer has panicked
 		default:
-			s.life.leave()
+			s.inFlight.leave()
 		}
 	}()
 	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.

@@ -174,7 +174,7 @@ func (sc *Scope) visit(ctx context.Context, w *waiter) (attempt, bool) {
 			return attempt{err: it.impatience()}, true
 		case <-ctx.Done():
 			return attempt{err: errors.Join(it.impatience(), ctx.Err())}, true
-		case <-s.life.ctx.Done():
+		case <-s.inFlight.ctx.Done():
 			return attempt{err: ErrClosed}, true
 		}
 	}
@@ -243,7 +243,7 @@ func (sc *Scope) insist(ctx context.Context, w *waiter, it *room) attempt {
 		case <-ctx.Done():
 			a.err = errors.Join(a.err, ctx.Err())
 			return a
-		case <-s.life.ctx.Done():
+		case <-s.inFlight.ctx.Done():
 			return attempt{err: ErrClosed}
 		}
 	}

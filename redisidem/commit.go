@@ -60,7 +60,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 		if keep && l.end() {
 			defer l.leave()
 		}
-		return key, false, l.commitLater(ctx, c, e, err)
+		return key, false, l.retryCommit(ctx, c, e, err)
 	}
 	if err == nil && r.Status == protocol.StatusEffect && worked {
 		if e, err = l.encode(o.withoutResult(effectError(e.effects, r)), key); err != nil {
@@ -80,7 +80,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 			if keep && l.end() {
 				defer l.leave()
 			}
-			return key, false, l.commitLater(ctx, c, e, err)
+			return key, false, l.retryCommit(ctx, c, e, err)
 		}
 	}
 	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
@@ -152,12 +152,12 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	case protocol.StatusOK:
 	case protocol.StatusFenced:
 		if s.settled(r) != nil {
-			return key, false, l.lostTrack(ctx)
+			return key, false, l.outcomeUnknown(ctx)
 		}
 		l.lose(ErrFenced)
 		return key, false, ErrFenced
 	case protocol.StatusGone, protocol.StatusForgotten:
-		return key, false, l.lostTrack(ctx)
+		return key, false, l.outcomeUnknown(ctx)
 	case protocol.StatusEffect:
 		s.release(ctx, l.id, l.token, protocol.Ending{}, 0)
 		return key, false, effectError(e.effects, r)
@@ -203,10 +203,10 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	return next, held, notKept
 }
 
-// lostTrack tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a
+// outcomeUnknown tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a
 // record that is not there any more, or before all that the journal remembers; or too few replicas know of what refuses it, so that
 // a late repetition could still be stored after a failover.
-func (l *Lease) lostTrack(ctx context.Context) error {
+func (l *Lease) outcomeUnknown(ctx context.Context) error {
 	e := l.event(EventOutcomeUnknown)
 	e.Err = ErrOutcomeUnknown
 	l.scope.service.observe(ctx, e)

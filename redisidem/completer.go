@@ -21,9 +21,9 @@ const (
 )
 
 const (
-	// scouts is how many shards are asked at once, and armful how many keys are taken from one in one go.
-	scouts = 8
-	armful = 16
+	// scanners is how many shards are asked at once, and armful how many keys are taken from one in one go.
+	scanners  = 8
+	batchSize = 16
 	// longestTurn is how long a process that has looked for a flow keeps others with a longer
 	// Interval from looking, at most.
 	longestTurn = 15 * time.Second
@@ -125,12 +125,12 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 //
 // Each flow name is looked for by itself, so that a flow whose stages hang holds up no other.
 func (c *Completer) Run(ctx context.Context) error {
-	return c.each(ctx, func(ctx context.Context, w *crew) error {
+	return c.each(ctx, func(ctx context.Context, w *workers) error {
 		interval := c.cfg.Interval
 		for {
 			mine, err := c.turn(ctx, w.flow, min(interval*3/4, longestTurn))
 			if err == nil && mine {
-				err = w.look(ctx)
+				err = w.scan(ctx)
 			}
 			switch {
 			case ctx.Err() != nil:
@@ -151,10 +151,10 @@ func (c *Completer) Run(ctx context.Context) error {
 // process's would is not waited for.
 func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bool, error) {
 	s := c.service
-	if err := s.life.enter(); err != nil {
+	if err := s.inFlight.enter(); err != nil {
 		return false, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	mine, err := s.redis.TakeTurn(ctx, f.cfg.Name, max(length, time.Millisecond))
@@ -172,15 +172,15 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var mu sync.Mutex
 	var all SweepResult
 	var errs error
-	err := c.each(ctx, func(ctx context.Context, w *crew) error {
-		err := w.look(ctx)
-		w.dismiss()
+	err := c.each(ctx, func(ctx context.Context, w *workers) error {
+		err := w.scan(ctx)
+		w.stop()
 		mu.Lock()
 		defer mu.Unlock()
 		all.Due += w.due.Load()
 		all.Finished += w.finished.Load()
 		all.Failed += w.failed.Load()
-		all.DeadLettered += w.buried.Load()
+		all.DeadLettered += w.deadLettered.Load()
 		errs = errors.Join(errs, err)
 		return nil
 	})
@@ -192,11 +192,11 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 
 // each calls do with the workers of each flow name at once, and waits for it and for them. The
 // context that do gets ends with ctx, and when the service is closed.
-func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) error) error {
+func (c *Completer) each(ctx context.Context, do func(context.Context, *workers) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	defer context.AfterFunc(c.service.life.ending, func() { end(ErrClosed) })()
-	if c.service.life.ending.Err() != nil {
+	defer context.AfterFunc(c.service.inFlight.ending, func() { end(ErrClosed) })()
+	if c.service.inFlight.ending.Err() != nil {
 		return ErrClosed
 	}
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -210,9 +210,9 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) er
 	errs := make(chan error, len(c.newest))
 	for _, f := range c.newest {
 		wg.Go(func() {
-			w := c.hire(ctx, work, f)
+			w := c.startWorkers(ctx, work, f)
 			errs <- do(ctx, w)
-			w.dismiss()
+			w.stop()
 		})
 	}
 	wg.Wait()
@@ -268,8 +268,8 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	if lease == nil {
 		return key, err
 	}
-	if why := lease.hopeless(); why != "" {
-		return nil, lease.giveKeyUp(ctx, why)
+	if why := lease.deadLetterReason(); why != "" {
+		return nil, lease.makeDeadLetter(ctx, why)
 	}
 	key, err = lease.runFlow(ctx)
 	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
@@ -278,7 +278,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		if again == nil {
 			return key, errors.Join(err, claimErr)
 		}
-		return key, again.giveKeyUp(ctx, err.Error())
+		return key, again.makeDeadLetter(ctx, err.Error())
 	}
 	return key, err
 }

@@ -107,7 +107,7 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	members, err := s.redis.Members(bounded, key)
@@ -140,8 +140,8 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	return nil
 }
 
-// errBuried says that a key became a dead letter.
-var errBuried = errors.New("redisidem: dead letter")
+// errDeadLettered says that a key became a dead letter.
+var errDeadLettered = errors.New("redisidem: dead letter")
 
 // refuse counts a look at a key that no program of this completer's can work on. It is put off, as
 // a key that fails is, and becomes a dead letter in the end, since it would expire without a word
@@ -157,7 +157,7 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 		if errors.Is(why, ErrUnknownRecoveryPoint) {
 			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
 		}
-		return buriedOr(lease.bury(ctx, protocol.Ending{Refused: true}, letter))
+		return asDeadLettered(lease.abandonAsDeadLetter(ctx, protocol.Ending{Refused: true}, letter))
 	}
 	_, err = lease.abandon(ctx, why, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true}})
 	return errors.Join(why, err)
@@ -173,8 +173,8 @@ func (f *Flow) refusedOften(r refusals, revision int64) bool {
 	return looks >= int64(f.cfg.MaxAttempts)
 }
 
-// hopeless tells why a completer gives the key up, "" if it does not.
-func (l *Lease) hopeless() string {
+// deadLetterReason tells why a completer gives the key up, "" if it does not.
+func (l *Lease) deadLetterReason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.key
@@ -210,9 +210,9 @@ func (f *Flow) limit(r requeue, revision int64) int {
 	return f.cfg.MaxAttempts
 }
 
-// giveKeyUp makes the key a dead letter, and ends the lease.
-func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
-	return buriedOr(l.bury(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
+// makeDeadLetter makes the key a dead letter, and ends the lease.
+func (l *Lease) makeDeadLetter(ctx context.Context, why string) error {
+	return asDeadLettered(l.abandonAsDeadLetter(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
 // refusalsIn returns those of a record given as field, value, ..., and its revision. What of these
@@ -251,16 +251,16 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 		return explain(context.WithoutCancel(ctx), "abandon", err)
 	}
 	tell(r)
-	return buriedOr(r.DeadLettered(), nil)
+	return asDeadLettered(r.DeadLettered(), nil)
 }
 
-// buriedOr returns what became of a key that was to be given up.
-func buriedOr(buried bool, err error) error {
+// asDeadLettered returns what became of a key that was to be given up.
+func asDeadLettered(buried bool, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case !buried:
 		return errPutOff // the lease was gone
 	}
-	return errBuried
+	return errDeadLettered
 }

@@ -95,11 +95,11 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 // do is apart from Do so that a replay from a copy does not pay for what only a claim needs.
 func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
 	key, err := sc.work(ctx, nil, claim{id: id, request: &encoded}, work)
-	return orNamed(id, key), err
+	return orOnlyNamed(id, key), err
 }
 
-// orNamed returns the key, or when it is nil one of which only the name is known.
-func orNamed(id identity, key *Key) *Key {
+// orOnlyNamed returns the key, or when it is nil one of which only the name is known.
+func orOnlyNamed(id identity, key *Key) *Key {
 	if key == nil {
 		return &Key{Value: id.Value, Scope: id.Scope, id: id}
 	}

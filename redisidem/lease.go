@@ -42,7 +42,7 @@ type Lease struct {
 	idle    bool                    // it ended since there was nothing to do
 	lost    error                   // why the context was cancelled
 	sent    time.Time               // when the last claim, renewal or kept commit that succeeded was sent
-	keeper  keeper
+	renewer renewer
 }
 
 // leaseContext is the context key under which a stage's context carries its lease.
@@ -112,8 +112,8 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		swept: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
-	sc.service.life.hold(l)
-	l.startKeeper()
+	sc.service.inFlight.hold(l)
+	l.startRenewer()
 	return l, nil
 }
 
@@ -220,7 +220,7 @@ func (l *Lease) end() bool {
 		return false
 	}
 	l.ended = true
-	l.keeper.stop()
+	l.renewer.stop()
 	return true
 }
 
@@ -248,7 +248,7 @@ func (l *Lease) leave() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service
 	s.rooms.freed(l.id.Record) // those who wait in this process need not wait for the news from Redis
-	s.life.release(l)
+	s.inFlight.release(l)
 }
 
 // event returns an event about this lease.

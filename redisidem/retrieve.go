@@ -47,7 +47,7 @@ func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 

@@ -59,7 +59,7 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 		return key.result()
 	}
 	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
-	return orNamed(id, key), err
+	return orOnlyNamed(id, key), err
 }
 
 // runFlow claims and runs. seen is the key to return when there is no better one.

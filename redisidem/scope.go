@@ -97,7 +97,7 @@ func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol
 	if err := s.enter(ctx); err != nil {
 		return protocol.Reply{}, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	r, err := s.redis.Run(bounded, c)

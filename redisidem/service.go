@@ -17,7 +17,7 @@ type Service struct {
 	client     redis.UniversalClient
 	owned      bool // the client is closed with the service
 	redis      *protocol.Client
-	life       *life
+	inFlight   *inFlight
 	rooms      rooms
 	listener   *listener
 	cache      *cache // nil if there is none
@@ -40,7 +40,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, life: newLife(), maxBackground: maxBackground}
+	s := &Service{cfg: cfg.withDefaults(), client: client, inFlight: newInFlight(), maxBackground: maxBackground}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -76,10 +76,10 @@ func (s *Service) Config() Config { return s.cfg }
 // inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
 	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
-		s.life.also()
+		s.inFlight.also()
 		return nil
 	}
-	return s.life.enter()
+	return s.inFlight.enter()
 }
 
 // Close refuses new work with [ErrClosed], except what a stage under way calls with its context,
@@ -89,7 +89,7 @@ func (s *Service) enter(ctx context.Context) error {
 // stages' contexts and returns the context's error. The client is closed only if [Open] made it. A
 // second Close does the same again.
 func (s *Service) Close(ctx context.Context) error {
-	err := s.life.end(ctx)
+	err := s.inFlight.end(ctx)
 	if listenErr := s.listener.close(ctx); err == nil {
 		err = listenErr
 	}
