@@ -97,7 +97,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
 	by := protocol.Claimant{Token: protocol.NewToken()}
 	var elders []*protocol.Claimant // of the older fingerprints
-	a = sc.waiting(ctx, c, func(channel string, waited time.Duration) attempt {
+	a = sc.awaitLease(ctx, c, func(channel string, waited time.Duration) attempt {
 		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
 			if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {

@@ -247,7 +247,7 @@ func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCa
 func (l *Lease) leave() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service
-	s.rooms.freed(l.id.Record) // those who wait in this process need not wait for the news from Redis
+	s.flights.wake(l.id.Record) // waiters of this process need no wake-up from Redis
 	s.inFlight.release(l)
 }
 

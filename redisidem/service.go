@@ -18,7 +18,7 @@ type Service struct {
 	owned      bool // the client is closed with the service
 	redis      *protocol.Client
 	inFlight   *inFlight
-	rooms      rooms
+	flights    flights
 	listener   *listener
 	cache      *cache // nil if there is none
 	valueCodec valueCodec
@@ -55,7 +55,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	}
 	s.valueCodec = valueCodec{codec: s.cfg.Codec, limit: s.cfg.MaxValueBytes}
 	s.listener = newListener(client, s.cfg.Namespace)
-	s.listener.freed = s.rooms.freed
+	s.listener.freed = s.flights.wake
 	s.listener.missed = func() {}
 	if s.cfg.CacheBytes > 0 {
 		// A reply cannot be under way for longer than the operation that asked for it.
