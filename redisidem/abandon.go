@@ -9,9 +9,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's
-// cancellation does not stop it. It returns [ErrLeaseEnded], or [ErrUnavailable] when Redis did not answer: the key then
-// becomes free when the lease lapses.
+// Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The
+// caller's cancellation does not stop it. It returns [ErrLeaseEnded], or [ErrUnavailable] when
+// Redis did not answer: the key then becomes free when the lease lapses.
 func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
 // giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
@@ -39,8 +39,8 @@ func (l *Lease) putBackIdle(ctx context.Context) error {
 	return err
 }
 
-// abandonAsDeadLetter is putBack for a key that a completer gives up. It reports whether the lease was still there
-// to be given up.
+// abandonAsDeadLetter is putBack for a key that a completer gives up. It reports whether the lease
+// was still there to be given up.
 func (l *Lease) abandonAsDeadLetter(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
 	ending.NothingDone, ending.Unbegun = true, true
 	return l.abandon(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})

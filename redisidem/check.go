@@ -21,7 +21,8 @@ type Verdict int
 const (
 	// VerdictGood: as it should be.
 	VerdictGood Verdict = iota + 1
-	// VerdictUndetermined: the server does not tell, as managed ones often do not. Make sure yourself.
+	// VerdictUndetermined: the server does not tell, as managed ones often do not. Make sure
+	// yourself.
 	VerdictUndetermined
 	// VerdictWarning: the promise holds, but for the case named.
 	VerdictWarning
@@ -42,7 +43,8 @@ func (v Verdict) String() string {
 type Finding struct {
 	// Node is the server's address.
 	Node string
-	// Subject is what was looked at: "mode", "version", "eviction", "persistence", "replication", "slots", "scripts", "rights".
+	// Subject is what was looked at: "mode", "version", "eviction", "persistence", "replication",
+	// "slots", "scripts", "rights".
 	Subject string
 	// Verdict is what to think of it, and Detail why, with what to do about it.
 	Verdict Verdict
@@ -52,7 +54,8 @@ type Finding struct {
 // Report is the result of [Service.Check].
 type Report struct{ Findings []Finding }
 
-// Err returns an error that matches [ErrUnsafeServer] and tells each failure, or nil if there is none.
+// Err returns an error that matches [ErrUnsafeServer] and tells each failure, or nil if there is
+// none.
 func (r *Report) Err() error {
 	var errs []error
 	for _, f := range r.Findings {
@@ -63,13 +66,14 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// Check looks whether the servers can keep the promise: that they are of the kind that the client is for, their version,
-// that they do not evict, that a restart does not forget, that saving works, that there are replicas enough for
-// Config.Durability, that a cluster has a master for each slot, and that this client may do all that the library does. It
-// tries out the life of a key of its own, and names each right that the Redis user lacks: one that every key needs, or that
-// Durability needs, is a Failure; one that only flows, effects, Wait or CacheBytes need is a Warning. On a cluster it asks
-// each master. It blocks for a few round trips: those to one node, and each step of the try-out, are bounded by
-// Config.Timeout.
+// Check looks whether the servers can keep the promise: that they are of the kind that the client
+// is for, their version, that they do not evict, that a restart does not forget, that saving works,
+// that there are replicas enough for Config.Durability, that a cluster has a master for each slot,
+// and that this client may do all that the library does. It tries out the life of a key of its own,
+// and names each right that the Redis user lacks: one that every key needs, or that Durability
+// needs, is a Failure; one that only flows, effects, Wait or CacheBytes need is a Warning. On a
+// cluster it asks each master. It blocks for a few round trips: those to one node, and each step of
+// the try-out, are bounded by Config.Timeout.
 //
 // It returns [ErrUnavailable] when a server does not answer; what it finds is in the report.
 func (s *Service) Check(ctx context.Context) (*Report, error) {
@@ -161,7 +165,8 @@ func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error
 	return info, nil
 }
 
-// readFsync asks when a server writes its append-only file to disk; "" if it does not tell, as without the right to ask.
+// readFsync asks when a server writes its append-only file to disk; "" if it does not tell, as
+// without the right to ask.
 func readFsync(ctx context.Context, node *redis.Client) (string, error) {
 	settings, err := node.ConfigGet(ctx, "appendfsync").Result()
 	var refused redis.Error
@@ -303,7 +308,8 @@ func checkPersistence(info map[string]string, fsync string) Finding {
 	return f
 }
 
-// maxLag is for how many seconds a replica that is in step may say nothing: the server's own min-replicas-max-lag.
+// maxLag is for how many seconds a replica that is in step may say nothing: the server's own
+// min-replicas-max-lag.
 const maxLag = 10
 
 // inStep counts the replicas that follow a master.
@@ -351,7 +357,8 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 	return f
 }
 
-// checkScripts tries the whole life of a key, to see that the scripts run and that this user may run them.
+// checkScripts tries the whole life of a key, to see that the scripts run and that this user may
+// run them.
 func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: VerdictGood, Detail: "all transitions of a key work"}
 	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.

@@ -11,8 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
-// The pauses between two polls of a leader double from the first to the last. A wake-up ends a pause
-// early.
+// The pauses between two polls of a leader double from the first to the last. A wake-up ends a
+// pause early.
 const (
 	firstPoll = 5 * time.Millisecond
 	lastPoll  = 250 * time.Millisecond
@@ -137,8 +137,8 @@ type waiter struct {
 	delayed bool             // it was not the leader at once, or was refused because the key is locked
 }
 
-// awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is used
-// up. A waiter whose budget is used up has changed nothing.
+// awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is
+// used up. A waiter whose budget is used up has changed nothing.
 func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
 	switch {
 	case ctx.Err() != nil:

@@ -14,8 +14,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// maxBackground bounds how many commits, and how many give-backs, are retried at the same time. Each
-// commit holds its response in memory.
+// maxBackground bounds how many commits, and how many give-backs, are retried at the same time.
+// Each commit holds its response in memory.
 const maxBackground = 1024
 
 // The pauses between two tries of a commit in the background double from the first to the last.
@@ -65,9 +65,9 @@ func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Du
 	}
 }
 
-// retryCommit takes over a commit that got no answer: it is tried again in the background until its fate is known, for
-// Config.CommitRetry. The lease is not given back: until it lapses nobody else can start, and the result may be in Redis
-// already.
+// retryCommit takes over a commit that got no answer: it is tried again in the background until its
+// fate is known, for Config.CommitRetry. The lease is not given back: until it lapses nobody else
+// can start, and the result may be in Redis already.
 func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutcome, why error) error {
 	s := l.scope.service
 	why = unavailable(context.WithoutCancel(ctx), "commit", why)

@@ -21,7 +21,8 @@ const (
 )
 
 const (
-	// scanners is how many shards are asked at once, and armful how many keys are taken from one in one go.
+	// scanners is how many shards are asked at once, and armful how many keys are taken from one in
+	// one go.
 	scanners  = 8
 	batchSize = 16
 	// longestTurn is how long a process that has looked for a flow keeps others with a longer
@@ -52,9 +53,9 @@ type CompleterConfig struct {
 }
 
 // Completer finishes keys whose clients never came back. It scans for unfinished keys of its flows
-// whose lease has lapsed and whose last run is older than the flow's RecoverAfter, and runs the flow
-// from where they stand. A key that fails is tried again after a growing pause. When it has used up
-// the flow's MaxAttempts, it becomes a dead letter: see [Service.DeadLetters].
+// whose lease has lapsed and whose last run is older than the flow's RecoverAfter, and runs the
+// flow from where they stand. A key that fails is tried again after a growing pause. When it has
+// used up the flow's MaxAttempts, it becomes a dead letter: see [Service.DeadLetters].
 //
 // Any number of processes may run a completer. A completer does not disturb a live worker, since it
 // takes the lease on a key as every worker does.
@@ -70,8 +71,9 @@ type Completer struct {
 
 // SweepResult is what a completer did in one look for keys.
 type SweepResult struct {
-	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not; DeadLettered became dead
-	// letters. The others were in other hands, finished already or waiting for their clients.
+	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not;
+	// DeadLettered became dead letters. The others were in other hands, finished already or waiting
+	// for their clients.
 	Due, Finished, Failed, DeadLettered int64
 }
 
@@ -165,9 +167,9 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 // until it is done with them. It is Run for programs that have a scheduler of their own, and for
 // tests: it asks for no turn. When ctx ends or the service is closed, it ends as Run does.
 //
-// It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index is none, both together with what
-// it did elsewhere, and [ErrClosed]. A server that did not answer for one shard is not asked for its others: in a cluster the other
-// masters are.
+// It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index
+// is none, both together with what it did elsewhere, and [ErrClosed]. A server that did not answer
+// for one shard is not asked for its others: in a cluster the other masters are.
 func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var mu sync.Mutex
 	var all SweepResult
@@ -237,13 +239,15 @@ var errGoexit = errors.New("stage called runtime.Goexit")
 // errNotOurs says that a record belongs to a flow of another name, or to none.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
-// errPutOff says that somebody had the lease on a key since it was handed out: it is not due any more.
+// errPutOff says that somebody had the lease on a key since it was handed out: it is not due any
+// more.
 var errPutOff = errors.New("redisidem: key is due later")
 
-// resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key that is finished already is
-// taken out of the due index by the claim.
+// resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key
+// that is finished already is taken out of the due index by the claim.
 func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
-	// A panic about one key, a stage's or the observer's, must not end the process that carries on all the others.
+	// A panic about one key, a stage's or the observer's, must not end the process that carries on
+	// all the others.
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())

@@ -11,12 +11,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a stage is committed, by its client
-// or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a dead letter, which stays one unless it is finished then.
+// DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a
+// stage is committed, by its client or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a
+// dead letter, which stays one unless it is finished then.
 type DeadLetter struct {
 	// At is the server's time.
 	At time.Time
-	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may hold what must not be kept.
+	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may
+	// hold what must not be kept.
 	Reason string
 }
 
@@ -63,11 +65,13 @@ func decodeRefusals(s string) (refusals, error) {
 	return refusals{n, m}, errors.Join(err, err1)
 }
 
-// DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no particular order: their
-// DeadLetter says why. It looks into all shards, one round trip for each of the 1024 and for each key.
+// DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no
+// particular order: their DeadLetter says why. It looks into all shards, one round trip for each of
+// the 1024 and for each key.
 //
-// A key whose record cannot be read comes with [ErrDamaged] and has nothing but its ID; a list that cannot be read comes with an empty
-// key. The others follow. Any other error comes without a key and ends it: [ErrInvalid], [ErrUnavailable] and [ErrClosed].
+// A key whose record cannot be read comes with [ErrDamaged] and has nothing but its ID; a list that
+// cannot be read comes with an empty key. The others follow. Any other error comes without a key
+// and ends it: [ErrInvalid], [ErrUnavailable] and [ErrClosed].
 func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, error] {
 	return func(yield func(*Key, error) bool) {
 		if !flowName.MatchString(flow) {
@@ -114,13 +118,14 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	return members, explain(ctx, "dead letters", err)
 }
 
-// Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as many attempts as before.
-// The key is one that DeadLetters yielded, or one that was retrieved. A key that is neither a dead letter nor due becomes due, too.
-// One round trip.
+// Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as
+// many attempts as before. The key is one that DeadLetters yielded, or one that was retrieved. A
+// key that is neither a dead letter nor due becomes due, too. One round trip.
 //
-// It returns [ErrNotFound] when there is no such record, or when it is not a dead letter and a completer will come to it by
-// itself; [ErrStale] when the record belongs to another flow than the key says, [ErrFinished] when it was finished after all,
-// [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+// It returns [ErrNotFound] when there is no such record, or when it is not a dead letter and a
+// completer will come to it by itself; [ErrStale] when the record belongs to another flow than the
+// key says, [ErrFinished] when it was finished after all, [ErrLocked] while a worker has the lease,
+// [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)
 	if err != nil {
@@ -188,7 +193,8 @@ func (l *Lease) deadLetterReason() string {
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
 		return fmt.Sprintf("interim answers for %v", age)
 	}
-	// Attempts that count have more time between them than others, but none has more than the record has to live.
+	// Attempts that count have more time between them than others, but none has more than the
+	// record has to live.
 	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
 		return fmt.Sprintf("nothing done for %v", age)
 	}

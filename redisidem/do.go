@@ -25,8 +25,9 @@ func resultError(t reflect.Type) error {
 	return err
 }
 
-// Do runs work once for a key that a request brought, and gives its result again to every retry: replayed says which it
-// was. The result travels as JSON. Two round trips the first time, one for a replay.
+// Do runs work once for a key that a request brought, and gives its result again to every retry:
+// replayed says which it was. The result travels as JSON. Two round trips the first time, one for a
+// replay.
 //
 // It is for work of a single stage: a key that stands at a recovery point of its own is
 // [ErrUnknownRecoveryPoint]. An error of work leaves the key as it was, to be retried. A type T
@@ -72,12 +73,12 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 	return result, true, nil
 }
 
-// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request brought, makes it if there is
-// none, runs the callback from whatever recovery point the key is at, and commits. Two round trips the first time, one for
-// a replay.
+// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request
+// brought, makes it if there is none, runs the callback from whatever recovery point the key is at,
+// and commits. Two round trips the first time, one for a replay.
 //
-// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.WorkStage]; unlike the
-// former it refuses an empty value.
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and
+// [Scope.WorkStage]; unlike the former it refuses an empty value.
 func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFunc) (*Key, error) {
 	if work == nil {
 		return &Key{}, invalid("work", "must not be nil")

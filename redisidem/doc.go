@@ -1,6 +1,6 @@
-// Package redisidem makes retries safe. A request carries an idempotency key; the key's record in Redis remembers how far
-// the work got and, in the end, the response. A retry continues from there, and a retry of finished work gets the same
-// bytes back.
+// Package redisidem makes retries safe. A request carries an idempotency key; the key's record in
+// Redis remembers how far the work got and, in the end, the response. A retry continues from there,
+// and a retry of finished work gets the same bytes back.
 //
 // # The promise
 //
@@ -15,25 +15,30 @@
 //
 // # What it does not promise
 //
-// Side effects outside Redis happen at least once: a process can die between charging a card and saying so. The fence, the
-// attempt number and [Stage.OutboundKey] let the other side make them effectively once.
+// Side effects outside Redis happen at least once: a process can die between charging a card and
+// saying so. The fence, the attempt number and [Stage.OutboundKey] let the other side make them
+// effectively once.
 //
-// Redis replicates asynchronously, so a failover may forget acknowledged writes; Config.Durability closes that
-// when one of the replicas that acknowledged is promoted. A Redis that evicts forgets keys; [Open] refuses one, [New] leaves that to [Service.Check]. A
-// key is forgotten when its retention ends.
+// Redis replicates asynchronously, so a failover may forget acknowledged writes; Config.Durability
+// closes that when one of the replicas that acknowledged is promoted. A Redis that evicts forgets
+// keys; [Open] refuses one, [New] leaves that to [Service.Check]. A key is forgotten when its
+// retention ends.
 //
 // # Words
 //
-// A key is one idempotency key with its record; a [Scope] says whose it is. A recovery point is where the work continues:
-// [Started], [Finished] and the program's own between. A stage is the work between two of them, and its [Outcome] names
-// the next one and perhaps a [Response]. A [Lease] is the right to work on a key. Retention is how long a record is kept,
-// the lease how long a silent worker keeps its key: a day and some seconds.
+// A key is one idempotency key with its record; a [Scope] says whose it is. A recovery point is
+// where the work continues: [Started], [Finished] and the program's own between. A stage is the
+// work between two of them, and its [Outcome] names the next one and perhaps a [Response]. A
+// [Lease] is the right to work on a key. Retention is how long a record is kept, the lease how long
+// a silent worker keeps its key: a day and some seconds.
 //
 // # Where to begin
 //
-// [Do] runs work of one stage. A [Flow] has several, with what is to be done when one of them fails, is in doubt, or has to be
-// undone: [Scope.DoFlow] runs it, and a [Completer] finishes what nobody came back for. [Scope.InitializeRequest] and
-// [Scope.WorkStage] make loops over stages by hand. All stand on [Lease], which can be taken by itself with [Scope.Lock].
+// [Do] runs work of one stage. A [Flow] has several, with what is to be done when one of them
+// fails, is in doubt, or has to be undone: [Scope.DoFlow] runs it, and a [Completer] finishes what
+// nobody came back for. [Scope.InitializeRequest] and [Scope.WorkStage] make loops over stages by
+// hand. All stand on [Lease], which can be taken by itself with [Scope.Lock].
 //
-// Package httpidem brings keys to HTTP, and package idemtest is for the tests of programs that use this one.
+// Package httpidem brings keys to HTTP, and package idemtest is for the tests of programs that use
+// this one.
 package redisidem

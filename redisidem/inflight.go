@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// life knows what a service has under way, so that Close can wait for it: no lease and no goroutine is without an owner.
+// life knows what a service has under way, so that Close can wait for it: no lease and no goroutine
+// is without an owner.
 type inFlight struct {
 	// ctx ends when Close gave up waiting.
 	ctx    context.Context
@@ -42,8 +43,8 @@ func (l *inFlight) enter() error {
 	return nil
 }
 
-// also counts something that belongs to what is under way already, and is therefore never refused. The caller must be
-// inside enter and leave itself.
+// also counts something that belongs to what is under way already, and is therefore never refused.
+// The caller must be inside enter and leave itself.
 func (l *inFlight) also() {
 	l.mu.Lock()
 	l.count++

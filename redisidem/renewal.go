@@ -8,9 +8,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// renewer keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the stage at 0.9 of it,
-// counted from before the last successful claim or renewal was sent, so that no other worker can have the key by then.
-// Until the first third has passed it is one timer and no goroutine.
+// renewer keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the
+// stage at 0.9 of it, counted from before the last successful claim or renewal was sent, so that no
+// other worker can have the key by then. Until the first third has passed it is one timer and no
+// goroutine.
 type renewer struct {
 	first    *time.Timer
 	watchdog *time.Timer
@@ -131,8 +132,8 @@ func (l *Lease) renew(ctx context.Context) error {
 	return nil
 }
 
-// good is how long after a successful claim or renewal the holder may believe in its lease. The rest is for clocks that
-// do not run alike.
+// good is how long after a successful claim or renewal the holder may believe in its lease. The
+// rest is for clocks that do not run alike.
 func (l *Lease) good() time.Duration { return l.scope.service.cfg.Lease / 10 * 9 }
 
 // watch is the watchdog's bite: the lease has run out, unless it was renewed meanwhile.
@@ -148,8 +149,8 @@ func (l *Lease) watch() {
 	l.lose(ErrLeaseLost)
 }
 
-// clockGood reports whether the holder may still believe in the lease, by the monotonic clock and by the wall clock:
-// the monotonic one stands still while the machine is suspended.
+// clockGood reports whether the holder may still believe in the lease, by the monotonic clock and
+// by the wall clock: the monotonic one stands still while the machine is suspended.
 func (l *Lease) clockGood() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,15 +158,16 @@ func (l *Lease) clockGood() bool {
 	return now.Sub(l.sent) < l.good() && now.Round(0).Sub(l.sent.Round(0)) < l.good()
 }
 
-// checkClock cancels the lease's context when its time is over: a process that was frozen may get here before any timer
-// has fired.
+// checkClock cancels the lease's context when its time is over: a process that was frozen may get
+// here before any timer has fired.
 func (l *Lease) checkClock() {
 	if !l.clockGood() {
 		l.lose(ErrLeaseLost)
 	}
 }
 
-// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted if nobody else claimed.
+// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted if
+// nobody else claimed.
 func (l *Lease) lose(cause error) {
 	l.mu.Lock()
 	if l.lost != nil || l.ended && !errors.Is(cause, ErrFenced) {

@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process is enough: it is safe
-// for concurrent use. Work on keys goes through a [Scope].
+// Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process
+// is enough: it is safe for concurrent use. Work on keys goes through a [Scope].
 type Service struct {
 	cfg        Config
 	client     redis.UniversalClient
@@ -28,12 +28,13 @@ type Service struct {
 	maxBackground int64 // bounds pending and returning, each
 }
 
-// New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
+// New makes a Service on a client of the caller's, who closes it after the Service. It sends
+// nothing.
 //
-// The client must be a *redis.Client (a failover client is one) or a *redis.ClusterClient with ContextTimeoutEnabled:
-// on others New returns [ErrUnsafeClient], with the line to change. New does not look at the server: call [Service.Check]
-// before production, above all since a server with an evicting maxmemory-policy forgets keys, and work runs twice. [Open]
-// does both.
+// The client must be a *redis.Client (a failover client is one) or a *redis.ClusterClient with
+// ContextTimeoutEnabled: on others New returns [ErrUnsafeClient], with the line to change. New does
+// not look at the server: call [Service.Check] before production, above all since a server with an
+// evicting maxmemory-policy forgets keys, and work runs twice. [Open] does both.
 //
 // A nil cfg means all defaults. A field that breaks its bound is an [*InvalidError].
 func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
@@ -104,12 +105,14 @@ func (s *Service) Close(ctx context.Context) error {
 	return err
 }
 
-// bounded returns a context for one operation on Redis: it ends with the caller's, or after Config.Timeout.
+// bounded returns a context for one operation on Redis: it ends with the caller's, or after
+// Config.Timeout.
 func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.cfg.Timeout)
 }
 
-// detached is bounded without the caller's cancellation: what a lease has begun must be ended although its caller left.
+// detached is bounded without the caller's cancellation: what a lease has begun must be ended
+// although its caller left.
 func (s *Service) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
 }

@@ -29,7 +29,8 @@ type job struct {
 	handed         string // when it is due again, as the due index says it, unless another worker has the lease meanwhile
 }
 
-// startWorkers starts the workers. They take no more keys when ctx has ended; stages run under work.
+// startWorkers starts the workers. They take no more keys when ctx has ended; stages run under
+// work.
 func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
 	w := &workers{completer: c, flow: f, jobs: make(chan job)}
 	for range c.cfg.Concurrency {
@@ -116,10 +117,12 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 	return more, errs
 }
 
-// scanShard takes one batch of keys that are due from a shard. It reports whether there may be more.
+// scanShard takes one batch of keys that are due from a shard. It reports whether there may be
+// more.
 func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 	s := w.completer.service
-	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
+	// What is handed out is out of the other completers' sight until a worker has had time to claim
+	// it.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
 	due := protocol.Due{Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: batchSize, PutOff: aside, Until: v.until}
 	r, err := s.ask(ctx, "completer", s.redis.NewDue(due))
@@ -166,7 +169,8 @@ func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 		}
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
 		errors.Is(err, errPutOff):
-		// A worker has it or had it meanwhile, or its retention is over, or it is another record of that name.
+		// A worker has it or had it meanwhile, or its retention is over, or it is another record of
+		// that name.
 	default:
 		w.failed.Add(1)
 		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
