@@ -14,15 +14,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Verdict is what [Service.Check] thinks of one finding.
+// Verdict is the judgement of [Service.Check] on one finding.
 type Verdict int
 
 // The verdicts, from good to bad.
 const (
 	// VerdictGood: as it should be.
 	VerdictGood Verdict = iota + 1
-	// VerdictUndetermined: the server does not tell, as managed ones often do not. Make sure
-	// yourself.
+	// VerdictUndetermined: the server does not report it, as managed servers often do not. Check it
+	// by hand.
 	VerdictUndetermined
 	// VerdictWarning: the promise holds, but for the case named.
 	VerdictWarning
@@ -39,14 +39,14 @@ func (v Verdict) String() string {
 	return names[v]
 }
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check.
 type Finding struct {
 	// Node is the server's address.
 	Node string
-	// Subject is what was looked at: "mode", "version", "eviction", "persistence", "replication",
+	// Subject names the check: "mode", "version", "eviction", "persistence", "replication",
 	// "slots", "scripts", "rights".
 	Subject string
-	// Verdict is what to think of it, and Detail why, with what to do about it.
+	// Verdict is the judgement, and Detail gives the reason and the remedy.
 	Verdict Verdict
 	Detail  string
 }
@@ -54,8 +54,8 @@ type Finding struct {
 // Report is the result of [Service.Check].
 type Report struct{ Findings []Finding }
 
-// Err returns an error that matches [ErrUnsafeServer] and tells each failure, or nil if there is
-// none.
+// Err returns an error that matches [ErrUnsafeServer] and names each failure, or nil if the report
+// has no failure.
 func (r *Report) Err() error {
 	var errs []error
 	for _, f := range r.Findings {
@@ -121,7 +121,7 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// checkNode looks at what one server tells about itself.
+// checkNode checks what one server reports about itself.
 func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding, error) {
 	info, err := readInfo(ctx, node)
 	if err != nil {
@@ -143,7 +143,8 @@ func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding,
 	return findings, nil
 }
 
-// readInfo asks for what a server tells about itself. A server that does not tell leaves it empty.
+// readInfo reads what a server reports about itself. The result is empty for a server that reports
+// nothing.
 func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error) {
 	info := make(map[string]string)
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
@@ -165,8 +166,8 @@ func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error
 	return info, nil
 }
 
-// readFsync asks when a server writes its append-only file to disk; "" if it does not tell, as
-// without the right to ask.
+// readFsync asks when a server writes its append-only file to disk; "" if it does not report it, as
+// when the user lacks the right to ask.
 func readFsync(ctx context.Context, node *redis.Client) (string, error) {
 	settings, err := node.ConfigGet(ctx, "appendfsync").Result()
 	var refused redis.Error

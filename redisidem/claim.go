@@ -15,10 +15,10 @@ type claim struct {
 	// seen is the key as the caller sees it: the claim is refused when the record has moved on.
 	// Nil: any revision will do.
 	seen *Key
-	// request is the request that the key must stand for; the record is made when there is none.
-	// Nil: the record must be there.
+	// request is the request that the key must stand for; the record is created if it does not
+	// exist. Nil: the record must exist.
 	request *encodedRequest
-	// print is the fingerprint that the record must have when neither of these tells; "" for any.
+	// print is the fingerprint that the record must have if seen and request are nil; "" for any.
 	print string
 	// flow is what is to work on the key, or nil.
 	flow *Flow
@@ -200,8 +200,7 @@ func (sc *Scope) tryClaim(
 	case protocol.StatusMoved:
 		a.key, a.err = decodeRecord(c.id, s.valueCodec, r.Texts)
 	default:
-		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under
-		// way.
+		// STALE among them: the key was unlocked, or this attempt given up, while it was under way.
 		a.err = refusal(r)
 	}
 	return a

@@ -88,8 +88,8 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
 	switch {
 	case held && l.isLost():
-		// Lost by the clock while the commit was on its way, which held on to it: nobody works
-		// under it any more.
+		// Lost by the clock while the commit that keeps it was under way: no stage runs under it
+		// any more.
 		held = false
 		_ = l.putBack(ctx, ErrLeaseLost)
 	case keep && !held && l.end():
@@ -206,10 +206,10 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	return next, held, notKept
 }
 
-// outcomeUnknown tells that nobody will ever know whether a commit was stored: a try without an
-// answer may have stored it in a record that is not there any more, or before all that the journal
-// remembers; or too few replicas know of what refuses it, so that a late repetition could still be
-// stored after a failover.
+// outcomeUnknown reports that the fate of the commit can no longer be determined. A try without an
+// answer may have stored it in a record that no longer exists, or before the oldest entry of the
+// journal. Or too few replicas have the write that refuses it, so that a late repetition could
+// still be stored after a failover.
 func (l *Lease) outcomeUnknown(ctx context.Context) error {
 	e := l.event(EventOutcomeUnknown)
 	e.Err = ErrOutcomeUnknown

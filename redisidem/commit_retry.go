@@ -66,8 +66,8 @@ func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Du
 }
 
 // retryCommit takes over a commit that got no answer: it is tried again in the background until its
-// fate is known, for Config.CommitRetry. The lease is not given back: until it lapses nobody else
-// can start, and the result may be in Redis already.
+// fate is known, for Config.CommitRetry. The lease is not given back: until it lapses no other
+// worker can start, and the result may be in Redis already.
 func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutcome, why error) error {
 	s := l.scope.service
 	why = unavailable(context.WithoutCancel(ctx), "commit", why)
@@ -90,7 +90,7 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 		case err != nil && !protocol.IsDamaged(err):
 			return false
 		case err == nil && (r.Status == protocol.StatusGone || r.Status == protocol.StatusForgotten):
-			l.dropped(ctx, ErrOutcomeUnknown) // of which the caller was told
+			l.dropped(ctx, ErrOutcomeUnknown) // which the caller got
 			return true
 		}
 		if err == nil && r.Status == protocol.StatusEffect && e.worked {

@@ -9,8 +9,8 @@ import (
 )
 
 // undo returns the recovery point for the next compensation, at the i-th journal entry or before
-// it; Finished if there is none. It looks at all that is to be compensated, so that what cannot be
-// is found out before the first of it is undone.
+// it; Finished if no commit needs one. It checks every commit that is to be compensated, so that an
+// impossible compensation is found before the first one runs.
 func (f *Flow) undo(key *Key, i int) (string, error) {
 	next := Finished
 	if !f.compensates {

@@ -168,8 +168,9 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 // tests: it asks for no turn. When ctx ends or the service is closed, it ends as Run does.
 //
 // It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index
-// is none, both together with what it did elsewhere, and [ErrClosed]. A server that did not answer
-// for one shard is not asked for its others: in a cluster the other masters are.
+// is not a sorted set, both together with the result for the other shards. It returns [ErrClosed]
+// when the service is closed. A server that did not answer for one shard is not asked for its
+// others: in a cluster the other masters are.
 func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var mu sync.Mutex
 	var all SweepResult
@@ -239,8 +240,8 @@ var errGoexit = errors.New("stage called runtime.Goexit")
 // errNotOurs says that a record belongs to a flow of another name, or to none.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
-// errPutOff says that somebody had the lease on a key since it was handed out: it is not due any
-// more.
+// errPutOff reports that another worker has had the lease on a key since it was handed out: the key
+// is not due any more.
 var errPutOff = errors.New("redisidem: key is due later")
 
 // resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key

@@ -50,8 +50,8 @@ type Config struct {
 	Timeout time.Duration
 
 	// Wait is how long a caller waits for a key that another worker has. Zero, the default, and
-	// negative values refuse at once with a LockedError. Scope.Wait sets it per call. The last look
-	// at the key may take Timeout more.
+	// negative values refuse at once with a LockedError. Scope.Wait sets it per call. The last
+	// request to Redis may take Timeout more.
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is retried in the background, after its
@@ -101,9 +101,9 @@ type Config struct {
 	// codec. Default: nil, values are stored as they are.
 	Codec Codec
 
-	// FingerprintKeys make the fingerprints of requests keyed digests, so that whoever can read
-	// Redis cannot try out the contents of small requests: see NewFingerprintKeys. Default: nil,
-	// plain digests.
+	// FingerprintKeys make the fingerprints of requests keyed digests, so that a reader of Redis
+	// cannot guess the contents of small requests: see NewFingerprintKeys. Default: nil, plain
+	// digests.
 	FingerprintKeys *FingerprintKeys
 
 	// Owner is the name under which this process's commits stand in the journals of keys, for
@@ -111,11 +111,11 @@ type Config struct {
 	// the process's number.
 	Owner string
 
-	// Observer is told what happens to keys. Default: nil, which costs nothing.
+	// Observer receives an event for each change of a key. Default: nil, which costs nothing.
 	Observer Observer
 
-	// Logger gets what no caller can be told: the fate of background work, and the warnings of
-	// Open. Default: nothing is logged.
+	// Logger receives the results of background work and the warnings of Open, which no call can
+	// return. Default: nil, nothing is logged.
 	Logger *slog.Logger
 }
 

@@ -178,7 +178,7 @@ func (f *Flow) refusedOften(r refusals, revision int64) bool {
 	return looks >= int64(f.cfg.MaxAttempts)
 }
 
-// deadLetterReason tells why a completer gives the key up, "" if it does not.
+// deadLetterReason returns why a completer makes the key a dead letter, or "" if it does not.
 func (l *Lease) deadLetterReason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,7 +186,7 @@ func (l *Lease) deadLetterReason() string {
 	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
 		return fmt.Sprintf("%d attempts", made)
 	}
-	// Each claim prolongs the record, and nobody would ever see the end of it.
+	// Each claim extends the record, which would otherwise never end.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
 	since := latest(k.CreatedAt, k.requeued.at)

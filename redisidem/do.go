@@ -32,7 +32,7 @@ func resultError(t reflect.Type) error {
 // It is for work of a single stage: a key that stands at a recovery point of its own is
 // [ErrUnknownRecoveryPoint]. An error of work leaves the key as it was, to be retried. A type T
 // that cannot be stored is [ErrInvalid], before work runs; a result that cannot be is [ErrNotKept],
-// now and for every retry. A stored result that is none of type T is [ErrOtherType]. The other
+// now and for every retry. A stored result that does not decode into T is [ErrOtherType]. The other
 // errors are those of [Scope.Do]. It is a function since methods cannot have type parameters.
 func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work func(context.Context, *Stage) (T, error)) (
 	result T, replayed bool, err error,
@@ -74,8 +74,8 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 }
 
 // Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request
-// brought, makes it if there is none, runs the callback from whatever recovery point the key is at,
-// and commits. Two round trips the first time, one for a replay.
+// brought, creates it if it does not exist, runs the callback from whatever recovery point the key
+// is at, and commits. Two round trips the first time, one for a replay.
 //
 // The key returned is never nil. The errors are those of [Scope.InitializeRequest] and
 // [Scope.WorkStage]; unlike the former it refuses an empty value.

@@ -6,12 +6,15 @@
 //
 // Each accepted commit of a key is a revision: 0, 1, 2, ...
 //
-//   - For one key and one revision at most one result is ever stored, and everybody who gets an answer for it gets that
-//     answer, byte for byte, until the record expires. A finished key never changes.
-//   - A caller who is told [ErrFenced] never has its result stored; a caller who is told that it committed has.
-//   - One callback runs per lease. A second one can start only after a lease ended without a commit: after a crash, a
-//     pause longer than the lease, or Redis losing data. The first callback's context is cancelled by then or, if its
-//     process was frozen, before WorkStage returns. While the record survives, each run has a larger [Stage.Fence].
+//   - For one key and one revision at most one result is ever stored. Every caller that gets an
+//     answer for it gets that answer, byte for byte, until the record expires. A finished key never
+//     changes.
+//   - A result whose call returned [ErrFenced] is never stored. A result whose call reported a
+//     commit is stored.
+//   - One callback runs per lease. A second one can start only after a lease ended without a
+//     commit: after a crash, a pause longer than the lease, or Redis losing data. The first
+//     callback's context is cancelled by then or, if its process was frozen, before WorkStage
+//     returns. While the record survives, each run has a larger [Stage.Fence].
 //
 // # What it does not promise
 //
@@ -35,9 +38,9 @@
 // # Where to begin
 //
 // [Do] runs work of one stage. A [Flow] has several, with what is to be done when one of them
-// fails, is in doubt, or has to be undone: [Scope.DoFlow] runs it, and a [Completer] finishes what
-// nobody came back for. [Scope.InitializeRequest] and [Scope.WorkStage] make loops over stages by
-// hand. All stand on [Lease], which can be taken by itself with [Scope.Lock].
+// fails, is in doubt, or has to be undone: [Scope.DoFlow] runs it, and a [Completer] finishes keys
+// whose clients never came back. [Scope.InitializeRequest] and [Scope.WorkStage] make loops over
+// stages by hand. All stand on [Lease], which can be taken by itself with [Scope.Lock].
 //
 // Package httpidem brings keys to HTTP, and package idemtest is for the tests of programs that use
 // this one.

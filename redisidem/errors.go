@@ -21,7 +21,7 @@ var (
 	ErrLocked = errors.New("redisidem: key already locked")
 	// ErrFinished is returned by Lock and Update for a finished key: it never changes.
 	ErrFinished = errors.New("redisidem: key is finished")
-	// ErrStale is returned by Update and Delete when the record has moved on since the caller read
+	// ErrStale is returned by Update and Delete when the record has advanced since the caller read
 	// it.
 	ErrStale = errors.New("redisidem: key has moved on")
 	// ErrFingerprintMismatch is returned when the key was first used with another request.
@@ -38,7 +38,7 @@ var (
 	// Config.MaxHold. It matches ErrLeaseLost, too.
 	ErrMaxHold error = maxHoldError{}
 	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same
-	// key: it would wait for itself.
+	// key: the call would wait for itself.
 	ErrNested = errors.New("redisidem: the caller is inside a stage of this key")
 	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No
 	// callback has run. It also matches the caller's context error when that was the cause.
@@ -77,8 +77,8 @@ var (
 	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its
 	// outcome was. If the outcome was a callback's, the error matches ErrNotKept, too.
 	ErrEffect = errors.New("redisidem: effect refused")
-	// ErrDamaged is returned when what is stored under the key is no record of this library, or one
-	// that it cannot read. It is never taken for an absent record: that would run finished work
+	// ErrDamaged is returned when the value stored under the key is not a record of this library,
+	// or cannot be read. It is never treated as an absent record, because finished work would run
 	// again.
 	ErrDamaged = errors.New("redisidem: damaged record")
 	// ErrUnsafeClient is returned by New for a client on which the promise cannot be kept.
@@ -92,8 +92,8 @@ var (
 	// stored. The key is finished, and each call that asks for its answer gets this error.
 	ErrNotKept = errors.New("redisidem: executed, result not kept")
 	// ErrUndecided is matched by the error for an outcome that would end a key by hand although
-	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave] say
-	// what is to become of them. Nothing was changed.
+	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave]
+	// decide whether they are undone. Nothing was changed.
 	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
 	// ErrOtherType is matched when what is stored does not decode into the type that was asked for.
 	ErrOtherType = errors.New("redisidem: stored value has another type")
@@ -124,7 +124,7 @@ type maxHoldError struct{}
 func (maxHoldError) Error() string        { return "redisidem: lease held for longer than MaxHold" }
 func (maxHoldError) Is(target error) bool { return target == ErrLeaseLost }
 
-// InvalidError tells which input was refused, and why. It matches [ErrInvalid].
+// InvalidError names an input that was refused, and the reason. It matches [ErrInvalid].
 type InvalidError struct {
 	// Field is the name of the parameter or field, as in "Config.Lease".
 	Field string
@@ -151,8 +151,8 @@ func invalid(field, format string, args ...any) error {
 type NotKeptError struct {
 	// Part is the part of the outcome that could not be stored, as in "Response.Body".
 	Part string
-	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for those
-	// who ask later.
+	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for calls
+	// that ask later.
 	Err error
 }
 
@@ -169,7 +169,7 @@ func (e *NotKeptError) Is(target error) bool { return target == ErrNotKept }
 // Unwrap returns why the result could not be stored, if that is known.
 func (e *NotKeptError) Unwrap() error { return e.Err }
 
-// LockedError tells that another worker has the lease on the key. It matches [ErrLocked].
+// LockedError reports that another worker has the lease on the key. It matches [ErrLocked].
 type LockedError struct {
 	// RetryAfter is what is left of that lease by the server's clock: the key is free by then at
 	// the latest, unless its worker is alive and renews. It is never negative.
@@ -183,7 +183,7 @@ func (e *LockedError) Error() string {
 // Is reports whether target is [ErrLocked].
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// NotDurableError tells that a write was acknowledged by fewer replicas than asked for. The master
+// NotDurableError reports that fewer replicas than asked for have acknowledged a write. The master
 // has it. It matches [ErrNotDurable].
 type NotDurableError struct {
 	// Acknowledged is the number of replicas that confirmed the write in time.
@@ -199,7 +199,7 @@ func (e *NotDurableError) Error() string {
 // Is reports whether target is [ErrNotDurable].
 func (e *NotDurableError) Is(target error) bool { return target == ErrNotDurable }
 
-// FlowError tells that a key belongs to another flow than the one that was to work on it. It
+// FlowError reports that a key belongs to another flow than the one that was to work on it. It
 // matches [ErrOtherFlow]. The record is untouched.
 type FlowError struct {
 	// Stored is the flow that the key belongs to, and Wanted the one that was to work on it, as
@@ -214,9 +214,9 @@ func (e *FlowError) Error() string {
 // Is reports whether target is [ErrOtherFlow].
 func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
 
-// StageError reports that a stage of a flow failed, with the stage's own error: what that matches
-// is about the stage's work, perhaps with another key, and not about the flow's key. The key stays
-// at the stage.
+// StageError reports that a stage of a flow failed, with the stage's own error. That error is about
+// the stage's work, perhaps with another key, and not about the flow's key. The key stays at the
+// stage.
 type StageError struct {
 	// Stage is the stage's recovery point.
 	Stage string
@@ -236,7 +236,7 @@ func ofStage(err error) bool {
 	return errors.As(err, &stage) || errors.As(err, &compensation)
 }
 
-// CompensationError tells that a compensation failed. The key stays where it is: a retry or a
+// CompensationError reports that a compensation failed. The key stays where it is: a retry or a
 // [Completer] continues with this very compensation.
 type CompensationError struct {
 	// Stage is the recovery point of the stage that was to be compensated.
@@ -252,8 +252,8 @@ func (e *CompensationError) Error() string {
 // Unwrap returns the compensation's error.
 func (e *CompensationError) Unwrap() error { return e.Err }
 
-// EffectError tells which effect of an outcome the server would not apply, and why. Nothing of the
-// outcome was stored, and the lease has ended. It matches [ErrEffect].
+// EffectError names an effect that the server refused, and the reason. Nothing of the outcome was
+// stored, and the lease has ended. It matches [ErrEffect].
 type EffectError struct {
 	// Index is the effect's number among the outcome's, counted from 0, and Key its Redis key.
 	Index int
@@ -270,7 +270,7 @@ func (e *EffectError) Error() string {
 func (e *EffectError) Is(target error) bool { return target == ErrEffect }
 
 // explain turns the error of an operation on Redis into one that callers know. caller is the
-// context of whoever asked.
+// caller's context.
 func explain(caller context.Context, op string, err error) error {
 	err = fromProtocol(err)
 	if err == nil || errors.Is(err, ErrDamaged) || errors.Is(err, ErrLeaseLost) {
@@ -295,8 +295,8 @@ func fromProtocol(err error) error {
 // would tell callers that their context had ended.
 var errTimeout = errors.New("no answer in time")
 
-// unavailable wraps what kept an operation from getting an answer. caller is the context of whoever
-// asked, which may be the reason.
+// unavailable wraps what kept an operation from getting an answer. caller is the caller's context,
+// which may be the reason.
 func unavailable(caller context.Context, op string, err error) error {
 	switch {
 	case caller.Err() != nil:
@@ -347,7 +347,7 @@ func locked(r protocol.Reply) error {
 	case err != nil:
 		return fromProtocol(err)
 	case !expires:
-		return &LockedError{RetryAfter: lastPoll} // somebody took the lock's expiry: nobody knows
+		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
 	}
 	return &LockedError{RetryAfter: left}
 }

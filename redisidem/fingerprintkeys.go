@@ -5,7 +5,7 @@ import "bytes"
 // FingerprintKeys is a ring of secrets for Config.FingerprintKeys.
 type FingerprintKeys struct{ ring [][]byte }
 
-// leastFingerprintKey is the length of a secret that nobody finds by trying.
+// leastFingerprintKey is the length in bytes of a secret that cannot be found by trying.
 const leastFingerprintKey = 16
 
 // NewFingerprintKeys makes a ring of secrets, each of at least 16 random bytes. The first one makes

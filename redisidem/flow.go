@@ -92,9 +92,9 @@ type FlowStage struct {
 
 	// Compensate undoes what the stage has done, after a later stage failed for good. It runs once
 	// for each commit of the stage, interim ones included, and again if it fails or its process
-	// dies: it must be harmless the second time. [Stage.Compensates] tells which commit it is
-	// about. The journal of such a flow's keys remembers 1024 commits: a key that has made more
-	// fails with ErrDamaged before anything is undone. Nil: nothing is to be undone.
+	// dies: it must be harmless the second time. [Stage.Compensates] returns that commit. The
+	// journal of such a flow's keys remembers 1024 commits: a key that has made more fails with
+	// ErrDamaged before anything is undone. Nil: nothing is to be undone.
 	Compensate func(ctx context.Context, st *Stage) error
 
 	// NoReturn makes the stage the point of no return once it is committed: neither it nor what
@@ -109,7 +109,7 @@ type Retry struct {
 	// Backoff is the pause before the second run. It doubles up to MaxBackoff, and half of it is
 	// jitter. Defaults: 100 ms and 5 s.
 	Backoff, MaxBackoff time.Duration
-	// If tells which errors are worth another run. Nil: all but ErrOutcomeUnknown from a stage
+	// If reports whether an error is worth another run. Nil: all but ErrOutcomeUnknown from a stage
 	// without Reconcile.
 	If func(error) bool
 }
@@ -121,7 +121,7 @@ type Flow struct {
 	id     string // name/version
 	stages map[string]*FlowStage
 	order  map[string]int
-	words  string // what the claim script is told
+	words  string // the argument of the claim script
 
 	compensates bool // some stage has a Compensate
 }
@@ -273,7 +273,7 @@ func (f *Flow) recoverAfter(retention time.Duration) time.Duration {
 	return max(min(backoff.Between(d, d+d/4), retention/2), time.Millisecond)
 }
 
-// recovery is when a completer may carry a key on. It is none for keys of a nil flow.
+// recovery is when a completer may carry a key on. It is zero for keys of a nil flow.
 func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
 	if !f.recoverable() {
 		return protocol.Recovery{}

@@ -25,8 +25,8 @@ func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
 	return sc.InitializeRequest(ctx, value.String(), req)
 }
 
-// InitializeRequest returns the key that a request brought, which it makes when there is none yet.
-// An empty value makes a fresh key, as [Scope.Create] does; its Value goes back to the client, but
+// InitializeRequest returns the key that a request brought, and creates it if it does not exist. An
+// empty value makes a fresh key, as [Scope.Create] does; its Value goes back to the client, but
 // only one that the client chose itself protects it when the answer gets lost. One round trip.
 //
 // It returns [ErrFingerprintMismatch] when the key was first used with another request,
@@ -103,7 +103,7 @@ func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, 
 			return nil, fromProtocol(err)
 		}
 		if !expires {
-			life = s.cfg.Retention // somebody has taken the expiry
+			life = s.cfg.Retention // the record has lost its expiry
 		}
 		s.listener.listen()
 		s.cache.put(id.Name, key, sent, life)

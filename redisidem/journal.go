@@ -14,8 +14,8 @@ type JournalEntry struct {
 	Revision int64
 	// Stage is the recovery point the work started from.
 	Stage string
-	// Fence is the lease's number, and Attempt tells which run of this stage it was, counted from
-	// 1. An update by hand has 0.
+	// Fence is the lease's number, and Attempt the number of the run of this stage, counted from 1.
+	// An update by hand has 0.
 	Fence   int64
 	Attempt int
 	// Owner is the Config.Owner of the process that committed.
@@ -68,8 +68,8 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	return slices.Clip(k.Journal)
 }
 
-// journal tells how many entries the key's journal has after a commit of the outcome. A flow that
-// is not known here may compensate.
+// journal returns how many entries the key's journal has after a commit of the outcome. An unknown
+// flow may compensate.
 func (l *Lease) journal(key *Key, e encodedOutcome) protocol.JournalLength {
 	switch {
 	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:

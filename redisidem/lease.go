@@ -39,7 +39,7 @@ type Lease struct {
 	ended   bool
 	retried bool                    // this stage ran more than once under this lease
 	kept    bool                    // a stage was committed under it
-	detach  context.CancelCauseFunc // ends the context of a compensation; nil while there is none
+	detach  context.CancelCauseFunc // ends the context of a compensation; nil outside of a compensation
 	idle    bool                    // it ended since there was nothing to do
 	lost    error                   // why the context was cancelled
 	sent    time.Time               // when the last claim, renewal or kept commit that succeeded was sent
@@ -52,7 +52,7 @@ type leaseContext struct{}
 // Lock takes the lease on the key of that value, for callers who have only its text. One round
 // trip, and another one for Commit or Abandon. The lease's context descends from ctx.
 //
-// It returns [ErrNotFound] when there is no record, [ErrFinished] when the work is done,
+// It returns [ErrNotFound] when the record does not exist, [ErrFinished] when the work is done,
 // [ErrLocked] when another worker has the lease, [ErrNested] inside a stage of the same key,
 // [ErrInvalid], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable].
 func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
@@ -131,13 +131,14 @@ func (l *Lease) Key() *Key {
 func (l *Lease) Fence() int64 { return l.fence }
 
 // Context returns a context for the work: it descends from the one the lease was taken with, and is
-// cancelled when the lease ends or is lost. [context.Cause] then tells why: an error that matches
-// [ErrLeaseLost] when another worker may start.
+// cancelled when the lease ends or is lost. [context.Cause] then returns the reason: an error that
+// matches [ErrLeaseLost] when another worker may start.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Renew gives the lease its full length again, which also happens by itself at every third of it.
-// It returns the cause when the lease is lost, which matches [ErrLeaseLost], [ErrLeaseEnded], and
-// [ErrUnavailable] when nobody knows; the lease is then still good for what was left of it.
+// Renew gives the lease its full length again. The library renews it at every third of its length
+// anyway. If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost]. It returns
+// [ErrLeaseEnded] after Commit or Abandon, and [ErrUnavailable] when Redis did not answer; the
+// lease is then valid for the rest of its length.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.mu.Lock()
 	ended, lost := l.ended, l.lost

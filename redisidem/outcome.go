@@ -106,8 +106,8 @@ func (o Outcome) withoutResult(err error) Outcome {
 	return Outcome{RecoveryPoint: point, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
 }
 
-// extra names a part of an outcome that it cannot have, since it would not be applied. Empty: there
-// is none.
+// extra names a part of an outcome that it cannot have, since it would not be applied. It returns
+// "" if the outcome has no such part.
 func (o Outcome) extra() string {
 	switch idle := o.idle; {
 	case (idle || o.next || o.failed && o.RecoveryPoint != Finished) && o.RecoveryPoint != "":

@@ -166,8 +166,8 @@ func (l *Lease) checkClock() {
 	}
 }
 
-// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted if
-// nobody else claimed.
+// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted unless
+// another worker has claimed the key.
 func (l *Lease) lose(cause error) {
 	l.mu.Lock()
 	if l.lost != nil || l.ended && !errors.Is(cause, ErrFenced) {

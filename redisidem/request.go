@@ -27,8 +27,8 @@ type Request struct {
 	Fingerprint []byte
 }
 
-// fingerprintVersion opens each stored fingerprint, so that another way of computing it can be told
-// apart later.
+// fingerprintVersion opens each stored fingerprint, so that another way of computing it can be
+// recognised.
 const fingerprintVersion = "1:"
 
 // encoded is a Request as it is stored.
@@ -44,7 +44,7 @@ type encodedRequest struct {
 	stored      []byte // the params as they are stored
 }
 
-// fingerprint is what tells whether two requests are the same: a version and a digest, as text.
+// fingerprint identifies a request: a version and a digest, as text.
 type fingerprint [len(fingerprintVersion) + 43]byte
 
 // keep makes the request independent of the caller's, since a command that carries it can outlive

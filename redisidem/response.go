@@ -7,7 +7,7 @@ import (
 )
 
 // Response is the answer of an operation, kept with its key and given again, byte for byte, to each
-// retry. The zero Response is none at all.
+// retry. The zero Response means no response.
 type Response struct {
 	// Code is the status: 100 to 599, or 0 for none.
 	Code int

@@ -16,8 +16,8 @@ type Scope struct {
 }
 
 // Scope returns the view for the keys of the named tenant, user or API client. Take the name from
-// the authenticated caller, never from the request: whoever can choose it can read another's
-// responses. An empty or over-long name is refused by every method of the view with an
+// the authenticated caller, never from the request: a client that can choose it can read the
+// responses of others. An empty or over-long name is refused by every method of the view with an
 // [*InvalidError].
 func (s *Service) Scope(name string) *Scope {
 	return &Scope{service: s, name: name, wait: s.cfg.Wait}

@@ -20,7 +20,7 @@ type Service struct {
 	inFlight   *inFlight
 	flights    flights
 	listener   *listener
-	cache      *cache // nil if there is none
+	cache      *cache // nil without CacheBytes
 	valueCodec valueCodec
 	pending    atomic.Int64 // commits that are tried again in the background
 	returning  atomic.Int64 // leases that are given back in the background

@@ -35,13 +35,13 @@ func (st *Stage) Key() *Key { return st.key }
 // Fence returns the number of the lease the stage runs under; see [Lease.Fence].
 func (st *Stage) Fence() int64 { return st.lease.fence }
 
-// Attempt tells which run of this stage this is, counted from 1. If it is greater than 1, an
+// Attempt returns the number of this run of the stage, counted from 1. If it is greater than 1, an
 // earlier run began and did not commit: what it did outside is unknown. Of the runs that
 // [FlowStage.Retry] makes, those of one lease count as one to the leases after it.
 func (st *Stage) Attempt() int { return st.attempt }
 
 // State decodes the state that an earlier stage left into v: into a *[]byte the bytes as they were
-// stored, into anything else as JSON. It returns [ErrNoState] when there is none.
+// stored, into anything else as JSON. It returns [ErrNoState] when no earlier stage left a state.
 func (st *Stage) State(v any) error {
 	if !st.key.hasState {
 		return ErrNoState
@@ -77,11 +77,12 @@ func (st *Stage) ShardKey(name string) string { return st.lease.id.ShardKey(name
 //
 // What a key that is used again gets depends on how its record came to an end:
 //
-//   - Redis lost it, or its retention is over: the same outbound keys. The work may have been done, and the other service
-//     recognises the repetition.
-//   - [Scope.Delete] removed it: new ones, for Config.Retention from then on and as long as the records made within
-//     that time exist. What an earlier record has called for, and may have called off, is not replayed. When Redis loses
-//     the tombstone that the delete has left, or a record made in its place, they are those of the first record again.
+//   - Redis lost it, or its retention is over: the same outbound keys. The work may have been
+//     done, and the other service recognises the repetition.
+//   - [Scope.Delete] removed it: new ones, for Config.Retention from then on and as long as the
+//     records made within that time exist. What an earlier record has called for, and may have
+//     called off, is not replayed. When Redis loses the tombstone that the delete has left, or a
+//     record made in its place, they are those of the first record again.
 //
 // A record that is made anew also has others when the first of Config.FingerprintKeys is another
 // one by then.

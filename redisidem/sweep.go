@@ -64,9 +64,9 @@ type shardScan struct {
 // scan asks all shards for what is due, and returns when the workers have taken the last of it. It
 // goes in rounds, each of which takes one batch from a shard, so that a shard with many keys lets
 // all others have their turn in between; and what became due since a shard was asked first waits
-// for the next look, so that a look ends. A shard that cannot be asked keeps nobody from the
-// others; but a server that did not answer for one is not asked for its others, so that it costs
-// the time of one question.
+// for the next look, so that a look ends. A shard that cannot be asked does not stop the scan of
+// the others. But a server that did not answer for one shard is not asked for its others, so that
+// it costs the time of one request.
 func (w *workers) scan(ctx context.Context) error {
 	// Two completers that begin together do not meet in each shard.
 	first := backoff.Below(protocol.Shards)
@@ -158,7 +158,7 @@ func (w *workers) do(ctx context.Context, j job) {
 	key, err = w.completer.resume(ctx, id, j)
 }
 
-// count tells what became of a key.
+// count counts the result for a key.
 func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 	switch {
 	case errors.Is(err, errDeadLettered):

@@ -29,8 +29,8 @@ const (
 // after it was down, and end by themselves.
 type listener struct {
 	client    redis.UniversalClient
-	channel   string // on which scripts tell this process that a key is free
-	deletions string // on which deletions are told, or "" if nobody here keeps copies
+	channel   string // on which scripts wake this process when a key is free
+	deletions string // on which deletions are published, or "" if this process keeps no copies
 
 	freed   func(record string)
 	deleted func(record string)
@@ -51,7 +51,7 @@ func newListener(client redis.UniversalClient, namespace string) *listener {
 }
 
 // listen makes the listener listen, if it is not yet, without waiting for it. It returns the
-// channel that scripts can tell things on, or "" while nobody would hear them.
+// channel for wake-ups, or "" while the subscription does not stand.
 func (l *listener) listen() string {
 	l.begin.Do(func() { go l.run() })
 	if !l.up.Load() {
@@ -64,7 +64,7 @@ func (l *listener) listen() string {
 // made cannot be called off.
 func (l *listener) close(ctx context.Context) error {
 	l.cancel()
-	l.begin.Do(func() { close(l.done) }) // nobody will begin any more
+	l.begin.Do(func() { close(l.done) }) // it can no longer begin
 	select {
 	case <-l.done:
 		return nil
