@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -433,4 +434,86 @@ func TestCallAfterADeleteGetsNoAnswerFromBefore(t *testing.T) {
 		close(release)
 		wg.Wait()
 	})
+}
+
+// TestLateAnswerDoesNotRestoreADeletedRecord stores a copy from a reply to a request that was sent
+// before the notification of a delete, or before an interruption of the subscription.
+func TestLateAnswerDoesNotRestoreADeletedRecord(t *testing.T) {
+	t.Parallel()
+	for event, happens := range map[string]func(c *redisidem.CopyCache, key *redisidem.Key){
+		"delete":       (*redisidem.CopyCache).Forget,
+		"interruption": func(c *redisidem.CopyCache, _ *redisidem.Key) { c.Purge() },
+	} {
+		c, err := redisidem.NewCopyCache(1<<20, time.Hour, time.Minute)
+		mustBe(t, err, nil)
+		key := redisidem.FinishedKey("a", "k", "1:x", nil)
+		get := func() *redisidem.Key { return c.Get(key, "a", "k", "1:x") }
+
+		sent := time.Now()
+		c.Put(key, sent)
+		if k := get(); k == nil || !k.Replayed() || k == key {
+			t.Fatalf("%s: the copy is %+v, want a replay", event, k)
+		}
+		happens(c, key)
+		if k := get(); k != nil {
+			t.Errorf("%s: the copy is still %+v, want none", event, k)
+		}
+		c.Put(key, sent)
+		if k := get(); k != nil {
+			t.Errorf("%s: the late reply brought back %+v, want no copy", event, k)
+		}
+		c.Put(key, time.Now().Add(time.Millisecond))
+		if k := get(); k == nil {
+			t.Errorf("%s: there is no copy of the next record", event)
+		}
+		for _, other := range []*redisidem.Key{c.Get(key, "b", "k", "1:x"), c.Get(key, "a", "l", "1:x"), c.Get(key, "a", "k", "1:y")} {
+			if other != nil {
+				t.Errorf("%s: another caller got %+v, want no copy", event, other)
+			}
+		}
+		c.Close()
+		c.Put(key, time.Now().Add(time.Second))
+		if k := get(); k != nil {
+			t.Errorf("%s: the closed cache has %+v, want no copy", event, k)
+		}
+	}
+}
+
+func TestCopiesTakeNoMoreThanTheirBytes(t *testing.T) {
+	t.Parallel()
+	const limit = 100 << 10
+	c, err := redisidem.NewCopyCache(limit, time.Hour, time.Minute)
+	mustBe(t, err, nil)
+	defer c.Close()
+	sent := time.Now().Add(time.Millisecond)
+	for i := range 1000 {
+		c.Put(redisidem.FinishedKey("a", strconv.Itoa(i), "1:x", make([]byte, 1<<10)), sent)
+	}
+	if weight, n := c.Size(); weight > limit || n < 40 || n > 100 {
+		t.Errorf("%d copies take %d bytes, want 40 to 100 copies in %d bytes", n, weight, limit)
+	}
+}
+
+// TestTombstoneOfACopyIsNotEvicted fills a small cache while a reply about a record that was deleted
+// meanwhile is under way.
+func TestTombstoneOfACopyIsNotEvicted(t *testing.T) {
+	t.Parallel()
+	c, err := redisidem.NewCopyCache(64<<10, time.Minute, time.Minute)
+	mustBe(t, err, nil)
+	defer c.Close()
+	fill := func(from, to int) {
+		for i := from; i < to; i++ {
+			c.Put(redisidem.FinishedKey("a", strconv.Itoa(i), "1:x", make([]byte, 200)), time.Now())
+		}
+	}
+	fill(0, 1000)
+	deleted := redisidem.FinishedKey("a", "deleted", "1:x", nil)
+	sent := time.Now()
+	time.Sleep(time.Millisecond)
+	c.Forget(deleted)
+	fill(1000, 2000)
+	c.Put(deleted, sent)
+	if k := c.Get(deleted, "a", "deleted", "1:x"); k != nil {
+		t.Errorf("the copy of the deleted record is %+v, want none", k)
+	}
 }

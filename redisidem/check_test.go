@@ -248,27 +248,111 @@ func TestCheckOfSlots(t *testing.T) {
 	mustFind(t, open(), "slots", redisidem.VerdictFailure, "4 of 16384", "7-9", "100-100", "unassigned")
 }
 
-// aged is a hook that adds seconds to the lag of each replica in the reply to INFO.
-type aged int
+// answers is a hook that answers for a server: INFO with a text, or the server's own answer changed by
+// it, and CONFIG GET appendfsync with a value.
+type answers struct {
+	info  func(own string) string
+	fsync string
+}
 
-func (aged) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (answers) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (a aged) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	lag := regexp.MustCompile(`lag=\d+`)
+func (a answers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" {
-			info.SetVal(lag.ReplaceAllStringFunc(info.Val(), func(found string) string {
-				seconds, _ := strconv.Atoi(strings.TrimPrefix(found, "lag="))
-				return fmt.Sprintf("lag=%d", seconds+int(a))
-			}))
+		switch cmd := cmd.(type) {
+		case *redis.StringCmd:
+			if cmd.Name() == "info" {
+				cmd.SetVal(a.info(cmd.Val()))
+				cmd.SetErr(nil)
+				return nil
+			}
+		case *redis.MapStringStringCmd:
+			if cmd.Name() == "config" && a.fsync != "" {
+				cmd.SetVal(map[string]string{"appendfsync": a.fsync})
+				cmd.SetErr(nil)
+				return nil
+			}
 		}
 		return err
 	}
 }
 
-func (aged) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (answers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
+}
+
+// saying returns a client with a hook that answers for its server.
+func saying(t *testing.T, client redis.UniversalClient, fsync string, info map[string]string) redis.UniversalClient {
+	t.Helper()
+	client.AddHook(answers{fsync: fsync, info: func(string) string {
+		var text strings.Builder
+		for name, value := range info {
+			if value != "" {
+				fmt.Fprintf(&text, "%s:%s\r\n", name, value)
+			}
+		}
+		return text.String()
+	}})
+	return client
+}
+
+func TestCheckOfFailedPersistence(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		aof, write, snapshot, rewrite, fsync string
+		want                                 redisidem.Verdict
+		word                                 string
+	}{
+		{"1", "ok", "ok", "ok", "everysec", redisidem.VerdictGood, "appendfsync everysec"},
+		{"1", "err", "ok", "ok", "everysec", redisidem.VerdictFailure, "aof_last_write_status"},
+		{"1", "ok", "err", "ok", "always", redisidem.VerdictWarning, "rdb_last_bgsave_status err"},
+		{"1", "ok", "ok", "err", "everysec", redisidem.VerdictWarning, "aof_last_bgrewrite_status err"},
+		{"1", "ok", "err", "ok", "no", redisidem.VerdictWarning, "appendfsync is no"},
+		{"1", "", "", "", "", redisidem.VerdictUndetermined, "appendfsync"},
+		{"0", "ok", "err", "ok", "", redisidem.VerdictWarning, "last snapshot failed"},
+		{"0", "ok", "ok", "ok", "", redisidem.VerdictWarning, "no append-only file"},
+		{"", "", "", "", "", redisidem.VerdictUndetermined, "does not report"},
+	} {
+		client, err := embedded.client(3)
+		mustBe(t, err, nil)
+		report := checked(t, saying(t, client, c.fsync, map[string]string{
+			"aof_enabled": c.aof, "aof_last_write_status": c.write, "rdb_last_bgsave_status": c.snapshot, "aof_last_bgrewrite_status": c.rewrite,
+		}), redisidem.Config{Namespace: freshNamespace()})
+		mustFind(t, report, "persistence", c.want, c.word)
+	}
+}
+
+func TestReplicasThatFallBehindDoNotCount(t *testing.T) {
+	t.Parallel()
+	needServer(t)
+	info := map[string]string{
+		"role": "master", "connected_slaves": "4", "slave_expires_tracked_keys": "0",
+		"slave0": "ip=127.0.0.1,port=1,state=online,offset=14,lag=0", "slave1": "ip=127.0.0.1,port=2,state=online,offset=14,lag=11",
+		"slave2": "ip=127.0.0.1,port=3,state=wait_bgsave,offset=0,lag=0", "slave3": "ip=127.0.0.1,port=4,state=online,offset=14,lag=10",
+	}
+	for durability, want := range []redisidem.Verdict{
+		redisidem.VerdictWarning, redisidem.VerdictWarning, redisidem.VerdictWarning, redisidem.VerdictFailure,
+	} {
+		client, err := standalone.client(3)
+		mustBe(t, err, nil)
+		report := checked(t, saying(t, client, "", info), redisidem.Config{
+			Namespace: freshNamespace(), Durability: durability, Timeout: time.Second,
+		})
+		mustFind(t, report, "replication", want, "2 of 4 replicas in step")
+	}
+}
+
+func TestNamesOfVerdicts(t *testing.T) {
+	t.Parallel()
+	for verdict, want := range map[redisidem.Verdict]string{
+		-1: "invalid", 0: "invalid", redisidem.VerdictFailure + 1: "invalid", redisidem.VerdictGood: "good",
+		redisidem.VerdictUndetermined: "undetermined", redisidem.VerdictWarning: "warning", redisidem.VerdictFailure: "failure",
+	} {
+		if got := verdict.String(); got != want {
+			t.Errorf("verdict %d is %q, want %q", int(verdict), got, want)
+		}
+	}
 }
 
 // TestCheckCountsReplicasInStep freezes one of two replicas. A replica is out of step after 10 s
@@ -286,7 +370,13 @@ func TestCheckCountsReplicasInStep(t *testing.T) {
 		return strings.Contains(admin.Info(ctx, "replication").Val(), "lag=3")
 	})
 	client := group.Master.Client()
-	client.AddHook(aged(8))
+	lag := regexp.MustCompile(`lag=\d+`)
+	client.AddHook(answers{info: func(own string) string { // as it will be 8 s later
+		return lag.ReplaceAllStringFunc(own, func(found string) string {
+			seconds, _ := strconv.Atoi(strings.TrimPrefix(found, "lag="))
+			return fmt.Sprintf("lag=%d", seconds+8)
+		})
+	}})
 	mustFind(t, checked(t, client, cfg), "replication", redisidem.VerdictFailure, "1 of 2 replicas in step", "asks for 2")
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -293,4 +294,73 @@ func FuzzURL(f *testing.F) {
 			t.Fatalf("the password is in the error %v", err)
 		}
 	})
+}
+
+// FuzzHeader checks that every header that is accepted comes back byte for byte.
+func FuzzHeader(f *testing.F) {
+	f.Add("Content-Type", "application/json", "X", "caf\xe9")
+	f.Add("X", ": ", "X", "")
+	f.Add("a\r\n", "b\r\nX: c", "", "\x00")
+	f.Add("a: b", "c", " ", "\n")
+	f.Fuzz(func(t *testing.T, name, value, name2, value2 string) {
+		r := Response{Header: map[string][]string{name: {value}}}
+		r.Header[name2] = append(r.Header[name2], value2)
+		if r.validate(1<<20) != nil {
+			_, _ = decodeHeader(name + value + name2 + value2) // must not panic
+			return
+		}
+		got, err := decodeHeader(string(encodeHeader(r.Header)))
+		if err != nil || !reflect.DeepEqual(got, r.Header) {
+			t.Errorf("%q came back as %q, %v", r.Header, got, err)
+		}
+	})
+}
+
+// FuzzDecodeRecord checks that what Redis holds can be anything: the answer is a key or ErrDamaged, never a panic.
+func FuzzDecodeRecord(f *testing.F) {
+	id := placeOf("ns", "a", "k")
+	good := []string{
+		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
+		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
+		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
+		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 host/1 started", fieldInterim, "",
+		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1 1700000000000000",
+		fieldState, "null", fieldParams, "{}",
+	}
+	if k, err := decodeRecord(id, valueCodec{limit: valueLimit}, good); err != nil || k.Revision != 2 || k.Response.Code != 201 || len(k.Journal) != 1 {
+		f.Fatalf("the good record decodes to %+v, %v", k, err)
+	}
+	for i := 0; i < len(good); i += 2 {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "1 0 1 why", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
+			f.Add(good[i], v, true)
+		}
+		f.Add(good[i], "", false)
+	}
+	f.Add(journalPrefix, "t 1 1 1 s", true)
+	f.Add("unknown", "field", true)
+	f.Fuzz(func(t *testing.T, field, value string, pair bool) {
+		for i := range 2 {
+			pairs := append(slices.Clone(good), field)
+			if i == 1 {
+				pairs = []string{field}
+			}
+			if pair {
+				pairs = append(pairs, value)
+			}
+			k, err := decodeRecord(id, valueCodec{limit: valueLimit}, pairs)
+			if (k == nil) == (err == nil) {
+				t.Fatalf("%q, %q: key %v, error %v", field, value, k, err)
+			}
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("%q, %q: %v", field, value, err)
+			}
+			if k != nil && (k.Value != "k" || k.Scope != "a") {
+				t.Errorf("%q, %q: the key is %q of %q", field, value, k.Value, k.Scope)
+			}
+		}
+	})
+}
+
+func placeOf(namespace, scope, value string) identity {
+	return protocol.Identify(namespace, scope, value, protocol.DigestOf(scope, value))
 }

@@ -65,3 +65,18 @@ func TestObserverThatPanicsLeavesNoKeyLocked(t *testing.T) {
 		mustBe(b, err, nil)
 	})
 }
+
+func TestNamesOfEvents(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[redisidem.EventKind]string{
+		-1: "invalid", 0: "invalid", redisidem.EventDeadLettered + 1: "invalid",
+		redisidem.EventClaimed: "claimed", redisidem.EventCommitted: "committed", redisidem.EventReplayed: "replayed",
+		redisidem.EventRefused: "refused", redisidem.EventRenewed: "renewed", redisidem.EventLeaseLost: "lease-lost",
+		redisidem.EventOutcomeUnknown: "outcome-unknown", redisidem.EventAbandoned: "abandoned",
+		redisidem.EventDeadLettered: "dead-lettered",
+	} {
+		if got := kind.String(); got != want {
+			t.Errorf("event %d is %q, want %q", int(kind), got, want)
+		}
+	}
+}

@@ -18,7 +18,7 @@ type renewer struct {
 	cancel   context.CancelFunc // ends the renewals, the one under way too
 }
 
-// stop ends the keeper: the lease has ended or is lost. The caller holds the lease's mu.
+// stop ends the renewer: the lease has ended or is lost. The caller holds the lease's mu.
 func (k *renewer) stop() {
 	if k.first != nil {
 		k.first.Stop()

@@ -9,24 +9,30 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 time=${1:-10s}
 shift || true
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+corpus=$(go env GOCACHE)/fuzz
 # Lists are read by $(...): if a command in <(...) failed, the script would continue with half a
 # list.
 packages=$(go list -f '{{.ImportPath}} {{.Dir}}' "${@:-work}")
 found=0
 while read -r package dir; do
-  # Only a package that declares one has its tests built to list them.
   grep -qs '^func Fuzz' "$dir"/*_test.go || continue
-  if ! out=$(go test -list '^Fuzz' "$package" 2>&1); then
+  # The binary is linked once for all targets of the package.
+  if ! out=$(go test -c -fuzz . -o "$temp/fuzz.test" "$package" 2>&1); then
     printf '%s\nFAIL %s has tests that do not compile\n' "$out" "$package" >&2
     exit 1
   fi
-  targets=$(grep '^Fuzz' <<<"$out") || { echo "FAIL $package declares fuzz targets and lists none" >&2; exit 1; }
+  targets=$(cd "$dir" && "$temp/fuzz.test" -test.list '^Fuzz' | grep '^Fuzz') ||
+    { echo "FAIL $package declares fuzz targets and lists none" >&2; exit 1; }
   for target in $targets; do
-    if ! out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" 2>&1); then
+    if ! out=$(cd "$dir" && "$temp/fuzz.test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$time" \
+      -test.fuzzcachedir "$corpus/$package" 2>&1); then
       printf '%s\nFAIL %s %s\n' "$out" "$package" "$target" >&2
       exit 1
     fi
     executions=$(grep -o 'execs: [0-9]*' <<<"$out" | tail -n 1 || true)
+    [[ -n $executions ]] || { printf '%s\nFAIL %s %s was not executed\n' "$out" "$package" "$target" >&2; exit 1; }
     printf '%-62s %-22s %s\n' "$package" "$target" "$executions"
     found=$((found + 1))
   done

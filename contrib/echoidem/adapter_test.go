@@ -13,16 +13,24 @@ import (
 
 	"github.com/redisidem/redisidem/contrib/echoidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-func TestRouting(t *testing.T) {
+func TestAdapter(t *testing.T) {
 	t.Parallel()
-	adaptertest.Routing(t, serveApp)
+	adaptertest.Run(t, adaptertest.Framework{Serve: serveApp, ServeHandler: serveHandler, SurvivesPanics: true})
 }
 
-func TestWhatRecoveryAnswersHasNothingOfTheHandlers(t *testing.T) {
-	t.Parallel()
-	adaptertest.Panics(t, serveApp)
+// serveHandler serves a net/http handler for all paths behind the adapter.
+func serveHandler(t *testing.T, m *httpidem.Middleware, h http.Handler) string {
+	t.Helper()
+	e := newEcho()
+	e.Use(echoidem.New(m))
+	e.Any("/*", func(c *echo.Context) error {
+		h.ServeHTTP(c.Response(), c.Request())
+		return nil
+	})
+	return adaptertest.Serve(t, e).URL
 }
 
 // serveApp serves an app with Echo.
@@ -39,6 +47,9 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	if app.Recovers {
 		e.Use(middleware.Recover())
 	}
+	if app.Compresses {
+		e.Use(middleware.Gzip())
+	}
 	if app.Status != 0 {
 		e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
 			return func(c *echo.Context) error {
@@ -50,10 +61,18 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	if app.Adapter != nil {
 		e.Use(echoidem.New(app.Adapter))
 	}
+	if app.RecoversBehind {
+		e.Use(middleware.Recover())
+	}
 	for path, handler := range app.Routes {
 		e.POST(path, func(c *echo.Context) error {
 			return handler(adaptertest.Call{
-				Context: c.Request().Context(), Header: c.Response().Header().Set, Status: func(status int) { response(t, c).Status = status },
+				Context: c.Request().Context(), Get: c.Request().Header.Get, Header: c.Response().Header().Set,
+				Status: func(status int) { response(t, c).Status = status },
+				Body: func() string {
+					body, _ := io.ReadAll(c.Request().Body)
+					return string(body)
+				},
 				Write: func(status int, body string) error {
 					if status != 0 {
 						c.Response().WriteHeader(status)
@@ -92,10 +111,10 @@ func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	s.Sever()
 	before := s.Calls.Load()
 	for _, keys := range []http.Header{{}, {"Idempotency-Key": {"k"}}, {"Idempotency-Key": {`"`}}} {
-		for url, want := range map[string]int{strings.Replace(s.url, "orders", "nowhere", 1): 404, s.url: 405} {
+		for url, want := range map[string]int{strings.Replace(s.URL, "orders", "nowhere", 1): 404, s.URL: 405} {
 			a := adaptertest.Post(t, url, "", "", func(r *http.Request) { r.Header, r.Method = keys, http.MethodPatch })
-			if told := seen.Swap(0); a.StatusCode != want || told != want || want == 405 && a.Header.Get("Allow") != "OPTIONS, POST" {
-				t.Errorf("%v: got %d %q %v, and in front %v", keys, a.StatusCode, a.Body, a.Header, told)
+			if asked := seen.Swap(0); a.StatusCode != want || asked != want || want == 405 && a.Header.Get("Allow") != "OPTIONS, POST" {
+				t.Errorf("%v: got %d %q %v, and in front %v", keys, a.StatusCode, a.Body, a.Header, asked)
 			}
 		}
 	}
@@ -104,9 +123,9 @@ func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	}
 }
 
-// TestRoutesOfWhatIsNotFound is about RouteNotFound, and about groups, which have such routes by
+// TestRouteNotFoundHandlers is about RouteNotFound, and about groups, which have such routes by
 // themselves.
-func TestRoutesOfWhatIsNotFound(t *testing.T) {
+func TestRouteNotFoundHandlers(t *testing.T) {
 	t.Parallel()
 	var runs atomic.Int64
 	s := adaptertest.NewStore(t)

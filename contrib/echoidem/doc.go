@@ -1,8 +1,8 @@
-// Package echoidem makes the retries of requests to an Echo (v5) server safe: it puts the
-// middleware of package httpidem around Echo's handlers. What it guarantees and what it does not,
-// which answers are stored, and how to tune all that is told there.
+// Package echoidem makes the retries of requests to an Echo (v5) server safe. It puts the
+// middleware of package httpidem around Echo's handlers. See that package for its guarantees, for
+// the answers that are stored, and for the settings.
 //
-// Make a [httpidem.Middleware] and hand it to [New]:
+// Make a [httpidem.Middleware] and pass it to [New]:
 //
 //	idem, err := httpidem.New(service, echoidem.Scope(tenantOf), nil)
 //	...
@@ -12,16 +12,16 @@
 //
 // # Order
 //
-// Middleware that is used before New runs for every request, also for retries: recovery, logging,
-// authentication, rate limits. What is used after it runs once for each key: whatever reads the
-// body, changes the answer or the error, or does the work.
+// Middleware in front of New runs for every request, also for retries: recovery, logging,
+// authentication, rate limits. Middleware behind it runs once for each key. Put middleware there
+// that reads the body, changes the answer or the error, or does the work.
 //
 // # Errors
 //
-// An error that a handler returns is answered inside, by Echo's own HTTPErrorHandler, so that this
-// answer can be stored like any other. That is what echo.WrapMiddleware does not do: it would store
-// an empty success. The error is still returned to the middleware in front, for logs and metrics;
-// as with Echo's own, an HTTPErrorHandler must see that the response is committed.
+// Echo's own HTTPErrorHandler answers an error of a handler behind New, so that this answer can be
+// stored like any other. echo.WrapMiddleware does not do that: it would store an empty success. The
+// error is still returned to the middleware in front, for logs and metrics. Like Echo's own, an
+// HTTPErrorHandler must check whether the response is committed.
 //
 // # Context
 //

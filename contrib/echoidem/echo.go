@@ -10,21 +10,21 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns an Echo middleware that runs what is behind it once for each key, and gives its
-// answer again to each retry. The Middleware says how; several servers and routes may share one. It
-// panics if m is nil.
+// New returns an Echo middleware that runs the handlers behind it once for each key and replays
+// their answer to each retry. The Middleware has the settings; several servers and routes may share
+// one. New panics if m is nil.
 //
-// For what is behind it c.Response() holds the answer back, and c.Request() has another context and
-// a body that was read already. Both are put back afterwards.
+// Behind it, c.Response() holds the answer back, and c.Request() has another context and a body
+// that was read already. Both are restored afterwards.
 //
-// An error from behind is answered by the HTTPErrorHandler before the answer is stored, and then
-// returned. If the handler of errors writes nothing, the answer is an empty 500: an error is never
-// stored as an empty success. The same goes for a request that runs unprotected since the store
-// gave no answer; an error of one that needs no key and has none is only returned.
+// The HTTPErrorHandler answers an error from behind before the answer is stored. The error is then
+// returned. If the HTTPErrorHandler writes nothing, the answer is an empty 500: an error is never
+// stored as an empty success. The same holds for a request that runs unprotected because the store
+// gave no answer. The error of a request that needs no key and has none is only returned.
 //
-// A request for which the router has no route goes through unprotected, and its error, too. If a
-// route of RouteNotFound is there for it, its answer is stored like any other, since its handler
-// may do work; but no 404 or 405, and then the attempt does not count, so that a route that is
+// A request for which the router has no route goes through unprotected, and so does its error. If
+// RouteNotFound has a handler for it, the answer is stored like any other, because the handler may
+// do work. A 404 or 405 is not stored then, and the attempt does not count, so that a route that is
 // deployed later runs. Groups with middleware have such routes of their own.
 func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	if m == nil {
@@ -42,7 +42,7 @@ func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	}
 }
 
-// unknown reports whether the router found no route at all.
+// unknown reports whether the router found no route.
 func unknown(route echo.RouteInfo) bool {
 	return route.Name == echo.NotFoundRouteName || route.Name == echo.MethodNotAllowedRouteName
 }
@@ -57,16 +57,16 @@ func unrouted(c *echo.Context, status int) bool {
 	return route.Method == echo.RouteNotFound || unknown(route) // found after Pre
 }
 
-// front is the writer that the middleware in front has, as this package knows it again.
+// front is the writer of the middleware in front, in a type by which this package recognises it.
 type front struct{ http.ResponseWriter }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap returns the writer for [http.ResponseController].
 func (w *front) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// exchange is one request on its way through the middleware.
+// exchange is one request that passes through the middleware.
 type exchange struct {
 	context *echo.Context
-	// writer and request are as the middleware in front has them.
+	// writer and request are those of the middleware in front.
 	writer  http.ResponseWriter
 	request *http.Request
 
@@ -74,12 +74,12 @@ type exchange struct {
 	err  error // of next
 }
 
-// serve runs what is behind the middleware.
+// serve runs the handlers behind the middleware.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	c := x.context
 	c.SetRequest(r)
 	defer c.SetRequest(x.request)
-	if _, own := w.(*front); own { // the middleware has nothing to do with the answer
+	if _, own := w.(*front); own { // the middleware does not hold the answer
 		x.err = x.next(c)
 		return
 	}
@@ -104,8 +104,8 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status returns the status of an answer that nothing behind the middleware has named another one
-// for.
+// status returns the status of an answer for which no handler behind the middleware has set
+// another.
 func (x *exchange) status() int {
 	if response, err := echo.UnwrapResponse(x.writer); err == nil {
 		return response.Status
@@ -113,15 +113,15 @@ func (x *exchange) status() int {
 	return http.StatusOK
 }
 
-// serverContext is the key under which a request's context has Echo's.
+// serverContext is the key of Echo's context in a request's context.
 type serverContext struct{}
 
-var errElsewhere = errors.New("echoidem: a scope function for Echo was asked about a request that did not come through New")
+var errElsewhere = errors.New("echoidem: the scope function was called for a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] of a function that looks at Echo's context: for authentication
-// that leaves the caller's name there, with c.Set. It is called with the context as the middleware
-// in front of [New] has it, and must not write an answer. What the name must be like is told with
-// [httpidem.ScopeFunc].
+// Scope makes a [httpidem.ScopeFunc] from a function that reads Echo's context. Use it for
+// authentication that stores the caller's name there, with c.Set. The function is called with the
+// context of the middleware in front of [New] and must not write an answer. [httpidem.ScopeFunc]
+// says what the name must be like.
 func Scope(scope func(c *echo.Context) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		c, ok := r.Context().Value(serverContext{}).(*echo.Context)
@@ -132,7 +132,7 @@ func Scope(scope func(c *echo.Context) (string, error)) httpidem.ScopeFunc {
 	}
 }
 
-// withContext returns a request for which functions made by Scope find the context.
+// withContext returns a request in which functions made by Scope find Echo's context.
 func withContext(r *http.Request, c *echo.Context) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), serverContext{}, c))
 }

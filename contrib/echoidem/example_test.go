@@ -17,7 +17,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// authenticate stands for an API's own authentication.
+// authenticate stands for the authentication of an API.
 func authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {
 		c.Set("tenant", "acme")
@@ -25,8 +25,8 @@ func authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
-// choose.
+// tenantOf returns the authenticated caller, whose key it is. A scope must not be a value that the
+// caller can choose.
 func tenantOf(c *echo.Context) (string, error) {
 	if tenant, ok := c.Get("tenant").(string); ok {
 		return tenant, nil
@@ -36,7 +36,7 @@ func tenantOf(c *echo.Context) (string, error) {
 
 // A handler runs once for each key, and retries get its answer.
 func Example() {
-	server, err := miniredis.Run() // stands for a production's Redis
+	server, err := miniredis.Run() // stands for a Redis server in production
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -1,10 +1,13 @@
 package fiberidem_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/adaptor"
+	"github.com/gofiber/fiber/v3/middleware/compress"
 	"github.com/gofiber/fiber/v3/middleware/recover"
 
 	"github.com/redisidem/redisidem/contrib/fiberidem"
@@ -12,14 +15,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-func TestRouting(t *testing.T) {
+func TestAdapter(t *testing.T) {
 	t.Parallel()
-	adaptertest.Routing(t, serveApp)
+	adaptertest.Run(t, adaptertest.Framework{Serve: serveApp, ServeHandler: serveHandler})
 }
 
-func TestWhatRecoveryAnswersHasNothingOfTheHandlers(t *testing.T) {
-	t.Parallel()
-	adaptertest.Panics(t, serveApp)
+// serveHandler serves a net/http handler for all paths behind the adapter.
+func serveHandler(t *testing.T, m *httpidem.Middleware, h http.Handler) string {
+	t.Helper()
+	f := fiber.New(fiber.Config{ReadBufferSize: 1 << 15}) // the suite sends a long key
+	f.Use(fiberidem.New(m))
+	f.All("/*", adaptor.HTTPHandler(h))
+	return serve(t, f)
 }
 
 // serveApp serves an app with Fiber.
@@ -29,16 +36,23 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	if app.Recovers {
 		f.Use(recover.New())
 	}
+	if app.Compresses {
+		f.Use(compress.New())
+	}
 	if app.Status != 0 {
 		f.Use(func(c fiber.Ctx) error { return c.Status(app.Status).Next() })
 	}
 	if app.Adapter != nil {
 		f.Use(fiberidem.New(app.Adapter))
 	}
+	if app.RecoversBehind {
+		f.Use(recover.New())
+	}
 	for path, handler := range app.Routes {
 		f.Post(path, func(c fiber.Ctx) error {
 			return handler(adaptertest.Call{
-				Context: c.Context(), Header: c.Set, Status: func(status int) { c.Status(status) },
+				Context: c.Context(), Status: func(status int) { c.Status(status) },
+				Get: func(name string) string { return c.Get(name) }, Body: func() string { return string(c.Body()) }, Header: c.Set,
 				Write: func(status int, body string) error {
 					if status != 0 {
 						c.Status(status)
@@ -54,8 +68,8 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	return serve(t, f)
 }
 
-// TestAppsWithoutARouteForIt is about handlers and errors for requests without a route.
-func TestAppsWithoutARouteForIt(t *testing.T) {
+// TestRequestsWithoutARoute is about handlers and errors for requests without a route.
+func TestRequestsWithoutARoute(t *testing.T) {
 	t.Parallel()
 	s := adaptertest.NewStore(t)
 	m := s.Middleware(nil)

@@ -1,9 +1,9 @@
-// Package fiberidem makes the retries of requests to a Fiber (v3) app safe. What it guarantees and
-// what it does not, which answers are stored, and how to tune all that is told in package httpidem,
-// whose middleware it drives: the order of the checks, header fields, problems, status policy and
-// records are the same, so that services with Fiber and with net/http can share a store.
+// Package fiberidem makes the retries of requests to a Fiber (v3) app safe. It runs the middleware
+// of package httpidem. See that package for its guarantees, for the answers that are stored, and
+// for the settings. The order of the checks, header fields, problems, status policy and records are
+// the same, so services with Fiber and with net/http can share a store.
 //
-// Make a [httpidem.Middleware] and hand it to [New]:
+// Make a [httpidem.Middleware] and pass it to [New]:
 //
 //	idem, err := httpidem.New(service, fiberidem.Scope(tenantOf), nil)
 //	...
@@ -13,26 +13,26 @@
 //
 // # Order
 //
-// What is used before New runs for every request, also for retries: recovery, logging,
-// authentication, rate limits. What is used after it runs once for each key: whatever changes the
-// answer or the error, or does the work.
+// Middleware in front of New runs for every request, also for retries: recovery, logging,
+// authentication, rate limits. Middleware behind it runs once for each key. Put middleware there
+// that changes the answer or the error, or does the work.
 //
 // # Errors
 //
-// An error that a handler returns is answered inside, by the app's own ErrorHandler, so that this
-// answer can be stored like any other. The middleware in front gets no error then.
+// The app's own ErrorHandler answers an error of a handler behind New, so that this answer can be
+// stored like any other. The middleware in front then gets no error.
 //
 // # Context
 //
 // [httpidem.Stage] finds the lease in c.Context(), not in c itself. Fiber does not notice that a
-// client has gone; work is finished and stored in any case. c.Context() ends when the lease is
-// lost, and with a deadline that was set in front.
+// client has disconnected; work is finished and stored in any case. c.Context() ends when the lease
+// is lost, or at a deadline that was set in front.
 //
-// # Answers that are streams
+// # Streams
 //
-// Fiber sends a stream after the handlers have returned. One of a known size that fits into
-// Config.MaxResponseBytes, as a file mostly is, is read before that and stored. Any other is sent
-// as it comes and not kept: retries get [httpidem.ResultGone]. That goes for hijacked connections, too.
-// Whatever work the writer of a stream does, it does outside of the lease. Config.KeepFlushed
-// changes nothing here.
+// Fiber sends a stream after the handlers have returned. A stream whose known size fits into
+// Config.MaxResponseBytes, such as a file, is read before that and stored. Any other stream is sent
+// as it is written and not kept: retries get [httpidem.ResultGone]. The same holds for hijacked
+// connections. The writer of a stream runs outside of the lease. Config.KeepFlushed has no effect
+// here.
 package fiberidem

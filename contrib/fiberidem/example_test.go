@@ -18,14 +18,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// authenticate stands for an API's own authentication.
+// authenticate stands for the authentication of an API.
 func authenticate(c fiber.Ctx) error {
 	c.Locals("tenant", "acme")
 	return c.Next()
 }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
-// choose.
+// tenantOf returns the authenticated caller, whose key it is. A scope must not be a value that the
+// caller can choose.
 func tenantOf(c fiber.Ctx) (string, error) {
 	if tenant, ok := c.Locals("tenant").(string); ok {
 		return tenant, nil
@@ -35,7 +35,7 @@ func tenantOf(c fiber.Ctx) (string, error) {
 
 // A handler runs once for each key, and retries get its answer.
 func Example() {
-	server, err := miniredis.Run() // stands for a production's Redis
+	server, err := miniredis.Run() // stands for a Redis server in production
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -11,21 +11,21 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns a Fiber handler that runs what is behind it once for each key, and gives its answer
-// again to each retry. The Middleware says how; several apps and routes may share one. It panics if
-// m is nil.
+// New returns a Fiber handler that runs the handlers behind it once for each key and replays their
+// answer to each retry. The Middleware has the settings; several apps and routes may share one. New
+// panics if m is nil.
 //
-// For what is behind it c.Context() is another one, which is put back afterwards. Requests whose
-// method is not covered, or that need no key and have none, go through as they are, and so do their
+// Behind it, c.Context() is another context; the first one is restored afterwards. Requests whose
+// method is not covered, or that need no key and have none, go through unchanged, and so do their
 // errors.
 //
 // A request for which the app has no route gets Fiber's own answer, or that of a handler of
-// app.Use. A 404 or 405 is not stored then, its error is left to what stands in front, and the
+// app.Use. A 404 or 405 is not stored then, and its error is left to the middleware in front. The
 // attempt does not count, so that a route that is deployed later runs. Any other answer is stored,
-// since a handler of app.Use may do work. Fiber looks for the route behind New, so the key is
+// because a handler of app.Use may do work. Fiber looks for the route behind New, so the key is
 // checked first.
 //
-// After a panic the answer is again what it was when New was called, but for the fields that each
+// After a panic the answer is reset to its state in front of New, except for the fields that each
 // answer to a key has.
 func New(m *httpidem.Middleware) fiber.Handler {
 	if m == nil {
@@ -39,21 +39,21 @@ func New(m *httpidem.Middleware) fiber.Handler {
 	}
 }
 
-// exchange is one request on its way through the middleware, and the ResponseWriter that the
-// middleware answers to. Fiber holds an answer in memory anyway: it is shown to the middleware when
-// it is complete, and stays where it is unless the middleware answers something else.
+// exchange is one request that passes through the middleware, and the ResponseWriter to which the
+// middleware writes. Fiber holds an answer in memory anyway. The middleware sees it when it is
+// complete, and it stays in place unless the middleware writes another answer.
 type exchange struct {
 	context fiber.Ctx
 	limit   int
 
-	header http.Header // what the middleware knows of the answer's header
-	status int         // of the middleware's answer; 0 until there is one
-	sent   http.Header // header, as it was then
+	header http.Header // the answer's header as the middleware knows it
+	status int         // of the middleware's answer; 0 before it
+	sent   http.Header // header at that time
 	body   []byte
 
-	showing bool  // the handlers' answer is being shown to the middleware
-	through bool  // and it took it as it is, without seeing all of it
-	err     error // of a request that went through as it is
+	showing bool  // the middleware is reading the handlers' answer
+	through bool  // and passed it through without reading all of it
+	err     error // of a request that went through unchanged
 }
 
 var (
@@ -82,10 +82,10 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Flush implements [http.Flusher]: Fiber sends an answer after its handlers, and then it is sent.
 func (x *exchange) Flush() {}
 
-// next runs what is behind the middleware.
+// next runs the handlers behind the middleware.
 func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	c := x.context
-	setHeader(c, x.header) // what the middleware has to say already
+	setHeader(c, x.header) // the fields that the middleware has set already
 	if c.Request().IsBodyStream() {
 		if x.err = restoreBody(c, r); x.err != nil {
 			return
@@ -94,7 +94,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	front := c.Context()
 	c.SetContext(r.Context())
 	defer c.SetContext(front)
-	if _, own := w.(*exchange); own { // the middleware has nothing to do with the answer
+	if _, own := w.(*exchange); own { // the middleware does not hold the answer
 		x.err = c.Next()
 		return
 	}
@@ -115,7 +115,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	x.show(w)
 }
 
-// run runs the handlers. When one panics, nothing of their answer is left.
+// run runs the handlers. If one panics, their answer is removed.
 func (x *exchange) run() error {
 	c := x.context
 	status := c.Response().StatusCode()
@@ -143,7 +143,7 @@ func notFound(c fiber.Ctx, err error) bool {
 	return status == fiber.StatusNotFound || status == fiber.StatusMethodNotAllowed
 }
 
-// replace replaces the handlers' answer but for its header.
+// replace replaces the handlers' answer, except for its header.
 func (x *exchange) replace(status int, body []byte) {
 	response := x.context.Response()
 	response.ResetBody()
@@ -152,7 +152,7 @@ func (x *exchange) replace(status int, body []byte) {
 	response.SetBodyRaw(body)
 }
 
-// answerError has the app answer an error, as it does itself.
+// answerError lets the app answer an error in its usual way.
 func (x *exchange) answerError(err error) {
 	c := x.context
 	if c.App().ErrorHandler(c, err) != nil {
@@ -160,7 +160,7 @@ func (x *exchange) answerError(err error) {
 	}
 }
 
-// show shows the handlers' answer to the middleware.
+// show writes the handlers' answer to the middleware.
 func (x *exchange) show(w http.ResponseWriter) {
 	c := x.context
 	whole := x.readStream()
@@ -174,7 +174,7 @@ func (x *exchange) show(w http.ResponseWriter) {
 	defer func() { x.showing = false }()
 	status := response.StatusCode()
 	if status < 200 || c.RequestCtx().Hijacked() {
-		w.WriteHeader(http.StatusSwitchingProtocols) // to the middleware, an answer that is none of HTTP's
+		w.WriteHeader(http.StatusSwitchingProtocols) // for the middleware, an answer outside of HTTP
 		return
 	}
 	w.WriteHeader(status)
@@ -183,15 +183,15 @@ func (x *exchange) show(w http.ResponseWriter) {
 		return
 	}
 	_ = http.NewResponseController(w).Flush()
-	for !x.through { // it heeds no Flush, but it does not hold back more than the limit
+	for !x.through { // it ignores Flush, but does not hold back more than the limit
 		if _, err := w.Write(make([]byte, 1<<15)); err != nil {
 			return
 		}
 	}
 }
 
-// readStream makes an ordinary body of a stream that can be held in memory, and reports whether the
-// body is an ordinary one now.
+// readStream replaces a stream that fits into memory by an ordinary body. It reports whether the
+// body is ordinary now.
 func (x *exchange) readStream() bool {
 	c := x.context
 	response := c.Response()
@@ -212,11 +212,11 @@ func (x *exchange) readStream() bool {
 	return true
 }
 
-// finish makes the middleware's answer Fiber's, unless it is that already.
+// finish copies the middleware's answer to Fiber, unless Fiber has it already.
 func (x *exchange) finish() error {
 	c := x.context
 	if x.status == 0 {
-		return x.err // the handlers' answer, or the connection, is theirs alone
+		return x.err // the middleware leaves the handlers' answer, or the connection, alone
 	}
 	if response := c.Response(); !x.through {
 		if response.IsBodyStream() || response.StatusCode() != x.status || !bytes.Equal(response.Body(), x.body) {
@@ -227,19 +227,18 @@ func (x *exchange) finish() error {
 	return nil
 }
 
-// appContext is the key under which a request's context has Fiber's.
+// appContext is the key of Fiber's context in a request's context.
 type appContext struct{}
 
-var errElsewhere = errors.New("fiberidem: a scope function for Fiber was asked about a request that did not come through New")
+var errElsewhere = errors.New("fiberidem: the scope function was called for a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] of a function that looks at Fiber's context: for
-// authentication that leaves the caller's name in c.Locals. It is called with the context as the
-// middleware in front of [New] has it, and must not write an answer. What the name must be like is
-// told with [httpidem.ScopeFunc]; it may be one of the strings that Fiber takes back after the
-// request.
+// Scope makes a [httpidem.ScopeFunc] from a function that reads Fiber's context. Use it for
+// authentication that stores the caller's name in c.Locals. The function is called with the context
+// of the middleware in front of [New] and must not write an answer. [httpidem.ScopeFunc] says what
+// the name must be like. The name may be a string that Fiber reuses after the request.
 //
-// The request that other functions of a [httpidem.Config] get is made for them: it has method, URL,
-// header, body, host, address and TLS state of Fiber's.
+// Other functions of a [httpidem.Config] get a request that is made for them. It has the method,
+// URL, header, body, host, address and TLS state of Fiber's request.
 func Scope(scope func(c fiber.Ctx) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		c, ok := r.Context().Value(appContext{}).(fiber.Ctx)
@@ -247,11 +246,11 @@ func Scope(scope func(c fiber.Ctx) (string, error)) httpidem.ScopeFunc {
 			return "", errElsewhere
 		}
 		name, err := scope(c)
-		return string([]byte(name)), err // a copy: the store may still be at work when Fiber uses its memory again
+		return string([]byte(name)), err // a copy: the store may still use it when Fiber reuses its memory
 	}
 }
 
-// withContext returns a context in which functions made by Scope find Fiber's.
+// withContext returns a context in which functions made by Scope find Fiber's context.
 func withContext(c fiber.Ctx) context.Context {
 	return context.WithValue(c.Context(), appContext{}, c)
 }

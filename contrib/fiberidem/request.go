@@ -12,14 +12,14 @@ import (
 	"github.com/gofiber/fiber/v3"
 )
 
-// newRequest makes net/http's form of a request. All of it is copied but the body: Fiber uses its
-// memory again after the request.
+// newRequest makes net/http's form of a request. Everything except the body is copied, because
+// Fiber reuses its memory after the request.
 func newRequest(c fiber.Ctx) *http.Request {
 	from := c.Request()
-	target := string(from.Header.RequestURI()) // as it came; that of the Request itself is cleaned
+	target := string(from.Header.RequestURI()) // unchanged; the one of the Request itself is cleaned
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
-		u = &url.URL{Path: target} // what Fiber takes, so does the middleware; other targets are still others
+		u = &url.URL{Path: target} // the middleware accepts every target that Fiber accepts, and keeps them apart
 	}
 	r := &http.Request{
 		Method: string(from.Header.Method()), URL: u, RequestURI: target,
@@ -30,15 +30,15 @@ func newRequest(c fiber.Ctx) *http.Request {
 	for name, value := range from.Header.All() {
 		r.Header.Add(string(name), string(value))
 	}
-	r.Header.Del("Host") // it stands in r.Host
+	r.Header.Del("Host") // it is in r.Host
 	return r.WithContext(withContext(c))
 }
 
-// body is that of a request. It stays readable for the handlers, unless it is a stream: see
+// body is the body of a request. It stays readable for the handlers, unless it is a stream: see
 // restoreBody.
 type body struct {
 	context fiber.Ctx
-	reader  io.Reader // nil until it is read: most requests without a key never are
+	reader  io.Reader // nil until it is read, which most requests without a key never are
 }
 
 // Read implements [io.Reader].
@@ -52,7 +52,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return b.reader.Read(p)
 }
 
-// Close implements [io.Closer]. Fiber closes what there is to be closed.
+// Close implements [io.Closer]. It does nothing, because Fiber closes the body.
 func (b *body) Close() error { return nil }
 
 func open(c fiber.Ctx) (io.Reader, error) {
@@ -60,8 +60,8 @@ func open(c fiber.Ctx) (io.Reader, error) {
 	if from.IsBodyStream() {
 		return from.BodyStream(), nil
 	}
-	// A form of known length Fiber has taken apart already. It would put it together in another
-	// order each time.
+	// Fiber has parsed a form of known length already, and would write it in another order each
+	// time.
 	boundary := from.Header.MultipartFormBoundary()
 	if len(boundary) > 0 && from.Header.ContentLength() > 0 && len(from.Header.ContentEncoding()) == 0 &&
 		!c.App().Config().DisablePreParseMultipartForm {
@@ -75,7 +75,7 @@ func open(c fiber.Ctx) (io.Reader, error) {
 	return bytes.NewReader(from.Body()), nil
 }
 
-// formBody writes a form as a body, and the same form always in the same way.
+// formBody writes a form as a body. Equal forms give equal bodies.
 func formBody(form *multipart.Form, boundary string) ([]byte, error) {
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
@@ -110,7 +110,7 @@ func formBody(form *multipart.Form, boundary string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// restoreBody gives a request whose body was a stream its body back, if the middleware has read it.
+// restoreBody restores the body of a request that was a stream, if the middleware has read it.
 func restoreBody(c fiber.Ctx, r *http.Request) error {
 	if r.GetBody == nil {
 		return nil

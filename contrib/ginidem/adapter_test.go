@@ -1,23 +1,31 @@
 package ginidem_test
 
 import (
+	"compress/gzip"
 	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/redisidem/redisidem/contrib/ginidem"
 	"github.com/redisidem/redisidem/internal/adaptertest"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-func TestRouting(t *testing.T) {
+func TestAdapter(t *testing.T) {
 	t.Parallel()
-	adaptertest.Routing(t, serveApp)
+	adaptertest.Run(t, adaptertest.Framework{Serve: serveApp, ServeHandler: serveHandler, SurvivesPanics: true})
 }
 
-func TestWhatRecoveryAnswersHasNothingOfTheHandlers(t *testing.T) {
-	t.Parallel()
-	adaptertest.Panics(t, serveApp)
+// serveHandler serves a net/http handler for all paths behind the adapter.
+func serveHandler(t *testing.T, m *httpidem.Middleware, h http.Handler) string {
+	t.Helper()
+	r := gin.New()
+	r.Use(ginidem.New(m))
+	r.Any("/*path", func(c *gin.Context) { h.ServeHTTP(c.Writer, c.Request) })
+	return adaptertest.Serve(t, r).URL
 }
 
 // serveApp serves an app with gin.
@@ -28,11 +36,17 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	if app.Recovers {
 		r.Use(gin.RecoveryWithWriter(io.Discard))
 	}
+	if app.Compresses {
+		r.Use(gzipped)
+	}
 	if app.Status != 0 {
 		r.Use(func(c *gin.Context) { c.Status(app.Status) })
 	}
 	if app.Adapter != nil {
 		r.Use(ginidem.New(app.Adapter))
+	}
+	if app.RecoversBehind {
+		r.Use(gin.RecoveryWithWriter(io.Discard))
 	}
 	if app.Pages {
 		r.NoRoute(func(c *gin.Context) { c.String(404, adaptertest.PageNotFound) })
@@ -41,7 +55,11 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	for path, handler := range app.Routes {
 		r.POST(path, func(c *gin.Context) {
 			err := handler(adaptertest.Call{
-				Context: c.Request.Context(), Header: c.Header, Status: c.Status,
+				Context: c.Request.Context(), Get: c.GetHeader, Header: c.Header, Status: c.Status,
+				Body: func() string {
+					body, _ := io.ReadAll(c.Request.Body)
+					return string(body)
+				},
 				Write: func(status int, body string) error {
 					c.Status(status)
 					c.Writer.WriteHeaderNow()
@@ -56,3 +74,29 @@ func serveApp(t *testing.T, app adaptertest.App) string {
 	}
 	return adaptertest.Serve(t, r).URL
 }
+
+// gzipped compresses as gin's own middleware does: it sets the encoding before the rest of the
+// chain runs.
+func gzipped(c *gin.Context) {
+	if !strings.Contains(c.GetHeader("Accept-Encoding"), "gzip") {
+		return
+	}
+	c.Header("Content-Encoding", "gzip")
+	z := gzip.NewWriter(c.Writer)
+	c.Writer = &zipWriter{c.Writer, z}
+	defer func() { _ = z.Close() }()
+	c.Next()
+}
+
+type zipWriter struct {
+	gin.ResponseWriter
+	to io.Writer
+}
+
+func (w *zipWriter) WriteHeader(status int) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *zipWriter) Write(p []byte) (int, error)       { return w.to.Write(p) }
+func (w *zipWriter) WriteString(s string) (int, error) { return w.to.Write([]byte(s)) }

@@ -1,8 +1,8 @@
-// Package ginidem makes the retries of requests to a gin engine safe: it puts the middleware of
-// package httpidem around the handlers of a gin chain. What it guarantees and what it does not,
-// which answers are stored, and how to tune all that is told there.
+// Package ginidem makes the retries of requests to a gin engine safe. It puts the middleware of
+// package httpidem around the handlers of a gin chain. See that package for its guarantees, for the
+// answers that are stored, and for the settings.
 //
-// Make a [httpidem.Middleware] and hand it to [New]:
+// Make a [httpidem.Middleware] and pass it to [New]:
 //
 //	idem, err := httpidem.New(service, ginidem.Scope(tenantOf), nil)
 //	...
@@ -12,12 +12,12 @@
 //
 // # Order
 //
-// What stands before New in the chain runs for every request, also for retries: recovery, logging,
-// authentication, rate limits. What stands behind it runs once for each key: whatever reads the
-// body, changes the answer or does the work.
+// Middleware in front of New runs for every request, also for retries: recovery, logging,
+// authentication, rate limits. Middleware behind it runs once for each key. Put middleware there
+// that reads the body, changes the answer or does the work.
 //
-// A middleware that answers for c.Errors belongs behind New. In front of it, it would answer after
-// the record was written: see New for what happens then.
+// A middleware that answers for c.Errors belongs behind New. In front of New it would answer after
+// the record was written; see New for the consequences.
 //
 // # Context
 //

@@ -16,11 +16,11 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// authenticate stands for an API's own authentication.
+// authenticate stands for the authentication of an API.
 func authenticate(c *gin.Context) { c.Set("tenant", "acme") }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
-// choose.
+// tenantOf returns the authenticated caller, whose key it is. A scope must not be a value that the
+// caller can choose.
 func tenantOf(c *gin.Context) (string, error) {
 	if tenant := c.GetString("tenant"); tenant != "" {
 		return tenant, nil
@@ -30,7 +30,7 @@ func tenantOf(c *gin.Context) (string, error) {
 
 // A handler runs once for each key, and retries get its answer.
 func Example() {
-	server, err := miniredis.Run() // stands for a production's Redis
+	server, err := miniredis.Run() // stands for a Redis server in production
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -9,26 +9,26 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns a gin middleware that runs the rest of the chain once for each key, and gives its
-// answer again to each retry. The Middleware says how; several engines and routes may share one. It
-// panics if m is nil.
+// New returns a gin middleware that runs the rest of the chain once for each key and replays its
+// answer to each retry. The Middleware has the settings; several engines and routes may share one.
+// New panics if m is nil.
 //
-// For the rest of the chain c.Writer holds the answer back, and c.Request has another context and a
-// body that was read already. Both are put back afterwards. When the middleware answers by itself,
-// the rest of the chain is aborted.
+// For the rest of the chain, c.Writer holds the answer back, and c.Request has another context and
+// a body that was read already. Both are restored afterwards. If the middleware answers itself, the
+// rest of the chain is aborted.
 //
-// An answer that consists of nothing but errors in c.Errors is not complete: some middleware
-// further out is going to write it, where it cannot be stored. When the rest of the chain has added
-// to c.Errors, has written no body, and has not set a status below 400, its answer is therefore
-// left to the outside and not stored: a retry runs the chain again, unless Config.Status keeps 500,
-// which makes retries get [httpidem.ResultGone]. To have the answers to errors stored, put whatever
-// writes them behind New.
+// An answer that consists only of c.Errors is not complete: a middleware in front will write it,
+// where it cannot be stored. That is the case if the rest of the chain has added to c.Errors, has
+// written no body, and has not set a status below 400. Such an answer is left to the middleware in
+// front and not stored, and a retry runs the chain again. If Config.Status keeps 500, retries get
+// [httpidem.ResultGone] instead. To have answers to errors stored, put the middleware that writes
+// them behind New.
 //
 // A request for which the engine has no route gets the engine's own answer, or that of the handlers
 // of NoRoute and NoMethod. An answer of 404 or 405 is not stored then, and the attempt does not
-// count, so that a route that is deployed later runs. Any other answer of theirs is stored, since a
-// handler of NoRoute may do work. If no handler stands behind New, it lets the request through
-// unprotected.
+// count, so that a route that is deployed later runs. Any other answer of these handlers is stored,
+// because a handler of NoRoute may do work. If no handler stands behind New, the request goes
+// through unprotected.
 func New(m *httpidem.Middleware) gin.HandlerFunc {
 	if m == nil {
 		panic("ginidem: the Middleware must not be nil")
@@ -40,7 +40,7 @@ func New(m *httpidem.Middleware) gin.HandlerFunc {
 			panic("ginidem: Engine.HandleContext must be called in front of New, not behind it")
 		}
 		if c.FullPath() == "" && sameCode(c.Handler(), handler) {
-			c.Next() // without a route, and without a handler that could do work
+			c.Next() // no route, and no handler that could do work
 			return
 		}
 		x := exchange{context: c, writer: c.Writer, request: c.Request}
@@ -53,20 +53,20 @@ func sameCode(a, b gin.HandlerFunc) bool {
 	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
-// exchange is one request on its way through the middleware.
+// exchange is one request that passes through the middleware.
 type exchange struct {
 	context *gin.Context
-	// writer and request are as the chain in front of the middleware has them.
+	// writer and request are those of the chain in front of the middleware.
 	writer  gin.ResponseWriter
 	request *http.Request
 
 	began bool    // the rest of the chain
 	held  *writer // what the rest of the chain writes to, while it runs
-	left  *writer // what the chain wrote to, if its answer is left to the outside
+	left  *writer // its writer, if its answer is left to the chain in front
 }
 
-// lostWriter reports whether the rest of the chain runs and its answer passes the middleware by, as
-// Engine.HandleContext makes it.
+// lostWriter reports whether the rest of the chain runs and its answer bypasses the middleware.
+// Engine.HandleContext causes that.
 func (x *exchange) lostWriter() bool {
 	return x.held != nil && x.context.Writer == x.writer
 }
@@ -90,7 +90,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	x.began = true
 	c.Request = r
 	defer func() { c.Request = x.request }()
-	if _, own := w.(gin.ResponseWriter); own { // the middleware has nothing to do with the answer
+	if _, own := w.(gin.ResponseWriter); own { // the middleware does not hold the answer
 		c.Next()
 		return
 	}

@@ -20,7 +20,7 @@ import (
 func TestNothingIsCheckedWhereNothingRuns(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(*gin.Context) {})
-	nowhere := strings.Replace(s.url, "orders", "nowhere", 1)
+	nowhere := strings.Replace(s.URL, "orders", "nowhere", 1)
 	s.Sever()
 	before := s.Calls.Load()
 	for _, keys := range []http.Header{{}, {"Idempotency-Key": {"k"}}, {"Idempotency-Key": {`"`}}, {"Idempotency-Key": {"a", "b"}}} {
@@ -75,12 +75,12 @@ func TestRedirectsOfTheEngine(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil, func(c *gin.Context) { c.String(200, "done") })
 	for range 2 {
-		a := adaptertest.Post(t, s.url+"/", "k", "")
+		a := adaptertest.Post(t, s.URL+"/", "k", "")
 		if a.StatusCode != http.StatusTemporaryRedirect || a.Header.Get("Location") != "/orders/7" || a.Replayed() {
 			t.Errorf("got %d %v", a.StatusCode, a.Header)
 		}
 	}
-	adaptertest.WantStatus(t, adaptertest.Post(t, s.url, "k", ""), 200)
+	adaptertest.WantStatus(t, s.Post("k", ""), 200)
 }
 
 func TestGroupsHaveTheirOwnAdapter(t *testing.T) {
@@ -111,13 +111,13 @@ func TestErrorsThatAreAnsweredInFrontKeepTheHeader(t *testing.T) {
 		_ = c.Error(errors.New("no such item"))
 	}, answeringErrors)
 	for range 2 {
-		a := adaptertest.Post(t, s.url, "k", "")
+		a := s.Post("k", "")
 		if a.StatusCode != http.StatusUnprocessableEntity || a.Header.Get("X-Trace") != "1" || a.Header.Get("Idempotency-Key") != "k" || a.Replayed() {
 			t.Errorf("got %d %v", a.StatusCode, a.Header)
 		}
 	}
-	s.ran(2)
-	if n, panicked := s.m.Count(httpidem.ResultReleased), s.m.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
+	s.WantRuns(2)
+	if n, panicked := s.Adapter.Count(httpidem.ResultReleased), s.Adapter.Count(httpidem.ResultPanicked); n != 2 || panicked != 0 {
 		t.Errorf("%d were released, and %d panicked", n, panicked)
 	}
 }

@@ -13,16 +13,15 @@ import (
 // unwritten is the size of an answer whose header has not been written.
 const unwritten = -1
 
-// writer is what gin's own ResponseWriter is, on top of the one that holds the answer back: it
-// settles the status late. What it does not do itself (CloseNotify, Pusher) the engine's writer
-// does.
+// writer does for the writer that holds the answer back what gin's own ResponseWriter does: it
+// fixes the status late. The engine's writer provides the other methods (CloseNotify, Pusher).
 type writer struct {
 	gin.ResponseWriter
 	to     http.ResponseWriter
 	status int
 	size   int
-	set    bool // the chain has named a status
-	sent   bool // the chain has flushed, or taken the connection
+	set    bool // the chain has set a status
+	sent   bool // the chain has flushed, or hijacked the connection
 }
 
 var (
@@ -33,7 +32,7 @@ var (
 // Header implements [http.ResponseWriter].
 func (w *writer) Header() http.Header { return w.to.Header() }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap returns the writer for [http.ResponseController].
 func (w *writer) Unwrap() http.ResponseWriter { return w.to }
 
 // Status implements [gin.ResponseWriter].
@@ -45,8 +44,8 @@ func (w *writer) Size() int { return w.size }
 // Written implements [gin.ResponseWriter].
 func (w *writer) Written() bool { return w.size != unwritten }
 
-// WriteHeader implements [http.ResponseWriter]: as gin has it, the status can be changed until
-// something is written.
+// WriteHeader implements [http.ResponseWriter]. As in gin, the status can be changed until the
+// answer is written.
 func (w *writer) WriteHeader(status int) {
 	if status > 0 && !w.Written() {
 		w.status, w.set = status, true
@@ -81,12 +80,12 @@ func (w *writer) WriteString(s string) (int, error) {
 func (w *writer) Flush() {
 	w.sent = true
 	w.WriteHeaderNow()
-	_ = http.NewResponseController(w.to).Flush() // there is nobody to tell that it is not supported
+	_ = http.NewResponseController(w.to).Flush() // gin's Flush cannot return that it is not supported
 }
 
-var errWritten = errors.New("ginidem: the answer has begun already")
+var errWritten = errors.New("ginidem: the answer has already begun")
 
-// Hijack implements [http.Hijacker]. As gin has it, it is refused once there is a body.
+// Hijack implements [http.Hijacker]. As in gin, it is refused once the answer has a body.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.size > 0 {
 		return nil, nil, errWritten
@@ -98,7 +97,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// answers reports whether the chain has written an answer, so that nobody has to write one for its
+// answers reports whether the chain has written an answer, so that none must be written for its
 // errors.
 func (w *writer) answers() bool {
 	return w.size > 0 || w.sent || w.set && w.status < http.StatusBadRequest

@@ -21,24 +21,25 @@ import (
 // ClientConfig tunes a client's interceptor. The zero value of each field means its default, and
 // nil means all defaults.
 type ClientConfig struct {
-	// Covers tells whether a method gets keys and retries. Nil: all unary ones do.
+	// Covers reports whether a method gets keys and retries. Nil: all unary methods do.
 	Covers func(fullMethod string) bool
 	// NewKey makes a key for each new call. Default: a version 4 UUID.
 	NewKey func() string
 	// Attempts is how often a call is sent at most. Default: 5.
 	Attempts int
-	// MinBackoff and MaxBackoff bound the pauses between attempts, which double, and half of which
-	// is jitter. A longer delay that the server asks for counts instead. Defaults: 100 ms and 5 s.
+	// MinBackoff and MaxBackoff bound the pauses between attempts. Pauses double, and half of each
+	// is jitter. A longer delay that the server asks for replaces the pause. Defaults: 100 ms and 5
+	// s.
 	MinBackoff, MaxBackoff time.Duration
-	// Patience is the longest delay that is waited for when the server asks for it. An answer that
-	// asks for more is returned as it is. Default: 1 min.
+	// Patience is the longest delay of a server that the client accepts. An answer that asks for
+	// more is returned as it is. Default: 1 min.
 	Patience time.Duration
 }
 
-// UnaryClient returns an interceptor that gives each call a key, unless it has one in its outgoing
-// metadata, and sends it again with the same key while the answer is UNAVAILABLE, or ABORTED with a
-// RetryInfo, within the call's context. A trailer grpc-retry-pushback-ms counts as gRPC's own
-// clients count it: it is the delay, and a negative one ends the retries.
+// UnaryClient returns an interceptor that gives each call a key, unless its outgoing metadata has
+// one. It sends the call again with the same key while the answer is UNAVAILABLE, or ABORTED with a
+// RetryInfo, within the call's context. It treats the trailer grpc-retry-pushback-ms like gRPC's
+// own clients: the trailer is the delay, and a negative one ends the retries.
 //
 // The retryPolicy of a service config does not apply to these calls: its attempts would multiply
 // with those of the interceptor. The interceptor sets [grpc.MaxRetryRPCBufferSize] to 0 for that.
@@ -86,7 +87,7 @@ func (c *ClientConfig) intercept(
 		ctx = metadata.AppendToOutgoingContext(ctx, Key, c.NewKey())
 	}
 	var trailer metadata.MD
-	// What exceeds the buffer gRPC's own retries do not send again.
+	// gRPC's own retries do not send a message again that exceeds the buffer.
 	opts = append(slices.Clip(opts), grpc.Trailer(&trailer), grpc.MaxRetryRPCBufferSize(0))
 	pause := c.MinBackoff
 	for attempt := 1; ; attempt++ {
@@ -111,10 +112,10 @@ func (c *ClientConfig) intercept(
 func retryAfter(err error, trailer metadata.MD) (time.Duration, bool) {
 	st := status.Convert(err)
 	var after time.Duration
-	told := false
+	asked := false
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.RetryInfo); ok {
-			after, told = info.GetRetryDelay().AsDuration(), true
+			after, asked = info.GetRetryDelay().AsDuration(), true
 		}
 	}
 	if delays := trailer.Get(pushback); len(delays) > 0 {
@@ -122,7 +123,7 @@ func retryAfter(err error, trailer metadata.MD) (time.Duration, bool) {
 		if err != nil || ms < 0 || len(delays) > 1 {
 			return 0, false
 		}
-		after, told = max(after, time.Duration(ms)*time.Millisecond), true
+		after, asked = max(after, time.Duration(ms)*time.Millisecond), true
 	}
-	return after, st.Code() == codes.Unavailable || st.Code() == codes.Aborted && told
+	return after, st.Code() == codes.Unavailable || st.Code() == codes.Aborted && asked
 }

@@ -1,11 +1,11 @@
 // Package grpcidem makes retries of unary gRPC calls safe, with the idempotency keys of package
 // redisidem: an interceptor for servers and one for clients.
 //
-// A call carries its key in the metadata idempotency-key. What it is refused with is chosen so that
-// a client that retries UNAVAILABLE and ABORTED, as gRPC's own retry policies do, retries what may
-// be retried and nothing else:
+// A call carries its key in the metadata idempotency-key. The codes of refusals fit clients that
+// retry UNAVAILABLE and ABORTED, as gRPC's own retry policies do. Such clients retry exactly the
+// calls that may be retried:
 //
-//	another call with the key is worked on, or took over    ABORTED, with a delay
+//	another call with the key is running, or took over      ABORTED, with a delay
 //	the store gives no answer, before or after the work     UNAVAILABLE, with a delay
 //	the key was first used with another request             FAILED_PRECONDITION
 //	the key is missing or malformed                         INVALID_ARGUMENT
@@ -16,21 +16,21 @@
 //	the call was executed, and its answer is too large      DATA_LOSS
 //	to be stored, or not a protobuf message
 //
-// The delay is in a RetryInfo, and in milliseconds in the trailer grpc-retry-pushback-ms, which
-// gRPC's own retries heed when the retryPolicy of the service config lists the code. All other
-// refusals have -1 there, which ends such retries. Interceptors in front that set a header take
-// that effect away: gRPC's clients retry only what has none.
+// The delay is in a RetryInfo, and in milliseconds in the trailer grpc-retry-pushback-ms. gRPC's
+// own retries follow the trailer when the retryPolicy of the service config lists the code. All
+// other refusals have -1 there, which ends such retries. An interceptor in front that sets a header
+// disables this: gRPC's clients retry only answers without a header.
 //
 // # What a retry gets
 //
-// A retry gets what the first call got: the answer, also of a type that the program has not
+// A retry gets the same as the first call: the answer, even of a type that the program has not
 // registered, or the status with its details, and the metadata that Config.Metadata names. Two
-// things are changed in the first call, too, so that both are the same: a status message that is
-// not UTF-8 has U+FFFD in place of each wrong byte, as gRPC sends it, and an error whose code is OK
-// becomes INTERNAL. An answer that is too large is sent the first time, and retries get DATA_LOSS.
+// changes also apply to the first call, so that both are equal. A status message that is not UTF-8
+// has U+FFFD in place of each wrong byte, as gRPC sends it. An error whose code is OK becomes
+// INTERNAL. An answer that is too large is sent the first time, and retries get DATA_LOSS.
 //
-// The metadata that a handler sets is held back until its answer is stored. A refusal, or what
-// recovers from a panic, has none of it.
+// Metadata that a handler sets is held back until its answer is stored. A refusal, or the answer of
+// a recovery from a panic, does not contain it.
 //
 // # Methods that do not exist yet
 //
@@ -39,7 +39,7 @@
 //
 // # Requests
 //
-// Requests are compared by their bytes, marshalled deterministically, which is the same for all
-// programs with the same version of the protobuf library, and mostly beyond: a mismatch after an
-// update of it is possible, for as long as keys are kept.
+// Requests are compared by their bytes, marshalled deterministically. The bytes are the same for
+// all programs with the same version of the protobuf library, and usually for other versions. After
+// an update of that library, a mismatch is possible for as long as keys are kept.
 package grpcidem

@@ -35,14 +35,14 @@ func FuzzFingerprint(f *testing.F) {
 	})
 }
 
-// FuzzReplay checks that an answer comes back as it went, and that nothing else that is stored is
-// taken for one.
+// FuzzReplay checks that a stored answer is replayed unchanged, and that no other stored value is
+// taken for an answer.
 func FuzzReplay(f *testing.F) {
 	broken, _ := proto.Marshal(&spb.Status{Code: 0})
 	f.Add([]byte("body"), int32(5), "not found", "x-name", []byte("value"), broken)
 	f.Add([]byte{}, int32(0), "", "X-bin", []byte{0xff}, []byte{0xff})
 	f.Add([]byte{}, int32(-1), "\xff", "", []byte{}, []byte{})
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ContextTimeoutEnabled: true}) // which nobody asks
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ContextTimeoutEnabled: true}) // never dialled
 	f.Cleanup(func() { _ = client.Close() })
 	service, err := redisidem.New(client, nil)
 	if err != nil {
@@ -78,7 +78,7 @@ func FuzzReplay(f *testing.F) {
 	})
 }
 
-// deaf is the transport of a call that nobody hears.
+// deaf is the transport of a call that drops all metadata.
 type deaf struct{}
 
 func (*deaf) Method() string               { return "/a" }

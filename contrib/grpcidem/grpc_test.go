@@ -65,7 +65,7 @@ func (s *shop) answerAny(h func(ctx context.Context, text string) (any, error)) 
 	s.handle = h
 }
 
-// caller tells whose a call is, as an interceptor that authenticates would.
+// caller returns the caller's name, like an interceptor that authenticates.
 func caller(ctx context.Context) (string, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	if names := md.Get("caller"); len(names) == 1 {
@@ -196,7 +196,7 @@ func TestCallIsExecutedOnce(t *testing.T) {
 	s.want(s.order(ctx, "book", grpcidem.Key, "a", grpcidem.Key, "b", "caller", "a"), codes.InvalidArgument, "", false)
 	s.want(s.order(ctx, "book", grpcidem.Key, strings.Repeat("x", 300), "caller", "a"), codes.InvalidArgument, "", false)
 	if r := s.order(ctx, "book", grpcidem.Key, "k"); r.code != codes.PermissionDenied || strings.Contains(r.err.Error(), "secret") {
-		t.Errorf("nobody's call: %v", r.err)
+		t.Errorf("a call without a caller: %v", r.err)
 	}
 	if n := s.runs.Load(); n != 2 {
 		t.Errorf("the handler ran %d times", n)
@@ -298,7 +298,7 @@ func TestCallerThatLeavesWhileItWaitsHasRunNothing(t *testing.T) {
 	s.answer(func(context.Context, string) (string, error) {
 		close(begun)
 		<-release
-		return "", status.Error(codes.Unavailable, "not now") // so that whoever waits would run
+		return "", status.Error(codes.Unavailable, "not now") // so that a waiter would run
 	})
 	first := make(chan reply)
 	go func() { first <- s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a") }()

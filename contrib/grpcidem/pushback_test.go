@@ -27,9 +27,9 @@ func (s *shop) retrying(backoff, codes string, opts ...grpc.DialOption) {
 		backoff, codes)))...)
 }
 
-// TestStockClientsWaitAsTheyAreTold is about a call that another one with its key is in front of.
+// TestStockClientsFollowThePushback is about a call that another one with its key is in front of.
 // The client's own back-off is too long for the test.
-func TestStockClientsWaitAsTheyAreTold(t *testing.T) {
+func TestStockClientsFollowThePushback(t *testing.T) {
 	t.Parallel()
 	s := open(t, &grpcidem.Config{MaxRetryAfter: 200 * time.Millisecond})
 	s.retrying("600s", `"ABORTED"`)
@@ -54,7 +54,7 @@ func TestStockClientsWaitAsTheyAreTold(t *testing.T) {
 	}
 }
 
-func TestRefusalsTellWhenToTryAgain(t *testing.T) {
+func TestRefusalsHaveAPushback(t *testing.T) {
 	t.Parallel()
 	pushback := func(r reply) int {
 		values := r.trailer.Get("grpc-retry-pushback-ms")
@@ -98,9 +98,9 @@ func TestRefusalsTellWhenToTryAgain(t *testing.T) {
 	}
 }
 
-// TestStockClientsDoNotRetryWhatWillNotChange is about a service config that retries more than it
+// TestStockClientsDoNotRetryFinalRefusals is about a service config that retries more than it
 // should.
-func TestStockClientsDoNotRetryWhatWillNotChange(t *testing.T) {
+func TestStockClientsDoNotRetryFinalRefusals(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	s := openWith(t, nil, func(idem grpc.UnaryServerInterceptor) []grpc.UnaryServerInterceptor {
@@ -138,7 +138,7 @@ func TestInterceptorAndServiceConfigDoNotMultiply(t *testing.T) {
 	}
 }
 
-func TestClientHeedsThePushback(t *testing.T) {
+func TestClientFollowsThePushback(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)
 	intercept, err := grpcidem.UnaryClient(&grpcidem.ClientConfig{MinBackoff: time.Millisecond, Patience: time.Second})

@@ -17,29 +17,29 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// pushback is the trailer that gRPC's own retries heed: how many milliseconds to wait, or, if it is
-// negative, not to retry.
+// pushback is the trailer that gRPC's own retries follow: how many milliseconds to wait. A negative
+// number means not to retry.
 const pushback = "grpc-retry-pushback-ms"
 
-// never is the delay of a refusal that a retry does not change.
+// never is the delay of a refusal that a retry would get again.
 const never = time.Duration(-1)
 
-// refusal is the answer to a call for which the core returned an error. ran tells whether work was
-// done for it. No text of an error is in it.
+// refusal returns the answer to a call for which the core returned an error. ran reports whether
+// the handler has run. The answer contains no text of the error.
 func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 	switch {
 	case errors.Is(err, redisidem.ErrFenced):
-		return refuse(ctx, codes.Aborted, "another server took this call over", min(time.Second, s.cfg.MaxRetryAfter))
+		return refuse(ctx, codes.Aborted, "another server has taken this call over; send it again with the same "+Key, min(time.Second, s.cfg.MaxRetryAfter))
 	case ran:
-		return refuse(ctx, codes.Unavailable, "it is not known yet whether the answer is stored", min(time.Second, s.cfg.MaxRetryAfter))
+		return refuse(ctx, codes.Unavailable, "the outcome is unknown; send the call again with the same "+Key, min(time.Second, s.cfg.MaxRetryAfter))
 	case errors.Is(err, redisidem.ErrNested):
-		return refuse(ctx, codes.Internal, "the call runs inside of itself: there are two interceptors, or its handler calls it again", never)
+		return refuse(ctx, codes.Internal, "the call is nested in itself: the chain has two interceptors, or the handler calls its own method with the same "+Key, never)
 	case errors.Is(err, redisidem.ErrLocked):
 		after := time.Second
 		if locked := (*redisidem.LockedError)(nil); errors.As(err, &locked) {
 			after = locked.RetryAfter
 		}
-		return refuse(ctx, codes.Aborted, "a call with this "+Key+" is worked on", max(min(after, s.cfg.MaxRetryAfter), time.Millisecond))
+		return refuse(ctx, codes.Aborted, "a call with this "+Key+" is in progress", max(min(after, s.cfg.MaxRetryAfter), time.Millisecond))
 	case errors.Is(err, redisidem.ErrFingerprintMismatch):
 		return refuse(ctx, codes.FailedPrecondition, "this "+Key+" was first used with another request", never)
 	case errors.Is(err, redisidem.ErrInvalid), errors.Is(err, redisidem.ErrDamaged):
@@ -48,13 +48,13 @@ func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 	return refuse(ctx, codes.Unavailable, "the call was not executed", min(time.Second, s.cfg.MaxRetryAfter))
 }
 
-// refusedError is an answer of the interceptor's own, which is never stored, not even by another
-// one that it comes back through.
+// refusedError is an answer of the interceptor itself. It is never stored, not even by another
+// interceptor that it passes through.
 type refusedError struct{ *status.Status }
 
 func (e *refusedError) Error() string { return e.Err().Error() }
 
-// GRPCStatus is for package status.
+// GRPCStatus returns the status for package status.
 func (e *refusedError) GRPCStatus() *status.Status { return e.Status }
 
 func refused(err error) bool {
@@ -62,9 +62,8 @@ func refused(err error) bool {
 	return errors.As(err, &e)
 }
 
-// asksForRetry reports whether a status asks its caller to retry, which makes it not final,
-// whatever its code. The refusals of another process ask for a retry, too, and a handler may pass
-// them on.
+// asksForRetry reports whether a status asks its caller to retry. Such a status is not final,
+// whatever its code. It may be the refusal of another process that a handler passes on.
 func asksForRetry(err error) bool {
 	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
 		_, ok := detail.(*errdetails.RetryInfo)
@@ -72,7 +71,7 @@ func asksForRetry(err error) bool {
 	})
 }
 
-// refuse answers a call, and tells its client when to try again.
+// refuse returns an answer that says when the client should try again.
 func refuse(ctx context.Context, code codes.Code, text string, after time.Duration) error {
 	st := status.New(code, text)
 	delay := "-1"
@@ -82,6 +81,6 @@ func refuse(ctx context.Context, code codes.Code, text string, after time.Durati
 			st = with
 		}
 	}
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, delay)) // in a test that calls the interceptor itself there is nobody to be told
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, delay)) // fails only in a test that calls the interceptor directly
 	return &refusedError{st}
 }

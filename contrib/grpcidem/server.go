@@ -34,18 +34,18 @@ const (
 	Replayed = "idempotency-replayed"
 )
 
-// ScopeFunc tells whose key a call's key is: the name of the authenticated caller, and nothing that
-// it can choose. Its error, or an empty name, is answered with PERMISSION_DENIED. It is called
-// concurrently.
+// ScopeFunc returns the owner of a call's key: the name of the authenticated caller, and never a
+// value that the caller can choose. An error or an empty name is answered with PERMISSION_DENIED.
+// It is called concurrently.
 type ScopeFunc func(ctx context.Context) (string, error)
 
 // Config tunes a [Server]. The zero value of each field means its default, and a nil *Config means
 // all defaults.
 type Config struct {
-	// Covers tells whether a method, as in /shop.Orders/Create, is covered; others go straight to
-	// the handler. Nil: all are.
+	// Covers reports whether a method, such as /shop.Orders/Create, is covered. Others go straight
+	// to the handler. Nil: all methods are covered.
 	Covers func(fullMethod string) bool
-	// Optional lets calls without a key through, unprotected, which are refused otherwise.
+	// Optional lets calls without a key through, unprotected. By default they are refused.
 	Optional bool
 	// Keep reports whether an answer with this code is stored and replayed to each retry. Default:
 	// [KeepFinal]. A status with a RetryInfo detail asks for a retry and is never stored.
@@ -77,7 +77,7 @@ func KeepFinal(code codes.Code) bool {
 	return false
 }
 
-// Server makes the interceptors of a server. It is safe for concurrent use.
+// Server has the interceptors of a server. It is safe for concurrent use.
 type Server struct {
 	service *redisidem.Service
 	scope   ScopeFunc
@@ -122,12 +122,12 @@ func NewServer(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Serve
 	return s, nil
 }
 
-// Unary returns the interceptor for unary calls. It belongs inside of those that authenticate and
-// limit.
+// Unary returns the interceptor for unary calls. Put it behind interceptors that authenticate or
+// limit rates.
 //
-// The handler's context is not cancelled when the caller goes away, but when the lease is lost,
-// after the service's MaxHold, and at the call's deadline. The metadata that it sets is sent when
-// its answer is stored, or at once with SendHeader.
+// The handler's context is not cancelled when the caller disconnects. It ends when the lease is
+// lost, after the service's MaxHold, and at the call's deadline. Metadata that the handler sets is
+// sent when its answer is stored, or at once with SendHeader.
 func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		if !s.cfg.Covers(info.FullMethod) {
@@ -144,8 +144,8 @@ func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	}
 }
 
-// Stream returns the interceptor that refuses streaming calls of covered methods that bring a key:
-// what went through a stream cannot be given again.
+// Stream returns the interceptor that refuses streaming calls of covered methods with a key,
+// because a stream cannot be replayed.
 func (s *Server) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get(Key)) > 0 && s.cfg.Covers(info.FullMethod) {
@@ -167,26 +167,25 @@ func (s *Server) key(ctx context.Context) (string, error) {
 	}
 	key, err := httpidem.ParseKey(values, false)
 	if err != nil || len(key) > s.service.Config().MaxKeyBytes {
-		return "", refuse(ctx, codes.InvalidArgument, "the metadata "+Key+" holds no key", never)
+		return "", refuse(ctx, codes.InvalidArgument, "the metadata "+Key+" must be one non-empty key", never)
 	}
 	return key, nil
 }
 
 type stageContext struct{}
 
-// Stage returns what the handler may ask about the lease it runs under; nil when the call is not
-// protected.
+// Stage returns the stage under whose lease the handler runs, or nil if the call is not protected.
 func Stage(ctx context.Context) *redisidem.Stage {
 	st, _ := ctx.Value(stageContext{}).(*redisidem.Stage)
 	return st
 }
 
-// releasedError makes the core give the lease back: the answer is not stored.
+// releasedError makes the core release the lease without storing the answer.
 type releasedError struct{ err error }
 
 func (e *releasedError) Error() string { return "grpcidem: the answer is not kept" }
 
-// call runs the handler once, or gives its answer again.
+// call runs the handler once, or replays its answer.
 func (s *Server) call(ctx context.Context, key string, req any, method string, handler grpc.UnaryHandler) (any, error) {
 	scope, err := s.scope(ctx)
 	if err != nil || scope == "" {
@@ -194,10 +193,10 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	}
 	sum, err := fingerprint(method, req)
 	if err != nil {
-		return nil, refuse(ctx, codes.Internal, "the request cannot be compared with others", never)
+		return nil, refuse(ctx, codes.Internal, "the request is not a protobuf message, so it has no fingerprint", never)
 	}
-	// Whoever waits for the lease leaves with the caller. Once the handler has begun, what it does
-	// is finished and stored.
+	// A call that waits for the lease ends with its caller. Once the handler has begun, its work is
+	// finished and stored.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	stay := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
@@ -248,9 +247,8 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	return s.replay(ctx, found.Response)
 }
 
-// sendable returns a handler's error, or in its place one with the status that gRPC sends for it,
-// which can be stored as it is: gRPC has codes for errors of contexts, and sends another message
-// for one that is not UTF-8.
+// sendable returns an error with the status that gRPC sends for a handler's error, which can be
+// stored as it is. gRPC has codes for errors of contexts, and replaces a message that is not UTF-8.
 func sendable(err error) error {
 	if err == nil {
 		return nil
@@ -269,14 +267,14 @@ func sendable(err error) error {
 	return status.ErrorProto(p)
 }
 
-// fingerprintVersion stands in each record, so that another way of computing it can be told apart
-// later.
+// fingerprintVersion is stored in each record, so that a later version can recognise another
+// computation.
 const fingerprintVersion = 1
 
 func fingerprint(method string, req any) ([]byte, error) {
 	m := message(req)
 	if m == nil {
-		return nil, fmt.Errorf("grpcidem: the request is a %T and no protobuf message", req)
+		return nil, fmt.Errorf("grpcidem: the request is a %T, not a protobuf message", req)
 	}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -292,15 +290,14 @@ func fingerprint(method string, req any) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// The Codes of stored answers: one that is kept, and one of a call of which is only known that it
-// was executed.
+// The Codes of stored answers: an answer that was kept, and a mark that the call was executed.
 const (
 	kept = 200
 	gone = 410
 )
 
-// encode makes an answer ready to be stored. One that cannot be kept, since it is too large or no
-// protobuf message, leaves a mark that the call was executed: a retry must not execute it again.
+// encode encodes an answer to be stored. If it is too large or not a protobuf message, it is
+// replaced by a mark that the call was executed: a retry must not execute it again.
 func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response {
 	limit := s.service.Config().MaxValueBytes
 	body, err := encodeStatus(answer, failure)
@@ -317,14 +314,13 @@ func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response 
 	return redisidem.Response{Code: kept, Header: header, Body: body}
 }
 
-// encodeStatus makes a status of an answer: the failure's, or OK with the message as the only
-// detail.
+// encodeStatus returns the status of a failure, or OK with the message as the only detail.
 func encodeStatus(answer any, failure error) ([]byte, error) {
 	if failure != nil {
 		st := status.Convert(failure)
 		body, err := proto.Marshal(st.Proto())
 		if err != nil {
-			body, err = proto.Marshal(status.New(st.Code(), st.Message()).Proto()) // gRPC, too, leaves out details that it cannot send
+			body, err = proto.Marshal(status.New(st.Code(), st.Message()).Proto()) // gRPC also leaves out details that it cannot send
 		}
 		return body, err
 	}
@@ -333,7 +329,7 @@ func encodeStatus(answer any, failure error) ([]byte, error) {
 	}
 	m := message(answer)
 	if m == nil {
-		return nil, fmt.Errorf("grpcidem: the answer is a %T and no protobuf message", answer)
+		return nil, fmt.Errorf("grpcidem: the answer is a %T, not a protobuf message", answer)
 	}
 	detail, err := anypb.New(m)
 	if err != nil {
@@ -342,7 +338,7 @@ func encodeStatus(answer any, failure error) ([]byte, error) {
 	return proto.Marshal(&spb.Status{Details: []*anypb.Any{detail}})
 }
 
-// message returns what gRPC's own codec takes for a protobuf message; nil for anything else.
+// message returns a value as gRPC's own codec takes it for a protobuf message, or nil.
 func message(v any) proto.Message {
 	switch v := v.(type) {
 	case proto.Message:
@@ -353,7 +349,7 @@ func message(v any) proto.Message {
 	return nil
 }
 
-// replay gives a stored answer again.
+// replay returns a stored answer.
 func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, error) {
 	if stored != nil && stored.Code == gone {
 		return nil, refuse(ctx, codes.DataLoss, "the call was executed, and its answer was not kept", never)
@@ -374,7 +370,7 @@ func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, e
 	}
 	header, trailer := split(stored.Header)
 	header.Set(Replayed, "true")
-	if grpc.ServerTransportStreamFromContext(ctx) != nil { // it is nil in a test that calls the interceptor itself
+	if grpc.ServerTransportStreamFromContext(ctx) != nil { // nil in a test that calls the interceptor directly
 		if err := errors.Join(grpc.SetHeader(ctx, header), grpc.SetTrailer(ctx, trailer)); err != nil {
 			return nil, status.Error(codes.Internal, "the stored answer cannot be sent")
 		}
@@ -387,8 +383,8 @@ func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, e
 
 var errNotWire = errors.New("grpcidem: the answer's type is not registered, and the call's encoding is not protobuf")
 
-// decodeMessage returns a stored message. One whose type the program has not registered is as good
-// on the wire as any message that has all its fields as unknown ones.
+// decodeMessage returns a stored message. If the program has not registered its type, the result is
+// a message whose fields are all unknown, which has the same bytes on the wire.
 func decodeMessage(ctx context.Context, stored *anypb.Any) (proto.Message, error) {
 	m, err := stored.UnmarshalNew()
 	if !errors.Is(err, protoregistry.NotFound) {

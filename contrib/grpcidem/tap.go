@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// tap holds the metadata back that a handler sets, until its answer is stored: it must not be on
-// the answer to a call whose result was refused, or whose handler panicked.
+// tap holds back the metadata that a handler sets until its answer is stored. The metadata must not
+// be sent if the result was refused or the handler panicked.
 type tap struct {
 	grpc.ServerTransportStream
 	mu              sync.Mutex
@@ -24,10 +24,10 @@ func newTap(ctx context.Context) *tap {
 	return &tap{ServerTransportStream: grpc.ServerTransportStreamFromContext(ctx)}
 }
 
-// context returns one through which the handler's metadata goes through the tap.
+// context returns a context that sends the handler's metadata through the tap.
 func (t *tap) context(ctx context.Context) context.Context {
 	if t.ServerTransportStream == nil {
-		return ctx // no call of gRPC's, as in a test that calls the interceptor itself
+		return ctx // not a call of gRPC: a test calls the interceptor directly
 	}
 	return grpc.NewContextWithServerTransportStream(ctx, t)
 }
@@ -37,7 +37,7 @@ func (t *tap) SetHeader(md metadata.MD) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sent {
-		return t.ServerTransportStream.SetHeader(md) // which says why not
+		return t.ServerTransportStream.SetHeader(md) // which returns the reason
 	}
 	t.header = metadata.Join(t.header, unmarked(md))
 	return nil
@@ -48,7 +48,7 @@ func (t *tap) SendHeader(md metadata.MD) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sent {
-		return t.ServerTransportStream.SendHeader(md) // which says why not
+		return t.ServerTransportStream.SendHeader(md) // which returns the reason
 	}
 	t.header, t.sent = metadata.Join(t.header, unmarked(md)), true
 	return t.ServerTransportStream.SendHeader(t.header)
@@ -62,8 +62,8 @@ func (t *tap) SetTrailer(md metadata.MD) error {
 	return nil
 }
 
-// send sends what was held back. The caller may have gone, which changes nothing about what was
-// done.
+// send sends the metadata that was held back. It ignores errors: if the caller has disconnected,
+// the work is done all the same.
 func (t *tap) send() {
 	if t.ServerTransportStream == nil {
 		return
@@ -76,7 +76,7 @@ func (t *tap) send() {
 	_ = t.ServerTransportStream.SetTrailer(t.trailer)
 }
 
-// unmarked returns metadata without what only replays have.
+// unmarked returns metadata without the mark of replays.
 func unmarked(md metadata.MD) metadata.MD {
 	if len(md.Get(Replayed)) == 0 {
 		return md
@@ -86,14 +86,14 @@ func unmarked(md metadata.MD) metadata.MD {
 	return md
 }
 
-// The stored names of header and trailer metadata begin differently. Values are base64, since those
-// of names in -bin are bytes.
+// The stored names of header and trailer metadata have different prefixes. Values are base64,
+// because values of names in -bin are bytes.
 const (
 	headerPrefix  = "Header-"
 	trailerPrefix = "Trailer-"
 )
 
-// kept returns the metadata with those names as a response stores it.
+// kept returns the metadata with the given names in the form that a response stores.
 func (t *tap) kept(names []string) map[string][]string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,8 +108,8 @@ func (t *tap) kept(names []string) map[string][]string {
 	return kept
 }
 
-// split takes stored metadata apart again. What cannot be read is left out: it is beside the
-// answer.
+// split decodes stored metadata. Values that cannot be read are left out, because the answer does
+// not depend on them.
 func split(stored map[string][]string) (header, trailer metadata.MD) {
 	header, trailer = metadata.MD{}, metadata.MD{}
 	for name, values := range stored {

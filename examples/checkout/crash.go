@@ -9,13 +9,13 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// crashVariable names the environment variable with which a test lets this process die at a
-// boundary: "N file" is the N-th, counted from 1 and over all that the process runs. It is written
-// into the file which one that is; 0 never dies, and so lists all.
+// crashVariable is the environment variable with which a test lets this process die at a boundary.
+// "N file" is the N-th boundary that the process reaches, counted from 1. The process writes each
+// boundary into the file; with 0 it never dies and so lists all.
 const crashVariable = "CHECKOUT_CRASH"
 
 // crashes lets the process die at a boundary: before and after the work of each stage and each
-// compensation, and after each commit. It does nothing in a process that is not told to.
+// compensation, and after each commit. It does nothing in a process without that variable.
 type crashes struct {
 	mu   sync.Mutex
 	at   int
@@ -46,7 +46,7 @@ func (c *crashes) reach(boundary string) {
 	if err != nil {
 		panic(err) // only a test gets here
 	}
-	_ = f.Close() // what was written is written
+	_ = f.Close() // the write has succeeded
 	if c.seen == c.at {
 		die()
 	}

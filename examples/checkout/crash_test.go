@@ -73,7 +73,7 @@ func newTown(t *testing.T) *town {
 	return w
 }
 
-// open starts a shop process, which dies at a boundary if it is told to, and returns its URL.
+// open starts a shop process, which dies at a boundary if one is given, and returns its URL.
 func (w *town) open(crash string) string {
 	w.Helper()
 	c := exec.Command(os.Args[0], "-listen", "127.0.0.1:0", "-provider", w.url, "-data", w.data, "-lease", "700ms", //nolint:gosec // this very binary
@@ -309,7 +309,7 @@ func TestShopKilledAtEveryBoundaryChargesOnce(t *testing.T) {
 					t.Errorf("it came to %v and %d events, want %v and %d", got, w.events(cart), story.want, story.events)
 				}
 			}
-			// An undisturbed run tells the boundaries.
+			// An undisturbed run lists the boundaries.
 			list := filepath.Join(t.TempDir(), "boundaries")
 			calm := w.open("0 " + list)
 			cart := w.fill(calm, story.token, story.variant)

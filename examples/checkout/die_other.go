@@ -4,5 +4,5 @@ package main
 
 import "os"
 
-// die ends the process at once: nothing is put in order.
+// die ends the process at once, without any cleanup.
 func die() { os.Exit(137) }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// die ends the process as kill -9 does: nothing is put in order.
+// die ends the process like kill -9, without any cleanup.
 func die() {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 		os.Exit(137)

@@ -17,32 +17,33 @@ const (
 	paymentAuthorized = "payment_authorized"
 )
 
-// request is what is stored of the request to complete a cart: whoever carries it on finds it
-// there.
+// request is the stored part of the request to complete a cart. A process that continues the flow
+// reads it.
 type request struct {
 	Cart string `json:"cart_id"`
 }
 
-// progress is what the stages hand on.
+// progress is the state that the stages pass on.
 type progress struct {
 	Cents   int64  `json:"cents"`
 	Payment string `json:"payment,omitempty"`
-	// Refused says that another key was at work on the cart, and that the client was asked to come
+	// Refused says that another key was completing the cart, and that the client was asked to come
 	// back.
 	Refused bool `json:"refused,omitempty"`
 }
 
-// patience is how long a client that was asked to come back has to do so. Afterwards nothing is
-// bought on its behalf.
+// patience is how long a client that was asked to come back has to do so. Later the flow does not
+// buy anything for it.
 const patience = 10 * time.Minute
 
 // checkout completes carts.
 type checkout struct {
 	shop     *shop
 	payments *payments
-	// recoverAfter is how long clients have to come back before the completer goes on without them.
+	// recoverAfter is how long clients have to come back before the completer continues without
+	// them.
 	recoverAfter time.Duration
-	// crash is what happens to a shop that tokenCrash is paid with.
+	// crash is called in a shop when a payment uses tokenCrash.
 	crash func()
 }
 
@@ -61,8 +62,7 @@ func (c *checkout) flow() (*redisidem.Flow, error) {
 	})
 }
 
-// stageOf reads what a stage needs to know: for whom it works, and how far the stages before it
-// have come.
+// stageOf reads the stage's request and the progress of the stages before it.
 func stageOf(st *redisidem.Stage) (c completion, p progress, err error) {
 	var r request
 	if err := json.Unmarshal(st.Key().Params, &r); err != nil {
@@ -113,9 +113,9 @@ func (c *checkout) createTaxLines(ctx context.Context, st *redisidem.Stage) (red
 }
 
 // otherKey answers a request for a cart that another key has: with the order, if there is one
-// already. So a client that makes up a new key for each attempt is not charged twice, though it may
-// have to ask more often: that the other one is still at work is no final answer, and the key stays
-// open at its point.
+// already. So a client that makes a new key for each attempt is not charged twice, though it may
+// have to ask more often. While the other key is still running the answer is not final, and this
+// key stays open at its point.
 func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress) (redisidem.Outcome, error) {
 	o, err := c.shop.orderOf(ctx, cart)
 	switch {
@@ -129,7 +129,7 @@ func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress)
 	return ordered(o), nil
 }
 
-// resume goes on with a payment that the customer may have confirmed by now. Another key may have
+// resume continues with a payment that the customer may have confirmed by now. Another key may have
 // done so meanwhile.
 func (c *checkout) resume(ctx context.Context, who completion, p progress) (redisidem.Outcome, error) {
 	_, _, err := c.shop.begin(ctx, who)
@@ -180,7 +180,7 @@ func (c *checkout) authorizePayment(ctx context.Context, st *redisidem.Stage) (r
 	return c.paid(ctx, who, p, made)
 }
 
-// findPayment asks the provider what became of an earlier attempt.
+// findPayment asks the provider for the payment of an earlier attempt.
 func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	who, p, err := stageOf(st)
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisi
 	return c.resume(ctx, who, p)
 }
 
-// paid says what comes after a payment.
+// paid returns the outcome after a payment.
 func (c *checkout) paid(ctx context.Context, who completion, p progress, made payment) (redisidem.Outcome, error) {
 	p.Payment = made.ID
 	switch made.State {
@@ -245,7 +245,7 @@ func (c *checkout) createOrder(ctx context.Context, st *redisidem.Stage) (redisi
 		return redisidem.Outcome{}, err
 	}
 	// The event is in the outbox exactly when this answer is stored: both are written in one step.
-	// What is trimmed is gone, read or not, so the bound is far above what lies in one of 1024
+	// Trimmed events are lost, read or not, so the bound is far above the events of one of 1024
 	// outboxes while no relay runs.
 	return ordered(o).WithEffects(
 		effect.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", o.Cart).MaxLen(10_000)), nil

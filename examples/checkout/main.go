@@ -4,7 +4,7 @@
 //	go run ./examples/checkout
 //
 // Without flags it is everything in one process: the shop, the payment provider and a Redis inside
-// it. With REDIS_URL set it uses that Redis. README.md tells what to try, and walkthrough.sh tries
+// it. With REDIS_URL set it uses that Redis. README.md lists what to try, and walkthrough.sh tries
 // it, with two shops behind one Redis.
 package main
 
@@ -29,7 +29,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// namespace opens the names of all that is put into Redis, which may be somebody's own.
+// namespace is the prefix of all names in Redis, which other programs may use, too.
 const namespace = "checkout"
 
 // settings are the command line's.
@@ -108,7 +108,7 @@ func (s *settings) startProvider(ctx context.Context) (stop func() error, err er
 	return func() error { return errors.Join(server.Close(), p.close()) }, nil
 }
 
-// runShop serves the shop, completes carts whose clients are gone, and relays events.
+// runShop serves the shop, completes carts whose clients do not come back, and relays events.
 func (s *settings) runShop(ctx context.Context) (err error) {
 	hook := newCrashes(os.Getenv(crashVariable))
 	svc, err := redisidem.Open(ctx, s.redis, &redisidem.Config{
@@ -145,7 +145,7 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 		return err
 	}
 
-	// The flow would do with a cluster or Sentinel, too; the relay is made for a single server.
+	// The flow works with a cluster or Sentinel, too; the relay is made for a single server.
 	opt, err := redis.ParseURL(s.redis)
 	if err != nil {
 		return errors.New("REDIS_URL must begin with redis:// or rediss:// here") // the parser's message may hold the password
@@ -173,8 +173,8 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 	return err
 }
 
-// newHTTPServer makes a server that no client can hold up. A completion takes some seconds when the
-// provider is silent, which is why there is so much time to write.
+// newHTTPServer makes a server that a slow client cannot block. A completion takes some seconds if
+// the provider is silent, so there is much time to write.
 func newHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,

@@ -19,10 +19,10 @@ type payments struct {
 	client *http.Client
 }
 
-// errNoPayment says that the provider knows no such payment.
+// errNoPayment means that the provider does not have the payment.
 var errNoPayment = errors.New("the provider knows no such payment")
 
-// charge asks for money. An error leaves it unknown whether it was taken.
+// charge asks for money. After an error the outcome is unknown.
 func (p *payments) charge(ctx context.Context, c charge) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments", c)
 }
@@ -37,12 +37,12 @@ func (p *payments) byID(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodGet, "/payments/"+url.PathEscape(id), nil)
 }
 
-// void gives the money back.
+// void returns the money.
 func (p *payments) void(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/"+url.PathEscape(id)+"/void", nil)
 }
 
-// ask sends a question, which is nil for none. What became of it is unknown after each error but
+// ask sends a request, with a body unless it is nil. The outcome is unknown after each error except
 // errNoPayment.
 func (p *payments) ask(ctx context.Context, method, path string, question any) (answer payment, err error) {
 	var body io.Reader

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The tokens with which a payment can be tried out, like a card network's test cards.
+// The tokens of test payments, like a card network's test cards.
 const (
 	tokenOK      = "pm_ok"
 	tokenDecline = "pm_decline"
@@ -29,27 +29,27 @@ const (
 	stateCanceled = "canceled" // called off before it was charged
 )
 
-// provider stands for a payment provider: a service of its own, with a memory of its own, that
-// knows idempotency keys and refuses fences that are older than one it has seen.
+// provider stands for a payment provider. It is a service with a ledger of its own, which accepts
+// idempotency keys and refuses fences that are older than one it has seen.
 type provider struct {
 	db *sql.DB
-	// silence is how long it keeps a caller waiting whom it does not answer.
+	// silence is how long a caller waits that gets no answer.
 	silence time.Duration
 }
 
-// payment is what the provider knows of one.
+// payment is a payment in the provider's ledger.
 type payment struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
 	Cents int64  `json:"cents"`
 }
 
-// charge is what the shop asks for.
+// charge is the shop's request.
 type charge struct {
 	Key     string `json:"key"`      // a charge with the same key is the same charge
-	Fence   int64  `json:"fence"`    // of the worker that asks
-	FenceOf string `json:"fence_of"` // what it is a worker on: fences of something else say nothing about this one
-	Order   string `json:"order"`    // what is paid for
+	Fence   int64  `json:"fence"`    // the fence of the worker that asks
+	FenceOf string `json:"fence_of"` // the key that the fence belongs to: fences of different keys cannot be compared
+	Order   string `json:"order"`    // the order that is paid
 	Token   string `json:"token"`
 	Cents   int64  `json:"cents"`
 }
@@ -81,7 +81,7 @@ func (p *provider) handler() http.Handler {
 	return mux
 }
 
-// What the provider refuses.
+// The provider's refusals.
 var (
 	errOldFence    = errors.New("a later worker has asked already")
 	errOtherCharge = errors.New("the key stands for another charge")
@@ -105,7 +105,7 @@ func (p *provider) create(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	if c.Token == tokenTimeout { // it is charged, and nobody is told
+	if c.Token == tokenTimeout { // it is charged, and the caller gets no answer
 		select {
 		case <-time.After(p.silence):
 		case <-r.Context().Done():
@@ -165,8 +165,8 @@ func (p *provider) show(column string) http.HandlerFunc {
 	}
 }
 
-// turn moves a payment from one state to another, and leaves it alone in all other states: a second
-// time changes nothing.
+// turn moves a payment from one state to another. In any other state it does nothing, so a
+// repetition changes nothing.
 func (p *provider) turn(moves map[string]string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := transact(r.Context(), p.db, func(tx *sql.Tx) error {
@@ -185,7 +185,7 @@ func (p *provider) turn(moves map[string]string) http.HandlerFunc {
 	}
 }
 
-// count tells how often something was charged, and how much of that was given back.
+// count returns how often an order was charged, and how many of these charges were voided.
 func (p *provider) count(w http.ResponseWriter, r *http.Request) {
 	charged, voided, err := p.counts(r.Context(), r.PathValue("order"))
 	if err != nil {

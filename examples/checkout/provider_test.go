@@ -53,15 +53,15 @@ func TestProviderChargesOnceForAKey(t *testing.T) {
 		t.Error(found, err)
 	}
 
-	// What is refused leaves nothing behind, and nobody can take it for a payment that was
+	// A refused charge leaves nothing behind, so it cannot be taken for a payment that was
 	// declined.
 	for name, c := range map[string]charge{
-		"an earlier worker": {Key: "new", Fence: 5, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 100},
-		"another amount":    {Key: "k", Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 101},
-		"another order":     {Key: "k", Fence: 7, FenceOf: "worker", Order: "other", Token: tokenOK, Cents: 100},
-		"no amount":         {Key: "new", Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK},
-		"no key":            {Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 100},
-		"a fence of nobody": {Key: "new", Fence: 7, Order: "cart", Token: tokenOK, Cents: 100},
+		"an earlier worker":       {Key: "new", Fence: 5, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 100},
+		"another amount":          {Key: "k", Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 101},
+		"another order":           {Key: "k", Fence: 7, FenceOf: "worker", Order: "other", Token: tokenOK, Cents: 100},
+		"no amount":               {Key: "new", Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK},
+		"no key":                  {Fence: 7, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 100},
+		"a fence without its key": {Key: "new", Fence: 7, Order: "cart", Token: tokenOK, Cents: 100},
 	} {
 		if made, err := pay.charge(t.Context(), c); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
 			t.Errorf("%s: %v %v", name, made, err)

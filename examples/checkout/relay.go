@@ -11,14 +11,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// outbox is the name of the stream, one in each shard, that events are put into by the commit that
-// makes them true.
+// outbox is the name of the stream, one in each shard, to which a commit adds its events.
 const outbox = "outbox"
 
 // relay takes events out of the outboxes and sends e-mails. Relays of all replicas form one
-// consumer group: each event goes to one of them, and to another one when that dies before it has
-// acknowledged. An e-mail can therefore be asked for twice, and is sent once, since its event has a
-// name.
+// consumer group: each event goes to one of them, and to another one if that dies before it has
+// acknowledged. An e-mail can therefore be requested twice. It is sent once, because its event has
+// a name.
 type relay struct {
 	redis   *redis.Client
 	shop    *shop
@@ -30,7 +29,7 @@ type relay struct {
 const (
 	relayGroup = "mailer"
 	relayPause = time.Second
-	// abandoned is how long an event may lie with a consumer before another one takes it.
+	// abandoned is how long an event may stay with a consumer before another one takes it.
 	abandoned = 5 * time.Second
 )
 
@@ -40,8 +39,7 @@ func newRelay(client *redis.Client, s *shop, name, namespace string) *relay {
 }
 
 // outboxes are the names that Stage.ShardKey gives to the outbox, one for each of the 1024 shards.
-// To look for those that exist, with SCAN, would cost a pass over all keys of the server, again and
-// again.
+// Finding existing outboxes with SCAN would cost repeated passes over all keys of the server.
 func outboxes(namespace string) []string {
 	names := make([]string, 1024)
 	for shard := range names {
@@ -65,8 +63,7 @@ func (r *relay) run(ctx context.Context) {
 	}
 }
 
-// attend relays until something goes wrong. It then begins anew, since Redis may have forgotten the
-// group.
+// attend relays until an error. It then begins again, because Redis may have lost the group.
 func (r *relay) attend(ctx context.Context) error {
 	if err := r.join(ctx); err != nil {
 		return err
@@ -84,11 +81,11 @@ func (r *relay) attend(ctx context.Context) error {
 	}
 }
 
-// join makes the group in each outbox, and those outboxes that nothing was ever put into: some
-// hundred kilobytes in all.
+// join makes the group in each outbox. It also makes outboxes without any event, some hundred
+// kilobytes in all.
 func (r *relay) join(ctx context.Context) error {
-	// A pipeline's error is that of its first command that failed, and most of these fail: the
-	// group is there.
+	// A pipeline's error is that of its first command that failed, and most of these fail because
+	// the group exists.
 	commands, _ := r.each(ctx, func(p redis.Pipeliner, stream string) { p.XGroupCreateMkStream(ctx, stream, relayGroup, "0") })
 	for _, c := range commands {
 		if err := c.Err(); err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
@@ -129,7 +126,7 @@ func (r *relay) each(ctx context.Context, command func(p redis.Pipeliner, stream
 	})
 }
 
-// receive relays what is new, and waits for it if there is nothing.
+// receive relays new events, and waits for the next if there is no new one.
 func (r *relay) receive(ctx context.Context, patience time.Duration) error {
 	fresh, err := r.take(ctx, patience)
 	if err != nil {
@@ -164,8 +161,8 @@ func (r *relay) take(ctx context.Context, patience time.Duration) ([]redis.XStre
 func (r *relay) deliver(ctx context.Context, stream string, events []redis.XMessage) error {
 	for _, e := range events {
 		cart, order := fmt.Sprint(e.Values["cart"]), fmt.Sprint(e.Values["order"])
-		// The event's name is not its ID: should Redis forget the key and the order be found again,
-		// there is a second event.
+		// The event's name is not its ID. If Redis loses the key and the order is found again,
+		// there is a second event with the same name.
 		if err := r.shop.sendMail(ctx, "order.placed "+order, cart, "Thank you for your order "+order+"."); err != nil {
 			return err
 		}

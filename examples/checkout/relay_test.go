@@ -63,7 +63,7 @@ func TestOrderIsMailedOnce(t *testing.T) {
 	must(relays[0].receive(t.Context(), 10*time.Millisecond)) // they are not new any more
 	must(relays[0].inherit(t.Context()))                      // and not old enough
 	if got := m.mails(fourth); got != 0 {
-		t.Errorf("%d mails, before anybody knows that the relay is dead", got)
+		t.Errorf("%d mails, before the dead relay is noticed", got)
 	}
 	m.redis.FastForward(abandoned + time.Second)
 	must(relays[1].inherit(t.Context()))

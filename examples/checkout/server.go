@@ -13,7 +13,7 @@ import (
 )
 
 // newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the
-// completion. A request that the shop cannot serve is told no reason, which is logged.
+// completion. If the shop cannot serve a request, the reason is logged and not sent.
 func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.Logger) (http.Handler, error) {
 	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{
 		Generate: httpidem.NewKey,
@@ -45,7 +45,7 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 			writeJSON(w, http.StatusOK, v)
 		}
 	}
-	// answerCart answers with a cart, if what was to be done to it went well.
+	// answerCart answers with a cart, unless the change to it failed.
 	answerCart := func(w http.ResponseWriter, r *http.Request, id string, err error) {
 		var c cart
 		if err == nil {
@@ -72,14 +72,14 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 		}
 		answerCart(w, r, r.PathValue("id"), s.addItem(r.Context(), r.PathValue("id"), item.Variant, item.Quantity))
 	})
-	// A cart has a payment session for each test card from the beginning, so that this changes
-	// nothing without a token, which chooses one.
+	// A cart has a payment session for each test card from the beginning, so this changes nothing
+	// without a token, which selects one.
 	mux.HandleFunc("POST /store/carts/{id}/payment-sessions", func(w http.ResponseWriter, r *http.Request) {
 		var chosen struct {
 			Token string `json:"token"`
 		}
 		switch err := readJSON(w, r, &chosen); {
-		case err != nil && !errors.Is(err, io.EOF): // which is a request without a body
+		case err != nil && !errors.Is(err, io.EOF): // io.EOF is a request without a body
 			writeError(w, http.StatusBadRequest, "a payment session is {\"token\": ...}")
 		case chosen.Token == "":
 			answerCart(w, r, r.PathValue("id"), nil)
@@ -105,8 +105,8 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 	return mux, nil
 }
 
-// cartOf tells whose key a request's is. The visitors of a shop do not log in: whoever knows a
-// cart's random ID may complete it, and nobody else gets its answer.
+// cartOf returns the scope of a request. The visitors of a shop do not log in: a client that knows
+// a cart's random ID may complete it, and only such a client gets its answer.
 func cartOf(r *http.Request) (string, error) { return r.PathValue("id"), nil }
 
 // readJSON reads the body of a request. The completion's is read by httpidem, which has a bound of
@@ -127,5 +127,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may have gone
+	_, _ = w.Write(body) // the client may have disconnected
 }

@@ -74,7 +74,7 @@ func newMarket(t *testing.T, cfg *redisidem.Config) *market {
 	m.url = server.URL
 	t.Cleanup(func() {
 		server.Close()
-		bank.CloseClientConnections() // it may be silent to somebody
+		bank.CloseClientConnections() // it may be keeping a caller waiting
 		bank.Close()
 		for _, end := range []func() error{m.shop.close, m.provider.close} {
 			if err := end(); err != nil {
@@ -214,7 +214,7 @@ func TestCrashAfterChargeIsNotChargedAgain(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
-// confirm and refuse are what the customer tells the provider, past the shop.
+// confirm and refuse are the customer's answers to the provider, without the shop.
 func (p *payments) confirm(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/"+id+"/confirm", nil)
 }
@@ -340,8 +340,7 @@ func TestKeyThatCameSecondGetsTheOrder(t *testing.T) {
 }
 
 // TestKeyThatCameSecondBuysNothingLater looks at a client that was asked to come back and did not:
-// whoever uses its key long after, as a completer does, makes no order of a cart that may have
-// changed.
+// a later use of its key, as by a completer, makes no order of a cart that may have changed.
 func TestKeyThatCameSecondBuysNothingLater(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)

@@ -11,15 +11,15 @@ import (
 	_ "modernc.org/sqlite" // the driver
 )
 
-// shop is the shop's own data: carts, what is in them, and what became of them. Each change that a
-// stage of the checkout makes can be made twice, since a stage can run twice, and is refused to a
-// worker that a later one has taken over from, since SQLite knows nothing of leases in Redis.
+// shop is the shop's own data: carts, their items, and their orders. A stage can run twice, so each
+// of its changes can be made twice. A change is refused if a later worker has taken over, because
+// SQLite does not see the leases in Redis.
 type shop struct{ db *sql.DB }
 
-// An idempotency key makes one request safe. That a cart is paid for once, also by a client that
-// makes up another key for each of its attempts, is the shop's own rule, and table completions
-// keeps it: a cart has at most one that is open, and an order leaves it open for good. While one
-// waits for the customer to confirm its payment, another key may take it over.
+// An idempotency key makes one request safe. The shop's own rule is that a cart is paid once, even
+// by a client that makes another key for each attempt. Table completions enforces it: a cart has at
+// most one open completion, and an order leaves it open for ever. While one waits for the customer
+// to confirm its payment, another key may take it over.
 const schema = `
 CREATE TABLE IF NOT EXISTS products (variant TEXT PRIMARY KEY, cents INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
 CREATE TABLE IF NOT EXISTS carts (id TEXT PRIMARY KEY, payment_token TEXT NOT NULL DEFAULT '');
@@ -51,8 +51,8 @@ func openShop(ctx context.Context, file string) (*shop, error) {
 	return &shop{db}, err
 }
 
-// openSQLite opens a database. Transactions take the write lock when they begin: one that reads
-// first and then finds that somebody else has written cannot be carried on.
+// openSQLite opens a database. Transactions take the write lock when they begin. A transaction that
+// reads first and then finds another write cannot continue.
 func openSQLite(ctx context.Context, file, schema string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", "file:"+file+
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
@@ -185,8 +185,8 @@ func (s *shop) change(ctx context.Context, cart string, work func(tx *sql.Tx) er
 	})
 }
 
-// completion tells the database who is at work: the cart, the idempotency key under which it is
-// completed, and the fence of the worker, which is greater than those of earlier workers with this
+// completion identifies the worker to the database: the cart, the idempotency key under which it is
+// completed, and the worker's fence. The fence is greater than those of earlier workers with this
 // key.
 type completion struct {
 	cart, key string
@@ -301,7 +301,7 @@ type order struct {
 	Cents   int64  `json:"total"`
 }
 
-// orderOf finds the order of a cart. It is errUnknown when there is none.
+// orderOf finds the order of a cart. It returns errUnknown if the cart has no order.
 func (s *shop) orderOf(ctx context.Context, cart string) (order, error) {
 	return queryOrder(ctx, s.db, cart)
 }

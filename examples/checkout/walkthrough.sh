@@ -1,13 +1,13 @@
 #!/bin/sh
-# Plays the story of README.md: a payment provider, and two shops behind one Redis. It starts all of
-# them, prints each command and its answer, fails when one is another than it should be, and ends
-# what it has started.
+# Plays the walkthrough of README.md: a payment provider, and two shops behind one Redis. It starts
+# all of them, prints each command and its answer, and fails at a wrong answer. It ends every
+# process that it has started.
 #
 #   examples/checkout/walkthrough.sh
 #
-# It needs go and curl, and a Redis that both shops can reach, since the one inside a shop is that
-# shop's alone: the one of REDIS_URL, or else a redis-server of its own on a free port of the
-# loopback interface, for which redis-server and redis-cli must be installed.
+# It needs go and curl, and a Redis that both shops can reach: that of REDIS_URL, or else its own
+# redis-server on a free port of the loopback interface. For the second, redis-server and redis-cli
+# must be installed.
 set -eu
 cd "$(dirname "$0")"
 
@@ -32,7 +32,7 @@ fail() {
 }
 
 # start_redis starts a server on a free port, and sets REDIS_URL. Another process may have the port:
-# only the answer of ours counts.
+# only the answer of this server counts.
 start_redis() {
 	command -v redis-server >"$work/path" && command -v redis-cli >"$work/path" || fail "install redis-server, or set REDIS_URL"
 	try=0
@@ -196,7 +196,7 @@ if grep -q ' 200' "$work/early.head"; then
 	echo "This machine is slow: the lease of the dead shop was over already."
 else
 	want early 409 outstanding
-	grep -qi '^Retry-After: ' "$work/early.head" || fail "nobody says when to come back"
+	grep -qi '^Retry-After: ' "$work/early.head" || fail "the answer has no Retry-After"
 	echo "... and when the lease of the dead shop is over:"
 fi
 i=0
@@ -218,7 +218,7 @@ fill pm_crash_after_charge lamp
 post abandoned '$one/store/carts/$cart/complete -H "Idempotency-Key: abandoned"' && fail "the shop has answered"
 died
 counted orders 1
-echo "There is an order, and nobody has asked again."
+echo "There is an order, although no client has asked again."
 charged 1 0
 counted mails 1
 start_one

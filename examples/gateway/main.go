@@ -4,7 +4,7 @@
 //	go run ./examples/gateway
 //
 // It brings a Redis of its own, which is still there when the gateway is killed. With REDIS_URL set
-// the gateway uses that one instead. README.md tells what to try with curl.
+// the gateway uses that one instead. README.md lists what to try with curl.
 package main
 
 import (
@@ -81,10 +81,10 @@ func run(ctx context.Context) (err error) {
 	}
 }
 
-// pidFile has the number of the gateway's process, for whoever wants to kill it.
+// pidFile contains the number of the gateway's process, so that it can be killed.
 var pidFile = filepath.Join(os.TempDir(), "redisidem-gateway.pid")
 
-// runGateway runs a gateway until it ends, and tells whether it was killed.
+// runGateway runs a gateway until it ends, and reports whether it was killed.
 func runGateway(ctx context.Context, program, upstream, redis string) (killed bool, err error) {
 	gateway := exec.CommandContext(ctx, program, "gateway", "--upstream", upstream, "--listen", "127.0.0.1:8080",
 		"--admin-listen", "127.0.0.1:8081", "--scope", "header:X-Tenant", "--log-format", "text")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Plays the story of README.md against a running example, and fails when an answer is another one
-# than the README's.
+# Plays the walkthrough of README.md against a running example, and fails at an answer that differs
+# from the README.
 #
 #   go run ./examples/gateway &      then      examples/gateway/walkthrough.sh
 set -eu
@@ -16,7 +16,7 @@ fail() {
 	exit 1
 }
 
-# charge NAME ARGUMENTS... sends the request, prints what comes back, and keeps it under that name.
+# charge NAME ARGUMENTS... sends the request, prints the answer, and keeps it under that name.
 charge() {
 	name=$1
 	shift
@@ -47,7 +47,7 @@ echo "== The client's request"
 charge first -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=1200
 want first 201
 
-echo "== Its retry, since the answer got lost: the same bytes, no second charge"
+echo "== Its retry, after a lost answer: the same bytes, no second charge"
 charge retry -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=1200
 want retry 201
 cmp "$work/first.body" "$work/retry.body" || fail "the retry got other bytes"
@@ -62,9 +62,9 @@ charge tenant -H "Idempotency-Key: $key" -H "X-Tenant: globex" -d cents=1200
 want tenant 201
 cmp -s "$work/first.body" "$work/tenant.body" && fail "another tenant got the first one's answer"
 
-echo "== Nobody's request"
-charge nobody -H "Idempotency-Key: $key" -d cents=1200
-want nobody 401
+echo "== A request without a tenant"
+charge unknown -H "Idempotency-Key: $key" -d cents=1200
+want unknown 401
 
 echo "== A retry while the first request is under way"
 curl -sS -o "$work/slow" -X POST "$url/charges" -H "Idempotency-Key: $key-2" -H "X-Tenant: acme" -d cents=1200 &

@@ -3,7 +3,7 @@
 //	go run ./examples/middleware
 //	go run ./examples/middleware -router chi
 //
-// It brings its own Redis. With REDIS_URL set it uses that one instead. README.md tells what to try
+// It brings its own Redis. With REDIS_URL set it uses that one instead. README.md lists what to try
 // with curl.
 package main
 

@@ -64,8 +64,8 @@ func authenticated(next http.Handler) http.Handler {
 	})
 }
 
-// tenantOf tells whose key a request's is: who was authenticated, and nothing that the caller can
-// choose.
+// tenantOf returns the authenticated caller, whose key it is. A scope must not be a value that the
+// caller can choose.
 func tenantOf(r *http.Request) (string, error) {
 	tenant, ok := r.Context().Value(tenantContext{}).(string)
 	if !ok {

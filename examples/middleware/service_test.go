@@ -80,8 +80,8 @@ func TestLostAnswerChargesOnce(t *testing.T) {
 			if status, text, _ := send(http.MethodPost, "token-of-globex", `{"cents": 1200}`); status != 201 || text != `{"charge":2}` {
 				t.Errorf("the next charge: %d %s", status, text)
 			}
-			if status, _, _ := send(http.MethodPost, "token-of-nobody", `{"cents": 1200}`); status != 401 {
-				t.Errorf("nobody's charge: %d", status)
+			if status, _, _ := send(http.MethodPost, "unknown-token", `{"cents": 1200}`); status != 401 {
+				t.Errorf("a charge with an unknown token: %d", status)
 			}
 			if status, _, _ := send(http.MethodPost, "token-of-acme", `{}`); status != 400 {
 				t.Errorf("a bad charge: %d", status)

@@ -13,15 +13,19 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// App is what a framework is to serve. All its routes are for POST.
+// App describes the app that a framework serves. All its routes are for POST.
 type App struct {
-	// Adapter is to stand in front of all routes. Nil: the framework is to do without.
+	// Adapter stands in front of all routes. Nil: the app has none.
 	Adapter *httpidem.Middleware
-	// Status is to be set in front of the adapter, unless it is 0.
+	// Status is set in front of the adapter, unless it is 0.
 	Status int
-	// Recovers says that a panic is to be recovered from in front of the adapter.
+	// Recovers: a middleware in front of the adapter recovers from panics.
 	Recovers bool
-	// Pages says that the app has its own answers for unknown routes and methods: PageNotFound and
+	// RecoversBehind: a middleware behind the adapter recovers from panics.
+	RecoversBehind bool
+	// Compresses: a middleware in front of the adapter compresses answers.
+	Compresses bool
+	// Pages: the app has its own answers for unknown routes and methods, PageNotFound and
 	// PageNotAllowed.
 	Pages bool
 	// Routes are the handlers by path.
@@ -37,9 +41,13 @@ const (
 // Call is a request that a handler of an App serves.
 type Call struct {
 	Context context.Context //nolint:containedctx // it stands for the framework's context, which has it, too
-	Header  func(name, value string)
-	// Status sets a status without writing an answer, and Write writes one. The status 0 is the one
-	// that was set.
+	// Get returns a header field of the request, and Body its body.
+	Get  func(name string) string
+	Body func() string
+	// Header sets a header field of the answer.
+	Header func(name, value string)
+	// Status sets a status without writing an answer, and Write writes one. Write uses the status
+	// that was set if its own is 0.
 	Status func(status int)
 	Write  func(status int, body string) error
 }
@@ -47,8 +55,8 @@ type Call struct {
 // ServeFunc serves an app for the test and returns its address.
 type ServeFunc func(t *testing.T, app App) (url string)
 
-// Routing tests what becomes of requests that the framework has no route for, and of its handlers'
-// own answers beside them. Without own pages for wrong methods a framework answers for them itself.
+// Routing tests requests for which the framework has no route, and its handlers' own answers beside
+// them. Without pages for wrong methods the framework answers those itself.
 func Routing(t *testing.T, serve ServeFunc) {
 	t.Helper()
 	for name, keep := range map[string]func(int) httpidem.Disposition{"KeepFinal": nil, "KeepAll": httpidem.KeepAll} {

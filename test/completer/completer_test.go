@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package completer tests that keys whose workers were killed are finished by completers, next to live clients which are not
-// disturbed, and measures what a look for keys costs the server.
+// Package completer tests that keys whose workers were killed are finished by completers, next to
+// live clients which are not disturbed, and measures what a look for keys costs the server.
 package completer
 
 import (
@@ -32,7 +32,8 @@ const (
 	lease        = 2 * time.Second
 	recoverAfter = 300 * time.Millisecond
 	maxAttempts  = 4
-	// held is how long some clients work on one stage: longer than it would take a completer to come, if they did not renew.
+	// held is how long some clients work on one stage: longer than it would take a completer to
+	// come, if they did not renew.
 	held     = 5 * time.Second
 	patience = 90 * time.Second
 )
@@ -410,7 +411,7 @@ func runsOf(t *testing.T, ledger child.Ledger) (runs []*run) {
 	return runs
 }
 
-// stuck tells whether each key is in the stage in which its worker is to die.
+// stuck reports whether each key is in the stage in which its worker is to die.
 func stuck(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	t.Helper()
 	under := make(map[string]string) // the stage of each key
@@ -431,7 +432,7 @@ func stuck(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	return true
 }
 
-// working tells whether all clients that work long have begun to.
+// working reports whether all clients that work long have begun to.
 func working(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	t.Helper()
 	want := make(map[string]bool)
@@ -448,8 +449,9 @@ func working(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	return len(want) == 0
 }
 
-// tempt makes the keys due on which clients work long, so that completers are handed them: the index is a hint, and it is the
-// lease that keeps completers away. It returns how many of them a completer has tried in vain to get.
+// tempt makes the keys due on which clients work long, so that completers are handed them: the
+// index is a hint, and it is the lease that keeps completers away. It returns how many of them a
+// completer has tried in vain to get.
 func tempt(t *testing.T, client *redis.Client, sc *redisidem.Scope, ledger child.Ledger) (refused int) {
 	t.Helper()
 	members := make(map[string]string) // the due index of each
@@ -480,7 +482,8 @@ func tempt(t *testing.T, client *redis.Client, sc *redisidem.Scope, ledger child
 	return refused
 }
 
-// audit compares the journals with the ledger: each stage was committed once, by a run that the ledger has.
+// audit compares the journals with the ledger: each stage was committed once, by a run that the
+// ledger has.
 func audit(t *testing.T, sc *redisidem.Scope, seed uint64, runs []*run) {
 	t.Helper()
 	ran := make(map[string]*run)

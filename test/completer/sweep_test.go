@@ -42,14 +42,14 @@ type field struct {
 	broken bool // whether stages fail; changed only while none runs
 	flow   *redisidem.Flow
 
-	// Of each sweep: what it took the server's main thread, how much of it in scripts, and what a sweep takes that finds
-	// nothing.
+	// Of each sweep: what it took the server's main thread, how much of it in scripts, and what a
+	// sweep takes that finds nothing.
 	cpu, scripts, idle []time.Duration
 }
 
-// TestSweepCostsWhatIsDue measures what the server works for one look of a completer, by the server's own statistics: the CPU
-// time of its main thread, and the time it spent in scripts. The two servers take turns, so that whatever else the machine
-// does strikes both.
+// TestSweepCostsWhatIsDue measures what the server works for one look of a completer, by the
+// server's own statistics: the CPU time of its main thread, and the time it spent in scripts. The
+// two servers take turns, so that whatever else the machine does strikes both.
 func TestSweepCostsWhatIsDue(t *testing.T) {
 	many := *records
 	if many == 0 {
@@ -74,7 +74,8 @@ func TestSweepCostsWhatIsDue(t *testing.T) {
 			return fmt.Sprintf("%v (%v to %v)", d[len(d)/2].Round(unit), d[0].Round(unit), d[len(d)-1].Round(unit))
 		}
 		rung.Figure(t, "completer", "%s: %s among %d keys, %s among %d: ratio %.2f", what, text(small), few, text(large), many, r)
-		// The bound is far off: what would grow with the number of keys would break it all the same.
+		// The bound is far off: what would grow with the number of keys would break it all the
+		// same.
 		if r > 2 {
 			t.Errorf("%s grows with the number of keys", what)
 		}
@@ -112,8 +113,9 @@ func newField(t *testing.T, size int) *field {
 	return f
 }
 
-// fill makes keys that are not due: nine of ten are in the due index for a later time, the tenth is of no recoverable flow.
-// They are copies of a record that the library has written, which is the fastest way to a million.
+// fill makes keys that are not due: nine of ten are in the due index for a later time, the tenth is
+// of no recoverable flow. They are copies of a record that the library has written, which is the
+// fastest way to a million.
 func (f *field) fill(t *testing.T, size int) {
 	t.Helper()
 	ctx := context.Background()
@@ -225,7 +227,8 @@ func (f *field) round(t *testing.T, counts bool) {
 	})
 }
 
-// settle waits until the server has no work left from being filled: it moves keys to larger tables in the background.
+// settle waits until the server has no work left from being filled: it moves keys to larger tables
+// in the background.
 func (f *field) settle(t *testing.T) {
 	t.Helper()
 	const span = 200 * time.Millisecond

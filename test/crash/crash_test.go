@@ -1,18 +1,19 @@
 //go:build unix
 
-// Package crash shows that workers may end at any moment, or stand still for longer than their leases, and the promise of
-// package redisidem holds: their processes are killed and stopped by the thousand while they work on the same keys in every way
-// there is (Do, stage by stage, flows, waiting for others, a completer), and write what they begin and what they are told into
-// a ledger. When all of them are gone the ledger is compared with Redis: nothing is committed twice, everybody got the same
-// bytes, no lock outlives its lease, every key has a TTL and can be finished.
+// Package crash shows that workers may end at any moment, or stand still for longer than their
+// leases, and the promise of package redisidem holds: their processes are killed and stopped by the
+// thousand while they work on the same keys in every way there is (Do, stage by stage, flows,
+// waiting for others, a completer), and write what they begin and what they learn into a ledger.
+// When all of them are gone the ledger is compared with Redis: nothing is committed twice, every
+// caller got the same bytes, no lock outlives its lease, every key has a TTL and can be finished.
 //
-//	go test -count=1 -v ./test/crash -size change                 # 300 kills and 50 stops, about a minute
+//	go test -count=1 -v ./test/crash -size change  # about a minute
 //	go test -count=1 -v -timeout 2h ./test/crash -size nightly    # 10,000 kills and 1,000 stops
 //	go test -count=1 -v -timeout 8h ./test/crash -size release    # 50,000 kills and 1,000 stops
 //	go test -count=1 -v ./test/crash -kills 1000 -stops 100
 //
-// A failure prints its seed and the ledger's lines of the key. The seed repeats the choices of the workers and when they
-// are killed; what the system's scheduler makes of them is another matter:
+// A failure prints its seed and the ledger's lines of the key. The seed repeats the choices of the
+// workers and when they are killed; what the system's scheduler makes of them is another matter:
 //
 //	go test -count=1 -v -run Kill ./test/crash -seed 17
 package crash
@@ -55,7 +56,8 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// TestKilledWorkersLeaveNothingWrong kills workers with kill -9. A half of them kill themselves, on the border of a command.
+// TestKilledWorkersLeaveNothingWrong kills workers with kill -9. A half of them kill themselves, on
+// the border of a command.
 func TestKilledWorkersLeaveNothingWrong(t *testing.T) {
 	seed, many := rung.Seed(t), *kills
 	if many == 0 {
@@ -80,7 +82,7 @@ func TestKilledWorkersLeaveNothingWrong(t *testing.T) {
 	if many >= 100 && (sum.retried == 0 || sum.completed == 0 || sum.resumed == 0 || sum.Answers < sum.keys) {
 		t.Error("too little has happened for this to show anything")
 	}
-	rung.Figure(t, "R5", "%d workers killed in %.0f s; %d keys, %d runs, %d commits told, %d of those stored not the first attempt, "+
+	rung.Figure(t, "R5", "%d workers killed in %.0f s; %d keys, %d runs, %d commits acknowledged, %d of those stored not the first attempt, "+
 		"%d answers: 0 double commits, 0 differing answers, 0 locks past their lease, 0 keys without TTL, 0 keys unfinished",
 		many, took.Seconds(), sum.keys, sum.Runs, sum.Committed, sum.retried, sum.Answers)
 }
@@ -128,8 +130,8 @@ func (r *round) kill(many int) {
 	wg.Wait()
 }
 
-// TestStoppedWorkersAreFencedAndCancelled stops workers with SIGSTOP for longer than a lease, while others go on, and lets them
-// continue.
+// TestStoppedWorkersAreFencedAndCancelled stops workers with SIGSTOP for longer than a lease, while
+// others go on, and lets them continue.
 func TestStoppedWorkersAreFencedAndCancelled(t *testing.T) {
 	seed, many := rung.Seed(t), *stops
 	if many == 0 {

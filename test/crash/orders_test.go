@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// orders are what a worker's process is told when it starts.
+// orders are the instructions of a worker's process.
 type orders struct {
 	addr    string
 	number  int           // of the worker
@@ -39,8 +39,8 @@ func ownOrders() (o orders) {
 	return o
 }
 
-// death is a hook of the client that kills the process on the border of a command: either nothing of it was sent, or its reply
-// has come and nobody has seen it.
+// death is a hook of the client that kills the process on the border of a command: either nothing
+// of it was sent, or its reply has come and was not read.
 type death struct {
 	at   int64
 	sent atomic.Int64

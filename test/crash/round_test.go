@@ -72,8 +72,9 @@ func (a *tally) add(b tally) {
 	a.retried += b.retried
 }
 
-// settle looks at what the workers have left, when all of them are gone: it waits for their leases, finishes their keys, and
-// compares what they told with what is stored. The server is empty afterwards.
+// settle looks at what the workers have left, when all of them are gone: it waits for their leases,
+// finishes their keys, and compares what they reported with what is stored. The server is empty
+// afterwards.
 func (r *round) settle() (sum tally) {
 	r.t.Helper()
 	ctx := context.Background()
@@ -94,7 +95,7 @@ func (r *round) settle() (sum tally) {
 	r.expiries(ctx)
 	r.leases(ctx)
 
-	book, counted := r.read(), workload.Counters(ctx, r.t, r.client)
+	recorder, counted := r.read(), workload.Counters(ctx, r.t, r.client)
 	var wrong []history.Violation
 	for _, key := range records {
 		record := workload.RecordOf(key)
@@ -103,19 +104,19 @@ func (r *round) settle() (sum tally) {
 				sum.retried++
 			}
 		}
-		wrong = append(wrong, book.Judge(record)...)
+		wrong = append(wrong, recorder.Check(record)...)
 		if n := counted[record.Key]; workload.Counted(record.Key) && n != len(record.Journal) {
 			wrong = append(wrong, history.Violation{
 				Rule: history.WrongEffects, Key: record.Key, Text: fmt.Sprintf("%d effects of %d commits", n, len(record.Journal)),
 			})
 		}
-		book.Forget(record.Key)
+		recorder.Forget(record.Key)
 	}
-	if n := book.Keys(); n > 0 {
-		r.t.Errorf("seed %d: the workers told of %d keys that have no record", r.seed, n)
+	if n := recorder.Keys(); n > 0 {
+		r.t.Errorf("seed %d: the workers reported %d keys that have no record", r.seed, n)
 	}
 	r.report(wrong)
-	sum.Count = book.Count()
+	sum.Count = recorder.Count()
 	for _, end := range []error{r.pen.Close(), r.client.FlushDB(ctx).Err(), r.client.Close(), os.Remove(r.ledger.Path())} {
 		if end != nil {
 			r.t.Error(end)
@@ -127,7 +128,8 @@ func (r *round) settle() (sum tally) {
 // observer is the name of the connections that look on.
 const observer = "observer"
 
-// leases waits until the requests of the dead have been worked off, and looks whether their locks are gone within a lease.
+// leases waits until the requests of the dead have been worked off, and looks whether their locks
+// are gone within a lease.
 func (r *round) leases(ctx context.Context) {
 	r.t.Helper()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
@@ -242,29 +244,29 @@ func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 }
 
 // read takes in the ledger.
-func (r *round) read() *history.Book {
+func (r *round) read() *history.Recorder {
 	r.t.Helper()
-	book := history.NewBook()
+	recorder := history.NewRecorder()
 	r.ledger.Each(r.t, func(line string) {
 		e, err := history.Parse(line)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		book.Add(e)
+		recorder.Add(e)
 	})
-	return book
+	return recorder
 }
 
 // report fails the test for what is wrong, with all that the ledger has about the first keys.
 func (r *round) report(wrong []history.Violation) {
 	r.t.Helper()
-	told := make(map[string]bool)
+	shown := make(map[string]bool)
 	for _, v := range wrong {
 		r.t.Errorf("seed %d: %v", r.seed, v)
-		if told[v.Key] || len(told) == 3 {
+		if shown[v.Key] || len(shown) == 3 {
 			continue
 		}
-		told[v.Key] = true
+		shown[v.Key] = true
 		r.ledger.Each(r.t, func(line string) {
 			if e, err := history.Parse(line); err == nil && e.Key == v.Key {
 				r.t.Log(line)

@@ -98,8 +98,8 @@ func (w *worker) complete() {
 	}
 }
 
-// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is renewed. A worker that is going
-// to be stopped is mostly in one.
+// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is
+// renewed. A worker that is going to be stopped is mostly in one.
 func (w *worker) dwell(r *rand.Rand) time.Duration {
 	switch n := r.IntN(40); {
 	case n == 0:
@@ -110,8 +110,8 @@ func (w *worker) dwell(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(6 * time.Millisecond)))
 }
 
-// stay spends the time of a callback. Whoever was stopped meanwhile for longer than the lease gives the news of it a moment to
-// arrive.
+// stay spends the time of a callback. A worker that was stopped for longer than the lease gives the
+// news of it a moment to arrive.
 func (w *worker) stay(ctx context.Context, dwell time.Duration, e history.Event) {
 	const tick = 5 * time.Millisecond
 	began := time.Now()

@@ -40,8 +40,8 @@ var cuts = []struct {
 	},
 }
 
-// TestCut cuts Redis off in the middle of commits, for longer than their leases last, and expects all of them to land when it
-// is back, without any work done again.
+// TestCut cuts Redis off in the middle of commits, for longer than their leases last, and expects
+// all of them to land when it is back, without any work done again.
 func TestCut(t *testing.T) {
 	length := max(3, time.Duration(rung.Size(t, 5, 30, 30))) * time.Second // longer than callers wait, and than leases last
 	keys := rung.Size(t, 100, 500, 1000)
@@ -59,9 +59,9 @@ func TestCut(t *testing.T) {
 				}).Scope("a")
 
 				work := newWork(keys)
-				told := work.begin(sc)
+				results := work.begin(sc)
 				work.release(1)
-				for len(told) < keys/8 { // some commits have landed by now, some are on their way
+				for len(results) < keys/8 { // some commits have landed by now, some are on their way
 					time.Sleep(time.Millisecond)
 				}
 				must(t, c.begin(p, proxy))
@@ -70,18 +70,18 @@ func TestCut(t *testing.T) {
 				back := released.Add(length)
 				unknown := 0
 				for range keys {
-					switch err := <-told; {
+					switch err := <-results; {
 					case errors.Is(err, redisidem.ErrOutcomeUnknown):
 						unknown++
 					case err != nil:
-						t.Errorf("a caller is told %v", err)
+						t.Errorf("a caller gets %v", err)
 					}
 				}
 				if unknown < keys/2 || unknown == keys {
 					t.Errorf("the cut struck %d of %d commits", unknown, keys)
 				}
 				if took := time.Since(released); took > patience {
-					t.Errorf("the callers were told after %v", took)
+					t.Errorf("the callers got their results after %v", took)
 				}
 				time.Sleep(time.Until(back))
 				must(t, c.end(p, proxy))
@@ -117,9 +117,9 @@ func newWork(keys int) *work {
 
 func (w *work) text(i int) string { return fmt.Sprint("key", i) }
 
-// begin lets the callers come. What each is told is in the channel.
+// begin lets the callers come. The result of each is in the channel.
 func (w *work) begin(sc *redisidem.Scope) <-chan error {
-	told := make(chan error, len(w.runs))
+	results := make(chan error, len(w.runs))
 	for i := range w.runs {
 		stage := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 			if w.runs[i].Add(1) == 1 {
@@ -139,10 +139,10 @@ func (w *work) begin(sc *redisidem.Scope) <-chan error {
 			if w.runs[i].Load() == 0 {
 				w.ready.Done() // it never will
 			}
-			told <- err
+			results <- err
 		}()
 	}
-	return told
+	return results
 }
 
 // release lets the callbacks of every other key return, once all have begun.

@@ -12,8 +12,9 @@ import (
 // fault is something that strikes an operation once.
 type fault struct {
 	name string
-	// strike makes it happen to the next call of the cell's script. It returns a channel that is closed when it has, and what
-	// ends it: the first of these at the latest when the operation is over.
+	// strike makes it happen to the next call of the cell's script. It returns a channel that is
+	// closed when it has, and what ends it: the first of these at the latest when the operation is
+	// over.
 	strike func(c *cell) (met <-chan struct{}, end func())
 }
 
@@ -43,7 +44,7 @@ func onTheWire(f redistest.Fault) func(*cell) (<-chan struct{}, func()) {
 // lasting brings the server into a state that outlasts the operation.
 func lasting(r refusal) func(*cell) (<-chan struct{}, func()) {
 	return func(c *cell) (<-chan struct{}, func()) {
-		met := c.tap.expect(string(r))
+		met := c.errorWatcher.expect(string(r))
 		return met, sync.OnceFunc(c.backend.begin(c.t, r))
 	}
 }
@@ -65,7 +66,7 @@ func passing(r refusal) func(*cell) (<-chan struct{}, func()) {
 }
 
 func forgetScripts(c *cell) (met <-chan struct{}, end func()) {
-	met = c.tap.expect("NOSCRIPT")
+	met = c.errorWatcher.expect("NOSCRIPT")
 	must(c.t, c.raw.ScriptFlush(context.Background()).Err())
 	return met, nothing
 }

@@ -1,17 +1,20 @@
 //go:build unix
 
-// Package faults tests what a caller is told, and what Redis holds, when something goes wrong between the two.
+// Package faults tests what a caller gets, and what Redis holds, when something goes wrong between
+// them.
 //
-//   - TestMatrix lets each of eleven faults strike each of five operations, on miniredis and on a Redis server (R7), and
-//     TestClaimAfterItsCallerHasLeft is the case that needs more than one fault;
+//   - TestMatrix lets each of eleven faults strike each of five operations, on miniredis and on a
+//     Redis server (R7), and TestClaimAfterItsCallerHasLeft is the case that needs more than one
+//     fault;
 //   - TestOutage measures how long operations take on a Redis that does not answer (R11);
 //   - TestCut cuts Redis off while commits are on their way, and looks whether they land (R12);
-//   - TestRefusal, TestMemory, TestEviction, TestRights and TestMissingRight are about servers that refuse, and that must not
-//     be used (R13).
+//   - TestRefusal, TestMemory, TestEviction, TestRights and TestMissingRight are about servers that
+//     refuse, and that must not be used (R13).
 //
-// On a Redis server each state is its own: LOADING comes from a slow reload, BUSY from a foreign script, READONLY and MASTERDOWN
-// from REPLICAOF, OOM and NOREPLICAS from its configuration, NOSCRIPT from SCRIPT FLUSH. Miniredis knows only the last: for the
-// others its scripts, and the lock's SET, are refused as they arrive.
+// On a Redis server each state is its own: LOADING comes from a slow reload, BUSY from a foreign
+// script, READONLY and MASTERDOWN from REPLICAOF, OOM and NOREPLICAS from its configuration,
+// NOSCRIPT from SCRIPT FLUSH. Miniredis knows only the last: for the others its scripts, and the
+// lock's SET, are refused as they arrive.
 //
 // How to run it at each size:
 //

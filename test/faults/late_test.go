@@ -15,8 +15,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestClaimAfterItsCallerHasLeft holds a claim back, the whole of it or only what comes behind the lock, until its caller was
-// cancelled and the library has given back what the claim might have got.
+// TestClaimAfterItsCallerHasLeft holds a claim back, the whole of it or only what comes behind the
+// lock, until its caller was cancelled and the library has given back what the claim might have
+// got.
 func TestClaimAfterItsCallerHasLeft(t *testing.T) {
 	t.Parallel()
 	markers := map[string]string{"lock and claim": ":lock\r\n", "claim": lua.Claim.SHA}
@@ -35,7 +36,7 @@ func TestClaimAfterItsCallerHasLeft(t *testing.T) {
 					})
 					_, err = c.scope.Do(c.ctx, value, request, c.work)
 					if !errors.Is(err, redisidem.ErrUnavailable) || !errors.Is(err, context.Canceled) {
-						t.Errorf("the caller is told %v", err)
+						t.Errorf("the caller gets %v", err)
 					}
 					c.awaitSpent()
 					c.arrive()

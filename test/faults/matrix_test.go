@@ -21,8 +21,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// TestMatrix runs each cell on a server of its own, and checks what the caller is told, how often the callback runs, what Redis
-// holds, and what a retry by another process gets.
+// TestMatrix runs each cell on a server of its own, and checks what the caller gets, how often the
+// callback runs, what Redis holds, and what a retry by another process gets.
 func TestMatrix(t *testing.T) {
 	var passed [2]atomic.Int64
 	t.Run("cells", func(t *testing.T) {
@@ -32,9 +32,10 @@ func TestMatrix(t *testing.T) {
 					for _, f := range faults {
 						t.Run(fmt.Sprintf("%s/auto=%t/%s/%s", name, auto, o.name, f.name), func(t *testing.T) {
 							t.Parallel()
-							// What is late comes while the key is free, or when somebody else has it.
+							// What is late comes while the key is free, or when another worker has
+							// it.
 							for _, early := range []bool{false, true} {
-								if early && (f.name != lateDelivery || o.calm.replay) {
+								if early && (f.name != lateDelivery || o.usual.replay) {
 									break
 								}
 								c := newCell(t, newBackend(t, name), auto, o, f)
@@ -62,13 +63,13 @@ type cell struct {
 	fault     fault
 	want      want
 
-	began   time.Time
-	backend backend
-	proxy   *redistest.Proxy
-	tap     *tap
-	raw     *redis.Client    // past the proxy
-	scope   *redisidem.Scope // of the caller, behind the proxy
-	other   *redisidem.Scope // of another process, which the proxy does not disturb
+	began        time.Time
+	backend      backend
+	proxy        *redistest.Proxy
+	errorWatcher *errorWatcher
+	raw          *redis.Client    // past the proxy
+	scope        *redisidem.Scope // of the caller, behind the proxy
+	other        *redisidem.Scope // of another process, which the proxy does not disturb
 
 	ctx     context.Context // the caller's
 	cancel  context.CancelFunc
@@ -82,14 +83,14 @@ type cell struct {
 
 func newCell(t *testing.T, b backend, auto bool, o operation, f fault) *cell {
 	t.Helper()
-	c := &cell{t: t, operation: o, fault: f, want: o.calm, began: time.Now(), backend: b, tap: &tap{}, end: nothing}
+	c := &cell{t: t, operation: o, fault: f, want: o.usual, began: time.Now(), backend: b, errorWatcher: &errorWatcher{}, end: nothing}
 	if w, ok := o.except[f.name]; ok {
 		c.want = w
 	}
 	c.proxy = rediscase.Proxy(t, b.Addr())
 	c.raw = dial(t, b.Addr())
 	client := dial(t, c.proxy.Addr())
-	client.AddHook(c.tap)
+	client.AddHook(c.errorWatcher)
 	automatic := func(cfg *redisidem.Config) { cfg.AutoPipeline = auto }
 	c.scope = serve(t, client, automatic).Scope("a")
 	c.other = serve(t, dial(t, b.Addr()), automatic).Scope("a")
@@ -133,18 +134,18 @@ func (c *cell) awaitMet() {
 
 func (c *cell) run() {
 	t := c.t
-	then, told := c.operation.do(c)
+	then, results := c.operation.do(c)
 	if !c.want.unmet {
 		c.awaitMet()
 	}
-	c.mustBeTold(told)
+	c.mustGet(results)
 	if got := int(c.runs.Load()); got != c.want.runs {
 		t.Errorf("the callback ran %d times, want %d", got, c.want.runs)
 	}
 	c.mustHold()
 	if then != nil {
 		if err := then(); err != nil {
-			t.Errorf("whoever has the lease is told %v", err)
+			t.Errorf("the worker with the lease gets %v", err)
 		}
 	}
 	// An answer is there whatever the state of the server; to begin anew it has to be well.
@@ -155,14 +156,14 @@ func (c *cell) run() {
 	c.end()
 }
 
-func (c *cell) mustBeTold(told error) {
+func (c *cell) mustGet(results error) {
 	c.t.Helper()
-	if len(c.want.told) == 0 && told != nil {
-		c.t.Errorf("the caller is told %v", told)
+	if len(c.want.results) == 0 && results != nil {
+		c.t.Errorf("the caller gets %v", results)
 	}
-	for _, e := range c.want.told {
-		if !errors.Is(told, e) {
-			c.t.Errorf("the caller is told %v, want %v", told, e)
+	for _, e := range c.want.results {
+		if !errors.Is(results, e) {
+			c.t.Errorf("the caller gets %v, want %v", results, e)
 		}
 	}
 }
@@ -190,7 +191,7 @@ func (c *cell) mustHold() {
 	c.t.Error(problem)
 }
 
-// compare tells in what Redis differs from what is wanted.
+// compare describes how the content of Redis differs from the expected one.
 func (c *cell) compare() string {
 	ctx := context.Background()
 	record, lock := c.place()
@@ -249,7 +250,7 @@ func (c *cell) retry() {
 		return answer("retry"), nil
 	})
 	if err != nil {
-		t.Fatalf("the retry is told %v", err)
+		t.Fatalf("the retry gets %v", err)
 	}
 	wantRuns, wantBody, wantAttempts := 1, "retry", c.want.attempts+1
 	if c.want.replay {

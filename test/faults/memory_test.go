@@ -13,7 +13,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// TestMemory fills a server's memory while stages run: what was begun is stored, with its effects, and nothing is begun.
+// TestMemory fills a server's memory while stages run: what was begun is stored, with its effects,
+// and nothing is begun.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	keys := rung.Size(t, 100, 500, 2000)
@@ -21,7 +22,7 @@ func TestMemory(t *testing.T) {
 	ctx := context.Background()
 	sc := serve(t, dial(t, p.Addr())).Scope("a")
 	work := newWork(keys)
-	told := work.begin(sc)
+	results := work.begin(sc)
 	_, err := sc.InitializeRequest(ctx, "stages", request)
 	must(t, err)
 	stages, err := sc.Lock(ctx, "stages")
@@ -32,19 +33,19 @@ func TestMemory(t *testing.T) {
 	work.release(0)
 	work.release(1)
 	for range keys {
-		if err := <-told; err != nil {
-			t.Errorf("a commit is told %v", err)
+		if err := <-results; err != nil {
+			t.Errorf("a commit gets %v", err)
 		}
 	}
 	_, kept, err := stages.CommitKeep(ctx, redisidem.Advance("next").WithState("state"))
 	if err != nil || !kept {
-		t.Errorf("a kept commit is told %t, %v", kept, err)
+		t.Errorf("a kept commit gets %t, %v", kept, err)
 	}
 	if err := stages.Renew(ctx); err != nil {
-		t.Errorf("a renewal is told %v", err)
+		t.Errorf("a renewal gets %v", err)
 	}
 	if _, err := stages.Commit(ctx, answer("done")); err != nil {
-		t.Errorf("a commit is told %v", err)
+		t.Errorf("a commit gets %v", err)
 	}
 	refused := 0
 	for i := range keys {
@@ -53,7 +54,7 @@ func TestMemory(t *testing.T) {
 			return answer("never"), nil
 		})
 		if !errors.Is(err, redisidem.ErrUnavailable) {
-			t.Errorf("a claim is told %v", err)
+			t.Errorf("a claim gets %v", err)
 			continue
 		}
 		refused++
@@ -104,7 +105,7 @@ func TestEviction(t *testing.T) {
 			// Open is where programs meet it.
 			opened, err := redisidem.Open(context.Background(), "redis://"+p.Addr(), &redisidem.Config{Timeout: timeout})
 			if errors.Is(err, redisidem.ErrUnsafeServer) != unsafe {
-				t.Errorf("%s with maxmemory %s: Open is told %v", policy, limit, err)
+				t.Errorf("%s with maxmemory %s: Open gets %v", policy, limit, err)
 			}
 			if err == nil {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Second)

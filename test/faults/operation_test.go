@@ -14,28 +14,30 @@ import (
 type operation struct {
 	name   string
 	script *lua.Script
-	// do prepares the key, calls arm right before what is to be struck, and returns what remains to be done by whoever has
-	// the lease, and what the caller is told.
-	do func(c *cell) (then func() error, told error)
-	// calm is what comes of it, and except what comes of it under the faults that make a difference.
-	calm   want
+	// do prepares the key, calls arm right before what is to be struck, and returns what remains to
+	// be done by the worker that has the lease, and the caller's error.
+	do func(c *cell) (then func() error, results error)
+	// usual is what comes of it, and except what comes of it under the faults that make a
+	// difference.
+	usual  want
 	except map[string]want
 }
 
 // want is what comes of an operation.
 type want struct {
-	told []error // what the caller's error matches; none for no error
-	runs int     // of the callback
+	results []error // what the caller's error matches; none for no error
+	runs    int     // of the callback
 
-	point    string // where the record is then, "" when there is none
-	attempts int    // as the record tells
-	locked   bool   // whether somebody has the lease
+	point    string // where the record is then, "" if there is no record
+	attempts int    // as in the record
+	locked   bool   // whether a worker has the lease
 
 	replay bool // a retry gets the answer; else it runs the callback
 	unmet  bool // the fault does not strike, since the operation does nothing that it could strike
 }
 
-// operations are the rows of the matrix. Any two faults that the table does not name come to the same: the caller does not notice.
+// operations are the rows of the matrix. Any two faults that the table does not name come to the
+// same: the caller does not notice.
 var operations = []operation{
 	{
 		name: "acquire", script: lua.Claim,
@@ -44,13 +46,13 @@ var operations = []operation{
 			_, err := c.scope.Do(c.ctx, value, request, c.work)
 			return nil, err
 		},
-		calm: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
+		usual: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{
 			// Nothing can be begun for want of memory.
-			"OOM": {told: []error{redisidem.ErrUnavailable}},
-			// Nobody waits for the lease any more that was given meanwhile: it is given back, and
+			"OOM": {results: []error{redisidem.ErrUnavailable}},
+			// The caller that asked for the lease has left: the lease is given back, and
 			// nothing has begun.
-			"context cancelled": {told: []error{redisidem.ErrUnavailable, context.Canceled}, point: redisidem.Started},
+			"context cancelled": {results: []error{redisidem.ErrUnavailable, context.Canceled}, point: redisidem.Started},
 		},
 	},
 	{
@@ -62,7 +64,7 @@ var operations = []operation{
 			err := held.Renew(c.ctx)
 			return func() error { return held.Abandon(context.Background()) }, err
 		},
-		calm: want{point: redisidem.Started, attempts: 1, locked: true},
+		usual: want{point: redisidem.Started, attempts: 1, locked: true},
 		except: map[string]want{
 			// A renewal takes no memory.
 			"OOM": {point: redisidem.Started, attempts: 1, locked: true, unmet: true},
@@ -77,9 +79,10 @@ var operations = []operation{
 			})
 			return nil, err
 		},
-		calm: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
+		usual: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{
-			// It begins with giving the lock's memory back, behind which a server refuses a script nothing.
+			// It begins with giving the lock's memory back, behind which a server refuses a script
+			// nothing.
 			"OOM": {runs: 1, point: redisidem.Finished, attempts: 1, replay: true, unmet: true},
 		},
 	},
@@ -90,7 +93,7 @@ var operations = []operation{
 			c.arm()
 			return nil, held.Abandon(c.ctx)
 		},
-		calm: want{point: redisidem.Started, attempts: 1},
+		usual: want{point: redisidem.Started, attempts: 1},
 		except: map[string]want{
 			// What gives memory back takes none.
 			"OOM": {point: redisidem.Started, attempts: 1, unmet: true},
@@ -105,24 +108,24 @@ var operations = []operation{
 				return err
 			}
 			c.arm()
-			told := make(chan error, 1)
+			results := make(chan error, 1)
 			c.running.Go(func() {
 				_, err := c.scope.Wait(patience).Do(c.ctx, value, request, c.work)
-				told <- err
+				results <- err
 			})
-			if c.want.told != nil {
-				return commit, <-told
+			if c.want.results != nil {
+				return commit, <-results
 			}
 			c.awaitMet()
 			if err := commit(); err != nil {
 				c.t.Errorf("the holder's commit: %v", err)
 			}
-			return nil, <-told
+			return nil, <-results
 		},
-		calm: want{point: redisidem.Finished, attempts: 1, replay: true},
+		usual: want{point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{
 			"context cancelled": {
-				told: []error{context.Canceled}, point: redisidem.Started, attempts: 1, locked: true, replay: true,
+				results: []error{context.Canceled}, point: redisidem.Started, attempts: 1, locked: true, replay: true,
 			},
 		},
 	},

@@ -70,8 +70,9 @@ var outages = []struct {
 	}},
 }
 
-// TestOutage measures how much later than its timeout each operation returns. A timer of the same length runs beside each call:
-// when the machine is so busy that this one is late, the call may be as late, too.
+// TestOutage measures how much later than its timeout each operation returns. A timer of the same
+// length runs beside each call: when the machine is so busy that this one is late, the call may be
+// as late, too.
 func TestOutage(t *testing.T) {
 	rounds := rung.Size(t, 8, 60, 300)
 	late := &lateness{}
@@ -176,7 +177,7 @@ func (l *lateness) measure(t *testing.T, name string, want error, call func() er
 	late := time.Since(began) - outageTimeout
 	timer := <-rang
 	if !errors.Is(err, want) {
-		t.Errorf("%s is told %v", name, err)
+		t.Errorf("%s gets %v", name, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,7 +192,8 @@ func (l *lateness) measure(t *testing.T, name string, want error, call func() er
 	}
 }
 
-// mustBeBounded allows for one call in a hundred that the scheduler has forgotten while it has not forgotten the timer.
+// mustBeBounded allows for one call in a hundred that the scheduler has forgotten while it has not
+// forgotten the timer.
 func (l *lateness) mustBeBounded(t *testing.T) {
 	t.Helper()
 	if len(l.over)*100 <= l.calls && !l.far {

@@ -18,8 +18,8 @@ import (
 // refusals are the states of a server that pass.
 var refusals = []refusal{loading, busy, readOnly, noReplicas, masterDown}
 
-// TestRefusal lets a server refuse everything for a while: callers notice nothing when that is shorter than their timeout, and
-// are told the truth when it is longer.
+// TestRefusal lets a server refuse everything for a while: callers notice nothing when that is
+// shorter than their timeout, and get the right error when it is longer.
 func TestRefusal(t *testing.T) {
 	times := rung.Size(t, 2, 20, 100)
 	var calls, outlasted atomic.Int64
@@ -54,12 +54,12 @@ func TestRefusal(t *testing.T) {
 		calls.Load(), outlasted.Load(), 2*len(refusals))
 }
 
-// traffic makes calls on fresh keys all the time, while a state comes and goes some times, each time until a caller has met it.
-// It returns how many calls were made.
+// traffic makes calls on fresh keys all the time, while a state comes and goes some times, each
+// time until a caller has met it. It returns how many calls were made.
 func traffic(t *testing.T, p process, word string, times int, begin func() (end func())) int64 {
 	t.Helper()
 	const callers = 8
-	client, watch := dial(t, p.Addr()), &tap{}
+	client, watch := dial(t, p.Addr()), &errorWatcher{}
 	client.AddHook(watch)
 	plain := serve(t, client)
 	auto := serve(t, client, func(cfg *redisidem.Config) { cfg.AutoPipeline = true })
@@ -93,7 +93,7 @@ func traffic(t *testing.T, p process, word string, times int, begin func() (end 
 		select {
 		case <-met:
 		case <-time.After(patience):
-			t.Errorf("nobody has met %s", word)
+			t.Errorf("no call met %s", word)
 		}
 		end()
 	}
@@ -131,13 +131,13 @@ func outlast(t *testing.T, r refusal, auto bool) {
 		return answer("never"), nil
 	})
 	if !errors.Is(err, redisidem.ErrUnavailable) {
-		t.Errorf("a claim is told %v", err)
+		t.Errorf("a claim gets %v", err)
 	}
 	if err := held.Renew(ctx); !errors.Is(err, redisidem.ErrUnavailable) {
-		t.Errorf("a renewal is told %v", err)
+		t.Errorf("a renewal gets %v", err)
 	}
 	if _, err := held.Commit(ctx, answer("work")); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
-		t.Errorf("a commit is told %v", err)
+		t.Errorf("a commit gets %v", err)
 	}
 	end()
 

@@ -18,7 +18,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// documentedUser makes the user that docs/security.md recommends, by the very command that stands there.
+// documentedUser makes the user that docs/security.md recommends, by the very command that stands
+// there.
 func documentedUser(t *testing.T, p process) *redis.Client {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "security.md"))
@@ -38,7 +39,7 @@ func documentedUser(t *testing.T, p process) *redis.Client {
 	return dial(t, p.Addr(), func(o *redis.Options) { o.Username, o.Password = "app", "password" })
 }
 
-// TestRights lives the whole life of keys as the documented user, and tries what that user must not do.
+// TestRights uses keys in every way as the documented user, and tries what that user must not do.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -79,7 +80,7 @@ func TestRights(t *testing.T) {
 	must(t, sc.Delete(ctx, key))
 	_, err = sc.Retrieve(ctx, key.Value)
 	if !errors.Is(err, redisidem.ErrNotFound) {
-		t.Errorf("a deleted key is told %v", err)
+		t.Errorf("a deleted key gets %v", err)
 	}
 	held, err = sc.Lock(ctx, begun(t, sc))
 	must(t, err)
@@ -112,7 +113,7 @@ func TestRights(t *testing.T) {
 	refused := 0
 	for _, command := range forbidden {
 		if err := client.Do(ctx, command...).Err(); !denied(err) {
-			t.Errorf("%v is told %v", command, err)
+			t.Errorf("%v gets %v", command, err)
 			continue
 		}
 		refused++
@@ -121,7 +122,8 @@ func TestRights(t *testing.T) {
 		refused, len(forbidden))
 }
 
-// TestMissingRight takes the documented user one right after the other that each key needs: Check must find it, and say what it is.
+// TestMissingRight removes one needed right of the documented user after the other: Check must find
+// and name it.
 func TestMissingRight(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -132,7 +134,7 @@ func TestMissingRight(t *testing.T) {
 		"eval", "evalsha", "msetnx", "mset", "getrange", "set", "get", "getdel", "del", "exists", "time", "pexpire", "pexpireat",
 		"pexpiretime", "pttl", "hset", "hget", "hmget", "hgetall", "hdel",
 	}
-	told := 0
+	results := 0
 	for _, right := range rights {
 		must(t, p.admin.Do(ctx, "ACL", "SETUSER", "app", "-"+right).Err())
 		report, err := svc.Check(ctx)
@@ -142,12 +144,13 @@ func TestMissingRight(t *testing.T) {
 			t.Errorf("without %s the report's error is %v", right, err)
 			continue
 		}
-		told++
+		results++
 	}
-	rung.Figure(t, "R13", "%d of %d missing rights were found and told as such", told, len(rights))
+	rung.Figure(t, "R13", "%d of %d missing rights were found and reported as such", results, len(rights))
 }
 
-// denied reports whether a server refused for want of a right. Inside a script each version says so in its own words.
+// denied reports whether a server refused for lack of a right. Inside a script the error text
+// differs between versions.
 func denied(err error) bool {
 	if err == nil {
 		return false
@@ -197,7 +200,7 @@ func complete(ctx context.Context, t *testing.T, svc *redisidem.Service) {
 	must(t, err)
 	sc := svc.Scope("a")
 	if _, err := sc.DoFlow(ctx, "flow", request, flow); !errors.Is(err, broken) {
-		t.Errorf("the stage is told %v", err)
+		t.Errorf("the stage gets %v", err)
 	}
 	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, nil)
 	must(t, err)

@@ -20,7 +20,8 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// refusal is a state in which a server refuses commands, named by the word that its errors begin with.
+// refusal is a state in which a server refuses commands, named by the word that its errors begin
+// with.
 type refusal string
 
 const (
@@ -109,7 +110,7 @@ func (p process) follow(t testing.TB) (end func()) {
 	}
 }
 
-// hang lets somebody else's script run until the end.
+// hang runs a foreign script until the end of the state.
 func (p process) hang(t testing.TB) (end func()) {
 	t.Helper()
 	var running sync.WaitGroup
@@ -158,7 +159,8 @@ func (p process) await(t testing.TB, r refusal) {
 	t.Fatalf("the server does not say %s", r)
 }
 
-// embedded is miniredis, which knows none of the states: scripts, and the lock's SET, are refused as they reach it.
+// embedded is miniredis, which knows none of the states: scripts, and the lock's SET, are refused
+// as they reach it.
 type embedded struct {
 	mini  *miniredis.Miniredis
 	state atomic.Pointer[refusal]
@@ -196,11 +198,12 @@ func (e *embedded) refuse(c *server.Peer, command string, args ...string) bool {
 	default:
 		return false
 	}
-	c.WriteError(fmt.Sprintf("%s the server was told to say so", *r))
+	c.WriteError(fmt.Sprintf("%s this refusal was injected by the test", *r))
 	return true
 }
 
-// fits reports whether Redis would run the script while its memory is full. It takes the flags off, which miniredis does not know.
+// fits reports whether Redis would run the script while its memory is full. It takes the flags off,
+// which miniredis does not know.
 func (e *embedded) fits(args []string) bool {
 	source, flagged := strings.CutPrefix(args[0], "#!lua flags=allow-oom\n")
 	if flagged {

@@ -1,14 +1,15 @@
 /*
- * A replica that follows the master at its own pace, and takes its place at any time, again and again: what it had not heard of is
- * lost. With WAIT nobody reads a reply about a write before the replica has heard of it. To read it later than that is the same as
- * here, where the replica hears of it in the step itself: what it knows matters only when it takes over.
+ * A replica that follows the master at its own pace and takes its place at any time, any number of
+ * times. Writes that have not reached it are lost. With WAIT no reply about a write is read before
+ * the write has reached the replica. Reading it later is equivalent to this model, where the write
+ * reaches the replica in the same step: the state of the replica matters only when it takes over.
  */
 byte rlock, rtoken, rfence, rspent, rrev, rended;
 byte rjournal[R];
 bool rover[N+1];
 
 /* What only the assertion looks at. */
-byte promised[R];     /* who was told that this commit is stored */
+byte promised[R];     /* the token whose worker learned that this commit is stored */
 
 /* The replica hears of everything up to now. */
 inline replicate()
@@ -75,7 +76,7 @@ inline fail_over()
 	ended = rended;
 	for (i : 0 .. R-1) {
 		journal[i] = rjournal[i];
-		assert(promised[i] == NOBODY || journal[i] == promised[i])               /* D1 */
+		assert(promised[i] == NO_TOKEN || journal[i] == promised[i])               /* D1 */
 	};
 	for (i : 1 .. N) {
 		over[i] = rover[i]

@@ -142,8 +142,8 @@ func TestTagOfFailure(t *testing.T) {
 	}
 }
 
-// Every variant must be something the model knows, and every assertion of the model needs a variant that it catches:
-// one that nothing can break may be saying nothing.
+// Every variant must be something the model knows, and every assertion of the model needs a variant
+// that it catches: one that nothing can break may be saying nothing.
 func TestVariantsMatchModel(t *testing.T) {
 	t.Parallel()
 	text := modelText(t)

@@ -16,7 +16,8 @@ type result struct {
 	megabytes float64
 	// doubts are the reasons why the search may have missed states.
 	doubts []string
-	// unreached are the statements that no execution got to: what stands behind them was not checked.
+	// unreached are the statements that no execution got to: what stands behind them was not
+	// checked.
 	unreached []string
 }
 
@@ -64,7 +65,8 @@ func parse(out string) (result, error) {
 	return r, err
 }
 
-// failedLine returns the file and the number of the line whose assertion fails first in a replay by Spin, 0 for none.
+// failedLine returns the file and the number of the line whose assertion fails first in a replay by
+// Spin, 0 for none.
 func failedLine(replay string) (file string, line int) {
 	m := assertionLine.FindStringSubmatch(replay)
 	if m == nil {
@@ -76,7 +78,8 @@ func failedLine(replay string) (file string, line int) {
 
 var assertionLine = regexp.MustCompile(`(\w+\.pml):(\d+), Error: assertion violated`)
 
-// tagOf returns the tag in the comment behind an assertion of the model, which names what it protects.
+// tagOf returns the tag in the comment behind an assertion of the model, which names what it
+// protects.
 func tagOf(model fs.FS, file string, line int) string {
 	source, err := fs.ReadFile(model, file)
 	lines := strings.Split(string(source), "\n")
@@ -92,8 +95,8 @@ func tagOf(model fs.FS, file string, line int) string {
 
 var tagComment = regexp.MustCompile(`assert\(.*/\* ([DSL]\d) \*/`)
 
-// verdict returns what is wrong with the result of a run, empty if it shows what it must. tag is that of the assertion
-// that failed.
+// verdict returns what is wrong with the result of a run, empty if it shows what it must. tag is
+// that of the assertion that failed.
 func verdict(r run, got result, tag string) string {
 	switch {
 	case r.expect == holds && got.errors > 0:

@@ -1,12 +1,15 @@
 /*
- * The protocol of redisidem: one key, N workers, R revisions, and a network that repeats and delays as it likes.
+ * The protocol of redisidem: one key, N workers, R revisions, and a network that repeats and delays
+ * as it likes.
  *
- * Every script is one atomic step, as on the server. Whatever a worker has sent may arrive at any later time, any
- * number of times, or never; a worker may miss any reply, ask again with the same token, and give up or fall silent
- * anywhere; a lock may expire whenever its owner does not believe in its lease any more. None of this is bounded: the
- * state space is finite because nothing is counted (see grant for the fence). A worker is its token: 1 to N.
+ * Every script is one atomic step, as on the server. Whatever a worker has sent may arrive at any
+ * later time, any number of times, or never; a worker may miss any reply, ask again with the same
+ * token, and stop anywhere; a lock may expire whenever its owner does not believe in its lease any
+ * more. None of this is bounded: the state space is finite because nothing is counted (see grant
+ * for the fence). A worker is its token: 1 to N.
  *
- * README.md says what is left out, what each assertion means and what each -D of a broken variant breaks.
+ * README.md says what is left out, what each assertion means and what each -D of a broken variant
+ * breaks.
  */
 #ifndef N
 #define N 2
@@ -14,14 +17,14 @@
 #ifndef R
 #define R 2
 #endif
-#define NOBODY 0
+#define NO_TOKEN 0
 #define ANY R         /* a claim that takes any revision; the others name one of 0 to R-1 */
 #define FINISHED (rev == R)
 
 mtype = { OWN, BUSY, MOVED, STALE, DONE, HELD, STORED, FENCED, LOST, RETURNED, UNMET };
 
 /* What Redis has. */
-byte lock;            /* value of the lock's key, NOBODY when absent */
+byte lock;            /* value of the lock's key, NO_TOKEN when absent */
 byte token;           /* of the lease that may commit */
 byte fence;           /* its number */
 byte spent;           /* last token that ended its lease: its claims come too late */
@@ -31,14 +34,14 @@ byte journal[R];      /* who committed each revision */
 /* What the messages of a worker carry, and whether they have been sent. */
 bool asked[N+1];      /* obtain and claim, one pipeline */
 byte want[N+1];       /* the revision the claim names */
-byte told[N+1];       /* fence in the claim's reply, 0 when it has not come: renewals and commits carry it */
+byte granted_fence[N+1];       /* fence in the claim's reply, 0 before it arrives; renewals and commits carry it */
 bool sent[(N+1)*R];   /* commits, by worker and revision */
 bool keep[(N+1)*R];   /* whether the commit keeps the lease */
 bool gaveup[N+1];     /* abandon */
 #define AT(t, r) ((t)*R + (r))
 
 #ifdef UNLOCK
-bool ousted[N+1];     /* an operator took the lease away that the worker was told of */
+bool ousted[N+1];     /* an operator took the lease that the worker was granted */
 #define OUSTED(t) ousted[t]
 #else
 #define OUSTED(t) false
@@ -53,7 +56,7 @@ bool ousted[N+1];     /* an operator took the lease away that the worker was tol
 #define lease_repeated(t) skip
 #define rob(t) skip
 #define not_robbed(t) skip
-#define expire(t) lock = NOBODY
+#define expire(t) lock = NO_TOKEN
 #define TIMED(t) false
 #define start(t) run_callback(t)
 #endif
@@ -61,9 +64,9 @@ bool ousted[N+1];     /* an operator took the lease away that the worker was tol
 /* What only the assertions look at. */
 bool holds[N+1];      /* the callback runs and its worker believes in the lease */
 byte holders;         /* how many do */
-bool contested[N+1];  /* another token was granted the lease since this one was told so */
+bool contested[N+1];  /* another token was granted the lease since this one learned of its own */
 bool haunted[N+1];    /* the same, but by a token that had not ended its lease before */
-bool fenced[(N+1)*R]; /* the worker was told that this commit is refused for ever */
+bool fenced[(N+1)*R]; /* the worker learned that this commit is refused for ever */
 bool over[N+1];       /* the token has ended its lease */
 byte ended;           /* the last one that did */
 
@@ -74,7 +77,10 @@ byte ended;           /* the last one that did */
 #define remember(t, r) skip
 #endif
 
-/* Scratch, reset within the step that uses it. Hidden variables would not do: Spin does not restore them on its way back. */
+/*
+ * Scratch, reset within the step that uses it. Hidden variables would not do: Spin does not restore
+ * them on its way back.
+ */
 mtype reply;          /* of the script that just ran */
 byte i, top;
 
@@ -97,7 +103,7 @@ inline obtain(t)
 {
 	skip;
 	if
-	:: lock == NOBODY -> take_lock(t); printf("  obtain by %d: obtained\n", t)
+	:: lock == NO_TOKEN -> take_lock(t); printf("  obtain by %d: obtained\n", t)
 	:: lock == t -> take_lock(t); printf("  obtain by %d: obtained before\n", t)
 	:: else -> printf("  obtain by %d: refused\n", t)
 	fi
@@ -109,11 +115,11 @@ inline give_back(t)
 	skip;
 	if
 #ifdef FREEALWAYS
-	:: lock == t -> lock = NOBODY
+	:: lock == t -> lock = NO_TOKEN
 #elif defined(FREENEVER)
 	:: false
 #else
-	:: lock == t && token != t -> lock = NOBODY
+	:: lock == t && token != t -> lock = NO_TOKEN
 #endif
 	:: else
 	fi;
@@ -121,8 +127,9 @@ inline give_back(t)
 }
 
 /*
- * A new lease. The fence grows past every number that anybody was told. A number nobody was told can be handed out
- * again without anyone seeing it, and that keeps the fence, and with it the state space, finite.
+ * A new lease. The fence grows past every number that a worker has received. A number that no
+ * worker has received can be handed out again without anyone seeing it, and that keeps the fence,
+ * and with it the state space, finite.
  */
 inline grant(t)
 {
@@ -134,11 +141,11 @@ inline grant(t)
 	top = 0;
 	for (i : 1 .. N) {
 		if
-		:: told[i] > top -> top = told[i]
+		:: granted_fence[i] > top -> top = granted_fence[i]
 		:: else
 		fi;
 		if
-		:: i != t && told[i] != 0 ->
+		:: i != t && granted_fence[i] != 0 ->
 			contested[i] = true;
 			haunted[i] = haunted[i] || !over[t];
 			rob(i)
@@ -194,15 +201,15 @@ inline claim(t)
 #elif defined(NOFENCE)
 #define ENTITLED(t) (token == t)
 #elif defined(NAIVE)
-#define ENTITLED(t) (token == t && fence == told[t] && lock == t)
+#define ENTITLED(t) (token == t && fence == granted_fence[t] && lock == t)
 #else
-#define ENTITLED(t) (token == t && fence == told[t])
+#define ENTITLED(t) (token == t && fence == granted_fence[t])
 #endif
 
 /* The only write of a result. */
 inline store(t, r)
 {
-	assert(rev < R && journal[rev] == NOBODY);                                       /* S1 */
+	assert(rev < R && journal[rev] == NO_TOKEN);                                       /* S1 */
 	assert(r == rev);                                                                /* S1 */
 	assert(!fenced[AT(t, r)]);                                                       /* S2 */
 	assert(!over[t]);                                                                /* S5 */
@@ -224,7 +231,7 @@ inline commit(t, r)
 {
 	skip;
 #ifdef COMMITBLIND
-	lock = NOBODY;
+	lock = NO_TOKEN;
 #endif
 	if
 #ifdef NOREV
@@ -235,7 +242,7 @@ inline commit(t, r)
 #ifndef NOJOURNAL
 		:: journal[r] == t ->
 			if
-			:: token == t && fence == told[t] && lock == t -> reply = HELD
+			:: token == t && fence == granted_fence[t] && lock == t -> reply = HELD
 			:: else -> reply = STORED
 			fi
 #endif
@@ -248,18 +255,18 @@ inline commit(t, r)
 #ifdef KEEPANYWAY
 		:: keep[AT(t, r)] -> reply = HELD
 #else
-		:: keep[AT(t, r)] && (lock == NOBODY || lock == t) -> take_lock(t); lease_begins(t); reply = HELD
-		:: keep[AT(t, r)] && lock != NOBODY && lock != t -> token = NOBODY; end_lease(t); reply = STORED
+		:: keep[AT(t, r)] && (lock == NO_TOKEN || lock == t) -> take_lock(t); lease_begins(t); reply = HELD
+		:: keep[AT(t, r)] && lock != NO_TOKEN && lock != t -> token = NO_TOKEN; end_lease(t); reply = STORED
 #endif
 		:: !keep[AT(t, r)] ->
-			token = NOBODY;
+			token = NO_TOKEN;
 			end_lease(t);
-			lock = NOBODY;   /* whoever's it is: who has obtained it and not claimed yet obtains it again */
+			lock = NO_TOKEN;   /* even if another worker has obtained it and not claimed yet: that worker obtains it again */
 			reply = STORED
 		fi
 	:: else -> reply = FENCED
 	fi;
-	printf("  commit by %d of revision %d, keep %d, fence %d: %e\n", t, r, keep[AT(t, r)], told[t], reply)
+	printf("  commit by %d of revision %d, keep %d, fence %d: %e\n", t, r, keep[AT(t, r)], granted_fence[t], reply)
 }
 
 inline renew(t)
@@ -269,7 +276,7 @@ inline renew(t)
 #ifdef RENEWBLIND
 	:: lock = t; reply = HELD
 #else
-	:: token == t && fence == told[t] && (lock == NOBODY || lock == t) -> take_lock(t); reply = HELD
+	:: token == t && fence == granted_fence[t] && (lock == NO_TOKEN || lock == t) -> take_lock(t); reply = HELD
 	:: else -> reply = LOST
 #endif
 	fi;
@@ -284,11 +291,11 @@ inline give_up_record(t)
 	:: FINISHED || !RECORD
 #ifdef ABANDONOWN
 	:: RECORD && !FINISHED && token != t -> ended = t; over[t] = true
-	:: RECORD && !FINISHED && token == t -> token = NOBODY; end_lease(t)
+	:: RECORD && !FINISHED && token == t -> token = NO_TOKEN; end_lease(t)
 #else
 	:: RECORD && !FINISHED ->
 		if
-		:: token == t -> token = NOBODY; record_changed()
+		:: token == t -> token = NO_TOKEN; record_changed()
 		:: else
 		fi;
 		end_lease(t)
@@ -301,16 +308,16 @@ inline abandon(t)
 	give_up_record(t);
 	if
 #ifdef ABANDONBLIND
-	:: true -> lock = NOBODY
+	:: true -> lock = NO_TOKEN
 #else
-	:: lock == t -> lock = NOBODY
+	:: lock == t -> lock = NO_TOKEN
 	:: else
 #endif
 	fi;
 	printf("  abandon by %d\n", t)
 }
 
-/* What a worker is told of its commit is true. */
+/* The reply to a commit is true. */
 inline check_outcome(t)
 {
 	if
@@ -329,16 +336,19 @@ inline check_outcome(t)
 	fi
 }
 
-/* The fence that a worker is told is larger than any that was told before. */
+/* The fence that a worker receives is larger than any that was received before. */
 inline check_growth(t)
 {
 	for (i : 1 .. N) {
-		assert(i == t || fence > told[i])                                        /* S3 */
+		assert(i == t || fence > granted_fence[i])                                        /* S3 */
 	};
 	i = 0
 }
 
-/* A callback begins, or goes on under a kept lease: its worker believes in the lease until the watchdog bites. */
+/*
+ * A callback begins, or goes on under a kept lease: its worker believes in the lease until the
+ * watchdog ends that belief.
+ */
 inline run_callback(t)
 {
 	holds[t] = true;
@@ -357,14 +367,14 @@ inline let_go(t)
 }
 
 /*
- * A worker may stop at any label for good: nothing forces it on. So a crash, a long pause and a patience that ends
- * need no steps of their own.
+ * A worker may stop at any label for good: nothing forces it on. So a crash, a long pause and a
+ * timeout need no steps of their own.
  */
 proctype Worker(byte t)
 {
 	byte v;       /* the revision it works on */
 #ifdef SPLIT
-	bool taken;   /* it was told that it has the lock, in the steps of one call */
+	bool taken;   /* it learned that it has the lock, in the steps of one call */
 #endif
 
 	/* It has read the record some time ago (WorkStage), or claims blindly (Do, Lock). */
@@ -393,7 +403,7 @@ claiming:
 				v = (want[t] == ANY -> rev : want[t]);
 				assert(v == rev);                                        /* S3 */
 				check_growth(t);
-				told[t] = fence;
+				granted_fence[t] = fence;
 				start(t)
 			:: else
 			fi
@@ -422,7 +432,9 @@ working:
 	fi;
 
 committing:
-	/* The network repeats a commit whose reply was lost, so it is enough to read the reply of one. */
+	/*
+	 * The network repeats a commit whose reply was lost, so it is enough to read the reply of one.
+	 */
 	if
 	:: atomic {
 		d_step {
@@ -456,7 +468,10 @@ abandoning:
 	atomic { let_go(t); gaveup[t] = true; printf("worker %d: gives up\n", t) }
 #ifdef ABSENT
 
-	/* The caller has left. In the background the give-back is repeated until its reply says that it has met its claim. */
+	/*
+	 * The caller has left. In the background the give-back is repeated until its reply says that it
+	 * has met its claim.
+	 */
 returning:
 	if
 	:: atomic {
@@ -474,8 +489,8 @@ stop:	skip
 }
 
 /*
- * What the network and the clocks may do to one worker. Its own calls are in Worker, with their replies; here are all
- * executions whose reply nobody reads: late, repeated, or answered in vain.
+ * What the network and the clocks may do to one worker. Its own calls are in Worker, with their
+ * replies; here are all executions whose reply is not read: late, repeated, or lost.
  */
 proctype World(byte t)
 {
@@ -484,7 +499,7 @@ end:	do
 	:: d_step { holds[t] -> let_go(t); printf("worker %d: stops believing in its lease\n", t) }
 	:: d_step { asked[t] -> obtain(t) }
 	:: d_step { asked[t] -> claim(t); reply = 0 }
-	:: d_step { told[t] != 0 -> renew(t); reply = 0 }
+	:: d_step { granted_fence[t] != 0 -> renew(t); reply = 0 }
 	:: d_step { gaveup[t] -> abandon(t) }
 	:: d_step { sent[AT(t, 0)] -> commit(t, 0); reply = 0 }
 #if R > 1

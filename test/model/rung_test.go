@@ -1,9 +1,10 @@
-// Package model checks the protocol of redisidem with Spin: the protocol must hold in every state that it can get to, and each of
-// its broken variants must be refuted by the part of the promise that it breaks. README.md describes the model.
+// Package model checks the protocol of redisidem with Spin: the protocol must hold in every state
+// that it can get to, and each of its broken variants must be refuted by the part of the promise
+// that it breaks. README.md describes the model.
 //
-//	go test -count=1 -v ./test/model -size change                   # two and three workers, and all variants: two minutes
-//	go test -count=1 -v -timeout 2h ./test/model -size nightly      # larger sizes besides
-//	go test -count=1 -v -run 'Protocol/NOFENCE' ./test/model -steps # one run, with the steps to the error that it finds
+//	go test -count=1 -v ./test/model -size change  # for every change: two minutes
+//	go test -count=1 -v -timeout 2h ./test/model -size nightly  # larger sizes besides
+//	go test -count=1 -v -run 'Protocol/NOFENCE' ./test/model -steps  # with the steps to the error
 //
 // It needs spin and gcc.
 package model
@@ -13,6 +14,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +28,8 @@ var (
 	memory = flag.Int("memory", 8000, "megabytes that a search may use")
 )
 
-// needTools ends the test where a program is missing, like [rediscase.Need] where there is no server.
+// needTools skips or fails the test if a program is missing, like [rediscase.Need] where there is
+// no server.
 func needTools(t *testing.T) {
 	t.Helper()
 	if err := checkTools(); err != nil {
@@ -38,35 +42,46 @@ func needTools(t *testing.T) {
 
 func TestProtocol(t *testing.T) {
 	needTools(t)
-	s := searcher{dir: t.TempDir(), megabytes: *memory}
-	if err := s.unpack(); err != nil {
-		t.Fatal(err)
-	}
-	sizes := daily
-	if size, _ := rung.Asked(); rung.SizeIndex(size) >= rung.SizeIndex("nightly") {
-		sizes = append(sizes[:len(sizes):len(sizes)], nightly...)
-	}
+	size, _ := rung.Asked()
 	// quick: the smallest size, and some of the variants
-	sizes = sizes[:rung.Size(t, len(sizes), len(sizes), len(sizes))]
-	chosen := variants[:rung.Size(t, len(variants), len(variants), len(variants))]
+	chosen := append(slices.Clone(daily[:rung.Size(t, len(daily), len(daily), len(daily))]),
+		variants[:rung.Size(t, len(variants), len(variants), len(variants))]...)
 
 	t.Logf(rowFormat, "run", "expected", "breaks", "states", "errors", "seconds", "MB", "what")
-	began, searched := time.Now(), 0.0
-	shown := make(map[expectation]int)
-	for _, r := range append(sizes[:len(sizes):len(sizes)], chosen...) {
+	began := time.Now()
+	var mu sync.Mutex
+	searched, shown := 0.0, make(map[expectation]int)
+	check := func(t *testing.T, r run) {
+		s := searcher{dir: t.TempDir(), megabytes: *memory}
+		if err := s.unpack(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.check(t, r); !t.Failed() {
+			mu.Lock()
+			defer mu.Unlock()
+			shown[r.expect]++
+			searched += got.states
+		}
+	}
+	t.Cleanup(func() { // after the parallel subtests
+		rung.Figure(t, "R4", "%d sizes of the protocol hold in all their states, %d variants are refuted, %d known limits reached; "+
+			"%.1f million states in %v", shown[holds], shown[refuted], shown[reached], searched/1e6, time.Since(began).Round(time.Second))
+	})
+	if rung.SizeIndex(size) >= rung.SizeIndex("nightly") {
+		for _, r := range nightly { // one at a time: each may need most of the memory
+			t.Run(r.name, func(t *testing.T) { check(t, r) })
+		}
+	}
+	for _, r := range chosen {
 		t.Run(r.name, func(t *testing.T) {
-			if got := s.check(t, r); !t.Failed() {
-				shown[r.expect]++
-				searched += got.states
-			}
+			t.Parallel() // a search is a single thread
+			check(t, r)
 		})
 	}
-	rung.Figure(t, "R4", "%d sizes of the protocol hold in all their states, %d variants are refuted, %d known limits reached; %.1f million "+
-		"states in %v", shown[holds], shown[refuted], shown[reached], searched/1e6, time.Since(began).Round(time.Second))
 }
 
-// check makes one run, prints its row, and fails the test unless it shows what it must. The steps to an error are printed when there
-// should be none.
+// check makes one run, prints its row, and fails the test unless it shows what it must. The steps
+// to an error are printed when there should be none.
 func (s searcher) check(t *testing.T, r run) result {
 	t.Helper()
 	got, err := s.search(t.Context(), r)

@@ -14,8 +14,8 @@ const (
 	holds expectation = "holds"
 	// refuted: the variant breaks the promise that its row names.
 	refuted expectation = "refuted"
-	// reached: a limit of the protocol that is known and documented. A run that no longer reaches it means that the
-	// documentation is out of date, or that the model has stopped looking.
+	// reached: a limit of the protocol that is known and documented. A run that no longer reaches
+	// it means that the documentation is out of date, or that the model has stopped looking.
 	reached expectation = "reached"
 )
 
@@ -69,7 +69,8 @@ func brokenIn(part, define, tag, about string) run {
 	return r
 }
 
-// broken returns a run of a variant with the least number of workers and revisions that shows what it breaks.
+// broken returns a run of a variant with the least number of workers and revisions that shows what
+// it breaks.
 func broken(define string, workers, revisions int, tag, about string) run {
 	return run{
 		name: define, define: define, workers: workers, revisions: revisions, expect: refuted, tag: tag, about: about,
@@ -103,7 +104,7 @@ var variants = []run{
 	broken("NOFENCE", 2, 2, "S2", "a commit compares the token, not the fence"),
 	broken("NOREV", 2, 2, "S1", "a commit does not compare the revision"),
 	broken("NOREVCLAIM", 2, 2, "S3", "a claim does not compare the revision"),
-	broken("LOCKONLY", 2, 2, "S4", "whoever has the lock may commit"),
+	broken("LOCKONLY", 2, 2, "S4", "the owner of the lock may commit"),
 	broken("NAIVE", 2, 2, "S4", "a commit is refused when the lock has expired"),
 	broken("NOJOURNAL", 2, 2, "S2", "a repeated commit is not recognised"),
 	broken("NOLOCK", 2, 2, "S3", "a claim does not look at the lock"),
@@ -114,7 +115,7 @@ var variants = []run{
 	broken("NOSPENT", 2, 2, "S5", "tokens that ended their lease are not remembered"),
 	broken("ABANDONOWN", 2, 2, "S5", "an abandon that overtakes its claim is not remembered"),
 	broken("ABANDONUNKNOWN", 2, 2, "S4", "a worker abandons while its commit is unknown"),
-	broken("ABANDONBLIND", 3, 1, "S3", "an abandon deletes anybody's lock"),
+	broken("ABANDONBLIND", 3, 1, "S3", "an abandon deletes the lock of any worker"),
 	broken("COMMITBLIND", 3, 1, "S3", "a commit deletes the lock before it knows that it is accepted"),
 	broken("RENEWBLIND", 3, 1, "S3", "a renewal takes the lock whatever the record says"),
 	brokenIn("SPLIT", "CLAIMUNSEEN", "S7", "a claim in steps does not compare control"),
@@ -141,7 +142,7 @@ var variants = []run{
 	},
 	{
 		name: "ORPHAN", define: "ORPHAN", workers: 2, revisions: 2, expect: reached, tag: "L1",
-		about: "limit: a token that ended long ago gets a lease that nobody wants",
+		about: "limit: a token that ended long ago gets a lease that no worker uses",
 	},
 	{
 		name: "HAUNT", define: "HAUNT", workers: 3, revisions: 1, expect: reached, tag: "L2",

@@ -19,8 +19,8 @@ var model embed.FS
 
 const modelFile = "protocol.pml"
 
-// maxDepth is the longest execution that pan follows, in steps. The longest there are have some hundred; pan says so
-// when it is too small.
+// maxDepth is the longest execution that pan follows, in steps. The longest there are have some
+// hundred; pan says so when it is too small.
 const maxDepth = 100_000
 
 // checkTools returns an error that says what to install when a program is missing.
@@ -62,20 +62,22 @@ func (s searcher) search(ctx context.Context, r run) (result, error) {
 	return parse(out)
 }
 
-// compileArgs returns gcc's arguments. Variants are searched breadth first: their first error is a shortest one.
+// compileArgs returns gcc's arguments. Variants are searched breadth first: their first error is a
+// shortest one.
 func (s searcher) compileArgs(r run) []string {
-	args := []string{"-w", "-O2", "-DSAFETY", "-DMEMLIM=" + strconv.Itoa(s.megabytes), "-o", "pan", "pan.c"}
+	args := []string{"-w", "-DSAFETY", "-DMEMLIM=" + strconv.Itoa(s.megabytes), "-o", "pan", "pan.c"}
 	if r.expect != holds {
-		return append(args, "-DBFS")
+		return append(args, "-O1", "-DBFS") // compiling takes longer than the search
 	}
+	args = append(args, "-O2")
 	if r.unreduced {
 		args = append(args, "-DNOREDUCE")
 	}
 	return append(args, "-DCOLLAPSE")
 }
 
-// replay returns Spin's account of the error that the last search has found: the story that the model tells, or every
-// statement with the variables at the end.
+// replay returns Spin's account of the error that the last search has found: the steps that the
+// model prints, or every statement with the variables at the end.
 func (s searcher) replay(ctx context.Context, r run, statements bool) (string, error) {
 	args := append(r.defines(), "-t")
 	if statements {

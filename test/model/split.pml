@@ -1,13 +1,15 @@
 /*
- * While a cluster moves a slot, a call may do the work of a script in steps with one key each, and any step may be the last.
- * A try in steps and one in a single script may follow each other in any order, since the slot arrives meanwhile.
+ * While a cluster moves a slot, a call may do the work of a script in steps with one key each, and
+ * any step may be the last. A try in steps and one in a single script may follow each other in any
+ * order, since the slot arrives meanwhile.
  */
 
 /*
- * The control of the record in a claim is one bit here: whether it is still what the worker saw before it took the lock. A spent
- * token that somebody else leaves behind does not count as a change: claims then succeed here that fail on a server.
+ * The control of the record in a claim is one bit here: whether it is still what the worker saw
+ * before it took the lock. A spent token that another worker leaves behind does not count as a
+ * change: claims then succeed here that fail on a server.
  */
-bool looked[N+1];     /* the worker has read control, and nobody has claimed, committed or given up the lease since */
+bool looked[N+1];     /* the worker has read control, and no worker has claimed, committed or given up the lease since */
 bool armed[N+1];      /* a claim is under way that says so, of a worker who has taken the lock since */
 bool one[(N+1)*R];    /* commits of the record alone that keep the lease, by worker and revision */
 bool onefin[(N+1)*R]; /* and those that do not */
@@ -31,7 +33,7 @@ inline expire(t)
 	fresh[t] = false;
 	lapsed[t] = true;
 	if
-	:: lock == t -> lock = NOBODY
+	:: lock == t -> lock = NO_TOKEN
 	:: else
 	fi
 }
@@ -54,7 +56,10 @@ inline lease_begins(t)
 	lapsed[t] = !fresh[t] /* in steps the lock may have run out already */
 }
 
-/* A claim that is repeated changes nothing in the record, though its lock may have run out in between. */
+/*
+ * A claim that is repeated changes nothing in the record, though its lock may have run out in
+ * between.
+ */
 inline lease_repeated(t)
 {
 #ifdef REPEATED
@@ -66,7 +71,7 @@ inline lease_repeated(t)
 
 inline rob(t)
 {
-	robbed[t] = robbed[t] || (token == t && fence == told[t] && !lapsed[t] && !gaveup[t])
+	robbed[t] = robbed[t] || (token == t && fence == granted_fence[t] && !lapsed[t] && !gaveup[t])
 }
 
 inline not_robbed(t)
@@ -103,20 +108,20 @@ inline commit_record(t, r, kept)
 		if
 		:: journal[r] == t ->
 			if
-			:: token == t && fence == told[t] -> reply = HELD
+			:: token == t && fence == granted_fence[t] -> reply = HELD
 			:: else -> reply = STORED
 			fi
 		:: else -> reply = FENCED
 		fi
-	:: rev == r && token == t && fence == told[t] ->
+	:: rev == r && token == t && fence == granted_fence[t] ->
 		store(t, r);
 		if
 		:: kept -> lease_begins(t); reply = HELD
-		:: !kept -> token = NOBODY; end_lease(t); reply = STORED
+		:: !kept -> token = NO_TOKEN; end_lease(t); reply = STORED
 		fi
 	:: else -> reply = FENCED
 	fi;
-	printf("  commit of the record by %d of revision %d, keep %d, fence %d: %e\n", t, r, kept, told[t], reply)
+	printf("  commit of the record by %d of revision %d, keep %d, fence %d: %e\n", t, r, kept, granted_fence[t], reply)
 }
 
 /* Gives the lock back behind what changed the record. */
@@ -124,13 +129,13 @@ inline release(t)
 {
 	skip;
 	if
-	:: lock == t -> lock = NOBODY
+	:: lock == t -> lock = NO_TOKEN
 	:: else
 	fi;
 	printf("  release by %d\n", t)
 }
 
-/* The first step of a commit: a lease can be kept only by whoever has the lock. */
+/* The first step of a commit: a lease can be kept only by the worker that has the lock. */
 inline take_for_commit(t)
 {
 	skip;
@@ -152,8 +157,9 @@ inline take_for_commit(t)
 }
 
 /*
- * The worker's time counts from before it asked first, so it does not believe in a lease whose lock has run out before it was told,
- * as may be between two steps, or between the first try and the one that it is told of.
+ * The worker's time counts from before it asked first, so it does not believe in a lease whose lock
+ * has run out before the reply arrived, as may be between two steps, or between the first try and
+ * the one whose reply it reads.
  */
 inline start(t)
 {

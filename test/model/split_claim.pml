@@ -29,7 +29,7 @@ claiming_record:
 				v = (want[t] == ANY -> rev : want[t]);
 				assert(v == rev);                                        /* S3 */
 				check_growth(t);
-				told[t] = fence;
+				granted_fence[t] = fence;
 				start(t)
 			:: else
 			fi

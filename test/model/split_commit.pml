@@ -3,7 +3,10 @@
 #else
 #define start_kept(t) start(t)
 #endif
-/* A worker's commit in steps: to keep the lease it takes the lock again; the record is changed; a lease that ends gives the lock back. */
+/*
+ * A worker's commit in steps: to keep the lease it takes the lock again; the record is changed; a
+ * lease that ends gives the lock back.
+ */
 committing_record:
 	if
 	:: atomic {

@@ -1,6 +1,6 @@
 /* Late and repeated steps. A renewal's own are an obtain, and one that changes nothing. */
 #ifdef RENEWUNTAKEN
-	:: d_step { lock == t && holds[t] && token == t && fence == told[t] -> expire(t);
+	:: d_step { lock == t && holds[t] && token == t && fence == granted_fence[t] -> expire(t);
 		printf("  the lock of %d expires, though the record was renewed\n", t) }
 #endif
 	:: d_step { armed[t] -> claim_record(t, true); reply = 0 }

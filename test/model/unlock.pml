@@ -1,4 +1,7 @@
-/* An operator's last resort: the lease is taken from whoever has it, who may be at work, and goes on until it is told. */
+/*
+ * An operator's last resort takes the lease from its worker. The worker may go on until it learns
+ * of it.
+ */
 inline unlock()
 {
 	skip;
@@ -6,24 +9,27 @@ inline unlock()
 	:: FINISHED
 	:: !FINISHED ->
 		if
-		:: token != NOBODY ->
-			/* Two callbacks may run at once from here on. The one whose lease it was counts no more: S8 says what is left of it. */
+		:: token != NO_TOKEN ->
+			/*
+			 * Two callbacks may run at once from here on. The former owner no longer counts: S8
+			 * says what it may still do.
+			 */
 			let_go(token);
-			ousted[token] = ousted[token] || told[token] == fence;
+			ousted[token] = ousted[token] || granted_fence[token] == fence;
 #ifndef UNLOCKLOCK
 #ifndef UNLOCKUNSPENT
 			spent = token;
 #endif
 			ended = token;
-			token = NOBODY
+			token = NO_TOKEN
 #endif
 		:: else
 		fi;
 #ifndef UNLOCKUNSEEN
-		record_changed() /* by the fence alone, if nobody has a lease */
+		record_changed() /* by the fence alone, if no worker has a lease */
 #endif
 	fi;
-	lock = NOBODY;
+	lock = NO_TOKEN;
 	printf("  the operator unlocks\n")
 }
 

@@ -3,7 +3,7 @@ package mutants
 // mutants are defects that others have made, and some that are near at hand.
 var mutants = []mutant{
 	{
-		name: "naive", // whoever asks gets the lease
+		name: "naive", // every caller gets the lease
 		file: "lua/claim.lua",
 		old:  "if not mine then\n",
 		new:  "if false then\n",
@@ -53,7 +53,7 @@ var mutants = []mutant{
 		new:  "return l.scope.service.cfg.Lease * 2",
 	},
 	{
-		name: "deaf", // who has lost the lease is not told
+		name: "deaf", // a worker that has lost its lease does not learn it
 		file: "redisidem/renewal.go",
 		old:  "\tl.cancel(cause)\n",
 		new:  "",
@@ -141,7 +141,7 @@ var mutants = []mutant{
 		killer: "TestClaimWithoutTheLockComparesTheRecord",
 	},
 	{
-		name: "sure", // a commit whose record is gone is told as refused, although an earlier try may have stored it
+		name: "sure", // a commit whose record is gone is reported as refused, although an earlier try may have stored it
 		file: "redisidem/commit.go",
 		old:  "\tcase protocol.StatusGone, protocol.StatusForgotten:\n\t\treturn key, false, l.outcomeUnknown(ctx)\n",
 		new:  "\tcase protocol.StatusGone:\n\t\treturn key, false, ErrFenced\n\tcase protocol.StatusForgotten:\n\t\treturn key, false, l.outcomeUnknown(ctx)\n",
@@ -149,7 +149,7 @@ var mutants = []mutant{
 		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
 	},
 	{
-		name: "hearsay", // a commit is told as refused although no replica knows of what refused it
+		name: "hearsay", // a commit is reported as refused although no replica knows of what refused it
 		file: "redisidem/commit.go",
 		old:  "\t\tif s.settled(r) != nil {\n",
 		new:  "\t\tif false {\n",
@@ -277,7 +277,7 @@ var mutants = []mutant{
 		killer: "TestCompensationContinuesWhenTheClientLeaves",
 	},
 	{
-		name: "silent-end", // a key is ended by hand and nobody says what becomes of what was committed
+		name: "silent-end", // a key is ended by hand without a word about its committed stages
 		file: "redisidem/outcome.go",
 		old:  "case ends && !o.leave &&",
 		new:  "case false && !o.leave &&",

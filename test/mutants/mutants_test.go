@@ -1,12 +1,14 @@
-// Package mutants tests the tests: it builds the library with one defect at a time, each of which somebody could make, and the
-// simulation of package sim, or a named test of package redisidem, must find it.
+// Package mutants tests the tests: it builds the library with one defect at a time, each of which a
+// developer could make, and the simulation of package sim, or a named test of package redisidem,
+// must find it.
 //
-// A defect is a piece of text that takes the place of another one in one file, by way of the go command's -overlay: the sources stay
-// as they are. A text that is not there exactly once, a mutant that does not compile and one that survives fail the rung, so that it
-// cannot fall behind the code.
+// A defect is a piece of text that takes the place of another one in one file, by way of the go
+// command's -overlay: the sources stay as they are. A text that is not there exactly once, a mutant
+// that does not compile and one that survives fail the rung, so that it cannot fall behind the
+// code.
 //
-//	go test -count=1 -v ./test/mutants -size change                    # up to 1,000 histories for each, six minutes
-//	go test -count=1 -v -timeout 2h ./test/mutants -size nightly       # up to 5,000
+//	go test -count=1 -v ./test/mutants -size change  # up to 1,000 histories for each, six minutes
+//	go test -count=1 -v -timeout 2h ./test/mutants -size nightly  # up to 5,000
 //	go test -count=1 -v -run 'Mutants/slowwatch' ./test/mutants -seed 42
 package mutants
 
@@ -18,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,17 +42,22 @@ func TestMutantsAreKilled(t *testing.T) {
 	seed := rung.Seed(t)
 	chosen := mutants[:rung.Size(t, len(mutants), len(mutants), len(mutants))] // quick: the first alone
 	limit := max(1_000, rung.Size(t, 1_000, 5_000, 5_000))
-	var killed []string
-	for _, m := range chosen {
+	killed := make([]string, len(chosen))
+	t.Cleanup(func() { // after the parallel subtests
+		if !slices.Contains(killed, "") {
+			rung.Figure(t, "R3", "%d of %d mutants killed: %s", len(killed), len(chosen), strings.Join(killed, ", "))
+		}
+	})
+	for i, m := range chosen {
 		t.Run(m.name, func(t *testing.T) {
+			if m.killer != "" {
+				t.Parallel() // compiling and linking one package leaves processors idle, and so does its killer
+			}
 			began := time.Now()
 			by := m.kill(t, seed, limit)
 			t.Logf("killed by %s in %v", by, time.Since(began).Round(time.Second))
-			killed = append(killed, m.name+" by "+by)
+			killed[i] = m.name + " by " + by
 		})
-	}
-	if len(killed) == len(chosen) {
-		rung.Figure(t, "R3", "%d of %d mutants killed: %s", len(killed), len(chosen), strings.Join(killed, ", "))
 	}
 }
 
@@ -102,7 +110,8 @@ func (m mutant) test(t *testing.T, seed uint64, limit int) ([]byte, error) {
 	return cmd.CombinedOutput()
 }
 
-// TestMutantsApply finds a mutant whose text the code no longer has, in runs too small to build them all.
+// TestMutantsApply finds a mutant whose text the code no longer has, in runs too small to build
+// them all.
 func TestMutantsApply(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) { m.apply(t, filepath.Join("..", "..", m.file)) })
@@ -140,7 +149,7 @@ func (m mutant) build(t *testing.T, root, folder, binary string) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".")
 	cmd.Dir = folder
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("it does not compile: %v\n%s", err, out)
@@ -153,8 +162,8 @@ var (
 	panics  = regexp.MustCompile(`(?m)^panic: `)
 )
 
-// verdict reads in the output of a test that failed by whom the defect was found, and as what. That the process died is no sign of
-// it.
+// verdict reads in the output of a test that failed by whom the defect was found, and as what. That
+// the process died is no sign of it.
 func (m mutant) verdict(out []byte, seed uint64) (by, what string, err error) {
 	if m.killer != "" {
 		switch {

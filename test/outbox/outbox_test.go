@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package outbox tests that an effect is there exactly when its stage was committed, however the processes that commit are
-// killed and whatever happens to their connections.
+// Package outbox tests that an effect is there exactly when its stage was committed, however the
+// processes that commit are killed and whatever happens to their connections.
 package outbox
 
 import (
@@ -112,7 +112,8 @@ func orders(ran func(st *redisidem.Stage)) *redisidem.Flow {
 	return flow
 }
 
-// event is an entry of an outbox. It has all that tells one commit from another, so that it must be the one in the journal.
+// event is an entry of an outbox. It has everything that distinguishes one commit from another, so
+// that it must be the one in the journal.
 type event struct {
 	key, stage      string
 	revision, fence int64
@@ -149,7 +150,8 @@ func work() {
 	if err != nil {
 		panic(err)
 	}
-	// Every other worker gives a connection up early and asks again, the others wait out the library's own bound.
+	// Every other worker gives a connection up early and asks again, the others wait out the
+	// library's own bound.
 	readTimeout := 5 * time.Second
 	if number%2 == 0 {
 		readTimeout = 250 * time.Millisecond
@@ -196,8 +198,8 @@ type strikes struct {
 	number map[redistest.Fault]int
 }
 
-// spoil lets faults strike claims and, more often, commits on all connections, until ctx ends. How many, is a matter of the
-// requests and not of time: on a slow machine, too, most requests pass.
+// spoil lets faults strike claims and, more often, commits on all connections, until ctx ends. How
+// many, is a matter of the requests and not of time: on a slow machine, too, most requests pass.
 func (s *strikes) spoil(ctx context.Context, t *testing.T, where *site, seed uint64) {
 	var spoiling sync.WaitGroup
 	defer spoiling.Wait()
@@ -271,7 +273,8 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		var spoiling sync.WaitGroup
 		spoiling.Go(func() { struck.spoil(ctx, t, where, from) })
 
-		// The pauses are drawn here, since a source of random numbers is not safe for concurrent use.
+		// The pauses are drawn here, since a source of random numbers is not safe for concurrent
+		// use.
 		pauses := make([]time.Duration, many)
 		for i := range pauses {
 			pauses[i] = time.Duration(r.Int64N(int64(80 * time.Millisecond)))
@@ -389,8 +392,8 @@ type proof struct {
 	later           int // commits of a stage that was begun before
 }
 
-// compare checks that the outboxes have one event for each entry of the journals, and none beside, and that the counters
-// agree.
+// compare checks that the outboxes have one event for each entry of the journals, and none beside,
+// and that the counters agree.
 func compare(t *testing.T, client redis.UniversalClient, sc *redisidem.Scope, records map[string]*redisidem.Key) (p proof) {
 	t.Helper()
 	ctx := context.Background()

@@ -19,7 +19,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/child"
 )
 
-// A reader gets these orders besides: the stream to read, its own name, and whether it dies on its first entry.
+// A reader gets these orders besides: the stream to read, its own name, and whether it dies on its
+// first entry.
 const (
 	streamVariable = "REDISIDEM_TEST_STREAM"
 	readerVariable = "REDISIDEM_TEST_READER"
@@ -28,7 +29,8 @@ const (
 	group = "mailer"
 )
 
-// read hands on the entries of an outbox: first those that another reader has taken and not acknowledged, then new ones.
+// read hands on the entries of an outbox: first those that another reader has taken and not
+// acknowledged, then new ones.
 func read() {
 	ctx, pen, client := context.Background(), child.Own(), ownClient(5*time.Second)
 	stream, name := os.Getenv(streamVariable), os.Getenv(readerVariable)

@@ -18,7 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// TestEffectOnAKeyOfTheWrongTypeWritesNothing puts the bad effect last, behind two that could be applied.
+// TestEffectOnAKeyOfTheWrongTypeWritesNothing puts the bad effect last, behind two that could be
+// applied.
 func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
@@ -41,7 +42,8 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The names of a key's neighbours are known from a first run, in which the second stage finds the wrong type.
+		// The names of a key's neighbours are known from a first run, in which the second stage
+		// finds the wrong type.
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			return redisidem.NothingDone(), client.SAdd(ctx, st.ShardKey("outbox"), "a set").Err()
 		})
@@ -85,22 +87,22 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 	})
 }
 
-// wiretap notes the commands that a client sends.
-type wiretap struct {
+// commandRecorder notes the commands that a client sends.
+type commandRecorder struct {
 	mu   sync.Mutex
 	sent []string
 }
 
-func (w *wiretap) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (w *commandRecorder) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (w *wiretap) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (w *commandRecorder) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		w.note(cmd)
 		return next(ctx, cmd)
 	}
 }
 
-func (w *wiretap) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (w *commandRecorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
 			w.note(cmd)
@@ -109,14 +111,14 @@ func (w *wiretap) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-func (w *wiretap) note(cmd redis.Cmder) {
+func (w *commandRecorder) note(cmd redis.Cmder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sent = append(w.sent, fmt.Sprint(cmd.Args()...))
 }
 
 // take returns what was sent since the last time.
-func (w *wiretap) take() []string {
+func (w *commandRecorder) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sent := w.sent
@@ -127,7 +129,7 @@ func (w *wiretap) take() []string {
 func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
-		ctx, client, tap := context.Background(), where.direct(t), &wiretap{}
+		ctx, client, tap := context.Background(), where.direct(t), &commandRecorder{}
 		client.AddHook(tap)
 		// No renewal is sent in the meantime.
 		svc, err := redisidem.New(client, &redisidem.Config{Lease: time.Minute, Timeout: 5 * time.Second})

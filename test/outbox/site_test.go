@@ -48,7 +48,7 @@ func newSite(t *testing.T, clustered bool, addrs ...string) *site {
 	return s
 }
 
-// variable tells a child how to reach the nodes: through the proxies.
+// variable gives a child the addresses of the nodes, through the proxies.
 const siteVariable = "REDISIDEM_TEST_SITE"
 
 func (s *site) variable() string {

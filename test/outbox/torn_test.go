@@ -14,8 +14,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// TestEffectWithMoreWordsThanLuaCanUnpack is refused, by whoever knows first, or is applied. That its outcome is unknown is
-// wrong, and a server that does not check commands beforehand stores the outcome without the effect.
+// TestEffectWithMoreWordsThanLuaCanUnpack is refused, by the first that can, or is applied. That
+// its outcome is unknown is wrong, and a server that does not check commands beforehand stores the
+// outcome without the effect.
 func TestEffectWithMoreWordsThanLuaCanUnpack(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
@@ -40,7 +41,8 @@ func TestEventForAStreamWithoutIDsLeft(t *testing.T) {
 	})
 }
 
-// mustBeWhole commits an outcome with an effect, and checks that both were stored or neither, and that the caller is told.
+// mustBeWhole commits an outcome with an effect, and checks that both were stored or neither, and
+// that the caller learns it.
 func mustBeWhole(t *testing.T, where *site, write func(name string) effect.Effect,
 	prepare func(client redis.UniversalClient, name string) error,
 ) {

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package processes tests workers that are processes of their own: the test binary runs itself again as a worker, and
-// what a worker was told is read from a ledger that survives it.
+// Package processes tests workers that are processes of their own: the test binary runs itself
+// again as a worker, and a worker's results are read from a ledger that survives it.
 package processes
 
 import (
@@ -82,7 +82,7 @@ func scope(t *testing.T, addr string, lease time.Duration) *redisidem.Scope {
 	return svc.Scope("processes")
 }
 
-// race drives every key to its end, in competition with everybody else.
+// race drives every key to its end, in competition with the other workers.
 func race() {
 	sc, out := workerScope(10*time.Second), child.Own()
 	var wg sync.WaitGroup
@@ -130,10 +130,10 @@ func drive(sc *redisidem.Scope, out child.Pen, value string) {
 
 func TestFourProcessesRaceForFiftyKeys(t *testing.T) {
 	server := rediscase.Server(t)
-	book := newBook(t)
+	recorder := newRecorder(t)
 	var workers []*child.Process
 	for range processes {
-		workers = append(workers, worker(t, "racer", server.Addr(), book))
+		workers = append(workers, worker(t, "racer", server.Addr(), recorder))
 	}
 	for _, w := range workers {
 		if err := w.Wait(3 * patience); err != nil {
@@ -142,7 +142,7 @@ func TestFourProcessesRaceForFiftyKeys(t *testing.T) {
 	}
 
 	committed, answers, answered := map[string]string{}, map[string]string{}, 0
-	for _, line := range book.Lines(t) {
+	for _, line := range recorder.Lines(t) {
 		words := strings.Fields(line)
 		switch words[0] {
 		case "committed":
@@ -222,13 +222,13 @@ func sleep() {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	out.Write("told fenced=%t error=%t lost=%t", errors.Is(err, redisidem.ErrFenced), err != nil,
+	out.Write("outcome fenced=%t error=%t lost=%t", errors.Is(err, redisidem.ErrFenced), err != nil,
 		errors.Is(context.Cause(stage), redisidem.ErrLeaseLost))
 }
 
 func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
-	server, book := rediscase.Server(t), newBook(t)
-	w := freeze(t, server.Addr(), book)
+	server, recorder := rediscase.Server(t), newRecorder(t)
+	w := freeze(t, server.Addr(), recorder)
 	key, err := scope(t, server.Addr(), shortLease).Wait(patience).Do(context.Background(), frozenValue, request,
 		func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			if st.Attempt() != 2 {
@@ -239,18 +239,19 @@ func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
 	if err != nil || key.Replayed() {
 		t.Fatal(key, err)
 	}
-	mustBeTold(t, thaw(t, w, book), "told fenced=true error=true lost=true")
+	mustReport(t, thaw(t, w, recorder), "outcome fenced=true error=true lost=true")
 	mustHold(t, server.Addr(), `"other"`)
 }
 
-// TestFrozenWorkerIsFencedWhileAnotherWorks is about the time between the other's claim and its commit, in which only the
-// claim speaks against the frozen worker: the record stands where it stood.
+// TestFrozenWorkerIsFencedWhileAnotherWorks is about the time between the other's claim and its
+// commit, in which only the claim speaks against the frozen worker: the record stands where it
+// stood.
 func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
-	server, book := rediscase.Server(t), newBook(t)
-	w := freeze(t, server.Addr(), book)
+	server, recorder := rediscase.Server(t), newRecorder(t)
+	w := freeze(t, server.Addr(), recorder)
 	key, err := scope(t, server.Addr(), 10*time.Second).Wait(patience).Do(context.Background(), frozenValue, request,
 		func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			mustBeTold(t, thaw(t, w, book), "told fenced=true error=true lost=true")
+			mustReport(t, thaw(t, w, recorder), "outcome fenced=true error=true lost=true")
 			return redisidem.Finish(redisidem.JSON(200, "other")), nil
 		})
 	if err != nil || key.Replayed() {
@@ -260,22 +261,22 @@ func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
 }
 
 func TestLapsedLeaseThatNobodyClaimedCommits(t *testing.T) {
-	server, book := rediscase.Server(t), newBook(t)
-	w := freeze(t, server.Addr(), book)
+	server, recorder := rediscase.Server(t), newRecorder(t)
+	w := freeze(t, server.Addr(), recorder)
 	client := server.Client()
 	defer func() { _ = client.Close() }()
 	until(t, "the lock is gone", func() bool {
 		locks, err := client.Keys(context.Background(), "*:lock").Result()
 		return err == nil && len(locks) == 0
 	})
-	mustBeTold(t, thaw(t, w, book), "told fenced=false error=false lost=true")
+	mustReport(t, thaw(t, w, recorder), "outcome fenced=false error=false lost=true")
 	mustHold(t, server.Addr(), `"sleeper"`)
 }
 
 func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
-	server, book := rediscase.Server(t), newBook(t)
-	w := worker(t, "sleeper", server.Addr(), book)
-	until(t, "the callback runs", func() bool { return len(book.Lines(t)) == 1 })
+	server, recorder := rediscase.Server(t), newRecorder(t)
+	w := worker(t, "sleeper", server.Addr(), recorder)
+	until(t, "the callback runs", func() bool { return len(recorder.Lines(t)) == 1 })
 	w.Kill()
 	sc := scope(t, server.Addr(), shortLease)
 	ran := 0
@@ -306,10 +307,10 @@ func TestKilledWorkerFreesTheKeyWithinOneLease(t *testing.T) {
 }
 
 // freeze starts a sleeper and stops it inside its callback.
-func freeze(t *testing.T, addr string, book child.Ledger) *child.Process {
+func freeze(t *testing.T, addr string, recorder child.Ledger) *child.Process {
 	t.Helper()
-	w := worker(t, "sleeper", addr, book)
-	until(t, "the callback runs", func() bool { return len(book.Lines(t)) == 1 })
+	w := worker(t, "sleeper", addr, recorder)
+	until(t, "the callback runs", func() bool { return len(recorder.Lines(t)) == 1 })
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -317,9 +318,9 @@ func freeze(t *testing.T, addr string, book child.Ledger) *child.Process {
 }
 
 // thaw lets a stopped sleeper's callback return, and gives the last line that it wrote.
-func thaw(t *testing.T, w *child.Process, book child.Ledger) string {
+func thaw(t *testing.T, w *child.Process, recorder child.Ledger) string {
 	t.Helper()
-	if err := os.WriteFile(book.Path()+".go", nil, 0o600); err != nil {
+	if err := os.WriteFile(recorder.Path()+".go", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Continue(); err != nil {
@@ -328,7 +329,7 @@ func thaw(t *testing.T, w *child.Process, book child.Ledger) string {
 	if err := w.Wait(3 * patience); err != nil {
 		t.Fatal(err)
 	}
-	lines := book.Lines(t)
+	lines := recorder.Lines(t)
 	return lines[len(lines)-1]
 }
 
@@ -341,22 +342,22 @@ func mustHold(t *testing.T, addr, body string) {
 }
 
 // worker starts a worker in a role.
-func worker(t *testing.T, role, addr string, book child.Ledger) *child.Process {
+func worker(t *testing.T, role, addr string, recorder child.Ledger) *child.Process {
 	t.Helper()
-	w, err := child.Start(t, role, book, addrVariable+"="+addr, goVariable+"="+book.Path()+".go")
+	w, err := child.Start(t, role, recorder, addrVariable+"="+addr, goVariable+"="+recorder.Path()+".go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func newBook(t *testing.T) child.Ledger {
+func newRecorder(t *testing.T) child.Ledger {
 	t.Helper()
 	t.Parallel()
 	return child.NewLedger(t)
 }
 
-func mustBeTold(t *testing.T, got, want string) {
+func mustReport(t *testing.T, got, want string) {
 	t.Helper()
 	if got != want {
 		t.Errorf("the worker was %q, want %q", got, want)

@@ -10,7 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Initialize asks for the key of a request, which may be another one than the key was first used with.
+// Initialize asks for the key of a request, which may be another one than the key was first used
+// with.
 func (m *machine) Initialize(t *rapid.T) {
 	o, s := m.connected(t), m.slot(t)
 	request := rapid.IntRange(0, len(requests)-1).Draw(t, "request")
@@ -57,7 +58,8 @@ func (m *machine) hired(w *worker, lease *redisidem.Lease) {
 	m.compare(w.slot, lease.Key())
 }
 
-// granted checks a new lease's fence: it is larger than all before, also those of records that are gone if the clock has moved.
+// granted checks a new lease's fence: it is larger than all before, also those of records that are
+// gone if the clock has moved.
 func (m *machine) granted(s *slot, fence int64) {
 	if m.travels && fence != s.record.fence {
 		m.t.Fatalf("the fence is %d, want %d", fence, s.record.fence)
@@ -163,7 +165,8 @@ func toldOf(r *record) verdict {
 // stays says that an outcome does not move the key on.
 func (o *outcome) stays(point string) bool { return !o.Interim && o.RecoveryPoint == point }
 
-// Commit commits under a lease, which may be lost or ended, or whose owner may be cut off; the reply may get lost.
+// Commit commits under a lease, which may be lost or ended, or whose owner may be cut off; the
+// reply may get lost.
 func (m *machine) Commit(t *rapid.T) {
 	w := m.worker(t, func(*worker) bool { return true })
 	s := w.slot
@@ -173,7 +176,7 @@ func (m *machine) Commit(t *rapid.T) {
 	lossy := loses && m.travels && !w.owner.cut && m.quiet(w)
 	held, stays := !w.ended && !w.lost, w.stays(out)
 	if lossy {
-		w.owner.cable.set(false, true)
+		w.owner.network.set(false, true)
 	}
 	commit := w.lease.Commit
 	if keep {
@@ -186,11 +189,11 @@ func (m *machine) Commit(t *rapid.T) {
 	switch {
 	case stays:
 		m.expect(err, noProgress)
-		w.owner.cable.set(w.owner.cut, false)
+		w.owner.network.set(w.owner.cut, false)
 		return
 	case w.ended:
 		m.expect(err, ended)
-		w.owner.cable.set(w.owner.cut, false)
+		w.owner.network.set(w.owner.cut, false)
 		return
 	case w.owner.cut:
 		m.expect(err, unknown)
@@ -233,10 +236,11 @@ func (m *machine) answered(s *slot, v verdict, key *redisidem.Key) {
 	}
 }
 
-// stays says that an outcome would not move on the key on which the worker works. An ended lease still knows where it stood.
+// stays says that an outcome would not move on the key on which the worker works. An ended lease
+// still knows where it stood.
 func (w *worker) stays(o *outcome) bool { return o.stays(w.lease.Key().RecoveryPoint) }
 
-// quiet says that nothing happens by itself on a worker's cable while a reply gets lost on it.
+// quiet says that nothing happens by itself on a worker's network while a reply gets lost on it.
 func (m *machine) quiet(w *worker) bool {
 	for _, other := range m.workers {
 		if other != w && other.owner == w.owner && !other.ended && !other.lost && time.Until(other.due()) < 2*timeout {
@@ -246,12 +250,12 @@ func (m *machine) quiet(w *worker) bool {
 	return true
 }
 
-// Again sends a commit once more that was sent at some time, byte for byte, as a network does that holds packets back. Whatever
-// became of it then, nothing must come of it now.
+// Again sends a commit once more that was sent at some time, byte for byte, as a network does that
+// holds packets back. Whatever became of it then, nothing must come of it now.
 func (m *machine) Again(t *rapid.T) {
 	var sent [][]byte
 	for _, o := range m.owners {
-		sent = append(sent, last(o.cable.sent())...)
+		sent = append(sent, last(o.network.sent())...)
 	}
 	need(t, len(sent) > 0)
 	duplicate := sent[rapid.IntRange(0, len(sent)-1).Draw(t, "commit")]
@@ -320,7 +324,7 @@ func (m *machine) Delete(t *rapid.T) {
 	m.expect(o.scope.Delete(m.ctx, v.key), want)
 }
 
-// Unlock takes the lease from whoever has it.
+// Unlock takes the lease from the worker that has it.
 func (m *machine) Unlock(t *rapid.T) {
 	o, s := m.connected(t), m.slot(t)
 	m.now()
@@ -336,14 +340,15 @@ func (m *machine) Pass(t *rapid.T) {
 	}).Draw(t, "time"))
 }
 
-// Cut takes a process off the network, or brings it back after its leases have lapsed. What it has committed meanwhile arrives.
+// Cut takes a process off the network, or brings it back after its leases have lapsed. What it has
+// committed meanwhile arrives.
 func (m *machine) Cut(t *rapid.T) {
 	need(t, m.travels)
 	o := rapid.SampledFrom(m.owners).Draw(t, "owner")
 	m.now()
 	if !o.cut {
 		o.cut = true
-		o.cable.set(true, false)
+		o.network.set(true, false)
 		return
 	}
 	m.pass(m.slots[0].lease)
@@ -366,9 +371,10 @@ func (m *machine) Cut(t *rapid.T) {
 	m.mend(o)
 }
 
-// mend mends a cable, and waits until all has arrived that was on its way. Its owner has new connections then.
+// mend mends a network, and waits until all has arrived that was on its way. Its owner has new
+// connections then.
 func (m *machine) mend(o *owner) {
-	o.cable.set(false, false)
+	o.network.set(false, false)
 	m.pass(settled)
 	for began := time.Now(); ; began = time.Now() {
 		_, _ = o.scope.Retrieve(m.ctx, "any")

@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The flow that works on some of the keys. It has two stages, and a completer gives a key up after two attempts of one.
+// The flow that works on some of the keys. It has two stages, and a completer gives a key up after
+// two attempts of one.
 const (
 	flowName     = "orders"
 	flowID       = "orders/1"
@@ -117,7 +118,8 @@ func (s *slot) enter(from time.Time, attempt int) {
 	s.put(from.Add(after), after/4)
 }
 
-// carryOn is what a commit does to a key of a flow besides. By hand it knows the flow's name and nothing else of it.
+// carryOn is what a commit does to a key of a flow besides. By hand it knows the flow's name and
+// nothing else of it.
 func (s *slot) carryOn(now time.Time, w *worker) {
 	r := s.record
 	dead := r.dead
@@ -143,7 +145,8 @@ func later(a, b time.Time) time.Time {
 // put sets when the key is due, give or take a jitter upwards.
 func (s *slot) put(due time.Time, jitter time.Duration) { s.due, s.jitter = due, jitter }
 
-// claimFlow is the claim of a flow's run. It says whether the worker has the lease; if not, what its caller hears.
+// claimFlow is the claim of a flow's run. It says whether the worker has the lease; if not, what
+// its caller hears.
 func (s *slot) claimFlow(now time.Time, w *worker) (granted bool, want error) {
 	switch r := s.record; {
 	case r.point == redisidem.Finished:
@@ -274,7 +277,7 @@ func (m *machine) Letters(t *rapid.T) {
 	for key, err := range o.service.DeadLetters(m.ctx, flowName) {
 		m.must(err)
 		if !want[key.Value] {
-			t.Fatalf("%s is a dead letter, and should be none, or was told twice", key.Value)
+			t.Fatalf("%s is a dead letter and should not be, or was listed twice", key.Value)
 		}
 		delete(want, key.Value)
 	}
@@ -316,7 +319,7 @@ func (m *machine) Requeue(t *rapid.T) {
 }
 
 // placed checks, whatever the model says, that a key of the flow that is not finished is where
-// somebody comes to it: it has a lease whose lock is still there, or it is due, or a dead letter,
+// a worker comes to it: it has a lease whose lock is still there, or it is due, or a dead letter,
 // and never both of these.
 func (m *machine) placed(s *slot) {
 	m.t.Helper()
@@ -335,7 +338,7 @@ func (m *machine) placed(s *slot) {
 	case due && dead || letter != dead:
 		m.t.Fatalf("%s is due: %v, among the dead letters: %v, a dead letter: %v", s.value, due, dead, letter)
 	case !due && !dead && !ends && m.raw.Exists(m.ctx, lock).Val() == 0:
-		m.t.Fatalf("%s is not finished, and nobody will come to it", s.value)
+		m.t.Fatalf("%s is not finished, and no worker will come to it", s.value)
 	}
 }
 
@@ -352,7 +355,7 @@ func (m *machine) compareDue(s *slot) {
 	score, err := m.raw.ZScore(m.ctx, s.prefix+"due:"+flowName, m.scope.ID(s.value)).Result()
 	there := err == nil
 	if !there && (s.record == nil || m.now().After(s.indexed.Add(-m.least()))) {
-		s.due = time.Time{} // the index may end with the last record that was entered, unless somebody looks
+		s.due = time.Time{} // the index may end with the last record that was entered, unless a completer scans
 	}
 	if there != !s.due.IsZero() {
 		m.t.Fatalf("%s is in the due index: %v, want %v", s.value, there, !there)

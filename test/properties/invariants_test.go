@@ -113,7 +113,7 @@ func (m *machine) compare(s *slot, key *redisidem.Key) {
 	}
 }
 
-// sameResponse compares byte for byte. A response without anything in it is none.
+// sameResponse compares byte for byte. An empty response equals no response.
 func sameResponse(a, b *redisidem.Response) bool {
 	if b != nil && b.Code == 0 && len(b.Header) == 0 && len(b.Body) == 0 {
 		b = nil
@@ -138,7 +138,8 @@ func (m *machine) compareState(s *slot, st *redisidem.Stage) {
 	}
 }
 
-// compareRaw compares what no key tells: who may commit, the fence, the attempts of this revision, and the state.
+// compareRaw compares what a Key does not show: which worker may commit, the fence, the attempts of
+// this revision, and the state.
 func (m *machine) compareRaw(s *slot) {
 	m.t.Helper()
 	record, _ := m.place(s)
@@ -150,7 +151,7 @@ func (m *machine) compareRaw(s *slot) {
 	}
 	r := s.record
 	if owned := control[2] != "-"; owned != (r.worker != nil) {
-		m.t.Fatalf("somebody may commit: %v, want %v", owned, r.worker != nil)
+		m.t.Fatalf("a worker may commit: %v, want %v", owned, r.worker != nil)
 	}
 	if r.fence > 0 && control[3] != strconv.FormatInt(r.fence, 10) {
 		m.t.Fatalf("the record's fence is %s, want %d", control[3], r.fence)
@@ -188,7 +189,7 @@ func (m *machine) compareGeneration(s *slot) {
 	}
 }
 
-// compareLock checks that there is a lock exactly while somebody has the key.
+// compareLock checks that there is a lock exactly while a worker has the key.
 func (m *machine) compareLock(s *slot) {
 	m.t.Helper()
 	if s.prefix == "" {

@@ -21,7 +21,8 @@ const (
 	slots  = 2
 	// timeout is Config.Timeout of the services: how long a call takes that gets no answer.
 	timeout = 500 * time.Millisecond
-	// settled is when a commit that is tried again in the background has arrived, once the cable is mended.
+	// settled is when a commit that is tried again in the background has arrived, once the network
+	// is mended.
 	settled = 3 * time.Second
 	// moment is what each action takes at least.
 	moment = 10 * time.Microsecond
@@ -38,8 +39,8 @@ type machine struct {
 	t      *rapid.T
 	ctx    context.Context
 	raw    redis.UniversalClient
-	dial   func() (net.Conn, error) // to the server, past all cables
-	scope  *redisidem.Scope         // of somebody who only looks
+	dial   func() (net.Conn, error) // to the server, past all networks
+	scope  *redisidem.Scope         // of a process that only reads
 	owners []*owner
 	slots  []*slot
 	// travels says that time is the test's own.
@@ -101,17 +102,17 @@ func newMachine(t *rapid.T, w world) *machine {
 		return svc
 	}
 	watch := w.options()
-	plain := newCable(watch)
+	plain := newNetwork(watch)
 	m.dial = func() (net.Conn, error) { return plain.dial(m.ctx, "tcp", watch.Addr) }
-	m.scope = serve(watch).Scope("somebody")
+	m.scope = serve(watch).Scope("customer")
 	raw := redis.NewClient(w.options())
 	m.raw = raw
 	t.Cleanup(func() { _ = raw.Close() })
 	for i := range owners {
 		opt := w.options()
-		o := &owner{name: fmt.Sprintf("owner %d", i), cable: newCable(opt)}
+		o := &owner{name: fmt.Sprintf("owner %d", i), network: newNetwork(opt)}
 		o.service = serve(opt)
-		o.scope = o.service.Scope("somebody")
+		o.scope = o.service.Scope("customer")
 		o.flow = m.newFlow()
 		m.owners = append(m.owners, o)
 	}
@@ -123,7 +124,7 @@ func newMachine(t *rapid.T, w world) *machine {
 // end gives all leases back.
 func (m *machine) end() {
 	for _, o := range m.owners {
-		o.cable.set(false, false)
+		o.network.set(false, false)
 	}
 	for _, w := range m.workers {
 		_ = w.lease.Abandon(m.ctx)
@@ -183,7 +184,8 @@ func (m *machine) connected(t *rapid.T) *owner {
 	return rapid.SampledFrom(there).Draw(t, "owner")
 }
 
-// need lets another action be drawn if there is nothing for this one to do. It comes before all that an action draws.
+// need lets another action be drawn if there is nothing for this one to do. It comes before all
+// that an action draws.
 func need(t *rapid.T, met bool) {
 	if !met {
 		t.SkipNow()
@@ -192,7 +194,7 @@ func need(t *rapid.T, met bool) {
 
 func (m *machine) slot(t *rapid.T) *slot { return rapid.SampledFrom(m.slots).Draw(t, "key") }
 
-// view draws a key as somebody read it at some time, and somebody else who is connected.
+// view draws a key as it was read at some time, and a process that is connected.
 func (m *machine) view(t *rapid.T) (*owner, view) {
 	need(t, len(m.views) > 0)
 	return m.connected(t), rapid.SampledFrom(last(m.views)).Draw(t, "view")
@@ -206,7 +208,7 @@ func (m *machine) saw(s *slot, key *redisidem.Key) {
 	m.views = append(m.views, view{s, s.record, key})
 }
 
-// worker draws somebody who has a lease or had one. Those who still may have it come up more often.
+// worker draws a worker that has or had a lease. Those who still may have it come up more often.
 func (m *machine) worker(t *rapid.T, fit func(*worker) bool) *worker {
 	var all, working []*worker
 	for _, w := range m.workers {
@@ -268,14 +270,15 @@ func (m *machine) place(s *slot) (record, lock string) {
 // counter is the key that effects count in.
 func (m *machine) counter(s *slot) string { return m.prefix(s) + "x:counter" }
 
-// text is a key with a text, to which nobody can add members.
+// text is a key with a text, to which members cannot be added.
 func (m *machine) text(s *slot) string {
 	key := m.prefix(s) + "x:text"
 	m.must(m.raw.Set(m.ctx, key, "text", 0).Err())
 	return key
 }
 
-// prefix opens the names of the Redis keys in the shard of a slot. It is taken from a record, since only the library knows it.
+// prefix opens the names of the Redis keys in the shard of a slot. It is taken from a record, since
+// only the library knows it.
 func (m *machine) prefix(s *slot) string {
 	if s.prefix == "" {
 		for _, k := range m.keys() {

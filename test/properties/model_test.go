@@ -8,7 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The times of the services under test. Live workers renew at a third of the lease; maxHold is no multiple of that.
+// The times of the services under test. Live workers renew at a third of the lease; maxHold is no
+// multiple of that.
 type times struct{ lease, retention, maxHold time.Duration }
 
 // slot is what the model says about one key: whether there is a record, and who has the lock.
@@ -30,8 +31,8 @@ type slot struct {
 
 	due    time.Time     // when a completer may look at it; zero: never
 	jitter time.Duration // how much later that may be
-	// indexed is how long the due index is sure to be there, though the record may live for longer: it does when somebody works on
-	// it without the flow.
+	// indexed is how long the due index is sure to be there, though the record may live for longer:
+	// it does when a worker works on it without the flow.
 	indexed time.Time
 }
 
@@ -48,7 +49,7 @@ type record struct {
 	attempts int // in all
 	runs     int // of this revision
 	fence    int64
-	worker   *worker // whose commit would be accepted; nil: nobody's
+	worker   *worker // whose commit would be accepted; nil: no worker
 	flow     string
 	journal  []entry
 
@@ -59,7 +60,7 @@ type record struct {
 	requeuedAt   int64
 	requeuedRuns int
 
-	created time.Time // as the server told it
+	created time.Time // by the server
 }
 
 type entry struct {
@@ -70,7 +71,7 @@ type entry struct {
 	revision int64
 }
 
-// worker is somebody who was given a lease.
+// worker is a worker that was given a lease.
 type worker struct {
 	slot  *slot
 	of    *record // which record it claimed
@@ -118,14 +119,14 @@ const (
 	noProgress    verdict = "ErrNoProgress"
 	effectRefused verdict = "ErrEffect"
 	notKept       verdict = "ErrNotKept"
-	// What a caller is told who gets no answer.
+	// The error of a caller that gets no answer.
 	unknown     verdict = "ErrOutcomeUnknown"
 	unavailable verdict = "ErrUnavailable"
 )
 
 func (s *slot) GoString() string { return s.value }
 
-// held says whether somebody has the lock.
+// held reports whether a worker has the lock.
 func (s *slot) held() bool { return s.lock != nil }
 
 func (r *record) keep(until time.Time) {
@@ -150,7 +151,7 @@ func (s *slot) initialize(now time.Time, request int) verdict {
 	return fine
 }
 
-// claim gives the lease to a worker, if it can. Its fence is told by the library.
+// claim gives the lease to a worker, if it can. Its fence comes from the library.
 func (s *slot) claim(now time.Time, w *worker) verdict {
 	r := s.record
 	switch {
@@ -206,8 +207,8 @@ func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	return fine
 }
 
-// remembered is how many commits a journal remembers. Who does not know the flow that works on the key lets it have more, since
-// that may compensate by them.
+// remembered is how many commits a journal remembers. Who does not know the flow that works on the
+// key lets it have more, since that may compensate by them.
 func remembered(unknownFlow bool) int64 {
 	if unknownFlow {
 		return 1024
@@ -259,7 +260,7 @@ func (s *slot) renew(now time.Time, w *worker) verdict {
 	return fine
 }
 
-// unlock takes the lease from whoever has it.
+// unlock takes the lease from the worker that has it.
 func (s *slot) unlock() verdict {
 	s.lock = nil
 	switch {
@@ -273,7 +274,7 @@ func (s *slot) unlock() verdict {
 	return fine
 }
 
-// view is a key as somebody has read it, perhaps long ago.
+// view is a key as it was read, perhaps long ago.
 type view struct {
 	slot *slot
 	of   *record // which record that was
@@ -284,7 +285,7 @@ func (v view) GoString() string {
 	return fmt.Sprintf("%s at %q, revision %d", v.key.Value, v.key.RecoveryPoint, v.key.Revision)
 }
 
-// update is Update by somebody who has seen the key like that.
+// update is Update with that view of the key.
 func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 	r := s.record
 	switch {
@@ -313,7 +314,7 @@ func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 	return fine
 }
 
-// remove is Delete by somebody who has seen the key like that.
+// remove is Delete with that view of the key.
 func (s *slot) remove(now time.Time, v view) verdict {
 	switch r := s.record; {
 	case r == nil:
@@ -333,8 +334,8 @@ func (s *slot) remove(now time.Time, v view) verdict {
 	return fine
 }
 
-// advance lets everything happen to the key that happens by itself until now: workers renew or find out that they cannot,
-// locks lapse and records expire.
+// advance lets everything happen to the key that happens by itself until now: workers renew or find
+// out that they cannot, locks lapse and records expire.
 func (s *slot) advance(now time.Time, workers []*worker) {
 	for {
 		w := next(s, workers)

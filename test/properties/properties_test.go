@@ -1,6 +1,6 @@
-// Package properties compares the library with a model: random actions of several processes on a few keys, while time passes,
-// cables are cut and replies get lost. After each action the key is what the model says, and so are its lock, its expiry and
-// what its effects have counted.
+// Package properties compares the library with a model: random actions of several processes on a
+// few keys, while time passes, networks are cut and replies get lost. After each action the key is
+// what the model says, and so are its lock, its expiry and what its effects have counted.
 package properties
 
 import (
@@ -63,12 +63,12 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about cables that are cut on purpose.
+// quiet keeps go-redis from writing about networks that are cut on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// prepare tells rapid how many cases there are and what they are made of.
+// prepare sets rapid's number of cases and its seed.
 func prepare(t *testing.T, checks int) {
 	t.Helper()
 	for name, value := range map[string]string{

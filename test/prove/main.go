@@ -1,13 +1,16 @@
-// Prove runs every rung of the proof that redisidem keeps its promise, and prints what each of them has shown.
+// Prove runs every rung of the proof that redisidem keeps its promise, and prints the figures of
+// each.
 //
 //	go run ./test/prove                       what every change runs
-//	go run ./test/prove -size nightly         the size for every night; -size release is the largest
+//	go run ./test/prove -size nightly         for every night; -size release is the largest
 //	go run ./test/prove -only sim,crash       these rungs alone
 //	go run ./test/prove -only sim -seed 42    with the random choices of an earlier run
 //
-// Each rung is a package of tests beside this one, whose documentation tells what it proves, which flags it has of its own, and
-// how a failure is made again; the last is the fuzz targets of all packages. Rungs run one after the other, since most of them use the whole machine. The exit status is 1
-// when one fails; what it printed is shown then. They need what their tests need: redis-server, spin and gcc.
+// A rung is one kind of proof: a package of tests beside this one, or the fuzz targets of all
+// packages. The documentation of each package says what it proves, which flags it has, and how to
+// repeat a failure. Rungs run one after the other, because most of them use the whole machine. If a
+// rung fails, its output is printed and the exit status is 1. The rungs need redis-server, spin and
+// gcc.
 package main
 
 import (
@@ -65,7 +68,7 @@ func prove(ctx context.Context, w io.Writer, size string, seed uint64, only stri
 	}
 	fmt.Fprintf(w, "%d of %d rungs hold, in %v\n", len(chosen)-len(failed), len(chosen), time.Since(began).Round(time.Second))
 	if len(failed) > 0 {
-		return fmt.Errorf("these do not hold: %s", strings.Join(failed, ", "))
+		return fmt.Errorf("these rungs fail: %s", strings.Join(failed, ", "))
 	}
 	return nil
 }
@@ -79,7 +82,7 @@ func choose(only string) ([]test, error) {
 	for name := range strings.SplitSeq(only, ",") {
 		i := slices.IndexFunc(tests, func(r test) bool { return r.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("no rung has the name %q; there are %s", name, names())
+			return nil, fmt.Errorf("no rung is named %q; the rungs are %s", name, names())
 		}
 		chosen = append(chosen, tests[i])
 	}
@@ -94,7 +97,7 @@ func names() string {
 	return strings.Join(all, ", ")
 }
 
-// print shows what a rung has come to: its figures, or all that it printed.
+// print prints the figures of a rung or, if it has failed, its output.
 func (o outcome) print(w io.Writer) {
 	verdict := "holds"
 	if o.err != nil {

@@ -24,7 +24,7 @@ func TestEveryRungIsThere(t *testing.T) {
 	for _, f := range folders {
 		isRung := slices.ContainsFunc(tests, func(r test) bool { return r.name == f.Name() && r.script == "" })
 		if f.IsDir() && !isRung && f.Name() != "internal" && f.Name() != "prove" {
-			t.Errorf("%s is no rung", f.Name())
+			t.Errorf("%s is not a rung", f.Name())
 		}
 	}
 }
@@ -32,7 +32,7 @@ func TestEveryRungIsThere(t *testing.T) {
 func TestRungThatDoesNotEndSaysSo(t *testing.T) {
 	late := test{name: "late", script: "scripts/fuzz.sh", limit: [3]time.Duration{-time.Minute}}
 	if o := late.run(t.Context(), "change", 0); o.err == nil || o.err.Error() != "it did not end" {
-		t.Errorf("it is told as %v", o.err)
+		t.Errorf("the error is %v", o.err)
 	}
 }
 
@@ -49,6 +49,6 @@ func TestRungsAreChosenByName(t *testing.T) {
 		t.Errorf("without names %d are chosen, %v", len(all), err)
 	}
 	if _, err := choose("sim,nothing"); err == nil {
-		t.Error("a rung is chosen that is none")
+		t.Error("a rung that does not exist was chosen")
 	}
 }

@@ -17,14 +17,15 @@ import (
 // test is a rung: a package of tests beside this one, or a script.
 type test struct {
 	name string
-	// script is from the root of the workspace, with its argument by size; without one the package of the name is tested.
+	// script is a path from the root of the workspace, with its argument by size. Without a script,
+	// the package with the name is tested.
 	script    string
 	arguments [3]string
-	// limit is the time it may take, by size: up to change, nightly, release.
+	// limit is the time that the rung may take, by size: up to change, nightly, release.
 	limit [3]time.Duration
 }
 
-// tests are the rungs, the cheapest and most telling first.
+// tests are the rungs, the cheapest ones first.
 var tests = []test{
 	{name: "model", limit: [...]time.Duration{15 * time.Minute, time.Hour, 2 * time.Hour}},
 	{name: "properties", limit: [...]time.Duration{5 * time.Minute, time.Hour, 4 * time.Hour}},
@@ -43,7 +44,7 @@ var tests = []test{
 	},
 }
 
-// outcome is what a rung has come to.
+// outcome is the result of a rung.
 type outcome struct {
 	err     error
 	took    time.Duration
@@ -51,13 +52,14 @@ type outcome struct {
 	output  []byte
 }
 
-// figure is what a rung tells for a line of the scoreboard.
+// figure is a figure of a rung for a line of the scoreboard.
 type figure struct{ id, text string }
 
-// run runs the rung, and ends it if it takes too long.
+// run runs the rung, and ends it when its limit is over.
 func (r test) run(ctx context.Context, size string, seed uint64) outcome {
 	at := max(0, rung.SizeIndex(size)-1)
-	// The tests' own limit ends them with a trace of all goroutines; ours is the backstop.
+	// The limit of go test ends the tests with a trace of all goroutines. The context's is a little
+	// later.
 	ctx, cancel := context.WithTimeoutCause(ctx, r.limit[at]+time.Minute, errors.New("it did not end"))
 	defer cancel()
 	began := time.Now()
@@ -80,7 +82,7 @@ func (r test) run(ctx context.Context, size string, seed uint64) outcome {
 		}
 	}
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx) // the command says that it was interrupted, and not why
+		err = context.Cause(ctx) // the command only reports that it was interrupted
 	}
 	return outcome{err: err, took: time.Since(began), figures: figures(output), output: output}
 }
@@ -98,7 +100,7 @@ func workspace(ctx context.Context) (string, error) {
 	return filepath.Dir(string(bytes.TrimSpace(file))), err
 }
 
-// figures finds those that the tests have printed.
+// figures returns the figures that the tests have printed.
 func figures(output []byte) (found []figure) {
 	for line := range strings.Lines(string(output)) {
 		rest, ok := strings.CutPrefix(line, rung.FigurePrefix)

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// Histories are made one at a time in processes with one processor each: that is fastest, randomness is set for the whole process,
-// and a process that ends in a deadlock or a panic takes no other with it.
+// Histories are made one at a time in processes with one processor each: that is fastest,
+// randomness is set for the whole process, and a process that ends in a deadlock or a panic takes
+// no other with it.
 const (
 	chunkVariable = "REDISIDEM_TEST_CHUNK"
 	chunkSize     = 250
@@ -35,7 +36,8 @@ type total struct {
 	cpu       time.Duration
 }
 
-// explore makes histories in other processes, as many at a time as there are processors, and has each looked at.
+// explore makes histories in other processes, as many at a time as there are processors, and has
+// each looked at.
 func explore(t *testing.T, seed uint64, many int, see func(outcome)) (sum total) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,25 +22,25 @@ type control struct {
 
 // claimant is who has sent a token, and when first.
 type claimant struct {
-	wire    *wire
+	network *network
 	sent    time.Time
 	doubled bool // a copy of a claim that was answered is still under way, and is not looked out for
 }
 
 // claims notes that a worker claims with a token.
-func (s *spy) claims(w *wire, token string, f fate) {
+func (s *observer) claims(w *network, token string, f fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	by := s.claimants[token]
 	if by == nil {
-		by = &claimant{wire: w, sent: time.Now()}
+		by = &claimant{network: w, sent: time.Now()}
 		s.claimants[token] = by
 	}
 	by.doubled = by.doubled || f == doubled
 }
 
 // follow notes what has become of a key's leases. The caller holds mu.
-func (s *spy) follow(key string, seen *sighting, now control) {
+func (s *observer) follow(key string, seen *observation, now control) {
 	before := seen.control
 	switch {
 	case now.owner != "-" && (now.owner != before.owner || now.fence != before.fence || now.revision != before.revision):
@@ -76,7 +76,7 @@ func (s *spy) follow(key string, seen *sighting, now control) {
 // begun: faults have kept the give-back from the server for as long as it was tried, the claim
 // arrived when it was not looked out for any more, or an operator was faster. A worker that ends
 // does not look out any more.
-func (s *spy) excused(key string, g *grant) bool {
+func (s *observer) excused(key string, g *grant) bool {
 	w := s.world
 	w.mu.Lock()
 	revoked := w.revoked[key]
@@ -86,13 +86,13 @@ func (s *spy) excused(key string, g *grant) bool {
 	if now := time.Now(); now.Before(tried) {
 		tried = now
 	}
-	return revoked || by.doubled || g.again || g.at.Sub(by.sent) > lease || by.wire.retiredBefore(g.at) || by.wire.struckSince(tried)
+	return revoked || by.doubled || g.again || g.at.Sub(by.sent) > lease || by.network.retiredBefore(g.at) || by.network.struckSince(tried)
 }
 
 // begins notes that a callback begins under a lease. It returns which run of the stage that must
 // be, and which attempt at the key: all leases count under which a callback has begun, or of which
-// nobody knows whether one has.
-func (s *spy) begins(key string, fence, revision int64) (run, attempts int) {
+// it is unknown whether one has.
+func (s *observer) begins(key string, fence, revision int64) (run, attempts int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	run = 1
@@ -111,7 +111,7 @@ func (s *spy) begins(key string, fence, revision int64) (run, attempts int) {
 }
 
 // idles notes that a callback has found nothing to do.
-func (s *spy) idles(key string, fence, revision int64) {
+func (s *observer) idles(key string, fence, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.records[key].grants {

@@ -2,10 +2,10 @@ package sim
 
 import "strings"
 
-// placed checks that a key of a flow that is not finished is where somebody comes to it: it has a
+// placed checks that a key of a flow that is not finished is where a worker comes to it: it has a
 // lease whose lock is still there, or it is due, or a dead letter, and never both of these. The
 // caller holds mu.
-func (s *spy) placed(key string, seen *sighting) {
+func (s *observer) placed(key string, seen *observation) {
 	server := s.world.server
 	id := s.world.ids[key]
 	shard := strings.TrimSuffix(seen.name, id)
@@ -19,7 +19,7 @@ func (s *spy) placed(key string, seen *sighting) {
 	case due && dead || letter != dead:
 		s.world.violation("%s is due: %v, among the dead letters: %v, a dead letter: %v", key, due, dead, letter)
 	case !due && !dead && !server.Exists(seen.name+":lock"):
-		s.world.violation("%s is not finished and nobody will come to it", key)
+		s.world.violation("%s is not finished and no worker will come to it", key)
 	}
 	if letter && !seen.letter {
 		s.world.tell(func(t *tally) { t.Buried++ })

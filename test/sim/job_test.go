@@ -20,7 +20,7 @@ type job struct {
 	worker     *worker
 	scope      *redisidem.Scope
 	key        string
-	dice       *rand.Rand // nil: it does what leads to the end
+	random     *rand.Rand // nil: it does what leads to the end
 	wait       time.Duration
 	inFlow     bool
 	completing bool
@@ -76,7 +76,7 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	}
 	o, idle, err := j.decide(key, value, shardKey)
 	if idle {
-		w.spy.idles(j.key, fence, key.Revision)
+		w.observer.idles(j.key, fence, key.Revision)
 	}
 	if err != nil || idle {
 		return o, err // the call will return the key as it was when the callback began
@@ -95,10 +95,10 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 
 // toil takes the time that work takes. Some callbacks look at their context and some do not.
 func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
-	if j.dice == nil {
+	if j.random == nil {
 		return nil
 	}
-	w, r := j.worker.world, j.dice
+	w, r := j.worker.world, j.random
 	work := upTo(200*time.Millisecond, r)
 	if r.IntN(3) == 0 {
 		work = upTo(longest, r)
@@ -110,7 +110,7 @@ func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
 	case <-timer.C:
 	case <-ctx.Done():
 		cause := context.Cause(ctx)
-		w.log("%s is told: %v", value, cause)
+		w.log("%s gets: %v", value, cause)
 		if errors.Is(cause, redisidem.ErrLeaseLost) {
 			j.excuse(value)
 		}
@@ -137,7 +137,7 @@ func (j *job) excuse(value string) {
 	w.count.Lost++
 	excused := w.revoked[j.key] || w.removed[j.key]
 	w.mu.Unlock()
-	if !excused && !j.worker.wire.struckSince(j.claimed) {
+	if !excused && !j.worker.network.struckSince(j.claimed) {
 		w.violation("%s has lost its lease although nothing has happened", value)
 	}
 }
@@ -145,8 +145,8 @@ func (j *job) excuse(value string) {
 // decide makes the outcome of a callback.
 func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
 	n, point := 99, key.RecoveryPoint
-	if j.dice != nil {
-		n = j.dice.IntN(100)
+	if j.random != nil {
+		n = j.random.IntN(100)
 	}
 	answer := redisidem.JSON(200, value)
 	switch {
@@ -180,7 +180,7 @@ func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) str
 
 // byHand says what is to become of what a key's flow has committed, which ends without it.
 func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome {
-	if key.Flow == "" || j.dice == nil || j.dice.IntN(2) == 0 {
+	if key.Flow == "" || j.random == nil || j.random.IntN(2) == 0 {
 		return o.Leave()
 	}
 	return o.Undo(j.worker.flow)
@@ -212,10 +212,10 @@ func (j *job) promptly(limit time.Duration, what string) {
 	}
 }
 
-// end notes what the call was told in the end.
+// end records the result of the call.
 func (j *job) end(key *redisidem.Key, err error) {
 	w := j.worker.world
-	w.log("worker %d is told about %s: %v", j.worker.number, j.key, err)
+	w.log("worker %d gets about %s: %v", j.worker.number, j.key, err)
 	limit := 2 * timeout
 	if j.fence == 0 {
 		limit += j.wait
@@ -226,7 +226,7 @@ func (j *job) end(key *redisidem.Key, err error) {
 		case errors.Is(err, redisidem.ErrFenced):
 			w.becomes(j.pending, fenced)
 		default:
-			w.violation("nobody knows what became of %s: %v", j.pending.value, err)
+			w.violation("the outcome of %s is unknown: %v", j.pending.value, err)
 		}
 	}
 	w.mu.Lock()
@@ -260,7 +260,7 @@ func (j *job) judge(err error) {
 		}
 	case errors.Is(err, redisidem.ErrUnavailable):
 		w.tell(func(t *tally) { t.Unavailable++ })
-		if !errors.Is(err, context.Canceled) && !j.worker.wire.struckSince(j.began) {
+		if !errors.Is(err, context.Canceled) && !j.worker.network.struckSince(j.began) {
 			w.violation("worker %d has no Redis although nothing has happened", j.worker.number)
 		}
 	case errors.Is(err, errBoom), errors.Is(err, errNotMine), errors.Is(err, context.Canceled):

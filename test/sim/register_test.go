@@ -9,7 +9,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// question is what somebody does to a key, or asks about it.
+// question is an operation on a key.
 type question struct {
 	key     string
 	verb    verb
@@ -26,8 +26,8 @@ const (
 	remove
 )
 
-// view is a record as somebody has seen it: when it was made, 0 if there is none, and the values of its commits. It stands for all
-// of the record, since each commit has a value of its own.
+// view is a record as it was read: when it was made, 0 if there is no record, and the values of its
+// commits. It stands for all of the record, since each commit has a value of its own.
 type view struct {
 	made   int64
 	values string // each with a comma behind it
@@ -35,8 +35,8 @@ type view struct {
 
 func (v view) revision() int { return strings.Count(v.values, ",") }
 
-// register is what a key has to be like: commits extend what is there one after the other, each of them once and for ever, and
-// whoever reads gets exactly what was committed.
+// register is what a key has to be like: commits extend what is there one after the other, each of
+// them once and for ever, and a reader gets exactly what was committed.
 var register = (&porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		of := map[string][]porcupine.Operation{}
@@ -58,7 +58,8 @@ var register = (&porcupine.NondeterministicModel{
 		fits := now.made == q.view.made && now.made != 0 && now.revision() == q.view.revision()
 		switch q.verb {
 		case read:
-			// A record without commits may have been made by anybody at any time, also by a call that is taken for lost.
+			// A record without commits may have been made by any worker at any time, also by a call
+			// that is considered lost.
 			if now == q.view || now.made == 0 && q.view.values == "" {
 				return []any{q.view}
 			}
@@ -90,5 +91,5 @@ var register = (&porcupine.NondeterministicModel{
 	},
 }).ToModel()
 
-// endless is when an operation has ended of which nobody knows when it takes effect.
+// endless is the end of an operation whose time of effect is unknown.
 const endless = math.MaxInt64

@@ -7,17 +7,22 @@
 // unlock, delete, update and requeue; some histories are of services with encrypted values, or with
 // copies of finished records.
 //
-// What they see and are told is checked against the promise that opens the documentation of package redisidem:
+// What they see and learn is checked against the promise that opens the documentation of package
+// redisidem:
 //
-//   - each key is a register to which revisions are added: every history is checked with porcupine for being linearizable, with
-//     commits of unknown fate open for ever;
+//   - each key is a register to which revisions are added: every history is checked with porcupine
+//     for being linearizable, with commits of unknown fault open for ever;
 //   - no two callbacks believe at the same time that they have the lease, and fences only grow;
-//   - nothing goes wrong without a cause: no commit is refused unless somebody else has claimed, no lease is lost, no fate
-//     unknown and no Redis unavailable unless a fault has struck; calls return in time;
-//   - Stage.Attempt and Key.Attempts count the leases under which a callback has begun, and of the others only those that nobody could
-//     give back; no callback begins with a context that has ended;
-//   - a key of a flow that is not finished has a lease, or is due, or a dead letter, whatever operators do: after every request;
-//   - effects are there exactly for what was committed, records and locks all expire, a finished record never changes;
+//   - nothing goes wrong without a cause: no commit is refused unless another worker has claimed,
+//     no lease is lost, no fault unknown and no Redis unavailable unless a fault has struck; calls
+//     return in time;
+//   - Stage.Attempt and Key.Attempts count the leases under which a callback has begun, and of the
+//     others only those that could not be give back; no callback begins with a context that has
+//     ended;
+//   - a key of a flow that is not finished has a lease, or is due, or a dead letter, whatever
+//     operators do: after every request;
+//   - effects are there exactly for what was committed, records and locks all expire, a finished
+//     record never changes;
 //   - when no fault strikes any more, every key can be finished at once.
 //
 // How many histories are made is a matter of -size or -histories:
@@ -27,8 +32,9 @@
 //	go test -count=1 -v -timeout 24h ./test/sim -size release       # 1,000,000
 //	go test -count=1 -v -run Histories ./test/sim -histories 50
 //
-// The seed of a history that failed is printed, with all that happened. The same seed makes the same history, to the nanosecond, as
-// long as the machine does not stop the process for more than ten milliseconds:
+// The seed of a history that failed is printed, with all that happened. The same seed makes the
+// same history, to the nanosecond, as long as the machine does not stop the process for more than
+// ten milliseconds:
 //
 //	go test -count=1 -v -run Histories ./test/sim -histories 1 -show -seed 42
 package sim
@@ -88,8 +94,9 @@ func TestHistories(t *testing.T) {
 		c.Fenced, c.Lost, c.Swept, float64(sum.histories)/sum.cpu.Seconds())
 }
 
-// TestSameSeedMakesTheSameHistory makes histories until each has been made twice in the same way. The second time does, but that Go
-// takes a goroutine off its processor when ten milliseconds of real time have passed, and so does a busy machine.
+// TestSameSeedMakesTheSameHistory makes histories until each has been made twice in the same way.
+// The second time does, but that Go takes a goroutine off its processor when ten milliseconds of
+// real time have passed, and so does a busy machine.
 func TestSameSeedMakesTheSameHistory(t *testing.T) {
 	if raced {
 		t.Skip("with the race detector the order of goroutines is random")

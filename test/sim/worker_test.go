@@ -18,8 +18,8 @@ import (
 type worker struct {
 	world   *world
 	number  int
-	dice    *rand.Rand
-	wire    *wire
+	random  *rand.Rand
+	network *network
 	client  *redis.Client
 	service *redisidem.Service
 	scope   *redisidem.Scope
@@ -39,11 +39,11 @@ func (w *worker) value() string {
 
 // start lets the worker's callers do what they do.
 func (w *worker) start(wg *sync.WaitGroup) {
-	for i := range 1 + w.dice.IntN(2) {
-		c := &caller{worker: w, dice: rand.New(rand.NewPCG(w.world.seed, uint64(100+10*w.number+i)))}
+	for i := range 1 + w.random.IntN(2) {
+		c := &caller{worker: w, random: rand.New(rand.NewPCG(w.world.seed, uint64(100+10*w.number+i)))}
 		wg.Go(func() {
 			for range 3 {
-				time.Sleep(upTo(lease, c.dice))
+				time.Sleep(upTo(lease, c.random))
 				c.act()
 			}
 		})
@@ -55,7 +55,7 @@ func (w *worker) start(wg *sync.WaitGroup) {
 
 // retire ends the worker when all it has under way is done.
 func (w *worker) retire() {
-	w.wire.retire()
+	w.network.retire()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := w.service.Close(ctx); err != nil {
@@ -66,7 +66,7 @@ func (w *worker) retire() {
 
 // finish runs the flow on a key when nothing stands in the way any more.
 func (w *worker) finish(key string) *redisidem.Key {
-	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: nil}
+	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), random: nil}
 	j.asked = w.world.tick()
 	got, err := w.scope.DoFlow(context.Background(), key, request, j.flow())
 	j.end(got, err)
@@ -88,7 +88,7 @@ func (w *worker) complete() {
 		if jobs[at] == nil {
 			jobs[at] = &job{
 				worker: w, key: st.Key().Value, scope: w.scope, began: time.Now(), completing: true, asked: w.world.tick(),
-				dice: rand.New(rand.NewPCG(w.world.seed, uint64(st.Fence()))), inFlow: true,
+				random: rand.New(rand.NewPCG(w.world.seed, uint64(st.Fence()))), inFlow: true,
 			}
 		}
 		return jobs[at]
@@ -101,7 +101,7 @@ func (w *worker) complete() {
 		panic(err)
 	}
 	for range 3 {
-		time.Sleep(lease + upTo(lease, w.dice))
+		time.Sleep(lease + upTo(lease, w.random))
 		swept, err := c.Sweep(context.Background())
 		w.world.log("worker %d sweeps: %+v %v", w.number, swept, err)
 		w.world.tell(func(t *tally) { t.Swept += int(swept.Finished) })
@@ -114,7 +114,7 @@ func (w *worker) complete() {
 // revive is what an operator does who has found a dead letter: a correction or a commit by hand, or
 // none, and then it is to be carried on. Some leave it as it is.
 func (w *worker) revive(value string) {
-	j := &job{worker: w, key: value, scope: w.scope, dice: w.dice}
+	j := &job{worker: w, key: value, scope: w.scope, random: w.random}
 	j.again()
 	key, err := w.scope.Retrieve(context.Background(), value)
 	j.end(key, err)
@@ -122,7 +122,7 @@ func (w *worker) revive(value string) {
 		return
 	}
 	j.again()
-	switch w.dice.IntN(5) {
+	switch w.random.IntN(5) {
 	case 0:
 		j.update(context.Background())
 	case 1:
@@ -137,12 +137,12 @@ func (w *worker) revive(value string) {
 // caller is one who asks a worker for something, again and again.
 type caller struct {
 	worker *worker
-	dice   *rand.Rand
+	random *rand.Rand
 }
 
 // act is one thing that a caller asks for.
 func (c *caller) act() {
-	w, r := c.worker, c.dice
+	w, r := c.worker, c.random
 	key := w.world.keys[r.IntN(keys)]
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -154,7 +154,7 @@ func (c *caller) act() {
 		timer := time.AfterFunc(upTo(patience, r), cancel)
 		defer timer.Stop()
 	}
-	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), dice: r}
+	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), random: r}
 	if r.IntN(3) == 0 {
 		j.wait = upTo(2*lease, r)
 		j.scope = w.scope.Wait(j.wait)
@@ -228,19 +228,19 @@ func (j *job) lock(ctx context.Context) {
 	}
 }
 
-// unlock takes the key away from whoever has it. Its callbacks may go on.
+// unlock takes the key from the worker that has it. Its callbacks may go on.
 func (j *job) unlock(ctx context.Context) {
 	w := j.worker.world
 	w.mu.Lock()
 	w.revoked[j.key] = true
 	w.mu.Unlock()
-	w.spy.take(j.key)
+	w.observer.take(j.key)
 	err := j.scope.Unlock(ctx, j.key)
 	w.log("worker %d unlocks %s: %v", j.worker.number, j.key, err)
 	j.end(nil, err)
 }
 
-// remove deletes the key, unless somebody is working on it.
+// remove deletes the key, unless a worker is working on it.
 func (j *job) remove(ctx context.Context) {
 	key, err := j.scope.Retrieve(ctx, j.key)
 	j.end(key, err)
@@ -258,7 +258,7 @@ func (j *job) remove(ctx context.Context) {
 	j.end(nil, err)
 }
 
-// update is an operator's correction, of a key that is on its way and that nobody is working on.
+// update is an operator's correction, of an unfinished key without a worker.
 func (j *job) update(ctx context.Context) {
 	key, err := j.scope.Retrieve(ctx, j.key)
 	j.end(key, err)
@@ -277,7 +277,7 @@ func (j *job) update(ctx context.Context) {
 	if !isCompensating(key.RecoveryPoint) {
 		o = o.WithState(r.value)
 	}
-	w.spy.take(j.key) // whose lease has lapsed is fenced
+	w.observer.take(j.key) // whose lease has lapsed is fenced
 	j.again()
 	w.wants(r)
 	got, err := j.scope.Update(ctx, key, o)
@@ -317,7 +317,7 @@ func (j *job) flow() *redisidem.Flow {
 // points are the recovery points, in their order.
 var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
 
-// newFlow makes the flow. Without work it is one that nobody runs.
+// newFlow makes the flow. Without work it is never run.
 func (w *world) newFlow(work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error) *redisidem.Flow {
 	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience}
 	if work == nil {

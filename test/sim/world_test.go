@@ -36,7 +36,8 @@ const (
 
 var request = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"cart": 1}}
 
-// world is one history: a server, workers on it that have a clock of their own, and what happens to them.
+// world is one history: a server, workers on it that have a clock of their own, and what happens to
+// them.
 type world struct {
 	seed   uint64
 	rate   float64 // of faults, for each request
@@ -46,10 +47,10 @@ type world struct {
 	ids    map[string]string
 	plan   plan
 
-	*chronicle
-	spy     *spy
-	zombies sync.WaitGroup
-	calm    atomic.Bool // faults have stopped
+	*history
+	observer *observer
+	zombies  sync.WaitGroup
+	calm     atomic.Bool // faults have stopped
 }
 
 // plan is what kind of history it is.
@@ -73,7 +74,8 @@ type outcome struct {
 	Tally      tally
 }
 
-// simulate makes the history of a seed. It must be the only one in its process: where tokens and pauses come from, is one for all.
+// simulate makes the history of a seed. It must be the only one in its process: where tokens and
+// pauses come from, is one for all.
 func simulate(t *testing.T, seed uint64, forgets bool) (o outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		cryptotest.SetGlobalRandom(t, seed)
@@ -99,11 +101,11 @@ func newWorld(seed uint64) *world {
 		w.plan.caches, w.plan.updates = r.IntN(4) == 0, r.IntN(4) == 0
 	}
 	w.server.ClockTTL(true)
-	w.chronicle = newChronicle(w)
+	w.history = newHistory(w)
 	for i := range keys {
 		w.keys = append(w.keys, fmt.Sprintf("k%d", i))
 	}
-	w.spy = newSpy(w)
+	w.observer = newObserver(w)
 	return w
 }
 
@@ -111,7 +113,7 @@ func newWorld(seed uint64) *world {
 func (w *world) live() {
 	var all []*worker
 	for i := range workers {
-		all = append(all, w.hire(i))
+		all = append(all, w.startWorker(i))
 	}
 	for _, key := range w.keys {
 		w.ids[key] = all[0].scope.ID(key)
@@ -139,22 +141,22 @@ func (w *world) live() {
 	time.Sleep(3 * time.Second) // a pool that could not dial looks once a second whether it may end
 }
 
-// hire makes a worker: a process with a service and a client of its own.
-func (w *world) hire(number int) *worker {
-	it := &worker{world: w, number: number, dice: rand.New(rand.NewPCG(w.seed, uint64(1+number)))}
-	it.wire = &wire{world: w, worker: number}
+// startWorker makes a worker: a process with a service and a client of its own.
+func (w *world) startWorker(number int) *worker {
+	it := &worker{world: w, number: number, random: rand.New(rand.NewPCG(w.seed, uint64(1+number)))}
+	it.network = &network{world: w, worker: number}
 	if number < workers {
-		for range it.dice.IntN(3) {
-			from := upTo(10*time.Second, it.dice)
-			it.wire.cuts = append(it.wire.cuts, span{from, from + upTo(2*lease, it.dice)})
+		for range it.random.IntN(3) {
+			from := upTo(10*time.Second, it.random)
+			it.network.cuts = append(it.network.cuts, span{from, from + upTo(2*lease, it.random)})
 		}
-		if it.dice.IntN(8) == 0 { // to the server it is killed
-			it.wire.cuts = append(it.wire.cuts, span{upTo(10*time.Second, it.dice), endOfTime})
+		if it.random.IntN(8) == 0 { // to the server it is killed
+			it.network.cuts = append(it.network.cuts, span{upTo(10*time.Second, it.random), endOfTime})
 		}
 	}
 	it.client = redis.NewClient(&redis.Options{
 		Addr:   "127.0.0.1:1", // never dialled
-		Dialer: it.wire.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 20,
+		Dialer: it.network.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 20,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	cfg := redisidem.Config{
@@ -189,14 +191,15 @@ func (w *world) mayForget(key string) bool {
 	return w.removed[key] || w.plan.forgets
 }
 
-// settle shows that nothing is stuck: when no fault strikes any more, somebody new can finish every key.
+// settle shows that nothing is stuck: when no fault strikes any more, a new worker can finish every
+// key.
 func (w *world) settle() {
 	for _, name := range w.server.Keys() {
 		if strings.HasSuffix(name, ":lock") {
 			w.violation("a lock has outlived its lease: %s", name)
 		}
 	}
-	it := w.hire(workers)
+	it := w.startWorker(workers)
 	for _, key := range w.keys {
 		first := it.finish(key)
 		second := it.finish(key)
@@ -215,17 +218,17 @@ const notLinearizable = "the history is not linearizable"
 // check looks at the history as a whole.
 func (w *world) check() {
 	w.matchEffects()
-	if porcupine.CheckOperations(register, w.history()) {
+	if porcupine.CheckOperations(register, w.completeOperations()) {
 		return
 	}
 	w.violation(notLinearizable)
 }
 
-// matchEffects compares the effects in Redis with the commits: each commit has added one entry to the outbox and one to the
-// counter.
+// matchEffects compares the effects in Redis with the commits: each commit has added one entry to
+// the outbox and one to the counter.
 func (w *world) matchEffects() {
 	for _, key := range w.keys {
-		record := w.spy.records[key].name
+		record := w.observer.records[key].name
 		if record == "" {
 			continue
 		}

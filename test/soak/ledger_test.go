@@ -11,39 +11,39 @@ import (
 	"github.com/redisidem/redisidem/test/internal/history"
 )
 
-// ledger is a book of this process, in which violations are noted as they happen.
+// ledger is a recorder of this process, in which violations are noted as they happen.
 type ledger struct {
-	mu     sync.Mutex
-	book   *history.Book
-	before history.Count                         // of earlier books
-	inside map[string]map[string]context.Context // the contexts of the callbacks that run, by key and token
-	wrong  []history.Violation
+	mu       sync.Mutex
+	recorder *history.Recorder
+	before   history.Count                         // of earlier recorders
+	inside   map[string]map[string]context.Context // the contexts of the callbacks that run, by key and token
+	wrong    []history.Violation
 }
 
 func newLedger() *ledger {
-	return &ledger{book: history.NewBook(), inside: make(map[string]map[string]context.Context)}
+	return &ledger{recorder: history.NewRecorder(), inside: make(map[string]map[string]context.Context)}
 }
 
 func (l *ledger) tell(e history.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.book.Add(e)
+	l.recorder.Add(e)
 }
 
-// blame notes what is wrong, with all that is known about the key.
-func (l *ledger) blame(found ...history.Violation) {
+// report records a violation, with all that is known about the key.
+func (l *ledger) report(found ...history.Violation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, v := range found {
-		for _, e := range l.book.Events(v.Key) {
+		for _, e := range l.recorder.Events(v.Key) {
 			v.Text += "\n\t" + e.String()
 		}
 		l.wrong = append(l.wrong, v)
 	}
 }
 
-// enter notes that a callback runs, until what it returns is called. Another one of the same key must have been cancelled; the
-// system may take a moment to run whoever does so.
+// enter notes that a callback runs, until what it returns is called. Another one of the same key
+// must have been cancelled; the system may take a moment to run the goroutine that does so.
 func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,8 +66,8 @@ func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
 	}
 }
 
-// lookAgain checks a callback beside which another one began, in a while. A timer that is late says that the machine has let nobody
-// run who could have cancelled it.
+// lookAgain checks a callback beside which another one began, in a while. A timer that is late says
+// that the machine has let no goroutine run who could have cancelled it.
 func (l *ledger) lookAgain(other context.Context, token string, e history.Event) {
 	due := time.Now().Add(lease / 2)
 	time.AfterFunc(lease/2, func() {
@@ -79,41 +79,42 @@ func (l *ledger) lookAgain(other context.Context, token string, e history.Event)
 	})
 }
 
-// mustBeOver checks that the callback beside which another one began has ended or was cancelled meanwhile.
+// mustBeOver checks that the callback beside which another one began has ended or was cancelled
+// meanwhile.
 func (l *ledger) mustBeOver(other context.Context, token string, e history.Event) {
 	l.mu.Lock()
 	_, runs := l.inside[e.Key][token]
 	l.mu.Unlock()
 	if runs && other.Err() == nil {
-		l.blame(history.Violation{Rule: history.Overlap, Key: e.Key, Text: fmt.Sprintf("%s beside %s", e, token)})
+		l.report(history.Violation{Rule: history.Overlap, Key: e.Key, Text: fmt.Sprintf("%s beside %s", e, token)})
 	}
 }
 
-// judge compares what was told about a key with its record.
-func (l *ledger) judge(r history.Record) {
+// check compares the events of a key with its record.
+func (l *ledger) check(r history.Record) {
 	l.mu.Lock()
-	found := l.book.Judge(r)
+	found := l.recorder.Check(r)
 	l.mu.Unlock()
-	l.blame(found...)
+	l.report(found...)
 }
 
-// some returns some of the keys that something was told of.
+// some returns some of the keys with events.
 func (l *ledger) some(most int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.book.Some(most)
+	return l.recorder.Some(most)
 }
 
-// turn begins a new book.
+// turn begins a new recorder.
 func (l *ledger) turn() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.before = l.before.Plus(l.book.Count())
-	l.book = history.NewBook()
+	l.before = l.before.Plus(l.recorder.Count())
+	l.recorder = history.NewRecorder()
 }
 
 func (l *ledger) count() history.Count {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.before.Plus(l.book.Count())
+	return l.before.Plus(l.recorder.Count())
 }

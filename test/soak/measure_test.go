@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// What may be more at the end than at the beginning, besides a twentieth. Goroutines: timers that have just fired, connections to
-// be given up. The heap: buffers of connections (32 KiB for each in the pools, 48 in all), tables that grow by doubling, and the
-// cache, which fills up to its 256 KiB.
+// What may be more at the end than at the beginning, besides a twentieth. Goroutines: timers that
+// have just fired, connections to be given up. The heap: buffers of connections (32 KiB for each in
+// the pools, 48 in all), tables that grow by doubling, and the cache, which fills up to its 256
+// KiB.
 const (
 	moreGoroutines = 8
 	moreHeap       = 3 << 20
 )
 
-// measure is what the process uses when nobody works.
+// measure is what the process uses while no worker works.
 type measure struct {
 	goroutines int
 	heap       uint64

@@ -17,14 +17,16 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// proxyVariable tells the proxy's process where its orders come from, where the server is, and where each party looks for it.
+// proxyVariable gives the proxy's process the address of its orders, where the server is, and where
+// each worker looks for it.
 const proxyVariable = "REDISIDEM_TEST_PROXY"
 
-// Proxy is the proxies of all parties, in a process of their own: toxiproxy leaves goroutines and buffers behind when toxics change
-// under load, which would look as if the workers did. The test gives its orders by net/rpc.
+// Proxy is the proxies of all workers, in a process of their own: toxiproxy leaves goroutines and
+// buffers behind when toxics change under load, which would look as if the workers did. The test
+// gives its orders by net/rpc.
 type Proxy struct{ ways []*toxiproxy.Proxy }
 
-// Order is about one party's way to the server. What names or describes a toxic.
+// Order is about one worker's way to the server. What names or describes a toxic.
 type Order struct {
 	Way  int
 	What string
@@ -51,9 +53,9 @@ func serve() {
 	orders.ServeConn(conn)
 }
 
-// Connect accepts connections, and tells where.
+// Connect accepts connections, and returns the address.
 func (p *Proxy) Connect(o Order, addr *string) error {
-	// Somebody else on this machine may have the port for a moment.
+	// Another program may have the port for a moment.
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		err := p.ways[o.Way].Start()
 		if err == nil || errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {

@@ -1,20 +1,23 @@
 //go:build unix
 
-// Package soak shows that the promise of package redisidem holds on a bad network, for as long as one likes, and that nothing
-// piles up: workers with services of their own do everything that can be done to keys, through a proxy whose toxics come and go
-// (latency, jitter, little bandwidth, replies and requests that never arrive, resets, slices, cuts). What they are told is
-// compared with Redis all the time: one stored result for each key and revision, the same bytes for everybody, one effect for
-// each commit, fences that grow, no two callbacks of a key beside each other, a TTL on everything.
+// Package soak shows that the promise of package redisidem holds on a bad network, for as long as
+// one likes, and that nothing piles up: workers with services of their own do everything that can
+// be done to keys, through a proxy whose toxics come and go (latency, jitter, little bandwidth,
+// replies and requests that never arrive, resets, slices, cuts). What they learn is compared with
+// Redis all the time: one stored result for each key and revision, the same bytes for every caller,
+// one effect for each commit, fences that grow, no two callbacks of a key beside each other, a TTL
+// on everything.
 //
-// Storms and calm phases take turns. Each storm ends with a cut in which some workers die; within a lease and a second after it
-// all keys must be finished. Each calm phase compares everything and measures goroutines and the heap, which must be flat.
+// Storms and quiet phase take turns. Each storm ends with a cut in which some workers die; within a
+// lease and a second after it all keys must be finished. Each quiet phase compares everything and
+// measures goroutines and the heap, which must be flat.
 //
 //	go test -count=1 -v ./test/soak -size change               # a minute
 //	go test -count=1 -v -timeout 2h ./test/soak -size nightly  # an hour
 //	go test -count=1 -v -timeout 5h ./test/soak -size release  # four hours
 //	go test -count=1 -v ./test/soak -for 10m
 //
-// The seed repeats the weather and the workers' choices:
+// The seed repeats the network and the workers' choices:
 //
 //	go test -count=1 -v ./test/soak -seed 17
 package soak
@@ -40,20 +43,21 @@ import (
 var length = flag.Duration("for", 0, "how long; 0 for what -size says")
 
 const (
-	goroutines   = 4 // of each party
+	goroutines   = 4 // of each worker
 	lease        = time.Second
 	timeout      = 500 * time.Millisecond
 	retention    = 2 * time.Minute
 	recoverAfter = 200 * time.Millisecond
-	stormy       = 7 * time.Second // between two calm phases
+	stormy       = 7 * time.Second // between two quiet phase
 	patience     = time.Minute
 
-	// bound is how long after a cut it may take until every key is finished: the leases of the dead must lapse first.
+	// bound is how long after a cut it may take until every key is finished: the leases of the dead
+	// must lapse first.
 	bound = lease + time.Second
 
 	window  = 64 // how many keys are worked on at a time
 	spacing = 25 * time.Millisecond
-	perTurn = 1_000_000 // keys have other numbers after each calm phase
+	perTurn = 1_000_000 // keys have other numbers after each quiet phase
 )
 
 func TestMain(m *testing.M) {
@@ -70,14 +74,14 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // soak is a run of the rung.
 type soak struct {
 	t       *testing.T
-	weather *weather
+	network *network
 	ledger  *ledger
-	parties []*party
-	watcher *party // past the proxy
+	workers []*worker
+	watcher *worker // past the proxy
 
-	gate  sync.RWMutex                  // held for reading by whoever works, for writing by the calm
-	hurry atomic.Pointer[chan struct{}] // closed when the calm is about to begin
-	turn  atomic.Int64                  // how many calm phases there were
+	gate  sync.RWMutex                  // held for reading by workers, for writing by the quiet phase
+	hurry atomic.Pointer[chan struct{}] // closed when the quiet phase is about to begin
+	turn  atomic.Int64                  // how many quiet phase there were
 	began atomic.Int64                  // the last of them ended, in nanoseconds
 
 	keys    int
@@ -90,7 +94,7 @@ func (s *soak) someKey(r *rand.Rand) string {
 	return workload.Value(int(s.turn.Load())*perTurn + front + r.IntN(window))
 }
 
-// begin begins the time between two calm phases.
+// begin begins the time between two quiet phase.
 func (s *soak) begin() {
 	hurry := make(chan struct{})
 	s.hurry.Store(&hurry)
@@ -103,17 +107,17 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 		whole = time.Duration(rung.Size(t, 60, 3600, 4*3600)) * time.Second
 	}
 	server := rediscase.Server(t)
-	s := &soak{t: t, weather: newWeather(t, whole+5*patience, server.Addr(), seed), ledger: newLedger()}
+	s := &soak{t: t, network: newNetwork(t, whole+5*patience, server.Addr(), seed), ledger: newLedger()}
 	s.begin()
 	for way, cfg := range [ways]redisidem.Config{{}, {AutoPipeline: true}, {CacheBytes: 256 << 10}} {
 		name := [ways]string{"plain", "piped", "caching"}[way]
-		s.parties = append(s.parties, newParty(s, name, s.weather.addrs[way], cfg))
+		s.workers = append(s.workers, newWorker(s, name, s.network.addrs[way], cfg))
 	}
-	s.watcher = newParty(s, "watcher", server.Addr(), redisidem.Config{})
+	s.watcher = newWorker(s, "watcher", server.Addr(), redisidem.Config{})
 
 	ctx, end := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for i, p := range s.parties {
+	for i, p := range s.workers {
 		for j := range goroutines {
 			r := rand.New(rand.NewPCG(seed, uint64(2+goroutines*i+j)))
 			wg.Go(func() { p.work(ctx, s, r) })
@@ -125,10 +129,10 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 	first, last := measure{}, measure{}
 	began := time.Now()
 	for i := 0; i == 0 || time.Since(began) < whole && !s.failed(); i++ {
-		storm, calm := context.WithTimeout(ctx, stormy)
-		s.weather.storm(storm)
-		calm()
-		last = s.calm(ctx)
+		storm, endStorm := context.WithTimeout(ctx, stormy)
+		s.network.storm(storm)
+		endStorm()
+		last = s.quietPhase(ctx)
 		if i == 0 {
 			first = last // the storm before it has warmed everything up
 		}
@@ -136,14 +140,14 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 	}
 	end()
 	wg.Wait()
-	for _, p := range append(s.parties, s.watcher) {
+	for _, p := range append(s.workers, s.watcher) {
 		closing, cancel := context.WithTimeout(context.Background(), patience)
 		if err := p.leave(closing); err != nil {
 			t.Errorf("%s: %v", p.Name, err)
 		}
 		cancel()
 	}
-	s.weather.cut()
+	s.network.cut()
 
 	for _, v := range s.ledger.wrong {
 		t.Errorf("seed %d: %v", seed, v)
@@ -154,9 +158,9 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 	if s.keys == 0 || count.Committed == 0 || count.Unknown == 0 || whole >= 10*time.Minute && count.Fenced == 0 || count.Answers < s.keys {
 		t.Errorf("too little has happened for this to show anything: %d keys, %+v", s.keys, count)
 	}
-	t.Logf("weather: %v", s.weather)
-	rung.Figure(t, "R14", "%v of weather (%v): %d keys, %d runs, %d commits told, %d refused, %d unknown, %d answers: 0 violations; "+
-		"slowest recovery %v (bound %v); first %v, last %v", time.Since(began).Round(time.Second), s.weather, s.keys, count.Runs,
+	t.Logf("network: %v", s.network)
+	rung.Figure(t, "R14", "%v of changing faults (%v): %d keys, %d runs, %d commits acknowledged, %d refused, %d unknown, %d answers: 0 violations; "+
+		"slowest recovery %v (bound %v); first %v, last %v", time.Since(began).Round(time.Second), s.network, s.keys, count.Runs,
 		count.Committed, count.Fenced, count.Unknown, count.Answers, s.slowest.Round(time.Millisecond), bound, first, last)
 }
 

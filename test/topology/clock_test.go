@@ -44,7 +44,8 @@ func startOnClock(t *testing.T) (*redistest.Server, *clock) {
 	return rediscase.Server(t, redistest.Env("LD_PRELOAD="+library, "CLOCK_OFFSET="+c.file)), c
 }
 
-// set writes the clock's distance from the true one. The file is mapped by the server, so it must be written in place.
+// set writes the clock's distance from the true one. The file is mapped by the server, so it must
+// be written in place.
 func (c *clock) set(t testing.TB, offset time.Duration) {
 	t.Helper()
 	f, err := os.OpenFile(c.file, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -127,12 +128,13 @@ func TestClockStepsDoNoHarm(t *testing.T) {
 	}
 	report(t, l.finish(t, client))
 	rung.Figure(t, "R10", "%d steps of 1 h and 60 s, back and forth: 0 of %d commits double, no fence decreased, no lease of %v stuck "+
-		"for more than %v", many, 2*len(l.told), short, worst.Round(time.Millisecond))
+		"for more than %v", many, 2*len(l.known), short, worst.Round(time.Millisecond))
 }
 
-// takeOver asks for the lease until it gets it. It returns for how long the lease was certainly somebody else's: from the
-// first refusal, which is when the server has looked at the lease after the step, to the sending of the last try that was
-// refused. What the machine adds by being busy is no part of that. A try that it made too late may have taken the lease itself.
+// takeOver asks for the lease until it gets it. It returns for how long another worker certainly
+// had the lease: from the first refusal, which is when the server has looked at the lease after the
+// step, to the sending of the last try that was refused. What the machine adds by being busy is no
+// part of that. A try that it made too late may have taken the lease itself.
 func takeOver(sc *redisidem.Scope, value string) (l *redisidem.Lease, stuck time.Duration, err error) {
 	began := time.Now()
 	var first time.Time

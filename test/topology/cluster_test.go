@@ -41,8 +41,8 @@ func TestClusterFailoversAndMigrationsBreakNothing(t *testing.T) {
 	m := &mover{t: t, cluster: c, finder: newFinder(t, client), load: l, left: make(map[int][]string)}
 	l.begin(seed)
 
-	// They take turns: what MIGRATE has just brought to a master that dies then may not have reached its replica, and no
-	// client can see to that.
+	// They take turns: what MIGRATE has just brought to a master that dies then may not have
+	// reached its replica, and no client can see to that.
 	for i := range struck {
 		for range moved*(i+1)/struck - moved*i/struck {
 			m.move(r)
@@ -55,7 +55,7 @@ func TestClusterFailoversAndMigrationsBreakNothing(t *testing.T) {
 		t.Errorf("%d of %d new keys were not served while their slot moved: %v", len(m.refused), m.fresh, m.refused[0])
 	}
 	rung.Figure(t, "R9", "%d failovers and %d slots moved: 0 of %d acknowledged commits lost, 0 double, 0 CROSSSLOT; %d of %d new "+
-		"keys served while their slot moved, within %v (p99)", struck, moved, 2*len(l.told), m.fresh, m.fresh, p99(m.took))
+		"keys served while their slot moved, within %v (p99)", struck, moved, 2*len(l.known), m.fresh, m.fresh, p99(m.took))
 }
 
 // strikeNode kills or freezes a master, which comes back as a replica.
@@ -153,8 +153,8 @@ func (m *mover) move(r *rand.Rand) {
 	m.serve(slot, 1)
 }
 
-// serve asks for answers to new keys of a slot. While it does nothing moves: a key that cannot be served is refused each time, and
-// one that a busy machine was too slow for is not.
+// serve asks for answers to new keys of a slot. While it does nothing moves: a key that cannot be
+// served is refused each time, and one that a busy machine was too slow for is not.
 func (m *mover) serve(slot, many int) {
 	for range many {
 		for len(m.left[slot]) == 0 {
@@ -181,7 +181,8 @@ func (m *mover) serve(slot, many int) {
 	}
 }
 
-// settle blocks until the cluster agrees who serves what, and what was moved has reached the replicas.
+// settle blocks until the cluster agrees who serves what, and what was moved has reached the
+// replicas.
 func (m *mover) settle() {
 	m.t.Helper()
 	if err := m.cluster.AwaitReady(); err != nil {
@@ -281,8 +282,8 @@ func (f *finder) slot(t testing.TB, value string) int {
 	return slot
 }
 
-// TestFrozenMasterKeepsNoOtherMastersKeysWaiting lets a completer look while one of the masters does not answer and is not replaced
-// yet.
+// TestFrozenMasterKeepsNoOtherMastersKeysWaiting lets a completer look while one of the masters
+// does not answer and is not replaced yet.
 func TestFrozenMasterKeepsNoOtherMastersKeysWaiting(t *testing.T) {
 	const keys, space = 60, "frozen"
 	c := rediscase.Cluster(t)
@@ -335,7 +336,7 @@ func TestFrozenMasterKeepsNoOtherMastersKeysWaiting(t *testing.T) {
 	swept, err := completer.Sweep(t.Context())
 	took := time.Since(began)
 	if !errors.Is(err, redisidem.ErrUnavailable) {
-		t.Error("the frozen master is not told of:", err)
+		t.Error("the frozen master is not reported:", err)
 	}
 	if want := int64(keys - len(records)); swept.Finished != want {
 		t.Errorf("the sweep did %+v, and %d keys are the other masters'", swept, want)

@@ -29,7 +29,7 @@ const (
 
 var request = redisidem.Request{Method: "POST", Path: "/orders"}
 
-// load is callers that work on keys, and what they were told.
+// load is callers that work on keys, and the answers that they got.
 type load struct {
 	service *redisidem.Service
 	scope   *redisidem.Scope
@@ -43,8 +43,8 @@ type load struct {
 
 	mu    sync.Mutex
 	open  []string          // keys without an answer yet
-	told  map[string][]byte // answers, by key
-	order []string          // the keys of told
+	known map[string][]byte // answers, by key
+	order []string          // the keys of known
 	lost  map[string]bool   // keys whose answer was forgotten
 	wrong []string          // what must not be
 	why   map[string]int    // what callers were refused with, and how often
@@ -58,7 +58,7 @@ func newLoad(t testing.TB, client redis.UniversalClient, durability int, lease t
 		t.Fatal(err)
 	}
 	l := &load{
-		service: service, scope: service.Scope("topology"), stop: func() {}, told: make(map[string][]byte),
+		service: service, scope: service.Scope("topology"), stop: func() {}, known: make(map[string][]byte),
 		lost: make(map[string]bool), why: make(map[string]int),
 	}
 	l.flow, err = redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
@@ -86,9 +86,9 @@ func (l *load) work(o redisidem.Outcome) redisidem.StageFunc {
 		value := st.Key().Value
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.told[value] != nil && !l.lost[value] {
+		if l.known[value] != nil && !l.lost[value] {
 			l.lost[value] = true
-			l.wrong = append(l.wrong, fmt.Sprintf("key %s is worked on after its answer was told", value))
+			l.wrong = append(l.wrong, fmt.Sprintf("key %s is worked on after its answer was given", value))
 		}
 		return o, nil
 	}
@@ -133,7 +133,7 @@ func (l *load) pick(r *rand.Rand) string {
 	return value
 }
 
-// call asks once for the answer to a key, and compares it to what was told before.
+// call asks once for the answer to a key, and compares it to earlier answers.
 func (l *load) call(value string) error {
 	key, err := l.scope.DoFlow(context.Background(), value, request, l.flow)
 	if err == nil && !key.Finished() {
@@ -148,12 +148,12 @@ func (l *load) call(value string) error {
 		}
 		return err
 	}
-	before, known := l.told[value]
+	before, known := l.known[value]
 	if known && !bytes.Equal(before, key.Response.Body) {
-		l.wrong = append(l.wrong, fmt.Sprintf("key %s: told %s and later %s", value, before, key.Response.Body))
+		l.wrong = append(l.wrong, fmt.Sprintf("key %s: answered %s and later %s", value, before, key.Response.Body))
 	}
 	if !known {
-		l.told[value] = key.Response.Body
+		l.known[value] = key.Response.Body
 		l.order = append(l.order, value)
 		l.open = slices.DeleteFunc(l.open, func(v string) bool { return v == value })
 	}
@@ -164,7 +164,8 @@ func (l *load) call(value string) error {
 	return nil
 }
 
-// expected reports whether a caller may be told so while servers change. It comes back with its key.
+// expected reports whether a caller may get this error while servers change. It comes back with its
+// key.
 func expected(err error) bool {
 	for _, target := range []error{
 		redisidem.ErrLocked, redisidem.ErrUnavailable, redisidem.ErrOutcomeUnknown, redisidem.ErrNotDurable,
@@ -177,8 +178,8 @@ func expected(err error) bool {
 	return false
 }
 
-// await blocks until every caller has had an answer to a call that it began after that time, and returns how long it took
-// each.
+// await blocks until every caller has had an answer to a call that it began after that time, and
+// returns how long it took each.
 func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
 	t.Helper()
 	for n := range callers {
@@ -193,7 +194,7 @@ func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
 	return took
 }
 
-// answers is how many keys have one that somebody was told.
+// answers is the number of keys with an answer that a caller got.
 func (l *load) answers() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -207,7 +208,7 @@ func (l *load) forgotten() int {
 	return len(l.lost)
 }
 
-// digits are what tells errors of one kind apart.
+// digits differ between errors of one kind.
 var digits = regexp.MustCompile(`\d+`)
 
 // refusals returns what callers were refused with since it was called last.
@@ -219,12 +220,13 @@ func (l *load) refusals() map[string]int {
 	return why
 }
 
-// finish ends the callers, gets an answer for every key, and asks for all answers again through another client.
+// finish ends the callers, gets an answer for every key, and asks for all answers again through
+// another client.
 func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string) {
 	t.Helper()
 	l.rest()
 	again := newLoad(t, fresh, 0, lease)
-	again.told, again.order, again.lost = l.told, l.order, l.lost
+	again.known, again.order, again.lost = l.known, l.order, l.lost
 	again.runs.Store(l.runs.Load())
 	values := slices.Concat(l.open, l.order)
 	var next atomic.Int64
@@ -244,7 +246,7 @@ func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string
 	}
 	again.done.Wait()
 	if len(l.order) == 0 {
-		t.Error("nobody was told anything")
+		t.Error("no caller got an answer")
 	}
 	return append(l.wrong, again.wrong...)
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// replace has the sentinels replace a master that is well, as an operator does before maintenance, and returns when every caller
-// has had an answer since and the group is whole again. Sentinel does not hold back writes meanwhile: what the old master stores
-// until it learns that it is a replica is lost, unless the new one has it.
+// replace has the sentinels replace a master that is well, as an operator does before maintenance,
+// and returns when every caller has had an answer since and the group is whole again. Sentinel does
+// not hold back writes meanwhile: what the old master stores until it learns that it is a replica
+// is lost, unless the new one has it.
 func replace(t testing.TB, durability, many int) *load {
 	t.Helper()
 	g := rediscase.Sentinel(t)
@@ -37,7 +38,7 @@ func replace(t testing.TB, durability, many int) *load {
 	if durability == len(g.Data)-1 {
 		report(t, wrong)
 		if len(l.lost) > 0 {
-			t.Errorf("%d of %d answers are lost, which every replica had acknowledged", len(l.lost), len(l.told))
+			t.Errorf("%d of %d answers are lost, which every replica had acknowledged", len(l.lost), len(l.known))
 		}
 	}
 	return l
@@ -46,13 +47,14 @@ func replace(t testing.TB, durability, many int) *load {
 func TestPlannedSentinelFailoversLoseNothingThatAllReplicasHave(t *testing.T) {
 	many := or(*failovers, rung.Size(t, 2, 20, 20))
 	all := replace(t, 2, many)
-	rung.Figure(t, "R8", "%d planned failovers with 2 replicas, Durability 2: 0 of %d answers lost", many, len(all.told))
+	rung.Figure(t, "R8", "%d planned failovers with 2 replicas, Durability 2: 0 of %d answers lost", many, len(all.known))
 }
 
-// TestPlannedSentinelFailoversWithOneOfTwoReplicas measures what Durability 1 leaves open with two replicas: the one that
-// acknowledged need not be the one that is promoted, and the old master may still have another replica that acknowledges.
+// TestPlannedSentinelFailoversWithOneOfTwoReplicas measures what Durability 1 leaves open with two
+// replicas: the one that acknowledged need not be the one that is promoted, and the old master may
+// still have another replica that acknowledges.
 func TestPlannedSentinelFailoversWithOneOfTwoReplicas(t *testing.T) {
 	many := or(*failovers, rung.Size(t, 2, 20, 20))
 	one := replace(t, 1, many)
-	rung.Figure(t, "R8", "%d planned failovers with 2 replicas, Durability 1: %d of %d answers lost", many, len(one.lost), len(one.told))
+	rung.Figure(t, "R8", "%d planned failovers with 2 replicas, Durability 1: %d of %d answers lost", many, len(one.lost), len(one.known))
 }

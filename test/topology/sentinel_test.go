@@ -29,9 +29,9 @@ func underSentinel(t testing.TB, g *redistest.Sentinel) *redis.Client {
 	return client
 }
 
-// strike kills or freezes masters, each of which comes back when another one has taken over; just before, its replicas may be kept
-// from what callers are told. It returns how long the callers were without an answer: since the strike, and since the group could
-// give one.
+// strike kills or freezes masters, each of which comes back when another one has taken over; just
+// before, its replicas may be kept from what callers learn. It returns how long the callers were
+// without an answer: since the strike, and since the group could give one.
 func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int, alone bool) (took, own []time.Duration) {
 	t.Helper()
 	killed := make([]bool, many)
@@ -40,7 +40,8 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 	}
 	r.Shuffle(many, func(i, j int) { killed[i], killed[j] = killed[j], killed[i] })
 	for _, kill := range killed {
-		// The sentinels begin no other failover for eight seconds, of which the last one's end has taken some.
+		// The sentinels begin no other failover for eight seconds, of which the last one's end has
+		// taken some.
 		time.Sleep(7*time.Second + time.Duration(r.Int64N(int64(200*time.Millisecond))))
 		master, err := g.Master()
 		if err != nil {
@@ -58,14 +59,15 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		followAgain()
 		struck := time.Now()
 		l.refusals()
-		// What the group takes to have a master again, and that one a replica, is its own affair: until then nothing can be
-		// acknowledged by one.
+		// What the group takes to have a master again, and that one a replica, is its own affair:
+		// until then nothing can be acknowledged by one.
 		until(t, func() bool {
 			next, err := g.Master() // another one than a moment ago, perhaps
 			return err == nil && next != master && followed(next)
 		})
 		able := time.Since(struck)
-		// A replica that has acknowledged something can be lost again, when the sentinels change their mind.
+		// A replica that has acknowledged something can be lost again, when the sentinels change
+		// their mind.
 		recovering, stop := context.WithCancel(context.Background())
 		var watching sync.WaitGroup
 		watching.Go(func() {
@@ -83,8 +85,9 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 			own = append(own, max(0, w-able))
 		}
 		recovered, why := slices.Max(waited), l.refusals()
-		// Two sentinels that lead a failover each promote one replica each, and for some seconds both are masters. One that came
-		// back meanwhile would follow either, and acknowledge what is lost: docs/reliability.md.
+		// Two sentinels that lead a failover each promote one replica each, and for some seconds
+		// both are masters. One that came back meanwhile would follow either, and acknowledge what
+		// is lost: docs/reliability.md.
 		if err := g.AwaitReplaced(master); err != nil {
 			t.Fatal(err)
 		}
@@ -99,14 +102,14 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("killed: %v; a master with a replica after %v, callers recovered within %v; answers forgotten so far: %d; told "+
+		t.Logf("killed: %v; a master with a replica after %v, callers recovered within %v; answers forgotten so far: %d; answered "+
 			"meanwhile: %v", kill, able.Round(time.Millisecond), recovered.Round(time.Millisecond), l.forgotten(), why)
 	}
 	return took, own
 }
 
-// detach keeps replicas from following their master until what it returns is called, and blocks until callers have been told
-// answers that only the master knows.
+// detach keeps replicas from following their master until what it returns is called, and blocks
+// until callers have learned answers that only the master knows.
 func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Server) (followAgain func()) {
 	t.Helper()
 	var replicas []*redistest.Server
@@ -127,7 +130,7 @@ func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Serv
 		t.Fatal(err)
 	}
 	before := l.answers()
-	until(t, func() bool { return l.answers() > before+2*callers }) // each caller may have been told one that was stored before
+	until(t, func() bool { return l.answers() > before+2*callers }) // each caller may have got one that was stored before
 	return func() {
 		for _, replica := range replicas {
 			if err := replica.Resume(); err != nil {
@@ -137,7 +140,8 @@ func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Serv
 	}
 }
 
-// followed reports whether a replica acknowledges what a master is given. That one is connected says too little.
+// followed reports whether a replica acknowledges what a master is given. That one is connected
+// says too little.
 func followed(master *redistest.Server) bool {
 	ctx, client := context.Background(), master.Client()
 	conn := client.Conn()
@@ -165,11 +169,11 @@ func TestSentinelFailoversLoseNothing(t *testing.T) {
 		t.Errorf("callers were without an answer for %v (p99 of %d) after the group could give one", recovered, len(own))
 	}
 	rung.Figure(t, "R8", "%d failovers, half by kill -9 and half frozen: 0 of %d acknowledged commits lost, 0 double; "+
-		"callers recovered within %v of the strike, %v of the group's own recovery (p99)", many, 2*len(l.told), p99(took), recovered)
+		"callers recovered within %v of the strike, %v of the group's own recovery (p99)", many, 2*len(l.known), p99(took), recovered)
 }
 
-// TestSentinelFailoversWithoutDurability tells what durability is for, and that a loss would be seen: what callers are told just
-// before a failover has reached no replica, and is lost.
+// TestSentinelFailoversWithoutDurability shows what durability is for, and that a loss would be
+// seen: what callers learn just before a failover has reached no replica, and is lost.
 func TestSentinelFailoversWithoutDurability(t *testing.T) {
 	many := rung.Size(t, 2, 10, 10)
 	seed := rung.Seed(t)
@@ -178,8 +182,8 @@ func TestSentinelFailoversWithoutDurability(t *testing.T) {
 	l.begin(seed)
 	strike(t, g, l, rand.New(rand.NewPCG(seed, 1000)), many, true)
 	l.finish(t, underSentinel(t, g))
-	t.Logf("%d failovers without durability: %d of %d answers forgotten", many, len(l.lost), len(l.told))
+	t.Logf("%d failovers without durability: %d of %d answers forgotten", many, len(l.lost), len(l.known))
 	if len(l.lost) == 0 {
-		t.Error("nothing was lost, or nobody has seen it")
+		t.Error("nothing was lost, or the loss was not seen")
 	}
 }

@@ -1,15 +1,17 @@
 //go:build linux
 
-// Package topology tests that the promise holds while the servers themselves change: a master under Sentinel that dies or
-// freezes and is replaced, a cluster that fails over and moves its slots, and a server whose clock is set. All of it happens
-// under load, by callers that come back with their keys until they have an answer, and that remember what they were told.
+// Package topology tests that the promise holds while the servers themselves change: a master under
+// Sentinel that dies or freezes and is replaced, a cluster that fails over and moves its slots, and
+// a server whose clock is set. All of it happens under load, by callers that come back with their
+// keys until they have an answer, and that remember their answers.
 //
-//	go test -count=1 -v ./test/topology -size change                  # 4 failovers, 2 and 20 migrations, 20 steps: 3 minutes
-//	go test -count=1 -v -timeout 2h ./test/topology -size nightly     # 100 failovers, 50 and 1,000 migrations, 200 steps
-//	go test -count=1 -v -run Clock ./test/topology -steps 50 -seed 7  # with other numbers, or a seed that has failed
+//	go test -count=1 -v ./test/topology -size change  # for every change: 3 minutes
+//	go test -count=1 -v -timeout 2h ./test/topology -size nightly  # for every night
+//	go test -count=1 -v -run Clock ./test/topology -steps 50 -seed 7  # or other numbers
 //
-// A seed decides who is struck, how, in which order, and by what the clock steps. When callers ask is up to the machine, so a
-// seed repeats the faults and not every interleaving. The clock needs gcc, which makes a library that the server preloads.
+// A seed decides who is struck, how, in which order, and by what the clock steps. When callers ask
+// is up to the machine, so a seed repeats the faults and not every interleaving. The clock needs
+// gcc, which makes a library that the server preloads.
 package topology
 
 import (
@@ -51,7 +53,8 @@ func or(given, sized int) int {
 	return sized
 }
 
-// needCompiler ends the test where there is no C compiler, like [rediscase.Need] where there is no server.
+// needCompiler ends the test where there is no C compiler, like [rediscase.Need] where there is no
+// server.
 func needCompiler(t *testing.T) {
 	t.Helper()
 	rediscase.Need(t)

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package child runs a test binary again as worker processes, and keeps the ledger in which they write what they do: it
-// survives them.
+// Package child runs a test binary again as worker processes, and keeps the ledger in which they
+// write what they do: it survives them.
 package child
 
 import (
@@ -52,8 +52,8 @@ type Process struct {
 	err    error         // how it ended; to be read when ended is closed
 }
 
-// Start starts a child in a role, with further variables in the form "name=value". It ends with the test at the latest,
-// and on Linux with this process, too.
+// Start starts a child in a role, with further variables in the form "name=value". It ends with the
+// test at the latest, and on Linux with this process, too.
 func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Process, error) {
 	return StartFor(t, Lifetime, role, ledger, variables...)
 }
@@ -94,7 +94,7 @@ func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, vari
 // PID returns the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Await blocks until the child has told the line.
+// Await blocks until the child has sent the line.
 func (p *Process) Await(line string, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -119,7 +119,7 @@ func (p *Process) Await(line string, patience time.Duration) error {
 	}
 }
 
-// Wait blocks until the child has ended by itself, and tells how.
+// Wait blocks until the child has ended, and returns how.
 func (p *Process) Wait(patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -144,8 +144,8 @@ func (p *Process) Killed() bool {
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-// Stop stops the child as SIGSTOP does, and blocks until it stands still. Other systems than Linux return
-// [errors.ErrUnsupported].
+// Stop stops the child as SIGSTOP does, and blocks until it stands still. Other systems than Linux
+// return [errors.ErrUnsupported].
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("stop child %d: %w", p.PID(), err)
@@ -164,15 +164,15 @@ func (p *Process) Stop() error {
 // Continue lets a stopped child go on.
 func (p *Process) Continue() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Tell tells the parent a line.
+// Tell sends a line to the parent.
 func Tell(line string) { fmt.Println(line) }
 
-// Ledger is a file in which children write lines. The order of the lines is the order in which they were written, in whichever
-// process. A kill can tear the line that is being written, where it crosses from one page of memory to the next: it counts as not
-// written.
+// Ledger is a file in which children write lines. The order of the lines is the order in which they
+// were written, in whichever process. A kill can tear the line that is being written, where it
+// crosses from one page of memory to the next: it counts as not written.
 type Ledger struct{ path string }
 
-// What stands around a line, so that a torn one can be told from the others.
+// The marks around a line, by which a torn line is recognized.
 const (
 	lineBegin = "\n"
 	lineEnd   = "\r"
@@ -218,7 +218,8 @@ func (l Ledger) Each(t testing.TB, do func(line string)) {
 	}
 }
 
-// splitLines is a [bufio.SplitFunc]. Unlike [bufio.ScanLines] it leaves the end of the line where it is.
+// splitLines is a [bufio.SplitFunc]. Unlike [bufio.ScanLines] it leaves the end of the line where
+// it is.
 func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
 	if i := bytes.Index(data, []byte(lineBegin)); i >= 0 {
 		return i + len(lineBegin), data[:i], nil

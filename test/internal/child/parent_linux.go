@@ -16,6 +16,7 @@ func (p *Process) standsStill() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// The state is the first field behind the program's name, which is in parentheses and may hold anything.
+	// The state is the first field behind the program's name, which is in parentheses and may hold
+	// anything.
 	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" T")), nil
 }

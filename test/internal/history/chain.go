@@ -2,12 +2,12 @@ package history
 
 import "strings"
 
-// link stands between the tokens of a chain.
+// link separates the tokens of a chain.
 const link = "."
 
-// Chain is what a key's commits leave: the tokens of the callbacks whose results were accepted, in their order. Each callback
-// finds it in the state that the stage before left, and the last one makes it the answer. So the answer says which result was
-// accepted at each revision.
+// Chain is the trace of a key's commits: the tokens of the callbacks whose results were accepted,
+// in order. Each callback finds it in the state of the stage before, and the last callback makes it
+// the answer. The answer therefore says which result was accepted at each revision.
 type Chain string
 
 // Add returns the chain with one more token.
@@ -18,7 +18,7 @@ func (c Chain) Add(token string) Chain {
 	return c + Chain(link+token)
 }
 
-// tokens returns the tokens in their order.
+// tokens returns the tokens in order.
 func (c Chain) tokens() []string {
 	if c == "" {
 		return nil

@@ -6,23 +6,23 @@ import (
 	"strings"
 )
 
-// Kind says what an event is about.
+// Kind is the kind of an event.
 type Kind string
 
-// What workers tell. A callback's token is its own and goes with it into what it commits.
+// The kinds of events. The token of a callback is unique and is part of the result that it commits.
 const (
 	Began     Kind = "began"     // a callback: Text is the chain that it found
-	Left      Kind = "left"      // a callback is about to look at its context for the last time
-	Committed Kind = "committed" // told: the callback's result is stored
-	Fenced    Kind = "fenced"    // told: the callback's result was refused
+	Left      Kind = "left"      // a callback is about to check its context for the last time
+	Committed Kind = "committed" // the caller learned that the callback's result is stored
+	Fenced    Kind = "fenced"    // the caller learned that the callback's result was refused
 	GaveUp    Kind = "gave-up"   // the callback returned an error, so that nothing is stored
-	Unknown   Kind = "unknown"   // nobody could tell
-	Answered  Kind = "answered"  // somebody got the key's answer: Text is the chain in it
-	Failed    Kind = "failed"    // an error that there should not be: Text
+	Unknown   Kind = "unknown"   // the outcome is unknown
+	Answered  Kind = "answered"  // a caller got the key's answer: Text is the chain in it
+	Failed    Kind = "failed"    // an unexpected error: Text
 	Stopped   Kind = "stopped"   // the worker stands still, for longer than a lease
 )
 
-// Event is one thing that a worker tells. Those about a whole worker have no key.
+// Event is one report of a worker. An event about the whole worker has no key.
 type Event struct {
 	Kind     Kind
 	Worker   string
@@ -35,7 +35,7 @@ type Event struct {
 	Text     string
 }
 
-// As returns the event with another kind, and nothing of its own besides.
+// As returns the event with another kind and without its text.
 func (e Event) As(kind Kind) Event {
 	e.Kind, e.Text = kind, ""
 	return e

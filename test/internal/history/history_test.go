@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// fair is the history of a key that was worked on as it should be: three commits, the second of them after a crash and after a
-// result that was refused. Each worker's token is its name and a number.
+// fair is the history of a key that was worked on as it should be: three commits, the second of
+// them after a crash and after a result that was refused. Each worker's token is its name and a
+// number.
 const fair = `
 began    a key 0 10 1 false a/1 ""
 committed a key 0 10 1 false a/1 ""
@@ -27,9 +28,9 @@ func stored() Record {
 	return Record{Key: "key", Finished: true, Answer: "a/1.c/1.c/2", Journal: []Commit{{10, 1}, {12, 3}, {12, 1}}}
 }
 
-func judged(t *testing.T, text string, r Record) []Violation {
+func checked(t *testing.T, text string, r Record) []Violation {
 	t.Helper()
-	b := NewBook()
+	b := NewRecorder()
 	for line := range strings.Lines(strings.TrimSpace(text)) {
 		e, err := Parse(strings.Join(strings.Fields(line), " "))
 		if err != nil {
@@ -37,15 +38,15 @@ func judged(t *testing.T, text string, r Record) []Violation {
 		}
 		b.Add(e)
 	}
-	return b.Judge(r)
+	return b.Check(r)
 }
 
 func TestFairHistoryIsNotBlamed(t *testing.T) {
 	t.Parallel()
-	if found := judged(t, fair, stored()); len(found) != 0 {
+	if found := checked(t, fair, stored()); len(found) != 0 {
 		t.Error(found)
 	}
-	// Whether a result is stored that nobody was told of is for nobody to say.
+	// An unknown result may be stored or not.
 	for _, cut := range []string{"committed a", "committed c key 1", "fenced", "answered c"} {
 		var lines []string
 		for line := range strings.Lines(fair) {
@@ -53,13 +54,14 @@ func TestFairHistoryIsNotBlamed(t *testing.T) {
 				lines = append(lines, line)
 			}
 		}
-		if found := judged(t, strings.Join(lines, ""), stored()); len(found) != 0 {
+		if found := checked(t, strings.Join(lines, ""), stored()); len(found) != 0 {
 			t.Errorf("without %q: %v", cut, found)
 		}
 	}
 }
 
-// TestEachViolationIsFound is the negative control of the rungs: histories that wrong workers would make.
+// TestEachViolationIsFound is the negative control of the rungs: histories that wrong workers would
+// make.
 func TestEachViolationIsFound(t *testing.T) {
 	t.Parallel()
 	change := func(from, to string) string {
@@ -94,7 +96,7 @@ func TestEachViolationIsFound(t *testing.T) {
 			record(func(r *Record) { r.Answer, r.Journal[2] = "a/1.c/1.e/1", Commit{13, 2} }),
 		},
 		{
-			"a worker that is told of a refusal after its result was stored",
+			"a worker that learns of a refusal after its result was stored",
 			RefusedStored, change("committed c key 1", "fenced c key 1"), stored(),
 		},
 		{
@@ -102,7 +104,7 @@ func TestEachViolationIsFound(t *testing.T) {
 			RefusedStored, change("committed a key 0", "gave-up a key 0"), stored(),
 		},
 		{
-			"a record that somebody else has written",
+			"a record that another program has written",
 			ForeignResult, fair, record(func(r *Record) { r.Answer = "a/1.x/1.c/2" }),
 		},
 		{
@@ -139,14 +141,14 @@ func TestEachViolationIsFound(t *testing.T) {
 		},
 		{
 			"an error that has no reason",
-			BadError, fair + `failed a key 0 0 0 false - "key already locked by nobody"`, stored(),
+			BadError, fair + `failed a key 0 0 0 false - "no worker has the lock of the key"`, stored(),
 		},
 		{
 			"a key that cannot be finished",
 			Unfinished, fair, record(func(r *Record) { r.Finished = false }),
 		},
 	} {
-		found := judged(t, c.text, c.r)
+		found := checked(t, c.text, c.r)
 		if !slices.ContainsFunc(found, func(v Violation) bool { return v.Rule == c.rule && v.Key == "key" }) {
 			t.Errorf("%s: found %v, want %q", c.who, found, c.rule)
 		}
@@ -165,7 +167,7 @@ committed a one 0 10 1 false a/1 ""
 committed a two 0 11 1 true a/2 ""
 committed b three 0 12 1 false b/1 ""
 `
-	b := NewBook()
+	b := NewRecorder()
 	for line := range strings.Lines(strings.TrimSpace(text)) {
 		e, err := Parse(strings.TrimSpace(line))
 		if err != nil {
@@ -178,7 +180,7 @@ committed b three 0 12 1 false b/1 ""
 	}
 	for i, c := range []struct{ key, token string }{{"one", "a/1"}, {"two", "a/2"}, {"three", "b/1"}} {
 		record := Record{Key: c.key, Finished: true, Answer: Chain(c.token), Journal: []Commit{{int64(10 + i), 1}}}
-		if found := b.Judge(record); len(found) != 0 {
+		if found := b.Check(record); len(found) != 0 {
 			t.Error(found)
 		}
 	}

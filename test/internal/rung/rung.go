@@ -1,5 +1,6 @@
-// Package rung is what the rungs of the proof have in common: how large they run, what their random choices are made of, and
-// how they tell their figures. The command prove runs them all.
+// Package rung is what the rungs of the proof have in common: their sizes, the seeds of their
+// random choices, and their figures. The command prove runs them all. A rung is one kind of proof
+// that the library keeps its promise.
 package rung
 
 import (
@@ -14,28 +15,28 @@ import (
 )
 
 var (
-	size = flag.String("size", Sizes[0], "how much is run: "+strings.Join(Sizes, ", "))
-	seed = flag.Uint64("seed", 0, "what the random choices are made of; 0 for a new one")
+	size = flag.String("size", Sizes[0], "how much to run: "+strings.Join(Sizes, ", "))
+	seed = flag.Uint64("seed", 0, "the seed of the random choices; 0 for a new one")
 )
 
-// Sizes are the values of -size, the smallest first. The first is for those who run all tests of the project; it shows that a rung
-// works, and little else.
+// Sizes are the values of -size, the smallest first. The first is for runs of all tests of the
+// project: it only shows that a rung works.
 var Sizes = []string{"quick", "change", "nightly", "release"}
 
 // quickPart is how much smaller quick is than change.
 const quickPart = 10
 
-// SizeIndex returns the place of a size in Sizes, -1 if it is none.
+// SizeIndex returns the index of a size in Sizes, or -1.
 func SizeIndex(name string) int { return slices.Index(Sizes, name) }
 
-// Asked returns the values of the flags that the rungs have in common.
+// Asked returns the values of the flags that all rungs have.
 func Asked() (chosenSize string, chosenSeed uint64) { return *size, *seed }
 
 // FigurePrefix begins the line of a figure. The tests' own output is on the same stream.
 const FigurePrefix = "figure "
 
-// Size returns how many to run: the first for every change, the second every night, the third before a release. Without -size it
-// is a tenth of the first, and at least one.
+// Size returns how many to run: change for every change, nightly for every night, release before a
+// release. Without -size it is a tenth of change, and at least one.
 func Size(t testing.TB, change, nightly, release int) int {
 	t.Helper()
 	i := SizeIndex(*size)
@@ -45,7 +46,8 @@ func Size(t testing.TB, change, nightly, release int) int {
 	return [...]int{max(1, change/quickPart), change, nightly, release}[i]
 }
 
-// Seed returns what the test's random choices are made of, and prints it if the test fails, so that they can be made again.
+// Seed returns the seed of the test's random choices, and prints it if the test fails, so that they
+// can be repeated.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	chosen := *seed
@@ -60,7 +62,8 @@ func Seed(t testing.TB) uint64 {
 	return chosen
 }
 
-// Figure tells what was measured for a line of the scoreboard, such as R5. A test that fails tells nothing.
+// Figure prints a figure for a line of the scoreboard, such as R5. A test that has failed prints
+// nothing.
 func Figure(t testing.TB, id, format string, args ...any) {
 	t.Helper()
 	if t.Failed() {

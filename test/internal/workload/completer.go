@@ -25,7 +25,7 @@ type runOf struct {
 	fence, revision int64
 }
 
-// sweep is a stage that a completer runs. Nobody is told what becomes of it but the observer.
+// sweep is a stage that a completer runs. Only the observer learns its outcome.
 func (w *Worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	u := &usage{worker: w, Use: Use{Key: st.Key().Value, Dwell: rand.N(5 * time.Millisecond), Fails: rand.IntN(12) == 0}}
 	outcome, err := u.work(ctx, st)
@@ -37,7 +37,7 @@ func (w *Worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outc
 	return outcome, err
 }
 
-// Observe tells what becomes of the stages that a completer has run.
+// Observe reports the outcome of the stages that a completer has run.
 func (w *Worker) Observe(_ context.Context, e redisidem.Event) {
 	run := runOf{e.Key, e.Fence, e.Revision}
 	var kind history.Kind

@@ -18,7 +18,7 @@ type usage struct {
 	Use
 
 	last   history.Event // the last callback that began
-	open   bool          // and was not told of yet
+	open   bool          // and its outcome is not reported yet
 	gaveUp bool
 }
 
@@ -45,7 +45,8 @@ func (u *usage) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcom
 	return outcome.WithEffects(effect.IncrBy(st.ShardKey(Counter+st.Key().Value), 1).Expire(time.Hour)), nil
 }
 
-// Counter begins the name of the effect's key, a counter of commits, before the key's value. Keys with one stage have none.
+// Counter begins the name of the effect's key, a counter of commits, before the key's value. Keys
+// with one stage have none.
 const Counter = "commits-of:"
 
 // Counted reports whether the commits of a key are counted.
@@ -74,7 +75,8 @@ func (u *usage) stage(ctx context.Context, st *redisidem.Stage) (history.Chain, 
 	return seen.Add(u.last.Token), nil
 }
 
-// kept says that the callback before this one of the same call was committed: a flow would not have come here otherwise.
+// kept says that the callback before this one of the same call was committed: a flow would not have
+// come here otherwise.
 func (u *usage) kept() {
 	if u.open {
 		u.worker.Tell(u.last.As(history.Committed))
@@ -87,7 +89,7 @@ func (u *usage) returned(key *redisidem.Key, err error) (*redisidem.Key, error) 
 	if u.open && err != nil && !u.gaveUp && key.Revision > u.last.Revision && errors.Is(err, redisidem.ErrLeaseLost) {
 		u.kept() // the lease was lost after the commit
 	}
-	u.told(err)
+	u.failed(err)
 	if err == nil && key.Answered() {
 		u.answered(AnswerOf(key))
 	}
@@ -110,8 +112,8 @@ func (u *usage) answered(answer string) {
 	u.worker.Tell(history.Event{Kind: history.Answered, Worker: u.worker.Name, Key: u.Key, Text: answer})
 }
 
-// told takes in the error of a call.
-func (u *usage) told(err error) {
+// failed records the error of a call.
+func (u *usage) failed(err error) {
 	expected := err == nil
 	for _, target := range []error{
 		errGaveUp, redisidem.ErrLocked, redisidem.ErrLeaseLost, redisidem.ErrOutcomeUnknown, redisidem.ErrUnavailable,

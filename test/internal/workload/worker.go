@@ -1,5 +1,6 @@
-// Package workload is what workers do to idempotency keys in the rungs that disturb them: everything that can be done, on keys
-// that all workers share. Each tells what it begins and what it is told as events of package history.
+// Package workload is what workers do to idempotency keys in the rungs that disturb them:
+// everything that can be done, on keys that all workers share. Each reports what it begins and what
+// it learns as events of package history.
 package workload
 
 import (
@@ -65,14 +66,15 @@ type Use struct {
 	Other bool          // there are two ways to work on a key of several stages: take the other one
 }
 
-// Do makes a call on a key, or as many as it takes to bring it to its end. It returns the error that ended them.
+// Do makes a call on a key, or as many as it takes to bring it to its end. It returns the error
+// that ended them.
 func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 	u := &usage{worker: w, Use: use}
 	ctx = context.WithValue(ctx, usageContext{}, u)
 	switch {
 	case kind(use.Key) == single:
 		answer, _, err := redisidem.Do(ctx, sc, use.Key, Request, u.single)
-		u.told(err)
+		u.failed(err)
 		if err == nil {
 			u.answered(string(answer))
 		}
@@ -83,7 +85,7 @@ func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 	case use.Other:
 		key, err := sc.InitializeRequest(ctx, use.Key, Request)
 		if err != nil {
-			u.told(err)
+			u.failed(err)
 		}
 		for err == nil && !key.Answered() {
 			key, err = u.returned(sc.WorkStage(ctx, key, u.work))

@@ -10,14 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// tap is a client's hook that watches for the errors of a server.
-type tap struct {
+// errorWatcher is a client's hook that watches for the errors of a server.
+type errorWatcher struct {
 	mu       sync.Mutex
 	expected map[string]chan struct{}
 }
 
 // expect returns a channel that is closed at the next error that begins with that word.
-func (t *tap) expect(word string) <-chan struct{} {
+func (t *errorWatcher) expect(word string) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.expected == nil {
@@ -28,7 +28,7 @@ func (t *tap) expect(word string) <-chan struct{} {
 	return met
 }
 
-func (t *tap) look(err error) {
+func (t *errorWatcher) look(err error) {
 	if err == nil {
 		return
 	}
@@ -43,12 +43,12 @@ func (t *tap) look(err error) {
 }
 
 // DialHook implements [redis.Hook].
-func (t *tap) DialHook(next redis.DialHook) redis.DialHook {
+func (t *errorWatcher) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
 }
 
 // ProcessHook implements [redis.Hook].
-func (t *tap) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (t *errorWatcher) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		t.look(err)
@@ -57,7 +57,7 @@ func (t *tap) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // ProcessPipelineHook implements [redis.Hook].
-func (t *tap) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (t *errorWatcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
 		t.look(err)

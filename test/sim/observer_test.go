@@ -9,18 +9,19 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// spy looks at the records behind the library's back, after each request that the server has got.
-type spy struct {
+// observer looks at the records behind the library's back, after each request that the server has
+// got.
+type observer struct {
 	world *world
 
 	mu      sync.Mutex
-	records map[string]*sighting // by key
+	records map[string]*observation // by key
 
 	claimants map[string]*claimant // by token
 }
 
-// sighting is what the spy remembers of a record.
-type sighting struct {
+// observation is what the observer remembers of a record.
+type observation struct {
 	name string // of the record in Redis
 
 	made string
@@ -31,19 +32,19 @@ type sighting struct {
 
 	claims []int64  // the fences of all leases that were given
 	grants []*grant // the leases of the present record, by revision
-	takes  int      // how often somebody took the lease away, or the record
+	takes  int      // how often the lease or the record was taken away
 }
 
-func newSpy(w *world) *spy {
-	s := &spy{world: w, records: make(map[string]*sighting), claimants: make(map[string]*claimant)}
+func newObserver(w *world) *observer {
+	s := &observer{world: w, records: make(map[string]*observation), claimants: make(map[string]*claimant)}
 	for _, key := range w.keys {
-		s.records[key] = &sighting{control: nobody}
+		s.records[key] = &observation{control: unclaimed}
 	}
 	return s
 }
 
 // find looks for the name of a key's record, which ends with the key's ID.
-func (s *spy) find(key string, seen *sighting) bool {
+func (s *observer) find(key string, seen *observation) bool {
 	if seen.name != "" {
 		return true
 	}
@@ -57,7 +58,7 @@ func (s *spy) find(key string, seen *sighting) bool {
 }
 
 // look compares all records with what they were.
-func (s *spy) look() {
+func (s *observer) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, key := range s.world.keys {
@@ -67,7 +68,7 @@ func (s *spy) look() {
 	}
 }
 
-func (s *spy) compare(key string, seen *sighting) {
+func (s *observer) compare(key string, seen *observation) {
 	server := s.world.server
 	lock := seen.name + ":lock"
 	if ttl := server.TTL(lock); server.Exists(lock) && (ttl <= 0 || ttl > lease) {
@@ -124,17 +125,17 @@ func (s *spy) compare(key string, seen *sighting) {
 	}
 }
 
-// nobody is what a record says about its lease that was never claimed.
-var nobody = control{owner: "-"}
+// unclaimed is the control field of a record that was never claimed.
+var unclaimed = control{owner: "-"}
 
 // begin forgets what was seen of an earlier record.
-func (seen *sighting) begin(made string) {
+func (seen *observation) begin(made string) {
 	seen.made, seen.finished, seen.letter = made, "", false
-	seen.control, seen.grants = nobody, nil
+	seen.control, seen.grants = unclaimed, nil
 }
 
 // text is all of a record that must not change once it is finished.
-func (s *spy) text(name string) string {
+func (s *observer) text(name string) string {
 	var b strings.Builder
 	for _, field := range []string{"control", "response_code", "response_headers", "response_body", "state", "recovery_point"} {
 		fmt.Fprintf(&b, "%s: %q ", field, s.world.server.HGet(name, field))
@@ -142,8 +143,9 @@ func (s *spy) text(name string) string {
 	return b.String()
 }
 
-// claimedAfter reports whether somebody got a lease with a larger fence, or took the key from its holder.
-func (s *spy) claimedAfter(key string, fence int64) bool {
+// claimedAfter reports whether a worker got a lease with a larger fence, or an operator took the
+// key from its holder.
+func (s *observer) claimedAfter(key string, fence int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen := s.records[key]
@@ -156,7 +158,7 @@ func (s *spy) claimedAfter(key string, fence int64) bool {
 }
 
 // take notes that an operator takes the key from its worker, or may.
-func (s *spy) take(key string) {
+func (s *observer) take(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.records[key].takes++

@@ -20,29 +20,29 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// hanging is how long an order may take until the proxies are given up.
+// hanging is how long an order may take before the proxies are replaced.
 const hanging = 5 * time.Second
 
-// ways is how many parties there are: each has a way to the server of its own.
+// ways is the number of workers. Each has its own way to the server.
 const ways = 3
 
-// weather is the network between the workers and the server: proxies with toxics that come and go.
-type weather struct {
+// network is the network between the workers and the server: proxies with toxics that come and go.
+type network struct {
 	t        testing.TB
 	life     time.Duration // of the proxies' process
 	upstream string
 	process  *child.Process
 	proxy    *rpc.Client
-	addrs    [ways]string // where each party finds the server
+	addrs    [ways]string // where each worker finds the server
 	random   *rand.Rand
 	number   map[string]int // how often there was which toxic
 	next     int
 }
 
-// newWeather makes the weather for so long.
-func newWeather(t testing.TB, life time.Duration, upstream string, seed uint64) *weather {
+// newNetwork makes the network for so long.
+func newNetwork(t testing.TB, life time.Duration, upstream string, seed uint64) *network {
 	t.Helper()
-	w := &weather{
+	w := &network{
 		t: t, life: life, upstream: upstream, random: rand.New(rand.NewPCG(seed, 1)), number: make(map[string]int),
 	}
 	for way := range ways {
@@ -54,7 +54,7 @@ func newWeather(t testing.TB, life time.Duration, upstream string, seed uint64) 
 }
 
 // start starts the proxies' process, and lets connections through.
-func (w *weather) start() {
+func (w *network) start() {
 	w.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -78,22 +78,22 @@ func (w *weather) start() {
 }
 
 // cut ends all connections and refuses new ones.
-func (w *weather) cut() {
+func (w *network) cut() {
 	for way := range ways {
 		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
 	}
 }
 
 // connect ends a cut.
-func (w *weather) connect() {
+func (w *network) connect() {
 	for way := range ways {
 		w.order("Proxy.Connect", Order{Way: way}, &w.addrs[way])
 	}
 }
 
-// order has the proxies do something. Toxiproxy waits for ever, or panics, when a connection ends while its toxics change: another
-// process takes the place of one that does, with clear ways.
-func (w *weather) order(method string, o Order, reply any) {
+// order sends an order to the proxies. Toxiproxy hangs or panics when a connection ends while its
+// toxics change: then another process replaces it, without toxics.
+func (w *network) order(method string, o Order, reply any) {
 	w.t.Helper()
 	call := w.proxy.Go(method, o, reply, make(chan *rpc.Call, 1))
 	select {
@@ -117,10 +117,10 @@ func (w *weather) order(method string, o Order, reply any) {
 }
 
 // between draws a whole number from low to high.
-func (w *weather) between(low, high int) int { return low + w.random.IntN(high-low+1) }
+func (w *network) between(low, high int) int { return low + w.random.IntN(high-low+1) }
 
 // toxic draws a toxic: its type and its attributes, as toxiproxy writes them.
-func (w *weather) toxic() (kind, attributes string) {
+func (w *network) toxic() (kind, attributes string) {
 	switch w.random.IntN(6) {
 	case 0:
 		return "latency", fmt.Sprintf(`{"latency":%d,"jitter":0}`, w.between(5, 150))
@@ -136,9 +136,9 @@ func (w *weather) toxic() (kind, attributes string) {
 	return "slicer", fmt.Sprintf(`{"average_size":%d,"size_variation":8,"delay":%d}`, w.between(10, 64), w.between(10, 1000))
 }
 
-// storm lets toxics come and go until ctx ends, and at times a cut, on all ways to the server or on one. The network is clear
-// afterwards.
-func (w *weather) storm(ctx context.Context) {
+// storm lets toxics come and go until ctx ends, and at times a cut, on all ways to the server or on
+// one. The network is clear afterwards.
+func (w *network) storm(ctx context.Context) {
 	for ctx.Err() == nil {
 		struck := []int{0, 1, 2}
 		if w.random.IntN(2) == 0 {
@@ -147,14 +147,15 @@ func (w *weather) storm(ctx context.Context) {
 		if w.random.IntN(5) == 0 {
 			w.outage(ctx, struck)
 		} else {
-			w.spell(ctx, struck)
+			w.episode(ctx, struck)
 		}
 		pause(ctx, time.Duration(w.between(0, 300))*time.Millisecond)
 	}
 }
 
-// outage cuts some ways. A single one is cut for longer than a lease at times: the others get its keys meanwhile.
-func (w *weather) outage(ctx context.Context, struck []int) {
+// outage cuts some ways. A single one is cut for longer than a lease at times: the others get its
+// keys meanwhile.
+func (w *network) outage(ctx context.Context, struck []int) {
 	w.number["cut"]++
 	for _, way := range struck {
 		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
@@ -165,8 +166,8 @@ func (w *weather) outage(ctx context.Context, struck []int) {
 	}
 }
 
-// spell lets one or two toxics be there for a while: in either direction, on some or all connections.
-func (w *weather) spell(ctx context.Context, struck []int) {
+// episode adds one or two toxics for a while: in either direction, on some or all connections.
+func (w *network) episode(ctx context.Context, struck []int) {
 	var names []string
 	for range w.between(1, 2) {
 		kind, attributes := w.toxic()
@@ -189,7 +190,7 @@ func (w *weather) spell(ctx context.Context, struck []int) {
 	}
 }
 
-func (w *weather) String() string {
+func (w *network) String() string {
 	var words []string
 	for _, kind := range slices.Sorted(maps.Keys(w.number)) {
 		words = append(words, fmt.Sprintf("%d %s", w.number[kind], kind))
@@ -207,9 +208,9 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func TestWeatherGoesOnWhenTheProxiesHangOrDie(t *testing.T) {
+func TestNetworkGoesOnWhenTheProxiesHangOrDie(t *testing.T) {
 	server := rediscase.Server(t)
-	w := newWeather(t, patience, server.Addr(), rung.Seed(t))
+	w := newNetwork(t, patience, server.Addr(), rung.Seed(t))
 	before := w.addrs
 	if err := w.process.Stop(); err != nil {
 		t.Fatal(err)

@@ -17,27 +17,27 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// fate is what becomes of a request.
-type fate int
+// fault is what happens to a request.
+type fault int
 
 const (
-	delivered   fate = iota
-	lostRequest      // the connection breaks before the server has read it
-	lostReply        // the connection breaks behind the server's back
-	muted            // applied, and no answer ever comes
-	late             // no answer comes; the server gets the request when nobody waits for it any more
-	doubled          // answered, and the server gets it once more later
-	refused          // the server answers with an error and has done nothing
-	torn             // so it does with the first command of a pipeline, and then does the others
-	halved           // the server gets the first command of a pipeline only, and the connection breaks
-	fates
+	delivered   fault = iota
+	lostRequest       // the connection breaks before the server has read it
+	lostReply         // the connection breaks behind the server's back
+	muted             // applied, and no answer ever comes
+	late              // no answer comes; the server gets the request when its caller has left
+	doubled           // answered, and the server gets it once more later
+	refused           // the server answers with an error and has done nothing
+	torn              // so it does with the first command of a pipeline, and then does the others
+	halved            // the server gets the first command of a pipeline only, and the connection breaks
+	faults
 )
 
-var fateNames = [fates]string{"delivered", "request lost", "reply lost", "muted", "late", "doubled", "refused", "torn", "halved"}
+var faultNames = [faults]string{"delivered", "request lost", "reply lost", "muted", "late", "doubled", "refused", "torn", "halved"}
 
-func (f fate) String() string { return fateNames[f] }
+func (f fault) String() string { return faultNames[f] }
 
-// refusals are what servers say when they have done nothing and may do it soon.
+// refusals are errors of servers that have done nothing and may do it soon.
 var refusals = []string{
 	"LOADING Redis is loading the dataset in memory",
 	"READONLY You can't write against a read only replica.",
@@ -54,9 +54,10 @@ const (
 	tardiest = 8 * time.Second // a late request's way: more than two leases
 )
 
-// wire is all connections of one worker. Every message takes a time of its own, by the nanosecond: no two things happen at the same
-// time unless one is the other's cause, so that the order of events is a matter of the seed and not of the scheduler.
-type wire struct {
+// network holds all connections of one worker. Every message takes a time of its own, to the
+// nanosecond. Two events happen at the same time only if one causes the other, so that the seed
+// decides the order of events, and not the scheduler.
+type network struct {
 	world  *world
 	worker int
 	cuts   []span // when the worker is cut off
@@ -70,7 +71,7 @@ type wire struct {
 // span is a time between two moments, counted from the beginning of the history.
 type span struct{ from, to time.Duration }
 
-func (w *wire) cut() bool {
+func (w *network) cut() bool {
 	if w.world.calm.Load() {
 		return false
 	}
@@ -83,33 +84,35 @@ func (w *wire) cut() bool {
 	return false
 }
 
-// strike remembers that a fault struck.
-func (w *wire) strike() {
+// strike records that a fault struck.
+func (w *network) strike() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.struck = time.Now()
 }
 
-// retire remembers that the worker ends.
-func (w *wire) retire() {
+// retire records that the worker begins to end.
+func (w *network) retire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.retired = time.Now()
 }
 
 // retiredBefore reports whether the worker was ending at a moment.
-func (w *wire) retiredBefore(t time.Time) bool {
+func (w *network) retiredBefore(t time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !w.retired.IsZero() && w.retired.Before(t)
 }
 
-// aftermath is for how long a fault is felt. A pool that could not dial looks once a second whether it can.
-const aftermath = 2 * time.Second
+// faultTail is how long the effects of a fault last. A pool that could not dial tries again once a
+// second.
+const faultTail = 2 * time.Second
 
-// struckSince reports whether a fault has struck the worker since a moment: there is an excuse for what went wrong.
-func (w *wire) struckSince(t time.Time) bool {
-	t = t.Add(-aftermath)
+// struckSince reports whether a fault has struck the worker since a moment, which explains a
+// failure.
+func (w *network) struckSince(t time.Time) bool {
+	t = t.Add(-faultTail)
 	now := time.Since(w.world.began)
 	for _, s := range w.cuts {
 		if s.from <= now && t.Sub(w.world.began) <= s.to {
@@ -121,8 +124,9 @@ func (w *wire) struckSince(t time.Time) bool {
 	return !w.struck.Before(t)
 }
 
-// dice makes the random choices about a message. They hang on what it is and when it is sent, and not on what was sent before.
-func (w *wire) dice(message []byte) *rand.Rand {
+// random returns the source of the random choices about a message. They depend on its content and
+// its time, and not on earlier messages.
+func (w *network) random(message []byte) *rand.Rand {
 	h := fnv.New64a()
 	for _, word := range wordsOf(message) {
 		if len(word) > 30 && len(word) < 60 { // a script's or a key's name
@@ -133,8 +137,9 @@ func (w *wire) dice(message []byte) *rand.Rand {
 	return rand.New(rand.NewPCG(w.world.seed^h.Sum64(), now<<4|uint64(w.worker)))
 }
 
-// dial takes no time: go-redis dials for subscriptions while it holds a mutex, and who waits for a mutex holds up the time.
-func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+// dial takes no time: go-redis dials for subscriptions while it holds a mutex, and a goroutine that
+// waits for a mutex holds up the fake time.
+func (w *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if w.cut() {
 		return nil, errors.New("connection refused")
 	}
@@ -145,15 +150,16 @@ func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: inner, wire: w, closed: make(chan struct{})}, nil
+	return &conn{Conn: inner, network: w, closed: make(chan struct{})}, nil
 }
 
 func latency(r *rand.Rand) time.Duration { return quickest + upTo(slowest-quickest, r) }
 
-// conn is one connection. The client sends a request as one piece and reads its answer before it sends the next.
+// conn is one connection. The client sends a request as one piece and reads its answer before it
+// sends the next.
 type conn struct {
 	net.Conn
-	wire *wire
+	network *network
 
 	mu       sync.Mutex
 	deadline time.Time
@@ -165,8 +171,8 @@ type conn struct {
 	closed   chan struct{}
 }
 
-// slack sets deadlines of connections apart from those of the contexts that they stem from: which of two that end at the same
-// time is seen first, would be the scheduler's choice.
+// slack separates the deadlines of connections from those of the contexts that they stem from. If
+// two ended at the same time, the scheduler would decide which is seen first.
 const slack = 1001 * time.Nanosecond
 
 func (c *conn) SetDeadline(t time.Time) error {
@@ -191,8 +197,8 @@ func (c *conn) Close() error {
 }
 
 func (c *conn) Write(p []byte) (int, error) {
-	w, length := c.wire, len(p)
-	r := w.dice(p)
+	w, length := c.network, len(p)
+	r := w.random(p)
 	if answer := w.world.nothingDue(p); answer != nil {
 		c.mu.Lock()
 		c.inbox = append(c.inbox, answer...)
@@ -203,10 +209,10 @@ func (c *conn) Write(p []byte) (int, error) {
 	if name != "" { // what concerns subscriptions is sent under a mutex, too
 		time.Sleep(latency(r))
 	}
-	f := w.fate(r, name, len(commands))
+	f := w.fault(r, name, len(commands))
 	for _, command := range commands {
 		if token := claimed(command); token != "" {
-			w.world.spy.claims(w, token, f)
+			w.world.observer.claims(w, token, f)
 		}
 	}
 	if name != "" {
@@ -265,23 +271,23 @@ func (c *conn) doom() {
 	c.mu.Unlock()
 }
 
-// fate decides what becomes of a request.
-func (w *wire) fate(r *rand.Rand, name string, commands int) fate {
+// fault decides what becomes of a request.
+func (w *network) fault(r *rand.Rand, name string, commands int) fault {
 	switch {
 	case w.cut():
-		return []fate{lostRequest, muted, late, lostReply}[r.IntN(4)]
+		return []fault{lostRequest, muted, late, lostReply}[r.IntN(4)]
 	case name == "" || w.world.calm.Load() || r.Float64() >= w.world.rate:
 		return delivered
 	}
 	w.strike()
-	f := 1 + fate(r.IntN(int(fates)-1))
+	f := 1 + fault(r.IntN(int(faults)-1))
 	if (f == torn || f == halved) && commands < 2 {
 		f = refused
 	}
 	return f
 }
 
-// mute lets nothing through any more. What the server sends is read all the same, since the server waits for that.
+// mute lets nothing through any more. It still reads from the server, which would block otherwise.
 func (c *conn) mute() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -296,7 +302,7 @@ func (c *conn) mute() {
 			if _, err := c.Conn.Read(b[:]); err != nil {
 				return
 			}
-			c.wire.world.spy.look()
+			c.network.world.observer.look()
 		}
 	}()
 }
@@ -318,7 +324,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if err != nil {
 		return n, err
 	}
-	c.wire.world.spy.look()
+	c.network.world.observer.look()
 	c.mu.Lock()
 	back := c.back
 	c.back = 0
@@ -328,7 +334,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	case doomed:
 		_ = c.Close()
 		return 0, io.EOF
-	case c.wire.cut():
+	case c.network.cut():
 		c.mute()
 		return 0, c.wait(deadline)
 	}
@@ -351,7 +357,7 @@ func (c *conn) wait(deadline time.Time) error {
 	}
 }
 
-// deliverLate gives the server a request after a while, over a connection of nobody's.
+// deliverLate sends a request to the server after a while, over a connection of its own.
 func (w *world) deliverLate(worker int, name string, request []byte, after time.Duration) {
 	w.zombies.Go(func() {
 		time.Sleep(after)
@@ -371,12 +377,12 @@ func (w *world) deliverLate(worker int, name string, request []byte, after time.
 			}
 			got = append(got, b[:n]...)
 		}
-		w.spy.look()
+		w.observer.look()
 	})
 }
 
-// request returns the name of the script that a message calls, or "obtain" for the lock alone, or "" for anything else; and its
-// commands.
+// request returns the name of the script that a message calls, or "obtain" for the lock alone, or
+// "" for anything else; and its commands.
 func (w *world) request(p []byte) (name string, commands [][]byte) {
 	for len(p) > 0 {
 		words, n := parse(p)
@@ -403,7 +409,7 @@ func (w *world) request(p []byte) (name string, commands [][]byte) {
 	return name, commands
 }
 
-// claimed returns the token of a claim, "" if the command is none.
+// claimed returns the token of a claim, "" for other commands.
 func claimed(command []byte) string {
 	words, _ := parse(command)
 	if len(words) < 4 || string(words[1]) != lua.Claim.SHA && string(words[1]) != lua.Claim.Source {
@@ -416,7 +422,8 @@ func claimed(command []byte) string {
 	return string(words[3+keys])
 }
 
-// nothingDue answers for the server when a completer asks for what is due in a shard where nothing is: most of its 1024 questions.
+// nothingDue replies in the server's place when a completer asks for due keys in a shard without
+// any, as in most of its 1024 questions.
 func (w *world) nothingDue(p []byte) []byte {
 	if !bytes.Contains(p, []byte(lua.Due.SHA)) {
 		return nil
@@ -441,7 +448,7 @@ func wordsOf(p []byte) (all [][]byte) {
 	return all
 }
 
-// parse returns the words of the first command in p, and how long it is.
+// parse returns the words of the first command in p, and its length.
 func parse(p []byte) (words [][]byte, length int) {
 	rest := p
 	number := func(mark byte) int {

@@ -17,8 +17,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// chronicle is what the workers of a history have seen and been told, and what is wrong with it.
-type chronicle struct {
+// history is what the workers have seen and learned, and its violations.
+type history struct {
 	world *world
 
 	mu         sync.Mutex
@@ -28,14 +28,14 @@ type chronicle struct {
 	operations []porcupine.Operation
 	results    map[place]*result // of all callbacks that ended with something to commit
 	byValue    map[string]*result
-	beliefs    map[string][]belief
+	holders    map[string][]holder
 	fences     map[string]int64 // of the last callback that began, by key
 	revoked    map[string]bool  // an operator may take the key from its worker at any time from now on
 	removed    map[string]bool  // so with the key's record
 	count      tally
 }
 
-// tally counts what histories are made of.
+// tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
 	GivenBack, Buried, Requeued int
@@ -60,7 +60,7 @@ func (t *tally) add(o tally) {
 	t.Requeued += o.Requeued
 }
 
-// lacks complains of what did not happen at all: nothing is proved of it.
+// lacks reports the events that never happened, about which nothing is proved.
 func (t *tally) lacks(tb testing.TB) {
 	tb.Helper()
 	counts := reflect.ValueOf(*t)
@@ -77,7 +77,8 @@ type place struct {
 	fence, revision int64
 }
 
-// placeOf returns the place of a journal entry. An operator's does not know its fence beforehand, and is the only one of its worker.
+// placeOf returns the place of a journal entry. An operator does not know its fence beforehand, and
+// its entry is the only one of its worker.
 func placeOf(key *redisidem.Key, e redisidem.JournalEntry) place {
 	if e.Attempt == 0 {
 		return place{id: key.ID() + " by " + e.Owner, revision: e.Revision}
@@ -85,7 +86,7 @@ func placeOf(key *redisidem.Key, e redisidem.JournalEntry) place {
 	return place{key.ID(), e.Fence, e.Revision}
 }
 
-// result is what a callback wants to have stored.
+// result is the result that a callback commits.
 type result struct {
 	place
 	key, value string
@@ -108,50 +109,50 @@ const (
 	unknown
 )
 
-// belief is a callback that believes that it has the lease, until its context ends or it returns.
-type belief struct {
+// holder is a callback that believes that it has the lease, until its context ends or it returns.
+type holder struct {
 	value string
 	ctx   context.Context
 }
 
-func newChronicle(w *world) *chronicle {
-	return &chronicle{
-		world: w, results: make(map[place]*result), byValue: make(map[string]*result), beliefs: make(map[string][]belief),
+func newHistory(w *world) *history {
+	return &history{
+		world: w, results: make(map[place]*result), byValue: make(map[string]*result), holders: make(map[string][]holder),
 		fences: make(map[string]int64), revoked: make(map[string]bool), removed: make(map[string]bool),
 	}
 }
 
-func (c *chronicle) tick() int64 {
+func (c *history) tick() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ticks++
 	return c.ticks
 }
 
-func (c *chronicle) log(format string, args ...any) {
+func (c *history) log(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.write(format, args...)
 }
 
-func (c *chronicle) write(format string, args ...any) {
+func (c *history) write(format string, args ...any) {
 	c.lines = append(c.lines, fmt.Sprintf("%13.6fs ", time.Since(c.world.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
-func (c *chronicle) violation(format string, args ...any) {
+func (c *history) violation(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.violated(format, args...)
 }
 
 // violated is violation for those who hold mu.
-func (c *chronicle) violated(format string, args ...any) {
+func (c *history) violated(format string, args ...any) {
 	c.violations = append(c.violations, fmt.Sprintf(format, args...))
 	c.write("VIOLATION: "+format, args...)
 }
 
-// hash returns a digest of all that happened, and when.
-func (c *chronicle) hash() uint64 {
+// hash returns a digest of all events and their times.
+func (c *history) hash() uint64 {
 	h := fnv.New64a()
 	for _, line := range c.lines {
 		_, _ = h.Write([]byte(line))
@@ -159,15 +160,15 @@ func (c *chronicle) hash() uint64 {
 	return h.Sum64()
 }
 
-// view turns a key as somebody has seen it into the values that its journal names. The caller holds mu.
-func (c *chronicle) view(key *redisidem.Key) view {
+// view turns a key that was read into the values that its journal names. The caller holds mu.
+func (c *history) view(key *redisidem.Key) view {
 	v := view{made: key.CreatedAt.UnixMicro()}
 	var answer *result
 	var values strings.Builder
 	for i, e := range key.Journal {
 		r := c.results[placeOf(key, e)]
 		if r == nil || e.Revision != int64(i) {
-			c.violated("the journal of %s has entry %+v, which nobody committed", key.Value, e)
+			c.violated("the journal of %s has entry %+v, which no worker committed", key.Value, e)
 			return v
 		}
 		values.WriteString(r.value + ",")
@@ -192,8 +193,9 @@ func (c *chronicle) view(key *redisidem.Key) view {
 	return v
 }
 
-// correction makes what an operator wants to have stored; nil if the same worker has tried so at this revision.
-func (c *chronicle) correction(j *job, key *redisidem.Key) *result {
+// correction makes what an operator wants to have stored; nil if the same worker has tried so at
+// this revision.
+func (c *history) correction(j *job, key *redisidem.Key) *result {
 	value := j.worker.value()
 	last := next(key.RecoveryPoint) == redisidem.Finished
 	c.mu.Lock()
@@ -204,14 +206,14 @@ func (c *chronicle) correction(j *job, key *redisidem.Key) *result {
 		return nil
 	}
 	return &result{
-		place: at, key: j.key, value: value, made: seen.made, before: seen.values, answers: last || j.dice.IntN(3) == 0,
+		place: at, key: j.key, value: value, made: seen.made, before: seen.values, answers: last || j.random.IntN(3) == 0,
 	}
 }
 
 func body(value string) string { return `"` + value + `"` }
 
-// reads notes that somebody has seen a key, asked for at a tick.
-func (c *chronicle) reads(worker int, asked int64, key *redisidem.Key) view {
+// reads records that a key was read, asked for at a tick.
+func (c *history) reads(worker int, asked int64, key *redisidem.Key) view {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.view(key)
@@ -223,21 +225,21 @@ func (c *chronicle) reads(worker int, asked int64, key *redisidem.Key) view {
 	return v
 }
 
-// begins notes that a callback begins to work on a key, or with attempt 0 somebody who has locked
-// it.
-func (c *chronicle) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
+// begins records that a callback begins to work on a key or, with attempt 0, that a worker has
+// locked it.
+func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
 	key := k.Value
-	run, attempts := c.world.spy.begins(key, fence, k.Revision)
+	run, attempts := c.world.observer.begins(key, fence, k.Revision)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count.Callbacks++
 	c.write("%s begins on %s with fence %d, attempt %d", value, key, fence, attempt)
-	for _, b := range c.beliefs[key] {
+	for _, b := range c.holders[key] {
 		if b.ctx.Err() == nil && !c.revoked[key] {
 			c.violated("%s begins on %s while %s believes that it has the lease", value, key, b.value)
 		}
 	}
-	c.beliefs[key] = append(c.beliefs[key], belief{value, ctx})
+	c.holders[key] = append(c.holders[key], holder{value, ctx})
 	if last := c.fences[key]; fence < last || fence == last && !sameLease {
 		c.violated("%s has fence %d on %s after fence %d", value, fence, key, last)
 	}
@@ -253,16 +255,16 @@ func (c *chronicle) begins(ctx context.Context, value string, k *redisidem.Key, 
 	}
 }
 
-// ends notes that a callback has returned.
-func (c *chronicle) ends(value, key string) {
+// ends records that a callback has returned.
+func (c *history) ends(value, key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.beliefs[key] = slices.DeleteFunc(c.beliefs[key], func(b belief) bool { return b.value == value })
+	c.holders[key] = slices.DeleteFunc(c.holders[key], func(b holder) bool { return b.value == value })
 	c.write("%s ends", value)
 }
 
 // wants notes that a callback has something to commit.
-func (c *chronicle) wants(r *result) {
+func (c *history) wants(r *result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ticks++
@@ -274,8 +276,8 @@ func (c *chronicle) wants(r *result) {
 }
 
 // becomes notes what became of a result. Only what is unknown can become something else.
-func (c *chronicle) becomes(r *result, state resultState) {
-	taken := state != fenced || c.world.spy.claimedAfter(r.key, r.fence)
+func (c *history) becomes(r *result, state resultState) {
+	taken := state != fenced || c.world.observer.claimedAfter(r.key, r.fence)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.state == state && state != committed {
@@ -299,9 +301,9 @@ func (c *chronicle) becomes(r *result, state resultState) {
 		c.operations = append(c.operations, op)
 	case fenced:
 		c.count.Fenced++
-		// Whoever sees its value sees what cannot be.
+		// A read of its value is a violation.
 		if !taken {
-			c.violated("%s is refused although nobody else has claimed %s", r.value, r.key)
+			c.violated("%s is refused although no other worker has claimed %s", r.value, r.key)
 		}
 	case unknown:
 		c.count.Unknown++
@@ -312,9 +314,10 @@ func (c *chronicle) becomes(r *result, state resultState) {
 
 func (s resultState) String() string { return [...]string{"open", "committed", "fenced", "unknown"}[s] }
 
-// Observe implements [redisidem.Observer]: commits are acknowledged here, also those of completers and in the background.
+// Observe implements [redisidem.Observer]: commits are acknowledged here, also those of completers
+// and in the background.
 func (w *worker) Observe(_ context.Context, e redisidem.Event) {
-	c := w.world.chronicle
+	c := w.world.history
 	revision := e.Revision
 	if e.Kind == redisidem.EventCommitted {
 		revision--
@@ -325,14 +328,14 @@ func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	switch e.Kind {
 	case redisidem.EventCommitted:
 		if r == nil {
-			c.violation("a commit is told of that nobody made: %+v", e)
+			c.violation("a commit was reported that no worker made: %+v", e)
 			return
 		}
 		c.becomes(r, committed)
 	case redisidem.EventOutcomeUnknown:
 		if r != nil {
-			if !w.wire.struckSince(r.at) && !w.world.mayForget(r.key) {
-				c.violation("the fate of %s is unknown although nothing has happened", r.value)
+			if !w.network.struckSince(r.at) && !w.world.mayForget(r.key) {
+				c.violation("the fault of %s is unknown although nothing has happened", r.value)
 			}
 			c.becomes(r, unknown)
 		}
@@ -344,8 +347,8 @@ func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	}
 }
 
-// removes notes that somebody has deleted a key, or may have.
-func (c *chronicle) removes(worker int, asked int64, key *redisidem.Key, certain bool) {
+// removes records that a key was deleted, or may have been.
+func (c *history) removes(worker int, asked int64, key *redisidem.Key, certain bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	op := porcupine.Operation{
@@ -359,8 +362,8 @@ func (c *chronicle) removes(worker int, asked int64, key *redisidem.Key, certain
 	c.operations = append(c.operations, op)
 }
 
-// history returns all operations, those whose fate nobody ever learnt included.
-func (c *chronicle) history() []porcupine.Operation {
+// completeOperations returns all operations, including those whose outcome stayed unknown.
+func (c *history) completeOperations() []porcupine.Operation {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := slices.Clone(c.operations)
@@ -373,13 +376,13 @@ func (c *chronicle) history() []porcupine.Operation {
 	return all
 }
 
-func (c *chronicle) tell(change func(*tally)) {
+func (c *history) tell(change func(*tally)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(&c.count)
 }
 
-// absent is that a job was told that there is no record. The caller holds the chronicle's mu.
+// absent records that a job found no record. The caller holds the history's mu.
 func absent(j *job, now int64) porcupine.Operation {
 	return porcupine.Operation{
 		ClientId: j.worker.number, Input: question{key: j.key, verb: read}, Call: j.asked, Return: now,

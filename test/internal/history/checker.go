@@ -15,10 +15,10 @@ const (
 	DoubleCommit    Rule = "double commit"        // two results of one revision were acknowledged
 	Vanished        Rule = "vanished"             // a record is gone before its time
 	LostCommit      Rule = "lost commit"          // an acknowledged result is not the one that is stored
-	RefusedStored   Rule = "refused and stored"   // a result is stored although its worker was told that it is not
+	RefusedStored   Rule = "refused and stored"   // a result is stored although its worker learned that it is not
 	StaleCommit     Rule = "stale commit"         // a result was accepted after a later lease had begun the same revision
 	ForeignResult   Rule = "foreign result"       // a stored result, or its journal entry, is not that of any callback
-	DifferingAnswer Rule = "differing answer"     // somebody got other bytes than those that are stored
+	DifferingAnswer Rule = "differing answer"     // a caller got other bytes than those that are stored
 	DifferingView   Rule = "differing view"       // a callback found other commits than those that were accepted
 	FenceShrinks    Rule = "fence does not grow"  // a later run has no larger fence
 	SharedLease     Rule = "shared lease"         // two callbacks, or two workers, have one lease
@@ -55,42 +55,42 @@ type Record struct {
 	Journal  []Commit
 }
 
-// Judge compares what was told about a key with its record.
-func (b *Book) Judge(r Record) []Violation {
-	p := b.pages[r.Key]
+// Check compares the events of a key with its record.
+func (b *Recorder) Check(r Record) []Violation {
+	p := b.keys[r.Key]
 	if p == nil {
-		p = &page{}
+		p = &keyEvents{}
 	}
-	j := judge{page: p, record: r, tokens: r.Answer.tokens(), found: slices.Clone(p.wrong)}
+	j := checker{keyEvents: p, record: r, tokens: r.Answer.tokens(), found: slices.Clone(p.wrong)}
 	if !r.Finished {
-		j.say(Unfinished, "the record is %+v", r)
+		j.report(Unfinished, "the record is %+v", r)
 		return j.found
 	}
 	j.journal()
-	j.told()
+	j.results()
 	j.runs()
 	for answer, times := range p.answers {
 		if answer != r.Answer {
-			j.say(DifferingAnswer, "%d times %q, and %q is stored", times, answer, r.Answer)
+			j.report(DifferingAnswer, "%d times %q, and %q is stored", times, answer, r.Answer)
 		}
 	}
 	return j.found
 }
 
-// judge is at work on one key.
-type judge struct {
-	page   *page
-	record Record
-	tokens []string // the accepted results, by revision
-	found  []Violation
+// checker is at work on one key.
+type checker struct {
+	keyEvents *keyEvents
+	record    Record
+	tokens    []string // the accepted results, by revision
+	found     []Violation
 }
 
-func (j *judge) say(rule Rule, format string, args ...any) {
+func (j *checker) report(rule Rule, format string, args ...any) {
 	j.found = append(j.found, Violation{rule, j.record.Key, fmt.Sprintf(format, args...)})
 }
 
 // accepted returns the token that is stored for a revision.
-func (j *judge) accepted(revision int64) string {
+func (j *checker) accepted(revision int64) string {
 	if revision < 0 || revision >= int64(len(j.tokens)) {
 		return ""
 	}
@@ -98,29 +98,29 @@ func (j *judge) accepted(revision int64) string {
 }
 
 // journal compares the stored results with the journal, and both with who began what.
-func (j *judge) journal() {
+func (j *checker) journal() {
 	if len(j.tokens) != len(j.record.Journal) {
-		j.say(ForeignResult, "the answer %q has not as many commits as the journal %+v", j.record.Answer, j.record.Journal)
+		j.report(ForeignResult, "the answer %q has not as many commits as the journal %+v", j.record.Answer, j.record.Journal)
 		return
 	}
 	for revision, token := range j.tokens {
 		commit := j.record.Journal[revision]
-		i := slices.IndexFunc(j.page.began, func(e Event) bool { return e.Token == token })
+		i := slices.IndexFunc(j.keyEvents.began, func(e Event) bool { return e.Token == token })
 		if i < 0 {
-			j.say(ForeignResult, "nobody began %q, which is stored at revision %d", token, revision)
+			j.report(ForeignResult, "no callback began %q, which is stored at revision %d", token, revision)
 			continue
 		}
-		e := j.page.began[i]
+		e := j.keyEvents.began[i]
 		if e.Revision != int64(revision) || e.Fence != commit.Fence || e.Attempt != commit.Attempt {
 			j.found = append(j.found, violation(ForeignResult, e, "it is stored at revision %d as %+v", revision, commit))
 		}
 	}
 }
 
-// told compares what callers were told with what is stored.
-func (j *judge) told() {
+// results compares what callers learned with what is stored.
+func (j *checker) results() {
 	acknowledged := make(map[int64]Event)
-	for _, e := range j.page.told {
+	for _, e := range j.keyEvents.results {
 		switch stored := j.accepted(e.Revision) == e.Token || slices.Contains(j.tokens, e.Token); {
 		case e.Kind == Committed:
 			if other, ok := acknowledged[e.Revision]; ok && other.Token != e.Token {
@@ -137,8 +137,8 @@ func (j *judge) told() {
 }
 
 // runs checks the callbacks, accepted or not, against each other and against what is stored.
-func (j *judge) runs() {
-	began := slices.Clone(j.page.began)
+func (j *checker) runs() {
+	began := slices.Clone(j.keyEvents.began)
 	slices.SortStableFunc(began, func(a, b Event) int {
 		return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Attempt, b.Attempt))
 	})

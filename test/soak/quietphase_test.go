@@ -20,13 +20,13 @@ import (
 	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
-// calm cuts the network once more, lets some workers die meanwhile, waits until all keys are finished, and compares everything.
-// Whoever works stands still at the end of it.
-func (s *soak) calm(ctx context.Context) measure {
+// quietPhase cuts the network once more, lets some workers die meanwhile, waits until all keys are
+// finished, and compares everything. All workers stand still at its end.
+func (s *soak) quietPhase(ctx context.Context) measure {
 	s.t.Helper()
 	s.die(ctx)
 	close(*s.hurry.Load())
-	s.weather.connect()
+	s.network.connect()
 	s.recover(ctx)
 
 	s.gate.Lock()
@@ -43,10 +43,10 @@ func (s *soak) calm(ctx context.Context) measure {
 // orphans are the keys whose workers die in each cut. Their numbers are behind those of all others.
 const orphans = 6
 
-// die takes leases, cuts the network, and lets their holder die: nothing gives them back.
+// die takes leases, cuts the network, and lets their holder die: no lease is given back.
 func (s *soak) die(ctx context.Context) {
 	s.t.Helper()
-	mortal := newParty(s, "mortal", s.weather.addrs[0], redisidem.Config{})
+	mortal := newWorker(s, "mortal", s.network.addrs[0], redisidem.Config{})
 	for i := range orphans {
 		value := workload.Value(int(s.turn.Load())*perTurn + perTurn/2 + i)
 		// The connections of the storm may take a moment to be given up.
@@ -65,12 +65,12 @@ func (s *soak) die(ctx context.Context) {
 			s.t.Errorf("key %s cannot be locked: %v", value, err)
 		}
 	}
-	s.weather.cut()
-	s.weather.number["cut"]++
+	s.network.cut()
+	s.network.number["cut"]++
 	over, cancel := context.WithCancel(ctx)
 	cancel()
 	_ = mortal.leave(over)
-	time.Sleep(time.Duration(s.weather.between(50, 2500)) * time.Millisecond)
+	time.Sleep(time.Duration(s.network.between(50, 2500)) * time.Millisecond)
 }
 
 // recover measures how long it takes until every key can be finished that is not when a cut ends.
@@ -86,8 +86,7 @@ func (s *soak) recover(ctx context.Context) {
 	}
 }
 
-// lateness measures what a busy machine takes away, until what it returns is called: by how much timers are late that follow each
-// other.
+// lateness measures how late timers are on a busy machine, until the returned function is called.
 func lateness() (end func() time.Duration) {
 	const tick = 10 * time.Millisecond
 	var late time.Duration
@@ -116,7 +115,7 @@ func (s *soak) finish(ctx context.Context, values []string) {
 		queue <- v
 	}
 	close(queue)
-	p := s.parties[0]
+	p := s.workers[0]
 	for range 16 {
 		wg.Go(func() {
 			for v := range queue {
@@ -126,7 +125,7 @@ func (s *soak) finish(ctx context.Context, values []string) {
 					err = p.Do(ctx, p.sc.Wait(bound), workload.Use{Key: v})
 				}
 				if err != nil {
-					s.ledger.blame(history.Violation{Rule: history.Unfinished, Key: v, Text: err.Error()})
+					s.ledger.report(history.Violation{Rule: history.Unfinished, Key: v, Text: err.Error()})
 				}
 			}
 		})
@@ -189,7 +188,7 @@ func (s *soak) ofThisTurn(value string) bool {
 	return err == nil && n/perTurn == int(s.turn.Load())
 }
 
-// compare judges all keys of this turn, when nobody works.
+// compare checks all keys of this turn, while no worker works.
 func (s *soak) compare(ctx context.Context) {
 	s.t.Helper()
 	s.expiries(ctx)
@@ -207,26 +206,27 @@ func (s *soak) compare(ctx context.Context) {
 			s.t.Errorf("key %s: %v", value, err)
 			continue
 		}
-		s.ledger.judge(workload.RecordOf(key))
+		s.ledger.check(workload.RecordOf(key))
 		if n := counted[value]; workload.Counted(value) && n != len(key.Journal) {
-			s.ledger.blame(history.Violation{
+			s.ledger.report(history.Violation{
 				Rule: history.WrongEffects, Key: value, Text: fmt.Sprintf("%d effects of %d commits", n, len(key.Journal)),
 			})
 		}
 	}
 }
 
-// missed notes that a key of which something was told has no record, which is to be kept for longer than a turn takes.
+// missed records that a key with events has no record, although records are kept for longer than a
+// turn.
 func (s *soak) missed(value string) {
 	since := time.Since(time.Unix(0, s.began.Load()))
 	if s.ofThisTurn(value) && since < retention {
-		s.ledger.blame(history.Violation{
+		s.ledger.report(history.Violation{
 			Rule: history.Vanished, Key: value, Text: fmt.Sprintf("it has no record, %v after the turn began", since.Round(time.Millisecond)),
 		})
 	}
 }
 
-// watch judges some of the keys all the time: those that are finished already.
+// watch checks some of the finished keys all the time.
 func (s *soak) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, time.Second)
@@ -236,14 +236,14 @@ func (s *soak) watch(ctx context.Context) {
 			case errors.Is(err, redisidem.ErrNotFound):
 				s.missed(value)
 			case err == nil && key.Finished() && s.ofThisTurn(value):
-				s.ledger.judge(workload.RecordOf(key))
+				s.ledger.check(workload.RecordOf(key))
 			}
 		}
 		s.expiries(ctx)
 	}
 }
 
-// expiries checks that every key is going to be gone some day.
+// expiries checks that every Redis key has an expiry.
 func (s *soak) expiries(ctx context.Context) {
 	it := s.watcher.client.Scan(ctx, 0, "*", 1000).Iterator()
 	for it.Next(ctx) {
@@ -264,7 +264,7 @@ func TestRecordThatVanishesIsNoticed(t *testing.T) {
 	server := rediscase.Server(t)
 	s := &soak{t: t, ledger: newLedger()}
 	s.begin()
-	s.watcher = newParty(s, "watcher", server.Addr(), redisidem.Config{})
+	s.watcher = newWorker(s, "watcher", server.Addr(), redisidem.Config{})
 	defer func() {
 		if err := s.watcher.leave(t.Context()); err != nil {
 			t.Error(err)

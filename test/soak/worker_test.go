@@ -14,17 +14,17 @@ import (
 	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
-// party is a worker with a service and a client of its own, as another process would have them.
-type party struct {
+// worker is a worker with a service and a client of its own, as another process would have them.
+type worker struct {
 	*workload.Worker
 	client *redis.Client
 	svc    *redisidem.Service
 	sc     *redisidem.Scope
 }
 
-// newParty makes the party of a name.
-func newParty(s *soak, name, addr string, cfg redisidem.Config) *party {
-	p := &party{
+// newWorker makes the worker of a name.
+func newWorker(s *soak, name, addr string, cfg redisidem.Config) *worker {
+	p := &worker{
 		Worker: workload.New(name, recoverAfter, s.ledger.tell),
 		client: redis.NewClient(&redis.Options{
 			Addr: addr, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 16,
@@ -40,8 +40,8 @@ func newParty(s *soak, name, addr string, cfg redisidem.Config) *party {
 	return p
 }
 
-// leave ends the party.
-func (p *party) leave(ctx context.Context) error {
+// leave ends the worker.
+func (p *worker) leave(ctx context.Context) error {
 	err := p.svc.Close(ctx)
 	if err1 := p.client.Close(); err == nil {
 		err = err1
@@ -49,8 +49,8 @@ func (p *party) leave(ctx context.Context) error {
 	return err
 }
 
-// work uses keys until ctx ends, but for calm phases.
-func (p *party) work(ctx context.Context, s *soak, r *rand.Rand) {
+// work uses keys until ctx ends, but for quiet phase.
+func (p *worker) work(ctx context.Context, s *soak, r *rand.Rand) {
 	for ctx.Err() == nil {
 		s.gate.RLock()
 		sc := p.sc
@@ -64,8 +64,8 @@ func (p *party) work(ctx context.Context, s *soak, r *rand.Rand) {
 	}
 }
 
-// complete lets a completer look for keys until ctx ends, but for calm phases.
-func (p *party) complete(ctx context.Context, s *soak) {
+// complete lets a completer look for keys until ctx ends, but for quiet phase.
+func (p *worker) complete(ctx context.Context, s *soak) {
 	for ctx.Err() == nil {
 		s.gate.RLock()
 		look, end := context.WithTimeout(context.Background(), time.Second)
@@ -76,7 +76,8 @@ func (p *party) complete(ctx context.Context, s *soak) {
 	}
 }
 
-// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is renewed.
+// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is
+// renewed.
 func dwell(r *rand.Rand) time.Duration {
 	switch r.IntN(30) {
 	case 0:
@@ -87,8 +88,8 @@ func dwell(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(5 * time.Millisecond)))
 }
 
-// stay spends the time of a callback: until a calm phase begins at most. Half of those whose lease was lost do not hear of it, and
-// come back with a result when others may have the key.
+// stay spends the time of a callback: until a quiet phase begins at most. Half of those whose lease
+// was lost do not hear of it, and come back with a result when others may have the key.
 func (s *soak) stay(ctx context.Context, dwell time.Duration, e history.Event) {
 	defer s.ledger.enter(ctx, e)()
 	hurry := *s.hurry.Load()

@@ -1,0 +1,62 @@
+package redisidem
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestFingerprintTellsRequestsApart(t *testing.T) {
+	t.Parallel()
+	distinct(t, map[string]string{
+		"shifted left":     printOf(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),
+		"shifted right":    printOf(t, Request{Method: "POST", Path: "S/a", Params: []byte("b")}),
+		"params into path": printOf(t, Request{Method: "POST", Path: "S/ab"}),
+		"path into params": printOf(t, Request{Method: "POST", Path: "S", Params: []byte("/ab")}),
+		"case of the path": printOf(t, Request{Method: "POST", Path: "s/a", Params: []byte("b")}),
+		"null":             printOf(t, Request{Params: []byte("null")}),
+		"nothing":          printOf(t, Request{}),
+		"empty one":        printOf(t, Request{Fingerprint: []byte{}}),
+		"own":              printOf(t, Request{Fingerprint: []byte("POST")}),
+		"method like own":  printOf(t, Request{Method: "POST"}),
+	})
+}
+
+func TestFingerprintIsTheSameForTheSameRequest(t *testing.T) {
+	t.Parallel()
+	for _, same := range [][2]Request{
+		{{Method: "post", Path: "/a"}, {Method: "POST", Path: "/a"}},
+		{{Params: map[string]int{"a": 1, "b": 2}}, {Params: []byte(`{"a":1,"b":2}`)}},
+		{{Method: "GET", Path: "/a", Fingerprint: []byte("x")}, {Method: "PUT", Params: 1, Fingerprint: []byte("x")}},
+	} {
+		if printOf(t, same[0]) != printOf(t, same[1]) {
+			t.Errorf("%+v and %+v differ", same[0], same[1])
+		}
+	}
+}
+
+// printOf returns the fingerprint of a request.
+func printOf(t *testing.T, r Request) string {
+	t.Helper()
+	e, err := r.encode(1<<20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(e.print[:]), fingerprintVersion) {
+		t.Errorf("the fingerprint %q has no version", string(e.print[:]))
+	}
+	return string(e.print[:])
+}
+
+// distinct checks that no two of the named texts are the same.
+func distinct(t *testing.T, named map[string]string) {
+	t.Helper()
+	seen := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if other, ok := seen[named[name]]; ok {
+			t.Errorf("%q and %q are the same: %s", other, name, named[name])
+		}
+		seen[named[name]] = name
+	}
+}
