@@ -9,9 +9,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The caller's
-// cancellation does not stop it. It returns [ErrLeaseEnded], or [ErrUnavailable] when Redis did not answer: the key then
-// becomes free when the lease lapses.
+// Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The
+// caller's cancellation does not stop it. It returns [ErrLeaseEnded], or [ErrUnavailable] when
+// Redis did not answer: the key then becomes free when the lease lapses.
 func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
 // giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
@@ -39,9 +39,9 @@ func (l *Lease) putBackIdle(ctx context.Context) error {
 	return err
 }
 
-// bury is putBack for a key that a completer gives up. It reports whether the lease was still there
-// to be given up.
-func (l *Lease) bury(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
+// abandonAsDeadLetter is putBack for a key that a completer gives up. It reports whether the lease
+// was still there to be given up.
+func (l *Lease) abandonAsDeadLetter(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
 	ending.NothingDone, ending.Unbegun = true, true
 	return l.abandon(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
 }
@@ -94,9 +94,9 @@ func (s *Service) forget(ctx context.Context, id identity, by *protocol.Claimant
 
 // release is giveBack in the background: its caller has waited long enough.
 func (s *Service) release(ctx context.Context, id identity, token string, ending protocol.Ending, lookout time.Duration) {
-	s.life.also()
+	s.inFlight.also()
 	go func() {
-		defer s.life.leave()
+		defer s.inFlight.leave()
 		_, _ = s.giveBack(ctx, id, s.redis.NewAbandon(protocol.Abandon{ID: id, Token: token, Ending: ending}), lookout, nil)
 	}()
 }
@@ -110,7 +110,7 @@ func (s *Service) giveBack(ctx context.Context, id identity, c protocol.Call, lo
 	began := time.Now()
 	over := func(r protocol.Reply, err error) bool {
 		return protocol.IsDamaged(err) ||
-			err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.life.isClosing())
+			err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.inFlight.isClosing())
 	}
 	bounded, cancel := s.detached(ctx)
 	defer cancel()

@@ -9,9 +9,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// cache has copies of finished records, which never change any more: a replay from it asks nobody. It is bounded by
-// bytes, and no copy outlives its record. Deletions are told on a channel, and leave a trace in place of the copy, so that
-// an answer that was under way meanwhile does not bring the record back.
+// cache has copies of finished records, which never change any more: a replay from it sends nothing
+// to Redis. It is bounded by bytes, and no copy outlives its record. A deletion is published on a
+// channel. It leaves a tombstone in place of the copy, so that a reply that is under way does not
+// bring the record back.
 type cache struct {
 	otter *otter.Cache[protocol.Name, copied]
 	life  time.Duration
@@ -21,11 +22,12 @@ type cache struct {
 	purged time.Time
 }
 
-// copied is a copy of a finished record, or the trace of a deleted one.
+// copied is a copy of a finished record, or the tombstone of a deleted one.
 type copied struct {
 	key   *Key // nil: the record was deleted
 	until time.Time
-	// deleted is when a record of the key was deleted last, as far as that matters to answers that are still under way.
+	// deleted is when a record of the key was deleted last, as far as that matters to answers that
+	// are still under way.
 	deleted time.Time
 }
 
@@ -39,7 +41,7 @@ func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[protocol.Name, copied]) time.Duration {
 			return time.Until(e.Value.until)
 		}),
-		// Cleaning up is quick, and nobody has to wait for it at the end.
+		// Cleaning up is quick, so that Close need not wait for a goroutine.
 		Executor: func(task func()) { task() },
 	})
 	if err != nil {
@@ -48,8 +50,8 @@ func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
 	return &cache{otter: o, life: life, trace: trace}, nil
 }
 
-// weight is about what a copy takes. A trace weighs nothing, and so is never dropped to make room for copies: it is there for as
-// long as an answer can be under way, and no longer.
+// weight is about what a copy takes. A tombstone weighs nothing, so that it is never dropped to
+// make room for copies. It stays for as long as a reply can be under way.
 func (c copied) weight() uint32 {
 	k := c.key
 	if k == nil {
@@ -68,7 +70,8 @@ func (c copied) weight() uint32 {
 	return uint32(n) //nolint:gosec // values are bounded by MaxValueBytes, far below
 }
 
-// get returns a copy of the key that is the caller's own, but for what it points to. Nil: there is none.
+// get returns a copy of the key that is the caller's own, but for what it points to. It returns nil
+// if there is no copy.
 func (c *cache) get(n protocol.Name, scope, value string, wanted *fingerprint) *Key {
 	found, ok := c.otter.GetIfPresent(n)
 	if !ok || found.key == nil {
@@ -87,7 +90,8 @@ func (c *cache) get(n protocol.Name, scope, value string, wanted *fingerprint) *
 	return &k
 }
 
-// put keeps a finished key that an answer brought, which was asked for at sent, for as long as its record lives.
+// put keeps a finished key that an answer brought, which was asked for at sent, for as long as its
+// record lives.
 func (c *cache) put(n protocol.Name, key *Key, sent time.Time, life time.Duration) {
 	until := sent.Add(min(life, c.life))
 	if !time.Now().Before(until) {

@@ -14,14 +14,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Verdict is what [Service.Check] thinks of one finding.
+// Verdict is the judgement of [Service.Check] on one finding.
 type Verdict int
 
 // The verdicts, from good to bad.
 const (
 	// VerdictGood: as it should be.
 	VerdictGood Verdict = iota + 1
-	// VerdictUndetermined: the server does not tell, as managed ones often do not. Make sure yourself.
+	// VerdictUndetermined: the server does not report it, as managed servers often do not. Check it
+	// by hand.
 	VerdictUndetermined
 	// VerdictWarning: the promise holds, but for the case named.
 	VerdictWarning
@@ -38,13 +39,14 @@ func (v Verdict) String() string {
 	return names[v]
 }
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check.
 type Finding struct {
 	// Node is the server's address.
 	Node string
-	// Subject is what was looked at: "mode", "version", "eviction", "persistence", "replication", "slots", "scripts", "rights".
+	// Subject names the check: "mode", "version", "eviction", "persistence", "replication",
+	// "slots", "scripts", "rights".
 	Subject string
-	// Verdict is what to think of it, and Detail why, with what to do about it.
+	// Verdict is the judgement, and Detail gives the reason and the remedy.
 	Verdict Verdict
 	Detail  string
 }
@@ -52,7 +54,8 @@ type Finding struct {
 // Report is the result of [Service.Check].
 type Report struct{ Findings []Finding }
 
-// Err returns an error that matches [ErrUnsafeServer] and tells each failure, or nil if there is none.
+// Err returns an error that matches [ErrUnsafeServer] and names each failure, or nil if the report
+// has no failure.
 func (r *Report) Err() error {
 	var errs []error
 	for _, f := range r.Findings {
@@ -63,20 +66,21 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// Check looks whether the servers can keep the promise: that they are of the kind that the client is for, their version,
-// that they do not evict, that a restart does not forget, that saving works, that there are replicas enough for
-// Config.Durability, that a cluster has a master for each slot, and that this client may do all that the library does. It
-// tries out the life of a key of its own, and names each right that the Redis user lacks: one that every key needs, or that
-// Durability needs, is a Failure; one that only flows, effects, Wait or CacheBytes need is a Warning. On a cluster it asks
-// each master. It blocks for a few round trips: those to one node, and each step of the try-out, are bounded by
-// Config.Timeout.
+// Check looks whether the servers can keep the promise: that they are of the kind that the client
+// is for, their version, that they do not evict, that a restart does not forget, that saving works,
+// that there are replicas enough for Config.Durability, that a cluster has a master for each slot,
+// and that this client may do all that the library does. It tries out the life of a key of its own,
+// and names each right that the Redis user lacks: one that every key needs, or that Durability
+// needs, is a Failure; one that only flows, effects, Wait or CacheBytes need is a Warning. On a
+// cluster it asks each master. It blocks for a few round trips: those to one node, and each step of
+// the try-out, are bounded by Config.Timeout.
 //
 // It returns [ErrUnavailable] when a server does not answer; what it finds is in the report.
 func (s *Service) Check(ctx context.Context) (*Report, error) {
-	if err := s.life.enter(); err != nil {
+	if err := s.inFlight.enter(); err != nil {
 		return nil, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 
 	report := &Report{}
 	var rights []Finding
@@ -117,7 +121,7 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// checkNode looks at what one server tells about itself.
+// checkNode checks what one server reports about itself.
 func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding, error) {
 	info, err := readInfo(ctx, node)
 	if err != nil {
@@ -139,7 +143,8 @@ func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding,
 	return findings, nil
 }
 
-// readInfo asks for what a server tells about itself. A server that does not tell leaves it empty.
+// readInfo reads what a server reports about itself. The result is empty for a server that reports
+// nothing.
 func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error) {
 	info := make(map[string]string)
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
@@ -161,7 +166,8 @@ func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error
 	return info, nil
 }
 
-// readFsync asks when a server writes its append-only file to disk; "" if it does not tell, as without the right to ask.
+// readFsync asks when a server writes its append-only file to disk; "" if it does not report it, as
+// when the user lacks the right to ask.
 func readFsync(ctx context.Context, node *redis.Client) (string, error) {
 	settings, err := node.ConfigGet(ctx, "appendfsync").Result()
 	var refused redis.Error
@@ -303,7 +309,8 @@ func checkPersistence(info map[string]string, fsync string) Finding {
 	return f
 }
 
-// maxLag is for how many seconds a replica that is in step may say nothing: the server's own min-replicas-max-lag.
+// maxLag is for how many seconds a replica that is in step may say nothing: the server's own
+// min-replicas-max-lag.
 const maxLag = 10
 
 // inStep counts the replicas that follow a master.
@@ -351,13 +358,14 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 	return f
 }
 
-// checkScripts tries the whole life of a key, to see that the scripts run and that this user may run them.
+// checkScripts tries the whole life of a key, to see that the scripts run and that this user may
+// run them.
 func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: VerdictGood, Detail: "all transitions of a key work"}
 	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
 	cfg := s.cfg
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
-	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), life: s.life, listener: s.listener}
+	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener}
 	sc := &Scope{service: probe, name: "redisidem/check"}
 	fail := func(step string, err error) (Finding, error) {
 		var refused redis.Error

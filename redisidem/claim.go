@@ -12,17 +12,18 @@ import (
 // claim is what a caller knows when it asks for the lease on a key.
 type claim struct {
 	id identity
-	// seen is the key as the caller sees it: the claim is refused when the record has moved on. Nil: any revision will do.
+	// seen is the key as the caller sees it: the claim is refused when the record has moved on.
+	// Nil: any revision will do.
 	seen *Key
-	// request is the request that the key must stand for; the record is made when there is none. Nil: the record must be
-	// there.
+	// request is the request that the key must stand for; the record is created if it does not
+	// exist. Nil: the record must exist.
 	request *encodedRequest
-	// print is the fingerprint that the record must have when neither of these tells; "" for any.
+	// print is the fingerprint that the record must have if seen and request are nil; "" for any.
 	print string
 	// flow is what is to work on the key, or nil.
 	flow *Flow
-	// completing: a completer asks, which knows the record's place only, and when the due index that handed it out says that it is
-	// due again; "" if that does not matter.
+	// completing: a completer asks, which knows the record's place only, and when the due index
+	// that handed it out says that it is due again; "" if that does not matter.
 	completing bool
 	handed     string
 	// byHand: the lease is for a program that ends it by itself, without a callback.
@@ -68,8 +69,8 @@ func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.
 	return k
 }
 
-// claim asks for the lease on a key, waiting for it within the scope's budget. It returns the lease; or no lease and the
-// fresh key, when that has moved on or is finished; or an error.
+// claim asks for the lease on a key, waiting for it within the scope's budget. It returns the
+// lease; or no lease and the fresh key, when that has moved on or is finished; or an error.
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	outer, _ := ctx.Value(leaseContext{}).(*Lease)
 	for l := outer; l != nil; l = l.outer {
@@ -90,14 +91,15 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		case a.lease != nil:
 			_ = a.lease.putBack(ctx, nil) // an observer has panicked
 		default:
-			s.life.leave()
+			s.inFlight.leave()
 		}
 	}()
-	// One token for the whole attempt: a try that was thought lost and arrives late then helps instead of hindering.
-	// But each fingerprint has its own: a token that was refused gives the lock back, and in steps that may happen late.
+	// One token for the whole attempt: a try that was thought lost and arrives late then helps
+	// instead of hindering. But each fingerprint has its own: a token that was refused gives the
+	// lock back, and in steps that may happen late.
 	by := protocol.Claimant{Token: protocol.NewToken()}
 	var elders []*protocol.Claimant // of the older fingerprints
-	a = sc.waiting(ctx, c, func(channel string, waited time.Duration) attempt {
+	a = sc.awaitLease(ctx, c, func(channel string, waited time.Duration) attempt {
 		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
 			if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {
@@ -198,7 +200,7 @@ func (sc *Scope) tryClaim(
 	case protocol.StatusMoved:
 		a.key, a.err = decodeRecord(c.id, s.valueCodec, r.Texts)
 	default:
-		// STALE among them: somebody unlocked the key, or gave this attempt up, while it was under way.
+		// STALE among them: the key was unlocked, or this attempt given up, while it was under way.
 		a.err = refusal(r)
 	}
 	return a

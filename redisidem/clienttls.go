@@ -38,8 +38,9 @@ func takeTLS(u *url.URL) (files clientTLS, err error) {
 	return files, nil
 }
 
-// apply reads the files, and has a client's configuration use them. The certificate and its key are read again for each
-// connection, so that they can be replaced while the program runs; the authorities are read here.
+// apply reads the files, and has a client's configuration use them. The certificate and its key are
+// read again for each connection, so that they can be replaced while the program runs; the
+// authorities are read here.
 func (f clientTLS) apply(c *tls.Config) error {
 	if f.authority != "" {
 		text, err := os.ReadFile(f.authority)

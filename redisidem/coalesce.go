@@ -11,114 +11,116 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
-// How often a waiter looks whether the key is free, besides being told: the pauses double from the first to the last.
+// The pauses between two polls of a leader double from the first to the last. A wake-up ends a
+// pause early.
 const (
 	firstPoll = 5 * time.Millisecond
 	lastPoll  = 250 * time.Millisecond
 )
 
-// room is where the callers of one process wait for one key with one request. Only one at a time asks Redis: whoever has the
-// turn.
-type room struct {
+// flight is the wait of one process for one key with one request. Its leader is the only waiter
+// that asks Redis. The other waiters get the leader's answer, or become the leader in turn.
+type flight struct {
 	fingerprint string
-	guests      int
-	turn        chan struct{} // holds the turn while nobody has it
-	freed       chan struct{} // has something when the key may be free
+	waiters     int
+	lead        chan struct{} // holds a value while there is no leader
+	freed       chan struct{} // holds a value when the key may be free
 
-	refused atomic.Pointer[error] // what those with the turn were told last: the key is locked
+	refused atomic.Pointer[error] // the last refusal that a leader got: the key is locked
 
-	// What ended the waiting for all that were here when it was asked for. Written before settled is closed.
-	settled chan struct{}
-	asked   time.Time
-	key     *Key  // it is finished, or has an interim answer, which was not there before asked
-	err     error // Redis does not answer
+	// The answer for all waiters that came before it was asked for. Written before done is closed.
+	done  chan struct{}
+	asked time.Time
+	key   *Key  // finished, or with an interim answer that was made after asked
+	err   error // Redis does not answer
 }
 
-// impatience is the error for those who had no turn.
-func (it *room) impatience() error {
-	if err := it.refused.Load(); err != nil {
+// timeoutError returns the error for a waiter that has never been the leader.
+func (f *flight) timeoutError() error {
+	if err := f.refused.Load(); err != nil {
 		return *err
 	}
-	return &unavailableError{op: "claim", err: errTimeout} // nobody was told anything yet
+	return &unavailableError{op: "claim", err: errTimeout} // the leader has no answer yet
 }
 
-// rooms are the rooms of a service.
-type rooms struct {
+// flights are the flights of a service.
+type flights struct {
 	mu sync.Mutex
-	of map[string][]*room // by record: one for each request, and so mostly one
+	of map[string][]*flight // by record: one for each request, and so mostly one
 }
 
-// enter returns the room for a record and a request.
-func (r *rooms) enter(record, fingerprint string) *room {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, it := range r.of[record] {
-		if it.fingerprint == fingerprint {
-			it.guests++
-			return it
+// join adds a waiter to the flight for a record and a request, and returns the flight.
+func (fs *flights) join(record, fingerprint string) *flight {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, f := range fs.of[record] {
+		if f.fingerprint == fingerprint {
+			f.waiters++
+			return f
 		}
 	}
-	it := &room{
-		fingerprint: fingerprint, guests: 1, turn: make(chan struct{}, 1), freed: make(chan struct{}, 1),
-		settled: make(chan struct{}),
+	f := &flight{
+		fingerprint: fingerprint, waiters: 1, lead: make(chan struct{}, 1), freed: make(chan struct{}, 1),
+		done: make(chan struct{}),
 	}
-	it.turn <- struct{}{}
-	if r.of == nil {
-		r.of = make(map[string][]*room)
+	f.lead <- struct{}{}
+	if fs.of == nil {
+		fs.of = make(map[string][]*flight)
 	}
-	r.of[record] = append(r.of[record], it)
-	return it
+	fs.of[record] = append(fs.of[record], f)
+	return f
 }
 
-func (r *rooms) leave(record string, it *room) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	it.guests--
-	if it.guests == 0 {
-		r.close(record, it)
+// leave removes a waiter. The last one removes the flight.
+func (fs *flights) leave(record string, f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f.waiters--
+	if f.waiters == 0 {
+		fs.remove(record, f)
 	}
 }
 
-// close takes the room out of those that can be entered. The caller holds mu.
-func (r *rooms) close(record string, it *room) {
-	rest := slices.DeleteFunc(r.of[record], func(other *room) bool { return other == it })
+// remove takes the flight out of those that can be joined. The caller holds mu.
+func (fs *flights) remove(record string, f *flight) {
+	rest := slices.DeleteFunc(fs.of[record], func(other *flight) bool { return other == f })
 	if len(rest) == 0 {
-		delete(r.of, record)
+		delete(fs.of, record)
 	} else {
-		r.of[record] = rest
+		fs.of[record] = rest
 	}
 }
 
-// settle gives everybody in the room who came before asked what there is since then: the finished
-// key, the key with its interim answer, or the error that Redis does not answer. It closes the
-// room. Somebody may have done so before.
-func (r *rooms) settle(record string, it *room, asked time.Time, key *Key, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !it.asked.IsZero() {
+// share gives an answer to every waiter that came before asked: the finished key, the key with its
+// interim answer, or the error that Redis does not answer. It removes the flight. A flight has one
+// answer: later ones are ignored.
+func (fs *flights) share(record string, f *flight, asked time.Time, key *Key, err error) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if !f.asked.IsZero() {
 		return
 	}
-	it.asked, it.err = asked, err
+	f.asked, f.err = asked, err
 	if key != nil {
-		it.key = key.clone() // the asker's own may be changed by whoever it is given to
+		f.key = key.clone() // the leader's caller may change its own copy
 	}
-	close(it.settled)
-	r.close(record, it)
+	close(f.done)
+	fs.remove(record, f)
 }
 
-// freed tells those who wait for a record that it may be free.
-func (r *rooms) freed(record string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, it := range r.of[record] {
+// wake makes the leaders that wait for a record ask again: it may be free.
+func (fs *flights) wake(record string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, f := range fs.of[record] {
 		select {
-		case it.freed <- struct{}{}:
-		default: // they know already
+		case f.freed <- struct{}{}:
+		default: // it is going to ask already
 		}
 	}
 }
 
-// attempt is what asking for a lease came to.
+// attempt is the result of asking for a lease.
 type attempt struct {
 	lease *Lease
 	key   *Key
@@ -126,77 +128,78 @@ type attempt struct {
 	made  time.Time // the key's interim answer was made then or a little later
 }
 
-// waiter is a caller that asks for a lease and has some patience.
+// waiter is a caller that asks for a lease and may wait for it.
 type waiter struct {
-	claim    claim
-	ask      func(channel string, waited time.Duration) attempt
-	came     time.Time
-	patience <-chan time.Time
-	delayed  bool // it could not ask at once, or was told that the key is locked
+	claim   claim
+	ask     func(channel string, waited time.Duration) attempt
+	came    time.Time
+	expired <-chan time.Time // its budget is used up
+	delayed bool             // it was not the leader at once, or was refused because the key is locked
 }
 
-// waiting asks for a lease, and asks again while the key is locked, until the scope's budget is used up. A waiter that
-// loses patience has changed nothing.
-func (sc *Scope) waiting(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
+// awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is
+// used up. A waiter whose budget is used up has changed nothing.
+func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
 	switch {
 	case ctx.Err() != nil:
 		return attempt{err: unavailable(ctx, "claim", ctx.Err())}
 	case sc.wait <= 0:
 		return ask("", 0)
 	}
-	patience := time.NewTimer(sc.wait)
-	defer patience.Stop()
-	w := waiter{claim: c, ask: ask, came: time.Now(), patience: patience.C}
+	budget := time.NewTimer(sc.wait)
+	defer budget.Stop()
+	w := waiter{claim: c, ask: ask, came: time.Now(), expired: budget.C}
 	for {
-		if a, ok := sc.visit(ctx, &w); ok {
+		if a, ok := sc.joinFlight(ctx, &w); ok {
 			return a
 		}
 		w.delayed = true
 	}
 }
 
-// visit waits in the key's room. It reports false when that was closed by an answer that this
-// caller must not take: to a question older than the caller, since the key may have been deleted in
-// between, or an interim one from before it came, or for who wants the lease and no answer.
-func (sc *Scope) visit(ctx context.Context, w *waiter) (attempt, bool) {
+// joinFlight waits in the key's flight. It reports false if the flight ended with an answer that
+// this waiter must not take. Such an answer was asked for before the waiter came, so that the key
+// may have been deleted in between; or it is an interim one, made before the waiter came; or the
+// waiter needs the lease and not an answer.
+func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
 	s := sc.service
 	record := w.claim.id.Record
-	it := s.rooms.enter(record, w.claim.fingerprint())
-	defer s.rooms.leave(record, it)
+	f := s.flights.join(record, w.claim.fingerprint())
+	defer s.flights.leave(record, f)
 	select {
-	case <-it.turn: // whoever can ask at once does, however short its patience
+	case <-f.lead: // before the other cases: a waiter that can ask at once asks, however short its budget is
 	default:
 		w.delayed = true
 		select {
-		case <-it.turn:
-		case <-it.settled:
-		case <-w.patience:
-			return attempt{err: it.impatience()}, true
+		case <-f.lead:
+		case <-f.done:
+		case <-w.expired:
+			return attempt{err: f.timeoutError()}, true
 		case <-ctx.Done():
-			return attempt{err: errors.Join(it.impatience(), ctx.Err())}, true
-		case <-s.life.ctx.Done():
+			return attempt{err: errors.Join(f.timeoutError(), ctx.Err())}, true
+		case <-s.inFlight.ctx.Done():
 			return attempt{err: ErrClosed}, true
 		}
 	}
 	select {
-	case <-it.settled: // which matters more than the turn
+	case <-f.done: // even for a waiter that has become the leader
 		switch {
-		case it.asked.Before(w.came):
+		case f.asked.Before(w.came):
 			return attempt{}, false
-		case it.err != nil:
-			return attempt{err: it.err}, true
-		case w.claim.byHand && !it.key.Finished():
+		case f.err != nil:
+			return attempt{err: f.err}, true
+		case w.claim.byHand && !f.key.Finished():
 			return attempt{}, false
 		}
-		return attempt{key: it.key.clone()}, true
+		return attempt{key: f.key.clone()}, true
 	default:
 	}
-	defer func() { it.turn <- struct{}{} }()
-	return sc.insist(ctx, w, it), true
+	defer func() { f.lead <- struct{}{} }()
+	return sc.leadFlight(ctx, w, f), true
 }
 
-// consult asks, and lets everybody in the room learn from the answer.
-func (w *waiter) consult(ctx context.Context, r *rooms, it *room, channel string) attempt {
+// askAndShare asks Redis, and shares an answer that serves every waiter of the flight.
+func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channel string) attempt {
 	asked := time.Now()
 	var waited time.Duration
 	if w.delayed {
@@ -207,43 +210,43 @@ func (w *waiter) consult(ctx context.Context, r *rooms, it *room, channel string
 	a := w.ask(channel, waited)
 	switch {
 	case errors.Is(a.err, ErrLocked):
-		it.refused.Store(&a.err)
+		f.refused.Store(&a.err)
 	case errors.Is(a.err, ErrUnavailable) && ctx.Err() == nil:
-		// One outage is learnt of once, not by one caller after the other.
-		r.settle(record, it, asked, nil, a.err)
+		// All waiters learn of an outage at once, not one after the other.
+		fs.share(record, f, asked, nil, a.err)
 	case a.err != nil || a.lease != nil:
 	case a.key.Finished():
-		r.settle(record, it, asked, a.key, nil)
+		fs.share(record, f, asked, a.key, nil)
 	case a.key.Answered():
-		r.settle(record, it, a.made.Add(-time.Microsecond), a.key, nil)
+		fs.share(record, f, a.made.Add(-time.Microsecond), a.key, nil)
 	}
 	return a
 }
 
-// insist asks until there is an answer or the patience is over.
-func (sc *Scope) insist(ctx context.Context, w *waiter, it *room) attempt {
+// leadFlight asks until there is an answer or the budget is used up.
+func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) attempt {
 	s := sc.service
 	pauses := backoff.Backoff{First: firstPoll, Max: lastPoll}
 	for {
-		a := w.consult(ctx, &s.rooms, it, s.listener.listen())
+		a := w.askAndShare(ctx, &s.flights, f, s.listener.listen())
 		if !errors.Is(a.err, ErrLocked) {
 			return a
 		}
-		// Half of the pause is jitter, so that waiters do not come in step.
+		// Half of the pause is jitter, so that the leaders of several processes do not ask in step.
 		next := pauses.Jittered()
 		if locked, ok := errors.AsType[*LockedError](a.err); ok {
-			// A holder that is gone tells nobody: its key is looked at when its lease is over.
+			// A holder that died sends no wake-up: the leader asks when its lease is over.
 			next = min(next, locked.RetryAfter+backoff.Between(time.Millisecond, time.Millisecond+firstPoll))
 		}
 		select {
-		case <-it.freed:
+		case <-f.freed:
 		case <-time.After(next):
-		case <-w.patience:
+		case <-w.expired:
 			return a
 		case <-ctx.Done():
 			a.err = errors.Join(a.err, ctx.Err())
 			return a
-		case <-s.life.ctx.Done():
+		case <-s.inFlight.ctx.Done():
 			return attempt{err: ErrClosed}
 		}
 	}

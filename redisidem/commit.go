@@ -9,19 +9,21 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's cancellation does
-// not stop it: what was done is to be stored.
+// Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's
+// cancellation does not stop it: what was done is to be stored.
 //
-// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused (ErrInvalid,
-// ErrNoProgress, ErrUndecided) leaves the lease as it is: another one can be committed.
+// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused
+// (ErrInvalid, ErrNoProgress, ErrUndecided) leaves the lease as it is: another one can be
+// committed.
 func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
 	key, _, err := l.commit(ctx, o, false, false)
 	return key, err
 }
 
-// CommitKeep applies an outcome and keeps the lease for the next stage. It reports whether the lease is still held: the
-// result is stored even when it lapsed before, but then another worker may have the key already, and the lease has
-// ended. The outcomes that end the work, Finish and Interim, end the lease as Commit does.
+// CommitKeep applies an outcome and keeps the lease for the next stage. It reports whether the
+// lease is still held: the result is stored even when it lapsed before, but then another worker may
+// have the key already, and the lease has ended. The outcomes that end the work, Finish and
+// Interim, end the lease as Commit does.
 func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool, err error) {
 	return l.commit(ctx, o, true, false)
 }
@@ -60,7 +62,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 		if keep && l.end() {
 			defer l.leave()
 		}
-		return key, false, l.commitLater(ctx, c, e, err)
+		return key, false, l.retryCommit(ctx, c, e, err)
 	}
 	if err == nil && r.Status == protocol.StatusEffect && worked {
 		if e, err = l.encode(o.withoutResult(effectError(e.effects, r)), key); err != nil {
@@ -80,13 +82,14 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 			if keep && l.end() {
 				defer l.leave()
 			}
-			return key, false, l.commitLater(ctx, c, e, err)
+			return key, false, l.retryCommit(ctx, c, e, err)
 		}
 	}
 	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
 	switch {
 	case held && l.isLost():
-		// Lost by the clock while the commit was on its way, which held on to it: nobody works under it any more.
+		// Lost by the clock while the commit that keeps it was under way: no stage runs under it
+		// any more.
 		held = false
 		_ = l.putBack(ctx, ErrLeaseLost)
 	case keep && !held && l.end():
@@ -152,12 +155,12 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	case protocol.StatusOK:
 	case protocol.StatusFenced:
 		if s.settled(r) != nil {
-			return key, false, l.lostTrack(ctx)
+			return key, false, l.outcomeUnknown(ctx)
 		}
 		l.lose(ErrFenced)
 		return key, false, ErrFenced
 	case protocol.StatusGone, protocol.StatusForgotten:
-		return key, false, l.lostTrack(ctx)
+		return key, false, l.outcomeUnknown(ctx)
 	case protocol.StatusEffect:
 		s.release(ctx, l.id, l.token, protocol.Ending{}, 0)
 		return key, false, effectError(e.effects, r)
@@ -203,10 +206,11 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	return next, held, notKept
 }
 
-// lostTrack tells that nobody will ever know whether a commit was stored: a try without an answer may have stored it in a
-// record that is not there any more, or before all that the journal remembers; or too few replicas know of what refuses it, so that
-// a late repetition could still be stored after a failover.
-func (l *Lease) lostTrack(ctx context.Context) error {
+// outcomeUnknown reports that the fate of the commit can no longer be determined. A try without an
+// answer may have stored it in a record that no longer exists, or before the oldest entry of the
+// journal. Or too few replicas have the write that refuses it, so that a late repetition could
+// still be stored after a failover.
+func (l *Lease) outcomeUnknown(ctx context.Context) error {
 	e := l.event(EventOutcomeUnknown)
 	e.Err = ErrOutcomeUnknown
 	l.scope.service.observe(ctx, e)

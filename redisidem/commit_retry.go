@@ -14,8 +14,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// maxBackground bounds how many commits, and how many give-backs, are retried at the same time. Each
-// commit holds its response in memory.
+// maxBackground bounds how many commits, and how many give-backs, are retried at the same time.
+// Each commit holds its response in memory.
 const maxBackground = 1024
 
 // The pauses between two tries of a commit in the background double from the first to the last.
@@ -34,9 +34,9 @@ func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, wo
 		kind.Add(-1)
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: not retried: too many retries are running", attrKey(id))
 	default:
-		s.life.also()
+		s.inFlight.also()
 		go func() {
-			defer s.life.leave()
+			defer s.inFlight.leave()
 			defer kind.Add(-1)
 			work(context.WithoutCancel(ctx))
 		}()
@@ -50,7 +50,7 @@ func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Du
 	began := time.Now()
 	pauses := backoff.Backoff{First: firstCommitPause, Max: longest}
 	for {
-		if !backoff.Wait(s.life.ctx, pauses.Next()) {
+		if !backoff.Wait(s.inFlight.ctx, pauses.Next()) {
 			return ErrClosed
 		}
 		bounded, cancel := s.detached(ctx)
@@ -65,10 +65,10 @@ func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Du
 	}
 }
 
-// commitLater takes over a commit that got no answer: it is tried again in the background until its fate is known, for
-// Config.CommitRetry. The lease is not given back: until it lapses nobody else can start, and the result may be in Redis
-// already.
-func (l *Lease) commitLater(ctx context.Context, c protocol.Call, e encodedOutcome, why error) error {
+// retryCommit takes over a commit that got no answer: it is tried again in the background until its
+// fate is known, for Config.CommitRetry. The lease is not given back: until it lapses no other
+// worker can start, and the result may be in Redis already.
+func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutcome, why error) error {
 	s := l.scope.service
 	why = unavailable(context.WithoutCancel(ctx), "commit", why)
 	unknown := l.event(EventOutcomeUnknown)
@@ -76,13 +76,13 @@ func (l *Lease) commitLater(ctx context.Context, c protocol.Call, e encodedOutco
 	s.observe(ctx, unknown)
 
 	again, kept := c.WithoutKeep() // no stage runs under it any more
-	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.keepCommitting(ctx, again, e, kept) })
+	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) })
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Unwrap(why))
 }
 
-// keepCommitting repeats a commit until its fate is known or the time for it is over. If the first
+// repeatCommit repeats a commit until its fate is known or the time for it is over. If the first
 // try was to keep the lease, it may have done so, for a stage that will not begin under it.
-func (l *Lease) keepCommitting(ctx context.Context, c protocol.Call, e encodedOutcome, kept bool) {
+func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
 	err := s.outlast(ctx, &c, lastCommitPause, func(r protocol.Reply, err error) bool {
@@ -90,7 +90,7 @@ func (l *Lease) keepCommitting(ctx context.Context, c protocol.Call, e encodedOu
 		case err != nil && !protocol.IsDamaged(err):
 			return false
 		case err == nil && (r.Status == protocol.StatusGone || r.Status == protocol.StatusForgotten):
-			l.dropped(ctx, ErrOutcomeUnknown) // of which the caller was told
+			l.dropped(ctx, ErrOutcomeUnknown) // which the caller got
 			return true
 		}
 		if err == nil && r.Status == protocol.StatusEffect && e.worked {

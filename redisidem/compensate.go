@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// undo returns the recovery point for the next compensation, at the i-th journal entry or before it; Finished if there is
-// none. It looks at all that is to be compensated, so that what cannot be is found out before the first of it is undone.
+// undo returns the recovery point for the next compensation, at the i-th journal entry or before
+// it; Finished if no commit needs one. It checks every commit that is to be compensated, so that an
+// impossible compensation is found before the first one runs.
 func (f *Flow) undo(key *Key, i int) (string, error) {
 	next := Finished
 	if !f.compensates {
@@ -48,7 +49,8 @@ func pointAfter(key *Key, i int) string {
 	return key.RecoveryPoint
 }
 
-// passed reports whether a commit of the stage that led to that point was more than an interim answer.
+// passed reports whether a commit of the stage that led to that point was more than an interim
+// answer.
 func (s *FlowStage) passed(to string) bool {
 	return to == Finished || strings.HasPrefix(to, compensating) || slices.Contains(s.Next, to)
 }

@@ -21,9 +21,10 @@ const (
 )
 
 const (
-	// scouts is how many shards are asked at once, and armful how many keys are taken from one in one go.
-	scouts = 8
-	armful = 16
+	// scanners is how many shards are asked at once, and armful how many keys are taken from one in
+	// one go.
+	scanners  = 8
+	batchSize = 16
 	// longestTurn is how long a process that has looked for a flow keeps others with a longer
 	// Interval from looking, at most.
 	longestTurn = 15 * time.Second
@@ -52,9 +53,9 @@ type CompleterConfig struct {
 }
 
 // Completer finishes keys whose clients never came back. It scans for unfinished keys of its flows
-// whose lease has lapsed and whose last run is older than the flow's RecoverAfter, and runs the flow
-// from where they stand. A key that fails is tried again after a growing pause. When it has used up
-// the flow's MaxAttempts, it becomes a dead letter: see [Service.DeadLetters].
+// whose lease has lapsed and whose last run is older than the flow's RecoverAfter, and runs the
+// flow from where they stand. A key that fails is tried again after a growing pause. When it has
+// used up the flow's MaxAttempts, it becomes a dead letter: see [Service.DeadLetters].
 //
 // Any number of processes may run a completer. A completer does not disturb a live worker, since it
 // takes the lease on a key as every worker does.
@@ -70,8 +71,9 @@ type Completer struct {
 
 // SweepResult is what a completer did in one look for keys.
 type SweepResult struct {
-	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not; DeadLettered became dead
-	// letters. The others were in other hands, finished already or waiting for their clients.
+	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not;
+	// DeadLettered became dead letters. The others were in other hands, finished already or waiting
+	// for their clients.
 	Due, Finished, Failed, DeadLettered int64
 }
 
@@ -125,12 +127,12 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 //
 // Each flow name is looked for by itself, so that a flow whose stages hang holds up no other.
 func (c *Completer) Run(ctx context.Context) error {
-	return c.each(ctx, func(ctx context.Context, w *crew) error {
+	return c.each(ctx, func(ctx context.Context, w *workers) error {
 		interval := c.cfg.Interval
 		for {
 			mine, err := c.turn(ctx, w.flow, min(interval*3/4, longestTurn))
 			if err == nil && mine {
-				err = w.look(ctx)
+				err = w.scan(ctx)
 			}
 			switch {
 			case ctx.Err() != nil:
@@ -151,10 +153,10 @@ func (c *Completer) Run(ctx context.Context) error {
 // process's would is not waited for.
 func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bool, error) {
 	s := c.service
-	if err := s.life.enter(); err != nil {
+	if err := s.inFlight.enter(); err != nil {
 		return false, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	mine, err := s.redis.TakeTurn(ctx, f.cfg.Name, max(length, time.Millisecond))
@@ -165,22 +167,23 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 // until it is done with them. It is Run for programs that have a scheduler of their own, and for
 // tests: it asks for no turn. When ctx ends or the service is closed, it ends as Run does.
 //
-// It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index is none, both together with what
-// it did elsewhere, and [ErrClosed]. A server that did not answer for one shard is not asked for its others: in a cluster the other
-// masters are.
+// It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index
+// is not a sorted set, both together with the result for the other shards. It returns [ErrClosed]
+// when the service is closed. A server that did not answer for one shard is not asked for its
+// others: in a cluster the other masters are.
 func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var mu sync.Mutex
 	var all SweepResult
 	var errs error
-	err := c.each(ctx, func(ctx context.Context, w *crew) error {
-		err := w.look(ctx)
-		w.dismiss()
+	err := c.each(ctx, func(ctx context.Context, w *workers) error {
+		err := w.scan(ctx)
+		w.stop()
 		mu.Lock()
 		defer mu.Unlock()
 		all.Due += w.due.Load()
 		all.Finished += w.finished.Load()
 		all.Failed += w.failed.Load()
-		all.DeadLettered += w.buried.Load()
+		all.DeadLettered += w.deadLettered.Load()
 		errs = errors.Join(errs, err)
 		return nil
 	})
@@ -192,11 +195,11 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 
 // each calls do with the workers of each flow name at once, and waits for it and for them. The
 // context that do gets ends with ctx, and when the service is closed.
-func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) error) error {
+func (c *Completer) each(ctx context.Context, do func(context.Context, *workers) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	defer context.AfterFunc(c.service.life.ending, func() { end(ErrClosed) })()
-	if c.service.life.ending.Err() != nil {
+	defer context.AfterFunc(c.service.inFlight.ending, func() { end(ErrClosed) })()
+	if c.service.inFlight.ending.Err() != nil {
 		return ErrClosed
 	}
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -210,9 +213,9 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *crew) er
 	errs := make(chan error, len(c.newest))
 	for _, f := range c.newest {
 		wg.Go(func() {
-			w := c.hire(ctx, work, f)
+			w := c.startWorkers(ctx, work, f)
 			errs <- do(ctx, w)
-			w.dismiss()
+			w.stop()
 		})
 	}
 	wg.Wait()
@@ -237,13 +240,15 @@ var errGoexit = errors.New("stage called runtime.Goexit")
 // errNotOurs says that a record belongs to a flow of another name, or to none.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
-// errPutOff says that somebody had the lease on a key since it was handed out: it is not due any more.
+// errPutOff reports that another worker has had the lease on a key since it was handed out: the key
+// is not due any more.
 var errPutOff = errors.New("redisidem: key is due later")
 
-// resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key that is finished already is
-// taken out of the due index by the claim.
+// resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key
+// that is finished already is taken out of the due index by the claim.
 func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
-	// A panic about one key, a stage's or the observer's, must not end the process that carries on all the others.
+	// A panic about one key, a stage's or the observer's, must not end the process that carries on
+	// all the others.
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
@@ -268,8 +273,8 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	if lease == nil {
 		return key, err
 	}
-	if why := lease.hopeless(); why != "" {
-		return nil, lease.giveKeyUp(ctx, why)
+	if why := lease.deadLetterReason(); why != "" {
+		return nil, lease.makeDeadLetter(ctx, why)
 	}
 	key, err = lease.runFlow(ctx)
 	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
@@ -278,7 +283,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		if again == nil {
 			return key, errors.Join(err, claimErr)
 		}
-		return key, again.giveKeyUp(ctx, err.Error())
+		return key, again.makeDeadLetter(ctx, err.Error())
 	}
 	return key, err
 }

@@ -22,16 +22,17 @@ const (
 	DefaultMaxValueBytes = 1 << 20
 )
 
-// Config tunes a [Service]. The zero value of each field means its default, and a nil *Config means all defaults.
-// Services that work on the same keys need the same Namespace; everything else may differ between them.
+// Config tunes a [Service]. The zero value of each field means its default, and a nil *Config means
+// all defaults. Services that work on the same keys need the same Namespace; everything else may
+// differ between them.
 type Config struct {
-	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, since they mark the cluster
-	// slot, nor white space.
-	// Default: "redisidem".
+	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, since
+	// they mark the cluster slot, nor white space. Default: "redisidem".
 	Namespace string
 
-	// Retention is how long a record is kept, counted from its last change. A retry that comes later runs the work
-	// again, so it must be longer than any client retries. Not shorter than Lease. Default: 24 h.
+	// Retention is how long a record is kept, counted from its last change. A retry that comes
+	// later runs the work again, so it must be longer than any client retries. Not shorter than
+	// Lease. Default: 24 h.
 	Retention time.Duration
 
 	// Lease is how long a worker that has gone silent keeps its key: the longest time that a crash
@@ -39,16 +40,18 @@ type Config struct {
 	// about 1 s, network delays cost leases. Default: 10 s.
 	Lease time.Duration
 
-	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs does not hold its key
-	// for ever. The stage's context is then cancelled with ErrMaxHold. Default: 15 min. Negative: no bound.
+	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs
+	// does not hold its key for ever. The stage's context is then cancelled with ErrMaxHold.
+	// Default: 15 min. Negative: no bound.
 	MaxHold time.Duration
 
-	// Timeout bounds each operation on Redis, repetitions included. A method that needs Redis and gets no answer
-	// returns within it. At least 1 ms. Default: 500 ms.
+	// Timeout bounds each operation on Redis, repetitions included. A method that needs Redis and
+	// gets no answer returns within it. At least 1 ms. Default: 500 ms.
 	Timeout time.Duration
 
-	// Wait is how long a caller waits for a key that another worker has. Zero, the default, and negative values refuse
-	// at once with a LockedError. Scope.Wait sets it per call. The last look at the key may take Timeout more.
+	// Wait is how long a caller waits for a key that another worker has. Zero, the default, and
+	// negative values refuse at once with a LockedError. Scope.Wait sets it per call. The last
+	// request to Redis may take Timeout more.
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is retried in the background, after its
@@ -59,33 +62,38 @@ type Config struct {
 	// attempt and lapses. Default: 1 min. Negative: not at all.
 	CommitRetry time.Duration
 
-	// Durability is the number of replicas that must acknowledge a claim before its callback runs, and a commit before
-	// it is reported. It closes the gap that asynchronous replication leaves at a failover, at the price of their round
-	// trip: when all replicas that may be promoted have to acknowledge, nothing that was is lost; with fewer of them, nothing is
-	// as long as one of those that did is promoted, as Sentinel and clusters mean to. Default: 0, none.
+	// Durability is the number of replicas that must acknowledge a claim before its callback runs,
+	// and a commit before it is reported. It closes the gap that asynchronous replication leaves at
+	// a failover, at the price of their round trip: when all replicas that may be promoted have to
+	// acknowledge, nothing that was is lost; with fewer of them, nothing is as long as one of those
+	// that did is promoted, as Sentinel and clusters mean to. Default: 0, none.
 	Durability int
 
-	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies the throughput of a
-	// service with many callers. A lone caller gains nothing. See docs/design.md for what it gives up. With Durability,
-	// which needs a connection of its own, claims and commits are not pipelined across callers.
+	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies
+	// the throughput of a service with many callers. A lone caller gains nothing. See
+	// docs/design.md for what it gives up. With Durability, which needs a connection of its own,
+	// claims and commits are not pipelined across callers.
 	AutoPipeline bool
 
-	// CacheBytes is about how much memory the service may use for copies of finished records, from which it answers replays
-	// without asking Redis. What such a replay's Key points to (response, params, journal) is shared with other replays and
-	// must not be changed. Zero, the default, and negative values: no copies.
+	// CacheBytes is about how much memory the service may use for copies of finished records, from
+	// which it answers replays without asking Redis. What such a replay's Key points to (response,
+	// params, journal) is shared with other replays and must not be changed. Zero, the default, and
+	// negative values: no copies.
 	CacheBytes int64
 
-	// CacheLife bounds how long a copy answers, besides the life of its record, which no copy outlives. It matters only
-	// after a Delete: other processes hear of it and drop their copies, but a process that lost its connection or whose
-	// Redis user may not use the channel answers from its copy for up to so long. Default: 1 min.
+	// CacheLife bounds how long a copy answers, besides the life of its record, which no copy
+	// outlives. It matters only after a Delete: other processes hear of it and drop their copies,
+	// but a process that lost its connection or whose Redis user may not use the channel answers
+	// from its copy for up to so long. Default: 1 min.
 	CacheLife time.Duration
 
-	// MaxKeyBytes bounds the length of a key and of a scope. At least 36, the length of the keys that Scope.Create makes.
-	// Default: 255.
+	// MaxKeyBytes bounds the length of a key and of a scope. At least 36, the length of the keys
+	// that Scope.Create makes. Default: 255.
 	MaxKeyBytes int
 
-	// MaxValueBytes bounds each stored value: params, state, response headers, response body. A record with a longer value is
-	// ErrDamaged, so lower it only a Retention after the services that write longer ones are gone. Default: 1 MiB.
+	// MaxValueBytes bounds each stored value: params, state, response headers, response body. A
+	// record with a longer value is ErrDamaged, so lower it only a Retention after the services
+	// that write longer ones are gone. Default: 1 MiB.
 	MaxValueBytes int
 
 	// Codec encodes the values of records: params, state, response headers and bodies. All services
@@ -93,18 +101,21 @@ type Config struct {
 	// codec. Default: nil, values are stored as they are.
 	Codec Codec
 
-	// FingerprintKeys make the fingerprints of requests keyed digests, so that whoever can read Redis cannot try out the contents of
-	// small requests: see NewFingerprintKeys. Default: nil, plain digests.
+	// FingerprintKeys make the fingerprints of requests keyed digests, so that a reader of Redis
+	// cannot guess the contents of small requests: see NewFingerprintKeys. Default: nil, plain
+	// digests.
 	FingerprintKeys *FingerprintKeys
 
-	// Owner is the name under which this process's commits stand in the journals of keys, for people who look at them. At most
-	// 64 bytes, without white space. Default: the host's name and the process's number.
+	// Owner is the name under which this process's commits stand in the journals of keys, for
+	// people who look at them. At most 64 bytes, without white space. Default: the host's name and
+	// the process's number.
 	Owner string
 
-	// Observer is told what happens to keys. Default: nil, which costs nothing.
+	// Observer receives an event for each change of a key. Default: nil, which costs nothing.
 	Observer Observer
 
-	// Logger gets what no caller can be told: the fate of background work, and the warnings of Open. Default: nothing is logged.
+	// Logger receives the results of background work and the warnings of Open, which no call can
+	// return. Default: nil, nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -190,5 +201,6 @@ func (c *Config) validate() error {
 // what servers' clocks leave out.
 const minLease = 10 * time.Millisecond
 
-// maxDuration keeps sums of lease and retention in milliseconds far from where Lua's numbers lose digits.
+// maxDuration keeps sums of lease and retention in milliseconds far from where Lua's numbers lose
+// digits.
 const maxDuration = 100 * 365 * 24 * time.Hour

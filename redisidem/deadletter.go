@@ -11,12 +11,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a stage is committed, by its client
-// or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a dead letter, which stays one unless it is finished then.
+// DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a
+// stage is committed, by its client or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a
+// dead letter, which stays one unless it is finished then.
 type DeadLetter struct {
 	// At is the server's time.
 	At time.Time
-	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may hold what must not be kept.
+	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may
+	// hold what must not be kept.
 	Reason string
 }
 
@@ -63,11 +65,13 @@ func decodeRefusals(s string) (refusals, error) {
 	return refusals{n, m}, errors.Join(err, err1)
 }
 
-// DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no particular order: their
-// DeadLetter says why. It looks into all shards, one round trip for each of the 1024 and for each key.
+// DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no
+// particular order: their DeadLetter says why. It looks into all shards, one round trip for each of
+// the 1024 and for each key.
 //
-// A key whose record cannot be read comes with [ErrDamaged] and has nothing but its ID; a list that cannot be read comes with an empty
-// key. The others follow. Any other error comes without a key and ends it: [ErrInvalid], [ErrUnavailable] and [ErrClosed].
+// A key whose record cannot be read comes with [ErrDamaged] and has nothing but its ID; a list that
+// cannot be read comes with an empty key. The others follow. Any other error comes without a key
+// and ends it: [ErrInvalid], [ErrUnavailable] and [ErrClosed].
 func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, error] {
 	return func(yield func(*Key, error) bool) {
 		if !flowName.MatchString(flow) {
@@ -107,20 +111,21 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	members, err := s.redis.Members(bounded, key)
 	return members, explain(ctx, "dead letters", err)
 }
 
-// Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as many attempts as before.
-// The key is one that DeadLetters yielded, or one that was retrieved. A key that is neither a dead letter nor due becomes due, too.
-// One round trip.
+// Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as
+// many attempts as before. The key is one that DeadLetters yielded, or one that was retrieved. A
+// key that is neither a dead letter nor due becomes due, too. One round trip.
 //
-// It returns [ErrNotFound] when there is no such record, or when it is not a dead letter and a completer will come to it by
-// itself; [ErrStale] when the record belongs to another flow than the key says, [ErrFinished] when it was finished after all,
-// [ErrLocked] while a worker has the lease, [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+// It returns [ErrNotFound] when there is no such record, or when it is not a dead letter and a
+// completer will come to it by itself; [ErrStale] when the record belongs to another flow than the
+// key says, [ErrFinished] when it was finished after all, [ErrLocked] while a worker has the lease,
+// [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)
 	if err != nil {
@@ -140,8 +145,8 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	return nil
 }
 
-// errBuried says that a key became a dead letter.
-var errBuried = errors.New("redisidem: dead letter")
+// errDeadLettered says that a key became a dead letter.
+var errDeadLettered = errors.New("redisidem: dead letter")
 
 // refuse counts a look at a key that no program of this completer's can work on. It is put off, as
 // a key that fails is, and becomes a dead letter in the end, since it would expire without a word
@@ -157,7 +162,7 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 		if errors.Is(why, ErrUnknownRecoveryPoint) {
 			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
 		}
-		return buriedOr(lease.bury(ctx, protocol.Ending{Refused: true}, letter))
+		return asDeadLettered(lease.abandonAsDeadLetter(ctx, protocol.Ending{Refused: true}, letter))
 	}
 	_, err = lease.abandon(ctx, why, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true}})
 	return errors.Join(why, err)
@@ -173,22 +178,23 @@ func (f *Flow) refusedOften(r refusals, revision int64) bool {
 	return looks >= int64(f.cfg.MaxAttempts)
 }
 
-// hopeless tells why a completer gives the key up, "" if it does not.
-func (l *Lease) hopeless() string {
+// deadLetterReason returns why a completer makes the key a dead letter, or "" if it does not.
+func (l *Lease) deadLetterReason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.key
 	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
 		return fmt.Sprintf("%d attempts", made)
 	}
-	// Each claim prolongs the record, and nobody would ever see the end of it.
+	// Each claim extends the record, which would otherwise never end.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
 	since := latest(k.CreatedAt, k.requeued.at)
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
 		return fmt.Sprintf("interim answers for %v", age)
 	}
-	// Attempts that count have more time between them than others, but none has more than the record has to live.
+	// Attempts that count have more time between them than others, but none has more than the
+	// record has to live.
 	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
 		return fmt.Sprintf("nothing done for %v", age)
 	}
@@ -210,9 +216,9 @@ func (f *Flow) limit(r requeue, revision int64) int {
 	return f.cfg.MaxAttempts
 }
 
-// giveKeyUp makes the key a dead letter, and ends the lease.
-func (l *Lease) giveKeyUp(ctx context.Context, why string) error {
-	return buriedOr(l.bury(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
+// makeDeadLetter makes the key a dead letter, and ends the lease.
+func (l *Lease) makeDeadLetter(ctx context.Context, why string) error {
+	return asDeadLettered(l.abandonAsDeadLetter(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
 // refusalsIn returns those of a record given as field, value, ..., and its revision. What of these
@@ -251,16 +257,16 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 		return explain(context.WithoutCancel(ctx), "abandon", err)
 	}
 	tell(r)
-	return buriedOr(r.DeadLettered(), nil)
+	return asDeadLettered(r.DeadLettered(), nil)
 }
 
-// buriedOr returns what became of a key that was to be given up.
-func buriedOr(buried bool, err error) error {
+// asDeadLettered returns what became of a key that was to be given up.
+func asDeadLettered(buried bool, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case !buried:
 		return errPutOff // the lease was gone
 	}
-	return errBuried
+	return errDeadLettered
 }

@@ -25,13 +25,14 @@ func resultError(t reflect.Type) error {
 	return err
 }
 
-// Do runs work once for a key that a request brought, and gives its result again to every retry: replayed says which it
-// was. The result travels as JSON. Two round trips the first time, one for a replay.
+// Do runs work once for a key that a request brought, and gives its result again to every retry:
+// replayed says which it was. The result travels as JSON. Two round trips the first time, one for a
+// replay.
 //
 // It is for work of a single stage: a key that stands at a recovery point of its own is
 // [ErrUnknownRecoveryPoint]. An error of work leaves the key as it was, to be retried. A type T
 // that cannot be stored is [ErrInvalid], before work runs; a result that cannot be is [ErrNotKept],
-// now and for every retry. A stored result that is none of type T is [ErrOtherType]. The other
+// now and for every retry. A stored result that does not decode into T is [ErrOtherType]. The other
 // errors are those of [Scope.Do]. It is a function since methods cannot have type parameters.
 func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work func(context.Context, *Stage) (T, error)) (
 	result T, replayed bool, err error,
@@ -72,12 +73,12 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 	return result, true, nil
 }
 
-// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request brought, makes it if there is
-// none, runs the callback from whatever recovery point the key is at, and commits. Two round trips the first time, one for
-// a replay.
+// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request
+// brought, creates it if it does not exist, runs the callback from whatever recovery point the key
+// is at, and commits. Two round trips the first time, one for a replay.
 //
-// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.WorkStage]; unlike the
-// former it refuses an empty value.
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and
+// [Scope.WorkStage]; unlike the former it refuses an empty value.
 func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFunc) (*Key, error) {
 	if work == nil {
 		return &Key{}, invalid("work", "must not be nil")
@@ -95,11 +96,11 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 // do is apart from Do so that a replay from a copy does not pay for what only a claim needs.
 func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
 	key, err := sc.work(ctx, nil, claim{id: id, request: &encoded}, work)
-	return orNamed(id, key), err
+	return orOnlyNamed(id, key), err
 }
 
-// orNamed returns the key, or when it is nil one of which only the name is known.
-func orNamed(id identity, key *Key) *Key {
+// orOnlyNamed returns the key, or when it is nil one of which only the name is known.
+func orOnlyNamed(id identity, key *Key) *Key {
 	if key == nil {
 		return &Key{Value: id.Value, Scope: id.Scope, id: id}
 	}

@@ -45,7 +45,7 @@ func checkEffects(effects []effect.Effect, id identity, limit int) ([]effect.Eff
 	return slices.Clone(effects), nil
 }
 
-// effectCalls returns the effects as a commit sends them, or nil if there are none.
+// effectCalls returns the effects as a commit sends them, or nil for no effects.
 func effectCalls(effects []effect.Effect) []protocol.Effect {
 	if len(effects) == 0 {
 		return nil

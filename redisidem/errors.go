@@ -11,70 +11,80 @@ import (
 
 // The states a caller branches on. Test for them with [errors.Is]: most reach the caller wrapped.
 var (
-	// ErrInvalid is matched by the error of every call whose input is refused: an [*InvalidError] names the field and
-	// its bound. Nothing was changed, unless it matches ErrNotKept, too.
+	// ErrInvalid is matched by the error of every call whose input is refused: an [*InvalidError]
+	// names the field and its bound. Nothing was changed, unless it matches ErrNotKept, too.
 	ErrInvalid = errors.New("redisidem: invalid input")
-	// ErrNotFound is returned when the key has no record: it never had one, it was deleted, or its retention ended.
+	// ErrNotFound is returned when the key has no record: it never had one, it was deleted, or its
+	// retention ended.
 	ErrNotFound = errors.New("redisidem: key not found")
 	// ErrLocked is matched by a [*LockedError]: another worker has the lease on the key.
 	ErrLocked = errors.New("redisidem: key already locked")
 	// ErrFinished is returned by Lock and Update for a finished key: it never changes.
 	ErrFinished = errors.New("redisidem: key is finished")
-	// ErrStale is returned by Update and Delete when the record has moved on since the caller read it.
+	// ErrStale is returned by Update and Delete when the record has advanced since the caller read
+	// it.
 	ErrStale = errors.New("redisidem: key has moved on")
 	// ErrFingerprintMismatch is returned when the key was first used with another request.
 	ErrFingerprintMismatch = errors.New("redisidem: key was used with another request")
-	// ErrLeaseLost is the cause of a stage's cancelled context once its lease is gone: another worker may start.
+	// ErrLeaseLost is the cause of a stage's cancelled context once its lease is gone: another
+	// worker may start.
 	ErrLeaseLost = errors.New("redisidem: lease lost")
-	// ErrFenced is returned when a result was refused because another worker has claimed the key since. The result is
-	// not stored and never will be. It matches ErrLeaseLost, too.
+	// ErrFenced is returned when a result was refused because another worker has claimed the key
+	// since. The result is not stored and never will be. It matches ErrLeaseLost, too.
 	ErrFenced error = fencedError{}
 	// ErrLeaseEnded is returned by the methods of a Lease that was committed or abandoned already.
 	ErrLeaseEnded = errors.New("redisidem: lease has ended")
-	// ErrMaxHold is the cause of a stage's cancelled context once the lease was held for Config.MaxHold. It matches
-	// ErrLeaseLost, too.
+	// ErrMaxHold is the cause of a stage's cancelled context once the lease was held for
+	// Config.MaxHold. It matches ErrLeaseLost, too.
 	ErrMaxHold error = maxHoldError{}
-	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same key: it would wait for
-	// itself.
+	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same
+	// key: the call would wait for itself.
 	ErrNested = errors.New("redisidem: the caller is inside a stage of this key")
-	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No callback has run. It also
-	// matches the caller's context error when that was the cause.
+	// ErrUnavailable is returned when Redis gave no usable answer within Config.Timeout. No
+	// callback has run. It also matches the caller's context error when that was the cause.
 	ErrUnavailable = errors.New("redisidem: redis unavailable")
-	// ErrNotPermitted is returned when Redis denies this client's user a command or a key that the library needs: see
-	// docs/security.md. Asking again does not help. It comes with ErrUnavailable, or with ErrOutcomeUnknown.
+	// ErrNotPermitted is returned when Redis denies this client's user a command or a key that the
+	// library needs: see docs/security.md. Asking again does not help. It comes with
+	// ErrUnavailable, or with ErrOutcomeUnknown.
 	ErrNotPermitted error = notPermittedError{}
-	// ErrNotDurable is matched by a [*NotDurableError]: fewer replicas than Config.Durability acknowledged.
+	// ErrNotDurable is matched by a [*NotDurableError]: fewer replicas than Config.Durability
+	// acknowledged.
 	ErrNotDurable = errors.New("redisidem: not enough replicas acknowledged")
-	// ErrUnknownRecoveryPoint says that a key stands at a recovery point the program does not know, perhaps because a
-	// newer replica of it does. The record is untouched.
+	// ErrUnknownRecoveryPoint says that a key stands at a recovery point the program does not know,
+	// perhaps because a newer replica of it does. The record is untouched.
 	ErrUnknownRecoveryPoint = errors.New("redisidem: unknown recovery point")
-	// ErrNoProgress is returned when a stage returned the recovery point it started from, without Interim.
+	// ErrNoProgress is returned when a stage returned the recovery point it started from, without
+	// Interim.
 	ErrNoProgress = errors.New("redisidem: stage returned its own recovery point")
-	// ErrOtherFlow is matched by a [*FlowError]: the key belongs to another flow, or to another version of it.
+	// ErrOtherFlow is matched by a [*FlowError]: the key belongs to another flow, or to another
+	// version of it.
 	ErrOtherFlow = errors.New("redisidem: key belongs to another flow")
 	// ErrOutcomeUnknown says that the outcome of the work is unknown. Ask again with the same key.
 	//
 	// A call returns it when Redis did not acknowledge a commit within Config.Timeout: the result
-	// may be stored or not. The service repeats the commit in the background for Config.CommitRetry,
-	// and no other worker can claim the key before the lease ends. A call also returns it when the
-	// record is gone, because Redis lost its data or the record has expired: a retry then makes a
-	// new record and runs the work as its first attempt. With Config.Durability it also covers a
-	// refusal of the commit that too few replicas have acknowledged.
+	// may be stored or not. The service repeats the commit in the background for
+	// Config.CommitRetry, and no other worker can claim the key before the lease ends. A call also
+	// returns it when the record is gone, because Redis lost its data or the record has expired: a
+	// retry then makes a new record and runs the work as its first attempt. With Config.Durability
+	// it also covers a refusal of the commit that too few replicas have acknowledged.
 	//
 	// A stage, or its Reconcile, returns it when it cannot determine whether its work was done. The
 	// key then stays as it is, and WorkFlow and DoFlow return the error.
 	ErrOutcomeUnknown = errors.New("redisidem: outcome unknown")
-	// ErrNothingDone is for Reconcile to return when the earlier attempt has not done the stage's work: the stage then runs.
+	// ErrNothingDone is for Reconcile to return when the earlier attempt has not done the stage's
+	// work: the stage then runs.
 	ErrNothingDone = errors.New("redisidem: not done")
 	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its
 	// outcome was. If the outcome was a callback's, the error matches ErrNotKept, too.
 	ErrEffect = errors.New("redisidem: effect refused")
-	// ErrDamaged is returned when what is stored under the key is no record of this library, or one that it cannot
-	// read. It is never taken for an absent record: that would run finished work again.
+	// ErrDamaged is returned when the value stored under the key is not a record of this library,
+	// or cannot be read. It is never treated as an absent record, because finished work would run
+	// again.
 	ErrDamaged = errors.New("redisidem: damaged record")
 	// ErrUnsafeClient is returned by New for a client on which the promise cannot be kept.
 	ErrUnsafeClient = errors.New("redisidem: unsafe client")
-	// ErrUnsafeServer is returned by Open when Check found a server on which the promise cannot be kept.
+	// ErrUnsafeServer is returned by Open when Check found a server on which the promise cannot be
+	// kept.
 	ErrUnsafeServer = errors.New("redisidem: unsafe server")
 	// ErrNoState is returned by Stage.State when no earlier stage left one.
 	ErrNoState = errors.New("redisidem: no state")
@@ -82,8 +92,8 @@ var (
 	// stored. The key is finished, and each call that asks for its answer gets this error.
 	ErrNotKept = errors.New("redisidem: executed, result not kept")
 	// ErrUndecided is matched by the error for an outcome that would end a key by hand although
-	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave] say
-	// what is to become of them. Nothing was changed.
+	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave]
+	// decide whether they are undone. Nothing was changed.
 	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
 	// ErrOtherType is matched when what is stored does not decode into the type that was asked for.
 	ErrOtherType = errors.New("redisidem: stored value has another type")
@@ -114,7 +124,7 @@ type maxHoldError struct{}
 func (maxHoldError) Error() string        { return "redisidem: lease held for longer than MaxHold" }
 func (maxHoldError) Is(target error) bool { return target == ErrLeaseLost }
 
-// InvalidError tells which input was refused, and why. It matches [ErrInvalid].
+// InvalidError names an input that was refused, and the reason. It matches [ErrInvalid].
 type InvalidError struct {
 	// Field is the name of the parameter or field, as in "Config.Lease".
 	Field string
@@ -141,8 +151,8 @@ func invalid(field, format string, args ...any) error {
 type NotKeptError struct {
 	// Part is the part of the outcome that could not be stored, as in "Response.Body".
 	Part string
-	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for those
-	// who ask later.
+	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for calls
+	// that ask later.
 	Err error
 }
 
@@ -159,10 +169,10 @@ func (e *NotKeptError) Is(target error) bool { return target == ErrNotKept }
 // Unwrap returns why the result could not be stored, if that is known.
 func (e *NotKeptError) Unwrap() error { return e.Err }
 
-// LockedError tells that another worker has the lease on the key. It matches [ErrLocked].
+// LockedError reports that another worker has the lease on the key. It matches [ErrLocked].
 type LockedError struct {
-	// RetryAfter is what is left of that lease by the server's clock: the key is free by then at the latest, unless
-	// its worker is alive and renews. It is never negative.
+	// RetryAfter is what is left of that lease by the server's clock: the key is free by then at
+	// the latest, unless its worker is alive and renews. It is never negative.
 	RetryAfter time.Duration
 }
 
@@ -173,8 +183,8 @@ func (e *LockedError) Error() string {
 // Is reports whether target is [ErrLocked].
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// NotDurableError tells that a write was acknowledged by fewer replicas than asked for. The master has it. It matches
-// [ErrNotDurable].
+// NotDurableError reports that fewer replicas than asked for have acknowledged a write. The master
+// has it. It matches [ErrNotDurable].
 type NotDurableError struct {
 	// Acknowledged is the number of replicas that confirmed the write in time.
 	Acknowledged int
@@ -189,10 +199,11 @@ func (e *NotDurableError) Error() string {
 // Is reports whether target is [ErrNotDurable].
 func (e *NotDurableError) Is(target error) bool { return target == ErrNotDurable }
 
-// FlowError tells that a key belongs to another flow than the one that was to work on it. It matches [ErrOtherFlow]. The
-// record is untouched.
+// FlowError reports that a key belongs to another flow than the one that was to work on it. It
+// matches [ErrOtherFlow]. The record is untouched.
 type FlowError struct {
-	// Stored is the flow that the key belongs to, and Wanted the one that was to work on it, as name/version.
+	// Stored is the flow that the key belongs to, and Wanted the one that was to work on it, as
+	// name/version.
 	Stored, Wanted string
 }
 
@@ -203,9 +214,9 @@ func (e *FlowError) Error() string {
 // Is reports whether target is [ErrOtherFlow].
 func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
 
-// StageError reports that a stage of a flow failed, with the stage's own error: what that matches
-// is about the stage's work, perhaps with another key, and not about the flow's key. The key stays
-// at the stage.
+// StageError reports that a stage of a flow failed, with the stage's own error. That error is about
+// the stage's work, perhaps with another key, and not about the flow's key. The key stays at the
+// stage.
 type StageError struct {
 	// Stage is the stage's recovery point.
 	Stage string
@@ -225,8 +236,8 @@ func ofStage(err error) bool {
 	return errors.As(err, &stage) || errors.As(err, &compensation)
 }
 
-// CompensationError tells that a compensation failed. The key stays where it is: a retry or a [Completer] continues with
-// this very compensation.
+// CompensationError reports that a compensation failed. The key stays where it is: a retry or a
+// [Completer] continues with this very compensation.
 type CompensationError struct {
 	// Stage is the recovery point of the stage that was to be compensated.
 	Stage string
@@ -241,8 +252,8 @@ func (e *CompensationError) Error() string {
 // Unwrap returns the compensation's error.
 func (e *CompensationError) Unwrap() error { return e.Err }
 
-// EffectError tells which effect of an outcome the server would not apply, and why. Nothing of the outcome was stored, and
-// the lease has ended. It matches [ErrEffect].
+// EffectError names an effect that the server refused, and the reason. Nothing of the outcome was
+// stored, and the lease has ended. It matches [ErrEffect].
 type EffectError struct {
 	// Index is the effect's number among the outcome's, counted from 0, and Key its Redis key.
 	Index int
@@ -258,7 +269,8 @@ func (e *EffectError) Error() string {
 // Is reports whether target is [ErrEffect].
 func (e *EffectError) Is(target error) bool { return target == ErrEffect }
 
-// explain turns the error of an operation on Redis into one that callers know. caller is the context of whoever asked.
+// explain turns the error of an operation on Redis into one that callers know. caller is the
+// caller's context.
 func explain(caller context.Context, op string, err error) error {
 	err = fromProtocol(err)
 	if err == nil || errors.Is(err, ErrDamaged) || errors.Is(err, ErrLeaseLost) {
@@ -267,7 +279,8 @@ func explain(caller context.Context, op string, err error) error {
 	return unavailable(caller, op, err)
 }
 
-// fromProtocol turns the error for a record or a reply that cannot be read into ErrDamaged. Others it returns as they are.
+// fromProtocol turns the error for a record or a reply that cannot be read into ErrDamaged. Others
+// it returns as they are.
 func fromProtocol(err error) error {
 	if err == nil {
 		return nil
@@ -278,12 +291,12 @@ func fromProtocol(err error) error {
 	return err
 }
 
-// errTimeout stands for a deadline that this library set. It hides the context's own error, which would tell callers
-// that their context had ended.
+// errTimeout stands for a deadline that this library set. It hides the context's own error, which
+// would tell callers that their context had ended.
 var errTimeout = errors.New("no answer in time")
 
-// unavailable wraps what kept an operation from getting an answer. caller is the context of whoever asked, which may be
-// the reason.
+// unavailable wraps what kept an operation from getting an answer. caller is the caller's context,
+// which may be the reason.
 func unavailable(caller context.Context, op string, err error) error {
 	switch {
 	case caller.Err() != nil:
@@ -334,7 +347,7 @@ func locked(r protocol.Reply) error {
 	case err != nil:
 		return fromProtocol(err)
 	case !expires:
-		return &LockedError{RetryAfter: lastPoll} // somebody took the lock's expiry: nobody knows
+		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
 	}
 	return &LockedError{RetryAfter: left}
 }

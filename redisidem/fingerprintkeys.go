@@ -5,13 +5,14 @@ import "bytes"
 // FingerprintKeys is a ring of secrets for Config.FingerprintKeys.
 type FingerprintKeys struct{ ring [][]byte }
 
-// leastFingerprintKey is the length of a secret that nobody finds by trying.
+// leastFingerprintKey is the length in bytes of a secret that cannot be found by trying.
 const leastFingerprintKey = 16
 
-// NewFingerprintKeys makes a ring of secrets, each of at least 16 random bytes. The first one makes the fingerprints (HMAC-SHA-256) of
-// new records. Records that another one has made are still known, at the price of a round trip for each: so a new secret goes
-// to the end first, until all processes know it, then to the front, and the old one leaves after the retention. An empty secret stands
-// for the plain digest, for the time after the first one is introduced.
+// NewFingerprintKeys makes a ring of secrets, each of at least 16 random bytes. The first one makes
+// the fingerprints (HMAC-SHA-256) of new records. Records that another one has made are still
+// known, at the price of a round trip for each: so a new secret goes to the end first, until all
+// processes know it, then to the front, and the old one leaves after the retention. An empty secret
+// stands for the plain digest, for the time after the first one is introduced.
 //
 // It returns an [*InvalidError] for a secret that is too short, and for an empty one that is alone.
 func NewFingerprintKeys(primary []byte, older ...[]byte) (*FingerprintKeys, error) {

@@ -23,33 +23,36 @@ const (
 
 // FlowConfig describes a [Flow]. The zero value of a field means its default, where there is one.
 type FlowConfig struct {
-	// Name and Version tell flows apart: a key remembers the one that works on it, and no other will. Change the version
-	// when a process with the new stages must not carry on what one with the old stages began; keep the old flow in the
-	// program until its keys are finished. Name is made of letters, digits, dots, dashes and underscores, at most 64.
-	// Version is at least 1.
+	// Name and Version tell flows apart: a key remembers the one that works on it, and no other
+	// will. Change the version when a process with the new stages must not carry on what one with
+	// the old stages began; keep the old flow in the program until its keys are finished. Name is
+	// made of letters, digits, dots, dashes and underscores, at most 64. Version is at least 1.
 	Name    string
 	Version int
 
-	// Stages are in the order in which they run, unless their outcomes say otherwise. The first begins at Started.
+	// Stages are in the order in which they run, unless their outcomes say otherwise. The first
+	// begins at Started.
 	Stages []FlowStage
 
-	// RecoverAfter makes the flow's keys recoverable: a [Completer] carries a key on when its last run ended, or its lease
-	// lapsed, so long ago. Clients that retry should have come back by then. It doubles with each attempt of a stage, up to
-	// 64 times as long, but never beyond half of Config.Retention, since the key would expire. At least 1 ms. Zero: keys are left
-	// to their clients.
+	// RecoverAfter makes the flow's keys recoverable: a [Completer] carries a key on when its last
+	// run ended, or its lease lapsed, so long ago. Clients that retry should have come back by
+	// then. It doubles with each attempt of a stage, up to 64 times as long, but never beyond half
+	// of Config.Retention, since the key would expire. At least 1 ms. Zero: keys are left to their
+	// clients.
 	RecoverAfter time.Duration
 
-	// InterimFor is how long a Completer leaves a key alone whose caller got an interim answer, and is expected back. Shorter
-	// than Config.Retention, or the key has expired by then. Default: 15 min.
+	// InterimFor is how long a Completer leaves a key alone whose caller got an interim answer, and
+	// is expected back. Shorter than Config.Retention, or the key has expired by then. Default: 15
+	// min.
 	InterimFor time.Duration
 
 	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included,
 	// before it gives the key up as a dead letter. It also gives up a key whose stages go round in
 	// circles (ErrNoProgress), one that still gets interim answers when it is older than a lease,
-	// InterimFor and its retention together, one that only had NothingDone for so long, one whose record
-	// it cannot read after as many attempts, and one that it finds as often at a version or a
-	// recovery point that none of its flows has: the newest version's MaxAttempts and RecoverAfter
-	// count there. A key that was requeued has all of it again. Default: 10.
+	// InterimFor and its retention together, one that only had NothingDone for so long, one whose
+	// record it cannot read after as many attempts, and one that it finds as often at a version or
+	// a recovery point that none of its flows has: the newest version's MaxAttempts and
+	// RecoverAfter count there. A key that was requeued has all of it again. Default: 10.
 	MaxAttempts int
 }
 
@@ -61,13 +64,14 @@ type FlowStage struct {
 	// Work is the stage's work. It should end with Next, Finish, Fail or Interim.
 	Work StageFunc
 
-	// Next are the recovery points that Work may advance to; a stage that may run again at once, to work off a long list bit
-	// by bit, names its own. Finish, Fail and Interim (at this stage's point, an earlier stage's or one of Next) are always
-	// allowed. Nil: the point of the stage behind it, Finished for the last one.
+	// Next are the recovery points that Work may advance to; a stage that may run again at once, to
+	// work off a long list bit by bit, names its own. Finish, Fail and Interim (at this stage's
+	// point, an earlier stage's or one of Next) are always allowed. Nil: the point of the stage
+	// behind it, Finished for the last one.
 	Next []string
 
-	// Timeout bounds each run of Work, Reconcile and Compensate: their context ends then. Zero: only the lease's own bound,
-	// Config.MaxHold.
+	// Timeout bounds each run of Work, Reconcile and Compensate: their context ends then. Zero:
+	// only the lease's own bound, Config.MaxHold.
 	Timeout time.Duration
 
 	// Retry says what happens after an error. The zero value: the error ends the run.
@@ -79,20 +83,22 @@ type FlowStage struct {
 	// bounds the run. Default: 16.
 	MaxVisits int
 
-	// Reconcile is asked instead of Work when an earlier attempt of this stage began and was not committed, in this process
-	// or in one that died: did it happen? It returns the outcome if so, ErrNothingDone if not, upon which Work runs, and any
-	// other error if it cannot tell: Run then returns it with ErrOutcomeUnknown, and the key stays as it is. A panic is such
-	// an error. Nil: Work runs again, which can ask for its attempt, its fence and its outbound key.
+	// Reconcile is asked instead of Work when an earlier attempt of this stage began and was not
+	// committed, in this process or in one that died: did it happen? It returns the outcome if so,
+	// ErrNothingDone if not, upon which Work runs, and any other error if it cannot tell: Run then
+	// returns it with ErrOutcomeUnknown, and the key stays as it is. A panic is such an error. Nil:
+	// Work runs again, which can ask for its attempt, its fence and its outbound key.
 	Reconcile StageFunc
 
-	// Compensate undoes what the stage has done, after a later stage failed for good. It runs once for each commit of the
-	// stage, interim ones included, and again if it fails or its process dies: it must be harmless the second time.
-	// [Stage.Compensates] tells which commit it is about. The journal of such a flow's keys remembers 1024 commits: a key that
-	// has made more fails with ErrDamaged before anything is undone. Nil: nothing is to be undone.
+	// Compensate undoes what the stage has done, after a later stage failed for good. It runs once
+	// for each commit of the stage, interim ones included, and again if it fails or its process
+	// dies: it must be harmless the second time. [Stage.Compensates] returns that commit. The
+	// journal of such a flow's keys remembers 1024 commits: a key that has made more fails with
+	// ErrDamaged before anything is undone. Nil: nothing is to be undone.
 	Compensate func(ctx context.Context, st *Stage) error
 
-	// NoReturn makes the stage the point of no return once it is committed: neither it nor what came before it is
-	// compensated any more.
+	// NoReturn makes the stage the point of no return once it is committed: neither it nor what
+	// came before it is compensated any more.
 	NoReturn bool
 }
 
@@ -100,32 +106,35 @@ type FlowStage struct {
 type Retry struct {
 	// Attempts is how often Work runs at most. Zero and 1: once.
 	Attempts int
-	// Backoff is the pause before the second run. It doubles up to MaxBackoff, and half of it is jitter. Defaults: 100 ms
-	// and 5 s.
+	// Backoff is the pause before the second run. It doubles up to MaxBackoff, and half of it is
+	// jitter. Defaults: 100 ms and 5 s.
 	Backoff, MaxBackoff time.Duration
-	// If tells which errors are worth another run. Nil: all but ErrOutcomeUnknown from a stage without Reconcile.
+	// If reports whether an error is worth another run. Nil: all but ErrOutcomeUnknown from a stage
+	// without Reconcile.
 	If func(error) bool
 }
 
-// Flow is a whole operation made of stages. It is immutable and safe for concurrent use. Run one with [Scope.WorkFlow] or
-// [Scope.DoFlow].
+// Flow is a whole operation made of stages. It is immutable and safe for concurrent use. Run one
+// with [Scope.WorkFlow] or [Scope.DoFlow].
 type Flow struct {
 	cfg    FlowConfig
 	id     string // name/version
 	stages map[string]*FlowStage
 	order  map[string]int
-	words  string // what the claim script is told
+	words  string // the argument of the claim script
 
 	compensates bool // some stage has a Compensate
 }
 
-// compensating opens the recovery points of keys that are being compensated: behind it is the revision to undo next.
+// compensating opens the recovery points of keys that are being compensated: behind it is the
+// revision to undo next.
 const compensating = "compensate:"
 
 var flowName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// NewFlow makes a flow. What is wrong with its description is an [*InvalidError]: an empty or doubled recovery point, a stage
-// that none leads to, a stage from which no way leads to Finished, a value out of bounds.
+// NewFlow makes a flow. What is wrong with its description is an [*InvalidError]: an empty or
+// doubled recovery point, a stage that none leads to, a stage from which no way leads to Finished,
+// a value out of bounds.
 func NewFlow(cfg FlowConfig) (*Flow, error) {
 	def(&cfg.InterimFor, DefaultInterimFor)
 	def(&cfg.MaxAttempts, DefaultMaxAttempts)
@@ -257,14 +266,14 @@ func (f *Flow) undoes(point string) bool {
 	return f != nil && f.stages[point] != nil && f.stages[point].Compensate != nil
 }
 
-// recoverAfter is RecoverAfter with jitter, so that keys that were abandoned together do not become due
-// together. It is bounded by half of the retention, as the scripts bound what they make of it.
+// recoverAfter is RecoverAfter with jitter, so that keys that were abandoned together do not become
+// due together. It is bounded by half of the retention, as the scripts bound what they make of it.
 func (f *Flow) recoverAfter(retention time.Duration) time.Duration {
 	d := f.cfg.RecoverAfter
 	return max(min(backoff.Between(d, d+d/4), retention/2), time.Millisecond)
 }
 
-// recovery is when a completer may carry a key on. It is none for keys of a nil flow.
+// recovery is when a completer may carry a key on. It is zero for keys of a nil flow.
 func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
 	if !f.recoverable() {
 		return protocol.Recovery{}

@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// life knows what a service has under way, so that Close can wait for it: no lease and no goroutine is without an owner.
-type life struct {
+// life knows what a service has under way, so that Close can wait for it: no lease and no goroutine
+// is without an owner.
+type inFlight struct {
 	// ctx ends when Close gave up waiting.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -24,15 +25,15 @@ type life struct {
 	idle    chan struct{} // made by end, closed when count is down to zero
 }
 
-func newLife() *life {
-	l := &life{leases: make(map[*Lease]struct{})}
+func newInFlight() *inFlight {
+	l := &inFlight{leases: make(map[*Lease]struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.ending, l.announce = context.WithCancel(context.Background())
 	return l
 }
 
 // enter counts something new that a caller asks for. It is refused once the service is closing.
-func (l *life) enter() error {
+func (l *inFlight) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing {
@@ -42,16 +43,16 @@ func (l *life) enter() error {
 	return nil
 }
 
-// also counts something that belongs to what is under way already, and is therefore never refused. The caller must be
-// inside enter and leave itself.
-func (l *life) also() {
+// also counts something that belongs to what is under way already, and is therefore never refused.
+// The caller must be inside enter and leave itself.
+func (l *inFlight) also() {
 	l.mu.Lock()
 	l.count++
 	l.mu.Unlock()
 }
 
 // hold makes a lease hear of the end. The caller is inside enter.
-func (l *life) hold(lease *Lease) {
+func (l *inFlight) hold(lease *Lease) {
 	l.mu.Lock()
 	l.leases[lease] = struct{}{}
 	over := l.over
@@ -62,7 +63,7 @@ func (l *life) hold(lease *Lease) {
 }
 
 // release is leave for what hold was called with. The second time it does nothing.
-func (l *life) release(lease *Lease) {
+func (l *inFlight) release(lease *Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.leases[lease]; ok {
@@ -71,14 +72,14 @@ func (l *life) release(lease *Lease) {
 	}
 }
 
-func (l *life) leave() {
+func (l *inFlight) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.left()
 }
 
 // left counts one less. The caller holds mu.
-func (l *life) left() {
+func (l *inFlight) left() {
 	l.count--
 	if l.count == 0 && l.idle != nil {
 		close(l.idle)
@@ -87,14 +88,14 @@ func (l *life) left() {
 }
 
 // isClosing reports whether newcomers are refused.
-func (l *life) isClosing() bool {
+func (l *inFlight) isClosing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closing
 }
 
 // end refuses newcomers and waits until all is done or ctx ends.
-func (l *life) end(ctx context.Context) error {
+func (l *inFlight) end(ctx context.Context) error {
 	l.mu.Lock()
 	l.closing = true
 	l.announce()
@@ -119,7 +120,7 @@ func (l *life) end(ctx context.Context) error {
 }
 
 // giveUp ends ctx and takes the leases from those who still have one.
-func (l *life) giveUp() {
+func (l *inFlight) giveUp() {
 	l.cancel(ErrClosed)
 	l.mu.Lock()
 	l.over = true

@@ -13,8 +13,8 @@ import (
 // createdKeyBytes is the length of the keys that Create makes.
 const createdKeyBytes = 36
 
-// Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none, and returns it. One
-// round trip.
+// Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none,
+// and returns it. One round trip.
 //
 // It returns [ErrInvalid] for a request that cannot be stored, and [ErrUnavailable].
 func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
@@ -25,12 +25,13 @@ func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
 	return sc.InitializeRequest(ctx, value.String(), req)
 }
 
-// InitializeRequest returns the key that a request brought, which it makes when there is none yet. An empty value makes
-// a fresh key, as [Scope.Create] does; its Value goes back to the client, but only one that the client chose itself
-// protects it when the answer gets lost. One round trip.
+// InitializeRequest returns the key that a request brought, and creates it if it does not exist. An
+// empty value makes a fresh key, as [Scope.Create] does; its Value goes back to the client, but
+// only one that the client chose itself protects it when the answer gets lost. One round trip.
 //
-// It returns [ErrFingerprintMismatch] when the key was first used with another request, [ErrInvalid], [ErrDamaged],
-// [ErrUnavailable], and with Config.Durability [ErrNotDurable] together with the key.
+// It returns [ErrFingerprintMismatch] when the key was first used with another request,
+// [ErrInvalid], [ErrDamaged], [ErrUnavailable], and with Config.Durability [ErrNotDurable] together
+// with the key.
 func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Request) (*Key, error) {
 	if value == "" {
 		return sc.Create(ctx, req)
@@ -82,8 +83,8 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	return key, err
 }
 
-// found makes a key of a reply about a record that was there, which was asked for at sent by a request, or nil. It returns the
-// key even when too few replicas are known to have it.
+// found makes a key of a reply about a record that was there, which was asked for at sent by a
+// request, or nil. It returns the key even when too few replicas are known to have it.
 func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, sent time.Time) (*Key, error) {
 	key, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {
@@ -102,7 +103,7 @@ func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, 
 			return nil, fromProtocol(err)
 		}
 		if !expires {
-			life = s.cfg.Retention // somebody has taken the expiry
+			life = s.cfg.Retention // the record has lost its expiry
 		}
 		s.listener.listen()
 		s.cache.put(id.Name, key, sent, life)

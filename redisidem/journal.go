@@ -14,18 +14,20 @@ type JournalEntry struct {
 	Revision int64
 	// Stage is the recovery point the work started from.
 	Stage string
-	// Fence is the lease's number, and Attempt tells which run of this stage it was, counted from 1. An update by hand has 0.
+	// Fence is the lease's number, and Attempt the number of the run of this stage, counted from 1.
+	// An update by hand has 0.
 	Fence   int64
 	Attempt int
 	// Owner is the Config.Owner of the process that committed.
 	Owner string
-	// At is the server's time of the commit, and Took how long the stage took by the server's clock: since the claim, or
-	// since the commit before it under the same lease.
+	// At is the server's time of the commit, and Took how long the stage took by the server's
+	// clock: since the claim, or since the commit before it under the same lease.
 	At   time.Time
 	Took time.Duration
 }
 
-// measure fills in how long the stage took: a fence is the server's time of its claim in microseconds.
+// measure fills in how long the stage took: a fence is the server's time of its claim in
+// microseconds.
 func (e *JournalEntry) measure(before []JournalEntry) {
 	from := time.UnixMicro(e.Fence)
 	if n := len(before); n > 0 && before[n-1].Fence == e.Fence {
@@ -66,7 +68,8 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	return slices.Clip(k.Journal)
 }
 
-// journal tells how many entries the key's journal has after a commit of the outcome. A flow that is not known here may compensate.
+// journal returns how many entries the key's journal has after a commit of the outcome. An unknown
+// flow may compensate.
 func (l *Lease) journal(key *Key, e encodedOutcome) protocol.JournalLength {
 	switch {
 	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:

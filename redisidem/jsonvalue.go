@@ -148,7 +148,7 @@ func looksPlain(t reflect.Type, seen map[reflect.Type]bool) bool {
 }
 
 // unwritten finds a part of a value, which JSON can write, of which it writes nothing. It returns
-// where that is, and its type; nil if there is none.
+// where that is, and its type; or nil if it has no such part.
 func unwritten(v reflect.Value, path string) (string, reflect.Type) {
 	if !v.IsValid() || isPlain(v.Type()) || v.CanAddr() && marshals(reflect.PointerTo(v.Type())) {
 		return "", nil

@@ -16,8 +16,8 @@ const (
 	Finished = "finished"
 )
 
-// Key is an idempotency key as one call saw it: a value that nothing changes behind the caller's back. Calls that move
-// it on return a new one.
+// Key is an idempotency key as one call saw it: a value that nothing changes behind the caller's
+// back. Calls that move it on return a new one.
 type Key struct {
 	// Value is the key's text, and Scope whose key it is.
 	Value string
@@ -28,30 +28,32 @@ type Key struct {
 	Path   string
 	Params []byte
 
-	// RecoveryPoint is where the work continues. While a flow undoes what it has done it is compensate: and the revision that is
-	// undone next.
+	// RecoveryPoint is where the work continues. While a flow undoes what it has done it is
+	// compensate: and the revision that is undone next.
 	RecoveryPoint string
 	// Revision is how many commits the record has accepted.
 	Revision int64
-	// Response is the last one stored: of a finished key the answer, of another an interim one. Nil if there is none.
+	// Response is the last one stored: of a finished key the answer, of another an interim one. Nil
+	// if no response is stored.
 	Response *Response
 
 	// Attempts is how often work on the key may have begun. A claim that was given back before its
 	// callback does not count.
 	Attempts int
-	// CreatedAt and UpdatedAt (of the last commit) are the server's times. LockedAt is when the present lease was given;
-	// zero when nobody has one.
+	// CreatedAt and UpdatedAt (of the last commit) are the server's times. LockedAt is when the
+	// present lease was given; zero while the key has no lease.
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	LockedAt  time.Time
 
 	// Flow is the flow that works on the key, as name/version; empty if none does.
 	Flow string
-	// DeadLetter tells when and why a Completer gave the key up; nil if none did, or if somebody has carried it on since.
+	// DeadLetter says when and why a Completer gave the key up; nil if the key is not a dead
+	// letter.
 	DeadLetter *DeadLetter
 
-	// Journal tells who committed which revision, oldest first. It remembers the last 64, or the last 1024
-	// and all compensations if some stage of the key's flow has a Compensate.
+	// Journal has an entry for each commit, oldest first. It keeps the last 64, or the last 1024
+	// and all compensations if a stage of the key's flow has a Compensate.
 	Journal []JournalEntry
 
 	id          identity
@@ -115,7 +117,8 @@ func (k *Key) asSeen() protocol.Seen {
 	return protocol.Seen{Revision: k.Revision, CreatedAt: k.CreatedAt}
 }
 
-// isStill reports whether the record is as a key says that somebody made, and no call of this library's: from JSON, perhaps.
+// isStill reports whether the record is as seen says. That key was not returned by this library: it
+// was decoded from JSON, for example.
 func (k *Key) isStill(seen *Key) bool {
 	same := seen.CreatedAt.IsZero() || seen.CreatedAt.Equal(k.CreatedAt)
 	return same && k.Revision == seen.Revision && k.RecoveryPoint == seen.RecoveryPoint

@@ -10,10 +10,11 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Lease is the right to work on a key. It is renewed until it ends by Commit or Abandon, which the owner must call, or
-// is lost. Its methods are safe for concurrent use.
+// Lease is the right to work on a key. It is renewed until it ends by Commit or Abandon, which the
+// owner must call, or is lost. Its methods are safe for concurrent use.
 //
-// [Scope.WorkStage] and [Do] hold one around a callback; take one with [Scope.Lock] only where a callback does not fit.
+// [Scope.WorkStage] and [Do] hold one around a callback; take one with [Scope.Lock] only where a
+// callback does not fit.
 type Lease struct {
 	scope *Scope
 	id    identity
@@ -38,22 +39,22 @@ type Lease struct {
 	ended   bool
 	retried bool                    // this stage ran more than once under this lease
 	kept    bool                    // a stage was committed under it
-	detach  context.CancelCauseFunc // ends the context of a compensation; nil while there is none
+	detach  context.CancelCauseFunc // ends the context of a compensation; nil outside of a compensation
 	idle    bool                    // it ended since there was nothing to do
 	lost    error                   // why the context was cancelled
 	sent    time.Time               // when the last claim, renewal or kept commit that succeeded was sent
-	keeper  keeper
+	renewer renewer
 }
 
 // leaseContext is the context key under which a stage's context carries its lease.
 type leaseContext struct{}
 
-// Lock takes the lease on the key of that value, for callers who have only its text. One round trip, and another one
-// for Commit or Abandon. The lease's context descends from ctx.
+// Lock takes the lease on the key of that value, for callers who have only its text. One round
+// trip, and another one for Commit or Abandon. The lease's context descends from ctx.
 //
-// It returns [ErrNotFound] when there is no record, [ErrFinished] when the work is done, [ErrLocked] when another worker
-// has the lease, [ErrNested] inside a stage of the same key, [ErrInvalid], [ErrDamaged], [ErrNotDurable] and
-// [ErrUnavailable].
+// It returns [ErrNotFound] when the record does not exist, [ErrFinished] when the work is done,
+// [ErrLocked] when another worker has the lease, [ErrNested] inside a stage of the same key,
+// [ErrInvalid], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable].
 func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 	id, err := sc.identify(value)
 	if err != nil {
@@ -112,8 +113,8 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 		swept: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
-	sc.service.life.hold(l)
-	l.startKeeper()
+	sc.service.inFlight.hold(l)
+	l.startRenewer()
 	return l, nil
 }
 
@@ -124,18 +125,20 @@ func (l *Lease) Key() *Key {
 	return l.key
 }
 
-// Fence returns the lease's number. Later leases of the same key have larger ones, while the record survives and, if
-// the servers' clocks are sane, beyond: hand it to systems that can refuse older numbers.
+// Fence returns the lease's number. Later leases of the same key have larger ones, while the record
+// survives and, if the servers' clocks are sane, beyond: hand it to systems that can refuse older
+// numbers.
 func (l *Lease) Fence() int64 { return l.fence }
 
-// Context returns a context for the work: it descends from the one the lease was taken with, and is cancelled when the
-// lease ends or is lost. [context.Cause] then tells why: an error that matches [ErrLeaseLost] when another worker may
-// start.
+// Context returns a context for the work: it descends from the one the lease was taken with, and is
+// cancelled when the lease ends or is lost. [context.Cause] then returns the reason: an error that
+// matches [ErrLeaseLost] when another worker may start.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Renew gives the lease its full length again, which also happens by itself at every third of it. It returns
-// the cause when the lease is lost, which matches [ErrLeaseLost], [ErrLeaseEnded], and [ErrUnavailable] when nobody knows; the lease is then
-// still good for what was left of it.
+// Renew gives the lease its full length again. The library renews it at every third of its length
+// anyway. If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost]. It returns
+// [ErrLeaseEnded] after Commit or Abandon, and [ErrUnavailable] when Redis did not answer; the
+// lease is then valid for the rest of its length.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.mu.Lock()
 	ended, lost := l.ended, l.lost
@@ -156,7 +159,8 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return explain(ctx, "renew", err)
 }
 
-// indexed is the lease's flow if the key is to stay in the flow's due index. A dead letter is not in it until a commit carries it on.
+// indexed is the lease's flow if the key is to stay in the flow's due index. A dead letter is not
+// in it until a commit carries it on.
 func (l *Lease) indexed() *Flow {
 	if l.Key().DeadLetter != nil {
 		return nil
@@ -212,7 +216,8 @@ func (l *Lease) isLost() bool {
 	return l.lost != nil
 }
 
-// end marks the lease as ended. Only the first caller gets true, and must call leave when the ending is done.
+// end marks the lease as ended. Only the first caller gets true, and must call leave when the
+// ending is done.
 func (l *Lease) end() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,7 +225,7 @@ func (l *Lease) end() bool {
 		return false
 	}
 	l.ended = true
-	l.keeper.stop()
+	l.renewer.stop()
 	return true
 }
 
@@ -247,8 +252,8 @@ func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCa
 func (l *Lease) leave() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service
-	s.rooms.freed(l.id.Record) // those who wait in this process need not wait for the news from Redis
-	s.life.release(l)
+	s.flights.wake(l.id.Record) // waiters of this process need no wake-up from Redis
+	s.inFlight.release(l)
 }
 
 // event returns an event about this lease.

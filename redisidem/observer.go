@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Observer is told what happens to keys: the hook for metrics, traces and logs. It is called in the caller's goroutine,
-// concurrently from many, so it must be quick and must not call back into the service.
+// Observer receives an event for each change of a key: the hook for metrics, traces and logs. It is
+// called in the caller's goroutine, concurrently from many, so it must be quick and must not call
+// back into the service.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -18,21 +19,23 @@ type EventKind int
 const (
 	// EventClaimed: a lease was given. Duration is how long the caller waited for it.
 	EventClaimed EventKind = iota + 1
-	// EventCommitted: a result was stored. Duration is from the claim, or the kept commit before, to the
-	// commit. Err is a NotKeptError if the work was done and its result could not be stored.
+	// EventCommitted: a result was stored. Duration is from the claim, or the kept commit before,
+	// to the commit. Err is a NotKeptError if the work was done and its result could not be stored.
 	EventCommitted
 	// EventReplayed: a caller got the answer of an earlier call.
 	EventReplayed
-	// EventRefused: a caller was turned away. Err says why: ErrLocked, ErrFingerprintMismatch and the like.
+	// EventRefused: a call was refused. Err says why: ErrLocked, ErrFingerprintMismatch and others.
 	EventRefused
 	// EventRenewed: a lease got its full length again. Duration is that of the round trip.
 	EventRenewed
-	// EventLeaseLost: a lease is gone; Err is the cause its context was cancelled with, or ErrFenced when a commit was refused.
+	// EventLeaseLost: a lease is lost. Err is the cause of its cancelled context, or ErrFenced when
+	// a commit was refused.
 	EventLeaseLost
-	// EventOutcomeUnknown: nobody knows whether a commit was stored. Err says why. Committed or Lost follows, if it becomes known.
+	// EventOutcomeUnknown: the outcome of a commit is unknown. Err says why. EventCommitted or
+	// EventLeaseLost follows if it becomes known.
 	EventOutcomeUnknown
-	// EventAbandoned: a stage ended without a result. Duration is from the claim; Err is the callback's error, nil after a
-	// panic.
+	// EventAbandoned: a stage ended without a result. Duration is from the claim; Err is the
+	// callback's error, nil after a panic.
 	EventAbandoned
 	// EventDeadLettered: a Completer gave a key up as a dead letter. Err says why.
 	EventDeadLettered
@@ -51,7 +54,7 @@ func (k EventKind) String() string {
 	return names[k]
 }
 
-// Event is what an [Observer] is told. No field holds a key's text, a scope or a body.
+// Event is one change of a key. No field holds a key's text, a scope or a body.
 type Event struct {
 	// Kind says what happened.
 	Kind EventKind
@@ -60,12 +63,14 @@ type Event struct {
 	// RecoveryPoint is where the key stands after the event, and Revision how many commits it has.
 	RecoveryPoint string
 	Revision      int64
-	// Fence is the lease's number and Attempt tells which run of this stage it is, if a lease is concerned.
+	// Fence is the lease's number, and Attempt the number of this run of the stage. Both are 0 for
+	// an event without a lease.
 	Fence   int64
 	Attempt int
 	// Duration is explained with each kind.
 	Duration time.Duration
-	// Err is explained with each kind. An application's error texts are its own: mind what they hold before logging.
+	// Err is explained with each kind. An application's error texts are its own: mind what they
+	// hold before logging.
 	Err error
 }
 

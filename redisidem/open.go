@@ -11,19 +11,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Open connects to the Redis of a URL, with a client tuned for this job, checks that the server can keep the promise, and
-// returns a Service that closes its client itself.
+// Open connects to the Redis of a URL, with a client tuned for this job, checks that the server can
+// keep the promise, and returns a Service that closes its client itself.
 //
-// The URL's scheme says what is there: redis:// or rediss:// (TLS) a single server, redis+cluster:// or rediss+cluster://
-// a cluster, redis+sentinel:// or rediss+sentinel:// a group under Sentinel, whose master_name is a parameter. Host, user,
-// password, database and parameters are those of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL; further hosts
-// are addr parameters, as in
+// The URL's scheme says what is there: redis:// or rediss:// (TLS) a single server,
+// redis+cluster:// or rediss+cluster:// a cluster, redis+sentinel:// or rediss+sentinel:// a group
+// under Sentinel, whose master_name is a parameter. Host, user, password, database and parameters
+// are those of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL; further hosts are addr
+// parameters, as in
 //
 //	redis+sentinel://10.0.0.1:26379?addr=10.0.0.2:26379&addr=10.0.0.3:26379&master_name=orders
 //
-// A rediss URL may have the parameters tls_cert and tls_key, files with a certificate and its key in PEM for a server that
-// asks clients for one, and tls_ca, a file with the authorities to trust in place of the system's. Certificate and key are
-// read again for each connection, so they can be replaced while the program runs; the authorities are read once, here.
+// A rediss URL may have the parameters tls_cert and tls_key, files with a certificate and its key
+// in PEM for a server that asks clients for one, and tls_ca, a file with the authorities to trust
+// in place of the system's. Certificate and key are read again for each connection, so they can be
+// replaced while the program runs; the authorities are read once, here.
 //
 // Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write
 // bounded by Config.Timeout, and no retries in the client, since this library's own know that its
@@ -31,8 +33,9 @@ import (
 // slow TLS handshake, set dial_timeout to more: calls then return ErrUnavailable until the first
 // connection is there, and no work begins without one.
 //
-// Open blocks for the check, a few round trips to each master, until ctx ends at most. It logs each warning of the check to
-// Config.Logger. It returns [ErrUnsafeServer] when the check finds a failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
+// Open blocks for the check, a few round trips to each master, until ctx ends at most. It logs each
+// warning of the check to Config.Logger. It returns [ErrUnsafeServer] when the check finds a
+// failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
 // wrong. The error never holds the URL's password.
 func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 	s, err := OpenUnchecked(url, cfg)
@@ -54,7 +57,8 @@ func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 	return s, nil
 }
 
-// OpenUnchecked is Open without the look at the server: it sends nothing, and leaves [Service.Check] to the caller.
+// OpenUnchecked is Open without the look at the server: it sends nothing, and leaves
+// [Service.Check] to the caller.
 func OpenUnchecked(url string, cfg *Config) (*Service, error) {
 	full := cfg.withDefaults()
 	if err := full.validate(); err != nil {

@@ -8,14 +8,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// Outcome is what a stage's callback returns: where the work continues, and what to tell the caller. Make one with
-// [Advance], [Finish] or [Interim]. The zero Outcome finishes the key without a response, as in the design this library
-// follows.
+// Outcome is what a stage's callback returns: where the work continues, and what to tell the
+// caller. Make one with [Advance], [Finish] or [Interim]. The zero Outcome finishes the key without
+// a response, as in the design this library follows.
 type Outcome struct {
 	// RecoveryPoint is where the work continues. Empty means Finished.
 	RecoveryPoint string
-	// Response is stored with the key, whatever the recovery point. Nil leaves an earlier one as it is, but drops an
-	// interim one.
+	// Response is stored with the key, whatever the recovery point. Nil leaves an earlier one as it
+	// is, but drops an interim one.
 	Response *Response
 	// Interim makes the response this caller's answer although the key is not finished.
 	Interim bool
@@ -57,16 +57,17 @@ func Interim(point string, r Response) Outcome {
 // Next moves the key on to the next stage of its [Flow].
 func Next() Outcome { return Outcome{next: true} }
 
-// Fail ends the work on the key for good with an answer that says so. In a [Flow] the compensations of the stages that were
-// committed run first. Outside of one it is Finish.
+// Fail ends the work on the key for good with an answer that says so. In a [Flow] the compensations
+// of the stages that were committed run first. Outside of one it is Finish.
 func Fail(r Response) Outcome {
 	o := Finish(r)
 	o.failed = true
 	return o
 }
 
-// NothingDone says that there was nothing to do: the lease is given back, nothing is stored, the attempt does not count, and the
-// key stays as it is. The attempt counts if the stage failed before in the same run of its [Flow].
+// NothingDone says that there was nothing to do: the lease is given back, nothing is stored, the
+// attempt does not count, and the key stays as it is. The attempt counts if the stage failed before
+// in the same run of its [Flow].
 func NothingDone() Outcome { return Outcome{idle: true} }
 
 // Undo says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that the flow is to
@@ -105,8 +106,8 @@ func (o Outcome) withoutResult(err error) Outcome {
 	return Outcome{RecoveryPoint: point, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
 }
 
-// extra names a part of an outcome that it cannot have, since it would not be applied. Empty: there
-// is none.
+// extra names a part of an outcome that it cannot have, since it would not be applied. It returns
+// "" if the outcome has no such part.
 func (o Outcome) extra() string {
 	switch idle := o.idle; {
 	case (idle || o.next || o.failed && o.RecoveryPoint != Finished) && o.RecoveryPoint != "":
@@ -174,17 +175,18 @@ func (o Outcome) byHand(key *Key) (Outcome, error) {
 	return o, nil
 }
 
-// WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the outcome: both or neither,
-// and once however often the commit is repeated. Their keys are made with [Stage.ShardKey]. They are applied in their order,
-// with at most 64 to an outcome, and all of them together are bounded by Config.MaxValueBytes.
+// WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the
+// outcome: both or neither, and once however often the commit is repeated. Their keys are made with
+// [Stage.ShardKey]. They are applied in their order, with at most 64 to an outcome, and all of them
+// together are bounded by Config.MaxValueBytes.
 func (o Outcome) WithEffects(effects ...effect.Effect) Outcome {
 	o.effects = append(o.effects[:len(o.effects):len(o.effects)], effects...)
 	return o
 }
 
-// WithState attaches a value for later stages, also in another process after a crash: they read it with [Stage.State].
-// A []byte is stored as it is, anything else as JSON; nil, 0, false and "" are values like any other. It replaces the
-// state that an earlier stage left.
+// WithState attaches a value for later stages, also in another process after a crash: they read it
+// with [Stage.State]. A []byte is stored as it is, anything else as JSON; nil, 0, false and "" are
+// values like any other. It replaces the state that an earlier stage left.
 func (o Outcome) WithState(v any) Outcome {
 	o.state, o.hasState = v, true
 	return o
@@ -203,7 +205,8 @@ type encodedOutcome struct {
 	undoable bool // the stage behind it can be undone
 	worked   bool // a callback has returned it, whose work must not run again
 
-	// As they are stored: the state, and the response to write over the key's, which is nil to leave that alone.
+	// As they are stored: the state, and the response to write over the key's, which is nil to
+	// leave that alone.
 	storedState, storedHeader, storedBody []byte
 	stored                                *Response
 }

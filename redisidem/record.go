@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// The fields of a record. The first block is the record of the design this library follows; state and all below are
-// ours. All are listed in docs/design.md with what each is for.
+// The fields of a record. The first block is the record of the design this library follows; state
+// and all below are ours. All are listed in docs/design.md with what each is for.
 const (
 	fieldValue     = "idempotency_key"
 	fieldMethod    = "request_method"
@@ -39,15 +39,16 @@ const (
 	journalPrefix    = "j:"
 )
 
-// recordVersion is the schema version written into each record. Readers accept it and the one before it.
+// recordVersion is the schema version written into each record. Readers accept it and the one
+// before it.
 const recordVersion = "1"
 
 // control is the field that changes with every step: the words
 //
 //	version revision token fence stage_attempts attempts lease spent
 //
-// It is one field since the scripts read and write all of it at each step, and a field costs them more than a word. An
-// absent token is "-".
+// It is one field since the scripts read and write all of it at each step, and a field costs them
+// more than a word. An absent token is "-".
 type control struct {
 	revision, fence         int64
 	stageAttempts, attempts int64
@@ -97,8 +98,9 @@ func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 	return k
 }
 
-// decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way back: whatever cannot
-// have been written by this library is damage, and so is the record of another key.
+// decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way
+// back: whatever cannot have been written by this library is damage, and so is the record of
+// another key.
 func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) {
 	k := &Key{id: id}
 	var r Response
@@ -266,8 +268,9 @@ func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	return f
 }
 
-// replaces returns the response to write over the key's, or nil to leave that alone. An interim answer was for one
-// caller at one moment: what comes after it never leaves it standing as the final one.
+// replaces returns the response to write over the key's, or nil to leave that alone. An interim
+// answer was for one caller at one moment: what comes after it never leaves it standing as the
+// final one.
 func (o *encodedOutcome) replaces(k *Key) *Response {
 	if o.response == nil && k.hasInterim {
 		return &Response{}
@@ -275,8 +278,8 @@ func (o *encodedOutcome) replaces(k *Key) *Response {
 	return o.response
 }
 
-// apply returns the key as it stands once a commit of the outcome was accepted, with the entry that the journal has of it, which
-// has so many.
+// apply returns the key as it stands once a commit of the outcome was accepted, with the entry that
+// the journal has of it, which has so many.
 func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.JournalLength) *Key {
 	next := *k
 	next.RecoveryPoint = o.point

@@ -8,17 +8,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// keeper keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the stage at 0.9 of it,
-// counted from before the last successful claim or renewal was sent, so that no other worker can have the key by then.
-// Until the first third has passed it is one timer and no goroutine.
-type keeper struct {
+// renewer keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the
+// stage at 0.9 of it, counted from before the last successful claim or renewal was sent, so that no
+// other worker can have the key by then. Until the first third has passed it is one timer and no
+// goroutine.
+type renewer struct {
 	first    *time.Timer
 	watchdog *time.Timer
 	cancel   context.CancelFunc // ends the renewals, the one under way too
 }
 
-// stop ends the keeper: the lease has ended or is lost. The caller holds the lease's mu.
-func (k *keeper) stop() {
+// stop ends the renewer: the lease has ended or is lost. The caller holds the lease's mu.
+func (k *renewer) stop() {
 	if k.first != nil {
 		k.first.Stop()
 	}
@@ -28,22 +29,22 @@ func (k *keeper) stop() {
 	}
 }
 
-func (l *Lease) startKeeper() {
+func (l *Lease) startRenewer() {
 	cfg := &l.scope.service.cfg
 	pause := cfg.Lease / 3
 	if cfg.MaxHold > 0 {
 		pause = min(pause, cfg.MaxHold)
 	}
-	// The timer may fire before the field is set: keep waits for mu.
+	// The timer may fire before the field is set: renewUntilEnded waits for mu.
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == nil {
-		l.keeper.first = time.AfterFunc(time.Until(l.sent.Add(pause)), l.keep)
+		l.renewer.first = time.AfterFunc(time.Until(l.sent.Add(pause)), l.renewUntilEnded)
 	}
 }
 
-// keep renews the lease until it ends or is lost.
-func (l *Lease) keep() {
+// renewUntilEnded renews the lease until it ends or is lost.
+func (l *Lease) renewUntilEnded() {
 	s := l.scope.service
 	l.mu.Lock()
 	if l.ended || l.lost != nil {
@@ -51,14 +52,14 @@ func (l *Lease) keep() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
-	l.keeper.cancel = cancel
-	l.keeper.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.good())), l.watch)
-	s.life.also()
+	l.renewer.cancel = cancel
+	l.renewer.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.good())), l.watch)
+	s.inFlight.also()
 	l.mu.Unlock()
-	defer s.life.leave()
+	defer s.inFlight.leave()
 
 	for {
-		pause, cause := l.tend(ctx)
+		pause, cause := l.renewOnce(ctx)
 		if cause != nil {
 			l.lose(cause)
 			return
@@ -67,15 +68,15 @@ func (l *Lease) keep() {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return
-		case <-s.life.ctx.Done():
+		case <-s.inFlight.ctx.Done():
 			l.lose(ErrClosed)
 			return
 		}
 	}
 }
 
-// tend renews the lease once. It returns when to look again, or why the lease is lost.
-func (l *Lease) tend(ctx context.Context) (time.Duration, error) {
+// renewOnce renews the lease. It returns when to look again, or why the lease is lost.
+func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 	cfg := &l.scope.service.cfg
 	hold := time.Duration(1<<63 - 1)
 	if cfg.MaxHold > 0 {
@@ -131,8 +132,8 @@ func (l *Lease) renew(ctx context.Context) error {
 	return nil
 }
 
-// good is how long after a successful claim or renewal the holder may believe in its lease. The rest is for clocks that
-// do not run alike.
+// good is how long after a successful claim or renewal the holder may believe in its lease. The
+// rest is for clocks that do not run alike.
 func (l *Lease) good() time.Duration { return l.scope.service.cfg.Lease / 10 * 9 }
 
 // watch is the watchdog's bite: the lease has run out, unless it was renewed meanwhile.
@@ -140,7 +141,7 @@ func (l *Lease) watch() {
 	l.mu.Lock()
 	left := time.Until(l.sent.Add(l.good()))
 	if left > 0 && !l.ended {
-		l.keeper.watchdog.Reset(left)
+		l.renewer.watchdog.Reset(left)
 		l.mu.Unlock()
 		return
 	}
@@ -148,8 +149,8 @@ func (l *Lease) watch() {
 	l.lose(ErrLeaseLost)
 }
 
-// clockGood reports whether the holder may still believe in the lease, by the monotonic clock and by the wall clock:
-// the monotonic one stands still while the machine is suspended.
+// clockGood reports whether the holder may still believe in the lease, by the monotonic clock and
+// by the wall clock: the monotonic one stands still while the machine is suspended.
 func (l *Lease) clockGood() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,15 +158,16 @@ func (l *Lease) clockGood() bool {
 	return now.Sub(l.sent) < l.good() && now.Round(0).Sub(l.sent.Round(0)) < l.good()
 }
 
-// checkClock cancels the lease's context when its time is over: a process that was frozen may get here before any timer
-// has fired.
+// checkClock cancels the lease's context when its time is over: a process that was frozen may get
+// here before any timer has fired.
 func (l *Lease) checkClock() {
 	if !l.clockGood() {
 		l.lose(ErrLeaseLost)
 	}
 }
 
-// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted if nobody else claimed.
+// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted unless
+// another worker has claimed the key.
 func (l *Lease) lose(cause error) {
 	l.mu.Lock()
 	if l.lost != nil || l.ended && !errors.Is(cause, ErrFenced) {
@@ -173,7 +175,7 @@ func (l *Lease) lose(cause error) {
 		return
 	}
 	l.lost = cause
-	l.keeper.stop()
+	l.renewer.stop()
 	if l.detach != nil {
 		l.detach(cause)
 	}
@@ -182,7 +184,7 @@ func (l *Lease) lose(cause error) {
 	s := l.scope.service
 	if l.byHand && s.cfg.MaxHold > 0 {
 		// Its program may have forgotten it, which is no reason for Close to wait for ever.
-		time.AfterFunc(time.Until(l.began.Add(s.cfg.MaxHold)), func() { s.life.release(l) })
+		time.AfterFunc(time.Until(l.began.Add(s.cfg.MaxHold)), func() { s.inFlight.release(l) })
 	}
 	if s.cfg.Observer != nil {
 		e := l.event(EventLeaseLost)

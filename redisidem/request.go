@@ -22,12 +22,13 @@ type Request struct {
 	// io.Reader or a struct whose fields are all unexported, is refused, also as a part of another,
 	// since it would be the same request whatever it holds.
 	Params any
-	// Fingerprint stands in for the digest over method, path and params when it is not nil: for callers who know better
-	// what makes two requests the same. It is hashed before it is stored.
+	// Fingerprint stands in for the digest over method, path and params when it is not nil: for
+	// callers who know better what makes two requests the same. It is hashed before it is stored.
 	Fingerprint []byte
 }
 
-// fingerprintVersion opens each stored fingerprint, so that another way of computing it can be told apart later.
+// fingerprintVersion opens each stored fingerprint, so that another way of computing it can be
+// recognised.
 const fingerprintVersion = "1:"
 
 // encoded is a Request as it is stored.
@@ -43,11 +44,11 @@ type encodedRequest struct {
 	stored      []byte // the params as they are stored
 }
 
-// fingerprint is what tells whether two requests are the same: a version and a digest, as text.
+// fingerprint identifies a request: a version and a digest, as text.
 type fingerprint [len(fingerprintVersion) + 43]byte
 
-// keep makes the request independent of the caller's, since a command that carries it can outlive the call, and ready to be
-// stored.
+// keep makes the request independent of the caller's, since a command that carries it can outlive
+// the call, and ready to be stored.
 func (e *encodedRequest) keep(v valueCodec, id identity) error {
 	e.params, e.given = bytes.Clone(e.params), bytes.Clone(e.given)
 	return e.seal(v, id)
@@ -76,8 +77,8 @@ func (e *encodedRequest) record() protocol.NewRecord {
 	return protocol.NewRecord{Method: e.method, Path: e.path, Params: e.stored, HasParams: e.params != nil}
 }
 
-// needsParams reports whether a caller with the request, or without one if e is nil, needs the params of a finished record. A
-// request whose fingerprint covers its params has them.
+// needsParams reports whether a caller with the request, or without one if e is nil, needs the
+// params of a finished record. A request whose fingerprint covers its params has them.
 func (e *encodedRequest) needsParams() bool { return e == nil || !e.bound }
 
 func (r Request) encode(limit int, key []byte) (encodedRequest, error) {

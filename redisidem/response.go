@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Response is the answer of an operation, kept with its key and given again, byte for byte, to each retry. The zero
-// Response is none at all.
+// Response is the answer of an operation, kept with its key and given again, byte for byte, to each
+// retry. The zero Response means no response.
 type Response struct {
 	// Code is the status: 100 to 599, or 0 for none.
 	Code int
@@ -32,7 +32,8 @@ func (r *Response) empty() bool {
 	return r == nil || r.Code == 0 && len(r.Header) == 0 && len(r.Body) == 0 && r.err == nil
 }
 
-// clone returns a copy that shares nothing with the caller's: a commit may be sent again after the caller has gone on.
+// clone returns a copy that shares nothing with the caller's: a commit may be sent again after the
+// caller has gone on.
 func (r *Response) clone() *Response {
 	c := &Response{Code: r.Code, Body: append([]byte(nil), r.Body...)}
 	if len(r.Header) > 0 {
@@ -67,7 +68,8 @@ func (r *Response) validate(limit int) error {
 	return nil
 }
 
-// encodeHeader writes header fields as lines, as on the wire: JSON would change bytes that are not UTF-8.
+// encodeHeader writes header fields as lines, as on the wire: JSON would change bytes that are not
+// UTF-8.
 func encodeHeader(h map[string][]string) []byte {
 	var space [8]string
 	names, n := space[:0], 0

@@ -6,8 +6,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls that write, its answer
-// may be lost again in a failover whatever Config.Durability says.
+// Retrieve returns the key as it stands. One round trip. It asks the master, but unlike the calls
+// that write, its answer may be lost again in a failover whatever Config.Durability says.
 //
 // It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
@@ -47,7 +47,7 @@ func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 

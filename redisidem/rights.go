@@ -24,7 +24,8 @@ type right struct {
 // use is the part of the library that needs a right.
 type use int
 
-// The uses. A right for connecting is not checked: without it there is no connection, or go-redis does without.
+// The uses. A right for connecting is not checked: without it there is no connection, or go-redis
+// does without.
 const (
 	forConnecting use = iota
 	forAll
@@ -44,8 +45,8 @@ var needs = [uses]string{
 	forEffects: " that effects need",
 }
 
-// rights are all commands that the library sends and that its scripts run, each under the first use that needs it.
-// docs/security.md lists the same.
+// rights are all commands that the library sends and that its scripts run, each under the first use
+// that needs it. docs/security.md lists the same.
 var rights = []right{
 	{"hello", "", forConnecting},
 	{"auth", "", forConnecting},
@@ -211,8 +212,8 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 	return f, nil
 }
 
-// lacking names the rules of an ACL that are missing. A command that is denied everywhere is one, and so is the pattern of a target
-// where everything is denied; what remains is named with both.
+// lacking names the rules of an ACL that are missing. A command that is denied everywhere is one,
+// and so is the pattern of a target where everything is denied; what remains is named with both.
 func lacking(trials []trial, denied map[trial]bool) (verdict Verdict, detail string) {
 	every := func(of func(trial) bool) bool {
 		return !slices.ContainsFunc(trials, func(t trial) bool { return of(t) && !denied[t] })

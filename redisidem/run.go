@@ -11,18 +11,20 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
-// WorkFlow takes the lease on a key and runs a flow from wherever the key stands, until it is answered: it commits each stage
-// while it keeps the lease, and gives it up with the last. One round trip more than there are stages.
+// WorkFlow takes the lease on a key and runs a flow from wherever the key stands, until it is
+// answered: it commits each stage while it keeps the lease, and gives it up with the last. One
+// round trip more than there are stages.
 //
-// The key may be a view of any age, for only what it is called and its fingerprint count: a flow continues from wherever the
-// record is. A finished key is returned as it is. The key returned is never nil: next to an error it is the key as it was
-// seen last. After [NothingDone] it is the key as the stage found it, which is not Answered.
+// The key may be a view of any age, for only what it is called and its fingerprint count: a flow
+// continues from wherever the record is. A finished key is returned as it is. The key returned is
+// never nil: next to an error it is the key as it was seen last. After [NothingDone] it is the key
+// as the stage found it, which is not Answered.
 //
 // A stage's own error is returned in a [*StageError] when its retries are used up; the key then
-// stays at that stage. Besides the errors of [Scope.WorkStage] WorkFlow returns a [*FlowError] for a key
-// of another flow or version and [ErrUnknownRecoveryPoint] for a key at a point that the flow does
-// not have, perhaps because a newer program does: both leave the record untouched; the context's
-// own error when that ends between two stages, of which the next one does not begin;
+// stays at that stage. Besides the errors of [Scope.WorkStage] WorkFlow returns a [*FlowError] for
+// a key of another flow or version and [ErrUnknownRecoveryPoint] for a key at a point that the flow
+// does not have, perhaps because a newer program does: both leave the record untouched; the
+// context's own error when that ends between two stages, of which the next one does not begin;
 // [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes
 // back more often than its MaxVisits.
 func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
@@ -42,11 +44,11 @@ func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, erro
 	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
 }
 
-// DoFlow is InitializeRequest and Run in one: it makes the key that a request brought, if there is none, and runs the
-// flow. One round trip more than there are stages, one for a replay.
+// DoFlow is InitializeRequest and Run in one: it makes the key that a request brought, if there is
+// none, and runs the flow. One round trip more than there are stages, one for a replay.
 //
-// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and [Scope.WorkFlow]; unlike the former it
-// refuses an empty value.
+// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and
+// [Scope.WorkFlow]; unlike the former it refuses an empty value.
 func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Flow) (*Key, error) {
 	if flow == nil {
 		return &Key{}, invalid("flow", "must not be nil")
@@ -59,7 +61,7 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 		return key.result()
 	}
 	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
-	return orNamed(id, key), err
+	return orOnlyNamed(id, key), err
 }
 
 // runFlow claims and runs. seen is the key to return when there is no better one.

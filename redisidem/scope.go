@@ -7,23 +7,24 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share a record. It is cheap
-// to make and safe for concurrent use.
+// Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share
+// a record. It is cheap to make and safe for concurrent use.
 type Scope struct {
 	service *Service
 	name    string
 	wait    time.Duration
 }
 
-// Scope returns the view for the keys of the named tenant, user or API client. Take the name from the authenticated
-// caller, never from the request: whoever can choose it can read another's responses. An empty or over-long name is
-// refused by every method of the view with an [*InvalidError].
+// Scope returns the view for the keys of the named tenant, user or API client. Take the name from
+// the authenticated caller, never from the request: a client that can choose it can read the
+// responses of others. An empty or over-long name is refused by every method of the view with an
+// [*InvalidError].
 func (s *Service) Scope(name string) *Scope {
 	return &Scope{service: s, name: name, wait: s.cfg.Wait}
 }
 
-// Wait returns a view whose calls wait up to budget for a key that another worker has, instead of what Config.Wait says.
-// Zero and negative budgets refuse at once.
+// Wait returns a view whose calls wait up to budget for a key that another worker has, instead of
+// what Config.Wait says. Zero and negative budgets refuse at once.
 func (sc *Scope) Wait(budget time.Duration) *Scope {
 	view := *sc
 	view.wait = budget
@@ -33,15 +34,16 @@ func (sc *Scope) Wait(budget time.Duration) *Scope {
 // Name returns the scope's name.
 func (sc *Scope) Name() string { return sc.name }
 
-// ID returns the name under which events, logs and Redis know the key of that value, whether or not there is one: a digest of
-// scope and value. It sends nothing and refuses nothing.
+// ID returns the name under which events, logs and Redis know the key of that value, whether or not
+// there is one: a digest of scope and value. It sends nothing and refuses nothing.
 func (sc *Scope) ID(value string) string {
 	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)).Digest
 }
 
-// identify checks a key's text and derives where its record is. A key is any 1 to Config.MaxKeyBytes bytes, compared
-// byte by byte: no case folding, no trimming, and bytes that are no UTF-8, braces, colons, NUL or line breaks are bytes
-// like any other, since only a digest of them reaches Redis's key space.
+// identify checks a key's text and derives where its record is. A key is any 1 to
+// Config.MaxKeyBytes bytes, compared byte by byte: no case folding, no trimming, and bytes that are
+// no UTF-8, braces, colons, NUL or line breaks are bytes like any other, since only a digest of
+// them reaches Redis's key space.
 func (sc *Scope) identify(value string) (identity, error) {
 	if err := sc.validate(value); err != nil {
 		return identity{}, err
@@ -64,8 +66,8 @@ func (sc *Scope) validate(value string) error {
 	return nil
 }
 
-// cached looks for the answer to a request among the copies of finished records. When there is none, it returns where
-// the key lives and what the request is, for those who ask Redis.
+// cached looks for the answer to a request among the copies of finished records. When there is
+// none, it returns where the key lives and what the request is, for those who ask Redis.
 func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, identity, encodedRequest, error) {
 	s := sc.service
 	if err := sc.validate(value); err != nil {
@@ -92,12 +94,13 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	return nil, id, encoded, err
 }
 
-// ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors as callers know them.
+// ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors
+// as callers know them.
 func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol.Reply, error) {
 	if err := s.enter(ctx); err != nil {
 		return protocol.Reply{}, err
 	}
-	defer s.life.leave()
+	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	r, err := s.redis.Run(bounded, c)

@@ -10,17 +10,17 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process is enough: it is safe
-// for concurrent use. Work on keys goes through a [Scope].
+// Service keeps idempotency keys in one Redis. Make one with [New] or [Open], and one per process
+// is enough: it is safe for concurrent use. Work on keys goes through a [Scope].
 type Service struct {
 	cfg        Config
 	client     redis.UniversalClient
 	owned      bool // the client is closed with the service
 	redis      *protocol.Client
-	life       *life
-	rooms      rooms
+	inFlight   *inFlight
+	flights    flights
 	listener   *listener
-	cache      *cache // nil if there is none
+	cache      *cache // nil without CacheBytes
 	valueCodec valueCodec
 	pending    atomic.Int64 // commits that are tried again in the background
 	returning  atomic.Int64 // leases that are given back in the background
@@ -28,19 +28,20 @@ type Service struct {
 	maxBackground int64 // bounds pending and returning, each
 }
 
-// New makes a Service on a client of the caller's, who closes it after the Service. It sends nothing.
+// New makes a Service on a client of the caller's, who closes it after the Service. It sends
+// nothing.
 //
-// The client must be a *redis.Client (a failover client is one) or a *redis.ClusterClient with ContextTimeoutEnabled:
-// on others New returns [ErrUnsafeClient], with the line to change. New does not look at the server: call [Service.Check]
-// before production, above all since a server with an evicting maxmemory-policy forgets keys, and work runs twice. [Open]
-// does both.
+// The client must be a *redis.Client (a failover client is one) or a *redis.ClusterClient with
+// ContextTimeoutEnabled: on others New returns [ErrUnsafeClient], with the line to change. New does
+// not look at the server: call [Service.Check] before production, above all since a server with an
+// evicting maxmemory-policy forgets keys, and work runs twice. [Open] does both.
 //
 // A nil cfg means all defaults. A field that breaks its bound is an [*InvalidError].
 func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, life: newLife(), maxBackground: maxBackground}
+	s := &Service{cfg: cfg.withDefaults(), client: client, inFlight: newInFlight(), maxBackground: maxBackground}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	}
 	s.valueCodec = valueCodec{codec: s.cfg.Codec, limit: s.cfg.MaxValueBytes}
 	s.listener = newListener(client, s.cfg.Namespace)
-	s.listener.freed = s.rooms.freed
+	s.listener.freed = s.flights.wake
 	s.listener.missed = func() {}
 	if s.cfg.CacheBytes > 0 {
 		// A reply cannot be under way for longer than the operation that asked for it.
@@ -76,10 +77,10 @@ func (s *Service) Config() Config { return s.cfg }
 // inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
 	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
-		s.life.also()
+		s.inFlight.also()
 		return nil
 	}
-	return s.life.enter()
+	return s.inFlight.enter()
 }
 
 // Close refuses new work with [ErrClosed], except what a stage under way calls with its context,
@@ -89,7 +90,7 @@ func (s *Service) enter(ctx context.Context) error {
 // stages' contexts and returns the context's error. The client is closed only if [Open] made it. A
 // second Close does the same again.
 func (s *Service) Close(ctx context.Context) error {
-	err := s.life.end(ctx)
+	err := s.inFlight.end(ctx)
 	if listenErr := s.listener.close(ctx); err == nil {
 		err = listenErr
 	}
@@ -104,12 +105,14 @@ func (s *Service) Close(ctx context.Context) error {
 	return err
 }
 
-// bounded returns a context for one operation on Redis: it ends with the caller's, or after Config.Timeout.
+// bounded returns a context for one operation on Redis: it ends with the caller's, or after
+// Config.Timeout.
 func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.cfg.Timeout)
 }
 
-// detached is bounded without the caller's cancellation: what a lease has begun must be ended although its caller left.
+// detached is bounded without the caller's cancellation: what a lease has begun must be ended
+// although its caller left.
 func (s *Service) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// crew are the workers for one flow name in one Run or Sweep.
-type crew struct {
+// workers are the workers for one flow name in one Run or Sweep.
+type workers struct {
 	completer *Completer
 	flow      *Flow // the newest of its name
 	jobs      chan job
 	wg        sync.WaitGroup
-	dismissed sync.Once
+	stopped   sync.Once
 
-	due, finished, failed, buried atomic.Int64
+	due, finished, failed, deadLettered atomic.Int64
 }
 
 // job is a key that is due.
@@ -29,9 +29,10 @@ type job struct {
 	handed         string // when it is due again, as the due index says it, unless another worker has the lease meanwhile
 }
 
-// hire starts the workers. They take no more keys when ctx has ended; stages run under work.
-func (c *Completer) hire(ctx, work context.Context, f *Flow) *crew {
-	w := &crew{completer: c, flow: f, jobs: make(chan job)}
+// startWorkers starts the workers. They take no more keys when ctx has ended; stages run under
+// work.
+func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
+	w := &workers{completer: c, flow: f, jobs: make(chan job)}
 	for range c.cfg.Concurrency {
 		w.wg.Go(func() {
 			for j := range w.jobs {
@@ -48,50 +49,50 @@ func (c *Completer) hire(ctx, work context.Context, f *Flow) *crew {
 	return w
 }
 
-// dismiss waits for the workers to end.
-func (w *crew) dismiss() {
-	w.dismissed.Do(func() { close(w.jobs) })
+// stop waits for the workers to end.
+func (w *workers) stop() {
+	w.stopped.Do(func() { close(w.jobs) })
 	w.wg.Wait()
 }
 
-// visit is a shard to be asked.
-type visit struct {
+// shardScan is a shard to be asked.
+type shardScan struct {
 	prefix string
 	until  string // keys that became due later are left to the next look; "" when the shard was not asked yet
 }
 
-// look asks all shards for what is due, and returns when the workers have taken the last of it. It
+// scan asks all shards for what is due, and returns when the workers have taken the last of it. It
 // goes in rounds, each of which takes one batch from a shard, so that a shard with many keys lets
 // all others have their turn in between; and what became due since a shard was asked first waits
-// for the next look, so that a look ends. A shard that cannot be asked keeps nobody from the
-// others; but a server that did not answer for one is not asked for its others, so that it costs
-// the time of one question.
-func (w *crew) look(ctx context.Context) error {
+// for the next look, so that a look ends. A shard that cannot be asked does not stop the scan of
+// the others. But a server that did not answer for one shard is not asked for its others, so that
+// it costs the time of one request.
+func (w *workers) scan(ctx context.Context) error {
 	// Two completers that begin together do not meet in each shard.
 	first := backoff.Below(protocol.Shards)
-	visits := make([]visit, protocol.Shards)
-	for n := range visits {
-		visits[n].prefix = protocol.ShardPrefix(w.completer.service.cfg.Namespace, (first+n)%protocol.Shards)
+	batches := make([]shardScan, protocol.Shards)
+	for n := range batches {
+		batches[n].prefix = protocol.ShardPrefix(w.completer.service.cfg.Namespace, (first+n)%protocol.Shards)
 	}
 	var silent sync.Map // servers that did not answer
 	var errs error
-	for len(visits) > 0 && ctx.Err() == nil {
+	for len(batches) > 0 && ctx.Err() == nil {
 		var err error
-		visits, err = w.round(ctx, visits, &silent)
+		batches, err = w.round(ctx, batches, &silent)
 		errs = errors.Join(errs, err)
 	}
 	return errs
 }
 
 // round takes one batch from each shard, and returns those that have more.
-func (w *crew) round(ctx context.Context, visits []visit, silent *sync.Map) (more []visit, errs error) {
+func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.Map) (more []shardScan, errs error) {
 	var next atomic.Int64
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for range scouts {
+	for range scanners {
 		wg.Go(func() {
-			for n := int(next.Add(1)) - 1; n < len(visits) && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
-				v := visits[n]
+			for n := int(next.Add(1)) - 1; n < len(batches) && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
+				v := batches[n]
 				if _, ok := silent.Load(protocol.AnyMaster); ok {
 					return
 				}
@@ -99,7 +100,7 @@ func (w *crew) round(ctx context.Context, visits []visit, silent *sync.Map) (mor
 				if _, ok := silent.Load(server); ok {
 					continue
 				}
-				full, err := w.scout(ctx, &v)
+				full, err := w.scanShard(ctx, &v)
 				if errors.Is(err, ErrUnavailable) {
 					silent.Store(server, true)
 				}
@@ -116,12 +117,14 @@ func (w *crew) round(ctx context.Context, visits []visit, silent *sync.Map) (mor
 	return more, errs
 }
 
-// scout takes one batch of keys that are due from a shard. It reports whether there may be more.
-func (w *crew) scout(ctx context.Context, v *visit) (bool, error) {
+// scanShard takes one batch of keys that are due from a shard. It reports whether there may be
+// more.
+func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 	s := w.completer.service
-	// What is handed out is out of the other completers' sight until a worker has had time to claim it.
+	// What is handed out is out of the other completers' sight until a worker has had time to claim
+	// it.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
-	due := protocol.Due{Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: armful, PutOff: aside, Until: v.until}
+	due := protocol.Due{Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: batchSize, PutOff: aside, Until: v.until}
 	r, err := s.ask(ctx, "completer", s.redis.NewDue(due))
 	if err != nil {
 		return false, err
@@ -139,11 +142,11 @@ func (w *crew) scout(ctx context.Context, v *visit) (bool, error) {
 			return false, nil // they come back by themselves
 		}
 	}
-	return len(members) == armful, nil
+	return len(members) == batchSize, nil
 }
 
 // do carries a key on.
-func (w *crew) do(ctx context.Context, j job) {
+func (w *workers) do(ctx context.Context, j job) {
 	s := w.completer.service
 	id, ok := protocol.IdentityIn(j.prefix, j.member)
 	if !ok {
@@ -155,18 +158,19 @@ func (w *crew) do(ctx context.Context, j job) {
 	key, err = w.completer.resume(ctx, id, j)
 }
 
-// count tells what became of a key.
-func (w *crew) count(ctx context.Context, id identity, key *Key, err error) {
+// count counts the result for a key.
+func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 	switch {
-	case errors.Is(err, errBuried):
-		w.buried.Add(1)
+	case errors.Is(err, errDeadLettered):
+		w.deadLettered.Add(1)
 	case err == nil:
 		if key != nil && key.own && key.Finished() {
 			w.finished.Add(1)
 		}
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
 		errors.Is(err, errPutOff):
-		// A worker has it or had it meanwhile, or its retention is over, or it is another record of that name.
+		// A worker has it or had it meanwhile, or its retention is over, or it is another record of
+		// that name.
 	default:
 		w.failed.Add(1)
 		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))

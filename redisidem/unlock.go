@@ -6,9 +6,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Unlock takes the lease on a key away from whoever has it, as a last resort for a worker that hangs. Its commit will be
-// refused with [ErrFenced], but what it does outside Redis goes on: be sure that it is dead, or that a second run does no
-// harm. A finished key has no lease, which is no error. One round trip.
+// Unlock takes the lease on a key away from its worker, as a last resort for a worker that hangs.
+// Its commit will be refused with [ErrFenced], but what it does outside Redis goes on: be sure that
+// it is dead, or that a second run does no harm. A finished key has no lease, which is no error.
+// One round trip.
 //
 // It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Unlock(ctx context.Context, value string) error {

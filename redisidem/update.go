@@ -6,17 +6,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Update writes an outcome to a key that nobody is working on, without running anything: an operator's correction, or
-// the answer of work that was done elsewhere. It counts as a revision, so that the commit of a worker whose lease lapsed
-// is refused. A dead letter stays one, at its new revision, until [Scope.Requeue] or until a stage is committed; an outcome that
-// finishes the key ends that, too. One round trip.
+// Update writes an outcome to a key that no worker has, without running a callback: an operator's
+// correction, or the answer of work that was done elsewhere. It counts as a revision, so that the
+// commit of a worker whose lease lapsed is refused. A dead letter stays one, at its new revision,
+// until [Scope.Requeue] or until a stage is committed; an outcome that finishes the key ends that,
+// too. One round trip.
 //
 // The key is the one the caller has read: [ErrStale] says that the record has moved on since. It
 // returns [ErrNotFound], [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress],
 // [ErrInvalid], [ErrUndecided], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable]; nothing was
 // changed then, but with ErrNotDurable. A try that got no answer may reach the server after the
 // call has returned ErrLocked or ErrUnavailable: it is then stored if the key is still as the
-// caller has read it and nobody is working on it.
+// caller has read it and its lease is free.
 func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
 	id, err := sc.own(key)
 	if err != nil {
@@ -67,7 +68,8 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if r.Status != protocol.StatusOK {
 		return nil, refusal(r)
 	}
-	// What the caller has seen may lack what changes without a commit: attempts, the flow, a dead letter.
+	// What the caller has seen may lack what changes without a commit: attempts, the flow, a dead
+	// letter.
 	next, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {
 		return nil, err

@@ -7,9 +7,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Codec encodes values (params, state, response headers and bodies) on their way to Redis and decodes
-// them on the way back. Package codec has encryption and compression. A Codec must be safe for
-// concurrent use.
+// Codec encodes values (params, state, response headers and bodies) on their way to Redis and
+// decodes them on the way back. Package codec has encryption and compression. A Codec must be safe
+// for concurrent use.
 type Codec interface {
 	// Encode returns the bytes to store. The associated data names the record, the field and the
 	// status of the value: Decode gets the same bytes, and a codec that authenticates binds the

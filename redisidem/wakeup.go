@@ -15,21 +15,22 @@ import (
 )
 
 const (
-	// heartbeat is how long a subscription may be silent before it is asked whether it is alive, and how long it then has
-	// to answer.
+	// heartbeat is how long a subscription may be silent before it is asked whether it is alive,
+	// and how long it then has to answer.
 	heartbeat = 3 * time.Second
 	// The pauses before a lost subscription is made again: they double from the first to the last.
 	firstSubscribePause = 50 * time.Millisecond
 	lastSubscribePause  = 5 * time.Second
 )
 
-// listener is a service's ear: one subscription on which it hears that a key it waits for is free, and that a finished
-// record it has a copy of was deleted. Whatever it misses costs time and never correctness: waiters poll as well, and
-// copies are dropped when the subscription stands again after it was down, and end by themselves.
+// listener is a service's ear: one subscription on which it hears that a key it waits for is free,
+// and that a finished record it has a copy of was deleted. Whatever it misses costs time and never
+// correctness: waiters poll as well, and copies are dropped when the subscription stands again
+// after it was down, and end by themselves.
 type listener struct {
 	client    redis.UniversalClient
-	channel   string // on which scripts tell this process that a key is free
-	deletions string // on which deletions are told, or "" if nobody here keeps copies
+	channel   string // on which scripts wake this process when a key is free
+	deletions string // on which deletions are published, or "" if this process keeps no copies
 
 	freed   func(record string)
 	deleted func(record string)
@@ -49,8 +50,8 @@ func newListener(client redis.UniversalClient, namespace string) *listener {
 	return l
 }
 
-// listen makes the listener listen, if it is not yet, without waiting for it. It returns the channel that scripts can
-// tell things on, or "" while nobody would hear them.
+// listen makes the listener listen, if it is not yet, without waiting for it. It returns the
+// channel for wake-ups, or "" while the subscription does not stand.
 func (l *listener) listen() string {
 	l.begin.Do(func() { go l.run() })
 	if !l.up.Load() {
@@ -59,10 +60,11 @@ func (l *listener) listen() string {
 	return l.channel
 }
 
-// close ends the listening, and waits until it has ended, or ctx has: a connection that is being made cannot be called off.
+// close ends the listening, and waits until it has ended, or ctx has: a connection that is being
+// made cannot be called off.
 func (l *listener) close(ctx context.Context) error {
 	l.cancel()
-	l.begin.Do(func() { close(l.done) }) // nobody will begin any more
+	l.begin.Do(func() { close(l.done) }) // it can no longer begin
 	select {
 	case <-l.done:
 		return nil
@@ -120,7 +122,8 @@ func (l *listener) subscribe() (stood bool) {
 		case *redis.Subscription:
 			confirmed++
 			if confirmed == len(channels) {
-				// Not when the subscription was lost: a finished key is answered although Redis is away.
+				// Not when the subscription was lost: a finished key is answered although Redis is
+				// away.
 				l.missed()
 				l.up.Store(true)
 				stood = true

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it returns. Two round
-// trips.
+// WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it
+// returns. Two round trips.
 //
 // If the record has advanced, was made again or is finished, the callback does not run and the
 // current key is returned: a loop over recovery points just continues. The key returned is never
@@ -51,7 +51,8 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	return sc.work(ctx, key, claim{id: id, seen: key}, work)
 }
 
-// work claims, runs the callback under the lease and commits. seen is the key to return when there is no better one.
+// work claims, runs the callback under the lease and commits. seen is the key to return when there
+// is no better one.
 func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
@@ -67,8 +68,9 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 	return key, err
 }
 
-// run runs a callback under the lease, and commits what it returns. With keep, the lease is kept for the next stage if the
-// outcome has one, which run reports. It ends however else the callback ends.
+// run runs a callback under the lease, and commits what it returns. With keep, the lease is kept
+// for the next stage if the outcome has one, which run reports. It ends however else the callback
+// ends.
 func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
 	returned := false
 	defer func() {
@@ -105,8 +107,8 @@ func (l *Lease) unfit() error {
 	return unavailable(l.ctx, "claim", l.ctx.Err())
 }
 
-// conclude commits what a callback returned, or gives the lease back. What it calls can panic, too: how the outcome's values are
-// marshalled is up to them.
+// conclude commits what a callback returned, or gives the lease back. What it calls can panic, too:
+// how the outcome's values are marshalled is up to them.
 func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
 	switch {
 	case err == nil && outcome.idle && outcome.extra() != "":

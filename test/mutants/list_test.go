@@ -143,8 +143,8 @@ var mutants = []mutant{
 	{
 		name: "sure", // a commit whose record is gone is reported as refused, although an earlier try may have stored it
 		file: "redisidem/commit.go",
-		old:  "\tcase protocol.StatusGone, protocol.StatusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
-		new:  "\tcase protocol.StatusGone:\n\t\treturn key, false, ErrFenced\n\tcase protocol.StatusForgotten:\n\t\treturn key, false, l.lostTrack(ctx)\n",
+		old:  "\tcase protocol.StatusGone, protocol.StatusForgotten:\n\t\treturn key, false, l.outcomeUnknown(ctx)\n",
+		new:  "\tcase protocol.StatusGone:\n\t\treturn key, false, ErrFenced\n\tcase protocol.StatusForgotten:\n\t\treturn key, false, l.outcomeUnknown(ctx)\n",
 
 		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
 	},
@@ -175,7 +175,7 @@ var mutants = []mutant{
 	{
 		name: "overtaken", // a give-back that has not met its claim is over
 		file: "redisidem/abandon.go",
-		old:  "err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.life.isClosing())",
+		old:  "err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.inFlight.isClosing())",
 		new:  "err == nil && (!began.IsZero() || r.MetClaim())",
 
 		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
@@ -207,7 +207,7 @@ var mutants = []mutant{
 	{
 		name: "tireless", // a lease that was called lost is renewed
 		file: "redisidem/renewal.go",
-		old:  "\tl.lost = cause\n\tl.keeper.stop()\n",
+		old:  "\tl.lost = cause\n\tl.renewer.stop()\n",
 		new:  "\tl.lost = cause\n",
 
 		killer: "TestTrapL13LostLeaseIsNotRenewed",
