@@ -71,13 +71,17 @@ func Example() {
 		r.Header.Set("Idempotency-Key", `"8e03978e-40d5-43dd-bc93-6894a57f9324"`)
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, r)
-		answer, _, _ := strings.Cut(w.Body.String(), `,"status"`)
+		answer := w.Body.String()
+		if problem := w.Header().Get("Idempotency-Problem"); problem != "" {
+			answer = problem
+		}
 		fmt.Println(w.Code, answer, "replayed:", w.Header().Get("Idempotency-Replayed") != "")
 	}
 	send(`{"cents":1200}`)
 	send(`{"cents":1200}`) // a retry
 	send(`{"cents":9900}`) // a mistake
-	// Output: 201 charge 1, attempt 1 replayed: false 201 charge 1, attempt 1 replayed: true 422
-	// {"type":"https://github.com/redisidem/redisidem/blob/main/docs/http.md#mismatch","title":"Idempotency-Key
-	// is already used" replayed: false
+	// Output:
+	// 201 charge 1, attempt 1 replayed: false
+	// 201 charge 1, attempt 1 replayed: true
+	// 422 mismatch replayed: false
 }
