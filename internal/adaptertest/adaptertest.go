@@ -117,7 +117,7 @@ const CallerHeader = "X-Caller"
 // Caller is the scope function of requests whose caller is in CallerHeader.
 func Caller(r *http.Request) (string, error) { return r.Header.Get(CallerHeader), nil }
 
-// Middleware makes a middleware over the store, whose scopes are callers, and whose results Count has.
+// Middleware makes a middleware over the store. Its scopes are callers, and Count has its results.
 func (s *Store) Middleware(cfg *httpidem.Config) *httpidem.Middleware {
 	s.Helper()
 	var c httpidem.Config

@@ -10,7 +10,7 @@ import (
 // reverse order on the way back. Put compression before encryption, since encrypted bytes cannot be
 // compressed. The length of a compressed and then encrypted value reveals a little about it.
 //
-// It returns an error that matches [redisidem.ErrInvalid] if a codec is nil or there is none.
+// It returns an error that matches [redisidem.ErrInvalid] if the list is empty or a codec is nil.
 func Chain(codecs ...redisidem.Codec) (redisidem.Codec, error) {
 	if len(codecs) == 0 {
 		return nil, invalid("codecs", "must not be empty")

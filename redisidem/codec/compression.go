@@ -12,8 +12,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// NewCompression returns a codec that compresses values of at least minBytes with DEFLATE (RFC 1951)
-// if that makes them shorter. Small values gain nothing: 1024 is a good bound.
+// NewCompression returns a codec that compresses values of at least minBytes with DEFLATE (RFC
+// 1951) if that makes them shorter. Small values gain nothing: 1024 is a good bound.
 //
 // It returns an error that matches [redisidem.ErrInvalid] if minBytes is less than 1.
 func NewCompression(minBytes int) (redisidem.Codec, error) {

@@ -32,7 +32,7 @@ type EncryptionKey struct {
 // point and journal are not encrypted, and the fingerprint is a plain digest.
 //
 // Each value is authenticated by itself, not the record as a whole: an attacker who can write to
-// Redis can remove params, state and headers, and can put back a value that the same key had before.
+// Redis can remove params, state and headers, and can put back an earlier value of the same key.
 // docs/security.md has the whole list.
 //
 // It returns an error that matches [redisidem.ErrInvalid] if there is no key, an ID is used twice,
@@ -57,8 +57,8 @@ func NewEncryption(keys ...EncryptionKey) (redisidem.Codec, error) {
 	return e, nil
 }
 
-// encryption is a key ring. It encodes a value as the length of the key's ID, the ID, the nonce, the
-// ciphertext and the tag.
+// encryption is a key ring. It encodes a value as the length of the key's ID, the ID, the nonce,
+// the ciphertext and the tag.
 type encryption struct {
 	primary string
 	secrets map[string][]byte

@@ -4,8 +4,8 @@ import "github.com/redisidem/redisidem/redisidem"
 
 // Optional returns a codec that also accepts values that were stored without a codec. Use it when
 // you introduce a codec, for one [redisidem.Config].Retention: until then records from before may
-// still be read. After that use the codec itself, with which a plain value is [redisidem.ErrDamaged],
-// since a plain value may have been written by an attacker.
+// still be read. After that use the codec itself, with which a plain value is
+// [redisidem.ErrDamaged]: an attacker may have written it.
 //
 // Wrap the whole codec: inside a [Chain] it has no effect.
 func Optional(c redisidem.Codec) redisidem.Codec { return optional{c} }

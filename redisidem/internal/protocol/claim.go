@@ -54,8 +54,8 @@ type Claim struct {
 	WakeChannel string
 	// Waited is how long the caller has waited for the key already.
 	Waited time.Duration
-	// Flow is the flow that is to work on the key: its name/version and its recovery points, each with
-	// a line break behind it; "" for none.
+	// Flow is the flow that is to work on the key: its name/version and its recovery points, each
+	// followed by a line break. Empty: no flow.
 	Flow string
 	// Recovery puts the key into a due index.
 	Recovery Recovery
@@ -105,7 +105,8 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 	return call
 }
 
-// recordKeys returns the keys of a record, of its lock, and of a flow's due index unless flow is "".
+// recordKeys returns the keys of a record and of its lock, and of a flow's due index if a flow is
+// named.
 func recordKeys(id *Identity, flow string) []string {
 	if flow == "" {
 		return []string{id.Record, id.Lock}

@@ -43,8 +43,8 @@ func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claima
 		case errors.Is(err, redislock.ErrNotObtained):
 			return nil
 		case err == nil && o.reply.Status == StatusBusy:
-			// The claim came before the lock, or long after it: the two were separated on their way, as
-			// when the client sends one of them again. The same token gets both.
+			// The claim came before the lock, or long after it: they were separated, as when the
+			// client sends one of them again. The same token gets both.
 			err = errAgain
 		case redis.IsTryAgainError(err) && claim.lock != "":
 			o.reply, err = c.claimInSteps(ctx, claim)
@@ -109,7 +109,7 @@ func (o *lockThenClaim) pair(ctx context.Context, lock *redis.Cmd, text bool) *r
 		}
 	}
 	if err != nil {
-		// A command of its own: go-redis may still write to the one that was sent when ctx has ended.
+		// A new command: after ctx has ended, go-redis may still write to the one that was sent.
 		failed := redis.NewCmd(ctx)
 		failed.SetErr(err)
 		return failed
