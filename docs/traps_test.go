@@ -48,7 +48,7 @@ func TestEachTrapHasItsSentence(t *testing.T) {
 		t.Errorf("the rows are %v, want %v", numbers, want)
 	}
 	for test := range existing {
-		if n := trapTest.FindStringSubmatch(test); n != nil && listed[test] != n[1] {
+		if n := trapTest.FindStringSubmatch(test); len(n) > 0 && listed[test] != n[1] {
 			t.Errorf("%s is not in the row of %s", test, n[1])
 		}
 	}

@@ -269,7 +269,7 @@ func TestExpiriesAreRaisedOrBegun(t *testing.T) {
 				continue
 			}
 			count++
-			if gt := raise.FindStringSubmatch(strings.TrimSpace(lines[i-1])); gt == nil || gt[1] != nx[1] {
+			if gt := raise.FindStringSubmatch(strings.TrimSpace(lines[i-1])); len(gt) == 0 || gt[1] != nx[1] {
 				t.Errorf("%s: %q stands behind %q", s.Name, line, strings.TrimSpace(lines[i-1]))
 			}
 		}

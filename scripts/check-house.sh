@@ -18,6 +18,12 @@ mapfile -t texts < <(git ls-files -- '*.go' '*.lua' '*.md' '*.pml' '*.sh' '.ci/*
 
 found=0
 
+markers=$(git grep -nE '^(<{7}|>{7}) ' -- . || true)
+if [[ -n $markers ]]; then
+  printf '%s\n' "$markers"
+  found=1
+fi
+
 words=$(grep -v '^#' scripts/words.txt | paste -sd '|')
 # http.NoBody is a name of the standard library.
 hits=$(grep -noiwE -- "$words" "${texts[@]}" | grep -v ':NoBody$' || true)

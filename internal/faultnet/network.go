@@ -166,7 +166,7 @@ func (n *Network) Pending() bool {
 }
 
 // faultOf returns the fault of a script call, and what to call when it has happened.
-func (n *Network) faultOf(s *lua.Script) (Fault, func()) {
+func (n *Network) faultOf(s *lua.Script) (f Fault, struck func()) {
 	if n.OnCall != nil {
 		if f, struck := n.OnCall(s); f != NoFault {
 			return f, struck

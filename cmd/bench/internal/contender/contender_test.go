@@ -58,9 +58,9 @@ func TestMedusaSQLDoesTheSameWork(t *testing.T) {
 // conforms checks what a scenario relies on. A contender that is not exclusive may run the work of
 // one key several times at once.
 func conforms(t *testing.T, kind contender.Kind, dial contender.Dial, exclusive bool) {
+	g := open(t, kind, dial) // which may build a program
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	g := open(t, kind, dial)
 
 	t.Run("RunsAFreshKey", func(t *testing.T) {
 		body := bytes.Repeat([]byte("a\x00\r\n\xff"), 40)
