@@ -3,7 +3,7 @@
 -- fence decide who may commit.
 --
 -- KEYS[1] record
--- KEYS[2] lock, left out while its slot is split: ARGV[9] says whether the caller has taken it
+-- KEYS[2] lock, left out while its slot migrates: ARGV[9] says whether the caller has taken it
 -- KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- KEYS[4] dead letters, when the key is known to be one; left out otherwise
 -- ARGV[1] token of this attempt
@@ -13,7 +13,8 @@
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
 -- ARGV[6] flags:
---         'd' the caller waits for replicas, so a reply about an older write must be a write too
+--         'd' the caller waits for replicas, so a reply that reads an older write also writes: WAIT
+--             then covers the older one
 --         'l' the reply has the remaining life of a finished record
 --         'p' the reply has the params of a finished record
 --         'c' the caller is a completer: keys that are finished or gone leave the due index
@@ -225,8 +226,8 @@ if exists then
       return {'UNKNOWN ' .. token, point}
     end
   end
-  -- The key may have waited for a worker since it was handed out. A late duplicate finds the score
-  -- that its first copy wrote.
+  -- If the score has changed since the key was handed out, another worker has had it. A late
+  -- duplicate finds the score that its first copy wrote.
   if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
     and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
     free()
@@ -258,7 +259,7 @@ local function enter(at, attempt)
   end
 end
 
--- Returns what a caller who has seen the record may not know of it.
+-- Returns the flow and the dead-letter mark, which a caller with an older view may lack.
 local function unseen()
   return expected == '' and '' or ' ' .. (flow or '-') .. (letter and ' 1' or ' 0')
 end
