@@ -1,7 +1,7 @@
 -- abandon: ends an attempt without a result. The record remembers the token as spent, also when
 -- this call arrives before the claim that it belongs to: that claim is then refused.
 --
--- KEYS[1] record   KEYS[2] lock, left out while its slot is split: the caller gives it back
+-- KEYS[1] record   KEYS[2] lock, left out while its slot migrates: the caller gives it back
 -- KEYS[3] due index, left out when the key is not recoverable
 -- KEYS[4] dead letters, when a completer gives the key up; left out otherwise
 -- ARGV[1] token

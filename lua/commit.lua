@@ -4,7 +4,7 @@
 -- is stored, however late it comes.
 --
 -- KEYS[1] record
--- KEYS[2] lock, left out with all keys behind it while its slot is split: the caller handles the
+-- KEYS[2] lock, left out with all keys behind it while its slot migrates: the caller handles the
 --         lock
 -- KEYS[...] with ARGV[11] the due index, with 'b' the dead letters, then the key of each effect
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision that this commit extends

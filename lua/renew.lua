@@ -1,7 +1,7 @@
 -- renew: gives a live lease its full length again. The record then lives at least its retention
 -- beyond the end of the lease.
 --
--- KEYS[1] record   KEYS[2] lock, left out while its slot is split: the caller has taken it again
+-- KEYS[1] record   KEYS[2] lock, left out while its slot migrates: the caller has taken it again
 -- KEYS[3] due index, left out when the key is not recoverable
 -- KEYS[4] dead letters, when the key is one and so is not due; left out otherwise
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
