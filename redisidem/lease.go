@@ -139,9 +139,9 @@ func (l *Lease) Context() context.Context { return l.ctx }
 // Renew gives the lease its full length again. The library does so at each third of the length
 // anyway.
 //
-// If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost]. It returns
-// [ErrLeaseEnded] after Commit or Abandon. It returns [ErrUnavailable] if Redis did not answer; the
-// lease then stays valid for the rest of its length.
+// If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost], or [ErrClosed] if
+// [Service.Close] stopped waiting. It returns [ErrLeaseEnded] after Commit or Abandon. It returns
+// [ErrUnavailable] if Redis did not answer; the lease then stays valid for the rest of its length.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.mu.Lock()
 	ended, lost := l.ended, l.lost

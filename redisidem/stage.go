@@ -13,8 +13,9 @@ import (
 )
 
 // StageFunc does the work between two recovery points. Its context is cancelled when the caller's
-// context ends and when the lease is lost. If the lease is lost, [context.Cause] returns an error
-// that matches [ErrLeaseLost].
+// context ends, when the lease is lost, and when [Service.Close] stops waiting. If the lease is
+// lost, [context.Cause] returns an error that matches [ErrLeaseLost]. After Close it returns
+// [ErrClosed].
 //
 // Work outside Redis can happen more than once, because a process can die or stall before the
 // commit. [Stage.Fence] and [Stage.OutboundKey] help to make a repetition harmless.
