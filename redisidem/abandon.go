@@ -9,27 +9,29 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Abandon gives the lease back without a result: the recovery point stays, the attempt counts. The
-// caller's cancellation does not stop it. It returns [ErrLeaseEnded], or [ErrUnavailable] when
-// Redis did not answer: the key then becomes free when the lease lapses.
+// Abandon gives the lease back without a result. The recovery point stays, and the attempt counts.
+// The caller's cancellation does not stop it, and Config.Timeout bounds it. It returns
+// [ErrLeaseEnded] if the lease has ended already. It returns [ErrUnavailable] if Redis did not
+// answer; the key is then free when the lease lapses.
 func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
 
-// giveUp is Abandon with the reason. Work that a shutdown has cut short has not failed.
+// giveUp is Abandon with a reason for the event. Work that a shutdown has cut short does not count
+// as failed.
 func (l *Lease) giveUp(ctx context.Context, reason error) error {
 	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed)
 	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}})
 	return err
 }
 
-// putBack is giveUp for a lease under which the stage that is next has not begun. It does not
-// count.
+// putBack is giveUp for a lease under which the next stage has not begun, so that the attempt does
+// not count.
 func (l *Lease) putBack(ctx context.Context, reason error) error {
 	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: !l.wasKept()}})
 	return err
 }
 
-// putBackIdle is Abandon for an attempt that did nothing. It counts nevertheless when an earlier
-// run under this lease has failed: what that one did is unknown.
+// putBackIdle is Abandon for an attempt that had nothing to do. The attempt counts if an earlier
+// run under this lease failed, because the effects of that run are unknown.
 func (l *Lease) putBackIdle(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
@@ -39,14 +41,15 @@ func (l *Lease) putBackIdle(ctx context.Context) error {
 	return err
 }
 
-// abandonAsDeadLetter is putBack for a key that a completer gives up. It reports whether the lease
-// was still there to be given up.
+// abandonAsDeadLetter is putBack for a key that becomes a dead letter. It reports whether the lease
+// was still held, so that the key became one.
 func (l *Lease) abandonAsDeadLetter(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
 	ending.NothingDone, ending.Unbegun = true, true
 	return l.abandon(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
 }
 
-// abandon ends the lease without a result, as a says, which it completes.
+// abandon ends the lease without a result. It fills in the lease's part of a. It reports whether
+// the key became a dead letter.
 func (l *Lease) abandon(ctx context.Context, reason error, a protocol.Abandon) (buried bool, err error) {
 	if !l.end() {
 		return false, ErrLeaseEnded
@@ -84,15 +87,15 @@ func (l *Lease) abandon(ctx context.Context, reason error, a protocol.Abandon) (
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
 }
 
-// forget gives back what a claimant without a lease may have, or may get when a lost try arrives
-// late.
+// forget gives back a lease that an unsuccessful claimant may have, or may get when a lost try
+// arrives late.
 func (s *Service) forget(ctx context.Context, id identity, by *protocol.Claimant) {
 	if by.Open {
 		s.release(ctx, id, by.Token, protocol.Ending{NothingDone: true, Unbegun: true}, s.cfg.Lease)
 	}
 }
 
-// release is giveBack in the background: its caller has waited long enough.
+// release is giveBack in the background, because its caller has waited long enough.
 func (s *Service) release(ctx context.Context, id identity, token string, ending protocol.Ending, lookout time.Duration) {
 	s.inFlight.also()
 	go func() {
@@ -101,11 +104,12 @@ func (s *Service) release(ctx context.Context, id identity, token string, ending
 	}()
 }
 
-// giveBack gives a lease back under which no callback runs, and returns the error of the first try.
-// It is retried in the background until its answer is there, as a commit is. A claim without an
-// answer may still be under way, and would lock the key for a lease: for the time of the lookout
-// the give-back is repeated until it has met its claim. If late is not nil it gets the answer that
-// came in the background.
+// giveBack gives back a lease under which no callback runs, and returns the result of the first
+// try. Without an answer it is retried in the background, as a commit is.
+//
+// A claim without an answer may still be under way and would then lock the key for a lease. During
+// lookout the give-back is therefore repeated until it has met its claim. If late is not nil, it
+// gets the reply to a background try that ended the retries.
 func (s *Service) giveBack(ctx context.Context, id identity, c protocol.Call, lookout time.Duration, late func(protocol.Reply)) (protocol.Reply, error) {
 	began := time.Now()
 	over := func(r protocol.Reply, err error) bool {

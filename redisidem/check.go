@@ -19,18 +19,18 @@ type Verdict int
 
 // The verdicts, from good to bad.
 const (
-	// VerdictGood: as it should be.
+	// VerdictGood means that the setting is safe.
 	VerdictGood Verdict = iota + 1
-	// VerdictUndetermined: the server does not report it, as managed servers often do not. Check it
-	// by hand.
+	// VerdictUndetermined means that the server does not report the setting, as is common with
+	// managed servers. Check it by hand.
 	VerdictUndetermined
-	// VerdictWarning: the promise holds, but for the case named.
+	// VerdictWarning means that the guarantees hold except in the case that Detail names.
 	VerdictWarning
-	// VerdictFailure: the promise cannot be kept on this server.
+	// VerdictFailure means that this server cannot keep the guarantees.
 	VerdictFailure
 )
 
-// String returns the verdict in lower case.
+// String returns the verdict in lower case, or "invalid" for any other value.
 func (v Verdict) String() string {
 	names := [...]string{VerdictGood: "good", VerdictUndetermined: "undetermined", VerdictWarning: "warning", VerdictFailure: "failure"}
 	if v <= 0 || int(v) >= len(names) {
@@ -41,21 +41,21 @@ func (v Verdict) String() string {
 
 // Finding is the result of one check.
 type Finding struct {
-	// Node is the server's address.
+	// Node is the server's address, or "all" for a finding about all servers.
 	Node string
 	// Subject names the check: "mode", "version", "eviction", "persistence", "replication",
 	// "slots", "scripts", "rights".
 	Subject string
-	// Verdict is the judgement, and Detail gives the reason and the remedy.
+	// Verdict is the judgement. Detail gives the reason and the remedy.
 	Verdict Verdict
 	Detail  string
 }
 
-// Report is the result of [Service.Check].
+// Report is the result of [Service.Check]: one finding for each check of each server.
 type Report struct{ Findings []Finding }
 
-// Err returns an error that matches [ErrUnsafeServer] and names each failure, or nil if the report
-// has no failure.
+// Err returns an error that matches [ErrUnsafeServer] and names each failure. It returns nil if the
+// report has no failure.
 func (r *Report) Err() error {
 	var errs []error
 	for _, f := range r.Findings {
@@ -66,16 +66,25 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// Check looks whether the servers can keep the promise: that they are of the kind that the client
-// is for, their version, that they do not evict, that a restart does not forget, that saving works,
-// that there are replicas enough for Config.Durability, that a cluster has a master for each slot,
-// and that this client may do all that the library does. It tries out the life of a key of its own,
-// and names each right that the Redis user lacks: one that every key needs, or that Durability
-// needs, is a Failure; one that only flows, effects, Wait or CacheBytes need is a Warning. On a
-// cluster it asks each master. It blocks for a few round trips: those to one node, and each step of
-// the try-out, are bounded by Config.Timeout.
+// Check checks that the servers can keep the guarantees. On a cluster it asks each master. It
+// examines:
 //
-// It returns [ErrUnavailable] when a server does not answer; what it finds is in the report.
+//   - the mode: whether the server is of the kind that the client is made for;
+//   - the version;
+//   - eviction: whether the server may remove keys when memory is full;
+//   - persistence: whether a restart loses keys, and whether saving works;
+//   - replication: whether Config.Durability has enough replicas;
+//   - the slots: whether each slot of a cluster has a master;
+//   - the scripts: it runs through the life of a key of its own;
+//   - the rights of the Redis user. A missing right that every key or Config.Durability needs is a
+//     VerdictFailure. A missing right that only flows, effects, Wait or CacheBytes need is a
+//     VerdictWarning.
+//
+// Check blocks for a few round trips. Config.Timeout bounds the round trips to one node together,
+// and each step of the key's life. It is safe for concurrent use.
+//
+// It returns [ErrUnavailable] if a server does not answer, and [ErrClosed] after Close. The report
+// has everything else.
 func (s *Service) Check(ctx context.Context) (*Report, error) {
 	if err := s.inFlight.enter(); err != nil {
 		return nil, err
@@ -121,7 +130,7 @@ func (s *Service) Check(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// checkNode checks what one server reports about itself.
+// checkNode checks the settings that one server reports.
 func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding, error) {
 	info, err := readInfo(ctx, node)
 	if err != nil {
@@ -143,8 +152,7 @@ func (s *Service) checkNode(ctx context.Context, node *redis.Client) ([]Finding,
 	return findings, nil
 }
 
-// readInfo reads what a server reports about itself. The result is empty for a server that reports
-// nothing.
+// readInfo reads the server's INFO. The result is empty if the server reports nothing.
 func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error) {
 	info := make(map[string]string)
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
@@ -166,8 +174,8 @@ func readInfo(ctx context.Context, node *redis.Client) (map[string]string, error
 	return info, nil
 }
 
-// readFsync asks when a server writes its append-only file to disk; "" if it does not report it, as
-// when the user lacks the right to ask.
+// readFsync reads when the server writes its append-only file to disk. It returns "" if the server
+// does not report it, for example because the user lacks the right to ask.
 func readFsync(ctx context.Context, node *redis.Client) (string, error) {
 	settings, err := node.ConfigGet(ctx, "appendfsync").Result()
 	var refused redis.Error
@@ -177,10 +185,10 @@ func readFsync(ctx context.Context, node *redis.Client) (string, error) {
 	return settings["appendfsync"], nil
 }
 
-// toCluster is what to do when a client for a single server meets a cluster.
+// toCluster is the remedy when a client for a single server meets a cluster.
 const toCluster = "the server is a node of a cluster: open redis+cluster:// (rediss+cluster:// with TLS), or use a redis.ClusterClient"
 
-// checkMode finds a server of another kind than a client for a single server is for.
+// checkMode finds servers that a client for a single server cannot use.
 func checkMode(info map[string]string) []Finding {
 	mode := info["redis_mode"]
 	if mode == "" {
@@ -189,7 +197,7 @@ func checkMode(info map[string]string) []Finding {
 	f := Finding{Subject: "mode", Verdict: VerdictGood, Detail: mode}
 	switch mode {
 	case "":
-		return nil // what it cannot do is found when a key is tried out
+		return nil // checkScripts finds the limits of such a server
 	case "cluster":
 		f.Verdict, f.Detail = VerdictFailure, toCluster
 	case "sentinel":
@@ -199,10 +207,10 @@ func checkMode(info map[string]string) []Finding {
 	return []Finding{f}
 }
 
-// clusterSlots is how many slots every cluster has.
+// clusterSlots is the number of slots of every cluster.
 const clusterSlots = 16384
 
-// checkSlots looks whether each slot of a cluster has a master.
+// checkSlots checks that each slot of a cluster has a master.
 func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) (Finding, error) {
 	f := Finding{Node: "all", Subject: "slots", Verdict: VerdictGood, Detail: "each slot has a master"}
 	bounded, cancel := s.bounded(ctx)
@@ -233,7 +241,8 @@ func (s *Service) checkSlots(ctx context.Context, cluster *redis.ClusterClient) 
 	return f, nil
 }
 
-// oldest is the first major version of Redis that has all that the scripts use; Valkey began later.
+// oldest is the first major version of Redis with everything that the scripts use. All versions of
+// Valkey have it.
 const oldest = 7
 
 func checkVersion(info map[string]string) Finding {
@@ -309,11 +318,11 @@ func checkPersistence(info map[string]string, fsync string) Finding {
 	return f
 }
 
-// maxLag is for how many seconds a replica that is in step may say nothing: the server's own
-// min-replicas-max-lag.
+// maxLag is the number of seconds for which a replica in step may be silent: the default of the
+// server's min-replicas-max-lag.
 const maxLag = 10
 
-// inStep counts the replicas that follow a master.
+// inStep counts the replicas that are online and not too far behind.
 func inStep(info map[string]string) (n int) {
 	for field, value := range info {
 		if number, ok := strings.CutPrefix(field, "slave"); !ok || strings.Trim(number, "0123456789") != "" {
@@ -358,11 +367,12 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 	return f
 }
 
-// checkScripts tries the whole life of a key, to see that the scripts run and that this user may
-// run them.
+// checkScripts runs through the whole life of a key. This shows that the scripts work and that the
+// user may run them.
 func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: VerdictGood, Detail: "all transitions of a key work"}
-	// What a failed check leaves behind is gone after a lease or two, and no observer hears of it.
+	// The probe's record expires after a lease or two if the check fails half-way, and no observer
+	// sees it.
 	cfg := s.cfg
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
 	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener}
@@ -387,7 +397,7 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 		return fail("claim", err)
 	}
 	if err := lease.Renew(ctx); err != nil {
-		_ = lease.Abandon(ctx) // or it would be renewed for ever
+		_ = lease.Abandon(ctx) // or its renewals would never end
 		return fail("renew", err)
 	}
 	if err := lease.Abandon(ctx); err != nil {

@@ -9,31 +9,31 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// claim is what a caller knows when it asks for the lease on a key.
+// claim describes a caller's request for the lease on a key.
 type claim struct {
 	id identity
-	// seen is the key as the caller sees it: the claim is refused when the record has moved on.
-	// Nil: any revision will do.
+	// seen is the key as the caller has read it: the claim fails if the record has advanced. Nil:
+	// any revision is accepted.
 	seen *Key
-	// request is the request that the key must stand for; the record is created if it does not
+	// request is the request that the key must belong to. The record is created if it does not
 	// exist. Nil: the record must exist.
 	request *encodedRequest
 	// print is the fingerprint that the record must have if seen and request are nil; "" for any.
 	print string
-	// flow is what is to work on the key, or nil.
+	// flow is the flow that works on the key, or nil.
 	flow *Flow
-	// completing: a completer asks, which knows the record's place only, and when the due index
-	// that handed it out says that it is due again; "" if that does not matter.
+	// completing is set for a completer, which knows only the record's place. The field handed is
+	// the score with which the due index handed the key out; "" if it does not matter.
 	completing bool
 	handed     string
-	// byHand: the lease is for a program that ends it by itself, without a callback.
+	// byHand is set for a program that ends the lease itself, without a callback.
 	byHand bool
-	// unable: the flow's program cannot work on the key, which is claimed whatever flow and
-	// recovery point it has.
+	// unable is set if the flow's program cannot work on the key. The key is then claimed whatever
+	// its flow and recovery point are.
 	unable bool
 }
 
-// fingerprint is the one that the record must have, or "" for any.
+// fingerprint returns the fingerprint that the record must have, or "" for any.
 func (c claim) fingerprint() string {
 	switch {
 	case c.request != nil:
@@ -44,8 +44,9 @@ func (c claim) fingerprint() string {
 	return c.print
 }
 
-// asked returns the claim as Redis gets it. If the key is taken, channel is where the caller wants
-// to hear of its end, "" for nowhere. waited is how long the caller has waited for the key.
+// asked returns the claim in the form that the protocol package sends. If the key is taken, the
+// caller is notified on channel when it is free; "" for no notification. waited is how long the
+// caller has waited for the key.
 func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.Claim {
 	k := protocol.Claim{
 		ID: c.id, Fingerprint: c.fingerprint(), NeedsParams: c.request.needsParams(), WakeChannel: channel,
@@ -54,7 +55,7 @@ func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.
 	if c.seen != nil {
 		k.Seen = c.seen.asSeen()
 	}
-	if !c.byHand { // a lease by hand is for work, not for an answer
+	if !c.byHand { // a lease by hand is for work and cannot end with an answer
 		k.Waited = waited
 	}
 	if c.flow != nil && !c.unable {
@@ -69,8 +70,9 @@ func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.
 	return k
 }
 
-// claim asks for the lease on a key, waiting for it within the scope's budget. It returns the
-// lease; or no lease and the fresh key, when that has moved on or is finished; or an error.
+// claim asks for the lease on a key and waits for it within the scope's budget. It returns the
+// lease, or an error. If the record has advanced or is finished, it returns the fresh key and no
+// lease.
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	outer, _ := ctx.Value(leaseContext{}).(*Lease)
 	for l := outer; l != nil; l = l.outer {
@@ -84,21 +86,21 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	}
 	began := time.Now()
 	var a attempt
-	entered := false // the caller has the lease, which leaves by itself
+	entered := false // the lease, which the caller has now, leaves inFlight itself
 	defer func() {
 		switch {
 		case entered:
 		case a.lease != nil:
-			_ = a.lease.putBack(ctx, nil) // an observer has panicked
+			_ = a.lease.putBack(ctx, nil) // an observer panicked
 		default:
 			s.inFlight.leave()
 		}
 	}()
-	// One token for the whole attempt: a try that was thought lost and arrives late then helps
-	// instead of hindering. But each fingerprint has its own: a token that was refused gives the
-	// lock back, and in steps that may happen late.
+	// All tries share one token, so that a try that was thought lost and arrives late is this
+	// attempt's own. Each fingerprint needs its own token, because a refused token gives the lock
+	// back. In steps, that may happen late.
 	by := protocol.Claimant{Token: protocol.NewToken()}
-	var elders []*protocol.Claimant // of the older fingerprints
+	var elders []*protocol.Claimant // for the older fingerprints
 	a = sc.awaitLease(ctx, c, func(channel string, waited time.Duration) attempt {
 		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
@@ -139,12 +141,12 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	case key.Answered():
 		e.Kind, e.RecoveryPoint, e.Revision = EventReplayed, key.RecoveryPoint, key.Revision
 	default:
-		return // moved on: nothing happened to the key
+		return // the record has advanced: nothing happened to the key
 	}
 	sc.service.observe(ctx, e)
 }
 
-// tryClaim asks once.
+// tryClaim sends one claim and interprets the reply.
 func (sc *Scope) tryClaim(
 	ctx context.Context, c claim, by *protocol.Claimant, channel string, waited time.Duration, outer *Lease,
 ) (a attempt) {
@@ -200,7 +202,8 @@ func (sc *Scope) tryClaim(
 	case protocol.StatusMoved:
 		a.key, a.err = decodeRecord(c.id, s.valueCodec, r.Texts)
 	default:
-		// STALE among them: the key was unlocked, or this attempt given up, while it was under way.
+		// This includes STALE: the key was unlocked, or this attempt given up, while the claim was
+		// under way.
 		a.err = refusal(r)
 	}
 	return a

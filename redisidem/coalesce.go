@@ -18,35 +18,36 @@ const (
 	lastPoll  = 250 * time.Millisecond
 )
 
-// flight is the wait of one process for one key with one request. Its leader is the only waiter
-// that asks Redis. The other waiters get the leader's answer, or become the leader in turn.
+// flight is the shared wait of one process's callers for one key with one request. Its leader is
+// the only waiter that asks Redis. The others get the leader's answer, or become the leader in
+// turn.
 type flight struct {
 	fingerprint string
 	waiters     int
-	lead        chan struct{} // holds a value while there is no leader
+	lead        chan struct{} // holds a value while the flight has no leader
 	freed       chan struct{} // holds a value when the key may be free
 
-	refused atomic.Pointer[error] // the last refusal that a leader got: the key is locked
+	refused atomic.Pointer[error] // the last refusal that a leader got: the key was locked
 
-	// The answer for all waiters that came before it was asked for. Written before done is closed.
+	// The answer for all waiters that came before asked. It is written before done is closed.
 	done  chan struct{}
 	asked time.Time
-	key   *Key  // finished, or with an interim answer that was made after asked
-	err   error // Redis does not answer
+	key   *Key  // finished, or with an interim answer made after asked
+	err   error // set if Redis does not answer
 }
 
-// timeoutError returns the error for a waiter that has never been the leader.
+// timeoutError returns the error for a waiter whose budget ended before it was the leader.
 func (f *flight) timeoutError() error {
 	if err := f.refused.Load(); err != nil {
 		return *err
 	}
-	return &unavailableError{op: "claim", err: errTimeout} // the leader has no answer yet
+	return &unavailableError{op: "claim", err: errTimeout} // the leader has not got an answer yet
 }
 
-// flights are the flights of a service.
+// flights holds the flights of a service.
 type flights struct {
 	mu sync.Mutex
-	of map[string][]*flight // by record: one for each request, and so mostly one
+	of map[string][]*flight // by record; mostly one each
 }
 
 // join adds a waiter to the flight for a record and a request, and returns the flight.
@@ -81,7 +82,7 @@ func (fs *flights) leave(record string, f *flight) {
 	}
 }
 
-// remove takes the flight out of those that can be joined. The caller holds mu.
+// remove takes the flight out of the flights that can be joined. The caller holds mu.
 func (fs *flights) remove(record string, f *flight) {
 	rest := slices.DeleteFunc(fs.of[record], func(other *flight) bool { return other == f })
 	if len(rest) == 0 {
@@ -91,9 +92,9 @@ func (fs *flights) remove(record string, f *flight) {
 	}
 }
 
-// share gives an answer to every waiter that came before asked: the finished key, the key with its
-// interim answer, or the error that Redis does not answer. It removes the flight. A flight has one
-// answer: later ones are ignored.
+// share gives an answer to every waiter that came before asked. The answer is the finished key, the
+// key with its interim answer, or the error that Redis does not answer. share removes the flight.
+// Only the first answer counts.
 func (fs *flights) share(record string, f *flight, asked time.Time, key *Key, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -108,14 +109,14 @@ func (fs *flights) share(record string, f *flight, asked time.Time, key *Key, er
 	fs.remove(record, f)
 }
 
-// wake makes the leaders that wait for a record ask again: it may be free.
+// wake makes the leaders that wait for a record ask again, because it may be free.
 func (fs *flights) wake(record string) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, f := range fs.of[record] {
 		select {
 		case f.freed <- struct{}{}:
-		default: // it is going to ask already
+		default: // the leader is about to ask anyway
 		}
 	}
 }
@@ -125,7 +126,7 @@ type attempt struct {
 	lease *Lease
 	key   *Key
 	err   error
-	made  time.Time // the key's interim answer was made then or a little later
+	made  time.Time // when the key's interim answer was made, or a little before
 }
 
 // waiter is a caller that asks for a lease and may wait for it.
@@ -134,11 +135,11 @@ type waiter struct {
 	ask     func(channel string, waited time.Duration) attempt
 	came    time.Time
 	expired <-chan time.Time // its budget is used up
-	delayed bool             // it was not the leader at once, or was refused because the key is locked
+	delayed bool             // it waited for the lead, or was refused because the key is locked
 }
 
 // awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is
-// used up. A waiter whose budget is used up has changed nothing.
+// used up. A waiter that gets no lease has changed nothing.
 func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
 	switch {
 	case ctx.Err() != nil:
@@ -158,16 +159,19 @@ func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel strin
 }
 
 // joinFlight waits in the key's flight. It reports false if the flight ended with an answer that
-// this waiter must not take. Such an answer was asked for before the waiter came, so that the key
-// may have been deleted in between; or it is an interim one, made before the waiter came; or the
-// waiter needs the lease and not an answer.
+// does not serve this waiter:
+//
+//   - an answer that was asked for before the waiter came, since the key may have been deleted in
+//     between;
+//   - an interim answer that was made before the waiter came;
+//   - an interim answer, if the waiter needs the lease.
 func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
 	s := sc.service
 	record := w.claim.id.Record
 	f := s.flights.join(record, w.claim.fingerprint())
 	defer s.flights.leave(record, f)
 	select {
-	case <-f.lead: // before the other cases: a waiter that can ask at once asks, however short its budget is
+	case <-f.lead: // comes first: every waiter that can lead asks at least once
 	default:
 		w.delayed = true
 		select {
@@ -198,7 +202,7 @@ func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
 	return sc.leadFlight(ctx, w, f), true
 }
 
-// askAndShare asks Redis, and shares an answer that serves every waiter of the flight.
+// askAndShare asks Redis and shares an answer that serves every waiter of the flight.
 func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channel string) attempt {
 	asked := time.Now()
 	var waited time.Duration
@@ -212,7 +216,7 @@ func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channe
 	case errors.Is(a.err, ErrLocked):
 		f.refused.Store(&a.err)
 	case errors.Is(a.err, ErrUnavailable) && ctx.Err() == nil:
-		// All waiters learn of an outage at once, not one after the other.
+		// All waiters learn of an outage at once, and not one after the other.
 		fs.share(record, f, asked, nil, a.err)
 	case a.err != nil || a.lease != nil:
 	case a.key.Finished():
@@ -223,7 +227,7 @@ func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channe
 	return a
 }
 
-// leadFlight asks until there is an answer or the budget is used up.
+// leadFlight asks Redis until there is an answer or the budget is used up.
 func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) attempt {
 	s := sc.service
 	pauses := backoff.Backoff{First: firstPoll, Max: lastPoll}
@@ -235,7 +239,8 @@ func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) attempt {
 		// Half of the pause is jitter, so that the leaders of several processes do not ask in step.
 		next := pauses.Jittered()
 		if locked, ok := errors.AsType[*LockedError](a.err); ok {
-			// A holder that died sends no wake-up: the leader asks when its lease is over.
+			// A holder that died sends no wake-up, so the leader asks again when that lease has
+			// ended.
 			next = min(next, locked.RetryAfter+backoff.Between(time.Millisecond, time.Millisecond+firstPoll))
 		}
 		select {

@@ -9,34 +9,35 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Commit applies an outcome and ends the lease. It returns the key as it stands then. The caller's
-// cancellation does not stop it: what was done is to be stored.
+// Commit applies an outcome and ends the lease. It returns the key as it is then. The caller's
+// cancellation does not stop it, because finished work must be stored. Config.Timeout bounds it.
 //
-// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. An outcome that is refused
-// (ErrInvalid, ErrNoProgress, ErrUndecided) leaves the lease as it is: another one can be
-// committed.
+// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. After [ErrInvalid],
+// [ErrNoProgress] or [ErrUndecided] the lease is still held, and another outcome can be committed.
 func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
 	key, _, err := l.commit(ctx, o, false, false)
 	return key, err
 }
 
 // CommitKeep applies an outcome and keeps the lease for the next stage. It reports whether the
-// lease is still held: the result is stored even when it lapsed before, but then another worker may
-// have the key already, and the lease has ended. The outcomes that end the work, Finish and
-// Interim, end the lease as Commit does.
+// lease is still held. The outcomes that end the work, such as Finish and Interim, end the lease as
+// Commit does.
+//
+// If the lease had lapsed, the result is stored unless another worker has claimed the key.
+// CommitKeep then reports false, because another worker may get the key.
 func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool, err error) {
 	return l.commit(ctx, o, true, false)
 }
 
-// commit commits an outcome. With worked, a callback has returned it, whose work is done and must
-// not run again: an outcome that cannot be stored then ends the key as executed without its result.
+// commit commits an outcome. worked means that a callback returned it: its work is done and must
+// not run again. An outcome that cannot be stored then finishes the key without its result.
 func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key, bool, error) {
 	l.committing.Lock()
 	defer l.committing.Unlock()
 	s := l.scope.service
 	key := l.Key()
 	e, err := l.encode(o, key)
-	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // which is to run until it succeeds
+	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // which runs until it succeeds
 	if worked && isUnstorable(err) {
 		e, err = l.encode(o.withoutResult(err), key)
 	}
@@ -88,8 +89,8 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
 	switch {
 	case held && l.isLost():
-		// Lost by the clock while the commit that keeps it was under way: no stage runs under it
-		// any more.
+		// The clock ended the lease while the commit that keeps it was under way. No stage may run
+		// under it now.
 		held = false
 		_ = l.putBack(ctx, ErrLeaseLost)
 	case keep && !held && l.end():
@@ -98,7 +99,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	return next, held, err
 }
 
-// encode makes an outcome ready to be committed to the key.
+// encode checks an outcome and encodes it for a commit to the key.
 func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	if l.flow == nil {
 		var err error
@@ -116,8 +117,8 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	return e, err
 }
 
-// isUnstorable reports whether an outcome is refused since it cannot be stored, and not since it is
-// no way on from where the key is.
+// isUnstorable reports whether an outcome was refused because it cannot be stored. Other outcomes
+// are refused because they do not lead on from the key's recovery point.
 func isUnstorable(err error) bool {
 	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
 }
@@ -130,9 +131,9 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	}
 	switch recoverable := l.flow.recoverable(); {
 	case !recoverable && !c.DeadLetter && (l.flow != nil || key.Flow == ""):
-		return s.redis.NewCommit(&c) // it is in no index
+		return s.redis.NewCommit(&c) // the key is in no index
 	case !recoverable:
-		// Neither whether it is in an index nor RecoverAfter is known here.
+		// This code knows neither whether the key is in an index nor its RecoverAfter.
 		c.FlowUnknown, c.Recovery.After = true, s.cfg.Lease
 	case e.interim:
 		c.Recovery.After = l.flow.cfg.InterimFor
@@ -143,7 +144,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	return s.redis.NewCommit(&c)
 }
 
-// committed deals with the answer to a commit.
+// committed interprets the reply to a commit.
 func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r protocol.Reply, err error) (
 	*Key, bool, error,
 ) {
@@ -194,7 +195,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	}
 	notKept := next.NotKept()
 	if notKept != nil && e.notKept != nil {
-		notKept = e.notKept // with the reason
+		notKept = e.notKept // the error with its reason
 	}
 	if err := s.settled(r); err != nil {
 		return next, held, errors.Join(err, notKept)
@@ -206,10 +207,10 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	return next, held, notKept
 }
 
-// outcomeUnknown reports that the fate of the commit can no longer be determined. A try without an
-// answer may have stored it in a record that no longer exists, or before the oldest entry of the
-// journal. Or too few replicas have the write that refuses it, so that a late repetition could
-// still be stored after a failover.
+// outcomeUnknown reports that the fate of the commit can no longer be determined. One reason is a
+// try without an answer. It may have stored the commit in a record that no longer exists, or in one
+// whose journal no longer reaches back so far. The other reason is that too few replicas have the
+// write that refuses the commit. A late repetition could still be stored after a failover.
 func (l *Lease) outcomeUnknown(ctx context.Context) error {
 	e := l.event(EventOutcomeUnknown)
 	e.Err = ErrOutcomeUnknown

@@ -25,8 +25,8 @@ const (
 	shortestCommitPause = 5 * time.Millisecond // however short Config.Timeout is
 )
 
-// later runs work in the background, which Close waits for, unless as much work of its kind is
-// there already as maxBackground allows. The caller is inside life.
+// later runs work in the background, and Close waits for it. It logs and skips the work if
+// maxBackground works of its kind are running. The caller must be inside inFlight.
 func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
 	switch {
 	case s.cfg.CommitRetry <= 0:
@@ -43,9 +43,9 @@ func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, wo
 	}
 }
 
-// outlast repeats a call, which over may change, until over accepts what came of it, with pauses
-// that grow up to longest. It returns why it stopped before: its time, Config.CommitRetry, has
-// passed, or the service or its client is closed.
+// outlast repeats a call until over accepts its result, with pauses that grow up to longest. over
+// may change the call. It returns an error if Config.CommitRetry has passed, or the service or its
+// client is closed.
 func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Duration, over func(protocol.Reply, error) bool) error {
 	began := time.Now()
 	pauses := backoff.Backoff{First: firstCommitPause, Max: longest}
@@ -65,9 +65,9 @@ func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Du
 	}
 }
 
-// retryCommit takes over a commit that got no answer: it is tried again in the background until its
-// fate is known, for Config.CommitRetry. The lease is not given back: until it lapses no other
-// worker can start, and the result may be in Redis already.
+// retryCommit takes over a commit without an answer. It is retried in the background until its fate
+// is known, for Config.CommitRetry. The lease is not given back, because the result may be in Redis
+// already. Until the lease lapses, no other worker can start.
 func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutcome, why error) error {
 	s := l.scope.service
 	why = unavailable(context.WithoutCancel(ctx), "commit", why)
@@ -75,13 +75,14 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 	unknown.Err = why
 	s.observe(ctx, unknown)
 
-	again, kept := c.WithoutKeep() // no stage runs under it any more
+	again, kept := c.WithoutKeep() // no further stage runs under the lease
 	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) })
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Unwrap(why))
 }
 
-// repeatCommit repeats a commit until its fate is known or the time for it is over. If the first
-// try was to keep the lease, it may have done so, for a stage that will not begin under it.
+// repeatCommit repeats a commit until its fate is known or Config.CommitRetry has passed. kept
+// means that the first try was to keep the lease. It may have done so, and the next stage will not
+// begin under it.
 func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
@@ -90,12 +91,12 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 		case err != nil && !protocol.IsDamaged(err):
 			return false
 		case err == nil && (r.Status == protocol.StatusGone || r.Status == protocol.StatusForgotten):
-			l.dropped(ctx, ErrOutcomeUnknown) // which the caller got
+			l.dropped(ctx, ErrOutcomeUnknown) // the caller has got this error already
 			return true
 		}
 		if err == nil && r.Status == protocol.StatusEffect && e.worked {
-			// The work is done and must not run again: from now on the outcome without its result
-			// is tried.
+			// The work is done and must not run again. The next tries commit the outcome without
+			// its result.
 			if without, err := l.encode(e.withoutResult(effectError(e.effects, r)), l.Key()); err == nil {
 				e, c = without, l.commitCall(l.Key(), without, false)
 				return false
@@ -103,7 +104,7 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 		}
 		if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
 			l.dropped(ctx, err)
-		} else if kept { // also when its lock has lapsed: its attempt counts otherwise
+		} else if kept { // even if its lock has lapsed, because the attempt would count otherwise
 			s.release(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
 		}
 		return true
@@ -113,12 +114,12 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 	}
 }
 
-// dropped says that a commit's fate stays unknown, or that it was refused.
+// dropped logs that a commit's fate stays unknown, or that it was refused.
 func (l *Lease) dropped(ctx context.Context, why error) {
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: commit given up", attrKey(l.id), attrErr(why))
 }
 
-// attrKey names a key in the log, by its digest.
+// attrKey returns the log attribute that names a key by its digest.
 func attrKey(id identity) slog.Attr { return slog.String("key", id.Digest) }
 
 func attrErr(err error) slog.Attr { return slog.String("error", err.Error()) }

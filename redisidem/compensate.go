@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// undo returns the recovery point for the next compensation, at the i-th journal entry or before
-// it; Finished if no commit needs one. It checks every commit that is to be compensated, so that an
-// impossible compensation is found before the first one runs.
+// undo returns the recovery point of the next compensation, at the i-th journal entry or an earlier
+// one. It returns Finished if no commit needs one. It checks every commit that needs compensation,
+// so that an impossible one is found before the first one runs.
 func (f *Flow) undo(key *Key, i int) (string, error) {
 	next := Finished
 	if !f.compensates {
@@ -41,7 +41,7 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 	return next, nil
 }
 
-// pointAfter returns the recovery point that the i-th journal entry led to.
+// pointAfter returns the recovery point to which the i-th journal entry led.
 func pointAfter(key *Key, i int) string {
 	if i+1 < len(key.Journal) {
 		return key.Journal[i+1].Stage
@@ -49,8 +49,7 @@ func pointAfter(key *Key, i int) string {
 	return key.RecoveryPoint
 }
 
-// passed reports whether a commit of the stage that led to that point was more than an interim
-// answer.
+// passed reports whether the stage's commit that led to this point was more than an interim answer.
 func (s *FlowStage) passed(to string) bool {
 	return to == Finished || strings.HasPrefix(to, compensating) || slices.Contains(s.Next, to)
 }

@@ -21,47 +21,49 @@ const (
 )
 
 const (
-	// scanners is how many shards are asked at once, and armful how many keys are taken from one in
-	// one go.
+	// scanners is how many shards are asked at once. batchSize is how many keys are taken from a
+	// shard in one request.
 	scanners  = 8
 	batchSize = 16
-	// longestTurn is how long a process that has looked for a flow keeps others with a longer
-	// Interval from looking, at most.
+	// longestTurn bounds how long a process that has scanned for a flow keeps processes with a
+	// longer Interval from scanning.
 	longestTurn = 15 * time.Second
 )
 
-// CompleterConfig configures a [Completer]. The zero value of each field means its default, and a
-// nil *CompleterConfig means all defaults.
+// CompleterConfig configures a [Completer]. The zero value of each field means its default, and so
+// does a nil *CompleterConfig.
 type CompleterConfig struct {
-	// Interval is the average pause between two scans for keys; each pause differs from it by up to
-	// a quarter. A scan costs the server 1024 small scripts for each flow name, whatever the number
-	// of keys. Processes take turns, so that many of them scan no more often than one: a turn lasts
-	// three quarters of its owner's Interval, at most 15 s, and a process with a shorter turn does
-	// not wait for a longer one. Must not be negative. Default: 5 s.
+	// Interval is the average pause between two scans for keys. Each pause differs from it by up to
+	// a quarter. Must not be negative. Default: 5 s.
+	//
+	// A scan costs the server 1024 small scripts for each flow name, whatever the number of keys.
+	// Processes take turns, so many of them scan no more often than one. A turn lasts three
+	// quarters of its owner's Interval, at most 15 s. A process with a shorter turn does not wait
+	// for a longer one.
 	Interval time.Duration
 
 	// Concurrency is how many keys of each flow name are worked on at once. Flows do not share
-	// workers. Each shard with due keys is asked for one batch of 16 before any is asked again. At
-	// least 1. Default: 8.
+	// workers. Each shard with due keys is asked for one batch of 16 before any shard is asked
+	// again. At least 1. Default: 8.
 	Concurrency int
 
-	// Drain is how long the keys under way may go on after Run or Sweep was asked to end, or the
-	// service was closed. After that the contexts of their stages are cancelled. Such a stage has
-	// begun an attempt, which [Stage.Attempt] counts, but it has not failed: MaxAttempts does not
-	// count it. Default: 15 s. Negative: the contexts are cancelled at once.
+	// Drain is how long running stages may continue after Run or Sweep was asked to end, or the
+	// service was closed. Their contexts are cancelled then. [Stage.Attempt] counts such an
+	// attempt, but MaxAttempts does not, because the stage has not failed. Default: 15 s. Negative:
+	// the contexts are cancelled at once.
 	Drain time.Duration
 }
 
-// Completer finishes keys whose clients never came back. It scans for unfinished keys of its flows
-// whose lease has lapsed and whose last run is older than the flow's RecoverAfter, and runs the
-// flow from where they stand. A key that fails is tried again after a growing pause. When it has
+// Completer finishes keys whose clients do not come back. It scans for unfinished keys of its flows
+// whose lease has lapsed and whose last run is older than the flow's RecoverAfter. It runs the flow
+// from the key's recovery point. A key that fails is tried again after a growing pause. When it has
 // used up the flow's MaxAttempts, it becomes a dead letter: see [Service.DeadLetters].
 //
-// Any number of processes may run a completer. A completer does not disturb a live worker, since it
-// takes the lease on a key as every worker does.
+// Any number of processes may run a completer, and a Completer is safe for concurrent use. It does
+// not disturb live workers, since it takes the lease on a key as every worker does.
 //
 // A stage that a completer runs finds the request in [Stage.Key] and the state of earlier stages in
-// [Stage.State]. It has nothing else of its caller. Records must not hold credentials.
+// [Stage.State]. It has nothing else from its caller. Records must not hold credentials.
 type Completer struct {
 	cfg     CompleterConfig
 	service *Service
@@ -69,19 +71,19 @@ type Completer struct {
 	newest  map[string]*Flow // by name
 }
 
-// SweepResult is what a completer did in one look for keys.
+// SweepResult counts the keys of one [Completer.Sweep].
 type SweepResult struct {
-	// Due is how many keys it was handed. Of them it carried on Finished to the end and Failed not;
-	// DeadLettered became dead letters. The others were in other hands, finished already or waiting
-	// for their clients.
+	// Due is how many keys the sweep received. Finished were completed, Failed returned an error,
+	// and DeadLettered became dead letters. The others had another worker, were finished already or
+	// wait for their clients.
 	Due, Finished, Failed, DeadLettered int64
 }
 
 // NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Each
-// flow needs a RecoverAfter. A nil cfg means all defaults.
+// flow needs a RecoverAfter. A nil cfg means all defaults. It sends nothing.
 //
-// It returns an [*InvalidError] for a nil svc, for flows that are missing, repeated or without
-// RecoverAfter, and for a field of cfg that breaks its bound. It sends nothing.
+// It returns an [*InvalidError] for a nil svc, and for flows that are missing, nil, repeated or
+// without RecoverAfter. It also does so for a field of cfg that breaks its bound.
 func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer, error) {
 	if svc == nil {
 		return nil, invalid("svc", "must not be nil")
@@ -120,12 +122,12 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 	return c, nil
 }
 
-// Run looks for keys and carries them on until ctx ends, or the service is closed. It then takes no
-// more keys, gives those under way Drain to come to an end, cancels the contexts of the stages that
-// are left, waits for them, and returns ctx's error or [ErrClosed]. What goes wrong with a key, or
-// with Redis, is reported to Config.Logger and Config.Observer, and tried again.
+// Run scans for keys and continues them until ctx ends or the service is closed. It then takes no
+// more keys and gives running stages Drain to end. After that it cancels their contexts and waits
+// for them. It returns ctx's error or [ErrClosed].
 //
-// Each flow name is looked for by itself, so that a flow whose stages hang holds up no other.
+// Errors of keys and of Redis go to Config.Logger and Config.Observer, and are tried again. Each
+// flow name is scanned separately, so a flow whose stages hang does not delay the others.
 func (c *Completer) Run(ctx context.Context) error {
 	return c.each(ctx, func(ctx context.Context, w *workers) error {
 		interval := c.cfg.Interval
@@ -147,10 +149,9 @@ func (c *Completer) Run(ctx context.Context) error {
 	})
 }
 
-// turn reports whether it is this process's turn to look for a flow. A turn is a Redis key that
-// lives for three quarters of its owner's Interval: an owner that dies with it holds the others up
-// for no longer, and one that takes longer gets help. A turn that ends later than one of this
-// process's would is not waited for.
+// turn reports whether it is this process's turn to scan for a flow. A turn is a Redis key that
+// expires, so an owner that dies or takes longer does not hold the others up. A turn that ends
+// later than one of this process would is not waited for.
 func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bool, error) {
 	s := c.service
 	if err := s.inFlight.enter(); err != nil {
@@ -163,14 +164,14 @@ func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bo
 	return mine, explain(ctx, "completer", err)
 }
 
-// Sweep looks for keys once, carries on those that are due when it comes to their shard, and waits
-// until it is done with them. It is Run for programs that have a scheduler of their own, and for
-// tests: it asks for no turn. When ctx ends or the service is closed, it ends as Run does.
+// Sweep scans for keys once, continues those that are due, and blocks until that is done. It is
+// [Completer.Run] for tests and for programs with a scheduler of their own, and does not take turns
+// with other processes. It ends as Run does when ctx ends or the service is closed.
 //
-// It returns [ErrUnavailable] when a server did not answer, and [ErrDamaged] when a shard's index
-// is not a sorted set, both together with the result for the other shards. It returns [ErrClosed]
-// when the service is closed. A server that did not answer for one shard is not asked for its
-// others: in a cluster the other masters are.
+// It returns [ErrUnavailable] if a server did not answer, and [ErrDamaged] if a shard's index is
+// not a sorted set. In both cases the result covers the other shards. It returns [ErrClosed] if the
+// service is closed. A server that did not answer for one shard is not asked for its others; in a
+// cluster the other masters still are.
 func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var mu sync.Mutex
 	var all SweepResult
@@ -193,8 +194,8 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	return all, errs
 }
 
-// each calls do with the workers of each flow name at once, and waits for it and for them. The
-// context that do gets ends with ctx, and when the service is closed.
+// each calls do once for each flow name, concurrently, with workers for it. It waits for the calls
+// and the workers. The context of do ends with ctx and when the service is closed.
 func (c *Completer) each(ctx context.Context, do func(context.Context, *workers) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -231,30 +232,30 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *workers)
 	return ctx.Err()
 }
 
-// errStopped is the cause with which the stages of a completer that ends are cancelled.
+// errStopped is the cause with which a completer that ends cancels its stages.
 var errStopped = errors.New("redisidem: completer is stopped")
 
-// errGoexit says that a stage has ended its goroutine.
+// errGoexit reports that a stage ended its goroutine.
 var errGoexit = errors.New("stage called runtime.Goexit")
 
-// errNotOurs says that a record belongs to a flow of another name, or to none.
+// errNotOurs reports that a record belongs to a flow of another name, or to no flow.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
-// errPutOff reports that another worker has had the lease on a key since it was handed out: the key
-// is not due any more.
+// errPutOff reports that another worker had the lease after the index handed the key out, so the
+// key is not due any more.
 var errPutOff = errors.New("redisidem: key is due later")
 
-// resume takes the lease on a key and runs its flow, in the version that the key belongs to. A key
-// that is finished already is taken out of the due index by the claim.
+// resume takes the lease on a key and runs its flow in the version that the key belongs to. For a
+// finished key, the claim removes it from the due index.
 func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
-	// A panic about one key, a stage's or the observer's, must not end the process that carries on
-	// all the others.
+	// A panic of one key's stage or of the observer must not end the process that works on all
+	// others.
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
-	sc := c.service.Scope("").Wait(0) // the record says whose it is
+	sc := c.service.Scope("").Wait(0) // the scope is in the record
 	f := j.flow
 	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
 	var other *FlowError
@@ -278,7 +279,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	}
 	key, err = lease.runFlow(ctx)
 	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
-		// The flow goes round in circles, and would the next time.
+		// The flow would go round in circles the next time, too.
 		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true})
 		if again == nil {
 			return key, errors.Join(err, claimErr)

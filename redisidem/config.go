@@ -22,96 +22,98 @@ const (
 	DefaultMaxValueBytes = 1 << 20
 )
 
-// Config tunes a [Service]. The zero value of each field means its default, and a nil *Config means
-// all defaults. Services that work on the same keys need the same Namespace; everything else may
-// differ between them.
+// Config configures a [Service]. The zero value of each field means its default, and so does a nil
+// *Config. Services that work on the same keys need the same Namespace, and a Codec and
+// FingerprintKeys that fit each other. Everything else may differ between them.
 type Config struct {
-	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, since
-	// they mark the cluster slot, nor white space. Default: "redisidem".
+	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, which
+	// mark the cluster slot, or white space. At most MaxKeyBytes long. Default: "redisidem".
 	Namespace string
 
-	// Retention is how long a record is kept, counted from its last change. A retry that comes
-	// later runs the work again, so it must be longer than any client retries. Not shorter than
-	// Lease. Default: 24 h.
+	// Retention is how long a record is kept after its last change. A later retry runs the work
+	// again, so choose it longer than any client retries. Not shorter than Lease. Default: 24 h.
 	Retention time.Duration
 
-	// Lease is how long a worker that has gone silent keeps its key: the longest time that a crash
-	// makes a retry wait. Live workers renew it at a third. Whole milliseconds, at least 10; below
-	// about 1 s, network delays cost leases. Default: 10 s.
+	// Lease is how long a key stays locked after its worker has died: the longest time for which a
+	// crash makes a retry wait. Live workers renew the lease at each third of it. Whole
+	// milliseconds, at least 10 ms. Below about 1 s, network delays cost leases. Default: 10 s.
 	Lease time.Duration
 
 	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs
-	// does not hold its key for ever. The stage's context is then cancelled with ErrMaxHold.
-	// Default: 15 min. Negative: no bound.
+	// does not hold its key without end. The stage's context is then cancelled with ErrMaxHold. At
+	// least 1 ms. Default: 15 min. Negative: no bound.
 	MaxHold time.Duration
 
-	// Timeout bounds each operation on Redis, repetitions included. A method that needs Redis and
-	// gets no answer returns within it. At least 1 ms. Default: 500 ms.
+	// Timeout bounds each operation on Redis, including its repetitions. A method that needs Redis
+	// and gets no answer returns within it. At least 1 ms. Default: 500 ms.
 	Timeout time.Duration
 
-	// Wait is how long a caller waits for a key that another worker has. Zero, the default, and
-	// negative values refuse at once with a LockedError. Scope.Wait sets it per call. The last
-	// request to Redis may take Timeout more.
+	// Wait is how long a call waits for a key that another worker has. Scope.Wait sets it for
+	// single calls. The last request to Redis may take Timeout more. Zero, the default, and
+	// negative values: the call returns a LockedError at once.
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is retried in the background, after its
 	// caller got ErrOutcomeUnknown. A lease under which no callback began is given back in the same
-	// way. At most 1024 commits and 1024 give-backs are retried at once, because each commit holds
-	// its response in memory. Further ones are tried once, which is logged: a retry of the request
-	// finds out whether the commit was stored, and a lease that was not given back counts as an
-	// attempt and lapses. Default: 1 min. Negative: not at all.
+	// way. Default: 1 min. Negative: no retries.
+	//
+	// At most 1024 commits and 1024 give-backs are retried at once, because each commit holds its
+	// response in memory. Further ones are tried once, and this is logged. A retry of the request
+	// then finds out whether the commit was stored. A lease that was not given back lapses and
+	// counts as an attempt.
 	CommitRetry time.Duration
 
 	// Durability is the number of replicas that must acknowledge a claim before its callback runs,
 	// and a commit before it is reported. It closes the gap that asynchronous replication leaves at
-	// a failover, at the price of their round trip: when all replicas that may be promoted have to
-	// acknowledge, nothing that was is lost; with fewer of them, nothing is as long as one of those
-	// that did is promoted, as Sentinel and clusters mean to. Default: 0, none.
+	// a failover, and costs a round trip to the replicas.
+	//
+	// If all replicas that may be promoted must acknowledge, nothing acknowledged is lost. With
+	// fewer, nothing is lost as long as one that acknowledged is promoted. Sentinel and clusters
+	// try to promote such a replica. Must not be negative. Default: 0, no replicas.
 	Durability int
 
-	// AutoPipeline sends the commands of concurrent callers in common pipelines, which multiplies
-	// the throughput of a service with many callers. A lone caller gains nothing. See
-	// docs/design.md for what it gives up. With Durability, which needs a connection of its own,
-	// claims and commits are not pipelined across callers.
+	// AutoPipeline sends the commands of concurrent callers in common pipelines. This multiplies
+	// the throughput of a service with many callers, and gains nothing for a single caller.
+	// docs/design.md describes the costs. Claims and commits with Durability need a connection of
+	// their own, and are not pipelined across callers.
 	AutoPipeline bool
 
-	// CacheBytes is about how much memory the service may use for copies of finished records, from
-	// which it answers replays without asking Redis. What such a replay's Key points to (response,
-	// params, journal) is shared with other replays and must not be changed. Zero, the default, and
-	// negative values: no copies.
+	// CacheBytes is about how much memory the service may use for copies of finished records. It
+	// answers replays from these copies without asking Redis. The response, params and journal of
+	// such a replay's Key are shared with other replays and must not be changed. Zero, the default,
+	// and negative values: no copies.
 	CacheBytes int64
 
-	// CacheLife bounds how long a copy answers, besides the life of its record, which no copy
-	// outlives. It matters only after a Delete: other processes hear of it and drop their copies,
-	// but a process that lost its connection or whose Redis user may not use the channel answers
-	// from its copy for up to so long. Default: 1 min.
+	// CacheLife bounds how long a copy answers. A copy never outlives its record. The bound matters
+	// only after a Delete: other processes are notified and drop their copies. A process whose
+	// connection failed, or whose Redis user may not use the channel, misses the notification. It
+	// answers from its copy for up to CacheLife. At least 1 ms. Default: 1 min.
 	CacheLife time.Duration
 
 	// MaxKeyBytes bounds the length of a key and of a scope. At least 36, the length of the keys
 	// that Scope.Create makes. Default: 255.
 	MaxKeyBytes int
 
-	// MaxValueBytes bounds each stored value: params, state, response headers, response body. A
-	// record with a longer value is ErrDamaged, so lower it only a Retention after the services
-	// that write longer ones are gone. Default: 1 MiB.
+	// MaxValueBytes bounds each stored value: params, state, response headers and response body. A
+	// record with a longer value is ErrDamaged. Lower the bound only one Retention after the last
+	// service that writes longer values has stopped. Between 1 and 512 MiB. Default: 1 MiB.
 	MaxValueBytes int
 
-	// Codec encodes the values of records: params, state, response headers and bodies. All services
-	// that work on the same keys need a codec that decodes what the others encode. See package
-	// codec. Default: nil, values are stored as they are.
+	// Codec encodes the values of records: params, state, response headers and bodies. Services
+	// that work on the same keys need codecs that decode each other's values. See package codec.
+	// Default: nil, values are stored as they are.
 	Codec Codec
 
-	// FingerprintKeys make the fingerprints of requests keyed digests, so that a reader of Redis
-	// cannot guess the contents of small requests: see NewFingerprintKeys. Default: nil, plain
+	// FingerprintKeys make the fingerprints of requests keyed digests. A reader of Redis then
+	// cannot guess the contents of small requests. See NewFingerprintKeys. Default: nil, plain
 	// digests.
 	FingerprintKeys *FingerprintKeys
 
-	// Owner is the name under which this process's commits stand in the journals of keys, for
-	// people who look at them. At most 64 bytes, without white space. Default: the host's name and
-	// the process's number.
+	// Owner names this process in the journals of keys, for human readers. At most 64 bytes,
+	// without white space. Default: the host's name and the process ID.
 	Owner string
 
-	// Observer receives an event for each change of a key. Default: nil, which costs nothing.
+	// Observer receives an event for each change of a key. Default: nil, no events.
 	Observer Observer
 
 	// Logger receives the results of background work and the warnings of Open, which no call can
@@ -119,7 +121,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// withDefaults returns a copy in which every zero field has its default.
+// withDefaults returns a copy with the default in every zero field.
 func (c *Config) withDefaults() Config {
 	var out Config
 	if c != nil {
@@ -150,7 +152,7 @@ func def[T comparable](field *T, value T) {
 
 const maxOwnerBytes = 64
 
-// defaultOwner names this process.
+// defaultOwner returns the host's name and the process ID.
 func defaultOwner() string {
 	host, err := os.Hostname()
 	if err != nil || host == "" || strings.ContainsFunc(host, unicode.IsSpace) {
@@ -159,7 +161,7 @@ func defaultOwner() string {
 	return host[:min(len(host), maxOwnerBytes-20)] + "/" + strconv.Itoa(os.Getpid())
 }
 
-// validate reports the first field of a Config, defaults filled in, that breaks its bound.
+// validate returns an error for the first field that breaks its bound. Defaults must be filled in.
 func (c *Config) validate() error {
 	switch {
 	case c.MaxKeyBytes < createdKeyBytes:
@@ -197,10 +199,10 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// minLease leaves a tenth of itself, in which a worker that has lost its lease stops, longer than
-// what servers' clocks leave out.
+// minLease keeps a tenth of the lease longer than the differences between the servers' clocks. In
+// that tenth a worker that has lost its lease stops.
 const minLease = 10 * time.Millisecond
 
-// maxDuration keeps sums of lease and retention in milliseconds far from where Lua's numbers lose
-// digits.
+// maxDuration keeps sums of lease and retention in milliseconds well within the range in which
+// Lua's numbers are exact.
 const maxDuration = 100 * 365 * 24 * time.Hour

@@ -11,37 +11,38 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// DeadLetter says when and why a [Completer] gave a key up. The key stays a dead letter until a
+// DeadLetter records when and why a [Completer] gave a key up. The key stays a dead letter until a
 // stage is committed, by its client or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a
-// dead letter, which stays one unless it is finished then.
+// dead letter without ending it, unless the update finishes the key.
 type DeadLetter struct {
-	// At is the server's time.
+	// At is the server's time when the key was given up.
 	At time.Time
-	// Reason names the stage and its attempts. It has nothing of the stage's own error, which may
-	// hold what must not be kept.
+	// Reason names the stage and its attempts. It leaves out the stage's own error, which may
+	// contain data that must not be stored.
 	Reason string
 }
 
-// decodeDeadLetter reads "time revision attempts reason", as the abandon script writes it.
+// decodeDeadLetter reads "time revision attempts reason", the form in which the abandon script
+// writes it.
 func decodeDeadLetter(s string) (*DeadLetter, error) {
 	parts := strings.SplitN(s, " ", 4)
 	if len(parts) != 4 {
 		return nil, damaged("%s has %d parts", fieldDeadLetter, len(parts))
 	}
 	at, err := parseTime(fieldDeadLetter, parts[0])
-	_, err1 := parseCount(fieldDeadLetter, parts[1]) // the revision, for the script alone
+	_, err1 := parseCount(fieldDeadLetter, parts[1]) // only the script uses the revision
 	return &DeadLetter{At: at, Reason: parts[3]}, errors.Join(err, err1)
 }
 
-// requeue is how many attempts at a revision of the key do not use up MaxAttempts: those made
-// before it was last taken out of the dead letters, and those that a shutdown has stopped. at is
-// when it was taken out; in 1970 if it never was.
+// requeue holds how many attempts at a revision do not count for MaxAttempts. These are the
+// attempts before the key was last requeued, and the attempts that a shutdown stopped. The field at
+// is when the key was requeued, in 1970 if it never was.
 type requeue struct {
 	revision, attempts int64
 	at                 time.Time
 }
 
-// decodeRequeue reads "revision attempts time", as the requeue script writes it.
+// decodeRequeue reads "revision attempts time", the form in which the requeue script writes it.
 func decodeRequeue(s string) (requeue, error) {
 	parts := strings.Split(s, " ")
 	if len(parts) != 3 {
@@ -53,11 +54,10 @@ func decodeRequeue(s string) (requeue, error) {
 	return requeue{n, m, at}, errors.Join(err, err1, err2)
 }
 
-// refusals are how many looks of completers at a revision of the key have found that no program of
-// theirs can work on it.
+// refusals counts how often completers found at a revision that they have no program for the key.
 type refusals struct{ revision, looks int64 }
 
-// decodeRefusals reads "revision looks", as the abandon script writes it.
+// decodeRefusals reads "revision looks", the form in which the abandon script writes it.
 func decodeRefusals(s string) (refusals, error) {
 	revision, looks, _ := strings.Cut(s, " ")
 	n, err := parseCount(fieldRefused, revision)
@@ -65,13 +65,14 @@ func decodeRefusals(s string) (refusals, error) {
 	return refusals{n, m}, errors.Join(err, err1)
 }
 
-// DeadLetters yields the keys of a flow, by its name, that a [Completer] has given up, in no
-// particular order: their DeadLetter says why. It looks into all shards, one round trip for each of
-// the 1024 and for each key.
+// DeadLetters yields the dead letters of a flow, given by its name without a version, in no
+// particular order. Each key's DeadLetter field has the reason. It takes one round trip for each of
+// the 1024 shards and one for each key.
 //
-// A key whose record cannot be read comes with [ErrDamaged] and has nothing but its ID; a list that
-// cannot be read comes with an empty key. The others follow. Any other error comes without a key
-// and ends it: [ErrInvalid], [ErrUnavailable] and [ErrClosed].
+// A key whose record cannot be read comes with [ErrDamaged] and has only its ID. A list that cannot
+// be read comes with [ErrDamaged] and an empty key. The iteration continues after both. Any other
+// error comes with a nil key and ends the iteration: [ErrInvalid], [ErrUnavailable] and
+// [ErrClosed].
 func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, error] {
 	return func(yield func(*Key, error) bool) {
 		if !flowName.MatchString(flow) {
@@ -94,7 +95,7 @@ func (s *Service) DeadLetters(ctx context.Context, flow string) iter.Seq2[*Key, 
 				key, err := s.retrievePlaced(ctx, prefix, member)
 				switch {
 				case errors.Is(err, ErrNotFound), err == nil && key.DeadLetter == nil:
-					continue // its retention is over, or it was carried on or finished after all
+					continue // the record has expired, or the key is not a dead letter any more
 				case errors.Is(err, ErrDamaged):
 					key = &Key{id: identity{Digest: member}}
 				}
@@ -118,14 +119,15 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	return members, explain(ctx, "dead letters", err)
 }
 
-// Requeue takes a key out of the dead letters: a [Completer] carries it on at once, and makes as
-// many attempts as before. The key is one that DeadLetters yielded, or one that was retrieved. A
-// key that is neither a dead letter nor due becomes due, too. One round trip.
+// Requeue takes a key out of the dead letters. A [Completer] continues it at once, and makes up to
+// MaxAttempts further attempts. The key is one that [Service.DeadLetters] yielded or that was
+// retrieved. A key that is neither a dead letter nor in the due index becomes due, too. It takes
+// one round trip.
 //
-// It returns [ErrNotFound] when there is no such record, or when it is not a dead letter and a
-// completer will come to it by itself; [ErrStale] when the record belongs to another flow than the
-// key says, [ErrFinished] when it was finished after all, [ErrLocked] while a worker has the lease,
-// [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+// It returns [ErrNotFound] if the record does not exist, or if it is not a dead letter and a
+// completer will continue it anyway. It returns [ErrStale] if the record belongs to another flow
+// than key.Flow, and [ErrFinished] if the key is finished. It returns [ErrLocked] while a worker
+// has the lease. It also returns [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	id, err := sc.own(key)
 	if err != nil {
@@ -145,12 +147,12 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	return nil
 }
 
-// errDeadLettered says that a key became a dead letter.
+// errDeadLettered reports that a key became a dead letter.
 var errDeadLettered = errors.New("redisidem: dead letter")
 
-// refuse counts a look at a key that no program of this completer's can work on. It is put off, as
-// a key that fails is, and becomes a dead letter in the end, since it would expire without a word
-// otherwise, whatever it has committed. No attempt was begun.
+// refuse counts that this completer has no program for a key. The key is put off like one that
+// failed, and becomes a dead letter after MaxAttempts refusals. Otherwise it would expire silently,
+// whatever it has committed. The attempt does not count.
 func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) error {
 	lease, _, err := sc.claim(ctx, cl)
 	if lease == nil {
@@ -168,8 +170,8 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 	return errors.Join(why, err)
 }
 
-// refusedOften reports whether one more look that finds nothing to do with the key at this revision
-// is one too many: each prolongs the record, so that it would never end.
+// refusedOften reports whether one more refusal at this revision reaches the bound. Without a bound
+// the record would never expire, because each refusal prolongs it.
 func (f *Flow) refusedOften(r refusals, revision int64) bool {
 	looks := int64(1)
 	if r.revision == revision {
@@ -186,15 +188,15 @@ func (l *Lease) deadLetterReason() string {
 	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
 		return fmt.Sprintf("%d attempts", made)
 	}
-	// Each claim extends the record, which would otherwise never end.
+	// Without a bound the record would never expire, because each claim prolongs it.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
 	since := latest(k.CreatedAt, k.requeued.at)
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
 		return fmt.Sprintf("interim answers for %v", age)
 	}
-	// Attempts that count have more time between them than others, but none has more than the
-	// record has to live.
+	// Pauses between counted attempts grow, but each is shorter than the record's remaining life.
+	// So the bound applies to the average per attempt.
 	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
 		return fmt.Sprintf("nothing done for %v", age)
 	}
@@ -208,7 +210,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// limit is how many attempts of the stage at this revision a completer makes.
+// limit returns how many attempts at this revision a completer allows.
 func (f *Flow) limit(r requeue, revision int64) int {
 	if r.revision == revision {
 		return f.cfg.MaxAttempts + int(r.attempts)
@@ -216,13 +218,13 @@ func (f *Flow) limit(r requeue, revision int64) int {
 	return f.cfg.MaxAttempts
 }
 
-// makeDeadLetter makes the key a dead letter, and ends the lease.
+// makeDeadLetter makes the key a dead letter and ends the lease.
 func (l *Lease) makeDeadLetter(ctx context.Context, why string) error {
 	return asDeadLettered(l.abandonAsDeadLetter(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
-// refusalsIn returns those of a record given as field, value, ..., and its revision. What of these
-// cannot be read does not count.
+// refusalsIn returns the refusals and the revision in a record given as field, value, ... Fields
+// that cannot be read count as zero.
 func refusalsIn(pairs []string) (refused refusals, revision int64) {
 	for ; len(pairs) > 1; pairs = pairs[2:] {
 		switch pairs[0] {
@@ -236,14 +238,14 @@ func refusalsIn(pairs []string) (refused refusals, revision int64) {
 	return refused, revision
 }
 
-// refuseUnread is refuse for a key whose record this process cannot read, as why says. The reply is
-// the one to its claim.
+// refuseUnread is refuse for a key whose record this process cannot read, for the reason why. r is
+// the reply to the claim.
 func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r protocol.Reply, why error) error {
 	a := protocol.Abandon{
 		ID: c.id, Token: token, Recovery: c.flow.recovery(s.cfg.Retention), Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true},
 	}
 	if !c.flow.refusedOften(refusalsIn(r.Texts)) {
-		_, _ = s.giveBack(ctx, c.id, s.redis.NewAbandon(a), 0, nil) // which is repeated
+		_, _ = s.giveBack(ctx, c.id, s.redis.NewAbandon(a), 0, nil) // retried in the background
 		return why
 	}
 	tell := func(r protocol.Reply) {
@@ -260,7 +262,7 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 	return asDeadLettered(r.DeadLettered(), nil)
 }
 
-// asDeadLettered returns what became of a key that was to be given up.
+// asDeadLettered returns the result of an attempt to make a key a dead letter.
 func asDeadLettered(buried bool, err error) error {
 	switch {
 	case err != nil:

@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// results has why a type cannot be a result of Do, nil if it can.
+// results caches resultError by type.
 var results sync.Map // reflect.Type: error
 
-// resultError returns why no value of the type can be stored; nil if one can.
+// resultError returns why values of the type cannot be stored, or nil if they can.
 func resultError(t reflect.Type) error {
 	known, ok := results.Load(t)
 	if !ok {
@@ -25,15 +25,19 @@ func resultError(t reflect.Type) error {
 	return err
 }
 
-// Do runs work once for a key that a request brought, and gives its result again to every retry:
-// replayed says which it was. The result travels as JSON. Two round trips the first time, one for a
-// replay.
+// Do runs work once for a key that a request brought, and returns the same result to every retry.
+// replayed reports whether an earlier call made the result. The result is stored as JSON. It takes
+// two round trips the first time, and one for a replay.
 //
-// It is for work of a single stage: a key that stands at a recovery point of its own is
-// [ErrUnknownRecoveryPoint]. An error of work leaves the key as it was, to be retried. A type T
-// that cannot be stored is [ErrInvalid], before work runs; a result that cannot be is [ErrNotKept],
-// now and for every retry. A stored result that does not decode into T is [ErrOtherType]. The other
-// errors are those of [Scope.Do]. It is a function since methods cannot have type parameters.
+// Do is for work of a single stage. If work returns an error, the key stays as it was and can be
+// retried. It is a function because methods cannot have type parameters.
+//
+// The errors are those of [Scope.Do], and:
+//
+//   - [ErrInvalid] if no value of type T can be stored. It is returned before work runs.
+//   - [ErrNotKept] if this result cannot be stored. Every retry gets it as well.
+//   - [ErrOtherType] if the stored result does not decode into T.
+//   - [ErrUnknownRecoveryPoint] if the key is neither at Started nor at Finished.
 func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work func(context.Context, *Stage) (T, error)) (
 	result T, replayed bool, err error,
 ) {
@@ -67,18 +71,18 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 		return result, true, fmt.Errorf("%w: the key was finished without a result", ErrOtherType)
 	}
 	if err := json.Unmarshal(key.Response.Body, &result); err != nil {
-		var none T // not what was decoded of it so far
+		var none T // not a partly decoded value
 		return none, true, fmt.Errorf("%w: result: %w", ErrOtherType, err)
 	}
 	return result, true, nil
 }
 
-// Do is InitializeRequest and WorkStage in one: it takes the lease on the key that a request
-// brought, creates it if it does not exist, runs the callback from whatever recovery point the key
-// is at, and commits. Two round trips the first time, one for a replay.
+// Do is [Scope.InitializeRequest] and [Scope.WorkStage] in one. It creates the key of a request if
+// it does not exist, takes its lease, runs the callback at any recovery point, and commits. It
+// takes two round trips the first time, and one for a replay.
 //
-// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and
-// [Scope.WorkStage]; unlike the former it refuses an empty value.
+// The returned key is never nil. The errors are those of these two methods. Unlike
+// InitializeRequest, Do refuses an empty value.
 func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFunc) (*Key, error) {
 	if work == nil {
 		return &Key{}, invalid("work", "must not be nil")
@@ -93,13 +97,14 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 	return sc.do(ctx, id, encoded, work)
 }
 
-// do is apart from Do so that a replay from a copy does not pay for what only a claim needs.
+// do is separate from Do so that encoded moves to the heap only for a claim, and not for a replay
+// from a copy.
 func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
 	key, err := sc.work(ctx, nil, claim{id: id, request: &encoded}, work)
 	return orOnlyNamed(id, key), err
 }
 
-// orOnlyNamed returns the key, or when it is nil one of which only the name is known.
+// orOnlyNamed returns the key, or a key with only its name if it is nil.
 func orOnlyNamed(id identity, key *Key) *Key {
 	if key == nil {
 		return &Key{Value: id.Value, Scope: id.Scope, id: id}

@@ -21,101 +21,120 @@ const (
 	DefaultMaxBackoff  = 5 * time.Second
 )
 
-// FlowConfig describes a [Flow]. The zero value of a field means its default, where there is one.
+// FlowConfig describes a [Flow]. Name, Version and Stages are required. The zero value of every
+// other field means its default.
 type FlowConfig struct {
-	// Name and Version tell flows apart: a key remembers the one that works on it, and no other
-	// will. Change the version when a process with the new stages must not carry on what one with
-	// the old stages began; keep the old flow in the program until its keys are finished. Name is
-	// made of letters, digits, dots, dashes and underscores, at most 64. Version is at least 1.
+	// Name and Version identify the flow. A key remembers the flow that works on it, and only that
+	// flow can continue it. Change the version when a process with the new stages must not continue
+	// the work that the old stages began. Keep the old flow in the program until its keys are
+	// finished.
+	//
+	// Name has 1 to 64 letters, digits, dots, dashes and underscores. Version is at least 1.
 	Name    string
 	Version int
 
-	// Stages are in the order in which they run, unless their outcomes say otherwise. The first
-	// begins at Started.
+	// Stages are in the order in which they run, unless an outcome names another recovery point.
+	// The first stage starts at Started.
 	Stages []FlowStage
 
-	// RecoverAfter makes the flow's keys recoverable: a [Completer] carries a key on when its last
-	// run ended, or its lease lapsed, so long ago. Clients that retry should have come back by
-	// then. It doubles with each attempt of a stage, up to 64 times as long, but never beyond half
-	// of Config.Retention, since the key would expire. At least 1 ms. Zero: keys are left to their
-	// clients.
+	// RecoverAfter makes the flow's keys recoverable: a [Completer] continues a key when its last
+	// run ended, or its lease lapsed, that long ago. Choose it longer than the pauses between a
+	// client's retries.
+	//
+	// The delay doubles with each attempt at a stage, up to 64 times RecoverAfter. It never exceeds
+	// half of Config.Retention, because the key would expire. At least 1 ms. Zero: only clients
+	// continue the keys.
 	RecoverAfter time.Duration
 
-	// InterimFor is how long a Completer leaves a key alone whose caller got an interim answer, and
-	// is expected back. Shorter than Config.Retention, or the key has expired by then. Default: 15
-	// min.
+	// InterimFor is how long a Completer leaves a key alone after an interim answer, because the
+	// caller is expected back. Choose it shorter than Config.Retention, because otherwise the key
+	// expires first. At least 1 ms. Default: 15 min.
 	InterimFor time.Duration
 
-	// MaxAttempts is how many attempts of one stage a Completer makes, those of clients included,
-	// before it gives the key up as a dead letter. It also gives up a key whose stages go round in
-	// circles (ErrNoProgress), one that still gets interim answers when it is older than a lease,
-	// InterimFor and its retention together, one that only had NothingDone for so long, one whose
-	// record it cannot read after as many attempts, and one that it finds as often at a version or
-	// a recovery point that none of its flows has: the newest version's MaxAttempts and
-	// RecoverAfter count there. A key that was requeued has all of it again. Default: 10.
+	// MaxAttempts is how many attempts at one stage are made, including the attempts of clients,
+	// before a Completer makes the key a dead letter. Default: 10.
+	//
+	// A Completer also gives up a key:
+	//
+	//   - whose stages return to each other without end (ErrNoProgress);
+	//   - that still gets interim answers when it is older than a lease, InterimFor and
+	//     Config.Retention together;
+	//   - that had only NothingDone for that long;
+	//   - whose record it could not read MaxAttempts times;
+	//   - that it found MaxAttempts times at a version or a recovery point that none of its flows
+	//     has. MaxAttempts and RecoverAfter are those of the newest version in that case.
+	//
+	// A requeued key starts again from zero.
 	MaxAttempts int
 }
 
 // FlowStage is one stage of a [Flow].
 type FlowStage struct {
-	// Point is the recovery point that the stage starts at.
+	// Point is the recovery point at which the stage starts. It is required and unique in the flow.
 	Point string
 
-	// Work is the stage's work. It should end with Next, Finish, Fail or Interim.
+	// Work does the stage's work. It should return Next, Finish, Fail or Interim. It is required.
 	Work StageFunc
 
-	// Next are the recovery points that Work may advance to; a stage that may run again at once, to
-	// work off a long list bit by bit, names its own. Finish, Fail and Interim (at this stage's
-	// point, an earlier stage's or one of Next) are always allowed. Nil: the point of the stage
-	// behind it, Finished for the last one.
+	// Next lists the recovery points to which Work may advance. A stage that may run again at once,
+	// to work through a long list in parts, names its own point.
+	//
+	// Finish and Fail are always allowed. Interim may name this stage's point, an earlier stage's
+	// point, or a point of Next. Nil: the point of the following stage, or Finished for the last
+	// stage.
 	Next []string
 
-	// Timeout bounds each run of Work, Reconcile and Compensate: their context ends then. Zero:
-	// only the lease's own bound, Config.MaxHold.
+	// Timeout bounds each run of Work, Reconcile and Compensate: their context ends after it. Zero:
+	// only Config.MaxHold bounds a run.
 	Timeout time.Duration
 
-	// Retry says what happens after an error. The zero value: the error ends the run.
+	// Retry configures whether the stage runs again after an error. The zero value: the first error
+	// ends the run.
 	Retry Retry
 
-	// MaxVisits bounds how often one run of the flow may come to this stage from another one, so
-	// that stages which advance to each other for ever are stopped with ErrNoProgress. A stage that
-	// names itself, to work off a list bit by bit, may do so as often as it wants: Config.MaxHold
-	// bounds the run. Default: 16.
+	// MaxVisits bounds how often one run of the flow may enter this stage from another one. It
+	// stops stages that advance to each other without end, with ErrNoProgress. A stage that names
+	// itself in Next may repeat without limit, within Config.MaxHold. Default: 16.
 	MaxVisits int
 
-	// Reconcile is asked instead of Work when an earlier attempt of this stage began and was not
-	// committed, in this process or in one that died: did it happen? It returns the outcome if so,
-	// ErrNothingDone if not, upon which Work runs, and any other error if it cannot tell: Run then
-	// returns it with ErrOutcomeUnknown, and the key stays as it is. A panic is such an error. Nil:
-	// Work runs again, which can ask for its attempt, its fence and its outbound key.
+	// Reconcile finds out whether an earlier attempt at this stage did its work. It runs before
+	// Work if an earlier attempt began and was not committed, in this process or another one.
+	//
+	// If the work was done, Reconcile returns the outcome. If not, it returns ErrNothingDone, and
+	// Work runs. Any other error, or a panic, means that Reconcile cannot decide. WorkFlow then
+	// returns the error with ErrOutcomeUnknown, and the key stays as it is.
+	//
+	// Nil: Work runs again. It can use Stage.Attempt, Stage.Fence and Stage.OutboundKey to repeat
+	// its work safely.
 	Reconcile StageFunc
 
-	// Compensate undoes what the stage has done, after a later stage failed for good. It runs once
-	// for each commit of the stage, interim ones included, and again if it fails or its process
-	// dies: it must be harmless the second time. [Stage.Compensates] returns that commit. The
-	// journal of such a flow's keys remembers 1024 commits: a key that has made more fails with
-	// ErrDamaged before anything is undone. Nil: nothing is to be undone.
+	// Compensate undoes the stage's work after the flow has failed for good. It runs once for each
+	// commit of the stage, including interim ones; [Stage.Compensates] returns that commit. It runs
+	// again if it fails or its process dies, so it must be safe to repeat.
+	//
+	// The journal of such a flow's keys remembers 1024 commits. A key with more commits fails with
+	// ErrDamaged before anything is undone. Nil: the stage needs no compensation.
 	Compensate func(ctx context.Context, st *Stage) error
 
-	// NoReturn makes the stage the point of no return once it is committed: neither it nor what
-	// came before it is compensated any more.
+	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an
+	// earlier one is compensated.
 	NoReturn bool
 }
 
-// Retry says what happens when a stage returns an error, while the lease is held.
+// Retry configures how a stage is repeated after an error while the lease is held.
 type Retry struct {
-	// Attempts is how often Work runs at most. Zero and 1: once.
+	// Attempts is the maximum number of runs under one lease. Zero and 1: one run.
 	Attempts int
-	// Backoff is the pause before the second run. It doubles up to MaxBackoff, and half of it is
-	// jitter. Defaults: 100 ms and 5 s.
+	// Backoff is the pause before the second run. Later pauses double up to MaxBackoff, and half of
+	// each pause is jitter. Defaults: 100 ms, and 5 s or Backoff if that is longer.
 	Backoff, MaxBackoff time.Duration
-	// If reports whether an error is worth another run. Nil: all but ErrOutcomeUnknown from a stage
-	// without Reconcile.
+	// If reports whether another run may succeed after this error. Nil: every error is retried,
+	// except ErrOutcomeUnknown from a stage without Reconcile.
 	If func(error) bool
 }
 
-// Flow is a whole operation made of stages. It is immutable and safe for concurrent use. Run one
-// with [Scope.WorkFlow] or [Scope.DoFlow].
+// Flow is an operation made of stages. It is immutable and safe for concurrent use. Make one with
+// [NewFlow], and run it with [Scope.WorkFlow] or [Scope.DoFlow].
 type Flow struct {
 	cfg    FlowConfig
 	id     string // name/version
@@ -123,18 +142,18 @@ type Flow struct {
 	order  map[string]int
 	words  string // the argument of the claim script
 
-	compensates bool // some stage has a Compensate
+	compensates bool // at least one stage has a Compensate
 }
 
-// compensating opens the recovery points of keys that are being compensated: behind it is the
-// revision to undo next.
+// compensating is the prefix of the recovery points of keys that are being compensated. The
+// revision to undo next follows it.
 const compensating = "compensate:"
 
 var flowName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// NewFlow makes a flow. What is wrong with its description is an [*InvalidError]: an empty or
-// doubled recovery point, a stage that none leads to, a stage from which no way leads to Finished,
-// a value out of bounds.
+// NewFlow makes a flow. It returns an [*InvalidError] if the description is wrong: for an empty or
+// repeated recovery point, and for a value out of bounds. A stage that cannot be reached, or cannot
+// reach Finished, is wrong as well.
 func NewFlow(cfg FlowConfig) (*Flow, error) {
 	def(&cfg.InterimFor, DefaultInterimFor)
 	def(&cfg.MaxAttempts, DefaultMaxAttempts)
@@ -184,7 +203,7 @@ func NewFlow(cfg FlowConfig) (*Flow, error) {
 	return f, nil
 }
 
-// complete checks one stage by itself, and fills in its defaults.
+// complete fills in the defaults of one stage and checks it without regard to the others.
 func (s *FlowStage) complete(field string, f *Flow) error {
 	def(&s.MaxVisits, DefaultMaxVisits)
 	def(&s.Retry.Attempts, 1)
@@ -214,7 +233,7 @@ func (s *FlowStage) complete(field string, f *Flow) error {
 	return nil
 }
 
-// connected checks that each stage can be reached and can reach the end.
+// connected checks that each stage can be reached from Started and can reach Finished.
 func (f *Flow) connected() error {
 	for i := range f.cfg.Stages {
 		for _, to := range f.cfg.Stages[i].Next {
@@ -245,10 +264,10 @@ func (f *Flow) connected() error {
 	return nil
 }
 
-// String returns the flow's name and version, as keys remember them: name/version.
+// String returns the flow as keys remember it: name/version.
 func (f *Flow) String() string { return f.id }
 
-// Config returns the flow's description, defaults filled in.
+// Config returns a copy of the flow's description with its defaults filled in.
 func (f *Flow) Config() FlowConfig {
 	cfg := f.cfg
 	cfg.Stages = slices.Clone(cfg.Stages)
@@ -258,7 +277,7 @@ func (f *Flow) Config() FlowConfig {
 	return cfg
 }
 
-// recoverable reports whether the flow's keys are in a due index. A nil flow's are not.
+// recoverable reports whether the flow's keys are in a due index. It reports false for a nil flow.
 func (f *Flow) recoverable() bool { return f != nil && f.cfg.RecoverAfter > 0 }
 
 // undoes reports whether a commit of the stage at that point can be undone.
@@ -266,14 +285,15 @@ func (f *Flow) undoes(point string) bool {
 	return f != nil && f.stages[point] != nil && f.stages[point].Compensate != nil
 }
 
-// recoverAfter is RecoverAfter with jitter, so that keys that were abandoned together do not become
-// due together. It is bounded by half of the retention, as the scripts bound what they make of it.
+// recoverAfter returns RecoverAfter with jitter, so that keys abandoned together do not become due
+// together. It is bounded by half of the retention; the scripts bound the doubled delay likewise.
 func (f *Flow) recoverAfter(retention time.Duration) time.Duration {
 	d := f.cfg.RecoverAfter
 	return max(min(backoff.Between(d, d+d/4), retention/2), time.Millisecond)
 }
 
-// recovery is when a completer may carry a key on. It is zero for keys of a nil flow.
+// recovery returns when a completer may continue a key. It is zero if the flow is nil or not
+// recoverable.
 func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
 	if !f.recoverable() {
 		return protocol.Recovery{}

@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// life knows what a service has under way, so that Close can wait for it: no lease and no goroutine
-// is without an owner.
+// inFlight counts the work that a service has under way, so that Close can wait for it. Every lease
+// and every goroutine is counted.
 type inFlight struct {
-	// ctx ends when Close gave up waiting.
+	// ctx ends when Close stops waiting.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	// ending ends when Close begins.
@@ -19,7 +19,7 @@ type inFlight struct {
 
 	mu      sync.Mutex
 	count   int
-	leases  map[*Lease]struct{} // among what is counted
+	leases  map[*Lease]struct{} // each is counted
 	closing bool
 	over    bool          // ctx has ended
 	idle    chan struct{} // made by end, closed when count is down to zero
@@ -32,7 +32,7 @@ func newInFlight() *inFlight {
 	return l
 }
 
-// enter counts something new that a caller asks for. It is refused once the service is closing.
+// enter counts a new operation. It returns ErrClosed once the service is closing.
 func (l *inFlight) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,15 +43,16 @@ func (l *inFlight) enter() error {
 	return nil
 }
 
-// also counts something that belongs to what is under way already, and is therefore never refused.
-// The caller must be inside enter and leave itself.
+// also counts work that belongs to an operation under way, and is therefore never refused. The
+// caller must be between enter and leave itself.
 func (l *inFlight) also() {
 	l.mu.Lock()
 	l.count++
 	l.mu.Unlock()
 }
 
-// hold makes a lease hear of the end. The caller is inside enter.
+// hold registers a lease, so that the end of ctx cancels it. The caller is between enter and leave;
+// release takes the place of that leave.
 func (l *inFlight) hold(lease *Lease) {
 	l.mu.Lock()
 	l.leases[lease] = struct{}{}
@@ -62,7 +63,7 @@ func (l *inFlight) hold(lease *Lease) {
 	}
 }
 
-// release is leave for what hold was called with. The second time it does nothing.
+// release is leave for a lease that was registered with hold. Repeated calls do nothing.
 func (l *inFlight) release(lease *Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +79,7 @@ func (l *inFlight) leave() {
 	l.left()
 }
 
-// left counts one less. The caller holds mu.
+// left subtracts one. The caller holds mu.
 func (l *inFlight) left() {
 	l.count--
 	if l.count == 0 && l.idle != nil {
@@ -87,14 +88,14 @@ func (l *inFlight) left() {
 	}
 }
 
-// isClosing reports whether newcomers are refused.
+// isClosing reports whether enter refuses new operations.
 func (l *inFlight) isClosing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closing
 }
 
-// end refuses newcomers and waits until all is done or ctx ends.
+// end refuses new operations, and waits until all others have ended or ctx ends.
 func (l *inFlight) end(ctx context.Context) error {
 	l.mu.Lock()
 	l.closing = true
@@ -119,7 +120,7 @@ func (l *inFlight) end(ctx context.Context) error {
 	}
 }
 
-// giveUp ends ctx and takes the leases from those who still have one.
+// giveUp ends ctx and cancels the leases that are still held.
 func (l *inFlight) giveUp() {
 	l.cancel(ErrClosed)
 	l.mu.Lock()

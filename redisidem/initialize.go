@@ -10,13 +10,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// createdKeyBytes is the length of the keys that Create makes.
+// createdKeyBytes is the length of the keys that Create makes: a UUID as text.
 const createdKeyBytes = 36
 
-// Create makes a key with a fresh random value (a version 4 UUID) for a request that brought none,
-// and returns it. One round trip.
+// Create makes a key with a fresh random value, a version 4 UUID, for a request that brought no
+// key. It takes one round trip.
 //
-// It returns [ErrInvalid] for a request that cannot be stored, and [ErrUnavailable].
+// It returns [ErrInvalid] for a request that cannot be stored, and [ErrUnavailable]. With
+// Config.Durability it returns [ErrNotDurable] together with the key.
 func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
 	value, err := uuid.NewRandom()
 	if err != nil {
@@ -25,13 +26,15 @@ func (sc *Scope) Create(ctx context.Context, req Request) (*Key, error) {
 	return sc.InitializeRequest(ctx, value.String(), req)
 }
 
-// InitializeRequest returns the key that a request brought, and creates it if it does not exist. An
-// empty value makes a fresh key, as [Scope.Create] does; its Value goes back to the client, but
-// only one that the client chose itself protects it when the answer gets lost. One round trip.
+// InitializeRequest returns the key that a request brought, and creates it if it does not exist. It
+// takes one round trip, or none for a replay from a copy (Config.CacheBytes).
 //
-// It returns [ErrFingerprintMismatch] when the key was first used with another request,
-// [ErrInvalid], [ErrDamaged], [ErrUnavailable], and with Config.Durability [ErrNotDurable] together
-// with the key.
+// An empty value makes a fresh key, as [Scope.Create] does. Send its Value back to the client. Such
+// a key does not protect the client if this answer is lost; only a key of the client's own does.
+//
+// It returns [ErrFingerprintMismatch] if the key was first used with another request. It also
+// returns [ErrInvalid], [ErrDamaged] and [ErrUnavailable]. With Config.Durability it returns
+// [ErrNotDurable] together with the key.
 func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Request) (*Key, error) {
 	if value == "" {
 		return sc.Create(ctx, req)
@@ -54,7 +57,7 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 	return key, err
 }
 
-// create asks Redis for the key of a request.
+// create asks Redis for the key of a request, which Redis creates if it does not exist.
 func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
 	s := sc.service
 	sent := time.Now()
@@ -83,8 +86,8 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 	return key, err
 }
 
-// found makes a key of a reply about a record that was there, which was asked for at sent by a
-// request, or nil. It returns the key even when too few replicas are known to have it.
+// found makes a key from a reply about an existing record. request is the request that asked for it
+// at the time sent, or nil. It returns the key even if too few replicas are known to have it.
 func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, sent time.Time) (*Key, error) {
 	key, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {

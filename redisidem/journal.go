@@ -8,37 +8,37 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// JournalEntry is one accepted commit.
+// JournalEntry describes one accepted commit of a key.
 type JournalEntry struct {
-	// Revision is the one this commit extended, counted from 0.
+	// Revision is the revision that this commit extended, counted from 0.
 	Revision int64
-	// Stage is the recovery point the work started from.
+	// Stage is the recovery point at which the work started.
 	Stage string
-	// Fence is the lease's number, and Attempt the number of the run of this stage, counted from 1.
-	// An update by hand has 0.
+	// Fence is the lease's number, and Attempt the number of this run of the stage, counted from 1.
+	// Both are 0 for an update by hand.
 	Fence   int64
 	Attempt int
 	// Owner is the Config.Owner of the process that committed.
 	Owner string
-	// At is the server's time of the commit, and Took how long the stage took by the server's
-	// clock: since the claim, or since the commit before it under the same lease.
+	// At is the server's time of the commit. Took is how long the stage took by the server's clock,
+	// since the claim or since the previous commit under the same lease.
 	At   time.Time
 	Took time.Duration
 }
 
-// measure fills in how long the stage took: a fence is the server's time of its claim in
-// microseconds.
+// measure sets Took. A fence is the server's time of its claim in microseconds.
 func (e *JournalEntry) measure(before []JournalEntry) {
 	from := time.UnixMicro(e.Fence)
 	if n := len(before); n > 0 && before[n-1].Fence == e.Fence {
 		from = before[n-1].At
 	}
 	if e.Attempt > 0 {
-		e.Took = max(e.At.Sub(from), 0) // a clock that was set back makes fences that are ahead of it
+		e.Took = max(e.At.Sub(from), 0) // after a clock was set back, fences can be ahead of it
 	}
 }
 
-// decodeJournalEntry reads "token fence attempt time owner stage", as the commit script writes it.
+// decodeJournalEntry reads "token fence attempt time owner stage", the form in which the commit
+// script writes an entry.
 func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 	var e JournalEntry
 	parts := strings.SplitN(s, " ", 6)
@@ -60,7 +60,7 @@ func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 	return e, nil
 }
 
-// remembered returns the journal to append an entry to, as the commit script leaves it.
+// remembered returns the journal without the entry that the commit script removes for a new one.
 func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	if i := slices.IndexFunc(k.Journal, func(e JournalEntry) bool { return e.Revision == k.Revision-int64(kept) }); i >= 0 {
 		return slices.Concat(k.Journal[:i], k.Journal[i+1:])
@@ -68,8 +68,8 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	return slices.Clip(k.Journal)
 }
 
-// journal returns how many entries the key's journal has after a commit of the outcome. An unknown
-// flow may compensate.
+// journal returns how many entries the journal keeps when the outcome is committed. A key whose
+// flow is unknown here is treated as one that may be compensated.
 func (l *Lease) journal(key *Key, e encodedOutcome) protocol.JournalLength {
 	switch {
 	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:

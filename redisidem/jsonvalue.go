@@ -9,8 +9,9 @@ import (
 	"sync"
 )
 
-// toJSON is json.Marshal for values that must differ in what it writes: it refuses values of which
-// it writes nothing, such as a strings.Reader or of a struct whose fields are all unexported.
+// toJSON is json.Marshal for values whose encodings must differ if the values do. It refuses a
+// value if JSON omits a part of it without a trace, as with a strings.Reader or a struct without
+// exported fields.
 func toJSON(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -22,7 +23,7 @@ func toJSON(v any) ([]byte, error) {
 	return b, nil
 }
 
-// neverJSON returns why no value of the type can be written as JSON; nil if one can.
+// neverJSON returns why no value of the type can be written as JSON, or nil if one can.
 func neverJSON(t reflect.Type) error {
 	for t.Kind() == reflect.Pointer && !marshals(t) {
 		t = t.Elem()
@@ -39,8 +40,7 @@ func neverJSON(t reflect.Type) error {
 		}
 		for i := range t.NumField() {
 			f := t.Field(i)
-			// Behind a pointer, in a slice and with a tag such as omitzero there may be nothing to
-			// write.
+			// A nil pointer, an empty slice or a tag such as omitzero may leave nothing to write.
 			if written(f) && f.Type.Kind() != reflect.Pointer && f.Tag.Get("json") == "" {
 				if err := neverJSON(f.Type); err != nil {
 					return fmt.Errorf("%s: %w", f.Name, err)
@@ -60,7 +60,7 @@ func neverJSON(t reflect.Type) error {
 		if t.Len() > 0 {
 			return neverJSON(t.Elem())
 		}
-	default: // a value of it can be written
+	default: // values of the other kinds can be written
 	}
 	return nil
 }
@@ -70,18 +70,19 @@ var (
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// marshals reports whether values of the type say themselves how they are written.
+// marshals reports whether the type has a marshal method of its own.
 func marshals(t reflect.Type) bool { return t.Implements(jsonMarshaler) || t.Implements(textMarshaler) }
 
-// written reports whether JSON has a field of its own for a struct's.
+// written reports whether the struct's field has a field of its own in JSON.
 func written(f reflect.StructField) bool {
 	return f.IsExported() && !f.Anonymous && f.Tag.Get("json") != "-"
 }
 
-// empty reports whether JSON has no field for a struct that has some.
+// empty reports whether a struct has fields, but none in JSON.
 func empty(t reflect.Type) bool { return t.NumField() > 0 && !has(t, nil) }
 
-// has reports whether JSON has a field for a struct, or for one that is embedded in it.
+// has reports whether a struct, or a struct that is embedded in it, has a field in JSON. outer
+// holds the structs around it, to stop at recursive types.
 func has(t reflect.Type, outer []reflect.Type) bool {
 	for _, o := range outer {
 		if o == t {
@@ -108,7 +109,7 @@ func has(t reflect.Type, outer []reflect.Type) bool {
 	return false
 }
 
-// plainTypes has the types that hold nothing unwritten, whatever their values are.
+// plainTypes caches which types are plain: no value of such a type has a part that JSON omits.
 var plainTypes sync.Map // reflect.Type: bool
 
 func isPlain(t reflect.Type) bool {
@@ -147,8 +148,8 @@ func looksPlain(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return true
 }
 
-// unwritten finds a part of a value, which JSON can write, of which it writes nothing. It returns
-// where that is, and its type; or nil if it has no such part.
+// unwritten finds a part of a value that JSON omits without a trace. It returns the part's path and
+// type, or a nil type if JSON writes all parts. JSON must be able to write the value.
 func unwritten(v reflect.Value, path string) (string, reflect.Type) {
 	if !v.IsValid() || isPlain(v.Type()) || v.CanAddr() && marshals(reflect.PointerTo(v.Type())) {
 		return "", nil
@@ -181,7 +182,7 @@ func unwritten(v reflect.Value, path string) (string, reflect.Type) {
 				continue
 			}
 			if f.Anonymous && f.Type.Kind() == reflect.Pointer && f.Type.Elem().Kind() == reflect.Struct && !has(f.Type.Elem(), nil) {
-				continue // it adds nothing, and need not
+				continue // it adds nothing to the JSON, by design
 			}
 			if strings.Contains(f.Tag.Get("json"), ",omit") && field.IsZero() {
 				continue

@@ -8,52 +8,53 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// The recovery points every key has. A program's own lie between them.
+// The recovery points of every key. A program's own recovery points are between them.
 const (
 	// Started is the recovery point of a new key.
 	Started = "started"
-	// Finished is the recovery point of a key whose work is done. It never changes again.
+	// Finished is the recovery point of a key whose work is done. The key does not change any more.
 	Finished = "finished"
 )
 
-// Key is an idempotency key as one call saw it: a value that nothing changes behind the caller's
-// back. Calls that move it on return a new one.
+// Key is an idempotency key as one call read it. It is a snapshot: calls that advance the key
+// return a new one. With Config.CacheBytes, the keys of replays share memory and must not be
+// changed.
 type Key struct {
-	// Value is the key's text, and Scope whose key it is.
+	// Value is the key's text, and Scope the name of the scope that it belongs to.
 	Value string
 	Scope string
 
-	// Method, Path and Params are those of the first request.
+	// Method, Path and Params are from the first request with the key.
 	Method string
 	Path   string
 	Params []byte
 
-	// RecoveryPoint is where the work continues. While a flow undoes what it has done it is
-	// compensate: and the revision that is undone next.
+	// RecoveryPoint is the point at which the work continues. While a flow compensates, it is
+	// "compensate:" and the revision to undo next.
 	RecoveryPoint string
-	// Revision is how many commits the record has accepted.
+	// Revision is the number of commits that the record has accepted.
 	Revision int64
-	// Response is the last one stored: of a finished key the answer, of another an interim one. Nil
+	// Response is the last stored response: the answer of a finished key, or an interim answer. Nil
 	// if no response is stored.
 	Response *Response
 
 	// Attempts is how often work on the key may have begun. A claim that was given back before its
-	// callback does not count.
+	// callback began does not count.
 	Attempts int
-	// CreatedAt and UpdatedAt (of the last commit) are the server's times. LockedAt is when the
-	// present lease was given; zero while the key has no lease.
+	// CreatedAt, UpdatedAt and LockedAt are times of the server. UpdatedAt is the time of the last
+	// commit. LockedAt is when the current lease was granted, and zero without a lease.
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	LockedAt  time.Time
 
-	// Flow is the flow that works on the key, as name/version; empty if none does.
+	// Flow is the flow that works on the key, as name/version. Empty without a flow.
 	Flow string
-	// DeadLetter says when and why a Completer gave the key up; nil if the key is not a dead
-	// letter.
+	// DeadLetter is set if a Completer gave the key up, with the time and the reason. Nil if the
+	// key is not a dead letter.
 	DeadLetter *DeadLetter
 
-	// Journal has an entry for each commit, oldest first. It keeps the last 64, or the last 1024
-	// and all compensations if a stage of the key's flow has a Compensate.
+	// Journal has an entry for each commit, oldest first. It keeps the last 64 commits. If a stage
+	// of the key's flow has a Compensate, it keeps the last 1024 and all compensations.
 	Journal []JournalEntry
 
 	id          identity
@@ -61,17 +62,18 @@ type Key struct {
 	state       []byte
 	hasState    bool
 	hasInterim  bool // the stored response is an interim one
-	interim     bool // this very call, or the one that it has waited for, produced an interim answer
-	own         bool // this very call made the answer
+	interim     bool // this call, or the one that it waited for, produced an interim answer
+	own         bool // this call made the answer
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
 	undoable    bool   // a stage was committed that its flow can undo
-	generation  int64  // how many records of the key were deleted, one within a retention of the other
-	made        view   // what the library made the key
+	generation  int64  // how many records were deleted, each within a retention of the next
+	made        view   // the fields as the library set them
 }
 
-// view holds the fields of a key that stages and journals read.
+// view holds the fields of a key that stages and journals read. Two views show whether a caller
+// changed them.
 type view struct {
 	value, scope, method, path, point string
 	params                            *byte
@@ -81,7 +83,7 @@ type view struct {
 	response                          *Response
 }
 
-// view returns the key's fields as they are.
+// view returns the current fields of the key.
 func (k *Key) view() view {
 	var first *byte
 	if len(k.Params) > 0 {
@@ -93,8 +95,8 @@ func (k *Key) view() view {
 	}
 }
 
-// unchanged reports whether the key is as a call of this library's made it. The bytes that its
-// fields point to are not looked at.
+// unchanged reports whether the key's fields are as the library set them. It does not compare the
+// bytes that the fields point to.
 func (k *Key) unchanged() bool { return k.made == k.view() }
 
 // identity names a key and its record in Redis.
@@ -112,13 +114,13 @@ func (k *Key) clone() *Key {
 	return &c
 }
 
-// asSeen returns which state of the key's record the caller has read.
+// asSeen returns the state of the record that the caller has read.
 func (k *Key) asSeen() protocol.Seen {
 	return protocol.Seen{Revision: k.Revision, CreatedAt: k.CreatedAt}
 }
 
-// isStill reports whether the record is as seen says. That key was not returned by this library: it
-// was decoded from JSON, for example.
+// isStill reports whether the record is still in the state that seen describes. Such a seen was not
+// returned by this library: it was decoded from JSON, for example.
 func (k *Key) isStill(seen *Key) bool {
 	same := seen.CreatedAt.IsZero() || seen.CreatedAt.Equal(k.CreatedAt)
 	return same && k.Revision == seen.Revision && k.RecoveryPoint == seen.RecoveryPoint
@@ -127,17 +129,17 @@ func (k *Key) isStill(seen *Key) bool {
 // Finished reports whether the key's work is done.
 func (k *Key) Finished() bool { return k.RecoveryPoint == Finished }
 
-// Answered reports whether there is an answer for the caller: the key is finished, or this very
-// call, or the one that it has waited for, produced an interim answer. A loop over stages ends
-// here.
+// Answered reports whether there is an answer for the caller. The key is then finished, or this
+// call produced an interim answer, or the call that it waited for did. A loop over stages ends
+// then.
 func (k *Key) Answered() bool { return k.Finished() || k.interim }
 
-// Replayed reports whether there is an answer and it is another call's: an earlier one has finished
-// the key, or one that this call has waited for gave an interim answer.
+// Replayed reports whether there is an answer and another call made it. An earlier call finished
+// the key, or a call that this one waited for gave an interim answer.
 func (k *Key) Replayed() bool { return k.Answered() && !k.own }
 
-// NotKept returns a [*NotKeptError] if the key's work was done and its result could not be stored.
-// Nil: it is not so.
+// NotKept returns a [*NotKeptError] if the key's work was done but its result could not be stored,
+// and nil otherwise.
 func (k *Key) NotKept() error {
 	if k.notKept == "" || !k.Finished() {
 		return nil
@@ -145,11 +147,11 @@ func (k *Key) NotKept() error {
 	return &NotKeptError{Part: k.notKept}
 }
 
-// result returns the key and the error that a caller gets who asks for its answer.
+// result returns the key and the error for a caller that asks for the answer.
 func (k *Key) result() (*Key, error) {
 	err := k.NotKept()
 	return k, err
 }
 
-// ID returns the name under which events, logs and Redis know the key: a digest of scope and value.
+// ID returns the name of the key in events, logs and Redis: a digest of scope and value.
 func (k *Key) ID() string { return k.id.Digest }

@@ -10,10 +10,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Lease is the right to work on a key. It is renewed until it ends by Commit or Abandon, which the
-// owner must call, or is lost. Its methods are safe for concurrent use.
+// Lease is the right to work on a key. It is renewed in the background until it ends with Commit or
+// Abandon, or is lost. The owner must call one of the two. Its methods are safe for concurrent use.
 //
-// [Scope.WorkStage] and [Do] hold one around a callback; take one with [Scope.Lock] only where a
+// [Scope.WorkStage] and [Do] hold a lease around a callback. Take one with [Scope.Lock] only if a
 // callback does not fit.
 type Lease struct {
 	scope *Scope
@@ -21,16 +21,16 @@ type Lease struct {
 	token string
 	fence int64
 	began time.Time // when the claim was sent
-	outer *Lease    // the lease whose stage this one was claimed in
-	flow  *Flow     // what works on the key, if it is known
+	outer *Lease    // the lease of the stage in which this one was claimed
+	flow  *Flow     // the flow that works on the key, if it is known
 	swept bool      // a completer has claimed it
 
-	byHand bool // it is its program's to end, not a callback's
+	byHand bool // a program ends it, without a callback
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	committing sync.Mutex // one commit at a time: the next one extends what this one made
+	committing sync.Mutex // one commit at a time, because the next one extends its revision
 
 	mu      sync.Mutex
 	key     *Key
@@ -38,23 +38,24 @@ type Lease struct {
 	since   time.Time // when this stage began
 	ended   bool
 	retried bool                    // this stage ran more than once under this lease
-	kept    bool                    // a stage was committed under it
-	detach  context.CancelCauseFunc // ends the context of a compensation; nil outside of a compensation
-	idle    bool                    // it ended since there was nothing to do
+	kept    bool                    // a stage was committed under this lease
+	detach  context.CancelCauseFunc // ends the context of a compensation; nil outside of one
+	idle    bool                    // it ended because there was nothing to do
 	lost    error                   // why the context was cancelled
 	sent    time.Time               // when the last claim, renewal or kept commit that succeeded was sent
 	renewer renewer
 }
 
-// leaseContext is the context key under which a stage's context carries its lease.
+// leaseContext is the context key of the lease under which a stage runs.
 type leaseContext struct{}
 
-// Lock takes the lease on the key of that value, for callers who have only its text. One round
-// trip, and another one for Commit or Abandon. The lease's context descends from ctx.
+// Lock takes the lease on the key of that value, for callers that have only its text. It takes one
+// round trip, and Commit or Abandon takes another one. It waits up to [Scope.Wait] for a key that
+// another worker has. The lease's context descends from ctx.
 //
-// It returns [ErrNotFound] when the record does not exist, [ErrFinished] when the work is done,
-// [ErrLocked] when another worker has the lease, [ErrNested] inside a stage of the same key,
-// [ErrInvalid], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable].
+// It returns [ErrNotFound] if the record does not exist, [ErrFinished] if the work is done, and
+// [ErrLocked] if another worker has the lease. It returns [ErrNested] inside a stage of the same
+// key. It also returns [ErrInvalid], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable].
 func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 	id, err := sc.identify(value)
 	if err != nil {
@@ -67,7 +68,7 @@ func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 	return lease, err
 }
 
-// newLease makes the lease that a claim's OWN reply gives.
+// newLease makes the lease from the OWN reply to a claim.
 func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.Time, outer *Lease, r protocol.Reply) (*Lease, error) {
 	granted, err := r.Granted()
 	if err != nil {
@@ -118,27 +119,29 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 	return l, nil
 }
 
-// Key returns the key as it stands under this lease.
+// Key returns the key as it is under this lease, with the commits made so far.
 func (l *Lease) Key() *Key {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.key
 }
 
-// Fence returns the lease's number. Later leases of the same key have larger ones, while the record
-// survives and, if the servers' clocks are sane, beyond: hand it to systems that can refuse older
-// numbers.
+// Fence returns the lease's number. Later leases of the same key have larger numbers, so systems
+// that can refuse smaller ones are protected from a late worker. This holds while the record
+// exists, and beyond that if the server's clock does not go back.
 func (l *Lease) Fence() int64 { return l.fence }
 
-// Context returns a context for the work: it descends from the one the lease was taken with, and is
-// cancelled when the lease ends or is lost. [context.Cause] then returns the reason: an error that
-// matches [ErrLeaseLost] when another worker may start.
+// Context returns the context for the work. It descends from the context with which the lease was
+// taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. It
+// matches [ErrLeaseLost] if another worker may start.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Renew gives the lease its full length again. The library renews it at every third of its length
-// anyway. If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost]. It returns
-// [ErrLeaseEnded] after Commit or Abandon, and [ErrUnavailable] when Redis did not answer; the
-// lease is then valid for the rest of its length.
+// Renew gives the lease its full length again. The library does so at each third of the length
+// anyway.
+//
+// If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost], or [ErrClosed] if
+// [Service.Close] stopped waiting. It returns [ErrLeaseEnded] after Commit or Abandon. It returns
+// [ErrUnavailable] if Redis did not answer; the lease then stays valid for the rest of its length.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.mu.Lock()
 	ended, lost := l.ended, l.lost
@@ -147,7 +150,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 	case ended:
 		return ErrLeaseEnded
 	case lost != nil:
-		return lost // its work was called off: it must not keep the key from others
+		return lost // its work was cancelled, so it must not keep the key from other workers
 	}
 	err := l.renew(context.WithoutCancel(ctx))
 	if errors.Is(err, ErrLeaseLost) {
@@ -159,8 +162,8 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return explain(ctx, "renew", err)
 }
 
-// indexed is the lease's flow if the key is to stay in the flow's due index. A dead letter is not
-// in it until a commit carries it on.
+// indexed returns the lease's flow if the key stays in the flow's due index. It returns nil for a
+// dead letter, which is not in the index until a commit revives it.
 func (l *Lease) indexed() *Flow {
 	if l.Key().DeadLetter != nil {
 		return nil
@@ -168,14 +171,14 @@ func (l *Lease) indexed() *Flow {
 	return l.flow
 }
 
-// wasKept reports whether a stage was committed under the lease.
+// wasKept reports whether an earlier stage was committed under this lease.
 func (l *Lease) wasKept() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.kept
 }
 
-// runAgain counts another run of the stage, and returns its number.
+// runAgain counts another run of the stage and returns its number.
 func (l *Lease) runAgain() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -184,7 +187,7 @@ func (l *Lease) runAgain() int {
 	return l.attempt
 }
 
-// wasIdle reports whether the lease was put back.
+// wasIdle reports whether the lease ended because there was nothing to do.
 func (l *Lease) wasIdle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,8 +201,8 @@ func (l *Lease) holds() bool {
 	return !l.ended
 }
 
-// whyEnded returns why the lease's context has ended: the loss of the lease comes first, since a
-// caller's leaving does not end a compensation. Nil while it has not.
+// whyEnded returns why the lease's context has ended, or nil. The loss of the lease has precedence,
+// because a caller that leaves does not end a compensation.
 func (l *Lease) whyEnded() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,8 +219,8 @@ func (l *Lease) isLost() bool {
 	return l.lost != nil
 }
 
-// end marks the lease as ended. Only the first caller gets true, and must call leave when the
-// ending is done.
+// end marks the lease as ended. It reports true to the first caller only, which must call leave
+// when it has finished.
 func (l *Lease) end() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -230,14 +233,14 @@ func (l *Lease) end() bool {
 }
 
 // undoing reports whether the lease runs a compensation that its caller's cancellation must not
-// stop: a client that has left must not leave it undone. Under a completer's lease it may be called
-// off, since a completer comes back to it. A callback that is not the flow's undoes nothing.
+// stop, because a client must not leave it half done. A completer's compensation may be stopped,
+// since a completer comes back to it. A callback outside of a flow does not compensate.
 func (l *Lease) undoing(key *Key) bool {
 	return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
 }
 
-// detached returns a context for a compensation, which the lease's loss ends and its caller's
-// cancellation does not. Stop ends it.
+// detached returns a context for a compensation. The loss of the lease cancels it, and the caller's
+// cancellation does not. The returned function ends it.
 func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	l.mu.Lock()
@@ -252,11 +255,11 @@ func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCa
 func (l *Lease) leave() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service
-	s.flights.wake(l.id.Record) // waiters of this process need no wake-up from Redis
+	s.flights.wake(l.id.Record) // waiters in this process do not need the wake-up from Redis
 	s.inFlight.release(l)
 }
 
-// event returns an event about this lease.
+// event returns an event with the lease's current state.
 func (l *Lease) event(kind EventKind) Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()

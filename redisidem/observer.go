@@ -5,43 +5,46 @@ import (
 	"time"
 )
 
-// Observer receives an event for each change of a key: the hook for metrics, traces and logs. It is
-// called in the caller's goroutine, concurrently from many, so it must be quick and must not call
+// Observer receives an event for each change of a key, for metrics, traces and logs. The service
+// calls it synchronously and concurrently from many goroutines. It must be quick and must not call
 // back into the service.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
-// EventKind says what happened.
+// EventKind is the kind of an [Event].
 type EventKind int
 
-// What can happen to a key.
+// The kinds of events.
 const (
-	// EventClaimed: a lease was given. Duration is how long the caller waited for it.
+	// EventClaimed means that a lease was granted. Duration is how long the caller waited for it.
 	EventClaimed EventKind = iota + 1
-	// EventCommitted: a result was stored. Duration is from the claim, or the kept commit before,
-	// to the commit. Err is a NotKeptError if the work was done and its result could not be stored.
+	// EventCommitted means that a result was stored. Duration is the time from the claim, or from
+	// the previous commit under the same lease. Err is a NotKeptError if the work was done but its
+	// result could not be stored.
 	EventCommitted
-	// EventReplayed: a caller got the answer of an earlier call.
+	// EventReplayed means that a caller got the answer of an earlier call.
 	EventReplayed
-	// EventRefused: a call was refused. Err says why: ErrLocked, ErrFingerprintMismatch and others.
+	// EventRefused means that a call was refused. Err is the reason, such as ErrLocked or
+	// ErrFingerprintMismatch.
 	EventRefused
-	// EventRenewed: a lease got its full length again. Duration is that of the round trip.
+	// EventRenewed means that a lease got its full length again. Duration is that of the round
+	// trip.
 	EventRenewed
-	// EventLeaseLost: a lease is lost. Err is the cause of its cancelled context, or ErrFenced when
-	// a commit was refused.
+	// EventLeaseLost means that a lease was lost. Err is the cause of its cancelled context, or
+	// ErrFenced if a commit was refused.
 	EventLeaseLost
-	// EventOutcomeUnknown: the outcome of a commit is unknown. Err says why. EventCommitted or
-	// EventLeaseLost follows if it becomes known.
+	// EventOutcomeUnknown means that the outcome of a commit is unknown. Err is the reason.
+	// EventCommitted or EventLeaseLost follows if the outcome becomes known.
 	EventOutcomeUnknown
-	// EventAbandoned: a stage ended without a result. Duration is from the claim; Err is the
-	// callback's error, nil after a panic.
+	// EventAbandoned means that a stage ended without a result. Duration is the time from the
+	// claim. Err is the callback's error, or nil after a panic.
 	EventAbandoned
-	// EventDeadLettered: a Completer gave a key up as a dead letter. Err says why.
+	// EventDeadLettered means that a Completer made a key a dead letter. Err is the reason.
 	EventDeadLettered
 )
 
-// String returns the kind in lower case.
+// String returns the kind in lower case, or "invalid" for any other value.
 func (k EventKind) String() string {
 	names := [...]string{
 		EventClaimed: "claimed", EventCommitted: "committed", EventReplayed: "replayed", EventRefused: "refused",
@@ -54,23 +57,24 @@ func (k EventKind) String() string {
 	return names[k]
 }
 
-// Event is one change of a key. No field holds a key's text, a scope or a body.
+// Event is one change of a key. Its fields never contain a key's text, a scope or a body.
 type Event struct {
-	// Kind says what happened.
+	// Kind is the kind of the event.
 	Kind EventKind
-	// Key is the key's ID, a digest. Never make it a metric's label: there is one for each key.
+	// Key is the key's ID, a digest. Never use it as a metric's label: each key has another one.
 	Key string
-	// RecoveryPoint is where the key stands after the event, and Revision how many commits it has.
+	// RecoveryPoint is the key's recovery point after the event. Revision is the number of its
+	// commits.
 	RecoveryPoint string
 	Revision      int64
 	// Fence is the lease's number, and Attempt the number of this run of the stage. Both are 0 for
 	// an event without a lease.
 	Fence   int64
 	Attempt int
-	// Duration is explained with each kind.
+	// Duration is described at the kinds that define it.
 	Duration time.Duration
-	// Err is explained with each kind. An application's error texts are its own: mind what they
-	// hold before logging.
+	// Err is described at the kinds that define it. It may contain the application's own error
+	// text: check that before you log it.
 	Err error
 }
 

@@ -11,32 +11,39 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Open connects to the Redis of a URL, with a client tuned for this job, checks that the server can
-// keep the promise, and returns a Service that closes its client itself.
+// Open connects to Redis with a client that is tuned for this library, and checks with
+// [Service.Check] that the server can keep the guarantees. The Service that it returns owns the
+// client, and [Service.Close] closes it.
 //
-// The URL's scheme says what is there: redis:// or rediss:// (TLS) a single server,
-// redis+cluster:// or rediss+cluster:// a cluster, redis+sentinel:// or rediss+sentinel:// a group
-// under Sentinel, whose master_name is a parameter. Host, user, password, database and parameters
-// are those of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL; further hosts are addr
-// parameters, as in
+// The URL's scheme names the kind of server:
+//
+//   - redis:// or rediss:// (TLS) for a single server;
+//   - redis+cluster:// or rediss+cluster:// for a cluster;
+//   - redis+sentinel:// or rediss+sentinel:// for a group under Sentinel. The parameter master_name
+//     is required.
+//
+// Host, user, password, database and parameters are those of go-redis's ParseURL, ParseClusterURL
+// and ParseFailoverURL. Further hosts are addr parameters, as in
 //
 //	redis+sentinel://10.0.0.1:26379?addr=10.0.0.2:26379&addr=10.0.0.3:26379&master_name=orders
 //
-// A rediss URL may have the parameters tls_cert and tls_key, files with a certificate and its key
-// in PEM for a server that asks clients for one, and tls_ca, a file with the authorities to trust
-// in place of the system's. Certificate and key are read again for each connection, so they can be
-// replaced while the program runs; the authorities are read once, here.
+// A rediss URL may have parameters that name PEM files. With tls_cert and tls_key the client
+// presents a certificate. With tls_ca it trusts the authorities in that file instead of the
+// system's. Certificate and key are read again for each connection, so they can be replaced while
+// the program runs. The authorities are read once, by Open.
 //
-// Settings that the URL leaves open get values that fit: context timeouts on, dial, read and write
-// bounded by Config.Timeout, and no retries in the client, since this library's own know that its
-// scripts are safe to repeat. Where connections take longer than Config.Timeout to make, as with a
-// slow TLS handshake, set dial_timeout to more: calls then return ErrUnavailable until the first
-// connection is there, and no work begins without one.
+// Settings that the URL leaves open get suitable values. Context timeouts are on. Config.Timeout
+// bounds dialing, reading and writing. The client makes no retries, because this library repeats
+// its scripts itself and knows that this is safe.
 //
-// Open blocks for the check, a few round trips to each master, until ctx ends at most. It logs each
-// warning of the check to Config.Logger. It returns [ErrUnsafeServer] when the check finds a
-// failure, [ErrUnavailable] when Redis does not answer, and [ErrInvalid] for a URL or a cfg that is
-// wrong. The error never holds the URL's password.
+// If a connection takes longer than Config.Timeout to make, as with a slow TLS handshake, set
+// dial_timeout to more. Calls then return ErrUnavailable until the first connection exists, and no
+// work begins without one.
+//
+// Open blocks for a few round trips to each master, at most until ctx ends. It logs each warning of
+// the check to Config.Logger. It returns [ErrUnsafeServer] if the check finds a failure,
+// [ErrUnavailable] if Redis does not answer, and [ErrInvalid] for a wrong URL or cfg. A nil cfg
+// means all defaults. The error never contains the URL's password.
 func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 	s, err := OpenUnchecked(url, cfg)
 	if err != nil {
@@ -57,8 +64,8 @@ func Open(ctx context.Context, url string, cfg *Config) (*Service, error) {
 	return s, nil
 }
 
-// OpenUnchecked is Open without the look at the server: it sends nothing, and leaves
-// [Service.Check] to the caller.
+// OpenUnchecked is [Open] without the check of the server. It sends nothing, so it does not block.
+// The caller can run [Service.Check] later.
 func OpenUnchecked(url string, cfg *Config) (*Service, error) {
 	full := cfg.withDefaults()
 	if err := full.validate(); err != nil {
@@ -76,17 +83,17 @@ func OpenUnchecked(url string, cfg *Config) (*Service, error) {
 	return s, nil
 }
 
-// dial makes the client for a URL. It does not connect yet.
+// dial makes the client for a URL. It sends nothing.
 func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 	defer func() {
-		// That is how go-redis refuses some values, such as a negative pool_size.
+		// go-redis panics for some values, such as a negative pool_size.
 		if v := recover(); v != nil {
 			client, err = nil, invalid("url", "has a parameter that makes no client: %v", v)
 		}
 	}()
 	u, err := url.Parse(raw)
 	if err != nil {
-		// The parser's message quotes the URL with the password in it.
+		// The parser's message would quote the URL with its password.
 		return nil, invalid("url", "cannot be parsed")
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")
@@ -145,7 +152,7 @@ func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 	return nil, invalid("url", "has the scheme redis+%s: behind the plus is cluster or sentinel", kind)
 }
 
-// tune gives the settings that a URL left open values that fit.
+// tune sets the settings that the URL left open.
 func tune(cfg *Config, dial, read, write *time.Duration, retries, dialRetries *int) {
 	def(dial, cfg.Timeout)
 	def(read, cfg.Timeout)
@@ -154,7 +161,7 @@ func tune(cfg *Config, dial, read, write *time.Duration, retries, dialRetries *i
 	def(dialRetries, 1)
 }
 
-// badURL is the error for a URL that go-redis refuses.
+// badURL returns the error for a URL that go-redis refuses, without the password.
 func badURL(u *url.URL, err error) error {
 	text := err.Error()
 	if password, ok := u.User.Password(); ok && password != "" {

@@ -8,87 +8,93 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// Outcome is what a stage's callback returns: where the work continues, and what to tell the
-// caller. Make one with [Advance], [Finish] or [Interim]. The zero Outcome finishes the key without
-// a response, as in the design this library follows.
+// Outcome is the result of a stage: the recovery point at which the work continues, and the answer
+// to the caller. Make one with [Advance], [Finish], [Interim], [Next], [Fail] or [NothingDone]. The
+// zero Outcome finishes the key without a response, as in the design that this library follows.
 type Outcome struct {
-	// RecoveryPoint is where the work continues. Empty means Finished.
+	// RecoveryPoint is the point at which the work continues. Empty means Finished.
 	RecoveryPoint string
-	// Response is stored with the key, whatever the recovery point. Nil leaves an earlier one as it
-	// is, but drops an interim one.
+	// Response is stored with the key at any recovery point. Nil keeps an earlier response, except
+	// an interim one, which is removed.
 	Response *Response
-	// Interim makes the response this caller's answer although the key is not finished.
+	// Interim makes Response the caller's answer although the key is not finished.
 	Interim bool
 
 	state    any
 	hasState bool
 	effects  []effect.Effect
 
-	// What a flow makes of them: see Next, Fail and NothingDone.
+	// Set by Next, Fail and NothingDone.
 	next, failed, idle bool
 	// again allows the recovery point that the stage started from.
 	again bool
 
-	// What a key that is ended by hand is to do with what its flow has committed: see Undo and
-	// Leave.
+	// Set by Undo and Leave: whether the flow's committed work is undone or kept when the key is
+	// ended by hand.
 	undo  *Flow
 	leave bool
 
-	// refused is why a flow's stage ended with an outcome that the flow does not allow.
+	// refused is the error if the flow does not allow the stage's outcome.
 	refused error
-	// notKept is the reason if this outcome takes the place of one that could not be stored.
+	// notKept is set if this outcome replaces one that could not be stored.
 	notKept *NotKeptError
 }
 
-// Advance moves the key on to a recovery point.
+// Advance returns an Outcome that moves the key to a recovery point.
 func Advance(point string) Outcome { return Outcome{RecoveryPoint: point} }
 
-// Finish ends the work on the key with its response.
+// Finish returns an Outcome that finishes the key with a response.
 func Finish(r Response) Outcome { return Outcome{RecoveryPoint: Finished, Response: &r} }
 
-// Interim answers this caller without finishing the key: the work continues at point when the key
-// is used again. The point may be the one the stage started from, as when a customer must confirm a
-// payment first. Callers that were waiting for the key meanwhile (Config.Wait) are duplicates, and
-// get the same answer, as a replay; calls that begin after it continue the work.
+// Interim returns an Outcome that answers this caller and leaves the key unfinished. The work
+// continues at point when the key is used again. The point may be the one at which the stage
+// started, for instance while a customer has to confirm a payment.
+//
+// Callers that were waiting for the key (Config.Wait) are duplicates, and get the same answer as a
+// replay. Calls that begin later continue the work.
 func Interim(point string, r Response) Outcome {
 	return Outcome{RecoveryPoint: point, Response: &r, Interim: true}
 }
 
-// Next moves the key on to the next stage of its [Flow].
+// Next returns an Outcome that moves the key to the next stage of its [Flow]. The last stage cannot
+// return it.
 func Next() Outcome { return Outcome{next: true} }
 
-// Fail ends the work on the key for good with an answer that says so. In a [Flow] the compensations
-// of the stages that were committed run first. Outside of one it is Finish.
+// Fail returns an Outcome that finishes the key with an answer that reports a permanent failure. In
+// a [Flow] the committed stages are compensated first. Outside of a flow, Fail is the same as
+// [Finish].
 func Fail(r Response) Outcome {
 	o := Finish(r)
 	o.failed = true
 	return o
 }
 
-// NothingDone says that there was nothing to do: the lease is given back, nothing is stored, the
-// attempt does not count, and the key stays as it is. The attempt counts if the stage failed before
-// in the same run of its [Flow].
+// NothingDone returns an Outcome for a stage that had nothing to do. The lease is given back,
+// nothing is stored, and the key stays as it is. The attempt does not count, unless the stage
+// failed earlier in the same run of its [Flow].
 func NothingDone() Outcome { return Outcome{idle: true} }
 
-// Undo says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that the flow is to
-// undo what was committed before the key is finished with the outcome's response. The key moves on
-// to its first compensation, and a [Completer] or [Scope.WorkFlow] carries it on from there. A key
-// without anything to undo is finished at once, and one that is being compensated stays where it
-// is. The flow is the one that the key belongs to.
+// Undo returns an outcome for [Scope.Update] or [Lease.Commit] that first undoes the committed
+// stages of the key's flow. The key then finishes with the outcome's response. The argument is the
+// flow that the key belongs to.
+//
+// The key moves to its first compensation, and a [Completer] or [Scope.WorkFlow] continues from
+// there. A key without anything to undo is finished at once. A key that is already being
+// compensated stays at its recovery point.
 func (o Outcome) Undo(flow *Flow) Outcome {
 	o.undo, o.leave = flow, false
 	return o
 }
 
-// Leave says of an outcome by hand, one of [Scope.Update] or [Lease.Commit], that what the key's
-// flow has committed stays as it is: nothing is undone.
+// Leave returns an outcome for [Scope.Update] or [Lease.Commit] that keeps everything that the
+// key's flow has committed: nothing is undone.
 func (o Outcome) Leave() Outcome {
 	o.undo, o.leave = nil, true
 	return o
 }
 
-// withoutResult is what is committed in place of an outcome that cannot be stored, as err says: the
-// key is finished, or what its flow has committed is undone before, if the outcome was Fail.
+// withoutResult returns the outcome to commit in place of one that cannot be stored, for the reason
+// err. It finishes the key. If the outcome was Fail, the committed stages are undone first.
 func (o Outcome) withoutResult(err error) Outcome {
 	part := "the outcome"
 	var in *InvalidError
@@ -106,8 +112,8 @@ func (o Outcome) withoutResult(err error) Outcome {
 	return Outcome{RecoveryPoint: point, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
 }
 
-// extra names a part of an outcome that it cannot have, since it would not be applied. It returns
-// "" if the outcome has no such part.
+// extra names a part that this kind of outcome cannot have, because it would not be applied. It
+// returns "" if the outcome has only permitted parts.
 func (o Outcome) extra() string {
 	switch idle := o.idle; {
 	case (idle || o.next || o.failed && o.RecoveryPoint != Finished) && o.RecoveryPoint != "":
@@ -128,7 +134,7 @@ func (o Outcome) extra() string {
 	return ""
 }
 
-// kind names what an outcome was made with.
+// kind names the function that made the outcome: NothingDone, Next or Fail.
 func (o Outcome) kind() string {
 	switch {
 	case o.idle:
@@ -139,7 +145,7 @@ func (o Outcome) kind() string {
 	return "Fail"
 }
 
-// checkExtra reports a part of the outcome that would not be applied.
+// checkExtra returns an error if a part of the outcome would not be applied.
 func (o Outcome) checkExtra() error {
 	if part := o.extra(); part != "" {
 		return invalid(part, "cannot go with %s", o.kind())
@@ -147,7 +153,8 @@ func (o Outcome) checkExtra() error {
 	return nil
 }
 
-// byHand turns an outcome that no flow has returned into one that can be committed to the key.
+// byHand turns an outcome that was not returned by a flow into one that can be committed to the
+// key.
 func (o Outcome) byHand(key *Key) (Outcome, error) {
 	if err := o.checkExtra(); err != nil {
 		return o, err
@@ -175,18 +182,18 @@ func (o Outcome) byHand(key *Key) (Outcome, error) {
 	return o, nil
 }
 
-// WithEffects attaches writes to Redis that are applied in the same atomic step as the rest of the
-// outcome: both or neither, and once however often the commit is repeated. Their keys are made with
-// [Stage.ShardKey]. They are applied in their order, with at most 64 to an outcome, and all of them
-// together are bounded by Config.MaxValueBytes.
+// WithEffects returns the outcome with further writes to Redis. They are applied in their order, in
+// the same atomic step as the rest of the outcome. All of them are applied or none, and only once
+// even if the commit is repeated. Make their keys with [Stage.ShardKey]. An outcome has at most 64
+// effects, and Config.MaxValueBytes bounds them together.
 func (o Outcome) WithEffects(effects ...effect.Effect) Outcome {
 	o.effects = append(o.effects[:len(o.effects):len(o.effects)], effects...)
 	return o
 }
 
-// WithState attaches a value for later stages, also in another process after a crash: they read it
-// with [Stage.State]. A []byte is stored as it is, anything else as JSON; nil, 0, false and "" are
-// values like any other. It replaces the state that an earlier stage left.
+// WithState returns the outcome with a value for later stages, which read it with [Stage.State], in
+// another process as well. A []byte is stored as it is, any other value as JSON; nil, 0, false and
+// "" are values too. The value replaces the state of an earlier stage.
 func (o Outcome) WithState(v any) Outcome {
 	o.state, o.hasState = v, true
 	return o
@@ -196,30 +203,30 @@ func (o Outcome) WithState(v any) Outcome {
 type encodedOutcome struct {
 	point    string
 	response *Response
-	header   []byte // the response's header fields
+	header   []byte // the encoded header of the response
 	interim  bool
 	state    []byte
 	hasState bool
 	effects  []effect.Effect
 	notKept  *NotKeptError
-	undoable bool // the stage behind it can be undone
-	worked   bool // a callback has returned it, whose work must not run again
+	undoable bool // the flow can undo the stage that returned it
+	worked   bool // a callback returned it, so the work must not run again
 
-	// As they are stored: the state, and the response to write over the key's, which is nil to
-	// leave that alone.
+	// The encoded values to store, and the response that replaces the key's. stored is nil if the
+	// key's response stays.
 	storedState, storedHeader, storedBody []byte
 	stored                                *Response
 }
 
-// withoutResult is [Outcome.withoutResult] of the outcome that was encoded.
+// withoutResult is [Outcome.withoutResult] for an outcome that is already encoded.
 func (e encodedOutcome) withoutResult(err error) Outcome {
 	return Outcome{RecoveryPoint: e.point}.withoutResult(err)
 }
 
-// keep makes the outcome ready to be stored with a key.
+// keep encodes the outcome's values with the codec for storage with a key.
 func (e *encodedOutcome) keep(v valueCodec, id identity, k *Key) (err error) {
 	if e.notKept != nil {
-		return nil // nothing of it is, and a codec that failed is not asked again
+		return nil // nothing is stored, and a codec that failed must not run again
 	}
 	if e.stored = e.replaces(k); e.stored != nil {
 		if len(e.header) > 0 || k.Response != nil {
@@ -292,7 +299,7 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 	return e, nil
 }
 
-// marshalState differs from marshal in that nil is a value, too.
+// marshalState is marshal, except that nil is a value: null.
 func marshalState(v any) ([]byte, error) {
 	if v == nil {
 		return []byte("null"), nil

@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// The fields of a record. The first block is the record of the design this library follows; state
-// and all below are ours. All are listed in docs/design.md with what each is for.
+// The fields of a record. The first block is from the design that this library follows, and the
+// second block is this library's own. docs/design.md describes all of them.
 const (
 	fieldValue     = "idempotency_key"
 	fieldMethod    = "request_method"
@@ -39,15 +39,15 @@ const (
 	journalPrefix    = "j:"
 )
 
-// recordVersion is the schema version written into each record. Readers accept it and the one
-// before it.
+// recordVersion is the schema version that is written into each record. Readers accept only this
+// version.
 const recordVersion = "1"
 
-// control is the field that changes with every step: the words
+// control is the field that changes with every step. It consists of the words
 //
 //	version revision token fence stage_attempts attempts lease spent
 //
-// It is one field since the scripts read and write all of it at each step, and a field costs them
+// It is one field because the scripts read and write all of it at each step, and a field costs them
 // more than a word. An absent token is "-".
 type control struct {
 	revision, fence         int64
@@ -87,7 +87,7 @@ func decodeControl(s string) (control, error) {
 	return c, nil
 }
 
-// newKey returns the key of a record just created.
+// newKey returns the key of a record that was just created.
 func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 	k := &Key{
 		Value: id.Value, Scope: id.Scope, Method: r.method, Path: r.path, Params: r.params,
@@ -98,9 +98,8 @@ func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 	return k
 }
 
-// decodeRecord makes a Key of a record's field, value, ... list. Redis is not trusted on the way
-// back: whatever cannot have been written by this library is damage, and so is the record of
-// another key.
+// decodeRecord makes a Key from a record's field, value, ... list. It does not trust Redis: a value
+// that this library cannot have written is damage, and so is the record of another key.
 func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) {
 	k := &Key{id: id}
 	var r Response
@@ -215,7 +214,7 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 			return nil, damaged("%v", err)
 		}
 	}
-	if !r.empty() && k.notKept == "" { // or else it is an earlier one
+	if !r.empty() && k.notKept == "" { // otherwise the stored response is that of an earlier stage
 		k.Response = &r
 	}
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
@@ -240,13 +239,13 @@ func parseCount(field, s string) (int64, error) {
 	return n, nil
 }
 
-// parseTime reads the server's time in microseconds.
+// parseTime parses the server's time in microseconds.
 func parseTime(field, s string) (time.Time, error) {
 	n, err := parseCount(field, s)
 	return time.UnixMicro(n).UTC(), err
 }
 
-// fields returns what a commit of the outcome to the key writes.
+// fields returns the fields that a commit of the outcome to the key writes.
 func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	f := protocol.Outcome{
 		RecoveryPoint: o.point, State: o.storedState, HasState: o.hasState, Undoable: o.undoable && !k.undoable, HasResponse: o.stored != nil,
@@ -268,9 +267,9 @@ func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	return f
 }
 
-// replaces returns the response to write over the key's, or nil to leave that alone. An interim
-// answer was for one caller at one moment: what comes after it never leaves it standing as the
-// final one.
+// replaces returns the response that replaces the key's, or nil to keep that. An interim answer is
+// for one caller at one moment, so it must not remain as the final answer. A later outcome without
+// a response removes it.
 func (o *encodedOutcome) replaces(k *Key) *Response {
 	if o.response == nil && k.hasInterim {
 		return &Response{}
@@ -278,8 +277,8 @@ func (o *encodedOutcome) replaces(k *Key) *Response {
 	return o.response
 }
 
-// apply returns the key as it stands once a commit of the outcome was accepted, with the entry that
-// the journal has of it, which has so many.
+// apply returns the key after the commit of the outcome was accepted. entry is the commit's journal
+// entry, and kept the length of the journal.
 func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.JournalLength) *Key {
 	next := *k
 	next.RecoveryPoint = o.point

@@ -8,17 +8,17 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// renewer keeps a lease alive: it renews at a third of the lease, and its watchdog cancels the
-// stage at 0.9 of it, counted from before the last successful claim or renewal was sent, so that no
-// other worker can have the key by then. Until the first third has passed it is one timer and no
-// goroutine.
+// renewer keeps a lease alive. It renews the lease at each third of its length. Its watchdog
+// cancels the stage at 0.9 of the length, counted from before the last successful claim or renewal
+// was sent. No other worker can have the key by then. Until the first third has passed, the renewer
+// is one timer without a goroutine.
 type renewer struct {
 	first    *time.Timer
 	watchdog *time.Timer
-	cancel   context.CancelFunc // ends the renewals, the one under way too
+	cancel   context.CancelFunc // ends the renewals, including one under way
 }
 
-// stop ends the renewer: the lease has ended or is lost. The caller holds the lease's mu.
+// stop ends the renewer when the lease has ended or is lost. The caller holds the lease's mu.
 func (k *renewer) stop() {
 	if k.first != nil {
 		k.first.Stop()
@@ -35,7 +35,7 @@ func (l *Lease) startRenewer() {
 	if cfg.MaxHold > 0 {
 		pause = min(pause, cfg.MaxHold)
 	}
-	// The timer may fire before the field is set: renewUntilEnded waits for mu.
+	// The timer may fire before the field is set, so renewUntilEnded waits for mu.
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == nil {
@@ -75,7 +75,8 @@ func (l *Lease) renewUntilEnded() {
 	}
 }
 
-// renewOnce renews the lease. It returns when to look again, or why the lease is lost.
+// renewOnce renews the lease once. It returns the pause before the next renewal, or why the lease
+// is lost.
 func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 	cfg := &l.scope.service.cfg
 	hold := time.Duration(1<<63 - 1)
@@ -92,14 +93,14 @@ func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 	if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {
 		return 0, err
 	} else if err != nil {
-		// Silence is no loss: another try comes soon, and the watchdog sees to the end of it.
+		// The lease is not lost yet: another try follows soon, and the watchdog ends it in time.
 		pause = cfg.Lease / 10
 	}
 	return min(pause, hold), nil
 }
 
-// renew asks Redis for the lease's full length. Its error is ErrLeaseLost, or says that the answer
-// is unknown.
+// renew asks Redis for the lease's full length. It returns ErrLeaseLost, or an error that leaves
+// the answer unknown.
 func (l *Lease) renew(ctx context.Context) error {
 	s := l.scope.service
 	sent := time.Now()
@@ -115,7 +116,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	if r.Status != protocol.StatusOK {
 		if !l.holds() {
-			return nil // it was committed meanwhile
+			return nil // the lease has ended by a commit meanwhile
 		}
 		return ErrLeaseLost
 	}
@@ -132,11 +133,11 @@ func (l *Lease) renew(ctx context.Context) error {
 	return nil
 }
 
-// good is how long after a successful claim or renewal the holder may believe in its lease. The
-// rest is for clocks that do not run alike.
+// good returns how long after a successful claim or renewal the holder may rely on its lease. The
+// rest allows for clocks that run differently.
 func (l *Lease) good() time.Duration { return l.scope.service.cfg.Lease / 10 * 9 }
 
-// watch is the watchdog's bite: the lease has run out, unless it was renewed meanwhile.
+// watch ends the lease when its time is over, unless it was renewed meanwhile.
 func (l *Lease) watch() {
 	l.mu.Lock()
 	left := time.Until(l.sent.Add(l.good()))
@@ -149,8 +150,8 @@ func (l *Lease) watch() {
 	l.lose(ErrLeaseLost)
 }
 
-// clockGood reports whether the holder may still believe in the lease, by the monotonic clock and
-// by the wall clock: the monotonic one stands still while the machine is suspended.
+// clockGood reports whether the holder may still rely on the lease, by the monotonic clock and by
+// the wall clock. The monotonic clock stops while the machine is suspended.
 func (l *Lease) clockGood() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,15 +159,15 @@ func (l *Lease) clockGood() bool {
 	return now.Sub(l.sent) < l.good() && now.Round(0).Sub(l.sent.Round(0)) < l.good()
 }
 
-// checkClock cancels the lease's context when its time is over: a process that was frozen may get
-// here before any timer has fired.
+// checkClock cancels the lease's context if its time is over. A process that was frozen may get
+// here before a timer fires.
 func (l *Lease) checkClock() {
 	if !l.clockGood() {
 		l.lose(ErrLeaseLost)
 	}
 }
 
-// lose cancels the lease's context. A commit is still worth a try afterwards: it is accepted unless
+// lose cancels the lease's context. A commit may still succeed afterwards: it is accepted unless
 // another worker has claimed the key.
 func (l *Lease) lose(cause error) {
 	l.mu.Lock()
@@ -183,7 +184,7 @@ func (l *Lease) lose(cause error) {
 	l.cancel(cause)
 	s := l.scope.service
 	if l.byHand && s.cfg.MaxHold > 0 {
-		// Its program may have forgotten it, which is no reason for Close to wait for ever.
+		// The program may have forgotten its lease, and Close must not wait for it without end.
 		time.AfterFunc(time.Until(l.began.Add(s.cfg.MaxHold)), func() { s.inFlight.release(l) })
 	}
 	if s.cfg.Observer != nil {

@@ -11,35 +11,37 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Request describes the request that a key stands for. A retry must bring the same one.
+// Request describes the request that a key belongs to. A retry must bring the same request.
 type Request struct {
-	// Method is the request's method; upper and lower case are the same.
+	// Method is the request's method. Upper and lower case are the same.
 	Method string
-	// Path is the request's path, or whatever names the operation.
+	// Path is the request's path, or another name of the operation.
 	Path string
-	// Params are the request's parameters. A []byte or json.RawMessage is stored as it is, anything
-	// else as JSON. Nil: none are stored. A value of which JSON writes nothing, such as an
-	// io.Reader or a struct whose fields are all unexported, is refused, also as a part of another,
-	// since it would be the same request whatever it holds.
+	// Params are the request's parameters. A []byte or json.RawMessage is stored as it is, any
+	// other value as JSON. Nil: none are stored.
+	//
+	// A value that JSON would write as nothing is refused, such as an io.Reader or a struct without
+	// exported fields. This holds for a part of a value, too. Otherwise all requests with such
+	// values would be the same.
 	Params any
-	// Fingerprint stands in for the digest over method, path and params when it is not nil: for
-	// callers who know better what makes two requests the same. It is hashed before it is stored.
+	// Fingerprint replaces the digest of method, path and params if it is not nil, for callers that
+	// decide themselves which requests are the same. It is hashed before it is stored.
 	Fingerprint []byte
 }
 
-// fingerprintVersion opens each stored fingerprint, so that another way of computing it can be
-// recognised.
+// fingerprintVersion is the prefix of each stored fingerprint. It distinguishes future ways to
+// compute one.
 const fingerprintVersion = "1:"
 
-// encoded is a Request as it is stored.
+// encodedRequest is a Request in the form in which it is stored.
 type encodedRequest struct {
 	method, path string
-	params       []byte // the caller's own until keep
-	given        []byte // Request.Fingerprint, the caller's own until keep; nil when it is not needed any more
+	params       []byte // the caller's memory until keep
+	given        []byte // Request.Fingerprint, the caller's until keep; nil if not needed
 	print        fingerprint
-	bound        bool // the fingerprint covers the params: a record that has it has these
+	bound        bool // the fingerprint covers the params
 
-	// Made by seal:
+	// Set by seal.
 	fingerprint string // print as text
 	stored      []byte // the params as they are stored
 }
@@ -47,14 +49,14 @@ type encodedRequest struct {
 // fingerprint identifies a request: a version and a digest, as text.
 type fingerprint [len(fingerprintVersion) + 43]byte
 
-// keep makes the request independent of the caller's, since a command that carries it can outlive
-// the call, and ready to be stored.
+// keep copies the caller's memory and encodes the request for storage. The copies are needed
+// because a command can outlive the call.
 func (e *encodedRequest) keep(v valueCodec, id identity) error {
 	e.params, e.given = bytes.Clone(e.params), bytes.Clone(e.given)
 	return e.seal(v, id)
 }
 
-// seal makes what is stored.
+// seal sets the values to store.
 func (e *encodedRequest) seal(v valueCodec, id identity) (err error) {
 	e.fingerprint = string(e.print[:])
 	if e.params != nil {
@@ -63,7 +65,7 @@ func (e *encodedRequest) seal(v valueCodec, id identity) (err error) {
 	return err
 }
 
-// keyedWith returns the request as it is stored with the fingerprint that another key makes.
+// keyedWith returns the request with the fingerprint that another fingerprint key makes.
 func (e *encodedRequest) keyedWith(key []byte, v valueCodec, id identity) (*encodedRequest, error) {
 	other := *e
 	other.stored = nil
@@ -72,13 +74,13 @@ func (e *encodedRequest) keyedWith(key []byte, v valueCodec, id identity) (*enco
 	return &other, err
 }
 
-// record returns the record to be made for the request.
+// record returns the new record for the request.
 func (e *encodedRequest) record() protocol.NewRecord {
 	return protocol.NewRecord{Method: e.method, Path: e.path, Params: e.stored, HasParams: e.params != nil}
 }
 
-// needsParams reports whether a caller with the request, or without one if e is nil, needs the
-// params of a finished record. A request whose fingerprint covers its params has them.
+// needsParams reports whether the caller needs the params of a finished record. It does if e is
+// nil, or if the fingerprint does not cover the params.
 func (e *encodedRequest) needsParams() bool { return e == nil || !e.bound }
 
 func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
@@ -100,7 +102,7 @@ func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
 	return e, nil
 }
 
-// sum computes the fingerprint, with a key if that is not empty.
+// sum computes the fingerprint, keyed unless key is empty.
 func (e *encodedRequest) sum(key []byte) {
 	var space [512]byte
 	b := append(space[:0], "redisidem/fingerprint/1"...)
@@ -120,13 +122,14 @@ func (e *encodedRequest) sum(key []byte) {
 	base64.RawURLEncoding.Encode(e.print[copy(e.print[:], fingerprintVersion):], sum[:])
 }
 
-// marshal returns v as the bytes to store, which share nothing with it.
+// marshal returns v as the bytes to store, in memory of their own.
 func marshal(v any) ([]byte, error) {
 	b, err := borrow(v)
 	return bytes.Clone(b), err
 }
 
-// borrow returns v as the bytes to store: bytes as they are, nil as none, anything else as JSON.
+// borrow returns v as the bytes to store, which may be v's own memory. Bytes stay as they are, nil
+// is nil, and any other value becomes JSON.
 func borrow(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:

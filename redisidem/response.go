@@ -6,34 +6,35 @@ import (
 	"strings"
 )
 
-// Response is the answer of an operation, kept with its key and given again, byte for byte, to each
-// retry. The zero Response means no response.
+// Response is the answer of an operation. It is stored with the key and replayed, byte for byte, to
+// each retry. The zero Response means no response.
 type Response struct {
-	// Code is the status: 100 to 599, or 0 for none.
+	// Code is the status: 100 to 599, or 0 for no status.
 	Code int
-	// Header holds header fields, as in net/http. May be nil.
+	// Header has the header fields, as in net/http. It may be nil. The names and values must not
+	// contain line breaks or NUL.
 	Header map[string][]string
-	// Body is the answer's bytes.
+	// Body is the answer's content. Config.MaxValueBytes bounds it.
 	Body []byte
 
-	err error // why JSON could not make the body
+	err error // why the value of JSON could not become the body
 }
 
-// JSON returns a Response with v as its JSON body and the matching Content-Type. A v that cannot be
-// marshalled, or of which JSON writes nothing since it has only unexported fields, is reported when
-// the response is committed.
+// JSON returns a Response with v as its JSON body and the Content-Type application/json. The commit
+// of the response returns the error if v cannot be marshalled. A v without exported fields, of
+// which JSON would write nothing, is an error as well.
 func JSON(code int, v any) Response {
 	body, err := toJSON(v)
 	return Response{Code: code, Header: map[string][]string{"Content-Type": {"application/json"}}, Body: body, err: err}
 }
 
-// empty reports whether r is no response at all.
+// empty reports whether r is nil or the zero Response.
 func (r *Response) empty() bool {
 	return r == nil || r.Code == 0 && len(r.Header) == 0 && len(r.Body) == 0 && r.err == nil
 }
 
-// clone returns a copy that shares nothing with the caller's: a commit may be sent again after the
-// caller has gone on.
+// clone returns a copy that shares no memory with the caller's response, because a commit may be
+// sent again after the caller has continued.
 func (r *Response) clone() *Response {
 	c := &Response{Code: r.Code, Body: append([]byte(nil), r.Body...)}
 	if len(r.Header) > 0 {
@@ -68,7 +69,7 @@ func (r *Response) validate(limit int) error {
 	return nil
 }
 
-// encodeHeader writes header fields as lines, as on the wire: JSON would change bytes that are not
+// encodeHeader writes header fields as lines, as on the wire. JSON would change bytes that are not
 // UTF-8.
 func encodeHeader(h map[string][]string) []byte {
 	var space [8]string

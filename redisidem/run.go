@@ -11,22 +11,24 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
-// WorkFlow takes the lease on a key and runs a flow from wherever the key stands, until it is
-// answered: it commits each stage while it keeps the lease, and gives it up with the last. One
-// round trip more than there are stages.
+// WorkFlow takes the lease on a key and runs a flow from the key's recovery point until there is an
+// answer. It commits each stage and keeps the lease, and gives the lease back with the last commit.
+// It takes one round trip more than there are stages.
 //
-// The key may be a view of any age, for only what it is called and its fingerprint count: a flow
-// continues from wherever the record is. A finished key is returned as it is. The key returned is
-// never nil: next to an error it is the key as it was seen last. After [NothingDone] it is the key
-// as the stage found it, which is not Answered.
+// The key may be a view of any age: only its name and its fingerprint count, and the flow continues
+// at the record's recovery point. A finished key is returned as it is. The returned key is never
+// nil; with an error it is the key as last read. After [NothingDone] it is the key as the stage
+// found it, and is not Answered.
 //
-// A stage's own error is returned in a [*StageError] when its retries are used up; the key then
-// stays at that stage. Besides the errors of [Scope.WorkStage] WorkFlow returns a [*FlowError] for
-// a key of another flow or version and [ErrUnknownRecoveryPoint] for a key at a point that the flow
-// does not have, perhaps because a newer program does: both leave the record untouched; the
-// context's own error when that ends between two stages, of which the next one does not begin;
-// [ErrOutcomeUnknown]; [*CompensationError]; [*EffectError]; [ErrNoProgress] when a stage comes
-// back more often than its MaxVisits.
+// A stage's own error is returned in a [*StageError] when its retries are used up. The key then
+// stays at that stage. WorkFlow also returns the errors of [Scope.WorkStage], and these:
+//
+//   - [*FlowError] for a key of another flow or version. The record is left as it is.
+//   - [ErrUnknownRecoveryPoint] for a key at a point that the flow does not have; a newer program
+//     may have it. The record is left as it is.
+//   - The context's error if it ends between two stages. The next stage does not begin.
+//   - [ErrOutcomeUnknown], [*CompensationError] and [*EffectError].
+//   - [ErrNoProgress] if a stage is entered more often than its MaxVisits.
 func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if key == nil {
 		return &Key{}, invalid("key", "must not be nil")
@@ -44,11 +46,12 @@ func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, erro
 	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
 }
 
-// DoFlow is InitializeRequest and Run in one: it makes the key that a request brought, if there is
-// none, and runs the flow. One round trip more than there are stages, one for a replay.
+// DoFlow is [Scope.InitializeRequest] and [Scope.WorkFlow] in one: it creates the key of a request
+// if it does not exist, and runs the flow. It takes one round trip more than there are stages, and
+// one for a replay.
 //
-// The key returned is never nil. The errors are those of [Scope.InitializeRequest] and
-// [Scope.WorkFlow]; unlike the former it refuses an empty value.
+// The returned key is never nil. The errors are those of these two methods. Unlike
+// InitializeRequest, DoFlow refuses an empty value.
 func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Flow) (*Key, error) {
 	if flow == nil {
 		return &Key{}, invalid("flow", "must not be nil")
@@ -64,7 +67,7 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 	return orOnlyNamed(id, key), err
 }
 
-// runFlow claims and runs. seen is the key to return when there is no better one.
+// runFlow claims the key and runs the flow. Without a fresher key it returns seen.
 func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
@@ -86,7 +89,7 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 	for {
 		key, held, err := l.run(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
 			point := st.key.RecoveryPoint
-			if point != last { // a stage that names itself has done a bit of its list
+			if point != last { // a stage that names itself is still the same visit
 				visits[point]++
 			}
 			last = point
@@ -103,7 +106,7 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 		case !held && l.wasIdle():
 			return key, nil
 		case !held:
-			// The stage is stored, but the lease had lapsed, and another worker may have the key.
+			// The commit is stored, but the lease had lapsed, and another worker may have the key.
 			if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) {
 				return key, cause
 			}
@@ -112,7 +115,7 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 	}
 }
 
-// work runs what is to be done at the key's recovery point.
+// work runs the stage or the compensation at the key's recovery point.
 func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) {
 	point := st.key.RecoveryPoint
 	if revision, ok := strings.CutPrefix(point, compensating); ok {
@@ -144,7 +147,7 @@ func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) 
 	return Outcome{refused: err}, nil // the work is done, and must not run again
 }
 
-// resolve turns the outcome of a flow's stage into one that can be committed.
+// resolve turns a stage's outcome into one that can be committed.
 func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (Outcome, error) {
 	if err := o.checkExtra(); err != nil {
 		return o, err
@@ -165,7 +168,7 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 		if err != nil {
 			return o, err
 		}
-		// The answer is stored now and given when all is undone.
+		// The answer is stored now, and returned when everything is undone.
 		o.RecoveryPoint, o.failed = next, false
 		return o, nil
 	case o.RecoveryPoint == "" && o.Response == nil && (reconciled || !slices.Equal(stage.Next, []string{Finished})):
@@ -187,7 +190,7 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 	return o, nil
 }
 
-// perform runs the stage's work, or finds out that it was done.
+// perform runs the stage's work, or finds out with Reconcile that it was done.
 func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconciled bool, err error) {
 	o, err = s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 		if st.attempt > 1 && s.Reconcile != nil {
@@ -205,7 +208,8 @@ func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconcil
 	return o, reconciled, err
 }
 
-// reconcile asks Reconcile. That it panics says nothing about what it was asked.
+// reconcile runs Reconcile. A panic becomes an error, because it leaves open whether the work was
+// done.
 func (s *FlowStage) reconcile(ctx context.Context, st *Stage) (o Outcome, err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -7,24 +7,25 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Scope is a Service's view for the keys of one tenant, user or API client: two scopes never share
-// a record. It is cheap to make and safe for concurrent use.
+// Scope gives access to the keys of one tenant, user or API client. Two scopes never share a
+// record. Make one with [Service.Scope], which is cheap. It is immutable and safe for concurrent
+// use.
 type Scope struct {
 	service *Service
 	name    string
 	wait    time.Duration
 }
 
-// Scope returns the view for the keys of the named tenant, user or API client. Take the name from
-// the authenticated caller, never from the request: a client that can choose it can read the
-// responses of others. An empty or over-long name is refused by every method of the view with an
-// [*InvalidError].
+// Scope returns the scope with that name. Take the name from the authenticated caller, never from
+// the request: a client that can choose it can read the responses of others. It sends nothing. If
+// the name is empty or longer than Config.MaxKeyBytes, every method of the scope that needs it
+// returns an [*InvalidError].
 func (s *Service) Scope(name string) *Scope {
 	return &Scope{service: s, name: name, wait: s.cfg.Wait}
 }
 
-// Wait returns a view whose calls wait up to budget for a key that another worker has, instead of
-// what Config.Wait says. Zero and negative budgets refuse at once.
+// Wait returns a scope whose calls wait up to budget for a key that another worker has, in place of
+// Config.Wait. With a zero or negative budget they return a [*LockedError] at once.
 func (sc *Scope) Wait(budget time.Duration) *Scope {
 	view := *sc
 	view.wait = budget
@@ -34,16 +35,15 @@ func (sc *Scope) Wait(budget time.Duration) *Scope {
 // Name returns the scope's name.
 func (sc *Scope) Name() string { return sc.name }
 
-// ID returns the name under which events, logs and Redis know the key of that value, whether or not
-// there is one: a digest of scope and value. It sends nothing and refuses nothing.
+// ID returns the name of a key in events, logs and Redis: a digest of scope and value. The key need
+// not exist, and any value is accepted. It sends nothing.
 func (sc *Scope) ID(value string) string {
 	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)).Digest
 }
 
-// identify checks a key's text and derives where its record is. A key is any 1 to
-// Config.MaxKeyBytes bytes, compared byte by byte: no case folding, no trimming, and bytes that are
-// no UTF-8, braces, colons, NUL or line breaks are bytes like any other, since only a digest of
-// them reaches Redis's key space.
+// identify checks a key's text and returns the place of its record. A key is any 1 to
+// Config.MaxKeyBytes bytes, compared byte by byte, without case folding or trimming. Invalid UTF-8,
+// braces, colons, NUL and line breaks are allowed, because only a digest reaches Redis's key space.
 func (sc *Scope) identify(value string) (identity, error) {
 	if err := sc.validate(value); err != nil {
 		return identity{}, err
@@ -66,8 +66,8 @@ func (sc *Scope) validate(value string) error {
 	return nil
 }
 
-// cached looks for the answer to a request among the copies of finished records. When there is
-// none, it returns where the key lives and what the request is, for those who ask Redis.
+// cached looks for the answer to a request among the copies of finished records. Without one, it
+// returns the key's identity and the encoded request, for a request to Redis.
 func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, identity, encodedRequest, error) {
 	s := sc.service
 	if err := sc.validate(value); err != nil {
@@ -94,8 +94,8 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	return nil, id, encoded, err
 }
 
-// ask runs a script for a caller: bounded by Config.Timeout, refused after Close, and with errors
-// as callers know them.
+// ask runs a script for a caller. Config.Timeout bounds it, it is refused after Close, and it
+// returns the errors of the public API.
 func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol.Reply, error) {
 	if err := s.enter(ctx); err != nil {
 		return protocol.Reply{}, err
@@ -107,7 +107,7 @@ func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol
 	return r, explain(ctx, op, err)
 }
 
-// own checks that a key is of this scope and derives where it lives.
+// own checks that a key is of this scope and returns its identity.
 func (sc *Scope) own(key *Key) (identity, error) {
 	if key == nil {
 		return identity{}, invalid("key", "must not be nil")

@@ -12,36 +12,40 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// StageFunc is the work between two recovery points. Its context is cancelled when the caller's is,
-// and when the lease is lost: [context.Cause] then matches [ErrLeaseLost]. What it does outside
-// Redis can happen more than once, when a process dies or stalls between doing it and committing:
-// [Stage.Fence] and [Stage.OutboundKey] help to make that harmless.
+// StageFunc does the work between two recovery points. Its context is cancelled when the caller's
+// context ends, when the lease is lost, and when [Service.Close] stops waiting. If the lease is
+// lost, [context.Cause] returns an error that matches [ErrLeaseLost]. After Close it returns
+// [ErrClosed].
 //
-// A returned error, a panic and [runtime.Goexit] leave the recovery point unchanged and count the
-// attempt.
+// Work outside Redis can happen more than once, because a process can die or stall before the
+// commit. [Stage.Fence] and [Stage.OutboundKey] help to make a repetition harmless.
+//
+// A returned error, a panic or a [runtime.Goexit] leaves the recovery point unchanged, and the
+// attempt counts.
 type StageFunc func(ctx context.Context, st *Stage) (Outcome, error)
 
-// Stage is what a callback may ask about the stage it works on.
+// Stage describes the stage that a callback works on.
 type Stage struct {
 	lease   *Lease
 	key     *Key
 	attempt int
-	undoes  *JournalEntry // what a compensation undoes
+	undoes  *JournalEntry // the commit that a compensation undoes
 }
 
-// Key returns the key as it stands at the beginning of the stage.
+// Key returns the key as it was at the beginning of the stage.
 func (st *Stage) Key() *Key { return st.key }
 
-// Fence returns the number of the lease the stage runs under; see [Lease.Fence].
+// Fence returns the number of the lease under which the stage runs; see [Lease.Fence].
 func (st *Stage) Fence() int64 { return st.lease.fence }
 
-// Attempt returns the number of this run of the stage, counted from 1. If it is greater than 1, an
-// earlier run began and did not commit: what it did outside is unknown. Of the runs that
-// [FlowStage.Retry] makes, those of one lease count as one to the leases after it.
+// Attempt returns the number of this run of the stage, counted from 1. A greater number means that
+// an earlier run began and was not committed, so its effects outside Redis are unknown. The runs
+// that [FlowStage.Retry] makes under one lease count as one for later leases.
 func (st *Stage) Attempt() int { return st.attempt }
 
-// State decodes the state that an earlier stage left into v: into a *[]byte the bytes as they were
-// stored, into anything else as JSON. It returns [ErrNoState] when no earlier stage left a state.
+// State decodes the state that an earlier stage stored into v. It copies the stored bytes into a
+// *[]byte, and decodes JSON into any other pointer. It returns [ErrNoState] if no earlier stage
+// stored a state, and [ErrOtherType] if the state does not fit v.
 func (st *Stage) State(v any) error {
 	if !st.key.hasState {
 		return ErrNoState
@@ -56,8 +60,8 @@ func (st *Stage) State(v any) error {
 	return nil
 }
 
-// Compensates returns the commit that a compensation is to undo. Outside of [FlowStage.Compensate]
-// it is the zero value.
+// Compensates returns the commit that a compensation has to undo. It returns the zero JournalEntry
+// outside of [FlowStage.Compensate].
 func (st *Stage) Compensates() JournalEntry {
 	if st.undoes == nil {
 		return JournalEntry{}
@@ -65,33 +69,35 @@ func (st *Stage) Compensates() JournalEntry {
 	return *st.undoes
 }
 
-// ShardKey returns the name of a Redis key of the program's own for use in an [Effect]. It is in
-// the key's shard, one of 1024, which live in one cluster slot each: keys of the same name in
-// different shards are different Redis keys.
+// ShardKey returns the name of a Redis key for the program's own data, for use in an effect
+// ([Outcome.WithEffects]). The Redis key is in the same shard as the idempotency key, so that one
+// commit can write both. There are 1024 shards, each in one cluster slot. The same name in
+// different shards is a different Redis key.
 func (st *Stage) ShardKey(name string) string { return st.lease.id.ShardKey(name) }
 
-// OutboundKey returns an idempotency key for a call to another service: the same for every run of
-// this visit to the stage, on any machine, and another one when the stage is visited again. Calls
-// to different operations from one stage need different names; an empty one is a name, too. It has
-// the form of a UUID.
+// OutboundKey returns an idempotency key for a call to another service, in the form of a UUID. It
+// is the same for every run of this visit to the stage, on any machine. A later visit to the stage
+// has another one. Calls to different operations in one stage need different names; an empty name
+// is allowed.
 //
-// What a key that is used again gets depends on how its record came to an end:
+// If a key is used again after its record has ended, its outbound keys depend on how the record
+// ended:
 //
-//   - Redis lost it, or its retention is over: the same outbound keys. The work may have been
-//     done, and the other service recognises the repetition.
-//   - [Scope.Delete] removed it: new ones, for Config.Retention from then on and as long as the
-//     records made within that time exist. What an earlier record has called for, and may have
-//     called off, is not replayed. When Redis loses the tombstone that the delete has left, or a
-//     record made in its place, they are those of the first record again.
+//   - If Redis lost the record, or its retention is over, the outbound keys are the same. The work
+//     may have been done, and the other service recognises the repetition.
+//   - If [Scope.Delete] removed the record, the outbound keys are new. The other service does not
+//     replay calls of the deleted record, which may have been called off. This holds for
+//     Config.Retention, and as long as records exist that were made within that time. If Redis
+//     loses the tombstone of the delete, or a record made in its place, the outbound keys are those
+//     of the first record again.
 //
-// A record that is made anew also has others when the first of Config.FingerprintKeys is another
-// one by then.
+// A new record also has new outbound keys if the first of Config.FingerprintKeys has changed.
 func (st *Stage) OutboundKey(name string) string {
 	return st.outboundKey(st.key.RecoveryPoint, st.key.Revision, name)
 }
 
-// CommittedKey returns the key that OutboundKey gave to the run behind a journal entry: for a
-// compensation, to call off what that run has called for.
+// CommittedKey returns the key that OutboundKey returned to the run behind a journal entry. A
+// compensation uses it to call off the calls of that run.
 func (st *Stage) CommittedKey(e JournalEntry, name string) string {
 	return st.outboundKey(e.Stage, e.Revision, name)
 }
@@ -114,7 +120,7 @@ func (st *Stage) outboundKey(point string, revision int64, name string) string {
 	return u.String()
 }
 
-// stage returns the view of the stage that the lease stands at.
+// stage describes the stage at which the lease stands.
 func (l *Lease) stage() *Stage {
 	l.mu.Lock()
 	defer l.mu.Unlock()

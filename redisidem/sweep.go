@@ -11,7 +11,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// workers are the workers for one flow name in one Run or Sweep.
+// workers process the keys of one flow name in one Run or Sweep.
 type workers struct {
 	completer *Completer
 	flow      *Flow // the newest of its name
@@ -22,14 +22,14 @@ type workers struct {
 	due, finished, failed, deadLettered atomic.Int64
 }
 
-// job is a key that is due.
+// job is a key that is due, with the place where its record is.
 type job struct {
 	flow           *Flow // the newest of its name
 	prefix, member string
-	handed         string // when it is due again, as the due index says it, unless another worker has the lease meanwhile
+	handed         string // the score that the due index gave it when it was handed out
 }
 
-// startWorkers starts the workers. They take no more keys when ctx has ended; stages run under
+// startWorkers starts the workers. They take no more keys after ctx has ended. Stages run under
 // work.
 func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
 	w := &workers{completer: c, flow: f, jobs: make(chan job)}
@@ -37,9 +37,9 @@ func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
 		w.wg.Go(func() {
 			for j := range w.jobs {
 				if ctx.Err() != nil {
-					continue // it comes back by itself
+					continue // the key becomes due again
 				}
-				// In a goroutine of its own, which a stage may end.
+				// A stage may end its goroutine with runtime.Goexit.
 				var one sync.WaitGroup
 				one.Go(func() { w.do(work, j) })
 				one.Wait()
@@ -49,26 +49,28 @@ func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
 	return w
 }
 
-// stop waits for the workers to end.
+// stop lets the workers finish the keys that they have, and waits for them.
 func (w *workers) stop() {
 	w.stopped.Do(func() { close(w.jobs) })
 	w.wg.Wait()
 }
 
-// shardScan is a shard to be asked.
+// shardScan is the state of the scan of one shard.
 type shardScan struct {
 	prefix string
-	until  string // keys that became due later are left to the next look; "" when the shard was not asked yet
+	until  string // keys due later are left to the next scan; "" before the first request
 }
 
-// scan asks all shards for what is due, and returns when the workers have taken the last of it. It
-// goes in rounds, each of which takes one batch from a shard, so that a shard with many keys lets
-// all others have their turn in between; and what became due since a shard was asked first waits
-// for the next look, so that a look ends. A shard that cannot be asked does not stop the scan of
-// the others. But a server that did not answer for one shard is not asked for its others, so that
-// it costs the time of one request.
+// scan asks all shards for due keys, and returns when the workers have taken the last one.
+//
+// It goes in rounds that take one batch from each shard, so that a shard with many keys does not
+// delay the others. Keys that become due after a shard was first asked wait for the next scan, so
+// that a scan ends.
+//
+// A shard that cannot be asked does not stop the scan. A server that did not answer for one shard
+// is not asked for its others, so that an outage costs the time of one request.
 func (w *workers) scan(ctx context.Context) error {
-	// Two completers that begin together do not meet in each shard.
+	// Two completers that begin together should not meet in each shard.
 	first := backoff.Below(protocol.Shards)
 	batches := make([]shardScan, protocol.Shards)
 	for n := range batches {
@@ -84,7 +86,7 @@ func (w *workers) scan(ctx context.Context) error {
 	return errs
 }
 
-// round takes one batch from each shard, and returns those that have more.
+// round takes one batch from each shard, and returns the shards that have more.
 func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.Map) (more []shardScan, errs error) {
 	var next atomic.Int64
 	var mu sync.Mutex
@@ -117,12 +119,11 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 	return more, errs
 }
 
-// scanShard takes one batch of keys that are due from a shard. It reports whether there may be
-// more.
+// scanShard takes one batch of due keys from a shard. It reports whether there may be more.
 func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 	s := w.completer.service
-	// What is handed out is out of the other completers' sight until a worker has had time to claim
-	// it.
+	// Keys that are handed out stay hidden from other completers until a worker has had time to
+	// claim them.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
 	due := protocol.Due{Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: batchSize, PutOff: aside, Until: v.until}
 	r, err := s.ask(ctx, "completer", s.redis.NewDue(due))
@@ -139,13 +140,13 @@ func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 		case w.jobs <- job{w.flow, v.prefix, member, handedOut}:
 			w.due.Add(1)
 		case <-ctx.Done():
-			return false, nil // they come back by themselves
+			return false, nil // the keys become due again
 		}
 	}
 	return len(members) == batchSize, nil
 }
 
-// do carries a key on.
+// do resumes one key and counts the result.
 func (w *workers) do(ctx context.Context, j job) {
 	s := w.completer.service
 	id, ok := protocol.IdentityIn(j.prefix, j.member)
@@ -158,7 +159,7 @@ func (w *workers) do(ctx context.Context, j job) {
 	key, err = w.completer.resume(ctx, id, j)
 }
 
-// count counts the result for a key.
+// count counts the result for one key, and logs a failure.
 func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 	switch {
 	case errors.Is(err, errDeadLettered):
@@ -169,8 +170,8 @@ func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 		}
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
 		errors.Is(err, errPutOff):
-		// A worker has it or had it meanwhile, or its retention is over, or it is another record of
-		// that name.
+		// A worker has the key or had it meanwhile, its retention is over, or the record is another
+		// one.
 	default:
 		w.failed.Add(1)
 		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))

@@ -6,18 +6,22 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Update writes an outcome to a key that no worker has, without running a callback: an operator's
-// correction, or the answer of work that was done elsewhere. It counts as a revision, so that the
-// commit of a worker whose lease lapsed is refused. A dead letter stays one, at its new revision,
-// until [Scope.Requeue] or until a stage is committed; an outcome that finishes the key ends that,
-// too. One round trip.
+// Update writes an outcome to a key without running a callback and without a lease. Use it for an
+// operator's correction, or for the answer of work that was done elsewhere. It returns the key as
+// it is then. It takes one round trip.
 //
-// The key is the one the caller has read: [ErrStale] says that the record has moved on since. It
-// returns [ErrNotFound], [ErrFinished], [ErrLocked] while a worker has the lease, [ErrNoProgress],
-// [ErrInvalid], [ErrUndecided], [ErrDamaged], [ErrNotDurable] and [ErrUnavailable]; nothing was
-// changed then, but with ErrNotDurable. A try that got no answer may reach the server after the
-// call has returned ErrLocked or ErrUnavailable: it is then stored if the key is still as the
-// caller has read it and its lease is free.
+// The key must be as the caller has read it. The update counts as a revision, so the commit of a
+// worker whose lease has lapsed is refused. A dead letter stays one at its new revision, until
+// [Scope.Requeue] or the commit of a stage. An outcome that finishes the key also ends that.
+//
+// It returns [ErrStale] if the record has advanced, and [ErrLocked] while a worker has the lease.
+// It also returns [ErrNotFound], [ErrFinished], [ErrNoProgress], [ErrInvalid], [ErrUndecided],
+// [ErrDamaged], [ErrNotDurable] and [ErrUnavailable]. Nothing is stored then, except with
+// ErrNotDurable.
+//
+// A try without an answer may reach the server after the call has returned ErrLocked or
+// ErrUnavailable. The outcome is then stored if the key is still as the caller has read it and its
+// lease is free.
 func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
 	id, err := sc.own(key)
 	if err != nil {
@@ -25,7 +29,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	}
 	s := sc.service
 	if !key.unchanged() || key.id.Record != id.Record {
-		// Not made by a call of this library's, so it may lack what the record has.
+		// The caller made or changed this key, so it may lack parts of the record.
 		fresh, err := s.retrieve(ctx, id)
 		switch {
 		case err != nil:
@@ -63,13 +67,12 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		if r.Status != protocol.StatusOther || len(r.Texts) == 0 {
 			break
 		}
-		flow = r.Texts[0] // it was taken up since the caller has read it
+		flow = r.Texts[0] // a flow has taken the key up since the caller read it
 	}
 	if r.Status != protocol.StatusOK {
 		return nil, refusal(r)
 	}
-	// What the caller has seen may lack what changes without a commit: attempts, the flow, a dead
-	// letter.
+	// The caller's key may lack changes that need no commit: attempts, the flow, a dead letter.
 	next, err := decodeRecord(id, s.valueCodec, r.Texts)
 	if err != nil {
 		return nil, err

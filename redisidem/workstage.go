@@ -5,21 +5,28 @@ import (
 	"errors"
 )
 
-// WorkStage takes the lease on a key as the caller sees it, runs the callback, and commits what it
-// returns. Two round trips.
+// WorkStage takes the lease on a key, runs the callback, and commits the outcome that the callback
+// returns. It takes two round trips.
 //
-// If the record has advanced, was made again or is finished, the callback does not run and the
-// current key is returned: a loop over recovery points just continues. The key returned is never
-// nil; next to an error it is the key as last read.
+// The record must be as the caller has read it. If it has advanced, was deleted and made again, or
+// is finished, the callback does not run and the current key is returned. A loop over recovery
+// points then simply continues. The returned key is never nil; with an error it is the key as last
+// read.
 //
 // The callback's own error is returned as it is, joined with the cause if the lease was lost.
-// Otherwise the error matches [ErrLocked] when another worker has the lease (for longer than
-// [Scope.Wait]); [ErrNotFound]; [ErrFingerprintMismatch] when the value now stands for another
-// request; [ErrFenced] when another worker claimed the key during the callback; [ErrLeaseLost] when
-// the lease was gone before the callback could start; [ErrOutcomeUnknown]; [ErrNoProgress];
-// [ErrNotKept] for an outcome that cannot be stored, now and whenever the key is used again;
-// [ErrNested]; [ErrNotDurable], after the callback only when the result is stored; [ErrDamaged];
-// [ErrUnavailable].
+// Otherwise the error matches one of these:
+//
+//   - [ErrLocked]: another worker has the lease, for longer than [Scope.Wait].
+//   - [ErrNotFound]: the record does not exist.
+//   - [ErrFingerprintMismatch]: the value now belongs to another request.
+//   - [ErrLeaseLost]: the lease was lost before the callback began.
+//   - [ErrFenced]: another worker claimed the key during the callback.
+//   - [ErrOutcomeUnknown]: it is unknown whether the outcome was stored.
+//   - [ErrNoProgress]: the outcome stays at the same recovery point.
+//   - [ErrNotKept]: the outcome cannot be stored. Each later use of the key returns it as well.
+//   - [ErrNotDurable]: too few replicas acknowledged. If the callback ran, the outcome is stored.
+//   - [ErrNested]: the call is inside a stage of the same key.
+//   - [ErrDamaged], [ErrInvalid] and [ErrUnavailable].
 func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key, error) {
 	if key == nil {
 		return &Key{}, invalid("key", "must not be nil")
@@ -32,7 +39,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 		return key, err
 	}
 	if !key.unchanged() || key.id.Record != id.Record {
-		// Not as a call of this library's made it, so it may be other than the record is.
+		// The caller made or changed this key, so the record may differ.
 		fresh, err := sc.service.retrieve(ctx, id)
 		if err != nil {
 			return key, err
@@ -51,8 +58,8 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	return sc.work(ctx, key, claim{id: id, seen: key}, work)
 }
 
-// work claims, runs the callback under the lease and commits. seen is the key to return when there
-// is no better one.
+// work claims the key, runs the callback under the lease, and commits. Without a fresher key it
+// returns seen.
 func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
@@ -68,13 +75,13 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 	return key, err
 }
 
-// run runs a callback under the lease, and commits what it returns. With keep, the lease is kept
-// for the next stage if the outcome has one, which run reports. It ends however else the callback
+// run runs a callback under the lease and commits its outcome. With keep, it keeps the lease if
+// there is a next stage, and reports whether the lease is still held. In every other case the lease
 // ends.
 func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
 	returned := false
 	defer func() {
-		// A panic or runtime.Goexit is not held up: it goes on with its own value and stack.
+		// A panic or runtime.Goexit continues with its own value and stack.
 		if !returned {
 			_ = l.giveUp(ctx, nil)
 		}
@@ -91,9 +98,9 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 	return key, held, err
 }
 
-// unfit returns why no callback may begin under the lease: its time is over, as when the process
-// was frozen since it claimed, or its caller has left. What undoes a flow begins nevertheless: no
-// client may leave it undone.
+// unfit returns why no callback may begin under the lease. Its time may be over, for example
+// because the process was frozen, or its caller's context has ended. A compensation begins even if
+// the context has ended, because a client must not leave a flow half undone.
 func (l *Lease) unfit() error {
 	l.checkClock()
 	switch {
@@ -102,13 +109,13 @@ func (l *Lease) unfit() error {
 	case l.ctx.Err() == nil, l.undoing(l.Key()):
 		return nil
 	case l.wasKept():
-		return ended(l.ctx) // it is not ErrUnavailable, which says that no callback has run
+		return ended(l.ctx) // not ErrUnavailable, which means that no callback has run
 	}
 	return unavailable(l.ctx, "claim", l.ctx.Err())
 }
 
-// conclude commits what a callback returned, or gives the lease back. What it calls can panic, too:
-// how the outcome's values are marshalled is up to them.
+// conclude commits the callback's outcome, or gives the lease back. It can panic, because it calls
+// the marshallers of the outcome's values.
 func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
 	switch {
 	case err == nil && outcome.idle && outcome.extra() != "":
@@ -126,6 +133,6 @@ func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err er
 	if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
 		err = errors.Join(err, cause)
 	}
-	_ = l.giveUp(ctx, err) // the callback's error matters more; the lease lapses by itself
+	_ = l.giveUp(ctx, err) // the callback's error is more important, and the lease lapses by itself
 	return l.Key(), false, err
 }

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// MaxWords bounds the fields, members or values of one effect: Lua passes so many to a command and
-// not more.
+// MaxWords bounds the fields, members or values of one effect, because Lua can pass only a limited
+// number to a command.
 const MaxWords = 1000
 
-// maxExpiry keeps sums of times far from where the numbers of Lua lose digits.
+// maxExpiry keeps sums of times well within the range in which Lua's numbers are exact.
 const maxExpiry = 100 * 365 * 24 * time.Hour
 
-// maxIncrement keeps sums far from where 64 bits overflow, which would fail in the middle of a
+// maxIncrement keeps sums well below the overflow of 64 bits, which would fail in the middle of a
 // commit.
 const maxIncrement = 999_999_999_999_999
 
@@ -37,14 +37,14 @@ type Effect struct {
 	err     error
 }
 
-// Set makes an effect that sets a string. It removes an expiry that the key has; [Effect.Expire]
-// gives it a new one.
+// Set makes an effect that sets a string. It removes the key's expiry; [Effect.Expire] sets a new
+// one.
 func Set(key, value string) Effect {
 	return Effect{command: "SET", keyType: "string", key: key, words: []string{value}}
 }
 
 // IncrBy makes an effect that adds n to a whole number. A negative n subtracts. The number and n
-// have at most 15 digits.
+// may have at most 15 digits.
 func IncrBy(key string, n int64) Effect {
 	e := Effect{command: "INCRBY", keyType: "string", key: key, words: []string{strconv.FormatInt(n, 10)}}
 	if n > maxIncrement || n < -maxIncrement {
@@ -73,33 +73,34 @@ func ZAdd(key string, score float64, member string) Effect {
 	return e
 }
 
-// LPush makes an effect that inserts values at the head of a list, one after the other.
+// LPush makes an effect that inserts values at the head of a list, one after the other, so that the
+// last one comes first.
 func LPush(key string, values ...string) Effect {
 	return Effect{command: "LPUSH", keyType: "list", key: key, words: slices.Clone(values), err: checkNotEmpty(values)}
 }
 
 // XAdd makes an effect that appends an entry to a stream. The pairs are field, value, ... One
-// stream per shard is an outbox: the entry exists exactly if its stage was committed.
+// stream per shard is an outbox: the entry exists if and only if its stage was committed.
 func XAdd(key string, pairs ...string) Effect {
 	return Effect{command: "XADD", keyType: "stream", key: key, words: slices.Clone(pairs), err: checkPairs(pairs)}
 }
 
-// Publish makes an effect that publishes a message to the present subscribers of a channel. Later
+// Publish makes an effect that publishes a message to the current subscribers of a channel. Later
 // subscribers do not receive it: use [XAdd] for messages that must not get lost. The channel may
 // have any name.
 func Publish(channel, message string) Effect {
 	return Effect{command: "PUBLISH", key: channel, words: []string{message}}
 }
 
-// Expire returns the effect with an expiry of its key, counted from the commit. It is at least 1 ms
-// and is rounded down to whole milliseconds. A [Publish] cannot have one.
+// Expire returns the effect with an expiry of its key, counted from the commit. The expiry is at
+// least 1 ms and is rounded down to whole milliseconds. A [Publish] cannot have one.
 func (e Effect) Expire(d time.Duration) Effect {
 	e.expiry, e.expires = d, true
 	return e
 }
 
-// MaxLen returns an [XAdd] that trims its stream to about n entries, and never to fewer. n is at
-// least 1. Other effects cannot have it.
+// MaxLen returns the [XAdd] with a bound for its stream: the commit trims the stream to about n
+// entries, and never to fewer. The bound n is at least 1. Other effects cannot have it.
 func (e Effect) MaxLen(n int64) Effect {
 	if e.command != "XADD" || n < 1 {
 		e.err = fmt.Errorf("MaxLen is for XAdd and at least 1: %d", n)
@@ -114,11 +115,12 @@ func (e Effect) Command() string { return e.command }
 // Key returns the Redis key that the effect writes to, or the channel of a [Publish].
 func (e Effect) Key() string { return e.key }
 
-// KeyType returns the type that the key must have if it exists, as the command TYPE names it. It
-// returns "" for a [Publish], which has no key.
+// KeyType returns the type that an existing key must have, as the command TYPE names it. It returns
+// "" for a [Publish], which does not have a key.
 func (e Effect) KeyType() string { return e.keyType }
 
-// Args returns the arguments of the command behind the key or channel.
+// Args returns the arguments of the command after the key or channel. The caller must not change
+// them.
 func (e Effect) Args() []string {
 	switch {
 	case e.command != "XADD":
@@ -129,10 +131,10 @@ func (e Effect) Args() []string {
 	return append([]string{"*"}, e.words...)
 }
 
-// Expiry returns the argument of [Effect.Expire], and whether there is one.
+// Expiry returns the argument of [Effect.Expire], and whether the effect has one.
 func (e Effect) Expiry() (time.Duration, bool) { return e.expiry, e.expires }
 
-// Size returns the bytes of the key and the values together.
+// Size returns the total bytes of the key and the values.
 func (e Effect) Size() int {
 	n := len(e.key)
 	for _, w := range e.words {
@@ -141,7 +143,7 @@ func (e Effect) Size() int {
 	return n
 }
 
-// Err returns why the effect is invalid, whatever its key is. It returns nil for a valid effect.
+// Err returns why the effect is invalid, or nil if it is valid. It does not check the key.
 func (e Effect) Err() error {
 	switch {
 	case e.command == "":

@@ -2,15 +2,16 @@ package protocol
 
 import "github.com/redisidem/redisidem/lua"
 
-// Ending says how an attempt counts that ends without a result. The zero value counts in full.
+// Ending describes how an attempt that ends without a result counts. The zero value counts in full.
 type Ending struct {
-	// NothingDone does not count the attempt at the stage.
+	// NothingDone means that the attempt at the stage does not count.
 	NothingDone bool
-	// Unbegun says that no callback has begun: the attempt at the key does not count.
+	// Unbegun means that no callback has begun, so the attempt at the key does not count.
 	Unbegun bool
-	// Stopped says that a shutdown stopped the attempt: it was begun, and does not use one up.
+	// Stopped means that a shutdown stopped the attempt. It counts as begun, but not for
+	// MaxAttempts.
 	Stopped bool
-	// Refused, with NothingDone, says that no program could work on the key or read it.
+	// Refused, with NothingDone, means that no program could work on the key or read it.
 	Refused bool
 }
 
@@ -38,8 +39,8 @@ type Abandon struct {
 	Token    string
 	Ending   Ending
 	Recovery Recovery
-	// DeadLetter is why the key becomes a dead letter of Recovery's flow, if the attempt still has
-	// the lease; "" if it does not become one.
+	// DeadLetter is the reason if the key becomes a dead letter of Recovery's flow; "" if it does
+	// not. It takes effect only if the attempt still has the lease.
 	DeadLetter string
 }
 

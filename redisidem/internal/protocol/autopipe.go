@@ -16,25 +16,25 @@ import (
 // It runs in full-duplex mode: it reads replies while it writes further commands. The other mode
 // waits for a batch's replies before it sends the next batch, and expects as many commands again as
 // it has just answered. A caller's lock and claim are two commands and its commit is one, so that
-// mode waits for commands that never come: one caller's lifecycle took 1.4 ms there and 0.18 ms
+// mode waits for commands that never come. One caller's lifecycle took 1.4 ms there and 0.18 ms
 // here, and 256 callers were slower, too.
 //
-// A queued command cannot be withdrawn: when ctx ends, send returns and the command still runs,
+// A queued command cannot be withdrawn. When ctx ends, send returns and the command still runs,
 // perhaps after its caller has continued. The scripts are made for this: a late command finds its
 // token spent or its revision taken.
 //
-// The pipeline keeps one connection as long as it works, even when the server behind it is not a
-// master any more, as when a name was switched to another server. After READONLY, commands
+// The pipeline keeps one connection as long as it works, even if the server behind it is not the
+// master any more. This happens when a name is switched to another server. After READONLY, commands
 // therefore go without the pipeline for a while. The client's pool drops such connections and finds
 // the new master, and so does the pipeline when it needs a new connection.
 type pipelined struct {
 	pipe  *redis.AutoPipeliner
 	plain plain
-	until atomic.Int64 // nanoseconds since began, until which plain carries the commands
+	until atomic.Int64 // in nanoseconds since began: plain carries the commands until then
 	began time.Time
 }
 
-// detour is how long the pipeline is not used after READONLY.
+// detour is how long commands go without the pipeline after READONLY.
 const detour = time.Second
 
 func newPipelined(client redis.UniversalClient) (*pipelined, error) {
@@ -54,8 +54,8 @@ func newPipelined(client redis.UniversalClient) (*pipelined, error) {
 	return &pipelined{pipe: pipe, plain: plain{client}, began: time.Now()}, nil
 }
 
-// flushDelay is how long the writer waits for more commands when many are under way already. With
-// few it does not wait.
+// flushDelay is how long the writer waits for more commands when many are under way. With few it
+// does not wait.
 const flushDelay = 100 * time.Microsecond
 
 // pipeliner returns the options that the client was made with, or this package's.
@@ -80,7 +80,7 @@ func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
 	}
 	// Replies come in order, so waiting for the last one first is the only wait.
 	for _, f := range slices.Backward(futures) {
-		// When ctx has ended, the batch may still write results: no command may be read.
+		// When ctx has ended, the batch may still write results, so no command may be read.
 		_ = f.WaitContext(ctx)
 		if err := ctx.Err(); err != nil {
 			return err

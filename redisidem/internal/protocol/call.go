@@ -14,15 +14,15 @@ import (
 type Call struct {
 	script *lua.Script
 	keys   int    // how many keys it has
-	key    string // the first of them, which decides where the call goes
+	key    string // the first key, which decides where the call goes
 	nonce  string // the first argument, which the reply echoes
-	// words are those of the command: the verb, the script's name, the number of keys, the keys,
-	// the nonce, the other arguments. Once the call has run they never change, since the command
-	// may outlive it.
+	// words are the command: the verb, the script's name, the number of keys, the keys, the nonce,
+	// the other arguments. They never change after the call has run, since the command may outlive
+	// it.
 	words []any
 	// durable makes the call wait for Options.Durability replicas.
 	durable bool
-	// lock is the key's lock, if the call can run with the record alone while its slot migrates; ""
+	// lock is the key's lock if the call can run with the record alone while its slot migrates; ""
 	// if it cannot.
 	lock string
 }
@@ -58,8 +58,8 @@ func (c Call) WithoutKeep() (without Call, kept bool) {
 	return c, flags != before
 }
 
-// command makes the call's command. It names the script or, when the server does not have it, sends
-// its text.
+// command makes the call's command. It names the script by its hash, or contains the text if the
+// server does not have the script.
 func (c *Call) command(ctx context.Context, text bool) callCmd {
 	words := c.words
 	if text {
@@ -69,8 +69,8 @@ func (c *Call) command(ctx context.Context, text bool) callCmd {
 	return callCmd{redis.NewStringSliceCmd(ctx, words...)}
 }
 
-// callCmd and lockCmd are commands that go-redis does not repeat, whatever the client's options:
-// the code that counts the tries must know whether an earlier one may have been applied.
+// callCmd and lockCmd are commands that go-redis does not repeat, whatever the client's options
+// are. The code that counts the tries must know whether an earlier one may have been applied.
 type (
 	callCmd struct{ *redis.StringSliceCmd }
 	lockCmd struct{ *redis.Cmd }
@@ -96,7 +96,7 @@ func (c *Client) Run(ctx context.Context, call Call) (Reply, error) {
 	return answer, wrongType(err)
 }
 
-// once invokes a script in the form that the server accepts.
+// once invokes a script without repetition, in the form that the server accepts.
 func (c *Client) once(ctx context.Context, call Call) (Reply, error) {
 	text := false
 	for {

@@ -7,11 +7,11 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// Seen is a record as the caller has read it. The zero value stands for a caller that has not read
-// it.
+// Seen is the state of a record that the caller has read. The zero value means that the caller has
+// not read it.
 type Seen struct {
 	Revision  int64
-	CreatedAt time.Time // distinguishes it from deleted records of the same name
+	CreatedAt time.Time // distinguishes the record from deleted ones of the same name
 }
 
 // args returns the revision and the creation as the scripts take them, empty if the record was not
@@ -23,7 +23,7 @@ func (s Seen) args() (revision, createdAt any) {
 	return s.Revision, s.CreatedAt.UnixMicro()
 }
 
-// text returns both in one argument.
+// text returns both in one argument, empty if the record was not read.
 func (s Seen) text() string {
 	if s.CreatedAt.IsZero() {
 		return ""
@@ -31,8 +31,8 @@ func (s Seen) text() string {
 	return strconv.FormatInt(s.Revision, 10) + " " + strconv.FormatInt(s.CreatedAt.UnixMicro(), 10)
 }
 
-// Recovery says when a completer may continue the work on a key. The zero value is for a key that
-// is not in a due index.
+// Recovery is when a completer may continue the work on a key. The zero value is for a key that is
+// not in a due index.
 type Recovery struct {
 	Flow  string        // the name of the key's flow, whose due index holds it
 	After time.Duration // how long a completer leaves the key alone
@@ -41,27 +41,27 @@ type Recovery struct {
 // Claim asks for the lease on a key.
 type Claim struct {
 	ID Identity
-	// Seen refuses the claim when the record has moved on.
+	// Seen refuses the claim if the record has advanced.
 	Seen Seen
-	// Fingerprint refuses the claim when the record has another one; "" for any.
+	// Fingerprint refuses the claim if the record has another one; "" for any.
 	Fingerprint string
-	// New makes the record, if it does not exist and Creates is set.
+	// New is the record to make if Creates is set and the record does not exist.
 	New     NewRecord
 	Creates bool
 	// NeedsParams asks for the params of a finished record.
 	NeedsParams bool
-	// WakeChannel is where the caller wants to hear that the key is free; "" for nowhere.
+	// WakeChannel is the channel on which the caller is notified that the key is free; "" for none.
 	WakeChannel string
-	// Waited is how long the caller has waited for the key already.
+	// Waited is how long the caller has waited for the key.
 	Waited time.Duration
-	// Flow is the flow that is to work on the key: its name/version and its recovery points, each
-	// followed by a line break. Empty: no flow.
+	// Flow is the flow that will work on the key: its name/version and its recovery points, each
+	// followed by a line break. Empty without a flow.
 	Flow string
 	// Recovery puts the key into a due index.
 	Recovery Recovery
 
-	// Completer says that a completer claims, which has no wake-up channel. HandedOut is the score
-	// with which the due index handed the key out; "" if that does not matter.
+	// Completer means that a completer claims, which does not have a wake-up channel. HandedOut is
+	// the score with which the due index handed the key out; "" if it does not matter.
 	Completer bool
 	HandedOut string
 
@@ -69,8 +69,8 @@ type Claim struct {
 	deadLetterOf string
 }
 
-// claimControl is the number of the claim's argument that takes, without KEYS[2], the control that
-// the record had before the lock was taken.
+// claimControl is the number of the claim's argument with the control that the record had before
+// the lock was taken. It applies only to a claim without KEYS[2].
 const claimControl = 9
 
 // claimCall makes the invocation of the claim script by the attempt with this token.

@@ -1,6 +1,6 @@
-// Package protocol is how calls reach Redis. It knows every Redis key name, the arguments and the
-// replies of each script, how a lock is taken and claimed, and how a call is sent, repeated and
-// acknowledged. It imports nothing of the packages above it, and returns errors of its own.
+// Package protocol sends calls to Redis. It contains every Redis key name, and the arguments and
+// replies of each script. It takes and claims locks, and sends, repeats and acknowledges calls. It
+// imports nothing of the packages above it, and returns errors of its own.
 package protocol
 
 import (
@@ -14,7 +14,7 @@ import (
 type Options struct {
 	Redis     redis.UniversalClient // a *redis.Client or a *redis.ClusterClient
 	Namespace string
-	Timeout   time.Duration // bounds each operation that is not bounded by its caller
+	Timeout   time.Duration // bounds each operation without a bound of its caller
 	Lease     time.Duration
 	Retention time.Duration
 	Owner     string // names this process in journals
@@ -22,7 +22,7 @@ type Options struct {
 	Durability int
 	// AutoPipeline sends the commands of concurrent callers in common pipelines.
 	AutoPipeline bool
-	// RecordLife asks, with each claim and create, how long a finished record lives.
+	// RecordLife makes each claim and create ask how long a finished record lives.
 	RecordLife bool
 }
 
@@ -78,8 +78,8 @@ func (c *Client) WithRetention(retention time.Duration) *Client {
 	return &other
 }
 
-// send hands commands to the transport that fits, unless ctx has ended: go-redis would send them
-// nevertheless. It returns how many replicas acknowledged them.
+// send passes commands to the transport that fits. It sends nothing if ctx has ended; go-redis
+// would send them nevertheless. It returns how many replicas acknowledged them.
 func (c *Client) send(ctx context.Context, wait bool, key string, cmds []redis.Cmder) (acks int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, unsentError{err}

@@ -25,7 +25,7 @@ type Effect struct {
 	Expiry  time.Duration
 	Expires bool
 	Command string
-	Args    []string // behind the key
+	Args    []string // after the key
 }
 
 // Commit stores the outcome of a stage.
@@ -44,12 +44,12 @@ type Commit struct {
 
 	// Recovery is the place of the key in a due index after the commit.
 	Recovery Recovery
-	// Leaves says that the key is finished and leaves the due index.
+	// Leaves means that the key is finished and leaves the due index.
 	Leaves bool
-	// DeadLetter says that the key is a dead letter, which it is no longer.
+	// DeadLetter means that the key is a dead letter, which this commit ends.
 	DeadLetter bool
-	// FlowUnknown says that the caller does not know whether the key's flow is recoverable. The due
-	// index decides, by having the key or not.
+	// FlowUnknown means that the caller does not know whether the key's flow is recoverable. The
+	// script then checks whether the due index has the key.
 	FlowUnknown bool
 }
 
@@ -103,7 +103,7 @@ func (c *Client) NewCommit(m *Commit) Call {
 	return call
 }
 
-// add adds an effect to a commit, whose keys have the effect's already.
+// add adds an effect's arguments to a commit. The call has the effect's key already.
 func (e *Effect) add(c *Call) {
 	expiry := ""
 	if e.Expires {
@@ -111,7 +111,7 @@ func (e *Effect) add(c *Call) {
 	}
 	channel := 0
 	if e.Type == "" {
-		channel = 1 // which is an argument
+		channel = 1 // the channel is an argument
 	}
 	c.add(e.Type, expiry, len(e.Args)+channel, e.Command)
 	if e.Type == "" {

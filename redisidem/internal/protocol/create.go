@@ -2,7 +2,7 @@ package protocol
 
 import "github.com/redisidem/redisidem/lua"
 
-// NewRecord is what a record that does not exist yet is made of.
+// NewRecord describes a record to be created.
 type NewRecord struct {
 	Method, Path string
 	Params       []byte // as they are stored
@@ -10,8 +10,8 @@ type NewRecord struct {
 	Flow         string // name/version; "" if none works on the key
 }
 
-// add adds the parts of a record to a call: those that each record has, without their fields'
-// names, and then field, value, ... of the others.
+// add adds the parts of a record to a call. The parts that each record has come first, without
+// field names. The others follow as field, value, ...
 func (r *NewRecord) add(c *Call, id *Identity) {
 	c.add(id.Scope, id.Value, r.Method, r.Path)
 	if r.HasParams {
@@ -22,7 +22,7 @@ func (r *NewRecord) add(c *Call, id *Identity) {
 	}
 }
 
-// NewCreate makes the call that returns a key's record, which it makes if it does not exist.
+// NewCreate makes the call that returns a key's record, and creates it if it does not exist.
 func (c *Client) NewCreate(id Identity, fingerprint string, r NewRecord, needsParams bool) Call {
 	call := newCall(lua.Create, NewToken(), 9, id.Record)
 	call.durable = true

@@ -10,9 +10,9 @@ import (
 type Due struct {
 	Index string // the Redis key of the due index
 	Batch int    // the number of keys at most
-	// PutOff is for how long the keys are put off, so that no other completer gets them meanwhile.
+	// PutOff is how long the keys are hidden from other completers.
 	PutOff time.Duration
-	// Until is up to when the index was read before in the same scan; "" at first.
+	// Until is the time up to which the index was read before in the same scan; "" at first.
 	Until string
 }
 

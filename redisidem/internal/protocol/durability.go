@@ -10,14 +10,14 @@ import (
 
 // durable sends commands and then waits, on the same connection, until enough replicas have
 // acknowledged them. WAIT counts the writes of the connection that it is sent on. Through a shared
-// pipeline, or on another node of a cluster, it would answer for writes of others.
+// pipeline, or on another node of a cluster, it would count the writes of others.
 type durable struct {
 	client   redis.UniversalClient
 	replicas int
 }
 
-// send is like transport.send, with the key whose master gets the commands. It returns how many
-// replicas have acknowledged the writes of these commands, also when a command was refused.
+// send is like transport.send, for the master of one key. It returns how many replicas have
+// acknowledged the writes of these commands, even if a command was refused.
 func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (acknowledged int, err error) {
 	client := d.client
 	if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -45,9 +45,10 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 	return int(wait.Val()), nil
 }
 
-// follow sends the commands again whose keys are migrating to another node. The replicas of the
-// first node have acknowledged what it did, in that number. Only commands with an ASK error may
-// follow: the other node would take a key that has not arrived for an absent one.
+// follow repeats the commands that got an ASK error, because their keys are migrating to another
+// node. Only they may follow: the other node would treat a key that has not arrived as absent. The
+// argument acknowledged is the number of replicas of the first node that have acknowledged its
+// writes.
 func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cmder, acknowledged int) (int, error) {
 	var again []redis.Cmder
 	for _, cmd := range cmds {
@@ -100,9 +101,10 @@ func (d durable) wait(ctx context.Context, client redis.UniversalClient) *redis.
 	return redis.NewIntCmd(ctx, "wait", d.replicas, patience(ctx, client).Milliseconds())
 }
 
-// patience is how long WAIT may wait. Its answer must come back before ctx ends, and before the
-// client gives up the connection: too few replicas are an answer, silence is not. It also leaves
-// time for a second try, because a missing script is found out only after the wait.
+// patience returns how long WAIT may wait. Its answer must arrive before ctx ends, and before the
+// client gives up the connection, because too few replicas are an answer and silence is not. It
+// leaves time for a second try, because the client learns only after the wait that a script is
+// missing.
 func patience(ctx context.Context, client redis.UniversalClient) time.Duration {
 	d := time.Second
 	if deadline, ok := ctx.Deadline(); ok {

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// DamagedError says that what is stored in Redis cannot have been written by this library.
+// DamagedError reports that this library cannot have written the data in Redis.
 type DamagedError struct{ Reason string }
 
 func (e *DamagedError) Error() string { return e.Reason }
@@ -24,7 +24,8 @@ func IsDamaged(err error) bool {
 // common pipelines.
 var ErrNoPipeline = errors.New("the client has no auto-pipeline")
 
-// scriptError is an error that the server returned to a script, which handed it on in its reply.
+// scriptError is an error that the server returned to a script, and the script passed on in its
+// reply.
 type scriptError string
 
 func (e scriptError) Error() string { return string(e) }
@@ -32,13 +33,13 @@ func (e scriptError) Error() string { return string(e) }
 // RedisError implements [redis.Error].
 func (scriptError) RedisError() {}
 
-// unsentError says that a context had ended before a command was sent.
+// unsentError reports that a context had ended before a command was sent.
 type unsentError struct{ error }
 
 // Unwrap returns the context's error.
 func (e unsentError) Unwrap() error { return e.error }
 
-// unsent reports whether an error says that no server can have received the command.
+// unsent reports whether an error means that no server can have received the command.
 func unsent(err error) bool {
 	if _, ended := errors.AsType[unsentError](err); ended {
 		return true
@@ -47,7 +48,7 @@ func unsent(err error) bool {
 	return ok && network.Op == "dial" || errors.Is(err, redis.ErrPoolTimeout)
 }
 
-// IsEndOfContext reports whether an error says no more than that a context has ended.
+// IsEndOfContext reports whether an error means only that a context has ended.
 func IsEndOfContext(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
@@ -56,13 +57,13 @@ func IsEndOfContext(err error) bool {
 // inside a script.
 func IsDenied(err error) bool { return redis.IsPermissionError(err) || deniedInScript(err.Error()) }
 
-// deniedInScript reports whether a server's words say that a script may not run a command or use a
-// key. The first are those of Redis 7.0, the second those of later versions.
+// deniedInScript reports whether a server's message means that a script may not run a command or
+// use a key. The first text is from Redis 7.0, the second from later versions.
 func deniedInScript(words string) bool {
 	return strings.Contains(words, "The user executing the script can't ") || strings.Contains(words, "ACL failure in script")
 }
 
-// wrongType makes damage of the error for a key of another type.
+// wrongType turns the error for a key of another type into a DamagedError.
 func wrongType(err error) error {
 	if err != nil && redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return &DamagedError{err.Error()}

@@ -24,8 +24,8 @@ type Name [24]byte
 // nameLength is the length of a name as text.
 const nameLength = 32
 
-// shardBits makes 1024 slot groups for a namespace to spread over. It is fixed: with another number
-// existing records would be looked for in other places.
+// shardBits spreads a namespace over 1024 slot groups. It is fixed, because another number would
+// move existing records.
 const (
 	shardBits = 10
 	Shards    = 1 << shardBits // the number of a namespace's shards
@@ -33,8 +33,8 @@ const (
 
 const hexDigits = "0123456789abcdef"
 
-// DigestOf hashes scope and value. The hash is over length-prefixed parts, so that no byte of a
-// scope or a value can reach another record, a slot tag or a pattern.
+// DigestOf hashes scope and value. Their lengths are part of the hash, so different pairs never
+// hash the same bytes. No byte of a scope or a value reaches a slot tag or a pattern.
 func DigestOf(scope, value string) [sha256.Size]byte {
 	var space [512]byte
 	b := append(space[:0], "redisidem/key/1"...)
@@ -43,8 +43,8 @@ func DigestOf(scope, value string) [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// Identify derives a key's identity from its digest. It keeps 192 bits: a caller who chooses keys
-// freely cannot find one that collides with a key of another scope.
+// Identify derives a key's identity from its digest. It keeps 192 bits, so that a caller with a
+// free choice of keys cannot find a collision with another scope.
 func Identify(namespace, scope, value string, sum [sha256.Size]byte) Identity {
 	shard := binary.BigEndian.Uint16(sum[24:]) >> (16 - shardBits)
 	var space [512]byte
@@ -78,7 +78,7 @@ func NameOf(record string) (n Name, ok bool) {
 // lockSuffix makes the key of a lock from that of its record.
 const lockSuffix = ":lock"
 
-// prefix opens the names of all Redis keys in the record's shard.
+// prefix returns the prefix of all Redis keys in the record's shard.
 func (id Identity) prefix() string { return id.Record[:len(id.Record)-nameLength] }
 
 // DueIndex returns the Redis key of the due index that holds a flow's keys in the record's shard.
@@ -91,7 +91,7 @@ func (id Identity) DeadLetters(flow string) string { return DeadLetters(id.prefi
 // apart from the library's keys.
 func (id Identity) ShardKey(name string) string { return id.prefix() + "x:" + name }
 
-// ShardPrefix opens the names of all Redis keys in a shard.
+// ShardPrefix returns the prefix of all Redis keys in a shard.
 func ShardPrefix(namespace string, shard int) string {
 	return fmt.Sprintf("%s:{%03x}:", namespace, shard)
 }
@@ -121,7 +121,7 @@ func FlowName(flow string) string {
 	return name
 }
 
-// AppendPart appends a part of a text to be hashed, behind the part's length. Adjacent parts then
+// AppendPart appends a part of a text to be hashed, after the part's length. Adjacent parts then
 // cannot be confused with one longer part.
 func AppendPart[T string | []byte](b []byte, part T) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(len(part)))

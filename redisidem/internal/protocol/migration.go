@@ -13,10 +13,12 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// While a cluster migrates a slot its keys are on two nodes. A command with one key finds the right
-// node, a command with several gets TRYAGAIN. This file does the work of such a command in steps
-// with one key each. The record stays the truth: the lock is taken before the record says so and
-// given back after it, and each step may be the last.
+// While a cluster migrates a slot, its keys are on two nodes. A command with one key finds the
+// right node, and a command with several keys gets TRYAGAIN. This file does the work of such a
+// command in steps with one key each.
+//
+// The record decides which attempt has the lease. The lock is taken before the record is changed
+// and given back after it, so a failure after any step is safe.
 
 // alone returns the call with the record as its only key.
 func (c Call) alone() Call {
@@ -54,14 +56,14 @@ func (c *Client) runInSteps(ctx context.Context, call Call) (Reply, error) {
 		c.releaseLock(ctx, call)
 	}
 	if keep && !taken && r.Status == StatusOK {
-		r = r.notKept() // an earlier try has kept the lease, which was lost since
+		r = r.notKept() // an earlier try kept the lease, which was lost since then
 	}
 	return r, nil
 }
 
-// claimInSteps does the work of a claim in steps: it looks at the record, takes the lock, and marks
-// the record as claimed if it is still the same. An attempt that had a lease when the lock was
-// taken has lost it; an attempt that got one since has changed the record.
+// claimInSteps does the work of a claim in steps. It reads the record, takes the lock, and marks
+// the record as claimed if it has not changed. An attempt that had a lease when the lock was taken
+// has lost it. An attempt that got a lease since then has changed the record.
 func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
 	before, err := c.control(ctx, call.key)
 	if err != nil {
@@ -94,7 +96,7 @@ func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
 	return r, nil
 }
 
-// noControl is what the claim script takes for the control of a record that does not exist.
+// noControl stands for the control of a record that does not exist, in the claim script.
 const noControl = "-"
 
 // control reads the field of a record that changes with each lease.
@@ -109,15 +111,15 @@ func (c *Client) control(ctx context.Context, record string) (string, error) {
 	return cmd.Val(), nil
 }
 
-// lockLife reads how long a lock lives, in milliseconds.
+// lockLife reads the remaining life of a lock in milliseconds.
 func (c *Client) lockLife(ctx context.Context, lock string) (string, error) {
 	cmd := redis.NewIntCmd(ctx, "pttl", lock)
 	err := c.sendOne(ctx, false, lock, cmd)
 	return strconv.FormatInt(max(cmd.Val(), 0), 10), err
 }
 
-// takeLock obtains the lock for a call's token, or gives it a whole lease again. It reports false
-// when another token has it.
+// takeLock obtains the lock for a call's token, or extends it to a whole lease. It reports false if
+// another token has it.
 func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
 	_, err := redislock.New(lockAlone{client: c}).Obtain(ctx, call.lock, c.lease, &redislock.Options{Token: call.nonce})
 	if errors.Is(err, redislock.ErrNotObtained) {
@@ -126,7 +128,7 @@ func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
 	return err == nil, err
 }
 
-// releaseLock gives the lock of a call's token back. If that fails the lock lapses.
+// releaseLock gives back the lock of a call's token. If that fails, the lock lapses.
 func (c *Client) releaseLock(ctx context.Context, call Call) {
 	_, _ = c.once(ctx, newCall(lua.Release, call.nonce, 0, call.lock))
 }

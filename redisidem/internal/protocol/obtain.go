@@ -11,8 +11,8 @@ import (
 // Claimant is a token that asks for the lease on a key.
 type Claimant struct {
 	Token string
-	// Open says that the token may have the lease, or get it when a lost try arrives late. A caller
-	// that does not use the lease must abandon it then.
+	// Open means that the token may have the lease, or may get it when a lost try arrives late. A
+	// caller that does not use the lease must abandon it then.
 	Open bool
 
 	asked bool // a server may have seen the token
@@ -32,8 +32,8 @@ func (c *Client) Claim(ctx context.Context, claim *Claim, by *Claimant) (Reply, 
 	return r, err
 }
 
-// obtain takes a lock through redislock, with the claim script right behind it in the same
-// pipeline: one round trip. The claim's reply is the answer, also when the lock was not obtained.
+// obtain takes a lock through redislock and sends the claim script in the same pipeline: one round
+// trip. The claim's reply is the answer, even if the lock was not obtained.
 func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claimant) (Reply, error) {
 	o := &lockThenClaim{client: c, claim: claim, fresh: !by.asked}
 	by.asked = true
@@ -43,8 +43,8 @@ func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claima
 		case errors.Is(err, redislock.ErrNotObtained):
 			return nil
 		case err == nil && o.reply.Status == StatusBusy:
-			// The claim came before the lock, or long after it: they were separated, as when the
-			// client sends one of them again. The same token gets both.
+			// The claim came before the lock, or long after it. They were separated, for example
+			// because the client sent one of them again. The same token gets both.
 			err = errAgain
 		case redis.IsTryAgainError(err) && claim.lock != "":
 			o.reply, err = c.claimInSteps(ctx, claim)
@@ -56,19 +56,19 @@ func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claima
 	return o.reply, err
 }
 
-// lockThenClaim is the client that redislock works with. It sends the claim behind each command of
-// redislock's, and reports the pair as failed when either fails: redislock then sends its script
-// with its text, and the claim is sent with its text as well.
+// lockThenClaim is the client that redislock works with. It sends the claim after each command of
+// redislock, and reports the pair as failed if either fails. Redislock then sends its script as
+// text, and the claim is sent as text as well.
 //
-// For a token that no server has seen, redislock's script does nothing but SET NX PX. The first try
-// sends this command in its place, which saves an eighth of a lifecycle's cost on the server. The
-// script is for repetitions, which may find that the lock is theirs.
+// For a token that no server has seen, redislock's script does only SET NX PX. The first try sends
+// this command in its place, which saves an eighth of a lifecycle's cost on the server. Repetitions
+// need the script, because they may find that the lock is theirs.
 type lockThenClaim struct {
 	redis.Scripter // nil: redislock's Obtain uses only the methods below
 	client         *Client
 	claim          Call
 	fresh          bool // no server has seen the token
-	// sent says that a server may have seen the token, also when it does not know the script.
+	// sent means that a server may have seen the token, even if it does not know the script.
 	sent  bool
 	reply Reply
 }
@@ -87,7 +87,7 @@ func (o *lockThenClaim) Eval(ctx context.Context, script string, keys []string, 
 	return o.pair(ctx, evaluation(ctx, "eval", script, keys, args), true)
 }
 
-// pair sends the lock's command, and the claim behind it.
+// pair sends the lock's command and then the claim.
 func (o *lockThenClaim) pair(ctx context.Context, lock *redis.Cmd, text bool) *redis.Cmd {
 	claim := o.claim.command(ctx, text)
 
@@ -95,7 +95,7 @@ func (o *lockThenClaim) pair(ctx context.Context, lock *redis.Cmd, text bool) *r
 	o.sent = o.sent || err == nil || !unsent(err)
 	full := redis.IsOOMError(err) // then all commands have their results
 	if full {
-		err = claim.Err() // NOSCRIPT, perhaps, after which both are sent with their texts
+		err = claim.Err() // possibly NOSCRIPT, after which both are sent as text
 	}
 	if err == nil {
 		o.reply, err = o.claim.read(claim)
@@ -109,7 +109,7 @@ func (o *lockThenClaim) pair(ctx context.Context, lock *redis.Cmd, text bool) *r
 		}
 	}
 	if err != nil {
-		// A new command: after ctx has ended, go-redis may still write to the one that was sent.
+		// After ctx has ended, go-redis may still write to the sent command, so this is a new one.
 		failed := redis.NewCmd(ctx)
 		failed.SetErr(err)
 		return failed

@@ -1,6 +1,6 @@
 package protocol
 
-// Outcome is what a commit or an update writes into a record.
+// Outcome is the result that a commit or an update writes into a record.
 type Outcome struct {
 	RecoveryPoint string
 	// Response replaces the stored response if HasResponse.
@@ -11,9 +11,9 @@ type Outcome struct {
 	// State is written if HasState.
 	State    []byte
 	HasState bool
-	// NotKept is the part of a result that could not be stored; "" if all was stored.
+	// NotKept is the part of a result that could not be stored; "" if everything was stored.
 	NotKept string
-	// Undoable marks a key of which a stage was committed that its flow can undo.
+	// Undoable marks a key with a committed stage that its flow can undo.
 	Undoable bool
 }
 
@@ -22,10 +22,10 @@ type Response struct {
 	Code      int
 	Body      []byte
 	Header    []byte
-	HasHeader bool // or the stored header is left as it is
+	HasHeader bool // false leaves the stored header as it is
 }
 
-// Mark says what becomes of a mark in a record.
+// Mark is a change of a mark in a record.
 type Mark int
 
 // The marks.
@@ -38,7 +38,7 @@ const (
 // outcomeWords is how many words an outcome adds at most.
 const outcomeWords = 16
 
-// AppendFields appends the field, value, ... that the outcome writes.
+// AppendFields appends the fields that the outcome writes, as field, value, ...
 func (o *Outcome) AppendFields(words []any) []any {
 	words = append(words, "recovery_point", o.RecoveryPoint)
 	if r := &o.Response; o.HasResponse {

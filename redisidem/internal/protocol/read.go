@@ -37,8 +37,9 @@ func (c *Client) Members(ctx context.Context, key string) (members []string, err
 	return members, wrongType(err)
 }
 
-// TakeTurn asks for this process's turn to look for keys of a flow, which lasts that long. It
-// reports false while another process has a turn that ends earlier. ctx must have a deadline.
+// TakeTurn asks for this process's turn to scan for keys of a flow. The turn lasts for length.
+// TakeTurn reports false while another process has a turn that ends earlier. ctx must have a
+// deadline.
 func (c *Client) TakeTurn(ctx context.Context, flow string, length time.Duration) (mine bool, err error) {
 	key := TurnKey(c.namespace, flow)
 	err = Repeat(ctx, func(ctx context.Context) error {

@@ -13,16 +13,17 @@ import (
 // Reply is a script's answer. Its methods read the reply of one script each.
 type Reply struct {
 	Status Status
-	// Texts are the elements behind the first: in most replies the record as field, value, ...
+	// Texts are the elements after the first: in most replies the record as field, value, ...
 	Texts []string
-	// Acks is the number of replicas that acknowledged the writes behind the reply.
+	// Acks is the number of replicas that acknowledged the writes before the reply.
 	Acks int
 
 	script  *lua.Script
-	numbers string // what follows the echo in the first element, separated by spaces
+	numbers string // the rest of the first element after the echo, separated by spaces
 }
 
-// errForeignReply means that a connection is out of step: it delivered the reply to another call.
+// errForeignReply means that a connection is out of step, because it delivered the reply to another
+// call.
 var errForeignReply = errors.New("the reply is another call's")
 
 // read takes the reply from a command that has been sent.
@@ -64,7 +65,7 @@ func (r Reply) number(n int) string {
 	return word
 }
 
-// Text returns the first of the reply's texts, which the caller needs.
+// Text returns the first of the reply's texts, or an error if the reply does not have one.
 func (r Reply) Text() (string, error) {
 	if len(r.Texts) == 0 {
 		return "", fmt.Errorf("redisidem: the server's %s reply has 1 element, not 2", r.Status)
@@ -72,8 +73,8 @@ func (r Reply) Text() (string, error) {
 	return r.Texts[0], nil
 }
 
-// Unexpected returns the error for a status that the caller does not know: the server's script and
-// this library do not fit.
+// Unexpected returns the error for a status that the caller does not know. The server's script and
+// this library do not match then.
 func (r Reply) Unexpected() error {
 	return fmt.Errorf("redisidem: %s answered %q", r.script.Name, r.Status)
 }
@@ -81,7 +82,7 @@ func (r Reply) Unexpected() error {
 // Created is the reply about a new record.
 type Created struct {
 	At         time.Time
-	Generation int64 // how many records of the key were deleted before, one within a retention of the other
+	Generation int64 // how many records were deleted before, each within a retention of the next
 }
 
 // Created reads the CREATED reply to a create.
@@ -121,8 +122,9 @@ func (r Reply) Granted() (g Granted, err error) {
 // GrantedNew reads, from an OWN reply to a claim that has made the record, when it was made.
 func (r Reply) GrantedNew() (Created, error) { return r.created(3) }
 
-// GrantedSeen reads from an OWN reply to a claim with a [Seen] what can have changed since: the
-// flow that the key belongs to, "" if it belongs to none, and whether it is a dead letter.
+// GrantedSeen reads an OWN reply to a claim with a [Seen]. It returns the values that can have
+// changed since the record was read. flow is the key's flow, "" without one; deadLetter reports
+// whether the key is a dead letter.
 func (r Reply) GrantedSeen() (flow string, deadLetter bool) {
 	if flow = r.number(4); flow == "-" {
 		flow = ""
@@ -161,12 +163,12 @@ func (r Reply) LockLife() (life time.Duration, expires bool, err error) {
 const maxLife = 100 * 365 * 24 * time.Hour
 
 // remaining converts the remaining life of a Redis key from milliseconds. A user with write access
-// can make it more than a duration can hold.
+// can set more than a duration can hold.
 func remaining(milliseconds int64) time.Duration {
 	return time.Duration(min(max(milliseconds, 0), maxLife.Milliseconds())) * time.Millisecond
 }
 
-// needsLock reports whether a claim whose lock was not taken would get another reply with it.
+// needsLock reports whether the claim would have got another reply if its lock had been taken.
 func (r Reply) needsLock() bool {
 	free := strings.HasPrefix(r.number(0), "-") // the lock's remaining time
 	return r.Status == StatusOwn || r.Status == StatusBusy && free
@@ -199,14 +201,15 @@ func (r Reply) RefusedEffect(n int) (index int, reason string, err error) {
 	return index, reason, nil
 }
 
-// DeadLettered reports whether the reply to an abandon says that the key is a dead letter now.
+// DeadLettered reports, from the reply to an abandon, whether the key is a dead letter now.
 func (r Reply) DeadLettered() bool { return r.number(0) == "1" }
 
-// MetClaim reports whether the reply to an abandon says that the claim cannot come after it.
+// MetClaim reports, from the reply to an abandon, whether the claim can no longer arrive after it.
 func (r Reply) MetClaim() bool { return r.number(1) == "1" }
 
-// Due reads the OK reply to a due call: the digests of keys that are due, with the score that the
-// index gives them until then, and the time up to which the index was read.
+// Due reads the OK reply to a due call. The digests are the keys that are due. The result handedOut
+// is the score that the index gives them while they are hidden. The result until is the time up to
+// which the index was read.
 func (r Reply) Due() (digests []string, handedOut, until string) {
 	return r.Texts, r.number(0), r.number(1)
 }

@@ -20,9 +20,9 @@ const (
 // errAgain asks Repeat for another try of an operation that was not applied.
 var errAgain = errors.New("not applied yet")
 
-// Repeat runs op until it succeeds, fails for good, or ctx ends. Every script is safe to repeat, so
-// a lost reply is a reason to ask again and never a reason to guess. ctx must have a deadline; when
-// it ends, Repeat returns the last error that says more than that.
+// Repeat runs op until it succeeds, fails for good, or ctx ends. It may repeat after a lost reply,
+// because every script is safe to repeat. ctx must have a deadline. When ctx ends, Repeat returns
+// the last error that has another cause, if there was one.
 func Repeat(ctx context.Context, op func(context.Context) error) error {
 	pauses := backoff.Backoff{First: firstPause, Max: lastPause}
 	var why error

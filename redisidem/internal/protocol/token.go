@@ -5,8 +5,8 @@ import (
 	"encoding/base64"
 )
 
-// NewToken returns 128 random bits as text. crypto/rand never fails: a system without randomness
-// ends the program.
+// NewToken returns 128 random bits as text. It cannot fail: on a system without randomness,
+// crypto/rand ends the program.
 func NewToken() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])

@@ -9,15 +9,15 @@ import (
 
 // transport carries commands to the server that has a key. It sends them in order over one
 // connection, and returns when each has its result, or when ctx ends. A nil error means that every
-// result may be read. Otherwise it returns the error of the first command that failed, since the
-// commands behind it may depend on it.
+// result may be read. Otherwise send returns the error of the first command that failed, since
+// later commands may depend on it.
 type transport interface {
 	send(ctx context.Context, cmds []redis.Cmder) error
 }
 
-// plain sends each caller's commands separately. It sends a single command as a pipeline, too:
-// go-redis has separate connections for pipelines, and a claim is one. Otherwise the commit behind
-// the claim would have to wait for a new connection.
+// plain sends each caller's commands separately. It sends even a single command as a pipeline,
+// because go-redis has separate connections for pipelines and a claim is a pipeline. Otherwise the
+// commit after the claim would have to wait for a new connection.
 type plain struct{ client redis.UniversalClient }
 
 func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
@@ -32,7 +32,7 @@ func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
 	if errors.Is(err, redis.Nil) {
 		return nil
 	}
-	return err // of a connection that could not be made, which go-redis may not set on the commands
+	return err // the connection failed, and go-redis may not set this on the commands
 }
 
 // firstError returns the first error of the commands, except for absent values.

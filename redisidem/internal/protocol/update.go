@@ -7,7 +7,7 @@ type Update struct {
 	ID      Identity
 	Token   string
 	Seen    Seen
-	Flow    string // the flow that the caller takes the key to belong to, as name/version; "" for none
+	Flow    string // the key's flow as the caller knows it, as name/version; "" without one
 	Outcome Outcome
 }
 
