@@ -73,7 +73,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 // Config returns the configuration in force, defaults filled in.
 func (s *Service) Config() Config { return s.cfg }
 
-// enter counts an operation until life.leave. It is refused once the service is closing, except
+// enter counts an operation until inFlight.leave. It is refused once the service is closing, except
 // inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
 	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
