@@ -16,8 +16,8 @@ import (
 // capture is the ResponseWriter of the handler. It holds the response back until the store has
 // acknowledged it. A response that cannot be stored is sent as it is written.
 //
-// The header map is that of the underlying writer, so that code outside and inside of the
-// middleware shares one map, as it does without the middleware.
+// The header map is that of the underlying writer. Code outside and inside of the middleware
+// therefore shares one map, as it does without the middleware.
 type capture struct {
 	w            http.ResponseWriter
 	limit        int

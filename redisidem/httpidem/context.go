@@ -20,11 +20,11 @@ type run struct {
 	outer *run   // the enclosing run, or nil
 }
 
-// Stage returns the stage that the handler runs in: the fence of its lease, the number of the
-// attempt, and keys for calls to other services. ctx is the context of the handler's request, or is
-// derived from it.
+// Stage returns the stage that the handler runs in. It has the fence of the lease, the number of
+// the attempt, and keys for calls to other services. ctx is the context of the handler's request,
+// or is derived from it.
 //
-// It returns nil if the request is not protected: its method is not covered, it has no key and
+// It returns nil if the request is not protected. Its method is not covered, or it has no key and
 // needs none, or Redis was unavailable and Config.FailOpen is set.
 func Stage(ctx context.Context) *redisidem.Stage {
 	if r := runOf(ctx); r != nil {

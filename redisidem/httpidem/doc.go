@@ -15,7 +15,7 @@
 //
 // # Limits
 //
-// Effects of a handler outside of the store happen at least once: a process can die after it
+// Effects of a handler outside of the store happen at least once. A process can die after it
 // charged a card and before it stored that. [Stage] gives the handler the number of its attempt, a
 // fence and keys for its own calls. With them the other service can recognise a repetition. Package
 // redisidem documents what Redis can lose.

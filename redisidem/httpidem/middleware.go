@@ -155,7 +155,7 @@ type handlerRun struct {
 
 	run      run
 	capture  *capture
-	panicked bool // and answer has yet to repeat the panic
+	panicked bool // and serve has to repeat the panic
 	value    any  // what the handler panicked with
 }
 
