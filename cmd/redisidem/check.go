@@ -11,7 +11,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// checkCommand prints what the library thinks of a Redis.
+// checkCommand prints whether a Redis fits the needs of the library.
 type checkCommand struct {
 	Redis   string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to check."`
 	Timeout time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
@@ -22,7 +22,7 @@ type checkCommand struct {
 	CacheBytes int64         `help:"CacheBytes that the programs configure; it needs further rights."`
 }
 
-// Run runs the command.
+// Run runs the check. It returns an error if Redis is not fit for use.
 func (c *checkCommand) Run(ctx context.Context) (err error) {
 	service, err := redisidem.OpenUnchecked(c.Redis, &redisidem.Config{
 		Namespace: c.Namespace, Timeout: c.Timeout, Durability: c.Durability, Wait: c.Wait, CacheBytes: c.CacheBytes,

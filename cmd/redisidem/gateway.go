@@ -18,7 +18,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// gatewayCommand serves as a gateway.
+// gatewayCommand runs the gateway.
 type gatewayCommand struct {
 	redisFlags
 
@@ -63,7 +63,7 @@ type gatewayCommand struct {
 	AutoPipeline   bool          `negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
 }
 
-// Run runs the command until ctx ends.
+// Run serves until ctx ends.
 func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
@@ -95,7 +95,8 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	return c.serve(ctx, g, service, tlsConfig, log)
 }
 
-// assemble makes what the gateway is made of, but for the service.
+// assemble returns the configuration of the gateway without the service, and the authentication
+// challenge.
 func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*gateway.Config, string, error) {
 	upstream, err := c.upstreamURL()
 	if err != nil {
@@ -127,7 +128,8 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 	}, challenge, nil
 }
 
-// upstreamURL parses the upstream's URL. No error has its text, in which there may be a password.
+// upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a
+// password.
 func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	u, err := url.Parse(c.Upstream)
 	switch {
@@ -139,8 +141,8 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	return u, nil
 }
 
-// fingerprintKeys reads the secrets for fingerprints; nil without --fingerprint-key. Plain digests
-// stay readable, for records from before the first secret.
+// fingerprintKeys reads the secrets for fingerprints. It returns nil without --fingerprint-key.
+// Plain digests stay valid, for records from before the first secret.
 func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 	if len(c.FingerprintKey) == 0 {
 		return nil, nil //nolint:nilnil // none are wanted
@@ -159,8 +161,8 @@ func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 	return redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
 }
 
-// identify returns the function that identifies callers, and the challenge for callers without
-// proof.
+// identify returns the function that identifies callers, and the challenge for unauthenticated
+// callers.
 func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 	kind, name, _ := strings.Cut(c.Scope, ":")
 	switch {
@@ -200,7 +202,7 @@ func (c *gatewayCommand) tokenKey() (*gateway.TokenKey, error) {
 	return nil, errors.New("--scope jwt needs --jwt-key or --jwt-secret")
 }
 
-// serverTLS makes the listener's TLS configuration; nil if it is to serve without.
+// serverTLS returns the TLS configuration of the listener, or nil if it serves without TLS.
 func (c *gatewayCommand) serverTLS() (*tls.Config, error) {
 	if c.TLSCert == "" && c.TLSKey == "" {
 		if c.TLSClientCA != "" {
@@ -211,7 +213,8 @@ func (c *gatewayCommand) serverTLS() (*tls.Config, error) {
 	return gateway.ServerTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
 }
 
-// serve listens until ctx ends or a listener fails, and then lets requests, leases and commits end.
+// serve listens until ctx ends or a listener fails. It then waits for requests and their commits to
+// end.
 func (c *gatewayCommand) serve(
 	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, tlsConfig *tls.Config, log *slog.Logger,
 ) error {
@@ -227,7 +230,7 @@ func (c *gatewayCommand) serve(
 	}
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(listener) }()
-	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may have what must not be logged
+	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
 	admin := newServer(g.Admin(), log)
@@ -249,7 +252,7 @@ func (c *gatewayCommand) serve(
 	g.Drain()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
 	defer cancel()
-	// Requests first, then what they have left to commit; operators can look on until the end.
+	// The requests end first, and then their commits. The admin listener serves until the end.
 	err = errors.Join(err, server.Shutdown(last), service.Close(last), admin.Shutdown(last))
 	g.Close()
 	log.Info("ended")
@@ -261,7 +264,7 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return l.Listen(ctx, "tcp", addr)
 }
 
-// newServer makes a server with bounds on everything a client can take its time with.
+// newServer returns a server that limits the time and the header size of its clients.
 func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute,

@@ -1,5 +1,5 @@
-// Redisidem is the operator's tool: a gateway that makes the retries of any HTTP service safe, and
-// a check of the Redis it needs.
+// Redisidem is a gateway that makes retries of requests to any HTTP service safe. It also checks
+// whether a Redis is fit for use.
 package main
 
 import (
@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string) int {
 		return fail(err)
 	}
 	redis.SetLogger(quiet{})
-	log.SetOutput(io.Discard) // to which net/http writes what a service sends unasked
+	log.SetOutput(io.Discard) // net/http logs unsolicited responses of a service there
 	command, err := parser.Parse(args)
 	if err != nil {
 		return fail(err)
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string) int {
 	return 0
 }
 
-// quiet discards the log of go-redis: every failure is also returned as an error.
+// quiet discards the log of go-redis, since every failure is also returned as an error.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}

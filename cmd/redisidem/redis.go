@@ -9,14 +9,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// redisFlags say where the keys are kept.
+// redisFlags configure the store of the keys.
 type redisFlags struct {
 	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"Where keys are kept: redis:// or rediss:// (TLS), with +cluster or +sentinel behind the scheme for those; ?tls_cert=FILE&tls_key=FILE&tls_ca=FILE for a Redis that asks for client certificates. Better in the environment, since it may have a password."`
 	Namespace string `default:"redisidem" help:"Prefix of all names in Redis."`
 }
 
-// open opens the service. Without a URL it starts a Redis inside this process, and says so: what it
-// keeps is gone with the process, and no other replica has it.
+// open opens the service. Without a URL it starts a Redis inside this process and logs a warning.
+// The keys are then lost with the process, and other replicas do not see them.
 func (f *redisFlags) open(ctx context.Context, cfg *redisidem.Config, log *slog.Logger) (*redisidem.Service, func(), error) {
 	url, stop := f.Redis, func() {}
 	if url == "" {
@@ -24,7 +24,7 @@ func (f *redisFlags) open(ctx context.Context, cfg *redisidem.Config, log *slog.
 		if err != nil {
 			return nil, nil, err
 		}
-		server.ClockTTL(true) // or nothing would ever expire
+		server.ClockTTL(true) // without it no key expires
 		log.Warn("NO REDIS GIVEN: keys are kept inside this process, and are lost with it. For trying out only: set REDIS_URL")
 		url, stop = "redis://"+server.Addr(), server.Close
 	}

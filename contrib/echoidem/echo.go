@@ -10,22 +10,22 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns an Echo middleware that runs the handlers behind it once for each key and replays
-// their answer to each retry. The Middleware has the settings; several servers and routes may share
-// one. New panics if m is nil.
+// New returns an Echo middleware that runs the handlers behind it once for each key, and answers
+// retries with the same response. Several servers and routes may share a Middleware. New panics if
+// m is nil. The returned function may be called concurrently.
 //
-// Behind it, c.Response() holds the answer back, and c.Request() has another context and a body
-// that was read already. Both are restored afterwards.
+// For the handlers behind New, c.Response() holds the response back, and c.Request() has another
+// context and a body that was read before. Both are restored afterwards.
 //
-// The HTTPErrorHandler answers an error from behind before the answer is stored. The error is then
-// returned. If the HTTPErrorHandler writes nothing, the answer is an empty 500: an error is never
-// stored as an empty success. The same holds for a request that runs unprotected because the store
-// gave no answer. The error of a request that needs no key and has none is only returned.
+// The HTTPErrorHandler answers an error from behind before the response is stored. The error is
+// then returned. If the HTTPErrorHandler writes nothing, the response is an empty 500, so that an
+// error is never stored as a success. The same applies to a request that runs unprotected because
+// the store gave no answer. The error of a request that has no key and needs none is only returned.
 //
-// A request for which the router has no route goes through unprotected, and so does its error. If
-// RouteNotFound has a handler for it, the answer is stored like any other, because the handler may
-// do work. A 404 or 405 is not stored then, and the attempt does not count, so that a route that is
-// deployed later runs. Groups with middleware have such routes of their own.
+// A request without a route is not protected, and its error is returned. If it matches a
+// RouteNotFound handler, the response is stored like any other, because the handler may do work. A
+// 404 or 405 of such a handler is not stored, and the attempt does not count. A route that is
+// deployed later then runs. Groups with middleware add such handlers.
 func New(m *httpidem.Middleware) echo.MiddlewareFunc {
 	if m == nil {
 		panic("echoidem: the Middleware must not be nil")
@@ -47,17 +47,18 @@ func unknown(route echo.RouteInfo) bool {
 	return route.Name == echo.NotFoundRouteName || route.Name == echo.MethodNotAllowedRouteName
 }
 
-// unrouted reports whether a status is the router's answer, and not that of a route for this path
-// and method.
+// unrouted reports whether a status comes from the router, and not from a route for this path and
+// method.
 func unrouted(c *echo.Context, status int) bool {
 	if status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
 		return false
 	}
 	route := c.RouteInfo()
-	return route.Method == echo.RouteNotFound || unknown(route) // found after Pre
+	return route.Method == echo.RouteNotFound || unknown(route) // Echo found the route only after Pre
 }
 
-// front is the writer of the middleware in front, in a type by which this package recognises it.
+// front is the writer of the middleware in front. Its type shows that the middleware has
+// not wrapped it.
 type front struct{ http.ResponseWriter }
 
 // Unwrap returns the writer for [http.ResponseController].
@@ -79,7 +80,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	c := x.context
 	c.SetRequest(r)
 	defer c.SetRequest(x.request)
-	if _, own := w.(*front); own { // the middleware does not hold the answer
+	if _, own := w.(*front); own { // the response is not held back
 		x.err = x.next(c)
 		return
 	}
@@ -104,8 +105,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status returns the status of an answer for which no handler behind the middleware has set
-// another.
+// status returns the status of a response for which the handlers behind the middleware set none.
 func (x *exchange) status() int {
 	if response, err := echo.UnwrapResponse(x.writer); err == nil {
 		return response.Status
@@ -118,10 +118,10 @@ type serverContext struct{}
 
 var errElsewhere = errors.New("echoidem: the scope function was called for a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] from a function that reads Echo's context. Use it for
-// authentication that stores the caller's name there, with c.Set. The function is called with the
-// context of the middleware in front of [New] and must not write an answer. [httpidem.ScopeFunc]
-// says what the name must be like.
+// Scope returns a [httpidem.ScopeFunc] that calls a function with Echo's context. Use it if
+// authentication stores the caller's name with c.Set. The context is that of the middleware in
+// front of [New]. The function must not write a response, and is called concurrently. See
+// [httpidem.ScopeFunc] for the name that it returns.
 func Scope(scope func(c *echo.Context) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		c, ok := r.Context().Value(serverContext{}).(*echo.Context)
@@ -132,7 +132,7 @@ func Scope(scope func(c *echo.Context) (string, error)) httpidem.ScopeFunc {
 	}
 }
 
-// withContext returns a request in which functions made by Scope find Echo's context.
+// withContext returns a request whose context has Echo's context, for Scope.
 func withContext(r *http.Request, c *echo.Context) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), serverContext{}, c))
 }

@@ -1,7 +1,7 @@
-// Package fiberidem makes the retries of requests to a Fiber (v3) app safe. It runs the middleware
-// of package httpidem. See that package for its guarantees, for the answers that are stored, and
-// for the settings. The order of the checks, header fields, problems, status policy and records are
-// the same, so services with Fiber and with net/http can share a store.
+// Package fiberidem makes retries of requests to a Fiber (v3) app safe. It runs the middleware of
+// package httpidem, which documents the guarantees, the stored responses and the settings. The
+// order of the checks, header fields, problems, status policy and records are the same. Services
+// with Fiber and with net/http can therefore share a store.
 //
 // Make a [httpidem.Middleware] and pass it to [New]:
 //
@@ -14,25 +14,25 @@
 // # Order
 //
 // Middleware in front of New runs for every request, also for retries: recovery, logging,
-// authentication, rate limits. Middleware behind it runs once for each key. Put middleware there
-// that changes the answer or the error, or does the work.
+// authentication, rate limits. Middleware behind New runs once for each key. Place middleware
+// behind New if it changes the response or the error, or does the work.
 //
 // # Errors
 //
-// The app's own ErrorHandler answers an error of a handler behind New, so that this answer can be
+// The ErrorHandler of the app answers an error of a handler behind New, so that this response is
 // stored like any other. The middleware in front then gets no error.
 //
 // # Context
 //
 // [httpidem.Stage] finds the lease in c.Context(), not in c itself. Fiber does not notice that a
-// client has disconnected; work is finished and stored in any case. c.Context() ends when the lease
-// is lost, or at a deadline that was set in front.
+// client has disconnected. The work is finished and stored in any case. c.Context() ends when the
+// lease is lost, or at a deadline that was set in front.
 //
 // # Streams
 //
 // Fiber sends a stream after the handlers have returned. A stream whose known size fits into
-// Config.MaxResponseBytes, such as a file, is read before that and stored. Any other stream is sent
-// as it is written and not kept: retries get [httpidem.ResultGone]. The same holds for hijacked
-// connections. The writer of a stream runs outside of the lease. Config.KeepFlushed has no effect
-// here.
+// Config.Response.MaxBytes, such as a file, is read before that and stored. Any other stream is
+// sent as it is written, and is not stored: retries are answered with [httpidem.ResultGone]. The
+// same applies to hijacked connections. The writer of a stream runs outside of the lease.
+// Config.Response.KeepFlushed has no effect.
 package fiberidem

@@ -11,22 +11,22 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns a Fiber handler that runs the handlers behind it once for each key and replays their
-// answer to each retry. The Middleware has the settings; several apps and routes may share one. New
-// panics if m is nil.
+// New returns a Fiber handler that runs the handlers behind it once for each key, and answers
+// retries with the same response. Several apps and routes may share a Middleware. New panics if m
+// is nil. The returned handler may be called concurrently.
 //
-// Behind it, c.Context() is another context; the first one is restored afterwards. Requests whose
-// method is not covered, or that need no key and have none, go through unchanged, and so do their
-// errors.
+// For the handlers behind New, c.Context() is another context. The first one is restored
+// afterwards. Requests whose method is not covered, or that have no key and need none, are not
+// changed, and neither are their errors.
 //
-// A request for which the app has no route gets Fiber's own answer, or that of a handler of
-// app.Use. A 404 or 405 is not stored then, and its error is left to the middleware in front. The
-// attempt does not count, so that a route that is deployed later runs. Any other answer is stored,
-// because a handler of app.Use may do work. Fiber looks for the route behind New, so the key is
-// checked first.
+// A request without a route is answered by Fiber itself, or by a handler of app.Use. A 404 or 405
+// is not stored then, and its error is returned to the middleware in front. The attempt does not
+// count, so that a route that is deployed later runs. Any other response is stored, because a
+// handler of app.Use may do work. Fiber looks for the route behind New, so the key is checked
+// first.
 //
-// After a panic the answer is reset to its state in front of New, except for the fields that each
-// answer to a key has.
+// After a panic the response is reset to its state in front of New. Only the fields of every
+// response to a request with a key stay.
 func New(m *httpidem.Middleware) fiber.Handler {
 	if m == nil {
 		panic("fiberidem: the Middleware must not be nil")
@@ -39,21 +39,21 @@ func New(m *httpidem.Middleware) fiber.Handler {
 	}
 }
 
-// exchange is one request that passes through the middleware, and the ResponseWriter to which the
-// middleware writes. Fiber holds an answer in memory anyway. The middleware sees it when it is
-// complete, and it stays in place unless the middleware writes another answer.
+// exchange is one request that passes through the middleware. It is also the ResponseWriter of the
+// middleware. Fiber holds a response in memory in any case. The middleware reads it when it is
+// complete. It stays in place unless the middleware writes another response.
 type exchange struct {
 	context fiber.Ctx
 	limit   int
 
-	header http.Header // the answer's header as the middleware knows it
-	status int         // of the middleware's answer; 0 before it
-	sent   http.Header // header at that time
+	header http.Header // of the response, as the middleware sees it
+	status int         // of the middleware's response; 0 before WriteHeader
+	sent   http.Header // a copy of header at WriteHeader
 	body   []byte
 
-	showing bool  // the middleware is reading the handlers' answer
-	through bool  // and passed it through without reading all of it
-	err     error // of a request that went through unchanged
+	showing bool  // the middleware is reading the handlers' response
+	through bool  // the middleware passed the handlers' response through
+	err     error // of a request that was not held back
 }
 
 var (
@@ -79,7 +79,8 @@ func (x *exchange) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush implements [http.Flusher]: Fiber sends an answer after its handlers, and then it is sent.
+// Flush implements [http.Flusher]. It does nothing, since Fiber sends the response after the
+// handlers.
 func (x *exchange) Flush() {}
 
 // next runs the handlers behind the middleware.
@@ -94,7 +95,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	front := c.Context()
 	c.SetContext(r.Context())
 	defer c.SetContext(front)
-	if _, own := w.(*exchange); own { // the middleware does not hold the answer
+	if _, own := w.(*exchange); own { // the response is not held back
 		x.err = c.Next()
 		return
 	}
@@ -115,7 +116,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	x.show(w)
 }
 
-// run runs the handlers. If one panics, their answer is removed.
+// run runs the handlers. If one panics, their response is removed.
 func (x *exchange) run() error {
 	c := x.context
 	status := c.Response().StatusCode()
@@ -131,7 +132,7 @@ func (x *exchange) run() error {
 	return err
 }
 
-// notFound reports whether handlers that returned err answer with 404 or 405.
+// notFound reports whether the handlers, which returned err, answered with 404 or 405.
 func notFound(c fiber.Ctx, err error) bool {
 	status := c.Response().StatusCode()
 	if err != nil {
@@ -143,7 +144,7 @@ func notFound(c fiber.Ctx, err error) bool {
 	return status == fiber.StatusNotFound || status == fiber.StatusMethodNotAllowed
 }
 
-// replace replaces the handlers' answer, except for its header.
+// replace replaces the handlers' response, except for its header.
 func (x *exchange) replace(status int, body []byte) {
 	response := x.context.Response()
 	response.ResetBody()
@@ -152,15 +153,15 @@ func (x *exchange) replace(status int, body []byte) {
 	response.SetBodyRaw(body)
 }
 
-// answerError lets the app answer an error in its usual way.
+// answerError lets the ErrorHandler of the app answer an error.
 func (x *exchange) answerError(err error) {
 	c := x.context
 	if c.App().ErrorHandler(c, err) != nil {
-		_ = c.SendStatus(fiber.StatusInternalServerError) // it returns no error
+		_ = c.SendStatus(fiber.StatusInternalServerError) // SendStatus never returns an error
 	}
 }
 
-// show writes the handlers' answer to the middleware.
+// show writes the handlers' response to the middleware.
 func (x *exchange) show(w http.ResponseWriter) {
 	c := x.context
 	whole := x.readStream()
@@ -174,23 +175,23 @@ func (x *exchange) show(w http.ResponseWriter) {
 	defer func() { x.showing = false }()
 	status := response.StatusCode()
 	if status < 200 || c.RequestCtx().Hijacked() {
-		w.WriteHeader(http.StatusSwitchingProtocols) // for the middleware, an answer outside of HTTP
+		w.WriteHeader(http.StatusSwitchingProtocols) // the middleware never stores this status
 		return
 	}
 	w.WriteHeader(status)
 	if whole {
-		_, _ = w.Write(response.Body()) // an answer that must not have a body has none
+		_, _ = w.Write(response.Body()) // the body is empty if the status allows none
 		return
 	}
 	_ = http.NewResponseController(w).Flush()
-	for !x.through { // it ignores Flush, but does not hold back more than the limit
+	for !x.through { // with KeepFlushed it ignores Flush, but it never holds back more than the limit
 		if _, err := w.Write(make([]byte, 1<<15)); err != nil {
 			return
 		}
 	}
 }
 
-// readStream replaces a stream that fits into memory by an ordinary body. It reports whether the
+// readStream replaces a stream that fits into memory with an ordinary body. It reports whether the
 // body is ordinary now.
 func (x *exchange) readStream() bool {
 	c := x.context
@@ -212,11 +213,11 @@ func (x *exchange) readStream() bool {
 	return true
 }
 
-// finish copies the middleware's answer to Fiber, unless Fiber has it already.
+// finish copies the middleware's response to Fiber, unless Fiber has it already.
 func (x *exchange) finish() error {
 	c := x.context
 	if x.status == 0 {
-		return x.err // the middleware leaves the handlers' answer, or the connection, alone
+		return x.err // the middleware keeps the handlers' response, or the connection
 	}
 	if response := c.Response(); !x.through {
 		if response.IsBodyStream() || response.StatusCode() != x.status || !bytes.Equal(response.Body(), x.body) {
@@ -232,13 +233,14 @@ type appContext struct{}
 
 var errElsewhere = errors.New("fiberidem: the scope function was called for a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] from a function that reads Fiber's context. Use it for
-// authentication that stores the caller's name in c.Locals. The function is called with the context
-// of the middleware in front of [New] and must not write an answer. [httpidem.ScopeFunc] says what
-// the name must be like. The name may be a string that Fiber reuses after the request.
+// Scope returns a [httpidem.ScopeFunc] that calls a function with Fiber's context. Use it if
+// authentication stores the caller's name in c.Locals. The context is that of the middleware in
+// front of [New]. The function must not write a response, and is called concurrently. See
+// [httpidem.ScopeFunc] for the name that it returns. The name may be a string that Fiber reuses
+// after the request.
 //
-// Other functions of a [httpidem.Config] get a request that is made for them. It has the method,
-// URL, header, body, host, address and TLS state of Fiber's request.
+// Other functions of a [httpidem.Config] get a copy of Fiber's request. It has the method, URL,
+// header, body, host, address and TLS state.
 func Scope(scope func(c fiber.Ctx) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		c, ok := r.Context().Value(appContext{}).(fiber.Ctx)
@@ -250,7 +252,7 @@ func Scope(scope func(c fiber.Ctx) (string, error)) httpidem.ScopeFunc {
 	}
 }
 
-// withContext returns a context in which functions made by Scope find Fiber's context.
+// withContext returns a context that has Fiber's context, for Scope.
 func withContext(c fiber.Ctx) context.Context {
 	return context.WithValue(c.Context(), appContext{}, c)
 }

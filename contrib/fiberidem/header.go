@@ -7,13 +7,13 @@ import (
 	"github.com/gofiber/fiber/v3"
 )
 
-// managed reports whether fasthttp sets a field of an answer, because it depends on how the body is
-// sent.
+// managed reports whether fasthttp sets a response field itself, because it depends on how the body
+// is sent.
 func managed(name string) bool {
 	return name == "Content-Length" || name == "Transfer-Encoding" || name == "Date"
 }
 
-// responseHeader returns the header of an answer as the client will get it.
+// responseHeader returns the header of the response as the client will get it.
 func responseHeader(c fiber.Ctx) http.Header {
 	response := c.Response()
 	h := make(http.Header)
@@ -22,7 +22,7 @@ func responseHeader(c fiber.Ctx) http.Header {
 			h[name] = append(h[name], string(value))
 		}
 	}
-	// fasthttp has a default for an answer with a body, but returns it also for one without.
+	// fasthttp has a default for a response with a body, but returns it also for one without.
 	plain := c.App().Server().NoDefaultContentType
 	response.Header.SetNoDefaultContentType(true)
 	named := len(response.Header.ContentType()) > 0
@@ -32,13 +32,13 @@ func responseHeader(c fiber.Ctx) http.Header {
 	case !response.IsBodyStream() && len(response.Body()) == 0:
 		delete(h, "Content-Type")
 	case plain:
-		h["Content-Type"] = nil // absent, and not to be guessed
+		h["Content-Type"] = nil // absent, and the server must not guess one
 	}
 	return h
 }
 
-// setHeader makes the header of an answer equal to h, as responseHeader returns it. It changes only
-// fields that differ.
+// setHeader makes the header of the response equal to want, in the form of responseHeader. It
+// changes only fields that differ.
 func setHeader(c fiber.Ctx, want http.Header) {
 	response := c.Response()
 	have := responseHeader(c)
@@ -57,6 +57,6 @@ func setHeader(c fiber.Ctx, want http.Header) {
 		}
 	}
 	if values, set := want["Content-Type"]; set && len(values) == 0 {
-		response.Header.SetNoDefaultContentType(true) // the middleware's answer has no type
+		response.Header.SetNoDefaultContentType(true) // the middleware's response has no type
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/gofiber/fiber/v3"
 )
 
-// newRequest makes net/http's form of a request. Everything except the body is copied, because
+// newRequest returns the net/http form of a request. Everything except the body is copied, because
 // Fiber reuses its memory after the request.
 func newRequest(c fiber.Ctx) *http.Request {
 	from := c.Request()
-	target := string(from.Header.RequestURI()) // unchanged; the one of the Request itself is cleaned
+	target := string(from.Header.RequestURI()) // as it was sent; the URI of the Request is normalized
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
-		u = &url.URL{Path: target} // the middleware accepts every target that Fiber accepts, and keeps them apart
+		u = &url.URL{Path: target} // every target that Fiber accepts is accepted, and different targets stay different
 	}
 	r := &http.Request{
 		Method: string(from.Header.Method()), URL: u, RequestURI: target,
@@ -34,11 +34,11 @@ func newRequest(c fiber.Ctx) *http.Request {
 	return r.WithContext(withContext(c))
 }
 
-// body is the body of a request. It stays readable for the handlers, unless it is a stream: see
+// body is the body of a request. Handlers can read it afterwards, unless it is a stream: see
 // restoreBody.
 type body struct {
 	context fiber.Ctx
-	reader  io.Reader // nil until it is read, which most requests without a key never are
+	reader  io.Reader // nil until it is read; most requests without a key never are
 }
 
 // Read implements [io.Reader].
@@ -60,8 +60,7 @@ func open(c fiber.Ctx) (io.Reader, error) {
 	if from.IsBodyStream() {
 		return from.BodyStream(), nil
 	}
-	// Fiber has parsed a form of known length already, and would write it in another order each
-	// time.
+	// Fiber has parsed a form of known length, and would write its parts in a random order.
 	boundary := from.Header.MultipartFormBoundary()
 	if len(boundary) > 0 && from.Header.ContentLength() > 0 && len(from.Header.ContentEncoding()) == 0 &&
 		!c.App().Config().DisablePreParseMultipartForm {
@@ -110,7 +109,7 @@ func formBody(form *multipart.Form, boundary string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// restoreBody restores the body of a request that was a stream, if the middleware has read it.
+// restoreBody restores the body of a streamed request, if the middleware has read it.
 func restoreBody(c fiber.Ctx, r *http.Request) error {
 	if r.GetBody == nil {
 		return nil

@@ -9,26 +9,25 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// New returns a gin middleware that runs the rest of the chain once for each key and replays its
-// answer to each retry. The Middleware has the settings; several engines and routes may share one.
-// New panics if m is nil.
+// New returns a gin middleware that runs the rest of the chain once for each key, and answers
+// retries with the same response. Several engines and routes may share a Middleware. New panics if
+// m is nil. The returned function may be called concurrently.
 //
-// For the rest of the chain, c.Writer holds the answer back, and c.Request has another context and
-// a body that was read already. Both are restored afterwards. If the middleware answers itself, the
-// rest of the chain is aborted.
+// For the rest of the chain, c.Writer holds the response back, and c.Request has another context
+// and a body that was read before. Both are restored afterwards. If the middleware answers itself,
+// the rest of the chain is aborted.
 //
-// An answer that consists only of c.Errors is not complete: a middleware in front will write it,
-// where it cannot be stored. That is the case if the rest of the chain has added to c.Errors, has
-// written no body, and has not set a status below 400. Such an answer is left to the middleware in
-// front and not stored, and a retry runs the chain again. If Config.Status keeps 500, retries get
-// [httpidem.ResultGone] instead. To have answers to errors stored, put the middleware that writes
-// them behind New.
+// A response that consists only of c.Errors is incomplete, since a middleware in front will write
+// it and it cannot be stored. This applies if the rest of the chain has added to c.Errors, has
+// written no body, and has not set a status below 400. The response is then left to the middleware
+// in front and is not stored, and a retry runs the chain again. If Config.Response.Status keeps
+// 500, retries are answered with [httpidem.ResultGone] instead. To store responses to errors, place
+// the middleware that writes them behind New.
 //
-// A request for which the engine has no route gets the engine's own answer, or that of the handlers
-// of NoRoute and NoMethod. An answer of 404 or 405 is not stored then, and the attempt does not
-// count, so that a route that is deployed later runs. Any other answer of these handlers is stored,
-// because a handler of NoRoute may do work. If no handler stands behind New, the request goes
-// through unprotected.
+// A request without a route is answered by the engine itself, or by the handlers of NoRoute and
+// NoMethod. A 404 or 405 is not stored then, and the attempt does not count, so that a route that
+// is deployed later runs. Any other response of these handlers is stored, because they may do work.
+// If New is the last handler, the request is not protected.
 func New(m *httpidem.Middleware) gin.HandlerFunc {
 	if m == nil {
 		panic("ginidem: the Middleware must not be nil")
@@ -40,7 +39,7 @@ func New(m *httpidem.Middleware) gin.HandlerFunc {
 			panic("ginidem: Engine.HandleContext must be called in front of New, not behind it")
 		}
 		if c.FullPath() == "" && sameCode(c.Handler(), handler) {
-			c.Next() // no route, and no handler that could do work
+			c.Next() // there is no route, and no other handler that could do work
 			return
 		}
 		x := exchange{context: c, writer: c.Writer, request: c.Request}
@@ -60,13 +59,13 @@ type exchange struct {
 	writer  gin.ResponseWriter
 	request *http.Request
 
-	began bool    // the rest of the chain
-	held  *writer // what the rest of the chain writes to, while it runs
-	left  *writer // its writer, if its answer is left to the chain in front
+	began bool    // the rest of the chain has started
+	held  *writer // the writer of the rest of the chain, while it runs
+	left  *writer // the same writer, if the chain in front has to write the response
 }
 
-// lostWriter reports whether the rest of the chain runs and its answer bypasses the middleware.
-// Engine.HandleContext causes that.
+// lostWriter reports whether the rest of the chain is running and its response bypasses the
+// middleware. Engine.HandleContext causes that.
 func (x *exchange) lostWriter() bool {
 	return x.held != nil && x.context.Writer == x.writer
 }
@@ -90,7 +89,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	x.began = true
 	c.Request = r
 	defer func() { c.Request = x.request }()
-	if _, own := w.(gin.ResponseWriter); own { // the middleware does not hold the answer
+	if _, own := w.(gin.ResponseWriter); own { // the response is not held back
 		c.Next()
 		return
 	}

@@ -15,10 +15,10 @@ type engineContext struct{}
 
 var errElsewhere = errors.New("ginidem: the scope function was called for a request that did not come through New")
 
-// Scope makes a [httpidem.ScopeFunc] from a function that reads gin's context. Use it for
-// authentication that stores the caller's name in c.Keys. The function is called with the context
-// of the chain in front of [New] and must not write an answer. [httpidem.ScopeFunc] says what the
-// name must be like.
+// Scope returns a [httpidem.ScopeFunc] that calls a function with gin's context. Use it if
+// authentication stores the caller's name in c.Keys. The context is that of the chain in front of
+// [New]. The function must not write a response, and is called concurrently. See
+// [httpidem.ScopeFunc] for the name that it returns.
 func Scope(scope func(c *gin.Context) (string, error)) httpidem.ScopeFunc {
 	return func(r *http.Request) (string, error) {
 		x, ok := r.Context().Value(engineContext{}).(*exchange)
@@ -29,7 +29,7 @@ func Scope(scope func(c *gin.Context) (string, error)) httpidem.ScopeFunc {
 	}
 }
 
-// withExchange returns a request in which functions made by Scope find the engine's context.
+// withExchange returns a request whose context has the exchange, for Scope.
 func withExchange(r *http.Request, x *exchange) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), engineContext{}, x))
 }

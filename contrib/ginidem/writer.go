@@ -10,11 +10,11 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// unwritten is the size of an answer whose header has not been written.
+// unwritten is the size of a response whose header was not written.
 const unwritten = -1
 
-// writer does for the writer that holds the answer back what gin's own ResponseWriter does: it
-// fixes the status late. The engine's writer provides the other methods (CloseNotify, Pusher).
+// writer makes the writer that holds the response back behave like gin's ResponseWriter: the status
+// can change until the header is written. The engine's writer provides CloseNotify and Pusher.
 type writer struct {
 	gin.ResponseWriter
 	to     http.ResponseWriter
@@ -32,7 +32,7 @@ var (
 // Header implements [http.ResponseWriter].
 func (w *writer) Header() http.Header { return w.to.Header() }
 
-// Unwrap returns the writer for [http.ResponseController].
+// Unwrap lets [http.ResponseController] reach the underlying writer.
 func (w *writer) Unwrap() http.ResponseWriter { return w.to }
 
 // Status implements [gin.ResponseWriter].
@@ -44,8 +44,8 @@ func (w *writer) Size() int { return w.size }
 // Written implements [gin.ResponseWriter].
 func (w *writer) Written() bool { return w.size != unwritten }
 
-// WriteHeader implements [http.ResponseWriter]. As in gin, the status can be changed until the
-// answer is written.
+// WriteHeader implements [http.ResponseWriter]. As in gin, the status can change until the header
+// is written.
 func (w *writer) WriteHeader(status int) {
 	if status > 0 && !w.Written() {
 		w.status, w.set = status, true
@@ -80,12 +80,12 @@ func (w *writer) WriteString(s string) (int, error) {
 func (w *writer) Flush() {
 	w.sent = true
 	w.WriteHeaderNow()
-	_ = http.NewResponseController(w.to).Flush() // gin's Flush cannot return that it is not supported
+	_ = http.NewResponseController(w.to).Flush() // gin's Flush cannot return an error
 }
 
 var errWritten = errors.New("ginidem: the answer has already begun")
 
-// Hijack implements [http.Hijacker]. As in gin, it is refused once the answer has a body.
+// Hijack implements [http.Hijacker]. As in gin, it returns an error if the response has a body.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.size > 0 {
 		return nil, nil, errWritten
@@ -97,8 +97,8 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// answers reports whether the chain has written an answer, so that none must be written for its
-// errors.
+// answers reports whether the chain has written a response, so that a middleware in front must not
+// answer for its errors.
 func (w *writer) answers() bool {
 	return w.size > 0 || w.sent || w.set && w.status < http.StatusBadRequest
 }

@@ -18,34 +18,37 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemclient"
 )
 
-// ClientConfig tunes a client's interceptor. The zero value of each field means its default, and
-// nil means all defaults.
+// ClientConfig configures the interceptor of a client. The zero value of each field means its
+// default, and a nil *ClientConfig means all defaults.
 type ClientConfig struct {
-	// Covers reports whether a method gets keys and retries. Nil: all unary methods do.
+	// Covers reports whether a method gets keys and retries. It is called concurrently. Default:
+	// all unary methods do.
 	Covers func(fullMethod string) bool
-	// NewKey makes a key for each new call. Default: a version 4 UUID.
+	// NewKey returns a key for each new call. It is called concurrently. Default: a version 4 UUID.
 	NewKey func() string
-	// Attempts is how often a call is sent at most. Default: 5.
+	// Attempts is how often a call is sent at most. With 1 it is sent once. Default: 5.
 	Attempts int
-	// MinBackoff and MaxBackoff bound the pauses between attempts. Pauses double, and half of each
-	// is jitter. A longer delay that the server asks for replaces the pause. Defaults: 100 ms and 5
-	// s.
+	// MinBackoff and MaxBackoff bound the pause between two attempts. The pause doubles from
+	// MinBackoff to MaxBackoff, and each pause is a random time between half of it and all of it. A
+	// longer delay of the server replaces it. Defaults: 100 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
-	// Patience is the longest delay of a server that the client accepts. An answer that asks for
-	// more is returned as it is. Default: 1 min.
+	// Patience is the longest delay of a server that the client waits for. An error with a longer
+	// delay is returned. Default: 1 min.
 	Patience time.Duration
 }
 
 // UnaryClient returns an interceptor that gives each call a key, unless its outgoing metadata has
-// one. It sends the call again with the same key while the answer is UNAVAILABLE, or ABORTED with a
-// RetryInfo, within the call's context. It treats the trailer grpc-retry-pushback-ms like gRPC's
-// own clients: the trailer is the delay, and a negative one ends the retries.
+// one. It repeats the call with the same key after UNAVAILABLE, and after ABORTED with a delay from
+// the server. It stops when the call's context ends. It follows the trailer grpc-retry-pushback-ms
+// as gRPC's own clients do: the trailer is the delay, and a negative one ends the retries. The
+// interceptor may be used concurrently.
 //
-// The retryPolicy of a service config does not apply to these calls: its attempts would multiply
-// with those of the interceptor. The interceptor sets [grpc.MaxRetryRPCBufferSize] to 0 for that.
-// It cannot see other interceptors that retry: use one of them.
+// The retryPolicy of a service config does not apply to these calls, since its attempts would
+// multiply with those of the interceptor. For that, the interceptor sets
+// [grpc.MaxRetryRPCBufferSize] to 0. It does not see other interceptors that retry: use only one of
+// them.
 //
-// A field that breaks its bound is a [*redisidem.InvalidError].
+// A field that is out of its bounds is a [*redisidem.InvalidError].
 func UnaryClient(cfg *ClientConfig) (grpc.UnaryClientInterceptor, error) {
 	var c ClientConfig
 	if cfg != nil {
@@ -87,7 +90,7 @@ func (c *ClientConfig) intercept(
 		ctx = metadata.AppendToOutgoingContext(ctx, Key, c.NewKey())
 	}
 	var trailer metadata.MD
-	// gRPC's own retries do not send a message again that exceeds the buffer.
+	// gRPC does not retry a message that exceeds the buffer.
 	opts = append(slices.Clip(opts), grpc.Trailer(&trailer), grpc.MaxRetryRPCBufferSize(0))
 	pause := c.MinBackoff
 	for attempt := 1; ; attempt++ {
@@ -108,7 +111,7 @@ func (c *ClientConfig) intercept(
 	}
 }
 
-// retryAfter reports whether a call may be sent again, and how long the server wants it to wait.
+// retryAfter reports whether a call may be sent again, and the delay that the server asks for.
 func retryAfter(err error, trailer metadata.MD) (time.Duration, bool) {
 	st := status.Convert(err)
 	var after time.Duration

@@ -17,15 +17,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// pushback is the trailer that gRPC's own retries follow: how many milliseconds to wait. A negative
-// number means not to retry.
+// pushback is the trailer that gRPC's own retries follow. Its value is the delay in milliseconds. A
+// negative value ends the retries.
 const pushback = "grpc-retry-pushback-ms"
 
-// never is the delay of a refusal that a retry would get again.
+// never is the delay of a refusal that every retry would get again.
 const never = time.Duration(-1)
 
-// refusal returns the answer to a call for which the core returned an error. ran reports whether
-// the handler has run. The answer contains no text of the error.
+// refusal returns the status of a call for which the service returned an error. ran is whether the
+// handler ran. The status does not contain the text of the error.
 func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 	switch {
 	case errors.Is(err, redisidem.ErrFenced):
@@ -48,13 +48,13 @@ func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 	return refuse(ctx, codes.Unavailable, "the call was not executed", min(time.Second, s.cfg.MaxRetryAfter))
 }
 
-// refusedError is an answer of the interceptor itself. It is never stored, not even by another
+// refusedError is a status of the interceptor itself. It is never stored, not even by another
 // interceptor that it passes through.
 type refusedError struct{ *status.Status }
 
 func (e *refusedError) Error() string { return e.Err().Error() }
 
-// GRPCStatus returns the status for package status.
+// GRPCStatus returns the status, for package status.
 func (e *refusedError) GRPCStatus() *status.Status { return e.Status }
 
 func refused(err error) bool {
@@ -63,7 +63,7 @@ func refused(err error) bool {
 }
 
 // asksForRetry reports whether a status asks its caller to retry. Such a status is not final,
-// whatever its code. It may be the refusal of another process that a handler passes on.
+// whatever its code. It may be the refusal of another service that a handler returned.
 func asksForRetry(err error) bool {
 	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
 		_, ok := detail.(*errdetails.RetryInfo)
@@ -71,7 +71,7 @@ func asksForRetry(err error) bool {
 	})
 }
 
-// refuse returns an answer that says when the client should try again.
+// refuse returns a status that says when the client should try again.
 func refuse(ctx context.Context, code codes.Code, text string, after time.Duration) error {
 	st := status.New(code, text)
 	delay := "-1"

@@ -28,44 +28,47 @@ import (
 
 // The names of metadata.
 const (
-	// Key carries a call's key.
+	// Key carries the key of a call.
 	Key = "idempotency-key"
-	// Replayed is "true" in the header of answers that come from the store, and nowhere else.
+	// Replayed is "true" in the header of each response from the store, and absent from every other
+	// response.
 	Replayed = "idempotency-replayed"
 )
 
-// ScopeFunc returns the owner of a call's key: the name of the authenticated caller, and never a
+// ScopeFunc returns the scope of a call's key: the name of the authenticated caller, and never a
 // value that the caller can choose. An error or an empty name is answered with PERMISSION_DENIED.
 // It is called concurrently.
 type ScopeFunc func(ctx context.Context) (string, error)
 
-// Config tunes a [Server]. The zero value of each field means its default, and a nil *Config means
-// all defaults.
+// Config configures a [Server]. The zero value of each field means its default, and a nil *Config
+// means all defaults.
 type Config struct {
-	// Covers reports whether a method, such as /shop.Orders/Create, is covered. Others go straight
-	// to the handler. Nil: all methods are covered.
+	// Covers reports whether a method, such as /shop.Orders/Create, is protected. Calls of other
+	// methods go straight to the handler. It is called concurrently. Default: all methods are
+	// covered.
 	Covers func(fullMethod string) bool
-	// Optional lets calls without a key through, unprotected. By default they are refused.
+	// Optional lets calls without a key go to the handler without protection. By default they are
+	// refused.
 	Optional bool
-	// Keep reports whether an answer with this code is stored and replayed to each retry. Default:
-	// [KeepFinal]. A status with a RetryInfo detail asks for a retry and is never stored.
+	// Keep reports whether a response with this code is stored. A status with a RetryInfo detail
+	// asks for a retry and is never stored. It is called concurrently. Default: [KeepFinal].
 	Keep func(codes.Code) bool
-	// Metadata are the names of the header and trailer metadata that are stored with an answer.
+	// Metadata are the names of the header and trailer metadata that are stored with a response.
 	// Default: none.
 	Metadata []string
-	// Wait is how long a call waits for an earlier one with its key. Default: the service's.
-	// Negative: not at all.
+	// Wait is how long a call waits for an earlier one with its key. Default: the service's Wait. A
+	// negative value does not wait.
 	Wait time.Duration
-	// MaxRetryAfter bounds the delay in RetryInfo and grpc-retry-pushback-ms. Default: 5 s.
+	// MaxRetryAfter limits the delay in RetryInfo and grpc-retry-pushback-ms. Default: 5 s.
 	MaxRetryAfter time.Duration
 }
 
 // DefaultMaxRetryAfter is the default of [Config].
 const DefaultMaxRetryAfter = 5 * time.Second
 
-// KeepFinal is the default of Config.Keep: OK and the codes that say something about the request,
-// and not about the moment. UNIMPLEMENTED is about the program: a method that is deployed later
-// must run, and the attempt does not count.
+// KeepFinal is the default of Config.Keep. It keeps OK and the codes that depend on the request and
+// not on the moment. It does not keep UNIMPLEMENTED, which depends on the program. An attempt with
+// that code does not count, so that a method that is deployed later runs.
 func KeepFinal(code codes.Code) bool {
 	switch code {
 	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.OutOfRange,
@@ -77,15 +80,15 @@ func KeepFinal(code codes.Code) bool {
 	return false
 }
 
-// Server has the interceptors of a server. It is safe for concurrent use.
+// Server holds the interceptors of a server. It is safe for concurrent use.
 type Server struct {
 	service *redisidem.Service
 	scope   ScopeFunc
 	cfg     Config
 }
 
-// NewServer makes a Server that keeps its keys with a service. The scope function is required. A
-// field that breaks its bound is a [*redisidem.InvalidError].
+// NewServer returns a Server that keeps its keys in a service. The scope function is required. A
+// nil cfg means all defaults. A field that is out of its bounds is a [*redisidem.InvalidError].
 func NewServer(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Server, error) {
 	s := &Server{service: service, scope: scope}
 	if cfg != nil {
@@ -122,12 +125,13 @@ func NewServer(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Serve
 	return s, nil
 }
 
-// Unary returns the interceptor for unary calls. Put it behind interceptors that authenticate or
-// limit rates.
+// Unary returns the interceptor for unary calls. Place it behind interceptors that authenticate
+// callers or limit rates. It blocks for one round trip to the store before the handler runs, and
+// for another one afterwards. A call that waits for an earlier one blocks for up to Config.Wait.
 //
-// The handler's context is not cancelled when the caller disconnects. It ends when the lease is
-// lost, after the service's MaxHold, and at the call's deadline. Metadata that the handler sets is
-// sent when its answer is stored, or at once with SendHeader.
+// The handler's context does not end when the caller disconnects. It ends when the lease is lost,
+// after the service's MaxHold, and at the call's deadline. Metadata that the handler sets is sent
+// when its response is stored, or at once with SendHeader.
 func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		if !s.cfg.Covers(info.FullMethod) {
@@ -144,7 +148,7 @@ func (s *Server) Unary() grpc.UnaryServerInterceptor {
 	}
 }
 
-// Stream returns the interceptor that refuses streaming calls of covered methods with a key,
+// Stream returns the interceptor that refuses streaming calls with a key to covered methods,
 // because a stream cannot be replayed.
 func (s *Server) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -155,7 +159,7 @@ func (s *Server) Stream() grpc.StreamServerInterceptor {
 	}
 }
 
-// key returns a call's key; empty if it has none and needs none.
+// key returns the key of a call, or an empty string if it has none and needs none.
 func (s *Server) key(ctx context.Context) (string, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	values := md.Get(Key)
@@ -174,18 +178,19 @@ func (s *Server) key(ctx context.Context) (string, error) {
 
 type stageContext struct{}
 
-// Stage returns the stage under whose lease the handler runs, or nil if the call is not protected.
+// Stage returns the stage that the handler runs in, or nil if the call is not protected. ctx is the
+// handler's context, or is derived from it.
 func Stage(ctx context.Context) *redisidem.Stage {
 	st, _ := ctx.Value(stageContext{}).(*redisidem.Stage)
 	return st
 }
 
-// releasedError makes the core release the lease without storing the answer.
+// releasedError makes the service release the key without storing the response.
 type releasedError struct{ err error }
 
 func (e *releasedError) Error() string { return "grpcidem: the answer is not kept" }
 
-// call runs the handler once, or replays its answer.
+// call runs the handler once, or replays its response.
 func (s *Server) call(ctx context.Context, key string, req any, method string, handler grpc.UnaryHandler) (any, error) {
 	scope, err := s.scope(ctx)
 	if err != nil || scope == "" {
@@ -195,8 +200,8 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	if err != nil {
 		return nil, refuse(ctx, codes.Internal, "the request is not a protobuf message, so it has no fingerprint", never)
 	}
-	// A call that waits for the lease ends with its caller. Once the handler has begun, its work is
-	// finished and stored.
+	// A call that waits for the lease ends with its caller. Once the handler has started, its work
+	// is finished and stored.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	stay := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
@@ -204,7 +209,7 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 	caller := ctx
 	var answer any
 	var failure error
-	var tap *tap // once the handler has begun
+	var tap *tap // nil until the handler starts
 	found, err := s.service.Scope(scope).Wait(s.cfg.Wait).Do(work, key,
 		redisidem.Request{Method: "GRPC", Path: method, Params: []byte{fingerprintVersion}, Fingerprint: sum},
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
@@ -242,13 +247,14 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 		tap.send()
 		return answer, failure
 	case !found.Answered():
-		return nil, status.FromContextError(ctx.Err()).Err() // the caller has left
+		return nil, status.FromContextError(ctx.Err()).Err() // the caller has disconnected
 	}
 	return s.replay(ctx, found.Response)
 }
 
-// sendable returns an error with the status that gRPC sends for a handler's error, which can be
-// stored as it is. gRPC has codes for errors of contexts, and replaces a message that is not UTF-8.
+// sendable returns an error with the status that gRPC sends for a handler's error, so that it can
+// be stored as it is. gRPC gives errors of contexts a code, and replaces a message that is not
+// UTF-8.
 func sendable(err error) error {
 	if err == nil {
 		return nil
@@ -267,8 +273,8 @@ func sendable(err error) error {
 	return status.ErrorProto(p)
 }
 
-// fingerprintVersion is stored in each record, so that a later version can recognise another
-// computation.
+// fingerprintVersion is stored in each record, so that a later version can recognise fingerprints
+// that were computed differently.
 const fingerprintVersion = 1
 
 func fingerprint(method string, req any) ([]byte, error) {
@@ -290,14 +296,15 @@ func fingerprint(method string, req any) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// The Codes of stored answers: an answer that was kept, and a mark that the call was executed.
+// The Codes of stored responses: one that is complete, and one that records only that the call was
+// executed.
 const (
 	kept = 200
 	gone = 410
 )
 
-// encode encodes an answer to be stored. If it is too large or not a protobuf message, it is
-// replaced by a mark that the call was executed: a retry must not execute it again.
+// encode returns the record of a response. A response that is too large, or is not a protobuf
+// message, is recorded only as executed, since a retry must not execute it again.
 func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response {
 	limit := s.service.Config().MaxValueBytes
 	body, err := encodeStatus(answer, failure)
@@ -314,7 +321,7 @@ func (s *Server) encode(answer any, failure error, tap *tap) redisidem.Response 
 	return redisidem.Response{Code: kept, Header: header, Body: body}
 }
 
-// encodeStatus returns the status of a failure, or OK with the message as the only detail.
+// encodeStatus returns the status of a failure, or OK with the response as its only detail.
 func encodeStatus(answer any, failure error) ([]byte, error) {
 	if failure != nil {
 		st := status.Convert(failure)
@@ -325,7 +332,7 @@ func encodeStatus(answer any, failure error) ([]byte, error) {
 		return body, err
 	}
 	if answer == nil {
-		answer = new(emptypb.Empty) // which gRPC sends for it
+		answer = new(emptypb.Empty) // gRPC sends this for nil
 	}
 	m := message(answer)
 	if m == nil {
@@ -338,7 +345,7 @@ func encodeStatus(answer any, failure error) ([]byte, error) {
 	return proto.Marshal(&spb.Status{Details: []*anypb.Any{detail}})
 }
 
-// message returns a value as gRPC's own codec takes it for a protobuf message, or nil.
+// message returns a value as a protobuf message if gRPC's own codec accepts it as one, or nil.
 func message(v any) proto.Message {
 	switch v := v.(type) {
 	case proto.Message:
@@ -349,7 +356,7 @@ func message(v any) proto.Message {
 	return nil
 }
 
-// replay returns a stored answer.
+// replay returns a stored response.
 func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, error) {
 	if stored != nil && stored.Code == gone {
 		return nil, refuse(ctx, codes.DataLoss, "the call was executed, and its answer was not kept", never)
@@ -384,7 +391,7 @@ func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, e
 var errNotWire = errors.New("grpcidem: the answer's type is not registered, and the call's encoding is not protobuf")
 
 // decodeMessage returns a stored message. If the program has not registered its type, the result is
-// a message whose fields are all unknown, which has the same bytes on the wire.
+// a message with only unknown fields, which has the same bytes on the wire.
 func decodeMessage(ctx context.Context, stored *anypb.Any) (proto.Message, error) {
 	m, err := stored.UnmarshalNew()
 	if !errors.Is(err, protoregistry.NotFound) {

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// tap holds back the metadata that a handler sets until its answer is stored. The metadata must not
-// be sent if the result was refused or the handler panicked.
+// tap holds back the metadata that a handler sets until its response is stored. The metadata must
+// not be sent if the result was refused or the handler panicked.
 type tap struct {
 	grpc.ServerTransportStream
 	mu              sync.Mutex
@@ -19,15 +19,15 @@ type tap struct {
 	sent            bool // the header
 }
 
-// newTap makes a tap on the call of a context.
+// newTap returns a tap on the call of a context.
 func newTap(ctx context.Context) *tap {
 	return &tap{ServerTransportStream: grpc.ServerTransportStreamFromContext(ctx)}
 }
 
-// context returns a context that sends the handler's metadata through the tap.
+// context returns a context whose metadata goes through the tap.
 func (t *tap) context(ctx context.Context) context.Context {
 	if t.ServerTransportStream == nil {
-		return ctx // not a call of gRPC: a test calls the interceptor directly
+		return ctx // a test has called the interceptor directly
 	}
 	return grpc.NewContextWithServerTransportStream(ctx, t)
 }
@@ -37,7 +37,7 @@ func (t *tap) SetHeader(md metadata.MD) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sent {
-		return t.ServerTransportStream.SetHeader(md) // which returns the reason
+		return t.ServerTransportStream.SetHeader(md) // it returns the reason
 	}
 	t.header = metadata.Join(t.header, unmarked(md))
 	return nil
@@ -48,7 +48,7 @@ func (t *tap) SendHeader(md metadata.MD) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sent {
-		return t.ServerTransportStream.SendHeader(md) // which returns the reason
+		return t.ServerTransportStream.SendHeader(md) // it returns the reason
 	}
 	t.header, t.sent = metadata.Join(t.header, unmarked(md)), true
 	return t.ServerTransportStream.SendHeader(t.header)
@@ -62,8 +62,8 @@ func (t *tap) SetTrailer(md metadata.MD) error {
 	return nil
 }
 
-// send sends the metadata that was held back. It ignores errors: if the caller has disconnected,
-// the work is done all the same.
+// send sends the metadata that was held back. It ignores errors: a caller that has disconnected
+// does not change the outcome.
 func (t *tap) send() {
 	if t.ServerTransportStream == nil {
 		return
@@ -87,7 +87,7 @@ func unmarked(md metadata.MD) metadata.MD {
 }
 
 // The stored names of header and trailer metadata have different prefixes. Values are base64,
-// because values of names in -bin are bytes.
+// because metadata whose name ends in -bin holds any bytes.
 const (
 	headerPrefix  = "Header-"
 	trailerPrefix = "Trailer-"
@@ -108,7 +108,7 @@ func (t *tap) kept(names []string) map[string][]string {
 	return kept
 }
 
-// split decodes stored metadata. Values that cannot be read are left out, because the answer does
+// split decodes stored metadata. Values that cannot be read are left out, because the response does
 // not depend on them.
 func split(stored map[string][]string) (header, trailer metadata.MD) {
 	header, trailer = metadata.MD{}, metadata.MD{}

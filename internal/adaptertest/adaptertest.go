@@ -1,5 +1,5 @@
-// Package adaptertest is what the tests of the adapters in contrib have in common: an embedded
-// store that can be cut off, a caller whose scope is a header, and requests with keys.
+// Package adaptertest is the common test suite of the adapters in contrib. It has an embedded store
+// that can be cut off, a scope function, and requests with keys.
 package adaptertest
 
 import (
@@ -24,14 +24,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Quiet keeps go-redis from writing about the connections that tests break on purpose.
+// Quiet silences go-redis, which logs the connections that tests break on purpose.
 type Quiet struct{}
 
-// Printf implements the logger of go-redis.
+// Printf discards a log line of go-redis.
 func (Quiet) Printf(context.Context, string, ...any) {}
 
-// Store is an embedded Redis, with a service that can be cut off from it and whose commands are
-// counted.
+// Store is an embedded Redis with a service. The connection between them can be cut, and the
+// commands are counted.
 type Store struct {
 	testing.TB
 	*redisidem.Service
@@ -45,7 +45,7 @@ type Store struct {
 	conns []net.Conn
 }
 
-// NewStore makes a store for the test.
+// NewStore returns a store that ends with the test.
 func NewStore(t testing.TB) *Store {
 	t.Helper()
 	s := &Store{TB: t}
@@ -83,7 +83,7 @@ func (s *Store) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return &counted{conn, s}, nil
 }
 
-// Sever cuts every connection and lets no new one through, until Heal.
+// Sever breaks all connections and refuses new ones until Heal.
 func (s *Store) Sever() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (s *Store) Sever() {
 	s.conns = nil
 }
 
-// Heal ends what Sever began.
+// Heal ends the outage that Sever began.
 func (s *Store) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,13 +111,14 @@ func (c *counted) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// CallerHeader stands for authentication.
+// CallerHeader names the caller, in place of authentication.
 const CallerHeader = "X-Caller"
 
-// Caller is the scope function of requests whose caller is in CallerHeader.
+// Caller is a scope function that returns the value of CallerHeader.
 func Caller(r *http.Request) (string, error) { return r.Header.Get(CallerHeader), nil }
 
-// Middleware makes a middleware over the store. Its scopes are callers, and Count has its results.
+// Middleware returns a middleware on the store, with Caller as its scope function. Count counts its
+// results.
 func (s *Store) Middleware(cfg *httpidem.Config) *httpidem.Middleware {
 	s.Helper()
 	var c httpidem.Config
@@ -138,10 +139,10 @@ func (s *Store) Middleware(cfg *httpidem.Config) *httpidem.Middleware {
 	return m
 }
 
-// Count returns how many requests to the store's middlewares had a result.
+// Count returns how many requests to the store's middlewares had the result.
 func (s *Store) Count(r httpidem.Result) int64 { return s.results[r].Load() }
 
-// Serve runs a server for the test.
+// Serve starts a server that ends with the test.
 func Serve(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)
@@ -151,7 +152,7 @@ func Serve(t testing.TB, h http.Handler) *httptest.Server {
 	return server
 }
 
-// Answer is what came back from a server.
+// Answer is the response of a server.
 type Answer struct {
 	*http.Response
 	Body string
@@ -160,7 +161,7 @@ type Answer struct {
 // Replayed reports whether the answer is marked as a replay.
 func (a Answer) Replayed() bool { return a.Header.Get("Idempotency-Replayed") == "true" }
 
-// Post sends a request of alice's with a key and a body.
+// Post sends a request of the caller alice with a key and a body.
 func Post(t testing.TB, url, key, body string, change ...func(*http.Request)) Answer {
 	t.Helper()
 	a, err := Try(t.Context(), url, key, body, change...)
@@ -170,7 +171,7 @@ func Post(t testing.TB, url, key, body string, change ...func(*http.Request)) An
 	return a
 }
 
-// Try is Post for any goroutine.
+// Try is Post for other goroutines than that of the test. It returns errors.
 func Try(ctx context.Context, url, key, body string, change ...func(*http.Request)) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -192,7 +193,7 @@ func Try(ctx context.Context, url, key, body string, change ...func(*http.Reques
 
 var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-// WantStatus fails the test unless the answer has that status.
+// WantStatus fails the test unless the answer has the status.
 func WantStatus(t testing.TB, a Answer, want int) {
 	t.Helper()
 	if a.StatusCode != want {
@@ -200,7 +201,7 @@ func WantStatus(t testing.TB, a Answer, want int) {
 	}
 }
 
-// WantReplay fails the test unless b is a again, with the mark of a replay.
+// WantReplay fails the test unless b equals a and is marked as a replay.
 func WantReplay(t testing.TB, b, a Answer) {
 	t.Helper()
 	if b.StatusCode != a.StatusCode || b.Body != a.Body || b.Header.Get("Content-Type") != a.Header.Get("Content-Type") {
@@ -212,8 +213,8 @@ func WantReplay(t testing.TB, b, a Answer) {
 	}
 }
 
-// WantCompressed fails the test unless each request is answered with text, compressed for those
-// that accept gzip: a retry need not accept what the first request did.
+// WantCompressed fails the test unless every request is answered with text, compressed if the
+// request accepts gzip. A retry may accept other encodings than the first request.
 func WantCompressed(t testing.TB, url, text string) {
 	t.Helper()
 	transport := &http.Transport{DisableCompression: true}
@@ -248,7 +249,7 @@ func WantCompressed(t testing.TB, url, text string) {
 	}
 }
 
-// Eventually waits until something is so.
+// Eventually waits until so returns true.
 func Eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {

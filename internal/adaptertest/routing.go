@@ -15,24 +15,24 @@ import (
 
 // App describes the app that a framework serves. All its routes are for POST.
 type App struct {
-	// Adapter stands in front of all routes. Nil: the app has none.
+	// Adapter is placed in front of all routes. Nil means that the app has none.
 	Adapter *httpidem.Middleware
-	// Status is set in front of the adapter, unless it is 0.
+	// Status, unless it is 0, is set by a middleware in front of the adapter.
 	Status int
-	// Recovers: a middleware in front of the adapter recovers from panics.
+	// Recovers adds a middleware in front of the adapter that recovers from panics.
 	Recovers bool
-	// RecoversBehind: a middleware behind the adapter recovers from panics.
+	// RecoversBehind adds a middleware behind the adapter that recovers from panics.
 	RecoversBehind bool
-	// Compresses: a middleware in front of the adapter compresses answers.
+	// Compresses adds a middleware in front of the adapter that compresses responses.
 	Compresses bool
-	// Pages: the app has its own answers for unknown routes and methods, PageNotFound and
+	// Pages makes the app answer unknown routes and methods itself, with PageNotFound and
 	// PageNotAllowed.
 	Pages bool
 	// Routes are the handlers by path.
 	Routes map[string]func(c Call) error
 }
 
-// The bodies of an App's own answers: a 404, and a 405.
+// The bodies of an App's own 404 and 405.
 const (
 	PageNotFound   = "there is no such page"
 	PageNotAllowed = "there is no such method"
@@ -41,22 +41,22 @@ const (
 // Call is a request that a handler of an App serves.
 type Call struct {
 	Context context.Context //nolint:containedctx // it stands for the framework's context, which has it, too
-	// Get returns a header field of the request, and Body its body.
+	// Get returns a header field of the request. Body is the body of the request.
 	Get  func(name string) string
 	Body func() string
-	// Header sets a header field of the answer.
+	// Header sets a header field of the response.
 	Header func(name, value string)
-	// Status sets a status without writing an answer, and Write writes one. Write uses the status
-	// that was set if its own is 0.
+	// Status sets the status without writing a response. Write writes one. If its own status is 0,
+	// it uses the one that was set.
 	Status func(status int)
 	Write  func(status int, body string) error
 }
 
-// ServeFunc serves an app for the test and returns its address.
+// ServeFunc serves an app until the test ends, and returns its address.
 type ServeFunc func(t *testing.T, app App) (url string)
 
-// Routing tests requests for which the framework has no route, and its handlers' own answers beside
-// them. Without pages for wrong methods the framework answers those itself.
+// Routing tests requests that have no route in the framework, beside 404s and 405s of handlers.
+// Without Pages the framework answers wrong methods itself.
 func Routing(t *testing.T, serve ServeFunc) {
 	t.Helper()
 	for name, keep := range map[string]func(int) httpidem.Disposition{"KeepFinal": nil, "KeepAll": httpidem.KeepAll} {
@@ -124,7 +124,7 @@ func (r *routing) test() {
 	if n := r.runs.Load(); n != 0 {
 		r.Errorf("%d handlers ran", n)
 	}
-	// A handler's own answers are stored, whatever their status.
+	// The responses of handlers are stored, whatever their status.
 	for path := range routes {
 		first := Post(r, adapted+path, "own"+path, "")
 		wantSame(r, first, Post(r, plain+path, "k", ""))
@@ -133,7 +133,7 @@ func (r *routing) test() {
 	if n := r.runs.Load(); n != 2*3 {
 		r.Errorf("%d handlers ran", n)
 	}
-	// A route that is deployed later runs for a key that came too early, and as its first attempt.
+	// A key that came before its route runs once the route is deployed, as its first attempt.
 	attempt := 0
 	routes["/later"] = func(c Call) error { attempt = httpidem.Stage(c.Context).Attempt(); return c.Write(201, "now") }
 	deployed := r.serve(r.T, App{Pages: r.pages, Routes: routes, Adapter: adapter})
@@ -144,8 +144,8 @@ func (r *routing) test() {
 	WantReplay(r, Post(r, deployed+"/later", "k3", ""), first)
 }
 
-// Panics tests that what answers for a panic in front of the adapter has nothing of what the
-// handler did, and that the attempt is over.
+// Panics tests that the response to a panic, written in front of the adapter, has nothing of the
+// handler's response, and that the attempt ends.
 func Panics(t *testing.T, serve ServeFunc) {
 	t.Helper()
 	header := func(c Call) {
@@ -221,7 +221,7 @@ func Panics(t *testing.T, serve ServeFunc) {
 	})
 }
 
-// wantSame fails the test unless an answer is the one that the framework gives without the adapter.
+// wantSame fails the test unless got equals the answer of the framework without the adapter.
 func wantSame(t testing.TB, got, want Answer) {
 	t.Helper()
 	if got.StatusCode != want.StatusCode || got.Body != want.Body || got.Replayed() {
@@ -233,7 +233,7 @@ func wantSame(t testing.TB, got, want Answer) {
 		h.Del("Date")
 		h.Del("Idempotency-Key")
 		h.Del("Access-Control-Expose-Headers")
-		for _, values := range h { // their order is a map's in some frameworks
+		for _, values := range h { // some frameworks list them in random order
 			for i, value := range values {
 				list := strings.Split(value, ", ")
 				slices.Sort(list)

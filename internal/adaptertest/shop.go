@@ -11,18 +11,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Shop is a server with one handler behind an adapter, whose runs are counted.
+// Shop is a server with one handler behind an adapter. It counts the runs of the handler.
 type Shop struct {
 	*Store
 	// Adapter is the middleware that the adapter runs.
 	Adapter *httpidem.Middleware
 	// URL is the address of the handler.
 	URL string
-	// Runs counts the runs of the handler, which must raise it.
+	// Runs counts the runs of the handler. The handler must increase it.
 	Runs atomic.Int64
 }
 
-// NewShop makes a shop with a store of its own. The caller starts the server and sets URL.
+// NewShop returns a shop with a store of its own. The caller starts the server and sets URL.
 func NewShop(t testing.TB, cfg *httpidem.Config) *Shop {
 	t.Helper()
 	s := &Shop{Store: NewStore(t)}
@@ -30,13 +30,13 @@ func NewShop(t testing.TB, cfg *httpidem.Config) *Shop {
 	return s
 }
 
-// Post sends a request of alice to the handler.
+// Post sends a request of the caller alice to the handler.
 func (s *Shop) Post(key, body string, change ...func(*http.Request)) Answer {
 	s.Helper()
 	return Post(s, s.URL, key, body, change...)
 }
 
-// WantRuns fails the test unless the handler ran so many times.
+// WantRuns fails the test unless the handler ran want times.
 func (s *Shop) WantRuns(want int64) {
 	s.Helper()
 	if got := s.Runs.Load(); got != want {
@@ -59,8 +59,8 @@ func (s *Shop) WantReplay(body string) (first, again Answer) {
 	return first, again
 }
 
-// WantEach sends the same request twice and fails the test unless the handler runs for each and
-// both are answered with the status.
+// WantEach sends the same request twice. It fails the test unless the handler runs for both and
+// both have the status.
 func (s *Shop) WantEach(status int) {
 	s.Helper()
 	WantStatus(s, s.Post("k", ""), status)
@@ -68,9 +68,9 @@ func (s *Shop) WantEach(status int) {
 	s.WantRuns(2)
 }
 
-// WantUnacknowledged fails the test unless the middleware answers 503 with nothing of the handler's
-// answer, and the answer, whose body must be "done", is stored once the store is back. The handler
-// must sever the store.
+// WantUnacknowledged fails the test unless the middleware answers 503, without any part of the
+// handler's response. Once the store is back, the response must be stored, with the body "done".
+// The handler must sever the store.
 func (s *Shop) WantUnacknowledged() {
 	s.Helper()
 	a := s.Post("k", "")
@@ -82,7 +82,7 @@ func (s *Shop) WantUnacknowledged() {
 	s.wantLater("done")
 }
 
-// wantLater waits until a retry gets a replay with that body. The handler must have run once.
+// wantLater waits until a retry gets a replay with the body. The handler must have run once.
 func (s *Shop) wantLater(body string) {
 	s.Helper()
 	Eventually(s, "a replay", func() bool {
@@ -101,8 +101,8 @@ func Hijacked(conn net.Conn) error {
 	return err
 }
 
-// WantHijacked fails the test unless a handler that calls [Hijacked] runs once, and retries learn
-// that its answer was not kept.
+// WantHijacked fails the test unless a handler that calls [Hijacked] runs once, and retries are
+// answered with 410.
 func (s *Shop) WantHijacked() {
 	s.Helper()
 	WantStatus(s, s.Post("k", ""), 299)
@@ -110,9 +110,9 @@ func (s *Shop) WantHijacked() {
 	s.WantRuns(1)
 }
 
-// WantScopes fails the test unless callers that the scope function knows have keys of their own and
-// requests without a caller are refused. The handler at url answers with its caller's name. At
-// outside the middleware runs without the framework, so the scope function has no context.
+// WantScopes fails the test unless each caller has keys of its own, and requests without a caller
+// are refused. The handler at url answers with the name of its caller. At outside the middleware
+// runs without the framework, so the scope function has no context.
 func WantScopes(t testing.TB, url, outside string) {
 	t.Helper()
 	for _, name := range []string{"alice", "bob"} {
@@ -135,7 +135,7 @@ func WantPanic(t testing.TB, f func()) {
 	f()
 }
 
-// WithoutKey takes the key out of a request.
+// WithoutKey removes the key from a request.
 func WithoutKey(r *http.Request) { r.Header.Del("Idempotency-Key") }
 
 func as(name string) func(*http.Request) {

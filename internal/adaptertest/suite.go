@@ -11,15 +11,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Framework is a framework with its adapter.
+// Framework is a web framework with its adapter.
 type Framework struct {
-	// Serve serves an app.
+	// Serve serves an app with the framework.
 	Serve ServeFunc
 	// ServeHandler serves a net/http handler for all paths and methods behind the adapter. It must
 	// accept a key of 10,000 bytes.
 	ServeHandler func(t *testing.T, m *httpidem.Middleware, h http.Handler) (url string)
-	// SurvivesPanics says that the framework's server recovers from a panic that no middleware has
-	// recovered from, and closes the connection.
+	// SurvivesPanics reports whether the server of the framework recovers from a panic that reaches
+	// it, and closes the connection.
 	SurvivesPanics bool
 }
 
@@ -59,7 +59,7 @@ func (f Framework) open(t *testing.T, cfg *httpidem.Config, handler func(Call) e
 
 func done(c Call) error { return c.Write(200, "done") }
 
-// draft runs the clauses of the draft.
+// draft runs the clauses of package httpclause.
 func draft(t *testing.T, f Framework) {
 	httpclause.Run(t, func(t *testing.T, o httpclause.Options, backend http.Handler) *httpclause.Target {
 		cfg := &httpidem.Config{

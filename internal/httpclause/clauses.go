@@ -49,7 +49,7 @@ var clauses = []clause{
 			s.Errorf("the echo is %q", got)
 		}
 		s.isReplayOf(s.send(request{keys: key(example)}), first)
-		// The two escapes are undone, and redone in the echo.
+		// The two escapes are removed, and added again in the echo.
 		escaped := s.is(s.send(request{keys: key(`"a\"b\\c"`)}), 201)
 		if got := escaped.header.Get("Idempotency-Key"); got != `"a\"b\\c"` {
 			s.Errorf("the echo is %q", got)
@@ -287,7 +287,7 @@ var clauses = []clause{
 		for range 3 {
 			s.is(s.send(request{keys: key(`"a"`), body: "2"}), 422)
 		}
-		// A key that was only refused is still fresh, and a stored answer is what it was.
+		// A key that was only refused can still be used, and a stored answer has not changed.
 		if a := s.is(s.send(request{keys: key(`"a"`), body: "1"}), 201); !a.replayed() {
 			s.Error("not a replay")
 		}
@@ -389,7 +389,7 @@ var clauses = []clause{
 	}},
 }
 
-// whileOneRuns calls a function while the backend is at work on a request, and then lets that end.
+// whileOneRuns calls f while the backend handles a request, and then lets the request end.
 func (s *trial) whileOneRuns(r request, f func()) {
 	release, running := make(chan struct{}), make(chan struct{}, 1)
 	s.backend.answerWith(func(w http.ResponseWriter, _ *http.Request) {
@@ -405,7 +405,7 @@ func (s *trial) whileOneRuns(r request, f func()) {
 	s.is(<-done, 201)
 }
 
-// sendRaw sends the request with the example's key, and the field's name spelled as given.
+// sendRaw sends a request with the example's key in a field whose name has the given case.
 func (s *trial) sendRaw(name string) answer {
 	return s.send(request{spelled: name})
 }

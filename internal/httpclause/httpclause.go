@@ -1,7 +1,6 @@
-// Package httpclause is the behaviour that draft-ietf-httpapi-idempotency-key-header-07 (expired)
-// asks of a server, as tests that run against anything that speaks HTTP: a handler behind the
-// middleware, or a gateway in front of the handler. Each test is named after the clause it is
-// about.
+// Package httpclause tests the behaviour that draft-ietf-httpapi-idempotency-key-header-07
+// (expired) requires of a server. The tests run against any HTTP server: a handler behind the
+// middleware, or a gateway in front of the handler. Each test is named after its clause.
 package httpclause
 
 import (
@@ -14,42 +13,41 @@ import (
 	"time"
 )
 
-// Options say how a target must be set up for a clause. The zero value is a target with its
-// defaults: a key is required, without quotes will do, and POST and PATCH are covered.
+// Options configure a target for a clause. The zero value is a target with the defaults: a key is
+// required, keys without quotes are accepted, and POST and PATCH are covered.
 type Options struct {
-	// Strict, Optional, Methods, PolicyURL and PublishRetention are the middleware's settings of
-	// these names.
+	// Strict, Optional, Methods, PolicyURL and PublishRetention are the settings of the middleware
+	// with these names.
 	Strict           bool
 	Optional         bool
 	Methods          []string
 	PolicyURL        string
 	PublishRetention bool
-	// UUIDs: keys must be UUIDs.
+	// UUIDs accepts only keys that are UUIDs.
 	UUIDs bool
-	// Window: keys must be version 7 UUIDs or ULIDs, not older than that nor as far ahead.
+	// Window accepts only version 7 UUIDs and ULIDs that were created within Window of now.
 	Window time.Duration
-	// JSONFields: only these count for the fingerprint, besides method, path, query and media type.
+	// JSONFields are the fields in the fingerprint, besides method, path, query and media type.
 	JSONFields []string
-	// KeepAll: every status is stored.
+	// KeepAll stores responses with every status.
 	KeepAll bool
 }
 
-// Target is a running server with a handler of the suite's behind it.
+// Target is a running server in front of the backend of a test.
 type Target struct {
-	// URL is where its root is, without a slash at the end.
+	// URL is the address of the root, without a slash at the end.
 	URL string
-	// As makes a request one of the named caller's, as authentication understands it. Names are
-	// letters.
+	// As authenticates a request as the named caller. Names consist of letters.
 	As func(r *http.Request, caller string)
-	// StoreCalls returns how many commands the store has got so far. Nil: the target does not
-	// report them, and what needs it is left out.
+	// StoreCalls returns the number of commands that the store has received. If it is nil, checks
+	// of that number are skipped.
 	StoreCalls func() int
 }
 
-// Start starts a target that passes requests to the backend, for the length of a test.
+// Start starts a target that forwards requests to the backend. The target ends with the test.
 type Start func(t *testing.T, o Options, backend http.Handler) *Target
 
-// Run runs all clauses, each against a target of its own.
+// Run runs all clauses in parallel, each against a target of its own.
 func Run(t *testing.T, start Start) {
 	t.Helper()
 	for _, c := range clauses {
@@ -62,7 +60,7 @@ func Run(t *testing.T, start Start) {
 	}
 }
 
-// Names returns the names of all clauses, as Run gives them to its tests.
+// Names returns the names of all clauses, which are the names of the subtests of Run.
 func Names() []string {
 	names := make([]string, 0, len(clauses))
 	for _, c := range clauses {
@@ -77,10 +75,10 @@ type clause struct {
 	test    func(s *trial)
 }
 
-// backend is the handler whose runs are counted.
+// backend is a handler that counts its runs.
 type backend struct {
 	runs atomic.Int64
-	// serve answers a request; nil: the default does.
+	// serve answers the requests. Nil means the default.
 	serve atomic.Pointer[http.HandlerFunc]
 }
 
@@ -107,7 +105,7 @@ type trial struct {
 	backend *backend
 }
 
-// request is what a test sends. The zero value of each field means what the comment says.
+// request is a request of a test. The comments give the defaults.
 type request struct {
 	method string   // POST
 	path   string   // /orders
@@ -117,12 +115,11 @@ type request struct {
 	caller string   // alice
 	host   string   // the target's own
 	header map[string]string
-	// spelled is how the field's name is written, with the example's key in it; as HTTP/1.1 clients
-	// do.
+	// spelled is the name of a field for the example's key, in the case in which it is sent.
 	spelled string
 }
 
-// answer is what came back.
+// answer is the response to a request.
 type answer struct {
 	status int
 	header http.Header
@@ -131,8 +128,8 @@ type answer struct {
 
 func (a answer) replayed() bool { return a.header.Get("Idempotency-Replayed") == "true" }
 
-// send sends a request. It may be called from any goroutine: what goes wrong is an answer with
-// status 0.
+// send sends a request. It may be called from any goroutine. A failure is an error of the test, and
+// an answer with status 0.
 func (s *trial) send(r request) answer {
 	def(&r.method, http.MethodPost)
 	def(&r.path, "/orders")
@@ -156,7 +153,7 @@ func (s *trial) send(r request) answer {
 		req.Header["Idempotency-Key"] = r.keys
 	}
 	if r.spelled != "" {
-		req.Header[r.spelled] = []string{example} // past the canonical form
+		req.Header[r.spelled] = []string{example} // Set would make the name canonical
 	}
 	s.target.As(req, r.caller)
 	resp, err := http.DefaultClient.Do(req)
@@ -172,7 +169,7 @@ func (s *trial) send(r request) answer {
 	return answer{resp.StatusCode, resp.Header, string(got)}
 }
 
-// key makes the lines of a request's header field.
+// key returns the lines of a request's header field.
 func key(lines ...string) []string { return lines }
 
 func def(field *string, value string) {
@@ -181,7 +178,7 @@ func def(field *string, value string) {
 	}
 }
 
-// ran fails the test unless the backend has run so often.
+// ran fails the test unless the backend has run want times.
 func (s *trial) ran(want int64) {
 	s.Helper()
 	if got := s.backend.runs.Load(); got != want {
@@ -189,7 +186,7 @@ func (s *trial) ran(want int64) {
 	}
 }
 
-// is fails the test unless the answer has that status.
+// is fails the test unless the answer has the status.
 func (s *trial) is(a answer, status int) answer {
 	s.Helper()
 	if a.status != status {
@@ -198,7 +195,7 @@ func (s *trial) is(a answer, status int) answer {
 	return a
 }
 
-// isProblem fails the test unless the answer is a problem with that status and title.
+// isProblem fails the test unless the answer is a problem with the status and the title.
 func (s *trial) isProblem(a answer, status int, title string) answer {
 	s.Helper()
 	s.is(a, status)
@@ -216,7 +213,7 @@ func (s *trial) isProblem(a answer, status int, title string) answer {
 	return a
 }
 
-// isReplayOf fails the test unless b is a with the mark of a replay.
+// isReplayOf fails the test unless b equals a and is marked as a replay.
 func (s *trial) isReplayOf(b, a answer) {
 	s.Helper()
 	if b.status != a.status || b.body != a.body {

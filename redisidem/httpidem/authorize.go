@@ -5,11 +5,11 @@ import (
 	"net/http"
 )
 
-// DeniedError is for a Config.Authorize to return when another answer than 403 is to be given, such
-// as 401 or 503.
+// DeniedError is an error that Config.Authorize can return to choose the status of the response,
+// such as 401 or 503. Other errors are answered with 403.
 type DeniedError struct {
-	// Status is the answer's; one that is not from 400 to 599 is 403. Err is why; only the observer
-	// receives it.
+	// Status is the status of the response. A value outside of 400 to 599 means 403. Err is the
+	// reason. The observer receives it, the client does not.
 	Status int
 	Err    error
 }
@@ -21,10 +21,10 @@ func (e *DeniedError) Error() string {
 	return "httpidem: the caller may not do this: " + e.Err.Error()
 }
 
-// Unwrap returns why.
+// Unwrap returns Err.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// authorized asks whether the caller may do this now. If not, it refuses the request.
+// authorized reports whether Config.Authorize accepts the caller. If not, it refuses the request.
 func (x *keyedRequest) authorized() bool {
 	m := x.middleware
 	if m.cfg.Authorize == nil {

@@ -7,11 +7,11 @@ import (
 	"net/http"
 )
 
-// errBodyTooLarge says that a request's body is over the bound.
+// errBodyTooLarge reports a request body that is larger than Config.MaxBodyBytes.
 var errBodyTooLarge = errors.New("httpidem: request body over Config.MaxBodyBytes")
 
-// readBody reads the whole body of a request, but not more than a byte over the limit: a digest
-// over a part would take different requests for the same.
+// readBody returns the whole body of a request, or errBodyTooLarge. It never returns a part of a
+// body: two requests with the same beginning would get the same fingerprint.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
@@ -30,8 +30,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// restoreBody gives a request that readBody has read its body back, and as many times more as
-// GetBody is called.
+// restoreBody makes the body that readBody has read readable again, through r.Body and r.GetBody.
 func restoreBody(r *http.Request, body []byte) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return

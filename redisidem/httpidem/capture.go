@@ -13,16 +13,17 @@ import (
 	"sync"
 )
 
-// capture is the ResponseWriter that the handler gets. It holds the answer back until it is
-// committed, or, when it turns out that it cannot be kept, lets it through from then on. The header
-// map is the underlying writer's own, so that what stands outside of the middleware and what stands
-// inside see the same as without it.
+// capture is the ResponseWriter of the handler. It holds the response back until the store has
+// acknowledged it. A response that cannot be stored is sent as it is written.
+//
+// The header map is that of the underlying writer. Code outside and inside of the middleware
+// therefore shares one map, as it does without the middleware.
 type capture struct {
 	w            http.ResponseWriter
 	limit        int
-	flush        bool              // Flush lets the answer through
-	setOwnFields func(http.Header) // puts the middleware's own fields into the header that is sent
-	before       http.Header       // as it was when the handler began
+	flush        bool              // Flush sends the response
+	setOwnFields func(http.Header) // sets the fields of the middleware in a header
+	before       http.Header       // a copy of the header from before the handler ran
 
 	mu           sync.Mutex
 	status       int // 0 until WriteHeader
@@ -31,7 +32,7 @@ type capture struct {
 	length       int64 // declared by the handler, or -1
 	written      int64
 	flushSkipped bool // a Flush was ignored
-	streaming    bool // the answer goes to the client as it comes
+	streaming    bool // the response is sent as it is written
 	hijacked     bool
 	done         bool // the handler has returned
 }
@@ -48,10 +49,10 @@ var errReturned = errors.New("httpidem: the handler has returned")
 // Header implements [http.ResponseWriter].
 func (c *capture) Header() http.Header { return c.w.Header() }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap lets [http.ResponseController] reach the underlying writer.
 func (c *capture) Unwrap() http.ResponseWriter { return c.w }
 
-// WriteHeader implements [http.ResponseWriter]. Informational answers are sent at once.
+// WriteHeader implements [http.ResponseWriter]. Informational responses are sent at once.
 func (c *capture) WriteHeader(status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,7 +60,7 @@ func (c *capture) WriteHeader(status int) {
 	case c.done || c.hijacked:
 	case c.status != 0:
 		if c.streaming {
-			c.w.WriteHeader(status) // which complains where the server's log is
+			c.w.WriteHeader(status) // the server logs the superfluous call
 		}
 	case status < 100 || status > 999:
 		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http does
@@ -73,7 +74,7 @@ func (c *capture) WriteHeader(status int) {
 	}
 }
 
-// begin settles status and header. The caller holds mu.
+// begin fixes the status, the header and the declared length. The caller holds mu.
 func (c *capture) begin(status int) {
 	c.status, c.header, c.length = status, c.w.Header().Clone(), -1
 	if n, err := strconv.ParseInt(c.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
@@ -81,7 +82,7 @@ func (c *capture) begin(status int) {
 	}
 }
 
-// Write implements [http.ResponseWriter], with the errors of net/http's own.
+// Write implements [http.ResponseWriter], with the same errors as the writer of net/http.
 func (c *capture) Write(p []byte) (int, error) { return c.write(len(p), p, "") }
 
 // WriteString implements [io.StringWriter].
@@ -122,7 +123,7 @@ func (c *capture) write(n int, p []byte, s string) (int, error) {
 	return c.w.Write(p)
 }
 
-// ReadFrom implements [io.ReaderFrom], so that the server can still send files fast.
+// ReadFrom implements [io.ReaderFrom]. Once the response is streamed, the server can use sendfile.
 func (c *capture) ReadFrom(r io.Reader) (int64, error) {
 	c.mu.Lock()
 	through := c.streaming && !c.done && !c.hijacked
@@ -136,7 +137,7 @@ func (c *capture) ReadFrom(r io.Reader) (int64, error) {
 // Flush implements [http.Flusher].
 func (c *capture) Flush() { _ = c.FlushError() }
 
-// FlushError is for [http.ResponseController].
+// FlushError is the Flush that [http.ResponseController] calls.
 func (c *capture) FlushError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,7 +176,8 @@ func canFlush(w http.ResponseWriter) bool {
 	}
 }
 
-// Hijack implements [http.Hijacker]. Once it succeeded, the answer is the handler's alone.
+// Hijack implements [http.Hijacker]. After a success the handler owns the connection, and a
+// response that was held back is dropped.
 func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,17 +191,17 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// startStreaming sends what was held back, and everything from now on as it comes. The caller holds
-// mu.
+// startStreaming sends the part that was held back. Later writes are sent directly. The caller
+// holds mu.
 func (c *capture) startStreaming() {
 	c.streaming = true
 	c.sendHeld()
 	c.body = nil
 }
 
-// sendHeld sends header and body as they were held back, and then does to the header map what the
-// handler has done to it since: the server looks there for trailers. What those outside did to it
-// on the way stays. The caller holds mu.
+// sendHeld sends the header and the body that were held back. It then repeats the handler's later
+// changes to the header map, since the server reads trailers from there. Changes that outer writers
+// made while the header was sent stay. The caller holds mu.
 func (c *capture) sendHeld() {
 	live := c.w.Header()
 	latest := live.Clone()
@@ -207,11 +209,11 @@ func (c *capture) sendHeld() {
 	c.setOwnFields(live)
 	c.w.WriteHeader(c.status)
 	if len(c.body) > 0 {
-		// The client may have gone, which changes nothing about what was done.
+		// The client may have disconnected. This does not change the outcome.
 		_, _ = c.w.Write(c.body) //nolint:gosec // what it is and whether it is safe is the handler's to say
 	}
-	if c.flushSkipped { // the server then sends no length, and so has a place for trailers that were not declared
-		_ = http.NewResponseController(c.w).Flush() // it can: see FlushError
+	if c.flushSkipped { // without a Content-Length the server can send undeclared trailers
+		_ = http.NewResponseController(c.w).Flush() // FlushError has checked that it can
 	}
 	for name := range c.header {
 		if _, left := latest[name]; !left {
@@ -223,10 +225,10 @@ func (c *capture) sendHeld() {
 			live[name] = values
 		}
 	}
-	c.setOwnFields(live) // for what stands outside and looks at the header afterwards
+	c.setOwnFields(live) // for outer code that reads the header afterwards
 }
 
-// finish ends the handler's access. What it returns does not change any more.
+// finish ends the handler's access. Later calls of the handler change nothing.
 func (c *capture) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -236,33 +238,33 @@ func (c *capture) finish() {
 	c.done = true
 }
 
-// send sends the answer that was held back.
+// send sends the response that was held back.
 func (c *capture) send() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sendHeld()
 }
 
-// discard forgets the handler's answer: the header is again as it was before.
+// discard drops the handler's response and restores the header from before the handler ran.
 func (c *capture) discard() { refill(c.w.Header(), c.before) }
 
-// isSent reports whether some of the answer, or all, has left already, so that there is no other
-// one to be given.
+// isSent reports whether any part of the response was sent, or the connection was hijacked. Another
+// response is impossible then.
 func (c *capture) isSent() bool { return c.streaming || c.hijacked }
 
-// isIncomplete reports whether the handler wrote less than it declared: the server then breaks the
-// connection.
+// isIncomplete reports whether the handler wrote less than the Content-Length it declared. The
+// server then breaks the connection.
 func (c *capture) isIncomplete(method string) bool {
 	return !c.isSent() && method != http.MethodHead && bodyAllowed(c.status) && c.length >= 0 && c.written < c.length
 }
 
-// refill makes a header map hold exactly what another one holds.
+// refill makes h hold exactly the fields of with.
 func refill(h, with http.Header) {
 	clear(h)
 	maps.Copy(h, with)
 }
 
-// bodyAllowed reports whether an answer with that status can have a body.
+// bodyAllowed reports whether a response with the given status can have a body.
 func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }

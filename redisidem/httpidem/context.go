@@ -9,23 +9,23 @@ import (
 
 type runContext struct{}
 
-// run is what a handler's context has about its run.
+// run is the part of a handler's context that belongs to the middleware.
 type run struct {
 	stage           *redisidem.Stage
 	nothingDone     atomic.Bool
 	outcomeUnknown  atomic.Bool
 	answeredOutside atomic.Bool // code outside of the middleware writes the response
 
-	made  string // where in the program the middleware was made
-	outer *run   // that this one is inside of
+	made  string // the source position of the call of New
+	outer *run   // the enclosing run, or nil
 }
 
-// Stage returns what the handler may ask about the lease it runs under: its fence, which attempt
-// this is, and keys for calls to other services. It is nil when the request is not protected: its
-// method is not covered, it had no key and needed none, or the store was down and Config.FailOpen
-// set.
+// Stage returns the stage that the handler runs in. It has the fence of the lease, the number of
+// the attempt, and keys for calls to other services. ctx is the context of the handler's request,
+// or is derived from it.
 //
-// ctx is the context of the handler's request, or one that descends from it.
+// It returns nil if the request is not protected. Its method is not covered, or it has no key and
+// needs none, or Redis was unavailable and Config.FailOpen is set.
 func Stage(ctx context.Context) *redisidem.Stage {
 	if r := runOf(ctx); r != nil {
 		return r.stage
@@ -33,51 +33,54 @@ func Stage(ctx context.Context) *redisidem.Stage {
 	return nil
 }
 
-// NothingDone is for a handler that gives up before it has done anything, as a proxy that cannot
-// reach the service behind it: whatever it answers is sent and, also with [KeepAll], not stored,
-// and the attempt does not count, so that the handler of the next request does not take this one
-// for an attempt whose outcome is unknown. Outside of a protected request it does nothing.
+// NothingDone reports that the handler stopped before it did any work, as a proxy does that cannot
+// reach its upstream. The response is sent and is not stored, even with [KeepAll]. The attempt does
+// not count, so the next request does not treat it as an attempt with an unknown outcome.
 //
-// ctx is as with [Stage].
+// ctx is the context of the handler's request, or is derived from it. Outside of a protected
+// request NothingDone does nothing.
 func NothingDone(ctx context.Context) {
 	if r := runOf(ctx); r != nil {
 		r.nothingDone.Store(true)
 	}
 }
 
-// OutcomeUnknown is for a handler that has begun and cannot tell whether the work was done, as a
-// proxy whose upstream broke off: whatever it answers is sent and, also with [KeepAll], not stored,
-// and the handler of the next request sees by its attempt number that this one began. An answer
-// that has left already, because it was flushed, is kept as the Status of its status says. Outside
-// of a protected request it does nothing.
+// OutcomeUnknown reports that the handler started work and does not know whether it was done, as a
+// proxy does whose upstream broke off. The response is sent and is not stored, even with [KeepAll].
+// The next request runs the handler again, with a higher attempt number. If a part of the response
+// was sent before, because it was flushed, the status policy decides as usual.
 //
-// ctx is as with [Stage].
+// ctx is the context of the handler's request, or is derived from it. Outside of a protected
+// request OutcomeUnknown does nothing.
 func OutcomeUnknown(ctx context.Context) {
 	if r := runOf(ctx); r != nil {
 		r.outcomeUnknown.Store(true)
 	}
 }
 
-// AnsweredOutside is for adapters: the handler wrote no answer, and code outside of the middleware
-// will, as a framework does for a handler's error. The middleware then sends nothing and leaves the
-// header as the handler made it. No answer is stored: a retry runs the handler again, unless
-// Config.Response.Status keeps 500, which makes retries get [ResultGone]. It does nothing when some
-// of an answer has left.
+// AnsweredOutside reports that code outside of the middleware will write the response, as a
+// framework does for the error of a handler. It is for adapters. The middleware then sends nothing
+// and leaves the header as the handler made it.
 //
-// ctx is as with [Stage], or that of a request that runs unprotected because of Config.FailOpen.
+// The response is not stored, and a retry runs the handler again. If Config.Response.Status keeps
+// 500, the key is finished instead, and retries are answered with [ResultGone]. AnsweredOutside
+// does nothing if a part of the response was sent before.
+//
+// ctx is the context of the handler's request, or is derived from it. The request may also run
+// unprotected because of Config.FailOpen.
 func AnsweredOutside(ctx context.Context) {
 	if r := runOf(ctx); r != nil {
 		r.answeredOutside.Store(true)
 	}
 }
 
-// in returns a context for the handler of a run that m begins.
+// in returns the context for a handler that m runs.
 func (r *run) in(ctx context.Context, m *Middleware) context.Context {
 	r.made, r.outer = m.made, runOf(ctx)
 	return context.WithValue(ctx, runContext{}, r)
 }
 
-// runOf returns the innermost run that a context belongs to; nil if it belongs to no run.
+// runOf returns the innermost run that ctx belongs to, or nil.
 func runOf(ctx context.Context) *run {
 	r, _ := ctx.Value(runContext{}).(*run)
 	return r

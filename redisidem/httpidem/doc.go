@@ -1,42 +1,54 @@
-// Package httpidem makes retries of HTTP requests safe, with the idempotency keys of package
-// redisidem, by a middleware for servers. It follows draft-ietf-httpapi-idempotency-key-header-07
+// Package httpidem is net/http middleware that makes retries of HTTP requests safe, with the
+// idempotency keys of package redisidem. It follows draft-ietf-httpapi-idempotency-key-header-07
 // (expired).
 //
-// # What it guarantees
+// # Guarantees
 //
-// For one key in one scope at most one answer is stored, and every request that is answered from
-// the store gets that answer: the same status, the same stored fields, the same bytes. One handler
-// runs at a time for a key; a second run can begin only after the first one ended with an answer
-// that the policy does not store, or panicked, or lost its lease, as when its process died. An
-// answer is stored before it is sent, and also when the client has gone. A request with another
-// payload, and a request of another scope, never gets it.
+// At most one response is stored for a key in a scope. Every request that is answered from the
+// store gets that response: the same status, the same stored fields and the same bytes. A response
+// is stored before it is sent, and also if the client has disconnected. A request with another
+// payload, or of another scope, never gets it.
 //
-// # What it does not
+// Only one handler runs at a time for a key. A second run can start only after the first one
+// panicked, lost its lease, or ended with a response that the policy does not store. A process that
+// dies loses its leases.
 //
-// What handlers do elsewhere happens at least once: a process can die between charging a card and
-// storing that it did. From [Stage] a handler learns which attempt it is, and gets a fence and keys
-// for its own calls, with which the other side can make that harmless. See package redisidem for
-// what Redis can lose.
+// # Limits
 //
-// # Server
+// Effects of a handler outside of the store happen at least once. A process can die after it
+// charged a card and before it stored that. [Stage] gives the handler the number of its attempt, a
+// fence and keys for its own calls. With them the other service can recognise a repetition. Package
+// redisidem documents what Redis can lose.
 //
-// Make a [Middleware] with [New] and wrap handlers with [Middleware.Handler]: inside of
-// authentication and rate limiting, so that their refusals bind no key, and that a caller whose
-// rights were withdrawn gets no stored answer. The scope function names the authenticated caller.
-// Another policy for another route is another Middleware on the same service.
+// # Use
 //
-// What is checked, in this order: the key's syntax, the scope, whether the caller may
-// (Config.Authorize), the scope's quota (Config.Quota), the fingerprint, whether there is an
-// answer, whether a request is in flight. Only then the handler runs. Its answer is held back until
-// it is stored. An answer that cannot be held back, since it is flushed, hijacked or larger than
-// the limit, is sent as it comes, and retries are answered with [ResultGone].
+// Make a [Middleware] with [New], and wrap handlers with [Middleware.Handler]. Place it inside of
+// authentication and rate limiting. Their refusals then use up no key, and a caller whose rights
+// were withdrawn gets no stored response. The scope function returns the name of the authenticated
+// caller. For a route with another policy, make another Middleware on the same service.
 //
-// The handler's context is not cancelled when the client goes away, but when the lease is lost,
-// after the service's MaxHold, and with a deadline that was set outside of the middleware. Of
-// requests the middleware stores method, path and fingerprint, and nothing else.
+// The checks come in this order:
+//
+//   - the syntax of the key
+//   - the scope
+//   - the rights of the caller (Config.Authorize)
+//   - the quota of the scope (Config.Quota)
+//   - the fingerprint
+//   - a stored response
+//   - a request in flight
+//
+// The handler runs only after all of them. Its response is held back until it is stored. A response
+// that is flushed, hijacked or larger than the limit cannot be held back. It is sent as it is
+// written, and retries are answered with [ResultGone].
+//
+// The handler's context does not end when the client disconnects, unless Config.CancelWithClient is
+// set. It ends when the lease is lost, after the service's MaxHold, and at a deadline that was set
+// outside of the middleware.
+//
+// Of a request to a handler, the middleware stores only the method, the path and the fingerprint.
 //
 // # Clients
 //
-// Package [github.com/redisidem/redisidem/redisidem/idemclient] has the client side, and
-// [github.com/redisidem/redisidem/redisidem/idemheader] the header fields of both sides.
+// Package [github.com/redisidem/redisidem/redisidem/idemclient] is the client side. Package
+// [github.com/redisidem/redisidem/redisidem/idemheader] has the header fields of both sides.
 package httpidem

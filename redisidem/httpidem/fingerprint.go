@@ -13,24 +13,26 @@ import (
 	"strings"
 )
 
-// Fingerprint configures when two requests are the same. The zero value is a digest over the
-// method, the scheme, the host, the path, the raw query, the media type and the body. Path, query
-// and body count byte for byte, as they came. The host counts in lower case and without the
-// scheme's default port, as RFC 9110 compares it. A host that is an IP address or localhost does
-// not count: a retry may go to another instance by its address.
+// Fingerprint configures when two requests are the same. The zero value is a digest of the method,
+// the scheme, the host, the path, the raw query, the media type and the body. Path, query and body
+// are compared byte for byte.
+//
+// The host is compared in lower case and without the default port of the scheme (RFC 9110, section
+// 4.2.3). A host that is an IP address or localhost is left out, so that a retry may go to the
+// address of another instance.
 type Fingerprint struct {
-	// Version stands in each record beside the fingerprint, so that keys outlive a change: give
-	// another number to another way of computing it, and put the old one into
+	// Version is stored in each record beside the fingerprint, so that keys outlive a change. When
+	// the way of computing it changes, set another number, and keep the old Fingerprint in
 	// Config.OtherFingerprints for as long as records are kept. Default: 1.
 	Version byte
 
-	// AnyHost leaves scheme and host out of the digest, so that a retry may go to another name of
-	// the same API. It is not for handlers that choose a tenant or a resource by the host.
+	// AnyHost leaves scheme and host out of the digest, so that a retry may use another host name
+	// of the same API. Do not set it if handlers choose a tenant or a resource by the host.
 	AnyHost bool
 
-	// Func adds to the digest what makes requests the same besides method, scheme, host and path,
-	// which it always has. See [WholeRequest], the default, and [JSONFields]; for a digest that the
-	// caller knows already, a function adds it and nothing else.
+	// Func adds the parts that make two requests the same. Method, scheme, host and path are always
+	// in the digest. A program that has a digest of the request already can add only that. See
+	// [JSONFields]. Default: [WholeRequest].
 	Func FingerprintFunc
 }
 
@@ -42,13 +44,13 @@ func (f Fingerprint) withDefaults() Fingerprint {
 	return f
 }
 
-// FingerprintFunc adds to the digest of a request what makes two requests the same. The body has
-// been read and must not be changed; what is left of r.Body is not to be used. It must not block,
-// and is called concurrently. Its error is answered with 400.
+// FingerprintFunc adds to the digest of a request the parts that make two requests the same. The
+// body has been read: use the argument, do not change it, and do not read r.Body. The function must
+// not block, and is called concurrently. An error is answered with 400.
 type FingerprintFunc func(d *Digest, r *http.Request, body []byte) error
 
-// Digest is what a [FingerprintFunc] adds to. Each part is hashed behind its length, so that
-// neighbours cannot run together.
+// Digest receives the parts that a [FingerprintFunc] adds. The length of each part is hashed before
+// the part, so that ("a", "bc") and ("ab", "c") differ.
 type Digest struct {
 	hash hash.Hash
 	head [8]byte
@@ -64,13 +66,14 @@ func (d *Digest) Bytes(b []byte) {
 	_, _ = d.hash.Write(b)
 }
 
-// WholeRequest is the default [FingerprintFunc]: the raw query, the media type without its
-// parameters, and the body's bytes as they came, still encoded if there is a Content-Encoding.
-// Other header fields do not count.
+// WholeRequest is the default [FingerprintFunc]. It adds the raw query, the media type without its
+// parameters, and the bytes of the body. A body with a Content-Encoding is not decoded. Other
+// header fields do not count.
 //
-// A multipart body made anew has another boundary, and so is another request: clients must send the
-// same bytes again, as [github.com/redisidem/redisidem/redisidem/idemclient.Transport] does, or the
-// route needs another function.
+// A multipart body that is built again has another boundary, and is therefore another request.
+// Clients must send the same bytes again, as
+// [github.com/redisidem/redisidem/redisidem/idemclient.Transport] does, or the route needs another
+// function.
 func WholeRequest(d *Digest, r *http.Request, body []byte) error {
 	d.Text(query(r))
 	d.Text(mediaType(r.Header.Get("Content-Type")))
@@ -78,8 +81,8 @@ func WholeRequest(d *Digest, r *http.Request, body []byte) error {
 	return nil
 }
 
-// mediaType returns a Content-Type without its parameters, in lower case. Nothing is refused: what
-// is no media type is another one than each other text.
+// mediaType returns a Content-Type without its parameters, in lower case. It accepts any text:
+// values that are not media types are compared as they are.
 func mediaType(s string) string {
 	if t, _, err := mime.ParseMediaType(s); err == nil {
 		return t
@@ -88,8 +91,8 @@ func mediaType(s string) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// path returns the path that counts and that is stored: byte for byte as it came, unless the
-// program has changed it since.
+// path returns the path that is hashed and stored. It is the path as the client sent it, unless the
+// program has changed r.URL.Path since.
 func path(r *http.Request) string {
 	if p, err := url.PathUnescape(r.URL.RawPath); err == nil && r.URL.RawPath != "" && p == r.URL.Path {
 		return r.URL.RawPath
@@ -100,8 +103,8 @@ func path(r *http.Request) string {
 	return "/"
 }
 
-// query returns the query that counts, with its question mark: an empty query is another one than
-// none.
+// query returns the query that is hashed, with its question mark: "/a?" and "/a" are different
+// requests.
 func query(r *http.Request) string {
 	if r.URL.ForceQuery || r.URL.RawQuery != "" {
 		return "?" + r.URL.RawQuery
@@ -109,9 +112,9 @@ func query(r *http.Request) string {
 	return ""
 }
 
-// origin returns the scheme and the host that count: the host in lower case and without the
-// scheme's default port (RFC 9110, section 4.2.3). An address names an instance and no resource,
-// and so does localhost: they count as no host.
+// origin returns the scheme and the host that are hashed. The host is in lower case and without the
+// default port of the scheme (RFC 9110, section 4.2.3). It is empty for an IP address and for
+// localhost, which name an instance and not an API.
 func origin(r *http.Request) (scheme, host string) {
 	scheme, port := "http", ":80"
 	if r.TLS != nil {

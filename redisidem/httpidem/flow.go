@@ -10,25 +10,27 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// ParamsFunc returns the part of a request that a flow's stages need, which they find in
-// [redisidem.Stage.Key] as Params, also when a completer runs them: a []byte is stored as it is,
-// anything else as JSON. It must hold no credentials. The body has been read and must not be
-// changed. An error is answered with 400, as [ResultBodyUnreadable], and params over the service's
-// MaxValueBytes with 413, as [ResultBodyTooLarge]. It is called concurrently.
+// ParamsFunc returns the part of a request that the stages of a flow need. Stages read it as the
+// Params of [redisidem.Stage.Key], also when a completer runs them. A []byte is stored as it is,
+// any other value as JSON. It must not contain credentials.
+//
+// The body has been read and must not be changed. An error is answered with 400, as
+// [ResultBodyUnreadable]. Params larger than the service's MaxValueBytes are answered with 413, as
+// [ResultBodyTooLarge]. The function is called concurrently.
 type ParamsFunc func(r *http.Request, body []byte) (any, error)
 
-// Flow returns a handler that runs a flow for each key, and writes the key's response, which is the
-// flow's: whole, or the interim answer of a stage. A retry continues where an earlier request
-// stopped, and gets the response once there is one. What the stages know of the request is what
-// params makes of it; nil: nothing.
+// Flow returns a handler that runs a flow once for each key. It writes the response of the flow, or
+// the interim answer of a stage. A retry continues where an earlier request stopped, and gets the
+// response once it exists. Stages see only the part of the request that params returns. With nil
+// params they see nothing of it.
 //
-// A request needs a key: those without one are refused, whatever Config.Key says, and so are
-// methods that are not covered (405). Response, AnswerUnacknowledged and FailOpen are for handlers
-// and do not count here: a flow says itself what its answer is. When a stage fails, and when it is
-// idle, the answer is a problem (503 and 409) that asks the client to try again.
+// A request without a key is refused, even with Config.Key.Optional. A method that is not covered
+// is answered with 405. A flow decides its own response, so Response, AnswerUnacknowledged and
+// FailOpen of the Config have no effect. A failed stage is answered with a 503 problem, an idle
+// flow with a 409 problem. Both ask the client to try again.
 //
 // It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints,
-// which are for handlers, too.
+// which only handlers support.
 func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler, error) {
 	switch {
 	case flow == nil:
@@ -68,7 +70,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	x.runFlow(flow)
 }
 
-// runFlow runs the flow, and writes what it came to.
+// runFlow runs the flow and writes its result.
 func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	m := x.middleware
 	ctx := x.r.Context()
@@ -87,7 +89,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 			m.observe(x.r.Context(), ResultPanicked, 0, nil)
 		}
 	}()
-	leave := x.queue() // the flow does not report when it begins
+	leave := x.queue() // it counts as waiting until it ends, since a flow does not report its begin
 	defer leave()
 	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true
@@ -106,19 +108,19 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	}
 }
 
-// failFlow answers a request whose flow has not come to an answer.
+// failFlow answers a request whose flow returned an error.
 func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
 	refused := (*redisidem.InvalidError)(nil)
 	stage, compensation := (*redisidem.StageError)(nil), (*redisidem.CompensationError)(nil)
 	switch {
 	case errors.As(err, &stage), errors.As(err, &compensation):
-		// What else it matches may be about another key, with which the stage works.
+		// Other errors that it matches may belong to another key that the stage uses.
 		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		m.refuse(x.w, x.r, m.problem(ResultGone), err)
-	// Stages can return ErrInvalid, too, but before there was an attempt it is the request that the
-	// store does not take.
+	// A stage can return ErrInvalid too. Without an attempt, the store has refused the request
+	// itself.
 	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
 		m.refuse(x.w, x.r, m.problem(ResultBodyTooLarge), err)
 	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):
@@ -134,14 +136,14 @@ func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	}
 }
 
-// refuseUnfinished answers a request whose flow stays where it is, and may go on with the next one.
+// refuseUnfinished answers a request whose flow stopped, and may continue with the next request.
 func (x *keyedRequest) refuseUnfinished(err error) {
 	p := x.middleware.problem(ResultUnfinished)
 	p.RetryAfter = time.Second
 	x.middleware.refuse(x.w, x.r, p, err)
 }
 
-// reply answers with a response that was stored just now.
+// reply answers with the response that this request has stored.
 func (x *keyedRequest) reply(stored *redisidem.Response) {
 	if stored == nil {
 		stored = &redisidem.Response{}
@@ -159,6 +161,6 @@ func (x *keyedRequest) reply(stored *redisidem.Response) {
 	x.middleware.observe(x.r.Context(), ResultExecuted, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
-		_, _ = x.w.Write(stored.Body) // the client may have gone
+		_, _ = x.w.Write(stored.Body) // the client may have disconnected
 	}
 }

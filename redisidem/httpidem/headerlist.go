@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// addToList adds names to a header field that is a list. It keeps the names that are in the list
-// already, and adds none twice.
+// addToList adds names to a header field that is a list. A name that is in the list already is not
+// added again.
 func addToList(h map[string][]string, field string, names ...string) {
 	for _, name := range names {
 		if !inList(h[field], name) {
@@ -14,8 +14,8 @@ func addToList(h map[string][]string, field string, names ...string) {
 	}
 }
 
-// inList reports whether the values of a header field that is a list have a name. An asterisk is
-// not a wildcard in every such field, so it is compared like a name.
+// inList reports whether a header field that is a list contains a name. An asterisk is compared
+// like a name, since it is not a wildcard in every field.
 func inList(lines []string, name string) bool {
 	for _, line := range lines {
 		for entry := range strings.SplitSeq(line, ",") {

@@ -11,21 +11,22 @@ import (
 	"unicode/utf8"
 )
 
-// maxJSONDepth bounds how deep a document may nest for its fields to be looked at.
+// maxJSONDepth limits the nesting of a document whose fields are read.
 const maxJSONDepth = 100
 
-// JSONFields returns a [FingerprintFunc] for which two requests with a JSON object as their body
-// are the same when the query, the media type and the named fields are: for clients whose retries
-// differ in fields that do not matter, as the time of sending. A name is that of a field, or a path
-// to one with dots between: amount, customer.id. It panics with the error of [CheckJSONFields], if
-// that has one.
+// JSONFields returns a [FingerprintFunc] that compares only the named fields of a JSON object,
+// together with the query and the media type. It is for clients whose retries differ in fields that
+// do not matter, such as the time of sending. A name is a field, or a path with dots: amount,
+// customer.id. JSONFields panics with the error of [CheckJSONFields] if a name is invalid.
 //
-// White space and the order of fields do not matter; numbers count as they are written, so 1 and
-// 1.0 differ. A field that is absent differs from each value. A body that has none of the named
-// fields, so that these cannot be what makes it the same, counts with all its bytes, as in
-// [WholeRequest]; and so does one that is not one JSON object, is not UTF-8, nests deeper than 100,
-// names a field twice, or has a named one in other letters (Amount), which many decoders take for
-// the same.
+// White space and the order of fields do not matter. Numbers are compared as they are written, so 1
+// and 1.0 differ. A missing field differs from every value. The following bodies are compared with
+// all their bytes, as [WholeRequest] does:
+//
+//   - a body with none of the named fields
+//   - a body that is not exactly one JSON object, or is not UTF-8
+//   - an object that is nested deeper than 100, or that has a field twice
+//   - an object with a named field in other letters (Amount), which many decoders accept
 func JSONFields(names ...string) FingerprintFunc {
 	if err := CheckJSONFields(names...); err != nil {
 		panic(err)
@@ -48,7 +49,7 @@ func JSONFields(names ...string) FingerprintFunc {
 			if value, ok := document.lookUp(p); ok {
 				d.Bytes(canonical(nil, value))
 			} else {
-				d.Text("absent") // no JSON text, so no value is taken for it
+				d.Text("absent") // it is not JSON, so it differs from every value
 			}
 		}
 		return nil
@@ -56,9 +57,8 @@ func JSONFields(names ...string) FingerprintFunc {
 }
 
 // CheckJSONFields returns a [*redisidem.InvalidError] for the first name that [JSONFields] does not
-// take, since no body has the field: one with a slash in front, as in a JSON pointer, with nothing
-// before, between or behind its dots, or that is not UTF-8. It is for names that come from outside
-// of the program.
+// accept. These are names that begin with a slash, as in a JSON pointer, that have an empty part
+// between dots, or that are not UTF-8. Use it for names from outside of the program.
 func CheckJSONFields(names ...string) error {
 	for _, name := range names {
 		switch {
@@ -73,7 +73,8 @@ func CheckJSONFields(names ...string) error {
 	return nil
 }
 
-// A JSON document is decoded into objects, []any, string, json.Number, bool and nil.
+// object is a decoded JSON object. Its values are objects, []any, string, json.Number, bool and
+// nil.
 type object map[string]any
 
 func (o object) lookUp(path []string) (value any, ok bool) {
@@ -95,7 +96,8 @@ func (o object) has(path []string) bool {
 	return ok
 }
 
-// misspells reports whether a document has a field on the path in other letters.
+// misspells reports whether an object on the path has a field that differs from the path only in
+// case.
 func (o object) misspells(path []string) bool {
 	for _, want := range path {
 		for name := range o {
@@ -110,8 +112,8 @@ func (o object) misspells(path []string) bool {
 
 var errNoObject = errors.New("not one JSON object without repeated names")
 
-// decodeObject decodes a body that is one JSON object. Unlike encoding/json it refuses a name that
-// comes twice: two readers may take different ones of them.
+// decodeObject decodes a body that is exactly one JSON object. Unlike encoding/json it refuses
+// repeated names, since two decoders may choose different values.
 func decodeObject(body []byte) (object, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
@@ -171,8 +173,8 @@ func decodeValue(d *json.Decoder, depth int) (any, error) {
 	return o, err
 }
 
-// readable refuses a string with the character that the decoder puts in place of what it cannot
-// read: different texts would become the same.
+// readable refuses a string with the replacement character, which the decoder puts in place of
+// invalid bytes. Different texts would become the same.
 func readable(token json.Token) error {
 	if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
 		return errNoObject

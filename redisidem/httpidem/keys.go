@@ -9,9 +9,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// UUIDKeys is a KeyConfig.Check for an API whose keys are UUIDs in their usual form of 36
-// characters, of any version but with random or hashed bits: a key that can be guessed lets others
-// in the same scope see its answer.
+// UUIDKeys is a KeyConfig.Check that accepts only UUIDs in the usual form of 36 characters.
+// Versions below 3 are refused, since their bits can be guessed. A caller that guesses a key of its
+// scope gets the stored response.
 func UUIDKeys(key string) error {
 	if id, err := uuid.Parse(key); err != nil || len(key) != 36 || id.Version() < 3 {
 		return &idemheader.SyntaxError{Reason: "must be a UUID"}
@@ -19,7 +19,7 @@ func UUIDKeys(key string) error {
 	return nil
 }
 
-// MinKeyBytes returns a KeyConfig.Check for an API whose keys have at least so many bytes.
+// MinKeyBytes returns a KeyConfig.Check that accepts only keys of at least n bytes.
 func MinKeyBytes(n int) func(key string) error {
 	return func(key string) error {
 		if len(key) < n {
@@ -29,10 +29,10 @@ func MinKeyBytes(n int) func(key string) error {
 	}
 }
 
-// KeysWithin returns a KeyConfig.Check for an API whose keys tell when they were made: version 7
-// UUIDs or ULIDs. A key that is older than past or more than future ahead of this host's clock is a
-// [*WindowError]; anything else is a [*idemheader.SyntaxError]. With past below the retention, a
-// key can never be used again after its record was forgotten.
+// KeysWithin returns a KeyConfig.Check for keys that contain their creation time: version 7 UUIDs
+// and ULIDs. A key that is more than past old, or more than future ahead of the host's clock, is a
+// [*WindowError]. Any other key is a [*idemheader.SyntaxError]. If past plus future is
+// shorter than the retention, a key is always refused after its record has expired.
 func KeysWithin(past, future time.Duration) func(key string) error {
 	return func(key string) error {
 		made, ok := timeOf(key)
@@ -46,9 +46,9 @@ func KeysWithin(past, future time.Duration) func(key string) error {
 	}
 }
 
-// WindowError reports that a key was made too long ago, or in the future.
+// WindowError reports a key that was created too long ago, or in the future.
 type WindowError struct {
-	// Past and Future are how old a key may be, and how far ahead of the server's clock.
+	// Past is the maximum age of a key. Future is how far it may be ahead of the server's clock.
 	Past, Future time.Duration
 }
 
@@ -56,7 +56,7 @@ func (e *WindowError) Error() string {
 	return fmt.Sprintf("httpidem: the key must have been made between %v ago and %v from now", e.Past, e.Future)
 }
 
-// timeOf returns the time that is in a version 7 UUID or a ULID.
+// timeOf returns the creation time in a version 7 UUID or a ULID.
 func timeOf(key string) (time.Time, bool) {
 	var ms int64
 	switch len(key) {

@@ -15,24 +15,25 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Middleware makes the retries of HTTP requests safe. Make one with [New] for each policy, and wrap
-// handlers with [Middleware.Handler]; several may share a service. It is safe for concurrent use.
+// Middleware makes retries of HTTP requests safe. Make one with [New] for each policy, and wrap
+// handlers with [Middleware.Handler] or [Middleware.Flow]. Several can share a service. It is safe
+// for concurrent use.
 type Middleware struct {
 	service       *redisidem.Service
 	scope         ScopeFunc
 	cfg           Config
-	storedFields  map[string]struct{} // the fields of answers that are stored
+	storedFields  map[string]struct{} // the response fields that are stored
 	lease         time.Duration
 	retention     string
 	maxScopeBytes int
 	maxValueBytes int
-	waiting       atomic.Int64 // requests that may be waiting for an earlier one
-	made          string       // where in the program it was made
+	waiting       atomic.Int64 // the number of requests that may be waiting for an earlier one
+	made          string       // the source position of the call of New
 }
 
-// New makes a Middleware that keeps its keys with a service. The scope function is required:
-// [Unscoped] says on purpose that all callers are one. A nil cfg means all defaults. It sends
-// nothing.
+// New returns a Middleware that keeps its keys in a service. The scope function is required: use
+// [Unscoped] to share one scope on purpose. A nil cfg means all defaults. New sends nothing to
+// Redis.
 //
 // A field that is out of its bounds is a [*redisidem.InvalidError].
 func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware, error) {
@@ -58,15 +59,15 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	return m, nil
 }
 
-// Handler returns a handler that runs next once for each key, and gives its answer again to each
-// retry. It has the shape of net/http middleware: func(http.Handler) http.Handler.
+// Handler returns a handler that runs next once for each key, and answers retries with the same
+// response. It is net/http middleware: func(http.Handler) http.Handler.
 //
-// It belongs inside of authentication and rate limiting, and outside of what reads the body. It
-// blocks for a round trip to the store before next runs and another one after it, and with
-// Config.Wait for that time.
+// Place it inside of authentication and rate limiting, and outside of code that reads the body. It
+// blocks for one round trip to the store before next runs, and for another one afterwards. A
+// request that waits for an earlier one blocks for up to Config.Wait.
 //
-// What a [http.ServeMux] as next answers by itself, since it has no route for the request or
-// redirects it, goes through unprotected.
+// If next is an [http.ServeMux], a request that the mux has no route for, or redirects, is not
+// protected.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
 }
@@ -86,11 +87,11 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	}
 }
 
-// redirects is the type of the handlers that only redirect, a mux's own among them.
+// redirects is the type of [http.RedirectHandler], which a mux also uses for its own redirects.
 var redirects = reflect.TypeOf(http.RedirectHandler("/", http.StatusTemporaryRedirect))
 
-// routed reports whether a handler may do work for a request: a mux that has no route for it, or
-// redirects it, does none.
+// routed reports whether a handler may do work for a request. A mux that has no route for it, or
+// redirects it, does not.
 func routed(h http.Handler, r *http.Request) bool {
 	mux, ok := h.(*http.ServeMux)
 	if !ok {
@@ -105,8 +106,8 @@ func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Ha
 	next.ServeHTTP(w, r)
 }
 
-// doWithFingerprint calls do until the fingerprint fits the one of the record, which may be of
-// another version.
+// doWithFingerprint calls do. If the record has a fingerprint of another version, it calls do again
+// with that version.
 func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
 	key, err := do(x.request)
 	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
@@ -115,8 +116,7 @@ func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.
 	return key, err
 }
 
-// fail answers a request for which the core returned an error. ran reports whether the handler ran
-// for it.
+// fail answers a request for which the service returned an error. ran is whether the handler ran.
 func (x *keyedRequest) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
@@ -155,28 +155,27 @@ type handlerRun struct {
 
 	run      run
 	capture  *capture
-	panicked bool // and the panic is held up
+	panicked bool // and serve has to repeat the panic
 	value    any  // what the handler panicked with
 }
 
-// errClientGone says that the client left before the handler began.
+// errClientGone reports that the client disconnected before the handler started.
 var errClientGone = errors.New("httpidem: the request ended before its handler began")
 
-// releasedError makes the core give the lease back: the answer is not to be stored.
+// releasedError makes the service release the key: the response is not stored.
 type releasedError struct{ result Result }
 
 func (e *releasedError) Error() string { return "httpidem: the answer is " + e.result.String() }
 
-// Is makes an answer that does not tell whether the work was done known to the core and its
-// observers.
+// Is reports an unknown outcome to the service and its observers.
 func (e *releasedError) Is(target error) bool {
 	return e.result == ResultOutcomeUnknown && target == redisidem.ErrOutcomeUnknown
 }
 
-// serve asks for the lease on the key, runs the handler under it, and answers.
+// serve claims the key, runs the handler under the lease, and answers.
 func (e *handlerRun) serve() {
-	// A request that waits for the lease ends with its client. Once the handler has begun, what it
-	// does is finished and stored.
+	// A request that waits for the lease ends with its client. Once the handler has started, it
+	// runs to its end and its response is stored.
 	client := e.r.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
 	defer cancel(nil)
@@ -210,11 +209,11 @@ func (e *handlerRun) serve() {
 	}
 }
 
-// isNew reports whether the record was made by the claim that its lease was given by.
+// isNew reports whether the current claim created the record.
 func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
 
-// queue enters the request among those that may wait, or makes it one that does not. The function
-// it returns takes it out again.
+// queue counts the request as waiting, or turns its waiting off if MaxWaiting is reached. The
+// function that it returns ends the count.
 func (x *keyedRequest) queue() func() {
 	m := x.middleware
 	if m.cfg.Wait <= 0 {
@@ -237,8 +236,7 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 
 	returned := false
 	defer func() {
-		// What stands outside looks at its own request, as a server that removes the files of a
-		// form.
+		// Outer code reads its own request: the server removes the files of a form, for example.
 		e.r.Pattern = r.Pattern
 		if e.r.MultipartForm == nil {
 			e.r.MultipartForm = r.MultipartForm
@@ -249,13 +247,13 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 		e.capture.finish()
 		e.restoreHeader()
 		m.observe(e.r.Context(), ResultPanicked, 0, nil)
-		// A panic goes on as it is, and the core gives the lease back, unless a retry must not run:
-		// something of the answer has left already, or the policy is that nothing runs twice. Then
-		// the panic is held up until that is stored.
+		// Usually the panic continues, and the service releases the key. A retry must not run if a
+		// part of the response was sent, or if the policy keeps everything. Then the panic is
+		// repeated after the key is finished.
 		if !e.keepsPanic() {
 			return
 		}
-		if e.value = recover(); e.value != nil { // it is nil while runtime.Goexit ends the goroutine, which nothing can hold up
+		if e.value = recover(); e.value != nil { // it is nil during runtime.Goexit, which cannot be stopped
 			e.panicked = true
 			status := 0
 			if e.capture.isSent() {
@@ -270,7 +268,7 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 	return e.outcome()
 }
 
-// keepsPanic reports whether a panic of the handler's ends the work on the key.
+// keepsPanic reports whether a panic of the handler finishes the key.
 func (e *handlerRun) keepsPanic() bool {
 	if e.run.outcomeUnknown.Load() && !e.capture.isSent() {
 		return false
@@ -300,7 +298,7 @@ func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 		return redisidem.Outcome{}, &releasedError{ResultReleased}
 	case DispositionUnknown:
 		return redisidem.Outcome{}, &releasedError{ResultOutcomeUnknown}
-	default: // DispositionKeep, and invalid values: work that was done must not run again
+	default: // DispositionKeep, and invalid values: finished work must not run again
 	}
 	if c.isSent() {
 		return redisidem.Finish(notKept(c.status)), nil
@@ -308,16 +306,16 @@ func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 	return redisidem.Finish(m.stored(c)), nil
 }
 
-// disposition returns what happens to the answer that the handler gave.
+// disposition returns what the policy does with the handler's response.
 func (e *handlerRun) disposition() Disposition {
 	return e.middleware.cfg.Response.Status.Of(e.capture.status, e.capture.header, e.run.stage.Attempt())
 }
 
-// outside reports whether code outside of the middleware writes the answer.
+// outside reports whether code outside of the middleware writes the response.
 func (e *handlerRun) outside() bool { return e.run.answeredOutside.Load() && !e.capture.isSent() }
 
-// restoreHeader makes the header what it was before the handler ran, unless some of the handler's
-// answer has left.
+// restoreHeader restores the header from before the handler ran, unless a part of the response was
+// sent.
 func (e *handlerRun) restoreHeader() {
 	if !e.capture.isSent() {
 		e.capture.discard()
@@ -325,7 +323,7 @@ func (e *handlerRun) restoreHeader() {
 	}
 }
 
-// answer answers the request, after the core has done its part.
+// answer writes the response, given the result of the service.
 func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	m, ctx := e.middleware, e.r.Context()
 	released := (*releasedError)(nil)
@@ -352,7 +350,7 @@ func (e *handlerRun) answer(key *redisidem.Key, err error) {
 		}
 		m.observe(ctx, result, e.status(), nil)
 		e.deliver()
-	case errors.Is(err, redisidem.ErrNotKept): // by a codec of the service's
+	case errors.Is(err, redisidem.ErrNotKept): // a codec of the service could not store the response
 		m.observe(ctx, ResultNotKept, e.status(), err)
 		e.deliver()
 	case e.capture.isSent(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
@@ -364,7 +362,8 @@ func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	}
 }
 
-// status returns the status of the handler's answer; 0 if code outside of the middleware writes it.
+// status returns the status of the handler's response, or 0 if code outside of the middleware
+// writes it.
 func (e *handlerRun) status() int {
 	if e.outside() {
 		return 0
@@ -372,7 +371,7 @@ func (e *handlerRun) status() int {
 	return e.capture.status
 }
 
-// deliver sends the handler's answer, unless it has left already or is written outside.
+// deliver sends the handler's response, unless it was sent before or is written outside.
 func (e *handlerRun) deliver() {
 	switch {
 	case e.capture.isSent():
@@ -383,7 +382,8 @@ func (e *handlerRun) deliver() {
 	}
 }
 
-// withoutStore answers a request for which the handler has not run because of err.
+// withoutStore answers a request whose handler has not run because of err. With Config.FailOpen it
+// runs the handler without protection.
 func (e *handlerRun) withoutStore(err error) {
 	m := e.middleware
 	if !m.cfg.FailOpen || !errors.Is(err, redisidem.ErrUnavailable) || e.r.Context().Err() != nil {
@@ -393,7 +393,7 @@ func (e *handlerRun) withoutStore(err error) {
 	m.observe(e.r.Context(), ResultOpened, 0, err)
 	r := e.r.WithContext(e.run.in(e.r.Context(), m))
 	restoreBody(r, e.body)
-	// Without a limit to hold back, so that only the header is changed.
+	// The zero limit holds nothing back: capture only sets the header fields.
 	e.capture = &capture{w: e.w, flush: true, setOwnFields: e.setOwnFields, before: e.w.Header().Clone()}
 	returned := false
 	defer func() {

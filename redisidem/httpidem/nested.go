@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// nestedError is the error of a request whose record is the one that a middleware outside of this
-// one works on: the handler could never run. It matches [redisidem.ErrNested].
+// nestedError reports that an outer middleware is working on the record of the same request, so
+// that the handler could never run. It matches [redisidem.ErrNested].
 type nestedError struct{ inner, outer string }
 
 func (e *nestedError) Error() string {
@@ -19,11 +19,11 @@ func (e *nestedError) Error() string {
 		" and uses the same record: remove one of them, or give them scopes or namespaces of their own"
 }
 
-// Is makes the core's error of it.
+// Is reports whether target is [redisidem.ErrNested].
 func (e *nestedError) Is(target error) bool { return target == redisidem.ErrNested }
 
-// nested turns an error of the core's into a [*nestedError], and logs it, if a middleware outside
-// of this one has the lease.
+// nested returns a [*nestedError] and logs it if an outer middleware has the lease on the record.
+// Otherwise it returns err.
 func (x *keyedRequest) nested(err error) error {
 	outer, found := x.outer(err)
 	if !found {
@@ -35,8 +35,8 @@ func (x *keyedRequest) nested(err error) error {
 	return err
 }
 
-// outer returns where the middleware was made that has the lease on the request's record, if the
-// request is inside of it.
+// outer returns the source position of the outer middleware that has the lease on the request's
+// record, if there is one.
 func (x *keyedRequest) outer(err error) (made string, found bool) {
 	nested := errors.Is(err, redisidem.ErrNested)
 	if !nested && !errors.Is(err, redisidem.ErrLocked) {
@@ -53,15 +53,15 @@ func (x *keyedRequest) outer(err error) (made string, found bool) {
 	return "code of the program", nested
 }
 
-// hasLeaseOf reports whether a key of another service's is the record of this request, under the
-// same lease: the services may share a store.
+// hasLeaseOf reports whether a key of another service is the record of this request, under the same
+// lease. Two services may share a store.
 func (x *keyedRequest) hasLeaseOf(key *redisidem.Key) bool {
 	here, err := x.scope.Retrieve(x.r.Context(), x.key)
 	return err == nil && !key.LockedAt.IsZero() && here.LockedAt.Equal(key.LockedAt) && here.CreatedAt.Equal(key.CreatedAt) &&
 		here.Attempts == key.Attempts
 }
 
-// caller returns the place in the program that called its caller.
+// caller returns the source position of the call of New.
 func caller() string {
 	_, file, line, ok := runtime.Caller(2)
 	if !ok {

@@ -10,17 +10,17 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// Disposition is what happens to an answer of the handler's.
+// Disposition is what the middleware does with the response of a handler.
 type Disposition int
 
 const (
-	// DispositionKeep stores the answer: retries get it.
+	// DispositionKeep stores the response. Retries get it.
 	DispositionKeep Disposition = iota + 1
-	// DispositionRelease does not store it: the next request with the key runs the handler again.
+	// DispositionRelease does not store it. The next request with the key runs the handler again.
 	DispositionRelease
-	// DispositionUnknown is DispositionRelease for an answer that does not tell whether the work
-	// was done, as when a gateway's upstream broke off. The handler of the next request sees from
-	// Stage.Attempt that it is not the first.
+	// DispositionUnknown is DispositionRelease for a response that leaves the outcome unknown, as
+	// when the upstream of a gateway broke off. The next handler can see from Stage.Attempt that it
+	// is not the first.
 	DispositionUnknown
 )
 
@@ -38,21 +38,22 @@ func (d Disposition) String() string {
 	}
 }
 
-// StatusPolicy decides by its status what happens to an answer. It must not block, and is called
-// concurrently. Whatever it returns, an answer that is not final is not stored: see
+// StatusPolicy decides by its status what happens to a response. It must not block, and is called
+// concurrently. A response that is not final is never stored, whatever the policy returns: see
 // [StatusPolicy.Of].
 type StatusPolicy func(status int) Disposition
 
-// Of returns what happens to an answer with that status and header, which an attempt (counted from
-// 1) came to. It is what the policy returns, but an answer that asks for another try is released
-// and not kept:
+// Of returns what happens to a response with the given status and header. attempt is the number of
+// the attempt, from 1. The result is that of the policy, except that a response that asks for
+// another try is not kept. Such a response is DispositionUnknown with 502, 503 and 504, and
+// DispositionRelease otherwise:
 //
-//   - 423 (Locked) and 425 (Too Early);
-//   - 4xx and 5xx with a Retry-After, or with Stripe-Should-Retry: true. A 2xx with that field has
-//     done the work, and asks for another request; so does a 3xx (RFC 9110, section 10.2.3);
-//   - a 409 (Conflict) on an attempt after the first one, since the conflict may be with the
-//     earlier attempt, which is still at work;
-//   - a problem of this package's own, or of a gateway's: see [idemheader.Problem].
+//   - 423 (Locked) and 425 (Too Early).
+//   - 4xx and 5xx with a Retry-After, or with Stripe-Should-Retry: true. A 2xx or 3xx with these
+//     fields asks for another request (RFC 9110, section 10.2.3), and is kept.
+//   - 409 (Conflict) on a later attempt than the first. The conflict may be with the earlier
+//     attempt, which may still be running.
+//   - A problem of this package or of the gateway: see [idemheader.Problem].
 func (p StatusPolicy) Of(status int, header http.Header, attempt int) Disposition {
 	d := p(status)
 	if d == DispositionRelease || d == DispositionUnknown || isFinal(status, header, attempt) {
@@ -72,8 +73,8 @@ func isFinal(status int, header http.Header, attempt int) bool {
 	return status < 400 || !asksForRetry(header)
 }
 
-// asksForRetry reports whether a header has a Retry-After, or Stripe's field for it, in whatever
-// case a handler has written the name.
+// asksForRetry reports whether a header has a Retry-After, or Stripe's field for it. A handler may
+// have written the names in any case.
 func asksForRetry(h http.Header) bool {
 	for name, values := range h {
 		if strings.EqualFold(name, "Retry-After") || strings.EqualFold(name, ShouldRetryHeader) && slices.Contains(values, "true") {
@@ -85,14 +86,14 @@ func asksForRetry(h http.Header) bool {
 
 func neverFinal(status int) bool { return status == http.StatusLocked || status == http.StatusTooEarly }
 
-// isUnclear reports whether a status does not say if the work was done.
+// isUnclear reports whether a status leaves open if the work was done.
 func isUnclear(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
-// KeepFinal is the default of ResponseConfig.Status. It keeps 2xx, 3xx and 4xx except 401, 403,
-// 408, 423, 425 and 429, which depend on the moment and not on the request. It releases these and
-// 5xx, so that the client may try again, and returns DispositionUnknown for 502, 503 and 504.
+// KeepFinal is the default of ResponseConfig.Status. It keeps 2xx, 3xx and most of 4xx. It releases
+// 401, 403, 408, 423, 425 and 429, which depend on the moment and not on the request. It also
+// releases 5xx, so that the client may try again. 502, 503 and 504 are DispositionUnknown.
 func KeepFinal(status int) Disposition {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusLocked, http.StatusTooEarly,
@@ -108,18 +109,18 @@ func KeepFinal(status int) Disposition {
 	return DispositionRelease
 }
 
-// KeepAll is a ResponseConfig.Status that keeps every final answer: once the handler has come to
-// one, it never runs again for the key, also after a panic. A process that dies in the middle is
-// the exception.
+// KeepAll is a ResponseConfig.Status that keeps every final response. Once the handler has ended
+// with one, or has panicked, it never runs again for the key. It runs again if its process died
+// before the response was stored.
 func KeepAll(int) Disposition { return DispositionKeep }
 
-// ParseStatusPolicy makes a policy of words: "final" for [KeepFinal], "all" for [KeepAll], or any
-// number of statuses, as "404", and classes of them, as "2xx". Only answers with these are then
-// kept, and a request whose answer has another status runs again on its retry, also after a 2xx;
-// 502, 503 and 504 are DispositionUnknown if they are not named.
+// ParseStatusPolicy returns the policy that the words describe: "final" for [KeepFinal], "all" for
+// [KeepAll], or any number of statuses ("404") and classes ("2xx"). With statuses, only their
+// responses are kept. A retry of any other response runs the handler again, also after a 2xx. 502,
+// 503 and 504 are DispositionUnknown unless they are named.
 //
-// Any other word, a status that is never kept (1xx, 423 and 425), and words without
-// any 2xx are a [*redisidem.InvalidError].
+// It returns a [*redisidem.InvalidError] for any other word, for a status that is never kept (1xx,
+// 423 and 425), and if no 2xx is named.
 func ParseStatusPolicy(words ...string) (StatusPolicy, error) {
 	refuse := func(format string, args ...any) (StatusPolicy, error) {
 		return nil, invalid("StatusPolicy", format, args...)
@@ -166,7 +167,7 @@ func ParseStatusPolicy(words ...string) (StatusPolicy, error) {
 	}, nil
 }
 
-// statuses returns the first and the last status that a word stands for.
+// statuses returns the first and the last status of a word such as "404" or "2xx".
 func statuses(word string) (first, last int, ok bool) {
 	if len(word) != 3 || word[0] < '1' || word[0] > '5' {
 		return 0, 0, false
@@ -179,33 +180,34 @@ func statuses(word string) (first, last int, ok bool) {
 	return status, status, err == nil
 }
 
-// Policy is what the users of an API need to know: publish it with the API's documentation.
+// Policy describes the middleware to the users of an API. Publish it with the API's documentation.
 type Policy struct {
-	// Header is the field's name, Methods those that are covered, in upper case. Required: a
-	// request without a key is refused.
+	// Header is the name of the field that carries the key. Methods are the covered methods, in
+	// upper case. Required is whether a request without a key is refused.
 	Header   string
 	Methods  []string
 	Required bool
-	// Strict: only keys in double quotes are accepted. MaxKeyBytes is how long a key may be.
+	// Strict is whether only keys in double quotes are accepted. MaxKeyBytes is the maximum length
+	// of a key.
 	Strict      bool
 	MaxKeyBytes int
-	// Retention is how long an answer is kept after the request ended, and Lease how long after a
-	// crash of the server the key may stopWatching locked.
+	// Retention is how long a response is kept after the request ended. Lease is how long the key
+	// may stay locked after a crash of the server.
 	Retention time.Duration
 	Lease     time.Duration
-	// MaxBodyBytes and MaxResponseBytes are how large a request's body may be, and an answer's to
-	// be kept.
+	// MaxBodyBytes is the maximum size of a request body. MaxResponseBytes is the maximum size of a
+	// response body that is stored.
 	MaxBodyBytes     int64
 	MaxResponseBytes int
-	// Kept are the statuses from 200 to 599 whose answers are stored, if they are final.
+	// Kept are the statuses from 200 to 599 whose final responses are stored.
 	Kept []int
-	// Wait is how long a retry waits for a request in flight; 0: it is refused at once.
+	// Wait is how long a retry waits for a request in flight. With 0 it is refused at once.
 	Wait time.Duration
-	// Document is the address of the API's own text about it; it may be empty.
+	// Document is the address of the API's own documentation, or empty.
 	Document string
 }
 
-// Policy returns what the middleware does, defaults filled in.
+// Policy returns the policy of the middleware, with defaults filled in.
 func (m *Middleware) Policy() Policy {
 	p := Policy{
 		Header: m.cfg.Key.Header, Methods: slices.Sorted(slices.Values(m.cfg.Methods)), Required: !m.cfg.Key.Optional, Strict: m.cfg.Key.Strict,

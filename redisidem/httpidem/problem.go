@@ -11,52 +11,52 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// problemBase is what the types of problems begin with when there is no Config.PolicyURL.
+// problemBase is the beginning of problem types without Config.PolicyURL.
 const problemBase = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
 
-// Problem is an answer of the middleware's own, as RFC 9457 describes it. It never holds a key, a
-// scope, a body, or the text of an error.
+// Problem is a response of the middleware itself, in the form of RFC 9457. It never contains a key,
+// a scope, a body or the text of an error.
 type Problem struct {
-	// Type is a URI that names the kind of problem: the policy document's with the result as its
-	// fragment.
+	// Type is a URI that names the kind of problem: the address of the policy document with the
+	// result as its fragment.
 	Type string `json:"type"`
-	// Title says in a few words what is wrong, Status is the answer's, and Detail says what the
-	// client should do.
+	// Title is a short description of the problem. Status is the status of the response. Detail
+	// says what the client should do.
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	// OriginalStatus is the status of the answer that was not kept, with [ResultGone]; 0 if it is
-	// not known.
+	// OriginalStatus is, with [ResultGone], the status of the response that was not kept. 0 means
+	// that it is unknown.
 	OriginalStatus int `json:"original_status,omitempty"`
 
-	// Result is what became of the request, and RetryAfter when to try again; 0: not at all, or not
-	// without a change. It is in the answer's Retry-After already when Config.WriteProblem is
-	// called.
+	// Result is the result of the request. RetryAfter is when the client should try again. 0 means
+	// that a retry of the same request does not help. The Retry-After field is set before
+	// Config.WriteProblem is called.
 	Result     Result        `json:"-"`
 	RetryAfter time.Duration `json:"-"`
 }
 
-// WriteProblem writes a problem as application/problem+json, in English: the form of the profile
+// WriteProblem writes a problem as application/problem+json, in English. It is the form of
 // [ProfileStandard].
 func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
 
-// writeJSON writes a problem in the form that it has been given.
+// writeJSON writes v as the JSON body of a problem.
 func writeJSON(w http.ResponseWriter, mediaType string, status int, v any) {
 	body, err := json.Marshal(v)
-	if err != nil { // texts and numbers can always be marshalled
+	if err != nil { // cannot happen: v has only texts and numbers
 		body = []byte("{}")
 	}
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Language", "en")
-	// No Content-Length: the server finds it out, and a compressor outside would make it wrong.
+	// Content-Length is left to the server, since a compressor outside would make it wrong.
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may have gone
+	_, _ = w.Write(body) // the client may have disconnected
 }
 
-// answer is what a result looks like to the client.
+// answer is the part of a problem that depends only on the result.
 type answer struct {
 	status        int
 	title, detail string
@@ -128,7 +128,7 @@ var answers = map[Result]answer{
 	},
 }
 
-// problem makes the problem for a result.
+// problem returns the problem for a result.
 func (m *Middleware) problem(r Result) *Problem {
 	a := answers[r]
 	base := m.cfg.PolicyURL
@@ -144,13 +144,13 @@ func (m *Middleware) problem(r Result) *Problem {
 		p.RetryAfter = time.Second
 	case ResultUnacknowledged:
 		p.RetryAfter = min(m.cfg.MaxRetryAfter, m.lease)
-	default: // not at all, or it depends on the lease
+	default: // no retry, or the caller sets it
 	}
 	return p
 }
 
-// problemName returns the name of a result in problems, which clients know. It stays the same when
-// a result gets another name, and what only operators need is not in it.
+// problemName returns the name of a result in problems. Clients depend on it, so it stays the same
+// when a result is renamed. Results that differ only for operators share a name.
 func (r Result) problemName() string {
 	switch r { //nolint:exhaustive // all others have one name
 	case ResultSuperseded:
@@ -161,7 +161,7 @@ func (r Result) problemName() string {
 	return r.String()
 }
 
-// refuse answers with a problem. The echo of the key is in the header already, if there is one.
+// refuse answers with a problem. The caller has set the key's own field already.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -176,5 +176,5 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, 
 	m.cfg.WriteProblem(w, r, p)
 }
 
-// wholeSeconds rounds up: a client that comes too early is refused again.
+// wholeSeconds rounds up, since a client that retries too early is refused again.
 func wholeSeconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }

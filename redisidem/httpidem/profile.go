@@ -6,16 +6,15 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// Profile is the form in which a family of clients expects problems and replays. See
-// Config.Profile.
+// Profile is the form of problems and replays for a family of clients: see Config.Profile.
 type Profile int
 
 const (
-	// ProfileStandard writes problems as RFC 9457 describes them, and marks replays with
+	// ProfileStandard writes problems in the form of RFC 9457, and marks replays with
 	// [idemheader.Replayed]. It is the default.
 	ProfileStandard Profile = iota
-	// ProfileStripe is for Stripe's own client libraries, and for others that talk like them. Such
-	// a client takes an answer for a success unless its body has an error, and asks the field
+	// ProfileStripe is for the client libraries of Stripe and for compatible clients. Such a client
+	// treats a response as a success unless its body has an error. It reads from
 	// [ShouldRetryHeader] whether to try again.
 	ProfileStripe
 
@@ -43,7 +42,7 @@ func (f Profile) WriteProblem(w http.ResponseWriter, r *http.Request, p *Problem
 	WriteProblem(w, r, p)
 }
 
-// status is that of the problem that a result makes.
+// status returns the status of the problem for a result.
 func (f Profile) status(r Result) int {
 	if f == ProfileStripe {
 		switch r { //nolint:exhaustive // all others are as they are
@@ -54,13 +53,13 @@ func (f Profile) status(r Result) int {
 	return answers[r].status
 }
 
-// The fields that mark replays.
+// The fields that mark a response as a replay.
 var (
 	standardMarks = []string{idemheader.Replayed}
 	stripeMarks   = []string{idemheader.Replayed, IdempotentReplayedHeader}
 )
 
-// marks returns the fields that have the value true on each replay, and are on no other answer.
+// marks returns the fields that are true on each replay, and absent from every other response.
 func (f Profile) marks() []string {
 	if f == ProfileStripe {
 		return stripeMarks
@@ -68,7 +67,7 @@ func (f Profile) marks() []string {
 	return standardMarks
 }
 
-// keepHeaders returns the fields of answers that are stored besides [DefaultKeepHeaders].
+// keepHeaders returns the response fields that are stored besides [DefaultKeepHeaders].
 func (f Profile) keepHeaders() []string {
 	if f == ProfileStripe {
 		return []string{"Request-Id", "Stripe-Account", "Stripe-Version"}
@@ -76,12 +75,12 @@ func (f Profile) keepHeaders() []string {
 	return nil
 }
 
-// markReplay marks an answer as a replay.
+// markReplay marks a response as a replay.
 func (f Profile) markReplay(h http.Header) {
 	for _, name := range f.marks() {
 		h.Set(name, "true")
 	}
 	if f == ProfileStripe {
-		h.Set(ShouldRetryHeader, "false") // it stays what it is
+		h.Set(ShouldRetryHeader, "false") // a stored response never changes
 	}
 }

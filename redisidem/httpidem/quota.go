@@ -6,29 +6,31 @@ import (
 	"time"
 )
 
-// Quota bounds what one scope may use of the process and of the store. It is used concurrently.
+// Quota limits the use of the process and of the store by one scope. It is called concurrently.
 type Quota interface {
-	// Admit is asked about each request with a key, before its body is read and before the store is
-	// asked. An error refuses the request: it is answered with 429 and the RetryAfter of a
-	// [*QuotaError], unless its key has an answer already, which is given, since that runs and
-	// stores nothing. After a nil error done is called once, when the request ends, and made
-	// reports whether a record was made for it, which stays for the service's Retention.
+	// Admit is called for each request with a key, before its body is read and before the store is
+	// called. An error refuses the request with 429, and with the RetryAfter of a [*QuotaError]. A
+	// key that has a stored response is answered from the store instead, since this runs and stores
+	// nothing.
+	//
+	// If the error is nil, done is called once, when the request ends. made reports whether the
+	// request created a record, which stays for the service's Retention.
 	Admit(ctx context.Context, scope string) (done func(made bool), err error)
 }
 
-// QuotaError says that a scope has used up a quota. It never names the scope.
+// QuotaError reports that a scope has used up a quota. Its text never names the scope.
 type QuotaError struct {
-	// What says which quota it is, as in "requests in flight", and Limit how much it is.
+	// What names the quota, such as "requests in flight". Limit is its size.
 	What  string
 	Limit int
-	// RetryAfter is how long it will stopWatching used up, as far as is known.
+	// RetryAfter is how long the quota is expected to stay used up. At least 1 s is sent.
 	RetryAfter time.Duration
 }
 
 func (e *QuotaError) Error() string { return "httpidem: a scope has used up its quota of " + e.What }
 
-// quotaSlot is a request's place in the quota of its scope. The zero value is that of a request
-// without a quota.
+// quotaSlot is the place of a request in the quota of its scope. The zero value belongs to a
+// request without a quota.
 type quotaSlot struct {
 	done func(made bool)
 	made bool
@@ -40,8 +42,9 @@ func (p *quotaSlot) release() {
 	}
 }
 
-// admit asks for a place in the scope's quota. If the quota refuses it and the key has no stored
-// response, it refuses the request, and reports that.
+// admit asks for a place in the scope's quota, and reports whether the request may continue. A
+// request that the quota refuses continues if the key has a stored response. Otherwise admit
+// answers it.
 func (x *keyedRequest) admit() (admitted bool) {
 	m := x.middleware
 	if m.cfg.Quota == nil {

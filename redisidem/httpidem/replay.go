@@ -9,22 +9,22 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// notKeptHeader marks a stored response that says only that the request was executed. No handler's
-// field gets under this name: isNeverStored knows it.
+// notKeptHeader marks a stored response that records only that the request was executed. A handler
+// cannot set it: isNeverStored has the name.
 const notKeptHeader = "Redisidem-Not-Kept"
 
-// maxHeaderBytes bounds the stored fields of an answer.
+// maxHeaderBytes limits the stored header fields of a response.
 const maxHeaderBytes = 64 << 10
 
-// notKept is what is stored of an answer that cannot be given again.
+// notKept returns the record of a response that is not stored.
 func notKept(status int) redisidem.Response {
 	if status < 200 || status > 599 {
-		status = 0 // no status that could be stored
+		status = 0 // it cannot be stored
 	}
 	return redisidem.Response{Code: status, Header: map[string][]string{notKeptHeader: {"1"}}}
 }
 
-// stored returns what is stored of an answer that was held back.
+// stored returns the record of a response that was held back.
 func (m *Middleware) stored(c *capture) redisidem.Response {
 	header, fits := m.storedHeader(c)
 	if m.cfg.Response.Drop || !fits || c.status < 200 || c.status > 599 {
@@ -33,22 +33,22 @@ func (m *Middleware) stored(c *capture) redisidem.Response {
 	return redisidem.Response{Code: c.status, Header: header, Body: c.body}
 }
 
-// storedHeader returns the fields of an answer that are stored, as a client would have got them,
-// and whether they are few enough.
+// storedHeader returns the header fields that are stored, as a client would receive them. fits
+// reports whether they are within the limit.
 func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	kept = make(http.Header)
 	size := 0
 	for set, values := range c.header {
-		name := http.CanonicalHeaderKey(set) // a handler can put a name into the map as it likes, and the server sends it so
+		name := http.CanonicalHeaderKey(set) // a handler can write the name in any case
 		if _, wanted := m.storedFields[name]; !wanted || inList(c.header["Connection"], name) {
-			continue // it is not to be kept, or about this connection
+			continue // it is not a stored field, or is about this connection
 		}
 		if name == "Content-Encoding" && slices.Equal(values, c.before[set]) {
-			continue // it describes the encoding of a compressor outside, and the stored body is not encoded
+			continue // it belongs to a compressor outside, and the stored body is not encoded
 		}
 		for _, value := range values {
 			if strings.ContainsRune(value, 0) {
-				continue // no client gets that through
+				continue // clients refuse such a value
 			}
 			value = strings.TrimSpace(onWire.Replace(value))
 			kept[name] = append(kept[name], value)
@@ -62,7 +62,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	return kept, size <= min(maxHeaderBytes, m.maxValueBytes)
 }
 
-// onWire does to a field's value what net/http does when it writes it.
+// onWire changes a field value as net/http does when it writes the header.
 var onWire = strings.NewReplacer("\r", " ", "\n", " ")
 
 // replay answers with a stored response.
@@ -81,8 +81,8 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 		return
 	}
 	h := x.w.Header()
-	encoded := h.Get("Content-Encoding") != "" // by a compressor outside, so that the length is going to be another one
-	// Without a Content-Type in the map the server would make one up.
+	encoded := h.Get("Content-Encoding") != "" // a compressor outside will change the length
+	// A missing Content-Type would make the server guess one.
 	h["Content-Type"] = nil
 	for name, values := range stored.Header {
 		if name = http.CanonicalHeaderKey(name); !isNeverStored(name) {
@@ -90,18 +90,18 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 		}
 	}
 	m.cfg.Profile.markReplay(h)
-	// Shared caches are not to pass it on to others.
+	// A shared cache must not give the response to other callers.
 	h.Set("Cache-Control", "no-store")
 	status := stored.Code
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // which may have another length
+	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // HEAD may declare another length
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
 	m.observe(x.r.Context(), ResultReplayed, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
-		_, _ = x.w.Write(stored.Body) // the client may have gone
+		_, _ = x.w.Write(stored.Body) // the client may have disconnected
 	}
 }

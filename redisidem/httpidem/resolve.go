@@ -16,7 +16,7 @@ type keyedRequest struct {
 	middleware *Middleware
 	w          http.ResponseWriter
 	r          *http.Request
-	echo       string // the key as the client wrote it, or empty when it cannot be read
+	echo       string // the key in the form that the client used, or empty if it cannot be read
 	key        string
 	scope      *redisidem.Scope
 	request    redisidem.Request
@@ -25,13 +25,12 @@ type keyedRequest struct {
 	slot       quotaSlot // in the quota of its scope
 }
 
-// resolve finds out what a request with a covered method asks for, without asking the store, but
-// for a scope that has used up its quota. When the request is refused, it has answered it and
-// returns nil; and also nil, with bypass, when the request needs no key and has none.
+// resolve checks a request and returns the values to run it with. It calls the store only for a
+// scope that has used up its quota. If the request is refused, it writes the response and returns
+// nil. If the request has no key and needs none, it returns nil and bypass.
 //
-// What is wrong with the request itself comes first, then whose it is and whether they may, and
-// only then its body is read. The caller releases the slot of the keyedRequest when the request
-// ends.
+// The order is: the request itself, the scope, the rights, the quota, and last the body. The caller
+// releases the slot of the keyedRequest when the request ends.
 func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *keyedRequest, bypass bool) {
 	key, echo, result, err := m.keyOf(r)
 	if result == ResultBypassed {
@@ -70,11 +69,11 @@ func (m *Middleware) resolve(w http.ResponseWriter, r *http.Request) (x *keyedRe
 	return x, false
 }
 
-// read reads the request's body, and makes its fingerprint. If that cannot be done, it refuses the
-// request and gives up its place.
+// read reads the body and computes the fingerprint. If it fails, it refuses the request and
+// releases its slot.
 func (x *keyedRequest) read() (ok bool) {
 	defer func() {
-		if !ok { // also when a function of the program's panicked
+		if !ok { // also after a panic in a function of the program
 			x.slot.release()
 		}
 	}()
@@ -93,8 +92,8 @@ func (x *keyedRequest) read() (ok bool) {
 	return err == nil
 }
 
-// keyOf returns the key of a request, checked, and how to echo it. With an error comes the result
-// that it makes, and with that of KeyConfig.Check the echo, too.
+// keyOf returns the checked key of a request, and the text that echoes it. With an error it also
+// returns the result, and the echo if KeyConfig.Check returned the error.
 func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
 	lines := r.Header[m.cfg.Key.Header]
 	switch {
@@ -113,8 +112,8 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.Key.MaxBytes) + " bytes"}
 		return "", "", ResultMalformed, err
 	}
-	// The key goes back as the client wrote it, but made anew from what was understood: nothing
-	// unchecked is reflected.
+	// The echo has the client's form, quoted or not, but is formatted from the parsed key.
+	// Unchecked text is never reflected.
 	echo = key
 	if len(lines) == 0 || idemheader.IsQuoted(lines[0]) {
 		if echo, err = idemheader.Format(key); err != nil {
@@ -134,13 +133,12 @@ func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, er
 
 var errMissing = errors.New("httpidem: the request has no key")
 
-// maxPathBytes bounds how much of a path is stored, for those who look at records. The fingerprint
-// has all of it.
+// maxPathBytes limits the part of the path that is stored for operators. The fingerprint covers the
+// whole path.
 const maxPathBytes = 1024
 
-// fingerprint makes the request that the key stands for, with that fingerprint. Of the request
-// itself only method and path are stored, and beside the fingerprint, in the place of its
-// parameters, the fingerprint's version.
+// fingerprint sets the redisidem.Request of x, with the fingerprint that f computes. Only the
+// method and the path of the request are stored. Params holds the version of the fingerprint.
 func (x *keyedRequest) fingerprint(f *Fingerprint) error {
 	sum, err := f.of(x.r, x.body)
 	if err != nil {
@@ -154,8 +152,8 @@ func (x *keyedRequest) fingerprint(f *Fingerprint) error {
 	return nil
 }
 
-// refingerprint makes the fingerprint as the key's record has it, if that has another version that
-// the middleware knows, and reports whether it did.
+// refingerprint computes the fingerprint in the version of the key's record. It reports false if
+// that version is the current one or is unknown.
 func (x *keyedRequest) refingerprint() bool {
 	others := x.middleware.cfg.OtherFingerprints
 	if len(others) == 0 {
@@ -169,8 +167,8 @@ func (x *keyedRequest) refingerprint() bool {
 	return i >= 0 && x.fingerprint(&others[i]) == nil
 }
 
-// setOwnFields puts the fields that every answer to a request with a key has into its header, and
-// takes out what only the middleware says.
+// setOwnFields sets the fields of every response to a request with a key. It removes the fields
+// that only the middleware may set.
 func (x *keyedRequest) setOwnFields(h http.Header) {
 	m := x.middleware
 	marks := m.cfg.Profile.marks()

@@ -2,72 +2,74 @@ package httpidem
 
 import "context"
 
-// Result is what became of one request. Each request has exactly one.
+// Result is the result of one request. Each request has exactly one.
 type Result int
 
 // The results.
 const (
-	// ResultBypassed: the method is not covered, or no key was needed and none was there. The
-	// handler ran unprotected.
+	// ResultBypassed: the method is not covered, or the request has no key and needs none. The
+	// handler ran without protection, or [Middleware.Flow] answered with 405.
 	ResultBypassed Result = iota + 1
-	// ResultExecuted: the handler ran, and its answer was stored and then sent.
+	// ResultExecuted: the handler ran. Its response was stored and then sent.
 	ResultExecuted
-	// ResultReleased: the handler ran, and its answer was sent and, by the status policy, not
-	// stored: a retry runs the handler.
+	// ResultReleased: the handler ran. Its response was sent and not stored, and a retry runs the
+	// handler again.
 	ResultReleased
-	// ResultOutcomeUnknown: as ResultReleased, and the outcome of the work is unknown.
+	// ResultOutcomeUnknown is ResultReleased with an unknown outcome of the work.
 	ResultOutcomeUnknown
-	// ResultNotKept: the handler ran, and its answer was sent. That it ran is stored, but not the
-	// answer.
+	// ResultNotKept: the handler ran. Its response was sent, and only the fact that it ran was
+	// stored.
 	ResultNotKept
-	// ResultReplayed: the answer of an earlier request was sent.
+	// ResultReplayed: the stored response of an earlier request was sent.
 	ResultReplayed
-	// ResultGone: an earlier request was executed, and its answer was not kept.
+	// ResultGone: an earlier request was executed, and its response was not kept.
 	ResultGone
-	// ResultInFlight: an earlier request is still being worked on.
+	// ResultInFlight: an earlier request is still running.
 	ResultInFlight
 	// ResultMismatch: the key was first used with another request.
 	ResultMismatch
-	// ResultMissing: a key is required, and none was there.
+	// ResultMissing: a key is required, and the request has none.
 	ResultMissing
-	// ResultMalformed: the header field holds no key.
+	// ResultMalformed: the header field does not hold a valid key.
 	ResultMalformed
 	// ResultKeyRefused: KeyConfig.Check refused the key.
 	ResultKeyRefused
-	// ResultKeyOutOfWindow: the key was made too long ago, or in the future.
+	// ResultKeyOutOfWindow: the key was created too long ago, or in the future. See [KeysWithin].
 	ResultKeyOutOfWindow
-	// ResultNoScope: the scope function could not tell whose request it is.
+	// ResultNoScope: the scope function returned an error.
 	ResultNoScope
 	// ResultNotAllowed: Config.Authorize refused the request.
 	ResultNotAllowed
-	// ResultOverQuota: Config.Quota refused the request, and its key has no answer.
+	// ResultOverQuota: Config.Quota refused the request, and its key has no stored response.
 	ResultOverQuota
-	// ResultBodyTooLarge: the request's body is over Config.MaxBodyBytes, or what a flow is to know
-	// of it over the service's MaxValueBytes.
+	// ResultBodyTooLarge: the body is larger than Config.MaxBodyBytes, or the params of a flow are
+	// larger than the service's MaxValueBytes.
 	ResultBodyTooLarge
-	// ResultBodyUnreadable: the request's body could not be read to its end, or has no fingerprint.
+	// ResultBodyUnreadable: the body could not be read to its end, or its [FingerprintFunc] or
+	// [ParamsFunc] returned an error.
 	ResultBodyUnreadable
-	// ResultUnavailable: nothing ran, since the store gave no usable answer.
+	// ResultUnavailable: the handler did not run, since the store gave no usable answer, or the
+	// client disconnected first.
 	ResultUnavailable
-	// ResultOpened: the store gave no usable answer, and the handler ran unprotected since
-	// Config.FailOpen says so.
+	// ResultOpened: the store was unavailable, and the handler ran without protection because of
+	// Config.FailOpen.
 	ResultOpened
-	// ResultUnacknowledged: the handler ran, and Redis has not acknowledged its answer.
+	// ResultUnacknowledged: the handler ran, and Redis has not acknowledged its response.
 	ResultUnacknowledged
-	// ResultSuperseded: the handler ran, but for so long that another worker took over. Its answer
-	// was refused by the store, and not sent.
+	// ResultSuperseded: the handler lost its lease, and another worker took over. The store refused
+	// its response, which was not sent unless a part of it was sent before.
 	ResultSuperseded
-	// ResultFailed: the record cannot be used or made: it is damaged, or the program and the store
-	// do not fit.
+	// ResultFailed: the record cannot be used or created. It is damaged or belongs to a flow, or
+	// middlewares are nested on it, or the scope or the request is invalid.
 	ResultFailed
-	// ResultUnfinished: a stage of the flow failed, or the flow is not this program's. A retry
+	// ResultUnfinished: a stage of the flow failed, or the record belongs to another flow. A retry
 	// continues at that stage.
 	ResultUnfinished
-	// ResultPanicked: the handler panicked. The panic goes on with its own value.
+	// ResultPanicked: the handler panicked. The panic continues with its own value.
 	ResultPanicked
 )
 
-// String returns the result as a word for metrics.
+// String returns the result as a label for metrics.
 func (r Result) String() string {
 	names := [...]string{
 		ResultBypassed: "bypassed", ResultExecuted: "executed", ResultReleased: "released", ResultOutcomeUnknown: "outcome-unknown", ResultNotKept: "not-kept",
@@ -82,16 +84,16 @@ func (r Result) String() string {
 	return names[r]
 }
 
-// Event is the result of one request, for Config.Observer. No field holds a key, a scope or a
-// body.
+// Event is the result of one request, for Config.Observer. It contains no key, scope or body.
 type Event struct {
-	// Result is what became of the request.
+	// Result is the result of the request.
 	Result Result
-	// Status is that of the answer; 0 when the handler ran unprotected, took the connection over,
-	// or panicked.
+	// Status is the status of the response. It is 0 if the handler ran without protection, hijacked
+	// the connection or panicked, and if code outside of the middleware writes the response.
 	Status int
-	// Err is why, if there was an error. An error of the scope function's or of KeyConfig.Check is
-	// the program's own: mind what it holds before logging it.
+	// Err is the error behind the result, or nil. The errors of the scope function,
+	// Config.Authorize and KeyConfig.Check come from the program: check what they contain before
+	// you log them.
 	Err error
 }
 

@@ -20,8 +20,8 @@ const (
 	DefaultMaxBodyBytes = 1 << 20
 )
 
-// TransportConfig configures a [Transport]. A zero field, like a nil *TransportConfig, means the
-// defaults.
+// TransportConfig configures a [Transport]. The zero value of each field means its default, and a
+// nil *TransportConfig means all defaults.
 type TransportConfig struct {
 	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
 	Header string
@@ -34,7 +34,7 @@ type TransportConfig struct {
 	// [NewKey]. [NewTimeKey] is for servers that refuse old keys.
 	NewKey func() string
 
-	// Attempts is how often a request is sent at most. Default: 5. With 1 it is sent once.
+	// Attempts is how often a request is sent at most. With 1 it is sent once. Default: 5.
 	Attempts int
 
 	// MinBackoff and MaxBackoff bound the pause between two attempts. The pause doubles from
@@ -48,14 +48,14 @@ type TransportConfig struct {
 	Patience time.Duration
 
 	// Statuses are the response statuses that are retried. 400 and 422 are refused, since the same
-	// request would fail again, and a response that is marked as a replay is not retried, since it
+	// request would fail again. A response that is marked as a replay is never retried, since it
 	// never changes.
 	//
 	// Before a retry, up to 64 KiB of the response body are read, so that the connection can be
 	// reused. Default: 409 and 503.
 	Statuses []int
 
-	// MaxBodyBytes bounds the body of a request without a GetBody, which is held in memory to be
+	// MaxBodyBytes limits the body of a request without a GetBody, which is held in memory to be
 	// sent again. A request with a larger body is sent once. Default: 1 MiB.
 	MaxBodyBytes int64
 }

@@ -95,8 +95,8 @@ func retryAfter(resp *http.Response) time.Duration {
 }
 
 // pauseFor waits for d, and returns the context's error if it ends first. Meanwhile it drains and
-// closes the body of resp, if there is a response: a connection can be reused once its body was
-// read to the end.
+// closes the body of resp, if there is a response. A connection can be reused only after its body
+// was read to the end.
 func pauseFor(ctx context.Context, d time.Duration, resp *http.Response) error {
 	over, cancel := context.WithTimeout(ctx, d)
 	defer cancel()

@@ -15,19 +15,26 @@ import (
 )
 
 // Transport is an [http.RoundTripper] that gives each request an idempotency key and retries it
-// with the same key: after network errors, and after the statuses of [TransportConfig], by default
-// 409 (a request with the key is in flight) and 503 (the server is unavailable). It pauses between
-// attempts, and stops when the request's context ends. It is safe for concurrent use.
+// with the same key. It retries after network errors and after the statuses of [TransportConfig].
+// These are by default 409 (a request with the key is in flight) and 503 (the server is
+// unavailable). It blocks and pauses between attempts. It stops when the request's context ends, or
+// when the deadline comes before the next attempt. It is safe for concurrent use.
 //
-// An error that occurs before anything is sent, and that would occur again, is returned at once: a
-// request that HTTP cannot carry, an unsupported URL scheme, a certificate that is not trusted, and
-// a server that does not speak TLS. Every other error of the base is treated as transient.
+// An error that occurs before anything is sent, and that would occur again, is returned at once.
+// Such errors are:
 //
-// Each call of RoundTrip is a new request with a fresh key, but a redirect keeps the key of its
-// original request. A key that the request has in its header, or in its context (see [WithKey]), is
-// kept. A request whose method is not in [TransportConfig] passes through unchanged.
+//   - a request that HTTP cannot carry
+//   - an unsupported URL scheme
+//   - a certificate that is not trusted
+//   - a server that does not speak TLS
 //
-// A key protects nothing if the server ignores it: use a Transport for APIs that document the
+// Every other error of the base is treated as transient.
+//
+// Each call of RoundTrip is a new request with a fresh key. A key that the request has in its
+// header, or in its context (see [WithKey]), is kept. A redirect keeps the key of its original
+// request. A request whose method is not in [TransportConfig] passes through unchanged.
+//
+// A key protects nothing if the server ignores it. Use a Transport only for APIs that document the
 // header field.
 type Transport struct {
 	base http.RoundTripper
@@ -101,8 +108,8 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// setKey sets the key of a request that has none in its header: the key of its context, of the
-// request that it is a redirect of, or a fresh one.
+// setKey sets the key of a request that has none in its header. It takes the key of the context, or
+// of the request that was redirected, or a fresh one.
 func (t *Transport) setKey(req *http.Request) error {
 	if req.Header == nil {
 		req.Header = make(http.Header)
@@ -128,8 +135,8 @@ func (t *Transport) setKey(req *http.Request) error {
 	return nil
 }
 
-// makeRepeatable gives a request a GetBody, and reports whether it has one. net/http's transport
-// also needs it, to send a request again when an idle connection turns out to be dead.
+// makeRepeatable gives a request a GetBody, and reports whether the request can be repeated. The
+// transport of net/http also needs it, to repeat a request after an idle connection broke.
 func (t *Transport) makeRepeatable(req *http.Request) (bool, error) {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return true, nil

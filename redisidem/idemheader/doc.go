@@ -1,5 +1,5 @@
-// Package idemheader has the header fields of idempotency keys over HTTP: their names, and how a
-// key is read from its field and written to it. Servers
+// Package idemheader has the header fields of idempotency keys over HTTP: their names, and
+// functions that read and write a key. Servers
 // ([github.com/redisidem/redisidem/redisidem/httpidem]) and clients
 // ([github.com/redisidem/redisidem/redisidem/idemclient]) share it. It links no Redis.
 //

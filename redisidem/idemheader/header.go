@@ -25,16 +25,16 @@ const (
 
 // Parse returns the key from the values of its header field, one value per line of the request.
 //
-// A key is an RFC 8941 Item whose value is a String: text in double quotes, of the characters space
-// to tilde, in which a backslash may stand only before a double quote or another backslash.
-// Parameters after the string are ignored.
+// A key is an RFC 8941 Item whose value is a String. A String is text in double quotes, of the
+// characters space to tilde. In it, a backslash may stand only before a double quote or another
+// backslash. Parameters after the string are ignored.
 //
-// Unless strict is set, a value without quotes is accepted too, if all its characters are visible
-// ASCII and none is a double quote, a backslash, a comma or a semicolon, which other readers could
+// Unless strict is set, a value without quotes is accepted too. All its characters must be visible
+// ASCII, without double quotes, backslashes, commas and semicolons, which other readers could
 // interpret. The values abc and "abc" are then the same key.
 //
-// Every other value is a [*SyntaxError]: more than one line, since an Item is not a list, and an
-// empty or blank key, since a client that sends one expects to be protected.
+// Every other value is a [*SyntaxError]. More than one line is refused, since an Item is not a
+// list. An empty or blank key is refused, since a client that sends one expects to be protected.
 func Parse(lines []string, strict bool) (string, error) {
 	if len(lines) != 1 {
 		return "", &SyntaxError{Reason: fmt.Sprintf("must be one line, not %d", len(lines))}
@@ -80,7 +80,8 @@ func Format(key string) (string, error) {
 	return text, nil
 }
 
-// SyntaxError reports why a header field does not hold a usable key. Its text never has the key.
+// SyntaxError reports why a header field does not hold a usable key. Its text never contains the
+// key.
 type SyntaxError struct {
 	// Reason is what is wrong with the key, such as "must not be empty". Servers show it to
 	// clients.

@@ -6,8 +6,8 @@ import (
 )
 
 // bufferedConn is a connection on which Write never blocks, like a socket with a send buffer. On a
-// bare [net.Pipe], a client that writes a long pipeline and a server that answers its first command
-// wait for each other.
+// bare [net.Pipe], a client that writes a long pipeline would deadlock with a server that answers
+// its first command.
 type bufferedConn struct {
 	net.Conn
 	wake chan struct{}

@@ -12,7 +12,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// flow makes a flow from a valid configuration.
+// flow returns a flow with a valid configuration.
 func (c *clause) flow(name string, stages ...redisidem.FlowStage) *redisidem.Flow {
 	c.Helper()
 	f, err := redisidem.NewFlow(redisidem.FlowConfig{Name: name, Version: 1, RecoverAfter: time.Hour, Stages: stages})

@@ -10,7 +10,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// lockedKey makes the key k and takes its lease, in a process of its own.
+// lockedKey creates the key k and takes its lease, in a process of its own.
 func (c *clause) lockedKey() (*redisidem.Lease, *faultnet.Network) {
 	c.Helper()
 	svc, network := c.wired()
@@ -26,7 +26,7 @@ func (c *clause) lockedKey() (*redisidem.Lease, *faultnet.Network) {
 	return lease, network
 }
 
-// takeoverTimeout is how long another process may need to take over a key whose worker is silent.
+// takeoverTimeout is how long another process may need to take over a key whose worker is cut off.
 func (c *clause) takeoverTimeout() time.Duration { return c.cfg.Lease + patience }
 
 func lockedErrorHasRetryAfter(c *clause) {
@@ -104,7 +104,7 @@ func lateCommitIsStored(c *clause) {
 	c.answered("the late commit", key, err, "late", false)
 }
 
-// second returns the error of a call that returns another value, too.
+// second returns the error of a call that also returns a key.
 func second(_ *redisidem.Key, err error) error { return err }
 
 func lostMessagesChangeNothing(c *clause) {
@@ -155,7 +155,7 @@ func commitIsRetried(c *clause) {
 		_, err := svc.Scope(c.scopeName()).Do(c.ctx, name, orderRequest, finishWith("order 1"))
 		c.want(name, err, redisidem.ErrOutcomeUnknown)
 		network.Set(faultnet.Normal)
-		// The next caller must get that answer, or wait for it.
+		// The next caller must get that response, or wait for it.
 		key, err := c.scope().Wait(c.takeoverTimeout()).Do(c.ctx, name, orderRequest, finishWith("order 1"))
 		c.must(name, err)
 		if key.Revision != 1 {

@@ -14,15 +14,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Conformance checks that services keep the library's promise with the caller's own client: its
-// options, its hooks, the network behind it, and the server. Each clause of the promise is a
-// subtest. The subtests run in parallel and use the public API only.
+// Conformance checks that services keep the promises of the library with the caller's own client:
+// its options, its hooks, the network and the server. Each promise is a subtest. The subtests run
+// in parallel and use only the public API.
 //
 // client returns a new client each time, without connections, always of the same Redis. Conformance
-// closes the clients. cfg is the configuration of the services and may be nil. Each clause gets a
-// Namespace of its own, whose keys are removed at the end. Lease defaults to 2 s, because some
-// clauses wait until it lapses. Timeout defaults to 5 s, because the machine may be busy with other
-// tests.
+// closes the clients. cfg is the configuration of the services and may be nil. Each subtest has its
+// own Namespace, whose keys are removed at the end. Lease defaults to 2 s, because some subtests
+// wait until it lapses. Timeout defaults to 5 s, because the machine may be busy with other tests.
 //
 // Conformance blocks for a few leases. It cannot be called inside a bubble of testing/synctest.
 func Conformance(t *testing.T, client func(tb testing.TB) redis.UniversalClient, cfg *redisidem.Config) {
@@ -87,7 +86,7 @@ func newClause(t runner, client func(tb testing.TB) redis.UniversalClient, cfg *
 	return c
 }
 
-// check runs the clause's test, and then checks what it has left in Redis.
+// check runs the test of the clause, and then checks the keys that it has left in Redis.
 func (c *clause) check(test func(*clause)) {
 	c.Helper()
 	// Cleanups run in reverse order: the services end before Redis is checked.
@@ -101,14 +100,14 @@ func (c *clause) check(test func(*clause)) {
 	test(c)
 }
 
-// service makes a service with a client of its own, as another process would.
+// service returns a service with a client of its own, as another process would have it.
 func (c *clause) service() *redisidem.Service {
 	c.Helper()
 	svc, _ := c.wired()
 	return svc
 }
 
-// scope returns the scope that most clauses use, of a new service.
+// scope returns the scope of most clauses, of a new service.
 func (c *clause) scope() *redisidem.Scope {
 	c.Helper()
 	return c.service().Scope(c.scopeName())
@@ -116,7 +115,7 @@ func (c *clause) scope() *redisidem.Scope {
 
 func (c *clause) scopeName() string { return "customer {42}" }
 
-// wired makes a service, and the network of its client.
+// wired returns a service and the network of its client.
 func (c *clause) wired(change ...func(*redisidem.Config)) (*redisidem.Service, *faultnet.Network) {
 	c.Helper()
 	cfg := c.cfg
@@ -165,7 +164,7 @@ func (c *clause) must(what string, err error) {
 	}
 }
 
-// want fails the test unless err matches the one that is wanted.
+// want fails the test unless err matches wanted.
 func (c *clause) want(what string, err, wanted error) {
 	c.Helper()
 	if !errors.Is(err, wanted) {
@@ -173,7 +172,7 @@ func (c *clause) want(what string, err, wanted error) {
 	}
 }
 
-// answered ends the test unless a key is finished with that text.
+// answered ends the test unless the key is finished with the text.
 func (c *clause) answered(what string, key *redisidem.Key, err error, text string, replayed bool) {
 	c.Helper()
 	c.must(what, err)

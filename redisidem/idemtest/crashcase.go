@@ -19,8 +19,8 @@ const (
 	caseKey   = "the-key-of-the-client"
 )
 
-// crashCase is one case of a matrix: a world, a Redis, and the processes that work on one key, one
-// after another.
+// crashCase is one case of a matrix. It has a world, a Redis, and processes that work on one key,
+// one after another.
 type crashCase struct {
 	*matrix
 	t      testing.TB
@@ -31,8 +31,8 @@ type crashCase struct {
 	interim bool
 }
 
-// runCase kills one process after another at its crash point and lets the next one live. It returns
-// the final state, and the crash points of the process that lived. A case that goes wrong fails the
+// runCase kills one process after another at its crash point. It lets the last one live, and
+// returns the final state and the crash points of that process. A case that goes wrong fails the
 // test.
 func (m *matrix) runCase(t testing.TB, deaths []crashPoint) (finalState, []crashPoint) {
 	t.Helper()
@@ -101,7 +101,7 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 	if err != nil {
 		p.t.Fatalf("idemtest: World.Flow: %v", err)
 	}
-	// The processes before this one may have left their lease.
+	// The previous process may have left its lease behind.
 	lease := svc.Config().Lease
 	sc := svc.Scope(caseScope)
 	if p.server == nil {
@@ -150,7 +150,7 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 	return nil, nil
 }
 
-// end closes a process's service. A dead process does not wait for its work.
+// end closes the service of a process. A dead process does not wait for its work.
 func (p *crashCase) end(it *process, svc *redisidem.Service) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), patience)

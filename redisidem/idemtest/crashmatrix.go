@@ -17,78 +17,84 @@ const DefaultMaxRequests = 10
 
 // CrashConfig configures [CrashMatrix]. World and Promise are required.
 type CrashConfig struct {
-	// World returns a new state of everything outside Redis for each case: databases, fakes of
-	// other services. Cases must not share anything of it.
+	// World returns a new state of everything outside Redis for each case, such as databases and
+	// fakes of other services. Cases must not share any of it.
 	World func(tb testing.TB) World
 
 	// Promise is how often each effect may happen in the life of a key. An effect that World counts
-	// and that has no promise fails the test. An effect that has a promise and is not counted
+	// and that has no promise fails the test. A promised effect that World does not count has
 	// happened 0 times.
 	Promise map[string]Times
 
-	// Depth is how many processes die in a row before one lives. At 2, the process that resumes is
-	// killed, too, at each of its own boundaries, which squares the number of cases. Default: 1.
+	// Depth is how many processes die in a row before one lives. With 2, the process that resumes
+	// is killed at each of its own boundaries too, which squares the number of cases. Default: 1.
 	Depth int
 
-	// MaxRequests is how often a request is sent at most until it is answered, not counting
-	// crashes. Default: 10.
+	// MaxRequests is how often a request is sent at most until it is answered. Crashes do not
+	// count. Default: 10.
 	MaxRequests int
 
 	// Client returns a new client for each process, without connections, always of the same Redis.
-	// CrashMatrix closes the clients and removes its keys at the end. Nil: an embedded server. Its
-	// clock is put forward when a lease is to lapse, so that no case waits.
+	// CrashMatrix closes the clients and removes its keys at the end. Default: an embedded server,
+	// whose clock is advanced past each lease, so that no case waits.
 	Client func(tb testing.TB) redis.UniversalClient
 
-	// Config is the configuration of the services and may be nil. Namespace is replaced by one of
-	// the test's own. Lease defaults to 10 s, and to 1 s with a Client, because after each crash
-	// the next process waits for it. Timeout defaults to 5 s, because the machine may be busy with
-	// other tests. A Lease that lapses while a stage runs makes the test fail or, if a repetition
-	// of the stage does no harm, weaker.
+	// Config is the configuration of the services and may be nil. Its Namespace is replaced. Lease
+	// defaults to 10 s, or to 1 s with a Client, because the next process waits for it after each
+	// crash. Timeout defaults to 5 s, because the machine may be busy with other tests. A Lease
+	// that lapses while a stage runs makes the test fail. If a repetition of the stage does no
+	// harm, it makes the test weaker.
 	Config *redisidem.Config
 }
 
 // World is the state that one case works on.
 type World struct {
 	// Flow returns the flow as a program makes it when it starts. It is called once for each
-	// process. Whatever it captures is lost with the process: keep what must survive in the World
-	// or in the key's state.
+	// process. Variables that it captures are lost with the process. State that must survive
+	// belongs in the World or in the state of the key.
 	Flow func() (*redisidem.Flow, error)
 
 	// Request is the request of the key.
 	Request redisidem.Request
 
-	// Mask, if not nil, changes a copy of a response before it is compared with that of the
-	// undisturbed run. It removes what may differ between worlds, such as random identifiers. A
-	// world that numbers its objects needs no Mask and is checked more strictly.
+	// Mask, if it is not nil, changes a copy of a response before it is compared with that of the
+	// undisturbed run. It removes the parts that may differ between worlds, such as random
+	// identifiers. A world that numbers its objects needs no Mask, and is checked more strictly.
 	Mask func(r *redisidem.Response)
 
-	// Interim, if not nil, is called with each interim answer before the request is sent again. It
-	// does what the client is expected to do next, such as confirming a payment.
+	// Interim, if it is not nil, is called with each interim answer before the request is sent
+	// again. It does the next step of the client, such as confirming a payment.
 	Interim func(key *redisidem.Key)
 
-	// Effects returns how often each effect has happened so far, by name: the charges at the
-	// payment provider, the orders in the database.
+	// Effects returns how often each effect has happened so far, by name. Examples are charges at
+	// the payment provider and orders in the database.
 	Effects func() map[string]int
 }
 
-// CrashMatrix runs a flow once undisturbed, to learn its boundaries: before and after the work of
-// each stage, before its commit arrives at Redis, and after the commit was stored but before its
-// reply arrives. Reconcile and Compensate have the same boundaries. Then, for each boundary and in
-// a new world, it kills the process that runs the flow there: the goroutine ends, nothing more of
-// the process reaches Redis, and the lease is not given back. When the lease has lapsed, another
-// process gets the same request, until it is answered.
+// CrashMatrix checks that a flow survives a crash at each of its boundaries. It first runs the flow
+// undisturbed, to find the boundaries:
 //
-// Each case is a subtest with the boundary's name, such as kill_before_paid. It must end like the
-// undisturbed run: the same response (byte for byte, after World.Mask), the same stages committed
-// once each, and every effect as often as promised. In Redis there must be no lock and no key
-// without an expiry, except the keys of [redisidem.Stage.ShardKey]. A further process must then
-// replay the answer without running anything.
+//   - before and after the work of each stage
+//   - before the commit of a stage arrives at Redis
+//   - after the commit was stored, and before its reply arrives
 //
-// CrashMatrix finds flows that break their promise: work that does harm the second time, state that
-// was kept in memory, a response that depends on the run, such as on its fence, its attempt, the
-// time or a random number. It does not find goroutines that a stage starts and does not wait for.
+// Reconcile and Compensate have the same boundaries. For each boundary, CrashMatrix runs the flow
+// in a new world and kills its process there. The goroutine ends, nothing more of the process
+// reaches Redis, and the lease is not released. When the lease has lapsed, another process gets the
+// same request, until it is answered.
 //
-// CrashMatrix blocks until all cases are done. A case takes some milliseconds with the embedded
+// Each case is a subtest with the name of the boundary, such as kill_before_paid. It must end like
+// the undisturbed run: with the same response, byte for byte after World.Mask, and with the same
+// stages committed once each. Every effect must have happened as often as promised. Redis must have
+// no lock, and no key without an expiry except those of [redisidem.Stage.ShardKey]. A further
+// process must then replay the response without running anything.
+//
+// CrashMatrix finds flows that break their promise. It finds work that does harm the second time,
+// and state that was kept in memory. It also finds a response that depends on the run: on its
+// fence, its attempt, the time or a random number. It does not find goroutines that a stage starts
+// and does not wait for.
+//
+// CrashMatrix blocks until all cases have ended. A case takes some milliseconds with the embedded
 // server, and at least one lease with a client of the caller's own. CrashMatrix cannot be called
 // inside a bubble of testing/synctest.
 func CrashMatrix(t *testing.T, c CrashConfig) {
@@ -148,7 +154,8 @@ func crashMatrix(t runner, c CrashConfig) {
 	m.explore(t, nil, points)
 }
 
-// explore kills the process that follows deaths at each of its crash points.
+// explore kills a process at each of the given crash points, after the processes of deaths have
+// died.
 func (m *matrix) explore(t runner, deaths, points []crashPoint) {
 	t.Helper()
 	for _, at := range points {

@@ -2,8 +2,7 @@ package idemtest
 
 import "fmt"
 
-// boundary is a kind of crash point: where it is between the beginning of a stage and the end of
-// its commit.
+// boundary is a kind of crash point, between the beginning of a stage and the end of its commit.
 type boundary int
 
 const (

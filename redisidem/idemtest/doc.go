@@ -1,13 +1,12 @@
-// Package idemtest is the test kit for programs that use redisidem: a Redis in the test's process
-// that fails on request, a suite that kills flows at each boundary, and a conformance suite.
+// Package idemtest is the test kit for programs that use redisidem.
 //
-//   - [NewServer] starts an embedded Redis with a clock that can be put forward. [Server.Stop],
-//     [Server.Hang] and [Server.DropReplies] are three outages. [NewService] is a service on a
+//   - [NewServer] starts an embedded Redis whose clock can be advanced. [Server.Stop],
+//     [Server.Hang] and [Server.DropReplies] simulate outages. [NewService] returns a service on a
 //     server of its own.
 //   - [CrashMatrix] runs a flow, kills it before and after each stage and each commit, and lets
-//     another process resume it. It checks that all effects happened as often as promised and that
-//     the answer is the same.
-//   - [Conformance] checks that a service keeps its promise with your own client.
+//     another process resume it. It checks that all effects happened as often as promised, and that
+//     the response is the same.
+//   - [Conformance] checks that a service keeps its promises with your own client.
 //
 // A test on the embedded server proves nothing about a real one: the embedded server has no
 // persistence, replicas or memory limit. Run [redisidem.Service.Check] and both suites against the

@@ -52,7 +52,7 @@ func (p *crashCase) count(effects map[string]int) {
 	}
 }
 
-// compare checks that a case ended as the undisturbed run did.
+// compare checks that a case ended like the undisturbed run.
 func (p *crashCase) compare(end finalState) {
 	p.t.Helper()
 	if !same(end.masked, p.wanted.masked) {
@@ -60,7 +60,7 @@ func (p *crashCase) compare(end finalState) {
 	}
 	got, want := end.stages, p.wanted.stages
 	if p.wanted.interim {
-		// A lost interim answer is given again, which is one more commit of its stage.
+		// A lost interim answer is given again, with one more commit of its stage.
 		got, want = slices.Compact(slices.Clone(got)), slices.Compact(slices.Clone(want))
 	}
 	if !slices.Equal(got, want) {
@@ -68,7 +68,7 @@ func (p *crashCase) compare(end finalState) {
 	}
 }
 
-// replay checks that a further process gets the same answer and runs nothing.
+// replay checks that a further process gets the same response and runs nothing.
 func (p *crashCase) replay(end finalState) {
 	p.t.Helper()
 	if p.t.Failed() {

@@ -63,8 +63,8 @@ func (s *keyspace) close() {
 	_ = s.client.Close()
 }
 
-// mustBeTidy checks the state in which no work is in flight and no key needs recovery: no lock, no
-// index entry, and no key without an expiry except the program's own.
+// mustBeTidy checks the keys after all work has ended and no key needs recovery. There must be no
+// lock, no index entry, and no key without an expiry except the program's own.
 func (s *keyspace) mustBeTidy() {
 	s.t.Helper()
 	ctx, cancel := s.bounded()

@@ -13,12 +13,12 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// errKilled is the error of a killed process's calls. It matches redis.ErrClosed, after which
+// errKilled is the error of every call of a killed process. It matches redis.ErrClosed, so that
 // neither the client nor the library tries again.
 var errKilled = errors.Join(errors.New("idemtest: the process was killed"), redis.ErrClosed)
 
-// process is one run of a program that works on a flow. Once it is killed, nothing of it reaches
-// Redis, its flow runs no stage, and a goroutine that is in a stage ends.
+// process is one run of a program that works on a flow. After it is killed, it sends nothing to
+// Redis, its flow runs no stage, and a goroutine in a stage ends.
 type process struct {
 	network faultnet.Network
 	cancel  context.CancelFunc
@@ -50,7 +50,7 @@ func (p *process) own(client redis.UniversalClient) {
 	}
 }
 
-// kill ends the process without giving anything back.
+// kill ends the process without releasing its lease.
 func (p *process) kill() {
 	p.mu.Lock()
 	p.killed = true
@@ -76,7 +76,7 @@ func (p *process) reach(k boundary, at string) bool {
 	return m == p.fatal
 }
 
-// begin records that the process begins to work at a recovery point. label is the name of the work.
+// begin records that the process starts work at a recovery point. label is the name of the work.
 func (p *process) begin(point, label string) {
 	p.mu.Lock()
 	p.point, p.sent = point, false
@@ -95,8 +95,8 @@ func (p *process) step(k boundary, label string) {
 	}
 }
 
-// faultOf returns the fault of a script call: a commit is lost at the crash point before it, and
-// its reply at the one after it.
+// faultOf returns the fault of a script call. A commit is lost at the crash point before it. Its
+// reply is lost at the crash point after it.
 func (p *process) faultOf(s *lua.Script) (f faultnet.Fault, struck func()) {
 	if s.Name != lua.Commit.Name {
 		return faultnet.NoFault, nil
@@ -117,7 +117,7 @@ func (p *process) faultOf(s *lua.Script) (f faultnet.Fault, struck func()) {
 		}
 		p.mu.Unlock()
 	}
-	// A server that does not have the script is sent the commit again, with the same fault.
+	// If the server does not have the script, the commit is sent again, with the same fault.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fault, p.kill

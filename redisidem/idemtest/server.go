@@ -17,14 +17,14 @@ import (
 const (
 	// patience is how long the end of a test waits for work in flight.
 	patience = 10 * time.Second
-	// defaultTimeout is the Config.Timeout of services whose test does not set one: the machine may
-	// be busy with other tests.
+	// defaultTimeout is the default of Config.Timeout in tests, since the machine may be busy with
+	// other tests.
 	defaultTimeout = 5 * time.Second
 )
 
-// Server is a Redis in the test's process. Connections to it are made in memory, so it needs no
-// port and works inside a bubble of testing/synctest. Its clock is that of the test (in a bubble,
-// the bubble's) and can be put forward. Methods are safe for concurrent use.
+// Server is a Redis in the process of the test. Connections to it are made in memory, so it needs
+// no port and works inside a bubble of testing/synctest. Its clock follows that of the test or the
+// bubble, and can be advanced. It is safe for concurrent use.
 type Server struct {
 	tb      TB
 	redis   *miniredis.Miniredis
@@ -35,7 +35,7 @@ type Server struct {
 	ahead time.Duration // by how much the clock is ahead of the test's
 }
 
-// NewServer starts an empty server that ends with the test.
+// NewServer starts an empty server. It ends with the test.
 func NewServer(tb TB) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, redis: miniredis.NewMiniRedis()}
@@ -59,10 +59,10 @@ func NewService(tb TB, cfg *redisidem.Config) *redisidem.Service {
 	return NewServer(tb).Service(cfg)
 }
 
-// Service returns a new service with a client of its own, as another process would have it:
-// services of the same server and namespace work on the same keys. A nil cfg means all defaults.
-// Timeout defaults to 5 s instead of 500 ms, because the machine may be busy with other tests: set
-// it, or use a bubble, to test an outage. An invalid cfg fails the test.
+// Service returns a new service with a client of its own, as another process would have it.
+// Services of the same server and namespace work on the same keys. A nil cfg means all defaults.
+// Timeout defaults to 5 s instead of 500 ms, because the machine may be busy with other tests. To
+// test an outage, set it or use a bubble. An invalid cfg fails the test.
 //
 // The service is closed at the end of the test, which first ends an outage. The test fails if work
 // under a lease is still in flight then and does not end within 10 s.
@@ -95,7 +95,7 @@ func withTimeout(cfg *redisidem.Config) *redisidem.Config {
 	return &out
 }
 
-// Client returns a new client of the server, for inspecting its keys or for a service of the test's
+// Client returns a new client of the server, for a look at its keys or for a service of the test's
 // own. It is closed at the end of the test.
 func (s *Server) Client() *redis.Client {
 	client := redis.NewClient(s.Options())
@@ -103,8 +103,8 @@ func (s *Server) Client() *redis.Client {
 	return client
 }
 
-// Options returns new options for a client of the server, to be changed and passed to
-// [redis.NewClient]. Their Dialer leads to the server. The caller must close its client.
+// Options returns new options for a client of the server. Change them and pass them to
+// [redis.NewClient]. Their Dialer connects to the server. The caller must close the client.
 func (s *Server) Options() *redis.Options {
 	return &redis.Options{
 		Addr:                  "embedded:6379", // a name for messages
@@ -121,9 +121,9 @@ func (s *Server) Options() *redis.Options {
 	}
 }
 
-// FastForward puts the server's clock forward: leases lapse, and keys whose retention is over are
-// gone. The test's own clock, by which a service decides when to renew a lease, does not change: a
-// live worker whose lease lapses in this way learns of it at its next renewal or commit.
+// FastForward advances the clock of the server. Leases lapse, and keys whose retention is over are
+// removed. The clock of the test does not change, and a service renews leases by that clock. A live
+// worker whose lease lapses in this way finds out at its next renewal or commit.
 func (s *Server) FastForward(d time.Duration) {
 	s.mu.Lock()
 	s.ahead += max(d, 0)
@@ -131,7 +131,8 @@ func (s *Server) FastForward(d time.Duration) {
 	s.tick()
 }
 
-// tick sets the server's clock once it was put forward. Until then the server uses the test's own.
+// tick sets the clock of the server if it was advanced. Until then the server uses the clock of the
+// test.
 func (s *Server) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,14 +141,13 @@ func (s *Server) tick() {
 	}
 }
 
-// Stop breaks all connections and refuses new ones, as a crashed server would, until
-// [Server.Restart]. Calls return [redisidem.ErrUnavailable] after their Config.Timeout, because a
-// server may come back within it.
+// Stop simulates a crashed server until [Server.Restart]. It breaks all connections and refuses new
+// ones. Calls return [redisidem.ErrUnavailable] after their Config.Timeout, because a server may
+// come back within it.
 func (s *Server) Stop() { s.network.Set(faultnet.Refuse) }
 
-// Hang swallows all requests on old and new connections, as a firewall that drops packets would,
-// until [Server.Restart]. Calls return [redisidem.ErrUnavailable] after their Config.Timeout. The
-// swallowed requests never arrive.
+// Hang simulates a firewall that drops packets until [Server.Restart]. Requests on old and new
+// connections never arrive. Calls return [redisidem.ErrUnavailable] after their Config.Timeout.
 func (s *Server) Hang() { s.network.Set(faultnet.Hang) }
 
 // DropReplies executes all requests and drops the replies until [Server.Restart]. Calls return

@@ -11,17 +11,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// requestLog is what a request's handlers leave for the access log.
+// requestLog collects values for the access log while a request is served.
 type requestLog struct {
 	scope  string // never logged
 	result httpidem.Result
-	// challenges are what the upstream asks for of a caller whom it does not know.
+	// challenges are the WWW-Authenticate values of the upstream for a caller that it does not
+	// accept.
 	challenges []string
 }
 
 type requestLogContext struct{}
 
-// requestLogOf returns the request's note.
+// requestLogOf returns the requestLog of a context. Without one, it returns one that is not logged.
 func requestLogOf(ctx context.Context) *requestLog {
 	n, _ := ctx.Value(requestLogContext{}).(*requestLog)
 	if n == nil {
@@ -30,8 +31,8 @@ func requestLogOf(ctx context.Context) *requestLog {
 	return n
 }
 
-// logged wraps the gateway's handler: each request is logged and counted when it is answered. Keys
-// are logged as the digest under which Redis knows them, scopes, queries and bodies not at all.
+// logged returns a handler that logs and counts each request after its response. A key is logged as
+// the digest that Redis has. Scopes, queries and bodies are never logged.
 func (g *Gateway) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -51,7 +52,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 				slog.Int64("bytes", counter.bytes), slog.Duration("took", took),
 			}
 			if !returned {
-				attrs = append(attrs, slog.Bool("aborted", true)) // the answer breaks off; without any of it the status is 0
+				attrs = append(attrs, slog.Bool("aborted", true)) // the response broke off; the status is 0 if nothing was sent
 			}
 			if n.result != 0 {
 				attrs = append(attrs, slog.String("result", n.result.String()))
@@ -70,7 +71,8 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 	})
 }
 
-// known returns a method that may be a label: a client can make up any number of others.
+// known returns a method as a label. Unknown methods share one, since clients can invent any number
+// of them.
 func known(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -79,7 +81,7 @@ func known(method string) string {
 	return "other"
 }
 
-// responseCounter counts what is written.
+// responseCounter records the status and counts the bytes of a response.
 type responseCounter struct {
 	http.ResponseWriter
 	status int
@@ -102,5 +104,5 @@ func (m *responseCounter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap lets [http.ResponseController] reach the underlying writer.
 func (m *responseCounter) Unwrap() http.ResponseWriter { return m.ResponseWriter }

@@ -8,7 +8,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// The fields that describe the caller's request to the upstream.
+// The fields that describe the caller's request in a check of its authorization.
 const (
 	methodHeader = "X-Forwarded-Method"
 	uriHeader    = "X-Forwarded-Uri"
@@ -16,8 +16,8 @@ const (
 
 var errAnswered = errors.New("the upstream has said whether the caller may")
 
-// authorize makes the question whether a caller may do what it asks for, which goes to the
-// upstream: an answer from the store does not get there by itself.
+// authorize returns a Config.Authorize that asks the upstream whether a caller is authorized.
+// Replays do not reach the upstream, so it could not check them otherwise.
 func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
 		q := newCheckRequest(r, where)

@@ -10,9 +10,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// newCheckRequest makes a request of the gateway's own, which asks the upstream about a caller's
-// request: a GET with the fields that tell who the caller is. What these say about the caller's
-// body and answer is left out, or half of an answer could be taken for all of it.
+// newCheckRequest returns a GET request of the gateway that asks the upstream about a caller's
+// request. It has the caller's header fields, without the fields about the body, conditions and
+// ranges: a partial response could be taken for the whole.
 func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	q := r.Clone(r.Context())
 	q.Method, q.URL, q.Body, q.ContentLength, q.TransferEncoding, q.Trailer = http.MethodGet, target, http.NoBody, 0, nil, nil
@@ -21,16 +21,16 @@ func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 			q.Header.Del(name)
 		}
 	}
-	// A proxy removes what Connection names. A client must not be able to remove its credentials,
-	// or fields of the gateway, from the check request.
+	// A proxy removes the fields that Connection names. A client must not be able to remove its
+	// credentials, or fields of the gateway, from the check request.
 	for _, name := range []string{"Range", "Expect", "Connection", idemheader.Key} {
 		q.Header.Del(name)
 	}
 	return q
 }
 
-// target returns where at the upstream a question goes: a path, maybe with a query, in which {key}
-// stands for a key.
+// target returns the URL of a check request at the upstream. The reference is a path, with or
+// without a query. {key} is replaced by the key. Errors do not contain the key.
 func target(reference, key string) (*url.URL, error) {
 	path, query, asks := strings.Cut(reference, "?")
 	text := strings.ReplaceAll(path, "{key}", url.PathEscape(key))
@@ -44,10 +44,10 @@ func target(reference, key string) (*url.URL, error) {
 	case strings.Contains(text, "#"):
 		return nil, errors.New("must not have a fragment")
 	case err != nil:
-		return nil, errors.Unwrap(err) // without the text, which may have a key
+		return nil, errors.Unwrap(err) // without the text, which may contain a key
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
-		if slices.Contains([]string{".", ".."}, segment) { // which is another path to most servers, however it is escaped
+		if slices.Contains([]string{".", ".."}, segment) { // most servers resolve it to another path, even if it is escaped
 			return nil, errors.New("must not have dots for a segment")
 		}
 	}

@@ -11,18 +11,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// CORS says which pages of other origins may call the service through the gateway. It has to be the
-// gateway that says so: what a service allows depends on the page that asks, and is therefore not
-// in stored answers.
+// CORS configures the pages of other origins that may call the service through the gateway. The
+// gateway must answer for them: the CORS fields of the service depend on the page, and are
+// therefore not stored.
 type CORS struct {
-	// Origins are those that may, such as https://shop.example; "*" is all of them. None: the
-	// gateway leaves CORS alone.
+	// Origins are the allowed origins, such as https://shop.example, or "*" for all. Without
+	// origins the gateway forwards CORS requests and fields unchanged.
 	Origins []string
-	// Credentials lets pages send cookies along. Not with "*".
+	// Credentials lets pages send cookies. It cannot be combined with "*".
 	Credentials bool
 }
 
-// validate reports what is wrong.
+// validate reports the first setting that is invalid.
 func (c *CORS) validate() error {
 	if c.Credentials && len(c.Origins) == 0 {
 		return errors.New("CORS with credentials needs an origin")
@@ -41,8 +41,7 @@ func (c *CORS) validate() error {
 	return nil
 }
 
-// handler answers the questions of browsers before they get to the service, and marks what they may
-// read.
+// handler answers preflight requests, and exposes the header fields that pages may read.
 func (c *CORS) handler(next http.Handler) http.Handler {
 	if len(c.Origins) == 0 {
 		return next
@@ -59,8 +58,8 @@ func (c *CORS) handler(next http.Handler) http.Handler {
 	}))
 }
 
-// ownCORS keeps what the gateway says about CORS when the service says something, too: browsers
-// refuse a response with two values.
+// ownCORS overwrites the CORS fields of the service with those of the gateway. Browsers refuse a
+// response with both.
 type ownCORS struct {
 	http.ResponseWriter
 	own   http.Header
@@ -88,5 +87,5 @@ func (w *ownCORS) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap lets [http.ResponseController] reach the underlying writer.
 func (w *ownCORS) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,5 +1,5 @@
-// Package gateway is a reverse proxy that makes retries safe for the service behind it, whatever
-// that is written in.
+// Package gateway is a reverse proxy that makes retries safe for the service behind it, in any
+// language.
 package gateway
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Config is what a [Gateway] is made of. All fields up to Log are required.
+// Config configures a [Gateway]. All fields up to Log are required.
 type Config struct {
 	Service  *redisidem.Service
 	Upstream *Upstream
@@ -29,14 +29,14 @@ type Config struct {
 	Identify Identify
 	Metrics  *Metrics
 	Log      *slog.Logger
-	// PolicyURL is the address of the API's own text about its keys.
+	// PolicyURL is the address of the API's documentation of its keys.
 	PolicyURL string
-	// Challenge is the WWW-Authenticate of answers to requests that do not prove whose they are;
-	// empty for none.
+	// Challenge is the WWW-Authenticate of responses to unauthenticated requests. Default: none.
 	Challenge string
-	// CORS is for pages of other origins.
+	// CORS configures the pages of other origins that may call the service. Default: CORS is left
+	// to the service.
 	CORS CORS
-	// Quota bounds what one scope may use; nil for no bound.
+	// Quota limits the use by one scope. Default: no limit.
 	Quota httpidem.Quota
 }
 
@@ -57,7 +57,7 @@ type Gateway struct {
 	draining  atomic.Bool
 }
 
-// New makes a gateway.
+// New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
@@ -88,7 +88,7 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// handler makes the handler of one policy.
+// handler returns the handler of one policy.
 func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	if !*p.Protect {
 		return g.proxyOf(p), nil
@@ -131,27 +131,27 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	return m.Handler(g.handleInterrupted(p, begin, g.protectedProxy(p, keep, begin))), nil
 }
 
-// lastStatus is the highest status there is (RFC 9110, section 15).
+// lastStatus is the highest valid status (RFC 9110, section 15).
 const lastStatus = 599
 
 var errNoStatus = errors.New("the upstream's status is not a valid one")
 
-// protectedProxy is the proxy for protected requests of a policy, whose answers are kept as keep
-// says.
+// protectedProxy returns the proxy for the protected requests of a policy. keep decides which
+// responses are stored.
 func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin func(*http.Response) error) http.Handler {
 	proxy := g.proxyOf(p)
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		if answer.StatusCode > lastStatus {
 			return errNoStatus
 		}
-		if answer.StatusCode != http.StatusSwitchingProtocols { // whose body is the connection
+		if answer.StatusCode != http.StatusSwitchingProtocols { // its body is the connection
 			if err := begin(answer); err != nil {
 				return err
 			}
 			answer.Body = &trackedBody{answer.Body, answer.Request.Context()}
 		}
-		// A 4xx says that the upstream has refused the request: the outcome of this attempt is
-		// known, and it does not count.
+		// A 4xx means that the upstream has refused the request. The outcome of this attempt is
+		// known, so it does not count.
 		ctx := answer.Request.Context()
 		if st := httpidem.Stage(ctx); st != nil && answer.StatusCode/100 == 4 &&
 			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.DispositionKeep {
@@ -162,13 +162,13 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, begin fu
 	return proxy
 }
 
-// prefetchBody returns a function that reads as much of an answer's body as the middleware holds
-// back anyway, so that an answer that breaks off there becomes an error, for which a problem can
-// still be given. An answer that is to go on as it comes is left alone.
+// prefetchBody returns a function that reads the part of a response body that the middleware holds
+// back. If the body breaks off there, the error comes before anything was sent, and the gateway can
+// still send a problem. A response that is streamed is not read.
 func prefetchBody(limit int, stream bool) func(*http.Response) error {
 	return func(answer *http.Response) error {
 		if httpidem.Stage(answer.Request.Context()) == nil {
-			return nil // nothing is held back
+			return nil // the response is not held back
 		}
 		if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); stream &&
 			(answer.ContentLength < 0 || kind == "text/event-stream") {
@@ -186,11 +186,11 @@ func prefetchBody(limit int, stream bool) func(*http.Response) error {
 	}
 }
 
-// trackedBody is the body of an upstream's answer. When it breaks off, the outcome of the request
-// is unknown.
+// trackedBody is the body of an upstream response. If it breaks off, the outcome of the request is
+// unknown.
 type trackedBody struct {
 	io.ReadCloser
-	ctx context.Context // of the request that the answer is for
+	ctx context.Context // of the request
 }
 
 func (b *trackedBody) Read(p []byte) (int, error) {
@@ -208,7 +208,7 @@ func (g *Gateway) scope(r *http.Request) (string, error) {
 	return scope, err
 }
 
-// observe notes what became of a request.
+// observe records the result of a request, and logs failures of the protection.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 	requestLogOf(ctx).result = e.Result
 	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
@@ -235,8 +235,8 @@ func (g *Gateway) Handler() http.Handler {
 	})))
 }
 
-// Admin returns the handler for operators: /healthz is 200 while the process serves, /readyz while
-// it should get requests, and /metrics is for Prometheus.
+// Admin returns the handler for operators. /healthz is 200 while the process serves, /readyz while
+// it can accept requests. /metrics is for Prometheus.
 func (g *Gateway) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -251,7 +251,8 @@ func (g *Gateway) Admin() http.Handler {
 	return mux
 }
 
-// ready reports why the gateway should get no requests.
+// ready returns an error if the gateway should get no requests. It calls Redis and blocks for up to
+// 2 s.
 func (g *Gateway) ready(ctx context.Context) error {
 	if g.draining.Load() {
 		return errors.New("shutting down")
@@ -264,8 +265,8 @@ func (g *Gateway) ready(ctx context.Context) error {
 	return nil
 }
 
-// Drain makes the gateway not ready, so that load balancers send it no more requests.
+// Drain makes /readyz fail, so that load balancers send no more requests.
 func (g *Gateway) Drain() { g.draining.Store(true) }
 
-// Close gives up the idle connections to the upstream.
+// Close closes the idle connections to the upstream.
 func (g *Gateway) Close() { g.transport.CloseIdleConnections() }

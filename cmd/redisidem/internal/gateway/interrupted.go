@@ -7,9 +7,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// handleInterrupted wraps the proxy of a route: a request whose earlier attempt began and was not
-// finished goes the way that its policy says, since the outcome of that attempt is unknown. begin
-// reads the beginning of the upstream's answer to a question.
+// handleInterrupted wraps the proxy of a route. A request with an earlier attempt of unknown
+// outcome is handled as Policy.Interrupted says. begin prefetches the body of a response of the
+// upstream.
 func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
 	if p.Interrupted == "run" {
 		return proxy
@@ -29,7 +29,7 @@ func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error,
 }
 
 // writeOutcomeUnknown answers that the outcome of a request is unknown. This attempt does not
-// count, since the unknown outcome is that of an earlier one.
+// count, since it sends nothing to the upstream. The unknown outcome is that of an earlier attempt.
 func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{
@@ -38,10 +38,11 @@ func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ask asks the upstream what became of the request.
+// ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
+// was not done.
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin func(*http.Response) error, proxy http.Handler) {
 	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
-	if err != nil { // a key with which it would be another question
+	if err != nil { // the key would change the path of the check request
 		p.writeOutcomeUnknown(w, r)
 		return
 	}

@@ -14,11 +14,11 @@ import (
 // LimitsConfig configures [Limits]. At least one of InFlight and Stored must be set.
 type LimitsConfig struct {
 	// InFlight is how many requests with keys a scope may have in flight in this process, including
-	// those that wait. Zero: no limit.
+	// waiting requests. Zero: no limit.
 	InFlight int
 
-	// Stored is how many records this process makes for a scope within Window. A scope can have n
-	// times as many with n processes. Zero: no limit.
+	// Stored is how many records this process creates for a scope within Window. With n processes a
+	// scope can have n times as many. Zero: no limit.
 	Stored int
 
 	// Window should be the service's Retention. A record counts for at least Window, and at most a
@@ -37,8 +37,8 @@ type Limits struct {
 	sweepAt int // the number of scopes at which unused ones are removed
 }
 
-// slots is the number of parts of a window. The records of a part are counted together. One more
-// part is kept, since the youngest is not over yet.
+// slots is the number of parts of a window. Records of the same part are counted together. One more
+// part is kept, since the youngest has not ended yet.
 const slots = 16
 
 // usage is the usage of one scope.
@@ -136,7 +136,7 @@ func (l *Limits) untilFewer(u *usage, now time.Time) time.Duration {
 	return time.Unix(0, (u.slot+int64(slots+1-oldest))*l.slotWidth()).Sub(now)
 }
 
-// advance moves on to a slot. It does nothing if the clock was set back.
+// advance moves the window to a later slot. It does nothing if the clock was set back.
 func (u *usage) advance(slot int64) {
 	for ; u.slot < slot; u.slot++ {
 		if u.made == [slots + 1]int{} {

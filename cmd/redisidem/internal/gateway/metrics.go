@@ -10,7 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Metrics are what the gateway counts. No label has a key, a scope or a path.
+// Metrics are the Prometheus metrics of the gateway. They are safe for concurrent use. Labels
+// contain no key, scope or path.
 type Metrics struct {
 	registry *prometheus.Registry
 	events   *prometheus.CounterVec
@@ -22,7 +23,7 @@ type Metrics struct {
 	open     prometheus.Counter
 }
 
-// NewMetrics makes the metrics, in a registry of their own.
+// NewMetrics returns metrics in a registry of their own.
 func NewMetrics() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -53,7 +54,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// seconds are the bounds of the histograms: from a round trip to a slow upstream.
+// seconds are the buckets of the histograms, from a round trip to Redis to a slow upstream.
 var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
 // Observe implements [redisidem.Observer].
@@ -70,7 +71,7 @@ func (m *Metrics) Observe(_ context.Context, e redisidem.Event) {
 	}
 }
 
-// reason puts an error into one of a few words.
+// reason returns the label for an error, one of a few words.
 func reason(err error) string {
 	for _, r := range []struct {
 		err  error

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// notSentError is the error of a request for which there was no connection, so that the upstream
-// has not seen any of it.
+// notSentError reports that no connection was made for a request. The upstream has not received any
+// part of it.
 type notSentError struct{ err error }
 
 func (e *notSentError) Error() string { return e.err.Error() }

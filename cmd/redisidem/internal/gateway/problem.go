@@ -10,14 +10,14 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// What asking the upstream can come to besides an answer.
+// Results of a check request that are not a response for the client.
 var (
 	errNotDone        = errors.New("the upstream has not done it")
 	errOutcomeUnknown = errors.New("the upstream did not report the outcome")
 )
 
-// writeProblem writes an answer of the gateway's own, in the form of the route. With a RetryAfter
-// the client may try again.
+// writeProblem writes a problem of the gateway, in the form of the route. A RetryAfter asks the
+// client to try again.
 func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem httpidem.Problem) {
 	problem.Type = "about:blank"
 	w.Header().Set("Cache-Control", "no-store")
@@ -28,8 +28,8 @@ func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem ht
 	p.profile().WriteProblem(w, r, &problem)
 }
 
-// problemWriter writes the middleware's answers. Who does not prove whose a request is, is asked
-// to.
+// problemWriter returns a Config.WriteProblem for a policy. It answers unauthenticated callers with
+// 401 and a challenge.
 func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Request, *httpidem.Problem) {
 	return func(w http.ResponseWriter, r *http.Request, problem *httpidem.Problem) {
 		switch {

@@ -22,16 +22,15 @@ import (
 // Upstream is the service behind the gateway.
 type Upstream struct {
 	URL *url.URL
-	// TLS is for an https URL.
+	// TLS is the client configuration for an https URL. Nil means the defaults.
 	TLS *tls.Config
-	// Timeout bounds the time to the first byte of an answer.
+	// Timeout limits the wait for the header of a response. Zero: no limit.
 	Timeout time.Duration
-	// KeepHost sends the client's Host field on, in place of the URL's.
+	// KeepHost forwards the client's Host in place of the URL's.
 	KeepHost bool
 }
 
-// newTransport makes the connections to the upstream. Nothing is sent twice by itself: whether a
-// request may be is the gateway's to say.
+// newTransport returns the transport to the upstream.
 func (u *Upstream) newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
@@ -43,13 +42,13 @@ func (u *Upstream) newTransport() *http.Transport {
 		MaxIdleConns:          1024,
 		MaxIdleConnsPerHost:   256,
 		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // what the upstream sends goes on as it is
+		DisableCompression:    true, // responses are forwarded as they are
 	}
 }
 
-// route sends a request to the upstream with path and query byte for byte as they came, behind
-// those of the upstream's URL. ReverseProxy drops parameters that Go cannot parse, and net/url
-// escapes what it would not have written itself.
+// route sets the URL of a request to the upstream. Path and query are appended to the upstream's
+// URL byte for byte. ReverseProxy would drop parameters that Go cannot parse, and net/url would
+// escape some characters.
 func (u *Upstream) route(r *httputil.ProxyRequest) {
 	r.SetURL(u.URL)
 	out := r.Out.URL
@@ -61,14 +60,14 @@ func (u *Upstream) route(r *httputil.ProxyRequest) {
 		out.RawQuery = base
 	}
 	path := strings.TrimSuffix(u.URL.EscapedPath(), "/") + rawPath(r.In.URL)
-	// Opaque cannot begin with two slashes: such a path goes the usual way, and only what no URL
-	// may have is escaped in it.
+	// Opaque cannot begin with two slashes. Such a path is left to net/url, which escapes only
+	// characters that are invalid in a URL.
 	if path != out.EscapedPath() && !strings.HasPrefix(path, "//") {
 		out.Opaque = path
 	}
 }
 
-// rawPath returns the path of a parsed request target as it came.
+// rawPath returns the path of a URL as the client sent it.
 func rawPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
@@ -76,7 +75,7 @@ func rawPath(u *url.URL) string {
 	return u.EscapedPath()
 }
 
-// rawTarget returns a parsed request target, path and query, as it came.
+// rawTarget returns the path and the query of a URL as the client sent them.
 func rawTarget(u *url.URL) string {
 	if u.ForceQuery || u.RawQuery != "" {
 		return rawPath(u) + "?" + u.RawQuery
@@ -84,26 +83,26 @@ func rawTarget(u *url.URL) string {
 	return rawPath(u)
 }
 
-// newProxy makes the handler that sends requests to the upstream.
+// newProxy returns the proxy that forwards requests to the upstream.
 func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport: &sentTracker{transport},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			u.route(r)
 			r.SetXForwarded()
-			r.Out.Trailer = r.In.Trailer // the map that is filled while the body is read
+			r.Out.Trailer = r.In.Trailer // this map is filled while the body is read
 			if u.KeepHost {
 				r.Out.Host = r.In.Host
 			}
 			describe(r)
 			hideReplays(r.Out)
 		},
-		// The proxy logs responses that break off, with parts of them.
+		// The proxy's own log lines may contain parts of a response.
 		ErrorLog: stdlog.New(lineWriter(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
 	}
 }
 
-// proxyOf is the proxy of a route, which says in the route's form what went wrong.
+// proxyOf returns the proxy of a route, which reports failures in the form of the route.
 func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	proxy := *g.proxy
 	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
@@ -114,7 +113,7 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 		case errors.As(err, &notSent):
 			status = http.StatusServiceUnavailable
 		case errors.Is(err, context.Canceled):
-			// The client has gone, or the lease is lost: this response is not read.
+			// The client has disconnected, or the lease is lost. This response is not read.
 		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 			status = http.StatusGatewayTimeout
 		}
@@ -134,8 +133,9 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	return &proxy
 }
 
-// noAnswer is the problem of a request that the upstream has got and not answered. It may be sent
-// again if that cannot do its work twice unseen: it is protected, or safe.
+// noAnswer returns the problem for a request that was sent and not answered. It asks for a retry
+// only if a retry cannot do the work twice unnoticed: the request is protected, or its method is
+// safe.
 func noAnswer(r *http.Request, status int) httpidem.Problem {
 	problem := httpidem.Problem{
 		Status: status, Title: "The upstream gave no answer",
@@ -147,14 +147,14 @@ func noAnswer(r *http.Request, status int) httpidem.Problem {
 	return problem
 }
 
-// The fields that describe the request's lease to the upstream: the number of its attempt,
-// and a number that grows with each lease of a key, by which it can refuse older ones.
+// The fields that describe the lease of a request to the upstream: the number of the attempt, and
+// the fence. The fence grows with each lease of a key, so that the upstream can refuse older ones.
 const (
 	attemptHeader = "Idempotency-Attempt"
 	fenceHeader   = "Idempotency-Fence"
 )
 
-// describe sets the fields of the lease. Values of the client are dropped.
+// describe sets the fields of the lease. Values from the client are removed.
 func describe(r *httputil.ProxyRequest) {
 	r.Out.Header.Del(attemptHeader)
 	r.Out.Header.Del(fenceHeader)
@@ -164,8 +164,8 @@ func describe(r *httputil.ProxyRequest) {
 	}
 }
 
-// errorKind describes for operators what failed between the gateway and the upstream. Once the
-// upstream has got the request, an error's own text may have parts of its answer.
+// errorKind describes an error of the upstream for operators. The text of an error after the
+// request was sent may contain parts of the response, so it is not used.
 func errorKind(err error) string {
 	var notSent *notSentError
 	var network net.Error
@@ -184,7 +184,7 @@ func errorKind(err error) string {
 	return "no answer that can be read"
 }
 
-// lineWriter is a writer that takes a line of a log for no more than a reason to write another one.
+// lineWriter is a writer that calls a function for each line of a log, and discards the line.
 type lineWriter func()
 
 func (f lineWriter) Write(p []byte) (int, error) {
@@ -192,10 +192,10 @@ func (f lineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hideReplays keeps Go's transport from sending a request again by itself when a kept connection
-// breaks before the answer, which is for the gateway to decide. It does so with a body that can be
-// had again, and with one of these fields, for which it looks under their names in Go's form. On
-// the wire the form makes no difference.
+// hideReplays stops Go's transport from repeating a request by itself after an idle connection
+// broke. Whether to repeat it is the gateway's decision. The transport repeats requests with a
+// GetBody, and requests with one of these fields. It looks for their canonical names. On the wire
+// the case of a name does not matter.
 func hideReplays(r *http.Request) {
 	r.GetBody = nil
 	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {

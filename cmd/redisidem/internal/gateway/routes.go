@@ -17,63 +17,66 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// Policy says how requests of a route are protected. What a route leaves out is as in the file's
-// defaults.
+// Policy configures how the requests of a route are protected. Fields that a route leaves out have
+// the values of the file's defaults.
 type Policy struct {
-	// Protect is false for routes that go through as they are.
+	// Protect is whether requests are protected. Unprotected requests are forwarded unchanged.
 	Protect *bool `yaml:"protect"`
-	// Methods are those that are protected. A route whose pattern names a method that is not safe
-	// has that one alone.
+	// Methods are the protected methods. A route whose pattern has an unsafe method protects only
+	// that one.
 	Methods []string `yaml:"methods"`
-	// Key is "required" or "optional", and Syntax "lenient" (keys with or without quotes) or
+	// Key is "required" or "optional". Syntax is "lenient" (keys with or without quotes) or
 	// "strict" (with quotes).
 	Key    string `yaml:"key"`
 	Syntax string `yaml:"syntax"`
-	// Keys is "any" or "uuid". KeyWindow, if not zero, takes only keys that tell when they were
-	// made (version 7 UUIDs and ULIDs), by this much before or after now at most.
+	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
+	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
 	Keys      string         `yaml:"keys"`
 	KeyWindow *time.Duration `yaml:"key_window"`
-	// PublishRetention adds to each answer how long it is kept.
+	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
 	PublishRetention *bool `yaml:"publish_retention"`
-	// Wait is how long a retry waits for the request in flight.
+	// Wait is how long a retry waits for the request in flight. 0 refuses it at once.
 	Wait *time.Duration `yaml:"wait"`
-	// Keep are the answers that are kept: "final" (those that depend on the request), "all", or a
-	// list of statuses and classes of them, as [2xx, 404]; see httpidem.ParseStatusPolicy.
+	// Keep selects the responses that are stored: "final", "all", or a list of statuses and
+	// classes, such as [2xx, 404]. "final" are responses that depend only on the request. See
+	// [httpidem.ParseStatusPolicy].
 	Keep words `yaml:"keep"`
-	// WithoutRedis is "refuse" or "pass": what happens to requests when Redis does not answer.
+	// WithoutRedis is "refuse" or "pass": what happens to requests while Redis is unavailable.
 	WithoutRedis string `yaml:"without_redis"`
-	// Interrupted is what happens to a request whose earlier attempt began and was not finished, so
-	// that its outcome is unknown: "run" sends it again, "refuse" answers 503 until an operator
-	// resolves it, "ask" asks the upstream.
+	// Interrupted is what happens to a request with an earlier attempt of unknown outcome. "run"
+	// forwards it again. "refuse" answers 503 until an operator resolves it. "ask" asks the
+	// upstream, see Ask.
 	Interrupted string `yaml:"interrupted"`
-	// Ask is the path at the upstream to ask, maybe with a query, with {key} where the idempotency
-	// key goes: 2xx is the answer to give, 404 means that the request has to be sent again, and
-	// anything else that the outcome is unknown.
+	// Ask is a path at the upstream, with or without a query, that reports the outcome of an
+	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
+	// that the work was not done, and the request is forwarded again. Any other response means that
+	// the outcome is unknown.
 	Ask string `yaml:"ask"`
-	// Authorize is a path at the upstream, maybe with a query, that is asked, with GET and the
-	// header fields of the request, whether its caller may do it, before an answer is given from
-	// the store: 2xx is yes, 401 and 403 are passed on. "none" disables the check.
+	// Authorize is a path at the upstream, with or without a query, that reports whether a caller
+	// is authorized. It is requested with GET and the header fields of the request, before the
+	// store is called. A 2xx accepts the caller. 401 and 403 are returned to the client. Other
+	// responses are answered with 503. "none" disables the check.
 	Authorize string `yaml:"authorize"`
-	// Profile is the form of the gateway's own answers and of its mark on replays: "standard" (RFC
-	// 9457) or "stripe" (that of Stripe's API, for its client libraries).
+	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
+	// client libraries).
 	Profile string `yaml:"profile"`
-	// Fingerprint are the JSON fields of the body that make two requests the same, with dots
-	// between the names on the way to one, as customer.id; none: the whole body.
+	// Fingerprint are the JSON fields of the body that make two requests the same, as names or
+	// paths with dots, such as customer.id. An empty list compares the whole body.
 	Fingerprint []string `yaml:"fingerprint"`
-	// AnyHost takes requests with the same key to different hosts for the same request, if all else
-	// is the same.
+	// AnyHost ignores the host when requests with the same key are compared.
 	AnyHost *bool `yaml:"any_host"`
-	// Headers are the fields of an answer that are stored besides those that always are.
+	// Headers are response fields that are stored in addition to [httpidem.DefaultKeepHeaders].
 	Headers []string `yaml:"headers"`
-	// Stream sends answers that the upstream sends bit by bit on as they come, and does not keep
-	// them.
+	// Stream forwards responses of unknown length and event streams as they arrive. They are not
+	// stored.
 	Stream *bool `yaml:"stream"`
-	// MaxBody and MaxResponse are in bytes.
+	// MaxBody and MaxResponse limit the bodies of requests and of stored responses, in bytes. Zero
+	// means the defaults of httpidem.
 	MaxBody     int64 `yaml:"max_body"`
 	MaxResponse int   `yaml:"max_response"`
 }
 
-// words are the words of a list, or a single one without a list around it.
+// words is a list of words. A single word may stand without a list.
 type words []string
 
 // UnmarshalYAML implements [yaml.InterfaceUnmarshaler].
@@ -96,22 +99,22 @@ func (w *words) UnmarshalYAML(decode func(any) error) error {
 	return nil
 }
 
-// Route is a policy for some requests.
+// Route is the policy of the requests that match a pattern.
 type Route struct {
-	// Match is a pattern like those of Go's http.ServeMux: "POST /orders/{id}". The most specific
-	// one counts.
+	// Match is a pattern of Go's [http.ServeMux], such as "POST /orders/{id}". The most specific
+	// pattern wins.
 	Match  string `yaml:"match"`
 	Policy `yaml:",inline"`
 }
 
-// Routes are the contents of a routes file.
+// Routes is the content of a routes file.
 type Routes struct {
 	Defaults Policy  `yaml:"defaults"`
 	Routes   []Route `yaml:"routes"`
 }
 
-// ReadRoutes reads a routes file, and refuses what it does not know. Without a file name there are
-// no routes but the defaults.
+// ReadRoutes reads a routes file. Unknown fields are an error. Without a file name there are only
+// the defaults.
 func ReadRoutes(file string) (*Routes, error) {
 	r := &Routes{}
 	if file != "" {
@@ -129,7 +132,7 @@ func ReadRoutes(file string) (*Routes, error) {
 	return r, nil
 }
 
-// complete fills in what was left out, and checks the rest.
+// complete fills in the defaults and validates the result.
 func (r *Routes) complete() error {
 	yes, no, none := true, false, time.Duration(0)
 	r.Defaults.inherit(&Policy{
@@ -151,7 +154,7 @@ func (r *Routes) complete() error {
 	return err
 }
 
-// complete fills in what a route leaves out, and checks the rest.
+// complete fills in the fields that a route leaves out, and validates the result.
 func (r *Route) complete(defaults *Policy) error {
 	named, required := r.Methods != nil, r.Key == "required"
 	r.inherit(defaults)
@@ -163,16 +166,15 @@ func (r *Route) complete(defaults *Policy) error {
 	if !named && method != "" && !isSafe(method) {
 		r.Methods = []string{method}
 	}
-	// A route of which nothing is protected is meant so when it says protect: false, or leaves to
-	// the defaults what happens to a GET.
+	// A route that protects nothing is accepted if it says protect: false, or if the defaults leave
+	// its method out. Otherwise it is a mistake.
 	if method != "" && *r.Protect && (named || required) && !slices.Contains(r.Methods, method) {
 		return fmt.Errorf("methods is %v, and match is for %s alone; use protect: false for routes without protection", r.Methods, method)
 	}
 	return r.validate()
 }
 
-// isSafe reports whether requests with a method ask for nothing to be done (RFC 9110, section
-// 9.2.1).
+// isSafe reports whether a method is safe (RFC 9110, section 9.2.1).
 func isSafe(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -290,11 +292,11 @@ func (p *Policy) validate() error {
 	return nil
 }
 
-// matcher returns a mux that knows each route's pattern. It serves nothing.
+// matcher returns a mux with the pattern of each route, only for matching.
 func (r *Routes) matcher() (mux *http.ServeMux, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("routes: %v", v) // that is how a mux refuses a pattern
+			err = fmt.Errorf("routes: %v", v) // a mux panics on an invalid pattern
 		}
 	}()
 	mux = http.NewServeMux()
@@ -304,23 +306,23 @@ func (r *Routes) matcher() (mux *http.ServeMux, err error) {
 	return mux, nil
 }
 
-// find returns the number of the route that a request belongs to, or -1.
+// find returns the index of the route that a request matches, or -1.
 func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
-	// A mux would redirect a path that is not clean. Here it is only to be found, and goes to the
-	// upstream as it came.
+	// A mux redirects paths that are not clean. The path is cleaned only for matching, and is
+	// forwarded unchanged.
 	clean := *req.URL
 	clean.Path = path.Clean("/" + clean.Path)
 	if strings.HasSuffix(req.URL.Path, "/") && clean.Path != "/" {
 		clean.Path += "/"
 	}
 	clean.RawPath = ""
-	// What stands behind may not care for the letters of a method, and neither does the middleware.
+	// The upstream may ignore the case of a method, as the middleware does.
 	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }
 
-// profile is the form of the route's problems and replays.
+// profile returns the form of the route's problems and replays.
 func (p *Policy) profile() httpidem.Profile {
 	if p.Profile == httpidem.ProfileStripe.String() {
 		return httpidem.ProfileStripe

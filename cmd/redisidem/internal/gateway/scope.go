@@ -24,18 +24,18 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// ErrUnauthenticated says that a request does not tell whose it is, or does not prove it.
+// ErrUnauthenticated reports that a request does not identify its caller, or does not prove it.
 var ErrUnauthenticated = errors.New("the request does not identify its caller")
 
-// Identify returns the caller of a request, the scope of its idempotency key.
+// Identify returns the caller of a request, which is the scope of its idempotency key. It is called
+// concurrently.
 type Identify func(*http.Request) (string, error)
 
-// FromHeader takes the scope from a header field. It is as trustworthy as the sender of that field:
-// something in front of the gateway that authenticates callers and drops what they send under that
-// name.
+// FromHeader takes the scope from a header field. The field is only as trustworthy as its sender. A
+// proxy in front of the gateway must authenticate callers and remove the field from their requests.
 //
-// A field that is no name of a caller is refused: credentials, which change and would be stored,
-// the key itself, and what a server does not leave among the fields.
+// Names that cannot identify a caller are refused: credentials, which change and must not be
+// stored, the key itself, and fields that a server removes.
 func FromHeader(name string) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
@@ -57,9 +57,9 @@ func FromHeader(name string) (Identify, error) {
 	}, nil
 }
 
-// FromCertificate takes the scope from the client's certificate, which the TLS listener has
-// verified: a digest of its issuer and its subject, so that a renewed certificate is the same
-// caller's.
+// FromCertificate takes the scope from the client certificate that the TLS listener has verified.
+// The scope is a digest of the issuer and the subject, so that a renewed certificate has the same
+// scope.
 func FromCertificate(r *http.Request) (string, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return "", fmt.Errorf("%w: it needs a client certificate", ErrUnauthenticated)
@@ -69,18 +69,18 @@ func FromCertificate(r *http.Request) (string, error) {
 	return hex.EncodeToString(issuer[:]) + hex.EncodeToString(subject[:]), nil
 }
 
-// Tokens says which JSON Web Tokens (RFC 7519) the gateway accepts.
+// Tokens configures which JSON Web Tokens (RFC 7519) the gateway accepts.
 type Tokens struct {
-	// Key verifies their signatures.
+	// Key verifies the signatures.
 	Key *TokenKey
-	// Claim is the one whose text is the scope.
+	// Claim is the name of the claim that holds the scope.
 	Claim string
-	// Issuer and Audience must be the token's, if they are set.
+	// Issuer and Audience are the required values, if they are set.
 	Issuer, Audience string
 }
 
-// FromToken takes the scope from a claim of the bearer token in the Authorization field, once its
-// signature and its times are verified. A token without an expiry is refused.
+// FromToken takes the scope from a claim of the bearer token in the Authorization field. The
+// signature and the times of the token are verified. A token without an expiry is refused.
 func FromToken(t Tokens) Identify {
 	options := []jwt.ParserOption{jwt.WithValidMethods(t.Key.algorithms), jwt.WithExpirationRequired()}
 	if t.Issuer != "" {
@@ -97,7 +97,7 @@ func FromToken(t Tokens) Identify {
 		}
 		claims := jwt.MapClaims{}
 		if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return t.Key.key, nil }); err != nil {
-			return "", fmt.Errorf("%w: its token is refused", ErrUnauthenticated) // why is the log's, and has parts of the token
+			return "", fmt.Errorf("%w: its token is refused", ErrUnauthenticated) // the cause is left out, since it may contain parts of the token
 		}
 		scope, ok := claims[t.Claim].(string)
 		if !ok || scope == "" {
@@ -107,19 +107,19 @@ func FromToken(t Tokens) Identify {
 	}
 }
 
-// TokenKey is a key that verifies tokens, with the algorithms that go with its kind. The operator
-// configures the kind; neither the token nor the file decides it. A public key in an unexpected
-// form would otherwise be used as a secret.
+// TokenKey is a key that verifies tokens, with the algorithms of its kind. The operator configures
+// the kind. If the token or the file decided it, a public key could be used as a secret.
 type TokenKey struct {
 	key        any
 	algorithms []string
 }
 
-// leastSecret is the length of the shortest HMAC secret: that of the shortest digest (RFC 7518,
-// section 3.2).
+// leastSecret is the minimum length of an HMAC secret in bytes: that of the shortest digest (RFC
+// 7518, section 3.2).
 const leastSecret = 32
 
-// ReadSecret reads an HMAC secret: the bytes of the file as they are.
+// ReadSecret reads an HMAC secret, the bytes of the file as they are. It refuses a file that looks
+// like a public key.
 func ReadSecret(file string) (*TokenKey, error) {
 	secret, err := os.ReadFile(file)
 	switch {
@@ -133,7 +133,7 @@ func ReadSecret(file string) (*TokenKey, error) {
 	return &TokenKey{secret, []string{"HS256", "HS384", "HS512"}}, nil
 }
 
-// looksPublic reports whether a secret has one of the forms in which public keys are handed out.
+// looksPublic reports whether a secret has a form in which public keys are published.
 func looksPublic(secret []byte) bool {
 	text := strings.TrimSpace(strings.TrimPrefix(string(secret), "\ufeff"))
 	switch {
@@ -145,7 +145,7 @@ func looksPublic(secret []byte) bool {
 		strings.HasPrefix(text, "sk-ssh-"), strings.HasPrefix(text, "sk-ecdsa-"):
 		return true
 	}
-	// The middle of a PEM block is how some authorization servers show their key.
+	// Some authorization servers show only the base64 content of the PEM block.
 	middle, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.Join(strings.Fields(text), ""), "="))
 	return isPublicDER(secret) || err == nil && isPublicDER(middle)
 }
@@ -157,7 +157,8 @@ func isPublicDER(der []byte) bool {
 	return key == nil || rsaKey == nil || certificate == nil
 }
 
-// ReadPublicKey reads a public key or a certificate in PEM.
+// ReadPublicKey reads a public key or a certificate in PEM. It returns an error for a key that
+// cannot verify tokens.
 func ReadPublicKey(file string) (*TokenKey, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -193,9 +194,9 @@ func readPublic(block *pem.Block) (crypto.PublicKey, error) {
 		}
 		return c.PublicKey, nil
 	}
-	// Not even a private key that would do: it has no business here.
+	// A private key is refused too, since the gateway does not need it.
 	return nil, fmt.Errorf("a PEM block %q is no public key", block.Type)
 }
 
-// Unscoped puts all callers into one scope.
+// Unscoped puts all callers into one scope: see [httpidem.Unscoped].
 func Unscoped(r *http.Request) (string, error) { return httpidem.Unscoped(r) }

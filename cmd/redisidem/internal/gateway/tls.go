@@ -8,9 +8,8 @@ import (
 	"os"
 )
 
-// ServerTLS makes the configuration of a listener: with a certificate and its key, and, if clientCA
-// is not empty, for clients that must prove who they are by a certificate of one of the authorities
-// in that file.
+// ServerTLS returns the configuration of a listener with the given certificate and key. If clientCA
+// is not empty, clients must have a certificate of one of the authorities in that file.
 func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
@@ -28,9 +27,9 @@ func ServerTLS(certificate, key, clientCA string) (*tls.Config, error) {
 	return c, nil
 }
 
-// UpstreamTLS makes the configuration for an upstream: ca, if not empty, has the authorities to
-// trust in place of the system's, and certificate and key are what the gateway proves with who it
-// is.
+// UpstreamTLS returns the client configuration for an upstream. ca, if it is not empty, has the
+// authorities to trust in place of the system's. certificate and key, if they are not empty,
+// identify the gateway to the upstream.
 func UpstreamTLS(ca, certificate, key string) (*tls.Config, error) {
 	if (certificate == "") != (key == "") {
 		return nil, errors.New("the certificate for the upstream and its key go together")
