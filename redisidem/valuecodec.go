@@ -28,7 +28,7 @@ type PlainAccepter interface {
 	AcceptsPlain() bool
 }
 
-// An encoded value begins with enencodedMark. A plain value that happens to begin with markStem is
+// An encoded value begins with encodedMark. A plain value that happens to begin with markStem is
 // stored behind plainMark, so that the first bytes always say whether a value is encoded.
 const (
 	encodedMark = "\x00\xffridem\x01c"
