@@ -273,14 +273,19 @@ func confirmed(t testing.TB, work redisidem.StageFunc) *redisidem.Flow {
 func TestWaitersGetTheInterimAnswer(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		var runs, entered atomic.Int64
-		// The first run ends after all callers have come. A caller that comes later runs the work
-		// again.
+		// The first run ends when all callers have come and Redis has refused one of each process,
+		// which then waits for the others. A caller whose claim comes later runs the work again.
+		raw := e.client()
 		work := func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			for range 1000 {
-				if entered.Load() >= 16 {
-					break
+			if runs.Load() == 0 {
+				record, _ := e.place(st.Key())
+				for range 2000 {
+					waiting := strings.Fields(raw.HGet(ctx, record, "waiting").Val())
+					if entered.Load() == 16 && len(waiting) == 2 {
+						break
+					}
+					time.Sleep(5 * time.Millisecond)
 				}
-				time.Sleep(10 * time.Millisecond)
 			}
 			return confirming(100*time.Millisecond, &runs)(ctx, st)
 		}
