@@ -16,7 +16,7 @@ type compareCommand struct {
 	After  string `arg:"" help:"JSON of the later run." type:"existingfile"`
 }
 
-// Help implements kong's interface for the text below the flags.
+// Help implements kong's interface. It returns the text below the flags.
 func (compareCommand) Help() string {
 	return "A point is compared by its ratios to the baseline of the same repetition, so measure the baseline as well. p-values are corrected " +
 		"for the number of points, so that equal builds come out worse in one comparison of twenty at most. That takes samples: " +
@@ -25,7 +25,7 @@ func (compareCommand) Help() string {
 		"few the repetitions."
 }
 
-// Run is the command.
+// Run compares two runs.
 func (c *compareCommand) Run() error {
 	before, err := result.Read(c.Before)
 	if err != nil {
@@ -52,7 +52,7 @@ type reportCommand struct {
 	SVG  string `name:"svg" help:"Write one drawing instead: the throughput of this scenario's contenders against the baseline's." placeholder:"SCENARIO"`
 }
 
-// Run is the command.
+// Run writes the report of a run.
 func (c *reportCommand) Run() error {
 	run, err := result.Read(c.From)
 	if err != nil {

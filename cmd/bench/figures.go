@@ -39,7 +39,7 @@ func (c *figuresCommand) validate() error {
 	return c.check()
 }
 
-// Run is the command.
+// Run measures the figures.
 func (c *figuresCommand) Run(ctx context.Context) error {
 	if err := c.validate(); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: result.Words(os.Args[1:]), Measured: true,
 		Machine: machine.Describe(srv.Title, srv.Topology), Figures: figures,
 	}
-	if err = errors.Join(err, c.show(run)); err != nil { // the figures measured so far are not lost
+	if err = errors.Join(err, c.show(run)); err != nil { // keeps the figures measured so far
 		return err
 	}
 	for _, f := range figures {
@@ -72,7 +72,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// show prints the figures and writes them to the files of the flags.
+// show prints the figures and writes them to the files named by the flags.
 func (c *figuresCommand) show(run *result.Run) error {
 	if err := table.Head(os.Stdout, run); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Bench measures redisidem and its alternatives, side by side on the same server. Without arguments
-// it runs a short, complete comparison on a private redis-server and prints it.
+// Bench measures redisidem and its alternatives side by side on the same server. Without arguments
+// it runs a short, complete comparison on a private redis-server and prints the results.
 package main
 
 import (
@@ -23,7 +23,7 @@ type cli struct {
 	Report  reportCommand  `cmd:"" help:"Make the HTML report of a run."`
 }
 
-// errShort ends the program with status 1, after the results are printed.
+// errShort makes the program exit with status 1, after the results are printed.
 var errShort = errors.New("a figure falls short, or a contender failed")
 
 func main() {
@@ -34,10 +34,10 @@ func main() {
 	if err != nil {
 		fail(2, err)
 	}
-	redis.SetLogger(quiet{}) // the log of a server that is not up yet is noise
+	redis.SetLogger(quiet{}) // go-redis logs a server that is still starting
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first interrupt ends the run in order, which a hanging server can delay. The second one
-	// ends the program.
+	// ends the program at once.
 	context.AfterFunc(ctx, stop)
 	command, err := parser.Parse(os.Args[1:])
 	if err != nil {
@@ -54,12 +54,12 @@ func main() {
 	}
 }
 
-// quiet is a logger for go-redis that prints nothing: errors are returned.
+// quiet is a logger for go-redis that prints nothing. Errors are returned.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// fail prints the error and ends the program.
+// fail prints the error and exits with status.
 func fail(status int, err error) {
 	fmt.Fprintln(os.Stderr, "bench:", err)
 	os.Exit(status)

@@ -106,7 +106,7 @@ func TestRunOnTheEmbeddedServerIsNoMeasurement(t *testing.T) {
 	}
 }
 
-// TestEverythingRunsOnTheEmbeddedServer is a first run where no redis-server is installed.
+// TestEverythingRunsOnTheEmbeddedServer is a first run on a machine without redis-server.
 func TestEverythingRunsOnTheEmbeddedServer(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
@@ -124,7 +124,7 @@ func TestEverythingRunsOnTheEmbeddedServer(t *testing.T) {
 	}
 }
 
-// TestSweep measures at several loads, and then reports and compares the results.
+// TestSweep measures at several loads, then reports and compares the results.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
@@ -138,8 +138,8 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Both contenders with 1 caller and 4, the second size, the records; one with both sizes; both
-	// with 1 caller and 4.
+	// lifecycle: two contenders with 1 caller and 4, the second size, and the records. handover:
+	// one contender with both sizes. mixed: two contenders with 1 caller and 4.
 	for name, want := range map[string]int{"lifecycle": 8, "handover": 2, "mixed": 4} {
 		for _, s := range run.Scenarios {
 			if s.Name == name && len(s.Points) != want {
@@ -155,7 +155,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// started starts the program, to be interrupted.
+// started starts the program, so that a test can interrupt it.
 func started(t *testing.T, args ...string) (cmd *exec.Cmd, stdout io.Reader) {
 	t.Helper()
 	program, err := os.Executable()
@@ -196,7 +196,7 @@ func TestInterruptedRunKeepsWhatItHas(t *testing.T) {
 	}
 }
 
-// TestSecondInterruptEndsTheProgram has a server that accepts connections and never answers.
+// TestSecondInterruptEndsTheProgram uses a server that accepts connections and never answers.
 func TestSecondInterruptEndsTheProgram(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -215,8 +215,8 @@ func TestSecondInterruptEndsTheProgram(t *testing.T) {
 		_ = cmd.Wait() // the exit status is checked below
 		close(ended)
 	}()
-	for range 100 { // the first one takes a moment to be heard
-		_ = cmd.Process.Signal(os.Interrupt) // it may be gone
+	for range 100 { // the program needs a moment to handle the first one
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
 		select {
 		case <-ended:
 			return

@@ -28,7 +28,7 @@ type server struct {
 	Latency time.Duration `help:"Make each round trip that much longer, in whole milliseconds, through a proxy. Needs a single server."`
 }
 
-// validate checks what can be checked without a server.
+// validate checks the flags that can be checked without a server.
 func (s *server) validate() error {
 	if s.Latency < 0 || s.Latency > 10*time.Second || s.Latency%time.Millisecond != 0 {
 		return fmt.Errorf("--latency: must be whole milliseconds, at most 10s: %v", s.Latency)
@@ -58,7 +58,7 @@ type runCommand struct {
 	CPUProfile  string        `name:"cpuprofile" help:"Write a CPU profile of this process to a file." placeholder:"FILE"`
 }
 
-// Help implements kong's interface for the text below the flags.
+// Help implements kong's interface. It returns the text below the flags.
 func (runCommand) Help() string {
 	return "Contenders take turns within each repetition, so that a busy machine is busy for all of them. A ratio is of two " +
 		"samples of the same repetition; its spread is the lowest and highest of the repetitions. Only operations whose result was read " +
@@ -114,14 +114,14 @@ func (c *runCommand) empty() bool {
 	})
 }
 
-// scenarios returns the chosen scenarios, in the order in which they are shown.
+// scenarios returns the chosen scenarios in their display order.
 func (c *runCommand) scenarios() []scenario.Scenario {
 	return slices.DeleteFunc(scenario.All(), func(s scenario.Scenario) bool {
 		return len(c.Scenario) > 0 && !slices.Contains(c.Scenario, s.Name)
 	})
 }
 
-// fill sets the defaults of the flags that were left out.
+// fill sets the defaults of omitted flags.
 func (c *runCommand) fill(srv *target.Server) {
 	duration, repetitions, body := 300*time.Millisecond, 3, []int{200}
 	switch {
@@ -152,7 +152,7 @@ func (c *runCommand) fill(srv *target.Server) {
 	}
 }
 
-// Run is the command.
+// Run compares the contenders.
 func (c *runCommand) Run(ctx context.Context) error {
 	if c.MedusaSQL != "" {
 		contender.AddMedusaSQL(c.MedusaSQL)
@@ -192,7 +192,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 			return err
 		}
 		run.Incomplete = true
-		return errors.Join(err, c.write(run)) // the results of a long run are not lost
+		return errors.Join(err, c.write(run)) // keeps the results of a long run
 	}
 	fmt.Printf("\n%.0f s in all. Ratios are against the first line of each table, sample by sample; ± is half the range of the samples.\n", run.Seconds)
 	if err := c.write(run); err != nil {
@@ -218,7 +218,7 @@ func failures(run *result.Run) error {
 	return errShort
 }
 
-// measure runs every scenario at each of its points, and prints each when it is done.
+// measure runs every scenario at each of its points, and prints each scenario when it is done.
 func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *result.Run) error {
 	plans := make(map[string][]scenario.Plan)
 	steps := 0
@@ -258,8 +258,9 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 	return nil
 }
 
-// plans returns what to measure of a scenario, at least one: each number of callers, and at the
-// last of them each further size and each number of records.
+// plans returns the measurements of a scenario, at least one. It has one for each number of
+// callers. At the last number of callers it adds one for each further size and each number of
+// records.
 func (c *runCommand) plans(s scenario.Scenario) []scenario.Plan {
 	callers := c.Callers
 	if len(callers) == 0 || s.Timed {
@@ -309,7 +310,7 @@ func (o *output) check() error {
 	return nil
 }
 
-// write writes a run to the files of the flags.
+// write writes a run to the files named by the flags.
 func (o *output) write(run *result.Run) error {
 	if o.JSON != "" {
 		if err := result.Write(o.JSON, run); err != nil {

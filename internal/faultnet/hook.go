@@ -7,8 +7,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Attach makes all connections of a client part of the network, those to each node of a cluster
-// included. The client must not have any connections yet.
+// Attach makes all connections of a client part of the network, including the connections to each
+// node of a cluster. The client must not have any connections yet.
 func (n *Network) Attach(client redis.UniversalClient) {
 	if cluster, ok := client.(*redis.ClusterClient); ok {
 		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(dialHook{n}) })
@@ -17,7 +17,7 @@ func (n *Network) Attach(client redis.UniversalClient) {
 	client.AddHook(dialHook{n})
 }
 
-// dialHook leads a client's connections through a network.
+// dialHook routes a client's connections through a network.
 type dialHook struct{ network *Network }
 
 // DialHook implements [redis.Hook].

@@ -1,6 +1,6 @@
 // Package faultnet injects faults into the connections between clients and a Redis server, inside
-// the process of a test. It needs no ports and works inside a bubble of testing/synctest. Package
-// redistest has a proxy for faults between processes.
+// the process of a test. It does not need ports, and works inside a bubble of testing/synctest.
+// Package redistest has a proxy for faults between processes.
 package faultnet
 
 import (
@@ -13,54 +13,54 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// Mode is what a [Network] does to all of its connections.
+// Mode is the state of all connections of a [Network].
 type Mode int
 
-// The modes. A connection on which something was lost breaks when the network returns to Normal,
-// and clients replace it.
+// When the network returns to Normal, every connection that has lost data breaks, and clients
+// replace it.
 const (
 	// Normal passes all requests and replies.
 	Normal Mode = iota
 	// Refuse breaks all connections and refuses new ones.
 	Refuse
-	// Hang swallows requests: they never reach the server, and the connections stay open.
+	// Hang drops requests. They never reach the server, and the connections stay open.
 	Hang
-	// DropReplies passes requests and swallows replies. Requests that only open a connection, such
-	// as HELLO, are answered.
+	// DropReplies passes requests and drops replies. Requests that only open a connection, such as
+	// HELLO, are answered.
 	DropReplies
 )
 
-// Fault is what a [Network] does to one script call.
+// Fault is the fault of a [Network] for one script call.
 type Fault int
 
-// The faults of one call. The connection breaks with the message that is lost.
+// The connection breaks when the message is lost.
 const (
 	// NoFault passes the call and its reply.
 	NoFault Fault = iota
-	// LoseRequest keeps the call from reaching the server.
+	// LoseRequest drops the call before it reaches the server.
 	LoseRequest
-	// LoseReply passes the call and keeps its reply from reaching the client.
+	// LoseReply passes the call and drops its reply.
 	LoseReply
 )
 
-// DialFunc makes a connection, as [net.Dialer.DialContext] does.
+// DialFunc opens a connection, as [net.Dialer.DialContext] does.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// errRefused is the default error of connections that are refused.
+// errRefused is the default error of refused connections.
 var errRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 
 // errLost is the error of a connection that the network broke.
 var errLost error = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 
-// Network is a set of connections that fail on demand, all of them at once or for single script
+// Network is a set of connections that fail on demand, either all at once or for single script
 // calls. The zero value is ready for use. The exported fields must be set before the first
 // connection is made. Methods are safe for concurrent use.
 type Network struct {
 	// BeforeWrite, if not nil, is called with all bytes that a client is about to send.
 	BeforeWrite func(b []byte)
 	// OnCall, if not nil, returns the fault of each script call before it is sent. The network
-	// calls struck, if not nil, when the fault has happened and before the client learns of it.
-	// OnCall must not use the network; struck may.
+	// calls struck, if not nil, after the fault has happened and before the client notices it.
+	// OnCall must not use the network. struck may use it.
 	OnCall func(s *lua.Script) (f Fault, struck func())
 
 	mu    sync.Mutex
@@ -77,9 +77,9 @@ type plannedFault struct {
 	struck func()
 }
 
-// Wrap returns a DialFunc whose connections belong to the network. It succeeds during an outage as
-// well, and the connection fails at its first use: go-redis retries a failed dial in the
-// background, with long pauses and beyond the life of its client.
+// Wrap returns a DialFunc whose connections belong to the network. Dialling succeeds even during an
+// outage, and the connection fails at its first use. The reason is that go-redis retries a failed
+// dial in the background, with long pauses and beyond the life of its client.
 func (n *Network) Wrap(dial DialFunc) DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		n.mu.Lock()
@@ -98,8 +98,8 @@ func (n *Network) Wrap(dial DialFunc) DialFunc {
 	}
 }
 
-// add makes a connection part of the network. It takes part in an outage that began or ended while
-// it was dialled.
+// add makes a connection part of the network. The connection is also affected by an outage that
+// began or ended while it was dialled.
 func (n *Network) add(inner net.Conn, before Mode) *conn {
 	c := &conn{Conn: inner, network: n}
 	n.mu.Lock()
@@ -115,14 +115,14 @@ func (n *Network) add(inner net.Conn, before Mode) *conn {
 	return c
 }
 
-// Set changes what the network does from now on.
+// Set changes the mode of the network from now on.
 func (n *Network) Set(m Mode) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.set(m)
 }
 
-// RefuseWith is Set(Refuse) with the error that users of the connections get.
+// RefuseWith is Set(Refuse) with the error that users of the connections receive.
 func (n *Network) RefuseWith(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -149,9 +149,9 @@ func (n *Network) sever(c *conn) {
 	delete(n.conns, c)
 }
 
-// FailNext plans a fault for the next call of a script, on whichever connection, and replaces an
-// earlier plan. The network calls struck, if not nil, when the fault has happened and before the
-// client learns of it.
+// FailNext plans a fault for the next call of a script on any connection. It replaces an earlier
+// plan. The network calls struck, if not nil, after the fault has happened and before the client
+// notices it.
 func (n *Network) FailNext(s *lua.Script, f Fault, struck func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -165,7 +165,7 @@ func (n *Network) Pending() bool {
 	return n.next != nil
 }
 
-// faultOf returns the fault of a script call, and what to call when it has happened.
+// faultOf returns the fault of a script call, and a function to call when it has happened.
 func (n *Network) faultOf(s *lua.Script) (f Fault, struck func()) {
 	if n.OnCall != nil {
 		if f, struck := n.OnCall(s); f != NoFault {
@@ -195,14 +195,14 @@ type conn struct {
 	net.Conn
 	network *Network
 
-	unsent []byte // the beginning of a request; the writer keeps it until the rest comes
+	unsent []byte // the beginning of a request; the writer keeps it until the rest arrives
 
-	// Guarded by network.mu.
+	// The network's mu guards these fields.
 	severed bool
-	deaf    bool   // replies are swallowed
+	deaf    bool   // replies are dropped
 	awaited string // the nonce of the call whose reply is to be lost
 	struck  func() // to call when it is lost
-	arrived []byte // what came since the call was sent; the client does not receive it
+	arrived []byte // data since the call was sent; the client does not receive it
 }
 
 func (c *conn) Close() error {
@@ -248,7 +248,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.forward(b)
 }
 
-// forward sends the requests that are complete with b, one by one.
+// forward sends the requests that b completes, one by one.
 func (c *conn) forward(b []byte) (int, error) {
 	c.unsent = append(c.unsent, b...)
 	for {
@@ -277,7 +277,7 @@ func (c *conn) forward(b []byte) (int, error) {
 	}
 }
 
-// lose breaks the connection after something was lost on it.
+// lose breaks the connection after a message was lost on it.
 func (c *conn) lose(struck func()) {
 	if struck != nil {
 		struck()
@@ -307,7 +307,7 @@ func (c *conn) Read(b []byte) (int, error) {
 			c.lose(struck)
 			return 0, c.cause(errLost)
 		case unknownScript(b[:size]):
-			// The server has done nothing. The client must learn that, to send the script's source.
+			// The server has done nothing. The client needs this reply to send the script's source.
 			c.network.mu.Lock()
 			c.awaited, c.struck, c.arrived = "", nil, nil
 			c.network.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// echoServer dials connections on which each request is answered with its last word.
+// echoServer dials connections that answer each request with its last word.
 func echoServer(t *testing.T) DialFunc {
 	return func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
@@ -70,7 +70,7 @@ func dial(t *testing.T, n *Network) net.Conn {
 	return c
 }
 
-// exchange sends a request and returns the reply, within a second.
+// exchange sends a request and returns the reply. It waits at most a second.
 func exchange(c net.Conn, b []byte) (string, error) {
 	if _, err := c.Write(b); err != nil {
 		return "", err
@@ -149,7 +149,7 @@ func TestFailNext(t *testing.T) {
 		c := dial(t, n)
 		struck := false
 		n.FailNext(lua.Commit, f, func() { struck = true })
-		mustExchange(t, c) // another request is not affected
+		mustExchange(t, c) // other requests are not affected
 		if !n.Pending() || struck {
 			t.Errorf("fault %d happened to another request", f)
 		}

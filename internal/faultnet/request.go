@@ -8,8 +8,8 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// parseRequest returns the words of the first request in b and its length, or length 0 if the
-// request is not complete. A client's requests are arrays of strings; anything else is one request
+// parseRequest returns the words of the first request in b and its length. The length is 0 if the
+// request is not complete. A client's requests are arrays of strings. Any other data is one request
 // without words.
 func parseRequest(b []byte) (words [][]byte, length int) {
 	count, rest, ok := number(b, '*')
@@ -32,8 +32,8 @@ func parseRequest(b []byte) (words [][]byte, length int) {
 	return words, len(b) - len(rest)
 }
 
-// number reads a line that is a mark and a number. It returns the bytes behind the line, or nil if
-// the line is not complete.
+// number reads a line that consists of a mark and a number. It returns the bytes after the line, or
+// nil if the line is not complete.
 func number(b []byte, mark byte) (n int, rest []byte, ok bool) {
 	end := bytes.Index(b, []byte("\r\n"))
 	if end < 0 {
@@ -47,8 +47,8 @@ func number(b []byte, mark byte) (n int, rest []byte, ok bool) {
 	return n, rest, err == nil && n >= 0
 }
 
-// scriptCall returns the script of the library that a request calls, or nil, and the nonce of the
-// call, which its reply echoes.
+// scriptCall returns the script of the library that a request calls, or nil. It also returns the
+// nonce of the call, which the reply echoes.
 func scriptCall(words [][]byte) (s *lua.Script, nonce string) {
 	if len(words) < 4 || !strings.HasPrefix(strings.ToLower(string(words[0])), "eval") {
 		return nil, ""

@@ -10,7 +10,7 @@ import (
 )
 
 // BlackHole is an address at which dialling neither succeeds nor fails, as behind a firewall that
-// drops packets. It is a listener with a full queue that never accepts.
+// drops packets. It is a listener that has a full queue and never accepts connections.
 type BlackHole struct {
 	listener net.Listener
 	port     int
@@ -18,8 +18,8 @@ type BlackHole struct {
 	stop     sync.Once
 }
 
-// StartBlackHole makes a black hole and returns when dialling it hangs. The caller must end it with
-// Stop. Systems that cannot do it return [errors.ErrUnsupported].
+// StartBlackHole starts a black hole. It returns once dialling the address hangs. The caller must
+// end it with Stop. On systems without support it returns [errors.ErrUnsupported].
 func StartBlackHole() (*BlackHole, error) {
 	port, err := taken.take()
 	if err != nil {
@@ -44,7 +44,7 @@ func (b *BlackHole) fill() error {
 		return err
 	}
 	dialer := net.Dialer{Timeout: 200 * time.Millisecond}
-	// The number of connections that a queue of that length takes differs from system to system.
+	// The number of connections that such a queue takes depends on the system.
 	for range 64 {
 		conn, err := dialer.DialContext(context.Background(), "tcp", b.Addr())
 		var timeout net.Error
@@ -62,7 +62,7 @@ func (b *BlackHole) fill() error {
 // Addr returns the address.
 func (b *BlackHole) Addr() string { return address(b.port) }
 
-// Stop ends the black hole. After it, dialling the address is refused. Later calls do nothing.
+// Stop ends the black hole. Afterwards, dialling the address is refused. Later calls do nothing.
 func (b *BlackHole) Stop() {
 	b.stop.Do(func() {
 		for _, conn := range b.queued {

@@ -11,25 +11,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The size of the cluster.
+// These constants are the size of the cluster.
 const (
 	clusterMasters = 3
 	clusterSlots   = 16384
 )
 
-// statePoll is how often servers are asked for their state. More often would slow down their start.
+// statePoll is the interval between requests for the state of servers. A shorter interval would
+// slow down their start.
 const statePoll = 10 * time.Millisecond
 
-// Cluster is a cluster of three masters with a replica each.
+// Cluster is a cluster of three masters with one replica each.
 type Cluster struct {
 	// Nodes are the servers. The first three begin as masters of about a third of the slots each,
 	// in order. Node i+3 begins as the replica of node i.
 	Nodes []*Server
 }
 
-// StartCluster starts a cluster and returns when all nodes are ready, which takes about 2 s:
-// masters do not serve for that long after their start. A master that is down for a second is
-// replaced. The caller must end the cluster with Stop. The errors are those of [Start].
+// StartCluster starts a cluster. It returns when all nodes are ready, after about 2 s: masters do
+// not serve for that long after their start. A master that is down for a second is replaced. The
+// caller must end the cluster with Stop. The errors are those of [Start].
 func StartCluster() (*Cluster, error) { return startCluster(setup{}) }
 
 func startCluster(s setup) (*Cluster, error) {
@@ -52,14 +53,14 @@ func clusterArguments(ports []int, dir string) ([]string, error) {
 	return append(args,
 		"--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(ports[1]), "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", "1000",
-		// A replica stands for election however old its data is, and never changes its master on
-		// its own.
+		// A replica stands for election regardless of the age of its data. It never changes its
+		// master on its own.
 		"--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no",
 	), err
 }
 
-// join makes a cluster of nodes that do not know each other. It does what redis-cli --cluster
-// create does, but starts each step before the previous one has spread, where that is possible.
+// join makes a cluster of nodes that do not know each other. It does the same as redis-cli
+// --cluster create. But where possible, it starts each step before the previous one has spread.
 func (c *Cluster) join() error {
 	ids := make([]string, clusterMasters)
 	for i, node := range c.Nodes {
@@ -102,7 +103,7 @@ func (c *Cluster) Addrs() []string { return addrs(c.Nodes) }
 func (c *Cluster) Stop() { stopGroup(c.Nodes) }
 
 // AwaitReady blocks until all nodes agree that every master has its replica, report the cluster as
-// ready and are in step. StartCluster leaves this state, and a failed node returns to it.
+// ready and are in sync. StartCluster returns in this state, and a failed node returns to it.
 // AwaitReady returns an error after a minute, for example while a node is down.
 func (c *Cluster) AwaitReady() error { return until(patience, statePoll, c.ready) }
 
@@ -126,7 +127,7 @@ func (c *Cluster) ready() error {
 	return nil
 }
 
-// inStep checks a node's own report of its replication.
+// inStep checks the node's report of its replication.
 func (c *Cluster) inStep(node *Server) error {
 	reply, err := node.ask("CLUSTER", "INFO")
 	if err != nil {
@@ -147,7 +148,7 @@ func (c *Cluster) inStep(node *Server) error {
 	return nil
 }
 
-// view formats which node serves which slots, so that nodes' views can be compared.
+// view formats the slots of each node, so that the views of different nodes can be compared.
 func view(ranges []redis.ClusterSlot) (string, error) {
 	lines := make([]string, len(ranges))
 	for i, r := range ranges {
@@ -160,8 +161,8 @@ func view(ranges []redis.ClusterSlot) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// Owner returns the node that serves a slot, and its replicas. It asks the nodes and trusts the one
-// that reports itself as the owner. Paused and dead nodes do not answer.
+// Owner returns the node that serves a slot, and its replicas. It asks the nodes and trusts the
+// node that reports itself as the owner. Paused and dead nodes do not answer.
 func (c *Cluster) Owner(slot int) (owner *Server, replicas []*Server, err error) {
 	for _, node := range c.Nodes {
 		ranges, err := node.slots()
@@ -194,8 +195,8 @@ func (s *Server) slots() ([]redis.ClusterSlot, error) {
 	return client.ClusterSlots(ctx).Result()
 }
 
-// Failover makes the replica of a slot's master take over, without loss of data, and blocks until
-// all nodes agree.
+// Failover promotes the replica of a slot's master without loss of data. It blocks until all nodes
+// agree.
 func (c *Cluster) Failover(slot int) error {
 	_, replicas, err := c.Owner(slot)
 	if err != nil {

@@ -8,24 +8,25 @@ import (
 // Fault is a fault that a [Proxy] injects into one request.
 type Fault int
 
-// The faults. In a pipeline, the requests before the affected one are served and answered as usual.
+// In a pipeline, the requests before the affected one are served and answered as usual.
 const (
-	// LoseRequest closes the connection instead of forwarding the request. The requests behind it
-	// in a pipeline do not reach the server either. The fault has struck when that is certain.
+	// LoseRequest closes the connection instead of forwarding the request. Later requests of a
+	// pipeline do not reach the server either. The fault has struck when that is certain.
 	LoseRequest Fault = iota + 1
-	// LoseReply forwards the request and closes both sides when the reply is there: the server has
-	// executed the request, and the client does not know. The requests behind it in a pipeline do
-	// not reach the server. The fault has struck when the reply is there.
+	// LoseReply forwards the request and closes both sides when the reply arrives. The server has
+	// executed the request, and the client does not receive the reply. Later requests of a pipeline
+	// do not reach the server. The fault has struck when the reply has arrived.
 	LoseReply
-	// MuteReply forwards the request and delivers neither its reply nor anything after it. The
-	// connection stays open, so the client times out. The fault has struck when the reply is there.
+	// MuteReply forwards the request and delivers neither its reply nor any later data. The
+	// connection stays open, so the client times out. The fault has struck when the reply has
+	// arrived.
 	MuteReply
-	// HoldRequest keeps the request, and everything behind it on the same connection, until Resume.
-	// Then it forwards them even if their client has left, as the late request of a client that has
-	// timed out. The fault has struck when it has the request.
+	// HoldRequest holds the request, and all later data on the same connection, until Resume. It
+	// then forwards them even if the client has left, like the late request of a client that has
+	// timed out. The fault has struck when the proxy has the request.
 	HoldRequest
 	// Duplicate forwards the request twice in a row and delivers the first reply. The fault has
-	// struck when the second reply is there.
+	// struck when the second reply has arrived.
 	Duplicate
 )
 

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// startGroup starts servers in parallel: all or none.
+// startGroup starts servers in parallel. If one of them fails, it stops the others.
 func startGroup(setups ...setup) ([]*Server, error) {
 	servers, errs := make([]*Server, len(setups)), make([]error, len(setups))
 	var wg sync.WaitGroup
@@ -33,7 +33,7 @@ func stopGroup(servers []*Server) {
 	wg.Wait()
 }
 
-// all asks each server and joins the errors.
+// all calls ready for each server and joins the errors.
 func all(servers []*Server, ready func(*Server) error) error {
 	errs := make([]error, len(servers))
 	var wg sync.WaitGroup
@@ -44,7 +44,7 @@ func all(servers []*Server, ready func(*Server) error) error {
 	return errors.Join(errs...)
 }
 
-// byAddr returns the server with that address.
+// byAddr returns the server with an address.
 func byAddr(servers []*Server, addr string) (*Server, error) {
 	i := slices.IndexFunc(servers, func(s *Server) bool { return s.Addr() == addr })
 	if i < 0 {
@@ -61,7 +61,7 @@ func addrs(servers []*Server) []string {
 	return list
 }
 
-// awaitReplicas waits until that many replicas follow the master and are in step.
+// awaitReplicas waits until the given number of replicas follow the master and are in sync.
 func awaitReplicas(master *Server, replicas int) error {
 	return until(patience, statePoll, func() error {
 		info, err := master.info("replication")
@@ -75,7 +75,7 @@ func awaitReplicas(master *Server, replicas int) error {
 	})
 }
 
-// replicaOf is the setup of a replica of that master.
+// replicaOf returns the setup of a replica of master.
 func replicaOf(master *Server, s setup) setup {
 	s.arguments = func(ports []int, dir string) ([]string, error) {
 		args, err := standalone(ports, dir)

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// link is a client's connection through a [Proxy]. It has four goroutines: for each direction one
-// reads messages and one delivers them, so that a delay does not limit how many are in flight.
+// link is a client's connection through a [Proxy]. It has four goroutines. For each direction one
+// reads messages and one delivers them, so that a delay does not limit the number of messages in
+// flight.
 type link struct {
 	proxy          *Proxy
 	client, server net.Conn
@@ -19,7 +20,7 @@ type link struct {
 	left chan struct{}
 
 	mu       sync.Mutex
-	asked    int           // requests passed on
+	asked    int           // requests forwarded
 	answered int           // replies read
 	last     int           // the number of the last reply to deliver, or -1 for no end
 	struck   map[int]*trap // the traps for replies, by their number
@@ -40,13 +41,12 @@ func newLink(p *Proxy, client, server net.Conn) *link {
 	}
 }
 
-// run serves the link until one of the sides has closed it and everything sent before is delivered,
-// or ctx ends.
+// run serves the link until ctx ends, or one side has closed it and all earlier data is delivered.
 func (l *link) run(ctx context.Context) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var running sync.WaitGroup
-	running.Go(func() { // wakes the others from reading and writing
+	running.Go(func() { // unblocks the reads and writes of the others
 		<-ctx.Done()
 		_ = l.client.Close()
 		_ = l.server.Close()
@@ -69,8 +69,8 @@ func (l *link) run(ctx context.Context) {
 }
 
 // readRequests reads from the client until it closes. After a fault that ends the connection it
-// goes on reading and discards: closing a connection with unread data could also take back replies
-// in flight.
+// continues to read and discards the data. Closing a connection with unread data could also drop
+// replies in flight.
 func (l *link) readRequests(ctx context.Context) {
 	r := bufio.NewReader(l.client)
 	for passing := true; ; {
@@ -83,7 +83,7 @@ func (l *link) readRequests(ctx context.Context) {
 	}
 }
 
-// pass forwards a request unless a fault strikes it, and reports whether more may follow.
+// pass forwards a request unless a fault strikes it. It reports whether more requests may follow.
 func (l *link) pass(ctx context.Context, request message) bool {
 	t := l.proxy.traps.spring(request.bytes)
 	if t == nil {
@@ -110,8 +110,8 @@ func (l *link) pass(ctx context.Context, request message) bool {
 	}
 }
 
-// ask sends a request on its way, with the trap for its reply, if any. It returns false if the link
-// has ended.
+// ask forwards a request, with the trap for its reply, if there is one. It returns false if the
+// link has ended.
 func (l *link) ask(ctx context.Context, request message, t *trap) bool {
 	l.mu.Lock()
 	l.asked++
@@ -132,8 +132,8 @@ func (l *link) endAfterReplies() {
 	}
 }
 
-// deliverRequests writes requests to the server. When the client has left and all are delivered, it
-// closes the server's input.
+// deliverRequests writes requests to the server. When the client has left and all requests are
+// delivered, it closes the server's input.
 func (l *link) deliverRequests(ctx context.Context) {
 	for m := range l.requests {
 		if !wait(ctx, m.hold) || !wait(ctx, l.proxy.gate(toServer)) || !waitUntil(ctx, m.due) {
@@ -150,7 +150,7 @@ func (l *link) deliverRequests(ctx context.Context) {
 	}
 }
 
-// readReplies reads what the server sends until it closes or a fault ends the connection.
+// readReplies reads from the server until it closes or a fault ends the connection.
 func (l *link) readReplies(ctx context.Context) {
 	r := bufio.NewReader(l.server)
 	for muted := false; ; {
@@ -178,8 +178,8 @@ func (l *link) readReplies(ctx context.Context) {
 	}
 }
 
-// answer counts a reply, and returns the trap for it, if any, and whether it is the last one to
-// deliver.
+// answer counts a reply. It returns the trap for the reply, if there is one, and whether it is the
+// last reply to deliver.
 func (l *link) answer() (t *trap, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -194,7 +194,7 @@ func (l *link) deliverReplies(ctx context.Context) {
 	broken := false
 	for m := range l.replies {
 		if broken {
-			continue // until the server closes, too
+			continue // until the server also closes
 		}
 		if gate := l.proxy.gate(toClient); gate != nil {
 			select {
@@ -221,7 +221,8 @@ func send(ctx context.Context, queue chan<- message, m message) bool {
 	}
 }
 
-// wait waits until the channel, if not nil, is closed. It returns false if ctx ends first.
+// wait waits until the channel is closed. It returns at once if the channel is nil. It returns
+// false if ctx ends first.
 func wait(ctx context.Context, closed <-chan struct{}) bool {
 	if closed == nil {
 		return ctx.Err() == nil
@@ -234,7 +235,7 @@ func wait(ctx context.Context, closed <-chan struct{}) bool {
 	}
 }
 
-// waitUntil waits until that time. It returns false if ctx ends first.
+// waitUntil waits until due. It returns false if ctx ends first.
 func waitUntil(ctx context.Context, due time.Time) bool {
 	d := time.Until(due)
 	if d <= 0 {

@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	// patience is how long a test waits before it fails.
+	// patience is the time that a test waits before it fails.
 	patience = time.Minute
-	// soon is how long a test waits to see that something does not happen.
+	// soon is the time after which a test concludes that an event does not happen.
 	soon = 100 * time.Millisecond
 )
 
@@ -72,7 +72,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// alive reports whether a process with that id runs. A zombie does not.
+// alive reports whether a process runs. A zombie does not run.
 func alive(pid int) bool {
 	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
 		return !strings.Contains(string(stat), ") Z ")
@@ -80,7 +80,7 @@ func alive(pid int) bool {
 	return syscall.Kill(pid, 0) == nil
 }
 
-// client returns a client of the server that is closed with the test.
+// client returns a client of the server. It is closed at the end of the test.
 func client(t *testing.T, s *redistest.Server) *redis.Client {
 	t.Helper()
 	c := s.Client()
@@ -88,7 +88,7 @@ func client(t *testing.T, s *redistest.Server) *redis.Client {
 	return c
 }
 
-// TestNothingIsLeft does not run in parallel, so all goroutines are its own.
+// TestNothingIsLeft does not run in parallel, so that all goroutines are its own.
 func TestNothingIsLeft(t *testing.T) {
 	rediscase.Need(t)
 	before := runtime.NumGoroutine()
@@ -119,7 +119,8 @@ func TestNothingIsLeft(t *testing.T) {
 	proxy, err := redistest.StartProxy(alone.Addr())
 	start(proxy, err)
 
-	// Connections in all states: idle, with a reply held back, muted, with a request held.
+	// These connections are in all states: idle, with a delayed reply, muted, and with a held
+	// request.
 	dial(t, proxy).ask("PING").expect("+PONG")
 	for _, fault := range []redistest.Fault{redistest.MuteReply, redistest.HoldRequest} {
 		struck := proxy.Once(fault, "")
@@ -208,7 +209,7 @@ func (c *conn) send(bytes string) {
 	must(c.t, err)
 }
 
-// wire returns the bytes of requests.
+// wire returns the encoded requests.
 func wire(requests ...string) string {
 	var b strings.Builder
 	for _, request := range requests {
@@ -221,7 +222,7 @@ func wire(requests ...string) string {
 	return b.String()
 }
 
-// expect checks the next lines that come.
+// expect checks the next lines that arrive.
 func (c *conn) expect(lines ...string) *conn {
 	c.t.Helper()
 	must(c.t, c.SetReadDeadline(time.Now().Add(patience)))
@@ -234,7 +235,7 @@ func (c *conn) expect(lines ...string) *conn {
 	return c
 }
 
-// expectEnd checks that nothing more comes because the other side has closed.
+// expectEnd checks that no more data arrives because the other side has closed.
 func (c *conn) expectEnd() {
 	c.t.Helper()
 	must(c.t, c.SetReadDeadline(time.Now().Add(patience)))
@@ -244,7 +245,7 @@ func (c *conn) expectEnd() {
 	}
 }
 
-// expectSilence checks that nothing comes on a connection that stays open.
+// expectSilence checks that no data arrives on a connection that stays open.
 func (c *conn) expectSilence() *conn {
 	c.t.Helper()
 	must(c.t, c.SetReadDeadline(time.Now().Add(soon)))

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Servers get their ports from below the range from which systems choose the ports of outgoing
-// connections. A port of that range may be in use when a killed server wants it back. A client that
-// keeps dialling such a port while no server listens may even connect to itself.
+// Servers get ports below the range from which systems choose the ports of outgoing connections. A
+// port of that range may be in use when a killed server needs it again. A client that keeps
+// dialling such a port while no server listens may even connect to itself.
 const (
 	lowestPort = 12000
 	blocks     = 200
@@ -27,8 +27,8 @@ const loopback = "127.0.0.1"
 var taken ports
 
 // ports hands out ports in blocks. A block belongs to one process at a time: the process that
-// listens on its first port. So the tests of several packages do not collide, even while a port is
-// unused because its server is dead. Other programs may still use a port of the block.
+// listens on its first port. The tests of several packages therefore do not collide, even while a
+// port is unused because its server is dead. Other programs may still use a port of the block.
 type ports struct {
 	mu     sync.Mutex
 	blocks []net.Listener
@@ -55,14 +55,14 @@ func (p *ports) take() (int, error) {
 	}
 }
 
-// give returns a port.
+// give makes a port available again.
 func (p *ports) give(port int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, port)
 }
 
-// grow gets another block.
+// grow reserves another block.
 func (p *ports) grow() error {
 	for _, block := range rand.Perm(blocks) {
 		first := lowestPort + block*blockSize
@@ -84,9 +84,9 @@ func listen(port int) (net.Listener, error) {
 	return config.Listen(context.Background(), "tcp", address(port))
 }
 
-// listenOwn listens on a port of ours. A process that is being started holds the sockets of this
-// one until it executes its own program, including closed ones, so a port of ours can be in use for
-// a moment.
+// listenOwn listens on a port of this process's blocks. A process that is being started holds this
+// process's sockets, even closed ones, until it executes its own program. Such a port can therefore
+// be in use for a moment.
 func listenOwn(port int) (net.Listener, error) {
 	for tries := 1; ; tries++ {
 		l, err := listen(port)

@@ -17,7 +17,7 @@ func TestStartTakesAnotherPortWhenSomebodyIsFaster(t *testing.T) {
 			_ = l.Close()
 		}
 	}()
-	// At the last moment, another program takes the port for clients, and then the one for the
+	// Right before the start, another program takes the port for clients, and then the port for the
 	// cluster bus.
 	s, err := start(setup{ports: 2, arguments: func(ports []int, dir string) ([]string, error) {
 		if len(thieves) < len(ports) {

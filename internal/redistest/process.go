@@ -13,11 +13,11 @@ import (
 // process is a child process.
 type process struct {
 	cmd *exec.Cmd
-	// done is closed when the process has ended and been waited for.
+	// done is closed when the process has ended and Wait has returned.
 	done chan struct{}
 }
 
-// launch starts a command whose output is appended to the file log.
+// launch starts a command and appends its output to the file log.
 func launch(words []string, dir string, env []string, log string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -33,8 +33,7 @@ func launch(words []string, dir string, env []string, log string) (*process, err
 		defer close(p.done)
 		defer func() { _ = out.Close() }()
 		// Linux ends the child when the thread that started it ends. Go ends threads at any time,
-		// except those to which a goroutine is locked: this goroutine stays until the child has
-		// ended.
+		// except a thread with a locked goroutine. This goroutine stays until the child has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
@@ -52,7 +51,7 @@ func launch(words []string, dir string, env []string, log string) (*process, err
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// running reports whether the process has not ended yet. A paused one is running.
+// running reports whether the process has not ended yet. A paused process is running.
 func (p *process) running() bool {
 	select {
 	case <-p.done:
@@ -62,7 +61,7 @@ func (p *process) running() bool {
 	}
 }
 
-// kill ends the process and waits until it has.
+// kill kills the process and waits until it has ended.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done

@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// dieWithParent lets a child end with this process, even when that is killed. The child has a
-// process group of its own: an orphaned group gets SIGCONT, which would resume a paused server.
+// dieWithParent makes a child end with this process, even when this process is killed. The child
+// has its own process group. The kernel sends SIGCONT to an orphaned group, which would resume a
+// paused server.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// pause stops the process. The kernel does not do that at once: a request right after the signal
-// may still be answered, so pause waits.
+// pause stops the process and waits until it has stopped. The kernel does not stop it at once, so a
+// request right after the signal may still be answered.
 func (p *process) pause() error {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -26,7 +27,7 @@ func (p *process) pause() error {
 			return err
 		}
 		// The state is the first field after the program's name, which is in parentheses and may
-		// contain anything.
+		// contain any character.
 		_, state, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
 		if len(state) == 0 || state[0] != 'T' {
 			return fmt.Errorf("not paused: state %.1q", state)

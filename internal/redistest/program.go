@@ -9,16 +9,16 @@ import (
 )
 
 // Variable is the environment variable that names the server program to use instead of
-// redis-server: a command line of one or more words, separated by spaces and without quoting. The
-// command must replace itself with the server (exec). A server that is its child cannot be paused
-// and killed.
+// redis-server. Its value is a command line of one or more words, separated by spaces and without
+// quoting. The command must replace itself with the server (exec). If the server were its child, it
+// could not be paused or killed.
 const Variable = "REDISIDEM_SERVER"
 
-// ErrNoServer is returned by every function that starts a server if there is no program for one.
+// ErrNoServer is returned by every function that starts a server when no server program is found.
 var ErrNoServer = errors.New("redistest: no redis-server found: install one (Debian: apt-get install redis-server) or name one in " +
 	Variable)
 
-// Executable returns the words of the command that starts a server, the first of them a path. The
+// Executable returns the words of the command that starts a server. The first word is a path. The
 // error matches [ErrNoServer].
 func Executable() ([]string, error) {
 	words := strings.Fields(os.Getenv(Variable))
@@ -28,7 +28,8 @@ func Executable() ([]string, error) {
 	return resolve(words)
 }
 
-// Available returns nil when a server can be started, or an error that matches [ErrNoServer].
+// Available returns nil if a server can be started. Otherwise it returns an error that matches
+// [ErrNoServer].
 func Available() error {
 	_, err := Executable()
 	return err

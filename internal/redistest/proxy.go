@@ -12,8 +12,8 @@ import (
 
 // Proxy is a proxy between clients and a server that injects faults on demand. It reads requests
 // and replies one by one, so a fault strikes exactly the intended request, even in a pipeline.
-// Connections that subscribe to channels get more replies than they send requests; on these, only
-// the faults of requests work. Methods are safe for concurrent use.
+// Connections that subscribe to channels receive more replies than they send requests. On these,
+// only the faults of requests work. Methods are safe for concurrent use.
 type Proxy struct {
 	upstream string
 	port     int
@@ -27,7 +27,7 @@ type Proxy struct {
 
 	settings sync.Mutex // guards the fields below; never held for long, unlike mu
 	delay    time.Duration
-	normal   chan struct{} // closed by Resume; replaced when it ends a disturbance
+	normal   chan struct{} // closed by Resume, which replaces it when it ends a disturbance
 	stalled  [2]bool       // by direction
 }
 
@@ -39,8 +39,8 @@ const (
 	toClient
 )
 
-// StartProxy starts a proxy in front of the server with that address, which need not run yet. The
-// caller must end it with Stop.
+// StartProxy starts a proxy in front of the server at an address. The server need not run yet. The
+// caller must end the proxy with Stop.
 func StartProxy(upstream string) (*Proxy, error) {
 	port, err := taken.take()
 	if err != nil {
@@ -57,23 +57,23 @@ func StartProxy(upstream string) (*Proxy, error) {
 // Addr returns the address for clients.
 func (p *Proxy) Addr() string { return address(p.port) }
 
-// Requests returns the number of requests that were forwarded to the server, including those that
-// open connections.
+// Requests returns the number of requests that were forwarded to the server, including the requests
+// that open connections.
 func (p *Proxy) Requests() int64 { return p.requests.Load() }
 
-// Once makes the fault strike the next request that contains the marker, on any connection, and
-// returns a channel that is closed when it has struck. The marker is compared with the request's
-// bytes, so case matters: go-redis sends command names in lower case, and "\r\nset\r\n" is found in
-// SET but not in SETEX. The empty marker is in every request. A fault that has found its request is
-// used up, even if the connection breaks before it strikes.
+// Once makes the fault strike the next request that contains the marker, on any connection. It
+// returns a channel that is closed when the fault has struck. The marker is compared with the
+// request's bytes, so case matters. go-redis sends command names in lower case, and "\r\nset\r\n"
+// is found in SET but not in SETEX. Every request contains the empty marker. A fault that has found
+// its request is used up, even if the connection breaks before it strikes.
 func (p *Proxy) Once(f Fault, marker string) <-chan struct{} { return p.traps.set(f, marker) }
 
-// StallReplies holds back all replies from now on, on existing and new connections: the server
-// executes requests, and clients do not learn it. Resume delivers the replies.
+// StallReplies delays all replies from now on, on existing and new connections, until Resume. The
+// server executes requests, and clients do not receive the replies meanwhile.
 func (p *Proxy) StallReplies() { p.stall(toClient) }
 
-// StallRequests holds back all requests from now on. Resume delivers them, including those of
-// clients that have left.
+// StallRequests delays all requests from now on, until Resume. Resume delivers them, including the
+// requests of clients that have left.
 func (p *Proxy) StallRequests() { p.stall(toServer) }
 
 func (p *Proxy) stall(d direction) {
@@ -82,15 +82,15 @@ func (p *Proxy) stall(d direction) {
 	p.stalled[d] = true
 }
 
-// Delay delays every request and every reply by d, from now on.
+// Delay delays every request and every reply by d from now on.
 func (p *Proxy) Delay(d time.Duration) {
 	p.settings.Lock()
 	defer p.settings.Unlock()
 	p.delay = d
 }
 
-// Refuse closes all connections and refuses new ones, as if no server were there. It blocks until
-// they are closed.
+// Refuse closes all connections and refuses new ones, like an address without a server. It blocks
+// until they are closed.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,8 +106,8 @@ func (p *Proxy) refuse() {
 }
 
 // Resume ends the effects of Delay, Refuse, StallReplies, StallRequests and [HoldRequest]. Faults
-// that have not found their request keep waiting for it. Resume returns an error if the proxy was
-// stopped or cannot listen again.
+// that have not found their request continue to wait for it. Resume returns an error if the proxy
+// was stopped or cannot listen again.
 func (p *Proxy) Resume() error {
 	p.settings.Lock()
 	p.delay, p.stalled = 0, [2]bool{}
@@ -126,7 +126,7 @@ func (p *Proxy) Resume() error {
 	return p.listen()
 }
 
-// Stop closes the proxy and all its connections and blocks until its goroutines have ended. Later
+// Stop closes the proxy and all its connections. It blocks until its goroutines have ended. Later
 // calls do nothing.
 func (p *Proxy) Stop() {
 	p.mu.Lock()
@@ -139,8 +139,8 @@ func (p *Proxy) Stop() {
 	taken.give(p.port)
 }
 
-// gate returns a channel to wait for before a message may pass in that direction, or nil if
-// messages may pass.
+// gate returns a channel that must be closed before a message may pass in a direction. It returns
+// nil if messages may pass.
 func (p *Proxy) gate(d direction) <-chan struct{} {
 	p.settings.Lock()
 	defer p.settings.Unlock()
@@ -157,7 +157,7 @@ func (p *Proxy) resumed() <-chan struct{} {
 	return p.normal
 }
 
-// due returns when a message that is sent now must arrive.
+// due returns the time at which a message that is sent now must arrive.
 func (p *Proxy) due() time.Time {
 	p.settings.Lock()
 	defer p.settings.Unlock()
@@ -188,7 +188,8 @@ func (p *Proxy) listen() error {
 	return nil
 }
 
-// serve connects a client to the server. If there is no server, it closes the client's connection.
+// serve connects a client to the server. If the server does not accept, it closes the client's
+// connection.
 func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	server, err := dialer.DialContext(ctx, "tcp", p.upstream)

@@ -32,7 +32,7 @@ func newBench(t *testing.T) *bench {
 	return &bench{t, s, rediscase.Proxy(t, s.Addr())}
 }
 
-// holds checks a value at the server.
+// holds checks the value of a key on the server.
 func (b *bench) holds(key, want string) {
 	b.Helper()
 	got, err := client(b.T, b.server).Get(context.Background(), key).Result()
@@ -49,7 +49,7 @@ func TestProxyPassesPipelinesAndCounts(t *testing.T) {
 	c := dial(t, b.proxy)
 	c.ask("SET k v", "GET k", "LRANGE k 0 1").expect("+OK", "$1", "v",
 		"-WRONGTYPE Operation against a key holding the wrong kind of value")
-	c.send("PING\r\n") // as typed by hand
+	c.send("PING\r\n") // an inline command, as typed by hand
 	c.expect("+PONG")
 	if n := b.proxy.Requests(); n != 4 {
 		t.Errorf("%d requests counted", n)
@@ -79,7 +79,7 @@ func TestLoseReply(t *testing.T) {
 	b.holds("a", "1")
 	b.holds("mark", "1")
 	b.holds("c", "")
-	dial(t, b.proxy).ask("INCR mark").expect(":2") // it was for one request
+	dial(t, b.proxy).ask("INCR mark").expect(":2") // the fault was for one request
 }
 
 func TestLoseReplyWaitsForTheServer(t *testing.T) {
@@ -102,7 +102,7 @@ func TestLoseRequest(t *testing.T) {
 	b.holds("mark", "")
 	b.holds("c", "")
 
-	await(t, func() <-chan struct{} { // as the only request
+	await(t, func() <-chan struct{} { // the only request on its connection
 		struck := b.proxy.Once(redistest.LoseRequest, "mark")
 		dial(t, b.proxy).ask("INCR mark").expectEnd()
 		return struck
@@ -130,7 +130,7 @@ func TestHoldRequest(t *testing.T) {
 	struck := b.proxy.Once(redistest.HoldRequest, "mark")
 	c := dial(t, b.proxy).ask("INCR a", "INCR mark", "INCR c").expect(":1").expectSilence()
 	await(t, struck)
-	dial(t, b.proxy).ask("SET mark 10").expect("+OK") // others pass
+	dial(t, b.proxy).ask("SET mark 10").expect("+OK") // other requests pass
 	must(t, c.Close())
 	must(t, b.proxy.Resume())
 	eventually(t, "the late requests are served", func() bool {
@@ -168,7 +168,7 @@ func TestFaultFindsRequestInPieces(t *testing.T) {
 	c := dial(t, b.proxy)
 	for _, piece := range strings.SplitAfter(wire("INCR a", "INCR mark"), "") {
 		c.send(piece)
-		time.Sleep(time.Millisecond) // so that the pieces do not travel together
+		time.Sleep(time.Millisecond) // so that the pieces are sent separately
 	}
 	c.expect(":1").expectEnd()
 	b.holds("mark", "1")

@@ -9,7 +9,7 @@ type Replicated struct {
 }
 
 // StartReplicated starts a master and replicas, all with the same options. It returns when all
-// replicas are in step, so that WAIT counts them, usually within 200 ms. The caller must end it
+// replicas are in sync, so that WAIT counts them, usually within 200 ms. The caller must end it
 // with Stop. The errors are those of [Start].
 func StartReplicated(replicas int, opts ...Option) (*Replicated, error) {
 	var s setup

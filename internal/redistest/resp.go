@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// readMessage reads one request or reply in either version of Redis's protocol, and returns its
+// readMessage reads one request or reply in either version of Redis's protocol. It returns the
 // bytes unchanged. A message that does not begin like a protocol value is read as a line.
 func readMessage(r *bufio.Reader) ([]byte, error) { return appendMessage(nil, r) }
 
@@ -20,21 +20,21 @@ func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
 	m = append(m, line...)
 	parts := 0
 	switch line[0] {
-	case '$', '=', '!': // a string of that many bytes
+	case '$', '=', '!': // a string with that number of bytes
 		size, err := length(line)
 		if err != nil || size < 0 {
 			return m, err
 		}
-		// The buffer grows with the data that arrives: a length is not trusted.
+		// The buffer grows as data arrives, since the length is not trusted.
 		b := bytes.NewBuffer(m)
 		_, err = io.CopyN(b, r, int64(size+len("\r\n")))
 		return b.Bytes(), err
-	case '*', '~', '>': // that many values
+	case '*', '~', '>': // that number of values
 		parts, err = length(line)
-	case '%': // that many pairs
+	case '%': // that number of pairs
 		parts, err = length(line)
 		parts *= 2
-	case '|': // that many pairs that describe the value behind them
+	case '|': // that number of pairs, which describe the value after them
 		parts, err = length(line)
 		parts = 2*parts + 1
 	}
@@ -44,7 +44,7 @@ func appendMessage(m []byte, r *bufio.Reader) ([]byte, error) {
 	return m, err
 }
 
-// length returns the number in a line like "$12\r\n". It is -1 for the null values of the
+// length returns the number in a line like "$12\r\n". It returns -1 for the null values of the
 // protocol's version 2.
 func length(line []byte) (int, error) {
 	const most = 1 << 30
@@ -58,5 +58,5 @@ func length(line []byte) (int, error) {
 	return n, nil
 }
 
-// pushed reports whether a message is a push and not the reply to a request.
+// pushed reports whether a message is a push message rather than the reply to a request.
 func pushed(m []byte) bool { return m[0] == '>' }

@@ -11,9 +11,9 @@ import (
 
 // Sentinel is a master with two replicas, watched by three sentinels.
 type Sentinel struct {
-	// MasterName is what the sentinels call the master.
+	// MasterName is the sentinels' name for the master.
 	MasterName string
-	// Data are the servers with the data; the first begins as the master.
+	// Data are the servers with the data. The first one begins as the master.
 	Data []*Server
 	// Sentinels are the sentinel processes.
 	Sentinels []*Server
@@ -42,14 +42,14 @@ func startSentinel(s setup) (_ *Sentinel, err error) {
 	if group.Sentinels, err = startGroup(watch, watch, watch); err != nil {
 		return nil, err
 	}
-	// Sentinels introduce themselves every 2 s and look for new replicas every 10 s, which only
-	// costs time here. A sentinel without the command is just slower.
+	// Sentinels announce themselves every 2 s and look for new replicas every 10 s. Shorter periods
+	// speed up the start. A sentinel without the command just takes longer.
 	group.setPeriods(100)
 	if err = group.AwaitReady(); err != nil {
 		return nil, fmt.Errorf("redistest: start sentinels: %w; the first: %s", err, tail(group.Sentinels[0].log()))
 	}
-	// Four publish periods are also the time after which sentinels that have not heard of a
-	// failover undo it. That must not be shorter than a failover.
+	// Sentinels that have not heard of a failover undo it after four publish periods. That must not
+	// be shorter than a failover.
 	group.setPeriods(1000)
 	return group, nil
 }
@@ -60,7 +60,7 @@ func (g *Sentinel) setPeriods(publish int) {
 	}
 }
 
-// configure writes a sentinel's configuration file, in which it also keeps its state.
+// configure writes a sentinel's configuration file. The sentinel also stores its state there.
 func (g *Sentinel) configure(ports []int, dir string) ([]string, error) {
 	text := fmt.Sprintf(`port %d
 bind %s
@@ -85,8 +85,8 @@ func (g *Sentinel) Stop() {
 }
 
 // AwaitReady blocks until all sentinels know the others and agree on a healthy master, which both
-// other data servers follow. StartSentinel leaves this state, and a failed server returns to it.
-// AwaitReady returns an error after a minute, for example while a server is down.
+// other data servers follow. StartSentinel returns in this state, and a failed server returns to
+// it. AwaitReady returns an error after a minute, for example while a server is down.
 func (g *Sentinel) AwaitReady() error {
 	return until(patience, statePoll, func() error {
 		if err := all(g.Sentinels, g.ready); err != nil {
@@ -100,9 +100,9 @@ func (g *Sentinel) AwaitReady() error {
 	})
 }
 
-// AwaitReplaced blocks until all sentinels agree on a master other than old, which is down, no
-// failover is in progress, and the other servers follow the new master. Until then old should not
-// come back: it could follow a master that is about to be replaced. The error is that of
+// AwaitReplaced blocks until all sentinels agree on a master other than old, which is down. No
+// failover is in progress then, and the other servers follow the new master. Do not restart old
+// earlier, since it could follow a master that is about to be replaced. The error is that of
 // AwaitReady.
 func (g *Sentinel) AwaitReplaced(old *Server) error {
 	rest := slices.DeleteFunc(slices.Clone(g.Data), func(server *Server) bool { return server == old })
@@ -172,8 +172,8 @@ func (g *Sentinel) master(sentinel *Server) (map[string]string, error) {
 	return fields, nil
 }
 
-// Master returns the data server that the sentinels consider the master. It asks one after another
-// until one answers.
+// Master returns the data server that the sentinels consider the master. It asks one sentinel after
+// another until one answers.
 func (g *Sentinel) Master() (*Server, error) {
 	var errs []error
 	for _, sentinel := range g.Sentinels {
@@ -186,10 +186,10 @@ func (g *Sentinel) Master() (*Server, error) {
 	return nil, fmt.Errorf("redistest: no sentinel answers: %w", errors.Join(errs...))
 }
 
-// Failover makes the sentinels replace the healthy master, and blocks until all of them agree on
-// the new one, about 1 s. The old master becomes a replica some seconds later; see AwaitReady.
-// After any failover the sentinels do not start another one for a dead master for twice the
-// failover timeout, which is 4 s.
+// Failover makes the sentinels replace the healthy master. It blocks until all of them agree on the
+// new one, about 1 s. The old master becomes a replica some seconds later; see AwaitReady. The
+// failover timeout is 4 s. After any failover, the sentinels wait for twice that time before they
+// replace a dead master.
 func (g *Sentinel) Failover() error {
 	old, err := g.Master()
 	if err != nil {

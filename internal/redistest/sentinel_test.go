@@ -61,7 +61,7 @@ func TestSentinelFailsOverOnDemand(t *testing.T) {
 		t.Fatalf("after the failover the master is the same, or %v", err)
 	}
 	must(t, g.AwaitReady())
-	g.Sentinels[0].Kill() // any other will do
+	g.Sentinels[0].Kill() // any other sentinel will do
 	if _, err := g.Master(); err != nil {
 		t.Error(err)
 	}

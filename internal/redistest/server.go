@@ -15,8 +15,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Server is a server process with a port and a folder of its own, which it keeps over restarts.
-// Methods are safe for concurrent use.
+// Server is a server process with its own port and folder, which it keeps over restarts. Methods
+// are safe for concurrent use.
 type Server struct {
 	setup setup
 	words []string // the whole command
@@ -28,13 +28,13 @@ type Server struct {
 	stopped bool
 }
 
-// setup is how to start a server.
+// setup describes how to start a server.
 type setup struct {
-	command []string // nil: what Executable says
+	command []string // nil: the command from Executable
 	env     []string
-	args    []string // of the user, behind all others
-	ports   int      // how many; 0 means 1
-	// arguments returns the arguments for these ports in this folder. Nil means those of a
+	args    []string // from the user, after all others
+	ports   int      // number of ports; 0 means 1
+	// arguments returns the arguments for these ports in this folder. Nil means the arguments of a
 	// standalone server.
 	arguments func(ports []int, dir string) ([]string, error)
 }
@@ -46,8 +46,8 @@ type Option func(*setup)
 // the arguments of this package.
 func Args(args ...string) Option { return func(s *setup) { s.args = append(s.args, args...) } }
 
-// Env adds variables in the form "name=value" to the server's environment, which otherwise is that
-// of this process.
+// Env adds variables in the form "name=value" to the server's environment. The rest of the
+// environment is that of this process.
 func Env(variables ...string) Option { return func(s *setup) { s.env = append(s.env, variables...) } }
 
 // TLS makes a standalone server also listen for TLS, at [Server.TLSAddr], with these PEM files. The
@@ -64,8 +64,8 @@ func TLS(certificate, key, authority string) Option {
 }
 
 // Start starts a standalone server and returns when it answers, usually within 20 ms. The caller
-// must end it with Stop. The error matches [ErrNoServer] if there is no program; other errors
-// contain the end of the server's log.
+// must end it with Stop. The error matches [ErrNoServer] if no server program is found. Other
+// errors contain the end of the server's log.
 func Start(opts ...Option) (*Server, error) {
 	var s setup
 	for _, opt := range opts {
@@ -99,7 +99,7 @@ func start(cfg setup) (*Server, error) {
 	}
 }
 
-// begin gets the server's port and folder and starts it.
+// begin reserves the server's ports and folder, and starts it.
 func (s *Server) begin() (err error) {
 	for range max(s.setup.ports, 1) {
 		port, err := taken.take()
@@ -123,14 +123,14 @@ func (s *Server) begin() (err error) {
 	return s.run()
 }
 
-// standalone returns the arguments of a standalone server, to which the other kinds add theirs.
+// standalone returns the arguments of a standalone server. Other kinds of servers add theirs.
 func standalone(ports []int, dir string) ([]string, error) {
 	return []string{
 		"--port", fmt.Sprint(ports[0]), "--bind", loopback, "--dir", dir, "--daemonize", "no",
 		"--save", "", "--appendonly", "no",
-		// With these arguments a replica is in step at once. Without diskless synchronization the
-		// master first waits for more replicas, and then for a sign of life that the replica sends
-		// once per second.
+		// With these arguments a replica is in sync at once. With diskless synchronization the
+		// master would first wait for more replicas, and then for an acknowledgement that the
+		// replica sends once per second.
 		"--repl-diskless-sync", "no", "--repl-ping-replica-period", "1",
 		"--enable-debug-command", "yes",
 	}, nil
@@ -154,7 +154,7 @@ func (s *Server) run() error {
 	return nil
 }
 
-// awaitAnswer waits until this process, and no other, serves the port.
+// awaitAnswer waits until this process, and not another one, serves the port.
 func (s *Server) awaitAnswer() error {
 	ended := false
 	err := until(patience, 2*time.Millisecond, func() error {
@@ -173,14 +173,14 @@ func (s *Server) awaitAnswer() error {
 func (s *Server) answer() error {
 	client := s.Client()
 	defer func() { _ = client.Close() }()
-	// Another process that has the port may not answer at all.
+	// Another process on the port may not answer at all.
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	info, err := client.Info(ctx).Result()
 	var refusal redis.Error
 	switch {
 	case errors.As(err, &refusal):
-		return nil // it wants a password, for example
+		return nil // an error reply, such as a demand for a password, is an answer
 	case err != nil:
 		return err
 	case infoField(info, "process_id") != fmt.Sprint(s.process.pid()):
@@ -201,7 +201,7 @@ func (s *Server) port() int { return s.ports[0] }
 
 func (s *Server) log() string { return filepath.Join(s.dir, "log") }
 
-// PID returns the process id of the server, or of the last one if it is not running.
+// PID returns the process id of the server, or of its last process if it does not run.
 func (s *Server) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +211,7 @@ func (s *Server) PID() int {
 // Dir returns the server's working folder, which exists until Stop.
 func (s *Server) Dir() string { return s.dir }
 
-// Client returns a client for inspecting the server. It does not retry. The caller closes it.
+// Client returns a client for inspecting the server. It does not retry. The caller must close it.
 func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: s.Addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second, DisableIdentity: true,
@@ -220,8 +220,8 @@ func (s *Server) Client() *redis.Client {
 	})
 }
 
-// Pause stops the server with SIGSTOP: it keeps its connections and its memory, and accepts
-// connections, but answers nothing. Pause blocks until the process stands still. On systems other
+// Pause stops the server with SIGSTOP. The server keeps its connections and its memory, and accepts
+// connections, but does not answer. Pause blocks until the process has stopped. On systems other
 // than Linux it returns [errors.ErrUnsupported].
 func (s *Server) Pause() error {
 	s.mu.Lock()
@@ -229,8 +229,7 @@ func (s *Server) Pause() error {
 	return s.signal("pause", (*process).pause)
 }
 
-// Resume lets a paused server continue. It then executes the requests that were sent in the
-// meantime.
+// Resume resumes a paused server. It then executes the requests that were sent in the meantime.
 func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,17 +243,17 @@ func (s *Server) signal(name string, send func(*process) error) error {
 	return nil
 }
 
-// Kill ends the server like a crash, paused or not, and blocks until the process has ended. Its
-// port stays reserved and its folder stays, for Restart.
+// Kill kills the server, paused or not, and blocks until the process has ended. Its port stays
+// reserved and its folder remains, for Restart.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.process.kill()
 }
 
-// Restart starts the server again with the same port, folder and arguments, and blocks until it
-// answers. It kills a running server first. Without persistence the server is empty then. After
-// Stop, Restart returns an error.
+// Restart starts the server again with the same port, folder and arguments. It blocks until the
+// server answers. It kills a running server first. Without persistence the server is then empty.
+// After Stop, Restart returns an error.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +261,7 @@ func (s *Server) Restart() error {
 		return errors.New("redistest: restart of a stopped server")
 	}
 	s.process.kill()
-	// Another process that checks whether the port is free has it only for a moment.
+	// Another process that checks whether the port is free holds it only for a moment.
 	err := s.run()
 	for range 3 {
 		if !errors.Is(err, errPortTaken) {
@@ -276,8 +275,8 @@ func (s *Server) Restart() error {
 	return nil
 }
 
-// Stop kills the server if it runs and removes its folder. It blocks until the process has ended.
-// Later calls do nothing.
+// Stop kills a running server and removes its folder. It blocks until the process has ended. Later
+// calls do nothing.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,7 +295,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// ask sends one command over a connection of its own.
+// ask sends one command over a separate connection.
 func (s *Server) ask(args ...any) (any, error) {
 	client := s.Client()
 	defer func() { _ = client.Close() }()
@@ -309,14 +308,15 @@ func (s *Server) ask(args ...any) (any, error) {
 	return reply, nil
 }
 
-// info returns the server's fields of that section of INFO.
+// info returns the fields of one section of INFO.
 func (s *Server) info(section string) (string, error) {
 	reply, err := s.ask("INFO", section)
 	text, _ := reply.(string)
 	return text, err
 }
 
-// infoField returns a field of a text with a name:value pair on each line, or "".
+// infoField returns a field of a text with one name:value pair on each line. It returns "" if the
+// field is missing.
 func infoField(text, name string) string {
 	for line := range strings.Lines(text) {
 		if key, value, found := strings.Cut(strings.TrimSpace(line), ":"); found && key == name {

@@ -44,7 +44,7 @@ func TestServerRestartsOnItsPort(t *testing.T) {
 	}
 	dial(t, s).ask("EXISTS k").expect(":0")
 	must(t, s.Pause())
-	must(t, s.Restart()) // while it runs, and paused at that
+	must(t, s.Restart()) // while it runs, and is even paused
 	s.Stop()
 	if err := s.Restart(); err == nil {
 		t.Error("restarted after Stop")
@@ -86,8 +86,8 @@ func TestStartErrorHasTheLog(t *testing.T) {
 	}
 }
 
-// TestServerOutlivesThreads ends the thread that called Start, for which the system must not end
-// the server.
+// TestServerOutlivesThreads ends the thread that called Start. The system must not end the server
+// because of that.
 func TestServerOutlivesThreads(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
@@ -95,7 +95,7 @@ func TestServerOutlivesThreads(t *testing.T) {
 	var err error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // without unlock, so that the thread ends with the goroutine
 		s, err = redistest.Start()
 	})
 	wg.Wait()

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// patience is how long a server may take to get ready. It is long because tests share their
+// patience is the maximum time until a server is ready. It is long because tests share their
 // machine.
 const patience = 60 * time.Second
 
-// until calls ready, with pauses between the calls, until it returns nil. When the time is over,
-// until returns ready's last error.
+// until calls ready until it returns nil, and rests between the calls. After limit it returns the
+// last error of ready.
 func until(limit, rest time.Duration, ready func() error) error {
 	deadline := time.Now().Add(limit)
 	for {

@@ -13,7 +13,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
-// onRealServers runs a test on a standalone server and on a cluster, with clients as users make
+// onRealServers runs a test on a standalone server and on a cluster, with clients as users create
 // them.
 func onRealServers(t *testing.T, test func(t *testing.T, client func() redis.UniversalClient)) {
 	t.Helper()
@@ -70,7 +70,7 @@ func TestConformanceWithACodecAndCopies(t *testing.T) {
 		&redisidem.Config{Codec: compression, CacheBytes: 1 << 20, Owner: "test"})
 }
 
-// mustBeEmpty checks that the kit has removed its keys, and closes the client.
+// mustBeEmpty checks that the suite has removed its keys, and closes the client.
 func mustBeEmpty(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
 	defer func() { _ = client.Close() }()
@@ -144,8 +144,8 @@ func TestConformanceFindsBadClients(t *testing.T) {
 		{
 			"client with connections", func(srv *Server, t testing.TB) redis.UniversalClient {
 				client := redis.NewClient(srv.Options())
-				// As a pipeline: go-redis has separate connections for pipelines, and the library's
-				// calls are pipelines.
+				// Ping in a pipeline: go-redis has separate connections for pipelines, and the
+				// library's calls are pipelines.
 				if _, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error { return pipe.Ping(t.Context()).Err() }); err != nil {
 					t.Error(err)
 				}

@@ -152,8 +152,8 @@ func TestCrashMatrixOfLoopsAndRetries(t *testing.T) {
 	}
 }
 
-// TestNothingOfAKilledProcessReachesRedis kills a process at each kind of boundary. It checks that
-// the key stays locked, as after kill -9, and what is stored.
+// TestNothingOfAKilledProcessReachesRedis kills a process at each kind of boundary. It checks the
+// stored state, and that the key stays locked, as after SIGKILL.
 func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
 	t.Parallel()
 	for _, auto := range []bool{false, true} {
@@ -172,7 +172,7 @@ func TestNothingOfAKilledProcessReachesRedis(t *testing.T) {
 				flow := func() (*redisidem.Flow, error) { return redisidem.NewFlow(checkout(s)) }
 				p := &crashCase{t: t, world: World{Request: buy, Flow: flow}, matrix: &matrix{
 					cfg: redisidem.Config{AutoPipeline: auto, Timeout: defaultTimeout},
-					// With a client of the test's own, the server's clock is not put forward.
+					// With the test's own client, the server's clock is not advanced.
 					CrashConfig: CrashConfig{MaxRequests: 1, Client: func(testing.TB) redis.UniversalClient {
 						return redis.NewClient(srv.Options())
 					}},

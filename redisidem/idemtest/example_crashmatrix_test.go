@@ -9,7 +9,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 )
 
-// provider stands for a payment provider that charges once for each key.
+// provider simulates a payment provider that charges once for each key.
 type provider struct {
 	mu      sync.Mutex
 	charged map[string]bool
@@ -27,11 +27,11 @@ func (p *provider) charges() int {
 	return len(p.charged)
 }
 
-// newCheckout makes the flow as the program does when it starts.
+// newCheckout creates the flow, as the program does when it starts.
 func newCheckout(p *provider) (*redisidem.Flow, error) {
 	return redisidem.NewFlow(redisidem.FlowConfig{Name: "checkout", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			p.charge(st.OutboundKey("charge")) // the same key for each run
+			p.charge(st.OutboundKey("charge")) // the same key in every run
 			return redisidem.Next(), nil
 		}},
 		{Point: "charged", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -40,8 +40,8 @@ func newCheckout(p *provider) (*redisidem.Flow, error) {
 	}})
 }
 
-// testCheckout would be called TestCheckout. go test runs a subtest for each boundary, such as
-// kill_after_charged.
+// testCheckout would be called TestCheckout in a real test. go test runs a subtest for each
+// boundary, such as kill_after_charged.
 func testCheckout(t *testing.T) {
 	idemtest.CrashMatrix(t, idemtest.CrashConfig{
 		World: func(testing.TB) idemtest.World {
@@ -57,8 +57,8 @@ func testCheckout(t *testing.T) {
 	})
 }
 
-// A flow that charges once is killed at each of its boundaries. The process that resumes it is
-// killed at each of its own.
+// CrashMatrix kills a process at each boundary of a flow, which must charge once. It also kills the
+// process that resumes the flow, at each of its boundaries.
 func ExampleCrashMatrix() {
 	_ = testCheckout // see above
 	// Output:

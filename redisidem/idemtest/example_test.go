@@ -10,7 +10,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 )
 
-// A service for a test takes one line. Here the example stands for the test; in yours it is the
+// A service for a test takes one line. In this example t is a stand-in. In your test it is the
 // *testing.T.
 func Example() {
 	t := new(exampleTest)
@@ -19,7 +19,7 @@ func Example() {
 	svc := idemtest.NewService(t, nil)
 
 	req := redisidem.Request{Method: "POST", Path: "/orders"}
-	for range 2 { // the request, and its retry
+	for range 2 { // the request and its retry
 		answer, replayed, err := redisidem.Do(context.Background(), svc.Scope("tenant-42"), "key-from-the-client", req,
 			func(context.Context, *redisidem.Stage) (string, error) { return "order 1", nil })
 		fmt.Println(answer, replayed, err)
@@ -29,7 +29,7 @@ func Example() {
 	// order 1 true <nil>
 }
 
-// A worker dies, and its lease lapses when the test puts the clock forward.
+// A worker dies. Its lease lapses when the test advances the clock.
 func ExampleServer_FastForward() {
 	t := new(exampleTest)
 	defer t.end()
@@ -62,8 +62,7 @@ func ExampleServer_FastForward() {
 	// redisidem: fenced: another worker has claimed the key
 }
 
-// After an outage between the work and its commit, the caller does not know whether the result is
-// stored.
+// After an outage between the work and its commit, the outcome is unknown to the caller.
 func ExampleServer_DropReplies() {
 	t := new(exampleTest)
 	defer t.end()
@@ -86,7 +85,7 @@ func ExampleServer_DropReplies() {
 	// "order 1" <nil>
 }
 
-// exampleTest stands for a test.
+// exampleTest is a stand-in for a test.
 type exampleTest struct{ cleanups []func() }
 
 func (t *exampleTest) Helper()                           {}

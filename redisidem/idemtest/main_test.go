@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about the connections that tests break on purpose.
+// quiet stops go-redis from logging connections that tests break on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}

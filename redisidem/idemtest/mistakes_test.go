@@ -45,7 +45,8 @@ func TestCrashMatrixFindsMistakes(t *testing.T) {
 				cfg.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (outcome, error) { return redisidem.Next(), nil }
 				return cfg
 			},
-			// With a kept lease, the commit of a stage begins the first attempt of the next one.
+			// When the lease is kept, the commit of a stage begins the first attempt of the next
+			// stage.
 			[]string{"kill_after_commit_of_started", "kill_before_tax_lines_created"},
 			`the effect "charge" happened 0 times`,
 		},
@@ -150,7 +151,7 @@ func TestCrashMatrixFindsMistakes(t *testing.T) {
 	}
 }
 
-// TestCrashMatrixFindsLeftoversInRedis changes the keys behind the client's back.
+// TestCrashMatrixFindsLeftoversInRedis changes the keys without the client's knowledge.
 func TestCrashMatrixFindsLeftoversInRedis(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -205,7 +206,7 @@ func TestCrashMatrixFindsEffectsOfReplays(t *testing.T) {
 			Request: buy, Effects: s.effects,
 			Flow: func() (*redisidem.Flow, error) {
 				if s.effects()["mail"] > 0 {
-					s.count("mail") // whenever a process starts
+					s.count("mail") // each time a process starts
 				}
 				return redisidem.NewFlow(checkout(s))
 			},
@@ -293,7 +294,7 @@ func TestCrashMatrixFindsRunsThatDiffer(t *testing.T) {
 	_, failed := collect(t, crashes(func(s *shop) redisidem.FlowConfig {
 		cfg := checkout(s)
 		processes++
-		if processes > 2 { // the undisturbed run and its replay
+		if processes > 2 { // after the undisturbed run and its replay
 			cfg.Stages[0].Next = []string{"payment_authorized", "tax_lines_created"}
 			cfg.Stages[0].Work = func(context.Context, *redisidem.Stage) (outcome, error) {
 				s.charge("")

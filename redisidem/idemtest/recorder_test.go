@@ -24,7 +24,7 @@ func watch(t testing.TB, test func(*recorder)) []string {
 	return r.failures
 }
 
-// run calls a function that may end its goroutine, and then the cleanups.
+// run calls a function that may end its goroutine, and then runs the cleanups.
 func (r *recorder) run(f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -23,13 +23,13 @@ type result struct {
 	failures []string
 }
 
-// collect runs a matrix and returns the names of its cases, and the failures by name.
+// collect runs a matrix. It returns the names of its cases, and the failures by name.
 func collect(t testing.TB, c CrashConfig) (cases []string, failed map[string]string) {
 	t.Helper()
 	return runSubtests(t, func(r runner) { crashMatrix(r, c) })
 }
 
-// runSubtests runs a test, and returns the names of its subtests, and the failures by name.
+// runSubtests runs a test. It returns the names of its subtests, and the failures by name.
 func runSubtests(t testing.TB, test func(runner)) (cases []string, failed map[string]string) {
 	t.Helper()
 	var all []result

@@ -17,7 +17,7 @@ var ctx = context.Background()
 
 var request = redisidem.Request{Method: "POST", Path: "/carts/1/complete", Params: map[string]any{"cart": 1}}
 
-// finish returns a stage that finishes the work with a text.
+// finish returns a stage that finishes the key with a text.
 func finish(text string) redisidem.StageFunc {
 	return func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 		return redisidem.Finish(redisidem.JSON(200, text)), nil
@@ -40,7 +40,7 @@ func mustBe(t testing.TB, err, want error) {
 	}
 }
 
-// mustAnswer fails the test unless the key is finished with that text.
+// mustAnswer fails the test unless the key is finished with text.
 func mustAnswer(t testing.TB, key *redisidem.Key, err error, text string, replayed bool) {
 	t.Helper()
 	mustBe(t, err, nil)
@@ -49,7 +49,7 @@ func mustAnswer(t testing.TB, key *redisidem.Key, err error, text string, replay
 	}
 }
 
-// inAndOutOfABubble runs a test in fake time, and in real time.
+// inAndOutOfABubble runs a test in fake time and in real time.
 func inAndOutOfABubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	t.Parallel()
@@ -128,7 +128,7 @@ func TestLeaseLapsesByABubblesClock(t *testing.T) {
 		lease, err := one.Lock(ctx, "k")
 		mustBe(t, err, nil)
 		time.Sleep(time.Minute)
-		_, err = two.Do(ctx, "k", request, never(t)) // the lease is renewed
+		_, err = two.Do(ctx, "k", request, never(t)) // the lease was renewed
 		mustBe(t, err, redisidem.ErrLocked)
 		mustBe(t, lease.Abandon(ctx), nil)
 		lease, err = two.Lock(ctx, "k")

@@ -11,8 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// shop is a world: a payment provider that charges once for each idempotency key, and a mail server
-// without idempotency.
+// shop is a World with a payment provider that charges once for each idempotency key, and a mail
+// server without idempotency.
 type shop struct {
 	mu      sync.Mutex
 	charges map[string]int
@@ -27,7 +27,7 @@ func (s *shop) count(what string) {
 	s.counts[what]++
 }
 
-// charge takes money once for each key.
+// charge charges once for each key.
 func (s *shop) charge(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

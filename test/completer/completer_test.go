@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package completer tests that keys whose workers were killed are finished by completers, next to
-// live clients which are not disturbed, and measures what a look for keys costs the server.
+// Package completer tests that completers finish the keys of killed workers and do not disturb live
+// clients. It also measures what a sweep costs the server.
 package completer
 
 import (
@@ -32,18 +32,18 @@ const (
 	lease        = 2 * time.Second
 	recoverAfter = 300 * time.Millisecond
 	maxAttempts  = 4
-	// held is how long some clients work on one stage: longer than it would take a completer to
-	// come, if they did not renew.
+	// held is how long some clients work on one stage. It is longer than a completer would need to
+	// take the key over if the client did not renew.
 	held     = 5 * time.Second
 	patience = 90 * time.Second
 )
 
-// A child gets its orders by these environment variables.
+// A child receives its orders in these environment variables.
 const (
 	addrVariable = "REDISIDEM_TEST_ADDR"
 	seedVariable = "REDISIDEM_TEST_SEED"
 	fromVariable = "REDISIDEM_TEST_FROM" // the first key that a beginner begins
-	cureVariable = "REDISIDEM_TEST_CURE" // a file whose appearance heals the poisoned keys
+	cureVariable = "REDISIDEM_TEST_CURE" // a file; once it exists, the poisoned keys recover
 )
 
 // stages are the recovery points of the flow, in their order.
@@ -54,12 +54,12 @@ const poison = 2
 
 var request = redisidem.Request{Method: "POST", Path: "/parcels"}
 
-// Which key is what. All of them are begun, and abandoned.
+// The functions below say how each key behaves. All keys are begun, and abandoned.
 func value(n int) string  { return fmt.Sprintf("parcel-%d", n) }
 func poisoned(n int) bool { return n%100 == 7 }
 func retried(n int) bool  { return n%10 == 3 } // by its client
 func long(n int) bool     { return n%50 == 3 } // whose client works long on it
-func hangsAt(seed uint64, n int) int { // the stage in which its first worker dies
+func hangsAt(seed uint64, n int) int { // the stage in which the first worker of the key dies
 	at := rand.New(rand.NewPCG(seed, uint64(n))).IntN(len(stages))
 	if poisoned(n) {
 		at = min(at, poison)
@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 	child.Main(m, map[string]func(){"beginner": begin, "completer": complete, "client": retry})
 }
 
-// quiet keeps go-redis from writing about connections that end.
+// quiet stops go-redis from logging closed connections.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
@@ -89,7 +89,7 @@ func service(addr string, timeout time.Duration, observer redisidem.Observer) *r
 	return svc
 }
 
-// worker is what a child knows.
+// worker is the state of a child.
 type worker struct {
 	role string
 	pen  child.Pen
@@ -99,7 +99,7 @@ type worker struct {
 	flow *redisidem.Flow
 }
 
-// newWorker makes a child's worker. dwell is how long it stays in a stage.
+// newWorker makes the worker of a child. dwell is how long the worker stays in a stage.
 func newWorker(role string, dwell func(n, stage int) time.Duration) *worker {
 	from, err := strconv.ParseUint(os.Getenv(seedVariable), 10, 64)
 	if err != nil {
@@ -116,7 +116,7 @@ func newWorker(role string, dwell func(n, stage int) time.Duration) *worker {
 	return w
 }
 
-// Observe notes which keys a completer was handed and could not get.
+// Observe records the keys that a completer found due but could not lock.
 func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	if w.role == "completer" && e.Kind == redisidem.EventRefused && errors.Is(e.Err, redisidem.ErrLocked) {
 		w.pen.Write("refused %s", e.Key)
@@ -149,7 +149,7 @@ func parcels(work func(ctx context.Context, st *redisidem.Stage, stage int) erro
 
 var errPoison = errors.New("poison")
 
-// stage is a run of a stage, which the ledger frames.
+// stage is a run of a stage. The ledger records its beginning and its end.
 func (w *worker) stage(ctx context.Context, st *redisidem.Stage, stage int, dwell func(n, stage int) time.Duration) error {
 	var n int
 	if _, err := fmt.Sscanf(st.Key().Value, "parcel-%d", &n); err != nil {
@@ -162,7 +162,7 @@ func (w *worker) stage(ctx context.Context, st *redisidem.Stage, stage int, dwel
 	defer timer.Stop()
 	cut := ctx.Done()
 	if w.role == "beginner" {
-		cut = nil // on a slow machine its lease may lapse before it is killed, which is no other end
+		cut = nil // on a slow machine the lease may lapse before the kill, which is not another outcome
 	}
 	select {
 	case <-timer.C:
@@ -188,13 +188,13 @@ func begin() {
 	if err != nil {
 		panic(err)
 	}
-	// Few at a time are on their way, so that none loses its lease on a slow machine.
+	// Only a few keys begin at a time, so that none loses its lease on a slow machine.
 	underway := make(chan struct{}, 16)
 	var w *worker
 	w = newWorker("beginner", func(n, stage int) time.Duration {
 		if stage == hangsAt(w.seed, n) {
 			<-underway
-			return child.Lifetime // the end comes before
+			return child.Lifetime // the child is killed before
 		}
 		return shortly(n, stage)
 	})
@@ -209,7 +209,7 @@ func begin() {
 	wg.Wait()
 }
 
-// complete looks for keys until it is killed.
+// complete sweeps for due keys until it is killed.
 func complete() {
 	w := newWorker("completer", shortly)
 	c, err := redisidem.NewCompleter(w.svc, []*redisidem.Flow{w.flow}, &redisidem.CompleterConfig{Interval: 200 * time.Millisecond})
@@ -221,7 +221,7 @@ func complete() {
 	w.pen.Write("failed: a completer ended: %v", c.Run(ctx))
 }
 
-// retry are the clients that come back, some of which then work long.
+// retry plays the clients that come back. Some of them then work long.
 func retry() {
 	var w *worker
 	w = newWorker("client", func(n, stage int) time.Duration {
@@ -309,7 +309,7 @@ func TestTwoCompletersFinishAThousandAbandonedKeys(t *testing.T) {
 	completers := []*child.Process{start("completer"), start("completer")}
 	clients := start("client")
 	until(t, "a tenth is finished", func() bool { return count(t, client, "*}:due:parcels") < keys*9/10 })
-	// What a completer had in hand when it died is finished by the others.
+	// The other completers finish the keys that a completer had when it died.
 	kill(completers[0])
 	completers[0] = start("completer")
 	until(t, "the clients that work long are at it", func() bool { return working(t, ledger, from) })
@@ -360,13 +360,13 @@ func TestTwoCompletersFinishAThousandAbandonedKeys(t *testing.T) {
 	}
 }
 
-// run is a run of a stage, as the ledger has it.
+// run is a run of a stage, as the ledger records it.
 type run struct {
 	value, stage, fence, pid, role string
-	end                            string // "done", "failed", "" when its process died
+	end                            string // "done", "failed", or "" when its process died
 }
 
-// runsOf reads the ledger, and checks that no two runs of one key were under way at the same time.
+// runsOf reads the ledger, and checks that no two runs of one key overlapped.
 func runsOf(t *testing.T, ledger child.Ledger) (runs []*run) {
 	t.Helper()
 	under := make(map[string]*run) // by key
@@ -411,7 +411,7 @@ func runsOf(t *testing.T, ledger child.Ledger) (runs []*run) {
 	return runs
 }
 
-// stuck reports whether each key is in the stage in which its worker is to die.
+// stuck reports whether each key is in the stage in which its worker is to be killed.
 func stuck(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	t.Helper()
 	under := make(map[string]string) // the stage of each key
@@ -432,7 +432,7 @@ func stuck(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	return true
 }
 
-// working reports whether all clients that work long have begun to.
+// working reports whether all clients that work long have begun.
 func working(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	t.Helper()
 	want := make(map[string]bool)
@@ -449,9 +449,9 @@ func working(t *testing.T, ledger child.Ledger, seed uint64) bool {
 	return len(want) == 0
 }
 
-// tempt makes the keys due on which clients work long, so that completers are handed them: the
-// index is a hint, and it is the lease that keeps completers away. It returns how many of them a
-// completer has tried in vain to get.
+// tempt makes the keys due on which clients work long, so that completers find them. The index is
+// only a hint: the lease keeps completers away. tempt returns how many of the keys a completer
+// could not lock.
 func tempt(t *testing.T, client *redis.Client, sc *redisidem.Scope, ledger child.Ledger) (refused int) {
 	t.Helper()
 	members := make(map[string]string) // the due index of each
@@ -467,7 +467,7 @@ func tempt(t *testing.T, client *redis.Client, sc *redisidem.Scope, ledger child
 		}
 		members[key.ID()] = strings.TrimSuffix(record[0], key.ID()) + "due:parcels"
 	}
-	// Each renewal puts a key off again.
+	// Each renewal moves the key's due time again.
 	for began := time.Now(); time.Since(began) < held*3/4; time.Sleep(50 * time.Millisecond) {
 		for member, index := range members {
 			must(t, client.ZAddXX(context.Background(), index, redis.Z{Score: 0, Member: member}).Err())
@@ -482,8 +482,8 @@ func tempt(t *testing.T, client *redis.Client, sc *redisidem.Scope, ledger child
 	return refused
 }
 
-// audit compares the journals with the ledger: each stage was committed once, by a run that the
-// ledger has.
+// audit compares the journals with the ledger. Each stage was committed once, by a run in the
+// ledger.
 func audit(t *testing.T, sc *redisidem.Scope, seed uint64, runs []*run) {
 	t.Helper()
 	ran := make(map[string]*run)
@@ -531,7 +531,7 @@ func audit(t *testing.T, sc *redisidem.Scope, seed uint64, runs []*run) {
 	}
 }
 
-// leftovers checks that nothing is left but records that end by themselves.
+// leftovers checks that only records with a TTL remain.
 func leftovers(t *testing.T, client *redis.Client) {
 	t.Helper()
 	names := scan(t, client, "*")
@@ -540,7 +540,7 @@ func leftovers(t *testing.T, client *redis.Client) {
 			t.Errorf("left: %s with the TTL %v", name, ttl)
 		}
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, ":turn:parcels") }) // lives on for a moment
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, ":turn:parcels") }) // expires a moment later
 	if len(names) != keys {
 		t.Errorf("%d keys are left, want the %d records", len(names), keys)
 	}
@@ -557,7 +557,7 @@ func scan(t *testing.T, client *redis.Client, pattern string) (names []string) {
 	return slices.Compact(names)
 }
 
-// count counts the members of the sorted sets of that pattern.
+// count counts the members of the sorted sets that match pattern.
 func count(t *testing.T, client *redis.Client, pattern string) (n int) {
 	t.Helper()
 	pipe := client.Pipeline()

@@ -26,30 +26,30 @@ import (
 var records = flag.Int("records", 0, "how many keys the larger server has on which the cost of a sweep is measured; 0 for what -size says")
 
 const (
-	few     = 10_000 // keys that the smaller server has
-	due     = 1000   // of which so many are due
+	few     = 10_000 // keys of the smaller server
+	due     = 1000   // the number of them that are due
 	rounds  = 7
 	callers = 32
 )
 
 var errBroken = errors.New("broken")
 
-// field is a server with many keys, of which some are due.
+// field is a server with many keys, some of them due.
 type field struct {
 	client *redis.Client
 	svc    *redisidem.Service
 	sc     *redisidem.Scope
-	broken bool // whether stages fail; changed only while none runs
+	broken bool // whether stages fail; changed only while no stage runs
 	flow   *redisidem.Flow
 
-	// Of each sweep: what it took the server's main thread, how much of it in scripts, and what a
-	// sweep takes that finds nothing.
+	// The CPU time of the server's main thread for each sweep: all of it, the part in scripts, and
+	// the CPU time of a sweep that finds nothing.
 	cpu, scripts, idle []time.Duration
 }
 
-// TestSweepCostsWhatIsDue measures what the server works for one look of a completer, by the
-// server's own statistics: the CPU time of its main thread, and the time it spent in scripts. The
-// two servers take turns, so that whatever else the machine does strikes both.
+// TestSweepCostsWhatIsDue measures the cost of one sweep of a completer on the server. It uses the
+// server's statistics: CPU time of the main thread, and time spent in scripts. The two servers take
+// turns, so that other load on the machine affects both.
 func TestSweepCostsWhatIsDue(t *testing.T) {
 	many := *records
 	if many == 0 {
@@ -61,7 +61,7 @@ func TestSweepCostsWhatIsDue(t *testing.T) {
 	}
 	for n := range 1 + rounds {
 		for _, f := range []*field{small, large} {
-			f.round(t, n > 0) // the first one is to warm up
+			f.round(t, n > 0) // the first round is a warm-up
 		}
 	}
 	ratio := func(what string, small, large []time.Duration) {
@@ -74,8 +74,7 @@ func TestSweepCostsWhatIsDue(t *testing.T) {
 			return fmt.Sprintf("%v (%v to %v)", d[len(d)/2].Round(unit), d[0].Round(unit), d[len(d)-1].Round(unit))
 		}
 		rung.Figure(t, "completer", "%s: %s among %d keys, %s among %d: ratio %.2f", what, text(small), few, text(large), many, r)
-		// The bound is far off: what would grow with the number of keys would break it all the
-		// same.
+		// The bound is generous. A cost that grew with the number of keys would still exceed it.
 		if r > 2 {
 			t.Errorf("%s grows with the number of keys", what)
 		}
@@ -85,7 +84,7 @@ func TestSweepCostsWhatIsDue(t *testing.T) {
 	ratio("server CPU of a sweep with none due", small.idle, large.idle)
 }
 
-// newField starts a server and fills it with that many keys, less those that each round makes due.
+// newField starts a server and fills it with size keys, less the keys that each round makes due.
 func newField(t *testing.T, size int) *field {
 	t.Helper()
 	f := &field{client: redis.NewClient(&redis.Options{
@@ -113,9 +112,9 @@ func newField(t *testing.T, size int) *field {
 	return f
 }
 
-// fill makes keys that are not due: nine of ten are in the due index for a later time, the tenth is
-// of no recoverable flow. They are copies of a record that the library has written, which is the
-// fastest way to a million.
+// fill creates keys that are not due. Nine of ten are in the due index for a later time. The tenth
+// belongs to no recoverable flow. The keys are copies of a record that the library wrote, which is
+// the fastest way to a million.
 func (f *field) fill(t *testing.T, size int) {
 	t.Helper()
 	ctx := context.Background()
@@ -157,7 +156,7 @@ func (f *field) fill(t *testing.T, size int) {
 	t.Logf("%d keys are %s", size, f.info(t, "memory", "used_memory_human"))
 }
 
-// parallel calls work with the numbers below n.
+// parallel calls work with each number below n.
 func (f *field) parallel(t *testing.T, n int, work func(i int) error) {
 	t.Helper()
 	numbers := make(chan int)
@@ -181,7 +180,7 @@ func (f *field) parallel(t *testing.T, n int, work func(i int) error) {
 	}
 }
 
-// abandon makes keys that are due at once.
+// abandon creates keys that are due at once.
 func (f *field) abandon(t *testing.T, n int) {
 	t.Helper()
 	f.broken = true
@@ -195,7 +194,7 @@ func (f *field) abandon(t *testing.T, n int) {
 	time.Sleep(10 * time.Millisecond) // RecoverAfter is 1 ms
 }
 
-// round makes keys due, lets a completer carry them on, and removes them.
+// round makes keys due, lets a completer finish them, and removes them.
 func (f *field) round(t *testing.T, counts bool) {
 	t.Helper()
 	f.abandon(t, due)
@@ -227,8 +226,8 @@ func (f *field) round(t *testing.T, counts bool) {
 	})
 }
 
-// settle waits until the server has no work left from being filled: it moves keys to larger tables
-// in the background.
+// settle waits until the server has finished the work that the filling left, such as moving keys to
+// larger tables in the background.
 func (f *field) settle(t *testing.T) {
 	t.Helper()
 	const span = 200 * time.Millisecond
@@ -239,7 +238,7 @@ func (f *field) settle(t *testing.T) {
 	})
 }
 
-// cpuTime returns the CPU time that the server's main thread has had.
+// cpuTime returns the CPU time that the server's main thread has used.
 func (f *field) cpuTime(t *testing.T) (d time.Duration) {
 	t.Helper()
 	for _, name := range []string{"used_cpu_user_main_thread", "used_cpu_sys_main_thread"} {

@@ -1,11 +1,13 @@
 //go:build unix
 
-// Package crash shows that workers may end at any moment, or stand still for longer than their
-// leases, and the promise of package redisidem holds: their processes are killed and stopped by the
-// thousand while they work on the same keys in every way there is (Do, stage by stage, flows,
-// waiting for others, a completer), and write what they begin and what they learn into a ledger.
-// When all of them are gone the ledger is compared with Redis: nothing is committed twice, every
-// caller got the same bytes, no lock outlives its lease, every key has a TTL and can be finished.
+// Package crash tests that the promise of package redisidem holds when workers end at any moment,
+// or are stopped for longer than their leases.
+//
+// Thousands of worker processes are killed or stopped while they work on the same keys. They use
+// every way there is: Do, stage by stage, flows, waiting for others, and a completer. Each records
+// in a ledger the stages that it begins and the results that it receives. When all workers are
+// gone, the ledger is compared with Redis. No stage is committed twice, and every caller received
+// the same bytes. No lock outlives its lease. Every key has a TTL and can be finished.
 //
 //	go test -count=1 -v ./test/crash -size change  # about a minute
 //	go test -count=1 -v -timeout 2h ./test/crash -size nightly    # 10,000 kills and 1,000 stops
@@ -13,7 +15,7 @@
 //	go test -count=1 -v ./test/crash -kills 1000 -stops 100
 //
 // A failure prints its seed and the ledger's lines of the key. The seed repeats the choices of the
-// workers and when they are killed; what the system's scheduler makes of them is another matter:
+// workers and the times of the kills. It does not repeat the scheduling of the system:
 //
 //	go test -count=1 -v -run Kill ./test/crash -seed 17
 package crash
@@ -51,13 +53,13 @@ func TestMain(m *testing.M) {
 	child.Main(m, map[string]func(){"worker": work})
 }
 
-// quiet keeps go-redis from writing about connections that end.
+// quiet stops go-redis from logging closed connections.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// TestKilledWorkersLeaveNothingWrong kills workers with kill -9. A half of them kill themselves, on
-// the border of a command.
+// TestKilledWorkersLeaveNothingWrong kills workers with SIGKILL. Half of them kill themselves,
+// right before a command is sent or right after its reply has arrived.
 func TestKilledWorkersLeaveNothingWrong(t *testing.T) {
 	seed, many := rung.Seed(t), *kills
 	if many == 0 {
@@ -87,14 +89,14 @@ func TestKilledWorkersLeaveNothingWrong(t *testing.T) {
 		many, took.Seconds(), sum.keys, sum.Runs, sum.Committed, sum.retried, sum.Answers)
 }
 
-// kill starts so many workers and kills them.
+// kill starts many workers, a few at a time, and kills them.
 func (r *round) kill(many int) {
 	r.t.Helper()
 	type fate struct {
 		orders
 		pause time.Duration
 	}
-	// They are drawn here, since a source of random numbers is not safe for concurrent use.
+	// The fates are drawn here, since a source of random numbers is not safe for concurrent use.
 	random := rand.New(rand.NewPCG(r.seed, 1))
 	fates := make(chan fate, many)
 	for i := range many {
@@ -131,7 +133,7 @@ func (r *round) kill(many int) {
 }
 
 // TestStoppedWorkersAreFencedAndCancelled stops workers with SIGSTOP for longer than a lease, while
-// others go on, and lets them continue.
+// others continue, and then resumes them.
 func TestStoppedWorkersAreFencedAndCancelled(t *testing.T) {
 	seed, many := rung.Seed(t), *stops
 	if many == 0 {
@@ -163,7 +165,7 @@ func TestStoppedWorkersAreFencedAndCancelled(t *testing.T) {
 // stopsPerLife is how often one worker is stopped.
 const stopsPerLife = 5
 
-// stop stops workers so often, for longer than a lease.
+// stop stops workers many times in all, each time for longer than a lease.
 func (r *round) stop(many int) {
 	r.t.Helper()
 	var lives sync.WaitGroup
@@ -186,7 +188,7 @@ func (r *round) stop(many int) {
 	lives.Wait()
 }
 
-// stopOne is the life of one worker: it works and stands still, by turns.
+// stopOne is the life of one worker, which works and is stopped by turns.
 func (r *round) stopOne(number int, pauses []time.Duration) error {
 	o := orders{number: number, spacing: 30 * time.Millisecond, stopped: true}
 	p, err := r.start(o)
@@ -195,7 +197,7 @@ func (r *round) stopOne(number int, pauses []time.Duration) error {
 		if err = p.Stop(); err != nil {
 			break
 		}
-		// Nothing of what it writes from now on can be older than this line.
+		// Every line that the worker writes from now on is later than this line.
 		r.pen.Write("%s", history.Event{Kind: history.Stopped, Worker: o.worker()})
 		time.Sleep(pauses[i+1])
 		err = p.Continue()
@@ -203,7 +205,7 @@ func (r *round) stopOne(number int, pauses []time.Duration) error {
 	if err != nil {
 		return err
 	}
-	time.Sleep(2 * lease) // so that its callbacks get to their ends
+	time.Sleep(2 * lease) // lets its callbacks end
 	p.Kill()
 	return nil
 }

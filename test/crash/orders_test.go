@@ -18,10 +18,10 @@ type orders struct {
 	addr    string
 	number  int           // of the worker
 	seed    uint64        // of its choices
-	began   time.Time     // when the round did: all workers go through the keys together
-	spacing time.Duration // after which they leave one key behind and come to a new one
-	death   int           // the command at which it kills itself: before an even one is sent, after an odd one; 0: it does not
-	stopped bool          // it is going to be stopped now and then
+	began   time.Time     // when the round began: all workers go through the keys together
+	spacing time.Duration // how long workers use one key before they move to a new one
+	death   int           // the command at which the worker kills itself: even, before it is sent; odd, after its reply; 0, never
+	stopped bool          // whether the worker will be stopped now and then
 }
 
 const ordersVariable = "REDISIDEM_TEST_ORDERS"
@@ -39,8 +39,8 @@ func ownOrders() (o orders) {
 	return o
 }
 
-// death is a hook of the client that kills the process on the border of a command: either nothing
-// of it was sent, or its reply has come and was not read.
+// death is a client hook that kills the process at a command. Either the command was not sent at
+// all, or its reply has arrived and was not read.
 type death struct {
 	at   int64
 	sent atomic.Int64

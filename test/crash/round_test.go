@@ -21,7 +21,7 @@ import (
 	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
-// round is some workers' work on keys of their own, and the look at what they left.
+// round is the work of some workers on a set of keys, and the checks afterwards.
 type round struct {
 	t      *testing.T
 	server *redistest.Server
@@ -42,7 +42,7 @@ func newRound(t *testing.T, server *redistest.Server, seed uint64) *round {
 	return r
 }
 
-// start starts a worker and waits until it works.
+// start starts a worker and waits until it is ready.
 func (r *round) start(o orders) (*child.Process, error) {
 	o.addr, o.seed, o.began = r.server.Addr(), r.seed, r.began
 	p, err := child.Start(r.t, "worker", r.ledger, o.variable())
@@ -55,12 +55,12 @@ func (r *round) start(o orders) (*child.Process, error) {
 // worker is the name of the worker of that number.
 func (o orders) worker() string { return fmt.Sprint("w", o.number) }
 
-// tally is what came out of a round.
+// tally is the result of a round.
 type tally struct {
 	history.Count
 	keys      int
-	completed int64 // keys that a completer has finished after the workers were gone
-	resumed   int   // keys that were finished by hand then
+	completed int64 // keys that a completer finished after the workers were gone
+	resumed   int   // keys that were finished by hand afterwards
 	retried   int   // commits that were not the first attempt of their stage
 }
 
@@ -72,9 +72,8 @@ func (a *tally) add(b tally) {
 	a.retried += b.retried
 }
 
-// settle looks at what the workers have left, when all of them are gone: it waits for their leases,
-// finishes their keys, and compares what they reported with what is stored. The server is empty
-// afterwards.
+// settle checks the stored state when all workers are gone. It waits for their leases, finishes
+// their keys, and compares the workers' reports with the stored state. It leaves the server empty.
 func (r *round) settle() (sum tally) {
 	r.t.Helper()
 	ctx := context.Background()
@@ -125,11 +124,11 @@ func (r *round) settle() (sum tally) {
 	return sum
 }
 
-// observer is the name of the connections that look on.
+// observer is the name of the connections that the checks use.
 const observer = "observer"
 
-// leases waits until the requests of the dead have been worked off, and looks whether their locks
-// are gone within a lease.
+// leases waits until the server has handled the requests of dead workers. It then checks that their
+// locks are gone within a lease.
 func (r *round) leases(ctx context.Context) {
 	r.t.Helper()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
@@ -155,19 +154,19 @@ func (r *round) leases(ctx context.Context) {
 	}
 }
 
-// locks returns the locks, and how long they are going to be there.
+// locks returns the locks and their TTLs.
 func (r *round) locks(ctx context.Context) map[string]time.Duration {
 	r.t.Helper()
 	held := make(map[string]time.Duration)
 	for name, left := range r.expire(ctx, "*:lock") {
-		if left != -2 { // gone meanwhile
+		if left != -2 { // -2: expired in between
 			held[name] = left
 		}
 	}
 	return held
 }
 
-// expiries checks that every key is going to be gone some day.
+// expiries checks that every key has a TTL.
 func (r *round) expiries(ctx context.Context) {
 	r.t.Helper()
 	for name, left := range r.expire(ctx, "*") {
@@ -177,7 +176,7 @@ func (r *round) expiries(ctx context.Context) {
 	}
 }
 
-// expire returns the Redis keys of that pattern with what is left of their lives.
+// expire returns the Redis keys that match pattern, with their TTLs.
 func (r *round) expire(ctx context.Context, pattern string) map[string]time.Duration {
 	r.t.Helper()
 	left := make(map[string]time.Duration)
@@ -203,7 +202,8 @@ func (r *round) expire(ctx context.Context, pattern string) map[string]time.Dura
 	}
 }
 
-// finish brings every key to its end, and returns all of them and how many were not there yet.
+// finish finishes every key. It returns all keys and the number of keys that were unfinished
+// before.
 func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 	r.t.Helper()
 	ctx := context.Background()
@@ -233,7 +233,7 @@ func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 		})
 	}
 	for name := range r.expire(ctx, "*") {
-		// A lock and the due index are no hashes, and have no such field.
+		// A lock and the due index are not hashes, so they do not have this field.
 		if v, err := r.client.HGet(ctx, name, "idempotency_key").Result(); err == nil {
 			values <- v
 		}
@@ -243,7 +243,7 @@ func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 	return keys, resumed
 }
 
-// read takes in the ledger.
+// read reads the ledger.
 func (r *round) read() *history.Recorder {
 	r.t.Helper()
 	recorder := history.NewRecorder()
@@ -257,7 +257,7 @@ func (r *round) read() *history.Recorder {
 	return recorder
 }
 
-// report fails the test for what is wrong, with all that the ledger has about the first keys.
+// report fails the test for each violation, with all ledger lines of the first keys.
 func (r *round) report(wrong []history.Violation) {
 	r.t.Helper()
 	shown := make(map[string]bool)

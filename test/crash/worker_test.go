@@ -18,7 +18,7 @@ import (
 
 const (
 	goroutines   = 4  // in each worker
-	window       = 96 // how many keys are worked on at a time, by all workers
+	window       = 96 // how many keys all workers use at a time
 	lease        = 400 * time.Millisecond
 	recoverAfter = 50 * time.Millisecond
 	patience     = time.Minute
@@ -29,10 +29,10 @@ type worker struct {
 	*workload.Worker
 	svc     *redisidem.Service
 	sc      *redisidem.Scope
-	stopped bool // now and then it is, and looks whether that was for longer than a lease
+	stopped bool // whether it is stopped now and then; it then checks whether that lasted longer than a lease
 }
 
-// newWorker makes the worker of a name. Copies of finished records are kept in so many bytes.
+// newWorker makes a worker with a name. It caches copies of finished records in cache bytes.
 func newWorker(name string, client *redis.Client, pen child.Pen, cache int64) *worker {
 	w := &worker{Worker: workload.New(name, recoverAfter, func(e history.Event) { pen.Write("%s", e) })}
 	w.Stay = w.stay
@@ -54,7 +54,7 @@ func dial(addr, name string) *redis.Client {
 	})
 }
 
-// work is what a worker's process does until it is killed.
+// work is the main function of a worker's process, until it is killed.
 func work() {
 	o := ownOrders()
 	client := dial(o.addr, o.worker())
@@ -75,11 +75,11 @@ func work() {
 			}
 		}()
 	}
-	time.Sleep(child.Lifetime) // the end comes from outside
+	time.Sleep(child.Lifetime) // the process is killed before
 	os.Exit(1)
 }
 
-// use does one of the things that can be done to the key of that number.
+// use does one of the possible operations on the key with number n.
 func (w *worker) use(r *rand.Rand, n int) {
 	sc := w.sc
 	if r.IntN(3) == 0 {
@@ -90,7 +90,7 @@ func (w *worker) use(r *rand.Rand, n int) {
 	})
 }
 
-// complete lets a completer look for keys all the time.
+// complete lets a completer sweep without a pause.
 func (w *worker) complete() {
 	for {
 		_, _ = w.Completer(w.svc).Sweep(context.Background())
@@ -98,8 +98,8 @@ func (w *worker) complete() {
 	}
 }
 
-// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is
-// renewed. A worker that is going to be stopped is mostly in one.
+// dwell draws how long a callback takes. Most take an instant, and some take so long that the lease
+// is renewed. A worker that will be stopped spends most of its time in a callback.
 func (w *worker) dwell(r *rand.Rand) time.Duration {
 	switch n := r.IntN(40); {
 	case n == 0:
@@ -110,8 +110,8 @@ func (w *worker) dwell(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(6 * time.Millisecond)))
 }
 
-// stay spends the time of a callback. A worker that was stopped for longer than the lease gives the
-// news of it a moment to arrive.
+// stay waits for the duration of a callback. After a stop that lasted longer than the lease, the
+// worker waits a moment for the cancellation.
 func (w *worker) stay(ctx context.Context, dwell time.Duration, e history.Event) {
 	const tick = 5 * time.Millisecond
 	began := time.Now()

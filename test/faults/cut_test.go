@@ -17,7 +17,7 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// cuts are the ways in which Redis goes away and comes back.
+// cuts are the ways in which the connection to Redis is lost and restored.
 var cuts = []struct {
 	name  string
 	begin func(p process, proxy *redistest.Proxy) error
@@ -40,12 +40,12 @@ var cuts = []struct {
 	},
 }
 
-// TestCut cuts Redis off in the middle of commits, for longer than their leases last, and expects
-// all of them to land when it is back, without any work done again.
+// TestCut cuts Redis off in the middle of commits, for longer than the leases last. It expects
+// every commit to be stored once Redis is back, without repeated work.
 func TestCut(t *testing.T) {
-	length := max(3, time.Duration(rung.Size(t, 5, 30, 30))) * time.Second // longer than callers wait, and than leases last
+	length := max(3, time.Duration(rung.Size(t, 5, 30, 30))) * time.Second // longer than the timeout of a caller and than a lease
 	keys := rung.Size(t, 100, 500, 1000)
-	var mu sync.Mutex // guards what all cuts came to
+	var mu sync.Mutex // guards the results of all cuts
 	var pending, landed int
 	var slowest time.Duration
 	t.Run("cuts", func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestCut(t *testing.T) {
 				work := newWork(keys)
 				results := work.begin(sc)
 				work.release(1)
-				for len(results) < keys/8 { // some commits have landed by now, some are on their way
+				for len(results) < keys/8 { // some commits are stored by now, others are in flight
 					time.Sleep(time.Millisecond)
 				}
 				must(t, c.begin(p, proxy))
@@ -102,10 +102,11 @@ func TestCut(t *testing.T) {
 		length, landed, pending, slowest.Round(10*time.Millisecond))
 }
 
-// work is that of many callers, one for each key, whose callbacks all begin before any returns.
+// work is a set of concurrent callers, one for each key. All their callbacks begin before any
+// returns.
 type work struct {
 	ready    sync.WaitGroup   // the callbacks that have not begun
-	released [2]chan struct{} // by the parity of the key's number: closed to let the callbacks return
+	released [2]chan struct{} // by the parity of the key's number; closed to let the callbacks return
 	runs     []atomic.Int64   // of the callback, by key
 }
 
@@ -117,7 +118,7 @@ func newWork(keys int) *work {
 
 func (w *work) text(i int) string { return fmt.Sprint("key", i) }
 
-// begin lets the callers come. The result of each is in the channel.
+// begin starts the callers. The returned channel receives the result of each.
 func (w *work) begin(sc *redisidem.Scope) <-chan error {
 	results := make(chan error, len(w.runs))
 	for i := range w.runs {
@@ -131,13 +132,14 @@ func (w *work) begin(sc *redisidem.Scope) <-chan error {
 		}
 		go func() {
 			_, err := sc.Do(context.Background(), w.text(i), request, stage)
-			// A busy machine may let a claim run out of time, which is not what is tested.
+			// On a busy machine a claim may time out. The test is not about that, so it tries
+			// again.
 			for began := time.Now(); err != nil && w.runs[i].Load() == 0 && time.Since(began) < patience; {
 				time.Sleep(50 * time.Millisecond)
 				_, err = sc.Do(context.Background(), w.text(i), request, stage)
 			}
 			if w.runs[i].Load() == 0 {
-				w.ready.Done() // it never will
+				w.ready.Done() // the callback will not run
 			}
 			results <- err
 		}()
@@ -151,7 +153,8 @@ func (w *work) release(parity int) {
 	close(w.released[parity])
 }
 
-// awaitFinished waits until all keys are finished, and returns how many are not.
+// awaitFinished waits until all keys are finished. It returns the number of keys that are not
+// finished in time.
 func (w *work) awaitFinished(t *testing.T, sc *redisidem.Scope) (missing int) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -172,7 +175,7 @@ func (w *work) awaitFinished(t *testing.T, sc *redisidem.Scope) (missing int) {
 	return missing
 }
 
-// mustNotRunAgain asks once more for each key.
+// mustNotRunAgain repeats the request of each key and expects that no callback runs.
 func (w *work) mustNotRunAgain(t *testing.T, sc *redisidem.Scope) {
 	t.Helper()
 	for i := range w.runs {

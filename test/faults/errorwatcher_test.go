@@ -10,13 +10,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// errorWatcher is a client's hook that watches for the errors of a server.
+// errorWatcher is a client hook that watches for errors of the server.
 type errorWatcher struct {
 	mu       sync.Mutex
 	expected map[string]chan struct{}
 }
 
-// expect returns a channel that is closed at the next error that begins with that word.
+// expect returns a channel that is closed at the next error that begins with word.
 func (t *errorWatcher) expect(word string) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -9,12 +9,12 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 )
 
-// fault is something that strikes an operation once.
+// fault is a disturbance that strikes an operation once.
 type fault struct {
 	name string
-	// strike makes it happen to the next call of the cell's script. It returns a channel that is
-	// closed when it has, and what ends it: the first of these at the latest when the operation is
-	// over.
+	// strike arms the fault for the next call of the cell's script. It returns a channel that is
+	// closed once the fault has struck, and a function that ends the fault. The channel is closed
+	// by the time the operation is over.
 	strike func(c *cell) (met <-chan struct{}, end func())
 }
 
@@ -41,7 +41,7 @@ func onTheWire(f redistest.Fault) func(*cell) (<-chan struct{}, func()) {
 	return func(c *cell) (<-chan struct{}, func()) { return c.proxy.Once(f, c.operation.script.SHA), nothing }
 }
 
-// lasting brings the server into a state that outlasts the operation.
+// lasting returns a fault that brings the server into a state that outlasts the operation.
 func lasting(r refusal) func(*cell) (<-chan struct{}, func()) {
 	return func(c *cell) (<-chan struct{}, func()) {
 		met := c.errorWatcher.expect(string(r))
@@ -49,7 +49,8 @@ func lasting(r refusal) func(*cell) (<-chan struct{}, func()) {
 	}
 }
 
-// passing brings the server into a state that ends as soon as the operation has met it.
+// passing returns a fault that brings the server into a state that ends as soon as the operation
+// has met it.
 func passing(r refusal) func(*cell) (<-chan struct{}, func()) {
 	return func(c *cell) (<-chan struct{}, func()) {
 		met, end := lasting(r)(c)
@@ -71,7 +72,7 @@ func forgetScripts(c *cell) (met <-chan struct{}, end func()) {
 	return met, nothing
 }
 
-// cancelCaller cancels the caller's context while the reply is on its way, which never comes.
+// cancelCaller cancels the caller's context while the caller waits for a reply that never arrives.
 func cancelCaller(c *cell) (met <-chan struct{}, end func()) {
 	met, _ = onTheWire(redistest.MuteReply)(c)
 	over := make(chan struct{})

@@ -1,20 +1,20 @@
 //go:build unix
 
-// Package faults tests what a caller gets, and what Redis holds, when something goes wrong between
-// them.
+// Package faults tests what callers receive, and what Redis holds, when the path between them
+// fails.
 //
 //   - TestMatrix lets each of eleven faults strike each of five operations, on miniredis and on a
-//     Redis server (R7), and TestClaimAfterItsCallerHasLeft is the case that needs more than one
-//     fault;
-//   - TestOutage measures how long operations take on a Redis that does not answer (R11);
-//   - TestCut cuts Redis off while commits are on their way, and looks whether they land (R12);
-//   - TestRefusal, TestMemory, TestEviction, TestRights and TestMissingRight are about servers that
-//     refuse, and that must not be used (R13).
+//     Redis server (R7). TestClaimAfterItsCallerHasLeft covers the case that needs more than one
+//     fault.
+//   - TestOutage measures how long operations take when Redis does not answer (R11).
+//   - TestCut cuts Redis off while commits are in flight, and checks that they are stored (R12).
+//   - TestRefusal, TestMemory, TestEviction, TestRights and TestMissingRight cover servers that
+//     refuse commands, and servers that must not be used (R13).
 //
-// On a Redis server each state is its own: LOADING comes from a slow reload, BUSY from a foreign
-// script, READONLY and MASTERDOWN from REPLICAOF, OOM and NOREPLICAS from its configuration,
-// NOSCRIPT from SCRIPT FLUSH. Miniredis knows only the last: for the others its scripts, and the
-// lock's SET, are refused as they arrive.
+// On a Redis server each state is real. LOADING comes from a slow reload, BUSY from a foreign
+// script, READONLY and MASTERDOWN from REPLICAOF. OOM and NOREPLICAS come from the configuration,
+// NOSCRIPT from SCRIPT FLUSH. Miniredis only knows NOSCRIPT. For the other states its scripts, and
+// the lock's SET, are refused as they arrive.
 //
 // How to run it at each size:
 //
@@ -39,12 +39,12 @@ import (
 )
 
 const (
-	lease     = 30 * time.Second // so long that nothing is renewed by itself
+	lease     = 30 * time.Second // so long that no lease is renewed during a test
 	retention = time.Hour
 	timeout   = 4 * time.Second
 	patience  = 15 * time.Second
 
-	value = "k" // the text of the key that a cell works on
+	value = "k" // the value of the key that a cell works on
 )
 
 var request = redisidem.Request{Method: "POST", Path: "/orders"}
@@ -55,12 +55,12 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about connections that are broken on purpose.
+// quiet stops go-redis from logging connections that are broken on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// dial makes a client as a user would, who leaves repeating to the library.
+// dial makes a client that leaves retries to the library, as users are advised to.
 func dial(t testing.TB, addr string, change ...func(*redis.Options)) *redis.Client {
 	t.Helper()
 	opt := &redis.Options{
@@ -74,7 +74,7 @@ func dial(t testing.TB, addr string, change ...func(*redis.Options)) *redis.Clie
 	return client
 }
 
-// serve makes a service, which is closed before its client.
+// serve makes a service that is closed before its client.
 func serve(t testing.TB, client *redis.Client, change ...func(*redisidem.Config)) *redisidem.Service {
 	t.Helper()
 	cfg := redisidem.Config{Lease: lease, Retention: retention, Timeout: timeout}
@@ -95,10 +95,10 @@ func serve(t testing.TB, client *redis.Client, change ...func(*redisidem.Config)
 	return svc
 }
 
-// answer is the outcome of a stage that ends the work with that body.
+// answer returns the outcome of a stage that finishes the key with body.
 func answer(body string) redisidem.Outcome { return redisidem.Finish(redisidem.JSON(201, body)) }
 
-// bodyOf returns the body that answer was given.
+// bodyOf returns the body that was passed to answer.
 func bodyOf(key *redisidem.Key) string {
 	if key == nil || key.Response == nil {
 		return ""
@@ -106,7 +106,7 @@ func bodyOf(key *redisidem.Key) string {
 	return strings.Trim(string(key.Response.Body), `"`)
 }
 
-// must ends the test at an error of something that is not what is tested.
+// must ends the test at an error of a step that is not under test.
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

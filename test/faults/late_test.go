@@ -15,9 +15,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestClaimAfterItsCallerHasLeft holds a claim back, the whole of it or only what comes behind the
-// lock, until its caller was cancelled and the library has given back what the claim might have
-// got.
+// TestClaimAfterItsCallerHasLeft delays a claim, either all of it or the part behind the lock. The
+// claim arrives after its caller was cancelled and the library has given back the lease that the
+// claim might have taken.
 func TestClaimAfterItsCallerHasLeft(t *testing.T) {
 	t.Parallel()
 	markers := map[string]string{"lock and claim": ":lock\r\n", "claim": lua.Claim.SHA}
@@ -55,7 +55,7 @@ func TestClaimAfterItsCallerHasLeft(t *testing.T) {
 	}
 }
 
-// awaitSpent blocks until the record knows that an attempt has ended.
+// awaitSpent blocks until the record shows that an attempt has ended.
 func (c *cell) awaitSpent() {
 	c.t.Helper()
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {

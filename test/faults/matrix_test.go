@@ -21,8 +21,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// TestMatrix runs each cell on a server of its own, and checks what the caller gets, how often the
-// callback runs, what Redis holds, and what a retry by another process gets.
+// TestMatrix runs each cell on a server of its own. It checks the results of the caller and of a
+// retry by another process, the number of callbacks, and the content of Redis.
 func TestMatrix(t *testing.T) {
 	var passed [2]atomic.Int64
 	t.Run("cells", func(t *testing.T) {
@@ -32,8 +32,8 @@ func TestMatrix(t *testing.T) {
 					for _, f := range faults {
 						t.Run(fmt.Sprintf("%s/auto=%t/%s/%s", name, auto, o.name, f.name), func(t *testing.T) {
 							t.Parallel()
-							// What is late comes while the key is free, or when another worker has
-							// it.
+							// A late request arrives while the key is free, or while another worker
+							// has the lease.
 							for _, early := range []bool{false, true} {
 								if early && (f.name != lateDelivery || o.usual.replay) {
 									break
@@ -67,18 +67,18 @@ type cell struct {
 	backend      backend
 	proxy        *redistest.Proxy
 	errorWatcher *errorWatcher
-	raw          *redis.Client    // past the proxy
+	raw          *redis.Client    // bypasses the proxy
 	scope        *redisidem.Scope // of the caller, behind the proxy
-	other        *redisidem.Scope // of another process, which the proxy does not disturb
+	other        *redisidem.Scope // of another process, which bypasses the proxy
 
-	ctx     context.Context // the caller's
+	ctx     context.Context // of the caller
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	runs    atomic.Int64 // of the caller's callback
 
 	met   <-chan struct{} // nil until the fault is armed
 	end   func()
-	early bool // what was held back is delivered before the retry, not in its callback
+	early bool // the delayed request is delivered before the retry, not during its callback
 }
 
 func newCell(t *testing.T, b backend, auto bool, o operation, f fault) *cell {
@@ -100,7 +100,7 @@ func newCell(t *testing.T, b backend, auto bool, o operation, f fault) *cell {
 		c.cancel()
 		c.running.Wait()
 	})
-	// The server knows the scripts, so that the fault strikes a call by name.
+	// The server knows the scripts, so that the fault strikes an EVALSHA.
 	_, err := c.scope.InitializeRequest(c.ctx, "warm", request)
 	must(t, err)
 	held, err := c.scope.Lock(c.ctx, "warm")
@@ -119,7 +119,7 @@ func (c *cell) work(context.Context, *redisidem.Stage) (redisidem.Outcome, error
 	return answer("work"), nil
 }
 
-// arm lets the fault strike from now on.
+// arm makes the fault strike from now on.
 func (c *cell) arm() { c.met, c.end = c.fault.strike(c) }
 
 // awaitMet blocks until the fault has struck.
@@ -148,7 +148,8 @@ func (c *cell) run() {
 			t.Errorf("the worker with the lease gets %v", err)
 		}
 	}
-	// An answer is there whatever the state of the server; to begin anew it has to be well.
+	// A finished key is replayed in any state of the server. To begin again, the server must be
+	// well.
 	if !c.want.replay {
 		c.end()
 	}
@@ -179,7 +180,7 @@ func (c *cell) place() (record, lock string) {
 	return names[0], names[0] + ":lock"
 }
 
-// mustHold checks what Redis holds. What is given back is given back in the background.
+// mustHold checks the content of Redis. It waits, since leases are given back in the background.
 func (c *cell) mustHold() {
 	c.t.Helper()
 	var problem string
@@ -191,7 +192,7 @@ func (c *cell) mustHold() {
 	c.t.Error(problem)
 }
 
-// compare describes how the content of Redis differs from the expected one.
+// compare describes the difference between the content of Redis and the expected content.
 func (c *cell) compare() string {
 	ctx := context.Background()
 	record, lock := c.place()
@@ -231,7 +232,7 @@ func (c *cell) compare() string {
 	return ""
 }
 
-// retry lets another process ask for the same, twice.
+// retry repeats the request from another process, twice.
 func (c *cell) retry() {
 	t := c.t
 	t.Helper()
@@ -273,7 +274,7 @@ func (c *cell) retry() {
 	c.mustHold()
 }
 
-// deliver lets what was held back arrive, which must not change anything any more.
+// deliver delivers the delayed request, if there is one. It must not change anything.
 func (c *cell) deliver() {
 	c.t.Helper()
 	if c.fault.name != lateDelivery {
@@ -282,7 +283,7 @@ func (c *cell) deliver() {
 	c.arrive()
 }
 
-// arrive delivers what was held back, and checks that it changes nothing.
+// arrive delivers the delayed request and checks that it changes nothing.
 func (c *cell) arrive() {
 	c.t.Helper()
 	before := c.snapshot()
@@ -299,7 +300,7 @@ func (c *cell) arrive() {
 	}
 }
 
-// snapshot returns what Redis holds of the key, but for the time that is left.
+// snapshot returns the content of the key's record and lock, without TTLs.
 func (c *cell) snapshot() map[string]string {
 	record, lock := c.place()
 	fields := c.raw.HGetAll(context.Background(), record).Val()

@@ -13,8 +13,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// TestMemory fills a server's memory while stages run: what was begun is stored, with its effects,
-// and nothing is begun.
+// TestMemory fills a server's memory while stages run. Stages that have begun are stored, with
+// their effects. New stages do not begin.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	keys := rung.Size(t, 100, 500, 2000)
@@ -59,14 +59,14 @@ func TestMemory(t *testing.T) {
 		}
 		refused++
 	}
-	work.mustNotRunAgain(t, sc) // which are replays
+	work.mustNotRunAgain(t, sc) // all of these are replays
 	end()
 	mustBeTidy(t, p)
 	rung.Figure(t, "R13", "with full memory %d of %d claims were refused, %d of %d commits stored, %d of %d answers replayed",
 		refused, keys, keys, keys, keys, keys)
 }
 
-// TestEviction tries every policy: one that forgets keys must be found.
+// TestEviction tries every eviction policy. A policy that evicts keys must be reported.
 func TestEviction(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -84,7 +84,7 @@ func TestEviction(t *testing.T) {
 			case policy == "noeviction":
 				want = redisidem.VerdictGood
 			case limit == "0":
-				want = redisidem.VerdictWarning // nothing is forgotten yet
+				want = redisidem.VerdictWarning // nothing is evicted yet
 			}
 			report, err := svc.Check(context.Background())
 			must(t, err)
@@ -102,7 +102,7 @@ func TestEviction(t *testing.T) {
 			if unsafe != (want == redisidem.VerdictFailure) {
 				t.Errorf("%s with maxmemory %s: the report's error is %v", policy, limit, report.Err())
 			}
-			// Open is where programs meet it.
+			// Programs meet the policy when they call Open.
 			opened, err := redisidem.Open(context.Background(), "redis://"+p.Addr(), &redisidem.Config{Timeout: timeout})
 			if errors.Is(err, redisidem.ErrUnsafeServer) != unsafe {
 				t.Errorf("%s with maxmemory %s: Open gets %v", policy, limit, err)

@@ -10,34 +10,33 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// operation is what a fault strikes.
+// operation is a call that faults strike.
 type operation struct {
 	name   string
 	script *lua.Script
-	// do prepares the key, calls arm right before what is to be struck, and returns what remains to
-	// be done by the worker that has the lease, and the caller's error.
+	// do prepares the key and calls arm right before the call under test. It returns the step that
+	// the worker with the lease still has to do, and the caller's error.
 	do func(c *cell) (then func() error, results error)
-	// usual is what comes of it, and except what comes of it under the faults that make a
-	// difference.
+	// usual is the expected result. except replaces it for the faults that make a difference.
 	usual  want
 	except map[string]want
 }
 
-// want is what comes of an operation.
+// want is the expected result of an operation.
 type want struct {
-	results []error // what the caller's error matches; none for no error
+	results []error // the caller's error matches all of them; empty: no error
 	runs    int     // of the callback
 
-	point    string // where the record is then, "" if there is no record
-	attempts int    // as in the record
+	point    string // the record's recovery point, "" if there is no record
+	attempts int    // of the record
 	locked   bool   // whether a worker has the lease
 
-	replay bool // a retry gets the answer; else it runs the callback
-	unmet  bool // the fault does not strike, since the operation does nothing that it could strike
+	replay bool // whether a retry is replayed; otherwise it runs the callback
+	unmet  bool // the fault does not strike, since the operation sends nothing that the fault could strike
 }
 
-// operations are the rows of the matrix. Any two faults that the table does not name come to the
-// same: the caller does not notice.
+// operations are the rows of the matrix. A fault without an entry in except has the usual result:
+// the caller does not notice it.
 var operations = []operation{
 	{
 		name: "acquire", script: lua.Claim,
@@ -48,10 +47,10 @@ var operations = []operation{
 		},
 		usual: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{
-			// Nothing can be begun for want of memory.
+			// Without memory, no stage begins.
 			"OOM": {results: []error{redisidem.ErrUnavailable}},
-			// The caller that asked for the lease has left: the lease is given back, and
-			// nothing has begun.
+			// The caller that asked for the lease has left. The lease is given back, and the stage
+			// has not begun.
 			"context cancelled": {results: []error{redisidem.ErrUnavailable, context.Canceled}, point: redisidem.Started},
 		},
 	},
@@ -81,8 +80,8 @@ var operations = []operation{
 		},
 		usual: want{runs: 1, point: redisidem.Finished, attempts: 1, replay: true},
 		except: map[string]want{
-			// It begins with giving the lock's memory back, behind which a server refuses a script
-			// nothing.
+			// A commit begins by freeing the lock's memory. After that the server does not refuse
+			// any command of the script.
 			"OOM": {runs: 1, point: redisidem.Finished, attempts: 1, replay: true, unmet: true},
 		},
 	},
@@ -95,7 +94,7 @@ var operations = []operation{
 		},
 		usual: want{point: redisidem.Started, attempts: 1},
 		except: map[string]want{
-			// What gives memory back takes none.
+			// An abandon only frees memory.
 			"OOM": {point: redisidem.Started, attempts: 1, unmet: true},
 		},
 	},
@@ -134,7 +133,7 @@ var operations = []operation{
 // lock takes the lease on the cell's key.
 func (c *cell) lock(sc *redisidem.Scope) *redisidem.Lease {
 	c.t.Helper()
-	ctx := context.Background() // which the fault does not touch
+	ctx := context.Background() // the fault does not strike this context
 	_, err := sc.InitializeRequest(ctx, value, request)
 	must(c.t, err)
 	held, err := sc.Lock(ctx, value)
@@ -142,7 +141,7 @@ func (c *cell) lock(sc *redisidem.Scope) *redisidem.Lease {
 	return held
 }
 
-// shorten makes what is left of the lease shorter.
+// shorten reduces the remaining time of the lease to left.
 func (c *cell) shorten(left time.Duration) {
 	c.t.Helper()
 	_, lock := c.place()

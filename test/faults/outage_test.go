@@ -21,15 +21,15 @@ import (
 
 const (
 	outageTimeout = 300 * time.Millisecond
-	grace         = 50 * time.Millisecond // how much later than its timeout an operation may return
-	exception     = time.Second           // and one in a hundred
+	grace         = 50 * time.Millisecond // how long after its timeout an operation may return
+	exception     = time.Second           // the same for one operation in a hundred
 )
 
-// site is a server, and a client whose connections can be led elsewhere.
+// site is a server with a client whose connections can be redirected.
 type site struct {
 	process
 	client *redis.Client
-	addr   atomic.Pointer[string] // where the next connection leads
+	addr   atomic.Pointer[string] // where the next connection goes
 }
 
 func newSite(t *testing.T, change func(*redis.Options)) *site {
@@ -37,7 +37,7 @@ func newSite(t *testing.T, change func(*redis.Options)) *site {
 	s := &site{process: newProcess(t)}
 	s.lead(s.Addr())
 	s.client = dial(t, s.Addr(), change, func(o *redis.Options) {
-		o.ReadTimeout = 0 // go-redis's own: the library's timeout is the only bound
+		o.ReadTimeout = 0 // the default of go-redis: the library's timeout is the only bound
 		o.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, *s.addr.Load())
 		}
@@ -47,7 +47,7 @@ func newSite(t *testing.T, change func(*redis.Options)) *site {
 
 func (s *site) lead(addr string) { s.addr.Store(&addr) }
 
-// outages take the server away.
+// outages are the ways to take the server away.
 var outages = []struct {
 	name  string
 	pool  int // connections in the client's pool; 0 for go-redis's own number
@@ -70,9 +70,9 @@ var outages = []struct {
 	}},
 }
 
-// TestOutage measures how much later than its timeout each operation returns. A timer of the same
-// length runs beside each call: when the machine is so busy that this one is late, the call may be
-// as late, too.
+// TestOutage measures how long after its timeout each operation returns. A timer of the same length
+// runs beside each call. When the machine is so busy that the timer is late, the call may be as
+// late.
 func TestOutage(t *testing.T) {
 	rounds := rung.Size(t, 8, 60, 300)
 	late := &lateness{}
@@ -80,7 +80,7 @@ func TestOutage(t *testing.T) {
 		for _, o := range outages {
 			for _, auto := range []bool{false, true} {
 				if auto && o.pool > 0 {
-					continue // its connection is its own: there is no pool that could be exhausted
+					continue // it has its own connection, so the pool cannot be exhausted
 				}
 				t.Run(fmt.Sprintf("%s/auto=%t", o.name, auto), func(t *testing.T) {
 					t.Parallel()
@@ -109,14 +109,14 @@ func TestOutage(t *testing.T) {
 	rung.Figure(t, "R11", "%s", late)
 }
 
-// outageCall is an operation during an outage. It is called once for each round.
+// outageCall is an operation during an outage. It runs once in each round.
 type outageCall struct {
 	name string
 	want error
 	do   func(round int) error
 }
 
-// outageCalls prepares what the operations need of a well server.
+// outageCalls prepares the operations while the server still answers.
 func outageCalls(t *testing.T, well, sc *redisidem.Scope, rounds int) []outageCall {
 	t.Helper()
 	ctx := context.Background()
@@ -156,12 +156,12 @@ func outageCalls(t *testing.T, well, sc *redisidem.Scope, rounds int) []outageCa
 	}
 }
 
-// lateness is how late calls returned.
+// lateness records how late calls returned.
 type lateness struct {
 	mu    sync.Mutex
 	calls int
-	over  []string      // the calls that were later than they may be
-	far   bool          // one of them was later than even an exception may be
+	over  []string      // the calls that exceeded grace
+	far   bool          // one of them exceeded exception
 	worst time.Duration // how late the latest call was
 	which string
 	timer time.Duration // how late the latest timer was
@@ -192,8 +192,8 @@ func (l *lateness) measure(t *testing.T, name string, want error, call func() er
 	}
 }
 
-// mustBeBounded allows for one call in a hundred that the scheduler has forgotten while it has not
-// forgotten the timer.
+// mustBeBounded fails the test unless all calls were in time. It tolerates one late call in a
+// hundred, since the scheduler may delay a call and not its timer.
 func (l *lateness) mustBeBounded(t *testing.T) {
 	t.Helper()
 	if len(l.over)*100 <= l.calls && !l.far {

@@ -15,11 +15,11 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// refusals are the states of a server that pass.
+// refusals are the transient states of a server.
 var refusals = []refusal{loading, busy, readOnly, noReplicas, masterDown}
 
-// TestRefusal lets a server refuse everything for a while: callers notice nothing when that is
-// shorter than their timeout, and get the right error when it is longer.
+// TestRefusal lets a server refuse every command for a while. Callers notice nothing when the
+// refusal is shorter than their timeout. They get the right error when it is longer.
 func TestRefusal(t *testing.T) {
 	times := rung.Size(t, 2, 20, 100)
 	var calls, outlasted atomic.Int64
@@ -54,8 +54,8 @@ func TestRefusal(t *testing.T) {
 		calls.Load(), outlasted.Load(), 2*len(refusals))
 }
 
-// traffic makes calls on fresh keys all the time, while a state comes and goes some times, each
-// time until a caller has met it. It returns how many calls were made.
+// traffic calls on fresh keys while a state begins and ends the given number of times. Each time
+// the state lasts until a caller has met it. traffic returns the number of calls.
 func traffic(t *testing.T, p process, word string, times int, begin func() (end func())) int64 {
 	t.Helper()
 	const callers = 8
@@ -103,7 +103,7 @@ func traffic(t *testing.T, p process, word string, times int, begin func() (end 
 	return calls.Load()
 }
 
-// mustBeTidy checks that no lock is left.
+// mustBeTidy checks that no lock remains.
 func mustBeTidy(t *testing.T, p process) {
 	t.Helper()
 	if locks := p.admin.Keys(context.Background(), "*:lock").Val(); len(locks) > 0 {
@@ -111,14 +111,14 @@ func mustBeTidy(t *testing.T, p process) {
 	}
 }
 
-// outlast lets a state last until a commit was given up, and a claim.
+// outlast keeps a state until a commit and a claim have timed out.
 func outlast(t *testing.T, r refusal, auto bool) {
 	t.Helper()
 	p := newProcess(t)
 	ctx := context.Background()
 	client := dial(t, p.Addr())
 	const short = 300 * time.Millisecond
-	well := serve(t, client).Scope("a") // with time to spare for what comes before
+	well := serve(t, client).Scope("a") // with enough time for the setup
 	sc := serve(t, client, func(cfg *redisidem.Config) { cfg.AutoPipeline, cfg.Timeout = auto, short }).Scope("a")
 	_, err := well.InitializeRequest(ctx, value, request)
 	must(t, err)

@@ -18,8 +18,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// documentedUser makes the user that docs/security.md recommends, by the very command that stands
-// there.
+// documentedUser creates the user that docs/security.md recommends, with the command from that
+// page.
 func documentedUser(t *testing.T, p process) *redis.Client {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "security.md"))
@@ -31,7 +31,7 @@ func documentedUser(t *testing.T, p process) *redis.Client {
 	}
 	for _, rule := range strings.Fields(block) {
 		err := p.admin.Do(context.Background(), "ACL", "SETUSER", "app", rule).Err()
-		// The documentation says so: not each server knows each of these.
+		// Not every server knows each of these rules. The documentation says so.
 		if err != nil && !strings.HasPrefix(rule, "+client|") {
 			t.Fatalf("%s: %v", rule, err)
 		}
@@ -39,7 +39,8 @@ func documentedUser(t *testing.T, p process) *redis.Client {
 	return dial(t, p.Addr(), func(o *redis.Options) { o.Username, o.Password = "app", "password" })
 }
 
-// TestRights uses keys in every way as the documented user, and tries what that user must not do.
+// TestRights uses keys in every way as the documented user, and tries commands that the user must
+// not run.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -122,8 +123,8 @@ func TestRights(t *testing.T) {
 		refused, len(forbidden))
 }
 
-// TestMissingRight removes one needed right of the documented user after the other: Check must find
-// and name it.
+// TestMissingRight removes the rights of the documented user one after the other. Check must find
+// and name the missing one.
 func TestMissingRight(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -149,8 +150,8 @@ func TestMissingRight(t *testing.T) {
 	rung.Figure(t, "R13", "%d of %d missing rights were found and reported as such", results, len(rights))
 }
 
-// denied reports whether a server refused for lack of a right. Inside a script the error text
-// differs between versions.
+// denied reports whether a server refused a command because a right is missing. Inside a script the
+// error text differs between versions.
 func denied(err error) bool {
 	if err == nil {
 		return false
@@ -170,7 +171,7 @@ func unreachable(t *testing.T) redisidem.StageFunc {
 	}
 }
 
-// begun makes the key that cells work on.
+// begun creates the key that cells work on.
 func begun(t *testing.T, sc *redisidem.Scope) string {
 	t.Helper()
 	key, err := sc.InitializeRequest(context.Background(), value, request)
@@ -178,7 +179,8 @@ func begun(t *testing.T, sc *redisidem.Scope) string {
 	return key.Value
 }
 
-// complete lets a completer give a key up, take it back and finish it, with every effect.
+// complete lets a completer make a key a dead letter, requeues it and finishes it, with every kind
+// of effect.
 func complete(ctx context.Context, t *testing.T, svc *redisidem.Service) {
 	t.Helper()
 	broken := errors.New("no answer")

@@ -20,7 +20,7 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// refusal is a state in which a server refuses commands, named by the word that its errors begin
+// refusal is a state in which a server refuses commands. Its text is the word that the errors begin
 // with.
 type refusal string
 
@@ -33,14 +33,14 @@ const (
 	masterDown refusal = "MASTERDOWN"
 )
 
-// backend is a server for one test alone.
+// backend is a server that belongs to one test.
 type backend interface {
 	Addr() string
-	// begin brings the server into a state, and returns what ends that.
+	// begin brings the server into a state, and returns a function that ends the state.
 	begin(t testing.TB, r refusal) (end func())
 }
 
-// backends are the names of what newBackend makes.
+// backends are the names that newBackend accepts.
 var backends = []string{"miniredis", "redis"}
 
 func newBackend(t testing.TB, name string) backend {
@@ -51,7 +51,7 @@ func newBackend(t testing.TB, name string) backend {
 	return newEmbedded(t)
 }
 
-// process is a Redis server. Each state is its own: nothing is injected.
+// process is a Redis server. Each of its states is real, not injected.
 type process struct {
 	*redistest.Server
 	admin *redis.Client
@@ -60,7 +60,7 @@ type process struct {
 func newProcess(t testing.TB, args ...string) process {
 	t.Helper()
 	args = append(args, "--busy-reply-threshold", "100", "--enable-debug-command", "yes",
-		"--loading-process-events-interval-bytes", "1024") // so that it answers while it loads a small data set, too
+		"--loading-process-events-interval-bytes", "1024") // answers while it loads even a small data set
 	s := rediscase.Server(t, redistest.Args(args...))
 	admin := dial(t, s.Addr(), func(o *redis.Options) { o.ReadTimeout = patience })
 	return process{s, admin}
@@ -99,7 +99,7 @@ func (p process) set(t testing.TB, name, value string) {
 	}
 }
 
-// follow makes the server the replica of a master that is not there.
+// follow makes the server the replica of a master that does not exist.
 func (p process) follow(t testing.TB) (end func()) {
 	t.Helper()
 	must(t, p.admin.Do(context.Background(), "REPLICAOF", "127.0.0.1", "1").Err())
@@ -129,7 +129,7 @@ func (p process) hang(t testing.TB) (end func()) {
 	}
 }
 
-// reload lets the server load its data set, slowly, from a snapshot that it makes right before.
+// reload makes the server load its data set slowly, from a snapshot that it takes right before.
 func (p process) reload(t testing.TB) (end func()) {
 	t.Helper()
 	ctx := context.Background()
@@ -148,7 +148,7 @@ func (p process) reload(t testing.TB) (end func()) {
 	}
 }
 
-// await blocks until the server refuses with that.
+// await blocks until the server refuses commands with r.
 func (p process) await(t testing.TB, r refusal) {
 	t.Helper()
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
@@ -159,8 +159,8 @@ func (p process) await(t testing.TB, r refusal) {
 	t.Fatalf("the server does not say %s", r)
 }
 
-// embedded is miniredis, which knows none of the states: scripts, and the lock's SET, are refused
-// as they reach it.
+// embedded is miniredis, which knows none of these states. Scripts, and the lock's SET, are refused
+// as they arrive.
 type embedded struct {
 	mini  *miniredis.Miniredis
 	state atomic.Pointer[refusal]
@@ -183,14 +183,14 @@ func (e *embedded) begin(_ testing.TB, r refusal) (end func()) {
 	return func() { e.state.Store(nil) }
 }
 
-// refuse answers a command in the server's place, and reports whether it has.
+// refuse answers a command in place of the server, and reports whether it has.
 func (e *embedded) refuse(c *server.Peer, command string, args ...string) bool {
 	r := e.state.Load()
 	if r == nil {
 		return false
 	}
 	switch command {
-	case "SET": // which needs memory
+	case "SET": // needs memory
 	case "EVAL", "EVALSHA":
 		if *r == oom && e.fits(args) {
 			return false
@@ -202,8 +202,8 @@ func (e *embedded) refuse(c *server.Peer, command string, args ...string) bool {
 	return true
 }
 
-// fits reports whether Redis would run the script while its memory is full. It takes the flags off,
-// which miniredis does not know.
+// fits reports whether Redis would run the script while its memory is full. It removes the flags of
+// the script, which miniredis does not know.
 func (e *embedded) fits(args []string) bool {
 	source, flagged := strings.CutPrefix(args[0], "#!lua flags=allow-oom\n")
 	if flagged {
@@ -211,9 +211,9 @@ func (e *embedded) fits(args []string) bool {
 		return true
 	}
 	switch args[0] {
-	case lua.Renew.SHA, lua.Renew.Source, lua.Abandon.SHA, lua.Abandon.Source: // the lock is there
+	case lua.Renew.SHA, lua.Renew.Source, lua.Abandon.SHA, lua.Abandon.Source: // the lock already exists
 		return true
-	case lua.Claim.SHA, lua.Claim.Source: // unless there is a lease to give
+	case lua.Claim.SHA, lua.Claim.Source: // needs memory only to create a lock
 		return e.mini.HGet(args[2], "recovery_point") == "finished" || e.mini.Exists(args[3])
 	}
 	return false

@@ -1,6 +1,6 @@
 package mutants
 
-// mutants are defects that others have made, and some that are near at hand.
+// mutants are defects that developers have made, and defects that are likely.
 var mutants = []mutant{
 	{
 		name: "naive", // every caller gets the lease
@@ -9,32 +9,32 @@ var mutants = []mutant{
 		new:  "if false then\n",
 	},
 	{
-		name: "blind", // a commit is not compared with anything
+		name: "blind", // a commit is accepted without a check
 		file: "lua/commit.lua",
 		old:  "if string.sub(control, 1, #mine) ~= mine then\n",
 		new:  "if false then\n",
 	},
 	{
-		name: "lockonly", // a commit is accepted because of the lock, and refused because a timer ran out
+		name: "lockonly", // a commit is accepted because of the lock, and refused because a timer has expired
 		file: "lua/commit.lua",
 		old:  "if string.sub(control, 1, #mine) ~= mine then\n",
 		new:  "if redis.call('GET', KEYS[2]) ~= token then\n",
 	},
 	{
-		name: "nofence", // all leases have the same number
+		name: "nofence", // all leases have the same fence
 		file: "lua/claim.lua",
 		old:  "local grant = at\n",
 		new:  "local grant = '1'\n",
 	},
 	{
-		name:   "forgetful", // a delete leaves nothing, so that the next record has the outbound keys of the deleted one
+		name:   "forgetful", // a delete leaves no tombstone, so the next record has the outbound keys of the deleted one
 		file:   "lua/delete.lua",
 		old:    "redis.call('PEXPIRE', KEYS[1], ARGV[5])\n",
 		new:    "redis.call('DEL', KEYS[1])\n",
 		killer: "TestVoidedChargeIsNotReplayedAfterADelete",
 	},
 	{
-		name:   "deletestwice", // a delete that comes once more removes the next record
+		name:   "deletestwice", // a repeated delete removes the next record
 		file:   "lua/delete.lua",
 		old:    "if by == nonce then\n",
 		new:    "if false then\n",
@@ -47,43 +47,43 @@ var mutants = []mutant{
 		new:  "if err := ctx.Err(); errors.Is(err, ErrLeaseLost) {",
 	},
 	{
-		name: "slowwatch", // the watchdog bites when others have the key already
+		name: "slowwatch", // the watchdog fires when other workers already have the key
 		file: "redisidem/renewal.go",
 		old:  "return l.scope.service.cfg.Lease / 10 * 9",
 		new:  "return l.scope.service.cfg.Lease * 2",
 	},
 	{
-		name: "deaf", // a worker that has lost its lease does not learn it
+		name: "deaf", // a worker that has lost its lease is not informed
 		file: "redisidem/renewal.go",
 		old:  "\tl.cancel(cause)\n",
 		new:  "",
 	},
 	{
-		name: "nodupcheck", // a repeated commit is taken for another one's
+		name: "nodupcheck", // a repeated commit is taken for the commit of another worker
 		file: "lua/commit.lua",
 		old:  "if t ~= token or f ~= fence then\n",
 		new:  "if true then\n",
 	},
 	{
-		name: "abandon-after-unknown", // the lease is given back although the result may be under way
+		name: "abandon-after-unknown", // the lease is given back although the result may be in flight
 		file: "redisidem/commit_retry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
 		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
 	},
 	{
-		name: "attached", // the commit of a caller who has left is not sent
+		name: "attached", // the commit of a caller that has left is not sent
 		file: "redisidem/service.go",
 		old:  "return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)",
 		new:  "return context.WithTimeout(ctx, s.cfg.Timeout)",
 	},
 	{
-		name: "immortal", // a record that was created never expires
+		name: "immortal", // the record of a new key never expires
 		file: "lua/create.lua",
 		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED ' .. nonce .. ' ' .. now ..",
 		new:  "  return {'CREATED ' .. nonce .. ' ' .. now ..",
 	},
 	{
-		name: "no-reanchor", // a server's clock that was set back prolongs a lease
+		name: "no-reanchor", // a server's clock that was set back extends a lease
 		file: "lua/claim.lua",
 		old:  "if holder and holder == owner and left > tonumber(length) then\n",
 		new:  "if false then\n",
@@ -91,19 +91,19 @@ var mutants = []mutant{
 		killer: "TestLockThatOutlivesItsLeaseIsReanchored",
 	},
 	{
-		name: "setnx", // a claim that is repeated, since its reply was lost, counts as another one
+		name: "setnx", // a claim that is repeated after its reply was lost counts as another one
 		file: "lua/claim.lua",
 		old:  "if owner == token then\n  touch()\n",
 		new:  "if false then\n  touch()\n",
 	},
 	{
-		name: "restless", // finished work is done again
+		name: "restless", // finished work runs again
 		file: "lua/claim.lua",
 		old:  "if point == 'finished' then\n",
 		new:  "if false then\n",
 	},
 	{
-		name: "keepshort", // a commit that keeps the lease does not prolong it
+		name: "keepshort", // a commit that keeps the lease does not extend it
 		file: "lua/commit.lua",
 		old:  "    redis.call('SET', KEYS[2], token, 'PX', ARGV[7])\n",
 		new:  "",
@@ -111,13 +111,13 @@ var mutants = []mutant{
 		killer: "TestTrapL14KeptCommitProlongsTheLock",
 	},
 	{
-		name: "shortlived", // a record that was claimed long ago is not kept for all of its retention
+		name: "shortlived", // a record that was claimed long ago is not kept for its full retention
 		file: "lua/commit.lua",
 		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
 		new:  "if false then\n",
 	},
 	{
-		name: "lockwise", // a commit takes the lock for a sign that the record was prolonged, too
+		name: "lockwise", // a commit assumes from the lock that the record was extended, too
 		file: "lua/commit.lua",
 		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
 		new:  "if holder ~= token or not KEYS[2] then\n",
@@ -125,7 +125,7 @@ var mutants = []mutant{
 		killer: "TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention",
 	},
 	{
-		name: "shorter", // a late duplicate of a claim prolongs the lock and not the record
+		name: "shorter", // a late duplicate of a claim extends the lock but not the record
 		file: "lua/claim.lua",
 		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
 		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
@@ -133,7 +133,7 @@ var mutants = []mutant{
 		killer: "TestRepeatedClaimProlongsTheRecord",
 	},
 	{
-		name: "hasty", // while a slot is split: who has taken the lock does not look whether the record is as it was before
+		name: "hasty", // during a slot migration, a worker that has taken the lock does not check whether the record has changed
 		file: "lua/claim.lua",
 		old:  "  mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])\n",
 		new:  "  mine = ARGV[9] ~= ''\n",
@@ -149,7 +149,7 @@ var mutants = []mutant{
 		killer: "TestTrapL14CommitInARecordThatIsGoneIsUnknown",
 	},
 	{
-		name: "hearsay", // a commit is reported as refused although no replica knows of what refused it
+		name: "hearsay", // a commit is reported as refused although no replica has the write that refused it
 		file: "redisidem/commit.go",
 		old:  "\t\tif s.settled(r) != nil {\n",
 		new:  "\t\tif false {\n",
@@ -165,7 +165,7 @@ var mutants = []mutant{
 		killer: "TestClaimWithoutAReplyDoesNotCount",
 	},
 	{
-		name: "once", // a give-back without an answer is not repeated
+		name: "once", // a give-back without a reply is not repeated
 		file: "redisidem/abandon.go",
 		old:  "\tif !over(r, err) {\n",
 		new:  "\tif false && !over(r, err) {\n",
@@ -173,7 +173,7 @@ var mutants = []mutant{
 		killer: "TestClaimWithoutAReplyDoesNotCount",
 	},
 	{
-		name: "overtaken", // a give-back that has not met its claim is over
+		name: "overtaken", // a give-back ends although it has not met its claim
 		file: "redisidem/abandon.go",
 		old:  "err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.inFlight.isClosing())",
 		new:  "err == nil && (!began.IsZero() || r.MetClaim())",
@@ -181,7 +181,7 @@ var mutants = []mutant{
 		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
 	{
-		name: "forgotten", // a give-back is over when the record remembers its token, which another one may take the place of
+		name: "forgotten", // a give-back ends when the record remembers its token, although another token may replace it there
 		file: "lua/abandon.lua",
 		old:  "if owner == token or r[2] == 'finished' then\n",
 		new:  "if owner == token or spent == token or r[2] == 'finished' then\n",
@@ -189,7 +189,7 @@ var mutants = []mutant{
 		killer: "TestAbandonThatOvertakesItsClaimIsRepeated",
 	},
 	{
-		name: "lapsed", // a lease that a commit kept, and whose lock has lapsed before its reply came, is not given back
+		name: "lapsed", // a lease that a commit kept is not given back if its lock lapses before the reply arrives
 		file: "redisidem/commit_retry.go",
 		old:  "} else if kept {",
 		new:  "} else if _, held, _ := r.Committed(); kept && held {",
@@ -205,7 +205,7 @@ var mutants = []mutant{
 		killer: "TestLeaseOfACallerThatLeftIsAbandoned",
 	},
 	{
-		name: "tireless", // a lease that was called lost is renewed
+		name: "tireless", // a lease that was reported as lost is renewed
 		file: "redisidem/renewal.go",
 		old:  "\tl.lost = cause\n\tl.renewer.stop()\n",
 		new:  "\tl.lost = cause\n",
@@ -213,7 +213,7 @@ var mutants = []mutant{
 		killer: "TestTrapL13LostLeaseIsNotRenewed",
 	},
 	{
-		name: "nospent", // a claim that comes after its attempt has ended gets the lease
+		name: "nospent", // a claim that arrives after its attempt has ended gets the lease
 		file: "lua/claim.lua",
 		old:  "if spent == token then\n",
 		new:  "if false then\n",
@@ -221,7 +221,7 @@ var mutants = []mutant{
 		killer: "TestClaimThatComesAfterItsAbandonTakesNothing",
 	},
 	{
-		name: "unlockspent", // whose key was unlocked claims it once more, without knowing
+		name: "unlockspent", // a worker whose key was unlocked claims it again by accident
 		file: "lua/unlock.lua",
 		old:  "  spent = owner\n",
 		new:  "",
@@ -229,7 +229,7 @@ var mutants = []mutant{
 		killer: "TestClaimThatIsRepeatedAfterAnUnlockIsRefused",
 	},
 	{
-		name: "heldalways", // a repeated commit says that the lease was kept, although its lock is gone
+		name: "heldalways", // a repeated commit reports that the lease was kept, although its lock is gone
 		file: "lua/commit.lua",
 		old:  "local held = '0'\n",
 		new:  "local held = '1'\n",
@@ -245,7 +245,7 @@ var mutants = []mutant{
 		killer: "TestMismatchAndGoneStrandNoLock",
 	},
 	{
-		name: "lost-letter", // a dead letter that is carried on by hand is in no index any more
+		name: "lost-letter", // a dead letter that was advanced by hand is missing from every index
 		file: "lua/commit.lua",
 		old:  "if string.find(ARGV[6], 'h', 1, true) and not letters then\n",
 		new:  "if string.find(ARGV[6], 'h', 1, true) then\n",
@@ -253,7 +253,7 @@ var mutants = []mutant{
 		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",
 	},
 	{
-		name: "unlisted", // who works on a dead letter prolongs its record, and not its place in the list
+		name: "unlisted", // work on a dead letter extends its record but not its place in the list
 		file: "lua/claim.lua",
 		old:  "if letter and flow and not KEYS[4] then",
 		new:  "if false then",
@@ -261,7 +261,7 @@ var mutants = []mutant{
 		killer: "TestDeadLetterIsListedAsLongAsItsRecordLives",
 	},
 	{
-		name: "endless-look", // what is due again at once keeps a sweep from ending
+		name: "endless-look", // a key that is due again at once keeps a sweep from ending
 		file: "lua/due.lua",
 		old:  "math.min(now, tonumber(ARGV[5]) or now)",
 		new:  "now",
@@ -269,7 +269,7 @@ var mutants = []mutant{
 		killer: "TestSweepEndsAlthoughItsKeysAreDueAgain",
 	},
 	{
-		name: "leaving", // the client that leaves calls off what is being undone
+		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
 		new:  "return false",
@@ -277,7 +277,7 @@ var mutants = []mutant{
 		killer: "TestCompensationContinuesWhenTheClientLeaves",
 	},
 	{
-		name: "silent-end", // a key is ended by hand without a word about its committed stages
+		name: "silent-end", // a key is finished by hand without a decision about its committed stages
 		file: "redisidem/outcome.go",
 		old:  "case ends && !o.leave &&",
 		new:  "case false && !o.leave &&",
@@ -285,7 +285,7 @@ var mutants = []mutant{
 		killer: "TestKeyOfAFlowIsEndedByHand",
 	},
 	{
-		name: "again-and-again", // a result that cannot be stored is made again by each retry
+		name: "again-and-again", // each retry repeats the work of a result that cannot be stored
 		file: "redisidem/commit.go",
 		old:  "if worked && isUnstorable(err) {",
 		new:  "if false {",

@@ -1,11 +1,10 @@
-// Package mutants tests the tests: it builds the library with one defect at a time, each of which a
-// developer could make, and the simulation of package sim, or a named test of package redisidem,
-// must find it.
+// Package mutants tests the tests. It builds the library with one defect at a time, such as a
+// developer could make. The simulation of package sim, or a named test of package redisidem, must
+// find each defect.
 //
-// A defect is a piece of text that takes the place of another one in one file, by way of the go
-// command's -overlay: the sources stay as they are. A text that is not there exactly once, a mutant
-// that does not compile and one that survives fail the rung, so that it cannot fall behind the
-// code.
+// A defect replaces a piece of text in one file, through the go command's -overlay, so that the
+// sources stay as they are. A mutant fails the test if its text does not occur exactly once, if it
+// does not compile, or if it survives. The list therefore cannot become outdated unnoticed.
 //
 //	go test -count=1 -v ./test/mutants -size change  # up to 1,000 histories for each, six minutes
 //	go test -count=1 -v -timeout 2h ./test/mutants -size nightly  # up to 5,000
@@ -32,15 +31,15 @@ import (
 // mutant is the library with a defect.
 type mutant struct {
 	name     string
-	file     string // from the root of the repository
+	file     string // relative to the root of the repository
 	old, new string
 	killer   string // the test of package redisidem that must fail; "": the simulation
-	hangs    bool   // a panic or a history without an end is what it makes, and counts
+	hangs    bool   // the defect causes a panic or an endless history, which counts as found
 }
 
 func TestMutantsAreKilled(t *testing.T) {
 	seed := rung.Seed(t)
-	chosen := mutants[:rung.Size(t, len(mutants), len(mutants), len(mutants))] // quick: the first alone
+	chosen := mutants[:rung.Size(t, len(mutants), len(mutants), len(mutants))] // quick: only the first
 	limit := max(1_000, rung.Size(t, 1_000, 5_000, 5_000))
 	killed := make([]string, len(chosen))
 	t.Cleanup(func() { // after the parallel subtests
@@ -51,7 +50,7 @@ func TestMutantsAreKilled(t *testing.T) {
 	for i, m := range chosen {
 		t.Run(m.name, func(t *testing.T) {
 			if m.killer != "" {
-				t.Parallel() // compiling and linking one package leaves processors idle, and so does its killer
+				t.Parallel() // neither compiling and linking one package nor its killer uses all processors
 			}
 			began := time.Now()
 			by := m.kill(t, seed, limit)
@@ -61,7 +60,7 @@ func TestMutantsAreKilled(t *testing.T) {
 	}
 }
 
-// A rung that calls everything killed proves nothing.
+// A test that reports every mutant as killed proves nothing.
 func TestMutantThatChangesNothingSurvives(t *testing.T) {
 	same := mutant{file: "lua/claim.lua", old: "\nlocal token, ", new: "\n-- A comment.\nlocal token, "}
 	if out, err := same.test(t, rung.Seed(t), 20); err != nil {
@@ -69,7 +68,7 @@ func TestMutantThatChangesNothingSurvives(t *testing.T) {
 	}
 }
 
-// kill lets the mutant be tested. It returns what has found the defect, or fails the test.
+// kill tests the mutant. It returns the test that found the defect, or fails the test.
 func (m mutant) kill(t *testing.T, seed uint64, limit int) string {
 	t.Helper()
 	out, err := m.test(t, seed, limit)
@@ -84,7 +83,7 @@ func (m mutant) kill(t *testing.T, seed uint64, limit int) string {
 	return by
 }
 
-// test builds the mutant and lets it be tested. The error is that of the process.
+// test builds the mutant and runs its killer. The error is that of the process.
 func (m mutant) test(t *testing.T, seed uint64, limit int) ([]byte, error) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -110,8 +109,8 @@ func (m mutant) test(t *testing.T, seed uint64, limit int) ([]byte, error) {
 	return cmd.CombinedOutput()
 }
 
-// TestMutantsApply finds a mutant whose text the code no longer has, in runs too small to build
-// them all.
+// TestMutantsApply finds a mutant whose text is no longer in the code, even in runs too small to
+// build all mutants.
 func TestMutantsApply(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) { m.apply(t, filepath.Join("..", "..", m.file)) })
@@ -131,7 +130,7 @@ func (m mutant) apply(t *testing.T, file string) []byte {
 	return []byte(strings.Replace(string(text), m.old, m.new, 1))
 }
 
-// build makes the test binary of a folder with the mutant in place.
+// build builds the test binary of a folder with the mutant in place.
 func (m mutant) build(t *testing.T, root, folder, binary string) {
 	t.Helper()
 	original := filepath.Join(root, m.file)
@@ -162,8 +161,8 @@ var (
 	panics  = regexp.MustCompile(`(?m)^panic: `)
 )
 
-// verdict reads in the output of a test that failed by whom the defect was found, and as what. That
-// the process died is no sign of it.
+// verdict finds in the output of a failed test which test found the defect, and how. The death of
+// the process alone does not count.
 func (m mutant) verdict(out []byte, seed uint64) (by, what string, err error) {
 	if m.killer != "" {
 		switch {

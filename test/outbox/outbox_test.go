@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package outbox tests that an effect is there exactly when its stage was committed, however the
-// processes that commit are killed and whatever happens to their connections.
+// Package outbox tests that an effect exists exactly when its stage was committed. Meanwhile the
+// processes that commit are killed and their connections fail.
 package outbox
 
 import (
@@ -33,9 +33,9 @@ import (
 var kills = flag.Int("kills", 0, "how many workers are killed on the standalone server, on the cluster a half of that; 0 for what -size says")
 
 const (
-	workers    = 3  // at a time
+	workers    = 3  // at the same time
 	goroutines = 8  // in each
-	keys       = 40 // that a worker begins
+	keys       = 40 // begun by each worker
 	lease      = 500 * time.Millisecond
 	patience   = 30 * time.Second
 
@@ -53,12 +53,12 @@ func TestMain(m *testing.M) {
 	child.Main(m, map[string]func(){"worker": work, "reader": read})
 }
 
-// quiet keeps go-redis from writing about connections that are broken on purpose.
+// quiet stops go-redis from logging connections that are broken on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// service makes a service as each process has it.
+// service creates a service with the configuration of all processes.
 func service(client redis.UniversalClient) *redisidem.Service {
 	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 2 * time.Second})
 	if err != nil {
@@ -67,7 +67,7 @@ func service(client redis.UniversalClient) *redisidem.Service {
 	return svc
 }
 
-// open makes a service that ends with the test.
+// open creates a service that is closed at the end of the test.
 func open(t *testing.T, client redis.UniversalClient) *redisidem.Service {
 	t.Helper()
 	svc := service(client)
@@ -84,7 +84,7 @@ func shut(t *testing.T, svc *redisidem.Service) {
 	}
 }
 
-// orders makes the flow. Each stage leaves an entry in the outbox, and counts itself.
+// orders creates the flow. Each stage adds an entry to the outbox and increments a counter.
 func orders(ran func(st *redisidem.Stage)) *redisidem.Flow {
 	cfg := redisidem.FlowConfig{Name: "orders", Version: 1}
 	for i, point := range stages {
@@ -112,8 +112,8 @@ func orders(ran func(st *redisidem.Stage)) *redisidem.Flow {
 	return flow
 }
 
-// event is an entry of an outbox. It has everything that distinguishes one commit from another, so
-// that it must be the one in the journal.
+// event is an entry of an outbox. It holds everything that distinguishes one commit from another,
+// so that it can be matched with one journal entry.
 type event struct {
 	key, stage      string
 	revision, fence int64
@@ -140,18 +140,18 @@ func eventOf(values map[string]any) (e event, err error) {
 	return e, err
 }
 
-// value names a key: the one of that number that the worker of that number begins.
+// value returns the n-th key that a worker begins.
 func value(worker, n int) string { return fmt.Sprintf("%d-%d", worker, n) }
 
-// work runs keys until it is killed: its own, and those of workers before it.
+// work runs its own keys and the keys of earlier workers, until the process is killed.
 func work() {
 	pen := child.Own()
 	number, err := strconv.Atoi(os.Getenv(numberVariable))
 	if err != nil {
 		panic(err)
 	}
-	// Every other worker gives a connection up early and asks again, the others wait out the
-	// library's own bound.
+	// Every other worker times a connection out early and tries again. The others wait as long as
+	// the library allows.
 	readTimeout := 5 * time.Second
 	if number%2 == 0 {
 		readTimeout = 250 * time.Millisecond
@@ -160,7 +160,7 @@ func work() {
 	var ready sync.Once
 	flow := orders(func(st *redisidem.Stage) {
 		pen.Write("ran %s %s", st.Key().Value, st.Key().RecoveryPoint)
-		// On a slow machine, too, most workers live until they have committed something.
+		// Even on a slow machine, most workers live until they have committed something.
 		if st.Key().Revision >= int64(number%len(stages)) {
 			ready.Do(func() { child.Tell("ready") })
 		}
@@ -189,17 +189,18 @@ func work() {
 	}
 	wg.Wait()
 	ready.Do(func() { child.Tell("ready") })
-	time.Sleep(patience) // the end comes from outside
+	time.Sleep(patience) // the process is killed before
 }
 
-// strikes are the faults that have struck, and how often.
+// strikes counts the faults that have struck.
 type strikes struct {
 	mu     sync.Mutex
 	number map[redistest.Fault]int
 }
 
-// spoil lets faults strike claims and, more often, commits on all connections, until ctx ends. How
-// many, is a matter of the requests and not of time: on a slow machine, too, most requests pass.
+// spoil lets faults strike claims and, more often, commits on all connections, until ctx ends. The
+// rate depends on the number of requests and not on time, so that most requests pass even on a slow
+// machine.
 func (s *strikes) spoil(ctx context.Context, t *testing.T, where *site, seed uint64) {
 	var spoiling sync.WaitGroup
 	defer spoiling.Wait()
@@ -212,7 +213,7 @@ func (s *strikes) spoil(ctx context.Context, t *testing.T, where *site, seed uin
 		})
 	}
 	for ctx.Err() == nil {
-		where.resume(t) // what was held arrives late, often from a process that is dead by now
+		where.resume(t) // held requests arrive late, often from a process that is dead by now
 		select {
 		case <-time.After(lease):
 		case <-ctx.Done():
@@ -220,7 +221,7 @@ func (s *strikes) spoil(ctx context.Context, t *testing.T, where *site, seed uin
 	}
 }
 
-// strike lets one fault strike, and then some requests pass.
+// strike lets one fault strike, and then lets some requests pass.
 func (s *strikes) strike(ctx context.Context, proxy *redistest.Proxy, r *rand.Rand) {
 	faults := []redistest.Fault{
 		redistest.LoseReply, redistest.LoseReply, redistest.MuteReply, redistest.LoseRequest, redistest.HoldRequest,
@@ -284,7 +285,7 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		var killing sync.WaitGroup
 		for range workers {
 			killing.Go(func() {
-				// A machine that is slow beyond measure makes do with fewer.
+				// A very slow machine kills fewer workers.
 				for time.Since(began) < 2*patience+time.Duration(asked)*time.Second/4 {
 					n := int(next.Add(1)) - 1
 					if n >= many {
@@ -315,7 +316,7 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 		client := where.direct(t)
 		svc := open(t, client)
 		records := finish(t, svc.Scope("outbox").Wait(patience), many)
-		// Requests of dead processes that are still held arrive now, when all is finished.
+		// Held requests of dead processes arrive now, when all keys are finished.
 		where.resume(t)
 		settle(where)
 		proof := compare(t, client, svc.Scope("outbox"), records)
@@ -343,7 +344,7 @@ func TestOutboxHasOneEventForEachCommit(t *testing.T) {
 	})
 }
 
-// finish resumes every key until it is finished, and returns them by their values.
+// finish resumes every key until it is finished. It returns the keys by their values.
 func finish(t *testing.T, sc *redisidem.Scope, many int) map[string]*redisidem.Key {
 	t.Helper()
 	flow := orders(func(*redisidem.Stage) {})
@@ -374,7 +375,7 @@ func finish(t *testing.T, sc *redisidem.Scope, many int) map[string]*redisidem.K
 	return records
 }
 
-// settle waits until nothing passes the proxies any more.
+// settle waits until no more requests pass the proxies.
 func settle(where *site) {
 	for range 50 {
 		before := where.requests()
@@ -385,15 +386,15 @@ func settle(where *site) {
 	}
 }
 
-// proof is what was compared.
+// proof counts what compare has compared.
 type proof struct {
 	commits, events int
-	calm            int // commits of this process, which made them undisturbed
-	later           int // commits of a stage that was begun before
+	calm            int // commits of this process, made without faults
+	later           int // commits of a stage that an earlier attempt had begun
 }
 
-// compare checks that the outboxes have one event for each entry of the journals, and none beside,
-// and that the counters agree.
+// compare checks that the outboxes have exactly one event for each journal entry, and that the
+// counters agree.
 func compare(t *testing.T, client redis.UniversalClient, sc *redisidem.Scope, records map[string]*redisidem.Key) (p proof) {
 	t.Helper()
 	ctx := context.Background()
@@ -426,7 +427,7 @@ func compare(t *testing.T, client redis.UniversalClient, sc *redisidem.Scope, re
 			t.Fatal(err)
 		}
 		p.events += len(entries)
-		last := make(map[string]int64) // the revision behind the last event of each key
+		last := make(map[string]int64) // the revision of the last event of each key
 		for _, entry := range entries {
 			e, err := eventOf(entry.Values)
 			if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/redisidem/redisidem/test/internal/child"
 )
 
-// A reader gets these orders besides: the stream to read, its own name, and whether it dies on its
+// A reader receives three more orders: the stream to read, its own name, and whether it dies on its
 // first entry.
 const (
 	streamVariable = "REDISIDEM_TEST_STREAM"
@@ -29,8 +29,8 @@ const (
 	group = "mailer"
 )
 
-// read hands on the entries of an outbox: first those that another reader has taken and not
-// acknowledged, then new ones.
+// read passes on the entries of an outbox. It starts with the entries that another reader has taken
+// and not acknowledged.
 func read() {
 	ctx, pen, client := context.Background(), child.Own(), ownClient(5*time.Second)
 	stream, name := os.Getenv(streamVariable), os.Getenv(readerVariable)
@@ -39,7 +39,7 @@ func read() {
 			pen.Write("%s %s", name, entry.ID)
 			if os.Getenv(mortalVariable) != "" {
 				child.Tell("read")
-				time.Sleep(patience) // the end comes from outside
+				time.Sleep(patience) // the process is killed before
 			}
 			if err := client.XAck(ctx, stream, group, entry.ID).Err(); err != nil {
 				panic(err)

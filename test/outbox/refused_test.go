@@ -18,8 +18,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// TestEffectOnAKeyOfTheWrongTypeWritesNothing puts the bad effect last, behind two that could be
-// applied.
+// TestEffectOnAKeyOfTheWrongTypeWritesNothing puts the bad effect last, behind two effects that
+// could be applied.
 func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
@@ -42,8 +42,8 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The names of a key's neighbours are known from a first run, in which the second stage
-		// finds the wrong type.
+		// A first run finds the names of a key's neighbours, and creates a key of the wrong type
+		// for the second stage.
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			return redisidem.NothingDone(), client.SAdd(ctx, st.ShardKey("outbox"), "a set").Err()
 		})
@@ -65,13 +65,13 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 		if got := client.SMembers(ctx, stream).Val(); !slices.Equal(got, []string{"a set"}) {
 			t.Errorf("the key of the wrong type holds %q", got)
 		}
-		// The second stage has done its work, which does not run again.
+		// The second stage has done its work, so its callback does not run again.
 		for range 2 {
 			key, err := sc.Retrieve(ctx, "k")
 			if err != nil || !key.Finished() || key.Revision != 2 || len(key.Journal) != 2 || key.Response != nil || key.NotKept() == nil {
 				t.Errorf("the record is %+v, %v", key, err)
 			}
-			if err := client.Del(ctx, stream).Err(); err != nil { // the cause is gone, and the key stays finished
+			if err := client.Del(ctx, stream).Err(); err != nil { // the cause is removed, and the key stays finished
 				t.Fatal(err)
 			}
 			if _, err = sc.DoFlow(ctx, "k", request, flow); !errors.Is(err, redisidem.ErrNotKept) {
@@ -87,7 +87,7 @@ func TestEffectOnAKeyOfTheWrongTypeWritesNothing(t *testing.T) {
 	})
 }
 
-// commandRecorder notes the commands that a client sends.
+// commandRecorder records the commands that a client sends.
 type commandRecorder struct {
 	mu   sync.Mutex
 	sent []string
@@ -117,7 +117,7 @@ func (w *commandRecorder) note(cmd redis.Cmder) {
 	w.sent = append(w.sent, fmt.Sprint(cmd.Args()...))
 }
 
-// take returns what was sent since the last time.
+// take returns the commands that were sent since the last call.
 func (w *commandRecorder) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,7 +131,7 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	onEachSite(t, func(t *testing.T, where *site) {
 		ctx, client, tap := context.Background(), where.direct(t), &commandRecorder{}
 		client.AddHook(tap)
-		// No renewal is sent in the meantime.
+		// The lease is long, so that no renewal is sent during the test.
 		svc, err := redisidem.New(client, &redisidem.Config{Lease: time.Minute, Timeout: 5 * time.Second})
 		if err != nil {
 			t.Fatal(err)
@@ -188,8 +188,8 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 				t.Errorf("%s: the lease did not stand: %v", what, err)
 			}
 
-			// Around a callback the key is finished without the outcome's effects, since the work
-			// was done.
+			// With Do, the key is finished without the outcome's effects, since the callback has
+			// done its work.
 			_, err = sc.Do(ctx, names[own], request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 				tap.take()
 				return outcome, nil

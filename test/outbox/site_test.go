@@ -48,7 +48,7 @@ func newSite(t *testing.T, clustered bool, addrs ...string) *site {
 	return s
 }
 
-// variable gives a child the addresses of the nodes, through the proxies.
+// siteVariable gives a child the addresses of the nodes, through the proxies.
 const siteVariable = "REDISIDEM_TEST_SITE"
 
 func (s *site) variable() string {
@@ -59,7 +59,7 @@ func (s *site) variable() string {
 	return strings.Join(words, " ")
 }
 
-// ownClient makes the client of a child.
+// ownClient creates the client of a child.
 func ownClient(readTimeout time.Duration) redis.UniversalClient {
 	words := strings.Fields(os.Getenv(siteVariable))
 	way := make(map[string]string)
@@ -69,7 +69,7 @@ func ownClient(readTimeout time.Duration) redis.UniversalClient {
 	return dial(words[0] == "true", way, readTimeout)
 }
 
-// direct makes a client that goes past the proxies. The test closes it.
+// direct creates a client that bypasses the proxies. The test closes it.
 func (s *site) direct(t testing.TB) redis.UniversalClient {
 	t.Helper()
 	way := make(map[string]string)
@@ -81,7 +81,8 @@ func (s *site) direct(t testing.TB) redis.UniversalClient {
 	return client
 }
 
-// dial makes a client that reaches the nodes, the keys of way, at other addresses than they tell.
+// dial creates a client that maps the address of each node, a key of way, to the address of its
+// proxy.
 func dial(clustered bool, way map[string]string, readTimeout time.Duration) redis.UniversalClient {
 	nodes := slices.Sorted(maps.Keys(way))
 	dialer := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -100,7 +101,7 @@ func dial(clustered bool, way map[string]string, readTimeout time.Duration) redi
 	})
 }
 
-// masters returns the proxies through which keys are reached.
+// masters returns the proxies in front of the masters.
 func (s *site) masters() []*redistest.Proxy {
 	if s.clustered {
 		return s.proxies[:len(s.proxies)/2] // each has one replica
@@ -108,7 +109,7 @@ func (s *site) masters() []*redistest.Proxy {
 	return s.proxies
 }
 
-// resume lets all proxies hand on what they have held back.
+// resume makes all proxies forward the requests that they hold.
 func (s *site) resume(t testing.TB) {
 	t.Helper()
 	for _, proxy := range s.proxies {
@@ -126,7 +127,7 @@ func (s *site) requests() (n int64) {
 	return n
 }
 
-// scan returns the names of the Redis keys of that pattern, on all nodes.
+// scan returns the names of the Redis keys that match pattern, on all nodes.
 func scan(t testing.TB, client redis.UniversalClient, pattern string) (names []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -148,7 +149,7 @@ func scan(t testing.TB, client redis.UniversalClient, pattern string) (names []s
 	if err != nil {
 		t.Fatal(err)
 	}
-	// SCAN may name a key twice.
+	// SCAN may return a key twice.
 	slices.Sort(names)
 	return slices.Compact(names)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
-// TestEffectWithMoreWordsThanLuaCanUnpack is refused, by the first that can, or is applied. That
-// its outcome is unknown is wrong, and a server that does not check commands beforehand stores the
-// outcome without the effect.
+// TestEffectWithMoreWordsThanLuaCanUnpack checks that such an effect is either refused, at the
+// first place that can refuse it, or applied. An unknown outcome would be wrong. A server that does
+// not check commands beforehand would store the outcome without the effect.
 func TestEffectWithMoreWordsThanLuaCanUnpack(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
@@ -28,7 +28,8 @@ func TestEffectWithMoreWordsThanLuaCanUnpack(t *testing.T) {
 	})
 }
 
-// TestEventForAStreamWithoutIDsLeft must not be lost while its stage is committed.
+// TestEventForAStreamWithoutIDsLeft checks that such an event is not lost while its stage is
+// committed.
 func TestEventForAStreamWithoutIDsLeft(t *testing.T) {
 	t.Parallel()
 	onEachSite(t, func(t *testing.T, where *site) {
@@ -41,8 +42,8 @@ func TestEventForAStreamWithoutIDsLeft(t *testing.T) {
 	})
 }
 
-// mustBeWhole commits an outcome with an effect, and checks that both were stored or neither, and
-// that the caller learns it.
+// mustBeWhole commits an outcome with an effect. It checks that both or neither were stored, and
+// that the caller is informed correctly.
 func mustBeWhole(t *testing.T, where *site, write func(name string) effect.Effect,
 	prepare func(client redis.UniversalClient, name string) error,
 ) {

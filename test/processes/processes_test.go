@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package processes tests workers that are processes of their own: the test binary runs itself
-// again as a worker, and a worker's results are read from a ledger that survives it.
+// Package processes tests workers in processes of their own. The test binary runs itself again as a
+// worker, and reads the worker's results from a ledger that outlives the worker.
 package processes
 
 import (
@@ -23,10 +23,10 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// A worker gets its orders by these environment variables.
+// A worker receives its orders in these environment variables.
 const (
 	addrVariable = "REDISIDEM_TEST_ADDR"
-	goVariable   = "REDISIDEM_TEST_GO" // a file whose appearance lets a waiting callback return
+	goVariable   = "REDISIDEM_TEST_GO" // a file; once it exists, a waiting callback returns
 )
 
 const (
@@ -49,12 +49,12 @@ func TestMain(m *testing.M) {
 	child.Main(m, map[string]func(){"racer": race, "sleeper": sleep})
 }
 
-// quiet keeps go-redis from writing about servers that are just starting.
+// quiet stops go-redis from logging connections to servers that are just starting.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// service makes a worker's.
+// service creates the service of a worker.
 func service(addr string, lease time.Duration) (*redisidem.Service, *redis.Client) {
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	svc, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: 5 * time.Second})
@@ -64,13 +64,13 @@ func service(addr string, lease time.Duration) (*redisidem.Service, *redis.Clien
 	return svc, client
 }
 
-// workerScope is a worker's view of the keys.
+// workerScope returns the scope through which a worker uses the keys.
 func workerScope(lease time.Duration) *redisidem.Scope {
 	svc, _ := service(os.Getenv(addrVariable), lease)
 	return svc.Scope("processes")
 }
 
-// scope is the test's own view of the keys.
+// scope returns the scope through which the test uses the keys.
 func scope(t *testing.T, addr string, lease time.Duration) *redisidem.Scope {
 	t.Helper()
 	svc, client := service(addr, lease)
@@ -82,7 +82,7 @@ func scope(t *testing.T, addr string, lease time.Duration) *redisidem.Scope {
 	return svc.Scope("processes")
 }
 
-// race drives every key to its end, in competition with the other workers.
+// race drives every key to Finished, in competition with the other workers.
 func race() {
 	sc, out := workerScope(10*time.Second), child.Own()
 	var wg sync.WaitGroup
@@ -202,7 +202,7 @@ func leftovers(t *testing.T, client *redis.Client) (locks, eternal int) {
 	return locks, eternal
 }
 
-// sleep commits a first stage, and works on the second in a callback that returns when it may.
+// sleep commits a first stage. Its second stage waits in a callback until goVariable's file exists.
 func sleep() {
 	sc, out := workerScope(shortLease), child.Own()
 	_, err := sc.Do(context.Background(), frozenValue, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -243,9 +243,8 @@ func TestFrozenWorkerIsFencedAndCancelled(t *testing.T) {
 	mustHold(t, server.Addr(), `"other"`)
 }
 
-// TestFrozenWorkerIsFencedWhileAnotherWorks is about the time between the other's claim and its
-// commit, in which only the claim speaks against the frozen worker: the record stands where it
-// stood.
+// TestFrozenWorkerIsFencedWhileAnotherWorks covers the time between the other worker's claim and
+// its commit. The record is unchanged then, so only the claim fences the frozen worker.
 func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
 	server, recorder := rediscase.Server(t), newRecorder(t)
 	w := freeze(t, server.Addr(), recorder)
@@ -317,7 +316,8 @@ func freeze(t *testing.T, addr string, recorder child.Ledger) *child.Process {
 	return w
 }
 
-// thaw lets a stopped sleeper's callback return, and gives the last line that it wrote.
+// thaw lets the callback of a stopped sleeper return, and returns the last line that the sleeper
+// wrote.
 func thaw(t *testing.T, w *child.Process, recorder child.Ledger) string {
 	t.Helper()
 	if err := os.WriteFile(recorder.Path()+".go", nil, 0o600); err != nil {

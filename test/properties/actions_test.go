@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Initialize asks for the key of a request, which may be another one than the key was first used
-// with.
+// Initialize asks for the key of a request. The request may differ from the first request of the
+// key.
 func (m *machine) Initialize(t *rapid.T) {
 	o, s := m.connected(t), m.slot(t)
 	request := rapid.IntRange(0, len(requests)-1).Draw(t, "request")
@@ -24,7 +24,7 @@ func (m *machine) Initialize(t *rapid.T) {
 	}
 }
 
-// Retrieve looks at a key.
+// Retrieve reads a key.
 func (m *machine) Retrieve(t *rapid.T) {
 	o, s := m.connected(t), m.slot(t)
 	m.now()
@@ -50,7 +50,7 @@ func (m *machine) Lock(t *rapid.T) {
 	}
 }
 
-// hired is to be called when a worker got a lease.
+// hired updates the model when a worker gets a lease.
 func (m *machine) hired(w *worker, lease *redisidem.Lease) {
 	w.lease = lease
 	m.workers = append(m.workers, w)
@@ -58,8 +58,8 @@ func (m *machine) hired(w *worker, lease *redisidem.Lease) {
 	m.compare(w.slot, lease.Key())
 }
 
-// granted checks a new lease's fence: it is larger than all before, also those of records that are
-// gone if the clock has moved.
+// granted checks the fence of a new lease. It is larger than all earlier fences. If the clock has
+// moved, this includes the fences of deleted and expired records.
 func (m *machine) granted(s *slot, fence int64) {
 	if m.travels && fence != s.record.fence {
 		m.t.Fatalf("the fence is %d, want %d", fence, s.record.fence)
@@ -71,7 +71,7 @@ func (m *machine) granted(s *slot, fence int64) {
 	s.fence = max(s.fence, fence)
 }
 
-// Work runs a stage on a key as it was seen at some time.
+// Work runs a stage on an earlier view of a key.
 func (m *machine) Work(t *rapid.T) {
 	o, v := m.view(t)
 	s := v.slot
@@ -144,7 +144,7 @@ func (m *machine) Work(t *rapid.T) {
 		s.abandon(w)
 		return
 	}
-	if out.refuse { // the work is done, and is not to be repeated
+	if out.refuse { // the work is done and must not be repeated
 		out = &outcome{Outcome: redisidem.Outcome{RecoveryPoint: redisidem.Finished}, notKept: true}
 	}
 	if want = s.commit(now, w, out, false); want == fine {
@@ -154,7 +154,7 @@ func (m *machine) Work(t *rapid.T) {
 	m.answered(s, want, key)
 }
 
-// toldOf is what comes with a key.
+// toldOf returns the verdict that comes with a key.
 func toldOf(r *record) verdict {
 	if r.notKept {
 		return notKept
@@ -162,11 +162,11 @@ func toldOf(r *record) verdict {
 	return fine
 }
 
-// stays says that an outcome does not move the key on.
+// stays reports whether an outcome leaves the key at its recovery point.
 func (o *outcome) stays(point string) bool { return !o.Interim && o.RecoveryPoint == point }
 
-// Commit commits under a lease, which may be lost or ended, or whose owner may be cut off; the
-// reply may get lost.
+// Commit commits under a lease. The lease may be lost or ended, its owner may be cut off, and the
+// reply may be lost.
 func (m *machine) Commit(t *rapid.T) {
 	w := m.worker(t, func(*worker) bool { return true })
 	s := w.slot
@@ -218,7 +218,7 @@ func (m *machine) Commit(t *rapid.T) {
 	}
 }
 
-// answered deals with what a commit returned.
+// answered checks the result of a commit.
 func (m *machine) answered(s *slot, v verdict, key *redisidem.Key) {
 	if v == fine || v == notKept {
 		m.compare(s, key)
@@ -236,11 +236,11 @@ func (m *machine) answered(s *slot, v verdict, key *redisidem.Key) {
 	}
 }
 
-// stays says that an outcome would not move on the key on which the worker works. An ended lease
-// still knows where it stood.
+// stays reports whether an outcome would leave the worker's key at its recovery point. An ended
+// lease still has its last key.
 func (w *worker) stays(o *outcome) bool { return o.stays(w.lease.Key().RecoveryPoint) }
 
-// quiet says that nothing happens by itself on a worker's network while a reply gets lost on it.
+// quiet reports whether a worker's network carries nothing else while a reply is lost on it.
 func (m *machine) quiet(w *worker) bool {
 	for _, other := range m.workers {
 		if other != w && other.owner == w.owner && !other.ended && !other.lost && time.Until(other.due()) < 2*timeout {
@@ -250,8 +250,8 @@ func (m *machine) quiet(w *worker) bool {
 	return true
 }
 
-// Again sends a commit once more that was sent at some time, byte for byte, as a network does that
-// holds packets back. Whatever became of it then, nothing must come of it now.
+// Again repeats an earlier commit byte for byte, as a network that delays packets does. Whatever
+// the commit did before, it must not do anything now.
 func (m *machine) Again(t *rapid.T) {
 	var sent [][]byte
 	for _, o := range m.owners {
@@ -273,7 +273,7 @@ func (m *machine) Again(t *rapid.T) {
 	}
 }
 
-// reaches says that a worker can reach the server.
+// reaches reports whether a worker can reach the server.
 func reaches(w *worker) bool { return !w.owner.cut }
 
 // Renew renews a lease.
@@ -304,7 +304,7 @@ func (m *machine) Abandon(t *rapid.T) {
 	w.slot.abandon(w)
 }
 
-// Update corrects a key by hand, as it was seen at some time.
+// Update corrects a key by hand, from an earlier view of it.
 func (m *machine) Update(t *rapid.T) {
 	o, v := m.view(t)
 	out := m.outcome(t, v.slot)
@@ -317,7 +317,7 @@ func (m *machine) Update(t *rapid.T) {
 	}
 }
 
-// Delete removes a key, as it was seen at some time.
+// Delete removes a key, from an earlier view of it.
 func (m *machine) Delete(t *rapid.T) {
 	o, v := m.view(t)
 	want := v.slot.remove(m.now(), v)
@@ -332,7 +332,8 @@ func (m *machine) Unlock(t *rapid.T) {
 	m.expect(o.scope.Unlock(m.ctx, s.value), want)
 }
 
-// Pass lets time pass: a moment, a good part of a lease, more than a lease, more than a retention.
+// Pass advances time: by a moment, a large part of a lease, more than a lease, or more than a
+// retention.
 func (m *machine) Pass(t *rapid.T) {
 	need(t, m.travels)
 	m.pass(rapid.SampledFrom([]time.Duration{
@@ -340,8 +341,8 @@ func (m *machine) Pass(t *rapid.T) {
 	}).Draw(t, "time"))
 }
 
-// Cut takes a process off the network, or brings it back after its leases have lapsed. What it has
-// committed meanwhile arrives.
+// Cut takes a process off the network, or reconnects it after its leases have lapsed. Its commits
+// from that time then arrive.
 func (m *machine) Cut(t *rapid.T) {
 	need(t, m.travels)
 	o := rapid.SampledFrom(m.owners).Draw(t, "owner")
@@ -356,7 +357,7 @@ func (m *machine) Cut(t *rapid.T) {
 	for _, w := range m.workers {
 		if w.owner == o && w.pending != nil {
 			if w.slot.record != nil && time.Until(w.slot.record.expires) < 2*settled {
-				m.pass(3 * settled) // whether it comes in time is for chance to say
+				m.pass(3 * settled) // whether it arrives in time is random
 			}
 			pending = append(pending, w)
 		}
@@ -371,8 +372,8 @@ func (m *machine) Cut(t *rapid.T) {
 	m.mend(o)
 }
 
-// mend mends a network, and waits until all has arrived that was on its way. Its owner has new
-// connections then.
+// mend restores a network, and waits until all delayed messages have arrived. The owner then has
+// new connections.
 func (m *machine) mend(o *owner) {
 	o.network.set(false, false)
 	m.pass(settled)

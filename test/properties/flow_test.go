@@ -11,8 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The flow that works on some of the keys. It has two stages, and a completer gives a key up after
-// two attempts of one.
+// Some keys are worked on by this flow. It has two stages. A completer makes a key a dead letter
+// after two attempts of one stage.
 const (
 	flowName     = "orders"
 	flowID       = "orders/1"
@@ -22,16 +22,16 @@ const (
 	second       = "two"
 )
 
-// plan is what the stages of the next run of a flow do.
+// plan is the behaviour of the stages in the next run of the flow.
 type plan struct {
-	first  string // what the stage at Started does
+	first  string // the stage at Started
 	second string
-	out    *outcome // how the last one ends
+	out    *outcome // how the last stage ends
 }
 
 var errStage = errors.New("the stage failed")
 
-// newFlow makes the flow, whose stages do what the machine's plan says.
+// newFlow creates the flow. Its stages follow the machine's plan.
 func (m *machine) newFlow() *redisidem.Flow {
 	stage := func(does func() string) redisidem.StageFunc {
 		return func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
@@ -70,7 +70,7 @@ func (m *machine) draw(t *rapid.T) {
 	m.plan.out = &outcome{Outcome: redisidem.Finish(redisidem.Response{Code: 201, Body: body})}
 }
 
-// run is what a run of the flow does once a worker has its lease.
+// run updates the model for a run of the flow by a worker that has the lease.
 func (s *slot) run(now time.Time, w *worker, p plan) error {
 	r := s.record
 	r.flow = flowID
@@ -108,18 +108,19 @@ func (s *slot) run(now time.Time, w *worker, p plan) error {
 	}
 }
 
-// enter puts the key in the due index. The time for clients to come back doubles with each attempt.
+// enter puts the key in the due index. The time that clients have to return doubles with each
+// attempt.
 func (s *slot) enter(from time.Time, attempt int) {
 	if s.record != nil && s.record.dead {
-		return // it stays a dead letter until a commit
+		return // a dead letter remains one until a commit
 	}
 	doubled := math.Pow(2, float64(min(max(attempt-1, 0), 6)))
 	after := time.Duration(float64(recoverAfter) * doubled)
 	s.put(from.Add(after), after/4)
 }
 
-// carryOn is what a commit does to a key of a flow besides. By hand it knows the flow's name and
-// nothing else of it.
+// carryOn updates the model for a commit to a key of a flow. A commit by hand knows only the name
+// of the flow.
 func (s *slot) carryOn(now time.Time, w *worker) {
 	r := s.record
 	dead := r.dead
@@ -142,11 +143,11 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// put sets when the key is due, give or take a jitter upwards.
+// put sets when the key is due. The real time may be later by up to jitter.
 func (s *slot) put(due time.Time, jitter time.Duration) { s.due, s.jitter = due, jitter }
 
-// claimFlow is the claim of a flow's run. It says whether the worker has the lease; if not, what
-// its caller hears.
+// claimFlow updates the model for the claim of a flow's run. It reports whether the worker gets the
+// lease, and otherwise returns the error of its caller.
 func (s *slot) claimFlow(now time.Time, w *worker) (granted bool, want error) {
 	switch r := s.record; {
 	case r.point == redisidem.Finished:
@@ -191,7 +192,7 @@ func (m *machine) Run(t *rapid.T) {
 	}
 }
 
-// Sweep lets a completer look for keys.
+// Sweep runs one sweep of a completer.
 func (m *machine) Sweep(t *rapid.T) {
 	need(t, m.completes)
 	o := m.connected(t)
@@ -202,7 +203,7 @@ func (m *machine) Sweep(t *rapid.T) {
 		if s.due.IsZero() {
 			continue
 		}
-		s.indexed = later(s.indexed, now.Add((s.lease+s.retention)/2)) // each look sees to that
+		s.indexed = later(s.indexed, now.Add((s.lease+s.retention)/2)) // each sweep makes sure of that
 		if s.due.After(now) {
 			continue
 		}
@@ -216,7 +217,7 @@ func (m *machine) Sweep(t *rapid.T) {
 		}
 		switch granted, err := s.claimFlow(now, w); {
 		case errors.Is(err, redisidem.ErrLocked):
-		case err != nil: // no program has the recovery point
+		case err != nil: // no program knows the recovery point
 			s.claim(now, w)
 			r.runs--
 			r.attempts--
@@ -255,7 +256,8 @@ func (m *machine) Sweep(t *rapid.T) {
 	}
 }
 
-// limit is how many attempts of this revision there may be before a completer gives the key up.
+// limit returns the number of attempts at this revision after which a completer makes the key a
+// dead letter.
 func (r *record) limit() int {
 	if r.requeued && r.requeuedAt == r.revision {
 		return maxAttempts + r.requeuedRuns
@@ -263,7 +265,7 @@ func (r *record) limit() int {
 	return maxAttempts
 }
 
-// Letters looks at the dead letters.
+// Letters reads the dead letters.
 func (m *machine) Letters(t *rapid.T) {
 	need(t, m.completes)
 	o := m.connected(t)
@@ -286,7 +288,7 @@ func (m *machine) Letters(t *rapid.T) {
 	}
 }
 
-// Requeue takes a key out of the dead letters.
+// Requeue requeues a dead letter.
 func (m *machine) Requeue(t *rapid.T) {
 	need(t, m.completes)
 	o, v := m.view(t)
@@ -301,9 +303,9 @@ func (m *machine) Requeue(t *rapid.T) {
 		want = redisidem.ErrNotFound
 	case r.point == redisidem.Finished:
 		want = redisidem.ErrFinished
-	case r.flow == "": // it is another record
+	case r.flow == "": // it is a different record
 		want = redisidem.ErrStale
-	case !r.dead && !s.due.IsZero(): // or it was carried on since
+	case !r.dead && !s.due.IsZero(): // or it has advanced since
 		want = redisidem.ErrNotFound
 	case s.held():
 		want = redisidem.ErrLocked
@@ -318,9 +320,8 @@ func (m *machine) Requeue(t *rapid.T) {
 	}
 }
 
-// placed checks, whatever the model says, that a key of the flow that is not finished is where
-// a worker comes to it: it has a lease whose lock is still there, or it is due, or a dead letter,
-// and never both of these.
+// placed checks, apart from the model, that workers can find an unfinished key of the flow. The key
+// has a lease whose lock still exists, or it is due or a dead letter, but not both.
 func (m *machine) placed(s *slot) {
 	m.t.Helper()
 	if s.record == nil {
@@ -342,7 +343,7 @@ func (m *machine) placed(s *slot) {
 	}
 }
 
-// compareDue compares when a completer may look at a key.
+// compareDue compares the time at which a completer may find a key.
 func (m *machine) compareDue(s *slot) {
 	m.t.Helper()
 	if s.prefix == "" {
@@ -355,7 +356,7 @@ func (m *machine) compareDue(s *slot) {
 	score, err := m.raw.ZScore(m.ctx, s.prefix+"due:"+flowName, m.scope.ID(s.value)).Result()
 	there := err == nil
 	if !there && (s.record == nil || m.now().After(s.indexed.Add(-m.least()))) {
-		s.due = time.Time{} // the index may end with the last record that was entered, unless a completer scans
+		s.due = time.Time{} // without a completer that scans, the index may expire with the last record that was entered
 	}
 	if there != !s.due.IsZero() {
 		m.t.Fatalf("%s is in the due index: %v, want %v", s.value, there, !there)

@@ -12,7 +12,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// Check compares all that is in Redis with the model.
+// Check compares the entire content of Redis with the model.
 func (m *machine) Check(t *rapid.T) {
 	m.t = t
 	for _, s := range m.slots {
@@ -40,18 +40,19 @@ func (m *machine) Check(t *rapid.T) {
 		}
 	}
 	m.slack = m.least()
-	m.pass(moment) // as on any real server: no two actions happen in the same microsecond
+	m.pass(moment) // as on a real server: no two actions happen in the same microsecond
 }
 
-// least is how far an expiry may be from the model's when nothing special has happened.
+// least returns the usual tolerance between an expiry and the model's.
 func (m *machine) least() time.Duration {
 	if m.travels {
-		return 2 * time.Millisecond // servers count in whole ones
+		return 2 * time.Millisecond // servers count in whole milliseconds
 	}
 	return 30 * time.Second
 }
 
-// settle takes over when exactly a record and a lock end, if that is about when the model thinks.
+// settle checks that a record and a lock expire about when the model expects, and adopts the exact
+// times.
 func (m *machine) settle(s *slot) {
 	if s.prefix == "" && s.record == nil {
 		return
@@ -113,7 +114,7 @@ func (m *machine) compare(s *slot, key *redisidem.Key) {
 	}
 }
 
-// sameResponse compares byte for byte. An empty response equals no response.
+// sameResponse compares two responses byte for byte. An empty response equals a missing one.
 func sameResponse(a, b *redisidem.Response) bool {
 	if b != nil && b.Code == 0 && len(b.Header) == 0 && len(b.Body) == 0 {
 		b = nil
@@ -125,7 +126,7 @@ func sameResponse(a, b *redisidem.Response) bool {
 		(len(a.Header) == 0 && len(b.Header) == 0 || reflect.DeepEqual(a.Header, b.Header))
 }
 
-// compareState compares what a stage finds as its state.
+// compareState compares the state that a stage finds.
 func (m *machine) compareState(s *slot, st *redisidem.Stage) {
 	m.t.Helper()
 	var state []byte
@@ -138,8 +139,8 @@ func (m *machine) compareState(s *slot, st *redisidem.Stage) {
 	}
 }
 
-// compareRaw compares what a Key does not show: which worker may commit, the fence, the attempts of
-// this revision, and the state.
+// compareRaw compares the fields that a Key does not show: the worker that may commit, the fence,
+// the attempts of this revision, and the state.
 func (m *machine) compareRaw(s *slot) {
 	m.t.Helper()
 	record, _ := m.place(s)
@@ -167,8 +168,8 @@ func (m *machine) compareRaw(s *slot) {
 	}
 }
 
-// compareGeneration compares the generation of a record, or of the tombstone that a delete has left
-// in its place.
+// compareGeneration compares the generation of a record, or of the tombstone that a delete has
+// left.
 func (m *machine) compareGeneration(s *slot) {
 	m.t.Helper()
 	if s.prefix == "" {
@@ -189,7 +190,7 @@ func (m *machine) compareGeneration(s *slot) {
 	}
 }
 
-// compareLock checks that there is a lock exactly while a worker has the key.
+// compareLock checks that a lock exists exactly while a worker has the key.
 func (m *machine) compareLock(s *slot) {
 	m.t.Helper()
 	if s.prefix == "" {

@@ -19,54 +19,54 @@ import (
 const (
 	owners = 2
 	slots  = 2
-	// timeout is Config.Timeout of the services: how long a call takes that gets no answer.
+	// timeout is Config.Timeout of the services: the duration of a call that gets no answer.
 	timeout = 500 * time.Millisecond
-	// settled is when a commit that is tried again in the background has arrived, once the network
-	// is mended.
+	// settled is the time after which a commit that is retried in the background has arrived, once
+	// the network is restored.
 	settled = 3 * time.Second
-	// moment is what each action takes at least.
+	// moment is the minimum duration of an action.
 	moment = 10 * time.Microsecond
 )
 
-// The requests. Each key is used with both.
+// Each key is used with both requests.
 var requests = []redisidem.Request{
 	{Method: "POST", Path: "/carts/1/complete", Params: map[string]any{"cart": 1}},
 	{Method: "POST", Path: "/carts/2/complete", Params: map[string]any{"cart": 2}},
 }
 
-// machine compares services with the model, one action after the other.
+// machine compares services with the model after each action.
 type machine struct {
 	t      *rapid.T
 	ctx    context.Context
 	raw    redis.UniversalClient
-	dial   func() (net.Conn, error) // to the server, past all networks
+	dial   func() (net.Conn, error) // connects to the server, past all networks
 	scope  *redisidem.Scope         // of a process that only reads
 	owners []*owner
 	slots  []*slot
-	// travels says that time is the test's own.
+	// travels means that the test controls the time.
 	travels bool
-	// completes says that completers look for keys, which is slow: they ask each shard.
+	// completes means that completers look for keys. This is slow, since they ask each shard.
 	completes bool
 	namespace string
 	plan      plan
 
 	workers []*worker
 	views   []view
-	// slack is how far an expiry may be from the model's.
+	// slack is the tolerance between an expiry and the model's.
 	slack time.Duration
 }
 
-// world is what a machine runs on.
+// world is the environment of a machine.
 type world struct {
 	options func() *redis.Options
 	travels bool
-	// completes: there are completers.
+	// completes means that there are completers.
 	completes bool
 }
 
 var namespaces int
 
-// newMachine starts services on a server. Everything ends with the case.
+// newMachine starts services on a server. They are closed at the end of the case.
 func newMachine(t *rapid.T, w world) *machine {
 	namespaces++
 	m := &machine{
@@ -116,7 +116,7 @@ func newMachine(t *rapid.T, w world) *machine {
 		o.flow = m.newFlow()
 		m.owners = append(m.owners, o)
 	}
-	// Leases are ended before their services are closed, which would wait for them.
+	// Leases end before their services are closed, since Close would wait for them.
 	t.Cleanup(m.end)
 	return m
 }
@@ -152,10 +152,10 @@ func (m *machine) expect(err error, v verdict) {
 	}
 }
 
-// now brings the model up to this moment.
+// now advances the model to the present, and returns the time.
 func (m *machine) now() time.Time {
 	if m.travels {
-		synctest.Wait() // what happens at this very moment has happened
+		synctest.Wait() // everything that is due at this moment has happened
 	}
 	now := time.Now()
 	for _, s := range m.slots {
@@ -184,8 +184,8 @@ func (m *machine) connected(t *rapid.T) *owner {
 	return rapid.SampledFrom(there).Draw(t, "owner")
 }
 
-// need lets another action be drawn if there is nothing for this one to do. It comes before all
-// that an action draws.
+// need makes rapid draw another action if this one has nothing to do. It must run before the action
+// draws anything.
 func need(t *rapid.T, met bool) {
 	if !met {
 		t.SkipNow()
@@ -194,21 +194,22 @@ func need(t *rapid.T, met bool) {
 
 func (m *machine) slot(t *rapid.T) *slot { return rapid.SampledFrom(m.slots).Draw(t, "key") }
 
-// view draws a key as it was read at some time, and a process that is connected.
+// view draws an earlier view of a key, and a connected process.
 func (m *machine) view(t *rapid.T) (*owner, view) {
 	need(t, len(m.views) > 0)
 	return m.connected(t), rapid.SampledFrom(last(m.views)).Draw(t, "view")
 }
 
-// last are the latest of something.
+// last returns the latest elements.
 func last[T any](all []T) []T { return all[max(0, len(all)-6):] }
 
-// saw remembers a key as it was read right now.
+// saw records a view of a key.
 func (m *machine) saw(s *slot, key *redisidem.Key) {
 	m.views = append(m.views, view{s, s.record, key})
 }
 
-// worker draws a worker that has or had a lease. Those who still may have it come up more often.
+// worker draws a worker that has or had a lease. Workers that may still have it are drawn more
+// often.
 func (m *machine) worker(t *rapid.T, fit func(*worker) bool) *worker {
 	var all, working []*worker
 	for _, w := range m.workers {
@@ -223,7 +224,7 @@ func (m *machine) worker(t *rapid.T, fit func(*worker) bool) *worker {
 	return rapid.SampledFrom(append(last(all), working...)).Draw(t, "worker")
 }
 
-// outcome draws an outcome for a key in a slot. Its response and state have bytes of all kinds.
+// outcome draws an outcome for a key in a slot. Its response and state contain bytes of all kinds.
 func (m *machine) outcome(t *rapid.T, s *slot) *outcome {
 	point := rapid.SampledFrom([]string{"two", "three", redisidem.Started, redisidem.Finished, redisidem.Finished}).Draw(t, "point")
 	o := &outcome{Outcome: redisidem.Advance(point)}
@@ -261,24 +262,24 @@ func (m *machine) withEffects(t *rapid.T, s *slot, o *outcome) {
 	}
 }
 
-// place returns the Redis keys of a slot: its record and its lock.
+// place returns the Redis keys of a slot's record and lock.
 func (m *machine) place(s *slot) (record, lock string) {
 	record = m.prefix(s) + m.scope.ID(s.value)
 	return record, record + ":lock"
 }
 
-// counter is the key that effects count in.
+// counter returns the Redis key that effects increment.
 func (m *machine) counter(s *slot) string { return m.prefix(s) + "x:counter" }
 
-// text is a key with a text, to which members cannot be added.
+// text returns a Redis key that holds a string, so that set members cannot be added to it.
 func (m *machine) text(s *slot) string {
 	key := m.prefix(s) + "x:text"
 	m.must(m.raw.Set(m.ctx, key, "text", 0).Err())
 	return key
 }
 
-// prefix opens the names of the Redis keys in the shard of a slot. It is taken from a record, since
-// only the library knows it.
+// prefix returns the prefix of the Redis keys in a slot's shard. It comes from a record, since only
+// the library knows it.
 func (m *machine) prefix(s *slot) string {
 	if s.prefix == "" {
 		for _, k := range m.keys() {

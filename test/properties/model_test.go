@@ -8,35 +8,36 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// The times of the services under test. Live workers renew at a third of the lease; maxHold is no
-// multiple of that.
+// times are the durations of the services under test. Live workers renew after a third of the
+// lease. maxHold is not a multiple of that.
 type times struct{ lease, retention, maxHold time.Duration }
 
-// slot is what the model says about one key: whether there is a record, and who has the lock.
+// slot is the model of one key: whether it has a record, and which worker has the lock.
 type slot struct {
 	times
 	value  string
-	prefix string // of the Redis keys in its shard, once it is known
+	prefix string // of the Redis keys in its shard, once known
 
 	record *record
 	lock   *worker
-	until  time.Time // when the lock lapses
+	until  time.Time // when the lock expires
 
-	// generation is that of the record, or of the tombstone in its place, which ends at buried.
+	// generation is the generation of the record, or of the tombstone in its place. The tombstone
+	// expires at buried.
 	generation int64
 	buried     time.Time
 
-	fence   int64 // the largest that was ever handed out
-	counter int64 // what effects have counted
+	fence   int64 // the largest so far
+	counter int64 // the sum that effects have counted
 
-	due    time.Time     // when a completer may look at it; zero: never
-	jitter time.Duration // how much later that may be
-	// indexed is how long the due index is sure to be there, though the record may live for longer:
-	// it does when a worker works on it without the flow.
+	due    time.Time     // when a completer may find it; zero: never
+	jitter time.Duration // how much later than due that may be
+	// indexed is the time until which the due index certainly exists. The record may live longer,
+	// when a worker works on it without the flow.
 	indexed time.Time
 }
 
-// record is what the model says about a record.
+// record is the model of a record.
 type record struct {
 	request  int
 	expires  time.Time
@@ -44,23 +45,23 @@ type record struct {
 	revision int64
 	response *redisidem.Response
 	interim  bool
-	notKept  bool // the work was done, and its result could not be stored
+	notKept  bool // the work was done, but its result could not be stored
 	state    *string
-	attempts int // in all
+	attempts int // in total
 	runs     int // of this revision
 	fence    int64
-	worker   *worker // whose commit would be accepted; nil: no worker
+	worker   *worker // the worker whose commit would be accepted, or nil
 	flow     string
 	journal  []entry
 
-	dead         bool // a completer has given it up, and nothing was committed since
-	refused      int  // looks of completers at this revision that found no program for it
+	dead         bool // it is a dead letter, without a commit since
+	refused      int  // sweeps at this revision that found no program for it
 	refusedAt    int64
-	requeued     bool // and was asked to try again, at this revision, after so many attempts
+	requeued     bool // it was requeued at this revision, after this many attempts
 	requeuedAt   int64
 	requeuedRuns int
 
-	created time.Time // by the server
+	created time.Time // by the server's clock
 }
 
 type entry struct {
@@ -79,31 +80,31 @@ type worker struct {
 	lease *redisidem.Lease
 	began time.Time
 	tick  time.Time // when it renews next
-	sent  time.Time // when it was last sure of its lease
-	lost  bool      // it knows that its lease is gone
+	sent  time.Time // when its last successful renewal was sent
+	lost  bool      // it knows that its lease is lost
 	ended bool
 
-	point   string // where it works from
+	point   string // the recovery point that it works from
 	attempt int
 	flow    bool     // it runs the flow
-	pending *outcome // a commit whose fate its caller does not know
+	pending *outcome // a commit whose outcome is unknown to its caller
 }
 
-// outcome is an outcome as the model needs it.
+// outcome is an outcome with the facts that the model needs.
 type outcome struct {
 	redisidem.Outcome
 	state  *string
-	counts int64 // what its effects add
-	refuse bool  // it has an effect that cannot be applied
+	counts int64 // the sum that its effects add
+	refuse bool  // an effect cannot be applied
 
-	notKept bool // it stands for one that could not be stored
+	notKept bool // it replaces an outcome that could not be stored
 }
 
 func (w *worker) GoString() string {
 	return fmt.Sprintf("%#v with %#v since %v", w.owner, w.slot, w.began)
 }
 
-// verdict is what an action must return.
+// verdict is the expected result of an action.
 type verdict string
 
 const (
@@ -119,7 +120,7 @@ const (
 	noProgress    verdict = "ErrNoProgress"
 	effectRefused verdict = "ErrEffect"
 	notKept       verdict = "ErrNotKept"
-	// The error of a caller that gets no answer.
+	// These are the errors of a caller that gets no answer.
 	unknown     verdict = "ErrOutcomeUnknown"
 	unavailable verdict = "ErrUnavailable"
 )
@@ -140,7 +141,7 @@ func (s *slot) create(now time.Time, request int) {
 	s.record = &record{request: request, point: redisidem.Started, expires: now.Add(s.retention)}
 }
 
-// initialize is InitializeRequest.
+// initialize models InitializeRequest.
 func (s *slot) initialize(now time.Time, request int) verdict {
 	switch {
 	case s.record == nil:
@@ -151,7 +152,7 @@ func (s *slot) initialize(now time.Time, request int) verdict {
 	return fine
 }
 
-// claim gives the lease to a worker, if it can. Its fence comes from the library.
+// claim gives the lease to a worker, if possible. The fence comes from the library.
 func (s *slot) claim(now time.Time, w *worker) verdict {
 	r := s.record
 	switch {
@@ -173,7 +174,7 @@ func (s *slot) claim(now time.Time, w *worker) verdict {
 	return fine
 }
 
-// commit is a commit as it arrives at the server.
+// commit models the arrival of a commit at the server.
 func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	r := s.record
 	switch {
@@ -207,8 +208,8 @@ func (s *slot) commit(now time.Time, w *worker, o *outcome, keep bool) verdict {
 	return fine
 }
 
-// remembered is how many commits a journal remembers. Who does not know the flow that works on the
-// key lets it have more, since that may compensate by them.
+// remembered returns how many commits a journal keeps. A worker that does not know the flow of the
+// key keeps more, since the flow may compensate them.
 func remembered(unknownFlow bool) int64 {
 	if unknownFlow {
 		return 1024
@@ -277,7 +278,7 @@ func (s *slot) unlock() verdict {
 // view is a key as it was read, perhaps long ago.
 type view struct {
 	slot *slot
-	of   *record // which record that was
+	of   *record // the record that was read
 	key  *redisidem.Key
 }
 
@@ -285,7 +286,7 @@ func (v view) GoString() string {
 	return fmt.Sprintf("%s at %q, revision %d", v.key.Value, v.key.RecoveryPoint, v.key.Revision)
 }
 
-// update is Update with that view of the key.
+// update models Update with a view of the key.
 func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 	r := s.record
 	switch {
@@ -314,14 +315,14 @@ func (s *slot) update(now time.Time, v view, o *outcome) verdict {
 	return fine
 }
 
-// remove is Delete with that view of the key.
+// remove models Delete with a view of the key.
 func (s *slot) remove(now time.Time, v view) verdict {
 	switch r := s.record; {
 	case r == nil:
 	case s.held():
 		return locked
 	case r != v.of:
-		return fine // the record that was to go is gone
+		return fine // the record to delete is already gone
 	case r.revision != v.key.Revision:
 		return stale
 	}
@@ -334,8 +335,8 @@ func (s *slot) remove(now time.Time, v view) verdict {
 	return fine
 }
 
-// advance lets everything happen to the key that happens by itself until now: workers renew or find
-// out that they cannot, locks lapse and records expire.
+// advance models everything that happens to the key without an action until now. Workers renew or
+// learn that they cannot, locks lapse and records expire.
 func (s *slot) advance(now time.Time, workers []*worker) {
 	for {
 		w := next(s, workers)
@@ -355,11 +356,11 @@ func (s *slot) advance(now time.Time, workers []*worker) {
 	s.lapse(now)
 }
 
-// due is when a worker does something by itself.
+// due returns when a worker next acts without an action.
 func (w *worker) due() time.Time {
 	end := w.began.Add(w.slot.maxHold)
 	if w.owner.cut {
-		// Its renewals fail until it does not believe in its lease any more.
+		// Its renewals fail until it considers its lease lost.
 		if bite := w.sent.Add(w.slot.lease / 10 * 9); bite.Before(end) {
 			return bite
 		}
@@ -371,7 +372,7 @@ func (w *worker) due() time.Time {
 	return w.tick
 }
 
-// next returns the worker who does something first.
+// next returns the worker that acts first.
 func next(s *slot, workers []*worker) (first *worker) {
 	for _, w := range workers {
 		if w.slot == s && !w.lost && !w.ended && (first == nil || w.due().Before(first.due())) {

@@ -14,20 +14,20 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// owner is a process: a service with a client and a network of its own.
+// owner is a process: a service with its own client and network.
 type owner struct {
 	name    string
 	scope   *redisidem.Scope
 	service *redisidem.Service
 	flow    *redisidem.Flow
 	network *network
-	cut     bool // as the model sees it
+	cut     bool // according to the model
 }
 
 func (o *owner) GoString() string { return o.name }
 
-// network is all that one process has of connections. It can be cut, and it can lose replies. It
-// remembers the commits that went along, to be sent once more.
+// network is the network of one process. It can be cut, and it can lose replies. It records the
+// commits that pass, so that they can be repeated.
 type network struct {
 	dial func(context.Context, string, string) (net.Conn, error)
 
@@ -49,10 +49,10 @@ func newNetwork(opt *redis.Options) *network {
 	return c
 }
 
-// connect never fails, since a pool that cannot dial tries to in the background, and takes time to
-// hear of the network's mending.
+// connect never fails. A pool that cannot dial retries in the background, and notices only later
+// that the network is restored.
 func (c *network) connect(ctx context.Context, network, addr string) (net.Conn, error) {
-	ctx = context.WithoutCancel(ctx) // which ends with this call
+	ctx = context.WithoutCancel(ctx) // the caller's context ends with this call
 	w := &conn{network: c, dial: func() (net.Conn, error) { return c.dial(ctx, network, addr) }}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,8 +60,8 @@ func (c *network) connect(ctx context.Context, network, addr string) (net.Conn, 
 	return w, nil
 }
 
-// set cuts the network or mends it. Connections on which replies got lost are broken then. Of the
-// others those notice the cut that are used meanwhile.
+// set cuts the network or restores it. Connections on which replies were lost break when the
+// network is restored. Other connections notice the cut only when they are used meanwhile.
 func (c *network) set(cut, deaf bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,19 +74,19 @@ func (c *network) set(cut, deaf bool) {
 	}
 }
 
-// sent returns the commits that were sent so far, as they were sent.
+// sent returns the commits that were sent so far, byte for byte.
 func (c *network) sent() [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.commits
 }
 
-// conn is one connection, which is made when something is sent for the first time.
+// conn is one connection. It dials when it is first written to.
 type conn struct {
 	network *network
 	dial    func() (net.Conn, error)
 
-	// Guarded by the network's mu.
+	// The network's mu guards these fields.
 	conn   net.Conn
 	deaf   bool
 	broken bool
@@ -102,7 +102,7 @@ func (w *conn) Write(b []byte) (int, error) {
 	return conn.Write(b)
 }
 
-// use returns the connection for something to be sent.
+// use returns the connection that b is sent on.
 func (w *conn) use(b []byte) (net.Conn, error) {
 	c := w.network
 	c.mu.Lock()
@@ -119,12 +119,12 @@ func (w *conn) use(b []byte) (net.Conn, error) {
 	if bytes.Contains(b, []byte(lua.Commit.SHA)) {
 		c.commits = append(c.commits, bytes.Clone(b))
 	}
-	// What opens a connection is answered, so that the command behind it is sent at all.
+	// The commands that open a connection are answered, so that the next command is sent at all.
 	w.deaf = w.deaf || c.deaf && bytes.Contains(b, []byte("eval"))
 	return w.conn, nil
 }
 
-// made returns the connection, or nil, and whether its replies get lost.
+// made returns the connection, if there is one, and whether its replies are lost.
 func (w *conn) made() (conn net.Conn, deaf bool) {
 	w.network.mu.Lock()
 	defer w.network.mu.Unlock()
@@ -138,7 +138,8 @@ func (w *conn) Read(b []byte) (int, error) {
 			return 0, errCut
 		}
 		n, err := conn.Read(b)
-		// A server that does not have the script has done nothing: it needs the source.
+		// A server without the script has done nothing. The client needs this reply to send the
+		// source.
 		if _, deaf := w.made(); err != nil || !deaf || bytes.Contains(b[:n], []byte("-NOSCRIPT")) {
 			return n, err
 		}

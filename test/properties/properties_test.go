@@ -1,6 +1,6 @@
-// Package properties compares the library with a model: random actions of several processes on a
-// few keys, while time passes, networks are cut and replies get lost. After each action the key is
-// what the model says, and so are its lock, its expiry and what its effects have counted.
+// Package properties compares the library with a model. Several processes do random actions on a
+// few keys, while time passes, networks are cut and replies are lost. After each action the key
+// matches the model, and so do its lock, its expiry and the counters of its effects.
 package properties
 
 import (
@@ -44,7 +44,7 @@ func TestKeysWithCompletersAreWhatTheModelSays(t *testing.T) {
 	rung.Figure(t, "R16", "properties: %d cases of %d actions against the model, with completers", cases, actions)
 }
 
-// TestKeysOnARealServerAreWhatTheModelSays leaves out what takes time.
+// TestKeysOnARealServerAreWhatTheModelSays leaves out the actions that take long.
 func TestKeysOnARealServerAreWhatTheModelSays(t *testing.T) {
 	addr := rediscase.Server(t).Addr()
 	prepare(t, rung.Size(t, 60, 1000, 10_000))
@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about networks that are cut on purpose.
+// quiet stops go-redis from logging networks that are cut on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}

@@ -14,30 +14,29 @@ import (
 	"time"
 )
 
-// Histories are made one at a time in processes with one processor each: that is fastest,
-// randomness is set for the whole process, and a process that ends in a deadlock or a panic takes
-// no other with it.
+// Each process runs one history at a time, on one processor. That is fastest. The source of
+// randomness is set for the whole process, and a deadlock or a panic ends only one process.
 const (
 	chunkVariable = "REDISIDEM_TEST_CHUNK"
 	chunkSize     = 250
 	chunkLife     = 10 * time.Minute
 )
 
-// chunk is a number of histories with one seed after the other.
+// chunk is a number of histories with consecutive seeds.
 type chunk struct {
 	Seed  uint64
 	Count int
 }
 
-// total is what came of many histories.
+// total is the sum of many histories.
 type total struct {
 	histories int
 	count     tally
 	cpu       time.Duration
 }
 
-// explore makes histories in other processes, as many at a time as there are processors, and has
-// each looked at.
+// explore runs histories in other processes, one per processor at a time, and passes each outcome
+// to see.
 func explore(t *testing.T, seed uint64, many int, see func(outcome)) (sum total) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -55,7 +54,7 @@ func explore(t *testing.T, seed uint64, many int, see func(outcome)) (sum total)
 					sum.histories++
 					sum.count.add(o.Tally)
 					if t.Failed() {
-						cancel() // one is enough to look at
+						cancel() // one failure is enough to look at
 					}
 				})
 				mu.Lock()
@@ -76,7 +75,7 @@ func explore(t *testing.T, seed uint64, many int, see func(outcome)) (sum total)
 	return sum
 }
 
-// run makes the chunk's histories in a process of their own.
+// run runs the chunk's histories in a process of their own.
 func (c chunk) run(ctx context.Context, see func(outcome)) (cpu time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, chunkLife)
 	defer cancel()
@@ -118,11 +117,11 @@ func (c chunk) run(ctx context.Context, see func(outcome)) (cpu time.Duration, e
 // tail returns the end of a long text.
 func tail(text []byte) []byte { return text[max(0, len(text)-16_000):] }
 
-// TestChunk is what the processes run that explore starts.
+// TestChunk is the entry point of the processes that explore starts.
 func TestChunk(t *testing.T) {
 	text := os.Getenv(chunkVariable)
 	if text == "" {
-		return // it is run by the other tests
+		return // only explore runs it
 	}
 	var c chunk
 	if err := json.Unmarshal([]byte(text), &c); err != nil {

@@ -2,32 +2,32 @@ package sim
 
 import "time"
 
-// grant is a lease on one revision of a key, as the server has given it.
+// grant is a lease on one revision of a key, as the server has granted it.
 type grant struct {
 	control
-	kept  bool // by the commit of the revision before
-	again bool // its token had a lease before, which has ended: a late duplicate of the claim got it
+	kept  bool // by the commit of the previous revision
+	again bool // its token had an earlier lease that has ended; a late duplicate of the claim got this one
 	at    time.Time
 
-	begun, idle bool // a callback has begun under it; and had nothing to do
+	begun, idle bool // a callback has begun under it; the callback had nothing to do
 	uncounted   bool // it was given back, and its run of the stage does not count
-	unbegun     bool // nor does it among all attempts at the key
+	unbegun     bool // nor does it count among all attempts at the key
 }
 
-// control is what the record says about its lease.
+// control is the part of a record that describes its lease.
 type control struct {
 	revision, fence, stage, attempts int64
 	owner                            string
 }
 
-// claimant is who has sent a token, and when first.
+// claimant is the worker that sent a token, and the time of the first claim.
 type claimant struct {
 	network *network
 	sent    time.Time
-	doubled bool // a copy of a claim that was answered is still under way, and is not looked out for
+	doubled bool // a copy of an answered claim is still in flight, and the worker does not check for it
 }
 
-// claims notes that a worker claims with a token.
+// claims records that a worker claims with a token.
 func (s *observer) claims(w *network, token string, f fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +39,7 @@ func (s *observer) claims(w *network, token string, f fault) {
 	by.doubled = by.doubled || f == doubled
 }
 
-// follow notes what has become of a key's leases. The caller holds mu.
+// follow records the changes of a key's leases. The caller holds mu.
 func (s *observer) follow(key string, seen *observation, now control) {
 	before := seen.control
 	switch {
@@ -64,7 +64,7 @@ func (s *observer) follow(key string, seen *observation, now control) {
 			want.attempts--
 			s.world.tell(func(t *tally) { t.GivenBack++ })
 		}
-		// What a duplicate got, a duplicate of an older give-back may give back.
+		// If a duplicate got the lease, a duplicate of an older give-back may give it back.
 		if !g.again && (now.stage != want.stage || now.attempts != want.attempts) {
 			s.world.violation("the lease of fence %d on %s is given back with %d runs of the stage and %d attempts, not %d and %d",
 				g.fence, key, now.stage, now.attempts, want.stage, want.attempts)
@@ -72,10 +72,10 @@ func (s *observer) follow(key string, seen *observation, now control) {
 	}
 }
 
-// excused looks for a reason why a lease was not given back in time under which no callback has
-// begun: faults have kept the give-back from the server for as long as it was tried, the claim
-// arrived when it was not looked out for any more, or an operator was faster. A worker that ends
-// does not look out any more.
+// excused reports whether there is a reason why a lease without a callback was not given back in
+// time. Faults kept the give-back from the server for as long as it was tried. Or the claim arrived
+// after the worker had stopped checking for it. Or an operator was faster. A worker that shuts down
+// also stops checking.
 func (s *observer) excused(key string, g *grant) bool {
 	w := s.world
 	w.mu.Lock()
@@ -89,9 +89,9 @@ func (s *observer) excused(key string, g *grant) bool {
 	return revoked || by.doubled || g.again || g.at.Sub(by.sent) > lease || by.network.retiredBefore(g.at) || by.network.struckSince(tried)
 }
 
-// begins notes that a callback begins under a lease. It returns which run of the stage that must
-// be, and which attempt at the key: all leases count under which a callback has begun, or of which
-// it is unknown whether one has.
+// begins records that a callback begins under a lease. It returns the expected numbers of the run
+// of the stage and of the attempt at the key. All leases count under which a callback has begun, or
+// may have begun.
 func (s *observer) begins(key string, fence, revision int64) (run, attempts int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *observer) begins(key string, fence, revision int64) (run, attempts int)
 	return run, attempts
 }
 
-// idles notes that a callback has found nothing to do.
+// idles records that a callback found nothing to do.
 func (s *observer) idles(key string, fence, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,21 +17,21 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// history is what the workers have seen and learned, and its violations.
+// history is the record of everything that the workers did and learned, and its violations.
 type history struct {
 	world *world
 
 	mu         sync.Mutex
-	ticks      int64 // orders what happens: a clock would call things simultaneous that are not
+	ticks      int64 // orders events: a clock would give the same time to events that have an order
 	lines      []string
 	violations []string
 	operations []porcupine.Operation
-	results    map[place]*result // of all callbacks that ended with something to commit
+	results    map[place]*result // of all callbacks that ended with a result to commit
 	byValue    map[string]*result
 	holders    map[string][]holder
 	fences     map[string]int64 // of the last callback that began, by key
-	revoked    map[string]bool  // an operator may take the key from its worker at any time from now on
-	removed    map[string]bool  // so with the key's record
+	revoked    map[string]bool  // from now on an operator may take the key from its worker at any time
+	removed    map[string]bool  // from now on an operator may delete the key's record at any time
 	count      tally
 }
 
@@ -60,7 +60,7 @@ func (t *tally) add(o tally) {
 	t.Requeued += o.Requeued
 }
 
-// lacks reports the events that never happened, about which nothing is proved.
+// lacks reports the events that never happened. The histories prove nothing about these.
 func (t *tally) lacks(tb testing.TB) {
 	tb.Helper()
 	counts := reflect.ValueOf(*t)
@@ -71,14 +71,14 @@ func (t *tally) lacks(tb testing.TB) {
 	}
 }
 
-// place is where a result belongs: a lease commits each revision once.
+// place identifies a result: each revision is committed once, under one lease.
 type place struct {
 	id              string
 	fence, revision int64
 }
 
-// placeOf returns the place of a journal entry. An operator does not know its fence beforehand, and
-// its entry is the only one of its worker.
+// placeOf returns the place of a journal entry. An operator does not know its fence beforehand. Its
+// entry is the only one of its worker.
 func placeOf(key *redisidem.Key, e redisidem.JournalEntry) place {
 	if e.Attempt == 0 {
 		return place{id: key.ID() + " by " + e.Owner, revision: e.Revision}
@@ -91,12 +91,12 @@ type result struct {
 	place
 	key, value string
 	made       int64     // of the record
-	before     string    // the values that it extends
+	before     string    // the values that the result extends
 	answers    bool      // it has a response
-	interim    bool      // which is an interim one
+	interim    bool      // the response is an interim one
 	effects    bool      // it has effects
 	called     int64     // when the callback returned
-	at         time.Time // the same by the clock
+	at         time.Time // the same as a clock time
 	state      resultState
 }
 
@@ -109,7 +109,8 @@ const (
 	unknown
 )
 
-// holder is a callback that believes that it has the lease, until its context ends or it returns.
+// holder is a callback that believes it has the lease. It does so until its context ends or it
+// returns.
 type holder struct {
 	value string
 	ctx   context.Context
@@ -145,7 +146,7 @@ func (c *history) violation(format string, args ...any) {
 	c.violated(format, args...)
 }
 
-// violated is violation for those who hold mu.
+// violated is violation for callers that hold mu.
 func (c *history) violated(format string, args ...any) {
 	c.violations = append(c.violations, fmt.Sprintf(format, args...))
 	c.write("VIOLATION: "+format, args...)
@@ -160,7 +161,7 @@ func (c *history) hash() uint64 {
 	return h.Sum64()
 }
 
-// view turns a key that was read into the values that its journal names. The caller holds mu.
+// view converts a key that was read into the values that its journal names. The caller holds mu.
 func (c *history) view(key *redisidem.Key) view {
 	v := view{made: key.CreatedAt.UnixMicro()}
 	var answer *result
@@ -193,8 +194,8 @@ func (c *history) view(key *redisidem.Key) view {
 	return v
 }
 
-// correction makes what an operator wants to have stored; nil if the same worker has tried so at
-// this revision.
+// correction creates the result that an operator wants to store. It returns nil if the same worker
+// has already tried at this revision.
 func (c *history) correction(j *job, key *redisidem.Key) *result {
 	value := j.worker.value()
 	last := next(key.RecoveryPoint) == redisidem.Finished
@@ -212,7 +213,7 @@ func (c *history) correction(j *job, key *redisidem.Key) *result {
 
 func body(value string) string { return `"` + value + `"` }
 
-// reads records that a key was read, asked for at a tick.
+// reads records that a key was read. asked is the tick of the request.
 func (c *history) reads(worker int, asked int64, key *redisidem.Key) view {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,8 +226,8 @@ func (c *history) reads(worker int, asked int64, key *redisidem.Key) view {
 	return v
 }
 
-// begins records that a callback begins to work on a key or, with attempt 0, that a worker has
-// locked it.
+// begins records that a callback begins to work on a key. With attempt 0 it records that a worker
+// has locked the key.
 func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fence int64, attempt int, sameLease bool) {
 	key := k.Value
 	run, attempts := c.world.observer.begins(key, fence, k.Revision)
@@ -245,7 +246,7 @@ func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fe
 	}
 	c.fences[key] = fence
 	if attempt == 0 {
-		return // it is no callback
+		return // it is not a callback
 	}
 	if attempt != run || k.Attempts != attempts {
 		c.violated("%s is attempt %d and %d in all on %s, instead of %d and %d", value, attempt, k.Attempts, key, run, attempts)
@@ -263,7 +264,7 @@ func (c *history) ends(value, key string) {
 	c.write("%s ends", value)
 }
 
-// wants notes that a callback has something to commit.
+// wants records that a callback has a result to commit.
 func (c *history) wants(r *result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,7 +276,7 @@ func (c *history) wants(r *result) {
 	c.results[r.place], c.byValue[r.value] = r, r
 }
 
-// becomes notes what became of a result. Only what is unknown can become something else.
+// becomes records the final state of a result. Only an unknown result can change again.
 func (c *history) becomes(r *result, state resultState) {
 	taken := state != fenced || c.world.observer.claimedAfter(r.key, r.fence)
 	c.mu.Lock()
@@ -301,21 +302,21 @@ func (c *history) becomes(r *result, state resultState) {
 		c.operations = append(c.operations, op)
 	case fenced:
 		c.count.Fenced++
-		// A read of its value is a violation.
+		// A read that returns the value is a violation.
 		if !taken {
 			c.violated("%s is refused although no other worker has claimed %s", r.value, r.key)
 		}
 	case unknown:
 		c.count.Unknown++
-	case open: // nothing becomes that
+	case open: // no result changes to open
 	}
 	r.state = state
 }
 
 func (s resultState) String() string { return [...]string{"open", "committed", "fenced", "unknown"}[s] }
 
-// Observe implements [redisidem.Observer]: commits are acknowledged here, also those of completers
-// and in the background.
+// Observe implements [redisidem.Observer]. It records acknowledged commits, including commits by
+// completers and in the background.
 func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	c := w.world.history
 	revision := e.Revision
@@ -347,7 +348,7 @@ func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	}
 }
 
-// removes records that a key was deleted, or may have been.
+// removes records that a key was deleted, or may have been deleted.
 func (c *history) removes(worker int, asked int64, key *redisidem.Key, certain bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -362,7 +363,7 @@ func (c *history) removes(worker int, asked int64, key *redisidem.Key, certain b
 	c.operations = append(c.operations, op)
 }
 
-// completeOperations returns all operations, including those whose outcome stayed unknown.
+// completeOperations returns all operations, including operations whose outcome remains unknown.
 func (c *history) completeOperations() []porcupine.Operation {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,9 +2,8 @@ package sim
 
 import "strings"
 
-// placed checks that a key of a flow that is not finished is where a worker comes to it: it has a
-// lease whose lock is still there, or it is due, or a dead letter, and never both of these. The
-// caller holds mu.
+// placed checks that workers can find an unfinished key of a flow. The key has a lease whose lock
+// still exists, or it is due or a dead letter, but not both. The caller holds mu.
 func (s *observer) placed(key string, seen *observation) {
 	server := s.world.server
 	id := s.world.ids[key]

@@ -15,12 +15,12 @@ var (
 	errNotMine = errors.New("a flow undoes its work")
 )
 
-// job is one call of the library's, with all callbacks that run in it.
+// job is one call to the library, with all callbacks that run in it.
 type job struct {
 	worker     *worker
 	scope      *redisidem.Scope
 	key        string
-	random     *rand.Rand // nil: it does what leads to the end
+	random     *rand.Rand // nil: the job takes the steps that finish the key
 	wait       time.Duration
 	inFlow     bool
 	completing bool
@@ -29,27 +29,28 @@ type job struct {
 	asked   int64     // the same as a tick
 	fence   int64     // of the last callback's lease
 	claimed time.Time // when the first callback under it began
-	pending *result   // what the last callback wants to have stored
+	pending *result   // the result that the last callback wants to store
 }
 
-// again begins the next call of the same job.
+// again begins the next call of the job.
 func (j *job) again() {
 	j.began, j.asked, j.pending, j.fence = time.Now(), j.worker.world.tick(), nil, 0
 }
 
-// work is a stage's callback.
+// work is the callback of a stage.
 func (j *job) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	j.checkState(st)
 	return j.do(ctx, st.Key(), st.Fence(), st.Attempt(), st.ShardKey)
 }
 
-// compensate is the callback that undoes a stage.
+// compensate is the callback that compensates a stage.
 func (j *job) compensate(ctx context.Context, st *redisidem.Stage) error {
 	_, err := j.do(ctx, st.Key(), st.Fence(), st.Attempt(), nil)
 	return err
 }
 
-// do is the work of any callback: it notes what it sees, takes its time, and decides how to end.
+// do is the body of every callback. It records what the callback sees, takes time, and decides how
+// the callback ends.
 func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt int, shardKey func(string) string) (
 	redisidem.Outcome, error,
 ) {
@@ -79,7 +80,7 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 		w.observer.idles(j.key, fence, key.Revision)
 	}
 	if err != nil || idle {
-		return o, err // the call will return the key as it was when the callback began
+		return o, err // the call returns the key as it was when the callback began
 	}
 	j.asked = w.tick()
 	j.pending = &result{
@@ -93,7 +94,7 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	return o, nil
 }
 
-// toil takes the time that work takes. Some callbacks look at their context and some do not.
+// toil waits for the duration of the work. Some callbacks check their context and some do not.
 func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
 	if j.random == nil {
 		return nil
@@ -123,14 +124,14 @@ func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
 	case n < 2 || n < 4 && !mayFail:
 		return errBoom
 	case n == 2 && mayFail:
-		w.ends(value, j.key) // which a panic passes by
+		w.ends(value, j.key) // a panic skips the call of ends in do
 		w.log("%s panics", value)
 		panic(errBoom)
 	}
 	return nil
 }
 
-// excuse looks for a reason why a lease was lost.
+// excuse checks that there is a reason why a lease was lost.
 func (j *job) excuse(value string) {
 	w := j.worker.world
 	w.mu.Lock()
@@ -142,7 +143,7 @@ func (j *job) excuse(value string) {
 	}
 }
 
-// decide makes the outcome of a callback.
+// decide chooses the outcome of a callback.
 func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
 	n, point := 99, key.RecoveryPoint
 	if j.random != nil {
@@ -178,7 +179,8 @@ func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) str
 	return o, false, nil
 }
 
-// byHand says what is to become of what a key's flow has committed, which ends without it.
+// byHand chooses what happens to the committed stages of a key's flow, when the key is finished
+// without the flow.
 func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome {
 	if key.Flow == "" || j.random == nil || j.random.IntN(2) == 0 {
 		return o.Leave()
@@ -186,7 +188,7 @@ func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome 
 	return o.Undo(j.worker.flow)
 }
 
-// checkState compares the state that a stage finds with what the stages before it have left.
+// checkState compares the state that a stage finds with the state that the earlier stages left.
 func (j *job) checkState(st *redisidem.Stage) {
 	w := j.worker.world
 	got, want := "", ""
@@ -205,7 +207,7 @@ func (j *job) checkState(st *redisidem.Stage) {
 	}
 }
 
-// promptly checks that something did not take longer than it may.
+// promptly checks that a step did not take longer than limit.
 func (j *job) promptly(limit time.Duration, what string) {
 	if took := time.Since(j.began); took > limit+50*time.Millisecond {
 		j.worker.world.violation("worker %d's call on %s %s after %v", j.worker.number, j.key, what, took)
@@ -247,7 +249,7 @@ func (j *job) end(key *redisidem.Key, err error) {
 	j.judge(err)
 }
 
-// judge checks that an error is one that may be, and that there is a reason for it.
+// judge checks that an error is an expected one, and that there is a reason for it.
 func (j *job) judge(err error) {
 	w := j.worker.world
 	var locked *redisidem.LockedError

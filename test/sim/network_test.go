@@ -17,19 +17,19 @@ import (
 	"github.com/redisidem/redisidem/lua"
 )
 
-// fault is what happens to a request.
+// fault is the fate of a request.
 type fault int
 
 const (
 	delivered   fault = iota
-	lostRequest       // the connection breaks before the server has read it
-	lostReply         // the connection breaks behind the server's back
-	muted             // applied, and no answer ever comes
-	late              // no answer comes; the server gets the request when its caller has left
-	doubled           // answered, and the server gets it once more later
-	refused           // the server answers with an error and has done nothing
-	torn              // so it does with the first command of a pipeline, and then does the others
-	halved            // the server gets the first command of a pipeline only, and the connection breaks
+	lostRequest       // the connection breaks before the server has read the request
+	lostReply         // the connection breaks after the server has applied the request
+	muted             // applied, and the reply never arrives
+	late              // no reply arrives; the server receives the request after its caller has left
+	doubled           // answered, and the server receives it once more later
+	refused           // the server returns an error and has done nothing
+	torn              // the server refuses the first command of a pipeline, and runs the others
+	halved            // the server receives only the first command of a pipeline, and the connection breaks
 	faults
 )
 
@@ -37,7 +37,7 @@ var faultNames = [faults]string{"delivered", "request lost", "reply lost", "mute
 
 func (f fault) String() string { return faultNames[f] }
 
-// refusals are errors of servers that have done nothing and may do it soon.
+// refusals are the errors of servers that have done nothing and may soon accept the command.
 var refusals = []string{
 	"LOADING Redis is loading the dataset in memory",
 	"READONLY You can't write against a read only replica.",
@@ -49,26 +49,26 @@ var refusals = []string{
 }
 
 const (
-	quickest = 50 * time.Microsecond // a message's way
+	quickest = 50 * time.Microsecond // latency of a message
 	slowest  = 2 * time.Millisecond
-	tardiest = 8 * time.Second // a late request's way: more than two leases
+	tardiest = 8 * time.Second // delay of a late request: more than two leases
 )
 
-// network holds all connections of one worker. Every message takes a time of its own, to the
-// nanosecond. Two events happen at the same time only if one causes the other, so that the seed
-// decides the order of events, and not the scheduler.
+// network holds all connections of one worker. Every message has its own latency, to the
+// nanosecond. Two events happen at the same time only if one causes the other. The order of events
+// thus depends on the seed and not on the scheduler.
 type network struct {
 	world  *world
 	worker int
 	cuts   []span // when the worker is cut off
 
 	mu     sync.Mutex
-	struck time.Time // when a fault struck last
+	struck time.Time // the time of the last fault
 
-	retired time.Time // when the worker began to end
+	retired time.Time // when the worker began to shut down
 }
 
-// span is a time between two moments, counted from the beginning of the history.
+// span is a period, relative to the beginning of the history.
 type span struct{ from, to time.Duration }
 
 func (w *network) cut() bool {
@@ -91,26 +91,25 @@ func (w *network) strike() {
 	w.struck = time.Now()
 }
 
-// retire records that the worker begins to end.
+// retire records that the worker begins to shut down.
 func (w *network) retire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.retired = time.Now()
 }
 
-// retiredBefore reports whether the worker was ending at a moment.
+// retiredBefore reports whether the worker was shutting down at time t.
 func (w *network) retiredBefore(t time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !w.retired.IsZero() && w.retired.Before(t)
 }
 
-// faultTail is how long the effects of a fault last. A pool that could not dial tries again once a
+// faultTail is how long the effects of a fault last. A pool that could not dial retries once a
 // second.
 const faultTail = 2 * time.Second
 
-// struckSince reports whether a fault has struck the worker since a moment, which explains a
-// failure.
+// struckSince reports whether a fault has struck the worker since t. A fault explains a failure.
 func (w *network) struckSince(t time.Time) bool {
 	t = t.Add(-faultTail)
 	now := time.Since(w.world.began)
@@ -124,12 +123,12 @@ func (w *network) struckSince(t time.Time) bool {
 	return !w.struck.Before(t)
 }
 
-// random returns the source of the random choices about a message. They depend on its content and
-// its time, and not on earlier messages.
+// random returns the source of the random choices about a message. The choices depend on the
+// content and the time of the message, and not on earlier messages.
 func (w *network) random(message []byte) *rand.Rand {
 	h := fnv.New64a()
 	for _, word := range wordsOf(message) {
-		if len(word) > 30 && len(word) < 60 { // a script's or a key's name
+		if len(word) > 30 && len(word) < 60 { // the name of a script or a key
 			_, _ = h.Write(word)
 		}
 	}
@@ -137,8 +136,8 @@ func (w *network) random(message []byte) *rand.Rand {
 	return rand.New(rand.NewPCG(w.world.seed^h.Sum64(), now<<4|uint64(w.worker)))
 }
 
-// dial takes no time: go-redis dials for subscriptions while it holds a mutex, and a goroutine that
-// waits for a mutex holds up the fake time.
+// dial takes no time. go-redis dials for subscriptions while it holds a mutex, and a goroutine that
+// waits for a mutex stops the fake time.
 func (w *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if w.cut() {
 		return nil, errors.New("connection refused")
@@ -155,31 +154,31 @@ func (w *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 func latency(r *rand.Rand) time.Duration { return quickest + upTo(slowest-quickest, r) }
 
-// conn is one connection. The client sends a request as one piece and reads its answer before it
-// sends the next.
+// conn is one connection. The client sends each request in one piece, and reads the reply before it
+// sends the next request.
 type conn struct {
 	net.Conn
 	network *network
 
 	mu       sync.Mutex
 	deadline time.Time
-	inbox    []byte        // is read before what the server sends
-	back     time.Duration // the answer's way
-	silent   bool          // nothing comes any more
-	doomed   bool          // the answer is lost, and the connection with it
+	inbox    []byte        // is read before the data from the server
+	back     time.Duration // latency of the reply
+	silent   bool          // no more data arrives
+	doomed   bool          // the reply is lost, and the connection breaks
 	closing  sync.Once
 	closed   chan struct{}
 }
 
-// slack separates the deadlines of connections from those of the contexts that they stem from. If
-// two ended at the same time, the scheduler would decide which is seen first.
+// slack separates the deadlines of connections from the deadlines of the contexts that they stem
+// from. If two ended at the same time, the scheduler would decide which is seen first.
 const slack = 1001 * time.Nanosecond
 
 func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-func (c *conn) SetWriteDeadline(time.Time) error { return nil } // a write lasts a message's way at most
+func (c *conn) SetWriteDeadline(time.Time) error { return nil } // a write lasts at most the latency of a message
 
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if !t.IsZero() {
@@ -206,7 +205,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	name, commands := w.world.request(p)
-	if name != "" { // what concerns subscriptions is sent under a mutex, too
+	if name != "" { // subscription commands are sent under a mutex, too
 		time.Sleep(latency(r))
 	}
 	f := w.fault(r, name, len(commands))
@@ -264,14 +263,14 @@ func (c *conn) Write(p []byte) (int, error) {
 	return length, nil
 }
 
-// doom breaks the connection when the answer is on its way.
+// doom breaks the connection when the reply is in flight.
 func (c *conn) doom() {
 	c.mu.Lock()
 	c.doomed = true
 	c.mu.Unlock()
 }
 
-// fault decides what becomes of a request.
+// fault chooses the fate of a request.
 func (w *network) fault(r *rand.Rand, name string, commands int) fault {
 	switch {
 	case w.cut():
@@ -287,7 +286,7 @@ func (w *network) fault(r *rand.Rand, name string, commands int) fault {
 	return f
 }
 
-// mute lets nothing through any more. It still reads from the server, which would block otherwise.
+// mute stops all data. It still reads from the server, which would block otherwise.
 func (c *conn) mute() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -341,7 +340,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// wait blocks as a read does on which nothing comes.
+// wait blocks like a read that receives no data.
 func (c *conn) wait(deadline time.Time) error {
 	if deadline.IsZero() {
 		<-c.closed
@@ -357,7 +356,7 @@ func (c *conn) wait(deadline time.Time) error {
 	}
 }
 
-// deliverLate sends a request to the server after a while, over a connection of its own.
+// deliverLate sends a request to the server after a delay, over a separate connection.
 func (w *world) deliverLate(worker int, name string, request []byte, after time.Duration) {
 	w.zombies.Go(func() {
 		time.Sleep(after)
@@ -381,8 +380,8 @@ func (w *world) deliverLate(worker int, name string, request []byte, after time.
 	})
 }
 
-// request returns the name of the script that a message calls, or "obtain" for the lock alone, or
-// "" for anything else; and its commands.
+// request returns the name of the script that a message calls, and its commands. The name is
+// "obtain" for the lock alone, and "" for anything else.
 func (w *world) request(p []byte) (name string, commands [][]byte) {
 	for len(p) > 0 {
 		words, n := parse(p)
@@ -422,8 +421,8 @@ func claimed(command []byte) string {
 	return string(words[3+keys])
 }
 
-// nothingDue replies in the server's place when a completer asks for due keys in a shard without
-// any, as in most of its 1024 questions.
+// nothingDue replies in place of the server when a completer asks for due keys in a shard without
+// any. That holds for most of its 1024 requests.
 func (w *world) nothingDue(p []byte) []byte {
 	if !bytes.Contains(p, []byte(lua.Due.SHA)) {
 		return nil

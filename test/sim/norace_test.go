@@ -2,6 +2,6 @@
 
 package sim
 
-// raced says that the race detector is on. Go's scheduler is random then, so that tests do not
-// depend on its order.
+// raced reports whether the race detector is on. It makes Go's scheduler random, so tests then do
+// not depend on its order.
 const raced = false

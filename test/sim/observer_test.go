@@ -9,8 +9,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// observer looks at the records behind the library's back, after each request that the server has
-// got.
+// observer reads the records without the library, after each request that the server has received.
 type observer struct {
 	world *world
 
@@ -20,17 +19,17 @@ type observer struct {
 	claimants map[string]*claimant // by token
 }
 
-// observation is what the observer remembers of a record.
+// observation is the observer's memory of a record.
 type observation struct {
 	name string // of the record in Redis
 
 	made string
 	control
-	granted  int64  // the largest fence that a lease of this key has had, in this record or an earlier one
-	finished string // what it looked like then
+	granted  int64  // the largest fence of any lease on this key, in this record or an earlier one
+	finished string // its text when it was finished
 	letter   bool   // it is a dead letter
 
-	claims []int64  // the fences of all leases that were given
+	claims []int64  // the fences of all leases that were granted
 	grants []*grant // the leases of the present record, by revision
 	takes  int      // how often the lease or the record was taken away
 }
@@ -43,7 +42,7 @@ func newObserver(w *world) *observer {
 	return s
 }
 
-// find looks for the name of a key's record, which ends with the key's ID.
+// find finds the name of a key's record, which ends with the key's ID.
 func (s *observer) find(key string, seen *observation) bool {
 	if seen.name != "" {
 		return true
@@ -57,7 +56,7 @@ func (s *observer) find(key string, seen *observation) bool {
 	return false
 }
 
-// look compares all records with what they were.
+// look compares all records with their previous content.
 func (s *observer) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,16 +124,16 @@ func (s *observer) compare(key string, seen *observation) {
 	}
 }
 
-// unclaimed is the control field of a record that was never claimed.
+// unclaimed is the control field of a record without a claim.
 var unclaimed = control{owner: "-"}
 
-// begin forgets what was seen of an earlier record.
+// begin forgets the observations of an earlier record.
 func (seen *observation) begin(made string) {
 	seen.made, seen.finished, seen.letter = made, "", false
 	seen.control, seen.grants = unclaimed, nil
 }
 
-// text is all of a record that must not change once it is finished.
+// text returns the parts of a record that must not change once it is finished.
 func (s *observer) text(name string) string {
 	var b strings.Builder
 	for _, field := range []string{"control", "response_code", "response_headers", "response_body", "state", "recovery_point"} {
@@ -144,7 +143,7 @@ func (s *observer) text(name string) string {
 }
 
 // claimedAfter reports whether a worker got a lease with a larger fence, or an operator took the
-// key from its holder.
+// key from its worker.
 func (s *observer) claimedAfter(key string, fence int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +156,7 @@ func (s *observer) claimedAfter(key string, fence int64) bool {
 	return seen.takes > 0
 }
 
-// take notes that an operator takes the key from its worker, or may.
+// take records that an operator takes the key from its worker, or may take it.
 func (s *observer) take(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

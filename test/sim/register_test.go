@@ -13,9 +13,9 @@ import (
 type question struct {
 	key     string
 	verb    verb
-	view    view   // what a read has seen; what a commit or a delete goes by
-	value   string // what a commit stores
-	certain bool   // it is known that it was done
+	view    view   // the view that a read returns, or that a commit or a delete is based on
+	value   string // the value that a commit stores
+	certain bool   // the operation is known to have been done
 }
 
 type verb int
@@ -26,17 +26,17 @@ const (
 	remove
 )
 
-// view is a record as it was read: when it was made, 0 if there is no record, and the values of its
-// commits. It stands for all of the record, since each commit has a value of its own.
+// view is a record as it was read: its creation time, 0 if there is no record, and the values of
+// its commits. It identifies the content of the record, since each commit has a value of its own.
 type view struct {
 	made   int64
-	values string // each with a comma behind it
+	values string // each followed by a comma
 }
 
 func (v view) revision() int { return strings.Count(v.values, ",") }
 
-// register is what a key has to be like: commits extend what is there one after the other, each of
-// them once and for ever, and a reader gets exactly what was committed.
+// register specifies a key. Commits extend the record one after the other, each once and for ever.
+// A reader gets exactly the values that were committed.
 var register = (&porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		of := map[string][]porcupine.Operation{}
@@ -58,8 +58,8 @@ var register = (&porcupine.NondeterministicModel{
 		fits := now.made == q.view.made && now.made != 0 && now.revision() == q.view.revision()
 		switch q.verb {
 		case read:
-			// A record without commits may have been made by any worker at any time, also by a call
-			// that is considered lost.
+			// A record without commits may have been created by any worker at any time, even by a
+			// call that is considered lost.
 			if now == q.view || now.made == 0 && q.view.values == "" {
 				return []any{q.view}
 			}
@@ -91,5 +91,5 @@ var register = (&porcupine.NondeterministicModel{
 	},
 }).ToModel()
 
-// endless is the end of an operation whose time of effect is unknown.
+// endless is the end time of an operation that may take effect at any later time.
 const endless = math.MaxInt64

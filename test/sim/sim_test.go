@@ -1,40 +1,41 @@
-// Package sim tests whole services in simulated worlds: four workers, each with a service and a
-// client of its own, work on two keys of an embedded server, in fake time, while connections lose,
-// delay, double and refuse what is sent, and workers are cut off for longer than their lease. They
-// use all of the public API: Do, stages by hand, flows with interim answers and compensations,
-// leases, waiters, a completer, callers who leave, also at once, callbacks that outlast their
-// lease, fail or panic, workers that are cut off for good, as if they were killed, operators who
-// unlock, delete, update and requeue; some histories are of services with encrypted values, or with
-// copies of finished records.
+// Package sim tests whole services in simulated worlds. In each world four workers, each with its
+// own service and client, work on two keys of an embedded server, in fake time. Connections lose,
+// delay, duplicate and refuse messages. Workers are cut off for longer than their lease.
 //
-// What they see and learn is checked against the promise that opens the documentation of package
-// redisidem:
+// The workers use all of the public API: Do, stages by hand, flows with interim answers and
+// compensations, leases, waiters and a completer. Callers leave, some at once. Callbacks outlast
+// their lease, fail or panic. Some workers are cut off for good, as if they were killed. Operators
+// unlock, delete, update and requeue keys. In some histories the values are encrypted, or services
+// cache copies of finished records.
 //
-//   - each key is a register to which revisions are added: every history is checked with porcupine
-//     for being linearizable, with commits of unknown fault open for ever;
-//   - no two callbacks believe at the same time that they have the lease, and fences only grow;
-//   - nothing goes wrong without a cause: no commit is refused unless another worker has claimed,
-//     no lease is lost, no fault unknown and no Redis unavailable unless a fault has struck; calls
-//     return in time;
-//   - Stage.Attempt and Key.Attempts count the leases under which a callback has begun, and of the
-//     others only those that could not be give back; no callback begins with a context that has
-//     ended;
-//   - a key of a flow that is not finished has a lease, or is due, or a dead letter, whatever
-//     operators do: after every request;
-//   - effects are there exactly for what was committed, records and locks all expire, a finished
-//     record never changes;
-//   - when no fault strikes any more, every key can be finished at once.
+// All that the workers observe is checked against the promise that opens the documentation of
+// package redisidem:
 //
-// How many histories are made is a matter of -size or -histories:
+//   - Each key is a register to which revisions are added. porcupine checks that every history is
+//     linearizable. Commits with an unknown outcome stay open for ever.
+//   - No two callbacks believe at the same time that they have the lease, and fences only grow.
+//   - Nothing fails without a cause. A commit is refused only if another worker has claimed the
+//     key. A lease is lost, an outcome is unknown, or Redis is unavailable only if a fault has
+//     struck. Calls return in time.
+//   - Stage.Attempt and Key.Attempts count the leases under which a callback has begun. Of the
+//     other leases they count only those that could not be given back. A callback does not begin
+//     with a context that has ended.
+//   - After every request, an unfinished key of a flow has a lease, or is due, or is a dead letter,
+//     whatever operators do.
+//   - Effects exist exactly for the commits. Records and locks all expire, and a finished record
+//     never changes.
+//   - When the faults stop, every key can be finished at once.
+//
+// The number of histories depends on -size or -histories:
 //
 //	go test -count=1 -v ./test/sim -size change                     # 2,000, half a minute
 //	go test -count=1 -v -timeout 2h ./test/sim -size nightly        # 100,000
 //	go test -count=1 -v -timeout 24h ./test/sim -size release       # 1,000,000
 //	go test -count=1 -v -run Histories ./test/sim -histories 50
 //
-// The seed of a history that failed is printed, with all that happened. The same seed makes the
-// same history, to the nanosecond, as long as the machine does not stop the process for more than
-// ten milliseconds:
+// A failure prints the seed of the history and all of its events. The same seed makes the same
+// history, to the nanosecond, as long as the machine does not stop the process for more than ten
+// milliseconds:
 //
 //	go test -count=1 -v -run Histories ./test/sim -histories 1 -show -seed 42
 package sim
@@ -58,7 +59,7 @@ var (
 	show      = flag.Bool("show", false, "print the histories, not only those that fail")
 )
 
-// enough is how many histories have something of everything in them.
+// enough is the number of histories in which every kind of event is expected.
 const enough = 1000
 
 func TestMain(m *testing.M) {
@@ -66,7 +67,7 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about connections that are broken on purpose.
+// quiet stops go-redis from logging connections that are broken on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
@@ -94,16 +95,16 @@ func TestHistories(t *testing.T) {
 		c.Fenced, c.Lost, c.Swept, float64(sum.histories)/sum.cpu.Seconds())
 }
 
-// TestSameSeedMakesTheSameHistory makes histories until each has been made twice in the same way.
-// The second time does, but that Go takes a goroutine off its processor when ten milliseconds of
-// real time have passed, and so does a busy machine.
+// TestSameSeedMakesTheSameHistory runs histories until each has happened twice in the same way.
+// Normally the second run does. But Go preempts a goroutine after ten milliseconds of real time,
+// and so does a busy machine.
 func TestSameSeedMakesTheSameHistory(t *testing.T) {
 	if raced {
 		t.Skip("with the race detector the order of goroutines is random")
 	}
 	const many, times = 30, 20
 	seed := rung.Seed(t)
-	seen := make(map[string]int) // how often which history
+	seen := make(map[string]int) // how often each history has happened
 	again := make(map[uint64]bool)
 	note := func(o outcome) {
 		h := fmt.Sprintf("%d:%x", o.Seed, o.Hash)
@@ -127,7 +128,8 @@ func TestSameSeedMakesTheSameHistory(t *testing.T) {
 	rung.Figure(t, "R2", "%d of %d seeds make the same history in another process, %d at once", many, many, many-len(late))
 }
 
-// A checker that cannot fail proves nothing: a server that forgets breaks the promise.
+// A checker that cannot fail proves nothing. A server that loses its data breaks the promise, and
+// the checker must report that.
 func TestServerThatForgetsIsNoticed(t *testing.T) {
 	const tries = 30
 	seed := rung.Seed(t)
@@ -144,7 +146,7 @@ func TestServerThatForgetsIsNoticed(t *testing.T) {
 	}
 }
 
-// String returns all that happened.
+// String returns all events.
 func (o outcome) String() string {
 	return fmt.Sprintf("the history of seed %d (%x):\n%s\n%d violations:\n%s", o.Seed, o.Hash, strings.Join(o.Trace, "\n"),
 		len(o.Violations), strings.Join(o.Violations, "\n"))

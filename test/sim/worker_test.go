@@ -14,7 +14,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// worker is a process: a service on a client of its own, and callers.
+// worker is a process: a service with its own client, and callers.
 type worker struct {
 	world   *world
 	number  int
@@ -23,13 +23,13 @@ type worker struct {
 	client  *redis.Client
 	service *redisidem.Service
 	scope   *redisidem.Scope
-	flow    *redisidem.Flow // for outcomes by hand, of which it runs nothing
+	flow    *redisidem.Flow // for outcomes by hand; its stages never run
 
 	mu     sync.Mutex
-	values int // that its callbacks have made
+	values int // the number of values that its callbacks have created
 }
 
-// value names the next result.
+// value returns the name of the next result.
 func (w *worker) value() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -37,7 +37,7 @@ func (w *worker) value() string {
 	return fmt.Sprintf("w%d.%d", w.number, w.values)
 }
 
-// start lets the worker's callers do what they do.
+// start starts the worker's callers.
 func (w *worker) start(wg *sync.WaitGroup) {
 	for i := range 1 + w.random.IntN(2) {
 		c := &caller{worker: w, random: rand.New(rand.NewPCG(w.world.seed, uint64(100+10*w.number+i)))}
@@ -53,7 +53,7 @@ func (w *worker) start(wg *sync.WaitGroup) {
 	}
 }
 
-// retire ends the worker when all it has under way is done.
+// retire shuts the worker down when all its calls have ended.
 func (w *worker) retire() {
 	w.network.retire()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -64,7 +64,7 @@ func (w *worker) retire() {
 	_ = w.client.Close()
 }
 
-// finish runs the flow on a key when nothing stands in the way any more.
+// finish runs the flow on a key when there are no more faults.
 func (w *worker) finish(key string) *redisidem.Key {
 	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), random: nil}
 	j.asked = w.world.tick()
@@ -77,7 +77,7 @@ func (w *worker) finish(key string) *redisidem.Key {
 	return got
 }
 
-// complete is a completer that looks a few times.
+// complete runs a completer that sweeps a few times.
 func (w *worker) complete() {
 	var mu sync.Mutex
 	jobs := make(map[place]*job)
@@ -111,8 +111,8 @@ func (w *worker) complete() {
 	}
 }
 
-// revive is what an operator does who has found a dead letter: a correction or a commit by hand, or
-// none, and then it is to be carried on. Some leave it as it is.
+// revive acts as an operator who has found a dead letter. It may correct the key, commit by hand,
+// or do neither, and then requeues the key. Sometimes it leaves the key as it is.
 func (w *worker) revive(value string) {
 	j := &job{worker: w, key: value, scope: w.scope, random: w.random}
 	j.again()
@@ -134,13 +134,13 @@ func (w *worker) revive(value string) {
 	j.requeue(context.Background(), key)
 }
 
-// caller is one who asks a worker for something, again and again.
+// caller calls a worker again and again.
 type caller struct {
 	worker *worker
 	random *rand.Rand
 }
 
-// act is one thing that a caller asks for.
+// act makes one call.
 func (c *caller) act() {
 	w, r := c.worker, c.random
 	key := w.world.keys[r.IntN(keys)]
@@ -149,7 +149,7 @@ func (c *caller) act() {
 	if r.IntN(5) == 0 {
 		patience := lease + lease/2
 		if r.IntN(2) == 0 {
-			patience = 4 * slowest // the caller leaves as soon as it has asked
+			patience = 4 * slowest // the caller leaves as soon as it has called
 		}
 		timer := time.AfterFunc(upTo(patience, r), cancel)
 		defer timer.Stop()
@@ -192,7 +192,7 @@ func (c *caller) act() {
 	}
 }
 
-// stages works on a key as a program does that has its own loop.
+// stages works on a key like a program that has its own loop.
 func (j *job) stages(ctx context.Context) {
 	key, err := j.scope.InitializeRequest(ctx, j.key, request)
 	j.end(key, err)
@@ -228,7 +228,7 @@ func (j *job) lock(ctx context.Context) {
 	}
 }
 
-// unlock takes the key from the worker that has it. Its callbacks may go on.
+// unlock takes the key from its worker, whose callbacks may continue.
 func (j *job) unlock(ctx context.Context) {
 	w := j.worker.world
 	w.mu.Lock()
@@ -254,11 +254,11 @@ func (j *job) remove(ctx context.Context) {
 	j.again()
 	err = j.scope.Delete(ctx, key)
 	w.log("worker %d deletes %s: %v", j.worker.number, j.key, err)
-	w.removes(j.worker.number, j.asked, key, err == nil) // a try of a call that was refused may still come late
+	w.removes(j.worker.number, j.asked, key, err == nil) // a try of a refused call may still arrive late
 	j.end(nil, err)
 }
 
-// update is an operator's correction, of an unfinished key without a worker.
+// update acts as an operator who corrects an unfinished key without a worker.
 func (j *job) update(ctx context.Context) {
 	key, err := j.scope.Retrieve(ctx, j.key)
 	j.end(key, err)
@@ -277,7 +277,7 @@ func (j *job) update(ctx context.Context) {
 	if !isCompensating(key.RecoveryPoint) {
 		o = o.WithState(r.value)
 	}
-	w.observer.take(j.key) // whose lease has lapsed is fenced
+	w.observer.take(j.key) // a worker whose lease has lapsed is fenced
 	j.again()
 	w.wants(r)
 	got, err := j.scope.Update(ctx, key, o)
@@ -287,15 +287,15 @@ func (j *job) update(ctx context.Context) {
 		w.becomes(r, committed)
 		w.tell(func(t *tally) { t.Updated++ })
 	case errors.Is(err, redisidem.ErrUnavailable), errors.Is(err, redisidem.ErrLocked):
-		w.becomes(r, unknown) // a try of a call that was refused may still come late, when the lease is over
+		w.becomes(r, unknown) // a try of a refused call may still arrive late, after the lease has ended
 	default:
 		w.becomes(r, fenced)
 	}
 	j.end(got, err)
 }
 
-// requeue lets completers carry a key on, which may have become of another record, or due, since it
-// was read.
+// requeue lets completers find a key again. Since it was read, the key may have a new record, or
+// may be due already.
 func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
 	err := j.scope.Requeue(ctx, key)
 	j.worker.world.log("worker %d requeues %s: %v", j.worker.number, j.key, err)
@@ -303,12 +303,12 @@ func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
 	case err == nil:
 		j.worker.world.tell(func(t *tally) { t.Requeued++ })
 	case errors.Is(err, redisidem.ErrNotFound):
-		err = nil // there is no such record, or it is due
+		err = nil // the record does not exist, or it is due
 	}
 	j.end(nil, err)
 }
 
-// flow makes the flow whose stages the job does.
+// flow creates the flow whose stages the job runs.
 func (j *job) flow() *redisidem.Flow {
 	j.inFlow = true
 	return j.worker.world.newFlow(j.work, j.compensate)
@@ -317,7 +317,7 @@ func (j *job) flow() *redisidem.Flow {
 // points are the recovery points, in their order.
 var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
 
-// newFlow makes the flow. Without work it is never run.
+// newFlow creates the flow. A flow without work never runs.
 func (w *world) newFlow(work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error) *redisidem.Flow {
 	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience}
 	if work == nil {

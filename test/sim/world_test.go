@@ -26,7 +26,7 @@ const (
 	lease     = 3 * time.Second
 	timeout   = 500 * time.Millisecond
 	retention = 24 * time.Hour
-	longest   = 3 * lease // a callback's work
+	longest   = 3 * lease // duration of a callback
 
 	commitRetry = 2 * lease
 	endOfTime   = time.Hour
@@ -36,11 +36,10 @@ const (
 
 var request = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"cart": 1}}
 
-// world is one history: a server, workers on it that have a clock of their own, and what happens to
-// them.
+// world is one history: a server, its workers in fake time, and the events.
 type world struct {
 	seed   uint64
-	rate   float64 // of faults, for each request
+	rate   float64 // the probability of a fault for each request
 	began  time.Time
 	server *miniredis.Miniredis
 	keys   []string
@@ -53,19 +52,19 @@ type world struct {
 	calm     atomic.Bool // faults have stopped
 }
 
-// plan is what kind of history it is.
+// plan is the kind of a history.
 type plan struct {
-	forgets   bool // the server loses all it has
+	forgets   bool // the server loses all its data
 	deletes   bool
 	unlocks   bool
 	completes bool
 	updates   bool
 	encodes   bool // records hold encrypted values
-	caches    bool // workers keep copies of finished records
+	caches    bool // workers cache copies of finished records
 	patience  int  // MaxAttempts of the flow
 }
 
-// outcome is what came of a history.
+// outcome is the result of a history.
 type outcome struct {
 	Seed       uint64
 	Hash       uint64
@@ -74,8 +73,8 @@ type outcome struct {
 	Tally      tally
 }
 
-// simulate makes the history of a seed. It must be the only one in its process: where tokens and
-// pauses come from, is one for all.
+// simulate runs the history of a seed. It must be the only one in its process, since the source of
+// tokens and pauses is shared.
 func simulate(t *testing.T, seed uint64, forgets bool) (o outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		cryptotest.SetGlobalRandom(t, seed)
@@ -97,7 +96,7 @@ func newWorld(seed uint64) *world {
 	}
 	w.plan.encodes = r.IntN(4) == 0
 	w.plan.patience = 1 + 9*r.IntN(2)
-	if !w.plan.deletes { // after which a copy may answer for a while, and revisions begin again
+	if !w.plan.deletes { // after a delete a copy may answer for a while, and revisions begin again
 		w.plan.caches, w.plan.updates = r.IntN(4) == 0, r.IntN(4) == 0
 	}
 	w.server.ClockTTL(true)
@@ -109,7 +108,7 @@ func newWorld(seed uint64) *world {
 	return w
 }
 
-// live lets the history happen, and then looks what has become of the world.
+// live runs the history, and then checks the state of the world.
 func (w *world) live() {
 	var all []*worker
 	for i := range workers {
@@ -138,10 +137,10 @@ func (w *world) live() {
 	time.Sleep(lease + time.Second)
 	w.settle()
 	w.check()
-	time.Sleep(3 * time.Second) // a pool that could not dial looks once a second whether it may end
+	time.Sleep(3 * time.Second) // a pool that could not dial checks once a second whether it may stop
 }
 
-// startWorker makes a worker: a process with a service and a client of its own.
+// startWorker starts a worker: a process with its own service and client.
 func (w *world) startWorker(number int) *worker {
 	it := &worker{world: w, number: number, random: rand.New(rand.NewPCG(w.seed, uint64(1+number)))}
 	it.network = &network{world: w, worker: number}
@@ -150,7 +149,7 @@ func (w *world) startWorker(number int) *worker {
 			from := upTo(10*time.Second, it.random)
 			it.network.cuts = append(it.network.cuts, span{from, from + upTo(2*lease, it.random)})
 		}
-		if it.random.IntN(8) == 0 { // to the server it is killed
+		if it.random.IntN(8) == 0 { // to the server it looks killed
 			it.network.cuts = append(it.network.cuts, span{upTo(10*time.Second, it.random), endOfTime})
 		}
 	}
@@ -184,14 +183,14 @@ func encryption() redisidem.Codec {
 	return c
 }
 
-// mayForget reports whether a key's record may be gone.
+// mayForget reports whether a key's record may be missing.
 func (w *world) mayForget(key string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.removed[key] || w.plan.forgets
 }
 
-// settle shows that nothing is stuck: when no fault strikes any more, a new worker can finish every
+// settle shows that no key is stuck: when there are no more faults, a new worker can finish every
 // key.
 func (w *world) settle() {
 	for _, name := range w.server.Keys() {
@@ -215,7 +214,7 @@ func (w *world) settle() {
 
 const notLinearizable = "the history is not linearizable"
 
-// check looks at the history as a whole.
+// check checks the history as a whole.
 func (w *world) check() {
 	w.matchEffects()
 	if porcupine.CheckOperations(register, w.completeOperations()) {
@@ -224,7 +223,7 @@ func (w *world) check() {
 	w.violation(notLinearizable)
 }
 
-// matchEffects compares the effects in Redis with the commits: each commit has added one entry to
+// matchEffects compares the effects in Redis with the commits. Each commit has added one entry to
 // the outbox and one to the counter.
 func (w *world) matchEffects() {
 	for _, key := range w.keys {

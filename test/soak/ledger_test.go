@@ -11,12 +11,12 @@ import (
 	"github.com/redisidem/redisidem/test/internal/history"
 )
 
-// ledger is a recorder of this process, in which violations are noted as they happen.
+// ledger is a recorder in this process that records violations as they happen.
 type ledger struct {
 	mu       sync.Mutex
 	recorder *history.Recorder
 	before   history.Count                         // of earlier recorders
-	inside   map[string]map[string]context.Context // the contexts of the callbacks that run, by key and token
+	inside   map[string]map[string]context.Context // the contexts of running callbacks, by key and token
 	wrong    []history.Violation
 }
 
@@ -30,7 +30,7 @@ func (l *ledger) tell(e history.Event) {
 	l.recorder.Add(e)
 }
 
-// report records a violation, with all that is known about the key.
+// report records violations, with all known events of the key.
 func (l *ledger) report(found ...history.Violation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,8 +42,9 @@ func (l *ledger) report(found ...history.Violation) {
 	}
 }
 
-// enter notes that a callback runs, until what it returns is called. Another one of the same key
-// must have been cancelled; the system may take a moment to run the goroutine that does so.
+// enter records that a callback runs until the returned function is called. Another callback of the
+// same key must have been cancelled. The system may need a moment to run the goroutine that cancels
+// it.
 func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,8 +67,8 @@ func (l *ledger) enter(ctx context.Context, e history.Event) (leave func()) {
 	}
 }
 
-// lookAgain checks a callback beside which another one began, in a while. A timer that is late says
-// that the machine has let no goroutine run who could have cancelled it.
+// lookAgain later checks a callback beside which another one began. A late timer means that the
+// machine was too busy to run the goroutine that cancels.
 func (l *ledger) lookAgain(other context.Context, token string, e history.Event) {
 	due := time.Now().Add(lease / 2)
 	time.AfterFunc(lease/2, func() {
@@ -98,7 +99,7 @@ func (l *ledger) check(r history.Record) {
 	l.report(found...)
 }
 
-// some returns some of the keys with events.
+// some returns up to most keys with events.
 func (l *ledger) some(most int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// What may be more at the end than at the beginning, besides a twentieth. Goroutines: timers that
-// have just fired, connections to be given up. The heap: buffers of connections (32 KiB for each in
-// the pools, 48 in all), tables that grow by doubling, and the cache, which fills up to its 256
-// KiB.
+// These amounts may be added at the end, besides a twentieth. The goroutines may be timers that
+// have just fired, and connections that are about to close. The heap may hold buffers, 32 KiB for
+// each of the 48 connections in the pools. Its tables grow by doubling, and the cache fills up to
+// 256 KiB.
 const (
 	moreGoroutines = 8
 	moreHeap       = 3 << 20
 )
 
-// measure is what the process uses while no worker works.
+// measure is the resource usage of the process while no worker works.
 type measure struct {
 	goroutines int
 	heap       uint64
@@ -28,10 +28,10 @@ func (m measure) String() string {
 	return fmt.Sprintf("%d goroutines and %.1f MiB", m.goroutines, float64(m.heap)/(1<<20))
 }
 
-// measure looks when all that ends by itself has ended.
+// measure measures after everything that ends by itself has ended.
 func (s *soak) measure() (m measure) {
 	m.goroutines = 1 << 30
-	// Until there are no fewer: commits may still be tried in the background.
+	// Wait until the number stops falling: commits may still be retried in the background.
 	for unchanged := 0; unchanged < 10; unchanged++ {
 		time.Sleep(100 * time.Millisecond)
 		if n := runtime.NumGoroutine(); n < m.goroutines {
@@ -39,14 +39,14 @@ func (s *soak) measure() (m measure) {
 		}
 	}
 	runtime.GC()
-	runtime.GC() // for what has a finalizer
+	runtime.GC() // collects objects that had a finalizer
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	m.heap = stats.HeapAlloc
 	return m
 }
 
-// mustBeFlat checks that nothing has piled up since the first measure.
+// mustBeFlat checks that usage has not grown since the first measure.
 func (m measure) mustBeFlat(t *testing.T, first measure) {
 	t.Helper()
 	if m.goroutines > first.goroutines+first.goroutines/20+moreGoroutines {

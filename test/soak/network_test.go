@@ -20,10 +20,10 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// hanging is how long an order may take before the proxies are replaced.
+// hanging is how long a call to the proxies may take before they are replaced.
 const hanging = 5 * time.Second
 
-// ways is the number of workers. Each has its own way to the server.
+// ways is the number of workers. Each has its own path to the server.
 const ways = 3
 
 // network is the network between the workers and the server: proxies with toxics that come and go.
@@ -35,11 +35,11 @@ type network struct {
 	proxy    *rpc.Client
 	addrs    [ways]string // where each worker finds the server
 	random   *rand.Rand
-	number   map[string]int // how often there was which toxic
+	number   map[string]int // how often each toxic was added
 	next     int
 }
 
-// newNetwork makes the network for so long.
+// newNetwork starts a network that lasts for life.
 func newNetwork(t testing.TB, life time.Duration, upstream string, seed uint64) *network {
 	t.Helper()
 	w := &network{
@@ -53,7 +53,7 @@ func newNetwork(t testing.TB, life time.Duration, upstream string, seed uint64) 
 	return w
 }
 
-// start starts the proxies' process, and lets connections through.
+// start starts the proxies' process, and accepts connections.
 func (w *network) start() {
 	w.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func (w *network) start() {
 	w.connect()
 }
 
-// cut ends all connections and refuses new ones.
+// cut closes all connections and refuses new ones.
 func (w *network) cut() {
 	for way := range ways {
 		w.order("Proxy.Cut", Order{Way: way}, &struct{}{})
@@ -91,8 +91,8 @@ func (w *network) connect() {
 	}
 }
 
-// order sends an order to the proxies. Toxiproxy hangs or panics when a connection ends while its
-// toxics change: then another process replaces it, without toxics.
+// order calls the proxies' process. Toxiproxy hangs or panics when a connection ends while its
+// toxics change. Another process then replaces it, without toxics.
 func (w *network) order(method string, o Order, reply any) {
 	w.t.Helper()
 	call := w.proxy.Go(method, o, reply, make(chan *rpc.Call, 1))
@@ -116,10 +116,10 @@ func (w *network) order(method string, o Order, reply any) {
 	}
 }
 
-// between draws a whole number from low to high.
+// between draws an integer from low to high.
 func (w *network) between(low, high int) int { return low + w.random.IntN(high-low+1) }
 
-// toxic draws a toxic: its type and its attributes, as toxiproxy writes them.
+// toxic draws a toxic: its type and its attributes in toxiproxy's format.
 func (w *network) toxic() (kind, attributes string) {
 	switch w.random.IntN(6) {
 	case 0:
@@ -129,15 +129,15 @@ func (w *network) toxic() (kind, attributes string) {
 	case 2:
 		return "bandwidth", fmt.Sprintf(`{"rate":%d}`, w.between(8, 200))
 	case 3:
-		return "timeout", `{"timeout":0}` // what is sent never arrives, and the connection stays
+		return "timeout", `{"timeout":0}` // the data never arrives, and the connection stays open
 	case 4:
 		return "reset_peer", fmt.Sprintf(`{"timeout":%d}`, w.between(0, 100))
 	}
 	return "slicer", fmt.Sprintf(`{"average_size":%d,"size_variation":8,"delay":%d}`, w.between(10, 64), w.between(10, 1000))
 }
 
-// storm lets toxics come and go until ctx ends, and at times a cut, on all ways to the server or on
-// one. The network is clear afterwards.
+// storm adds and removes toxics until ctx ends, and sometimes cuts connections, on all paths to the
+// server or on one. The network is clear afterwards.
 func (w *network) storm(ctx context.Context) {
 	for ctx.Err() == nil {
 		struck := []int{0, 1, 2}
@@ -153,8 +153,8 @@ func (w *network) storm(ctx context.Context) {
 	}
 }
 
-// outage cuts some ways. A single one is cut for longer than a lease at times: the others get its
-// keys meanwhile.
+// outage cuts some paths. A single path is sometimes cut for longer than a lease, so that other
+// workers get its keys.
 func (w *network) outage(ctx context.Context, struck []int) {
 	w.number["cut"]++
 	for _, way := range struck {
@@ -166,7 +166,7 @@ func (w *network) outage(ctx context.Context, struck []int) {
 	}
 }
 
-// episode adds one or two toxics for a while: in either direction, on some or all connections.
+// episode adds one or two toxics for a while, in either direction, to some or all connections.
 func (w *network) episode(ctx context.Context, struck []int) {
 	var names []string
 	for range w.between(1, 2) {
@@ -198,7 +198,7 @@ func (w *network) String() string {
 	return strings.Join(words, ", ")
 }
 
-// pause waits, or until ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -17,22 +17,22 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// proxyVariable gives the proxy's process the address of its orders, where the server is, and where
-// each worker looks for it.
+// proxyVariable gives the proxy's process the address for its calls, the address of the server, and
+// an address for each worker.
 const proxyVariable = "REDISIDEM_TEST_PROXY"
 
-// Proxy is the proxies of all workers, in a process of their own: toxiproxy leaves goroutines and
-// buffers behind when toxics change under load, which would look as if the workers did. The test
-// gives its orders by net/rpc.
+// Proxy holds the proxies of all workers, in a process of their own. Toxiproxy leaves goroutines
+// and buffers behind when toxics change under load, which would look like a leak of the workers.
+// The test controls it through net/rpc.
 type Proxy struct{ ways []*toxiproxy.Proxy }
 
-// Order is about one worker's way to the server. What names or describes a toxic.
+// Order concerns one worker's path to the server. What names or describes a toxic.
 type Order struct {
 	Way  int
 	What string
 }
 
-// serve is what the proxy's process does until the test ends.
+// serve is the main function of the proxy's process until the test ends.
 func serve() {
 	zerolog.SetGlobalLevel(zerolog.Disabled)
 	words := strings.Fields(os.Getenv(proxyVariable))
@@ -55,7 +55,7 @@ func serve() {
 
 // Connect accepts connections, and returns the address.
 func (p *Proxy) Connect(o Order, addr *string) error {
-	// Another program may have the port for a moment.
+	// Another program may use the port for a moment.
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		err := p.ways[o.Way].Start()
 		if err == nil || errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
@@ -68,19 +68,20 @@ func (p *Proxy) Connect(o Order, addr *string) error {
 	}
 }
 
-// Cut ends all connections and refuses new ones.
+// Cut closes all connections and refuses new ones.
 func (p *Proxy) Cut(o Order, _ *struct{}) error {
 	p.ways[o.Way].Stop()
 	return nil
 }
 
-// Add adds a toxic, as toxiproxy's API describes one.
+// Add adds a toxic in the format of toxiproxy's API.
 func (p *Proxy) Add(o Order, _ *struct{}) error {
 	_, err := p.ways[o.Way].Toxics.AddToxicJson(strings.NewReader(o.What))
 	return err
 }
 
-// Remove removes the toxic of that name, if there is one: another process may have had it.
+// Remove removes the toxic of a name. The toxic may not exist, since another process may have had
+// it.
 func (p *Proxy) Remove(o Order, _ *struct{}) error {
 	err := p.ways[o.Way].Toxics.RemoveToxic(context.Background(), o.What)
 	if errors.Is(err, toxiproxy.ErrToxicNotFound) {

@@ -20,8 +20,8 @@ import (
 	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
-// quietPhase cuts the network once more, lets some workers die meanwhile, waits until all keys are
-// finished, and compares everything. All workers stand still at its end.
+// quietPhase cuts the network once more and lets some workers die meanwhile. It waits until all
+// keys are finished, and compares everything. At its end all workers are idle.
 func (s *soak) quietPhase(ctx context.Context) measure {
 	s.t.Helper()
 	s.die(ctx)
@@ -31,7 +31,7 @@ func (s *soak) quietPhase(ctx context.Context) measure {
 
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	s.finish(ctx, s.unfinished(ctx)) // what was begun after the look
+	s.finish(ctx, s.unfinished(ctx)) // keys that were begun after the first check
 	s.compare(ctx)
 	m := s.measure()
 	s.ledger.turn()
@@ -40,16 +40,17 @@ func (s *soak) quietPhase(ctx context.Context) measure {
 	return m
 }
 
-// orphans are the keys whose workers die in each cut. Their numbers are behind those of all others.
+// orphans is the number of keys whose workers die in each cut. The numbers of these keys follow all
+// others.
 const orphans = 6
 
-// die takes leases, cuts the network, and lets their holder die: no lease is given back.
+// die takes leases, cuts the network, and lets the worker die, so that no lease is given back.
 func (s *soak) die(ctx context.Context) {
 	s.t.Helper()
 	mortal := newWorker(s, "mortal", s.network.addrs[0], redisidem.Config{})
 	for i := range orphans {
 		value := workload.Value(int(s.turn.Load())*perTurn + perTurn/2 + i)
-		// The connections of the storm may take a moment to be given up.
+		// The connections of the storm may need a moment to close.
 		taken := func() error {
 			_, err := mortal.sc.InitializeRequest(ctx, value, workload.Request)
 			if err == nil {
@@ -73,7 +74,8 @@ func (s *soak) die(ctx context.Context) {
 	time.Sleep(time.Duration(s.network.between(50, 2500)) * time.Millisecond)
 }
 
-// recover measures how long it takes until every key can be finished that is not when a cut ends.
+// recover measures how long it takes, after the cut has ended, until every unfinished key can be
+// finished.
 func (s *soak) recover(ctx context.Context) {
 	s.t.Helper()
 	began := time.Now()
@@ -106,7 +108,7 @@ func lateness() (end func() time.Duration) {
 	}
 }
 
-// finish brings keys to their ends, through the proxy.
+// finish finishes keys, through the proxy.
 func (s *soak) finish(ctx context.Context, values []string) {
 	s.t.Helper()
 	var wg sync.WaitGroup
@@ -146,7 +148,7 @@ func (s *soak) records(ctx context.Context) (names []string) {
 	return names
 }
 
-// unfinished returns the keys of this turn that are not.
+// unfinished returns the unfinished keys of this turn.
 func (s *soak) unfinished(ctx context.Context) (values []string) {
 	s.t.Helper()
 	for value, point := range s.points(ctx) {
@@ -171,7 +173,7 @@ func (s *soak) points(ctx context.Context) map[string]string {
 	}
 	points := make(map[string]string)
 	for _, reply := range replies {
-		// A record may have ended since the look.
+		// A record may have expired since the scan.
 		words := reply.(*redis.SliceCmd).Val()
 		value, ok := words[0].(string)
 		if ok && s.ofThisTurn(value) {
@@ -215,8 +217,7 @@ func (s *soak) compare(ctx context.Context) {
 	}
 }
 
-// missed records that a key with events has no record, although records are kept for longer than a
-// turn.
+// missed reports a key that has events but no record. Records are kept for longer than a turn.
 func (s *soak) missed(value string) {
 	since := time.Since(time.Unix(0, s.began.Load()))
 	if s.ofThisTurn(value) && since < retention {
@@ -226,7 +227,7 @@ func (s *soak) missed(value string) {
 	}
 }
 
-// watch checks some of the finished keys all the time.
+// watch checks some of the finished keys continuously.
 func (s *soak) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, time.Second)
@@ -243,7 +244,7 @@ func (s *soak) watch(ctx context.Context) {
 	}
 }
 
-// expiries checks that every Redis key has an expiry.
+// expiries checks that every Redis key has a TTL.
 func (s *soak) expiries(ctx context.Context) {
 	it := s.watcher.client.Scan(ctx, 0, "*", 1000).Iterator()
 	for it.Next(ctx) {

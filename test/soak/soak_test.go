@@ -1,16 +1,17 @@
 //go:build unix
 
-// Package soak shows that the promise of package redisidem holds on a bad network, for as long as
-// one likes, and that nothing piles up: workers with services of their own do everything that can
-// be done to keys, through a proxy whose toxics come and go (latency, jitter, little bandwidth,
-// replies and requests that never arrive, resets, slices, cuts). What they learn is compared with
-// Redis all the time: one stored result for each key and revision, the same bytes for every caller,
-// one effect for each commit, fences that grow, no two callbacks of a key beside each other, a TTL
-// on everything.
+// Package soak shows that the promise of package redisidem holds on a bad network for hours, and
+// that resource usage does not grow.
 //
-// Storms and quiet phase take turns. Each storm ends with a cut in which some workers die; within a
-// lease and a second after it all keys must be finished. Each quiet phase compares everything and
-// measures goroutines and the heap, which must be flat.
+// Workers with their own services use keys in every way, through a proxy whose toxics come and go:
+// latency, jitter, little bandwidth, replies and requests that never arrive, resets, slices and
+// cuts. The results that they receive are continuously compared with Redis. Each key and revision
+// has one stored result, and every caller gets the same bytes. Each commit has one effect, fences
+// grow, no two callbacks of a key overlap, and every Redis key has a TTL.
+//
+// Storms and quiet phases take turns. Each storm ends with a cut in which some workers die. Within
+// a lease and a second after the cut, all keys must be finished. Each quiet phase compares
+// everything, and measures goroutines and the heap, which must not grow.
 //
 //	go test -count=1 -v ./test/soak -size change               # a minute
 //	go test -count=1 -v -timeout 2h ./test/soak -size nightly  # an hour
@@ -48,16 +49,16 @@ const (
 	timeout      = 500 * time.Millisecond
 	retention    = 2 * time.Minute
 	recoverAfter = 200 * time.Millisecond
-	stormy       = 7 * time.Second // between two quiet phase
+	stormy       = 7 * time.Second // between two quiet phases
 	patience     = time.Minute
 
-	// bound is how long after a cut it may take until every key is finished: the leases of the dead
-	// must lapse first.
+	// bound is how long after a cut it may take until every key is finished. The leases of dead
+	// workers must lapse first.
 	bound = lease + time.Second
 
-	window  = 64 // how many keys are worked on at a time
+	window  = 64 // the number of keys in use at a time
 	spacing = 25 * time.Millisecond
-	perTurn = 1_000_000 // keys have other numbers after each quiet phase
+	perTurn = 1_000_000 // key numbers per turn, so that each quiet phase starts with new keys
 )
 
 func TestMain(m *testing.M) {
@@ -66,35 +67,35 @@ func TestMain(m *testing.M) {
 	child.Main(m, map[string]func(){"proxy": serve})
 }
 
-// quiet keeps go-redis from writing about connections that are broken on purpose.
+// quiet stops go-redis from logging connections that are broken on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// soak is a run of the rung.
+// soak is one run of the test.
 type soak struct {
 	t       *testing.T
 	network *network
 	ledger  *ledger
 	workers []*worker
-	watcher *worker // past the proxy
+	watcher *worker // bypasses the proxy
 
-	gate  sync.RWMutex                  // held for reading by workers, for writing by the quiet phase
+	gate  sync.RWMutex                  // workers hold it for reading, the quiet phase for writing
 	hurry atomic.Pointer[chan struct{}] // closed when the quiet phase is about to begin
-	turn  atomic.Int64                  // how many quiet phase there were
-	began atomic.Int64                  // the last of them ended, in nanoseconds
+	turn  atomic.Int64                  // the number of quiet phases so far
+	began atomic.Int64                  // when the last quiet phase ended, in nanoseconds
 
 	keys    int
-	slowest time.Duration // recovery
+	slowest time.Duration // the slowest recovery
 }
 
-// someKey draws a key of those that are worked on now.
+// someKey draws one of the keys that are in use now.
 func (s *soak) someKey(r *rand.Rand) string {
 	front := int(time.Since(time.Unix(0, s.began.Load())) / spacing)
 	return workload.Value(int(s.turn.Load())*perTurn + front + r.IntN(window))
 }
 
-// begin begins the time between two quiet phase.
+// begin begins the time between two quiet phases.
 func (s *soak) begin() {
 	hurry := make(chan struct{})
 	s.hurry.Store(&hurry)
@@ -134,7 +135,7 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 		endStorm()
 		last = s.quietPhase(ctx)
 		if i == 0 {
-			first = last // the storm before it has warmed everything up
+			first = last // the storm before it was the warm-up
 		}
 		t.Logf("%v after %v: %+v", last, time.Since(began).Round(time.Second), s.ledger.count())
 	}
@@ -154,7 +155,7 @@ func TestNothingIsLostAndNothingPilesUpOnABadNetwork(t *testing.T) {
 	}
 	last.mustBeFlat(t, first)
 	count := s.ledger.count()
-	// A result that comes back after the lease is rare: a minute may pass without one.
+	// A result that arrives after the lease is rare: a minute may pass without one.
 	if s.keys == 0 || count.Committed == 0 || count.Unknown == 0 || whole >= 10*time.Minute && count.Fenced == 0 || count.Answers < s.keys {
 		t.Errorf("too little has happened for this to show anything: %d keys, %+v", s.keys, count)
 	}

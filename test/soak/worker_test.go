@@ -14,7 +14,7 @@ import (
 	"github.com/redisidem/redisidem/test/internal/workload"
 )
 
-// worker is a worker with a service and a client of its own, as another process would have them.
+// worker is a worker with its own service and client, like another process.
 type worker struct {
 	*workload.Worker
 	client *redis.Client
@@ -22,7 +22,7 @@ type worker struct {
 	sc     *redisidem.Scope
 }
 
-// newWorker makes the worker of a name.
+// newWorker creates the worker of a name.
 func newWorker(s *soak, name, addr string, cfg redisidem.Config) *worker {
 	p := &worker{
 		Worker: workload.New(name, recoverAfter, s.ledger.tell),
@@ -40,7 +40,7 @@ func newWorker(s *soak, name, addr string, cfg redisidem.Config) *worker {
 	return p
 }
 
-// leave ends the worker.
+// leave closes the worker.
 func (p *worker) leave(ctx context.Context) error {
 	err := p.svc.Close(ctx)
 	if err1 := p.client.Close(); err == nil {
@@ -49,7 +49,7 @@ func (p *worker) leave(ctx context.Context) error {
 	return err
 }
 
-// work uses keys until ctx ends, but for quiet phase.
+// work uses keys until ctx ends, except during quiet phases.
 func (p *worker) work(ctx context.Context, s *soak, r *rand.Rand) {
 	for ctx.Err() == nil {
 		s.gate.RLock()
@@ -64,7 +64,7 @@ func (p *worker) work(ctx context.Context, s *soak, r *rand.Rand) {
 	}
 }
 
-// complete lets a completer look for keys until ctx ends, but for quiet phase.
+// complete lets a completer sweep until ctx ends, except during quiet phases.
 func (p *worker) complete(ctx context.Context, s *soak) {
 	for ctx.Err() == nil {
 		s.gate.RLock()
@@ -76,8 +76,8 @@ func (p *worker) complete(ctx context.Context, s *soak) {
 	}
 }
 
-// dwell draws how long a callback takes: mostly an instant, at times so long that the lease is
-// renewed.
+// dwell draws how long a callback takes. Most take an instant, and some take so long that the lease
+// is renewed.
 func dwell(r *rand.Rand) time.Duration {
 	switch r.IntN(30) {
 	case 0:
@@ -88,8 +88,9 @@ func dwell(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(5 * time.Millisecond)))
 }
 
-// stay spends the time of a callback: until a quiet phase begins at most. Half of those whose lease
-// was lost do not hear of it, and come back with a result when others may have the key.
+// stay waits for the duration of a callback, at most until a quiet phase begins. Half of the
+// callbacks whose lease was lost ignore that. They return a result when other workers may have the
+// key.
 func (s *soak) stay(ctx context.Context, dwell time.Duration, e history.Event) {
 	defer s.ledger.enter(ctx, e)()
 	hurry := *s.hurry.Load()

@@ -28,7 +28,7 @@ type clock struct {
 	offset time.Duration
 }
 
-// startOnClock starts a server with a clock of its own.
+// startOnClock starts a server with its own clock.
 func startOnClock(t *testing.T) (*redistest.Server, *clock) {
 	t.Helper()
 	needCompiler(t)
@@ -44,8 +44,8 @@ func startOnClock(t *testing.T) (*redistest.Server, *clock) {
 	return rediscase.Server(t, redistest.Env("LD_PRELOAD="+library, "CLOCK_OFFSET="+c.file)), c
 }
 
-// set writes the clock's distance from the true one. The file is mapped by the server, so it must
-// be written in place.
+// set writes the offset of the clock from the true time. The server maps the file, so it must be
+// written in place.
 func (c *clock) set(t testing.TB, offset time.Duration) {
 	t.Helper()
 	f, err := os.OpenFile(c.file, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -59,7 +59,7 @@ func (c *clock) set(t testing.TB, offset time.Duration) {
 	c.offset = offset
 }
 
-// check makes sure that the server goes by this clock.
+// check checks that the server uses this clock.
 func (c *clock) check(t testing.TB, client *redis.Client) {
 	t.Helper()
 	now, err := client.Time(context.Background()).Result()
@@ -131,10 +131,10 @@ func TestClockStepsDoNoHarm(t *testing.T) {
 		"for more than %v", many, 2*len(l.known), short, worst.Round(time.Millisecond))
 }
 
-// takeOver asks for the lease until it gets it. It returns for how long another worker certainly
-// had the lease: from the first refusal, which is when the server has looked at the lease after the
-// step, to the sending of the last try that was refused. What the machine adds by being busy is no
-// part of that. A try that it made too late may have taken the lease itself.
+// takeOver tries to take the lease until it succeeds. It returns how long another worker certainly
+// had the lease. This time starts at the first refusal, when the server has seen the lease after
+// the clock's step. It ends when the last refused try was sent, so a delay of the machine does not
+// count. A try that timed out may itself have taken the lease.
 func takeOver(sc *redisidem.Scope, value string) (l *redisidem.Lease, stuck time.Duration, err error) {
 	began := time.Now()
 	var first time.Time
@@ -156,7 +156,7 @@ func takeOver(sc *redisidem.Scope, value string) (l *redisidem.Lease, stuck time
 	}
 }
 
-// die takes the lease on a key and falls silent. It returns the lease's fence.
+// die takes the lease on a key and never renews it. It returns the fence of the lease.
 func die(t *testing.T, server *redistest.Server, value string, config *redisidem.Config, last int64) int64 {
 	t.Helper()
 	mortal := to(server)
@@ -165,7 +165,7 @@ func die(t *testing.T, server *redistest.Server, value string, config *redisidem
 		t.Fatal(err)
 	}
 	held, err := svc.Scope("probe").Lock(context.Background(), value)
-	// A busy machine may be too slow for a try, which may have taken the lease then.
+	// On a busy machine a try may time out and still have taken the lease.
 	for began := time.Now(); errors.Is(err, redisidem.ErrUnavailable) && time.Since(began) < patience; {
 		held, _, err = takeOver(svc.Scope("probe"), value)
 	}

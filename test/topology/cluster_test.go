@@ -41,8 +41,8 @@ func TestClusterFailoversAndMigrationsBreakNothing(t *testing.T) {
 	m := &mover{t: t, cluster: c, finder: newFinder(t, client), load: l, left: make(map[int][]string)}
 	l.begin(seed)
 
-	// They take turns: what MIGRATE has just brought to a master that dies then may not have
-	// reached its replica, and no client can see to that.
+	// Strikes and migrations take turns. When a master dies right after MIGRATE, the migrated keys
+	// may not have reached its replica. Clients cannot prevent that.
 	for i := range struck {
 		for range moved*(i+1)/struck - moved*i/struck {
 			m.move(r)
@@ -58,7 +58,7 @@ func TestClusterFailoversAndMigrationsBreakNothing(t *testing.T) {
 		"keys served while their slot moved, within %v (p99)", struck, moved, 2*len(l.known), m.fresh, m.fresh, p99(m.took))
 }
 
-// strikeNode kills or freezes a master, which comes back as a replica.
+// strikeNode kills or freezes a master, which returns as a replica.
 func strikeNode(t testing.TB, c *redistest.Cluster, l *load, r *rand.Rand, kill bool) {
 	t.Helper()
 	slot := r.IntN(16384)
@@ -92,7 +92,7 @@ func strikeNode(t testing.TB, c *redistest.Cluster, l *load, r *rand.Rand, kill 
 		time.Since(struck).Round(time.Millisecond))
 }
 
-// mover moves slots, and asks for new keys in the middle.
+// mover migrates slots, and calls with new keys during each slot migration.
 type mover struct {
 	t       *testing.T
 	cluster *redistest.Cluster
@@ -153,8 +153,8 @@ func (m *mover) move(r *rand.Rand) {
 	m.serve(slot, 1)
 }
 
-// serve asks for answers to new keys of a slot. While it does nothing moves: a key that cannot be
-// served is refused each time, and one that a busy machine was too slow for is not.
+// serve asks for answers to new keys of a slot while the slot migration pauses. A key that the
+// cluster cannot serve fails on every try. A key that failed because the machine is busy does not.
 func (m *mover) serve(slot, many int) {
 	for range many {
 		for len(m.left[slot]) == 0 {
@@ -181,8 +181,8 @@ func (m *mover) serve(slot, many int) {
 	}
 }
 
-// settle blocks until the cluster agrees who serves what, and what was moved has reached the
-// replicas.
+// settle blocks until the cluster agrees on the owner of each slot and the migrated keys have
+// reached the replicas.
 func (m *mover) settle() {
 	m.t.Helper()
 	if err := m.cluster.AwaitReady(); err != nil {
@@ -195,7 +195,7 @@ func (m *mover) settle() {
 		}
 		client := master.Client()
 		conn := client.Conn()
-		// WAIT looks at the connection's last write.
+		// WAIT waits for the last write of the connection, so the connection writes first.
 		ask(m.t, conn, "PUBLISH", "topology", "settled")
 		ask(m.t, conn, "WAIT", 1, 1000)
 		_ = errors.Join(conn.Close(), client.Close())
@@ -214,7 +214,7 @@ func ask(t testing.TB, client interface {
 	return reply
 }
 
-// finder finds out which slot a key is in: by the name of the record that the library would read.
+// finder finds the slot of a key, from the name of the record that the library would read.
 type finder struct {
 	scope  *redisidem.Scope
 	client *redis.ClusterClient
@@ -222,7 +222,7 @@ type finder struct {
 	slots  map[string]int // by hash tag
 }
 
-// newFinder makes a finder whose own client sends nothing.
+// newFinder creates a finder. The finder's own client sends nothing.
 func newFinder(t testing.TB, client *redis.ClusterClient) *finder {
 	t.Helper()
 	f := &finder{client: client, slots: make(map[string]int)}
@@ -247,7 +247,7 @@ func (f *finder) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPip
 	return func(_ context.Context, cmds []redis.Cmder) error { return f.hear(cmds...) }
 }
 
-// hear takes the name of the record out of commands, which fail.
+// hear reads the name of the record from the arguments of the commands, and fails the commands.
 func (f *finder) hear(cmds ...redis.Cmder) error {
 	for _, cmd := range cmds {
 		for _, word := range cmd.Args() {
@@ -282,8 +282,8 @@ func (f *finder) slot(t testing.TB, value string) int {
 	return slot
 }
 
-// TestFrozenMasterKeepsNoOtherMastersKeysWaiting lets a completer look while one of the masters
-// does not answer and is not replaced yet.
+// TestFrozenMasterKeepsNoOtherMastersKeysWaiting lets a completer sweep while one of the masters
+// does not answer and is not yet replaced.
 func TestFrozenMasterKeepsNoOtherMastersKeysWaiting(t *testing.T) {
 	const keys, space = 60, "frozen"
 	c := rediscase.Cluster(t)

@@ -24,12 +24,12 @@ const (
 	callers  = 8
 	lease    = 2 * time.Second
 	timeout  = time.Second
-	patience = 2 * time.Minute // with a group, which may need several attempts
+	patience = 2 * time.Minute // to finish with a group of servers, which may need several attempts
 )
 
 var request = redisidem.Request{Method: "POST", Path: "/orders"}
 
-// load is callers that work on keys, and the answers that they got.
+// load is a set of callers that work on keys, and the answers that they received.
 type load struct {
 	service *redisidem.Service
 	scope   *redisidem.Scope
@@ -38,19 +38,19 @@ type load struct {
 	done    sync.WaitGroup
 	runs    atomic.Int64
 	begun   atomic.Int64
-	well    [callers]atomic.Int64 // when the last call that got its answer was begun and ended, by caller
+	well    [callers]atomic.Int64 // for each caller, when the last call that got its answer began and ended
 	last    [callers]atomic.Int64
 
 	mu    sync.Mutex
 	open  []string          // keys without an answer yet
 	known map[string][]byte // answers, by key
-	order []string          // the keys of known
-	lost  map[string]bool   // keys whose answer was forgotten
-	wrong []string          // what must not be
-	why   map[string]int    // what callers were refused with, and how often
+	order []string          // the keys in known
+	lost  map[string]bool   // keys whose answer was lost
+	wrong []string          // violations
+	why   map[string]int    // the errors that callers received, and how often
 }
 
-// newLoad makes a load whose callers are at rest.
+// newLoad creates a load whose callers do not run yet.
 func newLoad(t testing.TB, client redis.UniversalClient, durability int, lease time.Duration) *load {
 	t.Helper()
 	service, err := redisidem.New(client, &redisidem.Config{Lease: lease, Timeout: timeout, Durability: durability})
@@ -64,7 +64,7 @@ func newLoad(t testing.TB, client redis.UniversalClient, durability int, lease t
 	l.flow, err = redisidem.NewFlow(redisidem.FlowConfig{Name: "orders", Version: 1, Stages: []redisidem.FlowStage{
 		{Point: redisidem.Started, Work: l.work(redisidem.Next())},
 		{Point: "charged", Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			// No two runs answer alike: a second one that is committed shows.
+			// Each run has a different answer, so that a second committed run is noticed.
 			answer := fmt.Sprintf("%s in run %d", st.Key().Value, l.runs.Add(1))
 			return l.work(redisidem.Finish(redisidem.JSON(201, answer)))(ctx, st)
 		}},
@@ -76,7 +76,7 @@ func newLoad(t testing.TB, client redis.UniversalClient, durability int, lease t
 		l.rest()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = service.Close(ctx) // commits whose server is gone
+		_ = service.Close(ctx) // commits to a server that is gone
 	})
 	return l
 }
@@ -94,7 +94,7 @@ func (l *load) work(o redisidem.Outcome) redisidem.StageFunc {
 	}
 }
 
-// begin lets the callers call until rest is called.
+// begin runs the callers until rest is called.
 func (l *load) begin(seed uint64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
@@ -107,7 +107,7 @@ func (l *load) begin(seed uint64) {
 					l.well[n].Store(began.UnixNano())
 					l.last[n].Store(time.Now().UnixNano())
 				}
-				time.Sleep(time.Duration(r.Int64N(int64(40 * time.Millisecond)))) // servers have to copy all keys when they come back
+				time.Sleep(time.Duration(r.Int64N(int64(40 * time.Millisecond)))) // servers have to copy all keys when they return
 			}
 		})
 	}
@@ -118,7 +118,7 @@ func (l *load) rest() {
 	l.done.Wait()
 }
 
-// pick chooses a key: a new one, one that another caller may have, or one that has its answer.
+// pick chooses a new key, a key that another caller may be using, or a key that has its answer.
 func (l *load) pick(r *rand.Rand) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,7 +133,7 @@ func (l *load) pick(r *rand.Rand) string {
 	return value
 }
 
-// call asks once for the answer to a key, and compares it to earlier answers.
+// call asks once for the answer to a key, and compares it with earlier answers.
 func (l *load) call(value string) error {
 	key, err := l.scope.DoFlow(context.Background(), value, request, l.flow)
 	if err == nil && !key.Finished() {
@@ -164,8 +164,8 @@ func (l *load) call(value string) error {
 	return nil
 }
 
-// expected reports whether a caller may get this error while servers change. It comes back with its
-// key.
+// expected reports whether a caller may receive this error while servers change. The caller then
+// tries its key again.
 func expected(err error) bool {
 	for _, target := range []error{
 		redisidem.ErrLocked, redisidem.ErrUnavailable, redisidem.ErrOutcomeUnknown, redisidem.ErrNotDurable,
@@ -178,8 +178,8 @@ func expected(err error) bool {
 	return false
 }
 
-// await blocks until every caller has had an answer to a call that it began after that time, and
-// returns how long it took each.
+// await blocks until every caller has received an answer to a call that began after the time. It
+// returns how long each caller took.
 func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
 	t.Helper()
 	for n := range callers {
@@ -194,24 +194,24 @@ func (l *load) await(t testing.TB, after time.Time) (took []time.Duration) {
 	return took
 }
 
-// answers is the number of keys with an answer that a caller got.
+// answers returns the number of keys with an answer that a caller has received.
 func (l *load) answers() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.order)
 }
 
-// forgotten is how many answers were found forgotten.
+// forgotten returns the number of answers that were lost.
 func (l *load) forgotten() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.lost)
 }
 
-// digits differ between errors of one kind.
+// digits matches the parts that differ between errors of one kind.
 var digits = regexp.MustCompile(`\d+`)
 
-// refusals returns what callers were refused with since it was called last.
+// refusals returns the errors that callers received since its last call.
 func (l *load) refusals() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,7 +220,7 @@ func (l *load) refusals() map[string]int {
 	return why
 }
 
-// finish ends the callers, gets an answer for every key, and asks for all answers again through
+// finish stops the callers, gets an answer for every key, and asks for all answers again through
 // another client.
 func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string) {
 	t.Helper()
@@ -251,7 +251,7 @@ func (l *load) finish(t testing.TB, fresh redis.UniversalClient) (wrong []string
 	return append(l.wrong, again.wrong...)
 }
 
-// until blocks until something is so, and returns how long that took.
+// until blocks until so returns true, and returns how long that took.
 func until(t testing.TB, so func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -270,7 +270,7 @@ func p99(took []time.Duration) time.Duration {
 	return took[(len(took)*99+99)/100-1].Round(time.Millisecond)
 }
 
-// report fails the test for what must not be.
+// report fails the test for each violation.
 func report(t testing.TB, wrong []string) {
 	t.Helper()
 	for _, w := range wrong[:min(len(wrong), 20)] {

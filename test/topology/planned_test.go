@@ -10,10 +10,10 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// replace has the sentinels replace a master that is well, as an operator does before maintenance,
-// and returns when every caller has had an answer since and the group is whole again. Sentinel does
-// not hold back writes meanwhile: what the old master stores until it learns that it is a replica
-// is lost, unless the new one has it.
+// replace makes the sentinels replace a healthy master, as an operator does before maintenance. It
+// returns once every caller has received an answer since then and the group is whole again.
+// Sentinel does not block writes meanwhile. The old master stores writes until it becomes a
+// replica. They are lost unless the new master has them.
 func replace(t testing.TB, durability, many int) *load {
 	t.Helper()
 	g := rediscase.Sentinel(t)
@@ -50,8 +50,8 @@ func TestPlannedSentinelFailoversLoseNothingThatAllReplicasHave(t *testing.T) {
 	rung.Figure(t, "R8", "%d planned failovers with 2 replicas, Durability 2: 0 of %d answers lost", many, len(all.known))
 }
 
-// TestPlannedSentinelFailoversWithOneOfTwoReplicas measures what Durability 1 leaves open with two
-// replicas: the one that acknowledged need not be the one that is promoted, and the old master may
+// TestPlannedSentinelFailoversWithOneOfTwoReplicas measures what Durability 1 loses with two
+// replicas. The replica that acknowledged may not be the one that is promoted. The old master may
 // still have another replica that acknowledges.
 func TestPlannedSentinelFailoversWithOneOfTwoReplicas(t *testing.T) {
 	many := or(*failovers, rung.Size(t, 2, 20, 20))

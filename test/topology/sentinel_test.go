@@ -18,7 +18,7 @@ import (
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
-// underSentinel makes a client of the group.
+// underSentinel creates a client of the group.
 func underSentinel(t testing.TB, g *redistest.Sentinel) *redis.Client {
 	t.Helper()
 	client := redis.NewFailoverClient(&redis.FailoverOptions{
@@ -29,9 +29,10 @@ func underSentinel(t testing.TB, g *redistest.Sentinel) *redis.Client {
 	return client
 }
 
-// strike kills or freezes masters, each of which comes back when another one has taken over; just
-// before, its replicas may be kept from what callers learn. It returns how long the callers were
-// without an answer: since the strike, and since the group could give one.
+// strike kills or freezes masters. Each returns when another one has taken over. With alone, its
+// replicas are detached just before, so that callers receive answers that no replica has. strike
+// returns how long the callers were without an answer: since the strike, and since the group could
+// answer.
 func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int, alone bool) (took, own []time.Duration) {
 	t.Helper()
 	killed := make([]bool, many)
@@ -40,8 +41,8 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 	}
 	r.Shuffle(many, func(i, j int) { killed[i], killed[j] = killed[j], killed[i] })
 	for _, kill := range killed {
-		// The sentinels begin no other failover for eight seconds, of which the last one's end has
-		// taken some.
+		// The sentinels begin no other failover for eight seconds. The end of the last failover has
+		// taken part of them.
 		time.Sleep(7*time.Second + time.Duration(r.Int64N(int64(200*time.Millisecond))))
 		master, err := g.Master()
 		if err != nil {
@@ -59,15 +60,15 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 		followAgain()
 		struck := time.Now()
 		l.refusals()
-		// What the group takes to have a master again, and that one a replica, is its own affair:
-		// until then nothing can be acknowledged by one.
+		// The time until the group has a master with a replica again does not count as the
+		// library's. Until then no replica can acknowledge a write.
 		until(t, func() bool {
-			next, err := g.Master() // another one than a moment ago, perhaps
+			next, err := g.Master() // may differ from the master of a moment ago
 			return err == nil && next != master && followed(next)
 		})
 		able := time.Since(struck)
-		// A replica that has acknowledged something can be lost again, when the sentinels change
-		// their mind.
+		// The replica that has acknowledged a write can be lost again, when the sentinels elect
+		// another master.
 		recovering, stop := context.WithCancel(context.Background())
 		var watching sync.WaitGroup
 		watching.Go(func() {
@@ -85,9 +86,9 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 			own = append(own, max(0, w-able))
 		}
 		recovered, why := slices.Max(waited), l.refusals()
-		// Two sentinels that lead a failover each promote one replica each, and for some seconds
-		// both are masters. One that came back meanwhile would follow either, and acknowledge what
-		// is lost: docs/reliability.md.
+		// Two sentinels that each lead a failover promote one replica each. For some seconds both
+		// replicas are masters. A server that returned meanwhile could follow either, and
+		// acknowledge writes that are then lost: see docs/reliability.md.
 		if err := g.AwaitReplaced(master); err != nil {
 			t.Fatal(err)
 		}
@@ -108,8 +109,8 @@ func strike(t testing.TB, g *redistest.Sentinel, l *load, r *rand.Rand, many int
 	return took, own
 }
 
-// detach keeps replicas from following their master until what it returns is called, and blocks
-// until callers have learned answers that only the master knows.
+// detach stops replicas from following their master until the returned function is called. It
+// blocks until callers have received answers that only the master stores.
 func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Server) (followAgain func()) {
 	t.Helper()
 	var replicas []*redistest.Server
@@ -123,14 +124,14 @@ func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Serv
 			t.Fatal(err)
 		}
 	}
-	// What the master sends to a process that stands still would wait for it in the connection.
+	// The data that the master sends to a stopped process would otherwise wait in the connection.
 	client := master.Client()
 	err := client.Do(context.Background(), "CLIENT", "KILL", "TYPE", "replica").Err()
 	if err = errors.Join(err, client.Close()); err != nil {
 		t.Fatal(err)
 	}
 	before := l.answers()
-	until(t, func() bool { return l.answers() > before+2*callers }) // each caller may have got one that was stored before
+	until(t, func() bool { return l.answers() > before+2*callers }) // each caller may have received one answer that was stored before
 	return func() {
 		for _, replica := range replicas {
 			if err := replica.Resume(); err != nil {
@@ -140,8 +141,8 @@ func detach(t testing.TB, g *redistest.Sentinel, l *load, master *redistest.Serv
 	}
 }
 
-// followed reports whether a replica acknowledges what a master is given. That one is connected
-// says too little.
+// followed reports whether a replica acknowledges the writes of a master. A connected replica alone
+// does not show that.
 func followed(master *redistest.Server) bool {
 	ctx, client := context.Background(), master.Client()
 	conn := client.Conn()
@@ -163,7 +164,7 @@ func TestSentinelFailoversLoseNothing(t *testing.T) {
 	report(t, l.finish(t, underSentinel(t, g)))
 	recovered, bound := p99(own), 5*time.Second
 	if len(own) < 100 {
-		bound = 30 * time.Second // it is the slowest of all, which a busy machine may have held up
+		bound = 30 * time.Second // the slowest of all calls, which a busy machine may have delayed
 	}
 	if recovered > bound {
 		t.Errorf("callers were without an answer for %v (p99 of %d) after the group could give one", recovered, len(own))
@@ -172,8 +173,8 @@ func TestSentinelFailoversLoseNothing(t *testing.T) {
 		"callers recovered within %v of the strike, %v of the group's own recovery (p99)", many, 2*len(l.known), p99(took), recovered)
 }
 
-// TestSentinelFailoversWithoutDurability shows what durability is for, and that a loss would be
-// seen: what callers learn just before a failover has reached no replica, and is lost.
+// TestSentinelFailoversWithoutDurability shows why durability is needed, and that the test would
+// notice a loss. Answers given just before a failover have reached no replica, and are lost.
 func TestSentinelFailoversWithoutDurability(t *testing.T) {
 	many := rung.Size(t, 2, 10, 10)
 	seed := rung.Seed(t)

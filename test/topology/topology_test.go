@@ -1,17 +1,17 @@
 //go:build linux
 
-// Package topology tests that the promise holds while the servers themselves change: a master under
-// Sentinel that dies or freezes and is replaced, a cluster that fails over and moves its slots, and
-// a server whose clock is set. All of it happens under load, by callers that come back with their
-// keys until they have an answer, and that remember their answers.
+// Package topology tests that the promise holds while the servers change. A master under Sentinel
+// dies or freezes and is replaced. A cluster fails over and migrates slots. The clock of a server
+// is set. All tests run under load. The callers retry their keys until they have an answer, and
+// remember their answers.
 //
 //	go test -count=1 -v ./test/topology -size change  # for every change: 3 minutes
 //	go test -count=1 -v -timeout 2h ./test/topology -size nightly  # for every night
 //	go test -count=1 -v -run Clock ./test/topology -steps 50 -seed 7  # or other numbers
 //
-// A seed decides who is struck, how, in which order, and by what the clock steps. When callers ask
-// is up to the machine, so a seed repeats the faults and not every interleaving. The clock needs
-// gcc, which makes a library that the server preloads.
+// A seed decides which servers are struck, how, in which order, and how far the clock steps. The
+// machine decides when callers ask. A seed therefore repeats the faults, but not every
+// interleaving. The clock needs gcc, which builds a library that the server preloads.
 package topology
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// What -size decides can be said one by one.
+// These flags override the numbers that -size sets.
 var (
 	failovers  = flag.Int("failovers", 0, "how many masters are struck, under Sentinel and in the cluster; 0 for what -size says")
 	migrations = flag.Int("migrations", 0, "how many slots are moved; 0 for what -size says")
@@ -40,12 +40,12 @@ func TestMain(m *testing.M) {
 	leak.Main(m)
 }
 
-// quiet keeps go-redis from writing about connections that are broken on purpose.
+// quiet stops go-redis from logging connections that are broken on purpose.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// or returns the number that a flag gives, or else the one of the size.
+// or returns the value of a flag or, if the flag is not set, the number for the size.
 func or(given, sized int) int {
 	if given > 0 {
 		return given
@@ -53,8 +53,8 @@ func or(given, sized int) int {
 	return sized
 }
 
-// needCompiler ends the test where there is no C compiler, like [rediscase.Need] where there is no
-// server.
+// needCompiler skips or fails the test when there is no C compiler, as [rediscase.Need] does when
+// there is no server.
 func needCompiler(t *testing.T) {
 	t.Helper()
 	rediscase.Need(t)

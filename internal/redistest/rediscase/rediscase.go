@@ -1,5 +1,5 @@
-// Package rediscase starts the servers of package redistest for one test. They end with the test.
-// Without a server program the test is skipped, or fails if [Variable] is set.
+// Package rediscase starts the servers of package redistest for one test. They are stopped at the
+// end of the test. Without a server program the test is skipped, or fails if [Variable] is set.
 package rediscase
 
 import (
@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 )
 
-// Variable is the environment variable that, set to 1, fails tests that would be skipped for lack
-// of a server, so that a run that must have servers cannot pass without them.
+// Variable is an environment variable. If it is 1, tests that would be skipped for lack of a server
+// fail instead. A run that must have servers therefore cannot pass without them.
 const Variable = "REDISIDEM_REQUIRE_SERVERS"
 
 // Need skips or fails the test if no server can be started.
@@ -56,21 +56,21 @@ func Sentinel(t testing.TB) *redistest.Sentinel {
 	return owned(t, g, err)
 }
 
-// Proxy starts a proxy in front of the server with that address, for the test.
+// Proxy starts a proxy in front of the server at an address, for the test.
 func Proxy(t testing.TB, upstream string) *redistest.Proxy {
 	t.Helper()
 	p, err := redistest.StartProxy(upstream)
 	return owned(t, p, err)
 }
 
-// BlackHole makes a black hole for the test.
+// BlackHole starts a black hole for the test.
 func BlackHole(t testing.TB) *redistest.BlackHole {
 	t.Helper()
 	b, err := redistest.StartBlackHole()
 	return owned(t, b, err)
 }
 
-// owned stops the thing at the end of the test, or ends the test if it could not be started.
+// owned stops thing at the end of the test. If thing could not be started, it ends the test.
 func owned[T interface{ Stop() }](t testing.TB, thing T, err error) T {
 	t.Helper()
 	if err != nil {

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package child runs a test binary again as worker processes, and keeps the ledger in which they
-// write what they do: it survives them.
+// Package child runs a test binary again as worker processes. It keeps a ledger in which they write
+// their actions, and which outlives them.
 package child
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/redisidem/redisidem/internal/leak"
 )
 
-// Lifetime bounds the life of a child, whatever becomes of the test.
+// Lifetime is the maximum life of a child, whatever happens to the test.
 const Lifetime = 5 * time.Minute
 
 const (
@@ -30,7 +30,7 @@ const (
 	ledgerVariable = "REDISIDEM_TEST_LEDGER"
 )
 
-// Main is what TestMain does: it runs the tests, or, in a child, its role.
+// Main is the body of TestMain. It runs the tests or, in a child, the function of its role.
 func Main(m *testing.M, roles map[string]func()) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
@@ -49,16 +49,16 @@ type Process struct {
 	cancel context.CancelFunc
 	lines  chan string
 	ended  chan struct{} // closed when the child is gone
-	err    error         // how it ended; to be read when ended is closed
+	err    error         // how it ended; may be read once ended is closed
 }
 
-// Start starts a child in a role, with further variables in the form "name=value". It ends with the
-// test at the latest, and on Linux with this process, too.
+// Start starts a child in a role, with more environment variables in the form "name=value". The
+// child ends with the test at the latest. On Linux it also ends with this process.
 func Start(t testing.TB, role string, ledger Ledger, variables ...string) (*Process, error) {
 	return StartFor(t, Lifetime, role, ledger, variables...)
 }
 
-// StartFor is Start with another bound for the child's life.
+// StartFor is Start with a different maximum life of the child.
 func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, variables ...string) (*Process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), life)
 	cmd := exec.CommandContext(ctx, os.Args[0])
@@ -84,7 +84,7 @@ func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, vari
 	go func() {
 		reading.Wait() // before Wait, which closes the pipe
 		p.err = cmd.Wait()
-		cmd.Env = nil // a test remembers its children to its end, and there can be many
+		cmd.Env = nil // a test keeps its children until it ends, and there can be many
 		close(p.ended)
 	}()
 	t.Cleanup(p.Kill)
@@ -94,7 +94,8 @@ func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, vari
 // PID returns the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Await blocks until the child has sent the line.
+// Await blocks until the child has sent the line. It returns an error if the child ends first or
+// patience runs out.
 func (p *Process) Await(line string, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -119,7 +120,8 @@ func (p *Process) Await(line string, patience time.Duration) error {
 	}
 }
 
-// Wait blocks until the child has ended, and returns how.
+// Wait blocks until the child has ended, and returns its error. It also returns an error if
+// patience runs out.
 func (p *Process) Wait(patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -131,21 +133,21 @@ func (p *Process) Wait(patience time.Duration) error {
 	}
 }
 
-// Kill ends the child as kill -9 does, and blocks until it is gone.
+// Kill sends SIGKILL to the child, and blocks until it is gone.
 func (p *Process) Kill() {
-	p.cancel() // which kills it
+	p.cancel() // kills it
 	<-p.ended
 }
 
-// Killed reports whether the child was ended by SIGKILL, and not by itself. It is gone already.
+// Killed reports whether SIGKILL ended the child. It blocks until the child is gone.
 func (p *Process) Killed() bool {
 	<-p.ended
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-// Stop stops the child as SIGSTOP does, and blocks until it stands still. Other systems than Linux
-// return [errors.ErrUnsupported].
+// Stop sends SIGSTOP to the child, and blocks until it has stopped. On systems other than Linux it
+// returns [errors.ErrUnsupported].
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("stop child %d: %w", p.PID(), err)
@@ -161,24 +163,24 @@ func (p *Process) Stop() error {
 	}
 }
 
-// Continue lets a stopped child go on.
+// Continue resumes a stopped child.
 func (p *Process) Continue() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Tell sends a line to the parent.
 func Tell(line string) { fmt.Println(line) }
 
-// Ledger is a file in which children write lines. The order of the lines is the order in which they
-// were written, in whichever process. A kill can tear the line that is being written, where it
-// crosses from one page of memory to the next: it counts as not written.
+// Ledger is a file in which children write lines. The lines are in the order in which they were
+// written, across all processes. A kill can tear the line that is being written where it crosses a
+// page of memory. A torn line counts as not written.
 type Ledger struct{ path string }
 
-// The marks around a line, by which a torn line is recognized.
+// These marks around a line make a torn line detectable.
 const (
 	lineBegin = "\n"
 	lineEnd   = "\r"
 )
 
-// NewLedger makes a ledger for the test.
+// NewLedger creates a ledger that is removed with the test.
 func NewLedger(t testing.TB) Ledger {
 	t.Helper()
 	l := Ledger{filepath.Join(t.TempDir(), "ledger")}
@@ -188,10 +190,10 @@ func NewLedger(t testing.TB) Ledger {
 	return l
 }
 
-// Path returns the ledger's path, next to which a test may keep files of its own.
+// Path returns the ledger's path. A test may keep its own files next to it.
 func (l Ledger) Path() string { return l.path }
 
-// Lines returns what was written so far.
+// Lines returns the lines that were written so far.
 func (l Ledger) Lines(t testing.TB) (lines []string) {
 	t.Helper()
 	l.Each(t, func(line string) { lines = append(lines, line) })
@@ -218,8 +220,8 @@ func (l Ledger) Each(t testing.TB, do func(line string)) {
 	}
 }
 
-// splitLines is a [bufio.SplitFunc]. Unlike [bufio.ScanLines] it leaves the end of the line where
-// it is.
+// splitLines is a [bufio.SplitFunc]. Unlike [bufio.ScanLines] it leaves the end of the line in
+// place.
 func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
 	if i := bytes.Index(data, []byte(lineBegin)); i >= 0 {
 		return i + len(lineBegin), data[:i], nil
@@ -239,7 +241,7 @@ func (l Ledger) Open() (Pen, error) {
 	return Pen{f}, err
 }
 
-// Own opens the ledger that a child was given.
+// Own opens the ledger that a child received.
 func Own() Pen {
 	pen, err := Ledger{os.Getenv(ledgerVariable)}.Open()
 	if err != nil {

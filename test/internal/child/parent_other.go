@@ -9,5 +9,5 @@ import (
 
 func dieWithParent() *syscall.SysProcAttr { return nil }
 
-// standsStill is not known on this system.
+// standsStill is not supported on this system.
 func (p *Process) standsStill() (bool, error) { return false, errors.ErrUnsupported }

@@ -5,9 +5,10 @@ import "strings"
 // link separates the tokens of a chain.
 const link = "."
 
-// Chain is the trace of a key's commits: the tokens of the callbacks whose results were accepted,
-// in order. Each callback finds it in the state of the stage before, and the last callback makes it
-// the answer. The answer therefore says which result was accepted at each revision.
+// Chain is the sequence of a key's commits: the tokens of the callbacks whose results were
+// accepted, in order. Each callback finds it in the state of the previous stage, and the last
+// callback makes it the answer. The answer therefore shows which result was accepted at each
+// revision.
 type Chain string
 
 // Add returns the chain with one more token.
@@ -26,7 +27,7 @@ func (c Chain) tokens() []string {
 	return strings.Split(string(c), link)
 }
 
-// upTo returns the chain as it was when the key had that many commits.
+// upTo returns the chain as it was when the key had this many commits.
 func (c Chain) upTo(revision int64) Chain {
 	all := c.tokens()
 	return Chain(strings.Join(all[:min(int(revision), len(all))], link))

@@ -9,23 +9,23 @@ import (
 // Rule is a rule of the promise that can be broken.
 type Rule string
 
-// The rules, by what breaks them.
+// The rules are named after their violations.
 const (
 	Unfinished      Rule = "unfinished"           // the key's work did not end
 	DoubleCommit    Rule = "double commit"        // two results of one revision were acknowledged
-	Vanished        Rule = "vanished"             // a record is gone before its time
-	LostCommit      Rule = "lost commit"          // an acknowledged result is not the one that is stored
-	RefusedStored   Rule = "refused and stored"   // a result is stored although its worker learned that it is not
+	Vanished        Rule = "vanished"             // a record has disappeared before its expiry
+	LostCommit      Rule = "lost commit"          // an acknowledged result is not the stored one
+	RefusedStored   Rule = "refused and stored"   // a result is stored although its worker was informed that it is not
 	StaleCommit     Rule = "stale commit"         // a result was accepted after a later lease had begun the same revision
-	ForeignResult   Rule = "foreign result"       // a stored result, or its journal entry, is not that of any callback
-	DifferingAnswer Rule = "differing answer"     // a caller got other bytes than those that are stored
-	DifferingView   Rule = "differing view"       // a callback found other commits than those that were accepted
-	FenceShrinks    Rule = "fence does not grow"  // a later run has no larger fence
-	SharedLease     Rule = "shared lease"         // two callbacks, or two workers, have one lease
-	NotCancelled    Rule = "not cancelled"        // a callback whose lease was lost has not heard of it
+	ForeignResult   Rule = "foreign result"       // a stored result, or its journal entry, does not come from any callback
+	DifferingAnswer Rule = "differing answer"     // a caller got bytes that differ from the stored ones
+	DifferingView   Rule = "differing view"       // a callback found commits that differ from the accepted ones
+	FenceShrinks    Rule = "fence does not grow"  // a later run does not have a larger fence
+	SharedLease     Rule = "shared lease"         // two callbacks, or two workers, share one lease
+	NotCancelled    Rule = "not cancelled"        // a callback whose lease was lost was not cancelled
 	Overlap         Rule = "overlapping run"      // a callback ran beside another one that was not cancelled
-	WrongEffects    Rule = "effects != commits"   // there is not one effect for each commit
-	BadError        Rule = "error without reason" // a worker got an error that it should not have got
+	WrongEffects    Rule = "effects != commits"   // the number of effects differs from the number of commits
+	BadError        Rule = "error without reason" // a worker got an unexpected error
 )
 
 // Violation is a broken rule.
@@ -47,7 +47,7 @@ type Commit struct {
 	Attempt int
 }
 
-// Record is what is stored of a key.
+// Record is the stored state of a key.
 type Record struct {
 	Key      string
 	Finished bool
@@ -55,7 +55,7 @@ type Record struct {
 	Journal  []Commit
 }
 
-// Check compares the events of a key with its record.
+// Check compares the events of a key with its record, and returns the violations.
 func (b *Recorder) Check(r Record) []Violation {
 	p := b.keys[r.Key]
 	if p == nil {
@@ -77,7 +77,7 @@ func (b *Recorder) Check(r Record) []Violation {
 	return j.found
 }
 
-// checker is at work on one key.
+// checker checks one key.
 type checker struct {
 	keyEvents *keyEvents
 	record    Record
@@ -97,7 +97,7 @@ func (j *checker) accepted(revision int64) string {
 	return j.tokens[revision]
 }
 
-// journal compares the stored results with the journal, and both with who began what.
+// journal compares the stored results with the journal, and both with the callbacks that began.
 func (j *checker) journal() {
 	if len(j.tokens) != len(j.record.Journal) {
 		j.report(ForeignResult, "the answer %q has not as many commits as the journal %+v", j.record.Answer, j.record.Journal)
@@ -117,7 +117,7 @@ func (j *checker) journal() {
 	}
 }
 
-// results compares what callers learned with what is stored.
+// results compares the results that callers received with the stored ones.
 func (j *checker) results() {
 	acknowledged := make(map[int64]Event)
 	for _, e := range j.keyEvents.results {
@@ -136,7 +136,7 @@ func (j *checker) results() {
 	}
 }
 
-// runs checks the callbacks, accepted or not, against each other and against what is stored.
+// runs checks all callbacks, accepted or not, against each other and against the stored results.
 func (j *checker) runs() {
 	began := slices.Clone(j.keyEvents.began)
 	slices.SortStableFunc(began, func(a, b Event) int {

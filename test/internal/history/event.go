@@ -13,13 +13,13 @@ type Kind string
 const (
 	Began     Kind = "began"     // a callback: Text is the chain that it found
 	Left      Kind = "left"      // a callback is about to check its context for the last time
-	Committed Kind = "committed" // the caller learned that the callback's result is stored
-	Fenced    Kind = "fenced"    // the caller learned that the callback's result was refused
+	Committed Kind = "committed" // the caller was informed that the callback's result is stored
+	Fenced    Kind = "fenced"    // the caller was informed that the callback's result was refused
 	GaveUp    Kind = "gave-up"   // the callback returned an error, so that nothing is stored
 	Unknown   Kind = "unknown"   // the outcome is unknown
 	Answered  Kind = "answered"  // a caller got the key's answer: Text is the chain in it
 	Failed    Kind = "failed"    // an unexpected error: Text
-	Stopped   Kind = "stopped"   // the worker stands still, for longer than a lease
+	Stopped   Kind = "stopped"   // the worker is stopped for longer than a lease
 )
 
 // Event is one report of a worker. An event about the whole worker has no key.
@@ -41,10 +41,10 @@ func (e Event) As(kind Kind) Event {
 	return e
 }
 
-// nothing stands for an empty word.
+// nothing represents an empty word.
 const nothing = "-"
 
-// String returns the event as a line.
+// String returns the event as one line, which [Parse] reads.
 func (e Event) String() string {
 	word := func(s string) string {
 		if s == "" {
@@ -56,7 +56,7 @@ func (e Event) String() string {
 		word(e.Token), strconv.Quote(e.Text))
 }
 
-// Parse reads a line that String made.
+// Parse parses a line that [Event.String] returned.
 func Parse(line string) (Event, error) {
 	words := strings.SplitN(line, " ", 9)
 	if len(words) != 9 {

@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// fair is the history of a key that was worked on as it should be: three commits, the second of
-// them after a crash and after a result that was refused. Each worker's token is its name and a
-// number.
+// fair is a history without violations. The key has three commits. The second follows a crash and a
+// refused result. Each token is the name of a worker and a number.
 const fair = `
 began    a key 0 10 1 false a/1 ""
 committed a key 0 10 1 false a/1 ""
@@ -23,7 +22,7 @@ answered c key 0 0 0 false - "a/1.c/1.c/2"
 answered d key 0 0 0 false - "a/1.c/1.c/2"
 `
 
-// stored is the record that goes with it.
+// stored is the record of the fair history.
 func stored() Record {
 	return Record{Key: "key", Finished: true, Answer: "a/1.c/1.c/2", Journal: []Commit{{10, 1}, {12, 3}, {12, 1}}}
 }
@@ -60,8 +59,8 @@ func TestFairHistoryIsNotBlamed(t *testing.T) {
 	}
 }
 
-// TestEachViolationIsFound is the negative control of the rungs: histories that wrong workers would
-// make.
+// TestEachViolationIsFound is the negative control: it checks histories that faulty workers would
+// produce.
 func TestEachViolationIsFound(t *testing.T) {
 	t.Parallel()
 	change := func(from, to string) string {

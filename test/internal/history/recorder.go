@@ -1,7 +1,6 @@
-// Package history compares what workers have learned about idempotency keys with what is stored in
-// the end. A rung lets its workers report what they begin and what they learn as events, from any
-// process, and compares each key's events with its record: the rules are the promise of package
-// redisidem.
+// Package history compares the results that workers received for idempotency keys with the stored
+// state. Workers in any process report their actions and results as events. The package compares
+// the events of each key with its record. The rules are the promise of package redisidem.
 package history
 
 import "slices"
@@ -9,17 +8,18 @@ import "slices"
 // Recorder holds the events of some keys. It is not safe for concurrent use.
 type Recorder struct {
 	keys    map[string]*keyEvents
-	inside  map[string]map[string]bool // by worker: the tokens of the callbacks that have begun and not left
-	stopped map[string]bool            // the tokens of callbacks that were inside while their worker stood still
+	inside  map[string]map[string]bool // by worker: the tokens of callbacks that have begun and not left
+	stopped map[string]bool            // the tokens of callbacks that were running while their worker was stopped
 	count   Count
 }
 
-// Count is the number of events of each kind in a recorder.
+// Count counts the events in a recorder.
 type Count struct {
-	// Runs of callbacks, the results of their callers, and answers.
+	// These count the runs of callbacks, the results of their callers, and the answers.
 	Runs, Committed, Fenced, GaveUp, Unknown, Answers int
-	// Stopped counts callbacks that were running while their worker stood still for longer than a
-	// lease and that reported again later. Cancelled counts those whose context had ended by then.
+	// Stopped counts the callbacks that were running while their worker was stopped for longer than
+	// a lease, and that reported again later. Cancelled counts the ones among them whose context
+	// had ended by then.
 	Stopped, Cancelled int
 }
 
@@ -36,10 +36,10 @@ type keyEvents struct {
 	began   []Event
 	results []Event       // Committed, Fenced, GaveUp
 	answers map[Chain]int // how often each was given
-	wrong   []Violation   // what is wrong whatever the record says
+	wrong   []Violation   // violations that do not depend on the record
 }
 
-// NewRecorder makes an empty recorder.
+// NewRecorder creates an empty recorder.
 func NewRecorder() *Recorder {
 	return &Recorder{keys: make(map[string]*keyEvents), inside: make(map[string]map[string]bool), stopped: make(map[string]bool)}
 }
@@ -50,7 +50,7 @@ func (b *Recorder) Count() Count { return b.count }
 // Keys returns the number of keys with events.
 func (b *Recorder) Keys() int { return len(b.keys) }
 
-// Some returns some of the keys with events, at random.
+// Some returns up to most keys with events, at random.
 func (b *Recorder) Some(most int) (keys []string) {
 	for key := range b.keys {
 		if len(keys) == most {
@@ -61,8 +61,8 @@ func (b *Recorder) Some(most int) (keys []string) {
 	return keys
 }
 
-// Events returns the events of a key except the answers: first what began, then what callers
-// learned.
+// Events returns the events of a key except the answers: first the callbacks that began, then the
+// results of callers.
 func (b *Recorder) Events(key string) []Event {
 	p := b.keyEvents(key)
 	return slices.Concat(p.began, p.results)
@@ -80,7 +80,7 @@ func (b *Recorder) keyEvents(key string) *keyEvents {
 	return p
 }
 
-// Add adds an event. The events of one worker must be added in their order.
+// Add adds an event. The events of each worker must be added in order.
 func (b *Recorder) Add(e Event) {
 	if e.Kind == Stopped {
 		for token := range b.inside[e.Worker] {

@@ -1,6 +1,6 @@
-// Package rung is what the rungs of the proof have in common: their sizes, the seeds of their
-// random choices, and their figures. The command prove runs them all. A rung is one kind of proof
-// that the library keeps its promise.
+// Package rung holds the common parts of the rungs of the proof: their sizes, the seeds of their
+// random choices, and their figures. A rung is one kind of proof that the library keeps its
+// promise. The command prove runs all rungs.
 package rung
 
 import (
@@ -19,11 +19,11 @@ var (
 	seed = flag.Uint64("seed", 0, "the seed of the random choices; 0 for a new one")
 )
 
-// Sizes are the values of -size, the smallest first. The first is for runs of all tests of the
-// project: it only shows that a rung works.
+// Sizes are the values of -size, the smallest first. The first one is for runs of all tests of the
+// project. It only shows that a rung works.
 var Sizes = []string{"quick", "change", "nightly", "release"}
 
-// quickPart is how much smaller quick is than change.
+// quickPart is the ratio of the size change to the size quick.
 const quickPart = 10
 
 // SizeIndex returns the index of a size in Sizes, or -1.
@@ -32,11 +32,11 @@ func SizeIndex(name string) int { return slices.Index(Sizes, name) }
 // Asked returns the values of the flags that all rungs have.
 func Asked() (chosenSize string, chosenSeed uint64) { return *size, *seed }
 
-// FigurePrefix begins the line of a figure. The tests' own output is on the same stream.
+// FigurePrefix begins the line of a figure, since the stream also contains the output of the tests.
 const FigurePrefix = "figure "
 
-// Size returns how many to run: change for every change, nightly for every night, release before a
-// release. Without -size it is a tenth of change, and at least one.
+// Size returns the number for the chosen size: change for every change, nightly for every night,
+// release before a release. Without -size it returns a tenth of change, and at least one.
 func Size(t testing.TB, change, nightly, release int) int {
 	t.Helper()
 	i := SizeIndex(*size)
@@ -46,8 +46,8 @@ func Size(t testing.TB, change, nightly, release int) int {
 	return [...]int{max(1, change/quickPart), change, nightly, release}[i]
 }
 
-// Seed returns the seed of the test's random choices, and prints it if the test fails, so that they
-// can be repeated.
+// Seed returns the seed of the test's random choices. If the test fails, it prints the seed, so
+// that the choices can be repeated.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	chosen := *seed
@@ -62,8 +62,8 @@ func Seed(t testing.TB) uint64 {
 	return chosen
 }
 
-// Figure prints a figure for a line of the scoreboard, such as R5. A test that has failed prints
-// nothing.
+// Figure prints a figure for a line of the scoreboard, such as R5. It prints nothing if the test
+// has failed.
 func Figure(t testing.TB, id, format string, args ...any) {
 	t.Helper()
 	if t.Failed() {

@@ -10,7 +10,7 @@ import (
 	"github.com/redisidem/redisidem/test/internal/history"
 )
 
-// Completer makes a completer of the worker's keys.
+// Completer creates a completer of the worker's keys.
 func (w *Worker) Completer(svc *redisidem.Service) *redisidem.Completer {
 	c, err := redisidem.NewCompleter(svc, []*redisidem.Flow{w.flow()}, nil)
 	if err != nil {
@@ -19,13 +19,13 @@ func (w *Worker) Completer(svc *redisidem.Service) *redisidem.Completer {
 	return c
 }
 
-// runOf names a run of a callback.
+// runOf identifies a run of a callback.
 type runOf struct {
 	key             string
 	fence, revision int64
 }
 
-// sweep is a stage that a completer runs. Only the observer learns its outcome.
+// sweep is a stage that a completer runs. Only the observer receives its outcome.
 func (w *Worker) sweep(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	u := &usage{worker: w, Use: Use{Key: st.Key().Value, Dwell: rand.N(5 * time.Millisecond), Fails: rand.IntN(12) == 0}}
 	outcome, err := u.work(ctx, st)

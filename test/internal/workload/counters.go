@@ -8,7 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Counters returns the counters of commits that the effects have made, by the values of their keys.
+// Counters returns the counters of commits that the effects have incremented, by the values of
+// their keys.
 func Counters(ctx context.Context, t testing.TB, client *redis.Client) map[string]int {
 	t.Helper()
 	counted := make(map[string]int)

@@ -12,13 +12,13 @@ import (
 	"github.com/redisidem/redisidem/test/internal/history"
 )
 
-// usage is a Use under way, in which callbacks may run, one after the other.
+// usage is a Use in progress. Its callbacks run one after the other.
 type usage struct {
 	worker *Worker
 	Use
 
 	last   history.Event // the last callback that began
-	open   bool          // and its outcome is not reported yet
+	open   bool          // the outcome of last is not reported yet
 	gaveUp bool
 }
 
@@ -32,7 +32,7 @@ func (u *usage) single(ctx context.Context, st *redisidem.Stage) (history.Chain,
 	return u.stage(ctx, st)
 }
 
-// work is a stage of a key with several.
+// work is a stage of a key with several stages.
 func (u *usage) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	chain, err := u.stage(ctx, st)
 	if err != nil {
@@ -45,14 +45,14 @@ func (u *usage) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcom
 	return outcome.WithEffects(effect.IncrBy(st.ShardKey(Counter+st.Key().Value), 1).Expire(time.Hour)), nil
 }
 
-// Counter begins the name of the effect's key, a counter of commits, before the key's value. Keys
-// with one stage have none.
+// Counter is the prefix of the counters of commits, which effects increment. The key's value
+// follows. Keys with one stage have no counter.
 const Counter = "commits-of:"
 
 // Counted reports whether the commits of a key are counted.
 func Counted(value string) bool { return kind(value) != single }
 
-// stage is a run of a callback. It returns the chain to leave.
+// stage is a run of a callback. It returns the chain to store.
 func (u *usage) stage(ctx context.Context, st *redisidem.Stage) (history.Chain, error) {
 	u.kept()
 	w := u.worker
@@ -75,8 +75,8 @@ func (u *usage) stage(ctx context.Context, st *redisidem.Stage) (history.Chain, 
 	return seen.Add(u.last.Token), nil
 }
 
-// kept says that the callback before this one of the same call was committed: a flow would not have
-// come here otherwise.
+// kept reports that the previous callback of the same call was committed. Otherwise the flow would
+// not have reached the next one.
 func (u *usage) kept() {
 	if u.open {
 		u.worker.Tell(u.last.As(history.Committed))
@@ -84,7 +84,7 @@ func (u *usage) kept() {
 	u.open = false
 }
 
-// returned takes in what a call on a key with several stages returned.
+// returned handles the result of a call on a key with several stages.
 func (u *usage) returned(key *redisidem.Key, err error) (*redisidem.Key, error) {
 	if u.open && err != nil && !u.gaveUp && key.Revision > u.last.Revision && errors.Is(err, redisidem.ErrLeaseLost) {
 		u.kept() // the lease was lost after the commit
@@ -96,7 +96,8 @@ func (u *usage) returned(key *redisidem.Key, err error) (*redisidem.Key, error) 
 	return key, err
 }
 
-// AnswerOf returns the chain in a key's answer. What is no chain differs from every one.
+// AnswerOf returns the chain in a key's answer. For an answer without a chain it returns a text
+// that differs from every chain.
 func AnswerOf(key *redisidem.Key) string {
 	var answer string
 	if key.Response == nil {
@@ -139,7 +140,7 @@ func (u *usage) failed(err error) {
 	u.worker.Tell(u.last.As(kind))
 }
 
-// RecordOf returns what is stored of a key.
+// RecordOf returns the stored state of a key.
 func RecordOf(key *redisidem.Key) history.Record {
 	record := history.Record{Key: key.Value, Finished: key.Finished()}
 	if key.Finished() {

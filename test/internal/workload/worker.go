@@ -1,6 +1,6 @@
-// Package workload is what workers do to idempotency keys in the rungs that disturb them:
-// everything that can be done, on keys that all workers share. Each reports what it begins and what
-// it learns as events of package history.
+// Package workload is the load of the rungs that disturb workers: every use of idempotency keys, on
+// keys that all workers share. Workers report their actions and results as events of package
+// history.
 package workload
 
 import (
@@ -17,12 +17,12 @@ import (
 
 // Worker works on keys. It observes its service, which must not have another observer.
 type Worker struct {
-	// Name stands in the events, which go to Tell. It is called concurrently.
+	// Name is the worker's name in the events. Tell receives the events and is called concurrently.
 	Name string
 	Tell func(history.Event)
-	// Stay spends the time of a callback, which may be cut short.
+	// Stay waits for the duration of a callback. It may return early.
 	Stay func(ctx context.Context, dwell time.Duration, e history.Event)
-	// Again is how long after its last run a completer takes a key on.
+	// Again is how long after the last run of a key a completer runs it again.
 	Again time.Duration
 
 	tokens atomic.Int64
@@ -30,21 +30,22 @@ type Worker struct {
 	flow   func() *redisidem.Flow
 }
 
-// New makes a worker whose flow's keys a completer takes on again so long after their last run.
+// New creates a worker. A completer runs the keys of its flow again when the time again has passed
+// since their last run.
 func New(name string, again time.Duration, tell func(history.Event)) *Worker {
 	w := &Worker{Name: name, Tell: tell, Again: again, Stay: func(context.Context, time.Duration, history.Event) {}}
 	w.flow = sync.OnceValue(w.newFlow)
 	return w
 }
 
-// Keys are of three kinds: one stage, stages by hand, a flow.
+// Keys have one stage, stages by hand, or a flow.
 const (
 	single = "one"
 	byHand = "hand"
 	flowed = "flow"
 )
 
-// Value returns the key of a number.
+// Value returns the key with number n.
 func Value(n int) string { return fmt.Sprintf("%s-%d", [...]string{single, byHand, flowed}[n%3], n) }
 
 func kind(value string) string {
@@ -63,11 +64,11 @@ type Use struct {
 	Key   string
 	Dwell time.Duration // of each callback
 	Fails bool          // the callback returns an error
-	Other bool          // there are two ways to work on a key of several stages: take the other one
+	Other bool          // use the other one of the two ways to work on a key of several stages
 }
 
-// Do makes a call on a key, or as many as it takes to bring it to its end. It returns the error
-// that ended them.
+// Do makes one call on a key, or as many as it takes to finish the key. It returns the error of the
+// last call.
 func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 	u := &usage{worker: w, Use: use}
 	ctx = context.WithValue(ctx, usageContext{}, u)
@@ -99,7 +100,7 @@ func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 	return err
 }
 
-// newFlow makes the operation whose keys a completer finishes, too.
+// newFlow creates the flow whose keys a completer also finishes.
 func (w *Worker) newFlow() *redisidem.Flow {
 	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: w.Again, MaxAttempts: 1 << 20}
 	for _, point := range stages {

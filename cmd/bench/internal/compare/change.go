@@ -10,18 +10,18 @@ import (
 
 const (
 	alpha    = 0.05 // the highest probability that any of the reported differences is chance
-	harmless = 0.05 // how much worse this library may be
+	harmless = 0.05 // the loss up to which this library does not count as worse
 )
 
 // change is the difference between the two runs at one point.
 type change struct {
 	before, after float64 // medians
 	na, nb        int     // samples
-	part          float64 // of before: -0.1 is 10 % less
+	part          float64 // relative to before: -0.1 is 10 % less
 	p             float64 // of a difference by chance, corrected for the number of points
 	significant   bool
 	worse         bool // significantly, and by more than harmless
-	tooFew        bool // samples for a significant difference
+	tooFew        bool // too few samples for a significant difference
 }
 
 // changes compares the points of pairs with the Mann-Whitney U test, which assumes nothing about
@@ -56,7 +56,7 @@ func newChange(before, after []float64) change {
 	return c
 }
 
-// decide takes the corrected p-value of one of so many points.
+// decide sets the fields that depend on the corrected p-value. points is the number of points.
 func (c *change) decide(p float64, points int, timed bool) {
 	c.p, c.significant = p, p < alpha
 	c.tooFew = !c.significant && float64(points)*clearest(c.na, c.nb) >= alpha
@@ -67,8 +67,8 @@ func (c *change) decide(p float64, points int, timed bool) {
 	c.worse = c.significant && loss > harmless
 }
 
-// holm corrects p-values for their number with Holm's method: the probability that at least one of
-// those below alpha is there by chance is below alpha.
+// holm corrects p-values for their number with Holm's method. The probability that at least one
+// result below alpha is due to chance is below alpha.
 func holm(ps []float64) []float64 {
 	order := make([]int, len(ps))
 	for i := range order {
@@ -101,18 +101,18 @@ func chance(a, b []float64) float64 {
 	return r.P
 }
 
-// clearest returns the p-value of samples of these sizes that do not overlap, which is the lowest
-// possible one.
+// clearest returns the p-value of samples of these sizes that do not overlap. It is the lowest
+// possible p-value.
 func clearest(na, nb int) float64 {
-	ways := 1.0 // to choose na of na+nb
+	ways := 1.0 // number of ways to choose na of na+nb
 	for i := 1; i <= na; i++ {
 		ways = ways * float64(nb+i) / float64(i)
 	}
 	return min(1, 2/ways)
 }
 
-// enough returns the number of samples of each run that is needed before one of so many points can
-// differ significantly.
+// enough returns the number of samples per run that a significant difference needs, among this many
+// points.
 func enough(points int) int {
 	n := 1
 	for float64(points)*clearest(n, n) >= alpha {

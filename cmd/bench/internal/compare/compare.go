@@ -1,5 +1,5 @@
-// Package compare reports whether one run of the benchmark was faster than another, or whether the
-// difference is chance.
+// Package compare reports whether two runs of the benchmark differ in speed, or whether the
+// difference is due to chance.
 package compare
 
 import (
@@ -14,17 +14,16 @@ import (
 var (
 	// ErrNotMeasured is returned for a run on the embedded server.
 	ErrNotMeasured = errors.New("correctness only, not a measurement")
-	// ErrNothingInCommon is returned for runs without a scenario, contender and load that both
-	// have.
+	// ErrNothingInCommon is returned for runs that share no scenario, contender and load.
 	ErrNothingInCommon = errors.New("the runs have no scenario, contender and load in common")
 )
 
-// Compare writes how b, the later run, differs from a, point by point, in lines of the given width
-// as table.Write does. Worse is true when a contender of this library is significantly worse in b,
-// by more than 5 %, or failed there and not in a.
+// Compare writes how b, the later run, differs from a, point by point. Lines have at most the given
+// width, as in table.Write. Worse is true when a contender of this library is significantly worse
+// in b, by more than 5 %. It is also true when such a contender failed only in b.
 //
-// A point is compared by its ratios to the baseline, repetition by repetition: a slow machine is
-// slow for both sides of a ratio. Without a baseline, the point's own numbers are compared.
+// A point is compared by its ratios to the baseline, repetition by repetition. A slow machine slows
+// both sides of a ratio. Without a baseline, the point's own numbers are compared.
 func Compare(w io.Writer, width int, a, b *result.Run) (worse bool, err error) {
 	for i, r := range []*result.Run{a, b} {
 		if !r.Measured {

@@ -12,8 +12,8 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// run makes a run with one point of that many operations per second, or of those p99s if the rate
-// is not 0.
+// run makes a run with one point. The values are operations per second, or p99s if the rate is not
+// 0.
 func run(contender string, rate float64, values ...float64) *result.Run {
 	p := result.Point{Contender: contender, Title: contender, Own: contender != "redislock", Callers: 64, BodyBytes: 200, Rate: rate}
 	p.Cost = result.Cost{ServerCPU: 12.5, Allocations: 40, AllocBytes: 4096}
@@ -76,7 +76,8 @@ func TestCompareTellsChangeFromChance(t *testing.T) {
 	}
 }
 
-// with adds the points of another contender to a run: the baseline, the divisor of both ratios.
+// with adds the points of another contender to a run. It is the baseline, the divisor of both
+// ratios.
 func with(r, base *result.Run) *result.Run {
 	p := base.Scenarios[0].Points[0]
 	p.Baseline = true
@@ -94,8 +95,8 @@ func compared(t *testing.T, a, b *result.Run) (worse bool, said string) {
 	return worse, out.String()
 }
 
-// TestSlowerMachineIsNotWorse halves the speed of all contenders in the second run, and then of
-// this library alone.
+// TestSlowerMachineIsNotWorse halves the speed of all contenders in the second run. It then halves
+// the speed of this library alone.
 func TestSlowerMachineIsNotWorse(t *testing.T) {
 	t.Parallel()
 	base, own := []float64{1000, 1400, 900, 1200, 1100, 800}, []float64{2010, 2790, 1800, 2420, 2190, 1600}
@@ -114,14 +115,14 @@ func TestSlowerMachineIsNotWorse(t *testing.T) {
 	if worse, said := compared(t, a, with(run("redisidem", 0, halved(own)...), run("redislock", 0, base...))); !worse {
 		t.Errorf("half the baseline's speed is no loss:\n%s", said)
 	}
-	// The baseline before is another contender: there is nothing to divide by.
+	// The first run has a different baseline, so there is no ratio.
 	other := with(run("redisidem", 0, halved(own)...), run("redsync", 0, halved(base)...))
 	if worse, said := compared(t, a, other); !worse || strings.Contains(said, "ratio  ") {
 		t.Errorf("different baselines: %v\n%s", worse, said)
 	}
 }
 
-// TestTimedScenariosAreComparedByLatency has operations whose throughput means nothing.
+// TestTimedScenariosAreComparedByLatency has operations whose throughput is meaningless.
 func TestTimedScenariosAreComparedByLatency(t *testing.T) {
 	t.Parallel()
 	timed := func(p99 ...float64) *result.Run {
@@ -183,7 +184,7 @@ func TestEqualBuildsSeldomDiffer(t *testing.T) {
 	machine := func() *result.Run {
 		r := run("redislock", 0, 1)
 		r.Scenarios = nil
-		speed := 1000 * (1 + 0.3*rnd.Float64()) // today's
+		speed := 1000 * (1 + 0.3*rnd.Float64()) // of the machine in this run
 		for range 14 {
 			points := make([]result.Point, 2)
 			for i := range points {
@@ -210,7 +211,7 @@ func TestEqualBuildsSeldomDiffer(t *testing.T) {
 
 func TestHolm(t *testing.T) {
 	t.Parallel()
-	// The values of R's p.adjust, with the method "holm".
+	// These values are the results of R's p.adjust with the method "holm".
 	if got := holm([]float64{0.01, 0.04, 0.03, 0.005}); !slices.Equal(got, []float64{0.03, 0.06, 0.06, 0.02}) {
 		t.Errorf("corrected to %v", got)
 	}
@@ -312,7 +313,7 @@ func (f *failing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The p-values are those of R's wilcox.test(a, b, exact = TRUE).
+// TestChance compares with the p-values of R's wilcox.test(a, b, exact = TRUE).
 func TestChance(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

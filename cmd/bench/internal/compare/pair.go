@@ -13,7 +13,7 @@ type pair struct {
 	baseA, baseB *result.Point
 }
 
-// lost is a point that the first run has measured and the second has not.
+// lost is a point that only the first run has measured.
 type lost struct {
 	scenario *result.Scenario
 	a        *result.Point
@@ -101,14 +101,14 @@ func each(r *result.Run, f func(*result.Scenario, *result.Point)) {
 
 func measured(p *result.Point) bool { return p.Error == "" && len(p.Samples) > 0 }
 
-// timed reports whether latency is the number to compare: throughput is fixed in an open loop, and
-// means nothing where the latency is of a part of the operation.
+// timed reports whether latency is the number to compare. Throughput is fixed in an open loop. It
+// is meaningless where the latency covers only a part of the operation.
 func (p *pair) timed() bool { return p.b.Rate > 0 || p.scenario.Timed }
 
 // paired reports whether there is a baseline to divide by.
 func (p *pair) paired() bool { return p.baseA != nil }
 
-// values returns the numbers to compare of both points, repetition by repetition.
+// values returns the numbers to compare, for both points and each repetition.
 func (p *pair) values() (before, after []float64) {
 	return p.of(p.a, p.baseA), p.of(p.b, p.baseB)
 }

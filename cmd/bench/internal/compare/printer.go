@@ -14,7 +14,7 @@ type printer struct {
 	w     io.Writer
 	width int
 	rows  [][]string // of the next table
-	few   bool       // samples of this library at any point
+	few   bool       // this library has too few samples at some point
 	worse bool       // whether this library is worse at any point
 	err   error
 }
@@ -41,7 +41,7 @@ func (o *printer) head(a, b *result.Run) {
 	}
 }
 
-// lost lists the points of the first run that the second has not measured.
+// lost lists the points that only the first run has measured.
 func (o *printer) lost(all []lost) {
 	if len(all) == 0 {
 		return
@@ -131,7 +131,7 @@ func load(p *result.Point) string {
 	return strings.Join(parts, ", ")
 }
 
-// cost writes the cost of an operation before and after, where it is known.
+// cost writes the cost of an operation before and after, if it is known.
 func cost(before, after float64, format string) string {
 	if before == 0 && after == 0 {
 		return "-"

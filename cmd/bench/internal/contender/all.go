@@ -1,13 +1,13 @@
 package contender
 
-// added are the kinds that need more than the Redis under test.
+// added are the kinds that need another server than the Redis under test.
 var added []Kind
 
 // AddMedusaSQL adds [MedusaSQL] to [All]. It must be called at the start of the program.
 func AddMedusaSQL(url string) { added = append(added, MedusaSQL(url)) }
 
-// All returns every kind of contender in a fixed order: this library's own, the others that need
-// only the Redis under test, and the added ones.
+// All returns every kind of contender in a fixed order. This library's own kinds come first, then
+// the others that need only the Redis under test, then the added ones.
 func All() []Kind {
 	return append([]Kind{
 		redisidemAuto, redisidemPlain, redisidemWait, redisidemCache, redislockAuto, redislockPlain, redsyncPlain, rueidislockKind,

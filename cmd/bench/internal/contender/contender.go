@@ -1,6 +1,6 @@
 // Package contender holds the ways to make a request idempotent that the benchmark compares: this
 // library, other libraries, and hand-written code. All do the same work behind one interface. Each
-// says in one sentence what it leaves out.
+// names in one sentence the guarantees that it leaves out.
 package contender
 
 import (
@@ -18,14 +18,15 @@ type Request struct {
 	Params []byte // the request's body
 }
 
-// Work makes the response. A contender calls it if and only if the request is to be executed.
+// Work makes the response. A contender calls it only if the request is to be executed.
 type Work func(ctx context.Context) ([]byte, error)
 
-// Contender runs each request at most once at a time and replays the responses of finished ones. It
-// is safe for concurrent use.
+// Contender executes each request at most once at a time, and replays the responses of finished
+// requests. It is safe for concurrent use.
 type Contender interface {
-	// Do executes the request or replays its response, and reports which. It returns an error that
-	// matches ErrInFlight when another caller executes the request and the contender does not wait.
+	// Do executes the request or replays its response, and reports which. While another caller
+	// executes the request, a contender that does not wait returns an error that matches
+	// ErrInFlight.
 	Do(ctx context.Context, r Request, work Work) (response []byte, replayed bool, err error)
 	// Close releases everything that Open has made.
 	Close() error
@@ -34,26 +35,26 @@ type Contender interface {
 // ErrInFlight is returned when another caller executes the request at this moment.
 var ErrInFlight = errors.New("the request is in flight")
 
-// ErrUnable is matched by the error of [Kind].Open when a contender cannot take part here although
-// nothing went wrong. The error gives the reason.
+// ErrUnable is matched by the error of [Kind].Open when a contender cannot take part in this
+// environment. That is not a failure. The error gives the reason.
 var ErrUnable = errors.New("cannot take part here")
 
 // Kind is one kind of contender.
 type Kind struct {
 	// Name is short and unique, such as "redisidem-auto".
 	Name string
-	// Title is for tables, such as "redisidem, auto-pipelined".
+	// Title is the name in tables, such as "redisidem, auto-pipelined".
 	Title string
-	// About is one sentence about what it does per request and what it leaves out.
+	// About says in one sentence what the contender does per request and what it leaves out.
 	About string
-	// Own reports whether it is this library, in any form. Comparisons and reports are about these.
+	// Own reports whether it is this library, in any form. Comparisons and reports focus on these.
 	Own bool
 	// Replays reports whether it can replay a response. A bare floor cannot.
 	Replays bool
 	// Waits reports whether Do waits while another caller executes the request, instead of
 	// returning ErrInFlight.
 	Waits bool
-	// Open makes a contender. Its keys begin with prefix, so that runs do not share any.
+	// Open creates a contender. Its keys begin with prefix, so that runs do not share any.
 	Open func(ctx context.Context, dial Dial, prefix string) (Contender, error)
 }
 

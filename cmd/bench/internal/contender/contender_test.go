@@ -20,7 +20,7 @@ import (
 )
 
 // postgresVariable names the environment variable with the URL of a PostgreSQL in which the test
-// may make schemas.
+// may create schemas.
 const postgresVariable = "REDISIDEM_BENCH_POSTGRES"
 
 const callers = 64
@@ -31,7 +31,7 @@ func TestContendersDoTheSameWork(t *testing.T) {
 	for _, kind := range contender.All() {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
-			conforms(t, kind, dial(addr), kind.Name != "http" && kind.Name != "gateway-bare" && kind.Name != "proxy") // which protect nothing
+			conforms(t, kind, dial(addr), kind.Name != "http" && kind.Name != "gateway-bare" && kind.Name != "proxy") // these three do not protect requests
 		})
 	}
 }
@@ -51,14 +51,14 @@ func TestMedusaSQLDoesTheSameWork(t *testing.T) {
 	if url == "" {
 		t.Skip(postgresVariable + " is not set")
 	}
-	// Nothing excludes concurrent callers here: see TestMedusaSQLRunsTheSameWorkTwice.
+	// MedusaSQL does not exclude concurrent callers: see TestMedusaSQLRunsTheSameWorkTwice.
 	conforms(t, contender.MedusaSQL(url), dial(""), false)
 }
 
-// conforms checks what a scenario relies on. A contender that is not exclusive may run the work of
-// one key several times at once.
+// conforms checks the properties that scenarios rely on. A contender that is not exclusive may run
+// the work of one key several times at once.
 func conforms(t *testing.T, kind contender.Kind, dial contender.Dial, exclusive bool) {
-	g := open(t, kind, dial) // which may build a program
+	g := open(t, kind, dial) // may build a program
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 
@@ -198,7 +198,7 @@ func crowd(ctx context.Context, t *testing.T, kind contender.Kind, g contender.C
 		close(gun)
 		all.Wait()
 		if !exclusive && !kind.Replays {
-			continue // it excludes no caller
+			continue // it does not exclude callers
 		}
 		if n := executed.Load(); n != 1 {
 			t.Errorf("%d callers got the result of an execution", n)
@@ -219,8 +219,8 @@ func crowd(ctx context.Context, t *testing.T, kind contender.Kind, g contender.C
 	}
 }
 
-// TestLocksAreHeldForAsLongAsARunTakes puts the server's clock forward by an hour, so that no lock
-// is renewed.
+// TestLocksAreHeldForAsLongAsARunTakes advances the server's clock by an hour. No lock is renewed
+// meanwhile.
 func TestLocksAreHeldForAsLongAsARunTakes(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"redislock", "redislock-auto", "redsync", "floor"} {
@@ -243,7 +243,8 @@ func TestLocksAreHeldForAsLongAsARunTakes(t *testing.T) {
 	}
 }
 
-// The weaknesses that the rivals' descriptions name, so that they do not change unnoticed.
+// These tests pin the weaknesses that the contenders' descriptions name, so that a change is
+// noticed.
 
 func TestFiberExecutesTheSameRequestInEachProcess(t *testing.T) {
 	t.Parallel()
@@ -315,7 +316,7 @@ func together(t *testing.T, kind contender.Kind, dial contender.Dial) int64 {
 	return ran.Load()
 }
 
-// TestServerWithoutTrackingLeavesRueidislockOut opens it on the embedded server.
+// TestServerWithoutTrackingLeavesRueidislockOut opens rueidislock on the embedded server.
 func TestServerWithoutTrackingLeavesRueidislockOut(t *testing.T) {
 	t.Parallel()
 	kind, _ := contender.ByName("rueidislock")
@@ -340,7 +341,7 @@ func TestGatewayLeavesNoFiles(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	addr := dial(rediscase.Server(t).Addr())
-	kind, _ := contender.ByName("proxy") // quicker to build than the gateway
+	kind, _ := contender.ByName("proxy") // builds faster than the gateway
 	for range 2 {
 		one, err := kind.Open(context.Background(), addr, "one")
 		if err != nil {

@@ -49,8 +49,8 @@ func (g *gateway) start(ctx context.Context, p *program, args ...string) (url st
 	return url, err
 }
 
-// behind makes a contender whose requests go to the address that run returns, where a process
-// forwards them to the contender's own server.
+// behind creates a contender whose requests go to the address that run returns. A process at that
+// address forwards them to the contender's own server.
 func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err error)) (Contender, error) {
 	inner, err := serve(ctx, dial, nil, func(h http.Handler) (http.Handler, error) { return h, nil })
 	if err != nil {
@@ -69,7 +69,7 @@ func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err 
 	return g, nil
 }
 
-// behindGateway makes a contender whose requests go through a gateway with those routes.
+// behindGateway creates a contender whose requests go through a gateway with these routes.
 func behindGateway(routes string) func(context.Context, Dial, string) (Contender, error) {
 	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		addr, err := dial.Addr()

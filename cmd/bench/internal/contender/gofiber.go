@@ -41,7 +41,7 @@ type fiberContender struct {
 	handler fasthttp.RequestHandler
 }
 
-// running is the work of a request, which its context carries to the handler.
+// running is the work of a request. The request's context carries it to the handler.
 type running struct {
 	ctx  context.Context
 	work Work

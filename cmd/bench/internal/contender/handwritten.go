@@ -76,12 +76,12 @@ var (
 	}
 )
 
-// lease is the lease of each contender's lock. It is longer than any run: hand-written contenders
-// do not renew their locks, and the scenario of refused duplicates holds its locks from beginning
-// to end.
+// lease is the lease of each contender's lock. It is longer than any run, for two reasons.
+// Hand-written contenders do not renew their locks. The scenario of refused duplicates holds its
+// locks from beginning to end.
 const lease = retention
 
-// locker takes the lock of that name, or returns ErrInFlight.
+// locker takes the lock with a name, or returns ErrInFlight.
 type locker func(ctx context.Context, name string) (unlock func(context.Context) error, err error)
 
 func obtain(client redislock.RedisClient) locker {
@@ -109,8 +109,8 @@ func autoPipeline(client redis.UniversalClient) (*redis.AutoPipeliner, error) {
 	return nil, errors.New("this client has no auto-pipeliner")
 }
 
-// handwritten is idempotency as a careful engineer writes it on a lock. The record is a hash with
-// the same parts of request and response that this library stores.
+// handwritten is idempotency as a careful engineer writes it on top of a lock. The record is a hash
+// with the same parts of request and response that this library stores.
 type handwritten struct {
 	store interface {
 		redis.Scripter
@@ -121,7 +121,7 @@ type handwritten struct {
 	closer io.Closer
 }
 
-// write stores a finished record, but never over another one.
+// write stores a finished record. It does not replace an existing one.
 var write = redis.NewScript(writeSource)
 
 const writeSource = `
@@ -174,12 +174,12 @@ func (g *handwritten) Do(ctx context.Context, r Request, work Work) (response []
 	return body, false, nil
 }
 
-// record is the name of a request's record.
+// record returns the Redis key of a request's record.
 func (g *handwritten) record(r Request) string { return g.prefix + ":{" + r.Key + "}" }
 
 func (g *handwritten) Close() error { return g.closer.Close() }
 
-// fingerprint is a digest of what makes two requests the same.
+// fingerprint returns a digest of the parts that make two requests the same.
 func fingerprint(r Request) string {
 	h := sha256.New()
 	for _, part := range []string{r.Method, r.Path} {

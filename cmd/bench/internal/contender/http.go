@@ -48,7 +48,7 @@ var (
 	}
 )
 
-// overHTTP makes a contender whose handler uses another one.
+// overHTTP creates a contender whose handler uses another contender.
 func overHTTP(inner Kind) func(context.Context, Dial, string) (Contender, error) {
 	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		g, err := inner.Open(ctx, dial, prefix)
@@ -59,7 +59,7 @@ func overHTTP(inner Kind) func(context.Context, Dial, string) (Contender, error)
 	}
 }
 
-// behindMiddleware makes a contender whose handler stands behind the library's middleware.
+// behindMiddleware creates a contender whose handler is wrapped in the library's middleware.
 func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Contender, error) {
 	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		g, err := inner.Open(ctx, dial, prefix)
@@ -76,7 +76,7 @@ func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Contender
 	}
 }
 
-// httpContender sends requests to a server of its own in this process, and reads the answers.
+// httpContender sends requests to its own server in this process, and reads the responses.
 type httpContender struct {
 	inner  Contender // may be nil
 	server *http.Server
@@ -87,7 +87,7 @@ type httpContender struct {
 	works map[string]*errand // by key: the work of requests in flight
 }
 
-// errand is the work of all in-flight requests of one key, which do the same.
+// errand is the work of all in-flight requests of one key, which is the same for all.
 type errand struct {
 	work    Work
 	callers int
@@ -106,7 +106,7 @@ func (g *httpContender) enter(key string, work Work) {
 	e.callers++
 }
 
-// leave removes the work when no request waits for it any more.
+// leave removes the work when the last request that waits for it has ended.
 func (g *httpContender) leave(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -118,7 +118,7 @@ func (g *httpContender) leave(key string) {
 }
 
 // serve starts the server. wrap makes the handler from the bare one. If inner is not nil, the bare
-// handler runs its work through it.
+// handler does its work through it.
 func serve(ctx context.Context, dial Dial, inner Contender, wrap func(http.Handler) (http.Handler, error)) (Contender, error) {
 	g := &httpContender{
 		inner: inner, works: make(map[string]*errand),

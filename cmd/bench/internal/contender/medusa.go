@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// MedusaSQL returns the SQL service that this library is modelled on, on the PostgreSQL of that
-// URL. It does not use the Redis under test.
+// MedusaSQL returns the SQL service that this library is modelled on, on the PostgreSQL at a URL.
+// It does not use the Redis under test.
 func MedusaSQL(url string) Kind {
 	return Kind{
 		Name: "medusa-sql", Title: "Medusa's SQL service",
@@ -29,12 +29,12 @@ func MedusaSQL(url string) Kind {
 	}
 }
 
-// sqlConnections bounds the connections to PostgreSQL. With more of them throughput falls:
-// serializable transactions of different keys also collide when their rows or index entries share a
-// page.
+// sqlConnections limits the connections to PostgreSQL. With more connections throughput falls,
+// since serializable transactions of different keys also collide. They do when their rows or index
+// entries share a page.
 const sqlConnections = 16
 
-// medusaTable is the service's table, except for response_body, which is jsonb there: jsonb does
+// medusaTable is the service's table, except for response_body. The service uses jsonb, which does
 // not return bytes unchanged.
 const medusaTable = `
 create table idempotency_key (
@@ -53,7 +53,7 @@ create table idempotency_key (
 func openMedusa(ctx context.Context, url string, callers int, prefix string) (*medusa, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("the URL of the PostgreSQL cannot be parsed") // without its password
+		return nil, errors.New("the URL of the PostgreSQL cannot be parsed") // the error must not contain the password
 	}
 	g := &medusa{schema: "redisidem_bench_" + strings.ToLower(rand.Text()), prefix: prefix}
 	cfg.MaxConns = int32(min(max(callers, 1), sqlConnections))
@@ -121,8 +121,8 @@ func initializeRequest(ctx context.Context, tx pgx.Tx, key string, r Request) (m
 	return row, err
 }
 
-// workStage runs the work and stores its response. After a collision it returns the response of the
-// winner, if there is one.
+// workStage runs the work and stores its response. After a collision it returns the stored
+// response, if there is one.
 func workStage(ctx context.Context, tx pgx.Tx, key string, work Work) (row medusaRow, replayed bool, err error) {
 	if err := tx.QueryRow(ctx, selectRow, key).Scan(&row.point, &row.body); err != nil {
 		return row, false, err
@@ -142,10 +142,10 @@ func workStage(ctx context.Context, tx pgx.Tx, key string, work Work) (row medus
 	return medusaRow{"finished", body}, false, err
 }
 
-// collisions is how often a transaction is tried.
+// collisions is the maximum number of tries of a transaction.
 const collisions = 200
 
-// serializable runs f in transactions until one of them does not collide.
+// serializable runs f in a transaction, again and again until one does not collide.
 func (g *medusa) serializable(ctx context.Context, f func(pgx.Tx) error) error {
 	var err error
 	for range collisions {
@@ -163,7 +163,7 @@ func (g *medusa) serializable(ctx context.Context, f func(pgx.Tx) error) error {
 	return fmt.Errorf("gave up after %d collisions: %w", collisions, err)
 }
 
-// Close drops the table that Open made.
+// Close drops the table that Open created.
 func (g *medusa) Close() error {
 	defer g.pool.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)

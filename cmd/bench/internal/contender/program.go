@@ -23,8 +23,8 @@ type program struct {
 	dir   string // its path while it has users
 }
 
-// acquire returns the program's file. The caller must call release. The error matches ErrUnable if
-// there is no source.
+// acquire returns the path of the program's file. The caller must call release. The error matches
+// ErrUnable if the source is missing.
 func (p *program) acquire(ctx context.Context) (file string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

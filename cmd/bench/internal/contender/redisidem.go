@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// patience is the timeout of every contender. It is long because a benchmark loads the machine
-// fully.
+// patience is the timeout of every contender. It is long because a benchmark fully loads the
+// machine.
 const patience = 10 * time.Second
 
 // retention is how long each contender keeps its records.
@@ -107,8 +107,8 @@ func (g *libraryContender) Close() error {
 	return errors.Join(g.service.Close(ctx), g.client.Close())
 }
 
-// Service returns the service behind a contender of this library, or nil, for scenarios that need
-// more than Do.
+// Service returns the service behind a contender of this library, or nil. Scenarios use it if Do is
+// not enough.
 func Service(g Contender) *redisidem.Service {
 	if l, ok := g.(*libraryContender); ok {
 		return l.service

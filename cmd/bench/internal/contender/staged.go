@@ -14,10 +14,10 @@ import (
 const Stages = 4
 
 // Staged is a contender that can also run a request in stages. Each stage is stored, so that a
-// retry continues behind it.
+// retry continues after it.
 type Staged interface {
-	// Flow executes the request in [Stages] stages, of which only the last does work, or replays
-	// its response.
+	// Flow executes the request in [Stages] stages, or replays its response. Only the last stage
+	// does work.
 	Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error)
 }
 
@@ -32,7 +32,7 @@ var points = [Stages]string{redisidem.Started, "tax_lines_created", "payment_aut
 // lastWork is the context key of the work of a flow's last stage.
 type lastWork struct{}
 
-// newFlow makes the flow of every request.
+// newFlow creates the flow of every request.
 func newFlow() (*redisidem.Flow, error) {
 	cfg := redisidem.FlowConfig{Name: "bench", Version: 1}
 	for _, point := range points {
@@ -58,7 +58,7 @@ func (g *libraryContender) Flow(ctx context.Context, r Request, last Work) (resp
 		redisidem.Request{Method: r.Method, Path: r.Path, Params: r.Params}, g.flow))
 }
 
-// advance stores that a stage was done.
+// advance stores that a stage is done.
 var advance = redis.NewScript(`
 if redis.call('HGET', KEYS[1], 'recovery_point') == 'finished' then
   return 0
@@ -67,7 +67,7 @@ redis.call('HSET', KEYS[1], 'recovery_point', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1`)
 
-// Flow implements [Staged]. Each stage is written as it is done, under one lock.
+// Flow implements [Staged]. Each stage is stored when it is done, under one lock.
 func (g *handwritten) Flow(ctx context.Context, r Request, last Work) (response []byte, replayed bool, err error) {
 	return g.Do(ctx, r, func(ctx context.Context) ([]byte, error) {
 		for _, point := range points[1:] {

@@ -1,5 +1,5 @@
-// Package figure measures the figures of docs/performance.md. Each is a ratio of two numbers that
-// are measured in the same run, in turns, so that a busy machine is busy for both.
+// Package figure measures the figures of docs/performance.md. Each figure is a ratio of two numbers
+// that are measured in the same run, in turns. A busy machine thus slows both.
 package figure
 
 import (
@@ -27,13 +27,13 @@ type Plan struct {
 	Records int64
 	// Only holds the numbers of the figures to measure. Empty means all.
 	Only []int
-	// Step is called with what is measured next.
+	// Step is called with a label before each measurement.
 	Step func(label string)
 }
 
 // Measure measures all figures on private servers. It returns one of the servers, which the caller
-// must stop. If Measure fails or is interrupted, it returns the error, the figures measured so far,
-// and a nil server if none was started.
+// must stop. If Measure fails or is interrupted, it returns the error and the figures measured so
+// far. The server is nil if none was started.
 func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, error) {
 	near, err := target.Start(ctx, "", 0)
 	if err != nil {
@@ -59,10 +59,10 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 	return m.figures, near, nil
 }
 
-// Count is the number of figures. They are numbered from 1.
+// Count is the number of figures. Their numbers start at 1.
 const Count = 7
 
-// steps is how often each figure calls Step.
+// steps is the number of calls of Step for each figure.
 var steps = [Count]int{1, 1, 1, 2, 1, 2, 1}
 
 // Steps returns how often Measure will call Step.
@@ -108,8 +108,8 @@ func (m *measurement) add(number int, title string, s result.Spread, bound float
 // contestant is one side of a ratio. It returns its throughput over a sample.
 type contestant func(ctx context.Context, d time.Duration) (perSecond float64, err error)
 
-// sample runs the contestant for that long, or longer until at least one operation has finished, so
-// that the ratio is defined.
+// sample runs the contestant for d. If no operation has finished by then, it continues until one
+// has, so that the ratio is defined.
 func (c contestant) sample(ctx context.Context, d time.Duration) (perSecond float64, err error) {
 	for range 6 {
 		if perSecond, err = c(ctx, d); err != nil || perSecond > 0 {
@@ -121,7 +121,7 @@ func (c contestant) sample(ctx context.Context, d time.Duration) (perSecond floa
 }
 
 // turns runs contestants in turns and returns the samples of each. Each turn begins with an empty
-// server, unless server is nil.
+// server, if empty is not nil.
 func (m *measurement) turns(ctx context.Context, label string, empty *target.Server, all ...contestant) ([][]float64, error) {
 	samples := make([][]float64, len(all))
 	m.plan.Step(label)
@@ -155,7 +155,7 @@ func ratio(a, b []float64) result.Spread {
 	return result.SpreadOf(ratios)
 }
 
-// driven makes a contestant of an operation.
+// driven creates a contestant that runs an operation.
 func driven(callers int, op load.Operation) contestant {
 	next := uint64(0)
 	return func(ctx context.Context, d time.Duration) (float64, error) {
@@ -165,8 +165,8 @@ func driven(callers int, op load.Operation) contestant {
 	}
 }
 
-// contenderOf makes a contestant of a contender in a scenario. The caller must call the returned
-// function.
+// contenderOf creates a contestant that runs a contender in a scenario. The caller must call the
+// returned function.
 func contenderOf(ctx context.Context, server *target.Server, kind string, s scenario.Scenario, callers int, prefix string) (
 	contestant, func(), error,
 ) {
@@ -184,15 +184,15 @@ func contenderOf(ctx context.Context, server *target.Server, kind string, s scen
 		return nil, nil, err
 	}
 	return driven(callers, op), func() {
-		_ = end()     // an error was already returned by the operations
-		_ = g.Close() // the same
+		_ = end()     // the operations have already returned an error
+		_ = g.Close() // as above
 	}, nil
 }
 
 // body is the size of a response in bytes.
 const body = 200
 
-// client returns a go-redis client for a server.
+// client returns a go-redis client of a server.
 func client(ctx context.Context, server *target.Server, callers int) (*redis.Client, error) {
 	c, err := server.Link(callers).Client(ctx)
 	if err != nil {

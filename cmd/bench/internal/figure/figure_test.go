@@ -10,8 +10,8 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// TestEveryFigureIsMeasured measures all of them, too shortly for meaningful values.
-func TestEveryFigureIsMeasured(t *testing.T) { // alone: it sets GOMAXPROCS
+// TestEveryFigureIsMeasured measures all figures, too briefly for meaningful values.
+func TestEveryFigureIsMeasured(t *testing.T) { // not parallel: it sets GOMAXPROCS
 	rediscase.Need(t)
 	stepped := 0
 	plan := Plan{Duration: 20 * time.Millisecond, Repetitions: 1, Records: 10_000, Step: func(string) { stepped++ }}

@@ -29,7 +29,7 @@ var (
 	request = redisidem.Request{Method: "POST", Path: "/orders", Params: params}
 )
 
-// finish makes a service with a finished key in a scope.
+// finish creates a service with a finished key in a scope.
 func (m *measurement) finish(ctx context.Context, callers int, prefix string, change func(*redisidem.Config)) (
 	sc *redisidem.Scope, record string, end func(), err error,
 ) {
@@ -69,7 +69,7 @@ func mustNotRun(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 	return redisidem.Outcome{}, errors.New("a finished request was run again")
 }
 
-// copies measures replays from the process's copies, on one core.
+// copies measures replays from cached copies in the process, on one core.
 func (m *measurement) copies(ctx context.Context) error {
 	sc, _, end, err := m.finish(ctx, 4, "figure4a", func(c *redisidem.Config) { c.CacheBytes, c.CacheLife = 64<<20, time.Hour })
 	if err != nil {
@@ -83,7 +83,7 @@ func (m *measurement) copies(ctx context.Context) error {
 		}
 		return err
 	}
-	// Copies made before the service listened for deletions are dropped.
+	// The service drops copies made before it listened for deletions.
 	time.Sleep(200 * time.Millisecond)
 	if err := again(); err != nil {
 		return err
@@ -107,8 +107,7 @@ func (m *measurement) copies(ctx context.Context) error {
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
 		rates = append(rates, float64(n)/took.Seconds()/1e6)
-		// Rounded to the hundredth: over millions of replays the runtime itself allocates a few
-		// times.
+		// Rounded to hundredths: over millions of replays the runtime itself allocates a few times.
 		allocations = append(allocations, math.Round(100*float64(after.Mallocs-before.Mallocs)/float64(n))/100)
 	}
 	m.add(4, "replays from copies, one core", result.SpreadOf(rates), 1, false, "million/s")

@@ -10,14 +10,13 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
 
-// forever is longer than any counted run can take.
+// forever is longer than any run with a fixed count can take.
 const forever = time.Hour
 
 // few is the number of records at the first measurement of the server's time.
 const few = 10_000
 
-// serverTime measures figure 6. It has servers of its own, which no other figure has filled and
-// emptied before.
+// serverTime measures figure 6. It uses servers that no other figure has filled and emptied before.
 func (m *measurement) serverTime(ctx context.Context) error {
 	m.plan.Step("server time")
 	small, err := m.filled(ctx, few)
@@ -56,7 +55,7 @@ func (m *measurement) serverTime(ctx context.Context) error {
 	return nil
 }
 
-// filled is a server that holds a number of records of finished lifecycles.
+// filled is a server that holds the records of finished lifecycles.
 type filled struct {
 	server   *target.Server
 	addr     string
@@ -92,7 +91,7 @@ func (f *filled) sets(ctx context.Context, count int64) (limit.Run, error) {
 	return limit.Sets(ctx, f.addr, forever, count)
 }
 
-// cost returns the processor time of the server for one operation, in microseconds, from its own
+// cost returns the server's processor time for one operation, in microseconds, from the server's
 // statistics. It removes the records that the operations leave.
 func (f *filled) cost(ctx context.Context, count int64, run func(context.Context, int64) (limit.Run, error)) (float64, error) {
 	before, err := f.server.Stats(ctx)

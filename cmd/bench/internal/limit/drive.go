@@ -17,7 +17,7 @@ import (
 // Depth is the number of lifecycles in one pipeline.
 const Depth = 100
 
-// wires is the number of connections: while the replies of one are read, the server works for the
+// wires is the number of connections. While the replies of one are read, the server works for the
 // other.
 const wires = 2
 
@@ -36,14 +36,14 @@ func Lifecycles(ctx context.Context, addr string, t *Template, d time.Duration, 
 	return drive(ctx, addr, fresh(), d, count, func(w *wire, first uint64) error { return w.lifecycles(t, first) })
 }
 
-// Sets does the same with plain SETs of a value of the same size as a lifecycle's response, with an
-// expiry.
+// Sets is like Lifecycles, with plain SETs with an expiry. The value has the same size as a
+// lifecycle's response.
 func Sets(ctx context.Context, addr string, d time.Duration, count int64) (Run, error) {
 	value := strings.Repeat("x", exampleSize)
 	return drive(ctx, addr, fresh(), d, count, func(w *wire, first uint64) error { return w.sets(value, first) })
 }
 
-// Remove removes the keys of a run of either kind.
+// Remove removes the keys of a run of Lifecycles or Sets.
 func (r Run) Remove(ctx context.Context, addr string, t *Template) error {
 	_, err := drive(ctx, addr, r.name, forever, r.Count, func(w *wire, first uint64) error { return w.remove(t, first) })
 	return err
@@ -67,7 +67,7 @@ func drive(ctx context.Context, addr, run string, d time.Duration, count int64, 
 				if err != nil {
 					return err
 				}
-				defer func() { _ = w.conn.Close() }() // all has been read
+				defer func() { _ = w.conn.Close() }() // all replies have been read
 				for ctx.Err() == nil && time.Since(began) < d {
 					first := next.Add(Depth) - Depth
 					if count > 0 && first >= count {
@@ -123,7 +123,7 @@ func (w *wire) lifecycles(t *Template, first uint64) error {
 		if err := w.expect("OWN", 3); err != nil {
 			return fmt.Errorf("claim: %w", err)
 		}
-		w.fence[i] = append(w.fence[i][:0], w.words[2]...) // behind the token
+		w.fence[i] = append(w.fence[i][:0], w.words[2]...) // follows the token
 	}
 	w.out = w.out[:0]
 	for i := range uint64(Depth) {
@@ -163,7 +163,7 @@ func (w *wire) sets(value string, first uint64) error {
 	return nil
 }
 
-// setName is the name of a plain key, about as long as a record's.
+// setName returns the name of a plain key, about as long as a record's.
 func (w *wire) setName(n uint64) string {
 	return fmt.Sprintf("%-52s", "set:"+w.run+strconv.FormatUint(n, 36))
 }
@@ -244,7 +244,7 @@ func (w *wire) keep(line []byte) int {
 	return n
 }
 
-// bulk returns the text of an element, which the caller must still discard.
+// bulk returns the text of an element. The caller must still discard the element.
 func (w *wire) bulk() ([]byte, error) {
 	line, err := w.line()
 	if err != nil {

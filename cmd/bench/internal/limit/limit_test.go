@@ -27,7 +27,7 @@ func TestLimitRunsWholeLifecycles(t *testing.T) {
 	if err != nil || run.Count != count {
 		t.Fatal(run, err)
 	}
-	if got := client.DBSize(ctx).Val() - before; got != count { // no lock is left, no record is missing
+	if got := client.DBSize(ctx).Val() - before; got != count { // no lock remains, and each record exists
 		t.Errorf("%d keys for %d lifecycles", got, count)
 	}
 	raw := limit.Raw(client, template, "raw")

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Raw returns an operation that runs a lifecycle's commands as two pipelines of a go-redis client:
-// the least that one caller's lifecycle costs through that client.
+// Raw returns an operation that runs a lifecycle's commands as two pipelines of a go-redis client.
+// This is the minimum cost of one caller's lifecycle through that client.
 func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 		var names names

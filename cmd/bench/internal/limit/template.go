@@ -1,5 +1,5 @@
-// Package limit measures the server's own limit: the commands of a lifecycle from a bare socket in
-// deep pipelines, with nothing else around them.
+// Package limit measures the server's own limit. It sends the commands of a lifecycle over a bare
+// socket in deep pipelines, without any other work.
 package limit
 
 import (
@@ -24,7 +24,7 @@ const (
 	fixed  hole = iota
 	key         // the idempotency key
 	record      // the record's name in Redis
-	lock        // the lock's
+	lock        // the lock's name in Redis
 	token
 	fence
 )
@@ -32,26 +32,26 @@ const (
 // word is one word of a command: a fixed text, or a placeholder.
 type word struct {
 	hole hole
-	text string // for a placeholder: an example
+	text string // an example, for a placeholder
 }
 
-// Template holds the commands of one lifecycle as this library has sent them: obtain and claim, and
-// then commit.
+// Template holds the commands of one lifecycle as this library sent them: obtain and claim, then
+// commit.
 type Template struct {
 	Obtain, Claim, Commit []word
 
 	record, lock, token string // examples
 }
 
-// Two keys of the same length.
+// The two keys have the same length.
 const (
 	exampleKey  = "an-example-of-a-key-000000"
 	exampleKey2 = "one-more-example-key-00000"
 	exampleSize = 200
 )
 
-// Capture records lifecycles of the library on a server that it may write to, and makes a template
-// of them. The words that change between lifecycles become placeholders.
+// Capture records lifecycles of the library on a server that it may write to. It makes a template
+// of them, in which the words that change between lifecycles are placeholders.
 func Capture(ctx context.Context, client *redis.Client, namespace string) (*Template, error) {
 	svc, err := redisidem.New(client, &redisidem.Config{Namespace: namespace, Timeout: 10 * time.Second})
 	if err != nil {
@@ -102,7 +102,7 @@ func newTemplate(one, two [][]string) (*Template, error) {
 		return nil, fmt.Errorf("the lock %q is not named after the record %q", t.lock, t.record)
 	}
 	holes := map[string]hole{exampleKey: key, t.record: record, t.lock: lock}
-	// fresh returns the one word of a command that changes and is not known yet.
+	// fresh returns the only word of a command that changes and is not known yet.
 	fresh := func(command, other []string) (string, error) {
 		var found []string
 		for i, text := range command {
@@ -152,11 +152,11 @@ func keys(command []string) []string {
 	return command[3 : 3+n]
 }
 
-// params is the body of each request, the same as in the scenarios.
+// params is the body of each request, as in the scenarios.
 var params = []byte(`{"cart":"8f14e45f","amount":4200,"currency":"EUR","note":"ring twice"}`)
 
-// words makes placeholders in a command. Every other word must be the same as in the other
-// lifecycle.
+// words replaces words of a command by placeholders. Every other word must be the same as in the
+// other lifecycle.
 func words(command, other []string, holes map[string]hole) ([]word, error) {
 	all := make([]word, len(command))
 	for i, text := range command {
@@ -225,10 +225,10 @@ type names struct {
 	key, record, lock, token, fence []byte
 }
 
-// fill makes the names of the n-th lifecycle, with the same lengths as the examples.
+// fill sets the names of the n-th lifecycle. They have the same lengths as the examples.
 func (t *Template) fill(into *names, run string, n uint64) {
 	number := func(b []byte, example string, keep int) []byte {
-		// The example up to keep, then padding, then the run and the number.
+		// The name is the example up to keep, then padding, then the run and the number.
 		b = append(b[:0], example...)
 		var digits [40]byte
 		d := strconv.AppendUint(append(digits[:0], run...), n, 36)

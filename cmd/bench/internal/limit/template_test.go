@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// lifecycle is what a lifecycle's commands might look like, in another order than they have now.
+// lifecycle returns commands that a lifecycle might have, in a different order than now.
 func lifecycle(value, token, fence string) [][]string {
 	record := "bench:{1}:" + value
 	return [][]string{

@@ -1,5 +1,6 @@
 // Package load drives operations. In a closed loop each caller starts the next operation when the
-// last is done. In an open loop operations are due at a fixed rate, however long they take.
+// previous one is done. In an open loop operations are due at a fixed rate, regardless of their
+// duration.
 package load
 
 import (
@@ -25,15 +26,15 @@ type Plan struct {
 	Duration time.Duration
 	// Rate is the number of operations per second in an open loop. Zero means a closed loop.
 	Rate float64
-	// First is the number of each caller's first operation. A later run continues with the numbers
-	// after those of this one.
+	// First is the number of each caller's first operation. A later run can continue with
+	// Result.Next.
 	First uint64
 }
 
 // Result is the result of a run.
 type Result struct {
 	Sample result.Sample
-	// Next is a number that no caller has reached.
+	// Next is a number that no caller has used.
 	Next uint64
 }
 
@@ -42,9 +43,9 @@ const (
 	highest = int64(10 * time.Minute)
 )
 
-// Run drives the operation for the plan's duration and waits for the operations in flight at its
-// end. Each caller does at least one operation, however late it gets the processor, because a
-// sample without operations is useless.
+// Run drives the operation for the plan's duration, then waits for the operations in flight. Each
+// caller does at least one operation, even if it gets the processor late, because a sample without
+// operations is useless.
 func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -62,8 +63,8 @@ func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 			for ctx.Err() == nil {
 				start := time.Now()
 				if p.Rate > 0 {
-					// The latency counts from when the operation was due, however late the caller
-					// is.
+					// The latency counts from the time at which the operation was due, even if the
+					// caller is late.
 					start = began.Add(time.Duration(float64(due.Add(1)-1) / p.Rate * float64(time.Second)))
 					if start.After(end) || !sleepUntil(ctx, start) {
 						return
@@ -80,7 +81,7 @@ func Run(ctx context.Context, p Plan, op Operation) (Result, error) {
 				if took == 0 {
 					took = time.Since(start)
 				}
-				_ = histograms[caller].RecordValue(min(max(int64(took), lowest), highest)) // within its bounds
+				_ = histograms[caller].RecordValue(min(max(int64(took), lowest), highest)) // the value is within its bounds
 			}
 		})
 	}
@@ -107,7 +108,7 @@ func sample(h *hdrhistogram.Histogram, elapsed time.Duration) result.Sample {
 	}
 }
 
-// sleepUntil reports whether the time came before ctx ended.
+// sleepUntil waits until t. It returns false if ctx ends first.
 func sleepUntil(ctx context.Context, t time.Time) bool {
 	pause := time.Until(t)
 	if pause <= 0 {

@@ -23,7 +23,7 @@ func TestClosedLoopCountsWhatWasDone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The last operations begin when the time is up.
+		// The last operations begin exactly at the end.
 		if want := int64(4 * 101); ran.Load() != want || r.Sample.Operations != want || r.Next != 7+101 {
 			t.Errorf("%d operations ran, %+v", ran.Load(), r)
 		}
@@ -43,13 +43,13 @@ func TestSampleIsNeverOfNothing(t *testing.T) {
 	}
 }
 
-// TestOpenLoopCountsFromWhenAnOperationWasDue lets operations take longer than the rate allows:
-// their latency must grow, because it includes the wait for a late start.
+// TestOpenLoopCountsFromWhenAnOperationWasDue has operations that take longer than the rate allows.
+// Their latency must grow, because it includes the wait for a late start.
 func TestOpenLoopCountsFromWhenAnOperationWasDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plan := load.Plan{Callers: 1, Duration: time.Second, Rate: 100}
 		r, err := load.Run(context.Background(), plan, func(context.Context, int, uint64) (time.Duration, error) {
-			time.Sleep(20 * time.Millisecond) // twice as long as until the next one is due
+			time.Sleep(20 * time.Millisecond) // twice the interval between operations
 			return 0, nil
 		})
 		if err != nil {

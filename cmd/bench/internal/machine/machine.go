@@ -11,7 +11,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// Describe returns what is known about this machine and about the server that the caller names.
+// Describe returns the known facts about this machine, with the given server and topology.
 func Describe(server, topology string) result.Machine {
 	return result.Machine{
 		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: processor(), Cores: runtime.NumCPU(), Go: runtime.Version(),
@@ -35,7 +35,7 @@ func processor() string {
 	return "unknown"
 }
 
-// version returns the revision that this program was built from, as far as the build records it.
+// version returns the revision that this program was built from, if the build records it.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -14,11 +14,11 @@ import (
 // Bar is a progress bar with an estimate of the remaining time. A nil Bar shows nothing.
 type Bar struct {
 	bar   *progressbar.ProgressBar
-	room  int  // for a label; 0: no limit
-	begun bool // the first step
+	room  int  // width for a label; 0: no limit
+	begun bool // whether there was a step
 }
 
-// New returns a bar of that many steps on w, or nil if w is not a terminal.
+// New returns a bar with this many steps on w, or nil if w is not a terminal.
 func New(w io.Writer, steps int) *Bar {
 	f, ok := w.(*os.File)
 	if !ok || f == nil || steps <= 0 || !isatty.IsTerminal(f.Fd()) {
@@ -36,7 +36,7 @@ func Width(f *os.File) int {
 	return width
 }
 
-// columns is the width of the bar. beside is the room for its percentage and times.
+// columns is the width of the bar. beside is the width of its percentage and times.
 const columns, beside = 12, 32
 
 func draw(w io.Writer, steps, width int) *Bar {
@@ -49,7 +49,7 @@ func draw(w io.Writer, steps, width int) *Bar {
 		progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())}
 }
 
-// Step shows what the next step is. It ends the step before.
+// Step ends the previous step and shows the label of the next one.
 func (b *Bar) Step(label string) {
 	if b == nil {
 		return

@@ -52,7 +52,7 @@ func TestBarFitsIntoALine(t *testing.T) {
 	label := "First execution over HTTP: HTTP, redisidem's middleware, auto-pipelined"
 	for range 3 {
 		b.Step(label)
-		_ = b.bar.RenderBlank() // at once
+		_ = b.bar.RenderBlank() // without a delay
 	}
 	said := out.String()
 	for line := range strings.SplitSeq(said, "\r") {

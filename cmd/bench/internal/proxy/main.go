@@ -1,6 +1,6 @@
-// Proxy is the standard library's reverse proxy in a process of its own: the cost of a gateway that
-// does nothing. Its argument is the upstream's URL. It serves until it is interrupted, and prints
-// its address in the gateway's format.
+// Proxy is the standard library's reverse proxy in a process of its own. It measures the cost of a
+// gateway that does nothing. Its argument is the upstream's URL. It serves until it is interrupted,
+// and prints its address in the gateway's format.
 package main
 
 import (
@@ -34,8 +34,8 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	// As many idle connections as the gateway keeps: with the standard library's two, the proxy
-	// would dial for most requests.
+	// Keep as many idle connections as the gateway. With the standard library's default of two, the
+	// proxy would dial for most requests.
 	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 256, DisableCompression: true}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }, Transport: transport}
 	serving := map[string]string{"msg": "serving", "url": "http://" + listener.Addr().String()}

@@ -1,17 +1,17 @@
 package report
 
-// width is the width of every chart, in the charts' own pixels. It is chosen for a phone; a desktop
-// shows two beside each other.
+// width is the width of every chart, in the charts' own pixels. It fits a phone. A desktop shows
+// two charts side by side.
 const width = 480
 
 // chart is a drawing with its caption.
 type chart struct {
-	ID     int // of its own in the page
+	ID     int // unique in the page
 	Title  string
-	Note   string // how to read it; may be empty
+	Note   string // how to read the chart; may be empty
 	Desc   string // the content of the drawing as text, for screen readers
-	Unit   string // of the axis below
-	UnitY  string // of the axis at the left, if there is one
+	Unit   string // of the horizontal axis
+	UnitY  string // of the vertical axis, if there is one
 	Height float64
 	X      axis
 	Y      axis
@@ -36,7 +36,7 @@ type axis struct {
 type tick struct {
 	At   float64
 	Text string
-	// Anchor is how the text lies about the tick: start, middle or end.
+	// Anchor is the alignment of the text at the tick: start, middle or end.
 	Anchor string
 }
 
@@ -52,11 +52,11 @@ type key struct {
 	Dashed            bool
 }
 
-// newAxis returns an axis with the ticks of a scale. It leaves out ticks that would touch the one
-// before.
+// newAxis returns an axis with the ticks of a scale. It leaves out ticks whose text would touch the
+// previous one.
 func newAxis(s scale, ticks []float64, gap float64, text func(float64) string) axis {
 	a := axis{From: s.from, To: s.to}
-	last, free := 0.0, 0.0 // free is how far a text that lies about its tick must stay away from the one before
+	last, free := 0.0, 0.0 // free is the minimum distance of a centred text's tick from the previous tick
 	for _, v := range ticks {
 		at, need := s.at(v), free
 		anchor := "middle"
@@ -87,7 +87,7 @@ func (c *chart) describe(text string) {
 	c.Desc += text
 }
 
-// Positions of the parts of the axis below.
+// These methods return the positions of the parts of the horizontal axis.
 
 // Foot returns where the drawing ends.
 func (c chart) Foot() float64 { return c.Height - footer }
@@ -95,10 +95,10 @@ func (c chart) Foot() float64 { return c.Height - footer }
 // Notch returns where the ticks end.
 func (c chart) Notch() float64 { return c.Foot() + 5 }
 
-// Label returns the line of the ticks' texts.
+// Label returns the baseline of the ticks' texts.
 func (c chart) Label() float64 { return c.Foot() + 18 }
 
-// Under returns the line of the unit.
+// Under returns the baseline of the unit.
 func (c chart) Under() float64 { return c.Foot() + 37 }
 
 // Center returns the position of the unit.

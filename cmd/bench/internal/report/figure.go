@@ -11,9 +11,9 @@ type figure struct {
 	Title          string
 	Value, Range   string
 	Bound, Verdict string
-	Class          string // pass, short or neither
+	Class          string // pass, short or empty
 	Passed         bool
-	// The drawing: how far the value reaches, its spread, and where the bound lies.
+	// The drawing shows the length of the bar, the spread, and the bound.
 	Bar, Low, High, BoundAt float64
 	Tip                     string
 }

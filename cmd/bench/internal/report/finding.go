@@ -9,9 +9,9 @@ import (
 )
 
 // finding sums up the results under one load in a sentence or two. It names a contender as the
-// first only if it does the work, which the floors do not, and was ahead in each repetition. A
-// machine that is slow for a while is slow for both sides of a repetition's ratio, but makes the
-// samples of one contender lie among another's.
+// first only if it does the work, unlike the floors, and was ahead in each repetition. A machine
+// that is slow for a while slows both sides of a repetition's ratio. It also makes the samples of
+// different contenders overlap.
 func finding(l load, timed bool, all []*result.Point) []phrase {
 	points := slices.DeleteFunc(slices.Clone(all), func(p *result.Point) bool { return !p.Replays })
 	if len(all) < 2 || len(points) == 0 {

@@ -19,7 +19,7 @@ type gridRow struct {
 	Error string
 }
 
-// column is a number of a point, as text. It is empty if the number is not known.
+// column is a number of a point, as text. The text is empty if the number is not known.
 type column struct {
 	heading
 	of func(*result.Point) string
@@ -32,7 +32,8 @@ func known(f float64) string {
 	return number(f)
 }
 
-// counted is known where the connections were counted, even if it is zero.
+// counted returns a number that comes from counting the connections. Zero is a number, too, if they
+// were counted.
 func counted(p *result.Point, f float64) string {
 	if !p.Cost.Counted(f) {
 		return ""
@@ -57,7 +58,7 @@ var loads = []column{
 	{heading{"offered", "per second"}, func(p *result.Point) string { return known(p.Rate) }},
 }
 
-// speeds is how many of the findings are about throughput.
+// speeds is the number of findings about throughput.
 const speeds = 3
 
 // findings are the columns of results, throughput first.

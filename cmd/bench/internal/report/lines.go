@@ -26,16 +26,16 @@ type line struct {
 // span is the range of a value.
 type span struct{ X, Low, High float64 }
 
-// measure is the number of a point that a line chart shows.
+// measure is the number of each point that a line chart shows.
 type measure struct {
 	title, unit string
 	of          func(*result.Point) result.Spread
 	tick, text  func(float64) string
 	log         bool
-	throughput  bool // meaningless where a part of the operation is timed
+	throughput  bool // meaningless if only a part of the operation is timed
 }
 
-// lines returns a chart of how a number changes along a dimension of the load, or nil if it is not
+// lines returns a chart of a number along a dimension of the load, or nil if the number is not
 // known.
 func lines(m measure, f family, cast map[string]look) *chart {
 	var xs []float64
@@ -61,8 +61,8 @@ func lines(m measure, f family, cast map[string]look) *chart {
 	}
 	c := &chart{Title: m.title + " against " + f.along.name, Unit: f.along.unit, UnitY: m.unit, Height: lineHeight}
 	bottom := float64(lineHeight - footer)
-	// Zero is drawn slightly to the left of the smallest value, because a logarithmic axis has no
-	// place for it.
+	// Zero is drawn slightly to the left of the smallest value, because a logarithmic axis does not
+	// contain it.
 	x := scale{low: xs[0], high: xs[len(xs)-1], from: lineLeft + 8, to: width - 18, log: true}
 	if xs[0] == 0 {
 		x.low = xs[1] / 4
@@ -98,7 +98,7 @@ func lines(m measure, f family, cast map[string]look) *chart {
 		c.Lines = append(c.Lines, l)
 		c.Key = append(c.Key, key{Class: l.Class, Path: outline(l.shape, 14, 8, 4.5), Text: points[0].Title, Dashed: true})
 	}
-	// This library's lines lie on top.
+	// Draw this library's lines last, so that they lie on top.
 	slices.SortStableFunc(c.Lines, func(a, b line) int {
 		switch {
 		case a.Own == b.Own:

@@ -44,8 +44,8 @@ func measured(s *result.Scenario) []*result.Point {
 	return points
 }
 
-// chosen returns the load that is shown first, and its points: the one of most contenders, then of
-// most callers.
+// chosen returns the load that is shown first, and its points. It is the load with most contenders,
+// then with most callers.
 func chosen(points []*result.Point) (load, []*result.Point) {
 	byLoad := make(map[load][]*result.Point)
 	for _, p := range points {
@@ -67,7 +67,7 @@ type dimension struct {
 	name, unit string
 	of         func(*result.Point) float64
 	text       func(float64) string
-	rest       func(load) load // without this dimension
+	rest       func(load) load // the load without this dimension
 }
 
 var dimensions = []dimension{
@@ -100,7 +100,7 @@ func magnitude(f float64) string {
 	return count(f)
 }
 
-// family holds points that differ in the contender and in one dimension of the load only.
+// family holds points that differ only in the contender and in one dimension of the load.
 type family struct {
 	along  dimension
 	same   load

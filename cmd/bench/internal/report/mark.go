@@ -6,8 +6,8 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// look is how a contender is drawn. Each of this library's own has a colour; the others are grey,
-// each with its own shape.
+// look is the style of a contender's drawings. Each of this library's own contenders has a colour.
+// The others are grey, each with its own shape.
 type look struct {
 	Class string
 	Own   bool

@@ -12,7 +12,7 @@ import (
 type page struct {
 	Title    string
 	Measured bool
-	Partial  bool // it was interrupted
+	Partial  bool // the run was interrupted
 	Facts    []fact
 	Figures  []figure
 	Verdict  string // of all figures

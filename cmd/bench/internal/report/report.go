@@ -16,8 +16,7 @@ var files embed.FS
 // pages is the template of a report. html/template escapes all texts of a run.
 var pages = template.Must(template.ParseFS(files, "page.html", "chart.html", "chart.svg", "style.css"))
 
-// HTML writes the report of a run: one file with everything in it, for screens of any size and for
-// paper.
+// HTML writes the report of a run: one self-contained file, for screens of any size and for paper.
 func HTML(w io.Writer, r *result.Run) error {
 	return pages.ExecuteTemplate(w, "page.html", newPage(r))
 }
@@ -32,7 +31,7 @@ func SVG(w io.Writer, r *result.Run, scenario string) error {
 		}
 		_, shown := chosen(measured(s))
 		if c := ratios(shown, looks(r)); c != nil {
-			c.Title = s.Title // the axis shows the rest
+			c.Title = s.Title // the axis describes the rest
 			return pages.ExecuteTemplate(w, "chart.svg", c)
 		}
 	}

@@ -31,7 +31,7 @@ func render(t *testing.T, r *result.Run) string {
 	if err := HTML(&out, r); err != nil {
 		t.Fatal(err)
 	}
-	// REPORT_HTML names a file for the page, to look at it.
+	// REPORT_HTML names a file to which the page is written for inspection.
 	if path := os.Getenv("REPORT_HTML"); path != "" && t.Name() == "TestReportShowsEverything" {
 		if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,8 +94,8 @@ func TestReportShowsEverything(t *testing.T) {
 	}
 }
 
-// TestReportKnowsItsOwnInEveryForm checks that the middleware and the gateway are not drawn as
-// rivals.
+// TestReportKnowsItsOwnInEveryForm checks that the table and the finding treat the middleware
+// as this library's own.
 func TestReportKnowsItsOwnInEveryForm(t *testing.T) {
 	t.Parallel()
 	r := &result.Run{Measured: true, Scenarios: []result.Scenario{{Title: "HTTP", Points: []result.Point{
@@ -121,7 +121,7 @@ func TestSentenceGoesByEachRepetition(t *testing.T) {
 		has, not []string
 	}{
 		{
-			// The machine was ten times slower in the last repetition, and the ratio is still five.
+			// The machine was ten times slower in the last repetition, but the ratio is still five.
 			"RestlessMachine", false,
 			[]result.Point{sampled("rival", false, 1000, 1100, 100), sampled("redisidem", true, 5000, 5500, 500)},
 			[]string{"redisidem  comes first in each repetition"},
@@ -168,7 +168,7 @@ func TestSentenceGoesByEachRepetition(t *testing.T) {
 	}
 }
 
-// sampled makes a point with so many operations per second in each repetition.
+// sampled makes a point with the operations per second of each repetition.
 func sampled(contender string, own bool, perSecond ...float64) result.Point {
 	p := result.Point{Contender: contender, Title: contender, Own: own, Replays: contender != "floor", Callers: 8, BodyBytes: 200}
 	for _, v := range perSecond {
@@ -334,7 +334,7 @@ func TestReportTellsOfAWriterThatFails(t *testing.T) {
 
 var drawing = regexp.MustCompile(`(?s)<svg .*?</svg>`)
 
-// wellFormed checks that each drawing of a page is XML, and that its numbers are finite.
+// wellFormed checks that each drawing of a page is XML and that its numbers are finite.
 func wellFormed(t *testing.T, page string) {
 	t.Helper()
 	for _, svg := range drawing.FindAllString(page, -1) {

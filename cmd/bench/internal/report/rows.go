@@ -19,13 +19,13 @@ type row struct {
 	look
 	Label, Value, Tip string
 	Y, Middle         float64
-	Bar               float64 // how long; 0: none
+	Bar               float64 // length; 0: no bar
 	Whisker           bool
 	Low, High         float64
 	Marks             []mark
 }
 
-// rowChart returns a chart with room for some rows.
+// rowChart returns a chart with space for a number of rows.
 func rowChart(title, unit string, rows int) *chart {
 	return &chart{Title: title, Unit: unit, Height: float64(rows*rowHeight + footer + 6)}
 }
@@ -35,7 +35,7 @@ func newRow(i int, p *result.Point, l look) row {
 	return row{look: l, Label: p.Title, Y: y + 15, Middle: y + rowMiddle}
 }
 
-// bars returns a chart of one value per contender, with its spread.
+// bars returns a chart with one value per contender, and its spread.
 func bars(title, unit string, points []*result.Point, cast map[string]look, value func(*result.Point) result.Spread,
 	text func(float64) string,
 ) *chart {
@@ -99,7 +99,7 @@ func ratios(points []*result.Point, cast map[string]look) *chart {
 	return c
 }
 
-// percentiles are the percentiles of latency that are shown.
+// percentiles are the percentiles of latency in the charts.
 var percentiles = []struct {
 	name  string
 	of    func(result.Latency) float64

@@ -9,7 +9,8 @@ type scale struct {
 	log       bool
 }
 
-// at returns the position of a value, to a tenth. Values outside are put at the end.
+// at returns the position of a value, rounded to a tenth. It moves values outside the range to its
+// ends.
 func (s scale) at(v float64) float64 {
 	v = min(max(v, s.low), s.high)
 	part := 0.0
@@ -25,8 +26,8 @@ func (s scale) at(v float64) float64 {
 
 func tenth(f float64) float64 { return math.Round(f*10) / 10 }
 
-// fromZero returns a scale from 0 to a round number that is at least highest, and the round numbers
-// on it.
+// fromZero returns a scale from 0 to a round number that is at least highest, with the round
+// numbers on it.
 func fromZero(highest, from, to float64) (s scale, ticks []float64) {
 	if highest <= 0 {
 		highest = 1
@@ -46,7 +47,7 @@ func fromZero(highest, from, to float64) (s scale, ticks []float64) {
 	return scale{low: 0, high: n * step, from: from, to: to}, ticks
 }
 
-// logarithmic returns a logarithmic scale that holds both values, and the round numbers on it.
+// logarithmic returns a logarithmic scale that contains both values, with the round numbers on it.
 func logarithmic(low, high, from, to float64) (s scale, ticks []float64) {
 	if low <= 0 || high < low {
 		low, high = 1, max(10, high)

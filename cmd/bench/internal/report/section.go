@@ -11,7 +11,7 @@ type section struct {
 	ID       string
 	Title    string
 	About    string
-	Load     string // that the first charts show
+	Load     string // of the first charts
 	Finding  []phrase
 	Charts   []*chart
 	Failures []fact
@@ -86,7 +86,7 @@ func (s *section) add(charts ...*chart) {
 	}
 }
 
-// note describes what was the same along a dimension.
+// note describes the parts of the load that were constant along a dimension.
 func (l load) note(d dimension) string {
 	if d.name != "callers" {
 		return "With " + l.String() + "."
@@ -108,13 +108,13 @@ var (
 	recordSpace = measure{title: "Memory", unit: "memory on the server per record", of: recordMemory, tick: size, text: size}
 )
 
-// scaled is the same on a logarithmic axis.
+// scaled returns the measure on a logarithmic axis.
 func (m measure) scaled() measure {
 	m.log = true
 	return m
 }
 
-// along returns the charts along a dimension.
+// along returns the measures to draw along a dimension.
 func along(name string) []measure {
 	switch name {
 	case "callers":
@@ -123,7 +123,7 @@ func along(name string) []measure {
 		return []measure{p99, serverTime}
 	case "records":
 		return []measure{serverTime, throughput}
-	default: // sizes that are orders of magnitude apart have results that are
+	default: // sizes, and thus the results, span orders of magnitude
 		return []measure{serverTime.scaled(), throughput.scaled(), recordSpace.scaled(), p99}
 	}
 }
@@ -135,7 +135,7 @@ func slowest(p *result.Point) result.Spread {
 	return p.Latency(func(l result.Latency) float64 { return l.P99 })
 }
 
-// exact is the spread of a number that is known only over all samples.
+// exact returns the spread of a number that is known only for all samples together.
 func exact(f float64) result.Spread { return result.Spread{Median: f, Low: f, High: f} }
 
 func tickMicros(us float64) string {

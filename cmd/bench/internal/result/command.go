@@ -6,7 +6,7 @@ import (
 )
 
 // Words returns the arguments of a command without the passwords in their URLs, because runs are
-// shown to others.
+// shared.
 func Words(args []string) []string {
 	words := make([]string, 0, len(args))
 	for _, arg := range args {
@@ -24,7 +24,8 @@ func Words(args []string) []string {
 	return words
 }
 
-// withoutPassword returns a URL with its password masked, and less of it if it cannot be parsed.
+// withoutPassword returns a URL with its password masked. It returns less of a URL that cannot be
+// parsed.
 func withoutPassword(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {

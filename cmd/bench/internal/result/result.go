@@ -8,17 +8,17 @@ type Run struct {
 	// Schema is the version of this format.
 	Schema  int       `json:"schema"`
 	Began   time.Time `json:"began"`
-	Seconds float64   `json:"seconds"` // how long it took
-	Command []string  `json:"command"` // the arguments it was started with
-	// Incomplete reports whether the run was interrupted or failed. It holds the results until
-	// then.
+	Seconds float64   `json:"seconds"` // duration of the run
+	Command []string  `json:"command"` // the arguments of the program
+	// Incomplete reports whether the run was interrupted or failed. Such a run holds the results so
+	// far.
 	Incomplete bool `json:"incomplete,omitempty"`
-	// SampleSeconds is the planned length of each sample. Latency is how many milliseconds were
+	// SampleSeconds is the planned length of each sample. Latency is the number of milliseconds
 	// added to each round trip.
 	SampleSeconds float64 `json:"sample_seconds"`
 	Latency       float64 `json:"latency,omitempty"`
 	Machine       Machine `json:"machine"`
-	// Measured is false on the embedded server, where the numbers mean nothing.
+	// Measured is false on the embedded server, where the numbers are meaningless.
 	Measured  bool       `json:"measured"`
 	Scenarios []Scenario `json:"scenarios"`
 	Figures   []Figure   `json:"figures,omitempty"`
@@ -28,7 +28,7 @@ type Run struct {
 type Machine struct {
 	OS       string `json:"os"`
 	CPU      string `json:"cpu"`   // the processor's name
-	Cores    int    `json:"cores"` // that the benchmark and, on the same machine, the server share
+	Cores    int    `json:"cores"` // shared by the benchmark and, on the same machine, the server
 	Go       string `json:"go"`
 	Server   string `json:"server"`   // such as "Redis 7.0.15"
 	Topology string `json:"topology"` // standalone, cluster, sentinel or embedded
@@ -40,8 +40,8 @@ type Scenario struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	About string `json:"about"`
-	// Timed reports whether the latency is of a part of the operation, so that throughput means
-	// nothing.
+	// Timed reports whether the latency covers only a part of the operation. Throughput is then
+	// meaningless.
 	Timed bool `json:"timed,omitempty"`
 	// Points are the results: one for each contender at each number of callers, body size, and so
 	// on.
@@ -53,25 +53,25 @@ type Point struct {
 	Contender string  `json:"contender"` // short name
 	Title     string  `json:"title"`
 	About     string  `json:"about"`
-	Own       bool    `json:"own,omitempty"`      // this library in any form, not a rival or a yardstick
+	Own       bool    `json:"own,omitempty"`      // this library in any form
 	Replays   bool    `json:"replays,omitempty"`  // it can replay a response, unlike a yardstick
-	Baseline  bool    `json:"baseline,omitempty"` // the ratios are against this one
+	Baseline  bool    `json:"baseline,omitempty"` // the other points' ratios are against this one
 	Callers   int     `json:"callers"`
 	BodyBytes int     `json:"body_bytes"`        // 0: the sizes that the scenario describes
-	Records   int64   `json:"records,omitempty"` // how many the server held before
+	Records   int64   `json:"records,omitempty"` // the number of records on the server before
 	Rate      float64 `json:"rate,omitempty"`    // offered operations per second; 0 in a closed loop
 	// Samples are the repetitions, in the order of the run. The i-th samples of all contenders of a
 	// scenario were taken one after the other, in rotating order.
 	Samples []Sample `json:"samples"`
-	// Cost is over all samples.
+	// Cost covers all samples.
 	Cost Cost `json:"cost"`
-	// Ratio is the throughput against the baseline's at the same load, pair by pair. It is nil for
-	// the baseline, open loops and timed scenarios.
+	// Ratio is the throughput divided by the baseline's at the same load, repetition by repetition.
+	// It is nil for the baseline, open loops and timed scenarios.
 	Ratio *Spread `json:"ratio,omitempty"`
-	// Error says why there are no results.
+	// Error is the reason why there are no results.
 	Error string `json:"error,omitempty"`
-	// Skipped reports whether the contender cannot take part on this server although nothing went
-	// wrong. Error gives the reason.
+	// Skipped reports whether the contender could not take part on this server. That is not a
+	// failure. Error gives the reason.
 	Skipped bool `json:"skipped,omitempty"`
 }
 
@@ -83,7 +83,8 @@ type Sample struct {
 	Latency    Latency `json:"latency"`
 }
 
-// Latency is in microseconds. In an open loop it counts from the moment the operation was due.
+// Latency is in microseconds. In an open loop it counts from the time at which the operation was
+// due.
 type Latency struct {
 	P50  float64 `json:"p50"`
 	P90  float64 `json:"p90"`
@@ -92,14 +93,14 @@ type Latency struct {
 	Max  float64 `json:"max"`
 }
 
-// Cost is the cost of one operation. Zero means not known, except for numbers that come from
-// counting the connections.
+// Cost is the cost of one operation. Zero means unknown, except for numbers that come from counting
+// the connections.
 type Cost struct {
-	// Blind reports whether there were connections that were not counted, so that round trips and,
-	// on the embedded server, bytes are not known.
+	// Blind reports whether some connections were not counted. Round trips and, on the embedded
+	// server, bytes are then unknown.
 	Blind        bool    `json:"blind,omitempty"`
-	RoundTrips   float64 `json:"round_trips"` // as one caller sees them
-	BytesIn      float64 `json:"bytes_in"`    // that the server received
+	RoundTrips   float64 `json:"round_trips"` // as seen by one caller
+	BytesIn      float64 `json:"bytes_in"`    // received by the server
 	BytesOut     float64 `json:"bytes_out"`
 	ServerCPU    float64 `json:"server_cpu"` // microseconds, from the server's own statistics
 	ClientCPU    float64 `json:"client_cpu"` // microseconds, of the whole process
@@ -108,8 +109,8 @@ type Cost struct {
 	RecordMemory float64 `json:"record_memory"` // bytes on the server for each record that an operation left
 }
 
-// Counted reports whether the numbers that come from counting the connections are known, even if
-// they are zero.
+// Counted reports whether a number that comes from counting the connections is known, even if it is
+// zero.
 func (c *Cost) Counted(f float64) bool { return f != 0 || !c.Blind }
 
 // Spread is the median of several values, and their lowest and highest.
@@ -127,7 +128,7 @@ type Figure struct {
 	Low    float64 `json:"low"`
 	High   float64 `json:"high"`
 	Bound  float64 `json:"bound"`
-	// AtMost reports whether the bound is an upper one. Otherwise it is a lower one.
+	// AtMost reports whether the bound is an upper bound. Otherwise it is a lower bound.
 	AtMost bool   `json:"at_most"`
 	Unit   string `json:"unit"` // such as "x"
 	Pass   bool   `json:"pass"`

@@ -2,8 +2,8 @@ package result
 
 import "slices"
 
-// SpreadOf returns the median of values and the lowest and highest of them. It is zero without
-// values.
+// SpreadOf returns the median, the lowest and the highest of values. It returns zero if values is
+// empty.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}
@@ -21,7 +21,7 @@ func (p *Point) Throughput() Spread {
 	return spread(p.Samples, func(s Sample) float64 { return s.PerSecond })
 }
 
-// Latency returns the spread of one of a point's latencies, in microseconds.
+// Latency returns the spread of one kind of a point's latencies, in microseconds.
 func (p *Point) Latency(which func(Latency) float64) Spread {
 	return spread(p.Samples, func(s Sample) float64 { return which(s.Latency) })
 }

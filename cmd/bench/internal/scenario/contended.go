@@ -11,7 +11,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
-// inFlight is how many requests are held in flight.
+// inFlight is the number of requests that are held in flight.
 const inFlight = 32
 
 var refused = Scenario{
@@ -61,7 +61,7 @@ var refused = Scenario{
 	},
 }
 
-// pause is how long a refused caller waits before it asks again.
+// pause is the time that a refused caller waits before it tries again.
 const pause = time.Millisecond
 
 var hot = Scenario{
@@ -149,14 +149,14 @@ func handOverOnce(ctx context.Context, s Subject, r contender.Request) (time.Dur
 			return
 		}
 	}()
-	// Long enough for the caller to be waiting, and registered as a waiter.
+	// Wait until the caller is registered as a waiter.
 	err := sleep(ctx, 20*time.Millisecond)
 	close(release)
 	err = errors.Join(err, <-executed, <-waited)
 	return max(got.Sub(answered), time.Microsecond), err
 }
 
-// sleep waits, or returns the context's error.
+// sleep waits for d. It returns the context's error if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -11,7 +11,8 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
 
-// fill puts records of finished requests on the server. They are removed when it is emptied.
+// fill stores records of finished requests on the server. They are removed when the server is
+// emptied.
 func fill(ctx context.Context, server *target.Server, records int64) error {
 	if !server.Private || !server.Measured {
 		return errors.New("only a private redis-server is filled with records")

@@ -12,7 +12,7 @@ import (
 
 const (
 	smallest, largest = 100, 64 << 10 // bytes of a response
-	retries           = 20            // one in so many is a retry
+	retries           = 20            // one request in this many is a retry
 )
 
 var mixed = Scenario{
@@ -22,7 +22,7 @@ var mixed = Scenario{
 	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "gofiber"},
 	Callers: 64, Leaves: true, Varied: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {
-		// Each caller retries its own requests only, so that it knows that they are finished.
+		// Each caller retries only its own requests, so that it knows that they are finished.
 		var mu sync.Mutex
 		callers := make(map[int]*traffic)
 		return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
@@ -46,11 +46,11 @@ var mixed = Scenario{
 
 // traffic is the history of one caller. Only one operation of a caller runs at a time.
 type traffic struct {
-	done   uint64 // requests, from 0 on
+	done   uint64 // number of requests done; they start at 0
 	random *rand.Rand
 }
 
-// sizeOf is the size of the response to a caller's n-th request.
+// sizeOf returns the size of the response to a caller's n-th request.
 func sizeOf(caller int, n uint64) int {
 	share := float64(mix(caller, n)>>11) / (1 << 53)
 	return int(smallest * math.Pow(float64(largest)/smallest, share))

@@ -7,8 +7,8 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
 
-// finished is the number of finished keys that are replayed. finishedSlow is that on the embedded
-// server, which is slow to make them.
+// finished is the number of finished keys that are replayed. finishedSlow replaces it on the
+// embedded server, which creates them slowly.
 const finished, finishedSlow = 1000, 50
 
 func (s Subject) finished() uint64 {
@@ -36,7 +36,7 @@ var replayCopy = Scenario{
 		if err != nil || s.Kind.Name != "redisidem-cache" {
 			return op, end, err
 		}
-		// Copies made before the service listened for deletions are dropped. The second round makes
+		// The service drops copies made before it listened for deletions. The second round makes
 		// the copies.
 		select {
 		case <-time.After(200 * time.Millisecond):

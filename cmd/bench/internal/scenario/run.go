@@ -23,9 +23,9 @@ type Plan struct {
 	Body        int // bytes of a response
 	Duration    time.Duration
 	Repetitions int
-	Records     int64    // that the server holds before; needs a private server
-	Rate        float64  // operations per second in an open loop; 0: a closed one
-	Kinds       []string // the contenders among the scenario's; none: all
+	Records     int64    // on the server before; needs a private server
+	Rate        float64  // operations per second in an open loop; 0: a closed loop
+	Kinds       []string // a selection of the scenario's contenders; empty: all
 	// Step is called when a slice of the measurement begins. It may be nil.
 	Step func(label string)
 }
@@ -48,11 +48,11 @@ func (p Plan) callers(s Scenario) int {
 	return p.Callers
 }
 
-// Run measures the contenders of a scenario side by side: each repetition gives each of them a
-// slice of time, next to the others'. A contender that fails has its error in place of a result.
+// Run measures the contenders of a scenario side by side. Each repetition gives each of them a
+// slice of time, one after the other. A contender that fails has its error in place of a result.
 // Run returns an error if the server fails or ctx ends.
 //
-// Run removes its keys at its end, however it ends.
+// Run removes its keys before it returns, even after an error.
 func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points []result.Point, err error) {
 	prefix := "bench" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	var all []*participant
@@ -76,7 +76,7 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 		}
 		c := &participant{
 			kind: kind, server: server, scenario: s, callers: p.callers(s), body: p.Body,
-			prefix: fmt.Sprintf("%s-%d-", prefix, i), // no prefix is the beginning of another
+			prefix: fmt.Sprintf("%s-%d-", prefix, i), // a prefix does not begin with another prefix
 		}
 		if s.Varied {
 			c.body = 0
@@ -85,12 +85,12 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 		p.step(s, kind)
 		c.err = c.open(ctx)
 		if c.err == nil {
-			_, c.err = c.drive(ctx, p.Duration/4, p.Rate) // warm up
+			_, c.err = c.drive(ctx, p.Duration/4, p.Rate) // warm-up
 		}
 	}
 	for i := range p.Repetitions {
 		for j := range all {
-			c := all[(i+j)%len(all)] // each is first in turn
+			c := all[(i+j)%len(all)] // contenders take turns at being first
 			p.step(s, c.kind)
 			if c.err == nil {
 				c.err = c.measure(ctx, p.Duration, p.Rate)
@@ -108,7 +108,7 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 	}
 	for i, c := range all {
 		if c.err == nil && s.Leaves {
-			c.weight, c.err = server.Weigh(ctx, c.prefix) // now that all connections are closed
+			c.weight, c.err = server.Weigh(ctx, c.prefix) // needs all connections to be closed
 		}
 		points = append(points, c.point(i == 0, p))
 	}
@@ -121,7 +121,7 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 	return points, nil
 }
 
-// cleaning bounds how long the removal of a run's keys may take.
+// cleaning limits the time for the removal of a run's keys.
 const cleaning = time.Minute
 
 func (p Plan) step(s Scenario, k contender.Kind) {
@@ -146,7 +146,7 @@ type participant struct {
 	err       error
 	samples   []result.Sample
 
-	// Sums over the samples.
+	// These are sums over the samples.
 	operations            int64
 	serverCPU, clientCPU  float64
 	in, out, count, bytes float64
@@ -168,7 +168,7 @@ func (c *participant) open(ctx context.Context) error {
 	return err
 }
 
-// close ends what open began. Later calls do nothing.
+// close closes what open opened. Later calls do nothing.
 func (c *participant) close() {
 	if c.closed {
 		return
@@ -229,12 +229,12 @@ func (c *participant) measure(ctx context.Context, d time.Duration, rate float64
 	return nil
 }
 
-// probes is the number of operations that one caller does to count round trips. They are fewer if
-// the time is over.
+// probes is the number of operations that one caller does to count round trips. It does fewer if
+// the time runs out.
 const fewestProbes, probes = 10, 400
 
-// probe counts the round trips of a single caller: with more callers, several requests share one.
-// It does nothing if not all traffic is counted.
+// probe counts the round trips of a single caller, since several concurrent requests may share one.
+// It does nothing if some traffic is not counted.
 func (c *participant) probe(ctx context.Context, d time.Duration) error {
 	if c.link.Blind() {
 		return nil
@@ -270,7 +270,7 @@ func (c *participant) point(baseline bool, plan Plan) result.Point {
 	return p
 }
 
-// unable reports whether the contender cannot take part here although nothing went wrong.
+// unable reports whether the contender cannot take part here. That is not a failure.
 func (c *participant) unable() bool {
 	return errors.Is(c.err, target.ErrNoAddr) || errors.Is(c.err, contender.ErrUnable)
 }

@@ -20,15 +20,15 @@ type Scenario struct {
 	Kinds []string
 	// Callers is the default number of callers.
 	Callers int
-	// Timed reports whether an operation returns the latency of a part of it. Then neither
-	// throughput nor more callers mean anything.
+	// Timed reports whether an operation returns the latency of a part of it. Throughput and more
+	// callers are then meaningless.
 	Timed bool
-	// Sized reports whether the size of the response matters, so that a long run tries several.
-	// Varied reports whether the scenario chooses the sizes.
+	// Sized reports whether the size of the response matters, so that a long run tries several
+	// sizes. Varied reports whether the scenario chooses the sizes.
 	Sized, Varied bool
 	// Leaves reports whether each operation leaves a record whose memory can be measured.
 	Leaves bool
-	// Prepare makes the operation, and returns it with a function to call at the end.
+	// Prepare creates the operation. It returns it with a function to call at the end.
 	Prepare func(ctx context.Context, s Subject) (load.Operation, func() error, error)
 }
 
@@ -68,7 +68,8 @@ func request(group string, caller int, n uint64) contender.Request {
 	return contender.Request{Key: string(b), Method: "POST", Path: "/orders", Params: params}
 }
 
-// response makes the response to a request. It differs from every other response of the same size.
+// response returns the response to a request. It differs from every other response of the same
+// size.
 func response(r contender.Request, size int) []byte {
 	body := make([]byte, max(size, len(r.Key)))
 	n := copy(body, r.Key)
@@ -78,7 +79,7 @@ func response(r contender.Request, size int) []byte {
 	return body
 }
 
-// isResponse reports whether got is the result of response, without making it again.
+// isResponse reports whether got is the result of response, without a second call of it.
 func isResponse(got []byte, r contender.Request, size int) bool {
 	if len(got) != max(size, len(r.Key)) || string(got[:len(r.Key)]) != r.Key {
 		return false
@@ -98,7 +99,7 @@ func execute(ctx context.Context, g contender.Contender, r contender.Request, si
 	return executeBy(ctx, g.Do, r, size)
 }
 
-// executeBy is execute by another method of the contender.
+// executeBy is execute through another method of the contender.
 func executeBy(
 	ctx context.Context, do func(context.Context, contender.Request, contender.Work) ([]byte, bool, error), r contender.Request, size int,
 ) error {
@@ -120,9 +121,9 @@ func mustNotRun(context.Context) ([]byte, error) {
 	return nil, errors.New("a finished request was run again")
 }
 
-// again runs a finished request, and checks that it is replayed. Hand-written contenders take the
-// lock before they read, so that two replays of one request can collide: the refused one is tried
-// again.
+// again repeats a finished request and checks that it is replayed. Hand-written contenders take the
+// lock before they read. Two replays of one request can therefore collide, and the refused one
+// tries again.
 func again(ctx context.Context, g contender.Contender, r contender.Request, size int) error {
 	var got []byte
 	var replayed bool
@@ -141,7 +142,7 @@ func again(ctx context.Context, g contender.Contender, r contender.Request, size
 	return nil
 }
 
-// nothing is the end of most scenarios.
+// nothing is the end function of most scenarios.
 func nothing() error { return nil }
 
 // mix spreads numbers over their whole range, deterministically.

@@ -16,7 +16,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
 
-// TestEveryContenderInEveryScenario runs all of them, shortly. Each operation checks its result.
+// TestEveryContenderInEveryScenario runs all of them briefly. Each operation checks its result.
 func TestEveryContenderInEveryScenario(t *testing.T) {
 	t.Parallel()
 	rediscase.Need(t)
@@ -123,15 +123,16 @@ func TestNoDialDuringASample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The first step is the warm-up. The library's background work may open one more connection
-		// on a busy machine.
+		// The first step is the warm-up. On a busy machine the library's background work may open
+		// more connections.
 		if samples := dialled[1:]; samples[0] < callers || samples[len(samples)-1]-samples[0] > callers/8 {
 			t.Errorf("%s: connections before each sample: %v", name, samples)
 		}
 	}
 }
 
-// TestForeignServerIsLeftClean measures on a server that others use, to the end and interrupted.
+// TestForeignServerIsLeftClean measures on a server that others use. One run completes and another
+// is interrupted.
 func TestForeignServerIsLeftClean(t *testing.T) {
 	t.Parallel()
 	running := rediscase.Server(t, redistest.Args("--requirepass", "secret"))
@@ -147,7 +148,7 @@ func TestForeignServerIsLeftClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range points {
-		// A library with a client of its own gets the address only.
+		// A library with its own client needs the address.
 		if needsAddr := p.Contender == "rueidislock"; p.Skipped != needsAddr || (p.Error != "") != needsAddr {
 			t.Errorf("%s: skipped: %v, %q", p.Contender, p.Skipped, p.Error)
 		}
@@ -161,7 +162,7 @@ func TestForeignServerIsLeftClean(t *testing.T) {
 	steps := 0
 	plan.Step = func(string) {
 		steps++
-		if steps == plan.Steps(s)-1 { // in the midst of the last repetition
+		if steps == plan.Steps(s)-1 { // during the last repetition
 			cancel()
 		}
 	}
@@ -173,7 +174,8 @@ func TestForeignServerIsLeftClean(t *testing.T) {
 	}
 }
 
-// TestClusterRunsContendersWithoutAnAddress measures where there is no single address.
+// TestClusterRunsContendersWithoutAnAddress measures on a cluster, which does not have a single
+// address.
 func TestClusterRunsContendersWithoutAnAddress(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -202,7 +204,7 @@ func TestClusterRunsContendersWithoutAnAddress(t *testing.T) {
 }
 
 func TestEmbeddedServerIsNoMeasurement(t *testing.T) {
-	t.Setenv("PATH", t.TempDir()) // no redis-server is found there
+	t.Setenv("PATH", t.TempDir()) // hides redis-server
 	t.Setenv("REDISIDEM_SERVER", "")
 	ctx := context.Background()
 	server, err := target.Start(ctx, "", 0)
@@ -230,12 +232,12 @@ func TestEmbeddedServerIsNoMeasurement(t *testing.T) {
 func TestScenariosNameContenders(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenario.All() {
-		// A baseline of this library would hide its losses from a comparison.
+		// A baseline from this library would hide its own losses in a comparison.
 		if base, _ := contender.ByName(s.Kinds[0]); base.Own {
 			t.Errorf("the baseline of %s is %s", s.Name, base.Name)
 		}
 		for _, name := range s.Kinds {
-			if _, ok := contender.ByName(name); !ok && name != "medusa-sql" { // which needs a URL
+			if _, ok := contender.ByName(name); !ok && name != "medusa-sql" { // needs a URL
 				t.Errorf("%s names %q", s.Name, name)
 			}
 		}

@@ -8,14 +8,14 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
 
-// column is a number that a table has for each point.
+// column is a number of each point.
 type column struct {
 	name string
 	text func(*result.Point) string
 }
 
-// part is a part of the load, such as the number of callers. Its text stands alone, its number in a
-// column.
+// part is a part of the load, such as the number of callers. Its text stands alone. Its number
+// belongs in a column.
 type part struct {
 	name         string
 	text, number func(*result.Point) string
@@ -56,7 +56,7 @@ var parts = []part{
 	},
 }
 
-// loads returns the parts that are the same at all points, as a text, and columns for the others.
+// loads returns a text for the parts that are the same at all points, and columns for the others.
 func loads(s *result.Scenario) (shared string, columns []column) {
 	var texts []string
 	for _, part := range parts {
@@ -85,7 +85,7 @@ func load(p *result.Point) string {
 	return strings.Join(texts, ", ")
 }
 
-// speeds are the columns about time. They leave out throughput where it means nothing.
+// speeds returns the columns about time. It leaves out throughput where it is meaningless.
 func speeds(timed bool) []column {
 	latency := func(which func(result.Latency) float64) func(*result.Point) string {
 		return func(p *result.Point) string { return Micros(p.Latency(which).Median) }
@@ -115,12 +115,12 @@ func ratio(p *result.Point) string {
 	return "-"
 }
 
-// costs are the columns about the cost of an operation. Columns without a known number are left
-// out.
+// costs are the columns about the cost of an operation. Tables leave out columns without a known
+// number.
 var costs = []struct {
 	name, format string
 	value        func(*result.Cost) float64
-	counted      bool // on the connections
+	counted      bool // by counting the connections
 }{
 	{"trips", "%.1f", func(c *result.Cost) float64 { return c.RoundTrips }, true},
 	{"B in", "%.0f", func(c *result.Cost) float64 { return c.BytesIn }, true},

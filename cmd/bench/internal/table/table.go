@@ -15,7 +15,7 @@ import (
 // NotMeasured is the note about a run on the embedded server.
 const NotMeasured = "correctness only, not a measurement: install redis-server, or name a server with --redis"
 
-// Head writes where and when the run took place.
+// Head writes the time and the environment of the run.
 func Head(w io.Writer, r *result.Run) error {
 	m := r.Machine
 	_, err := fmt.Fprintf(w, "%s (%s), %s, %d cores shared with the benchmark (%s), %s\n", m.Server, m.Topology, m.OS, m.Cores, m.CPU, m.Go)
@@ -25,8 +25,9 @@ func Head(w io.Writer, r *result.Run) error {
 	return err
 }
 
-// Scenario writes one scenario's numbers, in lines of that width as [Write] does. Above them it
-// writes what is the same in all lines, and below them the contenders without numbers.
+// Scenario writes the numbers of one scenario, in lines of at most width as in [Write]. Above the
+// table it writes the parts that are the same in all lines. Below it, it writes the contenders
+// without numbers.
 func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	title := s.Title
 	if !measured {

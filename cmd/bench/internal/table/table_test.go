@@ -114,7 +114,7 @@ func TestOpenLoopsTellTheirRate(t *testing.T) {
 	has(t, scenario(t, &result.Scenario{Title: "First", Points: []result.Point{p}}, true), "open loop, 500 due per second")
 }
 
-// TestErrorsStandBelow keeps a long message from making a column wide.
+// TestErrorsStandBelow checks that a long message does not widen a column.
 func TestErrorsStandBelow(t *testing.T) {
 	t.Parallel()
 	failed, skipped := point("two", 64), point("three", 64)

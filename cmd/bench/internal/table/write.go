@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// Write writes rows of cells in columns, right-aligned. If the columns do not fit into width, it
-// writes several tables below each other, each with the first columns, keys many. A width of 0
-// means no limit, as for a file.
+// Write writes rows of cells in right-aligned columns. If the columns do not fit into width, it
+// writes several tables one below the other. Each repeats the first columns, keys many. A width of
+// 0 means no limit, as for a file.
 func Write(w io.Writer, width, keys int, rows [][]string) error {
 	if len(rows) == 0 {
 		return nil

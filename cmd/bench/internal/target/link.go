@@ -22,7 +22,7 @@ type Link struct {
 	blind   atomic.Bool
 }
 
-// Link returns a link for that many callers. It implements contender.Dial.
+// Link returns a link for a number of callers. It implements contender.Dial.
 func (s *Server) Link(callers int) *Link { return &Link{server: s, callers: callers} }
 
 // Client implements contender.Dial.
@@ -40,8 +40,8 @@ func (l *Link) Client(ctx context.Context) (redis.UniversalClient, error) {
 // SharedClient implements contender.Dial.
 func (l *Link) SharedClient() (redis.UniversalClient, error) { return l.server.dial(l) }
 
-// connect opens a connection for each caller, so that no sample measures dialling. A pool dials
-// only while all other connections are busy, so connect holds them until the last one is open. It
+// connect opens a connection for each caller, so that samples do not measure dialling. A pool dials
+// only while all other connections are busy, so connect holds each until the last one is open. It
 // opens them one after the other, because go-redis lets each held connection change the options of
 // all.
 func (l *Link) connect(ctx context.Context, node *redis.Client) error {
@@ -59,7 +59,7 @@ func (l *Link) connect(ctx context.Context, node *redis.Client) error {
 	return err
 }
 
-// Addr implements contender.Dial. Traffic on connections that are made with it is not counted.
+// Addr implements contender.Dial. The traffic of connections to this address is not counted.
 func (l *Link) Addr() (string, error) {
 	addr, err := l.server.Addr()
 	if err == nil {
@@ -74,15 +74,15 @@ func (l *Link) Blind() bool { return l.blind.Load() }
 // Callers implements contender.Dial.
 func (l *Link) Callers() int { return l.callers }
 
-// Trips returns the number of round trips so far: requests after which nothing was sent on their
-// connection until a reply came.
+// Trips returns the number of round trips so far. A round trip is a request after which its
+// connection sends nothing until a reply arrives.
 func (l *Link) Trips() int64 { return l.trips.Load() }
 
 // Bytes returns the bytes sent to the server and received from it so far.
 func (l *Link) Bytes() (in, out int64) { return l.in.Load(), l.out.Load() }
 
-// tune sets what a benchmark needs: a connection for each caller, long timeouts, and the counting.
-// secure is nil without TLS.
+// tune sets the options that a benchmark needs: a connection for each caller, long timeouts, and
+// the counting. secure is nil without TLS.
 func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, error), secure *tls.Config, pool *int,
 	read, write, wait *time.Duration, contextTimeout *bool,
 ) {
@@ -100,7 +100,8 @@ func (l *Link) tune(dialer *func(context.Context, string, string) (net.Conn, err
 	*contextTimeout = true
 }
 
-// wrap counts the traffic of a connection. go-redis leaves TLS to a dialer that is given to it.
+// wrap counts the traffic of a connection. It also sets up TLS, which go-redis leaves to a custom
+// dialer.
 func (l *Link) wrap(ctx context.Context, conn net.Conn, secure *tls.Config) (net.Conn, error) {
 	c := &counted{Conn: conn, link: l}
 	if secure == nil {
@@ -135,8 +136,8 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// SyscallConn gives go-redis the socket. It checks before each use whether an idle connection is
-// still good. Without it, clients would be faster here than elsewhere.
+// SyscallConn gives go-redis access to the socket. go-redis checks before each use whether an idle
+// connection is still good. Without this check, clients would be faster here than elsewhere.
 func (c *counted) SyscallConn() (syscall.RawConn, error) {
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		return s.SyscallConn()

@@ -11,8 +11,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// slow puts a slow network in front of the server, with half of the latency, in whole milliseconds,
-// in each direction.
+// slow puts a slow network in front of the server. Each direction has half of the latency, in whole
+// milliseconds.
 func (s *Server) slow(latency time.Duration) error {
 	if s.alone == nil || s.alone.Network != "tcp" {
 		return errors.New("--latency: needs a single server on TCP")

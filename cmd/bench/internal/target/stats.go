@@ -13,11 +13,11 @@ import (
 type Stats struct {
 	CPU  float64 // seconds of processor time of the thread that executes commands
 	Keys int64
-	// In and Out are the bytes that it has received and sent, except its replies to Stats.
+	// In and Out are the bytes that the server has received and sent, except its replies to Stats.
 	In, Out float64
 }
 
-// Stats asks the server. On the embedded server all numbers are zero.
+// Stats reads the statistics from the server. On the embedded server all numbers are zero.
 func (s *Server) Stats(ctx context.Context) (Stats, error) {
 	var sum Stats
 	if !s.Measured {
@@ -48,7 +48,7 @@ func (s *Server) Stats(ctx context.Context) (Stats, error) {
 		answers += len(info)
 		return nil
 	})
-	// The server has counted the earlier replies, but not this one, which it had not written yet.
+	// The server has counted the earlier replies, but not this one, which was not written yet.
 	sum.Out -= float64(s.answers.Add(int64(answers)) - int64(answers))
 	return sum, err
 }
@@ -63,7 +63,7 @@ func parseInfo(info string) map[string]string {
 	return values
 }
 
-// number reads a number of INFO's. A value that is not a number counts as zero.
+// number parses a number from INFO. A value that is not a number counts as zero.
 func number(s string) float64 {
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package target is the server that the benchmark runs against, with its statistics.
+// Package target runs or connects to the server under test, and reads its statistics.
 package target
 
 import (
@@ -20,11 +20,11 @@ import (
 
 // Server is the server, cluster or group under test.
 type Server struct {
-	// Title is such as "Redis 7.0.15", and Topology one of standalone, cluster, sentinel and
+	// Title is a name such as "Redis 7.0.15". Topology is standalone, cluster, sentinel or
 	// embedded.
 	Title, Topology string
-	// Measured is false on the embedded server, where numbers mean nothing: it runs in this
-	// process.
+	// Measured is false on the embedded server. It runs in this process, so numbers are
+	// meaningless.
 	Measured bool
 	// Private is true if the server belongs to this run alone, so that it can be emptied.
 	Private bool
@@ -41,8 +41,8 @@ type Server struct {
 var ErrNoAddr = errors.New("needs a single server on TCP, without TLS, password and database number")
 
 // Start connects to the server of a URL, as redisidem.Open does. For an empty url it starts a
-// private server, or the embedded one where redis-server is not installed. A latency above zero
-// makes each round trip that much longer, which needs a single server. The caller must call Stop.
+// private server, or the embedded one if redis-server is not installed. A latency above zero is
+// added to each round trip, which needs a single server. The caller must call Stop.
 func Start(ctx context.Context, url string, latency time.Duration) (*Server, error) {
 	s := &Server{Measured: true, Topology: "standalone"}
 	err := s.find(url)
@@ -158,7 +158,7 @@ func (s *Server) single(opt *redis.Options) {
 	}
 }
 
-// introduce asks the server for its version and topology.
+// introduce reads the version and topology from the server.
 func (s *Server) introduce(ctx context.Context) error {
 	if err := s.admin.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("no answer from the server: %w", err)
@@ -179,15 +179,15 @@ func (s *Server) introduce(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends what Start has started.
+// Stop ends everything that Start has started.
 func (s *Server) Stop() {
 	for _, stop := range slices.Backward(s.stops) {
 		stop()
 	}
 }
 
-// Addr returns the address of a single server, if that is all a client needs. Otherwise the error
-// matches [ErrNoAddr].
+// Addr returns the address of a single server, if a client needs only the address. Otherwise the
+// error matches [ErrNoAddr].
 func (s *Server) Addr() (string, error) {
 	o := s.alone
 	if o == nil || o.Network != "tcp" || o.TLSConfig != nil || o.Username != "" || o.Password != "" || o.DB != 0 {
@@ -197,24 +197,25 @@ func (s *Server) Addr() (string, error) {
 }
 
 // Empty removes the keys of a run, which begin with prefix. A private server loses all keys, so
-// that its memory and its tables are as at first.
+// that its memory and its tables return to their initial state.
 func (s *Server) Empty(ctx context.Context, prefix string) error {
 	if s.Private {
 		if err := s.admin.FlushAll(ctx).Err(); err != nil {
 			return err
 		}
-		runtime.GC() // so that no contender pays for the one before
+		runtime.GC() // so that no contender pays for the previous one
 		return nil
 	}
 	return each(ctx, s.admin, func(ctx context.Context, node *redis.Client) error {
-		// Removing keys during a scan is safe: it returns every key that exists all the time.
+		// Removing keys during a scan is safe: SCAN returns every key that exists throughout.
 		return scan(ctx, node, prefix, func(names []string) (bool, error) {
 			return true, remove(ctx, node, names, redis.Pipeliner.Unlink)
 		})
 	})
 }
 
-// scan calls f with names that begin with prefix until f returns false or there are no more.
+// scan calls f with names that begin with prefix. It ends when f returns false or all names were
+// passed.
 func scan(ctx context.Context, node *redis.Client, prefix string, f func(names []string) (more bool, err error)) error {
 	for cursor := uint64(0); ; {
 		names, next, err := node.Scan(ctx, cursor, prefix+"*", 1000).Result()
@@ -229,8 +230,7 @@ func scan(ctx context.Context, node *redis.Client, prefix string, f func(names [
 	}
 }
 
-// remove removes keys, each with a command of its own, because on a cluster they are in different
-// slots.
+// remove removes each key with its own command, because on a cluster they are in different slots.
 func remove(ctx context.Context, node *redis.Client, names []string,
 	command func(redis.Pipeliner, context.Context, ...string) *redis.IntCmd,
 ) error {

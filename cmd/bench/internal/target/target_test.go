@@ -153,7 +153,7 @@ func TestEmptyLeavesForeignKeysAlone(t *testing.T) {
 	}
 }
 
-// TestLatencyIsAddedInFull checks a lower bound, which holds on any machine.
+// TestLatencyIsAddedInFull checks a lower bound that holds on any machine.
 func TestLatencyIsAddedInFull(t *testing.T) {
 	t.Parallel()
 	addr := rediscase.Server(t).Addr()
@@ -214,7 +214,7 @@ func TestWeighTellsTheBytesOfAKey(t *testing.T) {
 	must(t, err)
 	large, err := s.Weigh(ctx, "large-")
 	must(t, err)
-	// An allocation is rounded up to one of few sizes.
+	// The allocator rounds sizes up to one of few sizes.
 	if small < 200 || small > 450 || large-small < 900 || large-small > 1300 {
 		t.Errorf("a key of 200 bytes weighs %v, and one of 1200 weighs %v", small, large)
 	}
@@ -223,7 +223,7 @@ func TestWeighTellsTheBytesOfAKey(t *testing.T) {
 	}
 }
 
-// TestClusterAndSentinel measures and cleans up where there is more than one server.
+// TestClusterAndSentinel measures and cleans up on several servers.
 func TestClusterAndSentinel(t *testing.T) {
 	t.Parallel()
 	cluster, group := rediscase.Cluster(t), rediscase.Sentinel(t)

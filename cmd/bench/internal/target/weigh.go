@@ -14,16 +14,16 @@ const (
 	// weighed is the maximum number of keys that are weighed on each server. It is low enough that
 	// the server's tables do not shrink.
 	weighed = 5000
-	// portions is the number of parts they are weighed in. The median leaves out other changes of
-	// the server's memory, such as the end of a table's growth.
+	// portions is the number of portions of these keys. The median excludes other changes of the
+	// server's memory, such as the end of a table's growth.
 	portions = 5
 )
 
 // Weigh removes some of the keys that begin with prefix and returns the bytes of memory that each
-// frees. It returns zero if there are no such keys or memory cannot be measured. There must be no
-// busy or new connections, whose buffers take and free more memory than the keys.
+// frees. It returns zero if there are no such keys or memory cannot be measured. Connections must
+// not be busy or new, since their buffers take and free more memory than the keys.
 //
-// The result is the whole of a key except its slots in the server's tables, which grow by doubling:
+// The result covers the whole key except its slots in the server's tables, which grow by doubling:
 // 16 to 32 bytes with an expiry.
 func (s *Server) Weigh(ctx context.Context, prefix string) (float64, error) {
 	if !s.Measured {
@@ -63,8 +63,8 @@ func weigh(ctx context.Context, node *redis.Client, prefix string) ([]float64, e
 		if err != nil {
 			return nil, err
 		}
-		// A few keys at a time, because the connection's own buffers count, too. DEL frees them at
-		// once; UNLINK may free them later.
+		// Delete a few keys at a time, because the connection's own buffers count, too. DEL frees
+		// keys at once. UNLINK may free them later.
 		for few := range slices.Chunk(portion, 100) {
 			if err := remove(ctx, node, few, redis.Pipeliner.Del); err != nil {
 				return nil, err
