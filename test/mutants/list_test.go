@@ -272,7 +272,7 @@ var mutants = []mutant{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
-		new:  "return false",
+		new:  "return false && strings.HasPrefix(key.RecoveryPoint, compensating)",
 
 		killer: "TestCompensationContinuesWhenTheClientLeaves",
 	},
