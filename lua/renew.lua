@@ -19,8 +19,8 @@
 -- renewed on a server whose memory is full.
 local token = ARGV[1]
 
--- Changes nothing, but makes a server that is no master any more say so. What it has may be of the
--- past, and is no reason to refuse anything.
+-- Changes nothing, but a server that is not a master any more refuses it. The record of such a
+-- server may be old, and must not decide a refusal.
 local function master()
   redis.call('HDEL', KEYS[1], '')
 end

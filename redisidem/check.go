@@ -295,7 +295,7 @@ func checkPersistence(info map[string]string, fsync string) Finding {
 			"see to the server's disk"
 	case aof != "1" && failed("rdb_last_bgsave_status"):
 		f.Verdict = VerdictWarning
-		f.Detail = "the last snapshot failed (rdb_last_bgsave_status), and there is no append-only file: writes are refused, or forgotten " +
+		f.Detail = "the last snapshot failed (rdb_last_bgsave_status), and the server has no append-only file: writes are refused, or forgotten " +
 			"by a restart; see to the server's disk and memory, and set appendonly yes"
 	case aof != "1":
 		f.Verdict = VerdictWarning

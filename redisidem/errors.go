@@ -95,7 +95,7 @@ var (
 	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave]
 	// decide whether they are undone. Nothing was changed.
 	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
-	// ErrOtherType is matched when what is stored does not decode into the type that was asked for.
+	// ErrOtherType is matched when a stored value does not decode into the requested type.
 	ErrOtherType = errors.New("redisidem: stored value has another type")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("redisidem: service closed")
@@ -128,7 +128,7 @@ func (maxHoldError) Is(target error) bool { return target == ErrLeaseLost }
 type InvalidError struct {
 	// Field is the name of the parameter or field, as in "Config.Lease".
 	Field string
-	// Reason says what is wrong with it, with the bound it breaks.
+	// Reason is the reason, with the bound that the input breaks.
 	Reason string
 	// Err is the error behind it, if there is one.
 	Err error
@@ -171,7 +171,7 @@ func (e *NotKeptError) Unwrap() error { return e.Err }
 
 // LockedError reports that another worker has the lease on the key. It matches [ErrLocked].
 type LockedError struct {
-	// RetryAfter is what is left of that lease by the server's clock: the key is free by then at
+	// RetryAfter is the rest of that lease by the server's clock: the key is free by then at
 	// the latest, unless its worker is alive and renews. It is never negative.
 	RetryAfter time.Duration
 }
@@ -220,7 +220,7 @@ func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
 type StageError struct {
 	// Stage is the stage's recovery point.
 	Stage string
-	// Err is what the stage returned.
+	// Err is the error that the stage returned.
 	Err error
 }
 
@@ -241,7 +241,7 @@ func ofStage(err error) bool {
 type CompensationError struct {
 	// Stage is the recovery point of the stage that was to be compensated.
 	Stage string
-	// Err is what the compensation returned.
+	// Err is the error that the compensation returned.
 	Err error
 }
 
@@ -258,7 +258,7 @@ type EffectError struct {
 	// Index is the effect's number among the outcome's, counted from 0, and Key its Redis key.
 	Index int
 	Key   string
-	// Reason says what is wrong.
+	// Reason is the reason of the server or of the check.
 	Reason string
 }
 

@@ -30,7 +30,7 @@ func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
 func (s *Service) retrievePlaced(ctx context.Context, prefix, member string) (*Key, error) {
 	id, ok := protocol.IdentityIn(prefix, member)
 	if !ok {
-		return nil, damaged("%q is no key's digest", member)
+		return nil, damaged("%q is not the digest of a key", member)
 	}
 	pairs, err := s.fields(ctx, id)
 	if err != nil {

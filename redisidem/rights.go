@@ -193,7 +193,7 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 		f.Verdict, f.Detail = VerdictFailure, notPermittedError{err}.Error()
 		return f, nil
 	case errors.As(err, &refused):
-		f.Verdict, f.Detail = VerdictUndetermined, "the server does not say what is permitted: "+err.Error()
+		f.Verdict, f.Detail = VerdictUndetermined, "the server does not report its user's rights: "+err.Error()
 		return f, nil
 	case err != nil:
 		return f, err

@@ -151,7 +151,7 @@ func (w *workers) do(ctx context.Context, j job) {
 	s := w.completer.service
 	id, ok := protocol.IdentityIn(j.prefix, j.member)
 	if !ok {
-		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: due index holds what is no key", slog.String("member", j.member))
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the due index has a member that is not a key", slog.String("member", j.member))
 		return
 	}
 	key, err := (*Key)(nil), errGoexit

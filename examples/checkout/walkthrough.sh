@@ -107,7 +107,7 @@ want() {
 # same NAME NAME checks that the second answer replays the first.
 same() {
 	cmp "$work/$1.body" "$work/$2.body" || fail "the retry got other bytes"
-	grep -qi '^Idempotency-Replayed: true' "$work/$2.head" || fail "the retry is no replay"
+	grep -qi '^Idempotency-Replayed: true' "$work/$2.head" || fail "the retry is not a replay"
 }
 
 # fill TOKEN VARIANT makes a cart with something in it, to be paid for with that token.

@@ -51,7 +51,7 @@ echo "== Its retry, after a lost answer: the same bytes, no second charge"
 charge retry -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=1200
 want retry 201
 cmp "$work/first.body" "$work/retry.body" || fail "the retry got other bytes"
-grep -qi '^Idempotency-Replayed: true' "$work/retry.head" || fail "the retry is no replay"
+grep -qi '^Idempotency-Replayed: true' "$work/retry.head" || fail "the retry is not a replay"
 
 echo "== The same key for something else"
 charge other -H "Idempotency-Key: $key" -H "X-Tenant: acme" -d cents=9900

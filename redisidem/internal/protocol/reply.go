@@ -154,7 +154,7 @@ func (r Reply) RecordLife() (life time.Duration, expires bool, err error) {
 func (r Reply) LockLife() (life time.Duration, expires bool, err error) {
 	left, err := strconv.ParseInt(r.number(0), 10, 64)
 	if err != nil {
-		return 0, false, &DamagedError{"the lock's remaining time is no number"}
+		return 0, false, &DamagedError{"the lock's remaining time is not a number"}
 	}
 	return remaining(left), left != -1, nil
 }

@@ -195,7 +195,7 @@ func readPublic(block *pem.Block) (crypto.PublicKey, error) {
 		return c.PublicKey, nil
 	}
 	// A private key is refused too, since the gateway does not need it.
-	return nil, fmt.Errorf("a PEM block %q is no public key", block.Type)
+	return nil, fmt.Errorf("the PEM block %q is not a public key", block.Type)
 }
 
 // Unscoped puts all callers into one scope: see [httpidem.Unscoped].
