@@ -8,7 +8,7 @@ import (
 
 // Unlock takes the lease on a key away from its worker, as a last resort for a worker that hangs.
 // Its commit will be refused with [ErrFenced], but what it does outside Redis goes on: be sure that
-// it is dead, or that a second run does no harm. For a finished key, which has no lease, it returns nil.
+// it is dead, or that a second run does no harm. For a finished key it returns nil.
 // One round trip.
 //
 // It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].

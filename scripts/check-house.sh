@@ -4,7 +4,8 @@
 #   - no comment line is wider than 100 columns, a tab counting as four. A line without a space,
 #     such as a URL, cannot be wrapped and is left out;
 #   - each source file of the core has a test file of the same name, and each test file a source;
-#   - each folder of contrib has the name of its package.
+#   - each folder of contrib has the name of its package;
+#   - no file has the markers of an unfinished merge, and no text two quotes in one line ("> >").
 # It prints each place that breaks a rule and one line of summary for each rule, and fails if any
 # place was printed.
 set -euo pipefail
@@ -18,11 +19,14 @@ mapfile -t texts < <(git ls-files -- '*.go' '*.lua' '*.md' '*.pml' '*.sh' '.ci/*
 
 found=0
 
-markers=$(git grep -nE '^(<{7}|>{7}) ' -- . || true)
+markers=$({ git grep -nE '^(<{7}|>{7}) ' -- .; git grep -nE '> > ?' -- '*.md'; } || true)
+count=0
 if [[ -n $markers ]]; then
   printf '%s\n' "$markers"
+  count=$(wc -l <<<"$markers")
   found=1
 fi
+echo "markers of merges and torn quotes: $count"
 
 words=$(grep -v '^#' scripts/words.txt | paste -sd '|')
 # http.NoBody is a name of the standard library.

@@ -208,9 +208,13 @@ func TestErrors(t *testing.T) {
 
 func TestErrorsAreAnsweredWithoutTheStore(t *testing.T) {
 	t.Parallel()
-	s := open(t, &httpidem.Config{FailOpen: true}, func(*echo.Context) error { return echo.NewHTTPError(418, "no coffee") })
+	s := open(t, &httpidem.Config{FailOpen: true}, func(c *echo.Context) error {
+		c.Response().Header().Set("Idempotency-Replayed", "true")
+		return echo.NewHTTPError(418, "no coffee")
+	})
 	s.Sever()
-	if a := s.Post("k", ""); a.StatusCode != http.StatusTeapot || a.Body != "{\"message\":\"no coffee\"}\n" || a.Header.Get("Idempotency-Key") != "k" {
+	if a := s.Post("k", ""); a.StatusCode != http.StatusTeapot || a.Body != "{\"message\":\"no coffee\"}\n" ||
+		a.Header.Get("Idempotency-Key") != "k" || a.Replayed() {
 		t.Errorf("got %d %q %v", a.StatusCode, a.Body, a.Header)
 	}
 }

@@ -35,8 +35,8 @@ type EncryptionKey struct {
 // Redis can remove params, state and headers, and can put back an earlier value of the same key.
 // docs/security.md has the whole list.
 //
-// It returns an error that matches [redisidem.ErrInvalid] if the list is empty, an ID is used twice,
-// or a field breaks its bound.
+// It returns an error that matches [redisidem.ErrInvalid] if the list is empty, an ID is used
+// twice, or a field breaks its bound.
 func NewEncryption(keys ...EncryptionKey) (redisidem.Codec, error) {
 	if len(keys) == 0 {
 		return nil, invalid("keys", "must not be empty")

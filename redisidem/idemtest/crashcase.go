@@ -124,7 +124,9 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 			return nil, it.reached()
 		case err != nil:
 			p.note("error: %v", err)
-			if errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrOutcomeUnknown) {
+			// A stage's own error says nothing about the lease, which the library has given back.
+			stage := (*redisidem.StageError)(nil)
+			if !errors.As(err, &stage) && (errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrOutcomeUnknown)) {
 				p.lapse(lease)
 			}
 		case key.Finished() && at != crashPoint{}:

@@ -57,9 +57,9 @@ func NewLimits(cfg LimitsConfig) (*Limits, error) {
 	cfg.Window = cmp.Or(cfg.Window, 24*time.Hour)
 	switch {
 	case cfg.InFlight < 0:
-		return nil, fmt.Errorf("limits: InFlight must not be negative: %d", cfg.InFlight)
+		return nil, fmt.Errorf("--scope-in-flight must not be negative: %d", cfg.InFlight)
 	case cfg.Stored < 0:
-		return nil, fmt.Errorf("limits: Stored must not be negative: %d", cfg.Stored)
+		return nil, fmt.Errorf("--scope-keys must not be negative: %d", cfg.Stored)
 	case cfg.InFlight == 0 && cfg.Stored == 0:
 		return nil, errors.New("limits: the configuration needs InFlight or Stored")
 	case cfg.Window < slots*time.Millisecond:

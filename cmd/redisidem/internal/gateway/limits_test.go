@@ -92,7 +92,7 @@ func TestS6_LimitsForgetWhatIsOver(t *testing.T) {
 func TestLimitsOutOfTheirBounds(t *testing.T) {
 	t.Parallel()
 	for text, cfg := range map[string]LimitsConfig{
-		"InFlight must not be negative: -1": {InFlight: -1}, "Stored must not be negative: -1": {Stored: -1},
+		"--scope-in-flight must not be negative: -1": {InFlight: -1}, "--scope-keys must not be negative: -1": {Stored: -1},
 		"needs InFlight or Stored": {}, "Window must be at least 16ms: 1ms": {Stored: 1, Window: time.Millisecond},
 	} {
 		if _, err := NewLimits(cfg); err == nil || !strings.Contains(err.Error(), text) {
