@@ -375,7 +375,10 @@ func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	// sees it.
 	cfg := s.cfg
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
-	probe := &Service{cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener}
+	probe := &Service{
+		cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener,
+		maxBackground: s.maxBackground,
+	}
 	sc := &Scope{service: probe, name: "redisidem/check"}
 	fail := func(step string, err error) (Finding, error) {
 		var refused redis.Error

@@ -213,7 +213,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 // write that refuses the commit. A late repetition could still be stored after a failover.
 func (l *Lease) outcomeUnknown(ctx context.Context) error {
 	e := l.event(EventOutcomeUnknown)
-	e.Err = ErrOutcomeUnknown
+	e.Err = &commitUnknownError{}
 	l.scope.service.observe(ctx, e)
-	return ErrOutcomeUnknown
+	return e.Err
 }

@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -77,7 +76,7 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 
 	again, kept := c.WithoutKeep() // no further stage runs under the lease
 	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) })
-	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, errors.Unwrap(why))
+	return &commitUnknownError{errors.Unwrap(why)}
 }
 
 // repeatCommit repeats a commit until its fate is known or Config.CommitRetry has passed. kept

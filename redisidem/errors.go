@@ -114,6 +114,19 @@ func (e notPermittedError) Error() string {
 func (notPermittedError) Is(target error) bool { return target == ErrNotPermitted }
 func (e notPermittedError) Unwrap() error      { return e.err }
 
+// commitUnknownError is ErrOutcomeUnknown for a commit, with the reason if there is one. A call
+// that returns it can be repeated, unlike a stage that does not know whether its work was done.
+type commitUnknownError struct{ err error }
+
+func (e *commitUnknownError) Error() string {
+	if e.err == nil {
+		return ErrOutcomeUnknown.Error()
+	}
+	return ErrOutcomeUnknown.Error() + ": " + e.err.Error()
+}
+func (e *commitUnknownError) Is(target error) bool { return target == ErrOutcomeUnknown }
+func (e *commitUnknownError) Unwrap() error        { return e.err }
+
 type fencedError struct{}
 
 func (fencedError) Error() string        { return "redisidem: fenced: another worker has claimed the key" }
@@ -220,7 +233,8 @@ func (e *FlowError) Is(target error) bool { return target == ErrOtherFlow }
 type StageError struct {
 	// Stage is the stage's recovery point.
 	Stage string
-	// Err is the error that the stage returned.
+	// Err is the error that the stage returned, or the reason why the outcome of its Reconcile is
+	// invalid.
 	Err error
 }
 

@@ -129,7 +129,8 @@ type Retry struct {
 	// each pause is jitter. Defaults: 100 ms, and 5 s or Backoff if that is longer.
 	Backoff, MaxBackoff time.Duration
 	// If reports whether another run may succeed after this error. Nil: every error is retried,
-	// except ErrOutcomeUnknown from a stage without Reconcile.
+	// except ErrOutcomeUnknown from a stage without Reconcile. If the stage got it from a call of
+	// this library for another key, that call is safe to repeat, and the stage runs again.
 	If func(error) bool
 }
 

@@ -28,7 +28,6 @@ const (
 	fieldHeaders     = "response_headers"
 	fieldState       = "state"
 	fieldInterim     = "interim"
-	fieldWaiting     = "waiting"
 	fieldFlow        = "flow"
 	fieldDeadLetter  = "dead_letter"
 	fieldRequeued    = "requeued"

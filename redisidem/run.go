@@ -249,5 +249,9 @@ func (s *FlowStage) worthwhile(err error) bool {
 	if s.Retry.If != nil {
 		return s.Retry.If(err)
 	}
-	return s.Reconcile != nil || !errors.Is(err, ErrOutcomeUnknown)
+	if s.Reconcile != nil || !errors.Is(err, ErrOutcomeUnknown) {
+		return true
+	}
+	_, commit := errors.AsType[*commitUnknownError](err) // of another key, whose call is safe to repeat
+	return commit
 }

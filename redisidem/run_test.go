@@ -324,6 +324,39 @@ func TestStageIsRetriedWithinOneRun(t *testing.T) {
 	})
 }
 
+// TestStageIsRetriedAfterAnUnknownCommitOfAnotherKey has a stage that uses another key, whose first
+// commit gets no answer. That call is safe to repeat, so the stage runs again.
+func TestStageIsRetriedAfterAnUnknownCommitOfAnotherKey(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		_, err := sc.Do(ctx, "warm up", request, finish("the server knows the scripts"))
+		mustBe(b, err, nil)
+		runs := 0
+		flow := mustFlow(b, cart(func(cfg *redisidem.FlowConfig) {
+			cfg.Stages[1].Retry = redisidem.Retry{Attempts: 3, Backoff: time.Second}
+			cfg.Stages[1].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				runs++
+				_, err := sc.Do(ctx, "other", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					if runs == 1 {
+						b.mute()
+						time.AfterFunc(2*redisidem.DefaultTimeout, b.thaw)
+					}
+					return redisidem.Finish(redisidem.JSON(200, "other")), nil
+				})
+				if runs == 1 {
+					mustBe(b, err, redisidem.ErrOutcomeUnknown)
+				}
+				return redisidem.Next(), err
+			}
+		}))
+		key, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if runs != 2 || !key.Finished() {
+			b.Errorf("%d runs, and the key is at %q, want 2 runs of a finished key", runs, key.RecoveryPoint)
+		}
+	})
+}
+
 // TestNothingDoneAfterAFailureIsAnAttempt lets a stage fail, and have nothing done when it is
 // retried. The outcome of the first run is still unknown.
 func TestNothingDoneAfterAFailureIsAnAttempt(t *testing.T) {

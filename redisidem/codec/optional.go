@@ -7,8 +7,13 @@ import "github.com/redisidem/redisidem/redisidem"
 // still be read. After that use the codec itself, with which a plain value is
 // [redisidem.ErrDamaged]: an attacker may have written it.
 //
-// Wrap the whole codec: inside a [Chain] it has no effect.
-func Optional(c redisidem.Codec) redisidem.Codec { return optional{c} }
+// Wrap the whole codec: inside a [Chain] it has no effect. Optional of nil is nil.
+func Optional(c redisidem.Codec) redisidem.Codec {
+	if c == nil {
+		return nil
+	}
+	return optional{c}
+}
 
 type optional struct{ redisidem.Codec }
 
