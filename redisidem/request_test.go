@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestFingerprintTellsRequestsApart(t *testing.T) {
+func TestFingerprintDistinguishesRequests(t *testing.T) {
 	t.Parallel()
 	distinct(t, map[string]string{
 		"shifted left":     fingerprintOfRequest(t, Request{Method: "POSTS", Path: "/a", Params: []byte("b")}),

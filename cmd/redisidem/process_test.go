@@ -478,7 +478,7 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestCheckTellsWhatItFinds(t *testing.T) {
+func TestCheckPrintsItsFindings(t *testing.T) {
 	t.Parallel()
 	good := rediscase.Server(t, redistest.Args("--appendonly", "yes"))
 	evicting := rediscase.Server(t, redistest.Args("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"))

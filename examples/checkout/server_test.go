@@ -460,7 +460,7 @@ func (m *market) charged(cart string) {
 	m.Fatal("the cart is not charged")
 }
 
-func TestSecondRequestIsToldToComeBack(t *testing.T) {
+func TestSecondRequestGetsARetryAfter(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
 	cart := m.fill(tokenTimeout, "book")

@@ -76,7 +76,7 @@ func TestFieldsThatMustNotBeStoredCannotBeAskedFor(t *testing.T) {
 	}
 }
 
-func TestPolicyTellsWhatIsInForce(t *testing.T) {
+func TestPolicyHasTheValuesInForce(t *testing.T) {
 	t.Parallel()
 	svc := newStore(t).service(redisidem.Config{Retention: 48 * time.Hour})
 	m := newMiddleware(t, svc, &httpidem.Config{Methods: []string{"put", "POST"}, PolicyURL: "https://a.example/", Key: httpidem.KeyConfig{Optional: true}})
@@ -90,7 +90,7 @@ func TestPolicyTellsWhatIsInForce(t *testing.T) {
 	}
 }
 
-func TestOptionalKeysPassAndGeneratedOnesAreTold(t *testing.T) {
+func TestOptionalKeysPassAndGeneratedOnesAreReturned(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	h := counting(func(w http.ResponseWriter, r *http.Request) {

@@ -148,8 +148,8 @@ func TestS6_AScopeGetsSoManyRequestsInFlight(t *testing.T) {
 	}
 }
 
-// TestS6_QuotasAreAskedOnceAndTold counts the calls of a Quota.
-func TestS6_QuotasAreAskedOnceAndTold(t *testing.T) {
+// TestS6_QuotasAreAskedOnceAndNotified counts the calls of a Quota.
+func TestS6_QuotasAreAskedOnceAndNotified(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	q := &quota{}

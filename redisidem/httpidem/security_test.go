@@ -159,7 +159,7 @@ func TestS7_OnlyAllowedFieldsAreReplayed(t *testing.T) {
 	}
 }
 
-func TestS7_FieldsThatSomebodyPutIntoTheStoreAreNotSent(t *testing.T) {
+func TestS7_FieldsThatWerePlantedInTheStoreAreNotSent(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	h := s.middleware(nil).Handler(created("done"))
@@ -247,7 +247,7 @@ func (tr *trail) mustBeClean(t *testing.T, what string) {
 	}
 }
 
-func TestS11_NothingSecretIsToldToAnybody(t *testing.T) {
+func TestS11_NothingSecretIsDisclosed(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	written := &trail{}

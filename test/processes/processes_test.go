@@ -259,7 +259,7 @@ func TestFrozenWorkerIsFencedWhileAnotherWorks(t *testing.T) {
 	mustHold(t, server.Addr(), `"other"`)
 }
 
-func TestLapsedLeaseThatNobodyClaimedCommits(t *testing.T) {
+func TestLapsedLeaseWithoutASuccessorCommits(t *testing.T) {
 	server, recorder := rediscase.Server(t), newRecorder(t)
 	w := freeze(t, server.Addr(), recorder)
 	client := server.Client()

@@ -30,7 +30,7 @@ func run(contender string, rate float64, values ...float64) *result.Run {
 	}
 }
 
-func TestCompareTellsChangeFromChance(t *testing.T) {
+func TestCompareDistinguishesChangeFromChance(t *testing.T) {
 	t.Parallel()
 	hundred := []float64{100, 101, 102, 103, 104}
 	for _, test := range []struct {
@@ -288,7 +288,7 @@ func TestCompareWarnsOfOtherConditions(t *testing.T) {
 	}
 }
 
-func TestCompareTellsOfAWriterThatFails(t *testing.T) {
+func TestCompareReportsAWriterThatFails(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("gone")
 	for after := range 4 {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestBarShowsNothingWhereNobodyLooks(t *testing.T) {
+func TestBarShowsNothingWithoutATerminal(t *testing.T) {
 	t.Parallel()
 	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {

@@ -322,7 +322,7 @@ func TestDrawingStandsAlone(t *testing.T) {
 	}
 }
 
-func TestReportTellsOfAWriterThatFails(t *testing.T) {
+func TestReportReturnsTheErrorOfItsWriter(t *testing.T) {
 	t.Parallel()
 	r, w := io.Pipe()
 	gone := errors.New("gone")

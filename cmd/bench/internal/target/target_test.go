@@ -193,7 +193,7 @@ func TestStatsCountEachByteOnce(t *testing.T) {
 	}
 }
 
-func TestWeighTellsTheBytesOfAKey(t *testing.T) {
+func TestWeighReturnsTheBytesOfAKey(t *testing.T) {
 	t.Parallel()
 	s := start(t, "redis://"+rediscase.Server(t).Addr(), 0)
 	ctx := context.Background()

@@ -200,7 +200,7 @@ func fromTenant(t *testing.T) Identify {
 	return identify
 }
 
-func TestScopeIsFromNoFieldThatNamesNobody(t *testing.T) {
+func TestScopeFieldMustIdentifyACaller(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"Authorization", "authorization", "Proxy-Authorization", "Cookie", "Idempotency-Key", "Host", "Connection", "Content-Length",
@@ -226,7 +226,7 @@ func TestGatewayReplays(t *testing.T) {
 	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k", "X-Tenant", "a", "X-Tenant", "b"), 401, "not known", false)
 }
 
-func TestGatewayTellsTheUpstreamOfTheLease(t *testing.T) {
+func TestUpstreamGetsAttemptAndFence(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", Unscoped)
 	var seen []http.Header
