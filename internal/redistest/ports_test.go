@@ -25,7 +25,7 @@ func TestStartTakesAnotherPortWhenOneIsTaken(t *testing.T) {
 	// cluster bus.
 	s, err := start(setup{ports: 2, arguments: func(ports []int, dir string) ([]string, error) {
 		if len(thieves) < len(ports) {
-			l, err := listen(ports[len(thieves)])
+			l, err := listenOwn(ports[len(thieves)])
 			if err != nil {
 				return nil, err
 			}
