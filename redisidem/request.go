@@ -86,16 +86,16 @@ func (e *encodedRequest) needsParams() bool { return e == nil || !e.bound }
 func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
 	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path, given: r.Fingerprint, bound: r.Fingerprint == nil}
 	for _, part := range []struct{ field, value string }{{"Request.Method", e.method}, {"Request.Path", e.path}} {
-		if len(part.value) > limit {
-			return e, invalid(part.field, "is %d bytes long, more than MaxValueBytes (%d)", len(part.value), limit)
+		if err := checkSize(part.field, len(part.value), limit); err != nil {
+			return e, err
 		}
 	}
 	var err error
 	if e.params, err = borrow(r.Params); err != nil {
 		return e, &InvalidError{Field: "Request.Params", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 	}
-	if len(e.params) > limit {
-		return e, invalid("Request.Params", "are %d bytes long, more than MaxValueBytes (%d)", len(e.params), limit)
+	if err := checkSize("Request.Params", len(e.params), limit); err != nil {
+		return e, err
 	}
 
 	e.sum(key)

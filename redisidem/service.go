@@ -116,3 +116,16 @@ func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelF
 func (s *Service) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
 }
+
+// ask runs a script for a caller. Config.Timeout bounds it, it is refused after Close, and it
+// returns the errors of the public API.
+func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol.Reply, error) {
+	if err := s.enter(ctx); err != nil {
+		return protocol.Reply{}, err
+	}
+	defer s.inFlight.leave()
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+	r, err := s.redis.Run(bounded, c)
+	return r, explain(ctx, op, err)
+}

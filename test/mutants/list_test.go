@@ -198,7 +198,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "heedless", // a callback begins although its caller has left
-		file: "redisidem/workstage.go",
+		file: "redisidem/run.go",
 		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 
