@@ -24,7 +24,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 		b.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
 	n, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) || err == nil && n > limit {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge || err == nil && n > limit {
 		return nil, errBodyTooLarge
 	}
 	return b.Bytes(), err
@@ -41,4 +41,27 @@ func restoreBody(r *http.Request, body []byte) {
 		io.Closer
 	}{bytes.NewReader(body), original}
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+}
+
+// read reads the body and computes the fingerprint. If it fails, it refuses the request and
+// releases its slot.
+func (x *keyedRequest) read() (ok bool) {
+	defer func() {
+		if !ok { // also after a panic in a function of the program
+			x.slot.release()
+		}
+	}()
+	m := x.middleware
+	var err error
+	if x.body, err = readBody(x.r, m.cfg.MaxBodyBytes); err == nil {
+		err = x.fingerprint(&m.cfg.Fingerprint)
+	}
+	if err != nil {
+		result := ResultBodyUnreadable
+		if errors.Is(err, errBodyTooLarge) {
+			result = ResultBodyTooLarge
+		}
+		m.refuse(x.w, x.r, m.problem(result), err)
+	}
+	return err == nil
 }
