@@ -2,8 +2,8 @@ package httpidem
 
 import "sync"
 
-// countAsWaiting counts the request as waiting, or turns its waiting off if MaxWaiting is reached. The
-// function that it returns ends the count.
+// countAsWaiting counts the request as waiting. If MaxWaiting is reached, it turns the waiting off
+// instead. The function that it returns ends the count.
 func (x *keyedRequest) countAsWaiting() func() {
 	m := x.middleware
 	if m.cfg.Wait <= 0 {

@@ -29,9 +29,9 @@ func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	return q
 }
 
-// target returns the URL of a check request at the upstream. The reference is a path, with or
+// checkURL returns the URL of a check request at the upstream. The reference is a path, with or
 // without a query. {key} is replaced by the key. Errors do not contain the key.
-func target(reference, key string) (*url.URL, error) {
+func checkURL(reference, key string) (*url.URL, error) {
 	path, query, asks := strings.Cut(reference, "?")
 	text := strings.ReplaceAll(path, "{key}", url.PathEscape(key))
 	if asks {

@@ -1,24 +1,14 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
 
 func TestRoutesInheritTheDefaults(t *testing.T) {
 	t.Parallel()
@@ -161,4 +151,35 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		*r.Defaults.Stream || r.Defaults.Authorize != "none" {
 		t.Errorf("without a file: %+v, %v", r, err)
 	}
+}
+
+func TestGatewayRoutesHaveTheirPolicies(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+defaults: {key: required}
+routes:
+  - {match: POST /all, keep: all}
+  - {match: /public/, protect: false}
+  - {match: POST /fields, fingerprint: [amount]}
+  - {match: POST /small, max_body: 10}
+  - {match: PUT /put, methods: [PUT]}
+`, Unscoped)
+	b.want(b.send("POST", "/", ""), 400, "missing", false)
+	b.want(b.send("POST", "/public/x", ""), 201, "order 1", false)
+	b.want(b.send("POST", "/public/x", "", "Idempotency-Key", "p"), 201, "order 2", false)
+	b.want(b.send("POST", "/public/x", "", "Idempotency-Key", "p"), 201, "order 3", false)
+	b.want(b.send("POST", "/fields", `{"amount": 1, "sent": 1}`, "Idempotency-Key", "f"), 201, "order 4", false)
+	b.want(b.send("POST", "/fields", `{"sent": 2, "amount": 1}`, "Idempotency-Key", "f"), 201, "order 4", true)
+	b.want(b.send("POST", "/fields", `{"amount": 2, "sent": 1}`, "Idempotency-Key", "f"), 422, "", false)
+	b.want(b.send("POST", "/small", "0123456789x", "Idempotency-Key", "s"), 413, "", false)
+	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", false)
+	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", true)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = fmt.Fprint(w, b.runs.Load())
+	})
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", true)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "7", false)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "8", false)
 }
