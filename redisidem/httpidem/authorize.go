@@ -16,9 +16,9 @@ type DeniedError struct {
 
 func (e *DeniedError) Error() string {
 	if e.Err == nil {
-		return "httpidem: the caller may not do this: " + http.StatusText(e.Status)
+		return "httpidem: the caller is not authorized: " + http.StatusText(e.Status)
 	}
-	return "httpidem: the caller may not do this: " + e.Err.Error()
+	return "httpidem: the caller is not authorized: " + e.Err.Error()
 }
 
 // Unwrap returns Err.

@@ -20,7 +20,7 @@ type handlerRun struct {
 }
 
 // errClientGone reports that the client disconnected before the handler started.
-var errClientGone = errors.New("httpidem: the request ended before its handler began")
+var errClientGone = errors.New("httpidem: the client disconnected before the handler started")
 
 // serve claims the key, runs the handler under the lease, and answers.
 func (e *handlerRun) serve() {

@@ -15,8 +15,8 @@ import (
 type nestedError struct{ inner, outer string }
 
 func (e *nestedError) Error() string {
-	return "httpidem: the middleware made at " + e.inner + " is inside of the one made at " + e.outer +
-		" and uses the same record: remove one of them, or give them scopes or namespaces of their own"
+	return "httpidem: the middleware created at " + e.inner + " runs inside the one created at " + e.outer +
+		" and uses the same record; remove one of them, or give each its own scope or namespace"
 }
 
 // Is reports whether target is [redisidem.ErrNested].

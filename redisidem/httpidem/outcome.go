@@ -9,7 +9,9 @@ import (
 // releasedError makes the service release the key: the response is not stored.
 type releasedError struct{ result Result }
 
-func (e *releasedError) Error() string { return "httpidem: the answer is " + e.result.String() }
+func (e *releasedError) Error() string {
+	return "httpidem: the response was not stored: " + e.result.String()
+}
 
 // Is reports an unknown outcome to the service and its observers.
 func (e *releasedError) Is(target error) bool {

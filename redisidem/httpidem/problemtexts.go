@@ -14,31 +14,31 @@ var problemTexts = map[Result]problemText{
 		"This operation requires an idempotency key. Send a fresh one with each new request, and the same one with its retries.",
 	},
 	ResultMalformed: {
-		http.StatusBadRequest, "Idempotency-Key is malformed", "Correct the header field.",
+		http.StatusBadRequest, "Idempotency-Key is malformed", "The header field does not hold a valid key. Correct it and send the request again.",
 	},
 	ResultKeyRefused: {
-		http.StatusBadRequest, "Idempotency-Key is not acceptable", "Send a key in the form that this API asks for.",
+		http.StatusBadRequest, "Idempotency-Key is not acceptable", "This API does not accept the key. Send a key in the form that its documentation describes.",
 	},
 	ResultKeyOutOfWindow: {
 		http.StatusBadRequest, "Idempotency-Key is outside its time window",
-		"The time in the key is too long ago, or in the future. Send a key that was made with the request.",
+		"The creation time in the key is too far in the past or in the future. Send a key that was created for this request.",
 	},
 	ResultNoScope: {
-		http.StatusForbidden, "The caller is not known", "The caller could not be identified.",
+		http.StatusForbidden, "The caller is not identified", "The server could not identify the caller. Check the credentials of the request.",
 	},
 	ResultNotAllowed: {
-		http.StatusForbidden, "The caller may not do this", "The request was refused before its idempotency key was looked at.",
+		http.StatusForbidden, "The caller is not authorized", "The request was not executed, and its idempotency key was not used.",
 	},
 	ResultOverQuota: {
 		http.StatusTooManyRequests, "Too many requests with an Idempotency-Key",
-		"The caller has used up a quota. The request was not executed. Try again later, with the same key.",
+		"The caller has reached its limit of requests or keys. The request was not executed. Try again later, with the same key.",
 	},
 	ResultBodyTooLarge: {
 		http.StatusRequestEntityTooLarge, "The request's body is too large",
-		"Requests with an idempotency key are limited in size. Send a smaller body.",
+		"The body is larger than this operation accepts. Send a smaller body.",
 	},
 	ResultBodyUnreadable: {
-		http.StatusBadRequest, "The request's body cannot be read", "It ended early, or it is not what its header fields say.",
+		http.StatusBadRequest, "The request's body cannot be read", "The body is incomplete or invalid. Correct it and send the request again.",
 	},
 	ResultMismatch: {
 		http.StatusUnprocessableEntity, "Idempotency-Key is already used",
@@ -46,31 +46,31 @@ var problemTexts = map[Result]problemText{
 	},
 	ResultInFlight: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
-		"An earlier request with this key is still being worked on. Try again later, with the same key.",
+		"An earlier request with this key is still running. Try again later, with the same key.",
 	},
 	ResultUnfinished: {
 		http.StatusServiceUnavailable, "The request is not finished",
-		"A part of the work could not be done now. Try again later, with the same key: what was done is not done again.",
+		"A step of the request failed. Try again later, with the same key. Completed steps do not run again.",
 	},
 	ResultSuperseded: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
-		"Another server took this request over. Try again later, with the same key, to get its answer.",
+		"Another server has taken over this request. Try again later, with the same key, to get the response.",
 	},
 	ResultGone: {
-		http.StatusGone, "The answer to this request was not kept",
-		"The request with this key was executed, and its answer cannot be repeated. Do not send it again with another key.",
+		http.StatusGone, "The response to this request was not kept",
+		"The request with this key was executed, but its response cannot be repeated. Do not send it again with another key.",
 	},
 	ResultUnavailable: {
 		http.StatusServiceUnavailable, "Idempotency keys are unavailable",
 		"The request was not executed. Try again later, with the same key.",
 	},
 	ResultUnacknowledged: {
-		http.StatusServiceUnavailable, "The outcome of this request is not known yet",
-		"The request was executed, and its answer may not be stored yet. Try again later, with the same key.",
+		http.StatusServiceUnavailable, "The outcome of this request is unknown",
+		"The request was executed, but its response may not be stored. Try again later, with the same key.",
 	},
 	ResultFailed: {
 		http.StatusInternalServerError, "The idempotency key cannot be used",
-		"The request was not executed. Repeating it will not help before the server's operators have acted.",
+		"The request was not executed. Retries fail until the operator of the server has solved the problem.",
 	},
 }
 

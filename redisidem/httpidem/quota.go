@@ -3,6 +3,7 @@ package httpidem
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 )
 
@@ -29,7 +30,9 @@ type QuotaError struct {
 	RetryAfter time.Duration
 }
 
-func (e *QuotaError) Error() string { return "httpidem: a scope has used up its quota of " + e.What }
+func (e *QuotaError) Error() string {
+	return "httpidem: a scope has used up its quota of " + e.What + " (" + strconv.Itoa(e.Limit) + ")"
+}
 
 // quotaSlot is the place of a request in the quota of its scope. The zero value belongs to a
 // request without a quota.

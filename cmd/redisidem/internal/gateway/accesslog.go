@@ -71,8 +71,8 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 	})
 }
 
-// methodLabel returns a method as a label. Unknown methods share one, since clients can invent any number
-// of them.
+// methodLabel returns a method as a label. Unknown methods share one, since clients can invent any
+// number of them.
 func methodLabel(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:

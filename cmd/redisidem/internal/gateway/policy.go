@@ -167,7 +167,7 @@ func (p *Policy) validate() error {
 		{"profile", p.Profile, []string{httpidem.ProfileStandard.String(), httpidem.ProfileStripe.String()}},
 	} {
 		if !slices.Contains(f.words, f.value) {
-			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
+			return fmt.Errorf("%s must be %s, not %q", f.name, strings.Join(f.words, " or "), f.value)
 		}
 	}
 	for _, f := range []struct{ name, value, none string }{{"ask", p.Ask, ""}, {"authorize", p.Authorize, "none"}} {
@@ -186,17 +186,17 @@ func (p *Policy) validate() error {
 	}
 	switch {
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
-		return fmt.Errorf("ask is %q, and has no {key}, which interrupted: ask needs", p.Ask)
+		return fmt.Errorf("ask is %q, but must contain {key} with interrupted: ask", p.Ask)
 	case strings.Contains(p.Authorize, "{key}"):
-		return fmt.Errorf("authorize is %q, and is asked before a key is looked at", p.Authorize)
+		return fmt.Errorf("authorize is %q, but must not contain {key}: the check runs before the key is read", p.Authorize)
 	case *p.KeyWindow < 0:
-		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
+		return fmt.Errorf("key_window must not be negative: %v", *p.KeyWindow)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":
-		return errors.New("key_window cannot be combined with keys: uuid, since it defines the form of keys as well")
+		return errors.New("key_window cannot be combined with keys: uuid; both define the form of keys")
 	case *p.Wait < 0:
-		return fmt.Errorf("wait is %v, and must not be negative", *p.Wait)
+		return fmt.Errorf("wait must not be negative: %v", *p.Wait)
 	case len(p.Methods) == 0:
-		return errors.New("methods is empty; use protect: false for routes without protection")
+		return errors.New("methods must not be empty; use protect: false for routes without protection")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 			stopTransportRetries(r.Out)
 		},
 		// The proxy's own log lines may contain parts of a response.
-		ErrorLog: stdlog.New(lineWriter(func() { log.Warn("upstream failed in the middle of its answer") }), "", 0),
+		ErrorLog: stdlog.New(lineWriter(func() { log.Warn("upstream failed while it sent a response") }), "", 0),
 	}
 }
 

@@ -37,8 +37,8 @@ type Limits struct {
 	sweepAt int // the number of scopes at which unused ones are removed
 }
 
-// windowParts is the number of parts of a window. Records of the same part are counted together. One more
-// part is kept, since the youngest has not ended yet.
+// windowParts is the number of parts of a window. Records of the same part are counted together.
+// One more part is kept, since the youngest has not ended yet.
 const windowParts = 16
 
 // usage is the usage of one scope.

@@ -35,7 +35,7 @@ func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{
 		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",
-		Detail: "An earlier attempt was interrupted at the upstream. An operator must find out what it did before the request can be repeated.",
+		Detail: "The upstream did not answer an earlier attempt. An operator must find out what that attempt did before the request can be repeated.",
 	})
 }
 
@@ -70,6 +70,6 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetc
 
 // Results of a check request that are not a response for the client.
 var (
-	errNotDone        = errors.New("the upstream has not done it")
+	errNotDone        = errors.New("the upstream reported that the work was not done")
 	errOutcomeUnknown = errors.New("the upstream did not report the outcome")
 )

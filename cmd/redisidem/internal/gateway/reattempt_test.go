@@ -21,7 +21,7 @@ routes:
 			panic(http.ErrAbortHandler) // the upstream breaks off: the outcome is unknown
 		})
 		b.want(b.send("POST", path, "body", "Idempotency-Key", "k 1"), 400, "", false) // a key that needs quotes
-		b.want(b.send("POST", path, "body", "Idempotency-Key", `"k/ 1`+path+`"`), 502, "no answer", false)
+		b.want(b.send("POST", path, "body", "Idempotency-Key", `"k/ 1`+path+`"`), 502, "did not answer", false)
 		found := http.StatusServiceUnavailable
 		b.answer(func(w http.ResponseWriter, r *http.Request) {
 			asked = append(asked, r.Method+" "+r.URL.EscapedPath())

@@ -85,7 +85,7 @@ func (r *Route) complete(defaults *Policy) error {
 	// A route that protects nothing is accepted if it says protect: false, or if the defaults leave
 	// its method out. Otherwise it is a mistake.
 	if method != "" && *r.Protect && (named || required) && !slices.Contains(r.Methods, method) {
-		return fmt.Errorf("methods is %v, and match is for %s alone; use protect: false for routes without protection", r.Methods, method)
+		return fmt.Errorf("methods (%v) must contain %s, the only method of match; use protect: false for routes without protection", r.Methods, method)
 	}
 	return r.validate()
 }

@@ -31,7 +31,7 @@ func FromHeader(name string) (Identify, error) {
 	case !httptoken.Valid(name):
 		return nil, fmt.Errorf("%q is not the name of a header field", name)
 	case slices.Contains([]string{"Authorization", "Proxy-Authorization", "Cookie"}, name):
-		return nil, fmt.Errorf("%s has credentials, which change and must not be stored; take what they prove", name)
+		return nil, fmt.Errorf("%s holds credentials, which change and must not be stored; use a field that names the caller", name)
 	case slices.Contains([]string{
 		idemheader.Key, "X-Idempotency-Key", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	}, name):

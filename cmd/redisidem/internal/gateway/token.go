@@ -44,7 +44,7 @@ func FromToken(t Tokens) Identify {
 		}
 		claims := jwt.MapClaims{}
 		if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return t.Key.key, nil }); err != nil {
-			return "", fmt.Errorf("%w: its token is refused", ErrUnauthenticated) // the cause is left out, since it may contain parts of the token
+			return "", fmt.Errorf("%w: its token is invalid", ErrUnauthenticated) // the cause is left out, since it may contain parts of the token
 		}
 		scope, ok := claims[t.Claim].(string)
 		if !ok || scope == "" {
@@ -73,9 +73,9 @@ func ReadSecret(file string) (*TokenKey, error) {
 	case err != nil:
 		return nil, err
 	case len(secret) < minSecretBytes:
-		return nil, fmt.Errorf("%s: an HMAC secret needs at least %d bytes, and there are %d", file, minSecretBytes, len(secret))
+		return nil, fmt.Errorf("%s: an HMAC secret must have at least %d bytes: %d", file, minSecretBytes, len(secret))
 	case looksLikePublicKey(secret):
-		return nil, fmt.Errorf("%s: looks like a key of another kind, which may be public, and not like an HMAC secret", file)
+		return nil, fmt.Errorf("%s: looks like a public key; an HMAC secret must be secret", file)
 	}
 	return &TokenKey{secret, []string{"HS256", "HS384", "HS512"}}, nil
 }

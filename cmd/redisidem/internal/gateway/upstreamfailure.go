@@ -33,7 +33,7 @@ func (g *Gateway) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *htt
 			httpidem.NothingDone(r.Context())
 			p.writeProblem(w, r, httpidem.Problem{
 				Status: status, RetryAfter: time.Second, Title: "The upstream cannot be reached",
-				Detail: "The request was not sent to it. Try again later, with the same Idempotency-Key.",
+				Detail: "The request was not sent to the upstream. Try again later, with the same Idempotency-Key.",
 			})
 			return
 		}
@@ -47,8 +47,8 @@ func (g *Gateway) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *htt
 // safe.
 func noAnswer(r *http.Request, status int) httpidem.Problem {
 	problem := httpidem.Problem{
-		Status: status, Title: "The upstream gave no answer",
-		Detail: "It may have done what it was asked for. Ask again with the same Idempotency-Key.",
+		Status: status, Title: "The upstream did not answer",
+		Detail: "The upstream may have executed the request. Use the same Idempotency-Key for a retry.",
 	}
 	if httpidem.Stage(r.Context()) != nil || isSafe(r.Method) {
 		problem.RetryAfter = time.Second
@@ -73,7 +73,7 @@ func errorKind(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetwork:
 		return "the connection ended"
 	}
-	return "no answer that can be read"
+	return "the answer cannot be read"
 }
 
 // trackedBody is the body of an upstream response. If it breaks off, the outcome of the request is

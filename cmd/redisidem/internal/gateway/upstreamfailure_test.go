@@ -28,7 +28,7 @@ func TestAnswersThatBreakOffAreNotGiven(t *testing.T) {
 					_, _ = fmt.Fprint(w, "whole, attempt ", r.Header.Get("Idempotency-Attempt"))
 				})
 				a := b.send("POST", "/", "body", "Idempotency-Key", "k")
-				b.want(a, 502, "may have done what it was asked for", false)
+				b.want(a, 502, "may have executed the request", false)
 				if a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("X-Half") != "" || strings.Contains(a.body, "half") {
 					t.Errorf("%v %q", a.header, a.body)
 				}
@@ -153,7 +153,7 @@ routes:
 		t.Errorf("the log has %q", log[max(0, i-200):min(len(log), i+100)])
 	}
 	for _, want := range []string{
-		"no answer that can be read", "the connection ended", "in the middle of its answer", "whether a caller is authorized", "outcome of a request",
+		"the answer cannot be read", "the connection ended", "while it sent a response", "whether a caller is authorized", "outcome of a request",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not tell of %q: %s", want, log)

@@ -13,7 +13,7 @@ import (
 // lastStatus is the highest valid status (RFC 9110, section 15).
 const lastStatus = 599
 
-var errNoStatus = errors.New("the upstream's status is not a valid one")
+var errNoStatus = errors.New("the upstream sent an invalid status")
 
 // protectedProxy returns the proxy for the protected requests of a policy. keep decides which
 // responses are stored.
