@@ -99,7 +99,7 @@ func (c *cache) put(n protocol.Name, key *Key, sent time.Time, life time.Duratio
 		return
 	}
 	k := key.clone() // the caller may do with its own what it likes
-	k.own = false
+	k.ownAnswer = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !sent.After(c.purged) {
@@ -154,7 +154,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	}
 	sum := protocol.DigestOf(sc.name, value)
 	if s.cache != nil {
-		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.print); key != nil {
+		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.digest); key != nil {
 			if s.cfg.Observer != nil {
 				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
 			}

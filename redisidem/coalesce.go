@@ -19,10 +19,10 @@ type flight struct {
 	refused atomic.Pointer[error] // the last refusal that a leader got: the key was locked
 
 	// The answer for all waiters that came before asked. It is written before done is closed.
-	done  chan struct{}
-	asked time.Time
-	key   *Key  // finished, or with an interim answer made after asked
-	err   error // set if Redis does not answer
+	done    chan struct{}
+	askedAt time.Time
+	key     *Key  // finished, or with an interim answer made after asked
+	err     error // set if Redis does not answer
 }
 
 // timeoutError returns the error for a waiter whose budget ended before it was the leader.
@@ -87,10 +87,10 @@ func (fs *flights) remove(record string, f *flight) {
 func (fs *flights) share(record string, f *flight, asked time.Time, key *Key, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if !f.asked.IsZero() {
+	if !f.askedAt.IsZero() {
 		return
 	}
-	f.asked, f.err = asked, err
+	f.askedAt, f.err = asked, err
 	if key != nil {
 		f.key = key.clone() // the leader's caller may change its own copy
 	}

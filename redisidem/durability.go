@@ -22,8 +22,8 @@ func (e *NotDurableError) Error() string {
 // Is reports whether target is [ErrNotDurable].
 func (e *NotDurableError) Is(target error) bool { return target == ErrNotDurable }
 
-// settled reports whether enough replicas acknowledged the writes behind a reply.
-func (s *Service) settled(r protocol.Reply) error {
+// checkAcks reports whether enough replicas acknowledged the writes behind a reply.
+func (s *Service) checkAcks(r protocol.Reply) error {
 	if r.Acks < s.cfg.Durability {
 		return &NotDurableError{Acknowledged: r.Acks, Wanted: s.cfg.Durability}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
-// work runs the stage or the compensation at the key's recovery point.
-func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) {
+// runAt runs the stage or the compensation at the key's recovery point.
+func (f *Flow) runAt(ctx context.Context, st *Stage, visit int) (Outcome, error) {
 	point := st.key.RecoveryPoint
 	if revision, ok := strings.CutPrefix(point, compensating); ok {
 		return f.compensate(ctx, st, revision)
@@ -90,7 +90,7 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconciled bool, err error) {
 	o, err = s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 		if st.attempt > 1 && s.Reconcile != nil {
-			o, err := s.once(ctx, st, s.reconcile)
+			o, err := s.runOnce(ctx, st, s.reconcile)
 			switch {
 			case err == nil:
 				reconciled = true
@@ -99,7 +99,7 @@ func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconcil
 				return Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 			}
 		}
-		return s.once(ctx, st, s.Work)
+		return s.runOnce(ctx, st, s.Work)
 	})
 	return o, reconciled, err
 }
@@ -120,7 +120,7 @@ func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outco
 	pauses := backoff.Backoff{First: s.Retry.Backoff, Max: s.Retry.MaxBackoff}
 	for try := 1; ; try++ {
 		o, err := work(ctx, st)
-		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.worthwhile(err) {
+		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.retryable(err) {
 			return o, err
 		}
 		if !backoff.Wait(ctx, pauses.Jittered()) {
@@ -130,8 +130,8 @@ func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outco
 	}
 }
 
-// once makes one run within the stage's timeout.
-func (s *FlowStage) once(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
+// runOnce makes one run within the stage's timeout.
+func (s *FlowStage) runOnce(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
 	if s.Timeout > 0 {
 		bounded, cancel := context.WithTimeout(ctx, s.Timeout)
 		defer cancel()
@@ -140,8 +140,8 @@ func (s *FlowStage) once(ctx context.Context, st *Stage, work StageFunc) (Outcom
 	return work(ctx, st)
 }
 
-// worthwhile reports whether an error is worth another run.
-func (s *FlowStage) worthwhile(err error) bool {
+// retryable reports whether an error is worth another run.
+func (s *FlowStage) retryable(err error) bool {
 	if s.Retry.If != nil {
 		return s.Retry.If(err)
 	}

@@ -63,13 +63,13 @@ type Key struct {
 	hasState    bool
 	hasInterim  bool // the stored response is an interim one
 	interim     bool // this call, or the one that it waited for, produced an interim answer
-	own         bool // this call made the answer
+	ownAnswer   bool // this call made the answer
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
 	undoable    bool   // a stage was committed that its flow can undo
 	generation  int64  // how many records were deleted, each within a retention of the next
-	made        view   // the fields as the library set them
+	original    view   // the fields as the library set them
 }
 
 // view holds the fields of a key that stages and journals read. Two views show whether a caller
@@ -97,7 +97,7 @@ func (k *Key) view() view {
 
 // unchanged reports whether the key's fields are as the library set them. It does not compare the
 // bytes that the fields point to.
-func (k *Key) unchanged() bool { return k.made == k.view() }
+func (k *Key) unchanged() bool { return k.original == k.view() }
 
 // identity names a key and its record in Redis.
 type identity = protocol.Identity
@@ -110,7 +110,7 @@ func (k *Key) clone() *Key {
 	if k.Response != nil {
 		c.Response = k.Response.clone()
 	}
-	c.made = c.view()
+	c.original = c.view()
 	return &c
 }
 
@@ -136,7 +136,7 @@ func (k *Key) Answered() bool { return k.Finished() || k.interim }
 
 // Replayed reports whether there is an answer and another call made it. An earlier call finished
 // the key, or a call that this one waited for gave an interim answer.
-func (k *Key) Replayed() bool { return k.Answered() && !k.own }
+func (k *Key) Replayed() bool { return k.Answered() && !k.ownAnswer }
 
 // NotKept returns a [*NotKeptError] if the key's work was done but its result could not be stored,
 // and nil otherwise.
@@ -181,8 +181,8 @@ func (sc *Scope) validate(value string) error {
 	return nil
 }
 
-// own checks that a key is of this scope and returns its identity.
-func (sc *Scope) own(key *Key) (identity, error) {
+// identityOf checks that a key is of this scope and returns its identity.
+func (sc *Scope) identityOf(key *Key) (identity, error) {
 	if key == nil {
 		return identity{}, invalid("key", "must not be nil")
 	}

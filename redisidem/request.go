@@ -38,7 +38,7 @@ type encodedRequest struct {
 	method, path string
 	params       []byte // the caller's memory until keep
 	given        []byte // Request.Fingerprint, the caller's until keep; nil if not needed
-	print        fingerprint
+	digest       fingerprint
 	bound        bool // the fingerprint covers the params
 
 	// Set by seal.
@@ -58,7 +58,7 @@ func (e *encodedRequest) keep(v valueCodec, id identity) error {
 
 // seal sets the values to store.
 func (e *encodedRequest) seal(v valueCodec, id identity) (err error) {
-	e.fingerprint = string(e.print[:])
+	e.fingerprint = string(e.digest[:])
 	if e.params != nil {
 		e.stored, err = v.encode(id, e.fingerprint, fieldParams, 0, e.params)
 	}
@@ -119,7 +119,7 @@ func (e *encodedRequest) sum(key []byte) {
 		_, _ = keyed.Write(bytes.Clone(sum[:])) // a hash returns no error
 		copy(sum[:], keyed.Sum(nil))
 	}
-	base64.RawURLEncoding.Encode(e.print[copy(e.print[:], fingerprintVersion):], sum[:])
+	base64.RawURLEncoding.Encode(e.digest[copy(e.digest[:], fingerprintVersion):], sum[:])
 }
 
 // marshal returns v as the bytes to store, in memory of their own.

@@ -30,7 +30,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	}()
 	sc := c.service.Scope("").Wait(0) // the scope is in the record
 	f := j.flow
-	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
+	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
 	var other *FlowError
 	if errors.As(err, &other) {
 		switch name, _, _ := strings.Cut(other.Stored, "/"); {
@@ -38,11 +38,11 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 			return nil, errNotOurs
 		case c.flows[other.Stored] != nil:
 			f = c.flows[other.Stored]
-			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
+			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
 		}
 	}
 	if errors.Is(err, ErrOtherFlow) || errors.Is(err, ErrUnknownRecoveryPoint) {
-		return nil, c.refuse(ctx, sc, claim{id: id, flow: j.flow, completing: true, handed: j.handed, unable: true}, err)
+		return nil, c.refuse(ctx, sc, claim{id: id, flow: j.flow, completing: true, handedOut: j.handed, unrunnable: true}, err)
 	}
 	if lease == nil {
 		return key, err

@@ -5,21 +5,21 @@ import (
 	"errors"
 )
 
-// run runs a callback under the lease and commits its outcome. With keep, it keeps the lease if
-// there is a next stage, and reports whether the lease is still held. In every other case the lease
-// ends.
-func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
+// runStage runs a callback under the lease and commits its outcome. With keep, it keeps the lease
+// if there is a next stage, and reports whether the lease is still held. In every other case the
+// lease ends.
+func (l *Lease) runStage(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
 	returned := false
 	defer func() {
 		// A panic or runtime.Goexit continues with its own value and stack.
 		if !returned {
-			_ = l.giveUp(ctx, nil)
+			_ = l.abandon(ctx, nil)
 		}
 	}()
 	st := l.stage()
-	if err := l.unfit(); err != nil {
+	if err := l.checkMayBegin(); err != nil {
 		returned = true
-		_ = l.putBack(ctx, err)
+		_ = l.abandonUnbegun(ctx, err)
 		return st.key, false, err
 	}
 	outcome, err := work(l.ctx, st)
@@ -28,17 +28,17 @@ func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool,
 	return key, held, err
 }
 
-// unfit returns why no callback may begin under the lease. Its time may be over, for example
-// because the process was frozen, or its caller's context has ended. A compensation begins even if
-// the context has ended, because a client must not leave a flow half undone.
-func (l *Lease) unfit() error {
+// checkMayBegin returns why no callback may begin under the lease. Its time may be over, for
+// example because the process was frozen, or its caller's context has ended. A compensation begins
+// even if the context has ended, because a client must not leave a flow half undone.
+func (l *Lease) checkMayBegin() error {
 	l.checkClock()
 	switch {
 	case l.isLost():
 		return ErrLeaseLost
 	case l.ctx.Err() == nil, l.undoing(l.Key()):
 		return nil
-	case l.wasKept():
+	case l.committedBefore():
 		return ended(l.ctx) // not ErrUnavailable, which means that no callback has run
 	}
 	return unavailable(l.ctx, "claim", l.ctx.Err())
@@ -51,7 +51,7 @@ func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err er
 	case err == nil && outcome.idle && outcome.extra() != "":
 		err = outcome.checkExtra()
 	case err == nil && outcome.idle:
-		return st.key, false, l.putBackIdle(ctx)
+		return st.key, false, l.abandonIdle(ctx)
 	case err == nil:
 		key, held, commitErr := l.commit(ctx, outcome, keep, true)
 		if held && commitErr == nil || !l.holds() {
@@ -63,7 +63,7 @@ func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err er
 	if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
 		err = errors.Join(err, cause)
 	}
-	_ = l.giveUp(ctx, err) // the callback's error is more important, and the lease lapses by itself
+	_ = l.abandon(ctx, err) // the callback's error is more important, and the lease lapses by itself
 	return l.Key(), false, err
 }
 

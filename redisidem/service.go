@@ -77,7 +77,7 @@ func (s *Service) Config() Config { return s.cfg }
 // inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
 	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
-		s.inFlight.also()
+		s.inFlight.add()
 		return nil
 	}
 	return s.inFlight.enter()

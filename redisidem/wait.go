@@ -15,18 +15,18 @@ const (
 	lastPoll  = 250 * time.Millisecond
 )
 
-// attempt is the result of asking for a lease.
-type attempt struct {
-	lease *Lease
-	key   *Key
-	err   error
-	made  time.Time // when the key's interim answer was made, or a little before
+// claimResult is the result of asking for a lease.
+type claimResult struct {
+	lease      *Lease
+	key        *Key
+	err        error
+	answeredAt time.Time // when the key's interim answer was made, or a little before
 }
 
 // waiter is a caller that asks for a lease and may wait for it.
 type waiter struct {
 	claim   claim
-	ask     func(channel string, waited time.Duration) attempt
+	ask     func(channel string, waited time.Duration) claimResult
 	came    time.Time
 	expired <-chan time.Time // its budget is used up
 	delayed bool             // it waited for the lead, or was refused because the key is locked
@@ -34,10 +34,10 @@ type waiter struct {
 
 // awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is
 // used up. A waiter that gets no lease has changed nothing.
-func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
+func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) claimResult) claimResult {
 	switch {
 	case ctx.Err() != nil:
-		return attempt{err: unavailable(ctx, "claim", ctx.Err())}
+		return claimResult{err: unavailable(ctx, "claim", ctx.Err())}
 	case sc.wait <= 0:
 		return ask("", 0)
 	}
@@ -59,7 +59,7 @@ func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel strin
 //     between;
 //   - an interim answer that was made before the waiter came;
 //   - an interim answer, if the waiter needs the lease.
-func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
+func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (claimResult, bool) {
 	s := sc.service
 	record := w.claim.id.Record
 	f := s.flights.join(record, w.claim.fingerprint())
@@ -72,24 +72,24 @@ func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
 		case <-f.lead:
 		case <-f.done:
 		case <-w.expired:
-			return attempt{err: f.timeoutError()}, true
+			return claimResult{err: f.timeoutError()}, true
 		case <-ctx.Done():
-			return attempt{err: errors.Join(f.timeoutError(), ctx.Err())}, true
+			return claimResult{err: errors.Join(f.timeoutError(), ctx.Err())}, true
 		case <-s.inFlight.ctx.Done():
-			return attempt{err: ErrClosed}, true
+			return claimResult{err: ErrClosed}, true
 		}
 	}
 	select {
 	case <-f.done: // even for a waiter that has become the leader
 		switch {
-		case f.asked.Before(w.came):
-			return attempt{}, false
+		case f.askedAt.Before(w.came):
+			return claimResult{}, false
 		case f.err != nil:
-			return attempt{err: f.err}, true
+			return claimResult{err: f.err}, true
 		case w.claim.byHand && !f.key.Finished():
-			return attempt{}, false
+			return claimResult{}, false
 		}
-		return attempt{key: f.key.clone()}, true
+		return claimResult{key: f.key.clone()}, true
 	default:
 	}
 	defer func() { f.lead <- struct{}{} }()
@@ -97,7 +97,7 @@ func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
 }
 
 // askAndShare asks Redis and shares an answer that serves every waiter of the flight.
-func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channel string) attempt {
+func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channel string) claimResult {
 	asked := time.Now()
 	var waited time.Duration
 	if w.delayed {
@@ -116,13 +116,13 @@ func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channe
 	case a.key.Finished():
 		fs.share(record, f, asked, a.key, nil)
 	case a.key.Answered():
-		fs.share(record, f, a.made.Add(-time.Microsecond), a.key, nil)
+		fs.share(record, f, a.answeredAt.Add(-time.Microsecond), a.key, nil)
 	}
 	return a
 }
 
 // leadFlight asks Redis until there is an answer or the budget is used up.
-func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) attempt {
+func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) claimResult {
 	s := sc.service
 	pauses := backoff.Backoff{First: firstPoll, Max: lastPoll}
 	for {
@@ -146,7 +146,7 @@ func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) attempt {
 			a.err = errors.Join(a.err, ctx.Err())
 			return a
 		case <-s.inFlight.ctx.Done():
-			return attempt{err: ErrClosed}
+			return claimResult{err: ErrClosed}
 		}
 	}
 }

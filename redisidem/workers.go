@@ -73,7 +73,7 @@ func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 	case errors.Is(err, errDeadLettered):
 		w.deadLettered.Add(1)
 	case err == nil:
-		if key != nil && key.own && key.Finished() {
+		if key != nil && key.ownAnswer && key.Finished() {
 			w.finished.Add(1)
 		}
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),

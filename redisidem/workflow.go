@@ -30,14 +30,14 @@ func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, erro
 	if flow == nil {
 		return key, invalid("flow", "must not be nil")
 	}
-	id, err := sc.own(key)
+	id, err := sc.identityOf(key)
 	if err != nil {
 		return key, err
 	}
 	if key.Finished() && key.unchanged() {
 		return key.result()
 	}
-	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
+	return sc.runFlow(ctx, key, claim{id: id, onlyFingerprint: key.fingerprint, flow: flow})
 }
 
 // DoFlow is [Scope.InitializeRequest] and [Scope.WorkFlow] in one: it creates the key of a request
@@ -81,7 +81,7 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 	visits := make(map[string]int)
 	last := ""
 	for {
-		key, held, err := l.run(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
+		key, held, err := l.runStage(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
 			point := st.key.RecoveryPoint
 			if point != last { // a stage that names itself is still the same visit
 				visits[point]++
@@ -90,9 +90,9 @@ func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
 			if l.undoing(st.key) {
 				ctx, stop := l.detached(ctx)
 				defer stop(ErrLeaseEnded)
-				return l.flow.work(ctx, st, visits[point])
+				return l.flow.runAt(ctx, st, visits[point])
 			}
-			return l.flow.work(ctx, st, visits[point])
+			return l.flow.runAt(ctx, st, visits[point])
 		}, true)
 		switch {
 		case err != nil || key.Answered():

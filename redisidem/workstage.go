@@ -33,7 +33,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	if work == nil {
 		return key, invalid("work", "must not be nil")
 	}
-	id, err := sc.own(key)
+	id, err := sc.identityOf(key)
 	if err != nil {
 		return key, err
 	}
@@ -54,12 +54,12 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	if key.Finished() {
 		return key.result()
 	}
-	return sc.work(ctx, key, claim{id: id, seen: key}, work)
+	return sc.claimAndRun(ctx, key, claim{id: id, seen: key}, work)
 }
 
-// work claims the key, runs the callback under the lease, and commits. Without a fresher key it
-// returns seen.
-func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
+// claimAndRun claims the key, runs the callback under the lease, and commits. Without a fresher key
+// it returns seen.
+func (sc *Scope) claimAndRun(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
 	case err != nil:
@@ -70,6 +70,6 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 	case lease == nil:
 		return fresh.result()
 	}
-	key, _, err := lease.run(ctx, work, false)
+	key, _, err := lease.runStage(ctx, work, false)
 	return key, err
 }
