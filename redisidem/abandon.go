@@ -13,50 +13,50 @@ import (
 // The caller's cancellation does not stop it, and Config.Timeout bounds it. It returns
 // [ErrLeaseEnded] if the lease has ended already. It returns [ErrUnavailable] if Redis did not
 // answer; the key is then free when the lease lapses.
-func (l *Lease) Abandon(ctx context.Context) error { return l.giveUp(ctx, nil) }
+func (l *Lease) Abandon(ctx context.Context) error { return l.abandon(ctx, nil) }
 
-// giveUp is Abandon with a reason for the event. Work that a shutdown has cut short does not count
+// abandon is Abandon with a reason for the event. Work that a shutdown has cut short does not count
 // as failed.
-func (l *Lease) giveUp(ctx context.Context, reason error) error {
+func (l *Lease) abandon(ctx context.Context, reason error) error {
 	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed)
-	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}})
+	_, err := l.abandonWith(ctx, reason, protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}})
 	return err
 }
 
-// putBack is giveUp for a lease under which the next stage has not begun, so that the attempt does
-// not count.
-func (l *Lease) putBack(ctx context.Context, reason error) error {
-	_, err := l.abandon(ctx, reason, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: !l.wasKept()}})
+// abandonUnbegun is abandon for a lease under which the next stage has not begun, so that the
+// attempt does not count.
+func (l *Lease) abandonUnbegun(ctx context.Context, reason error) error {
+	_, err := l.abandonWith(ctx, reason, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: !l.committedBefore()}})
 	return err
 }
 
-// putBackIdle is Abandon for an attempt that had nothing to do. The attempt counts if an earlier
+// abandonIdle is Abandon for an attempt that had nothing to do. The attempt counts if an earlier
 // run under this lease failed, because the effects of that run are unknown.
-func (l *Lease) putBackIdle(ctx context.Context) error {
+func (l *Lease) abandonIdle(ctx context.Context) error {
 	l.mu.Lock()
 	l.idle = true
 	ending := protocol.Ending{NothingDone: !l.retried}
 	l.mu.Unlock()
-	_, err := l.abandon(ctx, nil, protocol.Abandon{Ending: ending})
+	_, err := l.abandonWith(ctx, nil, protocol.Abandon{Ending: ending})
 	return err
 }
 
-// abandonAsDeadLetter is putBack for a key that becomes a dead letter. It reports whether the lease
-// was still held, so that the key became one.
+// abandonAsDeadLetter is abandonUnbegun for a key that becomes a dead letter. It reports whether
+// the lease was still held, so that the key became one.
 func (l *Lease) abandonAsDeadLetter(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
 	ending.NothingDone, ending.Unbegun = true, true
-	return l.abandon(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
+	return l.abandonWith(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
 }
 
-// abandon ends the lease without a result. It fills in the lease's part of a. It reports whether
-// the key became a dead letter.
-func (l *Lease) abandon(ctx context.Context, reason error, a protocol.Abandon) (buried bool, err error) {
+// abandonWith ends the lease without a result. It fills in the lease's part of a. It reports
+// whether the key became a dead letter.
+func (l *Lease) abandonWith(ctx context.Context, reason error, a protocol.Abandon) (buried bool, err error) {
 	if !l.end() {
 		return false, ErrLeaseEnded
 	}
-	defer l.leave()
+	defer l.close()
 	s := l.scope.service
-	tell := func(kind EventKind) {
+	emit := func(kind EventKind) {
 		e := l.event(kind)
 		e.Duration, e.Err = time.Since(l.began), reason
 		s.observe(ctx, e)
@@ -73,56 +73,56 @@ func (l *Lease) abandon(ctx context.Context, reason error, a protocol.Abandon) (
 		defer cancel()
 		r, err = s.redis.Run(bounded, c)
 	} else {
-		r, err = s.giveBack(ctx, l.id, c, 0, func(r protocol.Reply) {
+		r, err = s.sendAbandon(ctx, l.id, c, 0, func(r protocol.Reply) {
 			if r.DeadLettered() {
-				tell(EventDeadLettered)
+				emit(EventDeadLettered)
 			}
 		})
 	}
 	if buried = err == nil && r.DeadLettered(); buried {
-		tell(EventDeadLettered)
+		emit(EventDeadLettered)
 	} else {
-		tell(EventAbandoned)
+		emit(EventAbandoned)
 	}
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
 }
 
-// forget gives back a lease that an unsuccessful claimant may have, or may get when a lost try
-// arrives late.
-func (s *Service) forget(ctx context.Context, id identity, by *protocol.Claimant) {
+// abandonClaim gives back a lease that an unsuccessful claimant may have, or may get when a lost
+// try arrives late.
+func (s *Service) abandonClaim(ctx context.Context, id identity, by *protocol.Claimant) {
 	if by.Open {
-		s.release(ctx, id, by.Token, protocol.Ending{NothingDone: true, Unbegun: true}, s.cfg.Lease)
+		s.abandonInBackground(ctx, id, by.Token, protocol.Ending{NothingDone: true, Unbegun: true}, s.cfg.Lease)
 	}
 }
 
-// release is giveBack in the background, because its caller has waited long enough.
-func (s *Service) release(ctx context.Context, id identity, token string, ending protocol.Ending, lookout time.Duration) {
-	s.inFlight.also()
+// abandonInBackground is sendAbandon in the background, because its caller has waited long enough.
+func (s *Service) abandonInBackground(ctx context.Context, id identity, token string, ending protocol.Ending, lookout time.Duration) {
+	s.inFlight.add()
 	go func() {
 		defer s.inFlight.leave()
-		_, _ = s.giveBack(ctx, id, s.redis.NewAbandon(protocol.Abandon{ID: id, Token: token, Ending: ending}), lookout, nil)
+		_, _ = s.sendAbandon(ctx, id, s.redis.NewAbandon(protocol.Abandon{ID: id, Token: token, Ending: ending}), lookout, nil)
 	}()
 }
 
-// giveBack gives back a lease under which no callback runs, and returns the result of the first
+// sendAbandon gives back a lease under which no callback runs, and returns the result of the first
 // try. Without an answer it is retried in the background, as a commit is.
 //
 // A claim without an answer may still be under way and would then lock the key for a lease. During
 // lookout the give-back is therefore repeated until it has met its claim. If late is not nil, it
 // gets the reply to a background try that ended the retries.
-func (s *Service) giveBack(ctx context.Context, id identity, c protocol.Call, lookout time.Duration, late func(protocol.Reply)) (protocol.Reply, error) {
+func (s *Service) sendAbandon(ctx context.Context, id identity, c protocol.Call, lookout time.Duration, late func(protocol.Reply)) (protocol.Reply, error) {
 	began := time.Now()
-	over := func(r protocol.Reply, err error) bool {
+	done := func(r protocol.Reply, err error) bool {
 		return protocol.IsDamaged(err) ||
 			err == nil && (r.MetClaim() || time.Since(began) >= lookout || s.inFlight.isClosing())
 	}
 	bounded, cancel := s.detached(ctx)
 	defer cancel()
 	r, err := s.redis.Run(bounded, c)
-	if !over(r, err) {
-		s.later(ctx, &s.returning, id, func(ctx context.Context) {
-			err := s.outlast(ctx, &c, min(max(s.cfg.Timeout, shortestCommitPause), lastCommitPause), func(r protocol.Reply, err error) bool {
-				ends := over(r, err)
+	if !done(r, err) {
+		s.retryInBackground(ctx, &s.returning, id, func(ctx context.Context) {
+			err := s.repeat(ctx, &c, min(max(s.cfg.Timeout, shortestCommitPause), lastCommitPause), func(r protocol.Reply, err error) bool {
+				ends := done(r, err)
 				if ends && err == nil && late != nil {
 					late(r)
 				}

@@ -1,6 +1,7 @@
 package redisidem
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (c *cache) put(n protocol.Name, key *Key, sent time.Time, life time.Duratio
 		return
 	}
 	k := key.clone() // the caller may do with its own what it likes
-	k.own = false
+	k.ownAnswer = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !sent.After(c.purged) {
@@ -138,4 +139,32 @@ func (c *cache) close() {
 	c.purged = time.Now().Add(time.Hour * 24 * 365)
 	c.otter.InvalidateAll()
 	c.otter.StopAllGoroutines()
+}
+
+// cached looks for the answer to a request among the copies of finished records. Without one, it
+// returns the key's identity and the encoded request, for a request to Redis.
+func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, identity, encodedRequest, error) {
+	s := sc.service
+	if err := sc.validate(value); err != nil {
+		return nil, identity{}, encodedRequest{}, err
+	}
+	encoded, err := req.encode(s.cfg.MaxValueBytes, s.cfg.FingerprintKeys.primary())
+	if err != nil {
+		return nil, identity{}, encodedRequest{}, err
+	}
+	sum := protocol.DigestOf(sc.name, value)
+	if s.cache != nil {
+		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.digest); key != nil {
+			if s.cfg.Observer != nil {
+				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
+			}
+			return key, identity{}, encodedRequest{}, nil
+		}
+	}
+	id := protocol.Identify(s.cfg.Namespace, sc.name, value, sum)
+	if s.cfg.FingerprintKeys.older() == nil {
+		encoded.given = nil
+	}
+	err = encoded.keep(s.valueCodec, id)
+	return nil, id, encoded, err
 }

@@ -18,19 +18,20 @@ type claim struct {
 	// request is the request that the key must belong to. The record is created if it does not
 	// exist. Nil: the record must exist.
 	request *encodedRequest
-	// print is the fingerprint that the record must have if seen and request are nil; "" for any.
-	print string
+	// onlyFingerprint is the fingerprint that the record must have if seen and request are nil; ""
+	// for any.
+	onlyFingerprint string
 	// flow is the flow that works on the key, or nil.
 	flow *Flow
-	// completing is set for a completer, which knows only the record's place. The field handed is
-	// the score with which the due index handed the key out; "" if it does not matter.
+	// completing is set for a completer, which knows only the record's place. The field handedOut
+	// is the score with which the due index handed the key out; "" if it does not matter.
 	completing bool
-	handed     string
+	handedOut  string
 	// byHand is set for a program that ends the lease itself, without a callback.
 	byHand bool
-	// unable is set if the flow's program cannot work on the key. The key is then claimed whatever
-	// its flow and recovery point are.
-	unable bool
+	// unrunnable is set if the flow's program cannot work on the key. The key is then claimed
+	// whatever its flow and recovery point are.
+	unrunnable bool
 }
 
 // fingerprint returns the fingerprint that the record must have, or "" for any.
@@ -41,7 +42,7 @@ func (c claim) fingerprint() string {
 	case c.seen != nil:
 		return c.seen.fingerprint
 	}
-	return c.print
+	return c.onlyFingerprint
 }
 
 // asked returns the claim in the form that the protocol package sends. If the key is taken, the
@@ -50,7 +51,7 @@ func (c claim) fingerprint() string {
 func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.Claim {
 	k := protocol.Claim{
 		ID: c.id, Fingerprint: c.fingerprint(), NeedsParams: c.request.needsParams(), WakeChannel: channel,
-		Completer: c.completing, HandedOut: c.handed, Recovery: c.flow.recovery(s.cfg.Retention),
+		Completer: c.completing, HandedOut: c.handedOut, Recovery: c.flow.recovery(s.cfg.Retention),
 	}
 	if c.seen != nil {
 		k.Seen = c.seen.asSeen()
@@ -58,7 +59,7 @@ func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.
 	if !c.byHand { // a lease by hand is for work and cannot end with an answer
 		k.Waited = waited
 	}
-	if c.flow != nil && !c.unable {
+	if c.flow != nil && !c.unrunnable {
 		k.Flow = c.flow.words
 	}
 	if c.request != nil {
@@ -85,13 +86,13 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		return nil, nil, err
 	}
 	began := time.Now()
-	var a attempt
+	var a claimResult
 	entered := false // the lease, which the caller has now, leaves inFlight itself
 	defer func() {
 		switch {
 		case entered:
 		case a.lease != nil:
-			_ = a.lease.putBack(ctx, nil) // an observer panicked
+			_ = a.lease.abandonUnbegun(ctx, nil) // an observer panicked
 		default:
 			s.inFlight.leave()
 		}
@@ -101,7 +102,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	// back. In steps, that may happen late.
 	by := protocol.Claimant{Token: protocol.NewToken()}
 	var elders []*protocol.Claimant // for the older fingerprints
-	a = sc.awaitLease(ctx, c, func(channel string, waited time.Duration) attempt {
+	a = sc.awaitLease(ctx, c, func(channel string, waited time.Duration) claimResult {
 		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
 		for i, secret := range s.cfg.FingerprintKeys.older() {
 			if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {
@@ -118,9 +119,9 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		return a
 	})
 	if a.lease == nil {
-		s.forget(ctx, c.id, &by)
+		s.abandonClaim(ctx, c.id, &by)
 		for _, elder := range elders {
-			s.forget(ctx, c.id, elder)
+			s.abandonClaim(ctx, c.id, elder)
 		}
 	}
 	if s.cfg.Observer != nil {
@@ -149,7 +150,7 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 // tryClaim sends one claim and interprets the reply.
 func (sc *Scope) tryClaim(
 	ctx context.Context, c claim, by *protocol.Claimant, channel string, waited time.Duration, outer *Lease,
-) (a attempt) {
+) (a claimResult) {
 	s := sc.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
@@ -163,7 +164,7 @@ func (sc *Scope) tryClaim(
 	switch r.Status {
 	case protocol.StatusOwn:
 		by.Open = true
-		if a.err = s.settled(r); a.err != nil {
+		if a.err = s.checkAcks(r); a.err != nil {
 			return a
 		}
 		a.lease, a.err = sc.newLease(ctx, c, by.Token, sent, outer, r)
@@ -185,7 +186,7 @@ func (sc *Scope) tryClaim(
 			return a
 		}
 		if a.key, a.err = s.found(c.id, c.request, r, sent); a.err == nil {
-			a.key.interim, a.made = true, sent.Add(-age)
+			a.key.interim, a.answeredAt = true, sent.Add(-age)
 		}
 	case protocol.StatusOther:
 		var stored string

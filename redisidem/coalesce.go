@@ -1,21 +1,10 @@
 package redisidem
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/redisidem/redisidem/redisidem/internal/backoff"
-)
-
-// The pauses between two polls of a leader double from the first to the last. A wake-up ends a
-// pause early.
-const (
-	firstPoll = 5 * time.Millisecond
-	lastPoll  = 250 * time.Millisecond
 )
 
 // flight is the shared wait of one process's callers for one key with one request. Its leader is
@@ -30,10 +19,10 @@ type flight struct {
 	refused atomic.Pointer[error] // the last refusal that a leader got: the key was locked
 
 	// The answer for all waiters that came before asked. It is written before done is closed.
-	done  chan struct{}
-	asked time.Time
-	key   *Key  // finished, or with an interim answer made after asked
-	err   error // set if Redis does not answer
+	done    chan struct{}
+	askedAt time.Time
+	key     *Key  // finished, or with an interim answer made after asked
+	err     error // set if Redis does not answer
 }
 
 // timeoutError returns the error for a waiter whose budget ended before it was the leader.
@@ -98,10 +87,10 @@ func (fs *flights) remove(record string, f *flight) {
 func (fs *flights) share(record string, f *flight, asked time.Time, key *Key, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if !f.asked.IsZero() {
+	if !f.askedAt.IsZero() {
 		return
 	}
-	f.asked, f.err = asked, err
+	f.askedAt, f.err = asked, err
 	if key != nil {
 		f.key = key.clone() // the leader's caller may change its own copy
 	}
@@ -117,142 +106,6 @@ func (fs *flights) wake(record string) {
 		select {
 		case f.freed <- struct{}{}:
 		default: // the leader is about to ask anyway
-		}
-	}
-}
-
-// attempt is the result of asking for a lease.
-type attempt struct {
-	lease *Lease
-	key   *Key
-	err   error
-	made  time.Time // when the key's interim answer was made, or a little before
-}
-
-// waiter is a caller that asks for a lease and may wait for it.
-type waiter struct {
-	claim   claim
-	ask     func(channel string, waited time.Duration) attempt
-	came    time.Time
-	expired <-chan time.Time // its budget is used up
-	delayed bool             // it waited for the lead, or was refused because the key is locked
-}
-
-// awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is
-// used up. A waiter that gets no lease has changed nothing.
-func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) attempt) attempt {
-	switch {
-	case ctx.Err() != nil:
-		return attempt{err: unavailable(ctx, "claim", ctx.Err())}
-	case sc.wait <= 0:
-		return ask("", 0)
-	}
-	budget := time.NewTimer(sc.wait)
-	defer budget.Stop()
-	w := waiter{claim: c, ask: ask, came: time.Now(), expired: budget.C}
-	for {
-		if a, ok := sc.joinFlight(ctx, &w); ok {
-			return a
-		}
-		w.delayed = true
-	}
-}
-
-// joinFlight waits in the key's flight. It reports false if the flight ended with an answer that
-// does not serve this waiter:
-//
-//   - an answer that was asked for before the waiter came, since the key may have been deleted in
-//     between;
-//   - an interim answer that was made before the waiter came;
-//   - an interim answer, if the waiter needs the lease.
-func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (attempt, bool) {
-	s := sc.service
-	record := w.claim.id.Record
-	f := s.flights.join(record, w.claim.fingerprint())
-	defer s.flights.leave(record, f)
-	select {
-	case <-f.lead: // comes first: every waiter that can lead asks at least once
-	default:
-		w.delayed = true
-		select {
-		case <-f.lead:
-		case <-f.done:
-		case <-w.expired:
-			return attempt{err: f.timeoutError()}, true
-		case <-ctx.Done():
-			return attempt{err: errors.Join(f.timeoutError(), ctx.Err())}, true
-		case <-s.inFlight.ctx.Done():
-			return attempt{err: ErrClosed}, true
-		}
-	}
-	select {
-	case <-f.done: // even for a waiter that has become the leader
-		switch {
-		case f.asked.Before(w.came):
-			return attempt{}, false
-		case f.err != nil:
-			return attempt{err: f.err}, true
-		case w.claim.byHand && !f.key.Finished():
-			return attempt{}, false
-		}
-		return attempt{key: f.key.clone()}, true
-	default:
-	}
-	defer func() { f.lead <- struct{}{} }()
-	return sc.leadFlight(ctx, w, f), true
-}
-
-// askAndShare asks Redis and shares an answer that serves every waiter of the flight.
-func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channel string) attempt {
-	asked := time.Now()
-	var waited time.Duration
-	if w.delayed {
-		waited = asked.Sub(w.came)
-	}
-	w.delayed = true
-	record := w.claim.id.Record
-	a := w.ask(channel, waited)
-	switch {
-	case errors.Is(a.err, ErrLocked):
-		f.refused.Store(&a.err)
-	case errors.Is(a.err, ErrUnavailable) && ctx.Err() == nil:
-		// All waiters learn of an outage at once, and not one after the other.
-		fs.share(record, f, asked, nil, a.err)
-	case a.err != nil || a.lease != nil:
-	case a.key.Finished():
-		fs.share(record, f, asked, a.key, nil)
-	case a.key.Answered():
-		fs.share(record, f, a.made.Add(-time.Microsecond), a.key, nil)
-	}
-	return a
-}
-
-// leadFlight asks Redis until there is an answer or the budget is used up.
-func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) attempt {
-	s := sc.service
-	pauses := backoff.Backoff{First: firstPoll, Max: lastPoll}
-	for {
-		a := w.askAndShare(ctx, &s.flights, f, s.listener.listen())
-		if !errors.Is(a.err, ErrLocked) {
-			return a
-		}
-		// Half of the pause is jitter, so that the leaders of several processes do not ask in step.
-		next := pauses.Jittered()
-		if locked, ok := errors.AsType[*LockedError](a.err); ok {
-			// A holder that died sends no wake-up, so the leader asks again when that lease has
-			// ended.
-			next = min(next, locked.RetryAfter+backoff.Between(time.Millisecond, time.Millisecond+firstPoll))
-		}
-		select {
-		case <-f.freed:
-		case <-time.After(next):
-		case <-w.expired:
-			return a
-		case <-ctx.Done():
-			a.err = errors.Join(a.err, ctx.Err())
-			return a
-		case <-s.inFlight.ctx.Done():
-			return attempt{err: ErrClosed}
 		}
 	}
 }

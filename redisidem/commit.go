@@ -51,7 +51,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 		return key, false, ErrLeaseEnded
 	}
 	if !keep {
-		defer l.leave()
+		defer l.close()
 	}
 
 	sent := time.Now()
@@ -61,7 +61,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	r, err := s.redis.Run(bounded, c)
 	if err != nil && !protocol.IsDamaged(err) {
 		if keep && l.end() {
-			defer l.leave()
+			defer l.close()
 		}
 		return key, false, l.retryCommit(ctx, c, e, err)
 	}
@@ -73,7 +73,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 			if !l.end() {
 				return key, false, ErrLeaseEnded
 			}
-			defer l.leave()
+			defer l.close()
 			keep = false
 		}
 		c = l.commitCall(key, e, keep)
@@ -81,20 +81,20 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 		defer stop()
 		if r, err = s.redis.Run(again, c); err != nil && !protocol.IsDamaged(err) {
 			if keep && l.end() {
-				defer l.leave()
+				defer l.close()
 			}
 			return key, false, l.retryCommit(ctx, c, e, err)
 		}
 	}
-	next, held, err := l.committed(ctx, key, e, keep, sent, r, err)
+	next, held, err := l.applyReply(ctx, key, e, keep, sent, r, err)
 	switch {
 	case held && l.isLost():
 		// The clock ended the lease while the commit that keeps it was under way. No stage may run
 		// under it now.
 		held = false
-		_ = l.putBack(ctx, ErrLeaseLost)
+		_ = l.abandonUnbegun(ctx, ErrLeaseLost)
 	case keep && !held && l.end():
-		l.leave()
+		l.close()
 	}
 	return next, held, err
 }
@@ -144,8 +144,8 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	return s.redis.NewCommit(&c)
 }
 
-// committed interprets the reply to a commit.
-func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r protocol.Reply, err error) (
+// applyReply interprets the reply to a commit.
+func (l *Lease) applyReply(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r protocol.Reply, err error) (
 	*Key, bool, error,
 ) {
 	s := l.scope.service
@@ -155,7 +155,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	switch r.Status {
 	case protocol.StatusOK:
 	case protocol.StatusFenced:
-		if s.settled(r) != nil {
+		if s.checkAcks(r) != nil {
 			return key, false, l.outcomeUnknown(ctx)
 		}
 		l.lose(ErrFenced)
@@ -163,7 +163,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	case protocol.StatusGone, protocol.StatusForgotten:
 		return key, false, l.outcomeUnknown(ctx)
 	case protocol.StatusEffect:
-		s.release(ctx, l.id, l.token, protocol.Ending{}, 0)
+		s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)
 		return key, false, effectError(e.effects, r)
 	default:
 		return key, false, r.Unexpected()
@@ -184,7 +184,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	}
 	if held {
 		next.LockedAt = key.LockedAt
-		l.attempt, l.retried, l.kept, l.since, l.sent = 1, false, true, time.Now(), sent
+		l.attempt, l.retried, l.hasCommitted, l.since, l.sent = 1, false, true, time.Now(), sent
 	}
 	l.key = next
 	l.mu.Unlock()
@@ -197,7 +197,7 @@ func (l *Lease) committed(ctx context.Context, key *Key, e encodedOutcome, keep 
 	if notKept != nil && e.notKept != nil {
 		notKept = e.notKept // the error with its reason
 	}
-	if err := s.settled(r); err != nil {
+	if err := s.checkAcks(r); err != nil {
 		return next, held, errors.Join(err, notKept)
 	}
 	if s.cache != nil && next.Finished() {

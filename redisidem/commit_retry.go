@@ -24,16 +24,16 @@ const (
 	shortestCommitPause = 5 * time.Millisecond // however short Config.Timeout is
 )
 
-// later runs work in the background, and Close waits for it. It logs and skips the work if
-// maxBackground works of its kind are running. The caller must be inside inFlight.
-func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
+// retryInBackground runs work in the background, and Close waits for it. It logs and skips the work
+// if maxBackground works of its kind are running. The caller must be inside inFlight.
+func (s *Service) retryInBackground(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
 	switch {
 	case s.cfg.CommitRetry <= 0:
 	case kind.Add(1) > s.maxBackground:
 		kind.Add(-1)
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: not retried: too many retries are running", attrKey(id))
 	default:
-		s.inFlight.also()
+		s.inFlight.add()
 		go func() {
 			defer s.inFlight.leave()
 			defer kind.Add(-1)
@@ -42,10 +42,10 @@ func (s *Service) later(ctx context.Context, kind *atomic.Int64, id identity, wo
 	}
 }
 
-// outlast repeats a call until over accepts its result, with pauses that grow up to longest. over
+// repeat repeats a call until done accepts its result, with pauses that grow up to longest. done
 // may change the call. It returns an error if Config.CommitRetry has passed, or the service or its
 // client is closed.
-func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Duration, over func(protocol.Reply, error) bool) error {
+func (s *Service) repeat(ctx context.Context, c *protocol.Call, longest time.Duration, done func(protocol.Reply, error) bool) error {
 	began := time.Now()
 	pauses := backoff.Backoff{First: firstCommitPause, Max: longest}
 	for {
@@ -56,7 +56,7 @@ func (s *Service) outlast(ctx context.Context, c *protocol.Call, longest time.Du
 		r, err := s.redis.Run(bounded, *c)
 		cancel()
 		switch {
-		case over(r, err):
+		case done(r, err):
 			return nil
 		case time.Since(began) > s.cfg.CommitRetry, errors.Is(err, redis.ErrClosed):
 			return err
@@ -75,7 +75,7 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 	s.observe(ctx, unknown)
 
 	again, kept := c.WithoutKeep() // no further stage runs under the lease
-	s.later(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) })
+	s.retryInBackground(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) })
 	return &commitUnknownError{errors.Unwrap(why)}
 }
 
@@ -85,12 +85,12 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutcome, kept bool) {
 	s := l.scope.service
 	began := time.Now()
-	err := s.outlast(ctx, &c, lastCommitPause, func(r protocol.Reply, err error) bool {
+	err := s.repeat(ctx, &c, lastCommitPause, func(r protocol.Reply, err error) bool {
 		switch {
 		case err != nil && !protocol.IsDamaged(err):
 			return false
 		case err == nil && (r.Status == protocol.StatusGone || r.Status == protocol.StatusForgotten):
-			l.dropped(ctx, ErrOutcomeUnknown) // the caller has got this error already
+			l.logDroppedCommit(ctx, ErrOutcomeUnknown) // the caller has got this error already
 			return true
 		}
 		if err == nil && r.Status == protocol.StatusEffect && e.worked {
@@ -101,20 +101,20 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 				return false
 			}
 		}
-		if _, _, err := l.committed(ctx, l.Key(), e, false, began, r, err); err != nil {
-			l.dropped(ctx, err)
+		if _, _, err := l.applyReply(ctx, l.Key(), e, false, began, r, err); err != nil {
+			l.logDroppedCommit(ctx, err)
 		} else if kept { // even if its lock has lapsed, because the attempt would count otherwise
-			s.release(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
+			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
 		}
 		return true
 	})
 	if err != nil {
-		l.dropped(ctx, err)
+		l.logDroppedCommit(ctx, err)
 	}
 }
 
-// dropped logs that a commit's fate stays unknown, or that it was refused.
-func (l *Lease) dropped(ctx context.Context, why error) {
+// logDroppedCommit logs that a commit's fate stays unknown, or that it was refused.
+func (l *Lease) logDroppedCommit(ctx context.Context, why error) {
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: commit given up", attrKey(l.id), attrErr(why))
 }
 

@@ -75,7 +75,7 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 	}
 	if stage.Compensate != nil {
 		_, err = stage.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
-			return stage.once(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
+			return stage.runOnce(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 				return Outcome{}, stage.Compensate(ctx, st)
 			})
 		})

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,16 +16,6 @@ const (
 	DefaultInterval    = 5 * time.Second
 	DefaultConcurrency = 8
 	DefaultDrain       = 15 * time.Second
-)
-
-const (
-	// scanners is how many shards are asked at once. batchSize is how many keys are taken from a
-	// shard in one request.
-	scanners  = 8
-	batchSize = 16
-	// longestTurn bounds how long a process that has scanned for a flow keeps processes with a
-	// longer Interval from scanning.
-	longestTurn = 15 * time.Second
 )
 
 // CompleterConfig configures a [Completer]. The zero value of each field means its default, and so
@@ -69,14 +57,6 @@ type Completer struct {
 	service *Service
 	flows   map[string]*Flow // by name/version
 	newest  map[string]*Flow // by name
-}
-
-// SweepResult counts the keys of one [Completer.Sweep].
-type SweepResult struct {
-	// Due is how many keys the sweep received. Finished were completed, Failed returned an error,
-	// and DeadLettered became dead letters. The others had another worker, were finished already or
-	// wait for their clients.
-	Due, Finished, Failed, DeadLettered int64
 }
 
 // NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Each
@@ -149,51 +129,6 @@ func (c *Completer) Run(ctx context.Context) error {
 	})
 }
 
-// turn reports whether it is this process's turn to scan for a flow. A turn is a Redis key that
-// expires, so an owner that dies or takes longer does not hold the others up. A turn that ends
-// later than one of this process would is not waited for.
-func (c *Completer) turn(ctx context.Context, f *Flow, length time.Duration) (bool, error) {
-	s := c.service
-	if err := s.inFlight.enter(); err != nil {
-		return false, err
-	}
-	defer s.inFlight.leave()
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
-	mine, err := s.redis.TakeTurn(ctx, f.cfg.Name, max(length, time.Millisecond))
-	return mine, explain(ctx, "completer", err)
-}
-
-// Sweep scans for keys once, continues those that are due, and blocks until that is done. It is
-// [Completer.Run] for tests and for programs with a scheduler of their own, and does not take turns
-// with other processes. It ends as Run does when ctx ends or the service is closed.
-//
-// It returns [ErrUnavailable] if a server did not answer, and [ErrDamaged] if a shard's index is
-// not a sorted set. In both cases the result covers the other shards. It returns [ErrClosed] if the
-// service is closed. A server that did not answer for one shard is not asked for its others; in a
-// cluster the other masters still are.
-func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
-	var mu sync.Mutex
-	var all SweepResult
-	var errs error
-	err := c.each(ctx, func(ctx context.Context, w *workers) error {
-		err := w.scan(ctx)
-		w.stop()
-		mu.Lock()
-		defer mu.Unlock()
-		all.Due += w.due.Load()
-		all.Finished += w.finished.Load()
-		all.Failed += w.failed.Load()
-		all.DeadLettered += w.deadLettered.Load()
-		errs = errors.Join(errs, err)
-		return nil
-	})
-	if errors.Is(err, ErrClosed) || errs == nil && ctx.Err() == nil {
-		return all, err
-	}
-	return all, errs
-}
-
 // each calls do once for each flow name, concurrently, with workers for it. It waits for the calls
 // and the workers. The context of do ends with ctx and when the service is closed.
 func (c *Completer) each(ctx context.Context, do func(context.Context, *workers) error) error {
@@ -234,57 +169,3 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *workers)
 
 // errStopped is the cause with which a completer that ends cancels its stages.
 var errStopped = errors.New("redisidem: completer is stopped")
-
-// errGoexit reports that a stage ended its goroutine.
-var errGoexit = errors.New("stage called runtime.Goexit")
-
-// errNotOurs reports that a record belongs to a flow of another name, or to no flow.
-var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
-
-// errPutOff reports that another worker had the lease after the index handed the key out, so the
-// key is not due any more.
-var errPutOff = errors.New("redisidem: key is due later")
-
-// resume takes the lease on a key and runs its flow in the version that the key belongs to. For a
-// finished key, the claim removes it from the due index.
-func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
-	// A panic of one key's stage or of the observer must not end the process that works on all
-	// others.
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
-		}
-	}()
-	sc := c.service.Scope("").Wait(0) // the scope is in the record
-	f := j.flow
-	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
-	var other *FlowError
-	if errors.As(err, &other) {
-		switch name, _, _ := strings.Cut(other.Stored, "/"); {
-		case name != f.cfg.Name:
-			return nil, errNotOurs
-		case c.flows[other.Stored] != nil:
-			f = c.flows[other.Stored]
-			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handed: j.handed})
-		}
-	}
-	if errors.Is(err, ErrOtherFlow) || errors.Is(err, ErrUnknownRecoveryPoint) {
-		return nil, c.refuse(ctx, sc, claim{id: id, flow: j.flow, completing: true, handed: j.handed, unable: true}, err)
-	}
-	if lease == nil {
-		return key, err
-	}
-	if why := lease.deadLetterReason(); why != "" {
-		return nil, lease.makeDeadLetter(ctx, why)
-	}
-	key, err = lease.runFlow(ctx)
-	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
-		// The flow would go round in circles the next time, too.
-		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true})
-		if again == nil {
-			return key, errors.Join(err, claimErr)
-		}
-		return key, again.makeDeadLetter(ctx, err.Error())
-	}
-	return key, err
-}

@@ -3,10 +3,8 @@ package redisidem_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -118,31 +116,6 @@ func (b *bubble) indexed(kind string) (n int) {
 	return n
 }
 
-func TestCompleterLeavesLiveWorkersAlone(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
-			c.Stages[1].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-				time.Sleep(5 * time.Minute)
-				return redisidem.Next(), context.Cause(ctx)
-			}
-		}))
-		done := make(chan *redisidem.Key)
-		go func() {
-			key, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, flow)
-			mustBe(b, err, nil)
-			done <- key
-		}()
-		completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
-		for range 28 {
-			time.Sleep(10 * time.Second)
-			mustSweep(b, completer, redisidem.SweepResult{}) // renewals put it off
-		}
-		if key := <-done; !key.Finished() || key.Attempts != 1 {
-			b.Errorf("the key is %+v", key)
-		}
-	})
-}
-
 func TestCompleterPostponesFailingKeys(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		broken := true
@@ -241,115 +214,6 @@ func TestRenewalKeepsThePauseOfItsAttempt(t *testing.T) {
 	})
 }
 
-func TestCompleterLeavesInterimAnswersToTheirClients(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		confirmed := false
-		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
-			c.InterimFor = time.Hour
-			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if !confirmed {
-					return redisidem.Interim("paid", redisidem.JSON(202, "confirm")), nil
-				}
-				return redisidem.Next(), nil
-			}
-		}))
-		svc := b.service(redisidem.Config{})
-		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
-		mustBe(b, err, nil)
-		completer := mustCompleter(b, svc, flow)
-		time.Sleep(59 * time.Minute)
-		mustSweep(b, completer, redisidem.SweepResult{})
-		time.Sleep(2 * time.Minute)
-		mustSweep(b, completer, redisidem.SweepResult{Due: 1}) // carried on, to the same interim answer
-		confirmed = true
-		time.Sleep(59 * time.Minute)
-		mustSweep(b, completer, redisidem.SweepResult{})
-		time.Sleep(2 * time.Minute)
-		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
-	})
-}
-
-func TestCompleterRunsOnlyItsVersions(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		broken := true
-		version := func(n int) *redisidem.Flow {
-			return mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
-				c.Version = n
-				c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-					if broken {
-						return redisidem.Outcome{}, errStage
-					}
-					return redisidem.Next(), nil
-				}
-				c.Stages[3].Work = finish(fmt.Sprint("version ", n))
-			}))
-		}
-		v1, v2, v3 := version(1), version(2), version(3)
-		svc := b.service(redisidem.Config{})
-		sc := svc.Scope("a")
-		for value, flow := range map[string]*redisidem.Flow{"1": v1, "2": v2} {
-			_, err := sc.DoFlow(ctx, value, request, flow)
-			mustBe(b, err, errStage)
-		}
-		broken = false
-		time.Sleep(time.Minute)
-		before, err := sc.Retrieve(ctx, "1")
-		mustBe(b, err, nil)
-		mustSweep(b, mustCompleter(b, svc, v3), redisidem.SweepResult{Due: 2, Failed: 2})
-		after, err := sc.Retrieve(ctx, "1")
-		mustBe(b, err, nil)
-		if asText(b.T, before) != asText(b.T, after) {
-			b.Errorf("another version changed the key from %+v to %+v", before, after)
-		}
-		time.Sleep(time.Minute)
-		mustSweep(b, mustCompleter(b, svc, v1, v3, v2), redisidem.SweepResult{Due: 2, Finished: 2})
-		for _, value := range []string{"1", "2"} {
-			key, err := sc.Retrieve(ctx, value)
-			mustBe(b, err, nil)
-			if want := `"version ` + value + `"`; string(key.Response.Body) != want {
-				b.Errorf("key %s ends with %s", value, key.Response.Body)
-			}
-		}
-	})
-}
-
-func TestCompleterOutlivesStagesThatEndTheirGoroutine(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
-			c.Stages[0].Work = fails(errStage)
-		}))
-		ends := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
-			c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				runtime.Goexit()
-				return redisidem.Next(), nil
-			}
-		}))
-		svc := b.service(redisidem.Config{})
-		for _, value := range []string{"k", "l", "m"} {
-			_, err := svc.Scope("a").DoFlow(ctx, value, request, flow)
-			mustBe(b, err, errStage)
-		}
-		time.Sleep(time.Minute)
-		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Concurrency: 1}, ends)
-		mustSweep(b, completer, redisidem.SweepResult{Due: 3, Failed: 3})
-		time.Sleep(time.Hour)
-		mustSweep(b, mustCompleter(b, svc, mustFlow(b, cart(recoverable))), redisidem.SweepResult{Due: 3, Finished: 3})
-	})
-}
-
-// TestCompleterOutlivesAnObserverThatPanics has an observer that panics when a key is claimed.
-func TestCompleterOutlivesAnObserverThatPanics(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		_, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable,
-			func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) })))
-		mustBe(b, err, errStage)
-		time.Sleep(time.Minute)
-		flow := mustFlow(b, cart(recoverable))
-		svc := b.service(redisidem.Config{Observer: nervous(redisidem.EventClaimed)})
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Failed: 1})
-	})
-}
-
 func TestCompleterOutlivesAPanicAndAnOutage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var fault atomic.Value
@@ -425,126 +289,6 @@ func TestClosedServiceEndsItsCompleter(t *testing.T) {
 		mustBe(b, <-ended, redisidem.ErrClosed)
 		_, err := completer.Sweep(ctx)
 		mustBe(b, err, redisidem.ErrClosed)
-	})
-}
-
-// TestManyCompletersScanNoMoreOftenThanOne counts the requests of completers while no key is due.
-func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable))
-		asked := func(processes int) int {
-			before := b.requests
-			during, cancel := context.WithTimeout(ctx, 30*time.Second)
-			defer cancel()
-			var wg sync.WaitGroup
-			for range processes {
-				completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
-				wg.Go(func() { mustBe(b, completer.Run(during), context.DeadlineExceeded) })
-			}
-			wg.Wait()
-			return b.requests - before
-		}
-		// A lone process pauses for 5 s on average, many take each turn after 3.75 s.
-		if one, many := asked(1), asked(10); one < 5*1024 || many > one*3/2 {
-			b.Errorf("one process asked %d times, ten asked %d times", one, many)
-		}
-	})
-}
-
-// TestTurnOfADeadCompleterEnds stops the process that has the turn.
-func TestTurnOfADeadCompleterEnds(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable))
-		for range 2 {
-			during, cancel := context.WithTimeout(ctx, time.Second)
-			mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
-			cancel()
-		}
-		before := b.requests
-		during, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
-		if asked := b.requests - before; asked < 1024 {
-			b.Errorf("the next process asked %d times within two intervals, want at least 1024", asked)
-		}
-	})
-}
-
-// TestFlowWhoseStagesHangDoesNotHoldUpOthers has more hanging keys than workers.
-func TestFlowWhoseStagesHangDoesNotHoldUpOthers(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		var served atomic.Int64
-		var client atomic.Bool
-		client.Store(true)
-		named := func(name string, work redisidem.StageFunc) *redisidem.Flow {
-			return mustFlow(b, cart(func(c *redisidem.FlowConfig) {
-				c.Name, c.RecoverAfter = name, time.Millisecond
-				c.Stages[0].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-					if client.Load() {
-						return redisidem.Outcome{}, errStage
-					}
-					return work(ctx, st)
-				}
-			}))
-		}
-		slow := named("slow", func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-			<-ctx.Done()
-			return redisidem.Outcome{}, ctx.Err()
-		})
-		quick := named("quick", func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			served.Add(1)
-			return redisidem.Finish(redisidem.JSON(200, nil)), nil
-		})
-		svc := b.service(redisidem.Config{})
-		for i := range 12 {
-			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint("slow", i), request, slow)
-			mustBe(b, err, errStage)
-		}
-		time.Sleep(time.Second)
-		client.Store(false)
-		completer := mustCompleterWith(b, svc, redisidem.CompleterConfig{Interval: time.Second, Drain: -1}, slow, quick)
-		during, cancel := context.WithTimeout(ctx, 6*time.Second)
-		defer cancel()
-		ended := make(chan error)
-		go func() { ended <- completer.Run(during) }()
-		time.Sleep(time.Second)
-		client.Store(true)
-		for i := range 8 {
-			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint("quick", i), request, quick)
-			mustBe(b, err, errStage)
-		}
-		client.Store(false)
-		mustBe(b, <-ended, context.DeadlineExceeded)
-		if served.Load() != 8 {
-			b.Errorf("%d of 8 keys of the other flow were served, want 8", served.Load())
-		}
-	})
-}
-
-// TestLongTurnDoesNotSilenceACompleterWithAShorterOne has a completer with an interval of an hour
-// that ends.
-func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable))
-		scans := func(interval, during time.Duration) int {
-			before := b.requests
-			ctx, cancel := context.WithTimeout(ctx, during)
-			defer cancel()
-			completer := mustCompleterWith(b, b.service(redisidem.Config{}), redisidem.CompleterConfig{Interval: interval}, flow)
-			mustBe(b, completer.Run(ctx), context.DeadlineExceeded)
-			return (b.requests - before) / 1024
-		}
-		if scans(time.Hour, 300*time.Millisecond) != 1 {
-			b.Fatal("the first completer did not scan")
-		}
-		if n := scans(50*time.Millisecond, time.Second); n < 10 {
-			b.Errorf("a completer with a shorter interval scanned %d times within 20 intervals, want at least 10", n)
-		}
-		scans(time.Hour, 300*time.Millisecond)
-		time.Sleep(15 * time.Second)
-		if scans(time.Hour, 300*time.Millisecond) != 1 {
-			b.Error("the turn of a completer that is gone was not over after 15 s")
-		}
 	})
 }
 

@@ -129,7 +129,7 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 // than key.Flow, and [ErrFinished] if the key is finished. It returns [ErrLocked] while a worker
 // has the lease. It also returns [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
-	id, err := sc.own(key)
+	id, err := sc.identityOf(key)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 		}
 		return asDeadLettered(lease.abandonAsDeadLetter(ctx, protocol.Ending{Refused: true}, letter))
 	}
-	_, err = lease.abandon(ctx, why, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true}})
+	_, err = lease.abandonWith(ctx, why, protocol.Abandon{Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true}})
 	return errors.Join(why, err)
 }
 
@@ -245,7 +245,7 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 		ID: c.id, Token: token, Recovery: c.flow.recovery(s.cfg.Retention), Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true},
 	}
 	if !c.flow.refusedOften(refusalsIn(r.Texts)) {
-		_, _ = s.giveBack(ctx, c.id, s.redis.NewAbandon(a), 0, nil) // retried in the background
+		_, _ = s.sendAbandon(ctx, c.id, s.redis.NewAbandon(a), 0, nil) // retried in the background
 		return why
 	}
 	tell := func(r protocol.Reply) {
@@ -254,7 +254,7 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 		}
 	}
 	a.DeadLetter = c.flow.id + ": the record cannot be read"
-	r, err := s.giveBack(ctx, c.id, s.redis.NewAbandon(a), 0, tell)
+	r, err := s.sendAbandon(ctx, c.id, s.redis.NewAbandon(a), 0, tell)
 	if err != nil {
 		return explain(context.WithoutCancel(ctx), "abandon", err)
 	}

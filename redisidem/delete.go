@@ -30,7 +30,7 @@ import (
 // [ErrUnavailable]. A try without an answer may reach the server after the call has returned. It
 // then removes the key only if the record is still as the caller has read it and its lease is free.
 func (sc *Scope) Delete(ctx context.Context, key *Key) error {
-	id, err := sc.own(key)
+	id, err := sc.identityOf(key)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (sc *Scope) Do(ctx context.Context, value string, req Request, work StageFu
 // do is separate from Do so that encoded moves to the heap only for a claim, and not for a replay
 // from a copy.
 func (sc *Scope) do(ctx context.Context, id identity, encoded encodedRequest, work StageFunc) (*Key, error) {
-	key, err := sc.work(ctx, nil, claim{id: id, request: &encoded}, work)
+	key, err := sc.claimAndRun(ctx, nil, claim{id: id, request: &encoded}, work)
 	return orOnlyNamed(id, key), err
 }
 

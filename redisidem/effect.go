@@ -38,11 +38,9 @@ func checkEffects(effects []effect.Effect, id identity, limit int) ([]effect.Eff
 				e.Command(), e.Key(), id.ShardKey(""))
 		case keyed && earlier != "" && earlier != e.Command():
 			return nil, invalid(field, "(%s %q) must not be on the key of another effect, %s", e.Command(), e.Key(), earlier)
-		case size > limit:
-			return nil, invalid("Outcome.Effects", "are longer than MaxValueBytes (%d)", limit)
 		}
 	}
-	return slices.Clone(effects), nil
+	return slices.Clone(effects), checkSize("Outcome.Effects", size, limit)
 }
 
 // effectCalls returns the effects as a commit sends them, or nil for no effects.

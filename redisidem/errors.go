@@ -196,22 +196,6 @@ func (e *LockedError) Error() string {
 // Is reports whether target is [ErrLocked].
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// NotDurableError reports that fewer replicas than asked for have acknowledged a write. The master
-// has it. It matches [ErrNotDurable].
-type NotDurableError struct {
-	// Acknowledged is the number of replicas that confirmed the write in time.
-	Acknowledged int
-	// Wanted is Config.Durability.
-	Wanted int
-}
-
-func (e *NotDurableError) Error() string {
-	return fmt.Sprintf("redisidem: %d of %d replicas acknowledged", e.Acknowledged, e.Wanted)
-}
-
-// Is reports whether target is [ErrNotDurable].
-func (e *NotDurableError) Is(target error) bool { return target == ErrNotDurable }
-
 // FlowError reports that a key belongs to another flow than the one that was to work on it. It
 // matches [ErrOtherFlow]. The record is untouched.
 type FlowError struct {
@@ -364,14 +348,6 @@ func locked(r protocol.Reply) error {
 		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
 	}
 	return &LockedError{RetryAfter: left}
-}
-
-// settled reports whether enough replicas acknowledged the writes behind a reply.
-func (s *Service) settled(r protocol.Reply) error {
-	if r.Acks < s.cfg.Durability {
-		return &NotDurableError{Acknowledged: r.Acks, Wanted: s.cfg.Durability}
-	}
-	return nil
 }
 
 // unavailableError is ErrUnavailable with what was tried and what went wrong.

@@ -39,7 +39,7 @@ func (c *CopyCache) Size() (bytes uint64, copies int) {
 func FinishedKey(scope, value, wanted string, body []byte) *Key {
 	f := fingerprintOf(wanted)
 	return &Key{
-		Value: value, Scope: scope, RecoveryPoint: Finished, fingerprint: string(f[:]), own: true,
+		Value: value, Scope: scope, RecoveryPoint: Finished, fingerprint: string(f[:]), ownAnswer: true,
 		Response: &Response{Code: 200, Body: body}, id: placeOf("ns", scope, value),
 	}
 }

@@ -17,12 +17,12 @@ type inFlight struct {
 	ending   context.Context
 	announce context.CancelFunc
 
-	mu      sync.Mutex
-	count   int
-	leases  map[*Lease]struct{} // each is counted
-	closing bool
-	over    bool          // ctx has ended
-	idle    chan struct{} // made by end, closed when count is down to zero
+	mu        sync.Mutex
+	count     int
+	leases    map[*Lease]struct{} // each is counted
+	closing   bool
+	cancelled bool          // ctx has ended
+	idle      chan struct{} // made by end, closed when count is down to zero
 }
 
 func newInFlight() *inFlight {
@@ -43,9 +43,9 @@ func (l *inFlight) enter() error {
 	return nil
 }
 
-// also counts work that belongs to an operation under way, and is therefore never refused. The
+// add counts work that belongs to an operation under way, and is therefore never refused. The
 // caller must be between enter and leave itself.
-func (l *inFlight) also() {
+func (l *inFlight) add() {
 	l.mu.Lock()
 	l.count++
 	l.mu.Unlock()
@@ -56,7 +56,7 @@ func (l *inFlight) also() {
 func (l *inFlight) hold(lease *Lease) {
 	l.mu.Lock()
 	l.leases[lease] = struct{}{}
-	over := l.over
+	over := l.cancelled
 	l.mu.Unlock()
 	if over {
 		lease.lose(ErrClosed)
@@ -69,18 +69,18 @@ func (l *inFlight) release(lease *Lease) {
 	defer l.mu.Unlock()
 	if _, ok := l.leases[lease]; ok {
 		delete(l.leases, lease)
-		l.left()
+		l.subtract()
 	}
 }
 
 func (l *inFlight) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.left()
+	l.subtract()
 }
 
-// left subtracts one. The caller holds mu.
-func (l *inFlight) left() {
+// subtract subtracts one. The caller holds mu.
+func (l *inFlight) subtract() {
 	l.count--
 	if l.count == 0 && l.idle != nil {
 		close(l.idle)
@@ -102,7 +102,7 @@ func (l *inFlight) end(ctx context.Context) error {
 	l.announce()
 	if l.count == 0 {
 		l.mu.Unlock()
-		l.giveUp()
+		l.cancelLeases()
 		return nil
 	}
 	if l.idle == nil {
@@ -111,7 +111,7 @@ func (l *inFlight) end(ctx context.Context) error {
 	idle := l.idle
 	l.mu.Unlock()
 
-	defer l.giveUp()
+	defer l.cancelLeases()
 	select {
 	case <-idle:
 		return nil
@@ -120,11 +120,11 @@ func (l *inFlight) end(ctx context.Context) error {
 	}
 }
 
-// giveUp ends ctx and cancels the leases that are still held.
-func (l *inFlight) giveUp() {
+// cancelLeases ends ctx and cancels the leases that are still held.
+func (l *inFlight) cancelLeases() {
 	l.cancel(ErrClosed)
 	l.mu.Lock()
-	l.over = true
+	l.cancelled = true
 	leases := slices.Collect(maps.Keys(l.leases))
 	l.mu.Unlock()
 	for _, lease := range leases {

@@ -72,7 +72,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 		if err != nil {
 			return nil, fromProtocol(err)
 		}
-		return newKey(id, *encoded, created), s.settled(r)
+		return newKey(id, *encoded, created), s.checkAcks(r)
 	case protocol.StatusFound:
 		key, err = s.found(id, encoded, r, sent)
 	case protocol.StatusMismatch:
@@ -95,9 +95,9 @@ func (s *Service) found(id identity, request *encodedRequest, r protocol.Reply, 
 	}
 	if request != nil && request.bound {
 		key.Params = request.params
-		key.made = key.view()
+		key.original = key.view()
 	}
-	if err := s.settled(r); err != nil {
+	if err := s.checkAcks(r); err != nil {
 		return key, err
 	}
 	if s.cache != nil && key.Finished() {

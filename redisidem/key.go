@@ -63,13 +63,13 @@ type Key struct {
 	hasState    bool
 	hasInterim  bool // the stored response is an interim one
 	interim     bool // this call, or the one that it waited for, produced an interim answer
-	own         bool // this call made the answer
+	ownAnswer   bool // this call made the answer
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
 	undoable    bool   // a stage was committed that its flow can undo
 	generation  int64  // how many records were deleted, each within a retention of the next
-	made        view   // the fields as the library set them
+	original    view   // the fields as the library set them
 }
 
 // view holds the fields of a key that stages and journals read. Two views show whether a caller
@@ -97,7 +97,7 @@ func (k *Key) view() view {
 
 // unchanged reports whether the key's fields are as the library set them. It does not compare the
 // bytes that the fields point to.
-func (k *Key) unchanged() bool { return k.made == k.view() }
+func (k *Key) unchanged() bool { return k.original == k.view() }
 
 // identity names a key and its record in Redis.
 type identity = protocol.Identity
@@ -110,7 +110,7 @@ func (k *Key) clone() *Key {
 	if k.Response != nil {
 		c.Response = k.Response.clone()
 	}
-	c.made = c.view()
+	c.original = c.view()
 	return &c
 }
 
@@ -136,7 +136,7 @@ func (k *Key) Answered() bool { return k.Finished() || k.interim }
 
 // Replayed reports whether there is an answer and another call made it. An earlier call finished
 // the key, or a call that this one waited for gave an interim answer.
-func (k *Key) Replayed() bool { return k.Answered() && !k.own }
+func (k *Key) Replayed() bool { return k.Answered() && !k.ownAnswer }
 
 // NotKept returns a [*NotKeptError] if the key's work was done but its result could not be stored,
 // and nil otherwise.
@@ -155,3 +155,39 @@ func (k *Key) result() (*Key, error) {
 
 // ID returns the name of the key in events, logs and Redis: a digest of scope and value.
 func (k *Key) ID() string { return k.id.Digest }
+
+// identify checks a key's text and returns the place of its record. A key is any 1 to
+// Config.MaxKeyBytes bytes, compared byte by byte, without case folding or trimming. Invalid UTF-8,
+// braces, colons, NUL and line breaks are allowed, because only a digest reaches Redis's key space.
+func (sc *Scope) identify(value string) (identity, error) {
+	if err := sc.validate(value); err != nil {
+		return identity{}, err
+	}
+	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)), nil
+}
+
+func (sc *Scope) validate(value string) error {
+	limit := sc.service.cfg.MaxKeyBytes
+	switch {
+	case sc.name == "":
+		return invalid("scope", "must not be empty")
+	case len(sc.name) > limit:
+		return invalid("scope", "is %d bytes long, more than MaxKeyBytes (%d)", len(sc.name), limit)
+	case value == "":
+		return invalid("key", "must not be empty")
+	case len(value) > limit:
+		return invalid("key", "is %d bytes long, more than MaxKeyBytes (%d)", len(value), limit)
+	}
+	return nil
+}
+
+// identityOf checks that a key is of this scope and returns its identity.
+func (sc *Scope) identityOf(key *Key) (identity, error) {
+	if key == nil {
+		return identity{}, invalid("key", "must not be nil")
+	}
+	if key.Scope != sc.name {
+		return identity{}, invalid("key", "is of another scope")
+	}
+	return sc.identify(key.Value)
+}

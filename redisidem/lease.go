@@ -16,14 +16,14 @@ import (
 // [Scope.WorkStage] and [Do] hold a lease around a callback. Take one with [Scope.Lock] only if a
 // callback does not fit.
 type Lease struct {
-	scope *Scope
-	id    identity
-	token string
-	fence int64
-	began time.Time // when the claim was sent
-	outer *Lease    // the lease of the stage in which this one was claimed
-	flow  *Flow     // the flow that works on the key, if it is known
-	swept bool      // a completer has claimed it
+	scope       *Scope
+	id          identity
+	token       string
+	fence       int64
+	began       time.Time // when the claim was sent
+	outer       *Lease    // the lease of the stage in which this one was claimed
+	flow        *Flow     // the flow that works on the key, if it is known
+	byCompleter bool      // a completer has claimed it
 
 	byHand bool // a program ends it, without a callback
 
@@ -32,18 +32,18 @@ type Lease struct {
 
 	committing sync.Mutex // one commit at a time, because the next one extends its revision
 
-	mu      sync.Mutex
-	key     *Key
-	attempt int       // of this stage
-	since   time.Time // when this stage began
-	ended   bool
-	retried bool                    // this stage ran more than once under this lease
-	kept    bool                    // a stage was committed under this lease
-	detach  context.CancelCauseFunc // ends the context of a compensation; nil outside of one
-	idle    bool                    // it ended because there was nothing to do
-	lost    error                   // why the context was cancelled
-	sent    time.Time               // when the last claim, renewal or kept commit that succeeded was sent
-	renewer renewer
+	mu           sync.Mutex
+	key          *Key
+	attempt      int       // of this stage
+	since        time.Time // when this stage began
+	ended        bool
+	retried      bool                    // this stage ran more than once under this lease
+	hasCommitted bool                    // a stage was committed under this lease
+	detach       context.CancelCauseFunc // ends the context of a compensation; nil outside of one
+	idle         bool                    // it ended because there was nothing to do
+	lost         error                   // why the context was cancelled
+	sent         time.Time               // when the last claim, renewal or kept commit that succeeded was sent
+	renewer      renewer
 }
 
 // leaseContext is the context key of the lease under which a stage runs.
@@ -104,14 +104,14 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 	if err != nil {
 		return nil, err
 	}
-	key.id, key.Attempts, key.LockedAt, key.interim, key.own = c.id, granted.Attempts, granted.At, false, false
-	if c.flow != nil && !c.unable {
+	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = c.id, granted.Attempts, granted.At, false, false
+	if c.flow != nil && !c.unrunnable {
 		key.Flow = c.flow.id
 	}
 
 	l := &Lease{
 		scope: sc, id: c.id, token: token, fence: granted.Fence, attempt: granted.Attempt, outer: outer, flow: c.flow, key: key,
-		swept: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
+		byCompleter: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
 	sc.service.inFlight.hold(l)
@@ -171,11 +171,11 @@ func (l *Lease) indexed() *Flow {
 	return l.flow
 }
 
-// wasKept reports whether an earlier stage was committed under this lease.
-func (l *Lease) wasKept() bool {
+// committedBefore reports whether an earlier stage was committed under this lease.
+func (l *Lease) committedBefore() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.kept
+	return l.hasCommitted
 }
 
 // runAgain counts another run of the stage and returns its number.
@@ -219,7 +219,7 @@ func (l *Lease) isLost() bool {
 	return l.lost != nil
 }
 
-// end marks the lease as ended. It reports true to the first caller only, which must call leave
+// end marks the lease as ended. It reports true to the first caller only, which must call close
 // when it has finished.
 func (l *Lease) end() bool {
 	l.mu.Lock()
@@ -236,7 +236,7 @@ func (l *Lease) end() bool {
 // stop, because a client must not leave it half done. A completer's compensation may be stopped,
 // since a completer comes back to it. A callback outside of a flow does not compensate.
 func (l *Lease) undoing(key *Key) bool {
-	return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
+	return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
 }
 
 // detached returns a context for a compensation. The loss of the lease cancels it, and the caller's
@@ -252,7 +252,7 @@ func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCa
 	return ctx, stop
 }
 
-func (l *Lease) leave() {
+func (l *Lease) close() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service
 	s.flights.wake(l.id.Record) // waiters in this process do not need the wake-up from Redis

@@ -263,8 +263,8 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 	if e.point == "" {
 		e.point = Finished
 	}
-	if len(e.point) > limit {
-		return e, invalid("Outcome.RecoveryPoint", "is %d bytes long, more than MaxValueBytes (%d)", len(e.point), limit)
+	if err := checkSize("Outcome.RecoveryPoint", len(e.point), limit); err != nil {
+		return e, err
 	}
 	if e.interim && e.point == Finished {
 		return e, invalid("Outcome.Interim", "cannot go with the recovery point %q", Finished)
@@ -279,8 +279,9 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 		if err := e.response.validate(limit); err != nil {
 			return e, err
 		}
-		if e.header = encodeHeader(e.response.Header); len(e.header) > limit {
-			return e, invalid("Response.Header", "is %d bytes long, more than MaxValueBytes (%d)", len(e.header), limit)
+		e.header = encodeHeader(e.response.Header)
+		if err := checkSize("Response.Header", len(e.header), limit); err != nil {
+			return e, err
 		}
 		e.response = e.response.clone()
 	}
@@ -292,8 +293,8 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 		if e.state, err = marshalState(o.state); err != nil {
 			return e, &InvalidError{Field: "Outcome.State", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 		}
-		if len(e.state) > limit {
-			return e, invalid("Outcome.State", "is %d bytes long, more than MaxValueBytes (%d)", len(e.state), limit)
+		if err := checkSize("Outcome.State", len(e.state), limit); err != nil {
+			return e, err
 		}
 	}
 	return e, nil

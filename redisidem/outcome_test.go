@@ -1,11 +1,9 @@
 package redisidem_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -254,41 +252,6 @@ func TestStageWithAnInvalidOutcomeDoesNotRunAgain(t *testing.T) {
 			}
 		}
 		e.mustBeTidy(e.client())
-	})
-}
-
-func TestOutcomesAtTheirBounds(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
-		sc := e.service(func(c *redisidem.Config) { c.MaxValueBytes = 10; c.MaxKeyBytes = 40 }).Scope("a")
-		req := redisidem.Request{Method: "0123456789", Path: "0123456789", Params: []byte("0123456789")}
-		do := func(value string, r redisidem.Response) error {
-			_, err := sc.Do(ctx, value, req, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				return redisidem.Finish(r), nil
-			})
-			return err
-		}
-		mustBeInvalid(t, do("k", redisidem.Response{Body: []byte("0123456789a")}), "Response.Body", "11", "(10)")
-		mustBeInvalid(t, do(strings.Repeat("k", 41), redisidem.Response{}), "key", "41", "(40)")
-		for value, r := range map[string]redisidem.Response{
-			strings.Repeat("k", 40): {Code: 0, Body: []byte("0123456789")},
-			"header":                {Code: 100, Header: map[string][]string{"X": {"012345"[:5]}}},
-			"599":                   {Code: 599, Body: []byte("\xff\x00\r\n")},
-			"nothing":               {},
-		} {
-			mustBe(t, do(value, r), nil)
-			key, err := sc.Retrieve(ctx, value)
-			mustBe(t, err, nil)
-			if value == "nothing" {
-				if key.Response != nil {
-					t.Errorf("the response is %+v", key.Response)
-				}
-				continue
-			}
-			if got := key.Response; got == nil || got.Code != r.Code || !bytes.Equal(got.Body, r.Body) ||
-				!maps.EqualFunc(got.Header, r.Header, slices.Equal) {
-				t.Errorf("%+v came back as %+v", r, got)
-			}
-		}
 	})
 }
 

@@ -93,7 +93,7 @@ func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 		RecoveryPoint: Started, CreatedAt: created.At, id: id, fingerprint: r.fingerprint,
 		generation: created.Generation,
 	}
-	k.made = k.view()
+	k.original = k.view()
 	return k
 }
 
@@ -226,7 +226,7 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 	if k.Finished() {
 		k.DeadLetter = nil
 	}
-	k.made = k.view()
+	k.original = k.view()
 	return k, nil
 }
 
@@ -286,7 +286,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	next.UpdatedAt = entry.At
 	next.LockedAt = time.Time{}
 	next.interim = o.interim
-	next.own = o.interim || o.point == Finished
+	next.ownAnswer = o.interim || o.point == Finished
 	if r := o.replaces(k); r != nil {
 		next.Response = nil
 		if !r.empty() {
@@ -304,6 +304,6 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}
-	next.made = next.view()
+	next.original = next.view()
 	return &next
 }

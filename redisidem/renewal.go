@@ -19,13 +19,13 @@ type renewer struct {
 }
 
 // stop ends the renewer when the lease has ended or is lost. The caller holds the lease's mu.
-func (k *renewer) stop() {
-	if k.first != nil {
-		k.first.Stop()
+func (r *renewer) stop() {
+	if r.first != nil {
+		r.first.Stop()
 	}
-	if k.cancel != nil {
-		k.watchdog.Stop()
-		k.cancel()
+	if r.cancel != nil {
+		r.watchdog.Stop()
+		r.cancel()
 	}
 }
 
@@ -53,8 +53,8 @@ func (l *Lease) renewUntilEnded() {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
 	l.renewer.cancel = cancel
-	l.renewer.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.good())), l.watch)
-	s.inFlight.also()
+	l.renewer.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.reliableFor())), l.watch)
+	s.inFlight.add()
 	l.mu.Unlock()
 	defer s.inFlight.leave()
 
@@ -86,7 +86,7 @@ func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 			return 0, ErrMaxHold
 		}
 	}
-	if !l.clockGood() {
+	if !l.isReliable() {
 		return 0, ErrLeaseLost
 	}
 	pause := cfg.Lease / 3
@@ -133,14 +133,14 @@ func (l *Lease) renew(ctx context.Context) error {
 	return nil
 }
 
-// good returns how long after a successful claim or renewal the holder may rely on its lease. The
-// rest allows for clocks that run differently.
-func (l *Lease) good() time.Duration { return l.scope.service.cfg.Lease / 10 * 9 }
+// reliableFor returns how long after a successful claim or renewal the holder may rely on its
+// lease. The rest allows for clocks that run differently.
+func (l *Lease) reliableFor() time.Duration { return l.scope.service.cfg.Lease / 10 * 9 }
 
 // watch ends the lease when its time is over, unless it was renewed meanwhile.
 func (l *Lease) watch() {
 	l.mu.Lock()
-	left := time.Until(l.sent.Add(l.good()))
+	left := time.Until(l.sent.Add(l.reliableFor()))
 	if left > 0 && !l.ended {
 		l.renewer.watchdog.Reset(left)
 		l.mu.Unlock()
@@ -150,19 +150,19 @@ func (l *Lease) watch() {
 	l.lose(ErrLeaseLost)
 }
 
-// clockGood reports whether the holder may still rely on the lease, by the monotonic clock and by
+// isReliable reports whether the holder may still rely on the lease, by the monotonic clock and by
 // the wall clock. The monotonic clock stops while the machine is suspended.
-func (l *Lease) clockGood() bool {
+func (l *Lease) isReliable() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	return now.Sub(l.sent) < l.good() && now.Round(0).Sub(l.sent.Round(0)) < l.good()
+	return now.Sub(l.sent) < l.reliableFor() && now.Round(0).Sub(l.sent.Round(0)) < l.reliableFor()
 }
 
 // checkClock cancels the lease's context if its time is over. A process that was frozen may get
 // here before a timer fires.
 func (l *Lease) checkClock() {
-	if !l.clockGood() {
+	if !l.isReliable() {
 		l.lose(ErrLeaseLost)
 	}
 }

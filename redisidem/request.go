@@ -38,7 +38,7 @@ type encodedRequest struct {
 	method, path string
 	params       []byte // the caller's memory until keep
 	given        []byte // Request.Fingerprint, the caller's until keep; nil if not needed
-	print        fingerprint
+	digest       fingerprint
 	bound        bool // the fingerprint covers the params
 
 	// Set by seal.
@@ -58,7 +58,7 @@ func (e *encodedRequest) keep(v valueCodec, id identity) error {
 
 // seal sets the values to store.
 func (e *encodedRequest) seal(v valueCodec, id identity) (err error) {
-	e.fingerprint = string(e.print[:])
+	e.fingerprint = string(e.digest[:])
 	if e.params != nil {
 		e.stored, err = v.encode(id, e.fingerprint, fieldParams, 0, e.params)
 	}
@@ -86,16 +86,16 @@ func (e *encodedRequest) needsParams() bool { return e == nil || !e.bound }
 func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
 	e := encodedRequest{method: strings.ToUpper(r.Method), path: r.Path, given: r.Fingerprint, bound: r.Fingerprint == nil}
 	for _, part := range []struct{ field, value string }{{"Request.Method", e.method}, {"Request.Path", e.path}} {
-		if len(part.value) > limit {
-			return e, invalid(part.field, "is %d bytes long, more than MaxValueBytes (%d)", len(part.value), limit)
+		if err := checkSize(part.field, len(part.value), limit); err != nil {
+			return e, err
 		}
 	}
 	var err error
 	if e.params, err = borrow(r.Params); err != nil {
 		return e, &InvalidError{Field: "Request.Params", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 	}
-	if len(e.params) > limit {
-		return e, invalid("Request.Params", "are %d bytes long, more than MaxValueBytes (%d)", len(e.params), limit)
+	if err := checkSize("Request.Params", len(e.params), limit); err != nil {
+		return e, err
 	}
 
 	e.sum(key)
@@ -119,7 +119,7 @@ func (e *encodedRequest) sum(key []byte) {
 		_, _ = keyed.Write(bytes.Clone(sum[:])) // a hash returns no error
 		copy(sum[:], keyed.Sum(nil))
 	}
-	base64.RawURLEncoding.Encode(e.print[copy(e.print[:], fingerprintVersion):], sum[:])
+	base64.RawURLEncoding.Encode(e.digest[copy(e.digest[:], fingerprintVersion):], sum[:])
 }
 
 // marshal returns v as the bytes to store, in memory of their own.

@@ -43,10 +43,10 @@ func fingerprintOfRequest(t *testing.T, r Request) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(string(e.print[:]), fingerprintVersion) {
-		t.Errorf("the fingerprint %q has no version", string(e.print[:]))
+	if !strings.HasPrefix(string(e.digest[:]), fingerprintVersion) {
+		t.Errorf("the fingerprint %q has no version", string(e.digest[:]))
 	}
-	return string(e.print[:])
+	return string(e.digest[:])
 }
 
 // distinct checks that no two of the named texts are the same.

@@ -53,8 +53,8 @@ func (r *Response) validate(limit int) error {
 	if r.Code != 0 && (r.Code < 100 || r.Code > 599) {
 		return invalid("Response.Code", "must be between 100 and 599, or 0 for none: %d", r.Code)
 	}
-	if len(r.Body) > limit {
-		return invalid("Response.Body", "is %d bytes long, more than MaxValueBytes (%d)", len(r.Body), limit)
+	if err := checkSize("Response.Body", len(r.Body), limit); err != nil {
+		return err
 	}
 	for name, values := range r.Header {
 		if name == "" || strings.ContainsAny(name, ": \r\n\x00") {

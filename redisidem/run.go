@@ -3,255 +3,73 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
-	"slices"
-	"strings"
-
-	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
-// WorkFlow takes the lease on a key and runs a flow from the key's recovery point until there is an
-// answer. It commits each stage and keeps the lease, and gives the lease back with the last commit.
-// It takes one round trip more than there are stages.
-//
-// The key may be a view of any age: only its name and its fingerprint count, and the flow continues
-// at the record's recovery point. A finished key is returned as it is. The returned key is never
-// nil; with an error it is the key as last read. After [NothingDone] it is the key as the stage
-// found it, and is not Answered.
-//
-// A stage's own error is returned in a [*StageError] when its retries are used up. The key then
-// stays at that stage. WorkFlow also returns the errors of [Scope.WorkStage], and these:
-//
-//   - [*FlowError] for a key of another flow or version. The record is left as it is.
-//   - [ErrUnknownRecoveryPoint] for a key at a point that the flow does not have; a newer program
-//     may have it. The record is left as it is.
-//   - The context's error if it ends between two stages. The next stage does not begin.
-//   - [ErrOutcomeUnknown], [*CompensationError] and [*EffectError].
-//   - [ErrNoProgress] if a stage is entered more often than its MaxVisits.
-func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
-	if key == nil {
-		return &Key{}, invalid("key", "must not be nil")
-	}
-	if flow == nil {
-		return key, invalid("flow", "must not be nil")
-	}
-	id, err := sc.own(key)
-	if err != nil {
-		return key, err
-	}
-	if key.Finished() && key.unchanged() {
-		return key.result()
-	}
-	return sc.runFlow(ctx, key, claim{id: id, print: key.fingerprint, flow: flow})
-}
-
-// DoFlow is [Scope.InitializeRequest] and [Scope.WorkFlow] in one: it creates the key of a request
-// if it does not exist, and runs the flow. It takes one round trip more than there are stages, and
-// one for a replay.
-//
-// The returned key is never nil. The errors are those of these two methods. Unlike
-// InitializeRequest, DoFlow refuses an empty value.
-func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Flow) (*Key, error) {
-	if flow == nil {
-		return &Key{}, invalid("flow", "must not be nil")
-	}
-	key, id, encoded, err := sc.cached(ctx, value, req)
-	switch {
-	case err != nil:
-		return &Key{}, err
-	case key != nil:
-		return key.result()
-	}
-	key, err = sc.runFlow(ctx, nil, claim{id: id, request: &encoded, flow: flow})
-	return orOnlyNamed(id, key), err
-}
-
-// runFlow claims the key and runs the flow. Without a fresher key it returns seen.
-func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
-	lease, fresh, err := sc.claim(ctx, c)
-	switch {
-	case err != nil:
-		if fresh != nil {
-			seen = fresh
-		}
-		return seen, err
-	case lease == nil:
-		return fresh.result()
-	}
-	return lease.runFlow(ctx)
-}
-
-// runFlow runs the lease's flow until the lease ends.
-func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
-	visits := make(map[string]int)
-	last := ""
-	for {
-		key, held, err := l.run(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
-			point := st.key.RecoveryPoint
-			if point != last { // a stage that names itself is still the same visit
-				visits[point]++
-			}
-			last = point
-			if l.undoing(st.key) {
-				ctx, stop := l.detached(ctx)
-				defer stop(ErrLeaseEnded)
-				return l.flow.work(ctx, st, visits[point])
-			}
-			return l.flow.work(ctx, st, visits[point])
-		}, true)
-		switch {
-		case err != nil || key.Answered():
-			return key, err
-		case !held && l.wasIdle():
-			return key, nil
-		case !held:
-			// The commit is stored, but the lease had lapsed, and another worker may have the key.
-			if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) {
-				return key, cause
-			}
-			return key, ErrLeaseLost
-		}
-	}
-}
-
-// work runs the stage or the compensation at the key's recovery point.
-func (f *Flow) work(ctx context.Context, st *Stage, visit int) (Outcome, error) {
-	point := st.key.RecoveryPoint
-	if revision, ok := strings.CutPrefix(point, compensating); ok {
-		return f.compensate(ctx, st, revision)
-	}
-	stage := f.stages[point]
-	switch {
-	case stage == nil:
-		return Outcome{}, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, point)
-	case visit > stage.MaxVisits:
-		return Outcome{}, fmt.Errorf("%w: stage %q came back more than %d times", ErrNoProgress, point, stage.MaxVisits)
-	}
-	o, reconciled, err := stage.perform(ctx, st)
-	if err != nil {
-		return Outcome{}, &StageError{Stage: point, Err: err}
-	}
-	resolved, err := f.resolve(stage, st.key, o, reconciled)
-	switch {
-	case err == nil || !errors.Is(err, ErrInvalid) || o.idle:
-		return resolved, err
-	case reconciled:
-		return Outcome{}, &StageError{Stage: point, Err: fmt.Errorf("%w: reconcile: %w", ErrOutcomeUnknown, err)}
-	}
-	if o.failed && !strings.HasPrefix(resolved.RecoveryPoint, compensating) {
-		if next, undoErr := f.undo(st.key, len(st.key.Journal)-1); undoErr == nil {
-			return Outcome{RecoveryPoint: next, refused: err}, nil
-		}
-	}
-	return Outcome{refused: err}, nil // the work is done, and must not run again
-}
-
-// resolve turns a stage's outcome into one that can be committed.
-func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (Outcome, error) {
-	if err := o.checkExtra(); err != nil {
-		return o, err
-	}
-	switch {
-	case o.idle:
-		return o, nil
-	case o.leave, o.undo != nil:
-		return o, invalid("Outcome.Undo", "and Leave are for outcomes by hand: in a flow Fail undoes what was committed")
-	case o.next:
-		i := f.order[stage.Point] + 1
-		if i == len(f.cfg.Stages) {
-			return o, invalid("Outcome", "is Next, but %q is the last stage of %s", stage.Point, f)
-		}
-		o.next, o.RecoveryPoint = false, f.cfg.Stages[i].Point
-	case o.failed:
-		next, err := f.undo(key, len(key.Journal)-1)
-		if err != nil {
-			return o, err
-		}
-		// The answer is stored now, and returned when everything is undone.
-		o.RecoveryPoint, o.failed = next, false
-		return o, nil
-	case o.RecoveryPoint == "" && o.Response == nil && (reconciled || !slices.Equal(stage.Next, []string{Finished})):
-		return o, invalid("Outcome.RecoveryPoint",
-			"is empty, as in the zero Outcome: stage %q of %s ends with Next, Finish, Fail, Interim or NothingDone", stage.Point, f)
-	case o.RecoveryPoint == "":
-		o.RecoveryPoint = Finished
-	}
-	to, known := f.order[o.RecoveryPoint]
-	switch {
-	case slices.Contains(stage.Next, o.RecoveryPoint):
-		o.again = o.RecoveryPoint == stage.Point
-	case o.RecoveryPoint == Finished, o.Interim && known && to <= f.order[stage.Point]:
-	case o.RecoveryPoint == stage.Point:
-		return o, fmt.Errorf("%w: %q is not among its Next", ErrNoProgress, stage.Point)
-	default:
-		return o, invalid("Outcome.RecoveryPoint", "%q is not among the Next of %q", o.RecoveryPoint, stage.Point)
-	}
-	return o, nil
-}
-
-// perform runs the stage's work, or finds out with Reconcile that it was done.
-func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconciled bool, err error) {
-	o, err = s.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
-		if st.attempt > 1 && s.Reconcile != nil {
-			o, err := s.once(ctx, st, s.reconcile)
-			switch {
-			case err == nil:
-				reconciled = true
-				return o, nil
-			case !errors.Is(err, ErrNothingDone):
-				return Outcome{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-			}
-		}
-		return s.once(ctx, st, s.Work)
-	})
-	return o, reconciled, err
-}
-
-// reconcile runs Reconcile. A panic becomes an error, because it leaves open whether the work was
-// done.
-func (s *FlowStage) reconcile(ctx context.Context, st *Stage) (o Outcome, err error) {
+// runStage runs a callback under the lease and commits its outcome. With keep, it keeps the lease
+// if there is a next stage, and reports whether the lease is still held. In every other case the
+// lease ends.
+func (l *Lease) runStage(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
+	returned := false
 	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("reconcile of stage %q panicked: %v\n%s", s.Point, v, debug.Stack())
+		// A panic or runtime.Goexit continues with its own value and stack.
+		if !returned {
+			_ = l.abandon(ctx, nil)
 		}
 	}()
-	return s.Reconcile(ctx, st)
+	st := l.stage()
+	if err := l.checkMayBegin(); err != nil {
+		returned = true
+		_ = l.abandonUnbegun(ctx, err)
+		return st.key, false, err
+	}
+	outcome, err := work(l.ctx, st)
+	key, held, err := l.conclude(ctx, st, outcome, err, keep)
+	returned = true
+	return key, held, err
 }
 
-// retry runs work until it succeeds or its retries are used up.
-func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
-	pauses := backoff.Backoff{First: s.Retry.Backoff, Max: s.Retry.MaxBackoff}
-	for try := 1; ; try++ {
-		o, err := work(ctx, st)
-		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.worthwhile(err) {
-			return o, err
+// checkMayBegin returns why no callback may begin under the lease. Its time may be over, for
+// example because the process was frozen, or its caller's context has ended. A compensation begins
+// even if the context has ended, because a client must not leave a flow half undone.
+func (l *Lease) checkMayBegin() error {
+	l.checkClock()
+	switch {
+	case l.isLost():
+		return ErrLeaseLost
+	case l.ctx.Err() == nil, l.undoing(l.Key()):
+		return nil
+	case l.committedBefore():
+		return ended(l.ctx) // not ErrUnavailable, which means that no callback has run
+	}
+	return unavailable(l.ctx, "claim", l.ctx.Err())
+}
+
+// conclude commits the callback's outcome, or gives the lease back. It can panic, because it calls
+// the marshallers of the outcome's values.
+func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
+	switch {
+	case err == nil && outcome.idle && outcome.extra() != "":
+		err = outcome.checkExtra()
+	case err == nil && outcome.idle:
+		return st.key, false, l.abandonIdle(ctx)
+	case err == nil:
+		key, held, commitErr := l.commit(ctx, outcome, keep, true)
+		if held && commitErr == nil || !l.holds() {
+			return key, held, commitErr
 		}
-		if !backoff.Wait(ctx, pauses.Jittered()) {
-			return o, err
-		}
-		st.attempt = st.lease.runAgain()
+		err = commitErr // an outcome that cannot be stored
 	}
+	l.checkClock()
+	if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
+		err = errors.Join(err, cause)
+	}
+	_ = l.abandon(ctx, err) // the callback's error is more important, and the lease lapses by itself
+	return l.Key(), false, err
 }
 
-// once makes one run within the stage's timeout.
-func (s *FlowStage) once(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
-	if s.Timeout > 0 {
-		bounded, cancel := context.WithTimeout(ctx, s.Timeout)
-		defer cancel()
-		ctx = bounded
-	}
-	return work(ctx, st)
-}
-
-// worthwhile reports whether an error is worth another run.
-func (s *FlowStage) worthwhile(err error) bool {
-	if s.Retry.If != nil {
-		return s.Retry.If(err)
-	}
-	if s.Reconcile != nil || !errors.Is(err, ErrOutcomeUnknown) {
-		return true
-	}
-	_, commit := errors.AsType[*commitUnknownError](err) // of another key, whose call is safe to repeat
-	return commit
+// stage describes the stage at which the lease stands.
+func (l *Lease) stage() *Stage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Stage{lease: l, key: l.key, attempt: l.attempt}
 }

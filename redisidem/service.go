@@ -77,7 +77,7 @@ func (s *Service) Config() Config { return s.cfg }
 // inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
 	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
-		s.inFlight.also()
+		s.inFlight.add()
 		return nil
 	}
 	return s.inFlight.enter()
@@ -115,4 +115,17 @@ func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelF
 // although its caller left.
 func (s *Service) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+}
+
+// ask runs a script for a caller. Config.Timeout bounds it, it is refused after Close, and it
+// returns the errors of the public API.
+func (s *Service) ask(ctx context.Context, op string, c protocol.Call) (protocol.Reply, error) {
+	if err := s.enter(ctx); err != nil {
+		return protocol.Reply{}, err
+	}
+	defer s.inFlight.leave()
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
+	r, err := s.redis.Run(bounded, c)
+	return r, explain(ctx, op, err)
 }

@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -11,49 +10,12 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// workers process the keys of one flow name in one Run or Sweep.
-type workers struct {
-	completer *Completer
-	flow      *Flow // the newest of its name
-	jobs      chan job
-	wg        sync.WaitGroup
-	stopped   sync.Once
-
-	due, finished, failed, deadLettered atomic.Int64
-}
-
-// job is a key that is due, with the place where its record is.
-type job struct {
-	flow           *Flow // the newest of its name
-	prefix, member string
-	handed         string // the score that the due index gave it when it was handed out
-}
-
-// startWorkers starts the workers. They take no more keys after ctx has ended. Stages run under
-// work.
-func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
-	w := &workers{completer: c, flow: f, jobs: make(chan job)}
-	for range c.cfg.Concurrency {
-		w.wg.Go(func() {
-			for j := range w.jobs {
-				if ctx.Err() != nil {
-					continue // the key becomes due again
-				}
-				// A stage may end its goroutine with runtime.Goexit.
-				var one sync.WaitGroup
-				one.Go(func() { w.do(work, j) })
-				one.Wait()
-			}
-		})
-	}
-	return w
-}
-
-// stop lets the workers finish the keys that they have, and waits for them.
-func (w *workers) stop() {
-	w.stopped.Do(func() { close(w.jobs) })
-	w.wg.Wait()
-}
+// scanners is how many shards are asked at once. batchSize is how many keys are taken from a shard
+// in one request.
+const (
+	scanners  = 8
+	batchSize = 16
+)
 
 // shardScan is the state of the scan of one shard.
 type shardScan struct {
@@ -146,34 +108,40 @@ func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 	return len(members) == batchSize, nil
 }
 
-// do resumes one key and counts the result.
-func (w *workers) do(ctx context.Context, j job) {
-	s := w.completer.service
-	id, ok := protocol.IdentityIn(j.prefix, j.member)
-	if !ok {
-		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the due index has a member that is not a key", slog.String("member", j.member))
-		return
-	}
-	key, err := (*Key)(nil), errGoexit
-	defer func() { w.count(ctx, id, key, err) }()
-	key, err = w.completer.resume(ctx, id, j)
+// SweepResult counts the keys of one [Completer.Sweep].
+type SweepResult struct {
+	// Due is how many keys the sweep received. Finished were completed, Failed returned an error,
+	// and DeadLettered became dead letters. The others had another worker, were finished already or
+	// wait for their clients.
+	Due, Finished, Failed, DeadLettered int64
 }
 
-// count counts the result for one key, and logs a failure.
-func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
-	switch {
-	case errors.Is(err, errDeadLettered):
-		w.deadLettered.Add(1)
-	case err == nil:
-		if key != nil && key.own && key.Finished() {
-			w.finished.Add(1)
-		}
-	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
-		errors.Is(err, errPutOff):
-		// A worker has the key or had it meanwhile, its retention is over, or the record is another
-		// one.
-	default:
-		w.failed.Add(1)
-		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))
+// Sweep scans for keys once, continues those that are due, and blocks until that is done. It is
+// [Completer.Run] for tests and for programs with a scheduler of their own, and does not take turns
+// with other processes. It ends as Run does when ctx ends or the service is closed.
+//
+// It returns [ErrUnavailable] if a server did not answer, and [ErrDamaged] if a shard's index is
+// not a sorted set. In both cases the result covers the other shards. It returns [ErrClosed] if the
+// service is closed. A server that did not answer for one shard is not asked for its others; in a
+// cluster the other masters still are.
+func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
+	var mu sync.Mutex
+	var all SweepResult
+	var errs error
+	err := c.each(ctx, func(ctx context.Context, w *workers) error {
+		err := w.scan(ctx)
+		w.stop()
+		mu.Lock()
+		defer mu.Unlock()
+		all.Due += w.due.Load()
+		all.Finished += w.finished.Load()
+		all.Failed += w.failed.Load()
+		all.DeadLettered += w.deadLettered.Load()
+		errs = errors.Join(errs, err)
+		return nil
+	})
+	if errors.Is(err, ErrClosed) || errs == nil && ctx.Err() == nil {
+		return all, err
 	}
+	return all, errs
 }

@@ -23,7 +23,7 @@ import (
 // ErrUnavailable. The outcome is then stored if the key is still as the caller has read it and its
 // lease is free.
 func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
-	id, err := sc.own(key)
+	id, err := sc.identityOf(key)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 		return nil, err
 	}
 	if next.Revision == key.Revision+1 {
-		next.interim, next.own = e.interim, e.interim || next.Finished()
+		next.interim, next.ownAnswer = e.interim, e.interim || next.Finished()
 	}
-	return next, s.settled(r)
+	return next, s.checkAcks(r)
 }

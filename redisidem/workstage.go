@@ -2,7 +2,6 @@ package redisidem
 
 import (
 	"context"
-	"errors"
 )
 
 // WorkStage takes the lease on a key, runs the callback, and commits the outcome that the callback
@@ -34,7 +33,7 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	if work == nil {
 		return key, invalid("work", "must not be nil")
 	}
-	id, err := sc.own(key)
+	id, err := sc.identityOf(key)
 	if err != nil {
 		return key, err
 	}
@@ -55,12 +54,12 @@ func (sc *Scope) WorkStage(ctx context.Context, key *Key, work StageFunc) (*Key,
 	if key.Finished() {
 		return key.result()
 	}
-	return sc.work(ctx, key, claim{id: id, seen: key}, work)
+	return sc.claimAndRun(ctx, key, claim{id: id, seen: key}, work)
 }
 
-// work claims the key, runs the callback under the lease, and commits. Without a fresher key it
-// returns seen.
-func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
+// claimAndRun claims the key, runs the callback under the lease, and commits. Without a fresher key
+// it returns seen.
+func (sc *Scope) claimAndRun(ctx context.Context, seen *Key, c claim, work StageFunc) (*Key, error) {
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
 	case err != nil:
@@ -71,68 +70,6 @@ func (sc *Scope) work(ctx context.Context, seen *Key, c claim, work StageFunc) (
 	case lease == nil:
 		return fresh.result()
 	}
-	key, _, err := lease.run(ctx, work, false)
+	key, _, err := lease.runStage(ctx, work, false)
 	return key, err
-}
-
-// run runs a callback under the lease and commits its outcome. With keep, it keeps the lease if
-// there is a next stage, and reports whether the lease is still held. In every other case the lease
-// ends.
-func (l *Lease) run(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
-	returned := false
-	defer func() {
-		// A panic or runtime.Goexit continues with its own value and stack.
-		if !returned {
-			_ = l.giveUp(ctx, nil)
-		}
-	}()
-	st := l.stage()
-	if err := l.unfit(); err != nil {
-		returned = true
-		_ = l.putBack(ctx, err)
-		return st.key, false, err
-	}
-	outcome, err := work(l.ctx, st)
-	key, held, err := l.conclude(ctx, st, outcome, err, keep)
-	returned = true
-	return key, held, err
-}
-
-// unfit returns why no callback may begin under the lease. Its time may be over, for example
-// because the process was frozen, or its caller's context has ended. A compensation begins even if
-// the context has ended, because a client must not leave a flow half undone.
-func (l *Lease) unfit() error {
-	l.checkClock()
-	switch {
-	case l.isLost():
-		return ErrLeaseLost
-	case l.ctx.Err() == nil, l.undoing(l.Key()):
-		return nil
-	case l.wasKept():
-		return ended(l.ctx) // not ErrUnavailable, which means that no callback has run
-	}
-	return unavailable(l.ctx, "claim", l.ctx.Err())
-}
-
-// conclude commits the callback's outcome, or gives the lease back. It can panic, because it calls
-// the marshallers of the outcome's values.
-func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err error, keep bool) (*Key, bool, error) {
-	switch {
-	case err == nil && outcome.idle && outcome.extra() != "":
-		err = outcome.checkExtra()
-	case err == nil && outcome.idle:
-		return st.key, false, l.putBackIdle(ctx)
-	case err == nil:
-		key, held, commitErr := l.commit(ctx, outcome, keep, true)
-		if held && commitErr == nil || !l.holds() {
-			return key, held, commitErr
-		}
-		err = commitErr // an outcome that cannot be stored
-	}
-	l.checkClock()
-	if cause := l.whyEnded(); errors.Is(cause, ErrLeaseLost) && !errors.Is(err, cause) {
-		err = errors.Join(err, cause)
-	}
-	_ = l.giveUp(ctx, err) // the callback's error is more important, and the lease lapses by itself
-	return l.Key(), false, err
 }

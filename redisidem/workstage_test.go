@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -168,67 +167,6 @@ func TestTrapS6RecordIsCheckedBeforeTheCallback(t *testing.T) {
 		mustBe(t, err, nil)
 		mustHold(t, key, `"done"`)
 		e.mustBeTidy(e.client())
-	})
-}
-
-func TestTrapS15CallbackErrorKeepsThePoint(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
-		sc := e.service().Scope("a")
-		_, err := sc.Do(ctx, "k", request, returns(redisidem.Advance("next").WithState("kept")))
-		mustBe(t, err, nil)
-		for i := range 3 {
-			_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-				if st.Attempt() != i+1 {
-					t.Errorf("attempt %d, want %d", st.Attempt(), i+1)
-				}
-				return redisidem.Finish(redisidem.JSON(200, "not stored")).WithState("lost"), errUpstream
-			})
-			if err != errUpstream { //nolint:errorlint // as it is, not wrapped
-				t.Errorf("error is %#v", err)
-			}
-			key := start(t, sc, "k")
-			mustStandAt(t, key, "next", 1)
-			if key.Response != nil || key.Attempts != i+2 {
-				t.Errorf("the key is %+v", key)
-			}
-		}
-		// A permanent error is stored like any other response.
-		_, err = sc.Do(ctx, "k", request, returns(redisidem.Finish(redisidem.JSON(402, "card declined"))))
-		mustBe(t, err, nil)
-		if key := start(t, sc, "k"); key.Response.Code != 402 {
-			t.Errorf("stored is %+v", key.Response)
-		}
-	})
-}
-
-func TestTrapS16PanicPassesThroughAndStoresNothing(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
-		sc := e.service().Scope("a")
-		bug := &struct{ name string }{"a bug"}
-		for name, c := range map[string]struct {
-			end  func()
-			want any
-		}{"panic": {func() { panic(bug) }, bug}, "runtime.Goexit": {runtime.Goexit, nil}} {
-			start(t, sc, name)
-			got := make(chan any, 1)
-			returned := false
-			go func() {
-				defer func() { got <- recover() }()
-				_, _ = sc.Do(ctx, name, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-					c.end()
-					return redisidem.Outcome{}, nil
-				})
-				returned = true
-			}()
-			if value := <-got; value != c.want || returned {
-				t.Errorf("%s: recovered %v, returned %v", name, value, returned)
-			}
-			key := start(t, sc, name)
-			mustStandAt(t, key, redisidem.Started, 0)
-			if key.Attempts != 1 || key.Response != nil || !key.LockedAt.IsZero() {
-				t.Errorf("%s: the key is %+v", name, key)
-			}
-		}
 	})
 }
 

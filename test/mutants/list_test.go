@@ -151,7 +151,7 @@ var mutants = []mutant{
 	{
 		name: "hearsay", // a commit is reported as refused although no replica has the write that refused it
 		file: "redisidem/commit.go",
-		old:  "\t\tif s.settled(r) != nil {\n",
+		old:  "\t\tif s.checkAcks(r) != nil {\n",
 		new:  "\t\tif false {\n",
 
 		killer: "TestRefusalThatNoReplicaKnowsIsUnknown",
@@ -167,8 +167,8 @@ var mutants = []mutant{
 	{
 		name: "once", // a give-back without a reply is not repeated
 		file: "redisidem/abandon.go",
-		old:  "\tif !over(r, err) {\n",
-		new:  "\tif false && !over(r, err) {\n",
+		old:  "\tif !done(r, err) {\n",
+		new:  "\tif false && !done(r, err) {\n",
 
 		killer: "TestClaimWithoutAReplyDoesNotCount",
 	},
@@ -198,7 +198,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "heedless", // a callback begins although its caller has left
-		file: "redisidem/workstage.go",
+		file: "redisidem/run.go",
 		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 
@@ -271,7 +271,7 @@ var mutants = []mutant{
 	{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
-		old:  "return !l.swept && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
+		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
 		new:  "return false && strings.HasPrefix(key.RecoveryPoint, compensating)",
 
 		killer: "TestCompensationContinuesWhenTheClientLeaves",

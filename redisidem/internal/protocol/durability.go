@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -43,57 +42,6 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 		return int(wait.Val()), err
 	}
 	return int(wait.Val()), nil
-}
-
-// follow repeats the commands that got an ASK error, because their keys are migrating to another
-// node. Only they may follow: the other node would treat a key that has not arrived as absent. The
-// argument acknowledged is the number of replicas of the first node that have acknowledged its
-// writes.
-func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cmder, acknowledged int) (int, error) {
-	var again []redis.Cmder
-	for _, cmd := range cmds {
-		if _, ask := redis.IsAskError(cmd.Err()); ask {
-			again = append(again, redis.NewCmd(ctx, "asking"), cmd)
-		}
-	}
-	wait := d.wait(ctx, node)
-	if err := (plain{node}).send(ctx, append(again, wait)); err != nil {
-		return 0, err
-	}
-	if 2*len(cmds) == len(again) {
-		return int(wait.Val()), nil
-	}
-	return min(acknowledged, int(wait.Val())), firstError(cmds)
-}
-
-// AnyMaster stands for the address of the only master, or of one that is unknown.
-const AnyMaster = ""
-
-// Master returns the address of the server that has a Redis key, or [AnyMaster].
-func (c *Client) Master(ctx context.Context, key string) string {
-	if cluster, ok := c.redis.(*redis.ClusterClient); ok {
-		bounded, cancel := context.WithTimeout(ctx, c.timeout)
-		defer cancel()
-		if node, err := cluster.MasterForKey(bounded, key); err == nil {
-			return node.Options().Addr
-		}
-	}
-	return AnyMaster
-}
-
-// masterAt returns the client of the master with that address, or nil if no master with slots has
-// it.
-func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (found *redis.Client) {
-	var mu sync.Mutex
-	_ = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		if node.Options().Addr == addr {
-			mu.Lock()
-			defer mu.Unlock()
-			found = node
-		}
-		return nil
-	})
-	return found
 }
 
 // wait makes the command that waits for the replicas.

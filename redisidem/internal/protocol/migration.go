@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
@@ -131,4 +132,40 @@ func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
 // releaseLock gives back the lock of a call's token. If that fails, the lock lapses.
 func (c *Client) releaseLock(ctx context.Context, call Call) {
 	_, _ = c.Run(ctx, newCall(lua.Release, call.nonce, 0, call.lock))
+}
+
+// follow repeats the commands that got an ASK error, because their keys are migrating to another
+// node. Only they may follow: the other node would treat a key that has not arrived as absent. The
+// argument acknowledged is the number of replicas of the first node that have acknowledged its
+// writes.
+func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cmder, acknowledged int) (int, error) {
+	var again []redis.Cmder
+	for _, cmd := range cmds {
+		if _, ask := redis.IsAskError(cmd.Err()); ask {
+			again = append(again, redis.NewCmd(ctx, "asking"), cmd)
+		}
+	}
+	wait := d.wait(ctx, node)
+	if err := (plain{node}).send(ctx, append(again, wait)); err != nil {
+		return 0, err
+	}
+	if 2*len(cmds) == len(again) {
+		return int(wait.Val()), nil
+	}
+	return min(acknowledged, int(wait.Val())), firstError(cmds)
+}
+
+// masterAt returns the client of the master with that address, or nil if no master with slots has
+// it.
+func masterAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (found *redis.Client) {
+	var mu sync.Mutex
+	_ = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		if node.Options().Addr == addr {
+			mu.Lock()
+			defer mu.Unlock()
+			found = node
+		}
+		return nil
+	})
+	return found
 }

@@ -44,3 +44,18 @@ func firstError(cmds []redis.Cmder) error {
 	}
 	return nil
 }
+
+// AnyMaster stands for the address of the only master, or of one that is unknown.
+const AnyMaster = ""
+
+// Master returns the address of the server that has a Redis key, or [AnyMaster].
+func (c *Client) Master(ctx context.Context, key string) string {
+	if cluster, ok := c.redis.(*redis.ClusterClient); ok {
+		bounded, cancel := context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+		if node, err := cluster.MasterForKey(bounded, key); err == nil {
+			return node.Options().Addr
+		}
+	}
+	return AnyMaster
+}

@@ -1,0 +1,63 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+)
+
+// errGoexit reports that a stage ended its goroutine.
+var errGoexit = errors.New("stage called runtime.Goexit")
+
+// errNotOurs reports that a record belongs to a flow of another name, or to no flow.
+var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
+
+// errPutOff reports that another worker had the lease after the index handed the key out, so the
+// key is not due any more.
+var errPutOff = errors.New("redisidem: key is due later")
+
+// resume takes the lease on a key and runs its flow in the version that the key belongs to. For a
+// finished key, the claim removes it from the due index.
+func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
+	// A panic of one key's stage or of the observer must not end the process that works on all
+	// others.
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	sc := c.service.Scope("").Wait(0) // the scope is in the record
+	f := j.flow
+	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
+	var other *FlowError
+	if errors.As(err, &other) {
+		switch name, _, _ := strings.Cut(other.Stored, "/"); {
+		case name != f.cfg.Name:
+			return nil, errNotOurs
+		case c.flows[other.Stored] != nil:
+			f = c.flows[other.Stored]
+			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
+		}
+	}
+	if errors.Is(err, ErrOtherFlow) || errors.Is(err, ErrUnknownRecoveryPoint) {
+		return nil, c.refuse(ctx, sc, claim{id: id, flow: j.flow, completing: true, handedOut: j.handed, unrunnable: true}, err)
+	}
+	if lease == nil {
+		return key, err
+	}
+	if why := lease.deadLetterReason(); why != "" {
+		return nil, lease.makeDeadLetter(ctx, why)
+	}
+	key, err = lease.runFlow(ctx)
+	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
+		// The flow would go round in circles the next time, too.
+		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true})
+		if again == nil {
+			return key, errors.Join(err, claimErr)
+		}
+		return key, again.makeDeadLetter(ctx, err.Error())
+	}
+	return key, err
+}
