@@ -16,10 +16,10 @@ type checkCommand struct {
 	Redis   string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to check."`
 	Timeout time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
 
-	Namespace  string        `default:"redisidem" help:"Prefix of all names in Redis, to which rights are needed."`
+	Namespace  string        `default:"redisidem" help:"Prefix of all names in Redis. The check verifies the rights to these names."`
 	Durability int           `help:"Replicas that must acknowledge a write; they must be online and in sync."`
-	Wait       time.Duration `help:"Wait that the programs configure; it needs further rights."`
-	CacheBytes int64         `help:"CacheBytes that the programs configure; it needs further rights."`
+	Wait       time.Duration `help:"Wait that the programs configure. With it, the check verifies further rights."`
+	CacheBytes int64         `help:"CacheBytes that the programs configure. With it, the check verifies further rights."`
 }
 
 // Run runs the check. It returns an error if Redis is not fit for use.

@@ -26,7 +26,7 @@ type gatewayCommand struct {
 	Listen          string        `default:":8080" help:"Address for clients."`
 	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /healthz, /readyz and /metrics; empty to disable."`
 	Routes          string        `placeholder:"FILE" help:"Policies of routes, in YAML; see the README."`
-	PolicyURL       string        `placeholder:"URL" help:"The API's documentation of its keys, to which problems link."`
+	PolicyURL       string        `placeholder:"URL" help:"Documentation of the API's idempotency keys. Problems link to it."`
 	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the first byte of an upstream's response."`
 	ReadTimeout     time.Duration `default:"1m" help:"How long a client may take to send a request; 0 for no limit."`
 	WriteTimeout    time.Duration `default:"5m" help:"How long a request may take until its response is sent; 0 for no limit."`
@@ -35,7 +35,7 @@ type gatewayCommand struct {
 	LogFormat       string        `enum:"text,json" default:"json" help:"Format of the log on standard error: text or json."`
 
 	Scope       string `required:"" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers share one scope)."`
-	JWTKey      string `name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate, in PEM, that verifies tokens."`
+	JWTKey      string `name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate in PEM that verifies tokens."`
 	JWTSecret   string `name:"jwt-secret" placeholder:"FILE" xor:"jwt" help:"HMAC secret of at least 32 bytes that verifies tokens, in place of --jwt-key."`
 	JWTIssuer   string `name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `name:"jwt-audience" help:"The audience that tokens must have."`
@@ -44,17 +44,17 @@ type gatewayCommand struct {
 	ScopeKeys     int `placeholder:"N" help:"Keys that this process stores for one caller within the retention; 0 for no limit."`
 
 	CORSOrigins     []string `name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
-	CORSCredentials bool     `name:"cors-credentials" help:"Let those pages send cookies along."`
+	CORSCredentials bool     `name:"cors-credentials" help:"Let the pages of --cors-origin send cookies."`
 
 	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate of the listener."`
-	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Its key."`
-	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Authorities of client certificates, which are then required."`
+	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Private key of --tls-cert."`
+	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Authorities of client certificates. Every client must then have a certificate."`
 
 	UpstreamCA   string `placeholder:"FILE" help:"Authorities to trust for the upstream, in place of the system's."`
 	UpstreamCert string `placeholder:"FILE" help:"Client certificate of the gateway for the upstream."`
-	UpstreamKey  string `placeholder:"FILE" help:"Its key."`
+	UpstreamKey  string `placeholder:"FILE" help:"Private key of --upstream-cert."`
 
-	Retention      time.Duration `default:"24h" help:"How long answers are kept."`
+	Retention      time.Duration `default:"24h" help:"How long responses are stored."`
 	Lease          time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
 	RedisTimeout   time.Duration `default:"500ms" help:"Timeout of each operation on Redis."`
 	Durability     int           `help:"Replicas that must acknowledge a claim before the request is forwarded, and the answer before it is returned."`
@@ -136,7 +136,7 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("--upstream is not an http:// or https:// URL")
 	case u.User != nil:
-		return nil, errors.New("--upstream has a user, which the gateway would not forward; the client must send its credentials")
+		return nil, errors.New("--upstream has a user, which the gateway does not forward; clients must send their own credentials")
 	}
 	return u, nil
 }
@@ -167,7 +167,7 @@ func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
 	kind, name, _ := strings.Cut(c.Scope, ":")
 	switch {
 	case kind != "jwt" && c.JWTKey+c.JWTSecret+c.JWTIssuer+c.JWTAudience != "":
-		return nil, "", fmt.Errorf("--scope %s takes no token, and cannot go with --jwt-key and the like", c.Scope)
+		return nil, "", fmt.Errorf("--scope %s takes no token: remove --jwt-key, --jwt-secret, --jwt-issuer and --jwt-audience", c.Scope)
 	case kind == "header" && name != "":
 		identify, err := gateway.FromHeader(name)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 
 // redisFlags configure the store of the keys.
 type redisFlags struct {
-	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"Where keys are kept: redis:// or rediss:// (TLS), with +cluster or +sentinel behind the scheme for those; ?tls_cert=FILE&tls_key=FILE&tls_ca=FILE for a Redis that asks for client certificates. Better in the environment, since it may have a password."`
+	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"The Redis that stores the keys: redis:// or rediss:// (TLS). Append +cluster or +sentinel to the scheme for a cluster or for Sentinel. Add ?tls_cert=FILE&tls_key=FILE&tls_ca=FILE for client certificates. Prefer the environment variable, since the URL may contain a password."`
 	Namespace string `default:"redisidem" help:"Prefix of all names in Redis."`
 }
 

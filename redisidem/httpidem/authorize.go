@@ -16,9 +16,9 @@ type DeniedError struct {
 
 func (e *DeniedError) Error() string {
 	if e.Err == nil {
-		return "httpidem: the caller may not do this: " + http.StatusText(e.Status)
+		return "httpidem: the caller is not authorized: " + http.StatusText(e.Status)
 	}
-	return "httpidem: the caller may not do this: " + e.Err.Error()
+	return "httpidem: the caller is not authorized: " + e.Err.Error()
 }
 
 // Unwrap returns Err.
@@ -33,7 +33,7 @@ func (x *keyedRequest) authorized() bool {
 	err := m.cfg.Authorize(x.r)
 	if err != nil {
 		p := m.problem(ResultNotAllowed)
-		if denied := (*DeniedError)(nil); errors.As(err, &denied) && denied.Status >= 400 && denied.Status <= 599 {
+		if denied, ok := errors.AsType[*DeniedError](err); ok && denied.Status >= 400 && denied.Status <= 599 {
 			p.Status = denied.Status
 		}
 		m.refuse(x.w, x.r, p, err)

@@ -44,7 +44,7 @@ var (
 	_ io.StringWriter = (*capture)(nil)
 )
 
-var errReturned = errors.New("httpidem: the handler has returned")
+var errReturned = errors.New("httpidem: the handler has already returned")
 
 // Header implements [http.ResponseWriter].
 func (c *capture) Header() http.Header { return c.w.Header() }

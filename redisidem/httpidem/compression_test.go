@@ -156,18 +156,3 @@ func TestAnswersBehindCompressionCanBeReadByEveryRetry(t *testing.T) {
 		}
 	}
 }
-
-// TestHandlersOwnEncodingIsKept compresses inside: what is stored is then what the handler made,
-// every client.
-func TestHandlersOwnEncodingIsKept(t *testing.T) {
-	t.Parallel()
-	m := newStore(t).middleware(nil)
-	url := serve(t, m.Handler(gzipped(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "hello")
-	})))).URL
-	for i := range 2 {
-		if a := accept(t, url, "k", "b", "gzip"); a.body != "hello" || a.replayed() != (i == 1) {
-			t.Errorf("%v %q", a.Header, a.body)
-		}
-	}
-}

@@ -23,22 +23,6 @@ const (
 	DefaultMaxWaiting       = 1000
 )
 
-// ScopeFunc returns the scope of a request's key: the name of the authenticated tenant, user or API
-// client. Two callers with the same key share a response only if they have the same scope. The name
-// must identify the caller for as long as keys are kept. Do not derive it from a value that the
-// caller can choose, from a token, which changes and would be stored, or from an address, which
-// callers share.
-//
-// It is called for each request before the key is looked up, so that an error keeps the stored
-// response from a caller whose rights were withdrawn. An error is answered with 403. An empty name
-// is a bug in the program and is answered with 500. It is called concurrently.
-type ScopeFunc func(r *http.Request) (string, error)
-
-// Unscoped is a [ScopeFunc] with one scope for all callers. A caller that knows or guesses the key
-// of another caller gets its response. Use it only for an API with a single caller, or with
-// responses that are public.
-func Unscoped(*http.Request) (string, error) { return "httpidem/unscoped", nil }
-
 // Config configures a [Middleware]. The zero value of each field means its default, and a nil
 // *Config means all defaults. The [redisidem.Service] configures retention, leases and the limits
 // of the store.
@@ -126,90 +110,6 @@ type Config struct {
 	Observer func(ctx context.Context, e Event)
 }
 
-// KeyConfig configures how the key of a request is read and checked. Zero fields mean their
-// defaults.
-type KeyConfig struct {
-	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
-	Header string
-
-	// Optional lets requests without a key go to the handler without protection. By default they
-	// are answered with 400.
-	Optional bool
-
-	// Generate returns a key for a request that has none, and implies Optional. The response
-	// carries the key. A client that loses this response does not know the key: only a key of the
-	// client's own makes its retry safe. It is called concurrently. Default: no key is generated.
-	Generate func() string
-
-	// Strict accepts only keys in double quotes, as the draft requires. By default keys without
-	// quotes are accepted too, see [idemheader.Parse].
-	Strict bool
-
-	// MaxBytes limits the length of a key. Default and maximum: the service's MaxKeyBytes.
-	MaxBytes int
-
-	// Check returns an error for a key that the API does not accept, which is answered with 400
-	// before the store is called: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The client is
-	// shown the Reason of an [*idemheader.SyntaxError]. It must not block, and is called
-	// concurrently. Default: every key that can be parsed is accepted.
-	Check func(key string) error
-}
-
-// ResponseConfig configures which responses of the handler are stored. Zero fields mean their
-// defaults.
-type ResponseConfig struct {
-	// Status decides by its status whether a response is stored. [ParseStatusPolicy] makes a policy
-	// from a list of statuses. Default: [KeepFinal].
-	Status StatusPolicy
-
-	// MaxBytes limits the body of a stored response, which is held in memory until the handler
-	// returns. A larger response is sent as the handler writes it, and is not stored: a retry is
-	// answered with [ResultGone]. At most the service's MaxValueBytes. Default: 1 MiB, or
-	// MaxValueBytes if that is less.
-	MaxBytes int
-
-	// KeepHeaders are header fields that are stored in addition to [DefaultKeepHeaders]. Cookies,
-	// fields of a single connection or moment (Date, Content-Length, Cache-Control, CORS,
-	// authentication) and the fields of this package are refused.
-	KeepHeaders []string
-
-	// Drop stores only that a request was executed, and with what status, for responses that must
-	// not be stored. Retries are answered with [ResultGone].
-	Drop bool
-
-	// KeepFlushed ignores Flush until a response is larger than MaxBytes, so that it can be stored.
-	// It is for handlers that always flush, as httputil.ReverseProxy does for responses of unknown
-	// length. It delays event streams. By default a response that is flushed is sent at once, and
-	// is not stored.
-	KeepFlushed bool
-}
-
-// DefaultKeepHeaders returns the names of the response fields that are always stored.
-func DefaultKeepHeaders() []string {
-	return []string{
-		// The representation.
-		"Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Location", "Content-Range",
-		"Content-Type", "Etag", "Last-Modified", "Repr-Digest", "Vary",
-		// The outcome.
-		"Allow", "Link", "Location", "Preference-Applied", "Retry-After",
-		// The protection in browsers, which a replay needs as much as the first response.
-		"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options",
-	}
-}
-
-// isNeverStored reports whether a response field, in canonical form, must not be stored: it belongs
-// to one connection, one moment or one caller.
-func isNeverStored(name string) bool {
-	switch name {
-	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Set-Cookie2", "Date", "Age",
-		"Content-Length", "Cache-Control", "Expires", "Authorization", "Authentication-Info", "Www-Authenticate",
-		"Cookie", "Alt-Svc", "Server", "Clear-Site-Data", "Strict-Transport-Security", IdempotentReplayedHeader, ShouldRetryHeader,
-		notKeptHeader:
-		return true
-	}
-	return strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "Idempotency-")
-}
-
 // withDefaults returns a copy in which every zero field has its default.
 func (c *Config) withDefaults(service *redisidem.Config) Config {
 	var out Config
@@ -217,7 +117,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 		out = *c
 	}
 	if out.Methods == nil {
-		out.Methods = []string{http.MethodPost, http.MethodPatch}
+		out.Methods = defaultMethods()
 	}
 	out.Methods = httptoken.Upper(out.Methods)
 	out.Key.Header = cmp.Or(out.Key.Header, idemheader.Key)
@@ -278,20 +178,6 @@ func (c *Config) validate(service *redisidem.Config) error {
 	if u, err := url.Parse(c.PolicyURL); err != nil || strings.ContainsAny(c.PolicyURL, "<>\" \r\n") ||
 		c.PolicyURL != "" && (!u.IsAbs() || u.Fragment != "") {
 		return invalid("Config.PolicyURL", "must be an absolute URL without a fragment: %q", c.PolicyURL)
-	}
-	return nil
-}
-
-func (c *ResponseConfig) validate(service *redisidem.Config, keyHeader string) error {
-	if c.MaxBytes < 1 || c.MaxBytes > service.MaxValueBytes {
-		return invalid("Config.Response.MaxBytes", "must be between 1 and the service's MaxValueBytes (%d): %d",
-			service.MaxValueBytes, c.MaxBytes)
-	}
-	for _, name := range c.KeepHeaders {
-		canonical := http.CanonicalHeaderKey(name)
-		if !httptoken.Valid(name) || isNeverStored(canonical) || canonical == http.CanonicalHeaderKey(keyHeader) {
-			return invalid("Config.Response.KeepHeaders", "must be fields that may be stored: %q", name)
-		}
 	}
 	return nil
 }

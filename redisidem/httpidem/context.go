@@ -7,17 +7,17 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-type runContext struct{}
+type handlerStateContext struct{}
 
-// run is the part of a handler's context that belongs to the middleware.
-type run struct {
+// handlerState is the part of a handler's context that belongs to the middleware.
+type handlerState struct {
 	stage           *redisidem.Stage
 	nothingDone     atomic.Bool
 	outcomeUnknown  atomic.Bool
 	answeredOutside atomic.Bool // code outside of the middleware writes the response
 
-	made  string // the source position of the call of New
-	outer *run   // the enclosing run, or nil
+	position string        // the source position of the call of New
+	outer    *handlerState // the state of the enclosing handler, or nil
 }
 
 // Stage returns the stage that the handler runs in. It has the fence of the lease, the number of
@@ -27,7 +27,7 @@ type run struct {
 // It returns nil if the request is not protected. Its method is not covered, or it has no key and
 // needs none, or Redis was unavailable and Config.FailOpen is set.
 func Stage(ctx context.Context) *redisidem.Stage {
-	if r := runOf(ctx); r != nil {
+	if r := handlerStateOf(ctx); r != nil {
 		return r.stage
 	}
 	return nil
@@ -40,7 +40,7 @@ func Stage(ctx context.Context) *redisidem.Stage {
 // ctx is the context of the handler's request, or is derived from it. Outside of a protected
 // request NothingDone does nothing.
 func NothingDone(ctx context.Context) {
-	if r := runOf(ctx); r != nil {
+	if r := handlerStateOf(ctx); r != nil {
 		r.nothingDone.Store(true)
 	}
 }
@@ -53,7 +53,7 @@ func NothingDone(ctx context.Context) {
 // ctx is the context of the handler's request, or is derived from it. Outside of a protected
 // request OutcomeUnknown does nothing.
 func OutcomeUnknown(ctx context.Context) {
-	if r := runOf(ctx); r != nil {
+	if r := handlerStateOf(ctx); r != nil {
 		r.outcomeUnknown.Store(true)
 	}
 }
@@ -69,19 +69,19 @@ func OutcomeUnknown(ctx context.Context) {
 // ctx is the context of the handler's request, or is derived from it. The request may also run
 // unprotected because of Config.FailOpen.
 func AnsweredOutside(ctx context.Context) {
-	if r := runOf(ctx); r != nil {
+	if r := handlerStateOf(ctx); r != nil {
 		r.answeredOutside.Store(true)
 	}
 }
 
-// in returns the context for a handler that m runs.
-func (r *run) in(ctx context.Context, m *Middleware) context.Context {
-	r.made, r.outer = m.made, runOf(ctx)
-	return context.WithValue(ctx, runContext{}, r)
+// newContext returns the context for a handler that m runs.
+func (r *handlerState) newContext(ctx context.Context, m *Middleware) context.Context {
+	r.position, r.outer = m.position, handlerStateOf(ctx)
+	return context.WithValue(ctx, handlerStateContext{}, r)
 }
 
-// runOf returns the innermost run that ctx belongs to, or nil.
-func runOf(ctx context.Context) *run {
-	r, _ := ctx.Value(runContext{}).(*run)
+// handlerStateOf returns the state of the innermost handler that ctx belongs to, or nil.
+func handlerStateOf(ctx context.Context) *handlerState {
+	r, _ := ctx.Value(handlerStateContext{}).(*handlerState)
 	return r
 }

@@ -3,18 +3,22 @@ package httpidem_test
 import (
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
@@ -278,4 +282,67 @@ func (e *events) last(t testing.TB) redisidem.Event {
 		t.Fatal("nothing was observed")
 	}
 	return e.seen[len(e.seen)-1]
+}
+
+// quietLog keeps servers from writing about the panics that tests make on purpose.
+func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// created is a handler that answers 201 with a text.
+func created(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, text)
+	}
+}
+
+// retryUntilDone asks until there is no request in flight any more.
+func retryUntilDone(t *testing.T, url, key, body string) answer {
+	t.Helper()
+	for {
+		if a := post(t, url, key, body); a.StatusCode != http.StatusConflict {
+			return a
+		}
+		runtime.Gosched()
+	}
+}
+
+// inBubble runs a test in fake time, with a service on an embedded Redis whose time passes only
+// when all wait.
+func inBubble(t *testing.T, cfg redisidem.Config, test func(t *testing.T, svc *redisidem.Service)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := miniredis.NewMiniRedis()
+		server.ClockTTL(true)
+		defer server.Close()
+		rdb := redis.NewClient(&redis.Options{
+			Addr: "127.0.0.1:1", Dialer: func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
+			ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		defer func() { _ = rdb.Close() }()
+		svc, err := redisidem.New(rdb, &cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, svc)
+		if err := svc.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// call calls a handler without a server.
+func call(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// newRequest makes a request of alice's for call.
+func newRequest(ctx context.Context, key, body string) *http.Request {
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/orders", strings.NewReader(body))
+	r.Header.Set("Idempotency-Key", key)
+	r.Header.Set(callerHeader, "alice")
+	return r
 }

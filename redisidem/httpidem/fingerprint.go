@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 // Fingerprint configures when two requests are the same. The zero value is a digest of the method,
@@ -147,4 +149,23 @@ func (f *Fingerprint) of(r *http.Request, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	return d.hash.Sum(nil), nil
+}
+
+// maxPathBytes limits the part of the path that is stored for operators. The fingerprint covers the
+// whole path.
+const maxPathBytes = 1024
+
+// fingerprint sets the redisidem.Request of x, with the fingerprint that f computes. Only the
+// method and the path of the request are stored. Params holds the version of the fingerprint.
+func (x *keyedRequest) fingerprint(f *Fingerprint) error {
+	sum, err := f.of(x.r, x.body)
+	if err != nil {
+		return err
+	}
+	p := path(x.r)
+	x.request = redisidem.Request{
+		Method: x.r.Method, Path: p[:min(len(p), maxPathBytes)], Params: []byte{f.Version}, Fingerprint: sum,
+	}
+	x.version = f.Version
+	return nil
 }

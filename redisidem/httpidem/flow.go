@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -42,7 +41,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 }
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
-	if !httptoken.Covers(m.cfg.Methods, r.Method) {
+	if !m.covers(r) {
 		m.observe(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
 		for _, method := range m.cfg.Methods {
 			w.Header().Add("Allow", method)
@@ -50,7 +49,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
-	x, bypass := m.resolve(w, r)
+	x, bypass := m.check(w, r)
 	switch {
 	case bypass:
 		m.refuse(w, r, m.problem(ResultMissing), errMissing)
@@ -89,11 +88,11 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 			m.observe(x.r.Context(), ResultPanicked, 0, nil)
 		}
 	}()
-	leave := x.queue() // it counts as waiting until it ends, since a flow does not report its begin
-	defer leave()
+	stopWaiting := x.countAsWaiting() // it counts as waiting until it ends, since a flow does not report its begin
+	defer stopWaiting()
 	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true
-	x.slot.made = key.Attempts == 1 && !key.Replayed()
+	x.slot.created = key.Attempts == 1 && !key.Replayed()
 	switch {
 	case err != nil:
 		x.failFlow(key, err)
@@ -111,17 +110,18 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 // failFlow answers a request whose flow returned an error.
 func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	m := x.middleware
-	refused := (*redisidem.InvalidError)(nil)
-	stage, compensation := (*redisidem.StageError)(nil), (*redisidem.CompensationError)(nil)
+	_, stageFailed := errors.AsType[*redisidem.StageError](err)
+	_, compensationFailed := errors.AsType[*redisidem.CompensationError](err)
+	refused, isRefused := errors.AsType[*redisidem.InvalidError](err)
 	switch {
-	case errors.As(err, &stage), errors.As(err, &compensation):
+	case stageFailed, compensationFailed:
 		// Other errors that it matches may belong to another key that the stage uses.
 		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		m.refuse(x.w, x.r, m.problem(ResultGone), err)
 	// A stage can return ErrInvalid too. Without an attempt, the store has refused the request
 	// itself.
-	case key.Attempts == 0 && errors.As(err, &refused) && refused.Field == "Request.Params" && refused.Err == nil:
+	case key.Attempts == 0 && isRefused && refused.Field == "Request.Params" && refused.Err == nil:
 		m.refuse(x.w, x.r, m.problem(ResultBodyTooLarge), err)
 	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):
 		x.fail(err, false)

@@ -15,8 +15,8 @@ import (
 type nestedError struct{ inner, outer string }
 
 func (e *nestedError) Error() string {
-	return "httpidem: the middleware made at " + e.inner + " is inside of the one made at " + e.outer +
-		" and uses the same record: remove one of them, or give them scopes or namespaces of their own"
+	return "httpidem: the middleware created at " + e.inner + " runs inside the one created at " + e.outer +
+		" and uses the same record; remove one of them, or give each its own scope or namespace"
 }
 
 // Is reports whether target is [redisidem.ErrNested].
@@ -29,25 +29,25 @@ func (x *keyedRequest) nested(err error) error {
 	if !found {
 		return err
 	}
-	err = &nestedError{inner: x.middleware.made, outer: outer}
+	err = &nestedError{inner: x.middleware.position, outer: outer}
 	x.middleware.service.Config().Logger.LogAttrs(x.r.Context(), slog.LevelError, "middlewares are nested on the same record",
-		slog.String("inner", x.middleware.made), slog.String("outer", outer))
+		slog.String("inner", x.middleware.position), slog.String("outer", outer))
 	return err
 }
 
 // outer returns the source position of the outer middleware that has the lease on the request's
 // record, if there is one.
-func (x *keyedRequest) outer(err error) (made string, found bool) {
+func (x *keyedRequest) outer(err error) (position string, found bool) {
 	nested := errors.Is(err, redisidem.ErrNested)
 	if !nested && !errors.Is(err, redisidem.ErrLocked) {
 		return "", false
 	}
-	for r := runOf(x.r.Context()); r != nil; r = r.outer {
+	for r := handlerStateOf(x.r.Context()); r != nil; r = r.outer {
 		if r.stage == nil {
 			continue
 		}
 		if key := r.stage.Key(); key.Scope == x.scope.Name() && key.Value == x.key && (nested || x.hasLeaseOf(key)) {
-			return r.made, true
+			return r.position, true
 		}
 	}
 	return "code of the program", nested
@@ -61,8 +61,8 @@ func (x *keyedRequest) hasLeaseOf(key *redisidem.Key) bool {
 		here.Attempts == key.Attempts
 }
 
-// caller returns the source position of the call of New.
-func caller() string {
+// callerPosition returns the source position of the call of New.
+func callerPosition() string {
 	_, file, line, ok := runtime.Caller(2)
 	if !ok {
 		return "an unknown place"

@@ -50,7 +50,7 @@ func (f Profile) status(r Result) int {
 			return http.StatusBadRequest
 		}
 	}
-	return answers[r].status
+	return problemTexts[r].status
 }
 
 // The fields that mark a response as a replay.

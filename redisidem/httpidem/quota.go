@@ -3,19 +3,22 @@ package httpidem
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 )
 
-// Quota limits the use of the process and of the store by one scope. It is called concurrently.
+// Quota limits how many requests in flight and how many keys one scope may have. It is called
+// concurrently. The gateway has an implementation that counts in its process, behind its flags
+// --scope-in-flight and --scope-keys: gateway.Limits.
 type Quota interface {
 	// Admit is called for each request with a key, before its body is read and before the store is
 	// called. An error refuses the request with 429, and with the RetryAfter of a [*QuotaError]. A
 	// key that has a stored response is answered from the store instead, since this runs and stores
 	// nothing.
 	//
-	// If the error is nil, done is called once, when the request ends. made reports whether the
+	// If the error is nil, done is called once, when the request ends. created reports whether the
 	// request created a record, which stays for the service's Retention.
-	Admit(ctx context.Context, scope string) (done func(made bool), err error)
+	Admit(ctx context.Context, scope string) (done func(created bool), err error)
 }
 
 // QuotaError reports that a scope has used up a quota. Its text never names the scope.
@@ -27,18 +30,20 @@ type QuotaError struct {
 	RetryAfter time.Duration
 }
 
-func (e *QuotaError) Error() string { return "httpidem: a scope has used up its quota of " + e.What }
+func (e *QuotaError) Error() string {
+	return "httpidem: a scope has used up its quota of " + e.What + " (" + strconv.Itoa(e.Limit) + ")"
+}
 
 // quotaSlot is the place of a request in the quota of its scope. The zero value belongs to a
 // request without a quota.
 type quotaSlot struct {
-	done func(made bool)
-	made bool
+	done    func(created bool)
+	created bool
 }
 
 func (p *quotaSlot) release() {
 	if p.done != nil {
-		p.done(p.made)
+		p.done(p.created)
 	}
 }
 
@@ -60,7 +65,7 @@ func (x *keyedRequest) admit() (admitted bool) {
 	}
 	p := m.problem(ResultOverQuota)
 	p.RetryAfter = time.Second
-	if quota := (*QuotaError)(nil); errors.As(err, &quota) {
+	if quota, ok := errors.AsType[*QuotaError](err); ok {
 		p.RetryAfter = max(p.RetryAfter, quota.RetryAfter)
 	}
 	m.refuse(x.w, x.r, p, err)

@@ -1,7 +1,5 @@
 package httpidem
 
-import "context"
-
 // Result is the result of one request. Each request has exactly one.
 type Result int
 
@@ -82,24 +80,4 @@ func (r Result) String() string {
 		return "invalid"
 	}
 	return names[r]
-}
-
-// Event is the result of one request, for Config.Observer. It contains no key, scope or body.
-type Event struct {
-	// Result is the result of the request.
-	Result Result
-	// Status is the status of the response. It is 0 if the handler ran without protection, hijacked
-	// the connection or panicked, and if code outside of the middleware writes the response.
-	Status int
-	// Err is the error behind the result, or nil. The errors of the scope function,
-	// Config.Authorize and KeyConfig.Check come from the program: check what they contain before
-	// you log them.
-	Err error
-}
-
-// observe reports the result of a request to the observer.
-func (m *Middleware) observe(ctx context.Context, r Result, status int, err error) {
-	if m.cfg.Observer != nil {
-		m.cfg.Observer(ctx, Event{Result: r, Status: status, Err: err})
-	}
 }

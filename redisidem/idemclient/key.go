@@ -2,8 +2,12 @@ package idemclient
 
 import (
 	"context"
+	"net/http"
+	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // NewKey returns a fresh random key, a version 4 UUID. It is safe for concurrent use.
@@ -20,4 +24,31 @@ type keyContext struct{}
 // has the same key.
 func WithKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, keyContext{}, key)
+}
+
+// setKey sets the key of a request that has none in its header. It takes the key of the context, or
+// of the request that was redirected, or a fresh one.
+func (t *Transport) setKey(req *http.Request) error {
+	if req.Header == nil {
+		req.Header = make(http.Header)
+	}
+	if len(req.Header[t.cfg.Header]) > 0 {
+		return nil
+	}
+	key, ok := req.Context().Value(keyContext{}).(string)
+	if !ok && req.Response != nil && req.Response.Request != nil {
+		if lines := req.Response.Request.Header[t.cfg.Header]; len(lines) > 0 {
+			req.Header[t.cfg.Header] = slices.Clone(lines)
+			return nil
+		}
+	}
+	if !ok {
+		key = t.cfg.NewKey()
+	}
+	text, err := idemheader.Format(key)
+	if err != nil {
+		return err
+	}
+	req.Header.Set(t.cfg.Header, text)
+	return nil
 }

@@ -1,25 +1,16 @@
 package idemclient
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
-	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
-
-// maxDrainBytes is how much of a response body is read before a retry.
-const maxDrainBytes = 64 << 10
 
 // isRetryable reports whether another attempt may have another result.
 func (t *Transport) isRetryable(req *http.Request, resp *http.Response, err error) bool {
@@ -73,40 +64,4 @@ func isWellFormed(req *http.Request) bool {
 		}
 	}
 	return true
-}
-
-// retryAfter returns the delay that a response asks for with a Retry-After, in seconds or as a
-// date; 0 if it asks for none.
-func retryAfter(resp *http.Response) time.Duration {
-	if resp == nil {
-		return 0
-	}
-	text := resp.Header.Get("Retry-After")
-	switch seconds, err := strconv.ParseUint(text, 10, 31); {
-	case err == nil:
-		return time.Duration(seconds) * time.Second
-	case errors.Is(err, strconv.ErrRange):
-		return math.MaxInt64
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
-}
-
-// pauseFor waits for d, and returns the context's error if it ends first. Meanwhile it drains and
-// closes the body of resp, if there is a response. A connection can be reused only after its body
-// was read to the end.
-func pauseFor(ctx context.Context, d time.Duration, resp *http.Response) error {
-	over, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	if resp != nil {
-		closeBody := sync.OnceFunc(func() { _ = resp.Body.Close() })
-		stop := context.AfterFunc(over, closeBody)
-		_, _ = io.CopyN(io.Discard, resp.Body, maxDrainBytes)
-		stop()
-		closeBody()
-	}
-	<-over.Done()
-	return context.Cause(ctx)
 }

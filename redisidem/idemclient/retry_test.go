@@ -1,18 +1,15 @@
 package idemclient_test
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/idemclient"
@@ -94,220 +91,36 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// trickle is the body of an answer that comes a byte in a second, until it is closed.
-type trickle struct {
-	closed chan struct{}
-	after  time.Duration // when it was closed
-	began  time.Time
-}
-
-func (b *trickle) Read(p []byte) (int, error) {
-	select {
-	case <-b.closed:
-		return 0, net.ErrClosed
-	case <-time.After(time.Second):
-		return copy(p, "x"), nil
-	}
-}
-
-func (b *trickle) Close() error {
-	close(b.closed) // which panics the second time
-	b.after = time.Since(b.began)
-	return nil
-}
-
-func TestClientDoesNotWaitForTheRestOfARefusal(t *testing.T) {
+func TestDraft_2_5_1_WhatTheClientRetries(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		body := &trickle{closed: make(chan struct{}), began: time.Now()}
-		refusal := reply(http.StatusServiceUnavailable)
-		refusal.Body = body
-		w := &wire{script: []any{refusal, 200}}
-		cfg := &idemclient.TransportConfig{MinBackoff: 300 * time.Millisecond, MaxBackoff: 300 * time.Millisecond}
-		if _, err := newTransport(t, w, cfg).RoundTrip(order(t.Context())); err != nil {
-			t.Fatal(err)
-		}
-		if pause := w.at[1].Sub(w.at[0]); pause > 300*time.Millisecond || body.after > pause {
-			t.Errorf("the second attempt after %v, closed after %v", pause, body.after)
-		}
-
-		// Nor when the context ends meanwhile.
-		body = &trickle{closed: make(chan struct{}), began: time.Now()}
-		refusal = reply(http.StatusServiceUnavailable, "Retry-After", "30")
-		refusal.Body = body
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(2500*time.Millisecond, cancel)
-		if _, err := newTransport(t, &wire{script: []any{refusal, 200}}, nil).RoundTrip(order(ctx)); err == nil {
-			t.Error("no error")
-		}
-		if took := time.Since(body.began); took != 2500*time.Millisecond || body.after != took {
-			t.Errorf("returned after %v, closed after %v", took, body.after)
-		}
-	})
-}
-
-// TestClientKeepsTheConnectionOfARefusalThatEnds asks net/http's own transport, and a server that
-// never ends the first answer.
-func TestClientKeepsTheConnectionOfARefusalThatEnds(t *testing.T) {
-	t.Parallel()
-	for _, ends := range []bool{true, false} {
-		var from []string
-		again := make(chan struct{})
-		server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if from = append(from, r.RemoteAddr); len(from) == 2 {
-				close(again)
-				return
-			}
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = io.WriteString(w, "busy")
-			if !ends {
-				_ = http.NewResponseController(w).Flush()
-				<-again
-			}
-		}))
-		inner := &http.Transport{}
-		tr := newTransport(t, inner, &idemclient.TransportConfig{MinBackoff: time.Second})
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := tr.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		slices.Sort(from)
-		if len(from) != 2 || (from[0] == from[1]) != ends {
-			t.Errorf("ends %v: requests from %v", ends, from)
-		}
-		inner.CloseIdleConnections()
-	}
-}
-
-// TestClientDoesNotTakeALargeRetryAfterForNone has servers ask for more patience than there are
-// bits.
-func TestClientDoesNotTakeALargeRetryAfterForNone(t *testing.T) {
-	t.Parallel()
-	for _, after := range []string{"99999999999999999999", "4294967296", "2147483648"} {
-		sent := 0
-		server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			sent++
-			w.Header().Set("Retry-After", after)
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}))
-		transport, err := idemclient.NewTransport(nil, &idemclient.TransportConfig{MinBackoff: time.Millisecond})
-		if err != nil {
-			t.Fatal(err)
-		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if sent != 1 || resp.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("%s: sent %d times", after, sent)
-		}
-	}
-}
-
-// TestClientClosesBodies counts the bodies, of requests and of answers, that are open when a call
-// is over.
-func TestClientClosesBodies(t *testing.T) {
-	t.Parallel()
+	reset := errors.New("reset")
 	for _, c := range []struct {
-		name    string
-		answers []int // 0: an error
-		getBody bool
-		large   bool
-		fails   bool
+		name     string
+		first    any
+		attempts int
 	}{
-		{name: "at once", answers: []int{201}},
-		{name: "with GetBody", answers: []int{503, 0, 409, 201}, getBody: true},
-		{name: "without", answers: []int{503, 0, 409, 201}},
-		{name: "never", answers: []int{503, 503, 503, 503, 503}},
-		{name: "large", answers: []int{503}, large: true},
-		{name: "unreadable", fails: true},
-		{name: "refused", answers: []int{422}},
-		{name: "too late", answers: []int{503, -1}},
-		{name: "GetBody fails", answers: []int{503, -2}, getBody: true},
+		{"network", reset, 2},
+		{"409", 409, 2},
+		{"503", 503, 2},
+		{"200", 200, 1},
+		{"400", 400, 1},
+		{"422", 422, 1},
+		{"404", 404, 1},
+		{"410", 410, 1},
+		{"500", 500, 1},
+		{"502", 502, 1},
+		{"409 of the operation itself", reply(409, "Idempotency-Replayed", "true"), 1},
+		{"503 that is stored", reply(503, "Idempotency-Replayed", "true"), 1},
 	} {
-		open := 0
-		sent := 0
-		ctx, cancel := context.WithCancel(t.Context())
-		base := roundTripper(func(r *http.Request) (*http.Response, error) {
-			defer func() { _ = r.Body.Close() }()
-			_, _ = io.Copy(io.Discard, r.Body)
-			status := c.answers[sent]
-			sent++
-			if sent < len(c.answers) && c.answers[sent] == -1 {
-				time.AfterFunc(10*time.Millisecond, cancel)
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w, resp, err := play(t, nil, c.first, 201)
+			if len(w.keys) != c.attempts || err != nil {
+				t.Fatalf("%d attempts, %v", len(w.keys), err)
 			}
-			if status == 0 {
-				return nil, errors.New("broken")
+			if body, _ := io.ReadAll(resp.Body); string(body) != "answer" {
+				t.Errorf("the answer is %q", body)
 			}
-			open++
-			return &http.Response{StatusCode: status, Header: http.Header{}, Body: &tracked{strings.NewReader("answer"), &open}}, nil
 		})
-		text := "body"
-		if c.large {
-			text = strings.Repeat("x", 20)
-		}
-		open++
-		var content io.Reader = strings.NewReader(text)
-		if c.fails {
-			content = broken{}
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://test.invalid/", http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Body = &tracked{content, &open}
-		if c.getBody {
-			req.GetBody = func() (io.ReadCloser, error) {
-				if len(c.answers) > 1 && c.answers[1] == -2 {
-					return nil, errors.New("no body")
-				}
-				open++
-				return &tracked{strings.NewReader("body"), &open}, nil
-			}
-		}
-		pause := time.Millisecond
-		if len(c.answers) > 1 && c.answers[1] == -1 {
-			pause = time.Minute
-		}
-		transport, err := idemclient.NewTransport(base, &idemclient.TransportConfig{MinBackoff: pause, MaxBackoff: pause, MaxBodyBytes: 10})
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := transport.RoundTrip(req)
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		cancel()
-		if open != 0 {
-			t.Errorf("%s: %d bodies are open; %v", c.name, open, err)
-		}
 	}
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// tracked is a body that counts down once when it is closed.
-type tracked struct {
-	io.Reader
-	open *int
-}
-
-func (b *tracked) Close() error {
-	if b.open != nil {
-		*b.open--
-		b.open = nil
-	}
-	return nil
 }

@@ -1,17 +1,13 @@
 package idemclient
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/redisidem/redisidem/internal/httptoken"
-	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // Transport is an [http.RoundTripper] that gives each request an idempotency key and retries it
@@ -105,75 +101,5 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
-	}
-}
-
-// setKey sets the key of a request that has none in its header. It takes the key of the context, or
-// of the request that was redirected, or a fresh one.
-func (t *Transport) setKey(req *http.Request) error {
-	if req.Header == nil {
-		req.Header = make(http.Header)
-	}
-	if len(req.Header[t.cfg.Header]) > 0 {
-		return nil
-	}
-	key, ok := req.Context().Value(keyContext{}).(string)
-	if !ok && req.Response != nil && req.Response.Request != nil {
-		if lines := req.Response.Request.Header[t.cfg.Header]; len(lines) > 0 {
-			req.Header[t.cfg.Header] = slices.Clone(lines)
-			return nil
-		}
-	}
-	if !ok {
-		key = t.cfg.NewKey()
-	}
-	text, err := idemheader.Format(key)
-	if err != nil {
-		return err
-	}
-	req.Header.Set(t.cfg.Header, text)
-	return nil
-}
-
-// makeRepeatable gives a request a GetBody, and reports whether the request can be repeated. The
-// transport of net/http also needs it, to repeat a request after an idle connection broke.
-func (t *Transport) makeRepeatable(req *http.Request) (bool, error) {
-	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
-		return true, nil
-	}
-	body := req.Body
-	held, err := io.ReadAll(io.LimitReader(body, t.cfg.MaxBodyBytes+1))
-	if err != nil {
-		_ = body.Close()
-		return false, err
-	}
-	if int64(len(held)) > t.cfg.MaxBodyBytes {
-		req.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(held), body), body}
-		return false, nil
-	}
-	_ = body.Close()
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(held)), nil }
-	req.Body, err = req.GetBody()
-	return true, err
-}
-
-// cloneForRetry returns a request for another attempt. It is a copy, since the base may still use
-// the previous one.
-func cloneForRetry(req *http.Request) (*http.Request, error) {
-	next := req.Clone(req.Context())
-	if req.GetBody == nil {
-		return next, nil
-	}
-	var err error
-	next.Body, err = req.GetBody()
-	return next, err
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
 	}
 }

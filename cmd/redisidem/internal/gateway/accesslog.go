@@ -64,16 +64,16 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			}
 			g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 			replayed := strconv.FormatBool(n.result == httpidem.ResultReplayed)
-			g.metrics.requests.WithLabelValues(known(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
+			g.metrics.requests.WithLabelValues(methodLabel(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
 		}()
 		next.ServeHTTP(counter, r.WithContext(context.WithValue(r.Context(), requestLogContext{}, n)))
 		returned = true
 	})
 }
 
-// known returns a method as a label. Unknown methods share one, since clients can invent any number
-// of them.
-func known(method string) string {
+// methodLabel returns a method as a label. Unknown methods share one, since clients can invent any
+// number of them.
+func methodLabel(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 		return method

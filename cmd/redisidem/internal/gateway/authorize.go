@@ -14,7 +14,7 @@ const (
 	uriHeader    = "X-Forwarded-Uri"
 )
 
-var errAnswered = errors.New("the upstream has said whether the caller may")
+var errAnswered = errors.New("the upstream reported whether the caller is authorized")
 
 // authorize returns a Config.Authorize that asks the upstream whether a caller is authorized.
 // Replays do not reach the upstream, so it could not check them otherwise.

@@ -29,9 +29,9 @@ func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	return q
 }
 
-// target returns the URL of a check request at the upstream. The reference is a path, with or
+// checkURL returns the URL of a check request at the upstream. The reference is a path, with or
 // without a query. {key} is replaced by the key. Errors do not contain the key.
-func target(reference, key string) (*url.URL, error) {
+func checkURL(reference, key string) (*url.URL, error) {
 	path, query, asks := strings.Cut(reference, "?")
 	text := strings.ReplaceAll(path, "{key}", url.PathEscape(key))
 	if asks {
@@ -48,7 +48,7 @@ func target(reference, key string) (*url.URL, error) {
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		if slices.Contains([]string{".", ".."}, segment) { // most servers resolve it to another path, even if it is escaped
-			return nil, errors.New("must not have dots for a segment")
+			return nil, errors.New("must not have the segment . or ..")
 		}
 	}
 	return u, nil

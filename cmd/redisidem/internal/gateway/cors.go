@@ -54,25 +54,25 @@ func (c *CORS) handler(next http.Handler) http.Handler {
 		ExposedHeaders: []string{idemheader.Key, idemheader.Replayed, "Retry-After", "Location", "Link"}, MaxAge: 600,
 	})
 	return shared.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(&ownCORS{ResponseWriter: w, own: w.Header().Clone()}, r)
+		next.ServeHTTP(&corsWriter{ResponseWriter: w, fields: w.Header().Clone()}, r)
 	}))
 }
 
-// ownCORS overwrites the CORS fields of the service with those of the gateway. Browsers refuse a
+// corsWriter overwrites the CORS fields of the service with those of the gateway. Browsers refuse a
 // response with both.
-type ownCORS struct {
+type corsWriter struct {
 	http.ResponseWriter
-	own   http.Header
-	wrote bool
+	fields http.Header
+	wrote  bool
 }
 
-func (w *ownCORS) WriteHeader(status int) {
+func (w *corsWriter) WriteHeader(status int) {
 	if !w.wrote && status >= 200 {
 		w.wrote = true
 		h := w.Header()
 		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"} {
 			h.Del(name)
-			if values := w.own[name]; values != nil {
+			if values := w.fields[name]; values != nil {
 				h[name] = values
 			}
 		}
@@ -80,7 +80,7 @@ func (w *ownCORS) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *ownCORS) Write(p []byte) (int, error) {
+func (w *corsWriter) Write(p []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -88,4 +88,4 @@ func (w *ownCORS) Write(p []byte) (int, error) {
 }
 
 // Unwrap lets [http.ResponseController] reach the underlying writer.
-func (w *ownCORS) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *corsWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

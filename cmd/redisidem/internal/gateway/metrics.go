@@ -28,25 +28,25 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redisidem_events_total", Help: "What happened to idempotency keys.",
+			Name: "redisidem_events_total", Help: "Events of idempotency keys, by kind.",
 		}, []string{"kind"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redisidem_refused_total", Help: "Requests turned away because of their idempotency key.",
+			Name: "redisidem_refused_total", Help: "Requests refused because of their idempotency key.",
 		}, []string{"reason"}),
 		claims: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "redisidem_claim_seconds", Help: "How long requests waited for the lease on their key.", Buckets: seconds,
+			Name: "redisidem_claim_seconds", Help: "Time that requests waited for the lease on their key.", Buckets: seconds,
 		}),
 		stages: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "redisidem_execution_seconds", Help: "From the claim of a key to the commit of its response.", Buckets: seconds,
+			Name: "redisidem_execution_seconds", Help: "Time from the claim of a key to the commit of its response.", Buckets: seconds,
 		}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "redisidem_http_request_seconds", Help: "Requests that the gateway answered.", Buckets: seconds,
+			Name: "redisidem_http_request_seconds", Help: "Time until the gateway answered requests.", Buckets: seconds,
 		}, []string{"method", "status", "replayed"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "redisidem_http_in_flight", Help: "Requests that the gateway has not answered yet.",
 		}),
 		open: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "redisidem_unprotected_total", Help: "Requests sent on without protection because Redis did not answer.",
+			Name: "redisidem_unprotected_total", Help: "Requests forwarded without protection because Redis did not answer.",
 		}),
 	}
 	m.registry.MustRegister(m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open,

@@ -1,19 +1,12 @@
 package gateway
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 	"github.com/redisidem/redisidem/redisidem/idemheader"
-)
-
-// Results of a check request that are not a response for the client.
-var (
-	errNotDone        = errors.New("the upstream has not done it")
-	errOutcomeUnknown = errors.New("the upstream did not report the outcome")
 )
 
 // writeProblem writes a problem of the gateway, in the form of the route. A RetryAfter asks the

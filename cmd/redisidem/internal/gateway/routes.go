@@ -13,91 +13,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-
-	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
-
-// Policy configures how the requests of a route are protected. Fields that a route leaves out have
-// the values of the file's defaults.
-type Policy struct {
-	// Protect is whether requests are protected. Unprotected requests are forwarded unchanged.
-	Protect *bool `yaml:"protect"`
-	// Methods are the protected methods. A route whose pattern has an unsafe method protects only
-	// that one.
-	Methods []string `yaml:"methods"`
-	// Key is "required" or "optional". Syntax is "lenient" (keys with or without quotes) or
-	// "strict" (with quotes).
-	Key    string `yaml:"key"`
-	Syntax string `yaml:"syntax"`
-	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
-	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
-	Keys      string         `yaml:"keys"`
-	KeyWindow *time.Duration `yaml:"key_window"`
-	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
-	PublishRetention *bool `yaml:"publish_retention"`
-	// Wait is how long a retry waits for the request in flight. 0 refuses it at once.
-	Wait *time.Duration `yaml:"wait"`
-	// Keep selects the responses that are stored: "final", "all", or a list of statuses and
-	// classes, such as [2xx, 404]. "final" are responses that depend only on the request. See
-	// [httpidem.ParseStatusPolicy].
-	Keep words `yaml:"keep"`
-	// WithoutRedis is "refuse" or "pass": what happens to requests while Redis is unavailable.
-	WithoutRedis string `yaml:"without_redis"`
-	// Interrupted is what happens to a request with an earlier attempt of unknown outcome. "run"
-	// forwards it again. "refuse" answers 503 until an operator resolves it. "ask" asks the
-	// upstream, see Ask.
-	Interrupted string `yaml:"interrupted"`
-	// Ask is a path at the upstream, with or without a query, that reports the outcome of an
-	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
-	// that the work was not done, and the request is forwarded again. Any other response means that
-	// the outcome is unknown.
-	Ask string `yaml:"ask"`
-	// Authorize is a path at the upstream, with or without a query, that reports whether a caller
-	// is authorized. It is requested with GET and the header fields of the request, before the
-	// store is called. A 2xx accepts the caller. 401 and 403 are returned to the client. Other
-	// responses are answered with 503. "none" disables the check.
-	Authorize string `yaml:"authorize"`
-	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
-	// client libraries).
-	Profile string `yaml:"profile"`
-	// Fingerprint are the JSON fields of the body that make two requests the same, as names or
-	// paths with dots, such as customer.id. An empty list compares the whole body.
-	Fingerprint []string `yaml:"fingerprint"`
-	// AnyHost ignores the host when requests with the same key are compared.
-	AnyHost *bool `yaml:"any_host"`
-	// Headers are response fields that are stored in addition to [httpidem.DefaultKeepHeaders].
-	Headers []string `yaml:"headers"`
-	// Stream forwards responses of unknown length and event streams as they arrive. They are not
-	// stored.
-	Stream *bool `yaml:"stream"`
-	// MaxBody and MaxResponse limit the bodies of requests and of stored responses, in bytes. Zero
-	// means the defaults of httpidem.
-	MaxBody     int64 `yaml:"max_body"`
-	MaxResponse int   `yaml:"max_response"`
-}
-
-// words is a list of words. A single word may stand without a list.
-type words []string
-
-// UnmarshalYAML implements [yaml.InterfaceUnmarshaler].
-func (w *words) UnmarshalYAML(decode func(any) error) error {
-	var value any
-	if err := decode(&value); err != nil {
-		return err
-	}
-	list, ok := value.([]any)
-	switch {
-	case value == nil:
-		return nil
-	case !ok:
-		list = []any{value}
-	}
-	*w = make(words, 0, len(list))
-	for _, word := range list {
-		*w = append(*w, fmt.Sprint(word))
-	}
-	return nil
-}
 
 // Route is the policy of the requests that match a pattern.
 type Route struct {
@@ -169,7 +85,7 @@ func (r *Route) complete(defaults *Policy) error {
 	// A route that protects nothing is accepted if it says protect: false, or if the defaults leave
 	// its method out. Otherwise it is a mistake.
 	if method != "" && *r.Protect && (named || required) && !slices.Contains(r.Methods, method) {
-		return fmt.Errorf("methods is %v, and match is for %s alone; use protect: false for routes without protection", r.Methods, method)
+		return fmt.Errorf("methods (%v) must contain %s, the only method of match; use protect: false for routes without protection", r.Methods, method)
 	}
 	return r.validate()
 }
@@ -181,115 +97,6 @@ func isSafe(method string) bool {
 		return true
 	}
 	return false
-}
-
-func (p *Policy) inherit(from *Policy) {
-	if p.Protect == nil {
-		p.Protect = from.Protect
-	}
-	if p.Methods == nil {
-		p.Methods = from.Methods
-	}
-	p.Methods = slices.Clone(p.Methods)
-	for i, method := range p.Methods {
-		p.Methods[i] = strings.ToUpper(method)
-	}
-	if p.Keep == nil {
-		p.Keep = from.Keep
-	}
-	if p.KeyWindow == nil {
-		p.KeyWindow = from.KeyWindow
-	}
-	if p.PublishRetention == nil {
-		p.PublishRetention = from.PublishRetention
-	}
-	if p.Wait == nil {
-		p.Wait = from.Wait
-	}
-	if p.Fingerprint == nil {
-		p.Fingerprint = from.Fingerprint
-	}
-	if p.AnyHost == nil {
-		p.AnyHost = from.AnyHost
-	}
-	if p.Headers == nil {
-		p.Headers = from.Headers
-	}
-	if p.Ask == "" {
-		p.Ask = from.Ask
-	}
-	if p.Stream == nil {
-		p.Stream = from.Stream
-	}
-	for _, f := range []struct {
-		to   *string
-		from string
-	}{
-		{&p.Key, from.Key},
-		{&p.Syntax, from.Syntax},
-		{&p.Keys, from.Keys},
-		{&p.WithoutRedis, from.WithoutRedis},
-		{&p.Interrupted, from.Interrupted},
-		{&p.Authorize, from.Authorize},
-		{&p.Profile, from.Profile},
-	} {
-		if *f.to == "" {
-			*f.to = f.from
-		}
-	}
-	if p.MaxBody == 0 {
-		p.MaxBody = from.MaxBody
-	}
-	if p.MaxResponse == 0 {
-		p.MaxResponse = from.MaxResponse
-	}
-}
-
-func (p *Policy) validate() error {
-	for _, f := range []struct {
-		name, value string
-		words       []string
-	}{
-		{"key", p.Key, []string{"required", "optional"}},
-		{"syntax", p.Syntax, []string{"lenient", "strict"}},
-		{"keys", p.Keys, []string{"any", "uuid"}},
-		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
-		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
-		{"profile", p.Profile, []string{httpidem.ProfileStandard.String(), httpidem.ProfileStripe.String()}},
-	} {
-		if !slices.Contains(f.words, f.value) {
-			return fmt.Errorf("%s is %q, and not %s", f.name, f.value, strings.Join(f.words, " or "))
-		}
-	}
-	for _, f := range []struct{ name, value, none string }{{"ask", p.Ask, ""}, {"authorize", p.Authorize, "none"}} {
-		if f.value == f.none {
-			continue
-		}
-		if _, err := target(f.value, "key"); err != nil {
-			return fmt.Errorf("%s is %q: %w", f.name, f.value, err)
-		}
-	}
-	if _, err := httpidem.ParseStatusPolicy(p.Keep...); err != nil {
-		return fmt.Errorf("keep: %w", err)
-	}
-	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
-		return fmt.Errorf("fingerprint: %w", err)
-	}
-	switch {
-	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
-		return fmt.Errorf("ask is %q, and has no {key}, which interrupted: ask needs", p.Ask)
-	case strings.Contains(p.Authorize, "{key}"):
-		return fmt.Errorf("authorize is %q, and is asked before a key is looked at", p.Authorize)
-	case *p.KeyWindow < 0:
-		return fmt.Errorf("key_window is %v, and must not be negative", *p.KeyWindow)
-	case *p.KeyWindow > 0 && p.Keys == "uuid":
-		return errors.New("key_window cannot be combined with keys: uuid, since it defines the form of keys as well")
-	case *p.Wait < 0:
-		return fmt.Errorf("wait is %v, and must not be negative", *p.Wait)
-	case len(p.Methods) == 0:
-		return errors.New("methods is empty; use protect: false for routes without protection")
-	}
-	return nil
 }
 
 // matcher returns a mux with the pattern of each route, only for matching.
@@ -320,12 +127,4 @@ func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
 	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
-}
-
-// profile returns the form of the route's problems and replays.
-func (p *Policy) profile() httpidem.Profile {
-	if p.Profile == httpidem.ProfileStripe.String() {
-		return httpidem.ProfileStripe
-	}
-	return httpidem.ProfileStandard
 }

@@ -1,24 +1,14 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
 
 func TestRoutesInheritTheDefaults(t *testing.T) {
 	t.Parallel()
@@ -122,7 +112,7 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: [{match: POST /a, keep: [2xx, [404]]}]":             `"[404]"`,
 		"routes: [{match: POST /a, keep: {2xx: true}}]":              "which is not a status",
 		"routes: [{match: POST /a, keep: [final, 500]}]":             "stands alone",
-		"defaults: {key: maybe}":                                     `defaults: key is "maybe"`,
+		"defaults: {key: maybe}":                                     `defaults: key must be required or optional, not "maybe"`,
 		"routes: [{match: POST /a, wait: 3}]":                        "wait",
 		"routes: [{match: POST /a, wait: -3s}]":                      "negative",
 		"routes: [{match: POST /a, interrupted: ask}]":               "{key}",
@@ -130,14 +120,14 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: [{match: POST /a, ask: '//host/{key}'}]":            "must be a path",
 		"routes: [{match: POST /a, ask: '/a/{key}#b'}]":              "fragment",
 		"routes: [{match: POST /a, ask: '/a%zz/{key}'}]":             `invalid URL escape "%zz"`,
-		"routes: [{match: POST /a, ask: '/a/../{key}'}]":             "dots",
+		"routes: [{match: POST /a, ask: '/a/../{key}'}]":             "the segment . or ..",
 		"defaults: {authorize: '/may#b'}":                            `defaults: authorize is "/may#b": must not have a fragment`,
 		"defaults: {authorize: '/may%2'}":                            "invalid URL escape",
-		"defaults: {authorize: '/may/{key}'}":                        "before a key is looked at",
+		"defaults: {authorize: '/may/{key}'}":                        "before the key is read",
 		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]": "{key}",
 		"routes: [{match: POST /a, methods: []}]":                    "protect: false",
-		"routes: [{match: PUT /a, methods: [POST]}]":                 "routes[0] (PUT /a): methods is [POST], and match is for PUT alone",
-		"routes: [{match: GET /a, key: required}]":                   "match is for GET alone",
+		"routes: [{match: PUT /a, methods: [POST]}]":                 "routes[0] (PUT /a): methods ([POST]) must contain PUT",
+		"routes: [{match: GET /a, key: required}]":                   "must contain GET",
 		"routes: [{match: post /a}, {match: POST /a}]":               "conflicts",
 		"routes: [{match: POST /a, fingerprint: [/amount]}]":         `a slash in front, instead of dots between its parts: "/amount"`,
 		"routes: [{match: POST /a, fingerprint: [a, b..c]}]":         `an empty part: "b..c"`,
@@ -161,4 +151,35 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		*r.Defaults.Stream || r.Defaults.Authorize != "none" {
 		t.Errorf("without a file: %+v, %v", r, err)
 	}
+}
+
+func TestGatewayRoutesHaveTheirPolicies(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+defaults: {key: required}
+routes:
+  - {match: POST /all, keep: all}
+  - {match: /public/, protect: false}
+  - {match: POST /fields, fingerprint: [amount]}
+  - {match: POST /small, max_body: 10}
+  - {match: PUT /put, methods: [PUT]}
+`, Unscoped)
+	b.want(b.send("POST", "/", ""), 400, "missing", false)
+	b.want(b.send("POST", "/public/x", ""), 201, "order 1", false)
+	b.want(b.send("POST", "/public/x", "", "Idempotency-Key", "p"), 201, "order 2", false)
+	b.want(b.send("POST", "/public/x", "", "Idempotency-Key", "p"), 201, "order 3", false)
+	b.want(b.send("POST", "/fields", `{"amount": 1, "sent": 1}`, "Idempotency-Key", "f"), 201, "order 4", false)
+	b.want(b.send("POST", "/fields", `{"sent": 2, "amount": 1}`, "Idempotency-Key", "f"), 201, "order 4", true)
+	b.want(b.send("POST", "/fields", `{"amount": 2, "sent": 1}`, "Idempotency-Key", "f"), 422, "", false)
+	b.want(b.send("POST", "/small", "0123456789x", "Idempotency-Key", "s"), 413, "", false)
+	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", false)
+	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", true)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = fmt.Fprint(w, b.runs.Load())
+	})
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", true)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "7", false)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "8", false)
 }

@@ -2,13 +2,102 @@ package httpidem_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
+
+func TestSupersededAnswerIsNotSent(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	m := newMiddleware(t, svc, nil)
+	running, release := make(chan struct{}), make(chan struct{})
+	h := counting(nil)
+	h.next = func(w http.ResponseWriter, r *http.Request) {
+		run := h.runs.Load()
+		w.Header().Set("Location", fmt.Sprint("/", run))
+		if run == 1 {
+			close(running)
+			<-release
+		}
+		created(fmt.Sprint(run))(w, r)
+	}
+	server := serve(t, m.Handler(h))
+	first := make(chan answer)
+	go func() { first <- post(t, server.URL, "k", "") }()
+	<-running
+	// An operator takes the lease away, and a retry runs.
+	if err := svc.Scope("alice").Unlock(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	if a := post(t, server.URL, "k", ""); a.body != "2" {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	close(release)
+	a := <-first
+	if a.StatusCode != http.StatusConflict || a.Header.Get("Retry-After") != "1" || a.Header.Get("Location") != "" || m.Count(httpidem.ResultSuperseded) != 1 {
+		t.Errorf("%d %v %s", a.StatusCode, a.Header, a.body)
+	}
+	if a := post(t, server.URL, "k", ""); a.body != "2" || !a.replayed() {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
+
+func TestUnknownCommit(t *testing.T) {
+	t.Parallel()
+	for _, real := range []bool{false, true} {
+		t.Run(fmt.Sprint("the real answer ", real), func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
+			m := newMiddleware(t, svc, &httpidem.Config{AnswerUnacknowledged: real})
+			h := counting(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Location", "/1")
+				s.sever()
+				created("done")(w, r)
+			})
+			a := post(t, serve(t, m.Handler(h)).URL, "k", "")
+			switch {
+			case real && (a.StatusCode != http.StatusCreated || a.body != "done"):
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			case !real && (a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") != "5" || a.Header.Get("Location") != ""):
+				t.Errorf("%d %v %s", a.StatusCode, a.Header, a.body)
+			}
+			if m.Count(httpidem.ResultUnacknowledged) != 1 {
+				t.Error("not counted")
+			}
+			s.heal()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := svc.Close(ctx); err != nil { // waits for the commit
+				t.Fatal(err)
+			}
+			a = post(t, serve(t, s.middleware(nil).Handler(h)).URL, "k", "")
+			if a.body != "done" || !a.replayed() {
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			}
+			h.ran(t, 1)
+		})
+	}
+}
+
+func TestS8_DamagedRecordIsNeverTakenForAbsent(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	h := counting(created("done"))
+	server := serve(t, s.middleware(&httpidem.Config{FailOpen: true}).Handler(h))
+	wantStatus(t, post(t, server.URL, "k", ""), http.StatusCreated)
+	for _, k := range s.redis.Keys() {
+		s.redis.HSet(k, "control", "garbage")
+	}
+	wantStatus(t, post(t, server.URL, "k", ""), http.StatusInternalServerError)
+	h.ran(t, 1)
+}
 
 // TestRequestWhoseRecordIsLostIsNeverOutstanding empties the store while a request is being worked
 // on. Its client gets the answer, or a problem that the outcome is unknown, and never that another

@@ -35,11 +35,11 @@ func MinKeyBytes(n int) func(key string) error {
 // shorter than the retention, a key is always refused after its record has expired.
 func KeysWithin(past, future time.Duration) func(key string) error {
 	return func(key string) error {
-		made, ok := timeOf(key)
+		createdAt, ok := timeOf(key)
 		if !ok {
 			return &idemheader.SyntaxError{Reason: "must be a version 7 UUID or a ULID"}
 		}
-		if age := time.Since(made); age > past || -age > future {
+		if age := time.Since(createdAt); age > past || -age > future {
 			return &WindowError{Past: past, Future: future}
 		}
 		return nil
@@ -53,7 +53,7 @@ type WindowError struct {
 }
 
 func (e *WindowError) Error() string {
-	return fmt.Sprintf("httpidem: the key must have been made between %v ago and %v from now", e.Past, e.Future)
+	return fmt.Sprintf("httpidem: the key must have been created between %v ago and %v from now", e.Past, e.Future)
 }
 
 // timeOf returns the creation time in a version 7 UUID or a ULID.

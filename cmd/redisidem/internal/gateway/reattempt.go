@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 
@@ -8,9 +9,9 @@ import (
 )
 
 // handleInterrupted wraps the proxy of a route. A request with an earlier attempt of unknown
-// outcome is handled as Policy.Interrupted says. begin prefetches the body of a response of the
+// outcome is handled as Policy.Interrupted says. prefetch prefetches the body of a response of the
 // upstream.
-func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error, proxy http.Handler) http.Handler {
+func (g *Gateway) handleInterrupted(p *Policy, prefetch func(*http.Response) error, proxy http.Handler) http.Handler {
 	if p.Interrupted == "run" {
 		return proxy
 	}
@@ -24,7 +25,7 @@ func (g *Gateway) handleInterrupted(p *Policy, begin func(*http.Response) error,
 			p.writeOutcomeUnknown(w, r)
 			return
 		}
-		g.ask(w, r, p, begin, proxy)
+		g.ask(w, r, p, prefetch, proxy)
 	})
 }
 
@@ -34,29 +35,29 @@ func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
 	p.writeProblem(w, r, httpidem.Problem{
 		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",
-		Detail: "An earlier attempt was interrupted at the upstream. An operator must find out what it did before the request can be repeated.",
+		Detail: "The upstream did not answer an earlier attempt. An operator must find out what that attempt did before the request can be repeated.",
 	})
 }
 
 // ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
 // was not done.
-func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin func(*http.Response) error, proxy http.Handler) {
-	where, err := target(p.Ask, httpidem.Stage(r.Context()).Key().Value)
+func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetch func(*http.Response) error, proxy http.Handler) {
+	where, err := checkURL(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // the key would change the path of the check request
 		p.writeOutcomeUnknown(w, r)
 		return
 	}
-	known := *g.proxy
-	known.ModifyResponse = func(answer *http.Response) error {
+	check := *g.proxy
+	check.ModifyResponse = func(answer *http.Response) error {
 		switch {
 		case answer.StatusCode == http.StatusNotFound:
 			return errNotDone
 		case answer.StatusCode < 200 || answer.StatusCode > 299:
 			return errOutcomeUnknown
 		}
-		return begin(answer)
+		return prefetch(answer)
 	}
-	known.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+	check.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
 		if err == errNotDone { //nolint:errorlint // it comes as it was returned
 			proxy.ServeHTTP(w, r)
 			return
@@ -64,5 +65,11 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, begin f
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not report the outcome of a request", slog.String("error", errorKind(err)))
 		p.writeOutcomeUnknown(w, r)
 	}
-	known.ServeHTTP(w, newCheckRequest(r, where))
+	check.ServeHTTP(w, newCheckRequest(r, where))
 }
+
+// Results of a check request that are not a response for the client.
+var (
+	errNotDone        = errors.New("the upstream reported that the work was not done")
+	errOutcomeUnknown = errors.New("the upstream did not report the outcome")
+)

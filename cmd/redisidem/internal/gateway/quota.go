@@ -37,15 +37,15 @@ type Limits struct {
 	sweepAt int // the number of scopes at which unused ones are removed
 }
 
-// slots is the number of parts of a window. Records of the same part are counted together. One more
-// part is kept, since the youngest has not ended yet.
-const slots = 16
+// windowParts is the number of parts of a window. Records of the same part are counted together.
+// One more part is kept, since the youngest has not ended yet.
+const windowParts = 16
 
 // usage is the usage of one scope.
 type usage struct {
 	inFlight int
-	slot     int64 // the youngest part of the window, counted from 1970
-	made     [slots + 1]int
+	part     int64 // the youngest part of the window, counted from 1970
+	created  [windowParts + 1]int
 }
 
 // minSweep is the number of scopes below which a sweep is not worth its cost.
@@ -62,42 +62,42 @@ func NewLimits(cfg LimitsConfig) (*Limits, error) {
 		return nil, fmt.Errorf("--scope-keys must not be negative: %d", cfg.Stored)
 	case cfg.InFlight == 0 && cfg.Stored == 0:
 		return nil, errors.New("limits: the configuration needs InFlight or Stored")
-	case cfg.Window < slots*time.Millisecond:
-		return nil, fmt.Errorf("limits: Window must be at least %v: %v", slots*time.Millisecond, cfg.Window)
+	case cfg.Window < windowParts*time.Millisecond:
+		return nil, fmt.Errorf("limits: Window must be at least %v: %v", windowParts*time.Millisecond, cfg.Window)
 	}
 	return &Limits{cfg: cfg, scopes: make(map[string]*usage), sweepAt: minSweep}, nil
 }
 
 // Admit implements [httpidem.Quota].
-func (l *Limits) Admit(_ context.Context, scope string) (done func(made bool), err error) {
+func (l *Limits) Admit(_ context.Context, scope string) (done func(created bool), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	u := l.scopes[scope]
 	if u == nil {
 		l.sweepIfMany(now)
-		u = &usage{slot: l.slotOf(now)}
+		u = &usage{part: l.partOf(now)}
 		l.scopes[scope] = u
 	}
-	u.advance(l.slotOf(now))
+	u.advance(l.partOf(now))
 	switch {
 	case l.cfg.InFlight > 0 && u.inFlight >= l.cfg.InFlight:
 		return nil, &httpidem.QuotaError{What: "requests in flight", Limit: l.cfg.InFlight, RetryAfter: time.Second}
 	// Each request in flight may make a record.
 	case l.cfg.Stored > 0 && u.stored()+u.inFlight >= l.cfg.Stored:
-		return nil, &httpidem.QuotaError{What: "stored keys", Limit: l.cfg.Stored, RetryAfter: l.untilFewer(u, now)}
+		return nil, &httpidem.QuotaError{What: "stored keys", Limit: l.cfg.Stored, RetryAfter: l.untilRoom(u, now)}
 	}
 	u.inFlight++
-	return func(made bool) { l.release(scope, u, made) }, nil
+	return func(created bool) { l.release(scope, u, created) }, nil
 }
 
-func (l *Limits) release(scope string, u *usage, made bool) {
+func (l *Limits) release(scope string, u *usage, created bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u.inFlight--
-	if made && l.cfg.Stored > 0 {
-		u.advance(l.slotOf(time.Now()))
-		u.made[0]++
+	if created && l.cfg.Stored > 0 {
+		u.advance(l.partOf(time.Now()))
+		u.created[0]++
 	}
 	if u.isZero() {
 		delete(l.scopes, scope)
@@ -111,7 +111,7 @@ func (l *Limits) sweepIfMany(now time.Time) {
 		return
 	}
 	for scope, u := range l.scopes {
-		u.advance(l.slotOf(now))
+		u.advance(l.partOf(now))
 		if u.isZero() {
 			delete(l.scopes, scope)
 		}
@@ -119,40 +119,40 @@ func (l *Limits) sweepIfMany(now time.Time) {
 	l.sweepAt = max(2*len(l.scopes), minSweep)
 }
 
-func (l *Limits) slotOf(t time.Time) int64 { return t.UnixNano() / l.slotWidth() }
+func (l *Limits) partOf(t time.Time) int64 { return t.UnixNano() / l.partWidth() }
 
-func (l *Limits) slotWidth() int64 { return int64(l.cfg.Window) / slots }
+func (l *Limits) partWidth() int64 { return int64(l.cfg.Window) / windowParts }
 
-// untilFewer returns the time until the oldest record stops counting. If requests in flight use up
+// untilRoom returns the time until the oldest record stops counting. If requests in flight use up
 // the limit, it returns a second, since each of them may end without a record.
-func (l *Limits) untilFewer(u *usage, now time.Time) time.Duration {
+func (l *Limits) untilRoom(u *usage, now time.Time) time.Duration {
 	if u.stored() < l.cfg.Stored {
 		return time.Second
 	}
-	oldest := slots
-	for u.made[oldest] == 0 {
+	oldest := windowParts
+	for u.created[oldest] == 0 {
 		oldest--
 	}
-	return time.Unix(0, (u.slot+int64(slots+1-oldest))*l.slotWidth()).Sub(now)
+	return time.Unix(0, (u.part+int64(windowParts+1-oldest))*l.partWidth()).Sub(now)
 }
 
-// advance moves the window to a later slot. It does nothing if the clock was set back.
-func (u *usage) advance(slot int64) {
-	for ; u.slot < slot; u.slot++ {
-		if u.made == [slots + 1]int{} {
-			u.slot = slot
+// advance moves the window to a later part. It does nothing if the clock was set back.
+func (u *usage) advance(part int64) {
+	for ; u.part < part; u.part++ {
+		if u.created == [windowParts + 1]int{} {
+			u.part = part
 			return
 		}
-		copy(u.made[1:], u.made[:slots])
-		u.made[0] = 0
+		copy(u.created[1:], u.created[:windowParts])
+		u.created[0] = 0
 	}
 }
 
 func (u *usage) isZero() bool { return u.inFlight == 0 && u.stored() == 0 }
 
 func (u *usage) stored() (n int) {
-	for _, made := range u.made {
-		n += made
+	for _, created := range u.created {
+		n += created
 	}
 	return n
 }

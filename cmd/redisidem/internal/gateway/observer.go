@@ -1,0 +1,25 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// observe records the result of a request, and logs failures of the protection.
+func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
+	requestLogOf(ctx).result = e.Result
+	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
+		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not report whether a caller is authorized", slog.Any("error", e.Err))
+	}
+	switch e.Result { //nolint:exhaustive // all others are in order
+	case httpidem.ResultOpened:
+		g.metrics.open.Inc()
+		g.log.LogAttrs(ctx, slog.LevelError, "request forwarded without protection", slog.Any("error", e.Err))
+	case httpidem.ResultUnavailable, httpidem.ResultUnacknowledged, httpidem.ResultSuperseded, httpidem.ResultFailed:
+		g.log.LogAttrs(ctx, slog.LevelError, "request failed in the idempotency layer", slog.String("result", e.Result.String()),
+			slog.Any("error", e.Err))
+	}
+}

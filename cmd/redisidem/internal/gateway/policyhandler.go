@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// handler returns the handler of one policy.
+func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
+	if !*p.Protect {
+		return g.proxyOf(p), nil
+	}
+	keep, err := httpidem.ParseStatusPolicy(p.Keep...)
+	if err != nil {
+		return nil, fmt.Errorf("keep: %w", err)
+	}
+	cfg := &httpidem.Config{
+		Methods: p.Methods, Key: httpidem.KeyConfig{Optional: p.Key == "optional", Strict: p.Syntax == "strict"}, MaxBodyBytes: p.MaxBody,
+		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
+		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
+		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
+	}
+	cfg.Fingerprint.AnyHost = *p.AnyHost
+	switch {
+	case *p.KeyWindow > 0:
+		cfg.Key.Check = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
+	case p.Keys == "uuid":
+		cfg.Key.Check = httpidem.UUIDKeys
+	}
+	if p.Authorize != "none" {
+		where, err := checkURL(p.Authorize, "")
+		if err != nil {
+			return nil, err
+		}
+		cfg.Authorize = g.authorize(where)
+	}
+	if *p.Wait > 0 {
+		cfg.Wait = *p.Wait
+	}
+	if len(p.Fingerprint) > 0 {
+		cfg.Fingerprint.Func = httpidem.JSONFields(p.Fingerprint...)
+	}
+	m, err := httpidem.New(g.service, g.scope, cfg)
+	if err != nil {
+		return nil, err
+	}
+	prefetch := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
+	return m.Handler(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch))), nil
+}

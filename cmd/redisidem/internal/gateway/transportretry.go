@@ -1,0 +1,22 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
+)
+
+// stopTransportRetries stops Go's transport from repeating a request by itself after an idle
+// connection broke. Whether to repeat it is the gateway's decision. The transport repeats requests
+// with a GetBody, and requests with one of these fields. It looks for their canonical names. On the
+// wire the case of a name does not matter.
+func stopTransportRetries(r *http.Request) {
+	r.GetBody = nil
+	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {
+		if values, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package httpidem
+
+import (
+	"errors"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// withoutStore answers a request whose handler has not run because of err. With Config.FailOpen it
+// runs the handler without protection.
+func (e *handlerRun) withoutStore(err error) {
+	m := e.middleware
+	if !m.cfg.FailOpen || !errors.Is(err, redisidem.ErrUnavailable) || e.r.Context().Err() != nil {
+		e.fail(err, false)
+		return
+	}
+	m.observe(e.r.Context(), ResultOpened, 0, err)
+	r := e.r.WithContext(e.state.newContext(e.r.Context(), m))
+	restoreBody(r, e.body)
+	// The zero limit holds nothing back: capture only sets the header fields.
+	e.capture = &capture{w: e.w, flush: true, setOwnFields: e.setOwnFields, before: e.w.Header().Clone()}
+	returned := false
+	defer func() {
+		if !returned {
+			e.capture.finish()
+			e.restoreHeader()
+		}
+	}()
+	e.next.ServeHTTP(e.capture, r)
+	returned = true
+	e.capture.finish()
+	e.deliver()
+}

@@ -1,0 +1,33 @@
+package httpidem
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// refingerprint computes the fingerprint in the version of the key's record. It reports false if
+// that version is the current one or is unknown.
+func (x *keyedRequest) refingerprint() bool {
+	others := x.middleware.cfg.OtherFingerprints
+	if len(others) == 0 {
+		return false
+	}
+	key, err := x.scope.Retrieve(x.r.Context(), x.key)
+	if err != nil || len(key.Params) != 1 || key.Params[0] == x.version {
+		return false
+	}
+	i := slices.IndexFunc(others, func(f Fingerprint) bool { return f.Version == key.Params[0] })
+	return i >= 0 && x.fingerprint(&others[i]) == nil
+}
+
+// doWithFingerprint calls do. If the record has a fingerprint of another version, it calls do again
+// with that version.
+func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
+	key, err := do(x.request)
+	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
+		key, err = do(x.request)
+	}
+	return key, err
+}

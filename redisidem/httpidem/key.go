@@ -1,0 +1,72 @@
+package httpidem
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
+)
+
+// KeyConfig configures how the key of a request is read and checked. Zero fields mean their
+// defaults.
+type KeyConfig struct {
+	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
+	Header string
+
+	// Optional lets requests without a key go to the handler without protection. By default they
+	// are answered with 400.
+	Optional bool
+
+	// Generate returns a key for a request that has none, and implies Optional. The response
+	// carries the key. A client that loses this response does not know the key: only a key of the
+	// client's own makes its retry safe. It is called concurrently. Default: no key is generated.
+	Generate func() string
+
+	// Strict accepts only keys in double quotes, as the draft requires. By default keys without
+	// quotes are accepted too, see [idemheader.Parse].
+	Strict bool
+
+	// MaxBytes limits the length of a key. Default and maximum: the service's MaxKeyBytes.
+	MaxBytes int
+
+	// Check returns an error for a key that the API does not accept, which is answered with 400
+	// before the store is called: see [UUIDKeys], [MinKeyBytes] and [KeysWithin]. The client is
+	// shown the Reason of an [*idemheader.SyntaxError]. It must not block, and is called
+	// concurrently. Default: every key that can be parsed is accepted.
+	Check func(key string) error
+}
+
+// keyOf returns the checked key of a request, and the text that echoes it. With an error it also
+// returns the result, and the echo if KeyConfig.Check returned the error.
+func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
+	lines := r.Header[m.cfg.Key.Header]
+	if len(lines) == 0 {
+		if key, result, err = m.keyIfMissing(); result != 0 {
+			return "", "", result, err
+		}
+	} else if key, err = idemheader.Parse(lines, m.cfg.Key.Strict); err != nil {
+		return "", "", ResultMalformed, err
+	}
+	if len(key) > m.cfg.Key.MaxBytes {
+		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.Key.MaxBytes) + " bytes"}
+		return "", "", ResultMalformed, err
+	}
+	// The echo has the client's form, quoted or not, but is formatted from the parsed key.
+	// Unchecked text is never reflected.
+	echo = key
+	if len(lines) == 0 || idemheader.IsQuoted(lines[0]) {
+		if echo, err = idemheader.Format(key); err != nil {
+			return "", "", ResultMalformed, err
+		}
+	}
+	if m.cfg.Key.Check != nil {
+		if err := m.cfg.Key.Check(key); err != nil {
+			if _, ok := errors.AsType[*WindowError](err); ok {
+				return "", echo, ResultKeyOutOfWindow, err
+			}
+			return "", echo, ResultKeyRefused, err
+		}
+	}
+	return key, echo, 0, nil
+}

@@ -1,0 +1,25 @@
+package httpidem
+
+import (
+	"net/http"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
+)
+
+// setOwnFields sets the fields of every response to a request with a key. It removes the fields
+// that only the middleware may set.
+func (x *keyedRequest) setOwnFields(h http.Header) {
+	m := x.middleware
+	marks := m.cfg.Profile.marks()
+	for _, name := range marks {
+		h.Del(name)
+	}
+	if x.echo != "" {
+		h.Set(m.cfg.Key.Header, x.echo)
+		addToList(h, "Access-Control-Expose-Headers", m.cfg.Key.Header)
+		addToList(h, "Access-Control-Expose-Headers", marks...)
+	}
+	if m.cfg.PublishRetention {
+		h.Set(idemheader.Retention, m.retention)
+	}
+}

@@ -1,0 +1,87 @@
+package httpidem
+
+import "net/http"
+
+// problemText is the part of a problem that depends only on the result.
+type problemText struct {
+	status        int
+	title, detail string
+}
+
+var problemTexts = map[Result]problemText{
+	ResultMissing: {
+		http.StatusBadRequest, "Idempotency-Key is missing",
+		"This operation requires an idempotency key. Send a fresh one with each new request, and the same one with its retries.",
+	},
+	ResultMalformed: {
+		http.StatusBadRequest, "Idempotency-Key is malformed", "The header field does not hold a valid key. Correct it and send the request again.",
+	},
+	ResultKeyRefused: {
+		http.StatusBadRequest, "Idempotency-Key is not acceptable", "This API does not accept the key. Send a key in the form that its documentation describes.",
+	},
+	ResultKeyOutOfWindow: {
+		http.StatusBadRequest, "Idempotency-Key is outside its time window",
+		"The creation time in the key is too far in the past or in the future. Send a key that was created for this request.",
+	},
+	ResultNoScope: {
+		http.StatusForbidden, "The caller is not identified", "The server could not identify the caller. Check the credentials of the request.",
+	},
+	ResultNotAllowed: {
+		http.StatusForbidden, "The caller is not authorized", "The request was not executed, and its idempotency key was not used.",
+	},
+	ResultOverQuota: {
+		http.StatusTooManyRequests, "Too many requests with an Idempotency-Key",
+		"The caller has reached its limit of requests or keys. The request was not executed. Try again later, with the same key.",
+	},
+	ResultBodyTooLarge: {
+		http.StatusRequestEntityTooLarge, "The request's body is too large",
+		"The body is larger than this operation accepts. Send a smaller body.",
+	},
+	ResultBodyUnreadable: {
+		http.StatusBadRequest, "The request's body cannot be read", "The body is incomplete or invalid. Correct it and send the request again.",
+	},
+	ResultMismatch: {
+		http.StatusUnprocessableEntity, "Idempotency-Key is already used",
+		"The key was first used with another request. Send a fresh key with each new request.",
+	},
+	ResultInFlight: {
+		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
+		"An earlier request with this key is still running. Try again later, with the same key.",
+	},
+	ResultUnfinished: {
+		http.StatusServiceUnavailable, "The request is not finished",
+		"A step of the request failed. Try again later, with the same key. Completed steps do not run again.",
+	},
+	ResultSuperseded: {
+		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
+		"Another server has taken over this request. Try again later, with the same key, to get the response.",
+	},
+	ResultGone: {
+		http.StatusGone, "The response to this request was not kept",
+		"The request with this key was executed, but its response cannot be repeated. Do not send it again with another key.",
+	},
+	ResultUnavailable: {
+		http.StatusServiceUnavailable, "Idempotency keys are unavailable",
+		"The request was not executed. Try again later, with the same key.",
+	},
+	ResultUnacknowledged: {
+		http.StatusServiceUnavailable, "The outcome of this request is unknown",
+		"The request was executed, but its response may not be stored. Try again later, with the same key.",
+	},
+	ResultFailed: {
+		http.StatusInternalServerError, "The idempotency key cannot be used",
+		"The request was not executed. Retries fail until the operator of the server has solved the problem.",
+	},
+}
+
+// problemName returns the name of a result in problems. Clients depend on it, so it stays the same
+// when a result is renamed. Results that differ only for operators share a name.
+func (r Result) problemName() string {
+	switch r { //nolint:exhaustive // all others have one name
+	case ResultSuperseded:
+		return ResultInFlight.String()
+	case ResultUnacknowledged:
+		return "uncommitted"
+	}
+	return r.String()
+}
