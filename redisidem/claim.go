@@ -209,3 +209,19 @@ func (sc *Scope) tryClaim(
 	}
 	return a
 }
+
+// errPutOff reports that another worker had the lease after the index handed the key out, so the
+// key is not due any more.
+var errPutOff = errors.New("redisidem: key is due later")
+
+// locked is the error for a BUSY reply.
+func locked(r protocol.Reply) error {
+	left, expires, err := r.LockLife()
+	switch {
+	case err != nil:
+		return fromProtocol(err)
+	case !expires:
+		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
+	}
+	return &LockedError{RetryAfter: left}
+}

@@ -338,18 +338,6 @@ func refusal(r protocol.Reply) error {
 	}
 }
 
-// locked is the error for a BUSY reply.
-func locked(r protocol.Reply) error {
-	left, expires, err := r.LockLife()
-	switch {
-	case err != nil:
-		return fromProtocol(err)
-	case !expires:
-		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
-	}
-	return &LockedError{RetryAfter: left}
-}
-
 // unavailableError is ErrUnavailable with what was tried and what went wrong.
 type unavailableError struct {
 	op  string

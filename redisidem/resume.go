@@ -14,10 +14,6 @@ var errGoexit = errors.New("stage called runtime.Goexit")
 // errNotOurs reports that a record belongs to a flow of another name, or to no flow.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
-// errPutOff reports that another worker had the lease after the index handed the key out, so the
-// key is not due any more.
-var errPutOff = errors.New("redisidem: key is due later")
-
 // resume takes the lease on a key and runs its flow in the version that the key belongs to. For a
 // finished key, the claim removes it from the due index.
 func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
