@@ -84,7 +84,7 @@ func (b *bubble) dial(context.Context, string, string) (net.Conn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.frozen {
-		return nil, errors.New("connection refused")
+		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	}
 	conn, err := b.server.Dial()
 	if err != nil {
