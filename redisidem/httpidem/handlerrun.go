@@ -72,7 +72,7 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 	restoreBody(r, e.body)
 
 	returned := false
-	defer e.recoverPanic(&returned, &outcome, &err)
+	defer e.recoverPanic(&returned, &outcome)
 	defer func() {
 		// Outer code reads its own request: the server removes the files of a form, for example.
 		e.r.Pattern = r.Pattern

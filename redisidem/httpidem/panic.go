@@ -10,7 +10,7 @@ import (
 // continues, and the service releases the key. A retry must not run the handler again if a part of
 // the response was sent, or if the policy keeps everything. Then recoverPanic finishes the key, and
 // serve repeats the panic.
-func (e *handlerRun) recoverPanic(returned *bool, outcome *redisidem.Outcome, err *error) {
+func (e *handlerRun) recoverPanic(returned *bool, outcome *redisidem.Outcome) {
 	if *returned {
 		return
 	}
@@ -26,7 +26,7 @@ func (e *handlerRun) recoverPanic(returned *bool, outcome *redisidem.Outcome, er
 		if e.capture.isSent() {
 			status = e.capture.status
 		}
-		*outcome, *err = redisidem.Finish(notKept(status)), nil
+		*outcome = redisidem.Finish(notKept(status))
 	}
 }
 

@@ -48,7 +48,7 @@ func checkURL(reference, key string) (*url.URL, error) {
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		if slices.Contains([]string{".", ".."}, segment) { // most servers resolve it to another path, even if it is escaped
-			return nil, errors.New("must not have the segment . or ..")
+			return nil, errors.New("must not have a . or .. segment")
 		}
 	}
 	return u, nil

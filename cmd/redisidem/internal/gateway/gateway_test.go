@@ -24,8 +24,8 @@ func TestGatewayReplays(t *testing.T) {
 	b.want(b.send("POST", "/orders?a=2", "book", "Idempotency-Key", "k", "X-Tenant", "acme"), 422, "already used", false)
 	b.want(b.send("POST", "/orders", "book"), 201, "order 3", false) // no key, and none is required
 	b.want(b.send("GET", "/orders", "", "Idempotency-Key", "k"), 201, "order 4", false)
-	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k"), 401, "not known", false)
-	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k", "X-Tenant", "a", "X-Tenant", "b"), 401, "not known", false)
+	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k"), 401, "not identified", false)
+	b.want(b.send("POST", "/orders", "book", "Idempotency-Key", "k", "X-Tenant", "a", "X-Tenant", "b"), 401, "not identified", false)
 }
 
 // TestGatewayInFrontOfAServiceWithKeys is about two that share a Redis: each has its records in a

@@ -145,7 +145,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 				w.WriteHeader(http.StatusCreated)
 			})
 			if got := send(); got.status != http.StatusCreated && (got.status != http.StatusServiceUnavailable ||
-				!strings.Contains(got.body, "outcome of this request is not known")) {
+				!strings.Contains(got.body, "outcome of this request is unknown")) {
 				t.Errorf("%s, overtaken %t: %d %s", interrupted, overtaken, got.status, got.body)
 			}
 			b.want(send(), http.StatusCreated, "", overtaken)

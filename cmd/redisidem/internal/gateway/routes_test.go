@@ -120,7 +120,7 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: [{match: POST /a, ask: '//host/{key}'}]":            "must be a path",
 		"routes: [{match: POST /a, ask: '/a/{key}#b'}]":              "fragment",
 		"routes: [{match: POST /a, ask: '/a%zz/{key}'}]":             `invalid URL escape "%zz"`,
-		"routes: [{match: POST /a, ask: '/a/../{key}'}]":             "the segment . or ..",
+		"routes: [{match: POST /a, ask: '/a/../{key}'}]":             "a . or .. segment",
 		"defaults: {authorize: '/may#b'}":                            `defaults: authorize is "/may#b": must not have a fragment`,
 		"defaults: {authorize: '/may%2'}":                            "invalid URL escape",
 		"defaults: {authorize: '/may/{key}'}":                        "before the key is read",
