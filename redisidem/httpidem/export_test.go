@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // FingerprintOf returns a request's fingerprint as text.
@@ -36,3 +37,6 @@ var (
 	AddToList = addToList
 	InList    = inList
 )
+
+// RetryAfter returns the pause that a problem of a middleware asks for.
+func RetryAfter(m *Middleware, r Result, err error) time.Duration { return m.retryAfter(r, err) }

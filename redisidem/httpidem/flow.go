@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -92,7 +91,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	defer stopWaiting()
 	key, err := x.scope.DoFlow(ctx, x.key, x.request, flow)
 	returned = true
-	x.slot.created = key.Attempts == 1 && !key.Replayed()
+	x.slot.created = isNew(key)
 	switch {
 	case err != nil:
 		x.failFlow(key, err)
@@ -101,9 +100,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	case key.Answered():
 		x.reply(key.Response)
 	default:
-		p := m.problem(ResultInFlight)
-		p.RetryAfter = time.Second
-		m.refuse(x.w, x.r, p, nil)
+		m.refuse(x.w, x.r, m.problem(ResultInFlight), nil)
 	}
 }
 
@@ -138,9 +135,7 @@ func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 
 // refuseUnfinished answers a request whose flow stopped, and may continue with the next request.
 func (x *keyedRequest) refuseUnfinished(err error) {
-	p := x.middleware.problem(ResultUnfinished)
-	p.RetryAfter = time.Second
-	x.middleware.refuse(x.w, x.r, p, err)
+	x.middleware.refuse(x.w, x.r, x.middleware.problem(ResultUnfinished), err)
 }
 
 // reply answers with the response that this request has stored.

@@ -59,9 +59,6 @@ func (e *handlerRun) serve() {
 	}
 }
 
-// isNew reports whether the current claim created the record.
-func isNew(key *redisidem.Key) bool { return key.CreatedAt.Equal(key.LockedAt) }
-
 // handle runs the handler, and returns the outcome to store.
 func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware

@@ -54,7 +54,7 @@ func writeJSON(w http.ResponseWriter, mediaType string, status int, v any) {
 	_, _ = w.Write(body) // the client may have disconnected
 }
 
-// problem returns the problem for a result.
+// problem returns the problem for a result. It leaves RetryAfter to refuse.
 func (m *Middleware) problem(r Result) *Problem {
 	a := problemTexts[r]
 	base := m.cfg.PolicyURL
@@ -62,15 +62,7 @@ func (m *Middleware) problem(r Result) *Problem {
 		base = problemBase
 	}
 	title := strings.ReplaceAll(a.title, idemheader.Key, m.cfg.Key.Header)
-	p := &Problem{
+	return &Problem{
 		Type: base + "#" + r.problemName(), Title: title, Status: m.cfg.Profile.status(r), Detail: a.detail, Result: r,
 	}
-	switch r {
-	case ResultUnavailable, ResultSuperseded:
-		p.RetryAfter = time.Second
-	case ResultUnacknowledged:
-		p.RetryAfter = min(m.cfg.MaxRetryAfter, m.lease)
-	default: // no retry, or the caller sets it
-	}
-	return p
 }

@@ -2,9 +2,10 @@ package httpidem
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 // Quota limits how many requests in flight and how many keys one scope may have. It is called
@@ -17,7 +18,7 @@ type Quota interface {
 	// nothing.
 	//
 	// If the error is nil, done is called once, when the request ends. created reports whether the
-	// request created a record, which stays for the service's Retention.
+	// request made the first attempt on its key. Its record stays for the service's Retention.
 	Admit(ctx context.Context, scope string) (done func(created bool), err error)
 }
 
@@ -41,6 +42,11 @@ type quotaSlot struct {
 	created bool
 }
 
+// isNew reports whether the request counts as the one that created the record. That is the request
+// with the first attempt. Usually its claim has also created the record. A claim that was refused,
+// or whose reply was lost, can leave a record without an attempt; the next request then counts.
+func isNew(key *redisidem.Key) bool { return key.Attempts == 1 && !key.Replayed() }
+
 func (p *quotaSlot) release() {
 	if p.done != nil {
 		p.done(p.created)
@@ -63,11 +69,6 @@ func (x *keyedRequest) admit() (admitted bool) {
 	if key, missed := x.scope.Retrieve(x.r.Context(), x.key); missed == nil && key.Finished() {
 		return true
 	}
-	p := m.problem(ResultOverQuota)
-	p.RetryAfter = time.Second
-	if quota, ok := errors.AsType[*QuotaError](err); ok {
-		p.RetryAfter = max(p.RetryAfter, quota.RetryAfter)
-	}
-	m.refuse(x.w, x.r, p, err)
+	m.refuse(x.w, x.r, m.problem(ResultOverQuota), err)
 	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -224,6 +225,71 @@ func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
 		}
 		q.calls = append(q.calls, scope)
 	}, nil
+}
+
+// TestS6_ARecordCountsForTheRequestThatUsesItFirst lets a refused claim create the record: a lock
+// without a record was left behind. Handlers and flows count it for the same request.
+func TestS6_ARecordCountsForTheRequestThatUsesItFirst(t *testing.T) {
+	t.Parallel()
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
+		Point: redisidem.Started,
+		Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Finish(redisidem.JSON(201, "done")), nil
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, handler := range map[string]func(*observed) (http.Handler, error){
+		"handler": func(m *observed) (http.Handler, error) { return m.Handler(created("done")), nil },
+		"flow":    func(m *observed) (http.Handler, error) { return m.Flow(flow, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			q := &quota{}
+			h, err := handler(s.middleware(&httpidem.Config{Quota: q}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lock := s.lockOf(t, "k")
+			if err := s.redis.Set(lock, "another"); err != nil {
+				t.Fatal(err)
+			}
+			s.redis.SetTTL(lock, time.Minute)
+			var codes []int
+			for i := range 3 {
+				if i == 1 {
+					s.redis.Del(lock)
+				}
+				codes = append(codes, call(h, newRequest(t.Context(), "k", "")).Code)
+			}
+			if want := []int{409, 201, 201}; !slices.Equal(codes, want) {
+				t.Errorf("answers: %v, want %v", codes, want)
+			}
+			if got := strings.Join(q.calls, "; "); got != "alice; alice made; alice" {
+				t.Errorf("calls: %s", got)
+			}
+		})
+	}
+}
+
+// lockOf returns the name of the lock of alice's key.
+func (s *store) lockOf(t *testing.T, key string) (name string) {
+	t.Helper()
+	w := call(s.middleware(nil).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, k := range s.redis.Keys() {
+			if s.redis.Type(k) == "string" {
+				name = k
+			}
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})), newRequest(t.Context(), key, ""))
+	if w.Code != http.StatusNoContent || name == "" {
+		t.Fatalf("%d, lock %q", w.Code, name)
+	}
+	s.redis.FlushAll()
+	return name
 }
 
 func TestS6_FlowsHaveQuotasToo(t *testing.T) {

@@ -2,7 +2,6 @@ package httpidem
 
 import (
 	"errors"
-	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -11,15 +10,7 @@ import (
 func (x *keyedRequest) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
-	p := m.problem(m.resultOf(err, ran))
-	if p.Result == ResultInFlight {
-		p.RetryAfter = time.Second
-		if locked, ok := errors.AsType[*redisidem.LockedError](err); ok {
-			p.RetryAfter = min(locked.RetryAfter, m.cfg.MaxRetryAfter)
-		}
-		p.RetryAfter = max(p.RetryAfter, time.Second)
-	}
-	m.refuse(x.w, x.r, p, err)
+	m.refuse(x.w, x.r, m.problem(m.resultOf(err, ran)), err)
 }
 
 // resultOf returns the result of a request for which the service returned an error.
