@@ -140,8 +140,8 @@ type claimant struct {
 	byOlder []*protocol.Claimant
 }
 
-// wish is how a claimant asks once: the channel on which it is notified that the key is free ("" for
-// no notification), and how long it has waited.
+// wish is how a claimant asks once: the channel on which it is notified that the key is free (""
+// for no notification), and how long it has waited.
 type wish struct {
 	channel string
 	waited  time.Duration
@@ -234,15 +234,3 @@ func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w 
 // errPutOff reports that another worker had the lease after the index handed the key out, so the
 // key is not due any more.
 var errPutOff = errors.New("redisidem: key is due later")
-
-// locked is the error for a BUSY reply.
-func locked(r protocol.Reply) error {
-	left, expires, err := r.LockLife()
-	switch {
-	case err != nil:
-		return fromProtocol(err)
-	case !expires:
-		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
-	}
-	return &LockedError{RetryAfter: left}
-}

@@ -66,7 +66,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "abandon-after-unknown", // the lease is given back although the result may be in flight
-		file: "redisidem/commit_retry.go",
+		file: "redisidem/commitretry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
 		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
 	},
@@ -190,7 +190,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "lapsed", // a lease that a commit kept is not given back if its lock lapses before the reply arrives
-		file: "redisidem/commit_retry.go",
+		file: "redisidem/commitretry.go",
 		old:  "} else if kept {",
 		new:  "} else if _, held, _ := r.Committed(); kept && held {",
 
