@@ -48,13 +48,13 @@ var mutants = []mutant{
 	},
 	{
 		name: "slowwatch", // the watchdog fires when other workers already have the key
-		file: "redisidem/renewal.go",
+		file: "redisidem/leaseloss.go",
 		old:  "return l.scope.service.cfg.Lease / 10 * 9",
 		new:  "return l.scope.service.cfg.Lease * 2",
 	},
 	{
 		name: "deaf", // a worker that has lost its lease is not informed
-		file: "redisidem/renewal.go",
+		file: "redisidem/leaseloss.go",
 		old:  "\tl.cancel(cause)\n",
 		new:  "",
 	},
@@ -206,7 +206,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "tireless", // a lease that was reported as lost is renewed
-		file: "redisidem/renewal.go",
+		file: "redisidem/leaseloss.go",
 		old:  "\tl.lost = cause\n\tl.renewer.stop()\n",
 		new:  "\tl.lost = cause\n",
 
