@@ -111,6 +111,14 @@ var mutants = []mutant{
 		killer: "TestTrapL14KeptCommitProlongsTheLock",
 	},
 	{
+		name: "lockdel", // a late commit deletes the lock of another program
+		file: "lua/commit.lua",
+		old:  "  if not keep and holder == token then\n",
+		new:  "  if not keep then\n",
+
+		killer: "TestLateCommitLeavesTheLockToItsOwner",
+	},
+	{
 		name: "shortlived", // a record that was claimed long ago is not kept for its full retention
 		file: "lua/commit.lua",
 		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
