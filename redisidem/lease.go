@@ -11,7 +11,8 @@ import (
 )
 
 // Lease is the right to work on a key. It is renewed in the background until it ends with Commit or
-// Abandon, or is lost. The owner must call one of the two. Its methods are safe for concurrent use.
+// Abandon, or is lost. The owner must call Commit or Abandon. The methods are safe for concurrent
+// use.
 //
 // [Scope.WorkStage] and [Do] hold a lease around a callback. Take one with [Scope.Lock] only if a
 // callback does not fit.
@@ -20,31 +21,33 @@ type Lease struct {
 	id          identity
 	token       string
 	fence       int64
-	began       time.Time // when the claim was sent
-	outer       *Lease    // the lease of the stage in which this one was claimed
+	began       time.Time // when the claim was sent; Config.MaxHold counts from here
+	outer       *Lease    // the lease of the stage whose callback claimed this one, or nil
 	flow        *Flow     // the flow that works on the key, if it is known
 	byCompleter bool      // a completer has claimed it
 
-	byHand bool // a program ends it, without a callback
+	byHand bool // Scope.Lock has claimed it: the program ends it, and no callback runs under it
 
 	stageContext stageContext
 	ctx          context.Context // descends from stageContext
 	cancel       context.CancelCauseFunc
 
-	committing sync.Mutex // one commit at a time, because the next one extends its revision
+	committing sync.Mutex // one commit at a time, because each extends the revision of the last one
 
 	mu           sync.Mutex
 	key          *Key
-	attempt      int       // of this stage
-	since        time.Time // when this stage began
-	ended        bool
+	attempt      int                     // of this stage
+	since        time.Time               // when this stage began: with the claim, or when the last stage was committed
+	ended        bool                    // set by end
 	retried      bool                    // this stage ran more than once under this lease
 	hasCommitted bool                    // a stage was committed under this lease
-	detach       context.CancelCauseFunc // ends the context of a compensation; nil outside of one
+	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
 	idle         bool                    // it ended because there was nothing to do
-	lost         error                   // why the context was cancelled
-	sent         time.Time               // when the last claim, renewal or kept commit that succeeded was sent
-	renewer      renewer
+	lost         error                   // set by lose: why it cancelled the context
+	// sent is when the last command that extended the lease was sent: the claim, a renewal, or a
+	// commit that kept the lease. The holder relies on the lease for a time that counts from here.
+	sent    time.Time
+	renewer renewer
 }
 
 // leaseContext is the context key of the lease under which a stage runs.
@@ -65,9 +68,9 @@ func (c *stageContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Lock takes the lease on the key of that value, for callers that have only its text. It takes one
-// round trip, and Commit or Abandon takes another one. It waits up to [Scope.Wait] for a key that
-// another worker has. The lease's context descends from ctx.
+// Lock takes the lease on the key with this value. It is for callers that have the text of a key
+// and no [Key]. It takes one round trip, and Commit or Abandon takes another one. It waits up to
+// [Scope.Wait] for a key that another worker has. The lease's context descends from ctx.
 //
 // It returns [ErrNotFound] if the record does not exist, [ErrFinished] if the work is done, and
 // [ErrLocked] if another worker has the lease. It returns [ErrNested] inside a stage of the same
@@ -152,13 +155,13 @@ func (l *Lease) Key() *Key {
 }
 
 // Fence returns the lease's number. Later leases of the same key have larger numbers, so systems
-// that can refuse smaller ones are protected from a late worker. This holds while the record
-// exists, and beyond that if the server's clock does not go back.
+// that can refuse smaller ones are protected from a late worker. If the record ends and is created
+// again, the numbers still grow, unless the server's clock was set back in between.
 func (l *Lease) Fence() int64 { return l.fence }
 
 // Context returns the context for the work. It descends from the context with which the lease was
-// taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. It
-// matches [ErrLeaseLost] if another worker may start.
+// taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. The
+// reason matches [ErrLeaseLost] if the lease was lost, so that another worker may work on the key.
 func (l *Lease) Context() context.Context { return l.ctx }
 
 // Renew gives the lease its full length again. The library does so at each third of the length
@@ -175,20 +178,20 @@ func (l *Lease) Renew(ctx context.Context) error {
 	case ended:
 		return ErrLeaseEnded
 	case lost != nil:
-		return lost // its work was cancelled, so it must not keep the key from other workers
+		return lost // the work was cancelled, so a renewal would only make other workers wait
 	}
 	err := l.renew(context.WithoutCancel(ctx))
 	if errors.Is(err, ErrLeaseLost) {
 		l.lose(ErrLeaseLost)
 	}
-	if err == nil && l.isLost() { // meanwhile
+	if err == nil && l.isLost() { // it was lost during the renewal
 		err = ErrLeaseLost
 	}
 	return explain(ctx, "renew", err)
 }
 
-// indexed returns the lease's flow if the key stays in the flow's due index. It returns nil for a
-// dead letter, which is not in the index until a commit revives it.
+// indexed returns the lease's flow. If that is recoverable, its due index holds the key. indexed
+// returns nil for a dead letter, which is not in the index until a commit revives it.
 func (l *Lease) indexed() *Flow {
 	if l.Key().DeadLetter != nil {
 		return nil
@@ -226,8 +229,8 @@ func (l *Lease) holds() bool {
 	return !l.ended
 }
 
-// whyEnded returns why the lease's context has ended, or nil. The loss of the lease has precedence,
-// because a caller that leaves does not end a compensation.
+// whyEnded returns why the lease's context has ended, or nil. The loss of the lease has precedence
+// over the caller's cancellation, after which a compensation continues.
 func (l *Lease) whyEnded() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,8 +247,11 @@ func (l *Lease) isLost() bool {
 	return l.lost != nil
 }
 
-// end marks the lease as ended. It reports true to the first caller only, which must call close
-// when it has finished.
+// end marks the lease as ended: it is not renewed any more, and cannot be committed or abandoned
+// again. It reports true to the first caller only. That caller must call close when its commit or
+// abandon was answered, or was handed to the background.
+//
+// A lost lease has not ended: lose cancels the context, and the holder must still end the lease.
 func (l *Lease) end() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,9 +263,10 @@ func (l *Lease) end() bool {
 	return true
 }
 
-// undoing reports whether the lease runs a compensation that its caller's cancellation must not
-// stop, because a client must not leave it half done. A completer's compensation may be stopped,
-// since a completer comes back to it. A callback outside of a flow does not compensate.
+// undoing reports whether the key is at a compensation that the caller's cancellation must not
+// stop. Otherwise a client that disconnects would leave the flow half undone. A completer's
+// compensation may be stopped, since a completer comes back to it. Without a flow there is no
+// compensation.
 func (l *Lease) undoing(key *Key) bool {
 	return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
 }
@@ -277,6 +284,8 @@ func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCa
 	return ctx, stop
 }
 
+// close follows end. It cancels the context with ErrLeaseEnded, wakes the waiters in this process,
+// and lets [Service.Close] no longer wait for the lease.
 func (l *Lease) close() {
 	l.cancel(ErrLeaseEnded)
 	s := l.scope.service

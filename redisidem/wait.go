@@ -20,7 +20,7 @@ type claimResult struct {
 	lease      *Lease
 	key        *Key
 	err        error
-	answeredAt time.Time // when the key's interim answer was made, or a little before
+	answeredAt time.Time // the earliest time at which the key's interim answer can have been made
 }
 
 // waiter is a claimant that may wait for the lease.
@@ -28,11 +28,12 @@ type waiter struct {
 	*claimant
 	came    time.Time
 	expired <-chan time.Time // its budget is used up
-	delayed bool             // it waited for the lead, or was refused because the key is locked
+	delayed bool             // it has waited: for a leader, or since an earlier ask
 }
 
-// await asks for a lease, and asks again while the key is locked, until the scope's budget is
-// used up. A waiter that gets no lease has changed nothing.
+// await asks for a lease, and asks again while the key is locked, until the scope's budget is used
+// up. A claim that gets no lease leaves the work on the key as it was. It can create the record,
+// and it can enter this process in the record as waiting for the key.
 func (cl *claimant) await(ctx context.Context) claimResult {
 	sc := cl.scope
 	switch {
@@ -52,20 +53,22 @@ func (cl *claimant) await(ctx context.Context) claimResult {
 	}
 }
 
-// joinFlight waits in the key's flight. It reports false if the flight ended with an answer that
-// does not serve this waiter:
+// joinFlight joins the key's flight, and waits for its answer or asks as its leader. It reports
+// false if the flight ended with an answer that this waiter must not get:
 //
-//   - an answer that was asked for before the waiter came, since the key may have been deleted in
-//     between;
-//   - an interim answer that was made before the waiter came;
-//   - an interim answer, if the waiter needs the lease.
+//   - The leader asked for it before the waiter came. The key may have been deleted in between.
+//   - It is an interim answer that may have been made before the waiter came. A call that begins
+//     after an interim answer continues the work.
+//   - It is an interim answer, and the waiter needs the lease because a program ends it by hand.
+//
+// For the first two, the flight's askedAt is compared with the time at which the waiter came.
 func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (claimResult, bool) {
 	s := sc.service
 	record := w.claim.id.Record
 	f := s.flights.join(record, w.claim.fingerprint())
 	defer s.flights.leave(record, f)
 	select {
-	case <-f.lead: // comes first: every waiter that can lead asks at least once
+	case <-f.lead: // precedes the waiter's own end: if the lead is free, it does not give up here
 	default:
 		w.delayed = true
 		select {
@@ -80,7 +83,7 @@ func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (claimResult, bool) 
 		}
 	}
 	select {
-	case <-f.done: // even for a waiter that has become the leader
+	case <-f.done: // a new leader gets the answer of an earlier one and does not ask
 		switch {
 		case f.askedAt.Before(w.came):
 			return claimResult{}, false
@@ -96,7 +99,8 @@ func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (claimResult, bool) 
 	return sc.leadFlight(ctx, w, f), true
 }
 
-// askAndShare asks Redis and shares an answer that serves every waiter of the flight.
+// askAndShare asks Redis. It ends the flight with an outage, a finished key or an interim answer.
+// joinFlight decides which of the other waiters get it.
 func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channel string) claimResult {
 	asked := time.Now()
 	var waited time.Duration
@@ -116,6 +120,7 @@ func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channe
 	case a.key.Finished():
 		fs.share(record, f, asked, a.key, nil)
 	case a.key.Answered():
+		// The server's times are whole microseconds, so its age may be one microsecond too small.
 		fs.share(record, f, a.answeredAt.Add(-time.Microsecond), a.key, nil)
 	}
 	return a
