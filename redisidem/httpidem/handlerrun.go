@@ -71,7 +71,8 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 	returned := false
 	defer e.recoverPanic(&returned, &outcome)
 	defer func() {
-		// Outer code reads its own request: the server removes the files of a form, for example.
+		// The handler got a copy of the request, and code outside has the original. The server, for
+		// example, removes the files of the original's form.
 		e.r.Pattern = r.Pattern
 		if e.r.MultipartForm == nil {
 			e.r.MultipartForm = r.MultipartForm
