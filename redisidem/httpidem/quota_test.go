@@ -227,9 +227,9 @@ func (q *quota) Admit(_ context.Context, scope string) (func(bool), error) {
 	}, nil
 }
 
-// TestS6_ARecordCountsForTheRequestThatUsesItFirst lets a refused claim create the record: a lock
+// TestQuotaCountsARecordForTheRequestThatUsesItFirst lets a refused claim create the record: a lock
 // without a record was left behind. Handlers and flows count it for the same request.
-func TestS6_ARecordCountsForTheRequestThatUsesItFirst(t *testing.T) {
+func TestQuotaCountsARecordForTheRequestThatUsesItFirst(t *testing.T) {
 	t.Parallel()
 	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
 		Point: redisidem.Started,
