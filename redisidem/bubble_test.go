@@ -120,12 +120,23 @@ type scriptCmd interface {
 	SetVal(reply []string)
 }
 
+// word returns a word of a command as it is sent.
+func word(arg any) string {
+	switch arg := arg.(type) {
+	case *string:
+		return *arg
+	case *int64:
+		return strconv.FormatInt(*arg, 10)
+	}
+	return fmt.Sprint(arg)
+}
+
 // answer sets the result of a command if it is the script due, for a shard that has no index.
 func (h emptyShards) answer(cmd scriptCmd) bool {
 	const sha, index, nonce, aside, until = 1, 3, 4, 6, 8
 	args := make([]string, len(cmd.Args()))
 	for i, arg := range cmd.Args() {
-		args[i] = fmt.Sprint(arg)
+		args[i] = word(arg)
 	}
 	if len(args) != until+1 || args[sha] != lua.Due.SHA || h.bubble.server.Exists(args[index]) {
 		return false

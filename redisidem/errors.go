@@ -316,28 +316,6 @@ func ended(ctx context.Context) error {
 	return err
 }
 
-// refusal is the error for a status that says no.
-func refusal(r protocol.Reply) error {
-	switch r.Status {
-	case protocol.StatusGone:
-		return ErrNotFound
-	case protocol.StatusDone:
-		return ErrFinished
-	case protocol.StatusMoved, protocol.StatusOther:
-		return ErrStale
-	case protocol.StatusMismatch:
-		return ErrFingerprintMismatch
-	case protocol.StatusStale:
-		return ErrLeaseLost
-	case protocol.StatusBusy:
-		return locked(r)
-	case protocol.StatusAlive:
-		return ErrNotFound
-	default:
-		return r.Unexpected()
-	}
-}
-
 // unavailableError is ErrUnavailable with what was tried and what went wrong.
 type unavailableError struct {
 	op  string
