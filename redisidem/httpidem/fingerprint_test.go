@@ -252,7 +252,7 @@ func TestFingerprintIsADigestOfItsParts(t *testing.T) {
 				add(d)
 				return nil
 			}}
-			r := httptest.NewRequest(http.MethodPost, "https://api.example:8443/a", nil)
+			r := httptest.NewRequest(http.MethodPost, "https://api.example:8443/a", http.NoBody)
 			got, err := httpidem.FingerprintOf(f, r, nil)
 			var all []byte
 			for _, s := range []string{

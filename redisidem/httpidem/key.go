@@ -37,8 +37,8 @@ type KeyConfig struct {
 	Check func(key string) error
 }
 
-// requestKey is the checked key of a request, and the text that echoes it. With an error it also has
-// the result, and the echo if KeyConfig.Check returned the error.
+// requestKey is the checked key of a request, and the text that echoes it. With an error it also
+// has the result, and the echo if KeyConfig.Check returned the error.
 type requestKey struct {
 	key, echo string
 	result    Result
