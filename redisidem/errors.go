@@ -229,9 +229,9 @@ func (e *StageError) Unwrap() error { return e.Err }
 
 // ofStage reports whether an error is that of a stage's or a compensation's own work.
 func ofStage(err error) bool {
-	var stage *StageError
-	var compensation *CompensationError
-	return errors.As(err, &stage) || errors.As(err, &compensation)
+	_, stage := errors.AsType[*StageError](err)
+	_, compensation := errors.AsType[*CompensationError](err)
+	return stage || compensation
 }
 
 // CompensationError reports that a compensation failed. The key stays where it is: a retry or a
