@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 )
 
@@ -25,31 +26,61 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, &bodyTooLargeError{limit} // before the client has sent it, if it expects 100-continue
 	}
-	var b bytes.Buffer
-	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength) + bytes.MinRead)
+	size := int64(bytes.MinRead)
+	if r.ContentLength >= 0 {
+		size = r.ContentLength + 1 // the last byte is for the end
 	}
-	n, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
-	if outer, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &bodyTooLargeError{outer.Limit}
+	body := make([]byte, 0, size)
+	for {
+		if len(body) == cap(body) {
+			body = slices.Grow(body, bytes.MinRead)
+		}
+		free := body[len(body):min(int64(cap(body)), limit+1)]
+		n, err := r.Body.Read(free)
+		body = body[:len(body)+n]
+		outer, tooLarge := errors.AsType[*http.MaxBytesError](err)
+		switch {
+		case tooLarge:
+			return nil, &bodyTooLargeError{outer.Limit}
+		case err != nil && err != io.EOF: //nolint:errorlint // a reader returns it as it is
+			return nil, err
+		case int64(len(body)) > limit:
+			return nil, &bodyTooLargeError{limit}
+		case err != nil:
+			return body, nil
+		}
 	}
-	if err == nil && n > limit {
-		return nil, &bodyTooLargeError{limit}
-	}
-	return b.Bytes(), err
 }
 
-// restoreBody makes the body that readBody has read readable again, through r.Body and r.GetBody.
-func restoreBody(r *http.Request, body []byte) {
+// replayedBody is a request body that was read and can be read again.
+type replayedBody struct {
+	bytes    []byte
+	reader   bytes.Reader
+	original io.Closer
+}
+
+// Read implements [io.Reader].
+func (b *replayedBody) Read(p []byte) (int, error) { return b.reader.Read(p) }
+
+// WriteTo implements [io.WriterTo].
+func (b *replayedBody) WriteTo(w io.Writer) (int64, error) { return b.reader.WriteTo(w) }
+
+// Close implements [io.Closer].
+func (b *replayedBody) Close() error { return b.original.Close() }
+
+// again returns another reader of the body.
+func (b *replayedBody) again() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(b.bytes)), nil
+}
+
+// restore makes the body that readBody has read readable again, through r.Body and r.GetBody.
+func (b *replayedBody) restore(r *http.Request, body []byte) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return
 	}
-	original := r.Body
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{bytes.NewReader(body), original}
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	b.bytes, b.original = body, r.Body
+	b.reader.Reset(body)
+	r.Body, r.GetBody = b, b.again
 }
 
 // read reads the body and computes the fingerprint. If it fails, it refuses the request and

@@ -19,15 +19,15 @@ import (
 // The header map is that of the underlying writer. Code outside and inside of the middleware
 // therefore shares one map, as it does without the middleware.
 type capture struct {
-	w            http.ResponseWriter
-	limit        int
-	flush        bool              // Flush sends the response
-	setOwnFields func(http.Header) // sets the fields of the middleware in a header
-	before       http.Header       // a copy of the header from before the handler ran
+	w       http.ResponseWriter
+	request *keyedRequest // sets the fields of the middleware in a header
+	limit   int
+	flush   bool           // Flush sends the response
+	before  headerSnapshot // the header from before the handler ran
 
 	mu           sync.Mutex
-	status       int // 0 until WriteHeader
-	header       http.Header
+	status       int            // 0 until WriteHeader
+	held         headerSnapshot // the header at WriteHeader
 	body         []byte
 	length       int64 // declared by the handler, or -1
 	written      int64
@@ -76,10 +76,22 @@ func (c *capture) WriteHeader(status int) {
 
 // begin fixes the status, the header and the declared length. The caller holds mu.
 func (c *capture) begin(status int) {
-	c.status, c.header, c.length = status, c.w.Header().Clone(), -1
-	if n, err := strconv.ParseInt(c.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
-		c.length = n
+	h := c.w.Header()
+	c.status, c.length = status, -1
+	c.held.take(h)
+	if text := h.Get("Content-Length"); text != "" {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
+			c.length = n
+		}
 	}
+}
+
+// header returns the header of the response, which the caller must not change.
+func (c *capture) header() http.Header {
+	if live := c.w.Header(); c.held.equal(live) {
+		return live
+	}
+	return c.held.header() // the map was changed after WriteHeader
 }
 
 // Write implements [http.ResponseWriter], with the same errors as the writer of net/http.
@@ -112,6 +124,9 @@ func (c *capture) write(n int, p []byte, s string) (int, error) {
 			return 0, http.ErrContentLength
 		}
 		if len(c.body)+n <= c.limit {
+			if c.body == nil && c.length > int64(n) {
+				c.body = make([]byte, 0, min(c.length, int64(c.limit)))
+			}
 			c.body = append(append(c.body, p...), s...)
 			return n, nil
 		}
@@ -204,9 +219,12 @@ func (c *capture) startStreaming() {
 // made while the header was sent stay. The caller holds mu.
 func (c *capture) sendHeld() {
 	live := c.w.Header()
-	latest := live.Clone()
-	refill(live, c.header)
-	c.setOwnFields(live)
+	var held, latest http.Header
+	if !c.held.equal(live) {
+		held, latest = c.held.header(), live.Clone()
+		refill(live, held)
+	}
+	c.request.setOwnFields(live)
 	c.w.WriteHeader(c.status)
 	if len(c.body) > 0 {
 		// The client may have disconnected. This does not change the outcome.
@@ -215,17 +233,17 @@ func (c *capture) sendHeld() {
 	if c.flushSkipped { // without a Content-Length the server can send undeclared trailers
 		_ = http.NewResponseController(c.w).Flush() // FlushError has checked that it can
 	}
-	for name := range c.header {
+	for name := range held {
 		if _, left := latest[name]; !left {
 			delete(live, name)
 		}
 	}
 	for name, values := range latest {
-		if before, was := c.header[name]; !was || !slices.Equal(values, before) {
+		if before, was := held[name]; !was || !slices.Equal(values, before) {
 			live[name] = values
 		}
 	}
-	c.setOwnFields(live) // for outer code that reads the header afterwards
+	c.request.setOwnFields(live) // for outer code that reads the header afterwards
 }
 
 // finish ends the handler's access. Later calls of the handler change nothing.
@@ -246,7 +264,7 @@ func (c *capture) send() {
 }
 
 // discard drops the handler's response and restores the header from before the handler ran.
-func (c *capture) discard() { refill(c.w.Header(), c.before) }
+func (c *capture) discard() { refill(c.w.Header(), c.before.header()) }
 
 // isSent reports whether any part of the response was sent, or the connection was hijacked. Another
 // response is impossible then.

@@ -9,8 +9,10 @@ import (
 
 type handlerStateContext struct{}
 
-// handlerState is the part of a handler's context that belongs to the middleware.
+// handlerState is a handler's context, with the part of it that belongs to the middleware.
 type handlerState struct {
+	context.Context
+
 	stage           *redisidem.Stage
 	nothingDone     atomic.Bool
 	outcomeUnknown  atomic.Bool
@@ -76,8 +78,16 @@ func AnsweredOutside(ctx context.Context) {
 
 // newContext returns the context for a handler that m runs.
 func (r *handlerState) newContext(ctx context.Context, m *Middleware) context.Context {
-	r.position, r.outer = m.position, handlerStateOf(ctx)
-	return context.WithValue(ctx, handlerStateContext{}, r)
+	r.Context, r.position, r.outer = ctx, m.position, handlerStateOf(ctx)
+	return r
+}
+
+// Value implements [context.Context].
+func (r *handlerState) Value(key any) any {
+	if key == (handlerStateContext{}) {
+		return r
+	}
+	return r.Context.Value(key)
 }
 
 // handlerStateOf returns the state of the innermost handler that ctx belongs to, or nil.

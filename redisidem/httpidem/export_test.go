@@ -1,6 +1,7 @@
 package httpidem
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
 	"net/url"
@@ -10,8 +11,11 @@ import (
 // FingerprintOf returns a request's fingerprint as text.
 func FingerprintOf(f Fingerprint, r *http.Request, body []byte) (string, error) {
 	f = f.withDefaults()
-	sum, err := f.of(r, body)
-	return hex.EncodeToString(sum), err
+	var d Digest
+	err := f.of(&d, r, body)
+	var sum [sha256.Size]byte
+	d.sum(&sum)
+	return hex.EncodeToString(sum[:]), err
 }
 
 // PathOf returns the path that counts of a URL's.
@@ -28,6 +32,25 @@ var MediaType = mediaType
 
 // ProblemName returns the name of a result in problems.
 func ProblemName(r Result) string { return r.problemName() }
+
+// Snapshot is a copy of a header.
+type Snapshot struct{ s *headerSnapshot }
+
+// SnapshotOf copies a header.
+func SnapshotOf(h http.Header) Snapshot {
+	s := &headerSnapshot{}
+	s.take(h)
+	return Snapshot{s}
+}
+
+// Get returns the values of a field.
+func (s Snapshot) Get(name string) []string { return s.s.get(name) }
+
+// Equal reports whether h has the fields of the snapshot.
+func (s Snapshot) Equal(h http.Header) bool { return s.s.equal(h) }
+
+// Header returns the fields of the snapshot.
+func (s Snapshot) Header() http.Header { return s.s.header() }
 
 // TimeOf returns the time that is in a key.
 var TimeOf = timeOf

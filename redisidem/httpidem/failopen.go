@@ -16,9 +16,9 @@ func (e *handlerRun) withoutStore(err error) {
 	}
 	m.observe(e.r.Context(), ResultOpened, 0, err)
 	r := e.r.WithContext(e.state.newContext(e.r.Context(), m))
-	restoreBody(r, e.body)
+	e.replayed.restore(r, e.body)
 	// The zero limit holds nothing back: capture only sets the header fields.
-	e.capture = &capture{w: e.w, flush: true, setOwnFields: e.setOwnFields, before: e.w.Header().Clone()}
+	e.startCapture(0, true)
 	returned := false
 	defer func() {
 		if !returned {

@@ -54,18 +54,66 @@ type FingerprintFunc func(d *Digest, r *http.Request, body []byte) error
 // Digest receives the parts that a [FingerprintFunc] adds. The length of each part is hashed before
 // the part, so that ("a", "bc") and ("ab", "c") differ.
 type Digest struct {
-	hash hash.Hash
-	head [8]byte
+	hash hash.Hash // nil while all parts fit into the buffer
+	used int       // bytes of the buffer that are not hashed
+	buf  [512]byte
 }
 
 // Text adds a text.
-func (d *Digest) Text(s string) { d.Bytes([]byte(s)) }
+func (d *Digest) Text(s string) {
+	d.length(len(s))
+	for s != "" {
+		n := copy(d.space(), s)
+		d.used += n
+		s = s[n:]
+	}
+}
 
 // Bytes adds bytes.
 func (d *Digest) Bytes(b []byte) {
-	binary.BigEndian.PutUint64(d.head[:], uint64(len(b)))
-	_, _ = d.hash.Write(d.head[:]) // a hash returns no error
-	_, _ = d.hash.Write(b)
+	d.length(len(b))
+	if len(b) <= len(d.buf)-d.used {
+		d.used += copy(d.buf[d.used:], b)
+		return
+	}
+	d.flush()
+	_, _ = d.hash.Write(b) // a hash returns no error
+}
+
+// length adds the length of a part.
+func (d *Digest) length(n int) {
+	if len(d.buf)-d.used < 8 {
+		d.flush()
+	}
+	binary.BigEndian.PutUint64(d.buf[d.used:], uint64(n)) //nolint:gosec // a length is not negative
+	d.used += 8
+}
+
+// space returns the free part of the buffer, which is not empty.
+func (d *Digest) space() []byte {
+	if d.used == len(d.buf) {
+		d.flush()
+	}
+	return d.buf[d.used:]
+}
+
+// flush hashes the buffer.
+func (d *Digest) flush() {
+	if d.hash == nil {
+		d.hash = sha256.New()
+	}
+	_, _ = d.hash.Write(d.buf[:d.used])
+	d.used = 0
+}
+
+// sum computes the digest of the parts.
+func (d *Digest) sum(sum *[sha256.Size]byte) {
+	if d.hash == nil {
+		*sum = sha256.Sum256(d.buf[:d.used])
+		return
+	}
+	d.flush()
+	d.hash.Sum(sum[:0])
 }
 
 // WholeRequest is the default [FingerprintFunc]. It adds the raw query, the media type without its
@@ -124,20 +172,33 @@ func origin(r *http.Request) (scheme, host string) {
 	}
 	host = strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(r.Host), port), ":")
 	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
+	if strings.Contains(host, ":") {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			name = h
+		}
 	}
-	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil || name == "localhost" {
+	if name == "localhost" || isAddress(strings.Trim(name, "[]")) {
 		return scheme, ""
 	}
 	return scheme, host
 }
 
-// of computes the fingerprint of a request.
-func (f *Fingerprint) of(r *http.Request, body []byte) ([]byte, error) {
-	d := &Digest{hash: sha256.New()}
+// isAddress reports whether a host is an IP address. Most hosts are names, and parsing a name would
+// allocate an error: every IPv6 address has a colon, and every IPv4 address ends with a digit.
+func isAddress(host string) bool {
+	if host == "" || !strings.Contains(host, ":") && (host[len(host)-1] < '0' || host[len(host)-1] > '9') {
+		return false
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// of adds the fingerprint of a request to an empty digest.
+func (f *Fingerprint) of(d *Digest, r *http.Request, body []byte) error {
 	d.Text("redisidem/httpidem/fingerprint")
-	d.Bytes([]byte{f.Version})
+	d.length(1)
+	d.space()[0] = f.Version
+	d.used++
 	d.Text(strings.ToUpper(r.Method))
 	if !f.AnyHost {
 		scheme, host := origin(r)
@@ -145,10 +206,7 @@ func (f *Fingerprint) of(r *http.Request, body []byte) ([]byte, error) {
 		d.Text(host)
 	}
 	d.Text(path(r))
-	if err := f.Func(d, r, body); err != nil {
-		return nil, err
-	}
-	return d.hash.Sum(nil), nil
+	return f.Func(d, r, body)
 }
 
 // maxPathBytes limits the part of the path that is stored for operators. The fingerprint covers the
@@ -158,14 +216,15 @@ const maxPathBytes = 1024
 // fingerprint sets the redisidem.Request of x, with the fingerprint that f computes. Only the
 // method and the path of the request are stored. Params holds the version of the fingerprint.
 func (x *keyedRequest) fingerprint(f *Fingerprint) error {
-	sum, err := f.of(x.r, x.body)
-	if err != nil {
+	x.digest = Digest{}
+	if err := f.of(&x.digest, x.r, x.body); err != nil {
 		return err
 	}
+	x.digest.sum(&x.sum)
+	x.version[0] = f.Version
 	p := path(x.r)
 	x.request = redisidem.Request{
-		Method: x.r.Method, Path: p[:min(len(p), maxPathBytes)], Params: []byte{f.Version}, Fingerprint: sum,
+		Method: x.r.Method, Path: p[:min(len(p), maxPathBytes)], Params: x.version[:], Fingerprint: x.sum[:],
 	}
-	x.version = f.Version
 	return nil
 }

@@ -2,9 +2,13 @@ package httpidem_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -228,6 +232,38 @@ func TestS4_MismatchIsFoundOnEveryPath(t *testing.T) {
 		}
 		if w := call(h, newRequest(t.Context(), "k", "2")); w.Code != http.StatusUnprocessableEntity || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+// TestFingerprintIsADigestOfItsParts compares it with a digest of all parts at once, for parts of
+// every length around the buffer's.
+func TestFingerprintIsADigestOfItsParts(t *testing.T) {
+	t.Parallel()
+	for n := range 1100 {
+		part := strings.Repeat("p", n)
+		for name, add := range map[string]func(*httpidem.Digest){
+			"text":  func(d *httpidem.Digest) { d.Text(part) },
+			"bytes": func(d *httpidem.Digest) { d.Bytes([]byte(part)) },
+		} {
+			f := httpidem.Fingerprint{Func: func(d *httpidem.Digest, _ *http.Request, _ []byte) error {
+				add(d)
+				d.Text("t")
+				add(d)
+				return nil
+			}}
+			r := httptest.NewRequest(http.MethodPost, "https://api.example:8443/a", http.NoBody)
+			got, err := httpidem.FingerprintOf(f, r, nil)
+			var all []byte
+			for _, s := range []string{
+				"redisidem/httpidem/fingerprint", "\x01", "POST", "https", "api.example:8443", "/a", part, "t", part,
+			} {
+				all = append(binary.BigEndian.AppendUint64(all, uint64(len(s))), s...)
+			}
+			want := sha256.Sum256(all)
+			if err != nil || got != hex.EncodeToString(want[:]) {
+				t.Fatalf("%s of %d bytes: %s, %v, want %x", name, n, got, err, want)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package httpidem
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -15,19 +16,21 @@ func (x *keyedRequest) refingerprint() bool {
 		return false
 	}
 	key, err := x.scope.Retrieve(x.r.Context(), x.key)
-	if err != nil || len(key.Params) != 1 || key.Params[0] == x.version {
+	if err != nil || len(key.Params) != 1 || key.Params[0] == x.version[0] {
 		return false
 	}
 	i := slices.IndexFunc(others, func(f Fingerprint) bool { return f.Version == key.Params[0] })
 	return i >= 0 && x.fingerprint(&others[i]) == nil
 }
 
-// doWithFingerprint calls do. If the record has a fingerprint of another version, it calls do again
+// do runs the request's key. If the record has a fingerprint of another version, it does so again
 // with that version.
-func (x *keyedRequest) doWithFingerprint(do func(redisidem.Request) (*redisidem.Key, error)) (*redisidem.Key, error) {
-	key, err := do(x.request)
+func (x *keyedRequest) do(
+	ctx context.Context, run func(context.Context, *redisidem.Stage) (redisidem.Outcome, error),
+) (*redisidem.Key, error) {
+	key, err := x.scope.Do(ctx, x.key, x.request, run)
 	if errors.Is(err, redisidem.ErrFingerprintMismatch) && x.refingerprint() {
-		key, err = do(x.request)
+		key, err = x.scope.Do(ctx, x.key, x.request, run)
 	}
 	return key, err
 }

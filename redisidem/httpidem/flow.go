@@ -48,12 +48,13 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
-	x, bypass := m.check(w, r)
-	switch {
-	case bypass:
+	key := m.keyOf(r)
+	if key.result == ResultBypassed {
 		m.refuse(w, r, m.problem(ResultMissing), errMissing)
 		return
-	case x == nil:
+	}
+	x := &keyedRequest{}
+	if !x.check(m, w, r, &key) {
 		return
 	}
 	defer x.slot.release()

@@ -10,13 +10,20 @@ import (
 
 // handlerRun is one run of a handler for a request.
 type handlerRun struct {
-	*keyedRequest
+	keyedRequest
 	next http.Handler
 
+	// They end with the claim, when the handler starts. stopWatching reports whether the client was
+	// there until then.
+	stopWaiting  func()
+	stopWatching func() bool
+
 	state      handlerState
-	capture    *capture
-	panicked   bool // and serve has to repeat the panic
-	panicValue any  // what the handler panicked with
+	replayed   replayedBody
+	writer     capture
+	capture    *capture // nil until the handler starts
+	panicked   bool     // and serve has to repeat the panic
+	panicValue any      // what the handler panicked with
 }
 
 // errClientGone reports that the client disconnected before the handler started.
@@ -27,46 +34,53 @@ func (e *handlerRun) serve() {
 	// A request that waits for the lease ends with its client. Once the handler has started, it
 	// runs to its end and its response is stored.
 	client := e.r.Context()
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
-	defer cancel(nil)
-	stopWatching := context.AfterFunc(client, func() { cancel(context.Cause(client)) })
-	defer stopWatching()
-	stopWaiting := e.countAsWaiting()
-	defer stopWaiting()
+	ctx := context.WithoutCancel(client)
+	e.stopWatching = func() bool { return true }
+	// Without a wait the claim is one round trip, which the service's timeout limits, and run looks
+	// at the client after it.
+	_, bounded := client.Deadline()
+	if cfg := &e.middleware.cfg; cfg.Wait > 0 || cfg.CancelWithClient || bounded || client.Err() != nil {
+		claim, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		ctx, e.stopWatching = claim, context.AfterFunc(client, func() { cancel(context.Cause(client)) })
+		defer e.stopWatching()
+	}
+	e.stopWaiting = e.countAsWaiting()
+	defer e.stopWaiting()
 
-	key, err := e.doWithFingerprint(func(req redisidem.Request) (*redisidem.Key, error) {
-		return e.scope.Do(ctx, e.key, req, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			e.slot.created = isNew(st.Key())
-			if point := st.Key().RecoveryPoint; point != redisidem.Started {
-				return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
-			}
-			if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !stopWatching() {
-				return redisidem.NothingDone(), nil
-			}
-			stopWaiting()
-			if deadline, ok := client.Deadline(); ok {
-				bounded, cancel := context.WithDeadline(ctx, deadline)
-				defer cancel()
-				ctx = bounded
-			}
-			e.state.stage = st
-			return e.handle(e.state.newContext(ctx, e.middleware))
-		})
-	})
+	key, err := e.do(ctx, e.run)
 	e.answer(key, err)
 	if e.panicked {
 		panic(e.panicValue)
 	}
 }
 
+// run runs the handler under the lease, unless the client has disconnected.
+func (e *handlerRun) run(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	client := e.r.Context()
+	e.slot.created = isNew(st.Key())
+	if point := st.Key().RecoveryPoint; point != redisidem.Started {
+		return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
+	}
+	if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !e.stopWatching() {
+		return redisidem.NothingDone(), nil
+	}
+	e.stopWaiting()
+	if deadline, ok := client.Deadline(); ok {
+		bounded, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		ctx = bounded
+	}
+	e.state.stage = st
+	return e.handle(e.state.newContext(ctx, e.middleware))
+}
+
 // handle runs the handler, and returns the outcome to store.
 func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err error) {
 	m := e.middleware
-	e.capture = &capture{
-		w: e.w, limit: m.cfg.Response.MaxBytes, flush: !m.cfg.Response.KeepFlushed, setOwnFields: e.setOwnFields, before: e.w.Header().Clone(),
-	}
+	e.startCapture(m.cfg.Response.MaxBytes, !m.cfg.Response.KeepFlushed)
 	r := e.r.WithContext(ctx)
-	restoreBody(r, e.body)
+	e.replayed.restore(r, e.body)
 
 	returned := false
 	defer e.recoverPanic(&returned, &outcome)
@@ -82,6 +96,13 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 	returned = true
 	e.capture.finish()
 	return e.outcome()
+}
+
+// startCapture sets the writer of the handler.
+func (e *handlerRun) startCapture(limit int, flush bool) {
+	e.capture = &e.writer
+	e.writer.w, e.writer.request, e.writer.limit, e.writer.flush = e.w, &e.keyedRequest, limit, flush
+	e.writer.before.take(e.w.Header())
 }
 
 // restoreHeader restores the header from before the handler ran, unless a part of the response was

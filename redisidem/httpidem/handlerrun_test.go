@@ -148,6 +148,39 @@ func TestClientThatLeftBeforeTheHandlerBeganHasRunNothing(t *testing.T) {
 	})
 }
 
+// leavesAtClaim is an observer that ends the client's context when a key is claimed.
+type leavesAtClaim struct{ leave context.CancelFunc }
+
+func (o *leavesAtClaim) Observe(_ context.Context, e redisidem.Event) {
+	if e.Kind == redisidem.EventClaimed {
+		o.leave()
+	}
+}
+
+func TestClientThatLeavesDuringTheClaimHasRunNothing(t *testing.T) {
+	for name, cfg := range map[string]*httpidem.Config{"without waiting": nil, "waiting": {Wait: time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			client := &leavesAtClaim{leave: func() {}}
+			inBubble(t, redisidem.Config{Observer: client}, func(t *testing.T, svc *redisidem.Service) {
+				counter := counting(func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.WriteString(w, strconv.Itoa(httpidem.Stage(r.Context()).Attempt()))
+				})
+				h := newMiddleware(t, svc, cfg).Handler(counter)
+				ctx, cancel := context.WithCancel(t.Context())
+				client.leave = cancel
+				if w := call(h, newRequest(ctx, "k", "")); w.Code != http.StatusServiceUnavailable {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+				counter.ran(t, 0)
+				synctest.Wait()
+				if w := call(h, newRequest(t.Context(), "k", "")); w.Code != http.StatusOK || w.Body.String() != "1" {
+					t.Errorf("%d, attempt %s", w.Code, w.Body)
+				}
+			})
+		})
+	}
+}
+
 func TestOuterHandlersSeePatternAndForm(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()

@@ -37,9 +37,22 @@ type KeyConfig struct {
 	Check func(key string) error
 }
 
-// keyOf returns the checked key of a request, and the text that echoes it. With an error it also
-// returns the result, and the echo if KeyConfig.Check returned the error.
-func (m *Middleware) keyOf(r *http.Request) (key, echo string, result Result, err error) {
+// requestKey is the checked key of a request, and the text that echoes it. With an error it also
+// has the result, and the echo if KeyConfig.Check returned the error.
+type requestKey struct {
+	key, echo string
+	result    Result
+	err       error
+}
+
+// keyOf reads the key of a request. The result is ResultBypassed if the request has no key and
+// needs none.
+func (m *Middleware) keyOf(r *http.Request) (k requestKey) {
+	k.key, k.echo, k.result, k.err = m.readKey(r)
+	return k
+}
+
+func (m *Middleware) readKey(r *http.Request) (key, echo string, result Result, err error) {
 	lines := r.Header[m.cfg.Key.Header]
 	if len(lines) == 0 {
 		if key, result, err = m.keyIfMissing(); result != 0 {

@@ -1,15 +1,18 @@
 package httpidem
 
 import (
+	"slices"
 	"strings"
 )
 
 // addToList adds names to a header field that is a list. A name that is in the list already is not
 // added again.
 func addToList(h map[string][]string, field string, names ...string) {
-	for _, name := range names {
-		if !inList(h[field], name) {
-			h[field] = append(h[field], name)
+	lines := h[field]
+	for i, name := range names {
+		if !inList(lines, name) {
+			lines = append(slices.Grow(lines, len(names)-i), name)
+			h[field] = lines
 		}
 	}
 }

@@ -17,6 +17,7 @@ type Middleware struct {
 	scope         ScopeFunc
 	cfg           Config
 	storedFields  map[string]struct{} // the response fields that are stored
+	exposed       []string            // the fields that pages of other origins may read
 	lease         time.Duration
 	retention     string
 	maxScopeBytes int
@@ -48,6 +49,7 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	}
 	m.cfg.Key.Header = http.CanonicalHeaderKey(m.cfg.Key.Header)
 	m.storedFields = m.cfg.storedFields()
+	m.exposed = append([]string{m.cfg.Key.Header}, m.cfg.Profile.marks()...)
 	return m, nil
 }
 
@@ -69,13 +71,15 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		m.bypass(w, r, next)
 		return
 	}
-	x, bypass := m.check(w, r)
-	switch {
-	case bypass:
+	key := m.keyOf(r)
+	if key.result == ResultBypassed {
 		m.bypass(w, r, next)
-	case x != nil:
-		defer x.slot.release()
-		(&handlerRun{keyedRequest: x, next: next}).serve()
+		return
+	}
+	e := &handlerRun{next: next}
+	if e.check(m, w, r, &key) {
+		defer e.slot.release()
+		e.serve()
 	}
 }
 

@@ -10,14 +10,13 @@ import (
 // that only the middleware may set.
 func (x *keyedRequest) setOwnFields(h http.Header) {
 	m := x.middleware
-	marks := m.cfg.Profile.marks()
-	for _, name := range marks {
+	for _, name := range m.cfg.Profile.marks() {
 		h.Del(name)
 	}
 	if x.echo != "" {
-		h.Set(m.cfg.Key.Header, x.echo)
-		addToList(h, "Access-Control-Expose-Headers", m.cfg.Key.Header)
-		addToList(h, "Access-Control-Expose-Headers", marks...)
+		x.echoed[0] = x.echo
+		h[m.cfg.Key.Header] = x.echoed[:]
+		addToList(h, "Access-Control-Expose-Headers", m.exposed...)
 	}
 	if m.cfg.PublishRetention {
 		h.Set(idemheader.Retention, m.retention)

@@ -1,6 +1,7 @@
 package httpidem
 
 import (
+	"crypto/sha256"
 	"errors"
 	"net/http"
 
@@ -18,34 +19,30 @@ type keyedRequest struct {
 	key        string
 	scope      *redisidem.Scope
 	request    redisidem.Request
-	version    byte // of the fingerprint in request
+	version    [1]byte // of the fingerprint in request
+	sum        [sha256.Size]byte
+	digest     Digest
 	body       []byte
 	slot       quotaSlot // in the quota of its scope
+	echoed     [1]string // the header field with echo
 }
 
-// check checks a request and returns the values to run it with. It calls the store only for a
-// scope that has used up its quota. If the request is refused, it writes the response and returns
-// nil. If the request has no key and needs none, it returns nil and bypass.
+// check checks a request whose key is k, and fills in the values to run it with. It calls the store
+// only for a scope that has used up its quota. If the request is refused, it writes the response
+// and reports false.
 //
 // The order is: the request itself, the scope, the rights, the quota, and last the body. The caller
-// releases the slot of the keyedRequest when the request ends.
-func (m *Middleware) check(w http.ResponseWriter, r *http.Request) (x *keyedRequest, bypass bool) {
-	key, echo, result, err := m.keyOf(r)
-	if result == ResultBypassed {
-		return nil, true
-	}
-	x = &keyedRequest{middleware: m, w: w, r: r, key: key, echo: echo}
+// releases the slot of an accepted request when the request ends.
+func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Request, k *requestKey) (accepted bool) {
+	x.middleware, x.w, x.r, x.key, x.echo = m, w, r, k.key, k.echo
 	x.setOwnFields(w.Header())
-	if err != nil {
-		p := m.problem(result)
-		if syntax, ok := errors.AsType[*idemheader.SyntaxError](err); ok {
+	if k.err != nil {
+		p := m.problem(k.result)
+		if syntax, ok := errors.AsType[*idemheader.SyntaxError](k.err); ok {
 			p.Detail = "The key " + syntax.Reason + "."
 		}
-		m.refuse(w, r, p, err)
-		return nil, false
+		m.refuse(w, r, p, k.err)
+		return false
 	}
-	if !x.identify() || !x.authorized() || !x.admit() || !x.read() {
-		return nil, false
-	}
-	return x, false
+	return x.identify() && x.authorized() && x.admit() && x.read()
 }

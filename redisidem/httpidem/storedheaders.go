@@ -58,12 +58,13 @@ const maxHeaderBytes = 64 << 10
 func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	kept = make(http.Header)
 	size := 0
-	for set, values := range c.header {
+	header := c.header()
+	for set, values := range header {
 		name := http.CanonicalHeaderKey(set) // a handler can write the name in any case
-		if _, wanted := m.storedFields[name]; !wanted || inList(c.header["Connection"], name) {
+		if _, wanted := m.storedFields[name]; !wanted || inList(header["Connection"], name) {
 			continue // it is not a stored field, or is about this connection
 		}
-		if name == "Content-Encoding" && slices.Equal(values, c.before[set]) {
+		if name == "Content-Encoding" && slices.Equal(values, c.before.get(set)) {
 			continue // it belongs to a compressor outside, and the stored body is not encoded
 		}
 		for _, value := range values {
@@ -75,7 +76,7 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 			size += len(name) + len(value) + len(": \r\n")
 		}
 	}
-	if _, set := c.header["Content-Type"]; !set && kept.Get("Content-Encoding") == "" && c.header.Get("Transfer-Encoding") == "" &&
+	if _, set := header["Content-Type"]; !set && kept.Get("Content-Encoding") == "" && header.Get("Transfer-Encoding") == "" &&
 		len(c.body) > 0 {
 		kept.Add("Content-Type", http.DetectContentType(c.body)) // as the server does
 	}

@@ -27,6 +27,8 @@ func Parse(lines []string, strict bool) (string, error) {
 	text := strings.Trim(lines[0], " \t")
 	var key string
 	switch {
+	case isPlain(text):
+		key = text[1 : len(text)-1]
 	case strings.HasPrefix(text, `"`), strict:
 		item, err := httpsfv.UnmarshalItem([]string{text})
 		if err != nil {
@@ -57,11 +59,28 @@ func IsQuoted(value string) bool { return strings.HasPrefix(strings.TrimLeft(val
 // Format returns a key as the value of its header field, an RFC 8941 String. A key with characters
 // that this form cannot carry is a [*SyntaxError].
 func Format(key string) (string, error) {
+	if text := `"` + key + `"`; isPlain(text) {
+		return text, nil
+	}
 	text, err := httpsfv.Marshal(httpsfv.NewItem(key))
 	if err != nil {
 		return "", &SyntaxError{Reason: "has characters that a header field cannot carry"}
 	}
 	return text, nil
+}
+
+// isPlain reports whether text is an RFC 8941 String without an escape and without parameters, as
+// almost all are. Its content is the text between the quotes.
+func isPlain(text string) bool {
+	if len(text) < 2 || text[0] != '"' || text[len(text)-1] != '"' {
+		return false
+	}
+	for i := 1; i < len(text)-1; i++ {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // SyntaxError reports why a header field does not hold a usable key. Its text never contains the

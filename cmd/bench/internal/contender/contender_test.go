@@ -15,6 +15,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/cmd/bench/internal/answer"
 	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
@@ -362,6 +363,27 @@ func TestGatewayLeavesNoFiles(t *testing.T) {
 		}
 		if left, err := filepath.Glob(filepath.Join(dir, "redisidem-bench*")); err != nil || len(left) > 0 {
 			t.Errorf("%v is left, %v", left, err)
+		}
+	}
+}
+
+// TestForwardersReachAnUpstreamApart sends a request through each of them, and again through the
+// gateway that protects.
+func TestForwardersReachAnUpstreamApart(t *testing.T) {
+	addr := dial(rediscase.Server(t).Addr())
+	for _, kind := range contender.Forwarders(200) {
+		g, err := kind.Open(context.Background(), addr, "apart")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			got, replayed, err := g.Do(context.Background(), request("k"), nil)
+			if err != nil || !bytes.Equal(got, answer.Of("k", 200)) || replayed != (kind.Replays && i > 0) {
+				t.Errorf("%s: %q, replayed %v, %v", kind.Name, got, replayed, err)
+			}
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -7,40 +7,59 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 )
 
 var (
 	proxyBare = Kind{
 		Name: "proxy", Title: "bare reverse proxy",
 		About: "The bare handler behind a process with nothing but net/http/httputil's reverse proxy, which protects nothing.",
-		Open: func(ctx context.Context, dial Dial, _ string) (Contender, error) {
-			return behind(ctx, dial, func(g *gateway) (string, error) { return g.start(ctx, proxyProgram, g.url) })
-		},
+		Open:  behindProxy(here),
 	}
 	gatewayBare = Kind{
 		Name: "gateway-bare", Title: "gateway, nothing protected",
 		About: "The bare handler behind a process of cmd/redisidem whose routes protect nothing: a reverse proxy.",
 		Own:   true,
-		Open:  behindGateway("defaults: {protect: false}\n"),
+		Open:  behindGateway(here, unprotected),
 	}
 	gatewayKind = Kind{
 		Name: "gateway", Title: "gateway",
 		About: "The bare handler behind a process of cmd/redisidem: key, fingerprint and answer are kept, repetitions are replayed.",
 		Own:   true, Replays: true,
-		Open: behindGateway("defaults: {key: required}\n"),
+		Open: behindGateway(here, protected),
 	}
 )
+
+// The routes of the gateways.
+const (
+	unprotected = "defaults: {protect: false}\n"
+	protected   = "defaults: {key: required}\n"
+)
+
+// Forwarders returns the bare reverse proxy, the gateway that protects nothing, and the gateway,
+// each in front of an upstream in a process of its own. The upstream answers with size bytes, and
+// does not run the work of a request.
+func Forwarders(size int) []Kind {
+	bare, open, closed := proxyBare, gatewayBare, gatewayKind
+	bare.Open = behindProxy(apart(size))
+	open.Open = behindGateway(apart(size), unprotected)
+	closed.Open = behindGateway(apart(size), protected)
+	return []Kind{bare, open, closed}
+}
 
 var (
 	gatewayProgram = &program{source: "github.com/redisidem/redisidem/cmd/redisidem"}
 	proxyProgram   = &program{source: "github.com/redisidem/redisidem/cmd/bench/internal/proxy"}
+
+	upstreamProgram = &program{source: "github.com/redisidem/redisidem/cmd/bench/internal/upstream"}
 )
 
 // gateway is a process in front of a server.
 type gateway struct {
 	*httpContender
-	process *process
-	dir     string // of its configuration; may be empty
+	process  *process
+	upstream *process // the server, or nil if it is in this process
+	dir      string   // of its configuration; may be empty
 }
 
 // start starts the process and returns its address.
@@ -49,9 +68,11 @@ func (g *gateway) start(ctx context.Context, p *program, args ...string) (url st
 	return url, err
 }
 
-// behind creates a contender whose requests go to the address that run returns. A process at that
-// address forwards them to the contender's own server.
-func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err error)) (Contender, error) {
+// upstreamOf makes the server that a gateway is in front of, and sets the gateway's url to it.
+type upstreamOf func(ctx context.Context, dial Dial) (*gateway, error)
+
+// here is a server in this process, whose handler does the work of a request.
+func here(ctx context.Context, dial Dial) (*gateway, error) {
 	inner, err := serve(ctx, dial, nil, func(h http.Handler) (http.Handler, error) { return h, nil })
 	if err != nil {
 		return nil, err
@@ -60,7 +81,26 @@ func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err 
 	if !ok {
 		return nil, fmt.Errorf("the server is a %T", inner)
 	}
-	g := &gateway{httpContender: server}
+	return &gateway{httpContender: server}, nil
+}
+
+// apart is a server in a process of its own, which answers with size bytes.
+func apart(size int) upstreamOf {
+	return func(ctx context.Context, dial Dial) (*gateway, error) {
+		g := &gateway{httpContender: newHTTPContender(dial, nil)}
+		var err error
+		g.upstream, g.url, err = start(ctx, upstreamProgram, strconv.Itoa(size))
+		return g, err
+	}
+}
+
+// behind creates a contender whose requests go to the address that run returns. A process at that
+// address forwards them to the upstream.
+func behind(ctx context.Context, dial Dial, upstream upstreamOf, run func(*gateway) (url string, err error)) (Contender, error) {
+	g, err := upstream(ctx, dial)
+	if err != nil {
+		return nil, err
+	}
 	url, err := run(g)
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -69,14 +109,21 @@ func behind(ctx context.Context, dial Dial, run func(*gateway) (url string, err 
 	return g, nil
 }
 
+// behindProxy creates a contender whose requests go through the bare reverse proxy.
+func behindProxy(upstream upstreamOf) func(context.Context, Dial, string) (Contender, error) {
+	return func(ctx context.Context, dial Dial, _ string) (Contender, error) {
+		return behind(ctx, dial, upstream, func(g *gateway) (string, error) { return g.start(ctx, proxyProgram, g.url) })
+	}
+}
+
 // behindGateway creates a contender whose requests go through a gateway with these routes.
-func behindGateway(routes string) func(context.Context, Dial, string) (Contender, error) {
+func behindGateway(upstream upstreamOf, routes string) func(context.Context, Dial, string) (Contender, error) {
 	return func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 		addr, err := dial.Addr()
 		if err != nil {
 			return nil, err
 		}
-		return behind(ctx, dial, func(g *gateway) (url string, err error) {
+		return behind(ctx, dial, upstream, func(g *gateway) (url string, err error) {
 			if g.dir, err = os.MkdirTemp("", "redisidem-bench"); err != nil {
 				return "", err
 			}
@@ -93,8 +140,10 @@ func behindGateway(routes string) func(context.Context, Dial, string) (Contender
 // Close implements [Contender].
 func (g *gateway) Close() error {
 	var err error
-	if g.process != nil {
-		err = g.process.stop()
+	for _, p := range []*process{g.process, g.upstream} {
+		if p != nil {
+			err = errors.Join(err, p.stop())
+		}
 	}
 	if g.dir != "" {
 		err = errors.Join(err, os.RemoveAll(g.dir))

@@ -76,10 +76,11 @@ func behindMiddleware(inner Kind) func(context.Context, Dial, string) (Contender
 	}
 }
 
-// httpContender sends requests to its own server in this process, and reads the responses.
+// httpContender sends requests to a server, usually its own in this process, and reads the
+// responses.
 type httpContender struct {
-	inner  Contender // may be nil
-	server *http.Server
+	inner  Contender    // may be nil
+	server *http.Server // nil if the server is another process
 	client *http.Client
 	url    string
 
@@ -117,15 +118,20 @@ func (g *httpContender) leave(key string) {
 	}
 }
 
-// serve starts the server. wrap makes the handler from the bare one. If inner is not nil, the bare
-// handler does its work through it.
-func serve(ctx context.Context, dial Dial, inner Contender, wrap func(http.Handler) (http.Handler, error)) (Contender, error) {
-	g := &httpContender{
+// newHTTPContender creates a contender without a server.
+func newHTTPContender(dial Dial, inner Contender) *httpContender {
+	return &httpContender{
 		inner: inner, works: make(map[string]*errand),
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{
 			MaxIdleConnsPerHost: dial.Callers(), IdleConnTimeout: time.Minute, DisableCompression: true,
 		}},
 	}
+}
+
+// serve starts the server. wrap makes the handler from the bare one. If inner is not nil, the bare
+// handler does its work through it.
+func serve(ctx context.Context, dial Dial, inner Contender, wrap func(http.Handler) (http.Handler, error)) (Contender, error) {
+	g := newHTTPContender(dial, inner)
 	handler, err := wrap(http.HandlerFunc(g.handle))
 	if handler == nil {
 		handler = http.HandlerFunc(g.handleInner)
@@ -226,7 +232,10 @@ func (g *httpContender) Do(ctx context.Context, r Request, work Work) (response 
 
 // Close implements [Contender].
 func (g *httpContender) Close() error {
-	err := g.server.Close()
+	var err error
+	if g.server != nil {
+		err = g.server.Close()
+	}
 	g.client.CloseIdleConnections()
 	if g.inner != nil {
 		err = errors.Join(err, g.inner.Close())

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,8 +90,7 @@ func start(ctx context.Context, p *program, args ...string) (running *process, u
 		var entry struct{ Msg, URL string }
 		if err := json.Unmarshal(lines.Bytes(), &entry); err == nil && entry.Msg == "serving" {
 			go func() {
-				for lines.Scan() { // the process must not block on writing
-				}
+				_, _ = io.Copy(io.Discard, log) // the process must not block on writing
 			}()
 			return running, entry.URL, nil
 		}

@@ -60,10 +60,10 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 }
 
 // Count is the number of figures. Their numbers start at 1.
-const Count = 7
+const Count = 8
 
 // steps is the number of calls of Step for each figure.
-var steps = [Count]int{1, 1, 1, 2, 1, 2, 1}
+var steps = [Count]int{1, 1, 1, 2, 1, 2, 1, 1}
 
 // Steps returns how often Measure will call Step.
 func (p Plan) Steps() int {
@@ -89,7 +89,7 @@ type measurement struct {
 // parts holds the function that measures each figure.
 func (m *measurement) parts() [Count]func(context.Context) error {
 	return [...]func(context.Context) error{
-		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware,
+		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware, m.gateway,
 	}
 }
 
@@ -174,7 +174,14 @@ func contenderOf(ctx context.Context, server *target.Server, kind string, s scen
 	if !ok {
 		return nil, nil, fmt.Errorf("there is no contender %q", kind)
 	}
-	g, err := k.Open(ctx, server.Link(callers), prefix+kind)
+	return contestantOf(ctx, server, k, s, callers, prefix)
+}
+
+// contestantOf is contenderOf with the kind of a contender.
+func contestantOf(ctx context.Context, server *target.Server, k contender.Kind, s scenario.Scenario, callers int, prefix string) (
+	contestant, func(), error,
+) {
+	g, err := k.Open(ctx, server.Link(callers), prefix+k.Name)
 	if err != nil {
 		return nil, nil, err
 	}

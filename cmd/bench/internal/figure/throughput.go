@@ -145,8 +145,8 @@ func (m *measurement) middleware(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.add(7, "HTTP middleware against two bare commands over the same server", ratio(samples[0], samples[2]), 0.6, false, "x")
+	m.add(7, "HTTP middleware against two bare commands over the same server", ratio(samples[0], samples[2]), 0.8, false, "x")
 	m.add(7, "... the middleware auto-pipelined", ratio(samples[1], samples[2]), 0.6, false, "x")
-	m.add(7, "... both auto-pipelined", ratio(samples[1], samples[3]), 0.6, false, "x")
+	m.add(7, "... both auto-pipelined", ratio(samples[1], samples[3]), 0.65, false, "x")
 	return m.near.Empty(ctx, "figure")
 }

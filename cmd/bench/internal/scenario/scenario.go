@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/redisidem/redisidem/cmd/bench/internal/answer"
 	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
 )
@@ -70,14 +71,7 @@ func request(group string, caller int, n uint64) contender.Request {
 
 // response returns the response to a request. It differs from every other response of the same
 // size.
-func response(r contender.Request, size int) []byte {
-	body := make([]byte, max(size, len(r.Key)))
-	n := copy(body, r.Key)
-	for i := n; i < len(body); i++ {
-		body[i] = 'a' + byte(i%23)
-	}
-	return body
-}
+func response(r contender.Request, size int) []byte { return answer.Of(r.Key, size) }
 
 // isResponse reports whether got is the result of response, without a second call of it.
 func isResponse(got []byte, r contender.Request, size int) bool {

@@ -11,8 +11,12 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// requestLog collects values for the access log while a request is served.
+// requestLog is the context of a request, which collects values for the access log, and the writer
+// of its response.
 type requestLog struct {
+	context.Context
+	counter responseCounter
+
 	scope  string // never logged
 	result httpidem.Result
 	// challenges are the WWW-Authenticate values of the upstream for a caller that it does not
@@ -21,6 +25,14 @@ type requestLog struct {
 }
 
 type requestLogContext struct{}
+
+// Value implements [context.Context].
+func (n *requestLog) Value(key any) any {
+	if key == (requestLogContext{}) {
+		return n
+	}
+	return n.Context.Value(key)
+}
 
 // requestLogOf returns the requestLog of a context. Without one, it returns one that is not logged.
 func requestLogOf(ctx context.Context) *requestLog {
@@ -36,8 +48,8 @@ func requestLogOf(ctx context.Context) *requestLog {
 func (g *Gateway) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		n := &requestLog{}
-		counter := &responseCounter{ResponseWriter: w}
+		n := &requestLog{Context: r.Context(), counter: responseCounter{ResponseWriter: w}}
+		counter := &n.counter
 		g.metrics.inFlight.Inc()
 		returned := false
 		defer func() {
@@ -66,7 +78,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			replayed := strconv.FormatBool(n.result == httpidem.ResultReplayed)
 			g.metrics.requests.WithLabelValues(methodLabel(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
 		}()
-		next.ServeHTTP(counter, r.WithContext(context.WithValue(r.Context(), requestLogContext{}, n)))
+		next.ServeHTTP(counter, r.WithContext(n))
 		returned = true
 	})
 }

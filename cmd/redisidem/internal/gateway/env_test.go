@@ -132,7 +132,7 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 	b.Cleanup(b.admin.Close)
 }
 
-func parse(t *testing.T, text string) *url.URL {
+func parse(t testing.TB, text string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(text)
 	if err != nil {
@@ -203,7 +203,7 @@ func (b *bench) scrape() string {
 	return string(text)
 }
 
-func writeFile(t *testing.T, name, text string) string {
+func writeFile(t testing.TB, name, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -13,10 +13,15 @@ import (
 // wire the case of a name does not matter.
 func stopTransportRetries(r *http.Request) {
 	r.GetBody = nil
-	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {
+	for i, name := range repeatingFields {
 		if values, ok := r.Header[name]; ok {
 			delete(r.Header, name)
-			r.Header[strings.ToLower(name)] = values
+			r.Header[lowerRepeatingFields[i]] = values
 		}
 	}
 }
+
+var (
+	repeatingFields      = [...]string{idemheader.Key, "X-Idempotency-Key"}
+	lowerRepeatingFields = [...]string{strings.ToLower(idemheader.Key), "x-idempotency-key"}
+)

@@ -15,14 +15,22 @@ func (e *notSentError) Error() string { return e.err.Error() }
 func (e *notSentError) Unwrap() error { return e.err }
 
 // sentTracker is a RoundTripper that distinguishes requests that were not sent from requests whose
-// outcome is unknown.
+// outcome is unknown. It is for the requests of an httputil.ReverseProxy: it adds to the trace in
+// the context of a request.
 type sentTracker struct{ base http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
 func (t *sentTracker) RoundTrip(r *http.Request) (*http.Response, error) {
 	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	resp, err := t.base.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	gotConn := func(httptrace.GotConnInfo) { connected.Store(true) }
+	// ReverseProxy makes a trace for each request. Another one around it would cost a copy of the
+	// request.
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn == nil {
+		trace.GotConn = gotConn
+	} else {
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: gotConn}))
+	}
+	resp, err := t.base.RoundTrip(r)
 	if err != nil && !connected.Load() {
 		err = &notSentError{err}
 	}

@@ -5,12 +5,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"sync"
 )
 
 // newProxy returns the proxy that forwards requests to the upstream.
 func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport: &sentTracker{transport},
+		Transport:  &sentTracker{transport},
+		BufferPool: &bufferPool{},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			u.route(r)
 			r.SetXForwarded()
@@ -32,6 +34,23 @@ func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
 	proxy.ErrorHandler = g.upstreamErrorHandler(p)
 	return &proxy
 }
+
+// bufferPool has the buffers that ReverseProxy copies the bodies of responses with. Without a pool
+// it allocates one for each response.
+type bufferPool struct{ pool sync.Pool }
+
+type copyBuffer [32 << 10]byte
+
+// Get implements [httputil.BufferPool].
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*copyBuffer); ok {
+		return b[:]
+	}
+	return make([]byte, len(copyBuffer{}))
+}
+
+// Put implements [httputil.BufferPool].
+func (p *bufferPool) Put(b []byte) { p.pool.Put((*copyBuffer)(b)) }
 
 // lineWriter is a writer that calls a function for each line of a log, and discards the line.
 type lineWriter func()

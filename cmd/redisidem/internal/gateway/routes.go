@@ -115,6 +115,9 @@ func (r *Routes) matcher() (mux *http.ServeMux, err error) {
 
 // find returns the index of the route that a request matches, or -1.
 func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
+	if len(r.Routes) == 0 {
+		return -1
+	}
 	// A mux redirects paths that are not clean. The path is cleaned only for matching, and is
 	// forwarded unchanged.
 	clean := *req.URL

@@ -29,7 +29,7 @@ func (u *Upstream) newTransport() *http.Transport {
 		ResponseHeaderTimeout: u.Timeout,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConns:          1024,
-		MaxIdleConnsPerHost:   256,
+		MaxIdleConnsPerHost:   1024, // all are to one host
 		ForceAttemptHTTP2:     true,
 		DisableCompression:    true, // responses are forwarded as they are
 	}

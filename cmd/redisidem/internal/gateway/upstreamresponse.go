@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -49,18 +50,65 @@ func prefetchBody(limit int, stream bool) func(*http.Response) error {
 		if httpidem.Stage(answer.Request.Context()) == nil {
 			return nil // the response is not held back
 		}
-		if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); stream &&
-			(answer.ContentLength < 0 || kind == "text/event-stream") {
+		if stream && isStream(answer) {
 			return nil // ReverseProxy flushes these
 		}
-		head, err := io.ReadAll(io.LimitReader(answer.Body, int64(limit)+1))
+		head, err := readHead(answer, limit+1)
 		if err != nil {
 			return err
 		}
-		answer.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(head), answer.Body), answer.Body}
+		body := &prefetchedBody{rest: answer.Body}
+		body.head.Reset(head)
+		answer.Body = body
 		return nil
 	}
 }
+
+// isStream reports whether a response is of unknown length or an event stream.
+func isStream(answer *http.Response) bool {
+	kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type"))
+	return answer.ContentLength < 0 || kind == "text/event-stream"
+}
+
+// readHead reads a response body up to its end or up to limit bytes.
+func readHead(answer *http.Response, limit int) ([]byte, error) {
+	if answer.Body == http.NoBody { // with HEAD the length is that of another response
+		return nil, nil
+	}
+	size := bytes.MinRead
+	if answer.ContentLength >= 0 && answer.ContentLength < int64(limit) {
+		size = int(answer.ContentLength) + 1 // the last byte is for the end
+	}
+	head := make([]byte, 0, size)
+	for len(head) < limit {
+		if len(head) == cap(head) {
+			head = slices.Grow(head, bytes.MinRead)
+		}
+		n, err := answer.Body.Read(head[len(head):min(cap(head), limit)])
+		head = head[:len(head)+n]
+		if err == io.EOF { //nolint:errorlint // a reader returns it as it is
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return head, nil
+}
+
+// prefetchedBody is a response body whose beginning was read.
+type prefetchedBody struct {
+	head bytes.Reader
+	rest io.ReadCloser
+}
+
+// Read implements [io.Reader].
+func (b *prefetchedBody) Read(p []byte) (int, error) {
+	if b.head.Len() > 0 {
+		return b.head.Read(p)
+	}
+	return b.rest.Read(p)
+}
+
+// Close implements [io.Closer].
+func (b *prefetchedBody) Close() error { return b.rest.Close() }
