@@ -13,8 +13,8 @@ type handlerRun struct {
 	keyedRequest
 	next http.Handler
 
-	// They end with the claim, when the handler starts. stopWatching reports whether the client was
-	// there until then.
+	// Both are called after the claim, before the handler starts. stopWatching reports whether the
+	// client was still connected then.
 	stopWaiting  func()
 	stopWatching func() bool
 
@@ -22,7 +22,7 @@ type handlerRun struct {
 	replayed   replayedBody
 	writer     capture
 	capture    *capture // nil until the handler starts
-	panicked   bool     // and serve has to repeat the panic
+	panicked   bool     // the handler has panicked, and serve must panic with panicValue
 	panicValue any      // what the handler panicked with
 }
 
@@ -62,6 +62,7 @@ func (e *handlerRun) run(ctx context.Context, st *redisidem.Stage) (redisidem.Ou
 	if point := st.Key().RecoveryPoint; point != redisidem.Started {
 		return redisidem.Outcome{}, redisidem.ErrUnknownRecoveryPoint
 	}
+	// The client may disconnect between the two conditions, and stopWatching then reports false.
 	if client.Err() != nil || !e.middleware.cfg.CancelWithClient && !e.stopWatching() {
 		return redisidem.NothingDone(), nil
 	}
