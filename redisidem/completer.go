@@ -120,8 +120,9 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 // more keys and gives running stages Drain to end. After that it cancels their contexts and waits
 // for them. It returns ctx's error or [ErrClosed].
 //
-// Errors of keys and of Redis go to Config.Logger and Config.Observer, and are tried again. The keys
-// of each flow name are worked on separately, so a flow whose stages hang does not delay the others.
+// Errors of keys and of Redis go to Config.Logger and Config.Observer, and are tried again. The
+// keys of each flow name are worked on separately, so a flow whose stages hang does not delay the
+// others.
 func (c *Completer) Run(ctx context.Context) error {
 	return c.with(ctx, func(ctx context.Context, all []*workers) error {
 		var scans sync.WaitGroup

@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// mostAsked bounds the keys of one request, and so the time for which it occupies a server:
-	// half a millisecond.
+	// mostAsked bounds the keys of one request, and so the time for which it occupies a server.
 	mostAsked = 4096
-	// mostPiped bounds the keys in a pipeline to one server. An embedded server that is connected by
-	// a pipe stops reading when it replies, so that a longer request would never be sent.
+	// mostPiped bounds the keys in a pipeline to one server. An embedded server that is connected
+	// by a pipe stops reading when it replies, so that a longer request would never be sent.
 	mostPiped = 32
 	// narrowing is how many parts a group of keys is divided into if only some of them exist.
 	narrowing = 8
 )
 
-// Existing returns those of some due indexes that exist. EXISTS counts how many of its keys exist,
-// so one command answers for all indexes if there are none, and few find the others. In a cluster,
-// the keys of one command must be in one slot, so it takes a command for each shard.
+// Existing returns those of some due indexes that exist. EXISTS counts how many of its keys exist.
+// One command therefore answers for all indexes if none exists, and a few commands find the ones
+// that do. In a cluster, the keys of one command must be in one slot, so it takes a command for
+// each shard.
 //
 // The masters of a cluster are asked side by side. The error of one does not keep the others from
 // being asked; the result covers them. An operation lasts as long as its requests, each of which
