@@ -42,13 +42,13 @@
 --
 -- Safe to repeat: yes. The journal names who committed a revision, so a repeated commit gets OK and
 -- writes nothing.
--- redis.call: 4 when the lease ends (HMGET, GETDEL, TIME, HSET; also PEXPIRE when the claim is
--- older than the lease is long); 6 when it is kept (HMGET, GET, TIME, HSET, SET, PEXPIRE). Added to
--- that: 1 once the journal is full (HDEL); 2 when a caller waits (PUBLISH, HDEL); 1 or 2 with a due
--- index (ZREM, or ZADD and PEXPIRE; PEXPIRE twice when the index is new); 2 with 'b' (HDEL, ZREM);
--- 2 for each effect (TYPE, its command; GET before INCRBY; XINFO before XADD; PEXPIRE for an
--- expiry). 2 or 3 for a repeated commit, 3 or 4 for FENCED and GONE; 2 more of these with 'd'.
--- Without KEYS[2] there is no GETDEL, GET or SET.
+-- redis.call: 5 when the lease ends (HMGET, GET, DEL, TIME, HSET; also PEXPIRE when the claim is
+-- older than the lease is long; no DEL when the lock is not this token's); 6 when it is kept
+-- (HMGET, GET, TIME, HSET, SET, PEXPIRE). Added to that: 1 once the journal is full (HDEL); 2 when
+-- a caller waits (PUBLISH, HDEL); 1 or 2 with a due index (ZREM, or ZADD and PEXPIRE; PEXPIRE twice
+-- when the index is new); 2 with 'b' (HDEL, ZREM); 2 for each effect (TYPE, its command; GET before
+-- INCRBY; XINFO before XADD; PEXPIRE for an expiry). 2 or 3 for a repeated commit, 3 or 4 for
+-- FENCED and GONE; 2 more of these with 'd'. Without KEYS[2] there is no GET, DEL or SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
 -- Writes for a caller that waits for replicas, so that a reply about an older write is about a
@@ -173,15 +173,15 @@ while words <= #ARGV do
   words = effect.last + 1
 end
 
--- If this lease has lapsed, GETDEL may take the lock of an attempt whose claim has not arrived yet.
--- That attempt finds its lock gone and obtains it again. No work is disturbed: an attempt works
--- only after its claim, and a claim would have fenced this commit.
 local keep = string.find(ARGV[6], 'k', 1, true)
 local holder = token
-if keep and KEYS[2] then
+if KEYS[2] then
   holder = redis.call('GET', KEYS[2])
-elseif KEYS[2] then
-  holder = redis.call('GETDEL', KEYS[2])
+  -- If this lease has lapsed, the lock may be that of another attempt, or of a program that knows
+  -- only the lock.
+  if not keep and holder == token then
+    redis.call('DEL', KEYS[2])
+  end
 end
 local held = keep and (holder == token or not holder)
 local time = redis.call('TIME')

@@ -29,12 +29,17 @@ type Script struct {
 	// SHA is the name of Source for EVALSHA.
 	SHA string
 
+	word     any // SHA
 	allowOOM *Script
 }
 
+// Word returns SHA as a word of a command. It does not allocate.
+func (s *Script) Word() any { return s.word }
+
 func newScript(name, source string) *Script {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names scripts by it
-	return &Script{Name: name, Source: source, SHA: hex.EncodeToString(sum[:])}
+	sha := hex.EncodeToString(sum[:])
+	return &Script{Name: name, Source: source, SHA: sha, word: sha}
 }
 
 // newEssential makes a script that has a second form for a server whose memory is full.

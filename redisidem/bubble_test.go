@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +92,17 @@ func (b *bubble) dial(context.Context, string, string) (net.Conn, error) {
 	c := &freezable{Conn: conn, bubble: b}
 	b.conns = append(b.conns, c)
 	return c, nil
+}
+
+// word returns a word of a command as it is sent.
+func word(arg any) string {
+	switch arg := arg.(type) {
+	case *string:
+		return *arg
+	case *int64:
+		return strconv.FormatInt(*arg, 10)
+	}
+	return fmt.Sprint(arg)
 }
 
 // freeze cuts every connection and refuses new ones, until thaw.

@@ -35,7 +35,7 @@ type claim struct {
 }
 
 // fingerprint returns the fingerprint that the record must have, or "" for any.
-func (c claim) fingerprint() string {
+func (c *claim) fingerprint() string {
 	switch {
 	case c.request != nil:
 		return c.request.fingerprint
@@ -45,19 +45,17 @@ func (c claim) fingerprint() string {
 	return c.onlyFingerprint
 }
 
-// asked returns the claim in the form that the protocol package sends. If the key is taken, the
-// caller is notified on channel when it is free; "" for no notification. waited is how long the
-// caller has waited for the key.
-func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.Claim {
+// asked returns the claim in the form that the protocol package sends.
+func (c *claim) asked(s *Service, w wish) protocol.Claim {
 	k := protocol.Claim{
-		ID: c.id, Fingerprint: c.fingerprint(), NeedsParams: c.request.needsParams(), WakeChannel: channel,
+		ID: c.id, Fingerprint: c.fingerprint(), NeedsParams: c.request.needsParams(), WakeChannel: w.channel,
 		Completer: c.completing, HandedOut: c.handedOut, Recovery: c.flow.recovery(s.cfg.Retention),
 	}
 	if c.seen != nil {
 		k.Seen = c.seen.asSeen()
 	}
 	if !c.byHand { // a lease by hand is for work and cannot end with an answer
-		k.Waited = waited
+		k.Waited = w.waited
 	}
 	if c.flow != nil && !c.unrunnable {
 		k.Flow = c.flow.words
@@ -75,8 +73,9 @@ func (c claim) asked(s *Service, channel string, waited time.Duration) protocol.
 // lease, or an error. If the record has advanced or is finished, it returns the fresh key and no
 // lease.
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
-	outer, _ := ctx.Value(leaseContext{}).(*Lease)
-	for l := outer; l != nil; l = l.outer {
+	cl := claimant{claim: c, scope: sc}
+	cl.outer, _ = ctx.Value(leaseContext{}).(*Lease)
+	for l := cl.outer; l != nil; l = l.outer {
 		if l.id.Record == c.id.Record && l.scope.service.client == sc.service.client && l.holds() {
 			return nil, nil, ErrNested
 		}
@@ -97,31 +96,12 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 			s.inFlight.leave()
 		}
 	}()
-	// All tries share one token, so that a try that was thought lost and arrives late is this
-	// attempt's own. Each fingerprint needs its own token, because a refused token gives the lock
-	// back. In steps, that may happen late.
-	by := protocol.Claimant{Token: protocol.NewToken()}
-	var elders []*protocol.Claimant // for the older fingerprints
-	a = sc.awaitLease(ctx, c, func(channel string, waited time.Duration) claimResult {
-		a := sc.tryClaim(ctx, c, &by, channel, waited, outer)
-		for i, secret := range s.cfg.FingerprintKeys.older() {
-			if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {
-				break
-			}
-			if len(elders) == i {
-				elders = append(elders, &protocol.Claimant{Token: protocol.NewToken()})
-			}
-			older := c
-			if older.request, a.err = c.request.keyedWith(secret, s.valueCodec, c.id); a.err == nil {
-				a = sc.tryClaim(ctx, older, elders[i], channel, waited, outer)
-			}
-		}
-		return a
-	})
+	cl.by.Token = protocol.NewToken()
+	a = cl.await(ctx)
 	if a.lease == nil {
-		s.abandonClaim(ctx, c.id, &by)
-		for _, elder := range elders {
-			s.abandonClaim(ctx, c.id, elder)
+		s.abandonClaim(ctx, c.id, &cl.by)
+		for _, older := range cl.byOlder {
+			s.abandonClaim(ctx, c.id, older)
 		}
 	}
 	if s.cfg.Observer != nil {
@@ -147,15 +127,53 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 	sc.service.observe(ctx, e)
 }
 
-// tryClaim sends one claim and interprets the reply.
-func (sc *Scope) tryClaim(
-	ctx context.Context, c claim, by *protocol.Claimant, channel string, waited time.Duration, outer *Lease,
-) (a claimResult) {
-	s := sc.service
+// claimant is a caller of claim.
+type claimant struct {
+	claim claim
+	scope *Scope
+	outer *Lease // the lease of the stage that the call is in; nil outside of one
+
+	// All tries share one token, so that a try that was thought lost and arrives late is this
+	// attempt's own. Each older fingerprint needs its own token, because a refused token gives the
+	// lock back. In steps, that may happen late.
+	by      protocol.Claimant
+	byOlder []*protocol.Claimant
+}
+
+// wish is how a claimant asks once: the channel on which it is notified that the key is free (""
+// for no notification), and how long it has waited.
+type wish struct {
+	channel string
+	waited  time.Duration
+}
+
+// ask sends a claim with the request's fingerprint. If the record has another one, it sends a claim
+// with the fingerprint of each older key.
+func (cl *claimant) ask(ctx context.Context, w wish) claimResult {
+	c, s := &cl.claim, cl.scope.service
+	a := cl.try(ctx, c, &cl.by, w)
+	for i, secret := range s.cfg.FingerprintKeys.older() {
+		if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {
+			break
+		}
+		if len(cl.byOlder) == i {
+			cl.byOlder = append(cl.byOlder, &protocol.Claimant{Token: protocol.NewToken()})
+		}
+		older := *c
+		if older.request, a.err = c.request.keyedWith(secret, s.valueCodec, c.id); a.err == nil {
+			a = cl.try(ctx, &older, cl.byOlder[i], w)
+		}
+	}
+	return a
+}
+
+// try sends one claim and interprets the reply.
+func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w wish) (a claimResult) {
+	s := cl.scope.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	asked := c.asked(s, channel, waited)
+	asked := c.asked(s, w)
 	r, err := s.redis.Claim(bounded, &asked, by)
 	if err != nil {
 		a.err = explain(ctx, "claim", err)
@@ -167,16 +185,19 @@ func (sc *Scope) tryClaim(
 		if a.err = s.checkAcks(r); a.err != nil {
 			return a
 		}
-		a.lease, a.err = sc.newLease(ctx, c, by.Token, sent, outer, r)
+		a.lease, a.err = cl.newLease(ctx, c, grant{by.Token, sent, r})
 		if a.err != nil && c.completing {
 			by.Open = false
-			a.err = s.refuseUnread(ctx, c, by.Token, r, a.err)
+			a.err = s.refuseUnread(ctx, *c, by.Token, r, a.err)
 		}
 	case protocol.StatusDone:
 		if c.completing {
-			if c.id, a.err = adopt(c.id, r.Texts, s.cfg.Namespace); a.err != nil {
+			var id identity
+			if id, a.err = adopt(c.id, r.Texts, s.cfg.Namespace); a.err != nil {
 				return a
 			}
+			a.key, a.err = s.found(id, c.request, r, sent)
+			return a
 		}
 		a.key, a.err = s.found(c.id, c.request, r, sent)
 	case protocol.StatusInterim:
@@ -213,15 +234,3 @@ func (sc *Scope) tryClaim(
 // errPutOff reports that another worker had the lease after the index handed the key out, so the
 // key is not due any more.
 var errPutOff = errors.New("redisidem: key is due later")
-
-// locked is the error for a BUSY reply.
-func locked(r protocol.Reply) error {
-	left, expires, err := r.LockLife()
-	switch {
-	case err != nil:
-		return fromProtocol(err)
-	case !expires:
-		return &LockedError{RetryAfter: lastPoll} // the lock has lost its expiry, so that its end is unknown
-	}
-	return &LockedError{RetryAfter: left}
-}

@@ -86,7 +86,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 			return key, false, l.retryCommit(ctx, c, e, err)
 		}
 	}
-	next, held, err := l.applyReply(ctx, key, e, keep, sent, r, err)
+	next, held, err := l.applyReply(ctx, commitTry{key, e, keep, sent}, r, err)
 	switch {
 	case held && l.isLost():
 		// The clock ended the lease while the commit that keeps it was under way. No stage may run
@@ -127,7 +127,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	s := l.scope.service
 	c := protocol.Commit{
 		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, Attempts: key.Attempts, From: key.RecoveryPoint,
-		Keep: keep, Journal: l.journal(key, e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
+		Keep: keep, Journal: l.journal(key, &e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
 	}
 	switch recoverable := l.flow.recoverable(); {
 	case !recoverable && !c.DeadLetter && (l.flow != nil || key.Flow == ""):
@@ -144,10 +144,18 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	return s.redis.NewCommit(&c)
 }
 
-// applyReply interprets the reply to a commit.
-func (l *Lease) applyReply(ctx context.Context, key *Key, e encodedOutcome, keep bool, sent time.Time, r protocol.Reply, err error) (
-	*Key, bool, error,
-) {
+// commitTry is a commit as it was sent.
+type commitTry struct {
+	key     *Key // before the commit
+	outcome encodedOutcome
+	keep    bool
+	sent    time.Time
+}
+
+// applyReply interprets the reply to a commit. It returns the key and whether the lease is still
+// held.
+func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply, err error) (*Key, bool, error) {
+	key, e, keep := try.key, &try.outcome, try.keep
 	s := l.scope.service
 	if err != nil {
 		return key, false, fromProtocol(err)
@@ -184,7 +192,7 @@ func (l *Lease) applyReply(ctx context.Context, key *Key, e encodedOutcome, keep
 	}
 	if held {
 		next.LockedAt = key.LockedAt
-		l.attempt, l.retried, l.hasCommitted, l.since, l.sent = 1, false, true, time.Now(), sent
+		l.attempt, l.retried, l.hasCommitted, l.since, l.sent = 1, false, true, time.Now(), try.sent
 	}
 	l.key = next
 	l.mu.Unlock()
@@ -202,7 +210,7 @@ func (l *Lease) applyReply(ctx context.Context, key *Key, e encodedOutcome, keep
 	}
 	if s.cache != nil && next.Finished() {
 		s.listener.listen()
-		s.cache.put(l.id.Name, next, sent, s.cfg.Retention)
+		s.cache.put(l.id.Name, next, try.sent, s.cfg.Retention)
 	}
 	return next, held, notKept
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bsm/redislock"
+
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/lua"
@@ -66,6 +68,26 @@ func TestTrapL8CancelledCallerStillStoresAndReleases(t *testing.T) {
 			}
 		}
 		e.mustBeTidy(e.client())
+	})
+}
+
+// TestLateCommitLeavesTheLockToItsOwner checks that a commit whose lease has lapsed is stored, and
+// that a program that knows only the lock, and has taken it since then, keeps it.
+func TestLateCommitLeavesTheLockToItsOwner(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, raw := e.service().Scope("a"), e.client()
+		lease := locked(t, sc, "k")
+		_, lock := e.place(lease.Key())
+		mustBe(t, raw.Del(ctx, lock).Err(), nil) // it lapses
+		theirs, err := redislock.New(raw).Obtain(ctx, lock, time.Minute, nil)
+		mustBe(t, err, nil)
+
+		_, err = lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+		mustBe(t, err, nil)
+		if token := raw.Get(ctx, lock).Val(); token != theirs.Token() {
+			t.Errorf("after the late commit the lock holds %q, want %q", token, theirs.Token())
+		}
+		mustBe(t, theirs.Release(ctx), nil)
 	})
 }
 

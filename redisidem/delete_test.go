@@ -1,6 +1,11 @@
 package redisidem_test
 
 import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +13,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -75,5 +81,260 @@ func TestDamagedRecordIsDeletedByItsName(t *testing.T) {
 		mustBe(t, sc.Delete(ctx, &redisidem.Key{Value: "k", Scope: "a"}), nil)
 		_, err = sc.Retrieve(ctx, "k")
 		mustBe(t, err, redisidem.ErrNotFound)
+	})
+}
+
+// charging returns a stage that calls another service with an outbound key and receives no answer.
+func charging(sent *[]string) redisidem.StageFunc {
+	return func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		*sent = append(*sent, st.OutboundKey("charge"))
+		return redisidem.Outcome{}, errStage
+	}
+}
+
+// TestOutboundKeysAreNewAfterADelete compares the outbound keys of a record with those of its
+// successor. The successor is made by each call that makes records, in several processes, and after
+// Redis lost the record.
+func TestOutboundKeysAreNewAfterADelete(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		sc, other, raw := e.service().Scope("a"), e.service().Scope("a"), e.client()
+		// charge runs the stage in each way, and returns the key that all runs have.
+		charge := func(key *redisidem.Key) string {
+			t.Helper()
+			var sent []string
+			if key != nil {
+				_, err := sc.WorkStage(ctx, key, charging(&sent))
+				mustBe(t, err, errStage)
+			}
+			_, err := other.Do(ctx, "k", request, charging(&sent))
+			mustBe(t, err, errStage)
+			_, err = sc.WorkStage(ctx, start(t, sc, "k"), charging(&sent))
+			mustBe(t, err, errStage)
+			held, err := sc.Lock(ctx, "k")
+			mustBe(t, err, nil)
+			_, err = other.WorkStage(ctx, held.Key(), charging(&sent))
+			mustBe(t, err, redisidem.ErrLocked)
+			mustBe(t, held.Abandon(ctx), nil)
+			key, err = sc.Update(ctx, start(t, sc, "k"), redisidem.Advance(redisidem.Started+"/2"))
+			mustBe(t, err, nil)
+			_, err = sc.WorkStage(ctx, key, charging(&sent))
+			mustBe(t, err, errStage)
+			for _, k := range sent[1 : len(sent)-1] {
+				if k != sent[0] {
+					t.Errorf("runs of one stage have the outbound keys %q", sent)
+				}
+			}
+			return sent[0] + " and " + sent[len(sent)-1] // of the second stage
+		}
+		lose := func() {
+			t.Helper()
+			record, _ := e.place(start(t, sc, "k"))
+			mustBe(t, raw.Del(ctx, record).Err(), nil)
+		}
+		first := charge(start(t, sc, "k"))
+		lose()
+		if again := charge(nil); again != first {
+			t.Errorf("a lost record had %s, and the next one has %s, want the same", first, again)
+		}
+		seen := []string{first}
+		for _, blind := range []bool{false, true, false} {
+			key := start(t, sc, "k")
+			if blind {
+				key = &redisidem.Key{Value: "k", Scope: "a"}
+			}
+			mustBe(t, sc.Delete(ctx, key), nil)
+			if blind {
+				key = nil
+			} else {
+				key = start(t, sc, "k")
+			}
+			next := charge(key)
+			if slices.Contains(seen, next) {
+				t.Errorf("after %d deletes the keys are %s again", len(seen), next)
+			}
+			seen = append(seen, next)
+		}
+		lose()
+		if again := charge(nil); again != first {
+			t.Errorf("the first record had %s; when all was lost the next one has %s, want the same", first, again)
+		}
+		e.mustBeTidy(raw)
+	})
+}
+
+// TestVoidedChargeIsNotReplayedAfterADelete has a flow that fails permanently and is compensated,
+// and an operator who deletes its key so that the customer may try again.
+func TestVoidedChargeIsNotReplayedAfterADelete(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		charges := make(map[string]bool) // by outbound key; false: voided
+		stock := false
+		flow := mustFlow(b, redisidem.FlowConfig{Name: "order", Version: 1, Stages: []redisidem.FlowStage{
+			{
+				Point: redisidem.Started,
+				Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					k := st.OutboundKey("charge")
+					if _, known := charges[k]; !known {
+						charges[k] = true
+					}
+					return redisidem.Next().WithState(k), nil
+				},
+				Compensate: func(_ context.Context, st *redisidem.Stage) error {
+					charges[st.CommittedKey(st.Compensates(), "charge")] = false
+					return nil
+				},
+			},
+			{Point: "charged", Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if !stock {
+					return redisidem.Fail(redisidem.JSON(409, "out of stock")), nil
+				}
+				var k string
+				if err := st.State(&k); err != nil {
+					return redisidem.Outcome{}, err
+				}
+				return redisidem.Finish(redisidem.JSON(201, charges[k])), nil
+			}},
+		}})
+		for round, want := range []string{`"out of stock"`, `"out of stock"`, "true"} {
+			stock = round == 2
+			key, err := sc.DoFlow(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+			if string(key.Response.Body) != want {
+				b.Errorf("round %d: %s, want %s: %v", round, key.Response.Body, want, charges)
+			}
+			if !stock {
+				mustBe(b, sc.Delete(ctx, key), nil)
+			}
+		}
+		if live := slices.Collect(maps.Values(charges)); len(live) != 3 {
+			b.Errorf("the charges are %v, want two that are voided and one that is not", charges)
+		}
+	})
+}
+
+// TestTombstoneIsNotARecord compares each call on a deleted key with the same call on a key that
+// never existed.
+func TestTombstoneIsNotARecord(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[1].Work = fails(errStage) }))
+		svc := e.service()
+		sc, raw := svc.Scope("a"), e.client()
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		late, err := sc.Lock(ctx, "k")
+		mustBe(t, err, nil)
+		seen := late.Key()
+		record, lock := e.place(seen)
+		mustBe(t, raw.Del(ctx, lock).Err(), nil) // it lapses
+		mustBe(t, sc.Delete(ctx, seen), nil)
+		fields := raw.HGetAll(ctx, record).Val()
+		if generation := fields["generation"]; len(fields) != 1 || !strings.HasPrefix(generation, "1 ") {
+			t.Errorf("the tombstone holds %q", fields)
+		}
+		want := svc.Config().Retention
+		if ttl := raw.PTTL(ctx, record).Val(); ttl > want || ttl < want-time.Minute {
+			t.Errorf("the tombstone lives for %v, want %v", ttl, want)
+		}
+
+		e.mustNotChange(raw, "a tombstone", func() {
+			_, err := sc.Retrieve(ctx, "k")
+			mustBe(t, err, redisidem.ErrNotFound)
+			_, err = sc.Update(ctx, seen, redisidem.Advance("on"))
+			mustBe(t, err, redisidem.ErrNotFound)
+			_, err = sc.Lock(ctx, "k")
+			mustBe(t, err, redisidem.ErrNotFound)
+			_, err = sc.WorkStage(ctx, seen, never(t))
+			mustBe(t, err, redisidem.ErrNotFound)
+			_, err = sc.WorkFlow(ctx, seen, flow)
+			mustBe(t, err, redisidem.ErrNotFound)
+			mustBe(t, sc.Unlock(ctx, "k"), redisidem.ErrNotFound)
+			mustBe(t, sc.Requeue(ctx, seen), redisidem.ErrNotFound)
+			mustBe(t, late.Renew(ctx), redisidem.ErrLeaseLost)
+			_, err = late.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "late")))
+			mustBe(t, err, redisidem.ErrOutcomeUnknown)
+			for key, err := range svc.DeadLetters(ctx, "cart") {
+				t.Errorf("%+v, %v is listed, want no dead letter", key, err)
+			}
+			mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{})
+		})
+		// A hash with other fields and without those of a record is damaged.
+		mustBe(t, raw.HSet(ctx, record, "fingerprint", "f").Err(), nil)
+		_, err = sc.Do(ctx, "k", request, never(t))
+		mustBe(t, err, redisidem.ErrDamaged)
+		_, err = sc.InitializeRequest(ctx, "k", request)
+		mustBe(t, err, redisidem.ErrDamaged)
+		_, err = sc.Retrieve(ctx, "k")
+		mustBe(t, err, redisidem.ErrDamaged)
+		mustBe(t, sc.Delete(ctx, seen), nil)
+		if fields := raw.HGetAll(ctx, record).Val(); len(fields) != 1 {
+			t.Errorf("the tombstone holds %q", fields)
+		}
+		key, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		if key.Attempts != 1 || key.Revision != 1 {
+			t.Errorf("the next record is %+v", key)
+		}
+	})
+}
+
+// TestRepeatedDeleteLeavesTheNextRecordAlone loses the reply of a delete. Before it is repeated,
+// another caller uses the key again.
+func TestRepeatedDeleteLeavesTheNextRecordAlone(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		for name, blind := range map[string]bool{"as it was read": false, "by its name": true} {
+			svc, w := e.wired()
+			sc, other, raw := svc.Scope("a"), e.service().Scope("a"), e.client()
+			seen := start(t, sc, name)
+			record, _ := e.place(seen)
+			if blind {
+				seen = &redisidem.Key{Value: name, Scope: "a"}
+			}
+			var sent []string
+			w.mu.Lock()
+			w.lose, w.then = lua.Delete, func() {
+				if _, err := other.Do(ctx, name, request, charging(&sent)); !errors.Is(err, errStage) {
+					t.Error(err)
+				}
+			}
+			w.mu.Unlock()
+			mustBe(t, sc.Delete(ctx, seen), nil)
+			_, err := other.Do(ctx, name, request, charging(&sent))
+			mustBe(t, err, errStage)
+			if len(sent) != 2 || sent[0] != sent[1] {
+				t.Errorf("deleted %s: the runs of the next record have the outbound keys %q", name, sent)
+			}
+			if n := raw.HGet(ctx, record, "generation").Val(); !strings.HasPrefix(n, "1 ") {
+				t.Errorf("deleted %s: the next record's generation is %q", name, n)
+			}
+		}
+	})
+}
+
+// TestTombstoneLivesForARetention has a provider that remembers keys for no longer than a
+// retention.
+func TestTombstoneLivesForARetention(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{Retention: time.Hour}).Scope("a")
+		var sent []string
+		for _, pause := range []time.Duration{0, 59 * time.Minute, 61 * time.Minute} {
+			_, err := sc.Do(ctx, "k", request, charging(&sent))
+			mustBe(b, err, errStage)
+			mustBe(b, sc.Delete(ctx, start(b, sc, "k")), nil)
+			time.Sleep(pause)
+		}
+		_, err := sc.Do(ctx, "k", request, charging(&sent))
+		mustBe(b, err, errStage)
+		if sent[0] == sent[1] || sent[1] == sent[2] || sent[0] == sent[2] || sent[3] != sent[0] {
+			b.Errorf("the outbound keys are %q, want the first again after the tombstone is gone, and not before", sent)
+		}
+		// A record that was lost before its delete leaves a tombstone too: the delete succeeded.
+		lost := start(b, sc, "k")
+		b.server.FlushAll()
+		mustBe(b, sc.Delete(ctx, lost), nil)
+		_, err = sc.Do(ctx, "k", request, charging(&sent))
+		mustBe(b, err, errStage)
+		if slices.Contains(sent[:1], sent[4]) {
+			b.Errorf("a lost record that was deleted is made again with %s", sent[4])
+		}
 	})
 }

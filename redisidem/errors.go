@@ -229,9 +229,9 @@ func (e *StageError) Unwrap() error { return e.Err }
 
 // ofStage reports whether an error is that of a stage's or a compensation's own work.
 func ofStage(err error) bool {
-	var stage *StageError
-	var compensation *CompensationError
-	return errors.As(err, &stage) || errors.As(err, &compensation)
+	_, stage := errors.AsType[*StageError](err)
+	_, compensation := errors.AsType[*CompensationError](err)
+	return stage || compensation
 }
 
 // CompensationError reports that a compensation failed. The key stays where it is: a retry or a
@@ -314,28 +314,6 @@ func ended(ctx context.Context) error {
 		err = errors.Join(ctxErr, err)
 	}
 	return err
-}
-
-// refusal is the error for a status that says no.
-func refusal(r protocol.Reply) error {
-	switch r.Status {
-	case protocol.StatusGone:
-		return ErrNotFound
-	case protocol.StatusDone:
-		return ErrFinished
-	case protocol.StatusMoved, protocol.StatusOther:
-		return ErrStale
-	case protocol.StatusMismatch:
-		return ErrFingerprintMismatch
-	case protocol.StatusStale:
-		return ErrLeaseLost
-	case protocol.StatusBusy:
-		return locked(r)
-	case protocol.StatusAlive:
-		return ErrNotFound
-	default:
-		return r.Unexpected()
-	}
 }
 
 // unavailableError is ErrUnavailable with what was tried and what went wrong.

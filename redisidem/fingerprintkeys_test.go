@@ -118,7 +118,7 @@ func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
 			if args := cmd.Args(); len(args) > 3 && (args[1] == lua.Claim.SHA || args[1] == lua.Claim.Source) {
-				c.tokens = append(c.tokens, fmt.Sprint(args[3+args[2].(int)]))
+				c.tokens = append(c.tokens, word(args[3+args[2].(int)]))
 			}
 		}
 		return next(ctx, cmds)

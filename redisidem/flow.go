@@ -1,7 +1,6 @@
 package redisidem
 
 import (
-	"context"
 	"regexp"
 	"slices"
 	"strconv"
@@ -66,72 +65,6 @@ type FlowConfig struct {
 	//
 	// A requeued key starts again from zero.
 	MaxAttempts int
-}
-
-// FlowStage is one stage of a [Flow].
-type FlowStage struct {
-	// Point is the recovery point at which the stage starts. It is required and unique in the flow.
-	Point string
-
-	// Work does the stage's work. It should return Next, Finish, Fail or Interim. It is required.
-	Work StageFunc
-
-	// Next lists the recovery points to which Work may advance. A stage that may run again at once,
-	// to work through a long list in parts, names its own point.
-	//
-	// Finish and Fail are always allowed. Interim may name this stage's point, an earlier stage's
-	// point, or a point of Next. Nil: the point of the following stage, or Finished for the last
-	// stage.
-	Next []string
-
-	// Timeout bounds each run of Work, Reconcile and Compensate: their context ends after it. Zero:
-	// only Config.MaxHold bounds a run.
-	Timeout time.Duration
-
-	// Retry configures whether the stage runs again after an error. The zero value: the first error
-	// ends the run.
-	Retry Retry
-
-	// MaxVisits bounds how often one run of the flow may enter this stage from another one. It
-	// stops stages that advance to each other without end, with ErrNoProgress. A stage that names
-	// itself in Next may repeat without limit, within Config.MaxHold. Default: 16.
-	MaxVisits int
-
-	// Reconcile finds out whether an earlier attempt at this stage did its work. It runs before
-	// Work if an earlier attempt began and was not committed, in this process or another one.
-	//
-	// If the work was done, Reconcile returns the outcome. If not, it returns ErrNothingDone, and
-	// Work runs. Any other error, or a panic, means that Reconcile cannot decide. WorkFlow then
-	// returns the error with ErrOutcomeUnknown, and the key stays as it is.
-	//
-	// Nil: Work runs again. It can use Stage.Attempt, Stage.Fence and Stage.OutboundKey to repeat
-	// its work safely.
-	Reconcile StageFunc
-
-	// Compensate undoes the stage's work after the flow has failed for good. It runs once for each
-	// commit of the stage, including interim ones; [Stage.Compensates] returns that commit. It runs
-	// again if it fails or its process dies, so it must be safe to repeat.
-	//
-	// The journal of such a flow's keys remembers 1024 commits. A key with more commits fails with
-	// ErrDamaged before anything is undone. Nil: the stage needs no compensation.
-	Compensate func(ctx context.Context, st *Stage) error
-
-	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an
-	// earlier one is compensated.
-	NoReturn bool
-}
-
-// Retry configures how a stage is repeated after an error while the lease is held.
-type Retry struct {
-	// Attempts is the maximum number of runs under one lease. Zero and 1: one run.
-	Attempts int
-	// Backoff is the pause before the second run. Later pauses double up to MaxBackoff, and half of
-	// each pause is jitter. Defaults: 100 ms, and 5 s or Backoff if that is longer.
-	Backoff, MaxBackoff time.Duration
-	// If reports whether another run may succeed after this error. Nil: every error is retried,
-	// except ErrOutcomeUnknown from a stage without Reconcile. If the stage got it from a call of
-	// this library for another key, that call is safe to repeat, and the stage runs again.
-	If func(error) bool
 }
 
 // Flow is an operation made of stages. It is immutable and safe for concurrent use. Make one with
@@ -202,36 +135,6 @@ func NewFlow(cfg FlowConfig) (*Flow, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// complete fills in the defaults of one stage and checks it without regard to the others.
-func (s *FlowStage) complete(field string, f *Flow) error {
-	def(&s.MaxVisits, DefaultMaxVisits)
-	def(&s.Retry.Attempts, 1)
-	def(&s.Retry.Backoff, DefaultBackoff)
-	def(&s.Retry.MaxBackoff, max(DefaultMaxBackoff, s.Retry.Backoff))
-	s.Next = slices.Clone(s.Next)
-	switch {
-	case s.Point == "":
-		return invalid(field+".Point", "must not be empty")
-	case s.Point == Finished || strings.HasPrefix(s.Point, compensating) || strings.Contains(s.Point, "\n"):
-		return invalid(field+".Point", "must not be %q, nor begin with %q, nor have a line break: %q", Finished, compensating, s.Point)
-	case f.stages[s.Point] != nil:
-		return invalid(field+".Point", "is that of an earlier stage, too: %q", s.Point)
-	case s.Work == nil:
-		return invalid(field+".Work", "must not be nil")
-	case s.Next != nil && len(s.Next) == 0:
-		return invalid(field+".Next", "must not be empty; nil stands for the stage behind it")
-	case s.Timeout < 0:
-		return invalid(field+".Timeout", "must not be negative: %v", s.Timeout)
-	case s.MaxVisits < 1:
-		return invalid(field+".MaxVisits", "must be at least 1: %d", s.MaxVisits)
-	case s.Retry.Attempts < 1:
-		return invalid(field+".Retry.Attempts", "must not be negative: %d", s.Retry.Attempts)
-	case s.Retry.Backoff < 0 || s.Retry.MaxBackoff < s.Retry.Backoff:
-		return invalid(field+".Retry.Backoff", "must be between 0 and MaxBackoff (%v): %v", s.Retry.MaxBackoff, s.Retry.Backoff)
-	}
-	return nil
 }
 
 // connected checks that each stage can be reached from Started and can reach Finished.

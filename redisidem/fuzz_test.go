@@ -176,10 +176,10 @@ func FuzzStoredRecord(f *testing.F) {
 				return
 			}
 			fields := out.fields(key)
-			words := fields.AppendFields([]any{
+			words := append([]any{
 				fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000",
 				fieldScope, id.Scope, fieldValue, id.Value, fieldMethod, request.method, fieldPath, request.path,
-			})
+			}, fields.Fields()...)
 			if request.stored != nil {
 				words = append(words, fieldParams, request.stored)
 			}

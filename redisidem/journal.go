@@ -70,7 +70,7 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 
 // journal returns how many entries the journal keeps when the outcome is committed. A key whose
 // flow is unknown here is treated as one that may be compensated.
-func (l *Lease) journal(key *Key, e encodedOutcome) protocol.JournalLength {
+func (l *Lease) journal(key *Key, e *encodedOutcome) protocol.JournalLength {
 	switch {
 	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
 		return protocol.JournalShort

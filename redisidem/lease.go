@@ -27,8 +27,9 @@ type Lease struct {
 
 	byHand bool // a program ends it, without a callback
 
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	stageContext stageContext
+	ctx          context.Context // descends from stageContext
+	cancel       context.CancelCauseFunc
 
 	committing sync.Mutex // one commit at a time, because the next one extends its revision
 
@@ -49,6 +50,21 @@ type Lease struct {
 // leaseContext is the context key of the lease under which a stage runs.
 type leaseContext struct{}
 
+// stageContext is the claimant's context with the lease under leaseContext. It is a part of the
+// lease, so that it needs no allocation.
+type stageContext struct {
+	context.Context
+	lease *Lease
+}
+
+// Value implements [context.Context].
+func (c *stageContext) Value(key any) any {
+	if key == (leaseContext{}) {
+		return c.lease
+	}
+	return c.Context.Value(key)
+}
+
 // Lock takes the lease on the key of that value, for callers that have only its text. It takes one
 // round trip, and Commit or Abandon takes another one. It waits up to [Scope.Wait] for a key that
 // another worker has. The lease's context descends from ctx.
@@ -68,22 +84,30 @@ func (sc *Scope) Lock(ctx context.Context, value string) (*Lease, error) {
 	return lease, err
 }
 
-// newLease makes the lease from the OWN reply to a claim.
-func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.Time, outer *Lease, r protocol.Reply) (*Lease, error) {
+// grant is the reply that gave a lease to a token.
+type grant struct {
+	token string
+	sent  time.Time // when the claim was sent
+	reply protocol.Reply
+}
+
+// newLease makes the lease that a claim was granted.
+func (cl *claimant) newLease(ctx context.Context, c *claim, g grant) (*Lease, error) {
+	sc, id, r := cl.scope, c.id, g.reply
 	granted, err := r.Granted()
 	if err != nil {
 		return nil, fromProtocol(err)
 	}
 	var key *Key
 	if c.completing {
-		if c.id, err = adopt(c.id, r.Texts, sc.service.cfg.Namespace); err != nil {
+		if id, err = adopt(id, r.Texts, sc.service.cfg.Namespace); err != nil {
 			return nil, err
 		}
-		sc = sc.service.Scope(c.id.Scope)
+		sc = sc.service.Scope(id.Scope)
 	}
 	switch {
 	case len(r.Texts) > 0:
-		key, err = decodeRecord(c.id, sc.service.valueCodec, r.Texts)
+		key, err = decodeRecord(id, sc.service.valueCodec, r.Texts)
 	case c.seen != nil:
 		seen := *c.seen
 		key = &seen
@@ -97,23 +121,24 @@ func (sc *Scope) newLease(ctx context.Context, c claim, token string, sent time.
 	default:
 		var created protocol.Created
 		if created, err = r.GrantedNew(); err == nil {
-			key = newKey(c.id, *c.request, created)
+			key = newKey(id, *c.request, created)
 		}
 		err = fromProtocol(err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = c.id, granted.Attempts, granted.At, false, false
+	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = id, granted.Attempts, granted.At, false, false
 	if c.flow != nil && !c.unrunnable {
 		key.Flow = c.flow.id
 	}
 
 	l := &Lease{
-		scope: sc, id: c.id, token: token, fence: granted.Fence, attempt: granted.Attempt, outer: outer, flow: c.flow, key: key,
-		byCompleter: c.completing, byHand: c.byHand, began: sent, since: sent, sent: sent,
+		scope: sc, id: id, token: g.token, fence: granted.Fence, attempt: granted.Attempt, outer: cl.outer, flow: c.flow, key: key,
+		byCompleter: c.completing, byHand: c.byHand, began: g.sent, since: g.sent, sent: g.sent,
 	}
-	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, leaseContext{}, l))
+	l.stageContext = stageContext{ctx, l}
+	l.ctx, l.cancel = context.WithCancelCause(&l.stageContext)
 	sc.service.inFlight.hold(l)
 	l.startRenewer()
 	return l, nil

@@ -101,120 +101,21 @@ func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 // that this library cannot have written is damage, and so is the record of another key.
 func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) {
 	k := &Key{id: id}
-	var r Response
-	var err error
-	var c control
-	var ruled bool
-	var locked, header, body, params, state string
-	var hasParams, hasHeader, hasBody bool
-	for i := 0; i+1 < len(pairs) && err == nil; i += 2 {
-		v := pairs[i+1]
-		switch pairs[i] {
-		case fieldControl:
-			c, err = decodeControl(v)
-			ruled = true
-		case fieldScope:
-			k.Scope = v
-		case fieldValue:
-			k.Value = v
-		case fieldMethod:
-			k.Method = v
-		case fieldPath:
-			k.Path = v
-		case fieldParams:
-			params, hasParams = v, true
-		case fieldFingerprint:
-			k.fingerprint = v
-		case fieldPoint:
-			k.RecoveryPoint = v
-		case fieldCode:
-			var n int64
-			n, err = parseCount(fieldCode, v)
-			r.Code = int(n)
-		case fieldHeaders:
-			header, hasHeader = v, true
-		case fieldBody:
-			body, hasBody = v, true
-		case fieldInterim:
-			k.hasInterim = v != ""
-		case fieldState:
-			state, k.hasState = v, true
-		case fieldCreatedAt:
-			k.CreatedAt, err = parseTime(fieldCreatedAt, v)
-		case fieldLockedAt:
-			locked = v
-		case fieldFlow:
-			k.Flow = v
-		case fieldDeadLetter:
-			k.DeadLetter, err = decodeDeadLetter(v)
-		case fieldNotKept:
-			k.notKept = v
-		case fieldUndoable:
-			k.undoable = v != ""
-		case fieldRequeued:
-			k.requeued, err = decodeRequeue(v)
-		case fieldRefused:
-			k.refused, err = decodeRefusals(v)
-		case fieldGeneration:
-			k.generation, err = decodeGeneration(v)
-		default:
-			if n, ok := strings.CutPrefix(pairs[i], journalPrefix); ok {
-				var e JournalEntry
-				e, err = decodeJournalEntry(n, v)
-				k.Journal = append(k.Journal, e)
-			}
-		}
-	}
-	k.Revision, k.Attempts = c.revision, int(c.attempts)
-	if err == nil && c.leased {
-		k.LockedAt, err = parseTime(fieldLockedAt, locked)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case !ruled:
-		return nil, damaged("%s is missing", fieldControl)
-	case k.Scope != id.Scope || k.Value != id.Value:
-		return nil, damaged("the record is another key's")
-	case k.RecoveryPoint == "":
-		return nil, damaged("%s is missing", fieldPoint)
-	case k.fingerprint == "":
-		return nil, damaged("%s is missing", fieldFingerprint)
-	case k.CreatedAt.IsZero():
-		return nil, damaged("%s is missing", fieldCreatedAt)
-	case r.Code != 0 && (r.Code < 100 || r.Code > 599):
-		return nil, damaged("%s is %d", fieldCode, r.Code)
-	case r.Code != 0 && !hasBody:
-		return nil, damaged("%s is missing", fieldBody)
-	}
-	for _, part := range []struct {
-		field  string
-		stored string
-		there  bool
-		code   int
-		to     *[]byte
-	}{
-		{fieldParams, params, hasParams, 0, &k.Params},
-		{fieldState, state, k.hasState, 0, &k.state},
-		{fieldBody, body, hasBody, r.Code, &r.Body},
-	} {
-		if part.there {
-			if *part.to, err = values.decode(id, k.fingerprint, part.field, part.code, []byte(part.stored)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if hasHeader {
-		lines, err := values.decode(id, k.fingerprint, fieldHeaders, r.Code, []byte(header))
-		if err != nil {
+	r := storedRecord{key: k}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if err := r.read(pairs[i], pairs[i+1]); err != nil {
 			return nil, err
 		}
-		if r.Header, err = decodeHeader(string(lines)); err != nil {
-			return nil, damaged("%v", err)
-		}
 	}
-	if !r.empty() && k.notKept == "" { // otherwise the stored response is that of an earlier stage
-		k.Response = &r
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if err := r.decodeValues(values); err != nil {
+		return nil, err
+	}
+	k.Revision, k.Attempts = r.control.revision, int(r.control.attempts)
+	if !r.response.empty() && k.notKept == "" { // otherwise the stored response is that of an earlier stage
+		k.Response = &r.response
 	}
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
 	for i := range k.Journal {
@@ -228,6 +129,140 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 	}
 	k.original = k.view()
 	return k, nil
+}
+
+// storedRecord is a record whose values are not decoded yet.
+type storedRecord struct {
+	key        *Key
+	control    control
+	hasControl bool
+	lockedAt   string
+	response   Response
+
+	header, body, params, state   string
+	hasHeader, hasBody, hasParams bool
+}
+
+// read reads one field.
+func (r *storedRecord) read(field, v string) (err error) {
+	k := r.key
+	switch field {
+	case fieldControl:
+		r.hasControl = true
+		r.control, err = decodeControl(v)
+	case fieldScope:
+		k.Scope = v
+	case fieldValue:
+		k.Value = v
+	case fieldMethod:
+		k.Method = v
+	case fieldPath:
+		k.Path = v
+	case fieldParams:
+		r.params, r.hasParams = v, true
+	case fieldFingerprint:
+		k.fingerprint = v
+	case fieldPoint:
+		k.RecoveryPoint = v
+	case fieldCode:
+		var n int64
+		n, err = parseCount(fieldCode, v)
+		r.response.Code = int(n)
+	case fieldHeaders:
+		r.header, r.hasHeader = v, true
+	case fieldBody:
+		r.body, r.hasBody = v, true
+	case fieldInterim:
+		k.hasInterim = v != ""
+	case fieldState:
+		r.state, k.hasState = v, true
+	case fieldCreatedAt:
+		k.CreatedAt, err = parseTime(fieldCreatedAt, v)
+	case fieldLockedAt:
+		r.lockedAt = v
+	case fieldFlow:
+		k.Flow = v
+	case fieldDeadLetter:
+		k.DeadLetter, err = decodeDeadLetter(v)
+	case fieldNotKept:
+		k.notKept = v
+	case fieldUndoable:
+		k.undoable = v != ""
+	case fieldRequeued:
+		k.requeued, err = decodeRequeue(v)
+	case fieldRefused:
+		k.refused, err = decodeRefusals(v)
+	case fieldGeneration:
+		k.generation, err = decodeGeneration(v)
+	default:
+		if n, ok := strings.CutPrefix(field, journalPrefix); ok {
+			var e JournalEntry
+			e, err = decodeJournalEntry(n, v)
+			k.Journal = append(k.Journal, e)
+		}
+	}
+	return err
+}
+
+// check returns an error if the record lacks a field, is another key's, or has a code that no
+// response has.
+func (r *storedRecord) check() (err error) {
+	k, code := r.key, r.response.Code
+	if r.control.leased {
+		if k.LockedAt, err = parseTime(fieldLockedAt, r.lockedAt); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !r.hasControl:
+		return damaged("%s is missing", fieldControl)
+	case k.Scope != k.id.Scope || k.Value != k.id.Value:
+		return damaged("the record is another key's")
+	case k.RecoveryPoint == "":
+		return damaged("%s is missing", fieldPoint)
+	case k.fingerprint == "":
+		return damaged("%s is missing", fieldFingerprint)
+	case k.CreatedAt.IsZero():
+		return damaged("%s is missing", fieldCreatedAt)
+	case code != 0 && (code < 100 || code > 599):
+		return damaged("%s is %d", fieldCode, code)
+	case code != 0 && !r.hasBody:
+		return damaged("%s is missing", fieldBody)
+	}
+	return nil
+}
+
+// decodeValues decodes the values that go through Config.Codec.
+func (r *storedRecord) decodeValues(values valueCodec) (err error) {
+	k, response := r.key, &r.response
+	decode := func(field string, code int, stored string) ([]byte, error) {
+		return values.decode(k.id, k.fingerprint, field, code, []byte(stored))
+	}
+	if r.hasParams {
+		if k.Params, err = decode(fieldParams, 0, r.params); err != nil {
+			return err
+		}
+	}
+	if k.hasState {
+		if k.state, err = decode(fieldState, 0, r.state); err != nil {
+			return err
+		}
+	}
+	if r.hasBody {
+		if response.Body, err = decode(fieldBody, response.Code, r.body); err != nil {
+			return err
+		}
+	}
+	if r.hasHeader {
+		lines, err := decode(fieldHeaders, response.Code, r.header)
+		if err != nil {
+			return err
+		}
+		if response.Header, err = decodeHeader(string(lines)); err != nil {
+			return damaged("%v", err)
+		}
+	}
+	return nil
 }
 
 func parseCount(field, s string) (int64, error) {
@@ -306,4 +341,19 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	}
 	next.original = next.view()
 	return &next
+}
+
+// A tombstone takes the place of a record that Delete has removed, for Config.Retention from then
+// on; delete.lua writes it. It has only the field generation, which counts the deleted records of
+// the key. A record that is made in its place keeps the field, so that its outbound keys differ
+// from those of the deleted record.
+
+// isTombstone reports whether the field, value, ... list of a record is that of a tombstone.
+func isTombstone(pairs []string) bool { return len(pairs) == 2 && pairs[0] == fieldGeneration }
+
+// decodeGeneration reads "generation delete", as the delete script writes it. The name of the
+// delete is for the script alone.
+func decodeGeneration(s string) (int64, error) {
+	generation, _, _ := strings.Cut(s, " ")
+	return parseCount(fieldGeneration, generation)
 }

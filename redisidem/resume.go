@@ -27,8 +27,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	sc := c.service.Scope("").Wait(0) // the scope is in the record
 	f := j.flow
 	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
-	var other *FlowError
-	if errors.As(err, &other) {
+	if other, ok := errors.AsType[*FlowError](err); ok {
 		switch name, _, _ := strings.Cut(other.Stored, "/"); {
 		case name != f.cfg.Name:
 			return nil, errNotOurs

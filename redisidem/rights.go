@@ -62,7 +62,6 @@ var rights = []right{
 	{"getrange", "key 0 1", forAll},
 	{"set", "key value", forAll},
 	{"get", "key", forAll},
-	{"getdel", "key", forAll},
 	{"del", "key", forAll},
 	{"exists", "key", forAll},
 	{"type", "key", forAll}, // of effects; without it the outcome of a commit would be unknown

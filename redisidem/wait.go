@@ -23,27 +23,27 @@ type claimResult struct {
 	answeredAt time.Time // when the key's interim answer was made, or a little before
 }
 
-// waiter is a caller that asks for a lease and may wait for it.
+// waiter is a claimant that may wait for the lease.
 type waiter struct {
-	claim   claim
-	ask     func(channel string, waited time.Duration) claimResult
+	*claimant
 	came    time.Time
 	expired <-chan time.Time // its budget is used up
 	delayed bool             // it waited for the lead, or was refused because the key is locked
 }
 
-// awaitLease asks for a lease, and asks again while the key is locked, until the scope's budget is
+// await asks for a lease, and asks again while the key is locked, until the scope's budget is
 // used up. A waiter that gets no lease has changed nothing.
-func (sc *Scope) awaitLease(ctx context.Context, c claim, ask func(channel string, waited time.Duration) claimResult) claimResult {
+func (cl *claimant) await(ctx context.Context) claimResult {
+	sc := cl.scope
 	switch {
 	case ctx.Err() != nil:
 		return claimResult{err: unavailable(ctx, "claim", ctx.Err())}
 	case sc.wait <= 0:
-		return ask("", 0)
+		return cl.ask(ctx, wish{})
 	}
 	budget := time.NewTimer(sc.wait)
 	defer budget.Stop()
-	w := waiter{claim: c, ask: ask, came: time.Now(), expired: budget.C}
+	w := waiter{claimant: cl, came: time.Now(), expired: budget.C}
 	for {
 		if a, ok := sc.joinFlight(ctx, &w); ok {
 			return a
@@ -105,7 +105,7 @@ func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channe
 	}
 	w.delayed = true
 	record := w.claim.id.Record
-	a := w.ask(channel, waited)
+	a := w.ask(ctx, wish{channel, waited})
 	switch {
 	case errors.Is(a.err, ErrLocked):
 		f.refused.Store(&a.err)

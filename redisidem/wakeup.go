@@ -104,11 +104,11 @@ func (l *listener) subscribe() (stood bool) {
 	confirmed, asked := 0, false
 	for {
 		message, err := sub.ReceiveTimeout(l.ctx, heartbeat)
-		var timeout net.Error
+		timeout, isNet := errors.AsType[net.Error](err)
 		switch {
 		case l.ctx.Err() != nil:
 			return stood
-		case errors.As(err, &timeout) && timeout.Timeout() && stood && !asked:
+		case isNet && timeout.Timeout() && stood && !asked:
 			asked = true
 			if sub.Ping(l.ctx) != nil {
 				return stood

@@ -137,7 +137,7 @@ func notFound(c fiber.Ctx, err error) bool {
 	status := c.Response().StatusCode()
 	if err != nil {
 		status = fiber.StatusInternalServerError
-		if known := (*fiber.Error)(nil); errors.As(err, &known) {
+		if known, ok := errors.AsType[*fiber.Error](err); ok {
 			status = known.Code
 		}
 	}

@@ -36,7 +36,7 @@ func (s *Server) refusal(ctx context.Context, err error, ran bool) error {
 		return refuse(ctx, codes.Internal, "the call is nested in itself: the chain has two interceptors, or the handler calls its own method with the same "+Key, never)
 	case errors.Is(err, redisidem.ErrLocked):
 		after := time.Second
-		if locked := (*redisidem.LockedError)(nil); errors.As(err, &locked) {
+		if locked, ok := errors.AsType[*redisidem.LockedError](err); ok {
 			after = locked.RetryAfter
 		}
 		return refuse(ctx, codes.Aborted, "a call with this "+Key+" is in progress", max(min(after, s.cfg.MaxRetryAfter), time.Millisecond))
@@ -58,8 +58,8 @@ func (e *refusedError) Error() string { return e.Err().Error() }
 func (e *refusedError) GRPCStatus() *status.Status { return e.Status }
 
 func refused(err error) bool {
-	e := (*refusedError)(nil)
-	return errors.As(err, &e)
+	_, ok := errors.AsType[*refusedError](err)
+	return ok
 }
 
 // asksForRetry reports whether a status asks its caller to retry. Such a status is not final,

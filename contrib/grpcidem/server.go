@@ -236,9 +236,9 @@ func (s *Server) call(ctx context.Context, key string, req any, method string, h
 			}
 			return redisidem.Outcome{}, &releasedError{failure}
 		})
-	released := (*releasedError)(nil)
+	released, wasReleased := errors.AsType[*releasedError](err)
 	switch {
-	case errors.As(err, &released):
+	case wasReleased:
 		tap.send()
 		return nil, released.err
 	case err != nil:

@@ -135,8 +135,8 @@ func (s *story) race(ctx context.Context) error {
 		return "", errors.New("worker B worked, too")
 	}
 	_, _, err := redisidem.Do(ctx, s.keys, key, req, write)
-	var locked *redisidem.LockedError // it also matches errors.Is(err, redisidem.ErrLocked)
-	if !errors.As(err, &locked) {
+	locked, ok := errors.AsType[*redisidem.LockedError](err) // it also matches errors.Is(err, redisidem.ErrLocked)
+	if !ok {
 		return fmt.Errorf("worker B should have been refused: %w", err)
 	}
 	s.say("worker B", "refused with ErrLocked; should A die, the key is free in %v",

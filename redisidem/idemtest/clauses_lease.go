@@ -32,8 +32,8 @@ func (c *clause) takeoverTimeout() time.Duration { return c.cfg.Lease + patience
 func lockedErrorHasRetryAfter(c *clause) {
 	lease, _ := c.lockedKey()
 	_, err := c.scope().Do(c.ctx, "k", orderRequest, c.mustNotRun)
-	var locked *redisidem.LockedError
-	if !errors.As(err, &locked) || locked.RetryAfter <= 0 || locked.RetryAfter > c.cfg.Lease {
+	locked, ok := errors.AsType[*redisidem.LockedError](err)
+	if !ok || locked.RetryAfter <= 0 || locked.RetryAfter > c.cfg.Lease {
 		c.Errorf("a second caller gets %v, want a LockedError within a lease of %v", err, c.cfg.Lease)
 	}
 	c.must("Commit", second(lease.Commit(c.ctx, redisidem.Finish(redisidem.JSON(201, "order 1")))))

@@ -125,8 +125,8 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 		case err != nil:
 			p.note("error: %v", err)
 			// A stage's own error says nothing about the lease, which the library has given back.
-			stage := (*redisidem.StageError)(nil)
-			if !errors.As(err, &stage) && (errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrOutcomeUnknown)) {
+			_, ofStage := errors.AsType[*redisidem.StageError](err)
+			if !ofStage && (errors.Is(err, redisidem.ErrLocked) || errors.Is(err, redisidem.ErrOutcomeUnknown)) {
 				p.lapse(lease)
 			}
 		case key.Finished() && at != crashPoint{}:

@@ -132,7 +132,7 @@ func TestMissingRight(t *testing.T) {
 	svc := serve(t, client)
 	ctx := context.Background()
 	rights := []string{
-		"eval", "evalsha", "msetnx", "mset", "getrange", "set", "get", "getdel", "del", "exists", "time", "pexpire", "pexpireat",
+		"eval", "evalsha", "msetnx", "mset", "getrange", "set", "get", "del", "exists", "time", "pexpire", "pexpireat",
 		"pexpiretime", "pttl", "hset", "hget", "hmget", "hgetall", "hdel",
 	}
 	results := 0

@@ -261,7 +261,10 @@ inline commit(t, r)
 		:: !keep[AT(t, r)] ->
 			token = NO_TOKEN;
 			end_lease(t);
-			lock = NO_TOKEN;   /* even if another worker has obtained it and not claimed yet: that worker obtains it again */
+			if
+			:: lock == t -> lock = NO_TOKEN
+			:: else   /* the lock lapsed, and may be another's */
+			fi;
 			reply = STORED
 		fi
 	:: else -> reply = FENCED

@@ -48,13 +48,13 @@ var mutants = []mutant{
 	},
 	{
 		name: "slowwatch", // the watchdog fires when other workers already have the key
-		file: "redisidem/renewal.go",
+		file: "redisidem/leaseloss.go",
 		old:  "return l.scope.service.cfg.Lease / 10 * 9",
 		new:  "return l.scope.service.cfg.Lease * 2",
 	},
 	{
 		name: "deaf", // a worker that has lost its lease is not informed
-		file: "redisidem/renewal.go",
+		file: "redisidem/leaseloss.go",
 		old:  "\tl.cancel(cause)\n",
 		new:  "",
 	},
@@ -66,7 +66,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "abandon-after-unknown", // the lease is given back although the result may be in flight
-		file: "redisidem/commit_retry.go",
+		file: "redisidem/commitretry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
 		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
 	},
@@ -109,6 +109,14 @@ var mutants = []mutant{
 		new:  "",
 
 		killer: "TestTrapL14KeptCommitProlongsTheLock",
+	},
+	{
+		name: "lockdel", // a late commit deletes the lock of another program
+		file: "lua/commit.lua",
+		old:  "  if not keep and holder == token then\n",
+		new:  "  if not keep then\n",
+
+		killer: "TestLateCommitLeavesTheLockToItsOwner",
 	},
 	{
 		name: "shortlived", // a record that was claimed long ago is not kept for its full retention
@@ -190,7 +198,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "lapsed", // a lease that a commit kept is not given back if its lock lapses before the reply arrives
-		file: "redisidem/commit_retry.go",
+		file: "redisidem/commitretry.go",
 		old:  "} else if kept {",
 		new:  "} else if _, held, _ := r.Committed(); kept && held {",
 
@@ -206,7 +214,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "tireless", // a lease that was reported as lost is renewed
-		file: "redisidem/renewal.go",
+		file: "redisidem/leaseloss.go",
 		old:  "\tl.lost = cause\n\tl.renewer.stop()\n",
 		new:  "\tl.lost = cause\n",
 

@@ -50,7 +50,7 @@ func (c *Client) NewAbandon(a Abandon) Call {
 	if a.DeadLetter != "" {
 		keys = append(keys, a.ID.DeadLetters(a.Recovery.Flow))
 	}
-	call := newCall(lua.Abandon, a.Token, 4, keys...)
+	call := newCall(lua.Abandon, a.Token, keys...)
 	call.add(a.Ending.flags())
 	if a.Recovery.Flow != "" {
 		call.add(a.Recovery.After.Milliseconds())

@@ -20,6 +20,7 @@ type Call struct {
 	// the other arguments. They never change after the call has run, since the command may outlive
 	// it.
 	words []any
+	space *callSpace
 	// durable makes the call wait for Options.Durability replicas.
 	durable bool
 	// lock is the key's lock if the call can run with the record alone while its slot migrates; ""
@@ -27,13 +28,27 @@ type Call struct {
 	lock string
 }
 
-// newCall makes the invocation of a script on some keys, with room for further arguments.
-func newCall(script *lua.Script, nonce string, room int, keys ...string) Call {
-	words := append(make([]any, 0, 4+len(keys)+room), "evalsha", script.SHA, len(keys))
+// callSpace is the memory of a call's words, in one allocation for all of them. A call with more
+// words allocates further ones. Go-redis sends a pointer to a text or a number as the text or the
+// number, so neither needs an allocation of its own.
+type callSpace struct {
+	words       [26]any
+	textSpace   [10]string
+	numberSpace [3]int64
+	texts       []string
+	numbers     []int64
+}
+
+// newCall makes the invocation of a script on some keys.
+func newCall(script *lua.Script, nonce string, keys ...string) Call {
+	space := new(callSpace)
+	space.texts, space.numbers = space.textSpace[:0], space.numberSpace[:0]
+	words := append(space.words[:0], "evalsha", script.Word(), len(keys))
 	for _, k := range keys {
-		words = append(words, k)
+		words = append(words, k) // not as a pointer: hooks read the keys of commands
 	}
-	c := Call{script: script, keys: len(keys), key: keys[0], nonce: nonce, words: append(words, nonce)}
+	c := Call{script: script, keys: len(keys), key: keys[0], nonce: nonce, words: words, space: space}
+	c.addTexts(nonce)
 	switch script {
 	case lua.Claim, lua.Renew, lua.Commit, lua.Abandon:
 		if len(keys) == 2 {
@@ -48,6 +63,30 @@ func (c *Call) arg(n int) int { return 2 + c.keys + n }
 
 // add appends arguments.
 func (c *Call) add(args ...any) { c.words = append(c.words, args...) }
+
+// addTexts appends texts.
+func (c *Call) addTexts(texts ...string) {
+	for _, text := range texts {
+		if len(c.space.texts) == cap(c.space.texts) {
+			c.words = append(c.words, text)
+			continue
+		}
+		c.space.texts = append(c.space.texts, text)
+		c.words = append(c.words, &c.space.texts[len(c.space.texts)-1])
+	}
+}
+
+// addNumbers appends numbers.
+func (c *Call) addNumbers(numbers ...int64) {
+	for _, n := range numbers {
+		if len(c.space.numbers) == cap(c.space.numbers) {
+			c.words = append(c.words, n)
+			continue
+		}
+		c.space.numbers = append(c.space.numbers, n)
+		c.words = append(c.words, &c.space.numbers[len(c.space.numbers)-1])
+	}
+}
 
 // WithoutKeep returns a commit that does not keep the lease, and whether c would have kept it.
 func (c Call) WithoutKeep() (without Call, kept bool) {

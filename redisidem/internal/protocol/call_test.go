@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -103,9 +104,39 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 			want = append(want, k)
 		}
 		want = append(append(want, test.call.nonce), test.args...)
-		if got, want := fmt.Sprintf("%q", test.call.words), fmt.Sprintf("%q", want); got != want {
+		if got, want := fmt.Sprintf("%q", plainWords(test.call.words)), fmt.Sprintf("%q", want); got != want {
 			t.Errorf("%s is called with %s, want %s", test.script.Name, got, want)
 		}
+	}
+}
+
+// plainWords returns the words of a call without the pointers to them.
+func plainWords(words []any) []any {
+	plain := slices.Clone(words)
+	for i, word := range plain {
+		switch word := word.(type) {
+		case *string:
+			plain[i] = *word
+		case *int64:
+			plain[i] = *word
+		}
+	}
+	return plain
+}
+
+// TestCallWithManyWordsIsWhole makes a call with more words, texts and numbers than its space has.
+func TestCallWithManyWordsIsWhole(t *testing.T) {
+	t.Parallel()
+	call := newCall(lua.Commit, "t", "r", "l")
+	want := []any{"evalsha", lua.Commit.SHA, 2, "r", "l", "t"}
+	for i := range int64(40) {
+		call.addTexts(strconv.FormatInt(i, 10))
+		call.addNumbers(i)
+		call.add("constant")
+		want = append(want, strconv.FormatInt(i, 10), i, "constant")
+	}
+	if got := plainWords(call.words); !slices.Equal(got, want) {
+		t.Errorf("the words are %q, want %q", got, want)
 	}
 }
 
@@ -132,7 +163,7 @@ func TestCallAloneHasOnlyItsRecord(t *testing.T) {
 	call := c.NewRenew(Renew{ID: Identity{Record: "r", Lock: "l"}, Token: "t", Fence: 9})
 	one := call.alone()
 	want := []any{"evalsha", lua.Renew.SHA, 1, "r", "t", int64(9), int64(10000), int64(60000)}
-	if call.lock != "l" || one.lock != "" || !slices.Equal(one.words, want) {
-		t.Errorf("the words are %q, want %q", one.words, want)
+	if call.lock != "l" || one.lock != "" || !slices.Equal(plainWords(one.words), want) {
+		t.Errorf("the words are %q, want %q", plainWords(one.words), want)
 	}
 }

@@ -96,9 +96,12 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 			after = c.leaseArg // RecoverAfter is not known here
 		}
 	}
-	call := newCall(lua.Claim, token, 16, keys...)
+	call := newCall(lua.Claim, token, keys...)
 	call.durable = true
-	call.add(claim.Seen.text(), claim.Fingerprint, c.leaseArg, c.lifetimeArg, flags, wake, claim.Flow, after)
+	call.addTexts(claim.Seen.text(), claim.Fingerprint)
+	call.add(c.leaseArg, c.lifetimeArg)
+	call.addTexts(flags, wake, claim.Flow)
+	call.add(after)
 	if claim.Creates {
 		claim.New.add(&call, &claim.ID)
 	}

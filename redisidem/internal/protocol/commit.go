@@ -90,12 +90,15 @@ func (c *Client) NewCommit(m *Commit) Call {
 			keys = append(keys, e.Key)
 		}
 	}
-	call := newCall(lua.Commit, m.Token, 11+outcomeWords, keys...)
+	call := newCall(lua.Commit, m.Token, keys...)
 	call.durable = true
-	call.add(m.Fence, m.Revision, m.Attempt, m.Attempts, flags, c.leaseArg, c.lifetimeArg, m.From, c.ownerArg, due)
+	call.addNumbers(m.Fence, m.Revision)
+	call.add(m.Attempt, m.Attempts, flags, c.leaseArg, c.lifetimeArg)
+	call.addTexts(m.From)
+	call.add(c.ownerArg, due)
 	words := len(call.words)
 	call.add(nil)
-	call.words = m.Outcome.AppendFields(call.words)
+	m.Outcome.add(&call)
 	call.words[words] = len(call.words) - words - 1
 	for i := range m.Effects {
 		m.Effects[i].add(&call)

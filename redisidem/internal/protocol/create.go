@@ -13,24 +13,26 @@ type NewRecord struct {
 // add adds the parts of a record to a call. The parts that each record has come first, without
 // field names. The others follow as field, value, ...
 func (r *NewRecord) add(c *Call, id *Identity) {
-	c.add(id.Scope, id.Value, r.Method, r.Path)
+	c.addTexts(id.Scope, id.Value, r.Method, r.Path)
 	if r.HasParams {
 		c.add("request_params", r.Params)
 	}
 	if r.Flow != "" {
-		c.add("flow", r.Flow)
+		c.add("flow")
+		c.addTexts(r.Flow)
 	}
 }
 
 // NewCreate makes the call that returns a key's record, and creates it if it does not exist.
 func (c *Client) NewCreate(id Identity, fingerprint string, r NewRecord, needsParams bool) Call {
-	call := newCall(lua.Create, NewToken(), 9, id.Record)
+	call := newCall(lua.Create, NewToken(), id.Record)
 	call.durable = true
 	flags := c.flags
 	if needsParams {
 		flags += flagParams
 	}
-	call.add(fingerprint, c.retentionArg, flags)
+	call.addTexts(fingerprint)
+	call.add(c.retentionArg, flags)
 	r.add(&call, &id)
 	return call
 }

@@ -18,7 +18,7 @@ type Due struct {
 
 // NewDue makes the call that hands out keys that are due.
 func (c *Client) NewDue(d Due) Call {
-	call := newCall(lua.Due, NewToken(), 4, d.Index)
+	call := newCall(lua.Due, NewToken(), d.Index)
 	call.add(d.Batch, d.PutOff.Milliseconds(), c.lifetimeArg, d.Until)
 	return call
 }

@@ -35,33 +35,38 @@ const (
 	MarkRemove
 )
 
-// outcomeWords is how many words an outcome adds at most.
-const outcomeWords = 16
+// Fields returns the fields that the outcome writes, as field, value, ...
+func (o *Outcome) Fields() []any {
+	c := Call{space: new(callSpace)}
+	o.add(&c)
+	return c.words
+}
 
-// AppendFields appends the fields that the outcome writes, as field, value, ...
-func (o *Outcome) AppendFields(words []any) []any {
-	words = append(words, "recovery_point", o.RecoveryPoint)
+// add adds the fields that the outcome writes to a call, as field, value, ...
+func (o *Outcome) add(c *Call) {
+	c.add("recovery_point")
+	c.addTexts(o.RecoveryPoint)
 	if r := &o.Response; o.HasResponse {
-		words = append(words, "response_code", r.Code, "response_body", r.Body)
+		c.add("response_code", r.Code, "response_body", r.Body)
 		if r.HasHeader {
-			words = append(words, "response_headers", r.Header)
+			c.add("response_headers", r.Header)
 		}
 	}
 	switch o.Interim {
 	case MarkSet:
-		words = append(words, "interim", "1")
+		c.add("interim", "1")
 	case MarkRemove:
-		words = append(words, "interim", "")
+		c.add("interim", "")
 	case MarkLeave:
 	}
 	if o.HasState {
-		words = append(words, "state", o.State)
+		c.add("state", o.State)
 	}
 	if o.NotKept != "" {
-		words = append(words, "not_kept", o.NotKept)
+		c.add("not_kept")
+		c.addTexts(o.NotKept)
 	}
 	if o.Undoable {
-		words = append(words, "undoable", "1")
+		c.add("undoable", "1")
 	}
-	return words
 }

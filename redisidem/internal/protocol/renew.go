@@ -18,8 +18,9 @@ func (c *Client) NewRenew(r Renew) Call {
 	if r.DeadLetterOf != "" {
 		keys = append(keys, r.ID.indexes(r.DeadLetterOf)...)
 	}
-	call := newCall(lua.Renew, r.Token, 4, keys...)
-	call.add(r.Fence, c.leaseArg, c.retentionArg)
+	call := newCall(lua.Renew, r.Token, keys...)
+	call.addNumbers(r.Fence)
+	call.add(c.leaseArg, c.retentionArg)
 	if r.Recovery.Flow != "" {
 		call.add(r.Recovery.After.Milliseconds())
 	}

@@ -27,7 +27,7 @@ type Turn struct {
 // the flows whose turn another process has and ends earlier, nor those whose last scan shows that
 // no key can be due. ctx must have a deadline.
 func (c *Client) TakeTurns(ctx context.Context, flows []Quiet, length time.Duration) (Turn, error) {
-	call := newCall(lua.Turn, NewToken(), 1+2*len(flows), TurnsKey(c.namespace))
+	call := newCall(lua.Turn, NewToken(), TurnsKey(c.namespace))
 	call.add(length.Milliseconds())
 	for _, f := range flows {
 		call.add(f.Flow, f.For.Milliseconds())
@@ -51,7 +51,7 @@ type Rest struct {
 // NewRest makes the call that remembers the results of scans of a turn. It has no effect on flows
 // whose turn has been another one since, or that were woken.
 func (c *Client) NewRest(t Turn, flows ...Rest) Call {
-	call := newCall(lua.Rest, t.nonce, 1+2*len(flows), TurnsKey(c.namespace))
+	call := newCall(lua.Rest, t.nonce, TurnsKey(c.namespace))
 	call.add(t.began)
 	for _, f := range flows {
 		if f.First == Empty {

@@ -14,10 +14,10 @@ type Update struct {
 // NewUpdate makes the call that updates a record.
 func (c *Client) NewUpdate(u *Update) Call {
 	keys := append(recordKeys(&u.ID, ""), u.ID.indexes(u.Flow)...)
-	call := newCall(lua.Update, u.Token, 5+outcomeWords, keys...)
+	call := newCall(lua.Update, u.Token, keys...)
 	call.durable = true
 	revision, createdAt := u.Seen.args()
 	call.add(revision, createdAt, c.retentionArg, c.ownerArg, c.flags)
-	call.words = u.Outcome.AppendFields(call.words)
+	u.Outcome.add(&call)
 	return call
 }

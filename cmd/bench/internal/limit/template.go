@@ -192,6 +192,10 @@ func (e *recorder) hear(cmd redis.Cmder) {
 		switch v := arg.(type) {
 		case []byte:
 			text = append(text, string(v))
+		case *string: // as the library sends texts and numbers
+			text = append(text, *v)
+		case *int64:
+			text = append(text, strconv.FormatInt(*v, 10))
 		default:
 			text = append(text, fmt.Sprint(v))
 		}

@@ -101,7 +101,7 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 				return false
 			}
 		}
-		if _, _, err := l.applyReply(ctx, l.Key(), e, false, began, r, err); err != nil {
+		if _, _, err := l.applyReply(ctx, commitTry{l.Key(), e, false, began}, r, err); err != nil {
 			l.logDroppedCommit(ctx, err)
 		} else if kept { // even if its lock has lapsed, because the attempt would count otherwise
 			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
