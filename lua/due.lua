@@ -10,13 +10,14 @@
 --
 -- Replies
 --   OK        nonce, the score until which the keys are put off, the time at which they must have
---           been due; the ends of the records' names
+--           been due, the lowest score that the index has now; '-' when it is empty; the ends of
+--           the records' names
 --   DAMAGED nonce; what is wrong: the key does not hold an index
 --
 -- Safe to repeat: yes. Keys in a lost reply come back when the time they were put off for is over.
 -- The index is a hint, and the record is the truth.
--- redis.call: 3 when no key is due (TIME, ZRANGEBYSCORE, PTTL), 1 more for each due key (ZADD), and
--- sometimes 1 more (PEXPIRE).
+-- redis.call: 4 when no key is due (TIME, ZRANGEBYSCORE, PTTL, ZRANGE), 1 more for each due key
+-- (ZADD), and sometimes 1 more (PEXPIRE).
 local nonce = ARGV[1]
 
 local time = redis.call('TIME')
@@ -36,4 +37,6 @@ local left = redis.call('PTTL', KEYS[1])
 if left >= 0 and left * 2 < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-return {'OK ' .. nonce .. ' ' .. aside .. ' ' .. bound, unpack(due)}
+local first = redis.call('ZRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]
+first = first and string.format('%.0f', tonumber(first)) or '-'
+return {'OK ' .. nonce .. ' ' .. aside .. ' ' .. bound .. ' ' .. first, unpack(due)}

@@ -87,11 +87,17 @@ var due string
 //go:embed requeue.lua
 var requeue string
 
+//go:embed turn.lua
+var turn string
+
+//go:embed rest.lua
+var rest string
+
 //go:embed rights.lua
 var rights string
 
-// The scripts: the transitions of a record, Due and Requeue for completers, and Rights for the
-// check of a Redis user.
+// The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, and Rights
+// for the check of a Redis user.
 var (
 	Create  = newScript("create", create)
 	Claim   = newScript("claim", claim)
@@ -104,10 +110,12 @@ var (
 	Release = newScript("release", release)
 	Due     = newScript("due", due)
 	Requeue = newScript("requeue", requeue)
+	Turn    = newScript("turn", turn)
+	Rest    = newScript("rest", rest)
 	Rights  = newScript("rights", rights)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Rights}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Rights}
 }

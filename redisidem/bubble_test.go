@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -35,6 +33,7 @@ type bubble struct {
 	holding  bool // the network keeps what is sent
 	held     [][]byte
 	requests int // that were sent; a pipeline counts as one
+	looks    int // of these, the ones that ask for all due indexes of a flow
 	last     []byte
 	conns    []*freezable
 }
@@ -59,11 +58,11 @@ func (b *bubble) service(cfg redisidem.Config) *redisidem.Service {
 		Dialer:                   b.dial,
 		ContextTimeoutEnabled:    true,
 		DisableIdentity:          true,
+		WriteBufferSize:          1 << 20, // each request is one piece
 		MaxRetries:               -1,
 		DialerRetries:            1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	rdb.AddHook(emptyShards{b})
 	svc, err := redisidem.New(rdb, &cfg)
 	if err != nil {
 		b.Fatal(err)
@@ -95,31 +94,6 @@ func (b *bubble) dial(context.Context, string, string) (net.Conn, error) {
 	return c, nil
 }
 
-// emptyShards answers for shards without a due index, as the script does. A sweep asks 1024 shards,
-// nearly all of which are empty in a test, and the embedded server takes long to start a script.
-type emptyShards struct{ bubble *bubble }
-
-func (h emptyShards) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h emptyShards) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-func (h emptyShards) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if len(cmds) == 1 {
-			if cmd, ok := cmds[0].(scriptCmd); ok && h.answer(cmd) {
-				return nil
-			}
-		}
-		return next(ctx, cmds)
-	}
-}
-
-// scriptCmd is the command that runs a script.
-type scriptCmd interface {
-	redis.Cmder
-	SetVal(reply []string)
-}
-
 // word returns a word of a command as it is sent.
 func word(arg any) string {
 	switch arg := arg.(type) {
@@ -129,35 +103,6 @@ func word(arg any) string {
 		return strconv.FormatInt(*arg, 10)
 	}
 	return fmt.Sprint(arg)
-}
-
-// answer sets the result of a command if it is the script due, for a shard that has no index.
-func (h emptyShards) answer(cmd scriptCmd) bool {
-	const sha, index, nonce, aside, until = 1, 3, 4, 6, 8
-	args := make([]string, len(cmd.Args()))
-	for i, arg := range cmd.Args() {
-		args[i] = word(arg)
-	}
-	if len(args) != until+1 || args[sha] != lua.Due.SHA || h.bubble.server.Exists(args[index]) {
-		return false
-	}
-	h.bubble.mu.Lock()
-	defer h.bubble.mu.Unlock()
-	if h.bubble.frozen || h.bubble.muted || h.bubble.holding {
-		return false
-	}
-	h.bubble.requests++
-	now := time.Now().UnixMilli()
-	pause, err := strconv.ParseInt(args[aside], 10, 64)
-	if err != nil {
-		return false
-	}
-	bound := now
-	if before, err := strconv.ParseInt(args[until], 10, 64); err == nil {
-		bound = min(now, before)
-	}
-	cmd.SetVal([]string{fmt.Sprintf("OK %s %d %d", args[nonce], now+pause, bound)})
-	return true
 }
 
 // freeze cuts every connection and refuses new ones, until thaw.
@@ -253,6 +198,9 @@ type freezable struct {
 func (c *freezable) Write(p []byte) (int, error) {
 	c.bubble.mu.Lock()
 	c.bubble.requests++
+	if bytes.Contains(p, []byte("exists")) && bytes.Count(p, []byte("}:due:")) > 1000 {
+		c.bubble.looks++
+	}
 	c.bubble.last = bytes.Clone(p)
 	holding := c.bubble.holding
 	if holding {
@@ -334,21 +282,4 @@ func (r *recorder) kinds() (kinds []redisidem.EventKind) {
 		kinds = append(kinds, e.Kind)
 	}
 	return kinds
-}
-
-// TestEmptyShardsAnswerAsTheScript compares emptyShards with the script itself.
-func TestEmptyShardsAnswerAsTheScript(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", Dialer: b.dial, DisableIdentity: true})
-		defer func() { _ = rdb.Close() }()
-		for _, until := range []string{"", "0", "99999999999999"} {
-			words := []any{"nonce", 16, 10_000, 3_600_000, until}
-			want, err := rdb.Eval(ctx, lua.Due.Source, []string{"ns:{000}:due:cart"}, words...).StringSlice()
-			mustBe(b, err, nil)
-			cmd := redis.NewStringSliceCmd(ctx, append([]any{"evalsha", lua.Due.SHA, 1, "ns:{000}:due:cart"}, words...)...)
-			if !(emptyShards{b}).answer(cmd) || !slices.Equal(cmd.Val(), want) {
-				b.Errorf("the short cut answers %q, want %q", cmd.Val(), want)
-			}
-		}
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // The defaults of [CompleterConfig].
@@ -24,7 +25,12 @@ type CompleterConfig struct {
 	// Interval is the average pause between two scans for keys. Each pause differs from it by up to
 	// a quarter. Must not be negative. Default: 5 s.
 	//
-	// A scan costs the server 1024 small scripts for each flow name, whatever the number of keys.
+	// A scan costs the server one EXISTS for each 4096 due indexes, of which each flow name has
+	// 1024, and a small script for each index that exists. In a cluster it costs one EXISTS for
+	// each of 1024 shards, whatever the number of flows. A flow is not scanned while its last scan
+	// shows that none of its keys can be due: until the first of them is, and at most for the
+	// shortest of RecoverAfter, InterimFor and 30 s.
+	//
 	// Processes take turns, so many of them scan no more often than one. A turn lasts three
 	// quarters of its owner's Interval, at most 15 s. A process with a shorter turn does not wait
 	// for a longer one.
@@ -55,8 +61,9 @@ type CompleterConfig struct {
 type Completer struct {
 	cfg     CompleterConfig
 	service *Service
-	flows   map[string]*Flow // by name/version
-	newest  map[string]*Flow // by name
+	flows   map[string]*Flow         // by name/version
+	newest  map[string]*Flow         // by name
+	quiet   map[string]time.Duration // by name: the least of the versions
 }
 
 // NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Each
@@ -71,7 +78,9 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 	if len(flows) == 0 {
 		return nil, invalid("flows", "must not be empty")
 	}
-	c := &Completer{service: svc, flows: make(map[string]*Flow), newest: make(map[string]*Flow)}
+	c := &Completer{
+		service: svc, flows: make(map[string]*Flow), newest: make(map[string]*Flow), quiet: make(map[string]time.Duration),
+	}
 	if cfg != nil {
 		c.cfg = *cfg
 	}
@@ -95,6 +104,11 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 			return nil, invalid(field, "(%s) is there already", f)
 		}
 		c.flows[f.id] = f
+		q := f.quiet(svc.cfg.Retention)
+		if least, ok := c.quiet[f.cfg.Name]; ok {
+			q = min(q, least)
+		}
+		c.quiet[f.cfg.Name] = q
 		if n := c.newest[f.cfg.Name]; n == nil || n.cfg.Version < f.cfg.Version {
 			c.newest[f.cfg.Name] = f
 		}
@@ -106,32 +120,85 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 // more keys and gives running stages Drain to end. After that it cancels their contexts and waits
 // for them. It returns ctx's error or [ErrClosed].
 //
-// Errors of keys and of Redis go to Config.Logger and Config.Observer, and are tried again. Each
-// flow name is scanned separately, so a flow whose stages hang does not delay the others.
+// Errors of keys and of Redis go to Config.Logger and Config.Observer, and are tried again. The
+// keys of each flow name are worked on separately, so a flow whose stages hang does not delay the
+// others.
 func (c *Completer) Run(ctx context.Context) error {
-	return c.each(ctx, func(ctx context.Context, w *workers) error {
-		interval := c.cfg.Interval
+	return c.with(ctx, func(ctx context.Context, all []*workers) error {
+		var scans sync.WaitGroup
+		defer scans.Wait()
 		for {
-			mine, err := c.turn(ctx, w.flow, min(interval*3/4, longestTurn))
-			if err == nil && mine {
-				err = w.scan(ctx)
+			if err := c.takeTurns(ctx, all, &scans); err != nil {
+				c.cannotScan(ctx, err)
 			}
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case err != nil:
-				c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
-			}
-			if !backoff.Wait(ctx, backoff.Between(interval*3/4, interval*3/4+interval/2)) {
+			shortest := c.cfg.Interval * 3 / 4
+			if !backoff.Wait(ctx, backoff.Between(shortest, shortest+c.cfg.Interval/2)) {
 				return nil
 			}
 		}
 	})
 }
 
-// each calls do once for each flow name, concurrently, with workers for it. It waits for the calls
-// and the workers. The context of do ends with ctx and when the service is closed.
-func (c *Completer) each(ctx context.Context, do func(context.Context, *workers) error) error {
+// cannotScan logs why a scan failed, unless ctx has ended.
+func (c *Completer) cannotScan(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		c.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: completer cannot look for keys", attrErr(err))
+	}
+}
+
+// takeTurns begins a scan for each flow whose turn it is, and whose last scan by this process has
+// ended. All flows are looked for together, and those with keys are scanned separately.
+func (c *Completer) takeTurns(ctx context.Context, all []*workers, scans *sync.WaitGroup) error {
+	var idle []*workers
+	for _, w := range all {
+		if !w.scanning.Load() {
+			idle = append(idle, w)
+		}
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	length := min(c.cfg.Interval*3/4, longestTurn)
+	turn, mine, err := c.turns(ctx, idle, length)
+	if err != nil || len(mine) == 0 {
+		return err
+	}
+	found, err := c.look(ctx, mine)
+	complete := err == nil
+	var resting []protocol.Rest
+	rests := func(w *workers, first int64) (protocol.Rest, bool) {
+		name := w.flow.cfg.Name
+		return protocol.Rest{Flow: name, First: first}, complete && c.quiet[name] > length // otherwise the next turn scans anyway
+	}
+	for _, w := range mine {
+		prefixes := found[w]
+		if len(prefixes) == 0 {
+			if r, ok := rests(w, protocol.Empty); ok {
+				resting = append(resting, r)
+			}
+			continue
+		}
+		w.scanning.Store(true)
+		scans.Go(func() {
+			defer w.scanning.Store(false)
+			first, err := w.scan(ctx, prefixes)
+			if r, ok := rests(w, first); ok && err == nil && ctx.Err() == nil {
+				err = c.rest(ctx, turn, r)
+			}
+			if err != nil {
+				c.cannotScan(ctx, err)
+			}
+		})
+	}
+	if len(resting) > 0 && ctx.Err() == nil {
+		err = errors.Join(err, c.rest(ctx, turn, resting...))
+	}
+	return err
+}
+
+// with calls do with workers for each flow name. It waits for do and the workers. The context of do
+// ends with ctx and when the service is closed.
+func (c *Completer) with(ctx context.Context, do func(context.Context, []*workers) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer context.AfterFunc(c.service.inFlight.ending, func() { end(ErrClosed) })()
@@ -145,24 +212,19 @@ func (c *Completer) each(ctx context.Context, do func(context.Context, *workers)
 			cancel(errStopped)
 		}
 	})()
-	var wg sync.WaitGroup
-	errs := make(chan error, len(c.newest))
+	all := make([]*workers, 0, len(c.newest))
 	for _, f := range c.newest {
-		wg.Go(func() {
-			w := c.startWorkers(ctx, work, f)
-			errs <- do(ctx, w)
-			w.stop()
-		})
+		all = append(all, c.startWorkers(ctx, work, f))
 	}
-	wg.Wait()
-	close(errs)
-	if errors.Is(context.Cause(ctx), ErrClosed) {
+	err := do(ctx, all)
+	for _, w := range all {
+		w.stop()
+	}
+	switch {
+	case errors.Is(context.Cause(ctx), ErrClosed):
 		return ErrClosed
-	}
-	for err := range errs {
-		if err != nil {
-			return err
-		}
+	case err != nil:
+		return err
 	}
 	return ctx.Err()
 }

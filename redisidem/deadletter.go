@@ -122,7 +122,7 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 // Requeue takes a key out of the dead letters. A [Completer] continues it at once, and makes up to
 // MaxAttempts further attempts. The key is one that [Service.DeadLetters] yielded or that was
 // retrieved. A key that is neither a dead letter nor in the due index becomes due, too. It takes
-// one round trip.
+// one round trip, and another one to wake completers that rest.
 //
 // It returns [ErrNotFound] if the record does not exist, or if it is not a dead letter and a
 // completer will continue it anyway. It returns [ErrStale] if the record belongs to another flow
@@ -144,6 +144,7 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	if r.Status != protocol.StatusOK {
 		return refusal(r)
 	}
+	sc.service.wakeCompleters(ctx, flow)
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (s *Service) targets() []target {
 		{"key", "~" + n + ":{*}:*:lock", id.Lock, forAll},
 		{"key", "~" + n + ":{*}:due:*", id.DueIndex("check"), forFlows},
 		{"key", "~" + n + ":{*}:dead:*", id.DeadLetters("check"), forFlows},
-		{"key", "~" + n + ":turn:*", protocol.TurnKey(n, "check"), forFlows},
+		{"key", "~" + n + ":turn:*", protocol.TurnsKey(n), forFlows},
 		{"key", "~" + n + ":{*}:x:*", id.ShardKey("check"), forEffects},
 		{"channel", "&" + n + ":wake:*", s.listener.channel, forWaiting},
 		{"channel", "&" + n + ":deleted", protocol.DeletedChannel(n), forWaiting},

@@ -17,13 +17,48 @@ const (
 	batchSize = 16
 )
 
+// look returns the prefixes of the shards in which flows have due indexes. Those that were left
+// with keys by the last scan are not asked for, because they probably have keys still. If there is
+// an error, the result covers the other shards.
+func (c *Completer) look(ctx context.Context, flows []*workers) (map[*workers][]string, error) {
+	s := c.service
+	if err := s.inFlight.enter(); err != nil {
+		return nil, err
+	}
+	defer s.inFlight.leave()
+	found := make(map[*workers][]string, len(flows))
+	byName := make(map[string]*workers, len(flows))
+	indexes := make([]string, 0, len(flows)*protocol.Shards)
+	for _, w := range flows {
+		byName[w.flow.cfg.Name] = w
+		w.mu.Lock()
+		for shard := range protocol.Shards {
+			prefix := protocol.ShardPrefix(s.cfg.Namespace, shard)
+			if w.known[prefix] {
+				found[w] = append(found[w], prefix)
+			} else {
+				indexes = append(indexes, protocol.DueIndex(prefix, w.flow.cfg.Name))
+			}
+		}
+		w.mu.Unlock()
+	}
+	existing, err := s.redis.Existing(ctx, indexes)
+	for _, index := range existing {
+		prefix, flow := protocol.SplitDueIndex(index)
+		found[byName[flow]] = append(found[byName[flow]], prefix)
+	}
+	return found, explain(ctx, "completer", err)
+}
+
 // shardScan is the state of the scan of one shard.
 type shardScan struct {
 	prefix string
 	until  string // keys due later are left to the next scan; "" before the first request
+	first  int64  // the lowest score that the last request left
 }
 
-// scan asks all shards for due keys, and returns when the workers have taken the last one.
+// scan asks shards for due keys, and returns when the workers have taken the last one. It returns
+// the lowest score that it left.
 //
 // It goes in rounds that take one batch from each shard, so that a shard with many keys does not
 // delay the others. Keys that become due after a shard was first asked wait for the next scan, so
@@ -31,25 +66,29 @@ type shardScan struct {
 //
 // A shard that cannot be asked does not stop the scan. A server that did not answer for one shard
 // is not asked for its others, so that an outage costs the time of one request.
-func (w *workers) scan(ctx context.Context) error {
+func (w *workers) scan(ctx context.Context, prefixes []string) (first int64, errs error) {
 	// Two completers that begin together should not meet in each shard.
-	first := backoff.Below(protocol.Shards)
-	batches := make([]shardScan, protocol.Shards)
+	begin := backoff.Below(len(prefixes))
+	batches := make([]shardScan, len(prefixes))
 	for n := range batches {
-		batches[n].prefix = protocol.ShardPrefix(w.completer.service.cfg.Namespace, (first+n)%protocol.Shards)
+		batches[n].prefix = prefixes[(begin+n)%len(prefixes)]
 	}
+	w.mu.Lock()
+	w.known = make(map[string]bool)
+	w.mu.Unlock()
 	var silent sync.Map // servers that did not answer
-	var errs error
+	first = protocol.Empty
 	for len(batches) > 0 && ctx.Err() == nil {
-		var err error
-		batches, err = w.round(ctx, batches, &silent)
-		errs = errors.Join(errs, err)
+		more, left, err := w.round(ctx, batches, &silent)
+		batches, first, errs = more, min(first, left), errors.Join(errs, err)
 	}
-	return errs
+	return first, errs
 }
 
-// round takes one batch from each shard, and returns the shards that have more.
-func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.Map) (more []shardScan, errs error) {
+// round takes one batch from each shard, and returns the shards that have more. It also returns the
+// lowest score that is left in the others.
+func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.Map) (more []shardScan, first int64, errs error) {
+	first = protocol.Empty
 	var next atomic.Int64
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -70,15 +109,18 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 				}
 				mu.Lock()
 				errs = errors.Join(errs, err)
-				if full {
+				switch {
+				case full:
 					more = append(more, v)
+				case err == nil:
+					first = min(first, v.first)
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	return more, errs
+	return more, first, errs
 }
 
 // scanShard takes one batch of due keys from a shard. It reports whether there may be more.
@@ -95,17 +137,22 @@ func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 	if r.Status != protocol.StatusOK {
 		return false, r.Unexpected()
 	}
-	members, handedOut, until := r.Due()
-	v.until = until
-	for _, member := range members {
+	h := r.HandedOut()
+	v.until, v.first = h.Until, h.First
+	if h.First != protocol.Empty {
+		w.mu.Lock()
+		w.known[v.prefix] = true
+		w.mu.Unlock()
+	}
+	for _, member := range h.Digests {
 		select {
-		case w.jobs <- job{w.flow, v.prefix, member, handedOut}:
+		case w.jobs <- job{w.flow, v.prefix, member, h.Score}:
 			w.due.Add(1)
 		case <-ctx.Done():
 			return false, nil // the keys become due again
 		}
 	}
-	return len(members) == batchSize, nil
+	return len(h.Digests) == batchSize, nil
 }
 
 // SweepResult counts the keys of one [Completer.Sweep].
@@ -125,19 +172,30 @@ type SweepResult struct {
 // service is closed. A server that did not answer for one shard is not asked for its others; in a
 // cluster the other masters still are.
 func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
-	var mu sync.Mutex
 	var all SweepResult
 	var errs error
-	err := c.each(ctx, func(ctx context.Context, w *workers) error {
-		err := w.scan(ctx)
-		w.stop()
-		mu.Lock()
-		defer mu.Unlock()
-		all.Due += w.due.Load()
-		all.Finished += w.finished.Load()
-		all.Failed += w.failed.Load()
-		all.DeadLettered += w.deadLettered.Load()
-		errs = errors.Join(errs, err)
+	err := c.with(ctx, func(ctx context.Context, flows []*workers) error {
+		var found map[*workers][]string
+		found, errs = c.look(ctx, flows)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for _, w := range flows {
+			if len(found[w]) == 0 {
+				continue
+			}
+			wg.Go(func() {
+				_, err := w.scan(ctx, found[w])
+				w.stop()
+				mu.Lock()
+				defer mu.Unlock()
+				all.Due += w.due.Load()
+				all.Finished += w.finished.Load()
+				all.Failed += w.failed.Load()
+				all.DeadLettered += w.deadLettered.Load()
+				errs = errors.Join(errs, err)
+			})
+		}
+		wg.Wait()
 		return nil
 	})
 	if errors.Is(err, ErrClosed) || errs == nil && ctx.Err() == nil {

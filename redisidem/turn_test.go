@@ -2,19 +2,24 @@ package redisidem_test
 
 import (
 	"context"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestManyCompletersScanNoMoreOftenThanOne counts the requests of completers while no key is due.
+// soonDue makes the keys of a flow due so soon that completers scan in each turn.
+func soonDue(c *redisidem.FlowConfig) { c.RecoverAfter = time.Millisecond }
+
+// TestManyCompletersScanNoMoreOftenThanOne counts the scans of completers while no key is due.
 func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable))
+		flow := mustFlow(b, cart(soonDue))
 		asked := func(processes int) int {
-			before := b.requests
+			before := b.looks
 			during, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
 			var wg sync.WaitGroup
@@ -23,11 +28,11 @@ func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 				wg.Go(func() { mustBe(b, completer.Run(during), context.DeadlineExceeded) })
 			}
 			wg.Wait()
-			return b.requests - before
+			return b.looks - before
 		}
 		// A lone process pauses for 5 s on average, many take each turn after 3.75 s.
-		if one, many := asked(1), asked(10); one < 5*1024 || many > one*3/2 {
-			b.Errorf("one process asked %d times, ten asked %d times", one, many)
+		if one, many := asked(1), asked(10); one < 5 || many > one*3/2 {
+			b.Errorf("one process scanned %d times, ten scanned %d times", one, many)
 		}
 	})
 }
@@ -35,18 +40,18 @@ func TestManyCompletersScanNoMoreOftenThanOne(t *testing.T) {
 // TestTurnOfADeadCompleterEnds stops the process that has the turn.
 func TestTurnOfADeadCompleterEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable))
+		flow := mustFlow(b, cart(soonDue))
 		for range 2 {
 			during, cancel := context.WithTimeout(ctx, time.Second)
 			mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
 			cancel()
 		}
-		before := b.requests
+		before := b.looks
 		during, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		mustBe(b, mustCompleter(b, b.service(redisidem.Config{}), flow).Run(during), context.DeadlineExceeded)
-		if asked := b.requests - before; asked < 1024 {
-			b.Errorf("the next process asked %d times within two intervals, want at least 1024", asked)
+		if b.looks == before {
+			b.Error("the next process did not scan within two intervals")
 		}
 	})
 }
@@ -55,14 +60,14 @@ func TestTurnOfADeadCompleterEnds(t *testing.T) {
 // that ends.
 func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		flow := mustFlow(b, cart(recoverable))
+		flow := mustFlow(b, cart(soonDue))
 		scans := func(interval, during time.Duration) int {
-			before := b.requests
+			before := b.looks
 			ctx, cancel := context.WithTimeout(ctx, during)
 			defer cancel()
 			completer := mustCompleterWith(b, b.service(redisidem.Config{}), redisidem.CompleterConfig{Interval: interval}, flow)
 			mustBe(b, completer.Run(ctx), context.DeadlineExceeded)
-			return (b.requests - before) / 1024
+			return b.looks - before
 		}
 		if scans(time.Hour, 300*time.Millisecond) != 1 {
 			b.Fatal("the first completer did not scan")
@@ -74,6 +79,169 @@ func TestLongTurnDoesNotSilenceACompleterWithAShorterOne(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		if scans(time.Hour, 300*time.Millisecond) != 1 {
 			b.Error("the turn of a completer that is gone was not over after 15 s")
+		}
+	})
+}
+
+// TestRestingFlowIsScannedWhenAKeyIsDue has completers that rest, and keys that become due in each
+// way. Each must be found within two intervals.
+func TestRestingFlowIsScannedWhenAKeyIsDue(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(c *redisidem.FlowConfig) // of the flow that the completers and the client have
+		before func(b *bubble)               // runs while they rest
+		adds   redisidem.StageFunc           // what the client's first run of the last stage does
+		after  func(b *bubble, svc *redisidem.Service, completing *atomic.Bool)
+	}{
+		"a failed key":             {adds: fails(errStage)},
+		"a key that fails at once": {adds: fails(errStage), change: func(c *redisidem.FlowConfig) { c.RecoverAfter = 7 * time.Second }},
+		"an interim answer": {
+			adds:   outcome(redisidem.Interim("paid", redisidem.JSON(202, "wait"))),
+			change: func(c *redisidem.FlowConfig) { c.InterimFor, c.RecoverAfter = 20*time.Second, time.Hour },
+		},
+		"a lost memory": {adds: fails(errStage), before: func(b *bubble) { b.server.FlushAll() }},
+		"a requeued key": {
+			adds:   fails(errStage),
+			change: func(c *redisidem.FlowConfig) { c.MaxAttempts = 1 },
+			after: func(b *bubble, svc *redisidem.Service, completing *atomic.Bool) {
+				time.Sleep(time.Minute) // it is a dead letter, and the flow rests again
+				completing.Store(true)
+				for key, err := range svc.DeadLetters(ctx, "cart") {
+					mustBe(b, err, nil)
+					mustBe(b, svc.Scope("a").Requeue(ctx, key), nil)
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var completing atomic.Bool
+				completing.Store(c.after == nil)
+				first := true
+				flow := mustFlow(b, cart(recoverable, func(cfg *redisidem.FlowConfig) {
+					if c.change != nil {
+						c.change(cfg)
+					}
+					cfg.Stages[2].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						if first || !completing.Load() {
+							first = false
+							return c.adds(ctx, st)
+						}
+						return redisidem.Next(), nil
+					}
+				}))
+				during, cancel := context.WithCancel(ctx)
+				var wg sync.WaitGroup
+				for range 2 {
+					completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
+					wg.Go(func() { mustBe(b, completer.Run(during), context.Canceled) })
+				}
+				time.Sleep(time.Minute)
+				before := b.looks
+				time.Sleep(time.Minute)
+				if looks := b.looks - before; looks > 9 {
+					b.Errorf("%d scans in a minute although nothing is due", looks)
+				}
+				for before = b.looks; b.looks == before; { // the key is added right after a scan
+					time.Sleep(100 * time.Millisecond)
+				}
+				if c.before != nil {
+					c.before(b)
+				}
+				svc := b.service(redisidem.Config{})
+				if _, err := svc.Scope("a").DoFlow(ctx, "k", request, flow); err != nil {
+					mustBe(b, err, errStage)
+				}
+				if c.after != nil {
+					c.after(b, svc, &completing)
+				}
+				time.Sleep(time.Until(b.firstDue()) + 2*redisidem.DefaultInterval)
+				key, err := svc.Scope("a").Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				if !key.Finished() {
+					b.Errorf("two intervals after it was due, the key is %+v", key)
+				}
+				cancel()
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// firstDue returns when the first key of the due indexes is due.
+func (b *bubble) firstDue() time.Time {
+	b.Helper()
+	first := time.Time{}
+	for _, k := range b.server.Keys() {
+		if !strings.Contains(k, "}:due:") {
+			continue
+		}
+		scores, err := b.server.SortedSet(k)
+		mustBe(b, err, nil)
+		for _, score := range scores {
+			if at := time.UnixMilli(int64(score)); first.IsZero() || at.Before(first) {
+				first = at
+			}
+		}
+	}
+	if first.IsZero() {
+		b.Fatal("no key is in a due index")
+	}
+	return first
+}
+
+// TestRestOfAnOlderVersionDoesNotDelayANewerOne has the completer of a version with a long
+// RecoverAfter beside one with a short one.
+func TestRestOfAnOlderVersionDoesNotDelayANewerOne(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		old := mustFlow(b, cart(recoverable))
+		young := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			first := true
+			c.Version, c.RecoverAfter = 2, time.Second
+			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if first {
+					first = false
+					return redisidem.Outcome{}, errStage
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		during, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for _, flows := range [][]*redisidem.Flow{{old}, {old, young}} {
+			completer := mustCompleter(b, b.service(redisidem.Config{}), flows...)
+			wg.Go(func() { mustBe(b, completer.Run(during), context.Canceled) })
+		}
+		time.Sleep(time.Minute)
+		svc := b.service(redisidem.Config{})
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, young)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Until(b.firstDue()) + 3*redisidem.DefaultInterval)
+		key, err := svc.Scope("a").Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Errorf("three intervals after it was due, the key is %+v", key)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// TestKeyThatWaitsCostsLittle has a flow at rest with a key that is due much later.
+func TestKeyThatWaitsCostsLittle(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.InterimFor = time.Hour
+			c.Stages[2].Work = outcome(redisidem.Interim("paid", redisidem.JSON(202, "wait")))
+		}))
+		svc := b.service(redisidem.Config{})
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		before := b.requests
+		during, cancel := context.WithTimeout(ctx, 10*time.Minute)
+		defer cancel()
+		mustBe(b, mustCompleter(b, svc, flow).Run(during), context.DeadlineExceeded)
+		if n := b.requests - before; n > 300 {
+			b.Errorf("%d requests in ten minutes, want at most 300", n)
 		}
 	})
 }

@@ -17,6 +17,10 @@ type workers struct {
 	jobs      chan job
 	wg        sync.WaitGroup
 	stopped   sync.Once
+	scanning  atomic.Bool // whether a scan of Run is under way
+
+	mu    sync.Mutex
+	known map[string]bool // prefixes of the shards in which the last scan left keys; a hint
 
 	due, finished, failed, deadLettered atomic.Int64
 }

@@ -277,6 +277,22 @@ var mutants = []mutant{
 		killer: "TestSweepEndsAlthoughItsKeysAreDueAgain",
 	},
 	{
+		name: "sound-sleep", // a flow rests until its first key is due, whatever was added since
+		file: "lua/turn.lua",
+		old:  "local rests = math.min(scanned + ARGV[2 * i + 2], tonumber(first) or math.huge)",
+		new:  "local rests = tonumber(first) or scanned + 60000",
+
+		killer: "TestRestingFlowIsScannedWhenAKeyIsDue",
+	},
+	{
+		name: "unwoken", // a requeued key waits for the end of a rest
+		file: "redisidem/deadletter.go",
+		old:  "	sc.service.wakeCompleters(ctx, flow)\n",
+		new:  "",
+
+		killer: "TestRestingFlowIsScannedWhenAKeyIsDue",
+	},
+	{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",

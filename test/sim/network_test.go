@@ -198,12 +198,6 @@ func (c *conn) Close() error {
 func (c *conn) Write(p []byte) (int, error) {
 	w, length := c.network, len(p)
 	r := w.random(p)
-	if answer := w.world.nothingDue(p); answer != nil {
-		c.mu.Lock()
-		c.inbox = append(c.inbox, answer...)
-		c.mu.Unlock()
-		return len(p), nil
-	}
 	name, commands := w.world.request(p)
 	if name != "" { // subscription commands are sent under a mutex, too
 		time.Sleep(latency(r))
@@ -419,20 +413,6 @@ func claimed(command []byte) string {
 		return ""
 	}
 	return string(words[3+keys])
-}
-
-// nothingDue replies in place of the server when a completer asks for due keys in a shard without
-// any. That holds for most of its 1024 requests.
-func (w *world) nothingDue(p []byte) []byte {
-	if !bytes.Contains(p, []byte(lua.Due.SHA)) {
-		return nil
-	}
-	words, _ := parse(p)
-	if len(words) < 5 || w.server.Exists(string(words[3])) {
-		return nil
-	}
-	answer := "OK " + string(words[4]) + " 0"
-	return []byte("*1\r\n$" + strconv.Itoa(len(answer)) + "\r\n" + answer + "\r\n")
 }
 
 func wordsOf(p []byte) (all [][]byte) {

@@ -156,6 +156,7 @@ func (w *world) startWorker(number int) *worker {
 	it.client = redis.NewClient(&redis.Options{
 		Addr:   "127.0.0.1:1", // never dialled
 		Dialer: it.network.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 20,
+		WriteBufferSize:          1 << 20, // each request is one piece
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	cfg := redisidem.Config{

@@ -92,6 +92,12 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 		{c.NewUnlock(id), lua.Unlock, []string{id.Record, id.Lock}, nil},
 		{c.NewRequeue(id, "f"), lua.Requeue, []string{id.Record, id.Lock, due, dead}, nil},
 		{c.NewDue(Due{Index: due, Batch: 16, PutOff: time.Second, Until: "5"}), lua.Due, []string{due}, []any{16, 1000, 70000, "5"}},
+		{
+			c.NewRest(Turn{nonce: "n", began: "7"}, Rest{Flow: "f", First: 9}, Rest{Flow: "g", First: Empty}),
+			lua.Rest,
+			[]string{"ns:turn:/flows"},
+			[]any{"7", "f", 9, "g", "-"},
+		},
 	} {
 		want := []any{"evalsha", test.script.SHA, len(test.keys)}
 		for _, k := range test.keys {

@@ -102,8 +102,10 @@ func DueIndex(prefix, flow string) string { return prefix + "due:" + flow }
 // DeadLetters returns the Redis key of a flow's dead letters in the shard with this prefix.
 func DeadLetters(prefix, flow string) string { return prefix + "dead:" + flow }
 
-// TurnKey returns the Redis key by which completers take turns at a flow.
-func TurnKey(namespace, flow string) string { return namespace + ":turn:" + flow }
+// TurnsKey returns the Redis key of the hash by which completers take turns. Versions without rests
+// have a string for each flow instead. The slash keeps the hash apart from it, because it is in no
+// flow's name.
+func TurnsKey(namespace string) string { return namespace + ":turn:/flows" }
 
 // NewWakeChannel returns a fresh channel on which scripts can report to one process that a key is
 // free.

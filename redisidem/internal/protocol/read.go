@@ -2,8 +2,6 @@ package protocol
 
 import (
 	"context"
-	"errors"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -35,24 +33,4 @@ func (c *Client) Members(ctx context.Context, key string) (members []string, err
 		return err
 	})
 	return members, wrongType(err)
-}
-
-// TakeTurn asks for this process's turn to scan for keys of a flow. The turn lasts for length.
-// TakeTurn reports false while another process has a turn that ends earlier. ctx must have a
-// deadline.
-func (c *Client) TakeTurn(ctx context.Context, flow string, length time.Duration) (mine bool, err error) {
-	key := TurnKey(c.namespace, flow)
-	err = Repeat(ctx, func(ctx context.Context) error {
-		err := c.redis.SetArgs(ctx, key, c.ownerArg, redis.SetArgs{Mode: "NX", TTL: length}).Err()
-		if mine = err == nil; !errors.Is(err, redis.Nil) {
-			return err
-		}
-		left, err := c.redis.PTTL(ctx, key).Result()
-		if err != nil || left >= 0 && left <= length {
-			return err
-		}
-		mine = true
-		return c.redis.Set(ctx, key, c.ownerArg, length).Err()
-	})
-	return mine && err == nil, err
 }

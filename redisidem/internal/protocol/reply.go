@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -207,11 +208,26 @@ func (r Reply) DeadLettered() bool { return r.number(0) == "1" }
 // MetClaim reports, from the reply to an abandon, whether the claim can no longer arrive after it.
 func (r Reply) MetClaim() bool { return r.number(1) == "1" }
 
-// Due reads the OK reply to a due call. The digests are the keys that are due. The result handedOut
-// is the score that the index gives them while they are hidden. The result until is the time up to
-// which the index was read.
-func (r Reply) Due() (digests []string, handedOut, until string) {
-	return r.Texts, r.number(0), r.number(1)
+// HandedOut is the OK reply to a due call.
+type HandedOut struct {
+	Digests []string // the keys that are due
+	Score   string   // that the index gives them while they are hidden
+	Until   string   // the time up to which the index was read
+	// First is the lowest score that the index has now, in milliseconds. It is [Empty] without any
+	// and 0 if it cannot be read.
+	First int64
+}
+
+// Empty is the lowest score of an index without keys.
+const Empty = math.MaxInt64
+
+// HandedOut reads the OK reply to a due call.
+func (r Reply) HandedOut() HandedOut {
+	h := HandedOut{Digests: r.Texts, Score: r.number(0), Until: r.number(1), First: Empty}
+	if first := r.number(2); first != "-" {
+		h.First, _ = parseCount("score", first)
+	}
+	return h
 }
 
 func parseCount(field, s string) (int64, error) {
