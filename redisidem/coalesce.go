@@ -18,10 +18,11 @@ type flight struct {
 
 	refused atomic.Pointer[error] // the last refusal that a leader got: the key was locked
 
-	// The answer for all waiters that came before asked. It is written before done is closed.
+	// The answer for all waiters that came before askedAt. That is when the leader asked for it, or
+	// shortly before an interim answer was made. The answer is written before done is closed.
 	done    chan struct{}
 	askedAt time.Time
-	key     *Key  // finished, or with an interim answer made after asked
+	key     *Key  // finished, or with an interim answer
 	err     error // set if Redis does not answer
 }
 
