@@ -93,29 +93,29 @@ var turn string
 //go:embed rest.lua
 var rest string
 
-//go:embed rights.lua
-var rights string
+//go:embed permissions.lua
+var permissions string
 
-// The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, and Rights
-// for the check of a Redis user.
+// The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, and
+// Permissions for the check of a Redis user.
 var (
-	Create  = newScript("create", create)
-	Claim   = newScript("claim", claim)
-	Commit  = newEssential("commit", commit)
-	Renew   = newScript("renew", renew)
-	Abandon = newEssential("abandon", abandon)
-	Update  = newScript("update", update)
-	Delete  = newScript("delete", del)
-	Unlock  = newScript("unlock", unlock)
-	Release = newScript("release", release)
-	Due     = newScript("due", due)
-	Requeue = newScript("requeue", requeue)
-	Turn    = newScript("turn", turn)
-	Rest    = newScript("rest", rest)
-	Rights  = newScript("rights", rights)
+	Create      = newScript("create", create)
+	Claim       = newScript("claim", claim)
+	Commit      = newEssential("commit", commit)
+	Renew       = newScript("renew", renew)
+	Abandon     = newEssential("abandon", abandon)
+	Update      = newScript("update", update)
+	Delete      = newScript("delete", del)
+	Unlock      = newScript("unlock", unlock)
+	Release     = newScript("release", release)
+	Due         = newScript("due", due)
+	Requeue     = newScript("requeue", requeue)
+	Turn        = newScript("turn", turn)
+	Rest        = newScript("rest", rest)
+	Permissions = newScript("permissions", permissions)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Rights}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Permissions}
 }

@@ -46,7 +46,7 @@ func (c *claim) fingerprint() string {
 }
 
 // asked returns the claim in the form that the protocol package sends.
-func (c *claim) asked(s *Service, w wish) protocol.Claim {
+func (c *claim) asked(s *Service, w tryOptions) protocol.Claim {
 	k := protocol.Claim{
 		ID: c.id, Fingerprint: c.fingerprint(), NeedsParams: c.request.needsParams(), WakeChannel: w.channel,
 		Completer: c.completing, HandedOut: c.handedOut, Recovery: c.flow.recovery(s.cfg.Retention),
@@ -54,7 +54,7 @@ func (c *claim) asked(s *Service, w wish) protocol.Claim {
 	if c.seen != nil {
 		k.Seen = c.seen.asSeen()
 	}
-	if !c.byHand { // a lease by hand is for work and cannot end with an answer
+	if !c.byHand { // a caller that wants the lease itself has no use for an interim answer
 		k.Waited = w.waited
 	}
 	if c.flow != nil && !c.unrunnable {
@@ -70,8 +70,8 @@ func (c *claim) asked(s *Service, w wish) protocol.Claim {
 }
 
 // claim asks for the lease on a key and waits for it within the scope's budget. It returns the
-// lease, or an error. If the record has advanced or is finished, it returns the fresh key and no
-// lease.
+// lease, or an error. If the record has advanced, is finished, or got an interim answer while the
+// caller waited, it returns that key and no lease.
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	cl := claimant{claim: c, scope: sc}
 	cl.outer, _ = ctx.Value(leaseContext{}).(*Lease)
@@ -86,10 +86,10 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	}
 	began := time.Now()
 	var a claimResult
-	entered := false // the lease, which the caller has now, leaves inFlight itself
+	handedOver := false // the caller has the lease, which leaves inFlight itself
 	defer func() {
 		switch {
-		case entered:
+		case handedOver:
 		case a.lease != nil:
 			_ = a.lease.abandonUnbegun(ctx, nil) // an observer panicked
 		default:
@@ -107,7 +107,7 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	if s.cfg.Observer != nil {
 		sc.observeClaim(ctx, c, a.lease, a.key, a.err, time.Since(began))
 	}
-	entered = a.lease != nil
+	handedOver = a.lease != nil
 	return a.lease, a.key, a.err
 }
 
@@ -133,23 +133,23 @@ type claimant struct {
 	scope *Scope
 	outer *Lease // the lease of the stage that the call is in; nil outside of one
 
-	// All tries share one token, so that a try that was thought lost and arrives late is this
-	// attempt's own. Each older fingerprint needs its own token, because a refused token gives the
-	// lock back. In steps, that may happen late.
+	// All tries share one token, so that a try that arrives late belongs to the same attempt. A
+	// claim with an older fingerprint needs another token: a refused claim gives its lock back.
+	// While a slot migrates that is a command of its own. It may come late, and take the lock of a
+	// later claim with the same token.
 	by      protocol.Claimant
 	byOlder []*protocol.Claimant
 }
 
-// wish is how a claimant asks once: the channel on which it is notified that the key is free (""
-// for no notification), and how long it has waited.
-type wish struct {
-	channel string
-	waited  time.Duration
+// tryOptions holds what differs between the tries of a claimant.
+type tryOptions struct {
+	channel string        // on which it is notified that the key is free; "" for no notification
+	waited  time.Duration // since it came
 }
 
 // ask sends a claim with the request's fingerprint. If the record has another one, it sends a claim
-// with the fingerprint of each older key.
-func (cl *claimant) ask(ctx context.Context, w wish) claimResult {
+// with the fingerprint that each older secret of Config.FingerprintKeys gives.
+func (cl *claimant) ask(ctx context.Context, w tryOptions) claimResult {
 	c, s := &cl.claim, cl.scope.service
 	a := cl.try(ctx, c, &cl.by, w)
 	for i, secret := range s.cfg.FingerprintKeys.older() {
@@ -168,7 +168,7 @@ func (cl *claimant) ask(ctx context.Context, w wish) claimResult {
 }
 
 // try sends one claim and interprets the reply.
-func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w wish) (a claimResult) {
+func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w tryOptions) (a claimResult) {
 	s := cl.scope.service
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)

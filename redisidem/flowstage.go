@@ -44,8 +44,9 @@ type FlowStage struct {
 	// Work if an earlier attempt began and was not committed, in this process or another one.
 	//
 	// If the work was done, Reconcile returns the outcome. If not, it returns ErrNothingDone, and
-	// Work runs. Any other error, or a panic, means that Reconcile cannot decide. WorkFlow then
-	// returns the error with ErrOutcomeUnknown, and the key stays as it is.
+	// Work runs. Any other error, or a panic, means that Reconcile cannot decide. The stage
+	// then runs again as Retry says, beginning with Reconcile. After the last run WorkFlow returns
+	// the error with ErrOutcomeUnknown. The recovery point stays, and the attempt counts.
 	//
 	// Nil: Work runs again. It can use Stage.Attempt, Stage.Fence and Stage.OutboundKey to repeat
 	// its work safely.
@@ -55,8 +56,9 @@ type FlowStage struct {
 	// commit of the stage, including interim ones; [Stage.Compensates] returns that commit. It runs
 	// again if it fails or its process dies, so it must be safe to repeat.
 	//
-	// The journal of such a flow's keys remembers 1024 commits. A key with more commits fails with
-	// ErrDamaged before anything is undone. Nil: the stage needs no compensation.
+	// The journal of such a flow's keys remembers 1024 commits. If a key with more commits has to
+	// be undone, that fails with ErrDamaged before the first Compensate runs. Nil: the stage needs
+	// no compensation.
 	Compensate func(ctx context.Context, st *Stage) error
 
 	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an
@@ -72,42 +74,13 @@ type Retry struct {
 	// each pause is jitter. Defaults: 100 ms, and 5 s or Backoff if that is longer.
 	Backoff, MaxBackoff time.Duration
 	// If reports whether another run may succeed after this error. Nil: every error is retried,
-	// except ErrOutcomeUnknown from a stage without Reconcile. If the stage got it from a call of
-	// this library for another key, that call is safe to repeat, and the stage runs again.
+	// with one exception. A stage without Reconcile does not run again after ErrOutcomeUnknown,
+	// unless the error came from a commit of this library to another key, which is safe to repeat.
 	If func(error) bool
 }
 
-// complete fills in the defaults of one stage and checks it without regard to the others.
-func (s *FlowStage) complete(field string, f *Flow) error {
-	def(&s.MaxVisits, DefaultMaxVisits)
-	def(&s.Retry.Attempts, 1)
-	def(&s.Retry.Backoff, DefaultBackoff)
-	def(&s.Retry.MaxBackoff, max(DefaultMaxBackoff, s.Retry.Backoff))
-	s.Next = slices.Clone(s.Next)
-	switch {
-	case s.Point == "":
-		return invalid(field+".Point", "must not be empty")
-	case s.Point == Finished || strings.HasPrefix(s.Point, compensating) || strings.Contains(s.Point, "\n"):
-		return invalid(field+".Point", "must not be %q, nor begin with %q, nor have a line break: %q", Finished, compensating, s.Point)
-	case f.stages[s.Point] != nil:
-		return invalid(field+".Point", "is that of an earlier stage, too: %q", s.Point)
-	case s.Work == nil:
-		return invalid(field+".Work", "must not be nil")
-	case s.Next != nil && len(s.Next) == 0:
-		return invalid(field+".Next", "must not be empty; nil stands for the stage behind it")
-	case s.Timeout < 0:
-		return invalid(field+".Timeout", "must not be negative: %v", s.Timeout)
-	case s.MaxVisits < 1:
-		return invalid(field+".MaxVisits", "must be at least 1: %d", s.MaxVisits)
-	case s.Retry.Attempts < 1:
-		return invalid(field+".Retry.Attempts", "must not be negative: %d", s.Retry.Attempts)
-	case s.Retry.Backoff < 0 || s.Retry.MaxBackoff < s.Retry.Backoff:
-		return invalid(field+".Retry.Backoff", "must be between 0 and MaxBackoff (%v): %v", s.Retry.MaxBackoff, s.Retry.Backoff)
-	}
-	return nil
-}
-
-// runAt runs the stage or the compensation at the key's recovery point.
+// runAt runs the stage or the compensation at the key's recovery point. visit counts how often this
+// run of the flow has entered the stage.
 func (f *Flow) runAt(ctx context.Context, st *Stage, visit int) (Outcome, error) {
 	point := st.key.RecoveryPoint
 	if revision, ok := strings.CutPrefix(point, compensating); ok {
@@ -127,7 +100,7 @@ func (f *Flow) runAt(ctx context.Context, st *Stage, visit int) (Outcome, error)
 	resolved, err := f.resolve(stage, st.key, o, reconciled)
 	switch {
 	case err == nil || !errors.Is(err, ErrInvalid) || o.idle:
-		return resolved, err
+		return resolved, err // only an invalid outcome of done work goes on below
 	case reconciled:
 		return Outcome{}, &StageError{Stage: point, Err: fmt.Errorf("%w: reconcile: %w", ErrOutcomeUnknown, err)}
 	}
@@ -182,7 +155,8 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 	return o, nil
 }
 
-// retry runs work until it succeeds or its retries are used up.
+// retry runs work until it succeeds, its retries are used up, the error is not worth another run,
+// or ctx ends.
 func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
 	pauses := backoff.Backoff{First: s.Retry.Backoff, Max: s.Retry.MaxBackoff}
 	for try := 1; ; try++ {
@@ -215,6 +189,6 @@ func (s *FlowStage) retryable(err error) bool {
 	if s.Reconcile != nil || !errors.Is(err, ErrOutcomeUnknown) {
 		return true
 	}
-	_, commit := errors.AsType[*commitUnknownError](err) // of another key, whose call is safe to repeat
+	_, commit := errors.AsType[*commitUnknownError](err) // from a commit to another key, which is safe to repeat
 	return commit
 }

@@ -8,14 +8,6 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// The recovery points of every key. A program's own recovery points are between them.
-const (
-	// Started is the recovery point of a new key.
-	Started = "started"
-	// Finished is the recovery point of a key whose work is done. The key does not change any more.
-	Finished = "finished"
-)
-
 // Key is an idempotency key as one call read it. It is a snapshot: calls that advance the key
 // return a new one. With Config.CacheBytes, the keys of replays share memory and must not be
 // changed.

@@ -40,7 +40,7 @@ func (cl *claimant) await(ctx context.Context) claimResult {
 	case ctx.Err() != nil:
 		return claimResult{err: unavailable(ctx, "claim", ctx.Err())}
 	case sc.wait <= 0:
-		return cl.ask(ctx, wish{})
+		return cl.ask(ctx, tryOptions{})
 	}
 	budget := time.NewTimer(sc.wait)
 	defer budget.Stop()
@@ -109,7 +109,7 @@ func (w *waiter) askAndShare(ctx context.Context, fs *flights, f *flight, channe
 	}
 	w.delayed = true
 	record := w.claim.id.Record
-	a := w.ask(ctx, wish{channel, waited})
+	a := w.ask(ctx, tryOptions{channel, waited})
 	switch {
 	case errors.Is(a.err, ErrLocked):
 		f.refused.Store(&a.err)

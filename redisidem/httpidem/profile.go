@@ -2,8 +2,6 @@ package httpidem
 
 import (
 	"net/http"
-
-	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // Profile is the form of problems and replays for a family of clients: see Config.Profile.
@@ -53,34 +51,10 @@ func (f Profile) status(r Result) int {
 	return problemTexts[r].status
 }
 
-// The fields that mark a response as a replay.
-var (
-	standardMarks = []string{idemheader.Replayed}
-	stripeMarks   = []string{idemheader.Replayed, IdempotentReplayedHeader}
-)
-
-// marks returns the fields that are true on each replay, and absent from every other response.
-func (f Profile) marks() []string {
-	if f == ProfileStripe {
-		return stripeMarks
-	}
-	return standardMarks
-}
-
 // keepHeaders returns the response fields that are stored besides [DefaultKeepHeaders].
 func (f Profile) keepHeaders() []string {
 	if f == ProfileStripe {
 		return []string{"Request-Id", "Stripe-Account", "Stripe-Version"}
 	}
 	return nil
-}
-
-// markReplay marks a response as a replay.
-func (f Profile) markReplay(h http.Header) {
-	for _, name := range f.marks() {
-		h.Set(name, "true")
-	}
-	if f == ProfileStripe {
-		h.Set(ShouldRetryHeader, "false") // a stored response never changes
-	}
 }

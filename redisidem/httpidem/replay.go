@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // replay answers with a stored response.
@@ -45,5 +46,29 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have disconnected
+	}
+}
+
+// The fields that mark a response as a replay.
+var (
+	standardMarks = []string{idemheader.Replayed}
+	stripeMarks   = []string{idemheader.Replayed, IdempotentReplayedHeader}
+)
+
+// marks returns the fields that are true on each replay, and absent from every other response.
+func (f Profile) marks() []string {
+	if f == ProfileStripe {
+		return stripeMarks
+	}
+	return standardMarks
+}
+
+// markReplay marks a response as a replay.
+func (f Profile) markReplay(h http.Header) {
+	for _, name := range f.marks() {
+		h.Set(name, "true")
+	}
+	if f == ProfileStripe {
+		h.Set(ShouldRetryHeader, "false") // a stored response never changes
 	}
 }

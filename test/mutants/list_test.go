@@ -206,7 +206,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "heedless", // a callback begins although its caller has left
-		file: "redisidem/run.go",
+		file: "redisidem/runstage.go",
 		old:  "\tcase l.ctx.Err() == nil, l.undoing(l.Key()):\n",
 		new:  "\tcase true:\n",
 

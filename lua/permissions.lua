@@ -1,4 +1,4 @@
--- rights: reports which commands the Redis user may not run. It changes nothing.
+-- permissions: reports which commands the Redis user may not run. It changes nothing.
 --
 -- KEYS[1] left out, so that each server of a cluster answers for itself
 -- ARGV[1] nonce, echoed in the reply

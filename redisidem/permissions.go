@@ -181,7 +181,7 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 			trials = append(trials, trial{right: r})
 		}
 	}
-	words := append(make([]any, 0, 4+len(trials)), "eval", lua.Rights.Source, 0, protocol.NewToken())
+	words := append(make([]any, 0, 4+len(trials)), "eval", lua.Permissions.Source, 0, protocol.NewToken())
 	for _, t := range trials {
 		words = append(words, t.words())
 	}
