@@ -75,10 +75,8 @@ func (c *claim) asked(s *Service, w tryOptions) protocol.Claim {
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	cl := claimant{claim: c, scope: sc}
 	cl.outer, _ = ctx.Value(leaseContext{}).(*Lease)
-	for l := cl.outer; l != nil; l = l.outer {
-		if l.id.Record == c.id.Record && l.scope.service.client == sc.service.client && l.holds() {
-			return nil, nil, ErrNested
-		}
+	if cl.isNested() {
+		return nil, nil, ErrNested
 	}
 	s := sc.service
 	if err := s.enter(ctx); err != nil {

@@ -90,27 +90,6 @@ func TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention(t *testing.T) {
 	})
 }
 
-func TestTrapL16NestedCallReturnsAtOnce(t *testing.T) {
-	onEveryServer(t, func(t *testing.T, e *env) {
-		sc := e.service().Scope("a").Wait(time.Hour)
-		_, err := sc.Do(ctx, "k", request, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			_, err := sc.WorkStage(ctx, st.Key(), never(t))
-			mustBe(t, err, redisidem.ErrNested)
-			_, err = sc.Do(ctx, "k", request, never(t))
-			mustBe(t, err, redisidem.ErrNested)
-			_, err = sc.Lock(ctx, "k")
-			mustBe(t, err, redisidem.ErrNested)
-			_, err = sc.Do(ctx, "inner", request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-				_, err := sc.Lock(ctx, "k") // two levels up
-				mustBe(t, err, redisidem.ErrNested)
-				return redisidem.Outcome{}, nil
-			})
-			return redisidem.Outcome{}, err
-		})
-		mustBe(t, err, nil)
-	})
-}
-
 func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
@@ -376,19 +355,6 @@ func TestTrapS10MismatchComesBeforeLocked(t *testing.T) {
 		mustBe(t, err, redisidem.ErrLocked)
 		mustBe(t, lease.Abandon(ctx), nil)
 	})
-}
-
-// TestKeyOfAnotherServerIsNotNested takes the same key on two servers, which is two keys.
-func TestKeyOfAnotherServerIsNotNested(t *testing.T) {
-	t.Parallel()
-	cfg := redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second}
-	one := serviceOn(t, options(rediscase.Server(t).Addr(), 3), cfg).Scope("a")
-	two := serviceOn(t, options(rediscase.Server(t).Addr(), 3), cfg).Scope("a")
-	_, err := one.Do(ctx, "k", request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-		_, err := two.Do(ctx, "k", request, finish("there"))
-		return redisidem.Outcome{}, err
-	})
-	mustBe(t, err, nil)
 }
 
 func TestStaleViewCannotTakeOrReleaseAnUncontestedLease(t *testing.T) {

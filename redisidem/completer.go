@@ -12,42 +12,6 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// The defaults of [CompleterConfig].
-const (
-	DefaultInterval    = 5 * time.Second
-	DefaultConcurrency = 8
-	DefaultDrain       = 15 * time.Second
-)
-
-// CompleterConfig configures a [Completer]. The zero value of each field means its default, and so
-// does a nil *CompleterConfig.
-type CompleterConfig struct {
-	// Interval is the average pause between two scans for keys. Each pause differs from it by up to
-	// a quarter. Must not be negative. Default: 5 s.
-	//
-	// A scan costs the server one EXISTS for each 4096 due indexes, of which each flow name has
-	// 1024, and a small script for each index that exists. In a cluster it costs one EXISTS for
-	// each of 1024 shards, whatever the number of flows. A flow is not scanned while its last scan
-	// shows that none of its keys can be due: until the first of them is, and at most for the
-	// shortest of RecoverAfter, InterimFor and 30 s.
-	//
-	// Processes take turns, so many of them scan no more often than one. A turn lasts three
-	// quarters of its owner's Interval, at most 15 s. A process with a shorter turn does not wait
-	// for a longer one.
-	Interval time.Duration
-
-	// Concurrency is how many keys of each flow name are worked on at once. Flows do not share
-	// workers. Each shard with due keys is asked for one batch of 16 before any shard is asked
-	// again. At least 1. Default: 8.
-	Concurrency int
-
-	// Drain is how long running stages may continue after Run or Sweep was asked to end, or the
-	// service was closed. Their contexts are cancelled then. [Stage.Attempt] counts such an
-	// attempt, but MaxAttempts does not, because the stage has not failed. Default: 15 s. Negative:
-	// the contexts are cancelled at once.
-	Drain time.Duration
-}
-
 // Completer finishes keys whose clients do not come back. It scans for unfinished keys of its flows
 // whose lease has lapsed and whose last run is older than the flow's RecoverAfter. It runs the flow
 // from the key's recovery point. A key that fails is tried again after a growing pause. When it has
@@ -84,14 +48,8 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 	if cfg != nil {
 		c.cfg = *cfg
 	}
-	def(&c.cfg.Interval, DefaultInterval)
-	def(&c.cfg.Concurrency, DefaultConcurrency)
-	def(&c.cfg.Drain, DefaultDrain)
-	switch {
-	case c.cfg.Interval < 0:
-		return nil, invalid("CompleterConfig.Interval", "must not be negative: %v", c.cfg.Interval)
-	case c.cfg.Concurrency < 1:
-		return nil, invalid("CompleterConfig.Concurrency", "must be at least 1: %d", c.cfg.Concurrency)
+	if err := c.cfg.complete(); err != nil {
+		return nil, err
 	}
 	for i, f := range flows {
 		field := fmt.Sprintf("flows[%d]", i)

@@ -11,16 +11,6 @@ import (
 // Interval from scanning.
 const longestTurn = 15 * time.Second
 
-// longestRest bounds how long a flow is not scanned because a scan found nothing due. Within it the
-// flow is scanned again, whatever the scan found: a key can be due earlier than this process
-// expects if another one has a shorter RecoverAfter, or if a failover brings back an older index.
-const longestRest = 30 * time.Second
-
-// quiet returns how long it takes at least until a key is due that was not in the due index yet.
-func (f *Flow) quiet(retention time.Duration) time.Duration {
-	return max(min(f.cfg.RecoverAfter, f.cfg.InterimFor, retention/2, longestRest), time.Millisecond)
-}
-
 // turns takes the turns of this process to scan for flows. A turn ends after length, so that an
 // owner that dies or takes longer does not hold the others up. A turn that ends later than one of
 // this process would is not waited for. A flow gets no turn while its last scan, in whichever

@@ -114,7 +114,13 @@ func (w *commandRecorder) ProcessPipelineHook(next redis.ProcessPipelineHook) re
 func (w *commandRecorder) note(cmd redis.Cmder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sent = append(w.sent, fmt.Sprint(cmd.Args()...))
+	words := slices.Clone(cmd.Args())
+	for i, word := range words {
+		if text, ok := word.(*string); ok { // as the library sends texts
+			words[i] = *text
+		}
+	}
+	w.sent = append(w.sent, fmt.Sprint(words...))
 }
 
 // take returns the commands that were sent since the last call.

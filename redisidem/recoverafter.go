@@ -1,0 +1,35 @@
+package redisidem
+
+import (
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+// recoverAfter returns RecoverAfter with jitter, so that keys abandoned together do not become due
+// together. It is bounded by half of the retention. abandon.lua and claim.lua double the delay with
+// each attempt, up to 64 times and the same bound.
+func (f *Flow) recoverAfter(retention time.Duration) time.Duration {
+	d := f.cfg.RecoverAfter
+	return max(min(backoff.Between(d, d+d/4), retention/2), time.Millisecond)
+}
+
+// recovery returns when a completer may continue a key. It is zero if the flow is nil or not
+// recoverable.
+func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
+	if !f.recoverable() {
+		return protocol.Recovery{}
+	}
+	return protocol.Recovery{Flow: f.cfg.Name, After: f.recoverAfter(retention)}
+}
+
+// longestRest bounds how long a flow is not scanned because a scan found nothing due. Within it the
+// flow is scanned again, whatever the scan found: a key can be due earlier than this process
+// expects if another one has a shorter RecoverAfter, or if a failover brings back an older index.
+const longestRest = 30 * time.Second
+
+// quiet returns how long it takes at least until a key is due that was not in the due index yet.
+func (f *Flow) quiet(retention time.Duration) time.Duration {
+	return max(min(f.cfg.RecoverAfter, f.cfg.InterimFor, retention/2, longestRest), time.Millisecond)
+}
