@@ -148,20 +148,20 @@ type tryOptions struct {
 // ask sends a claim with the request's fingerprint. If the record has another one, it sends a claim
 // with the fingerprint that each older secret of Config.FingerprintKeys gives.
 func (cl *claimant) ask(ctx context.Context, w tryOptions) claimResult {
-	c, s := &cl.claim, cl.scope.service
+	c := &cl.claim
 	a := cl.try(ctx, c, &cl.by, w)
-	for i, secret := range s.cfg.FingerprintKeys.older() {
-		if c.request == nil || !errors.Is(a.err, ErrFingerprintMismatch) {
-			break
-		}
+	if c.request == nil {
+		return a
+	}
+	a.err = cl.scope.service.tryOlderFingerprints(c.request, c.id, a.err, func(i int, request *encodedRequest) error {
 		if len(cl.byOlder) == i {
 			cl.byOlder = append(cl.byOlder, &protocol.Claimant{Token: protocol.NewToken()})
 		}
 		older := *c
-		if older.request, a.err = c.request.keyedWith(secret, s.valueCodec, c.id); a.err == nil {
-			a = cl.try(ctx, &older, cl.byOlder[i], w)
-		}
-	}
+		older.request = request
+		a = cl.try(ctx, &older, cl.byOlder[i], w)
+		return a.err
+	})
 	return a
 }
 

@@ -1,6 +1,9 @@
 package redisidem
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+)
 
 // FingerprintKeys is a ring of secrets for Config.FingerprintKeys.
 type FingerprintKeys struct{ ring [][]byte }
@@ -40,4 +43,23 @@ func (k *FingerprintKeys) older() [][]byte {
 		return nil
 	}
 	return k.ring[1:]
+}
+
+// tryOlderFingerprints calls try with a request's fingerprint by each older secret, in their order,
+// as long as the record has another fingerprint. err is the result with the fingerprint by the
+// first secret. It returns the last result.
+func (s *Service) tryOlderFingerprints(
+	request *encodedRequest, id identity, err error, try func(i int, older *encodedRequest) error,
+) error {
+	for i, secret := range s.cfg.FingerprintKeys.older() {
+		if !errors.Is(err, ErrFingerprintMismatch) {
+			break
+		}
+		older, sealErr := request.keyedWith(secret, s.valueCodec, id)
+		if sealErr != nil {
+			return sealErr
+		}
+		err = try(i, older)
+	}
+	return err
 }

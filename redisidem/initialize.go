@@ -2,7 +2,6 @@ package redisidem
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,16 +43,10 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 		return key, err
 	}
 	key, err = sc.create(ctx, id, &encoded)
-	for _, older := range sc.service.cfg.FingerprintKeys.older() {
-		if !errors.Is(err, ErrFingerprintMismatch) {
-			break
-		}
-		other, sealed := encoded.keyedWith(older, sc.service.valueCodec, id)
-		if sealed != nil {
-			return nil, sealed
-		}
-		key, err = sc.create(ctx, id, other)
-	}
+	err = sc.service.tryOlderFingerprints(&encoded, id, err, func(_ int, older *encodedRequest) (err error) {
+		key, err = sc.create(ctx, id, older)
+		return err
+	})
 	return key, err
 }
 
