@@ -189,3 +189,52 @@ func (c *Completer) with(ctx context.Context, do func(context.Context, []*worker
 
 // errStopped is the cause with which a completer that ends cancels its stages.
 var errStopped = errors.New("redisidem: completer is stopped")
+
+// SweepResult counts the keys of one [Completer.Sweep].
+type SweepResult struct {
+	// Due is how many keys the sweep received. Finished were completed, Failed returned an error,
+	// and DeadLettered became dead letters. The others had another worker, were finished already or
+	// wait for their clients.
+	Due, Finished, Failed, DeadLettered int64
+}
+
+// Sweep scans for keys once, continues those that are due, and blocks until that is done. It is
+// [Completer.Run] for tests and for programs with a scheduler of their own, and does not take turns
+// with other processes. It ends as Run does when ctx ends or the service is closed.
+//
+// It returns [ErrUnavailable] if a server did not answer, and [ErrDamaged] if a shard's index is
+// not a sorted set. In both cases the result covers the other shards. It returns [ErrClosed] if the
+// service is closed. A server that did not answer for one shard is not asked for its others; in a
+// cluster the other masters still are.
+func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
+	var all SweepResult
+	var errs error
+	err := c.with(ctx, func(ctx context.Context, flows []*workers) error {
+		var found map[*workers][]string
+		found, errs = c.look(ctx, flows)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for _, w := range flows {
+			if len(found[w]) == 0 {
+				continue
+			}
+			wg.Go(func() {
+				_, err := w.scan(ctx, found[w])
+				w.stop()
+				mu.Lock()
+				defer mu.Unlock()
+				all.Due += w.due.Load()
+				all.Finished += w.finished.Load()
+				all.Failed += w.failed.Load()
+				all.DeadLettered += w.deadLettered.Load()
+				errs = errors.Join(errs, err)
+			})
+		}
+		wg.Wait()
+		return nil
+	})
+	if errors.Is(err, ErrClosed) || errs == nil && ctx.Err() == nil {
+		return all, err
+	}
+	return all, errs
+}

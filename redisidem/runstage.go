@@ -9,12 +9,7 @@ import (
 // is still held.
 func (l *Lease) runStage(ctx context.Context, work StageFunc, keep bool) (*Key, bool, error) {
 	returned := false
-	defer func() {
-		// After a panic or runtime.Goexit, which goes on with its own value and stack.
-		if !returned {
-			_ = l.abandon(ctx, nil)
-		}
-	}()
+	defer l.abandonAfterPanic(ctx, &returned)
 	st := l.stage()
 	if err := l.checkMayBegin(); err != nil {
 		returned = true
