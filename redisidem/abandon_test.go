@@ -106,7 +106,8 @@ func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
 // as clients do that close their connection at once.
 func TestCallerThatLeavesDuringTheClaimBeginsNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		sc := e.service(func(c *redisidem.Config) { c.Wait = 9 * time.Second }).Scope("a")
+		// Many calls are under way at once, and the embedded server is slow.
+		sc := e.service(func(c *redisidem.Config) { c.Wait, c.Timeout = 20*time.Second, 15*time.Second }).Scope("a")
 		const calls = 100
 		var unbegun []string
 		for i := range calls {

@@ -195,6 +195,13 @@ type freezable struct {
 	bubble *bubble
 }
 
+// scans returns how often all due indexes of a flow were asked for.
+func (b *bubble) scans() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.looks
+}
+
 func (c *freezable) Write(p []byte) (int, error) {
 	c.bubble.mu.Lock()
 	c.bubble.requests++

@@ -67,7 +67,7 @@ func TestS9_EncodedValuesAreReadAgainAndNotInRedis(t *testing.T) {
 		raw := e.client()
 		record, _ := e.place(key)
 		for field, value := range raw.HGetAll(ctx, record).Val() {
-			if strings.Contains(value, "4111") {
+			if strings.Contains(value, "41111111") { // the time in a journal entry may contain a shorter part
 				t.Errorf("%s is %q", field, value)
 			}
 			if field == "response_body" && len(value) > 200 {
