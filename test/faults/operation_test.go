@@ -27,7 +27,7 @@ type want struct {
 	results []error // the caller's error matches all of them; empty: no error
 	runs    int     // of the callback
 
-	point    string // the record's recovery point, "" if there is no record
+	point    string // the record's recovery point, "" if the record does not exist
 	attempts int    // of the record
 	locked   bool   // whether a worker has the lease
 

@@ -26,8 +26,9 @@ const (
 	remove
 )
 
-// view is a record as it was read: its creation time, 0 if there is no record, and the values of
-// its commits. It identifies the content of the record, since each commit has a value of its own.
+// view is a record as it was read: its creation time, 0 if the record does not exist, and the
+// values of its commits. It identifies the content of the record, since each commit has a value of
+// its own.
 type view struct {
 	made   int64
 	values string // each followed by a comma

@@ -113,7 +113,7 @@ func TestSlowerMachineIsNotWorse(t *testing.T) {
 		t.Errorf("a slower machine is worse: %v\n%s", worse, said)
 	}
 	if worse, said := compared(t, a, with(run("redisidem", 0, halved(own)...), run("redislock", 0, base...))); !worse {
-		t.Errorf("half the baseline's speed is no loss:\n%s", said)
+		t.Errorf("half the baseline's speed is not reported as a loss:\n%s", said)
 	}
 	// The first run has a different baseline, so there is no ratio.
 	other := with(run("redisidem", 0, halved(own)...), run("redsync", 0, halved(base)...))

@@ -172,7 +172,7 @@ func contenderOf(ctx context.Context, server *target.Server, kind string, s scen
 ) {
 	k, ok := contender.ByName(kind)
 	if !ok {
-		return nil, nil, fmt.Errorf("there is no contender %q", kind)
+		return nil, nil, fmt.Errorf("contender %q does not exist", kind)
 	}
 	return contestantOf(ctx, server, k, s, callers, prefix)
 }

@@ -14,7 +14,7 @@ func (m *measurement) gateway(ctx context.Context) error {
 	const callers = 64
 	s, ok := scenario.ByName("gateway")
 	if !ok {
-		return fmt.Errorf("there is no scenario gateway")
+		return fmt.Errorf("scenario gateway does not exist")
 	}
 	var all []contestant
 	var ends []func()

@@ -155,11 +155,11 @@ func (m *measurement) handOver(ctx context.Context) error {
 	const callers = 8
 	s, ok := scenario.ByName("handover")
 	if !ok {
-		return fmt.Errorf("there is no scenario handover")
+		return fmt.Errorf("scenario handover does not exist")
 	}
 	k, ok := contender.ByName("redisidem-wait")
 	if !ok {
-		return fmt.Errorf("there is no contender redisidem-wait")
+		return fmt.Errorf("contender redisidem-wait does not exist")
 	}
 	g, err := k.Open(ctx, m.far.Link(callers), "figure5")
 	if err != nil {

@@ -18,7 +18,7 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 	const callers = 256
 	s, ok := scenario.ByName("lifecycle")
 	if !ok {
-		return fmt.Errorf("there is no scenario lifecycle")
+		return fmt.Errorf("scenario lifecycle does not exist")
 	}
 	var all []contestant
 	var ends []func()
@@ -66,7 +66,7 @@ func (m *measurement) lifecycle(ctx context.Context) error {
 func (m *measurement) oneCaller(ctx context.Context) error {
 	s, ok := scenario.ByName("lifecycle")
 	if !ok {
-		return fmt.Errorf("there is no scenario lifecycle")
+		return fmt.Errorf("scenario lifecycle does not exist")
 	}
 	plain, end, err := contenderOf(ctx, m.near, "redisidem", s, 1, "figure2-")
 	if err != nil {
@@ -91,7 +91,7 @@ func (m *measurement) slowNetwork(ctx context.Context) error {
 	const callers = 64
 	s, ok := scenario.ByName("lifecycle")
 	if !ok {
-		return fmt.Errorf("there is no scenario lifecycle")
+		return fmt.Errorf("scenario lifecycle does not exist")
 	}
 	auto, end, err := contenderOf(ctx, m.far, "redisidem-auto", s, callers, "figure3-")
 	if err != nil {
@@ -124,7 +124,7 @@ func (m *measurement) middleware(ctx context.Context) error {
 	const callers = 64
 	s, ok := scenario.ByName("http")
 	if !ok {
-		return fmt.Errorf("there is no scenario http")
+		return fmt.Errorf("scenario http does not exist")
 	}
 	var all []contestant
 	var ends []func()

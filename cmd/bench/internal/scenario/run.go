@@ -72,7 +72,7 @@ func Run(ctx context.Context, server *target.Server, s Scenario, p Plan) (points
 	for i, name := range p.Contenders(s) {
 		kind, ok := contender.ByName(name)
 		if !ok {
-			return nil, fmt.Errorf("there is no contender %q", name)
+			return nil, fmt.Errorf("contender %q does not exist", name)
 		}
 		c := &participant{
 			kind: kind, server: server, scenario: s, callers: p.callers(s), body: p.Body,
