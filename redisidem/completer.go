@@ -117,12 +117,16 @@ func (c *Completer) takeTurns(ctx context.Context, all []*workers, scans *sync.W
 		return nil
 	}
 	length := min(c.cfg.Interval*3/4, longestTurn)
-	turn, mine, err := c.turns(ctx, idle, length)
-	if err != nil || len(mine) == 0 {
-		return err
+	turn, mine, turnErr := c.turns(ctx, idle, length)
+	if turnErr != nil {
+		mine = idle // the master with the turns is away: that must not keep the others' keys waiting
+	}
+	if len(mine) == 0 || ctx.Err() != nil {
+		return turnErr
 	}
 	found, err := c.look(ctx, mine)
-	complete := err == nil
+	complete := turnErr == nil && err == nil
+	err = errors.Join(turnErr, err)
 	var resting []protocol.Rest
 	rests := func(w *workers, first int64) (protocol.Rest, bool) {
 		name := w.flow.cfg.Name

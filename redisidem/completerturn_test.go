@@ -245,3 +245,57 @@ func TestKeyThatWaitsCostsLittle(t *testing.T) {
 		}
 	})
 }
+
+// TestCompleterScansWhenItsTurnsCannotBeAsked puts a key of another type in the place of the turns.
+// A flow must then be scanned in each interval, and must never rest.
+func TestCompleterScansWhenItsTurnsCannotBeAsked(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var began atomic.Bool
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if !began.Swap(true) {
+					return redisidem.Outcome{}, errStage
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		mustBe(b, b.server.Set(redisidem.DefaultNamespace+":turn:/flows", "x"), nil)
+		svc := b.service(redisidem.Config{})
+		during, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
+		wg.Go(func() { mustBe(b, completer.Run(during), context.Canceled) })
+		time.Sleep(time.Minute)
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Until(b.firstDue()) + 2*redisidem.DefaultInterval)
+		key, err := svc.Scope("a").Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Errorf("two intervals after it was due, the key is %+v", key)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// TestFlowDoesNotRestAfterAFailedScan has a due index that cannot be read, so that a scan does not
+// know which keys are due next.
+func TestFlowDoesNotRestAfterAFailedScan(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		flow := mustFlow(b, cart(recoverable))
+		mustBe(b, b.server.Set(redisidem.DefaultNamespace+":{000}:due:cart", "x"), nil)
+		during, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		completer := mustCompleter(b, b.service(redisidem.Config{}), flow)
+		wg.Go(func() { mustBe(b, completer.Run(during), context.Canceled) })
+		time.Sleep(time.Minute)
+		before := b.scans()
+		time.Sleep(time.Minute)
+		if n := b.scans() - before; n < 8 {
+			b.Errorf("%d scans in a minute of 12 intervals, want at least 8", n)
+		}
+		cancel()
+		wg.Wait()
+	})
+}

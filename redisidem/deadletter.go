@@ -141,10 +141,12 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	if err != nil {
 		return err
 	}
+	if r.Status == protocol.StatusOK || r.Status == protocol.StatusAlive { // ALIVE may answer a repetition
+		sc.service.wakeCompleters(context.WithoutCancel(ctx), flow)
+	}
 	if r.Status != protocol.StatusOK {
 		return refusal(r)
 	}
-	sc.service.wakeCompleters(ctx, flow)
 	return nil
 }
 

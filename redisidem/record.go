@@ -115,7 +115,8 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 	}
 	k.Revision, k.Attempts = r.control.revision, int(r.control.attempts)
 	if !r.response.empty() && k.notKept == "" { // otherwise the stored response is that of an earlier stage
-		k.Response = &r.response
+		response := r.response // alone: r also has the stored form of all values
+		k.Response = &response
 	}
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
 	for i := range k.Journal {

@@ -17,6 +17,10 @@ func (e *bodyTooLargeError) Error() string {
 	return "httpidem: the request body is larger than " + strconv.FormatInt(e.limit, 10) + " bytes"
 }
 
+// mostReserved bounds the memory that a declared length reserves before the client has sent the
+// body.
+const mostReserved = 1 << 20
+
 // readBody returns the whole body of a request, or a [*bodyTooLargeError]. It never returns a part
 // of a body: two requests with the same beginning would get the same fingerprint.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
@@ -28,7 +32,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	}
 	size := int64(bytes.MinRead)
 	if r.ContentLength >= 0 {
-		size = r.ContentLength + 1 // the last byte is for the end
+		size = min(r.ContentLength, mostReserved) + 1 // the last byte is for the end
 	}
 	body := make([]byte, 0, size)
 	for {

@@ -151,3 +151,17 @@ func TestClientHTTP2GoesAwayInTheMiddleOfABody(t *testing.T) {
 		t.Errorf("%d keys are stored", n)
 	}
 }
+
+// TestDeclaredLengthReservesLittle declares a body of the largest size that is allowed, and sends a
+// short one.
+func TestDeclaredLengthReservesLittle(t *testing.T) {
+	t.Parallel()
+	h := newStore(t).middleware(&httpidem.Config{MaxBodyBytes: 1 << 40}).Handler(counting(func(http.ResponseWriter, *http.Request) {}))
+	r := newRequest(t.Context(), "k", "short")
+	r.ContentLength = 1 << 40
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r) // it would end the program if it reserved the memory
+	if w.Code != http.StatusOK {
+		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+}

@@ -46,7 +46,7 @@ type Config struct {
 	Quota Quota
 
 	// MaxBodyBytes limits the body of a request with a key, which is held in memory until the
-	// request ends. A larger body is answered with 413. Default: 1 MiB.
+	// request ends. A larger body is answered with 413. At most 1 TiB. Default: 1 MiB.
 	MaxBodyBytes int64
 
 	// Fingerprint configures when two requests are the same. OtherFingerprints are further versions
@@ -142,6 +142,9 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	return out
 }
 
+// largestBody bounds Config.MaxBodyBytes, so that the arithmetic with it cannot overflow: 1 TiB.
+const largestBody = 1 << 40
+
 // validate reports the first field, defaults filled in, that is out of its bounds.
 func (c *Config) validate(service *redisidem.Config) error {
 	switch {
@@ -151,8 +154,8 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return invalid("Config.Key.Header", "must be the name of a header field: %q", c.Key.Header)
 	case c.Key.MaxBytes < 1 || c.Key.MaxBytes > service.MaxKeyBytes:
 		return invalid("Config.Key.MaxBytes", "must be between 1 and the service's MaxKeyBytes (%d): %d", service.MaxKeyBytes, c.Key.MaxBytes)
-	case c.MaxBodyBytes < 1:
-		return invalid("Config.MaxBodyBytes", "must be at least 1: %d", c.MaxBodyBytes)
+	case c.MaxBodyBytes < 1 || c.MaxBodyBytes > largestBody:
+		return invalid("Config.MaxBodyBytes", "must be between 1 and %d: %d", int64(largestBody), c.MaxBodyBytes)
 	case c.Profile < 0 || c.Profile >= profiles:
 		return invalid("Config.Profile", "is not a profile: %d", c.Profile)
 	case c.MaxWaiting < 1:

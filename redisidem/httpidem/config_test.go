@@ -2,6 +2,7 @@ package httpidem_test
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 	}
 	for _, cfg := range []httpidem.Config{
 		{Methods: []string{"PO ST"}},
+		{MaxBodyBytes: math.MaxInt64},
 		{Response: httpidem.ResponseConfig{KeepHeaders: []string{"Access-Control-Allow-Origin"}}},
 		{Response: httpidem.ResponseConfig{KeepHeaders: []string{"Idempotency-Key"}}},
 		{Response: httpidem.ResponseConfig{KeepHeaders: []string{"idempotent-replayed"}}},

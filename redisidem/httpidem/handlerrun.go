@@ -36,8 +36,8 @@ func (e *handlerRun) serve() {
 	client := e.r.Context()
 	ctx := context.WithoutCancel(client)
 	e.stopWatching = func() bool { return true }
-	// Without a wait the claim is one round trip, which the service's timeout limits, and run looks
-	// at the client after it.
+	// Without a wait the claim is a few calls, each limited by the service's timeout, and run looks
+	// at the client after them.
 	_, bounded := client.Deadline()
 	if cfg := &e.middleware.cfg; cfg.Wait > 0 || cfg.CancelWithClient || bounded || client.Err() != nil {
 		claim, cancel := context.WithCancelCause(ctx)

@@ -70,7 +70,8 @@ var problemTexts = map[Result]problemText{
 	},
 	ResultFailed: {
 		http.StatusInternalServerError, "The idempotency key cannot be used",
-		"The request was not executed. Retries fail until the operator of the server has solved the problem.",
+		"This attempt was not executed, but an earlier one may have been. Retries fail until the operator of the server has " +
+			"solved the problem. Do not send the request with another key until then.",
 	},
 }
 

@@ -10,7 +10,7 @@ import (
 
 // Quota limits how many requests in flight and how many keys one scope may have. It is called
 // concurrently. The gateway has an implementation that counts in its process, behind its flags
-// --scope-in-flight and --scope-keys: gateway.Limits.
+// --scope-in-flight and --scope-keys.
 type Quota interface {
 	// Admit is called for each request with a key, before its body is read and before the store is
 	// called. An error refuses the request with 429, and with the RetryAfter of a [*QuotaError]. A

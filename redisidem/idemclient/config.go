@@ -11,6 +11,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
+// largestBody bounds TransportConfig.MaxBodyBytes, so that the arithmetic with it cannot overflow.
+const largestBody = 1 << 40
+
 // The defaults of [TransportConfig].
 const (
 	DefaultAttempts     = 5
@@ -56,7 +59,8 @@ type TransportConfig struct {
 	Statuses []int
 
 	// MaxBodyBytes limits the body of a request without a GetBody, which is held in memory to be
-	// sent again. A request with a larger body is sent once. Default: 1 MiB.
+	// sent again. A request with a larger body is sent once. At most 1 TiB. Default:
+	// 1 MiB.
 	MaxBodyBytes int64
 }
 
@@ -98,8 +102,8 @@ func (c *TransportConfig) validate() error {
 		return invalid("MaxBackoff (%v) must not be less than MinBackoff (%v)", c.MaxBackoff, c.MinBackoff)
 	case c.Patience < 0:
 		return invalid("Patience must not be negative: %v", c.Patience)
-	case c.MaxBodyBytes < 0:
-		return invalid("MaxBodyBytes must not be negative: %d", c.MaxBodyBytes)
+	case c.MaxBodyBytes < 0 || c.MaxBodyBytes > largestBody:
+		return invalid("MaxBodyBytes must be between 0 and %d: %d", int64(largestBody), c.MaxBodyBytes)
 	}
 	for _, status := range c.Statuses {
 		if status < 400 || status > 599 || status == http.StatusBadRequest || status == http.StatusUnprocessableEntity {

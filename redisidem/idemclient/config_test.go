@@ -1,6 +1,7 @@
 package idemclient_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 		"MaxBackoff (1ns) must": {MinBackoff: 2, MaxBackoff: 1},
 		"Patience must not":     {Patience: -1},
 		"Statuses must be":      {Statuses: []int{422}},
-		"MaxBodyBytes must not": {MaxBodyBytes: -1},
+		"MaxBodyBytes must be":  {MaxBodyBytes: -1},
+		"MaxBodyBytes must be between 0 and 1099511627776": {MaxBodyBytes: math.MaxInt64},
 	} {
 		_, err := idemclient.NewTransport(nil, &cfg)
 		if err == nil || !strings.HasPrefix(err.Error(), "idemclient: TransportConfig."+field) {

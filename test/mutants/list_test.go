@@ -285,6 +285,14 @@ var mutants = []mutant{
 		killer: "TestRestingFlowIsScannedWhenAKeyIsDue",
 	},
 	{
+		name: "blind-rest", // a flow rests after a scan that failed
+		file: "redisidem/completer.go",
+		old:  "ok && err == nil && ctx.Err() == nil {",
+		new:  "ok && ctx.Err() == nil {",
+
+		killer: "TestFlowDoesNotRestAfterAFailedScan",
+	},
+	{
 		name: "unwoken", // a requeued key waits for the end of a rest
 		file: "redisidem/deadletter.go",
 		old:  "	sc.service.wakeCompleters(ctx, flow)\n",

@@ -60,8 +60,11 @@ func byShard(keys []string) [][]string {
 	return groups
 }
 
-// byMaster returns the groups of each master.
+// byMaster returns the groups of each master. It takes no longer than one request, even if no node
+// of the cluster answers.
 func (c *Client) byMaster(ctx context.Context, groups [][]string) map[string][][]string {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	masters := make(map[string][][]string)
 	for _, group := range groups {
 		master := c.Master(ctx, group[0])

@@ -36,7 +36,7 @@ func serve(args []string) error {
 	}
 	// Keep as many idle connections as the gateway. With the standard library's default of two, the
 	// proxy would dial for most requests.
-	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 256, DisableCompression: true}
+	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, DisableCompression: true}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }, Transport: transport}
 	serving := map[string]string{"msg": "serving", "url": "http://" + listener.Addr().String()}
 	if err := json.NewEncoder(os.Stderr).Encode(serving); err != nil {
