@@ -191,7 +191,12 @@ func Try(ctx context.Context, url, key, body string, change ...func(*http.Reques
 	return Answer{resp, string(got)}, err
 }
 
-var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+// noRedirects has a transport of its own: a server that another test closes also closes the idle
+// connections of the default one.
+var noRedirects = &http.Client{
+	Transport:     http.DefaultTransport.(*http.Transport).Clone(),
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
 // WantStatus fails the test unless the answer has the status.
 func WantStatus(t testing.TB, a Answer, want int) {

@@ -13,6 +13,10 @@ import (
 	"time"
 )
 
+// client sends the requests. It has a transport of its own: a server that another test closes also
+// closes the idle connections of the default one.
+var client = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+
 // Options configure a target for a clause. The zero value is a target with the defaults: a key is
 // required, keys without quotes are accepted, and POST and PATCH are covered.
 type Options struct {
@@ -156,7 +160,7 @@ func (s *trial) send(r request) answer {
 		req.Header[r.spelled] = []string{example} // Set would make the name canonical
 	}
 	s.target.As(req, r.caller)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		s.Error(err)
 		return answer{header: http.Header{}}

@@ -26,7 +26,7 @@ func TestStreamReachesTheClientWhileTheHandlerRuns(t *testing.T) {
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, http.NoBody)
 	req.Header.Set("Idempotency-Key", "k")
 	req.Header.Set(callerHeader, "alice")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := noRedirects.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -210,7 +210,12 @@ func try(ctx context.Context, url, key, body string, change ...func(*http.Reques
 	return answer{resp, string(got)}, err
 }
 
-var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+// noRedirects has a transport of its own: a server that another test closes also closes the idle
+// connections of the default one.
+var noRedirects = &http.Client{
+	Transport:     http.DefaultTransport.(*http.Transport).Clone(),
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
 // counter is a handler that counts its runs.
 type counter struct {
