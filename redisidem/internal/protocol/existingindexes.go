@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -82,23 +83,26 @@ func (c *Client) existingOn(ctx context.Context, groups [][]string, most int) (e
 			keys += len(groups[n])
 			n++
 		}
-		found, parts, err := c.existingOf(ctx, groups[:n])
-		if err != nil {
-			return existing, err
-		}
+		found, parts, failed := c.existingOf(ctx, groups[:n])
 		existing = append(existing, found...)
+		if failed != nil {
+			err = errors.Join(err, failed)
+			if _, reply := errors.AsType[redis.Error](failed); !reply {
+				return existing, err // the server does not answer
+			}
+		}
 		groups = append(parts, groups[n:]...)
 	}
-	return existing, nil
+	return existing, err
 }
 
 // existingOf sends one request. It returns the keys of groups that exist completely, and the parts
-// of groups that exist partly.
+// of groups that exist partly. A group that the server refuses does not keep the others from having
+// their answer: it is asked for again, and the error is about what is left in the end.
 func (c *Client) existingOf(ctx context.Context, groups [][]string) (existing []string, parts [][]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	err = Repeat(ctx, func(ctx context.Context) error {
-		existing, parts = nil, nil
 		cmds := make([]redis.Cmder, len(groups))
 		for i, group := range groups {
 			words := make([]any, 1, 1+len(group))
@@ -111,23 +115,27 @@ func (c *Client) existingOf(ctx context.Context, groups [][]string) (existing []
 		if err := ctx.Err(); err != nil {
 			return unsentError{err}
 		}
-		if err := (plain{c.redis}).send(ctx, cmds); err != nil && !isSplit(err) {
-			return err
+		err := (plain{c.redis}).send(ctx, cmds)
+		if _, reply := errors.AsType[redis.Error](err); err != nil && !reply {
+			return err // commands may lack an answer
 		}
+		var refused [][]string
+		err = nil
 		for i, group := range groups {
-			n, err := cmds[i].(*redis.IntCmd).Result()
+			n, failed := cmds[i].(*redis.IntCmd).Result()
 			switch {
-			case len(group) > 1 && isSplit(err):
+			case len(group) > 1 && isSplit(failed):
 				parts = slices.AppendSeq(parts, slices.Chunk(group, 1))
-			case err != nil:
-				return err
+			case failed != nil:
+				refused, err = append(refused, group), cmp.Or(err, failed)
 			case int(n) == len(group):
 				existing = append(existing, group...)
 			case n > 0:
 				parts = slices.AppendSeq(parts, slices.Chunk(group, (len(group)+narrowing-1)/narrowing))
 			}
 		}
-		return nil
+		groups = refused
+		return err
 	})
 	return existing, parts, err
 }
