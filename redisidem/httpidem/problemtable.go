@@ -27,11 +27,11 @@ var problemTexts = map[Result]problemText{
 		http.StatusForbidden, "The caller is not identified", "The server could not identify the caller. Check the credentials of the request.",
 	},
 	ResultNotAllowed: {
-		http.StatusForbidden, "The caller is not authorized", "The request was not executed, and its idempotency key was not used.",
+		http.StatusForbidden, "The caller is not authorized", "This request was not executed, and did not use its idempotency key.",
 	},
 	ResultOverQuota: {
 		http.StatusTooManyRequests, "Too many requests with an Idempotency-Key",
-		"The caller has reached its limit of requests or keys. The request was not executed. Try again later, with the same key.",
+		"The caller has reached its limit of requests or keys. This request was not executed. Try again later, with the same key.",
 	},
 	ResultBodyTooLarge: {
 		http.StatusRequestEntityTooLarge, "The request's body is too large",
@@ -62,7 +62,7 @@ var problemTexts = map[Result]problemText{
 	},
 	ResultUnavailable: {
 		http.StatusServiceUnavailable, "Idempotency keys are unavailable",
-		"The request was not executed. Try again later, with the same key.",
+		"This request was not executed. Try again later, with the same key.",
 	},
 	ResultUnacknowledged: {
 		http.StatusServiceUnavailable, "The outcome of this request is unknown",
