@@ -234,6 +234,8 @@ func (m *machine) Sweep(t *rapid.T) {
 			s.enter(now, r.refused)
 			want.Failed++
 		case granted && r.runs > r.limit():
+			r.runs--
+			r.attempts--
 			s.abandon(w)
 			r.dead = true
 			s.due = time.Time{}
