@@ -217,6 +217,7 @@ func (m *machine) Sweep(t *rapid.T) {
 		}
 		switch granted, err := s.claimFlow(now, w); {
 		case errors.Is(err, redisidem.ErrLocked):
+		case err != nil && s.held(): // its worker may still advance it to a known recovery point
 		case err != nil: // no program knows the recovery point
 			s.claim(now, w)
 			r.runs--
