@@ -3,7 +3,7 @@ package fiberidem_test
 import (
 	"errors"
 	"net"
-	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,13 +18,41 @@ func serve(t testing.TB, app *fiber.App) string {
 		t.Fatal(err)
 	}
 	done := make(chan error)
-	go func() { done <- app.Listener(l, fiber.ListenConfig{DisableStartupMessage: true}) }()
+	accepted := &connections{Listener: l}
+	go func() { done <- app.Listener(accepted, fiber.ListenConfig{DisableStartupMessage: true}) }()
 	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections() // for which the server would wait
+		accepted.close() // the server would wait for those over which no request has come
 		err := errors.Join(app.ShutdownWithTimeout(20*time.Second), <-done)
 		if err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
 	return "http://" + l.Addr().String()
+}
+
+// connections is a listener that can close what it has accepted.
+type connections struct {
+	net.Listener
+	mu  sync.Mutex
+	all []net.Conn
+}
+
+// Accept implements [net.Listener].
+func (l *connections) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, conn)
+	return conn, nil
+}
+
+func (l *connections) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conn := range l.all {
+		_ = conn.Close()
+	}
 }
