@@ -27,7 +27,7 @@ type gatewayCommand struct {
 	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /healthz, /readyz and /metrics; empty to disable."`
 	Routes          string        `placeholder:"FILE" help:"Policies of routes, in YAML; see the README."`
 	PolicyURL       string        `placeholder:"URL" help:"Documentation of the API's idempotency keys. Problems link to it."`
-	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the first byte of an upstream's response."`
+	UpstreamTimeout time.Duration `default:"30s" help:"How long a client waits for the upstream. A request with a key then continues, and its answer is kept for the retry."`
 	ReadTimeout     time.Duration `default:"1m" help:"How long a client may take to send a request; 0 for no limit."`
 	WriteTimeout    time.Duration `default:"5m" help:"How long a request may take until its response is sent; 0 for no limit."`
 	KeepHost        bool          `help:"Forward the client's Host to the upstream."`
@@ -56,6 +56,7 @@ type gatewayCommand struct {
 
 	Retention      time.Duration `default:"24h" help:"How long responses are stored."`
 	Lease          time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
+	MaxHold        time.Duration `default:"15m" help:"How long a request with a key may run, also after its client was answered. Then its outcome is unknown."`
 	RedisTimeout   time.Duration `default:"500ms" help:"Timeout of each operation on Redis."`
 	Durability     int           `help:"Replicas that must acknowledge a claim before the request is forwarded, and the answer before it is returned."`
 	CacheBytes     int64         `help:"Bytes of memory for copies of answers, which are replayed without Redis."`
@@ -80,7 +81,7 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	service, stop, err := c.open(ctx, &redisidem.Config{
-		Retention: c.Retention, Lease: c.Lease, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
+		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
 		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
 	}, log)
 	if err != nil {

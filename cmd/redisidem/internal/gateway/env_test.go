@@ -211,3 +211,23 @@ func writeFile(t testing.TB, name, text string) string {
 	}
 	return file
 }
+
+// id returns the digest of a key of a caller without a scope.
+func (b *bench) id(key string) string {
+	b.Helper()
+	scope, err := Unscoped(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return b.service.Scope(scope).ID(key)
+}
+
+// logs waits until the log has a text.
+func (b *bench) logs(text string) {
+	b.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(b.log.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.Fatalf("%s is not in the log: %s", text, b.log.String())
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync/atomic"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -39,10 +40,12 @@ type Gateway struct {
 	metrics   *Metrics
 	log       *slog.Logger
 	proxy     *httputil.ReverseProxy
-	transport *http.Transport
+	transport *upstreamTransport
+	timeout   time.Duration // of a client that waits for the upstream
 	routes    *Routes
 	mux       *http.ServeMux
 	handlers  []http.Handler // of the routes, and then of the defaults
+	policyURL string
 	challenge string
 	cors      CORS
 	quota     httpidem.Quota
@@ -53,8 +56,8 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
-		transport: cfg.Upstream.newTransport(), challenge: cfg.Challenge, cors: cfg.CORS,
-		quota: cfg.Quota,
+		transport: cfg.Upstream.newTransport(), timeout: cfg.Upstream.Timeout, challenge: cfg.Challenge, cors: cfg.CORS,
+		quota: cfg.Quota, policyURL: cfg.PolicyURL,
 	}
 	if err := g.cors.validate(); err != nil {
 		return nil, err
@@ -66,13 +69,13 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	for i := range cfg.Routes.Routes {
 		route := &cfg.Routes.Routes[i]
-		h, err := g.handler(&route.Policy, cfg.PolicyURL)
+		h, err := g.handler(&route.Policy)
 		if err != nil {
 			return nil, fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
 		}
 		g.handlers = append(g.handlers, h)
 	}
-	h, err := g.handler(&cfg.Routes.Defaults, cfg.PolicyURL)
+	h, err := g.handler(&cfg.Routes.Defaults)
 	if err != nil {
 		return nil, fmt.Errorf("defaults: %w", err)
 	}

@@ -35,7 +35,7 @@ func TestGatewayInFrontOfAServiceWithKeys(t *testing.T) {
 	for _, keep := range []string{"final", "all"} {
 		t.Run(keep, func(t *testing.T) {
 			t.Parallel()
-			b := setUp(t, "defaults: {keep: "+keep+"}", Unscoped, func(c *redisidem.Config) { c.Namespace = "gateway" })
+			b := setUp(t, "defaults: {interrupted: run, keep: "+keep+"}", Unscoped, func(c *redisidem.Config) { c.Namespace = "gateway" })
 			service, err := redisidem.OpenUnchecked("redis://"+b.redis.Addr(), &redisidem.Config{Namespace: "service"})
 			if err != nil {
 				t.Fatal(err)

@@ -65,7 +65,7 @@ func TestUpstreamThatIsStillAtWorkIsAskedAgain(t *testing.T) {
 	for _, keep := range []string{"final", "all", "[2xx, 409]"} {
 		t.Run(keep, func(t *testing.T) {
 			t.Parallel()
-			b := setUp(t, "defaults: {keep: "+keep+"}", Unscoped)
+			b := setUp(t, "defaults: {interrupted: run, keep: "+keep+"}", Unscoped)
 			b.answer(func(w http.ResponseWriter, r *http.Request) {
 				if attempt := r.Header.Get("Idempotency-Attempt"); (attempt == "1") != (b.runs.Load() == 1) {
 					t.Errorf("request %d is attempt %s", b.runs.Load(), attempt)
