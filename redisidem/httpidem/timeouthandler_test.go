@@ -53,8 +53,10 @@ func TestResponseThatComesTooLateIsKeptForTheRetry(t *testing.T) {
 				}
 				charge.ran(t, 1)
 				want := []httpidem.Event{
-					{Result: httpidem.ResultTimedOut, Status: 504}, {Result: httpidem.ResultInFlight, Status: 409},
-					{Result: httpidem.ResultExecuted, Status: 201, Late: true}, {Result: httpidem.ResultReplayed, Status: 201},
+					{Result: httpidem.ResultTimedOut, Status: 504},
+					{Result: httpidem.ResultInFlight, Status: 409},
+					{Result: httpidem.ResultExecuted, Status: 201, Late: true},
+					{Result: httpidem.ResultReplayed, Status: 201},
 				}
 				for i := range seen.events {
 					seen.events[i].Err = nil
@@ -130,10 +132,13 @@ func TestTimeLimitChangesNothingForAHandlerInTime(t *testing.T) {
 	t.Parallel()
 	m := newStore(t).middleware(nil)
 	for name, next := range map[string]http.HandlerFunc{
-		"plain":      created("receipt"),
-		"no body":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
-		"nothing":    func(http.ResponseWriter, *http.Request) {},
-		"early hint": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusEarlyHints); created("x")(w, nil) },
+		"plain":   created("receipt"),
+		"no body": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"nothing": func(http.ResponseWriter, *http.Request) {},
+		"early hint": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			created("x")(w, nil)
+		},
 		"trailer": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Trailer", "X-Sum")
 			_, _ = io.WriteString(w, "body")
