@@ -34,7 +34,7 @@ want() {
 # serving waits until the gateway serves.
 serving() {
 	i=0
-	until curl -s -o "$work/health" "$admin/healthz"; do
+	until curl -s -o "$work/health" "$admin/livez"; do
 		i=$((i + 1))
 		[ "$i" -lt 300 ] || fail "the gateway does not serve"
 		sleep 0.1

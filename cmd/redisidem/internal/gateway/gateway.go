@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -31,6 +30,11 @@ type Config struct {
 	CORS CORS
 	// Quota limits the use by one scope. Default: no limit.
 	Quota httpidem.Quota
+	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
+	// "after-start" (once it was usable) or "always". Default: never.
+	ReadyWithoutRedis string
+	// InMemory is whether the keys are kept in this process, which /readyz then says.
+	InMemory bool
 }
 
 // Gateway is the reverse proxy. It is safe for concurrent use.
@@ -49,7 +53,7 @@ type Gateway struct {
 	challenge string
 	cors      CORS
 	quota     httpidem.Quota
-	draining  atomic.Bool
+	readiness readiness
 }
 
 // New returns a gateway. An error names the route or the setting that is invalid.
@@ -58,6 +62,7 @@ func New(cfg Config) (*Gateway, error) {
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
 		transport: cfg.Upstream.newTransport(), timeout: cfg.Upstream.Timeout, challenge: cfg.Challenge, cors: cfg.CORS,
 		quota: cfg.Quota, policyURL: cfg.PolicyURL,
+		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	if err := g.cors.validate(); err != nil {
 		return nil, err
@@ -89,6 +94,9 @@ func (g *Gateway) Handler() http.Handler {
 		i := g.routes.find(g.mux, r)
 		if i < 0 {
 			i = len(g.handlers) - 1
+		}
+		if g.readiness.draining.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
 		}
 		g.handlers[i].ServeHTTP(w, r)
 	})))

@@ -115,7 +115,7 @@ func TestRefusedInterruptedRequestSaysSoToAllSides(t *testing.T) {
 			continue
 		}
 		warned++
-		if entry.Level != "WARN" || len(entry.Key) == 0 || !strings.Contains(entry.Settle, "Scope.Update") {
+		if entry.Level != "WARN" || entry.Key == "" || !strings.Contains(entry.Settle, "Scope.Update") {
 			t.Error(line)
 		}
 	}
