@@ -146,10 +146,11 @@ func (b *bench) answer(h http.HandlerFunc) { b.upstream.Store(&h) }
 
 // answered is an answer that was read.
 type answered struct {
-	status int
-	body   string
-	header http.Header
-	closes bool // the connection
+	status  int
+	body    string
+	header  http.Header
+	trailer http.Header
+	closes  bool // the connection
 }
 
 // send sends a request; pairs are header fields.
@@ -171,7 +172,7 @@ func (b *bench) send(method, path, body string, pairs ...string) answered {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return answered{res.StatusCode, string(text), res.Header, res.Close}
+	return answered{res.StatusCode, string(text), res.Header, res.Trailer, res.Close}
 }
 
 func (b *bench) want(got answered, status int, body string, replayed bool) {
