@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 func TestInterruptedRequestsGoTheWayOfTheirPolicy(t *testing.T) {
@@ -121,5 +123,44 @@ func TestRefusedInterruptedRequestSaysSoToAllSides(t *testing.T) {
 	}
 	if warned != 2 || !strings.Contains(b.log.String(), b.id("k")) {
 		t.Errorf("%d warnings in %s", warned, b.log.String())
+	}
+}
+
+// TestOperatorSettlesAnUnknownOutcome does what the README describes, for work that was done and
+// for work that was not.
+func TestOperatorSettlesAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	name, err := Unscoped(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scope := b.service.Scope(name)
+	for _, done := range []bool{true, false} {
+		key := fmt.Sprint("done-", done)
+		send := func() answered { return b.send("POST", "/charges", "cents=1200", "Idempotency-Key", key) }
+		b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		b.want(send(), 502, "", false)
+		b.want(send(), 503, "outcome of the request is unknown", false)
+
+		record, err := scope.Retrieve(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.answer(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprint(w, "attempt ", r.Header.Get("Idempotency-Attempt"))
+		})
+		if done {
+			if _, err := scope.Update(t.Context(), record, redisidem.Finish(redisidem.JSON(201, "receipt"))); err != nil {
+				t.Fatal(err)
+			}
+			b.want(send(), 201, "receipt", true)
+			continue
+		}
+		if err := scope.Delete(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		b.want(send(), 200, "attempt 1", false)
+		b.want(send(), 200, "attempt 1", true)
 	}
 }
