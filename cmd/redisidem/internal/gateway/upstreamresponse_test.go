@@ -145,6 +145,13 @@ func TestTrailersOfTheUpstreamAreReplayed(t *testing.T) {
 	t.Parallel()
 	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
+		if r.URL.Path == "/exhausted" {
+			w.Header().Set("Trailer", "Grpc-Status, Attempt")
+			_, _ = io.Copy(w, r.Body)
+			w.Header().Set("Grpc-Status", "8")
+			w.Header().Set("Attempt", r.Header.Get("Idempotency-Attempt"))
+			return
+		}
 		if r.URL.Path == "/refused" {
 			w.Header().Set("Grpc-Status", "5")
 			w.Header().Set("Grpc-Message", "no such account")
@@ -173,6 +180,13 @@ func TestTrailersOfTheUpstreamAreReplayed(t *testing.T) {
 			if got.trailer.Get("Grpc-Status") != "0" || got.header.Get("Grpc-Encoding") != "gzip" {
 				t.Errorf("%s, replayed %t: %v %v", path, replayed, got.header, got.trailer)
 			}
+		}
+	}
+	for range 2 { // the upstream has refused the call, so that the attempt does not count
+		got := b.send("POST", "/exhausted", "call", "Idempotency-Key", "exhausted")
+		b.want(got, 200, "call", false)
+		if got.trailer.Get("Grpc-Status") != "8" || got.trailer.Get("Attempt") != "1" {
+			t.Errorf("%v", got.trailer)
 		}
 	}
 	for _, replayed := range []bool{false, true} {
