@@ -371,15 +371,7 @@ func (s *Service) checkReplicas(info map[string]string) Finding {
 // user may run them.
 func (s *Service) checkScripts(ctx context.Context) (Finding, error) {
 	f := Finding{Node: "all", Subject: "scripts", Verdict: VerdictGood, Detail: "all transitions of a key work"}
-	// The probe's record expires after a lease or two if the check fails half-way, and no observer
-	// sees it.
-	cfg := s.cfg
-	cfg.Observer, cfg.Retention = nil, cfg.Lease
-	probe := &Service{
-		cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener,
-		maxBackground: s.maxBackground,
-	}
-	sc := &Scope{service: probe, name: "redisidem/check"}
+	sc := s.probeScope("redisidem/check") // its record expires after a lease or two if the check fails half-way
 	fail := func(step string, err error) (Finding, error) {
 		var refused redis.Error
 		if errors.Is(err, ErrUnavailable) && !errors.As(err, &refused) {

@@ -22,6 +22,7 @@ func TestDraft(t *testing.T) {
 		var rules strings.Builder
 		rule := func(format string, args ...any) { fmt.Fprintf(&rules, "  "+format+"\n", args...) }
 		rules.WriteString("defaults:\n")
+		rule("interrupted: run") // a clause lets a client repeat a request after a 5xx
 		rule("publish_retention: %v", o.PublishRetention)
 		if !o.Optional {
 			rule("key: required")

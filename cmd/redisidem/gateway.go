@@ -24,14 +24,15 @@ type gatewayCommand struct {
 
 	Upstream        string        `required:"" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
 	Listen          string        `default:":8080" help:"Address for clients."`
-	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /healthz, /readyz and /metrics; empty to disable."`
+	AdminListen     string        `default:"127.0.0.1:8081" help:"Address for /livez, /readyz and /metrics; empty to disable."`
 	Routes          string        `placeholder:"FILE" help:"Policies of routes, in YAML; see the README."`
 	PolicyURL       string        `placeholder:"URL" help:"Documentation of the API's idempotency keys. Problems link to it."`
-	UpstreamTimeout time.Duration `default:"30s" help:"How long to wait for the first byte of an upstream's response."`
+	UpstreamTimeout time.Duration `default:"30s" help:"How long a client waits for the upstream. A request with a key then continues, and its answer is kept for the retry."`
 	ReadTimeout     time.Duration `default:"1m" help:"How long a client may take to send a request; 0 for no limit."`
 	WriteTimeout    time.Duration `default:"5m" help:"How long a request may take until its response is sent; 0 for no limit."`
 	KeepHost        bool          `help:"Forward the client's Host to the upstream."`
-	ShutdownTimeout time.Duration `default:"30s" help:"How long requests and their commits may take after SIGTERM."`
+	DrainDelay      time.Duration `help:"How long to serve as before after SIGTERM, not ready, until load balancers have noticed."`
+	ShutdownTimeout time.Duration `default:"30s" help:"How long requests and their commits may then take."`
 	LogFormat       string        `enum:"text,json" default:"json" help:"Format of the log on standard error: text or json."`
 
 	Scope       string `required:"" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers share one scope)."`
@@ -56,11 +57,14 @@ type gatewayCommand struct {
 
 	Retention      time.Duration `default:"24h" help:"How long responses are stored."`
 	Lease          time.Duration `default:"10s" help:"How long a gateway that died keeps its keys locked."`
+	MaxHold        time.Duration `default:"15m" help:"How long a request with a key may run, also after its client was answered. Then its outcome is unknown."`
 	RedisTimeout   time.Duration `default:"500ms" help:"Timeout of each operation on Redis."`
 	Durability     int           `help:"Replicas that must acknowledge a claim before the request is forwarded, and the answer before it is returned."`
 	CacheBytes     int64         `help:"Bytes of memory for copies of answers, which are replayed without Redis."`
 	FingerprintKey []string      `sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`
 	AutoPipeline   bool          `negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
+
+	ReadyWithoutRedis string `enum:"never,after-start,always" default:"after-start" help:"When /readyz is ready although Redis cannot be used: never; after-start, once Redis was usable; or always."`
 }
 
 // Run serves until ctx ends.
@@ -79,8 +83,8 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	service, stop, err := c.open(ctx, &redisidem.Config{
-		Retention: c.Retention, Lease: c.Lease, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
+	service, stop, err := c.open(&redisidem.Config{
+		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
 		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
 	}, log)
 	if err != nil {
@@ -92,7 +96,16 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, service.Close(ctx))
 	}
-	return c.serve(ctx, g, service, tlsConfig, log)
+	passes, err := checkRedis(ctx, service, log)
+	switch {
+	case err == nil:
+		g.RedisUsable()
+	case !passes:
+		return errors.Join(err, service.Close(ctx))
+	default:
+		log.Warn("redis cannot be used yet: only requests that need none are served", "error", err)
+	}
+	return c.serve(ctx, g, service, err == nil, tlsConfig, log)
 }
 
 // assemble returns the configuration of the gateway without the service, and the authentication
@@ -124,6 +137,7 @@ func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*
 	return &gateway.Config{
 		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
 		Routes:   routes, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
+		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory,
 		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}, Quota: quota,
 	}, challenge, nil
 }
@@ -213,10 +227,10 @@ func (c *gatewayCommand) serverTLS() (*tls.Config, error) {
 	return gateway.ServerTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
 }
 
-// serve listens until ctx ends or a listener fails. It then waits for requests and their commits to
-// end.
+// serve listens until ctx ends, a listener fails, or Redis turns out to be unfit. It then waits for
+// requests and their commits to end. usable is whether Redis can be used already.
 func (c *gatewayCommand) serve(
-	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, tlsConfig *tls.Config, log *slog.Logger,
+	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, tlsConfig *tls.Config, log *slog.Logger,
 ) error {
 	server := newServer(g.Handler(), log)
 	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
@@ -228,7 +242,7 @@ func (c *gatewayCommand) serve(
 	if tlsConfig != nil {
 		listener, scheme = tls.NewListener(listener, tlsConfig), "https"
 	}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- server.Serve(listener) }()
 	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
@@ -243,13 +257,30 @@ func (c *gatewayCommand) serve(
 		log.Info("serving operators", "url", "http://"+adminListener.Addr().String())
 	}
 
+	if !usable {
+		go func() {
+			switch err := awaitRedis(ctx, service, log); {
+			case err == nil:
+				g.RedisUsable()
+			case ctx.Err() == nil:
+				failed <- err
+			}
+		}()
+	}
+
 	select {
 	case <-ctx.Done():
-		err = nil
+		log.Info("draining", "delay", c.DrainDelay.String())
+		g.Drain()
+		select {
+		case <-time.After(c.DrainDelay):
+			err = nil
+		case err = <-failed:
+		}
 	case err = <-failed:
+		g.Drain()
 	}
 	log.Info("shutting down", "timeout", c.ShutdownTimeout.String())
-	g.Drain()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
 	defer cancel()
 	// The requests end first, and then their commits. The admin listener serves until the end.

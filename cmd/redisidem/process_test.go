@@ -51,21 +51,24 @@ func TestMain(m *testing.M) {
 type process struct {
 	*exec.Cmd
 	url   string
+	admin string
 	ended chan struct{}
 
 	mu  sync.Mutex
 	log strings.Builder
 }
 
-// start starts a gateway, and waits until it serves.
+// start starts a gateway, and waits until it serves. Without a Redis it has one inside.
 func start(t *testing.T, redis string, args ...string) *process {
 	t.Helper()
 	args = append([]string{"gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)
 	p := &process{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})} //nolint:gosec // this very binary
 	p.Env = append(os.Environ(), program+"=1")
+	url := inMemory
 	if redis != "" {
-		p.Env = append(p.Env, "REDIS_URL=redis://"+redis)
+		url = "redis://" + redis
 	}
+	p.Env = append(p.Env, "REDIS_URL="+url)
 	p.SysProcAttr = dieWithParent()
 	stderr, err := p.StderrPipe()
 	if err != nil {
@@ -74,7 +77,7 @@ func start(t *testing.T, redis string, args ...string) *process {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	serving := make(chan string, 1)
+	serving, operators := make(chan string, 1), make(chan string, 1)
 	go func() {
 		defer close(p.ended)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
@@ -82,8 +85,14 @@ func start(t *testing.T, redis string, args ...string) *process {
 			p.log.WriteString(lines.Text() + "\n")
 			p.mu.Unlock()
 			var entry struct{ Msg, URL string }
-			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" {
+			if json.Unmarshal(lines.Bytes(), &entry) != nil {
+				continue
+			}
+			switch entry.Msg {
+			case "serving":
 				serving <- entry.URL
+			case "serving operators":
+				operators <- entry.URL
 			}
 		}
 	}()
@@ -95,12 +104,14 @@ func start(t *testing.T, redis string, args ...string) *process {
 			t.Logf("the gateway's log:\n%s", p.text())
 		}
 	})
-	select {
-	case p.url = <-serving:
-	case <-p.ended:
-		t.Fatalf("the gateway ended: %s", p.text())
-	case <-time.After(20 * time.Second):
-		t.Fatalf("the gateway does not serve: %s", p.text())
+	for to, urls := range map[*string]chan string{&p.url: serving, &p.admin: operators} {
+		select {
+		case *to = <-urls:
+		case <-p.ended:
+			t.Fatalf("the gateway ended: %s", p.text())
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the gateway does not serve: %s", p.text())
+		}
 	}
 	return p
 }
@@ -369,17 +380,121 @@ func TestGatewayEndsGracefully(t *testing.T) {
 	}
 }
 
+// TestGatewayStartsBeforeItsRedis serves what needs no Redis, and is not ready until Redis was
+// checked.
+func TestGatewayStartsBeforeItsRedis(t *testing.T) {
+	t.Parallel()
+	redis := rediscase.Server(t)
+	redis.Kill()
+	up := newUpstream(t, nil)
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "2s")
+	if got := mustPost(t, p.url, "k"); got.status != 503 || got.retryAfter == "" {
+		t.Errorf("a request with a key got %+v", got)
+	}
+	if status, _ := get(t, p.url+"/orders"); status != 201 {
+		t.Errorf("a request without a key got %d", status)
+	}
+	if status, text := get(t, p.admin+"/readyz"); status != 503 || !strings.Contains(text, "redis: redisidem: ") {
+		t.Errorf("/readyz is %d %s", status, text)
+	}
+	if err := redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(t, p, 200)
+	if got := mustPost(t, p.url, "k"); got.status != 201 {
+		t.Errorf("a request with a key got %+v", got)
+	}
+	redis.Kill()
+	if status, text := get(t, p.admin+"/readyz"); status != 200 || !strings.Contains(text, "redis: redisidem: ") {
+		t.Errorf("/readyz after the end of Redis is %d %s", status, text)
+	}
+}
+
+// TestGatewayEndsIfItsRedisTurnsOutToBeUnfit has a Redis that starts later and evicts keys.
+func TestGatewayEndsIfItsRedisTurnsOutToBeUnfit(t *testing.T) {
+	t.Parallel()
+	redis := rediscase.Server(t, redistest.Args("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"))
+	redis.Kill()
+	up := newUpstream(t, nil)
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "unscoped")
+	if err := redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	if err := p.Wait(); p.ProcessState.ExitCode() != 1 || !strings.Contains(p.text(), "maxmemory-policy") {
+		t.Errorf("it ends with %v: %s", err, p.text())
+	}
+}
+
+// TestDrainingGatewayServesForItsDelay is what a load balancer needs that has not noticed yet.
+func TestDrainingGatewayServesForItsDelay(t *testing.T) {
+	t.Parallel()
+	up := newUpstream(t, nil)
+	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--drain-delay", "2s")
+	awaitReady(t, p, 200)
+	signalled := time.Now()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(t, p, 503)
+	if got := mustPost(t, p.url, "k"); got.status != 201 {
+		t.Errorf("a request while it drains got %+v", got)
+	}
+	<-p.ended
+	if err := p.Wait(); err != nil || time.Since(signalled) < 2*time.Second {
+		t.Errorf("it ends with %v after %v", err, time.Since(signalled))
+	}
+}
+
+// awaitReady waits until /readyz has a status.
+func awaitReady(t *testing.T, p *process, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		status, text := get(t, p.admin+"/readyz")
+		if status == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("/readyz is %d %s", status, text)
+		}
+	}
+}
+
+// get reads a page.
+func get(t *testing.T, url string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
 // TestGatewayWithoutARedisSaysSo also shows that it serves all the same.
 func TestGatewayWithoutARedisSaysSo(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t, nil)
-	p := start(t, "", "--upstream", up.URL+"/?token=hidden", "--scope", "unscoped", "--redis=")
+	p := start(t, "", "--upstream", up.URL+"/?token=hidden", "--scope", "unscoped")
 	for i := range 2 {
 		if got := mustPost(t, p.url, "k"); got.body != "order 1" || got.replayed != (i == 1) {
 			t.Errorf("%d: %+v", i, got)
 		}
 	}
-	if text := p.text(); !strings.Contains(text, "NO REDIS GIVEN") || strings.Contains(text, "hidden") {
+	if status, text := get(t, p.admin+"/readyz"); status != 200 || !strings.Contains(text, "for a trial only") {
+		t.Errorf("/readyz is %d %s", status, text)
+	}
+	if text := p.text(); !strings.Contains(text, "for a trial only") || strings.Contains(text, "hidden") {
 		t.Errorf("the log is %s", p.text())
 	}
 }
@@ -388,7 +503,7 @@ func TestGatewayWithoutARedisSaysSo(t *testing.T) {
 func TestGatewayWithoutARedisForgetsKeysInTheEnd(t *testing.T) {
 	t.Parallel()
 	up := newUpstream(t, nil)
-	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--redis=", "--retention", "1s", "--lease", "500ms")
+	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--retention", "1s", "--lease", "500ms")
 	mustPost(t, p.url, "k")
 	for began := time.Now(); mustPost(t, p.url, "k").body == "order 1"; time.Sleep(50 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
@@ -415,7 +530,7 @@ func TestS11_WhatAServiceSendsUnaskedIsInNoLog(t *testing.T) {
 		ended <- struct{}{}
 	}))
 	t.Cleanup(up.Close)
-	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped", "--redis=")
+	p := start(t, "", "--upstream", up.URL, "--scope", "unscoped")
 	mustPost(t, p.url, "k")
 	<-ended
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
@@ -451,14 +566,17 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"gateway --upstream http://x --scope unscoped --jwt-issuer login":                             "takes no token",
 		"gateway --upstream http://x --scope unscoped --upstream-key " + secret:                       "go together",
 		"gateway --upstream http://x --scope unscoped --upstream-cert " + secret:                      "go together",
-		"gateway --upstream http://x --scope unscoped --cors-credentials --redis=":                    "needs an origin",
+		"gateway --upstream http://x --scope unscoped --cors-credentials --redis memory:":             "needs an origin",
 		"gateway --upstream http://x --scope unscoped --tls-client-ca " + secret:                      "--tls-cert",
 		"gateway --upstream http://x --scope unscoped --upstream-ca " + secret:                        "no PEM",
-		"gateway --upstream http://x --scope unscoped --lease 1ns":                                    "Config.Lease",
+		"gateway --upstream http://x --scope unscoped --redis memory: --lease 1ns":                    "Config.Lease",
 		"gateway --upstream http://x --scope unscoped --scope-keys=-1":                                "--scope-keys must not be negative: -1",
 		"gateway --upstream http://x --scope unscoped --fingerprint-key none":                         "none",
 		"gateway --upstream http://x --scope unscoped --redis redis://u:hidden@127.0.0.1:1/x":         "url",
-		"gateway --upstream http://x --scope unscoped --redis redis://u:hidden@127.0.0.1:1":           "unavailable",
+		"gateway --upstream http://x --scope unscoped --redis=":                                       "for a trial without one",
+		"gateway --upstream http://x --scope unscoped --redis memory":                                 "scheme",
+		"gateway --upstream http://x --scope unscoped":                                                "for a trial without one",
+		"gateway --upstream http://x --scope unscoped --ready-without-redis maybe":                    "after-start",
 		"check --redis redis://u:hidden@127.0.0.1:1 --timeout 100ms":                                  "unavailable",
 		"check --redis http://u:hidden@127.0.0.1:1":                                                   "scheme",
 	} {

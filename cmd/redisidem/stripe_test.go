@@ -19,7 +19,7 @@ import (
 
 // stripeRoutes are routes for Stripe's client, whose resources stand for policies.
 const stripeRoutes = `
-defaults: {profile: stripe}
+defaults: {profile: stripe, interrupted: run}
 routes:
   - {match: /v1/refunds, interrupted: refuse}
   - {match: /v1/payouts, keep: all}
@@ -245,7 +245,7 @@ func TestStripeClientUnderstandsTheGateway(t *testing.T) {
 	})
 	t.Run("an interrupted request that must not be repeated", func(t *testing.T) {
 		c := c.in(t)
-		c.fails(c.create("refunds", "broken once", stripeOptions{Key: "once", Retries: 3}, 2), "StripeAPIError", 503, "")
+		c.fails(c.create("refunds", "broken once", stripeOptions{Key: "once", Retries: 3}, 2), "StripeAPIError", 503, "outcome_unknown")
 		c.ran("broken once", 1)
 	})
 	t.Run("an interrupted request without protection is not repeated", func(t *testing.T) {

@@ -22,7 +22,7 @@ type capture struct {
 	w       http.ResponseWriter
 	request *keyedRequest // sets the fields of the middleware in a header
 	limit   int
-	flush   bool           // Flush sends the response
+	flush   bool           // Flush sends the response, unless the client got another one
 	before  headerSnapshot // the header from before the handler ran
 
 	mu           sync.Mutex
@@ -168,7 +168,7 @@ func (c *capture) FlushError() error {
 		c.begin(http.StatusOK)
 	}
 	if !c.streaming {
-		if !c.flush {
+		if d, ok := c.w.(*detachableWriter); !c.flush || ok && d.isDetached() {
 			c.flushSkipped = true
 			return nil
 		}

@@ -105,8 +105,9 @@ type Config struct {
 	// concurrently. Default: [Profile.WriteProblem] of Profile.
 	WriteProblem func(w http.ResponseWriter, r *http.Request, p *Problem)
 
-	// Observer is called once for each request, in the goroutine of the request, and concurrently,
-	// so it must be quick. Events of keys go to the Observer of the service. Default: none.
+	// Observer is called once for each request, in the goroutine that runs the handler, and
+	// concurrently, so it must be quick. A request that timed out has a second, late event. Events
+	// of keys go to the Observer of the service. Default: none.
 	Observer func(ctx context.Context, e Event)
 }
 

@@ -8,8 +8,6 @@ import (
 
 // answer writes the response, given the result of the service.
 func (e *handlerRun) answer(key *redisidem.Key, err error) {
-	m, ctx := e.middleware, e.r.Context()
-	released, isReleased := errors.AsType[*releasedError](err)
 	switch {
 	case e.capture == nil && err == nil && key.Answered():
 		e.replay(key.Response)
@@ -20,29 +18,48 @@ func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:
-	case e.state.nothingDone.Load():
-		m.observe(ctx, ResultReleased, e.status(), err)
-		e.deliver()
-	case isReleased:
-		m.observe(ctx, released.result, e.status(), nil)
-		e.deliver()
-	case err == nil:
-		result := ResultExecuted
-		if key.Response == nil || key.Response.Header[notKeptHeader] != nil {
-			result = ResultNotKept
-		}
-		m.observe(ctx, result, e.status(), nil)
-		e.deliver()
-	case errors.Is(err, redisidem.ErrNotKept): // a codec of the service could not store the response
-		m.observe(ctx, ResultNotKept, e.status(), err)
-		e.deliver()
-	case e.capture.isSent(), m.cfg.AnswerUnacknowledged && m.resultOf(err, true) == ResultUnacknowledged:
-		m.observe(ctx, m.resultOf(err, true), e.capture.status, err)
-		e.deliver()
 	default:
-		e.restoreHeader()
-		e.fail(err, true)
+		result, err := e.resultOfRun(key, err)
+		if !e.late && !e.mayDeliver(result) {
+			e.restoreHeader()
+			e.fail(err, true)
+			return
+		}
+		e.observe(result, e.status(), err)
+		if !e.late {
+			e.deliver()
+		}
 	}
+}
+
+// resultOfRun returns the result of a request whose handler ran, and the error behind it.
+func (e *handlerRun) resultOfRun(key *redisidem.Key, err error) (Result, error) {
+	released, isReleased := errors.AsType[*releasedError](err)
+	switch {
+	case e.state.nothingDone.Load():
+		return ResultReleased, err
+	case isReleased:
+		return released.result, nil
+	case err == nil && (key.Response == nil || key.Response.Header[notKeptHeader] != nil):
+		return ResultNotKept, nil
+	case err == nil:
+		return ResultExecuted, nil
+	case errors.Is(err, redisidem.ErrNotKept): // a codec of the service could not store the response
+		return ResultNotKept, err
+	}
+	return e.middleware.resultOf(err, true), err
+}
+
+// mayDeliver reports whether the handler's response is sent with this result. A response that is
+// not stored, and should be, is not sent unless a part of it was sent before.
+func (e *handlerRun) mayDeliver(result Result) bool {
+	switch result { //nolint:exhaustive // all others settle the response
+	case ResultUnacknowledged:
+		return e.capture.isSent() || e.middleware.cfg.AnswerUnacknowledged
+	case ResultSuperseded:
+		return e.capture.isSent()
+	}
+	return true
 }
 
 // status returns the status of the handler's response, or 0 if code outside of the middleware

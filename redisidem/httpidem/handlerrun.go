@@ -18,6 +18,9 @@ type handlerRun struct {
 	stopWaiting  func()
 	stopWatching func() bool
 
+	detachable *detachableWriter // nil without a time limit
+	late       bool              // the handler has returned after its client was answered
+
 	state      handlerState
 	replayed   replayedBody
 	writer     capture
@@ -93,6 +96,10 @@ func (e *handlerRun) handle(ctx context.Context) (outcome redisidem.Outcome, err
 			e.r.MultipartForm = r.MultipartForm
 		}
 	}()
+	if e.detachable != nil {
+		e.detachable.start()
+		defer func() { e.late = e.late || !e.detachable.attach() }()
+	}
 	e.next.ServeHTTP(e.capture, r)
 	returned = true
 	e.capture.finish()

@@ -63,10 +63,10 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 // If next is an [http.ServeMux], a request that the mux has no route for, or redirects, is not
 // protected.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next, 0) })
 }
 
-func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler, limit time.Duration) {
 	if !m.covers(r) || !routed(next, r) {
 		m.bypass(w, r, next)
 		return
@@ -77,7 +77,11 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		return
 	}
 	e := &handlerRun{next: next}
-	if e.check(m, w, r, &key) {
+	switch {
+	case !e.check(m, w, r, &key):
+	case limit > 0:
+		e.serveWithin(limit)
+	default:
 		defer e.slot.release()
 		e.serve()
 	}

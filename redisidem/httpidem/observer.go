@@ -3,6 +3,7 @@ package httpidem
 import "context"
 
 // Event is the result of one request, for Config.Observer. It contains no key, scope or body.
+// ResultTimedOut has a second one: see [Middleware.TimeoutHandler].
 type Event struct {
 	// Result is the result of the request.
 	Result Result
@@ -13,11 +14,21 @@ type Event struct {
 	// Config.Authorize and KeyConfig.Check come from the program: check what they contain before
 	// you log them.
 	Err error
+	// Late reports that the client was answered before, with [ResultTimedOut]. Result and Status
+	// are those of the handler that continued.
+	Late bool
 }
 
 // observe reports the result of a request to the observer.
 func (m *Middleware) observe(ctx context.Context, r Result, status int, err error) {
 	if m.cfg.Observer != nil {
 		m.cfg.Observer(ctx, Event{Result: r, Status: status, Err: err})
+	}
+}
+
+// observe reports the result of a handler that has run.
+func (e *handlerRun) observe(r Result, status int, err error) {
+	if observer := e.middleware.cfg.Observer; observer != nil {
+		observer(e.r.Context(), Event{Result: r, Status: status, Err: err, Late: e.late})
 	}
 }

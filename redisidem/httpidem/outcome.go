@@ -49,7 +49,12 @@ func (e *handlerRun) outcome() (redisidem.Outcome, error) {
 
 // disposition returns what the policy does with the handler's response.
 func (e *handlerRun) disposition() Disposition {
-	return e.middleware.cfg.Response.Status.Of(e.capture.status, e.capture.header(), e.state.stage.Attempt())
+	c := e.capture
+	status, header := c.status, c.header()
+	if status == http.StatusOK && isGRPC(header.Get("Content-Type")) {
+		status = EquivalentStatus(status, header, c.trailers())
+	}
+	return e.middleware.cfg.Response.Status.Of(status, header, e.state.stage.Attempt())
 }
 
 // answeredOutside reports whether code outside of the middleware writes the response.

@@ -13,9 +13,8 @@ func (x *keyedRequest) setOwnFields(h http.Header) {
 	for _, name := range m.cfg.Profile.marks() {
 		h.Del(name)
 	}
-	if x.echo != "" {
-		x.echoed[0] = x.echo
-		h[m.cfg.Key.Header] = x.echoed[:]
+	if x.echo[0] != "" {
+		h[m.cfg.Key.Header] = x.echo[:]
 		addToList(h, "Access-Control-Expose-Headers", m.exposed...)
 	}
 	if m.cfg.PublishRetention {

@@ -16,7 +16,7 @@ func (e *handlerRun) recoverPanic(returned *bool, outcome *redisidem.Outcome) {
 	}
 	e.capture.finish()
 	e.restoreHeader()
-	e.middleware.observe(e.r.Context(), ResultPanicked, 0, nil)
+	e.observe(ResultPanicked, 0, nil)
 	if !e.keepsPanic() {
 		return
 	}

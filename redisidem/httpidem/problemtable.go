@@ -48,6 +48,10 @@ var problemTexts = map[Result]problemText{
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
 		"An earlier request with this key is still running. Try again later, with the same key.",
 	},
+	ResultTimedOut: {
+		http.StatusGatewayTimeout, "The request is taking too long",
+		"The request is still running. Try again later, with the same key, to get the response.",
+	},
 	ResultUnfinished: {
 		http.StatusServiceUnavailable, "The request is not finished",
 		"A step of the request failed. Try again later, with the same key. Completed steps do not run again.",

@@ -26,6 +26,7 @@ func TestProblemsOfTheStripeProfile(t *testing.T) {
 		{httpidem.Problem{Result: httpidem.ResultOverQuota, Status: 429, RetryAfter: time.Second}, "invalid_request_error", "rate_limit", "true"},
 		{httpidem.Problem{Result: httpidem.ResultGone, Status: 410, OriginalStatus: 201}, "api_error", "gone", "false"},
 		{httpidem.Problem{Result: httpidem.ResultUnfinished, Status: 503, RetryAfter: time.Second}, "api_error", "unfinished", "true"},
+		{httpidem.Problem{Result: httpidem.ResultTimedOut, Status: 504, RetryAfter: time.Second}, "api_error", "timed_out", "true"},
 		{httpidem.Problem{Result: httpidem.ResultFailed, Status: 500}, "api_error", "failed", "false"},
 		{httpidem.Problem{Status: 502}, "api_error", "", "false"},
 	} {

@@ -39,13 +39,21 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead { // HEAD may declare another length
+	var setTrailers func()
+	if bodyAllowed(status) && x.r.Method != http.MethodHead {
+		setTrailers = replayTrailers(h, stored.Header)
+	}
+	// HEAD may declare another length. With a length, HTTP/1 has no trailers.
+	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead && setTrailers == nil {
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
 	m.observe(x.r.Context(), ResultReplayed, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have disconnected
+	}
+	if setTrailers != nil {
+		setTrailers()
 	}
 }
 

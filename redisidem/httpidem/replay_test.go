@@ -90,8 +90,8 @@ func TestAnswersOfAnyShapeAreReplayed(t *testing.T) {
 					t.Errorf("%s: without %s, first %s, again %s", field, a, b, c)
 				}
 			}
-			if len(first.Trailer) != len(without.Trailer) {
-				t.Errorf("trailers: without %v, first %v", without.Trailer, first.Trailer)
+			if len(first.Trailer) != len(without.Trailer) || len(again.Trailer) != len(without.Trailer) {
+				t.Errorf("trailers: without %v, first %v, again %v", without.Trailer, first.Trailer, again.Trailer)
 			}
 			hc.ran(t, 1)
 		})

@@ -15,7 +15,7 @@ type keyedRequest struct {
 	middleware *Middleware
 	w          http.ResponseWriter
 	r          *http.Request
-	echo       string // the key in the form that the client used, or empty if it cannot be read
+	echo       [1]string // the key in the form that the client used, or empty if it cannot be read
 	key        string
 	scope      *redisidem.Scope
 	request    redisidem.Request
@@ -24,7 +24,6 @@ type keyedRequest struct {
 	digest     Digest
 	body       []byte
 	slot       quotaSlot // in the quota of its scope
-	echoed     [1]string // the header field with echo
 }
 
 // check checks a request whose key is k, and fills in the values to run it with. It calls the store
@@ -34,7 +33,7 @@ type keyedRequest struct {
 // The order is: the request itself, the scope, the rights, the quota, and last the body. The caller
 // releases the slot of an accepted request when the request ends.
 func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Request, k *requestKey) (accepted bool) {
-	x.middleware, x.w, x.r, x.key, x.echo = m, w, r, k.key, k.echo
+	x.middleware, x.w, x.r, x.key, x.echo[0] = m, w, r, k.key, k.echo
 	x.setOwnFields(w.Header())
 	if k.err != nil {
 		p := m.problem(k.result)

@@ -24,6 +24,9 @@ const (
 	ResultGone
 	// ResultInFlight: an earlier request is still running.
 	ResultInFlight
+	// ResultTimedOut: the client has waited for as long as [Middleware.TimeoutHandler] allows. The
+	// handler continues, and its result follows with Event.Late.
+	ResultTimedOut
 	// ResultMismatch: the key was first used with another request.
 	ResultMismatch
 	// ResultMissing: a key is required, and the request has none.
@@ -71,7 +74,7 @@ const (
 func (r Result) String() string {
 	names := [...]string{
 		ResultBypassed: "bypassed", ResultExecuted: "executed", ResultReleased: "released", ResultOutcomeUnknown: "outcome-unknown", ResultNotKept: "not-kept",
-		ResultReplayed: "replayed", ResultGone: "gone", ResultInFlight: "in-flight", ResultMismatch: "mismatch", ResultMissing: "missing",
+		ResultReplayed: "replayed", ResultGone: "gone", ResultInFlight: "in-flight", ResultTimedOut: "timed-out", ResultMismatch: "mismatch", ResultMissing: "missing",
 		ResultMalformed: "malformed", ResultKeyRefused: "key-refused", ResultKeyOutOfWindow: "key-out-of-window", ResultNoScope: "no-scope",
 		ResultNotAllowed: "not-allowed", ResultOverQuota: "over-quota", ResultBodyTooLarge: "body-too-large", ResultBodyUnreadable: "body-unreadable", ResultUnavailable: "unavailable", ResultOpened: "opened",
 		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked",

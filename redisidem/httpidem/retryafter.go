@@ -19,7 +19,7 @@ func (m *Middleware) retryAfter(r Result, err error) time.Duration {
 	switch r { //nolint:exhaustive // the others do not ask for a retry
 	case ResultUnavailable, ResultSuperseded, ResultUnfinished:
 		return shortestRetryAfter
-	case ResultUnacknowledged:
+	case ResultUnacknowledged, ResultTimedOut:
 		return min(m.cfg.MaxRetryAfter, m.lease)
 	case ResultInFlight:
 		if locked, ok := errors.AsType[*redisidem.LockedError](err); ok {

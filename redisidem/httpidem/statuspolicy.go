@@ -37,9 +37,9 @@ func (d Disposition) String() string {
 	}
 }
 
-// StatusPolicy decides by its status what happens to a response. It must not block, and is called
-// concurrently. A response that is not final is never stored, whatever the policy returns: see
-// [StatusPolicy.Of].
+// StatusPolicy decides by its status what happens to a response. The status of a gRPC response is
+// its [EquivalentStatus]. A policy must not block, and is called concurrently. A response that is
+// not final is never stored, whatever the policy returns: see [StatusPolicy.Of].
 type StatusPolicy func(status int) Disposition
 
 // Of returns what happens to a response with the given status and header. attempt is the number of

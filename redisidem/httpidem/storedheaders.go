@@ -16,6 +16,8 @@ func DefaultKeepHeaders() []string {
 		"Content-Type", "Etag", "Last-Modified", "Repr-Digest", "Vary",
 		// The outcome.
 		"Allow", "Link", "Location", "Preference-Applied", "Retry-After",
+		// gRPC: how messages are encoded, and the outcome of a call without messages.
+		"Grpc-Encoding", "Grpc-Message", "Grpc-Status", "Grpc-Status-Details-Bin",
 		// The protection in browsers, which a replay needs as much as the first response.
 		"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options",
 	}
@@ -50,14 +52,24 @@ func (c *Config) storedFields() map[string]struct{} {
 	return fields
 }
 
-// maxHeaderBytes limits the stored header fields of a response.
+// maxHeaderBytes limits the stored header fields and trailers of a response.
 const maxHeaderBytes = 64 << 10
 
-// storedHeader returns the header fields that are stored, as a client would receive them. fits
-// reports whether they are within the limit.
+// storedHeader returns the header fields and the trailers that are stored, as a client would
+// receive them. fits reports whether they are within the limit.
 func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 	kept = make(http.Header)
 	size := 0
+	keep := func(name string, values []string) {
+		for _, value := range values {
+			if strings.ContainsRune(value, 0) {
+				continue // clients refuse such a value
+			}
+			value = strings.TrimSpace(onWire.Replace(value))
+			kept[name] = append(kept[name], value)
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
 	header := c.header()
 	for set, values := range header {
 		name := http.CanonicalHeaderKey(set) // a handler can write the name in any case
@@ -67,14 +79,10 @@ func (m *Middleware) storedHeader(c *capture) (kept http.Header, fits bool) {
 		if name == "Content-Encoding" && slices.Equal(values, c.before.get(set)) {
 			continue // it belongs to a compressor outside, and the stored body is not encoded
 		}
-		for _, value := range values {
-			if strings.ContainsRune(value, 0) {
-				continue // clients refuse such a value
-			}
-			value = strings.TrimSpace(onWire.Replace(value))
-			kept[name] = append(kept[name], value)
-			size += len(name) + len(value) + len(": \r\n")
-		}
+		keep(name, values)
+	}
+	for name, values := range c.trailers() {
+		keep(trailerPrefix+name, values)
 	}
 	if _, set := header["Content-Type"]; !set && kept.Get("Content-Encoding") == "" && header.Get("Transfer-Encoding") == "" &&
 		len(c.body) > 0 {

@@ -87,10 +87,11 @@ func TestS7_FieldsThatWerePlantedInTheStoreAreNotSent(t *testing.T) {
 	h := s.middleware(nil).Handler(created("done"))
 	call(h, newRequest(t.Context(), "k", ""))
 	for _, k := range s.redis.Keys() {
-		s.redis.HSet(k, "response_headers", "Set-Cookie: a=1\r\nX-Fine: 1\r\nTransfer-Encoding: chunked\r\n")
+		s.redis.HSet(k, "response_headers", "Set-Cookie: a=1\r\nX-Fine: 1\r\nTransfer-Encoding: chunked\r\n"+
+			"Idempotency-Trailer-Set-Cookie: a=1\r\nIdempotency-Trailer-: 1\r\nIdempotency-Trailer-Te: 1\r\n")
 	}
 	w := call(h, newRequest(t.Context(), "k", ""))
-	if w.Code != http.StatusCreated || w.Header()["Set-Cookie"] != nil || w.Header()["Transfer-Encoding"] != nil || w.Header().Get("X-Fine") != "1" {
+	if w.Code != http.StatusCreated || w.Header()["Set-Cookie"] != nil || w.Header()["Transfer-Encoding"] != nil || w.Header()["Trailer"] != nil || w.Header().Get("X-Fine") != "1" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }

@@ -22,6 +22,9 @@ type requestLog struct {
 	// challenges are the WWW-Authenticate values of the upstream for a caller that it does not
 	// accept.
 	challenges []string
+	// lateKey is the digest of the key, for the log of a request that ends after its client was
+	// answered. Only the goroutine that forwards the request uses it.
+	lateKey string
 }
 
 type requestLogContext struct{}

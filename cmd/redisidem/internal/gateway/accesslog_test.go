@@ -4,12 +4,16 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 // TestS11_CanaryIsInNoLogAndNoMetric sends secrets under names that are easily found.
 func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", fromTenant(t))
+	b := setUp(t, "routes: [{match: POST /ask, interrupted: ask, ask: '/by-key/{key}'}]", fromTenant(t),
+		func(c *redisidem.Config) { c.CommitRetry = time.Second })
 	send := func(path string, key string) answered {
 		return b.send("POST", path+"?canary-query=1", "canary-body", "Idempotency-Key", key, "X-Tenant", "canary-scope",
 			"Authorization", "Bearer canary-token")

@@ -2,21 +2,83 @@ package gateway
 
 import (
 	"net/http"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestDrainingGatewayIsNotReady(t *testing.T) {
+// TestReadyzSaysWhetherTheGatewayShouldGetRequests goes through the settings for a Redis that is
+// away.
+func TestReadyzSaysWhetherTheGatewayShouldGetRequests(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped, func(c *redisidem.Config) { c.Timeout = time.Second })
+	n := &b.gateway.readiness
+	const answers, away = "redis: accepts writes", "connection refused"
+	for _, c := range []struct {
+		withoutRedis         string
+		usable, up, draining bool
+		status               int
+		words                string
+	}{
+		{"never", true, true, false, 200, answers},
+		{"never", false, true, false, 503, "not checked yet"},
+		{"after-start", false, true, false, 503, "not checked yet"},
+		{"always", false, true, false, 200, "not checked yet"},
+		{"always", true, true, true, 503, "not ready: shutting down\n" + answers},
+		{"never", true, false, false, 503, away}, // from here on it is away
+		{"after-start", true, false, false, 200, away},
+		{"after-start", false, false, false, 503, away},
+		{"always", false, false, false, 200, away},
+		{"always", false, false, true, 503, away},
+	} {
+		if !c.up {
+			b.redis.Close()
+		}
+		n.withoutRedis = c.withoutRedis
+		n.usable.Store(c.usable)
+		n.draining.Store(c.draining)
+		if status, text := b.operator("/readyz"); status != c.status || !strings.Contains(text, c.words) {
+			t.Errorf("%+v: %d %s", c, status, text)
+		}
+		if status, _ := b.operator("/livez"); status != http.StatusOK {
+			t.Errorf("%+v: not alive: %d", c, status)
+		}
+	}
+}
+
+func TestReadyzOfAGatewayWithoutAServerSaysSo(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", Unscoped)
-	b.gateway.Drain()
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
-		res, err := http.Get(b.admin.URL + path) //nolint:noctx // a test
-		if err != nil {
-			t.Fatal(err)
+	b.gateway.readiness.inMemory = true
+	if status, text := b.operator("/readyz"); status != http.StatusOK || !strings.Contains(text, "for a trial only") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
+// TestReadyzSeesARedisThatRefusesWrites has a Redis that answers reads.
+func TestReadyzSeesARedisThatRefusesWrites(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	b.redis.SetError("OOM command not allowed when used memory > 'maxmemory'.")
+	defer b.redis.SetError("")
+	if status, text := b.operator("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "OOM") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
+func TestDrainingGatewayServesAndAsksItsClientsToConnectAgain(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	for _, draining := range []bool{false, true} {
+		if draining {
+			b.gateway.Drain()
 		}
-		_ = res.Body.Close()
-		if res.StatusCode != want {
-			t.Errorf("%s is %d, want %d", path, res.StatusCode, want)
+		got := b.send("POST", "/", "", "Idempotency-Key", "k")
+		b.want(got, 201, "order 1", draining)
+		if got.closes != draining {
+			t.Errorf("draining %t: the answer closes its connection: %t", draining, got.closes)
 		}
 	}
 }

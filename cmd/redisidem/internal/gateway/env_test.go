@@ -125,6 +125,7 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.gateway.RedisUsable()
 	b.server = httptest.NewServer(b.gateway.Handler())
 	b.admin = httptest.NewServer(b.gateway.Admin())
 	b.Cleanup(b.gateway.Close)
@@ -145,9 +146,11 @@ func (b *bench) answer(h http.HandlerFunc) { b.upstream.Store(&h) }
 
 // answered is an answer that was read.
 type answered struct {
-	status int
-	body   string
-	header http.Header
+	status  int
+	body    string
+	header  http.Header
+	trailer http.Header
+	closes  bool // the connection
 }
 
 // send sends a request; pairs are header fields.
@@ -169,7 +172,7 @@ func (b *bench) send(method, path, body string, pairs ...string) answered {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return answered{res.StatusCode, string(text), res.Header}
+	return answered{res.StatusCode, string(text), res.Header, res.Trailer, res.Close}
 }
 
 func (b *bench) want(got answered, status int, body string, replayed bool) {
@@ -191,16 +194,23 @@ func fromTenant(t *testing.T) Identify {
 
 func (b *bench) scrape() string {
 	b.Helper()
-	res, err := http.Get(b.admin.URL + "/metrics") //nolint:noctx // a test
+	_, text := b.operator("/metrics")
+	return text
+}
+
+// operator reads a page of the admin listener.
+func (b *bench) operator(path string) (status int, text string) {
+	b.Helper()
+	res, err := b.admin.Client().Get(b.admin.URL + path) //nolint:noctx // a test
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
+	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return string(text)
+	return res.StatusCode, string(body)
 }
 
 func writeFile(t testing.TB, name, text string) string {
@@ -210,4 +220,24 @@ func writeFile(t testing.TB, name, text string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// id returns the digest of a key of a caller without a scope.
+func (b *bench) id(key string) string {
+	b.Helper()
+	scope, err := Unscoped(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return b.service.Scope(scope).ID(key)
+}
+
+// logs waits until the log has a text.
+func (b *bench) logs(text string) {
+	b.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(b.log.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.Fatalf("%s is not in the log: %s", text, b.log.String())
+		}
+	}
 }

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"sync/atomic"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -30,6 +30,11 @@ type Config struct {
 	CORS CORS
 	// Quota limits the use by one scope. Default: no limit.
 	Quota httpidem.Quota
+	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
+	// "after-start" (once it was usable) or "always". Default: never.
+	ReadyWithoutRedis string
+	// InMemory is whether the keys are kept in this process, which /readyz then says.
+	InMemory bool
 }
 
 // Gateway is the reverse proxy. It is safe for concurrent use.
@@ -39,22 +44,25 @@ type Gateway struct {
 	metrics   *Metrics
 	log       *slog.Logger
 	proxy     *httputil.ReverseProxy
-	transport *http.Transport
+	transport *upstreamTransport
+	timeout   time.Duration // of a client that waits for the upstream
 	routes    *Routes
 	mux       *http.ServeMux
 	handlers  []http.Handler // of the routes, and then of the defaults
+	policyURL string
 	challenge string
 	cors      CORS
 	quota     httpidem.Quota
-	draining  atomic.Bool
+	readiness readiness
 }
 
 // New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
-		transport: cfg.Upstream.newTransport(), challenge: cfg.Challenge, cors: cfg.CORS,
-		quota: cfg.Quota,
+		transport: cfg.Upstream.newTransport(), timeout: cfg.Upstream.Timeout, challenge: cfg.Challenge, cors: cfg.CORS,
+		quota: cfg.Quota, policyURL: cfg.PolicyURL,
+		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	if err := g.cors.validate(); err != nil {
 		return nil, err
@@ -66,13 +74,13 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	for i := range cfg.Routes.Routes {
 		route := &cfg.Routes.Routes[i]
-		h, err := g.handler(&route.Policy, cfg.PolicyURL)
+		h, err := g.handler(&route.Policy)
 		if err != nil {
 			return nil, fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
 		}
 		g.handlers = append(g.handlers, h)
 	}
-	h, err := g.handler(&cfg.Routes.Defaults, cfg.PolicyURL)
+	h, err := g.handler(&cfg.Routes.Defaults)
 	if err != nil {
 		return nil, fmt.Errorf("defaults: %w", err)
 	}
@@ -86,6 +94,9 @@ func (g *Gateway) Handler() http.Handler {
 		i := g.routes.find(g.mux, r)
 		if i < 0 {
 			i = len(g.handlers) - 1
+		}
+		if g.readiness.draining.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
 		}
 		g.handlers[i].ServeHTTP(w, r)
 	})))

@@ -7,7 +7,7 @@ import (
 
 func TestUpstreamGetsAttemptAndFence(t *testing.T) {
 	t.Parallel()
-	b := setUp(t, "", Unscoped)
+	b := setUp(t, "defaults: {interrupted: run}", Unscoped)
 	var seen []http.Header
 	status := http.StatusInternalServerError
 	b.answer(func(w http.ResponseWriter, r *http.Request) {

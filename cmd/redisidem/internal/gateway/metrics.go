@@ -21,6 +21,8 @@ type Metrics struct {
 	requests *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	open     prometheus.Counter
+	// interrupted counts requests that were refused because of an unknown outcome.
+	interrupted prometheus.Counter
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -48,8 +50,11 @@ func NewMetrics() *Metrics {
 		open: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "redisidem_unprotected_total", Help: "Requests forwarded without protection because Redis did not answer.",
 		}),
+		interrupted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "redisidem_interrupted_refused_total", Help: "Requests refused because the outcome of an earlier attempt is unknown.",
+		}),
 	}
-	m.registry.MustRegister(m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open,
+	m.registry.MustRegister(m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open, m.interrupted,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -10,7 +10,11 @@ import (
 
 // observe records the result of a request, and logs failures of the protection.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
-	requestLogOf(ctx).result = e.Result
+	if e.Late {
+		g.logLate(ctx, e)
+	} else {
+		requestLogOf(ctx).result = e.Result
+	}
 	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not report whether a caller is authorized", slog.Any("error", e.Err))
 	}
@@ -22,4 +26,14 @@ func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 		g.log.LogAttrs(ctx, slog.LevelError, "request failed in the idempotency layer", slog.String("result", e.Result.String()),
 			slog.Any("error", e.Err))
 	}
+}
+
+// logLate logs the result of a request whose client was answered before, at the time limit.
+func (g *Gateway) logLate(ctx context.Context, e httpidem.Event) {
+	level := slog.LevelWarn
+	if e.Result == httpidem.ResultExecuted {
+		level = slog.LevelInfo // the retry gets the response
+	}
+	g.log.LogAttrs(ctx, level, "request ended after its client was answered", slog.String("key", requestLogOf(ctx).lateKey),
+		slog.String("result", e.Result.String()), slog.Int("status", e.Status))
 }

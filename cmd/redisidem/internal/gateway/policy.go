@@ -36,9 +36,9 @@ type Policy struct {
 	Keep words `yaml:"keep"`
 	// WithoutRedis is "refuse" or "pass": what happens to requests while Redis is unavailable.
 	WithoutRedis string `yaml:"without_redis"`
-	// Interrupted is what happens to a request with an earlier attempt of unknown outcome. "run"
-	// forwards it again. "refuse" answers 503 until an operator resolves it. "ask" asks the
-	// upstream, see Ask.
+	// Interrupted is what happens to a request with an earlier attempt of unknown outcome. "refuse"
+	// answers 503 until an operator settles it. "ask" asks the upstream, see Ask. "run" forwards it
+	// again.
 	Interrupted string `yaml:"interrupted"`
 	// Ask is a path at the upstream, with or without a query, that reports the outcome of an
 	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
@@ -163,7 +163,7 @@ func (p *Policy) validate() error {
 		{"syntax", p.Syntax, []string{"lenient", "strict"}},
 		{"keys", p.Keys, []string{"any", "uuid"}},
 		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
-		{"interrupted", p.Interrupted, []string{"run", "refuse", "ask"}},
+		{"interrupted", p.Interrupted, []string{"refuse", "ask", "run"}},
 		{"profile", p.Profile, []string{httpidem.ProfileStandard.String(), httpidem.ProfileStripe.String()}},
 	} {
 		if !slices.Contains(f.words, f.value) {

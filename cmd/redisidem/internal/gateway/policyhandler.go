@@ -8,7 +8,7 @@ import (
 )
 
 // handler returns the handler of one policy.
-func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
+func (g *Gateway) handler(p *Policy) (http.Handler, error) {
 	if !*p.Protect {
 		return g.proxyOf(p), nil
 	}
@@ -19,7 +19,7 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 	cfg := &httpidem.Config{
 		Methods: p.Methods, Key: httpidem.KeyConfig{Optional: p.Key == "optional", Strict: p.Syntax == "strict"}, MaxBodyBytes: p.MaxBody,
 		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
-		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: document,
+		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
 		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
 	}
 	cfg.Fingerprint.AnyHost = *p.AnyHost
@@ -47,5 +47,5 @@ func (g *Gateway) handler(p *Policy, document string) (http.Handler, error) {
 		return nil, err
 	}
 	prefetch := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
-	return m.Handler(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch))), nil
+	return m.TimeoutHandler(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch)), g.timeout), nil
 }

@@ -3,18 +3,24 @@ package gateway
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
-// writeProblem writes a problem of the gateway, in the form of the route. A RetryAfter asks the
-// client to try again.
+// writeProblem writes a problem of the gateway, in the form of the route. A problem without a type
+// says that the upstream failed. A RetryAfter asks the client to try again.
 func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem httpidem.Problem) {
-	problem.Type = "about:blank"
+	name := "upstream"
+	if problem.Type == "" {
+		problem.Type = "about:blank"
+	} else {
+		_, name, _ = strings.Cut(problem.Type, "#")
+	}
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set(idemheader.Problem, "upstream")
+	w.Header().Set(idemheader.Problem, name)
 	if problem.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(problem.RetryAfter.Seconds())))
 	}

@@ -14,7 +14,7 @@ func TestAnswersOfTheGatewaysOwnAreNeverKept(t *testing.T) {
 	b := setUp(t, `
 defaults: {keep: all}
 routes:
-  - {match: POST /run}
+  - {match: POST /run, interrupted: run}
   - {match: POST /refuse, interrupted: refuse}
   - {match: POST /ask, interrupted: ask, ask: "/by-key/{key}"}
 `, Unscoped)
@@ -54,7 +54,7 @@ routes:
 	}
 	for _, status := range []int{600, 902, 999} {
 		b.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
-		b.want(b.send("POST", "/", "", "Idempotency-Key", strconv.Itoa(status)), 502, "", false)
-		b.want(b.send("POST", "/", "", "Idempotency-Key", strconv.Itoa(status)), 502, "", false)
+		b.want(b.send("POST", "/run", "", "Idempotency-Key", strconv.Itoa(status)), 502, "", false)
+		b.want(b.send("POST", "/run", "", "Idempotency-Key", strconv.Itoa(status)), 502, "", false)
 	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -12,39 +13,52 @@ import (
 // outcome is handled as Policy.Interrupted says. prefetch prefetches the body of a response of the
 // upstream.
 func (g *Gateway) handleInterrupted(p *Policy, prefetch func(*http.Response) error, proxy http.Handler) http.Handler {
-	if p.Interrupted == "run" {
-		return proxy
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := httpidem.Stage(r.Context())
-		if st == nil || st.Attempt() == 1 {
+		if st != nil {
+			requestLogOf(r.Context()).lateKey = st.Key().ID()
+		}
+		switch {
+		case st == nil, st.Attempt() == 1, p.Interrupted == "run":
 			proxy.ServeHTTP(w, r)
-			return
+		case p.Interrupted == "refuse":
+			g.refuseInterrupted(w, r, p)
+		default:
+			g.ask(w, r, p, prefetch, proxy)
 		}
-		if p.Interrupted == "refuse" {
-			p.writeOutcomeUnknown(w, r)
-			return
-		}
-		g.ask(w, r, p, prefetch, proxy)
 	})
 }
 
-// writeOutcomeUnknown answers that the outcome of a request is unknown. This attempt does not
-// count, since it sends nothing to the upstream. The unknown outcome is that of an earlier attempt.
-func (p *Policy) writeOutcomeUnknown(w http.ResponseWriter, r *http.Request) {
+// refuseInterrupted answers that the outcome of a request is unknown. This attempt does not count,
+// since it sends nothing to the upstream. The unknown outcome is that of an earlier attempt.
+func (g *Gateway) refuseInterrupted(w http.ResponseWriter, r *http.Request, p *Policy) {
+	g.metrics.interrupted.Inc()
+	g.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused: the outcome of an earlier attempt is unknown",
+		slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()),
+		slog.String("key", httpidem.Stage(r.Context()).Key().ID()), slog.String("settle", howToSettle))
 	httpidem.NothingDone(r.Context())
+	// No retry of the client's own helps, so that only the field says when to try again.
+	w.Header().Set("Retry-After", "60")
 	p.writeProblem(w, r, httpidem.Problem{
+		Type: cmp.Or(g.policyURL, documentation) + "#outcome-unknown", Result: httpidem.ResultOutcomeUnknown,
 		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",
-		Detail: "The upstream did not answer an earlier attempt. An operator must find out what that attempt did before the request can be repeated.",
+		Detail: "The upstream did not answer an earlier attempt, which may have done the work. The request was not repeated. " +
+			"An operator must find out what happened. Then the same key gets its answer. Do not send the request with another key.",
 	})
 }
+
+// documentation describes the problems of a gateway without a policy URL.
+const documentation = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
+
+// howToSettle names for operators what settles a request whose outcome is unknown.
+const howToSettle = "Scope.Update with Finish if the work was done, Scope.Delete if it was not: see Unknown outcomes in cmd/redisidem/README.md"
 
 // ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
 // was not done.
 func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetch func(*http.Response) error, proxy http.Handler) {
 	where, err := checkURL(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // the key would change the path of the check request
-		p.writeOutcomeUnknown(w, r)
+		g.refuseInterrupted(w, r, p)
 		return
 	}
 	check := *g.proxy
@@ -63,7 +77,7 @@ func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetc
 			return
 		}
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not report the outcome of a request", slog.String("error", errorKind(err)))
-		p.writeOutcomeUnknown(w, r)
+		g.refuseInterrupted(w, r, p)
 	}
 	check.ServeHTTP(w, newCheckRequest(r, where))
 }

@@ -1,17 +1,21 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 func TestInterruptedRequestsGoTheWayOfTheirPolicy(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, `
 routes:
-  - {match: POST /run}
+  - {match: POST /run, interrupted: run}
   - {match: POST /refuse, interrupted: refuse}
   - {match: POST /ask, interrupted: ask, ask: "/by-key/{key}"}
 `, Unscoped)
@@ -74,4 +78,89 @@ routes:
 		fmt.Fprintf(w, "sent again: %s", body)
 	})
 	b.want(b.send("POST", "/ask", "the body", "Idempotency-Key", "k2"), 200, "sent again: the body", false)
+}
+
+// TestRefusedInterruptedRequestSaysSoToAllSides looks at what the client and the operator get with
+// the default policy.
+func TestRefusedInterruptedRequestSaysSoToAllSides(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: /stripe, profile: stripe}]", Unscoped)
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	for _, path := range []string{"/", "/stripe"} {
+		b.want(b.send("POST", path, "", "Idempotency-Key", "k"+path[1:]), 502, "", false)
+	}
+	b.answer(func(http.ResponseWriter, *http.Request) { t.Error("the upstream received the request again") })
+
+	refused := b.send("POST", "/", "", "Idempotency-Key", "k")
+	b.want(refused, 503, "Do not send the request with another key", false)
+	var problem struct{ Type string }
+	if err := json.Unmarshal([]byte(refused.body), &problem); err != nil || !strings.HasSuffix(problem.Type, "/docs/http.md#outcome-unknown") ||
+		refused.header.Get("Idempotency-Problem") != "outcome-unknown" || refused.header.Get("Retry-After") != "60" {
+		t.Errorf("%v %s", refused.header, refused.body)
+	}
+	stripe := b.send("POST", "/stripe", "", "Idempotency-Key", "kstripe")
+	b.want(stripe, 503, `"code":"outcome_unknown"`, false)
+	if stripe.header.Get("Stripe-Should-Retry") != "false" || stripe.header.Get("Retry-After") != "60" {
+		t.Errorf("%v", stripe.header)
+	}
+
+	if text := b.scrape(); !strings.Contains(text, "redisidem_interrupted_refused_total 2") {
+		t.Error(text)
+	}
+	warned := 0
+	for line := range strings.Lines(b.log.String()) {
+		var entry struct{ Level, Msg, Key, Settle string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
+		if entry.Msg != "request refused: the outcome of an earlier attempt is unknown" {
+			continue
+		}
+		warned++
+		if entry.Level != "WARN" || entry.Key == "" || !strings.Contains(entry.Settle, "Scope.Update") {
+			t.Error(line)
+		}
+	}
+	if warned != 2 || !strings.Contains(b.log.String(), b.id("k")) {
+		t.Errorf("%d warnings in %s", warned, b.log.String())
+	}
+}
+
+// TestOperatorSettlesAnUnknownOutcome does what the README describes, for work that was done and
+// for work that was not.
+func TestOperatorSettlesAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	name, err := Unscoped(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scope := b.service.Scope(name)
+	for _, done := range []bool{true, false} {
+		key := fmt.Sprint("done-", done)
+		send := func() answered { return b.send("POST", "/charges", "cents=1200", "Idempotency-Key", key) }
+		b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		b.want(send(), 502, "", false)
+		b.want(send(), 503, "outcome of the request is unknown", false)
+
+		record, err := scope.Retrieve(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.answer(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprint(w, "attempt ", r.Header.Get("Idempotency-Attempt"))
+		})
+		if done {
+			if _, err := scope.Update(t.Context(), record, redisidem.Finish(redisidem.JSON(201, "receipt"))); err != nil {
+				t.Fatal(err)
+			}
+			b.want(send(), 201, "receipt", true)
+			continue
+		}
+		if err := scope.Delete(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		b.want(send(), 200, "attempt 1", false)
+		b.want(send(), 200, "attempt 1", true)
+	}
 }

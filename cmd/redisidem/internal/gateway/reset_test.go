@@ -49,7 +49,7 @@ func leaveAtOnce(t *testing.T, addr string, pipelined bool) {
 	t.Helper()
 	b := setUpAt(t, addr, `
 routes:
-  - {match: POST /run}
+  - {match: POST /run, interrupted: run}
   - {match: POST /refuse, interrupted: refuse}
   - {match: POST /ask, interrupted: ask, ask: "/by-key/{key}"}
 `, Unscoped, func(c *redisidem.Config) { c.AutoPipeline, c.Timeout = pipelined, 5*time.Second })

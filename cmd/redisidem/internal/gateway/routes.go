@@ -54,7 +54,7 @@ func (r *Routes) complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "run", Profile: "standard", Authorize: "none", AnyHost: &no,
+		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "standard", Authorize: "none", AnyHost: &no,
 		Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {

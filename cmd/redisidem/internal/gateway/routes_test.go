@@ -49,7 +49,7 @@ routes:
 		*events.Stream || events.Authorize != "none" {
 		t.Errorf("events: %+v", events)
 	}
-	if *public.Protect || r.Defaults.Interrupted != "run" {
+	if *public.Protect || r.Defaults.Interrupted != "refuse" {
 		t.Errorf("public: %+v", public)
 	}
 	mux, err := r.matcher()
@@ -181,5 +181,5 @@ routes:
 	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", false)
 	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", true)
 	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "7", false)
-	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "8", false)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 503, "outcome of the request is unknown", false)
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // Upstream is the service behind the gateway.
@@ -13,24 +15,45 @@ type Upstream struct {
 	URL *url.URL
 	// TLS is the client configuration for an https URL. Nil means the defaults.
 	TLS *tls.Config
-	// Timeout limits the wait for the header of a response. Zero: no limit.
+	// Timeout limits how long a client waits for a response to begin. A request that runs under a
+	// lease then continues, and its response is kept for the retry. Zero: no limit.
 	Timeout time.Duration
 	// KeepHost forwards the client's Host in place of the URL's.
 	KeepHost bool
 }
 
+// upstreamTransport sends requests to the upstream. A request under a lease is not limited in time,
+// since the upstream would still be at work after the end of its connection.
+type upstreamTransport struct{ limited, leased *http.Transport }
+
 // newTransport returns the transport to the upstream.
-func (u *Upstream) newTransport() *http.Transport {
+func (u *Upstream) newTransport() *upstreamTransport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       u.TLS,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: u.Timeout,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConns:          1024,
-		MaxIdleConnsPerHost:   1024, // all are to one host
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // responses are forwarded as they are
+	leased := &http.Transport{
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     u.TLS,
+		TLSHandshakeTimeout: 5 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		MaxIdleConns:        1024,
+		MaxIdleConnsPerHost: 1024, // all are to one host
+		ForceAttemptHTTP2:   true,
+		DisableCompression:  true, // responses are forwarded as they are
 	}
+	limited := leased.Clone()
+	limited.ResponseHeaderTimeout = u.Timeout
+	return &upstreamTransport{limited, leased}
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t *upstreamTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if httpidem.Stage(r.Context()) != nil {
+		return t.leased.RoundTrip(r)
+	}
+	return t.limited.RoundTrip(r)
+}
+
+// CloseIdleConnections closes the connections that are not in use.
+func (t *upstreamTransport) CloseIdleConnections() {
+	t.leased.CloseIdleConnections()
+	t.limited.CloseIdleConnections()
 }

@@ -20,7 +20,7 @@ func TestAnswersThatBreakOffAreNotGiven(t *testing.T) {
 			}
 			t.Run(policy+", "+name, func(t *testing.T) {
 				t.Parallel()
-				b := setUp(t, "defaults: {"+policy+"}", Unscoped)
+				b := setUp(t, "defaults: {interrupted: run, "+policy+"}", Unscoped)
 				b.answer(func(w http.ResponseWriter, r *http.Request) {
 					if b.runs.Load() == 1 {
 						breakOff(w)

@@ -30,11 +30,14 @@ func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, prefetch
 			}
 			answer.Body = &trackedBody{answer.Body, answer.Request.Context()}
 		}
+		if len(answer.Trailer) > 0 {
+			answer.Header.Del("Content-Length") // with a length, HTTP/1 has no trailers
+		}
 		// A 4xx means that the upstream has refused the request. The outcome of this attempt is
 		// known, so it does not count.
 		ctx := answer.Request.Context()
-		if st := httpidem.Stage(ctx); st != nil && answer.StatusCode/100 == 4 &&
-			keep.Of(answer.StatusCode, answer.Header, st.Attempt()) != httpidem.DispositionKeep {
+		status := httpidem.EquivalentStatus(answer.StatusCode, answer.Header, answer.Trailer)
+		if st := httpidem.Stage(ctx); st != nil && status/100 == 4 && keep.Of(status, answer.Header, st.Attempt()) != httpidem.DispositionKeep {
 			httpidem.NothingDone(ctx)
 		}
 		return nil

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -65,7 +68,7 @@ func TestUpstreamThatIsStillAtWorkIsAskedAgain(t *testing.T) {
 	for _, keep := range []string{"final", "all", "[2xx, 409]"} {
 		t.Run(keep, func(t *testing.T) {
 			t.Parallel()
-			b := setUp(t, "defaults: {keep: "+keep+"}", Unscoped)
+			b := setUp(t, "defaults: {interrupted: run, keep: "+keep+"}", Unscoped)
 			b.answer(func(w http.ResponseWriter, r *http.Request) {
 				if attempt := r.Header.Get("Idempotency-Attempt"); (attempt == "1") != (b.runs.Load() == 1) {
 					t.Errorf("request %d is attempt %s", b.runs.Load(), attempt)
@@ -133,5 +136,64 @@ func TestStreamsGoOnAsTheyCome(t *testing.T) {
 		}
 		_ = res.Body.Close()
 		b.want(b.send("POST", path, "", "Idempotency-Key", "k"+path[1:]), 410, "", false)
+	}
+}
+
+// TestTrailersOfTheUpstreamAreReplayed has an upstream that answers as a gRPC server does: with the
+// outcome in a trailer, or in the header if there is no message.
+func TestTrailersOfTheUpstreamAreReplayed(t *testing.T) {
+	t.Parallel()
+	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		if r.URL.Path == "/exhausted" {
+			w.Header().Set("Trailer", "Grpc-Status, Attempt")
+			_, _ = io.Copy(w, r.Body)
+			w.Header().Set("Grpc-Status", "8")
+			w.Header().Set("Attempt", r.Header.Get("Idempotency-Attempt"))
+			return
+		}
+		if r.URL.Path == "/refused" {
+			w.Header().Set("Grpc-Status", "5")
+			w.Header().Set("Grpc-Message", "no such account")
+			return
+		}
+		w.Header().Set("Grpc-Encoding", "gzip")
+		if r.URL.Path == "/declared" {
+			w.Header().Set("Trailer", "Grpc-Status")
+		}
+		_, _ = io.WriteString(w, "message")
+		_ = http.NewResponseController(w).Flush()
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+		w.Header().Set("Grpc-Status", "0")
+	}))
+	up.EnableHTTP2 = true
+	up.StartTLS()
+	defer up.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(up.Certificate())
+	b := &bench{T: t}
+	b.serve(&Upstream{URL: parse(t, up.URL), TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}, "", Unscoped)
+	for _, path := range []string{"/declared", "/undeclared"} {
+		for _, replayed := range []bool{false, true} {
+			got := b.send("POST", path, "", "Idempotency-Key", path[1:], "Te", "trailers")
+			b.want(got, 200, "message", replayed)
+			if got.trailer.Get("Grpc-Status") != "0" || got.header.Get("Grpc-Encoding") != "gzip" {
+				t.Errorf("%s, replayed %t: %v %v", path, replayed, got.header, got.trailer)
+			}
+		}
+	}
+	for range 2 { // the upstream has refused the call, so that the attempt does not count
+		got := b.send("POST", "/exhausted", "call", "Idempotency-Key", "exhausted")
+		b.want(got, 200, "call", false)
+		if got.trailer.Get("Grpc-Status") != "8" || got.trailer.Get("Attempt") != "1" {
+			t.Errorf("%v", got.trailer)
+		}
+	}
+	for _, replayed := range []bool{false, true} {
+		got := b.send("POST", "/refused", "", "Idempotency-Key", "refused")
+		b.want(got, 200, "", replayed)
+		if got.header.Get("Grpc-Status") != "5" || got.header.Get("Grpc-Message") != "no such account" {
+			t.Errorf("replayed %t: %v", replayed, got.header)
+		}
 	}
 }
