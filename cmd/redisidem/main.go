@@ -19,6 +19,7 @@ import (
 type cli struct {
 	Gateway gatewayCommand `cmd:"" help:"Serve as a reverse proxy in front of a service, and make its clients' retries safe."`
 	Check   checkCommand   `cmd:"" help:"Check whether a Redis is fit for use; exit status 1 if it is not."`
+	Plan    planCommand    `cmd:"" help:"Calculate what a deployment needs: masters, memory, network and processes."`
 }
 
 func main() {

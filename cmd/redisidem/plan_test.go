@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// plan runs the plan command, and returns all that it prints.
+func plan(t *testing.T, flags ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"plan"}, flags...)...) //nolint:gosec // this very binary
+	cmd.Env = append(os.Environ(), program+"=1")
+	out, _ := cmd.CombinedOutput()
+	return string(out)
+}
+
+func TestPlanNamesAFlagOutOfItsBounds(t *testing.T) {
+	t.Parallel()
+	for flag, bound := range map[string]string{
+		"--rate=-1": "--rate: must be between 0 and 1e+09", "--rate=NaN": "--rate: must be", "--stages=0": "--stages: must be between 1 and 1000",
+		"--retention=0s": "--retention: must be", "--busy=101": "--busy: must be between 1 and 100", "--callers=0": "--callers: must be",
+	} {
+		if out := plan(t, "--rate=1", flag); !strings.Contains(out, bound) || strings.Contains(out, "Masters") {
+			t.Errorf("with %s it prints %q, and should name %q", flag, out, bound)
+		}
+	}
+}
+
+func TestPlanPrintsEachNeed(t *testing.T) {
+	t.Parallel()
+	out := plan(t, "--rate=100000", "--retention=24h", "--body=500", "--callers=256")
+	for _, line := range []string{"Masters ", "  by time ", "  by memory ", "  by network ", "Records         8,640,000,000 ", "Round trips     2 ", "Under way       10,100 ", "Processes       40 ", "Connections     40 "} {
+		if !strings.Contains(out, "\n"+line) && !strings.HasPrefix(out, line) {
+			t.Errorf("no line begins with %q:\n%s", line, out)
+		}
+	}
+}
