@@ -99,7 +99,7 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 		b.redis = miniredis.RunT(b.T)
 		b.addr = b.redis.Addr()
 	}
-	cfg := &redisidem.Config{Observer: b.metrics}
+	cfg := &redisidem.Config{Observer: b.metrics, Timeout: 5 * time.Second} // the machine may be busy
 	for _, f := range change {
 		f(cfg)
 	}
