@@ -58,6 +58,8 @@ func (s KeyState) String() string {
 type KeyInfo struct {
 	// ID is the name of the key in events, logs and Redis.
 	ID string
+	// At is the server's time when the key was read.
+	At time.Time
 	// State is what happens to the key.
 	State KeyState
 	// Err is why a part of the record could not be read; nil if all of it was read. It matches
@@ -114,9 +116,9 @@ var inspectedFields = []string{
 
 // describe makes a KeyInfo without values. A record that cannot be read becomes KeyUnreadable.
 func (s *Service) describe(id identity, v protocol.Inspection) *KeyInfo {
-	info := &KeyInfo{ID: id.Digest, Life: v.Life, id: id}
+	info := &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, id: id}
 	if err := s.describeRecord(info, v); err != nil {
-		return &KeyInfo{ID: id.Digest, Life: v.Life, State: KeyUnreadable, Err: fromProtocol(err), id: id}
+		return &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, State: KeyUnreadable, Err: fromProtocol(err), id: id}
 	}
 	return info
 }

@@ -53,14 +53,14 @@ func (f *Filter) validate() error {
 	return nil
 }
 
-// matches reports whether a key is in the list. now is the server's time.
-func (f *Filter) matches(k *KeyInfo, now time.Time) bool {
+// matches reports whether a key is in the list.
+func (f *Filter) matches(k *KeyInfo) bool {
 	name, _, _ := strings.Cut(k.Flow, "/")
 	switch {
 	case len(f.States) > 0 && !slices.Contains(f.States, k.State),
 		f.Scope != "" && f.Scope != k.Scope,
 		f.Flow != "" && f.Flow != k.Flow && f.Flow != name,
-		f.OlderThan > 0 && now.Sub(k.CreatedAt) < f.OlderThan,
+		f.OlderThan > 0 && k.At.Sub(k.CreatedAt) < f.OlderThan,
 		k.Attempts < f.Attempts:
 		return false
 	}
@@ -101,15 +101,8 @@ func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq
 			yield(Page{}, err)
 			return
 		}
-		var now time.Time
-		if f.OlderThan > 0 {
-			if now, err = in.service.now(ctx); err != nil {
-				yield(Page{}, err)
-				return
-			}
-		}
 		for {
-			page, next, err := in.step(ctx, &f, now, position)
+			page, next, err := in.step(ctx, &f, position)
 			if !yield(page, err) || err != nil || page.Next == "" {
 				return
 			}
@@ -119,7 +112,7 @@ func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq
 }
 
 // step makes one page.
-func (in *Inspector) step(ctx context.Context, f *Filter, now time.Time, from protocol.Position) (page Page, next protocol.Position, err error) {
+func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position) (page Page, next protocol.Position, err error) {
 	ids, next, err := in.scan(ctx, from)
 	if err != nil {
 		return Page{}, nil, err
@@ -131,7 +124,7 @@ func (in *Inspector) step(ctx context.Context, f *Filter, now time.Time, from pr
 			return Page{}, nil, err
 		}
 		for _, info := range infos {
-			if f.matches(info, now) {
+			if f.matches(info) {
 				page.Keys = append(page.Keys, info)
 			}
 		}
@@ -166,14 +159,4 @@ func placesOf(names []string) []identity {
 		}
 	}
 	return ids
-}
-
-// now returns the time of a server.
-func (s *Service) now(ctx context.Context) (time.Time, error) {
-	if err := s.enter(ctx); err != nil {
-		return time.Time{}, err
-	}
-	defer s.inFlight.leave()
-	now, err := s.redis.Now(ctx)
-	return now, explain(ctx, "time", err)
 }

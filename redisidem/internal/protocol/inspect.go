@@ -24,14 +24,15 @@ type Inspection struct {
 	// Redis key without an expiry.
 	Life, LockLife time.Duration
 	Locked         bool
-	Err            error // a [DamagedError] for a Redis key that is not a hash
+	At             time.Time // the server's time when it was read
+	Err            error     // a [DamagedError] for a Redis key that is not a hash
 }
 
 // Inspect reads records with their locks. Without fields it reads whole records. It takes one
 // request to each server and changes nothing.
 func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) ([]Inspection, error) {
 	const perKey = 3
-	cmds := make([]redis.Cmder, 0, perKey*len(ids))
+	cmds := make([]redis.Cmder, 0, perKey*len(ids)+1)
 	words := make([]any, 2, 2+len(fields))
 	words[0] = "hmget"
 	for _, f := range fields {
@@ -47,13 +48,15 @@ func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) 
 		}
 		cmds = append(cmds, record, redis.NewIntCmd(ctx, "pttl", id.Record), redis.NewIntCmd(ctx, "pttl", id.Lock))
 	}
-	if err := c.readEach(ctx, cmds); err != nil {
+	now := redis.NewTimeCmd(ctx, "time")
+	if err := c.readEach(ctx, append(cmds, now)); err != nil {
 		return nil, err
 	}
 	all := make([]Inspection, len(ids))
 	for i := range all {
 		record, life, lock := cmds[perKey*i], cmds[perKey*i+1], cmds[perKey*i+2]
 		v := &all[i]
+		v.At = now.Val().UTC()
 		v.Life, _ = lifeOf(life)
 		v.LockLife, v.Locked = lifeOf(lock)
 		v.Err = wrongType(record.Err())
