@@ -259,7 +259,7 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 	}
 	tell := func(r protocol.Reply) {
 		if r.DeadLettered() {
-			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.Digest, Err: why})
+			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.Digest, Flow: c.flow.id, Err: why})
 		}
 	}
 	a.DeadLetter = c.flow.id + ": the record cannot be read"

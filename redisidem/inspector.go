@@ -69,6 +69,9 @@ func (in *Inspector) get(ctx context.Context, id identity) (*KeyInfo, error) {
 
 // inspect reads keys, without those that have no record. Without fields it reads whole records.
 func (in *Inspector) inspect(ctx context.Context, ids []identity, fields ...string) ([]*KeyInfo, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	s := in.service
 	if err := s.enter(ctx); err != nil {
 		return nil, err

@@ -16,8 +16,6 @@ const (
 	drawn = 5000
 	// confidence is how many standard deviations Estimate.Error is: 19 of 20 estimates are closer.
 	confidence = 1.96
-	// indexCount is how many Redis keys a server looks at for one step of the search for indexes.
-	indexCount = 1000
 )
 
 // Estimate is a number of keys.
@@ -50,17 +48,24 @@ type FlowIndex struct {
 	Dead int64
 }
 
-// Stats returns statistics. The indexes of flows are counted exactly, and so are all keys if no
-// server has more than 10,000 Redis keys. Otherwise the states are estimated from 5000 Redis keys of
-// each server that the server draws at random with RANDOMKEY: the share of a state among them,
-// times DBSIZE. An estimated state of a flow's key may be off where its index has changed since.
+// Stats returns statistics. All keys are counted if no server has more than 10,000 Redis keys.
+// Otherwise each server draws 5000 of its Redis keys at random with RANDOMKEY. The share of a state
+// among them, times DBSIZE, is the estimate. The cost does not grow with the number of keys.
 //
-// The search for indexes goes through the names of all Redis keys with SCAN, without reading them.
-// At a million keys it is most of the cost, and it grows with their number. The masters of a
-// cluster are asked side by side.
+// The indexes of flows are always counted. These are the flows that are named, those that a
+// Completer has scanned within the last minute, and those of which a key was counted or drawn. A
+// flow that is none of these is not in the result, so name rare ones.
 //
-// It returns [ErrUnavailable], [ErrDamaged] for an index that is not one, and [ErrClosed].
-func (in *Inspector) Stats(ctx context.Context) (*Stats, error) {
+// It returns [ErrInvalid] for a name that no flow can have, [ErrUnavailable], [ErrDamaged] for an
+// index that is not one, and [ErrClosed].
+func (in *Inspector) Stats(ctx context.Context, flows ...string) (*Stats, error) {
+	names := make(map[string]bool)
+	for _, name := range flows {
+		if !flowName.MatchString(name) {
+			return nil, invalid("flows", "must be names of flows: %q", name)
+		}
+		names[name] = true
+	}
 	s := in.service
 	if err := s.enter(ctx); err != nil {
 		return nil, err
@@ -72,14 +77,21 @@ func (in *Inspector) Stats(ctx context.Context) (*Stats, error) {
 	}
 	stats := &Stats{States: make(map[KeyState]Estimate)}
 	if most <= 2*drawn {
-		err = in.count(ctx, stats)
+		err = in.count(ctx, stats, names)
 	} else {
-		err = in.estimate(ctx, stats)
+		err = in.estimate(ctx, stats, names)
 	}
 	if err != nil {
 		return nil, err
 	}
-	indexes, err := s.redis.Indexes(ctx, indexCount)
+	scanned, err := s.redis.Scanned(ctx)
+	if err = explain(ctx, "stats", err); err != nil {
+		return nil, err
+	}
+	for _, name := range scanned {
+		names[name] = true
+	}
+	indexes, err := s.redis.Indexes(ctx, slices.Sorted(maps.Keys(names)))
 	if err = explain(ctx, "stats", err); err != nil {
 		return nil, err
 	}
@@ -90,26 +102,30 @@ func (in *Inspector) Stats(ctx context.Context) (*Stats, error) {
 	return stats, nil
 }
 
-// count counts all keys.
-func (in *Inspector) count(ctx context.Context, stats *Stats) error {
+// count counts all keys, and adds the names of their flows.
+func (in *Inspector) count(ctx context.Context, stats *Stats, flows map[string]bool) error {
 	seen := make(map[string]bool)
 	for page, err := range in.List(ctx, Filter{}, "") {
 		if err != nil {
 			return err
 		}
 		for _, key := range page.Keys {
-			if !seen[key.ID] {
-				seen[key.ID] = true
-				stats.Records.Count++
-				stats.States[key.State] = Estimate{Count: stats.States[key.State].Count + 1}
+			if seen[key.ID] {
+				continue
+			}
+			seen[key.ID] = true
+			stats.Records.Count++
+			stats.States[key.State] = Estimate{Count: stats.States[key.State].Count + 1}
+			if name := protocol.FlowName(key.Flow); name != "" {
+				flows[name] = true
 			}
 		}
 	}
 	return nil
 }
 
-// estimate estimates from keys that each server draws.
-func (in *Inspector) estimate(ctx context.Context, stats *Stats) error {
+// estimate estimates from keys that each server draws, and adds the names of the flows among them.
+func (in *Inspector) estimate(ctx context.Context, stats *Stats, flows map[string]bool) error {
 	servers, err := in.service.redis.Draw(ctx, drawn)
 	if err = explain(ctx, "stats", err); err != nil {
 		return err
@@ -124,6 +140,11 @@ func (in *Inspector) estimate(ctx context.Context, stats *Stats) error {
 	for _, server := range servers {
 		of := len(server.Keys)
 		names := slices.DeleteFunc(server.Keys, func(name string) bool { return !strings.HasPrefix(name, own) })
+		for _, name := range names {
+			if flow, _ := protocol.FlowOfIndex(name); flow != "" {
+				flows[flow] = true
+			}
+		}
 		hits := make(map[KeyState]int)
 		found := 0
 		for batch := range slices.Chunk(placesOf(names), inspectBatch) {
@@ -133,6 +154,9 @@ func (in *Inspector) estimate(ctx context.Context, stats *Stats) error {
 			}
 			for _, info := range infos {
 				hits[info.State]++
+				if flow := protocol.FlowName(info.Flow); flow != "" {
+					flows[flow] = true
+				}
 			}
 			found += len(infos)
 		}

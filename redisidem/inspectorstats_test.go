@@ -37,6 +37,8 @@ func TestStatsCountFewKeys(t *testing.T) {
 	if stats.Records != (redisidem.Estimate{Count: 9}) || stats.Drawn != 0 || !maps.Equal(stats.States, want) {
 		t.Errorf("%+v", stats)
 	}
+	_, err = in.Stats(ctx, "cart", "*")
+	mustBeInvalid(t, err, "flows", "*")
 	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1, Overdue: 1, Dead: 1}) {
 		t.Errorf("flows: %+v", stats.Flows)
 	}
@@ -62,13 +64,19 @@ func TestStatsEstimateManyKeys(t *testing.T) {
 	}
 	_, err := pipe.Exec(ctx)
 	mustBe(t, err, nil)
-	stats, err := in.Stats(ctx)
+	flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
+	_, err = svc.Scope("a").DoFlow(ctx, "due", request, flow)
+	mustBe(t, err, errStage)
+	stats, err := in.Stats(ctx, "cart", "no-such-flow")
 	mustBe(t, err, nil)
+	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1}) {
+		t.Errorf("flows: %+v", stats.Flows)
+	}
 	// Five times as far off as one in twenty estimates is.
 	for name, c := range map[string]struct {
 		e    redisidem.Estimate
 		want int64
-	}{"records": {stats.Records, copies + 1}, "unreadable": {stats.States[redisidem.KeyUnreadable], copies}} {
+	}{"records": {stats.Records, copies + 2}, "unreadable": {stats.States[redisidem.KeyUnreadable], copies}} {
 		if c.e.Error < 100 || c.e.Error > 1000 || c.e.Count < c.want-5*c.e.Error || c.e.Count > c.want+5*c.e.Error {
 			t.Errorf("%s: %+v, want about %d", name, c.e, c.want)
 		}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
@@ -249,6 +251,41 @@ func TestOperatorsCommands(t *testing.T) {
 	}
 }
 
+func operationsPage(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+// TestOperationsPageNamesCommands parses each command of docs/operations.md.
+func TestOperationsPageNamesCommands(t *testing.T) {
+	t.Parallel()
+	page := operationsPage(t)
+	lines := regexp.MustCompile("`redisidem ([^`]+)`").FindAllStringSubmatch(page, -1)
+	if len(lines) < 17 {
+		t.Fatalf("%d commands are found", len(lines))
+	}
+	quoted := regexp.MustCompile(`"[^"]*"`)
+	for _, line := range lines {
+		words := strings.Fields(quoted.ReplaceAllString(line[1], "quoted"))
+		parser, err := kong.New(&cli{}, kong.Name("redisidem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(append(words, "--redis=redis://127.0.0.1:1")); err != nil {
+			t.Errorf("%s: %v", line[1], err)
+		}
+	}
+	for _, state := range redisidem.KeyStates() {
+		if !strings.Contains(page, "\n| `"+state.String()+"` |") {
+			t.Errorf("the page does not describe %s keys", state)
+		}
+	}
+}
+
 func TestProgramAlonePrintsHelp(t *testing.T) {
 	t.Parallel()
 	text := command(t, "127.0.0.1:1", "")
@@ -267,7 +304,14 @@ func TestOperatorsCommandsWithoutAServer(t *testing.T) {
 	server := rediscase.Server(t)
 	admin := server.Client()
 	t.Cleanup(func() { _ = admin.Close() })
-	for _, rule := range []string{"reset", "on", ">hunter2", "~*", "+@read", "+@connection", "+time", "+scan", "+dbsize"} {
+	rules := regexp.MustCompile(`(?s)ACL SETUSER viewer on >password (.*?)` + "```").FindStringSubmatch(operationsPage(t))
+	if rules == nil {
+		t.Fatal("the page has no rules for a user that may only read")
+	}
+	for _, rule := range append([]string{"reset", "on", ">hunter2"}, strings.Fields(rules[1])...) {
+		if strings.HasPrefix(rule, "+client|") {
+			continue // older servers do not have all of them, and go-redis does without
+		}
 		if err := admin.Do(t.Context(), "ACL", "SETUSER", "reader", rule).Err(); err != nil {
 			t.Fatal(err)
 		}

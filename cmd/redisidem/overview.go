@@ -15,12 +15,15 @@ import (
 )
 
 // statsCommand prints statistics.
-type statsCommand struct{ storeFlags }
+type statsCommand struct {
+	storeFlags
+	Flow []string `placeholder:"NAME" help:"Count the indexes of this flow, even if no completer runs and no key of it was drawn."`
+}
 
 // Run prints how many keys are in each state, and the indexes of flows.
 func (c *statsCommand) Run(ctx context.Context) error {
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
-		stats, err := in.Stats(ctx)
+		stats, err := in.Stats(ctx, c.Flow...)
 		if err != nil {
 			return err
 		}
