@@ -54,7 +54,7 @@ type FlowIndex struct {
 //
 // The indexes of flows are always counted. These are the flows that are named, those that a
 // Completer has scanned within the last minute, and those of which a key was counted or drawn. A
-// flow that is none of these is not in the result, so name rare ones.
+// flow that is not among these is missing from the result, so name rare ones.
 //
 // It returns [ErrInvalid] for a name that no flow can have, [ErrUnavailable], [ErrDamaged] for an
 // index that is not one, and [ErrClosed].

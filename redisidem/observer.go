@@ -66,8 +66,8 @@ type Event struct {
 	Kind EventKind
 	// Key is the key's ID, a digest. Never use it as a metric's label: each key has another one.
 	Key string
-	// Flow is the flow that works on the key, as name/version; empty without one. Of a refusal it is
-	// the flow that was to work on the key.
+	// Flow is the flow that works on the key, as name/version; empty without one. Of a refusal it
+	// is the flow that was to work on the key.
 	Flow string
 	// Stage is the recovery point at which the work began that the event is about. It is empty for
 	// an event without a lease.

@@ -38,10 +38,11 @@ func (f *filterFlags) filter(states ...redisidem.KeyState) redisidem.Filter {
 
 // parseStates reads the names of states.
 func parseStates(names []string) (states []redisidem.KeyState, err error) {
+	keyStates := redisidem.KeyStates()
 	for _, name := range names {
-		var found bool
-		var all []string
-		for _, state := range redisidem.KeyStates() {
+		found := false
+		all := make([]string, 0, len(keyStates))
+		for _, state := range keyStates {
 			all = append(all, state.String())
 			if state.String() == name {
 				states, found = append(states, state), true

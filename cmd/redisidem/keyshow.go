@@ -182,7 +182,7 @@ func showValues(line func(name, format string, args ...any), k *redisidem.KeyInf
 // showTimeline prints the journal of a key.
 func showTimeline(to io.Writer, k *redisidem.KeyInfo) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	fmt.Fprint(w, "\nWHEN\tAFTER\tWHAT\tTOOK\tTRY\tBY\n")
+	fmt.Fprintln(w, "\nWHEN\tAFTER\tWHAT\tTOOK\tTRY\tBY")
 	fmt.Fprintf(w, "%s\t0s\tcreated\t-\t-\t-\n", clock(k.CreatedAt))
 	for _, e := range k.Journal {
 		took, try := span(e.Took), fmt.Sprint(e.Attempt)

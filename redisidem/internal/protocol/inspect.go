@@ -81,7 +81,7 @@ func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) 
 func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) ([][]string, error) {
 	cmds := make([]redis.Cmder, len(ids))
 	for i, id := range ids {
-		words := []any{"hmget", id.Record}
+		words := append(make([]any, 0, 2+len(fields)), "hmget", id.Record)
 		for _, f := range fields {
 			words = append(words, f)
 		}
@@ -369,8 +369,8 @@ func (c *Client) Scanned(ctx context.Context) ([]string, error) {
 	return slices.Collect(maps.Keys(cmd.Val())), nil
 }
 
-// Indexes counts the entries of the due indexes and dead letters of flows, by the flow's name. Flows
-// without any are not in the result. An operation lasts as long as its requests, each of which has
+// Indexes counts the entries of the due indexes and dead letters of flows, by the flow's name.
+// Flows without any are not in the result. An operation lasts as long as its requests, each of which has
 // the client's timeout.
 func (c *Client) Indexes(ctx context.Context, flows []string) (map[string]*Index, error) {
 	names := make([]string, 0, 2*Shards*len(flows))
