@@ -370,8 +370,8 @@ func (c *Client) Scanned(ctx context.Context) ([]string, error) {
 }
 
 // Indexes counts the entries of the due indexes and dead letters of flows, by the flow's name.
-// Flows without any are not in the result. An operation lasts as long as its requests, each of which has
-// the client's timeout.
+// Flows without any are not in the result. An operation lasts as long as its requests, each of
+// which has the client's timeout.
 func (c *Client) Indexes(ctx context.Context, flows []string) (map[string]*Index, error) {
 	names := make([]string, 0, 2*Shards*len(flows))
 	for _, flow := range flows {
