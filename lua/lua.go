@@ -18,6 +18,7 @@ import (
 	"crypto/sha1" //nolint:gosec // Redis names scripts by it
 	_ "embed"
 	"encoding/hex"
+	"strings"
 )
 
 // Script is one script of the protocol. It is immutable.
@@ -31,6 +32,7 @@ type Script struct {
 
 	word     any // SHA
 	allowOOM *Script
+	audited  *Script
 }
 
 // Word returns SHA as a word of a command. It does not allocate.
@@ -53,6 +55,21 @@ func newEssential(name, source string) *Script {
 // scripts that store finished work or give a lease back have such a form. It needs Redis 7: older
 // servers and miniredis do not support script flags.
 func (s *Script) AllowOOM() *Script { return s.allowOOM }
+
+// newAct makes a script that has a second form, which an operator's act is recorded by.
+func newAct(name, source string) *Script {
+	s := newScript(name, source)
+	s.audited = newScript(name, strings.Replace(audit, noAct, source, 1))
+	return s
+}
+
+// noAct is the act of the audit script, which that of a script replaces.
+const noAct = "  local nonce = ARGV[1]\n  return {'OK ' .. nonce}\n"
+
+// Audited returns the form of the script that also writes an entry into the audit stream, or nil.
+// Only the scripts of an operator's acts have such a form. Its keys and arguments are those of the
+// audit script, followed by the script's own.
+func (s *Script) Audited() *Script { return s.audited }
 
 //go:embed create.lua
 var create string
@@ -96,26 +113,30 @@ var rest string
 //go:embed permissions.lua
 var permissions string
 
-// The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, and
-// Permissions for the check of a Redis user.
+//go:embed audit.lua
+var audit string
+
+// The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, Permissions
+// for the check of a Redis user, and Audit for operators.
 var (
 	Create      = newScript("create", create)
 	Claim       = newScript("claim", claim)
 	Commit      = newEssential("commit", commit)
 	Renew       = newScript("renew", renew)
 	Abandon     = newEssential("abandon", abandon)
-	Update      = newScript("update", update)
-	Delete      = newScript("delete", del)
-	Unlock      = newScript("unlock", unlock)
+	Update      = newAct("update", update)
+	Delete      = newAct("delete", del)
+	Unlock      = newAct("unlock", unlock)
 	Release     = newScript("release", release)
 	Due         = newScript("due", due)
-	Requeue     = newScript("requeue", requeue)
+	Requeue     = newAct("requeue", requeue)
 	Turn        = newScript("turn", turn)
 	Rest        = newScript("rest", rest)
 	Permissions = newScript("permissions", permissions)
+	Audit       = newScript("audit", audit)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Permissions}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Permissions, Audit}
 }

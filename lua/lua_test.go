@@ -66,6 +66,24 @@ func TestOnlyCommitAndAbandonRunWithFullMemory(t *testing.T) {
 	}
 }
 
+func TestActsHaveAFormWithAnAudit(t *testing.T) {
+	t.Parallel()
+	acts := []*lua.Script{lua.Update, lua.Delete, lua.Unlock, lua.Requeue}
+	for _, s := range lua.All() {
+		form := s.Audited()
+		if want := slices.Contains(acts, s); want != (form != nil) {
+			t.Errorf("%s has a form with an audit: %v", s.Name, form != nil)
+		}
+		if form == nil {
+			continue
+		}
+		around := strings.Split(form.Source, s.Source)
+		if form.Name != s.Name || len(around) != 2 || !strings.HasPrefix(lua.Audit.Source, around[0]) || !strings.HasSuffix(lua.Audit.Source, around[1]) {
+			t.Errorf("the form of %s with an audit is not the audit script around it", s.Name)
+		}
+	}
+}
+
 var (
 	reply     = regexp.MustCompile(`\{'([A-Z]+)( ' \.\. (?:token|nonce)\b)?`)
 	described = regexp.MustCompile(`(?m)^-- {3}([A-Z]+) +(\w+)`)
@@ -148,19 +166,22 @@ func TestScriptsEndWithAReturn(t *testing.T) {
 	t.Parallel()
 	for _, s := range lua.All() {
 		lines := strings.Split(strings.TrimRight(s.Source, "\n"), "\n")
-		if last := lines[len(lines)-1]; !strings.HasPrefix(last, "return {'") {
+		// The audit script returns the reply of its act.
+		if last := lines[len(lines)-1]; !strings.HasPrefix(last, "return {'") && (s != lua.Audit || last != "return reply") {
 			t.Errorf("%s ends with %q", s.Name, last)
 		}
 	}
 }
 
-// forms returns the scripts and their forms for full memory.
+// forms returns the scripts, their forms for full memory and their forms with an audit.
 func forms() []*lua.Script {
 	var all []*lua.Script
 	for _, s := range lua.All() {
 		all = append(all, s)
-		if form := s.AllowOOM(); form != nil {
-			all = append(all, form)
+		for _, form := range []*lua.Script{s.AllowOOM(), s.Audited()} {
+			if form != nil {
+				all = append(all, form)
+			}
 		}
 	}
 	return all

@@ -156,7 +156,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if s.cache != nil {
 		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.digest); key != nil {
 			if s.cfg.Observer != nil {
-				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Revision: key.Revision, RecoveryPoint: Finished})
+				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Flow: key.Flow, Revision: key.Revision, RecoveryPoint: Finished})
 			}
 			return key, identity{}, encodedRequest{}, nil
 		}

@@ -84,13 +84,8 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	}
 	began := time.Now()
 	var a claimResult
-	handedOver := false // the caller has the lease, which leaves inFlight itself
 	defer func() {
-		switch {
-		case handedOver:
-		case a.lease != nil:
-			_ = a.lease.abandonUnbegun(ctx, nil) // an observer panicked
-		default:
+		if a.lease == nil { // a lease leaves inFlight itself
 			s.inFlight.leave()
 		}
 	}()
@@ -105,12 +100,14 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 	if s.cfg.Observer != nil {
 		sc.observeClaim(ctx, c, a.lease, a.key, a.err, time.Since(began))
 	}
-	handedOver = a.lease != nil
 	return a.lease, a.key, a.err
 }
 
 func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *Key, err error, took time.Duration) {
 	e := Event{Key: c.id.Digest, Duration: took, Err: err}
+	if c.flow != nil {
+		e.Flow = c.flow.id
+	}
 	switch {
 	case err != nil:
 		e.Kind = EventRefused
@@ -118,7 +115,7 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 		e = lease.event(EventClaimed)
 		e.Duration = took
 	case key.Answered():
-		e.Kind, e.RecoveryPoint, e.Revision = EventReplayed, key.RecoveryPoint, key.Revision
+		e.Kind, e.Flow, e.RecoveryPoint, e.Revision = EventReplayed, key.Flow, key.RecoveryPoint, key.Revision
 	default:
 		return // the record has advanced: nothing happened to the key
 	}

@@ -44,7 +44,7 @@ func TestCompleterOutlivesAnObserverThatPanics(t *testing.T) {
 		time.Sleep(time.Minute)
 		flow := mustFlow(b, cart(recoverable))
 		svc := b.service(redisidem.Config{Observer: nervous(redisidem.EventClaimed)})
-		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Failed: 1})
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Finished: 1})
 	})
 }
 

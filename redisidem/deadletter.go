@@ -137,12 +137,18 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	if flow == "" {
 		return invalid("key", "belongs to no flow")
 	}
-	r, err := sc.service.ask(ctx, "requeue", sc.service.redis.NewRequeue(id, flow))
+	return sc.service.requeue(ctx, id, flow, nil)
+}
+
+// requeue takes a key of the flow with that name out of the dead letters. The audit is nil for a
+// program's own call.
+func (s *Service) requeue(ctx context.Context, id identity, flow string, audit *protocol.Audit) error {
+	r, err := s.ask(ctx, "requeue", s.redis.NewRequeue(id, flow).Audited(id, audit))
 	if err != nil {
 		return err
 	}
 	if r.Status == protocol.StatusOK || r.Status == protocol.StatusAlive { // ALIVE may answer a repetition
-		sc.service.wakeCompleters(context.WithoutCancel(ctx), flow)
+		s.wakeCompleters(context.WithoutCancel(ctx), flow)
 	}
 	if r.Status != protocol.StatusOK {
 		return refusal(r)
@@ -253,7 +259,7 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 	}
 	tell := func(r protocol.Reply) {
 		if r.DeadLettered() {
-			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.Digest, Err: why})
+			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.Digest, Flow: c.flow.id, Err: why})
 		}
 	}
 	a.DeadLetter = c.flow.id + ": the record cannot be read"

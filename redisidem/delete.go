@@ -34,8 +34,12 @@ func (sc *Scope) Delete(ctx context.Context, key *Key) error {
 	if err != nil {
 		return err
 	}
-	s := sc.service
-	r, err := s.ask(ctx, "delete", s.redis.NewDelete(id, key.asSeen(), key.Flow))
+	return sc.service.delete(ctx, id, key.asSeen(), key.Flow, nil)
+}
+
+// delete removes a key. The audit is nil for a program's own call.
+func (s *Service) delete(ctx context.Context, id identity, seen protocol.Seen, flow string, audit *protocol.Audit) error {
+	r, err := s.ask(ctx, "delete", s.redis.NewDelete(id, seen, flow).Audited(id, audit))
 	if err != nil {
 		return err
 	}

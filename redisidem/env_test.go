@@ -397,6 +397,10 @@ func (e *env) dump(client redis.UniversalClient) map[string]string {
 			what = client.Get(ctx, k).Val()
 		case "list":
 			what = client.LRange(ctx, k, 0, -1).Val()
+		case "zset":
+			what = client.ZRangeWithScores(ctx, k, 0, -1).Val()
+		case "stream":
+			what = client.XRange(ctx, k, "-", "+").Val()
 		default:
 			e.t.Fatalf("%s is a %s", k, kind)
 		}
@@ -653,8 +657,13 @@ func (e *env) load(client redis.UniversalClient) {
 	e.t.Helper()
 	load := func(ctx context.Context, node *redis.Client) error {
 		for _, s := range lua.All() {
-			if err := node.ScriptLoad(ctx, s.Source).Err(); err != nil {
-				return err
+			for _, form := range []*lua.Script{s, s.Audited()} {
+				if form == nil {
+					continue
+				}
+				if err := node.ScriptLoad(ctx, form.Source).Err(); err != nil {
+					return err
+				}
 			}
 		}
 		return nil

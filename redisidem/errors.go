@@ -310,7 +310,7 @@ func refusal(r protocol.Reply) error {
 	case protocol.StatusBusy:
 		return locked(r)
 	case protocol.StatusAlive:
-		return ErrNotFound
+		return fmt.Errorf("%w among the dead letters: a completer continues it anyway", ErrNotFound)
 	default:
 		return r.Unexpected()
 	}

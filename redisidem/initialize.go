@@ -74,7 +74,7 @@ func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedReques
 		return nil, r.Unexpected()
 	}
 	if key != nil && key.Finished() {
-		s.observe(ctx, Event{Kind: EventReplayed, Key: id.Digest, Revision: key.Revision, RecoveryPoint: Finished})
+		s.observe(ctx, Event{Kind: EventReplayed, Key: id.Digest, Flow: key.Flow, Revision: key.Revision, RecoveryPoint: Finished})
 	}
 	return key, err
 }

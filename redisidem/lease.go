@@ -293,12 +293,20 @@ func (l *Lease) close() {
 	s.inFlight.release(l)
 }
 
+// flowID returns the key's flow as name/version, or "".
+func (l *Lease) flowID() string {
+	if l.flow != nil {
+		return l.flow.id
+	}
+	return l.key.Flow
+}
+
 // event returns an event with the lease's current state.
 func (l *Lease) event(kind EventKind) Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Event{
-		Kind: kind, Key: l.id.Digest, RecoveryPoint: l.key.RecoveryPoint, Revision: l.key.Revision, Fence: l.fence,
-		Attempt: l.attempt,
+		Kind: kind, Key: l.id.Digest, Flow: l.flowID(), Stage: l.key.RecoveryPoint, RecoveryPoint: l.key.RecoveryPoint,
+		Revision: l.key.Revision, Fence: l.fence, Attempt: l.attempt,
 	}
 }

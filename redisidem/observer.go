@@ -2,12 +2,15 @@ package redisidem
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 )
 
 // Observer receives an event for each change of a key, for metrics, traces and logs. The service
 // calls it synchronously and concurrently from many goroutines. It must be quick and must not call
-// back into the service.
+// back into the service. If it panics, the service logs the panic with Config.Logger and goes on as
+// if it had returned: a defect in metrics must not end a program or a lease.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -63,6 +66,12 @@ type Event struct {
 	Kind EventKind
 	// Key is the key's ID, a digest. Never use it as a metric's label: each key has another one.
 	Key string
+	// Flow is the flow that works on the key, as name/version; empty without one. Of a refusal it
+	// is the flow that was to work on the key.
+	Flow string
+	// Stage is the recovery point at which the work began that the event is about. It is empty for
+	// an event without a lease.
+	Stage string
 	// RecoveryPoint is the key's recovery point after the event. Revision is the number of its
 	// commits.
 	RecoveryPoint string
@@ -79,7 +88,15 @@ type Event struct {
 }
 
 func (s *Service) observe(ctx context.Context, e Event) {
-	if s.cfg.Observer != nil {
-		s.cfg.Observer.Observe(ctx, e)
+	if s.cfg.Observer == nil {
+		return
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.cfg.Logger.ErrorContext(
+				ctx, "redisidem: the observer panicked", "event", e.Kind.String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()),
+			)
+		}
+	}()
+	s.cfg.Observer.Observe(ctx, e)
 }

@@ -1,68 +1,111 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-func TestObserverThatPanicsEndsTheLease(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		for _, kind := range []redisidem.EventKind{redisidem.EventCommitted, redisidem.EventAbandoned} {
-			sc := b.service(redisidem.Config{Observer: nervous(kind)}).Scope("a")
-			flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
-				if kind == redisidem.EventAbandoned {
-					c.Stages[1].Work = fails(errStage)
-				}
-			}))
-			func() {
-				defer func() {
-					if v := recover(); v != kind {
-						b.Errorf("recovered %v, want %v", v, kind)
-					}
-				}()
-				_, _ = sc.DoFlow(ctx, kind.String(), request, flow)
-			}()
-			time.Sleep(redisidem.DefaultLease)
-			_, err := b.service(redisidem.Config{}).Scope("a").DoFlow(ctx, kind.String(), request, mustFlow(b, cart()))
-			mustBe(b, err, nil)
-		}
-	})
-}
-
-// nervous is an observer that panics at one kind of event.
+// nervous is an observer that panics at one kind of event, or at all with 0.
 type nervous redisidem.EventKind
 
 func (n nervous) Observe(_ context.Context, e redisidem.Event) {
-	if e.Kind == redisidem.EventKind(n) {
+	if n == 0 || e.Kind == redisidem.EventKind(n) {
 		panic(e.Kind)
 	}
 }
 
-// startled is an observer that panics at one kind of event.
-type startled redisidem.EventKind
-
-func (s startled) Observe(_ context.Context, e redisidem.Event) {
-	if e.Kind == redisidem.EventKind(s) {
-		panic("startled")
-	}
+// TestObserverThatPanicsIsLogged has an observer that panics at each event, in the goroutines of
+// callers, renewers, completers and background commits.
+func TestObserverThatPanicsIsLogged(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var mu sync.Mutex
+		var text bytes.Buffer
+		log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return text.Write(p)
+		}), nil))
+		svc := b.service(redisidem.Config{Observer: nervous(0), Logger: log})
+		sc := svc.Scope("a")
+		// The lease is renewed, and the commit loses its replies.
+		key, err := sc.Do(ctx, "slow", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			time.Sleep(2 * redisidem.DefaultLease)
+			return redisidem.Finish(redisidem.JSON(200, "done")), nil
+		})
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Errorf("the key is at %q", key.RecoveryPoint)
+		}
+		_, err = sc.Do(ctx, "slow", request, never(b)) // a replay
+		mustBe(b, err, nil)
+		_, err = sc.Do(ctx, "slow", redisidem.Request{Method: "PUT"}, never(b))
+		mustBe(b, err, redisidem.ErrFingerprintMismatch)
+		_, err = sc.Do(ctx, "unknown", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			b.mute()
+			return redisidem.Finish(redisidem.JSON(200, "done")), nil
+		})
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
+		b.thaw()
+		time.Sleep(time.Minute)
+		_, err = sc.Do(ctx, "lost", request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+			mustBe(b, sc.Unlock(ctx, "lost"), nil)
+			<-ctx.Done()
+			return redisidem.Outcome{}, ctx.Err()
+		})
+		mustBe(b, err, redisidem.ErrLeaseLost)
+		flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.MaxAttempts = 1
+			c.Stages[0].Work = fails(errStage)
+		}))
+		_, err = sc.DoFlow(ctx, "dead", request, flow)
+		mustBe(b, err, errStage)
+		time.Sleep(time.Minute)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		mu.Lock()
+		defer mu.Unlock()
+		for kind := redisidem.EventClaimed; kind <= redisidem.EventDeadLettered; kind++ {
+			if !strings.Contains(text.String(), "the observer panicked\" event="+kind.String()+" ") {
+				b.Errorf("the panic at %s is not logged", kind)
+			}
+		}
+	})
 }
 
-func TestObserverThatPanicsLeavesNoKeyLocked(t *testing.T) {
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestEventsNameFlowAndStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		sc := b.service(redisidem.Config{Observer: startled(redisidem.EventClaimed)}).Scope("a")
-		func() {
-			defer func() {
-				if v := recover(); v != "startled" {
-					b.Errorf("recovered %v, want %q", v, "startled")
-				}
-			}()
-			_, _ = sc.Do(ctx, "k", request, never(b))
-		}()
-		_, err := b.service(redisidem.Config{}).Scope("a").Do(ctx, "k", request, finish("done"))
+		events := &recorder{}
+		sc := b.service(redisidem.Config{Observer: events}).Scope("a")
+		flow := mustFlow(b, cart())
+		for range 2 {
+			_, err := sc.DoFlow(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+		}
+		_, err := sc.Do(ctx, "without", request, finish("done"))
 		mustBe(b, err, nil)
+		var got []string
+		for _, e := range events.events {
+			got = append(got, fmt.Sprintf("%s %s %s>%s", e.Kind, e.Flow, e.Stage, e.RecoveryPoint))
+		}
+		want := []string{
+			"claimed cart/1 started>started", "committed cart/1 started>taxed", "committed cart/1 taxed>paid", "committed cart/1 paid>ordered",
+			"committed cart/1 ordered>finished", "replayed cart/1 >finished", "claimed  started>started", "committed  started>finished",
+		}
+		if !slices.Equal(got, want) {
+			b.Errorf("the events are %q, want %q", got, want)
+		}
 	})
 }
 

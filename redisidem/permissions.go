@@ -25,9 +25,10 @@ type right struct {
 type use int
 
 // The uses. A right for connecting is not checked: without it there is no connection, or go-redis
-// does without.
+// does without. A right for an Inspector is not checked, because operators have users of their own.
 const (
 	forConnecting use = iota
+	forInspecting
 	forAll
 	forFlows
 	forWaiting
@@ -97,6 +98,13 @@ var rights = []right{
 	{"sadd", "key member", forEffects},
 	{"lpush", "key value", forEffects},
 
+	{"scan", "0", forInspecting},
+	{"dbsize", "", forInspecting},
+	{"randomkey", "", forInspecting},
+	{"zcount", "key 0 1", forInspecting},
+	{"xrange", "key - +", forInspecting},
+	{"xrevrange", "key + -", forInspecting},
+
 	{"cluster|slots", "", forClusters},
 	{"cluster|shards", "", forConnecting},
 	{"asking", "", forClusters},
@@ -129,7 +137,7 @@ func (s *Service) targets() []target {
 // inUse reports whether this service, as it is configured, may need the rights of a use.
 func (s *Service) inUse(u use) bool {
 	switch u {
-	case forConnecting:
+	case forConnecting, forInspecting:
 		return false
 	case forWaiting:
 		return s.cfg.Wait > 0 || s.cfg.CacheBytes > 0

@@ -298,7 +298,7 @@ func TestEachMissingRightIsNamed(t *testing.T) {
 		t.Fatalf("with all rights: %+v", f)
 	}
 	for _, r := range rights {
-		if r.use == forConnecting || r.use == forClusters || r.use == forDurability {
+		if r.use == forConnecting || r.use == forInspecting || r.use == forClusters || r.use == forDurability {
 			continue
 		}
 		l.allow("-" + r.command)

@@ -58,6 +58,10 @@ const controlWords = 8
 
 func decodeControl(s string) (control, error) {
 	var c control
+	// The version comes first: other versions may have another number of words.
+	if version, _, _ := strings.Cut(s, " "); version != recordVersion {
+		return c, damaged("unknown schema version %q", version)
+	}
 	var words [controlWords]string
 	rest, more := s, true
 	for i := range words {
@@ -65,9 +69,6 @@ func decodeControl(s string) (control, error) {
 			return c, damaged("%s has %d words", fieldControl, i)
 		}
 		words[i], rest, more = strings.Cut(rest, " ")
-	}
-	if words[0] != recordVersion {
-		return c, damaged("unknown schema version %q", words[0])
 	}
 	if more || words[2] == "" || words[7] == "" {
 		return c, damaged("%s cannot be read", fieldControl)

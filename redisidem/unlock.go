@@ -17,7 +17,12 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	r, err := sc.service.ask(ctx, "unlock", sc.service.redis.NewUnlock(id))
+	return sc.service.unlock(ctx, id, nil)
+}
+
+// unlock takes the lease on a key away. The audit is nil for a program's own call.
+func (s *Service) unlock(ctx context.Context, id identity, audit *protocol.Audit) error {
+	r, err := s.ask(ctx, "unlock", s.redis.NewUnlock(id).Audited(id, audit))
 	if err != nil {
 		return err
 	}

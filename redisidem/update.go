@@ -23,6 +23,11 @@ import (
 // ErrUnavailable. The outcome is then stored if the key is still as the caller has read it and its
 // lease is free.
 func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) {
+	return sc.update(ctx, key, o, nil)
+}
+
+// update is Update. The audit is nil for a program's own call.
+func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protocol.Audit) (*Key, error) {
 	id, err := sc.identityOf(key)
 	if err != nil {
 		return nil, err
@@ -57,11 +62,11 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	token, flow := protocol.NewToken(), key.Flow
+	flow := key.Flow
 	var r protocol.Reply
 	for range 2 {
-		c := s.redis.NewUpdate(&protocol.Update{ID: id, Token: token, Seen: key.asSeen(), Flow: flow, Outcome: e.fields(key)})
-		if r, err = s.ask(ctx, "update", c); err != nil {
+		c := s.redis.NewUpdate(&protocol.Update{ID: id, Token: protocol.NewToken(), Seen: key.asSeen(), Flow: flow, Outcome: e.fields(key)})
+		if r, err = s.ask(ctx, "update", c.Audited(id, audit)); err != nil {
 			return nil, err
 		}
 		if r.Status != protocol.StatusOther || len(r.Texts) == 0 {
@@ -71,6 +76,11 @@ func (sc *Scope) Update(ctx context.Context, key *Key, o Outcome) (*Key, error) 
 	}
 	if r.Status != protocol.StatusOK {
 		return nil, refusal(r)
+	}
+	if len(r.Texts) == 0 { // repeated with an audit, which has the status alone
+		if r.Texts, err = s.fields(ctx, id); err != nil {
+			return nil, err
+		}
 	}
 	// The caller's key may lack changes that need no commit: attempts, the flow, a dead letter.
 	next, err := decodeRecord(id, s.valueCodec, r.Texts)

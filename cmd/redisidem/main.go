@@ -1,18 +1,25 @@
-// Redisidem is a gateway that makes retries of requests to any HTTP service safe. It also checks
-// whether a Redis is fit for use.
+// Redisidem is a gateway that makes retries of requests to any HTTP service safe. It also shows
+// operators every key and lets them act, and checks whether a Redis is fit for use.
+//
+// The exit status is 0 if the command did what it says, 1 if not, 2 for a command line that cannot
+// be understood, and 3 if there is no such key.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 // cli is the command line.
@@ -20,7 +27,22 @@ type cli struct {
 	Gateway gatewayCommand `cmd:"" help:"Serve as a reverse proxy in front of a service, and make its clients' retries safe."`
 	Check   checkCommand   `cmd:"" help:"Check whether a Redis is fit for use; exit status 1 if it is not."`
 	Plan    planCommand    `cmd:"" help:"Calculate what a deployment needs: masters, memory, network and processes."`
+
+	Keys    keysCommand    `cmd:"" help:"List, show and act on keys."`
+	Dead    deadCommand    `cmd:"" help:"List, requeue and delete dead letters."`
+	Scope   scopeCommand   `cmd:"" help:"Purge scopes."`
+	Flows   flowsCommand   `cmd:"" help:"Show which versions of flows have unfinished keys."`
+	Stats   statsCommand   `cmd:"" help:"Show how many keys are in each state."`
+	Audit   auditCommand   `cmd:"" help:"Show what operators did to keys."`
+	Version versionCommand `cmd:"" help:"Show the version of this program."`
 }
+
+// The exit statuses.
+const (
+	statusFailed   = 1
+	statusUsage    = 2
+	statusNotFound = 3
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -31,6 +53,9 @@ func main() {
 
 // run runs the program and returns its exit status.
 func run(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	var c cli
 	parser, err := kong.New(&c, kong.Name("redisidem"), kong.UsageOnError(),
 		kong.Description("Makes retries of HTTP requests safe, with idempotency keys kept in Redis."))
@@ -41,7 +66,8 @@ func run(ctx context.Context, args []string) int {
 	log.SetOutput(io.Discard) // net/http logs unsolicited responses of a service there
 	command, err := parser.Parse(args)
 	if err != nil {
-		return fail(err)
+		fail(err)
+		return statusUsage
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	if err := command.Run(); err != nil {
@@ -55,7 +81,20 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
+// fail prints an error and returns the exit status for it.
 func fail(err error) int {
-	fmt.Fprintln(os.Stderr, "redisidem:", err)
-	return 1
+	fmt.Fprintln(os.Stderr, "redisidem:", message(err))
+	if errors.Is(err, redisidem.ErrNotFound) {
+		return statusNotFound
+	}
+	return statusFailed
+}
+
+// message returns the text of an error without the name of the library.
+func message(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimPrefix(line, "redisidem: ")
+	}
+	return strings.Join(lines, "\n")
 }

@@ -29,6 +29,10 @@ type planCommand struct {
 	Network float64 `default:"5" help:"Network of a master in each direction, in Gbit/s."`
 }
 
+// largestCluster is how many masters of a cluster share the keys evenly: of the 1024 shards, each of
+// 128 masters has 8 on average and 9 at most.
+const largestCluster = 128
+
 // check returns an error that names a flag out of its bounds.
 func (c *planCommand) check() error {
 	for _, flag := range []struct {
@@ -70,18 +74,24 @@ func (c *planCommand) Run() error {
 	masters := float64(n.Masters)
 
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	row := func(name, needs, detail string, args ...any) { fmt.Fprintf(w, "%s\t%s\t%s\n", name, needs, fmt.Sprintf(detail, args...)) }
-	row("Masters", fmt.Sprint(n.Masters), "the largest of the next three; %d replicas more", n.Masters*c.Replicas)
+	row := func(name, needs, detail string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", name, needs, fmt.Sprintf(detail, args...))
+	}
+	row("Masters", fmt.Sprint(n.Masters), "the largest of the next three; replicas besides: %d", n.Masters*c.Replicas)
 	row("  by time", decimal(n.ByTime), "each %d %% busy, at most %d %%", int(math.Round(100*server.Busy*n.ByTime/masters)), c.Busy)
 	row("  by memory", decimal(n.ByMemory), "each %s of %s", memory(n.Memory/masters), memory(server.Memory))
 	row("  by network", decimal(n.ByNetwork), "each in %s, out %s of %s", bandwidth(n.Received/masters), bandwidth(n.Sent/masters), bandwidth(server.Network))
-	row("Records", count(n.Records), "%s of memory each, %s in all", memory(n.RecordBytes), memory(n.Memory))
+	row("Records", grouped(n.Records), "%s of memory each, %s in all", memory(n.RecordBytes), memory(n.Memory))
 	row("Round trips", fmt.Sprint(n.Trips), "of a first execution: %v more than the work's own time", n.Added)
-	row("Under way", count(math.Ceil(n.InFlight)), "executions at the same time, with %s renewals of leases per second", count(n.Renewals))
-	row("Processes", count(float64(n.Processes)), "with %d callers each; %s cores for the library in all", c.Callers, decimal(n.Cores))
-	row("Connections", count(float64(n.Processes)), "to each master with auto-pipelining; up to %s without", count(float64(n.Processes*c.Callers)))
+	row("Under way", grouped(math.Ceil(n.InFlight)), "executions at the same time, with %s renewals of leases per second", grouped(n.Renewals))
+	row("Processes", grouped(float64(n.Processes)), "with %d callers each; %s cores for the library in all", c.Callers, decimal(n.Cores))
+	row("Connections", grouped(float64(n.Processes)), "to each master with auto-pipelining; up to %s without", grouped(float64(n.Processes*c.Callers)))
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if n.Masters > largestCluster {
+		fmt.Printf("\nThese are more masters than one cluster has. Shorten the retention, set hash-max-listpack-value 512,\n"+
+			"or divide the keys among several clusters of at most %d masters.\n", largestCluster)
 	}
 	_, err := fmt.Printf("\nFrom costs measured on %s.\nOther machines differ, mostly by one factor: measure yours with cmd/bench and scale.\n", capacity.Measured)
 	return err
@@ -92,11 +102,11 @@ func decimal(f float64) string {
 	if f < 10 {
 		return fmt.Sprintf("%.2f", f)
 	}
-	return count(f)
+	return grouped(f)
 }
 
-// count formats a whole number with separators of thousands.
-func count(f float64) string {
+// grouped formats a whole number with separators of thousands.
+func grouped(f float64) string {
 	digits := fmt.Sprintf("%.0f", f)
 	var b strings.Builder
 	for i, d := range digits {

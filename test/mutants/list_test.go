@@ -295,7 +295,7 @@ var mutants = []mutant{
 	{
 		name: "unwoken", // a requeued key waits for the end of a rest
 		file: "redisidem/deadletter.go",
-		old:  "\t\tsc.service.wakeCompleters(context.WithoutCancel(ctx), flow)\n",
+		old:  "\t\ts.wakeCompleters(context.WithoutCancel(ctx), flow)\n",
 		new:  "",
 
 		killer: "TestRestingFlowIsScannedWhenAKeyIsDue",

@@ -63,9 +63,9 @@ func Of(l *Load, s *Server) Need {
 	}
 	n.Processes = whole(n.InFlight / float64(l.Callers))
 
-	later := l.Rate * float64(l.Stages-1)
+	later := l.Rate*float64(l.Stages-1) + n.Renewals
 	sum := func(of func(*cost) float64) float64 {
-		return l.Rate*of(&first) + later*of(&stage) + n.Renewals*of(&renewal) + l.Replays*of(&replay)
+		return l.Rate*of(&first) + later*of(&stage) + l.Replays*of(&replay)
 	}
 	body := float64(l.Response)
 	n.Received = sum(func(c *cost) float64 { return c.received }) + l.Rate*body

@@ -1,35 +1,36 @@
 package capacity
 
 // Measured is when and where the constants below were measured.
-const Measured = "28 November 2026, Redis 7.0.15, 2 shared cores of an AMD EPYC"
+const Measured = "28 November 2026 with Redis 7.0.15, on 2 cores of an AMD EPYC that server and client shared"
 
-// cost is what an operation costs. Processor time is in microseconds, and received and sent are the
-// bytes of the server without those of the response.
+// cost is what an operation costs. Processor time is in microseconds. Received and sent are the
+// bytes that the server gets and returns, without those of the response.
 type cost struct {
 	trips          int
 	server, client float64
 	received, sent float64
 }
 
-// The costs come from the first two of these commands, with 256 callers and auto-pipelining. The
-// client's time includes the driver's of the benchmark.
+// The costs are of 256 callers with auto-pipelining. The client's time includes the benchmark's
+// own. The commands are
 //
-//	go run ./cmd/bench -s lifecycle,replay -c redisidem-auto --callers 256 --repetitions 9
-//	go run ./cmd/bench -s flow -c redisidem-auto --repetitions 9
-//	go run ./cmd/bench -s lifecycle -c redisidem-auto --body 20,200,1024,4096,16384
+//	go run ./cmd/bench -s lifecycle,replay,flow -c redisidem-auto --callers 256 --repetitions 9 --duration 500ms
+//	go run ./cmd/bench -s lifecycle -c redisidem-auto --callers 256 --body 20,200,1024,4096,16384
+//
+// and the cost of a further stage is a third of what a flow of four stages costs more than one
+// execution. The renewal of a lease costs less than a stage, and counts as one.
 var (
-	first   = cost{trips: 2, server: 0, client: 0, received: 0, sent: 0}
-	stage   = cost{trips: 1, server: 0, client: 0, received: 0, sent: 0}
-	renewal = cost{server: 0, client: 0, received: 0, sent: 0}
-	replay  = cost{trips: 1, server: 0, client: 0, received: 0, sent: 0}
+	first  = cost{trips: 2, server: 41.7, client: 43.7, received: 1174, sent: 135}
+	stage  = cost{trips: 1, server: 22.2, client: 16.5, received: 475, sent: 55}
+	replay = cost{trips: 1, server: 18.7, client: 24.0, received: 689, sent: 534}
 )
 
-// memory is how much memory a finished record takes, by the size of its response.
-var memory = []struct{ response, bytes float64 }{
-	{20, 0}, {200, 0}, {1024, 0}, {4096, 0}, {16384, 0},
+// memory is how much memory a finished record takes, by the size of its response, both in bytes.
+var memory = []struct{ response, record float64 }{
+	{20, 1448}, {200, 1640}, {1024, 2696}, {4096, 6536}, {16384, 21896},
 }
 
-// recordBytes returns the memory of a finished record, between the measured sizes by a straight
+// recordBytes returns the memory of a finished record: between the measured sizes by a straight
 // line, and beyond the last with that line's slope.
 func recordBytes(response int) float64 {
 	size, i := float64(response), 1
@@ -37,5 +38,5 @@ func recordBytes(response int) float64 {
 		i++
 	}
 	from, to := memory[i-1], memory[i]
-	return from.bytes + (max(size, memory[0].response)-from.response)*(to.bytes-from.bytes)/(to.response-from.response)
+	return from.record + (max(size, memory[0].response)-from.response)*(to.record-from.record)/(to.response-from.response)
 }

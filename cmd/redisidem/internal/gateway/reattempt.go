@@ -51,7 +51,7 @@ func (g *Gateway) refuseInterrupted(w http.ResponseWriter, r *http.Request, p *P
 const documentation = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
 
 // howToSettle names for operators what settles a request whose outcome is unknown.
-const howToSettle = "Scope.Update with Finish if the work was done, Scope.Delete if it was not: see Unknown outcomes in cmd/redisidem/README.md"
+const howToSettle = "redisidem keys resolve if the work was done, redisidem keys delete if it was not: see Unknown outcomes in cmd/redisidem/README.md"
 
 // ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
 // was not done.

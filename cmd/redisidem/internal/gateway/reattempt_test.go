@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -131,11 +132,8 @@ func TestRefusedInterruptedRequestSaysSoToAllSides(t *testing.T) {
 func TestOperatorSettlesAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", Unscoped)
-	name, err := Unscoped(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	scope := b.service.Scope(name)
+	inspector := redisidem.NewInspector(b.service)
+	act := redisidem.Act{Actor: "operator", Reason: "the provider was asked"}
 	for _, done := range []bool{true, false} {
 		key := fmt.Sprint("done-", done)
 		send := func() answered { return b.send("POST", "/charges", "cents=1200", "Idempotency-Key", key) }
@@ -143,7 +141,11 @@ func TestOperatorSettlesAnUnknownOutcome(t *testing.T) {
 		b.want(send(), 502, "", false)
 		b.want(send(), 503, "outcome of the request is unknown", false)
 
-		record, err := scope.Retrieve(t.Context(), key)
+		ids := regexp.MustCompile(`"key":"([^"]+)","settle":`).FindAllStringSubmatch(b.log.String(), -1)
+		if len(ids) == 0 {
+			t.Fatalf("no line of the log says what settles a key:\n%s", b.log)
+		}
+		info, err := inspector.Find(t.Context(), ids[len(ids)-1][1])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,13 +153,13 @@ func TestOperatorSettlesAnUnknownOutcome(t *testing.T) {
 			_, _ = fmt.Fprint(w, "attempt ", r.Header.Get("Idempotency-Attempt"))
 		})
 		if done {
-			if _, err := scope.Update(t.Context(), record, redisidem.Finish(redisidem.JSON(201, "receipt"))); err != nil {
+			if err := inspector.Resolve(t.Context(), info, redisidem.Finish(redisidem.JSON(201, "receipt")), act); err != nil {
 				t.Fatal(err)
 			}
 			b.want(send(), 201, "receipt", true)
 			continue
 		}
-		if err := scope.Delete(t.Context(), record); err != nil {
+		if err := inspector.Delete(t.Context(), info, act); err != nil {
 			t.Fatal(err)
 		}
 		b.want(send(), 200, "attempt 1", false)

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// keysCommand is what operators do with keys.
+type keysCommand struct {
+	List    keysList    `cmd:"" help:"List keys by state, scope, flow, age and attempts."`
+	Show    keysShow    `cmd:"" help:"Show all about a key, with its journal as a timeline."`
+	Unlock  keysUnlock  `cmd:"" help:"Take the lease on a key away from its worker."`
+	Requeue keysRequeue `cmd:"" help:"Let a completer continue a dead letter."`
+	Resolve keysResolve `cmd:"" help:"Give a stuck or interrupted key its final answer."`
+	Delete  keysDelete  `cmd:"" help:"Delete a key: its next request runs the work again."`
+}
+
+// filterFlags say which keys a list has.
+type filterFlags struct {
+	Scope     string        `help:"Only keys of this scope."`
+	Flow      string        `help:"Only keys of this flow: NAME or NAME/VERSION."`
+	OlderThan time.Duration `placeholder:"DURATION" help:"Only keys that are at least so old."`
+	Attempts  int           `help:"Only keys with at least so many attempts."`
+}
+
+func (f *filterFlags) filter(states ...redisidem.KeyState) redisidem.Filter {
+	return redisidem.Filter{States: states, Scope: f.Scope, Flow: f.Flow, OlderThan: f.OlderThan, Attempts: f.Attempts}
+}
+
+// parseStates reads the names of states.
+func parseStates(names []string) (states []redisidem.KeyState, err error) {
+	keyStates := redisidem.KeyStates()
+	for _, name := range names {
+		found := false
+		all := make([]string, 0, len(keyStates))
+		for _, state := range keyStates {
+			all = append(all, state.String())
+			if state.String() == name {
+				states, found = append(states, state), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("--state %s must be one of %s", name, strings.Join(all, ", "))
+		}
+	}
+	return states, nil
+}
+
+type keysList struct {
+	storeFlags
+	filterFlags
+	State  []string `placeholder:"STATE" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
+	Limit  int      `default:"50" help:"End after the page with the key of this number; 0 for no limit."`
+	Cursor string   `help:"Continue an earlier list, which has printed this."`
+}
+
+// Run lists keys.
+func (c *keysList) Run(ctx context.Context) error {
+	states, err := parseStates(c.State)
+	if err != nil {
+		return err
+	}
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		return listKeys(ctx, in, c.Output, c.filter(states...), c.Cursor, c.Limit)
+	})
+}
+
+// listKeys prints the keys that match a filter, up to the end of the page with the key of number
+// limit.
+func listKeys(ctx context.Context, in *redisidem.Inspector, output string, f redisidem.Filter, cursor string, limit int) error {
+	r := newRows(output, "ID STATE AGE TRIES SCOPE KEY FLOW")
+	n := 0
+	var failed error
+	for page, err := range in.List(ctx, f, cursor) {
+		if err != nil {
+			failed = err
+			break
+		}
+		for _, k := range page.Keys {
+			r.add(newKeyRecord(k, false), k.ID, k.State.String(), ageOf(k), strconv.Itoa(k.Attempts), cut(k.Scope, 16), cut(k.Value, 20), cut(k.Flow, 14))
+		}
+		n += len(page.Keys)
+		cursor = page.Next
+		if limit > 0 && n >= limit {
+			break
+		}
+	}
+	err := errors.Join(failed, r.end())
+	if cursor != "" {
+		fmt.Fprintf(os.Stderr, "%s; continue with --cursor %s\n", count(n, "key"), cursor)
+	} else if output == "table" && err == nil {
+		fmt.Fprintln(os.Stderr, count(n, "key"))
+	}
+	return err
+}
+
+func ageOf(k *redisidem.KeyInfo) string {
+	if k.CreatedAt.IsZero() {
+		return "-"
+	}
+	return span(max(k.At.Sub(k.CreatedAt), 0))
+}
+
+type keysShow struct {
+	storeFlags
+	keyArgument
+	Body bool `help:"Print params and response, too. They may contain personal data."`
+}
+
+// Run shows a key.
+func (c *keysShow) Run(ctx context.Context) error {
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		key, err := c.get(ctx, in)
+		if err != nil {
+			return err
+		}
+		return showKey(key, c.Output, c.Body)
+	})
+}
+
+type keysUnlock struct {
+	storeFlags
+	actFlags
+	keyArgument
+}
+
+// Run unlocks a key.
+func (c *keysUnlock) Run(ctx context.Context) error {
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Take the lease away from the worker of", "unlocked", (*redisidem.Inspector).Unlock)
+}
+
+type keysRequeue struct {
+	storeFlags
+	actFlags
+	keyArgument
+}
+
+// Run requeues a key.
+func (c *keysRequeue) Run(ctx context.Context) error {
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Requeue", "requeued", (*redisidem.Inspector).Requeue)
+}
+
+type keysDelete struct {
+	storeFlags
+	actFlags
+	keyArgument
+}
+
+// Run deletes a key.
+func (c *keysDelete) Run(ctx context.Context) error {
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Delete", "deleted", (*redisidem.Inspector).Delete)
+}
+
+type keysResolve struct {
+	storeFlags
+	actFlags
+	keyArgument
+	Status int    `required:"" help:"Status of the answer."`
+	Body   string `placeholder:"FILE" help:"Body of the answer; - for standard input, which needs --yes."`
+	Type   string `default:"application/json" help:"Content-Type of the body."`
+	Leave  bool   `help:"Keep what the stages of the key's flow have committed. Needed if they can be undone."`
+}
+
+// Run resolves a key.
+func (c *keysResolve) Run(ctx context.Context) error {
+	var body []byte
+	var err error
+	switch {
+	case c.Body == "-" && !c.Yes:
+		return errors.New("--body - needs --yes, since the answer to the question is read from there, too")
+	case c.Body == "-":
+		body, err = io.ReadAll(os.Stdin)
+	case c.Body != "":
+		body, err = os.ReadFile(c.Body)
+	}
+	if err != nil {
+		return err
+	}
+	response := redisidem.Response{Code: c.Status, Body: body}
+	if c.Body != "" {
+		response.Header = http.Header{"Content-Type": {c.Type}}
+	}
+	outcome := redisidem.Finish(response)
+	if c.Leave {
+		outcome = outcome.Leave()
+	}
+	question := fmt.Sprintf("Answer %d with %s to", c.Status, count(len(body), "byte"))
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, question, "resolved", func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
+		return in.Resolve(ctx, key, outcome, a)
+	})
+}
+
+// one asks whether to act on one key, and does it.
+func (f *actFlags) one(
+	ctx context.Context, store *storeFlags, key *keyArgument, question, done string,
+	do func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error,
+) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) error {
+		k, err := key.get(ctx, in)
+		if err != nil {
+			return err
+		}
+		if err := f.confirm(fmt.Sprintf("%s 1 key, %s (%s)?", question, k.ID, describe(k))); err != nil {
+			return err
+		}
+		if err := do(in, ctx, k, f.act()); err != nil {
+			return err
+		}
+		r := newRows(store.Output, "ID DONE")
+		r.add(map[string]string{"id": k.ID, "done": done}, k.ID, done)
+		return r.end()
+	})
+}
+
+// describe says in a few words which key it is.
+func describe(k *redisidem.KeyInfo) string {
+	if k.State == redisidem.KeyUnreadable {
+		return k.State.String()
+	}
+	return fmt.Sprintf("%s, %s of %s", k.State, cut(k.Value, 40), cut(k.Scope, 40))
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// statsCommand prints statistics.
+type statsCommand struct {
+	storeFlags
+	Flow []string `placeholder:"NAME" help:"Count the indexes of this flow, even if no completer runs and no key of it was drawn."`
+}
+
+// Run prints how many keys are in each state, and the indexes of flows.
+func (c *statsCommand) Run(ctx context.Context) error {
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		stats, err := in.Stats(ctx, c.Flow...)
+		if err != nil {
+			return err
+		}
+		if c.Output == "json" {
+			return newJSON(os.Stdout).Encode(newStatsRecord(stats))
+		}
+		r := newRows(c.Output, "STATE KEYS ERROR")
+		row := func(name string, e redisidem.Estimate) {
+			off := "counted"
+			if stats.Drawn > 0 {
+				off = "±" + strconv.FormatInt(e.Error, 10)
+			}
+			r.line(name, strconv.FormatInt(e.Count, 10), off)
+		}
+		for _, state := range redisidem.KeyStates() {
+			if e, ok := stats.States[state]; ok {
+				row(state.String(), e)
+			}
+		}
+		row("all", stats.Records)
+		if err := r.end(); err != nil {
+			return err
+		}
+		fmt.Println()
+		r = newRows(c.Output, "FLOW DUE OVERDUE DEAD")
+		for _, f := range stats.Flows {
+			r.line(shown(f.Name), strconv.FormatInt(f.Due, 10), strconv.FormatInt(f.Overdue, 10), strconv.FormatInt(f.Dead, 10))
+		}
+		return r.end()
+	})
+}
+
+type statsRecord struct {
+	Records estimateRecord            `json:"records"`
+	States  map[string]estimateRecord `json:"states"`
+	Drawn   int                       `json:"drawn"`
+	Flows   []flowRecord              `json:"flows"`
+}
+
+type estimateRecord struct {
+	Count int64 `json:"count"`
+	Error int64 `json:"error"`
+}
+
+type flowRecord struct {
+	Name    string `json:"name"`
+	Due     int64  `json:"due"`
+	Overdue int64  `json:"overdue"`
+	Dead    int64  `json:"dead"`
+}
+
+func newStatsRecord(s *redisidem.Stats) statsRecord {
+	r := statsRecord{estimateRecord(s.Records), make(map[string]estimateRecord), s.Drawn, []flowRecord{}}
+	for state, e := range s.States {
+		r.States[state.String()] = estimateRecord(e)
+	}
+	for _, f := range s.Flows {
+		r.Flows = append(r.Flows, flowRecord(f))
+	}
+	return r
+}
+
+// flowsCommand prints which versions of flows are in use.
+type flowsCommand struct{ storeFlags }
+
+// Run prints the versions of flows that have unfinished keys.
+func (c *flowsCommand) Run(ctx context.Context) error {
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		flows, err := in.OpenFlows(ctx)
+		if err != nil {
+			return err
+		}
+		r := newRows(c.Output, "FLOW OPEN OLDEST STATES")
+		for _, f := range flows {
+			states := make(map[string]int)
+			var words []string
+			for _, state := range redisidem.KeyStates() {
+				if n := f.States[state]; n > 0 {
+					states[state.String()] = n
+					words = append(words, strconv.Itoa(n)+" "+state.String())
+				}
+			}
+			r.add(struct {
+				Flow   string         `json:"flow"`
+				Open   int            `json:"open"`
+				Oldest time.Time      `json:"oldest"`
+				States map[string]int `json:"states"`
+			}{f.Flow, f.Open, f.Oldest, states}, cut(f.Flow, 30), strconv.Itoa(f.Open), clock(f.Oldest), strings.Join(words, ", "))
+		}
+		return r.end()
+	})
+}
+
+// auditCommand prints what operators did.
+type auditCommand struct {
+	storeFlags
+	Since time.Duration `default:"168h" help:"How far to go back, by this machine's clock; 0 for all."`
+	Key   string        `placeholder:"ID" help:"Only acts on the key with this ID."`
+}
+
+// Run prints the audit.
+func (c *auditCommand) Run(ctx context.Context) error {
+	var from time.Time
+	if c.Since > 0 {
+		from = time.Now().Add(-c.Since)
+	}
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		entries, err := in.Audit(ctx, from, time.Time{})
+		if err != nil {
+			return err
+		}
+		r := newRows(c.Output, "WHEN WHO WHAT ID WHY")
+		for _, e := range entries {
+			if c.Key != "" && c.Key != e.KeyID {
+				continue
+			}
+			what := e.Act
+			if e.Outcome != "done" {
+				what += ": " + e.Outcome
+			}
+			r.add(struct {
+				At      time.Time `json:"at"`
+				Actor   string    `json:"actor"`
+				Act     string    `json:"act"`
+				Outcome string    `json:"outcome"`
+				ID      string    `json:"id"`
+				Reason  string    `json:"reason"`
+			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, clock(e.At), cut(e.Actor, 10), cut(what, 34), e.KeyID, cut(e.Reason, 40))
+		}
+		return r.end()
+	})
+}
+
+// versionCommand prints the version.
+type versionCommand struct{}
+
+// Run prints the version of the program and of Go.
+func (versionCommand) Run() error {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return errors.New("this build has no version")
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "redisidem\t%s\n", info.Main.Version)
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" || s.Key == "vcs.time" || s.Key == "vcs.modified" {
+			fmt.Fprintf(w, "%s\t%s\n", strings.TrimPrefix(s.Key, "vcs."), s.Value)
+		}
+	}
+	fmt.Fprintf(w, "go\t%s\n", strings.TrimPrefix(info.GoVersion, "go"))
+	return w.Flush()
+}

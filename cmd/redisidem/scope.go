@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// scopeCommand is what operators do with scopes.
+type scopeCommand struct {
+	Purge scopePurge `cmd:"" help:"Delete all keys of a scope, for instance of a tenant that leaves."`
+}
+
+type scopePurge struct {
+	storeFlags
+	actFlags
+	Scope  string `arg:"" help:"The scope."`
+	DryRun bool   `help:"Only count the keys."`
+	Cursor string `help:"Continue an earlier purge, which has printed this."`
+}
+
+// Run counts the keys of a scope, asks, and deletes them.
+func (c *scopePurge) Run(ctx context.Context) error {
+	if err := c.check(); err != nil && !c.DryRun {
+		return err
+	}
+	return c.inspect(ctx, c.Retention, func(in *redisidem.Inspector) error {
+		if c.DryRun || !c.Yes {
+			n, locked, err := c.count(ctx, in)
+			if err != nil {
+				return err
+			}
+			what := fmt.Sprintf("%s of scope %s, and leave %d in flight", count(n, "key"), cut(c.Scope, 40), locked)
+			if c.DryRun {
+				fmt.Println("would delete " + what)
+				return nil
+			}
+			if err := c.confirm("Delete " + what + "?"); err != nil {
+				return err
+			}
+		}
+		var p redisidem.Purged
+		for progress, err := range in.Purge(ctx, c.Scope, c.Cursor, c.act()) {
+			p = progress
+			if err != nil {
+				if p.Next != "" {
+					fmt.Fprintf(os.Stderr, "%s deleted; continue with --cursor %s\n", count(p.Deleted, "key"), p.Next)
+				}
+				return err
+			}
+			if terminal(os.Stderr) {
+				fmt.Fprintf(os.Stderr, "\r%d records looked at, %d deleted ", p.Records, p.Deleted)
+			}
+		}
+		if terminal(os.Stderr) {
+			fmt.Fprintln(os.Stderr)
+		}
+		r := newRows(c.Output, "DELETED LOCKED LOOKED-AT")
+		r.add(map[string]int{"deleted": p.Deleted, "locked": p.Locked, "records": p.Records}, fmt.Sprint(p.Deleted), fmt.Sprint(p.Locked), fmt.Sprint(p.Records))
+		if err := r.end(); err != nil {
+			return err
+		}
+		if p.Locked > 0 {
+			return fmt.Errorf("%s in flight: purge again later", count(p.Locked, "key"))
+		}
+		return nil
+	})
+}
+
+// count counts the keys that a purge would delete, and those in flight.
+func (c *scopePurge) count(ctx context.Context, in *redisidem.Inspector) (n, locked int, err error) {
+	seen := make(map[string]bool)
+	for page, err := range in.List(ctx, redisidem.Filter{Scope: c.Scope}, c.Cursor) {
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, k := range page.Keys {
+			switch {
+			case seen[k.ID]:
+				continue
+			case k.State == redisidem.KeyInFlight:
+				locked++
+			default:
+				n++
+			}
+			seen[k.ID] = true
+		}
+	}
+	return n, locked, nil
+}
+
+// terminal reports whether a file is a terminal.
+func terminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

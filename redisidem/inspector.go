@@ -1,0 +1,131 @@
+package redisidem
+
+import (
+	"context"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+// Inspector is the operator's view of all keys of a service: which are stuck, why, and what was
+// done about them. Its reads change nothing, and a Redis user that may only read is enough for
+// them. Its acts are written into an audit: see [Act]. It is safe for concurrent use.
+//
+// A key is named by its ID, which events, logs and Redis have, or by scope and value. Bodies and
+// other values are read by [Inspector.Get] and [Inspector.Find] only.
+type Inspector struct{ service *Service }
+
+// NewInspector makes an Inspector of a service's keys. It sends nothing.
+func NewInspector(service *Service) *Inspector { return &Inspector{service} }
+
+// Get returns the key with that value in a scope. It takes two round trips at most.
+//
+// It returns [ErrNotFound], [ErrInvalid], [ErrUnavailable] and [ErrClosed]. A record that cannot be
+// read is not an error: see [KeyInfo].
+func (in *Inspector) Get(ctx context.Context, scope, value string) (*KeyInfo, error) {
+	id, err := in.service.Scope(scope).identify(value)
+	if err != nil {
+		return nil, err
+	}
+	return in.get(ctx, id)
+}
+
+// Find returns the key with that ID. The ID does not name the key's shard. All 1024 are asked in a
+// few requests, which takes about as long as 10 round trips; in a cluster it is a command for each
+// shard.
+//
+// It returns [ErrNotFound], also for the ID of a key in another namespace, [ErrInvalid] for a text
+// that is not an ID, [ErrUnavailable] and [ErrClosed].
+func (in *Inspector) Find(ctx context.Context, id string) (*KeyInfo, error) {
+	const length = len(protocol.Name{}) * 4 / 3 // in base64
+	if _, ok := protocol.NameOf(id); !ok || len(id) != length {
+		return nil, invalid("id", "must have the %d characters of a key's ID: %q", length, id)
+	}
+	s := in.service
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	place, found, err := s.redis.Find(ctx, id)
+	s.inFlight.leave()
+	if err = explain(ctx, "find", err); err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, ErrNotFound
+	}
+	return in.get(ctx, place)
+}
+
+// get reads a key with its values and its journal.
+func (in *Inspector) get(ctx context.Context, id identity) (*KeyInfo, error) {
+	all, err := in.inspect(ctx, []identity{id})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, ErrNotFound
+	}
+	return all[0], nil
+}
+
+// inspect reads keys, without those that have no record. Without fields it reads whole records.
+func (in *Inspector) inspect(ctx context.Context, ids []identity, fields ...string) ([]*KeyInfo, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	s := in.service
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.inFlight.leave()
+	read, err := s.redis.Inspect(ctx, ids, fields...)
+	if err = explain(ctx, "inspect", err); err != nil {
+		return nil, err
+	}
+	infos := make([]*KeyInfo, 0, len(ids))
+	for i, id := range ids {
+		v := read[i]
+		if v.Err == nil && (len(v.Pairs) == 0 || isTombstone(v.Pairs)) {
+			continue
+		}
+		info := s.describe(id, v)
+		if len(fields) == 0 && info.State != KeyUnreadable {
+			info.Key, info.Err = decodeRecord(info.id, s.valueCodec, v.Pairs)
+		}
+		infos = append(infos, info)
+	}
+	err = in.lookUpDue(ctx, infos)
+	return infos, explain(ctx, "inspect", err)
+}
+
+// lookUpDue sets Due of the keys that a completer may continue. Their state depends on it.
+func (in *Inspector) lookUpDue(ctx context.Context, infos []*KeyInfo) error {
+	var ids []identity
+	var flows []string
+	var of []*KeyInfo
+	for _, info := range infos {
+		switch info.State {
+		case KeyIdle, KeyInterim, KeyInterrupted, KeyAbandoned:
+			if info.Flow != "" {
+				ids, flows, of = append(ids, info.id), append(flows, info.Flow), append(of, info)
+			}
+		default:
+		}
+	}
+	due, err := in.service.redis.DueAt(ctx, ids, flows)
+	if err != nil {
+		if protocol.IsDamaged(err) {
+			return nil // the index cannot be read, and no completer finds these keys by it
+		}
+		return err
+	}
+	for i, info := range of {
+		info.Due = due[i]
+		if info.State == KeyInterrupted && !info.Due.IsZero() {
+			info.State = KeyIdle
+		}
+	}
+	return nil
+}
+
+// errNotInspected refuses a KeyInfo that this package has not made.
+var errNotInspected = invalid("key", "must be one that an Inspector returned")

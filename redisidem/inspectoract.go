@@ -1,0 +1,126 @@
+package redisidem
+
+import (
+	"context"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+// The bounds of an [Act].
+const (
+	maxActorBytes  = 64
+	maxReasonBytes = 512
+)
+
+// Act says who acts on a key by hand, and why. The same script that acts writes both into the
+// audit, with the key's ID, the server's time and what came of it: see [Inspector.Audit]. Refusals
+// are written, too. If a call is repeated because its reply was lost, there is one entry, and the
+// key is not acted on twice.
+type Act struct {
+	// Actor names the person or the program, in at most 64 bytes. Required.
+	Actor string
+	// Reason is for human readers, in at most 512 bytes. It is stored as it is, so it must not
+	// contain what the audit should not keep. Required.
+	Reason string
+}
+
+// audit checks the act and returns what is written about it.
+func (a Act) audit(what string) (*protocol.Audit, error) {
+	for _, f := range []struct {
+		field, text string
+		most        int
+	}{{"Act.Actor", a.Actor, maxActorBytes}, {"Act.Reason", a.Reason, maxReasonBytes}} {
+		switch {
+		case strings.TrimSpace(f.text) == "":
+			return nil, invalid(f.field, "must not be empty")
+		case len(f.text) > f.most:
+			return nil, invalid(f.field, "is %d bytes long, more than %d", len(f.text), f.most)
+		case !utf8.ValidString(f.text) || strings.ContainsFunc(f.text, unicode.IsControl):
+			return nil, invalid(f.field, "must be text in UTF-8 without control characters")
+		}
+	}
+	return &protocol.Audit{Act: what, Actor: a.Actor, Reason: a.Reason}, nil
+}
+
+// Unlock takes the lease on a key away from its worker, as [Scope.Unlock] does. It takes one round
+// trip.
+//
+// It returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only read.
+func (in *Inspector) Unlock(ctx context.Context, key *KeyInfo, a Act) error {
+	audit, err := key.audit(a, "unlock")
+	if err != nil {
+		return err
+	}
+	return in.service.unlock(ctx, key.id, audit)
+}
+
+// Requeue takes a key out of the dead letters, so that a [Completer] continues it at once, as
+// [Scope.Requeue] does. It takes two round trips.
+//
+// It returns the errors of Scope.Requeue, and [ErrNotPermitted] if the Redis user may only read.
+func (in *Inspector) Requeue(ctx context.Context, key *KeyInfo, a Act) error {
+	audit, err := key.audit(a, "requeue")
+	if err != nil {
+		return err
+	}
+	if key.State == KeyUnreadable {
+		return key.Err
+	}
+	flow := protocol.FlowName(key.Flow)
+	if flow == "" {
+		return invalid("key", "belongs to no flow")
+	}
+	return in.service.requeue(ctx, key.id, flow, audit)
+}
+
+// Resolve gives an unfinished key an outcome that was found out by hand, as [Scope.Update] does. It
+// takes two round trips. The key must be as the caller has read it, and no worker may have its
+// lease: [Inspector.Unlock] takes it away.
+//
+// It returns the errors of Scope.Update, and [ErrNotPermitted] if the Redis user may only read. The
+// outcome of a key with committed stages that can be undone needs [Outcome.Undo] or
+// [Outcome.Leave].
+func (in *Inspector) Resolve(ctx context.Context, key *KeyInfo, o Outcome, a Act) error {
+	audit, err := key.audit(a, "resolve")
+	if err != nil {
+		return err
+	}
+	if key.State == KeyUnreadable {
+		return key.Err
+	}
+	// A key that the caller made: update reads the record first, because lists have no values.
+	seen := &Key{
+		Scope: key.Scope, Value: key.Value, RecoveryPoint: key.RecoveryPoint, Revision: key.Revision, CreatedAt: key.CreatedAt,
+	}
+	_, err = in.service.Scope(key.Scope).update(ctx, seen, o, audit)
+	return err
+}
+
+// Delete removes a key whose lease is free, as [Scope.Delete] does. It takes one round trip. The
+// key must be as the caller has read it, but a key whose record cannot be read is removed whatever
+// the record holds.
+//
+// It returns the errors of Scope.Delete, and [ErrNotPermitted] if the Redis user may only read.
+func (in *Inspector) Delete(ctx context.Context, key *KeyInfo, a Act) error {
+	audit, err := key.audit(a, "delete")
+	if err != nil {
+		return err
+	}
+	return in.service.delete(ctx, key.id, key.seen(), key.Flow, audit)
+}
+
+// audit checks the key and an act on it.
+func (k *KeyInfo) audit(a Act, what string) (*protocol.Audit, error) {
+	if k == nil || k.id.Record == "" {
+		return nil, errNotInspected
+	}
+	return a.audit(what)
+}
+
+// seen returns the state of the record that the caller has read.
+func (k *KeyInfo) seen() protocol.Seen {
+	return protocol.Seen{Revision: k.Revision, CreatedAt: k.CreatedAt}
+}

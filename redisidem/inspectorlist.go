@@ -1,0 +1,194 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+const (
+	// scanCount is how many Redis keys a server looks at for one step of a list. It takes the
+	// server a fraction of a millisecond.
+	scanCount = 250
+	// inspectBatch is how many records are read with one request.
+	inspectBatch = 100
+)
+
+// Filter says which keys a list has. A key must match all fields. The zero value of a field matches
+// all keys.
+type Filter struct {
+	// States are the states of which a key must have one.
+	States []KeyState
+	// Scope is the key's scope.
+	Scope string
+	// Flow is the key's flow: a name for all its versions, or name/version for one.
+	Flow string
+	// OlderThan is the age of the key at least, by the server's clock.
+	OlderThan time.Duration
+	// Attempts is how often work on the key may have begun at least.
+	Attempts int
+}
+
+// validate returns an error for the first field that breaks its bound.
+func (f *Filter) validate() error {
+	for _, state := range f.States {
+		if state.String() == "invalid" {
+			return invalid("Filter.States", "has %d, which is not a state", int(state))
+		}
+	}
+	name, _, _ := strings.Cut(f.Flow, "/")
+	switch {
+	case f.Flow != "" && !flowName.MatchString(name):
+		return invalid("Filter.Flow", "must be the name of a flow, or name/version: %q", f.Flow)
+	case f.OlderThan < 0:
+		return invalid("Filter.OlderThan", "must not be negative: %v", f.OlderThan)
+	case f.Attempts < 0:
+		return invalid("Filter.Attempts", "must not be negative: %d", f.Attempts)
+	}
+	return nil
+}
+
+// matches reports whether a key is in the list.
+func (f *Filter) matches(k *KeyInfo) bool {
+	name, _, _ := strings.Cut(k.Flow, "/")
+	switch {
+	case len(f.States) > 0 && !slices.Contains(f.States, k.State),
+		f.Scope != "" && f.Scope != k.Scope,
+		f.Flow != "" && f.Flow != k.Flow && f.Flow != name,
+		f.OlderThan > 0 && k.At.Sub(k.CreatedAt) < f.OlderThan,
+		k.Attempts < f.Attempts:
+		return false
+	}
+	// An unreadable record is in lists that do not ask for what it lacks.
+	return k.State != KeyUnreadable || f.Scope == "" && f.Flow == "" && f.OlderThan == 0 && f.Attempts == 0
+}
+
+// Page is one step of a list.
+type Page struct {
+	// Keys are the keys that this step found, in no particular order. It may be empty although the
+	// list goes on.
+	Keys []*KeyInfo
+	// Records is how many records this step looked at.
+	Records int
+	// Next continues the list behind this page; empty on the last page.
+	Next string
+}
+
+// List yields the keys that match a filter, page by page. cursor is empty, or the Next of a page of
+// an earlier list with the same filter.
+//
+// A list goes through all Redis keys with SCAN, in steps of about 250 keys of each master, and
+// reads the records among them, without their values. Each step takes a few round trips and is the
+// bound of what is lost when the caller stops. The masters of a cluster are asked side by side. A
+// key that exists during the whole list is in it. It may be in it twice, above all if Redis changes
+// the size of its tables meanwhile. A failover restarts nothing, but keys may then be missing.
+//
+// An error comes with a page that has no keys, and ends the list. Next of the page before continues
+// it. It is [ErrInvalid], [ErrUnavailable] or [ErrClosed].
+func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq2[Page, error] {
+	return func(yield func(Page, error) bool) {
+		position, err := protocol.ParsePosition(cursor)
+		if err != nil {
+			yield(Page{}, invalid("cursor", "must be from a page: %v", err))
+			return
+		}
+		if err := f.validate(); err != nil {
+			yield(Page{}, err)
+			return
+		}
+		for {
+			page, next, err := in.step(ctx, &f, position)
+			if !yield(page, err) || err != nil || page.Next == "" {
+				return
+			}
+			position = next
+		}
+	}
+}
+
+// step makes one page.
+func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position) (page Page, next protocol.Position, err error) {
+	ids, next, err := in.scan(ctx, from)
+	if err != nil {
+		return Page{}, nil, err
+	}
+	page = Page{Records: len(ids), Next: next.String()}
+	for batch := range slices.Chunk(ids, inspectBatch) {
+		batch, err := in.preselect(ctx, f, batch)
+		if err != nil {
+			return Page{}, nil, err
+		}
+		infos, err := in.inspect(ctx, batch, inspectedFields...)
+		if err != nil {
+			return Page{}, nil, err
+		}
+		for _, info := range infos {
+			if f.matches(info) {
+				page.Keys = append(page.Keys, info)
+			}
+		}
+	}
+	return page, next, nil
+}
+
+// preselect returns the records of a batch that may match a filter. Most lists are of few keys, and
+// this reads two fields instead of the whole.
+func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) ([]identity, error) {
+	finished := len(f.States) == 0 || slices.Contains(f.States, KeyFinished) || slices.Contains(f.States, KeyUnreadable)
+	if f.Scope == "" && finished {
+		return ids, nil
+	}
+	s := in.service
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.inFlight.leave()
+	read, err := s.redis.Peek(ctx, ids, fieldScope, fieldPoint)
+	if err = explain(ctx, "list", err); err != nil {
+		return nil, err
+	}
+	selected := make([]identity, 0, len(ids))
+	for i, id := range ids {
+		values := read[i]
+		other := f.Scope != "" && (len(values) == 0 || values[0] != f.Scope)
+		over := !finished && len(values) == 2 && values[1] == Finished
+		if !other && !over {
+			selected = append(selected, id)
+		}
+	}
+	return selected, nil
+}
+
+// scan returns the places of the records that one step of a scan finds.
+func (in *Inspector) scan(ctx context.Context, from protocol.Position) (ids []identity, next protocol.Position, err error) {
+	s := in.service
+	if err := s.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer s.inFlight.leave()
+	names, next, err := s.redis.Scan(ctx, protocol.RecordPattern(s.cfg.Namespace), scanCount, from)
+	if errors.Is(err, protocol.ErrPosition) {
+		return nil, nil, invalid("cursor", "cannot be continued: %v", err)
+	}
+	if err = explain(ctx, "list", err); err != nil {
+		return nil, nil, err
+	}
+	return placesOf(names), next, nil
+}
+
+// placesOf returns the places of the records among some Redis keys.
+func placesOf(names []string) []identity {
+	ids := make([]identity, 0, len(names))
+	for _, name := range names {
+		if prefix, digest, ok := protocol.SplitRecord(name); ok {
+			id, _ := protocol.IdentityIn(prefix, digest)
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,172 @@
+package redisidem_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// scopes lists keys and returns their scopes, sorted; "" for an unreadable record.
+func (in *inspected) scopes(t testing.TB, f redisidem.Filter) (scopes []string) {
+	t.Helper()
+	found := make(map[string]bool)
+	for page, err := range in.List(ctx, f, "") {
+		mustBe(t, err, nil)
+		for _, key := range page.Keys {
+			found[key.Scope] = true
+			if key.Key != nil || key.Journal != nil {
+				t.Errorf("a list has values: %+v", key)
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// many returns n, or less for the embedded server, which answers a scan with all keys at once.
+func (e *env) many(n int) int {
+	if e.real {
+		return n
+	}
+	return n / 50
+}
+
+func TestListFilters(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		in := e.inEveryState()
+		for _, state := range redisidem.KeyStates() {
+			want := []string{state.String()}
+			switch state {
+			case redisidem.KeyUnreadable:
+				want = []string{""}
+			case redisidem.KeyIdle:
+				want = []string{"due", "idle"}
+			default:
+			}
+			if got := in.scopes(t, redisidem.Filter{States: []redisidem.KeyState{state}}); !slices.Equal(got, want) {
+				t.Errorf("%s keys: %q, want %q", state, got, want)
+			}
+		}
+		for name, c := range map[string]struct {
+			filter redisidem.Filter
+			want   []string
+		}{
+			"all":                {redisidem.Filter{}, []string{"", "abandoned", "dead", "due", "finished", "idle", "in-flight", "interim", "interrupted"}},
+			"scope":              {redisidem.Filter{Scope: "idle"}, []string{"idle"}},
+			"flow":               {redisidem.Filter{Flow: "cart"}, []string{"dead", "due"}},
+			"version":            {redisidem.Filter{Flow: "cart/1"}, []string{"dead", "due"}},
+			"another version":    {redisidem.Filter{Flow: "cart/2"}, nil},
+			"another flow":       {redisidem.Filter{Flow: "car"}, nil},
+			"attempts":           {redisidem.Filter{Attempts: 2}, nil},
+			"an attempt":         {redisidem.Filter{Attempts: 1, States: []redisidem.KeyState{redisidem.KeyIdle, redisidem.KeyInterim}}, []string{"due", "interim"}},
+			"young":              {redisidem.Filter{OlderThan: time.Hour}, nil},
+			"older than nothing": {redisidem.Filter{OlderThan: time.Nanosecond, Scope: "idle"}, []string{"idle"}},
+		} {
+			if got := in.scopes(t, c.filter); !slices.Equal(got, c.want) {
+				t.Errorf("%s: %q, want %q", name, got, c.want)
+			}
+		}
+	})
+}
+
+func TestListIsContinuedByItsCursor(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		svc := e.service()
+		in := redisidem.NewInspector(svc)
+		want := make(map[string]bool)
+		for i := range e.many(1800) {
+			want[start(t, svc.Scope("a"), fmt.Sprint(i)).ID()] = true
+		}
+		got := make(map[string]bool)
+		pages := 0
+		for cursor, more := "", true; more; pages++ {
+			more = false
+			for page, err := range in.List(ctx, redisidem.Filter{}, cursor) {
+				mustBe(t, err, nil)
+				for _, key := range page.Keys {
+					got[key.ID] = true
+				}
+				cursor, more = page.Next, page.Next != ""
+				break // and continue with a list of its own
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%d keys are listed, want %d", len(got), len(want))
+		}
+		if e.real && pages < 2 {
+			t.Errorf("%d pages", pages)
+		}
+	})
+}
+
+func TestListRefusesBadInput(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		in := redisidem.NewInspector(e.service())
+		for field, c := range map[string]struct {
+			filter redisidem.Filter
+			cursor string
+		}{
+			"cursor":           {cursor: "x"},
+			"Filter.States":    {filter: redisidem.Filter{States: []redisidem.KeyState{9}}},
+			"Filter.Flow":      {filter: redisidem.Filter{Flow: "*"}},
+			"Filter.OlderThan": {filter: redisidem.Filter{OlderThan: -1}},
+			"Filter.Attempts":  {filter: redisidem.Filter{Attempts: -1}},
+		} {
+			for _, err := range in.List(ctx, c.filter, c.cursor) {
+				mustBeInvalid(t, err, field)
+			}
+		}
+		for _, err := range in.List(ctx, redisidem.Filter{}, "5@192.0.2.1:6379") {
+			mustBeInvalid(t, err, "cursor", "other masters")
+		}
+	})
+}
+
+// TestListIsOfItsNamespace has namespaces that are patterns, or that begin like another one.
+func TestListIsOfItsNamespace(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		base := e.namespace
+		for _, namespace := range []string{base, base + "*", base + "?", base + "[a]", base + `\`, base + "a"} {
+			svc := e.service(func(c *redisidem.Config) { c.Namespace = namespace })
+			start(t, svc.Scope(namespace), "k")
+			in := &inspected{Inspector: redisidem.NewInspector(svc), svc: svc}
+			if got := in.scopes(t, redisidem.Filter{}); !slices.Equal(got, []string{namespace}) {
+				t.Errorf("%q lists %q", namespace, got)
+			}
+		}
+	})
+}
+
+// TestListEndsWhenItsServerGoesAway stops the server in the middle of a list and of a purge.
+func TestListEndsWhenItsServerGoesAway(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	cfg := &redisidem.Config{Timeout: time.Second}
+	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), cfg)
+	mustBe(t, err, nil)
+	t.Cleanup(func() { _ = svc.Close(ctx) })
+	for i := range 1200 {
+		start(t, svc.Scope("a"), fmt.Sprint(i))
+	}
+	in := redisidem.NewInspector(svc)
+	pages := 0
+	for page, err := range in.List(ctx, redisidem.Filter{}, "") {
+		pages++
+		if pages == 1 {
+			mustBe(t, err, nil)
+			server.Stop()
+			continue
+		}
+		mustBe(t, err, redisidem.ErrUnavailable)
+		if len(page.Keys) > 0 {
+			t.Error("a page with an error has keys")
+		}
+	}
+	if pages != 2 {
+		t.Errorf("%d pages, want one and an error", pages)
+	}
+}

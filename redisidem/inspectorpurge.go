@@ -1,0 +1,109 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+// Purged is how far a purge has come.
+type Purged struct {
+	// Records is how many records were looked at, of all scopes. Deleted is how many keys were
+	// deleted, and Locked how many were left because a worker had the lease.
+	Records, Deleted, Locked int
+	// Next continues the purge in a later call; empty at the end.
+	Next string
+}
+
+// Purge deletes all keys of a scope, whatever their state, except those on which a worker has the
+// lease. It yields its progress after each step. cursor is empty, or the Next of an earlier purge
+// of the scope. Nothing is deleted before the loop begins. To see what would be deleted, [List] the
+// scope first.
+//
+// There is no index of a scope's keys, so a purge goes through the records of all scopes: it costs
+// what a list costs, and a script for each key that it deletes. Keys that are made while it runs
+// may be left: stop the tenant first, and purge again until nothing is deleted or locked. Each
+// deleted key leaves a tombstone for Config.Retention: see [Scope.Delete]. Nothing is undone.
+//
+// The audit gets an entry when the purge begins and one when it ends or the loop is left, with the
+// counts. They are under the ID that [Scope.ID] returns for an empty value, and do not contain the
+// scope's name.
+//
+// An error ends the purge and comes with the progress so far, whose Next repeats the step that
+// failed. It is [ErrInvalid], [ErrUnavailable], [ErrNotPermitted] or [ErrClosed].
+func (in *Inspector) Purge(ctx context.Context, scope, cursor string, a Act) iter.Seq2[Purged, error] {
+	return func(yield func(Purged, error) bool) {
+		p := Purged{Next: cursor}
+		note, err := in.purgeNote(scope, a)
+		if err == nil {
+			err = note(ctx, "purge: began")
+		}
+		if err != nil {
+			yield(p, err)
+			return
+		}
+		errStopped := errors.New("stopped")
+		err = in.purge(ctx, scope, &p, func() error {
+			if !yield(p, nil) {
+				return errStopped
+			}
+			return nil
+		})
+		how := "ended"
+		if err != nil {
+			how = "stopped"
+		}
+		// The purge is over although its caller may have left.
+		noteErr := note(context.WithoutCancel(ctx), fmt.Sprintf("purge: %s, %d deleted, %d locked", how, p.Deleted, p.Locked))
+		if errors.Is(err, errStopped) {
+			return
+		}
+		if err = errors.Join(err, noteErr); err != nil {
+			yield(p, err)
+		}
+	}
+}
+
+// purgeNote returns a function that writes an entry about a purge into the audit.
+func (in *Inspector) purgeNote(scope string, a Act) (func(ctx context.Context, what string) error, error) {
+	s := in.service
+	if err := s.Scope(scope).validate("any"); err != nil {
+		return nil, err
+	}
+	if _, err := a.audit("purge"); err != nil {
+		return nil, err
+	}
+	id := protocol.Identify(s.cfg.Namespace, scope, "", protocol.DigestOf(scope, ""))
+	return func(ctx context.Context, what string) error {
+		_, err := s.ask(ctx, "audit", s.redis.NewAudit(id, &protocol.Audit{Act: what, Actor: a.Actor, Reason: a.Reason}))
+		return err
+	}, nil
+}
+
+// purge deletes the keys of a scope, and counts in p. It calls report after each step.
+func (in *Inspector) purge(ctx context.Context, scope string, p *Purged, report func() error) error {
+	for page, err := range in.List(ctx, Filter{Scope: scope}, p.Next) {
+		if err != nil {
+			return err
+		}
+		for _, key := range page.Keys {
+			// Whatever became of the key since it was read: a purge means the scope.
+			switch err := in.service.delete(ctx, key.id, protocol.Seen{}, key.Flow, nil); {
+			case errors.Is(err, ErrLocked):
+				p.Locked++
+			case err != nil:
+				return err
+			default:
+				p.Deleted++
+			}
+		}
+		p.Records, p.Next = p.Records+page.Records, page.Next
+		if err := report(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

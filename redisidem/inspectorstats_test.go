@@ -1,0 +1,107 @@
+package redisidem_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// onServerOfItsOwn returns the environment of a test that counts the keys of a whole server.
+func onServerOfItsOwn(t *testing.T) *env {
+	t.Helper()
+	server := rediscase.Server(t)
+	return &env{t: t, real: true, namespace: freshNamespace(), client: func() redis.UniversalClient {
+		client := redis.NewClient(options(server.Addr(), 3))
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}}
+}
+
+func TestStatsCountFewKeys(t *testing.T) {
+	t.Parallel()
+	e := onServerOfItsOwn(t)
+	in := e.inEveryState()
+	stats, err := in.Stats(ctx)
+	mustBe(t, err, nil)
+	want := make(map[redisidem.KeyState]redisidem.Estimate)
+	for _, state := range redisidem.KeyStates() {
+		want[state] = redisidem.Estimate{Count: 1}
+	}
+	want[redisidem.KeyIdle] = redisidem.Estimate{Count: 2}
+	if stats.Records != (redisidem.Estimate{Count: 9}) || stats.Drawn != 0 || !maps.Equal(stats.States, want) {
+		t.Errorf("%+v", stats)
+	}
+	_, err = in.Stats(ctx, "cart", "*")
+	mustBeInvalid(t, err, "flows", "*")
+	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1, Overdue: 1, Dead: 1}) {
+		t.Errorf("flows: %+v", stats.Flows)
+	}
+}
+
+// TestStatsEstimateManyKeys compares estimates with what is there, beside keys of another program.
+func TestStatsEstimateManyKeys(t *testing.T) {
+	t.Parallel()
+	e := onServerOfItsOwn(t)
+	svc, raw := e.service(), e.client()
+	in := redisidem.NewInspector(svc)
+	key := start(t, svc.Scope("a"), "k")
+	record, _ := e.place(key)
+	fields := raw.HGetAll(ctx, record).Val()
+	// Copies of the record under other names are unreadable, and they cost one round trip.
+	const copies, others = 20000, 10000
+	pipe := raw.Pipeline()
+	for i := range copies {
+		pipe.HSet(ctx, fmt.Sprintf("%s:{%03x}:%032d", e.namespace, i%1024, i), fields)
+	}
+	for i := range others {
+		pipe.Set(ctx, fmt.Sprintf("other:%d", i), "", 0)
+	}
+	_, err := pipe.Exec(ctx)
+	mustBe(t, err, nil)
+	flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
+	_, err = svc.Scope("a").DoFlow(ctx, "due", request, flow)
+	mustBe(t, err, errStage)
+	stats, err := in.Stats(ctx, "cart", "no-such-flow")
+	mustBe(t, err, nil)
+	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1}) {
+		t.Errorf("flows: %+v", stats.Flows)
+	}
+	// Five times as far off as one in twenty estimates is.
+	for name, c := range map[string]struct {
+		e    redisidem.Estimate
+		want int64
+	}{"records": {stats.Records, copies + 2}, "unreadable": {stats.States[redisidem.KeyUnreadable], copies}} {
+		if c.e.Error < 100 || c.e.Error > 1000 || c.e.Count < c.want-5*c.e.Error || c.e.Count > c.want+5*c.e.Error {
+			t.Errorf("%s: %+v, want about %d", name, c.e, c.want)
+		}
+	}
+	if stats.Drawn < 2500 || stats.Drawn > 5000 {
+		t.Errorf("%d records were drawn", stats.Drawn)
+	}
+}
+
+func TestOpenFlowsAreTheVersionsInUse(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		in := e.inEveryState()
+		second := mustFlow(t, cart(func(c *redisidem.FlowConfig) { c.Version = 2 }))
+		_, err := in.svc.Scope("new").DoFlow(ctx, "key", request, second)
+		mustBe(t, err, nil)
+		flows, err := in.OpenFlows(ctx)
+		mustBe(t, err, nil)
+		if len(flows) != 2 || flows[0].Flow != "" || flows[1].Flow != "cart/1" {
+			t.Fatalf("%+v", flows)
+		}
+		if none := flows[0]; none.Open != 5 || none.States[redisidem.KeyInFlight] != 1 || none.States[redisidem.KeyInterrupted] != 1 {
+			t.Errorf("without a flow: %+v", none)
+		}
+		if v1 := flows[1]; v1.Open != 2 || v1.States[redisidem.KeyDead] != 1 || v1.States[redisidem.KeyIdle] != 1 || time.Since(v1.Oldest) > time.Hour {
+			t.Errorf("cart/1: %+v", v1)
+		}
+	})
+}
