@@ -29,8 +29,8 @@ type planCommand struct {
 	Network float64 `default:"5" help:"Network of a master in each direction, in Gbit/s."`
 }
 
-// largestCluster is how many masters of a cluster share the keys evenly: of the 1024 shards, each of
-// 128 masters has 8 on average and 9 at most.
+// largestCluster is how many masters of a cluster share the keys evenly. Of the 1024 shards, each
+// of 128 masters has 8 on average and 9 at most.
 const largestCluster = 128
 
 // check returns an error that names a flag out of its bounds.
