@@ -14,7 +14,7 @@ type cost struct {
 // The costs are of 256 callers with auto-pipelining. The client's time includes the benchmark's
 // own. The commands are
 //
-//	bench -s lifecycle,replay,flow -c redisidem-auto --callers 256 --repetitions 9 --duration 500ms
+//	bench -s lifecycle,replay,flow -c redisidem-auto --callers 256 --repetitions 9
 //	bench -s lifecycle -c redisidem-auto --callers 256 --body 20,200,1024,4096,16384
 //
 // and the cost of a further stage is a third of what a flow of four stages costs more than one
