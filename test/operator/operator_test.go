@@ -4,7 +4,6 @@ package operator
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"sync"
 	"testing"
@@ -16,9 +15,8 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
-
-var keys = flag.Int("keys", 2000, "how many keys the server has")
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
@@ -89,7 +87,8 @@ func TestOperatorsViewOfManyKeys(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = svc.Close(context.Background()) })
 	ctx := t.Context()
-	fill(t, svc, *keys)
+	keys := rung.Size(t, 20_000, 1_000_000, 1_000_000)
+	fill(t, svc, keys)
 	admin := server.Client()
 	t.Cleanup(func() { _ = admin.Close() })
 	if err := admin.SlowLogReset(ctx).Err(); err != nil {
@@ -105,7 +104,7 @@ func TestOperatorsViewOfManyKeys(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	per := func(percent int) int64 { return int64(*keys * percent / 100) }
+	per := func(percent int) int64 { return int64(keys * percent / 100) }
 	took("stats", func() (string, error) {
 		s, err := in.Stats(ctx, "order")
 		if err != nil {

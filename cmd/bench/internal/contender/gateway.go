@@ -33,7 +33,7 @@ var (
 // The routes of the gateways.
 const (
 	unprotected = "defaults: {protect: false}\n"
-	protected   = "defaults: {key: required}\n"
+	protected   = "defaults: {key: required, interrupted: run}\n"
 )
 
 // Forwarders returns the bare reverse proxy, the gateway that protects nothing, and the gateway,

@@ -118,7 +118,7 @@ func TestRefusedInterruptedRequestSaysSoToAllSides(t *testing.T) {
 			continue
 		}
 		warned++
-		if entry.Level != "WARN" || entry.Key == "" || !strings.Contains(entry.Settle, "Scope.Update") {
+		if entry.Level != "WARN" || entry.Key == "" || !strings.Contains(entry.Settle, "redisidem keys resolve") {
 			t.Error(line)
 		}
 	}
