@@ -68,7 +68,7 @@ var mutants = []mutant{
 		name: "abandon-after-unknown", // the lease is given back although the result may be in flight
 		file: "redisidem/commitretry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
-		new:  "\ts.observe(ctx, unknown)\n\ts.release(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
+		new:  "\ts.observe(ctx, unknown)\n\ts.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
 	},
 	{
 		name: "attached", // the commit of a caller that has left is not sent
