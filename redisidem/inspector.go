@@ -67,7 +67,7 @@ func (in *Inspector) get(ctx context.Context, id identity) (*KeyInfo, error) {
 	return all[0], nil
 }
 
-// inspect reads keys, without those that have no record. Without fields it reads whole records.
+// inspect reads keys, and leaves out those without a record. Without fields it reads whole records.
 func (in *Inspector) inspect(ctx context.Context, ids []identity, fields ...string) ([]*KeyInfo, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -97,7 +97,8 @@ func (in *Inspector) inspect(ctx context.Context, ids []identity, fields ...stri
 	return infos, explain(ctx, "inspect", err)
 }
 
-// lookUpDue sets Due of the keys that a completer may continue. Their state depends on it.
+// lookUpDue sets Due of the keys that a completer may continue. An interrupted key with a Due
+// becomes KeyIdle.
 func (in *Inspector) lookUpDue(ctx context.Context, infos []*KeyInfo) error {
 	var ids []identity
 	var flows []string

@@ -91,7 +91,7 @@ func (in *Inspector) Resolve(ctx context.Context, key *KeyInfo, o Outcome, a Act
 	if key.State == KeyUnreadable {
 		return key.Err
 	}
-	// A key that the caller made: update reads the record first, because lists have no values.
+	// Without the record, so that update reads it: a KeyInfo of a list has no values.
 	seen := &Key{
 		Scope: key.Scope, Value: key.Value, RecoveryPoint: key.RecoveryPoint, Revision: key.Revision, CreatedAt: key.CreatedAt,
 	}

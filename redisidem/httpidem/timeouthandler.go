@@ -28,7 +28,7 @@ func (m *Middleware) TimeoutHandler(next http.Handler, limit time.Duration) http
 func (e *handlerRun) serveWithin(limit time.Duration) {
 	w, r := e.w, e.r
 	d := &detachableWriter{w: w, header: w.Header().Clone(), limit: limit, detached: make(chan struct{})}
-	// The goroutine may outlive the request, which the server then uses again.
+	// The goroutine may outlive the request, and the server reuses both: it gets copies.
 	e.w, e.r, e.detachable = d, r.WithContext(r.Context()), d
 	ended := make(chan struct{})
 	returned := false
@@ -39,7 +39,7 @@ func (e *handlerRun) serveWithin(limit time.Duration) {
 		defer func() {
 			panicValue = recover()
 			if e.late && e.r.MultipartForm != nil {
-				_ = e.r.MultipartForm.RemoveAll() // as the server does for a form that it sees
+				_ = e.r.MultipartForm.RemoveAll() // the server removes only its own request's form
 			}
 		}()
 		e.serve()
@@ -55,7 +55,7 @@ func (e *handlerRun) serveWithin(limit time.Duration) {
 	}
 	r.Pattern, r.MultipartForm = e.r.Pattern, e.r.MultipartForm
 	if returned {
-		refill(w.Header(), d.header) // trailers, and what code outside reads
+		refill(w.Header(), d.header) // for trailers, and for outer code that reads fields afterwards
 		return
 	}
 	if panicValue == nil { // runtime.Goexit, which must not look like an empty response
