@@ -65,7 +65,7 @@ func TestAuditIsBounded(t *testing.T) {
 		if n := len(entries); n < 256 || n > 400 || entries[n-1].Reason != fmt.Sprint(acts-1) {
 			t.Errorf("%d entries are left, the last is %+v", n, entries[n-1])
 		}
-		// What is not an audit is reported.
+		// A Redis key of another type in its place is an error.
 		record, _ := e.place(key)
 		stream := record[:strings.LastIndex(record, ":")] + ":audit"
 		raw := e.client()

@@ -53,7 +53,7 @@ func (c *planCommand) check() error {
 		{"--memory", c.Memory, 0.001, 1e6},
 		{"--network", c.Network, 0.001, 1e6},
 	} {
-		if !(flag.value >= flag.low && flag.value <= flag.upper) { // also if it is no number
+		if !(flag.value >= flag.low && flag.value <= flag.upper) { // NaN is within no bounds
 			return fmt.Errorf("%s: must be between %g and %g (durations in seconds): %g", flag.name, flag.low, flag.upper, flag.value)
 		}
 	}

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// plan runs the plan command, and returns all that it prints.
-func plan(t *testing.T, flags ...string) string {
+// plan runs the plan command. It returns all that it prints, and whether it succeeds.
+func plan(t *testing.T, flags ...string) (out string, succeeds bool) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"plan"}, flags...)...) //nolint:gosec // this very binary
 	cmd.Env = append(os.Environ(), program+"=1")
-	out, _ := cmd.CombinedOutput()
-	return string(out)
+	text, err := cmd.CombinedOutput()
+	return string(text), err == nil
 }
 
 func TestPlanNamesAFlagOutOfItsBounds(t *testing.T) {
@@ -23,7 +23,7 @@ func TestPlanNamesAFlagOutOfItsBounds(t *testing.T) {
 		"--rate=-1": "--rate: must be between 0 and 1e+09", "--rate=NaN": "--rate: must be", "--stages=0": "--stages: must be between 1 and 1000",
 		"--retention=0s": "--retention: must be", "--busy=101": "--busy: must be between 1 and 100", "--callers=0": "--callers: must be",
 	} {
-		if out := plan(t, "--rate=1", flag); !strings.Contains(out, bound) || strings.Contains(out, "Masters") {
+		if out, ok := plan(t, "--rate=1", flag); ok || !strings.Contains(out, bound) || strings.Contains(out, "Masters") {
 			t.Errorf("with %s it prints %q, and should name %q", flag, out, bound)
 		}
 	}
@@ -31,7 +31,10 @@ func TestPlanNamesAFlagOutOfItsBounds(t *testing.T) {
 
 func TestPlanPrintsEachNeed(t *testing.T) {
 	t.Parallel()
-	out := plan(t, "--rate=100000", "--retention=24h", "--body=500", "--callers=256")
+	out, ok := plan(t, "--rate=100000", "--retention=24h", "--body=500", "--callers=256")
+	if !ok {
+		t.Fatal(out)
+	}
 	for _, line := range []string{
 		`Masters +\d`, `  by time +\d`, `  by memory +\d`, `  by network +\d`, `Records +8,640,000,000 `, `Round trips +2 `,
 		`Under way +10,100 `, `Processes +40 `, `Connections +40 `,

@@ -76,8 +76,8 @@ func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) 
 	return all, nil
 }
 
-// Peek reads some fields of records, in the order of their names; "" for a field that is not there.
-// It is a third of the work of [Client.Inspect]. The result is nil for what is not a hash.
+// Peek reads some fields of records, in the order of the arguments. An absent field is "". It costs
+// less than [Client.Inspect]. The result is nil for a Redis key of another type.
 func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) ([][]string, error) {
 	cmds := make([]redis.Cmder, len(ids))
 	for i, id := range ids {
