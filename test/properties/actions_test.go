@@ -356,7 +356,7 @@ func (m *machine) Cut(t *rapid.T) {
 	var pending []*worker
 	for _, w := range m.workers {
 		if w.owner == o && w.pending != nil {
-			if w.slot.record != nil && time.Until(w.slot.record.expires) < 2*settled {
+			if m.expiresSoon(w.slot) {
 				m.pass(3 * settled) // whether it arrives in time is random
 			}
 			pending = append(pending, w)
@@ -370,6 +370,16 @@ func (m *machine) Cut(t *rapid.T) {
 	}
 	m.slack = settled
 	m.mend(o)
+}
+
+// expiresSoon reports whether a record or the due index with it may expire while a commit is on its
+// way.
+func (m *machine) expiresSoon(s *slot) bool {
+	if s.record == nil {
+		return false
+	}
+	index := m.raw.PTTL(m.ctx, m.dueIndex(s)).Val()
+	return time.Until(s.record.expires) < 2*settled || index > 0 && index < 2*settled
 }
 
 // mend restores a network, and waits until all delayed messages have arrived. The owner then has

@@ -336,13 +336,33 @@ func (m *machine) placed(s *slot) {
 	}
 	due, dead := in("due"), in("dead")
 	fields := m.raw.HMGet(m.ctx, record, "flow", "recovery_point", "dead_letter").Val()
-	ends := m.now().After(s.indexed.Add(-m.least())) // see compareDue
+	ends := m.mayLapse(s, m.now())
 	switch letter := fields[2] != nil; {
 	case fields[0] == nil, fields[1] == redisidem.Finished:
 	case due && dead || letter != dead:
 		m.t.Fatalf("%s is due: %v, among the dead letters: %v, a dead letter: %v", s.value, due, dead, letter)
 	case !due && !dead && !ends && m.raw.Exists(m.ctx, lock).Val() == 0:
 		m.t.Fatalf("%s is not finished, and no worker will come to it", s.value)
+	}
+}
+
+// dueIndex returns the Redis key of the due index in a slot's shard.
+func (m *machine) dueIndex(s *slot) string { return s.prefix + "due:" + flowName }
+
+// mayLapse reports whether the due index may have expired: without a completer that scans, it may
+// expire with the last record that was entered.
+func (m *machine) mayLapse(s *slot, now time.Time) bool {
+	return now.After(s.indexed.Add(-m.least()))
+}
+
+// lapseDue makes the model forget when a key is due, if the due index has expired with it. This
+// comes before each action, since a commit enters some keys again only if they are still there.
+func (m *machine) lapseDue(s *slot, now time.Time) {
+	if s.prefix == "" || s.due.IsZero() || s.record != nil && !m.mayLapse(s, now) {
+		return
+	}
+	if m.raw.ZScore(m.ctx, m.dueIndex(s), m.scope.ID(s.value)).Err() != nil {
+		s.due = time.Time{}
 	}
 }
 
@@ -356,11 +376,9 @@ func (m *machine) compareDue(s *slot) {
 	if r := s.record; r != nil && r.dead && (err != nil || !s.due.IsZero()) {
 		m.t.Fatalf("%s is a dead letter that is not in their list (%v), or due at %v", s.value, err, s.due)
 	}
-	score, err := m.raw.ZScore(m.ctx, s.prefix+"due:"+flowName, m.scope.ID(s.value)).Result()
+	m.lapseDue(s, m.now())
+	score, err := m.raw.ZScore(m.ctx, m.dueIndex(s), m.scope.ID(s.value)).Result()
 	there := err == nil
-	if !there && (s.record == nil || m.now().After(s.indexed.Add(-m.least()))) {
-		s.due = time.Time{} // without a completer that scans, the index may expire with the last record that was entered
-	}
 	if there != !s.due.IsZero() {
 		m.t.Fatalf("%s is in the due index: %v, want %v", s.value, there, !there)
 	}

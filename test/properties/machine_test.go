@@ -160,6 +160,7 @@ func (m *machine) now() time.Time {
 	now := time.Now()
 	for _, s := range m.slots {
 		s.advance(now, m.workers)
+		m.lapseDue(s, now)
 	}
 	return now
 }

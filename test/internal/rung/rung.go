@@ -6,6 +6,7 @@ package rung
 import (
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -16,7 +17,8 @@ import (
 
 var (
 	size = flag.String("size", Sizes[0], "how much to run: "+strings.Join(Sizes, ", "))
-	seed = flag.Uint64("seed", 0, "the seed of the random choices; 0 for a new one")
+	seed = flag.Uint64("seed", 0,
+		"the seed of the random choices; 0 for a new one with nightly and release, and for one that stays the same with the smaller sizes")
 )
 
 // Sizes are the values of -size, the smallest first. The first one is for runs of all tests of the
@@ -46,13 +48,21 @@ func Size(t testing.TB, change, nightly, release int) int {
 	return [...]int{max(1, change/quickPart), change, nightly, release}[i]
 }
 
-// Seed returns the seed of the test's random choices. If the test fails, it prints the seed, so
-// that the choices can be repeated.
+// Seed returns the seed of the test's random choices. Without -seed, the sizes quick and change
+// make the same choices in every run: what fails then, fails because of the change. The larger
+// sizes look for new cases. If the test fails, it prints the seed, so that the choices can be
+// repeated.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	chosen := *seed
-	if chosen == 0 {
+	switch {
+	case chosen != 0:
+	case SizeIndex(*size) >= SizeIndex("nightly"):
 		chosen = rand.Uint64()
+	default:
+		sum := fnv.New64a()
+		sum.Write([]byte(t.Name()))
+		chosen = sum.Sum64()
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
