@@ -2,6 +2,8 @@ package redisidem
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 )
 
@@ -43,6 +45,14 @@ func (k *FingerprintKeys) older() [][]byte {
 		return nil
 	}
 	return k.ring[1:]
+}
+
+// keyedSum returns the HMAC of a request's digest by a secret.
+func keyedSum(digest [sha256.Size]byte, secret []byte) (keyed [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, secret)
+	_, _ = mac.Write(digest[:]) // a hash returns no error
+	mac.Sum(keyed[:0])
+	return keyed
 }
 
 // tryOlderFingerprints calls try with a request's fingerprint by each older secret, in their order,

@@ -2,7 +2,6 @@ package redisidem
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -115,9 +114,7 @@ func (e *encodedRequest) sum(key []byte) {
 	}
 	sum := sha256.Sum256(b)
 	if len(key) > 0 {
-		keyed := hmac.New(sha256.New, key)
-		_, _ = keyed.Write(bytes.Clone(sum[:])) // a hash returns no error
-		copy(sum[:], keyed.Sum(nil))
+		sum = keyedSum(sum, key)
 	}
 	base64.RawURLEncoding.Encode(e.digest[copy(e.digest[:], fingerprintVersion):], sum[:])
 }

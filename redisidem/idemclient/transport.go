@@ -3,7 +3,6 @@ package idemclient
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -69,7 +68,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	pause := t.cfg.MinBackoff
+	pauses := backoff{next: t.cfg.MinBackoff, max: t.cfg.MaxBackoff}
 	for attempt := 1; ; attempt++ {
 		resp, err := t.base.RoundTrip(out)
 		if resp != nil && resp.Request == nil {
@@ -79,7 +78,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		after := retryAfter(resp)
-		wait := max(pause/2+rand.N(pause/2+1), after)
+		wait := max(pauses.draw(), after)
 		if deadline, ok := req.Context().Deadline(); after > t.cfg.Patience || ok && time.Until(deadline) <= wait {
 			return resp, err // there is no time for another attempt
 		}
@@ -89,7 +88,6 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			return nil, errors.Join(cause, err)
 		}
-		pause = min(2*pause, t.cfg.MaxBackoff)
 		if out, err = cloneForRetry(out); err != nil {
 			return nil, err
 		}
