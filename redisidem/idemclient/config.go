@@ -82,7 +82,7 @@ func (c *TransportConfig) withDefaults() TransportConfig {
 	out.MaxBackoff = cmp.Or(out.MaxBackoff, max(DefaultMaxBackoff, out.MinBackoff))
 	out.Patience = cmp.Or(out.Patience, DefaultPatience)
 	if out.Statuses == nil {
-		out.Statuses = []int{http.StatusConflict, http.StatusServiceUnavailable}
+		out.Statuses = defaultStatuses
 	}
 	out.Statuses = slices.Clone(out.Statuses)
 	out.MaxBodyBytes = cmp.Or(out.MaxBodyBytes, DefaultMaxBodyBytes)
@@ -106,7 +106,7 @@ func (c *TransportConfig) validate() error {
 		return invalid("MaxBodyBytes must be between 0 and %d: %d", int64(largestBody), c.MaxBodyBytes)
 	}
 	for _, status := range c.Statuses {
-		if status < 400 || status > 599 || status == http.StatusBadRequest || status == http.StatusUnprocessableEntity {
+		if !mayBeRetryable(status) {
 			return invalid("Statuses must be between 400 and 599, without 400 and 422: %d", status)
 		}
 	}

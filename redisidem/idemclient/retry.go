@@ -12,6 +12,16 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
+// defaultStatuses are the statuses that are retried without TransportConfig.Statuses: another
+// attempt is still at work, and the service cannot answer now.
+var defaultStatuses = []int{http.StatusConflict, http.StatusServiceUnavailable}
+
+// mayBeRetryable reports whether TransportConfig.Statuses can have a status. 400 and 422 are about
+// the request, which stays the same.
+func mayBeRetryable(status int) bool {
+	return status >= 400 && status <= 599 && status != http.StatusBadRequest && status != http.StatusUnprocessableEntity
+}
+
 // isRetryable reports whether another attempt may have another result.
 func (t *Transport) isRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err != nil {

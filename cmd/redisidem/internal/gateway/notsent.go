@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // notSentError reports that no connection was made for a request. The upstream has not received any
@@ -35,4 +38,15 @@ func (t *sentTracker) RoundTrip(r *http.Request) (*http.Response, error) {
 		err = &notSentError{err}
 	}
 	return resp, err
+}
+
+const notSentStatus = http.StatusServiceUnavailable
+
+// answerNotSent answers a request that was not sent. The attempt does not count.
+func (p *Policy) answerNotSent(w http.ResponseWriter, r *http.Request) {
+	httpidem.NothingDone(r.Context())
+	p.writeProblem(w, r, httpidem.Problem{
+		Status: notSentStatus, RetryAfter: time.Second, Title: "The upstream cannot be reached",
+		Detail: "The request was not sent to the upstream. Try again later, with the same Idempotency-Key.",
+	})
 }

@@ -21,7 +21,7 @@ func (g *Gateway) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *htt
 		_, notSent := errors.AsType[*notSentError](err)
 		switch {
 		case notSent:
-			status = http.StatusServiceUnavailable
+			status = notSentStatus
 		case errors.Is(err, context.Canceled):
 			// The client has disconnected, or the lease is lost. This response is not read.
 		case isNetwork && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
@@ -30,11 +30,7 @@ func (g *Gateway) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *htt
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream failed", slog.Int("status", status), slog.Bool("sent", !notSent),
 			slog.String("error", errorKind(err)))
 		if notSent {
-			httpidem.NothingDone(r.Context())
-			p.writeProblem(w, r, httpidem.Problem{
-				Status: status, RetryAfter: time.Second, Title: "The upstream cannot be reached",
-				Detail: "The request was not sent to the upstream. Try again later, with the same Idempotency-Key.",
-			})
+			p.answerNotSent(w, r)
 			return
 		}
 		httpidem.OutcomeUnknown(r.Context())

@@ -1,0 +1,54 @@
+package redisidem
+
+import (
+	"fmt"
+	"time"
+)
+
+// refusedOften reports whether one more refusal at this revision reaches the bound. Without a bound
+// the record would never expire, because each refusal prolongs it.
+func (f *Flow) refusedOften(r refusals, revision int64) bool {
+	looks := int64(1)
+	if r.revision == revision {
+		looks += r.looks
+	}
+	return looks >= int64(f.cfg.MaxAttempts)
+}
+
+// deadLetterReason returns why a completer makes the key a dead letter, or "" if it does not.
+func (l *Lease) deadLetterReason() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.key
+	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
+		return fmt.Sprintf("%d attempts", made)
+	}
+	// Without a bound the record would never expire, because each claim prolongs it.
+	cfg := &l.scope.service.cfg
+	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
+	since := latest(k.CreatedAt, k.requeued.at)
+	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
+		return fmt.Sprintf("interim answers for %v", age)
+	}
+	// Pauses between counted attempts grow, but each is shorter than the record's remaining life.
+	// So the bound applies to the average per attempt.
+	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
+		return fmt.Sprintf("nothing done for %v", age)
+	}
+	return ""
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// limit returns how many attempts at this revision a completer allows.
+func (f *Flow) limit(r requeue, revision int64) int {
+	if r.revision == revision {
+		return f.cfg.MaxAttempts + int(r.attempts)
+	}
+	return f.cfg.MaxAttempts
+}
