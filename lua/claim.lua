@@ -1,6 +1,6 @@
--- claim: gives the lease on a record to one attempt. It runs right behind the command that takes
--- redislock's lock, in the same pipeline. The lock decides who may claim; the record's token and
--- fence decide who may commit.
+-- claim: gives the lease on a record to one attempt. It takes redislock's lock as the last thing
+-- before the lease, so that a claim without a lease leaves the lock as it is. The lock decides who
+-- may claim; the record's token and fence decide who may commit.
 --
 -- KEYS[1] record
 -- KEYS[2] lock, left out while its slot migrates: ARGV[9] says whether the caller has taken it
@@ -53,22 +53,20 @@
 --            a completer whose record has no flow
 --   UNKNOWN  token; the recovery point, which the flow does not have
 --   DAMAGED  token; what is wrong
--- With KEYS[2], every reply except OWN, BUSY and LETTER gives the lock back, unless the record says
--- that the lease is this token's. After LETTER the caller asks again with the same token.
 --
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
 -- redis.call: by the reply
---   OWN      5 for a new record (EXISTS, GET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET
+--   OWN      5 for a new record (EXISTS, SET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET
 --            too) and with ARGV[2] (HMGET in place of EXISTS); 7 for one that existed (also HMGET,
---            HGETALL; when repeated HGET in place of TIME and HSET). Added to that: 2 with KEYS[3],
---            or with KEYS[4] of a dead letter (ZADD, PEXPIRE; PEXPIRE twice when the index is new;
---            TIME when repeated)
---   LETTER   3 (EXISTS, HMGET, GET)
---   DONE     5 (EXISTS, HMGET, GET, DEL, HMGET); 4 with ARGV[2]
---   BUSY     4 (EXISTS, HMGET, GET, PTTL); 3 with ARGV[2]; 2 more to enter the caller as waiting
---            (HGET, HSET)
---   INTERIM  7 (EXISTS, HMGET, HMGET, TIME, GET, DEL, HGETALL)
---   Without KEYS[2] there is no GET, DEL or PTTL. One more for a completer (ZSCORE); of an
+--            HGETALL). When repeated HGET in place of TIME and HSET, and 2 more if the lock is
+--            still there (GET, PEXPIRE). Added to that: 2 with KEYS[3], or with KEYS[4] of a dead
+--            letter (ZADD, PEXPIRE; PEXPIRE twice when the index is new; TIME when repeated)
+--   LETTER   3 (EXISTS, HMGET, HDEL)
+--   DONE     4 (EXISTS, HMGET, HMGET, HDEL); 3 with ARGV[2]
+--   BUSY     5 (EXISTS, HMGET, SET, GET, PTTL); 4 with ARGV[2]; 2 more to enter the caller as
+--            waiting (HGET, HSET)
+--   INTERIM  6 (EXISTS, HMGET, HMGET, TIME, HGETALL, HDEL)
+--   Without KEYS[2] there is no SET, GET or PTTL. One more for a completer (ZSCORE); of an
 --   unfinished record one more with 'w' (HMGET), and another if it has an interim answer (TIME).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
@@ -100,30 +98,11 @@ end
 
 local completing = string.find(ARGV[6], 'c', 1, true)
 
--- Gives the lock back if it is this token's, unless the record says that the lease is, too.
-local function free()
-  if KEYS[2] and owner ~= token and redis.call('GET', KEYS[2]) == token then
-    redis.call('DEL', KEYS[2])
-  end
-end
-
 -- Server time in microseconds, as text: formatting numbers of that size costs more than joining
 -- strings.
 local function clock()
   local time = redis.call('TIME')
   return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-end
-
--- Returns the age of the record's interim answer if the answer was made while the caller waited. It
--- does so even if another attempt already has the lease.
-local function interim()
-  local waited = owner ~= token and string.match(ARGV[6], 'w(%d+)$')
-  if waited then
-    local r = redis.call('HMGET', KEYS[1], 'interim', 'j:' .. string.format('%d', revision - 1))
-    local at = r[1] == '1' and string.match(r[2] or '', '^%S* %d+ %d+ (%d+) ')
-    local age = at and math.max(clock() - at, 0)
-    return age and age < tonumber(waited) and age
-  end
 end
 
 local function touch()
@@ -137,106 +116,122 @@ local function touch()
   end
 end
 
--- Replies with a finished record: everything but the state, and the params on request.
-local function done(life)
-  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
-  if string.find(ARGV[6], 'p', 1, true) then
-    names[#names + 1] = 'request_params'
-  end
-  -- The journal keeps compensations beside the commits that they undo.
-  for back = math.min(revision, flow and 2049 or 64), 1, -1 do
-    names[#names + 1] = 'j:' .. string.format('%d', revision - back)
-  end
-  local values = redis.call('HMGET', KEYS[1], unpack(names))
-  local words = {'DONE ' .. token .. ' ' .. life, 'control', control, 'fingerprint', printed, 'recovery_point', point}
-  local last = #words
-  if created then
-    words[last + 1], words[last + 2], last = 'created_at', created, last + 2
-  end
-  if flow then
-    words[last + 1], words[last + 2], last = 'flow', flow, last + 2
-  end
-  for i = 1, #names do
-    if values[i] then
-      words[last + 1], words[last + 2], last = names[i], values[i], last + 2
-    end
-  end
-  return words
-end
-
--- Takes a key that no longer needs a completer out of the due index.
-local function settle()
-  if KEYS[3] and completing then
-    redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
-  end
-end
-
 if damage then
-  free()
   return {'DAMAGED ' .. token, damage}
 end
 
-if exists then
-  if fingerprint ~= '' and printed ~= fingerprint then
-    free()
-    return {'MISMATCH ' .. token}
-  end
-  if point == 'finished' then
-    free()
-    settle()
-    touch()
-    local life = ''
-    if string.find(ARGV[6], 'l', 1, true) then
-      life = redis.call('PTTL', KEYS[1])
+if exists or #ARGV < 13 then
+  -- Returns the age of the record's interim answer if the answer was made while the caller waited.
+  -- It does so even if another attempt already has the lease.
+  local function interim()
+    local waited = owner ~= token and string.match(ARGV[6], 'w(%d+)$')
+    if waited then
+      local r = redis.call('HMGET', KEYS[1], 'interim', 'j:' .. string.format('%d', revision - 1))
+      local at = r[1] == '1' and string.match(r[2] or '', '^%S* %d+ %d+ (%d+) ')
+      local age = at and math.max(clock() - at, 0)
+      return age and age < tonumber(waited) and age
     end
-    return done(life)
   end
-  if spent == token then
-    free()
-    return {'STALE ' .. token}
-  end
-  local age = interim()
-  if age then
-    free()
-    touch()
-    return {'INTERIM ' .. token .. ' ' .. string.format('%.0f', age), unpack(redis.call('HGETALL', KEYS[1]))}
-  end
-  if expected ~= '' and revision .. ' ' .. (created or '') ~= expected then
-    free()
-    return {'MOVED ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
-  end
-  if ARGV[8] ~= '' then
-    if not flow and completing then
-      -- The key was deleted and used again without a flow: the entry in the due index is about
-      -- another record.
-      free()
-      settle()
-      return {'OTHER ' .. token, ''}
+
+  -- Replies with a finished record: everything but the state, and the params on request.
+  local function done(life)
+    local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
+    if string.find(ARGV[6], 'p', 1, true) then
+      names[#names + 1] = 'request_params'
     end
-    if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
-      free()
-      if string.match(flow, '^[^/]*') ~= string.match(ARGV[8], '^[^/]*') then
-        settle() -- as above: the key is in the index of its own flow
+    -- The journal keeps compensations beside the commits that they undo.
+    for back = math.min(revision, flow and 2049 or 64), 1, -1 do
+      names[#names + 1] = 'j:' .. string.format('%d', revision - back)
+    end
+    local values = redis.call('HMGET', KEYS[1], unpack(names))
+    local words = {'DONE ' .. token .. ' ' .. life, 'control', control, 'fingerprint', printed, 'recovery_point', point}
+    local last = #words
+    if created then
+      words[last + 1], words[last + 2], last = 'created_at', created, last + 2
+    end
+    if flow then
+      words[last + 1], words[last + 2], last = 'flow', flow, last + 2
+    end
+    for i = 1, #names do
+      if values[i] then
+        words[last + 1], words[last + 2], last = names[i], values[i], last + 2
       end
-      return {'OTHER ' .. token, flow}
     end
-    -- The points of a compensation belong to each flow, too.
-    if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
-      free()
-      return {'UNKNOWN ' .. token, point}
+    return words
+  end
+
+  -- Takes a key that no longer needs a completer out of the due index.
+  local function settle()
+    if KEYS[3] and completing then
+      redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
     end
   end
-  -- If the score has changed since the key was handed out, another worker has had it. A late
-  -- duplicate finds the score that its first copy wrote.
-  if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
-    and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
-    free()
-    return {'LATER ' .. token}
+
+  -- Returns the reply to a claim that the record refuses, and nil for one that may have the lease.
+  local function refusal()
+    if not exists then
+      settle()
+      return {'GONE ' .. token}
+    end
+    if fingerprint ~= '' and printed ~= fingerprint then
+      return {'MISMATCH ' .. token}
+    end
+    if point == 'finished' then
+      settle()
+      touch()
+      local life = ''
+      if string.find(ARGV[6], 'l', 1, true) then
+        life = redis.call('PTTL', KEYS[1])
+      end
+      return done(life)
+    end
+    if spent == token then
+      return {'STALE ' .. token}
+    end
+    local age = interim()
+    if age then
+      touch()
+      return {'INTERIM ' .. token .. ' ' .. string.format('%.0f', age), unpack(redis.call('HGETALL', KEYS[1]))}
+    end
+    if expected ~= '' and revision .. ' ' .. (created or '') ~= expected then
+      return {'MOVED ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
+    end
+    if ARGV[8] ~= '' then
+      if not flow and completing then
+        -- The key was deleted and used again without a flow: the entry in the due index is about
+        -- another record.
+        settle()
+        return {'OTHER ' .. token, ''}
+      end
+      if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
+        if string.match(flow, '^[^/]*') ~= string.match(ARGV[8], '^[^/]*') then
+          settle() -- as above: the key is in the index of its own flow
+        end
+        return {'OTHER ' .. token, flow}
+      end
+      -- The points of a compensation belong to each flow, too.
+      if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
+        return {'UNKNOWN ' .. token, point}
+      end
+    end
+    -- If the score has changed since the key was handed out, another worker has had it. A late
+    -- duplicate finds the score that its first copy wrote.
+    if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
+      and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
+      return {'LATER ' .. token}
+    end
+    if letter and flow and not KEYS[4] then
+      return {'LETTER ' .. token, flow} -- its record must not be extended without the list
+    end
   end
-elseif #ARGV < 13 then
-  free()
-  settle()
-  return {'GONE ' .. token}
+
+  local reply = refusal()
+  if reply then
+    -- Changes nothing, but a server that is no longer a master refuses it. Its data may be out of
+    -- date and justifies no refusal.
+    redis.call('HDEL', KEYS[1], '')
+    return reply
+  end
 end
 
 -- Enters the key in the due index. It is due when its lease has lapsed and its client has had time
@@ -264,9 +259,19 @@ local function unseen()
   return expected == '' and '' or ' ' .. (flow or '-') .. (letter and ' 1' or ' 0')
 end
 
-local holder = KEYS[2] and redis.call('GET', KEYS[2])
-local mine = holder == token
-if not KEYS[2] then
+-- Takes the lock. A late duplicate finds that it has it, and gives it its full length again.
+local mine, holder
+if KEYS[2] then
+  local taken = redis.pcall('SET', KEYS[2], token, 'NX', 'PX', ARGV[4])
+  mine = taken and not taken.err
+  if not mine then
+    holder = redis.call('GET', KEYS[2])
+    if taken and not (holder and string.find(taken.err, 'OOM', 1, true)) then
+      return taken -- the error; with full memory it is still true that another attempt has the lock
+    end
+    mine = holder == token and redis.call('PEXPIRE', KEYS[2], ARGV[4])
+  end
+else
   -- The lock was taken in a step of its own, so no other attempt had a lease then. If the record is
   -- still as it was before that step, none has got one since.
   mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])
@@ -296,15 +301,11 @@ if not mine then
   end
   return {'BUSY ' .. token .. ' ' .. left}
 end
-if letter and flow and not KEYS[4] then
-  return {'LETTER ' .. token, flow} -- its record must not be extended without the list
-end
-
 -- The record before the claim, for a caller that has not seen it.
 local all = exists and expected == '' and redis.call('HGETALL', KEYS[1]) or {}
 if owner == token then
   touch()
-  -- A late duplicate gave the lock its full length again, so the record gets it, too.
+  -- The lock has its full length again, so the record gets it, too.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
   if letter then

@@ -71,8 +71,8 @@ func TestTrapL14LateDuplicateOfAClaimKeepsTheRecordAlive(t *testing.T) {
 	})
 }
 
-// TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention extends the lock alone: the claim and the
-// script of redislock before it are two scripts, and a connection may break between them.
+// TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention extends the lock alone, as a step of a
+// claim does that comes late while the slot migrates.
 func TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.Config{Lease: 3 * time.Second, Retention: 3 * time.Second, MaxHold: time.Millisecond} // no renewals
@@ -120,7 +120,7 @@ func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 }
 
 // TestLockIsRedislocks checks that every program that uses redislock sees the lock as its own,
-// although a fresh lock is taken without the script of redislock.
+// although it is taken without the script of redislock.
 func TestLockIsRedislocks(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc, raw := e.service().Scope("a"), e.client()
@@ -284,6 +284,41 @@ func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 	})
 }
 
+// TestFormerMasterRefusesNoClaim claims on a server that has become a replica of one that it does not
+// reach. Its records may be outdated, and justify no refusal.
+func TestFormerMasterRefusesNoClaim(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	client, admin := server.Client(), server.Client()
+	t.Cleanup(func() { _, _ = client.Close(), admin.Close() })
+	svc, err := redisidem.New(client, &redisidem.Config{Namespace: freshNamespace(), Timeout: 500 * time.Millisecond, CommitRetry: -1})
+	mustBe(t, err, nil)
+	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
+	sc := svc.Scope("a")
+	_, err = sc.Do(ctx, "finished", request, finish("done"))
+	mustBe(t, err, nil)
+	old := start(t, sc, "moved")
+	_, err = sc.WorkStage(ctx, old, outcome(redisidem.Advance("two")))
+	mustBe(t, err, nil)
+	deleted := start(t, sc, "deleted")
+	mustBe(t, sc.Delete(ctx, deleted), nil)
+	start(t, sc, "flow")
+	flow := mustFlow(t, cart())
+
+	mustBe(t, admin.Do(ctx, "REPLICAOF", "127.0.0.1", "1").Err(), nil)
+	other := request
+	other.Path = "/other"
+	for name, claim := range map[string]func() error{
+		"replay":   func() error { _, err := sc.Do(ctx, "finished", request, never(t)); return err },
+		"mismatch": func() error { _, err := sc.Do(ctx, "finished", other, never(t)); return err },
+		"moved":    func() error { _, err := sc.WorkStage(ctx, old, never(t)); return err },
+		"gone":     func() error { _, err := sc.WorkStage(ctx, deleted, never(t)); return err },
+		"unknown":  func() error { _, err := sc.DoFlow(ctx, "moved", request, flow); return err },
+	} {
+		t.Run(name, func(t *testing.T) { mustBe(t, claim(), redisidem.ErrUnavailable) })
+	}
+}
+
 // TestRepeatedClaimProlongsTheRecord repeats a claim. What extends the lock must extend the record
 // too: a worker that still holds the lock must find the record to commit in.
 func TestRepeatedClaimProlongsTheRecord(t *testing.T) {
@@ -294,7 +329,6 @@ func TestRepeatedClaimProlongsTheRecord(t *testing.T) {
 		again := b.repeated()
 		for range 3 {
 			time.Sleep(2900 * time.Millisecond)
-			b.server.SetTTL(b.lock(), cfg.Lease) // as redislock's script does that comes again
 			again()
 		}
 		_, err := lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))

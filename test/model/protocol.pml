@@ -32,7 +32,7 @@ byte rev;             /* commits accepted so far; the record is finished after R
 byte journal[R];      /* who committed each revision */
 
 /* What the messages of a worker carry, and whether they have been sent. */
-bool asked[N+1];      /* obtain and claim, one pipeline */
+bool asked[N+1];      /* claim */
 byte want[N+1];       /* the revision the claim names */
 byte granted_fence[N+1];       /* fence in the claim's reply, 0 before it arrives; renewals and commits carry it */
 bool sent[(N+1)*R];   /* commits, by worker and revision */
@@ -98,34 +98,6 @@ byte i, top;
 
 /* Inlines open with skip: the else of an enclosing selection would merge with theirs. */
 
-/* The lock's own script: redislock takes an absent lock and one that has the same value. */
-inline obtain(t)
-{
-	skip;
-	if
-	:: lock == NO_TOKEN -> take_lock(t); printf("  obtain by %d: obtained\n", t)
-	:: lock == t -> take_lock(t); printf("  obtain by %d: obtained before\n", t)
-	:: else -> printf("  obtain by %d: refused\n", t)
-	fi
-}
-
-/* Every claim that brings no lease gives the lock back. */
-inline give_back(t)
-{
-	skip;
-	if
-#ifdef FREEALWAYS
-	:: lock == t -> lock = NO_TOKEN
-#elif defined(FREENEVER)
-	:: false
-#else
-	:: lock == t && token != t -> lock = NO_TOKEN
-#endif
-	:: else
-	fi;
-	assert(lock != t || token == t)                                                  /* S6 */
-}
-
 /*
  * A new lease. The fence grows past every number that a worker has received. A number that no
  * worker has received can be handed out again without anyone seeing it, and that keeps the fence,
@@ -164,34 +136,49 @@ inline grant(t)
 	top = 0
 }
 
+/* A claim looks at the record first. It takes the lock only with the lease. */
 inline claim(t)
 {
 	make_record();
+	top = lock;
+#ifdef LOCKFIRST
 	if
-	:: FINISHED -> give_back(t); reply = DONE
+	:: lock == NO_TOKEN -> take_lock(t)
+	:: else
+	fi;
+#endif
+	if
+	:: FINISHED -> reply = DONE
 #ifndef NOSPENT
-	:: !FINISHED && spent == t -> give_back(t); reply = STALE
+	:: !FINISHED && spent == t -> reply = STALE
 #define LIVE (!FINISHED && spent != t)
 #else
 #define LIVE (!FINISHED)
 #endif
 #ifndef NOREVCLAIM
-	:: LIVE && want[t] != ANY && want[t] != rev -> give_back(t); reply = MOVED
+	:: LIVE && want[t] != ANY && want[t] != rev -> reply = MOVED
 	:: LIVE && (want[t] == ANY || want[t] == rev) ->
 #else
 	:: LIVE ->
 #endif
 		if
 #ifndef NOLOCK
-		:: lock != t -> reply = BUSY
-		:: lock == t && token == t -> lease_repeated(t); reply = OWN
-		:: lock == t && token != t -> grant(t); reply = OWN
+		:: lock != NO_TOKEN && lock != t -> reply = BUSY
+		:: lock == NO_TOKEN || lock == t ->
 #else
-		:: token == t -> reply = OWN
-		:: else -> grant(t); reply = OWN
+		:: true ->
 #endif
+			top = 0;
+			take_lock(t);
+			if
+			:: token == t -> lease_repeated(t)
+			:: else -> grant(t)
+			fi;
+			reply = OWN
 		fi
 	fi;
+	assert(reply == OWN || lock == top);                                             /* S6 */
+	top = 0;
 	printf("  claim by %d of revision %d (%d: any): %e, fence %d\n", t, want[t], ANY, reply, fence)
 }
 
@@ -390,7 +377,7 @@ proctype Worker(byte t)
 
 claiming:
 	if
-	:: d_step { obtain(t) }
+	:: true
 #ifdef SPLIT
 	:: d_step { looked[t] = true; printf("  control is read by %d\n", t) } goto looking
 #endif
@@ -500,7 +487,6 @@ proctype World(byte t)
 end:	do
 	:: d_step { !holds[t] && (lock == t || TIMED(t)) -> expire(t); printf("  the lock of %d expires\n", t) }
 	:: d_step { holds[t] -> let_go(t); printf("worker %d: stops believing in its lease\n", t) }
-	:: d_step { asked[t] -> obtain(t) }
 	:: d_step { asked[t] -> claim(t); reply = 0 }
 	:: d_step { granted_fence[t] != 0 -> renew(t); reply = 0 }
 	:: d_step { gaveup[t] -> abandon(t) }

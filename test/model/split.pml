@@ -83,6 +83,16 @@ inline not_robbed(t)
 #endif
 }
 
+/* The lock's own script: redislock takes an absent lock and one that has the same value. */
+inline obtain(t)
+{
+	skip;
+	if
+	:: lock == NO_TOKEN || lock == t -> take_lock(t); printf("  obtain by %d: obtained\n", t)
+	:: else -> printf("  obtain by %d: refused\n", t)
+	fi
+}
+
 inline claim_record(t, has)
 {
 	skip;

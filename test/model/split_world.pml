@@ -3,6 +3,7 @@
 	:: d_step { lock == t && holds[t] && token == t && fence == granted_fence[t] -> expire(t);
 		printf("  the lock of %d expires, though the record was renewed\n", t) }
 #endif
+	:: d_step { asked[t] -> obtain(t) }
 	:: d_step { armed[t] -> claim_record(t, true); reply = 0 }
 	:: d_step { gaveup[t] -> give_up_record(t); printf("  abandon of the record by %d\n", t) }
 	:: d_step { freed[t] -> release(t) }

@@ -5,8 +5,8 @@ var mutants = []mutant{
 	{
 		name: "naive", // every caller gets the lease
 		file: "lua/claim.lua",
-		old:  "if not mine then\n",
-		new:  "if false then\n",
+		old:  "if not mine then\n  local left",
+		new:  "if false then\n  local left",
 	},
 	{
 		name: "blind", // a commit is accepted without a check
@@ -89,6 +89,20 @@ var mutants = []mutant{
 		new:  "if false then\n",
 
 		killer: "TestLockThatOutlivesItsLeaseIsReanchored",
+	},
+	{
+		name: "grabs", // a claim takes the lock of another worker
+		file: "lua/claim.lua",
+		old:  "token, 'NX', 'PX', ARGV[4])",
+		new:  "token, 'PX', ARGV[4])",
+	},
+	{
+		name: "outdated", // a server that is no longer the master refuses a claim
+		file: "lua/claim.lua",
+		old:  "    redis.call('HDEL', KEYS[1], '')\n    return reply\n",
+		new:  "    return reply\n",
+
+		killer: "TestFormerMasterRefusesNoClaim",
 	},
 	{
 		name: "setnx", // a claim that is repeated after its reply was lost counts as another one

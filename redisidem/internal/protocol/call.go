@@ -108,18 +108,12 @@ func (c *Call) command(ctx context.Context, text bool) callCmd {
 	return callCmd{redis.NewStringSliceCmd(ctx, words...)}
 }
 
-// callCmd and lockCmd are commands that go-redis does not repeat, whatever the client's options
-// are. The code that counts the tries must know whether an earlier one may have been applied.
-type (
-	callCmd struct{ *redis.StringSliceCmd }
-	lockCmd struct{ *redis.Cmd }
-)
+// callCmd is a command that go-redis does not repeat, whatever the client's options are. The code
+// that counts the tries must know whether an earlier one may have been applied.
+type callCmd struct{ *redis.StringSliceCmd }
 
 // NoRetry implements [redis.Cmder].
 func (callCmd) NoRetry() bool { return true }
-
-// NoRetry implements [redis.Cmder].
-func (lockCmd) NoRetry() bool { return true }
 
 // Run invokes a script, and repeats it until there is an answer or ctx ends. ctx must have a
 // deadline.

@@ -169,12 +169,6 @@ func remaining(milliseconds int64) time.Duration {
 	return time.Duration(min(max(milliseconds, 0), maxLife.Milliseconds())) * time.Millisecond
 }
 
-// needsLock reports whether the claim would have got another reply if its lock had been taken.
-func (r Reply) needsLock() bool {
-	free := strings.HasPrefix(r.number(0), "-") // the lock's remaining time
-	return r.Status == StatusOwn || r.Status == StatusBusy && free
-}
-
 // Committed reads the OK reply to a commit: the server's time of the commit, and whether the lease
 // is still held.
 func (r Reply) Committed() (at time.Time, held bool, err error) {

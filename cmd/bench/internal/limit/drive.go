@@ -110,16 +110,12 @@ func (w *wire) lifecycles(t *Template, first uint64) error {
 	w.out = w.out[:0]
 	for i := range uint64(Depth) {
 		t.fill(&w.names, w.run, first+i)
-		w.out = w.names.appendCommand(w.out, t.Obtain)
 		w.out = w.names.appendCommand(w.out, t.Claim)
 	}
 	if _, err := w.conn.Write(w.out); err != nil {
 		return err
 	}
 	for i := range Depth {
-		if err := w.expect("OK", 1); err != nil {
-			return fmt.Errorf("obtain: %w", err)
-		}
 		if err := w.expect("OWN", 3); err != nil {
 			return fmt.Errorf("claim: %w", err)
 		}

@@ -16,20 +16,17 @@ func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context
 	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 		var names names
 		t.fill(&names, fmt.Sprint(run, caller, "y"), n)
-		pipe := client.Pipeline()
-		obtain := pipe.Do(ctx, names.args(t.Obtain)...)
 		claim := redis.NewStringSliceCmd(ctx, names.args(t.Claim)...)
-		_ = pipe.Process(ctx, claim) // only queues
-		if _, err := pipe.Exec(ctx); err != nil {
+		if err := sendAsPipeline(ctx, client, claim); err != nil {
 			return 0, err
 		}
 		got := strings.Fields(strings.Join(claim.Val(), " ")) // status, token, fence
-		if obtain.Val() != "OK" || len(got) < 3 || got[0] != "OWN" {
-			return 0, fmt.Errorf("obtain and claim say %v and %q", obtain.Val(), got)
+		if len(got) < 3 || got[0] != "OWN" {
+			return 0, fmt.Errorf("claim says %q", got)
 		}
 		names.fence = []byte(got[2])
 		commit := redis.NewStringSliceCmd(ctx, names.args(t.Commit)...)
-		if err := client.Process(ctx, commit); err != nil {
+		if err := sendAsPipeline(ctx, client, commit); err != nil {
 			return 0, err
 		}
 		if got := commit.Val(); len(got) == 0 || !strings.HasPrefix(got[0], "OK ") {
@@ -37,6 +34,13 @@ func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context
 		}
 		return 0, nil
 	}
+}
+
+func sendAsPipeline(ctx context.Context, client *redis.Client, cmd redis.Cmder) error {
+	pipe := client.Pipeline()
+	_ = pipe.Process(ctx, cmd) // only queues
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 func (n *names) args(command []word) []any {

@@ -35,10 +35,9 @@ type word struct {
 	text string // an example, for a placeholder
 }
 
-// Template holds the commands of one lifecycle as this library sent them: obtain and claim, then
-// commit.
+// Template holds the commands of one lifecycle as this library sent them.
 type Template struct {
-	Obtain, Claim, Commit []word
+	Claim, Commit []word
 
 	record, lock, token string // examples
 }
@@ -76,10 +75,10 @@ func Capture(ctx context.Context, client *redis.Client, namespace string) (*Temp
 	if err := errors.Join(run(exampleKey), run(exampleKey2)); err != nil {
 		return nil, err
 	}
-	if len(recorded.commands) != 6 {
-		return nil, fmt.Errorf("two lifecycles have %d commands, not obtain, claim and commit each", len(recorded.commands))
+	if len(recorded.commands) != 4 {
+		return nil, fmt.Errorf("two lifecycles have %d commands, not claim and commit each", len(recorded.commands))
 	}
-	return newTemplate(recorded.commands[:3], recorded.commands[3:])
+	return newTemplate(recorded.commands[:2], recorded.commands[2:])
 }
 
 // newTemplate makes a template of two lifecycles.
@@ -89,15 +88,13 @@ func newTemplate(one, two [][]string) (*Template, error) {
 			return nil, fmt.Errorf("%q and %q differ in length", command, two[i])
 		}
 	}
-	obtain, claim, commit := one[0], one[1], one[2]
-	locks, both := keys(obtain), keys(claim)
-	if len(locks) != 1 || len(both) != 2 || !slices.Contains(both, locks[0]) {
-		return nil, fmt.Errorf("obtain locks %q and claim knows %q, not a record and its lock", locks, both)
+	claim, commit := one[0], one[1]
+	both := keys(claim)
+	if len(both) != 2 {
+		return nil, fmt.Errorf("claim knows %q, not a record and its lock", both)
 	}
-	t := &Template{lock: locks[0], record: both[0]}
-	if t.record == t.lock {
-		t.record = both[1]
-	}
+	slices.Sort(both) // the record's name begins the lock's
+	t := &Template{record: both[0], lock: both[1]}
 	if !strings.HasPrefix(t.lock, t.record) {
 		return nil, fmt.Errorf("the lock %q is not named after the record %q", t.lock, t.record)
 	}
@@ -116,40 +113,34 @@ func newTemplate(one, two [][]string) (*Template, error) {
 		return found[0], nil
 	}
 	var err error
-	if t.token, err = fresh(obtain, two[0]); err != nil {
+	if t.token, err = fresh(claim, two[0]); err != nil {
 		return nil, fmt.Errorf("the token: %w", err)
 	}
 	holes[t.token] = token
-	if t.Claim, err = words(claim, two[1], holes); err != nil {
+	if t.Claim, err = words(claim, two[0], holes); err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
-	number, err := fresh(commit, two[2])
+	number, err := fresh(commit, two[1])
 	if err != nil {
 		return nil, fmt.Errorf("the fence: %w", err)
 	}
 	holes[number] = fence
-	if t.Obtain, err = words(obtain, two[0], holes); err != nil {
-		return nil, fmt.Errorf("obtain: %w", err)
-	}
-	if t.Commit, err = words(commit, two[2], holes); err != nil {
+	if t.Commit, err = words(commit, two[1], holes); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	return t, nil
 }
 
-// keys returns the keys of a SET or an EVALSHA.
+// keys returns the keys of an EVALSHA.
 func keys(command []string) []string {
 	if len(command) < 3 {
 		return nil
-	}
-	if command[0] == "set" {
-		return command[1:2]
 	}
 	n, err := strconv.Atoi(command[2])
 	if err != nil || n < 0 || 3+n > len(command) {
 		return nil
 	}
-	return command[3 : 3+n]
+	return slices.Clone(command[3 : 3+n])
 }
 
 // params is the body of each request, as in the scenarios.

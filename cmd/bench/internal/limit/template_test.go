@@ -10,7 +10,6 @@ import (
 func lifecycle(value, token, fence string) [][]string {
 	record := "bench:{1}:" + value
 	return [][]string{
-		{"set", record + ":lock", token, "nx", "px", "10000"},
 		{"evalsha", "sha2", "2", record + ":lock", record, "10000", "op", value, token},
 		{"evalsha", "sha3", "2", record, record + ":lock", "0", token, "finished", fence, "10000"},
 	}
@@ -32,7 +31,6 @@ func TestTemplateFindsWhatChangesWhereverItIs(t *testing.T) {
 		command []word
 		want    []hole
 	}{
-		{template.Obtain, []hole{fixed, lock, token, fixed, fixed, fixed}},
 		{template.Claim, []hole{fixed, fixed, fixed, lock, record, fixed, fixed, key, token}},
 		{template.Commit, []hole{fixed, fixed, fixed, record, lock, fixed, token, fixed, fence, fixed}},
 	} {
@@ -45,12 +43,12 @@ func TestTemplateFindsWhatChangesWhereverItIs(t *testing.T) {
 func TestTemplateRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(other [][]string){
-		"a new word in obtain":   func(o [][]string) { o[0][5] = "10001" },
-		"a new word in claim":    func(o [][]string) { o[1][5] = "10001" },
-		"a new word in commit":   func(o [][]string) { o[2][5] = "1" },
-		"no fence":               func(o [][]string) { o[2][8] = "17" },
-		"the same token":         func(o [][]string) { o[0][2] = "token-1" },
-		"one word more in claim": func(o [][]string) { o[1] = append(o[1], "more") },
+		"a new word in claim":    func(o [][]string) { o[0][5] = "10001" },
+		"a new word in commit":   func(o [][]string) { o[1][2] = "1" },
+		"no fence":               func(o [][]string) { o[1][8] = "17" },
+		"the same token":         func(o [][]string) { o[0][8] = "token-1" },
+		"one word more in claim": func(o [][]string) { o[0] = append(o[0], "more") },
+		"a claim without a lock": func(o [][]string) { o[0][2] = "1" },
 	} {
 		t.Run(strings.ReplaceAll(name, " ", ""), func(t *testing.T) {
 			t.Parallel()
