@@ -51,42 +51,47 @@
 -- FENCED and GONE; 2 more of these with 'd'. Without KEYS[2] there is no GET, DEL or SET.
 local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
 
--- Writes for a caller that waits for replicas, so that a reply about an older write is about a
--- write of this call.
-local function touch()
-  if string.find(ARGV[6], 'd', 1, true) then
-    local expires = redis.call('PEXPIRETIME', KEYS[1])
-    if expires > 0 then
-      redis.call('PEXPIREAT', KEYS[1], expires)
-    else
-      redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- its expiry was removed from outside
-    end
-  end
-end
-
--- Changes nothing, but a server that is no longer a master refuses it. Its data may be out of date
--- and justifies no refusal. Neither does data that a failover may lose: after that, a repeated
--- commit would be stored.
-local function master()
-  redis.call('HDEL', KEYS[1], '')
-  touch()
-end
-
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting', 'locked_at')
 if r.err then
   return {'DAMAGED ' .. token, r.err}
 end
-local control = r[1]
-if not control then
-  if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('HGET', KEYS[1], 'generation') then -- and it is not a tombstone
-    return {'DAMAGED ' .. token, 'the hash has no schema version'}
-  end
-  master()
-  return {'GONE ' .. token}
+
+-- Reports whether the call has a flag.
+local function has(flag)
+  return ARGV[6] ~= '' and string.find(ARGV[6], flag, 1, true)
 end
 
+local control = r[1]
 local mine = '1 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' '
-if string.sub(control, 1, #mine) ~= mine then
+if not control or string.sub(control, 1, #mine) ~= mine then
+  -- Writes for a caller that waits for replicas, so that a reply about an older write is about a
+  -- write of this call.
+  local function touch()
+    if has('d') then
+      local expires = redis.call('PEXPIRETIME', KEYS[1])
+      if expires > 0 then
+        redis.call('PEXPIREAT', KEYS[1], expires)
+      else
+        redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- its expiry was removed from outside
+      end
+    end
+  end
+
+  -- Changes nothing, but a server that is no longer a master refuses it. Its data may be out of
+  -- date and justifies no refusal. Neither does data that a failover may lose: after that, a
+  -- repeated commit would be stored.
+  local function master()
+    redis.call('HDEL', KEYS[1], '')
+    touch()
+  end
+
+  if not control then
+    if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('HGET', KEYS[1], 'generation') then -- and it is not a tombstone
+      return {'DAMAGED ' .. token, 'the hash has no schema version'}
+    end
+    master()
+    return {'GONE ' .. token}
+  end
   if string.sub(control, 1, 2) ~= '1 ' then
     return {'DAMAGED ' .. token, 'unknown schema version'}
   end
@@ -124,16 +129,17 @@ end
 
 -- Every effect is checked before the first write, because Redis does not roll a script back.
 local fields = 12 + ARGV[12]
-local effects = {}
+local effects
 local words, keys = fields + 1, 2
 if ARGV[11] ~= '' then
   keys = 3
 end
-local letters = string.find(ARGV[6], 'b', 1, true)
+local letters = has('b')
 if letters then
   keys = 4
 end
 while words <= #ARGV do
+  effects = effects or {}
   local effect = {type = ARGV[words], expiry = ARGV[words + 1], command = ARGV[words + 3], first = words + 4,
     last = words + 3 + ARGV[words + 2]}
   local number = #effects
@@ -173,7 +179,7 @@ while words <= #ARGV do
   words = effect.last + 1
 end
 
-local keep = string.find(ARGV[6], 'k', 1, true)
+local keep = has('k')
 local holder = token
 if KEYS[2] then
   holder = redis.call('GET', KEYS[2])
@@ -201,7 +207,7 @@ redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1)
 
 -- Effects follow the record at once, so that no command that the Redis user may not run comes
 -- between.
-for _, effect in ipairs(effects) do
+for _, effect in ipairs(effects or {}) do
   if effect.key then
     redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
   else
@@ -224,11 +230,8 @@ else
 end
 
 -- Drops the entry that is too old for the journal.
-local kept = 64
-if string.find(ARGV[6], 'j', 1, true) then
-  kept = 1024
-end
-if tonumber(revision) >= kept and not string.find(ARGV[6], 'u', 1, true) then
+local kept = has('j') and 1024 or 64
+if tonumber(revision) >= kept and not has('u') then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 
@@ -242,7 +245,7 @@ if KEYS[2] and ARGV[11] == '-' then
   redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
 elseif KEYS[2] and ARGV[11] ~= '' then
   local due = string.format('%.0f', math.floor(now / 1000) + ARGV[11])
-  if string.find(ARGV[6], 'h', 1, true) and not letters then
+  if has('h') and not letters then
     redis.call('ZADD', KEYS[3], 'XX', due, string.sub(KEYS[1], -32))
   else
     redis.call('ZADD', KEYS[3], due, string.sub(KEYS[1], -32))

@@ -167,8 +167,8 @@ func TestNothingBeginsUnderAContextThatHasEnded(t *testing.T) {
 	})
 }
 
-// TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock cancels the caller after the lock is taken and
-// before the claim, which the server does not know, is sent again as text.
+// TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock cancels the caller before the claim, which the
+// server does not know, is sent again as text.
 func TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
@@ -177,7 +177,7 @@ func TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	client := redis.NewClient(options(server.Addr(), 3))
 	t.Cleanup(func() { _ = client.Close() })
 	gone, cancel := context.WithCancel(ctx)
-	client.AddHook(afterPipeline(cancel))
+	client.AddHook(afterCommand(cancel))
 	svc, err := redisidem.New(client, &redisidem.Config{Timeout: 5 * time.Second})
 	mustBe(t, err, nil)
 	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
@@ -187,19 +187,21 @@ func TestCallerThatLeavesAtAColdScriptCacheLeavesNoLock(t *testing.T) {
 	mustRunFirst(t, svc.Scope("a"), "k")
 }
 
-// afterPipeline is a hook that runs after each pipeline.
-type afterPipeline func()
+// afterCommand is a hook that runs after each command.
+type afterCommand func()
 
-func (afterPipeline) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (afterCommand) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (afterPipeline) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-func (f afterPipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
+func (f afterCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
 		f()
 		return err
 	}
+}
+
+func (afterCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 func TestLeaseOfACallerThatLeftIsAbandoned(t *testing.T) {

@@ -284,8 +284,8 @@ func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 	})
 }
 
-// TestFormerMasterRefusesNoClaim claims on a server that has become a replica of one that it does not
-// reach. Its records may be outdated, and justify no refusal.
+// TestFormerMasterRefusesNoClaim claims on a server that has become a replica of one that it does
+// not reach. Its records may be outdated, and justify no refusal.
 func TestFormerMasterRefusesNoClaim(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)

@@ -112,17 +112,17 @@ type claims struct{ tokens []string }
 
 func (c *claims) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); len(args) > 3 && (args[1] == lua.Claim.SHA || args[1] == lua.Claim.Source) {
+			c.tokens = append(c.tokens, word(args[3+args[2].(int)]))
+		}
+		return next(ctx, cmd)
+	}
+}
 
 func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		for _, cmd := range cmds {
-			if args := cmd.Args(); len(args) > 3 && (args[1] == lua.Claim.SHA || args[1] == lua.Claim.Source) {
-				c.tokens = append(c.tokens, word(args[3+args[2].(int)]))
-			}
-		}
-		return next(ctx, cmds)
-	}
+	return next
 }
 
 // TestEachFingerprintIsClaimedWithATokenOfItsOwn checks the tokens of a caller with two fingerprint

@@ -88,19 +88,19 @@ type meddler struct {
 
 func (m meddler) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (m meddler) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-func (m meddler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		for _, cmd := range cmds {
-			args := cmd.Args()
-			if cmd.Err() == nil && len(args) > 1 && (args[1] == m.script.SHA || args[1] == m.script.Source) {
-				m.after(ctx, cmd)
-			}
+func (m meddler) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		args := cmd.Args()
+		if err == nil && len(args) > 1 && (args[1] == m.script.SHA || args[1] == m.script.Source) {
+			m.after(ctx, cmd)
 		}
 		return err
 	}
+}
+
+func (m meddler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // TestConformanceFindsBadClients runs the suite with clients that cannot keep the promise.

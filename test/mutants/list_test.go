@@ -11,14 +11,14 @@ var mutants = []mutant{
 	{
 		name: "blind", // a commit is accepted without a check
 		file: "lua/commit.lua",
-		old:  "if string.sub(control, 1, #mine) ~= mine then\n",
-		new:  "if false then\n",
+		old:  "if not control or string.sub(control, 1, #mine) ~= mine then\n",
+		new:  "if not control then\n",
 	},
 	{
 		name: "lockonly", // a commit is accepted because of the lock, and refused because a timer has expired
 		file: "lua/commit.lua",
-		old:  "if string.sub(control, 1, #mine) ~= mine then\n",
-		new:  "if redis.call('GET', KEYS[2]) ~= token then\n",
+		old:  "if not control or string.sub(control, 1, #mine) ~= mine then\n",
+		new:  "if not control or redis.call('GET', KEYS[2]) ~= token then\n",
 	},
 	{
 		name: "nofence", // all leases have the same fence
@@ -269,7 +269,7 @@ var mutants = []mutant{
 	{
 		name: "lost-letter", // a dead letter that was advanced by hand is missing from every index
 		file: "lua/commit.lua",
-		old:  "if string.find(ARGV[6], 'h', 1, true) and not letters then\n",
+		old:  "if has('h') and not letters then\n",
 		new:  "if string.find(ARGV[6], 'h', 1, true) then\n",
 
 		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",

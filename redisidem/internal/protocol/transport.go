@@ -15,12 +15,14 @@ type transport interface {
 	send(ctx context.Context, cmds []redis.Cmder) error
 }
 
-// plain sends each caller's commands separately. It sends even a single command as a pipeline,
-// because go-redis has separate connections for pipelines and a claim is a pipeline. Otherwise the
-// commit after the claim would have to wait for a new connection.
+// plain sends each caller's commands separately.
 type plain struct{ client redis.UniversalClient }
 
 func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
+	if len(cmds) == 1 {
+		_ = p.client.Process(ctx, cmds[0]) // the command has the error
+		return firstError(cmds)
+	}
 	pipe := p.client.Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd) // only queues

@@ -82,7 +82,7 @@ func (m *measurement) oneCaller(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.add(2, "one caller: time against the same commands as raw pipelines", ratio(samples[1], samples[0]), 1.15, true, "x")
+	m.add(2, "one caller: time against the same commands by themselves", ratio(samples[1], samples[0]), 1.15, true, "x")
 	return m.near.Empty(ctx, "figure")
 }
 

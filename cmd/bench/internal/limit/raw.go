@@ -10,14 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Raw returns an operation that runs a lifecycle's commands as two pipelines of a go-redis client.
+// Raw returns an operation that runs a lifecycle's two commands with a go-redis client.
 // This is the minimum cost of one caller's lifecycle through that client.
 func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 	return func(ctx context.Context, caller int, n uint64) (time.Duration, error) {
 		var names names
 		t.fill(&names, fmt.Sprint(run, caller, "y"), n)
 		claim := redis.NewStringSliceCmd(ctx, names.args(t.Claim)...)
-		if err := sendAsPipeline(ctx, client, claim); err != nil {
+		if err := client.Process(ctx, claim); err != nil {
 			return 0, err
 		}
 		got := strings.Fields(strings.Join(claim.Val(), " ")) // status, token, fence
@@ -26,7 +26,7 @@ func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context
 		}
 		names.fence = []byte(got[2])
 		commit := redis.NewStringSliceCmd(ctx, names.args(t.Commit)...)
-		if err := sendAsPipeline(ctx, client, commit); err != nil {
+		if err := client.Process(ctx, commit); err != nil {
 			return 0, err
 		}
 		if got := commit.Val(); len(got) == 0 || !strings.HasPrefix(got[0], "OK ") {
@@ -34,13 +34,6 @@ func Raw(client *redis.Client, t *Template, run string) func(ctx context.Context
 		}
 		return 0, nil
 	}
-}
-
-func sendAsPipeline(ctx context.Context, client *redis.Client, cmd redis.Cmder) error {
-	pipe := client.Pipeline()
-	_ = pipe.Process(ctx, cmd) // only queues
-	_, err := pipe.Exec(ctx)
-	return err
 }
 
 func (n *names) args(command []word) []any {
