@@ -1,20 +1,21 @@
--- claim: gives the lease on a record to one attempt. It takes redislock's lock as the last thing
--- before the lease, so that a claim without a lease leaves the lock as it is. The lock decides who
--- may claim; the record's token and fence decide who may commit.
+-- claim: gives the lease on a record to one attempt. It looks at the record first, and takes the
+-- lock, which is one of the Go package bsm/redislock, only with the lease. The lock decides who may
+-- claim; the record's token and fence decide who may commit.
 --
 -- KEYS[1] record
--- KEYS[2] lock, left out while its slot migrates: ARGV[9] says whether the caller has taken it
+-- KEYS[2] lock, left out while its slot migrates, as all keys behind it are: ARGV[9] says whether
+--         the caller has taken it
 -- KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- KEYS[4] dead letters, when the key is known to be one; left out otherwise
 -- ARGV[1] token of this attempt
--- ARGV[2] the revision that the caller has seen, a space, and when that record was created, since
---         it may have been deleted and made again; '' for any
+-- ARGV[2] the record that the caller has seen: its revision, a space, and when it was created,
+--         which distinguishes it from a later record of the same key; '' for any
 -- ARGV[3] fingerprint of the request, '' to leave it unchecked
 -- ARGV[4] lease in milliseconds
 -- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
 -- ARGV[6] flags:
---         'd' the caller waits for replicas, so a reply that reads an older write also writes: WAIT
---             then covers the older one
+--         'd' the caller waits for replicas, so a reply about an older write also writes something:
+--             waiting for that covers the older one
 --         'l' the reply has the remaining life of a finished record
 --         'p' the reply has the params of a finished record
 --         'c' the caller is a completer: keys that are finished or gone leave the due index
@@ -23,8 +24,8 @@
 --         score with which the due index handed the key out, '' for any
 -- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with
 --         a line break behind it; '' for none
--- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds;
---         without KEYS[2]: the record's control before the caller took the lock, '-' when it had
+-- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds.
+--         Without KEYS[2]: the record's control before the caller took the lock, '-' when it had
 --         none, '' when another attempt has the lock
 -- ARGV[10] scope   ARGV[11] key   ARGV[12] method   ARGV[13] path
 -- ARGV[14...] further field, value, ... of the record to create when it is absent; when 10 and the
@@ -34,8 +35,8 @@
 --   OWN      token, fence, attempts, attempts of this revision, server time of the claim in
 --            microseconds. With ARGV[2] '' and a record that existed: the record before the claim
 --            as field, value, ... For a new record in place of a tombstone: its generation as one
---            more number. With ARGV[2] two more: the record's flow, '-' for none, and '1' if it is
---            a dead letter, else '0'
+--            more number. If ARGV[2] is not '', two more: the record's flow, '-' for none, and
+--            '1' if it is a dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds. Without KEYS[2] that is 0: another
 --            attempt has the lock, or the record has changed since ARGV[9]
 --   DONE     token, with 'l' the remaining life of the record in milliseconds; the record without
@@ -66,8 +67,11 @@
 --   BUSY     5 (EXISTS, HMGET, SET, GET, PTTL); 4 with ARGV[2]; 2 more to enter the caller as
 --            waiting (HGET, HSET)
 --   INTERIM  6 (EXISTS, HMGET, HMGET, TIME, HGETALL, HDEL)
---   Without KEYS[2] there is no SET, GET or PTTL. One more for a completer (ZSCORE); of an
---   unfinished record one more with 'w' (HMGET), and another if it has an interim answer (TIME).
+--   Without KEYS[2] there is no SET and GET, and no PTTL of the lock. Added to that: 1 with 'l' for
+--   DONE (PTTL); 2 with 'd' (PEXPIRETIME, PEXPIREAT); 1 or 2 for a completer (ZSCORE, ZREM); 1 for
+--   the first claim with a flow (HSET); of an unfinished record 1 with 'w' (HMGET), and another if
+--   it has an interim answer (TIME); for BUSY 3 to make the record (TIME, HSET, PEXPIRE), and 1 to
+--   shorten a lock (PEXPIRE).
 local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
 
 -- Params, state and response are read only for replies that have them.
@@ -122,7 +126,7 @@ end
 
 if exists or #ARGV < 13 then
   -- Returns the age of the record's interim answer if the answer was made while the caller waited.
-  -- It does so even if another attempt already has the lease.
+  -- A later attempt that already has the lease makes no difference.
   local function interim()
     local waited = owner ~= token and string.match(ARGV[6], 'w(%d+)$')
     if waited then
@@ -139,7 +143,7 @@ if exists or #ARGV < 13 then
     if string.find(ARGV[6], 'p', 1, true) then
       names[#names + 1] = 'request_params'
     end
-    -- The journal keeps compensations beside the commits that they undo.
+    -- The journal of a flow has up to 1024 commits and a compensation for each.
     for back = math.min(revision, flow and 2049 or 64), 1, -1 do
       names[#names + 1] = 'j:' .. string.format('%d', revision - back)
     end
@@ -209,19 +213,19 @@ if exists or #ARGV < 13 then
         end
         return {'OTHER ' .. token, flow}
       end
-      -- The points of a compensation belong to each flow, too.
+      -- Every flow has the points of compensations, which ARGV[8] does not list.
       if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
         return {'UNKNOWN ' .. token, point}
       end
     end
-    -- If the score has changed since the key was handed out, another worker has had it. A late
-    -- duplicate finds the score that its first copy wrote.
+    -- A changed score means that another worker has had the key since it was handed out. A
+    -- repeated claim has changed the score itself.
     if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
       and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
       return {'LATER ' .. token}
     end
     if letter and flow and not KEYS[4] then
-      return {'LETTER ' .. token, flow} -- its record must not be extended without the list
+      return {'LETTER ' .. token, flow} -- its entry in the list must be extended with it
     end
   end
 
@@ -235,11 +239,11 @@ if exists or #ARGV < 13 then
 end
 
 -- Enters the key in the due index. It is due when its lease has lapsed and its client has had time
--- to come back. That time doubles with each attempt, but ends long before the record does. The
--- index expires with the last of its records, even if no completer clears it. A dead letter stays
--- one until a commit continues it, and is in the list until its record ends.
+-- to come back. That time doubles with each attempt, up to 64 times, and is at most half of the
+-- retention. The index expires with the last of its records, even if no completer clears it. A
+-- claim leaves a dead letter one: a commit, a requeue or a delete ends that.
 local function enter(at, attempt)
-  -- GT takes a key without a TTL for one that never expires, so NX sets the first.
+  -- GT never changes a key without a TTL, so NX sets the first one.
   if letter and KEYS[4] then
     redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + ARGV[5]), string.sub(KEYS[1], -32))
     if redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT') == 0 then
@@ -259,7 +263,7 @@ local function unseen()
   return expected == '' and '' or ' ' .. (flow or '-') .. (letter and ' 1' or ' 0')
 end
 
--- Takes the lock. A late duplicate finds that it has it, and gives it its full length again.
+-- Takes the lock. A repeated claim finds its own token in it, and restores its full length.
 local mine, holder
 if KEYS[2] then
   local taken = redis.pcall('SET', KEYS[2], token, 'NX', 'PX', ARGV[4])
@@ -267,19 +271,19 @@ if KEYS[2] then
   if not mine then
     holder = redis.call('GET', KEYS[2])
     if taken and not (holder and string.find(taken.err, 'OOM', 1, true)) then
-      return taken -- the error; with full memory it is still true that another attempt has the lock
+      return taken -- the error, unless only the memory is full: the lock is another attempt's
     end
     mine = holder == token and redis.call('PEXPIRE', KEYS[2], ARGV[4])
   end
 else
-  -- The lock was taken in a step of its own, so no other attempt had a lease then. If the record is
-  -- still as it was before that step, none has got one since.
+  -- The caller took the lock before this call. If the record is unchanged since before that, no
+  -- other attempt has a lease.
   mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])
 end
 if not mine then
   local left = KEYS[2] and redis.call('PTTL', KEYS[2]) or 0
-  -- More time is left than the holder asked for: the server's clock was set back. The length of the
-  -- holder's lease is the bound.
+  -- If more time is left than the holder asked for, the server's clock was set back. The lock is
+  -- then shortened to the holder's lease.
   if holder and holder == owner and left > tonumber(length) then
     redis.call('PEXPIRE', KEYS[2], length)
     left = tonumber(length)
@@ -301,11 +305,12 @@ if not mine then
   end
   return {'BUSY ' .. token .. ' ' .. left}
 end
+
 -- The record before the claim, for a caller that has not seen it.
 local all = exists and expected == '' and redis.call('HGETALL', KEYS[1]) or {}
 if owner == token then
   touch()
-  -- The lock has its full length again, so the record gets it, too.
+  -- The lock was restored to its full length, so the record must live as long as after a new claim.
   redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
   local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
   if letter then
@@ -318,7 +323,8 @@ end
 local at = clock()
 local grant = at
 if exists then
-  -- Both are numbers without leading zeros. The fence grows even when the clock does not.
+  -- Compares two numbers without leading zeros as texts. If the clock is not ahead of the old
+  -- fence, the new one is the old one plus 1.
   if #fence > #at or #fence == #at and fence >= at then
     grant = string.format('%.0f', fence + 1)
   end

@@ -9,11 +9,13 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Commit applies an outcome and ends the lease. It returns the key as it is then. The caller's
+// Commit applies an outcome and ends the lease. It returns the key after the commit. The caller's
 // cancellation does not stop it, because finished work must be stored. Config.Timeout bounds it.
 //
-// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. After [ErrInvalid],
-// [ErrNoProgress] or [ErrUndecided] the lease is still held, and another outcome can be committed.
+// Besides the errors of [Scope.WorkStage] it returns [ErrLeaseEnded]. If the outcome was refused
+// before it was sent, the lease is still held, and another outcome can be committed. The errors are
+// then [ErrInvalid], [ErrNoProgress], [ErrUndecided] and [ErrOtherFlow]; with [Outcome.Undo] also
+// [ErrUnknownRecoveryPoint] and [ErrDamaged].
 func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
 	key, _, err := l.commit(ctx, o, false, false)
 	return key, err
@@ -23,21 +25,22 @@ func (l *Lease) Commit(ctx context.Context, o Outcome) (*Key, error) {
 // lease is still held. The outcomes that end the work, such as Finish and Interim, end the lease as
 // Commit does.
 //
-// If the lease had lapsed, the result is stored unless another worker has claimed the key.
-// CommitKeep then reports false, because another worker may get the key.
+// If the lease has lapsed, the result is still stored unless another worker has claimed the key. In
+// both cases held is false.
 func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool, err error) {
 	return l.commit(ctx, o, true, false)
 }
 
 // commit commits an outcome. worked means that a callback returned it: its work is done and must
-// not run again. An outcome that cannot be stored then finishes the key without its result.
+// not run again. If the outcome cannot be stored, the key is finished without a result, after its
+// compensations if the outcome was Fail. The outcome of a compensation is refused instead.
 func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key, bool, error) {
 	l.committing.Lock()
 	defer l.committing.Unlock()
 	s := l.scope.service
 	key := l.Key()
 	e, err := l.encode(o, key)
-	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // which runs until it succeeds
+	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // a compensation runs again
 	if worked && isUnstorable(err) {
 		e, err = l.encode(o.withoutResult(err), key)
 	}
@@ -89,8 +92,8 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key,
 	next, held, err := l.applyReply(ctx, commitTry{key, e, keep, sent}, r, err)
 	switch {
 	case held && l.isLost():
-		// The clock ended the lease while the commit that keeps it was under way. No stage may run
-		// under it now.
+		// The lease was lost while the commit that keeps it was under way, so no stage may begin
+		// under it.
 		held = false
 		_ = l.abandonUnbegun(ctx, ErrLeaseLost)
 	case keep && !held && l.end():
@@ -117,8 +120,8 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	return e, err
 }
 
-// isUnstorable reports whether an outcome was refused because it cannot be stored. Other outcomes
-// are refused because they do not lead on from the key's recovery point.
+// isUnstorable reports whether an outcome was refused because it cannot be stored. It is false for
+// an outcome that this key cannot take.
 func isUnstorable(err error) bool {
 	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
 }
@@ -133,7 +136,8 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	case !recoverable && !c.DeadLetter && (l.flow != nil || key.Flow == ""):
 		return s.redis.NewCommit(&c) // the key is in no index
 	case !recoverable:
-		// This code knows neither whether the key is in an index nor its RecoverAfter.
+		// This program does not have the key's flow, so it knows neither RecoverAfter nor whether
+		// the key is in the due index.
 		c.FlowUnknown, c.Recovery.After = true, s.cfg.Lease
 	case e.interim:
 		c.Recovery.After = l.flow.cfg.InterimFor
@@ -215,10 +219,10 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 	return next, held, notKept
 }
 
-// outcomeUnknown reports that the fate of the commit can no longer be determined. One reason is a
-// try without an answer. It may have stored the commit in a record that no longer exists, or in one
-// whose journal no longer reaches back so far. The other reason is that too few replicas have the
-// write that refuses the commit. A late repetition could still be stored after a failover.
+// outcomeUnknown reports that it can no longer be found out whether the commit was stored. Either
+// an earlier try without an answer may have stored it, and the record or its journal entry is gone.
+// Or the commit was refused because of a write that too few replicas have: after a failover without
+// that write, a late copy of the commit could still be stored.
 func (l *Lease) outcomeUnknown(ctx context.Context) error {
 	e := l.event(EventOutcomeUnknown)
 	e.Err = &commitUnknownError{}

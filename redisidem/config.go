@@ -54,7 +54,7 @@ type Config struct {
 	Wait time.Duration
 
 	// CommitRetry is how long a commit without an answer is retried in the background, after its
-	// caller got ErrOutcomeUnknown. A lease under which no callback began is given back in the same
+	// caller got ErrOutcomeUnknown. A lease under which nothing was done is given back in the same
 	// way. Default: 1 min. Negative: no retries.
 	//
 	// At most 1024 commits and 1024 give-backs are retried at once, because each commit holds its

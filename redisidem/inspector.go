@@ -10,7 +10,7 @@ import (
 // done about them. Its reads change nothing, and a Redis user that may only read is enough for
 // them. Its acts are written into an audit: see [Act]. It is safe for concurrent use.
 //
-// A key is named by its ID, which events, logs and Redis have, or by scope and value. Bodies and
+// A key is named by its ID, as in events, logs and Redis, or by its scope and value. Bodies and
 // other values are read by [Inspector.Get] and [Inspector.Find] only.
 type Inspector struct{ service *Service }
 
@@ -29,16 +29,16 @@ func (in *Inspector) Get(ctx context.Context, scope, value string) (*KeyInfo, er
 	return in.get(ctx, id)
 }
 
-// Find returns the key with that ID. The ID does not name the key's shard. All 1024 are asked in a
-// few requests, which takes about as long as 10 round trips; in a cluster it is a command for each
-// shard.
+// Find returns the key with that ID. The ID does not name the key's shard, so all 1024 are asked.
+// One server needs one round trip if there is no such key, and else about 15. A cluster needs a
+// command for each shard.
 //
-// It returns [ErrNotFound], also for the ID of a key in another namespace, [ErrInvalid] for a text
-// that is not an ID, [ErrUnavailable] and [ErrClosed].
+// It returns [ErrNotFound] if the namespace has no such key, [ErrInvalid] if the text is not an ID,
+// [ErrUnavailable] and [ErrClosed].
 func (in *Inspector) Find(ctx context.Context, id string) (*KeyInfo, error) {
 	const length = len(protocol.Name{}) * 4 / 3 // in base64
 	if _, ok := protocol.NameOf(id); !ok || len(id) != length {
-		return nil, invalid("id", "must have the %d characters of a key's ID: %q", length, id)
+		return nil, invalid("id", "must be a key's ID, which has %d characters: %q", length, id)
 	}
 	s := in.service
 	if err := s.enter(ctx); err != nil {
@@ -67,7 +67,8 @@ func (in *Inspector) get(ctx context.Context, id identity) (*KeyInfo, error) {
 	return all[0], nil
 }
 
-// inspect reads keys, and leaves out those without a record. Without fields it reads whole records.
+// inspect reads keys, and leaves out those without a record. If no fields are named, it reads whole
+// records.
 func (in *Inspector) inspect(ctx context.Context, ids []identity, fields ...string) ([]*KeyInfo, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -115,7 +116,7 @@ func (in *Inspector) lookUpDue(ctx context.Context, infos []*KeyInfo) error {
 	due, err := in.service.redis.DueAt(ctx, ids, flows)
 	if err != nil {
 		if protocol.IsDamaged(err) {
-			return nil // the index cannot be read, and no completer finds these keys by it
+			return nil // one of the indexes is damaged: Due of all these keys stays unset
 		}
 		return err
 	}
