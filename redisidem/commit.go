@@ -120,12 +120,6 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	return e, err
 }
 
-// isUnstorable reports whether an outcome was refused because it cannot be stored. It is false for
-// an outcome that this key cannot take.
-func isUnstorable(err error) bool {
-	return err != nil && !errors.Is(err, ErrNoProgress) && !errors.Is(err, ErrUndecided) && !errors.Is(err, ErrOtherFlow)
-}
-
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call {
 	s := l.scope.service
 	c := protocol.Commit{

@@ -158,29 +158,6 @@ func invalid(field, format string, args ...any) error {
 	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
-// NotKeptError reports that the work on a key was done and its result could not be stored. The work
-// does not run again. It matches [ErrNotKept].
-type NotKeptError struct {
-	// Part is the part of the outcome that could not be stored, as in "Response.Body".
-	Part string
-	// Err is why: an [*InvalidError], an [*EffectError] or what a [Codec] returned. Nil for calls
-	// that ask later.
-	Err error
-}
-
-func (e *NotKeptError) Error() string {
-	if e.Err == nil {
-		return ErrNotKept.Error() + ": " + e.Part + " could not be stored"
-	}
-	return ErrNotKept.Error() + ": " + e.Err.Error()
-}
-
-// Is reports whether target is [ErrNotKept].
-func (e *NotKeptError) Is(target error) bool { return target == ErrNotKept }
-
-// Unwrap returns why the result could not be stored, if that is known.
-func (e *NotKeptError) Unwrap() error { return e.Err }
-
 // LockedError reports that another worker has the lease on the key. It matches [ErrLocked].
 type LockedError struct {
 	// RetryAfter is the rest of that lease by the server's clock: the key is free by then at

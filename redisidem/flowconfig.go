@@ -3,6 +3,7 @@ package redisidem
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -84,6 +85,37 @@ func (c *FlowConfig) complete() error {
 		return invalid("FlowConfig.InterimFor", "must be between 1ms and %v: %v", maxDuration, c.InterimFor)
 	case c.MaxAttempts < 1:
 		return invalid("FlowConfig.MaxAttempts", "must be at least 1: %d", c.MaxAttempts)
+	}
+	return nil
+}
+
+// complete fills in the defaults of one stage and checks it. Of the other stages it looks only at
+// the earlier ones, for a repeated point.
+func (s *FlowStage) complete(field string, f *Flow) error {
+	def(&s.MaxVisits, DefaultMaxVisits)
+	def(&s.Retry.Attempts, 1)
+	def(&s.Retry.Backoff, DefaultBackoff)
+	def(&s.Retry.MaxBackoff, max(DefaultMaxBackoff, s.Retry.Backoff))
+	s.Next = slices.Clone(s.Next)
+	switch {
+	case s.Point == "":
+		return invalid(field+".Point", "must not be empty")
+	case s.Point == Finished || strings.HasPrefix(s.Point, compensating) || strings.Contains(s.Point, "\n"):
+		return invalid(field+".Point", "must not be %q, nor begin with %q, nor have a line break: %q", Finished, compensating, s.Point)
+	case f.stages[s.Point] != nil:
+		return invalid(field+".Point", "is already the point of an earlier stage: %q", s.Point)
+	case s.Work == nil:
+		return invalid(field+".Work", "must not be nil")
+	case s.Next != nil && len(s.Next) == 0:
+		return invalid(field+".Next", "must not be empty; nil stands for the following stage, or Finished for the last one")
+	case s.Timeout < 0:
+		return invalid(field+".Timeout", "must not be negative: %v", s.Timeout)
+	case s.MaxVisits < 1:
+		return invalid(field+".MaxVisits", "must be at least 1: %d", s.MaxVisits)
+	case s.Retry.Attempts < 1:
+		return invalid(field+".Retry.Attempts", "must not be negative: %d", s.Retry.Attempts)
+	case s.Retry.Backoff < 0 || s.Retry.MaxBackoff < s.Retry.Backoff:
+		return invalid(field+".Retry.Backoff", "must be between 0 and MaxBackoff (%v): %v", s.Retry.MaxBackoff, s.Retry.Backoff)
 	}
 	return nil
 }

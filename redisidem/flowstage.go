@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 )
 
 // FlowStage is one stage of a [Flow].
@@ -64,19 +62,6 @@ type FlowStage struct {
 	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an
 	// earlier one is compensated.
 	NoReturn bool
-}
-
-// Retry configures how a stage is repeated after an error while the lease is held.
-type Retry struct {
-	// Attempts is the maximum number of runs under one lease. Zero and 1: one run.
-	Attempts int
-	// Backoff is the pause before the second run. Later pauses double up to MaxBackoff, and half of
-	// each pause is jitter. Defaults: 100 ms, and 5 s or Backoff if that is longer.
-	Backoff, MaxBackoff time.Duration
-	// If reports whether another run may succeed after this error. Nil: every error is retried,
-	// with one exception. A stage without Reconcile does not run again after ErrOutcomeUnknown,
-	// unless the error came from a commit of this library to another key, which is safe to repeat.
-	If func(error) bool
 }
 
 // runAt runs the stage or the compensation at the key's recovery point. visit counts how often this
@@ -153,73 +138,4 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 		return o, invalid("Outcome.RecoveryPoint", "%q is not among the Next of %q", o.RecoveryPoint, stage.Point)
 	}
 	return o, nil
-}
-
-// retry runs work until it succeeds, its retries are used up, the error is not worth another run,
-// or ctx ends.
-func (s *FlowStage) retry(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
-	pauses := backoff.Backoff{First: s.Retry.Backoff, Max: s.Retry.MaxBackoff}
-	for try := 1; ; try++ {
-		o, err := work(ctx, st)
-		if err == nil || try >= s.Retry.Attempts || ctx.Err() != nil || !s.retryable(err) {
-			return o, err
-		}
-		if !backoff.Wait(ctx, pauses.Jittered()) {
-			return o, err
-		}
-		st.attempt = st.lease.runAgain()
-	}
-}
-
-// runOnce makes one run within the stage's timeout.
-func (s *FlowStage) runOnce(ctx context.Context, st *Stage, work StageFunc) (Outcome, error) {
-	if s.Timeout > 0 {
-		bounded, cancel := context.WithTimeout(ctx, s.Timeout)
-		defer cancel()
-		ctx = bounded
-	}
-	return work(ctx, st)
-}
-
-// retryable reports whether an error is worth another run.
-func (s *FlowStage) retryable(err error) bool {
-	if s.Retry.If != nil {
-		return s.Retry.If(err)
-	}
-	if s.Reconcile != nil || !errors.Is(err, ErrOutcomeUnknown) {
-		return true
-	}
-	_, commit := errors.AsType[*commitUnknownError](err) // from a commit to another key, which is safe to repeat
-	return commit
-}
-
-// complete fills in the defaults of one stage and checks it. Of the other stages it looks only at
-// the earlier ones, for a repeated point.
-func (s *FlowStage) complete(field string, f *Flow) error {
-	def(&s.MaxVisits, DefaultMaxVisits)
-	def(&s.Retry.Attempts, 1)
-	def(&s.Retry.Backoff, DefaultBackoff)
-	def(&s.Retry.MaxBackoff, max(DefaultMaxBackoff, s.Retry.Backoff))
-	s.Next = slices.Clone(s.Next)
-	switch {
-	case s.Point == "":
-		return invalid(field+".Point", "must not be empty")
-	case s.Point == Finished || strings.HasPrefix(s.Point, compensating) || strings.Contains(s.Point, "\n"):
-		return invalid(field+".Point", "must not be %q, nor begin with %q, nor have a line break: %q", Finished, compensating, s.Point)
-	case f.stages[s.Point] != nil:
-		return invalid(field+".Point", "is already the point of an earlier stage: %q", s.Point)
-	case s.Work == nil:
-		return invalid(field+".Work", "must not be nil")
-	case s.Next != nil && len(s.Next) == 0:
-		return invalid(field+".Next", "must not be empty; nil stands for the following stage, or Finished for the last one")
-	case s.Timeout < 0:
-		return invalid(field+".Timeout", "must not be negative: %v", s.Timeout)
-	case s.MaxVisits < 1:
-		return invalid(field+".MaxVisits", "must be at least 1: %d", s.MaxVisits)
-	case s.Retry.Attempts < 1:
-		return invalid(field+".Retry.Attempts", "must not be negative: %d", s.Retry.Attempts)
-	case s.Retry.Backoff < 0 || s.Retry.MaxBackoff < s.Retry.Backoff:
-		return invalid(field+".Retry.Backoff", "must be between 0 and MaxBackoff (%v): %v", s.Retry.MaxBackoff, s.Retry.Backoff)
-	}
-	return nil
 }

@@ -130,15 +130,6 @@ func (k *Key) Answered() bool { return k.Finished() || k.interim }
 // the key, or a call that this one waited for gave an interim answer.
 func (k *Key) Replayed() bool { return k.Answered() && !k.ownAnswer }
 
-// NotKept returns a [*NotKeptError] if the key's work was done but its result could not be stored,
-// and nil otherwise.
-func (k *Key) NotKept() error {
-	if k.notKept == "" || !k.Finished() {
-		return nil
-	}
-	return &NotKeptError{Part: k.notKept}
-}
-
 // result returns the key and the error for a caller that asks for the answer.
 func (k *Key) result() (*Key, error) {
 	err := k.NotKept()

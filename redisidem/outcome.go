@@ -1,8 +1,6 @@
 package redisidem
 
 import (
-	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/redisidem/redisidem/redisidem/effect"
@@ -91,25 +89,6 @@ func (o Outcome) Undo(flow *Flow) Outcome {
 func (o Outcome) Leave() Outcome {
 	o.undo, o.leave = nil, true
 	return o
-}
-
-// withoutResult returns the outcome to commit in place of one that cannot be stored, for the reason
-// err. It finishes the key. If the outcome was Fail, the committed stages are undone first.
-func (o Outcome) withoutResult(err error) Outcome {
-	part := "the outcome"
-	var in *InvalidError
-	var refused *EffectError
-	switch {
-	case errors.As(err, &in):
-		part = in.Field
-	case errors.As(err, &refused):
-		part = "Outcome.Effects[" + strconv.Itoa(refused.Index) + "]"
-	}
-	point := Finished
-	if strings.HasPrefix(o.RecoveryPoint, compensating) {
-		point = o.RecoveryPoint
-	}
-	return Outcome{RecoveryPoint: point, leave: true, notKept: &NotKeptError{Part: part, Err: err}}
 }
 
 // extra names a part that this kind of outcome cannot have, because it would not be applied. It
@@ -216,11 +195,6 @@ type encodedOutcome struct {
 	// key's response stays.
 	storedState, storedHeader, storedBody []byte
 	stored                                *Response
-}
-
-// withoutResult is [Outcome.withoutResult] for an outcome that is already encoded.
-func (e encodedOutcome) withoutResult(err error) Outcome {
-	return Outcome{RecoveryPoint: e.point}.withoutResult(err)
 }
 
 // keep encodes the outcome's values with the codec for storage with a key.

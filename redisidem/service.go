@@ -83,28 +83,6 @@ func (s *Service) enter(ctx context.Context) error {
 	return s.inFlight.enter()
 }
 
-// Close refuses new work with [ErrClosed], except what a stage under way calls with its context,
-// and then waits for what is under way: leases that have not ended, and commits and give-backs that
-// are tried again in the background. A lease from [Scope.Lock] that is lost is waited for no longer
-// than Config.MaxHold after its claim. When ctx ends first, Close gives up on them, cancels the
-// stages' contexts and returns the context's error. The client is closed only if [Open] made it. A
-// second Close does the same again.
-func (s *Service) Close(ctx context.Context) error {
-	err := s.inFlight.end(ctx)
-	if listenErr := s.listener.close(ctx); err == nil {
-		err = listenErr
-	}
-	if s.cache != nil {
-		s.cache.close()
-	}
-	if s.owned {
-		if closeErr := s.client.Close(); err == nil && closeErr != nil && !errors.Is(closeErr, redis.ErrClosed) {
-			err = closeErr
-		}
-	}
-	return err
-}
-
 // bounded returns a context for one operation on Redis: it ends with the caller's, or after
 // Config.Timeout.
 func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {

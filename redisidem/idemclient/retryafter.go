@@ -1,6 +1,7 @@
 package idemclient
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -25,4 +26,11 @@ func retryAfter(resp *http.Response) time.Duration {
 		return max(0, time.Until(at))
 	}
 	return 0
+}
+
+// hasTime reports whether another attempt may follow after wait, when the response asks for a pause
+// of after: that is not longer than Patience, and the call's deadline is later.
+func (t *Transport) hasTime(ctx context.Context, after, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return after <= t.cfg.Patience && (!ok || time.Until(deadline) > wait)
 }

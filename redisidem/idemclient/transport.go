@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/redisidem/redisidem/internal/httptoken"
 )
@@ -79,8 +78,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		after := retryAfter(resp)
 		wait := max(pauses.draw(), after)
-		if deadline, ok := req.Context().Deadline(); after > t.cfg.Patience || ok && time.Until(deadline) <= wait {
-			return resp, err // there is no time for another attempt
+		if !t.hasTime(req.Context(), after, wait) {
+			return resp, err
 		}
 		if cause := pauseFor(req.Context(), wait, resp); cause != nil {
 			if err == nil {

@@ -2,10 +2,35 @@ package redisidem
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/redis/go-redis/v9"
 )
+
+// Close refuses new work with [ErrClosed], except what a stage under way calls with its context,
+// and then waits for what is under way: leases that have not ended, and commits and give-backs that
+// are tried again in the background. A lease from [Scope.Lock] that is lost is waited for no longer
+// than Config.MaxHold after its claim. When ctx ends first, Close gives up on them, cancels the
+// stages' contexts and returns the context's error. The client is closed only if [Open] made it. A
+// second Close does the same again.
+func (s *Service) Close(ctx context.Context) error {
+	err := s.inFlight.end(ctx)
+	if listenErr := s.listener.close(ctx); err == nil {
+		err = listenErr
+	}
+	if s.cache != nil {
+		s.cache.close()
+	}
+	if s.owned {
+		if closeErr := s.client.Close(); err == nil && closeErr != nil && !errors.Is(closeErr, redis.ErrClosed) {
+			err = closeErr
+		}
+	}
+	return err
+}
 
 // inFlight counts the work that a service has under way, so that Close can wait for it. Every lease
 // and every goroutine is counted.

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// actFlags say who acts on keys, and why.
+type actFlags struct {
+	Actor     string        `env:"REDISIDEM_ACTOR,USER" help:"Who acts, for the audit. Required."`
+	Reason    string        `help:"Why, for the audit. Required."`
+	Yes       bool          `short:"y" help:"Do not ask."`
+	Retention time.Duration `default:"24h" help:"Retention that the programs configure."`
+}
+
+func (f *actFlags) act() redisidem.Act { return redisidem.Act{Actor: f.Actor, Reason: f.Reason} }
+
+// errNotConfirmed ends a command whose question was not answered with yes.
+var errNotConfirmed = errors.New("nothing was done: not confirmed (--yes answers for scripts)")
+
+// check returns an error if a flag is missing that every act needs.
+func (f *actFlags) check() error {
+	if f.Actor == "" || f.Reason == "" {
+		return errors.New("--actor and --reason are required: the audit says who acted, and why")
+	}
+	return nil
+}
+
+// confirm asks whether to go on, on standard error.
+func (f *actFlags) confirm(question string) error {
+	if f.Yes {
+		return nil
+	}
+	fmt.Fprint(os.Stderr, question, " [y/N] ")
+	var answer string
+	_, err := fmt.Fscanln(os.Stdin, &answer)
+	if answer = strings.ToLower(answer); err != nil || answer != "y" && answer != "yes" {
+		fmt.Fprintln(os.Stderr)
+		return errNotConfirmed
+	}
+	return nil
+}
