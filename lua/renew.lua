@@ -1,22 +1,23 @@
--- renew: gives a live lease its full length again. The record then lives at least its retention
--- beyond the end of the lease.
+-- renew: gives a lease its full length again, also one whose lock has lapsed, unless another
+-- attempt has the key. The record then lives at least its retention beyond the end of the lease.
 --
--- KEYS[1] record   KEYS[2] lock, left out while its slot migrates: the caller has taken it again
+-- KEYS[1] record
+-- KEYS[2] lock, left out while its slot migrates: the caller has extended it in a step of its own
 -- KEYS[3] due index, left out when the key is not recoverable
--- KEYS[4] dead letters, when the key is one and so is not due; left out otherwise
+-- KEYS[4] dead letters, only if the key is a dead letter, which is never due
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
--- ARGV[5] with KEYS[3] and without KEYS[4]: how long after its lease a completer leaves the key
---         alone, in milliseconds. It doubles with each attempt, as in the claim
+-- ARGV[5] with KEYS[3] and without KEYS[4]: how long a completer waits after the lease has lapsed,
+--         in milliseconds. It doubles with each attempt, as in the claim
 --
 -- Replies
 --   OK      token
---   LOST    token: the record names another attempt, or another attempt holds the lock already
---   DAMAGED token; what is wrong: the record cannot be read
+--   LOST    token: the record does not name this attempt or is gone, or the lock is another's
+--   DAMAGED token; what is wrong: the server did not read the record
 --
 -- Safe to repeat: yes.
 -- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE); 2
--- less without KEYS[2]. While the lock exists no command allocates memory, so a lease can be
--- renewed on a server whose memory is full.
+-- less without KEYS[2]. While the lock exists, full memory can refuse ZADD only, and the lease is
+-- renewed nevertheless.
 local token = ARGV[1]
 
 -- Changes nothing, but a server that is not a master any more refuses it. The record of such a

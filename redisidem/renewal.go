@@ -9,9 +9,10 @@ import (
 )
 
 // renewer keeps a lease alive. It renews the lease at each third of its length. Its watchdog
-// cancels the stage at 0.9 of the length, counted from before the last successful claim or renewal
-// was sent. No other worker can have the key by then. Until the first third has passed, the renewer
-// is one timer without a goroutine.
+// cancels the stage at 0.9 of the length, counted from the moment at which the last successful
+// claim, renewal or kept commit was sent. Until then no other worker can get the key, unless an
+// operator unlocks it or the server's clock jumps ahead. Until the first third has passed, the
+// renewer is one timer without a goroutine.
 type renewer struct {
 	first    *time.Timer
 	watchdog *time.Timer
@@ -93,14 +94,15 @@ func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 	if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {
 		return 0, err
 	} else if err != nil {
-		// The lease is not lost yet: another try follows soon, and the watchdog ends it in time.
+		// The lease is not lost yet: another try follows soon, and the watchdog cancels the stage
+		// in time.
 		pause = cfg.Lease / 10
 	}
 	return min(pause, hold), nil
 }
 
-// renew asks Redis for the lease's full length. It returns ErrLeaseLost, or an error that leaves
-// the answer unknown.
+// renew asks Redis for the lease's full length. It returns nil if the lease was renewed or has
+// ended meanwhile, ErrLeaseLost if it is lost, and another error if it is not known.
 func (l *Lease) renew(ctx context.Context) error {
 	s := l.scope.service
 	sent := time.Now()
@@ -116,7 +118,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	if r.Status != protocol.StatusOK {
 		if !l.holds() {
-			return nil // the lease has ended by a commit meanwhile
+			return nil // the lease has ended meanwhile, by a commit or an abandon
 		}
 		return ErrLeaseLost
 	}

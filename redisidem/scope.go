@@ -16,9 +16,9 @@ type Scope struct {
 }
 
 // Scope returns the scope with that name. Take the name from the authenticated caller, never from
-// the request: a client that can choose it can read the responses of others. It sends nothing. If
-// the name is empty or longer than Config.MaxKeyBytes, every method of the scope that needs it
-// returns an [*InvalidError].
+// the request: a client that can choose it can read the responses of others. The call sends nothing
+// to Redis. If the name is empty or longer than Config.MaxKeyBytes, every method that reads or
+// changes a key returns an [*InvalidError].
 func (s *Service) Scope(name string) *Scope {
 	return &Scope{service: s, name: name, wait: s.cfg.Wait}
 }
@@ -34,8 +34,9 @@ func (sc *Scope) Wait(budget time.Duration) *Scope {
 // Name returns the scope's name.
 func (sc *Scope) Name() string { return sc.name }
 
-// ID returns the name of a key in events, logs and Redis: a digest of scope and value. The key need
-// not exist, and any value is accepted. It sends nothing.
+// ID returns the name of a key in events and logs, which is also the last part of its Redis key: a
+// digest of scope and value. The key need not exist, and any value is accepted. The call sends
+// nothing to Redis.
 func (sc *Scope) ID(value string) string {
 	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)).Digest
 }
