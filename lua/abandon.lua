@@ -18,9 +18,9 @@
 -- Replies
 --   OK      token; then '1' if the key is a dead letter through this call or an earlier try of it,
 --           '0' if not or if the lease was gone; then '1' if this call is final, because it met the
---           claim or the record is finished, '0' if the claim may be under way or an earlier try
---           met it. An absent record does not remember the token, and neither does a record in
---           which another attempt has ended since
+--           claim, '0' if the claim may be under way or an earlier try met it. An absent record
+--           does not remember the token, and neither does a record in which another attempt has
+--           ended since, nor a finished one, which may be deleted before the claim arrives
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. An absent record stays absent, and a finished one does not change.
@@ -44,7 +44,7 @@ end
 local revision, owner, fence, stage, attempts, length, spent =
   string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
 local met = '0'
-if owner == token or r[2] == 'finished' then
+if owner == token then
   met = '1'
 end
 local buried = '0'

@@ -452,6 +452,30 @@ func TestDeadLetteringWithoutAReplyIsRepeated(t *testing.T) {
 	}
 }
 
+// TestLateClaimOnADeletedKeyIsGivenBack delays a claim on a finished key until the key is deleted.
+func TestLateClaimOnADeletedKeyIsGivenBack(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		const timeout = 300 * time.Millisecond
+		sc := b.service(redisidem.Config{Timeout: timeout}).Scope("a")
+		key, err := sc.Do(ctx, "k", request, finish("done"))
+		mustBe(b, err, nil)
+		b.hold(timeout - time.Millisecond)
+		_, err = sc.Do(ctx, "k", request, never(b))
+		mustBe(b, err, redisidem.ErrUnavailable)
+		synctest.Wait() // the give-back finds a finished key
+		mustBe(b, sc.Delete(ctx, key), nil)
+		time.Sleep(timeout)
+		if b.deliver() == 0 {
+			b.Fatal("nothing was held")
+		}
+		time.Sleep(2 * timeout)
+		if lock := b.lock(); lock != "" {
+			b.Errorf("%v after the claim arrived, %s is still held", 2*timeout, lock)
+		}
+		mustRunFirst(b, sc, "k")
+	})
+}
+
 // TestAbandonThatOvertakesItsClaimIsRepeated delays claims until after their abandon. Such a claim
 // locks its key for about two timeouts at most.
 func TestAbandonThatOvertakesItsClaimIsRepeated(t *testing.T) {

@@ -32,7 +32,7 @@ inline give_back_claim(t)
 #ifdef RETURNDEAF
 	:: true -> reply = RETURNED   /* any reply is taken for the end */
 #else
-	:: made && (FINISHED || token == t) -> reply = RETURNED
+	:: made && token == t -> reply = RETURNED
 	:: else -> reply = UNMET
 #endif
 	fi;
