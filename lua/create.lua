@@ -82,7 +82,7 @@ if point == 'finished' then
   if string.find(ARGV[4], 'p', 1, true) then
     names[#names + 1] = 'request_params'
   end
-  -- The journal keeps compensations beside the commits that they undo.
+  -- The journal of a flow has up to 1024 commits and a compensation for each.
   for back = math.min(revision, flow and 2049 or 64), 1, -1 do
     names[#names + 1] = 'j:' .. string.format('%d', revision - back)
   end
