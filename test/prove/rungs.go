@@ -41,7 +41,7 @@ var tests = []test{
 	{name: "soak", limit: [...]time.Duration{5 * time.Minute, 2 * time.Hour, 6 * time.Hour}},
 	{
 		name: "fuzz", limit: [...]time.Duration{40 * time.Minute, 90 * time.Minute, 14 * time.Hour},
-		script: "scripts/fuzz.sh", arguments: [...]string{"10s", "1m", "30m"}, // for each target
+		script: "scripts/fuzz.sh", arguments: [...]string{"20000", "200000", "5000000"}, // inputs for each target
 	},
 }
 
