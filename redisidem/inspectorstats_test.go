@@ -54,18 +54,22 @@ func TestStatsEstimateManyKeys(t *testing.T) {
 	record, _ := e.place(key)
 	fields := raw.HGetAll(ctx, record).Val()
 	// Copies of the record under other names are unreadable, and they cost one round trip.
-	const copies, others = 20000, 10000
-	pipe := raw.Pipeline()
-	for i := range copies {
-		pipe.HSet(ctx, fmt.Sprintf("%s:{%03x}:%032d", e.namespace, i%1024, i), fields)
+	const copies, others, batch = 20000, 10000, 1000
+	for i := 0; i < copies+others; i += batch { // one request with all would take the server too long
+		_, err := raw.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for n := i; n < i+batch; n++ {
+				if n < copies {
+					pipe.HSet(ctx, fmt.Sprintf("%s:{%03x}:%032d", e.namespace, n%1024, n), fields)
+				} else {
+					pipe.Set(ctx, fmt.Sprintf("other:%d", n), "", 0)
+				}
+			}
+			return nil
+		})
+		mustBe(t, err, nil)
 	}
-	for i := range others {
-		pipe.Set(ctx, fmt.Sprintf("other:%d", i), "", 0)
-	}
-	_, err := pipe.Exec(ctx)
-	mustBe(t, err, nil)
 	flow := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
-	_, err = svc.Scope("a").DoFlow(ctx, "due", request, flow)
+	_, err := svc.Scope("a").DoFlow(ctx, "due", request, flow)
 	mustBe(t, err, errStage)
 	stats, err := in.Stats(ctx, "cart", "no-such-flow")
 	mustBe(t, err, nil)
