@@ -39,10 +39,10 @@ if KEYS[2] then
   end
 end
 if r.err then
-  return {'DAMAGED ' .. token, r.err}
+  return 'DAMAGED ' .. token .. '\n\n' .. r.err
 end
-local revision, owner, fence, stage, attempts, length, spent =
-  string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+local revision, owner, fence, stage, attempts, length, spent, rest =
+  string.match(r[1] or '', '^2 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+ %S+)$')
 local met = '0'
 if owner == token then
   met = '1'
@@ -108,8 +108,8 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       end
     end
   end
-  redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
-    .. length .. ' ' .. token)
+  redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
+    .. length .. ' ' .. token .. ' ' .. rest)
 end
 if r[3] and holder == token then
   redis.call('HDEL', KEYS[1], 'waiting')
@@ -117,4 +117,4 @@ if r[3] and holder == token then
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK ' .. token .. ' ' .. buried .. ' ' .. met}
+return 'OK ' .. token .. ' ' .. buried .. ' ' .. met

@@ -31,14 +31,14 @@ if type(control) ~= 'string' then
   if not control then
     master()
   elseif not string.find(control.err, '^WRONGTYPE') then
-    return {'DAMAGED ' .. token, control.err}
+    return 'DAMAGED ' .. token .. '\n\n' .. control.err
   end
-  return {'LOST ' .. token}
+  return 'LOST ' .. token
 end
-local owner, fence, stage = string.match(control, '^1 %d+ (%S+) (%d+) (%d+) ')
+local owner, fence, stage = string.match(control, '^2 %d+ (%S+) (%d+) (%d+) ')
 if owner ~= token or fence ~= ARGV[2] then
   master()
-  return {'LOST ' .. token}
+  return 'LOST ' .. token
 end
 if KEYS[2] then
   local holder = redis.call('GET', KEYS[2])
@@ -48,7 +48,7 @@ if KEYS[2] then
     redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
   else
     master()
-    return {'LOST ' .. token}
+    return 'LOST ' .. token
   end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
@@ -67,4 +67,4 @@ if KEYS[3] then
     redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT')
   end
 end
-return {'OK ' .. token}
+return 'OK ' .. token

@@ -110,7 +110,7 @@ type KeyInfo struct {
 // inspectedFields are the fields that lists read: all that have no value of the application, and
 // not the journal.
 var inspectedFields = []string{
-	fieldControl, fieldScope, fieldValue, fieldMethod, fieldPath, fieldFingerprint, fieldPoint, fieldCreatedAt, fieldLockedAt,
+	fieldControl, fieldRequest, fieldFingerprint, fieldPoint,
 	fieldInterim, fieldFlow, fieldDeadLetter, fieldRequeued, fieldRefused, fieldNotKept, fieldUndoable, fieldGeneration, fieldCode,
 }
 

@@ -148,20 +148,26 @@ func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (
 		return nil, err
 	}
 	defer s.inFlight.leave()
-	read, err := s.redis.Peek(ctx, ids, fieldScope, fieldPoint)
+	read, err := s.redis.Peek(ctx, ids, fieldRequest, fieldPoint)
 	if err = explain(ctx, "list", err); err != nil {
 		return nil, err
 	}
 	selected := make([]identity, 0, len(ids))
 	for i, id := range ids {
 		values := read[i]
-		other := f.Scope != "" && (len(values) == 0 || values[0] != f.Scope)
+		other := f.Scope != "" && (len(values) == 0 || scopeOf(values[0]) != f.Scope)
 		over := !finished && len(values) == 2 && values[1] == Finished
 		if !other && !over {
 			selected = append(selected, id)
 		}
 	}
 	return selected, nil
+}
+
+// scopeOf returns the scope in a record's request.
+func scopeOf(request string) string {
+	r, _ := protocol.ParseRequest(request)
+	return r.Scope
 }
 
 // scan returns the places of the records that one step of a scan finds.

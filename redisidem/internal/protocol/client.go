@@ -33,6 +33,7 @@ type Client struct {
 	timeout    time.Duration
 	lease      time.Duration
 	namespace  string
+	owner      string
 	durability int
 	flags      string // of every call
 	constants
@@ -49,7 +50,7 @@ type constants struct {
 // New makes a client. It sends nothing.
 func New(o *Options) (*Client, error) {
 	c := &Client{
-		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, namespace: o.Namespace, durability: o.Durability,
+		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, namespace: o.Namespace, owner: o.Owner, durability: o.Durability,
 	}
 	if o.AutoPipeline {
 		p, err := newPipelined(o.Redis)
