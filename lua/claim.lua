@@ -62,7 +62,8 @@
 --            too) and with ARGV[9] (HMGET in place of EXISTS); 7 for one that existed (also HMGET,
 --            HGETALL). When repeated, no TIME and HSET, and 2 more if the lock is still there (GET,
 --            PEXPIRE). Added to that: 2 with KEYS[3], or with KEYS[4] of a dead letter (ZADD,
---            PEXPIRE; PEXPIRE twice when the index is new; TIME when repeated)
+--            PEXPIRE; PEXPIRE twice when the index is new; PTTL of a dead letter; TIME when
+--            repeated)
 --   LETTER   3 (EXISTS, HMGET, HDEL)
 --   DONE     4 (EXISTS, HMGET, HMGET, HDEL); 3 with ARGV[9]
 --   BUSY     5 (EXISTS, HMGET, SET, GET, PTTL); 4 with ARGV[9]; 2 more to enter the caller as
@@ -261,9 +262,10 @@ end
 local function enter(at, attempt)
   -- GT never changes a key without a TTL, so NX sets the first one.
   if letter and KEYS[4] then
-    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + ARGV[4]), string.sub(KEYS[1], -32))
-    if redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
+    local life = math.max(redis.call('PTTL', KEYS[1]), ARGV[4]) -- a dead letter may live longer
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + life), string.sub(KEYS[1], -32))
+    if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[4], life, 'NX')
     end
   elseif KEYS[3] and not letter then
     local due = math.floor(at / 1000) + ARGV[3] + math.min(ARGV[12] * 2 ^ math.min(attempt - 1, 6), (ARGV[4] - ARGV[3]) / 2)

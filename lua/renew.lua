@@ -15,9 +15,9 @@
 --   DAMAGED token; what is wrong: the server did not read the record
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE); 2
--- less without KEYS[2]. While the lock exists, full memory can refuse ZADD only, and the lease is
--- renewed nevertheless.
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE), 4
+-- with KEYS[4] (also PTTL); 2 less without KEYS[2]. While the lock exists, full memory can refuse
+-- ZADD only, and the lease is renewed nevertheless.
 local token = ARGV[1]
 
 -- Changes nothing, but a server that is not a master any more refuses it. The record of such a
@@ -57,8 +57,9 @@ if KEYS[3] then
   local lapse = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
   -- Each index lives as long as the last of its records.
   if KEYS[4] then
-    redis.pcall('ZADD', KEYS[4], 'XX', 'GT', string.format('%.0f', lapse + ARGV[4]), string.sub(KEYS[1], -32))
-    redis.call('PEXPIRE', KEYS[4], ARGV[3] + ARGV[4], 'GT')
+    local life = redis.call('PTTL', KEYS[1]) -- a dead letter may live longer than its retention
+    redis.pcall('ZADD', KEYS[4], 'XX', 'GT', string.format('%.0f', lapse - ARGV[3] + life), string.sub(KEYS[1], -32))
+    redis.call('PEXPIRE', KEYS[4], life, 'GT')
   else
     -- The index is a hint: if full memory refuses this, a completer comes too early and finds the
     -- key locked.

@@ -20,10 +20,10 @@
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL); 1 more with a flow (PEXPIRE); 2 more
--- with a dead letter (ZADD, PEXPIRE; PEXPIRE twice when their list is new); 3 more when the key is
--- finished then (HDEL, ZREM twice); 1 more once the journal is full (HDEL). 2 when repeated (HMGET,
--- HGETALL), 4 with 'd' (also PEXPIRETIME, PEXPIREAT).
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL); 1 more with a flow (PEXPIRE); 3 more
+-- with a dead letter (PTTL, ZADD, PEXPIRE; PEXPIRE twice when their list is new); 3 more when the
+-- key is finished then (HDEL, ZREM twice); 1 more once the journal is full (HDEL). 2 when repeated
+-- (HMGET, HGETALL), 4 with 'd' (also PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
 
 -- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
@@ -117,10 +117,11 @@ if KEYS[4] then
   end
   redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT')
   if letter then
-    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(now / 1000) + ARGV[4]), member)
+    local life = math.max(redis.call('PTTL', KEYS[1]), ARGV[4]) -- a dead letter may live longer
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(now / 1000) + life), member)
     -- GT takes a key without a TTL for one that never expires, so NX sets the first.
-    if redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
+    if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[4], life, 'NX')
     end
   end
 end

@@ -189,7 +189,7 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 		done.Err = e.notKept
 	}
 	if held {
-		next.LockedAt = key.LockedAt
+		next.LockedAt, next.LockedBy = key.LockedAt, key.LockedBy
 		l.attempt, l.retried, l.hasCommitted, l.since, l.sent = 1, false, true, time.Now(), try.sent
 	}
 	l.key = next

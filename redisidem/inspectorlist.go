@@ -32,6 +32,8 @@ type Filter struct {
 	OlderThan time.Duration
 	// Attempts is how often work on the key may have begun at least.
 	Attempts int
+	// Failure is a part of the text of the key's last failure, in the same case.
+	Failure string
 }
 
 // validate returns an error for the first field that breaks its bound.
@@ -61,7 +63,8 @@ func (f *Filter) matches(k *KeyInfo) bool {
 		f.Scope != "" && f.Scope != k.Scope,
 		f.Flow != "" && f.Flow != k.Flow && f.Flow != name,
 		f.OlderThan > 0 && k.At.Sub(k.CreatedAt) < f.OlderThan,
-		k.Attempts < f.Attempts:
+		k.Attempts < f.Attempts,
+		f.Failure != "" && (k.LastFailure == nil || !strings.Contains(k.LastFailure.Text, f.Failure)):
 		return false
 	}
 	// An unreadable record is in lists that do not ask for what it lacks.

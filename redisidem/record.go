@@ -25,6 +25,7 @@ const (
 	fieldInterim     = "interim"
 	fieldFlow        = "flow"
 	fieldDeadLetter  = "dead_letter"
+	fieldLastFailure = "last_failure"
 	fieldRequeued    = "requeued"
 	fieldRefused     = "refused"
 	fieldNotKept     = "not_kept"
@@ -174,6 +175,8 @@ func (r *storedRecord) read(field, v string) (err error) {
 		k.Flow = v
 	case fieldDeadLetter:
 		k.DeadLetter, err = decodeDeadLetter(v)
+	case fieldLastFailure:
+		k.LastFailure, err = decodeFailure(v)
 	case fieldNotKept:
 		k.notKept = v
 	case fieldUndoable:
@@ -201,7 +204,7 @@ func (r *storedRecord) check() error {
 	k.Scope, k.Value, k.Method, k.Path = r.request.Scope, r.request.Value, r.request.Method, r.request.Path
 	k.CreatedAt = r.control.created
 	if r.control.leased {
-		k.LockedAt = time.UnixMicro(r.control.fence).UTC()
+		k.LockedAt, k.LockedBy = time.UnixMicro(r.control.fence).UTC(), r.control.owner
 	}
 	switch {
 	case !r.hasControl:
@@ -225,6 +228,13 @@ func (r *storedRecord) decodeValues(values valueCodec) (err error) {
 	k, response := r.key, &r.response
 	decode := func(field string, code int, stored string) ([]byte, error) {
 		return values.decode(k.id, k.fingerprint, field, code, []byte(stored))
+	}
+	if k.LastFailure != nil {
+		text, err := decode(fieldLastFailure, 0, k.LastFailure.Text)
+		if err != nil {
+			return err
+		}
+		k.LastFailure.Text = string(text)
 	}
 	if r.hasParams {
 		if k.Params, err = decode(fieldParams, 0, r.params); err != nil {
@@ -307,7 +317,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	next.Revision++
 	next.DeadLetter = nil
 	next.UpdatedAt = entry.At
-	next.LockedAt = time.Time{}
+	next.LockedAt, next.LockedBy = time.Time{}, ""
 	next.interim = o.interim
 	next.ownAnswer = o.interim || o.point == Finished
 	if r := o.replaces(k); r != nil {

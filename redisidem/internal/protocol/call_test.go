@@ -76,11 +76,12 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 			[]any{"2 0 t 0 ", 70000, "0 me a", "finished", "", "", "ldubh", "-", 2, "interim", "", "", "", 2, "PUBLISH", "ch", "m"},
 		},
 		{c.NewAbandon(Abandon{ID: id, Token: "t"}), lua.Abandon, []string{id.Record, id.Lock}, []any{""}},
+		{c.NewAbandon(Abandon{ID: id, Token: "t", Failure: []byte("x")}), lua.Abandon, []string{id.Record, id.Lock}, []any{"", []byte("x")}},
 		{
 			c.NewAbandon(Abandon{ID: id, Token: "t", Recovery: recovery, DeadLetter: "why", Ending: Ending{NothingDone: true, Unbegun: true, Refused: true}}),
 			lua.Abandon,
 			[]string{id.Record, id.Lock, due, dead},
-			[]any{"nar", 3000, "why", 70000},
+			[]any{"nar", []byte(nil), 3000, "why", 70000},
 		},
 		{
 			c.NewUpdate(&Update{ID: id, Token: "t", Seen: seen, Flow: "f/1", Outcome: Outcome{RecoveryPoint: "b"}}),

@@ -17,7 +17,9 @@ type Options struct {
 	Timeout   time.Duration // bounds each operation without a bound of its caller
 	Lease     time.Duration
 	Retention time.Duration
-	Owner     string // names this process in journals
+	// DeadLetters is how long the record of a dead letter lives at least.
+	DeadLetters time.Duration
+	Owner       string // names this process in journals
 	// Durability is how many replicas must acknowledge durable calls.
 	Durability int
 	// AutoPipeline sends the commands of concurrent callers in common pipelines.
@@ -44,6 +46,7 @@ type Client struct {
 type constants struct {
 	leaseArg, retentionArg any
 	lifetimeArg            any // of a record from a claim on: lease and retention
+	deadLetterArg          any // of the record of a dead letter
 	ownerArg, deletedArg   any
 }
 
@@ -67,7 +70,7 @@ func New(o *Options) (*Client, error) {
 	}
 	c.constants = constants{
 		leaseArg: o.Lease.Milliseconds(), retentionArg: o.Retention.Milliseconds(), lifetimeArg: (o.Lease + o.Retention).Milliseconds(),
-		ownerArg: o.Owner, deletedArg: DeletedChannel(o.Namespace),
+		deadLetterArg: max(o.DeadLetters, o.Lease+o.Retention).Milliseconds(), ownerArg: o.Owner, deletedArg: DeletedChannel(o.Namespace),
 	}
 	return c, nil
 }
