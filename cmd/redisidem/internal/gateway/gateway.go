@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"time"
 
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -17,7 +18,7 @@ import (
 type Config struct {
 	Service  *redisidem.Service
 	Upstream *Upstream
-	Routes   *Routes
+	Policies *Policies
 	Identify Identify
 	Metrics  *Metrics
 	Log      *slog.Logger
@@ -46,7 +47,7 @@ type Gateway struct {
 	proxy     *httputil.ReverseProxy
 	transport *upstreamTransport
 	timeout   time.Duration // of a client that waits for the upstream
-	routes    *Routes
+	policies  *Policies
 	mux       *http.ServeMux
 	handlers  []http.Handler // of the routes, and then of the defaults
 	policyURL string
@@ -59,7 +60,7 @@ type Gateway struct {
 // New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
-		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
+		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, policies: cfg.Policies,
 		transport: cfg.Upstream.newTransport(), timeout: cfg.Upstream.Timeout, challenge: cfg.Challenge, cors: cfg.CORS,
 		quota: cfg.Quota, policyURL: cfg.PolicyURL,
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
@@ -69,20 +70,20 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.proxy = newProxy(cfg.Upstream, g.transport, cfg.Log)
 	var err error
-	if g.mux, err = cfg.Routes.matcher(); err != nil {
+	if g.mux, err = cfg.Policies.matcher(); err != nil {
 		return nil, err
 	}
-	for i := range cfg.Routes.Routes {
-		route := &cfg.Routes.Routes[i]
+	for i := range cfg.Policies.Routes {
+		route := &cfg.Policies.Routes[i]
 		h, err := g.handler(&route.Policy)
 		if err != nil {
-			return nil, fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
+			return nil, configfile.Within(fmt.Sprintf("routes[%d]", i), err)
 		}
 		g.handlers = append(g.handlers, h)
 	}
-	h, err := g.handler(&cfg.Routes.Defaults)
+	h, err := g.handler(&cfg.Policies.Defaults)
 	if err != nil {
-		return nil, fmt.Errorf("defaults: %w", err)
+		return nil, configfile.Within("defaults", err)
 	}
 	g.handlers = append(g.handlers, h)
 	return g, nil
@@ -91,7 +92,7 @@ func New(cfg Config) (*Gateway, error) {
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
 	return g.logged(g.cors.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		i := g.routes.find(g.mux, r)
+		i := g.policies.find(g.mux, r)
 		if i < 0 {
 			i = len(g.handlers) - 1
 		}

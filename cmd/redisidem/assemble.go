@@ -1,0 +1,137 @@
+package main
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// assemble returns the configuration of the gateway without the service. Its errors are
+// [configfile.FieldError]s.
+func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*gateway.Config, error) {
+	upstream, err := c.upstreamURL()
+	if err != nil {
+		return nil, err
+	}
+	upstreamTLS, err := gateway.UpstreamTLS(c.UpstreamCA, c.UpstreamCert, c.UpstreamKey)
+	if err != nil {
+		return nil, configfile.Within("upstream_cert", err)
+	}
+	identify, challenge, err := c.identify()
+	if err != nil {
+		return nil, err
+	}
+	policies := c.content.Policies
+	if err := policies.Complete(); err != nil {
+		return nil, err
+	}
+	var quota httpidem.Quota
+	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
+		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
+		if quota, err = gateway.NewLimits(limits); err != nil {
+			return nil, configfile.Within("scope_keys", err)
+		}
+	}
+	return &gateway.Config{
+		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
+		Policies: &policies, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
+		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory,
+		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}, Quota: quota,
+		Challenge: challenge,
+	}, nil
+}
+
+// upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a
+// password.
+func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
+	u, err := url.Parse(c.Upstream)
+	switch {
+	case c.Upstream == "":
+		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, configfile.Invalid("upstream", "is not an http:// or https:// URL")
+	case u.User != nil:
+		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
+	}
+	return u, nil
+}
+
+// fingerprintKeys reads the secrets for fingerprints. It returns nil without --fingerprint-key.
+// Plain digests stay valid, for records from before the first secret.
+func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
+	if len(c.FingerprintKey) == 0 {
+		return nil, nil //nolint:nilnil // none are wanted
+	}
+	ring := make([][]byte, 0, len(c.FingerprintKey)+1)
+	for _, file := range c.FingerprintKey {
+		secret, err := os.ReadFile(file)
+		if err != nil {
+			return nil, configfile.Within("fingerprint_key", err)
+		}
+		if len(secret) == 0 {
+			return nil, configfile.Invalid("fingerprint_key", "%s is empty", file)
+		}
+		ring = append(ring, secret)
+	}
+	keys, err := redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
+	return keys, configfile.Within("fingerprint_key", err)
+}
+
+// identify returns the function that identifies callers, and the challenge for unauthenticated
+// callers.
+func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
+	kind, name, _ := strings.Cut(c.Scope, ":")
+	switch {
+	case kind != "jwt" && c.JWTKey+c.JWTSecret+c.JWTIssuer+c.JWTAudience != "":
+		return nil, "", configfile.Invalid("scope", "%s takes no token: remove --jwt-key, --jwt-secret, --jwt-issuer and --jwt-audience", c.Scope)
+	case kind == "header" && name != "":
+		identify, err := gateway.FromHeader(name)
+		return identify, "", configfile.Within("scope", err)
+	case kind == "jwt" && name != "":
+		key, err := c.tokenKey()
+		if err != nil {
+			return nil, "", err
+		}
+		return gateway.FromToken(gateway.Tokens{Key: key, Claim: name, Issuer: c.JWTIssuer, Audience: c.JWTAudience}), "Bearer", nil
+	case c.Scope == "certificate":
+		if c.TLSClientCA == "" {
+			return nil, "", configfile.Invalid("scope", "certificate needs --tls-client-ca")
+		}
+		return gateway.FromCertificate, "", nil
+	case c.Scope == "unscoped":
+		return gateway.Unscoped, "", nil
+	}
+	return nil, "", configfile.Invalid("scope", "must be header:NAME, jwt:CLAIM, certificate or unscoped: %q", c.Scope)
+}
+
+// tokenKey reads the key that verifies tokens.
+func (c *gatewayCommand) tokenKey() (*gateway.TokenKey, error) {
+	switch {
+	case c.JWTKey != "":
+		key, err := gateway.ReadPublicKey(c.JWTKey)
+		return key, configfile.Within("jwt_key", err)
+	case c.JWTSecret != "":
+		key, err := gateway.ReadSecret(c.JWTSecret)
+		return key, configfile.Within("jwt_secret", err)
+	}
+	return nil, configfile.Invalid("scope", "jwt needs --jwt-key or --jwt-secret")
+}
+
+// serverTLS returns the TLS configuration of the listener, or nil if it serves without TLS.
+func (c *gatewayCommand) serverTLS() (*tls.Config, error) {
+	if c.TLSCert == "" && c.TLSKey == "" {
+		if c.TLSClientCA != "" {
+			return nil, configfile.Invalid("tls_client_ca", "needs --tls-cert and --tls-key")
+		}
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	config, err := gateway.ServerTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
+	return config, configfile.Within("tls_cert", err)
+}
