@@ -13,39 +13,78 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// assemble returns the configuration of the gateway without the service. Its errors are
-// [configfile.FieldError]s.
-func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*gateway.Config, error) {
+// assembled is all that a gateway is made of, without its service.
+type assembled struct {
+	gateway *gateway.Config
+	service *redisidem.Config
+	tls     *tls.Config // of the listener; nil without TLS
+}
+
+// assemble reads the files that the settings name, and checks the settings that do not need the
+// service. An error names the place where the setting was made.
+func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*assembled, error) {
+	a := &assembled{}
+	for _, part := range []func(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error{
+		c.assembleGateway, c.assembleListener, c.assembleService,
+	} {
+		if err := part(a, log, metrics); err != nil {
+			return nil, c.explain(err)
+		}
+	}
+	return a, nil
+}
+
+func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error {
 	upstream, err := c.upstreamURL()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	upstreamTLS, err := gateway.UpstreamTLS(c.UpstreamCA, c.UpstreamCert, c.UpstreamKey)
 	if err != nil {
-		return nil, configfile.Within("upstream_cert", err)
+		return configfile.Within("upstream_cert", err)
 	}
 	identify, challenge, err := c.identify()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	policies := c.content.Policies
 	if err := policies.Complete(); err != nil {
-		return nil, err
+		return err
+	}
+	cors := gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}
+	if err := cors.Validate(); err != nil {
+		return configfile.Within("cors_origin", err)
 	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
 		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
 		if quota, err = gateway.NewLimits(limits); err != nil {
-			return nil, configfile.Within("scope_keys", err)
+			return configfile.Within("scope_keys", err)
 		}
 	}
-	return &gateway.Config{
+	a.gateway = &gateway.Config{
 		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
-		Policies: &policies, Identify: identify, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
-		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory,
-		CORS: gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}, Quota: quota,
-		Challenge: challenge,
-	}, nil
+		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
+		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
+	}
+	return nil
+}
+
+func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {
+	a.tls, err = c.serverTLS()
+	return err
+}
+
+func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error {
+	fingerprintKeys, err := c.fingerprintKeys()
+	if err != nil {
+		return err
+	}
+	a.service = &redisidem.Config{
+		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
+		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
+	}
+	return nil
 }
 
 // upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a

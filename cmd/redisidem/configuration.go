@@ -56,6 +56,11 @@ func (c *gatewayCommand) BeforeResolve(ctx *kong.Context) error {
 			name = cmp.Or(fmt.Sprint(ctx.FlagValue(flag)), name)
 		}
 	}
+	for _, path := range ctx.Path {
+		if path.Positional != nil { // the FILE of gateway validate
+			name = fmt.Sprint(ctx.Value(path))
+		}
+	}
 	if name == "" {
 		return nil
 	}

@@ -100,10 +100,6 @@ func TestErrorsNameWhereASettingWasMade(t *testing.T) {
 		g, err := configured(t, c.text, append([]string{"--config=CONFIG"}, c.args...)...)
 		if err == nil {
 			_, err = g.assemble(nil, nil)
-			if err == nil {
-				_, err = g.serverTLS()
-			}
-			err = g.explain(err)
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error is %v, want one with %q", c.text, err, c.want)

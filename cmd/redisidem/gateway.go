@@ -22,7 +22,9 @@ type gatewayCommand struct {
 
 	settings
 
-	Serve gatewayServe `cmd:"" default:"1" hidden:"" help:"Serve."`
+	Serve    gatewayServe    `cmd:"" default:"1" hidden:"" help:"Serve."`
+	Validate gatewayValidate `cmd:"" help:"Check a configuration with all files that it names, and do not serve."`
+	Schema   gatewaySchema   `cmd:"" help:"Print the JSON Schema of the configuration file."`
 
 	file     *configfile.File // nil without --config
 	content  configuration    // of the file
@@ -39,31 +41,16 @@ func (gatewayServe) Run(ctx context.Context, c *gatewayCommand) error { return c
 func (c *gatewayCommand) run(ctx context.Context) (err error) {
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
-	cfg, err := c.assemble(log, metrics)
+	a, err := c.assemble(log, metrics)
 	if err != nil {
-		return c.explain(err)
+		return err
 	}
-	tlsConfig, err := c.serverTLS()
-	if err != nil {
-		return c.explain(err)
-	}
-	fingerprintKeys, err := c.fingerprintKeys()
-	if err != nil {
-		return c.explain(err)
-	}
-	service, stop, err := c.open(&redisidem.Config{
-		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
-		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
-	}, log)
+	g, stop, err := c.open(ctx, a, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	cfg.Service = service
-	g, err := gateway.New(*cfg)
-	if err != nil {
-		return errors.Join(c.explain(err), service.Close(ctx))
-	}
+	service := a.gateway.Service
 	passes, err := checkRedis(ctx, service, log)
 	switch {
 	case err == nil:
@@ -73,7 +60,23 @@ func (c *gatewayCommand) run(ctx context.Context) (err error) {
 	default:
 		log.Warn("redis cannot be used yet: only requests that need none are served", "error", err)
 	}
-	return c.serve(ctx, g, service, err == nil, tlsConfig, log)
+	return c.serve(ctx, g, service, err == nil, a.tls, log)
+}
+
+// open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
+// process, if there is one.
+func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logger) (g *gateway.Gateway, stop func(), err error) {
+	service, stop, err := c.redisFlags.open(a.service, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.gateway.Service = service
+	if g, err = gateway.New(*a.gateway); err != nil {
+		err = errors.Join(c.explain(err), service.Close(ctx))
+		stop()
+		return nil, nil, err
+	}
+	return g, stop, nil
 }
 
 // serve listens until ctx ends, a listener fails, or Redis turns out to be unfit. It then waits for

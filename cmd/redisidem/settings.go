@@ -7,7 +7,7 @@ import "time"
 type settings struct {
 	redisFlags `yaml:",inline"`
 
-	Upstream        string        `yaml:"upstream" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
+	Upstream        string        `yaml:"upstream" jsonschema:"pattern=^https?://" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
 	Listen          string        `yaml:"listen" default:":8080" help:"Address for clients."`
 	AdminListen     string        `yaml:"admin_listen" default:"127.0.0.1:8081" help:"Address for /livez, /readyz and /metrics; empty to disable."`
 	PolicyURL       string        `yaml:"policy_url" placeholder:"URL" help:"Documentation of the API's idempotency keys. Problems link to it."`
@@ -19,7 +19,7 @@ type settings struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"30s" help:"How long requests and their commits may then take."`
 	LogFormat       string        `yaml:"log_format" enum:"text,json" default:"json" help:"Format of the log on standard error: text or json."`
 
-	Scope       string `yaml:"scope" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers share one scope)."`
+	Scope       string `yaml:"scope" jsonschema:"pattern=^(header:.+|jwt:.+|certificate|unscoped)$" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers share one scope)."`
 	JWTKey      string `yaml:"jwt_key" name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate in PEM that verifies tokens."`
 	JWTSecret   string `yaml:"jwt_secret" name:"jwt-secret" placeholder:"FILE" xor:"jwt" help:"HMAC secret of at least 32 bytes that verifies tokens, in place of --jwt-key."`
 	JWTIssuer   string `yaml:"jwt_issuer" name:"jwt-issuer" help:"The issuer that tokens must have."`

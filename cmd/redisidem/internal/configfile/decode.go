@@ -133,7 +133,7 @@ func decodeScalar(n ast.Node, into reflect.Value, tag reflect.StructTag) error {
 		text, _ := textOf(n)
 		d, err := time.ParseDuration(text)
 		if err != nil || d < 0 {
-			return errors.New("must be a duration that is not negative, such as 1m30s")
+			return errors.New("must be a duration that is not negative, such as 1m30s or 0s")
 		}
 		into.SetInt(int64(d))
 		return nil

@@ -16,11 +16,11 @@ func TestCORSThatIsRefused(t *testing.T) {
 		{Origins: []string{"*"}, Credentials: true},
 		{Credentials: true},
 	} {
-		if err := c.validate(); err == nil {
+		if err := c.Validate(); err == nil {
 			t.Errorf("%+v is accepted", c)
 		}
 	}
-	if err := (&CORS{Origins: []string{"*", "https://shop.example:8443"}}).validate(); err != nil {
+	if err := (&CORS{Origins: []string{"*", "https://shop.example:8443"}}).Validate(); err != nil {
 		t.Error(err)
 	}
 }

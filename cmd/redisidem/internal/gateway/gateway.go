@@ -65,7 +65,7 @@ func New(cfg Config) (*Gateway, error) {
 		quota: cfg.Quota, policyURL: cfg.PolicyURL,
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
-	if err := g.cors.validate(); err != nil {
+	if err := g.cors.Validate(); err != nil {
 		return nil, err
 	}
 	g.proxy = newProxy(cfg.Upstream, g.transport, cfg.Log)

@@ -17,7 +17,7 @@ type Policy struct {
 	Protect *bool `yaml:"protect" help:"Whether requests are protected. Unprotected requests are forwarded unchanged."`
 	// Methods are the protected methods. A route whose pattern has an unsafe method protects only
 	// that one.
-	Methods []string `yaml:"methods" help:"The protected methods. A route whose match has an unsafe method protects only that one."`
+	Methods []string `yaml:"methods" jsonschema:"minItems=1" help:"The protected methods. A route whose match has an unsafe method protects only that one."`
 	// Key is "required" or "optional". Syntax is "lenient" (keys with or without quotes) or
 	// "strict" (with quotes).
 	Key    string `yaml:"key" enum:"required,optional" help:"Whether requests must have an Idempotency-Key."`
@@ -44,12 +44,12 @@ type Policy struct {
 	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
 	// that the work was not done, and the request is forwarded again. Any other response means that
 	// the outcome is unknown.
-	Ask string `yaml:"ask" help:"Path at the upstream that reports the outcome of an earlier attempt; {key} is replaced by the key."`
+	Ask string `yaml:"ask" jsonschema:"pattern=^/([^/#][^#]*)?$" help:"Path at the upstream that reports the outcome of an earlier attempt; {key} is replaced by the key."`
 	// Authorize is a path at the upstream, with or without a query, that reports whether a caller
 	// is authorized. It is requested with GET and the header fields of the request, before the
 	// store is called. A 2xx accepts the caller. 401 and 403 are returned to the client. Other
 	// responses are answered with 503. "none" disables the check.
-	Authorize string `yaml:"authorize" help:"Path at the upstream that reports whether the caller is authorized, or none."`
+	Authorize string `yaml:"authorize" jsonschema:"pattern=^(none|/([^/#][^#]*)?)$" help:"Path at the upstream that reports whether the caller is authorized, or none."`
 	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
 	// client libraries).
 	Profile string `yaml:"profile" enum:"standard,stripe" help:"The form of problems and replays: RFC 9457, or that of Stripe."`

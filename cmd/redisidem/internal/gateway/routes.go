@@ -15,7 +15,7 @@ import (
 type Route struct {
 	// Match is a pattern of Go's [http.ServeMux], such as "POST /orders/{id}". The most specific
 	// pattern wins.
-	Match  string `yaml:"match" help:"Pattern of Go's http.ServeMux, such as POST /orders/{id}."`
+	Match  string `yaml:"match" jsonschema:"required" help:"Pattern of Go's http.ServeMux, such as POST /orders/{id}."`
 	Policy `yaml:",inline"`
 }
 
