@@ -64,6 +64,7 @@ func (c *gatewayCommand) BeforeResolve(ctx *kong.Context) error {
 	if name == "" {
 		return nil
 	}
+	c.configName = name
 	values, err := c.read(name, ctx.Flags())
 	if err != nil {
 		return err
@@ -81,6 +82,19 @@ func (c *gatewayCommand) BeforeResolve(ctx *kong.Context) error {
 		return value, nil
 	}))
 	return nil
+}
+
+// parseGateway parses a command line of the gateway, and reads its configuration file.
+func parseGateway(args []string) (*gatewayCommand, error) {
+	var c cli
+	parser, err := newParser(&c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := parser.Parse(args); err != nil {
+		return nil, err
+	}
+	return &c.Gateway, nil
 }
 
 // read reads the configuration file, and returns its values for flags.

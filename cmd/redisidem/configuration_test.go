@@ -16,16 +16,10 @@ func configured(t *testing.T, text string, args ...string) (*gatewayCommand, err
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var c cli
-	parser, err := newParser(&c)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "CONFIG", file)
 	}
-	_, err = parser.Parse(append([]string{"gateway"}, args...))
-	return &c.Gateway, err
+	return parseGateway(append([]string{"gateway"}, args...))
 }
 
 func TestConfigurationFileIsOverridden(t *testing.T) {

@@ -8,8 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
@@ -26,19 +30,22 @@ type gatewayCommand struct {
 	Validate gatewayValidate `cmd:"" help:"Check a configuration with all files that it names, and do not serve."`
 	Schema   gatewaySchema   `cmd:"" help:"Print the JSON Schema of the configuration file."`
 
-	file     *configfile.File // nil without --config
-	content  configuration    // of the file
-	fromFile map[string]bool  // the settings whose values are those of the file
+	configName string           // of the configuration file, if there is one
+	file       *configfile.File // nil without a configuration file
+	content    configuration    // of the file
+	fromFile   map[string]bool  // the settings whose values are those of the file
 }
 
 // gatewayServe is what the gateway command does without a further word.
 type gatewayServe struct{}
 
 // Run serves until ctx ends.
-func (gatewayServe) Run(ctx context.Context, c *gatewayCommand) error { return c.run(ctx) }
+func (gatewayServe) Run(ctx context.Context, c *gatewayCommand, line *kong.Context) error {
+	return c.run(ctx, line.Args)
+}
 
-// run serves until ctx ends.
-func (c *gatewayCommand) run(ctx context.Context) (err error) {
+// run serves until ctx ends. args is the command line, which a reload reads again.
+func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
 	a, err := c.assemble(log, metrics)
@@ -60,7 +67,25 @@ func (c *gatewayCommand) run(ctx context.Context) (err error) {
 	default:
 		log.Warn("redis cannot be used yet: only requests that need none are served", "error", err)
 	}
-	return c.serve(ctx, g, service, err == nil, a.tls, log)
+	listenerTLS := newListenerTLS(a.tls)
+	reloads := &reloader{
+		read: func() (*gatewayCommand, error) { return parseGateway(args) }, done: metrics.Reloaded, log: log, running: c,
+		apply: func(next *gatewayCommand) error { return next.replace(g, listenerTLS, log, metrics) },
+	}
+	reloading, endReloads := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer close(ended)
+		reloads.run(reloading, hangups)
+	}()
+	defer func() {
+		signal.Stop(hangups)
+		endReloads()
+		<-ended
+	}()
+	return c.serve(ctx, g, service, err == nil, listenerTLS.config(), log)
 }
 
 // open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
@@ -77,6 +102,22 @@ func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logge
 		return nil, nil, err
 	}
 	return g, stop, nil
+}
+
+// replace makes the configuration that of a gateway that serves.
+func (c *gatewayCommand) replace(g *gateway.Gateway, listener *listenerTLS, log *slog.Logger, metrics *gateway.Metrics) error {
+	a, err := c.assemble(log, metrics)
+	if err != nil {
+		return err
+	}
+	if err := listener.check(a.tls); err != nil {
+		return err
+	}
+	if err := g.Reload(*a.gateway); err != nil {
+		return c.explain(err)
+	}
+	listener.current.Store(a.tls)
+	return nil
 }
 
 // serve listens until ctx ends, a listener fails, or Redis turns out to be unfit. It then waits for

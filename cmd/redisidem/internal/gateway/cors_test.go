@@ -29,8 +29,8 @@ func TestCORSThatIsRefused(t *testing.T) {
 func TestCORSIsTheGateways(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", Unscoped)
-	b.gateway.cors = CORS{Origins: []string{"https://shop.example"}}
-	b.server.Config.Handler = b.gateway.Handler()
+	b.config.CORS = CORS{Origins: []string{"https://shop.example"}}
+	b.reload()
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "https://evil.example")
 		w.Header().Set("Access-Control-Expose-Headers", "X-Own")

@@ -42,6 +42,7 @@ type bench struct {
 	redis    *miniredis.Miniredis // nil if the test has brought its own
 	service  *redisidem.Service
 	metrics  *Metrics
+	config   Config
 	gateway  *Gateway
 	server   *httptest.Server
 	admin    *httptest.Server
@@ -119,10 +120,11 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.gateway, err = New(Config{
+	b.config = Config{
 		Service: b.service, Upstream: upstream, Policies: rules, Identify: identify,
 		Metrics: b.metrics, Log: slog.New(slog.NewJSONHandler(b.log, nil)), Challenge: "Bearer",
-	})
+	}
+	b.gateway, err = New(b.config)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -132,6 +134,14 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 	b.Cleanup(b.gateway.Close)
 	b.Cleanup(b.server.Close)
 	b.Cleanup(b.admin.Close)
+}
+
+// reload gives the gateway its configuration anew.
+func (b *bench) reload() {
+	b.Helper()
+	if err := b.gateway.Reload(b.config); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // readRoutes reads the routes of a configuration file with this text.

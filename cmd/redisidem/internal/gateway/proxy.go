@@ -29,7 +29,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 }
 
 // proxyOf returns the proxy of a route, which reports failures in the form of the route.
-func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
+func (g *generation) proxyOf(p *Policy) *httputil.ReverseProxy {
 	proxy := *g.proxy
 	proxy.ErrorHandler = g.upstreamErrorHandler(p)
 	return &proxy
