@@ -10,6 +10,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -80,7 +81,15 @@ func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics
 	if err != nil {
 		return err
 	}
+	values, err := c.codec()
+	if err != nil {
+		return err
+	}
+	if c.AcceptPlain {
+		values = codec.Optional(values)
+	}
 	a.service = &redisidem.Config{
+		Codec:     values,
 		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
 		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
 	}

@@ -132,9 +132,26 @@ func (c *gatewayCommand) explain(err error) error {
 	if !errors.As(err, &field) {
 		return err
 	}
-	name := field.Field[:cmp.Or(strings.IndexAny(field.Field, ".[")+1, len(field.Field)+1)-1]
+	name := topField(field)
 	if c.fromFile[name] || c.file != nil && slices.Contains([]string{"defaults", "routes"}, name) {
 		return c.file.Locate(err)
 	}
-	return fmt.Errorf("--%s: %w", strings.ReplaceAll(name, "_", "-"), field.Err)
+	return flagError(err)
+}
+
+// flagError returns an error of a field as one of the flag with the same name.
+func flagError(err error) error {
+	var field *configfile.FieldError
+	if !errors.As(err, &field) {
+		return err
+	}
+	return fmt.Errorf("--%s: %w", strings.ReplaceAll(topField(field), "_", "-"), field.Err)
+}
+
+// topField returns the first name of a field's path.
+func topField(e *configfile.FieldError) string {
+	if end := strings.IndexAny(e.Field, ".["); end >= 0 {
+		return e.Field[:end]
+	}
+	return e.Field
 }

@@ -45,8 +45,10 @@ type settings struct {
 	RedisTimeout   time.Duration `yaml:"redis_timeout" default:"500ms" help:"Timeout of each operation on Redis."`
 	Durability     int           `yaml:"durability" help:"Replicas that must acknowledge a claim before the request is forwarded, and the answer before it is returned."`
 	CacheBytes     int64         `yaml:"cache_bytes" help:"Bytes of memory for copies of answers, which are replayed without Redis."`
-	FingerprintKey []string      `yaml:"fingerprint_key" sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`
-	AutoPipeline   bool          `yaml:"auto_pipeline" negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
+	codecFlags     `yaml:",inline"`
+	AcceptPlain    bool     `yaml:"accept_plain" help:"Also accept values that were stored without encryption and compression: for one retention after these are introduced."`
+	FingerprintKey []string `yaml:"fingerprint_key" sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`
+	AutoPipeline   bool     `yaml:"auto_pipeline" negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
 
 	ReadyWithoutRedis string `yaml:"ready_without_redis" enum:"never,after-start,always" default:"after-start" help:"When /readyz is ready although Redis cannot be used: never; after-start, once Redis was usable; or always."`
 }
