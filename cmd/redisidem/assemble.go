@@ -56,6 +56,13 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err := cors.Validate(); err != nil {
 		return configfile.Within("cors_origin", err)
 	}
+	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
+	switch {
+	case err != nil:
+		return configfile.Within("trusted_proxy", err)
+	case c.ProxyProtocol && len(trusted) == 0:
+		return configfile.Invalid("proxy_protocol", "needs --trusted-proxy")
+	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
 		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
@@ -67,6 +74,7 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
 		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
+		TrustedProxies: trusted,
 	}
 	return nil
 }

@@ -85,7 +85,11 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 		endReloads()
 		<-ended
 	}()
-	return c.serve(ctx, g, service, err == nil, listenerTLS.config(), log)
+	var trusted gateway.TrustedProxies
+	if c.ProxyProtocol {
+		trusted = a.gateway.TrustedProxies
+	}
+	return c.serve(ctx, g, service, err == nil, trusted, listenerTLS.config(), log)
 }
 
 // open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
@@ -121,9 +125,10 @@ func (c *gatewayCommand) replace(g *gateway.Gateway, listener *listenerTLS, log 
 }
 
 // serve listens until ctx ends, a listener fails, or Redis turns out to be unfit. It then waits for
-// requests and their commits to end. usable is whether Redis can be used already.
+// requests and their commits to end. usable is whether Redis can be used
+// already, and trusted are the proxies that speak the PROXY protocol.
 func (c *gatewayCommand) serve(
-	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, tlsConfig *tls.Config, log *slog.Logger,
+	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, tlsConfig *tls.Config, log *slog.Logger,
 ) error {
 	server := newServer(g.Handler(), log)
 	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
@@ -132,6 +137,9 @@ func (c *gatewayCommand) serve(
 		return errors.Join(err, service.Close(ctx))
 	}
 	scheme := "http"
+	if trusted != nil {
+		listener = trusted.Listener(listener)
+	}
 	if tlsConfig != nil {
 		listener, scheme = tls.NewListener(listener, tlsConfig), "https"
 	}

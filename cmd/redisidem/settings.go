@@ -31,6 +31,9 @@ type settings struct {
 	CORSOrigins     []string `yaml:"cors_origin" name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
 	CORSCredentials bool     `yaml:"cors_credentials" name:"cors-credentials" help:"Let the pages of --cors-origin send cookies."`
 
+	TrustedProxies []string `yaml:"trusted_proxy" name:"trusted-proxy" sep:"none" placeholder:"CIDR" help:"Network or address of proxies in front, whose X-Forwarded-For, -Host and -Proto and Forwarded are continued. Those of other peers are replaced. May be given several times."`
+	ProxyProtocol  bool     `yaml:"proxy_protocol" help:"Read the PROXY protocol, versions 1 and 2, on the connections of trusted proxies."`
+
 	TLSCert     string `yaml:"tls_cert" name:"tls-cert" placeholder:"FILE" help:"Certificate of the listener."`
 	TLSKey      string `yaml:"tls_key" name:"tls-key" placeholder:"FILE" help:"Private key of --tls-cert."`
 	TLSClientCA string `yaml:"tls_client_ca" name:"tls-client-ca" placeholder:"FILE" help:"Authorities of client certificates. Every client must then have a certificate."`

@@ -28,6 +28,8 @@ type Config struct {
 	CORS CORS
 	// Quota limits the use by one scope. Default: no limit.
 	Quota httpidem.Quota
+	// TrustedProxies are the proxies whose word about a client counts. Default: none.
+	TrustedProxies TrustedProxies
 	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
 	// "after-start" (once it was usable) or "always". Default: never.
 	ReadyWithoutRedis string
@@ -41,6 +43,7 @@ type Gateway struct {
 	metrics   *Metrics
 	log       *slog.Logger
 	quota     httpidem.Quota
+	trusted   TrustedProxies
 	readiness readiness
 	current   atomic.Pointer[generation]
 }
@@ -48,7 +51,7 @@ type Gateway struct {
 // New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
-		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota,
+		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota, trusted: cfg.TrustedProxies,
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	first, err := g.newGeneration(&cfg)

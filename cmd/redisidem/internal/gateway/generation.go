@@ -33,7 +33,7 @@ func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 	if err := cfg.CORS.Validate(); err != nil {
 		return nil, err
 	}
-	n.proxy = newProxy(cfg.Upstream, n.transport, g.log)
+	n.proxy = newProxy(cfg.Upstream, n.transport, g.trusted, g.log)
 	var err error
 	if n.mux, err = n.policies.matcher(); err != nil {
 		return nil, err
