@@ -29,6 +29,7 @@ type gatewayCommand struct {
 	Serve    gatewayServe    `cmd:"" default:"1" hidden:"" help:"Serve."`
 	Validate gatewayValidate `cmd:"" help:"Check a configuration with all files that it names, and do not serve."`
 	Schema   gatewaySchema   `cmd:"" help:"Print the JSON Schema of the configuration file."`
+	OpenAPI  gatewayOpenAPI  `cmd:"" name:"openapi" help:"Print what an OpenAPI document of the service needs about keys, in YAML."`
 
 	configName string           // of the configuration file, if there is one
 	file       *configfile.File // nil without a configuration file

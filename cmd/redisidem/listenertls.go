@@ -9,7 +9,7 @@ import (
 // listenerTLS is the TLS configuration of the listener, which may be replaced while it is in use.
 type listenerTLS struct{ current atomic.Pointer[tls.Config] }
 
-// newListenerTLS returns a listenerTLS that begins with a configuration, or that serves without TLS.
+// newListenerTLS returns a listenerTLS that begins with a configuration. Nil means no TLS.
 func newListenerTLS(first *tls.Config) *listenerTLS {
 	l := &listenerTLS{}
 	l.current.Store(first)

@@ -51,7 +51,7 @@ func (r *reloader) run(ctx context.Context, signals <-chan os.Signal) {
 				continue
 			}
 		}
-		// The digest is taken first: a file that changes while it is read is noticed at the next tick.
+		// The digest comes first, so that the next tick notices a file that changes meanwhile.
 		seen = digest(files)
 		r.done(r.reload())
 		if now := r.running.files(); !slices.Equal(now, files) {

@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// replaceFile replaces a file as Kubernetes replaces those of a ConfigMap: by a link to another one.
+// replaceFile replaces a file as Kubernetes replaces those of a ConfigMap: by a link to another
+// file.
 func replaceFile(t *testing.T, file, text string) {
 	t.Helper()
 	data, err := os.CreateTemp(filepath.Dir(file), "data")

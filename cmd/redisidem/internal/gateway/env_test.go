@@ -69,8 +69,8 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// setUp makes a gateway with a configuration file. The upstream counts what it runs, and answers with the
-// number.
+// setUp makes a gateway with the routes of a configuration file. The upstream counts what it runs,
+// and answers with the number.
 func setUp(t *testing.T, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {
 	t.Helper()
 	return setUpAt(t, "", routes, identify, change...)
