@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"strings"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
@@ -44,7 +43,7 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err != nil {
 		return configfile.Within("upstream_cert", err)
 	}
-	identify, challenge, err := c.identify()
+	identify, challenge, err := c.identify(log)
 	if err != nil {
 		return err
 	}
@@ -138,46 +137,6 @@ func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
 	}
 	keys, err := redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
 	return keys, configfile.Within("fingerprint_key", err)
-}
-
-// identify returns the function that identifies callers, and the challenge for unauthenticated
-// callers.
-func (c *gatewayCommand) identify() (gateway.Identify, string, error) {
-	kind, name, _ := strings.Cut(c.Scope, ":")
-	switch {
-	case kind != "jwt" && c.JWTKey+c.JWTSecret+c.JWTIssuer+c.JWTAudience != "":
-		return nil, "", configfile.Invalid("scope", "%s takes no token: remove --jwt-key, --jwt-secret, --jwt-issuer and --jwt-audience", c.Scope)
-	case kind == "header" && name != "":
-		identify, err := gateway.FromHeader(name)
-		return identify, "", configfile.Within("scope", err)
-	case kind == "jwt" && name != "":
-		key, err := c.tokenKey()
-		if err != nil {
-			return nil, "", err
-		}
-		return gateway.FromToken(gateway.Tokens{Key: key, Claim: name, Issuer: c.JWTIssuer, Audience: c.JWTAudience}), "Bearer", nil
-	case c.Scope == "certificate":
-		if c.TLSClientCA == "" {
-			return nil, "", configfile.Invalid("scope", "certificate needs --tls-client-ca")
-		}
-		return gateway.FromCertificate, "", nil
-	case c.Scope == "unscoped":
-		return gateway.Unscoped, "", nil
-	}
-	return nil, "", configfile.Invalid("scope", "must be header:NAME, jwt:CLAIM, certificate or unscoped: %q", c.Scope)
-}
-
-// tokenKey reads the key that verifies tokens.
-func (c *gatewayCommand) tokenKey() (*gateway.TokenKey, error) {
-	switch {
-	case c.JWTKey != "":
-		key, err := gateway.ReadPublicKey(c.JWTKey)
-		return key, configfile.Within("jwt_key", err)
-	case c.JWTSecret != "":
-		key, err := gateway.ReadSecret(c.JWTSecret)
-		return key, configfile.Within("jwt_secret", err)
-	}
-	return nil, configfile.Invalid("scope", "jwt needs --jwt-key or --jwt-secret")
 }
 
 // serverTLS returns the TLS configuration of the listener, or nil if it serves without TLS.

@@ -18,6 +18,16 @@ import (
 type configuration struct {
 	settings         `yaml:",inline"`
 	gateway.Policies `yaml:",inline"`
+	JWTIssuers       []issuer `yaml:"jwt_issuers" help:"Issuers of tokens, if there are several. They take the place of jwt_key, jwt_jwks, jwt_secret, jwt_issuer and jwt_audience."`
+}
+
+// issuer is one of several issuers of tokens.
+type issuer struct {
+	Issuer   string `yaml:"issuer" jsonschema:"required" help:"The issuer that the tokens have."`
+	Audience string `yaml:"audience" help:"The audience that the tokens must have."`
+	Key      string `yaml:"key" help:"File with the public key or certificate in PEM that verifies the tokens."`
+	KeySet   string `yaml:"jwks" help:"File or URL of the JSON Web Key Set that verifies the tokens."`
+	Secret   string `yaml:"secret" help:"File with the HMAC secret of at least 32 bytes that verifies the tokens."`
 }
 
 // environmentPrefix precedes the name of a flag of the gateway in its environment variable.
@@ -133,7 +143,7 @@ func (c *gatewayCommand) explain(err error) error {
 		return err
 	}
 	name := topField(field)
-	if c.fromFile[name] || c.file != nil && slices.Contains([]string{"defaults", "routes"}, name) {
+	if c.fromFile[name] || c.file != nil && slices.Contains([]string{"defaults", "routes", "jwt_issuers"}, name) {
 		return c.file.Locate(err)
 	}
 	return flagError(err)

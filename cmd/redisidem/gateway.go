@@ -31,10 +31,11 @@ type gatewayCommand struct {
 	Schema   gatewaySchema   `cmd:"" help:"Print the JSON Schema of the configuration file."`
 	OpenAPI  gatewayOpenAPI  `cmd:"" name:"openapi" help:"Print what an OpenAPI document of the service needs about keys, in YAML."`
 
-	configName string           // of the configuration file, if there is one
-	file       *configfile.File // nil without a configuration file
-	content    configuration    // of the file
-	fromFile   map[string]bool  // the settings whose values are those of the file
+	configName string                     // of the configuration file, if there is one
+	file       *configfile.File           // nil without a configuration file
+	content    configuration              // of the file
+	fromFile   map[string]bool            // the settings whose values are those of the file
+	keySets    map[string]*gateway.KeySet // by their URL
 }
 
 // gatewayServe is what the gateway command does without a further word.
@@ -69,9 +70,11 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 		log.Warn("redis cannot be used yet: only requests that need none are served", "error", err)
 	}
 	listenerTLS := newListenerTLS(a.tls)
-	reloads := &reloader{
-		read: func() (*gatewayCommand, error) { return parseGateway(args) }, done: metrics.Reloaded, log: log, running: c,
-		apply: func(next *gatewayCommand) error { return next.replace(g, listenerTLS, log, metrics) },
+	reloads := &reloader{running: c, log: log, done: metrics.Reloaded}
+	reloads.read = func() (*gatewayCommand, error) { return parseGateway(args) }
+	reloads.apply = func(next *gatewayCommand) error {
+		next.keySets = reloads.running.keySets
+		return next.replace(g, listenerTLS, log, metrics)
 	}
 	reloading, endReloads := context.WithCancel(ctx)
 	ended := make(chan struct{})

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 )
 
 // reloadInterval is how often the files of a configuration are compared with their contents before.
@@ -19,7 +21,7 @@ const reloadInterval = 5 * time.Second
 // reloadable are the settings that a reload changes, as fields of the configuration file.
 var reloadable = []string{
 	"upstream", "upstream_timeout", "keep_host", "upstream_ca", "upstream_cert", "upstream_key", "policy_url",
-	"scope", "jwt_key", "jwt_secret", "jwt_issuer", "jwt_audience", "cors_origin", "cors_credentials", "tls_cert", "tls_key", "tls_client_ca",
+	"scope", "jwt_key", "jwt_jwks", "jwt_secret", "jwt_issuer", "jwt_audience", "cors_origin", "cors_credentials", "tls_cert", "tls_key", "tls_client_ca",
 }
 
 // reloader reloads the configuration of a gateway that serves.
@@ -95,8 +97,13 @@ func (s *settings) needRestart(next *settings) (fields []string) {
 
 // files returns the names of the files whose changes lead to a reload.
 func (c *gatewayCommand) files() []string {
-	names := []string{c.configName, c.JWTKey, c.JWTSecret, c.TLSCert, c.TLSKey, c.TLSClientCA, c.UpstreamCA, c.UpstreamCert, c.UpstreamKey}
-	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	names := []string{
+		c.configName, c.JWTKey, c.JWTKeySet, c.JWTSecret, c.TLSCert, c.TLSKey, c.TLSClientCA, c.UpstreamCA, c.UpstreamCert, c.UpstreamKey,
+	}
+	for _, each := range c.content.JWTIssuers {
+		names = slices.Concat(names, []string{each.Key, each.KeySet, each.Secret})
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" || gateway.IsURL(name) })
 }
 
 // digest returns a digest of the contents of files. A file that cannot be read counts as its error.

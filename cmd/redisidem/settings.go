@@ -19,8 +19,9 @@ type settings struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"30s" help:"How long requests and their commits may then take."`
 	LogFormat       string        `yaml:"log_format" enum:"text,json" default:"json" help:"Format of the log on standard error: text or json."`
 
-	Scope       string `yaml:"scope" jsonschema:"pattern=^(header:.+|jwt:.+|certificate|unscoped)$" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM, certificate, or unscoped (all callers share one scope)."`
+	Scope       string `yaml:"scope" jsonschema:"pattern=^(header:.+|jwt:.+|certificate|unscoped)$" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM (such as jwt:sub or jwt:org.id), certificate, or unscoped (all callers share one scope)."`
 	JWTKey      string `yaml:"jwt_key" name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate in PEM that verifies tokens."`
+	JWTKeySet   string `yaml:"jwt_jwks" name:"jwt-jwks" placeholder:"FILE|URL" xor:"jwt" help:"JSON Web Key Set with the public keys that verify tokens, in place of --jwt-key: a file, or an http:// or https:// URL that is fetched again for an unknown kid."`
 	JWTSecret   string `yaml:"jwt_secret" name:"jwt-secret" placeholder:"FILE" xor:"jwt" help:"HMAC secret of at least 32 bytes that verifies tokens, in place of --jwt-key."`
 	JWTIssuer   string `yaml:"jwt_issuer" name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `yaml:"jwt_audience" name:"jwt-audience" help:"The audience that tokens must have."`

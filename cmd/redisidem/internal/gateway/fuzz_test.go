@@ -64,7 +64,7 @@ func FuzzToken(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	identify := FromToken(Tokens{Key: key, Claim: "sub"})
+	identify := fromToken(f, Tokens{Claim: "sub", Issuers: []Issuer{{Key: key}}})
 	sign := func(method jwt.SigningMethod, key any, subject string) string {
 		token, err := jwt.NewWithClaims(method, jwt.MapClaims{"sub": subject, "exp": time.Now().Add(time.Hour).Unix()}).SignedString(key)
 		if err != nil {
