@@ -48,6 +48,9 @@ func (gatewayServe) Run(ctx context.Context, c *gatewayCommand, line *kong.Conte
 
 // run serves until ctx ends. args is the command line, which a reload reads again.
 func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // without it a signal would end the process
+	defer signal.Stop(hangups)
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
 	a, err := c.assemble(log, metrics)
@@ -78,14 +81,11 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	}
 	reloading, endReloads := context.WithCancel(ctx)
 	ended := make(chan struct{})
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
 	go func() {
 		defer close(ended)
 		reloads.run(reloading, hangups)
 	}()
 	defer func() {
-		signal.Stop(hangups)
 		endReloads()
 		<-ended
 	}()
