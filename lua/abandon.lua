@@ -10,7 +10,7 @@
 --         'a' no callback has begun under this lease: it does not count among all attempts either
 --         's' a shutdown stopped the attempt: it had begun, and a completer makes one more for it
 --         'r' with 'n': no program could work on the key or read it; the look is counted instead
--- ARGV[3] the failure of the attempt, '' for none; left out without KEYS[3] if there is none
+-- ARGV[3] the failure of the attempt, '' without one; left out if KEYS[3] is, too
 -- ARGV[4] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
 --         each attempt, up to half of the time that the record has left
 -- ARGV[5] with KEYS[4]: why the key is given up
