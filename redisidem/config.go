@@ -113,7 +113,8 @@ type Config struct {
 	// without white space. Default: the host's name and the process ID.
 	Owner string
 
-	// Observer receives an event for each change of a key. Default: nil, no events.
+	// Observer receives an event for each change of a key, and the spans of the work if it is a
+	// Tracer. Observers joins several. Default: nil, no events.
 	Observer Observer
 
 	// Logger receives the results of background work and the warnings of Open, which no call can

@@ -72,7 +72,7 @@ func (m *Metrics) Observe(_ context.Context, e redisidem.Event) {
 		m.stages.Observe(e.Duration.Seconds())
 	case redisidem.EventRefused:
 		m.refused.WithLabelValues(reason(e.Err)).Inc()
-	case redisidem.EventReplayed, redisidem.EventRenewed, redisidem.EventLeaseLost, redisidem.EventOutcomeUnknown, redisidem.EventAbandoned, redisidem.EventDeadLettered:
+	case redisidem.EventReplayed, redisidem.EventRenewed, redisidem.EventLeaseLost, redisidem.EventOutcomeUnknown, redisidem.EventAbandoned, redisidem.EventDeadLettered, redisidem.EventCommitDropped:
 	}
 }
 
