@@ -8,21 +8,21 @@ import (
 
 // Tracer is an optional extension of [Observer]. If Config.Observer has these methods, the service
 // reports its work on keys as spans. An event is observed with the context of the span in which it
-// occurs. What is said of an Observer applies to a Tracer: it is called concurrently, must be quick,
-// and a panic is logged and goes no further.
+// occurs. What is said of an Observer applies to a Tracer: it is called concurrently, must be
+// quick, and a panic is logged and goes no further.
 //
 // Package contrib/otelidem is a Tracer for OpenTelemetry.
 type Tracer interface {
 	Observer
 
 	// StartSpan is called when a piece of work begins. It returns the context for this work, which
-	// must descend from ctx. The callback of a stage gets it, so that the work inside belongs to the
-	// span of the stage.
+	// must descend from ctx. The callback of a stage gets it, so that the work inside belongs to
+	// the span of the stage.
 	StartSpan(ctx context.Context, s Span) context.Context
 
 	// EndSpan is called once with the context that StartSpan returned, when the work has ended. err
-	// is why it failed, or nil. It may contain the application's own error text: see [Reason]. After
-	// a panic or runtime.Goexit in a callback it is an error that says so.
+	// is why it failed, or nil. It may contain the application's own error text: see [Reason].
+	// After a panic or runtime.Goexit in a callback it is an error that says so.
 	EndSpan(ctx context.Context, err error)
 
 	// Origin returns the trace context of ctx as a W3C traceparent, or "". A new key stores it, so
@@ -78,7 +78,7 @@ type Span struct {
 	Origin string
 }
 
-// openSpan is a span that has not ended. The zero value is none.
+// openSpan is a span that has not ended. The zero value stands for no span.
 type openSpan struct {
 	service *Service
 	ctx     context.Context // as StartSpan returned it
