@@ -9,7 +9,7 @@
 //	redisidem wait        inside of a claim: waiting for another worker
 //	redisidem stage NAME  the callback of a stage; the work inside hangs under it
 //	redisidem commit      storing the outcome of a stage
-//	redisidem complete    a completer's work on a key, in the trace of the request that made the key
+//	redisidem complete    a completer's work on a key, in the trace of the key's first request
 //
 // Their attributes are redisidem.key.id, redisidem.flow, redisidem.stage, redisidem.attempt,
 // redisidem.outcome and, after an error, error.type with a word of [redisidem.Reason]. A span has
@@ -20,13 +20,15 @@
 //
 // # Metrics
 //
-//	redisidem.events              counter, {event}: by redisidem.event, flow, stage and error.type
-//	redisidem.operation.duration  histogram, s: by redisidem.operation, flow, stage, outcome and error.type
+//	redisidem.events              counter, {event}
+//	redisidem.operation.duration  histogram, s: the duration of the spans
 //	redisidem.leases.held         up-down counter, {lease}: leases that this process holds
-//	redisidem.commits.pending     up-down counter, {commit}: commits that are retried in the background
+//	redisidem.commits.pending     up-down counter, {commit}: commits that are being retried
 //	redisidem.copies              up-down counter, {copy}: copies of finished records
 //	redisidem.copies.size         up-down counter, By: the memory of these copies
 //	redisidem.copies.lookups      counter, {lookup}: by redisidem.copies.hit
 //
-// The last five need [Observer.ObserveProcess]. The operations are the kinds of spans.
+// The first two have the attributes redisidem.flow, redisidem.stage and error.type. Events also
+// have redisidem.event, and durations redisidem.operation, a kind of span, and redisidem.outcome.
+// The last five need [Observer.ObserveProcess].
 package otelidem
