@@ -71,6 +71,11 @@ type gatewayCommand struct {
 func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
+	exports, end, err := startTelemetry(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer end()
 	cfg, challenge, err := c.assemble(log, metrics)
 	if err != nil {
 		return err
@@ -85,13 +90,16 @@ func (c *gatewayCommand) Run(ctx context.Context) (err error) {
 	}
 	service, stop, err := c.open(&redisidem.Config{
 		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
-		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
+		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: redisidem.Observers(metrics, exports.Observer), Logger: log,
 	}, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	cfg.Service, cfg.Challenge = service, challenge
+	if err := exports.Watch(service); err != nil {
+		return errors.Join(err, service.Close(ctx))
+	}
+	cfg.Service, cfg.Challenge, cfg.Traces = service, challenge, exports.Traces
 	g, err := gateway.New(*cfg)
 	if err != nil {
 		return errors.Join(err, service.Close(ctx))
@@ -305,7 +313,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 
 func newLog(format string) *slog.Logger {
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+		return slog.New(gateway.TraceLog{Handler: slog.NewTextHandler(os.Stderr, nil)})
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	return slog.New(gateway.TraceLog{Handler: slog.NewJSONHandler(os.Stderr, nil)})
 }

@@ -9,6 +9,8 @@ import (
 	"net/http/httputil"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -33,6 +35,9 @@ type Config struct {
 	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
 	// "after-start" (once it was usable) or "always". Default: never.
 	ReadyWithoutRedis string
+	// Traces makes the spans of requests and carries their W3C context to the upstream. Nil: none,
+	// and header fields reach the upstream as the client sent them.
+	Traces trace.TracerProvider
 	// InMemory is whether the keys are kept in this process, which /readyz then says.
 	InMemory bool
 }
@@ -54,6 +59,7 @@ type Gateway struct {
 	cors      CORS
 	quota     httpidem.Quota
 	readiness readiness
+	tracing   tracing
 }
 
 // New returns a gateway. An error names the route or the setting that is invalid.
@@ -62,12 +68,14 @@ func New(cfg Config) (*Gateway, error) {
 		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
 		transport: cfg.Upstream.newTransport(), timeout: cfg.Upstream.Timeout, challenge: cfg.Challenge, cors: cfg.CORS,
 		quota: cfg.Quota, policyURL: cfg.PolicyURL,
+		tracing:   tracing{cfg.Traces},
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	if err := g.cors.validate(); err != nil {
 		return nil, err
 	}
-	g.proxy = newProxy(cfg.Upstream, g.transport, cfg.Log)
+	g.proxy = newProxy(cfg.Upstream, g.tracing.transport(g.transport), cfg.Log)
+	g.metrics.Watch(cfg.Service)
 	var err error
 	if g.mux, err = cfg.Routes.matcher(); err != nil {
 		return nil, err
@@ -90,8 +98,11 @@ func New(cfg Config) (*Gateway, error) {
 
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
-	return g.logged(g.cors.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return g.tracing.handler(g.logged(g.cors.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i := g.routes.find(g.mux, r)
+		route := g.routes.label(i)
+		requestLogOf(r.Context()).route = route
+		g.tracing.name(r, route)
 		if i < 0 {
 			i = len(g.handlers) - 1
 		}
@@ -99,7 +110,7 @@ func (g *Gateway) Handler() http.Handler {
 			w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
 		}
 		g.handlers[i].ServeHTTP(w, r)
-	})))
+	}))))
 }
 
 // Close closes the idle connections to the upstream.
