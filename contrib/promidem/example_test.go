@@ -37,7 +37,7 @@ func Example() {
 	registry.MustRegister(metrics)
 
 	scrape := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", http.NoBody))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
 	for line := range strings.Lines(scrape.Body.String()) {
 		if strings.HasPrefix(line, "redisidem_dead_letters") || strings.HasPrefix(line, "redisidem_redis_up") {
 			fmt.Print(line)

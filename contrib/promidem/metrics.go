@@ -35,7 +35,7 @@ func New(cfg *Config) *Metrics {
 	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds}, labels)
 	}
-	return &Metrics{
+	m := &Metrics{
 		cfg: cfg.withDefaults(),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "redisidem_events_total", Help: "Events of idempotency keys.",
@@ -49,6 +49,22 @@ func New(cfg *Config) *Metrics {
 			Name: "redisidem_renewal_seconds", Help: "Round trips of renewals of leases.", Buckets: seconds,
 		}),
 	}
+	for kind, words := range expected {
+		for _, reason := range words {
+			m.errors.WithLabelValues(kind.String(), reason)
+		}
+	}
+	return m
+}
+
+// expected are the errors that alerts are about. Their counters begin with 0, because Prometheus
+// does not see an increase in the first value of a counter.
+var expected = map[redisidem.EventKind][]string{
+	redisidem.EventRefused:        {"locked", "mismatch", "unavailable", "damaged"},
+	redisidem.EventCommitted:      {"not-kept"},
+	redisidem.EventLeaseLost:      {"fenced", "lease-lost", "max-hold"},
+	redisidem.EventOutcomeUnknown: {"outcome-unknown", "unavailable", "not-permitted", "canceled"},
+	redisidem.EventCommitDropped:  {"outcome-unknown", "fenced", "effect"},
 }
 
 // Observe implements [redisidem.Observer].

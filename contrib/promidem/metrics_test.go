@@ -121,10 +121,9 @@ func TestEventsAreCounted(t *testing.T) {
 		"redisidem_events_total{flow=order/1,kind=committed,stage=started} 1",
 		"redisidem_events_total{flow=order/1,kind=replayed,stage=} 1",
 	)
-	w.mustHave(
-		"redisidem_errors_total",
-		"redisidem_errors_total{kind=abandoned,reason=other} 1", "redisidem_errors_total{kind=refused,reason=mismatch} 1",
-	)
+	w.mustHave("redisidem_errors_total{kind=abandoned", "redisidem_errors_total{kind=abandoned,reason=other} 1")
+	w.mustHave("redisidem_errors_total{kind=refused,reason=mismatch", "redisidem_errors_total{kind=refused,reason=mismatch} 1")
+	w.mustHave("redisidem_errors_total{kind=lease-lost,reason=fenced", "redisidem_errors_total{kind=lease-lost,reason=fenced} 0")
 	w.mustHave("redisidem_claim_seconds", "redisidem_claim_seconds{flow=order/1} 1", "redisidem_claim_seconds{flow=} 1")
 	w.mustHave("redisidem_stage_seconds", "redisidem_stage_seconds{flow=order/1,stage=started} 1")
 	w.mustHave("redisidem_renewal_seconds", "redisidem_renewal_seconds{} 1")
