@@ -8,7 +8,8 @@ import (
 // Observer receives an event for each change of a key, for metrics, traces and logs. The service
 // calls it synchronously and concurrently from many goroutines. It must be quick and must not call
 // back into the service. If it panics, the service logs the panic with Config.Logger and goes on as
-// if it had returned: a defect in metrics must not end a program or a lease.
+// if it had returned: a defect in metrics must not end a program or a lease. [Tracer] extends it
+// with spans, [Observers] joins several, and [LogObserver] writes events with slog.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }

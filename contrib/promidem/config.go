@@ -19,8 +19,10 @@ type Config struct {
 	// case. Default: none.
 	Flows []string
 	// Interval is how long the numbers of Redis are used before a scrape asks again. Each time
-	// costs about as much as one look of a completer and one Service.Check. Default: 30 s.
-	// Negative: Redis is never asked, and its metrics are missing.
+	// costs about as much as one look of a completer and one Service.Check. All processes report
+	// the same numbers, so with many processes a few of them are enough, above all on a cluster,
+	// where each flow needs a command for each of the 1024 shards. Default: 30 s. Negative: Redis
+	// is never asked, and its metrics are missing.
 	Interval time.Duration
 	// Timeout bounds how long a scrape waits for Redis. It should be below Prometheus's
 	// scrape_timeout. Default: 5 s, also for negative values.
