@@ -3,7 +3,7 @@
 -- claim; the record's token and fence decide who may commit.
 --
 -- KEYS[1] record
--- KEYS[2] lock, left out while its slot migrates, as all keys behind it are: ARGV[13] says whether
+-- KEYS[2] lock, left out while its slot migrates, as all keys behind it are: ARGV[14] says whether
 --         the caller has taken it
 -- KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- KEYS[4] dead letters, when the key is known to be one; left out otherwise
@@ -30,7 +30,8 @@
 -- ARGV[11] the flow that is to work on the key: its name/version and its recovery points, each with
 --         a line break behind it; '' for none
 -- ARGV[12] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
--- ARGV[13] without KEYS[2]: the record's control before the caller took the lock, '-' when it had
+-- ARGV[13] the trace context of the caller, for the record to create
+-- ARGV[14] without KEYS[2]: the record's control before the caller took the lock, '-' when it had
 --         none, '' when another attempt has the lock
 --
 -- Replies
@@ -39,7 +40,7 @@
 --            a tombstone: its generation as one more number. If ARGV[9] is not '', two more: the
 --            record's flow, '-' for none, and '1' if it is a dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds. Without KEYS[2] that is 0: another
---            attempt has the lock, or the record has changed since ARGV[13]
+--            attempt has the lock, or the record has changed since ARGV[14]
 --   DONE     token, with 'l' the remaining life of the record in milliseconds; the record without
 --            its state, and without its params unless 'p' asks for them: it is finished
 --   INTERIM  token, age of the answer in microseconds; the record: it got an interim answer while
@@ -291,7 +292,7 @@ if KEYS[2] then
 else
   -- The caller took the lock before this call. If the record is unchanged since before that, no
   -- other attempt has a lease.
-  mine = ARGV[13] ~= '' and (owner == token or (control or '-') == ARGV[13])
+  mine = ARGV[14] ~= '' and (owner == token or (control or '-') == ARGV[14])
 end
 
 if not exists then
@@ -303,6 +304,9 @@ if not exists then
   end
   if points ~= '' then
     fields[#fields + 1], fields[#fields + 2] = 'flow', string.match(points, '^[^\n]*')
+  end
+  if (ARGV[13] or '') ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'origin', ARGV[13]
   end
   redis.call('HSET', KEYS[1],
     'control', mine and '2 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[3] .. ' - ' .. at .. ' ' .. ARGV[5] or '2 0 - 0 0 0 0 - ' .. at .. ' -',

@@ -6,10 +6,12 @@
 -- ARGV[3] retention in milliseconds
 -- ARGV[4] scope, key, method and path, as the record's field request has them
 -- ARGV[5] params, '' for none
--- ARGV[6] flags, left out without any:
+-- The others may be left out from the end on, and are then ''.
+-- ARGV[6] flags:
 --         'd' the caller waits for replicas, so a reply about an older write must be a write too
 --         'l' the reply has the remaining life of a finished record
 --         'p' the reply has the params of a finished record
+-- ARGV[7] the trace context of the caller, for the new record
 --
 -- Replies
 --   CREATED  nonce, server time in microseconds, and the record's generation when it is made in
@@ -43,6 +45,9 @@ if not exists or generation and not control and not printed then
   local fields = {}
   if ARGV[5] ~= '' then
     fields = {'request_params', ARGV[5]}
+  end
+  if (ARGV[7] or '') ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'origin', ARGV[7]
   end
   redis.call('HSET', KEYS[1], 'control', '2 0 - 0 0 0 0 - ' .. now .. ' -', 'fingerprint', ARGV[2], 'recovery_point', 'started',
     'request', ARGV[4], unpack(fields))

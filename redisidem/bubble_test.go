@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -273,6 +274,13 @@ func (r *recorder) Observe(_ context.Context, e redisidem.Event) {
 	r.events = append(r.events, e)
 }
 
+// all returns the events so far.
+func (r *recorder) all() []redisidem.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
 func (r *recorder) count(kind redisidem.EventKind) (n int) {
 	for _, k := range r.kinds() {
 		if k == kind {
@@ -285,8 +293,8 @@ func (r *recorder) count(kind redisidem.EventKind) (n int) {
 func (r *recorder) kinds() (kinds []redisidem.EventKind) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.events {
-		kinds = append(kinds, e.Kind)
+	for i := range r.events {
+		kinds = append(kinds, r.events[i].Kind)
 	}
 	return kinds
 }

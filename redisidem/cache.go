@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
@@ -18,6 +19,8 @@ type cache struct {
 	otter *otter.Cache[protocol.Name, copied]
 	life  time.Duration
 	trace time.Duration // how long an answer can be under way
+
+	lookups *stats.Counter // the hits and misses of get
 
 	mu     sync.Mutex // makes put's look and its write one step
 	purged time.Time
@@ -48,7 +51,7 @@ func newCache(bytes int64, life, trace time.Duration) (*cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cache{otter: o, life: life, trace: trace}, nil
+	return &cache{otter: o, life: life, trace: trace, lookups: stats.NewCounter()}, nil
 }
 
 // weight is about what a copy takes. A tombstone weighs nothing, so that it is never dropped to
@@ -74,6 +77,16 @@ func (c copied) weight() uint32 {
 // get returns a copy of the key that is the caller's own, but for what it points to. It returns nil
 // if there is no copy.
 func (c *cache) get(n protocol.Name, scope, value string, wanted *fingerprint) *Key {
+	k := c.find(n, scope, value, wanted)
+	if k == nil {
+		c.lookups.RecordMisses(1)
+	} else {
+		c.lookups.RecordHits(1)
+	}
+	return k
+}
+
+func (c *cache) find(n protocol.Name, scope, value string, wanted *fingerprint) *Key {
 	found, ok := c.otter.GetIfPresent(n)
 	if !ok || found.key == nil {
 		return nil
@@ -156,7 +169,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if s.cache != nil {
 		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.digest); key != nil {
 			if s.cfg.Observer != nil {
-				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Flow: key.Flow, Revision: key.Revision, RecoveryPoint: Finished})
+				s.observe(ctx, Event{Kind: EventReplayed, Key: key.ID(), Flow: key.Flow, Revision: key.Revision, RecoveryPoint: Finished, FromCopy: true})
 			}
 			return key, identity{}, encodedRequest{}, nil
 		}

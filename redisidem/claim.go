@@ -70,7 +70,7 @@ func (c *claim) asked(s *Service, w tryOptions) protocol.Claim {
 // lease, or an error. If the record has advanced, is finished, or got an interim answer while the
 // caller waited, it returns that key and no lease.
 func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
-	cl := claimant{claim: c, scope: sc}
+	cl := claimant{claim: c, scope: sc, caller: ctx}
 	cl.outer, _ = ctx.Value(leaseContext{}).(*Lease)
 	if cl.isNested() {
 		return nil, nil, ErrNested
@@ -87,6 +87,8 @@ func (sc *Scope) claim(ctx context.Context, c claim) (*Lease, *Key, error) {
 		}
 	}()
 	cl.by.Token = protocol.NewToken()
+	ctx, span := sc.startClaimSpan(ctx, &c, SpanClaim)
+	defer func() { span.end(a.err) }()
 	a = cl.await(ctx)
 	if a.lease == nil {
 		s.abandonClaim(ctx, c.id, &cl.by)
@@ -121,9 +123,10 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 
 // claimant is a caller of claim.
 type claimant struct {
-	claim claim
-	scope *Scope
-	outer *Lease // the lease of the stage that the call is in; nil outside of one
+	claim  claim
+	scope  *Scope
+	caller context.Context // from which the context of the lease descends, without the claim's span
+	outer  *Lease          // the lease of the stage that the call is in; nil outside of one
 
 	// All tries share one token, so that a try that arrives late belongs to the same attempt. A
 	// claim with an older fingerprint needs another token: a refused claim gives its lock back.
@@ -166,6 +169,9 @@ func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w 
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	asked := c.asked(s, w)
+	if asked.Creates {
+		asked.New.Origin = s.origin(cl.caller)
+	}
 	r, err := s.redis.Claim(bounded, &asked, by)
 	if err != nil {
 		a.err = explain(ctx, "claim", err)
@@ -177,7 +183,7 @@ func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w 
 		if a.err = s.checkAcks(r); a.err != nil {
 			return a
 		}
-		a.lease, a.err = cl.newLease(ctx, c, grant{by.Token, sent, r})
+		a.lease, a.err = cl.newLease(c, grant{by.Token, sent, r})
 		if a.err != nil && c.completing {
 			by.Open = false
 			a.err = s.refuseUnread(ctx, *c, by.Token, r, a.err)

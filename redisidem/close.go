@@ -113,6 +113,13 @@ func (l *inFlight) subtract() {
 	}
 }
 
+// held returns how many leases have not ended.
+func (l *inFlight) held() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.leases)
+}
+
 // isClosing reports whether enter refuses new operations.
 func (l *inFlight) isClosing() bool {
 	l.mu.Lock()

@@ -34,7 +34,9 @@ func (l *Lease) CommitKeep(ctx context.Context, o Outcome) (key *Key, held bool,
 // commit commits an outcome. worked means that a callback returned it: its work is done and must
 // not run again. If the outcome cannot be stored, the key is finished without a result, after its
 // compensations if the outcome was Fail. The outcome of a compensation is refused instead.
-func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (*Key, bool, error) {
+func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (_ *Key, _ bool, err error) {
+	ctx, span := l.startSpan(ctx, SpanCommit)
+	defer func() { span.end(err) }()
 	l.committing.Lock()
 	defer l.committing.Unlock()
 	s := l.scope.service

@@ -24,14 +24,17 @@ const (
 	shortestCommitPause = 5 * time.Millisecond // however short Config.Timeout is
 )
 
-// retryInBackground runs work in the background, and Close waits for it. It logs and skips the work
-// if maxBackground works of its kind are running. The caller must be inside inFlight.
-func (s *Service) retryInBackground(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) {
+// retryInBackground runs work in the background, and Close waits for it. It reports false and skips
+// the work if Config.CommitRetry is negative, or, with a line in the log, if maxBackground works of
+// its kind are running. The caller must be inside inFlight.
+func (s *Service) retryInBackground(ctx context.Context, kind *atomic.Int64, id identity, work func(context.Context)) bool {
 	switch {
 	case s.cfg.CommitRetry <= 0:
+		return false
 	case kind.Add(1) > s.maxBackground:
 		kind.Add(-1)
 		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: not retried: too many retries are running", attrKey(id))
+		return false
 	default:
 		s.inFlight.add()
 		go func() {
@@ -40,6 +43,7 @@ func (s *Service) retryInBackground(ctx context.Context, kind *atomic.Int64, id 
 			work(context.WithoutCancel(ctx))
 		}()
 	}
+	return true
 }
 
 // repeat repeats a call until done accepts its result, with pauses that grow up to longest. done
@@ -75,8 +79,11 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 	s.observe(ctx, unknown)
 
 	again, kept := c.WithoutKeep() // no further stage runs under the lease
-	s.retryInBackground(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) })
-	return &commitUnknownError{errors.Unwrap(why)}
+	err := &commitUnknownError{errors.Unwrap(why)}
+	if !s.retryInBackground(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) }) {
+		l.observeDropped(ctx, err)
+	}
+	return err
 }
 
 // repeatCommit repeats a commit until its fate is known or Config.CommitRetry has passed. kept
@@ -90,7 +97,7 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 		case err != nil && !protocol.IsDamaged(err):
 			return false
 		case err == nil && (r.Status == protocol.StatusGone || r.Status == protocol.StatusForgotten):
-			l.logDroppedCommit(ctx, ErrOutcomeUnknown) // the caller has got this error already
+			l.dropCommit(ctx, ErrOutcomeUnknown) // the caller has got this error already
 			return true
 		}
 		if err == nil && r.Status == protocol.StatusEffect && e.worked {
@@ -102,20 +109,27 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 			}
 		}
 		if _, _, err := l.applyReply(ctx, commitTry{l.Key(), e, false, began}, r, err); err != nil {
-			l.logDroppedCommit(ctx, err)
+			l.dropCommit(ctx, err)
 		} else if kept { // even if its lock has lapsed, because the attempt would count otherwise
 			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
 		}
 		return true
 	})
 	if err != nil {
-		l.logDroppedCommit(ctx, err)
+		l.dropCommit(ctx, &commitUnknownError{err})
 	}
 }
 
-// logDroppedCommit logs that a commit's fate stays unknown, or that it was refused.
-func (l *Lease) logDroppedCommit(ctx context.Context, why error) {
+// dropCommit logs and reports that a commit's fate stays unknown, or that it was refused.
+func (l *Lease) dropCommit(ctx context.Context, why error) {
+	l.observeDropped(ctx, why)
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: commit given up", attrKey(l.id), attrErr(why))
+}
+
+func (l *Lease) observeDropped(ctx context.Context, why error) {
+	e := l.event(EventCommitDropped)
+	e.Err = why
+	l.scope.service.observe(ctx, e)
 }
 
 // attrKey returns the log attribute that names a key by its digest.

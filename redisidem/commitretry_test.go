@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -178,4 +179,59 @@ func TestTrapS18LostReplyHasNoSecondEffect(t *testing.T) {
 		mustBe(t, err, redisidem.ErrNotFound)
 		e.mustBeTidy(e.client())
 	})
+}
+
+// TestDroppedCommitHasAnEvent goes through the ways in which a commit without an answer ends.
+func TestDroppedCommitHasAnEvent(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		retry time.Duration
+		limit int64
+		after func(b *bubble)
+		want  error
+	}{
+		"Redis stays away": {0, 0, func(*bubble) { time.Sleep(time.Hour) }, redisidem.ErrOutcomeUnknown},
+		"no retries":       {-1, 0, func(*bubble) {}, redisidem.ErrOutcomeUnknown},
+		"too many retries": {0, -1, func(*bubble) {}, redisidem.ErrOutcomeUnknown},
+		"the record is gone": {0, 0, func(b *bubble) {
+			b.server.FlushAll()
+			b.thaw()
+			time.Sleep(time.Minute)
+		}, redisidem.ErrOutcomeUnknown},
+		"another worker has claimed the key": {0, 0, func(b *bubble) {
+			b.server.FastForward(time.Minute)
+			for _, key := range b.server.Keys() {
+				if strings.HasSuffix(key, ":lock") {
+					b.server.Del(key)
+				}
+			}
+			b.thaw()
+			_, err := b.service(redisidem.Config{}).Scope("a").Do(ctx, "k", request, finish("other"))
+			mustBe(b, err, nil)
+			time.Sleep(time.Minute)
+		}, redisidem.ErrFenced},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				events := &recorder{}
+				svc := b.service(redisidem.Config{Observer: events, CommitRetry: c.retry})
+				if c.limit < 0 {
+					svc.SetMaxBackground(0)
+				}
+				_, err := svc.Scope("a").Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					b.freeze()
+					return redisidem.Finish(redisidem.JSON(200, "done")), nil
+				})
+				mustBe(b, err, redisidem.ErrOutcomeUnknown)
+				c.after(b)
+				last := events.all()[len(events.all())-1]
+				if events.count(redisidem.EventCommitDropped) != 1 || last.Kind != redisidem.EventCommitDropped || last.Key == "" || last.Stage != redisidem.Started {
+					b.Fatalf("the events are %v, and the last one is %+v", events.kinds(), last)
+				}
+				if !errors.Is(last.Err, c.want) {
+					b.Errorf("the reason is %v, want %v", last.Err, c.want)
+				}
+			})
+		})
+	}
 }

@@ -19,14 +19,18 @@ var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, err error) {
 	// A panic of one key's stage or of the observer must not end the process that works on all
 	// others.
+	var lease *Lease
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
+		if lease != nil {
+			lease.span.end(err)
+		}
 	}()
 	sc := c.service.Scope("").Wait(0) // the scope is in the record
 	f := j.flow
-	lease, key, err := sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
+	lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
 	if other, ok := errors.AsType[*FlowError](err); ok {
 		switch name, _, _ := strings.Cut(other.Stored, "/"); {
 		case name != f.cfg.Name:
@@ -42,6 +46,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 	if lease == nil {
 		return key, err
 	}
+	ctx = lease.caller()
 	if why := lease.deadLetterReason(); why != "" {
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
@@ -52,7 +57,9 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		if again == nil {
 			return key, errors.Join(err, claimErr)
 		}
-		return key, again.makeDeadLetter(ctx, err.Error())
+		err = again.makeDeadLetter(again.caller(), err.Error())
+		again.span.end(err)
+		return key, err
 	}
 	return key, err
 }

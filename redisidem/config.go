@@ -125,7 +125,8 @@ type Config struct {
 	// errors may contain what must not be stored. Default: false.
 	DiscardFailures bool
 
-	// Observer receives an event for each change of a key. Default: nil, no events.
+	// Observer receives an event for each change of a key, and the spans of the work if it is a
+	// Tracer. Observers joins several. Default: nil, no events.
 	Observer Observer
 
 	// Logger receives the results of background work and the warnings of Open, which no call can

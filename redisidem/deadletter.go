@@ -166,6 +166,8 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 	if lease == nil {
 		return err
 	}
+	defer func() { lease.span.end(why) }()
+	ctx = lease.caller()
 	key := lease.Key()
 	if cl.flow.refusedOften(key.refused, key.Revision) {
 		letter := "no program for " + key.Flow

@@ -1,6 +1,9 @@
 package redisidem
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // CopyCache is the cache of copies, for tests of races that no caller can bring about.
 type CopyCache struct{ cache *cache }
@@ -51,3 +54,6 @@ func fingerprintOf(text string) (f fingerprint) {
 
 // SetMaxBackground replaces the number of calls of one kind that are retried at the same time.
 func (s *Service) SetMaxBackground(n int64) { s.maxBackground = n }
+
+// OriginOf returns the traceparent that a key made with ctx stores.
+func (s *Service) OriginOf(ctx context.Context) string { return s.origin(ctx) }

@@ -54,7 +54,9 @@ func (sc *Scope) InitializeRequest(ctx context.Context, value string, req Reques
 func (sc *Scope) create(ctx context.Context, id identity, encoded *encodedRequest) (*Key, error) {
 	s := sc.service
 	sent := time.Now()
-	r, err := s.ask(ctx, "initialize request", s.redis.NewCreate(id, encoded.fingerprint, encoded.record(), encoded.needsParams()))
+	record := encoded.record()
+	record.Origin = s.origin(ctx)
+	r, err := s.ask(ctx, "initialize request", s.redis.NewCreate(id, encoded.fingerprint, record, encoded.needsParams()))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package redisidem_test
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,6 +43,19 @@ func TestStatsCountFewKeys(t *testing.T) {
 	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1, Overdue: 1, Dead: 1}) {
 		t.Errorf("flows: %+v", stats.Flows)
 	}
+	// The index of a flow that no completer has scanned lately is counted if it is named.
+	for _, named := range [][]string{nil, {"cart", "no-such-flow"}} {
+		indexes, err := in.FlowIndexes(ctx, named...)
+		mustBe(t, err, nil)
+		if len(named) == 0 && len(indexes) == 0 {
+			continue // the last scan was more than a minute ago
+		}
+		if !slices.Equal(indexes, stats.Flows) {
+			t.Errorf("the indexes are %+v, want %+v", indexes, stats.Flows)
+		}
+	}
+	_, err = in.FlowIndexes(ctx, "*")
+	mustBeInvalid(t, err, "flows", "*")
 }
 
 // TestStatsEstimateManyKeys compares estimates with what is there, beside keys of another program.

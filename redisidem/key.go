@@ -62,10 +62,11 @@ type Key struct {
 	hasInterim  bool // the stored response is an interim one
 	interim     bool // this call, or the one that it waited for, produced an interim answer
 	ownAnswer   bool // this call made the answer
+	undoable    bool // a stage was committed that its flow can undo
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
-	undoable    bool   // a stage was committed that its flow can undo
+	origin      string // the traceparent of the request that made the key, or ""
 	generation  int64  // how many records were deleted, each within a retention of the next
 	original    view   // the fields as the library set them
 }

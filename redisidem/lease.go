@@ -28,6 +28,8 @@ type Lease struct {
 
 	byHand bool // Scope.Lock has claimed it: the program ends it, and no callback runs under it
 
+	span *openSpan // SpanComplete, if a completer has claimed it, which ends it; nil otherwise
+
 	stageContext stageContext
 	ctx          context.Context // descends from stageContext
 	cancel       context.CancelCauseFunc
@@ -41,8 +43,8 @@ type Lease struct {
 	ended        bool                    // set by end
 	retried      bool                    // this stage ran more than once under this lease
 	hasCommitted bool                    // a stage was committed under this lease
-	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
 	idle         bool                    // it ended because there was nothing to do
+	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
 	lost         error                   // set by lose: why it cancelled the context
 	// sent is when the last command that extended the lease was sent: the claim, a renewal, or a
 	// commit that kept the lease. The holder relies on the lease for a time that counts from here.
@@ -95,7 +97,7 @@ type grant struct {
 }
 
 // newLease makes the lease that a claim was granted.
-func (cl *claimant) newLease(ctx context.Context, c *claim, g grant) (*Lease, error) {
+func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	sc, id, r := cl.scope, c.id, g.reply
 	granted, err := r.Granted()
 	if err != nil {
@@ -141,7 +143,13 @@ func (cl *claimant) newLease(ctx context.Context, c *claim, g grant) (*Lease, er
 		scope: sc, id: id, token: g.token, fence: granted.Fence, attempt: granted.Attempt, outer: cl.outer, flow: c.flow, key: key,
 		byCompleter: c.completing, byHand: c.byHand, began: g.sent, since: g.sent, sent: g.sent,
 	}
-	l.stageContext = stageContext{ctx, l}
+	caller := cl.caller
+	if c.completing {
+		var span openSpan
+		caller, span = l.startSpan(caller, SpanComplete)
+		l.span = &span
+	}
+	l.stageContext = stageContext{caller, l}
 	l.ctx, l.cancel = context.WithCancelCause(&l.stageContext)
 	sc.service.inFlight.hold(l)
 	l.startRenewer()
@@ -164,6 +172,9 @@ func (l *Lease) Fence() int64 { return l.fence }
 // taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. The
 // reason matches [ErrLeaseLost] if the lease was lost, so that another worker may work on the key.
 func (l *Lease) Context() context.Context { return l.ctx }
+
+// caller returns the context with which the lease was claimed, and the span of a completer's work.
+func (l *Lease) caller() context.Context { return l.stageContext.Context }
 
 // Renew gives the lease its full length again. The library does so at each third of the length
 // anyway.

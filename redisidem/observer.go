@@ -2,15 +2,14 @@ package redisidem
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"time"
 )
 
 // Observer receives an event for each change of a key, for metrics, traces and logs. The service
 // calls it synchronously and concurrently from many goroutines. It must be quick and must not call
 // back into the service. If it panics, the service logs the panic with Config.Logger and goes on as
-// if it had returned: a defect in metrics must not end a program or a lease.
+// if it had returned: a defect in metrics must not end a program or a lease. [Tracer] extends it
+// with spans, [Observers] joins several, and [LogObserver] writes events with slog.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -38,13 +37,18 @@ const (
 	// ErrFenced if a commit was refused.
 	EventLeaseLost
 	// EventOutcomeUnknown means that the outcome of a commit is unknown. Err is the reason.
-	// EventCommitted or EventLeaseLost follows if the outcome becomes known.
+	// EventCommitted follows if the background retries find that it is stored, and
+	// EventCommitDropped if they end otherwise.
 	EventOutcomeUnknown
 	// EventAbandoned means that a stage ended without a result. Duration is the time from the
 	// claim. Err is the callback's error, or nil after a panic.
 	EventAbandoned
 	// EventDeadLettered means that a Completer made a key a dead letter. Err is the reason.
 	EventDeadLettered
+	// EventCommitDropped means that a commit without an answer was given up: it was refused, or its
+	// fate is still unknown and it is not repeated any more. Err is the reason. If it is
+	// ErrOutcomeUnknown, the result may be stored, and a retry of the request finds out.
+	EventCommitDropped
 )
 
 // String returns the kind in lower case, or "invalid" for any other value.
@@ -52,7 +56,7 @@ func (k EventKind) String() string {
 	names := [...]string{
 		EventClaimed: "claimed", EventCommitted: "committed", EventReplayed: "replayed", EventRefused: "refused",
 		EventRenewed: "renewed", EventLeaseLost: "lease-lost", EventOutcomeUnknown: "outcome-unknown", EventAbandoned: "abandoned",
-		EventDeadLettered: "dead-lettered",
+		EventDeadLettered: "dead-lettered", EventCommitDropped: "commit-dropped",
 	}
 	if k <= 0 || int(k) >= len(names) {
 		return "invalid"
@@ -80,10 +84,13 @@ type Event struct {
 	// an event without a lease.
 	Fence   int64
 	Attempt int
+	// FromCopy reports that EventReplayed is a replay from a copy in this process, for which Redis
+	// was not asked: see Config.CacheBytes.
+	FromCopy bool
 	// Duration is described at the kinds that define it.
 	Duration time.Duration
 	// Err is described at the kinds that define it. It may contain the application's own error
-	// text: check that before you log it.
+	// text: check that before you log it. [Reason] turns it into a word for metrics.
 	Err error
 }
 
@@ -93,9 +100,7 @@ func (s *Service) observe(ctx context.Context, e Event) {
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			s.cfg.Logger.ErrorContext(
-				ctx, "redisidem: the observer panicked", "event", e.Kind.String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()),
-			)
+			s.logPanic(ctx, v, "event", e.Kind.String())
 		}
 	}()
 	s.cfg.Observer.Observe(ctx, e)

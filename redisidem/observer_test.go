@@ -27,13 +27,8 @@ func (n nervous) Observe(_ context.Context, e redisidem.Event) {
 // callers, renewers, completers and background commits.
 func TestObserverThatPanicsIsLogged(t *testing.T) {
 	inBubble(t, func(b *bubble) {
-		var mu sync.Mutex
-		var text bytes.Buffer
-		log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return text.Write(p)
-		}), nil))
+		text := &logText{}
+		log := slog.New(slog.NewTextHandler(text, nil))
 		svc := b.service(redisidem.Config{Observer: nervous(0), Logger: log})
 		sc := svc.Scope("a")
 		// The lease is renewed, and the commit loses its replies.
@@ -56,6 +51,13 @@ func TestObserverThatPanicsIsLogged(t *testing.T) {
 		mustBe(b, err, redisidem.ErrOutcomeUnknown)
 		b.thaw()
 		time.Sleep(time.Minute)
+		_, err = sc.Do(ctx, "dropped", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			b.mute()
+			return redisidem.Finish(redisidem.JSON(200, "done")), nil
+		})
+		mustBe(b, err, redisidem.ErrOutcomeUnknown)
+		time.Sleep(time.Hour)
+		b.thaw()
 		_, err = sc.Do(ctx, "lost", request, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 			mustBe(b, sc.Unlock(ctx, "lost"), nil)
 			<-ctx.Done()
@@ -70,9 +72,7 @@ func TestObserverThatPanicsIsLogged(t *testing.T) {
 		mustBe(b, err, errStage)
 		time.Sleep(time.Minute)
 		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
-		mu.Lock()
-		defer mu.Unlock()
-		for kind := redisidem.EventClaimed; kind <= redisidem.EventDeadLettered; kind++ {
+		for kind := redisidem.EventClaimed; kind <= redisidem.EventCommitDropped; kind++ {
 			if !strings.Contains(text.String(), "the observer panicked\" event="+kind.String()+" ") {
 				b.Errorf("the panic at %s is not logged", kind)
 			}
@@ -80,9 +80,23 @@ func TestObserverThatPanicsIsLogged(t *testing.T) {
 	})
 }
 
-type writerFunc func(p []byte) (int, error)
+// logText is a log that goroutines write.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
 
 func TestEventsNameFlowAndStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {
@@ -112,14 +126,35 @@ func TestEventsNameFlowAndStage(t *testing.T) {
 func TestNamesOfEvents(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[redisidem.EventKind]string{
-		-1: "invalid", 0: "invalid", redisidem.EventDeadLettered + 1: "invalid",
+		-1: "invalid", 0: "invalid", redisidem.EventCommitDropped + 1: "invalid",
 		redisidem.EventClaimed: "claimed", redisidem.EventCommitted: "committed", redisidem.EventReplayed: "replayed",
 		redisidem.EventRefused: "refused", redisidem.EventRenewed: "renewed", redisidem.EventLeaseLost: "lease-lost",
 		redisidem.EventOutcomeUnknown: "outcome-unknown", redisidem.EventAbandoned: "abandoned",
-		redisidem.EventDeadLettered: "dead-lettered",
+		redisidem.EventDeadLettered: "dead-lettered", redisidem.EventCommitDropped: "commit-dropped",
 	} {
 		if got := kind.String(); got != want {
 			t.Errorf("event %d is %q, want %q", int(kind), got, want)
 		}
 	}
+}
+
+func TestReplayFromACopySaysSo(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		events := &recorder{}
+		svc := warm(b, b.service(copies(func(c *redisidem.Config) { c.Observer = events })))
+		for range 2 {
+			_, err := svc.Scope("a").Do(ctx, "k", request, finish("done"))
+			mustBe(b, err, nil)
+		}
+		_, err := b.service(redisidem.Config{Observer: events}).Scope("a").Do(ctx, "k", request, never(b))
+		mustBe(b, err, nil)
+		var got []string
+		all := events.all()[2:] // the first ones are of warm
+		for i := range all {
+			got = append(got, fmt.Sprint(all[i].Kind, " ", all[i].FromCopy))
+		}
+		if want := []string{"claimed false", "committed false", "replayed true", "replayed false"}; !slices.Equal(got, want) {
+			b.Errorf("the events are %q, want %q", got, want)
+		}
+	})
 }

@@ -24,6 +24,7 @@ const (
 	fieldState       = "state"
 	fieldInterim     = "interim"
 	fieldFlow        = "flow"
+	fieldOrigin      = "origin"
 	fieldDeadLetter  = "dead_letter"
 	fieldLastFailure = "last_failure"
 	fieldRequeued    = "requeued"
@@ -171,6 +172,8 @@ func (r *storedRecord) read(field, v string) (err error) {
 		k.hasInterim = v != ""
 	case fieldState:
 		r.state, k.hasState = v, true
+	case fieldOrigin:
+		k.origin = v
 	case fieldFlow:
 		k.Flow = v
 	case fieldDeadLetter:

@@ -16,10 +16,18 @@ func (l *Lease) runStage(ctx context.Context, work StageFunc, keep bool) (*Key, 
 		_ = l.abandonUnbegun(ctx, err)
 		return st.key, false, err
 	}
-	outcome, err := work(l.ctx, st)
+	outcome, err := l.call(work, st)
 	key, held, err := l.conclude(ctx, st, outcome, err, keep)
 	returned = true
 	return key, held, err
+}
+
+// call calls the callback, in the span of its stage.
+func (l *Lease) call(work StageFunc, st *Stage) (o Outcome, err error) {
+	ctx, span := l.startSpan(l.ctx, SpanStage)
+	err = errPanicked // until the callback has returned
+	defer func() { span.end(err) }()
+	return work(ctx, st)
 }
 
 // checkMayBegin returns why no callback may begin under the lease, or nil. The lease's time may be

@@ -22,6 +22,7 @@ type Service struct {
 	listener   *listener
 	cache      *cache // nil without CacheBytes
 	valueCodec valueCodec
+	tracer     Tracer       // nil if Config.Observer is not one
 	pending    atomic.Int64 // commits that are tried again in the background
 	returning  atomic.Int64 // leases that are given back in the background
 
@@ -55,6 +56,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	s.tracer, _ = s.cfg.Observer.(Tracer)
 	s.valueCodec = valueCodec{codec: s.cfg.Codec, limit: s.cfg.MaxValueBytes}
 	s.listener = newListener(client, s.cfg.Namespace)
 	s.listener.freed = s.flights.wake

@@ -29,12 +29,20 @@ type waiter struct {
 	came    time.Time
 	expired <-chan time.Time // its budget is used up
 	delayed bool             // it has waited: for a leader, or since an earlier ask
+	span    *openSpan        // of the wait, once it has begun; a pointer, so that the claimant stays on the stack
+}
+
+// begins starts the span of the wait. Further calls do nothing.
+func (w *waiter) begins(ctx context.Context) {
+	if w.span.service == nil {
+		_, *w.span = w.scope.startClaimSpan(ctx, &w.claim, SpanWait)
+	}
 }
 
 // await asks for a lease, and asks again while the key is locked, until the scope's budget is used
 // up. A claim that gets no lease leaves the work on the key as it was. It can create the record,
 // and it can enter this process in the record as waiting for the key.
-func (cl *claimant) await(ctx context.Context) claimResult {
+func (cl *claimant) await(ctx context.Context) (a claimResult) {
 	sc := cl.scope
 	switch {
 	case ctx.Err() != nil:
@@ -44,7 +52,9 @@ func (cl *claimant) await(ctx context.Context) claimResult {
 	}
 	budget := time.NewTimer(sc.wait)
 	defer budget.Stop()
-	w := waiter{claimant: cl, came: time.Now(), expired: budget.C}
+	var span openSpan
+	defer func() { span.end(a.err) }()
+	w := waiter{claimant: cl, came: time.Now(), expired: budget.C, span: &span}
 	for {
 		if a, ok := sc.joinFlight(ctx, &w); ok {
 			return a
@@ -71,6 +81,7 @@ func (sc *Scope) joinFlight(ctx context.Context, w *waiter) (claimResult, bool) 
 	case <-f.lead: // precedes the waiter's own end: if the lead is free, it does not give up here
 	default:
 		w.delayed = true
+		w.begins(ctx)
 		select {
 		case <-f.lead:
 		case <-f.done:
@@ -142,6 +153,7 @@ func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) claimResu
 			// ended.
 			next = min(next, locked.RetryAfter+backoff.Between(time.Millisecond, time.Millisecond+firstPoll))
 		}
+		w.begins(ctx)
 		select {
 		case <-f.freed:
 		case <-time.After(next):

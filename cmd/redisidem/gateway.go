@@ -53,16 +53,25 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	defer signal.Stop(hangups)
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
+	exports, end, err := startTelemetry(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer end()
 	a, err := c.assemble(log, metrics)
 	if err != nil {
 		return err
 	}
+	a.service.Observer, a.gateway.Traces = redisidem.Observers(metrics, exports.Observer), exports.Traces
 	g, stop, err := c.open(ctx, a, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	service := a.gateway.Service
+	if err := exports.Watch(service); err != nil {
+		return errors.Join(err, service.Close(ctx))
+	}
 	passes, err := checkRedis(ctx, service, log)
 	switch {
 	case err == nil:
@@ -210,7 +219,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 
 func newLog(format string) *slog.Logger {
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+		return slog.New(gateway.TraceLog{Handler: slog.NewTextHandler(os.Stderr, nil)})
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	return slog.New(gateway.TraceLog{Handler: slog.NewJSONHandler(os.Stderr, nil)})
 }

@@ -106,8 +106,9 @@ type Config struct {
 	WriteProblem func(w http.ResponseWriter, r *http.Request, p *Problem)
 
 	// Observer is called once for each request, in the goroutine that runs the handler, and
-	// concurrently, so it must be quick. A request that timed out has a second, late event. Events
-	// of keys go to the Observer of the service. Default: none.
+	// concurrently, so it must be quick. A request that timed out has a second, late event. A panic
+	// goes to the service's Config.Logger, and changes no response. Events of keys go to the
+	// Observer of the service. Default: none.
 	Observer func(ctx context.Context, e Event)
 }
 

@@ -1,6 +1,10 @@
 package httpidem
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+)
 
 // Event is the result of one request, for Config.Observer. It contains no key, scope or body.
 // ResultTimedOut has a second one: see [Middleware.TimeoutHandler].
@@ -21,14 +25,25 @@ type Event struct {
 
 // observe reports the result of a request to the observer.
 func (m *Middleware) observe(ctx context.Context, r Result, status int, err error) {
-	if m.cfg.Observer != nil {
-		m.cfg.Observer(ctx, Event{Result: r, Status: status, Err: err})
-	}
+	m.report(ctx, Event{Result: r, Status: status, Err: err})
 }
 
 // observe reports the result of a handler that has run.
 func (e *handlerRun) observe(r Result, status int, err error) {
-	if observer := e.middleware.cfg.Observer; observer != nil {
-		observer(e.r.Context(), Event{Result: r, Status: status, Err: err, Late: e.late})
+	e.middleware.report(e.r.Context(), Event{Result: r, Status: status, Err: err, Late: e.late})
+}
+
+// report calls the observer. Its panic is logged and changes no response.
+func (m *Middleware) report(ctx context.Context, e Event) {
+	if m.cfg.Observer == nil {
+		return
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			m.service.Config().Logger.ErrorContext(
+				ctx, "httpidem: the observer panicked", "result", e.Result.String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()),
+			)
+		}
+	}()
+	m.cfg.Observer(ctx, e)
 }

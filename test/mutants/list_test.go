@@ -165,8 +165,8 @@ var mutants = []mutant{
 	{
 		name: "hasty", // during a slot migration, a worker that has taken the lock does not check whether the record has changed
 		file: "lua/claim.lua",
-		old:  "  mine = ARGV[13] ~= '' and (owner == token or (control or '-') == ARGV[13])\n",
-		new:  "  mine = ARGV[13] ~= ''\n",
+		old:  "  mine = ARGV[14] ~= '' and (owner == token or (control or '-') == ARGV[14])\n",
+		new:  "  mine = ARGV[14] ~= ''\n",
 
 		killer: "TestClaimWithoutTheLockComparesTheRecord",
 	},

@@ -48,6 +48,17 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 	}{
 		{c.NewCreate(id, "1:x", NewRecord{Method: "GET", Path: "/"}, true), lua.Create, []string{id.Record}, []any{"1:x", 60000, "1 1 3 s v GET /", []byte(nil), "ldp"}},
 		{
+			c.NewCreate(id, "1:x", NewRecord{Method: "GET", Path: "/", Origin: "00-a"}, false), lua.Create,
+			[]string{id.Record},
+			[]any{"1:x", 60000, "1 1 3 s v GET /", []byte(nil), "ld", "00-a"},
+		},
+		{
+			c.claimCall(&Claim{ID: id, New: NewRecord{Method: "GET", Path: "/", Origin: "00-a"}, Creates: true}, "t"),
+			lua.Claim,
+			[]string{id.Record, id.Lock},
+			[]any{"", 10000, 70000, "me", "1 1 3 s v GET /", []byte(nil), "ld", "", "", "", "", "00-a"},
+		},
+		{
 			c.claimCall(&Claim{ID: id, Fingerprint: "1:x", WakeChannel: "wake", Waited: time.Millisecond, Flow: "f/1\n", New: record, Creates: true}, "t"),
 			lua.Claim,
 			[]string{id.Record, id.Lock},

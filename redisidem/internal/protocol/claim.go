@@ -71,7 +71,7 @@ type Claim struct {
 
 // claimControl is the number of the claim's argument with the control that the record had before
 // the lock was taken. It applies only to a claim without KEYS[2].
-const claimControl = 13
+const claimControl = 14
 
 // claimCall makes the invocation of the claim script by the attempt with this token.
 func (c *Client) claimCall(claim *Claim, token string) Call {
@@ -105,9 +105,12 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 	} else {
 		call.addTexts("", "")
 	}
-	if seen := claim.Seen.text(); flags != "" || seen != "" || wake != "" || claim.Flow != "" || after != "" {
+	if seen := claim.Seen.text(); flags != "" || seen != "" || wake != "" || claim.Flow != "" || after != "" || claim.New.Origin != "" {
 		call.addTexts(flags, seen, wake, claim.Flow)
 		call.add(after)
+		if claim.New.Origin != "" {
+			call.addTexts(claim.New.Origin)
+		}
 	}
 	return call
 }

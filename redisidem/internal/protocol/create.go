@@ -6,6 +6,7 @@ import "github.com/redisidem/redisidem/lua"
 type NewRecord struct {
 	Method, Path string
 	Params       []byte // as they are stored; empty for none
+	Origin       string // the trace context of the caller; empty for none
 }
 
 // add adds a record's request and its params to a call.
@@ -25,8 +26,11 @@ func (c *Client) NewCreate(id Identity, fingerprint string, r NewRecord, needsPa
 	call.addTexts(fingerprint)
 	call.add(c.retentionArg)
 	r.add(&call, &id)
-	if flags != "" {
+	if flags != "" || r.Origin != "" {
 		call.add(flags)
+	}
+	if r.Origin != "" {
+		call.addTexts(r.Origin)
 	}
 	return call
 }

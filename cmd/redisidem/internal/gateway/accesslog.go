@@ -19,6 +19,10 @@ type requestLog struct {
 
 	scope  string // never logged
 	result httpidem.Result
+	route  string // the pattern of its route, as a label
+	// interrupted is set if the request was refused because the outcome of an earlier attempt is
+	// unknown.
+	interrupted bool
 	// challenges are the WWW-Authenticate values of the upstream for a caller that it does not
 	// accept.
 	challenges []string
@@ -51,7 +55,7 @@ func requestLogOf(ctx context.Context) *requestLog {
 func (g *Gateway) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		n := &requestLog{Context: r.Context(), counter: responseCounter{ResponseWriter: w}}
+		n := &requestLog{Context: r.Context(), counter: responseCounter{ResponseWriter: w}, route: defaultRoute}
 		counter := &n.counter
 		g.metrics.inFlight.Inc()
 		returned := false
@@ -70,7 +74,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 				attrs = append(attrs, slog.Bool("aborted", true)) // the response broke off; the status is 0 if nothing was sent
 			}
 			if n.result != 0 {
-				attrs = append(attrs, slog.String("result", n.result.String()))
+				attrs = append(attrs, slog.String("result", n.resultLabel()))
 			}
 			if key := w.Header().Get(idemheader.Key); key != "" && n.scope != "" {
 				if parsed, err := idemheader.Parse([]string{key}, false); err == nil {
@@ -79,7 +83,8 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			}
 			g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 			replayed := strconv.FormatBool(n.result == httpidem.ResultReplayed)
-			g.metrics.requests.WithLabelValues(methodLabel(r.Method), strconv.Itoa(status), replayed).Observe(took.Seconds())
+			observe(r.Context(), g.metrics.requests.WithLabelValues(methodLabel(r.Method), strconv.Itoa(status), replayed), took.Seconds())
+			g.metrics.count(r.Context(), n, took)
 		}()
 		next.ServeHTTP(counter, r.WithContext(n))
 		returned = true

@@ -37,9 +37,9 @@ func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 	if !strings.Contains(log, id) || !strings.Contains(log, `"result":"replayed"`) || strings.Count(log, `"msg":"request"`) != 7 {
 		t.Errorf("the log is %s", log)
 	}
-	if text := b.scrape(); !strings.Contains(text, `redisidem_events_total{kind="replayed"} 1`) ||
+	if text := b.scrape(); !strings.Contains(text, `redisidem_events_total{flow="",kind="replayed",stage=""} 1`) ||
 		!strings.Contains(text, `redisidem_http_request_seconds_count{method="POST",replayed="true",status="201"} 1`) ||
-		!strings.Contains(text, `redisidem_refused_total{reason="mismatch"} 1`) {
+		!strings.Contains(text, `redisidem_errors_total{kind="refused",reason="mismatch"} 1`) {
 		t.Errorf("the metrics are %s", text)
 	}
 }

@@ -25,6 +25,7 @@ func (g *Gateway) Admin() http.Handler {
 		w.WriteHeader(status)
 		_, _ = fmt.Fprintf(w, "%s\nredis: %s\n", word, redis) // the prober may have disconnected
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
+	// Exemplars need OpenMetrics.
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	return mux
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/internal/leak"
@@ -49,6 +50,7 @@ type bench struct {
 	log      *buffer
 	upstream atomic.Pointer[http.HandlerFunc]
 	runs     atomic.Int64
+	traces   trace.TracerProvider // nil if the test does not trace
 }
 
 // buffer is a log that may be read while it is written.
@@ -122,7 +124,7 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 	}
 	b.config = Config{
 		Service: b.service, Upstream: upstream, Policies: rules, Identify: identify,
-		Metrics: b.metrics, Log: slog.New(slog.NewJSONHandler(b.log, nil)), Challenge: "Bearer",
+		Metrics: b.metrics, Log: slog.New(TraceLog{slog.NewJSONHandler(b.log, nil)}), Challenge: "Bearer", Traces: b.traces,
 	}
 	b.gateway, err = New(b.config)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -33,6 +35,9 @@ type Config struct {
 	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
 	// "after-start" (once it was usable) or "always". Default: never.
 	ReadyWithoutRedis string
+	// Traces makes the spans of requests and carries their W3C context to the upstream. Nil: none,
+	// and header fields reach the upstream as the client sent them.
+	Traces trace.TracerProvider
 	// InMemory is whether the keys are kept in this process, which /readyz then says.
 	InMemory bool
 }
@@ -45,6 +50,7 @@ type Gateway struct {
 	quota     httpidem.Quota
 	trusted   TrustedProxies
 	readiness readiness
+	tracing   tracing
 	current   atomic.Pointer[generation]
 }
 
@@ -52,8 +58,10 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota, trusted: cfg.TrustedProxies,
+		tracing:   tracing{cfg.Traces},
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
+	g.metrics.Watch(cfg.Service)
 	first, err := g.newGeneration(&cfg)
 	if err != nil {
 		return nil, err
@@ -76,7 +84,7 @@ func (g *Gateway) Reload(cfg Config) error {
 
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
-	return g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().root.ServeHTTP(w, r) }))
+	return g.tracing.handler(g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().root.ServeHTTP(w, r) })))
 }
 
 // Close closes the idle connections to the upstream.

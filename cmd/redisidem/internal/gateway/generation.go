@@ -33,7 +33,7 @@ func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 	if err := cfg.CORS.Validate(); err != nil {
 		return nil, err
 	}
-	n.proxy = newProxy(cfg.Upstream, n.transport, g.trusted, g.log)
+	n.proxy = newProxy(cfg.Upstream, g.tracing.transport(n.transport), g.trusted, g.log)
 	var err error
 	if n.mux, err = n.policies.matcher(); err != nil {
 		return nil, err
@@ -57,6 +57,9 @@ func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 // serveRoute serves a request with the policy of its route.
 func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
 	i := g.policies.find(g.mux, r)
+	route := g.policies.label(i)
+	requestLogOf(r.Context()).route = route
+	g.tracing.name(r, route)
 	if i < 0 {
 		i = len(g.handlers) - 1
 	}

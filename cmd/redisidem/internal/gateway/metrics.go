@@ -2,22 +2,21 @@ package gateway
 
 import (
 	"context"
-	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 
-	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/contrib/promidem"
 )
 
-// Metrics are the Prometheus metrics of the gateway. They are safe for concurrent use. Labels
-// contain no key, scope or path.
+// Metrics are the Prometheus metrics of the gateway, with those of package promidem. They are safe
+// for concurrent use. Labels contain no key, scope or path.
 type Metrics struct {
+	*promidem.Metrics
 	registry *prometheus.Registry
-	events   *prometheus.CounterVec
-	refused  *prometheus.CounterVec
-	claims   prometheus.Histogram
-	stages   prometheus.Histogram
+	results  *prometheus.CounterVec
+	times    *prometheus.HistogramVec
 	requests *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	open     prometheus.Counter
@@ -30,19 +29,14 @@ type Metrics struct {
 // NewMetrics returns metrics in a registry of their own.
 func NewMetrics() *Metrics {
 	m := &Metrics{
+		Metrics:  promidem.New(nil),
 		registry: prometheus.NewRegistry(),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redisidem_events_total", Help: "Events of idempotency keys, by kind.",
-		}, []string{"kind"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redisidem_refused_total", Help: "Requests refused because of their idempotency key.",
-		}, []string{"reason"}),
-		claims: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "redisidem_claim_seconds", Help: "Time that requests waited for the lease on their key.", Buckets: seconds,
-		}),
-		stages: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "redisidem_execution_seconds", Help: "Time from the claim of a key to the commit of its response.", Buckets: seconds,
-		}),
+		results: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "redisidem_http_results_total", Help: "Requests by their result. Late ones ended after their client was answered.",
+		}, []string{"route", "result", "late"}),
+		times: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "redisidem_http_result_seconds", Help: "Time until the gateway answered requests, by their result.", Buckets: seconds,
+		}, []string{"route", "result"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "redisidem_http_request_seconds", Help: "Time until the gateway answered requests.", Buckets: seconds,
 		}, []string{"method", "status", "replayed"}),
@@ -63,7 +57,7 @@ func NewMetrics() *Metrics {
 		}),
 	}
 	m.reloaded.Set(1)
-	m.registry.MustRegister(m.reloads, m.reloaded, m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open, m.interrupted,
+	m.registry.MustRegister(m.Metrics, m.reloads, m.reloaded, m.results, m.times, m.requests, m.inFlight, m.open, m.interrupted,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -79,39 +73,15 @@ func (m *Metrics) Reloaded(err error) {
 	m.reloaded.Set(1)
 }
 
-// seconds are the buckets of the histograms, from a round trip to Redis to a slow upstream.
+// seconds are the buckets of the histograms, from a replay to a slow upstream.
 var seconds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-// Observe implements [redisidem.Observer].
-func (m *Metrics) Observe(_ context.Context, e redisidem.Event) {
-	m.events.WithLabelValues(e.Kind.String()).Inc()
-	switch e.Kind {
-	case redisidem.EventClaimed:
-		m.claims.Observe(e.Duration.Seconds())
-	case redisidem.EventCommitted:
-		m.stages.Observe(e.Duration.Seconds())
-	case redisidem.EventRefused:
-		m.refused.WithLabelValues(reason(e.Err)).Inc()
-	case redisidem.EventReplayed, redisidem.EventRenewed, redisidem.EventLeaseLost, redisidem.EventOutcomeUnknown, redisidem.EventAbandoned, redisidem.EventDeadLettered:
+// observe adds a duration to a histogram, with the trace of ctx as an exemplar if it is sampled.
+func observe(ctx context.Context, to prometheus.Observer, took float64) {
+	span := trace.SpanContextFromContext(ctx)
+	if with, ok := to.(prometheus.ExemplarObserver); ok && span.IsSampled() {
+		with.ObserveWithExemplar(took, prometheus.Labels{"trace_id": span.TraceID().String()})
+		return
 	}
-}
-
-// reason returns the label for an error, one of a few words.
-func reason(err error) string {
-	for _, r := range []struct {
-		err  error
-		word string
-	}{
-		{redisidem.ErrLocked, "locked"},
-		{redisidem.ErrFingerprintMismatch, "mismatch"},
-		{redisidem.ErrUnavailable, "unavailable"},
-		{redisidem.ErrDamaged, "damaged"},
-		{redisidem.ErrNotDurable, "not_durable"},
-		{redisidem.ErrClosed, "closed"},
-	} {
-		if errors.Is(err, r.err) {
-			return r.word
-		}
-	}
-	return "other"
+	to.Observe(took)
 }

@@ -11,6 +11,7 @@ import (
 // observe records the result of a request, and logs failures of the protection.
 func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 	if e.Late {
+		g.metrics.countLate(requestLogOf(ctx), e.Result)
 		g.logLate(ctx, e)
 	} else {
 		requestLogOf(ctx).result = e.Result
@@ -19,6 +20,9 @@ func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not report whether a caller is authorized", slog.Any("error", e.Err))
 	}
 	switch e.Result { //nolint:exhaustive // all others are in order
+	case httpidem.ResultOutcomeUnknown:
+		g.log.LogAttrs(ctx, slog.LevelWarn, "the outcome of a request is unknown", slog.String("key", requestLogOf(ctx).lateKey),
+			slog.String("route", requestLogOf(ctx).route), slog.String("settle", "with interrupted: refuse, its retries wait for a decision: "+howToSettle))
 	case httpidem.ResultOpened:
 		g.metrics.open.Inc()
 		g.log.LogAttrs(ctx, slog.LevelError, "request forwarded without protection", slog.Any("error", e.Err))

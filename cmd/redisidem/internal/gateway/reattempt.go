@@ -33,6 +33,7 @@ func (g *generation) handleInterrupted(p *Policy, prefetch func(*http.Response) 
 // since it sends nothing to the upstream. The unknown outcome is that of an earlier attempt.
 func (g *generation) refuseInterrupted(w http.ResponseWriter, r *http.Request, p *Policy) {
 	g.metrics.interrupted.Inc()
+	requestLogOf(r.Context()).interrupted = true
 	g.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused: the outcome of an earlier attempt is unknown",
 		slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()),
 		slog.String("key", httpidem.Stage(r.Context()).Key().ID()), slog.String("settle", howToSettle))

@@ -1,0 +1,113 @@
+package promidem
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+var (
+	leasesHeld       = prometheus.NewDesc("redisidem_leases_held", "Leases of this process that have not ended.", nil, nil)
+	commitsPending   = prometheus.NewDesc("redisidem_commits_pending", "Commits without an answer that are being retried.", nil, nil)
+	giveBacksPending = prometheus.NewDesc("redisidem_give_backs_pending", "Leases that are being given back in the background.", nil, nil)
+	copiesHeld       = prometheus.NewDesc("redisidem_copies", "Copies of finished records.", nil, nil)
+	copyBytes        = prometheus.NewDesc("redisidem_copy_bytes", "Memory of the copies of finished records.", nil, nil)
+	copyLookups      = prometheus.NewDesc("redisidem_copy_lookups_total", "Calls that looked for a copy.", []string{"hit"}, nil)
+
+	redisUp     = prometheus.NewDesc("redisidem_redis_up", "1 if Redis acknowledged a write at the last look.", nil, nil)
+	redisCheck  = prometheus.NewDesc("redisidem_redis_check", "Worst verdict: 1 good, 2 undetermined, 3 warning, 4 failure.", []string{"subject"}, nil)
+	deadLetters = prometheus.NewDesc("redisidem_dead_letters", "Keys that a completer gave up.", []string{"flow"}, nil)
+	due         = prometheus.NewDesc("redisidem_due", "Keys that a completer will continue.", []string{"flow"}, nil)
+	overdue     = prometheus.NewDesc("redisidem_overdue", "Keys that a completer may continue already.", []string{"flow"}, nil)
+)
+
+// watchDescs describe the metrics of a watch.
+var watchDescs = []*prometheus.Desc{
+	leasesHeld, commitsPending, giveBacksPending, copiesHeld, copyBytes, copyLookups, redisUp, redisCheck, deadLetters, due, overdue,
+}
+
+// watch collects the numbers of a service.
+type watch struct {
+	service *redisidem.Service
+	cfg     *Config
+
+	mu    sync.Mutex // one scrape asks, and the others wait for it
+	asked time.Time
+	redis []prometheus.Metric // from the last time
+}
+
+// Watch adds the numbers of a service. A second call replaces the first one's service. Call it
+// before the first scrape. The service may be closed while it is watched.
+func (m *Metrics) Watch(svc *redisidem.Service) { m.watched.Store(&watch{service: svc, cfg: &m.cfg}) }
+
+func (w *watch) collect(to chan<- prometheus.Metric) {
+	stats := w.service.ProcessStats()
+	to <- gauge(leasesHeld, float64(stats.LeasesHeld))
+	to <- gauge(commitsPending, float64(stats.CommitsPending))
+	to <- gauge(giveBacksPending, float64(stats.GiveBacksPending))
+	to <- gauge(copiesHeld, float64(stats.Copies))
+	to <- gauge(copyBytes, float64(stats.CopyBytes))
+	to <- prometheus.MustNewConstMetric(copyLookups, prometheus.CounterValue, float64(stats.CopyHits), "true")
+	to <- prometheus.MustNewConstMetric(copyLookups, prometheus.CounterValue, float64(stats.CopyMisses), "false")
+	if w.cfg.Interval < 0 {
+		return
+	}
+	for _, metric := range w.ofRedis() {
+		to <- metric
+	}
+}
+
+// ofRedis returns the numbers of Redis, and asks for them if they are too old.
+func (w *watch) ofRedis() []prometheus.Metric {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.asked.IsZero() && time.Since(w.asked) < w.cfg.Interval {
+		return w.redis
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), w.cfg.Timeout)
+	defer cancel()
+	w.redis = w.ask(ctx)
+	w.asked = time.Now()
+	return w.redis
+}
+
+// ask asks Redis. Numbers that it does not get are missing.
+func (w *watch) ask(ctx context.Context) []prometheus.Metric {
+	if err := w.service.Probe(ctx); err != nil {
+		return []prometheus.Metric{gauge(redisUp, 0)}
+	}
+	all := []prometheus.Metric{gauge(redisUp, 1)}
+	indexes, err := redisidem.NewInspector(w.service).FlowIndexes(ctx, w.cfg.Flows...)
+	if err == nil {
+		of := make(map[string]redisidem.FlowIndex)
+		for _, name := range w.cfg.Flows {
+			of[name] = redisidem.FlowIndex{}
+		}
+		for _, index := range indexes {
+			of[index.Name] = index
+		}
+		for name, index := range of {
+			all = append(
+				all, gauge(deadLetters, float64(index.Dead), name), gauge(due, float64(index.Due), name), gauge(overdue, float64(index.Overdue), name),
+			)
+		}
+	}
+	if report, err := w.service.Check(ctx); err == nil {
+		worst := make(map[string]redisidem.Verdict)
+		for _, f := range report.Findings {
+			worst[f.Subject] = max(worst[f.Subject], f.Verdict)
+		}
+		for subject, verdict := range worst {
+			all = append(all, gauge(redisCheck, float64(verdict), subject))
+		}
+	}
+	return all
+}
+
+func gauge(desc *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
