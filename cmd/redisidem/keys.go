@@ -30,10 +30,11 @@ type filterFlags struct {
 	Flow      string        `help:"Only keys of this flow: NAME or NAME/VERSION."`
 	OlderThan time.Duration `placeholder:"DURATION" help:"Only keys that are at least so old."`
 	Attempts  int           `help:"Only keys with at least so many attempts."`
+	Error     string        `placeholder:"TEXT" help:"Only keys whose last failure contains this text."`
 }
 
 func (f *filterFlags) filter(states ...redisidem.KeyState) redisidem.Filter {
-	return redisidem.Filter{States: states, Scope: f.Scope, Flow: f.Flow, OlderThan: f.OlderThan, Attempts: f.Attempts}
+	return redisidem.Filter{States: states, Scope: f.Scope, Flow: f.Flow, OlderThan: f.OlderThan, Attempts: f.Attempts, Failure: f.Error}
 }
 
 // parseStates reads the names of states.

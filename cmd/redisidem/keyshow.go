@@ -33,6 +33,8 @@ type keyRecord struct {
 	DeadAt        time.Time     `json:"dead_at,omitzero"`
 	CreatedAt     time.Time     `json:"created_at,omitzero"`
 	LockedAt      time.Time     `json:"locked_at,omitzero"`
+	LockedBy      string        `json:"locked_by,omitempty"`
+	LastFailure   *failure      `json:"last_failure,omitempty"`
 	LeaseLeft     float64       `json:"lease_left,omitempty"`
 	Life          float64       `json:"life"`
 	Due           time.Time     `json:"due,omitzero"`
@@ -50,6 +52,13 @@ type commit struct {
 	Took     float64   `json:"took"`
 }
 
+type failure struct {
+	At      time.Time `json:"at"`
+	Attempt int       `json:"attempt"`
+	Owner   string    `json:"owner"`
+	Text    string    `json:"text"`
+}
+
 type answerRecord struct {
 	Status int                 `json:"status"`
 	Header map[string][]string `json:"header,omitempty"`
@@ -61,11 +70,14 @@ func newKeyRecord(k *redisidem.KeyInfo, values bool) *keyRecord {
 	r := &keyRecord{
 		ID: k.ID, State: k.State.String(), Scope: k.Scope, Key: k.Value, Method: k.Method, Path: k.Path, Flow: k.Flow,
 		RecoveryPoint: k.RecoveryPoint, Revision: k.Revision, Attempts: k.Attempts, StageAttempts: k.StageAttempts,
-		Status: k.Status, NotKept: k.NotKept, CreatedAt: k.CreatedAt, LockedAt: k.LockedAt, LeaseLeft: k.LeaseLeft.Seconds(),
+		Status: k.Status, NotKept: k.NotKept, CreatedAt: k.CreatedAt, LockedAt: k.LockedAt, LockedBy: k.LockedBy, LeaseLeft: k.LeaseLeft.Seconds(),
 		Life: k.Life.Seconds(), Due: k.Due,
 	}
 	if k.Err != nil {
 		r.Error = k.Err.Error()
+	}
+	if f := k.LastFailure; f != nil {
+		r.LastFailure = &failure{f.At, f.Attempt, f.Owner, f.Text}
 	}
 	if k.DeadLetter != nil {
 		r.Dead, r.DeadAt = k.DeadLetter.Reason, k.DeadLetter.At
@@ -123,10 +135,13 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 	line("Attempts", "%d, %d of them since the last commit", k.Attempts, k.StageAttempts)
 	line("Created", "%s", at(k.CreatedAt))
 	if !k.LockedAt.IsZero() {
-		line("Lease", "given %s", at(k.LockedAt))
+		line("Lease", "given to %s, %s", shown(k.LockedBy), at(k.LockedAt))
 	}
 	if k.LeaseLeft != 0 {
 		line("Lease left", "%s", span(k.LeaseLeft))
+	}
+	if f := k.LastFailure; f != nil {
+		line("Failed last", "%s, attempt %d by %s: %s", at(f.At), f.Attempt, shown(f.Owner), shown(f.Text))
 	}
 	if k.DeadLetter != nil {
 		line("Dead", "%s: %s", at(k.DeadLetter.At), shown(k.DeadLetter.Reason))
