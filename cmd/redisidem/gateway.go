@@ -21,6 +21,7 @@ import (
 // gatewayCommand runs the gateway.
 type gatewayCommand struct {
 	redisFlags
+	gatewayConsole
 
 	Upstream        string        `required:"" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
 	Listen          string        `default:":8080" help:"Address for clients."`
@@ -247,7 +248,10 @@ func (c *gatewayCommand) serve(
 	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
-	admin := newServer(g.Admin(), log)
+	admin, err := c.adminServer(g.Admin(), c.AdminListen, service, log)
+	if err != nil {
+		return errors.Join(err, server.Close(), service.Close(ctx))
+	}
 	if c.AdminListen != "" {
 		adminListener, err := listen(ctx, c.AdminListen)
 		if err != nil {

@@ -16,24 +16,23 @@ import (
 
 // storeFlags say where keys are, and how their values are read and printed.
 type storeFlags struct {
+	storeAccess
+	Output string `enum:"table,json" default:"table" short:"o" help:"Print tables for people, or one JSON object on each line."`
+}
+
+// storeAccess says where keys are, and how their values are read.
+type storeAccess struct {
 	Redis         string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
 	Namespace     string        `default:"redisidem" help:"Prefix of all names in Redis."`
 	Timeout       time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
 	EncryptionKey []string      `sep:"none" placeholder:"ID=FILE" help:"Secret of the programs' codec.NewEncryption: its ID, and a file with the 32 bytes or with their base64. The first one encrypts; give it again for others."`
 	Compressed    bool          `help:"The programs chain codec.NewCompression before the encryption, or have it alone."`
-	Output        string        `enum:"table,json" default:"table" short:"o" help:"Print tables for people, or one JSON object on each line."`
 }
 
 // inspect opens the store and runs a function on it. No server is checked, so that a user that may
 // only read is enough for commands that only read.
 func (f *storeFlags) inspect(ctx context.Context, retention time.Duration, do func(in *redisidem.Inspector) error) (err error) {
-	values, err := f.codec()
-	if err != nil {
-		return err
-	}
-	service, err := redisidem.OpenUnchecked(f.Redis, &redisidem.Config{
-		Namespace: f.Namespace, Timeout: f.Timeout, Codec: values, MaxValueBytes: 512 << 20, Retention: retention,
-	})
+	service, err := f.open(retention)
 	if err != nil {
 		return err
 	}
@@ -41,8 +40,19 @@ func (f *storeFlags) inspect(ctx context.Context, retention time.Duration, do fu
 	return do(redisidem.NewInspector(service))
 }
 
+// open opens the store. No server is asked.
+func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) {
+	values, err := f.codec()
+	if err != nil {
+		return nil, err
+	}
+	return redisidem.OpenUnchecked(f.Redis, &redisidem.Config{
+		Namespace: f.Namespace, Timeout: f.Timeout, Codec: values, MaxValueBytes: 512 << 20, Retention: retention,
+	})
+}
+
 // codec returns the codec of the flags, which is nil without any. It accepts plain values, too.
-func (f *storeFlags) codec() (redisidem.Codec, error) {
+func (f *storeAccess) codec() (redisidem.Codec, error) {
 	var chain []redisidem.Codec
 	if f.Compressed {
 		compression, err := codec.NewCompression(1 << 10)
