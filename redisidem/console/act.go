@@ -27,6 +27,9 @@ type actKind struct {
 	do                func(in *redisidem.Inspector, ctx context.Context, k *redisidem.KeyInfo, f *actForm) error
 }
 
+// Grave reports whether the act cannot be taken back.
+func (k actKind) Grave() bool { return k.Name == "unlock" || k.Name == "resolve" || k.Name == "delete" }
+
 // actKinds are the kinds of acts by their names.
 var actKinds = map[string]actKind{
 	"unlock": {

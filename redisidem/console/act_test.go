@@ -1,12 +1,18 @@
 package console_test
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/alicebob/miniredis/v2/server"
+
+	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/console"
 )
 
@@ -226,5 +232,37 @@ func TestActsOnAllThatMatch(t *testing.T) {
 	mustHave(t, s.post("/acts/delete", url.Values{"all": {"1"}, "older": {"x"}}, 400), "Older than must be a duration")
 	if got := s.state("idle"); got != "idle" {
 		t.Errorf("a key that does not match is %s", got)
+	}
+}
+
+// TestRedisThatGoesAwayDuringAnAct refuses all commands after the first key is deleted.
+func TestRedisThatGoesAwayDuringAnAct(t *testing.T) {
+	t.Parallel()
+	shop := newShop(t)
+	form := url.Values{"confirmed": {"yes"}, "reason": {"r"}}
+	for _, scope := range []string{"idle", "finished", "dead"} {
+		form.Add("target", shop.site().target(scope))
+	}
+	svc, err := redisidem.OpenUnchecked("redis://"+shop.server.Addr(), &redisidem.Config{Timeout: 100 * time.Millisecond})
+	shop.must(err)
+	t.Cleanup(func() { _ = svc.Close(context.Background()) })
+	shop.inspector = redisidem.NewInspector(svc)
+	var deleted atomic.Bool
+	shop.server.Server().SetPreHook(func(peer *server.Peer, command string, _ ...string) bool {
+		script := strings.HasPrefix(command, "EVAL")
+		if deleted.Load() && command != "HELLO" {
+			peer.WriteError("LOADING Redis is loading the dataset in memory")
+			return true
+		}
+		deleted.Store(deleted.Load() || script)
+		return false
+	})
+	s := shop.site()
+	page := s.post("/acts/delete", form, http.StatusConflict)
+	mustHave(t, page, "Redis gave no answer in time", "Not done, because Redis did not answer before.")
+	shop.server.Server().SetPreHook(nil)
+	s.inspector = redisidem.NewInspector(shop.svc)
+	if got := s.state("finished") + s.state("dead"); got != "finisheddead" {
+		t.Errorf("the other keys are %s", got)
 	}
 }

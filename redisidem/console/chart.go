@@ -50,18 +50,16 @@ type trend struct {
 	Line, Ground string // points of an SVG polyline, and of the polygon below it
 }
 
-// newTrend makes a trend of at least one number, oldest first. Its line begins at the left when the
-// history is full.
+// newTrend makes a trend of at least one number, oldest first.
 func newTrend(name, kind string, numbers []int64) trend {
 	t := trend{Name: name, Kind: kind, Last: numbers[len(numbers)-1]}
 	for _, n := range numbers {
 		t.Most = max(t.Most, n)
 	}
-	const step = trendWidth / (maxHistory - 1)
-	x := trendWidth - step*float64(max(len(numbers), 2)-1)
 	if len(numbers) == 1 {
 		numbers = []int64{numbers[0], numbers[0]}
 	}
+	step := trendWidth / float64(len(numbers)-1)
 	var line strings.Builder
 	point := func(x, y float64) string {
 		return strconv.FormatFloat(x, 'f', 1, 64) + "," + strconv.FormatFloat(y, 'f', 1, 64)
@@ -69,10 +67,10 @@ func newTrend(name, kind string, numbers []int64) trend {
 	for i, n := range numbers {
 		const edge = 2.0
 		y := trendHeight - edge - float64(n)/float64(max(t.Most, 1))*(trendHeight-2*edge)
-		line.WriteString(point(x+step*float64(i), y) + " ")
+		line.WriteString(point(step*float64(i), y) + " ")
 	}
 	t.Line = strings.TrimSpace(line.String())
-	t.Ground = point(x, trendHeight) + " " + t.Line + " " + point(trendWidth, trendHeight)
+	t.Ground = point(0, trendHeight) + " " + t.Line + " " + point(trendWidth, trendHeight)
 	return t
 }
 

@@ -37,7 +37,7 @@ func TestTrendsAreOfTheLastNumbers(t *testing.T) {
 			Flows:  []redisidem.FlowIndex{{Overdue: 4, Dead: 3}, {Overdue: 1}},
 		})
 		if i == 0 {
-			if first := h.trends()[1]; first.Line != "119.0,2.0 120.0,2.0" || first.Ground != "119.0,32.0 119.0,2.0 120.0,2.0 120.0,32.0" {
+			if first := h.trends()[1]; first.Line != "0.0,2.0 120.0,2.0" || first.Ground != "0.0,32.0 0.0,2.0 120.0,2.0 120.0,32.0" {
 				t.Errorf("of one number: %+v", first)
 			}
 		}

@@ -44,7 +44,8 @@ func TestEachPageHasItsHeaders(t *testing.T) {
 		policy := response.Header.Get("Content-Security-Policy")
 		mustHave(t, policy, "default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'")
 		mustLack(t, policy, "unsafe", "*", "http:", "https:", "data:")
-		if response.Header.Get("X-Content-Type-Options") != "nosniff" || response.Header.Get("Referrer-Policy") != "same-origin" {
+		if response.Header.Get("X-Content-Type-Options") != "nosniff" || response.Header.Get("Referrer-Policy") != "same-origin" ||
+			response.Header.Get("Cross-Origin-Opener-Policy") != "same-origin" || response.Header.Get("Cross-Origin-Resource-Policy") != "same-origin" {
 			t.Errorf("%s: the header is %v", path, response.Header)
 		}
 		if strings.HasPrefix(path, "/assets") {

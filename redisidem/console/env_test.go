@@ -131,7 +131,11 @@ func (s *shop) open(values redisidem.Codec) *redisidem.Service {
 		Timeout: 20 * time.Second, Lease: time.Hour, Owner: "worker-1", Codec: values,
 	})
 	s.must(err)
-	s.Cleanup(func() { _ = svc.Close(context.Background()) })
+	s.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = svc.Close(ctx)
+	})
 	return svc
 }
 

@@ -71,14 +71,16 @@ func TestCloseEndsStreams(t *testing.T) {
 	t.Parallel()
 	s := newShop(t).site(func(c *console.Config) { c.Refresh = time.Hour })
 	server := httptest.NewServer(s.console)
-	next := live(t.Context(), s, server)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	next := live(ctx, s, server)
 	if _, ok := next(); !ok {
 		t.Fatal("there is no event")
 	}
 	s.console.Close()
 	s.console.Close()
-	if event, ok := next(); ok {
-		t.Errorf("after Close there is %q", event)
+	if event, ok := next(); ok || ctx.Err() != nil {
+		t.Errorf("after Close there is %q, %v", event, ctx.Err())
 	}
 	server.Close() // it waits for its connections
 }
