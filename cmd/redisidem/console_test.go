@@ -87,7 +87,8 @@ func startConsole(t *testing.T, addr string, args ...string) (base string, stop 
 	var log strings.Builder
 	for !strings.Contains(log.String(), "serving operators") {
 		line, err := lines.ReadString('\n')
-		if log.WriteString(line); err != nil {
+		log.WriteString(line)
+		if err != nil {
 			t.Fatalf("the console does not serve: %s", log.String())
 		}
 	}
@@ -107,7 +108,7 @@ func startConsole(t *testing.T, addr string, args ...string) (base string, stop 
 }
 
 // fetch sends a request and returns the status and the body.
-func fetch(t *testing.T, method, address, body string, change func(*http.Request)) (int, string) {
+func fetch(t *testing.T, method, address, body string, change func(*http.Request)) (status int, page string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
 	if err != nil {

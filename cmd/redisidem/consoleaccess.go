@@ -94,14 +94,15 @@ func (a *consoleAccess) check(prefix, listen string) error {
 	return nil
 }
 
-// isLoopback reports whether all addresses of a listener are on this machine.
+// isLoopback reports whether a listener is for this machine alone. Names other than localhost are
+// not looked up.
 func isLoopback(listen string) bool {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil || host == "" {
-		return false // without a host, a listener has all addresses
+	host, _, err := net.SplitHostPort(listen) // without a host, a listener has all addresses
+	if err != nil {
+		return false
 	}
-	addrs, err := net.LookupIP(host)
-	return err == nil && len(addrs) > 0 && !slices.ContainsFunc(addrs, func(ip net.IP) bool { return !ip.IsLoopback() })
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // readCredentials reads the users of a file.
