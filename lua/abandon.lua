@@ -10,10 +10,11 @@
 --         'a' no callback has begun under this lease: it does not count among all attempts either
 --         's' a shutdown stopped the attempt: it had begun, and a completer makes one more for it
 --         'r' with 'n': no program could work on the key or read it; the look is counted instead
--- ARGV[3] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
+-- ARGV[3] the failure of the attempt, '' without one; left out if KEYS[3] is, too
+-- ARGV[4] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
 --         each attempt, up to half of the time that the record has left
--- ARGV[4] with KEYS[4]: why the key is given up
--- ARGV[5] with KEYS[4]: how long the record lives at least, in milliseconds
+-- ARGV[5] with KEYS[4]: why the key is given up
+-- ARGV[6] with KEYS[4]: how long the record lives at least, in milliseconds
 --
 -- Replies
 --   OK      token; then '1' if the key is a dead letter through this call or an earlier try of it,
@@ -25,9 +26,10 @@
 --
 -- Safe to repeat: yes. An absent record stays absent, and a finished one does not change.
 -- redis.call: 4 (HMGET, GET, DEL, HSET); 2 without KEYS[2]; no HSET when the record is absent,
--- finished or remembers the token already. Added to that: 4 with KEYS[3] (TIME, ZADD, PTTL,
--- PEXPIRE); 7 with KEYS[4] (TIME, PTTL, HSET, ZREM, ZREMRANGEBYSCORE, ZADD, PEXPIRE); 1 when that
--- set is new (PEXPIRE); 1 with 's' or 'r' (HSET); 2 when a caller waits (HDEL, PUBLISH).
+-- finished or remembers the token already. Added to that: 2 with a failure (TIME, HSET); 4 with
+-- KEYS[3] (TIME, ZADD, PTTL, PEXPIRE); 8 with KEYS[4] (TIME, PTTL, HSET, PEXPIRE, ZREM,
+-- ZREMRANGEBYSCORE, ZADD, PEXPIRE); 1 when that set is new (PEXPIRE); 1 with 's' or 'r' (HSET); 2
+-- when a caller waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued', 'refused')
@@ -39,17 +41,17 @@ if KEYS[2] then
   end
 end
 if r.err then
-  return {'DAMAGED ' .. token, r.err}
+  return 'DAMAGED ' .. token .. '\n\n' .. r.err
 end
-local revision, owner, fence, stage, attempts, length, spent =
-  string.match(r[1] or '', '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+local revision, owner, fence, stage, attempts, length, spent, rest =
+  string.match(r[1] or '', '^2 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+ %S+)$')
 local met = '0'
 if owner == token then
   met = '1'
 end
 local buried = '0'
 if KEYS[4] and spent == token then
-  local letter = ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4]
+  local letter = ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[5]
   if string.sub(r[4] or '', -#letter) == letter then
     buried = '1'
   end
@@ -57,6 +59,11 @@ end
 if revision and spent ~= token and r[2] ~= 'finished' then
   if owner == token then
     owner = '-'
+    if (ARGV[3] or '') ~= '' then
+      local time = redis.call('TIME')
+      local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+      redis.call('HSET', KEYS[1], 'last_failure', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. string.match(rest, '%S+$') .. ' ' .. ARGV[3])
+    end
     if string.find(ARGV[2], 'n', 1, true) then
       stage = string.format('%d', stage - 1)
     end
@@ -81,8 +88,9 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       buried = '1'
       local time = redis.call('TIME')
       local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-      local life = string.format('%.0f', math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[5])))
-      redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[4])
+      local life = string.format('%.0f', math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[6])))
+      redis.call('HSET', KEYS[1], 'dead_letter', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. ARGV[5])
+      redis.call('PEXPIRE', KEYS[1], life, 'GT')
       redis.call('ZREM', KEYS[3], member)
       -- The score of a dead letter is the end of its record. Each call that extends the record
       -- raises it.
@@ -97,7 +105,7 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     elseif KEYS[3] then
       local time = redis.call('TIME')
       local left = redis.call('PTTL', KEYS[1])
-      local pause = ARGV[3] * 2 ^ math.min(math.max(failed, 0), 6)
+      local pause = ARGV[4] * 2 ^ math.min(math.max(failed, 0), 6)
       if left > 0 then
         pause = math.min(pause, left / 2)
       end
@@ -108,8 +116,8 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       end
     end
   end
-  redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
-    .. length .. ' ' .. token)
+  redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' ' .. owner .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
+    .. length .. ' ' .. token .. ' ' .. rest)
 end
 if r[3] and holder == token then
   redis.call('HDEL', KEYS[1], 'waiting')
@@ -117,4 +125,4 @@ if r[3] and holder == token then
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK ' .. token .. ' ' .. buried .. ' ' .. met}
+return 'OK ' .. token .. ' ' .. buried .. ' ' .. met

@@ -19,7 +19,7 @@
 -- redis.call: 3 and those of the act (XREVRANGE, XADD, PEXPIRE); 1 when repeated.
 local function act(KEYS, ARGV)
   local nonce = ARGV[1]
-  return {'OK ' .. nonce}
+  return 'OK ' .. nonce
 end
 
 local nonce = ARGV[1]
@@ -28,15 +28,15 @@ for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', '32')
   for i = 1, #entry[2], 2 do
     local reply = entry[2][i + 1]
     if entry[2][i] == 'reply' and string.match(reply, '^%S+ (%S+)') == nonce then
-      return {reply}
+      return reply
     end
   end
 end
 if redis.acl_check_cmd and not redis.acl_check_cmd('XADD', KEYS[1], '*', 'act', ARGV[2]) then
-  return {'DAMAGED ' .. nonce, "The user executing the script can't run XADD on the audit stream"}
+  return 'DAMAGED ' .. nonce .. "\n\nThe user executing the script can't run XADD on the audit stream"
 end
 local reply = act({unpack(KEYS, 2)}, {nonce, unpack(ARGV, 8)})
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[6], '*', 'act', ARGV[2], 'key', ARGV[3], 'actor', ARGV[4], 'reason', ARGV[5],
-  'reply', reply[1])
+  'reply', string.match(reply, '^[^\n]*'))
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 return reply

@@ -3,42 +3,43 @@
 -- claim; the record's token and fence decide who may commit.
 --
 -- KEYS[1] record
--- KEYS[2] lock, left out while its slot migrates, as all keys behind it are: ARGV[9] says whether
+-- KEYS[2] lock, left out while its slot migrates, as all keys behind it are: ARGV[13] says whether
 --         the caller has taken it
 -- KEYS[3] due index of the flow, left out when its keys are not recoverable
 -- KEYS[4] dead letters, when the key is known to be one; left out otherwise
 -- ARGV[1] token of this attempt
--- ARGV[2] the record that the caller has seen: its revision, a space, and when it was created,
---         which distinguishes it from a later record of the same key; '' for any
--- ARGV[3] fingerprint of the request, '' to leave it unchecked
--- ARGV[4] lease in milliseconds
--- ARGV[5] how long the record lives from now on, in milliseconds: lease and retention
--- ARGV[6] flags:
+-- ARGV[2] fingerprint of the request, '' to leave it unchecked
+-- ARGV[3] lease in milliseconds
+-- ARGV[4] how long the record lives from now on, in milliseconds: lease and retention
+-- ARGV[5] who claims
+-- ARGV[6] scope, key, method and path of the record to create when it is absent, as its field
+--         request has them; '' if an absent record is GONE
+-- ARGV[7] params of that record, '' for none
+-- The others may be left out from the end on, and are then ''.
+-- ARGV[8] flags:
 --         'd' the caller waits for replicas, so a reply about an older write also writes something:
 --             waiting for that covers the older one
 --         'l' the reply has the remaining life of a finished record
 --         'p' the reply has the params of a finished record
 --         'c' the caller is a completer: keys that are finished or gone leave the due index
 --         'w' and a number, at the end: how long the caller has waited, in microseconds
--- ARGV[7] channel on which the caller wants to hear that the key is free, '' for none; with 'c' the
---         score with which the due index handed the key out, '' for any
--- ARGV[8] the flow that is to work on the key: its name/version and its recovery points, each with
+-- ARGV[9] the record that the caller has seen: its revision, a space, and when it was created,
+--         which distinguishes it from a later record of the same key; '' for any
+-- ARGV[10] channel on which the caller wants to hear that the key is free, '' for none; with 'c'
+--         the score with which the due index handed the key out, '' for any
+-- ARGV[11] the flow that is to work on the key: its name/version and its recovery points, each with
 --         a line break behind it; '' for none
--- ARGV[9] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds.
---         Without KEYS[2]: the record's control before the caller took the lock, '-' when it had
+-- ARGV[12] with KEYS[3]: how long after its lease a completer leaves the key alone, in milliseconds
+-- ARGV[13] without KEYS[2]: the record's control before the caller took the lock, '-' when it had
 --         none, '' when another attempt has the lock
--- ARGV[10] scope   ARGV[11] key   ARGV[12] method   ARGV[13] path
--- ARGV[14...] further field, value, ... of the record to create when it is absent; when 10 and the
---         following are left out, an absent record is GONE
 --
 -- Replies
---   OWN      token, fence, attempts, attempts of this revision, server time of the claim in
---            microseconds. With ARGV[2] '' and a record that existed: the record before the claim
---            as field, value, ... For a new record in place of a tombstone: its generation as one
---            more number. If ARGV[2] is not '', two more: the record's flow, '-' for none, and
---            '1' if it is a dead letter, else '0'
+--   OWN      token, fence, attempts, attempts of this revision. With ARGV[9] '' and a record that
+--            existed; the record before the claim as field, value, ... For a new record in place of
+--            a tombstone: its generation as one more number. If ARGV[9] is not '', two more: the
+--            record's flow, '-' for none, and '1' if it is a dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds. Without KEYS[2] that is 0: another
---            attempt has the lock, or the record has changed since ARGV[9]
+--            attempt has the lock, or the record has changed since ARGV[13]
 --   DONE     token, with 'l' the remaining life of the record in milliseconds; the record without
 --            its state, and without its params unless 'p' asks for them: it is finished
 --   INTERIM  token, age of the answer in microseconds; the record: it got an interim answer while
@@ -58,13 +59,14 @@
 -- Safe to repeat: yes. The same token gets the same fence, and no attempt is counted twice.
 -- redis.call: by the reply
 --   OWN      5 for a new record (EXISTS, SET, TIME, HSET, PEXPIRE; in place of a tombstone HMGET
---            too) and with ARGV[2] (HMGET in place of EXISTS); 7 for one that existed (also HMGET,
---            HGETALL). When repeated HGET in place of TIME and HSET, and 2 more if the lock is
---            still there (GET, PEXPIRE). Added to that: 2 with KEYS[3], or with KEYS[4] of a dead
---            letter (ZADD, PEXPIRE; PEXPIRE twice when the index is new; TIME when repeated)
+--            too) and with ARGV[9] (HMGET in place of EXISTS); 7 for one that existed (also HMGET,
+--            HGETALL). When repeated, no TIME and HSET, and 2 more if the lock is still there (GET,
+--            PEXPIRE). Added to that: 2 with KEYS[3], or with KEYS[4] of a dead letter (ZADD,
+--            PEXPIRE; PEXPIRE twice when the index is new; PTTL of a dead letter; TIME when
+--            repeated)
 --   LETTER   3 (EXISTS, HMGET, HDEL)
---   DONE     4 (EXISTS, HMGET, HMGET, HDEL); 3 with ARGV[2]
---   BUSY     5 (EXISTS, HMGET, SET, GET, PTTL); 4 with ARGV[2]; 2 more to enter the caller as
+--   DONE     4 (EXISTS, HMGET, HMGET, HDEL); 3 with ARGV[9]
+--   BUSY     5 (EXISTS, HMGET, SET, GET, PTTL); 4 with ARGV[9]; 2 more to enter the caller as
 --            waiting (HGET, HSET)
 --   INTERIM  6 (EXISTS, HMGET, HMGET, TIME, HGETALL, HDEL)
 --   Without KEYS[2] there is no SET and GET, and no PTTL of the lock. Added to that: 1 with 'l' for
@@ -72,21 +74,21 @@
 --   the first claim with a flow (HSET); of an unfinished record 1 with 'w' (HMGET), and another if
 --   it has an interim answer (TIME); for BUSY 3 to make the record (TIME, HSET, PEXPIRE), and 1 to
 --   shorten a lock (PEXPIRE).
-local token, expected, fingerprint = ARGV[1], ARGV[2], ARGV[3]
+local token, fingerprint, flags, expected, points = ARGV[1], ARGV[2], ARGV[8] or '', ARGV[9] or '', ARGV[11] or ''
 
 -- Params, state and response are read only for replies that have them.
 local exists = expected ~= '' or redis.call('EXISTS', KEYS[1]) == 1
-local control, printed, point, flow, created, letter, generation, damage
+local control, printed, point, flow, letter, generation, damage
 if exists then
-  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'dead_letter', 'generation')
-  control, printed, point, flow, created, letter, generation, damage = r[1], r[2], r[3], r[4], r[5], r[6], r[7], r.err
+  local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'dead_letter', 'generation')
+  control, printed, point, flow, letter, generation, damage = r[1], r[2], r[3], r[4], r[5], r[6], r.err
 end
 
-local revision, owner, fence, length, attempts, stage, spent
+local revision, owner, fence, stage, attempts, length, spent, created
 if control then
-  revision, owner, fence, stage, attempts, length, spent =
-    string.match(control, '^1 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
-  if string.sub(control, 1, 2) ~= '1 ' then
+  revision, owner, fence, stage, attempts, length, spent, created =
+    string.match(control, '^2 (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) %S+$')
+  if string.sub(control, 1, 2) ~= '2 ' then
     damage = 'unknown schema version'
   elseif not revision then
     damage = 'control cannot be read'
@@ -99,8 +101,11 @@ elseif exists and not damage then
   exists = expected == '' or redis.call('EXISTS', KEYS[1]) == 1
   damage = exists and 'the hash has no schema version'
 end
+if damage then
+  return 'DAMAGED ' .. token .. '\n\n' .. damage
+end
 
-local completing = string.find(ARGV[6], 'c', 1, true)
+local completing = flags ~= '' and string.find(flags, 'c', 1, true)
 
 -- Server time in microseconds, as text: formatting numbers of that size costs more than joining
 -- strings.
@@ -109,29 +114,44 @@ local function clock()
   return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 end
 
-local function touch()
-  if string.find(ARGV[6], 'd', 1, true) then
-    local expires = redis.call('PEXPIRETIME', KEYS[1])
-    if expires > 0 then
-      redis.call('PEXPIREAT', KEYS[1], expires)
-    else
-      redis.call('PEXPIRE', KEYS[1], ARGV[5]) -- its expiry was removed from outside
+local touch, texts
+if exists or ARGV[6] == '' then
+  function touch()
+    if string.find(flags, 'd', 1, true) then
+      local expires = redis.call('PEXPIRETIME', KEYS[1])
+      if expires > 0 then
+        redis.call('PEXPIREAT', KEYS[1], expires)
+      else
+        redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- its expiry was removed from outside
+      end
     end
   end
-end
 
-if damage then
-  return {'DAMAGED ' .. token, damage}
-end
+  -- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
+  local function join(list, between)
+    local joined = table.concat(list, between, 1, math.min(#list, 1000))
+    for i = 1001, #list, 1000 do
+      joined = joined .. between .. table.concat(list, between, i, math.min(i + 999, #list))
+    end
+    return joined
+  end
 
-if exists or #ARGV < 13 then
+  -- Returns a reply with texts: a line with their lengths, without the last one, and the texts.
+  function texts(first, list)
+    local lengths = {}
+    for i = 1, #list - 1 do
+      lengths[i] = #list[i]
+    end
+    return first .. '\n' .. join(lengths, ' ') .. '\n' .. join(list, '')
+  end
+
   -- Returns the age of the record's interim answer if the answer was made while the caller waited.
   -- A later attempt that already has the lease makes no difference.
   local function interim()
-    local waited = owner ~= token and string.match(ARGV[6], 'w(%d+)$')
+    local waited = owner ~= token and string.match(flags, 'w(%d+)$')
     if waited then
       local r = redis.call('HMGET', KEYS[1], 'interim', 'j:' .. string.format('%d', revision - 1))
-      local at = r[1] == '1' and string.match(r[2] or '', '^%S* %d+ %d+ (%d+) ')
+      local at = r[1] == '1' and string.match(r[2] or '', '^(%d+) ')
       local age = at and math.max(clock() - at, 0)
       return age and age < tonumber(waited) and age
     end
@@ -139,8 +159,8 @@ if exists or #ARGV < 13 then
 
   -- Replies with a finished record: everything but the state, and the params on request.
   local function done(life)
-    local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
-    if string.find(ARGV[6], 'p', 1, true) then
+    local names = {'request', 'response_code', 'response_headers', 'response_body', 'not_kept'}
+    if string.find(flags, 'p', 1, true) then
       names[#names + 1] = 'request_params'
     end
     -- The journal of a flow has up to 1024 commits and a compensation for each.
@@ -148,11 +168,8 @@ if exists or #ARGV < 13 then
       names[#names + 1] = 'j:' .. string.format('%d', revision - back)
     end
     local values = redis.call('HMGET', KEYS[1], unpack(names))
-    local words = {'DONE ' .. token .. ' ' .. life, 'control', control, 'fingerprint', printed, 'recovery_point', point}
+    local words = {'control', control, 'fingerprint', printed, 'recovery_point', point}
     local last = #words
-    if created then
-      words[last + 1], words[last + 2], last = 'created_at', created, last + 2
-    end
     if flow then
       words[last + 1], words[last + 2], last = 'flow', flow, last + 2
     end
@@ -161,7 +178,7 @@ if exists or #ARGV < 13 then
         words[last + 1], words[last + 2], last = names[i], values[i], last + 2
       end
     end
-    return words
+    return texts('DONE ' .. token .. ' ' .. life, words)
   end
 
   -- Takes a key that no longer needs a completer out of the due index.
@@ -175,57 +192,57 @@ if exists or #ARGV < 13 then
   local function refusal()
     if not exists then
       settle()
-      return {'GONE ' .. token}
+      return 'GONE ' .. token
     end
     if fingerprint ~= '' and printed ~= fingerprint then
-      return {'MISMATCH ' .. token}
+      return 'MISMATCH ' .. token
     end
     if point == 'finished' then
       settle()
       touch()
       local life = ''
-      if string.find(ARGV[6], 'l', 1, true) then
+      if string.find(flags, 'l', 1, true) then
         life = redis.call('PTTL', KEYS[1])
       end
       return done(life)
     end
     if spent == token then
-      return {'STALE ' .. token}
+      return 'STALE ' .. token
     end
     local age = interim()
     if age then
       touch()
-      return {'INTERIM ' .. token .. ' ' .. string.format('%.0f', age), unpack(redis.call('HGETALL', KEYS[1]))}
+      return texts('INTERIM ' .. token .. ' ' .. string.format('%.0f', age), redis.call('HGETALL', KEYS[1]))
     end
-    if expected ~= '' and revision .. ' ' .. (created or '') ~= expected then
-      return {'MOVED ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
+    if expected ~= '' and revision .. ' ' .. created ~= expected then
+      return texts('MOVED ' .. token, redis.call('HGETALL', KEYS[1]))
     end
-    if ARGV[8] ~= '' then
+    if points ~= '' then
       if not flow and completing then
         -- The key was deleted and used again without a flow: the entry in the due index is about
         -- another record.
         settle()
-        return {'OTHER ' .. token, ''}
+        return 'OTHER ' .. token .. '\n\n'
       end
-      if flow and string.sub(ARGV[8], 1, #flow + 1) ~= flow .. '\n' then
-        if string.match(flow, '^[^/]*') ~= string.match(ARGV[8], '^[^/]*') then
+      if flow and string.sub(points, 1, #flow + 1) ~= flow .. '\n' then
+        if string.match(flow, '^[^/]*') ~= string.match(points, '^[^/]*') then
           settle() -- as above: the key is in the index of its own flow
         end
-        return {'OTHER ' .. token, flow}
+        return 'OTHER ' .. token .. '\n\n' .. flow
       end
-      -- Every flow has the points of compensations, which ARGV[8] does not list.
-      if not string.find(ARGV[8], '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
-        return {'UNKNOWN ' .. token, point}
+      -- Every flow has the points of compensations, which ARGV[11] does not list.
+      if not string.find(points, '\n' .. point .. '\n', 1, true) and not string.find(point, '^compensate:%d+$') then
+        return 'UNKNOWN ' .. token .. '\n\n' .. point
       end
     end
     -- A changed score means that another worker has had the key since it was handed out. A
     -- repeated claim has changed the score itself.
-    if KEYS[3] and completing and ARGV[7] ~= '' and owner ~= token
-      and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[7]) then
-      return {'LATER ' .. token}
+    if KEYS[3] and completing and ARGV[10] ~= '' and owner ~= token
+      and tonumber(redis.call('ZSCORE', KEYS[3], string.sub(KEYS[1], -32)) or 0) ~= tonumber(ARGV[10]) then
+      return 'LATER ' .. token
     end
     if letter and flow and not KEYS[4] then
-      return {'LETTER ' .. token, flow} -- its entry in the list must be extended with it
+      return 'LETTER ' .. token .. '\n\n' .. flow -- its entry in the list must be extended with it
     end
   end
 
@@ -245,41 +262,59 @@ end
 local function enter(at, attempt)
   -- GT never changes a key without a TTL, so NX sets the first one.
   if letter and KEYS[4] then
-    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + ARGV[5]), string.sub(KEYS[1], -32))
-    if redis.call('PEXPIRE', KEYS[4], ARGV[5], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[4], ARGV[5], 'NX')
+    local life = math.max(redis.call('PTTL', KEYS[1]), ARGV[4]) -- a dead letter may live longer
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + life), string.sub(KEYS[1], -32))
+    if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[4], life, 'NX')
     end
   elseif KEYS[3] and not letter then
-    local due = math.floor(at / 1000) + ARGV[4] + math.min(ARGV[9] * 2 ^ math.min(attempt - 1, 6), (ARGV[5] - ARGV[4]) / 2)
+    local due = math.floor(at / 1000) + ARGV[3] + math.min(ARGV[12] * 2 ^ math.min(attempt - 1, 6), (ARGV[4] - ARGV[3]) / 2)
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
-    if redis.call('PEXPIRE', KEYS[3], ARGV[5], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[3], ARGV[5], 'NX')
+    if redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[3], ARGV[4], 'NX')
     end
   end
-end
-
--- Returns the flow and the dead-letter mark, which a caller with an older view may lack.
-local function unseen()
-  return expected == '' and '' or ' ' .. (flow or '-') .. (letter and ' 1' or ' 0')
 end
 
 -- Takes the lock. A repeated claim finds its own token in it, and restores its full length.
 local mine, holder
 if KEYS[2] then
-  local taken = redis.pcall('SET', KEYS[2], token, 'NX', 'PX', ARGV[4])
+  local taken = redis.pcall('SET', KEYS[2], token, 'NX', 'PX', ARGV[3])
   mine = taken and not taken.err
   if not mine then
     holder = redis.call('GET', KEYS[2])
     if taken and not (holder and string.find(taken.err, 'OOM', 1, true)) then
       return taken -- the error, unless only the memory is full: the lock is another attempt's
     end
-    mine = holder == token and redis.call('PEXPIRE', KEYS[2], ARGV[4])
+    mine = holder == token and redis.call('PEXPIRE', KEYS[2], ARGV[3])
   end
 else
   -- The caller took the lock before this call. If the record is unchanged since before that, no
   -- other attempt has a lease.
-  mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])
+  mine = ARGV[13] ~= '' and (owner == token or (control or '-') == ARGV[13])
 end
+
+if not exists then
+  -- The new record has no lease if the lock is another attempt's.
+  local at = clock()
+  local fields = {}
+  if ARGV[7] ~= '' then
+    fields = {'request_params', ARGV[7]}
+  end
+  if points ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'flow', string.match(points, '^[^\n]*')
+  end
+  redis.call('HSET', KEYS[1],
+    'control', mine and '2 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[3] .. ' - ' .. at .. ' ' .. ARGV[5] or '2 0 - 0 0 0 0 - ' .. at .. ' -',
+    'fingerprint', fingerprint, 'recovery_point', 'started', 'request', ARGV[6], unpack(fields))
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  enter(at, 1)
+  if mine then
+    -- The new record keeps the generation of the tombstone that it replaces.
+    return 'OWN ' .. token .. ' ' .. at .. ' 1 1' .. (generation and ' ' .. string.match(generation, '^%d*') or '')
+  end
+end
+
 if not mine then
   local left = KEYS[2] and redis.call('PTTL', KEYS[2]) or 0
   -- If more time is left than the holder asked for, the server's clock was set back. The lock is
@@ -288,63 +323,48 @@ if not mine then
     redis.call('PEXPIRE', KEYS[2], length)
     left = tonumber(length)
   end
-  if not exists then
-    local at = clock()
-    redis.call('HSET', KEYS[1], 'control', '1 0 - 0 0 0 0 -', 'fingerprint', fingerprint, 'recovery_point', 'started',
-      'created_at', at, 'scope', ARGV[10], 'idempotency_key', ARGV[11], 'request_method', ARGV[12],
-      'request_path', ARGV[13], unpack(ARGV, 14))
-    redis.call('PEXPIRE', KEYS[1], ARGV[5])
-    enter(at, 1)
-  end
-  if ARGV[7] ~= '' and not completing then
+  local channel = ARGV[10] or ''
+  if channel ~= '' and not completing then
     local waiting = redis.call('HGET', KEYS[1], 'waiting') or ''
     -- A caller that finds the list or the server's memory full polls instead.
-    if not string.find(waiting, ARGV[7], 1, true) and #waiting < 1024 then
-      redis.pcall('HSET', KEYS[1], 'waiting', waiting .. ARGV[7] .. ' ')
+    if not string.find(waiting, channel, 1, true) and #waiting < 1024 then
+      redis.pcall('HSET', KEYS[1], 'waiting', waiting .. channel .. ' ')
     end
   end
-  return {'BUSY ' .. token .. ' ' .. left}
+  return 'BUSY ' .. token .. ' ' .. left
 end
 
 -- The record before the claim, for a caller that has not seen it.
-local all = exists and expected == '' and redis.call('HGETALL', KEYS[1]) or {}
+local before = expected == '' and redis.call('HGETALL', KEYS[1])
 if owner == token then
   touch()
   -- The lock was restored to its full length, so the record must live as long as after a new claim.
-  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
-  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''
+  redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
   if letter then
     enter(clock(), stage)
   end
-  return {'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
-    unpack(all)}
-end
-
-local at = clock()
-local grant = at
-if exists then
+else
+  local at = clock()
   -- Compares two numbers without leading zeros as texts. If the clock is not ahead of the old
   -- fence, the new one is the old one plus 1.
   if #fence > #at or #fence == #at and fence >= at then
-    grant = string.format('%.0f', fence + 1)
+    fence = string.format('%.0f', fence + 1)
+  else
+    fence = at
   end
   attempts, stage = tostring(attempts + 1), tostring(stage + 1)
-  redis.call('HSET', KEYS[1], 'locked_at', at, 'control', '1 ' .. revision .. ' ' .. token .. ' ' .. grant .. ' '
-    .. stage .. ' ' .. attempts .. ' ' .. ARGV[4] .. ' ' .. spent)
-  if ARGV[8] ~= '' and not flow then
-    redis.call('HSET', KEYS[1], 'flow', string.match(ARGV[8], '^[^\n]*'))
+  redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
+    .. ARGV[3] .. ' ' .. spent .. ' ' .. created .. ' ' .. ARGV[5])
+  if points ~= '' and not flow then
+    redis.call('HSET', KEYS[1], 'flow', string.match(points, '^[^\n]*'))
   end
   -- GT: a claim never shortens the record's life.
-  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')
+  redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
   enter(at, stage)
-  return {'OWN ' .. token .. ' ' .. grant .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at .. unseen(),
-    unpack(all)}
 end
-redis.call('HSET', KEYS[1], 'control', '1 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[4] .. ' -',
-  'fingerprint', fingerprint, 'recovery_point', 'started', 'created_at', at, 'locked_at', at, 'scope', ARGV[10],
-  'idempotency_key', ARGV[11], 'request_method', ARGV[12], 'request_path', ARGV[13], unpack(ARGV, 14))
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-enter(at, 1)
--- The new record keeps the generation of the tombstone that it replaces.
-local later = generation and ' ' .. string.match(generation, '^%d*') or ''
-return {'OWN ' .. token .. ' ' .. grant .. ' 1 1 ' .. at .. later}
+
+local own = 'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage
+if not before then
+  return own .. ' ' .. (flow or '-') .. (letter and ' 1' or ' 0') -- which the caller's view may lack
+end
+return texts(own, before)

@@ -6,11 +6,17 @@
 -- KEYS[1] record
 -- KEYS[2] lock, left out with all keys behind it while its slot migrates: the caller handles the
 --         lock
--- KEYS[...] with ARGV[11] the due index, with 'b' the dead letters, then the key of each effect
--- ARGV[1] token   ARGV[2] fence   ARGV[3] the revision that this commit extends
--- ARGV[4] which run of the stage this is, counted from 1
--- ARGV[5] attempts, as the claim replied them
--- ARGV[6] flags:
+-- KEYS[...] with ARGV[9] the due index, with 'b' the dead letters, then the key of each effect
+-- ARGV[1] token
+-- ARGV[2] how the record's control begins while the commit may be applied: the schema version, the
+--         revision that the commit extends, the token and the fence, each with a space behind it
+-- ARGV[3] lease and retention together, in milliseconds
+-- ARGV[4] which run of the stage this is, counted from 1; who commits; the recovery point that the
+--         stage started from: separated by spaces, as the journal has them
+-- ARGV[5] the new recovery point
+-- ARGV[6] response code   ARGV[7] response body. With code '' the stored response stays
+-- The others may be left out from the end on, and are then ''.
+-- ARGV[8] flags:
 --         'k' keep the lease for the next stage
 --         'd' the caller waits for replicas, so a reply about an older write must be a write too
 --         'j' a flow may compensate by the journal, which then keeps 1024 commits and not 64
@@ -19,14 +25,11 @@
 --         'b' the key is a dead letter, and no longer is after this commit
 --         'h' the caller does not know whether the flow is recoverable: the due index says so, by
 --             having the key
--- ARGV[7] lease in milliseconds   ARGV[8] lease and retention together, in milliseconds
--- ARGV[9] the recovery point that the stage started from
--- ARGV[10] who commits
--- ARGV[11] when a completer may continue the key, in milliseconds from now; '-' when the key is
+-- ARGV[9] when a completer may continue the key, in milliseconds from now; '-' when the key is
 --         finished and leaves the due index; '' when it is not recoverable
--- ARGV[12] the number n of words to write
--- ARGV[13...12+n] field, value, ... to write
--- ARGV[13+n...] the effects, each as: type of its key, '' for a channel; expiry in milliseconds, ''
+-- ARGV[10] the number n of words to write, '' for none
+-- ARGV[11...10+n] further field, value, ... to write
+-- ARGV[11+n...] the effects, each as: type of its key, '' for a channel; expiry in milliseconds, ''
 --         for none; number of words behind the key; command; those words
 --
 -- Replies
@@ -49,20 +52,20 @@
 -- when the index is new); 2 with 'b' (HDEL, ZREM); 2 for each effect (TYPE, its command; GET before
 -- INCRBY; XINFO before XADD; PEXPIRE for an expiry). 2 or 3 for a repeated commit, 3 or 4 for
 -- FENCED and GONE; 2 more of these with 'd'. Without KEYS[2] there is no GET, DEL or SET.
-local token, fence, revision = ARGV[1], ARGV[2], ARGV[3]
+local token, mine = ARGV[1], ARGV[2]
+local flags, due = ARGV[8] or '', ARGV[9] or ''
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting', 'locked_at')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'waiting')
 if r.err then
-  return {'DAMAGED ' .. token, r.err}
+  return 'DAMAGED ' .. token .. '\n\n' .. r.err
 end
 
 -- Reports whether the call has a flag.
 local function has(flag)
-  return ARGV[6] ~= '' and string.find(ARGV[6], flag, 1, true)
+  return flags ~= '' and string.find(flags, flag, 1, true)
 end
 
 local control = r[1]
-local mine = '1 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' '
 if not control or string.sub(control, 1, #mine) ~= mine then
   -- Writes for a caller that waits for replicas, so that a reply about an older write is about a
   -- write of this call.
@@ -72,7 +75,7 @@ if not control or string.sub(control, 1, #mine) ~= mine then
       if expires > 0 then
         redis.call('PEXPIREAT', KEYS[1], expires)
       else
-        redis.call('PEXPIRE', KEYS[1], ARGV[8]) -- its expiry was removed from outside
+        redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- its expiry was removed from outside
       end
     end
   end
@@ -87,51 +90,57 @@ if not control or string.sub(control, 1, #mine) ~= mine then
 
   if not control then
     if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('HGET', KEYS[1], 'generation') then -- and it is not a tombstone
-      return {'DAMAGED ' .. token, 'the hash has no schema version'}
+      return 'DAMAGED ' .. token .. '\n\nthe hash has no schema version'
     end
     master()
-    return {'GONE ' .. token}
+    return 'GONE ' .. token
   end
-  if string.sub(control, 1, 2) ~= '1 ' then
-    return {'DAMAGED ' .. token, 'unknown schema version'}
+  if string.sub(control, 1, 2) ~= '2 ' then
+    return 'DAMAGED ' .. token .. '\n\nunknown schema version'
   end
-  local current, owner, last = string.match(control, '^1 (%d+) (%S+) (%d+) ')
+  local revision, fence = string.match(mine, '^2 (%d+) %S+ (%d+) $')
+  local current, owner, last, made = string.match(control, '^2 (%d+) (%S+) (%d+) %d+ %d+ %d+ %S+ (%d+) ')
   if not current then
-    return {'DAMAGED ' .. token, 'control cannot be read'}
+    return 'DAMAGED ' .. token .. '\n\ncontrol cannot be read'
   end
   -- A record that was made after the claim is another one, and its revisions mean nothing here.
-  local made = redis.call('HGET', KEYS[1], 'created_at') or ''
   if #made > #fence or #made == #fence and made > fence then
     master()
-    return {'GONE ' .. token}
+    return 'GONE ' .. token
   end
   if tonumber(current) <= tonumber(revision) then
     master()
-    return {'FENCED ' .. token}
+    return 'FENCED ' .. token
   end
   local entry = redis.call('HGET', KEYS[1], 'j:' .. revision)
   if not entry then
     master()
-    return {'FORGOTTEN ' .. token}
+    return 'FORGOTTEN ' .. token
   end
-  local t, f, _, at = string.match(entry, '^(%S*) (%d+) (%d+) (%d+) ')
+  local at, t, f = string.match(entry, '^(%d+) (%S+) (%d+) ')
   if t ~= token or f ~= fence then
     master()
-    return {'FENCED ' .. token}
+    return 'FENCED ' .. token
   end
   touch()
   local held = '0'
   if owner == token and last == fence and (not KEYS[2] or redis.call('GET', KEYS[2]) == token) then
     held = '1'
   end
-  return {'OK ' .. token .. ' ' .. held .. ' ' .. at}
+  return 'OK ' .. token .. ' ' .. held .. ' ' .. at
+end
+
+local revision, fence, attempts, lease, spent, rest =
+  string.match(control, '^2 (%d+) %S+ (%d+) %d+ (%d+) (%d+) (%S+) (%d+ %S+)$')
+if not revision then
+  return 'DAMAGED ' .. token .. '\n\ncontrol cannot be read'
 end
 
 -- Every effect is checked before the first write, because Redis does not roll a script back.
-local fields = 12 + ARGV[12]
+local fields = 10 + (tonumber(ARGV[10]) or 0)
 local effects
 local words, keys = fields + 1, 2
-if ARGV[11] ~= '' then
+if due ~= '' then
   keys = 3
 end
 local letters = has('b')
@@ -151,12 +160,12 @@ while words <= #ARGV do
     effect.key = KEYS[keys]
     local found = redis.call('TYPE', effect.key).ok
     if found ~= 'none' and found ~= effect.type then
-      return {'EFFECT ' .. token .. ' ' .. number, 'its key holds a ' .. found .. ', not a ' .. effect.type}
+      return 'EFFECT ' .. token .. ' ' .. number .. '\n\nits key holds a ' .. found .. ', not a ' .. effect.type
     end
     if effect.command == 'INCRBY' and found ~= 'none' then
       local value = redis.call('GET', effect.key)
       if value ~= '0' and not string.find(value, '^-?[1-9]%d*$') or #value > 16 then
-        return {'EFFECT ' .. token .. ' ' .. number, 'its key holds no whole number of up to 15 digits'}
+        return 'EFFECT ' .. token .. ' ' .. number .. '\n\nits key holds no whole number of up to 15 digits'
       end
     end
     if effect.command == 'XADD' and found ~= 'none' then
@@ -164,7 +173,7 @@ while words <= #ARGV do
       for n = 1, #info, 2 do
         -- The last millisecond may have fewer IDs left than this commit has effects.
         if info[n] == 'last-generated-id' and string.find(info[n + 1], '^18446744073709551615%-') then
-          return {'EFFECT ' .. token .. ' ' .. number, 'its key holds a stream without IDs left'}
+          return 'EFFECT ' .. token .. ' ' .. number .. '\n\nits key holds a stream without IDs left'
         end
       end
     end
@@ -173,7 +182,7 @@ while words <= #ARGV do
         and (effect.expiry == '' or redis.acl_check_cmd('PEXPIRE', effect.key, effect.expiry))
   end
   if not allowed then
-    return {'EFFECT ' .. token .. ' ' .. number, 'the Redis user may not ' .. effect.command .. ' there'}
+    return 'EFFECT ' .. token .. ' ' .. number .. '\n\nthe Redis user may not ' .. effect.command .. ' there'
   end
   effects[#effects + 1] = effect
   words = effect.last + 1
@@ -194,38 +203,47 @@ local time = redis.call('TIME')
 -- As text: formatting numbers of that size costs more than joining strings.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 
-local lease = ' - ' .. fence .. ' 0 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' ' .. token
+local after = ' - ' .. fence .. ' 0 ' .. attempts .. ' ' .. lease .. ' ' .. token .. ' ' .. rest
 if held then
-  lease = ' ' .. token .. ' ' .. fence .. ' 1 ' .. ARGV[5] .. ' ' .. ARGV[7] .. ' ' .. string.match(control, '%S+$')
+  after = ' ' .. token .. ' ' .. fence .. ' 1 ' .. attempts .. ' ' .. lease .. ' ' .. spent .. ' ' .. rest
   if KEYS[2] then
     -- This comes first: nothing is lost if this is the command that the Redis user may not run.
-    redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+    redis.call('SET', KEYS[2], token, 'PX', lease)
   end
 end
-redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. lease, 'j:' .. revision,
-  token .. ' ' .. fence .. ' ' .. ARGV[4] .. ' ' .. now .. ' ' .. ARGV[10] .. ' ' .. ARGV[9], unpack(ARGV, 13, fields))
+after = '2 ' .. string.format('%d', revision + 1) .. after
+local entry = now .. ' ' .. token .. ' ' .. fence .. ' ' .. ARGV[4]
+if ARGV[6] == '' then
+  redis.call('HSET', KEYS[1], 'control', after, 'j:' .. revision, entry, 'recovery_point', ARGV[5], unpack(ARGV, 11, fields))
+else
+  redis.call('HSET', KEYS[1], 'control', after, 'j:' .. revision, entry, 'recovery_point', ARGV[5], 'response_code', ARGV[6],
+    'response_body', ARGV[7], unpack(ARGV, 11, fields))
+end
 
 -- Effects follow the record at once, so that no command that the Redis user may not run comes
 -- between.
-for _, effect in ipairs(effects or {}) do
-  if effect.key then
-    redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
-  else
-    redis.pcall('PUBLISH', unpack(ARGV, effect.first, effect.last))
-  end
-  if effect.expiry ~= '' then
-    redis.call('PEXPIRE', effect.key, effect.expiry)
+if effects then
+  for _, effect in ipairs(effects) do
+    if effect.key then
+      redis.call(effect.command, effect.key, unpack(ARGV, effect.first, effect.last))
+    else
+      redis.pcall('PUBLISH', unpack(ARGV, effect.first, effect.last))
+    end
+    if effect.expiry ~= '' then
+      redis.call('PEXPIRE', effect.key, effect.expiry)
+    end
   end
 end
 
 if held then
-  redis.call('PEXPIRE', KEYS[1], ARGV[8], 'GT')
+  redis.call('PEXPIRE', KEYS[1], ARGV[3], 'GT')
 else
-  local age = now - (tonumber(r[3]) or 0)
-  if age < 0 or age > ARGV[7] * 1000 then
+  -- The fence is the time of the claim, unless the clock was set back.
+  local age = now - fence
+  if age < 0 or age > lease * 1000 then
     -- Otherwise the claim has made the record live for the retention from now on. The lock does not
     -- show this: a late duplicate may have extended the lock alone.
-    redis.call('PEXPIRE', KEYS[1], ARGV[8] - ARGV[7], 'GT')
+    redis.call('PEXPIRE', KEYS[1], ARGV[3] - lease, 'GT')
   end
 end
 
@@ -241,24 +259,24 @@ if letters then
   redis.call('HDEL', KEYS[1], 'dead_letter')
   redis.call('ZREM', KEYS[4], string.sub(KEYS[1], -32))
 end
-if KEYS[2] and ARGV[11] == '-' then
+if KEYS[2] and due == '-' then
   redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
-elseif KEYS[2] and ARGV[11] ~= '' then
-  local due = string.format('%.0f', math.floor(now / 1000) + ARGV[11])
+elseif KEYS[2] and due ~= '' then
+  local score = string.format('%.0f', math.floor(now / 1000) + due)
   if has('h') and not letters then
-    redis.call('ZADD', KEYS[3], 'XX', due, string.sub(KEYS[1], -32))
+    redis.call('ZADD', KEYS[3], 'XX', score, string.sub(KEYS[1], -32))
   else
-    redis.call('ZADD', KEYS[3], due, string.sub(KEYS[1], -32))
+    redis.call('ZADD', KEYS[3], score, string.sub(KEYS[1], -32))
   end
   -- The index lives as long as the last of its records. GT takes a key without a TTL for one that
   -- never expires, so NX sets the first.
-  if redis.call('PEXPIRE', KEYS[3], ARGV[8], 'GT') == 0 then
-    redis.call('PEXPIRE', KEYS[3], ARGV[8], 'NX')
+  if redis.call('PEXPIRE', KEYS[3], ARGV[3], 'GT') == 0 then
+    redis.call('PEXPIRE', KEYS[3], ARGV[3], 'NX')
   end
 end
 
 if held then
-  return {'OK ' .. token .. ' 1 ' .. now}
+  return 'OK ' .. token .. ' 1 ' .. now
 end
 if r[2] then
   redis.call('HDEL', KEYS[1], 'waiting')
@@ -266,4 +284,4 @@ if r[2] then
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK ' .. token .. ' 0 ' .. now}
+return 'OK ' .. token .. ' 0 ' .. now

@@ -4,12 +4,12 @@
 -- ARGV[1] nonce, echoed in the reply
 -- ARGV[2] fingerprint of the request
 -- ARGV[3] retention in milliseconds
--- ARGV[4] flags:
+-- ARGV[4] scope, key, method and path, as the record's field request has them
+-- ARGV[5] params, '' for none
+-- ARGV[6] flags, left out without any:
 --         'd' the caller waits for replicas, so a reply about an older write must be a write too
 --         'l' the reply has the remaining life of a finished record
 --         'p' the reply has the params of a finished record
--- ARGV[5] scope   ARGV[6] key   ARGV[7] method   ARGV[8] path
--- ARGV[9...] further field, value, ... of the new record
 --
 -- Replies
 --   CREATED  nonce, server time in microseconds, and the record's generation when it is made in
@@ -29,42 +29,46 @@ local nonce = ARGV[1]
 
 -- Params, state and response are read only for replies that have them.
 local exists = redis.call('EXISTS', KEYS[1]) == 1
-local r = exists and redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'created_at', 'generation') or {}
+local r = exists and redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'recovery_point', 'flow', 'generation') or {}
 if r.err then
-  return {'DAMAGED ' .. nonce, r.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. r.err
 end
-local control, printed, point, flow, created, generation = r[1], r[2], r[3], r[4], r[5], r[6]
+local control, printed, point, flow, generation = r[1], r[2], r[3], r[4], r[5]
+local flags = ARGV[6] or ''
 -- A tombstone of a delete is not a record. The new record keeps its generation.
 if not exists or generation and not control and not printed then
   local time = redis.call('TIME')
   -- As text: formatting numbers of that size costs more than joining strings.
   local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-  redis.call('HSET', KEYS[1], 'control', '1 0 - 0 0 0 0 -', 'fingerprint', ARGV[2], 'recovery_point', 'started',
-    'created_at', now, 'scope', ARGV[5], 'idempotency_key', ARGV[6], 'request_method', ARGV[7], 'request_path', ARGV[8],
-    unpack(ARGV, 9))
+  local fields = {}
+  if ARGV[5] ~= '' then
+    fields = {'request_params', ARGV[5]}
+  end
+  redis.call('HSET', KEYS[1], 'control', '2 0 - 0 0 0 0 - ' .. now .. ' -', 'fingerprint', ARGV[2], 'recovery_point', 'started',
+    'request', ARGV[4], unpack(fields))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return {'CREATED ' .. nonce .. ' ' .. now .. (generation and ' ' .. string.match(generation, '^%d*') or '')}
+  return 'CREATED ' .. nonce .. ' ' .. now .. (generation and ' ' .. string.match(generation, '^%d*') or '')
 end
 if not control then
-  return {'DAMAGED ' .. nonce, 'the hash has no schema version'}
+  return 'DAMAGED ' .. nonce .. '\n\nthe hash has no schema version'
 end
-if string.sub(control, 1, 2) ~= '1 ' then
-  return {'DAMAGED ' .. nonce, 'unknown schema version'}
+if string.sub(control, 1, 2) ~= '2 ' then
+  return 'DAMAGED ' .. nonce .. '\n\nunknown schema version'
 end
 if not printed or not point then
-  return {'DAMAGED ' .. nonce, 'a field is missing'}
+  return 'DAMAGED ' .. nonce .. '\n\na field is missing'
 end
-local revision = string.match(control, '^1 (%d+) ')
+local revision = string.match(control, '^2 (%d+) ')
 if not revision then
-  return {'DAMAGED ' .. nonce, 'control cannot be read'}
+  return 'DAMAGED ' .. nonce .. '\n\ncontrol cannot be read'
 end
 if printed ~= ARGV[2] then
   -- Changes nothing, but a server that is no longer a master refuses it: its data may be out of
   -- date.
   redis.call('HDEL', KEYS[1], '')
-  return {'MISMATCH ' .. nonce}
+  return 'MISMATCH ' .. nonce
 end
-if string.find(ARGV[4], 'd', 1, true) then
+if string.find(flags, 'd', 1, true) then
   local expires = redis.call('PEXPIRETIME', KEYS[1])
   if expires > 0 then
     redis.call('PEXPIREAT', KEYS[1], expires)
@@ -72,14 +76,32 @@ if string.find(ARGV[4], 'd', 1, true) then
     redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- its expiry was removed from outside
   end
 end
+-- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
+local function join(list, between)
+  local joined = table.concat(list, between, 1, math.min(#list, 1000))
+  for i = 1001, #list, 1000 do
+    joined = joined .. between .. table.concat(list, between, i, math.min(i + 999, #list))
+  end
+  return joined
+end
+
+-- Returns a reply with texts: a line with their lengths, without the last one, and the texts.
+local function texts(first, list)
+  local lengths = {}
+  for i = 1, #list - 1 do
+    lengths[i] = #list[i]
+  end
+  return first .. '\n' .. join(lengths, ' ') .. '\n' .. join(list, '')
+end
+
 if point == 'finished' then
   local life = ''
-  if string.find(ARGV[4], 'l', 1, true) then
+  if string.find(flags, 'l', 1, true) then
     life = redis.call('PTTL', KEYS[1])
   end
   -- A finished key is read for everything but the state, and for the params on request.
-  local names = {'scope', 'idempotency_key', 'request_method', 'request_path', 'response_code', 'response_headers', 'response_body', 'not_kept'}
-  if string.find(ARGV[4], 'p', 1, true) then
+  local names = {'request', 'response_code', 'response_headers', 'response_body', 'not_kept'}
+  if string.find(flags, 'p', 1, true) then
     names[#names + 1] = 'request_params'
   end
   -- The journal of a flow has up to 1024 commits and a compensation for each.
@@ -87,11 +109,8 @@ if point == 'finished' then
     names[#names + 1] = 'j:' .. string.format('%d', revision - back)
   end
   local values = redis.call('HMGET', KEYS[1], unpack(names))
-  local words = {'FOUND ' .. nonce .. ' ' .. life, 'control', control, 'fingerprint', printed, 'recovery_point', point}
+  local words = {'control', control, 'fingerprint', printed, 'recovery_point', point}
   local last = #words
-  if created then
-    words[last + 1], words[last + 2], last = 'created_at', created, last + 2
-  end
   if flow then
     words[last + 1], words[last + 2], last = 'flow', flow, last + 2
   end
@@ -100,6 +119,6 @@ if point == 'finished' then
       words[last + 1], words[last + 2], last = names[i], values[i], last + 2
     end
   end
-  return words
+  return texts('FOUND ' .. nonce .. ' ' .. life, words)
 end
-return {'FOUND ' .. nonce, unpack(redis.call('HGETALL', KEYS[1]))}
+return texts('FOUND ' .. nonce, redis.call('HGETALL', KEYS[1]))

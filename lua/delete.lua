@@ -28,29 +28,32 @@
 -- BUSY.
 local nonce = ARGV[1]
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'created_at', 'generation')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'fingerprint', 'generation')
 if r.err and ARGV[2] ~= '' then
-  return {'DAMAGED ' .. nonce, r.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. r.err
 end
 local generation, by = string.match(r[3] or '', '^(%d+) (%S+)$')
 if by == nonce then
   redis.call('HDEL', KEYS[1], '') -- changes nothing, but only a master accepts it
   redis.pcall('PUBLISH', ARGV[4], KEYS[1])
-  return {'GONE ' .. nonce}
+  return 'GONE ' .. nonce
 end
 local exists = r.err or r[1] or r[2]
 if exists then
   local left = redis.call('PTTL', KEYS[2])
   if left ~= -2 then
-    return {'BUSY ' .. nonce .. ' ' .. left}
+    return 'BUSY ' .. nonce .. ' ' .. left
   end
-  if ARGV[3] ~= '' and r[2] ~= ARGV[3] then
+end
+if r[1] then
+  local revision, created = string.match(r[1], '^2 (%d+) %S+ %d+ %d+ %d+ %d+ %S+ (%d+) ')
+  if ARGV[3] ~= '' and created ~= ARGV[3] then
     redis.call('HDEL', KEYS[1], '')
-    return {'GONE ' .. nonce}
+    return 'GONE ' .. nonce
   end
-  if ARGV[2] ~= '' and string.match(r[1] or '', '^1 (%d+) ') ~= ARGV[2] then
+  if ARGV[2] ~= '' and revision ~= ARGV[2] then
     redis.call('HDEL', KEYS[1], '')
-    return {'MOVED ' .. nonce}
+    return 'MOVED ' .. nonce
   end
 end
 -- DEL comes first: a server with full memory accepts the further writes of a script that has
@@ -65,6 +68,6 @@ if KEYS[3] then
 end
 redis.pcall('PUBLISH', ARGV[4], KEYS[1])
 if exists then
-  return {'OK ' .. nonce}
+  return 'OK ' .. nonce
 end
-return {'GONE ' .. nonce}
+return 'GONE ' .. nonce

@@ -20,12 +20,30 @@
 -- (ZADD), and sometimes 1 more (PEXPIRE).
 local nonce = ARGV[1]
 
+-- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
+local function join(list, between)
+  local joined = table.concat(list, between, 1, math.min(#list, 1000))
+  for i = 1001, #list, 1000 do
+    joined = joined .. between .. table.concat(list, between, i, math.min(i + 999, #list))
+  end
+  return joined
+end
+
+-- Returns a reply with texts: a line with their lengths, without the last one, and the texts.
+local function texts(first, list)
+  local lengths = {}
+  for i = 1, #list - 1 do
+    lengths[i] = #list[i]
+  end
+  return first .. '\n' .. join(lengths, ' ') .. '\n' .. join(list, '')
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local bound = string.format('%.0f', math.min(now, tonumber(ARGV[5]) or now))
 local due = redis.pcall('ZRANGEBYSCORE', KEYS[1], '-inf', bound, 'LIMIT', '0', ARGV[2])
 if due.err then
-  return {'DAMAGED ' .. nonce, due.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. due.err
 end
 local aside = string.format('%.0f', now + ARGV[3])
 for _, member in ipairs(due) do
@@ -39,4 +57,7 @@ if left >= 0 and left * 2 < tonumber(ARGV[4]) then
 end
 local first = redis.call('ZRANGE', KEYS[1], '0', '0', 'WITHSCORES')[2]
 first = first and string.format('%.0f', tonumber(first)) or '-'
-return {'OK ' .. nonce .. ' ' .. aside .. ' ' .. bound .. ' ' .. first, unpack(due)}
+if #due == 0 then
+  return 'OK ' .. nonce .. ' ' .. aside .. ' ' .. bound .. ' ' .. first
+end
+return texts('OK ' .. nonce .. ' ' .. aside .. ' ' .. bound .. ' ' .. first, due)

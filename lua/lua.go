@@ -8,10 +8,11 @@
 //     back;
 //   - a script is safe to repeat: its reply may have been lost;
 //   - only the keys in KEYS are used, and they live in one cluster slot;
-//   - the reply is a flat array of strings. The first string has the status, the token or nonce of
-//     the call, and the reply's numbers, separated by spaces, because each element costs more than
-//     a word. The other strings are texts; the header lists them behind a semicolon. The token lets
-//     a client detect the reply to another call on a connection that is out of step.
+//   - the reply is one string, because an array costs the server more. Its first line has the
+//     status, the token or nonce of the call, and the reply's numbers, separated by spaces. A reply
+//     with texts, which the header lists behind a semicolon, has a second line with the length in
+//     bytes of each text but the last; the texts follow without anything between them. The token
+//     lets a client detect the reply to another call on a connection that is out of step.
 package lua
 
 import (
@@ -64,7 +65,7 @@ func newAct(name, source string) *Script {
 }
 
 // noAct is the act of the audit script, which that of a script replaces.
-const noAct = "  local nonce = ARGV[1]\n  return {'OK ' .. nonce}\n"
+const noAct = "  local nonce = ARGV[1]\n  return 'OK ' .. nonce\n"
 
 // Audited returns the form of the script that also writes an entry into the audit stream, or nil.
 // Only the scripts of an operator's acts have such a form. Its keys and arguments are those of the

@@ -27,4 +27,4 @@ for i = 2, #ARGV do
     end
   end
 end
-return {'OK ' .. nonce, unpack(missing)}
+return 'OK ' .. nonce .. ' ' .. table.concat(missing, ' ')

@@ -13,7 +13,7 @@
 local token = ARGV[1]
 
 if redis.call('GET', KEYS[1]) ~= token then
-  return {'LOST ' .. token}
+  return 'LOST ' .. token
 end
 redis.call('DEL', KEYS[1])
-return {'OK ' .. token}
+return 'OK ' .. token

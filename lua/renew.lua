@@ -15,9 +15,9 @@
 --   DAMAGED token; what is wrong: the server did not read the record
 --
 -- Safe to repeat: yes.
--- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE); 2
--- less without KEYS[2]. While the lock exists, full memory can refuse ZADD only, and the lease is
--- renewed nevertheless.
+-- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE), 4
+-- with KEYS[4] (also PTTL); 2 less without KEYS[2]. While the lock exists, full memory can refuse
+-- ZADD only, and the lease is renewed nevertheless.
 local token = ARGV[1]
 
 -- Changes nothing, but a server that is not a master any more refuses it. The record of such a
@@ -31,14 +31,14 @@ if type(control) ~= 'string' then
   if not control then
     master()
   elseif not string.find(control.err, '^WRONGTYPE') then
-    return {'DAMAGED ' .. token, control.err}
+    return 'DAMAGED ' .. token .. '\n\n' .. control.err
   end
-  return {'LOST ' .. token}
+  return 'LOST ' .. token
 end
-local owner, fence, stage = string.match(control, '^1 %d+ (%S+) (%d+) (%d+) ')
+local owner, fence, stage = string.match(control, '^2 %d+ (%S+) (%d+) (%d+) ')
 if owner ~= token or fence ~= ARGV[2] then
   master()
-  return {'LOST ' .. token}
+  return 'LOST ' .. token
 end
 if KEYS[2] then
   local holder = redis.call('GET', KEYS[2])
@@ -48,7 +48,7 @@ if KEYS[2] then
     redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
   else
     master()
-    return {'LOST ' .. token}
+    return 'LOST ' .. token
   end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4], 'GT')
@@ -57,8 +57,9 @@ if KEYS[3] then
   local lapse = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
   -- Each index lives as long as the last of its records.
   if KEYS[4] then
-    redis.pcall('ZADD', KEYS[4], 'XX', 'GT', string.format('%.0f', lapse + ARGV[4]), string.sub(KEYS[1], -32))
-    redis.call('PEXPIRE', KEYS[4], ARGV[3] + ARGV[4], 'GT')
+    local life = redis.call('PTTL', KEYS[1]) -- a dead letter may live longer than its retention
+    redis.pcall('ZADD', KEYS[4], 'XX', 'GT', string.format('%.0f', lapse - ARGV[3] + life), string.sub(KEYS[1], -32))
+    redis.call('PEXPIRE', KEYS[4], life, 'GT')
   else
     -- The index is a hint: if full memory refuses this, a completer comes too early and finds the
     -- key locked.
@@ -67,4 +68,4 @@ if KEYS[3] then
     redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT')
   end
 end
-return {'OK ' .. token}
+return 'OK ' .. token

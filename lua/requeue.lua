@@ -23,31 +23,31 @@ local member = string.sub(KEYS[1], -32)
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'dead_letter', 'flow')
 if r.err then
-  return {'DAMAGED ' .. nonce, r.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. r.err
 end
 if not r[1] then
   redis.call('ZREM', KEYS[4], member)
-  return {'GONE ' .. nonce}
+  return 'GONE ' .. nonce
 end
 if r[2] == 'finished' then
   redis.call('ZREM', KEYS[4], member)
-  return {'DONE ' .. nonce}
+  return 'DONE ' .. nonce
 end
-local revision, stage = string.match(r[1], '^1 (%d+) %S+ %d+ (%d+) ')
+local revision, stage = string.match(r[1], '^2 (%d+) %S+ %d+ (%d+) ')
 if not revision then
-  return {'DAMAGED ' .. nonce, 'unknown schema version, or control cannot be read'}
+  return 'DAMAGED ' .. nonce .. '\n\nunknown schema version, or control cannot be read'
 end
 local flow = string.match(r[4] or '', '^[^/]*')
 if string.sub(KEYS[3], -#flow - 5) ~= ':due:' .. flow then
-  return {'OTHER ' .. nonce, r[4] or ''}
+  return 'OTHER ' .. nonce .. '\n\n' .. (r[4] or '')
 end
 if not r[3] and redis.call('ZSCORE', KEYS[3], member) then
   redis.call('ZREM', KEYS[4], member)
-  return {'ALIVE ' .. nonce}
+  return 'ALIVE ' .. nonce
 end
 local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
-  return {'BUSY ' .. nonce .. ' ' .. left}
+  return 'BUSY ' .. nonce .. ' ' .. left
 end
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'requeued', revision .. ' ' .. stage .. ' ' .. time[1] .. string.rep('0', 6 - #time[2]) .. time[2])
@@ -60,4 +60,4 @@ local life = redis.call('PTTL', KEYS[1])
 if life > 0 and redis.call('PEXPIRE', KEYS[3], life, 'GT') == 0 then
   redis.call('PEXPIRE', KEYS[3], life, 'NX')
 end
-return {'OK ' .. nonce}
+return 'OK ' .. nonce

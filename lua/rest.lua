@@ -20,7 +20,7 @@ for i = 3, #ARGV, 2 do
 end
 local turns = redis.pcall('HMGET', KEYS[1], unpack(flows))
 if turns.err then
-  return {'DAMAGED ' .. nonce, turns.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. turns.err
 end
 local fields = {}
 for i, flow in ipairs(flows) do
@@ -34,4 +34,4 @@ if #fields > 0 then
   redis.call('HSET', KEYS[1], unpack(fields))
   redis.call('PEXPIRE', KEYS[1], '60000')
 end
-return {'OK ' .. nonce}
+return 'OK ' .. nonce

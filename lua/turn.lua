@@ -16,13 +16,31 @@
 -- redis.call: 2 when it is the turn of no flow (TIME, HMGET), else 4 (also HSET, PEXPIRE).
 local nonce = ARGV[1]
 
+-- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
+local function join(list, between)
+  local joined = table.concat(list, between, 1, math.min(#list, 1000))
+  for i = 1001, #list, 1000 do
+    joined = joined .. between .. table.concat(list, between, i, math.min(i + 999, #list))
+  end
+  return joined
+end
+
+-- Returns a reply with texts: a line with their lengths, without the last one, and the texts.
+local function texts(first, list)
+  local lengths = {}
+  for i = 1, #list - 1 do
+    lengths[i] = #list[i]
+  end
+  return first .. '\n' .. join(lengths, ' ') .. '\n' .. join(list, '')
+end
+
 local flows = {}
 for i = 3, #ARGV, 2 do
   flows[#flows + 1] = ARGV[i]
 end
 local turns = redis.pcall('HMGET', KEYS[1], unpack(flows))
 if turns.err then
-  return {'DAMAGED ' .. nonce, turns.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. turns.err
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -49,4 +67,7 @@ if #mine > 0 then
   redis.call('HSET', KEYS[1], unpack(fields))
   redis.call('PEXPIRE', KEYS[1], '60000') -- no turn and no rest lasts longer
 end
-return {'OK ' .. nonce .. ' ' .. at, unpack(mine)}
+if #mine == 0 then
+  return 'OK ' .. nonce .. ' ' .. at
+end
+return texts('OK ' .. nonce .. ' ' .. at, mine)

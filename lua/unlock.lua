@@ -16,31 +16,31 @@ local nonce = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
 if r.err then
-  return {'DAMAGED ' .. nonce, r.err}
+  return 'DAMAGED ' .. nonce .. '\n\n' .. r.err
 end
-local revision, owner, fence, rest, spent
+local revision, owner, fence, counts, spent, rest
 if r[1] then
-  revision, owner, fence, rest, spent = string.match(r[1], '^1 (%d+) (%S+) (%d+) (%d+ %d+ %d+) (%S+)$')
+  revision, owner, fence, counts, spent, rest = string.match(r[1], '^2 (%d+) (%S+) (%d+) (%d+ %d+ %d+) (%S+) (%d+ %S+)$')
   if not revision then
-    return {'DAMAGED ' .. nonce, 'unknown schema version, or control cannot be read'}
+    return 'DAMAGED ' .. nonce .. '\n\nunknown schema version, or control cannot be read'
   end
 end
 redis.call('DEL', KEYS[2])
 if not r[1] then
-  return {'GONE ' .. nonce}
+  return 'GONE ' .. nonce
 end
 if r[2] == 'finished' then
-  return {'DONE ' .. nonce}
+  return 'DONE ' .. nonce
 end
 if owner ~= '-' then
   spent = owner
 end
-redis.call('HSET', KEYS[1], 'control', '1 ' .. revision .. ' - ' .. string.format('%.0f', fence + 1) .. ' ' .. rest .. ' '
-  .. spent)
+redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' - ' .. string.format('%.0f', fence + 1) .. ' ' .. counts .. ' '
+  .. spent .. ' ' .. rest)
 if r[3] then
   redis.call('HDEL', KEYS[1], 'waiting')
   for channel in string.gmatch(r[3], '%S+') do
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
 end
-return {'OK ' .. nonce}
+return 'OK ' .. nonce

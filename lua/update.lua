@@ -20,11 +20,29 @@
 --   DAMAGED token; what is wrong
 --
 -- Safe to repeat: yes. The journal names the token; a repeated update gets OK and writes nothing.
--- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL); 1 more with a flow (PEXPIRE); 2 more
--- with a dead letter (ZADD, PEXPIRE; PEXPIRE twice when their list is new); 3 more when the key is
--- finished then (HDEL, ZREM twice); 1 more once the journal is full (HDEL). 2 when repeated (HMGET,
--- HGETALL), 4 with 'd' (also PEXPIRETIME, PEXPIREAT).
+-- redis.call: 6 (HMGET, PTTL, TIME, HSET, PEXPIRE, HGETALL); 1 more with a flow (PEXPIRE); 3 more
+-- with a dead letter (PTTL, ZADD, PEXPIRE; PEXPIRE twice when their list is new); 3 more when the
+-- key is finished then (HDEL, ZREM twice); 1 more once the journal is full (HDEL). 2 when repeated
+-- (HMGET, HGETALL), 4 with 'd' (also PEXPIRETIME, PEXPIREAT).
 local token, revision = ARGV[1], ARGV[2]
+
+-- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
+local function join(list, between)
+  local joined = table.concat(list, between, 1, math.min(#list, 1000))
+  for i = 1001, #list, 1000 do
+    joined = joined .. between .. table.concat(list, between, i, math.min(i + 999, #list))
+  end
+  return joined
+end
+
+-- Returns a reply with texts: a line with their lengths, without the last one, and the texts.
+local function texts(first, list)
+  local lengths = {}
+  for i = 1, #list - 1 do
+    lengths[i] = #list[i]
+  end
+  return first .. '\n' .. join(lengths, ' ') .. '\n' .. join(list, '')
+end
 
 -- Changes nothing, but a server that is no longer a master refuses it. Its data may be out of date
 -- and justifies no refusal.
@@ -32,24 +50,23 @@ local function master()
   redis.call('HDEL', KEYS[1], '')
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'created_at', 'flow', 'generation',
-  'dead_letter')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'flow', 'generation', 'dead_letter')
 if r.err then
-  return {'DAMAGED ' .. token, r.err}
+  return 'DAMAGED ' .. token .. '\n\n' .. r.err
 end
 if not r[1] then
-  if not r[6] and redis.call('EXISTS', KEYS[1]) == 1 then -- and it is not a tombstone
-    return {'DAMAGED ' .. token, 'the hash has no schema version'}
+  if not r[5] and redis.call('EXISTS', KEYS[1]) == 1 then -- and it is not a tombstone
+    return 'DAMAGED ' .. token .. '\n\nthe hash has no schema version'
   end
   master()
-  return {'GONE ' .. token}
+  return 'GONE ' .. token
 end
-local current, fence, attempts, rest = string.match(r[1], '^1 (%d+) %S+ (%d+) %d+ (%d+) (%d+ %S+)$')
+local current, fence, attempts, rest, created = string.match(r[1], '^2 (%d+) %S+ (%d+) %d+ (%d+) (%d+ %S+ (%d+) %S+)$')
 if not current then
-  return {'DAMAGED ' .. token, 'unknown schema version, or control cannot be read'}
+  return 'DAMAGED ' .. token .. '\n\nunknown schema version, or control cannot be read'
 end
 if r[3] then
-  if string.match(r[3], '^(%S*) ') == token then
+  if string.match(r[3], '^%d+ (%S+) ') == token then
     if string.find(ARGV[6], 'd', 1, true) then
       local expires = redis.call('PEXPIRETIME', KEYS[1])
       if expires > 0 then
@@ -58,38 +75,38 @@ if r[3] then
         redis.call('PEXPIRE', KEYS[1], ARGV[4]) -- its expiry was removed from outside
       end
     end
-    return {'OK ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
+    return texts('OK ' .. token, redis.call('HGETALL', KEYS[1]))
   end
 end
-if ARGV[3] ~= '' and r[4] ~= ARGV[3] then
+if ARGV[3] ~= '' and created ~= ARGV[3] then
   master()
-  return {'MOVED ' .. token}
+  return 'MOVED ' .. token
 end
 if r[2] == 'finished' then
-  return {'DONE ' .. token}
+  return 'DONE ' .. token
 end
 if current ~= revision then
   master()
-  return {'MOVED ' .. token}
+  return 'MOVED ' .. token
 end
-if r[5] and not KEYS[4] then
-  return {'OTHER ' .. token, r[5]}
+if r[4] and not KEYS[4] then
+  return 'OTHER ' .. token .. '\n\n' .. r[4]
 end
 local left = redis.call('PTTL', KEYS[2])
 if left ~= -2 then
-  return {'BUSY ' .. token .. ' ' .. left}
+  return 'BUSY ' .. token .. ' ' .. left
 end
 
 local time = redis.call('TIME')
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 local guard = string.format('%.0f', fence + 1)
-redis.call('HSET', KEYS[1], 'control', '1 ' .. string.format('%d', revision + 1) .. ' - ' .. guard .. ' 0 ' .. attempts
-  .. ' ' .. rest, 'j:' .. revision, token .. ' ' .. guard .. ' 0 ' .. now .. ' ' .. ARGV[5] .. ' ' .. (r[2] or ''),
+redis.call('HSET', KEYS[1], 'control', '2 ' .. string.format('%d', revision + 1) .. ' - ' .. guard .. ' 0 ' .. attempts
+  .. ' ' .. rest, 'j:' .. revision, now .. ' ' .. token .. ' ' .. guard .. ' 0 ' .. ARGV[5] .. ' ' .. (r[2] or ''),
   unpack(ARGV, 7))
 redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
 -- A due key stays due, and a dead letter stays one, until the work is finished or continued.
 if KEYS[4] then
-  local member, letter = string.sub(KEYS[1], -32), r[7]
+  local member, letter = string.sub(KEYS[1], -32), r[6]
   for i = 7, #ARGV, 2 do
     if ARGV[i] == 'recovery_point' and ARGV[i + 1] == 'finished' then
       redis.call('HDEL', KEYS[1], 'dead_letter')
@@ -100,20 +117,21 @@ if KEYS[4] then
   end
   redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT')
   if letter then
-    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(now / 1000) + ARGV[4]), member)
+    local life = math.max(redis.call('PTTL', KEYS[1]), ARGV[4]) -- a dead letter may live longer
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(now / 1000) + life), member)
     -- GT takes a key without a TTL for one that never expires, so NX sets the first.
-    if redis.call('PEXPIRE', KEYS[4], ARGV[4], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
+    if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
+      redis.call('PEXPIRE', KEYS[4], life, 'NX')
     end
   end
 end
 -- A flow may compensate by the journal, which is then as long as in the commit script.
-local kept = r[5] and 1024 or 64
+local kept = r[4] and 1024 or 64
 local undoing = string.find(r[2] or '', '^compensate:%d+$')
 for i = 7, #ARGV, 2 do
   undoing = undoing or ARGV[i] == 'recovery_point' and string.find(ARGV[i + 1], '^compensate:%d+$')
 end
-if tonumber(revision) >= kept and not (r[5] and undoing) then
+if tonumber(revision) >= kept and not (r[4] and undoing) then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
-return {'OK ' .. token, unpack(redis.call('HGETALL', KEYS[1]))}
+return texts('OK ' .. token, redis.call('HGETALL', KEYS[1]))

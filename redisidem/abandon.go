@@ -19,7 +19,8 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.abandon(ctx, nil) 
 // as failed.
 func (l *Lease) abandon(ctx context.Context, reason error) error {
 	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed)
-	_, err := l.abandonWith(ctx, reason, protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}})
+	a := protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}, Failure: l.failure(reason)}
+	_, err := l.abandonWith(ctx, reason, a)
 	return err
 }
 

@@ -62,9 +62,6 @@ func (c *claim) asked(s *Service, w tryOptions) protocol.Claim {
 	}
 	if c.request != nil {
 		k.New, k.Creates = c.request.record(), true
-		if c.flow != nil {
-			k.New.Flow = c.flow.id
-		}
 	}
 	return k
 }

@@ -123,7 +123,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call {
 	s := l.scope.service
 	c := protocol.Commit{
-		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, Attempts: key.Attempts, From: key.RecoveryPoint,
+		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, From: key.RecoveryPoint,
 		Keep: keep, Journal: l.journal(key, &e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
 	}
 	switch recoverable := l.flow.recoverable(); {
@@ -189,7 +189,7 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 		done.Err = e.notKept
 	}
 	if held {
-		next.LockedAt = key.LockedAt
+		next.LockedAt, next.LockedBy = key.LockedAt, key.LockedBy
 		l.attempt, l.retried, l.hasCommitted, l.since, l.sent = 1, false, true, time.Now(), try.sent
 	}
 	l.key = next

@@ -79,7 +79,7 @@ func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
 func TestIndexesEndWithTheirRecords(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		const retention = time.Hour
-		svc, client := e.service(func(c *redisidem.Config) { c.Retention = retention }), e.client()
+		svc, client := e.service(func(c *redisidem.Config) { c.Retention, c.DeadLetterRetention = retention, time.Second }), e.client()
 		sc := svc.Scope("tenant")
 		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
 			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1

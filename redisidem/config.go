@@ -11,15 +11,17 @@ import (
 
 // The defaults of [Config].
 const (
-	DefaultNamespace     = "redisidem"
-	DefaultRetention     = 24 * time.Hour
-	DefaultLease         = 10 * time.Second
-	DefaultMaxHold       = 15 * time.Minute
-	DefaultTimeout       = 500 * time.Millisecond
-	DefaultCommitRetry   = time.Minute
-	DefaultCacheLife     = time.Minute
-	DefaultMaxKeyBytes   = 255
-	DefaultMaxValueBytes = 1 << 20
+	DefaultNamespace = "redisidem"
+	DefaultRetention = 24 * time.Hour
+	// DefaultDeadLetterRetention is that of Config.DeadLetterRetention.
+	DefaultDeadLetterRetention = 30 * 24 * time.Hour
+	DefaultLease               = 10 * time.Second
+	DefaultMaxHold             = 15 * time.Minute
+	DefaultTimeout             = 500 * time.Millisecond
+	DefaultCommitRetry         = time.Minute
+	DefaultCacheLife           = time.Minute
+	DefaultMaxKeyBytes         = 255
+	DefaultMaxValueBytes       = 1 << 20
 )
 
 // Config configures a [Service]. The zero value of each field means its default, and so does a nil
@@ -33,6 +35,11 @@ type Config struct {
 	// Retention is how long a record is kept after its last change. A later retry runs the work
 	// again, so choose it longer than any client retries. Not shorter than Lease. Default: 24 h.
 	Retention time.Duration
+
+	// DeadLetterRetention is how long a dead letter and its record are kept, so that an operator
+	// finds it after a weekend and a retry does not begin anew meanwhile. It is raised to Retention
+	// and Lease together. Default: 30 days.
+	DeadLetterRetention time.Duration
 
 	// Lease is how long a key stays locked after its worker has died: the longest time for which a
 	// crash makes a retry wait. Live workers renew the lease at each third of it. Whole
@@ -113,6 +120,11 @@ type Config struct {
 	// without white space. Default: the host's name and the process ID.
 	Owner string
 
+	// DiscardFailures stores no texts of errors in records. Without it, the error of a failed
+	// attempt is stored for operators, at most 256 bytes of its text, through Codec. Set it if
+	// errors may contain what must not be stored. Default: false.
+	DiscardFailures bool
+
 	// Observer receives an event for each change of a key. Default: nil, no events.
 	Observer Observer
 
@@ -129,6 +141,7 @@ func (c *Config) withDefaults() Config {
 	}
 	def(&out.Namespace, DefaultNamespace)
 	def(&out.Retention, DefaultRetention)
+	def(&out.DeadLetterRetention, DefaultDeadLetterRetention)
 	def(&out.Lease, DefaultLease)
 	def(&out.MaxHold, DefaultMaxHold)
 	def(&out.Timeout, DefaultTimeout)
@@ -188,7 +201,7 @@ func (c *Config) validate() error {
 	for _, d := range []struct {
 		field string
 		value time.Duration
-	}{{"CacheLife", c.CacheLife}, {"Timeout", c.Timeout}, {"Retention", c.Retention}} {
+	}{{"CacheLife", c.CacheLife}, {"Timeout", c.Timeout}, {"Retention", c.Retention}, {"DeadLetterRetention", c.DeadLetterRetention}} {
 		if d.value < time.Millisecond || d.value > maxDuration {
 			return invalid("Config."+d.field, "must be between 1ms and %v: %v", maxDuration, d.value)
 		}

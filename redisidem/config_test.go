@@ -93,6 +93,7 @@ func TestConfigBounds(t *testing.T) {
 		{"Config.Lease", "876000h", redisidem.Config{Lease: 1 << 62, Retention: 1 << 62}},
 		{"Config.Timeout", "1ms", redisidem.Config{Timeout: time.Microsecond}},
 		{"Config.Timeout", "1ms", redisidem.Config{Timeout: -time.Second}},
+		{"Config.DeadLetterRetention", "1ms", redisidem.Config{DeadLetterRetention: -time.Hour}},
 		{"Config.Retention", "1ms", redisidem.Config{Retention: -time.Hour}},
 		{"Config.Retention", "876000h", redisidem.Config{Retention: 1 << 62}},
 		{"Config.Retention", "10s", redisidem.Config{Retention: 9 * time.Second}}, // the default lease is longer
@@ -134,7 +135,7 @@ func TestConfigDefaults(t *testing.T) {
 		host, err := os.Hostname()
 		mustBe(t, err, nil)
 		want := redisidem.Config{
-			Namespace: "redisidem", Retention: 24 * time.Hour, Lease: 10 * time.Second, MaxHold: 15 * time.Minute,
+			Namespace: "redisidem", Retention: 24 * time.Hour, DeadLetterRetention: 30 * 24 * time.Hour, Lease: 10 * time.Second, MaxHold: 15 * time.Minute,
 			Timeout: 500 * time.Millisecond, CommitRetry: time.Minute, MaxKeyBytes: 255,
 			MaxValueBytes: 1 << 20, CacheLife: time.Minute, Owner: host + "/" + strconv.Itoa(os.Getpid()),
 		}

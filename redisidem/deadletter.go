@@ -17,8 +17,7 @@ import (
 type DeadLetter struct {
 	// At is the server's time when the key was given up.
 	At time.Time
-	// Reason names the stage and its attempts. It leaves out the stage's own error, which may
-	// contain data that must not be stored.
+	// Reason names the stage and its attempts. The stage's own error is in [Key.LastFailure].
 	Reason string
 }
 

@@ -296,7 +296,7 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
-				svc := b.service(redisidem.Config{Retention: retention, MaxHold: -1})
+				svc := b.service(redisidem.Config{Retention: retention, DeadLetterRetention: time.Second, MaxHold: -1})
 				sc := svc.Scope("a")
 				flow := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
 					c.MaxAttempts = 1
@@ -304,7 +304,7 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 				}))
 				others := svc
 				if name == shorter {
-					others = b.service(redisidem.Config{Retention: retention / 4})
+					others = b.service(redisidem.Config{Retention: retention / 4, DeadLetterRetention: time.Second})
 				}
 				deadLetter := func(svc *redisidem.Service, value string) {
 					_, err := svc.Scope("a").DoFlow(ctx, value, request, flow)

@@ -340,6 +340,8 @@ const (
 	controlAttempts
 	controlLease
 	controlSpent
+	controlCreated
+	controlOwner
 )
 
 func readControl(client redis.UniversalClient, record string) []string {

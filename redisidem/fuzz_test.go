@@ -66,11 +66,11 @@ func FuzzIdentity(f *testing.F) {
 		if !ok || again.Record != one.Record || again.Lock != one.Lock || again.Name != one.Name {
 			t.Fatalf("found again at %+v", again)
 		}
-		whole, err := adopt(again, []string{fieldScope, scope1, fieldValue, value1}, "ns")
+		whole, err := adopt(again, []string{fieldRequest, protocol.FormatRequest(scope1, value1, "POST", "/")}, "ns")
 		if err != nil || whole != one {
 			t.Fatalf("completed to %+v, %v", whole, err)
 		}
-		if other, err := adopt(again, []string{fieldScope, scope2, fieldValue, value2}, "ns"); err == nil && other != one {
+		if other, err := adopt(again, []string{fieldRequest, protocol.FormatRequest(scope2, value2, "POST", "/")}, "ns"); err == nil && other != one {
 			t.Fatalf("another key's record was taken for %+v", other)
 		}
 		_, _ = protocol.IdentityIn(prefix, value2) // a due index may hold anything
@@ -177,10 +177,10 @@ func FuzzStoredRecord(f *testing.F) {
 			}
 			fields := out.fields(key)
 			words := append([]any{
-				fieldControl, "1 1 - 7 1 1 0 -", fieldFingerprint, key.fingerprint, fieldCreatedAt, "1700000000000000",
-				fieldScope, id.Scope, fieldValue, id.Value, fieldMethod, request.method, fieldPath, request.path,
+				fieldControl, "2 1 - 7 1 1 0 - 1700000000000000 -", fieldFingerprint, key.fingerprint,
+				fieldRequest, protocol.FormatRequest(id.Scope, id.Value, request.method, request.path),
 			}, fields.Fields()...)
-			if request.stored != nil {
+			if len(request.stored) > 0 {
 				words = append(words, fieldParams, request.stored)
 			}
 			var pairs []string
@@ -213,18 +213,18 @@ func FuzzStoredRecord(f *testing.F) {
 
 // FuzzReply checks that any reply to a claim results in a lease or an error.
 func FuzzReply(f *testing.F) {
-	f.Add("OWN nonce 7 1 1 1700000000000000", "")
-	f.Add("OWN nonce 7 1 1 1700000000000000", "control")
-	f.Add("OWN nonce 7 1 1 1700000000000000 2", "")
+	f.Add("OWN nonce 7 1 1", "")
+	f.Add("OWN nonce 7 1 1", "7\ncontrol")
+	f.Add("OWN nonce 7 1 1 2", "")
 	f.Add("BUSY nonce -1", "")
 	f.Add("BUSY nonce 200000000000000", "") // more milliseconds than a duration can be
-	f.Add("DONE nonce ", "control 1")
-	f.Add("MOVED nonce", "control")
-	f.Add("INTERIM nonce 20", "control")
-	f.Add("EFFECT nonce 0", "why")
+	f.Add("DONE nonce ", "7\ncontrol1")
+	f.Add("MOVED nonce", "7\ncontrol")
+	f.Add("INTERIM nonce 20", "99\ncontrol")
+	f.Add("EFFECT nonce 0", "\nwhy")
 	f.Add("OK", "")
 	f.Fuzz(func(t *testing.T, word, rest string) {
-		r, err := protocol.ParseReply(lua.Claim, "nonce", append([]string{word}, strings.Split(rest, " ")...))
+		r, err := protocol.ParseReply(lua.Claim, "nonce", word+"\n"+rest)
 		if err != nil {
 			return
 		}
@@ -321,10 +321,10 @@ func FuzzHeader(f *testing.F) {
 func FuzzDecodeRecord(f *testing.F) {
 	id := placeOf("ns", "a", "k")
 	good := []string{
-		fieldControl, "1 2 t 7 1 3 10000 -", fieldScope, "a", fieldValue, "k", fieldMethod, "POST", fieldPath, "/", fieldFingerprint, "1:x",
-		fieldPoint, Finished, fieldCreatedAt, "1700000000000000",
+		fieldControl, "2 2 t 7 1 3 10000 - 1700000000000000 host/1", fieldRequest, "1 1 4 a k POST /", fieldFingerprint, "1:x",
+		fieldPoint, Finished,
 		fieldCode, "201", fieldHeaders, "X: a\r\n", fieldBody, "body",
-		fieldLockedAt, "1700000000000000", journalPrefix + "0", "t 7 1 1700000000000000 host/1 started", fieldInterim, "",
+		journalPrefix + "0", "1700000000000000 t 7 1 host/1 started", fieldInterim, "",
 		fieldFlow, "f/1", fieldDeadLetter, "1700000000000000 0 1 why", fieldRequeued, "0 1 1700000000000000",
 		fieldState, "null", fieldParams, "{}",
 	}
@@ -332,12 +332,12 @@ func FuzzDecodeRecord(f *testing.F) {
 		f.Fatalf("the good record decodes to %+v, %v", k, err)
 	}
 	for i := 0; i < len(good); i += 2 {
-		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "1 0 1 why", "\xff\x00", "2 2 t 7 1 3 10000 -"} {
+		for _, v := range []string{"", "x", "-1", "99999999999999999999", "9223372036854775807", "t 1 1 1", "1 0 1 why", "\xff\x00", "3 2 t 7 1 3 10000 - 1 o", "1 1 4 a x POST /", "1 99 4 a k POST /"} {
 			f.Add(good[i], v, true)
 		}
 		f.Add(good[i], "", false)
 	}
-	f.Add(journalPrefix, "t 1 1 1 s", true)
+	f.Add(journalPrefix, "1 t 1 1 o s", true)
 	f.Add("unknown", "field", true)
 	f.Fuzz(func(t *testing.T, field, value string, pair bool) {
 		for i := range 2 {

@@ -85,10 +85,14 @@ type KeyInfo struct {
 	NotKept string
 	// DeadLetter is when and why the key was given up; nil if it is not dead.
 	DeadLetter *DeadLetter
+	// LastFailure is that of [Key]. Its Text is empty if Config.Codec cannot decode it.
+	LastFailure *Failure
 
 	// CreatedAt is a time of the server. LockedAt is when the lease was granted that a worker has,
 	// or that it has not given back. It is zero without such a lease.
 	CreatedAt, LockedAt time.Time
+	// LockedBy is the Config.Owner of the process that was granted that lease.
+	LockedBy string
 	// LeaseLeft is the rest of the lease. It is zero without a lease, and negative for a lock
 	// without an expiry, which this library did not make.
 	LeaseLeft time.Duration
@@ -110,8 +114,8 @@ type KeyInfo struct {
 // inspectedFields are the fields that lists read: all that have no value of the application, and
 // not the journal.
 var inspectedFields = []string{
-	fieldControl, fieldScope, fieldValue, fieldMethod, fieldPath, fieldFingerprint, fieldPoint, fieldCreatedAt, fieldLockedAt,
-	fieldInterim, fieldFlow, fieldDeadLetter, fieldRequeued, fieldRefused, fieldNotKept, fieldUndoable, fieldGeneration, fieldCode,
+	fieldControl, fieldRequest, fieldFingerprint, fieldPoint,
+	fieldInterim, fieldFlow, fieldDeadLetter, fieldLastFailure, fieldRequeued, fieldRefused, fieldNotKept, fieldUndoable, fieldGeneration, fieldCode,
 }
 
 // describe makes a KeyInfo without values. A record that cannot be read becomes KeyUnreadable.
@@ -143,6 +147,12 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 				return damaged("%s is not a number", fieldCode)
 			}
 			continue
+		case fieldLastFailure:
+			info.LastFailure, err = decodeFailure(value)
+			if err != nil {
+				return err
+			}
+			continue
 		case fieldControl:
 			control, err = decodeControl(value)
 		}
@@ -160,16 +170,21 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 		return err
 	}
 	info.id = full
+	if f := info.LastFailure; f != nil {
+		text, _ := s.valueCodec.decode(full, k.fingerprint, fieldLastFailure, 0, []byte(f.Text))
+		f.Text = string(text)
+	}
 	info.Scope, info.Value, info.Method, info.Path, info.Flow = k.Scope, k.Value, k.Method, k.Path, k.Flow
 	info.RecoveryPoint, info.Revision, info.Attempts, info.StageAttempts = k.RecoveryPoint, k.Revision, k.Attempts, int(control.stageAttempts)
 	info.NotKept, info.DeadLetter, info.CreatedAt, info.LockedAt, info.Journal = k.notKept, k.DeadLetter, k.CreatedAt, k.LockedAt, k.Journal
+	info.LockedBy = k.LockedBy
 	if v.Locked {
 		info.LeaseLeft = v.LockLife
 	}
 	switch {
 	case k.Finished():
 		info.State = KeyFinished
-		info.LockedAt = time.Time{}
+		info.LockedAt, info.LockedBy = time.Time{}, ""
 	case v.Locked:
 		info.State = KeyInFlight
 	case k.DeadLetter != nil:

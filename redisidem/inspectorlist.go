@@ -32,6 +32,8 @@ type Filter struct {
 	OlderThan time.Duration
 	// Attempts is how often work on the key may have begun at least.
 	Attempts int
+	// Failure is a part of the text of the key's last failure, in the same case.
+	Failure string
 }
 
 // validate returns an error for the first field that breaks its bound.
@@ -61,7 +63,8 @@ func (f *Filter) matches(k *KeyInfo) bool {
 		f.Scope != "" && f.Scope != k.Scope,
 		f.Flow != "" && f.Flow != k.Flow && f.Flow != name,
 		f.OlderThan > 0 && k.At.Sub(k.CreatedAt) < f.OlderThan,
-		k.Attempts < f.Attempts:
+		k.Attempts < f.Attempts,
+		f.Failure != "" && (k.LastFailure == nil || !strings.Contains(k.LastFailure.Text, f.Failure)):
 		return false
 	}
 	// An unreadable record is in lists that do not ask for what it lacks.
@@ -148,20 +151,26 @@ func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (
 		return nil, err
 	}
 	defer s.inFlight.leave()
-	read, err := s.redis.Peek(ctx, ids, fieldScope, fieldPoint)
+	read, err := s.redis.Peek(ctx, ids, fieldRequest, fieldPoint)
 	if err = explain(ctx, "list", err); err != nil {
 		return nil, err
 	}
 	selected := make([]identity, 0, len(ids))
 	for i, id := range ids {
 		values := read[i]
-		other := f.Scope != "" && (len(values) == 0 || values[0] != f.Scope)
+		other := f.Scope != "" && (len(values) == 0 || scopeOf(values[0]) != f.Scope)
 		over := !finished && len(values) == 2 && values[1] == Finished
 		if !other && !over {
 			selected = append(selected, id)
 		}
 	}
 	return selected, nil
+}
+
+// scopeOf returns the scope in a record's request.
+func scopeOf(request string) string {
+	r, _ := protocol.ParseRequest(request)
+	return r.Scope
 }
 
 // scan returns the places of the records that one step of a scan finds.

@@ -37,7 +37,7 @@ func (e *JournalEntry) measure(before []JournalEntry) {
 	}
 }
 
-// decodeJournalEntry reads "token fence attempt time owner stage", the form in which the commit
+// decodeJournalEntry reads "time token fence attempt owner stage", the form in which the commit
 // script writes an entry.
 func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 	var e JournalEntry
@@ -48,9 +48,9 @@ func decodeJournalEntry(revision, s string) (JournalEntry, error) {
 	var errs [4]error
 	var attempt int64
 	e.Revision, errs[0] = parseCount(journalPrefix, revision)
-	e.Fence, errs[1] = parseCount(journalPrefix+revision, parts[1])
-	attempt, errs[2] = parseCount(journalPrefix+revision, parts[2])
-	e.At, errs[3] = parseTime(journalPrefix+revision, parts[3])
+	e.At, errs[1] = parseTime(journalPrefix+revision, parts[0])
+	e.Fence, errs[2] = parseCount(journalPrefix+revision, parts[2])
+	attempt, errs[3] = parseCount(journalPrefix+revision, parts[3])
 	e.Attempt, e.Owner, e.Stage = int(attempt), parts[4], parts[5]
 	for _, err := range errs {
 		if err != nil {

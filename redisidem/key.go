@@ -38,12 +38,18 @@ type Key struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	LockedAt  time.Time
+	// LockedBy is the Config.Owner of the process that was granted the current lease, and empty
+	// without a lease.
+	LockedBy string
 
 	// Flow is the flow that works on the key, as name/version. Empty without a flow.
 	Flow string
 	// DeadLetter is set if a Completer gave the key up, with the time and the reason. Nil if the
 	// key is not a dead letter.
 	DeadLetter *DeadLetter
+	// LastFailure is the last attempt that ended with its callback's error. It stays when a later
+	// attempt succeeds. Nil if none failed. A process with Config.DiscardFailures stores none.
+	LastFailure *Failure
 
 	// Journal has an entry for each commit, oldest first. It keeps the last 64 commits. If a stage
 	// of the key's flow has a Compensate, it keeps the last 1024 and all compensations.

@@ -132,6 +132,7 @@ func (cl *claimant) newLease(ctx context.Context, c *claim, g grant) (*Lease, er
 		return nil, err
 	}
 	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = id, granted.Attempts, granted.At, false, false
+	key.LockedBy = sc.service.cfg.Owner
 	if c.flow != nil && !c.unrunnable {
 		key.Flow = c.flow.id
 	}

@@ -193,7 +193,7 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 	for _, t := range trials {
 		words = append(words, t.words())
 	}
-	reply, err := node.Do(ctx, words...).StringSlice()
+	reply, err := node.Do(ctx, words...).Text()
 	var refused redis.Error
 	switch {
 	case redis.IsPermissionError(err):
@@ -206,7 +206,8 @@ func (s *Service) checkRights(ctx context.Context, node *redis.Client) (Finding,
 		return f, err
 	}
 	denied := make(map[trial]bool)
-	for _, word := range reply[min(1, len(reply)):] {
+	numbers := strings.Fields(reply)
+	for _, word := range numbers[min(2, len(numbers)):] {
 		n, err := strconv.Atoi(word)
 		if err != nil || n < 0 || n >= len(trials) {
 			return f, fmt.Errorf("redisidem: the server's answer about rights is %q", word)

@@ -12,24 +12,20 @@ import (
 // The fields of a record. The first block is from the design that this library follows, and the
 // second block is this library's own. docs/design.md describes all of them.
 const (
-	fieldValue     = "idempotency_key"
-	fieldMethod    = "request_method"
-	fieldPath      = "request_path"
-	fieldParams    = "request_params"
-	fieldPoint     = "recovery_point"
-	fieldCode      = "response_code"
-	fieldBody      = "response_body"
-	fieldCreatedAt = "created_at"
-	fieldLockedAt  = "locked_at"
+	fieldParams = "request_params"
+	fieldPoint  = "recovery_point"
+	fieldCode   = "response_code"
+	fieldBody   = "response_body"
 
 	fieldControl     = "control"
-	fieldScope       = "scope"
+	fieldRequest     = "request"
 	fieldFingerprint = "fingerprint"
 	fieldHeaders     = "response_headers"
 	fieldState       = "state"
 	fieldInterim     = "interim"
 	fieldFlow        = "flow"
 	fieldDeadLetter  = "dead_letter"
+	fieldLastFailure = "last_failure"
 	fieldRequeued    = "requeued"
 	fieldRefused     = "refused"
 	fieldNotKept     = "not_kept"
@@ -38,28 +34,27 @@ const (
 	journalPrefix    = "j:"
 )
 
-// recordVersion is the schema version that is written into each record. Readers accept only this
-// version.
-const recordVersion = "1"
-
 // control is the field that changes with every step. It consists of the words
 //
-//	version revision token fence stage_attempts attempts lease spent
+//	version revision token fence stage_attempts attempts lease spent created owner
 //
 // It is one field because the scripts read and write all of it at each step, and a field costs them
-// more than a word. An absent token is "-".
+// more than a word. An absent token is "-". The fence is the time of the last claim, in
+// microseconds, unless the clock was set back.
 type control struct {
 	revision, fence         int64
 	stageAttempts, attempts int64
 	leased                  bool
+	created                 time.Time
+	owner                   string // of the last claim; "-" before the first one
 }
 
-const controlWords = 8
+const controlWords = 10
 
 func decodeControl(s string) (control, error) {
 	var c control
 	// The version comes first: other versions may have another number of words.
-	if version, _, _ := strings.Cut(s, " "); version != recordVersion {
+	if version, _, _ := strings.Cut(s, " "); version != protocol.Version {
 		return c, damaged("unknown schema version %q", version)
 	}
 	var words [controlWords]string
@@ -70,12 +65,12 @@ func decodeControl(s string) (control, error) {
 		}
 		words[i], rest, more = strings.Cut(rest, " ")
 	}
-	if more || words[2] == "" || words[7] == "" {
+	if more || words[2] == "" || words[7] == "" || words[9] == "" {
 		return c, damaged("%s cannot be read", fieldControl)
 	}
-	c.leased = words[2] != "-"
-	var lease int64
-	for i, n := range []*int64{1: &c.revision, 3: &c.fence, 4: &c.stageAttempts, 5: &c.attempts, 6: &lease} {
+	c.leased, c.owner = words[2] != "-", words[9]
+	var lease, created int64
+	for i, n := range []*int64{1: &c.revision, 3: &c.fence, 4: &c.stageAttempts, 5: &c.attempts, 6: &lease, 8: &created} {
 		if n == nil {
 			continue
 		}
@@ -84,6 +79,7 @@ func decodeControl(s string) (control, error) {
 			return c, err
 		}
 	}
+	c.created = time.UnixMicro(created).UTC()
 	return c, nil
 }
 
@@ -138,7 +134,7 @@ type storedRecord struct {
 	key        *Key
 	control    control
 	hasControl bool
-	lockedAt   string
+	request    protocol.Request
 	response   Response
 
 	header, body, params, state   string
@@ -152,14 +148,11 @@ func (r *storedRecord) read(field, v string) (err error) {
 	case fieldControl:
 		r.hasControl = true
 		r.control, err = decodeControl(v)
-	case fieldScope:
-		k.Scope = v
-	case fieldValue:
-		k.Value = v
-	case fieldMethod:
-		k.Method = v
-	case fieldPath:
-		k.Path = v
+	case fieldRequest:
+		var ok bool
+		if r.request, ok = protocol.ParseRequest(v); !ok {
+			err = damaged("%s cannot be read", fieldRequest)
+		}
 	case fieldParams:
 		r.params, r.hasParams = v, true
 	case fieldFingerprint:
@@ -178,14 +171,12 @@ func (r *storedRecord) read(field, v string) (err error) {
 		k.hasInterim = v != ""
 	case fieldState:
 		r.state, k.hasState = v, true
-	case fieldCreatedAt:
-		k.CreatedAt, err = parseTime(fieldCreatedAt, v)
-	case fieldLockedAt:
-		r.lockedAt = v
 	case fieldFlow:
 		k.Flow = v
 	case fieldDeadLetter:
 		k.DeadLetter, err = decodeDeadLetter(v)
+	case fieldLastFailure:
+		k.LastFailure, err = decodeFailure(v)
 	case fieldNotKept:
 		k.notKept = v
 	case fieldUndoable:
@@ -208,12 +199,12 @@ func (r *storedRecord) read(field, v string) (err error) {
 
 // check returns an error if the record lacks a field, is another key's, or has a code that no
 // response has.
-func (r *storedRecord) check() (err error) {
+func (r *storedRecord) check() error {
 	k, code := r.key, r.response.Code
+	k.Scope, k.Value, k.Method, k.Path = r.request.Scope, r.request.Value, r.request.Method, r.request.Path
+	k.CreatedAt = r.control.created
 	if r.control.leased {
-		if k.LockedAt, err = parseTime(fieldLockedAt, r.lockedAt); err != nil {
-			return err
-		}
+		k.LockedAt, k.LockedBy = time.UnixMicro(r.control.fence).UTC(), r.control.owner
 	}
 	switch {
 	case !r.hasControl:
@@ -224,8 +215,6 @@ func (r *storedRecord) check() (err error) {
 		return damaged("%s is missing", fieldPoint)
 	case k.fingerprint == "":
 		return damaged("%s is missing", fieldFingerprint)
-	case k.CreatedAt.IsZero():
-		return damaged("%s is missing", fieldCreatedAt)
 	case code != 0 && (code < 100 || code > 599):
 		return damaged("%s is %d", fieldCode, code)
 	case code != 0 && !r.hasBody:
@@ -239,6 +228,13 @@ func (r *storedRecord) decodeValues(values valueCodec) (err error) {
 	k, response := r.key, &r.response
 	decode := func(field string, code int, stored string) ([]byte, error) {
 		return values.decode(k.id, k.fingerprint, field, code, []byte(stored))
+	}
+	if k.LastFailure != nil {
+		text, err := decode(fieldLastFailure, 0, k.LastFailure.Text)
+		if err != nil {
+			return err
+		}
+		k.LastFailure.Text = string(text)
 	}
 	if r.hasParams {
 		if k.Params, err = decode(fieldParams, 0, r.params); err != nil {
@@ -321,7 +317,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	next.Revision++
 	next.DeadLetter = nil
 	next.UpdatedAt = entry.At
-	next.LockedAt = time.Time{}
+	next.LockedAt, next.LockedBy = time.Time{}, ""
 	next.interim = o.interim
 	next.ownAnswer = o.interim || o.point == Finished
 	if r := o.replaces(k); r != nil {

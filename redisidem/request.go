@@ -75,7 +75,7 @@ func (e *encodedRequest) keyedWith(key []byte, v valueCodec, id identity) (*enco
 
 // record returns the new record for the request.
 func (e *encodedRequest) record() protocol.NewRecord {
-	return protocol.NewRecord{Method: e.method, Path: e.path, Params: e.stored, HasParams: e.params != nil}
+	return protocol.NewRecord{Method: e.method, Path: e.path, Params: e.stored}
 }
 
 // needsParams reports whether the caller needs the params of a finished record. It does if e is

@@ -63,16 +63,13 @@ func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
 
 // adopt completes the identity of a record of which only the place was known.
 func adopt(id identity, pairs []string, namespace string) (identity, error) {
-	var scope, value string
+	var r protocol.Request
 	for i := 0; i+1 < len(pairs); i += 2 {
-		switch pairs[i] {
-		case fieldScope:
-			scope = pairs[i+1]
-		case fieldValue:
-			value = pairs[i+1]
+		if pairs[i] == fieldRequest {
+			r, _ = protocol.ParseRequest(pairs[i+1])
 		}
 	}
-	full := protocol.Identify(namespace, scope, value, protocol.DigestOf(scope, value))
+	full := protocol.Identify(namespace, r.Scope, r.Value, protocol.DigestOf(r.Scope, r.Value))
 	if full.Record != id.Record {
 		return id, damaged("the record is another key's")
 	}

@@ -48,7 +48,8 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	var err error
 	if s.redis, err = protocol.New(&protocol.Options{
 		Redis: client, Namespace: s.cfg.Namespace, Timeout: s.cfg.Timeout, Lease: s.cfg.Lease, Retention: s.cfg.Retention,
-		Owner: s.cfg.Owner, Durability: s.cfg.Durability, AutoPipeline: s.cfg.AutoPipeline, RecordLife: s.cfg.CacheBytes > 0,
+		DeadLetters: s.cfg.DeadLetterRetention,
+		Owner:       s.cfg.Owner, Durability: s.cfg.Durability, AutoPipeline: s.cfg.AutoPipeline, RecordLife: s.cfg.CacheBytes > 0,
 	}); errors.Is(err, protocol.ErrNoPipeline) {
 		return nil, invalid("Config.AutoPipeline", "needs a client that can do it, not a %T", client)
 	} else if err != nil {

@@ -146,7 +146,7 @@ func recordOf(e *env, client *redis.Client, value string) map[string]string {
 			continue
 		}
 		record := client.HGetAll(ctx, k).Val()
-		if record["idempotency_key"] != value {
+		if words := strings.SplitN(record["request"], " ", 6); len(words) < 6 || words[4] != value {
 			continue
 		}
 		control := readControl(client, k)
@@ -155,15 +155,13 @@ func recordOf(e *env, client *redis.Client, value string) map[string]string {
 				control[word] = "set"
 			}
 		}
-		control[controlFence] = ""
+		control[controlFence], control[controlCreated] = "", ""
 		record["control"] = strings.Join(control, " ")
-		for _, field := range []string{"idempotency_key", "created_at", "locked_at"} {
-			delete(record, field)
-		}
+		delete(record, "request")
 		for field := range record {
 			if strings.HasPrefix(field, "j:") {
-				words := strings.SplitN(record[field], " ", 5)
-				record[field] = words[2] + " " + words[4]
+				words := strings.SplitN(record[field], " ", 4)
+				record[field] = words[3]
 			}
 		}
 		return record
@@ -573,11 +571,11 @@ func TestClaimWithoutTheLockComparesTheRecord(t *testing.T) {
 	_, record := place(t, e, e.service().Scope("acme"), client, "key")
 	claim := func(token, before string) string {
 		t.Helper()
-		reply, err := client.Eval(ctx, lua.Claim.Source, []string{record}, token, "", "", 1000, 10000, "", "", "", before).Slice()
+		reply, err := client.Eval(ctx, lua.Claim.Source, []string{record}, token, "", 1000, 10000, "me", "", "", "", "", "", "", "", before).Text()
 		if err != nil {
 			t.Fatal(err)
 		}
-		status, _, _ := strings.Cut(fmt.Sprint(reply[0]), " ")
+		status, _, _ := strings.Cut(reply, " ")
 		return status
 	}
 	free := client.HGet(ctx, record, "control").Val()

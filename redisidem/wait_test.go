@@ -75,7 +75,7 @@ func TestTrapL17ImpatientWaiterChangesNothing(t *testing.T) {
 		look := func() (map[string]string, string) {
 			fields := raw.HGetAll(ctx, record).Val()
 			// A try that was under way when the context ended is abandoned.
-			fields["control"] = strings.Join(readControl(raw, record)[:controlSpent], " ")
+			fields["control"] = strings.Join(append(readControl(raw, record)[:controlSpent], readControl(raw, record)[controlCreated:]...), " ")
 			delete(fields, "waiting") // the channel of the waiter
 			return fields, raw.Get(ctx, lock).Val()
 		}

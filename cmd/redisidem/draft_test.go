@@ -45,14 +45,14 @@ func TestDraft(t *testing.T) {
 		if o.KeepAll {
 			rule("keep: all")
 		}
-		file := filepath.Join(t.TempDir(), "routes.yaml")
+		file := filepath.Join(t.TempDir(), "gateway.yaml")
 		if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		up := httptest.NewServer(backend)
 		t.Cleanup(up.Close)
 		store := rediscase.Proxy(t, redis.Addr())
-		p := start(t, store.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", file, "--policy-url="+o.PolicyURL,
+		p := start(t, store.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--config", file, "--policy-url="+o.PolicyURL,
 			"--namespace", "draft-"+rand.Text(), "--redis-timeout", "5s")
 		return &httpclause.Target{
 			URL: p.url, As: func(r *http.Request, name string) { r.Header.Set("X-Tenant", name) },

@@ -107,7 +107,7 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 	if k.Err != nil {
 		line("Not read", "%s", message(k.Err))
 		if k.State != redisidem.KeyUnreadable {
-			line("", "--encryption-key and --compressed say how the programs encode values")
+			line("", "--encryption-key-file and --compressed say how the programs encode values")
 		}
 	}
 	if k.State == redisidem.KeyUnreadable {

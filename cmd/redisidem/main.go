@@ -58,8 +58,7 @@ func run(ctx context.Context, args []string) int {
 		args = []string{"--help"}
 	}
 	var c cli
-	parser, err := kong.New(&c, kong.Name("redisidem"), kong.UsageOnError(),
-		kong.Description("Makes retries of HTTP requests safe, with idempotency keys kept in Redis."))
+	parser, err := newParser(&c)
 	if err != nil {
 		return fail(err)
 	}
@@ -75,6 +74,12 @@ func run(ctx context.Context, args []string) int {
 		return fail(err)
 	}
 	return 0
+}
+
+// newParser returns the parser of the command line.
+func newParser(c *cli) (*kong.Kong, error) {
+	return kong.New(c, kong.Name("redisidem"), kong.UsageOnError(),
+		kong.Description("Makes retries of HTTP requests safe, with idempotency keys kept in Redis."), gatewayEnvironment())
 }
 
 // quiet discards the log of go-redis, since every failure is also returned as an error.

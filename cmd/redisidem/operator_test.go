@@ -89,7 +89,7 @@ func newShop(t *testing.T) *shop {
 	s := &shop{server: miniredis.RunT(t), ids: make(map[string]string)}
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	s.server.SetTime(now)
-	secret := codec.EncryptionKey{ID: "k1", Secret: bytes.Repeat([]byte("s"), 32)}
+	secret := codec.EncryptionKey{ID: "k1", Secret: bytes.Repeat([]byte("1"), 32)}
 	encryption, err := codec.NewEncryption(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -180,10 +180,7 @@ func newShop(t *testing.T) *shop {
 func TestOperatorsCommands(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, bytes.Repeat([]byte("s"), 32), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	keys := keyRing(t, "k1")
 	var session strings.Builder
 	for _, line := range []struct{ args, stdin string }{
 		{args: "keys list"},
@@ -198,7 +195,7 @@ func TestOperatorsCommands(t *testing.T) {
 		{args: "keys show @in-flight"},
 		{args: "keys show @unreadable"},
 		{args: "keys show @encrypted"},
-		{args: "keys show @encrypted --body --encryption-key k1=SECRET"},
+		{args: "keys show @encrypted --body --encryption-key-file KEYS"},
 		{args: "keys show order-1 --scope interim"},
 		{args: "keys show no-such-key"},
 		{args: "keys show AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},
@@ -230,7 +227,7 @@ func TestOperatorsCommands(t *testing.T) {
 			if scope, ok := strings.CutPrefix(word, "@"); ok {
 				args[i] = s.ids[scope]
 			}
-			args[i] = strings.Replace(args[i], "SECRET", secret, 1)
+			args[i] = strings.Replace(args[i], "KEYS", keys, 1)
 		}
 		s.now = s.now.Add(time.Second)
 		s.server.SetTime(s.now)

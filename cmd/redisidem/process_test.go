@@ -185,10 +185,10 @@ func mustPost(t *testing.T, url, key string) answer {
 	return a
 }
 
-// waiting is a routes file with which retries wait for the request in flight.
+// waiting is a configuration file with which retries wait for the request in flight.
 func waiting(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "routes.yaml")
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
 	if err := os.WriteFile(file, []byte("defaults: {wait: 20s}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestTwoHundredRequestsToTwoGatewaysAreOne(t *testing.T) {
 			up := newUpstream(t, hold)
 			args := []string{"--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s"}
 			if waits {
-				args = append(args, "--routes", waiting(t))
+				args = append(args, "--config", waiting(t))
 			}
 			gateways := []*process{start(t, redis.Addr(), args...), start(t, redis.Addr(), args...)}
 			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
@@ -268,13 +268,13 @@ func TestKilledGatewayLeavesItsKeyToTheOther(t *testing.T) {
 			hold := make(chan struct{})
 			defer close(hold)
 			up := newUpstream(t, hold)
-			file := filepath.Join(t.TempDir(), "routes.yaml")
+			file := filepath.Join(t.TempDir(), "gateway.yaml")
 			if err := os.WriteFile(file, []byte("defaults: {interrupted: "+policy+"}\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			const lease = time.Second
 			args := []string{
-				"--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", file, "--lease", lease.String(), "--redis-timeout", "5s",
+				"--upstream", up.URL, "--scope", "header:X-Tenant", "--config", file, "--lease", lease.String(), "--redis-timeout", "5s",
 			}
 			first, second := start(t, redis.Addr(), args...), start(t, redis.Addr(), args...)
 			key := "k-" + rand.Text()
@@ -322,7 +322,7 @@ func TestClientThatLeavesGetsAReplayLater(t *testing.T) {
 	redis := rediscase.Server(t)
 	hold := make(chan struct{})
 	up := newUpstream(t, hold)
-	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--routes", waiting(t), "--redis-timeout", "5s")
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--config", waiting(t), "--redis-timeout", "5s")
 	ctx, leave := context.WithCancel(context.Background())
 	failed := make(chan error, 1)
 	go func() {
@@ -555,11 +555,11 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"gateway --upstream ftp://x --scope unscoped":                                                 "http://",
 		"gateway --upstream http://u:hidden@x --scope unscoped":                                       "has a user",
 		"gateway --upstream http://u:hidden%zz@x --scope unscoped":                                    "http://",
-		"gateway --upstream http://x --scope header:Authorization":                                    "--scope header:Authorization: ",
+		"gateway --upstream http://x --scope header:Authorization":                                    "--scope: Authorization holds credentials",
 		"gateway --upstream http://x --scope jwt:sub":                                                 "--jwt-key",
 		"gateway --upstream http://x --scope tenant":                                                  "header:NAME",
 		"gateway --upstream http://x --scope certificate":                                             "--tls-client-ca",
-		"gateway --upstream http://x --scope jwt:sub --jwt-secret " + secret + " --routes none":       "none",
+		"gateway --upstream http://x --scope jwt:sub --jwt-secret " + secret + " --config none":       "none",
 		"gateway --upstream http://x --scope jwt:sub --jwt-key " + secret:                             "PEM",
 		"gateway --upstream http://x --scope jwt:sub --jwt-key " + secret + " --jwt-secret " + secret: "together",
 		"gateway --upstream http://x --scope header:X-Tenant --jwt-key " + secret:                     "takes no token",

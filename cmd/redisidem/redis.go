@@ -15,8 +15,8 @@ import (
 
 // redisFlags configure the store of the keys.
 type redisFlags struct {
-	Redis     string `env:"REDIS_URL" placeholder:"URL" help:"The Redis that stores the keys: redis:// or rediss:// (TLS). Append +cluster or +sentinel to the scheme for a cluster or for Sentinel. Add ?tls_cert=FILE&tls_key=FILE&tls_ca=FILE for client certificates. Prefer the environment variable, since the URL may contain a password. For a trial without a Redis: memory: keeps keys in this process, and loses them with it."`
-	Namespace string `default:"redisidem" help:"Prefix of all names in Redis."`
+	Redis     string `yaml:"redis" env:"REDIS_URL" placeholder:"URL" help:"The Redis that stores the keys: redis:// or rediss:// (TLS). Append +cluster or +sentinel to the scheme for a cluster or for Sentinel. Add ?tls_cert=FILE&tls_key=FILE&tls_ca=FILE for client certificates. Prefer the environment variable, since the URL may contain a password. For a trial without a Redis: memory: keeps keys in this process, and loses them with it."`
+	Namespace string `yaml:"namespace" default:"redisidem" help:"Prefix of all names in Redis."`
 }
 
 // inMemory is the URL of a Redis inside this process.

@@ -124,12 +124,12 @@ type stripeCase struct {
 
 func newStripeCase(t *testing.T, redis string, args ...string) *stripeCase {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "routes.yaml")
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
 	if err := os.WriteFile(file, []byte(stripeRoutes), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := &stripeCase{T: t, api: newStripeAPI(t)}
-	args = append([]string{"--upstream", c.api.URL, "--routes", file}, args...)
+	args = append([]string{"--upstream", c.api.URL, "--config", file}, args...)
 	c.gateway = start(t, redis, args...)
 	c.client = nodetest.Start(t, "testdata/stripe-node", c.gateway.url)
 	return c

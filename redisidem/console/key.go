@@ -81,12 +81,14 @@ func facts(k *redisidem.KeyInfo) (all []fact) {
 	add("Attempts", fmt.Sprintf("%d, %d of them since the last commit", k.Attempts, k.StageAttempts))
 	add("Created", ago(k.CreatedAt))
 	add("Lease given", ago(k.LockedAt))
+	add("Lease of", k.LockedBy)
 	add("Lease left", leaseLeft(k.LeaseLeft))
 	add("Due", due(k))
 	if k.DeadLetter != nil {
 		add("Dead since", ago(k.DeadLetter.At))
 		add("Dead because", k.DeadLetter.Reason)
 	}
+	add("Last failure", lastFailure(k))
 	add("Expires", expires(k.Life))
 	if k.NotKept != "" {
 		add("Not kept", k.NotKept+" could not be stored")
@@ -95,6 +97,19 @@ func facts(k *redisidem.KeyInfo) (all []fact) {
 		add("Params", size(k.Key.Params))
 	}
 	return all
+}
+
+// lastFailure describes the last attempt that failed. Its text is the program's own.
+func lastFailure(k *redisidem.KeyInfo) string {
+	f := k.LastFailure
+	if f == nil {
+		return ""
+	}
+	text := clock(f.At) + ", " + after(k.At, f.At) + " ago, attempt " + strconv.Itoa(f.Attempt) + " by " + f.Owner
+	if f.Text != "" {
+		text += ": " + f.Text
+	}
+	return text
 }
 
 func leaseLeft(d time.Duration) string {

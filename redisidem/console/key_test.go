@@ -16,9 +16,9 @@ func TestKeyShowsItsRecord(t *testing.T) {
 	for scope, texts := range map[string][]string{
 		"dead":        {"a completer gave it up", "Dead because", "order/1", "commit of started", "took ", "by worker-1", "became a dead letter", "paid, revision 1", "acts/requeue"},
 		"finished":    {"retries get the stored answer", "<dd>201</dd>", "POST /orders?&lt;i&gt;", "acts/read", " if nothing changes"},
-		"in-flight":   {"Lease given", "Lease left", "<dd>1h</dd>", "lease given at started", "acts/unlock"},
+		"in-flight":   {"Lease given", "Lease of", "<dd>worker-1</dd>", "Lease left", "<dd>1h</dd>", "lease given at started", "acts/unlock"},
 		"abandoned":   {"its worker is gone", "Lease given"},
-		"interrupted": {"1, 1 of them since the last commit", "acts/resolve"},
+		"interrupted": {"1, 1 of them since the last commit", "Last failure", "attempt 1 by worker-1: the provider is away", "acts/resolve"},
 		"interim":     {"waits for its client"},
 		"idle":        {"no work is under way", "None."},
 		"unreadable":  {"the record cannot be read", ">damaged record: unknown schema version", "acts/delete"},

@@ -51,7 +51,8 @@ func TestOperatorResolvesAStuckKey(t *testing.T) {
 	b.mustShow(id, "acme", "order-1", "checkout/2")
 	b.tabTo("a.id")
 	b.press(".timeline")
-	b.mustShow("what the last attempt did is unknown", "commit of started", "by shop-7f9c", "attempt 1", "stock_reserved, revision 1", "POST /orders")
+	b.mustShow("what the last attempt did is unknown", "commit of started", "by shop-7f9c", "attempt 1", "stock_reserved, revision 1", "POST /orders",
+		"attempt 1 by shop-7f9c: ", "the provider is away")
 	b.tabTo(`form[action$="acts/resolve"] button`)
 	b.press("form.confirm")
 	b.mustShow("Resolve 1 key?", id, "This cannot be changed later")

@@ -234,8 +234,8 @@ func (r *round) finish(w *worker) (keys []*redisidem.Key, resumed int) {
 	}
 	for name := range r.expire(ctx, "*") {
 		// A lock and the due index are not hashes, so they do not have this field.
-		if v, err := r.client.HGet(ctx, name, "idempotency_key").Result(); err == nil {
-			values <- v
+		if request, err := r.client.HGet(ctx, name, "request").Result(); err == nil {
+			values <- history.KeyOf(request)
 		}
 	}
 	close(values)

@@ -59,8 +59,8 @@ func TestClaimAfterItsCallerHasLeft(t *testing.T) {
 func (c *cell) awaitSpent() {
 	c.t.Helper()
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
-		control := strings.Fields(c.snapshot()["control"])
-		if len(control) > 0 && control[len(control)-1] != "-" {
+		const spent = 7
+		if control := strings.Fields(c.snapshot()["control"]); len(control) > spent && control[spent] != "-" {
 			return
 		}
 	}

@@ -204,7 +204,7 @@ func (c *cell) compare() string {
 	}
 	fields := c.raw.HGetAll(ctx, record).Val()
 	control := strings.Fields(fields["control"])
-	const revision, token, attempts, words = 1, 2, 5, 8
+	const revision, token, attempts, words = 1, 2, 5, 10
 	if len(control) != words {
 		return fmt.Sprintf("the control field is %q", control)
 	}

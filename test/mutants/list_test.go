@@ -23,8 +23,8 @@ var mutants = []mutant{
 	{
 		name: "nofence", // all leases have the same fence
 		file: "lua/claim.lua",
-		old:  "local grant = at\n",
-		new:  "local grant = '1'\n",
+		old:  "    fence = at\n",
+		new:  "    fence = '1'\n",
 	},
 	{
 		name:   "forgetful", // a delete leaves no tombstone, so the next record has the outbound keys of the deleted one
@@ -79,8 +79,8 @@ var mutants = []mutant{
 	{
 		name: "immortal", // the record of a new key never expires
 		file: "lua/create.lua",
-		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return {'CREATED ' .. nonce .. ' ' .. now ..",
-		new:  "  return {'CREATED ' .. nonce .. ' ' .. now ..",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n  return 'CREATED ' .. nonce .. ' ' .. now ..",
+		new:  "  return 'CREATED ' .. nonce .. ' ' .. now ..",
 	},
 	{
 		name: "no-reanchor", // a server's clock that was set back extends a lease
@@ -101,8 +101,8 @@ var mutants = []mutant{
 	{
 		name: "grabs", // a claim takes the lock of another worker
 		file: "lua/claim.lua",
-		old:  "token, 'NX', 'PX', ARGV[4])",
-		new:  "token, 'PX', ARGV[4])",
+		old:  "token, 'NX', 'PX', ARGV[3])",
+		new:  "token, 'PX', ARGV[3])",
 	},
 	{
 		name: "outdated", // a server that is no longer the master refuses a claim
@@ -127,7 +127,7 @@ var mutants = []mutant{
 	{
 		name: "keepshort", // a commit that keeps the lease does not extend it
 		file: "lua/commit.lua",
-		old:  "    redis.call('SET', KEYS[2], token, 'PX', ARGV[7])\n",
+		old:  "    redis.call('SET', KEYS[2], token, 'PX', lease)\n",
 		new:  "",
 
 		killer: "TestTrapL14KeptCommitProlongsTheLock",
@@ -143,30 +143,30 @@ var mutants = []mutant{
 	{
 		name: "shortlived", // a record that was claimed long ago is not kept for its full retention
 		file: "lua/commit.lua",
-		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
-		new:  "if false then\n",
+		old:  "  if age < 0 or age > lease * 1000 then\n",
+		new:  "  if false then\n",
 	},
 	{
 		name: "lockwise", // a commit assumes from the lock that the record was extended, too
 		file: "lua/commit.lua",
-		old:  "if age < 0 or age > ARGV[7] * 1000 then\n",
-		new:  "if holder ~= token or not KEYS[2] then\n",
+		old:  "  if age < 0 or age > lease * 1000 then\n",
+		new:  "  if holder ~= token or not KEYS[2] then\n",
 
 		killer: "TestTrapL14LateDuplicateOfTheLockAloneKeepsTheRetention",
 	},
 	{
 		name: "shorter", // a late duplicate of a claim extends the lock but not the record
 		file: "lua/claim.lua",
-		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[5], 'GT')\n  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
-		new:  "  local at = redis.call('HGET', KEYS[1], 'locked_at') or ''\n",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')\n  if letter then\n",
+		new:  "  if letter then\n",
 
 		killer: "TestRepeatedClaimProlongsTheRecord",
 	},
 	{
 		name: "hasty", // during a slot migration, a worker that has taken the lock does not check whether the record has changed
 		file: "lua/claim.lua",
-		old:  "  mine = ARGV[9] ~= '' and (owner == token or (control or '-') == ARGV[9])\n",
-		new:  "  mine = ARGV[9] ~= ''\n",
+		old:  "  mine = ARGV[13] ~= '' and (owner == token or (control or '-') == ARGV[13])\n",
+		new:  "  mine = ARGV[13] ~= ''\n",
 
 		killer: "TestClaimWithoutTheLockComparesTheRecord",
 	},

@@ -204,7 +204,7 @@ func TestEffectOnAnotherSlotIsRefusedBeforeAnythingIsSent(t *testing.T) {
 				t.Errorf("%s: the error is %v", what, err)
 			}
 			sent := tap.take()
-			if len(sent) == 0 || !strings.Contains(sent[len(sent)-1], "recovery_pointfinishednot_kept") {
+			if len(sent) == 0 || !strings.Contains(sent[len(sent)-1], "startedfinished2not_kept") {
 				t.Errorf("%s: sent %q", what, sent)
 			}
 			key, err := sc.Retrieve(ctx, names[own])

@@ -268,7 +268,7 @@ func (m *machine) Again(t *rapid.T) {
 	reply := make([]byte, 1<<16)
 	n, err := conn.Read(reply)
 	m.must(err)
-	if n == 0 || reply[0] != '*' {
+	if n == 0 || reply[0] != '$' {
 		t.Fatalf("the commit got the reply %q", reply[:n])
 	}
 }

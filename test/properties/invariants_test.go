@@ -147,7 +147,7 @@ func (m *machine) compareRaw(s *slot) {
 	fields, err := m.raw.HGetAll(m.ctx, record).Result()
 	m.must(err)
 	control := strings.Split(fields["control"], " ")
-	if len(control) != 8 {
+	if len(control) != 10 {
 		m.t.Fatalf("control is %q", control)
 	}
 	r := s.record

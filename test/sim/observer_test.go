@@ -86,8 +86,8 @@ func (s *observer) compare(key string, seen *observation) {
 	}
 	var schema, length int64
 	var now control
-	var spent string
-	_, err := fmt.Sscan(text, &schema, &now.revision, &now.owner, &now.fence, &now.stage, &now.attempts, &length, &spent)
+	var spent, made string
+	_, err := fmt.Sscan(text, &schema, &now.revision, &now.owner, &now.fence, &now.stage, &now.attempts, &length, &spent, &made)
 	if err != nil {
 		s.world.violation("control of %s is %q", key, text)
 		return
@@ -96,7 +96,6 @@ func (s *observer) compare(key string, seen *observation) {
 	if ttl <= 0 {
 		s.world.violation("the record of %s lives for ever", key)
 	}
-	made := server.HGet(seen.name, "created_at")
 	if made != seen.made {
 		seen.begin(made)
 	}

@@ -165,7 +165,7 @@ func (s *soak) points(ctx context.Context) map[string]string {
 	names := s.records(ctx)
 	pipe := s.watcher.client.Pipeline()
 	for _, name := range names {
-		pipe.HMGet(ctx, name, "idempotency_key", "recovery_point")
+		pipe.HMGet(ctx, name, "request", "recovery_point")
 	}
 	replies, err := pipe.Exec(ctx)
 	if err != nil && len(names) > 0 {
@@ -175,8 +175,8 @@ func (s *soak) points(ctx context.Context) map[string]string {
 	for _, reply := range replies {
 		// A record may have expired since the scan.
 		words := reply.(*redis.SliceCmd).Val()
-		value, ok := words[0].(string)
-		if ok && s.ofThisTurn(value) {
+		request, ok := words[0].(string)
+		if value := history.KeyOf(request); ok && s.ofThisTurn(value) {
 			points[value], _ = words[1].(string)
 		}
 	}

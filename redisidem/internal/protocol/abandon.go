@@ -39,6 +39,9 @@ type Abandon struct {
 	Token    string
 	Ending   Ending
 	Recovery Recovery
+	// Failure is the failure of the attempt, as it is stored; empty for none. It takes effect only
+	// if the attempt still has the lease.
+	Failure []byte
 	// DeadLetter is the reason if the key becomes a dead letter of Recovery's flow; "" if it does
 	// not. It takes effect only if the attempt still has the lease.
 	DeadLetter string
@@ -52,11 +55,14 @@ func (c *Client) NewAbandon(a Abandon) Call {
 	}
 	call := newCall(lua.Abandon, a.Token, keys...)
 	call.add(a.Ending.flags())
+	if len(a.Failure) > 0 || a.Recovery.Flow != "" {
+		call.add(a.Failure)
+	}
 	if a.Recovery.Flow != "" {
 		call.add(a.Recovery.After.Milliseconds())
 	}
 	if a.DeadLetter != "" {
-		call.add(a.DeadLetter, c.lifetimeArg)
+		call.add(a.DeadLetter, c.deadLetterArg)
 	}
 	return call
 }

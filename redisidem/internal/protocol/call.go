@@ -90,6 +90,9 @@ func (c *Call) addNumbers(numbers ...int64) {
 
 // WithoutKeep returns a commit that does not keep the lease, and whether c would have kept it.
 func (c Call) WithoutKeep() (without Call, kept bool) {
+	if len(c.words) <= c.arg(commitFlags) {
+		return c, false
+	}
 	before, _ := c.words[c.arg(commitFlags)].(string)
 	flags := strings.ReplaceAll(before, flagKeep, "")
 	c.words = slices.Clone(c.words)
@@ -105,12 +108,12 @@ func (c *Call) command(ctx context.Context, text bool) callCmd {
 		words = slices.Clone(words)
 		words[0], words[1] = "eval", c.script.Source
 	}
-	return callCmd{redis.NewStringSliceCmd(ctx, words...)}
+	return callCmd{redis.NewStringCmd(ctx, words...)}
 }
 
 // callCmd is a command that go-redis does not repeat, whatever the client's options are. The code
 // that counts the tries must know whether an earlier one may have been applied.
-type callCmd struct{ *redis.StringSliceCmd }
+type callCmd struct{ *redis.StringCmd }
 
 // NoRetry implements [redis.Cmder].
 func (callCmd) NoRetry() bool { return true }

@@ -37,7 +37,7 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 	due, dead := "ns:{000}:due:f", "ns:{000}:dead:f"
 	recovery := Recovery{Flow: "f", After: 3 * time.Second}
 	seen := Seen{Revision: 2, CreatedAt: time.UnixMicro(7)}
-	record := NewRecord{Method: "POST", Path: "/", Params: []byte("p"), HasParams: true, Flow: "f/1"}
+	record := NewRecord{Method: "POST", Path: "/", Params: []byte("p")}
 	handed := Claim{ID: id, Completer: true, HandedOut: "17", WakeChannel: "wake", Recovery: recovery}
 	letter := Claim{ID: id, Seen: seen, deadLetterOf: "f/1"}
 	for _, test := range []struct {
@@ -46,25 +46,25 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 		keys   []string
 		args   []any // without the nonce
 	}{
-		{c.NewCreate(id, "1:x", NewRecord{Method: "GET", Path: "/"}, true), lua.Create, []string{id.Record}, []any{"1:x", 60000, "ldp", "s", "v", "GET", "/"}},
+		{c.NewCreate(id, "1:x", NewRecord{Method: "GET", Path: "/"}, true), lua.Create, []string{id.Record}, []any{"1:x", 60000, "1 1 3 s v GET /", []byte(nil), "ldp"}},
 		{
 			c.claimCall(&Claim{ID: id, Fingerprint: "1:x", WakeChannel: "wake", Waited: time.Millisecond, Flow: "f/1\n", New: record, Creates: true}, "t"),
 			lua.Claim,
 			[]string{id.Record, id.Lock},
-			[]any{"", "1:x", 10000, 70000, "ldw1000", "wake", "f/1\n", "", "s", "v", "POST", "/", "request_params", []byte("p"), "flow", "f/1"},
+			[]any{"1:x", 10000, 70000, "me", "1 1 4 s v POST /", []byte("p"), "ldw1000", "", "wake", "f/1\n", ""},
 		},
-		{c.claimCall(&handed, "t"), lua.Claim, []string{id.Record, id.Lock, due}, []any{"", "", 10000, 70000, "ldc", "17", "", 3000}},
-		{c.claimCall(&letter, "t"), lua.Claim, []string{id.Record, id.Lock, due, dead}, []any{"2 7", "", 10000, 70000, "ld", "", "", 10000}},
+		{c.claimCall(&handed, "t"), lua.Claim, []string{id.Record, id.Lock, due}, []any{"", 10000, 70000, "me", "", "", "ldc", "", "17", "", 3000}},
+		{c.claimCall(&letter, "t"), lua.Claim, []string{id.Record, id.Lock, due, dead}, []any{"", 10000, 70000, "me", "", "", "ld", "2 7", "", "", 10000}},
 		{c.NewRenew(Renew{ID: id, Token: "t", Fence: 9, Recovery: recovery}), lua.Renew, []string{id.Record, id.Lock, due}, []any{9, 10000, 60000, 3000}},
 		{c.NewRenew(Renew{ID: id, Token: "t", Fence: 9, DeadLetterOf: "f/1"}), lua.Renew, []string{id.Record, id.Lock, due, dead}, []any{9, 10000, 60000}},
 		{
 			c.NewCommit(&Commit{
-				ID: id, Token: "t", Fence: 9, Revision: 2, Attempt: 1, Attempts: 3, From: "a", Keep: true, Journal: JournalLong, Recovery: recovery,
+				ID: id, Token: "t", Fence: 9, Revision: 2, Attempt: 1, From: "a", Keep: true, Journal: JournalLong, Recovery: recovery,
 				Outcome: Outcome{RecoveryPoint: "b"}, Effects: []Effect{{Type: "string", Key: "x", Command: "SET", Args: []string{"1"}}},
 			}),
 			lua.Commit,
 			[]string{id.Record, id.Lock, due, "x"},
-			[]any{9, 2, 1, 3, "ldkj", 10000, 70000, "a", "me", 3000, 2, "recovery_point", "b", "string", "", 1, "SET", "1"},
+			[]any{"2 2 t 9 ", 70000, "1 me a", "b", "", "", "ldkj", 3000, 0, "string", "", 1, "SET", "1"},
 		},
 		{
 			c.NewCommit(&Commit{
@@ -73,14 +73,15 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 			}),
 			lua.Commit,
 			[]string{id.Record, id.Lock, due, dead},
-			[]any{0, 0, 0, 0, "ldubh", 10000, 70000, "a", "me", "-", 4, "recovery_point", "finished", "interim", "", "", "", 2, "PUBLISH", "ch", "m"},
+			[]any{"2 0 t 0 ", 70000, "0 me a", "finished", "", "", "ldubh", "-", 2, "interim", "", "", "", 2, "PUBLISH", "ch", "m"},
 		},
 		{c.NewAbandon(Abandon{ID: id, Token: "t"}), lua.Abandon, []string{id.Record, id.Lock}, []any{""}},
+		{c.NewAbandon(Abandon{ID: id, Token: "t", Failure: []byte("x")}), lua.Abandon, []string{id.Record, id.Lock}, []any{"", []byte("x")}},
 		{
 			c.NewAbandon(Abandon{ID: id, Token: "t", Recovery: recovery, DeadLetter: "why", Ending: Ending{NothingDone: true, Unbegun: true, Refused: true}}),
 			lua.Abandon,
 			[]string{id.Record, id.Lock, due, dead},
-			[]any{"nar", 3000, "why", 70000},
+			[]any{"nar", []byte(nil), 3000, "why", 70000},
 		},
 		{
 			c.NewUpdate(&Update{ID: id, Token: "t", Seen: seen, Flow: "f/1", Outcome: Outcome{RecoveryPoint: "b"}}),

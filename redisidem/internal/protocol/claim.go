@@ -71,7 +71,7 @@ type Claim struct {
 
 // claimControl is the number of the claim's argument with the control that the record had before
 // the lock was taken. It applies only to a claim without KEYS[2].
-const claimControl = 9
+const claimControl = 13
 
 // claimCall makes the invocation of the claim script by the attempt with this token.
 func (c *Client) claimCall(claim *Claim, token string) Call {
@@ -98,12 +98,16 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 	}
 	call := newCall(lua.Claim, token, keys...)
 	call.durable = true
-	call.addTexts(claim.Seen.text(), claim.Fingerprint)
-	call.add(c.leaseArg, c.lifetimeArg)
-	call.addTexts(flags, wake, claim.Flow)
-	call.add(after)
+	call.addTexts(claim.Fingerprint)
+	call.add(c.leaseArg, c.lifetimeArg, c.ownerArg)
 	if claim.Creates {
 		claim.New.add(&call, &claim.ID)
+	} else {
+		call.addTexts("", "")
+	}
+	if seen := claim.Seen.text(); flags != "" || seen != "" || wake != "" || claim.Flow != "" || after != "" {
+		call.addTexts(flags, seen, wake, claim.Flow)
+		call.add(after)
 	}
 	return call
 }

@@ -17,7 +17,9 @@ type Options struct {
 	Timeout   time.Duration // bounds each operation without a bound of its caller
 	Lease     time.Duration
 	Retention time.Duration
-	Owner     string // names this process in journals
+	// DeadLetters is how long the record of a dead letter lives at least.
+	DeadLetters time.Duration
+	Owner       string // names this process in journals
 	// Durability is how many replicas must acknowledge durable calls.
 	Durability int
 	// AutoPipeline sends the commands of concurrent callers in common pipelines.
@@ -33,6 +35,7 @@ type Client struct {
 	timeout    time.Duration
 	lease      time.Duration
 	namespace  string
+	owner      string
 	durability int
 	flags      string // of every call
 	constants
@@ -43,13 +46,14 @@ type Client struct {
 type constants struct {
 	leaseArg, retentionArg any
 	lifetimeArg            any // of a record from a claim on: lease and retention
+	deadLetterArg          any // of the record of a dead letter
 	ownerArg, deletedArg   any
 }
 
 // New makes a client. It sends nothing.
 func New(o *Options) (*Client, error) {
 	c := &Client{
-		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, namespace: o.Namespace, durability: o.Durability,
+		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, namespace: o.Namespace, owner: o.Owner, durability: o.Durability,
 	}
 	if o.AutoPipeline {
 		p, err := newPipelined(o.Redis)
@@ -66,7 +70,7 @@ func New(o *Options) (*Client, error) {
 	}
 	c.constants = constants{
 		leaseArg: o.Lease.Milliseconds(), retentionArg: o.Retention.Milliseconds(), lifetimeArg: (o.Lease + o.Retention).Milliseconds(),
-		ownerArg: o.Owner, deletedArg: DeletedChannel(o.Namespace),
+		deadLetterArg: max(o.DeadLetters, o.Lease+o.Retention).Milliseconds(), ownerArg: o.Owner, deletedArg: DeletedChannel(o.Namespace),
 	}
 	return c, nil
 }

@@ -35,7 +35,6 @@ type Commit struct {
 	Fence    int64
 	Revision int64  // which the commit extends
 	Attempt  int    // at the stage
-	Attempts int    // at the key
 	From     string // the recovery point that the stage started from
 	Keep     bool   // keeps the lease for the next stage
 	Journal  JournalLength
@@ -54,7 +53,7 @@ type Commit struct {
 }
 
 // commitFlags is the number of the flags among the arguments of a commit.
-const commitFlags = 6
+const commitFlags = 8
 
 // NewCommit makes the call that commits an outcome.
 func (c *Client) NewCommit(m *Commit) Call {
@@ -92,18 +91,36 @@ func (c *Client) NewCommit(m *Commit) Call {
 	}
 	call := newCall(lua.Commit, m.Token, keys...)
 	call.durable = true
-	call.addNumbers(m.Fence, m.Revision)
-	call.add(m.Attempt, m.Attempts, flags, c.leaseArg, c.lifetimeArg)
-	call.addTexts(m.From)
-	call.add(c.ownerArg, due)
-	words := len(call.words)
-	call.add(nil)
-	m.Outcome.add(&call)
-	call.words[words] = len(call.words) - words - 1
+	call.addTexts(m.claimed())
+	call.add(c.lifetimeArg)
+	call.addTexts(m.entry(c.owner), m.Outcome.RecoveryPoint)
+	m.Outcome.addResponse(&call)
+	if more := m.Outcome.hasMore(); flags != "" || due != "" || more || len(m.Effects) > 0 {
+		call.add(flags, due)
+		words := len(call.words)
+		call.add(nil)
+		m.Outcome.addMore(&call)
+		call.words[words] = len(call.words) - words - 1
+	}
 	for i := range m.Effects {
 		m.Effects[i].add(&call)
 	}
 	return call
+}
+
+// claimed returns how the record's control begins under the lease that commits.
+func (m *Commit) claimed() string {
+	var space [96]byte
+	b := append(space[:0], Version+" "...)
+	b = append(strconv.AppendInt(b, m.Revision, 10), ' ')
+	b = append(append(b, m.Token...), ' ')
+	b = append(strconv.AppendInt(b, m.Fence, 10), ' ')
+	return string(b)
+}
+
+// entry returns the commit's part of its journal entry.
+func (m *Commit) entry(owner string) string {
+	return strconv.Itoa(m.Attempt) + " " + owner + " " + m.From
 }
 
 // add adds an effect's arguments to a commit. The call has the effect's key already.

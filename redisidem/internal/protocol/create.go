@@ -5,22 +5,13 @@ import "github.com/redisidem/redisidem/lua"
 // NewRecord describes a record to be created.
 type NewRecord struct {
 	Method, Path string
-	Params       []byte // as they are stored
-	HasParams    bool
-	Flow         string // name/version; "" if none works on the key
+	Params       []byte // as they are stored; empty for none
 }
 
-// add adds the parts of a record to a call. The parts that each record has come first, without
-// field names. The others follow as field, value, ...
+// add adds a record's request and its params to a call.
 func (r *NewRecord) add(c *Call, id *Identity) {
-	c.addTexts(id.Scope, id.Value, r.Method, r.Path)
-	if r.HasParams {
-		c.add("request_params", r.Params)
-	}
-	if r.Flow != "" {
-		c.add("flow")
-		c.addTexts(r.Flow)
-	}
+	c.addTexts(FormatRequest(id.Scope, id.Value, r.Method, r.Path))
+	c.add(r.Params)
 }
 
 // NewCreate makes the call that returns a key's record, and creates it if it does not exist.
@@ -32,7 +23,10 @@ func (c *Client) NewCreate(id Identity, fingerprint string, r NewRecord, needsPa
 		flags += flagParams
 	}
 	call.addTexts(fingerprint)
-	call.add(c.retentionArg, flags)
+	call.add(c.retentionArg)
 	r.add(&call, &id)
+	if flags != "" {
+		call.add(flags)
+	}
 	return call
 }

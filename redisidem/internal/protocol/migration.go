@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/bsm/redislock"
@@ -33,8 +32,7 @@ func (c *Client) runInSteps(ctx context.Context, call Call) (Reply, error) {
 	one := call.alone()
 	taken, keep := false, call.script.Name == lua.Renew.Name
 	if call.script.Name == lua.Commit.Name {
-		flags, _ := call.words[call.arg(commitFlags)].(string)
-		keep = strings.Contains(flags, flagKeep)
+		_, keep = call.WithoutKeep()
 	}
 	if keep {
 		var err error
@@ -78,7 +76,10 @@ func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
 		before = ""
 	}
 	one := call.alone()
-	one.words[one.arg(claimControl)] = before
+	for len(one.words) < one.arg(claimControl) {
+		one.words = append(one.words, "")
+	}
+	one.words = append(one.words, before)
 	r, err := c.once(ctx, one)
 	switch {
 	case err != nil:

@@ -48,9 +48,30 @@ func (o *Outcome) add(c *Call) {
 	c.addTexts(o.RecoveryPoint)
 	if r := &o.Response; o.HasResponse {
 		c.add("response_code", r.Code, "response_body", r.Body)
-		if r.HasHeader {
-			c.add("response_headers", r.Header)
-		}
+	}
+	o.addMore(c)
+}
+
+// addResponse adds the code and the body of the response to a commit; the code is "" without one.
+func (o *Outcome) addResponse(c *Call) {
+	if !o.HasResponse {
+		c.addTexts("", "")
+		return
+	}
+	c.addNumbers(int64(o.Response.Code))
+	c.add(o.Response.Body)
+}
+
+// hasMore reports whether the outcome writes fields besides the recovery point and the response's
+// code and body.
+func (o *Outcome) hasMore() bool {
+	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable
+}
+
+// addMore adds those fields, as field, value, ...
+func (o *Outcome) addMore(c *Call) {
+	if o.HasResponse && o.Response.HasHeader {
+		c.add("response_headers", o.Response.Header)
 	}
 	switch o.Interim {
 	case MarkSet:

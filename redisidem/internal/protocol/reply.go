@@ -14,13 +14,13 @@ import (
 // Reply is a script's answer. Its methods read the reply of one script each.
 type Reply struct {
 	Status Status
-	// Texts are the elements after the first: in most replies the record as field, value, ...
+	// Texts are behind the first line: in most replies the record as field, value, ...
 	Texts []string
 	// Acks is the number of replicas that acknowledged the writes before the reply.
 	Acks int
 
 	script  *lua.Script
-	numbers string // the rest of the first element after the echo, separated by spaces
+	numbers string // the rest of the first line after the echo, separated by spaces
 }
 
 // errForeignReply means that a connection is out of step, because it delivered the reply to another
@@ -29,25 +29,29 @@ var errForeignReply = errors.New("the reply is another call's")
 
 // read takes the reply from a command that has been sent.
 func (c *Call) read(cmd callCmd) (Reply, error) {
-	words, err := cmd.Result()
+	text, err := cmd.Result()
 	if err != nil {
 		return Reply{}, err
 	}
-	return ParseReply(c.script, c.nonce, words)
+	return ParseReply(c.script, c.nonce, text)
 }
 
-// ParseReply reads the elements of a script's reply to a call with that nonce. It returns a
-// [DamagedError] for a damaged record.
-func ParseReply(script *lua.Script, nonce string, words []string) (Reply, error) {
-	if len(words) == 0 {
-		return Reply{}, errForeignReply
-	}
-	first, rest, _ := strings.Cut(words[0], " ")
+// ParseReply reads a script's reply to a call with that nonce. It returns a [DamagedError] for a
+// damaged record.
+func ParseReply(script *lua.Script, nonce, reply string) (Reply, error) {
+	line, behind, hasTexts := strings.Cut(reply, "\n")
+	first, rest, _ := strings.Cut(line, " ")
 	echo, numbers, _ := strings.Cut(rest, " ")
 	if echo != nonce {
 		return Reply{}, errForeignReply
 	}
-	r := Reply{Status: Status(first), Texts: words[1:], script: script, numbers: numbers}
+	r := Reply{Status: Status(first), script: script, numbers: numbers}
+	if hasTexts {
+		var err error
+		if r.Texts, err = parseTexts(behind); err != nil {
+			return Reply{}, err
+		}
+	}
 	if r.Status == StatusDamaged && len(r.Texts) > 0 {
 		if deniedInScript(r.Texts[0]) {
 			return Reply{}, scriptError(r.Texts[0]) // the state of the record is unknown
@@ -55,6 +59,32 @@ func ParseReply(script *lua.Script, nonce string, words []string) (Reply, error)
 		return Reply{}, &DamagedError{r.Texts[0]}
 	}
 	return r, nil
+}
+
+// errTexts means that a reply does not have the texts that it announces.
+var errTexts = errors.New("redisidem: the lengths in the server's reply do not fit its texts")
+
+// parseTexts reads the texts of a reply: a line with the length of each but the last, and the
+// texts.
+func parseTexts(s string) ([]string, error) {
+	lengths, rest, found := strings.Cut(s, "\n")
+	if !found {
+		return nil, errTexts
+	}
+	if lengths == "" {
+		return []string{rest}, nil
+	}
+	texts := make([]string, 0, strings.Count(lengths, " ")+2)
+	for more := true; more; {
+		var word string
+		word, lengths, more = strings.Cut(lengths, " ")
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 0 || n > len(rest) {
+			return nil, errTexts
+		}
+		texts, rest = append(texts, rest[:n]), rest[n:]
+	}
+	return append(texts, rest), nil
 }
 
 // number returns the n-th of the reply's numbers, counted from 0; "" when there are fewer.
@@ -69,7 +99,7 @@ func (r Reply) number(n int) string {
 // Text returns the first of the reply's texts, or an error if the reply does not have one.
 func (r Reply) Text() (string, error) {
 	if len(r.Texts) == 0 {
-		return "", fmt.Errorf("redisidem: the server's %s reply has 1 element, not 2", r.Status)
+		return "", fmt.Errorf("redisidem: the server's %s reply has no text", r.Status)
 	}
 	return r.Texts[0], nil
 }
@@ -87,14 +117,15 @@ type Created struct {
 }
 
 // Created reads the CREATED reply to a create.
-func (r Reply) Created() (Created, error) { return r.created(0) }
+func (r Reply) Created() (Created, error) { return r.created(1) }
 
-// created reads when a record was made and its generation, which begin with the n-th number.
+// created reads when a record was made, which is the first number, and its generation, which is the
+// n-th.
 func (r Reply) created(n int) (c Created, err error) {
-	if c.At, err = parseTime("created_at", r.number(n)); err != nil {
+	if c.At, err = parseTime("the record's creation", r.number(0)); err != nil {
 		return Created{}, err
 	}
-	if generation := r.number(n + 1); generation != "" {
+	if generation := r.number(n); generation != "" {
 		c.Generation, err = parseCount("generation", generation)
 	}
 	return c, err
@@ -103,9 +134,9 @@ func (r Reply) created(n int) (c Created, err error) {
 // Granted is the OWN reply to a claim: the lease.
 type Granted struct {
 	Fence    int64
-	Attempts int // at the key
-	Attempt  int // at the stage, counted from 1
-	At       time.Time
+	Attempts int       // at the key
+	Attempt  int       // at the stage, counted from 1
+	At       time.Time // the fence, which is the time of the claim unless the clock was set back
 }
 
 // Granted reads the OWN reply to a claim.
@@ -113,11 +144,10 @@ func (r Reply) Granted() (g Granted, err error) {
 	fence, err := parseCount("fence", r.number(0))
 	attempts, err1 := parseCount("attempts", r.number(1))
 	attempt, err2 := parseCount("attempts of this revision", r.number(2))
-	at, err3 := parseTime("locked_at", r.number(3))
-	if err := errors.Join(err, err1, err2, err3); err != nil {
+	if err := errors.Join(err, err1, err2); err != nil {
 		return Granted{}, err
 	}
-	return Granted{Fence: fence, Attempts: int(attempts), Attempt: int(attempt), At: at}, nil
+	return Granted{Fence: fence, Attempts: int(attempts), Attempt: int(attempt), At: time.UnixMicro(fence).UTC()}, nil
 }
 
 // GrantedNew reads, from an OWN reply to a claim that has made the record, when it was made.
@@ -127,10 +157,10 @@ func (r Reply) GrantedNew() (Created, error) { return r.created(3) }
 // changed since the record was read. flow is the key's flow, "" without one; deadLetter reports
 // whether the key is a dead letter.
 func (r Reply) GrantedSeen() (flow string, deadLetter bool) {
-	if flow = r.number(4); flow == "-" {
+	if flow = r.number(3); flow == "-" {
 		flow = ""
 	}
-	return flow, r.number(5) == "1"
+	return flow, r.number(4) == "1"
 }
 
 // InterimAge reads from the INTERIM reply to a claim how old the interim answer is.

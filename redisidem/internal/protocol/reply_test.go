@@ -1,15 +1,16 @@
 package protocol
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/redisidem/redisidem/lua"
 )
 
-func mustParse(t *testing.T, words ...string) Reply {
+func mustParse(t *testing.T, reply string) Reply {
 	t.Helper()
-	r, err := ParseReply(lua.Claim, "t", words)
+	r, err := ParseReply(lua.Claim, "t", reply)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,8 +20,8 @@ func mustParse(t *testing.T, words ...string) Reply {
 func TestRepliesAreRead(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMicro(1700000000000000).UTC()
-	own := mustParse(t, "OWN t 7 2 1 1700000000000000 3")
-	if g, err := own.Granted(); err != nil || g != (Granted{7, 2, 1, at}) {
+	own := mustParse(t, "OWN t 1700000000000000 2 1 3")
+	if g, err := own.Granted(); err != nil || g != (Granted{1700000000000000, 2, 1, at}) {
 		t.Errorf("granted %+v, %v", g, err)
 	}
 	if made, err := own.GrantedNew(); err != nil || made != (Created{at, 3}) {
@@ -30,7 +31,7 @@ func TestRepliesAreRead(t *testing.T) {
 		flow string
 		dead bool
 	}{"- 0": {"", false}, "f/1 1": {"f/1", true}, "": {"", false}} {
-		if flow, dead := mustParse(t, "OWN t 7 2 1 1700000000000000 "+last).GrantedSeen(); flow != want.flow || dead != want.dead {
+		if flow, dead := mustParse(t, "OWN t 7 2 1 "+last).GrantedSeen(); flow != want.flow || dead != want.dead {
 			t.Errorf("%q is read as %q, %t", last, flow, dead)
 		}
 	}
@@ -46,8 +47,15 @@ func TestRepliesAreRead(t *testing.T) {
 	if left, expires, err := mustParse(t, "BUSY t 200000000000000").LockLife(); err != nil || !expires || left != maxLife {
 		t.Errorf("the lock lives for %v, %t, %v", left, expires, err)
 	}
-	if n, why, err := mustParse(t, "EFFECT t 1", "wrong type").RefusedEffect(2); err != nil || n != 1 || why != "wrong type" {
+	if n, why, err := mustParse(t, "EFFECT t 1\n\nwrong type").RefusedEffect(2); err != nil || n != 1 || why != "wrong type" {
 		t.Errorf("effect %d is refused: %q, %v", n, why, err)
+	}
+	for reply, want := range map[string][]string{
+		"DONE t": nil, "DONE t\n\n": {""}, "DONE t\n\na\nb": {"a\nb"}, "DONE t\n1 0 2\nab\n\xffc": {"a", "", "b\n", "\xffc"},
+	} {
+		if got := mustParse(t, reply).Texts; !slices.Equal(got, want) {
+			t.Errorf("the texts of %q are %q, want %q", reply, got, want)
+		}
 	}
 	if r := mustParse(t, "OK t 1 0"); !r.DeadLettered() || r.MetClaim() {
 		t.Errorf("%+v is misread", r)
@@ -56,15 +64,17 @@ func TestRepliesAreRead(t *testing.T) {
 
 func TestRepliesThatCannotBeReadAreErrors(t *testing.T) {
 	t.Parallel()
-	for _, words := range [][]string{nil, {"OWN"}, {"OWN other 7"}} {
-		if r, err := ParseReply(lua.Claim, "t", words); err == nil || IsDamaged(err) {
-			t.Errorf("%q is read as %+v, %v", words, r, err)
+	for _, reply := range []string{
+		"", "OWN", "OWN other 7", "DONE t\n", "DONE t\n1", "DONE t\n2\na", "DONE t\n-1\na", "DONE t\n1 x\nab", "DONE t\n1 9223372036854775807\nab",
+	} {
+		if r, err := ParseReply(lua.Claim, "t", reply); err == nil || IsDamaged(err) {
+			t.Errorf("%q is read as %+v, %v", reply, r, err)
 		}
 	}
-	if _, err := ParseReply(lua.Claim, "t", []string{"DAMAGED t", "WRONGTYPE x"}); !IsDamaged(err) {
+	if _, err := ParseReply(lua.Claim, "t", "DAMAGED t\n\nWRONGTYPE x"); !IsDamaged(err) {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := ParseReply(lua.Claim, "t", []string{"DAMAGED t", "ACL failure in script"}); err == nil || IsDamaged(err) || !IsDenied(err) {
+	if _, err := ParseReply(lua.Claim, "t", "DAMAGED t\n\nACL failure in script"); err == nil || IsDamaged(err) || !IsDenied(err) {
 		t.Errorf("error is %v", err)
 	}
 	if _, err := mustParse(t, "OWN t 7 x").Granted(); !IsDamaged(err) {
@@ -73,7 +83,7 @@ func TestRepliesThatCannotBeReadAreErrors(t *testing.T) {
 	if _, err := mustParse(t, "OTHER t").Text(); err == nil {
 		t.Error("a reply without its text is not an error")
 	}
-	if _, _, err := mustParse(t, "EFFECT t 2", "why").RefusedEffect(2); err == nil {
+	if _, _, err := mustParse(t, "EFFECT t 2\n\nwhy").RefusedEffect(2); err == nil {
 		t.Error("an effect that was not sent is not an error")
 	}
 }

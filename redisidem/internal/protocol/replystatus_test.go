@@ -16,7 +16,7 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 		StatusUnknown, StatusEffect, StatusAlive, StatusLater, StatusLetter, StatusInterim,
 	}
 	used := make(map[Status]bool)
-	word := regexp.MustCompile(`\{'([A-Z]+)\b`)
+	word := regexp.MustCompile(`'([A-Z]+) '`)
 	for _, s := range lua.All() {
 		for _, m := range word.FindAllStringSubmatch(s.Source, -1) {
 			used[Status(m[1])] = true

@@ -127,12 +127,12 @@ func behindGateway(upstream upstreamOf, routes string) func(context.Context, Dia
 			if g.dir, err = os.MkdirTemp("", "redisidem-bench"); err != nil {
 				return "", err
 			}
-			file := filepath.Join(g.dir, "routes.yaml")
+			file := filepath.Join(g.dir, "gateway.yaml")
 			if err := os.WriteFile(file, []byte(routes), 0o600); err != nil {
 				return "", err
 			}
 			return g.start(ctx, gatewayProgram, "gateway", "--upstream", g.url, "--listen", "127.0.0.1:0", "--admin-listen=",
-				"--scope", "unscoped", "--routes", file, "--redis", "redis://"+addr, "--namespace", prefix, "--redis-timeout", patience.String())
+				"--scope", "unscoped", "--config", file, "--redis", "redis://"+addr, "--namespace", prefix, "--redis-timeout", patience.String())
 		})
 	}
 }

@@ -94,7 +94,7 @@ type wire struct {
 	run   string
 	names names
 	fence [Depth][]byte
-	words [8][]byte // of the last reply's first element
+	words [8][]byte // of the last reply's first line
 }
 
 func dial(ctx context.Context, addr, run string) (*wire, error) {
@@ -194,8 +194,8 @@ func (w *wire) expect(first string, least int) error {
 	return nil
 }
 
-// reply reads a reply: a line of words, or an array whose first element is a line. It keeps the
-// first words and returns the number of words.
+// reply reads a reply of one line, or of one text whose first line counts. It keeps the first words
+// and returns the number of words.
 func (w *wire) reply() (int, error) {
 	line, err := w.line()
 	if err != nil {
@@ -204,25 +204,19 @@ func (w *wire) reply() (int, error) {
 	switch line[0] {
 	case '+':
 		return w.keep(line[1:]), nil
-	case '*':
+	case '$':
 		n, err := strconv.Atoi(string(line[1:]))
+		if err != nil || n < 0 {
+			return 0, fmt.Errorf("a text has the length %q", line)
+		}
+		text, err := w.in.Peek(n + 2)
 		if err != nil {
 			return 0, err
 		}
-		kept := 0
-		for i := range n {
-			text, err := w.bulk()
-			if err != nil {
-				return 0, err
-			}
-			if i == 0 {
-				kept = w.keep(text)
-			}
-			if _, err := w.in.Discard(len(text) + 2); err != nil {
-				return 0, err
-			}
-		}
-		return kept, nil
+		first, _, _ := bytes.Cut(text[:n], []byte("\n"))
+		kept := w.keep(first)
+		_, err = w.in.Discard(n + 2)
+		return kept, err
 	default:
 		return 0, fmt.Errorf("the server says %q", line)
 	}
@@ -238,23 +232,6 @@ func (w *wire) keep(line []byte) int {
 		n++
 	}
 	return n
-}
-
-// bulk returns the text of an element. The caller must still discard the element.
-func (w *wire) bulk() ([]byte, error) {
-	line, err := w.line()
-	if err != nil {
-		return nil, err
-	}
-	if line[0] != '$' {
-		return nil, fmt.Errorf("an element begins with %q", line)
-	}
-	n, err := strconv.Atoi(string(line[1:]))
-	if err != nil || n < 0 {
-		return nil, fmt.Errorf("an element has the length %q", line)
-	}
-	text, err := w.in.Peek(n + 2)
-	return text[:max(len(text)-2, 0)], err
 }
 
 func (w *wire) line() ([]byte, error) {

@@ -29,8 +29,12 @@ const (
 	fence
 )
 
-// word is one word of a command: a fixed text, or a placeholder.
-type word struct {
+// word is one word of a command, as its parts: words of this library consist of texts with spaces
+// between them.
+type word []part
+
+// part is a fixed text, or a placeholder.
+type part struct {
 	hole hole
 	text string // an example, for a placeholder
 }
@@ -99,16 +103,20 @@ func newTemplate(one, two [][]string) (*Template, error) {
 		return nil, fmt.Errorf("the lock %q is not named after the record %q", t.lock, t.record)
 	}
 	holes := map[string]hole{exampleKey: key, t.record: record, t.lock: lock}
-	// fresh returns the only word of a command that changes and is not known yet.
+	// fresh returns the only text of a command that changes and is not known yet.
 	fresh := func(command, other []string) (string, error) {
 		var found []string
 		for i, text := range command {
-			if _, known := holes[text]; !known && text != other[i] && !slices.Contains(found, text) {
-				found = append(found, text)
+			again := strings.Split(other[i], " ")
+			for n, field := range strings.Split(text, " ") {
+				_, known := holes[field]
+				if !known && (n >= len(again) || field != again[n]) && !slices.Contains(found, field) {
+					found = append(found, field)
+				}
 			}
 		}
 		if len(found) != 1 {
-			return "", fmt.Errorf("%q are new in %q, not one word", found, command)
+			return "", fmt.Errorf("%q are new in %q, not one text", found, command)
 		}
 		return found[0], nil
 	}
@@ -146,17 +154,33 @@ func keys(command []string) []string {
 // params is the body of each request, as in the scenarios.
 var params = []byte(`{"cart":"8f14e45f","amount":4200,"currency":"EUR","note":"ring twice"}`)
 
-// words replaces words of a command by placeholders. Every other word must be the same as in the
+// words replaces texts in a command by placeholders. Everything else must be the same as in the
 // other lifecycle.
 func words(command, other []string, holes map[string]hole) ([]word, error) {
 	all := make([]word, len(command))
 	for i, text := range command {
-		all[i] = word{holes[text], text}
-		if changes := text != other[i]; changes != (all[i].hole != fixed) {
-			return nil, fmt.Errorf("word %d is %q and then %q", i, text, other[i])
+		again := strings.Split(other[i], " ")
+		for n, field := range strings.Split(text, " ") {
+			p := part{holes[field], field}
+			if changes := n >= len(again) || field != again[n]; changes != (p.hole != fixed) {
+				return nil, fmt.Errorf("word %d is %q and then %q", i, text, other[i])
+			}
+			if n > 0 {
+				all[i] = all[i].add(part{fixed, " "})
+			}
+			all[i] = all[i].add(p)
 		}
 	}
 	return all, nil
+}
+
+// add appends a part. Adjacent fixed texts become one part.
+func (w word) add(p part) word {
+	if n := len(w); n > 0 && w[n-1].hole == fixed && p.hole == fixed {
+		w[n-1].text += p.text
+		return w
+	}
+	return append(w, p)
 }
 
 // recorder is a hook that records commands.
@@ -218,6 +242,8 @@ func (e *recorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 // names are the texts for the placeholders of one lifecycle.
 type names struct {
 	key, record, lock, token, fence []byte
+
+	word []byte // memory for one word
 }
 
 // fill sets the names of the n-th lifecycle. They have the same lengths as the examples.
@@ -243,19 +269,32 @@ func (t *Template) fill(into *names, run string, n uint64) {
 func (n *names) appendCommand(b []byte, command []word) []byte {
 	b = append(strconv.AppendInt(append(b, '*'), int64(len(command)), 10), '\r', '\n')
 	for _, w := range command {
-		switch w.hole {
+		if len(w) == 1 && w[0].hole == fixed {
+			b = appendWord(b, w[0].text)
+		} else {
+			n.word = n.appendParts(n.word[:0], w)
+			b = appendWord(b, n.word)
+		}
+	}
+	return b
+}
+
+// appendParts appends the text of a word.
+func (n *names) appendParts(b []byte, w word) []byte {
+	for _, p := range w {
+		switch p.hole {
 		case key:
-			b = appendWord(b, n.key)
+			b = append(b, n.key...)
 		case record:
-			b = appendWord(b, n.record)
+			b = append(b, n.record...)
 		case lock:
-			b = appendWord(b, n.lock)
+			b = append(b, n.lock...)
 		case token:
-			b = appendWord(b, n.token)
+			b = append(b, n.token...)
 		case fence:
-			b = appendWord(b, n.fence)
+			b = append(b, n.fence...)
 		default:
-			b = appendWord(b, w.text)
+			b = append(b, p.text...)
 		}
 	}
 	return b

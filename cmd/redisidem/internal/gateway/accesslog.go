@@ -63,7 +63,7 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 				status = http.StatusOK
 			}
 			attrs := []slog.Attr{
-				slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.Int("status", status),
+				slog.String("client", g.trusted.client(r)), slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.Int("status", status),
 				slog.Int64("bytes", counter.bytes), slog.Duration("took", took),
 			}
 			if !returned {

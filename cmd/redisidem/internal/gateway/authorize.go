@@ -18,7 +18,7 @@ var errAnswered = errors.New("the upstream reported whether the caller is author
 
 // authorize returns a Config.Authorize that asks the upstream whether a caller is authorized.
 // Replays do not reach the upstream, so it could not check them otherwise.
-func (g *Gateway) authorize(where *url.URL) func(*http.Request) error {
+func (g *generation) authorize(where *url.URL) func(*http.Request) error {
 	return func(r *http.Request) error {
 		q := newCheckRequest(r, where)
 		q.Header.Set(methodHeader, r.Method)

@@ -37,12 +37,12 @@ func BenchmarkRequest(b *testing.B) {
 	}
 	defer func() { _ = service.Close(b.Context()) }() // nothing is in flight
 	for name, routes := range map[string]string{"unprotected": "defaults: {protect: false}\n", "protected": "defaults: {key: required}\n"} {
-		rules, err := ReadRoutes(writeFile(b, "routes.yaml", routes))
+		rules, err := readRoutes(routes)
 		if err != nil {
 			b.Fatal(err)
 		}
 		g, err := New(Config{
-			Service: service, Upstream: upstream, Routes: rules, Identify: httpidem.Unscoped, Metrics: metrics,
+			Service: service, Upstream: upstream, Policies: rules, Identify: httpidem.Unscoped, Metrics: metrics,
 			Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
 		})
 		if err != nil {

@@ -22,8 +22,8 @@ type CORS struct {
 	Credentials bool
 }
 
-// validate reports the first setting that is invalid.
-func (c *CORS) validate() error {
+// Validate reports the first setting that is invalid.
+func (c *CORS) Validate() error {
 	if c.Credentials && len(c.Origins) == 0 {
 		return errors.New("CORS with credentials needs an origin")
 	}

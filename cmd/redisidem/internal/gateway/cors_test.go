@@ -16,11 +16,11 @@ func TestCORSThatIsRefused(t *testing.T) {
 		{Origins: []string{"*"}, Credentials: true},
 		{Credentials: true},
 	} {
-		if err := c.validate(); err == nil {
+		if err := c.Validate(); err == nil {
 			t.Errorf("%+v is accepted", c)
 		}
 	}
-	if err := (&CORS{Origins: []string{"*", "https://shop.example:8443"}}).validate(); err != nil {
+	if err := (&CORS{Origins: []string{"*", "https://shop.example:8443"}}).Validate(); err != nil {
 		t.Error(err)
 	}
 }
@@ -29,8 +29,8 @@ func TestCORSThatIsRefused(t *testing.T) {
 func TestCORSIsTheGateways(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", Unscoped)
-	b.gateway.cors = CORS{Origins: []string{"https://shop.example"}}
-	b.server.Config.Handler = b.gateway.Handler()
+	b.config.CORS = CORS{Origins: []string{"https://shop.example"}}
+	b.reload()
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "https://evil.example")
 		w.Header().Set("Access-Control-Expose-Headers", "X-Own")

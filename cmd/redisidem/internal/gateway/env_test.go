@@ -20,6 +20,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -41,6 +42,7 @@ type bench struct {
 	redis    *miniredis.Miniredis // nil if the test has brought its own
 	service  *redisidem.Service
 	metrics  *Metrics
+	config   Config
 	gateway  *Gateway
 	server   *httptest.Server
 	admin    *httptest.Server
@@ -67,8 +69,8 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// setUp makes a gateway with a routes file. The upstream counts what it runs, and answers with the
-// number.
+// setUp makes a gateway with the routes of a configuration file. The upstream counts what it runs,
+// and answers with the number.
 func setUp(t *testing.T, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {
 	t.Helper()
 	return setUpAt(t, "", routes, identify, change...)
@@ -114,14 +116,15 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 			b.Error(err)
 		}
 	})
-	rules, err := ReadRoutes(writeFile(b.T, "routes.yaml", routes))
+	rules, err := readRoutes(routes)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.gateway, err = New(Config{
-		Service: b.service, Upstream: upstream, Routes: rules, Identify: identify,
+	b.config = Config{
+		Service: b.service, Upstream: upstream, Policies: rules, Identify: identify,
 		Metrics: b.metrics, Log: slog.New(slog.NewJSONHandler(b.log, nil)), Challenge: "Bearer",
-	})
+	}
+	b.gateway, err = New(b.config)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -131,6 +134,27 @@ func (b *bench) serve(upstream *Upstream, routes string, identify Identify, chan
 	b.Cleanup(b.gateway.Close)
 	b.Cleanup(b.server.Close)
 	b.Cleanup(b.admin.Close)
+}
+
+// reload gives the gateway its configuration anew.
+func (b *bench) reload() {
+	b.Helper()
+	if err := b.gateway.Reload(b.config); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// readRoutes reads the routes of a configuration file with this text.
+func readRoutes(text string) (*Policies, error) {
+	f, err := configfile.Parse("gateway.yaml", []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	r := &Policies{}
+	if err := f.Decode(r); err != nil {
+		return nil, err
+	}
+	return r, f.Locate(r.Complete())
 }
 
 func parse(t testing.TB, text string) *url.URL {

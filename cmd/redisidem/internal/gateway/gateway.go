@@ -3,11 +3,9 @@
 package gateway
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
-	"time"
+	"sync/atomic"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -17,7 +15,7 @@ import (
 type Config struct {
 	Service  *redisidem.Service
 	Upstream *Upstream
-	Routes   *Routes
+	Policies *Policies
 	Identify Identify
 	Metrics  *Metrics
 	Log      *slog.Logger
@@ -30,6 +28,8 @@ type Config struct {
 	CORS CORS
 	// Quota limits the use by one scope. Default: no limit.
 	Quota httpidem.Quota
+	// TrustedProxies are the proxies whose word about a client counts. Default: none.
+	TrustedProxies TrustedProxies
 	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
 	// "after-start" (once it was usable) or "always". Default: never.
 	ReadyWithoutRedis string
@@ -40,67 +40,44 @@ type Config struct {
 // Gateway is the reverse proxy. It is safe for concurrent use.
 type Gateway struct {
 	service   *redisidem.Service
-	identify  Identify
 	metrics   *Metrics
 	log       *slog.Logger
-	proxy     *httputil.ReverseProxy
-	transport *upstreamTransport
-	timeout   time.Duration // of a client that waits for the upstream
-	routes    *Routes
-	mux       *http.ServeMux
-	handlers  []http.Handler // of the routes, and then of the defaults
-	policyURL string
-	challenge string
-	cors      CORS
 	quota     httpidem.Quota
+	trusted   TrustedProxies
 	readiness readiness
+	current   atomic.Pointer[generation]
 }
 
 // New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
-		service: cfg.Service, identify: cfg.Identify, metrics: cfg.Metrics, log: cfg.Log, routes: cfg.Routes,
-		transport: cfg.Upstream.newTransport(), timeout: cfg.Upstream.Timeout, challenge: cfg.Challenge, cors: cfg.CORS,
-		quota: cfg.Quota, policyURL: cfg.PolicyURL,
+		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota, trusted: cfg.TrustedProxies,
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
-	if err := g.cors.validate(); err != nil {
-		return nil, err
-	}
-	g.proxy = newProxy(cfg.Upstream, g.transport, cfg.Log)
-	var err error
-	if g.mux, err = cfg.Routes.matcher(); err != nil {
-		return nil, err
-	}
-	for i := range cfg.Routes.Routes {
-		route := &cfg.Routes.Routes[i]
-		h, err := g.handler(&route.Policy)
-		if err != nil {
-			return nil, fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
-		}
-		g.handlers = append(g.handlers, h)
-	}
-	h, err := g.handler(&cfg.Routes.Defaults)
+	first, err := g.newGeneration(&cfg)
 	if err != nil {
-		return nil, fmt.Errorf("defaults: %w", err)
+		return nil, err
 	}
-	g.handlers = append(g.handlers, h)
+	g.current.Store(first)
 	return g, nil
+}
+
+// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL and CORS. All
+// other fields of the configuration are ignored. Requests that have begun end under the policies
+// that they began with. After an error, which is that of [New], nothing has changed.
+func (g *Gateway) Reload(cfg Config) error {
+	next, err := g.newGeneration(&cfg)
+	if err != nil {
+		return err
+	}
+	g.current.Swap(next).transport.CloseIdleConnections()
+	return nil
 }
 
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
-	return g.logged(g.cors.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		i := g.routes.find(g.mux, r)
-		if i < 0 {
-			i = len(g.handlers) - 1
-		}
-		if g.readiness.draining.Load() && r.Header.Get("Upgrade") == "" {
-			w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
-		}
-		g.handlers[i].ServeHTTP(w, r)
-	})))
+	return g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().root.ServeHTTP(w, r) }))
 }
 
 // Close closes the idle connections to the upstream.
-func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+func (g *Gateway) Close() { g.current.Load().transport.CloseIdleConnections() }

@@ -23,6 +23,8 @@ type Metrics struct {
 	open     prometheus.Counter
 	// interrupted counts requests that were refused because of an unknown outcome.
 	interrupted prometheus.Counter
+	reloads     *prometheus.CounterVec
+	reloaded    prometheus.Gauge
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -53,10 +55,28 @@ func NewMetrics() *Metrics {
 		interrupted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "redisidem_interrupted_refused_total", Help: "Requests refused because the outcome of an earlier attempt is unknown.",
 		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "redisidem_config_reloads_total", Help: "Reloads of the configuration, by result: applied or failed.",
+		}, []string{"result"}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "redisidem_config_last_reload_successful", Help: "Whether the configuration in use is the newest: 0 after a reload that failed.",
+		}),
 	}
-	m.registry.MustRegister(m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open, m.interrupted,
+	m.reloaded.Set(1)
+	m.registry.MustRegister(m.reloads, m.reloaded, m.events, m.refused, m.claims, m.stages, m.requests, m.inFlight, m.open, m.interrupted,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// Reloaded counts a reload of the configuration, which failed unless err is nil.
+func (m *Metrics) Reloaded(err error) {
+	if err != nil {
+		m.reloads.WithLabelValues("failed").Inc()
+		m.reloaded.Set(0)
+		return
+	}
+	m.reloads.WithLabelValues("applied").Inc()
+	m.reloaded.Set(1)
 }
 
 // seconds are the buckets of the histograms, from a round trip to Redis to a slow upstream.

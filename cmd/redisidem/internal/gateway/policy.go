@@ -1,12 +1,12 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -14,59 +14,59 @@ import (
 // the values of the file's defaults.
 type Policy struct {
 	// Protect is whether requests are protected. Unprotected requests are forwarded unchanged.
-	Protect *bool `yaml:"protect"`
+	Protect *bool `yaml:"protect" help:"Whether requests are protected. Unprotected requests are forwarded unchanged."`
 	// Methods are the protected methods. A route whose pattern has an unsafe method protects only
 	// that one.
-	Methods []string `yaml:"methods"`
+	Methods []string `yaml:"methods" jsonschema:"minItems=1" help:"The protected methods. A route whose match has an unsafe method protects only that one."`
 	// Key is "required" or "optional". Syntax is "lenient" (keys with or without quotes) or
 	// "strict" (with quotes).
-	Key    string `yaml:"key"`
-	Syntax string `yaml:"syntax"`
+	Key    string `yaml:"key" enum:"required,optional" help:"Whether requests must have an Idempotency-Key."`
+	Syntax string `yaml:"syntax" enum:"lenient,strict" help:"lenient: keys with or without quotes; strict: with quotes."`
 	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
 	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
-	Keys      string         `yaml:"keys"`
-	KeyWindow *time.Duration `yaml:"key_window"`
+	Keys      string         `yaml:"keys" enum:"any,uuid" help:"The form of keys."`
+	KeyWindow *time.Duration `yaml:"key_window" help:"If it is not 0s: accept only version 7 UUIDs and ULIDs whose time differs from now by no more."`
 	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
-	PublishRetention *bool `yaml:"publish_retention"`
+	PublishRetention *bool `yaml:"publish_retention" help:"Whether each response to a request with a key says how long it is kept."`
 	// Wait is how long a retry waits for the request in flight. 0 refuses it at once.
-	Wait *time.Duration `yaml:"wait"`
+	Wait *time.Duration `yaml:"wait" help:"How long a retry waits for the request in flight. 0s refuses it at once."`
 	// Keep selects the responses that are stored: "final", "all", or a list of statuses and
 	// classes, such as [2xx, 404]. "final" are responses that depend only on the request. See
 	// [httpidem.ParseStatusPolicy].
-	Keep words `yaml:"keep"`
+	Keep words `yaml:"keep" help:"The responses that are stored: final, all, or a list of statuses and classes such as [2xx, 404]."`
 	// WithoutRedis is "refuse" or "pass": what happens to requests while Redis is unavailable.
-	WithoutRedis string `yaml:"without_redis"`
+	WithoutRedis string `yaml:"without_redis" enum:"refuse,pass" help:"What happens to requests with a key while Redis is unavailable: refuse them, or pass them without protection."`
 	// Interrupted is what happens to a request with an earlier attempt of unknown outcome. "refuse"
 	// answers 503 until an operator settles it. "ask" asks the upstream, see Ask. "run" forwards it
 	// again.
-	Interrupted string `yaml:"interrupted"`
+	Interrupted string `yaml:"interrupted" enum:"refuse,ask,run" help:"What happens to a request with an earlier attempt of unknown outcome: refuse it, ask the upstream, or run it again."`
 	// Ask is a path at the upstream, with or without a query, that reports the outcome of an
 	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
 	// that the work was not done, and the request is forwarded again. Any other response means that
 	// the outcome is unknown.
-	Ask string `yaml:"ask"`
+	Ask string `yaml:"ask" jsonschema:"pattern=^/([^/#][^#]*)?$" help:"Path at the upstream that reports the outcome of an earlier attempt; {key} is replaced by the key."`
 	// Authorize is a path at the upstream, with or without a query, that reports whether a caller
 	// is authorized. It is requested with GET and the header fields of the request, before the
 	// store is called. A 2xx accepts the caller. 401 and 403 are returned to the client. Other
 	// responses are answered with 503. "none" disables the check.
-	Authorize string `yaml:"authorize"`
+	Authorize string `yaml:"authorize" jsonschema:"pattern=^(none|/([^/#][^#]*)?)$" help:"Path at the upstream that reports whether the caller is authorized, or none."`
 	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
 	// client libraries).
-	Profile string `yaml:"profile"`
+	Profile string `yaml:"profile" enum:"standard,stripe" help:"The form of problems and replays: RFC 9457, or that of Stripe."`
 	// Fingerprint are the JSON fields of the body that make two requests the same, as names or
 	// paths with dots, such as customer.id. An empty list compares the whole body.
-	Fingerprint []string `yaml:"fingerprint"`
+	Fingerprint []string `yaml:"fingerprint" help:"JSON fields of the body that make two requests the same, such as customer.id. An empty list compares the whole body."`
 	// AnyHost ignores the host when requests with the same key are compared.
-	AnyHost *bool `yaml:"any_host"`
+	AnyHost *bool `yaml:"any_host" help:"Whether requests to different hosts can be the same."`
 	// Headers are response fields that are stored in addition to [httpidem.DefaultKeepHeaders].
-	Headers []string `yaml:"headers"`
+	Headers []string `yaml:"headers" help:"Response fields that are stored in addition to the usual ones."`
 	// Stream forwards responses of unknown length and event streams as they arrive. They are not
 	// stored.
-	Stream *bool `yaml:"stream"`
+	Stream *bool `yaml:"stream" help:"Whether responses of unknown length and event streams are forwarded as they arrive, and are not stored."`
 	// MaxBody and MaxResponse limit the bodies of requests and of stored responses, in bytes. Zero
 	// means the defaults of httpidem.
-	MaxBody     int64 `yaml:"max_body"`
-	MaxResponse int   `yaml:"max_response"`
+	MaxBody     int64 `yaml:"max_body" help:"Maximum size of a request body in bytes. 0 is the default, 1 MiB."`
+	MaxResponse int   `yaml:"max_response" help:"Maximum size of a stored response body in bytes. 0 is the default, 1 MiB."`
 }
 
 // words is a list of words. A single word may stand without a list.
@@ -154,49 +154,31 @@ func (p *Policy) inherit(from *Policy) {
 	}
 }
 
+// validate reports the first field that is invalid, as a [configfile.FieldError].
 func (p *Policy) validate() error {
-	for _, f := range []struct {
-		name, value string
-		words       []string
-	}{
-		{"key", p.Key, []string{"required", "optional"}},
-		{"syntax", p.Syntax, []string{"lenient", "strict"}},
-		{"keys", p.Keys, []string{"any", "uuid"}},
-		{"without_redis", p.WithoutRedis, []string{"refuse", "pass"}},
-		{"interrupted", p.Interrupted, []string{"refuse", "ask", "run"}},
-		{"profile", p.Profile, []string{httpidem.ProfileStandard.String(), httpidem.ProfileStripe.String()}},
-	} {
-		if !slices.Contains(f.words, f.value) {
-			return fmt.Errorf("%s must be %s, not %q", f.name, strings.Join(f.words, " or "), f.value)
-		}
-	}
 	for _, f := range []struct{ name, value, none string }{{"ask", p.Ask, ""}, {"authorize", p.Authorize, "none"}} {
 		if f.value == f.none {
 			continue
 		}
 		if _, err := checkURL(f.value, "key"); err != nil {
-			return fmt.Errorf("%s is %q: %w", f.name, f.value, err)
+			return configfile.Invalid(f.name, "%w: %q", err, f.value)
 		}
 	}
 	if _, err := httpidem.ParseStatusPolicy(p.Keep...); err != nil {
-		return fmt.Errorf("keep: %w", err)
+		return configfile.Within("keep", err)
 	}
 	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
-		return fmt.Errorf("fingerprint: %w", err)
+		return configfile.Within("fingerprint", err)
 	}
 	switch {
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
-		return fmt.Errorf("ask is %q, but must contain {key} with interrupted: ask", p.Ask)
+		return configfile.Invalid("ask", "must contain {key} with interrupted: ask: %q", p.Ask)
 	case strings.Contains(p.Authorize, "{key}"):
-		return fmt.Errorf("authorize is %q, but must not contain {key}: the check runs before the key is read", p.Authorize)
-	case *p.KeyWindow < 0:
-		return fmt.Errorf("key_window must not be negative: %v", *p.KeyWindow)
+		return configfile.Invalid("authorize", "must not contain {key}, since the check runs before the key is read: %q", p.Authorize)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":
-		return errors.New("key_window cannot be combined with keys: uuid; both define the form of keys")
-	case *p.Wait < 0:
-		return fmt.Errorf("wait must not be negative: %v", *p.Wait)
+		return configfile.Invalid("key_window", "cannot be combined with keys: uuid; both define the form of keys")
 	case len(p.Methods) == 0:
-		return errors.New("methods must not be empty; use protect: false for routes without protection")
+		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // handler returns the handler of one policy.
-func (g *Gateway) handler(p *Policy) (http.Handler, error) {
+func (g *generation) handler(p *Policy) (http.Handler, error) {
 	if !*p.Protect {
 		return g.proxyOf(p), nil
 	}

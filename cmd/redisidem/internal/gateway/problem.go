@@ -29,7 +29,7 @@ func (p *Policy) writeProblem(w http.ResponseWriter, r *http.Request, problem ht
 
 // problemWriter returns a Config.WriteProblem for a policy. It answers unauthenticated callers with
 // 401 and a challenge.
-func (g *Gateway) problemWriter(p *Policy) func(http.ResponseWriter, *http.Request, *httpidem.Problem) {
+func (g *generation) problemWriter(p *Policy) func(http.ResponseWriter, *http.Request, *httpidem.Problem) {
 	return func(w http.ResponseWriter, r *http.Request, problem *httpidem.Problem) {
 		switch {
 		case problem.Result == httpidem.ResultNoScope:

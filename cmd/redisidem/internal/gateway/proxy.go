@@ -9,13 +9,13 @@ import (
 )
 
 // newProxy returns the proxy that forwards requests to the upstream.
-func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
+func newProxy(u *Upstream, transport http.RoundTripper, trusted TrustedProxies, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport:  &sentTracker{transport},
 		BufferPool: &bufferPool{},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			u.route(r)
-			r.SetXForwarded()
+			trusted.forward(r)
 			r.Out.Trailer = r.In.Trailer // this map is filled while the body is read
 			if u.KeepHost {
 				r.Out.Host = r.In.Host
@@ -29,7 +29,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, log *slog.Logger) *httpu
 }
 
 // proxyOf returns the proxy of a route, which reports failures in the form of the route.
-func (g *Gateway) proxyOf(p *Policy) *httputil.ReverseProxy {
+func (g *generation) proxyOf(p *Policy) *httputil.ReverseProxy {
 	proxy := *g.proxy
 	proxy.ErrorHandler = g.upstreamErrorHandler(p)
 	return &proxy

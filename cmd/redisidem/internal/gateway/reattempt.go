@@ -12,7 +12,7 @@ import (
 // handleInterrupted wraps the proxy of a route. A request with an earlier attempt of unknown
 // outcome is handled as Policy.Interrupted says. prefetch prefetches the body of a response of the
 // upstream.
-func (g *Gateway) handleInterrupted(p *Policy, prefetch func(*http.Response) error, proxy http.Handler) http.Handler {
+func (g *generation) handleInterrupted(p *Policy, prefetch func(*http.Response) error, proxy http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := httpidem.Stage(r.Context())
 		if st != nil {
@@ -31,7 +31,7 @@ func (g *Gateway) handleInterrupted(p *Policy, prefetch func(*http.Response) err
 
 // refuseInterrupted answers that the outcome of a request is unknown. This attempt does not count,
 // since it sends nothing to the upstream. The unknown outcome is that of an earlier attempt.
-func (g *Gateway) refuseInterrupted(w http.ResponseWriter, r *http.Request, p *Policy) {
+func (g *generation) refuseInterrupted(w http.ResponseWriter, r *http.Request, p *Policy) {
 	g.metrics.interrupted.Inc()
 	g.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused: the outcome of an earlier attempt is unknown",
 		slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()),
@@ -55,7 +55,7 @@ const howToSettle = "redisidem keys resolve if the work was done, redisidem keys
 
 // ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
 // was not done.
-func (g *Gateway) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetch func(*http.Response) error, proxy http.Handler) {
+func (g *generation) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetch func(*http.Response) error, proxy http.Handler) {
 	where, err := checkURL(p.Ask, httpidem.Stage(r.Context()).Key().Value)
 	if err != nil { // the key would change the path of the check request
 		g.refuseInterrupted(w, r, p)

@@ -1,55 +1,33 @@
 package gateway
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 )
 
 // Route is the policy of the requests that match a pattern.
 type Route struct {
 	// Match is a pattern of Go's [http.ServeMux], such as "POST /orders/{id}". The most specific
 	// pattern wins.
-	Match  string `yaml:"match"`
+	Match  string `yaml:"match" jsonschema:"required" help:"Pattern of Go's http.ServeMux, such as POST /orders/{id}."`
 	Policy `yaml:",inline"`
 }
 
-// Routes is the content of a routes file.
-type Routes struct {
-	Defaults Policy  `yaml:"defaults"`
-	Routes   []Route `yaml:"routes"`
+// Policies are the policies of a configuration file.
+type Policies struct {
+	Defaults Policy  `yaml:"defaults" help:"Policy of all requests, as far as their route does not say otherwise."`
+	Routes   []Route `yaml:"routes" help:"Policies of routes. The route with the most specific match applies."`
 }
 
-// ReadRoutes reads a routes file. Unknown fields are an error. Without a file name there are only
-// the defaults.
-func ReadRoutes(file string) (*Routes, error) {
-	r := &Routes{}
-	if file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(r); err != nil && !errors.Is(err, io.EOF) { // an empty file
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	if err := r.complete(); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return r, nil
-}
-
-// complete fills in the defaults and validates the result.
-func (r *Routes) complete() error {
+// Complete fills in the defaults and validates the result. Its errors are
+// [configfile.FieldError]s.
+func (r *Policies) Complete() error {
 	yes, no, none := true, false, time.Duration(0)
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
@@ -58,12 +36,12 @@ func (r *Routes) complete() error {
 		Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
-		return fmt.Errorf("defaults: %w", err)
+		return configfile.Within("defaults", err)
 	}
 	for i := range r.Routes {
 		route := &r.Routes[i]
 		if err := route.complete(&r.Defaults); err != nil {
-			return fmt.Errorf("routes[%d] (%s): %w", i, route.Match, err)
+			return configfile.Within(fmt.Sprintf("routes[%d]", i), err)
 		}
 	}
 	_, err := r.matcher()
@@ -85,7 +63,7 @@ func (r *Route) complete(defaults *Policy) error {
 	// A route that protects nothing is accepted if it says protect: false, or if the defaults leave
 	// its method out. Otherwise it is a mistake.
 	if method != "" && *r.Protect && (named || required) && !slices.Contains(r.Methods, method) {
-		return fmt.Errorf("methods (%v) must contain %s, the only method of match; use protect: false for routes without protection", r.Methods, method)
+		return configfile.Invalid("methods", "must contain %s, the only method of match, and are %v; use protect: false for routes without protection", method, r.Methods)
 	}
 	return r.validate()
 }
@@ -100,21 +78,22 @@ func isSafe(method string) bool {
 }
 
 // matcher returns a mux with the pattern of each route, only for matching.
-func (r *Routes) matcher() (mux *http.ServeMux, err error) {
+func (r *Policies) matcher() (mux *http.ServeMux, err error) {
+	i := 0
 	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("routes: %v", v) // a mux panics on an invalid pattern
+		if v := recover(); v != nil { // a mux panics on an invalid pattern
+			err = configfile.Invalid(fmt.Sprintf("routes[%d].match", i), "%v", v)
 		}
 	}()
 	mux = http.NewServeMux()
-	for i := range r.Routes {
+	for ; i < len(r.Routes); i++ {
 		mux.Handle(r.Routes[i].Match, http.NotFoundHandler())
 	}
 	return mux, nil
 }
 
 // find returns the index of the route that a request matches, or -1.
-func (r *Routes) find(mux *http.ServeMux, req *http.Request) int {
+func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	if len(r.Routes) == 0 {
 		return -1
 	}

@@ -12,7 +12,7 @@ import (
 
 func TestRoutesInheritTheDefaults(t *testing.T) {
 	t.Parallel()
-	r, err := ReadRoutes(writeFile(t, "routes.yaml", `
+	r, err := readRoutes(`
 defaults:
   key: required
   wait: 2s
@@ -35,7 +35,7 @@ routes:
     authorize: none
   - match: /public/
     protect: false
-`))
+`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ routes:
 
 func TestRoutesProtectTheMethodOfTheirPattern(t *testing.T) {
 	t.Parallel()
-	r, err := ReadRoutes(writeFile(t, "routes.yaml", `
+	r, err := readRoutes(`
 defaults: {methods: [post, PATCH]}
 routes:
   - {match: "PUT /orders/{id}", key: required}
@@ -80,7 +80,7 @@ routes:
   - {match: GET /changes, methods: [GET], key: required}
   - {match: PUT /free, methods: [POST], protect: false}
   - {match: /all}
-`))
+`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,49 +104,46 @@ func TestRoutesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, words := range map[string]string{
 		"routes: [{match: POST /a, kee: all}]":                       "kee",
-		"routes: [{match: POST /a, keep: some}]":                     `routes[0] (POST /a): keep: redisidem: httpidem.StatusPolicy has "some"`,
-		"defaults: {keep: [2xx, 600]}":                               `defaults: keep: redisidem: httpidem.StatusPolicy has "600"`,
+		"routes: [{match: POST /a, keep: some}]":                     `gateway.yaml:1:27: routes[0].keep: redisidem: httpidem.StatusPolicy has "some"`,
+		"defaults: {keep: [2xx, 600]}":                               `gateway.yaml:1:12: defaults.keep: redisidem: httpidem.StatusPolicy has "600"`,
 		"routes: [{match: POST /a, keep: []}]":                       "names no status",
 		"routes: [{match: POST /a, keep: [404]}]":                    "no 2xx status",
 		"routes: [{match: POST /a, keep: [2xx, 423]}]":               "423",
 		"routes: [{match: POST /a, keep: [2xx, [404]]}]":             `"[404]"`,
 		"routes: [{match: POST /a, keep: {2xx: true}}]":              "which is not a status",
 		"routes: [{match: POST /a, keep: [final, 500]}]":             "stands alone",
-		"defaults: {key: maybe}":                                     `defaults: key must be required or optional, not "maybe"`,
+		"defaults: {key: maybe}":                                     `defaults.key: must be required or optional, not "maybe"`,
 		"routes: [{match: POST /a, wait: 3}]":                        "wait",
 		"routes: [{match: POST /a, wait: -3s}]":                      "negative",
 		"routes: [{match: POST /a, interrupted: ask}]":               "{key}",
-		"routes: [{match: POST /a, ask: 'orders/{key}'}]":            `routes[0] (POST /a): ask is "orders/{key}": must be a path`,
+		"routes: [{match: POST /a, ask: 'orders/{key}'}]":            `routes[0].ask: must be a path at the upstream, with or without a query: "orders/{key}"`,
 		"routes: [{match: POST /a, ask: '//host/{key}'}]":            "must be a path",
 		"routes: [{match: POST /a, ask: '/a/{key}#b'}]":              "fragment",
 		"routes: [{match: POST /a, ask: '/a%zz/{key}'}]":             `invalid URL escape "%zz"`,
 		"routes: [{match: POST /a, ask: '/a/../{key}'}]":             "a . or .. segment",
-		"defaults: {authorize: '/may#b'}":                            `defaults: authorize is "/may#b": must not have a fragment`,
+		"defaults: {authorize: '/may#b'}":                            `defaults.authorize: must not have a fragment: "/may#b"`,
 		"defaults: {authorize: '/may%2'}":                            "invalid URL escape",
 		"defaults: {authorize: '/may/{key}'}":                        "before the key is read",
 		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]": "{key}",
 		"routes: [{match: POST /a, methods: []}]":                    "protect: false",
-		"routes: [{match: PUT /a, methods: [POST]}]":                 "routes[0] (PUT /a): methods ([POST]) must contain PUT",
+		"routes: [{match: PUT /a, methods: [POST]}]":                 "routes[0].methods: must contain PUT",
 		"routes: [{match: GET /a, key: required}]":                   "must contain GET",
 		"routes: [{match: post /a}, {match: POST /a}]":               "conflicts",
 		"routes: [{match: POST /a, fingerprint: [/amount]}]":         `a slash in front, instead of dots between its parts: "/amount"`,
 		"routes: [{match: POST /a, fingerprint: [a, b..c]}]":         `an empty part: "b..c"`,
 		"routes: [{match: POST /a, fingerprint: ['']}]":              `an empty part: ""`,
-		"routes: [{match: POST a}]":                                  "routes",
+		"routes: [{match: POST a}]":                                  "gateway.yaml:1:11: routes[0].match: ",
 		"routes: [{match: POST /a}, {match: POST /a}]":               "conflicts",
-		"routes: {": "routes.yaml",
+		"routes: {": "gateway.yaml:1:9: ",
 		"routes: [{match: POST /a, without_redis: open}]": "refuse or pass",
 		"routes: [{match: POST /a, syntax: loose}]":       "lenient or strict",
 	} {
-		_, err := ReadRoutes(writeFile(t, "routes.yaml", text))
+		_, err := readRoutes(text)
 		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s: error is %v, want one with %q", text, err, words)
 		}
 	}
-	if _, err := ReadRoutes("no such file"); err == nil {
-		t.Error("a file that is not there is no error")
-	}
-	r, err := ReadRoutes("")
+	r, err := readRoutes("")
 	if err != nil || len(r.Routes) != 0 || !*r.Defaults.Protect || r.Defaults.Key != "optional" ||
 		*r.Defaults.Stream || r.Defaults.Authorize != "none" {
 		t.Errorf("without a file: %+v, %v", r, err)

@@ -62,7 +62,7 @@ func FromCertificate(r *http.Request) (string, error) {
 func Unscoped(r *http.Request) (string, error) { return httpidem.Unscoped(r) }
 
 // scope is the middleware's scope function.
-func (g *Gateway) scope(r *http.Request) (string, error) {
+func (g *generation) scope(r *http.Request) (string, error) {
 	scope, err := g.identify(r)
 	requestLogOf(r.Context()).scope = scope
 	return scope, err

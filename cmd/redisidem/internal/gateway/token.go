@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
@@ -18,48 +19,116 @@ import (
 
 // Tokens configures which JSON Web Tokens (RFC 7519) the gateway accepts.
 type Tokens struct {
-	// Key verifies the signatures.
-	Key *TokenKey
-	// Claim is the name of the claim that holds the scope.
+	// Claim is the claim that holds the scope, a text or a whole number. A claim inside others is a
+	// path with dots, such as org.id, unless the token has a claim with that very name.
 	Claim string
-	// Issuer and Audience are the required values, if they are set.
-	Issuer, Audience string
+	// Issuers are the accepted issuers. With several, each needs a Name, and a scope is the name of
+	// the issuer and the claim with a space between them.
+	Issuers []Issuer
+}
+
+// Issuer is an issuer of tokens.
+type Issuer struct {
+	// Key verifies the signatures.
+	Key Verifier
+	// Name and Audience are the required values of iss and aud, if they are set.
+	Name, Audience string
+}
+
+// Verifier has the keys that verify tokens, and the algorithms that they are for: it is a
+// [TokenKey] or a [KeySet].
+type Verifier interface {
+	key(*jwt.Token) (any, error)
+	algorithms() []string
 }
 
 // FromToken takes the scope from a claim of the bearer token in the Authorization field. The
 // signature and the times of the token are verified. A token without an expiry is refused.
-func FromToken(t Tokens) Identify {
-	options := []jwt.ParserOption{jwt.WithValidMethods(t.Key.algorithms), jwt.WithExpirationRequired()}
-	if t.Issuer != "" {
-		options = append(options, jwt.WithIssuer(t.Issuer))
+func FromToken(t Tokens) (Identify, error) {
+	parsers := make([]*jwt.Parser, len(t.Issuers))
+	names := make(map[string]int, len(t.Issuers))
+	for i, issuer := range t.Issuers {
+		options := []jwt.ParserOption{jwt.WithValidMethods(issuer.Key.algorithms()), jwt.WithExpirationRequired(), jwt.WithJSONNumber()}
+		if issuer.Name != "" {
+			options = append(options, jwt.WithIssuer(issuer.Name))
+		}
+		if issuer.Audience != "" {
+			options = append(options, jwt.WithAudience(issuer.Audience))
+		}
+		parsers[i] = jwt.NewParser(options...)
+		if _, ok := names[issuer.Name]; ok {
+			return nil, fmt.Errorf("two issuers have the name %q", issuer.Name)
+		}
+		names[issuer.Name] = i
+		if len(t.Issuers) > 1 && (issuer.Name == "" || strings.Contains(issuer.Name, " ")) {
+			return nil, fmt.Errorf("each of several issuers needs a name without spaces: %q", issuer.Name)
+		}
 	}
-	if t.Audience != "" {
-		options = append(options, jwt.WithAudience(t.Audience))
-	}
-	parser := jwt.NewParser(options...)
 	return func(r *http.Request) (string, error) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "Bearer") || len(r.Header.Values("Authorization")) != 1 {
 			return "", fmt.Errorf("%w: it needs a bearer token", ErrUnauthenticated)
 		}
+		// The cause of a failure is left out of the error, since it may contain parts of the token.
+		invalid := fmt.Errorf("%w: its token is invalid", ErrUnauthenticated)
+		i, prefix := 0, ""
+		if len(t.Issuers) > 1 { // the name selects the keys; they then prove it
+			claimed := jwt.MapClaims{}
+			_, _, err := parsers[0].ParseUnverified(token, claimed)
+			name, _ := claimed["iss"].(string)
+			index, known := names[name]
+			if err != nil || !known {
+				return "", invalid
+			}
+			i = index
+			prefix = name + " "
+		}
 		claims := jwt.MapClaims{}
-		if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return t.Key.key, nil }); err != nil {
-			return "", fmt.Errorf("%w: its token is invalid", ErrUnauthenticated) // the cause is left out, since it may contain parts of the token
+		if _, err := parsers[i].ParseWithClaims(token, claims, t.Issuers[i].Key.key); err != nil {
+			return "", invalid
 		}
-		scope, ok := claims[t.Claim].(string)
-		if !ok || scope == "" {
-			return "", fmt.Errorf("%w: its token has no text in the claim %s", ErrUnauthenticated, t.Claim)
+		scope, ok := claimText(claims, t.Claim)
+		if !ok {
+			return "", fmt.Errorf("%w: its token has no text or whole number in the claim %s", ErrUnauthenticated, t.Claim)
 		}
-		return scope, nil
+		return prefix + scope, nil
+	}, nil
+}
+
+// claimText returns a text or a whole number of the claims. See [Tokens].
+func claimText(claims map[string]any, path string) (string, bool) {
+	value, ok := claims[path]
+	for !ok {
+		var name string
+		if name, path, ok = strings.Cut(path, "."); !ok {
+			return "", false
+		}
+		if claims, ok = claims[name].(map[string]any); !ok {
+			return "", false
+		}
+		value, ok = claims[path]
 	}
+	switch value := value.(type) {
+	case string:
+		return value, value != ""
+	case json.Number:
+		return value.String(), !strings.ContainsAny(value.String(), ".eE")
+	}
+	return "", false
 }
 
 // TokenKey is a key that verifies tokens, with the algorithms of its kind. The operator configures
 // the kind. If the token or the file decided it, a public key could be used as a secret.
 type TokenKey struct {
-	key        any
-	algorithms []string
+	value any
+	kinds []string
 }
+
+// algorithms implements [Verifier].
+func (k *TokenKey) algorithms() []string { return k.kinds }
+
+// key implements [Verifier].
+func (k *TokenKey) key(*jwt.Token) (any, error) { return k.value, nil }
 
 // minSecretBytes is the minimum length of an HMAC secret in bytes: that of the shortest digest (RFC
 // 7518, section 3.2).

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := setUp(t, "", FromToken(Tokens{Key: key, Claim: "tenant", Issuer: "login", Audience: "orders"}))
+	b := setUp(t, "", fromToken(t, Tokens{Claim: "tenant", Issuers: []Issuer{{Key: key, Name: "login", Audience: "orders"}}}))
 	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
 		c := jwt.MapClaims{"iss": "login", "aud": "orders", "exp": time.Now().Add(time.Hour).Unix(), "tenant": "acme"}
 		change(c)
@@ -58,7 +59,8 @@ func TestGatewayTakesTheScopeFromAVerifiedToken(t *testing.T) {
 		"wrong issuer":   sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["iss"] = "evil" })),
 		"wrong audience": sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["aud"] = "mail" })),
 		"no claim":       sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { delete(c, "tenant") })),
-		"number":         sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["tenant"] = 7 })),
+		"fraction":       sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["tenant"] = 7.5 })),
+		"list":           sign(jwt.SigningMethodEdDSA, private, claims(func(c jwt.MapClaims) { c["tenant"] = []string{"acme"} })),
 		"unsigned":       sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims(func(jwt.MapClaims) {})),
 		// The public key taken for an HMAC secret, the oldest trick.
 		"confused": sign(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), claims(func(jwt.MapClaims) {})),
@@ -125,6 +127,33 @@ func TestPublicKeyIsNeverAnHMACSecret(t *testing.T) {
 	} {
 		if _, err := ReadSecret(writeFile(t, "key", secret)); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// fromToken is FromToken for a configuration without mistakes.
+func fromToken(t testing.TB, tokens Tokens) Identify {
+	t.Helper()
+	identify, err := FromToken(tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identify
+}
+
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	claims := map[string]any{
+		"sub": "ann", "tenant": json.Number("7"), "float": json.Number("7.5"), "power": json.Number("7e3"), "empty": "", "on": true,
+		"org": map[string]any{"id": json.Number("12"), "unit": map[string]any{"name": "books"}, "a.b": "dotted"}, "https://x.example/org": "url",
+		"org.name": "exact",
+	}
+	for path, want := range map[string]string{
+		"sub": "ann", "tenant": "7", "org.id": "12", "org.unit.name": "books", "org.a.b": "dotted", "https://x.example/org": "url",
+		"org.name": "exact", "float": "", "power": "", "empty": "", "on": "", "org": "", "org.none": "", "none": "", "sub.x": "", "org.": "",
+	} {
+		if got, ok := claimText(claims, path); ok != (want != "") || ok && got != want {
+			t.Errorf("%s is %q %v, want %q", path, got, ok, want)
 		}
 	}
 }

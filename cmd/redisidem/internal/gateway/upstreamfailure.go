@@ -14,7 +14,7 @@ import (
 
 // upstreamErrorHandler returns the error handler of a route's proxy. If nothing was sent to the
 // upstream, the attempt does not count. Otherwise the outcome of the request is unknown.
-func (g *Gateway) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *http.Request, error) {
+func (g *generation) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *http.Request, error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		status := http.StatusBadGateway
 		network, isNetwork := errors.AsType[net.Error](err)

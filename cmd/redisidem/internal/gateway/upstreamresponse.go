@@ -18,7 +18,7 @@ var errNoStatus = errors.New("the upstream sent an invalid status")
 
 // protectedProxy returns the proxy for the protected requests of a policy. keep decides which
 // responses are stored.
-func (g *Gateway) protectedProxy(p *Policy, keep httpidem.StatusPolicy, prefetch func(*http.Response) error) http.Handler {
+func (g *generation) protectedProxy(p *Policy, keep httpidem.StatusPolicy, prefetch func(*http.Response) error) http.Handler {
 	proxy := g.proxyOf(p)
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		if answer.StatusCode > lastStatus {

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/url"
+	"os"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// assembled is all that a gateway is made of, without its service.
+type assembled struct {
+	gateway *gateway.Config
+	service *redisidem.Config
+	tls     *tls.Config // of the listener; nil without TLS
+}
+
+// assemble reads the files that the settings name, and checks the settings that do not need the
+// service. An error names the place where the setting was made.
+func (c *gatewayCommand) assemble(log *slog.Logger, metrics *gateway.Metrics) (*assembled, error) {
+	a := &assembled{}
+	for _, part := range []func(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error{
+		c.assembleGateway, c.assembleListener, c.assembleService,
+	} {
+		if err := part(a, log, metrics); err != nil {
+			return nil, c.explain(err)
+		}
+	}
+	return a, nil
+}
+
+func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error {
+	upstream, err := c.upstreamURL()
+	if err != nil {
+		return err
+	}
+	upstreamTLS, err := gateway.UpstreamTLS(c.UpstreamCA, c.UpstreamCert, c.UpstreamKey)
+	if err != nil {
+		return configfile.Within("upstream_cert", err)
+	}
+	identify, challenge, err := c.identify(log)
+	if err != nil {
+		return err
+	}
+	policies := c.content.Policies
+	if err := policies.Complete(); err != nil {
+		return err
+	}
+	cors := gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}
+	if err := cors.Validate(); err != nil {
+		return configfile.Within("cors_origin", err)
+	}
+	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
+	switch {
+	case err != nil:
+		return configfile.Within("trusted_proxy", err)
+	case c.ProxyProtocol && len(trusted) == 0:
+		return configfile.Invalid("proxy_protocol", "needs --trusted-proxy")
+	}
+	var quota httpidem.Quota
+	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
+		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
+		if quota, err = gateway.NewLimits(limits); err != nil {
+			return configfile.Within("scope_keys", err)
+		}
+	}
+	a.gateway = &gateway.Config{
+		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
+		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
+		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
+		TrustedProxies: trusted,
+	}
+	return nil
+}
+
+func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {
+	a.tls, err = c.serverTLS()
+	return err
+}
+
+func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error {
+	fingerprintKeys, err := c.fingerprintKeys()
+	if err != nil {
+		return err
+	}
+	values, err := c.codec()
+	if err != nil {
+		return err
+	}
+	if c.AcceptPlain {
+		values = codec.Optional(values)
+	}
+	a.service = &redisidem.Config{
+		Codec:     values,
+		Retention: c.Retention, Lease: c.Lease, MaxHold: c.MaxHold, Timeout: c.RedisTimeout, Durability: c.Durability, CacheBytes: c.CacheBytes,
+		AutoPipeline: c.AutoPipeline, FingerprintKeys: fingerprintKeys, Observer: metrics, Logger: log,
+	}
+	return nil
+}
+
+// upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a
+// password.
+func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
+	u, err := url.Parse(c.Upstream)
+	switch {
+	case c.Upstream == "":
+		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, configfile.Invalid("upstream", "is not an http:// or https:// URL")
+	case u.User != nil:
+		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
+	}
+	return u, nil
+}
+
+// fingerprintKeys reads the secrets for fingerprints. It returns nil without --fingerprint-key.
+// Plain digests stay valid, for records from before the first secret.
+func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
+	if len(c.FingerprintKey) == 0 {
+		return nil, nil //nolint:nilnil // none are wanted
+	}
+	ring := make([][]byte, 0, len(c.FingerprintKey)+1)
+	for _, file := range c.FingerprintKey {
+		secret, err := os.ReadFile(file)
+		if err != nil {
+			return nil, configfile.Within("fingerprint_key", err)
+		}
+		if len(secret) == 0 {
+			return nil, configfile.Invalid("fingerprint_key", "%s is empty", file)
+		}
+		ring = append(ring, secret)
+	}
+	keys, err := redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
+	return keys, configfile.Within("fingerprint_key", err)
+}
+
+// serverTLS returns the TLS configuration of the listener, or nil if it serves without TLS.
+func (c *gatewayCommand) serverTLS() (*tls.Config, error) {
+	if c.TLSCert == "" && c.TLSKey == "" {
+		if c.TLSClientCA != "" {
+			return nil, configfile.Invalid("tls_client_ca", "needs --tls-cert and --tls-key")
+		}
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	config, err := gateway.ServerTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
+	return config, configfile.Within("tls_cert", err)
+}

@@ -1,0 +1,67 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+)
+
+// generation is what a gateway does between two reloads of its configuration. It does not change.
+type generation struct {
+	*Gateway
+	identify  Identify
+	challenge string
+	proxy     *httputil.ReverseProxy
+	transport *upstreamTransport
+	timeout   time.Duration // of a client that waits for the upstream
+	policyURL string
+	policies  *Policies
+	mux       *http.ServeMux
+	handlers  []http.Handler // of the routes, and then of the defaults
+	root      http.Handler
+}
+
+// newGeneration returns a generation that is not in use yet.
+func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
+	n := &generation{
+		Gateway: g, identify: cfg.Identify, challenge: cfg.Challenge, timeout: cfg.Upstream.Timeout, policyURL: cfg.PolicyURL,
+		policies: cfg.Policies, transport: cfg.Upstream.newTransport(),
+	}
+	if err := cfg.CORS.Validate(); err != nil {
+		return nil, err
+	}
+	n.proxy = newProxy(cfg.Upstream, n.transport, g.trusted, g.log)
+	var err error
+	if n.mux, err = n.policies.matcher(); err != nil {
+		return nil, err
+	}
+	for i := range n.policies.Routes {
+		h, err := n.handler(&n.policies.Routes[i].Policy)
+		if err != nil {
+			return nil, configfile.Within(fmt.Sprintf("routes[%d]", i), err)
+		}
+		n.handlers = append(n.handlers, h)
+	}
+	h, err := n.handler(&n.policies.Defaults)
+	if err != nil {
+		return nil, configfile.Within("defaults", err)
+	}
+	n.handlers = append(n.handlers, h)
+	n.root = cfg.CORS.handler(http.HandlerFunc(n.serveRoute))
+	return n, nil
+}
+
+// serveRoute serves a request with the policy of its route.
+func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
+	i := g.policies.find(g.mux, r)
+	if i < 0 {
+		i = len(g.handlers) - 1
+	}
+	if g.readiness.draining.Load() && r.Header.Get("Upgrade") == "" {
+		w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
+	}
+	g.handlers[i].ServeHTTP(w, r)
+}

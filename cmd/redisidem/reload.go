@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
+)
+
+// reloadInterval is how often the files of a configuration are compared with their contents before.
+// Contents are compared and not times, since Kubernetes replaces the files of a ConfigMap by
+// changing a symbolic link.
+const reloadInterval = 5 * time.Second
+
+// reloadable are the settings that a reload changes, as fields of the configuration file.
+var reloadable = []string{
+	"upstream", "upstream_timeout", "keep_host", "upstream_ca", "upstream_cert", "upstream_key", "policy_url",
+	"scope", "jwt_key", "jwt_jwks", "jwt_secret", "jwt_issuer", "jwt_audience", "cors_origin", "cors_credentials", "tls_cert", "tls_key", "tls_client_ca",
+}
+
+// reloader reloads the configuration of a gateway that serves.
+type reloader struct {
+	// read reads the configuration anew.
+	read func() (*gatewayCommand, error)
+	// apply makes a configuration that of the gateway, or leaves the gateway as it is.
+	apply func(*gatewayCommand) error
+	// done is called with the result of each reload.
+	done func(error)
+	log  *slog.Logger
+
+	running *gatewayCommand // the configuration that the process began with, with the reloads since
+}
+
+// run reloads on each signal, and when the contents of a file have changed, until ctx ends.
+func (r *reloader) run(ctx context.Context, signals <-chan os.Signal) {
+	ticker := time.NewTicker(reloadInterval)
+	defer ticker.Stop()
+	files := r.running.files()
+	seen := digest(files)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+		case <-ticker.C:
+			if digest(files) == seen {
+				continue
+			}
+		}
+		// The digest comes first, so that the next tick notices a file that changes meanwhile.
+		seen = digest(files)
+		r.done(r.reload())
+		if now := r.running.files(); !slices.Equal(now, files) {
+			files, seen = now, digest(now)
+		}
+	}
+}
+
+// reload reads the configuration and applies it. After an error the earlier one stays in use.
+func (r *reloader) reload() error {
+	next, err := r.read()
+	if err == nil {
+		err = r.apply(next)
+	}
+	if err != nil {
+		r.log.Error("the configuration was not reloaded: the earlier one stays in use", "error", message(err))
+		return err
+	}
+	if fields := r.running.needRestart(&next.settings); len(fields) > 0 {
+		r.log.Warn("settings that a reload does not change have changed: restart the gateway", "settings", strings.Join(fields, " "))
+	}
+	r.running = next
+	r.log.Info("the configuration was reloaded")
+	return nil
+}
+
+// needRestart returns the fields that differ in the next settings and are not reloadable.
+func (s *settings) needRestart(next *settings) (fields []string) {
+	now, then := reflect.ValueOf(s).Elem(), reflect.ValueOf(next).Elem()
+	for _, field := range reflect.VisibleFields(now.Type()) {
+		name := field.Tag.Get("yaml")
+		if field.Anonymous || slices.Contains(reloadable, name) {
+			continue
+		}
+		if !reflect.DeepEqual(now.FieldByIndex(field.Index).Interface(), then.FieldByIndex(field.Index).Interface()) {
+			fields = append(fields, name)
+		}
+	}
+	return fields
+}
+
+// files returns the names of the files whose changes lead to a reload.
+func (c *gatewayCommand) files() []string {
+	names := []string{
+		c.configName, c.JWTKey, c.JWTKeySet, c.JWTSecret, c.TLSCert, c.TLSKey, c.TLSClientCA, c.UpstreamCA, c.UpstreamCert, c.UpstreamKey,
+	}
+	for _, each := range c.content.JWTIssuers {
+		names = slices.Concat(names, []string{each.Key, each.KeySet, each.Secret})
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" || gateway.IsURL(name) })
+}
+
+// digest returns a digest of the contents of files. A file that cannot be read counts as its error.
+func digest(files []string) (sum [sha256.Size]byte) {
+	all := sha256.New()
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		one := sha256.Sum256(text)
+		all.Write(one[:])
+	}
+	return [sha256.Size]byte(all.Sum(nil))
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// replaceFile replaces a file as Kubernetes replaces those of a ConfigMap: by a link to another
+// file.
+func replaceFile(t *testing.T, file, text string) {
+	t.Helper()
+	data, err := os.CreateTemp(filepath.Dir(file), "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := data.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	link := data.Name() + ".link"
+	if err := errors.Join(data.Close(), os.Symlink(data.Name(), link), os.Rename(link, file)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReloadsOnChangedContents(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	replaceFile(t, file, "one")
+	synctest.Test(t, func(t *testing.T) {
+		var reads, applied, failed atomic.Int64
+		var fails atomic.Bool
+		r := &reloader{
+			read: func() (*gatewayCommand, error) {
+				reads.Add(1)
+				if fails.Load() {
+					return nil, errors.New("broken")
+				}
+				return &gatewayCommand{configName: file}, nil
+			},
+			apply: func(*gatewayCommand) error { return nil },
+			done: func(err error) {
+				if err != nil {
+					failed.Add(1)
+				} else {
+					applied.Add(1)
+				}
+			},
+			log:     slog.New(slog.DiscardHandler),
+			running: &gatewayCommand{configName: file},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		signals := make(chan os.Signal)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.run(ctx, signals)
+		}()
+		after := func(what string, wantApplied, wantFailed int64) {
+			t.Helper()
+			time.Sleep(reloadInterval)
+			synctest.Wait()
+			if n, a, f := reads.Load(), applied.Load(), failed.Load(); a != wantApplied || f != wantFailed || n != a+f {
+				t.Errorf("%s: %d reads, %d applied and %d failed, want %d and %d", what, n, a, f, wantApplied, wantFailed)
+			}
+		}
+		after("nothing has changed", 0, 0)
+		replaceFile(t, file, "one")
+		after("another file has the same contents", 0, 0)
+		replaceFile(t, file, "two")
+		after("the contents have changed", 1, 0)
+		after("nothing has changed again", 1, 0)
+		signals <- syscall.SIGHUP
+		after("a signal", 2, 0)
+		fails.Store(true)
+		replaceFile(t, file, "broken")
+		after("the contents are broken", 2, 1)
+		after("a broken file is not read again", 2, 1)
+		fails.Store(false)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		after("the file is gone", 3, 1)
+		cancel()
+		<-ended
+	})
+}
+
+func TestSettingsThatNeedARestart(t *testing.T) {
+	t.Parallel()
+	now, next := &settings{}, &settings{}
+	next.Upstream, next.CORSOrigins, next.TLSCert, next.Scope = "http://x", []string{"*"}, "c.pem", "unscoped"
+	if fields := now.needRestart(next); len(fields) != 0 {
+		t.Errorf("these need a restart: %v", fields)
+	}
+	next.Listen, next.Redis, next.Lease = ":1", "redis://x", time.Second
+	fields := now.needRestart(next)
+	slices.Sort(fields)
+	if strings.Join(fields, " ") != "lease listen redis" {
+		t.Errorf("these need a restart: %v", fields)
+	}
+}
+
+// eventually waits until a condition is true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has not happened", what)
+		}
+	}
+}
+
+// TestGatewayReloads changes the routes, the scope and the certificate of a gateway process.
+func TestGatewayReloads(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "gateway.yaml")
+	ca, next := newAuthority(t), newAuthority(t)
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	ca.issue(t, "one").write(t, cert, key)
+	up := newUpstream(t, nil)
+	base := "upstream: " + up.URL + "\nscope: unscoped\ntls_cert: " + cert + "\ntls_key: " + key + "\n"
+	replaceFile(t, file, base+"defaults: {key: required}\n")
+	p := start(t, "", "--config", file)
+
+	client := func(ca *identity) *http.Client {
+		pool := x509.NewCertPool()
+		pool.AddCert(ca.certificate)
+		transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+		return &http.Client{Transport: transport}
+	}
+	status := func(c *http.Client) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/orders", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := c.Do(r)
+		if err != nil {
+			return 0
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	metric := func(line string) func() bool {
+		return func() bool {
+			_, text := get(t, p.admin+"/metrics")
+			return strings.Contains(text, line)
+		}
+	}
+	hangup := func() {
+		if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := status(client(ca)); got != 400 {
+		t.Fatalf("a request without a key gets %d", got)
+	}
+
+	replaceFile(t, file, base+"defaults: {key: never}\n")
+	hangup()
+	eventually(t, "a failed reload", metric("redisidem_config_last_reload_successful 0"))
+	if got := status(client(ca)); got != 400 || !strings.Contains(p.text(), "gateway.yaml:5:12: defaults.key: must be") {
+		t.Errorf("after a failed reload the answer is %d", got)
+	}
+
+	next.issue(t, "two").write(t, cert, key)
+	replaceFile(t, file, base+"listen: :1\ndefaults: {key: optional}\n")
+	hangup()
+	eventually(t, "a reload", metric(`redisidem_config_reloads_total{result="applied"} 1`))
+	if got := status(client(next)); got != 201 || !metric("redisidem_config_last_reload_successful 1")() {
+		t.Errorf("after the reload the answer is %d", got)
+	}
+	if got := status(client(ca)); got != 0 {
+		t.Errorf("a client that trusts the earlier certificate gets %d", got)
+	}
+}

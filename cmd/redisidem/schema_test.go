@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	invopop "github.com/invopop/jsonschema"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+)
+
+// generatedSchema returns the schema of the struct that the file is decoded into.
+func generatedSchema(t *testing.T) string {
+	t.Helper()
+	r := &invopop.Reflector{
+		FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, RequiredFromJSONSchemaTags: true,
+		Mapper: func(typ reflect.Type) *invopop.Schema {
+			switch {
+			case typ == reflect.TypeFor[time.Duration]():
+				return &invopop.Schema{Type: "string", Pattern: `^\+?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$|^0$`}
+			case typ.Kind() == reflect.Slice && typ.Name() != "": // a list of words, or one word
+				word := &invopop.Schema{OneOf: []*invopop.Schema{{Type: "string"}, {Type: "integer"}}}
+				return &invopop.Schema{OneOf: []*invopop.Schema{{Type: "string"}, {Type: "integer"}, {Type: "array", Items: word}}}
+			}
+			return nil
+		},
+	}
+	s := r.ReflectFromType(reflect.TypeFor[configuration]())
+	s.ID, s.Title = "", "Configuration of redisidem gateway"
+	addTags(t, s, reflect.TypeFor[configuration]())
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
+}
+
+// addTags adds what the other tags of a struct's fields say.
+func addTags(t *testing.T, s *invopop.Schema, typ reflect.Type) {
+	t.Helper()
+	for _, field := range reflect.VisibleFields(typ) {
+		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		p, ok := s.Properties.Get(name)
+		if !ok {
+			t.Fatalf("%s is not in the schema", name)
+		}
+		if p.Description = field.Tag.Get("help"); p.Description == "" {
+			t.Errorf("%s has no help", name)
+		}
+		inner := field.Type
+		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
+			inner = inner.Elem()
+		}
+		if words := field.Tag.Get("enum"); words != "" {
+			for word := range strings.SplitSeq(words, ",") {
+				p.Enum = append(p.Enum, word)
+			}
+		}
+		if inner.Kind() == reflect.Int || inner.Kind() == reflect.Int64 && p.Type == "integer" {
+			p.Minimum = "0"
+		}
+		if text, ok := field.Tag.Lookup("default"); ok {
+			p.Default = text
+			if on, err := strconv.ParseBool(text); err == nil && inner.Kind() == reflect.Bool {
+				p.Default = on
+			}
+		}
+		if inner.Kind() == reflect.Struct {
+			if p.Items != nil {
+				p = p.Items
+			}
+			addTags(t, p, inner)
+		}
+	}
+}
+
+func TestSchemaIsThatOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	want := generatedSchema(t)
+	if *update {
+		if err := os.WriteFile("gateway.schema.json", []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if schema != want {
+		t.Error("gateway.schema.json is out of date; write it with go test -run TestSchema -update")
+	}
+	if got := command(t, "", "", "gateway", "schema"); got != schema {
+		t.Errorf("the command prints %s", got)
+	}
+}
+
+// compiledSchema returns the schema as a validator.
+func compiledSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("gateway.schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("gateway.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// accepts validates a YAML text against the schema.
+func accepts(t *testing.T, s *jsonschema.Schema, text string) error {
+	t.Helper()
+	var value any
+	if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+		return err
+	}
+	asJSON, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(asJSON))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Validate(doc)
+}
+
+// loads reads a text as the gateway does.
+func loads(text string) error {
+	f, err := configfile.Parse("gateway.yaml", []byte(text))
+	if err != nil {
+		return err
+	}
+	c := &gatewayCommand{file: f}
+	if err := f.Decode(&c.content); err != nil {
+		return err
+	}
+	return f.Locate(c.content.Complete())
+}
+
+// TestSchemaAndLoaderAcceptTheExamples reads the YAML of the documents.
+func TestSchemaAndLoaderAcceptTheExamples(t *testing.T) {
+	t.Parallel()
+	s := compiledSchema(t)
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	examples := []string{"redis: 'memory:'\nscope: unscoped\nkeep_host: true\nlease: 1.5s\nread_timeout: 0s\n"}
+	for _, block := range blocks {
+		if !strings.HasPrefix(block[1], "spec:") { // Kubernetes
+			examples = append(examples, block[1])
+		}
+	}
+	if len(examples) < 3 {
+		t.Fatalf("%d examples are found", len(examples))
+	}
+	for _, text := range examples {
+		if err := accepts(t, s, text); err != nil {
+			t.Errorf("the schema refuses %s: %v", text, err)
+		}
+		if err := loads(text); err != nil {
+			t.Errorf("the loader refuses %s: %v", text, err)
+		}
+	}
+}
+
+func TestSchemaAndLoaderRefuseBrokenFiles(t *testing.T) {
+	t.Parallel()
+	s := compiledSchema(t)
+	for _, c := range []struct {
+		text         string
+		line, column int
+		field        string
+	}{
+		{"listen: :1\nlisten_on: :2\n", 2, 1, "listen_on"},
+		{"listen: 80\n", 1, 1, "listen"},
+		{"listen:\n", 1, 1, "listen"},
+		{"keep_host: 'yes'\n", 1, 1, "keep_host"},
+		{"keep_host: 1\n", 1, 1, "keep_host"},
+		{"scope_keys: many\n", 1, 1, "scope_keys"},
+		{"scope_keys: 1.5\n", 1, 1, "scope_keys"},
+		{"listen: :1\nscope_keys: -1\n", 2, 1, "scope_keys"},
+		{"lease: 10\n", 1, 1, "lease"},
+		{"lease: 10 seconds\n", 1, 1, "lease"},
+		{"lease: -10s\n", 1, 1, "lease"},
+		{"log_format: xml\n", 1, 1, "log_format"},
+		{"cors_origin: https://a.example\n", 1, 1, "cors_origin"},
+		{"cors_origin:\n  - https://a.example\n  - 7\n", 3, 5, "cors_origin[1]"},
+		{"routes: POST /a\n", 1, 1, "routes"},
+		{"routes:\n", 1, 1, "routes"},
+		{"routes:\n  - key: required\n", 2, 5, "routes[0].match"},
+		{"routes:\n  - match: POST /a\n    kye: required\n", 3, 5, "routes[0].kye"},
+		{"routes:\n  - {match: POST /a, key: maybe}\n", 2, 22, "routes[0].key"},
+		{"routes:\n  - match: POST /a\n    wait: 3\n", 3, 5, "routes[0].wait"},
+		{"routes:\n  - match: POST /a\n    methods: []\n", 3, 5, "routes[0].methods"},
+		{"routes:\n  - match: POST /a\n    ask: orders/{key}\n", 3, 5, "routes[0].ask"},
+		{"routes:\n  - match: POST /a\n    max_body: 1MB\n", 3, 5, "routes[0].max_body"},
+		{"routes:\n  - match: POST /a\n    keep: {2xx: true}\n", 3, 5, "routes[0].keep"},
+		{"defaults: []\n", 1, 1, "defaults"},
+		{"defaults: {authorize: '//may'}\n", 1, 12, "defaults.authorize"},
+		{"- listen: :1\n", 1, 1, ""},
+	} {
+		if err := accepts(t, s, c.text); err == nil {
+			t.Errorf("the schema accepts %s", c.text)
+		}
+		want := fmt.Sprintf("gateway.yaml:%d:%d: %s", c.line, c.column, c.field)
+		if err := loads(c.text); err == nil || !strings.HasPrefix(err.Error(), want+":") && (c.field != "" || !strings.HasPrefix(err.Error(), want)) {
+			t.Errorf("%q: the loader's error is %v, want %s", c.text, err, want)
+		}
+	}
+}
+
+func TestGatewayValidate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := dir + "/" + name
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	good := write("good.yaml", "upstream: http://x\nscope: unscoped\nroutes: [{match: POST /a}]\n")
+	bad := write("bad.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, max_response: 99999999999}\n")
+	missing := write("missing.yaml", "upstream: http://x\nscope: jwt:sub\njwt_key: none.pem\n")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{good}, "the configuration is valid\n"},
+		{[]string{"--config", good}, "the configuration is valid\n"},
+		{[]string{"--upstream=http://y", "--scope=unscoped"}, "the configuration is valid\n"},
+		{[]string{bad}, "bad.yaml:4:5: routes[0]: "},
+		{[]string{missing}, "missing.yaml:3:1: jwt_key: open none.pem"},
+		{[]string{good, "--scope=tenant"}, "--scope: must be"},
+		{nil, "--upstream: must name"},
+	} {
+		if got := command(t, "", "", slices.Concat([]string{"gateway", "validate"}, c.args)...); !strings.Contains(got, c.want) {
+			t.Errorf("%v prints %s, want %s", c.args, got, c.want)
+		}
+	}
+}
