@@ -11,29 +11,39 @@ import (
 
 // storeFlags say where keys are, and how their values are read and printed.
 type storeFlags struct {
+	storeAccess
+	Output string `enum:"table,json" default:"table" short:"o" help:"Print tables for people, or one JSON object on each line."`
+}
+
+// storeAccess says where keys are, and how their values are read.
+type storeAccess struct {
 	codecFlags
 
 	Redis     string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
 	Namespace string        `default:"redisidem" help:"Prefix of all names in Redis."`
 	Timeout   time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
-	Output    string        `enum:"table,json" default:"table" short:"o" help:"Print tables for people, or one JSON object on each line."`
 }
 
 // inspect opens the store and runs a function on it. No server is checked, so that a user that may
 // only read is enough for commands that only read.
 func (f *storeFlags) inspect(ctx context.Context, retention time.Duration, do func(in *redisidem.Inspector) error) (err error) {
-	values, err := f.codec()
-	if err != nil {
-		return flagError(err)
-	}
-	service, err := redisidem.OpenUnchecked(f.Redis, &redisidem.Config{
-		Namespace: f.Namespace, Timeout: f.Timeout, Codec: codec.Optional(values), MaxValueBytes: 512 << 20, Retention: retention,
-	})
+	service, err := f.open(retention)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, service.Close(context.WithoutCancel(ctx))) }()
 	return do(redisidem.NewInspector(service))
+}
+
+// open opens the store. No server is asked.
+func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) {
+	values, err := f.codec()
+	if err != nil {
+		return nil, flagError(err)
+	}
+	return redisidem.OpenUnchecked(f.Redis, &redisidem.Config{
+		Namespace: f.Namespace, Timeout: f.Timeout, Codec: codec.Optional(values), MaxValueBytes: 512 << 20, Retention: retention,
+	})
 }
 
 // keyArgument names one key.

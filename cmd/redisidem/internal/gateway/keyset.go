@@ -61,8 +61,8 @@ func ReadKeySet(file string) (*KeySet, error) {
 }
 
 // NewKeySet returns the key set at an http:// or https:// URL. It is fetched when the first token
-// needs it, again when a token has an unknown kid, and again after 15 minutes. Calls are at least 10
-// s apart and take at most 5 s. If one fails, the earlier keys stay in use.
+// needs it, again when a token has an unknown kid, and again after 15 minutes. There are at least
+// 10 s between calls, and each takes at most 5 s. If one fails, the earlier keys stay in use.
 func NewKeySet(address string, log *slog.Logger) (*KeySet, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
