@@ -12,8 +12,8 @@ import (
 type AuditEntry struct {
 	// At is the server's time.
 	At time.Time
-	// Act is what was to be done: "unlock", "requeue", "resolve" or "delete". That of a purge has
-	// more words behind "purge: ".
+	// Act is what was to be done: "unlock", "requeue", "resolve", "delete" or "read". That of a
+	// purge has more words behind "purge: ".
 	Act string
 	// KeyID is the ID of the key, and for a purge the ID of the scope's purges: see
 	// [Inspector.Purge].

@@ -65,7 +65,7 @@ func (c *gatewayCommand) fromToken(claim string, one issuer, log *slog.Logger) (
 	return identify, configfile.Within("jwt_issuers", err)
 }
 
-// tokenKey returns what verifies the tokens of an issuer. The names of its fields begin with prefix.
+// tokenKey returns what verifies the tokens of an issuer, whose fields have names with this prefix.
 func (c *gatewayCommand) tokenKey(from issuer, prefix string, log *slog.Logger) (gateway.Verifier, error) {
 	switch {
 	case from.Key != "" && from.KeySet == "" && from.Secret == "":
