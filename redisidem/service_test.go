@@ -571,7 +571,7 @@ func TestClaimWithoutTheLockComparesTheRecord(t *testing.T) {
 	_, record := place(t, e, e.service().Scope("acme"), client, "key")
 	claim := func(token, before string) string {
 		t.Helper()
-		reply, err := client.Eval(ctx, lua.Claim.Source, []string{record}, token, "", 1000, 10000, "me", "", "", "", "", "", "", "", before).Text()
+		reply, err := client.Eval(ctx, lua.Claim.Source, []string{record}, token, "", 1000, 10000, "me", "", "", "", "", "", "", "", "", before).Text()
 		if err != nil {
 			t.Fatal(err)
 		}

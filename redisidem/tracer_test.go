@@ -253,8 +253,13 @@ func (t badTracer) StartSpan(context.Context, redisidem.Span) context.Context {
 	}
 	panic("start")
 }
-func (badTracer) EndSpan(context.Context, error)        { panic("end") }
-func (badTracer) Origin(context.Context) (value string) { panic("origin") }
+func (badTracer) EndSpan(context.Context, error) { panic("end") }
+func (t badTracer) Origin(context.Context) string {
+	if t.silent {
+		return "not a traceparent"
+	}
+	panic("origin")
+}
 
 // endsBadly panics at the end of spans only.
 type endsBadly struct{ badTracer }
@@ -268,7 +273,7 @@ func TestTracerThatPanicsIsLogged(t *testing.T) {
 		tracer redisidem.Tracer
 		logs   string
 	}{
-		"at the start": {badTracer{}, "span=stage"}, "at the end": {endsBadly{}, "span=end"}, "without a context": {badTracer{silent: true}, ""},
+		"at the start": {badTracer{}, "span=stage"}, "at the end": {endsBadly{}, "span=end"}, "at the origin": {badTracer{}, "span=origin"}, "without a context": {badTracer{silent: true}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
