@@ -112,6 +112,7 @@ func (c *cache) put(n protocol.Name, key *Key, sent time.Time, life time.Duratio
 		return
 	}
 	k := key.clone() // the caller may do with its own what it likes
+	k.copyTexts()
 	k.ownAnswer = false
 	c.mu.Lock()
 	defer c.mu.Unlock()

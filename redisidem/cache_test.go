@@ -517,3 +517,15 @@ func TestTombstoneOfACopyIsNotEvicted(t *testing.T) {
 		t.Errorf("the copy of the deleted record is %+v, want none", k)
 	}
 }
+
+// TestCopiesDoNotHoldReplies checks that a copy needs no more memory than CacheBytes counts: the
+// texts of a key are parts of the reply that brought it, which has the stored body, too.
+func TestCopiesDoNotHoldReplies(t *testing.T) {
+	t.Parallel()
+	c, err := redisidem.NewCopyCache(1<<20, time.Hour, time.Minute)
+	mustBe(t, err, nil)
+	defer c.Close()
+	if c.HoldsReply("a", "k") {
+		t.Error("the copy keeps the reply in memory")
+	}
+}

@@ -2,7 +2,11 @@ package redisidem
 
 import (
 	"context"
+	"runtime"
 	"time"
+	"unsafe"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // CopyCache is the cache of copies, for tests of races that no caller can bring about.
@@ -54,6 +58,40 @@ func fingerprintOf(text string) (f fingerprint) {
 
 // SetMaxBackground replaces the number of calls of one kind that are retried at the same time.
 func (s *Service) SetMaxBackground(n int64) { s.maxBackground = n }
+
+// HoldsReply reports whether the copy of a key that a reply has brought keeps that reply in memory.
+func (c *CopyCache) HoldsReply(scope, value string) bool {
+	id := placeOf("ns", scope, value)
+	reply := make([]byte, 0, 1<<10)
+	pairs := []string{
+		fieldControl, "2 1 - 7 0 1 10000 t 5 o", fieldRequest, protocol.FormatRequest(scope, value, "POST", "/"), fieldFingerprint, "1:x",
+		fieldPoint, Finished, fieldOrigin, "a trace", fieldFlow, "f/1", fieldNotKept, "Response", journalPrefix + "0", "6 t 7 1 o started",
+		fieldLastFailure, "5 0 1 o why",
+	}
+	for _, text := range pairs {
+		reply = append(reply, text...)
+	}
+	whole := unsafe.String(unsafe.SliceData(reply), len(reply))
+	for i, text := range pairs {
+		pairs[i], whole = whole[:len(text)], whole[len(text):]
+	}
+	key, err := decodeRecord(id, valueCodec{limit: 1}, pairs)
+	if err != nil {
+		panic(err)
+	}
+	freed := make(chan struct{})
+	runtime.AddCleanup(unsafe.SliceData(reply), func(freed chan struct{}) { close(freed) }, freed)
+	c.cache.put(id.Name, key, time.Now(), time.Hour)
+	for range 100 {
+		runtime.GC()
+		select {
+		case <-freed:
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return true
+}
 
 // OriginOf returns the traceparent that a key made with ctx stores.
 func (s *Service) OriginOf(ctx context.Context) string { return s.origin(ctx) }

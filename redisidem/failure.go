@@ -62,3 +62,12 @@ func decodeFailure(s string) (*Failure, error) {
 	attempt, err2 := parseCount(fieldLastFailure, parts[2])
 	return &Failure{At: at, Revision: revision, Attempt: int(attempt), Owner: parts[3], Text: parts[4]}, errors.Join(err, err1, err2)
 }
+
+// decode decodes the text of a failure, which is empty after an error. The bound of other values
+// may be lower than that of the text.
+func (f *Failure) decode(v valueCodec, id identity, fingerprint string) error {
+	v.limit = max(v.limit, maxFailureBytes)
+	text, err := v.decode(id, fingerprint, fieldLastFailure, 0, []byte(f.Text))
+	f.Text = string(text)
+	return err
+}

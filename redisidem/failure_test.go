@@ -18,7 +18,7 @@ func TestLastFailureIsRemembered(t *testing.T) {
 	mustBe(t, err, nil)
 	onEveryServer(t, func(t *testing.T, e *env) {
 		for name, values := range map[string]redisidem.Codec{"plain": nil, "encrypted": ring} {
-			svc := e.service(func(c *redisidem.Config) { c.Codec, c.Owner = values, "worker/1" })
+			svc := e.service(func(c *redisidem.Config) { c.Codec, c.Owner, c.MaxValueBytes = values, "worker/1", 64 })
 			sc, raw := svc.Scope(name), e.client()
 			failure := errors.New("card 4711 was declined\xff " + strings.Repeat("é", 200))
 			declined := func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {

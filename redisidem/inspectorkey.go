@@ -171,8 +171,7 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 	}
 	info.id = full
 	if f := info.LastFailure; f != nil {
-		text, _ := s.valueCodec.decode(full, k.fingerprint, fieldLastFailure, 0, []byte(f.Text))
-		f.Text = string(text)
+		_ = f.decode(s.valueCodec, full, k.fingerprint) // the text is empty then
 	}
 	info.Scope, info.Value, info.Method, info.Path, info.Flow = k.Scope, k.Value, k.Method, k.Path, k.Flow
 	info.RecoveryPoint, info.Revision, info.Attempts, info.StageAttempts = k.RecoveryPoint, k.Revision, k.Attempts, int(control.stageAttempts)

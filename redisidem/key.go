@@ -3,6 +3,7 @@ package redisidem
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
@@ -111,6 +112,26 @@ func (k *Key) clone() *Key {
 	}
 	c.original = c.view()
 	return &c
+}
+
+// copyTexts gives a clone texts of its own. Those of a key that a reply brought are parts of the
+// whole reply, and would keep that in memory for as long as the key.
+func (k *Key) copyTexts() {
+	texts := []*string{
+		&k.Value, &k.Scope, &k.Method, &k.Path, &k.RecoveryPoint, &k.Flow, &k.LockedBy, &k.id.Scope, &k.id.Value,
+		&k.fingerprint, &k.notKept, &k.origin,
+	}
+	for i := range k.Journal {
+		texts = append(texts, &k.Journal[i].Owner, &k.Journal[i].Stage)
+	}
+	if k.LastFailure != nil {
+		failure := *k.LastFailure
+		k.LastFailure, texts = &failure, append(texts, &failure.Owner, &failure.Text)
+	}
+	for _, text := range texts {
+		*text = strings.Clone(*text)
+	}
+	k.original = k.view()
 }
 
 // asSeen returns the state of the record that the caller has read.

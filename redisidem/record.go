@@ -233,11 +233,9 @@ func (r *storedRecord) decodeValues(values valueCodec) (err error) {
 		return values.decode(k.id, k.fingerprint, field, code, []byte(stored))
 	}
 	if k.LastFailure != nil {
-		text, err := decode(fieldLastFailure, 0, k.LastFailure.Text)
-		if err != nil {
+		if err := k.LastFailure.decode(values, k.id, k.fingerprint); err != nil {
 			return err
 		}
-		k.LastFailure.Text = string(text)
 	}
 	if r.hasParams {
 		if k.Params, err = decode(fieldParams, 0, r.params); err != nil {
