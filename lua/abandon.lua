@@ -10,7 +10,8 @@
 --         'a' no callback has begun under this lease: it does not count among all attempts either
 --         's' a shutdown stopped the attempt: it had begun, and a completer makes one more for it
 --         'r' with 'n': no program could work on the key or read it; the look is counted instead
--- ARGV[3] the failure of the attempt, '' without one; left out if KEYS[3] is, too
+-- ARGV[3] which run of the stage has failed, its owner and the error, separated by spaces; '' if
+--         none has. Without KEYS[3] it may be left out
 -- ARGV[4] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
 --         each attempt, up to half of the time that the record has left
 -- ARGV[5] with KEYS[4]: why the key is given up
@@ -62,7 +63,7 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     if (ARGV[3] or '') ~= '' then
       local time = redis.call('TIME')
       local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-      redis.call('HSET', KEYS[1], 'last_failure', now .. ' ' .. revision .. ' ' .. stage .. ' ' .. string.match(rest, '%S+$') .. ' ' .. ARGV[3])
+      redis.call('HSET', KEYS[1], 'last_failure', now .. ' ' .. revision .. ' ' .. ARGV[3])
     end
     if string.find(ARGV[2], 'n', 1, true) then
       stage = string.format('%d', stage - 1)

@@ -35,10 +35,12 @@
 --         none, '' when another attempt has the lock
 --
 -- Replies
---   OWN      token, fence, attempts, attempts of this revision. With ARGV[9] '' and a record that
---            existed; the record before the claim as field, value, ... For a new record in place of
---            a tombstone: its generation as one more number. If ARGV[9] is not '', two more: the
---            record's flow, '-' for none, and '1' if it is a dead letter, else '0'
+--   OWN      token, fence, attempts, attempts of this revision; for a record that existed, the
+--            server's time of the claim, which is not the fence if the clock was set back. With
+--            ARGV[9] '' and a record that existed; the record before the claim as field, value, ...
+--            For a new record in place of a tombstone two more numbers: the time, and its
+--            generation. If ARGV[9] is not '', two more words: the record's flow, '-' for none, and
+--            '1' if it is a dead letter, else '0'
 --   BUSY     token, remaining time of the lock in milliseconds. Without KEYS[2] that is 0: another
 --            attempt has the lock, or the record has changed since ARGV[14]
 --   DONE     token, with 'l' the remaining life of the record in milliseconds; the record without
@@ -160,7 +162,7 @@ if exists or ARGV[6] == '' then
 
   -- Replies with a finished record: everything but the state, and the params on request.
   local function done(life)
-    local names = {'request', 'response_code', 'response_headers', 'response_body', 'not_kept'}
+    local names = {'request', 'response_code', 'response_headers', 'response_body', 'not_kept', 'last_failure'}
     if string.find(flags, 'p', 1, true) then
       names[#names + 1] = 'request_params'
     end
@@ -315,7 +317,7 @@ if not exists then
   enter(at, 1)
   if mine then
     -- The new record keeps the generation of the tombstone that it replaces.
-    return 'OWN ' .. token .. ' ' .. at .. ' 1 1' .. (generation and ' ' .. string.match(generation, '^%d*') or '')
+    return 'OWN ' .. token .. ' ' .. at .. ' 1 1' .. (generation and ' ' .. at .. ' ' .. string.match(generation, '^%d*') or '')
   end
 end
 
@@ -340,6 +342,7 @@ end
 
 -- The record before the claim, for a caller that has not seen it.
 local before = expected == '' and redis.call('HGETALL', KEYS[1])
+local at = fence
 if owner == token then
   touch()
   -- The lock was restored to its full length, so the record must live as long as after a new claim.
@@ -348,7 +351,7 @@ if owner == token then
     enter(clock(), stage)
   end
 else
-  local at = clock()
+  at = clock()
   -- Compares two numbers without leading zeros as texts. If the clock is not ahead of the old
   -- fence, the new one is the old one plus 1.
   if #fence > #at or #fence == #at and fence >= at then
@@ -367,7 +370,7 @@ else
   enter(at, stage)
 end
 
-local own = 'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage
+local own = 'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at
 if not before then
   return own .. ' ' .. (flow or '-') .. (letter and ' 1' or ' 0') -- which the caller's view may lack
 end

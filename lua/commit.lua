@@ -49,9 +49,9 @@
 -- older than the lease is long; no DEL when the lock is not this token's); 6 when it is kept
 -- (HMGET, GET, TIME, HSET, SET, PEXPIRE). Added to that: 1 once the journal is full (HDEL); 2 when
 -- a caller waits (PUBLISH, HDEL); 1 or 2 with a due index (ZREM, or ZADD and PEXPIRE; PEXPIRE twice
--- when the index is new); 2 with 'b' (HDEL, ZREM); 2 for each effect (TYPE, its command; GET before
--- INCRBY; XINFO before XADD; PEXPIRE for an expiry). 2 or 3 for a repeated commit, 3 or 4 for
--- FENCED and GONE; 2 more of these with 'd'. Without KEYS[2] there is no GET, DEL or SET.
+-- when the index is new); 3 with 'b' (HDEL, ZREM, PTTL); 2 for each effect (TYPE, its command; GET
+-- before INCRBY; XINFO before XADD; PEXPIRE for an expiry). 2 or 3 for a repeated commit, 3 or 4
+-- for FENCED and GONE; 2 more of these with 'd'. Without KEYS[2] there is no GET, DEL or SET.
 local token, mine = ARGV[1], ARGV[2]
 local flags, due = ARGV[8] or '', ARGV[9] or ''
 
@@ -268,10 +268,11 @@ elseif KEYS[2] and due ~= '' then
   else
     redis.call('ZADD', KEYS[3], score, string.sub(KEYS[1], -32))
   end
-  -- The index lives as long as the last of its records. GT takes a key without a TTL for one that
-  -- never expires, so NX sets the first.
-  if redis.call('PEXPIRE', KEYS[3], ARGV[3], 'GT') == 0 then
-    redis.call('PEXPIRE', KEYS[3], ARGV[3], 'NX')
+  -- The index lives as long as the last of its records, and a former dead letter may live longer
+  -- than others. GT takes a key without a TTL for one that never expires, so NX sets the first.
+  local life = letters and math.max(redis.call('PTTL', KEYS[1]), ARGV[3]) or ARGV[3]
+  if redis.call('PEXPIRE', KEYS[3], life, 'GT') == 0 then
+    redis.call('PEXPIRE', KEYS[3], life, 'NX')
   end
 end
 

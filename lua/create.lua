@@ -105,7 +105,7 @@ if point == 'finished' then
     life = redis.call('PTTL', KEYS[1])
   end
   -- A finished key is read for everything but the state, and for the params on request.
-  local names = {'request', 'response_code', 'response_headers', 'response_body', 'not_kept'}
+  local names = {'request', 'response_code', 'response_headers', 'response_body', 'not_kept', 'last_failure'}
   if string.find(flags, 'p', 1, true) then
     names[#names + 1] = 'request_params'
   end

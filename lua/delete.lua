@@ -47,7 +47,7 @@ if exists then
 end
 if r[1] then
   local revision, created = string.match(r[1], '^2 (%d+) %S+ %d+ %d+ %d+ %d+ %S+ (%d+) ')
-  if ARGV[3] ~= '' and created ~= ARGV[3] then
+  if created and ARGV[3] ~= '' and created ~= ARGV[3] then
     redis.call('HDEL', KEYS[1], '')
     return 'GONE ' .. nonce
   end

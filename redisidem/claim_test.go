@@ -119,6 +119,23 @@ func TestTrapL18OnlyTheServersClockCounts(t *testing.T) {
 	}
 }
 
+// TestLeaseKnowsWhenItWasGrantedAfterAClockWasSetBack claims a key while the server's clock is
+// ahead, and after it was set back. The fence grows nevertheless, and is no time then.
+func TestLeaseKnowsWhenItWasGrantedAfterAClockWasSetBack(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		for _, now := range []time.Time{clock.Add(72 * time.Hour), clock, clock.Add(time.Second)} {
+			b.server.SetTime(now)
+			lease := locked(b, sc, "k")
+			if at := lease.Key().LockedAt; !at.Equal(now) {
+				b.Errorf("locked at %v by a clock of %v", at, now)
+			}
+			mustBe(b, lease.Abandon(ctx), nil)
+		}
+	})
+}
+
 // TestLockIsRedislocks checks that every program that uses redislock sees the lock as its own,
 // although it is taken without the script of redislock.
 func TestLockIsRedislocks(t *testing.T) {

@@ -102,8 +102,9 @@ type Config struct {
 	MaxKeyBytes int
 
 	// MaxValueBytes bounds each stored value: params, state, response headers and response body. A
-	// record with a longer value is ErrDamaged. Lower the bound only one Retention after the last
-	// service that writes longer values has stopped. Between 1 and 512 MiB. Default: 1 MiB.
+	// record with a longer value is ErrDamaged. Lower the bound only when the records of the last
+	// service that writes longer values have expired, dead letters included: after Retention and
+	// after DeadLetterRetention. Between 1 and 512 MiB. Default: 1 MiB.
 	MaxValueBytes int
 
 	// Codec encodes the values of records: params, state, response headers and bodies. Services

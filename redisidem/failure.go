@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,7 +18,8 @@ type Failure struct {
 	Attempt  int
 	// Owner is the Config.Owner of the process that made the attempt.
 	Owner string
-	// Text is the text of the error, at most 256 bytes of it.
+	// Text is the text of the error, at most 256 bytes of it. It is empty if Config.Codec cannot
+	// decode it.
 	Text string
 }
 
@@ -38,16 +40,25 @@ func failureText(err error) string {
 }
 
 // failure returns the failure to store for the error that ended an attempt; empty for none.
-func (l *Lease) failure(err error) []byte {
+func (l *Lease) failure(err error) (failure []byte) {
 	s := l.scope.service
 	if err == nil || s.cfg.DiscardFailures {
 		return nil
 	}
-	stored, err := s.valueCodec.encode(l.id, l.Key().fingerprint, fieldLastFailure, 0, []byte(failureText(err)))
+	defer func() {
+		if v := recover(); v != nil { // in the Error method: the attempt must end nevertheless
+			s.logPanic(l.ctx, v, "error", "text")
+			failure = nil
+		}
+	}()
+	l.mu.Lock()
+	key, attempt := l.key, l.attempt
+	l.mu.Unlock()
+	stored, err := s.valueCodec.encode(l.id, key.fingerprint, fieldLastFailure, 0, []byte(failureText(err)))
 	if err != nil {
 		return nil // the attempt ends in any case, and its caller gets the error
 	}
-	return stored
+	return append(strconv.AppendInt(nil, int64(attempt), 10), " "+s.cfg.Owner+" "+string(stored)...)
 }
 
 // decodeFailure reads "time revision attempt owner text", the form in which the abandon script
@@ -63,11 +74,11 @@ func decodeFailure(s string) (*Failure, error) {
 	return &Failure{At: at, Revision: revision, Attempt: int(attempt), Owner: parts[3], Text: parts[4]}, errors.Join(err, err1, err2)
 }
 
-// decode decodes the text of a failure, which is empty after an error. The bound of other values
-// may be lower than that of the text.
-func (f *Failure) decode(v valueCodec, id identity, fingerprint string) error {
+// decode decodes the text of a failure. A text that cannot be decoded is empty: it is for human
+// readers, and must not keep the work from being continued. The bound of other values may be lower
+// than that of the text.
+func (f *Failure) decode(v valueCodec, id identity, fingerprint string) {
 	v.limit = max(v.limit, maxFailureBytes)
-	text, err := v.decode(id, fingerprint, fieldLastFailure, 0, []byte(f.Text))
+	text, _ := v.decode(id, fingerprint, fieldLastFailure, 0, []byte(f.Text))
 	f.Text = string(text)
-	return err
 }

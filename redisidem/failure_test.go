@@ -59,6 +59,54 @@ func TestLastFailureIsRemembered(t *testing.T) {
 	})
 }
 
+// TestFailureCountsRuns checks that a failure names the last run of a stage that was retried under
+// one lease, and that an error without a text, or a text that cannot be decoded, does no harm.
+func TestFailureCountsRuns(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		ring, err := codec.NewEncryption(codec.EncryptionKey{ID: "1", Secret: make([]byte, 32)})
+		mustBe(t, err, nil)
+		sc := e.service(func(c *redisidem.Config) { c.Codec = ring }).Scope("a")
+		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+			c.Stages[0].Retry = redisidem.Retry{Attempts: 3, Backoff: time.Millisecond}
+			c.Stages[0].Work = fails(errStage)
+		}))
+		_, err = sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(t, err, nil)
+		if f := key.LastFailure; f == nil || f.Attempt != 3 || !strings.Contains(f.Text, errStage.Error()) {
+			t.Errorf("the last failure is %+v", f)
+		}
+
+		other := e.service().Scope("a")
+		_, err = other.Do(ctx, "bare", redisidem.Request{Method: "POST", Path: "/"}, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Outcome{}, (*badError)(nil)
+		})
+		var bad *badError
+		if !errors.As(err, &bad) {
+			t.Error("the error is lost")
+		}
+		_, err = sc.Do(ctx, "bare", redisidem.Request{Method: "POST", Path: "/"}, fails(errStage))
+		mustBe(t, err, errStage)
+		key, err = other.Retrieve(ctx, "bare")
+		mustBe(t, err, nil)
+		if f := key.LastFailure; f == nil || f.Attempt != 2 || f.Text != "" {
+			t.Errorf("without the codec the last failure is %+v", f)
+		}
+		_, err = other.Do(ctx, "bare", redisidem.Request{Method: "POST", Path: "/"}, finish("done"))
+		mustBe(t, err, nil)
+		key, err = sc.Do(ctx, "bare", redisidem.Request{Method: "POST", Path: "/"}, never(t))
+		if err == nil && key.LastFailure == nil {
+			t.Error("a replay has no last failure")
+		}
+	})
+}
+
+// badError panics when its text is asked for.
+type badError struct{ text string }
+
+func (e *badError) Error() string { return e.text }
+
 func TestFailuresCanBeDiscarded(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service(func(c *redisidem.Config) { c.DiscardFailures = true }).Scope("a")

@@ -16,8 +16,9 @@ const leastFingerprintKey = 16
 // NewFingerprintKeys makes a ring of secrets, each of at least 16 random bytes. The first one makes
 // the fingerprints (HMAC-SHA-256) of new records. Records that another one has made are still
 // known, at the price of a round trip for each: so a new secret goes to the end first, until all
-// processes know it, then to the front, and the old one leaves after the retention. An empty secret
-// stands for the plain digest, for the time after the first one is introduced.
+// processes know it, then to the front. The old one leaves when its records have expired: after
+// Config.Retention, and after Config.DeadLetterRetention for dead letters. An empty secret stands
+// for the plain digest, for the time after the first one is introduced.
 //
 // It returns an [*InvalidError] for a secret that is too short, and for an empty one that is alone.
 func NewFingerprintKeys(primary []byte, older ...[]byte) (*FingerprintKeys, error) {

@@ -215,7 +215,7 @@ func FuzzStoredRecord(f *testing.F) {
 func FuzzReply(f *testing.F) {
 	f.Add("OWN nonce 7 1 1", "")
 	f.Add("OWN nonce 7 1 1", "7\ncontrol")
-	f.Add("OWN nonce 7 1 1 2", "")
+	f.Add("OWN nonce 7 1 1 1700000000000000 2", "")
 	f.Add("BUSY nonce -1", "")
 	f.Add("BUSY nonce 200000000000000", "") // more milliseconds than a duration can be
 	f.Add("DONE nonce ", "7\ncontrol1")

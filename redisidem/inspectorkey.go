@@ -171,7 +171,7 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 	}
 	info.id = full
 	if f := info.LastFailure; f != nil {
-		_ = f.decode(s.valueCodec, full, k.fingerprint) // the text is empty then
+		f.decode(s.valueCodec, full, k.fingerprint)
 	}
 	info.Scope, info.Value, info.Method, info.Path, info.Flow = k.Scope, k.Value, k.Method, k.Path, k.Flow
 	info.RecoveryPoint, info.Revision, info.Attempts, info.StageAttempts = k.RecoveryPoint, k.Revision, k.Attempts, int(control.stageAttempts)

@@ -110,6 +110,10 @@ func (k *Key) clone() *Key {
 	if k.Response != nil {
 		c.Response = k.Response.clone()
 	}
+	if k.LastFailure != nil {
+		failure := *k.LastFailure
+		c.LastFailure = &failure
+	}
 	c.original = c.view()
 	return &c
 }
@@ -125,8 +129,7 @@ func (k *Key) copyTexts() {
 		texts = append(texts, &k.Journal[i].Owner, &k.Journal[i].Stage)
 	}
 	if k.LastFailure != nil {
-		failure := *k.LastFailure
-		k.LastFailure, texts = &failure, append(texts, &failure.Owner, &failure.Text)
+		texts = append(texts, &k.LastFailure.Owner, &k.LastFailure.Text)
 	}
 	for _, text := range texts {
 		*text = strings.Clone(*text)

@@ -233,9 +233,7 @@ func (r *storedRecord) decodeValues(values valueCodec) (err error) {
 		return values.decode(k.id, k.fingerprint, field, code, []byte(stored))
 	}
 	if k.LastFailure != nil {
-		if err := k.LastFailure.decode(values, k.id, k.fingerprint); err != nil {
-			return err
-		}
+		k.LastFailure.decode(values, k.id, k.fingerprint)
 	}
 	if r.hasParams {
 		if k.Params, err = decode(fieldParams, 0, r.params); err != nil {

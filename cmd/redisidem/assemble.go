@@ -79,6 +79,9 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 }
 
 func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {
+	if _, _, err := c.config(c.AdminListen); err != nil {
+		return err
+	}
 	a.tls, err = c.serverTLS()
 	return err
 }

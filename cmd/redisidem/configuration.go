@@ -18,7 +18,7 @@ import (
 type configuration struct {
 	settings         `yaml:",inline"`
 	gateway.Policies `yaml:",inline"`
-	JWTIssuers       []issuer `yaml:"jwt_issuers" help:"Issuers of tokens, if there are several. They take the place of jwt_key, jwt_jwks, jwt_secret, jwt_issuer and jwt_audience."`
+	JWTIssuers       []issuer `yaml:"jwt_issuers" help:"Issuers of tokens. A scope is then the issuer and the claim, also with one issuer. They take the place of jwt_key, jwt_jwks, jwt_secret, jwt_issuer and jwt_audience."`
 }
 
 // issuer is one of several issuers of tokens.

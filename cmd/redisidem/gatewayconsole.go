@@ -16,19 +16,30 @@ type gatewayConsole struct {
 	Access  consoleAccess `embed:"" prefix:"console-"`
 }
 
-// adminServer returns the server for operators, with the console if it is wanted.
-func (c *gatewayConsole) adminServer(admin http.Handler, listen string, service *redisidem.Service, log *slog.Logger) (*http.Server, error) {
+// config returns the configuration of the console. It reports false if none is wanted.
+func (c *gatewayConsole) config(listen string) (cfg console.Config, wanted bool, err error) {
 	switch {
 	case !c.Console && !reflect.ValueOf(c.Access).IsZero():
-		return nil, errors.New("the flags that begin with --console- need --console")
+		return cfg, false, errors.New("the flags that begin with --console- need --console")
 	case !c.Console:
-		return newServer(admin, log), nil
+		return cfg, false, nil
 	case listen == "":
-		return nil, errors.New("--console needs --admin-listen")
+		return cfg, false, errors.New("--console needs --admin-listen")
 	}
-	cfg, err := c.Access.config("console-", listen)
-	if err != nil {
+	cfg, err = c.Access.config("console-", listen)
+	return cfg, true, err
+}
+
+// adminServer returns the server for operators, with the console if it is wanted.
+func (c *gatewayConsole) adminServer(admin http.Handler, listen string, service *redisidem.Service, log *slog.Logger) (*http.Server, error) {
+	cfg, wanted, err := c.config(listen)
+	switch {
+	case err != nil:
 		return nil, err
+	case !wanted:
+		return newServer(admin, log), nil
+	case c.Access.TokenFile+c.Access.BasicAuthFile != "" && !isLoopback(listen):
+		log.Warn("secrets of operators are sent to --admin-listen without encryption: let it listen on loopback, behind a proxy with TLS")
 	}
 	cfg.Logger, cfg.Check = log, service.Check
 	pages, err := console.New(redisidem.NewInspector(service), cfg)

@@ -50,6 +50,7 @@ func (c *gatewayCommand) fromToken(claim string, one issuer, log *slog.Logger) (
 	} else if one != (issuer{}) {
 		return nil, configfile.Invalid("jwt_issuers", "cannot be combined with jwt_key, jwt_jwks, jwt_secret, jwt_issuer and jwt_audience")
 	}
+	tokens.IssuerInScope = len(c.content.JWTIssuers) > 0
 	for i, each := range c.content.JWTIssuers {
 		field := fmt.Sprintf("jwt_issuers[%d]", i)
 		if each.Issuer == "" {

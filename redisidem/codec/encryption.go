@@ -25,7 +25,8 @@ type EncryptionKey struct {
 // field and status: if it is moved to another of them, it does not decode.
 //
 // The first key encrypts; every key decrypts. To rotate keys, first add the new key at the end on
-// every service, then move it to the front, and remove the old key one retention later.
+// every service, then move it to the front. Remove the old key when the records that it encrypted
+// have expired: after Config.Retention, and after Config.DeadLetterRetention for dead letters.
 //
 // Each record is encrypted with a key of its own, which HKDF derives from the secret, so that the
 // number of random nonces per key stays small. Names of keys and scopes, method, path, recovery

@@ -19,6 +19,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
 var screenshots = flag.String("screenshots", "", "the folder for pictures of all pages; none without")
@@ -80,6 +81,7 @@ func TestOperatorResolvesAStuckKey(t *testing.T) {
 	if got := b.logged(); len(got) > 0 {
 		t.Errorf("the browser complains: %q", got)
 	}
+	rung.Figure(t, "console", "a stuck key was found, read, resolved and replayed in a browser")
 }
 
 func TestViewerCannotAct(t *testing.T) {

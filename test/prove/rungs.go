@@ -37,6 +37,7 @@ var tests = []test{
 	{name: "outbox", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, 2 * time.Hour}},
 	{name: "completer", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, time.Hour}},
 	{name: "operator", limit: [...]time.Duration{5 * time.Minute, 30 * time.Minute, 30 * time.Minute}},
+	{name: "console", limit: [...]time.Duration{5 * time.Minute, 5 * time.Minute, 5 * time.Minute}},
 	{name: "topology", limit: [...]time.Duration{10 * time.Minute, 2 * time.Hour, 2 * time.Hour}},
 	{name: "soak", limit: [...]time.Duration{5 * time.Minute, 2 * time.Hour, 6 * time.Hour}},
 	{

@@ -39,8 +39,8 @@ type Abandon struct {
 	Token    string
 	Ending   Ending
 	Recovery Recovery
-	// Failure is the failure of the attempt, as it is stored; empty for none. It takes effect only
-	// if the attempt still has the lease.
+	// Failure is which run of the stage failed, its owner and its error, as the script stores them;
+	// empty for none. It takes effect only if the attempt still has the lease.
 	Failure []byte
 	// DeadLetter is the reason if the key becomes a dead letter of Recovery's flow; "" if it does
 	// not. It takes effect only if the attempt still has the lease.

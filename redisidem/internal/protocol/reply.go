@@ -136,7 +136,7 @@ type Granted struct {
 	Fence    int64
 	Attempts int       // at the key
 	Attempt  int       // at the stage, counted from 1
-	At       time.Time // the fence, which is the time of the claim unless the clock was set back
+	At       time.Time // of the claim
 }
 
 // Granted reads the OWN reply to a claim.
@@ -144,23 +144,27 @@ func (r Reply) Granted() (g Granted, err error) {
 	fence, err := parseCount("fence", r.number(0))
 	attempts, err1 := parseCount("attempts", r.number(1))
 	attempt, err2 := parseCount("attempts of this revision", r.number(2))
-	if err := errors.Join(err, err1, err2); err != nil {
+	at, err3 := time.UnixMicro(fence).UTC(), error(nil)
+	if text := r.number(3); text != "" {
+		at, err3 = parseTime("time of the claim", text)
+	}
+	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return Granted{}, err
 	}
-	return Granted{Fence: fence, Attempts: int(attempts), Attempt: int(attempt), At: time.UnixMicro(fence).UTC()}, nil
+	return Granted{Fence: fence, Attempts: int(attempts), Attempt: int(attempt), At: at}, nil
 }
 
 // GrantedNew reads, from an OWN reply to a claim that has made the record, when it was made.
-func (r Reply) GrantedNew() (Created, error) { return r.created(3) }
+func (r Reply) GrantedNew() (Created, error) { return r.created(4) }
 
 // GrantedSeen reads an OWN reply to a claim with a [Seen]. It returns the values that can have
 // changed since the record was read. flow is the key's flow, "" without one; deadLetter reports
 // whether the key is a dead letter.
 func (r Reply) GrantedSeen() (flow string, deadLetter bool) {
-	if flow = r.number(3); flow == "-" {
+	if flow = r.number(4); flow == "-" {
 		flow = ""
 	}
-	return flow, r.number(4) == "1"
+	return flow, r.number(5) == "1"
 }
 
 // InterimAge reads from the INTERIM reply to a claim how old the interim answer is.

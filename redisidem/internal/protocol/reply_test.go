@@ -20,18 +20,24 @@ func mustParse(t *testing.T, reply string) Reply {
 func TestRepliesAreRead(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMicro(1700000000000000).UTC()
-	own := mustParse(t, "OWN t 1700000000000000 2 1 3")
+	own := mustParse(t, "OWN t 1700000000000000 2 1 1700000000000000 3")
 	if g, err := own.Granted(); err != nil || g != (Granted{1700000000000000, 2, 1, at}) {
 		t.Errorf("granted %+v, %v", g, err)
 	}
 	if made, err := own.GrantedNew(); err != nil || made != (Created{at, 3}) {
 		t.Errorf("made %+v, %v", made, err)
 	}
+	if g, err := mustParse(t, "OWN t 1700000000000000 1 1").Granted(); err != nil || g != (Granted{1700000000000000, 1, 1, at}) {
+		t.Errorf("granted %+v, %v", g, err)
+	}
+	if g, err := mustParse(t, "OWN t 7 2 1 1700000000000000").Granted(); err != nil || g != (Granted{7, 2, 1, at}) {
+		t.Errorf("granted %+v, %v", g, err)
+	}
 	for last, want := range map[string]struct {
 		flow string
 		dead bool
 	}{"- 0": {"", false}, "f/1 1": {"f/1", true}, "": {"", false}} {
-		if flow, dead := mustParse(t, "OWN t 7 2 1 "+last).GrantedSeen(); flow != want.flow || dead != want.dead {
+		if flow, dead := mustParse(t, "OWN t 7 2 1 1700000000000000 "+last).GrantedSeen(); flow != want.flow || dead != want.dead {
 			t.Errorf("%q is read as %q, %t", last, flow, dead)
 		}
 	}

@@ -78,7 +78,17 @@ func (f *File) resolve(n ast.Node) (ast.Node, error) {
 	return nil, Invalid(fieldOf(n), "the alias refers to itself")
 }
 
-func (f *File) decodeMapping(n ast.Node, into reflect.Value) error {
+func (f *File) decodeMapping(n ast.Node, into reflect.Value) error { return f.decodeMerged(n, into, 0) }
+
+// maxMerges is how many mappings one mapping may take values from, one through the other.
+const maxMerges = 100
+
+// decodeMerged decodes a mapping that merges of that depth have led to. The values of a mapping
+// take precedence over those that it merges, wherever the merge stands.
+func (f *File) decodeMerged(n ast.Node, into reflect.Value, depth int) error {
+	if depth > maxMerges {
+		return Invalid(fieldOf(n), "the mapping is merged into itself")
+	}
 	mapping, ok := n.(ast.MapNode)
 	if !ok {
 		return Invalid(fieldOf(n), "must be a mapping of names to values")
@@ -91,14 +101,20 @@ func (f *File) decodeMapping(n ast.Node, into reflect.Value) error {
 	}
 	for pairs := mapping.MapRange(); pairs.Next(); {
 		pair := pairs.KeyValue()
+		if !pair.Key.IsMergeKey() {
+			continue
+		}
+		merged, err := f.resolve(pair.Value)
+		if err != nil {
+			return err
+		}
+		if err := f.decodeMerged(merged, into, depth+1); err != nil {
+			return err
+		}
+	}
+	for pairs := mapping.MapRange(); pairs.Next(); {
+		pair := pairs.KeyValue()
 		if pair.Key.IsMergeKey() {
-			merged, err := f.resolve(pair.Value)
-			if err != nil {
-				return err
-			}
-			if err := f.decodeMapping(merged, into); err != nil {
-				return err
-			}
 			continue
 		}
 		name := pair.Key.GetToken().Value

@@ -59,6 +59,8 @@ rooms:
     keep: 2
     lit: false
   - *first
+  - lit: false
+    <<: *first
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +72,7 @@ rooms:
 	if c.Name != "some\nlines\n" || c.Size != 3 || !slices.Equal(c.Labels, []string{"a", "1"}) || c.Lease != 90*time.Second || c.Mode != "as it was" {
 		t.Errorf("%+v", c)
 	}
-	if r := c.Rooms; len(r) != 3 || !*r[0].Lit || *r[1].Lit || *r[1].Wait != 2*time.Second || r[1].Keep != "2" || !*r[2].Lit {
+	if r := c.Rooms; len(r) != 4 || !*r[0].Lit || *r[1].Lit || *r[1].Wait != 2*time.Second || r[1].Keep != "2" || !*r[2].Lit || *r[3].Lit || *r[3].Wait != 2*time.Second {
 		t.Errorf("%+v", r)
 	}
 	values, err := f.Values([]string{"size", "mode"})
@@ -121,6 +123,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"name: {":                                "f.yaml:1:7: ",
 		"- 3":                                    "f.yaml:1:1: must be a mapping",
 		"size: 3\n---\nsize: 4\n":                "f.yaml:3:",
+		"rooms: [&a {<<: *a}]":                   "the mapping is merged into itself",
 		"size: *none":                            "f.yaml:1:1: size: the anchor of alias *none does not exist",
 		"labels: &l [a]\nname: *l\n":             "f.yaml:1:1: labels: must be text",
 		"rooms: &r\n  - lit: true\n    wait: *r\n":  "must be a duration",

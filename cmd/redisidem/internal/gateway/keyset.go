@@ -109,6 +109,10 @@ func (s *KeySet) algorithms() []string {
 
 // key implements [Verifier]. It blocks for up to two fetches.
 func (s *KeySet) key(token *jwt.Token) (any, error) {
+	// Without a kid, keys would be tried that are not for signatures.
+	if id, _ := token.Header[jwkset.HeaderKID].(string); id == "" {
+		return nil, errors.New("the token does not name its key")
+	}
 	now := s.current.Load()
 	if now != nil && s.url != "" && time.Since(now.at) > keySetAge && s.fetching.TryLock() { // other requests use the old keys
 		s.fetch()

@@ -182,7 +182,11 @@ func TestSeveralIssuers(t *testing.T) {
 		}
 		return set
 	}
-	identify := fromToken(t, Tokens{Claim: "org.id", Issuers: []Issuer{{Key: keys(a), Name: "https://a"}, {Key: keys(b), Name: "https://b"}}})
+	identify := fromToken(t, Tokens{Claim: "org.id", Issuers: []Issuer{{Key: keys(a), Name: "https://a"}, {Key: keys(b), Name: "https://b"}}, IssuerInScope: true})
+	alone := fromToken(t, Tokens{Claim: "org.id", Issuers: []Issuer{{Key: keys(a), Name: "https://a"}}, IssuerInScope: true})
+	if scope, err := identified(alone, a.sign(t, "https://a", "acme")); err != nil || scope != "https://a acme" {
+		t.Errorf("with one issuer the scope is %q, %v", scope, err)
+	}
 	for _, c := range []struct{ token, want string }{
 		{a.sign(t, "https://a", "acme"), "https://a acme"},
 		{b.sign(t, "https://b", "acme"), "https://b acme"},
@@ -200,8 +204,11 @@ func TestSeveralIssuers(t *testing.T) {
 		"no name":       {{Key: keys(a), Name: "a"}, {Key: keys(b)}},
 		"a space":       {{Key: keys(a), Name: "a"}, {Key: keys(b), Name: "a b"}},
 	} {
-		if _, err := FromToken(Tokens{Claim: "sub", Issuers: issuers}); err == nil {
+		if _, err := FromToken(Tokens{Claim: "sub", Issuers: issuers, IssuerInScope: true}); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
+	}
+	if _, err := FromToken(Tokens{Claim: "sub", Issuers: []Issuer{{Key: keys(a), Name: "a"}, {Key: keys(b), Name: "b"}}}); err == nil {
+		t.Error("several issuers without their names in scopes are accepted")
 	}
 }

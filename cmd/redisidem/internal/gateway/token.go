@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -22,9 +23,13 @@ type Tokens struct {
 	// Claim is the claim that holds the scope, a text or a whole number. A claim inside others is a
 	// path with dots, such as org.id, unless the token has a claim with that very name.
 	Claim string
-	// Issuers are the accepted issuers. With several, each needs a Name, and a scope is the name of
-	// the issuer and the claim with a space between them.
+	// Issuers are the accepted issuers.
 	Issuers []Issuer
+	// IssuerInScope makes a scope of the issuer's name and the claim, with a space between them, so
+	// that two issuers can have the same names for their callers. Each issuer then needs a name
+	// without spaces. Several issuers need it. It does not depend on how many there are: with a
+	// second issuer, the scopes of the callers of the first must stay what they are.
+	IssuerInScope bool
 }
 
 // Issuer is an issuer of tokens.
@@ -45,6 +50,9 @@ type Verifier interface {
 // FromToken takes the scope from a claim of the bearer token in the Authorization field. The
 // signature and the times of the token are verified. A token without an expiry is refused.
 func FromToken(t Tokens) (Identify, error) {
+	if len(t.Issuers) > 1 && !t.IssuerInScope {
+		return nil, errors.New("several issuers need their names in scopes")
+	}
 	parsers := make([]*jwt.Parser, len(t.Issuers))
 	names := make(map[string]int, len(t.Issuers))
 	for i, issuer := range t.Issuers {
@@ -60,8 +68,8 @@ func FromToken(t Tokens) (Identify, error) {
 			return nil, fmt.Errorf("two issuers have the name %q", issuer.Name)
 		}
 		names[issuer.Name] = i
-		if len(t.Issuers) > 1 && (issuer.Name == "" || strings.Contains(issuer.Name, " ")) {
-			return nil, fmt.Errorf("each of several issuers needs a name without spaces: %q", issuer.Name)
+		if t.IssuerInScope && (issuer.Name == "" || strings.Contains(issuer.Name, " ")) {
+			return nil, fmt.Errorf("each issuer needs a name without spaces: %q", issuer.Name)
 		}
 	}
 	return func(r *http.Request) (string, error) {
@@ -72,7 +80,7 @@ func FromToken(t Tokens) (Identify, error) {
 		// The cause of a failure is left out of the error, since it may contain parts of the token.
 		invalid := fmt.Errorf("%w: its token is invalid", ErrUnauthenticated)
 		i, prefix := 0, ""
-		if len(t.Issuers) > 1 { // the name selects the keys; they then prove it
+		if t.IssuerInScope { // the name selects the keys; they then prove it
 			claimed := jwt.MapClaims{}
 			_, _, err := parsers[0].ParseUnverified(token, claimed)
 			name, _ := claimed["iss"].(string)

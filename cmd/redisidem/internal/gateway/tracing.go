@@ -29,7 +29,12 @@ func (t tracing) handler(next http.Handler) http.Handler {
 	if t.provider == nil {
 		return next
 	}
-	return otelhttp.NewHandler(next, "gateway", t.options()...)
+	traced := otelhttp.NewHandler(http.HandlerFunc(func(w http.ResponseWriter, reduced *http.Request) {
+		next.ServeHTTP(w, reducedOf(reduced).request.WithContext(reduced.Context()))
+	}), "gateway", t.options()...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		traced.ServeHTTP(w, (&reducedRequest{request: r}).reduced())
+	})
 }
 
 // transport starts a span for each request to the upstream, and carries its context there.
@@ -37,7 +42,7 @@ func (t tracing) transport(next http.RoundTripper) http.RoundTripper {
 	if t.provider == nil {
 		return next
 	}
-	return otelhttp.NewTransport(next, t.options()...)
+	return tracedTransport{otelhttp.NewTransport(restoringTransport{next}, t.options()...)}
 }
 
 // name names the span of a request after its route, which is known once it is matched.
