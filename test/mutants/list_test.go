@@ -278,7 +278,7 @@ var mutants = []mutant{
 		name: "lost-letter", // a dead letter that was advanced by hand is missing from every index
 		file: "lua/commit.lua",
 		old:  "if has('h') and not letters then\n",
-		new:  "if string.find(ARGV[6], 'h', 1, true) then\n",
+		new:  "if has('h') then\n",
 
 		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",
 	},
