@@ -241,3 +241,37 @@ func TestGatewayReloads(t *testing.T) {
 		t.Errorf("a client that trusts the earlier certificate gets %d", got)
 	}
 }
+
+// TestReloadedAuthorityEndsConnections replaces the authority of client certificates under an open
+// connection.
+func TestReloadedAuthorityEndsConnections(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, key, clientCA := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
+	first, next := newAuthority(t), newAuthority(t)
+	first.issue(t, "gateway").write(t, cert, key)
+	first.write(t, clientCA, "")
+	up := newUpstream(t, nil)
+	p := start(t, "", "--upstream", up.URL, "--scope", "certificate", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", clientCA)
+	roots := x509.NewCertPool()
+	roots.AddCert(first.certificate)
+	client := func(own *identity) *http.Client {
+		c := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own.pair()}, MinVersion: tls.VersionTLS12}
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: c}}
+	}
+	early := client(first.issue(t, "one"))
+	if got, err := post(t.Context(), early, p.url, "k"); err != nil || got.status != http.StatusCreated {
+		t.Fatalf("the client gets %+v, %v", got, err)
+	}
+	next.write(t, clientCA, "")
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a reload", func() bool { return strings.Contains(p.text(), "the configuration was reloaded") })
+	if got, err := post(t.Context(), early, p.url, "k"); err == nil && got.status != http.StatusUnauthorized {
+		t.Errorf("on its open connection the client gets %+v", got)
+	}
+	if got, err := post(t.Context(), client(next.issue(t, "one")), p.url, "k"); err != nil || got.status != http.StatusCreated {
+		t.Errorf("a client of the next authority gets %+v, %v", got, err)
+	}
+}
