@@ -76,7 +76,10 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 }
 
 func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {
-	if _, _, err := c.config(c.AdminListen); err != nil {
+	if _, _, err := c.Console.config(c.AdminListen); err != nil {
+		if c.fromFile[consoleField] {
+			return configfile.Within(consoleField, err)
+		}
 		return err
 	}
 	a.tls, err = c.serverTLS()

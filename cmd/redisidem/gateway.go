@@ -24,7 +24,6 @@ type gatewayCommand struct {
 	Config string `placeholder:"FILE" help:"Configuration file in YAML. Flags and environment variables override it."`
 
 	settings
-	gatewayConsole
 
 	Serve    gatewayServe    `cmd:"" default:"1" hidden:"" help:"Serve."`
 	Validate gatewayValidate `cmd:"" help:"Check a configuration with all files that it names, and do not serve."`
@@ -162,7 +161,7 @@ func (c *gatewayCommand) serve(
 	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
-	admin, err := c.adminServer(g.Admin(), c.AdminListen, service, log)
+	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, service, log)
 	if err != nil {
 		return errors.Join(err, server.Close(), service.Close(ctx))
 	}

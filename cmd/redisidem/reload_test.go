@@ -106,10 +106,11 @@ func TestSettingsThatNeedARestart(t *testing.T) {
 		t.Errorf("these need a restart: %v", fields)
 	}
 	next.Listen, next.Redis, next.Lease, next.Scope = ":1", "redis://x", time.Second, "unscoped"
+	next.Console.Write = true
 	next.content.JWTIssuers = []issuer{{Issuer: "one"}}
 	fields := now.needRestart(next)
 	slices.Sort(fields)
-	if strings.Join(fields, " ") != "jwt_issuers lease listen redis scope" {
+	if strings.Join(fields, " ") != "console jwt_issuers lease listen redis scope" {
 		t.Errorf("these need a restart: %v", fields)
 	}
 }

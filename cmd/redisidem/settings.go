@@ -54,5 +54,7 @@ type settings struct {
 	FingerprintKey []string `yaml:"fingerprint_key" sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`
 	AutoPipeline   bool     `yaml:"auto_pipeline" negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
 
+	Console gatewayConsole `yaml:"console" embed:"" help:"The console for operators on the admin listener. Its flags begin with --console-, and --console is the field enabled."`
+
 	ReadyWithoutRedis string `yaml:"ready_without_redis" enum:"never,after-start,always" default:"after-start" help:"When /readyz is ready although Redis cannot be used: never; after-start, once Redis was usable; or always."`
 }
