@@ -100,8 +100,8 @@ func (f *File) Locate(err error) error {
 }
 
 // Values returns the fields with the given names that the document has, as Go values. The name of a
-// field of a mapping within the document's mapping is a path, such as console.enabled. A number is a
-// uint64, an int64 or a float64. It is for a file that [File.Decode] has accepted.
+// field of a mapping within the document's mapping is a path, such as console.enabled. A number is
+// a uint64, an int64 or a float64. It is for a file that [File.Decode] has accepted.
 func (f *File) Values(names []string) (map[string]any, error) {
 	values := make(map[string]any)
 	if f.body == nil {
