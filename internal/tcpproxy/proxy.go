@@ -60,6 +60,15 @@ func (p *Proxy) Lose(n int) {
 	p.lose += n
 }
 
+// Cut closes all present connections.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		_ = c.Close()
+	}
+}
+
 // Lost returns the number of answers that were lost.
 func (p *Proxy) Lost() int {
 	p.mu.Lock()
@@ -138,9 +147,7 @@ func (p *Proxy) stop() {
 	_ = p.listener.Close()
 	p.mu.Lock()
 	p.closed = true
-	for c := range p.open {
-		_ = c.Close()
-	}
 	p.mu.Unlock()
+	p.Cut()
 	p.tasks.Wait()
 }

@@ -54,3 +54,25 @@ func TestServerThatIsAwayBreaksTheConnection(t *testing.T) {
 		t.Error("a request was answered")
 	}
 }
+
+func TestCutBreaksARequestInFlight(t *testing.T) {
+	t.Parallel()
+	began, release := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(began)
+		<-release
+	}))
+	defer server.Close()
+	defer close(release)
+	p := Start(t, server.Listener.Addr().String())
+	go func() {
+		<-began
+		p.Cut()
+	}()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Post("http://"+p.Addr(), "text/plain", strings.NewReader("x")) //nolint:noctx // a test
+	if err == nil {
+		_ = res.Body.Close()
+		t.Error("the request was answered")
+	}
+}
