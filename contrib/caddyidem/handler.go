@@ -23,8 +23,8 @@ type Handler struct {
 
 	// Scope names the authenticated caller to whom a key belongs. Two callers share a response only
 	// if they have the same scope. It has placeholders, such as {http.auth.user.id} or
-	// {http.request.tls.client.subject}, of which none may be empty: such a request is answered with
-	// 403. Do not use a value that the client can choose freely. Required, unless Unscoped is set.
+	// {http.request.tls.client.subject}. A request for which one is empty is answered with 403. Do
+	// not use a value that the client can choose freely. Required, unless Unscoped is set.
 	Scope string `json:"scope,omitempty"`
 	// Unscoped gives all callers one scope: whoever knows the key of another caller gets its
 	// response. It is for an API with a single caller.
@@ -70,9 +70,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.idempotency", New: func() caddy.Module { return new(Handler) }}
 }
 
-// Provision implements [caddy.Provisioner]. It connects to Redis and checks that the server can keep
-// the guarantees, so that Caddy refuses a configuration with a Redis that is down or unsafe, and
-// keeps the one before.
+// Provision implements [caddy.Provisioner]. It connects to Redis and checks that the server can
+// keep the guarantees. Caddy therefore refuses a configuration with a Redis that is down or unsafe,
+// and keeps the one before.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
 	if err := h.check(); err != nil {

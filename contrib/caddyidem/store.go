@@ -53,8 +53,8 @@ var stores = caddy.NewUsagePool()
 // closeTimeout is how long a store waits for the work in flight when its last handler has gone.
 const closeTimeout = 10 * time.Second
 
-// openStore returns the store with a configuration, and adds its metrics to those of ctx. The caller
-// must release it.
+// openStore returns the store with a configuration, and adds its metrics to those of ctx. The
+// caller must release it.
 func openStore(ctx caddy.Context, cfg Store) (*store, error) {
 	replacer := caddy.NewReplacer()
 	var err error
