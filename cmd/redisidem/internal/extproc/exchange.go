@@ -51,8 +51,8 @@ var (
 	errUnexpected = errors.New("extproc: Envoy sent an unexpected message")
 )
 
-// Transport is the way to the upstream for requests from [NewHandler]: Envoy sends them, and reports
-// the response. It ignores the URL.
+// Transport is the way to the upstream for requests from [NewHandler]: Envoy sends them, and
+// reports the response. It ignores the URL.
 type Transport struct{}
 
 // RoundTrip implements [http.RoundTripper].

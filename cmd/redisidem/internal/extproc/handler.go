@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// NewHandler returns a handler for the gRPC streams of Envoy, which a server with HTTP/2 must serve.
-// It runs inner for the request of each stream. The upstream of inner must be [Transport].
+// NewHandler returns a handler for the gRPC streams of Envoy, which a server with HTTP/2 must
+// serve. It runs inner for the request of each stream. The upstream of inner must be [Transport].
 // maxMessage bounds each message in bytes, bodies included.
 func NewHandler(inner http.Handler, maxMessage int, log *slog.Logger) http.Handler {
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
