@@ -177,16 +177,17 @@ func (s *Server) awaitAnswer() error {
 
 // answer returns nil when the server is up.
 func (s *Server) answer() error {
-	conn, err := net.DialTimeout("tcp", s.Addr(), 500*time.Millisecond)
-	if err != nil {
-		return err // go-redis would log it
-	}
-	_ = conn.Close() // nothing was sent
 	client := s.Client()
 	defer func() { _ = client.Close() }()
 	// Another process on the port may not answer at all.
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", s.Addr())
+	if err != nil {
+		return err // go-redis would log it
+	}
+	_ = conn.Close() // nothing was sent
 	info, err := client.Info(ctx).Result()
 	var refusal redis.Error
 	switch {

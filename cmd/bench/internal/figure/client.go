@@ -27,6 +27,12 @@ func (m *measurement) client(ctx context.Context) error {
 	}
 	m.plan.Step("client")
 	var sides [2]load.Operation
+	var ends []func()
+	defer func() {
+		for _, end := range ends {
+			end()
+		}
+	}()
 	for i, name := range []string{"redisidem-auto", "floor-auto"} {
 		k, ok := contender.ByName(name)
 		if !ok {
@@ -36,8 +42,7 @@ func (m *measurement) client(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer end()
-		sides[i] = op
+		sides[i], ends = op, append(ends, end)
 	}
 	var next uint64
 	var micros [2][]float64

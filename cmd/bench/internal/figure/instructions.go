@@ -41,7 +41,7 @@ func (m *measurement) instructions(ctx context.Context) error {
 }
 
 // collected is the line in which valgrind says how many instructions it counted.
-var collected = regexp.MustCompile(`Collected : ([0-9]+)`)
+var collected = regexp.MustCompile(`Collected : (\d+)`)
 
 // instructions returns how many instructions a new server executes from its start to its end, with
 // a number of lifecycles in between.
