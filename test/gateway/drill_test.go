@@ -108,6 +108,7 @@ func (d *drill) start() *process {
 
 // TestDrill runs all steps in a random order while the load runs.
 func TestDrill(t *testing.T) {
+	t.Parallel()
 	seed, rounds := rung.Seed(t), rung.Size(t, 2, 20, 200)
 	d := newDrill(t, seed)
 	defer d.load.stop()
