@@ -44,7 +44,11 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err != nil {
 		return configfile.Within("upstream_cert", err)
 	}
-	identify, challenge, err := c.identify(log)
+	trusted, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
+	identify, challenge, err := c.identify(trusted, log)
 	if err != nil {
 		return err
 	}
@@ -55,13 +59,6 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	cors := gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}
 	if err := cors.Validate(); err != nil {
 		return configfile.Within("cors_origin", err)
-	}
-	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
-	switch {
-	case err != nil:
-		return configfile.Within("trusted_proxy", err)
-	case c.ProxyProtocol && len(trusted) == 0:
-		return configfile.Invalid("proxy_protocol", "needs --trusted-proxy")
 	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
@@ -80,7 +77,10 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 }
 
 func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {
-	if _, _, err := c.config(c.AdminListen); err != nil {
+	if _, _, err := c.Console.config(c.AdminListen); err != nil {
+		if c.fromFile[consoleField] {
+			return configfile.Within(consoleField, err)
+		}
 		return err
 	}
 	a.tls, err = c.serverTLS()
@@ -120,6 +120,18 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
 	}
 	return u, nil
+}
+
+// trustedProxies returns the proxies in front.
+func (c *gatewayCommand) trustedProxies() (gateway.TrustedProxies, error) {
+	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
+	switch {
+	case err != nil:
+		return nil, configfile.Within("trusted_proxy", err)
+	case c.ProxyProtocol && len(trusted) == 0:
+		return nil, configfile.Invalid("proxy_protocol", "needs --trusted-proxy")
+	}
+	return trusted, nil
 }
 
 // fingerprintKeys reads the secrets for fingerprints. It returns nil without --fingerprint-key.

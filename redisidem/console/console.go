@@ -52,6 +52,7 @@ type Console struct {
 	flows    *cached[[]redisidem.OpenFlow]
 
 	streams chan struct{} // a place for each live page
+	costly  chan struct{} // a place for each page with costly reads
 	closed  chan struct{}
 	close   sync.Once
 }
@@ -74,7 +75,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	}
 	c := &Console{
 		inspector: inspector, cfg: cfg, origins: http.NewCrossOriginProtection(), mux: http.NewServeMux(),
-		streams: make(chan struct{}, maxStreams), closed: make(chan struct{}),
+		streams: make(chan struct{}, maxStreams), costly: make(chan struct{}, maxCostly), closed: make(chan struct{}),
 	}
 	c.overview = newCached(cfg.Refresh, (&overviewReader{inspector: inspector}).read)
 	c.check = newCached(time.Minute, c.readCheck)
