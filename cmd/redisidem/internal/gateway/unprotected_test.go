@@ -224,7 +224,7 @@ func TestUpgradesThatTheUpstreamDoesNotMake(t *testing.T) {
 			upstream http.HandlerFunc
 			want     int
 		}{
-			"another protocol": {upgrades("h2c", func() {}), http.StatusBadGateway},
+			"another protocol": {upgrades("tls/1.0", func() {}), http.StatusBadGateway},
 			"refused":          {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUpgradeRequired) }, http.StatusUpgradeRequired},
 		} {
 			b.answer(each.upstream)
@@ -237,6 +237,31 @@ func TestUpgradesThatTheUpstreamDoesNotMake(t *testing.T) {
 			_ = res.Body.Close()
 			if res.StatusCode != each.want {
 				b.Errorf("%s: the client got %d", name, res.StatusCode)
+			}
+		}
+	})
+}
+
+// TestUpgradesToHTTP2AreNotForwarded asks for HTTP/2 on the client's connection. The requests of
+// such a connection would pass the gateway unseen, with the scopes and fences that the client
+// chooses.
+func TestUpgradesToHTTP2AreNotForwarded(t *testing.T) {
+	eachUnprotected(t, func(b *bench, path string) {
+		for _, field := range []string{"h2c", "H2C", "websocket, h2c"} {
+			b.answer(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = fmt.Fprint(w, r.Header["Upgrade"], r.Header["Connection"], r.Header["Http2-Settings"])
+			})
+			conn, answers := b.dial("GET " + path + " HTTP/1.1\nHost: h\nConnection: Upgrade, HTTP2-Settings\nUpgrade: " + field +
+				"\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\n\n")
+			res, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			text, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			_ = conn.Close()
+			if res.StatusCode != http.StatusOK || string(text) != "[] [] []" || err != nil {
+				b.Errorf("%s: the client got %d %s, %v", field, res.StatusCode, text, err)
 			}
 		}
 	})
