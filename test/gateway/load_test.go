@@ -35,9 +35,9 @@ const (
 
 // load sends requests through the balancer until it is stopped: charges, whose interrupted requests
 // are refused, orders, whose interrupted requests run again, bookings, for which the gateway asks
-// the upstream, and requests to routes that are not protected. It repeats a request with a key until its outcome is final, half of them twice at a
-// time. Half of the clients speak HTTP/2. An answer that the faults of its time do not explain
-// fails the test.
+// the upstream, and requests to routes that are not protected. It repeats a request with a key
+// until its outcome is final, half of them twice at a time. Half of the clients speak HTTP/2. An
+// answer that the faults of its time do not explain fails the test.
 type load struct {
 	t      testing.TB
 	url    string
