@@ -64,6 +64,7 @@ defaults: {key: required, publish_retention: %[3]v}
 routes:
   - {match: POST /charges, interrupted: refuse}
   - {match: POST /orders, interrupted: run}
+  - {match: POST /bookings, interrupted: ask, ask: "/bookings/by-key/{key}"}
   - {match: /open/, protect: false}
 `
 
@@ -108,6 +109,7 @@ func (d *drill) start() *process {
 
 // TestDrill runs all steps in a random order while the load runs.
 func TestDrill(t *testing.T) {
+	t.Parallel()
 	seed, rounds := rung.Seed(t), rung.Size(t, 2, 20, 200)
 	d := newDrill(t, seed)
 	defer d.load.stop()
@@ -350,7 +352,7 @@ func (d *drill) settle() {
 			}
 		})
 	}
-	charges, unknown, repeated, overlap := 0, 0, 0, time.Duration(0)
+	charges, bookings, unknown, repeated, overlap := 0, 0, 0, 0, time.Duration(0)
 	for _, r := range d.load.keys {
 		queue <- r
 		done := d.upstream.done(r.key)
@@ -361,6 +363,11 @@ func (d *drill) settle() {
 			charges++
 			if done.runs > 1 {
 				d.Errorf("%s %s ran %d times", r.path, r.key, done.runs)
+			}
+		case r.path == "/bookings":
+			bookings++
+			if len(done.answers) != 1 {
+				d.Errorf("%s %s was done %d times", r.path, r.key, len(done.answers))
 			}
 		case done.runs > 1:
 			repeated++
@@ -381,9 +388,9 @@ func (d *drill) settle() {
 	for _, n := range d.counts {
 		steps += n
 	}
-	rung.Figure(d, "R18", "%d steps; %d keys, %d of them charges: 0 ran twice, %d ended unknown; %d orders ran again after an interruption, "+
+	rung.Figure(d, "R18", "%d steps; %d keys; %d charges: 0 ran twice, %d ended unknown; %d bookings: each done once; %d orders ran again after an interruption, "+
 		"and overlapped for %v at most; %d answers, %d of them replays: 0 differ; %d refusals while Redis was away; %d answers of other routes, 0 interrupted by "+
-		"Redis; 0 connections refused by %d gateways that were replaced", steps, len(l.keys), charges, unknown, repeated, overlap.Round(time.Millisecond), l.answers.Load(),
+		"Redis; 0 connections refused by %d gateways that were replaced", steps, len(l.keys), charges, unknown, bookings, repeated, overlap.Round(time.Millisecond), l.answers.Load(),
 		l.replays.Load(), l.refusals.Load(), l.open.Load(), 2*d.counts["gateways replaced"])
 }
 

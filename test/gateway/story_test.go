@@ -47,7 +47,7 @@ const storyConfig = `
 upstream: %s
 scope: header:X-Merchant
 upstream_timeout: 500ms
-lease: 1s
+lease: 3s
 defaults: {key: required}
 `
 

@@ -21,7 +21,8 @@ import (
 //   - "slow": it works for longer than a lease.
 //   - "broken": the answer of the first run breaks off.
 //
-// It stops working when the connection of a request ends.
+// It stops working when the connection of a request ends. It can be asked for the outcome of a
+// booking: GET /bookings/by-key/{key}.
 type upstream struct {
 	*httptest.Server
 
@@ -32,6 +33,8 @@ type upstream struct {
 // work is what an upstream has done for a key.
 type work struct {
 	runs      int
+	answers   []string // of the runs that ended
+	underWay  int
 	began     []time.Time   // for each run
 	overlap   time.Duration // the longest time for which two runs were under way
 	fence     int64         // the highest so far
@@ -55,6 +58,10 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("open"))
 		return
 	}
+	if key, asks := strings.CutPrefix(r.URL.Path, "/bookings/by-key/"); asks {
+		u.report(w, key)
+		return
+	}
 	key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 	fence, _ := strconv.ParseInt(r.Header.Get("Idempotency-Fence"), 10, 64) // without one it is 0, which has not grown
 	n := u.begin(key, fence)
@@ -65,12 +72,42 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 		took = slowWork
 	}
 	sleep(r, took)
+	if r.Context().Err() != nil {
+		return
+	}
+	answer := u.answer(key, n)
 	if kind == "broken" && n == 1 {
 		panic(http.ErrAbortHandler)
 	}
+	sendAnswer(w, answer)
+}
+
+func sendAnswer(w http.ResponseWriter, answer string) {
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(http.StatusCreated)
-	_, _ = fmt.Fprintf(w, "%s run %d: %s", key, n, rand.Text())
+	_, _ = w.Write([]byte(answer))
+}
+
+// answer does the work of a run, and returns its answer.
+func (u *upstream) answer(key string, run int) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	answer := fmt.Sprintf("%s run %d: %s", key, run, rand.Text())
+	u.work[key].answers = append(u.work[key].answers, answer)
+	return answer
+}
+
+// report says what became of a key: its answer, 404 if its work was not done, and 409 while it is
+// under way.
+func (u *upstream) report(w http.ResponseWriter, key string) {
+	switch k := u.done(key); {
+	case len(k.answers) > 0:
+		sendAnswer(w, k.answers[0])
+	case k.underWay > 0:
+		w.WriteHeader(http.StatusConflict)
+	default:
+		w.WriteHeader(http.StatusNotFound)
+	}
 }
 
 // sleep blocks for a time, or until the connection of the request ends.
@@ -99,6 +136,7 @@ func (u *upstream) begin(key string, fence int64) (run int) {
 	if fence <= k.fence {
 		k.oldFences++
 	}
+	k.underWay++
 	k.runs, k.began, k.fence = k.runs+1, append(k.began, time.Now()), max(k.fence, fence)
 	return k.runs
 }
@@ -106,7 +144,9 @@ func (u *upstream) begin(key string, fence int64) (run int) {
 func (u *upstream) end(key string, run int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if k := u.work[key]; k.runs > run {
+	k := u.work[key]
+	k.underWay--
+	if k.runs > run {
 		k.overlap = max(k.overlap, time.Since(k.began[run])) // since the next one began
 	}
 }
