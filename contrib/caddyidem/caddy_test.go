@@ -70,9 +70,10 @@ func (s *site) load(options string) error {
 	admin %s
 	persist_config off
 	metrics
-	order idempotency before reverse_proxy
+	order idempotency after basic_auth
 }
 %s {
+	uri path_regexp ^/(us|in) ""
 	idempotency {
 		redis redis://%s
 		timeout 5s
@@ -226,6 +227,8 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 	s := start(t, counting(&n), byClient)
 	for options, want := range map[string]string{
 		"":                                 "scope: is required",
+		"scope http.auth.user.id\n":        "scope: must have placeholders",
+		"scope {http.auth.user.id\n":       "scope: must have placeholders",
 		byClient + "unscoped\n":            "unscoped: cannot go with scope",
 		byClient + "colour red\n":          "idempotency has no option colour",
 		byClient + "interrupted ask\n":     `interrupted: must be refuse or run: "ask"`,
@@ -272,10 +275,10 @@ func TestMetricsAreCaddys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`redisidem_http_requests_total{namespace="redisidem",result="executed"} 1`,
-		`redisidem_http_requests_total{namespace="redisidem",result="replayed"} 1`,
+		`redisidem_http_requests_total{namespace="redisidem",result="executed",store="`,
+		`redisidem_http_requests_total{namespace="redisidem",result="replayed",store="`,
 		`redisidem_events_total{flow="",kind="committed",namespace="redisidem"`,
-		`redisidem_redis_up{namespace="redisidem"} 1`,
+		`redisidem_redis_up{namespace="redisidem",store="`,
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the metrics have no %s", want)
@@ -300,5 +303,119 @@ func TestConcurrentRequestsRunOnce(t *testing.T) {
 		if got := <-answers; got != "1: tea" {
 			t.Errorf("%q", got)
 		}
+	}
+}
+
+// TestTransportDoesNotRepeatARequest breaks a reused connection after the work was done.
+func TestTransportDoesNotRepeatARequest(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/breaks" && n.Add(1) > 0 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.Copy(w, r.Body)
+	}), byClient)
+	for _, body := range []string{"tea", ""} {
+		n.Store(0)
+		s.post("/orders", "first"+body, "tea") // makes the connection
+		s.post("/breaks", "second"+body, body)
+		if n.Load() != 1 {
+			t.Errorf("the upstream got the request %q %d times", body, n.Load())
+		}
+	}
+}
+
+func TestResponseOfUnknownLengthIsStored(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n.Add(1)
+		_, _ = io.WriteString(w, "one ")
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.WriteString(w, "two")
+	}), byClient)
+	for range 2 {
+		if status, _, body := s.post("/orders", "k", "tea"); status != 200 || body != "one two" {
+			t.Errorf("%d %q", status, body)
+		}
+	}
+	if n.Load() != 1 {
+		t.Errorf("the upstream got %d requests", n.Load())
+	}
+}
+
+func TestBodyThatBreaksOffLeavesTheOutcomeUnknown(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) > 1 {
+			_, _ = io.WriteString(w, "whole")
+			return
+		}
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "a part")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}), byClient+"interrupted run\n")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/orders", strings.NewReader("tea"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Client", "shop")
+	r.Header.Set("Idempotency-Key", "k")
+	if answer, err := http.DefaultClient.Do(r); err == nil {
+		_, err = io.ReadAll(answer.Body)
+		if err = errors.Join(err, answer.Body.Close()); err == nil && answer.StatusCode < 500 {
+			t.Errorf("the first attempt got %d", answer.StatusCode)
+		}
+	}
+	if status, _, body := s.post("/orders", "k", "tea"); status != 200 || body != "whole" || n.Load() != 2 {
+		t.Errorf("the retry got %d %q, and %d ran", status, body, n.Load())
+	}
+}
+
+func TestRefusalOfTheUpstreamIsNoUnknownOutcome(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) < 3 {
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}), byClient)
+	for _, want := range []int{429, 429, 200, 200} {
+		if status, _, _ := s.post("/orders", "k", "tea"); status != want {
+			t.Errorf("%d, not %d", status, want)
+		}
+	}
+}
+
+// TestErrorAfterTheWorkLeavesTheOutcomeUnknown has an upstream that works and a handler behind it
+// that returns an error.
+func TestErrorAfterTheWorkLeavesTheOutcomeUnknown(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	s.upstreamAddr += ` {
+		@all status 201
+		handle_response @all {
+			error 404
+		}
+	}`
+	if err := s.load(byClient); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{404, 503, 503} {
+		if status, _, body := s.post("/orders", "k", "tea"); status != want {
+			t.Errorf("%d %s, not %d", status, body, want)
+		}
+	}
+	if n.Load() != 1 {
+		t.Errorf("the upstream got %d requests", n.Load())
+	}
+}
+
+// TestRewrittenPathsAreDifferentRequests has two paths that reach the handler as one.
+func TestRewrittenPathsAreDifferentRequests(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	s.post("/us/orders", "k", "tea")
+	if status, _, body := s.post("/in/orders", "k", "tea"); status != 422 {
+		t.Errorf("another path with the key: %d %s", status, body)
 	}
 }

@@ -22,7 +22,8 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 }
 
 // UnmarshalCaddyfile implements [caddyfile.Unmarshaler]. The subdirectives have the names of the
-// JSON fields. Switches have no argument: optional, unscoped, fail_open and auto_pipeline. Sizes
+// JSON fields. Switches have no argument: optional, unscoped, stream, fail_open and
+// auto_pipeline. Sizes
 // may have units, as in 1MiB.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
@@ -37,7 +38,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"timeout": &h.Timeout, "lease": &h.Lease, "retention": &h.Retention, "wait": &h.Wait,
 	}
 	switches := map[string]*bool{
-		"unscoped": &h.Unscoped, "optional": &h.Optional, "fail_open": &h.FailOpen, "auto_pipeline": &h.AutoPipeline,
+		"unscoped": &h.Unscoped, "optional": &h.Optional, "fail_open": &h.FailOpen, "stream": &h.Stream, "auto_pipeline": &h.AutoPipeline,
 	}
 	for d.NextBlock(0) {
 		name := d.Val()

@@ -6,7 +6,7 @@
 //	xcaddy build --with github.com/redisidem/redisidem/contrib/caddyidem
 //
 //	{
-//		order idempotency before reverse_proxy
+//		order idempotency after basic_auth
 //	}
 //
 //	api.example.com {
@@ -21,16 +21,18 @@
 //		reverse_proxy 10.0.0.7:8080
 //	}
 //
-// Place it behind authentication, since the scope must name the authenticated caller. [Handler] has
-// every option, with the names of the JSON configuration. The subdirectives of the Caddyfile have
-// the same names.
+// Place it behind authentication, since the scope must name the authenticated caller, and in front
+// of everything that works: with the order above also in front of handle and route blocks. [Handler]
+// has every option, with the names of the JSON configuration. The subdirectives of the Caddyfile
+// have the same names.
 //
 // # Errors of handlers
 //
-// A handler that returns an error leaves the response to Caddy. It is not stored. If it is an error
-// with a status of 400 to 498, or if reverse_proxy could not connect to its upstream, no work has
-// begun, and a retry runs the handlers again. After any other error the work may have been done, as
-// when an upstream breaks off. The option interrupted then decides about the retry.
+// A handler that returns an error leaves the response to Caddy and its error routes. The response is
+// not stored, and what error routes do is not protected. If reverse_proxy could not connect to any
+// upstream, no work has begun, and a retry runs the handlers again. After any other error, and when
+// an upstream breaks off, the work may have been done: the option interrupted decides about the
+// retry. A response of 401, 403, 408, 423, 425 or 429 is not stored either, and the retry runs.
 //
 // # Metrics
 //
@@ -38,5 +40,5 @@
 //
 //	redisidem_http_requests_total{result}  requests by result: see httpidem.Result
 //
-// All of them have the label namespace.
+// All of them have the labels namespace and store, which differs between stores with one namespace.
 package caddyidem

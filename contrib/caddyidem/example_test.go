@@ -10,7 +10,7 @@ import (
 // A Caddyfile for a payments API. The key belongs to the user that basic_auth has found.
 func Example() {
 	const text = `{
-	order idempotency before reverse_proxy
+	order idempotency after basic_auth
 }
 http://api.example.com {
 	idempotency {

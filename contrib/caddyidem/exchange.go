@@ -2,13 +2,19 @@ package caddyidem
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // The values of Handler.Interrupted.
@@ -21,35 +27,104 @@ const (
 type exchange struct {
 	handler *Handler
 	next    caddyhttp.Handler
-	err     error // of the handlers behind this one, for those in front
+	err     error                         // of the handlers behind this one, for those in front
+	body    func() (io.ReadCloser, error) // returns the body again; nil if it was not read
 }
 
 // ServeHTTP runs the handlers behind this one.
 func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	if st := httpidem.Stage(ctx); st != nil && st.Attempt() > 1 && x.handler.Interrupted != interruptedRun {
+	st := httpidem.Stage(ctx)
+	if st == nil {
+		x.err = x.next.ServeHTTP(w, r)
+		if x.err != nil {
+			httpidem.AnsweredOutside(ctx)
+		}
+		return
+	}
+	if st.Attempt() > 1 && x.handler.Interrupted != interruptedRun {
 		x.refuse(w, r)
 		return
 	}
-	x.err = x.next.ServeHTTP(w, r)
-	if x.err == nil {
-		return
-	}
-	httpidem.AnsweredOutside(ctx) // Caddy writes the response to the error
-	if nothingBegun(x.err) {
-		httpidem.NothingDone(ctx)
+	var connected atomic.Bool
+	r = r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}))
+	x.body = r.GetBody
+	stopTransportRetries(r)
+	response := &statusWriter{ResponseWriter: w}
+	defer func() {
+		if v := recover(); v != nil { // as reverse_proxy does when an upstream breaks off
+			httpidem.OutcomeUnknown(ctx)
+			panic(v)
+		}
+	}()
+	x.err = x.next.ServeHTTP(response, r)
+	switch {
+	case x.err != nil:
+		httpidem.AnsweredOutside(ctx) // Caddy writes the response to the error
+		for _, name := range []string{"Content-Length", "Content-Encoding", "Content-Type", "Etag", "Last-Modified"} {
+			w.Header().Del(name) // of a response that is not sent
+		}
+		if neverConnected(x.err, r) && !connected.Load() && response.status == 0 {
+			httpidem.NothingDone(ctx)
+		}
+	case response.status/100 == 4 && httpidem.KeepFinal(response.status) == httpidem.DispositionRelease:
+		httpidem.NothingDone(ctx) // the request was refused, so the outcome is known
 	}
 }
 
-// nothingBegun reports whether an error means that no handler has begun work.
-func nothingBegun(err error) bool {
-	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
-		return true
+// neverConnected reports whether reverse_proxy has not reached any upstream. Its transports other
+// than HTTP do not trace connections, so a request that was tried twice counts as sent.
+func neverConnected(err error, r *http.Request) bool {
+	if _, ok := errors.AsType[reverseproxy.DialError](err); !ok {
+		return false
 	}
-	// 499 is reverse_proxy's status for a client that left. The upstream may have the request.
-	refusal, ok := errors.AsType[caddyhttp.HandlerError](err)
-	return ok && refusal.StatusCode >= 400 && refusal.StatusCode < 499
+	replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return false
+	}
+	_, answered := replacer.Get("http.reverse_proxy.status_code")
+	retries, tried := replacer.Get("http.reverse_proxy.retries")
+	return !answered && (!tried || retries == 0)
 }
+
+// stopTransportRetries stops Go's transport from repeating the request by itself after an idle
+// connection broke. The transport repeats requests with a GetBody, and requests with one of these
+// fields. It looks for their canonical names. On the wire the case of a name does not matter.
+func stopTransportRetries(r *http.Request) {
+	r.GetBody = nil
+	r.Header = r.Header.Clone()
+	for _, name := range []string{idemheader.Key, "X-Idempotency-Key"} {
+		if values, ok := r.Header[name]; ok {
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = values
+		}
+	}
+}
+
+// statusWriter notes the status of a response.
+type statusWriter struct {
+	http.ResponseWriter
+	status int // 0 before the response has begun
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *statusWriter) WriteHeader(status int) {
+	if status >= 200 && w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *statusWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // documentation describes the problems of a handler without a policy URL.
 const documentation = "https://github.com/redisidem/redisidem/blob/main/docs/http.md"
@@ -69,6 +144,8 @@ func (x *exchange) refuse(w http.ResponseWriter, r *http.Request) {
 	}
 	// No retry of the client's own helps, so that only the field says when to try again.
 	w.Header().Set("Retry-After", "60")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set(idemheader.Problem, httpidem.ResultOutcomeUnknown.String())
 	h.profile().WriteProblem(w, r, &httpidem.Problem{
 		Type: policy + "#outcome-unknown", Result: httpidem.ResultOutcomeUnknown,
 		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -22,9 +24,10 @@ type Handler struct {
 	Store
 
 	// Scope names the authenticated caller to whom a key belongs. Two callers share a response only
-	// if they have the same scope. It has placeholders, such as {http.auth.user.id} or
-	// {http.request.tls.client.subject}. A request for which one is empty is answered with 403. Do
-	// not use a value that the client can choose freely. Required, unless Unscoped is set.
+	// if they have the same scope. It has placeholders, such as {http.auth.user.id}. A request for
+	// which one is empty is answered with 403. Do not use a value that the client can choose, such
+	// as a header field that no authentication sets, or the subject of a certificate that Caddy does
+	// not verify (client_auth mode require_and_verify does). Required, unless Unscoped is set.
 	Scope string `json:"scope,omitempty"`
 	// Unscoped gives all callers one scope: a caller that knows the key of another one gets its
 	// response. It is for an API with a single caller.
@@ -47,6 +50,11 @@ type Handler struct {
 	// MaxValue.
 	MaxBody     int64 `json:"max_body,omitempty"`
 	MaxResponse int64 `json:"max_response,omitempty"`
+
+	// Stream sends responses as they are written, such as event streams. A response that a handler
+	// flushes is then not stored, and its retries are answered with 410. By default flushes have no
+	// effect.
+	Stream bool `json:"stream,omitempty"`
 
 	// Interrupted says what happens to a request with an earlier attempt of unknown outcome:
 	// "refuse" answers 503 until an operator has settled the key with the program redisidem, "run"
@@ -91,6 +99,8 @@ func (h *Handler) check() error {
 	switch {
 	case h.Scope == "" && !h.Unscoped:
 		return errors.New("scope: is required: name the authenticated caller, or say unscoped")
+	case h.Scope != "" && !hasPlaceholders(h.Scope):
+		return fmt.Errorf("scope: must have placeholders, such as {http.auth.user.id}, and no other braces: %q", h.Scope)
 	case h.Scope != "" && h.Unscoped:
 		return errors.New("unscoped: cannot go with scope")
 	case h.Interrupted != "" && h.Interrupted != interruptedRefuse && h.Interrupted != interruptedRun:
@@ -103,14 +113,33 @@ func (h *Handler) check() error {
 	return nil
 }
 
+// placeholder is a placeholder of Caddy.
+var placeholder = regexp.MustCompile(`\{[^{}\s]+\}`)
+
+// hasPlaceholders reports whether a scope differs between callers, as far as its text says.
+func hasPlaceholders(scope string) bool {
+	return placeholder.MatchString(scope) && !strings.ContainsAny(placeholder.ReplaceAllString(scope, ""), "{}")
+}
+
 // config returns the configuration of the middleware.
 func (h *Handler) config() *httpidem.Config {
 	return &httpidem.Config{
 		Methods: h.Methods, MaxBodyBytes: h.MaxBody, Wait: duration(h.Wait), FailOpen: h.FailOpen, PolicyURL: h.PolicyURL,
-		Key:      httpidem.KeyConfig{Header: h.KeyHeader, Optional: h.Optional},
-		Response: httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse)},
-		Profile:  h.profile(), Observer: h.store.observe,
+		Key:         httpidem.KeyConfig{Header: h.KeyHeader, Optional: h.Optional},
+		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepFlushed: !h.Stream},
+		Fingerprint: httpidem.Fingerprint{Func: fingerprint},
+		Profile:     h.profile(), Observer: h.store.observe,
 	}
+}
+
+// fingerprint adds the request as the client sent it: handlers in front of this one may have
+// rewritten it, and given two paths the same one.
+func fingerprint(d *httpidem.Digest, r *http.Request, body []byte) error {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		d.Text(original.Method)
+		d.Text(original.RequestURI)
+	}
+	return httpidem.WholeRequest(d, r, body)
 }
 
 // The values of Handler.Profile.
@@ -152,6 +181,12 @@ func (h *Handler) scopeOf(r *http.Request) (string, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	x := exchange{handler: h, next: next}
 	h.middleware.Handler(&x).ServeHTTP(w, r)
+	if x.err != nil && x.body != nil { // error routes may read it
+		var err error
+		if r.Body, err = x.body(); err != nil {
+			return errors.Join(x.err, err)
+		}
+	}
 	return x.err
 }
 

@@ -2,6 +2,8 @@ package caddyidem
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,7 +105,9 @@ func newStore(ctx caddy.Context, name string, cfg Store) (*store, error) {
 
 // register adds the metrics to those of a configuration of Caddy, if another handler has not.
 func (s *store) register(ctx caddy.Context) error {
-	labels := prometheus.Labels{"namespace": s.service.Config().Namespace}
+	// The URL may have a password, so that a digest tells stores with one namespace apart.
+	name := sha256.Sum256([]byte(s.pooled))
+	labels := prometheus.Labels{"namespace": s.service.Config().Namespace, "store": hex.EncodeToString(name[:4])}
 	registry := prometheus.WrapRegistererWith(labels, ctx.GetMetricsRegistry())
 	for _, c := range []prometheus.Collector{s.metrics, s.requests} {
 		err := registry.Register(c)
