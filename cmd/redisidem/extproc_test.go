@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	modes "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -43,9 +44,12 @@ func TestGatewayIsAnExternalProcessorOfEnvoy(t *testing.T) {
 		}
 		return out
 	}
-	request := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestHeaders{
-		RequestHeaders: headers(":method", "POST", ":path", "/orders", ":authority", "api.example.com", "idempotency-key", "k"),
-	}}
+	request := &extproc.ProcessingRequest{
+		Request: &extproc.ProcessingRequest_RequestHeaders{
+			RequestHeaders: headers(":method", "POST", ":path", "/orders", ":authority", "api.example.com", "idempotency-key", "k"),
+		},
+		ProtocolConfig: &extproc.ProtocolConfiguration{RequestBodyMode: modes.ProcessingMode_BUFFERED, ResponseBodyMode: modes.ProcessingMode_BUFFERED},
+	}
 	body := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestBody{
 		RequestBody: &extproc.HttpBody{Body: []byte("tea"), EndOfStream: true},
 	}}

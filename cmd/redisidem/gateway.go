@@ -147,6 +147,9 @@ func (c *gatewayCommand) serve(
 	server := newServer(c.handler(g, log), log)
 	server.Protocols = clientProtocols()
 	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
+	if c.Upstream == fromEnvoy {
+		server.ReadTimeout, server.WriteTimeout = 0, 0 // they would end a stream while the service is at work
+	}
 	listener, err := listen(ctx, c.Listen)
 	if err != nil {
 		return errors.Join(err, service.Close(ctx))

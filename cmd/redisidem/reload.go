@@ -98,6 +98,9 @@ func (c *gatewayCommand) needRestart(next *gatewayCommand) (fields []string) {
 			fields = append(fields, name)
 		}
 	}
+	if c.Upstream != next.Upstream && (c.Upstream == fromEnvoy || next.Upstream == fromEnvoy) { // the listener serves another protocol
+		fields = append(fields, "upstream")
+	}
 	if (len(c.content.JWTIssuers) == 0) != (len(next.content.JWTIssuers) == 0) { // they are in scopes
 		fields = append(fields, "jwt_issuers")
 	}

@@ -38,6 +38,7 @@ const (
 // Fields returns the fields that the outcome writes, as field, value, ...
 func (o *Outcome) Fields() []any {
 	c := Call{space: new(callSpace)}
+	c.space.used.texts, c.space.used.numbers = len(c.space.texts), len(c.space.numbers) // no pointers
 	o.add(&c)
 	return c.words
 }

@@ -12,6 +12,8 @@ import (
 	modes "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -34,7 +36,9 @@ type exchange struct {
 	stream grpc.BidiStreamingServer[extproc.ProcessingRequest, extproc.ProcessingResponse]
 	log    *slog.Logger
 
-	pending part // Envoy waits for the answer to it
+	method  string // of the request
+	sent    bool   // the handler has sent the request to the upstream
+	pending part   // Envoy waits for the answer to it
 	// passed means that Envoy was let continue: it may have sent the request to the upstream.
 	passed    bool
 	protected bool           // the request is under a lease
@@ -46,9 +50,10 @@ type exchange struct {
 type exchangeContext struct{}
 
 var (
-	errNoExchange = errors.New("extproc: the request is not one of Envoy's")
-	errNotAsked   = errors.New("extproc: Envoy did not send the body of the request: set request_body_mode to BUFFERED")
-	errUnexpected = errors.New("extproc: Envoy sent an unexpected message")
+	errNoExchange   = errors.New("extproc: the request is not one of Envoy's")
+	errOtherRequest = errors.New("extproc: Envoy sends the request of its client, and no other one")
+	errNotAsked     = errors.New("extproc: Envoy did not send the body of the request: set request_body_mode to BUFFERED")
+	errUnexpected   = errors.New("extproc: Envoy sent an unexpected message")
 )
 
 // Transport is the way to the upstream for requests from [NewHandler]: Envoy sends them, and
@@ -58,9 +63,13 @@ type Transport struct{}
 // RoundTrip implements [http.RoundTripper].
 func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x, ok := r.Context().Value(exchangeContext{}).(*exchange)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, errNoExchange
+	case x.sent || r.Method != x.method:
+		return nil, errOtherRequest
 	}
+	x.sent = true
 	x.protected = httpidem.Stage(r.Context()) != nil
 	if err := x.pass(r); err != nil {
 		return nil, err
@@ -78,12 +87,14 @@ func (x *exchange) readBody() ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case m.GetRequestBody() == nil:
-		x.passed = true // Envoy has not waited
-		x.log.Error(errNotAsked.Error())
-		return nil, errNotAsked
+	case m.GetRequestBody() != nil:
+		return m.GetRequestBody().GetBody(), nil
+	case m.GetRequestTrailers() != nil:
+		return nil, nil // of a request without a body
 	}
-	return m.GetRequestBody().GetBody(), nil
+	x.passed = true // Envoy has not waited
+	x.log.Error(errNotAsked.Error())
+	return nil, errNotAsked
 }
 
 // pass lets Envoy send the request to the upstream.
@@ -166,8 +177,9 @@ func (x *exchange) response() *http.Response {
 func (x *exchange) finish(w *recorder) error {
 	switch {
 	case x.upstream == nil && x.passed:
-		return nil // the stream has ended, or Envoy did not follow the protocol
-	case !x.passed, w.broken, x.protected && !w.same(x.upstream, x.body):
+		// After the end of a stream without an error, Envoy would send the response as it is.
+		return status.Error(codes.Aborted, "the response cannot be processed")
+	case !x.passed, x.protected && (w.broken || !w.same(x.upstream, x.body)):
 		return x.replace(w)
 	}
 	if err := x.answer(common(x.changed(w)), nil); err != nil {
@@ -246,7 +258,7 @@ func (x *exchange) answer(c *extproc.CommonResponse, mode *modes.ProcessingMode)
 // buffered is the mode for a request under a lease: the response must be stored before it is sent.
 func buffered() *modes.ProcessingMode {
 	return &modes.ProcessingMode{
-		RequestBodyMode: modes.ProcessingMode_BUFFERED, RequestTrailerMode: modes.ProcessingMode_SKIP,
+		RequestBodyMode: modes.ProcessingMode_BUFFERED, RequestTrailerMode: modes.ProcessingMode_SEND,
 		ResponseHeaderMode: modes.ProcessingMode_SEND, ResponseBodyMode: modes.ProcessingMode_BUFFERED,
 		ResponseTrailerMode: modes.ProcessingMode_SEND,
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -199,10 +198,18 @@ func (e *envoy) call(in *message) (*message, error) {
 		return nil, nil //nolint:nilnil // Envoy continues
 	}
 	requestOf := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestHeaders{
-		RequestHeaders: &extproc.HttpHeaders{Headers: toMap(in.header), EndOfStream: in.body == ""},
+		RequestHeaders: &extproc.HttpHeaders{Headers: toMap(in.header), EndOfStream: in.body == "" && in.trailer == nil},
 	}}
 	if now, err := exchange(requestOf, in.header); now != nil || err != nil {
 		return now, err
+	}
+	if in.body == "" && in.trailer != nil && mode.GetRequestTrailerMode() == modes.ProcessingMode_SEND {
+		part := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestTrailers{
+			RequestTrailers: &extproc.HttpTrailers{Trailers: toMap(in.trailer)},
+		}}
+		if now, err := exchange(part, in.header); now != nil || err != nil {
+			return now, err
+		}
 	}
 	if in.body != "" && mode.GetRequestBodyMode() == modes.ProcessingMode_BUFFERED {
 		part := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestBody{
@@ -391,18 +398,21 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 	t.Parallel()
 	e := setUp(t, "refuse")
 	headers := func() *extproc.ProcessingRequest {
-		return &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestHeaders{
-			RequestHeaders: &extproc.HttpHeaders{Headers: toMap(post("k", "tea").header)},
-		}}
+		return &extproc.ProcessingRequest{
+			Request: &extproc.ProcessingRequest_RequestHeaders{
+				RequestHeaders: &extproc.HttpHeaders{Headers: toMap(post("k", "tea").header)},
+			},
+			ProtocolConfig: &extproc.ProtocolConfiguration{RequestBodyMode: modes.ProcessingMode_BUFFERED, ResponseBodyMode: modes.ProcessingMode_BUFFERED},
+		}
 	}
-	streamed, observed, pathless := headers(), headers(), headers()
-	streamed.ProtocolConfig = &extproc.ProtocolConfiguration{RequestBodyMode: modes.ProcessingMode_STREAMED}
+	streamed, observed, old, none := headers(), headers(), headers(), headers()
+	streamed.ProtocolConfig.RequestBodyMode = modes.ProcessingMode_STREAMED
+	none.ProtocolConfig.ResponseBodyMode = modes.ProcessingMode_NONE
 	observed.ObservabilityMode = true
-	pathless.GetRequestHeaders().Headers = toMap(http.Header{":method": {"POST"}})
+	old.ProtocolConfig = nil
 	for want, first := range map[string]*extproc.ProcessingRequest{
 		"request_body_mode must be BUFFERED: STREAMED": streamed,
 		"observability_mode must not be set":           observed,
-		":path":                                        pathless,
 		"set request_header_mode to SEND":              {Request: &extproc.ProcessingRequest_RequestBody{RequestBody: &extproc.HttpBody{}}},
 	} {
 		stream, err := e.client.Process(t.Context())
@@ -429,11 +439,71 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 		if err := stream.Send(m); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := stream.Recv(); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := stream.Recv(); err != nil && status.Code(err) != codes.Aborted {
 			t.Fatal(err)
 		}
 	}
 	if !strings.Contains(e.log.String(), "request_body_mode") {
 		t.Errorf("the log says nothing: %s", e.log)
+	}
+}
+
+func TestRequestWithTrailersAloneIsProtected(t *testing.T) {
+	t.Parallel()
+	e := setUp(t, "refuse")
+	for range 2 {
+		in := post("k", "")
+		in.trailer = http.Header{"X-Sum": {"7"}}
+		e.must(in, "201")
+	}
+	if e.runs.Load() != 1 {
+		t.Errorf("the upstream got %d requests", e.runs.Load())
+	}
+}
+
+func TestUpgradeIsLeftAsItIs(t *testing.T) {
+	t.Parallel()
+	e := setUp(t, "refuse")
+	e.upstream = func(*message) *message {
+		return &message{header: http.Header{":status": {"101"}, "Upgrade": {"websocket"}, "Sec-Websocket-Accept": {"x"}}}
+	}
+	in := post("", "")
+	in.header.Set(":method", "GET")
+	in.header.Set("Connection", "Upgrade")
+	in.header.Set("Upgrade", "websocket")
+	if out := e.must(in, "101"); out.header.Get("Sec-Websocket-Accept") != "x" || out.header.Get("Content-Type") != "" {
+		t.Errorf("%+v", out)
+	}
+}
+
+func TestRefusalOfTheUpstreamIsKnown(t *testing.T) {
+	t.Parallel()
+	e := setUp(t, "refuse")
+	answer := e.upstream
+	e.upstream = func(*message) *message { return &message{header: http.Header{":status": {"429"}}, body: "slow down"} }
+	e.must(post("k", "tea"), "429")
+	e.upstream = answer
+	e.must(post("k", "tea"), "201")
+}
+
+func TestPathThatCannotBeParsedIsRefused(t *testing.T) {
+	t.Parallel()
+	e := setUp(t, "refuse")
+	in := post("k", "tea")
+	in.header.Set(":path", "no path")
+	e.must(in, "400")
+}
+
+// TestOnlyTheRequestItselfIsSent has a handler that sends another request on the way to the
+// upstream, and the request twice.
+func TestOnlyTheRequestItselfIsSent(t *testing.T) {
+	t.Parallel()
+	x := &exchange{method: http.MethodPost, sent: true}
+	for method, sent := range map[string]bool{http.MethodGet: false, http.MethodPost: true} {
+		x.sent = sent
+		r := httptest.NewRequest(method, "/", http.NoBody)
+		if _, err := (Transport{}).RoundTrip(r.WithContext(context.WithValue(t.Context(), exchangeContext{}, x))); !errors.Is(err, errOtherRequest) { //nolint:bodyclose // there is none
+			t.Errorf("%s: %v", method, err)
+		}
 	}
 }

@@ -49,10 +49,13 @@ func (p *processor) Process(stream grpc.BidiStreamingServer[extproc.ProcessingRe
 		return err
 	}
 	x := &exchange{stream: stream, log: p.log, pending: requestHeaders}
+	w := newRecorder()
 	r, err := newRequest(context.WithValue(stream.Context(), exchangeContext{}, x), first.GetRequestHeaders())
 	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return x.finish(w)
 	}
+	x.method = r.Method
 	if from, ok := peer.FromContext(stream.Context()); ok {
 		r.RemoteAddr = from.Addr.String()
 	}
@@ -61,7 +64,6 @@ func (p *processor) Process(stream grpc.BidiStreamingServer[extproc.ProcessingRe
 	} else {
 		r.Body = &requestBody{exchange: x}
 	}
-	w := newRecorder()
 	p.serve(w, r)
 	return x.finish(w)
 }
@@ -79,12 +81,16 @@ func (p *processor) serve(w *recorder, r *http.Request) {
 	p.inner.ServeHTTP(w, r)
 }
 
-// checkModes refuses modes of Envoy in which a body comes in pieces.
+// checkModes refuses modes of Envoy in which a body comes in pieces or not at all. A request with a
+// key would pass without protection.
 func checkModes(c *extproc.ProtocolConfiguration) error {
+	if c == nil {
+		return status.Error(codes.InvalidArgument, "the first message must have protocol_config: this version of Envoy is too old")
+	}
 	for name, mode := range map[string]modes.ProcessingMode_BodySendMode{
 		"request_body_mode": c.GetRequestBodyMode(), "response_body_mode": c.GetResponseBodyMode(),
 	} {
-		if mode != modes.ProcessingMode_NONE && mode != modes.ProcessingMode_BUFFERED {
+		if mode != modes.ProcessingMode_BUFFERED {
 			return status.Errorf(codes.InvalidArgument, "%s must be BUFFERED: %s", name, mode)
 		}
 	}

@@ -30,9 +30,10 @@ func leaseFields(header http.Header) *extproc.HeaderMutation {
 }
 
 // changed returns how the handler has changed the header of the upstream's response. With trailers
-// it is too late for that.
+// it is too late for that. A response with another status is one of the handler's own, as after an
+// upgrade of the connection, which is Envoy's.
 func (x *exchange) changed(w *recorder) *extproc.HeaderMutation {
-	if x.pending == responseTrailers || w.header == nil {
+	if x.pending == responseTrailers || w.header == nil || w.status != x.upstream.StatusCode {
 		return nil
 	}
 	return changes(x.upstream.Header, w.header)
