@@ -124,6 +124,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	out.Methods = httptoken.Upper(out.Methods)
 	out.Key.Header = cmp.Or(out.Key.Header, idemheader.Key)
 	out.Key.MaxBytes = cmp.Or(out.Key.MaxBytes, service.MaxKeyBytes)
+	out.Key.Sources = slices.Clone(out.Key.Sources)
 	out.Key.Optional = out.Key.Optional || out.Key.Generate != nil
 	out.MaxBodyBytes = cmp.Or(out.MaxBodyBytes, DefaultMaxBodyBytes)
 	out.Response.MaxBytes = cmp.Or(out.Response.MaxBytes, min(DefaultMaxResponseBytes, service.MaxValueBytes))
@@ -171,6 +172,9 @@ func (c *Config) validate(service *redisidem.Config) error {
 		}
 	}
 	if err := c.Response.validate(service, c.Key.Header); err != nil {
+		return err
+	}
+	if err := c.Key.validateSources(); err != nil {
 		return err
 	}
 	versions := map[byte]bool{c.Fingerprint.Version: true}

@@ -22,6 +22,8 @@ type Policy struct {
 	// "strict" (with quotes).
 	Key    string `yaml:"key" enum:"required,optional" help:"Whether requests must have an Idempotency-Key."`
 	Syntax string `yaml:"syntax" enum:"lenient,strict" help:"lenient: keys with or without quotes; strict: with quotes."`
+	// KeyFrom are the places of the key. Without any, it is the field Idempotency-Key.
+	KeyFrom []keySource `yaml:"key_from" jsonschema:"minItems=1" help:"Where the key is, in place of the field Idempotency-Key. The first of these places that a request has counts."`
 	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
 	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
 	Keys      string         `yaml:"keys" enum:"any,uuid" help:"The form of keys."`
@@ -69,6 +71,13 @@ type Policy struct {
 	MaxResponse int   `yaml:"max_response" help:"Maximum size of a stored response body in bytes. 0 is the default, 1 MiB."`
 }
 
+// keySource is a place of a key: see [httpidem.KeySource].
+type keySource struct {
+	Header string `yaml:"header" help:"Name of a header field."`
+	Query  string `yaml:"query" help:"Name of a query parameter."`
+	Body   string `yaml:"body" jsonschema:"pattern=^/" help:"JSON pointer of a text or a whole number in a JSON body, such as /data/id."`
+}
+
 // words is a list of words. A single word may stand without a list.
 type words []string
 
@@ -105,6 +114,9 @@ func (p *Policy) inherit(from *Policy) {
 	}
 	if p.Keep == nil {
 		p.Keep = from.Keep
+	}
+	if p.KeyFrom == nil {
+		p.KeyFrom = from.KeyFrom
 	}
 	if p.KeyWindow == nil {
 		p.KeyWindow = from.KeyWindow
@@ -167,6 +179,9 @@ func (p *Policy) validate() error {
 	if _, err := httpidem.ParseStatusPolicy(p.Keep...); err != nil {
 		return configfile.Within("keep", err)
 	}
+	if _, err := p.KeySources(); err != nil {
+		return err
+	}
 	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
 		return configfile.Within("fingerprint", err)
 	}
@@ -181,6 +196,21 @@ func (p *Policy) validate() error {
 		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}
 	return nil
+}
+
+// KeySources returns the places of the key. Nil means the field Idempotency-Key.
+func (p *Policy) KeySources() (sources []httpidem.KeySource, err error) {
+	if p.KeyFrom != nil && len(p.KeyFrom) == 0 {
+		return nil, configfile.Invalid("key_from", "must not be an empty list; leave it out for the default")
+	}
+	for i, from := range p.KeyFrom {
+		source := httpidem.KeySource(from)
+		if err := source.Validate(); err != nil {
+			return nil, configfile.Within(fmt.Sprintf("key_from[%d]", i), err)
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
 }
 
 // profile returns the form of the route's problems and replays.

@@ -16,8 +16,13 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep: %w", err)
 	}
+	sources, err := p.KeySources()
+	if err != nil {
+		return nil, err
+	}
 	cfg := &httpidem.Config{
-		Methods: p.Methods, Key: httpidem.KeyConfig{Optional: p.Key == "optional", Strict: p.Syntax == "strict"}, MaxBodyBytes: p.MaxBody,
+		Methods: p.Methods, MaxBodyBytes: p.MaxBody,
+		Key:      httpidem.KeyConfig{Sources: sources, Optional: p.Key == "optional", Strict: p.Syntax == "strict"},
 		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
 		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,

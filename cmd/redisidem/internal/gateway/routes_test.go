@@ -17,6 +17,7 @@ defaults:
   key: required
   wait: 2s
   headers: [X-Order]
+  key_from: [{header: X-Key}, {query: key}]
   stream: true
   authorize: /may
 routes:
@@ -33,6 +34,7 @@ routes:
     headers: []
     stream: false
     authorize: none
+    key_from: [{body: /id}]
   - match: /public/
     protect: false
 `)
@@ -42,7 +44,8 @@ routes:
 	orders, events, public := r.Routes[0], r.Routes[1], r.Routes[2]
 	if !*orders.Protect || orders.Key != "required" || *orders.Wait != 2*time.Second || orders.Keep[0] != "final" ||
 		orders.WithoutRedis != "refuse" || orders.MaxBody != 1000 || !slices.Equal(orders.Headers, []string{"X-Order"}) ||
-		len(orders.Fingerprint) != 2 || !*orders.Stream || orders.Authorize != "/may" {
+		len(orders.Fingerprint) != 2 || !*orders.Stream || orders.Authorize != "/may" ||
+		!slices.Equal(orders.KeyFrom, []keySource{{Header: "X-Key"}, {Query: "key"}}) || !slices.Equal(events.KeyFrom, []keySource{{Body: "/id"}}) {
 		t.Errorf("orders: %+v", orders)
 	}
 	if events.Key != "optional" || *events.Wait != 0 || events.Keep[0] != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 ||
@@ -137,6 +140,9 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: {": "gateway.yaml:1:9: ",
 		"routes: [{match: POST /a, without_redis: open}]": "refuse or pass",
 		"routes: [{match: POST /a, syntax: loose}]":       "lenient or strict",
+		"routes: [{match: POST /a, key_from: []}]":        "routes[0].key_from: must not be an empty list",
+		"routes: [{match: POST /a, key_from: [{}]}]":      "routes[0].key_from[0]: redisidem: httpidem.KeySource must have one of",
+		"defaults: {key_from: [{header: X}, {body: id}]}": "defaults.key_from[1]: redisidem: httpidem.KeySource.Body must be a JSON pointer",
 	} {
 		_, err := readRoutes(text)
 		if err == nil || !strings.Contains(err.Error(), words) {
@@ -160,6 +166,7 @@ routes:
   - {match: POST /fields, fingerprint: [amount]}
   - {match: POST /small, max_body: 10}
   - {match: PUT /put, methods: [PUT]}
+  - {match: POST /hooks, key_from: [{header: Webhook-Id}, {body: /id}], key: optional}
 `, Unscoped)
 	b.want(b.send("POST", "/", ""), 400, "missing", false)
 	b.want(b.send("POST", "/public/x", ""), 201, "order 1", false)
@@ -171,12 +178,19 @@ routes:
 	b.want(b.send("POST", "/small", "0123456789x", "Idempotency-Key", "s"), 413, "", false)
 	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", false)
 	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", true)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`), 201, "order 6", false)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`), 201, "order 6", true)
+	b.logs(`"key":"` + b.id("evt_1") + `"`)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`, "Webhook-Id", "msg_1"), 201, "order 7", false)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`, "Webhook-Id", "msg_1"), 201, "order 7", true)
+	b.want(b.send("POST", "/hooks", `{}`, "Idempotency-Key", "evt_1"), 201, "order 8", false)
+	b.want(b.send("POST", "/hooks", `{}`, "Idempotency-Key", "evt_1"), 201, "order 9", false)
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = fmt.Fprint(w, b.runs.Load())
 	})
-	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", false)
-	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", true)
-	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "7", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "10", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "10", true)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "11", false)
 	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 503, "outcome of the request is unknown", false)
 }
