@@ -42,7 +42,7 @@ func (c *Completer) look(ctx context.Context, flows []*workers) (map[*workers][]
 		}
 		w.mu.Unlock()
 	}
-	existing, err := s.redis.Existing(ctx, indexes)
+	existing, err := s.redis.Existing(ctx, indexes, protocol.ScanAsks)
 	for _, index := range existing {
 		prefix, flow := protocol.SplitDueIndex(index)
 		found[byName[flow]] = append(found[byName[flow]], prefix)

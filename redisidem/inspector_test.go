@@ -113,7 +113,7 @@ func TestInspectorOfAReaderMayNotAct(t *testing.T) {
 	user := "reader" + e.namespace
 	for _, rule := range []string{
 		"reset", "on", ">pw", "~" + e.namespace + ":*", "+hello", "+auth", "+exists", "+hmget", "+hgetall", "+pttl", "+zscore", "+time", "+scan",
-		"+dbsize", "+randomkey", "+zcount", "+xrange",
+		"+dbsize", "+randomkey", "+multi", "+exec", "+zcount", "+xrange",
 	} {
 		mustBe(t, e.client().Do(ctx, "ACL", "SETUSER", user, rule).Err(), nil)
 	}

@@ -50,7 +50,8 @@ type FlowIndex struct {
 
 // Stats returns statistics. All keys are counted if no server has more than 10,000 Redis keys.
 // Otherwise each server draws 5000 of its Redis keys at random with RANDOMKEY. The share of a state
-// among them, times DBSIZE, is the estimate. The cost does not grow with the number of keys.
+// among them, times DBSIZE, is the estimate. Keys that have expired are left out, although DBSIZE
+// counts them until the server removes them. The cost does not grow with the number of keys.
 //
 // The indexes of flows are always counted. These are the flows that are named, those that a
 // Completer has scanned within the last minute, and those of which a key was counted or drawn. A
@@ -90,8 +91,8 @@ func (in *Inspector) Stats(ctx context.Context, flows ...string) (*Stats, error)
 
 // FlowIndexes counts the indexes of flows, by name: of those that are named, and of those that a
 // Completer has scanned within the last minute. It is the part of [Inspector.Stats] that programs
-// can afford often. A flow without unfinished keys is not in the result. One server needs an EXISTS
-// for every four flows, and more where keys are due or dead; a cluster needs one for each of the
+// can afford often. A flow without unfinished keys is not in the result. One server needs two
+// EXISTS for each flow, and more where keys are due or dead; a cluster needs one for each of the
 // 1024 shards.
 //
 // It returns [ErrInvalid] for a name that no flow can have, [ErrUnavailable], [ErrDamaged] for an
@@ -177,7 +178,7 @@ func (in *Inspector) estimate(ctx context.Context, stats *Stats, flows map[strin
 	own := protocol.ShardPrefix(in.service.cfg.Namespace, 0)
 	own = own[:strings.LastIndex(own, "{")+1]
 	for _, server := range servers {
-		of := len(server.Keys)
+		of := len(server.Keys) + server.Expired
 		names := slices.DeleteFunc(server.Keys, func(name string) bool { return !strings.HasPrefix(name, own) })
 		for _, name := range names {
 			if flow, _ := protocol.FlowOfIndex(name); flow != "" {

@@ -101,6 +101,8 @@ var rights = []right{
 	{"scan", "0", forInspecting},
 	{"dbsize", "", forInspecting},
 	{"randomkey", "", forInspecting},
+	{"multi", "", forInspecting},
+	{"exec", "", forInspecting},
 	{"zcount", "key 0 1", forInspecting},
 	{"xrange", "key - +", forInspecting},
 	{"xrevrange", "key + -", forInspecting},

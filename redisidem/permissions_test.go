@@ -114,7 +114,7 @@ func (s scriptSpy) Eval(ctx context.Context, script string, _ []string, _ ...any
 func sent(t *testing.T) map[string]string {
 	t.Helper()
 	// Methods of clients send the command of their name in small letters, with these exceptions.
-	methods := map[string]string{"ConfigGet": "", "ClusterSlots": "cluster|slots", "Subscribe": "subscribe", "SetArgs": "set"} // Check can do without config|get
+	methods := map[string]string{"ConfigGet": "", "ClusterSlots": "cluster|slots", "Subscribe": "subscribe", "SetArgs": "set", "TxPipelined": ""} // Check can do without config|get
 	client := reflect.TypeFor[redis.Cmdable]()
 	for i := range client.NumMethod() {
 		name := client.Method(i).Name
@@ -164,6 +164,9 @@ func sent(t *testing.T) map[string]string {
 					name = f.Name
 				}
 				withContext := len(n.Args) > 0 && isContext(n.Args[0])
+				if name == "TxPipelined" {
+					found["multi"], found["exec"] = file, file
+				}
 				switch command := methods[name]; {
 				case withContext && command != "":
 					found[command] = file

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"slices"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
@@ -113,8 +114,8 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	switch {
 	case c.Upstream == "":
 		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000")
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, configfile.Invalid("upstream", "is not an http:// or https:// URL")
+	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme):
+		return nil, configfile.Invalid("upstream", "is not an http://, https:// or h2c:// URL")
 	case u.User != nil:
 		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
 	}

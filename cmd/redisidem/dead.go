@@ -19,17 +19,16 @@ type deadCommand struct {
 type deadList struct {
 	storeFlags
 	filterFlags
+	pageFlags
 }
 
 // Run lists dead letters.
 func (c *deadList) Run(ctx context.Context) error {
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
-		keys, err := deadLetters(ctx, in, c.filter(redisidem.KeyDead))
 		r := newRows(c.Output, "ID DEAD SCOPE KEY REASON")
-		for _, k := range keys {
+		return c.print(ctx, in, c.filter(redisidem.KeyDead), r, func(k *redisidem.KeyInfo) {
 			r.add(newKeyRecord(k, false), k.ID, span(max(k.At.Sub(k.DeadLetter.At), 0)), cut(k.Scope, 14), cut(k.Value, 16), cut(k.DeadLetter.Reason, 44))
-		}
-		return errors.Join(r.end(), err)
+		})
 	})
 }
 
@@ -97,7 +96,7 @@ func (f *actFlags) all(
 			word := done
 			if err := do(in, ctx, k, f.act()); err != nil {
 				if errors.Is(err, redisidem.ErrUnavailable) {
-					return errors.Join(r.end(), err)
+					return errors.Join(r.flush(), err)
 				}
 				refused++
 				word = message(err)
@@ -107,6 +106,6 @@ func (f *actFlags) all(
 		if refused > 0 {
 			err = fmt.Errorf("%d of %s were refused", refused, count(len(keys), "dead letter"))
 		}
-		return errors.Join(r.end(), err)
+		return errors.Join(r.flush(), err)
 	})
 }

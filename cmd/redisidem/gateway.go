@@ -144,6 +144,7 @@ func (c *gatewayCommand) serve(
 	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, listenerTLS *gateway.ListenerTLS, log *slog.Logger,
 ) error {
 	server := newServer(g.Handler(), log)
+	server.Protocols = clientProtocols()
 	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
 	listener, err := listen(ctx, c.Listen)
 	if err != nil {

@@ -56,12 +56,17 @@ func parseStates(names []string) (states []redisidem.KeyState, err error) {
 	return states, nil
 }
 
+// pageFlags say which part of a list is printed.
+type pageFlags struct {
+	Limit  int    `default:"50" help:"End after the page with the key of this number; 0 for no limit."`
+	Cursor string `help:"Continue an earlier list, which has printed this."`
+}
+
 type keysList struct {
 	storeFlags
 	filterFlags
-	State  []string `placeholder:"STATE" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
-	Limit  int      `default:"50" help:"End after the page with the key of this number; 0 for no limit."`
-	Cursor string   `help:"Continue an earlier list, which has printed this."`
+	pageFlags
+	State []string `placeholder:"STATE" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
 }
 
 // Run lists keys.
@@ -71,35 +76,52 @@ func (c *keysList) Run(ctx context.Context) error {
 		return err
 	}
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
-		return listKeys(ctx, in, c.Output, c.filter(states...), c.Cursor, c.Limit)
+		r := newRows(c.Output, "ID STATE AGE TRIES SCOPE KEY FLOW")
+		return c.print(ctx, in, c.filter(states...), r, func(k *redisidem.KeyInfo) {
+			r.add(newKeyRecord(k, false), k.ID, k.State.String(), ageOf(k), strconv.Itoa(k.Attempts), cut(k.Scope, 16), cut(k.Value, 20), cut(k.Flow, 14))
+		})
 	})
 }
 
-// listKeys prints the keys that match a filter, up to the end of the page with the key of number
-// limit.
-func listKeys(ctx context.Context, in *redisidem.Inspector, output string, f redisidem.Filter, cursor string, limit int) error {
-	r := newRows(output, "ID STATE AGE TRIES SCOPE KEY FLOW")
-	n := 0
+// flushEvery is how long rows of a long list wait until they are printed.
+const flushEvery = 300 * time.Millisecond
+
+// print prints the keys that match a filter, each once, up to the end of the page with the key of
+// number Limit. add prints one key as a row.
+func (f *pageFlags) print(ctx context.Context, in *redisidem.Inspector, filter redisidem.Filter, r *rows, add func(k *redisidem.KeyInfo)) error {
+	seen := make(map[string]bool)
+	cursor, records, flushed := f.Cursor, 0, time.Now()
 	var failed error
-	for page, err := range in.List(ctx, f, cursor) {
+	for page, err := range in.List(ctx, filter, cursor) {
 		if err != nil {
 			failed = err
 			break
 		}
 		for _, k := range page.Keys {
-			r.add(newKeyRecord(k, false), k.ID, k.State.String(), ageOf(k), strconv.Itoa(k.Attempts), cut(k.Scope, 16), cut(k.Value, 20), cut(k.Flow, 14))
+			if !seen[k.ID] {
+				seen[k.ID] = true
+				add(k)
+			}
 		}
-		n += len(page.Keys)
-		cursor = page.Next
-		if limit > 0 && n >= limit {
+		cursor, records = page.Next, records+page.Records
+		if cursor == "" || f.Limit > 0 && len(seen) >= f.Limit {
 			break
 		}
+		if time.Since(flushed) >= flushEvery {
+			progress("")
+			if failed = r.flush(); failed != nil {
+				break
+			}
+			flushed = time.Now()
+			progress(fmt.Sprintf("%s found in %s ", count(len(seen), "key"), count(records, "record")))
+		}
 	}
-	err := errors.Join(failed, r.end())
+	progress("")
+	err := errors.Join(failed, r.flush())
 	if cursor != "" {
-		fmt.Fprintf(os.Stderr, "%s; continue with --cursor %s\n", count(n, "key"), cursor)
-	} else if output == "table" && err == nil {
-		fmt.Fprintln(os.Stderr, count(n, "key"))
+		fmt.Fprintf(os.Stderr, "%s; continue with --cursor %s\n", count(len(seen), "key"), cursor)
+	} else if r.json == nil && err == nil {
+		fmt.Fprintln(os.Stderr, count(len(seen), "key"))
 	}
 	return err
 }
@@ -221,7 +243,7 @@ func (f *actFlags) one(
 		}
 		r := newRows(store.Output, "ID DONE")
 		r.add(map[string]string{"id": k.ID, "done": done}, k.ID, done)
-		return r.end()
+		return r.flush()
 	})
 }
 

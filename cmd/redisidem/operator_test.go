@@ -273,7 +273,10 @@ func TestOperationsPageNamesCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := parser.Parse(append(words, "--redis=redis://127.0.0.1:1")); err != nil {
+		if words[0] != "routes" {
+			words = append(words, "--redis=redis://127.0.0.1:1")
+		}
+		if _, err := parser.Parse(words); err != nil {
 			t.Errorf("%s: %v", line[1], err)
 		}
 	}

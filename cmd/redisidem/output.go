@@ -2,22 +2,22 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// rows prints a table for people, or each row as a JSON object.
+// rows prints a table for people, or each row as a JSON object. Each column is as wide as its
+// widest cell so far.
 type rows struct {
-	table *tabwriter.Writer // nil for JSON
-	json  *json.Encoder
-	err   error
+	json    *json.Encoder // nil for a table
+	waiting [][]string
+	widths  []int
+	err     error
 }
 
 // newRows begins a table with the names of its columns, separated by spaces.
@@ -25,7 +25,7 @@ func newRows(output, columns string) *rows {
 	if output == "json" {
 		return &rows{json: newJSON(os.Stdout)}
 	}
-	r := &rows{table: tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)}
+	r := new(rows)
 	r.line(strings.Fields(columns)...)
 	return r
 }
@@ -36,9 +36,9 @@ func newJSON(w io.Writer) *json.Encoder {
 	return e
 }
 
-// add prints a row: object as JSON, or the cells.
+// add prints a row: object as JSON at once, or the cells with the next flush.
 func (r *rows) add(object any, cells ...string) {
-	if r.table != nil {
+	if r.json == nil {
 		r.line(cells...)
 	} else if err := r.json.Encode(object); r.err == nil {
 		r.err = err
@@ -46,17 +46,28 @@ func (r *rows) add(object any, cells ...string) {
 }
 
 func (r *rows) line(cells ...string) {
-	if _, err := fmt.Fprintln(r.table, strings.TrimRight(strings.Join(cells, "\t"), "\t")); r.err == nil {
-		r.err = err
+	for i, cell := range cells {
+		if i == len(r.widths) {
+			r.widths = append(r.widths, 0)
+		}
+		r.widths[i] = max(r.widths[i], utf8.RuneCountInString(cell))
 	}
+	r.waiting = append(r.waiting, cells)
 }
 
-// end prints what is left.
-func (r *rows) end() error {
-	if r.table != nil {
-		if err := r.table.Flush(); r.err == nil {
-			r.err = err
+// flush prints the rows that wait, and returns the first error of all that was printed.
+func (r *rows) flush() error {
+	var text strings.Builder
+	for _, cells := range r.waiting {
+		line := ""
+		for i, cell := range cells {
+			line += cell + strings.Repeat(" ", r.widths[i]-utf8.RuneCountInString(cell)+2)
 		}
+		text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	r.waiting = nil
+	if _, err := os.Stdout.WriteString(text.String()); r.err == nil {
+		r.err = err
 	}
 	return r.err
 }

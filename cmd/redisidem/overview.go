@@ -44,7 +44,7 @@ func (c *statsCommand) Run(ctx context.Context) error {
 			}
 		}
 		row("all", stats.Records)
-		if err := r.end(); err != nil {
+		if err := r.flush(); err != nil {
 			return err
 		}
 		fmt.Println()
@@ -52,7 +52,7 @@ func (c *statsCommand) Run(ctx context.Context) error {
 		for _, f := range stats.Flows {
 			r.line(shown(f.Name), strconv.FormatInt(f.Due, 10), strconv.FormatInt(f.Overdue, 10), strconv.FormatInt(f.Dead, 10))
 		}
-		return r.end()
+		return r.flush()
 	})
 }
 
@@ -113,7 +113,7 @@ func (c *flowsCommand) Run(ctx context.Context) error {
 				States map[string]int `json:"states"`
 			}{f.Flow, f.Open, f.Oldest, states}, cut(f.Flow, 30), strconv.Itoa(f.Open), clock(f.Oldest), strings.Join(words, ", "))
 		}
-		return r.end()
+		return r.flush()
 	})
 }
 
@@ -151,9 +151,9 @@ func (c *auditCommand) Run(ctx context.Context) error {
 				Outcome string    `json:"outcome"`
 				ID      string    `json:"id"`
 				Reason  string    `json:"reason"`
-			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, clock(e.At), cut(e.Actor, 10), cut(what, 34), e.KeyID, cut(e.Reason, 40))
+			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, clock(e.At), cut(e.Actor, 10), cut(what, 42), e.KeyID, cut(e.Reason, 32))
 		}
-		return r.end()
+		return r.flush()
 	})
 }
 

@@ -42,24 +42,20 @@ func (c *scopePurge) Run(ctx context.Context) error {
 			}
 		}
 		var p redisidem.Purged
-		for progress, err := range in.Purge(ctx, c.Scope, c.Cursor, c.act()) {
-			p = progress
+		for purged, err := range in.Purge(ctx, c.Scope, c.Cursor, c.act()) {
+			p = purged
 			if err != nil {
 				if p.Next != "" {
 					fmt.Fprintf(os.Stderr, "%s deleted; continue with --cursor %s\n", count(p.Deleted, "key"), p.Next)
 				}
 				return err
 			}
-			if terminal(os.Stderr) {
-				fmt.Fprintf(os.Stderr, "\r%d records looked at, %d deleted ", p.Records, p.Deleted)
-			}
+			progress(fmt.Sprintf("%s deleted of %s ", count(p.Deleted, "key"), count(p.Records, "record")))
 		}
-		if terminal(os.Stderr) {
-			fmt.Fprintln(os.Stderr)
-		}
+		progress("")
 		r := newRows(c.Output, "DELETED LOCKED LOOKED-AT")
 		r.add(map[string]int{"deleted": p.Deleted, "locked": p.Locked, "records": p.Records}, fmt.Sprint(p.Deleted), fmt.Sprint(p.Locked), fmt.Sprint(p.Records))
-		if err := r.end(); err != nil {
+		if err := r.flush(); err != nil {
 			return err
 		}
 		if p.Locked > 0 {
@@ -89,10 +85,4 @@ func (c *scopePurge) count(ctx context.Context, in *redisidem.Inspector) (n, loc
 		}
 	}
 	return n, locked, nil
-}
-
-// terminal reports whether a file is a terminal.
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

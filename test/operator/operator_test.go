@@ -1,9 +1,16 @@
-// Package operator measures what an operator's view of many keys costs.
+//go:build unix
+
+// Package operator asks an operator's questions about many keys with the program redisidem, and
+// measures what the answers cost.
+//
+//	go test -count=1 -v ./test/operator -run Question -size change # 110,000 keys
+//	go test -count=1 -v ./test/operator -run View -size nightly    # a million keys
 package operator
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"sync"
 	"testing"
@@ -11,16 +18,17 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/test/internal/child"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	leak.Main(m)
+	flag.Parse()
+	child.Main(m, map[string]func(){"worker": work})
 }
 
 // quiet discards the log of go-redis, which writes about a server that is starting.
@@ -51,7 +59,7 @@ func fill(t *testing.T, svc *redisidem.Service, n int) {
 	for range 256 {
 		wg.Go(func() {
 			for i := range numbers {
-				sc, value := svc.Scope(fmt.Sprintf("tenant-%d", i/100%100)), fmt.Sprint(i)
+				sc, value := svc.Scope(fmt.Sprintf("shop-%d", i/100%100)), fmt.Sprint(i)
 				var err error
 				switch kind := i % 100; {
 				case kind < 90:
@@ -124,7 +132,7 @@ func TestOperatorsViewOfManyKeys(t *testing.T) {
 		return fmt.Sprintf("%+v", s.States), nil
 	})
 	took("find", func() (string, error) {
-		k, err := in.Find(ctx, svc.Scope("tenant-0").ID("99"))
+		k, err := in.Find(ctx, svc.Scope("shop-0").ID("99"))
 		return fmt.Sprintf("%+v", k.State), err
 	})
 	took("first page", func() (string, error) {
@@ -142,7 +150,7 @@ func TestOperatorsViewOfManyKeys(t *testing.T) {
 	})
 	took("purge", func() (string, error) {
 		var p redisidem.Purged
-		for progress, err := range in.Purge(ctx, "tenant-7", "", redisidem.Act{Actor: "test", Reason: "measure"}) {
+		for progress, err := range in.Purge(ctx, "shop-7", "", redisidem.Act{Actor: "test", Reason: "measure"}) {
 			if p = progress; err != nil {
 				return "", err
 			}

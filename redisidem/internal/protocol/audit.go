@@ -77,7 +77,7 @@ func (c *Client) AuditEntries(ctx context.Context, from, to time.Time) (entries 
 	for shard := range streams {
 		streams[shard] = AuditStream(ShardPrefix(c.namespace, shard))
 	}
-	if streams, err = c.Existing(ctx, streams); err != nil {
+	if streams, err = c.Existing(ctx, streams, operatorAsks); err != nil {
 		return nil, err
 	}
 	begin, end := "-", "+"

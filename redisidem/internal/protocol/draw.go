@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -32,12 +33,20 @@ func size(ctx context.Context, node *redis.Client) (n int64, err error) {
 // Drawn are Redis keys that were drawn from a master at random, each perhaps several times.
 type Drawn struct {
 	Keys []string
-	Of   int64 // how many Redis keys the master has
+	// Expired is how many more draws hit a key that had expired and was not removed yet.
+	Expired int
+	Of      int64 // how many Redis keys the master has, with expired ones
 }
 
+// drawBatch is how many keys are drawn in one transaction, which takes a server a fraction of a
+// millisecond.
+const drawBatch = 100
+
 // Draw draws n Redis keys from each master.
+//
+// RANDOMKEY removes a key that has expired, and draws again. The transaction counts such keys by
+// how much smaller the master is afterwards: nothing else can change it meanwhile.
 func (c *Client) Draw(ctx context.Context, n int) (all []Drawn, err error) {
-	const batch = 1000
 	var mu sync.Mutex
 	err = c.eachMaster(ctx, func(ctx context.Context, _ string, node *redis.Client) error {
 		var d Drawn
@@ -45,18 +54,9 @@ func (c *Client) Draw(ctx context.Context, n int) (all []Drawn, err error) {
 		if d.Of, err = size(ctx, node); err != nil {
 			return err
 		}
-		for left := n; left > 0 && d.Of > 0; left -= batch {
-			cmds := make([]redis.Cmder, min(left, batch))
-			for i := range cmds {
-				cmds[i] = redis.NewStringCmd(ctx, "randomkey")
-			}
-			if err := Repeat(ctx, func(ctx context.Context) error { return (plain{node}).send(ctx, cmds) }); err != nil {
+		for left := n; left > 0 && d.Of > 0; left -= drawBatch {
+			if err := Repeat(ctx, func(ctx context.Context) error { return d.add(ctx, node, min(left, drawBatch)) }); err != nil {
 				return err
-			}
-			for _, cmd := range cmds {
-				if key := cmd.(*redis.StringCmd).Val(); key != "" { //nolint:forcetypeassert // made above
-					d.Keys = append(d.Keys, key)
-				}
 			}
 		}
 		mu.Lock()
@@ -65,4 +65,28 @@ func (c *Client) Draw(ctx context.Context, n int) (all []Drawn, err error) {
 		return nil
 	})
 	return all, err
+}
+
+// add draws n more keys.
+func (d *Drawn) add(ctx context.Context, node *redis.Client, n int) error {
+	cmds := make([]*redis.StringCmd, n)
+	var before, after *redis.IntCmd
+	_, err := node.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		before = tx.DBSize(ctx)
+		for i := range cmds {
+			cmds[i] = tx.RandomKey(ctx)
+		}
+		after = tx.DBSize(ctx)
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) { // nil: no key is left
+		return err
+	}
+	for _, cmd := range cmds {
+		if key := cmd.Val(); key != "" {
+			d.Keys = append(d.Keys, key)
+		}
+	}
+	d.Expired += int(before.Val() - after.Val())
+	return nil
 }

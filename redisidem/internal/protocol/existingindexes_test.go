@@ -39,7 +39,7 @@ func TestExistingFindsTheIndexes(t *testing.T) {
 			}
 		}
 		before := server.CommandCount()
-		got, err := c.Existing(context.Background(), indexes)
+		got, err := c.Existing(context.Background(), indexes, ScanAsks)
 		slices.Sort(got)
 		slices.Sort(want)
 		if err != nil || !slices.Equal(got, want) {

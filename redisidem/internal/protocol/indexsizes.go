@@ -37,7 +37,7 @@ func (c *Client) Indexes(ctx context.Context, flows []string) (map[string]*Index
 		}
 	}
 	sizes := make(map[string]*Index)
-	existing, err := c.Existing(ctx, names)
+	existing, err := c.Existing(ctx, names, operatorAsks)
 	if err != nil || len(existing) == 0 {
 		return sizes, err
 	}

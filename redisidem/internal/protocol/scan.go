@@ -111,7 +111,7 @@ func (c *Client) Find(ctx context.Context, digest string) (id Identity, ok bool,
 	for shard := range records {
 		records[shard] = ShardPrefix(c.namespace, shard) + digest
 	}
-	found, err := c.Existing(ctx, records)
+	found, err := c.Existing(ctx, records, operatorAsks)
 	if len(found) == 0 {
 		return Identity{}, false, err
 	}

@@ -12,6 +12,7 @@ import (
 
 // Upstream is the service behind the gateway.
 type Upstream struct {
+	// URL is http, https, or h2c for HTTP/2 without TLS.
 	URL *url.URL
 	// TLS is the client configuration for an https URL. Nil means the defaults.
 	TLS *tls.Config
@@ -21,6 +22,9 @@ type Upstream struct {
 	// KeepHost forwards the client's Host in place of the URL's.
 	KeepHost bool
 }
+
+// schemeH2C is the scheme of an upstream that speaks HTTP/2 without TLS. Requests to it have http.
+const schemeH2C = "h2c"
 
 // upstreamTransport sends requests to the upstream. A request under a lease is not limited in time,
 // since the upstream would still be at work after the end of its connection.
@@ -38,6 +42,10 @@ func (u *Upstream) newTransport() *upstreamTransport {
 		MaxIdleConnsPerHost: 1024, // all are to one host
 		ForceAttemptHTTP2:   true,
 		DisableCompression:  true, // responses are forwarded as they are
+	}
+	if u.URL.Scheme == schemeH2C {
+		leased.Protocols = new(http.Protocols)
+		leased.Protocols.SetUnencryptedHTTP2(true)
 	}
 	limited := leased.Clone()
 	limited.ResponseHeaderTimeout = u.Timeout
