@@ -33,6 +33,9 @@ func (gatewayOpenAPI) Run(c *gatewayCommand) error {
 		return c.explain(err)
 	}
 	fragment := openAPIFragment{UUID: policies.Defaults.Keys == "uuid", Retention: c.Retention}
+	if policies.Defaults.Retention != nil {
+		fragment.Retention = *policies.Defaults.Retention
+	}
 	fragment.add(sources, policies.Defaults.Key == "required")
 	return text.Execute(os.Stdout, fragment)
 }

@@ -18,7 +18,7 @@ import (
 func TestOpenAPIFragment(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
-	if err := os.WriteFile(file, []byte("defaults: {key: required, keys: uuid}\nretention: 2h\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("defaults: {key: required, keys: uuid, retention: 2h}\nretention: 3h\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

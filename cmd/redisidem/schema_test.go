@@ -247,6 +247,7 @@ func TestGatewayValidate(t *testing.T) {
 		return file
 	}
 	good := write("good.yaml", "upstream: http://x\nscope: unscoped\nroutes: [{match: POST /a}]\n")
+	short := write("short.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, retention: 1s}\n")
 	bad := write("bad.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, max_response: 99999999999}\n")
 	missing := write("missing.yaml", "upstream: http://x\nscope: jwt:sub\njwt_key: none.pem\n")
 	for _, c := range []struct {
@@ -257,6 +258,7 @@ func TestGatewayValidate(t *testing.T) {
 		{[]string{"--config", good}, "the configuration is valid\n"},
 		{[]string{"--upstream=http://y", "--scope=unscoped"}, "the configuration is valid\n"},
 		{[]string{bad}, "bad.yaml:4:5: routes[0]: "},
+		{[]string{short}, "short.yaml:4:22: routes[0].retention: redisidem: Config.Retention (1s) must not be shorter than Config.Lease (10s)"},
 		{[]string{missing}, "missing.yaml:3:1: jwt_key: open none.pem"},
 		{[]string{good, "--scope=tenant"}, "--scope: must be"},
 		{nil, "--upstream: must name"},

@@ -28,6 +28,8 @@ type Policy struct {
 	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
 	Keys      string         `yaml:"keys" enum:"any,uuid" help:"The form of keys."`
 	KeyWindow *time.Duration `yaml:"key_window" help:"If it is not 0s: accept only version 7 UUIDs and ULIDs whose time differs from now by no more."`
+	// Retention is how long responses are stored. Nil means that of the service.
+	Retention *time.Duration `yaml:"retention" help:"How long responses are stored, in place of the retention of all routes."`
 	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
 	PublishRetention *bool `yaml:"publish_retention" help:"Whether each response to a request with a key says how long it is kept."`
 	// Wait is how long a retry waits for the request in flight. 0 refuses it at once.
@@ -120,6 +122,9 @@ func (p *Policy) inherit(from *Policy) {
 	}
 	if p.KeyWindow == nil {
 		p.KeyWindow = from.KeyWindow
+	}
+	if p.Retention == nil {
+		p.Retention = from.Retention
 	}
 	if p.PublishRetention == nil {
 		p.PublishRetention = from.PublishRetention

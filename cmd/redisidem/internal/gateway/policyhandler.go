@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -47,7 +48,13 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	if len(p.Fingerprint) > 0 {
 		cfg.Fingerprint.Func = httpidem.JSONFields(p.Fingerprint...)
 	}
-	m, err := httpidem.New(g.service, g.scope, cfg)
+	service := g.service
+	if p.Retention != nil {
+		if service, err = service.WithRetention(*p.Retention); err != nil {
+			return nil, configfile.Within("retention", err)
+		}
+	}
+	m, err := httpidem.New(service, g.scope, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestRoutesInheritTheDefaults(t *testing.T) {
@@ -166,6 +170,7 @@ routes:
   - {match: POST /fields, fingerprint: [amount]}
   - {match: POST /small, max_body: 10}
   - {match: PUT /put, methods: [PUT]}
+  - {match: POST /long, retention: 72h, publish_retention: true}
   - {match: POST /hooks, key_from: [{header: Webhook-Id}, {body: /id}], key: optional}
 `, Unscoped)
 	b.want(b.send("POST", "/", ""), 400, "missing", false)
@@ -178,6 +183,21 @@ routes:
 	b.want(b.send("POST", "/small", "0123456789x", "Idempotency-Key", "s"), 413, "", false)
 	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", false)
 	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", true)
+	for path, want := range map[string]time.Duration{"/put": redisidem.DefaultRetention, "/long": 72 * time.Hour} {
+		method := map[string]string{"/put": "PUT", "/long": "POST"}[path]
+		got := b.send(method, path, "", "Idempotency-Key", "r"+path)
+		info, err := redisidem.NewInspector(b.service).Find(t.Context(), b.id("r"+path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Life > want+time.Minute || info.Life < want-time.Hour {
+			t.Errorf("%s: the record lives for %v, want %v", path, info.Life, want)
+		}
+		if seconds := strconv.Itoa(int(want.Seconds())); path == "/long" && got.header.Get(idemheader.Retention) != seconds {
+			t.Errorf("%s: the header is %v, want %s", path, got.header, seconds)
+		}
+	}
+	b.runs.Store(5)
 	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`), 201, "order 6", false)
 	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`), 201, "order 6", true)
 	b.logs(`"key":"` + b.id("evt_1") + `"`)
