@@ -4,8 +4,8 @@ import "time"
 
 // WithRetention returns a view of the service that keeps the records it changes for another time
 // than Config.Retention. The two are one service: they share connections, leases, copies and
-// events, and Close on either closes both. It is for routes whose answers are needed for a longer or
-// a shorter time. The retention of a record is that of its last commit, so all callers of a key
+// events, and Close on either closes both. It is for routes whose answers are needed for a longer
+// or a shorter time. The retention of a record is that of its last commit, so all callers of a key
 // should use the same one. The call sends nothing to Redis.
 //
 // A retention shorter than Config.Lease, or longer than 100 years, is an [*InvalidError].

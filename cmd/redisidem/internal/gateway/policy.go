@@ -57,11 +57,10 @@ type Policy struct {
 	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
 	// client libraries).
 	Profile string `yaml:"profile" enum:"standard,stripe" help:"The form of problems and replays: RFC 9457, or that of Stripe."`
-	// Fingerprint are the JSON fields of the body that make two requests the same, as names or
-	// paths with dots, such as customer.id. An empty list compares the whole body.
-	Fingerprint []string `yaml:"fingerprint" help:"JSON fields of the body that make two requests the same, such as customer.id. An empty list compares the whole body."`
-	// AnyHost ignores the host when requests with the same key are compared.
-	AnyHost *bool `yaml:"any_host" help:"Whether requests to different hosts can be the same."`
+	// Fingerprint is when two requests are the same. OtherFingerprints are those that records may
+	// have before and during a change of Fingerprint.
+	Fingerprint       *fingerprint  `yaml:"fingerprint" help:"When two requests with the same key are the same. Default: they have the same method, scheme, host, path, query, media type and body."`
+	OtherFingerprints []fingerprint `yaml:"other_fingerprints" help:"What fingerprint was, or will be: keys that were first used with one of these stay usable. Needed for one retention after a change."`
 	// Headers are response fields that are stored in addition to [httpidem.DefaultKeepHeaders].
 	Headers []string `yaml:"headers" help:"Response fields that are stored in addition to the usual ones."`
 	// Stream forwards responses of unknown length and event streams as they arrive. They are not
@@ -135,8 +134,8 @@ func (p *Policy) inherit(from *Policy) {
 	if p.Fingerprint == nil {
 		p.Fingerprint = from.Fingerprint
 	}
-	if p.AnyHost == nil {
-		p.AnyHost = from.AnyHost
+	if p.OtherFingerprints == nil {
+		p.OtherFingerprints = from.OtherFingerprints
 	}
 	if p.Headers == nil {
 		p.Headers = from.Headers
@@ -187,8 +186,18 @@ func (p *Policy) validate() error {
 	if _, err := p.KeySources(); err != nil {
 		return err
 	}
-	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
-		return configfile.Within("fingerprint", err)
+	if p.Fingerprint != nil {
+		if err := p.Fingerprint.validate(); err != nil {
+			return configfile.Within("fingerprint", err)
+		}
+	}
+	for i := range p.OtherFingerprints {
+		if err := p.OtherFingerprints[i].validate(); err != nil {
+			return configfile.Within(fmt.Sprintf("other_fingerprints[%d]", i), err)
+		}
+	}
+	if _, _, err := p.fingerprints(); err != nil {
+		return err
 	}
 	switch {
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):

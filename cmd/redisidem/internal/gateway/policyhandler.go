@@ -28,7 +28,9 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
 		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
 	}
-	cfg.Fingerprint.AnyHost = *p.AnyHost
+	if cfg.Fingerprint, cfg.OtherFingerprints, err = p.fingerprints(); err != nil {
+		return nil, err
+	}
 	switch {
 	case *p.KeyWindow > 0:
 		cfg.Key.Check = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
@@ -44,9 +46,6 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	}
 	if *p.Wait > 0 {
 		cfg.Wait = *p.Wait
-	}
-	if len(p.Fingerprint) > 0 {
-		cfg.Fingerprint.Func = httpidem.JSONFields(p.Fingerprint...)
 	}
 	service := g.service
 	if p.Retention != nil {
