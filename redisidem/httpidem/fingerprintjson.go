@@ -26,7 +26,8 @@ func CanonicalJSON(d *Digest, r *http.Request, body []byte) error {
 // JSONFieldsExcept returns a [FingerprintFunc] that compares a JSON object as [CanonicalJSON] does,
 // without the named fields: those that differ between retries, such as the time of sending. Names
 // are as in [JSONFields], and do not go into arrays. Any other body is compared as by
-// [CanonicalJSON]. JSONFieldsExcept panics with the error of [CheckJSONFields] if a name is invalid.
+// [CanonicalJSON]. JSONFieldsExcept panics with the error of [CheckJSONFields] if a name is
+// invalid.
 func JSONFieldsExcept(names ...string) FingerprintFunc {
 	if err := CheckJSONFields(names...); err != nil {
 		panic(err)
