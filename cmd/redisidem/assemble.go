@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/codec"
@@ -67,8 +68,12 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 			return configfile.Within("scope_keys", err)
 		}
 	}
+	service := &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost}
+	if c.Upstream == fromEnvoy {
+		service.Transport, service.Timeout = extproc.Transport{}, 0 // Envoy limits the time itself
+	}
 	a.gateway = &gateway.Config{
-		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
+		Upstream: service,
 		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
 		TrustedProxies: trusted,
@@ -107,13 +112,18 @@ func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics
 	return nil
 }
 
+// fromEnvoy is the upstream of a gateway that is an external processor of Envoy.
+const fromEnvoy = "envoy:"
+
 // upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a
 // password.
 func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	u, err := url.Parse(c.Upstream)
 	switch {
+	case c.Upstream == fromEnvoy:
+		return &url.URL{Scheme: "http", Host: "envoy"}, nil // it is not called
 	case c.Upstream == "":
-		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000")
+		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000, or be envoy:")
 	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme):
 		return nil, configfile.Invalid("upstream", "is not an http://, https:// or h2c:// URL")
 	case u.User != nil:

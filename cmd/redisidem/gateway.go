@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -143,7 +144,7 @@ func (c *gatewayCommand) replace(g *gateway.Gateway, listener *gateway.ListenerT
 func (c *gatewayCommand) serve(
 	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, listenerTLS *gateway.ListenerTLS, log *slog.Logger,
 ) error {
-	server := newServer(g.Handler(), log)
+	server := newServer(c.handler(g, log), log)
 	server.Protocols = clientProtocols()
 	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
 	listener, err := listen(ctx, c.Listen)
@@ -206,6 +207,17 @@ func (c *gatewayCommand) serve(
 	g.Close()
 	log.Info("ended")
 	return err
+}
+
+// largestMessage bounds the messages of Envoy: the largest body that a route accepts is far below.
+const largestMessage = 64 << 20
+
+// handler returns the handler for clients, or for Envoy if it forwards the requests.
+func (c *gatewayCommand) handler(g *gateway.Gateway, log *slog.Logger) http.Handler {
+	if c.Upstream == fromEnvoy {
+		return extproc.NewHandler(g.Handler(), largestMessage, log)
+	}
+	return g.Handler()
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {

@@ -7,7 +7,7 @@ import "time"
 type settings struct {
 	redisFlags `yaml:",inline"`
 
-	Upstream        string        `yaml:"upstream" jsonschema:"pattern=^(https?|h2c)://" placeholder:"URL" help:"The service behind the gateway: http://, https://, or h2c:// for HTTP/2 without TLS, as gRPC uses it."`
+	Upstream        string        `yaml:"upstream" jsonschema:"pattern=^((https?|h2c)://|envoy:$)" placeholder:"URL" help:"The service behind the gateway: http://, https://, or h2c:// for HTTP/2 without TLS, as gRPC uses it. With envoy: the gateway is an external processor of Envoy, which forwards the requests."`
 	Listen          string        `yaml:"listen" default:":8080" help:"Address for clients."`
 	AdminListen     string        `yaml:"admin_listen" default:"127.0.0.1:8081" help:"Address for /livez, /readyz and /metrics; empty to disable."`
 	PolicyURL       string        `yaml:"policy_url" placeholder:"URL" help:"Documentation of the API's idempotency keys. Problems link to it."`

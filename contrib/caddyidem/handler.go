@@ -26,7 +26,7 @@ type Handler struct {
 	// {http.request.tls.client.subject}. A request for which one is empty is answered with 403. Do
 	// not use a value that the client can choose freely. Required, unless Unscoped is set.
 	Scope string `json:"scope,omitempty"`
-	// Unscoped gives all callers one scope: whoever knows the key of another caller gets its
+	// Unscoped gives all callers one scope: a caller that knows the key of another one gets its
 	// response. It is for an API with a single caller.
 	Unscoped bool `json:"unscoped,omitempty"`
 

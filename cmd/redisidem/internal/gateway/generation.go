@@ -17,7 +17,7 @@ type generation struct {
 	identify  Identify
 	challenge string
 	proxy     *httputil.ReverseProxy
-	transport *upstreamTransport
+	transport transport
 	timeout   time.Duration // of a client that waits for the upstream
 	policyURL string
 	policies  *Policies

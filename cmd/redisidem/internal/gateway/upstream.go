@@ -19,6 +19,8 @@ type Upstream struct {
 	// Timeout limits how long a client waits for a response to begin. A request that runs under a
 	// lease then continues, and its response is kept for the retry. Zero: no limit.
 	Timeout time.Duration
+	// Transport is the way to the service, in place of connections to the URL. Nil: connections.
+	Transport http.RoundTripper
 	// KeepHost forwards the client's Host in place of the URL's.
 	KeepHost bool
 }
@@ -30,8 +32,28 @@ const schemeH2C = "h2c"
 // since the upstream would still be at work after the end of its connection.
 type upstreamTransport struct{ limited, leased *http.Transport }
 
+// transport is a way to the upstream.
+type transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+// connectionless is a transport without connections of its own.
+type connectionless struct{ http.RoundTripper }
+
+// CloseIdleConnections implements transport.
+func (connectionless) CloseIdleConnections() {}
+
 // newTransport returns the transport to the upstream.
-func (u *Upstream) newTransport() *upstreamTransport {
+func (u *Upstream) newTransport() transport {
+	if u.Transport != nil {
+		return connectionless{u.Transport}
+	}
+	return u.connections()
+}
+
+// connections returns the transport that connects to the URL.
+func (u *Upstream) connections() *upstreamTransport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	leased := &http.Transport{
 		DialContext:         dialer.DialContext,
