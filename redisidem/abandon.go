@@ -121,7 +121,7 @@ func (s *Service) sendAbandon(ctx context.Context, id identity, c protocol.Call,
 	defer cancel()
 	r, err := s.redis.Run(bounded, c)
 	if !done(r, err) {
-		s.retryInBackground(ctx, &s.returning, id, func(ctx context.Context) {
+		s.retryInBackground(ctx, s.returning, id, func(ctx context.Context) {
 			err := s.repeat(ctx, &c, min(max(s.cfg.Timeout, shortestCommitPause), lastCommitPause), func(r protocol.Reply, err error) bool {
 				ends := done(r, err)
 				if ends && err == nil && late != nil {

@@ -80,7 +80,7 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 
 	again, kept := c.WithoutKeep() // no further stage runs under the lease
 	err := &commitUnknownError{errors.Unwrap(why)}
-	if !s.retryInBackground(ctx, &s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) }) {
+	if !s.retryInBackground(ctx, s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) }) {
 		l.observeDropped(ctx, err)
 	}
 	return err

@@ -18,13 +18,13 @@ type Service struct {
 	owned      bool // the client is closed with the service
 	redis      *protocol.Client
 	inFlight   *inFlight
-	flights    flights
+	flights    *flights
 	listener   *listener
 	cache      *cache // nil without CacheBytes
 	valueCodec valueCodec
-	tracer     Tracer       // nil if Config.Observer is not one
-	pending    atomic.Int64 // commits that are tried again in the background
-	returning  atomic.Int64 // leases that are given back in the background
+	tracer     Tracer        // nil if Config.Observer is not one
+	pending    *atomic.Int64 // commits that are tried again in the background
+	returning  *atomic.Int64 // leases that are given back in the background
 
 	maxBackground int64 // bounds pending and returning, each
 }
@@ -42,7 +42,10 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := checkClient(client); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg.withDefaults(), client: client, inFlight: newInFlight(), maxBackground: maxBackground}
+	s := &Service{
+		cfg: cfg.withDefaults(), client: client, inFlight: newInFlight(), flights: &flights{},
+		pending: &atomic.Int64{}, returning: &atomic.Int64{}, maxBackground: maxBackground,
+	}
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -79,7 +82,7 @@ func (s *Service) Config() Config { return s.cfg }
 // enter counts an operation until inFlight.leave. It is refused once the service is closing, except
 // inside of a stage, which Close waits for and which may need other keys to come to its end.
 func (s *Service) enter(ctx context.Context) error {
-	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service == s && outer.holds() {
+	if outer, _ := ctx.Value(leaseContext{}).(*Lease); outer != nil && outer.scope.service.inFlight == s.inFlight && outer.holds() {
 		s.inFlight.add()
 		return nil
 	}

@@ -142,7 +142,7 @@ func (sc *Scope) leadFlight(ctx context.Context, w *waiter, f *flight) claimResu
 	s := sc.service
 	pauses := backoff.Backoff{First: firstPoll, Max: lastPoll}
 	for {
-		a := w.askAndShare(ctx, &s.flights, f, s.listener.listen())
+		a := w.askAndShare(ctx, s.flights, f, s.listener.listen())
 		if !errors.Is(a.err, ErrLocked) {
 			return a
 		}

@@ -40,7 +40,7 @@ func TestDraft(t *testing.T) {
 			rule("key_window: %v", o.Window)
 		}
 		if o.JSONFields != nil {
-			rule("fingerprint: [%s]", strings.Join(o.JSONFields, ", "))
+			rule("fingerprint: {fields: [%s]}", strings.Join(o.JSONFields, ", "))
 		}
 		if o.KeepAll {
 			rule("keep: all")

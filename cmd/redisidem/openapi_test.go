@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 func TestOpenAPIFragment(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
-	if err := os.WriteFile(file, []byte("defaults: {key: required, keys: uuid}\nretention: 2h\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("defaults: {key: required, keys: uuid, retention: 2h}\nretention: 3h\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -54,6 +55,45 @@ func TestOpenAPIFragment(t *testing.T) {
 			if at(reference[1]) == nil {
 				t.Errorf("%s does not exist", reference[1])
 			}
+		}
+	}
+}
+
+func TestOpenAPIFragmentHasThePlacesOfKeys(t *testing.T) {
+	t.Parallel()
+	type parameter struct {
+		Name, In string
+		Required bool
+	}
+	for list, want := range map[string]map[string]parameter{
+		"[query: event_id]":                   {"IdempotencyKey": {"event_id", "query", true}},
+		"[{header: X-Id}, {query: id}]":       {"IdempotencyKey": {"X-Id", "header", false}, "IdempotencyKey2": {"id", "query", false}},
+		"[{body: /id}, {header: X-Event}]":    {"IdempotencyKey": {"X-Event", "header", false}},
+		"[{body: /data/id}]":                  {},
+		"[{header: Idempotency-Key}]":         {"IdempotencyKey": {"Idempotency-Key", "header", true}},
+		`[{query: "a 'b\" #c"}, {body: /id}]`: {"IdempotencyKey": {`a 'b" #c`, "query", false}},
+	} {
+		file := filepath.Join(t.TempDir(), "gateway.yaml")
+		if err := os.WriteFile(file, []byte("defaults: {key: required, key_from: "+list+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text := command(t, "", "", "gateway", "openapi", "--config", file)
+		var doc struct {
+			Components struct{ Parameters map[string]parameter }
+		}
+		if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+			t.Fatalf("%s: %v: %s", list, err, text)
+		}
+		if !maps.Equal(doc.Components.Parameters, want) {
+			t.Errorf("%s: the parameters are %+v", list, doc.Components.Parameters)
+		}
+		for component := range want {
+			if !strings.Contains(text, "#     - $ref: '#/components/parameters/"+component+"'\n") {
+				t.Errorf("%s: %s is not explained: %s", list, component, text)
+			}
+		}
+		if strings.Contains(list, "body") != strings.Contains(text, "in its JSON body at /") {
+			t.Errorf("%s: %s", list, text)
 		}
 	}
 }

@@ -212,6 +212,15 @@ func TestSchemaAndLoaderRefuseBrokenFiles(t *testing.T) {
 		{"routes:\n  - match: POST /a\n    wait: 3\n", 3, 5, "routes[0].wait"},
 		{"routes:\n  - match: POST /a\n    methods: []\n", 3, 5, "routes[0].methods"},
 		{"routes:\n  - match: POST /a\n    ask: orders/{key}\n", 3, 5, "routes[0].ask"},
+		{"routes:\n  - match: POST /a\n    key_from: {body: /id}\n", 3, 5, "routes[0].key_from"},
+		{"routes:\n  - match: POST /a\n    key_from: body:/id\n", 3, 5, "routes[0].key_from"},
+		{"routes:\n  - match: POST /a\n    fingerprint: [amount]\n", 3, 5, "routes[0].fingerprint"},
+		{"routes:\n  - match: POST /a\n    fingerprint:\n      body: xml\n", 4, 7, "routes[0].fingerprint.body"},
+		{"routes:\n  - match: POST /a\n    fingerprint: {fields: []}\n", 3, 19, "routes[0].fingerprint.fields"},
+		{"routes:\n  - match: POST /a\n    other_fingerprints: {body: json}\n", 3, 5, "routes[0].other_fingerprints"},
+		{"routes:\n  - match: POST /a\n    key_from: []\n", 3, 5, "routes[0].key_from"},
+		{"routes:\n  - match: POST /a\n    key_from: [{cookie: id}]\n", 3, 17, "routes[0].key_from[0].cookie"},
+		{"routes:\n  - match: POST /a\n    key_from:\n      - body: id\n", 4, 9, "routes[0].key_from[0]"},
 		{"routes:\n  - match: POST /a\n    max_body: 1MB\n", 3, 5, "routes[0].max_body"},
 		{"routes:\n  - match: POST /a\n    keep: {2xx: true}\n", 3, 5, "routes[0].keep"},
 		{"defaults: []\n", 1, 1, "defaults"},
@@ -242,6 +251,7 @@ func TestGatewayValidate(t *testing.T) {
 		return file
 	}
 	good := write("good.yaml", "upstream: http://x\nscope: unscoped\nroutes: [{match: POST /a}]\n")
+	short := write("short.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, retention: 1s}\n")
 	bad := write("bad.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, max_response: 99999999999}\n")
 	missing := write("missing.yaml", "upstream: http://x\nscope: jwt:sub\njwt_key: none.pem\n")
 	for _, c := range []struct {
@@ -252,6 +262,7 @@ func TestGatewayValidate(t *testing.T) {
 		{[]string{"--config", good}, "the configuration is valid\n"},
 		{[]string{"--upstream=http://y", "--scope=unscoped"}, "the configuration is valid\n"},
 		{[]string{bad}, "bad.yaml:4:5: routes[0]: "},
+		{[]string{short}, "short.yaml:4:22: routes[0].retention: redisidem: Config.Retention (1s) must not be shorter than Config.Lease (10s)"},
 		{[]string{missing}, "missing.yaml:3:1: jwt_key: open none.pem"},
 		{[]string{good, "--scope=tenant"}, "--scope: must be"},
 		{nil, "--upstream: must name"},

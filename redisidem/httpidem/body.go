@@ -97,17 +97,40 @@ func (x *keyedRequest) read() (ok bool) {
 	}()
 	m := x.middleware
 	var err error
-	if x.body, err = readBody(x.r, m.cfg.MaxBodyBytes); err == nil {
+	if !m.keyInBody { // else it was read for the key
+		x.body, err = readBody(x.r, m.cfg.MaxBodyBytes)
+	}
+	if err == nil {
 		err = x.fingerprint(&m.cfg.Fingerprint)
 	}
 	if err != nil {
-		p := m.problem(ResultBodyUnreadable)
-		if tooLarge, ok := errors.AsType[*bodyTooLargeError](err); ok {
-			p = m.problem(ResultBodyTooLarge)
-			p.Detail = "Requests with an idempotency key are limited to " + strconv.FormatInt(tooLarge.limit, 10) +
-				" bytes. Send a smaller body."
-		}
-		m.refuse(x.w, x.r, p, err)
+		m.refuseBody(x.w, x.r, err)
 	}
 	return err == nil
+}
+
+// refuseBody answers a request whose body cannot be read.
+func (m *Middleware) refuseBody(w http.ResponseWriter, r *http.Request, err error) {
+	p := m.problem(ResultBodyUnreadable)
+	if tooLarge, ok := errors.AsType[*bodyTooLargeError](err); ok {
+		p = m.problem(ResultBodyTooLarge)
+		p.Detail = "Requests with an idempotency key are limited to " + strconv.FormatInt(tooLarge.limit, 10) +
+			" bytes. Send a smaller body."
+	}
+	m.refuse(w, r, p, err)
+}
+
+// readBodyForKey reads the body if a key may be in it, and makes it readable again. If it fails, it
+// refuses the request and reports false.
+func (m *Middleware) readBodyForKey(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	if !m.keyInBody {
+		return nil, true
+	}
+	body, err := readBody(r, m.cfg.MaxBodyBytes)
+	if err != nil {
+		m.refuseBody(w, r, err)
+		return nil, false
+	}
+	(&replayedBody{}).restore(r, body)
+	return body, true
 }

@@ -49,9 +49,10 @@ type Config struct {
 	// request ends. A larger body is answered with 413. At most 1 TiB. Default: 1 MiB.
 	MaxBodyBytes int64
 
-	// Fingerprint configures when two requests are the same. OtherFingerprints are further versions
+	// Fingerprint configures when two requests are the same. OtherFingerprints are further ones
 	// that records may have before or during a change of Fingerprint. They are used only for a
-	// record with their version. Default: a digest of the whole request, see [Fingerprint].
+	// record with their version that does not match, and cost a request with another fingerprint
+	// two or more calls to the store. Default: a digest of the whole request, see [Fingerprint].
 	Fingerprint       Fingerprint
 	OtherFingerprints []Fingerprint
 
@@ -124,6 +125,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	out.Methods = httptoken.Upper(out.Methods)
 	out.Key.Header = cmp.Or(out.Key.Header, idemheader.Key)
 	out.Key.MaxBytes = cmp.Or(out.Key.MaxBytes, service.MaxKeyBytes)
+	out.Key.Sources = slices.Clone(out.Key.Sources)
 	out.Key.Optional = out.Key.Optional || out.Key.Generate != nil
 	out.MaxBodyBytes = cmp.Or(out.MaxBodyBytes, DefaultMaxBodyBytes)
 	out.Response.MaxBytes = cmp.Or(out.Response.MaxBytes, min(DefaultMaxResponseBytes, service.MaxValueBytes))
@@ -173,12 +175,21 @@ func (c *Config) validate(service *redisidem.Config) error {
 	if err := c.Response.validate(service, c.Key.Header); err != nil {
 		return err
 	}
-	versions := map[byte]bool{c.Fingerprint.Version: true}
+	if err := c.Key.validateSources(); err != nil {
+		return err
+	}
+	type identity struct {
+		version byte
+		name    string
+	}
+	known := map[identity]bool{{c.Fingerprint.Version, c.Fingerprint.Name}: true}
 	for _, f := range c.OtherFingerprints {
-		if versions[f.Version] {
-			return invalid("Config.OtherFingerprints", "must have versions of their own: %d is there twice, or is that of Config.Fingerprint", f.Version)
+		own := identity{f.Version, f.Name}
+		if known[own] {
+			return invalid("Config.OtherFingerprints", "must have versions or names of their own: version %d, name %q is there twice, or is that of Config.Fingerprint",
+				f.Version, f.Name)
 		}
-		versions[f.Version] = true
+		known[own] = true
 	}
 	if u, err := url.Parse(c.PolicyURL); err != nil || strings.ContainsAny(c.PolicyURL, "<>\" \r\n") ||
 		c.PolicyURL != "" && (!u.IsAbs() || u.Fragment != "") {

@@ -52,6 +52,9 @@ func (s Snapshot) Equal(h http.Header) bool { return s.s.equal(h) }
 // Header returns the fields of the snapshot.
 func (s Snapshot) Header() http.Header { return s.s.header() }
 
+// Pointed returns the value at a JSON pointer in a valid document.
+var Pointed = pointed
+
 // TimeOf returns the time that is in a key.
 var TimeOf = timeOf
 

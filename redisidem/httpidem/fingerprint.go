@@ -24,9 +24,14 @@ import (
 // address of another instance.
 type Fingerprint struct {
 	// Version is stored in each record beside the fingerprint, so that keys outlive a change. When
-	// the way of computing it changes, set another number, and keep the old Fingerprint in
+	// the way of computing it changes, set another Version or Name, and keep the old Fingerprint in
 	// Config.OtherFingerprints for as long as records are kept. Default: 1.
 	Version byte
+
+	// Name is a part of the digest. With another name, a changed fingerprint needs no other
+	// Version: a record that does not match Config.Fingerprint is compared with each of
+	// Config.OtherFingerprints that has its version. Default: empty.
+	Name string
 
 	// AnyHost leaves scheme and host out of the digest, so that a retry may use another host name
 	// of the same API. Do not set it if handlers choose a tenant or a resource by the host.
@@ -199,6 +204,9 @@ func (f *Fingerprint) of(d *Digest, r *http.Request, body []byte) error {
 	d.length(1)
 	d.space()[0] = f.Version
 	d.used++
+	if f.Name != "" {
+		d.Text(f.Name)
+	}
 	d.Text(strings.ToUpper(r.Method))
 	if !f.AnyHost {
 		scheme, host := origin(r)

@@ -39,3 +39,42 @@ func TestDraft_2_4_VersionIsStoredAndKeysOutliveAChange(t *testing.T) {
 	}
 	h.ran(t, 2)
 }
+
+// TestFingerprintsOfOneVersionHaveNames changes a fingerprint twice, without another version.
+func TestFingerprintsOfOneVersionHaveNames(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	svc := s.service(redisidem.Config{})
+	h := counting(created("done"))
+	whole := httpidem.Fingerprint{}
+	canonical := httpidem.Fingerprint{Name: "json", Func: httpidem.CanonicalJSON}
+	amount := httpidem.Fingerprint{Name: "amount", Func: httpidem.JSONFields("amount")}
+	with := func(f httpidem.Fingerprint, others ...httpidem.Fingerprint) http.Handler {
+		return newMiddleware(t, svc, &httpidem.Config{Fingerprint: f, OtherFingerprints: others}).Handler(h)
+	}
+	const body = `{"amount":1,"x":1}`
+	call(with(whole), newRequest(t.Context(), "one", body))
+	call(with(canonical, whole), newRequest(t.Context(), "two", body))
+	call(with(amount, canonical, whole), newRequest(t.Context(), "three", body))
+	h.ran(t, 3)
+	last := with(amount, canonical, whole)
+	for key, bodies := range map[string]map[string]bool{
+		"one":   {body: true, `{"x":1,"amount":1}`: false, `{"amount":1}`: false},
+		"two":   {body: true, `{"x":1,"amount":1}`: true, `{"amount":1}`: false},
+		"three": {body: true, `{"x":1,"amount":1}`: true, `{"amount":1}`: true, `{"amount":2}`: false},
+	} {
+		for text, same := range bodies {
+			w := call(last, newRequest(t.Context(), key, text))
+			if same != (w.Header().Get(idemheader.Replayed) == "true") || !same && w.Code != http.StatusUnprocessableEntity {
+				t.Errorf("%s: %s is answered with %d", key, text, w.Code)
+			}
+		}
+	}
+	h.ran(t, 3)
+	for key, handler := range map[string]http.Handler{"two": with(whole), "three": with(canonical, whole)} {
+		if w := call(handler, newRequest(t.Context(), key, body)); w.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: without its fingerprint the status is %d", key, w.Code)
+		}
+	}
+	h.ran(t, 3)
+}

@@ -48,12 +48,16 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
-	key := m.keyOf(r)
+	body, ok := m.readBodyForKey(w, r)
+	if !ok {
+		return
+	}
+	key := m.keyOf(r, body)
 	if key.result == ResultBypassed {
 		m.refuse(w, r, m.problem(ResultMissing), errMissing)
 		return
 	}
-	x := &keyedRequest{}
+	x := &keyedRequest{body: body}
 	if !x.check(m, w, r, &key) {
 		return
 	}

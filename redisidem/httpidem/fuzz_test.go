@@ -1,11 +1,15 @@
 package httpidem_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redisidem/redisidem/internal/httptoken"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -61,6 +65,45 @@ func FuzzLists(f *testing.F) {
 		httpidem.AddToList(h, http.CanonicalHeaderKey(field), name)
 		if after := len(h.Values(field)); after != before {
 			t.Fatalf("added twice: %q", h)
+		}
+	})
+}
+
+// FuzzPointers checks that a JSON pointer finds what a decoder of the whole document finds.
+func FuzzPointers(f *testing.F) {
+	f.Add([]byte(`{"data":{"id":"evt_1"},"list":[1,{"a/b":null}]}`), "data", "id")
+	f.Add([]byte(`{"a":"x","a":"y"}`), "a", "")
+	f.Add([]byte(`[["x"]]`), "0", "0")
+	escape := strings.NewReplacer("~", "~0", "/", "~1")
+	f.Fuzz(func(t *testing.T, document []byte, first, second string) {
+		var whole any
+		if json.Unmarshal(document, &whole) != nil || !utf8.Valid(document) {
+			return
+		}
+		got, err := httpidem.Pointed(document, "/"+escape.Replace(first)+"/"+escape.Replace(second))
+		if err != nil { // a member twice: the decoder has the last one
+			return
+		}
+		want, found := whole, true
+		for _, name := range []string{first, second} {
+			switch value := want.(type) {
+			case map[string]any:
+				want, found = value[name]
+			case []any:
+				i, err := strconv.Atoi(name)
+				if found = err == nil && i >= 0 && i < len(value) && strconv.Itoa(i) == name; found {
+					want = value[i]
+				}
+			default:
+				found = false
+			}
+			if !found {
+				break
+			}
+		}
+		var value any
+		if (got != nil) != found || found && (json.Unmarshal(got, &value) != nil || !reflect.DeepEqual(value, want)) {
+			t.Fatalf("%q and %q in %s: %s, want %v", first, second, document, got, want)
 		}
 	})
 }

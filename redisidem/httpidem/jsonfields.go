@@ -115,6 +115,18 @@ var errNoObject = errors.New("not one JSON object without repeated names")
 // decodeObject decodes a body that is exactly one JSON object. Unlike encoding/json it refuses
 // repeated names, since two decoders may choose different values.
 func decodeObject(body []byte) (object, error) {
+	value, err := decodeDocument(body)
+	if err != nil {
+		return nil, err
+	}
+	if o, ok := value.(object); ok {
+		return o, nil
+	}
+	return nil, errNoObject
+}
+
+// decodeDocument decodes a body that is exactly one JSON document, as decodeObject does.
+func decodeDocument(body []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	value, err := decodeValue(d, 0)
@@ -124,10 +136,7 @@ func decodeObject(body []byte) (object, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errNoObject
 	}
-	if o, ok := value.(object); ok {
-		return o, nil
-	}
-	return nil, errNoObject
+	return value, nil
 }
 
 func decodeValue(d *json.Decoder, depth int) (any, error) {

@@ -14,6 +14,12 @@ type KeyConfig struct {
 	// Header is the name of the header field that carries the key. Default: Idempotency-Key.
 	Header string
 
+	// Sources are the places where the key is looked for, in their order, in place of Header. The
+	// first one that a request has counts, also if it does not hold a valid key. Responses carry
+	// the key in the field Header. With a source in the body, the body is read before the scope
+	// function is called. Default: the field Header.
+	Sources []KeySource
+
 	// Optional lets requests without a key go to the handler without protection. By default they
 	// are answered with 400.
 	Optional bool
@@ -46,20 +52,34 @@ type requestKey struct {
 }
 
 // keyOf reads the key of a request. The result is ResultBypassed if the request has no key and
-// needs none.
-func (m *Middleware) keyOf(r *http.Request) (k requestKey) {
-	k.key, k.echo, k.result, k.err = m.readKey(r)
+// needs none. body is that of the request if a key may be in it.
+func (m *Middleware) keyOf(r *http.Request, body []byte) (k requestKey) {
+	k.key, k.echo, k.result, k.err = m.readKey(r, body)
 	return k
 }
 
-func (m *Middleware) readKey(r *http.Request) (key, echo string, result Result, err error) {
-	lines := r.Header[m.cfg.Key.Header]
-	if len(lines) == 0 {
+// sent returns the key as the request has it.
+func (m *Middleware) sent(r *http.Request, body []byte) (k sentKey, err error) {
+	if m.cfg.Key.Sources == nil {
+		return headerKey(r.Header[m.cfg.Key.Header], m.cfg.Key.Strict)
+	}
+	for i := range m.cfg.Key.Sources {
+		if k, err = m.cfg.Key.Sources[i].read(r, body, m.cfg.Key.Strict); k.found || err != nil {
+			break
+		}
+	}
+	return k, err
+}
+
+func (m *Middleware) readKey(r *http.Request, body []byte) (key, echo string, result Result, err error) {
+	sent, err := m.sent(r, body)
+	if err != nil {
+		return "", "", ResultMalformed, err
+	}
+	if key = sent.key; !sent.found {
 		if key, result, err = m.keyIfMissing(); result != 0 {
 			return "", "", result, err
 		}
-	} else if key, err = idemheader.Parse(lines, m.cfg.Key.Strict); err != nil {
-		return "", "", ResultMalformed, err
 	}
 	if len(key) > m.cfg.Key.MaxBytes {
 		err := &idemheader.SyntaxError{Reason: "must not be longer than " + strconv.Itoa(m.cfg.Key.MaxBytes) + " bytes"}
@@ -68,7 +88,7 @@ func (m *Middleware) readKey(r *http.Request) (key, echo string, result Result, 
 	// The echo has the client's form, quoted or not, but is formatted from the parsed key.
 	// Unchecked text is never reflected.
 	echo = key
-	if len(lines) == 0 || idemheader.IsQuoted(lines[0]) {
+	if !sent.found || sent.quoted {
 		if echo, err = idemheader.Format(key); err != nil {
 			return "", "", ResultMalformed, err
 		}

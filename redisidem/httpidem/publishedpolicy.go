@@ -7,9 +7,11 @@ import (
 
 // Policy describes the middleware to the users of an API. Publish it with the API's documentation.
 type Policy struct {
-	// Header is the name of the field that carries the key. Methods are the covered methods, in
-	// upper case. Required is whether a request without a key is refused.
+	// Header is the name of the field that carries the key. Sources are the places of the key, if
+	// they are others. Methods are the covered methods, in upper case. Required is whether a
+	// request without a key is refused.
 	Header   string
+	Sources  []KeySource
 	Methods  []string
 	Required bool
 	// Strict is whether only keys in double quotes are accepted. MaxKeyBytes is the maximum length
@@ -35,7 +37,7 @@ type Policy struct {
 // Policy returns the policy of the middleware, with defaults filled in.
 func (m *Middleware) Policy() Policy {
 	p := Policy{
-		Header: m.cfg.Key.Header, Methods: slices.Sorted(slices.Values(m.cfg.Methods)), Required: !m.cfg.Key.Optional, Strict: m.cfg.Key.Strict,
+		Header: m.cfg.Key.Header, Sources: slices.Clone(m.cfg.Key.Sources), Methods: slices.Sorted(slices.Values(m.cfg.Methods)), Required: !m.cfg.Key.Optional, Strict: m.cfg.Key.Strict,
 		MaxKeyBytes: m.cfg.Key.MaxBytes, Retention: m.service.Config().Retention, Lease: m.service.Config().Lease,
 		MaxBodyBytes: m.cfg.MaxBodyBytes, MaxResponseBytes: m.cfg.Response.MaxBytes, Wait: max(m.cfg.Wait, 0),
 		Document: m.cfg.PolicyURL,

@@ -37,6 +37,9 @@ func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Reque
 	x.setOwnFields(w.Header())
 	if k.err != nil {
 		p := m.problem(k.result)
+		if k.result == ResultMissing && m.cfg.Key.Sources != nil {
+			p.Detail = missingDetail(m.cfg.Key.Sources)
+		}
 		if syntax, ok := errors.AsType[*idemheader.SyntaxError](k.err); ok {
 			p.Detail = "The key " + syntax.Reason + "."
 		}

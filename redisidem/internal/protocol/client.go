@@ -30,14 +30,15 @@ type Options struct {
 
 // Client makes calls and sends them. It is safe for concurrent use.
 type Client struct {
-	redis      redis.UniversalClient
-	transport  transport
-	timeout    time.Duration
-	lease      time.Duration
-	namespace  string
-	owner      string
-	durability int
-	flags      string // of every call
+	redis       redis.UniversalClient
+	transport   transport
+	timeout     time.Duration
+	lease       time.Duration
+	deadLetters time.Duration // how long they are kept
+	namespace   string
+	owner       string
+	durability  int
+	flags       string // of every call
 	constants
 }
 
@@ -53,7 +54,7 @@ type constants struct {
 // New makes a client. It sends nothing.
 func New(o *Options) (*Client, error) {
 	c := &Client{
-		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, namespace: o.Namespace, owner: o.Owner, durability: o.Durability,
+		redis: o.Redis, transport: plain{o.Redis}, timeout: o.Timeout, lease: o.Lease, deadLetters: o.DeadLetters, namespace: o.Namespace, owner: o.Owner, durability: o.Durability,
 	}
 	if o.AutoPipeline {
 		p, err := newPipelined(o.Redis)
@@ -79,6 +80,7 @@ func New(o *Options) (*Client, error) {
 func (c *Client) WithRetention(retention time.Duration) *Client {
 	other := *c
 	other.retentionArg, other.lifetimeArg = retention.Milliseconds(), (c.lease + retention).Milliseconds()
+	other.deadLetterArg = max(c.deadLetters, c.lease+retention).Milliseconds()
 	return &other
 }
 

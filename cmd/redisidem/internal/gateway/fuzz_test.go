@@ -21,7 +21,7 @@ func FuzzRoutes(f *testing.F) {
 		"", "{}", "defaults:\n  keep: all\n", "routes:\n- match: POST /a/{id}\n  wait: 3s\n- match: /a/\n  protect: false\n",
 		"routes:\n- match: POST /a\n  interrupted: ask\n  ask: /a/{key}\n", "routes:\n- match: '{'\n", "routes:\n- match: /a\n- match: /a\n",
 		"defaults: null\nroutes: null\n", "defaults:\n  wait: -1s\n", "unknown: 1\n", "routes: &a\n- match: /a\n  methods: []\n", "---\n{}\n---\n{}\n",
-		"defaults:\n  key_window: 1h\n  keys: any\n", "routes:\n- {match: /a, fingerprint: [a.b]}\n", "a: &a [*a]\n", "routes:\n-\n",
+		"defaults:\n  key_window: 1h\n  keys: any\n", "routes:\n- {match: /a, fingerprint: {fields: [a.b]}}\n", "a: &a [*a]\n", "routes:\n-\n",
 	} {
 		f.Add([]byte(s), "POST", "/a/b")
 	}

@@ -271,6 +271,7 @@ func TestTokensMustNameTheirKeyInASet(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, keys := range map[string]*KeySet{"a file": file, "a URL": fetched} {
+		fetches.Store(0)
 		identify := fromToken(t, Tokens{Claim: "org.id", Issuers: []Issuer{{Key: keys}}})
 		for _, kid := range []any{nil, "", 7, "one"} {
 			token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"exp": time.Now().Add(time.Hour).Unix(), "org": map[string]any{"id": "acme"}})

@@ -133,11 +133,12 @@ func (l *ListenerTLS) admit(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	w.Header().Set("Connection", "close")
-	return vouch(l.current.Load(), r.TLS)
+	secure, ok := conn.Conn.(*tls.Conn) // r.TLS is nil for a request that came inside of a stream
+	return ok && vouch(l.current.Load(), secure.ConnectionState())
 }
 
 // vouch reports whether the authorities of a configuration vouch for the client of a connection.
-func vouch(config *tls.Config, state *tls.ConnectionState) bool {
+func vouch(config *tls.Config, state tls.ConnectionState) bool {
 	if config.ClientAuth == tls.NoClientCert {
 		return true
 	}

@@ -74,6 +74,7 @@ type tlsBench struct {
 	own      tls.Certificate
 	roots    *x509.CertPool
 	url      string
+	handler  http.Handler
 }
 
 // config returns a configuration that accepts certificates of some authorities.
@@ -99,7 +100,8 @@ func setUpTLS(t *testing.T, clientCAs ...*authority) *tlsBench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: g.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	b.handler = g.Handler()
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.handler.ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -237,6 +239,31 @@ func TestClientsOfBothAuthoritiesAreServed(t *testing.T) {
 			t.Errorf("the client gets %d", got)
 		}
 		b.listener.Replace(b.config(first, second))
+	}
+}
+
+// TestRequestsInsideOfStreamsAreChecked is about requests that have the context of their connection
+// and not its TLS, as those of Envoy.
+func TestRequestsInsideOfStreamsAreChecked(t *testing.T) {
+	t.Parallel()
+	first, second := newAuthority(t), newAuthority(t)
+	b := setUpTLS(t, first)
+	began, hold := make(chan struct{}), make(chan struct{})
+	inner := make(chan int, 1)
+	serve := b.handler
+	b.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-hold
+		r.TLS = nil
+		serve.ServeHTTP(w, r)
+	})
+	c := b.client(false, first.issueFor(x509.ExtKeyUsageClientAuth))
+	go func() { inner <- b.status(c) }()
+	<-began
+	b.listener.Replace(b.config(second))
+	close(hold)
+	if got := <-inner; got != 401 {
+		t.Errorf("the client gets %d", got)
 	}
 }
 

@@ -22,10 +22,14 @@ type Policy struct {
 	// "strict" (with quotes).
 	Key    string `yaml:"key" enum:"required,optional" help:"Whether requests must have an Idempotency-Key."`
 	Syntax string `yaml:"syntax" enum:"lenient,strict" help:"lenient: keys with or without quotes; strict: with quotes."`
+	// KeyFrom are the places of the key. Without any, it is the field Idempotency-Key.
+	KeyFrom []keySource `yaml:"key_from" jsonschema:"minItems=1" help:"Where the key is, in place of the field Idempotency-Key. The first of these places that a request has counts."`
 	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
 	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
 	Keys      string         `yaml:"keys" enum:"any,uuid" help:"The form of keys."`
 	KeyWindow *time.Duration `yaml:"key_window" help:"If it is not 0s: accept only version 7 UUIDs and ULIDs whose time differs from now by no more."`
+	// Retention is how long responses are stored. Nil means that of the service.
+	Retention *time.Duration `yaml:"retention" help:"How long responses are stored, in place of the retention of all routes."`
 	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
 	PublishRetention *bool `yaml:"publish_retention" help:"Whether each response to a request with a key says how long it is kept."`
 	// Wait is how long a retry waits for the request in flight. 0 refuses it at once.
@@ -53,11 +57,10 @@ type Policy struct {
 	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
 	// client libraries).
 	Profile string `yaml:"profile" enum:"standard,stripe" help:"The form of problems and replays: RFC 9457, or that of Stripe."`
-	// Fingerprint are the JSON fields of the body that make two requests the same, as names or
-	// paths with dots, such as customer.id. An empty list compares the whole body.
-	Fingerprint []string `yaml:"fingerprint" help:"JSON fields of the body that make two requests the same, such as customer.id. An empty list compares the whole body."`
-	// AnyHost ignores the host when requests with the same key are compared.
-	AnyHost *bool `yaml:"any_host" help:"Whether requests to different hosts can be the same."`
+	// Fingerprint is when two requests are the same. OtherFingerprints are those that records may
+	// have before and during a change of Fingerprint.
+	Fingerprint       *fingerprint  `yaml:"fingerprint" help:"When two requests with the same key are the same. Default: they have the same method, scheme, host, path, query, media type and body."`
+	OtherFingerprints []fingerprint `yaml:"other_fingerprints" help:"What fingerprint was, or will be: keys that were first used with one of these stay usable. Needed for one retention after a change."`
 	// Headers are response fields that are stored in addition to [httpidem.DefaultKeepHeaders].
 	Headers []string `yaml:"headers" help:"Response fields that are stored in addition to the usual ones."`
 	// Stream forwards responses of unknown length and event streams as they arrive. They are not
@@ -67,6 +70,13 @@ type Policy struct {
 	// means the defaults of httpidem.
 	MaxBody     int64 `yaml:"max_body" help:"Maximum size of a request body in bytes. 0 is the default, 1 MiB."`
 	MaxResponse int   `yaml:"max_response" help:"Maximum size of a stored response body in bytes. 0 is the default, 1 MiB."`
+}
+
+// keySource is a place of a key: see [httpidem.KeySource].
+type keySource struct {
+	Header string `yaml:"header" help:"Name of a header field."`
+	Query  string `yaml:"query" help:"Name of a query parameter."`
+	Body   string `yaml:"body" jsonschema:"pattern=^/" help:"JSON pointer of a text or a whole number in a JSON body, such as /data/id."`
 }
 
 // words is a list of words. A single word may stand without a list.
@@ -106,8 +116,14 @@ func (p *Policy) inherit(from *Policy) {
 	if p.Keep == nil {
 		p.Keep = from.Keep
 	}
+	if p.KeyFrom == nil {
+		p.KeyFrom = from.KeyFrom
+	}
 	if p.KeyWindow == nil {
 		p.KeyWindow = from.KeyWindow
+	}
+	if p.Retention == nil {
+		p.Retention = from.Retention
 	}
 	if p.PublishRetention == nil {
 		p.PublishRetention = from.PublishRetention
@@ -118,8 +134,8 @@ func (p *Policy) inherit(from *Policy) {
 	if p.Fingerprint == nil {
 		p.Fingerprint = from.Fingerprint
 	}
-	if p.AnyHost == nil {
-		p.AnyHost = from.AnyHost
+	if p.OtherFingerprints == nil {
+		p.OtherFingerprints = from.OtherFingerprints
 	}
 	if p.Headers == nil {
 		p.Headers = from.Headers
@@ -167,8 +183,21 @@ func (p *Policy) validate() error {
 	if _, err := httpidem.ParseStatusPolicy(p.Keep...); err != nil {
 		return configfile.Within("keep", err)
 	}
-	if err := httpidem.CheckJSONFields(p.Fingerprint...); err != nil {
-		return configfile.Within("fingerprint", err)
+	if _, err := p.KeySources(); err != nil {
+		return err
+	}
+	if p.Fingerprint != nil {
+		if err := p.Fingerprint.validate(); err != nil {
+			return configfile.Within("fingerprint", err)
+		}
+	}
+	for i := range p.OtherFingerprints {
+		if err := p.OtherFingerprints[i].validate(); err != nil {
+			return configfile.Within(fmt.Sprintf("other_fingerprints[%d]", i), err)
+		}
+	}
+	if _, _, err := p.fingerprints(); err != nil {
+		return err
 	}
 	switch {
 	case p.Interrupted == "ask" && !strings.Contains(p.Ask, "{key}"):
@@ -181,6 +210,21 @@ func (p *Policy) validate() error {
 		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}
 	return nil
+}
+
+// KeySources returns the places of the key. Nil means the field Idempotency-Key.
+func (p *Policy) KeySources() (sources []httpidem.KeySource, err error) {
+	if p.KeyFrom != nil && len(p.KeyFrom) == 0 {
+		return nil, configfile.Invalid("key_from", "must not be an empty list; leave it out for the default")
+	}
+	for i, from := range p.KeyFrom {
+		source := httpidem.KeySource(from)
+		if err := source.Validate(); err != nil {
+			return nil, configfile.Within(fmt.Sprintf("key_from[%d]", i), err)
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
 }
 
 // profile returns the form of the route's problems and replays.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -16,13 +17,20 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep: %w", err)
 	}
+	sources, err := p.KeySources()
+	if err != nil {
+		return nil, err
+	}
 	cfg := &httpidem.Config{
-		Methods: p.Methods, Key: httpidem.KeyConfig{Optional: p.Key == "optional", Strict: p.Syntax == "strict"}, MaxBodyBytes: p.MaxBody,
+		Methods: p.Methods, MaxBodyBytes: p.MaxBody,
+		Key:      httpidem.KeyConfig{Sources: sources, Optional: p.Key == "optional", Strict: p.Syntax == "strict"},
 		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
 		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
 	}
-	cfg.Fingerprint.AnyHost = *p.AnyHost
+	if cfg.Fingerprint, cfg.OtherFingerprints, err = p.fingerprints(); err != nil {
+		return nil, err
+	}
 	switch {
 	case *p.KeyWindow > 0:
 		cfg.Key.Check = httpidem.KeysWithin(*p.KeyWindow, *p.KeyWindow)
@@ -39,10 +47,13 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	if *p.Wait > 0 {
 		cfg.Wait = *p.Wait
 	}
-	if len(p.Fingerprint) > 0 {
-		cfg.Fingerprint.Func = httpidem.JSONFields(p.Fingerprint...)
+	service := g.service
+	if p.Retention != nil {
+		if service, err = service.WithRetention(*p.Retention); err != nil {
+			return nil, configfile.Within("retention", err)
+		}
 	}
-	m, err := httpidem.New(g.service, g.scope, cfg)
+	m, err := httpidem.New(service, g.scope, cfg)
 	if err != nil {
 		return nil, err
 	}

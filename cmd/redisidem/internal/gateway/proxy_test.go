@@ -178,7 +178,7 @@ func TestFieldsReachTheUpstreamAsTheyCame(t *testing.T) {
 func TestKeysStandForOneHost(t *testing.T) {
 	t.Parallel()
 	for _, keepHost := range []bool{true, false} {
-		w := newWire(t, "", "routes: [{match: /fields, fingerprint: [amount]}, {match: /any, any_host: true}]", keepHost)
+		w := newWire(t, "", "routes: [{match: /fields, fingerprint: {fields: [amount]}}, {match: /any, fingerprint: {any_host: true}}]", keepHost)
 		send := func(path, host string) (int, bool) {
 			status, replayed, got := w.exchange("POST " + path + " HTTP/1.1\nHost: " + host +
 				"\nIdempotency-Key: k" + path[1:] + "\nContent-Length: 12\nConnection: close\n\n{\"amount\":1}")

@@ -68,7 +68,7 @@ func TestQueryOfTheUpstreamsURLStaysInFront(t *testing.T) {
 // for another one.
 func TestKeysStandForTheBytesOfATarget(t *testing.T) {
 	t.Parallel()
-	w := newWire(t, "", "{defaults: {methods: [POST, DELETE]}, routes: [{match: /fields/, fingerprint: [amount]}]}", false)
+	w := newWire(t, "", "{defaults: {methods: [POST, DELETE]}, routes: [{match: /fields/, fingerprint: {fields: [amount]}}]}", false)
 	sent := make([]string, 0, 2*len(targets()))
 	for _, target := range targets() {
 		if _, err := url.ParseRequestURI(target); err == nil {

@@ -32,7 +32,7 @@ func (r *Policies) Complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "standard", Authorize: "none", AnyHost: &no,
+		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "standard", Authorize: "none",
 		Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {

@@ -5,9 +5,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestRoutesInheritTheDefaults(t *testing.T) {
@@ -17,13 +21,14 @@ defaults:
   key: required
   wait: 2s
   headers: [X-Order]
+  key_from: [{header: X-Key}, {query: key}]
   stream: true
   authorize: /may
 routes:
   - match: POST /orders
     interrupted: ask
     ask: /orders/by-key/{key}
-    fingerprint: [amount, customer.id]
+    fingerprint: {fields: [amount, customer.id]}
     max_body: 1000
   - match: POST /events
     key: optional
@@ -33,6 +38,7 @@ routes:
     headers: []
     stream: false
     authorize: none
+    key_from: [{body: /id}]
   - match: /public/
     protect: false
 `)
@@ -42,7 +48,8 @@ routes:
 	orders, events, public := r.Routes[0], r.Routes[1], r.Routes[2]
 	if !*orders.Protect || orders.Key != "required" || *orders.Wait != 2*time.Second || orders.Keep[0] != "final" ||
 		orders.WithoutRedis != "refuse" || orders.MaxBody != 1000 || !slices.Equal(orders.Headers, []string{"X-Order"}) ||
-		len(orders.Fingerprint) != 2 || !*orders.Stream || orders.Authorize != "/may" {
+		len(orders.Fingerprint.Fields) != 2 || !*orders.Stream || orders.Authorize != "/may" ||
+		!slices.Equal(orders.KeyFrom, []keySource{{Header: "X-Key"}, {Query: "key"}}) || !slices.Equal(events.KeyFrom, []keySource{{Body: "/id"}}) {
 		t.Errorf("orders: %+v", orders)
 	}
 	if events.Key != "optional" || *events.Wait != 0 || events.Keep[0] != "all" || events.WithoutRedis != "pass" || len(events.Headers) != 0 ||
@@ -103,40 +110,51 @@ routes:
 func TestRoutesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, words := range map[string]string{
-		"routes: [{match: POST /a, kee: all}]":                       "kee",
-		"routes: [{match: POST /a, keep: some}]":                     `gateway.yaml:1:27: routes[0].keep: redisidem: httpidem.StatusPolicy has "some"`,
-		"defaults: {keep: [2xx, 600]}":                               `gateway.yaml:1:12: defaults.keep: redisidem: httpidem.StatusPolicy has "600"`,
-		"routes: [{match: POST /a, keep: []}]":                       "names no status",
-		"routes: [{match: POST /a, keep: [404]}]":                    "no 2xx status",
-		"routes: [{match: POST /a, keep: [2xx, 423]}]":               "423",
-		"routes: [{match: POST /a, keep: [2xx, [404]]}]":             `"[404]"`,
-		"routes: [{match: POST /a, keep: {2xx: true}}]":              "which is not a status",
-		"routes: [{match: POST /a, keep: [final, 500]}]":             "stands alone",
-		"defaults: {key: maybe}":                                     `defaults.key: must be required or optional, not "maybe"`,
-		"routes: [{match: POST /a, wait: 3}]":                        "wait",
-		"routes: [{match: POST /a, wait: -3s}]":                      "negative",
-		"routes: [{match: POST /a, interrupted: ask}]":               "{key}",
-		"routes: [{match: POST /a, ask: 'orders/{key}'}]":            `routes[0].ask: must be a path at the upstream, with or without a query: "orders/{key}"`,
-		"routes: [{match: POST /a, ask: '//host/{key}'}]":            "must be a path",
-		"routes: [{match: POST /a, ask: '/a/{key}#b'}]":              "fragment",
-		"routes: [{match: POST /a, ask: '/a%zz/{key}'}]":             `invalid URL escape "%zz"`,
-		"routes: [{match: POST /a, ask: '/a/../{key}'}]":             "a . or .. segment",
-		"defaults: {authorize: '/may#b'}":                            `defaults.authorize: must not have a fragment: "/may#b"`,
-		"defaults: {authorize: '/may%2'}":                            "invalid URL escape",
-		"defaults: {authorize: '/may/{key}'}":                        "before the key is read",
-		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]": "{key}",
-		"routes: [{match: POST /a, methods: []}]":                    "protect: false",
-		"routes: [{match: PUT /a, methods: [POST]}]":                 "routes[0].methods: must contain PUT",
-		"routes: [{match: GET /a, key: required}]":                   "must contain GET",
-		"routes: [{match: post /a}, {match: POST /a}]":               "conflicts",
-		"routes: [{match: POST /a, fingerprint: [/amount]}]":         `a slash in front, instead of dots between its parts: "/amount"`,
-		"routes: [{match: POST /a, fingerprint: [a, b..c]}]":         `an empty part: "b..c"`,
-		"routes: [{match: POST /a, fingerprint: ['']}]":              `an empty part: ""`,
-		"routes: [{match: POST a}]":                                  "gateway.yaml:1:11: routes[0].match: ",
-		"routes: [{match: POST /a}, {match: POST /a}]":               "conflicts",
+		"routes: [{match: POST /a, kee: all}]":                         "kee",
+		"routes: [{match: POST /a, keep: some}]":                       `gateway.yaml:1:27: routes[0].keep: redisidem: httpidem.StatusPolicy has "some"`,
+		"defaults: {keep: [2xx, 600]}":                                 `gateway.yaml:1:12: defaults.keep: redisidem: httpidem.StatusPolicy has "600"`,
+		"routes: [{match: POST /a, keep: []}]":                         "names no status",
+		"routes: [{match: POST /a, keep: [404]}]":                      "no 2xx status",
+		"routes: [{match: POST /a, keep: [2xx, 423]}]":                 "423",
+		"routes: [{match: POST /a, keep: [2xx, [404]]}]":               `"[404]"`,
+		"routes: [{match: POST /a, keep: {2xx: true}}]":                "which is not a status",
+		"routes: [{match: POST /a, keep: [final, 500]}]":               "stands alone",
+		"defaults: {key: maybe}":                                       `defaults.key: must be required or optional, not "maybe"`,
+		"routes: [{match: POST /a, wait: 3}]":                          "wait",
+		"routes: [{match: POST /a, wait: -3s}]":                        "negative",
+		"routes: [{match: POST /a, interrupted: ask}]":                 "{key}",
+		"routes: [{match: POST /a, ask: 'orders/{key}'}]":              `routes[0].ask: must be a path at the upstream, with or without a query: "orders/{key}"`,
+		"routes: [{match: POST /a, ask: '//host/{key}'}]":              "must be a path",
+		"routes: [{match: POST /a, ask: '/a/{key}#b'}]":                "fragment",
+		"routes: [{match: POST /a, ask: '/a%zz/{key}'}]":               `invalid URL escape "%zz"`,
+		"routes: [{match: POST /a, ask: '/a/../{key}'}]":               "a . or .. segment",
+		"defaults: {authorize: '/may#b'}":                              `defaults.authorize: must not have a fragment: "/may#b"`,
+		"defaults: {authorize: '/may%2'}":                              "invalid URL escape",
+		"defaults: {authorize: '/may/{key}'}":                          "before the key is read",
+		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]":   "{key}",
+		"routes: [{match: POST /a, methods: []}]":                      "protect: false",
+		"routes: [{match: PUT /a, methods: [POST]}]":                   "routes[0].methods: must contain PUT",
+		"routes: [{match: GET /a, key: required}]":                     "must contain GET",
+		"routes: [{match: post /a}, {match: POST /a}]":                 "conflicts",
+		"routes: [{match: POST /a, fingerprint: {fields: [/amount]}}]": `a slash in front, instead of dots between its parts: "/amount"`,
+		"routes: [{match: POST /a, fingerprint: {fields: [a, b..c]}}]": `an empty part: "b..c"`,
+		"routes: [{match: POST /a, fingerprint: {except: ['']}}]":      `an empty part: ""`,
+		"routes: [{match: POST a}]":                                    "gateway.yaml:1:11: routes[0].match: ",
+		"routes: [{match: POST /a}, {match: POST /a}]":                 "conflicts",
 		"routes: {": "gateway.yaml:1:9: ",
-		"routes: [{match: POST /a, without_redis: open}]": "refuse or pass",
-		"routes: [{match: POST /a, syntax: loose}]":       "lenient or strict",
+		"routes: [{match: POST /a, without_redis: open}]":                              "refuse or pass",
+		"routes: [{match: POST /a, syntax: loose}]":                                    "lenient or strict",
+		"routes: [{match: POST /a, fingerprint: {fields: [a], except: [b]}}]":          "routes[0].fingerprint.except: cannot be combined with fields",
+		"routes: [{match: POST /a, fingerprint: {fields: [a], body: multipart}}]":      "routes[0].fingerprint.body: must be json",
+		"routes: [{match: POST /a, fingerprint: {headers: [a b]}}]":                    "routes[0].fingerprint.headers: redisidem: httpidem.WithHeaders has a name",
+		"routes: [{match: POST /a, fingerprint: {fields: []}}]":                        "routes[0].fingerprint.fields: must not be an empty list",
+		"routes: [{match: POST /a, fingerprint: {body: xml}}]":                         "routes[0].fingerprint.body: must be bytes or json or multipart",
+		"routes: [{match: POST /a, other_fingerprints: [{}]}]":                         "routes[0].other_fingerprints[0]: is there twice, or is that of fingerprint",
+		"routes: [{match: POST /a, other_fingerprints: [{body: json}, {body: json}]}]": "routes[0].other_fingerprints[1]: is there twice",
+		"defaults: {other_fingerprints: [{except: [a..b]}]}":                           "defaults.other_fingerprints[0].except: redisidem: httpidem.JSONFields has a name",
+		"routes: [{match: POST /a, key_from: []}]":                                     "routes[0].key_from: must not be an empty list",
+		"routes: [{match: POST /a, key_from: [{}]}]":                                   "routes[0].key_from[0]: redisidem: httpidem.KeySource must have one of",
+		"defaults: {key_from: [{header: X}, {body: id}]}":                              "defaults.key_from[1]: redisidem: httpidem.KeySource.Body must be a JSON pointer",
 	} {
 		_, err := readRoutes(text)
 		if err == nil || !strings.Contains(err.Error(), words) {
@@ -157,9 +175,11 @@ defaults: {key: required}
 routes:
   - {match: POST /all, keep: all}
   - {match: /public/, protect: false}
-  - {match: POST /fields, fingerprint: [amount]}
+  - {match: POST /fields, fingerprint: {fields: [amount]}}
   - {match: POST /small, max_body: 10}
   - {match: PUT /put, methods: [PUT]}
+  - {match: POST /long, retention: 72h, publish_retention: true}
+  - {match: POST /hooks, key_from: [{header: Webhook-Id}, {body: /id}], key: optional}
 `, Unscoped)
 	b.want(b.send("POST", "/", ""), 400, "missing", false)
 	b.want(b.send("POST", "/public/x", ""), 201, "order 1", false)
@@ -171,12 +191,34 @@ routes:
 	b.want(b.send("POST", "/small", "0123456789x", "Idempotency-Key", "s"), 413, "", false)
 	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", false)
 	b.want(b.send("PUT", "/put", "", "Idempotency-Key", "u"), 201, "order 5", true)
+	for path, want := range map[string]time.Duration{"/put": redisidem.DefaultRetention, "/long": 72 * time.Hour} {
+		method := map[string]string{"/put": "PUT", "/long": "POST"}[path]
+		got := b.send(method, path, "", "Idempotency-Key", "r"+path)
+		info, err := redisidem.NewInspector(b.service).Find(t.Context(), b.id("r"+path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Life > want+time.Minute || info.Life < want-time.Hour {
+			t.Errorf("%s: the record lives for %v, want %v", path, info.Life, want)
+		}
+		if seconds := strconv.Itoa(int(want.Seconds())); path == "/long" && got.header.Get(idemheader.Retention) != seconds {
+			t.Errorf("%s: the header is %v, want %s", path, got.header, seconds)
+		}
+	}
+	b.runs.Store(5)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`), 201, "order 6", false)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`), 201, "order 6", true)
+	b.logs(`"key":"` + b.id("evt_1") + `"`)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`, "Webhook-Id", "msg_1"), 201, "order 7", false)
+	b.want(b.send("POST", "/hooks", `{"id": "evt_1"}`, "Webhook-Id", "msg_1"), 201, "order 7", true)
+	b.want(b.send("POST", "/hooks", `{}`, "Idempotency-Key", "evt_1"), 201, "order 8", false)
+	b.want(b.send("POST", "/hooks", `{}`, "Idempotency-Key", "evt_1"), 201, "order 9", false)
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = fmt.Fprint(w, b.runs.Load())
 	})
-	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", false)
-	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "6", true)
-	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "7", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "10", false)
+	b.want(b.send("POST", "/all", "", "Idempotency-Key", "a"), 500, "10", true)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 500, "11", false)
 	b.want(b.send("POST", "/", "", "Idempotency-Key", "a2"), 503, "outcome of the request is unknown", false)
 }

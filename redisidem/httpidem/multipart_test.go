@@ -1,0 +1,67 @@
+package httpidem_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// form returns a multipart body of parts, each of which is a disposition, a type and a content.
+func form(boundary string, parts ...[3]string) string {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&b, "--%s\r\nContent-Disposition: form-data; %s\r\nContent-Type: %s\r\n\r\n%s\r\n", boundary, p[0], p[1], p[2])
+	}
+	return b.String() + "--" + boundary + "--\r\n"
+}
+
+func TestMultipartPartsAreCompared(t *testing.T) {
+	t.Parallel()
+	sum := func(boundary, body string) string {
+		t.Helper()
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {"multipart/form-data; boundary=" + boundary}}}
+		s, err := httpidem.FingerprintOf(httpidem.Fingerprint{Func: httpidem.MultipartParts}, r, []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	file, note := [3]string{`name="file"; filename="a.txt"`, "text/plain", "content"}, [3]string{`name="note"`, "text/plain", "hello"}
+	first := sum("one", form("one", file, note))
+	if sum("two", form("two", file, note)) != first {
+		t.Error("the boundary counts")
+	}
+	change := func(p [3]string, i int, text string) [3]string {
+		p[i] = text
+		return p
+	}
+	seen := map[string]string{first: "the form"}
+	for name, body := range map[string]string{
+		"another order":     form("one", note, file),
+		"a part less":       form("one", file),
+		"no parts":          form("one"),
+		"another content":   form("one", change(file, 2, "content."), note),
+		"another type":      form("one", change(file, 1, "text/html"), note),
+		"another name":      form("one", change(file, 0, `name="file2"; filename="a.txt"`), note),
+		"another file name": form("one", change(file, 0, `name="file"; filename="b.txt"`), note),
+		"broken off":        strings.TrimSuffix(form("one", file, note), "--one--\r\n"),
+		"another boundary":  form("two", file, note),
+		"not a form":        "content",
+		"many parts":        form("one", make([][3]string, 1001)...),
+	} {
+		s := sum("one", body)
+		if other, taken := seen[s]; taken {
+			t.Errorf("%s has the fingerprint of %s", name, other)
+		}
+		seen[s] = name
+	}
+	// What is not multipart, or breaks off, is compared byte for byte.
+	compare(t, httpidem.MultipartParts, "text/plain", pair{form("one", file), form("one", file) + " ", false}, pair{form("one", file), form("one", file), true})
+	compare(t, httpidem.MultipartParts, "multipart/form-data", pair{form("one", file), form("two", file), false})
+	many := form("one", make([][3]string, 1001)...)
+	compare(t, httpidem.MultipartParts, "multipart/form-data; boundary=one", pair{many, many + " ", false})
+}
