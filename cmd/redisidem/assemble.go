@@ -57,6 +57,9 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err := policies.Complete(); err != nil {
 		return err
 	}
+	if err := c.checkEnvoy(&policies); err != nil {
+		return err
+	}
 	cors := gateway.CORS{Origins: c.CORSOrigins, Credentials: c.CORSCredentials}
 	if err := cors.Validate(); err != nil {
 		return configfile.Within("cors_origin", err)
@@ -111,9 +114,6 @@ func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics
 	}
 	return nil
 }
-
-// fromEnvoy is the upstream of a gateway that is an external processor of Envoy.
-const fromEnvoy = "envoy:"
 
 // upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a
 // password.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,6 +12,8 @@ import (
 	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 )
 
 // TestGatewayIsAnExternalProcessorOfEnvoy sends the messages of a request and of its retry to the
@@ -80,6 +85,34 @@ func TestGatewayIsAnExternalProcessorOfEnvoy(t *testing.T) {
 		}}
 		if out := ask(stream, response); out.GetResponseBody() == nil {
 			t.Fatalf("the answer to the response's body is %v", out)
+		}
+	}
+}
+
+func TestSettingsThatEnvoyCannotFollowAreRefused(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]string{
+		"defaults: {interrupted: ask, ask: \"/orders/{key}\"}":          "interrupted: must be refuse or run",
+		"routes: [{match: /a, authorize: /check}]":                      "routes[0].authorize: must be none",
+		"defaults: {stream: true}":                                      "stream: must be false",
+		"defaults: {max_body: 67108864}":                                "max_body: must be at most 66060288",
+		"defaults: {max_response: 67108864}":                            "max_response: must be at most 66060288",
+		"scope: certificate\ntls_cert: c\ntls_key: k\ntls_client_ca: a": "scope: cannot be certificate",
+	} {
+		name := filepath.Join(t.TempDir(), "gateway.yaml")
+		text := "upstream: 'envoy:'\n" + config + "\n"
+		if !strings.Contains(config, "scope:") {
+			text += "scope: unscoped\n"
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := parseGateway([]string{"gateway", "--redis", inMemory, "--config", name})
+		if err == nil {
+			_, err = c.assemble(slog.New(slog.DiscardHandler), gateway.NewMetrics())
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, without %q", config, err, want)
 		}
 	}
 }

@@ -63,7 +63,9 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	listenerTLS := gateway.NewListenerTLS(a.tls)
-	a.gateway.ListenerTLS = listenerTLS
+	if c.Upstream != fromEnvoy { // certificates on its connections are Envoy's, and not those of clients
+		a.gateway.ListenerTLS = listenerTLS
+	}
 	a.service.Observer, a.gateway.Traces = redisidem.Observers(metrics, exports.Observer), exports.Traces
 	g, stop, err := c.open(ctx, a, log)
 	if err != nil {
@@ -211,9 +213,6 @@ func (c *gatewayCommand) serve(
 	log.Info("ended")
 	return err
 }
-
-// largestMessage bounds the messages of Envoy: the largest body that a route accepts is far below.
-const largestMessage = 64 << 20
 
 // handler returns the handler for clients, or for Envoy if it forwards the requests.
 func (c *gatewayCommand) handler(g *gateway.Gateway, log *slog.Logger) http.Handler {
