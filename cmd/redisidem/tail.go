@@ -71,7 +71,7 @@ func (c *tailCommand) Run(ctx context.Context) error {
 				return nil
 			case look.begun && errors.Is(err, redisidem.ErrUnavailable):
 				if !away {
-					fmt.Fprintln(os.Stderr, message(err)+"; it is asked again")
+					fmt.Fprintln(os.Stderr, strings.ReplaceAll(message(err), "\n", ": ")+"; it is asked again")
 				}
 			case err != nil:
 				return err

@@ -171,7 +171,7 @@ func (o *operator) actOn(k *redisidem.KeyInfo) {
 		o.try("unlock", func(a redisidem.Act) error { return o.in.Unlock(ctx, k, a) })
 	case k.State == redisidem.KeyDead:
 		o.try("requeue", func(a redisidem.Act) error { return o.in.Requeue(ctx, k, a) })
-	case k.Revision == 0: // an answer has the results of all stages, and there are none
+	case k.Revision == 0: // an answer has the results of all stages, and no stage has one yet
 		o.try("resolve", func(a redisidem.Act) error {
 			e := history.Event{Kind: history.Resolving, Worker: o.name, Key: k.Value, Token: o.name + "/" + a.Reason}
 			o.pen.Write("%s", e)
