@@ -24,17 +24,16 @@ type tailCommand struct {
 
 // Help says what the command can see.
 func (c *tailCommand) Help() string {
-	return `It prints:
+	return `It prints each act of an operator, and each change of the number of dead letters of a flow, within an interval.
 
-* each act of an operator, within an interval;
-
-* how many dead letters a flow has, within an interval of each change;
-
-* each key that was abandoned or interrupted, or that has become a dead letter, and each that is no longer so. These are found by looking at all records again and again: it takes the number of records, divided by --pace, in seconds. Keys that were in such a state before are only counted, once all have been looked at.
+It prints each key that was abandoned or interrupted, or that has become a dead letter, and each that is no longer so.
+These are found by looking at all records again and again: it takes the number of records, divided by --pace, in
+seconds. Keys that were in such a state before are only counted, once all have been looked at.
 
 Acts and keys have times of Redis, other events those of this machine.
 
-Workers do nothing for it, so it cannot show work that succeeds, nor states that begin and end between two looks. It changes nothing in Redis.`
+Workers do nothing for it, so it cannot show work that succeeds, nor states that begin and end between two looks.
+It changes nothing in Redis.`
 }
 
 const minInterval = 100 * time.Millisecond
