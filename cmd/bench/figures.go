@@ -44,7 +44,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	plan := figure.Plan{Duration: c.Duration, Repetitions: c.Repetitions, Records: c.Records, Only: c.Only}
+	plan := figure.Plan{Duration: c.Duration, Repetitions: c.Repetitions, Records: c.Records, Counted: 3000, Only: c.Only}
 	bar := progress.New(os.Stderr, plan.Steps())
 	plan.Step = bar.Step
 	began := time.Now()

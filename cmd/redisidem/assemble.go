@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"slices"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/codec"
@@ -43,7 +45,11 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err != nil {
 		return configfile.Within("upstream_cert", err)
 	}
-	identify, challenge, err := c.identify(log)
+	trusted, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
+	identify, challenge, err := c.identify(trusted, log)
 	if err != nil {
 		return err
 	}
@@ -55,13 +61,6 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err := cors.Validate(); err != nil {
 		return configfile.Within("cors_origin", err)
 	}
-	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
-	switch {
-	case err != nil:
-		return configfile.Within("trusted_proxy", err)
-	case c.ProxyProtocol && len(trusted) == 0:
-		return configfile.Invalid("proxy_protocol", "needs --trusted-proxy")
-	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
 		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
@@ -69,8 +68,12 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 			return configfile.Within("scope_keys", err)
 		}
 	}
+	service := &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost}
+	if c.Upstream == fromEnvoy {
+		service.Transport, service.Timeout = extproc.Transport{}, 0 // Envoy limits the time itself
+	}
 	a.gateway = &gateway.Config{
-		Upstream: &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost},
+		Upstream: service,
 		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
 		TrustedProxies: trusted,
@@ -79,7 +82,10 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 }
 
 func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {
-	if _, _, err := c.config(c.AdminListen); err != nil {
+	if _, _, err := c.Console.config(c.AdminListen); err != nil {
+		if c.fromFile[consoleField] {
+			return configfile.Within(consoleField, err)
+		}
 		return err
 	}
 	a.tls, err = c.serverTLS()
@@ -106,19 +112,36 @@ func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics
 	return nil
 }
 
+// fromEnvoy is the upstream of a gateway that is an external processor of Envoy.
+const fromEnvoy = "envoy:"
+
 // upstreamURL parses the URL of the upstream. Its errors leave the URL out, since it may contain a
 // password.
 func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	u, err := url.Parse(c.Upstream)
 	switch {
+	case c.Upstream == fromEnvoy:
+		return &url.URL{Scheme: "http", Host: "envoy"}, nil // it is not called
 	case c.Upstream == "":
-		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000")
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, configfile.Invalid("upstream", "is not an http:// or https:// URL")
+		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000, or be envoy:")
+	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme):
+		return nil, configfile.Invalid("upstream", "is not an http://, https:// or h2c:// URL")
 	case u.User != nil:
 		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
 	}
 	return u, nil
+}
+
+// trustedProxies returns the proxies in front.
+func (c *gatewayCommand) trustedProxies() (gateway.TrustedProxies, error) {
+	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
+	switch {
+	case err != nil:
+		return nil, configfile.Within("trusted_proxy", err)
+	case c.ProxyProtocol && len(trusted) == 0:
+		return nil, configfile.Invalid("proxy_protocol", "needs --trusted-proxy")
+	}
+	return trusted, nil
 }
 
 // fingerprintKeys reads the secrets for fingerprints. It returns nil without --fingerprint-key.

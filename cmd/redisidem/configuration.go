@@ -42,7 +42,7 @@ func gatewayEnvironment() kong.Option {
 			}
 			for _, flag := range command.Flags {
 				if len(flag.Envs) == 0 {
-					flag.Envs = []string{environmentPrefix + strings.ToUpper(fieldOf(flag))}
+					flag.Envs = []string{environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
 					flag.Tag.Envs = flag.Envs
 				}
 			}
@@ -55,7 +55,16 @@ func gatewayEnvironment() kong.Option {
 const gatewayName = "gateway"
 
 // fieldOf returns the field of the configuration file that a flag overrides.
-func fieldOf(flag *kong.Flag) string { return strings.ReplaceAll(flag.Name, "-", "_") }
+func fieldOf(flag *kong.Flag) string {
+	name := strings.ReplaceAll(flag.Name, "-", "_")
+	if name == consoleField {
+		return consoleField + ".enabled"
+	}
+	if of, ok := strings.CutPrefix(name, consoleField+"_"); ok {
+		return consoleField + "." + of
+	}
+	return name
+}
 
 // BeforeResolve reads the configuration file. Its settings apply to the flags that neither the
 // command line nor the environment sets.
@@ -88,7 +97,10 @@ func (c *gatewayCommand) BeforeResolve(ctx *kong.Context) error {
 			}
 		}
 		value, ok := values[fieldOf(flag)]
-		c.fromFile[fieldOf(flag)] = ok
+		if ok {
+			top, _, _ := strings.Cut(fieldOf(flag), ".")
+			c.fromFile[top] = true
+		}
 		return value, nil
 	}))
 	return nil

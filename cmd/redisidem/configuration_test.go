@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,11 @@ auto_pipeline: false
 scope_keys: 5
 log_format: text
 scope: unscoped
+console:
+  enabled: true
+  trusted_header: X-User
+  trusted_proxy: [10.0.0.0/8, 192.0.2.0/24]
+  operator: [ann]
 routes:
   - {match: POST /a, wait: 2s}
 `
@@ -48,15 +54,24 @@ routes:
 		t.Errorf("the default is %v, the routes are %+v", c.Lease, c.content.Policies)
 	}
 
+	want := gatewayConsole{Enabled: true, consoleAccess: consoleAccess{
+		TrustedHeader: "X-User", TrustedProxy: []string{"10.0.0.0/8", "192.0.2.0/24"}, Operator: []string{"ann"},
+	}}
+	if !reflect.DeepEqual(c.Console, want) || !reflect.DeepEqual(c.content.Console, want) {
+		t.Errorf("the console of the file is %+v", c.Console)
+	}
+
 	t.Setenv("REDISIDEM_UPSTREAM", "http://environment")
+	t.Setenv("REDISIDEM_CONSOLE_TRUSTED_HEADER", "X-Name")
 	t.Setenv("REDISIDEM_RETENTION", "4h")
 	t.Setenv("REDIS_URL", "redis://environment")
-	c, err = configured(t, text, "--config=CONFIG", "--retention", "5h", "--auto-pipeline", "--cors-origin=https://c.example")
+	c, err = configured(t, text, "--config=CONFIG", "--retention", "5h", "--auto-pipeline", "--console-operator=bob", "--cors-origin=https://c.example")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Upstream != "http://environment" || c.Redis != "redis://environment" || c.Retention != 5*time.Hour || !c.AutoPipeline ||
-		!slices.Equal(c.CORSOrigins, []string{"https://c.example"}) || c.Listen != ":1" {
+		!slices.Equal(c.CORSOrigins, []string{"https://c.example"}) || c.Listen != ":1" ||
+		!c.Console.Enabled || c.Console.TrustedHeader != "X-Name" || !slices.Equal(c.Console.Operator, []string{"bob"}) {
 		t.Errorf("the settings are %+v", c.settings)
 	}
 }
@@ -87,6 +102,10 @@ func TestErrorsNameWhereASettingWasMade(t *testing.T) {
 		{good + "routes:\n  - {match: POST /a, keep: some}\n", "gateway.yaml:5:22: routes[0].keep: ", nil},
 		{good + "defaults: {interrupted: ask}\n", "gateway.yaml:4:1: defaults.ask: must contain {key}", nil},
 		{good + "tls_client_ca: none\n", "gateway.yaml:4:1: tls_client_ca: needs", nil},
+		{good + "console: {enabled: true, wirte: true}\n", "gateway.yaml:4:26: console.wirte: unknown field", nil},
+		{good + "console: {enabled: 1}\n", "gateway.yaml:4:11: console.enabled: must be true or false", nil},
+		{good + "console: {enabled: true, write: true}\n", "gateway.yaml:4:1: console: --console-write needs", nil},
+		{good, "--console-write needs", []string{"--console", "--console-write"}},
 		{"upstream: ftp://x\n", "gateway.yaml:1:1: upstream: is not", nil},
 		{"upstream: ftp://x\n", "--upstream: is not", []string{"--upstream=ftp://y"}},
 		{"listen: :1\n", "--upstream: must name", nil},

@@ -274,6 +274,22 @@ func TestGatewayServesTheConsole(t *testing.T) {
 		args := append([]string{"gateway", "--upstream", up.URL, "--scope", "unscoped", "--listen", "127.0.0.1:0", "--redis", inMemory, "--admin-listen", "127.0.0.1:0"}, strings.Fields(line)...)
 		if got := command(t, "", "", args...); !strings.Contains(got, want) || !strings.HasSuffix(got, "[exit status 1]\n") {
 			t.Errorf("%s: %s", line, got)
+		} else if strings.Contains(got, "serving") {
+			t.Errorf("%s: it is checked after the gateway listens: %s", line, got)
 		}
+	}
+}
+
+func TestConsoleOfTheConfigurationFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	text := "scope: unscoped\nconsole: {enabled: true, write: true, token_file: " + secretsFile(t) + "}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, "", "--upstream", newUpstream(t, nil).URL, "--config", file)
+	bearer := func(r *http.Request) { r.Header.Set("Authorization", "Bearer ann-s-secret-1234") }
+	if status, page := fetch(t, http.MethodGet, g.admin+"/console/", "", bearer); status != 200 || !strings.Contains(page, "ann (operator)") {
+		t.Errorf("%d %s", status, page)
 	}
 }

@@ -15,12 +15,12 @@ import (
 
 // consoleAccess says who may use a console, and for what.
 type consoleAccess struct {
-	Write         bool     `help:"Let operators act on keys and read values. Needs one of the next three."`
-	TokenFile     string   `placeholder:"FILE" help:"Bearer tokens: lines of ROLE NAME TOKEN, where the role is viewer or operator."`
-	BasicAuthFile string   `placeholder:"FILE" help:"Passwords of HTTP basic authentication: lines of ROLE NAME PASSWORD."`
-	TrustedHeader string   `placeholder:"NAME" help:"Field with the user's name that an authenticating proxy sets, and drops from requests of its clients."`
-	TrustedProxy  []string `placeholder:"CIDR" help:"Addresses of the proxy of the trusted header, such as 10.0.0.0/8."`
-	Operator      []string `placeholder:"NAME" help:"User of the trusted header who is an operator; the others are viewers. May be given several times."`
+	Write         bool     `yaml:"write" help:"Let operators act on keys and read values. Needs one of the next three."`
+	TokenFile     string   `yaml:"token_file" placeholder:"FILE" help:"Bearer tokens: lines of ROLE NAME TOKEN, where the role is viewer or operator."`
+	BasicAuthFile string   `yaml:"basic_auth_file" placeholder:"FILE" help:"Passwords of HTTP basic authentication: lines of ROLE NAME PASSWORD."`
+	TrustedHeader string   `yaml:"trusted_header" placeholder:"NAME" help:"Field with the user's name that an authenticating proxy sets, and drops from requests of its clients."`
+	TrustedProxy  []string `yaml:"trusted_proxy" placeholder:"CIDR" help:"Addresses of the proxy of the trusted header, such as 10.0.0.0/8."`
+	Operator      []string `yaml:"operator" placeholder:"NAME" help:"User of the trusted header who is an operator; the others are viewers. May be given several times."`
 }
 
 // authenticates reports whether users have to authenticate.

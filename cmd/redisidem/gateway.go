@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -25,7 +25,6 @@ type gatewayCommand struct {
 	Config string `placeholder:"FILE" help:"Configuration file in YAML. Flags and environment variables override it."`
 
 	settings
-	gatewayConsole
 
 	Serve    gatewayServe    `cmd:"" default:"1" hidden:"" help:"Serve."`
 	Validate gatewayValidate `cmd:"" help:"Check a configuration with all files that it names, and do not serve."`
@@ -63,6 +62,8 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	listenerTLS := gateway.NewListenerTLS(a.tls)
+	a.gateway.ListenerTLS = listenerTLS
 	a.service.Observer, a.gateway.Traces = redisidem.Observers(metrics, exports.Observer), exports.Traces
 	g, stop, err := c.open(ctx, a, log)
 	if err != nil {
@@ -82,7 +83,6 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	default:
 		log.Warn("redis cannot be used yet: only requests that need none are served", "error", err)
 	}
-	listenerTLS := newListenerTLS(a.tls)
 	reloads := &reloader{running: c, log: log, done: metrics.Reloaded}
 	reloads.read = func() (*gatewayCommand, error) { return parseGateway(args) }
 	reloads.apply = func(next *gatewayCommand) error {
@@ -103,7 +103,7 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if c.ProxyProtocol {
 		trusted = a.gateway.TrustedProxies
 	}
-	return c.serve(ctx, g, service, err == nil, trusted, listenerTLS.config(), log)
+	return c.serve(ctx, g, service, err == nil, trusted, listenerTLS, log)
 }
 
 // open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
@@ -123,18 +123,18 @@ func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logge
 }
 
 // replace makes the configuration that of a gateway that serves.
-func (c *gatewayCommand) replace(g *gateway.Gateway, listener *listenerTLS, log *slog.Logger, metrics *gateway.Metrics) error {
+func (c *gatewayCommand) replace(g *gateway.Gateway, listener *gateway.ListenerTLS, log *slog.Logger, metrics *gateway.Metrics) error {
 	a, err := c.assemble(log, metrics)
 	if err != nil {
 		return err
 	}
-	if err := listener.check(a.tls); err != nil {
+	if err := listener.Check(a.tls); err != nil {
 		return err
 	}
 	if err := g.Reload(*a.gateway); err != nil {
 		return c.explain(err)
 	}
-	listener.current.Store(a.tls)
+	listener.Replace(a.tls)
 	return nil
 }
 
@@ -142,9 +142,10 @@ func (c *gatewayCommand) replace(g *gateway.Gateway, listener *listenerTLS, log 
 // requests and their commits to end. usable is whether Redis can be used
 // already, and trusted are the proxies that speak the PROXY protocol.
 func (c *gatewayCommand) serve(
-	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, tlsConfig *tls.Config, log *slog.Logger,
+	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, listenerTLS *gateway.ListenerTLS, log *slog.Logger,
 ) error {
-	server := newServer(g.Handler(), log)
+	server := newServer(c.handler(g, log), log)
+	server.Protocols = clientProtocols()
 	server.ReadTimeout, server.WriteTimeout = c.ReadTimeout, c.WriteTimeout
 	listener, err := listen(ctx, c.Listen)
 	if err != nil {
@@ -154,15 +155,15 @@ func (c *gatewayCommand) serve(
 	if trusted != nil {
 		listener = trusted.Listener(listener)
 	}
-	if tlsConfig != nil {
-		listener, scheme = tls.NewListener(listener, tlsConfig), "https"
+	if listenerTLS != nil {
+		listener, scheme = listenerTLS.Wrap(server, listener), "https"
 	}
 	failed := make(chan error, 3)
 	go func() { failed <- server.Serve(listener) }()
 	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
-	admin, err := c.adminServer(g.Admin(), c.AdminListen, service, log)
+	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, service, log)
 	if err != nil {
 		return errors.Join(err, server.Close(), service.Close(ctx))
 	}
@@ -206,6 +207,17 @@ func (c *gatewayCommand) serve(
 	g.Close()
 	log.Info("ended")
 	return err
+}
+
+// largestMessage bounds the messages of Envoy: the largest body that a route accepts is far below.
+const largestMessage = 64 << 20
+
+// handler returns the handler for clients, or for Envoy if it forwards the requests.
+func (c *gatewayCommand) handler(g *gateway.Gateway, log *slog.Logger) http.Handler {
+	if c.Upstream == fromEnvoy {
+		return extproc.NewHandler(g.Handler(), largestMessage, log)
+	}
+	return g.Handler()
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {

@@ -10,23 +10,27 @@ import (
 	"github.com/redisidem/redisidem/redisidem/console"
 )
 
+// consoleField is the field of the configuration file with the settings of the console, and the
+// flag that serves it.
+const consoleField = "console"
+
 // gatewayConsole adds the console to the gateway's listener for operators.
 type gatewayConsole struct {
-	Console bool          `help:"Serve the console at /console/ of the admin listener."`
-	Access  consoleAccess `embed:"" prefix:"console-"`
+	Enabled       bool `yaml:"enabled" name:"console" help:"Serve the console at /console/ of the admin listener."`
+	consoleAccess `yaml:",inline" prefix:"console-"`
 }
 
 // config returns the configuration of the console. It reports false if none is wanted.
 func (c *gatewayConsole) config(listen string) (cfg console.Config, wanted bool, err error) {
 	switch {
-	case !c.Console && !reflect.ValueOf(c.Access).IsZero():
+	case !c.Enabled && !reflect.ValueOf(c.consoleAccess).IsZero():
 		return cfg, false, errors.New("the flags that begin with --console- need --console")
-	case !c.Console:
+	case !c.Enabled:
 		return cfg, false, nil
 	case listen == "":
 		return cfg, false, errors.New("--console needs --admin-listen")
 	}
-	cfg, err = c.Access.config("console-", listen)
+	cfg, err = c.consoleAccess.config("console-", listen)
 	return cfg, true, err
 }
 
@@ -38,7 +42,7 @@ func (c *gatewayConsole) adminServer(admin http.Handler, listen string, service 
 		return nil, err
 	case !wanted:
 		return newServer(admin, log), nil
-	case c.Access.TokenFile+c.Access.BasicAuthFile != "" && !isLoopback(listen):
+	case c.TokenFile+c.BasicAuthFile != "" && !isLoopback(listen):
 		log.Warn("secrets of operators are sent to --admin-listen without encryption: let it listen on loopback, behind a proxy with TLS")
 	}
 	cfg.Logger, cfg.Check = log, service.Check

@@ -10,15 +10,15 @@ import (
 )
 
 // identify returns the function that identifies callers, and the challenge for unauthenticated
-// callers.
-func (c *gatewayCommand) identify(log *slog.Logger) (gateway.Identify, string, error) {
+// callers. trusted are the proxies that may name callers in a header field.
+func (c *gatewayCommand) identify(trusted gateway.TrustedProxies, log *slog.Logger) (gateway.Identify, string, error) {
 	kind, name, _ := strings.Cut(c.Scope, ":")
 	one := issuer{Issuer: c.JWTIssuer, Audience: c.JWTAudience, Key: c.JWTKey, KeySet: c.JWTKeySet, Secret: c.JWTSecret}
 	switch {
 	case kind != "jwt" && (one != issuer{} || len(c.content.JWTIssuers) > 0):
 		return nil, "", configfile.Invalid("scope", "%s takes no token: remove the settings that begin with jwt", c.Scope)
 	case kind == "header" && name != "":
-		identify, err := gateway.FromHeader(name)
+		identify, err := gateway.FromHeader(name, trusted)
 		return identify, "", configfile.Within("scope", err)
 	case kind == "jwt" && name != "":
 		identify, err := c.fromToken(name, one, log)

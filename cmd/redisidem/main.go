@@ -61,6 +61,9 @@ func run(ctx context.Context, args []string) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
+	if args[0] == "extproc" {
+		args = append([]string{gatewayName, "--upstream", fromEnvoy}, args[1:]...)
+	}
 	var c cli
 	parser, err := newParser(&c)
 	if err != nil {

@@ -551,7 +551,8 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line, words := range map[string]string{
-		"gateway": "--upstream",
+		"gateway":                 "--upstream",
+		"extproc --redis memory:": "--scope: ",
 		"gateway --upstream ftp://x --scope unscoped":                                                 "http://",
 		"gateway --upstream http://u:hidden@x --scope unscoped":                                       "has a user",
 		"gateway --upstream http://u:hidden%zz@x --scope unscoped":                                    "http://",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"os"
 	"reflect"
@@ -21,7 +22,7 @@ const reloadInterval = 5 * time.Second
 // reloadable are the settings that a reload changes, as fields of the configuration file.
 var reloadable = []string{
 	"upstream", "upstream_timeout", "keep_host", "upstream_ca", "upstream_cert", "upstream_key", "policy_url",
-	"scope", "jwt_key", "jwt_jwks", "jwt_secret", "jwt_issuer", "jwt_audience", "cors_origin", "cors_credentials", "tls_cert", "tls_key", "tls_client_ca",
+	"jwt_key", "jwt_jwks", "jwt_secret", "jwt_issuer", "jwt_audience", "cors_origin", "cors_credentials", "tls_cert", "tls_key", "tls_client_ca",
 }
 
 // reloader reloads the configuration of a gateway that serves.
@@ -66,23 +67,28 @@ func (r *reloader) run(ctx context.Context, signals <-chan os.Signal) {
 func (r *reloader) reload() error {
 	next, err := r.read()
 	if err == nil {
-		err = r.apply(next)
+		err = r.replace(next)
 	}
 	if err != nil {
 		r.log.Error("the configuration was not reloaded: the earlier one stays in use", "error", message(err))
 		return err
-	}
-	if fields := r.running.needRestart(&next.settings); len(fields) > 0 {
-		r.log.Warn("settings that a reload does not change have changed: restart the gateway", "settings", strings.Join(fields, " "))
 	}
 	r.running = next
 	r.log.Info("the configuration was reloaded")
 	return nil
 }
 
-// needRestart returns the fields that differ in the next settings and are not reloadable.
-func (s *settings) needRestart(next *settings) (fields []string) {
-	now, then := reflect.ValueOf(s).Elem(), reflect.ValueOf(next).Elem()
+// replace applies a configuration, unless it has changes that need a restart.
+func (r *reloader) replace(next *gatewayCommand) error {
+	if fields := r.running.needRestart(next); len(fields) > 0 {
+		return fmt.Errorf("changes of these settings need a restart: %s", strings.Join(fields, ", "))
+	}
+	return r.apply(next)
+}
+
+// needRestart returns the fields that differ in the next configuration and are not reloadable.
+func (c *gatewayCommand) needRestart(next *gatewayCommand) (fields []string) {
+	now, then := reflect.ValueOf(&c.settings).Elem(), reflect.ValueOf(&next.settings).Elem()
 	for _, field := range reflect.VisibleFields(now.Type()) {
 		name := field.Tag.Get("yaml")
 		if field.Anonymous || slices.Contains(reloadable, name) {
@@ -91,6 +97,9 @@ func (s *settings) needRestart(next *settings) (fields []string) {
 		if !reflect.DeepEqual(now.FieldByIndex(field.Index).Interface(), then.FieldByIndex(field.Index).Interface()) {
 			fields = append(fields, name)
 		}
+	}
+	if (len(c.content.JWTIssuers) == 0) != (len(next.content.JWTIssuers) == 0) { // they are in scopes
+		fields = append(fields, "jwt_issuers")
 	}
 	return fields
 }

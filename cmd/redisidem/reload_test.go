@@ -100,16 +100,60 @@ func TestReloadsOnChangedContents(t *testing.T) {
 
 func TestSettingsThatNeedARestart(t *testing.T) {
 	t.Parallel()
-	now, next := &settings{}, &settings{}
-	next.Upstream, next.CORSOrigins, next.TLSCert, next.Scope = "http://x", []string{"*"}, "c.pem", "unscoped"
+	now, next := &gatewayCommand{}, &gatewayCommand{}
+	next.Upstream, next.CORSOrigins, next.TLSCert, next.JWTKey = "http://x", []string{"*"}, "c.pem", "k.pem"
 	if fields := now.needRestart(next); len(fields) != 0 {
 		t.Errorf("these need a restart: %v", fields)
 	}
-	next.Listen, next.Redis, next.Lease = ":1", "redis://x", time.Second
+	next.Listen, next.Redis, next.Lease, next.Scope = ":1", "redis://x", time.Second, "unscoped"
+	next.Console.Write = true
+	next.content.JWTIssuers = []issuer{{Issuer: "one"}}
 	fields := now.needRestart(next)
 	slices.Sort(fields)
-	if strings.Join(fields, " ") != "lease listen redis" {
+	if strings.Join(fields, " ") != "console jwt_issuers lease listen redis scope" {
 		t.Errorf("these need a restart: %v", fields)
+	}
+}
+
+func TestIssuersNeedARestartIfScopesChange(t *testing.T) {
+	t.Parallel()
+	one, two := []issuer{{Issuer: "one"}}, []issuer{{Issuer: "one"}, {Issuer: "two"}}
+	for _, c := range []struct {
+		now, next []issuer
+		want      int
+	}{{nil, nil, 0}, {nil, one, 1}, {one, nil, 1}, {one, two, 0}} {
+		now, next := &gatewayCommand{}, &gatewayCommand{}
+		now.content.JWTIssuers, next.content.JWTIssuers = c.now, c.next
+		if fields := now.needRestart(next); len(fields) != c.want {
+			t.Errorf("from %d to %d issuers, these need a restart: %v", len(c.now), len(c.next), fields)
+		}
+	}
+}
+
+func TestReloadThatNeedsARestartAppliesNothing(t *testing.T) {
+	t.Parallel()
+	now, next := &gatewayCommand{}, &gatewayCommand{}
+	next.Listen, next.Scope, next.Upstream = ":1", "unscoped", "http://x"
+	r := &reloader{
+		read: func() (*gatewayCommand, error) { return next, nil },
+		apply: func(*gatewayCommand) error {
+			t.Error("it was applied")
+			return nil
+		},
+		log: slog.New(slog.DiscardHandler), running: now,
+	}
+	err := r.reload()
+	if err == nil || !strings.Contains(err.Error(), "listen, scope") || r.running != now {
+		t.Errorf("the error is %v", err)
+	}
+	next.Listen, next.Scope = "", ""
+	applied := false
+	r.apply = func(*gatewayCommand) error {
+		applied = true
+		return nil
+	}
+	if err := r.reload(); err != nil || !applied || r.running != next {
+		t.Errorf("without those settings: %v", err)
 	}
 }
 
@@ -123,7 +167,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestGatewayReloads changes the routes, the scope and the certificate of a gateway process.
+// TestGatewayReloads changes the routes and the certificate of a gateway process.
 func TestGatewayReloads(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -177,7 +221,18 @@ func TestGatewayReloads(t *testing.T) {
 	}
 
 	next.issue(t, "two").write(t, cert, key)
-	replaceFile(t, file, base+"listen: :1\ndefaults: {key: optional}\n")
+	for name, text := range map[string]string{
+		"lease": base + "lease: 5s\n", "scope": strings.Replace(base, "scope: unscoped", "scope: header:X-Tenant", 1),
+	} {
+		replaceFile(t, file, text+"defaults: {key: optional}\n")
+		hangup()
+		eventually(t, "a refused change of "+name, func() bool { return strings.Contains(p.text(), "need a restart: "+name) })
+		if got := status(client(ca)); got != 400 || !metric("redisidem_config_last_reload_successful 0")() {
+			t.Errorf("after a change of %s was refused, the answer is %d", name, got)
+		}
+	}
+
+	replaceFile(t, file, base+"defaults: {key: optional}\n")
 	hangup()
 	eventually(t, "a reload", metric(`redisidem_config_reloads_total{result="applied"} 1`))
 	if got := status(client(next)); got != 201 || !metric("redisidem_config_last_reload_successful 1")() {
@@ -185,5 +240,39 @@ func TestGatewayReloads(t *testing.T) {
 	}
 	if got := status(client(ca)); got != 0 {
 		t.Errorf("a client that trusts the earlier certificate gets %d", got)
+	}
+}
+
+// TestReloadedAuthorityEndsConnections replaces the authority of client certificates under an open
+// connection.
+func TestReloadedAuthorityEndsConnections(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, key, clientCA := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
+	first, next := newAuthority(t), newAuthority(t)
+	first.issue(t, "gateway").write(t, cert, key)
+	first.write(t, clientCA, "")
+	up := newUpstream(t, nil)
+	p := start(t, "", "--upstream", up.URL, "--scope", "certificate", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", clientCA)
+	roots := x509.NewCertPool()
+	roots.AddCert(first.certificate)
+	client := func(own *identity) *http.Client {
+		c := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own.pair()}, MinVersion: tls.VersionTLS12}
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: c}}
+	}
+	early := client(first.issue(t, "one"))
+	if got, err := post(t.Context(), early, p.url, "k"); err != nil || got.status != http.StatusCreated {
+		t.Fatalf("the client gets %+v, %v", got, err)
+	}
+	next.write(t, clientCA, "")
+	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a reload", func() bool { return strings.Contains(p.text(), "the configuration was reloaded") })
+	if got, err := post(t.Context(), early, p.url, "k"); err == nil && got.status != http.StatusUnauthorized {
+		t.Errorf("on its open connection the client gets %+v", got)
+	}
+	if got, err := post(t.Context(), client(next.issue(t, "one")), p.url, "k"); err != nil || got.status != http.StatusCreated {
+		t.Errorf("a client of the next authority gets %+v, %v", got, err)
 	}
 }

@@ -216,6 +216,9 @@ func TestSchemaAndLoaderRefuseBrokenFiles(t *testing.T) {
 		{"routes:\n  - match: POST /a\n    keep: {2xx: true}\n", 3, 5, "routes[0].keep"},
 		{"defaults: []\n", 1, 1, "defaults"},
 		{"defaults: {authorize: '//may'}\n", 1, 12, "defaults.authorize"},
+		{"console: true\n", 1, 1, "console"},
+		{"console:\n  enabled: true\n  operator: ann\n", 3, 3, "console.operator"},
+		{"console: {enable: true}\n", 1, 11, "console.enable"},
 		{"- listen: :1\n", 1, 1, ""},
 	} {
 		if err := accepts(t, s, c.text); err == nil {

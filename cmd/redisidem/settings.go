@@ -7,7 +7,7 @@ import "time"
 type settings struct {
 	redisFlags `yaml:",inline"`
 
-	Upstream        string        `yaml:"upstream" jsonschema:"pattern=^https?://" placeholder:"URL" help:"The service behind the gateway, http:// or https://."`
+	Upstream        string        `yaml:"upstream" jsonschema:"pattern=^((https?|h2c)://|envoy:$)" placeholder:"URL" help:"The service behind the gateway: http://, https://, or h2c:// for HTTP/2 without TLS, as gRPC uses it. With envoy: the gateway is an external processor of Envoy, which forwards the requests."`
 	Listen          string        `yaml:"listen" default:":8080" help:"Address for clients."`
 	AdminListen     string        `yaml:"admin_listen" default:"127.0.0.1:8081" help:"Address for /livez, /readyz and /metrics; empty to disable."`
 	PolicyURL       string        `yaml:"policy_url" placeholder:"URL" help:"Documentation of the API's idempotency keys. Problems link to it."`
@@ -19,7 +19,7 @@ type settings struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" default:"30s" help:"How long requests and their commits may then take."`
 	LogFormat       string        `yaml:"log_format" enum:"text,json" default:"json" help:"Format of the log on standard error: text or json."`
 
-	Scope       string `yaml:"scope" jsonschema:"pattern=^(header:.+|jwt:.+|certificate|unscoped)$" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front), jwt:CLAIM (such as jwt:sub or jwt:org.id), certificate, or unscoped (all callers share one scope)."`
+	Scope       string `yaml:"scope" jsonschema:"pattern=^(header:.+|jwt:.+|certificate|unscoped)$" placeholder:"KIND" help:"How callers are identified: header:NAME (set by an authenticating proxy in front, see --trusted-proxy), jwt:CLAIM (such as jwt:sub or jwt:org.id), certificate, or unscoped (all callers share one scope)."`
 	JWTKey      string `yaml:"jwt_key" name:"jwt-key" placeholder:"FILE" xor:"jwt" help:"Public key or certificate in PEM that verifies tokens."`
 	JWTKeySet   string `yaml:"jwt_jwks" name:"jwt-jwks" placeholder:"FILE|URL" xor:"jwt" help:"JSON Web Key Set with the public keys that verify tokens, in place of --jwt-key: a file, or an http:// or https:// URL that is fetched again for an unknown kid."`
 	JWTSecret   string `yaml:"jwt_secret" name:"jwt-secret" placeholder:"FILE" xor:"jwt" help:"HMAC secret of at least 32 bytes that verifies tokens, in place of --jwt-key."`
@@ -32,7 +32,7 @@ type settings struct {
 	CORSOrigins     []string `yaml:"cors_origin" name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
 	CORSCredentials bool     `yaml:"cors_credentials" name:"cors-credentials" help:"Let the pages of --cors-origin send cookies."`
 
-	TrustedProxies []string `yaml:"trusted_proxy" name:"trusted-proxy" sep:"none" placeholder:"CIDR" help:"Network or address of proxies in front, whose X-Forwarded-For, -Host and -Proto and Forwarded are continued. Those of other peers are replaced. May be given several times."`
+	TrustedProxies []string `yaml:"trusted_proxy" name:"trusted-proxy" sep:"none" placeholder:"CIDR" help:"Network or address of proxies in front, whose X-Forwarded-For, -Host and -Proto and Forwarded are continued. Those of other peers are replaced, and they cannot name a caller with --scope header:NAME. May be given several times."`
 	ProxyProtocol  bool     `yaml:"proxy_protocol" help:"Read the PROXY protocol, versions 1 and 2, on the connections of trusted proxies."`
 
 	TLSCert     string `yaml:"tls_cert" name:"tls-cert" placeholder:"FILE" help:"Certificate of the listener."`
@@ -53,6 +53,8 @@ type settings struct {
 	AcceptPlain    bool     `yaml:"accept_plain" help:"Also accept values that were stored without encryption and compression: for one retention after these are introduced."`
 	FingerprintKey []string `yaml:"fingerprint_key" sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`
 	AutoPipeline   bool     `yaml:"auto_pipeline" negatable:"" default:"true" help:"Let concurrent requests share pipelines to Redis."`
+
+	Console gatewayConsole `yaml:"console" embed:"" help:"The console for operators on the admin listener. Its flags begin with --console-, and --console is the field enabled."`
 
 	ReadyWithoutRedis string `yaml:"ready_without_redis" enum:"never,after-start,always" default:"after-start" help:"When /readyz is ready although Redis cannot be used: never; after-start, once Redis was usable; or always."`
 }

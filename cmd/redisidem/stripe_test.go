@@ -15,6 +15,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/nodetest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/internal/tcpproxy"
 )
 
 // stripeRoutes are routes for Stripe's client, whose resources stand for policies.
@@ -260,6 +261,30 @@ func TestStripeClientUnderstandsTheGateway(t *testing.T) {
 		}
 		c.fails(c.create("topups", "long", stripeOptions{Key: "long", Retries: 3}, 1), "StripeAPIError", 410, "gone")
 		c.ran("long", 1)
+	})
+	t.Run("answers that are lost on their way", func(t *testing.T) {
+		c := c.in(t)
+		proxy := tcpproxy.Start(t, strings.TrimPrefix(c.gateway.url, "http://"))
+		c.client = nodetest.Start(t, "testdata/stripe-node", "http://"+proxy.Addr())
+		proxy.Lose(2)
+		if a := c.create("charges", "lost", stripeOptions{Key: "lost", Retries: 3}, 3); a.ID != "ch_lost_1" || !a.Replayed {
+			t.Errorf("the client got %+v", a)
+		}
+		proxy.Lose(2)
+		c.fails(c.create("refunds", "lost refund", stripeOptions{Key: "refund", Retries: 1}, 2), "StripeConnectionError", 0, "")
+		if a := c.create("refunds", "lost refund", stripeOptions{Key: "refund"}, 1); a.ID != "ch_lost_refund_1" || !a.Replayed {
+			t.Errorf("the client got %+v", a)
+		}
+		proxy.Lose(1) // the client makes the key itself, and keeps it for its retries
+		if a := c.create("charges", "lost own", stripeOptions{Retries: 2}, 2); a.ID != "ch_lost_own_1" || !a.Replayed {
+			t.Errorf("the client got %+v", a)
+		}
+		for _, each := range []string{"lost", "lost refund", "lost own"} {
+			c.ran(each, 1)
+		}
+		if proxy.Lost() != 5 {
+			t.Errorf("%d answers were lost", proxy.Lost())
+		}
 	})
 	t.Run("requests that are wrong themselves", func(t *testing.T) {
 		c := c.in(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,7 @@ type Server struct {
 // setup describes how to start a server.
 type setup struct {
 	command []string // nil: the command from Executable
+	under   []string // the program that runs the command, with its arguments; nil for none
 	env     []string
 	args    []string // from the user, after all others
 	ports   int      // number of ports; 0 means 1
@@ -49,6 +51,10 @@ func Args(args ...string) Option { return func(s *setup) { s.args = append(s.arg
 // Env adds variables in the form "name=value" to the server's environment. The rest of the
 // environment is that of this process.
 func Env(variables ...string) Option { return func(s *setup) { s.env = append(s.env, variables...) } }
+
+// Under runs the server under another program, which gets the server's command behind its own
+// arguments, as in Under("valgrind", "--tool=callgrind"). The program must keep the process ID.
+func Under(command ...string) Option { return func(s *setup) { s.under = command } }
 
 // TLS makes a standalone server also listen for TLS, at [Server.TLSAddr], with these PEM files. The
 // server requires a certificate from each client.
@@ -119,7 +125,7 @@ func (s *Server) begin() (err error) {
 	if err != nil {
 		return err
 	}
-	s.words = slices.Concat(s.setup.command, args, s.setup.args)
+	s.words = slices.Concat(s.setup.under, s.setup.command, args, s.setup.args)
 	return s.run()
 }
 
@@ -176,6 +182,12 @@ func (s *Server) answer() error {
 	// Another process on the port may not answer at all.
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", s.Addr())
+	if err != nil {
+		return err // go-redis would log it
+	}
+	_ = conn.Close() // nothing was sent
 	info, err := client.Info(ctx).Result()
 	var refusal redis.Error
 	switch {

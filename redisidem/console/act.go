@@ -192,6 +192,9 @@ func (c *Console) readTargets(v *visit, kind actKind) (*confirmPage, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := v.beginCostly(); err != nil {
+			return nil, err
+		}
 		keys, records, next, err := c.collect(ctx, filter, "", maxTargets, 10*pageTime)
 		if err != nil {
 			return nil, err

@@ -85,11 +85,11 @@ func TestActsAreDoneAndInTheAudit(t *testing.T) {
 func TestValuesAreHiddenUntilTheyAreAudited(t *testing.T) {
 	t.Parallel()
 	s := newShop(t).site()
-	hidden := []string{"secret of a customer", "secret of a cookie"}
+	hidden := []string{"secret of a customer", "secret of a cookie", "secret of a field"}
 	for _, path := range []string{"/", "/keys", "/keys/" + s.ids["finished"], "/dead", "/flows?count=1", "/audit"} {
 		mustLack(t, s.get(path, 200), hidden...)
 	}
-	mustHave(t, s.get("/keys/"+s.ids["finished"], 200), "27 bytes", "hidden, 18 bytes", "text/html")
+	mustHave(t, s.get("/keys/"+s.ids["finished"], 200), "27 bytes", "hidden, 18 bytes", "X-Api-Token", "hidden, 17 bytes", "text/html")
 	page := s.post("/acts/read", s.form("finished"), 200)
 	mustHave(t, page, "&lt;b&gt;secret of a customer&lt;/b&gt;", "secret of a cookie", "The audit says that you have read them.")
 	mustLack(t, page, secretBody)

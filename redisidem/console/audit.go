@@ -65,6 +65,9 @@ func (p *auditPage) read(c *Console, v *visit, query url.Values) (limit int, err
 	if since > 0 {
 		from = time.Now().Add(-since)
 	}
+	if err := v.beginCostly(); err != nil {
+		return 0, err
+	}
 	entries, err := c.inspector.Audit(v.r.Context(), from, time.Time{})
 	if err != nil {
 		return 0, err

@@ -8,8 +8,12 @@ import (
 // restRatio is how many times as long as a read took the result is kept at least.
 const restRatio = 20
 
+// readTime is how long a read may take at most.
+const readTime = 5 * time.Minute
+
 // cached keeps the result of a read that is costly. One caller at a time reads, and the others wait
-// for its result.
+// for its result. The read goes on if that caller leaves, so that callers who leave do not make
+// others read again.
 type cached[T any] struct {
 	life time.Duration
 	read func(context.Context) (T, error)
@@ -34,7 +38,9 @@ func (c *cached[T]) get(ctx context.Context) (T, error) {
 		return none, ctx.Err()
 	}
 	if began := time.Now(); !began.Before(c.until) {
-		value, err := c.read(ctx)
+		reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
+		defer cancel()
+		value, err := c.read(reading)
 		if err != nil {
 			return value, err
 		}

@@ -89,3 +89,35 @@ func TestCachedKeepsNoErrors(t *testing.T) {
 		}
 	})
 }
+
+func TestCachedKeepsWhatACallerThatLeftHasRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		c := newCached(time.Minute, func(ctx context.Context) (int, error) {
+			reads++
+			select {
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			case <-time.After(time.Second):
+				return reads, nil
+			}
+		})
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			_, _ = c.get(ctx)
+			cancel()
+		}
+		if got, err := c.get(t.Context()); got != 1 || err != nil || reads != 1 {
+			t.Errorf("%d, %v after %d reads", got, err, reads)
+		}
+		stuck := newCached(time.Minute, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		began := time.Now()
+		if _, err := stuck.get(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != readTime {
+			t.Errorf("a read that does not end: %v after %v", err, time.Since(began))
+		}
+	})
+}

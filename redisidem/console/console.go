@@ -54,6 +54,7 @@ type Console struct {
 	purgeTime time.Duration
 
 	streams chan struct{} // a place for each live page
+	costly  chan struct{} // a place for each page with costly reads
 	closed  chan struct{}
 	close   sync.Once
 }
@@ -76,7 +77,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	}
 	c := &Console{
 		inspector: inspector, cfg: cfg, origins: http.NewCrossOriginProtection(), mux: http.NewServeMux(),
-		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), closed: make(chan struct{}),
+		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), costly: make(chan struct{}, maxCostly), closed: make(chan struct{}),
 	}
 	c.overview = newCached(cfg.Refresh, (&overviewReader{inspector: inspector}).read)
 	c.check = newCached(time.Minute, c.readCheck)

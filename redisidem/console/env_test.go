@@ -64,7 +64,7 @@ func newShop(t *testing.T) *shop {
 		},
 	})
 	s.must(err)
-	answer := redisidem.Response{Code: 201, Header: map[string][]string{"Content-Type": {"text/html"}, "Set-Cookie": {"secret of a cookie"}}, Body: []byte(secretBody)}
+	answer := redisidem.Response{Code: 201, Header: map[string][]string{"Content-Type": {"text/html"}, "Set-Cookie": {"secret of a cookie"}, "X-Api-Token": {"secret of a field"}}, Body: []byte(secretBody)}
 	for _, state := range append(redisidem.KeyStates(), 0) {
 		scope, value := state.String(), "order-1"
 		if state == 0 {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -153,8 +152,12 @@ type response struct {
 	Headers []fact
 }
 
-// secretFields are header fields whose values are hidden like a body.
-var secretFields = []string{"Set-Cookie", "Authorization", "Cookie", "Proxy-Authorization"}
+// shownFields are the header fields whose values are shown. Those of all others are hidden like a
+// body: an application may have any secret in a field of its own, or in a Location.
+var shownFields = []string{
+	"Allow", "Cache-Control", "Content-Encoding", "Content-Language", "Content-Length", "Content-Type", "Date", "Etag",
+	"Expires", "Last-Modified", "Retry-After", "Vary",
+}
 
 // newResponse returns the stored answer of a key, or nil if it has none.
 func newResponse(k *redisidem.KeyInfo, reveal bool) *response {
@@ -171,7 +174,7 @@ func newResponse(k *redisidem.KeyInfo, reveal bool) *response {
 	r := &response{Status: stored.Code, Body: size(stored.Body)}
 	for _, name := range slices.Sorted(maps.Keys(stored.Header)) {
 		for _, value := range stored.Header[name] {
-			if !reveal && slices.ContainsFunc(secretFields, func(s string) bool { return strings.EqualFold(s, name) }) {
+			if !reveal && !slices.Contains(shownFields, http.CanonicalHeaderKey(name)) {
 				value = "hidden, " + count(len(value), "byte")
 			}
 			r.Headers = append(r.Headers, fact{shown(name), shown(value)})

@@ -51,6 +51,9 @@ func (c *Console) showList(v *visit, query url.Values, l *list) error {
 	l.Form = form
 	var next string
 	if err == nil {
+		err = v.beginCostly()
+	}
+	if err == nil {
 		l.Keys, l.Records, next, err = c.collect(v.r.Context(), filter, query.Get("cursor"), pageKeys, pageTime)
 	}
 	status := http.StatusOK

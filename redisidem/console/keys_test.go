@@ -137,3 +137,16 @@ func TestTextsFromRedisAreEscaped(t *testing.T) {
 		mustHave(t, c.get("/keys/"+id, 200), "&lt;script&gt;alert(1)")
 	}
 }
+
+func TestTurnsOfCostlyPagesEnd(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).site()
+	for range 5 { // more than may be made at a time
+		s.get("/keys", 200)
+		s.get("/keys?older=x", 400)
+		s.get("/audit", 200)
+		s.get("/audit?limit=x", 400)
+		s.post("/acts/delete", map[string][]string{"all": {"1"}}, 200)
+		s.post("/acts/delete", map[string][]string{"all": {"1"}, "older": {"x"}}, 400)
+	}
+}

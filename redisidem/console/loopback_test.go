@@ -34,3 +34,18 @@ func TestLoopbackIsAnAnonymousViewer(t *testing.T) {
 		}
 	}
 }
+
+func TestLoopbackRefusesProxies(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Real-IP"} {
+		r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+		r.RemoteAddr, r.Host = "127.0.0.1:5", "localhost:8082"
+		if _, ok := console.Loopback(r); !ok {
+			t.Fatal("a request without the field is refused")
+		}
+		r.Header.Set(name, "")
+		if _, ok := console.Loopback(r); ok {
+			t.Errorf("a request with %s is accepted", name)
+		}
+	}
+}

@@ -26,6 +26,7 @@ var (
 	errNoRole           = &problem{http.StatusForbidden, "No access", "You have neither the role viewer nor the role operator."}
 	errViewer           = &problem{http.StatusForbidden, "Not permitted", "Only operators may act on keys and read values."}
 	errReadOnly         = &problem{http.StatusForbidden, "Read-only", "This console is read-only: it was started without the right to write."}
+	errManyCostly       = &problem{http.StatusServiceUnavailable, "Too many pages", "Too many lists are being read. Try again later."}
 	errManyStreams      = &problem{http.StatusServiceUnavailable, "Too many live pages", "Too many pages are live. Try again later."}
 )
 

@@ -43,6 +43,9 @@ func (c *Console) purge(v *visit) error {
 	if err := v.r.ParseForm(); err != nil {
 		return badInput("The form", "is larger than "+count(maxFormBytes, "byte")+", or not a form")
 	}
+	if err := v.beginCostly(); err != nil {
+		return err
+	}
 	form := v.r.PostForm
 	p := &purgePage{Scope: form.Get("scope"), Reason: form.Get("reason"), Cursor: form.Get("cursor"), Reasons: maxReason}
 	step := c.countScope

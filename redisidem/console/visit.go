@@ -15,15 +15,18 @@ type visit struct {
 	r       *http.Request
 	console *Console
 	user    User
+	costly  bool // it has a place in Console.costly
 }
 
 // visit answers a request, if its user may send it.
 func (c *Console) visit(w http.ResponseWriter, r *http.Request, show func(*visit) error) {
 	v := &visit{w: w, r: r, console: c}
-	err := c.origins.Check(r)
-	if err != nil {
-		err = errOtherOrigin
-	} else if err = v.authorize(); err == nil {
+	defer v.endCostly()
+	err := c.checkOrigin(r)
+	if err == nil {
+		err = v.authorize()
+	}
+	if err == nil {
 		err = show(v)
 	}
 	if err != nil {
@@ -134,6 +137,7 @@ func parseTemplates(names ...string) map[string]*template.Template {
 // render answers with a page.
 func (v *visit) render(status int, name, title string, content any) error {
 	body, err := v.execute(name, "layout.html", title, content)
+	v.endCostly()
 	if err != nil {
 		return err
 	}

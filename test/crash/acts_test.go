@@ -73,7 +73,7 @@ func TestActsUnderFire(t *testing.T) {
 			}
 		}
 	}
-	rung.Figure(t, "R18", "%d workers killed in %.0f s, while 2 operators did %d unlocks, %d requeues, %d resolves and %d purges, %d of them with a lost reply; "+
+	rung.Figure(t, "R19", "%d workers killed in %.0f s, while 2 operators did %d unlocks, %d requeues, %d resolves and %d purges, %d of them with a lost reply; "+
 		"%d keys, %d answers: 0 violations, each act once in the audit", many, took.Seconds(), acts["unlock"], acts["requeue"], acts["resolve"],
 		acts["purge"], acts["lost reply"], sum.keys, sum.Answers)
 }

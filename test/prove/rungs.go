@@ -38,6 +38,7 @@ var tests = []test{
 	{name: "completer", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, time.Hour}},
 	{name: "operator", limit: [...]time.Duration{5 * time.Minute, 30 * time.Minute, 30 * time.Minute}},
 	{name: "console", limit: [...]time.Duration{5 * time.Minute, 5 * time.Minute, 5 * time.Minute}},
+	{name: "gateway", limit: [...]time.Duration{10 * time.Minute, time.Hour, 5 * time.Hour}},
 	{name: "topology", limit: [...]time.Duration{10 * time.Minute, 2 * time.Hour, 2 * time.Hour}},
 	{name: "soak", limit: [...]time.Duration{5 * time.Minute, 2 * time.Hour, 6 * time.Hour}},
 	{

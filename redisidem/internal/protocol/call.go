@@ -32,17 +32,16 @@ type Call struct {
 // words allocates further ones. Go-redis sends a pointer to a text or a number as the text or the
 // number, so neither needs an allocation of its own.
 type callSpace struct {
-	words       [26]any
-	textSpace   [10]string
-	numberSpace [3]int64
-	texts       []string
-	numbers     []int64
+	words   [20]any // of most calls with a flow; 12 are those of most others
+	texts   [7]string
+	numbers [1]int64
+	// used counts the texts and the numbers.
+	used struct{ texts, numbers int }
 }
 
 // newCall makes the invocation of a script on some keys.
 func newCall(script *lua.Script, nonce string, keys ...string) Call {
 	space := new(callSpace)
-	space.texts, space.numbers = space.textSpace[:0], space.numberSpace[:0]
 	words := append(space.words[:0], "evalsha", script.Word(), len(keys))
 	for _, k := range keys {
 		words = append(words, k) // not as a pointer: hooks read the keys of commands
@@ -67,24 +66,28 @@ func (c *Call) add(args ...any) { c.words = append(c.words, args...) }
 // addTexts appends texts.
 func (c *Call) addTexts(texts ...string) {
 	for _, text := range texts {
-		if len(c.space.texts) == cap(c.space.texts) {
+		used := &c.space.used.texts
+		if *used == len(c.space.texts) {
 			c.words = append(c.words, text)
 			continue
 		}
-		c.space.texts = append(c.space.texts, text)
-		c.words = append(c.words, &c.space.texts[len(c.space.texts)-1])
+		c.space.texts[*used] = text
+		c.words = append(c.words, &c.space.texts[*used])
+		*used++
 	}
 }
 
 // addNumbers appends numbers.
 func (c *Call) addNumbers(numbers ...int64) {
 	for _, n := range numbers {
-		if len(c.space.numbers) == cap(c.space.numbers) {
+		used := &c.space.used.numbers
+		if *used == len(c.space.numbers) {
 			c.words = append(c.words, n)
 			continue
 		}
-		c.space.numbers = append(c.space.numbers, n)
-		c.words = append(c.words, &c.space.numbers[len(c.space.numbers)-1])
+		c.space.numbers[*used] = n
+		c.words = append(c.words, &c.space.numbers[*used])
+		*used++
 	}
 }
 

@@ -65,7 +65,7 @@ func StartFor(t testing.TB, life time.Duration, role string, ledger Ledger, vari
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, ledgerVariable+"="+ledger.path)
 	cmd.Env = append(cmd.Env, variables...)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = DieWithParent()
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent makes a child end with this process, even when this process is killed.
-func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// DieWithParent makes a child end with this process, even when this process is killed.
+func DieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
 // standsStill reports whether the child is stopped.
 func (p *Process) standsStill() (bool, error) {

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// DieWithParent does nothing on this system.
+func DieWithParent() *syscall.SysProcAttr { return nil }
 
 // standsStill is not supported on this system.
 func (p *Process) standsStill() (bool, error) { return false, errors.ErrUnsupported }

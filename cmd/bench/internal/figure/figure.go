@@ -25,6 +25,8 @@ type Plan struct {
 	Repetitions int
 	// Records is the number of records at which the growth of the server's time is measured.
 	Records int64
+	// Counted is the number of lifecycles that the server's instructions are counted for.
+	Counted int64
 	// Only holds the numbers of the figures to measure. Empty means all.
 	Only []int
 	// Step is called with a label before each measurement.
@@ -60,10 +62,10 @@ func Measure(ctx context.Context, p Plan) ([]result.Figure, *target.Server, erro
 }
 
 // Count is the number of figures. Their numbers start at 1.
-const Count = 8
+const Count = 10
 
 // steps is the number of calls of Step for each figure.
-var steps = [Count]int{1, 1, 1, 2, 1, 2, 1, 1}
+var steps = [Count]int{1, 2, 1, 2, 1, 2, 1, 1, 1, 1}
 
 // Steps returns how often Measure will call Step.
 func (p Plan) Steps() int {
@@ -89,7 +91,7 @@ type measurement struct {
 // parts holds the function that measures each figure.
 func (m *measurement) parts() [Count]func(context.Context) error {
 	return [...]func(context.Context) error{
-		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware, m.gateway,
+		m.lifecycle, m.oneCaller, m.slowNetwork, m.replay, m.handOver, m.serverTime, m.middleware, m.gateway, m.client, m.instructions,
 	}
 }
 
@@ -181,6 +183,18 @@ func contenderOf(ctx context.Context, server *target.Server, kind string, s scen
 func contestantOf(ctx context.Context, server *target.Server, k contender.Kind, s scenario.Scenario, callers int, prefix string) (
 	contestant, func(), error,
 ) {
+	op, end, err := operationOf(ctx, server, k, s, callers, prefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	return driven(callers, op), end, nil
+}
+
+// operationOf returns a contender's operation in a scenario. The caller must call the returned
+// function.
+func operationOf(ctx context.Context, server *target.Server, k contender.Kind, s scenario.Scenario, callers int, prefix string) (
+	load.Operation, func(), error,
+) {
 	g, err := k.Open(ctx, server.Link(callers), prefix+k.Name)
 	if err != nil {
 		return nil, nil, err
@@ -190,7 +204,7 @@ func contestantOf(ctx context.Context, server *target.Server, k contender.Kind, 
 		_ = g.Close() // the other error matters more
 		return nil, nil, err
 	}
-	return driven(callers, op), func() {
+	return op, func() {
 		_ = end()     // the operations have already returned an error
 		_ = g.Close() // as above
 	}, nil

@@ -3,6 +3,7 @@ package figure
 import (
 	"context"
 	"errors"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -14,12 +15,16 @@ import (
 func TestEveryFigureIsMeasured(t *testing.T) { // not parallel: it sets GOMAXPROCS
 	rediscase.Need(t)
 	stepped := 0
-	plan := Plan{Duration: 20 * time.Millisecond, Repetitions: 1, Records: 10_000, Step: func(string) { stepped++ }}
+	plan := Plan{Duration: 20 * time.Millisecond, Repetitions: 1, Records: 10_000, Counted: 300, Step: func(string) { stepped++ }}
 	figures, server, err := Measure(context.Background(), plan)
-	if err != nil {
+	if server == nil {
 		t.Fatal(err)
 	}
 	defer server.Stop()
+	_, missing := exec.LookPath("valgrind")
+	if errors.Is(err, errNoValgrind) != (missing != nil) || err != nil && missing == nil {
+		t.Fatal(err)
+	}
 	parts := make(map[int]int)
 	for _, f := range figures {
 		parts[f.Number]++
@@ -28,7 +33,7 @@ func TestEveryFigureIsMeasured(t *testing.T) { // not parallel: it sets GOMAXPRO
 		}
 	}
 	for n := range Count {
-		if parts[n+1] == 0 {
+		if parts[n+1] == 0 && (n+1 != 10 || missing == nil) {
 			t.Errorf("there is no figure %d", n+1)
 		}
 	}
@@ -67,7 +72,7 @@ func TestOnlyTheChosenFiguresAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	if len(figures) != 4 || figures[0].Number != 2 || figures[1].Number != 7 || stepped != 2 || plan.Steps() != 2 {
+	if len(figures) != 4 || figures[0].Number != 2 || figures[3].Number != 7 || stepped != 3 || plan.Steps() != 3 {
 		t.Errorf("%d steps of %d, %+v", stepped, plan.Steps(), figures)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/cmd/bench/internal/limit"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
@@ -49,9 +51,45 @@ func (m *measurement) serverTime(ctx context.Context) error {
 		inSets = append(inSets, life/set)
 		growth = append(growth, big/life)
 	}
-	m.add(6, "server time of a lifecycle", result.SpreadOf(inSets), 20, true, "SETs")
+	m.add(6, "server time of a lifecycle", result.SpreadOf(inSets), 10, true, "SETs")
 	m.add(6, fmt.Sprintf("... with %d thousand records against %d thousand", m.plan.Records/1000, few/1000),
 		result.SpreadOf(growth), 1.1, true, "x")
+	return m.recordMemory(ctx, small)
+}
+
+// recordMemory measures what a finished record takes on a server, which it empties: with the
+// server's own settings, and with those that keep the record in its compact encoding.
+func (m *measurement) recordMemory(ctx context.Context, f *filled) error {
+	for _, setting := range []struct {
+		value string // "" for the server's own
+		title string
+		bound float64
+	}{
+		{"", "bytes of a finished record, 70 of them of its request and 200 of its response", 1200},
+		{"512", "... with hash-max-listpack-value 512", 1200},
+	} {
+		if setting.value != "" {
+			if err := f.client.ConfigSet(ctx, "hash-max-listpack-value", setting.value).Err(); err != nil {
+				return err
+			}
+		}
+		if err := f.client.FlushAll(ctx).Err(); err != nil {
+			return err
+		}
+		if _, err := f.lifecycles(ctx, limit.Depth); err != nil {
+			return err
+		}
+		record, err := f.client.RandomKey(ctx).Result() // all keys are records
+		if err != nil {
+			return err
+		}
+		// Without SAMPLES 0 the server looks at some fields only.
+		bytes, err := f.client.MemoryUsage(ctx, record, 0).Result()
+		if err != nil {
+			return err
+		}
+		m.add(6, setting.title, result.SpreadOf([]float64{float64(bytes)}), setting.bound, true, "B")
+	}
 	return nil
 }
 
@@ -59,6 +97,7 @@ func (m *measurement) serverTime(ctx context.Context) error {
 type filled struct {
 	server   *target.Server
 	addr     string
+	client   *redis.Client
 	template *limit.Template
 }
 
@@ -68,20 +107,22 @@ func (m *measurement) filled(ctx context.Context, records int64) (*filled, error
 		return nil, err
 	}
 	t, cl, addr, err := template(ctx, server, 4)
-	if err == nil {
-		err = cl.Close()
-	}
-	if err == nil {
-		_, err = limit.Lifecycles(ctx, addr, t, forever, records)
-	}
 	if err != nil {
 		server.Stop()
 		return nil, err
 	}
-	return &filled{server, addr, t}, nil
+	f := &filled{server, addr, cl, t}
+	if _, err := f.lifecycles(ctx, records); err != nil {
+		f.stop()
+		return nil, err
+	}
+	return f, nil
 }
 
-func (f *filled) stop() { f.server.Stop() }
+func (f *filled) stop() {
+	_ = f.client.Close() // nothing is in flight
+	f.server.Stop()
+}
 
 func (f *filled) lifecycles(ctx context.Context, count int64) (limit.Run, error) {
 	return limit.Lifecycles(ctx, f.addr, f.template, forever, count)

@@ -8,11 +8,11 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/load"
+	"github.com/redisidem/redisidem/cmd/bench/internal/machine"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/target"
 )
@@ -200,13 +200,13 @@ func (c *participant) measure(ctx context.Context, d time.Duration, rate float64
 	in, out := c.link.Bytes()
 	var m0, m1 runtime.MemStats
 	runtime.ReadMemStats(&m0)
-	cpu := processCPU()
+	cpu := machine.ProcessorTime()
 
 	sample, err := c.drive(ctx, d, rate)
 	if err != nil {
 		return err
 	}
-	cpu = processCPU() - cpu
+	cpu = machine.ProcessorTime() - cpu
 	runtime.ReadMemStats(&m1)
 	in2, out2 := c.link.Bytes()
 	after, err := c.server.Stats(ctx)
@@ -293,13 +293,4 @@ func compare(points []result.Point) {
 		spread := result.SpreadOf(ratios)
 		p.Ratio = &spread
 	}
-}
-
-// processCPU returns the seconds of processor time that this process has used.
-func processCPU() float64 {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return 0
-	}
-	return float64(r.Utime.Sec+r.Stime.Sec) + float64(r.Utime.Usec+r.Stime.Usec)/1e6
 }

@@ -101,10 +101,26 @@ func Figures(w io.Writer, figures []result.Figure) error {
 		if f.Pass {
 			verdict = "pass"
 		}
-		value := fmt.Sprintf("%.2f %s (%.2f-%.2f)", f.Value, f.Unit, f.Low, f.High)
-		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %g\t%s\n", f.Number, f.Title, value, sign, f.Bound, verdict) // Flush returns the error
+		value := fmt.Sprintf("%s %s (%s-%s)", figure(f.Value), f.Unit, figure(f.Low), figure(f.High))
+		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %s\t%s\n", f.Number, f.Title, value, sign, bound(f.Bound), verdict) // Flush returns the error
 	}
 	return t.Flush()
+}
+
+// figure formats a figure's value. From a thousand on its decimals mean nothing.
+func figure(v float64) string {
+	if v >= 1000 {
+		return Count(v)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+// bound formats a figure's bound.
+func bound(v float64) string {
+	if v >= 1000 {
+		return Count(v)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
 // Count formats a number with a separator between thousands.

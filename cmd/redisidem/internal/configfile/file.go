@@ -3,8 +3,6 @@ package configfile
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -101,16 +99,27 @@ func (f *File) Locate(err error) error {
 	return fmt.Errorf("%s:1:1: %w", f.name, field)
 }
 
-// Values returns the fields of the document's mapping that have one of the names, as Go values. A
-// number is a uint64, an int64 or a float64. It is for a file that [File.Decode] has accepted.
+// Values returns the fields with the given names that the document has, as Go values. The name of a
+// field of a mapping within the document's mapping is a path, such as console.enabled. A number is
+// a uint64, an int64 or a float64. It is for a file that [File.Decode] has accepted.
 func (f *File) Values(names []string) (map[string]any, error) {
-	all := make(map[string]any)
+	values := make(map[string]any)
 	if f.body == nil {
-		return all, nil
+		return values, nil
 	}
+	all := make(map[string]any)
 	if err := yaml.NodeToValue(f.body, &all); err != nil {
 		return nil, f.syntaxError(err)
 	}
-	maps.DeleteFunc(all, func(name string, _ any) bool { return !slices.Contains(names, name) })
-	return all, nil
+	for _, name := range names {
+		within := all
+		path := strings.Split(name, ".")
+		for _, outer := range path[:len(path)-1] {
+			within, _ = within[outer].(map[string]any)
+		}
+		if value, ok := within[path[len(path)-1]]; ok {
+			values[name] = value
+		}
+	}
+	return values, nil
 }

@@ -75,9 +75,16 @@ rooms:
 	if r := c.Rooms; len(r) != 4 || !*r[0].Lit || *r[1].Lit || *r[1].Wait != 2*time.Second || r[1].Keep != "2" || !*r[2].Lit || *r[3].Lit || *r[3].Wait != 2*time.Second {
 		t.Errorf("%+v", r)
 	}
-	values, err := f.Values([]string{"size", "mode"})
+	values, err := f.Values([]string{"size", "mode", "rooms.lit", "name.size", "none.size"})
 	if err != nil || len(values) != 1 || fmt.Sprint(values["size"]) != "3" {
 		t.Errorf("values %v, %v", values, err)
+	}
+	if f, err = Parse("f.yaml", []byte("a: &a {b: 1, c: {d: x}}\ne: *a\n")); err != nil {
+		t.Fatal(err)
+	}
+	values, err = f.Values([]string{"a.b", "a.c.d", "a.x", "e.b"})
+	if err != nil || len(values) != 3 || fmt.Sprintf("%v %v %v", values["a.b"], values["a.c.d"], values["e.b"]) != "1 x 1" {
+		t.Errorf("values of mappings %v, %v", values, err)
 	}
 }
 

@@ -17,7 +17,10 @@ type requestLog struct {
 	context.Context
 	counter responseCounter
 
-	scope  string // never logged
+	scope string // never logged
+	// untrustedPeer is set if the request was refused because only trusted proxies name callers.
+	untrustedPeer bool
+
 	result httpidem.Result
 	route  string // the pattern of its route, as a label
 	// interrupted is set if the request was refused because the outcome of an earlier attempt is

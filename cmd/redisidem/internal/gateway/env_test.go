@@ -211,7 +211,7 @@ func (b *bench) want(got answered, status int, body string, replayed bool) {
 // fromTenant takes the scope from the field X-Tenant.
 func fromTenant(t *testing.T) Identify {
 	t.Helper()
-	identify, err := FromHeader("X-Tenant")
+	identify, err := FromHeader("X-Tenant", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,8 @@ func (t TrustedProxies) forward(r *httputil.ProxyRequest) {
 
 // Listener returns a listener whose connections have the addresses of the PROXY protocol, versions
 // 1 and 2, if a trusted proxy sends them. A header of another peer is not read, so that its request
-// is refused. A connection whose header does not arrive within 10 s is closed.
+// is refused. A connection whose header does not arrive within 10 s counts as one without a header:
+// its peer is the proxy, and a later header is read as a request, which is refused.
 func (t TrustedProxies) Listener(l net.Listener) net.Listener {
 	return &proxyproto.Listener{
 		Listener: l, ReadHeaderTimeout: 10 * time.Second,

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestTrustedProxiesThatAreRefused(t *testing.T) {
@@ -121,5 +123,43 @@ func TestPROXYProtocol(t *testing.T) {
 		}
 		_ = conn.Close()
 		s.Close()
+	}
+}
+
+// oneConn is a listener with one connection, from a loopback address.
+type oneConn struct{ net.Conn }
+
+func (c oneConn) Accept() (net.Conn, error) { return c, nil }
+func (c oneConn) Addr() net.Addr            { return c.LocalAddr() }
+func (oneConn) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5} }
+
+func TestPROXYProtocolHeaderThatComesLate(t *testing.T) {
+	t.Parallel()
+	const header = "PROXY TCP4 198.51.100.1 203.0.113.1 1234 80\r\n"
+	for late, want := range map[time.Duration]string{9 * time.Second: "198.51.100.1:1234", 11 * time.Second: "127.0.0.1:5"} {
+		synctest.Test(t, func(t *testing.T) {
+			trusted, err := ParseTrustedProxies([]string{"127.0.0.1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxy, own := net.Pipe()
+			go func() {
+				time.Sleep(late)
+				_, _ = io.WriteString(proxy, header+"GET")
+				_ = proxy.Close()
+			}()
+			conn, err := trusted.Listener(oneConn{own}).Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := conn.RemoteAddr().String(); got != want {
+				t.Errorf("after %v the peer is %s, want %s", late, got, want)
+			}
+			text, err := io.ReadAll(conn)
+			if err != nil || strings.HasPrefix(string(text), "PROXY") != (late > 10*time.Second) || !strings.HasSuffix(string(text), "GET") {
+				t.Errorf("after %v the request is %q, %v", late, text, err)
+			}
+			_ = conn.Close()
+		})
 	}
 }

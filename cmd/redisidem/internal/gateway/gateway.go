@@ -32,6 +32,8 @@ type Config struct {
 	Quota httpidem.Quota
 	// TrustedProxies are the proxies whose word about a client counts. Default: none.
 	TrustedProxies TrustedProxies
+	// ListenerTLS is the TLS of the listener for clients. Nil means none.
+	ListenerTLS *ListenerTLS
 	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
 	// "after-start" (once it was usable) or "always". Default: never.
 	ReadyWithoutRedis string
@@ -49,6 +51,7 @@ type Gateway struct {
 	log       *slog.Logger
 	quota     httpidem.Quota
 	trusted   TrustedProxies
+	tls       *ListenerTLS
 	readiness readiness
 	tracing   tracing
 	current   atomic.Pointer[generation]
@@ -58,7 +61,7 @@ type Gateway struct {
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota, trusted: cfg.TrustedProxies,
-		tracing:   tracing{cfg.Traces},
+		tls: cfg.ListenerTLS, tracing: tracing{cfg.Traces},
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	g.metrics.Watch(cfg.Service)

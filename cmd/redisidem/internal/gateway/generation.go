@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
 	"time"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // generation is what a gateway does between two reloads of its configuration. It does not change.
@@ -15,7 +17,7 @@ type generation struct {
 	identify  Identify
 	challenge string
 	proxy     *httputil.ReverseProxy
-	transport *upstreamTransport
+	transport transport
 	timeout   time.Duration // of a client that waits for the upstream
 	policyURL string
 	policies  *Policies
@@ -66,5 +68,24 @@ func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
 	if g.readiness.draining.Load() && r.Header.Get("Upgrade") == "" {
 		w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
 	}
+	if !g.tls.admit(w, r) {
+		g.refuseCertificate(w, r, i)
+		return
+	}
 	g.handlers[i].ServeHTTP(w, r)
+}
+
+// refuseCertificate answers a client whose certificate was accepted before a reload. i is the index
+// of the route's handler.
+func (g *generation) refuseCertificate(w http.ResponseWriter, r *http.Request, i int) {
+	policy := &g.policies.Defaults
+	if i < len(g.policies.Routes) {
+		policy = &g.policies.Routes[i].Policy
+	}
+	requestLogOf(r.Context()).result = httpidem.ResultNoScope
+	policy.writeProblem(w, r, httpidem.Problem{
+		Type: cmp.Or(g.policyURL, documentation) + "#no-scope", Result: httpidem.ResultNoScope, Status: http.StatusUnauthorized,
+		Title:  "The client certificate is not accepted any more",
+		Detail: "The server accepts certificates of other authorities now. This request was not executed. Connect again with another certificate.",
+	})
 }

@@ -32,6 +32,7 @@ const (
 // for concurrent use.
 type KeySet struct {
 	url     string // empty for a file
+	client  *http.Client
 	log     *slog.Logger
 	current atomic.Pointer[fetchedKeys]
 
@@ -62,13 +63,29 @@ func ReadKeySet(file string) (*KeySet, error) {
 
 // NewKeySet returns the key set at an http:// or https:// URL. It is fetched when the first token
 // needs it, again when a token has an unknown kid, and again after 15 minutes. There are at least
-// 10 s between calls, and each takes at most 5 s. If one fails, the earlier keys stay in use.
+// 10 s between calls, and each takes at most 5 s. If one fails, the earlier keys stay in use. A
+// redirect from https to http fails.
 func NewKeySet(address string, log *slog.Logger) (*KeySet, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, errors.New("the key set is not at an http:// or https:// URL")
 	}
-	return &KeySet{url: address, log: log}, nil
+	return &KeySet{url: address, client: &http.Client{CheckRedirect: checkRedirect}, log: log}, nil
+}
+
+// maxRedirects is how many redirects a fetch follows, as in net/http.
+const maxRedirects = 10
+
+// checkRedirect returns an error for a redirect that the fetch of a key set does not follow. Who
+// can change an answer without TLS could sign tokens.
+func checkRedirect(next *http.Request, earlier []*http.Request) error {
+	switch {
+	case earlier[len(earlier)-1].URL.Scheme == "https" && next.URL.Scheme != "https":
+		return errors.New("its server redirects from https to " + next.URL.Scheme)
+	case len(earlier) >= maxRedirects:
+		return fmt.Errorf("its server redirects more than %d times", maxRedirects)
+	}
+	return nil
 }
 
 // parseKeySet parses a set. Keys that cannot verify tokens are left out.
@@ -159,7 +176,7 @@ func (s *KeySet) get() (keyfunc.Keyfunc, error) {
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	r.Close = true // calls are rare
-	res, err := http.DefaultClient.Do(r)
+	res, err := s.client.Do(r)
 	if err != nil {
 		return nil, errors.Unwrap(err) // without the URL, which may contain a secret
 	}

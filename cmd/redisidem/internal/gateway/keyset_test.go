@@ -212,3 +212,81 @@ func TestSeveralIssuers(t *testing.T) {
 		t.Error("several issuers without their names in scopes are accepted")
 	}
 }
+
+func TestKeySetIsNotFetchedWithoutTLSAfterARedirect(t *testing.T) {
+	t.Parallel()
+	one := newSigner(t, "one")
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, setOf(one)) }))
+	t.Cleanup(plain.Close)
+	var target atomic.Pointer[string]
+	var hops atomic.Int64
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hops.Add(1)
+		if r.URL.Path == "/set" {
+			_, _ = io.WriteString(w, setOf(one))
+			return
+		}
+		http.Redirect(w, r, *target.Load(), http.StatusFound)
+	}))
+	t.Cleanup(secure.Close)
+	for where, c := range map[string]struct {
+		accepted bool
+		log      string
+	}{
+		plain.URL: {false, "redirects from https to http"}, secure.URL + "/set": {true, ""}, secure.URL + "/again": {false, "redirects more than 10 times"},
+	} {
+		target.Store(&where)
+		hops.Store(0)
+		var log buffer
+		keys, err := NewKeySet(secure.URL+"/again", slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys.client.Transport = secure.Client().Transport
+		identify := fromToken(t, Tokens{Claim: "org.id", Issuers: []Issuer{{Key: keys}}})
+		if _, err := identified(identify, one.sign(t, "login", "acme")); (err == nil) != c.accepted || !strings.Contains(log.String(), c.log) {
+			t.Errorf("a redirect to %s: %v, %s", where, err, log.String())
+		}
+		if n := hops.Load(); n > maxRedirects {
+			t.Errorf("a redirect to %s: %d requests", where, n)
+		}
+	}
+}
+
+func TestTokensMustNameTheirKeyInASet(t *testing.T) {
+	t.Parallel()
+	one := newSigner(t, "one")
+	var fetches atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fetches.Add(1)
+		_, _ = io.WriteString(w, setOf(one))
+	}))
+	t.Cleanup(server.Close)
+	file, err := ReadKeySet(writeFile(t, "jwks.json", setOf(one)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetched, err := NewKeySet(server.URL, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, keys := range map[string]*KeySet{"a file": file, "a URL": fetched} {
+		identify := fromToken(t, Tokens{Claim: "org.id", Issuers: []Issuer{{Key: keys}}})
+		for _, kid := range []any{nil, "", 7, "one"} {
+			token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"exp": time.Now().Add(time.Hour).Unix(), "org": map[string]any{"id": "acme"}})
+			if kid != nil {
+				token.Header["kid"] = kid
+			}
+			text, err := token.SignedString(one.private)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := identified(identify, text); (err == nil) != (kid == "one") {
+				t.Errorf("%s: a token with the kid %v: %v", name, kid, err)
+			}
+			if kid != "one" && fetches.Load() != 0 {
+				t.Errorf("%s: a token with the kid %v leads to a fetch", name, kid)
+			}
+		}
+	}
+}

@@ -10,16 +10,16 @@ import (
 // The fields that describe the lease of a request to the upstream: the number of the attempt, and
 // the fence. The fence grows with each lease of a key, so that the upstream can refuse older ones.
 const (
-	attemptHeader = "Idempotency-Attempt"
-	fenceHeader   = "Idempotency-Fence"
+	AttemptHeader = "Idempotency-Attempt"
+	FenceHeader   = "Idempotency-Fence"
 )
 
 // setLeaseHeaders sets the fields of the lease. Values from the client are removed.
 func setLeaseHeaders(r *httputil.ProxyRequest) {
-	r.Out.Header.Del(attemptHeader)
-	r.Out.Header.Del(fenceHeader)
+	r.Out.Header.Del(AttemptHeader)
+	r.Out.Header.Del(FenceHeader)
 	if st := httpidem.Stage(r.In.Context()); st != nil {
-		r.Out.Header.Set(attemptHeader, strconv.Itoa(st.Attempt()))
-		r.Out.Header.Set(fenceHeader, strconv.FormatInt(st.Fence(), 10))
+		r.Out.Header.Set(AttemptHeader, strconv.Itoa(st.Attempt()))
+		r.Out.Header.Set(FenceHeader, strconv.FormatInt(st.Fence(), 10))
 	}
 }

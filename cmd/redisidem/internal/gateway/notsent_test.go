@@ -15,13 +15,14 @@ import (
 func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "{routes: [{match: /refuse, interrupted: refuse}, {match: /all, keep: all, interrupted: refuse}]}", Unscoped)
-	reached := b.gateway.current.Load().transport.leased.DialContext
+	connections, _ := b.gateway.current.Load().transport.(*upstreamTransport)
+	reached := connections.leased.DialContext
 	unreachable := func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	for i, path := range []string{"/run", "/refuse", "/all"} {
-		b.gateway.current.Load().transport.leased.CloseIdleConnections()
-		b.gateway.current.Load().transport.leased.DialContext = unreachable
+		connections.leased.CloseIdleConnections()
+		connections.leased.DialContext = unreachable
 		for range 2 {
 			a := b.send("POST", path, "body", "Idempotency-Key", "k"+path[1:])
 			b.want(a, 503, "was not sent", false)
@@ -29,7 +30,7 @@ func TestUpstreamThatCannotBeReachedIsNoAttempt(t *testing.T) {
 				t.Errorf("%v", a.header)
 			}
 		}
-		b.gateway.current.Load().transport.leased.DialContext = reached
+		connections.leased.DialContext = reached
 		b.answer(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Idempotency-Attempt") != "1" {
 				t.Errorf("attempt %s", r.Header.Get("Idempotency-Attempt"))

@@ -34,6 +34,9 @@ func (g *generation) problemWriter(p *Policy) func(http.ResponseWriter, *http.Re
 		switch {
 		case problem.Result == httpidem.ResultNoScope:
 			problem.Status = http.StatusUnauthorized
+			if requestLogOf(r.Context()).untrustedPeer {
+				problem.Detail = "Only a trusted proxy may name the caller, and this request did not come from one. It was not executed. Send it to the proxy."
+			}
 			if g.challenge != "" {
 				w.Header().Set("WWW-Authenticate", g.challenge)
 			}

@@ -20,6 +20,7 @@ func newProxy(u *Upstream, transport http.RoundTripper, trusted TrustedProxies, 
 			if u.KeepHost {
 				r.Out.Host = r.In.Host
 			}
+			removeHTTP2Upgrade(r.Out.Header)
 			setLeaseHeaders(r)
 			stopTransportRetries(r.Out)
 		},

@@ -12,6 +12,9 @@ import (
 func (u *Upstream) route(r *httputil.ProxyRequest) {
 	r.SetURL(u.URL)
 	out := r.Out.URL
+	if out.Scheme == schemeH2C {
+		out.Scheme = "http"
+	}
 	out.RawQuery = r.In.URL.RawQuery
 	switch base := u.URL.RawQuery; {
 	case base != "" && out.RawQuery != "":

@@ -20,12 +20,17 @@ var ErrUnauthenticated = errors.New("the request does not identify its caller")
 // concurrently.
 type Identify func(*http.Request) (string, error)
 
+// errUntrustedPeer reports that a request names its caller and did not come from a trusted proxy.
+var errUntrustedPeer = fmt.Errorf("%w: it did not come from a trusted proxy", ErrUnauthenticated)
+
 // FromHeader takes the scope from a header field. The field is only as trustworthy as its sender. A
 // proxy in front of the gateway must authenticate callers and remove the field from their requests.
+// If trusted is not empty, the field counts only in the requests of these proxies. Otherwise each
+// peer that can reach the listener may name any caller.
 //
 // Names that cannot identify a caller are refused: credentials, which change and must not be
 // stored, the key itself, and fields that a server removes.
-func FromHeader(name string) (Identify, error) {
+func FromHeader(name string, trusted TrustedProxies) (Identify, error) {
 	name = http.CanonicalHeaderKey(name)
 	switch {
 	case !httptoken.Valid(name):
@@ -38,6 +43,9 @@ func FromHeader(name string) (Identify, error) {
 		return nil, fmt.Errorf("%s does not identify a caller", name)
 	}
 	return func(r *http.Request) (string, error) {
+		if len(trusted) > 0 && !trusted.trustPeer(r) {
+			return "", errUntrustedPeer
+		}
 		values := r.Header.Values(name)
 		if len(values) != 1 || values[0] == "" {
 			return "", fmt.Errorf("%w: it needs one header field %s", ErrUnauthenticated, name)
@@ -64,6 +72,7 @@ func Unscoped(r *http.Request) (string, error) { return httpidem.Unscoped(r) }
 // scope is the middleware's scope function.
 func (g *generation) scope(r *http.Request) (string, error) {
 	scope, err := g.identify(r)
-	requestLogOf(r.Context()).scope = scope
+	n := requestLogOf(r.Context())
+	n.scope, n.untrustedPeer = scope, errors.Is(err, errUntrustedPeer)
 	return scope, err
 }

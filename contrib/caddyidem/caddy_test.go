@@ -1,0 +1,304 @@
+package caddyidem_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+	_ "github.com/caddyserver/caddy/v2/modules/metrics"
+
+	_ "github.com/redisidem/redisidem/contrib/caddyidem"
+)
+
+// site is a Caddy in this process. There is one at a time, since Caddy has one configuration.
+type site struct {
+	t            *testing.T
+	url, admin   string
+	redis        *miniredis.Miniredis
+	upstreamAddr string
+}
+
+// freeAddr returns an address of the loopback interface that was free a moment ago.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// start starts a Caddy whose directive idempotency has options, in front of an upstream.
+func start(t *testing.T, upstream http.Handler, options string) *site {
+	t.Helper()
+	up := httptest.NewServer(upstream)
+	t.Cleanup(up.Close)
+	mini := miniredis.RunT(t)
+	mini.ClockTTL(true)
+	s := &site{t: t, admin: freeAddr(t), redis: mini, upstreamAddr: up.Listener.Addr().String()}
+	s.url = "http://" + freeAddr(t)
+	if err := s.load(options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		// Stop leaves the admin endpoint, which only another configuration ends.
+		if err := errors.Join(caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true), caddy.Stop()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// load gives Caddy a configuration with these options.
+func (s *site) load(options string) error {
+	s.t.Helper()
+	text := fmt.Sprintf(`{
+	admin %s
+	persist_config off
+	metrics
+	order idempotency before reverse_proxy
+}
+%s {
+	idempotency {
+		redis redis://%s
+		timeout 5s
+		%s
+	}
+	reverse_proxy %s
+}`, s.admin, s.url, s.redis.Addr(), options, s.upstreamAddr)
+	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		if !strings.Contains(w.Message, "not formatted") {
+			s.t.Error(w)
+		}
+	}
+	return caddy.Load(config, true)
+}
+
+// post sends a request with a key, and returns status, header and body.
+func (s *site) post(path, key, body string, fields ...string) (status int, header http.Header, text string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("X-Client", "shop")
+	if key != "" {
+		r.Header.Set("Idempotency-Key", key)
+	}
+	for i := 0; i < len(fields); i += 2 {
+		r.Header.Set(fields[i], fields[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	got, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer.StatusCode, answer.Header, string(got)
+}
+
+// counting is an upstream that answers with the number of the request.
+func counting(n *atomic.Int64) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusCreated)
+		_, _ = fmt.Fprintf(w, "%d: %s", n.Add(1), body)
+	})
+}
+
+const byClient = "scope {http.request.header.X-Client}\n"
+
+func TestRetryGetsTheSameResponse(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	for i := range 3 {
+		status, header, body := s.post("/orders", "k", "tea")
+		if status != 201 || body != "1: tea" || (header.Get("Idempotency-Replayed") == "true") != (i > 0) {
+			t.Errorf("%d: %d %v %q", i, status, header, body)
+		}
+	}
+	if status, _, _ := s.post("/orders", "k", "coffee"); status != 422 {
+		t.Errorf("another request with the key: %d", status)
+	}
+	if status, _, _ := s.post("/orders", "", "tea"); status != 400 {
+		t.Errorf("without a key: %d", status)
+	}
+	if _, _, body := s.post("/orders", "k", "tea", "X-Client", "other"); body != "2: tea" {
+		t.Errorf("another scope: %q", body)
+	}
+	if status, _, _ := s.post("/orders", "k", "tea", "X-Client", ""); status != 403 {
+		t.Errorf("without a scope: %d", status)
+	}
+}
+
+func TestUpstreamThatIsDownBeginsNothing(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	good := s.upstreamAddr
+	s.upstreamAddr = freeAddr(t)
+	if err := s.load(byClient); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status, _, _ := s.post("/orders", "k", "tea"); status != 502 {
+			t.Fatalf("without an upstream: %d", status)
+		}
+	}
+	s.upstreamAddr = good
+	if err := s.load(byClient); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, body := s.post("/orders", "k", "tea"); status != 201 || body != "1: tea" {
+		t.Errorf("%d %q", status, body)
+	}
+}
+
+func TestUpstreamThatBreaksOffLeavesTheOutcomeUnknown(t *testing.T) {
+	for _, c := range []struct {
+		options string
+		status  int
+		ran     int64
+	}{
+		{byClient, 503, 1},
+		{byClient + "interrupted run\n", 201, 2},
+	} {
+		t.Run(c.options, func(t *testing.T) {
+			var n atomic.Int64
+			s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if n.Load() == 0 {
+					n.Add(1)
+					panic(http.ErrAbortHandler)
+				}
+				counting(&n).ServeHTTP(w, r)
+			}), c.options)
+			if status, _, _ := s.post("/orders", "k", "tea"); status != 502 {
+				t.Errorf("the first attempt: %d", status)
+			}
+			for range 2 {
+				status, header, body := s.post("/orders", "k", "tea")
+				if status != c.status || n.Load() != c.ran || status == 503 && header.Get("Retry-After") == "" {
+					t.Errorf("the retry: %d %q, %d ran", status, body, n.Load())
+				}
+			}
+		})
+	}
+}
+
+func TestReloadKeepsRecordsAndConnections(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	s.post("/orders", "k", "tea")
+	before := s.redis.TotalConnectionCount()
+	if err := s.load(byClient + "max_body 2MiB\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, header, body := s.post("/orders", "k", "tea"); body != "1: tea" || header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("after a reload: %q", body)
+	}
+	if got := s.redis.TotalConnectionCount(); got != before {
+		t.Errorf("%d connections were made, and %d before the reload", got, before)
+	}
+}
+
+func TestWrongConfigurationIsRefused(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	for options, want := range map[string]string{
+		"":                                 "scope: is required",
+		byClient + "unscoped\n":            "unscoped: cannot go with scope",
+		byClient + "colour red\n":          "idempotency has no option colour",
+		byClient + "interrupted ask\n":     `interrupted: must be refuse or run: "ask"`,
+		byClient + "profile plain\n":       `profile: must be standard or stripe: "plain"`,
+		byClient + "wait -1s\n":            "wait: must not be negative: -1s",
+		byClient + "lease 1ms\n":           "Lease",
+		byClient + "redis {env.NOTHING}\n": "redis: ",
+		byClient + "max_body lots\n":       "max_body: ",
+		byClient + "max_body 2TiB\n":       "max_body: ",
+		byClient + "timeout\n":             "wrong argument count",
+		byClient + "optional yes\n":        "wrong argument count",
+		byClient + "methods\n":             "wrong argument count",
+		byClient + "durability some\n":     "durability: ",
+	} {
+		if err := s.load(options); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, without %q", options, err, want)
+		}
+	}
+	if status, _, _ := s.post("/orders", "k", "tea"); status != 201 {
+		t.Errorf("the configuration before is gone: %d", status)
+	}
+}
+
+func TestCaddyRefusesARedisThatIsDown(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	if err := s.load(byClient + "redis redis://" + freeAddr(t) + "\n"); err == nil {
+		t.Error("the configuration was accepted")
+	}
+}
+
+func TestMetricsAreCaddys(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, counting(&n), byClient)
+	s.post("/orders", "k", "tea")
+	s.post("/orders", "k", "tea")
+	answer, err := http.Get("http://" + s.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`redisidem_http_requests_total{namespace="redisidem",result="executed"} 1`,
+		`redisidem_http_requests_total{namespace="redisidem",result="replayed"} 1`,
+		`redisidem_events_total{flow="",kind="committed",namespace="redisidem"`,
+		`redisidem_redis_up{namespace="redisidem"} 1`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the metrics have no %s", want)
+		}
+	}
+}
+
+func TestConcurrentRequestsRunOnce(t *testing.T) {
+	var n atomic.Int64
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(20 * time.Millisecond) // so that the others come while this one runs
+		counting(&n).ServeHTTP(w, r)
+	}), byClient+"wait 5s\nauto_pipeline\n")
+	answers := make(chan string, 20)
+	for range cap(answers) {
+		go func() {
+			_, _, body := s.post("/orders", "k", "tea")
+			answers <- body
+		}()
+	}
+	for range cap(answers) {
+		if got := <-answers; got != "1: tea" {
+			t.Errorf("%q", got)
+		}
+	}
+}

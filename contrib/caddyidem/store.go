@@ -1,0 +1,138 @@
+package caddyidem
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redisidem/redisidem/contrib/promidem"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// Store configures the Redis that keeps the records. Handlers with the same Store share its
+// connections, also across reloads.
+type Store struct {
+	// Redis is the URL of the server, as package redisidem takes it: redis://, rediss://,
+	// redis+cluster:// and redis+sentinel://. It may have placeholders, such as {env.REDIS_URL}.
+	// Required.
+	Redis string `json:"redis,omitempty"`
+	// Namespace is the prefix of all names in Redis. Default: redisidem.
+	Namespace string `json:"namespace,omitempty"`
+	// Timeout bounds each operation on Redis. Default: 500ms.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+	// Lease is how long a key stays locked after its Caddy has died. Default: 10s.
+	Lease caddy.Duration `json:"lease,omitempty"`
+	// Retention is how long a record is kept after its last change. Default: 24h.
+	Retention caddy.Duration `json:"retention,omitempty"`
+	// MaxValue bounds each stored value in bytes. Default: 1 MiB.
+	MaxValue int `json:"max_value,omitempty"`
+	// Durability is the number of replicas that must acknowledge each claim and each response.
+	// Default: 0.
+	Durability int `json:"durability,omitempty"`
+	// AutoPipeline sends the commands of concurrent requests in common pipelines.
+	AutoPipeline bool `json:"auto_pipeline,omitempty"`
+}
+
+// store is a service that handlers share.
+type store struct {
+	pooled   string // its name in stores
+	service  *redisidem.Service
+	metrics  *promidem.Metrics
+	requests *prometheus.CounterVec
+}
+
+// stores holds the stores in use, by their configuration.
+var stores = caddy.NewUsagePool()
+
+// closeTimeout is how long a store waits for the work in flight when its last handler has gone.
+const closeTimeout = 10 * time.Second
+
+// openStore returns the store with a configuration, and adds its metrics to those of ctx. The
+// caller must release it.
+func openStore(ctx caddy.Context, cfg Store) (*store, error) {
+	replacer := caddy.NewReplacer()
+	var err error
+	if cfg.Redis, err = replacer.ReplaceOrErr(cfg.Redis, true, true); err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	if cfg.Redis == "" {
+		return nil, errors.New("redis: is required: the URL of the server")
+	}
+	name, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	value, _, err := stores.LoadOrNew(string(name), func() (caddy.Destructor, error) { return newStore(ctx, string(name), cfg) })
+	if err != nil {
+		return nil, err
+	}
+	s, ok := value.(*store)
+	if !ok {
+		return nil, fmt.Errorf("the pool has a %T", value)
+	}
+	if err := s.register(ctx); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+func newStore(ctx caddy.Context, name string, cfg Store) (*store, error) {
+	s := &store{pooled: name, metrics: promidem.New(nil), requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "redisidem_http_requests_total", Help: "Requests by result.",
+	}, []string{"result"})}
+	// The service outlives ctx, which ends with this configuration of Caddy.
+	opening, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	var err error
+	s.service, err = redisidem.Open(opening, cfg.Redis, &redisidem.Config{
+		Namespace: cfg.Namespace, Timeout: duration(cfg.Timeout), Lease: duration(cfg.Lease), Retention: duration(cfg.Retention), MaxValueBytes: cfg.MaxValue,
+		Durability: cfg.Durability, AutoPipeline: cfg.AutoPipeline, Observer: s.metrics, Logger: ctx.Slogger(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.Watch(s.service)
+	return s, nil
+}
+
+// register adds the metrics to those of a configuration of Caddy, if another handler has not.
+func (s *store) register(ctx caddy.Context) error {
+	labels := prometheus.Labels{"namespace": s.service.Config().Namespace}
+	registry := prometheus.WrapRegistererWith(labels, ctx.GetMetricsRegistry())
+	for _, c := range []prometheus.Collector{s.metrics, s.requests} {
+		err := registry.Register(c)
+		if _, twice := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !twice {
+			return err
+		}
+	}
+	return nil
+}
+
+// observe counts a request.
+func (s *store) observe(_ context.Context, e httpidem.Event) {
+	if !e.Late { // it was counted before
+		s.requests.WithLabelValues(e.Result.String()).Inc()
+	}
+}
+
+// release gives the store back. The last handler closes it.
+func (s *store) release() error {
+	_, err := stores.Delete(s.pooled)
+	return err
+}
+
+// Destruct implements [caddy.Destructor]: it waits for the work in flight and closes the
+// connections.
+func (s *store) Destruct() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return s.service.Close(ctx)
+}
+
+func duration(d caddy.Duration) time.Duration { return time.Duration(d) }
