@@ -210,6 +210,9 @@ func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w 
 	case protocol.StatusOther:
 		var stored string
 		if stored, a.err = r.Text(); a.err == nil {
+			a.err = checkFlow(stored)
+		}
+		if a.err == nil {
 			a.err = &FlowError{Stored: stored, Wanted: c.flow.id}
 		}
 	case protocol.StatusLater:

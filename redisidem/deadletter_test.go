@@ -493,6 +493,45 @@ func TestContinuedDeadLetterIsNoLongerOne(t *testing.T) {
 	})
 }
 
+// TestRevivedDeadLetterIsDueAsLongAsItsRecordLives has a dead letter, which lives longer than other
+// keys, a stage that its client's retry commits, and one that fails again.
+func TestRevivedDeadLetterIsDueAsLongAsItsRecordLives(t *testing.T) {
+	onTwoServers(t, func(t *testing.T, e *env) {
+		const days = 24 * time.Hour
+		svc, client := e.service(func(c *redisidem.Config) { c.Retention, c.DeadLetterRetention = time.Hour, 30*days }), e.client()
+		failing := 1
+		var life, left time.Duration // of the record and of the due index, right after the commit
+		flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+			c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1
+			for i := range c.Stages {
+				work := c.Stages[i].Work
+				c.Stages[i].Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					if i == failing {
+						record, _ := e.place(st.Key())
+						life = client.PTTL(ctx, record).Val()
+						left = client.PTTL(ctx, record[:strings.LastIndex(record, ":")]+":due:cart").Val()
+						return redisidem.Outcome{}, errStage
+					}
+					return work(ctx, st)
+				}
+			}
+		}))
+		sc := svc.Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		time.Sleep(5 * time.Millisecond)
+		mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		failing = 2
+		_, err = sc.DoFlow(ctx, "k", request, flow)
+		mustBe(t, err, errStage)
+		if life < 29*days || left < life-time.Minute {
+			t.Errorf("the record lives for %v, and the due index for %v", life, left)
+		}
+		time.Sleep(5 * time.Millisecond)
+		mustSweep(t, mustCompleter(t, svc, flow), redisidem.SweepResult{Due: 1, DeadLettered: 1})
+	})
+}
+
 // TestDamagedDeadLetterDoesNotHideOthers damages one record and two lists of dead letters.
 func TestDamagedDeadLetterDoesNotHideOthers(t *testing.T) {
 	inBubble(t, func(b *bubble) {

@@ -70,17 +70,41 @@ func TestDeleteWorksOnAServerWhoseMemoryIsFull(t *testing.T) {
 	}
 }
 
+// TestDamagedRecordIsDeletedByItsName deletes by the key's name, as programs do, and as operators
+// do what an Inspector has read.
 func TestDamagedRecordIsDeletedByItsName(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		sc, raw := e.service().Scope("a"), e.client()
-		key := start(t, sc, "k")
-		record, _ := e.place(key)
-		mustBe(t, raw.HSet(ctx, record, "control", "9 of another version").Err(), nil)
-		_, err := sc.Retrieve(ctx, "k")
-		mustBe(t, err, redisidem.ErrDamaged)
-		mustBe(t, sc.Delete(ctx, &redisidem.Key{Value: "k", Scope: "a"}), nil)
-		_, err = sc.Retrieve(ctx, "k")
-		mustBe(t, err, redisidem.ErrNotFound)
+		svc, raw := e.service(), e.client()
+		sc, in := svc.Scope("a"), redisidem.NewInspector(svc)
+		for name, damage := range map[string]func(record string) error{
+			"another version": func(record string) error { return raw.HSet(ctx, record, "control", "9 of another version").Err() },
+			"no control":      func(record string) error { return raw.HDel(ctx, record, "control").Err() },
+			"no request":      func(record string) error { return raw.HDel(ctx, record, "request").Err() },
+			"flow":            func(record string) error { return raw.HSet(ctx, record, "flow", "ca\nrt/1").Err() },
+			"journal":         func(record string) error { return raw.HSet(ctx, record, "j:0", "x").Err() },
+			"a string": func(record string) error {
+				return errors.Join(raw.Del(ctx, record).Err(), raw.Set(ctx, record, "x", time.Hour).Err())
+			},
+		} {
+			for _, by := range []string{"program", "operator"} {
+				key := start(t, sc, name)
+				record, _ := e.place(key)
+				mustBe(t, damage(record), nil)
+				_, err := sc.Retrieve(ctx, name)
+				mustBe(t, err, redisidem.ErrDamaged)
+				if by == "program" {
+					mustBe(t, sc.Delete(ctx, &redisidem.Key{Value: name, Scope: "a"}), nil)
+				} else {
+					info, err := in.Get(ctx, "a", name)
+					mustBe(t, err, nil)
+					mustBe(t, info.Err, redisidem.ErrDamaged)
+					mustBe(t, in.Delete(ctx, info, act), nil)
+				}
+				if _, err = sc.Retrieve(ctx, name); !errors.Is(err, redisidem.ErrNotFound) {
+					t.Errorf("%s: after a delete by the %s the key is there: %v", name, by, err)
+				}
+			}
+		}
 	})
 }
 

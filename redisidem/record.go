@@ -175,7 +175,7 @@ func (r *storedRecord) read(field, v string) (err error) {
 	case fieldOrigin:
 		k.origin = v
 	case fieldFlow:
-		k.Flow = v
+		k.Flow, err = v, checkFlow(v)
 	case fieldDeadLetter:
 		k.DeadLetter, err = decodeDeadLetter(v)
 	case fieldLastFailure:
@@ -268,6 +268,16 @@ func parseCount(field, s string) (int64, error) {
 		return 0, damaged("%s is not a number", field)
 	}
 	return n, nil
+}
+
+// checkFlow returns an error for a stored flow that no [NewFlow] has made. Redis keys contain a
+// flow's name, so one with other characters could be that of another shard.
+func checkFlow(stored string) error {
+	name, version, _ := strings.Cut(stored, "/")
+	if stored == "" || flowName.MatchString(name) && version != "" && strings.Trim(version, "0123456789") == "" {
+		return nil
+	}
+	return damaged("%s is not the name and version of a flow: %q", fieldFlow, stored)
 }
 
 // parseTime parses the server's time in microseconds.

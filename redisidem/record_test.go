@@ -325,6 +325,8 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 		{name: "journal number", damage: set("j:x", "1 t 1 1 o started"), late: true, unread: true},
 		{name: "another scope", damage: set("request", "1 1 4 b k POST /"), late: true},
 		{name: "another key", damage: set("request", "1 5 4 a other POST /"), late: true},
+		{name: "flow with a newline", damage: set("flow", "ca\nrt/1"), late: true},
+		{name: "flow with a tag", damage: set("flow", "cart}/1"), late: true},
 	} {
 		for _, stored := range []string{"advanced", "finished"} {
 			t.Run(d.name+" "+stored, func(t *testing.T) {

@@ -73,6 +73,9 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 			break
 		}
 		flow = r.Texts[0] // a flow has taken the key up since the caller read it
+		if err = checkFlow(flow); err != nil {
+			return nil, err
+		}
 	}
 	if r.Status != protocol.StatusOK {
 		return nil, refusal(r)

@@ -66,7 +66,7 @@ type keysList struct {
 	storeFlags
 	filterFlags
 	pageFlags
-	State []string `placeholder:"STATE" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
+	State []string `placeholder:"STATE" predictor:"state" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
 }
 
 // Run lists keys.

@@ -34,9 +34,12 @@ type cli struct {
 	Flows   flowsCommand   `cmd:"" help:"Show which versions of flows have unfinished keys."`
 	Stats   statsCommand   `cmd:"" help:"Show how many keys are in each state."`
 	Audit   auditCommand   `cmd:"" help:"Show what operators did to keys."`
+	Tail    tailCommand    `cmd:"" help:"Show what happens: acts, dead letters, and keys that are abandoned or interrupted, until it is interrupted."`
 	Routes  routesCommand  `cmd:"" help:"Show what became of a gateway's requests since it started, by route."`
 	Console consoleCommand `cmd:"" help:"Serve pages for operators: find keys, read their journals, and act on them."`
-	Version versionCommand `cmd:"" help:"Show the version of this program."`
+
+	Completion completionCommand `cmd:"" help:"Print a script with which a shell completes command lines."`
+	Version    versionCommand    `cmd:"" help:"Show the version of this program."`
 }
 
 // The exit statuses.
@@ -65,6 +68,9 @@ func run(ctx context.Context, args []string) int {
 	parser, err := newParser(&c)
 	if err != nil {
 		return fail(err)
+	}
+	if done, status := completed(parser); done {
+		return status
 	}
 	redis.SetLogger(quiet{})
 	log.SetOutput(io.Discard) // net/http logs unsolicited responses of a service there

@@ -51,6 +51,8 @@ type Console struct {
 	check    *cached[checked]
 	flows    *cached[[]redisidem.OpenFlow]
 
+	purgeTime time.Duration
+
 	streams chan struct{} // a place for each live page
 	costly  chan struct{} // a place for each page with costly reads
 	closed  chan struct{}
@@ -75,7 +77,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	}
 	c := &Console{
 		inspector: inspector, cfg: cfg, origins: http.NewCrossOriginProtection(), mux: http.NewServeMux(),
-		streams: make(chan struct{}, maxStreams), costly: make(chan struct{}, maxCostly), closed: make(chan struct{}),
+		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), costly: make(chan struct{}, maxCostly), closed: make(chan struct{}),
 	}
 	c.overview = newCached(cfg.Refresh, (&overviewReader{inspector: inspector}).read)
 	c.check = newCached(time.Minute, c.readCheck)
@@ -83,6 +85,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	for pattern, show := range map[string]func(*visit) error{
 		"GET /{$}": c.showOverview, "GET /live": c.showLive, "GET /find": c.showFind, "GET /keys": c.showKeys, "GET /keys/{id}": c.showKey,
 		"GET /dead": c.showDead, "GET /flows": c.showFlows, "GET /audit": c.showAudit, "POST /acts/{act}": c.act,
+		"GET /purge": c.showPurge, "POST /acts/purge": c.purge,
 		"/": func(*visit) error { return errNoPage },
 	} {
 		c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { c.visit(w, r, show) })

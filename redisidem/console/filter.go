@@ -13,6 +13,7 @@ import (
 type filterForm struct {
 	States                       []stateChoice
 	Scope, Flow, Older, Attempts string
+	Failure                      string
 }
 
 // stateChoice is a box for a state.
@@ -24,8 +25,9 @@ type stateChoice struct {
 // readFilter reads a filter from a form. With an error, the form still has what was filled in.
 func readFilter(values url.Values) (form filterForm, f redisidem.Filter, err error) {
 	form = filterForm{Scope: values.Get("scope"), Flow: strings.TrimSpace(values.Get("flow")), Older: strings.TrimSpace(values.Get("older"))}
+	form.Failure = values.Get("error")
 	form.Attempts = strings.TrimSpace(values.Get("attempts"))
-	f = redisidem.Filter{Scope: form.Scope, Flow: form.Flow}
+	f = redisidem.Filter{Scope: form.Scope, Flow: form.Flow, Failure: form.Failure}
 	chosen := make(map[string]bool)
 	for _, name := range values["state"] {
 		chosen[name] = true
@@ -61,7 +63,7 @@ func (f *filterForm) query() url.Values {
 			values.Add("state", s.State.String())
 		}
 	}
-	for name, value := range map[string]string{"scope": f.Scope, "flow": f.Flow, "older": f.Older, "attempts": f.Attempts} {
+	for name, value := range map[string]string{"scope": f.Scope, "flow": f.Flow, "older": f.Older, "attempts": f.Attempts, "error": f.Failure} {
 		if value != "" {
 			values.Set(name, value)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -32,6 +33,9 @@ func TestKeysHaveFilters(t *testing.T) {
 		"?flow=order/2":                   {},
 		"?older=1h":                       {},
 		"?state=finished&scope=encrypted": {"encrypted"},
+		"?error=provider+is+away":         {"dead", "interrupted"},
+		"?error=provider&state=dead":      {"dead"},
+		"?error=PROVIDER":                 {},
 	} {
 		page := s.get("/keys"+query, 200)
 		mustHave(t, page, all(scopes...)...)
@@ -41,6 +45,13 @@ func TestKeysHaveFilters(t *testing.T) {
 	}
 	mustHave(t, s.get("/keys?state=dead&older=0s", 200), `value="dead" checked`, `value="0s"`)
 	mustHave(t, s.get("/keys?older=1h", 200), "No key matches.")
+	mustHave(t, s.get("/keys?error=%26away", 200), `name="error" value="&amp;away"`)
+	// The form that acts on all that match has the same filter.
+	if n := strings.Count(s.get("/dead?error=away", 200), `name="error" value="away"`); n != 2 {
+		t.Errorf("the filter is in %d forms", n)
+	}
+	matching := url.Values{"all": {"1"}, "state": {"dead"}, "error": {"another"}}
+	mustHave(t, s.post("/acts/delete", matching, 200), "There is nothing to act on.")
 	mustHave(t, s.get("/keys?state=unreadable", 200), ">damaged record: unknown schema version")
 }
 

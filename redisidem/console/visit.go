@@ -122,7 +122,7 @@ func (p page) Sub(content any) page {
 var templateFiles embed.FS
 
 // templates are the pages, by their names.
-var templates = parseTemplates("overview", "find", "keys", "key", "confirm", "results", "flows", "audit", "problem")
+var templates = parseTemplates("overview", "find", "keys", "key", "confirm", "results", "purge", "flows", "audit", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	functions := template.FuncMap{"span": span, "clock": clock, "shown": shown, "count": count, "number": number, "after": after, "plain": plain}

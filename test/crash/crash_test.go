@@ -7,7 +7,8 @@
 // every way there is: Do, stage by stage, flows, waiting for others, and a completer. Each records
 // in a ledger the stages that it begins and the results that it receives. When all workers are
 // gone, the ledger is compared with Redis. No stage is committed twice, and every caller received
-// the same bytes. No lock outlives its lease. Every key has a TTL and can be finished.
+// the same bytes. No lock outlives its lease. Every key has a TTL and can be finished. In a third
+// test, operators act on the same keys, and each act is in the audit once.
 //
 //	go test -count=1 -v ./test/crash -size change  # about a minute
 //	go test -count=1 -v -timeout 2h ./test/crash -size nightly    # 10,000 kills and 1,000 stops

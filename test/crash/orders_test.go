@@ -22,17 +22,18 @@ type orders struct {
 	spacing time.Duration // how long workers use one key before they move to a new one
 	death   int           // the command at which the worker kills itself: even, before it is sent; odd, after its reply; 0, never
 	stopped bool          // whether the worker will be stopped now and then
+	most    int           // how often completers run a stage before they give a key up; 0 for no limit
 }
 
 const ordersVariable = "REDISIDEM_TEST_ORDERS"
 
 func (o orders) variable() string {
-	return fmt.Sprintf("%s=%s %d %d %d %d %d %t", ordersVariable, o.addr, o.number, o.seed, o.began.UnixMilli(), o.spacing, o.death, o.stopped)
+	return fmt.Sprintf("%s=%s %d %d %d %d %d %t %d", ordersVariable, o.addr, o.number, o.seed, o.began.UnixMilli(), o.spacing, o.death, o.stopped, o.most)
 }
 
 func ownOrders() (o orders) {
 	var began int64
-	if _, err := fmt.Sscan(os.Getenv(ordersVariable), &o.addr, &o.number, &o.seed, &began, &o.spacing, &o.death, &o.stopped); err != nil {
+	if _, err := fmt.Sscan(os.Getenv(ordersVariable), &o.addr, &o.number, &o.seed, &began, &o.spacing, &o.death, &o.stopped, &o.most); err != nil {
 		panic(err)
 	}
 	o.began = time.UnixMilli(began)

@@ -63,6 +63,9 @@ func work() {
 	}
 	w := newWorker(o.worker(), client, child.Own(), int64(o.number%2)<<20)
 	w.stopped = o.stopped
+	if o.most > 0 {
+		w.MaxAttempts = o.most
+	}
 	child.Tell("ready")
 	if o.number%3 == 0 {
 		go w.complete()

@@ -309,8 +309,8 @@ func (a *session) mustNotOccupyTheServer(s *shop) {
 	}
 	var slowest, longest time.Duration
 	for _, command := range commands {
-		// The machine may be busy, and then any command may wait for the processor: the best of a
-		// few runs is what a command itself takes.
+		// On a busy machine any command may wait for the processor: the best of a few runs is what
+		// it takes by itself.
 		took := time.Duration(1 << 62)
 		occupied := make(map[string]time.Duration)
 		for run := range 5 {

@@ -41,7 +41,7 @@ func violation(rule Rule, e Event, format string, args ...any) Violation {
 	return Violation{rule, e.Key, fmt.Sprintf(format, args...) + "; " + e.String()}
 }
 
-// Commit is an entry of a record's journal.
+// Commit is an entry of a record's journal. Attempt is 0 for an answer that an operator gave.
 type Commit struct {
 	Fence   int64
 	Attempt int
@@ -105,6 +105,12 @@ func (j *checker) journal() {
 	}
 	for revision, token := range j.tokens {
 		commit := j.record.Journal[revision]
+		if commit.Attempt == 0 {
+			if !slices.ContainsFunc(j.keyEvents.byHand, func(e Event) bool { return e.Token == token && e.Revision == int64(revision) }) {
+				j.report(ForeignResult, "no operator gave %q, which is stored at revision %d", token, revision)
+			}
+			continue
+		}
 		i := slices.IndexFunc(j.keyEvents.began, func(e Event) bool { return e.Token == token })
 		if i < 0 {
 			j.report(ForeignResult, "no callback began %q, which is stored at revision %d", token, revision)

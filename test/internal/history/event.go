@@ -19,6 +19,7 @@ const (
 	Unknown   Kind = "unknown"   // the outcome is unknown
 	Answered  Kind = "answered"  // a caller got the key's answer: Text is the chain in it
 	Failed    Kind = "failed"    // an unexpected error: Text
+	Resolving Kind = "resolving" // an operator is about to give the key its final answer by hand
 	Stopped   Kind = "stopped"   // the worker is stopped for longer than a lease
 )
 

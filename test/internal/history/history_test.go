@@ -59,6 +59,32 @@ func TestFairHistoryIsNotBlamed(t *testing.T) {
 	}
 }
 
+// TestAnswerByHandIsOfAnOperator has an operator who resolves a key after its first attempt.
+func TestAnswerByHandIsOfAnOperator(t *testing.T) {
+	t.Parallel()
+	const resolved = `
+		began     a  key 0 10 1 true  a/1  ""
+		resolving op key 0 0  0 false op/1 ""
+		committed op key 0 0  0 false op/1 ""
+		fenced    a  key 0 10 1 true  a/1  ""
+		answered  b  key 0 0  0 false -    "op/1"
+	`
+	record := Record{Key: "key", Finished: true, Answer: "op/1", Journal: []Commit{{11, 0}}}
+	if found := checked(t, resolved, record); len(found) != 0 {
+		t.Error(found)
+	}
+	for rule, text := range map[Rule]string{
+		ForeignResult: strings.Replace(resolved, "resolving op key 0 0  0 false op/1", "resolving op key 0 0  0 false op/2", 1),
+		RefusedStored: strings.Replace(resolved, "committed op", "fenced op", 1),
+		DoubleCommit:  strings.Replace(resolved, "fenced    a ", "committed a", 1),
+		StaleCommit:   resolved + `began c key 0 12 2 false c/1 ""`,
+	} {
+		if found := checked(t, text, record); !slices.ContainsFunc(found, func(v Violation) bool { return v.Rule == rule }) {
+			t.Errorf("%s is not found: %v", rule, found)
+		}
+	}
+}
+
 // TestEachViolationIsFound is the negative control: it checks histories that faulty workers would
 // produce.
 func TestEachViolationIsFound(t *testing.T) {

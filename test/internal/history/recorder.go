@@ -35,6 +35,7 @@ func (c Count) Plus(d Count) Count {
 type keyEvents struct {
 	began   []Event
 	results []Event       // Committed, Fenced, GaveUp
+	byHand  []Event       // Resolving
 	answers map[Chain]int // how often each was given
 	wrong   []Violation   // violations that do not depend on the record
 }
@@ -112,6 +113,8 @@ func (b *Recorder) Add(e Event) {
 				p.wrong = append(p.wrong, violation(NotCancelled, e, "its worker stood still for longer than the lease"))
 			}
 		}
+	case Resolving:
+		p.byHand = append(p.byHand, e)
 	case Answered:
 		b.count.Answers++
 		p.answers[Chain(e.Text)]++

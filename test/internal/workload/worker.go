@@ -24,6 +24,8 @@ type Worker struct {
 	Stay func(ctx context.Context, dwell time.Duration, e history.Event)
 	// Again is how long after the last run of a key a completer runs it again.
 	Again time.Duration
+	// MaxAttempts is how often a completer runs a stage of a key.
+	MaxAttempts int
 
 	tokens atomic.Int64
 	swept  sync.Map // the completer's runs, by their runOf
@@ -33,7 +35,7 @@ type Worker struct {
 // New creates a worker. A completer runs the keys of its flow again when the time again has passed
 // since their last run.
 func New(name string, again time.Duration, tell func(history.Event)) *Worker {
-	w := &Worker{Name: name, Tell: tell, Again: again, Stay: func(context.Context, time.Duration, history.Event) {}}
+	w := &Worker{Name: name, Tell: tell, Again: again, MaxAttempts: 1 << 20, Stay: func(context.Context, time.Duration, history.Event) {}}
 	w.flow = sync.OnceValue(w.newFlow)
 	return w
 }
@@ -102,7 +104,7 @@ func (w *Worker) Do(ctx context.Context, sc *redisidem.Scope, use Use) error {
 
 // newFlow creates the flow whose keys a completer also finishes.
 func (w *Worker) newFlow() *redisidem.Flow {
-	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: w.Again, MaxAttempts: 1 << 20}
+	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: w.Again, MaxAttempts: w.MaxAttempts}
 	for _, point := range stages {
 		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{
 			Point: point,
