@@ -22,17 +22,17 @@
 //	}
 //
 // Place it behind authentication, since the scope must name the authenticated caller, and in front
-// of everything that works: with the order above also in front of handle and route blocks. [Handler]
-// has every option, with the names of the JSON configuration. The subdirectives of the Caddyfile
-// have the same names.
+// of everything that works: with the order above also in front of handle and route blocks.
+// [Handler] has every option, with the names of the JSON configuration. The subdirectives of the
+// Caddyfile have the same names.
 //
 // # Errors of handlers
 //
-// A handler that returns an error leaves the response to Caddy and its error routes. The response is
-// not stored, and what error routes do is not protected. If reverse_proxy could not connect to any
-// upstream, no work has begun, and a retry runs the handlers again. After any other error, and when
-// an upstream breaks off, the work may have been done: the option interrupted decides about the
-// retry. A response of 401, 403, 408, 423, 425 or 429 is not stored either, and the retry runs.
+// A handler that returns an error leaves the response to Caddy and its error routes. The response
+// is not stored, and what error routes do is not protected. If reverse_proxy could not connect to
+// any upstream, no work has begun, and a retry runs the handlers again. After any other error, and
+// when an upstream breaks off, the work may have been done: the option interrupted decides about
+// the retry. A response of 401, 403, 408, 423, 425 or 429 is not stored either, and the retry runs.
 //
 // # Metrics
 //

@@ -26,8 +26,8 @@ type Handler struct {
 	// Scope names the authenticated caller to whom a key belongs. Two callers share a response only
 	// if they have the same scope. It has placeholders, such as {http.auth.user.id}. A request for
 	// which one is empty is answered with 403. Do not use a value that the client can choose, such
-	// as a header field that no authentication sets, or the subject of a certificate that Caddy does
-	// not verify (client_auth mode require_and_verify does). Required, unless Unscoped is set.
+	// as a header field that no authentication sets, or the subject of a certificate that Caddy
+	// does not verify (client_auth mode require_and_verify does). Required, unless Unscoped is set.
 	Scope string `json:"scope,omitempty"`
 	// Unscoped gives all callers one scope: a caller that knows the key of another one gets its
 	// response. It is for an API with a single caller.

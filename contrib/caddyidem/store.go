@@ -105,7 +105,7 @@ func newStore(ctx caddy.Context, name string, cfg Store) (*store, error) {
 
 // register adds the metrics to those of a configuration of Caddy, if another handler has not.
 func (s *store) register(ctx caddy.Context) error {
-	// The URL may have a password, so that a digest tells stores with one namespace apart.
+	// The URL may have a password, so a digest distinguishes stores with one namespace.
 	name := sha256.Sum256([]byte(s.pooled))
 	labels := prometheus.Labels{"namespace": s.service.Config().Namespace, "store": hex.EncodeToString(name[:4])}
 	registry := prometheus.WrapRegistererWith(labels, ctx.GetMetricsRegistry())
