@@ -1,7 +1,7 @@
 package capacity
 
 // Measured is when and where the constants below were measured.
-const Measured = "28 November 2026 with Redis 7.0.15, on 2 cores of an AMD EPYC that server and client shared"
+const Measured = "29 November 2026 with Redis 7.0.15, on 2 cores of an Intel Xeon that server and client shared"
 
 // cost is what an operation costs. Processor time is in microseconds. Received and sent are the
 // bytes that the server gets and returns, without those of the response.
@@ -20,14 +20,14 @@ type cost struct {
 // and the cost of a further stage is a third of what a flow of four stages costs more than one
 // execution. The renewal of a lease costs less than a stage, and counts as one.
 var (
-	first  = cost{trips: 2, server: 41.7, client: 43.7, received: 1174, sent: 135}
-	stage  = cost{trips: 1, server: 22.2, client: 16.5, received: 475, sent: 55}
-	replay = cost{trips: 1, server: 18.7, client: 24.0, received: 689, sent: 534}
+	first  = cost{trips: 2, server: 46.7, client: 47.4, received: 889, sent: 105}
+	stage  = cost{trips: 1, server: 29.2, client: 17.7, received: 464, sent: 51}
+	replay = cost{trips: 1, server: 36.6, client: 31.5, received: 487, sent: 386}
 )
 
 // memory is how much memory a finished record takes, by the size of its response, both in bytes.
 var memory = []struct{ response, record float64 }{
-	{20, 1448}, {200, 1640}, {1024, 2696}, {4096, 6536}, {16384, 21896},
+	{20, 1104}, {200, 1296}, {1024, 2352}, {4096, 6192}, {16384, 21552},
 }
 
 // recordBytes returns the memory of a finished record: between the measured sizes by a straight

@@ -502,7 +502,7 @@ func TestOnlyTheRequestItselfIsSent(t *testing.T) {
 	for method, sent := range map[string]bool{http.MethodGet: false, http.MethodPost: true} {
 		x.sent = sent
 		r := httptest.NewRequest(method, "/", http.NoBody)
-		if _, err := (Transport{}).RoundTrip(r.WithContext(context.WithValue(t.Context(), exchangeContext{}, x))); !errors.Is(err, errOtherRequest) { //nolint:bodyclose // there is none
+		if _, err := (Transport{}).RoundTrip(r.WithContext(context.WithValue(t.Context(), exchangeContext{}, x))); !errors.Is(err, errOtherRequest) { //nolint:bodyclose // no response comes
 			t.Errorf("%s: %v", method, err)
 		}
 	}
