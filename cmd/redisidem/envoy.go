@@ -4,17 +4,12 @@ import (
 	"fmt"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 )
 
 // fromEnvoy is the upstream of a gateway that is an external processor of Envoy.
 const fromEnvoy = "envoy:"
-
-// largestMessage bounds the messages of Envoy in bytes, and largestBody the bodies in them.
-const (
-	largestMessage = 64 << 20
-	largestBody    = largestMessage - 1<<20
-)
 
 // checkEnvoy returns an error for a setting that an external processor of Envoy cannot follow. It
 // can send no request of its own, and sees no client but Envoy.
@@ -44,10 +39,10 @@ func checkEnvoyPolicy(p *gateway.Policy) error {
 		return configfile.Invalid("interrupted", "must be refuse or run with the upstream envoy:, since Envoy sends no further requests")
 	case *p.Stream:
 		return configfile.Invalid("stream", "must be false with the upstream envoy:, since responses are buffered")
-	case p.MaxBody > largestBody:
-		return configfile.Invalid("max_body", "must be at most %d with the upstream envoy:", largestBody)
-	case p.MaxResponse > largestBody:
-		return configfile.Invalid("max_response", "must be at most %d with the upstream envoy:", largestBody)
+	case p.MaxBody > extproc.MaxBodyBytes:
+		return configfile.Invalid("max_body", "must be at most %d with the upstream envoy:", extproc.MaxBodyBytes)
+	case p.MaxResponse > extproc.MaxBodyBytes:
+		return configfile.Invalid("max_response", "must be at most %d with the upstream envoy:", extproc.MaxBodyBytes)
 	}
 	return nil
 }

@@ -217,7 +217,7 @@ func (c *gatewayCommand) serve(
 // handler returns the handler for clients, or for Envoy if it forwards the requests.
 func (c *gatewayCommand) handler(g *gateway.Gateway, log *slog.Logger) http.Handler {
 	if c.Upstream == fromEnvoy {
-		return extproc.NewHandler(g.Handler(), largestMessage, log)
+		return extproc.NewHandler(g.Handler(), log)
 	}
 	return g.Handler()
 }

@@ -27,7 +27,7 @@ const (
 type exchange struct {
 	handler *Handler
 	next    caddyhttp.Handler
-	err     error                         // of the handlers behind this one, for those in front
+	err     error                         // what the handlers behind this one returned
 	body    func() (io.ReadCloser, error) // returns the body again; nil if it was not read
 }
 
@@ -72,8 +72,8 @@ func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// neverConnected reports whether reverse_proxy has not reached any upstream. Its transports other
-// than HTTP do not trace connections, so a request that was tried twice counts as sent.
+// neverConnected reports whether reverse_proxy has not reached any upstream. A request that was
+// tried twice counts as sent, because only the transport for HTTP reports its connections.
 func neverConnected(err error, r *http.Request) bool {
 	if _, ok := errors.AsType[reverseproxy.DialError](err); !ok {
 		return false
@@ -142,7 +142,7 @@ func (x *exchange) refuse(w http.ResponseWriter, r *http.Request) {
 	if policy == "" {
 		policy = documentation
 	}
-	// No retry of the client's own helps, so that only the field says when to try again.
+	// Problem.RetryAfter stays 0: clients must not repeat the request by themselves.
 	w.Header().Set("Retry-After", "60")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set(idemheader.Problem, httpidem.ResultOutcomeUnknown.String())

@@ -18,7 +18,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// part is a part of a request or its response that Envoy waits with until it gets an answer.
+// part is a part of a request or its response. Envoy holds it back until it gets an answer.
 type part int
 
 const (
@@ -90,7 +90,7 @@ func (x *exchange) readBody() ([]byte, error) {
 	case m.GetRequestBody() != nil:
 		return m.GetRequestBody().GetBody(), nil
 	case m.GetRequestTrailers() != nil:
-		return nil, nil // of a request without a body
+		return nil, nil // trailers without a body
 	}
 	x.passed = true // Envoy has not waited
 	x.log.Error(errNotAsked.Error())
@@ -107,7 +107,7 @@ func (x *exchange) pass(r *http.Request) error {
 		return err
 	}
 	x.passed = true
-	// The gateway takes a request without a connection for one that was not sent.
+	// Otherwise the gateway would regard the request as one that was not sent.
 	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{})
 	}
@@ -118,7 +118,7 @@ func (x *exchange) pass(r *http.Request) error {
 func (x *exchange) receive(r *http.Request) (*http.Response, error) {
 	m, err := x.next()
 	for err == nil && (m.GetRequestBody() != nil || m.GetRequestTrailers() != nil) {
-		// Envoy ignored the mode that was asked for.
+		// Trailers behind the body, or parts that come although another mode was asked for.
 		if err = x.answer(common(nil), nil); err == nil {
 			m, err = x.next()
 		}
@@ -195,7 +195,8 @@ func (x *exchange) finish(w *recorder) error {
 	}
 }
 
-// replace sends the handler's response in place of the upstream's, or of the request.
+// replace sends the handler's response to the client, in place of the upstream's response, or
+// without a request to the upstream.
 func (x *exchange) replace(w *recorder) error {
 	return x.stream.Send(&extproc.ProcessingResponse{Response: &extproc.ProcessingResponse_ImmediateResponse{ImmediateResponse: w.immediate()}})
 }
@@ -255,7 +256,8 @@ func (x *exchange) answer(c *extproc.CommonResponse, mode *modes.ProcessingMode)
 	return x.stream.Send(out)
 }
 
-// buffered is the mode for a request under a lease: the response must be stored before it is sent.
+// buffered is the mode for a request whose body was asked for, since it may be under a lease: its
+// response must be stored before it is sent.
 func buffered() *modes.ProcessingMode {
 	return &modes.ProcessingMode{
 		RequestBodyMode: modes.ProcessingMode_BUFFERED, RequestTrailerMode: modes.ProcessingMode_SEND,

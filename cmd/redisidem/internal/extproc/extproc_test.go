@@ -99,7 +99,7 @@ func setUp(t *testing.T, policy string) *envoy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(NewHandler(g.Handler(), 1<<20, log))
+	server := httptest.NewUnstartedServer(NewHandler(g.Handler(), log))
 	server.Config.Protocols = &http.Protocols{}
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()

@@ -17,9 +17,8 @@ import (
 
 // NewHandler returns a handler for the gRPC streams of Envoy, which a server with HTTP/2 must
 // serve. It runs inner for the request of each stream. The upstream of inner must be [Transport].
-// maxMessage bounds each message in bytes, bodies included.
-func NewHandler(inner http.Handler, maxMessage int, log *slog.Logger) http.Handler {
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+func NewHandler(inner http.Handler, log *slog.Logger) http.Handler {
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes))
 	extproc.RegisterExternalProcessorServer(server, &processor{inner: inner, log: log})
 	return server
 }

@@ -2,6 +2,13 @@ package extproc
 
 import "bytes"
 
+// MaxBodyBytes bounds the bodies of requests and responses, each of which is one message. The rest
+// of a message is for header fields.
+const (
+	MaxBodyBytes    = maxMessageBytes - 1<<20
+	maxMessageBytes = 64 << 20
+)
+
 // requestBody is the body of a request, which Envoy is asked for by the first Read.
 type requestBody struct {
 	exchange *exchange

@@ -38,7 +38,7 @@ func (g *generation) refuseInterrupted(w http.ResponseWriter, r *http.Request, p
 		slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()),
 		slog.String("key", httpidem.Stage(r.Context()).Key().ID()), slog.String("settle", howToSettle))
 	httpidem.NothingDone(r.Context())
-	// No retry of the client's own helps, so that only the field says when to try again.
+	// Problem.RetryAfter stays 0: clients must not repeat the request by themselves.
 	w.Header().Set("Retry-After", "60")
 	p.writeProblem(w, r, httpidem.Problem{
 		Type: cmp.Or(g.policyURL, documentation) + "#outcome-unknown", Result: httpidem.ResultOutcomeUnknown,
