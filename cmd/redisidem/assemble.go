@@ -66,7 +66,7 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	}
 	var quota httpidem.Quota
 	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
-		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: c.Retention}
+		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: policies.LongestRetention(c.Retention)}
 		if quota, err = gateway.NewLimits(limits); err != nil {
 			return configfile.Within("scope_keys", err)
 		}

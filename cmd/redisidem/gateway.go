@@ -168,7 +168,12 @@ func (c *gatewayCommand) serve(
 	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
-	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, service, log)
+	// Operators' acts must not shorten the life of any route's records.
+	operators, err := service.WithRetention(c.content.LongestRetention(c.Retention))
+	if err != nil {
+		return errors.Join(err, server.Close(), service.Close(ctx))
+	}
+	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, operators, log)
 	if err != nil {
 		return errors.Join(err, server.Close(), service.Close(ctx))
 	}

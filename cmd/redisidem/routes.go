@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,10 +40,14 @@ const maxMetricsBytes = 64 << 20
 func (c *routesCommand) Run(ctx context.Context) error {
 	type row struct{ route, result string }
 	sums := make(map[row]int64)
-	for _, url := range c.Gateways {
-		family, err := c.read(ctx, url)
+	for _, at := range c.Gateways {
+		u, err := url.Parse(at)
 		if err != nil {
-			return fmt.Errorf("%s: %w", url, err)
+			return errors.New("a gateway's URL cannot be parsed") // it may have a password
+		}
+		family, err := c.read(ctx, at)
+		if err != nil {
+			return fmt.Errorf("%s: %w", u.Redacted(), err)
 		}
 		for _, m := range family.GetMetric() {
 			labels := make(map[string]string)
@@ -68,10 +74,10 @@ func (c *routesCommand) Run(ctx context.Context) error {
 }
 
 // read returns the counts of one gateway.
-func (c *routesCommand) read(ctx context.Context, url string) (*dto.MetricFamily, error) {
+func (c *routesCommand) read(ctx context.Context, gateway string) (*dto.MetricFamily, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/metrics", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(gateway, "/")+"/metrics", http.NoBody)
 	if err != nil {
 		return nil, err
 	}

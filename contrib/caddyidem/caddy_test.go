@@ -22,6 +22,10 @@ import (
 	_ "github.com/redisidem/redisidem/contrib/caddyidem"
 )
 
+// client makes a connection for each request: a reload ends the idle ones, and a request that is
+// sent at that moment breaks.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 // site is a Caddy in this process. There is one at a time, since Caddy has one configuration.
 type site struct {
 	t            *testing.T
@@ -54,7 +58,6 @@ func start(t *testing.T, upstream http.Handler, options string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
 		// Stop leaves the admin endpoint, which only another configuration ends.
 		if err := errors.Join(caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true), caddy.Stop()); err != nil {
 			t.Error(err)
@@ -107,7 +110,7 @@ func (s *site) post(path, key, body string, fields ...string) (status int, heade
 	for i := 0; i < len(fields); i += 2 {
 		r.Header.Set(fields[i], fields[i+1])
 	}
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := client.Do(r)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -265,7 +268,7 @@ func TestMetricsAreCaddys(t *testing.T) {
 	s := start(t, counting(&n), byClient)
 	s.post("/orders", "k", "tea")
 	s.post("/orders", "k", "tea")
-	answer, err := http.Get("http://" + s.admin + "/metrics")
+	answer, err := client.Get("http://" + s.admin + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +364,7 @@ func TestBodyThatBreaksOffLeavesTheOutcomeUnknown(t *testing.T) {
 	}
 	r.Header.Set("X-Client", "shop")
 	r.Header.Set("Idempotency-Key", "k")
-	if answer, err := http.DefaultClient.Do(r); err == nil {
+	if answer, err := client.Do(r); err == nil {
 		_, err = io.ReadAll(answer.Body)
 		if err = errors.Join(err, answer.Body.Close()); err == nil && answer.StatusCode < 500 {
 			t.Errorf("the first attempt got %d", answer.StatusCode)

@@ -37,12 +37,15 @@ func WithHeaders(f FingerprintFunc, names ...string) FingerprintFunc {
 }
 
 // CheckHeaderNames returns a [*redisidem.InvalidError] for the first name that [WithHeaders] does
-// not accept: one that is not the name of a header field. Use it for names from outside of the
-// program.
+// not accept: one that is not the name of a header field, of a field that the server removes, such
+// as Host, and of one with credentials. Use it for names from outside of the program.
 func CheckHeaderNames(names ...string) error {
 	for _, name := range names {
-		if !httptoken.Valid(name) {
+		switch {
+		case !httptoken.Valid(name):
 			return invalid("WithHeaders", "has a name that is not that of a header field: %q", name)
+		case unusable(name):
+			return invalid("WithHeaders", "has a field that handlers do not see, or that holds credentials: %q", name)
 		}
 	}
 	return nil

@@ -7,22 +7,28 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// otherFingerprints returns the configured fingerprints with the version of the key's record.
-func (x *keyedRequest) otherFingerprints() (same []Fingerprint) {
+// otherFingerprints returns the configured fingerprints with the version of the key's record. gone
+// means that the record has expired meanwhile.
+func (x *keyedRequest) otherFingerprints() (same []Fingerprint, gone bool, err error) {
 	others := x.middleware.cfg.OtherFingerprints
 	if len(others) == 0 {
-		return nil
+		return nil, false, nil
 	}
 	key, err := x.scope.Retrieve(x.r.Context(), x.key)
-	if err != nil || len(key.Params) != 1 {
-		return nil
+	switch {
+	case errors.Is(err, redisidem.ErrNotFound):
+		return nil, true, nil
+	case err != nil:
+		return nil, false, err
+	case len(key.Params) != 1:
+		return nil, false, nil
 	}
 	for _, f := range others {
 		if f.Version == key.Params[0] {
 			same = append(same, f)
 		}
 	}
-	return same
+	return same, false, nil
 }
 
 // do runs the request's key. If the record has another fingerprint, it does so again with each of
@@ -34,7 +40,14 @@ func (x *keyedRequest) do(
 	if !errors.Is(err, redisidem.ErrFingerprintMismatch) {
 		return key, err
 	}
-	for _, f := range x.otherFingerprints() {
+	others, gone, failure := x.otherFingerprints()
+	switch {
+	case failure != nil:
+		return key, failure // it is not known whether this is another request
+	case gone:
+		return x.scope.Do(ctx, x.key, x.request, run)
+	}
+	for _, f := range others {
 		if x.fingerprint(&f) != nil {
 			continue
 		}

@@ -2,6 +2,7 @@ package httpidem_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -77,4 +78,21 @@ func TestFingerprintsOfOneVersionHaveNames(t *testing.T) {
 		}
 	}
 	h.ran(t, 3)
+}
+
+// TestRecordThatCannotBeReadIsNoOtherRequest has a record whose version cannot be read, so that it
+// is not known whether a retry is the same request.
+func TestRecordThatCannotBeReadIsNoOtherRequest(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	h := counting(created(strings.Repeat("x", 2000)))
+	old, fresh := httpidem.Fingerprint{Version: 1}, httpidem.Fingerprint{Version: 2, Func: httpidem.JSONFields("amount")}
+	before := newMiddleware(t, s.service(redisidem.Config{}), &httpidem.Config{Fingerprint: old}).Handler(h)
+	short := s.service(redisidem.Config{MaxValueBytes: 1000})
+	after := newMiddleware(t, short, &httpidem.Config{Fingerprint: fresh, OtherFingerprints: []httpidem.Fingerprint{old}}).Handler(h)
+	call(before, newRequest(t.Context(), "k", `{"amount":1}`))
+	if w := call(after, newRequest(t.Context(), "k", `{"amount":1}`)); w.Code == http.StatusUnprocessableEntity || w.Code < 500 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	h.ran(t, 1)
 }

@@ -3,8 +3,10 @@ package httpidem
 import (
 	"bytes"
 	"encoding/json"
+	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,11 +21,13 @@ import (
 type KeySource struct {
 	// Header is the name of a header field, whose value has the form of an Idempotency-Key.
 	Header string
-	// Query is the name of a query parameter. A request that has it twice is answered with 400.
+	// Query is the name of a query parameter. A request that has it twice, or in a form that cannot
+	// be parsed, is answered with 400.
 	Query string
 	// Body is the JSON pointer (RFC 6901) of the key in a JSON body, such as /data/id. The key is a
-	// text or a whole number. A body that is not JSON, has nothing there or has null there has no
-	// key. A body with a Content-Encoding is not decoded.
+	// text or a whole number. A body of another media type that is not JSON, or that has nothing or
+	// null there, has no key. A body that cannot be read as JSON in UTF-8 although its media type
+	// says so, and one with a Content-Encoding, are answered with 400.
 	Body string
 }
 
@@ -45,6 +49,8 @@ func (s *KeySource) Validate() error {
 		return invalid("KeySource", "must have only one of Header, Query and Body")
 	case s.Header != "" && !httptoken.Valid(s.Header):
 		return invalid("KeySource.Header", "must be the name of a header field: %q", s.Header)
+	case unusable(s.Header):
+		return invalid("KeySource.Header", "must be a field that a handler sees and that holds no credentials: %q", s.Header)
 	case s.Header+s.Query+s.Body == "":
 		return invalid("KeySource", "must have one of Header, Query and Body")
 	}
@@ -56,6 +62,14 @@ func (s *KeySource) Validate() error {
 		return invalid("KeySource.Body", "must be a JSON pointer such as /data/id: %q", s.Body)
 	}
 	return nil
+}
+
+// unusable reports whether a header field holds credentials, which must not be stored, or is not
+// in the header of a request because the server removes it.
+func unusable(name string) bool {
+	return slices.Contains([]string{
+		"Authorization", "Proxy-Authorization", "Cookie", "Host", "Connection", "Content-Length", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	}, http.CanonicalHeaderKey(name))
 }
 
 // sentKey is a key as a request has it.
@@ -71,18 +85,10 @@ func (s *KeySource) read(r *http.Request, body []byte, strict bool) (sentKey, er
 	case s.Header != "":
 		return headerKey(r.Header[s.Header], strict)
 	case s.Query != "":
-		parameters, _ := url.ParseQuery(r.URL.RawQuery) // without the ones that cannot be parsed
-		values, found := parameters[s.Query]
-		if !found {
-			return sentKey{}, nil
-		}
-		if len(values) > 1 {
-			return sentKey{found: true}, &idemheader.SyntaxError{Reason: "must be in the query once"}
-		}
-		return textKey(values[0])
+		return s.readQuery(r.URL.RawQuery)
 	}
 	if !json.Valid(body) {
-		return sentKey{}, nil
+		return sentKey{}, s.unread(r, body)
 	}
 	value, err := pointed(body, s.Body)
 	switch {
@@ -100,6 +106,45 @@ func (s *KeySource) read(r *http.Request, body []byte, strict bool) (sentKey, er
 		}
 	}
 	return sentKey{found: true}, &idemheader.SyntaxError{Reason: "must be a text or a whole number"}
+}
+
+// readQuery reads the key from the parameter. Other parameters may be malformed, but not this one: a
+// handler could find a key in it.
+func (s *KeySource) readQuery(query string) (key sentKey, err error) {
+	for parameter := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(parameter, "=")
+		if name, err := url.QueryUnescape(name); err != nil || name != s.Query {
+			continue
+		}
+		if key.found {
+			return key, &idemheader.SyntaxError{Reason: "must be in the query once"}
+		}
+		value, err := url.QueryUnescape(value)
+		if err != nil || strings.Contains(parameter, ";") { // a semicolon separates parameters for some readers
+			return sentKey{found: true}, &idemheader.SyntaxError{Reason: "must be a query parameter that can be parsed"}
+		}
+		if key, err = textKey(value); err != nil {
+			return key, err
+		}
+	}
+	return key, nil
+}
+
+// unread returns an error for a body that is not JSON here and may be JSON for the handler, so that
+// a key in it would be overlooked.
+func (s *KeySource) unread(r *http.Request, body []byte) error {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	encoding := strings.ToLower(r.Header.Get("Content-Encoding"))
+	isJSON := kind == "application/json" || strings.HasSuffix(kind, "+json")
+	switch {
+	case len(body) == 0:
+		return nil
+	case encoding != "" && encoding != "identity":
+		return &idemheader.SyntaxError{Reason: "must be in a body without Content-Encoding"}
+	case isJSON:
+		return &idemheader.SyntaxError{Reason: "must be in a body that is JSON in UTF-8"}
+	}
+	return nil
 }
 
 // headerKey returns the key in the lines of a header field.

@@ -20,7 +20,8 @@ const maxParts = 1000
 // with the query and the media type: the header fields of each part, among them its name, its file
 // name and its type, and its content, in the order of the parts. The boundary does not matter, so
 // that a form that a browser builds again is the same request. A body that is not multipart, has
-// more than 1000 parts or breaks off is compared with all its bytes, as [WholeRequest] does.
+// anything outside of its parts, has more than 1000 parts or none, or breaks off is compared with
+// all its bytes, as [WholeRequest] does.
 func MultipartParts(d *Digest, r *http.Request, body []byte) error {
 	parts, err := splitParts(r.Header.Get("Content-Type"), body)
 	if err != nil {
@@ -29,7 +30,14 @@ func MultipartParts(d *Digest, r *http.Request, body []byte) error {
 	}
 	d.Text("multipart")
 	d.Text(query(r))
-	d.Text(mediaType(r.Header.Get("Content-Type")))
+	kind, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // it is valid
+	delete(params, "boundary")
+	d.Text(kind)
+	d.length(len(params))
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		d.Text(name)
+		d.Text(params[name])
+	}
 	d.length(len(parts))
 	for _, part := range parts {
 		d.length(len(part.header))
@@ -59,9 +67,16 @@ func splitParts(contentType string, body []byte) (parts []bodyPart, err error) {
 	if err != nil || !strings.HasPrefix(kind, "multipart/") || params["boundary"] == "" {
 		return nil, errNoParts
 	}
+	// What is in front of the first delimiter and behind the last one is in no part. Some readers
+	// find further parts there.
+	delimiter := []byte("--" + params["boundary"])
+	last := slices.Concat(delimiter, []byte("--"))
+	if !bytes.HasPrefix(body, delimiter) || !bytes.HasSuffix(bytes.TrimSuffix(body, []byte("\r\n")), last) || bytes.Count(body, last) != 1 {
+		return nil, errNoParts
+	}
 	for reader := multipart.NewReader(bytes.NewReader(body), params["boundary"]); ; {
 		part, err := reader.NextRawPart()
-		if err == io.EOF { //nolint:errorlint // it comes as it is, and wrapped if the body breaks off
+		if err == io.EOF && len(parts) > 0 { //nolint:errorlint // it comes as it is, and wrapped if the body breaks off
 			return parts, nil
 		}
 		if err != nil || len(parts) == maxParts {

@@ -51,6 +51,10 @@ func TestMultipartPartsAreCompared(t *testing.T) {
 		"broken off":        strings.TrimSuffix(form("one", file, note), "--one--\r\n"),
 		"another boundary":  form("two", file, note),
 		"not a form":        "content",
+		"a preamble":        "text\r\n" + form("one", file, note),
+		"an epilogue":       form("one", file, note) + "text",
+		"a part behind":     form("one", file, note) + form("one", note),
+		"no parts, text":    form("one") + "text",
 		"many parts":        form("one", make([][3]string, 1001)...),
 	} {
 		s := sum("one", body)

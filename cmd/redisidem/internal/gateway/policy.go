@@ -206,6 +206,8 @@ func (p *Policy) validate() error {
 		return configfile.Invalid("authorize", "must not contain {key}, since the check runs before the key is read: %q", p.Authorize)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":
 		return configfile.Invalid("key_window", "cannot be combined with keys: uuid; both define the form of keys")
+	case p.Retention != nil && 2**p.KeyWindow > *p.Retention:
+		return configfile.Invalid("retention", "must be at least twice the key_window of %v, since a key is otherwise accepted after its record has expired: %v", *p.KeyWindow, *p.Retention)
 	case len(p.Methods) == 0:
 		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}

@@ -110,3 +110,18 @@ func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }
+
+// LongestRetention returns the longest retention of all policies, of which base is that of the
+// service.
+func (r *Policies) LongestRetention(base time.Duration) time.Duration {
+	longest := base
+	for i := range r.Routes {
+		if own := r.Routes[i].Retention; own != nil {
+			longest = max(longest, *own)
+		}
+	}
+	if own := r.Defaults.Retention; own != nil {
+		longest = max(longest, *own)
+	}
+	return longest
+}
