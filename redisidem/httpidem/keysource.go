@@ -108,8 +108,8 @@ func (s *KeySource) read(r *http.Request, body []byte, strict bool) (sentKey, er
 	return sentKey{found: true}, &idemheader.SyntaxError{Reason: "must be a text or a whole number"}
 }
 
-// readQuery reads the key from the parameter. Other parameters may be malformed, but not this one: a
-// handler could find a key in it.
+// readQuery reads the key from the parameter. Other parameters may be malformed, but not this one:
+// a handler could find a key in it.
 func (s *KeySource) readQuery(query string) (key sentKey, err error) {
 	for parameter := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(parameter, "=")
