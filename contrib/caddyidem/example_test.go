@@ -1,6 +1,7 @@
 package caddyidem_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -47,7 +48,19 @@ http://api.example.com {
 		return
 	}
 	// What the directive is in JSON.
-	fmt.Println(string(site.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].Routes[0].Handle[0]))
+	var directive bytes.Buffer
+	if err := json.Indent(&directive, site.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].Routes[0].Handle[0], "", "  "); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(directive.String())
 	// Output:
-	// {"handler":"idempotency","max_body":262144,"redis":"{env.REDIS_URL}","retention":172800000000000,"scope":"{http.auth.user.id}","wait":5000000000}
+	// {
+	//   "handler": "idempotency",
+	//   "max_body": 262144,
+	//   "redis": "{env.REDIS_URL}",
+	//   "retention": 172800000000000,
+	//   "scope": "{http.auth.user.id}",
+	//   "wait": 5000000000
+	// }
 }
