@@ -1,12 +1,15 @@
 package caddyidem_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,27 +25,25 @@ import (
 	_ "github.com/redisidem/redisidem/contrib/caddyidem"
 )
 
-// client makes a connection for each request: a reload ends the idle ones, and a request that is
-// sent at that moment breaks.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-
-// site is a Caddy in this process. There is one at a time, since Caddy has one configuration.
+// site is a Caddy in this process, which listens on sockets of a folder. There is one at a time,
+// since Caddy has one configuration.
 type site struct {
 	t            *testing.T
-	url, admin   string
+	dir          string
+	loads        int
+	socket       string
 	redis        *miniredis.Miniredis
 	upstreamAddr string
 }
 
-// freeAddr returns an address of the loopback interface that was free a moment ago.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+// dial returns a client whose connections, one for each request, go to a socket.
+func dial(socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
 }
 
 // start starts a Caddy whose directive idempotency has options, in front of an upstream.
@@ -52,8 +53,16 @@ func start(t *testing.T, upstream http.Handler, options string) *site {
 	t.Cleanup(up.Close)
 	mini := miniredis.RunT(t)
 	mini.ClockTTL(true)
-	s := &site{t: t, admin: freeAddr(t), redis: mini, upstreamAddr: up.Listener.Addr().String()}
-	s.url = "http://" + freeAddr(t)
+	dir, err := os.MkdirTemp("", "caddy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &site{t: t, dir: dir, redis: mini, upstreamAddr: up.Listener.Addr().String()}
 	if err := s.load(options); err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +75,20 @@ func start(t *testing.T, upstream http.Handler, options string) *site {
 	return s
 }
 
-// load gives Caddy a configuration with these options.
+// load gives Caddy a configuration with these options, on a socket of its own: on the one before, a
+// request may still meet the configuration before. After an error the configuration before stays.
 func (s *site) load(options string) error {
 	s.t.Helper()
+	s.loads++
+	socket := filepath.Join(s.dir, fmt.Sprintf("site%d", s.loads))
 	text := fmt.Sprintf(`{
-	admin %s
+	admin unix/%s
 	persist_config off
 	metrics
 	order idempotency after basic_auth
 }
-%s {
+http://localhost {
+	bind unix/%s
 	uri path_regexp ^/(us|in) ""
 	idempotency {
 		redis redis://%s
@@ -83,7 +96,7 @@ func (s *site) load(options string) error {
 		%s
 	}
 	reverse_proxy %s
-}`, s.admin, s.url, s.redis.Addr(), options, s.upstreamAddr)
+}`, filepath.Join(s.dir, "admin"), socket, s.redis.Addr(), options, s.upstreamAddr)
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), nil)
 	if err != nil {
 		return err
@@ -93,13 +106,17 @@ func (s *site) load(options string) error {
 			s.t.Error(w)
 		}
 	}
-	return caddy.Load(config, true)
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	s.socket = socket
+	return nil
 }
 
 // post sends a request with a key, and returns status, header and body.
 func (s *site) post(path, key, body string, fields ...string) (status int, header http.Header, text string) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -110,7 +127,7 @@ func (s *site) post(path, key, body string, fields ...string) (status int, heade
 	for i := 0; i < len(fields); i += 2 {
 		r.Header.Set(fields[i], fields[i+1])
 	}
-	answer, err := client.Do(r)
+	answer, err := dial(s.socket).Do(r)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -160,7 +177,7 @@ func TestUpstreamThatIsDownBeginsNothing(t *testing.T) {
 	var n atomic.Int64
 	s := start(t, counting(&n), byClient)
 	good := s.upstreamAddr
-	s.upstreamAddr = freeAddr(t)
+	s.upstreamAddr = "unix/" + filepath.Join(s.dir, "down")
 	if err := s.load(byClient); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +275,7 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 func TestCaddyRefusesARedisThatIsDown(t *testing.T) {
 	var n atomic.Int64
 	s := start(t, counting(&n), byClient)
-	if err := s.load(byClient + "redis redis://" + freeAddr(t) + "\n"); err == nil {
+	if err := s.load(byClient + "redis unix://" + filepath.Join(s.dir, "down") + "\n"); err == nil {
 		t.Error("the configuration was accepted")
 	}
 }
@@ -268,7 +285,7 @@ func TestMetricsAreCaddys(t *testing.T) {
 	s := start(t, counting(&n), byClient)
 	s.post("/orders", "k", "tea")
 	s.post("/orders", "k", "tea")
-	answer, err := client.Get("http://" + s.admin + "/metrics")
+	answer, err := dial(filepath.Join(s.dir, "admin")).Get("http://localhost/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,13 +375,13 @@ func TestBodyThatBreaksOffLeavesTheOutcomeUnknown(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}), byClient+"interrupted run\n")
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/orders", strings.NewReader("tea"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/orders", strings.NewReader("tea"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("X-Client", "shop")
 	r.Header.Set("Idempotency-Key", "k")
-	if answer, err := client.Do(r); err == nil {
+	if answer, err := dial(s.socket).Do(r); err == nil {
 		_, err = io.ReadAll(answer.Body)
 		if err = errors.Join(err, answer.Body.Close()); err == nil && answer.StatusCode < 500 {
 			t.Errorf("the first attempt got %d", answer.StatusCode)
