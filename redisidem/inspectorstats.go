@@ -218,12 +218,12 @@ func (in *Inspector) estimate(ctx context.Context, stats *Stats, flows map[strin
 // share sums up estimates of several servers.
 type share struct{ count, variance, unseen float64 }
 
-// add adds a server with some keys, of which hits among of were of the kind.
-func (s *share) add(hits, of int, keys int64) {
+// add adds a server with n keys, of which hits among of were of the kind.
+func (s *share) add(hits, of int, n float64) {
 	if of == 0 {
 		return
 	}
-	p, n := float64(hits)/float64(of), float64(keys)
+	p := float64(hits) / float64(of)
 	s.count += p * n
 	s.variance += n * n * p * (1 - p) / float64(of)
 	if hits == 0 || hits == of {

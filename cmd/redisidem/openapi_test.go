@@ -68,7 +68,7 @@ func TestOpenAPIFragmentHasThePlacesOfKeys(t *testing.T) {
 	for list, want := range map[string]map[string]parameter{
 		"[query: event_id]":                   {"IdempotencyKey": {"event_id", "query", true}},
 		"[{header: X-Id}, {query: id}]":       {"IdempotencyKey": {"X-Id", "header", false}, "IdempotencyKey2": {"id", "query", false}},
-		"[{body: /id}, {header: X-Event}]":    {"IdempotencyKey": {"X-Event", "header", false}},
+		"[{header: X-Event}, {body: /id}]":    {"IdempotencyKey": {"X-Event", "header", false}},
 		"[{body: /data/id}]":                  {},
 		"[{header: Idempotency-Key}]":         {"IdempotencyKey": {"Idempotency-Key", "header", true}},
 		`[{query: "a 'b\" #c"}, {body: /id}]`: {"IdempotencyKey": {`a 'b" #c`, "query", false}},

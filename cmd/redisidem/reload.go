@@ -104,7 +104,8 @@ func (c *gatewayCommand) needRestart(next *gatewayCommand) (fields []string) {
 	if (len(c.content.JWTIssuers) == 0) != (len(next.content.JWTIssuers) == 0) { // they are in scopes
 		fields = append(fields, "jwt_issuers")
 	}
-	return fields
+	// Under another key, the retry of a request that ran before the reload would find no record.
+	return append(fields, c.content.ChangedKeys(next.content.Policies)...)
 }
 
 // files returns the names of the files whose changes lead to a reload.

@@ -115,6 +115,34 @@ func TestSettingsThatNeedARestart(t *testing.T) {
 	}
 }
 
+func TestPlacesOfKeysNeedARestart(t *testing.T) {
+	t.Parallel()
+	// read returns a configuration with one route and defaults.
+	read := func(defaults, match, route string) *gatewayCommand {
+		t.Helper()
+		c, err := configured(t, "defaults: {"+defaults+"}\nroutes: [{match: "+match+", "+route+"}]\n", "--config", "CONFIG")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	now := read("key: required", "POST /a", "key_from: [{body: /id}]")
+	for _, c := range []struct{ defaults, match, route, want string }{
+		{"key: required", "POST /a", "key_from: [{body: /id}]", ""},
+		{"key: required", "POST /b", "key_from: [{body: /no}]", ""},
+		{"key: required", "POST /a", "key_from: [{body: /no}]", "routes[0].key_from"},
+		{"key: required", "post /a", "key_from: [{body: /id}], key_prefix: x", "routes[0].key_prefix"},
+		{"key_from: [{query: id}]", "POST /a", "key_from: [{body: /id}]", "defaults.key_from"},
+		{"key_from: [{body: /id}]", "POST /a", "key: required", "defaults.key_from"},
+		{"key_from: [{body: /id}]", "POST /a", "wait: 3s", "defaults.key_from"},
+	} {
+		next := read(c.defaults, c.match, c.route)
+		if got := strings.Join(now.needRestart(next), " "); got != c.want {
+			t.Errorf("%+v: these need a restart: %q", c, got)
+		}
+	}
+}
+
 func TestIssuersNeedARestartIfScopesChange(t *testing.T) {
 	t.Parallel()
 	one, two := []issuer{{Issuer: "one"}}, []issuer{{Issuer: "one"}, {Issuer: "two"}}

@@ -83,6 +83,9 @@ func addTags(t *testing.T, s *invopop.Schema, typ reflect.Type) {
 			if p.Items != nil {
 				p = p.Items
 			}
+			if n, err := strconv.ParseUint(field.Tag.Get("properties"), 10, 0); err == nil {
+				p.MinProperties, p.MaxProperties = &n, &n
+			}
 			addTags(t, p, inner)
 		}
 	}
@@ -220,6 +223,8 @@ func TestSchemaAndLoaderRefuseBrokenFiles(t *testing.T) {
 		{"routes:\n  - match: POST /a\n    other_fingerprints: {body: json}\n", 3, 5, "routes[0].other_fingerprints"},
 		{"routes:\n  - match: POST /a\n    key_from: []\n", 3, 5, "routes[0].key_from"},
 		{"routes:\n  - match: POST /a\n    key_from: [{cookie: id}]\n", 3, 17, "routes[0].key_from[0].cookie"},
+		{"routes:\n  - match: POST /a\n    key_from: [{}]\n", 3, 16, "routes[0].key_from[0]"},
+		{"routes:\n  - match: POST /a\n    key_from: [{header: X, query: x}]\n", 3, 16, "routes[0].key_from[0]"},
 		{"routes:\n  - match: POST /a\n    key_from:\n      - body: id\n", 4, 9, "routes[0].key_from[0]"},
 		{"routes:\n  - match: POST /a\n    max_body: 1MB\n", 3, 5, "routes[0].max_body"},
 		{"routes:\n  - match: POST /a\n    keep: {2xx: true}\n", 3, 5, "routes[0].keep"},

@@ -87,24 +87,11 @@ func (b *replayedBody) restore(r *http.Request, body []byte) {
 	r.Body, r.GetBody = b, b.again
 }
 
-// read reads the body and computes the fingerprint. If it fails, it refuses the request and
-// releases its slot.
-func (x *keyedRequest) read() (ok bool) {
-	defer func() {
-		if !ok { // also after a panic in a function of the program
-			x.slot.release()
-		}
-	}()
-	m := x.middleware
+// readBody reads the body. If it fails, it refuses the request and reports false.
+func (x *keyedRequest) readBody() (ok bool) {
 	var err error
-	if !m.keyInBody { // else it was read for the key
-		x.body, err = readBody(x.r, m.cfg.MaxBodyBytes)
-	}
-	if err == nil {
-		err = x.fingerprint(&m.cfg.Fingerprint)
-	}
-	if err != nil {
-		m.refuseBody(x.w, x.r, err)
+	if x.body, err = readBody(x.r, x.middleware.cfg.MaxBodyBytes); err != nil {
+		x.middleware.refuseBody(x.w, x.r, err)
 	}
 	return err == nil
 }
@@ -118,19 +105,4 @@ func (m *Middleware) refuseBody(w http.ResponseWriter, r *http.Request, err erro
 			" bytes. Send a smaller body."
 	}
 	m.refuse(w, r, p, err)
-}
-
-// readBodyForKey reads the body if a key may be in it, and makes it readable again. If it fails, it
-// refuses the request and reports false.
-func (m *Middleware) readBodyForKey(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
-	if !m.keyInBody {
-		return nil, true
-	}
-	body, err := readBody(r, m.cfg.MaxBodyBytes)
-	if err != nil {
-		m.refuseBody(w, r, err)
-		return nil, false
-	}
-	(&replayedBody{}).restore(r, body)
-	return body, true
 }

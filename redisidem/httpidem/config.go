@@ -124,7 +124,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 	}
 	out.Methods = httptoken.Upper(out.Methods)
 	out.Key.Header = cmp.Or(out.Key.Header, idemheader.Key)
-	out.Key.MaxBytes = cmp.Or(out.Key.MaxBytes, service.MaxKeyBytes)
+	out.Key.MaxBytes = cmp.Or(out.Key.MaxBytes, service.MaxKeyBytes-len(out.Key.Prefix))
 	out.Key.Sources = slices.Clone(out.Key.Sources)
 	out.Key.Optional = out.Key.Optional || out.Key.Generate != nil
 	out.MaxBodyBytes = cmp.Or(out.MaxBodyBytes, DefaultMaxBodyBytes)
@@ -156,8 +156,10 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return invalid("Config.Methods", "must not be empty; leave it nil for the default")
 	case !httptoken.Valid(c.Key.Header):
 		return invalid("Config.Key.Header", "must be the name of a header field: %q", c.Key.Header)
-	case c.Key.MaxBytes < 1 || c.Key.MaxBytes > service.MaxKeyBytes:
-		return invalid("Config.Key.MaxBytes", "must be between 1 and the service's MaxKeyBytes (%d): %d", service.MaxKeyBytes, c.Key.MaxBytes)
+	case len(c.Key.Prefix) >= service.MaxKeyBytes:
+		return invalid("Config.Key.Prefix", "must have fewer bytes than the service's MaxKeyBytes (%d): %d", service.MaxKeyBytes, len(c.Key.Prefix))
+	case c.Key.MaxBytes < 1 || c.Key.MaxBytes > service.MaxKeyBytes-len(c.Key.Prefix):
+		return invalid("Config.Key.MaxBytes", "must be between 1 and the service's MaxKeyBytes less the length of the prefix (%d): %d", service.MaxKeyBytes-len(c.Key.Prefix), c.Key.MaxBytes)
 	case c.MaxBodyBytes < 1 || c.MaxBodyBytes > largestBody:
 		return invalid("Config.MaxBodyBytes", "must be between 1 and %d: %d", int64(largestBody), c.MaxBodyBytes)
 	case c.Profile < 0 || c.Profile >= profiles:

@@ -3,6 +3,7 @@ package httpidem_test
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 		"Config.Methods":              {Methods: []string{}},
 		"Config.Key.Header":           {Key: httpidem.KeyConfig{Header: "a b"}},
 		"Config.Key.MaxBytes":         {Key: httpidem.KeyConfig{MaxBytes: 101}},
+		"Config.Key.Prefix":           {Key: httpidem.KeyConfig{Prefix: strings.Repeat("x", 100)}},
 		"Config.MaxBodyBytes":         {MaxBodyBytes: -1},
 		"Config.Response.MaxBytes":    {Response: httpidem.ResponseConfig{MaxBytes: 1001}},
 		"Config.MaxRetryAfter":        {MaxRetryAfter: time.Millisecond},
@@ -43,6 +45,7 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 		{PolicyURL: "https://a.example/>"},
 		{Response: httpidem.ResponseConfig{KeepHeaders: []string{"Redisidem-Not-Kept"}}},
 		{Key: httpidem.KeyConfig{MaxBytes: -1}},
+		{Key: httpidem.KeyConfig{MaxBytes: 99, Prefix: "no"}},
 		{Response: httpidem.ResponseConfig{MaxBytes: -1}},
 	} {
 		if _, err := httpidem.New(svc, httpidem.Unscoped, &cfg); !errors.Is(err, redisidem.ErrInvalid) {

@@ -48,18 +48,14 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
-	body, ok := m.readBodyForKey(w, r)
-	if !ok {
+	x := &keyedRequest{}
+	switch x.check(m, w, r) {
+	case refused:
 		return
-	}
-	key := m.keyOf(r, body)
-	if key.result == ResultBypassed {
+	case unkeyed:
 		m.refuse(w, r, m.problem(ResultMissing), errMissing)
 		return
-	}
-	x := &keyedRequest{body: body}
-	if !x.check(m, w, r, &key) {
-		return
+	case accepted:
 	}
 	defer x.slot.release()
 	x.request.Params = nil

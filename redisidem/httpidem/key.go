@@ -2,7 +2,6 @@ package httpidem
 
 import (
 	"errors"
-	"net/http"
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem/idemheader"
@@ -15,10 +14,20 @@ type KeyConfig struct {
 	Header string
 
 	// Sources are the places where the key is looked for, in their order, in place of Header. The
-	// first one that a request has counts, also if it does not hold a valid key. Responses carry
-	// the key in the field Header. With a source in the body, the body is read before the scope
-	// function is called. Default: the field Header.
+	// first one that a request has counts, also if it does not hold a valid key. Those in the body
+	// must be the last ones. Responses carry the key in the field Header. Default: the field Header.
+	//
+	// A body is read only for a request that has its key nowhere else, and after the scope, the
+	// rights and the quota of its caller were checked. So a request whose key may be in its body
+	// needs a scope even with Optional, and a quota that is used up refuses it although its key may
+	// have a stored response.
 	Sources []KeySource
+
+	// Prefix is put before each key in the store. Middleware with different prefixes has different
+	// records for the same key of a scope. Set it where keys are values such as the number of an
+	// order, which other routes of the scope may use too. Responses carry the key without it.
+	// Default: empty.
+	Prefix string
 
 	// Optional lets requests without a key go to the handler without protection. By default they
 	// are answered with 400.
@@ -33,7 +42,8 @@ type KeyConfig struct {
 	// quotes are accepted too, see [idemheader.Parse].
 	Strict bool
 
-	// MaxBytes limits the length of a key. Default and maximum: the service's MaxKeyBytes.
+	// MaxBytes limits the length of a key. Default and maximum: the service's MaxKeyBytes, less the
+	// length of Prefix.
 	MaxBytes int
 
 	// Check returns an error for a key that the API does not accept, which is answered with 400
@@ -51,28 +61,14 @@ type requestKey struct {
 	err       error
 }
 
-// keyOf reads the key of a request. The result is ResultBypassed if the request has no key and
-// needs none. body is that of the request if a key may be in it.
-func (m *Middleware) keyOf(r *http.Request, body []byte) (k requestKey) {
-	k.key, k.echo, k.result, k.err = m.readKey(r, body)
+// keyOf checks the key that a request has, or generates one. The result is ResultBypassed if the
+// request has no key and needs none. err is that of reading the key.
+func (m *Middleware) keyOf(sent sentKey, err error) (k requestKey) {
+	k.key, k.echo, k.result, k.err = m.checkKey(sent, err)
 	return k
 }
 
-// sent returns the key as the request has it.
-func (m *Middleware) sent(r *http.Request, body []byte) (k sentKey, err error) {
-	if m.cfg.Key.Sources == nil {
-		return headerKey(r.Header[m.cfg.Key.Header], m.cfg.Key.Strict)
-	}
-	for i := range m.cfg.Key.Sources {
-		if k, err = m.cfg.Key.Sources[i].read(r, body, m.cfg.Key.Strict); k.found || err != nil {
-			break
-		}
-	}
-	return k, err
-}
-
-func (m *Middleware) readKey(r *http.Request, body []byte) (key, echo string, result Result, err error) {
-	sent, err := m.sent(r, body)
+func (m *Middleware) checkKey(sent sentKey, err error) (key, echo string, result Result, _ error) {
 	if err != nil {
 		return "", "", ResultMalformed, err
 	}

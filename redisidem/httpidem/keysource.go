@@ -79,14 +79,8 @@ type sentKey struct {
 	quoted bool // whether the client is used to keys in quotes
 }
 
-// read reads the key of a request from its place. A field that holds no key is an error.
-func (s *KeySource) read(r *http.Request, body []byte, strict bool) (sentKey, error) {
-	switch {
-	case s.Header != "":
-		return headerKey(r.Header[s.Header], strict)
-	case s.Query != "":
-		return s.readQuery(r.URL.RawQuery)
-	}
+// readBody reads the key from the body. A place that holds no key is an error.
+func (s *KeySource) readBody(r *http.Request, body []byte) (sentKey, error) {
 	if !json.Valid(body) {
 		return sentKey{}, s.unread(r, body)
 	}
@@ -231,16 +225,45 @@ func (c *KeyConfig) validateSources() error {
 		if err := c.Sources[i].Validate(); err != nil {
 			return err
 		}
+		if i > 0 && c.Sources[i-1].Body != "" && c.Sources[i].Body == "" {
+			return invalid("Config.Key.Sources", "must have those in the body last, since a body is read only if no other place has a key")
+		}
 	}
 	return nil
 }
 
 // inBody reports whether a key may be in the body.
 func (c *KeyConfig) inBody() bool {
+	return len(c.Sources) > 0 && c.Sources[len(c.Sources)-1].Body != ""
+}
+
+// sent returns the key that a request has in its header or query.
+func (c *KeyConfig) sent(r *http.Request) (key sentKey, err error) {
+	if c.Sources == nil {
+		return headerKey(r.Header[c.Header], c.Strict)
+	}
 	for i := range c.Sources {
-		if c.Sources[i].Body != "" {
-			return true
+		switch s := &c.Sources[i]; {
+		case s.Header != "":
+			key, err = headerKey(r.Header[s.Header], c.Strict)
+		case s.Query != "":
+			key, err = s.readQuery(r.URL.RawQuery)
+		}
+		if key.found || err != nil {
+			break
 		}
 	}
-	return false
+	return key, err
+}
+
+// sentInBody returns the key that a request has in its body.
+func (c *KeyConfig) sentInBody(r *http.Request, body []byte) (key sentKey, err error) {
+	for i := range c.Sources {
+		if s := &c.Sources[i]; s.Body != "" {
+			if key, err = s.readBody(r, body); key.found || err != nil {
+				break
+			}
+		}
+	}
+	return key, err
 }

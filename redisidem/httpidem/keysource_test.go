@@ -45,6 +45,7 @@ func TestKeySourcesThatAreRefused(t *testing.T) {
 		{"KeySource.Header must be a field", []httpidem.KeySource{{Header: "cookie"}}},
 		{"KeySource.Header must be a field", []httpidem.KeySource{{Header: "Host"}}},
 		{"KeySource.Body must be a JSON pointer", []httpidem.KeySource{{Body: "id"}}},
+		{"Config.Key.Sources must have those in the body last", []httpidem.KeySource{{Body: "/id"}, {Query: "id"}}},
 		{"KeySource.Body must be a JSON pointer", []httpidem.KeySource{{Body: "/a~2"}}},
 		{"KeySource.Body must be a JSON pointer", []httpidem.KeySource{{Body: "/a~"}}},
 	} {
@@ -178,6 +179,7 @@ func TestBodiesThatAreReadForTheKeyAreBounded(t *testing.T) {
 	wantStatus := func(body io.Reader, want int) {
 		t.Helper()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", body)
+		r.Header.Set(callerHeader, "shop")
 		if w := call(m.Handler(h), r); w.Code != want {
 			t.Errorf("the status is %d, want %d: %s", w.Code, want, w.Body)
 		}
@@ -192,9 +194,86 @@ func TestBodiesThatAreReadForTheKeyAreBounded(t *testing.T) {
 	h.ran(t, 1)
 }
 
+// TestBodiesAreReadOnlyForCallersThatMayUseAKey looks how much of a body was read for a request
+// that is refused, or has its key elsewhere.
+func TestBodiesAreReadOnlyForCallersThatMayUseAKey(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, target, caller string
+		cfg                  httpidem.Config
+		want                 int
+	}{
+		{"no scope", "/", "", httpidem.Config{}, http.StatusForbidden},
+		{"no rights", "/", "shop", httpidem.Config{Authorize: func(*http.Request) error { return errors.New("not allowed") }}, http.StatusForbidden},
+		{"over its quota", "/", "shop", httpidem.Config{Quota: noRoom{}}, http.StatusTooManyRequests},
+		{"a malformed key elsewhere", "/?id=", "shop", httpidem.Config{}, http.StatusBadRequest},
+	} {
+		c.cfg.Key = httpidem.KeyConfig{Sources: sources("query:id body:/id"), Optional: true}
+		m, err := httpidem.New(newStore(t).service(redisidem.Config{}), func(r *http.Request) (string, error) {
+			if name := r.Header.Get(callerHeader); name != "" {
+				return name, nil
+			}
+			return "", errors.New("unknown")
+		}, &c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := strings.NewReader(`{"id":"evt_1"}`)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, c.target, body)
+		r.Header.Set(callerHeader, c.caller)
+		if w := call(m.Handler(created("done")), r); w.Code != c.want || body.Len() != int(body.Size()) {
+			t.Errorf("%s: the status is %d, want %d, and %d bytes of %d are unread", c.name, w.Code, c.want, body.Len(), body.Size())
+		}
+	}
+}
+
+// TestRequestsWithoutAKeyInTheirBodyFreeTheQuota sends more of them than may be in flight.
+func TestRequestsWithoutAKeyInTheirBodyFreeTheQuota(t *testing.T) {
+	t.Parallel()
+	quota := &bounded{inFlight: 1, stored: 1}
+	m := newStore(t).middleware(&httpidem.Config{Quota: quota, Key: httpidem.KeyConfig{Sources: sources("body:/id"), Optional: true}})
+	for range 3 {
+		for _, c := range []struct {
+			body string
+			want int
+		}{{"{}", http.StatusCreated}, {`{"id":1.5}`, http.StatusBadRequest}} {
+			if w := call(m.Handler(created("done")), newRequest(t.Context(), "ignored", c.body)); w.Code != c.want {
+				t.Errorf("%s: %d %s", c.body, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// noRoom is a Quota that is used up.
+type noRoom struct{}
+
+func (noRoom) Admit(context.Context, string) (func(bool), error) {
+	return nil, &httpidem.QuotaError{What: "keys"}
+}
+
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestPrefixesSeparateKeys sends the same natural key to two routes of a scope.
+func TestPrefixesSeparateKeys(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	for _, prefix := range []string{"orders:", "refunds:"} {
+		m := newMiddleware(t, svc, &httpidem.Config{Key: httpidem.KeyConfig{Sources: sources("body:/id"), Prefix: prefix}})
+		h := counting(created(prefix))
+		for range 2 {
+			w := call(m.Handler(h), newRequest(t.Context(), "ignored", `{"id":17,"for":"`+prefix+`"}`))
+			if w.Code != http.StatusCreated || w.Body.String() != prefix || w.Header().Get("Idempotency-Key") != `"17"` {
+				t.Errorf("%s: %d %v %s", prefix, w.Code, w.Header(), w.Body)
+			}
+		}
+		h.ran(t, 1)
+		if key, err := svc.Scope("shop").Retrieve(t.Context(), prefix+"17"); err != nil || !key.Finished() {
+			t.Errorf("%s: %+v %v", prefix, key, err)
+		}
+	}
+}
 
 func TestFlowsReadKeysFromBodies(t *testing.T) {
 	t.Parallel()

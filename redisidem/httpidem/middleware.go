@@ -18,7 +18,6 @@ type Middleware struct {
 	cfg           Config
 	storedFields  map[string]struct{} // the response fields that are stored
 	exposed       []string            // the fields that pages of other origins may read
-	keyInBody     bool                // whether a key may be in the body
 	lease         time.Duration
 	retention     string
 	maxScopeBytes int
@@ -52,7 +51,6 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 	for i := range m.cfg.Key.Sources {
 		m.cfg.Key.Sources[i].Header = http.CanonicalHeaderKey(m.cfg.Key.Sources[i].Header)
 	}
-	m.keyInBody = m.cfg.Key.inBody()
 	m.storedFields = m.cfg.storedFields()
 	m.exposed = append([]string{m.cfg.Key.Header}, m.cfg.Profile.marks()...)
 	return m, nil
@@ -76,19 +74,11 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		m.bypass(w, r, next)
 		return
 	}
-	body, ok := m.readBodyForKey(w, r)
-	if !ok {
-		return
-	}
-	key := m.keyOf(r, body)
-	if key.result == ResultBypassed {
-		m.bypass(w, r, next)
-		return
-	}
 	e := &handlerRun{next: next}
-	e.body = body
-	switch {
-	case !e.check(m, w, r, &key):
+	switch verdict := e.check(m, w, r); {
+	case verdict == unkeyed:
+		m.bypass(w, r, next)
+	case verdict == refused:
 	case limit > 0:
 		e.serveWithin(limit)
 	default:

@@ -13,9 +13,9 @@ import (
 // --scope-in-flight and --scope-keys.
 type Quota interface {
 	// Admit is called for each request with a key, before its body is read and before the store is
-	// called. An error refuses the request with 429, and with the RetryAfter of a [*QuotaError]. A
-	// key that has a stored response is answered from the store instead, since this runs and stores
-	// nothing.
+	// called, and for each request whose key may be in its body. An error refuses the request with
+	// 429, and with the RetryAfter of a [*QuotaError]. A key that has a stored response is answered
+	// from the store instead, since this runs and stores nothing.
 	//
 	// If the error is nil, done is called once, when the request ends. created reports whether the
 	// request made the first attempt on its key. Its record stays for the service's Retention.
@@ -66,8 +66,10 @@ func (x *keyedRequest) admit() (admitted bool) {
 		return true
 	}
 	x.slot.done = nil
-	if key, missed := x.scope.Retrieve(x.r.Context(), x.key); missed == nil && key.Finished() {
-		return true
+	if x.key != "" { // else it may be in the body
+		if key, missed := x.scope.Retrieve(x.r.Context(), x.key); missed == nil && key.Finished() {
+			return true
+		}
 	}
 	m.refuse(x.w, x.r, m.problem(ResultOverQuota), err)
 	return false

@@ -26,25 +26,71 @@ type keyedRequest struct {
 	slot       quotaSlot // in the quota of its scope
 }
 
-// check checks a request whose key is k, and fills in the values to run it with. It calls the store
-// only for a scope that has used up its quota. If the request is refused, it writes the response
-// and reports false.
+// verdict is what became of a request in its checks.
+type verdict int
+
+const (
+	refused  verdict = iota // it was answered
+	accepted                // it may run
+	unkeyed                 // it has no key and needs none; nothing was written
+)
+
+// check checks a request, and fills in the values to run it with. It calls the store only for a
+// scope that has used up its quota.
 //
-// The order is: the request itself, the scope, the rights, the quota, and last the body. The caller
-// releases the slot of an accepted request when the request ends.
-func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Request, k *requestKey) (accepted bool) {
-	x.middleware, x.w, x.r, x.key, x.echo[0] = m, w, r, k.key, k.echo
-	x.setOwnFields(w.Header())
-	if k.err != nil {
-		p := m.problem(k.result)
-		if k.result == ResultMissing && m.cfg.Key.Sources != nil {
-			p.Detail = missingDetail(m.cfg.Key.Sources)
+// The order is: the key, the scope, the rights, the quota, and last the body. A key in the body
+// comes last too, since only a caller that passes the other checks may make the process keep a
+// body. The caller releases the slot of an accepted request when the request ends.
+func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Request) (result verdict) {
+	x.middleware, x.w, x.r = m, w, r
+	defer func() {
+		if result != accepted { // also after a panic in a function of the program
+			x.slot.release()
 		}
-		if syntax, ok := errors.AsType[*idemheader.SyntaxError](k.err); ok {
-			p.Detail = "The key " + syntax.Reason + "."
+	}()
+	sent, err := m.cfg.Key.sent(r)
+	early := !sent.found && err == nil && m.cfg.Key.inBody()
+	if early {
+		if !x.admitted() || !x.readBody() {
+			return refused
 		}
-		m.refuse(w, r, p, k.err)
-		return false
+		sent, err = m.cfg.Key.sentInBody(r, x.body)
 	}
-	return x.identify() && x.authorized() && x.admit() && x.read()
+	key := m.keyOf(sent, err)
+	if key.result == ResultBypassed {
+		if early {
+			(&replayedBody{}).restore(r, x.body)
+		}
+		return unkeyed
+	}
+	x.key, x.echo[0] = m.cfg.Key.Prefix+key.key, key.echo
+	x.setOwnFields(w.Header())
+	if key.err != nil {
+		x.refuseKey(&key)
+		return refused
+	}
+	if !early && (!x.admitted() || !x.readBody()) {
+		return refused
+	}
+	if err := x.fingerprint(&m.cfg.Fingerprint); err != nil {
+		m.refuseBody(w, r, err)
+		return refused
+	}
+	return accepted
+}
+
+// admitted reports whether the caller may use a key now. If not, it refuses the request.
+func (x *keyedRequest) admitted() bool { return x.identify() && x.authorized() && x.admit() }
+
+// refuseKey answers a request whose key is missing or not accepted.
+func (x *keyedRequest) refuseKey(k *requestKey) {
+	m := x.middleware
+	p := m.problem(k.result)
+	if k.result == ResultMissing && m.cfg.Key.Sources != nil {
+		p.Detail = missingDetail(m.cfg.Key.Sources)
+	}
+	if syntax, ok := errors.AsType[*idemheader.SyntaxError](k.err); ok {
+		p.Detail = "The key " + syntax.Reason + "."
+	}
+	m.refuse(x.w, x.r, p, k.err)
 }

@@ -35,7 +35,9 @@ type Drawn struct {
 	Keys []string
 	// Expired is how many more draws hit a key that had expired and was not removed yet.
 	Expired int
-	Of      int64 // how many Redis keys the master has, with expired ones
+	// Of is how many Redis keys the master had in the mean while they were drawn, with expired ones.
+	// Draws remove those, so that there may be many fewer at the end.
+	Of float64
 }
 
 // drawBatch is how many keys are drawn in one transaction, which takes a server a fraction of a
@@ -50,14 +52,18 @@ func (c *Client) Draw(ctx context.Context, n int) (all []Drawn, err error) {
 	var mu sync.Mutex
 	err = c.eachMaster(ctx, func(ctx context.Context, _ string, node *redis.Client) error {
 		var d Drawn
-		var err error
-		if d.Of, err = size(ctx, node); err != nil {
-			return err
-		}
-		for left := n; left > 0 && d.Of > 0; left -= drawBatch {
-			if err := Repeat(ctx, func(ctx context.Context) error { return d.add(ctx, node, min(left, drawBatch)) }); err != nil {
+		for left := n; left > 0; left -= drawBatch {
+			of, share := 0.0, float64(min(left, drawBatch))/float64(n)
+			if err := Repeat(ctx, func(ctx context.Context) (err error) {
+				of, err = d.add(ctx, node, min(left, drawBatch))
+				return err
+			}); err != nil {
 				return err
 			}
+			if of == 0 {
+				break
+			}
+			d.Of += of * share
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -67,11 +73,11 @@ func (c *Client) Draw(ctx context.Context, n int) (all []Drawn, err error) {
 	return all, err
 }
 
-// add draws n more keys.
-func (d *Drawn) add(ctx context.Context, node *redis.Client, n int) error {
+// add draws n more keys. It returns how many the master had in the mean meanwhile.
+func (d *Drawn) add(ctx context.Context, node *redis.Client, n int) (of float64, err error) {
 	cmds := make([]*redis.StringCmd, n)
 	var before, after *redis.IntCmd
-	_, err := node.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+	_, err = node.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 		before = tx.DBSize(ctx)
 		for i := range cmds {
 			cmds[i] = tx.RandomKey(ctx)
@@ -80,7 +86,7 @@ func (d *Drawn) add(ctx context.Context, node *redis.Client, n int) error {
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) { // nil: no key is left
-		return err
+		return 0, err
 	}
 	for _, cmd := range cmds {
 		if key := cmd.Val(); key != "" {
@@ -88,5 +94,5 @@ func (d *Drawn) add(ctx context.Context, node *redis.Client, n int) error {
 		}
 	}
 	d.Expired += int(before.Val() - after.Val())
-	return nil
+	return float64(before.Val()+after.Val()) / 2, nil
 }

@@ -23,7 +23,9 @@ type Policy struct {
 	Key    string `yaml:"key" enum:"required,optional" help:"Whether requests must have an Idempotency-Key."`
 	Syntax string `yaml:"syntax" enum:"lenient,strict" help:"lenient: keys with or without quotes; strict: with quotes."`
 	// KeyFrom are the places of the key. Without any, it is the field Idempotency-Key.
-	KeyFrom []keySource `yaml:"key_from" jsonschema:"minItems=1" help:"Where the key is, in place of the field Idempotency-Key. The first of these places that a request has counts."`
+	KeyFrom []keySource `yaml:"key_from" jsonschema:"minItems=1" properties:"1" help:"Where the key is, in place of the field Idempotency-Key. The first of these places that a request has counts. Those in the body come last."`
+	// KeyPrefix is put before each key in the store: see [httpidem.KeyConfig].
+	KeyPrefix string `yaml:"key_prefix" help:"Put before each key in the store, so that a value that another route of the scope uses too, such as the number of an order, is another key."`
 	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
 	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
 	Keys      string         `yaml:"keys" enum:"any,uuid" help:"The form of keys."`
@@ -151,6 +153,7 @@ func (p *Policy) inherit(from *Policy) {
 		from string
 	}{
 		{&p.Key, from.Key},
+		{&p.KeyPrefix, from.KeyPrefix},
 		{&p.Syntax, from.Syntax},
 		{&p.Keys, from.Keys},
 		{&p.WithoutRedis, from.WithoutRedis},
@@ -223,6 +226,9 @@ func (p *Policy) KeySources() (sources []httpidem.KeySource, err error) {
 		source := httpidem.KeySource(from)
 		if err := source.Validate(); err != nil {
 			return nil, configfile.Within(fmt.Sprintf("key_from[%d]", i), err)
+		}
+		if i > 0 && p.KeyFrom[i-1].Body != "" && from.Body == "" {
+			return nil, configfile.Invalid("key_from", "must have the places in the body last, since a body is read only if no other place has a key")
 		}
 		sources = append(sources, source)
 	}

@@ -23,7 +23,7 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	}
 	cfg := &httpidem.Config{
 		Methods: p.Methods, MaxBodyBytes: p.MaxBody,
-		Key:      httpidem.KeyConfig{Sources: sources, Optional: p.Key == "optional", Strict: p.Syntax == "strict"},
+		Key:      httpidem.KeyConfig{Sources: sources, Prefix: p.KeyPrefix, Optional: p.Key == "optional", Strict: p.Syntax == "strict"},
 		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
 		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -57,7 +58,7 @@ const howToSettle = "redisidem keys resolve if the work was done, redisidem keys
 // ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
 // was not done.
 func (g *generation) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetch func(*http.Response) error, proxy http.Handler) {
-	where, err := checkURL(p.Ask, httpidem.Stage(r.Context()).Key().Value)
+	where, err := checkURL(p.Ask, strings.TrimPrefix(httpidem.Stage(r.Context()).Key().Value, p.KeyPrefix))
 	if err != nil { // the key would change the path of the check request
 		g.refuseInterrupted(w, r, p)
 		return

@@ -26,8 +26,9 @@ type Policies struct {
 }
 
 // Complete fills in the defaults and validates the result. Its errors are
-// [configfile.FieldError]s.
+// [configfile.FieldError]s. Copies of r keep their routes.
 func (r *Policies) Complete() error {
+	r.Routes = slices.Clone(r.Routes)
 	yes, no, none := true, false, time.Duration(0)
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
@@ -109,6 +110,31 @@ func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
+}
+
+// ChangedKeys returns the fields of the defaults and of routes with the same match that give
+// requests other keys than r does. Policies that [Policies.Complete] refuses have none.
+func (r Policies) ChangedKeys(next Policies) (fields []string) {
+	if r.Complete() != nil || next.Complete() != nil {
+		return nil
+	}
+	add := func(where string, now, then *Policy) {
+		if !slices.Equal(now.KeyFrom, then.KeyFrom) {
+			fields = append(fields, where+".key_from")
+		}
+		if now.KeyPrefix != then.KeyPrefix {
+			fields = append(fields, where+".key_prefix")
+		}
+	}
+	add("defaults", &r.Defaults, &next.Defaults)
+	for i := range next.Routes {
+		for j := range r.Routes {
+			if next.Routes[i].Match == r.Routes[j].Match {
+				add(fmt.Sprintf("routes[%d]", i), &r.Routes[j].Policy, &next.Routes[i].Policy)
+			}
+		}
+	}
+	return fields
 }
 
 // LongestRetention returns the longest retention of all policies, of which base is that of the

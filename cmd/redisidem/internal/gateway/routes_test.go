@@ -153,6 +153,7 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: [{match: POST /a, other_fingerprints: [{body: json}, {body: json}]}]": "routes[0].other_fingerprints[1]: is there twice",
 		"defaults: {other_fingerprints: [{except: [a..b]}]}":                           "defaults.other_fingerprints[0].except: redisidem: httpidem.JSONFields has a name",
 		"routes: [{match: POST /a, key_from: []}]":                                     "routes[0].key_from: must not be an empty list",
+		"routes: [{match: POST /a, key_from: [{body: /id}, {header: X}]}]":             "routes[0].key_from: must have the places in the body last",
 		"routes: [{match: POST /a, key_from: [{}]}]":                                   "routes[0].key_from[0]: redisidem: httpidem.KeySource must have one of",
 		"defaults: {key_from: [{header: X}, {body: id}]}":                              "defaults.key_from[1]: redisidem: httpidem.KeySource.Body must be a JSON pointer",
 	} {
