@@ -63,8 +63,8 @@ type KeyInfo struct {
 	// State is what happens to the key.
 	State KeyState
 	// Err is why a part of the record could not be read; nil if all of it was read. It matches
-	// [ErrDamaged]. With KeyUnreadable the other fields are empty. With another state the values
-	// could not be decoded, for instance because Config.Codec lacks their secret: Key is nil, and
+	// [ErrDamaged]. With KeyUnreadable the other fields are empty, but for Scope and Value if the
+	// record still has them. With another state the values could not be decoded, for instance because Config.Codec lacks their secret: Key is nil, and
 	// the other fields are set.
 	Err error
 
@@ -122,7 +122,10 @@ var inspectedFields = []string{
 func (s *Service) describe(id identity, v protocol.Inspection) *KeyInfo {
 	info := &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, id: id}
 	if err := s.describeRecord(info, v); err != nil {
-		return &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, State: KeyUnreadable, Err: fromProtocol(err), id: id}
+		info = &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, State: KeyUnreadable, Err: fromProtocol(err), id: id}
+		if full, err := adopt(id, v.Pairs, s.cfg.Namespace); err == nil {
+			info.Scope, info.Value, info.id = full.Scope, full.Value, full
+		}
 	}
 	return info
 }

@@ -99,7 +99,7 @@ func TestKeyStatesAreThoseOfTheRecord(t *testing.T) {
 			}
 			if state == redisidem.KeyUnreadable {
 				mustBe(t, info.Err, redisidem.ErrDamaged)
-				if info.Key != nil || info.Scope != "" {
+				if info.Key != nil || info.Scope != "unreadable" || info.Value != "key" || info.Method != "" {
 					t.Errorf("an unreadable record has %+v", info)
 				}
 				continue

@@ -68,7 +68,7 @@ func (f *Filter) matches(k *KeyInfo) bool {
 		return false
 	}
 	// An unreadable record is in lists that do not ask for what it lacks.
-	return k.State != KeyUnreadable || f.Scope == "" && f.Flow == "" && f.OlderThan == 0 && f.Attempts == 0
+	return k.State != KeyUnreadable || f.Flow == "" && f.OlderThan == 0 && f.Attempts == 0
 }
 
 // Page is one step of a list.
@@ -76,8 +76,10 @@ type Page struct {
 	// Keys are the keys that this step found, in no particular order. It may be empty although the
 	// list goes on.
 	Keys []*KeyInfo
-	// Records is how many records this step looked at.
-	Records int
+	// Records is how many records this step looked at. Unknown is how many of them are damaged so
+	// that their scope cannot be read; they are in no list of a scope. It is counted in lists of a
+	// scope only.
+	Records, Unknown int
 	// Next continues the list behind this page; empty on the last page.
 	Next string
 }
@@ -122,15 +124,19 @@ func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position
 	}
 	page = Page{Records: len(ids), Next: next.String()}
 	for batch := range slices.Chunk(ids, inspectBatch) {
-		batch, err := in.preselect(ctx, f, batch)
+		batch, unknown, err := in.preselect(ctx, f, batch)
 		if err != nil {
 			return Page{}, nil, err
 		}
+		page.Unknown += unknown
 		infos, err := in.inspect(ctx, batch, inspectedFields...)
 		if err != nil {
 			return Page{}, nil, err
 		}
 		for _, info := range infos {
+			if f.Scope != "" && info.Scope == "" {
+				page.Unknown++ // its scope is not its own
+			}
 			if f.matches(info) {
 				page.Keys = append(page.Keys, info)
 			}
@@ -139,38 +145,49 @@ func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position
 	return page, next, nil
 }
 
-// preselect returns the records of a batch that may match a filter. Most lists are of few keys, and
-// this reads two fields instead of the whole.
-func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) ([]identity, error) {
+// preselect returns the records of a batch that may match a filter, and how many have no scope that
+// can be read. Most lists are of few keys, and this reads two fields instead of the whole.
+func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (selected []identity, unknown int, err error) {
 	finished := len(f.States) == 0 || slices.Contains(f.States, KeyFinished) || slices.Contains(f.States, KeyUnreadable)
 	if f.Scope == "" && finished {
-		return ids, nil
+		return ids, 0, nil
 	}
 	s := in.service
 	if err := s.enter(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer s.inFlight.leave()
 	read, err := s.redis.Peek(ctx, ids, fieldRequest, fieldPoint)
 	if err = explain(ctx, "list", err); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	selected := make([]identity, 0, len(ids))
+	selected = make([]identity, 0, len(ids))
 	for i, id := range ids {
 		values := read[i]
-		other := f.Scope != "" && (len(values) == 0 || scopeOf(values[0]) != f.Scope)
-		over := !finished && len(values) == 2 && values[1] == Finished
-		if !other && !over {
+		if f.Scope != "" {
+			scope, known := scopeOf(values)
+			if !known {
+				unknown++
+			}
+			if scope != f.Scope {
+				continue
+			}
+		}
+		if finished || len(values) == 0 || values[1] != Finished {
 			selected = append(selected, id)
 		}
 	}
-	return selected, nil
+	return selected, unknown, nil
 }
 
-// scopeOf returns the scope in a record's request.
-func scopeOf(request string) string {
-	r, _ := protocol.ParseRequest(request)
-	return r.Scope
+// scopeOf returns the scope of a record from its request and its recovery point. known is false for
+// a record that is damaged there; a record that is gone, or a tombstone, has neither.
+func scopeOf(values []string) (scope string, known bool) {
+	if len(values) == 0 {
+		return "", false
+	}
+	r, ok := protocol.ParseRequest(values[0])
+	return r.Scope, ok || values[0]+values[1] == ""
 }
 
 // scan returns the places of the records that one step of a scan finds.

@@ -14,6 +14,9 @@ type Purged struct {
 	// Records is how many records were looked at, of all scopes. Deleted is how many keys were
 	// deleted, and Locked how many were left because a worker had the lease.
 	Records, Deleted, Locked int
+	// Unknown is how many records were left because they are damaged so that their scope cannot be
+	// read. They may be of this scope: list the keys that are KeyUnreadable.
+	Unknown int
 	// Next continues the purge in a later call; empty at the end.
 	Next string
 }
@@ -57,7 +60,7 @@ func (in *Inspector) Purge(ctx context.Context, scope, cursor string, a Act) ite
 			how = "stopped"
 		}
 		// The purge is over although its caller may have left.
-		noteErr := note(context.WithoutCancel(ctx), fmt.Sprintf("purge: %s, %d deleted, %d locked", how, p.Deleted, p.Locked))
+		noteErr := note(context.WithoutCancel(ctx), fmt.Sprintf("purge: %s, %d deleted, %d locked, %d unknown", how, p.Deleted, p.Locked, p.Unknown))
 		if errors.Is(err, errStopped) {
 			return
 		}
@@ -100,7 +103,7 @@ func (in *Inspector) purge(ctx context.Context, scope string, p *Purged, report 
 				p.Deleted++
 			}
 		}
-		p.Records, p.Next = p.Records+page.Records, page.Next
+		p.Records, p.Unknown, p.Next = p.Records+page.Records, p.Unknown+page.Unknown, page.Next
 		if err := report(); err != nil {
 			return err
 		}

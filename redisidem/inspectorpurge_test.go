@@ -2,10 +2,44 @@ package redisidem_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
+
+// TestPurgeDeletesDamagedRecords has records that cannot be read: of the scope, of another one, and
+// one whose scope is damaged too.
+func TestPurgeDeletesDamagedRecords(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		svc, raw := e.service(), e.client()
+		in := &inspected{Inspector: redisidem.NewInspector(svc), svc: svc}
+		damage := func(scope, value, field string) {
+			t.Helper()
+			record, _ := e.place(start(t, svc.Scope(scope), value))
+			mustBe(t, raw.HSet(ctx, record, field, "?").Err(), nil)
+		}
+		damage("gone", "damaged", "control")
+		damage("kept", "damaged", "control")
+		damage("gone", "unknown", "request")
+		start(t, svc.Scope("gone"), "whole")
+		mustBe(t, svc.Scope("gone").Delete(ctx, start(t, svc.Scope("gone"), "deleted")), nil)
+		var p redisidem.Purged
+		var err error
+		for p, err = range in.Purge(ctx, "gone", "", act) {
+			mustBe(t, err, nil)
+		}
+		if p.Deleted != 2 || p.Unknown != 1 || p.Locked != 0 {
+			t.Errorf("purged %+v", p)
+		}
+		if got := in.scopes(t, redisidem.Filter{}); !slices.Equal(got, []string{"", "kept"}) {
+			t.Errorf("the scopes left are %q", got)
+		}
+		if got := in.scopes(t, redisidem.Filter{Scope: "kept"}); !slices.Equal(got, []string{"kept"}) {
+			t.Errorf("the scopes left are %q", got)
+		}
+	})
+}
 
 func TestPurgeDeletesAScope(t *testing.T) {
 	onPlainServers(t, func(t *testing.T, e *env) {
@@ -50,7 +84,7 @@ func TestPurgeDeletesAScope(t *testing.T) {
 		if got := in.scopes(t, redisidem.Filter{}); len(got) != 1 || got[0] != "kept" {
 			t.Errorf("the scopes left are %q", got)
 		}
-		last := fmt.Sprintf("purge: ended, %d deleted, 0 locked", p.Deleted)
+		last := fmt.Sprintf("purge: ended, %d deleted, 0 locked, 0 unknown", p.Deleted)
 		entries, err := in.Audit(ctx, noTime, noTime)
 		mustBe(t, err, nil)
 		found := 0

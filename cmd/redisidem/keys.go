@@ -249,7 +249,7 @@ func (f *actFlags) one(
 
 // describe says in a few words which key it is.
 func describe(k *redisidem.KeyInfo) string {
-	if k.State == redisidem.KeyUnreadable {
+	if k.Scope == "" { // it is damaged
 		return k.State.String()
 	}
 	return fmt.Sprintf("%s, %s of %s", k.State, cut(k.Value, 40), cut(k.Scope, 40))

@@ -122,11 +122,13 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 			line("", "--encryption-key-file and --compressed say how the programs encode values")
 		}
 	}
+	if k.Scope != "" {
+		line("Scope", "%s", shown(k.Scope))
+		line("Key", "%s", shown(k.Value))
+	}
 	if k.State == redisidem.KeyUnreadable {
 		return w.Flush()
 	}
-	line("Scope", "%s", shown(k.Scope))
-	line("Key", "%s", shown(k.Value))
 	line("Request", "%s %s", shown(k.Method), shown(k.Path))
 	if k.Flow != "" {
 		line("Flow", "%s", shown(k.Flow))

@@ -53,13 +53,17 @@ func (c *scopePurge) Run(ctx context.Context) error {
 			progress(fmt.Sprintf("%s deleted of %s ", count(p.Deleted, "key"), count(p.Records, "record")))
 		}
 		progress("")
-		r := newRows(c.Output, "DELETED LOCKED LOOKED-AT")
-		r.add(map[string]int{"deleted": p.Deleted, "locked": p.Locked, "records": p.Records}, fmt.Sprint(p.Deleted), fmt.Sprint(p.Locked), fmt.Sprint(p.Records))
+		r := newRows(c.Output, "DELETED LOCKED UNKNOWN LOOKED-AT")
+		r.add(map[string]int{"deleted": p.Deleted, "locked": p.Locked, "unknown": p.Unknown, "records": p.Records},
+			fmt.Sprint(p.Deleted), fmt.Sprint(p.Locked), fmt.Sprint(p.Unknown), fmt.Sprint(p.Records))
 		if err := r.flush(); err != nil {
 			return err
 		}
-		if p.Locked > 0 {
+		switch {
+		case p.Locked > 0:
 			return fmt.Errorf("%s in flight: purge again later", count(p.Locked, "key"))
+		case p.Unknown > 0:
+			return fmt.Errorf("%s of unknown scope, since they are damaged: see redisidem keys list --state unreadable", count(p.Unknown, "record"))
 		}
 		return nil
 	})

@@ -30,10 +30,11 @@ type keyPage struct {
 func newKeyPage(v *visit, k *redisidem.KeyInfo, reveal bool) *keyPage {
 	p := &keyPage{Key: k, Meaning: meanings[k.State], Acts: actsOn(k), Target: newTarget(k).String()}
 	p.Audit = v.link("audit", map[string][]string{"key": {k.ID}})
+	p.Facts = facts(k)
 	if k.State == redisidem.KeyUnreadable {
 		return p
 	}
-	p.Facts, p.Response, p.Timeline = facts(k), newResponse(k, reveal), timeline(k)
+	p.Response, p.Timeline = newResponse(k, reveal), timeline(k)
 	if reveal && k.Key != nil {
 		p.Values = append(p.Values, newStoredValue("Params", k.Key.Params))
 		if r := k.Key.Response; r != nil {
@@ -74,6 +75,9 @@ func facts(k *redisidem.KeyInfo) (all []fact) {
 	}
 	add("Scope", k.Scope)
 	add("Key", k.Value)
+	if k.State == redisidem.KeyUnreadable {
+		return all
+	}
 	add("Request", k.Method+" "+k.Path)
 	add("Flow", k.Flow)
 	add("Stage", fmt.Sprintf("%s, revision %d", k.RecoveryPoint, k.Revision))

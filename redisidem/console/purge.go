@@ -24,6 +24,7 @@ type purgePage struct {
 	Hits, Locked     int
 	Begun            bool // Deleted and Locked are those of the purge so far
 	Deleted, Records int
+	Unknown          int // damaged records whose scope cannot be read, of those looked at
 }
 
 // showPurge asks for a scope.
@@ -51,7 +52,7 @@ func (c *Console) purge(v *visit) error {
 	step := c.countScope
 	if form.Has("confirmed") {
 		step = c.purgeScope
-		for name, n := range map[string]*int{"deleted": &p.Deleted, "locked": &p.Locked, "records": &p.Records} {
+		for name, n := range map[string]*int{"deleted": &p.Deleted, "locked": &p.Locked, "unknown": &p.Unknown, "records": &p.Records} {
 			*n, _ = strconv.Atoi(form.Get(name)) // of the steps before
 		}
 	}
@@ -102,7 +103,8 @@ func (c *Console) purgeScope(v *visit, p *purgePage) error {
 	before := *p
 	act := redisidem.Act{Actor: v.user.Name, Reason: strings.TrimSpace(p.Reason)}
 	for done, err := range c.inspector.Purge(v.r.Context(), p.Scope, p.Cursor, act) {
-		p.Deleted, p.Locked, p.Records = before.Deleted+done.Deleted, before.Locked+done.Locked, before.Records+done.Records
+		p.Deleted, p.Locked = before.Deleted+done.Deleted, before.Locked+done.Locked
+		p.Unknown, p.Records = before.Unknown+done.Unknown, before.Records+done.Records
 		p.Cursor = done.Next
 		if err != nil {
 			p.Begun = p.Cursor != ""

@@ -33,7 +33,7 @@ func TestPurgeCountsFirst(t *testing.T) {
 		t.Errorf("the key is %s", got)
 	}
 	if got := s.audit(); !slices.Equal(got, []string{
-		"purge: began/done/ann/the contract ended", "purge: ended, 1 deleted, 0 locked/done/ann/the contract ended",
+		"purge: began/done/ann/the contract ended", "purge: ended, 1 deleted, 0 locked, 0 unknown/done/ann/the contract ended",
 	}) {
 		t.Errorf("the audit is %q", got)
 	}
