@@ -151,7 +151,7 @@ func (c *auditCommand) Run(ctx context.Context) error {
 				Outcome string    `json:"outcome"`
 				ID      string    `json:"id"`
 				Reason  string    `json:"reason"`
-			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, clock(e.At), cut(e.Actor, 10), cut(what, 42), e.KeyID, cut(e.Reason, 32))
+			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, clock(e.At), cut(e.Actor, 10), cut(what, 60), e.KeyID, cut(e.Reason, 32))
 		}
 		return r.flush()
 	})

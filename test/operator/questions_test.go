@@ -174,8 +174,7 @@ func (a *session) acts(s *shop, id func(how string) string) {
 	busy, held := 0, 0
 	for how, numbers := range s.of {
 		for _, i := range numbers {
-			// The scope of an unreadable record is unknown.
-			if tenant(i) == "tenant-7" && how != "unreadable" {
+			if tenant(i) == "tenant-7" {
 				held++
 				if how == "in flight" {
 					busy++
