@@ -210,6 +210,10 @@ func (l *look) nextDead(ctx context.Context) (events []tailEvent, err error) {
 // nextKeys looks at more records.
 func (l *look) nextKeys(ctx context.Context, records int) (events []tailEvent, err error) {
 	for page, err := range l.in.List(ctx, l.filter, l.cursor) {
+		if l.cursor != "" && errors.Is(err, redisidem.ErrInvalid) { // the masters of the cluster are others now
+			l.cursor, l.stuck = "", make(map[string]tailEvent)
+			return events, nil
+		}
 		if err != nil {
 			return events, err
 		}

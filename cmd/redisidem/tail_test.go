@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -181,5 +185,33 @@ func TestTailRefusesBounds(t *testing.T) {
 		if got := command(t, "127.0.0.1:1", "", "tail", "--timeout=1s", args); !strings.Contains(got, want) || !strings.HasSuffix(got, "[exit status 1]\n") {
 			t.Errorf("%s prints\n%s", args, got)
 		}
+	}
+}
+
+// TestTailBeginsAgainWhenMastersChanged continues with a cursor of masters that are gone.
+func TestTailBeginsAgainWhenMastersChanged(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	svc, err := redisidem.New(client, redisidem.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = svc.Close(context.Background()) })
+	if _, err := svc.Scope("shop").Do(t.Context(), "k", redisidem.Request{Method: "POST"}, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Outcome{}, errors.New("down")
+	}); err == nil {
+		t.Fatal("the work succeeded")
+	}
+	l := newLook(redisidem.NewInspector(svc), redisidem.Filter{States: []redisidem.KeyState{redisidem.KeyInterrupted}})
+	l.cursor = "0@10.0.0.1:6379"
+	l.stuck["left"] = tailEvent{}
+	for range 2 {
+		if _, err := l.next(t.Context(), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.passes != 1 || len(l.before) != 1 {
+		t.Errorf("%d passes, in which %d keys were stuck", l.passes, len(l.before))
 	}
 }

@@ -13,7 +13,7 @@ func TestCachedReadsOnceWithinItsLife(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reads := 0
-		c := newCached(time.Second, func(context.Context) (int, error) {
+		c := newCached(time.Second, nil, func(context.Context) (int, error) {
 			reads++
 			time.Sleep(time.Millisecond)
 			return reads, nil
@@ -42,7 +42,7 @@ func TestCachedRestsAfterALongRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reads := 0
-		c := newCached(time.Second, func(context.Context) (int, error) {
+		c := newCached(time.Second, nil, func(context.Context) (int, error) {
 			reads++
 			time.Sleep(3 * time.Second)
 			return reads, nil
@@ -65,7 +65,7 @@ func TestCachedKeepsNoErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errRead := errors.New("not read")
 		fail := true
-		c := newCached(time.Second, func(context.Context) (int, error) {
+		c := newCached(time.Second, nil, func(context.Context) (int, error) {
 			time.Sleep(time.Minute)
 			if fail {
 				return 0, errRead
@@ -94,7 +94,7 @@ func TestCachedKeepsWhatACallerThatLeftHasRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reads := 0
-		c := newCached(time.Minute, func(ctx context.Context) (int, error) {
+		c := newCached(time.Minute, nil, func(ctx context.Context) (int, error) {
 			reads++
 			select {
 			case <-ctx.Done():
@@ -111,13 +111,37 @@ func TestCachedKeepsWhatACallerThatLeftHasRead(t *testing.T) {
 		if got, err := c.get(t.Context()); got != 1 || err != nil || reads != 1 {
 			t.Errorf("%d, %v after %d reads", got, err, reads)
 		}
-		stuck := newCached(time.Minute, func(ctx context.Context) (int, error) {
+		stuck := newCached(time.Minute, nil, func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		})
 		began := time.Now()
 		if _, err := stuck.get(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != readTime {
 			t.Errorf("a read that does not end: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// TestReadsEndWhenTheConsoleIsClosed has a caller that has left, and one that comes afterwards.
+func TestReadsEndWhenTheConsoleIsClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		closed := make(chan struct{})
+		c := newCached(time.Minute, closed, func(ctx context.Context) (int, error) {
+			select {
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			case <-time.After(time.Second):
+				return 1, nil
+			}
+		})
+		began := time.Now()
+		time.AfterFunc(time.Second/2, func() { close(closed) })
+		if _, err := c.get(t.Context()); !errors.Is(err, context.Canceled) || time.Since(began) != time.Second/2 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if n, err := c.get(t.Context()); n != 1 || err != nil {
+			t.Errorf("after that: %d, %v", n, err)
 		}
 	})
 }

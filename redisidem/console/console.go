@@ -53,8 +53,8 @@ type Console struct {
 
 	purgeTime time.Duration
 
-	streams chan struct{} // a place for each live page
-	costly  chan struct{} // a place for each page with costly reads
+	streams chan struct{}          // a place for each live page
+	costly  map[Role]chan struct{} // a place for each page with costly reads
 	closed  chan struct{}
 	close   sync.Once
 }
@@ -77,11 +77,12 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	}
 	c := &Console{
 		inspector: inspector, cfg: cfg, origins: http.NewCrossOriginProtection(), mux: http.NewServeMux(),
-		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), costly: make(chan struct{}, maxCostly), closed: make(chan struct{}),
+		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), closed: make(chan struct{}),
 	}
-	c.overview = newCached(cfg.Refresh, (&overviewReader{inspector: inspector}).read)
-	c.check = newCached(time.Minute, c.readCheck)
-	c.flows = newCached(time.Minute, inspector.OpenFlows)
+	c.costly = map[Role]chan struct{}{RoleViewer: make(chan struct{}, maxCostly), RoleOperator: make(chan struct{}, maxCostly)}
+	c.overview = newCached(cfg.Refresh, c.closed, (&overviewReader{inspector: inspector}).read)
+	c.check = newCached(time.Minute, c.closed, c.readCheck)
+	c.flows = newCached(time.Minute, c.closed, inspector.OpenFlows)
 	for pattern, show := range map[string]func(*visit) error{
 		"GET /{$}": c.showOverview, "GET /live": c.showLive, "GET /find": c.showFind, "GET /keys": c.showKeys, "GET /keys/{id}": c.showKey,
 		"GET /dead": c.showDead, "GET /flows": c.showFlows, "GET /audit": c.showAudit, "POST /acts/{act}": c.act,
@@ -94,8 +95,8 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	return c, nil
 }
 
-// Close ends the streams of live pages, which a server that shuts down would wait for. Pass it to
-// [http.Server.RegisterOnShutdown]. Further pages are served without being live. It may be called
+// Close ends the streams of live pages, and reads of which the result would be kept for several
+// pages: a server that shuts down would wait for both. Pass it to [http.Server.RegisterOnShutdown]. Further pages are served without being live. It may be called
 // again.
 func (c *Console) Close() { c.close.Do(func() { close(c.closed) }) }
 

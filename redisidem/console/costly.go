@@ -4,8 +4,8 @@ import "time"
 
 const (
 	// maxCostly is how many pages can be made at a time whose reads are costly: lists of keys and
-	// the audit.
-	maxCostly = 4
+	// the audit. Viewers have as many places as operators, and cannot take those of operators.
+	maxCostly = 3
 	// costlyWait is how long a further one waits for its turn.
 	costlyWait = 5 * time.Second
 )
@@ -16,7 +16,7 @@ func (v *visit) beginCostly() error {
 	wait := time.NewTimer(costlyWait)
 	defer wait.Stop()
 	select {
-	case v.console.costly <- struct{}{}:
+	case v.console.costly[v.user.Role] <- struct{}{}:
 		v.costly = true
 		return nil
 	case <-wait.C:
@@ -30,6 +30,6 @@ func (v *visit) beginCostly() error {
 func (v *visit) endCostly() {
 	if v.costly {
 		v.costly = false
-		<-v.console.costly
+		<-v.console.costly[v.user.Role]
 	}
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,7 +24,7 @@ func TestCostlyPagesAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range maxCostly {
-			c.costly <- struct{}{}
+			c.costly[RoleOperator] <- struct{}{}
 		}
 		form := httptest.NewRequest(http.MethodPost, "/acts/delete", strings.NewReader(url.Values{"all": {"1"}}.Encode()))
 		form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -43,8 +44,34 @@ func TestCostlyPagesAreBounded(t *testing.T) {
 		cancel()
 		began := time.Now()
 		c.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(left, http.MethodGet, "/keys", http.NoBody))
-		if time.Since(began) != 0 || len(c.costly) != maxCostly {
-			t.Errorf("a browser that left waits for %v, and %d pages are made", time.Since(began), len(c.costly))
+		if time.Since(began) != 0 || len(c.costly[RoleOperator]) != maxCostly {
+			t.Errorf("a browser that left waits for %v, and %d pages are made", time.Since(began), len(c.costly[RoleOperator]))
+		}
+	})
+}
+
+// TestViewersLeaveOperatorsTheirPlaces lets an operator see a page while viewers have all theirs.
+func TestViewersLeaveOperatorsTheirPlaces(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New(redisidem.NewInspector(nil), Config{Authorize: func(*http.Request) (User, bool) { return User{}, false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := func(role Role) error {
+			v := &visit{r: httptest.NewRequest(http.MethodGet, "/keys", http.NoBody), console: c, user: User{Role: role}}
+			return v.beginCostly()
+		}
+		for range maxCostly {
+			if err := begin(RoleViewer); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := begin(RoleViewer); !errors.Is(err, errManyCostly) {
+			t.Errorf("a further viewer: %v", err)
+		}
+		if err := begin(RoleOperator); err != nil {
+			t.Errorf("an operator: %v", err)
 		}
 	})
 }

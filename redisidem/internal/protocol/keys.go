@@ -114,10 +114,11 @@ func NewWakeChannel(namespace string) string { return namespace + ":wake:" + ran
 // DeletedChannel returns the channel on which deletions are reported.
 func DeletedChannel(namespace string) string { return namespace + ":deleted" }
 
-// FlowName returns the name in name/version; "" if flow is not of that form.
+// FlowName returns the name in name/version; "" if flow is not of that form. A damaged record can
+// have any text there, and Redis keys contain the name.
 func FlowName(flow string) string {
 	name, _, ok := strings.Cut(flow, "/")
-	if !ok {
+	if !ok || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != "" {
 		return ""
 	}
 	return name

@@ -79,3 +79,14 @@ func distinct(t *testing.T, named map[string]string) {
 		seen[named[name]] = name
 	}
 }
+
+func TestFlowNamesAreFitForRedisKeys(t *testing.T) {
+	t.Parallel()
+	for flow, want := range map[string]string{
+		"cart/1": "cart", "a.b_c-D9/12": "a.b_c-D9", "": "", "cart": "", "/1": "", "a}{b/1": "", "a\nb/1": "", "a b/1": "", "é/1": "",
+	} {
+		if got := FlowName(flow); got != want {
+			t.Errorf("%q: %q, want %q", flow, got, want)
+		}
+	}
+}
