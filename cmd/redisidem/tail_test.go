@@ -193,7 +193,7 @@ func TestTailBeginsAgainWhenMastersChanged(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = client.Close() })
-	svc, err := redisidem.New(client, redisidem.Config{})
+	svc, err := redisidem.New(client, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
