@@ -191,7 +191,7 @@ func TestTailRefusesBounds(t *testing.T) {
 // TestTailBeginsAgainWhenMastersChanged continues with a cursor of masters that are gone.
 func TestTailBeginsAgainWhenMastersChanged(t *testing.T) {
 	t.Parallel()
-	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
 	svc, err := redisidem.New(client, nil)
 	if err != nil {

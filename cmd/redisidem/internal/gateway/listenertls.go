@@ -109,7 +109,7 @@ func (l *ListenerTLS) Check(next *tls.Config) error {
 // Replace replaces the configuration with one that Check accepts. If it has other authorities for
 // clients, the open connections end: after the requests that have begun, and an idle one after
 // outdatedIdleTime. A further request on one is served only if the new authorities vouch for its
-// client, too.
+// client, too. An upgraded connection goes on until one of its sides ends it.
 func (l *ListenerTLS) Replace(next *tls.Config) {
 	if l == nil {
 		return
