@@ -17,6 +17,8 @@ func (c *gatewayCommand) identify(trusted gateway.TrustedProxies, log *slog.Logg
 	switch {
 	case kind != "jwt" && (one != issuer{} || len(c.content.JWTIssuers) > 0):
 		return nil, "", configfile.Invalid("scope", "%s takes no token: remove the settings that begin with jwt", c.Scope)
+	case kind == "header" && c.ProxyProtocol:
+		return nil, "", configfile.Invalid("scope", "cannot be %s with proxy_protocol, since the peers of requests are then the clients, and a client could name any caller", c.Scope)
 	case kind == "header" && name != "":
 		identify, err := gateway.FromHeader(name, trusted)
 		return identify, "", configfile.Within("scope", err)

@@ -406,6 +406,33 @@ func TestRefusalOfTheUpstreamIsNoUnknownOutcome(t *testing.T) {
 	}
 }
 
+// TestRefusalOfAGRPCServerIsNoUnknownOutcome has an upstream that refuses calls in its trailers,
+// announced or not.
+func TestRefusalOfAGRPCServerIsNoUnknownOutcome(t *testing.T) {
+	for _, announced := range []bool{true, false} {
+		var n atomic.Int64
+		s := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			status, name := "0", http.TrailerPrefix+"Grpc-Status"
+			if n.Add(1) < 3 {
+				status = "8" // RESOURCE_EXHAUSTED
+			}
+			w.Header().Set("Content-Type", "application/grpc")
+			if announced {
+				name = "Grpc-Status"
+				w.Header().Set("Trailer", name)
+			}
+			_, _ = io.WriteString(w, "message")
+			_ = http.NewResponseController(w).Flush() // a response with a length has no trailers
+			w.Header().Set(name, status)
+		}), byClient)
+		for i, want := range []int64{1, 2, 3, 3} {
+			if status, header, body := s.post("/orders", "k", "tea"); status != 200 || body != "message" || n.Load() != want {
+				t.Errorf("announced %v, %d: %d %v %q, and %d calls", announced, i, status, header, body, n.Load())
+			}
+		}
+	}
+}
+
 // TestErrorAfterTheWorkLeavesTheOutcomeUnknown has an upstream that works and a handler behind it
 // that returns an error.
 func TestErrorAfterTheWorkLeavesTheOutcomeUnknown(t *testing.T) {

@@ -67,8 +67,8 @@ func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if neverConnected(x.err, r) && !connected.Load() && response.status == 0 {
 			httpidem.NothingDone(ctx)
 		}
-	case response.status/100 == 4 && httpidem.KeepFinal(response.status) == httpidem.DispositionRelease:
-		httpidem.NothingDone(ctx) // the request was refused, so the outcome is known
+	case response.refused():
+		httpidem.NothingDone(ctx) // so the outcome is known
 	}
 }
 
@@ -121,6 +121,15 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 		w.status = http.StatusOK
 	}
 	return w.ResponseWriter.Write(p)
+}
+
+// refused reports whether the response refuses the request, so that nothing was done. It is called
+// after the whole response was written. The status of a gRPC response is in its trailers.
+func (w *statusWriter) refused() bool {
+	header := w.Header()
+	trailer := http.Header{"Grpc-Status": header[http.TrailerPrefix+"Grpc-Status"]} // if it was not announced
+	status := httpidem.EquivalentStatus(w.status, header, trailer)
+	return status/100 == 4 && httpidem.KeepFinal(status) == httpidem.DispositionRelease
 }
 
 // Unwrap is for [http.ResponseController].

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -94,7 +95,7 @@ func newStore(ctx caddy.Context, name string, cfg Store) (*store, error) {
 	var err error
 	s.service, err = redisidem.Open(opening, cfg.Redis, &redisidem.Config{
 		Namespace: cfg.Namespace, Timeout: duration(cfg.Timeout), Lease: duration(cfg.Lease), Retention: duration(cfg.Retention), MaxValueBytes: cfg.MaxValue,
-		Durability: cfg.Durability, AutoPipeline: cfg.AutoPipeline, Observer: s.metrics, Logger: ctx.Slogger(),
+		Durability: cfg.Durability, AutoPipeline: cfg.AutoPipeline, Observer: s.metrics, Logger: slog.New(currentLog{}),
 	})
 	if err != nil {
 		return nil, err
