@@ -46,13 +46,13 @@
 --   DONE     token, with 'l' the remaining life of the record in milliseconds; the record without
 --            its state, and without its params unless 'p' asks for them: it is finished
 --   INTERIM  token, age of the answer in microseconds; the record: it got an interim answer while
---            the caller waited
+--            the caller waited, or its stage is snoozed
 --   MOVED    token; the record: its revision is another one, or it is another record
 --   STALE    token: this attempt has ended already, and this call is a late duplicate
 --   MISMATCH token: the record has another fingerprint
 --   GONE     token: the record does not exist
 --   LATER    token: another worker had the lease since the due index handed the key out to this
---            completer, and the key is due at another time
+--            completer, or its stage is snoozed; the key is due at another time
 --   LETTER   token; the record's flow: the key is a dead letter, and the call has no KEYS[4]
 --   OTHER    token; the flow that the record belongs to: another flow, or another version. '' for
 --            a completer whose record has no flow
@@ -74,8 +74,9 @@
 --   INTERIM  6 (EXISTS, HMGET, HMGET, TIME, HGETALL, HDEL)
 --   Without KEYS[2] there is no SET and GET, and no PTTL of the lock. Added to that: 1 with 'l' for
 --   DONE (PTTL); 2 with 'd' (PEXPIRETIME, PEXPIREAT); 1 or 2 for a completer (ZSCORE, ZREM); 1 for
---   the first claim with a flow (HSET); of an unfinished record 1 with 'w' (HMGET), and another if
---   it has an interim answer (TIME); for BUSY 3 to make the record (TIME, HSET, PEXPIRE), and 1 to
+--   the first claim with a flow (HSET); of an unfinished record 1 with 'w' or of a snoozed stage
+--   (HMGET), and another if it has an interim answer (TIME); for LATER of such a stage 2 (TIME,
+--   ZADD); for BUSY 3 to make the record (TIME, HSET, PEXPIRE), and 1 to
 --   shorten a lock (PEXPIRE).
 local token, fingerprint, flags, expected, points = ARGV[1], ARGV[2], ARGV[8] or '', ARGV[9] or '', ARGV[11] or ''
 
@@ -149,14 +150,17 @@ if exists or ARGV[6] == '' then
   end
 
   -- Returns the age of the record's interim answer if the answer was made while the caller waited.
-  -- A later attempt that already has the lease makes no difference.
+  -- A later attempt that already has the lease makes no difference. It also returns the age if the
+  -- stage is snoozed and a flow claims, and then how many microseconds are left.
   local function interim()
     local waited = owner ~= token and string.match(flags, 'w(%d+)$')
-    if waited then
+    local snoozed = owner == '~' and points ~= ''
+    if waited or snoozed then
       local r = redis.call('HMGET', KEYS[1], 'interim', 'j:' .. string.format('%d', revision - 1))
-      local at = r[1] == '1' and string.match(r[2] or '', '^(%d+) ')
+      local at = string.sub(r[1] or '', 1, 1) == '1' and string.match(r[2] or '', '^(%d+) ')
       local age = at and math.max(clock() - at, 0)
-      return age and age < tonumber(waited) and age
+      local left = age and snoozed and (tonumber(string.sub(r[1], 3)) or 0) * 1000 - age or 0
+      return age and (left > 0 or waited and age < tonumber(waited)) and age, left
     end
   end
 
@@ -212,7 +216,16 @@ if exists or ARGV[6] == '' then
     if spent == token then
       return 'STALE ' .. token
     end
-    local age = interim()
+    local age, left = interim()
+    if age and completing then
+      -- The index does not have the time, for instance because it was lost.
+      if KEYS[3] then
+        local at = redis.call('TIME')
+        redis.call('ZADD', KEYS[3], 'XX', string.format('%.0f', at[1] * 1000 + math.ceil(at[2] / 1000 + left / 1000)),
+          string.sub(KEYS[1], -32))
+      end
+      return 'LATER ' .. token
+    end
     if age then
       touch()
       return texts('INTERIM ' .. token .. ' ' .. string.format('%.0f', age), redis.call('HGETALL', KEYS[1]))

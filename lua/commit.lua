@@ -25,6 +25,10 @@
 --         'b' the key is a dead letter, and no longer is after this commit
 --         'h' the caller does not know whether the flow is recoverable: the due index says so, by
 --             having the key
+--         'z' the stage is snoozed: until the time in the field interim, a claim for a flow gets
+--             the interim answer
+--         'm' the commit before was a snooze of this stage, too: this entry replaces that one in
+--             the journal, so that a stage may be snoozed any number of times
 -- ARGV[9] when a completer may continue the key, in milliseconds from now; '-' when the key is
 --         finished and leaves the due index; '' when it is not recoverable
 -- ARGV[10] the number n of words to write, '' for none
@@ -47,7 +51,8 @@
 -- writes nothing.
 -- redis.call: 5 when the lease ends (HMGET, GET, DEL, TIME, HSET; also PEXPIRE when the claim is
 -- older than the lease is long; no DEL when the lock is not this token's); 6 when it is kept
--- (HMGET, GET, TIME, HSET, SET, PEXPIRE). Added to that: 1 once the journal is full (HDEL); 2 when
+-- (HMGET, GET, TIME, HSET, SET, PEXPIRE). Added to that: 1 once the journal is full, or with 'm'
+-- (HDEL); 2 when
 -- a caller waits (PUBLISH, HDEL); 1 or 2 with a due index (ZREM, or ZADD and PEXPIRE; PEXPIRE twice
 -- when the index is new); 3 with 'b' (HDEL, ZREM, PTTL); 2 for each effect (TYPE, its command; GET
 -- before INCRBY; XINFO before XADD; PEXPIRE for an expiry). 2 or 3 for a repeated commit, 3 or 4
@@ -210,6 +215,8 @@ if held then
     -- This comes first: nothing is lost if this is the command that the Redis user may not run.
     redis.call('SET', KEYS[2], token, 'PX', lease)
   end
+elseif has('z') then
+  after = ' ~' .. string.sub(after, 3)
 end
 after = '2 ' .. string.format('%d', revision + 1) .. after
 local entry = now .. ' ' .. token .. ' ' .. fence .. ' ' .. ARGV[4]
@@ -247,9 +254,11 @@ else
   end
 end
 
--- Drops the entry that is too old for the journal.
+-- Drops the entry that this one replaces, or that is too old for the journal.
 local kept = has('j') and 1024 or 64
-if tonumber(revision) >= kept and not has('u') then
+if has('m') then
+  redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 1))
+elseif tonumber(revision) >= kept and not has('u') then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 

@@ -32,7 +32,7 @@ end
 if r[2] == 'finished' then
   return 'DONE ' .. nonce
 end
-if owner ~= '-' then
+if owner ~= '-' and owner ~= '~' then
   spent = owner
 end
 redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' - ' .. string.format('%.0f', fence + 1) .. ' ' .. counts .. ' '

@@ -118,6 +118,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		return e, err
 	}
 	e.undoable = l.flow.undoes(key.RecoveryPoint)
+	e.snooze = min(e.snooze, s.cfg.Retention/2) // the key would expire
 	err = e.keep(s.valueCodec, l.id, key)
 	return e, err
 }
@@ -127,6 +128,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	c := protocol.Commit{
 		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, From: key.RecoveryPoint,
 		Keep: keep, Journal: l.journal(key, &e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
+		Snoozed: e.waits, Merged: e.merges(key),
 	}
 	switch recoverable := l.flow.recoverable(); {
 	case !recoverable && !c.DeadLetter && (l.flow != nil || key.Flow == ""):
@@ -135,6 +137,8 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 		// This program does not have the key's flow, so it knows neither RecoverAfter nor whether
 		// the key is in the due index.
 		c.FlowUnknown, c.Recovery.After = true, s.cfg.Lease
+	case e.snooze > 0:
+		c.Recovery.After = e.snooze
 	case e.interim:
 		c.Recovery.After = l.flow.cfg.InterimFor
 	default:
@@ -198,6 +202,9 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 	l.mu.Unlock()
 
 	s.observe(ctx, done)
+	if l.flow.recoverable() && e.snooze > 0 && e.snooze < l.flow.quiet(s.cfg.Retention) {
+		s.wakeInBackground(ctx, l.flow.cfg.Name)
+	}
 	if keep && !held {
 		l.lose(ErrLeaseLost)
 	}

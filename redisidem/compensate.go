@@ -16,10 +16,14 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 	if !f.compensates {
 		return next, nil
 	}
-	forgotten := key.Revision - int64(len(key.Journal))
+	forgotten := key.Revision - int64(len(key.Journal)) - key.merged
+	gaps := key.merged // how many commits may be missing between the entries
 	for ; i >= 0; i-- {
-		e := key.Journal[i]
-		if e.Revision != forgotten+int64(i) {
+		e, later := key.Journal[i], key.Revision
+		if i+1 < len(key.Journal) {
+			later = key.Journal[i+1].Revision
+		}
+		if gaps -= later - e.Revision - 1; gaps < 0 {
 			break
 		}
 		if strings.HasPrefix(e.Stage, compensating) {

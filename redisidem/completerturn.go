@@ -47,6 +47,15 @@ func (c *Completer) rest(ctx context.Context, t protocol.Turn, flows ...protocol
 	return err
 }
 
+// wakeInBackground is wakeCompleters for a caller that does not wait for it.
+func (s *Service) wakeInBackground(ctx context.Context, flow string) {
+	s.inFlight.add()
+	go func() {
+		defer s.inFlight.leave()
+		s.wakeCompleters(context.WithoutCancel(ctx), flow)
+	}()
+}
+
 // wakeCompleters makes completers scan a flow although its last scan found nothing due. If that
 // fails, they scan after longestRest.
 func (s *Service) wakeCompleters(ctx context.Context, flow string) {

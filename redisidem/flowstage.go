@@ -14,7 +14,8 @@ type FlowStage struct {
 	// Point is the recovery point at which the stage starts. It is required and unique in the flow.
 	Point string
 
-	// Work does the stage's work. It should return Next, Finish, Fail or Interim. It is required.
+	// Work does the stage's work. It should return Next, Finish, Fail, Interim or Snooze. It is
+	// required.
 	Work StageFunc
 
 	// Next lists the recovery points to which Work may advance. A stage that may run again at once,
@@ -102,6 +103,9 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 	if err := o.checkExtra(); err != nil {
 		return o, err
 	}
+	if o.snooze > 0 && o.RecoveryPoint == "" {
+		o.RecoveryPoint = stage.Point
+	}
 	switch {
 	case o.idle:
 		return o, nil
@@ -123,7 +127,7 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 		return o, nil
 	case o.RecoveryPoint == "" && o.Response == nil && (reconciled || !slices.Equal(stage.Next, []string{Finished})):
 		return o, invalid("Outcome.RecoveryPoint",
-			"is empty, as in the zero Outcome: stage %q of %s ends with Next, Finish, Fail, Interim or NothingDone", stage.Point, f)
+			"is empty, as in the zero Outcome: stage %q of %s ends with Next, Finish, Fail, Interim, Snooze or NothingDone", stage.Point, f)
 	case o.RecoveryPoint == "":
 		o.RecoveryPoint = Finished
 	}

@@ -43,6 +43,10 @@ type Key struct {
 	// without a lease.
 	LockedBy string
 
+	// SnoozedUntil is the server's time at which the stage runs again that returned [Snooze]. It is
+	// zero if the last commit was not a snooze.
+	SnoozedUntil time.Time
+
 	// Flow is the flow that works on the key, as name/version. Empty without a flow.
 	Flow string
 	// DeadLetter is set if a Completer gave the key up, with the time and the reason. Nil if the
@@ -53,17 +57,19 @@ type Key struct {
 	LastFailure *Failure
 
 	// Journal has an entry for each commit, oldest first. It keeps the last 64 commits. If a stage
-	// of the key's flow has a Compensate, it keeps the last 1024 and all compensations.
+	// of the key's flow has a Compensate, it keeps the last 1024 and all compensations. Snoozes of
+	// one stage that follow each other have one entry, the last one's.
 	Journal []JournalEntry
 
 	id          identity
 	fingerprint string
 	state       []byte
 	hasState    bool
-	hasInterim  bool // the stored response is an interim one
-	interim     bool // this call, or the one that it waited for, produced an interim answer
-	ownAnswer   bool // this call made the answer
-	undoable    bool // a stage was committed that its flow can undo
+	hasInterim  bool  // the stored response is an interim one
+	interim     bool  // this call, or the one that it waited for, produced an interim answer
+	ownAnswer   bool  // this call made the answer
+	undoable    bool  // a stage was committed that its flow can undo
+	merged      int64 // how many commits were snoozes whose journal entries later ones have replaced
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored

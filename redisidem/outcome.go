@@ -2,13 +2,15 @@ package redisidem
 
 import (
 	"strings"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // Outcome is the result of a stage: the recovery point at which the work continues, and the answer
-// to the caller. Make one with [Advance], [Finish], [Interim], [Next], [Fail] or [NothingDone]. The
-// zero Outcome finishes the key without a response, as in the design that this library follows.
+// to the caller. Make one with [Advance], [Finish], [Interim], [Snooze], [Next], [Fail] or
+// [NothingDone]. The zero Outcome finishes the key without a response, as in the design that this
+// library follows.
 type Outcome struct {
 	// RecoveryPoint is the point at which the work continues. Empty means Finished.
 	RecoveryPoint string
@@ -26,6 +28,9 @@ type Outcome struct {
 	next, failed, idle bool
 	// again allows the recovery point that the stage started from.
 	again bool
+	// Set by Snooze and UntilCalled.
+	snooze      time.Duration
+	untilCalled bool
 
 	// Set by Undo and Leave: whether the flow's committed work is undone or kept when the key is
 	// ended by hand.
@@ -49,7 +54,7 @@ func Finish(r Response) Outcome { return Outcome{RecoveryPoint: Finished, Respon
 // started, for instance while a customer has to confirm a payment.
 //
 // Callers that were waiting for the key (Config.Wait) are duplicates, and get the same answer as a
-// replay. Calls that begin later continue the work.
+// replay. Calls that begin later continue the work. [Snooze] is an interim answer with a time.
 func Interim(point string, r Response) Outcome {
 	return Outcome{RecoveryPoint: point, Response: &r, Interim: true}
 }
@@ -99,6 +104,8 @@ func (o Outcome) extra() string {
 		return "Outcome.RecoveryPoint"
 	case (idle || o.failed) && o.Interim:
 		return "Outcome.Interim"
+	case o.untilCalled && o.snooze == 0:
+		return "Outcome.UntilCalled"
 	case !idle:
 		return ""
 	case o.Response != nil:
@@ -113,15 +120,17 @@ func (o Outcome) extra() string {
 	return ""
 }
 
-// kind names the function that made the outcome: NothingDone, Next or Fail.
+// kind names the function that made the outcome, as far as checkExtra needs it.
 func (o Outcome) kind() string {
 	switch {
 	case o.idle:
 		return "NothingDone"
 	case o.next:
 		return "Next"
+	case o.failed:
+		return "Fail"
 	}
-	return "Fail"
+	return "an outcome other than Snooze"
 }
 
 // checkExtra returns an error if a part of the outcome would not be applied.
@@ -139,7 +148,7 @@ func (o Outcome) byHand(key *Key) (Outcome, error) {
 		return o, err
 	}
 	compensates := strings.HasPrefix(key.RecoveryPoint, compensating)
-	ends := o.RecoveryPoint == "" || o.RecoveryPoint == Finished || compensates && !strings.HasPrefix(o.RecoveryPoint, compensating)
+	ends := o.RecoveryPoint == "" && o.snooze == 0 || o.RecoveryPoint == Finished || compensates && !strings.HasPrefix(o.RecoveryPoint, compensating)
 	switch {
 	case o.undo != nil && !ends:
 		return o, invalid("Outcome.Undo", "cannot go with the recovery point %q: it is for what ends a key", o.RecoveryPoint)
@@ -188,8 +197,10 @@ type encodedOutcome struct {
 	hasState bool
 	effects  []effect.Effect
 	notKept  *NotKeptError
-	undoable bool // the flow can undo the stage that returned it
-	worked   bool // a callback returned it, so the work must not run again
+	snooze   time.Duration // the stage runs again after it; 0 if it is not snoozed
+	waits    bool          // calls before that get the interim answer
+	undoable bool          // the flow can undo the stage that returned it
+	worked   bool          // a callback returned it, so the work must not run again
 
 	// The encoded values to store, and the response that replaces the key's. stored is nil if the
 	// key's response stays.
@@ -221,6 +232,7 @@ func (e *encodedOutcome) keep(v valueCodec, id identity, k *Key) (err error) {
 func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, error) {
 	e := encodedOutcome{
 		point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState, notKept: o.notKept,
+		snooze: o.snooze, waits: o.snooze > 0 && !o.untilCalled,
 	}
 	if o.refused != nil {
 		return e, o.refused
@@ -234,7 +246,11 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 	case o.next:
 		return e, invalid("Outcome", "is Next, which is for the stages of a flow: name the recovery point")
 	}
-	if e.point == "" {
+	switch {
+	case e.point != "":
+	case o.snooze > 0:
+		e.point = from
+	default:
 		e.point = Finished
 	}
 	if err := checkSize("Outcome.RecoveryPoint", len(e.point), limit); err != nil {

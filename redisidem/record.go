@@ -31,6 +31,7 @@ const (
 	fieldRefused     = "refused"
 	fieldNotKept     = "not_kept"
 	fieldUndoable    = "undoable"
+	fieldMerged      = "merged"
 	fieldGeneration  = "generation"
 	journalPrefix    = "j:"
 )
@@ -40,8 +41,8 @@ const (
 //	version revision token fence stage_attempts attempts lease spent created owner
 //
 // It is one field because the scripts read and write all of it at each step, and a field costs them
-// more than a word. An absent token is "-". The fence is the time of the last claim, in
-// microseconds, unless the clock was set back.
+// more than a word. An absent token is "-", or "~" while a stage is snoozed. The fence is the time
+// of the last claim, in microseconds, unless the clock was set back.
 type control struct {
 	revision, fence         int64
 	stageAttempts, attempts int64
@@ -69,7 +70,7 @@ func decodeControl(s string) (control, error) {
 	if more || words[2] == "" || words[7] == "" || words[9] == "" {
 		return c, damaged("%s cannot be read", fieldControl)
 	}
-	c.leased, c.owner = words[2] != "-", words[9]
+	c.leased, c.owner = words[2] != "-" && words[2] != "~", words[9]
 	var lease, created int64
 	for i, n := range []*int64{1: &c.revision, 3: &c.fence, 4: &c.stageAttempts, 5: &c.attempts, 6: &lease, 8: &created} {
 		if n == nil {
@@ -123,6 +124,9 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 	if n := len(k.Journal); n > 0 {
 		k.UpdatedAt = k.Journal[n-1].At
 	}
+	if r.snooze > 0 {
+		k.SnoozedUntil = k.UpdatedAt.Add(r.snooze)
+	}
 	if k.Finished() {
 		k.DeadLetter = nil
 	}
@@ -140,6 +144,8 @@ type storedRecord struct {
 
 	header, body, params, state   string
 	hasHeader, hasBody, hasParams bool
+
+	snooze time.Duration // from the last commit on
 }
 
 // read reads one field.
@@ -170,6 +176,7 @@ func (r *storedRecord) read(field, v string) (err error) {
 		r.body, r.hasBody = v, true
 	case fieldInterim:
 		k.hasInterim = v != ""
+		r.snooze, err = decodeSnooze(v)
 	case fieldState:
 		r.state, k.hasState = v, true
 	case fieldOrigin:
@@ -184,6 +191,8 @@ func (r *storedRecord) read(field, v string) (err error) {
 		k.notKept = v
 	case fieldUndoable:
 		k.undoable = v != ""
+	case fieldMerged:
+		k.merged, err = parseCount(fieldMerged, v)
 	case fieldRequeued:
 		k.requeued, err = decodeRequeue(v)
 	case fieldRefused:
@@ -298,7 +307,10 @@ func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	}
 	switch {
 	case o.interim:
-		f.Interim = protocol.MarkSet
+		f.Interim, f.Snooze = protocol.MarkSet, o.snooze
+		if o.merges(k) {
+			f.Merged = k.merged + 1
+		}
 	case k.hasInterim:
 		f.Interim = protocol.MarkRemove
 	}
@@ -342,7 +354,16 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	}
 	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
 	entry.measure(k.Journal)
-	next.Journal = append(k.remembered(kept), entry)
+	next.SnoozedUntil = time.Time{}
+	if o.snooze > 0 {
+		next.SnoozedUntil = entry.At.Add(o.snooze)
+	}
+	if o.merges(k) {
+		next.merged++
+		next.Journal = append(slices.Clip(k.Journal[:len(k.Journal)-1]), entry)
+	} else {
+		next.Journal = append(k.remembered(kept), entry)
+	}
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}

@@ -52,6 +52,9 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 	if o, err = o.byHand(key); err != nil {
 		return nil, err
 	}
+	if o.snooze > 0 {
+		return nil, invalid("Outcome", "is Snooze, which is for stages")
+	}
 	if len(o.effects) > 0 {
 		return nil, invalid("Outcome.Effects", "cannot go with an update")
 	}

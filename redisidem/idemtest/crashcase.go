@@ -144,6 +144,7 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 			if p.world.Interim != nil {
 				p.world.Interim(key)
 			}
+			p.awake(key)
 		default:
 			p.note("idle at %q", key.RecoveryPoint)
 		}
@@ -162,6 +163,22 @@ func (p *crashCase) end(it *process, svc *redisidem.Service) {
 	}
 	if err := svc.Close(ctx); err != nil && !it.dead() {
 		p.t.Errorf("idemtest: the process still had work in flight after its answer: %v", err)
+	}
+}
+
+// awake lets the time come at which a snoozed stage runs again. Without a snooze it does nothing.
+func (p *crashCase) awake(key *redisidem.Key) {
+	if key.SnoozedUntil.IsZero() {
+		return
+	}
+	snooze := key.SnoozedUntil.Sub(key.UpdatedAt)
+	if p.server != nil {
+		p.server.FastForward(snooze)
+		return
+	}
+	select {
+	case <-time.After(snooze):
+	case <-p.t.Context().Done():
 	}
 }
 

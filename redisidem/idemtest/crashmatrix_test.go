@@ -103,6 +103,33 @@ func TestCrashMatrixOfInterimAnswers(t *testing.T) {
 	}
 }
 
+func TestCrashMatrixOfSnoozes(t *testing.T) {
+	t.Parallel()
+	cases, failed := collect(t, CrashConfig{Promise: sold, World: func(testing.TB) World {
+		s := newShop()
+		return World{
+			Flow: func() (*redisidem.Flow, error) {
+				cfg := checkout(s)
+				pay := cfg.Stages[1].Work
+				cfg.Stages[1].Work = func(ctx context.Context, st *redisidem.Stage) (outcome, error) {
+					if st.Key().Revision < 4 {
+						return redisidem.Snooze(time.Hour, redisidem.JSON(202, "pending")), nil
+					}
+					return pay(ctx, st)
+				}
+				return redisidem.NewFlow(cfg)
+			},
+			Request: buy, Effects: s.effects,
+		}
+	}})
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	if !slices.Contains(cases, "kill_after_commit_of_tax_lines_created_visit_3") {
+		t.Errorf("cases are %q", cases)
+	}
+}
+
 func TestCrashMatrixOfLoopsAndRetries(t *testing.T) {
 	t.Parallel()
 	cases, failed := collect(t, CrashConfig{

@@ -25,7 +25,8 @@ func (p *crashCase) examine(key *redisidem.Key, keyspace *keyspace) finalState {
 	end := finalState{response: key.Response, masked: p.mask(key.Response), effects: maps.Clone(p.world.Effects()), interim: p.interim}
 	for i, e := range key.Journal {
 		end.stages = append(end.stages, e.Stage)
-		if want := key.Journal[0].Revision + int64(i); e.Revision != want {
+		// Snoozes of one stage that follow each other have one entry.
+		if want := key.Journal[0].Revision + int64(i); e.Revision < want || e.Revision > want && !p.interim {
 			p.t.Errorf("the journal has revision %d, want %d", e.Revision, want)
 		}
 	}

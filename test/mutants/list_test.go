@@ -323,6 +323,22 @@ var mutants = []mutant{
 		killer: "TestRestingFlowIsScannedWhenAKeyIsDue",
 	},
 	{
+		name: "sleepless", // a call that comes too early runs a snoozed stage
+		file: "lua/claim.lua",
+		old:  "local snoozed = owner == '~' and points ~= ''",
+		new:  "local snoozed = false",
+
+		killer: "TestSnoozedStageRunsAgainAtItsTime",
+	},
+	{
+		name: "diary", // each snooze has an entry of its own in the journal, which cannot be undone when it is full
+		file: "lua/commit.lua",
+		old:  "if has('m') then\n",
+		new:  "if false then\n",
+
+		killer: "TestManySnoozesCanBeUndone",
+	},
+	{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",

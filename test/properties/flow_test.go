@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -18,6 +19,7 @@ const (
 	flowID       = "orders/1"
 	recoverAfter = time.Second
 	interimFor   = 15 * time.Minute
+	snoozeFor    = 5 * time.Second
 	maxAttempts  = 2
 	second       = "two"
 )
@@ -44,6 +46,8 @@ func (m *machine) newFlow() *redisidem.Flow {
 				return redisidem.Outcome{}, errStage
 			case "interim":
 				return redisidem.Interim(st.Key().RecoveryPoint, *m.plan.out.Response), nil
+			case "snooze":
+				return redisidem.Snooze(snoozeFor, *m.plan.out.Response), nil
 			case "fail":
 				return redisidem.Fail(*m.plan.out.Response), nil
 			}
@@ -63,7 +67,7 @@ func (m *machine) newFlow() *redisidem.Flow {
 
 // draw draws a plan.
 func (m *machine) draw(t *rapid.T) {
-	ends := []string{"finish", "fail", "interim", "idle", "error", "error"}
+	ends := []string{"finish", "fail", "interim", "snooze", "idle", "error", "error"}
 	m.plan.first = rapid.SampledFrom(append(ends, "next", "next", "next")).Draw(t, "first stage")
 	m.plan.second = rapid.SampledFrom(ends).Draw(t, "second stage")
 	body := rapid.SliceOfN(rapid.Byte(), 1, 6).Draw(t, "body")
@@ -99,6 +103,17 @@ func (s *slot) run(now time.Time, w *worker, p plan) error {
 			out.Outcome = redisidem.Interim(r.point, *out.Response)
 			s.commit(now, w, &out, true)
 			s.put(now.Add(interimFor), 0)
+			return nil
+		case "snooze":
+			out := *p.out
+			out.Outcome = redisidem.Interim(r.point, *out.Response)
+			before := len(r.journal) - 1
+			if !r.snoozed.IsZero() {
+				r.journal = slices.Delete(slices.Clone(r.journal), before, before+1) // the entries of snoozes are merged
+			}
+			s.commit(now, w, &out, true)
+			r.snoozed, r.waits = now.Add(snoozeFor), true
+			s.put(r.snoozed, 0)
 			return nil
 		default:
 			s.commit(now, w, p.out, true)
@@ -147,10 +162,10 @@ func later(a, b time.Time) time.Time {
 func (s *slot) put(due time.Time, jitter time.Duration) { s.due, s.jitter = due, jitter }
 
 // claimFlow updates the model for the claim of a flow's run. It reports whether the worker gets the
-// lease, and otherwise returns the error of its caller.
+// lease, and otherwise returns the error of its caller. A snoozed stage has an answer.
 func (s *slot) claimFlow(now time.Time, w *worker) (granted bool, want error) {
 	switch r := s.record; {
-	case r.point == redisidem.Finished:
+	case r.point == redisidem.Finished, r.snoozes(now):
 		return false, nil
 	case r.point != redisidem.Started && r.point != second:
 		return false, redisidem.ErrUnknownRecoveryPoint
@@ -215,7 +230,10 @@ func (m *machine) Sweep(t *rapid.T) {
 			s.due = time.Time{} // there is nothing to complete
 			continue
 		}
+		snoozes := r.snoozes(now)
 		switch granted, err := s.claimFlow(now, w); {
+		case snoozes: // a completer may find it too early, because it was put off
+			s.put(r.snoozed, 0)
 		case errors.Is(err, redisidem.ErrLocked):
 		case err != nil && s.held(): // its worker may still advance it to a known recovery point
 		case err != nil: // no program knows the recovery point

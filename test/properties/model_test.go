@@ -45,7 +45,9 @@ type record struct {
 	revision int64
 	response *redisidem.Response
 	interim  bool
-	notKept  bool // the work was done, but its result could not be stored
+	snoozed  time.Time // the last commit was a snooze until then
+	waits    bool      // since then no worker has claimed it
+	notKept  bool      // the work was done, but its result could not be stored
 	state    *string
 	attempts int // in total
 	runs     int // of this revision
@@ -217,6 +219,9 @@ func remembered(unknownFlow bool) int64 {
 	return 64
 }
 
+// snoozes reports whether a flow's claim gets an interim answer.
+func (r *record) snoozes(now time.Time) bool { return r.waits && now.Before(r.snoozed) }
+
 // write stores an outcome as a revision.
 func (r *record) write(o *outcome, e entry, point string, kept int64) {
 	r.revision++
@@ -232,7 +237,7 @@ func (r *record) write(o *outcome, e entry, point string, kept int64) {
 	case r.interim:
 		r.response = nil
 	}
-	r.interim, r.notKept = o.Interim, o.notKept
+	r.interim, r.notKept, r.snoozed, r.waits = o.Interim, o.notKept, time.Time{}, false
 	if o.state != nil {
 		r.state = o.state
 	}
@@ -270,7 +275,7 @@ func (s *slot) unlock() verdict {
 	case s.record.point == redisidem.Finished:
 		return fine
 	}
-	s.record.worker = nil
+	s.record.worker, s.record.waits = nil, false
 	s.record.fence++
 	return fine
 }

@@ -38,7 +38,7 @@ type history struct {
 // tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
-	GivenBack, Buried, Requeued int
+	GivenBack, Buried, Requeued, Snoozed, Early int
 }
 
 func (t *tally) add(o tally) {
@@ -58,6 +58,8 @@ func (t *tally) add(o tally) {
 	t.GivenBack += o.GivenBack
 	t.Buried += o.Buried
 	t.Requeued += o.Requeued
+	t.Snoozed += o.Snoozed
+	t.Early += o.Early
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.
@@ -94,6 +96,7 @@ type result struct {
 	before     string    // the values that the result extends
 	answers    bool      // it has a response
 	interim    bool      // the response is an interim one
+	snoozes    bool      // the stage is to run again at a time
 	effects    bool      // it has effects
 	called     int64     // when the callback returned
 	at         time.Time // the same as a clock time
@@ -166,12 +169,7 @@ func (c *history) view(key *redisidem.Key) view {
 	v := view{made: key.CreatedAt.UnixMicro()}
 	var answer *result
 	var values strings.Builder
-	for i, e := range key.Journal {
-		r := c.results[placeOf(key, e)]
-		if r == nil || e.Revision != int64(i) {
-			c.violated("the journal of %s has entry %+v, which no worker committed", key.Value, e)
-			return v
-		}
+	for _, r := range c.commits(key) {
 		values.WriteString(r.value + ",")
 		switch {
 		case r.answers:
@@ -188,10 +186,44 @@ func (c *history) view(key *redisidem.Key) view {
 	if answer != nil {
 		want = body(answer.value)
 	}
-	if got != want || int64(len(key.Journal)) != key.Revision {
+	if got != want || int64(strings.Count(v.values, ",")) != key.Revision {
 		c.violated("%s has revision %d, journal %s and response %s instead of %s", key.Value, key.Revision, v.values, got, want)
 	}
 	return v
+}
+
+// commits returns the results that a key's journal names, and those of the snoozes that it has left
+// out: the last result knows what it extends. The caller holds mu.
+func (c *history) commits(key *redisidem.Key) (all []*result) {
+	if len(key.Journal) == 0 {
+		return nil
+	}
+	entry := func(e redisidem.JournalEntry) *result { return c.results[placeOf(key, e)] }
+	last := entry(key.Journal[len(key.Journal)-1])
+	if last == nil {
+		c.violated("the journal of %s ends with %+v, which no worker committed", key.Value, key.Journal[len(key.Journal)-1])
+		return nil
+	}
+	for value := range strings.SplitSeq(last.before+last.value, ",") {
+		all = append(all, c.byValue[value])
+	}
+	journal := key.Journal
+	for i, r := range all {
+		switch {
+		case len(journal) > 0 && journal[0].Revision == int64(i):
+			if entry(journal[0]) != r {
+				c.violated("the journal of %s has entry %+v, which no worker committed", key.Value, journal[0])
+			}
+			journal = journal[1:]
+		case r == nil || !r.snoozes || len(journal) == 0:
+			c.violated("the journal of %s lacks revision %d", key.Value, i)
+		default:
+			if next := entry(journal[0]); next == nil || !next.snoozes {
+				c.violated("the journal of %s lacks the snooze of revision %d, and %+v is no snooze", key.Value, i, journal[0])
+			}
+		}
+	}
+	return all
 }
 
 // correction creates the result that an operator wants to store. It returns nil if the same worker

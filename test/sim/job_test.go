@@ -30,6 +30,7 @@ type job struct {
 	fence   int64     // of the last callback's lease
 	claimed time.Time // when the first callback under it began
 	pending *result   // the result that the last callback wants to store
+	snoozed bool      // it is a snooze
 }
 
 // again begins the next call of the job.
@@ -85,7 +86,7 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	j.asked = w.tick()
 	j.pending = &result{
 		place: place{key.ID(), fence, key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
-		answers: o.Response != nil, interim: o.Interim, effects: shardKey != nil,
+		answers: o.Response != nil, interim: o.Interim, snoozes: j.snoozed, effects: shardKey != nil,
 	}
 	if shardKey == nil && isCompensating(key.RecoveryPoint) {
 		j.pending.answers = false
@@ -146,6 +147,7 @@ func (j *job) excuse(value string) {
 // decide chooses the outcome of a callback.
 func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
 	n, point := 99, key.RecoveryPoint
+	j.snoozed = false
 	if j.random != nil {
 		n = j.random.IntN(100)
 	}
@@ -159,6 +161,12 @@ func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) str
 		o = redisidem.Fail(answer)
 	case n < 18:
 		o = redisidem.Finish(answer)
+	case n < 24 && j.inFlow:
+		j.snoozed = true
+		o = redisidem.Snooze(upTo(lease, j.random), answer)
+		if n < 20 {
+			o = o.UntilCalled()
+		}
 	case n < 30:
 		o = redisidem.Interim(point, answer)
 	default:
@@ -244,6 +252,9 @@ func (j *job) end(key *redisidem.Key, err error) {
 		w.reads(j.worker.number, j.asked, key)
 		if key.Replayed() {
 			w.tell(func(t *tally) { t.Replayed++ })
+			if !key.SnoozedUntil.IsZero() {
+				w.tell(func(t *tally) { t.Early++ })
+			}
 		}
 	}
 	j.judge(err)

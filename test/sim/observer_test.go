@@ -92,6 +92,12 @@ func (s *observer) compare(key string, seen *observation) {
 		s.world.violation("control of %s is %q", key, text)
 		return
 	}
+	if now.owner == "~" { // the stage is snoozed
+		now.owner = "-"
+		if now.revision != seen.revision {
+			s.world.tell(func(t *tally) { t.Snoozed++ })
+		}
+	}
 	ttl := server.TTL(seen.name)
 	if ttl <= 0 {
 		s.world.violation("the record of %s lives for ever", key)

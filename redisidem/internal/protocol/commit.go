@@ -50,6 +50,12 @@ type Commit struct {
 	// FlowUnknown means that the caller does not know whether the key's flow is recoverable. The
 	// script then checks whether the due index has the key.
 	FlowUnknown bool
+	// Snoozed means that a flow's claims get the interim answer until the time that the outcome has
+	// as its Snooze.
+	Snoozed bool
+	// Merged means that the commit before was a snooze of the same stage, and so is this one. Its
+	// journal entry replaces that commit's.
+	Merged bool
 }
 
 // commitFlags is the number of the flags among the arguments of a commit.
@@ -83,6 +89,12 @@ func (c *Client) NewCommit(m *Commit) Call {
 	}
 	if m.FlowUnknown {
 		flags += flagByHand
+	}
+	if m.Snoozed {
+		flags += flagSnoozed
+	}
+	if m.Merged {
+		flags += flagMerged
 	}
 	for _, e := range m.Effects {
 		if e.Type != "" {

@@ -1,5 +1,10 @@
 package protocol
 
+import (
+	"strconv"
+	"time"
+)
+
 // Outcome is the result that a commit or an update writes into a record.
 type Outcome struct {
 	RecoveryPoint string
@@ -8,6 +13,12 @@ type Outcome struct {
 	HasResponse bool
 	// Interim marks the stored response as an interim one, or removes the mark.
 	Interim Mark
+	// Snooze is how long after this commit a stage with an interim answer is to run again; 0 if the
+	// answer has no such time.
+	Snooze time.Duration
+	// Merged counts the commits whose journal entries later ones have replaced; 0 leaves the number
+	// as it is.
+	Merged int64
 	// State is written if HasState.
 	State    []byte
 	HasState bool
@@ -66,7 +77,7 @@ func (o *Outcome) addResponse(c *Call) {
 // hasMore reports whether the outcome writes fields besides the recovery point and the response's
 // code and body.
 func (o *Outcome) hasMore() bool {
-	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable
+	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.Merged > 0
 }
 
 // addMore adds those fields, as field, value, ...
@@ -76,7 +87,11 @@ func (o *Outcome) addMore(c *Call) {
 	}
 	switch o.Interim {
 	case MarkSet:
-		c.add("interim", "1")
+		mark := "1"
+		if o.Snooze > 0 {
+			mark += " " + strconv.FormatInt(o.Snooze.Milliseconds(), 10)
+		}
+		c.add("interim", mark)
 	case MarkRemove:
 		c.add("interim", "")
 	case MarkLeave:
@@ -90,5 +105,8 @@ func (o *Outcome) addMore(c *Call) {
 	}
 	if o.Undoable {
 		c.add("undoable", "1")
+	}
+	if o.Merged > 0 {
+		c.add("merged", o.Merged)
 	}
 }

@@ -44,4 +44,6 @@ const (
 	flagRevived = "b" // the key is a dead letter, which a commit revives
 	flagWaited  = "w" // the time that the caller has waited follows
 	flagByHand  = "h" // whether the flow is recoverable is unknown; the due index decides
+	flagSnoozed = "z" // the stage is snoozed
+	flagMerged  = "m" // the commit before was a snooze, too, and its journal entry is replaced
 )
