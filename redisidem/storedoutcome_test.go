@@ -96,10 +96,11 @@ func TestOutcomesThatTheCommitWouldRefuseAreNotEncoded(t *testing.T) {
 		}
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			check(st, map[string]error{
-				"idle": redisidem.ErrInvalid, "undo": redisidem.ErrInvalid, "large": redisidem.ErrInvalid, "same": redisidem.ErrNoProgress,
+				"idle": nil, "extra": redisidem.ErrInvalid, "undo": redisidem.ErrInvalid, "large": redisidem.ErrInvalid, "same": redisidem.ErrNoProgress,
 				"next": redisidem.ErrInvalid, "state": redisidem.ErrInvalid, "effect": redisidem.ErrInvalid,
 			}, map[string]redisidem.Outcome{
 				"idle":   redisidem.NothingDone(),
+				"extra":  redisidem.NothingDone().WithState(1),
 				"undo":   redisidem.Finish(redisidem.JSON(200, "")).Undo(flow),
 				"large":  redisidem.Finish(redisidem.Response{Code: 200, Body: make([]byte, 101)}),
 				"same":   redisidem.Advance(redisidem.Started),
