@@ -46,9 +46,9 @@ const storedParts = 8
 //
 // It checks the outcome as the commit does, so that work whose outcome Redis would refuse can be
 // rolled back. The errors are those of [Scope.WorkStage] for an outcome that cannot be stored:
-// [ErrInvalid], [ErrNoProgress], [ErrUndecided] and others. [Outcome.Undo] is ErrInvalid as well. The
-// bytes of [NothingDone] are nil, because there is nothing to store. EncodeOutcome sends nothing to
-// Redis.
+// [ErrInvalid], [ErrNoProgress], [ErrUndecided] and others. [Outcome.Undo] is ErrInvalid as well.
+// The bytes of [NothingDone] are nil, because there is nothing to store. EncodeOutcome sends
+// nothing to Redis.
 func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 	switch {
 	case o.idle:

@@ -36,7 +36,8 @@ func TestLostCommitsAreLookedUp(t *testing.T) {
 			proxy := tcpproxy.Start(t, db.at.Addr)
 			commits, lost := 0, 0
 			h := sqltest.OpenWith(db.Driver(), db.through(proxy), func(_ context.Context, _ driver.Conn, commit func() error) error {
-				switch commits++; commits % 4 {
+				commits++
+				switch commits % 4 {
 				case 0:
 					proxy.Lose(1)
 				case 2:

@@ -3,11 +3,10 @@
 //
 //	store, err := sqlidem.New(db, sqlidem.Config{Dialect: sqlidem.PostgreSQL})
 //	err = store.Migrate(ctx)
-//	placeOrder := store.Stage(func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
-//		_, err := tx.ExecContext(ctx, "INSERT INTO orders ...")
-//		return redisidem.Finish(redisidem.JSON(201, order)), err
-//	})
-//	key, err := svc.Scope(customer).Do(ctx, idempotencyKey, request, placeOrder)
+//	stage := store.Stage(placeOrder) // a function that gets the *sql.Tx
+//	key, err := svc.Scope(customer).Do(ctx, idempotencyKey, request, stage)
+//
+// It imports no driver.
 //
 // # Promise
 //

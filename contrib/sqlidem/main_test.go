@@ -152,5 +152,6 @@ func scope(t *testing.T, change ...func(*redisidem.Config)) (*redisidem.Scope, *
 		c(cfg)
 	}
 	svc := server.Service(cfg)
-	return svc.Scope("shop"), svc, server
+	sc := svc.Scope("shop")
+	return sc, svc, server
 }

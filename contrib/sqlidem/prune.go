@@ -54,7 +54,8 @@ func (s *Store) prune(ctx context.Context, olderThan time.Duration) (removed int
 			failures = 0
 			continue
 		}
-		if failures++; failures >= s.cfg.Tries || !s.retryable(err) || !pauses.wait(ctx) {
+		failures++
+		if failures >= s.cfg.Tries || !s.retryable(err) || !pauses.wait(ctx) {
 			return removed, fmt.Errorf("sqlidem: prune: %w", err)
 		}
 	}

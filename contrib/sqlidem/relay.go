@@ -51,8 +51,8 @@ type Relay struct {
 	owner string
 }
 
-// NewRelay returns a relay. It sends nothing: call [Relay.Run]. A field of cfg that breaks its bound
-// is a [*redisidem.InvalidError].
+// NewRelay returns a relay. It sends nothing: call [Relay.Run]. A field of cfg that breaks its
+// bound is a [*redisidem.InvalidError].
 func (s *Store) NewRelay(cfg RelayConfig) (*Relay, error) {
 	if cfg.Batch == 0 {
 		cfg.Batch = DefaultRelayBatch

@@ -31,11 +31,11 @@ func (s *Store) retryable(err error) bool {
 // ends.
 var (
 	// SQLSTATE: serialization_failure, deadlock_detected, lock_not_available, admin_shutdown,
-	// crash_shutdown, cannot_connect_now, idle_in_transaction_session_timeout
+	// crash_shutdown, cannot_connect_now, idle_in_transaction_session_timeout.
 	postgresTransient = []string{"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "25P03"}
-	// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_CHECKREAD, ER_SERVER_SHUTDOWN
+	// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_CHECKREAD, ER_SERVER_SHUTDOWN.
 	mysqlTransient = []int64{1205, 1213, 1020, 1053}
-	// SQLITE_BUSY, SQLITE_LOCKED
+	// SQLITE_BUSY, SQLITE_LOCKED.
 	sqliteTransient = []int64{5, 6}
 )
 

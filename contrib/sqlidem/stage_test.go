@@ -1,6 +1,7 @@
 package sqlidem_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -188,9 +189,9 @@ func TestWorkersSideBySideRunOneAfterTheOther(t *testing.T) {
 					t.Error("two transactions of one key run side by side")
 				}
 				defer inside.Add(-1)
-				return redisidem.Finish(redisidem.JSON(200, n)), insert(ctx, tx, fmt.Sprint(level))
+				return redisidem.Finish(redisidem.JSON(200, n)), insert(ctx, tx, level.String())
 			})
-			_, err := sc.Do(t.Context(), fmt.Sprint(level), request, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			_, err := sc.Do(t.Context(), level.String(), request, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 				var wg sync.WaitGroup
 				outcomes := make(chan redisidem.Outcome, 8)
 				for range cap(outcomes) {
@@ -207,7 +208,7 @@ func TestWorkersSideBySideRunOneAfterTheOther(t *testing.T) {
 				close(outcomes)
 				first := <-outcomes
 				for o := range outcomes {
-					if string(o.Response.Body) != string(first.Response.Body) {
+					if !bytes.Equal(o.Response.Body, first.Response.Body) {
 						t.Errorf("%v: one worker got %s, another one %s", level, first.Response.Body, o.Response.Body)
 					}
 				}

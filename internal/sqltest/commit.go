@@ -10,7 +10,7 @@ import (
 // the transaction, and conn its connection.
 type Commit func(ctx context.Context, conn driver.Conn, commit func() error) error
 
-// OpenWith opens a handle with a driver and a data source name, whose COMMITs go through a function.
+// OpenWith opens a handle with a driver and a data source name. Its COMMITs go through a function.
 // The caller closes it.
 func OpenWith(d driver.Driver, name string, commit Commit) *sql.DB {
 	return sql.OpenDB(connector{d, name, commit})
