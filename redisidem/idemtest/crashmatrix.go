@@ -78,7 +78,8 @@ type World struct {
 //   - before the commit of a stage arrives at Redis
 //   - after the commit was stored, and before its reply arrives
 //
-// Reconcile and Compensate have the same boundaries. For each boundary, CrashMatrix runs the flow
+// Reconcile and Compensate have the same boundaries, and the program can mark more with
+// [CrashPoint]. For each boundary, CrashMatrix runs the flow
 // in a new world and kills its process there. The goroutine ends, nothing more of the process
 // reaches Redis, and the lease is not released. When the lease has lapsed, another process gets the
 // same request, until it is answered.

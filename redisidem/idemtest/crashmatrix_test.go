@@ -36,6 +36,33 @@ func TestCrashMatrixTriesEachBoundary(t *testing.T) {
 	}
 }
 
+func TestCrashMatrixTriesTheProgramsOwnBoundaries(t *testing.T) {
+	t.Parallel()
+	CrashPoint(t.Context(), "outside") // does nothing
+	cases, failed := collect(t, CrashConfig{Promise: map[string]Times{"write": Between(1, 2)}, World: func(testing.TB) World {
+		s := newShop()
+		return World{Request: buy, Effects: s.effects, Flow: func() (*redisidem.Flow, error) {
+			return redisidem.NewFlow(redisidem.FlowConfig{Name: "one", Version: 1, Stages: []stage{{
+				Point: redisidem.Started,
+				Work: func(ctx context.Context, _ *redisidem.Stage) (outcome, error) {
+					CrashPoint(ctx, "before_write")
+					s.count("write")
+					CrashPoint(context.WithoutCancel(ctx), "after_write")
+					return redisidem.Finish(redisidem.Response{Code: 204}), nil
+				},
+			}}})
+		}}
+	}})
+	if len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	for _, name := range []string{"kill_at_before_write", "kill_at_after_write"} {
+		if !slices.Contains(cases, name) {
+			t.Errorf("%q is not among the cases %q", name, cases)
+		}
+	}
+}
+
 func TestCrashMatrixOfSeveralDeathsInARow(t *testing.T) {
 	t.Parallel()
 	c := crashes(checkout, sold)

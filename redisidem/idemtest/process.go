@@ -36,7 +36,7 @@ type process struct {
 
 func newProcess(ctx context.Context, fatal crashPoint) *process {
 	p := &process{fatal: fatal, seen: make(map[crashPoint]int)}
-	p.ctx, p.cancel = context.WithCancel(ctx)
+	p.ctx, p.cancel = context.WithCancel(context.WithValue(ctx, processContext{}, p))
 	p.network.OnCall = p.faultOf
 	return p
 }

@@ -93,7 +93,7 @@ func tagOf(model fs.FS, file string, line int) string {
 	return m[1]
 }
 
-var tagComment = regexp.MustCompile(`assert\(.*/\* ([DSL]\d) \*/`)
+var tagComment = regexp.MustCompile(`assert\(.*/\* ([DSLQ]\d) \*/`)
 
 // verdict returns what is wrong with the result of a run, empty if it shows what it must. tag is
 // that of the assertion that failed.

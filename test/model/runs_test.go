@@ -27,8 +27,27 @@ type run struct {
 	revisions int
 	expect    expectation
 	tag       string // of the assertion in protocol.pml that must fail; empty when none may
+	second    bool   // the model with a SQL database beside Redis, in sqlFile
 	unreduced bool   // without partial order reduction: slower, and one thing less to trust
 	about     string
+}
+
+// file returns the file with the model.
+func (r run) file() string {
+	if r.second {
+		return sqlFile
+	}
+	return modelFile
+}
+
+// secondStore returns a run of the model with a SQL database, or of one of its variants.
+func secondStore(define string, workers, revisions int, tag, about string) run {
+	r := broken(define, workers, revisions, tag, about)
+	r.second = true
+	if define == "" {
+		r.name, r.expect, r.unreduced = fmt.Sprintf("sql-%dx%d", workers, revisions), holds, true
+	}
+	return r
 }
 
 // defines returns the arguments for Spin's preprocessor.
@@ -87,6 +106,7 @@ var daily = []run{
 	protocol(2, 3, true).in("UNLOCK", "an operator who unlocks"),
 	protocol(2, 2, true).in("ABSENT", "a record that is not there yet"),
 	protocol(2, 3, true).in("LOSS", "failovers that lose data, with WAIT"),
+	secondStore("", 3, 2, "", "a SQL database: 3 workers, 2 visits"),
 }
 
 // nightly are the sizes of the protocol that take longer.
@@ -131,6 +151,11 @@ var variants = []run{
 	brokenIn("LOSS", "NOWAITCOMMIT", "D1", "a commit does not wait for the replica"),
 	brokenIn("LOSS", "NOWAITCLAIM", "S4", "a claim does not wait for the replica"),
 	brokenIn("LOSS", "NOWAITFENCED", "S2", "the refusal of a commit does not wait for the replica"),
+	secondStore("ROWLATE", 2, 2, "Q1", "the row of the visit is written after the commit of the work"),
+	secondStore("NOLOOKUP", 2, 2, "Q1", "a worker does not look for the row of the visit"),
+	secondStore("NOSQLLOCK", 2, 2, "Q1", "a worker looks without the lock of the key's row"),
+	secondStore("NOSQLFENCE", 2, 2, "Q3", "a worker does not compare its fence with that of the key's row"),
+	secondStore("UNSETTLED", 2, 2, "Q4", "a worker takes a COMMIT without a reply for done"),
 	{
 		name: "NOWAIT", define: "LOSS NOWAIT", workers: 2, revisions: 2, expect: reached, tag: "S4",
 		about: "limit: without WAIT a failover forgets leases and commits that were acknowledged",

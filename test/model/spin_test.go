@@ -12,12 +12,15 @@ import (
 	"strings"
 )
 
-// model has the core, in modelFile, and what it includes.
+// model has the core, in modelFile, what it includes, and the model with a second store.
 //
 //go:embed *.pml
 var model embed.FS
 
-const modelFile = "protocol.pml"
+const (
+	modelFile = "protocol.pml"
+	sqlFile   = "sql.pml"
+)
 
 // maxDepth is the longest execution that pan follows, in steps. The longest there are have some
 // hundred; pan says so when it is too small.
@@ -46,10 +49,10 @@ func (s searcher) unpack() error { return os.CopyFS(s.dir, model) }
 // search makes one run. The trail of the last one with an error stays in the directory.
 func (s searcher) search(ctx context.Context, r run) (result, error) {
 	// A trail of the run before must not be taken for this one's.
-	if err := os.RemoveAll(filepath.Join(s.dir, modelFile+".trail")); err != nil {
+	if err := os.RemoveAll(filepath.Join(s.dir, r.file()+".trail")); err != nil {
 		return result{}, err
 	}
-	if _, err := s.command(ctx, "spin", append(r.defines(), "-a", modelFile)...); err != nil {
+	if _, err := s.command(ctx, "spin", append(r.defines(), "-a", r.file())...); err != nil {
 		return result{}, err
 	}
 	if _, err := s.command(ctx, "gcc", s.compileArgs(r)...); err != nil {
@@ -83,7 +86,7 @@ func (s searcher) replay(ctx context.Context, r run, statements bool) (string, e
 	if statements {
 		args = append(args, "-p")
 	}
-	return s.command(ctx, "spin", append(args, modelFile)...)
+	return s.command(ctx, "spin", append(args, r.file())...)
 }
 
 // command runs a program in the directory and returns what it printed.

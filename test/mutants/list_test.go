@@ -362,4 +362,36 @@ var mutants = []mutant{
 
 		killer: "TestStageWithAnInvalidOutcomeDoesNotRunAgain",
 	},
+	{
+		name: "sqlunseen", // a stage does not look for the row of an earlier run
+		file: "contrib/sqlidem/stage.go",
+		old:  "case stored != nil:",
+		new:  "case stored == nil && stored != nil:",
+
+		killer: "TestStageRunsOnceAlthoughRedisLosesItsData",
+	},
+	{
+		name: "sqlunfenced", // a transaction does not compare its fence
+		file: "contrib/sqlidem/stage.go",
+		old:  "case fence > v.stage.Fence():",
+		new:  "case fence < 0:",
+
+		killer: "TestOlderWorkerIsRefused",
+	},
+	{
+		name: "sqlunsettled", // a COMMIT that failed is taken for done
+		file: "contrib/sqlidem/stage.go",
+		old:  "case err == nil && done:",
+		new:  "case err == nil && (done || true):",
+
+		killer: "TestLostCommitsAreLookedUp",
+	},
+	{
+		name: "sqlovertaken", // an event overtakes an earlier one of its key
+		file: "contrib/sqlidem/relay.go",
+		old:  "failed[e.Key] = true",
+		new:  "failed[e.Key] = false",
+
+		killer: "TestRelayKeepsTheOrderOfEachKey",
+	},
 }

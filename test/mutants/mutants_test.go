@@ -33,7 +33,7 @@ type mutant struct {
 	name     string
 	file     string // relative to the root of the repository
 	old, new string
-	killer   string // the test of package redisidem that must fail; "": the simulation
+	killer   string // the test of package redisidem, or of the module in contrib, that must fail; "": the simulation
 	hangs    bool   // the defect causes a panic or an endless history, which counts as found
 }
 
@@ -94,6 +94,9 @@ func (m mutant) test(t *testing.T, seed uint64, limit int) ([]byte, error) {
 	folder := filepath.Join(root, "test", "sim")
 	if m.killer != "" {
 		folder = filepath.Join(root, "redisidem")
+		if strings.HasPrefix(m.file, "contrib/") {
+			folder = filepath.Join(root, filepath.Dir(m.file))
+		}
 	}
 	m.build(t, root, folder, binary)
 

@@ -1,0 +1,33 @@
+package sqlidem
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// compensated is stored for a compensation, which has no outcome.
+const compensated = "compensated"
+
+// Compensate returns a function for [redisidem.FlowStage.Compensate] that runs work in a
+// transaction, like [Store.Stage]: the SQL effects of each compensation happen once. The errors are
+// those of Stage.
+func (s *Store) Compensate(
+	work func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error,
+) func(ctx context.Context, st *redisidem.Stage) error {
+	return func(ctx context.Context, st *redisidem.Stage) error {
+		if work == nil {
+			return invalid("work", "must not be nil")
+		}
+		v := &visit{store: s, stage: st, name: st.OutboundKey(visitName), key: keyName(st)}
+		v.work = func(ctx context.Context, tx *sql.Tx) ([]byte, error) {
+			if err := work(ctx, tx, st); err != nil {
+				return nil, err
+			}
+			return []byte(compensated), nil
+		}
+		v.found = func([]byte) error { return nil }
+		return v.run(ctx)
+	}
+}

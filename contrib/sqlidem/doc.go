@@ -1,0 +1,53 @@
+// Package sqlidem runs a stage of package redisidem in a SQL transaction, together with a row that
+// says that the stage was done and what it returned.
+//
+//	store, err := sqlidem.New(db, sqlidem.Config{Dialect: sqlidem.PostgreSQL})
+//	err = store.Migrate(ctx)
+//	stage := store.Stage(placeOrder) // a function that gets the *sql.Tx
+//	key, err := svc.Scope(customer).Do(ctx, idempotencyKey, request, stage)
+//
+// It imports no driver.
+//
+// # Promise
+//
+// A visit to a stage is its run, with all repetitions, until Redis has stored its outcome. Each
+// visit's SQL effects happen once: of all transactions that Store.Stage begins for a visit, one at
+// most is committed, and every run of the visit after it returns the outcome of that one, byte for
+// byte. This holds when processes are killed at any moment, when a worker is stopped for longer
+// than its lease, when the reply to COMMIT is lost, and when Redis fails over, loses the record or
+// loses all of its data.
+//
+// It needs a database that keeps what it has committed, and lasts until [Store.Prune] removes the
+// row. It covers what the function does with its transaction, in the database of the [Store], and
+// the events of [Store.Publish]. It does not cover:
+//
+//   - other databases and calls of other services. They can happen more than once, inside of the
+//     function as well: use [redisidem.Stage.OutboundKey] for them, in a stage of their own.
+//   - effects of package effect. They are applied with the commit to Redis: once for each record.
+//     After Redis has lost the record, they are applied to the new one again.
+//   - statements that the database does not roll back, such as sequences and, in MySQL, statements
+//     that change the schema.
+//   - a key that an operator ends or deletes by hand while a worker is inside of the transaction.
+//     The transaction may still be committed.
+//   - a key that is deleted and used again after Redis has also lost the trace of the delete: see
+//     [redisidem.Stage.OutboundKey]. The first record's outcomes are returned again.
+//
+// # One run
+//
+// A run begins a transaction and writes the row of the key, which locks it. The row has the highest
+// fence that was committed, and a worker with a lower one gets [redisidem.ErrFenced]. Then it looks
+// for the row of the visit. If that is there, the transaction is rolled back and the stored outcome
+// is returned. If not, the function runs, its outcome is stored in the row of the visit, and the
+// transaction is committed.
+//
+// The lock of the key's row comes first, so that two workers never run the function side by side,
+// and so that a repetition waits until the database has decided about the transaction before it.
+// After COMMIT has failed, in whatever way, the run takes the lock again and looks for the row: it
+// then knows whether the transaction was committed. It returns [redisidem.ErrOutcomeUnknown] only
+// if the database does not answer. The next run of the stage then finds out.
+//
+// After a deadlock, a serialization failure, a lock timeout or a lost connection, the transaction
+// runs again within the same attempt of the stage, at most Config.Tries times.
+//
+// docs/sql.md of the repository has more: isolation levels, timeouts, retention and the outbox.
+package sqlidem

@@ -1,0 +1,73 @@
+package sqlidem_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redisidem/redisidem/contrib/sqlidem"
+)
+
+func TestStageWithoutSchemaSaysWhatToDo(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, _ := scope(t)
+		var runs atomic.Int64
+		store, err := sqlidem.New(db.DB, sqlidem.Config{Dialect: db.dialect})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sc.Do(t.Context(), "k", request, store.Stage(inserting(&runs))); !errors.Is(err, sqlidem.ErrSchema) {
+			t.Errorf("without tables: %v", err)
+		}
+		if err := store.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		db.exec(t, "DELETE FROM redisidem_schema")
+		old, err := sqlidem.New(db.DB, sqlidem.Config{Dialect: db.dialect})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sc.Do(t.Context(), "k", request, old.Stage(inserting(&runs))); !errors.Is(err, sqlidem.ErrSchema) {
+			t.Errorf("with an old version: %v", err)
+		}
+		db.exec(t, "INSERT INTO redisidem_schema (version) VALUES (1000)")
+		if _, err := sc.Do(t.Context(), "k", request, old.Stage(inserting(&runs))); err != nil || runs.Load() != 1 {
+			t.Errorf("with a later version: %v, %d runs", err, runs.Load())
+		}
+	})
+}
+
+func TestProcessesMigrateAtTheSameTime(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				store, err := sqlidem.New(db.handle(t, db.name), sqlidem.Config{Dialect: db.dialect})
+				if err == nil {
+					err = store.Migrate(t.Context())
+				}
+				if err == nil {
+					err = store.Migrate(t.Context())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := db.count(t, "SELECT COUNT(*) FROM redisidem_schema"); n != len(sqlidem.Migrations(db.dialect)) || n == 0 {
+			t.Errorf("%d versions are noted", n)
+		}
+		if n := db.count(t, "SELECT COUNT(*) FROM redisidem_relay"); n != 1 {
+			t.Errorf("%d rows for relays", n)
+		}
+	})
+}
+
+func TestUnknownDialectHasNoMigrations(t *testing.T) {
+	t.Parallel()
+	if got := sqlidem.Migrations("oracle"); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}

@@ -1,0 +1,173 @@
+package sqlidem
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// Work does a stage's work in a transaction. It must not end the transaction. It may run more than
+// once, each time in another transaction, of which one is committed. See [redisidem.StageFunc] for
+// the context. It ends with the transaction.
+//
+// Every outcome but [redisidem.NothingDone] commits the transaction, also that of
+// [redisidem.Fail]: a Work that ends with a refusal and has written something takes it back with a
+// savepoint. An error, a panic or a [runtime.Goexit] rolls the transaction back.
+type Work func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error)
+
+// visitName is the name of the outbound key that names a visit.
+const visitName = "sqlidem"
+
+// Stage returns a stage that runs work in a transaction, and stores its outcome in the same
+// transaction. If an earlier run of this visit was committed, it returns the stored outcome, and
+// work does not run.
+//
+// The errors of work are returned as they are. Otherwise the error matches one of these, and
+// nothing was committed unless it says so:
+//
+//   - [redisidem.ErrFenced]: a later worker of this key has committed to the database.
+//   - [redisidem.ErrOutcomeUnknown]: COMMIT failed, and the database did not answer since. The next
+//     run of the stage finds out.
+//   - [redisidem.ErrInvalid] and the other errors of [redisidem.Stage.EncodeOutcome]: the outcome
+//     cannot be stored.
+//   - [ErrSchema]: the schema is missing or too old. Call [Store.Migrate].
+//   - [redisidem.ErrDamaged]: the stored outcome cannot be read.
+//   - the database's error, or that of the context.
+func (s *Store) Stage(work Work) redisidem.StageFunc {
+	return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		if work == nil {
+			return redisidem.Outcome{}, invalid("work", "must not be nil")
+		}
+		v := &visit{store: s, stage: st, name: st.OutboundKey(visitName), key: keyName(st)}
+		v.work = func(ctx context.Context, tx *sql.Tx) (stored []byte, err error) {
+			if v.outcome, err = work(ctx, tx, st); err != nil {
+				return nil, err
+			}
+			stored, v.outcome, err = st.EncodeOutcome(v.outcome)
+			return stored, err
+		}
+		v.found = func(stored []byte) (err error) {
+			v.outcome, err = st.DecodeOutcome(stored)
+			return err
+		}
+		if err := v.run(ctx); err != nil {
+			return redisidem.Outcome{}, err
+		}
+		return v.outcome, nil
+	}
+}
+
+// visit is one run of a visit to a stage.
+type visit struct {
+	store     *Store
+	stage     *redisidem.Stage
+	name, key string
+	outcome   redisidem.Outcome
+
+	// work runs in the transaction and returns what is stored for the visit; nil rolls the
+	// transaction back. found gets what an earlier run has stored.
+	work  func(ctx context.Context, tx *sql.Tx) ([]byte, error)
+	found func(stored []byte) error
+}
+
+// keyName returns the name of a key's row: the namespace of its service and its ID.
+func keyName(st *redisidem.Stage) string {
+	namespace, _, _ := strings.Cut(st.ShardKey(""), "{") // no namespace has a brace
+	return namespace + st.Key().ID()
+}
+
+// run runs the work in one transaction after another, until one is committed, or finds that one
+// was.
+func (v *visit) run(ctx context.Context) error {
+	s := v.store
+	if err := s.checkSchema(ctx); err != nil {
+		return err
+	}
+	pauses := backoff{next: s.cfg.Backoff}
+	for try := 1; ; try++ {
+		err := v.try(ctx)
+		if failed, ok := errors.AsType[*commitError](err); ok {
+			if err = v.settle(ctx, failed); err == nil {
+				return nil
+			}
+		}
+		if err == nil || errors.Is(err, redisidem.ErrOutcomeUnknown) || try >= s.cfg.Tries || ctx.Err() != nil || !s.retryable(err) {
+			return err
+		}
+		if !pauses.wait(ctx) {
+			return err
+		}
+	}
+}
+
+// try runs the work in one transaction.
+func (v *visit) try(ctx context.Context) error {
+	s := v.store
+	return s.transact(ctx, s.txOptions(), func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
+		if done, err := v.enter(ctx, tx); done || err != nil {
+			return false, err
+		}
+		stored, err := v.work(ctx, tx)
+		if stored == nil || err != nil {
+			return false, err
+		}
+		if _, err = tx.ExecContext(ctx, s.dialect.statement(insertVisit), v.name, v.key, stored); err != nil {
+			return false, fmt.Errorf("sqlidem: store the outcome: %w", err)
+		}
+		return true, nil
+	})
+}
+
+// enter locks the row of the key and looks for the row of the visit. It reports whether an earlier
+// run was committed. If not, it refuses a worker that is older than one that has committed.
+func (v *visit) enter(ctx context.Context, tx *sql.Tx) (done bool, err error) {
+	d := v.store.dialect
+	if _, err := tx.ExecContext(ctx, d.statement(d.lock), v.key, v.stage.Fence()); err != nil {
+		return false, fmt.Errorf("sqlidem: lock the key: %w", err)
+	}
+	var fence int64
+	var stored []byte
+	if err := tx.QueryRowContext(ctx, d.statement(lookup), v.name, v.key).Scan(&fence, &stored); err != nil {
+		return false, fmt.Errorf("sqlidem: look for the outcome: %w", err)
+	}
+	switch {
+	case stored != nil:
+		return true, v.found(stored)
+	case fence > v.stage.Fence():
+		return false, fmt.Errorf("%w: the database has seen its fence %d, and this worker has %d", redisidem.ErrFenced, fence, v.stage.Fence())
+	}
+	return false, nil
+}
+
+// settle finds out whether a transaction was committed whose COMMIT has failed. It returns nil if
+// so, and the error of the COMMIT if not. It waits for the lock of the key's row, which the
+// transaction has until the database has decided about it.
+//
+// The caller may have left, and the work may be done, so the context's end does not stop it.
+func (v *visit) settle(ctx context.Context, failed *commitError) error {
+	s := v.store
+	ctx, cancel := s.bounded(context.WithoutCancel(ctx))
+	defer cancel()
+	pauses := backoff{next: s.cfg.Backoff}
+	for try := 1; ; try++ {
+		done := false
+		err := s.transact(ctx, s.txOptions(), func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
+			done, err = v.enter(ctx, tx)
+			return false, err
+		})
+		switch {
+		case err == nil && done:
+			return nil
+		case err == nil:
+			return failed
+		case errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrDamaged):
+			return err // the transaction was not committed, or was and cannot be read
+		case s.cfg.Timeout < 0 && try >= s.cfg.Tries, !pauses.wait(ctx):
+			return fmt.Errorf("%w: %w, and the look-up after it: %w", redisidem.ErrOutcomeUnknown, failed, err)
+		}
+	}
+}

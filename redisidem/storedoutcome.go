@@ -1,0 +1,150 @@
+package redisidem
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/redisidem/redisidem/redisidem/effect"
+)
+
+// storedOutcome is an outcome outside Redis. Texts are bytes, because JSON would change those that
+// are not UTF-8.
+type storedOutcome struct {
+	Version  int             `json:"version"`
+	Point    []byte          `json:"point,omitempty"`
+	Kind     string          `json:"kind,omitempty"`
+	Interim  bool            `json:"interim,omitempty"`
+	Leave    bool            `json:"leave,omitempty"`
+	Response *storedResponse `json:"response,omitempty"`
+	State    *[]byte         `json:"state,omitempty"`
+	Effects  []effect.Effect `json:"effects,omitempty"`
+}
+
+type storedResponse struct {
+	Code   int    `json:"code,omitempty"`
+	Header []byte `json:"header,omitempty"`
+	Body   []byte `json:"body,omitempty"`
+}
+
+const (
+	storedVersion = 1
+	storedNext    = "next"
+	storedFail    = "fail"
+)
+
+// storedParts is how many times MaxValueBytes an encoded outcome can have: recovery point, headers,
+// body, state and effects, each a third longer in JSON.
+const storedParts = 8
+
+// EncodeOutcome returns the outcome as bytes, for a store of the program's own. Package
+// contrib/sqlidem keeps it in the SQL transaction that did the stage's work. [Stage.DecodeOutcome]
+// reads the bytes, in any later run of this visit to the stage. They go through Config.Codec, bound
+// to the visit.
+//
+// EncodeOutcome also returns the outcome with its state marshalled. Return this one from the stage:
+// it is the same, byte for byte, that DecodeOutcome returns.
+//
+// It checks the outcome as the commit does, so that work whose outcome Redis would refuse can be
+// rolled back. The errors are those of [Scope.WorkStage] for an outcome that cannot be stored:
+// [ErrInvalid], [ErrNoProgress], [ErrUndecided] and others. [Outcome.Undo] is ErrInvalid as well.
+// The bytes of [NothingDone] are nil, because there is nothing to store. EncodeOutcome sends
+// nothing to Redis.
+func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
+	switch {
+	case o.idle:
+		return nil, o, o.checkExtra()
+	case o.undo != nil:
+		return nil, o, invalid("Outcome.Undo", "is for Scope.Update and Lease.Commit, and cannot be stored outside Redis")
+	}
+	e, err := st.check(o)
+	if err != nil {
+		return nil, o, err
+	}
+	stored := storedOutcome{
+		Version: storedVersion, Point: []byte(o.RecoveryPoint), Interim: o.Interim, Leave: o.leave, Effects: e.effects,
+	}
+	switch {
+	case o.next:
+		stored.Kind = storedNext
+	case o.failed:
+		stored.Kind = storedFail
+	}
+	if r := e.response; r != nil {
+		stored.Response = &storedResponse{Code: r.Code, Header: e.header, Body: r.Body}
+	}
+	if e.hasState {
+		state := append([]byte{}, e.state...) // nil would be no state in JSON
+		stored.State, o.state = &state, state
+	}
+	plain, err := json.Marshal(stored)
+	if err != nil {
+		return nil, o, &InvalidError{Field: "Outcome", Reason: "cannot be encoded: " + err.Error(), Err: err}
+	}
+	b, err := st.outcomeCodec().encode(st.lease.id, st.key.fingerprint, st.outcomeField(), 0, plain)
+	return b, o, err
+}
+
+// DecodeOutcome returns the outcome that [Stage.EncodeOutcome] encoded in this or an earlier run of
+// this visit to the stage. Bytes of another visit, of a later version of the library or of another
+// [Codec] are [ErrDamaged].
+func (st *Stage) DecodeOutcome(b []byte) (Outcome, error) {
+	plain, err := st.outcomeCodec().decode(st.lease.id, st.key.fingerprint, st.outcomeField(), 0, b)
+	if err != nil {
+		return Outcome{}, err
+	}
+	var stored storedOutcome
+	if err := json.Unmarshal(plain, &stored); err != nil {
+		return Outcome{}, damaged("stored outcome: %v", err)
+	}
+	o := Outcome{RecoveryPoint: string(stored.Point), Interim: stored.Interim, leave: stored.Leave, effects: stored.Effects}
+	switch {
+	case stored.Version != storedVersion:
+		return Outcome{}, damaged("stored outcome has version %d, not %d", stored.Version, storedVersion)
+	case stored.Kind == storedNext:
+		o.next = true
+	case stored.Kind == storedFail:
+		o.failed = true
+	case stored.Kind != "":
+		return Outcome{}, damaged("stored outcome is of an unknown kind, %q", stored.Kind)
+	}
+	if r := stored.Response; r != nil {
+		header, err := decodeHeader(string(r.Header))
+		if err != nil {
+			return Outcome{}, damaged("stored outcome: %v", err)
+		}
+		o.Response = &Response{Code: r.Code, Header: header, Body: r.Body}
+	}
+	if stored.State != nil {
+		o.state, o.hasState = *stored.State, true
+	}
+	return o, nil
+}
+
+// check encodes an outcome as the commit of this stage would.
+func (st *Stage) check(o Outcome) (encodedOutcome, error) {
+	l, err := st.lease, error(nil)
+	if l.flow == nil {
+		o, err = o.byHand(st.key)
+	} else {
+		stage := l.flow.stages[st.key.RecoveryPoint]
+		if stage == nil {
+			return encodedOutcome{}, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, st.key.RecoveryPoint)
+		}
+		o, err = l.flow.resolve(stage, st.key, o, false)
+	}
+	if err != nil {
+		return encodedOutcome{}, err
+	}
+	return o.encode(l.id, st.key.RecoveryPoint, l.scope.service.cfg.MaxValueBytes)
+}
+
+// outcomeCodec is the codec of the service with the bound of a whole outcome.
+func (st *Stage) outcomeCodec() valueCodec {
+	v := st.lease.scope.service.valueCodec
+	v.limit = storedParts*v.limit + 1<<20
+	return v
+}
+
+// outcomeField is the name of the encoded outcome in the codec's associated data. It has the visit,
+// so that the outcomes of two visits cannot be exchanged.
+func (st *Stage) outcomeField() string { return "outcome " + st.OutboundKey("") }

@@ -1,0 +1,130 @@
+package redisidem_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/effect"
+)
+
+// TestOutcomesSurviveAStoreOfTheProgramsOwn encodes an outcome in one run of a stage, decodes it in
+// another one, and commits what was decoded.
+func TestOutcomesSurviveAStoreOfTheProgramsOwn(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for name, with := range map[string]redisidem.Codec{"plain": nil, "coded": mustCodec(b, secret("a"))} {
+			sc := b.service(redisidem.Config{Codec: with}).Scope(name)
+			answer := redisidem.Response{Code: 201, Header: map[string][]string{"X": {"a", "\xff"}}, Body: []byte("4111\x00\xfe")}
+			var kept []byte
+			crash := errors.New("crash")
+			_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				o := redisidem.Finish(answer).WithState(map[string]int{"b": 2, "a": 1}).
+					WithEffects(effect.Set(st.ShardKey("sum"), "\xff1"))
+				stored, same, err := st.EncodeOutcome(o)
+				mustBe(b, err, nil)
+				again, _, err := st.EncodeOutcome(same)
+				mustBe(b, err, nil)
+				if with == nil && !bytes.Equal(stored, again) {
+					b.Errorf("%s: the returned outcome is encoded as\n%s, not\n%s", name, again, stored)
+				}
+				if with != nil && bytes.Contains(stored, []byte("4111")) {
+					b.Errorf("%s: the stored outcome is not encoded", name)
+				}
+				kept = stored
+				return same, crash
+			})
+			mustBe(b, err, crash)
+			key, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				return st.DecodeOutcome(kept)
+			})
+			mustBe(b, err, nil)
+			if r := key.Response; r.Code != answer.Code || !bytes.Equal(r.Body, answer.Body) || len(r.Header["X"]) != 2 || r.Header["X"][1] != "\xff" {
+				b.Errorf("%s: the response is %+v", name, r)
+			}
+			_, err = sc.Do(ctx, "other", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				return st.DecodeOutcome(kept)
+			})
+			if with != nil && !errors.Is(err, redisidem.ErrDamaged) {
+				b.Errorf("%s: the outcome of another visit was decoded: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestStoredOutcomesKeepTheirKind(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("s")
+		wait := redisidem.JSON(202, "wait")
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: kept(b, redisidem.Next().WithState([]byte(nil))), Compensate: func(context.Context, *redisidem.Stage) error { return nil }},
+			{Point: "two", Work: kept(b, redisidem.Interim("two", wait)), Next: []string{"three"}},
+			{Point: "three", Work: kept(b, redisidem.Fail(redisidem.JSON(402, "no")))},
+		}})
+		mustBe(b, err, nil)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if key.Response.Code != 202 || key.RecoveryPoint != "two" {
+			b.Errorf("the key is %+v", key)
+		}
+	})
+}
+
+// kept returns a stage that returns the outcome as it was stored and read again.
+func kept(b *bubble, o redisidem.Outcome) redisidem.StageFunc {
+	return func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		stored, _, err := st.EncodeOutcome(o)
+		mustBe(b, err, nil)
+		return st.DecodeOutcome(stored)
+	}
+}
+
+func TestOutcomesThatTheCommitWouldRefuseAreNotEncoded(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{MaxValueBytes: 100}).Scope("s")
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: kept(b, redisidem.Next())},
+		}})
+		mustBe(b, err, nil)
+		check := func(st *redisidem.Stage, wrong map[string]error, outcomes map[string]redisidem.Outcome) {
+			for name, want := range wrong {
+				if stored, _, err := st.EncodeOutcome(outcomes[name]); !errors.Is(err, want) || stored != nil {
+					b.Errorf("%s: %q, %v, want %v", name, stored, err, want)
+				}
+			}
+		}
+		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			check(st, map[string]error{
+				"idle": nil, "extra": redisidem.ErrInvalid, "undo": redisidem.ErrInvalid, "large": redisidem.ErrInvalid, "same": redisidem.ErrNoProgress,
+				"next": redisidem.ErrInvalid, "state": redisidem.ErrInvalid, "effect": redisidem.ErrInvalid,
+			}, map[string]redisidem.Outcome{
+				"idle":   redisidem.NothingDone(),
+				"extra":  redisidem.NothingDone().WithState(1),
+				"undo":   redisidem.Finish(redisidem.JSON(200, "")).Undo(flow),
+				"large":  redisidem.Finish(redisidem.Response{Code: 200, Body: make([]byte, 101)}),
+				"same":   redisidem.Advance(redisidem.Started),
+				"next":   redisidem.Next(),
+				"state":  redisidem.Advance("two").WithState(func() {}),
+				"effect": redisidem.Advance("two").WithEffects(effect.Set("elsewhere", "1")),
+			})
+			return redisidem.Finish(redisidem.JSON(200, "done")), nil
+		})
+		mustBe(b, err, nil)
+	})
+}
+
+func TestDamagedOutcomesAreNotDecoded(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("s")
+		_, err := sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			for _, text := range []string{"", "{", `{"version":2}`, `{"version":1,"kind":"other"}`, `{"version":1,"response":{"header":"YQ=="}}`, `{"version":1,"effects":[{}]}`} {
+				if o, err := st.DecodeOutcome([]byte(text)); !errors.Is(err, redisidem.ErrDamaged) {
+					b.Errorf("%q became %+v, %v", text, o, err)
+				}
+			}
+			return redisidem.Finish(redisidem.JSON(200, "done")), nil
+		})
+		mustBe(b, err, nil)
+	})
+}
