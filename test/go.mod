@@ -2,8 +2,6 @@ module github.com/redisidem/redisidem/test
 
 go 1.26.0
 
-replace github.com/redisidem/redisidem => ../
-
 require (
 	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/alicebob/miniredis/v2 v2.40.0
@@ -13,7 +11,7 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/hashicorp/go-retryablehttp v0.7.8
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0-00010101000000-000000000000
+	github.com/redisidem/redisidem v0.1.0
 	github.com/rs/zerolog v1.33.0
 	google.golang.org/grpc v1.85.0
 	pgregory.net/rapid v1.3.0
