@@ -2,11 +2,6 @@ module github.com/redisidem/redisidem/test
 
 go 1.26.0
 
-replace (
-	github.com/redisidem/redisidem => ../
-	github.com/redisidem/redisidem/contrib/sqlidem => ../contrib/sqlidem
-)
-
 require (
 	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/alicebob/miniredis/v2 v2.40.0
@@ -17,8 +12,8 @@ require (
 	github.com/hashicorp/go-retryablehttp v0.7.8
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0
-	github.com/redisidem/redisidem/contrib/sqlidem v0.0.0
+	github.com/redisidem/redisidem v0.1.0
+	github.com/redisidem/redisidem/contrib/sqlidem v0.1.0
 	github.com/rs/zerolog v1.33.0
 	google.golang.org/grpc v1.85.0
 	pgregory.net/rapid v1.3.0

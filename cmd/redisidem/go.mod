@@ -2,12 +2,6 @@ module github.com/redisidem/redisidem/cmd/redisidem
 
 go 1.26.0
 
-replace (
-	github.com/redisidem/redisidem => ../..
-	github.com/redisidem/redisidem/contrib/otelidem => ../../contrib/otelidem
-	github.com/redisidem/redisidem/contrib/promidem => ../../contrib/promidem
-)
-
 require (
 	github.com/MicahParks/jwkset v0.11.4
 	github.com/MicahParks/keyfunc/v3 v3.9.1
@@ -21,8 +15,8 @@ require (
 	github.com/posener/complete v1.2.3
 	github.com/prometheus/client_golang v1.25.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0
-	github.com/redisidem/redisidem/contrib/promidem v0.0.0-00010101000000-000000000000
+	github.com/redisidem/redisidem v0.1.0
+	github.com/redisidem/redisidem/contrib/promidem v0.1.0
 	github.com/rs/cors v1.11.1
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/willabides/kongplete v0.4.0
@@ -58,7 +52,7 @@ require (
 	github.com/prometheus/common v0.72.0
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/redisidem/redisidem/contrib/otelidem v0.0.0
+	github.com/redisidem/redisidem/contrib/otelidem v0.1.0
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/contrib/bridges/prometheus v0.72.0 // indirect

@@ -39,7 +39,8 @@ type cli struct {
 	Console consoleCommand `cmd:"" help:"Serve pages for operators: find keys, read their journals, and act on them."`
 
 	Completion completionCommand `cmd:"" help:"Print a script with which a shell completes command lines."`
-	Version    versionCommand    `cmd:"" help:"Show the version of this program."`
+	Man        manCommand        `cmd:"" help:"Print the manual page, in the format of man."`
+	Version    versionCommand    `cmd:"" help:"Show the version of this program, its commit, and whether files differed from the commit."`
 }
 
 // The exit statuses.

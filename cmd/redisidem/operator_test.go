@@ -293,7 +293,7 @@ func TestProgramAlonePrintsHelp(t *testing.T) {
 	if !strings.HasPrefix(text, "Usage: redisidem <command>") || !strings.HasSuffix(text, "more information on a command.\n") {
 		t.Errorf("it prints\n%s", text)
 	}
-	if version := command(t, "127.0.0.1:1", "", "version"); !strings.HasPrefix(version, "redisidem  ") || !strings.Contains(version, "\ngo         1.") {
+	if version := command(t, "127.0.0.1:1", "", "version"); !strings.HasPrefix(version, "redisidem  ") || !strings.Contains(version, "\ngo         1.") || !strings.Contains(version, "\ncommit     ") {
 		t.Errorf("the version is\n%s", version)
 	}
 }

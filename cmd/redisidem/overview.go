@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -155,24 +152,4 @@ func (c *auditCommand) Run(ctx context.Context) error {
 		}
 		return r.flush()
 	})
-}
-
-// versionCommand prints the version.
-type versionCommand struct{}
-
-// Run prints the version of the program and of Go.
-func (versionCommand) Run() error {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return errors.New("this build has no version")
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "redisidem\t%s\n", info.Main.Version)
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" || s.Key == "vcs.time" || s.Key == "vcs.modified" {
-			fmt.Fprintf(w, "%s\t%s\n", strings.TrimPrefix(s.Key, "vcs."), s.Value)
-		}
-	}
-	fmt.Fprintf(w, "go\t%s\n", strings.TrimPrefix(info.GoVersion, "go"))
-	return w.Flush()
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
+
+	_ "github.com/redisidem/redisidem/contrib/caddyidem"
 )
 
 // A Caddyfile for a payments API. The key belongs to the user that basic_auth has found.

@@ -2,19 +2,14 @@ module github.com/redisidem/redisidem/contrib/caddyidem
 
 go 1.26.0
 
-replace (
-	github.com/redisidem/redisidem => ../..
-	github.com/redisidem/redisidem/contrib/promidem => ../promidem
-)
-
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/caddyserver/caddy/v2 v2.11.9
 	github.com/dustin/go-humanize v1.1.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0
-	github.com/redisidem/redisidem/contrib/promidem v0.0.0-00010101000000-000000000000
+	github.com/redisidem/redisidem v0.1.0
+	github.com/redisidem/redisidem/contrib/promidem v0.1.0
 	go.uber.org/zap v1.28.0
 	go.uber.org/zap/exp v0.3.0
 )

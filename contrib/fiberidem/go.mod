@@ -2,13 +2,11 @@ module github.com/redisidem/redisidem/contrib/fiberidem
 
 go 1.26.0
 
-replace github.com/redisidem/redisidem => ../..
-
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/gofiber/fiber/v3 v3.1.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0
+	github.com/redisidem/redisidem v0.1.0
 )
 
 require (

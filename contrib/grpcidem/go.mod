@@ -2,12 +2,10 @@ module github.com/redisidem/redisidem/contrib/grpcidem
 
 go 1.26.0
 
-replace github.com/redisidem/redisidem => ../..
-
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0
+	github.com/redisidem/redisidem v0.1.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261104224025-d1e00e9f33ab
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12

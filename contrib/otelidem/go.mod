@@ -2,12 +2,10 @@ module github.com/redisidem/redisidem/contrib/otelidem
 
 go 1.26.0
 
-replace github.com/redisidem/redisidem => ../..
-
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/redisidem/redisidem v0.0.0
+	github.com/redisidem/redisidem v0.1.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/metric v1.47.0
 	go.opentelemetry.io/otel/sdk v1.47.0

@@ -2,12 +2,10 @@ module github.com/redisidem/redisidem/examples/middleware
 
 go 1.26.0
 
-replace github.com/redisidem/redisidem => ../..
-
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/go-chi/chi/v5 v5.5.0
-	github.com/redisidem/redisidem v0.0.0
+	github.com/redisidem/redisidem v0.1.0
 )
 
 require (
