@@ -105,6 +105,9 @@ var due string
 //go:embed requeue.lua
 var requeue string
 
+//go:embed reindex.lua
+var reindex string
+
 //go:embed turn.lua
 var turn string
 
@@ -117,7 +120,7 @@ var permissions string
 //go:embed audit.lua
 var audit string
 
-// The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, Permissions
+// The scripts: the transitions of a record, Due, Requeue, Reindex, Turn and Rest for completers, Permissions
 // for the check of a Redis user, and Audit for operators.
 var (
 	Create      = newScript("create", create)
@@ -131,6 +134,7 @@ var (
 	Release     = newScript("release", release)
 	Due         = newScript("due", due)
 	Requeue     = newAct("requeue", requeue)
+	Reindex     = newScript("reindex", reindex)
 	Turn        = newScript("turn", turn)
 	Rest        = newScript("rest", rest)
 	Permissions = newScript("permissions", permissions)
@@ -139,5 +143,5 @@ var (
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Permissions, Audit}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Reindex, Turn, Rest, Permissions, Audit}
 }

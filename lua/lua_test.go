@@ -155,7 +155,7 @@ func TestScriptsUseOnlyKEYS(t *testing.T) {
 			case c[1] == "'XINFO'" && c[2] == "'STREAM'", c[2] == "effect.key": // one of KEYS
 			case !key.MatchString(c[2]):
 				t.Errorf("%s: the key of %s is not one of KEYS", s.Name, c[0])
-			case c[2] == "KEYS[2]" && !strings.Contains(header, "KEYS[2] lock"):
+			case c[2] == "KEYS[2]" && !strings.Contains(header, "KEYS[2]"):
 				t.Errorf("%s: the header does not name the key of %s", s.Name, c[0])
 			}
 		}

@@ -40,50 +40,18 @@ type Purged struct {
 func (in *Inspector) Purge(ctx context.Context, scope, cursor string, a Act) iter.Seq2[Purged, error] {
 	return func(yield func(Purged, error) bool) {
 		p := Purged{Next: cursor}
-		note, err := in.purgeNote(scope, a)
-		if err == nil {
-			err = note(ctx, "purge: began")
-		}
-		if err != nil {
+		if err := in.service.Scope(scope).validate("any"); err != nil {
 			yield(p, err)
 			return
 		}
-		errStopped := errors.New("stopped")
-		err = in.purge(ctx, scope, &p, func() error {
-			if !yield(p, nil) {
-				return errStopped
-			}
-			return nil
+		err := in.recordMany(ctx, "purge", scope, "", a, func() (string, error) {
+			err := in.purge(ctx, scope, &p, func() error { return goOn(yield(p, nil)) })
+			return fmt.Sprintf("%d deleted, %d locked, %d unknown", p.Deleted, p.Locked, p.Unknown), err
 		})
-		how := "ended"
-		if err != nil {
-			how = "stopped"
-		}
-		// The purge is over although its caller may have left.
-		noteErr := note(context.WithoutCancel(ctx), fmt.Sprintf("purge: %s, %d deleted, %d locked, %d unknown", how, p.Deleted, p.Locked, p.Unknown))
-		if errors.Is(err, errStopped) {
-			return
-		}
-		if err = errors.Join(err, noteErr); err != nil {
+		if err != nil && !errors.Is(err, errLeft) {
 			yield(p, err)
 		}
 	}
-}
-
-// purgeNote returns a function that writes an entry about a purge into the audit.
-func (in *Inspector) purgeNote(scope string, a Act) (func(ctx context.Context, what string) error, error) {
-	s := in.service
-	if err := s.Scope(scope).validate("any"); err != nil {
-		return nil, err
-	}
-	if _, err := a.audit("purge"); err != nil {
-		return nil, err
-	}
-	id := protocol.Identify(s.cfg.Namespace, scope, "", protocol.DigestOf(scope, ""))
-	return func(ctx context.Context, what string) error {
-		_, err := s.ask(ctx, "audit", s.redis.NewAudit(id, &protocol.Audit{Act: what, Actor: a.Actor, Reason: a.Reason}))
-		return err
-	}, nil
 }
 
 // purge deletes the keys of a scope, and counts in p. It calls report after each step.

@@ -103,6 +103,7 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 		{c.NewDelete(id, Seen{}, ""), lua.Delete, []string{id.Record, id.Lock}, []any{"", "", "ns:deleted", 60000}},
 		{c.NewUnlock(id), lua.Unlock, []string{id.Record, id.Lock}, nil},
 		{c.NewRequeue(id, "f"), lua.Requeue, []string{id.Record, id.Lock, due, dead}, nil},
+		{c.NewReindex(id, due, time.Second), lua.Reindex, []string{id.Record, due}, []any{1000}},
 		{c.NewDue(Due{Index: due, Batch: 16, PutOff: time.Second, Until: "5"}), lua.Due, []string{due}, []any{16, 1000, 70000, "5"}},
 		{
 			c.NewRest(Turn{nonce: "n", began: "7"}, Rest{Flow: "f", First: 9}, Rest{Flow: "g", First: Empty}),

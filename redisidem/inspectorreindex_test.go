@@ -1,0 +1,64 @@
+package redisidem_test
+
+import (
+	"fmt"
+	"path"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// TestReindexFindsKeysThatNoIndexHas deletes the indexes of a flow, and lets completers continue
+// what is not a dead letter.
+func TestReindexFindsKeysThatNoIndexHas(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		in := e.inEveryState()
+		raw := e.client()
+		failing := mustFlow(t, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[0].Work = fails(errStage) }))
+		keys := e.many(300)
+		for i := range keys {
+			_, err := in.svc.Scope("lost").DoFlow(ctx, fmt.Sprint(i), request, failing)
+			mustBe(t, err, errStage)
+		}
+		lost := 0
+		for _, pattern := range []string{"*:due:cart", "*:dead:cart"} {
+			for _, index := range e.everything(raw) {
+				if matched, _ := path.Match(pattern, index); !matched {
+					continue
+				}
+				lost += int(raw.ZCard(ctx, index).Val())
+				mustBe(t, raw.Del(ctx, index).Err(), nil)
+			}
+		}
+		if lost != keys+2 { // with one that is due and a dead letter
+			t.Fatalf("the indexes had %d keys", lost)
+		}
+		// It is left and continued after the first step, and done again.
+		entered, cursor := 0, ""
+		for p, err := range in.Reindex(ctx, "cart", time.Hour, cursor, act) {
+			mustBe(t, err, nil)
+			entered, cursor = p.Entered, p.Next
+			break
+		}
+		for range 2 {
+			more := 0
+			for p, err := range in.Reindex(ctx, "cart", time.Hour, cursor, act) {
+				mustBe(t, err, nil)
+				more, cursor = p.Entered, p.Next
+			}
+			entered += more
+		}
+		if entered != lost {
+			t.Errorf("%d keys were entered, and %d lost", entered, lost)
+		}
+		if key := in.mustGet(t, "due", redisidem.KeyIdle); key.Due.Before(key.At.Add(59 * time.Minute)) {
+			t.Errorf("the key is due at %v", key.Due)
+		}
+		indexes, err := in.FlowIndexes(ctx, "cart")
+		mustBe(t, err, nil)
+		if len(indexes) != 1 || indexes[0] != (redisidem.FlowIndex{Name: "cart", Due: int64(keys + 1), Dead: 1}) {
+			t.Errorf("the indexes are %+v", indexes)
+		}
+	})
+}
