@@ -14,7 +14,8 @@
 --         none has. Without KEYS[3] it may be left out
 -- ARGV[4] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
 --         each attempt, up to half of the time that the record has left
--- ARGV[5] with KEYS[4]: why the key is given up
+-- ARGV[5] with KEYS[4]: why the key is given up; without it the longest time that a completer
+--         leaves the key alone, in milliseconds, which may be left out
 -- ARGV[6] with KEYS[4]: how long the record lives at least, in milliseconds
 --
 -- Replies
@@ -109,6 +110,9 @@ if revision and spent ~= token and r[2] ~= 'finished' then
       local pause = ARGV[4] * 2 ^ math.min(math.max(failed, 0), 6)
       if left > 0 then
         pause = math.min(pause, left / 2)
+      end
+      if ARGV[5] then
+        pause = math.min(pause, tonumber(ARGV[5]))
       end
       local due = time[1] * 1000 + math.floor(time[2] / 1000) + pause
       redis.call('ZADD', KEYS[3], string.format('%.0f', due), member)

@@ -33,6 +33,8 @@
 -- ARGV[13] the trace context of the caller, for the record to create
 -- ARGV[14] without KEYS[2]: the record's control before the caller took the lock, '-' when it had
 --         none, '' when another attempt has the lock
+-- ARGV[15] with KEYS[3]: how long after its creation the record reaches its flow's deadline, in
+--         milliseconds: a completer looks at it by then
 --
 -- Replies
 --   OWN      token, fence, attempts, attempts of this revision; for a record that existed, the
@@ -285,6 +287,12 @@ local function enter(at, attempt)
     end
   elseif KEYS[3] and not letter then
     local due = math.floor(at / 1000) + ARGV[3] + math.min(ARGV[12] * 2 ^ math.min(attempt - 1, 6), (ARGV[4] - ARGV[3]) / 2)
+    if ARGV[15] then
+      local deadline = math.floor((created or at) / 1000) + ARGV[15]
+      if deadline * 1000 > tonumber(at) then
+        due = math.min(due, math.max(deadline, math.floor(at / 1000) + ARGV[3]))
+      end
+    end
     redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
     if redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT') == 0 then
       redis.call('PEXPIRE', KEYS[3], ARGV[4], 'NX')

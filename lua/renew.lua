@@ -8,6 +8,8 @@
 -- ARGV[1] token   ARGV[2] fence   ARGV[3] lease in milliseconds   ARGV[4] retention in milliseconds
 -- ARGV[5] with KEYS[3] and without KEYS[4]: how long a completer waits after the lease has lapsed,
 --         in milliseconds. It doubles with each attempt, as in the claim
+-- ARGV[6] with ARGV[5]: how long it is until the flow's deadline, in milliseconds: a completer
+--         looks at the key by then. It may be left out
 --
 -- Replies
 --   OK      token
@@ -64,6 +66,9 @@ if KEYS[3] then
     -- The index is a hint: if full memory refuses this, a completer comes too early and finds the
     -- key locked.
     local due = lapse + math.min(ARGV[5] * 2 ^ math.min(stage - 1, 6), ARGV[4] / 2)
+    if ARGV[6] then
+      due = math.min(due, math.max(lapse, lapse - ARGV[3] + ARGV[6]))
+    end
     redis.pcall('ZADD', KEYS[3], 'XX', string.format('%.0f', due), string.sub(KEYS[1], -32))
     redis.call('PEXPIRE', KEYS[3], ARGV[3] + ARGV[4], 'GT')
   end

@@ -60,13 +60,16 @@ func (l *Lease) abandonWith(ctx context.Context, reason error, a protocol.Abando
 	emit := func(kind EventKind) {
 		e := l.event(kind)
 		e.Duration, e.Err = time.Since(l.began), reason
+		if kind == EventDeadLettered {
+			e.Scope = l.id.Scope
+		}
 		s.observe(ctx, e)
 	}
 	flow := l.indexed()
 	if a.DeadLetter != "" {
 		flow = l.flow
 	}
-	a.ID, a.Token, a.Recovery = l.id, l.token, flow.recovery(s.cfg.Retention)
+	a.ID, a.Token, a.Recovery = l.id, l.token, l.recovery(flow)
 	c := s.redis.NewAbandon(a)
 	var r protocol.Reply
 	if a.Ending == (protocol.Ending{}) {

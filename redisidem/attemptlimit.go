@@ -20,14 +20,15 @@ func (l *Lease) deadLetterReason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.key
-	if made := l.attempt - 1; made >= l.flow.limit(k.requeued, k.Revision) {
+	made, limit := l.attempt-1, l.flow.limit(k.requeued, k.Revision)
+	if made >= limit && !l.exhaust(k, made, limit) {
 		return fmt.Sprintf("%d attempts", made)
 	}
 	// Without a bound the record would never expire, because each claim prolongs it.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
 	since := latest(k.CreatedAt, k.requeued.at)
-	if age := k.LockedAt.Sub(since); k.hasInterim && age > bound {
+	if age := k.LockedAt.Sub(since); k.hasInterim && age > max(bound, l.flow.cfg.Deadline) {
 		return fmt.Sprintf("interim answers for %v", age)
 	}
 	// Pauses between counted attempts grow, but each is shorter than the record's remaining life.

@@ -119,6 +119,9 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	}
 	e.undoable = l.flow.undoes(key.RecoveryPoint)
 	e.snooze = min(e.snooze, s.cfg.Retention/2) // the key would expire
+	if left := l.deadlineIn(key); left > 0 && e.snooze > 0 {
+		e.snooze = min(e.snooze, max(left, time.Millisecond))
+	}
 	err = e.keep(s.valueCodec, l.id, key)
 	return e, err
 }
@@ -143,6 +146,11 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 		c.Recovery.After = l.flow.cfg.InterimFor
 	default:
 		c.Recovery.After = s.cfg.Lease + l.flow.recoverAfter(s.cfg.Retention)
+	}
+	if left := l.deadlineIn(key); left > 0 && e.interim {
+		c.Recovery.After = max(min(c.Recovery.After, left), time.Millisecond)
+	} else if left > 0 {
+		c.Recovery.After = min(c.Recovery.After, max(left, s.cfg.Lease))
 	}
 	c.Recovery.Flow, c.Leaves = protocol.FlowName(key.Flow), e.point == Finished
 	return s.redis.NewCommit(&c)
@@ -202,7 +210,12 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 	l.mu.Unlock()
 
 	s.observe(ctx, done)
-	if l.flow.recoverable() && e.snooze > 0 && e.snooze < l.flow.quiet(s.cfg.Retention) {
+	if e.failedBy != nil {
+		failed := done
+		failed.Kind, failed.Err, failed.Scope = EventFailed, e.failedBy, l.id.Scope
+		s.observe(ctx, failed)
+	}
+	if e.interim && l.dueSoon(key, e) {
 		s.wakeInBackground(ctx, l.flow.cfg.Name)
 	}
 	if keep && !held {
@@ -220,6 +233,22 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 		s.cache.put(l.id.Name, next, try.sent, s.cfg.Retention)
 	}
 	return next, held, notKept
+}
+
+// dueSoon reports whether a key with an interim answer is due before a completer that rests would
+// look at it.
+func (l *Lease) dueSoon(key *Key, e *encodedOutcome) bool {
+	if !l.flow.recoverable() {
+		return false
+	}
+	due, left := l.flow.cfg.InterimFor, l.deadlineIn(key)
+	if e.snooze > 0 {
+		due = e.snooze
+	}
+	if left > 0 {
+		due = min(due, left)
+	}
+	return due < l.flow.quiet(l.scope.service.cfg.Retention)
 }
 
 // outcomeUnknown reports that it can no longer be found out whether the commit was stored. Either

@@ -45,6 +45,17 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 	return next, nil
 }
 
+// undoFrom returns the recovery point at which the compensation of a flow begins that fails at this
+// stage. began means that an attempt at the stage has begun.
+func (f *Flow) undoFrom(stage *FlowStage, key *Key, began bool) (string, error) {
+	next, err := f.undo(key, len(key.Journal)-1)
+	if err == nil && began && stage.CompensateFailed {
+		// The commit that fails the flow is in the journal with this revision and this stage.
+		next = compensating + strconv.FormatInt(key.Revision, 10)
+	}
+	return next, err
+}
+
 // pointAfter returns the recovery point to which the i-th journal entry led.
 func pointAfter(key *Key, i int) string {
 	if i+1 < len(key.Journal) {

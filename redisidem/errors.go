@@ -73,6 +73,12 @@ var (
 	// ErrNothingDone is for Reconcile to return when the earlier attempt has not done the stage's
 	// work: the stage then runs.
 	ErrNothingDone = errors.New("redisidem: not done")
+	// ErrDeadline is the cause with which a flow is failed after FlowConfig.Deadline, and the cause
+	// of the cancelled context of a stage that was running then.
+	ErrDeadline = errors.New("redisidem: deadline of the flow has passed")
+	// ErrExhausted is the cause with which a flow is failed, or moved to its last stage, when
+	// MaxAttempts is used up: see FlowConfig.Exhausted.
+	ErrExhausted = errors.New("redisidem: attempts are used up")
 	// ErrEffect is matched by an [*EffectError]: an effect cannot be applied, and so nothing of its
 	// outcome was. If the outcome was a callback's, the error matches ErrNotKept, too.
 	ErrEffect = errors.New("redisidem: effect refused")

@@ -16,6 +16,7 @@ type Flow struct {
 	words  string // the argument of the claim script
 
 	compensates bool // at least one stage has a Compensate
+	returnless  bool // at least one stage is a point of no return
 }
 
 // NewFlow makes a flow. It returns an [*InvalidError] if the description is wrong: for an empty or
@@ -45,9 +46,13 @@ func NewFlow(cfg FlowConfig) (*Flow, error) {
 		}
 		f.stages[s.Point], f.order[s.Point] = s, i
 		f.compensates = f.compensates || s.Compensate != nil
+		f.returnless = f.returnless || s.NoReturn
 		words.WriteString(s.Point + "\n")
 	}
 	f.words = words.String()
+	if err := f.checkExhausted(); err != nil {
+		return nil, err
+	}
 	if err := f.connected(); err != nil {
 		return nil, err
 	}
@@ -63,7 +68,7 @@ func (f *Flow) connected() error {
 			}
 		}
 	}
-	reached := map[string]bool{Started: true}
+	reached := map[string]bool{Started: true, f.cfg.Exhausted.Stage: true}
 	ending := map[string]bool{Finished: true}
 	for range f.cfg.Stages {
 		for i := range f.cfg.Stages {

@@ -46,14 +46,35 @@ type FlowConfig struct {
 	// expires first. At least 1 ms. Default: 15 min.
 	InterimFor time.Duration
 
-	// MaxAttempts is how many attempts at one stage are made, including the attempts of clients,
-	// before a Completer makes the key a dead letter. Default: 10.
+	// Deadline is how long the work on a key may take since the key was created, by the server's
+	// clock. A key that is older is failed: its committed stages are compensated, and it finishes
+	// with the answer of FailWith. The context of a stage that is running then ends, with
+	// ErrDeadline as its cause. The stage may still return an outcome, which is committed and then
+	// undone, or which finishes the key. After an error of the stage the flow is failed at once.
 	//
-	// A Completer also gives up a key:
+	// A client's call looks at the deadline, and so does a Completer, within 30 s and an Interval
+	// of it. The deadline does not apply after the point of no return ([FlowStage].NoReturn), nor
+	// to dead letters until they are requeued. At least 1 ms. Zero: no deadline.
+	Deadline time.Duration
+
+	// FailWith returns the answer of a key that is failed by the flow and not by one of its stages.
+	// The cause matches [ErrDeadline] or [ErrExhausted]. It gets the stage at which the flow fails,
+	// before anything is undone, and may be called more than once for a key. Nil: an answer with
+	// status 504 after the deadline and 500 otherwise, and a problem document (RFC 9457).
+	FailWith func(st *Stage, cause error) Response
+
+	// Exhausted says what a Completer does with a key that has used up MaxAttempts at a stage. The
+	// zero value: it becomes a dead letter.
+	Exhausted Exhausted
+
+	// MaxAttempts is how many attempts at one stage are made, including the attempts of clients,
+	// before a Completer makes the key a dead letter, or does what Exhausted says. Default: 10.
+	//
+	// A Completer also makes a key a dead letter:
 	//
 	//   - whose stages return to each other without end (ErrNoProgress);
 	//   - that still gets interim answers when it is older than a lease, InterimFor and
-	//     Config.Retention together;
+	//     Config.Retention together, and than Deadline;
 	//   - that had only NothingDone for that long;
 	//   - whose record it could not read MaxAttempts times;
 	//   - that it found MaxAttempts times at a version or a recovery point that none of its flows
@@ -83,6 +104,8 @@ func (c *FlowConfig) complete() error {
 		return invalid("FlowConfig.RecoverAfter", "must be between 1ms and %v, or zero: %v", maxDuration, c.RecoverAfter)
 	case c.InterimFor < time.Millisecond || c.InterimFor > maxDuration:
 		return invalid("FlowConfig.InterimFor", "must be between 1ms and %v: %v", maxDuration, c.InterimFor)
+	case c.Deadline != 0 && (c.Deadline < time.Millisecond || c.Deadline > maxDuration):
+		return invalid("FlowConfig.Deadline", "must be between 1ms and %v, or zero: %v", maxDuration, c.Deadline)
 	case c.MaxAttempts < 1:
 		return invalid("FlowConfig.MaxAttempts", "must be at least 1: %d", c.MaxAttempts)
 	}
@@ -108,6 +131,8 @@ func (s *FlowStage) complete(field string, f *Flow) error {
 		return invalid(field+".Work", "must not be nil")
 	case s.Next != nil && len(s.Next) == 0:
 		return invalid(field+".Next", "must not be empty; nil stands for the following stage, or Finished for the last one")
+	case s.CompensateFailed && s.Compensate == nil:
+		return invalid(field+".CompensateFailed", "must not be set without Compensate")
 	case s.Timeout < 0:
 		return invalid(field+".Timeout", "must not be negative: %v", s.Timeout)
 	case s.MaxVisits < 1:

@@ -60,6 +60,13 @@ type FlowStage struct {
 	// no compensation.
 	Compensate func(ctx context.Context, st *Stage) error
 
+	// CompensateFailed makes Compensate also run for an attempt at the stage that was not
+	// committed, if the flow fails there: because the stage returned Fail, its attempts were used
+	// up, or the flow was failed while the stage was running. Compensate must then accept that the
+	// work was not done. [Stage.Compensates] returns the commit that failed the flow, which has the
+	// attempt's number, and its fence if the attempt made that commit.
+	CompensateFailed bool
+
 	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an
 	// earlier one is compensated.
 	NoReturn bool
@@ -79,19 +86,32 @@ func (f *Flow) runAt(ctx context.Context, st *Stage, visit int) (Outcome, error)
 	case visit > stage.MaxVisits:
 		return Outcome{}, fmt.Errorf("%w: stage %q came back more than %d times", ErrNoProgress, point, stage.MaxVisits)
 	}
-	o, reconciled, err := stage.perform(ctx, st)
+	if cause := st.lease.failCause(st.key); cause != nil {
+		return f.fail(ctx, st, stage, cause, st.attempt > 1)
+	}
+	bounded, cancel := st.lease.untilDeadline(ctx, st.key)
+	defer cancel()
+	o, reconciled, err := stage.perform(bounded, st)
+	if err != nil && errors.Is(context.Cause(bounded), ErrDeadline) {
+		return f.fail(ctx, st, stage, ErrDeadline, true)
+	}
 	if err != nil {
 		return Outcome{}, &StageError{Stage: point, Err: err}
 	}
+	return f.resolveOrEnd(stage, st, o, reconciled)
+}
+
+// resolveOrEnd is resolve for a stage whose work is done: an outcome that is invalid ends the key.
+func (f *Flow) resolveOrEnd(stage *FlowStage, st *Stage, o Outcome, reconciled bool) (Outcome, error) {
 	resolved, err := f.resolve(stage, st.key, o, reconciled)
 	switch {
 	case err == nil || !errors.Is(err, ErrInvalid) || o.idle:
 		return resolved, err // only an invalid outcome of done work goes on below
 	case reconciled:
-		return Outcome{}, &StageError{Stage: point, Err: fmt.Errorf("%w: reconcile: %w", ErrOutcomeUnknown, err)}
+		return Outcome{}, &StageError{Stage: stage.Point, Err: fmt.Errorf("%w: reconcile: %w", ErrOutcomeUnknown, err)}
 	}
 	if o.failed && !strings.HasPrefix(resolved.RecoveryPoint, compensating) {
-		if next, undoErr := f.undo(st.key, len(st.key.Journal)-1); undoErr == nil {
+		if next, undoErr := f.undoFrom(stage, st.key, true); undoErr == nil {
 			return Outcome{RecoveryPoint: next, refused: err}, nil
 		}
 	}
@@ -118,7 +138,7 @@ func (f *Flow) resolve(stage *FlowStage, key *Key, o Outcome, reconciled bool) (
 		}
 		o.next, o.RecoveryPoint = false, f.cfg.Stages[i].Point
 	case o.failed:
-		next, err := f.undo(key, len(key.Journal)-1)
+		next, err := f.undoFrom(stage, key, true)
 		if err != nil {
 			return o, err
 		}

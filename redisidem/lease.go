@@ -38,12 +38,14 @@ type Lease struct {
 
 	mu           sync.Mutex
 	key          *Key
-	attempt      int                     // of this stage
-	since        time.Time               // when this stage began: with the claim, or when the last stage was committed
-	ended        bool                    // set by end
-	retried      bool                    // this stage ran more than once under this lease
-	hasCommitted bool                    // a stage was committed under this lease
-	idle         bool                    // it ended because there was nothing to do
+	attempt      int       // of this stage
+	since        time.Time // when this stage began: with the claim, or when the last stage was committed
+	ended        bool      // set by end
+	retried      bool      // this stage ran more than once under this lease
+	hasCommitted bool      // a stage was committed under this lease
+	idle         bool      // it ended because there was nothing to do
+	exhausted    bool      // the attempts at the revision exhaustedAt are used up
+	exhaustedAt  int64
 	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
 	lost         error                   // set by lose: why it cancelled the context
 	// sent is when the last command that extended the lease was sent: the claim, a renewal, or a

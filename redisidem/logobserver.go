@@ -10,8 +10,8 @@ import (
 //
 // The levels are: Debug for claims, renewals, commits and replays; Info for refusals and for stages
 // that ended without a result; Warn for leases that were lost, commits whose outcome is unknown,
-// results that were not kept, and refusals because Redis is unavailable; Error for dead letters and
-// dropped commits.
+// results that were not kept, flows that were failed, and refusals because Redis is unavailable;
+// Error for dead letters and dropped commits.
 type LogObserver struct {
 	// Logger receives the lines. Default: slog.Default().
 	Logger *slog.Logger
@@ -77,6 +77,8 @@ func LogLevel(e Event) slog.Level {
 	case EventAbandoned:
 		return slog.LevelInfo
 	case EventLeaseLost, EventOutcomeUnknown:
+		return slog.LevelWarn
+	case EventFailed:
 		return slog.LevelWarn
 	case EventDeadLettered, EventCommitDropped:
 		return slog.LevelError

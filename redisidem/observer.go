@@ -49,6 +49,10 @@ const (
 	// fate is still unknown and it is not repeated any more. Err is the reason. If it is
 	// ErrOutcomeUnknown, the result may be stored, and a retry of the request finds out.
 	EventCommitDropped
+	// EventFailed means that a flow was failed, or moved to its last stage, and not by the outcome
+	// of a stage. It follows EventCommitted. Stage is where that happened. Err is the cause, and
+	// matches ErrDeadline or ErrExhausted. The compensations follow.
+	EventFailed
 )
 
 // String returns the kind in lower case, or "invalid" for any other value.
@@ -56,7 +60,7 @@ func (k EventKind) String() string {
 	names := [...]string{
 		EventClaimed: "claimed", EventCommitted: "committed", EventReplayed: "replayed", EventRefused: "refused",
 		EventRenewed: "renewed", EventLeaseLost: "lease-lost", EventOutcomeUnknown: "outcome-unknown", EventAbandoned: "abandoned",
-		EventDeadLettered: "dead-lettered", EventCommitDropped: "commit-dropped",
+		EventDeadLettered: "dead-lettered", EventCommitDropped: "commit-dropped", EventFailed: "failed",
 	}
 	if k <= 0 || int(k) >= len(names) {
 		return "invalid"
@@ -64,7 +68,7 @@ func (k EventKind) String() string {
 	return names[k]
 }
 
-// Event is one change of a key. Its fields never contain a key's text, a scope or a body.
+// Event is one change of a key. Its fields never contain a key's text or a body.
 type Event struct {
 	// Kind is the kind of the event.
 	Kind EventKind
@@ -73,6 +77,9 @@ type Event struct {
 	// Flow is the flow that works on the key, as name/version; empty without one. Of a refusal it
 	// is the flow that was to work on the key.
 	Flow string
+	// Scope is the key's scope, of EventDeadLettered and EventFailed, and empty otherwise: an alert
+	// needs to know whose key it is. It may name a customer, and there may be many of them.
+	Scope string
 	// Stage is the recovery point at which the work began that the event is about. It is empty for
 	// an event without a lease.
 	Stage string

@@ -37,6 +37,8 @@ type Outcome struct {
 	undo  *Flow
 	leave bool
 
+	// failedBy is why the flow fails, if that is not its stage's decision.
+	failedBy error
 	// refused is the error if the flow does not allow the stage's outcome.
 	refused error
 	// notKept is set if this outcome replaces one that could not be stored.
@@ -201,6 +203,7 @@ type encodedOutcome struct {
 	waits    bool          // calls before that get the interim answer
 	undoable bool          // the flow can undo the stage that returned it
 	worked   bool          // a callback returned it, so the work must not run again
+	failedBy error
 
 	// The encoded values to store, and the response that replaces the key's. stored is nil if the
 	// key's response stays.
@@ -232,7 +235,7 @@ func (e *encodedOutcome) keep(v valueCodec, id identity, k *Key) (err error) {
 func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, error) {
 	e := encodedOutcome{
 		point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState, notKept: o.notKept,
-		snooze: o.snooze, waits: o.snooze > 0 && !o.untilCalled,
+		failedBy: o.failedBy, snooze: o.snooze, waits: o.snooze > 0 && !o.untilCalled,
 	}
 	if o.refused != nil {
 		return e, o.refused

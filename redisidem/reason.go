@@ -14,6 +14,8 @@ var reasons = []struct {
 	{ErrMaxHold, "max-hold"},
 	{ErrFenced, "fenced"},
 	{errDeadLettered, "dead-lettered"},
+	{ErrDeadline, "deadline"},
+	{ErrExhausted, "exhausted"},
 	{ErrNotPermitted, "not-permitted"},
 	{ErrOutcomeUnknown, "outcome-unknown"},
 	{ErrLocked, "locked"},

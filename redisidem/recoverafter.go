@@ -21,7 +21,17 @@ func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
 	if !f.recoverable() {
 		return protocol.Recovery{}
 	}
-	return protocol.Recovery{Flow: f.cfg.Name, After: f.recoverAfter(retention)}
+	return protocol.Recovery{Flow: f.cfg.Name, After: f.recoverAfter(retention), Deadline: f.cfg.Deadline}
+}
+
+// recovery returns when a completer may continue the key if its lease ends now. The key is in the
+// due index of f, or f is nil.
+func (l *Lease) recovery(f *Flow) protocol.Recovery {
+	r := f.recovery(l.scope.service.cfg.Retention)
+	if r.Deadline > 0 {
+		r.Left = l.deadlineIn(l.Key())
+	}
+	return r
 }
 
 // longestRest bounds how long a flow is not scanned because a scan found nothing due. Within it the
@@ -31,5 +41,9 @@ const longestRest = 30 * time.Second
 
 // quiet returns how long it takes at least until a key is due that was not in the due index yet.
 func (f *Flow) quiet(retention time.Duration) time.Duration {
-	return max(min(f.cfg.RecoverAfter, f.cfg.InterimFor, retention/2, longestRest), time.Millisecond)
+	q := min(f.cfg.RecoverAfter, f.cfg.InterimFor, retention/2, longestRest)
+	if f.cfg.Deadline > 0 {
+		q = min(q, f.cfg.Deadline)
+	}
+	return max(q, time.Millisecond)
 }

@@ -108,7 +108,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	c := protocol.Renew{ID: l.id, Token: l.token, Fence: l.fence, Recovery: l.indexed().recovery(s.cfg.Retention)}
+	c := protocol.Renew{ID: l.id, Token: l.token, Fence: l.fence, Recovery: l.recovery(l.indexed())}
 	if key := l.Key(); key.DeadLetter != nil {
 		c.DeadLetterOf = key.Flow
 	}

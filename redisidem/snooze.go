@@ -17,9 +17,9 @@ import (
 //
 // The time is the server's, and [Key.SnoozedUntil] returns it. d is at least 1 ms and at most half
 // of Config.Retention, because the key would expire: other values are replaced by these bounds.
-// There is no limit to the number of snoozes: the journal keeps one entry for snoozes of a stage that
-// follow each other. [FlowConfig].MaxAttempts says when a Completer gives up a key that only gets
-// interim answers.
+// There is no limit to the number of snoozes: the journal keeps one entry for snoozes of a stage
+// that follow each other. [FlowConfig].MaxAttempts says when a Completer gives up a key that only
+// gets interim answers.
 func Snooze(d time.Duration, r Response) Outcome {
 	return Outcome{Response: &r, Interim: true, snooze: max(d, time.Millisecond)}
 }

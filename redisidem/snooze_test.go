@@ -213,7 +213,8 @@ func TestSnoozeOnServers(t *testing.T) {
 				t.Errorf("call %d: asked %d times, %+v, snoozed until %v", i, asked, key.Response, key.SnoozedUntil)
 			}
 		}
-		// A program that takes the lease itself may work on the key at any time, and ends the snooze.
+		// A program that takes the lease itself may work on the key at any time, and ends the
+		// snooze.
 		key, err := locked(t, sc, "k").Commit(ctx, redisidem.Advance("ordered"))
 		mustBe(t, err, nil)
 		if !key.SnoozedUntil.IsZero() {

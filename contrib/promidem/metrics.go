@@ -65,6 +65,7 @@ var expected = map[redisidem.EventKind][]string{
 	redisidem.EventLeaseLost:      {"fenced", "lease-lost", "max-hold"},
 	redisidem.EventOutcomeUnknown: {"outcome-unknown", "unavailable", "not-permitted", "canceled"},
 	redisidem.EventCommitDropped:  {"outcome-unknown", "fenced", "effect"},
+	redisidem.EventFailed:         {"deadline", "exhausted"},
 }
 
 // Observe implements [redisidem.Observer].

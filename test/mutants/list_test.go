@@ -339,6 +339,22 @@ var mutants = []mutant{
 		killer: "TestManySnoozesCanBeUndone",
 	},
 	{
+		name: "overdue", // no completer looks at a key by its deadline
+		file: "lua/renew.lua",
+		old:  "    if ARGV[6] then\n",
+		new:  "    if false then\n",
+
+		killer: "TestDeadlineIsLookedAtAfterACrash",
+	},
+	{
+		name: "pressed", // a stage does not learn that the deadline has passed
+		file: "redisidem/flowfail.go",
+		old:  "	if left := l.deadlineIn(key); left > 0 {\n		return",
+		new:  "	if left := l.deadlineIn(key); left > 1<<62 {\n		return",
+
+		killer: "TestDeadlineEndsARunningStage",
+	},
+	{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",

@@ -167,6 +167,7 @@ func (s *slot) claim(now time.Time, w *worker) verdict {
 	}
 	r.attempts++
 	r.runs++
+	r.waits = false
 	r.worker = w
 	r.fence = max(r.fence+1, now.UnixMicro())
 	r.keep(now.Add(s.lease + s.retention))

@@ -38,7 +38,7 @@ type history struct {
 // tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
-	GivenBack, Buried, Requeued, Snoozed, Early int
+	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted int
 }
 
 func (t *tally) add(o tally) {
@@ -60,6 +60,8 @@ func (t *tally) add(o tally) {
 	t.Requeued += o.Requeued
 	t.Snoozed += o.Snoozed
 	t.Early += o.Early
+	t.Late += o.Late
+	t.Exhausted += o.Exhausted
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.
@@ -97,6 +99,7 @@ type result struct {
 	answers    bool      // it has a response
 	interim    bool      // the response is an interim one
 	snoozes    bool      // the stage is to run again at a time
+	stateless  bool      // it leaves the state as it is
 	effects    bool      // it has effects
 	called     int64     // when the callback returned
 	at         time.Time // the same as a clock time

@@ -50,6 +50,36 @@ func (j *job) compensate(ctx context.Context, st *redisidem.Stage) error {
 	return err
 }
 
+// failWith returns the answer of a flow that fails because of its deadline or its attempts. It is a
+// callback, too, whose result is committed.
+func (j *job) failWith(st *redisidem.Stage, cause error) redisidem.Response {
+	w, key := j.worker.world, st.Key()
+	same := j.fence == st.Fence()
+	if !same {
+		j.claimed = time.Now()
+	}
+	j.fence, j.pending = st.Fence(), nil
+	seen := w.reads(j.worker.number, j.asked, key)
+	value := j.worker.value()
+	w.begins(context.Background(), value, key, st.Fence(), st.Attempt(), same)
+	w.ends(value, j.key)
+	w.log("%s fails the flow: %v", value, cause)
+	w.tell(func(t *tally) {
+		if errors.Is(cause, redisidem.ErrDeadline) {
+			t.Late++
+		} else {
+			t.Exhausted++
+		}
+	})
+	j.began, j.asked = time.Now(), w.tick()
+	j.pending = &result{
+		place: place{key.ID(), st.Fence(), key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values, answers: true,
+		stateless: true,
+	}
+	w.wants(j.pending)
+	return redisidem.JSON(410, value)
+}
+
 // do is the body of every callback. It records what the callback sees, takes time, and decides how
 // the callback ends.
 func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt int, shardKey func(string) string) (
@@ -206,7 +236,7 @@ func (j *job) checkState(st *redisidem.Stage) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range st.Key().Journal {
-		if r := w.results[placeOf(st.Key(), e)]; r != nil && !isCompensating(e.Stage) {
+		if r := w.results[placeOf(st.Key(), e)]; r != nil && !r.stateless && !isCompensating(e.Stage) {
 			want = r.value
 		}
 	}

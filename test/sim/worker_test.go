@@ -96,6 +96,7 @@ func (w *worker) complete() {
 	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.world.newFlow(
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
 		func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
+		func(st *redisidem.Stage, cause error) redisidem.Response { return of(st).failWith(st, cause) },
 	)}, nil)
 	if err != nil {
 		panic(err)
@@ -311,21 +312,26 @@ func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
 // flow creates the flow whose stages the job runs.
 func (j *job) flow() *redisidem.Flow {
 	j.inFlow = true
-	return j.worker.world.newFlow(j.work, j.compensate)
+	return j.worker.world.newFlow(j.work, j.compensate, j.failWith)
 }
 
 // points are the recovery points, in their order.
 var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
 
 // newFlow creates the flow. A flow without work never runs.
-func (w *world) newFlow(work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error) *redisidem.Flow {
-	cfg := redisidem.FlowConfig{Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience}
+func (w *world) newFlow(
+	work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error, failWith func(*redisidem.Stage, error) redisidem.Response,
+) *redisidem.Flow {
+	cfg := redisidem.FlowConfig{
+		Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience, Deadline: w.plan.deadline, FailWith: failWith,
+		Exhausted: redisidem.Exhausted{Compensate: w.plan.exhausts},
+	}
 	if work == nil {
 		work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { panic("it runs") }
 		compensate = func(context.Context, *redisidem.Stage) error { panic("it runs") }
 	}
 	for _, point := range points[:len(points)-1] {
-		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: work, Compensate: compensate})
+		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: work, Compensate: compensate, CompensateFailed: w.plan.exhausts})
 	}
 	f, err := redisidem.NewFlow(cfg)
 	if err != nil {

@@ -59,9 +59,11 @@ type plan struct {
 	unlocks   bool
 	completes bool
 	updates   bool
-	encodes   bool // records hold encrypted values
-	caches    bool // workers cache copies of finished records
-	patience  int  // MaxAttempts of the flow
+	encodes   bool          // records hold encrypted values
+	caches    bool          // workers cache copies of finished records
+	patience  int           // MaxAttempts of the flow
+	deadline  time.Duration // of the flow
+	exhausts  bool          // a key without attempts left fails, and failed stages are compensated
 }
 
 // outcome is the result of a history.
@@ -99,6 +101,10 @@ func newWorld(seed uint64) *world {
 	if !w.plan.deletes { // after a delete a copy may answer for a while, and revisions begin again
 		w.plan.caches, w.plan.updates = r.IntN(4) == 0, r.IntN(4) == 0
 	}
+	if r.IntN(4) == 0 {
+		w.plan.deadline = upTo(15*time.Second, r) + time.Millisecond
+	}
+	w.plan.exhausts = r.IntN(3) == 0
 	w.server.ClockTTL(true)
 	w.history = newHistory(w)
 	for i := range keys {
@@ -172,7 +178,7 @@ func (w *world) startWorker(number int) *worker {
 	if err != nil {
 		panic(err)
 	}
-	it.service, it.scope, it.flow = svc, svc.Scope("sim"), w.newFlow(nil, nil)
+	it.service, it.scope, it.flow = svc, svc.Scope("sim"), w.newFlow(nil, nil, nil)
 	return it
 }
 

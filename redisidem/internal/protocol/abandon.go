@@ -63,6 +63,8 @@ func (c *Client) NewAbandon(a Abandon) Call {
 	}
 	if a.DeadLetter != "" {
 		call.add(a.DeadLetter, c.deadLetterArg)
+	} else if a.Recovery.Flow != "" && a.Recovery.Left > 0 {
+		call.add(a.Recovery.Left.Milliseconds())
 	}
 	return call
 }

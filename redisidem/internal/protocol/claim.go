@@ -36,6 +36,9 @@ func (s Seen) text() string {
 type Recovery struct {
 	Flow  string        // the name of the key's flow, whose due index holds it
 	After time.Duration // how long a completer leaves the key alone
+	// Deadline is how long after the record's creation a completer looks at it at the latest, for a
+	// claim. Left is the rest of that time, for the other calls. 0: there is no deadline.
+	Deadline, Left time.Duration
 }
 
 // Claim asks for the lease on a key.
@@ -108,8 +111,12 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 	if seen := claim.Seen.text(); flags != "" || seen != "" || wake != "" || claim.Flow != "" || after != "" || claim.New.Origin != "" {
 		call.addTexts(flags, seen, wake, claim.Flow)
 		call.add(after)
-		if claim.New.Origin != "" {
+		deadline := claim.Recovery.Flow != "" && claim.Recovery.Deadline > 0
+		if claim.New.Origin != "" || deadline {
 			call.addTexts(claim.New.Origin)
+		}
+		if deadline {
+			call.add("", claim.Recovery.Deadline.Milliseconds())
 		}
 	}
 	return call

@@ -23,6 +23,9 @@ func (c *Client) NewRenew(r Renew) Call {
 	call.add(c.leaseArg, c.retentionArg)
 	if r.Recovery.Flow != "" {
 		call.add(r.Recovery.After.Milliseconds())
+		if r.Recovery.Left > 0 {
+			call.add(r.Recovery.Left.Milliseconds())
+		}
 	}
 	return call
 }

@@ -76,6 +76,7 @@ func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
 		before = ""
 	}
 	one := call.alone()
+	one.words = one.words[:min(len(one.words), one.arg(claimControl))] // the others are about KEYS[3]
 	for len(one.words) < one.arg(claimControl) {
 		one.words = append(one.words, "")
 	}

@@ -1,0 +1,145 @@
+package redisidem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Exhausted says what a [Completer] does with a key of a [Flow] that has used up MaxAttempts at a
+// stage. The zero value makes it a dead letter. So does any other value at three places: in a
+// compensation, after the point of no return, and if Reconcile of the stage cannot decide in
+// MaxAttempts further attempts.
+type Exhausted struct {
+	// Compensate fails the flow: the committed stages are compensated, and the key finishes with
+	// the answer of [FlowConfig].FailWith.
+	Compensate bool
+
+	// Stage is the recovery point of a last stage, at which the flow continues. The stage whose
+	// attempts are used up counts as committed: if the flow fails later, its Compensate runs, and
+	// must accept that the work was not done. If the attempts at the last stage are used up, too,
+	// the key becomes a dead letter. Empty: there is no last stage.
+	Stage string
+}
+
+// checkExhausted checks FlowConfig.Exhausted when the stages are known.
+func (f *Flow) checkExhausted() error {
+	switch e := f.cfg.Exhausted; {
+	case e.Compensate && e.Stage != "":
+		return invalid("FlowConfig.Exhausted", "must not have both Compensate and Stage (%q)", e.Stage)
+	case e.Stage != "" && f.stages[e.Stage] == nil:
+		return invalid("FlowConfig.Exhausted.Stage", "names no stage's recovery point: %q", e.Stage)
+	}
+	return nil
+}
+
+// deadlineIn returns how long it is until the key reaches its flow's deadline. It returns 0 if there
+// is no deadline, or none any more, or it has passed.
+func (l *Lease) deadlineIn(key *Key) time.Duration {
+	if !l.hasDeadline(key) {
+		return 0
+	}
+	return max(l.untilOld(key), 0)
+}
+
+// hasDeadline reports whether the flow's deadline applies to the key.
+func (l *Lease) hasDeadline(key *Key) bool {
+	return l.flow != nil && l.flow.cfg.Deadline > 0 && !isCompensating(key) && !l.flow.hasPassedReturn(key)
+}
+
+// untilOld returns how long it is until the key is as old as its flow's deadline. The server's time
+// is that of the claim, plus the time since the claim was sent.
+func (l *Lease) untilOld(key *Key) time.Duration {
+	age := key.LockedAt.Sub(key.CreatedAt) + time.Since(l.began)
+	return l.flow.cfg.Deadline - age
+}
+
+// untilDeadline returns the context for a run of a stage, which ends at the flow's deadline.
+func (l *Lease) untilDeadline(ctx context.Context, key *Key) (context.Context, context.CancelFunc) {
+	if left := l.deadlineIn(key); left > 0 {
+		return context.WithTimeoutCause(ctx, left, ErrDeadline)
+	}
+	return ctx, func() {}
+}
+
+// failCause returns why the flow is failed at the key, or nil if it continues.
+func (l *Lease) failCause(key *Key) error {
+	switch {
+	case l.exhausted && l.exhaustedAt == key.Revision:
+		return ErrExhausted
+	case l.hasDeadline(key) && l.untilOld(key) <= 0:
+		return ErrDeadline
+	}
+	return nil
+}
+
+// exhaust decides what becomes of a key whose attempts at this revision are used up: made is their
+// number, and limit the number that is allowed. It reports false if the key becomes a dead letter.
+// The caller holds the lease's mu.
+func (l *Lease) exhaust(key *Key, made, limit int) bool {
+	f := l.flow
+	e := f.cfg.Exhausted
+	switch {
+	case isCompensating(key), f.hasPassedReturn(key), made >= limit+f.cfg.MaxAttempts:
+		return false
+	case e.Compensate, e.Stage != "" && e.Stage != key.RecoveryPoint:
+		l.exhausted, l.exhaustedAt = true, key.Revision
+		return true
+	}
+	return l.failCause(key) != nil // the deadline has passed, and the attempts no longer matter
+}
+
+// fail returns the outcome that fails a flow at a stage. began means that an attempt at the stage
+// has begun. If Reconcile finds out that its work was done, the outcome is the stage's: it is
+// committed, and the flow is failed at the next stage.
+func (f *Flow) fail(ctx context.Context, st *Stage, stage *FlowStage, cause error, began bool) (Outcome, error) {
+	if last := f.cfg.Exhausted.Stage; last != "" && errors.Is(cause, ErrExhausted) {
+		return Outcome{RecoveryPoint: last, failedBy: cause}, nil
+	}
+	if began && stage.Reconcile != nil {
+		o, err := stage.runOnce(ctx, st, stage.reconcile)
+		switch {
+		case err == nil:
+			return f.resolveOrEnd(stage, st, o, true)
+		case !errors.Is(err, ErrNothingDone):
+			return Outcome{}, &StageError{Stage: stage.Point, Err: fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)}
+		}
+		began = false
+	}
+	next, err := f.undoFrom(stage, st.key, began)
+	if err != nil {
+		return Outcome{}, err
+	}
+	r := f.answerTo(st, cause)
+	return Outcome{RecoveryPoint: next, Response: &r, failedBy: cause}, nil
+}
+
+// answerTo returns the answer of a key that the flow fails.
+func (f *Flow) answerTo(st *Stage, cause error) Response {
+	if f.cfg.FailWith != nil {
+		return f.cfg.FailWith(st, cause)
+	}
+	code, title := http.StatusInternalServerError, "The request could not be completed."
+	if errors.Is(cause, ErrDeadline) {
+		code, title = http.StatusGatewayTimeout, "The request was not completed in time."
+	}
+	return Response{
+		Code: code, Header: http.Header{"Content-Type": {"application/problem+json"}},
+		Body: fmt.Appendf(nil, `{"title":%q,"status":%d}`, title, code),
+	}
+}
+
+// hasPassedReturn reports whether the key is behind the flow's point of no return.
+func (f *Flow) hasPassedReturn(key *Key) bool {
+	if !f.returnless {
+		return false
+	}
+	for i, e := range key.Journal {
+		if s := f.stages[e.Stage]; s != nil && s.NoReturn && s.passed(pointAfter(key, i)) {
+			return true
+		}
+	}
+	return false
+}
