@@ -85,6 +85,7 @@ var daily = []run{
 	protocol(3, 2, false),
 	protocol(2, 2, true).in("SPLIT", "a slot on the move"),
 	protocol(2, 3, true).in("UNLOCK", "an operator who unlocks"),
+	protocol(2, 3, true).in("UNLOCK CANCEL", "an operator who unlocks or cancels"),
 	protocol(2, 2, true).in("ABSENT", "a record that is not there yet"),
 	protocol(2, 3, true).in("LOSS", "failovers that lose data, with WAIT"),
 }
@@ -125,6 +126,7 @@ var variants = []run{
 	brokenIn("SPLIT", "FREEFIRST", "S7", "a commit in steps gives the lock back first"),
 	brokenIn("SPLIT", "SAMETOKEN", "S3", "a token that gave the lock back in a step claims again, and the step comes late"),
 	brokenIn("UNLOCK", "UNLOCKLOCK", "S8", "an operator deletes the lock alone"),
+	brokenIn("UNLOCK CANCEL", "CANCELMARK", "S8", "a key is marked as cancelled, and its worker may still commit"),
 	brokenIn("UNLOCK", "UNLOCKUNSPENT", "S5", "an operator takes the lease away, and its token is not remembered"),
 	brokenIn("SPLIT UNLOCK", "UNLOCKUNSEEN", "S3", "an operator takes the lock of a claim in steps, and control stays the same"),
 	brokenIn("ABSENT", "RETURNDEAF", "S9", "a give-back is over with its first reply, also when there was no record yet"),
