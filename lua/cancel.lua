@@ -10,7 +10,8 @@
 --   OK      nonce: the key is canceled, by this call or an earlier one
 --   GONE    nonce: the record does not exist
 --   DONE    nonce: too late, because the record is finished
---   LATE    nonce: too late, because the flow has failed already or is behind its point of no return
+--   LATE    nonce: too late, because the flow has failed already, or is behind its point of no
+--           return
 --   OTHER   nonce; the record's flow, which has another index and list; '' when it has none
 --   DAMAGED nonce; what is wrong
 --

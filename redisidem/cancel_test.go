@@ -180,7 +180,7 @@ func TestCancelComesTooLate(t *testing.T) {
 }
 
 // TestCancelRacesTheLastCommit lets both happen at once, many times. Either the cancel came first
-// and the commit is refused, or the cancel is told that it was too late.
+// and the commit is refused, or the cancel gets ErrTooLate.
 func TestCancelRacesTheLastCommit(t *testing.T) {
 	onServers(t, func(t *testing.T, e *env) {
 		svc, other := e.service(), e.service()
