@@ -96,6 +96,9 @@ var del string
 //go:embed unlock.lua
 var unlock string
 
+//go:embed cancel.lua
+var cancel string
+
 //go:embed release.lua
 var release string
 
@@ -131,6 +134,7 @@ var (
 	Update      = newAct("update", update)
 	Delete      = newAct("delete", del)
 	Unlock      = newAct("unlock", unlock)
+	Cancel      = newAct("cancel", cancel)
 	Release     = newScript("release", release)
 	Due         = newScript("due", due)
 	Requeue     = newAct("requeue", requeue)
@@ -143,5 +147,5 @@ var (
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Reindex, Turn, Rest, Permissions, Audit}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Requeue, Reindex, Turn, Rest, Permissions, Audit}
 }

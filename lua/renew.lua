@@ -13,12 +13,14 @@
 --
 -- Replies
 --   OK      token
---   LOST    token: the record does not name this attempt or is gone, or the lock is another's
+--   LOST    token: the record does not name this attempt or is gone, or the lock is another's; then
+--           '1' if the key was canceled
 --   DAMAGED token; what is wrong: the server did not read the record
 --
 -- Safe to repeat: yes.
 -- redis.call: 4 (HGET, GET, PEXPIRE or SET, PEXPIRE); 3 more with KEYS[3] (TIME, ZADD, PEXPIRE), 4
--- with KEYS[4] (also PTTL); 2 less without KEYS[2]. While the lock exists, full memory can refuse
+-- with KEYS[4] (also PTTL); 2 less without KEYS[2]; 3 for LOST
+-- (HGET, HDEL, HGET). While the lock exists, full memory can refuse
 -- ZADD only, and the lease is renewed nevertheless.
 local token = ARGV[1]
 
@@ -40,7 +42,7 @@ end
 local owner, fence, stage = string.match(control, '^2 %d+ (%S+) (%d+) (%d+) ')
 if owner ~= token or fence ~= ARGV[2] then
   master()
-  return 'LOST ' .. token
+  return 'LOST ' .. token .. (redis.call('HGET', KEYS[1], 'canceled') and ' 1' or '')
 end
 if KEYS[2] then
   local holder = redis.call('GET', KEYS[2])

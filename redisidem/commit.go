@@ -118,6 +118,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		return e, err
 	}
 	e.undoable = l.flow.undoes(key.RecoveryPoint)
+	e.noReturn = l.flow.returnsNot(key.RecoveryPoint, e.point)
 	e.snooze = min(e.snooze, s.cfg.Retention/2) // the key would expire
 	if left := l.deadlineIn(key); left > 0 && e.snooze > 0 {
 		e.snooze = min(e.snooze, max(left, time.Millisecond))

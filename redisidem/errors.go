@@ -76,6 +76,12 @@ var (
 	// ErrDeadline is the cause with which a flow is failed after FlowConfig.Deadline, and the cause
 	// of the cancelled context of a stage that was running then.
 	ErrDeadline = errors.New("redisidem: deadline of the flow has passed")
+	// ErrCanceled is the cause with which a flow is failed after Scope.Cancel, and the cause of the
+	// cancelled context of a stage that was running then. It matches ErrLeaseLost, too.
+	ErrCanceled error = canceledError{}
+	// ErrTooLate is returned by Cancel for a key that has its answer already, or is behind the
+	// point of no return.
+	ErrTooLate = errors.New("redisidem: too late to cancel")
 	// ErrExhausted is the cause with which a flow is failed, or moved to its last stage, when
 	// MaxAttempts is used up: see FlowConfig.Exhausted.
 	ErrExhausted = errors.New("redisidem: attempts are used up")
@@ -141,6 +147,11 @@ type maxHoldError struct{}
 
 func (maxHoldError) Error() string        { return "redisidem: lease held for longer than MaxHold" }
 func (maxHoldError) Is(target error) bool { return target == ErrLeaseLost }
+
+type canceledError struct{}
+
+func (canceledError) Error() string        { return "redisidem: key was canceled" }
+func (canceledError) Is(target error) bool { return target == ErrLeaseLost }
 
 // InvalidError names an input that was refused, and the reason. It matches [ErrInvalid].
 type InvalidError struct {

@@ -58,9 +58,10 @@ type FlowConfig struct {
 	Deadline time.Duration
 
 	// FailWith returns the answer of a key that is failed by the flow and not by one of its stages.
-	// The cause matches [ErrDeadline] or [ErrExhausted]. It gets the stage at which the flow fails,
-	// before anything is undone, and may be called more than once for a key. Nil: an answer with
-	// status 504 after the deadline and 500 otherwise, and a problem document (RFC 9457).
+	// The cause matches [ErrDeadline], [ErrCanceled] or [ErrExhausted]. It gets the stage at which
+	// the flow fails, before anything is undone, and may be called more than once for a key. Nil:
+	// an answer with status 504 after the deadline, 409 after Cancel and 500 otherwise, and a
+	// problem document (RFC 9457).
 	FailWith func(st *Stage, cause error) Response
 
 	// Exhausted says what a Completer does with a key that has used up MaxAttempts at a stage. The

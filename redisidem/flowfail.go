@@ -35,8 +35,8 @@ func (f *Flow) checkExhausted() error {
 	return nil
 }
 
-// deadlineIn returns how long it is until the key reaches its flow's deadline. It returns 0 if there
-// is no deadline, or none any more, or it has passed.
+// deadlineIn returns how long it is until the key reaches its flow's deadline. It returns 0 if
+// there is no deadline, or none any more, or it has passed.
 func (l *Lease) deadlineIn(key *Key) time.Duration {
 	if !l.hasDeadline(key) {
 		return 0
@@ -67,6 +67,8 @@ func (l *Lease) untilDeadline(ctx context.Context, key *Key) (context.Context, c
 // failCause returns why the flow is failed at the key, or nil if it continues.
 func (l *Lease) failCause(key *Key) error {
 	switch {
+	case !key.CanceledAt.IsZero() && !isCompensating(key):
+		return ErrCanceled
 	case l.exhausted && l.exhaustedAt == key.Revision:
 		return ErrExhausted
 	case l.hasDeadline(key) && l.untilOld(key) <= 0:
@@ -82,7 +84,11 @@ func (l *Lease) exhaust(key *Key, made, limit int) bool {
 	f := l.flow
 	e := f.cfg.Exhausted
 	switch {
-	case isCompensating(key), f.hasPassedReturn(key), made >= limit+f.cfg.MaxAttempts:
+	case isCompensating(key), made >= limit+f.cfg.MaxAttempts:
+		return false
+	case !key.CanceledAt.IsZero():
+		return true
+	case f.hasPassedReturn(key):
 		return false
 	case e.Compensate, e.Stage != "" && e.Stage != key.RecoveryPoint:
 		l.exhausted, l.exhaustedAt = true, key.Revision
@@ -122,7 +128,10 @@ func (f *Flow) answerTo(st *Stage, cause error) Response {
 		return f.cfg.FailWith(st, cause)
 	}
 	code, title := http.StatusInternalServerError, "The request could not be completed."
-	if errors.Is(cause, ErrDeadline) {
+	switch {
+	case errors.Is(cause, ErrCanceled):
+		code, title = http.StatusConflict, "The request was canceled."
+	case errors.Is(cause, ErrDeadline):
 		code, title = http.StatusGatewayTimeout, "The request was not completed in time."
 	}
 	return Response{
@@ -131,10 +140,20 @@ func (f *Flow) answerTo(st *Stage, cause error) Response {
 	}
 }
 
-// hasPassedReturn reports whether the key is behind the flow's point of no return.
-func (f *Flow) hasPassedReturn(key *Key) bool {
-	if !f.returnless {
+// returnsNot reports whether a commit of the stage at a point, which leads to another one, is the
+// point of no return.
+func (f *Flow) returnsNot(from, to string) bool {
+	if f == nil || f.stages[from] == nil {
 		return false
+	}
+	return f.stages[from].NoReturn && f.stages[from].passed(to)
+}
+
+// hasPassedReturn reports whether the key is behind the flow's point of no return. Records that an
+// older library has written have only the journal for it.
+func (f *Flow) hasPassedReturn(key *Key) bool {
+	if !f.returnless || key.noReturn {
+		return key.noReturn
 	}
 	for i, e := range key.Journal {
 		if s := f.stages[e.Stage]; s != nil && s.NoReturn && s.passed(pointAfter(key, i)) {

@@ -248,9 +248,11 @@ func TestDeadlineOnServers(t *testing.T) {
 		mustBe(t, err, nil)
 		completer := mustCompleter(t, svc, flow)
 		until(t, "a completer fails the flow", func() bool {
-			swept, err := completer.Sweep(ctx)
+			_, err := completer.Sweep(ctx)
 			mustBe(t, err, nil)
-			return swept.Finished == 1
+			key, err := sc.Retrieve(ctx, "k")
+			mustBe(t, err, nil)
+			return key.Finished()
 		})
 		key, err := sc.DoFlow(ctx, "k", request, flow)
 		mustBe(t, err, nil)

@@ -57,6 +57,23 @@ func (in *Inspector) Unlock(ctx context.Context, key *KeyInfo, a Act) error {
 	return in.service.unlock(ctx, key.id, audit)
 }
 
+// Cancel stops the flow of a key, as [Scope.Cancel] does. It takes two round trips.
+//
+// It returns the errors of Scope.Cancel, and [ErrNotPermitted] if the Redis user may only read.
+func (in *Inspector) Cancel(ctx context.Context, key *KeyInfo, a Act) error {
+	audit, err := key.audit(a, "cancel")
+	if err != nil {
+		return err
+	}
+	if key.State == KeyUnreadable {
+		return key.Err
+	}
+	if key.Flow == "" {
+		return invalid("key", "belongs to no flow")
+	}
+	return in.service.cancel(ctx, key.id, key.Flow, audit)
+}
+
 // Requeue takes a key out of the dead letters, so that a [Completer] continues it at once, as
 // [Scope.Requeue] does. It takes two round trips.
 //

@@ -12,8 +12,8 @@ import (
 type AuditEntry struct {
 	// At is the server's time.
 	At time.Time
-	// Act is what was to be done: "unlock", "requeue", "resolve", "delete" or "read". That of a
-	// purge has more words behind "purge: ".
+	// Act is what was to be done: "unlock", "cancel", "requeue", "resolve", "delete" or "read".
+	// That of a purge has more words behind "purge: ".
 	Act string
 	// KeyID is the ID of the key, and for a purge the ID of the scope's purges: see
 	// [Inspector.Purge].
@@ -21,7 +21,7 @@ type AuditEntry struct {
 	// Actor and Reason are those of the [Act].
 	Actor, Reason string
 	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "stale",
-	// "damaged" and "not dead".
+	// "damaged", "not dead" and "too late".
 	Outcome string
 }
 
@@ -29,6 +29,7 @@ type AuditEntry struct {
 var outcomes = map[protocol.Status]string{
 	protocol.StatusOK: "done", protocol.StatusGone: "not found", protocol.StatusDone: "finished", protocol.StatusBusy: "locked",
 	protocol.StatusMoved: "stale", protocol.StatusOther: "stale", protocol.StatusDamaged: "damaged", protocol.StatusAlive: "not dead",
+	protocol.StatusLate: "too late",
 }
 
 // Audit returns the entries of acts between two times of the server, both inclusive and to the

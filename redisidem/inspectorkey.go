@@ -88,6 +88,8 @@ type KeyInfo struct {
 	// LastFailure is that of [Key]. Its Text is empty if Config.Codec cannot decode it.
 	LastFailure *Failure
 
+	// CanceledAt is when the key was canceled, and zero if it was not.
+	CanceledAt time.Time
 	// CreatedAt is a time of the server. LockedAt is when the lease was granted that a worker has,
 	// or that it has not given back. It is zero without such a lease.
 	CreatedAt, LockedAt time.Time
@@ -115,7 +117,7 @@ type KeyInfo struct {
 // not the journal.
 var inspectedFields = []string{
 	fieldControl, fieldRequest, fieldFingerprint, fieldPoint,
-	fieldInterim, fieldFlow, fieldDeadLetter, fieldLastFailure, fieldRequeued, fieldRefused, fieldNotKept, fieldUndoable, fieldGeneration, fieldCode,
+	fieldInterim, fieldFlow, fieldDeadLetter, fieldLastFailure, fieldRequeued, fieldRefused, fieldNotKept, fieldUndoable, fieldCanceled, fieldGeneration, fieldCode,
 }
 
 // describe makes a KeyInfo without values. A record that cannot be read becomes KeyUnreadable.
@@ -179,7 +181,7 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 	info.Scope, info.Value, info.Method, info.Path, info.Flow = k.Scope, k.Value, k.Method, k.Path, k.Flow
 	info.RecoveryPoint, info.Revision, info.Attempts, info.StageAttempts = k.RecoveryPoint, k.Revision, k.Attempts, int(control.stageAttempts)
 	info.NotKept, info.DeadLetter, info.CreatedAt, info.LockedAt, info.Journal = k.notKept, k.DeadLetter, k.CreatedAt, k.LockedAt, k.Journal
-	info.LockedBy = k.LockedBy
+	info.LockedBy, info.CanceledAt = k.LockedBy, k.CanceledAt
 	if v.Locked {
 		info.LeaseLeft = v.LockLife
 	}

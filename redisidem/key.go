@@ -43,6 +43,8 @@ type Key struct {
 	// without a lease.
 	LockedBy string
 
+	// CanceledAt is when the key was canceled, and zero if it was not.
+	CanceledAt time.Time
 	// SnoozedUntil is the server's time at which the stage runs again that returned [Snooze]. It is
 	// zero if the last commit was not a snooze.
 	SnoozedUntil time.Time
@@ -68,6 +70,7 @@ type Key struct {
 	hasInterim  bool  // the stored response is an interim one
 	interim     bool  // this call, or the one that it waited for, produced an interim answer
 	ownAnswer   bool  // this call made the answer
+	noReturn    bool  // it is behind its flow's point of no return
 	undoable    bool  // a stage was committed that its flow can undo
 	merged      int64 // how many commits were snoozes whose journal entries later ones have replaced
 	requeued    requeue

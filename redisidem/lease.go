@@ -196,7 +196,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 	}
 	err := l.renew(context.WithoutCancel(ctx))
 	if errors.Is(err, ErrLeaseLost) {
-		l.lose(ErrLeaseLost)
+		l.lose(err)
 	}
 	if err == nil && l.isLost() { // it was lost during the renewal
 		err = ErrLeaseLost

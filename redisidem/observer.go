@@ -51,7 +51,7 @@ const (
 	EventCommitDropped
 	// EventFailed means that a flow was failed, or moved to its last stage, and not by the outcome
 	// of a stage. It follows EventCommitted. Stage is where that happened. Err is the cause, and
-	// matches ErrDeadline or ErrExhausted. The compensations follow.
+	// matches ErrDeadline, ErrCanceled or ErrExhausted. The compensations follow.
 	EventFailed
 )
 

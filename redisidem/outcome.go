@@ -202,6 +202,7 @@ type encodedOutcome struct {
 	snooze   time.Duration // the stage runs again after it; 0 if it is not snoozed
 	waits    bool          // calls before that get the interim answer
 	undoable bool          // the flow can undo the stage that returned it
+	noReturn bool          // the key is behind the flow's point of no return then
 	worked   bool          // a callback returned it, so the work must not run again
 	failedBy error
 

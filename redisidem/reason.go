@@ -14,6 +14,8 @@ var reasons = []struct {
 	{ErrMaxHold, "max-hold"},
 	{ErrFenced, "fenced"},
 	{errDeadLettered, "dead-lettered"},
+	{ErrCanceled, "canceled-key"},
+	{ErrTooLate, "too-late"},
 	{ErrDeadline, "deadline"},
 	{ErrExhausted, "exhausted"},
 	{ErrNotPermitted, "not-permitted"},

@@ -32,6 +32,8 @@ const (
 	fieldNotKept     = "not_kept"
 	fieldUndoable    = "undoable"
 	fieldMerged      = "merged"
+	fieldCanceled    = "canceled"
+	fieldNoReturn    = "no_return"
 	fieldGeneration  = "generation"
 	journalPrefix    = "j:"
 )
@@ -191,6 +193,10 @@ func (r *storedRecord) read(field, v string) (err error) {
 		k.notKept = v
 	case fieldUndoable:
 		k.undoable = v != ""
+	case fieldNoReturn:
+		k.noReturn = v != ""
+	case fieldCanceled:
+		k.CanceledAt, err = parseTime(fieldCanceled, v)
 	case fieldMerged:
 		k.merged, err = parseCount(fieldMerged, v)
 	case fieldRequeued:
@@ -298,7 +304,7 @@ func parseTime(field, s string) (time.Time, error) {
 // fields returns the fields that a commit of the outcome to the key writes.
 func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	f := protocol.Outcome{
-		RecoveryPoint: o.point, State: o.storedState, HasState: o.hasState, Undoable: o.undoable && !k.undoable, HasResponse: o.stored != nil,
+		RecoveryPoint: o.point, State: o.storedState, HasState: o.hasState, Undoable: o.undoable && !k.undoable, NoReturn: o.noReturn && !k.noReturn, HasResponse: o.stored != nil,
 	}
 	if o.stored != nil {
 		f.Response = protocol.Response{
@@ -349,6 +355,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	}
 	next.hasInterim = o.interim
 	next.undoable = k.undoable || o.undoable
+	next.noReturn = k.noReturn || o.noReturn
 	if o.notKept != nil {
 		next.notKept, next.Response = o.notKept.Part, nil
 	}

@@ -120,6 +120,9 @@ func (l *Lease) renew(ctx context.Context) error {
 		if !l.holds() {
 			return nil // the lease has ended meanwhile, by a commit or an abandon
 		}
+		if r.Canceled() {
+			return ErrCanceled
+		}
 		return ErrLeaseLost
 	}
 	l.mu.Lock()

@@ -84,6 +84,12 @@ func TestOneFaultOnTheWireChangesNothing(t *testing.T) {
 			mustBe(t, lease.Abandon(ctx), nil)
 			return nil, err
 		}},
+		{"cancel", lua.Cancel, func(sc *redisidem.Scope, value string, arm func()) (any, error) {
+			_, err := sc.DoFlow(ctx, value, request, mustFlow(t, cart(recoverable, waitsAt(1))))
+			mustBe(t, err, nil)
+			arm()
+			return nil, sc.Cancel(ctx, value)
+		}},
 	}
 	for _, auto := range []bool{false, true} {
 		for _, fault := range []redistest.Fault{
@@ -158,6 +164,9 @@ func recordOf(e *env, client *redis.Client, value string) map[string]string {
 		control[controlFence], control[controlCreated] = "", ""
 		record["control"] = strings.Join(control, " ")
 		delete(record, "request")
+		if record["canceled"] != "" {
+			record["canceled"] = "set"
+		}
 		for field := range record {
 			if strings.HasPrefix(field, "j:") {
 				words := strings.SplitN(record[field], " ", 4)

@@ -21,6 +21,8 @@ import (
 //   - [ErrUnknownRecoveryPoint] for a key at a point that the flow does not have; a newer program
 //     may have it. The record is left as it is.
 //   - The context's error if it ends between two stages. The next stage does not begin.
+//   - [ErrCanceled] or [ErrFenced] if the key was canceled during the call. The next call gets the
+//     answer of the canceled flow.
 //   - [ErrOutcomeUnknown], [*CompensationError] and [*EffectError].
 //   - [ErrNoProgress] if a stage is entered more often than its MaxVisits.
 func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {

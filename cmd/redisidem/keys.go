@@ -19,6 +19,7 @@ type keysCommand struct {
 	List    keysList    `cmd:"" help:"List keys by state, scope, flow, age and attempts."`
 	Show    keysShow    `cmd:"" help:"Show all about a key, with its journal as a timeline."`
 	Unlock  keysUnlock  `cmd:"" help:"Take the lease on a key away from its worker."`
+	Cancel  keysCancel  `cmd:"" help:"Stop the flow of a key: its stages are undone, and its answer says so."`
 	Requeue keysRequeue `cmd:"" help:"Let a completer continue a dead letter."`
 	Resolve keysResolve `cmd:"" help:"Give a stuck or interrupted key its final answer."`
 	Delete  keysDelete  `cmd:"" help:"Delete a key: its next request runs the work again."`
@@ -159,6 +160,17 @@ type keysUnlock struct {
 // Run unlocks a key.
 func (c *keysUnlock) Run(ctx context.Context) error {
 	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Take the lease away from the worker of", "unlocked", (*redisidem.Inspector).Unlock)
+}
+
+type keysCancel struct {
+	storeFlags
+	actFlags
+	keyArgument
+}
+
+// Run cancels a key.
+func (c *keysCancel) Run(ctx context.Context) error {
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Cancel the flow of", "canceled", (*redisidem.Inspector).Cancel)
 }
 
 type keysRequeue struct {

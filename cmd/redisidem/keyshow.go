@@ -32,6 +32,7 @@ type keyRecord struct {
 	Dead          string        `json:"dead,omitempty"`
 	DeadAt        time.Time     `json:"dead_at,omitzero"`
 	CreatedAt     time.Time     `json:"created_at,omitzero"`
+	CanceledAt    time.Time     `json:"canceled_at,omitzero"`
 	LockedAt      time.Time     `json:"locked_at,omitzero"`
 	LockedBy      string        `json:"locked_by,omitempty"`
 	LastFailure   *failure      `json:"last_failure,omitempty"`
@@ -70,7 +71,7 @@ func newKeyRecord(k *redisidem.KeyInfo, values bool) *keyRecord {
 	r := &keyRecord{
 		ID: k.ID, State: k.State.String(), Scope: k.Scope, Key: k.Value, Method: k.Method, Path: k.Path, Flow: k.Flow,
 		RecoveryPoint: k.RecoveryPoint, Revision: k.Revision, Attempts: k.Attempts, StageAttempts: k.StageAttempts,
-		Status: k.Status, NotKept: k.NotKept, CreatedAt: k.CreatedAt, LockedAt: k.LockedAt, LockedBy: k.LockedBy, LeaseLeft: k.LeaseLeft.Seconds(),
+		Status: k.Status, NotKept: k.NotKept, CreatedAt: k.CreatedAt, CanceledAt: k.CanceledAt, LockedAt: k.LockedAt, LockedBy: k.LockedBy, LeaseLeft: k.LeaseLeft.Seconds(),
 		Life: k.Life.Seconds(), Due: k.Due,
 	}
 	if k.Err != nil {
@@ -136,6 +137,9 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 	line("Stage", "%s, revision %d", shown(k.RecoveryPoint), k.Revision)
 	line("Attempts", "%d, %d of them since the last commit", k.Attempts, k.StageAttempts)
 	line("Created", "%s", at(k.CreatedAt))
+	if !k.CanceledAt.IsZero() {
+		line("Canceled", "%s", at(k.CanceledAt))
+	}
 	if !k.LockedAt.IsZero() {
 		line("Lease", "given to %s, %s", shown(k.LockedBy), at(k.LockedAt))
 	}

@@ -1,6 +1,7 @@
 /*
  * An operator's last resort takes the lease from its worker. The worker may go on until it learns
- * of it.
+ * of it. With CANCEL, an operator may also cancel the key, which takes the lease and leaves the
+ * lock: no other worker begins until the former owner has given it back, or it has expired.
  */
 inline unlock()
 {
@@ -16,7 +17,7 @@ inline unlock()
 			 */
 			let_go(token);
 			ousted[token] = ousted[token] || granted_fence[token] == fence;
-#ifndef UNLOCKLOCK
+#if !defined(UNLOCKLOCK) && !defined(CANCELMARK)
 #ifndef UNLOCKUNSPENT
 			spent = token;
 #endif
@@ -29,8 +30,15 @@ inline unlock()
 		record_changed() /* by the fence alone, if no worker has a lease */
 #endif
 	fi;
+#ifdef CANCEL
+	if
+	:: lock = NO_TOKEN; printf("  the operator unlocks\n")
+	:: printf("  the operator cancels\n")
+	fi
+#else
 	lock = NO_TOKEN;
 	printf("  the operator unlocks\n")
+#endif
 }
 
 proctype Operator()

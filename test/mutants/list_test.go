@@ -355,6 +355,30 @@ var mutants = []mutant{
 		killer: "TestDeadlineEndsARunningStage",
 	},
 	{
+		name: "polite", // a cancel leaves the lease to its worker
+		file: "lua/cancel.lua",
+		old:  "' - ' .. string.format('%.0f', fence + 1)",
+		new:  "' ' .. owner .. ' ' .. fence",
+
+		killer: "TestCancelEndsARunningStage",
+	},
+	{
+		name: "hasty", // a cancel lets compensations begin beside the stage that is running
+		file: "lua/cancel.lua",
+		old:  "local time = redis.call('TIME')\n",
+		new:  "local time = redis.call('TIME')\nredis.call('DEL', KEYS[2])\n",
+
+		killer: "TestCancelEndsARunningStage",
+	},
+	{
+		name: "obliging", // a key behind the point of no return can be canceled
+		file: "lua/cancel.lua",
+		old:  "if r[5] or string.find",
+		new:  "if string.find",
+
+		killer: "TestCancelComesTooLate",
+	},
+	{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",

@@ -65,9 +65,12 @@ func (j *job) failWith(st *redisidem.Stage, cause error) redisidem.Response {
 	w.ends(value, j.key)
 	w.log("%s fails the flow: %v", value, cause)
 	w.tell(func(t *tally) {
-		if errors.Is(cause, redisidem.ErrDeadline) {
+		switch {
+		case errors.Is(cause, redisidem.ErrDeadline):
 			t.Late++
-		} else {
+		case errors.Is(cause, redisidem.ErrCanceled):
+			t.Canceled++
+		default:
 			t.Exhausted++
 		}
 	})
@@ -95,6 +98,9 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	}
 	if !same {
 		j.claimed = time.Now()
+	}
+	if j.inFlow && !key.CanceledAt.IsZero() && !isCompensating(key.RecoveryPoint) {
+		w.violation("a stage of %s runs at %s, although the key was canceled", j.key, key.RecoveryPoint)
 	}
 	j.fence, j.pending = fence, nil
 	seen := w.reads(j.worker.number, j.asked, key)

@@ -178,11 +178,13 @@ func (c *caller) act() {
 	case n < 15:
 		w.world.log("worker %d works on %s, waiting %v", w.number, key, j.wait)
 		j.stages(ctx)
-	case n < 17:
+	case n < 16 || n == 16 && !w.world.plan.cancels:
 		w.world.log("worker %d locks %s, waiting %v", w.number, key, j.wait)
 		j.lock(ctx)
 	case n == 17 && w.world.plan.unlocks:
 		j.unlock(ctx)
+	case n == 16 && w.world.plan.cancels:
+		j.cancel(ctx)
 	case n == 18 && w.world.plan.deletes:
 		j.remove(ctx)
 	case n == 19 && w.world.plan.updates:
@@ -238,6 +240,25 @@ func (j *job) unlock(ctx context.Context) {
 	w.observer.take(j.key)
 	err := j.scope.Unlock(ctx, j.key)
 	w.log("worker %d unlocks %s: %v", j.worker.number, j.key, err)
+	j.end(nil, err)
+}
+
+// cancel stops the key's flow. Its worker may go on, but stores nothing.
+func (j *job) cancel(ctx context.Context) {
+	w := j.worker.world
+	w.mu.Lock()
+	w.revoked[j.key] = true
+	w.mu.Unlock()
+	w.observer.take(j.key)
+	err := j.scope.Cancel(ctx, j.key)
+	w.log("worker %d cancels %s: %v", j.worker.number, j.key, err)
+	switch {
+	case errors.Is(err, redisidem.ErrTooLate):
+		w.tell(func(t *tally) { t.TooLate++ })
+		err = nil
+	case errors.Is(err, redisidem.ErrInvalid):
+		err = nil // no flow has worked on it yet
+	}
 	j.end(nil, err)
 }
 

@@ -63,7 +63,8 @@ type plan struct {
 	caches    bool          // workers cache copies of finished records
 	patience  int           // MaxAttempts of the flow
 	deadline  time.Duration // of the flow
-	exhausts  bool          // a key without attempts left fails, and failed stages are compensated
+	cancels   bool
+	exhausts  bool // a key without attempts left fails, and failed stages are compensated
 }
 
 // outcome is the result of a history.
@@ -105,6 +106,7 @@ func newWorld(seed uint64) *world {
 		w.plan.deadline = upTo(15*time.Second, r) + time.Millisecond
 	}
 	w.plan.exhausts = r.IntN(3) == 0
+	w.plan.cancels = r.IntN(5) == 0
 	w.server.ClockTTL(true)
 	w.history = newHistory(w)
 	for i := range keys {

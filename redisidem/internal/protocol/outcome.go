@@ -26,6 +26,8 @@ type Outcome struct {
 	NotKept string
 	// Undoable marks a key with a committed stage that its flow can undo.
 	Undoable bool
+	// NoReturn marks a key that is behind its flow's point of no return.
+	NoReturn bool
 }
 
 // Response is a response as it is stored.
@@ -77,7 +79,7 @@ func (o *Outcome) addResponse(c *Call) {
 // hasMore reports whether the outcome writes fields besides the recovery point and the response's
 // code and body.
 func (o *Outcome) hasMore() bool {
-	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.Merged > 0
+	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.NoReturn || o.Merged > 0
 }
 
 // addMore adds those fields, as field, value, ...
@@ -105,6 +107,9 @@ func (o *Outcome) addMore(c *Call) {
 	}
 	if o.Undoable {
 		c.add("undoable", "1")
+	}
+	if o.NoReturn {
+		c.add("no_return", "1")
 	}
 	if o.Merged > 0 {
 		c.add("merged", o.Merged)

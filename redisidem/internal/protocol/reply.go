@@ -230,6 +230,9 @@ func (r Reply) RefusedEffect(n int) (index int, reason string, err error) {
 	return index, reason, nil
 }
 
+// Canceled reports, from the LOST reply to a renewal, whether the key was canceled.
+func (r Reply) Canceled() bool { return r.number(0) == "1" }
+
 // DeadLettered reports, from the reply to an abandon, whether the key is a dead letter now.
 func (r Reply) DeadLettered() bool { return r.number(0) == "1" }
 

@@ -24,6 +24,7 @@ const (
 	StatusEffect    Status = "EFFECT"
 	StatusAlive     Status = "ALIVE"
 	StatusLater     Status = "LATER"
+	StatusLate      Status = "LATE"
 	StatusLetter    Status = "LETTER"
 	StatusDamaged   Status = "DAMAGED"
 )
