@@ -122,20 +122,25 @@ func (st *Stage) DecodeOutcome(b []byte) (Outcome, error) {
 
 // check encodes an outcome as the commit of this stage would.
 func (st *Stage) check(o Outcome) (encodedOutcome, error) {
-	l, err := st.lease, error(nil)
-	if l.flow == nil {
-		o, err = o.byHand(st.key)
-	} else {
-		stage := l.flow.stages[st.key.RecoveryPoint]
-		if stage == nil {
-			return encodedOutcome{}, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, st.key.RecoveryPoint)
-		}
-		o, err = l.flow.resolve(stage, st.key, o, false)
-	}
+	l := st.lease
+	o, err := st.resolve(o)
 	if err != nil {
 		return encodedOutcome{}, err
 	}
 	return o.encode(l.id, st.key.RecoveryPoint, l.scope.service.cfg.MaxValueBytes)
+}
+
+// resolve turns an outcome into the one that is committed, as the flow of the stage does.
+func (st *Stage) resolve(o Outcome) (Outcome, error) {
+	flow := st.lease.flow
+	if flow == nil {
+		return o.byHand(st.key)
+	}
+	stage := flow.stages[st.key.RecoveryPoint]
+	if stage == nil {
+		return o, fmt.Errorf("%w: %q", ErrUnknownRecoveryPoint, st.key.RecoveryPoint)
+	}
+	return flow.resolve(stage, st.key, o, false)
 }
 
 // outcomeCodec is the codec of the service with the bound of a whole outcome.

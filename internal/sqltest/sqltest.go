@@ -86,7 +86,8 @@ func (s *server) use(t testing.TB) Database {
 	t.Cleanup(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.users--; s.users == 0 {
+		s.users--
+		if s.users == 0 {
 			s.stop()
 			_ = os.RemoveAll(s.dir)
 		}

@@ -3,8 +3,9 @@ package contender
 // added are the kinds that need another server than the Redis under test.
 var added []Kind
 
-// AddMedusaSQL adds [MedusaSQL] to [All]. It must be called at the start of the program.
-func AddMedusaSQL(url string) { added = append(added, MedusaSQL(url)) }
+// AddMedusaSQL adds [MedusaSQL] and [RedisidemSQL] to [All]. It must be called at the start of the
+// program.
+func AddMedusaSQL(url string) { added = append(added, MedusaSQL(url), RedisidemSQL(url)) }
 
 // All returns every kind of contender in a fixed order. This library's own kinds come first, then
 // the others that need only the Redis under test, then the added ones.

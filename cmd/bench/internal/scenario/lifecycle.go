@@ -12,7 +12,7 @@ var lifecycle = Scenario{
 	About: "Each operation is a request with a fresh key: taken, executed (the work itself takes no time), answered, stored.",
 	Kinds: []string{
 		"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "floor", "floor-auto",
-		"medusa-sql",
+		"medusa-sql", "redisidem-sql",
 	},
 	Callers: 256, Leaves: true, Sized: true,
 	Prepare: func(_ context.Context, s Subject) (load.Operation, func() error, error) {

@@ -21,7 +21,7 @@ func (s Subject) finished() uint64 {
 var replay = Scenario{
 	Name: "replay", Title: "Replay from Redis",
 	About:   "Each operation repeats one of 1000 finished requests (of 50 on the embedded server), and gets the stored response.",
-	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "medusa-sql"},
+	Kinds:   []string{"redislock", "redisidem-auto", "redisidem", "redislock-auto", "redsync", "rueidislock", "gofiber", "medusa-sql", "redisidem-sql"},
 	Callers: 64, Sized: true,
 	Prepare: prepareReplay,
 }
