@@ -17,7 +17,7 @@ import (
 // readDeployed returns a file of the folder deploy.
 func readDeployed(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../deploy", name))
+	text, err := os.ReadFile("../../deploy/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}

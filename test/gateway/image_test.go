@@ -38,7 +38,7 @@ func newImage(t *testing.T, version, config string) image {
 	if out, err := exec.CommandContext(t.Context(), "../../deploy/image/rootfs.sh", i.root, version).CombinedOutput(); err != nil { //nolint:gosec // our own
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := os.WriteFile(filepath.Join(i.root, "etc/redisidem/gateway.yaml"), []byte(config), 0o444); err != nil { //nolint:gosec // another user reads it
+	if err := os.WriteFile(i.root+"/etc/redisidem/gateway.yaml", []byte(config), 0o444); err != nil { //nolint:gosec // another user reads it
 		t.Fatal(err)
 	}
 	return i
