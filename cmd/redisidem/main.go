@@ -25,6 +25,7 @@ import (
 // cli is the command line.
 type cli struct {
 	Gateway gatewayCommand `cmd:"" help:"Serve as a reverse proxy in front of a service, and make its clients' retries safe."`
+	Health  healthCommand  `cmd:"" help:"Ask a gateway for its health; exit status 1 if it is not well."`
 	Check   checkCommand   `cmd:"" help:"Check whether a Redis is fit for use; exit status 1 if it is not."`
 	Plan    planCommand    `cmd:"" help:"Calculate what a deployment needs: masters, memory, network and processes."`
 

@@ -24,7 +24,8 @@ func TestManualHasTheWholeCommandLine(t *testing.T) {
 		}
 		for _, group := range append([][]*kong.Flag{leaf.Flags}, leaf.Parent.Flags) {
 			for _, flag := range group {
-				if flags++; !flag.Hidden && flag.Name != "help" && !strings.Contains(page, "\n.B "+roff(flag.String())+"\n") {
+				flags++
+				if !flag.Hidden && flag.Name != "help" && !strings.Contains(page, "\n.B "+roff(flag.String())+"\n") {
 					t.Errorf("the page lacks %s of %s", flag.String(), leaf.Summary())
 				}
 			}

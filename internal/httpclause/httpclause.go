@@ -43,8 +43,7 @@ type Target struct {
 	URL string
 	// As authenticates a request as the named caller. Names consist of letters.
 	As func(r *http.Request, caller string)
-	// StoreCalls returns the number of commands that the store has received. If it is nil, checks
-	// of that number are skipped.
+	// StoreCalls returns the number of commands that the store has received.
 	StoreCalls func() int
 }
 

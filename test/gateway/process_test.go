@@ -70,9 +70,16 @@ func start(t testing.TB, redis, config string, args ...string) *process {
 		t.Fatal(err)
 	}
 	args = append([]string{"gateway", "--config", config, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)
-	p := &process{cmd: exec.Command(file, args...), ended: make(chan struct{})} //nolint:gosec // built by this test
-	p.cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+redis)
-	p.cmd.SysProcAttr = child.DieWithParent()
+	cmd := exec.Command(file, args...) //nolint:gosec // built by this test
+	cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+redis)
+	cmd.SysProcAttr = child.DieWithParent()
+	return launch(t, cmd)
+}
+
+// launch starts the command of a gateway, and blocks until it serves.
+func launch(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, ended: make(chan struct{})}
 	out, err := p.cmd.StderrPipe()
 	if err == nil {
 		err = p.cmd.Start()
