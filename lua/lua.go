@@ -123,8 +123,8 @@ var permissions string
 //go:embed audit.lua
 var audit string
 
-// The scripts: the transitions of a record, Due, Requeue, Reindex, Turn and Rest for completers, Permissions
-// for the check of a Redis user, and Audit for operators.
+// The scripts: the transitions of a record, Due, Requeue, Reindex, Turn and Rest for completers,
+// Permissions for the check of a Redis user, and Audit for operators.
 var (
 	Create      = newScript("create", create)
 	Claim       = newScript("claim", claim)

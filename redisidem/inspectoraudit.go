@@ -2,6 +2,8 @@ package redisidem
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -12,11 +14,11 @@ import (
 type AuditEntry struct {
 	// At is the server's time.
 	At time.Time
-	// Act is what was to be done: "unlock", "cancel", "requeue", "resolve", "delete" or "read".
-	// That of a purge has more words behind "purge: ".
+	// Act is what was to be done: "unlock", "requeue", "resolve", "delete", "cancel" or "read". That
+	// of a purge or a reindex has more words behind "purge: " or "reindex: ".
 	Act string
-	// KeyID is the ID of the key, and for a purge the ID of the scope's purges: see
-	// [Inspector.Purge].
+	// KeyID is the ID of the key. That of a purge stands for the scope, and that of a reindex for
+	// the flow: see [Inspector.Purge] and [Inspector.Reindex].
 	KeyID string
 	// Actor and Reason are those of the [Act].
 	Actor, Reason string
@@ -59,4 +61,39 @@ func (in *Inspector) Audit(ctx context.Context, from, to time.Time) ([]AuditEntr
 	}
 	slices.SortStableFunc(entries, func(a, b AuditEntry) int { return a.At.Compare(b.At) })
 	return entries, nil
+}
+
+// errLeft reports that the caller has left the loop over an act on many keys.
+var errLeft = errors.New("redisidem: the loop was left")
+
+// goOn returns errLeft if the caller has left the loop.
+func goOn(on bool) error {
+	if !on {
+		return errLeft
+	}
+	return nil
+}
+
+// recordMany runs an act on many keys. It writes an entry into the audit before it, and one after
+// it with the counts that it returns. Both are under the ID of the key with this scope and value,
+// which stands for all of them.
+func (in *Inspector) recordMany(ctx context.Context, what, scope, value string, a Act, run func() (counts string, err error)) error {
+	audit, err := a.audit(what + ": began")
+	if err != nil {
+		return err
+	}
+	s := in.service
+	id := protocol.Identify(s.cfg.Namespace, scope, value, protocol.DigestOf(scope, value))
+	if _, err := s.ask(ctx, "audit", s.redis.NewAudit(id, audit)); err != nil {
+		return err
+	}
+	counts, err := run()
+	how := "ended"
+	if err != nil {
+		how = "stopped"
+	}
+	audit.Act = fmt.Sprintf("%s: %s, %s", what, how, counts)
+	// The act is over although its caller may have left.
+	_, auditErr := s.ask(context.WithoutCancel(ctx), "audit", s.redis.NewAudit(id, audit))
+	return errors.Join(err, auditErr)
 }

@@ -64,8 +64,8 @@ type KeyInfo struct {
 	State KeyState
 	// Err is why a part of the record could not be read; nil if all of it was read. It matches
 	// [ErrDamaged]. With KeyUnreadable the other fields are empty, but for Scope and Value if the
-	// record still has them. With another state the values could not be decoded, for instance because Config.Codec lacks their secret: Key is nil, and
-	// the other fields are set.
+	// record still has them. With another state the values could not be decoded, for instance
+	// because Config.Codec lacks their secret: Key is nil, and the other fields are set.
 	Err error
 
 	// Scope and Value are the key's, Method and Path those of its first request.

@@ -21,7 +21,7 @@ type Reindexed struct {
 
 // Reindex enters the unfinished keys of a flow into the indexes that have lost them: those that
 // completers find keys by, and the lists of dead letters. It is for a Redis that has lost an index
-// and not the records, for instance because somebody deleted it. The keys themselves stay as they
+// and not the records, for instance because it was deleted. The keys themselves stay as they
 // are. flow is the name of a flow, for all its versions. Completers may continue the entered keys
 // after the time after, which is the flow's RecoverAfter as a rule.
 //

@@ -96,8 +96,8 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 }
 
 // Close ends the streams of live pages, and reads of which the result would be kept for several
-// pages: a server that shuts down would wait for both. Pass it to [http.Server.RegisterOnShutdown]. Further pages are served without being live. It may be called
-// again.
+// pages: a server that shuts down would wait for both. Pass it to [http.Server.RegisterOnShutdown].
+// Further pages are served without being live. It may be called again.
 func (c *Console) Close() { c.close.Do(func() { close(c.closed) }) }
 
 // ServeHTTP serves the console. The URL's path is that behind the prefix: see [http.StripPrefix].

@@ -15,7 +15,8 @@ type KeyConfig struct {
 
 	// Sources are the places where the key is looked for, in their order, in place of Header. The
 	// first one that a request has counts, also if it does not hold a valid key. Those in the body
-	// must be the last ones. Responses carry the key in the field Header. Default: the field Header.
+	// must be the last ones. Responses carry the key in the field Header. Default: the field
+	// Header.
 	//
 	// A body is read only for a request that has its key nowhere else, and after the scope, the
 	// rights and the quota of its caller were checked. So a request whose key may be in its body

@@ -35,8 +35,8 @@ type Drawn struct {
 	Keys []string
 	// Expired is how many more draws hit a key that had expired and was not removed yet.
 	Expired int
-	// Of is how many Redis keys the master had in the mean while they were drawn, with expired ones.
-	// Draws remove those, so that there may be many fewer at the end.
+	// Of is how many Redis keys the master had in the mean while they were drawn, with expired
+	// ones. Draws remove those, so that there may be many fewer at the end.
 	Of float64
 }
 
