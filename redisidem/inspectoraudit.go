@@ -14,8 +14,8 @@ import (
 type AuditEntry struct {
 	// At is the server's time.
 	At time.Time
-	// Act is what was to be done: "unlock", "requeue", "resolve", "delete", "cancel" or "read". That
-	// of a purge or a reindex has more words behind "purge: " or "reindex: ".
+	// Act is what was to be done: "unlock", "cancel", "requeue", "resolve", "delete" or "read".
+	// That of a purge or a reindex has more words behind "purge: " or "reindex: ".
 	Act string
 	// KeyID is the ID of the key. That of a purge stands for the scope, and that of a reindex for
 	// the flow: see [Inspector.Purge] and [Inspector.Reindex].
