@@ -111,6 +111,12 @@ var turn string
 //go:embed rest.lua
 var rest string
 
+//go:embed pause.lua
+var pause string
+
+//go:embed resume.lua
+var resume string
+
 //go:embed permissions.lua
 var permissions string
 
@@ -118,7 +124,7 @@ var permissions string
 var audit string
 
 // The scripts: the transitions of a record, Due, Requeue, Turn and Rest for completers, Permissions
-// for the check of a Redis user, and Audit for operators.
+// for the check of a Redis user, and Pause, Resume and Audit for operators.
 var (
 	Create      = newScript("create", create)
 	Claim       = newScript("claim", claim)
@@ -133,11 +139,13 @@ var (
 	Requeue     = newAct("requeue", requeue)
 	Turn        = newScript("turn", turn)
 	Rest        = newScript("rest", rest)
+	Pause       = newAct("pause", pause)
+	Resume      = newAct("resume", resume)
 	Permissions = newScript("permissions", permissions)
 	Audit       = newScript("audit", audit)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Permissions, Audit}
+	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Release, Due, Requeue, Turn, Rest, Pause, Resume, Permissions, Audit}
 }

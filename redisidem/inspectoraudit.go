@@ -12,16 +12,16 @@ import (
 type AuditEntry struct {
 	// At is the server's time.
 	At time.Time
-	// Act is what was to be done: "unlock", "requeue", "resolve", "delete" or "read". That of a
-	// purge has more words behind "purge: ".
+	// Act is what was to be done: "unlock", "requeue", "resolve", "delete", "read", "pause",
+	// "pause with clients" or "resume". That of a purge has more words behind "purge: ".
 	Act string
-	// KeyID is the ID of the key, and for a purge the ID of the scope's purges: see
-	// [Inspector.Purge].
+	// KeyID is the ID of the key. For a purge it is the ID of the scope's purges: see
+	// [Inspector.Purge]. For a pause or a resume it is the flow, as name or name/version.
 	KeyID string
 	// Actor and Reason are those of the [Act].
 	Actor, Reason string
 	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "stale",
-	// "damaged" and "not dead".
+	// "damaged", "not dead" and "too many".
 	Outcome string
 }
 
@@ -29,6 +29,7 @@ type AuditEntry struct {
 var outcomes = map[protocol.Status]string{
 	protocol.StatusOK: "done", protocol.StatusGone: "not found", protocol.StatusDone: "finished", protocol.StatusBusy: "locked",
 	protocol.StatusMoved: "stale", protocol.StatusOther: "stale", protocol.StatusDamaged: "damaged", protocol.StatusAlive: "not dead",
+	protocol.StatusFull: "too many",
 }
 
 // Audit returns the entries of acts between two times of the server, both inclusive and to the

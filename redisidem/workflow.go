@@ -22,6 +22,7 @@ import (
 //     may have it. The record is left as it is.
 //   - The context's error if it ends between two stages. The next stage does not begin.
 //   - [ErrOutcomeUnknown], [*CompensationError] and [*EffectError].
+//   - [*PausedError] if an operator has paused the flow for clients, and it is Pausable.
 //   - [ErrNoProgress] if a stage is entered more often than its MaxVisits.
 func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if key == nil {
@@ -63,6 +64,9 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 
 // runFlow claims the key and runs the flow. Without a fresher key it returns seen.
 func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
+	if why := sc.service.pausedForClients(ctx, c.flow); why != nil {
+		return sc.answerPaused(ctx, seen, c, why)
+	}
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
 	case err != nil:

@@ -25,6 +25,7 @@ const (
 	StatusAlive     Status = "ALIVE"
 	StatusLater     Status = "LATER"
 	StatusLetter    Status = "LETTER"
+	StatusFull      Status = "FULL"
 	StatusDamaged   Status = "DAMAGED"
 )
 
