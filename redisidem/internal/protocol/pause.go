@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -53,13 +52,13 @@ func (c *Client) NewResume(flow string, a *Audit) Call {
 func (c *Client) Pauses(ctx context.Context) (pauses []Pause, err error) {
 	key := TurnsKey(c.namespace)
 	err = Repeat(ctx, func(ctx context.Context) error {
-		cmd := redis.NewStringCmd(ctx, "hget", key, pausesField)
-		err := c.sendOne(ctx, false, key, cmd)
-		if errors.Is(err, redis.Nil) {
-			err = nil
+		cmd := redis.NewSliceCmd(ctx, "hmget", key, pausesField) // which operators that only read may use
+		if err := c.sendOne(ctx, false, key, cmd); err != nil {
+			return err
 		}
-		pauses = parsePauses(cmd.Val())
-		return err
+		text, _ := cmd.Val()[0].(string)
+		pauses = parsePauses(text)
+		return nil
 	})
 	return pauses, wrongType(err)
 }
