@@ -25,6 +25,11 @@ type AuditEntry struct {
 	Outcome string
 }
 
+// OfFlow reports whether the act was on a flow, so that KeyID is no key's ID.
+func (e AuditEntry) OfFlow() bool {
+	return e.Act == actPause || e.Act == actPauseClients || e.Act == actResume
+}
+
 // outcomes are the words for the replies of the scripts of acts.
 var outcomes = map[protocol.Status]string{
 	protocol.StatusOK: "done", protocol.StatusGone: "not found", protocol.StatusDone: "finished", protocol.StatusBusy: "locked",

@@ -7,6 +7,13 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
+// The acts on flows, as the audit has them.
+const (
+	actPause        = "pause"
+	actPauseClients = "pause with clients"
+	actResume       = "resume"
+)
+
 // pausable is what can be paused.
 var pausable = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}(/[1-9][0-9]{0,9})?$`)
 
@@ -28,9 +35,9 @@ var pausable = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}(/[1-9][0-9]{0,9})?$`)
 // for one pause too many. It also returns [ErrDamaged], [ErrUnavailable], [ErrNotPermitted] and
 // [ErrClosed].
 func (in *Inspector) Pause(ctx context.Context, flow string, clients bool, a Act) error {
-	what := "pause"
+	what := actPause
 	if clients {
-		what = "pause with clients"
+		what = actPauseClients
 	}
 	r, err := in.actOnFlow(ctx, flow, a, what, func(audit *protocol.Audit) protocol.Call {
 		return in.service.redis.NewPause(flow, clients, audit)
@@ -53,7 +60,7 @@ func (in *Inspector) Pause(ctx context.Context, flow string, clients bool, a Act
 //
 // It returns [ErrNotPaused] if there is no such pause, and the errors of [Inspector.Pause].
 func (in *Inspector) Resume(ctx context.Context, flow string, a Act) error {
-	r, err := in.actOnFlow(ctx, flow, a, "resume", func(audit *protocol.Audit) protocol.Call {
+	r, err := in.actOnFlow(ctx, flow, a, actResume, func(audit *protocol.Audit) protocol.Call {
 		return in.service.redis.NewResume(flow, audit)
 	})
 	switch {

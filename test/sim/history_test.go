@@ -38,7 +38,7 @@ type history struct {
 // tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
-	GivenBack, Buried, Requeued, Snoozed, Early int
+	GivenBack, Buried, Requeued, Snoozed, Early, Paused, Resumed int
 }
 
 func (t *tally) add(o tally) {
@@ -60,6 +60,8 @@ func (t *tally) add(o tally) {
 	t.Requeued += o.Requeued
 	t.Snoozed += o.Snoozed
 	t.Early += o.Early
+	t.Paused += o.Paused
+	t.Resumed += o.Resumed
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.
