@@ -144,6 +144,23 @@ func TestPauseStopsAScan(t *testing.T) {
 	})
 }
 
+// TestPausedFlowCostsItsTurn counts the requests of a completer whose flow has a due key.
+func TestPausedFlowCostsItsTurn(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, broken(b, 1))
+		mustBe(b, err, errStage)
+		mustBe(b, redisidem.NewInspector(svc).Pause(ctx, "cart", false, act), nil)
+		time.Sleep(time.Hour)
+		before := b.sent()
+		b.runFor(mustCompleter(b, svc, broken(b, 1)), 10*time.Minute)
+		// A turn in each interval of 5 s, and the first look at the keys that must not expire.
+		if n := b.sent() - before; n > 120+20 {
+			b.Errorf("%d requests in 120 intervals, want at most 140", n)
+		}
+	})
+}
+
 func TestSweepLeavesAPausedFlowAlone(t *testing.T) {
 	onTwoServers(t, func(t *testing.T, e *env) {
 		svc := e.service()

@@ -11,7 +11,8 @@ import (
 // all records.
 const flowsTime = 5 * time.Minute
 
-// showFlows shows the indexes of flows, the pauses, and on demand which versions have unfinished keys.
+// showFlows shows the indexes of flows, the pauses, and on demand which versions have unfinished
+// keys.
 func (c *Console) showFlows(v *visit) error {
 	content := struct {
 		Indexes  []redisidem.FlowIndex
