@@ -15,7 +15,7 @@ const (
 )
 
 // pausable is what can be paused.
-var pausable = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}(/[1-9][0-9]{0,9})?$`)
+var pausable = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}(/[1-9]\d{0,9})?$`)
 
 // Pause pauses a flow in all processes: all its versions by the flow's name, or one version by
 // name/version. It takes one round trip, is written into the audit in the same step, and lasts
