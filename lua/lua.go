@@ -117,6 +117,12 @@ var turn string
 //go:embed rest.lua
 var rest string
 
+//go:embed pause.lua
+var pause string
+
+//go:embed resume.lua
+var resume string
+
 //go:embed permissions.lua
 var permissions string
 
@@ -124,7 +130,7 @@ var permissions string
 var audit string
 
 // The scripts: the transitions of a record, Due, Requeue, Reindex, Turn and Rest for completers,
-// Permissions for the check of a Redis user, and Audit for operators.
+// Permissions for the check of a Redis user, and Pause, Resume and Audit for operators.
 var (
 	Create      = newScript("create", create)
 	Claim       = newScript("claim", claim)
@@ -141,11 +147,15 @@ var (
 	Reindex     = newScript("reindex", reindex)
 	Turn        = newScript("turn", turn)
 	Rest        = newScript("rest", rest)
+	Pause       = newAct("pause", pause)
+	Resume      = newAct("resume", resume)
 	Permissions = newScript("permissions", permissions)
 	Audit       = newScript("audit", audit)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
-	return []*Script{Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Requeue, Reindex, Turn, Rest, Permissions, Audit}
+	return []*Script{
+		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
+	}
 }

@@ -68,7 +68,7 @@ func TestOnlyCommitAndAbandonRunWithFullMemory(t *testing.T) {
 
 func TestActsHaveAFormWithAnAudit(t *testing.T) {
 	t.Parallel()
-	acts := []*lua.Script{lua.Update, lua.Delete, lua.Unlock, lua.Cancel, lua.Requeue}
+	acts := []*lua.Script{lua.Update, lua.Delete, lua.Unlock, lua.Cancel, lua.Requeue, lua.Pause, lua.Resume}
 	for _, s := range lua.All() {
 		form := s.Audited()
 		if want := slices.Contains(acts, s); want != (form != nil) {
@@ -215,7 +215,7 @@ var shared = []struct {
 		name:  "the time as text",
 		from:  "time[1] ..",
 		lines: []string{"time[1] .. string.rep('0', 6 - #time[2]) .. time[2]"},
-		in:    []string{"abandon", "cancel", "claim", "commit", "create", "requeue", "update"},
+		in:    []string{"abandon", "cancel", "claim", "commit", "create", "pause", "requeue", "update"},
 	},
 	{
 		name: "texts, which makes a reply with texts",

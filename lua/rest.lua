@@ -11,17 +11,21 @@
 --
 -- Safe to repeat: yes. It changes nothing if the turn was another process's since, or was taken
 -- away because a key became due meanwhile.
--- redis.call: 1 (HMGET), 2 more when it is still the caller's turn (HSET, PEXPIRE).
+-- redis.call: 1 (HMGET), 2 more when it is still the caller's turn (HSET, PEXPIRE). No PEXPIRE
+-- while a flow is paused.
 local nonce = ARGV[1]
 
 local flows = {}
 for i = 3, #ARGV, 2 do
   flows[#flows + 1] = ARGV[i]
 end
+flows[#flows + 1] = '#'
 local turns = redis.pcall('HMGET', KEYS[1], unpack(flows))
 if turns.err then
   return 'DAMAGED ' .. nonce .. '\n\n' .. turns.err
 end
+local pauses = turns[#flows]
+flows[#flows] = nil
 local fields = {}
 for i, flow in ipairs(flows) do
   local ends, owner = string.match(turns[i] or '', '^(%d+) (%S+) ')
@@ -32,6 +36,8 @@ for i, flow in ipairs(flows) do
 end
 if #fields > 0 then
   redis.call('HSET', KEYS[1], unpack(fields))
-  redis.call('PEXPIRE', KEYS[1], '60000')
+  if not pauses then
+    redis.call('PEXPIRE', KEYS[1], '60000')
+  end
 end
 return 'OK ' .. nonce

@@ -3,17 +3,21 @@
 --
 -- KEYS[1] turns: a hash. Each field is a flow, with four words: when the turn ends; the nonce of
 --         the call that took it; when a scan of all shards began that has ended, '0' for none; the
---         lowest score that this scan left, '-' for none. Times are in milliseconds.
+--         lowest score that this scan left, '-' for none. Times are in milliseconds. The field '#'
+--         has the pauses: see pause.lua. The hash does not expire while there are any.
 -- ARGV[1] nonce, echoed in the reply   ARGV[2] how long a turn lasts, in milliseconds
 -- ARGV[3...] for each flow: its name; how long it takes at least until a key is due that was not in
 --         the index yet, in milliseconds
 --
 -- Replies
---   OK      nonce, server time in milliseconds; the flows whose turn it is
+--   OK      nonce, server time in milliseconds, number of flows whose turn it is, which is left
+--           out if there are no texts; these flows, and the flows and versions that are paused. A
+--           paused flow gets no turn
 --   DAMAGED nonce; what is wrong: the key is not a hash
 --
 -- Safe to repeat: yes. The nonce names the turn.
--- redis.call: 2 when it is the turn of no flow (TIME, HMGET), else 4 (also HSET, PEXPIRE).
+-- redis.call: 2 when it is the turn of no flow (TIME, HMGET), else 4 (also HSET, PEXPIRE). No
+-- PEXPIRE while a flow is paused.
 local nonce = ARGV[1]
 
 -- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
@@ -38,9 +42,17 @@ local flows = {}
 for i = 3, #ARGV, 2 do
   flows[#flows + 1] = ARGV[i]
 end
+flows[#flows + 1] = '#'
 local turns = redis.pcall('HMGET', KEYS[1], unpack(flows))
 if turns.err then
   return 'DAMAGED ' .. nonce .. '\n\n' .. turns.err
+end
+local pauses = turns[#flows]
+flows[#flows] = nil
+local paused, isPaused = {}, {}
+for flow in string.gmatch(pauses or '', '([^\t\n]+)\t[^\n]*\n') do
+  paused[#paused + 1] = flow
+  isPaused[flow] = true
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -57,7 +69,7 @@ for i, flow in ipairs(flows) do
     -- A scan in the future means that the clock was set back.
     free = (left <= 0 or left > tonumber(ARGV[2])) and (tonumber(scanned) > now or rests <= now)
   end
-  if free then
+  if free and not isPaused[flow] then
     mine[#mine + 1] = flow
     fields[#fields + 1] = flow
     fields[#fields + 1] = ends .. ' ' .. nonce .. ' ' .. (scanned or '0') .. ' ' .. (first or '-')
@@ -65,9 +77,15 @@ for i, flow in ipairs(flows) do
 end
 if #mine > 0 then
   redis.call('HSET', KEYS[1], unpack(fields))
-  redis.call('PEXPIRE', KEYS[1], '60000') -- no turn and no rest lasts longer
+  if not pauses then
+    redis.call('PEXPIRE', KEYS[1], '60000') -- no turn and no rest lasts longer
+  end
 end
-if #mine == 0 then
+if #mine + #paused == 0 then
   return 'OK ' .. nonce .. ' ' .. at
 end
-return texts('OK ' .. nonce .. ' ' .. at, mine)
+local first = 'OK ' .. nonce .. ' ' .. at .. ' ' .. #mine
+for _, flow in ipairs(paused) do
+  mine[#mine + 1] = flow
+end
+return texts(first, mine)

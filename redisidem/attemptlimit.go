@@ -15,8 +15,9 @@ func (f *Flow) refusedOften(r refusals, revision int64) bool {
 	return looks >= int64(f.cfg.MaxAttempts)
 }
 
-// deadLetterReason returns why a completer makes the key a dead letter, or "" if it does not.
-func (l *Lease) deadLetterReason() string {
+// deadLetterReason returns why a completer makes the key a dead letter, or "" if it does not. The
+// time in which the flow was paused does not count: paused is when that was last so.
+func (l *Lease) deadLetterReason(paused time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.key
@@ -27,7 +28,7 @@ func (l *Lease) deadLetterReason() string {
 	// Without a bound the record would never expire, because each claim prolongs it.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
-	since := latest(k.CreatedAt, k.requeued.at)
+	since := latest(latest(k.CreatedAt, k.requeued.at), paused)
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > max(bound, l.flow.cfg.Deadline) {
 		return fmt.Sprintf("interim answers for %v", age)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Completer struct {
 	flows   map[string]*Flow         // by name/version
 	newest  map[string]*Flow         // by name
 	quiet   map[string]time.Duration // by name: the least of the versions
+	paused  pausedFlows
 }
 
 // NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Each
@@ -89,6 +91,11 @@ func (c *Completer) Run(ctx context.Context) error {
 			if err := c.takeTurns(ctx, all, &scans); err != nil {
 				c.cannotScan(ctx, err)
 			}
+			scans.Go(func() {
+				if err := c.keepPaused(ctx, all); err != nil {
+					c.cannotScan(ctx, err)
+				}
+			})
 			shortest := c.cfg.Interval * 3 / 4
 			if !backoff.Wait(ctx, backoff.Between(shortest, shortest+c.cfg.Interval/2)) {
 				return nil
@@ -104,17 +111,15 @@ func (c *Completer) cannotScan(ctx context.Context, err error) {
 	}
 }
 
-// takeTurns begins a scan for each flow whose turn it is, and whose last scan by this process has
-// ended. All flows are looked for together, and those with keys are scanned separately.
+// takeTurns begins a scan for each flow whose turn it is, which is not paused, and whose last scan
+// by this process has ended. While all scans run, it only asks for the pauses, so that a long scan
+// stops. All flows are looked for together, and those with keys are scanned separately.
 func (c *Completer) takeTurns(ctx context.Context, all []*workers, scans *sync.WaitGroup) error {
 	var idle []*workers
 	for _, w := range all {
-		if !w.scanning.Load() {
+		if !w.scanning.Load() && c.runnable(w.flow.cfg.Name) != nil {
 			idle = append(idle, w)
 		}
-	}
-	if len(idle) == 0 {
-		return nil
 	}
 	length := min(c.cfg.Interval*3/4, longestTurn)
 	turn, mine, turnErr := c.turns(ctx, idle, length)
@@ -214,8 +219,11 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 	var all SweepResult
 	var errs error
 	err := c.with(ctx, func(ctx context.Context, flows []*workers) error {
-		var found map[*workers][]string
-		found, errs = c.look(ctx, flows)
+		errs = c.readPauses(ctx)
+		errs = errors.Join(errs, c.keepPaused(ctx, flows))
+		flows = slices.DeleteFunc(slices.Clone(flows), func(w *workers) bool { return c.runnable(w.flow.cfg.Name) == nil })
+		found, err := c.look(ctx, flows)
+		errs = errors.Join(errs, err)
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		for _, w := range flows {

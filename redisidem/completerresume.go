@@ -29,12 +29,17 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		}
 	}()
 	sc := c.service.Scope("").Wait(0) // the scope is in the record
-	f := j.flow
+	f := c.runnable(j.flow.cfg.Name)
+	if f == nil {
+		return nil, errPutOff
+	}
 	lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
 	if other, ok := errors.AsType[*FlowError](err); ok {
 		switch name, _, _ := strings.Cut(other.Stored, "/"); {
 		case name != f.cfg.Name:
 			return nil, errNotOurs
+		case c.paused.has(name, other.Stored):
+			return nil, errPutOff
 		case c.flows[other.Stored] != nil:
 			f = c.flows[other.Stored]
 			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed})
@@ -47,7 +52,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j job) (key *Key, e
 		return key, err
 	}
 	ctx = lease.caller()
-	if why := lease.deadLetterReason(); why != "" {
+	if why := lease.deadLetterReason(c.paused.lastSeen(f)); why != "" {
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
 	key, err = lease.runFlow(ctx)

@@ -30,8 +30,11 @@ func (c *Completer) turns(ctx context.Context, flows []*workers, length time.Dur
 		asked[i], byName[name] = protocol.Quiet{Flow: name, For: c.quiet[name]}, w
 	}
 	t, err = s.redis.TakeTurns(bounded, asked, max(length, time.Millisecond))
+	if err == nil {
+		c.paused.learn(t.Paused, t.Began())
+	}
 	for _, name := range t.Flows {
-		if w := byName[name]; w != nil {
+		if w := byName[name]; w != nil && c.runnable(name) != nil {
 			mine = append(mine, w)
 		}
 	}

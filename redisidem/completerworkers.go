@@ -82,8 +82,8 @@ func (w *workers) count(ctx context.Context, id identity, key *Key, err error) {
 		}
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrNotFound), errors.Is(err, errNotOurs),
 		errors.Is(err, errPutOff):
-		// A worker has the key or had it meanwhile, its retention is over, or the record is another
-		// one.
+		// A worker has the key or had it meanwhile, its retention is over, its flow is paused, or
+		// the record is another one.
 	default:
 		w.failed.Add(1)
 		w.completer.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key not carried on", attrKey(id), attrErr(err))

@@ -106,6 +106,10 @@ var (
 	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave]
 	// decide whether they are undone. Nothing was changed.
 	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
+	// ErrPaused is matched by a [*PausedError]: an operator has paused the flow for clients.
+	ErrPaused = errors.New("redisidem: flow is paused")
+	// ErrNotPaused is returned by [Inspector.Resume] for a flow that is not paused.
+	ErrNotPaused = errors.New("redisidem: flow is not paused")
 	// ErrOtherType is matched when a stored value does not decode into the requested type.
 	ErrOtherType = errors.New("redisidem: stored value has another type")
 	// ErrClosed is returned after Close.

@@ -83,6 +83,12 @@ type FlowConfig struct {
 	//
 	// A requeued key starts again from zero.
 	MaxAttempts int
+
+	// Pausable lets operators pause the flow for clients: see [Inspector.Pause]. Before a call of
+	// WorkFlow or DoFlow claims a key, it then looks whether the flow is paused, in an answer that
+	// the process reads from Redis at most once a second for all its flows. False: calls do not
+	// look, and only completers can be paused.
+	Pausable bool
 }
 
 var flowName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)

@@ -241,7 +241,7 @@ func TestDeadlineDoesNotHurryCompensations(t *testing.T) {
 func TestDeadlineOnServers(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		var undone []string
-		flow := mustFlow(t, timed(&undone, waitsAt(2), func(c *redisidem.FlowConfig) { c.Deadline = 300 * time.Millisecond }))
+		flow := mustFlow(t, timed(&undone, waitsAt(2), func(c *redisidem.FlowConfig) { c.Deadline = 3 * time.Second }))
 		svc := e.service()
 		sc := svc.Scope("a")
 		_, err := sc.DoFlow(ctx, "k", request, flow)

@@ -14,24 +14,31 @@ import (
 type AuditEntry struct {
 	// At is the server's time.
 	At time.Time
-	// Act is what was to be done: "unlock", "cancel", "requeue", "resolve", "delete" or "read".
-	// That of a purge or a reindex has more words behind "purge: " or "reindex: ".
+	// Act is what was to be done: "unlock", "cancel", "requeue", "resolve", "delete", "read",
+	// "pause", "pause with clients" or "resume". That of a purge or a reindex has more words behind
+	// "purge: " or "reindex: ".
 	Act string
 	// KeyID is the ID of the key. That of a purge stands for the scope, and that of a reindex for
-	// the flow: see [Inspector.Purge] and [Inspector.Reindex].
+	// the flow: see [Inspector.Purge] and [Inspector.Reindex]. For a pause or a resume it is the
+	// flow, as name or name/version.
 	KeyID string
 	// Actor and Reason are those of the [Act].
 	Actor, Reason string
 	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "stale",
-	// "damaged", "not dead" and "too late".
+	// "damaged", "not dead", "too late" and "too many".
 	Outcome string
+}
+
+// OfFlow reports whether the act was on a flow, so that KeyID is no key's ID.
+func (e AuditEntry) OfFlow() bool {
+	return e.Act == actPause || e.Act == actPauseClients || e.Act == actResume
 }
 
 // outcomes are the words for the replies of the scripts of acts.
 var outcomes = map[protocol.Status]string{
 	protocol.StatusOK: "done", protocol.StatusGone: "not found", protocol.StatusDone: "finished", protocol.StatusBusy: "locked",
 	protocol.StatusMoved: "stale", protocol.StatusOther: "stale", protocol.StatusDamaged: "damaged", protocol.StatusAlive: "not dead",
-	protocol.StatusLate: "too late",
+	protocol.StatusLate: "too late", protocol.StatusFull: "too many",
 }
 
 // Audit returns the entries of acts between two times of the server, both inclusive and to the

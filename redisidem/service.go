@@ -21,6 +21,7 @@ type Service struct {
 	flights    *flights
 	listener   *listener
 	cache      *cache // nil without CacheBytes
+	pauses     *pauses
 	valueCodec valueCodec
 	tracer     Tracer        // nil if Config.Observer is not one
 	pending    *atomic.Int64 // commits that are tried again in the background
@@ -43,7 +44,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg.withDefaults(), client: client, inFlight: newInFlight(), flights: &flights{},
+		cfg: cfg.withDefaults(), client: client, inFlight: newInFlight(), flights: &flights{}, pauses: newPauses(),
 		pending: &atomic.Int64{}, returning: &atomic.Int64{}, maxBackground: maxBackground,
 	}
 	if err := s.cfg.validate(); err != nil {

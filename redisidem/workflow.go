@@ -24,6 +24,7 @@ import (
 //   - [ErrCanceled] or [ErrFenced] if the key was canceled during the call. The next call gets the
 //     answer of the canceled flow.
 //   - [ErrOutcomeUnknown], [*CompensationError] and [*EffectError].
+//   - [*PausedError] if an operator has paused the flow for clients, and it is Pausable.
 //   - [ErrNoProgress] if a stage is entered more often than its MaxVisits.
 func (sc *Scope) WorkFlow(ctx context.Context, key *Key, flow *Flow) (*Key, error) {
 	if key == nil {
@@ -65,6 +66,9 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 
 // runFlow claims the key and runs the flow. Without a fresher key it returns seen.
 func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
+	if why := sc.service.pausedForClients(ctx, c.flow); why != nil {
+		return sc.answerPaused(ctx, seen, c, why)
+	}
 	lease, fresh, err := sc.claim(ctx, c)
 	switch {
 	case err != nil:

@@ -83,11 +83,11 @@ func newStatsRecord(s *redisidem.Stats) statsRecord {
 	return r
 }
 
-// flowsCommand prints which versions of flows are in use.
-type flowsCommand struct{ storeFlags }
+// flowsList prints which versions of flows are in use.
+type flowsList struct{ storeFlags }
 
-// Run prints the versions of flows that have unfinished keys.
-func (c *flowsCommand) Run(ctx context.Context) error {
+// Run prints the versions of flows that have unfinished keys, and the pauses if there are any.
+func (c *flowsList) Run(ctx context.Context) error {
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
 		flows, err := in.OpenFlows(ctx)
 		if err != nil {
@@ -110,7 +110,10 @@ func (c *flowsCommand) Run(ctx context.Context) error {
 				States map[string]int `json:"states"`
 			}{f.Flow, f.Open, f.Oldest, states}, cut(f.Flow, 30), strconv.Itoa(f.Open), clock(f.Oldest), strings.Join(words, ", "))
 		}
-		return r.flush()
+		if err := r.flush(); err != nil {
+			return err
+		}
+		return c.printPauses(ctx, in)
 	})
 }
 

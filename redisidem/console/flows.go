@@ -11,10 +11,12 @@ import (
 // all records.
 const flowsTime = 5 * time.Minute
 
-// showFlows shows the indexes of flows, and on demand which versions have unfinished keys.
+// showFlows shows the indexes of flows, the pauses, and on demand which versions have unfinished
+// keys.
 func (c *Console) showFlows(v *visit) error {
 	content := struct {
 		Indexes  []redisidem.FlowIndex
+		Pauses   []redisidem.Pause
 		Counted  bool
 		Versions []redisidem.OpenFlow
 		States   []redisidem.KeyState
@@ -25,6 +27,9 @@ func (c *Console) showFlows(v *visit) error {
 	}
 	if o.Stats != nil {
 		content.Indexes = o.Stats.Flows
+	}
+	if content.Pauses, err = c.inspector.Pauses(v.r.Context()); err != nil {
+		return err
 	}
 	if v.r.URL.Query().Has("count") {
 		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(flowsTime)) // else the server's own holds

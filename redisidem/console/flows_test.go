@@ -1,6 +1,10 @@
 package console_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
 
 func TestFlowsShowVersionsOnDemand(t *testing.T) {
 	t.Parallel()
@@ -13,4 +17,19 @@ func TestFlowsShowVersionsOnDemand(t *testing.T) {
 	s.server.FlushAll()
 	empty := s.site()
 	mustHave(t, empty.get("/flows?count=1", 200), "No version has unfinished keys.", "No recoverable flow")
+}
+
+func TestPausesAreShown(t *testing.T) {
+	t.Parallel()
+	shop := newShop(t)
+	s := shop.site()
+	mustLack(t, s.get("/flows", 200), "Paused")
+	in := redisidem.NewInspector(shop.svc)
+	if err := in.Pause(t.Context(), "order/1", true, redisidem.Act{Actor: "ann", Reason: "<b>down</b>"}); err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, s.get("/flows", 200), "order/1", "completers and clients", "ann", "&lt;b&gt;down")
+	page := s.get("/audit", 200)
+	mustHave(t, page, "pause with clients", `<td data-label="ID">order/1</td>`)
+	mustLack(t, page, "keys/order")
 }

@@ -25,7 +25,8 @@ type ParamsFunc func(r *http.Request, body []byte) (any, error)
 // A request without a key is refused, even with Config.Key.Optional. A method that is not covered
 // is answered with 405. A flow decides its own response, so Response, AnswerUnacknowledged and
 // FailOpen of the Config have no effect. A failed stage is answered with a 503 problem, an idle
-// flow with a 409 problem. Both ask the client to try again.
+// flow with a 409 problem, and a flow that an operator has paused with a 503 problem. All ask the
+// client to try again.
 //
 // It returns a [*redisidem.InvalidError] for a nil flow, and for a Config with OtherFingerprints,
 // which only handlers support.
@@ -115,6 +116,8 @@ func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	case stageFailed, compensationFailed:
 		// Other errors that it matches may belong to another key that the stage uses.
 		x.refuseUnfinished(err)
+	case errors.Is(err, redisidem.ErrPaused):
+		m.refuse(x.w, x.r, m.problem(ResultPaused), err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		m.refuse(x.w, x.r, m.problem(ResultGone), err)
 	// A stage can return ErrInvalid too. Without an attempt, the store has refused the request

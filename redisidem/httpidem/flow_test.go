@@ -140,6 +140,54 @@ func TestFlowAnswersARequest(t *testing.T) {
 	}
 }
 
+// TestPausedFlowAsksClientsToComeBack pauses a flow that has answered a request.
+func TestPausedFlowAsksClientsToComeBack(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	svc := s.service(redisidem.Config{})
+	var mode atomic.Value
+	var runs atomic.Int64
+	cfg := payment(t, &mode, &runs).Config()
+	cfg.Pausable = true
+	flow, err := redisidem.NewFlow(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := redisidem.NewInspector(svc)
+	if err := in.Pause(t.Context(), "other", true, redisidem.Act{Actor: "ann", Reason: "secret reason"}); err != nil {
+		t.Fatal(err)
+	}
+	m := newMiddleware(t, svc, &httpidem.Config{MaxRetryAfter: 20 * time.Second})
+	h, err := m.Flow(flow, orderOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, h)
+	const body = `{"Cents":1200}`
+	if r := post(t, server.URL, "finished", body); r.StatusCode != http.StatusCreated {
+		t.Fatalf("before the pause the answer is %+v", r)
+	}
+	if err := in.Pause(t.Context(), "payment", true, redisidem.Act{Actor: "ann", Reason: "secret reason"}); err != nil {
+		t.Fatal(err)
+	}
+	other := newMiddleware(t, s.service(redisidem.Config{}), &httpidem.Config{MaxRetryAfter: 20 * time.Second}) // has not read the pauses yet
+	if h, err = other.Flow(flow, orderOf); err != nil {
+		t.Fatal(err)
+	}
+	server = serve(t, h)
+	r := post(t, server.URL, "new", body)
+	if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != "20" || r.Header.Get(idemheader.Problem) != "paused" ||
+		strings.Contains(r.body, "secret") || !strings.Contains(r.body, "#paused") {
+		t.Errorf("the answer of the paused flow is %+v", r)
+	}
+	if r := post(t, server.URL, "finished", body); r.StatusCode != http.StatusCreated || r.Header.Get(idemheader.Replayed) == "" {
+		t.Errorf("the finished key is answered with %+v", r)
+	}
+	if runs.Load() != 1 {
+		t.Errorf("the stage ran %d times", runs.Load())
+	}
+}
+
 func TestFlowThatCannotBeginIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

@@ -269,7 +269,7 @@ func TestPrefixesSeparateKeys(t *testing.T) {
 			}
 		}
 		h.ran(t, 1)
-		if key, err := svc.Scope("shop").Retrieve(t.Context(), prefix+"17"); err != nil || !key.Finished() {
+		if key, err := svc.Scope("alice").Retrieve(t.Context(), prefix+"17"); err != nil || !key.Finished() {
 			t.Errorf("%s: %+v %v", prefix, key, err)
 		}
 	}

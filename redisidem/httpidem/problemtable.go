@@ -56,6 +56,10 @@ var problemTexts = map[Result]problemText{
 		http.StatusServiceUnavailable, "The request is not finished",
 		"A step of the request failed. Try again later, with the same key. Completed steps do not run again.",
 	},
+	ResultPaused: {
+		http.StatusServiceUnavailable, "The operation is paused",
+		"The operator of the server has paused this operation. Try again later, with the same key.",
+	},
 	ResultSuperseded: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",
 		"Another server has taken over this request. Try again later, with the same key, to get the response.",

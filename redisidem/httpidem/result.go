@@ -68,6 +68,9 @@ const (
 	ResultUnfinished
 	// ResultPanicked: the handler panicked. The panic continues with its own value.
 	ResultPanicked
+	// ResultPaused: an operator has paused the flow for clients. Nothing ran, and the key is as it
+	// was. See [redisidem.Inspector.Pause].
+	ResultPaused
 )
 
 // String returns the result as a label for metrics.
@@ -77,7 +80,7 @@ func (r Result) String() string {
 		ResultReplayed: "replayed", ResultGone: "gone", ResultInFlight: "in-flight", ResultTimedOut: "timed-out", ResultMismatch: "mismatch", ResultMissing: "missing",
 		ResultMalformed: "malformed", ResultKeyRefused: "key-refused", ResultKeyOutOfWindow: "key-out-of-window", ResultNoScope: "no-scope",
 		ResultNotAllowed: "not-allowed", ResultOverQuota: "over-quota", ResultBodyTooLarge: "body-too-large", ResultBodyUnreadable: "body-unreadable", ResultUnavailable: "unavailable", ResultOpened: "opened",
-		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked",
+		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked", ResultPaused: "paused",
 	}
 	if r <= 0 || int(r) >= len(names) {
 		return "invalid"

@@ -19,6 +19,8 @@ func (m *Middleware) retryAfter(r Result, err error) time.Duration {
 	switch r { //nolint:exhaustive // the others do not ask for a retry
 	case ResultUnavailable, ResultSuperseded, ResultUnfinished:
 		return shortestRetryAfter
+	case ResultPaused:
+		return m.cfg.MaxRetryAfter
 	case ResultUnacknowledged, ResultTimedOut:
 		return min(m.cfg.MaxRetryAfter, m.lease)
 	case ResultInFlight:

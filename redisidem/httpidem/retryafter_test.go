@@ -38,6 +38,7 @@ func TestRetryAfterHasBounds(t *testing.T) {
 		{"no store", m, httpidem.ResultUnavailable, redisidem.ErrUnavailable, time.Second},
 		{"another worker", m, httpidem.ResultSuperseded, redisidem.ErrFenced, time.Second},
 		{"a failed stage", m, httpidem.ResultUnfinished, locked(time.Hour), time.Second},
+		{"a paused flow", m, httpidem.ResultPaused, &redisidem.PausedError{}, 7 * time.Second},
 		{"the key of another request", m, httpidem.ResultMismatch, redisidem.ErrFingerprintMismatch, 0},
 		{"an answer that was not kept", m, httpidem.ResultGone, redisidem.ErrNotKept, 0},
 		{"a damaged record", m, httpidem.ResultFailed, redisidem.ErrDamaged, 0},

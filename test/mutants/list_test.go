@@ -41,6 +41,26 @@ var mutants = []mutant{
 		killer: "TestRepeatedDeleteLeavesTheNextRecordAlone",
 	},
 	{
+		name: "unpaused", // a completer runs the keys of a paused flow
+		file: "redisidem/completerpause.go",
+		old:  " && !c.paused.has(name, f.id) {\n",
+		new:  " {\n",
+	},
+	{
+		name:   "pausesexpire", // the turns of completers end the pauses
+		file:   "lua/turn.lua",
+		old:    "  if not pauses then\n",
+		new:    "  if true then\n",
+		killer: "TestPausesOutliveTurns",
+	},
+	{
+		name:   "pausedexpire", // keys that wait for a resume expire
+		file:   "redisidem/completerpause.go",
+		old:    "		if !paused || ctx.Err() != nil ||",
+		new:    "		if paused || ctx.Err() != nil ||",
+		killer: "TestCompletersLeaveAPausedFlowAlone",
+	},
+	{
 		name: "norenew", // a lease is never renewed
 		file: "redisidem/renewal.go",
 		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",

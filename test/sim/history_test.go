@@ -38,7 +38,7 @@ type history struct {
 // tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
-	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate int
+	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed int
 }
 
 func (t *tally) add(o tally) {
@@ -64,6 +64,8 @@ func (t *tally) add(o tally) {
 	t.Exhausted += o.Exhausted
 	t.Canceled += o.Canceled
 	t.TooLate += o.TooLate
+	t.Paused += o.Paused
+	t.Resumed += o.Resumed
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.

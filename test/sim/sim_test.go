@@ -5,8 +5,8 @@
 // The workers use all of the public API: Do, stages by hand, flows with interim answers and
 // compensations, leases, waiters and a completer. Callers leave, some at once. Callbacks outlast
 // their lease, fail or panic. Some workers are cut off for good, as if they were killed. Operators
-// unlock, delete, update and requeue keys. In some histories the values are encrypted, or services
-// cache copies of finished records.
+// unlock, delete, update and requeue keys, and pause and resume the flow for completers. In some
+// histories the values are encrypted, or services cache copies of finished records.
 //
 // All that the workers observe is checked against the promise that opens the documentation of
 // package redisidem:
@@ -24,6 +24,7 @@
 //     whatever operators do.
 //   - Effects exist exactly for the commits. Records and locks all expire, and a finished record
 //     never changes.
+//   - A sweep that begins after a pause runs nothing.
 //   - When the faults stop, every key can be finished at once.
 //
 // The number of histories depends on -size or -histories:

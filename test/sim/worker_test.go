@@ -93,6 +93,11 @@ func (w *worker) complete() {
 		}
 		return jobs[at]
 	}
+	began := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(jobs)
+	}
 	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.world.newFlow(
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
 		func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
@@ -101,9 +106,21 @@ func (w *worker) complete() {
 	if err != nil {
 		panic(err)
 	}
+	p := &pauser{worker: w, inspector: redisidem.NewInspector(w.service)}
+	defer p.resume()
 	for range 3 {
 		time.Sleep(lease + upTo(lease, w.random))
+		if w.random.IntN(3) == 0 {
+			p.pause()
+		}
+		before := began()
 		swept, err := c.Sweep(context.Background())
+		if n := began() - before; p.sure && err == nil && n > 0 {
+			w.world.violation("a sweep after a pause runs %d keys", n)
+		}
+		if w.random.IntN(2) == 0 {
+			p.resume()
+		}
 		w.world.log("worker %d sweeps: %+v %v", w.number, swept, err)
 		w.world.tell(func(t *tally) { t.Swept += int(swept.Finished) })
 		for _, key := range w.world.keys {

@@ -39,13 +39,18 @@ func (c Call) Audited(id Identity, a *Audit) Call {
 	if a == nil {
 		return c
 	}
-	keys := []string{id.auditStream()}
+	return c.audited(id.auditStream(), id.Digest, a)
+}
+
+// audited is Audited for an entry in any stream, about anything that has a name.
+func (c Call) audited(stream, name string, a *Audit) Call {
+	keys := append(make([]string, 0, 1+c.keys), stream)
 	for _, k := range c.words[3 : 3+c.keys] {
 		keys = append(keys, k.(string)) //nolint:forcetypeassert // newCall adds no others
 	}
 	call := newCall(c.script.Audited(), c.nonce, keys...)
 	call.durable = c.durable
-	call.addAudit(id, a)
+	call.addAudit(name, a)
 	call.add(c.words[c.arg(2):]...)
 	return call
 }
@@ -53,12 +58,12 @@ func (c Call) Audited(id Identity, a *Audit) Call {
 // NewAudit makes the call that writes an entry about something that was done otherwise.
 func (c *Client) NewAudit(id Identity, a *Audit) Call {
 	call := newCall(lua.Audit, NewToken(), id.auditStream())
-	call.addAudit(id, a)
+	call.addAudit(id.Digest, a)
 	return call
 }
 
-func (c *Call) addAudit(id Identity, a *Audit) {
-	c.add(a.Act, id.Digest, a.Actor, a.Reason, auditLength, auditLife.Milliseconds())
+func (c *Call) addAudit(name string, a *Audit) {
+	c.add(a.Act, name, a.Actor, a.Reason, auditLength, auditLife.Milliseconds())
 }
 
 // AuditEntry is an entry of an audit stream.
@@ -77,6 +82,7 @@ func (c *Client) AuditEntries(ctx context.Context, from, to time.Time) (entries 
 	for shard := range streams {
 		streams[shard] = AuditStream(ShardPrefix(c.namespace, shard))
 	}
+	streams = append(streams, flowAuditStream(c.namespace))
 	if streams, err = c.Existing(ctx, streams, operatorAsks); err != nil {
 		return nil, err
 	}

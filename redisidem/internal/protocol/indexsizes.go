@@ -16,13 +16,20 @@ type Index struct {
 	Dead         int64
 }
 
-// Scanned returns the names of the flows that completers have scanned within the last minute.
+// Scanned returns the names of the flows that completers have scanned within the last minute, or
+// since a flow was paused, and of the flows that are paused.
 func (c *Client) Scanned(ctx context.Context) ([]string, error) {
 	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", TurnsKey(c.namespace))
 	if err := c.read(ctx, []redis.Cmder{cmd}); err != nil {
 		return nil, err
 	}
-	return slices.Collect(maps.Keys(cmd.Val())), nil
+	flows := cmd.Val()
+	for _, p := range parsePauses(flows[pausesField]) {
+		name, _, _ := strings.Cut(p.Flow, "/")
+		flows[name] = ""
+	}
+	delete(flows, pausesField)
+	return slices.Collect(maps.Keys(flows)), nil
 }
 
 // Indexes counts the entries of the due indexes and dead letters of flows, by the flow's name.

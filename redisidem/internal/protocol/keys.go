@@ -107,6 +107,12 @@ func DeadLetters(prefix, flow string) string { return prefix + "dead:" + flow }
 // flow's name.
 func TurnsKey(namespace string) string { return namespace + ":turn:/flows" }
 
+// flowAuditStream returns the Redis key of the audit stream of acts on flows. Its tag puts it into
+// the slot of the turns, and its prefix is theirs.
+func flowAuditStream(namespace string) string {
+	return namespace + ":turn:{" + TurnsKey(namespace) + "}:audit"
+}
+
 // NewWakeChannel returns a fresh channel on which scripts can report to one process that a key is
 // free.
 func NewWakeChannel(namespace string) string { return namespace + ":wake:" + rand.Text() }

@@ -26,6 +26,7 @@ const (
 	StatusLater     Status = "LATER"
 	StatusLate      Status = "LATE"
 	StatusLetter    Status = "LETTER"
+	StatusFull      Status = "FULL"
 	StatusDamaged   Status = "DAMAGED"
 )
 

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,14 +19,16 @@ type Quiet struct {
 
 // Turn is a turn to scan flows for due keys.
 type Turn struct {
-	Flows []string // their names
-	nonce string
-	began string // the server's time, in milliseconds
+	Flows  []string // their names
+	Paused []string // the flows and versions that are paused, as name or name/version
+	nonce  string
+	began  string // the server's time, in milliseconds
 }
 
 // TakeTurns asks for this process's turn to scan flows. A turn lasts for length. It does not get
 // the flows whose turn another process has and ends earlier, nor those whose last scan shows that
-// no key can be due. ctx must have a deadline.
+// no key can be due, nor those that are paused. Without flows it only asks for the pauses. ctx must
+// have a deadline.
 func (c *Client) TakeTurns(ctx context.Context, flows []Quiet, length time.Duration) (Turn, error) {
 	call := newCall(lua.Turn, NewToken(), TurnsKey(c.namespace))
 	call.add(length.Milliseconds())
@@ -39,7 +42,22 @@ func (c *Client) TakeTurns(ctx context.Context, flows []Quiet, length time.Durat
 	if r.Status != StatusOK {
 		return Turn{}, r.Unexpected()
 	}
-	return Turn{Flows: r.Texts, nonce: call.nonce, began: r.number(0)}, nil
+	mine := 0
+	if len(r.Texts) > 0 {
+		if mine, err = strconv.Atoi(r.number(1)); err != nil || mine < 0 || mine > len(r.Texts) {
+			return Turn{}, errTexts
+		}
+	}
+	return Turn{Flows: r.Texts[:mine], Paused: r.Texts[mine:], nonce: call.nonce, began: r.number(0)}, nil
+}
+
+// Began returns the server's time when the turn began; the zero time for no turn.
+func (t Turn) Began() time.Time {
+	ms, err := strconv.ParseInt(t.began, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // Rest is the result of a scan of all shards of a flow.
