@@ -39,10 +39,18 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local life = redis.call('PTTL', KEYS[1])
-local score = now + (r[3] and math.max(life, 0) or ARGV[2]) -- of a dead letter the end of its record
+local score = now + ARGV[2]
+if r[3] then
+  score = now + math.max(life, 0) -- the end of its record
+elseif life > 0 then
+  score = now + math.min(ARGV[2], life / 2)
+end
 local added = redis.pcall('ZADD', KEYS[2], 'NX', string.format('%.0f', score), member)
 if type(added) == 'table' then
-  return 'DAMAGED ' .. nonce .. '\n\n' .. added.err
+  if string.sub(added.err, 1, 9) == 'WRONGTYPE' then
+    return 'DAMAGED ' .. nonce .. '\n\n' .. added.err
+  end
+  return added
 end
 if added == 0 then
   return 'ALIVE ' .. nonce

@@ -23,7 +23,10 @@ func (l *Lease) deadLetterReason(paused time.Time) string {
 	k := l.key
 	made, limit := l.attempt-1, l.flow.limit(k.requeued, k.Revision)
 	if made >= limit && !l.exhaust(k, made, limit) {
-		return fmt.Sprintf("%d attempts", made)
+		return k.requeued.count(made, k.Revision)
+	}
+	if l.failCause(k) != nil {
+		return "" // the flow is failed, and only the attempts bound that
 	}
 	// Without a bound the record would never expire, because each claim prolongs it.
 	cfg := &l.scope.service.cfg
@@ -53,4 +56,12 @@ func (f *Flow) limit(r requeue, revision int64) int {
 		return f.cfg.MaxAttempts + int(r.attempts)
 	}
 	return f.cfg.MaxAttempts
+}
+
+// count says how many attempts were made at a revision, and since when it counts them.
+func (r requeue) count(made int, revision int64) string {
+	if r.revision != revision || r.at.Unix() <= 0 {
+		return fmt.Sprintf("%d attempts", made)
+	}
+	return fmt.Sprintf("%d attempts since it was requeued", int64(made)-r.attempts)
 }

@@ -300,3 +300,37 @@ func TestCancelByAnOperator(t *testing.T) {
 		mustBeInvalid(t, in.Cancel(ctx, info, redisidem.Act{}), "Act.Actor", "empty")
 	})
 }
+
+// TestCancelBeforeTheCommitOfNoReturn cancels while the stage that is the point of no return has
+// done its work and has not committed. Reconcile finds the work, and the flow goes on.
+func TestCancelBeforeTheCommitOfNoReturn(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		sc := b.service(redisidem.Config{}).Scope("a")
+		charged := false
+		flow := mustFlow(b, timed(&undone, func(c *redisidem.FlowConfig) {
+			c.Stages[1].NoReturn = true
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				charged = true
+				mustBe(b, sc.Cancel(ctx, "k"), nil)
+				return redisidem.Next(), nil
+			}
+			c.Stages[1].Reconcile = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if !charged {
+					return redisidem.Outcome{}, redisidem.ErrNothingDone
+				}
+				return redisidem.Next(), nil
+			}
+		}))
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		if err == nil {
+			b.Error("the commit was accepted")
+		}
+		time.Sleep(time.Minute)
+		key, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if !key.Finished() || key.Response.Code == 410 || len(undone) != 0 {
+			b.Errorf("the key is %+v, and %v was undone", key, undone)
+		}
+	})
+}

@@ -67,7 +67,7 @@ func (l *Lease) untilDeadline(ctx context.Context, key *Key) (context.Context, c
 // failCause returns why the flow is failed at the key, or nil if it continues.
 func (l *Lease) failCause(key *Key) error {
 	switch {
-	case !key.CanceledAt.IsZero() && !isCompensating(key):
+	case !key.CanceledAt.IsZero() && !isCompensating(key) && !l.flow.hasPassedReturn(key):
 		return ErrCanceled
 	case l.exhausted && l.exhaustedAt == key.Revision:
 		return ErrExhausted
@@ -86,10 +86,10 @@ func (l *Lease) exhaust(key *Key, made, limit int) bool {
 	switch {
 	case isCompensating(key), made >= limit+f.cfg.MaxAttempts:
 		return false
-	case !key.CanceledAt.IsZero():
-		return true
 	case f.hasPassedReturn(key):
 		return false
+	case !key.CanceledAt.IsZero():
+		return true
 	case e.Compensate, e.Stage != "" && e.Stage != key.RecoveryPoint:
 		l.exhausted, l.exhaustedAt = true, key.Revision
 		return true

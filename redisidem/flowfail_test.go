@@ -404,3 +404,59 @@ func TestInvalidEndsOfFlowsAreRefused(t *testing.T) {
 		mustBeInvalid(t, err, field)
 	}
 }
+
+// TestDeadlineOfAnotherFlowIsNone has a stage that runs another flow, without a deadline, until its
+// own deadline.
+func TestDeadlineOfAnotherFlowIsNone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		sc := b.service(redisidem.Config{MaxHold: 5 * time.Hour}).Scope("a")
+		inner := mustFlow(b, undoing(&undone, func(c *redisidem.FlowConfig) {
+			c.Name = "inner"
+			c.Stages[2].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				<-ctx.Done()
+				return redisidem.Outcome{}, ctx.Err()
+			}
+		}))
+		outer := mustFlow(b, timed(new([]string), func(c *redisidem.FlowConfig) {
+			c.Stages[0].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				_, err := sc.DoFlow(ctx, "inner", request, inner)
+				return redisidem.Outcome{}, err
+			}
+		}))
+		key, err := sc.DoFlow(ctx, "outer", request, outer)
+		mustBe(b, err, nil)
+		mustHold(b, key, `"started: deadline"`)
+		key, err = sc.Retrieve(ctx, "inner")
+		mustBe(b, err, nil)
+		if key.Finished() || key.RecoveryPoint != "paid" || len(undone) != 0 {
+			b.Errorf("the inner key is %+v, and %v was undone", key, undone)
+		}
+	})
+}
+
+// TestLongDeadlineUndoesAKeyThatSnoozes has a deadline behind the age at which a key that only gets
+// interim answers becomes a dead letter.
+func TestLongDeadlineUndoesAKeyThatSnoozes(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		svc := b.service(redisidem.Config{})
+		flow := mustFlow(b, timed(&undone, func(c *redisidem.FlowConfig) {
+			c.Deadline = 48 * time.Hour
+			c.Stages[2].Work = outcome(redisidem.Snooze(time.Hour, pending))
+		}))
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		completer := mustCompleter(b, svc, flow)
+		var all redisidem.SweepResult
+		for range 60 {
+			time.Sleep(time.Hour + time.Second)
+			result, err := completer.Sweep(ctx)
+			mustBe(b, err, nil)
+			all.Finished, all.DeadLettered = all.Finished+result.Finished, all.DeadLettered+result.DeadLettered
+		}
+		if all.Finished != 1 || all.DeadLettered != 0 || len(undone) != 3 {
+			b.Errorf("%+v, and %v was undone", all, undone)
+		}
+	})
+}

@@ -92,7 +92,8 @@ func (f *Flow) runAt(ctx context.Context, st *Stage, visit int) (Outcome, error)
 	bounded, cancel := st.lease.untilDeadline(ctx, st.key)
 	defer cancel()
 	o, reconciled, err := stage.perform(bounded, st)
-	if err != nil && errors.Is(context.Cause(bounded), ErrDeadline) {
+	// The context may have ended at the deadline of another flow, a stage of which calls this one.
+	if err != nil && bounded.Err() != nil && errors.Is(st.lease.failCause(st.key), ErrDeadline) {
 		return f.fail(ctx, st, stage, ErrDeadline, true)
 	}
 	if err != nil {

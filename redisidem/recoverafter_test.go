@@ -69,6 +69,13 @@ func TestCompleterPostponesFailingKeys(t *testing.T) {
 			mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1})
 			time.Sleep(time.Hour)
 		}
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Failed: 1})
+		time.Sleep(time.Hour)
+		mustSweep(b, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
+		if again := letters(); len(again) != 1 || again[0].DeadLetter.Reason != `stage "taxed" of cart/1: 4 attempts since it was requeued` {
+			b.Fatalf("the dead letters are %+v", again)
+		}
+		mustBe(b, sc.Requeue(ctx, found[0]), nil)
 		broken = false
 		mustSweep(b, completer, redisidem.SweepResult{Due: 1, Finished: 1})
 		if b.indexed("due") != 0 || b.indexed("dead") != 0 {

@@ -15,6 +15,10 @@ import (
 // RecoverAfter, the first call after it does. Outside of a flow, each call continues the work, as
 // after [Interim].
 //
+// Each snooze is a commit, so the next run of the stage has other outbound keys: see
+// [Stage.OutboundKey]. Call a provider in a stage of its own, and ask it for the result in the next
+// one, which snoozes.
+//
 // The time is the server's, and [Key.SnoozedUntil] returns it. d is at least 1 ms and at most half
 // of Config.Retention, because the key would expire: other values are replaced by these bounds.
 // There is no limit to the number of snoozes: the journal keeps one entry for snoozes of a stage

@@ -3,6 +3,7 @@ package redisidem
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/effect"
 )
@@ -18,6 +19,9 @@ type storedOutcome struct {
 	Response *storedResponse `json:"response,omitempty"`
 	State    *[]byte         `json:"state,omitempty"`
 	Effects  []effect.Effect `json:"effects,omitempty"`
+
+	Snooze      time.Duration `json:"snooze,omitempty"`
+	UntilCalled bool          `json:"until_called,omitempty"`
 }
 
 type storedResponse struct {
@@ -62,6 +66,7 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 	}
 	stored := storedOutcome{
 		Version: storedVersion, Point: []byte(o.RecoveryPoint), Interim: o.Interim, Leave: o.leave, Effects: e.effects,
+		Snooze: o.snooze, UntilCalled: o.untilCalled,
 	}
 	switch {
 	case o.next:
@@ -96,7 +101,10 @@ func (st *Stage) DecodeOutcome(b []byte) (Outcome, error) {
 	if err := json.Unmarshal(plain, &stored); err != nil {
 		return Outcome{}, damaged("stored outcome: %v", err)
 	}
-	o := Outcome{RecoveryPoint: string(stored.Point), Interim: stored.Interim, leave: stored.Leave, effects: stored.Effects}
+	o := Outcome{
+		RecoveryPoint: string(stored.Point), Interim: stored.Interim, leave: stored.Leave, effects: stored.Effects,
+		snooze: stored.Snooze, untilCalled: stored.UntilCalled,
+	}
 	switch {
 	case stored.Version != storedVersion:
 		return Outcome{}, damaged("stored outcome has version %d, not %d", stored.Version, storedVersion)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/effect"
@@ -126,5 +127,53 @@ func TestDamagedOutcomesAreNotDecoded(t *testing.T) {
 			return redisidem.Finish(redisidem.JSON(200, "done")), nil
 		})
 		mustBe(b, err, nil)
+	})
+}
+
+// TestStoredSnoozeSleeps lets a stage return a snooze as it was stored and read again, and go on
+// afterwards.
+func TestStoredSnoozeSleeps(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		for name, c := range map[string]struct {
+			o    redisidem.Outcome
+			runs int
+		}{
+			"sleeps":         {redisidem.Snooze(time.Minute, redisidem.JSON(202, "wait")), 1},
+			"runs if called": {redisidem.Snooze(time.Minute, redisidem.JSON(202, "wait")).UntilCalled(), 2},
+		} {
+			runs := 0
+			flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+				{Point: redisidem.Started, Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					runs++
+					if runs < 3 {
+						return kept(b, c.o)(ctx, st)
+					}
+					return redisidem.Finish(redisidem.JSON(200, "done")), nil
+				}},
+			}})
+			mustBe(b, err, nil)
+			for range 2 {
+				key, err := svc.Scope("s").DoFlow(ctx, name, request, flow)
+				mustBe(b, err, nil)
+				if key.Response.Code != 202 || key.RecoveryPoint != redisidem.Started || key.SnoozedUntil.Sub(key.UpdatedAt) != time.Minute {
+					b.Errorf("%s: the key is %+v", name, key)
+				}
+			}
+			if runs != c.runs {
+				b.Errorf("%s: the stage ran %d times, want %d", name, runs, c.runs)
+			}
+			time.Sleep(time.Minute)
+			for range 2 {
+				_, err = svc.Scope("s").DoFlow(ctx, name, request, flow)
+				mustBe(b, err, nil)
+				time.Sleep(time.Minute)
+			}
+			key, err := svc.Scope("s").DoFlow(ctx, name, request, flow)
+			mustBe(b, err, nil)
+			if !key.Finished() || key.Response.Code != 200 || runs != 3 {
+				b.Errorf("%s: after %d runs the key is %+v", name, runs, key)
+			}
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -53,11 +54,24 @@ type deadRequeue struct {
 	storeFlags
 	actFlags
 	filterFlags
+	Rate int `default:"100" help:"How many are requeued in each second, so that completers and the services behind them get them little by little."`
 }
 
 // Run requeues dead letters.
 func (c *deadRequeue) Run(ctx context.Context) error {
-	return c.all(ctx, &c.storeFlags, c.filter(redisidem.KeyDead), "Requeue", "requeued", (*redisidem.Inspector).Requeue)
+	if c.Rate < 1 {
+		return fmt.Errorf("--rate %d must be at least 1", c.Rate)
+	}
+	next := time.NewTicker(time.Second / time.Duration(c.Rate))
+	defer next.Stop()
+	return c.all(ctx, &c.storeFlags, c.filter(redisidem.KeyDead), "Requeue", "requeued",
+		func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
+			select {
+			case <-next.C:
+			case <-ctx.Done(): // the act reports it
+			}
+			return in.Requeue(ctx, key, a)
+		})
 }
 
 type deadDelete struct {

@@ -10,9 +10,10 @@ import (
 
 // flowsCommand is what operators do with flows.
 type flowsCommand struct {
-	List   flowsList   `cmd:"" default:"withargs" help:"Show which versions of flows have unfinished keys, and which are paused."`
-	Pause  flowsPause  `cmd:"" help:"Keep completers, and clients if asked, from running a flow, in all processes."`
-	Resume flowsResume `cmd:"" help:"End a pause."`
+	List    flowsList    `cmd:"" default:"withargs" help:"Show which versions of flows have unfinished keys, and which are paused."`
+	Pause   flowsPause   `cmd:"" help:"Keep completers, and clients if asked, from running a flow, in all processes."`
+	Resume  flowsResume  `cmd:"" help:"End a pause."`
+	Reindex flowsReindex `cmd:"" help:"Rebuild the indexes of a flow that Redis has lost."`
 }
 
 // printPauses prints the pauses, if there are any.

@@ -129,9 +129,10 @@ func TestPlacesOfKeysNeedARestart(t *testing.T) {
 	now := read("key: required", "POST /a", "key_from: [{body: /id}]")
 	for _, c := range []struct{ defaults, match, route, want string }{
 		{"key: required", "POST /a", "key_from: [{body: /id}]", ""},
-		{"key: required", "POST /b", "key_from: [{body: /no}]", ""},
-		{"key: required", "POST /a", "key_from: [{body: /no}]", "routes[0].key_from"},
-		{"key: required", "post /a", "key_from: [{body: /id}], key_prefix: x", "routes[0].key_prefix"},
+		{"key: required", "POST /b", "key: optional", "routes[POST /a].key_from"},
+		{"key: required", "POST /b", "key_from: [{body: /no}]", "routes[POST /b].key_from routes[POST /a].key_from"},
+		{"key: required", "POST /a", "key_from: [{body: /no}]", "routes[POST /a].key_from"},
+		{"key: required", "post /a", "key_from: [{body: /id}], key_prefix: x", "routes[POST /a].key_prefix"},
 		{"key_from: [{query: id}]", "POST /a", "key_from: [{body: /id}]", "defaults.key_from"},
 		{"key_from: [{body: /id}]", "POST /a", "key: required", "defaults.key_from"},
 		{"key_from: [{body: /id}]", "POST /a", "wait: 3s", "defaults.key_from"},

@@ -61,6 +61,16 @@ func (s *Store) Stage(work Work) redisidem.StageFunc {
 	}
 }
 
+// Reconcile returns the Reconcile of a flow's stage whose Work is a [Store.Stage]. It returns the
+// stored outcome if a run of this visit was committed, and [redisidem.ErrNothingDone] if not. A
+// flow needs it that can be failed while an attempt is open: by its Deadline, by a cancel, or by
+// Exhausted. Otherwise Work finds the outcome itself. Its other errors are those of Stage.
+func (s *Store) Reconcile() redisidem.StageFunc {
+	return s.Stage(func(context.Context, *sql.Tx, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Outcome{}, redisidem.ErrNothingDone
+	})
+}
+
 // visit is one run of a visit to a stage.
 type visit struct {
 	store     *Store

@@ -386,3 +386,54 @@ func reversed(b []byte) []byte {
 	}
 	return out
 }
+
+// TestCanceledFlowFindsWhatAnOpenAttemptHasCommitted cancels a flow whose worker died between the
+// two commits, and one whose worker died before both.
+func TestCanceledFlowFindsWhatAnOpenAttemptHasCommitted(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, _ := scope(t)
+		store := db.store(t)
+		died := errors.New("the worker died")
+		undo := store.Compensate(func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error {
+			return insert(ctx, tx, "undo "+st.Key().Value)
+		})
+		for _, committed := range []bool{true, false} {
+			value := fmt.Sprint(committed)
+			work := store.Stage(func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Next(), insert(ctx, tx, value)
+			})
+			flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+				{Point: redisidem.Started, Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+					if committed {
+						if _, err := work(ctx, st); err != nil {
+							return redisidem.Outcome{}, err
+						}
+					}
+					return redisidem.Outcome{}, died
+				}, Reconcile: store.Reconcile(), Compensate: undo},
+				{Point: "two", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					return redisidem.Finish(redisidem.JSON(201, "")), nil
+				}},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := sc.DoFlow(t.Context(), value, request, flow); !errors.Is(err, died) {
+				t.Fatal(err)
+			}
+			if err := sc.Cancel(t.Context(), value); err != nil {
+				t.Fatal(err)
+			}
+			key, err := sc.DoFlow(t.Context(), value, request, flow)
+			if err != nil || key.Response.Code != 409 {
+				t.Fatalf("%+v, %v", key, err)
+			}
+			want := map[bool]int{true: 1, false: 0}[committed]
+			for _, name := range []string{value, "undo " + value} {
+				if n := db.count(t, "SELECT COUNT(*) FROM work WHERE id = '"+name+"'"); n != want {
+					t.Errorf("%s was done %d times, want %d", name, n, want)
+				}
+			}
+		}
+	})
+}
