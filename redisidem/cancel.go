@@ -6,13 +6,16 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// Cancel stops the flow of a key, for instance because a customer withdraws. Nothing that the flow
-// commits later is stored. The committed stages are compensated, and the key finishes with the
-// answer of [FlowConfig].FailWith, whose cause is [ErrCanceled]. A call with the key does that, or
-// a [Completer] if the flow has a RecoverAfter: at once if the key is free. If a worker has the
-// lease, its context is cancelled within a renewal, a third of Config.Lease, with ErrCanceled as
-// the cause. The compensations begin when its stage has ended, or when the lease of a worker that
-// died lapses.
+// Cancel stops the flow of a key, for instance because a customer withdraws. The committed stages
+// are compensated, and the key finishes with the answer of [FlowConfig].FailWith, whose cause is
+// [ErrCanceled]. A call with the key does that, or a [Completer] if the flow has a RecoverAfter: at
+// once if the key is free. If a worker has the lease, its context is cancelled within a renewal, a
+// third of Config.Lease, with ErrCanceled as the cause, and its commit is refused. The
+// compensations begin when its lease has lapsed.
+//
+// If a worker's stage has a Reconcile, and that finds the work done, the outcome is committed after
+// all, and undone like those before it. If that commit is the point of no return, or finishes the
+// key, the flow goes on as if it had not been canceled.
 //
 // Cancel does not wait for that. It can be repeated: a key that is canceled stays canceled. It
 // takes two round trips, and another one to wake completers.

@@ -47,13 +47,14 @@ type FlowStage struct {
 	// then runs again as Retry says, beginning with Reconcile. After the last run WorkFlow returns
 	// the error with ErrOutcomeUnknown. The recovery point stays, and the attempt counts.
 	//
-	// Nil: Work runs again. It can use Stage.Attempt, Stage.Fence and Stage.OutboundKey to repeat
-	// its work safely.
+	// Nil: Work runs again, unless the flow is failed meanwhile. It can use Stage.Attempt,
+	// Stage.Fence and Stage.OutboundKey to repeat its work safely.
 	Reconcile StageFunc
 
 	// Compensate undoes the stage's work after the flow has failed for good. It runs once for each
-	// commit of the stage, including interim ones; [Stage.Compensates] returns that commit. It runs
-	// again if it fails or its process dies, so it must be safe to repeat.
+	// commit of the stage, including interim ones; [Stage.Compensates] returns that commit. Snoozes
+	// that follow each other count as one commit, the last. It runs again if it fails or its
+	// process dies, so it must be safe to repeat.
 	//
 	// The journal of such a flow's keys remembers 1024 commits. If a key with more commits has to
 	// be undone, that fails with ErrDamaged before the first Compensate runs. Nil: the stage needs

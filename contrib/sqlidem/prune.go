@@ -16,8 +16,10 @@ const pruneBatch = 500
 // clock, with the rows of their visits. It returns how many keys it has removed. After that, a
 // retry of such a key whose record Redis has lost runs the work again.
 //
-// olderThan must not be shorter than the service keeps a record: Config.Retention and Config.Lease
-// together, or Config.DeadLetterRetention if that is longer. If services or routes with different
+// olderThan must be at least Config.Retention, Config.Lease and Config.DeadLetterRetention
+// together: a key whose outcome has not reached Redis may become a dead letter a retention later,
+// and an operator may requeue it. A flow whose completers try for longer, because of its
+// RecoverAfter and MaxAttempts, needs that much more. If services or routes with different
 // retentions use the database, pass the one with the longest. A shorter olderThan is a
 // [*redisidem.InvalidError], and 0 means the shortest that is allowed.
 //
@@ -28,12 +30,12 @@ func (s *Store) Prune(ctx context.Context, svc *redisidem.Service, olderThan tim
 		return 0, invalid("svc", "must not be nil")
 	}
 	cfg := svc.Config()
-	least := max(cfg.Retention+cfg.Lease, cfg.DeadLetterRetention)
+	least := cfg.Retention + cfg.Lease + cfg.DeadLetterRetention
 	switch {
 	case olderThan == 0:
 		olderThan = least
 	case olderThan < least:
-		return 0, invalid("olderThan", "must be at least %v, for which the service keeps records: %v", least, olderThan)
+		return 0, invalid("olderThan", "must be at least %v, for which the service may keep a record: %v", least, olderThan)
 	}
 	if err := s.checkSchema(ctx); err != nil {
 		return 0, err

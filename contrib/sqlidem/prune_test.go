@@ -18,7 +18,8 @@ func TestPruneRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
 		sc, svc, server := scope(t, func(c *redisidem.Config) { c.Retention, c.DeadLetterRetention = 48*time.Hour, time.Hour })
 		store := db.store(t)
-		least := 48*time.Hour + redisidem.DefaultLease
+		cfg := svc.Config()
+		least := cfg.Retention + cfg.Lease + cfg.DeadLetterRetention
 		var runs atomic.Int64
 		for _, key := range []string{"old", "new"} {
 			if _, err := sc.Do(t.Context(), key, request, store.Stage(inserting(&runs))); err != nil {
