@@ -76,6 +76,8 @@ func (l *Lease) journal(key *Key, e *encodedOutcome) protocol.JournalLength {
 		return protocol.JournalShort
 	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
 		return protocol.JournalWhole
+	case key.merged > 0 && len(key.Journal) < int(protocol.JournalLong):
+		return protocol.JournalWhole // the script would drop an entry by its distance
 	}
 	return protocol.JournalLong
 }
