@@ -155,6 +155,7 @@ var variants = []run{
 	brokenIn("LOSS", "NOWAITFENCED", "S2", "the refusal of a commit does not wait for the replica"),
 	secondStore("ROWLATE", 2, 2, "Q1", "the row of the visit is written after the commit of the work"),
 	secondStore("NOLOOKUP", 2, 2, "Q1", "a worker does not look for the row of the visit"),
+	secondStore("OWNOUTCOME", 2, 2, "Q2", "a worker that finds the row returns an outcome of its own"),
 	secondStore("NOSQLLOCK", 2, 2, "Q1", "a worker looks without the lock of the key's row"),
 	secondStore("NOSQLFENCE", 2, 2, "Q3", "a worker does not compare its fence with that of the key's row"),
 	secondStore("UNSETTLED", 2, 2, "Q4", "a worker takes a COMMIT without a reply for done"),

@@ -108,7 +108,11 @@ beginning:
 		lock_row(t);
 		if
 		:: DONE(visit[t]) ->
+#ifdef OWNOUTCOME
+			mine = t;
+#else
 			mine = outcome[visit[t]];
+#endif
 			d_step { if :: locker == t -> locker = NO_WORKER :: else fi };
 			printf("worker %d: finds the outcome of %d\n", t, mine);
 			goto committing

@@ -1,5 +1,5 @@
-// Package deploy tests the manifests for Kubernetes in the folder deploy.
-package deploy
+// Package manifests tests the manifests for Kubernetes in the folder deploy.
+package manifests
 
 import (
 	"bufio"
@@ -52,7 +52,7 @@ type objects struct {
 // test.
 func read(t *testing.T) (o objects) {
 	t.Helper()
-	files, err := filepath.Glob("../../deploy/kubernetes/*.yaml")
+	files, err := filepath.Glob("../../../deploy/kubernetes/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
