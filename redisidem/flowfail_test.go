@@ -155,7 +155,10 @@ func TestDeadlineEndsARunningStage(t *testing.T) {
 		obeys := true
 		flow := mustFlow(b, timed(&undone, func(c *redisidem.FlowConfig) {
 			c.Stages[1].Work = func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-				<-ctx.Done()
+				select {
+				case <-ctx.Done():
+				case <-time.After(2 * time.Hour): // the lease has no bound
+				}
 				mustBe(b, context.Cause(ctx), redisidem.ErrDeadline)
 				if obeys {
 					return redisidem.Outcome{}, ctx.Err()
