@@ -63,8 +63,9 @@ func TestCancelEndsARunningStage(t *testing.T) {
 				began := time.Now()
 				<-ctx.Done()
 				took = time.Since(began)
-				mustBe(b, context.Cause(ctx), redisidem.ErrCanceled)
-				mustBe(b, context.Cause(ctx), redisidem.ErrLeaseLost)
+				if cause := context.Cause(ctx); !errors.Is(cause, redisidem.ErrCanceled) || !errors.Is(cause, redisidem.ErrLeaseLost) {
+					b.Errorf("the stage ends because of %v", cause) // Fatal would end its goroutine alone
+				}
 				if obeys {
 					return redisidem.Outcome{}, context.Cause(ctx)
 				}

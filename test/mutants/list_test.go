@@ -383,7 +383,7 @@ var mutants = []mutant{
 		killer: "TestCancelEndsARunningStage",
 	},
 	{
-		name: "hasty", // a cancel lets compensations begin beside the stage that is running
+		name: "impatient", // a cancel lets compensations begin beside the stage that is running
 		file: "lua/cancel.lua",
 		old:  "local time = redis.call('TIME')\n",
 		new:  "local time = redis.call('TIME')\nredis.call('DEL', KEYS[2])\n",
