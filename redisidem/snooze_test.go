@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,7 +147,11 @@ func TestSnoozeSurvivesItsIndex(t *testing.T) {
 func TestShortSnoozeWakesCompleters(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		asked := 0
-		flow := mustFlow(b, polling(2*time.Second, &asked, func() bool { return asked == 5 }))
+		var seen atomic.Int64
+		flow := mustFlow(b, polling(2*time.Second, &asked, func() bool {
+			seen.Store(int64(asked))
+			return asked == 5
+		}))
 		svc := b.service(redisidem.Config{})
 		work, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
@@ -157,7 +162,7 @@ func TestShortSnoozeWakesCompleters(t *testing.T) {
 		began := time.Now()
 		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
 		mustBe(b, err, nil)
-		for asked < 5 && time.Since(began) < time.Minute {
+		for seen.Load() < 5 && time.Since(began) < time.Minute {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if took := time.Since(began); took > 14*time.Second {
