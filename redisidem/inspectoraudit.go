@@ -29,7 +29,7 @@ type AuditEntry struct {
 	Outcome string
 }
 
-// OfFlow reports whether the act was on a flow, so that KeyID is no key's ID.
+// OfFlow reports whether the act was on a flow. KeyID is then the flow, and not the ID of a key.
 func (e AuditEntry) OfFlow() bool {
 	return e.Act == actPause || e.Act == actPauseClients || e.Act == actResume
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// TestReindexFindsKeysThatNoIndexHas deletes the indexes of a flow, and lets completers continue
-// what is not a dead letter.
+// TestReindexFindsKeysThatNoIndexHas deletes the indexes of a flow, in which a key is a dead letter
+// and the others are due, and rebuilds them.
 func TestReindexFindsKeysThatNoIndexHas(t *testing.T) {
 	onPlainServers(t, func(t *testing.T, e *env) {
 		in := e.inEveryState()

@@ -35,10 +35,7 @@ func TestCompletionFollowsTheCommandLine(t *testing.T) {
 // TestCompletionInBash sources the script in bash, and completes a word with what it has installed.
 func TestCompletionInBash(t *testing.T) {
 	t.Parallel()
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("there is no bash")
-	}
+	bash := requireProgram(t, "bash")
 	folder := t.TempDir()
 	if err := os.Symlink(os.Args[0], filepath.Join(folder, "redisidem")); err != nil {
 		t.Fatal(err)
