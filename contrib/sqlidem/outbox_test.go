@@ -159,7 +159,7 @@ func TestRelayKeepsTheOrderOfEachKey(t *testing.T) {
 		stop()
 		relays.Wait()
 		for i := range keys {
-			// A relay that the machine holds up for too long is replaced, and its batch comes again.
+			// A relay that is held up for too long is replaced, and its batch comes again.
 			var first []string
 			for _, event := range strings.Fields(r.of(fmt.Sprint(i))) {
 				if !slices.Contains(first, event) {
