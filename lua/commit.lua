@@ -271,7 +271,7 @@ end
 if KEYS[2] and due == '-' then
   redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
 elseif KEYS[2] and due ~= '' then
-  local score = string.format('%.0f', math.floor(now / 1000) + due)
+  local score = string.format('%.0f', math.ceil(now / 1000) + due) -- not before a snooze ends
   if has('h') and not letters then
     redis.call('ZADD', KEYS[3], 'XX', score, string.sub(KEYS[1], -32))
   else

@@ -310,3 +310,25 @@ func TestSnoozeWithoutAFlow(t *testing.T) {
 		mustHold(b, key, `"done"`)
 	})
 }
+
+// TestSnoozedKeyIsNotDueTooEarly compares the times of the due index, in milliseconds, with the
+// ends of the snoozes, in microseconds. A completer that comes too early gets nothing, and its flow
+// rests.
+func TestSnoozedKeyIsNotDueTooEarly(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		asked := 0
+		flow := mustFlow(t, polling(time.Hour, &asked, func() bool { return false }))
+		sc, raw := e.service().Scope("a"), e.client()
+		for i := range 10 {
+			key, err := sc.DoFlow(ctx, fmt.Sprint(i), request, flow)
+			mustBe(t, err, nil)
+			record, _ := e.place(key)
+			index := record[:strings.LastIndex(record, ":")] + ":due:cart"
+			due, err := raw.ZScore(ctx, index, key.ID()).Result()
+			mustBe(t, err, nil)
+			if early := key.SnoozedUntil.Sub(time.UnixMilli(int64(due))); early > 0 || early < -time.Millisecond {
+				t.Errorf("the key is due %v before its snooze ends", early)
+			}
+		}
+	})
+}
