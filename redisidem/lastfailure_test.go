@@ -44,7 +44,7 @@ func TestLastFailureIsRemembered(t *testing.T) {
 				t.Errorf("the key is locked by %q since %v", key.LockedBy, key.LockedAt)
 			}
 			record, _ := e.place(key)
-			if stored := raw.HGet(ctx, record, "last_failure").Val(); strings.Contains(stored, "4711") != (values == nil) {
+			if stored := raw.HGet(ctx, record, "last_failure").Val(); strings.Contains(stored, "card 4711") != (values == nil) {
 				t.Errorf("stored is %q", stored)
 			}
 
