@@ -113,6 +113,19 @@ func (l *inFlight) subtract() {
 	}
 }
 
+// hung returns how many leases have a callback that was reported as hung and has not returned.
+func (l *inFlight) hung() (n int) {
+	l.mu.Lock()
+	leases := slices.Collect(maps.Keys(l.leases))
+	l.mu.Unlock()
+	for _, lease := range leases {
+		if lease.isHung() {
+			n++
+		}
+	}
+	return n
+}
+
 // held returns how many leases have not ended.
 func (l *inFlight) held() int {
 	l.mu.Lock()

@@ -46,9 +46,10 @@ type Config struct {
 	// milliseconds, at least 10 ms. Below about 1 s, network delays cost leases. Default: 10 s.
 	Lease time.Duration
 
-	// MaxHold bounds how long one lease can be kept by renewing it, so that a callback that hangs
-	// does not hold its key without end. The stage's context is then cancelled with ErrMaxHold. At
-	// least 1 ms. Default: 15 min. Negative: no bound.
+	// MaxHold bounds how long one stage can keep its lease by renewing it, so that a callback that
+	// hangs does not hold its key without end. The stage's context is then cancelled with
+	// ErrMaxHold. It counts from the claim, or from the last commit under the same lease. At least
+	// 1 ms. Default: 15 min. Negative: no bound.
 	MaxHold time.Duration
 
 	// Timeout bounds each operation on Redis, including its repetitions. A method that needs Redis

@@ -34,7 +34,7 @@ var (
 	// ErrLeaseEnded is returned by the methods of a Lease that was committed or abandoned already.
 	ErrLeaseEnded = errors.New("redisidem: lease has ended")
 	// ErrMaxHold is the cause of a stage's cancelled context once the lease was held for
-	// Config.MaxHold. It matches ErrLeaseLost, too.
+	// Config.MaxHold without a commit. It matches ErrLeaseLost, too.
 	ErrMaxHold error = maxHoldError{}
 	// ErrNested is returned by a WorkStage, Do or Lock on a key from inside a stage of the same
 	// key: the call would wait for itself.

@@ -36,7 +36,7 @@ type FlowStage struct {
 
 	// MaxVisits bounds how often one run of the flow may enter this stage from another one. It
 	// stops stages that advance to each other without end, with ErrNoProgress. A stage that names
-	// itself in Next may repeat without limit, within Config.MaxHold. Default: 16.
+	// itself in Next may repeat without limit. Default: 16.
 	MaxVisits int
 
 	// Reconcile finds out whether an earlier attempt at this stage did its work. It runs before

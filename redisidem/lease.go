@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
@@ -21,10 +22,13 @@ type Lease struct {
 	id          identity
 	token       string
 	fence       int64
-	began       time.Time // when the claim was sent; Config.MaxHold counts from here
+	began       time.Time // when the claim was sent
 	outer       *Lease    // the lease of the stage whose callback claimed this one, or nil
 	flow        *Flow     // the flow that works on the key, if it is known
 	byCompleter bool      // a completer has claimed it
+
+	working atomic.Bool // a callback is running
+	onHung  func()      // called once, if it is reported as hung; nil for nothing
 
 	byHand bool // Scope.Lock has claimed it: the program ends it, and no callback runs under it
 
@@ -39,7 +43,7 @@ type Lease struct {
 	mu           sync.Mutex
 	key          *Key
 	attempt      int       // of this stage
-	since        time.Time // when this stage began: with the claim, or when the last stage was committed
+	since        time.Time // when this stage began, from where MaxHold counts: the claim or the last commit
 	ended        bool      // set by end
 	retried      bool      // this stage ran more than once under this lease
 	hasCommitted bool      // a stage was committed under this lease
@@ -47,6 +51,7 @@ type Lease struct {
 	exhausted    bool      // the attempts at the revision exhaustedAt are used up
 	exhaustedAt  int64
 	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
+	hung         bool                    // a callback was reported as hung
 	lost         error                   // set by lose: why it cancelled the context
 	// sent is when the last command that extended the lease was sent: the claim, a renewal, or a
 	// commit that kept the lease. The holder relies on the lease for a time that counts from here.
@@ -143,7 +148,7 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 
 	l := &Lease{
 		scope: sc, id: id, token: g.token, fence: granted.Fence, attempt: granted.Attempt, outer: cl.outer, flow: c.flow, key: key,
-		byCompleter: c.completing, byHand: c.byHand, began: g.sent, since: g.sent, sent: g.sent,
+		byCompleter: c.completing, byHand: c.byHand, onHung: c.onHung, began: g.sent, since: g.sent, sent: g.sent,
 	}
 	caller := cl.caller
 	if c.completing {

@@ -64,4 +64,7 @@ func (l *Lease) lose(cause error) {
 		e.Err = cause
 		s.observe(l.ctx, e)
 	}
+	if l.working.Load() {
+		time.AfterFunc(s.cfg.Lease, func() { l.reportHung(cause) })
+	}
 }

@@ -80,7 +80,7 @@ func LogLevel(e Event) slog.Level {
 		return slog.LevelWarn
 	case EventFailed:
 		return slog.LevelWarn
-	case EventDeadLettered, EventCommitDropped:
+	case EventDeadLettered, EventCommitDropped, EventHung:
 		return slog.LevelError
 	default:
 		return slog.LevelDebug

@@ -53,6 +53,10 @@ const (
 	// of a stage. It follows EventCommitted. Stage is where that happened. Err is the cause, and
 	// matches ErrDeadline, ErrCanceled or ErrExhausted. The compensations follow.
 	EventFailed
+	// EventHung means that a stage still runs one Lease after its context has ended, because its
+	// Timeout or MaxHold was over or its lease was lost. A program must end a stage with its
+	// context. Duration is the time since the stage began. Err is the reason.
+	EventHung
 )
 
 // String returns the kind in lower case, or "invalid" for any other value.
@@ -60,7 +64,7 @@ func (k EventKind) String() string {
 	names := [...]string{
 		EventClaimed: "claimed", EventCommitted: "committed", EventReplayed: "replayed", EventRefused: "refused",
 		EventRenewed: "renewed", EventLeaseLost: "lease-lost", EventOutcomeUnknown: "outcome-unknown", EventAbandoned: "abandoned",
-		EventDeadLettered: "dead-lettered", EventCommitDropped: "commit-dropped", EventFailed: "failed",
+		EventDeadLettered: "dead-lettered", EventCommitDropped: "commit-dropped", EventFailed: "failed", EventHung: "hung",
 	}
 	if k <= 0 || int(k) >= len(names) {
 		return "invalid"
@@ -77,8 +81,9 @@ type Event struct {
 	// Flow is the flow that works on the key, as name/version; empty without one. Of a refusal it
 	// is the flow that was to work on the key.
 	Flow string
-	// Scope is the key's scope, of EventDeadLettered and EventFailed, and empty otherwise: an alert
-	// needs to know whose key it is. It may name a customer, and there may be many of them.
+	// Scope is the key's scope, of EventDeadLettered, EventFailed and EventHung, and empty
+	// otherwise: an alert needs to know whose key it is. It may name a customer, and there may be
+	// many of them.
 	Scope string
 	// Stage is the recovery point at which the work began that the event is about. It is empty for
 	// an event without a lease.

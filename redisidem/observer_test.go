@@ -126,11 +126,12 @@ func TestEventsNameFlowAndStage(t *testing.T) {
 func TestNamesOfEvents(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[redisidem.EventKind]string{
-		-1: "invalid", 0: "invalid", redisidem.EventFailed + 1: "invalid",
+		-1: "invalid", 0: "invalid", redisidem.EventHung + 1: "invalid",
 		redisidem.EventClaimed: "claimed", redisidem.EventCommitted: "committed", redisidem.EventReplayed: "replayed",
 		redisidem.EventRefused: "refused", redisidem.EventRenewed: "renewed", redisidem.EventLeaseLost: "lease-lost",
 		redisidem.EventOutcomeUnknown: "outcome-unknown", redisidem.EventAbandoned: "abandoned",
 		redisidem.EventDeadLettered: "dead-lettered", redisidem.EventCommitDropped: "commit-dropped", redisidem.EventFailed: "failed",
+		redisidem.EventHung: "hung",
 	} {
 		if got := kind.String(); got != want {
 			t.Errorf("event %d is %q, want %q", int(kind), got, want)

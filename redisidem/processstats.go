@@ -4,6 +4,8 @@ package redisidem
 type ProcessStats struct {
 	// LeasesHeld is how many leases have not ended.
 	LeasesHeld int
+	// StagesHung is how many stages go on although their contexts ended long ago: see EventHung.
+	StagesHung int
 	// CommitsPending is how many commits without an answer are retried in the background, and
 	// GiveBacksPending how many leases are given back there: see Config.CommitRetry.
 	CommitsPending, GiveBacksPending int
@@ -19,7 +21,8 @@ type ProcessStats struct {
 // use, also after Close.
 func (s *Service) ProcessStats() ProcessStats {
 	stats := ProcessStats{
-		LeasesHeld: s.inFlight.held(), CommitsPending: int(s.pending.Load()), GiveBacksPending: int(s.returning.Load()),
+		LeasesHeld: s.inFlight.held(), StagesHung: s.inFlight.hung(),
+		CommitsPending: int(s.pending.Load()), GiveBacksPending: int(s.returning.Load()),
 	}
 	if s.cache != nil {
 		lookups := s.cache.lookups.Snapshot()

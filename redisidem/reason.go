@@ -12,6 +12,7 @@ var reasons = []struct {
 }{
 	{ErrNotKept, "not-kept"},
 	{ErrMaxHold, "max-hold"},
+	{errStageTimeout, "stage-timeout"},
 	{ErrFenced, "fenced"},
 	{errDeadLettered, "dead-lettered"},
 	{ErrCanceled, "canceled-key"},

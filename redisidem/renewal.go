@@ -82,7 +82,9 @@ func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 	cfg := &l.scope.service.cfg
 	hold := time.Duration(1<<63 - 1)
 	if cfg.MaxHold > 0 {
-		hold = cfg.MaxHold - time.Since(l.began)
+		l.mu.Lock()
+		hold = cfg.MaxHold - time.Since(l.since)
+		l.mu.Unlock()
 		if hold <= 0 {
 			return 0, ErrMaxHold
 		}

@@ -26,7 +26,11 @@ func (l *Lease) runStage(ctx context.Context, work StageFunc, keep bool) (*Key, 
 func (l *Lease) call(work StageFunc, st *Stage) (o Outcome, err error) {
 	ctx, span := l.startSpan(l.ctx, SpanStage)
 	err = errPanicked // until the callback has returned
-	defer func() { span.end(err) }()
+	l.working.Store(true)
+	defer func() {
+		l.working.Store(false)
+		span.end(err)
+	}()
 	return work(ctx, st)
 }
 

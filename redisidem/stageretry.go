@@ -42,6 +42,7 @@ func (s *FlowStage) runOnce(ctx context.Context, st *Stage, work StageFunc) (Out
 	if s.Timeout > 0 {
 		bounded, cancel := context.WithTimeout(ctx, s.Timeout)
 		defer cancel()
+		defer st.lease.watchHung(s.Timeout)()
 		ctx = bounded
 	}
 	return work(ctx, st)

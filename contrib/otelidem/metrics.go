@@ -57,6 +57,7 @@ func (o *Observer) ObserveProcess(svc *redisidem.Service) (stop func() error, er
 		return g
 	}
 	leases := gauge("redisidem.leases.held", "{lease}", "Leases that this process holds.")
+	hung := gauge("redisidem.stages.hung", "{stage}", "Stages that go on although their contexts ended long ago.")
 	commits := gauge("redisidem.commits.pending", "{commit}", "Commits without an answer that are retried in the background.")
 	copies := gauge("redisidem.copies", "{copy}", "Copies of finished records.")
 	size := gauge("redisidem.copies.size", "By", "Memory of the copies of finished records.")
@@ -70,13 +71,14 @@ func (o *Observer) ObserveProcess(svc *redisidem.Service) (stop func() error, er
 	registered, err := o.meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		stats := svc.ProcessStats()
 		to.ObserveInt64(leases, int64(stats.LeasesHeld))
+		to.ObserveInt64(hung, int64(stats.StagesHung))
 		to.ObserveInt64(commits, int64(stats.CommitsPending))
 		to.ObserveInt64(copies, int64(stats.Copies))
 		to.ObserveInt64(size, int64(stats.CopyBytes))           //nolint:gosec // it is bounded by CacheBytes
 		to.ObserveInt64(lookups, int64(stats.CopyHits), hit)    //nolint:gosec // a count of calls
 		to.ObserveInt64(lookups, int64(stats.CopyMisses), miss) //nolint:gosec // a count of calls
 		return nil
-	}, leases, commits, copies, size, lookups)
+	}, leases, hung, commits, copies, size, lookups)
 	if err != nil {
 		return nil, err
 	}

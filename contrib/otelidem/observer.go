@@ -77,7 +77,8 @@ func (o *Observer) Observe(ctx context.Context, e redisidem.Event) {
 		s.observe(e.Kind)
 	}
 	switch e.Kind {
-	case redisidem.EventLeaseLost, redisidem.EventOutcomeUnknown, redisidem.EventAbandoned, redisidem.EventDeadLettered, redisidem.EventCommitDropped:
+	case redisidem.EventLeaseLost, redisidem.EventOutcomeUnknown, redisidem.EventAbandoned, redisidem.EventDeadLettered,
+		redisidem.EventCommitDropped, redisidem.EventFailed, redisidem.EventHung:
 		attrs := append(labels(e.Flow, e.Stage), attrKey.String(e.Key), attrAttempt.Int(e.Attempt))
 		if e.Err != nil {
 			attrs = append(attrs, attrErrorType.String(redisidem.Reason(e.Err)))

@@ -294,6 +294,7 @@ func TestMetricsOfWork(t *testing.T) {
 		"redisidem.operation.duration s redisidem.flow=order/1,redisidem.operation=commit,redisidem.outcome=committed,redisidem.stage=started 1",
 		"redisidem.operation.duration s redisidem.flow=order/1,redisidem.operation=stage,redisidem.outcome=done,redisidem.stage=started 1",
 		"redisidem.operation.duration s redisidem.operation=claim,redisidem.outcome=claimed 1",
+		"redisidem.stages.hung {stage}  0",
 	}
 	got := slices.DeleteFunc(w.collected(), func(line string) bool { // the copy may have been dropped again by the new subscription
 		return strings.HasPrefix(line, "redisidem.copies {copy}") || strings.HasPrefix(line, "redisidem.copies.size By")

@@ -16,6 +16,7 @@
 // Watch adds the numbers of this process:
 //
 //	redisidem_leases_held           leases that have not ended
+//	redisidem_stages_hung           stages that go on although their contexts ended long ago
 //	redisidem_commits_pending       commits without an answer that are being retried
 //	redisidem_give_backs_pending    leases that are being given back in the background
 //	redisidem_copies                copies of finished records

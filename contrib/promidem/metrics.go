@@ -65,7 +65,8 @@ var expected = map[redisidem.EventKind][]string{
 	redisidem.EventLeaseLost:      {"fenced", "lease-lost", "max-hold"},
 	redisidem.EventOutcomeUnknown: {"outcome-unknown", "unavailable", "not-permitted", "canceled"},
 	redisidem.EventCommitDropped:  {"outcome-unknown", "fenced", "effect"},
-	redisidem.EventFailed:         {"deadline", "exhausted"},
+	redisidem.EventFailed:         {"deadline", "exhausted", "canceled-key"},
+	redisidem.EventHung:           {"max-hold", "stage-timeout", "lease-lost"},
 }
 
 // Observe implements [redisidem.Observer].

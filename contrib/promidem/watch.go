@@ -12,6 +12,7 @@ import (
 
 var (
 	leasesHeld       = prometheus.NewDesc("redisidem_leases_held", "Leases of this process that have not ended.", nil, nil)
+	stagesHung       = prometheus.NewDesc("redisidem_stages_hung", "Stages that go on although their contexts ended long ago.", nil, nil)
 	commitsPending   = prometheus.NewDesc("redisidem_commits_pending", "Commits without an answer that are being retried.", nil, nil)
 	giveBacksPending = prometheus.NewDesc("redisidem_give_backs_pending", "Leases that are being given back in the background.", nil, nil)
 	copiesHeld       = prometheus.NewDesc("redisidem_copies", "Copies of finished records.", nil, nil)
@@ -27,7 +28,7 @@ var (
 
 // watchDescs describe the metrics of a watch.
 var watchDescs = []*prometheus.Desc{
-	leasesHeld, commitsPending, giveBacksPending, copiesHeld, copyBytes, copyLookups, redisUp, redisCheck, deadLetters, due, overdue,
+	leasesHeld, stagesHung, commitsPending, giveBacksPending, copiesHeld, copyBytes, copyLookups, redisUp, redisCheck, deadLetters, due, overdue,
 }
 
 // watch collects the numbers of a service.
@@ -47,6 +48,7 @@ func (m *Metrics) Watch(svc *redisidem.Service) { m.watched.Store(&watch{service
 func (w *watch) collect(to chan<- prometheus.Metric) {
 	stats := w.service.ProcessStats()
 	to <- gauge(leasesHeld, float64(stats.LeasesHeld))
+	to <- gauge(stagesHung, float64(stats.StagesHung))
 	to <- gauge(commitsPending, float64(stats.CommitsPending))
 	to <- gauge(giveBacksPending, float64(stats.GiveBacksPending))
 	to <- gauge(copiesHeld, float64(stats.Copies))
