@@ -148,7 +148,7 @@ func (c *Completer) takeTurns(ctx context.Context, all []*workers, scans *sync.W
 		w.scanning.Store(true)
 		scans.Go(func() {
 			defer w.scanning.Store(false)
-			first, err := w.scan(ctx, prefixes)
+			first, err := w.scan(ctx, prefixes, c.cfg.Interval)
 			if r, ok := rests(w, first); ok && err == nil && ctx.Err() == nil {
 				err = c.rest(ctx, turn, r)
 			}
@@ -231,7 +231,7 @@ func (c *Completer) Sweep(ctx context.Context) (SweepResult, error) {
 				continue
 			}
 			wg.Go(func() {
-				_, err := w.scan(ctx, found[w])
+				_, err := w.scan(ctx, found[w], 0)
 				w.stop()
 				mu.Lock()
 				defer mu.Unlock()

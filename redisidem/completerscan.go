@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
@@ -57,16 +58,16 @@ type shardScan struct {
 	first  int64  // the lowest score that the last request left
 }
 
-// scan asks shards for due keys, and returns when the workers have taken the last one. It returns
-// the lowest score that it left.
+// scan asks shards for due keys. It returns when the last one was handed out, or after the given
+// time, so that keys that become due meanwhile do not wait for a long backlog; 0 for any time. It returns the lowest score that it left.
 //
-// It goes in rounds that take one batch from each shard, so that a shard with many keys does not
-// delay the others. Keys that become due after a shard was first asked wait for the next scan, so
-// that a scan ends.
+// It goes in rounds that ask each shard once, so that a shard with many keys does not delay the
+// others. The workers begin after the first round, when all scopes with due keys are known. Keys
+// that become due after a shard was first asked wait for the next scan, so that a scan ends.
 //
 // A shard that cannot be asked does not stop the scan. A server that did not answer for one shard
 // is not asked for its others, so that an outage costs the time of one request.
-func (w *workers) scan(ctx context.Context, prefixes []string) (first int64, errs error) {
+func (w *workers) scan(ctx context.Context, prefixes []string, most time.Duration) (first int64, errs error) {
 	// Two completers that begin together should not meet in each shard.
 	begin := backoff.Below(len(prefixes))
 	batches := make([]shardScan, len(prefixes))
@@ -78,9 +79,20 @@ func (w *workers) scan(ctx context.Context, prefixes []string) (first int64, err
 	w.mu.Unlock()
 	var silent sync.Map // servers that did not answer
 	first = protocol.Empty
+	wait, cancel := ctx, context.CancelFunc(func() {})
+	if most > 0 {
+		wait, cancel = context.WithTimeout(ctx, most)
+	}
+	defer cancel()
+	w.queue.hold()
+	defer w.queue.release()
 	for len(batches) > 0 && ctx.Err() == nil {
 		more, left, err := w.round(ctx, batches, &silent)
+		w.queue.release()
 		batches, first, errs = more, min(first, left), errors.Join(errs, err)
+		if len(batches) > 0 && !w.queue.waitForRoom(wait) {
+			return 0, errs // keys are due now
+		}
 	}
 	return first, errs
 }
@@ -103,14 +115,14 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 				if _, ok := silent.Load(server); ok {
 					continue
 				}
-				full, err := w.scanShard(ctx, &v)
+				rest, err := w.scanShard(ctx, &v)
 				if errors.Is(err, ErrUnavailable) {
 					silent.Store(server, true)
 				}
 				mu.Lock()
 				errs = errors.Join(errs, err)
 				switch {
-				case full:
+				case rest:
 					more = append(more, v)
 				case err == nil:
 					first = min(first, v.first)
@@ -123,13 +135,20 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 	return more, first, errs
 }
 
-// scanShard takes one batch of due keys from a shard. It reports whether there may be more.
+// scanShard takes one batch of due keys from a shard. It reports whether there are more.
 func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
+	share, full, ok := w.queue.wanted()
+	if !ok {
+		return false, nil
+	}
 	s := w.completer.service
 	// Keys that are handed out stay hidden from other completers until a worker has had time to
 	// claim them.
 	aside := max(s.cfg.Lease, 2*s.cfg.Timeout)
-	due := protocol.Due{Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: batchSize, PutOff: aside, Until: v.until}
+	due := protocol.Due{
+		Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: batchSize, PutOff: aside, Until: v.until,
+		Share: min(share, batchSize), Without: full,
+	}
 	r, err := s.ask(ctx, "completer", s.redis.NewDue(due))
 	if err != nil {
 		return false, err
@@ -145,12 +164,10 @@ func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 		w.mu.Unlock()
 	}
 	for _, member := range h.Digests {
-		select {
-		case w.jobs <- job{w.flow, v.prefix, member, h.Score}:
-			w.due.Add(1)
-		case <-ctx.Done():
-			return false, nil // the keys become due again
-		}
+		j := &job{flow: w.flow, prefix: v.prefix, member: member, handed: h.Score}
+		j.onHung = func() { w.queue.giveUpPlace(j) }
+		w.queue.put(j)
+		w.due.Add(1)
 	}
-	return len(h.Digests) == batchSize, nil
+	return h.More(), nil
 }

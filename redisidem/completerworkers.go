@@ -14,9 +14,8 @@ import (
 type workers struct {
 	completer *Completer
 	flow      *Flow // the newest of its name
-	jobs      chan job
+	queue     *fairQueue
 	wg        sync.WaitGroup
-	stopped   sync.Once
 	scanning  atomic.Bool // whether a scan of Run is under way
 
 	mu    sync.Mutex
@@ -30,36 +29,37 @@ type job struct {
 	flow           *Flow // the newest of its name
 	prefix, member string
 	handed         string // the score that the due index gave it when it was handed out
+
+	onHung func() // gives its place to another key
+
+	done, hung bool // of the fairQueue
 }
 
 // startWorkers starts the workers. They take no more keys after ctx has ended. Stages run under
 // work.
 func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
-	w := &workers{completer: c, flow: f, jobs: make(chan job)}
-	for range c.cfg.Concurrency {
-		w.wg.Go(func() {
-			for j := range w.jobs {
-				if ctx.Err() != nil {
-					continue // the key becomes due again
-				}
-				// A stage may end its goroutine with runtime.Goexit.
-				var one sync.WaitGroup
-				one.Go(func() { w.do(work, j) })
-				one.Wait()
-			}
-		})
-	}
+	w := &workers{completer: c, flow: f, queue: newFairQueue(c.cfg.Concurrency)}
+	stop := context.AfterFunc(ctx, w.queue.end)
+	w.wg.Go(func() {
+		defer stop()
+		for j, ok := w.queue.take(); ok; j, ok = w.queue.take() {
+			w.wg.Go(func() { // a stage may end its goroutine with runtime.Goexit
+				defer w.queue.done(j)
+				w.do(work, j)
+			})
+		}
+	})
 	return w
 }
 
 // stop lets the workers finish the keys that they have, and waits for them.
 func (w *workers) stop() {
-	w.stopped.Do(func() { close(w.jobs) })
+	w.queue.finish()
 	w.wg.Wait()
 }
 
 // do resumes one key and counts the result.
-func (w *workers) do(ctx context.Context, j job) {
+func (w *workers) do(ctx context.Context, j *job) {
 	s := w.completer.service
 	id, ok := protocol.IdentityIn(j.prefix, j.member)
 	if !ok {

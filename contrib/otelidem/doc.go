@@ -23,7 +23,7 @@
 //	redisidem.events              counter, {event}
 //	redisidem.operation.duration  histogram, s: the duration of the spans
 //	redisidem.leases.held         up-down counter, {lease}: leases that this process holds
-//	redisidem.stages.hung         up-down counter, {stage}: stages that go on after their contexts ended
+//	redisidem.stages.hung         up-down counter, {stage}: stages that outlive their contexts
 //	redisidem.commits.pending     up-down counter, {commit}: commits that are being retried
 //	redisidem.copies              up-down counter, {copy}: copies of finished records
 //	redisidem.copies.size         up-down counter, By: the memory of these copies

@@ -35,16 +35,32 @@ const hexDigits = "0123456789abcdef"
 
 // DigestOf hashes scope and value. Their lengths are part of the hash, so different pairs never
 // hash the same bytes. No byte of a scope or a value reaches a slot tag or a pattern.
+//
+// The first bytes are a hash of the scope alone, so that a completer that has only the names of keys
+// can take turns between scopes.
 func DigestOf(scope, value string) [sha256.Size]byte {
 	var space [512]byte
-	b := append(space[:0], "redisidem/key/1"...)
+	b := append(space[:0], "redisidem/key/2"...)
 	b = AppendPart(b, scope)
+	scopes := sha256.Sum256(b)
 	b = AppendPart(b, value)
-	return sha256.Sum256(b)
+	sum := sha256.Sum256(b)
+	copy(sum[:scopeBytes], scopes[:])
+	return sum
 }
 
-// Identify derives a key's identity from its digest. It keeps 192 bits, so that a caller with a
-// free choice of keys cannot find a collision with another scope.
+// scopeBytes is how many bytes of a name are a hash of the scope, and scopeLength how long they are
+// as text. Scopes with the same hash share their turns.
+const (
+	scopeBytes  = 3
+	scopeLength = 4
+)
+
+// ScopePart returns the part of a key's digest that all keys of its scope share.
+func ScopePart(digest string) string { return digest[:min(len(digest), scopeLength)] }
+
+// Identify derives a key's identity from its digest. It keeps 168 bits of the hash of scope and
+// value, so that a caller with a free choice of keys cannot find a collision with another scope.
 func Identify(namespace, scope, value string, sum [sha256.Size]byte) Identity {
 	shard := binary.BigEndian.Uint16(sum[24:]) >> (16 - shardBits)
 	var space [512]byte

@@ -261,6 +261,12 @@ func (r Reply) HandedOut() HandedOut {
 	return h
 }
 
+// More reports whether keys were left that were due when the index was first read.
+func (h HandedOut) More() bool {
+	until, err := parseCount("until", h.Until)
+	return err == nil && h.First <= until
+}
+
 func parseCount(field, s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 {

@@ -1,0 +1,209 @@
+package redisidem
+
+import (
+	"context"
+	"sync"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+// The keys that wait in a fairQueue. Scopes share queueTarget places, so that a key does not wait
+// so long that another process gets it as well. Each scope with due keys has at least one place,
+// but all together have no more than queueLimit.
+const (
+	queueTarget = 128
+	queueLimit  = 1024
+)
+
+// fairQueue has the keys of one flow name that were handed out to this process. Workers take them
+// from it, and the scopes take turns: a scope with many due keys does not delay the others.
+type fairQueue struct {
+	places int // how many keys are worked on at once
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	scopes  map[string]*scopeQueue // by protocol.ScopePart; those with keys
+	turns   []*scopeQueue          // those with waiting keys, in the order of their turns
+	waiting int
+	working int
+	hung    int  // of working, those whose places were given to other keys
+	held    bool // no key is taken before the scopes with due keys are known
+	last    bool // no more keys come
+	ended   bool // no more keys are taken
+}
+
+// scopeQueue has the keys of one scope.
+type scopeQueue struct {
+	scope   string
+	waiting []*job
+	working int
+}
+
+func newFairQueue(places int) *fairQueue {
+	q := &fairQueue{places: places, scopes: make(map[string]*scopeQueue)}
+	q.changed = sync.NewCond(&q.mu)
+	return q
+}
+
+// put adds a key.
+func (q *fairQueue) put(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	name := protocol.ScopePart(j.member)
+	s := q.scopes[name]
+	if s == nil {
+		s = &scopeQueue{scope: name}
+		q.scopes[name] = s
+	}
+	if len(s.waiting) == 0 {
+		q.turns = append(q.turns, s)
+	}
+	s.waiting = append(s.waiting, j)
+	q.waiting++
+	q.changed.Broadcast()
+}
+
+// take returns the next key of the scope whose turn it is. It blocks until there is one, and a
+// place to work on it. It reports false when there will be no more. The caller calls done with the
+// key later.
+func (q *fairQueue) take() (j *job, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.ended && !(q.last && q.waiting == 0) {
+		if q.waiting > 0 && !q.held && q.working-q.hung < q.places {
+			s := q.turns[0]
+			q.turns = q.turns[1:]
+			j, s.waiting = s.waiting[0], s.waiting[1:]
+			if len(s.waiting) > 0 {
+				q.turns = append(q.turns, s)
+			}
+			s.working++
+			q.waiting--
+			q.working++
+			q.changed.Broadcast()
+			return j, true
+		}
+		q.changed.Wait()
+	}
+	return nil, false
+}
+
+// done ends the work on a key that take returned.
+func (q *fairQueue) done(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.scopes[protocol.ScopePart(j.member)]
+	s.working--
+	q.working--
+	j.done = true
+	if j.hung {
+		q.hung--
+	}
+	if s.working == 0 && len(s.waiting) == 0 {
+		delete(q.scopes, s.scope)
+	}
+	q.changed.Broadcast()
+}
+
+// giveUpPlace gives the place of a key whose stage hangs to another key, for at most as many as
+// there are places.
+func (q *fairQueue) giveUpPlace(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if j.done || j.hung || q.hung >= q.places {
+		return
+	}
+	j.hung = true
+	q.hung++
+	q.changed.Broadcast()
+}
+
+// share returns how many keys of one scope may wait. The caller holds mu.
+func (q *fairQueue) share() int { return max(1, queueTarget/max(1, len(q.turns))) }
+
+// wanted returns how many keys of one scope to ask for, and the scopes that have enough. It blocks
+// while the queue is full, and reports false when it has ended.
+func (q *fairQueue) wanted() (share int, full []string, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.waiting >= queueLimit && !q.ended {
+		q.held = false
+		q.changed.Broadcast()
+		q.changed.Wait()
+	}
+	return q.share(), q.full(), !q.ended
+}
+
+// full returns the scopes that have their share. The caller holds mu.
+func (q *fairQueue) full() (full []string) {
+	for _, s := range q.turns {
+		if len(s.waiting) >= q.share() {
+			full = append(full, s.scope)
+		}
+	}
+	return full
+}
+
+// hold keeps the workers from taking keys until release, unless some wait already.
+func (q *fairQueue) hold() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = q.waiting == 0
+}
+
+// release ends hold.
+func (q *fairQueue) release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = false
+	q.changed.Broadcast()
+}
+
+// waitForRoom blocks until it is worth it to ask for more keys of any scope: half of the places of
+// those that had enough are free. It reports false when ctx ends first.
+func (q *fairQueue) waitForRoom(ctx context.Context) bool {
+	defer context.AfterFunc(ctx, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.changed.Broadcast()
+	})()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	had := q.full()
+	for ctx.Err() == nil && !q.hasRoom(had) {
+		q.changed.Wait()
+	}
+	return ctx.Err() == nil
+}
+
+// hasRoom reports whether the scopes that had enough keys have half of their places free, or the
+// queue, if there are none. The caller holds mu.
+func (q *fairQueue) hasRoom(had []string) bool {
+	if len(had) == 0 {
+		return q.waiting <= queueTarget/2
+	}
+	share, free := q.share(), 0
+	for _, scope := range had {
+		free += share
+		if s := q.scopes[scope]; s != nil {
+			free -= min(share, len(s.waiting))
+		}
+	}
+	return 2*free >= share*len(had)
+}
+
+// finish lets take report false after the last key.
+func (q *fairQueue) finish() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last = true
+	q.changed.Broadcast()
+}
+
+// end lets take report false now. The keys that wait become due again.
+func (q *fairQueue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	q.changed.Broadcast()
+}
