@@ -105,6 +105,9 @@ var release string
 //go:embed due.lua
 var due string
 
+//go:embed admit.lua
+var admit string
+
 //go:embed requeue.lua
 var requeue string
 
@@ -129,7 +132,7 @@ var permissions string
 //go:embed audit.lua
 var audit string
 
-// The scripts: the transitions of a record, Due, Requeue, Reindex, Turn and Rest for completers,
+// The scripts: the transitions of a record, Due, Admit, Requeue, Reindex, Turn and Rest for completers,
 // Permissions for the check of a Redis user, and Pause, Resume and Audit for operators.
 var (
 	Create      = newScript("create", create)
@@ -143,6 +146,7 @@ var (
 	Cancel      = newAct("cancel", cancel)
 	Release     = newScript("release", release)
 	Due         = newScript("due", due)
+	Admit       = newScript("admit", admit)
 	Requeue     = newAct("requeue", requeue)
 	Reindex     = newScript("reindex", reindex)
 	Turn        = newScript("turn", turn)
@@ -156,6 +160,6 @@ var (
 // All returns every script, in the order of a record's life.
 func All() []*Script {
 	return []*Script{
-		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
+		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Admit, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
 	}
 }

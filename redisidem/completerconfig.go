@@ -27,9 +27,18 @@ type CompleterConfig struct {
 	Interval time.Duration
 
 	// Concurrency is how many keys of each flow name are worked on at once. Flows do not share
-	// workers. Each shard with due keys is asked for one batch of 16 before any shard is asked
-	// again. At least 1. Default: 8.
+	// workers. Scopes take turns, so a scope with many due keys does not delay the others. A stage
+	// that hangs gives its place to another key after EventHung, for up to as many hung stages as
+	// there are places. At least 1. Default: 8.
 	Concurrency int
+
+	// MaxPerScope and MaxPerFlow bound how many keys of one scope, and of one flow name, completers
+	// work on at once in all processes together. They should have the same bounds everywhere. A
+	// hung stage counts as long as it runs. The bounds cost two commands for each key, and one in a
+	// third of Lease while it is worked on. A process that does not reach Redis for a Lease no
+	// longer counts, so there may be more for a while. Calls by clients do not count. Zero: no
+	// bound. Must not be negative.
+	MaxPerScope, MaxPerFlow int
 
 	// Drain is how long running stages may continue after Run or Sweep was asked to end, or the
 	// service was closed. Their contexts are cancelled then. [Stage.Attempt] counts such an
@@ -48,6 +57,10 @@ func (c *CompleterConfig) complete() error {
 		return invalid("CompleterConfig.Interval", "must not be negative: %v", c.Interval)
 	case c.Concurrency < 1:
 		return invalid("CompleterConfig.Concurrency", "must be at least 1: %d", c.Concurrency)
+	case c.MaxPerScope < 0:
+		return invalid("CompleterConfig.MaxPerScope", "must not be negative: %d", c.MaxPerScope)
+	case c.MaxPerFlow < 0:
+		return invalid("CompleterConfig.MaxPerFlow", "must not be negative: %d", c.MaxPerFlow)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package redisidem
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -38,7 +39,7 @@ type job struct {
 // startWorkers starts the workers. They take no more keys after ctx has ended. Stages run under
 // work.
 func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
-	w := &workers{completer: c, flow: f, queue: newFairQueue(c.cfg.Concurrency)}
+	w := &workers{completer: c, flow: f, queue: newFairQueue(&c.cfg)}
 	stop := context.AfterFunc(ctx, w.queue.end)
 	w.wg.Go(func() {
 		defer stop()
@@ -68,6 +69,12 @@ func (w *workers) do(ctx context.Context, j *job) {
 	}
 	key, err := (*Key)(nil), errGoexit
 	defer func() { w.count(ctx, id, key, err) }()
+	leave, admitted, refused := w.admit(ctx, j)
+	if !admitted {
+		err = cmp.Or(refused, errPutOff)
+		return
+	}
+	defer leave()
 	key, err = w.completer.resume(ctx, id, j)
 }
 

@@ -2,7 +2,11 @@ package redisidem
 
 import (
 	"context"
+	"maps"
+	"math"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
@@ -18,18 +22,21 @@ const (
 // fairQueue has the keys of one flow name that were handed out to this process. Workers take them
 // from it, and the scopes take turns: a scope with many due keys does not delay the others.
 type fairQueue struct {
-	places int // how many keys are worked on at once
+	places   int // how many keys are worked on at once
+	perScope int // how many of one scope
 
-	mu      sync.Mutex
-	changed *sync.Cond
-	scopes  map[string]*scopeQueue // by protocol.ScopePart; those with keys
-	turns   []*scopeQueue          // those with waiting keys, in the order of their turns
-	waiting int
-	working int
-	hung    int  // of working, those whose places were given to other keys
-	held    bool // no key is taken before the scopes with due keys are known
-	last    bool // no more keys come
-	ended   bool // no more keys are taken
+	mu        sync.Mutex
+	changed   *sync.Cond
+	scopes    map[string]*scopeQueue // by protocol.ScopePart; those with keys
+	turns     []*scopeQueue          // those with waiting keys, in the order of their turns
+	waiting   int
+	working   int
+	hung      int             // of working, those whose places were given to other keys
+	refused   map[string]bool // scopes of which no more keys are wanted until the next scan
+	held      bool            // no key is taken before the scopes with due keys are known
+	postponed time.Time       // no key is taken before
+	last      bool            // no more keys come
+	ended     bool            // no more keys are taken
 }
 
 // scopeQueue has the keys of one scope.
@@ -39,8 +46,14 @@ type scopeQueue struct {
 	working int
 }
 
-func newFairQueue(places int) *fairQueue {
-	q := &fairQueue{places: places, scopes: make(map[string]*scopeQueue)}
+func newFairQueue(cfg *CompleterConfig) *fairQueue {
+	q := &fairQueue{places: cfg.Concurrency, perScope: math.MaxInt, scopes: make(map[string]*scopeQueue), refused: make(map[string]bool)}
+	if cfg.MaxPerFlow > 0 {
+		q.places = min(q.places, cfg.MaxPerFlow)
+	}
+	if cfg.MaxPerScope > 0 {
+		q.perScope = cfg.MaxPerScope
+	}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
@@ -70,13 +83,14 @@ func (q *fairQueue) take() (j *job, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.ended && !(q.last && q.waiting == 0) {
-		if q.waiting > 0 && !q.held && q.working-q.hung < q.places {
-			s := q.turns[0]
-			q.turns = q.turns[1:]
+		if turn := q.next(); turn >= 0 {
+			s := q.turns[turn]
+			q.turns = slices.Delete(q.turns, turn, turn+1)
 			j, s.waiting = s.waiting[0], s.waiting[1:]
 			if len(s.waiting) > 0 {
 				q.turns = append(q.turns, s)
 			}
+			j.done = false // of a key that was postponed
 			s.working++
 			q.waiting--
 			q.working++
@@ -86,6 +100,14 @@ func (q *fairQueue) take() (j *job, ok bool) {
 		q.changed.Wait()
 	}
 	return nil, false
+}
+
+// next returns the first of the turns whose key may be worked on now, or -1. The caller holds mu.
+func (q *fairQueue) next() int {
+	if q.held || q.working-q.hung >= q.places || time.Now().Before(q.postponed) {
+		return -1
+	}
+	return slices.IndexFunc(q.turns, func(s *scopeQueue) bool { return s.working < q.perScope })
 }
 
 // done ends the work on a key that take returned.
@@ -105,6 +127,41 @@ func (q *fairQueue) done(j *job) {
 	q.changed.Broadcast()
 }
 
+// postpone puts a key back that take returned, and lets no key be taken for a while: other
+// processes work on as many keys of the flow as there may be. The caller still calls done.
+func (q *fairQueue) postpone(j *job, pause time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.scopes[protocol.ScopePart(j.member)]
+	if len(s.waiting) == 0 {
+		q.turns = append(q.turns, s)
+	}
+	s.waiting = slices.Insert(s.waiting, 0, j)
+	q.waiting++
+	q.postponed = time.Now().Add(pause)
+	time.AfterFunc(pause, q.wake)
+}
+
+// wake lets take look again.
+func (q *fairQueue) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.changed.Broadcast()
+}
+
+// refuse forgets the keys of a scope, of which other processes work on as many as there may be.
+// They become due again.
+func (q *fairQueue) refuse(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.scopes[protocol.ScopePart(j.member)]
+	q.refused[s.scope] = true
+	q.waiting -= len(s.waiting)
+	s.waiting = nil
+	q.turns = slices.DeleteFunc(q.turns, func(t *scopeQueue) bool { return t == s })
+	q.changed.Broadcast()
+}
+
 // giveUpPlace gives the place of a key whose stage hangs to another key, for at most as many as
 // there are places.
 func (q *fairQueue) giveUpPlace(j *job) {
@@ -118,8 +175,15 @@ func (q *fairQueue) giveUpPlace(j *job) {
 	q.changed.Broadcast()
 }
 
-// share returns how many keys of one scope may wait. The caller holds mu.
-func (q *fairQueue) share() int { return max(1, queueTarget/max(1, len(q.turns))) }
+// share returns how many keys of one scope may wait. With a limit it takes no more than it can soon
+// work on, since other processes cannot get them meanwhile. The caller holds mu.
+func (q *fairQueue) share() int {
+	share := max(1, queueTarget/max(1, len(q.turns)))
+	if q.perScope < queueTarget/2 {
+		share = min(share, 2*q.perScope)
+	}
+	return share
+}
 
 // wanted returns how many keys of one scope to ask for, and the scopes that have enough. It blocks
 // while the queue is full, and reports false when it has ended.
@@ -131,7 +195,7 @@ func (q *fairQueue) wanted() (share int, full []string, ok bool) {
 		q.changed.Broadcast()
 		q.changed.Wait()
 	}
-	return q.share(), q.full(), !q.ended
+	return q.share(), slices.AppendSeq(q.full(), maps.Keys(q.refused)), !q.ended
 }
 
 // full returns the scopes that have their share. The caller holds mu.
@@ -144,11 +208,12 @@ func (q *fairQueue) full() (full []string) {
 	return full
 }
 
-// hold keeps the workers from taking keys until release, unless some wait already.
+// hold begins a scan. It keeps the workers from taking keys until release, unless some wait already.
 func (q *fairQueue) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held = q.waiting == 0
+	clear(q.refused)
 }
 
 // release ends hold.
@@ -159,14 +224,18 @@ func (q *fairQueue) release() {
 	q.changed.Broadcast()
 }
 
+// onlyRefused reports whether the scopes that get no keys were all refused, so that it is no use to
+// wait.
+func (q *fairQueue) onlyRefused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.refused) > 0 && len(q.full()) == 0
+}
+
 // waitForRoom blocks until it is worth it to ask for more keys of any scope: half of the places of
 // those that had enough are free. It reports false when ctx ends first.
 func (q *fairQueue) waitForRoom(ctx context.Context) bool {
-	defer context.AfterFunc(ctx, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.changed.Broadcast()
-	})()
+	defer context.AfterFunc(ctx, q.wake)()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	had := q.full()

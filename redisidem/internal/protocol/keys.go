@@ -123,6 +123,11 @@ func DeadLetters(prefix, flow string) string { return prefix + "dead:" + flow }
 // flow's name.
 func TurnsKey(namespace string) string { return namespace + ":turn:/flows" }
 
+// RunningKeys returns the Redis key of the set of a flow's keys that completers work on.
+func RunningKeys(namespace, flow string) string {
+	return namespace + ":turn:{" + TurnsKey(namespace) + "}:running:" + flow
+}
+
 // flowAuditStream returns the Redis key of the audit stream of acts on flows. Its tag puts it into
 // the slot of the turns, and its prefix is theirs.
 func flowAuditStream(namespace string) string {
