@@ -24,11 +24,8 @@ func (w *workers) admit(ctx context.Context, j *job) (leave func(), ok bool, err
 	switch {
 	case err != nil:
 		return nil, false, err
-	case r.Status == protocol.StatusFull && r.FullFlow():
-		w.queue.postpone(j, w.completer.cfg.Interval/4)
-		return nil, false, nil
 	case r.Status == protocol.StatusFull:
-		w.queue.refuse(j)
+		w.queue.postpone(j, r.FullFlow(), cfg.Interval/4)
 		return nil, false, nil
 	case r.Status != protocol.StatusOK:
 		return nil, false, r.Unexpected()

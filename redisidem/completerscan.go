@@ -87,12 +87,10 @@ func (w *workers) scan(ctx context.Context, prefixes []string, most time.Duratio
 	w.queue.hold()
 	defer w.queue.release()
 	for len(batches) > 0 && ctx.Err() == nil {
-		before := w.due.Load()
 		more, left, err := w.round(ctx, batches, &silent)
 		w.queue.release()
 		batches, first, errs = more, min(first, left), errors.Join(errs, err)
-		idle := w.due.Load() == before
-		if len(batches) > 0 && (idle && w.queue.onlyRefused() || !w.queue.waitForRoom(wait)) {
+		if len(batches) > 0 && !w.queue.waitForRoom(wait) {
 			return 0, errs // keys are due now
 		}
 	}

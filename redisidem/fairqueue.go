@@ -2,7 +2,6 @@ package redisidem
 
 import (
 	"context"
-	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -31,23 +30,23 @@ type fairQueue struct {
 	turns     []*scopeQueue          // those with waiting keys, in the order of their turns
 	waiting   int
 	working   int
-	hung      int             // of working, those whose places were given to other keys
-	refused   map[string]bool // scopes of which no more keys are wanted until the next scan
-	held      bool            // no key is taken before the scopes with due keys are known
-	postponed time.Time       // no key is taken before
-	last      bool            // no more keys come
-	ended     bool            // no more keys are taken
+	hung      int       // of working, those whose places were given to other keys
+	held      bool      // no key is taken before the scopes with due keys are known
+	postponed time.Time // no key is taken before
+	last      bool      // no more keys come
+	ended     bool      // no more keys are taken
 }
 
 // scopeQueue has the keys of one scope.
 type scopeQueue struct {
-	scope   string
-	waiting []*job
-	working int
+	scope     string
+	waiting   []*job
+	working   int
+	postponed time.Time // no key is taken before
 }
 
 func newFairQueue(cfg *CompleterConfig) *fairQueue {
-	q := &fairQueue{places: cfg.Concurrency, perScope: math.MaxInt, scopes: make(map[string]*scopeQueue), refused: make(map[string]bool)}
+	q := &fairQueue{places: cfg.Concurrency, perScope: math.MaxInt, scopes: make(map[string]*scopeQueue)}
 	if cfg.MaxPerFlow > 0 {
 		q.places = min(q.places, cfg.MaxPerFlow)
 	}
@@ -104,10 +103,11 @@ func (q *fairQueue) take() (j *job, ok bool) {
 
 // next returns the first of the turns whose key may be worked on now, or -1. The caller holds mu.
 func (q *fairQueue) next() int {
-	if q.held || q.working-q.hung >= q.places || time.Now().Before(q.postponed) {
+	now := time.Now()
+	if q.held || q.working-q.hung >= q.places || now.Before(q.postponed) {
 		return -1
 	}
-	return slices.IndexFunc(q.turns, func(s *scopeQueue) bool { return s.working < q.perScope })
+	return slices.IndexFunc(q.turns, func(s *scopeQueue) bool { return s.working < q.perScope && !now.Before(s.postponed) })
 }
 
 // done ends the work on a key that take returned.
@@ -127,9 +127,10 @@ func (q *fairQueue) done(j *job) {
 	q.changed.Broadcast()
 }
 
-// postpone puts a key back that take returned, and lets no key be taken for a while: other
-// processes work on as many keys of the flow as there may be. The caller still calls done.
-func (q *fairQueue) postpone(j *job, pause time.Duration) {
+// postpone puts a key back that take returned, because other processes work on as many keys as there
+// may be of its scope, or of the flow. None of them is taken for a while. The caller still calls
+// done.
+func (q *fairQueue) postpone(j *job, ofFlow bool, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.scopes[protocol.ScopePart(j.member)]
@@ -138,7 +139,12 @@ func (q *fairQueue) postpone(j *job, pause time.Duration) {
 	}
 	s.waiting = slices.Insert(s.waiting, 0, j)
 	q.waiting++
-	q.postponed = time.Now().Add(pause)
+	until := time.Now().Add(pause)
+	if ofFlow {
+		q.postponed = until
+	} else {
+		s.postponed = until
+	}
 	time.AfterFunc(pause, q.wake)
 }
 
@@ -146,19 +152,6 @@ func (q *fairQueue) postpone(j *job, pause time.Duration) {
 func (q *fairQueue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.changed.Broadcast()
-}
-
-// refuse forgets the keys of a scope, of which other processes work on as many as there may be.
-// They become due again.
-func (q *fairQueue) refuse(j *job) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	s := q.scopes[protocol.ScopePart(j.member)]
-	q.refused[s.scope] = true
-	q.waiting -= len(s.waiting)
-	s.waiting = nil
-	q.turns = slices.DeleteFunc(q.turns, func(t *scopeQueue) bool { return t == s })
 	q.changed.Broadcast()
 }
 
@@ -195,7 +188,7 @@ func (q *fairQueue) wanted() (share int, full []string, ok bool) {
 		q.changed.Broadcast()
 		q.changed.Wait()
 	}
-	return q.share(), slices.AppendSeq(q.full(), maps.Keys(q.refused)), !q.ended
+	return q.share(), q.full(), !q.ended
 }
 
 // full returns the scopes that have their share. The caller holds mu.
@@ -213,7 +206,6 @@ func (q *fairQueue) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held = q.waiting == 0
-	clear(q.refused)
 }
 
 // release ends hold.
@@ -222,14 +214,6 @@ func (q *fairQueue) release() {
 	defer q.mu.Unlock()
 	q.held = false
 	q.changed.Broadcast()
-}
-
-// onlyRefused reports whether the scopes that get no keys were all refused, so that it is no use to
-// wait.
-func (q *fairQueue) onlyRefused() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.refused) > 0 && len(q.full()) == 0
 }
 
 // waitForRoom blocks until it is worth it to ask for more keys of any scope: half of the places of

@@ -70,7 +70,7 @@ func hangsAt(seed uint64, n int) int { // the stage in which the first worker of
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	flag.Parse()
-	child.Main(m, map[string]func(){"beginner": begin, "completer": complete, "client": retry})
+	child.Main(m, map[string]func(){"beginner": begin, "completer": complete, "client": retry, "tenants": completeTenants})
 }
 
 // quiet stops go-redis from logging closed connections.

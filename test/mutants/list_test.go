@@ -47,6 +47,34 @@ var mutants = []mutant{
 		new:  " {\n",
 	},
 	{
+		name:   "unfair", // a completer works on all keys of a scope before it comes to the next one
+		file:   "redisidem/fairqueue.go",
+		old:    "				q.turns = append(q.turns, s)\n			}\n			j.done",
+		new:    "				q.turns = slices.Insert(q.turns, 0, s)\n			}\n			j.done",
+		killer: "TestScopesTakeTurns",
+	},
+	{
+		name:   "backlogfirst", // keys that become due wait until a scan has handed out all others
+		file:   "redisidem/completerscan.go",
+		old:    "	if most > 0 {\n",
+		new:    "	if false {\n",
+		killer: "TestNewKeysDoNotWaitForABacklog",
+	},
+	{
+		name:   "unlimited", // completers work on more keys of a flow than they may
+		file:   "lua/admit.lua",
+		old:    "if perFlow > 0 and ofFlow >= perFlow then\n",
+		new:    "if false then\n",
+		killer: "TestLimitsHoldInAllProcesses",
+	},
+	{
+		name:   "lettersstaylost", // a reindex does not find the dead letters
+		file:   "lua/reindex.lua",
+		old:    "local index = (r[3] and ':dead:' or ':due:')",
+		new:    "local index = (':due:')",
+		killer: "TestReindexFindsKeysThatNoIndexHas",
+	},
+	{
 		name:   "pausesexpire", // the turns of completers end the pauses
 		file:   "lua/turn.lua",
 		old:    "  if not pauses then\n",
