@@ -21,8 +21,8 @@
 -- Safe to repeat: yes. Keys in a lost reply come back when the time they were put off for is over.
 -- The index is a hint, and the record is the truth.
 -- redis.call: 4 when no key is due (TIME, ZRANGEBYSCORE, PTTL, ZRANGE), 1 more for each key that is
--- handed out (ZADD), and sometimes 1 more (PEXPIRE). With scopes to leave out it looks at up to 1024
--- due keys, with 1 more for each 256 of them behind the first (ZRANGEBYSCORE).
+-- handed out (ZADD), and sometimes 1 more (PEXPIRE). With scopes to leave out it looks at up to
+-- 1024 due keys, with 1 more for each 256 of them behind the first (ZRANGEBYSCORE).
 local nonce = ARGV[1]
 
 -- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.

@@ -132,8 +132,8 @@ var permissions string
 //go:embed audit.lua
 var audit string
 
-// The scripts: the transitions of a record, Due, Admit, Requeue, Reindex, Turn and Rest for completers,
-// Permissions for the check of a Redis user, and Pause, Resume and Audit for operators.
+// The scripts: the transitions of a record, Due, Admit, Requeue, Reindex, Turn and Rest for
+// completers, Permissions for the check of a Redis user, and Pause, Resume and Audit for operators.
 var (
 	Create      = newScript("create", create)
 	Claim       = newScript("claim", claim)

@@ -12,10 +12,10 @@ import (
 
 // crowd counts how many stages run at once.
 type crowd struct {
-	mu            sync.Mutex
-	now, most     map[string]int
-	flow          *redisidem.Flow
-	gone          bool
+	mu        sync.Mutex
+	now, most map[string]int
+	flow      *redisidem.Flow
+	gone      bool
 }
 
 func newCrowd(t testing.TB, took, recoverAfter time.Duration) *crowd {

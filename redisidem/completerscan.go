@@ -59,7 +59,8 @@ type shardScan struct {
 }
 
 // scan asks shards for due keys. It returns when the last one was handed out, or after the given
-// time, so that keys that become due meanwhile do not wait for a long backlog; 0 for any time. It returns the lowest score that it left.
+// time, so that keys that become due meanwhile do not wait for a long backlog; 0 for any time. It
+// returns the lowest score that it left.
 //
 // It goes in rounds that ask each shard once, so that a shard with many keys does not delay the
 // others. The workers begin after the first round, when all scopes with due keys are known. Keys

@@ -127,9 +127,9 @@ func (q *fairQueue) done(j *job) {
 	q.changed.Broadcast()
 }
 
-// postpone puts a key back that take returned, because other processes work on as many keys as there
-// may be of its scope, or of the flow. None of them is taken for a while. The caller still calls
-// done.
+// postpone puts a key back that take returned, because other processes work on as many keys as
+// there may be of its scope, or of the flow. None of them is taken for a while. The caller still
+// calls done.
 func (q *fairQueue) postpone(j *job, ofFlow bool, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -201,7 +201,8 @@ func (q *fairQueue) full() (full []string) {
 	return full
 }
 
-// hold begins a scan. It keeps the workers from taking keys until release, unless some wait already.
+// hold begins a scan. It keeps the workers from taking keys until release, unless some wait
+// already.
 func (q *fairQueue) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -22,8 +22,8 @@ import (
 
 const (
 	tenantCount = 20
-	eachTenant       = 10   // keys of each tenant but the first
-	firstTenant      = 1000 // keys of the first one
+	eachTenant  = 10   // keys of each tenant but the first
+	firstTenant = 1000 // keys of the first one
 	perTenant   = 3    // keys of a tenant that may be worked on at once
 )
 
@@ -88,7 +88,9 @@ func TestTenantsTakeTurns(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
 	svc := service(addr, patience, nil)
-	leave := tenantFlow(func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { return redisidem.Outcome{}, errPoison })
+	leave := tenantFlow(func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Outcome{}, errPoison
+	})
 	for tenant := range tenantCount {
 		keys := eachTenant
 		if tenant == 0 {

@@ -36,8 +36,8 @@ const hexDigits = "0123456789abcdef"
 // DigestOf hashes scope and value. Their lengths are part of the hash, so different pairs never
 // hash the same bytes. No byte of a scope or a value reaches a slot tag or a pattern.
 //
-// The first bytes are a hash of the scope alone, so that a completer that has only the names of keys
-// can take turns between scopes.
+// The first bytes are a hash of the scope alone, so that a completer that has only the names of
+// keys can take turns between scopes.
 func DigestOf(scope, value string) [sha256.Size]byte {
 	var space [512]byte
 	b := append(space[:0], "redisidem/key/2"...)
