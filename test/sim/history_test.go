@@ -38,7 +38,8 @@ type history struct {
 // tally counts the events of histories.
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
-	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed int
+	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed,
+	TurnedAway, Reindexed int
 }
 
 func (t *tally) add(o tally) {
@@ -66,6 +67,8 @@ func (t *tally) add(o tally) {
 	t.TooLate += o.TooLate
 	t.Paused += o.Paused
 	t.Resumed += o.Resumed
+	t.TurnedAway += o.TurnedAway
+	t.Reindexed += o.Reindexed
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.

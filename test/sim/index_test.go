@@ -17,7 +17,7 @@ func (s *observer) placed(key string, seen *observation) {
 	case server.HGet(seen.name, "flow") == "", server.HGet(seen.name, "recovery_point") == "finished":
 	case due && dead || letter != dead:
 		s.world.violation("%s is due: %v, among the dead letters: %v, a dead letter: %v", key, due, dead, letter)
-	case !due && !dead && !server.Exists(seen.name+":lock"):
+	case !due && !dead && !server.Exists(seen.name+":lock") && !s.world.lost.Load():
 		s.world.violation("%s is not finished and no worker will come to it", key)
 	}
 	if letter && !seen.letter {

@@ -312,6 +312,8 @@ func (j *job) judge(err error) {
 		if !errors.Is(err, context.Canceled) && !j.worker.network.struckSince(j.began) {
 			w.violation("worker %d has no Redis although nothing has happened", j.worker.number)
 		}
+	case errors.Is(err, redisidem.ErrPaused) && w.closed.Load():
+		w.tell(func(t *tally) { t.TurnedAway++ })
 	case errors.Is(err, errBoom), errors.Is(err, errNotMine), errors.Is(err, context.Canceled):
 	case errors.Is(err, redisidem.ErrNotFound):
 		w.mu.Lock()

@@ -5,8 +5,9 @@
 // The workers use all of the public API: Do, stages by hand, flows with interim answers and
 // compensations, leases, waiters and a completer. Callers leave, some at once. Callbacks outlast
 // their lease, fail or panic. Some workers are cut off for good, as if they were killed. Operators
-// unlock, delete, update and requeue keys, and pause and resume the flow for completers. In some
-// histories the values are encrypted, or services cache copies of finished records.
+// unlock, delete, update and requeue keys, pause and resume the flow for completers and for
+// clients, and rebuild due indexes that were lost. In some histories the values are encrypted, or
+// services cache copies of finished records.
 //
 // All that the workers observe is checked against the promise that opens the documentation of
 // package redisidem:

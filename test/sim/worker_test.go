@@ -106,10 +106,19 @@ func (w *worker) complete() {
 	if err != nil {
 		panic(err)
 	}
-	p := &pauser{worker: w, inspector: redisidem.NewInspector(w.service)}
+	p := &operator{worker: w, inspector: redisidem.NewInspector(w.service)}
 	defer p.resume()
-	for range 3 {
+	if w.world.plan.pausable {
+		time.Sleep(upTo(lease, w.random))
+		p.pause()
+		time.Sleep(upTo(lease, w.random))
+		p.resume()
+	}
+	for i := range 3 {
 		time.Sleep(lease + upTo(lease, w.random))
+		if i == 1 && w.world.plan.loses {
+			p.reindex()
+		}
 		if w.random.IntN(3) == 0 {
 			p.pause()
 		}
@@ -362,6 +371,7 @@ func (w *world) newFlow(
 ) *redisidem.Flow {
 	cfg := redisidem.FlowConfig{
 		Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience, Deadline: w.plan.deadline, FailWith: failWith,
+		Pausable:  w.plan.pausable,
 		Exhausted: redisidem.Exhausted{Compensate: w.plan.exhausts},
 	}
 	if work == nil {

@@ -50,6 +50,8 @@ type world struct {
 	observer *observer
 	zombies  sync.WaitGroup
 	calm     atomic.Bool // faults have stopped
+	lost     atomic.Bool // the due indexes were lost, and not all keys are in them again
+	closed   atomic.Bool // the flow was, or may have been, paused for clients
 }
 
 // plan is the kind of a history.
@@ -64,6 +66,8 @@ type plan struct {
 	patience  int           // MaxAttempts of the flow
 	deadline  time.Duration // of the flow
 	cancels   bool
+	pausable  bool // clients get an error while the flow is paused for them
+	loses     bool // the due indexes are lost, and an operator rebuilds them
 	exhausts  bool // a key without attempts left fails, and failed stages are compensated
 }
 
@@ -107,6 +111,7 @@ func newWorld(seed uint64) *world {
 	}
 	w.plan.exhausts = r.IntN(3) == 0
 	w.plan.cancels = r.IntN(5) == 0
+	w.plan.pausable, w.plan.loses = r.IntN(3) == 0, r.IntN(4) == 0
 	w.server.ClockTTL(true)
 	w.history = newHistory(w)
 	for i := range keys {
@@ -208,6 +213,9 @@ func (w *world) settle() {
 		}
 	}
 	it := w.startWorker(workers)
+	if w.closed.Load() {
+		(&operator{worker: it, inspector: redisidem.NewInspector(it.service)}).resume()
+	}
 	for _, key := range w.keys {
 		first := it.finish(key)
 		second := it.finish(key)

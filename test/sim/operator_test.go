@@ -1,0 +1,88 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// operator pauses the flow and resumes it, and rebuilds due indexes.
+type operator struct {
+	worker    *worker
+	inspector *redisidem.Inspector
+	sure      bool // the flow is paused: no completer may begin a run in a sweep that begins now
+	unsure    bool // a resume has an unknown outcome, and may still arrive
+}
+
+// pause pauses the flow, or its version.
+func (p *operator) pause() {
+	flow := "orders"
+	if p.worker.random.IntN(2) == 0 {
+		flow = "orders/1"
+	}
+	clients := p.worker.world.plan.pausable && p.worker.random.IntN(2) == 0
+	if clients {
+		p.worker.world.closed.Store(true)
+	}
+	err := p.inspector.Pause(context.Background(), flow, clients, redisidem.Act{Actor: "sim", Reason: "a test"})
+	p.worker.world.log("worker %d pauses %s: %v", p.worker.number, flow, err)
+	switch {
+	case err == nil:
+		p.worker.world.tell(func(t *tally) { t.Paused++ })
+		p.sure = !p.unsure && !p.worker.world.plan.forgets
+	case !errors.Is(err, redisidem.ErrUnavailable):
+		p.worker.world.violation("%s cannot be paused: %v", flow, err)
+	}
+}
+
+// resume ends all pauses.
+func (p *operator) resume() {
+	for _, flow := range []string{"orders", "orders/1"} {
+		err := p.inspector.Resume(context.Background(), flow, redisidem.Act{Actor: "sim", Reason: "a test"})
+		p.worker.world.log("worker %d resumes %s: %v", p.worker.number, flow, err)
+		switch {
+		case err == nil:
+			p.worker.world.tell(func(t *tally) { t.Resumed++ })
+		case errors.Is(err, redisidem.ErrUnavailable):
+			p.unsure = true
+		case !errors.Is(err, redisidem.ErrNotPaused):
+			p.worker.world.violation("%s cannot be resumed: %v", flow, err)
+		}
+	}
+	p.sure = false
+}
+
+// reindex loses the due indexes and rebuilds them. Every unfinished key must be in them then.
+func (p *operator) reindex() {
+	w := p.worker.world
+	w.lost.Store(true)
+	for _, name := range w.server.Keys() {
+		if strings.Contains(name, "}:due:") {
+			w.server.Del(name)
+		}
+	}
+	w.log("the due indexes are lost")
+	for range 5 {
+		var err error
+		var done redisidem.Reindexed
+		for done, err = range p.inspector.Reindex(context.Background(), "orders", time.Second, "", redisidem.Act{Actor: "sim", Reason: "a test"}) {
+			if err != nil {
+				break
+			}
+		}
+		w.log("worker %d rebuilds the due indexes: %+v %v", p.worker.number, done, err)
+		w.tell(func(t *tally) { t.Reindexed += int(done.Entered) })
+		switch {
+		case err == nil:
+			w.lost.Store(false)
+			return
+		case !errors.Is(err, redisidem.ErrUnavailable):
+			w.violation("the due indexes cannot be rebuilt: %v", err)
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
