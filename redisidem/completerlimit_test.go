@@ -44,6 +44,13 @@ func newCrowd(t testing.TB, took, recoverAfter time.Duration) *crowd {
 	return w
 }
 
+// atOnce returns how many stages of a scope, or of all for "", ran at once at most.
+func (w *crowd) atOnce(scope string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.most[scope]
+}
+
 // TestLimitsHoldInAllProcesses runs completers of several processes with limits, and stages that
 // take longer than a lease.
 func TestLimitsHoldInAllProcesses(t *testing.T) {
@@ -80,11 +87,11 @@ func TestLimitsHoldInAllProcesses(t *testing.T) {
 							b.Errorf("%s %d: %v, %v", scope, i, key.RecoveryPoint, err)
 						}
 					}
-					if n := w.most[scope]; n != c.perScope {
+					if n := w.atOnce(scope); n != c.perScope {
 						b.Errorf("of scope %s at most %d keys were worked on at once, want %d", scope, n, c.perScope)
 					}
 				}
-				if n := w.most[""]; n != c.inFlow {
+				if n := w.atOnce(""); n != c.inFlow {
 					b.Errorf("at most %d keys were worked on at once, want %d", n, c.inFlow)
 				}
 				stop()
@@ -118,7 +125,7 @@ func TestLimitOfADeadProcessEnds(t *testing.T) {
 		alive := make(chan error)
 		go func() { alive <- mustCompleterWith(b, svc, cfg, w.flow).Run(run) }()
 		time.Sleep(time.Minute)
-		if n := w.most[""]; n != 2 {
+		if n := w.atOnce(""); n != 2 {
 			b.Errorf("%d keys were worked on, want one of each process", n)
 		}
 		stop()
@@ -160,7 +167,7 @@ func TestLimitsOnRealServers(t *testing.T) {
 		w.gone = true
 		time.Sleep(10 * time.Millisecond)
 		mustSweep(t, mustCompleterWith(t, svc, redisidem.CompleterConfig{MaxPerScope: 2, MaxPerFlow: 4}, w.flow), redisidem.SweepResult{Due: 5, Finished: 5})
-		if n := w.most["a"]; n < 1 || n > 2 {
+		if n := w.atOnce("a"); n < 1 || n > 2 {
 			t.Errorf("%d keys were worked on at once, want 1 or 2", n)
 		}
 	})
