@@ -20,7 +20,7 @@ func (s *Store) Compensate(
 		if work == nil {
 			return invalid("work", "must not be nil")
 		}
-		v := &visit{store: s, stage: st, name: st.OutboundKey(visitName), key: keyName(st)}
+		v := s.visitOf(st)
 		v.work = func(ctx context.Context, tx *sql.Tx) ([]byte, error) {
 			if err := work(ctx, tx, st); err != nil {
 				return nil, err

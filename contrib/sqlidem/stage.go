@@ -42,7 +42,7 @@ func (s *Store) Stage(work Work) redisidem.StageFunc {
 		if work == nil {
 			return redisidem.Outcome{}, invalid("work", "must not be nil")
 		}
-		v := &visit{store: s, stage: st, name: st.OutboundKey(visitName), key: keyName(st)}
+		v := s.visitOf(st)
 		v.work = func(ctx context.Context, tx *sql.Tx) (stored []byte, err error) {
 			if v.outcome, err = work(ctx, tx, st); err != nil {
 				return nil, err
@@ -62,13 +62,24 @@ func (s *Store) Stage(work Work) redisidem.StageFunc {
 }
 
 // Reconcile returns the Reconcile of a flow's stage whose Work is a [Store.Stage]. It returns the
-// stored outcome if a run of this visit was committed, and [redisidem.ErrNothingDone] if not. A
-// flow needs it that can be failed while an attempt is open: by its Deadline, by a cancel, or by
-// Exhausted. Otherwise Work finds the outcome itself. Its other errors are those of Stage.
+// stored outcome if a run of this visit was committed, and [redisidem.ErrNothingDone] if not. It
+// then commits its fence, so that an older worker cannot do the work afterwards. A flow needs it
+// that can be failed while an attempt is open: by its Deadline, by a cancel, or by Exhausted.
+// Otherwise Work finds the outcome itself. Its other errors are those of Stage.
 func (s *Store) Reconcile() redisidem.StageFunc {
-	return s.Stage(func(context.Context, *sql.Tx, *redisidem.Stage) (redisidem.Outcome, error) {
-		return redisidem.Outcome{}, redisidem.ErrNothingDone
-	})
+	return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		v := s.visitOf(st)
+		nothingDone := redisidem.ErrNothingDone
+		v.found = func(stored []byte) (err error) {
+			nothingDone = nil
+			v.outcome, err = st.DecodeOutcome(stored)
+			return err
+		}
+		if err := v.run(ctx); err != nil {
+			return redisidem.Outcome{}, err
+		}
+		return v.outcome, nothingDone
+	}
 }
 
 // visit is one run of a visit to a stage.
@@ -79,9 +90,15 @@ type visit struct {
 	outcome   redisidem.Outcome
 
 	// work runs in the transaction and returns what is stored for the visit; nil rolls the
-	// transaction back. found gets what an earlier run has stored.
+	// transaction back. Without work, the transaction only raises the fence of the key. found gets
+	// what an earlier run has stored.
 	work  func(ctx context.Context, tx *sql.Tx) ([]byte, error)
 	found func(stored []byte) error
+}
+
+// visitOf returns the visit to a stage.
+func (s *Store) visitOf(st *redisidem.Stage) *visit {
+	return &visit{store: s, stage: st, name: st.OutboundKey(visitName), key: keyName(st)}
 }
 
 // keyName returns the name of a key's row: the namespace of its service and its ID.
@@ -120,6 +137,9 @@ func (v *visit) try(ctx context.Context) error {
 	return s.transact(ctx, s.txOptions(), func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
 		if done, err := v.enter(ctx, tx); done || err != nil {
 			return false, err
+		}
+		if v.work == nil {
+			return true, nil
 		}
 		stored, err := v.work(ctx, tx)
 		if stored == nil || err != nil {

@@ -437,3 +437,46 @@ func TestCanceledFlowFindsWhatAnOpenAttemptHasCommitted(t *testing.T) {
 		}
 	})
 }
+
+// TestOlderWorkerIsRefusedAfterReconcile lets a worker sleep past its lease before its transaction
+// begins. A later one fails the flow, because the work is not done. The older one must not do it
+// then: it would never be undone.
+func TestOlderWorkerIsRefusedAfterReconcile(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t)
+		store := db.store(t)
+		var runs atomic.Int64
+		work := store.Stage(inserting(&runs))
+		var flow *redisidem.Flow
+		var late error
+		older := true
+		flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{{
+			Point: redisidem.Started, Reconcile: store.Reconcile(),
+			Work: func(ctx context.Context, st *redisidem.Stage) (o redisidem.Outcome, err error) {
+				if !older {
+					return work(ctx, st)
+				}
+				older = false
+				ctx = context.WithoutCancel(ctx)
+				server.FastForward(redisidem.DefaultLease)
+				if err := sc.Cancel(ctx, "k"); err != nil {
+					t.Error(err)
+				}
+				if key, err := server.Service(nil).Scope("shop").DoFlow(ctx, "k", request, flow); err != nil || key.Response.Code != 409 {
+					t.Errorf("the later worker got %+v, %v", key, err)
+				}
+				o, late = work(ctx, st)
+				return o, late
+			},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sc.DoFlow(t.Context(), "k", request, flow); err == nil {
+			t.Error("the older worker got no error")
+		}
+		if n := db.count(t, "SELECT COUNT(*) FROM work"); !errors.Is(late, redisidem.ErrFenced) || n != 0 || runs.Load() != 0 {
+			t.Errorf("the older worker got %v, and ran %d times: %d rows", late, runs.Load(), n)
+		}
+	})
+}
