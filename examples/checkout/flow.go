@@ -2,19 +2,22 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
 
+	"github.com/redisidem/redisidem/contrib/sqlidem"
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/effect"
 )
 
 // The recovery points of a checkout between started and finished.
 const (
 	taxLinesCreated   = "tax_lines_created"
+	paymentRequested  = "payment_requested"
 	paymentAuthorized = "payment_authorized"
+	otherKeyFound     = "other_key_found" // the cart has another holder
 )
 
 // request is the stored part of the request to complete a cart. A process that continues the flow
@@ -25,53 +28,62 @@ type request struct {
 
 // progress is the state that the stages pass on.
 type progress struct {
-	Cents   int64  `json:"cents"`
+	Token   string `json:"token,omitempty"`
+	Cents   int64  `json:"cents,omitempty"`
 	Payment string `json:"payment,omitempty"`
-	// Refused says that another key was completing the cart, and that the client was asked to come
-	// back.
-	Refused bool `json:"refused,omitempty"`
+	Holder  string `json:"holder,omitempty"` // the other key
 }
-
-// patience is how long a client that was asked to come back has to do so. Later the flow does not
-// buy anything for it.
-const patience = 10 * time.Minute
 
 // checkout completes carts.
 type checkout struct {
+	service  *redisidem.Service
 	shop     *shop
 	payments *payments
+	flow     *redisidem.Flow
+
 	// recoverAfter is how long clients have to come back before the completer continues without
-	// them.
-	recoverAfter time.Duration
+	// them, and confirmWithin how long a cart may take, with the time that its customer needs to
+	// confirm the payment. The provider is asked each askEvery whether the customer has.
+	recoverAfter, confirmWithin, askEvery time.Duration
 	// crash is called in a shop when a payment uses tokenCrash.
 	crash func()
 }
 
-// flow is the completion of a cart.
-func (c *checkout) flow() (*redisidem.Flow, error) {
+// newFlow makes the completion of a cart. The stages that only change the shop's tables are SQL
+// transactions. Calls of the payment provider are in stages of their own.
+func (c *checkout) newFlow() (*redisidem.Flow, error) {
+	tables := c.shop.store
 	return redisidem.NewFlow(redisidem.FlowConfig{
-		Name: "cart_completion", Version: 1, RecoverAfter: c.recoverAfter,
+		Name: "cart_completion", Version: 1, RecoverAfter: c.recoverAfter, Deadline: c.confirmWithin, FailWith: calledOff,
 		Stages: []redisidem.FlowStage{
-			{Point: redisidem.Started, Work: c.createTaxLines, Compensate: c.deleteTaxLines},
 			{
-				Point: taxLinesCreated, Work: c.authorizePayment, Reconcile: c.findPayment, Compensate: c.voidPayment,
+				Point: redisidem.Started, Next: []string{taxLinesCreated, otherKeyFound},
+				Work: tables.Stage(c.createTaxLines), Reconcile: tables.Reconcile(), Compensate: tables.Compensate(c.deleteTaxLines),
+			},
+			{
+				Point: taxLinesCreated, Work: c.requestPayment, Reconcile: c.findPayment, Compensate: c.voidPayment,
 				Timeout: 2 * time.Second, Retry: redisidem.Retry{Attempts: 3},
 			},
-			{Point: paymentAuthorized, Work: c.createOrder},
+			{Point: paymentRequested, Work: c.awaitPayment},
+			{
+				Point: paymentAuthorized, Next: []string{redisidem.Finished},
+				Work: tables.Stage(c.createOrder), Reconcile: tables.Reconcile(), Retry: redisidem.Retry{Attempts: 3},
+			},
+			{Point: otherKeyFound, Work: c.join},
 		},
 	})
 }
 
 // stageOf reads the stage's request and the progress of the stages before it.
-func stageOf(st *redisidem.Stage) (c completion, p progress, err error) {
+func stageOf(st *redisidem.Stage) (cart string, p progress, err error) {
 	var r request
 	if err := json.Unmarshal(st.Key().Params, &r); err != nil {
-		return c, p, err
+		return "", p, err
 	}
 	if err := st.State(&p); err != nil && !errors.Is(err, redisidem.ErrNoState) {
-		return c, p, err
+		return "", p, err
 	}
-	return completion{cart: r.Cart, key: st.Key().ID(), fence: st.Fence()}, p, nil
+	return r.Cart, p, nil
 }
 
 // ordered is the answer of a completed cart.
@@ -79,174 +91,195 @@ func ordered(o order) redisidem.Outcome {
 	return redisidem.Finish(redisidem.JSON(http.StatusOK, map[string]any{"type": "order", "data": o}))
 }
 
-// problem is an answer that ends a checkout without an order.
-func problem(status int, kind, text string) redisidem.Outcome {
-	return redisidem.Fail(redisidem.JSON(status, map[string]string{"type": kind, "message": text}))
+// problem is an answer without an order.
+func problem(status int, kind, text string) redisidem.Response {
+	return redisidem.JSON(status, map[string]string{"type": kind, "message": text})
 }
 
-// busy is the answer to a request for a cart that another key has.
-func busy(text string) redisidem.Response {
-	return redisidem.JSON(http.StatusConflict, map[string]string{"type": "cart_in_completion", "message": text})
+// calledOff is the answer of a cart whose customer has withdrawn, or has not confirmed in time.
+func calledOff(_ *redisidem.Stage, cause error) redisidem.Response {
+	if errors.Is(cause, redisidem.ErrCanceled) {
+		return problem(http.StatusGone, "withdrawn", "the customer has withdrawn")
+	}
+	return problem(http.StatusGone, "expired", "the payment was not confirmed in time")
 }
 
-func (c *checkout) createTaxLines(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	who, p, err := stageOf(st)
+// createTaxLines makes this key the holder of the cart. A cart is paid once, whatever keys its
+// client makes up: an order that exists is the answer, and another holder goes first.
+func (c *checkout) createTaxLines(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
+	cart, _, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	if key := st.Key(); p.Refused && key.LockedAt.Sub(key.UpdatedAt) > patience {
-		return redisidem.Finish(busy("the cart was being completed by another request")), nil // there is nothing to undo
+	if o, err := orderOf(ctx, tx, cart); !errors.Is(err, errUnknown) {
+		return ordered(o), err
 	}
-	cents, payment, err := c.shop.begin(ctx, who)
+	holder, token, cents, err := c.shop.hold(ctx, tx, cart, st.Key().Value)
 	switch {
 	case errors.Is(err, errUnknown):
-		return problem(http.StatusNotFound, "not_found", "there is no such cart"), nil
+		return redisidem.Fail(problem(http.StatusNotFound, "not_found", "there is no such cart")), nil
 	case errors.Is(err, errEmpty), errors.Is(err, errNoSession):
-		return problem(http.StatusBadRequest, "invalid_data", err.Error()), nil
-	case errors.Is(err, errCompleting):
-		p.Refused = true
-		return c.otherKey(ctx, redisidem.Started, who.cart, p)
+		return redisidem.Fail(problem(http.StatusBadRequest, "invalid_data", err.Error())), nil
 	case err != nil:
 		return redisidem.Outcome{}, err
+	case holder != st.Key().Value:
+		return redisidem.Advance(otherKeyFound).WithState(progress{Holder: holder}), nil
 	}
-	return redisidem.Next().WithState(progress{Cents: cents, Payment: payment}), nil
+	return redisidem.Advance(taxLinesCreated).WithState(progress{Token: token, Cents: cents}), nil
 }
 
-// otherKey answers a request for a cart that another key has: with the order, if there is one
-// already. So a client that makes a new key for each attempt is not charged twice, though it may
-// have to ask more often. While the other key is still running the answer is not final, and this
-// key stays open at its point.
-func (c *checkout) otherKey(ctx context.Context, point, cart string, p progress) (redisidem.Outcome, error) {
-	o, err := c.shop.orderOf(ctx, cart)
-	switch {
-	case errors.Is(err, errUnknown):
-		r := busy("the cart is being completed by another request; try again later, with the same key")
-		r.Header["Retry-After"] = []string{"1"}
-		return redisidem.Interim(point, r).WithState(p), nil
-	case err != nil:
-		return redisidem.Outcome{}, err
-	}
-	return ordered(o), nil
-}
-
-// resume continues with a payment that the customer may have confirmed by now. Another key may have
-// done so meanwhile.
-func (c *checkout) resume(ctx context.Context, who completion, p progress) (redisidem.Outcome, error) {
-	_, _, err := c.shop.begin(ctx, who)
-	switch {
-	case errors.Is(err, errCompleting):
-		return c.otherKey(ctx, taxLinesCreated, who.cart, p)
-	case err != nil:
-		return redisidem.Outcome{}, err
-	}
-	asked, err := c.payments.byID(ctx, p.Payment)
-	if err != nil {
-		return redisidem.Outcome{}, err
-	}
-	return c.paid(ctx, who, p, asked)
-}
-
-func (c *checkout) deleteTaxLines(ctx context.Context, st *redisidem.Stage) error {
-	who, _, err := stageOf(st)
+func (c *checkout) deleteTaxLines(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error {
+	cart, _, err := stageOf(st)
 	if err != nil {
 		return err
 	}
-	return c.shop.release(ctx, who)
+	return c.shop.release(ctx, tx, cart, st.Key().Value)
 }
 
-func (c *checkout) authorizePayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	who, p, err := stageOf(st)
+// chargeOf is the charge of a cart. Its key is the same in each run of the stage, on any machine:
+// the provider charges once. The fence lets it refuse a worker that was silent for so long that
+// another one has taken over.
+func chargeOf(st *redisidem.Stage) (charge, progress, error) {
+	cart, p, err := stageOf(st)
+	return charge{
+		Key: st.OutboundKey("charge"), Fence: st.Fence(), FenceOf: st.Key().ID(), Order: cart, Token: p.Token, Cents: p.Cents,
+	}, p, err
+}
+
+func (c *checkout) requestPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	ask, p, err := chargeOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	if p.Payment != "" { // the customer was asked to confirm, and is back
-		return c.resume(ctx, who, p)
-	}
-	token, err := c.shop.paymentToken(ctx, who.cart)
+	made, err := c.payments.charge(ctx, ask)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	// The key is the same in each run of this stage, on any machine: the provider charges once. The
-	// fence lets it refuse a worker that was silent for so long that another one has taken over.
-	made, err := c.payments.charge(ctx, charge{
-		Key: st.OutboundKey("charge"), Fence: who.fence, FenceOf: who.key, Order: who.cart, Token: token, Cents: p.Cents,
-	})
-	if err != nil {
-		return redisidem.Outcome{}, err
-	}
-	if token == tokenCrash && st.Attempt() == 1 {
+	if p.Token == tokenCrash && st.Attempt() == 1 {
 		c.crash()
 	}
-	return c.paid(ctx, who, p, made)
+	p.Payment = made.ID
+	return redisidem.Next().WithState(p), nil
 }
 
 // findPayment asks the provider for the payment of an earlier attempt.
 func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	who, p, err := stageOf(st)
+	ask, p, err := chargeOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	if p.Payment != "" {
-		return redisidem.Outcome{}, redisidem.ErrNothingDone // asking again for its state does no harm
-	}
-	found, err := c.payments.byKey(ctx, st.OutboundKey("charge"))
+	made, err := c.payments.find(ctx, ask)
 	switch {
 	case errors.Is(err, errNoPayment):
 		return redisidem.Outcome{}, redisidem.ErrNothingDone
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}
-	p.Payment = found.ID
-	return c.resume(ctx, who, p)
-}
-
-// paid returns the outcome after a payment.
-func (c *checkout) paid(ctx context.Context, who completion, p progress, made payment) (redisidem.Outcome, error) {
 	p.Payment = made.ID
-	switch made.State {
-	case stateCharged:
-		return redisidem.Next().WithState(p), nil
-	case stateConfirm:
-		// This caller gets an answer, and the key stays open: the next request continues here,
-		// whether with this key or another.
-		if err := c.shop.await(ctx, who, made.ID); err != nil {
-			return redisidem.Outcome{}, err
-		}
-		cart, err := c.shop.cart(ctx, who.cart)
-		if err != nil {
-			return redisidem.Outcome{}, err
-		}
-		return redisidem.Interim(taxLinesCreated, redisidem.JSON(http.StatusOK, map[string]any{
-			"type": "cart", "data": cart, "payment_status": "requires_more", "payment_id": made.ID,
-		})).WithState(p), nil
-	}
-	return problem(http.StatusPaymentRequired, "payment_declined", "the payment was declined"), nil
+	return redisidem.Next().WithState(p), nil
 }
 
 func (c *checkout) voidPayment(ctx context.Context, st *redisidem.Stage) error {
 	_, p, err := stageOf(st)
-	if err != nil || p.Payment == "" {
+	if err != nil {
 		return err
 	}
 	_, err = c.payments.void(ctx, p.Payment)
 	return err
 }
 
-func (c *checkout) createOrder(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	who, p, err := stageOf(st)
+// awaitPayment asks the provider for the state of the payment. Until the customer has confirmed it,
+// clients get an interim answer. Each call with the key asks the provider again, and the completer
+// does so without a call.
+func (c *checkout) awaitPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	id, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	o, err := c.shop.createOrder(ctx, who, p.Payment, p.Cents)
+	made, err := c.payments.byID(ctx, p.Payment)
+	switch {
+	case err != nil:
+		return redisidem.Outcome{}, err
+	case made.State == stateCharged:
+		return redisidem.Next(), nil
+	case made.State != stateConfirm:
+		return redisidem.Fail(problem(http.StatusPaymentRequired, "payment_declined", "the payment was declined")), nil
+	}
+	cart, err := c.shop.cart(ctx, id)
+	if err != nil {
+		return redisidem.Outcome{}, err
+	}
+	return redisidem.Snooze(c.askEvery, redisidem.JSON(http.StatusAccepted, map[string]any{
+		"type": "cart", "data": cart, "payment_status": "requires_more", "payment_id": made.ID, "confirm_at": c.payments.confirmURL(made.ID),
+	})).UntilCalled(), nil
+}
+
+// createOrder makes the order, and the event that sends its e-mail, in one transaction.
+func (c *checkout) createOrder(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
+	cart, p, err := stageOf(st)
+	if err != nil {
+		return redisidem.Outcome{}, err
+	}
+	// The key may have had its order, if Redis has lost it after interim answers.
+	if o, err := orderOf(ctx, tx, cart); !errors.Is(err, errUnknown) {
+		return ordered(o), err
+	}
+	o, err := c.shop.createOrder(ctx, tx, cart, p.Payment, p.Cents)
 	switch {
 	case errors.Is(err, errSoldOut):
-		return problem(http.StatusConflict, "insufficient_inventory", err.Error()), nil
+		return redisidem.Fail(problem(http.StatusConflict, "insufficient_inventory", err.Error())), nil
 	case err != nil:
 		return redisidem.Outcome{}, err
 	}
-	// The event is in the outbox exactly when this answer is stored: both are written in one step.
-	// Trimmed events are lost, read or not, so the bound is far above the events of one of 1024
-	// outboxes while no relay runs.
-	return ordered(o).WithEffects(
-		effect.XAdd(st.ShardKey(outbox), "event", "order.placed", "order", o.ID, "cart", o.Cart).MaxLen(10_000)), nil
+	event, err := json.Marshal(o)
+	if err != nil {
+		return redisidem.Outcome{}, err
+	}
+	return ordered(o), c.shop.store.Publish(ctx, tx, st, sqlidem.Event{Topic: orderPlaced, Payload: event})
+}
+
+// join continues the flow of the key that holds the cart, and passes its answer on. So a client
+// that makes a new key for each attempt is not charged twice, and such a key never buys anything by
+// itself, however late it is used.
+func (c *checkout) join(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	cart, p, err := stageOf(st)
+	if err != nil {
+		return redisidem.Outcome{}, err
+	}
+	scope := c.service.Scope(cart)
+	key, err := scope.Retrieve(ctx, p.Holder)
+	if err == nil {
+		key, err = scope.WorkFlow(ctx, key, c.flow)
+	}
+	answer := problem(http.StatusConflict, "cart_in_completion", "the cart is being completed with another key; try again later")
+	switch {
+	case errors.Is(err, redisidem.ErrNotFound): // its retention is over, or Redis has lost it
+		return redisidem.Finish(answer), nil
+	case errors.Is(err, redisidem.ErrLocked):
+		answer.Header["Retry-After"] = []string{"1"}
+	case err != nil:
+		return redisidem.Outcome{}, err
+	case key.Finished():
+		return redisidem.Finish(*key.Response), nil
+	default:
+		answer = *key.Response
+	}
+	return redisidem.Snooze(time.Minute, answer).UntilCalled(), nil
+}
+
+// withdraw calls off the completion of a cart. Its stages are undone by the completer, or by the
+// next call with the key. It returns errNotCompleting and errTooLate.
+func (c *checkout) withdraw(ctx context.Context, cart string) error {
+	holder, err := c.shop.holder(ctx, cart)
+	if err != nil {
+		return err
+	}
+	err = c.service.Scope(cart).Cancel(ctx, holder)
+	switch {
+	case errors.Is(err, redisidem.ErrTooLate):
+		return errTooLate
+	case errors.Is(err, redisidem.ErrNotFound): // Redis has lost the key
+		return errNotCompleting
+	}
+	return err
 }

@@ -4,8 +4,9 @@
 //	go run ./examples/checkout
 //
 // Without flags it is everything in one process: the shop, the payment provider and a Redis inside
-// it. With REDIS_URL set it uses that Redis. README.md lists what to try, and walkthrough.sh tries
-// it, with two shops behind one Redis.
+// it. With REDIS_URL set it uses that Redis. The shop's tables are in the PostgreSQL of
+// DATABASE_URL, or else in SQLite. README.md lists what to try, and walkthrough.sh tries it, with
+// two shops behind one Redis.
 package main
 
 import (
@@ -20,11 +21,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -34,22 +35,25 @@ const namespace = "checkout"
 
 // settings are the command line's.
 type settings struct {
-	listen, provider, data, redis string
-	onlyProvider                  bool
-	lease, recoverAfter, timeout  time.Duration
+	listen, provider, data, redis, database string
+	onlyProvider                            bool
+	lease, recoverAfter, timeout            time.Duration
+	confirmWithin, askEvery                 time.Duration
 }
 
 func main() {
 	var s settings
 	flag.StringVar(&s.listen, "listen", "127.0.0.1:9000", "address to serve on")
 	flag.StringVar(&s.provider, "provider", "", "URL of the payment provider; empty: there is one in this process")
-	flag.StringVar(&s.data, "data", "", "directory of the databases, which several shops may share; empty: a fresh one")
+	flag.StringVar(&s.data, "data", "", "directory of the SQLite databases, which several shops may share; empty: a fresh one")
 	flag.BoolVar(&s.onlyProvider, "only-provider", false, "be the payment provider and nothing else")
 	flag.DurationVar(&s.lease, "lease", 2*time.Second, "how long a shop that died keeps its carts locked")
 	flag.DurationVar(&s.recoverAfter, "recover-after", 3*time.Second, "how long clients have to come back before their carts are completed without them")
+	flag.DurationVar(&s.confirmWithin, "confirm-within", 15*time.Minute, "how long a cart may take, with the customer's confirmation of the payment; it is undone then")
+	flag.DurationVar(&s.askEvery, "ask-every", 5*time.Second, "how often the provider is asked whether the customer has confirmed")
 	flag.DurationVar(&s.timeout, "redis-timeout", redisidem.DefaultTimeout, "bound of each operation on Redis")
 	flag.Parse()
-	s.redis = os.Getenv("REDIS_URL")
+	s.redis, s.database = os.Getenv("REDIS_URL"), os.Getenv("DATABASE_URL")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, s)
 	stop()
@@ -123,54 +127,59 @@ func (s *settings) runShop(ctx context.Context) (err error) {
 		defer cancel()
 		return svc.Close(last)
 	})
-	db, err := openShop(ctx, filepath.Join(s.data, "shop.db"))
+	db, err := openShop(ctx, s.database, s.data)
 	if err != nil {
 		return err
 	}
 	defer closing(db.close)
 
 	c := &checkout{
-		shop: db, payments: &payments{url: s.provider, client: &http.Client{Timeout: 10 * time.Second}}, recoverAfter: s.recoverAfter, crash: die,
+		service: svc, shop: db, payments: &payments{url: s.provider, client: &http.Client{Timeout: 10 * time.Second}},
+		recoverAfter: s.recoverAfter, confirmWithin: s.confirmWithin, askEvery: s.askEvery, crash: die,
 	}
-	flow, err := hook.around(c.flow())
+	if c.flow, err = hook.around(c.newFlow()); err != nil {
+		return err
+	}
+	h, err := newServer(c, slog.Default())
 	if err != nil {
 		return err
 	}
-	h, err := newServer(svc, db, flow, slog.Default())
+	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{c.flow}, &redisidem.CompleterConfig{Interval: time.Second})
 	if err != nil {
 		return err
 	}
-	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, &redisidem.CompleterConfig{Interval: time.Second})
+	r, err := newRelay(db, slog.Default())
 	if err != nil {
 		return err
 	}
-
-	// The flow works with a cluster or Sentinel, too; the relay is made for a single server.
-	opt, err := redis.ParseURL(s.redis)
-	if err != nil {
-		return errors.New("REDIS_URL must begin with redis:// or rediss:// here") // the parser's message may hold the password
-	}
-	opt.ContextTimeoutEnabled = true
-	client := redis.NewClient(opt)
-	defer closing(client.Close)
-	r := newRelay(client, db, s.listen, namespace)
 	background, stop := context.WithCancel(ctx)
-	ended := make(chan struct{}, 2)
-	go func() {
-		r.run(background)
-		ended <- struct{}{}
-	}()
-	go func() {
+	var working sync.WaitGroup
+	working.Go(func() { r.Run(background) })
+	working.Go(func() { prune(background, db, svc) })
+	working.Go(func() {
 		if err := completer.Run(background); background.Err() == nil {
 			slog.Error("completer", "error", err)
 		}
-		ended <- struct{}{}
-	}()
+	})
 	err = serve(ctx, s.listen, "shop", h)
 	stop()
-	<-ended
-	<-ended
+	working.Wait()
 	return err
+}
+
+// prune removes the rows of old idempotency keys once an hour.
+func prune(ctx context.Context, db *shop, svc *redisidem.Service) {
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
+	for ctx.Err() == nil {
+		if _, err := db.store.Prune(ctx, svc, 0); err != nil && ctx.Err() == nil {
+			slog.Warn("prune", "error", err)
+		}
+		select {
+		case <-hourly.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // newHTTPServer makes a server that a slow client cannot block. A completion takes some seconds if

@@ -128,7 +128,7 @@ func TestStockClientConfirmsAPayment(t *testing.T) {
 			ask := func() (cart, payment string) {
 				cart = c.fill(token3DS)
 				for range 2 { // the storefront may look in between, with a key of its own each time
-					a := c.must(http.StatusOK, "carts.complete", cart)
+					a := c.must(http.StatusAccepted, "carts.complete", cart)
 					if a.Value.Type != "cart" || a.Value.More != "requires_more" || a.Value.Data.ID != cart {
 						t.Fatalf("the client got %+v", a)
 					}

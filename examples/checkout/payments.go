@@ -27,9 +27,10 @@ func (p *payments) charge(ctx context.Context, c charge) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments", c)
 }
 
-// byKey finds the payment that was asked for with a key.
-func (p *payments) byKey(ctx context.Context, key string) (payment, error) {
-	return p.ask(ctx, http.MethodGet, "/payments/by-key/"+url.PathEscape(key), nil)
+// find finds the payment of a charge that may have been asked for. The provider refuses the charge
+// of an earlier worker from then on.
+func (p *payments) find(ctx context.Context, c charge) (payment, error) {
+	return p.ask(ctx, http.MethodPost, "/payments/find", c)
 }
 
 // byID finds a payment.
@@ -37,7 +38,12 @@ func (p *payments) byID(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodGet, "/payments/"+url.PathEscape(id), nil)
 }
 
-// void returns the money.
+// confirmURL is where a customer confirms a payment, with POST.
+func (p *payments) confirmURL(id string) string {
+	return p.url + "/payments/" + url.PathEscape(id) + "/confirm"
+}
+
+// void calls a payment off, or returns the money.
 func (p *payments) void(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/"+url.PathEscape(id)+"/void", nil)
 }

@@ -71,8 +71,8 @@ func (p *provider) close() error { return p.db.Close() }
 func (p *provider) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /payments", p.create)
-	mux.HandleFunc("GET /payments/by-key/{key}", p.show("key"))
-	mux.HandleFunc("GET /payments/{id}", p.show("id"))
+	mux.HandleFunc("POST /payments/find", p.find)
+	mux.HandleFunc("GET /payments/{id}", p.show)
 	// The customer's answer to the question whether it is really them.
 	mux.HandleFunc("POST /payments/{id}/confirm", p.turn(map[string]string{stateConfirm: stateCharged}))
 	mux.HandleFunc("POST /payments/{id}/refuse", p.turn(map[string]string{stateConfirm: stateDeclined}))
@@ -83,7 +83,7 @@ func (p *provider) handler() http.Handler {
 
 // The provider's refusals.
 var (
-	errOldFence    = errors.New("a later worker has asked already")
+	errOldFence    = errors.New("a later worker has been here already")
 	errOtherCharge = errors.New("the key stands for another charge")
 )
 
@@ -94,25 +94,59 @@ func (p *provider) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	made, err := p.charge(r.Context(), c)
-	switch {
-	case errors.Is(err, errOldFence):
-		writeError(w, http.StatusConflict, err.Error())
-		return
-	case errors.Is(err, errOtherCharge):
-		writeError(w, http.StatusUnprocessableEntity, err.Error())
-		return
-	case err != nil:
-		writeError(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	if c.Token == tokenTimeout { // it is charged, and the caller gets no answer
+	if c.Token == tokenTimeout && err == nil { // it is charged, and the caller gets no answer
 		select {
 		case <-time.After(p.silence):
 		case <-r.Context().Done():
 		}
 		panic(http.ErrAbortHandler)
 	}
-	writeJSON(w, http.StatusOK, made)
+	answerPayment(w, made, err)
+}
+
+// find answers with the payment of a charge that may have been asked for. From then on it refuses
+// earlier workers, so that a payment that was not found is not made afterwards.
+func (p *provider) find(w http.ResponseWriter, r *http.Request) {
+	var c charge
+	if err := json.NewDecoder(r.Body).Decode(&c); err != nil || c.Key == "" || c.FenceOf == "" {
+		writeError(w, http.StatusBadRequest, "a look-up needs a key and a fence")
+		return
+	}
+	var made payment
+	err := transact(r.Context(), p.db, func(tx *sql.Tx) error { return raiseFence(r.Context(), tx, c) })
+	if err == nil {
+		made, err = p.payment(r.Context(), "key", c.Key)
+	}
+	answerPayment(w, made, err)
+}
+
+// answerPayment answers with a payment, unless there was an error.
+func answerPayment(w http.ResponseWriter, made payment, err error) {
+	switch {
+	case errors.Is(err, errUnknown):
+		writeError(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, errOldFence):
+		writeError(w, http.StatusConflict, err.Error())
+	case errors.Is(err, errOtherCharge):
+		writeError(w, http.StatusUnprocessableEntity, err.Error())
+	case err != nil:
+		writeError(w, http.StatusInternalServerError, err.Error())
+	default:
+		writeJSON(w, http.StatusOK, made)
+	}
+}
+
+// raiseFence refuses a worker that is earlier than one that was here, and leaves its fence.
+func raiseFence(ctx context.Context, tx *sql.Tx, c charge) error {
+	r, err := tx.ExecContext(ctx, `INSERT INTO fences (fence_of, fence) VALUES (?, ?)
+		ON CONFLICT (fence_of) DO UPDATE SET fence = excluded.fence WHERE fence <= excluded.fence`, c.FenceOf, c.Fence)
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, errOldFence)
+	}
+	return nil
 }
 
 // charge makes a payment, or finds the one that the same key has made.
@@ -125,12 +159,7 @@ func (p *provider) charge(ctx context.Context, c charge) (made payment, err erro
 		state = stateConfirm
 	}
 	err = transact(ctx, p.db, func(tx *sql.Tx) error {
-		err := changed(tx.ExecContext(ctx, `INSERT INTO fences (fence_of, fence) VALUES (?, ?)
-			ON CONFLICT (fence_of) DO UPDATE SET fence = excluded.fence WHERE fence <= excluded.fence`, c.FenceOf, c.Fence))
-		switch {
-		case errors.Is(err, errNothing):
-			return errOldFence
-		case err != nil:
+		if err := raiseFence(ctx, tx, c); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO payments (key, id, paid_for, state, cents) VALUES (?, ?, ?, ?, ?)
@@ -138,7 +167,7 @@ func (p *provider) charge(ctx context.Context, c charge) (made payment, err erro
 			return err
 		}
 		var order string
-		err = tx.QueryRowContext(ctx, "SELECT id, state, cents, paid_for FROM payments WHERE key = ?", c.Key).
+		err := tx.QueryRowContext(ctx, "SELECT id, state, cents, paid_for FROM payments WHERE key = ?", c.Key).
 			Scan(&made.ID, &made.State, &made.Cents, &order)
 		if err == nil && (order != c.Order || made.Cents != c.Cents) {
 			err = errOtherCharge
@@ -148,21 +177,17 @@ func (p *provider) charge(ctx context.Context, c charge) (made payment, err erro
 	return made, err
 }
 
-// show answers with the payment whose column has the value in the path.
-func (p *provider) show(column string) http.HandlerFunc {
-	query := "SELECT id, state, cents FROM payments WHERE " + column + " = ?"
-	return func(w http.ResponseWriter, r *http.Request) {
-		var seen payment
-		err := found(p.db.QueryRowContext(r.Context(), query, r.PathValue(column)).Scan(&seen.ID, &seen.State, &seen.Cents))
-		switch {
-		case errors.Is(err, errUnknown):
-			writeError(w, http.StatusNotFound, err.Error())
-		case err != nil:
-			writeError(w, http.StatusInternalServerError, err.Error())
-		default:
-			writeJSON(w, http.StatusOK, seen)
-		}
-	}
+// payment finds the payment whose column has that value.
+func (p *provider) payment(ctx context.Context, column, value string) (seen payment, err error) {
+	err = p.db.QueryRowContext(ctx, "SELECT id, state, cents FROM payments WHERE "+column+" = ?", value).
+		Scan(&seen.ID, &seen.State, &seen.Cents)
+	return seen, found(err)
+}
+
+// show answers with a payment.
+func (p *provider) show(w http.ResponseWriter, r *http.Request) {
+	seen, err := p.payment(r.Context(), "id", r.PathValue("id"))
+	answerPayment(w, seen, err)
 }
 
 // turn moves a payment from one state to another. In any other state it does nothing, so a
@@ -181,7 +206,7 @@ func (p *provider) turn(moves map[string]string) http.HandlerFunc {
 			writeError(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		p.show("id")(w, r)
+		p.show(w, r)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestProviderChargesOnceForAKey(t *testing.T) {
 			t.Errorf("fence %d: %v %v, want %v", fence, again, err, first)
 		}
 	}
-	if found, err := pay.byKey(t.Context(), "k"); err != nil || found != first {
+	if found, err := pay.find(t.Context(), ask); err != nil || found != first {
 		t.Error(found, err)
 	}
 	if found, err := pay.byID(t.Context(), first.ID); err != nil || found != first {
@@ -67,8 +67,16 @@ func TestProviderChargesOnceForAKey(t *testing.T) {
 			t.Errorf("%s: %v %v", name, made, err)
 		}
 	}
-	if _, err := pay.byKey(t.Context(), "new"); !errors.Is(err, errNoPayment) {
+	// After a look-up that has found nothing, earlier workers are refused.
+	late := charge{Key: "new", Fence: 8, FenceOf: "worker", Order: "cart", Token: tokenOK, Cents: 100}
+	if _, err := pay.find(t.Context(), charge{Key: "new", Fence: 9, FenceOf: "worker"}); !errors.Is(err, errNoPayment) {
 		t.Error(err)
+	}
+	if made, err := pay.charge(t.Context(), late); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
+		t.Error("the earlier worker has charged:", made, err)
+	}
+	if made, err := pay.find(t.Context(), late); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
+		t.Error("the earlier worker got an answer:", made, err)
 	}
 	if charged, voided, err := p.counts(t.Context(), "cart"); err != nil || charged != 1 || voided != 0 {
 		t.Error(charged, voided, err)
@@ -132,7 +140,7 @@ func TestProviderThatIsSilentHasCharged(t *testing.T) {
 			if !errors.Is(err, redisidem.ErrOutcomeUnknown) {
 				t.Error(made, err)
 			}
-			if found, err := pay.byKey(t.Context(), "k"); err != nil || found.State != stateCharged {
+			if found, err := pay.find(t.Context(), charge{Key: "k", Fence: 1, FenceOf: "w"}); err != nil || found.State != stateCharged {
 				t.Error(found, err)
 			}
 		})

@@ -26,7 +26,7 @@ func TestReadmeShowsTheWalkthrough(t *testing.T) {
 		return found
 	}
 	script, readme := read("walkthrough.sh"), read("README.md")
-	commands := find(script, `(?m)^post \w+ '(.*?)(?: && fail .*)?$`)
+	commands := find(script, `(?m)^(?:post|settled) \w+ '(.*?)(?: && fail .*)?$`)
 	for i, c := range commands { // as the shell reads them
 		c = strings.ReplaceAll(c, `'\''`, `'`)
 		if inner, ok := strings.CutSuffix(c, `\'`); ok {

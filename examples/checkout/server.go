@@ -8,15 +8,15 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 	"github.com/redisidem/redisidem/redisidem/idemclient"
 )
 
 // newServer makes the shop's HTTP API: what a client needs before it completes a cart, and the
 // completion. If the shop cannot serve a request, the reason is logged and not sent.
-func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.Logger) (http.Handler, error) {
-	idempotency, err := httpidem.New(svc, cartOf, &httpidem.Config{
+func newServer(c *checkout, log *slog.Logger) (http.Handler, error) {
+	s := c.shop
+	idempotency, err := httpidem.New(c.service, cartOf, &httpidem.Config{
 		Key: httpidem.KeyConfig{Generate: idemclient.NewKey},
 		Observer: func(ctx context.Context, e httpidem.Event) {
 			if e.Status >= http.StatusInternalServerError {
@@ -27,7 +27,7 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	complete, err := idempotency.Flow(flow, func(r *http.Request, _ []byte) (any, error) {
+	complete, err := idempotency.Flow(c.flow, func(r *http.Request, _ []byte) (any, error) {
 		return request{Cart: r.PathValue("id")}, nil
 	})
 	if err != nil {
@@ -37,7 +37,7 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 		switch {
 		case errors.Is(err, errUnknown):
 			writeError(w, http.StatusNotFound, err.Error())
-		case errors.Is(err, errCompleting):
+		case errors.Is(err, errCompleting), errors.Is(err, errNotCompleting), errors.Is(err, errTooLate):
 			writeError(w, http.StatusConflict, err.Error())
 		case err != nil:
 			log.ErrorContext(r.Context(), "shop", "path", r.URL.Path, "error", err)
@@ -99,6 +99,10 @@ func newServer(svc *redisidem.Service, s *shop, flow *redisidem.Flow, log *slog.
 		answerCart(w, r, r.PathValue("id"), s.choosePayment(r.Context(), r.PathValue("id"), chosen.Provider))
 	})
 	mux.Handle("POST /store/carts/{id}/complete", complete)
+	mux.HandleFunc("POST /store/carts/{id}/withdraw", func(w http.ResponseWriter, r *http.Request) {
+		err := c.withdraw(r.Context(), r.PathValue("id"))
+		answer(w, r, map[string]string{"message": "the completion is called off; its key gets the answer"}, err)
+	})
 	mux.HandleFunc("GET /store/carts/{id}/counts", func(w http.ResponseWriter, r *http.Request) {
 		counts, err := s.counts(r.Context(), r.PathValue("id"))
 		answer(w, r, counts, err)

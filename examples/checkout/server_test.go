@@ -24,6 +24,7 @@ type market struct {
 	shop     *shop
 	provider *provider
 	payments *payments
+	checkout *checkout
 	redis    *idemtest.Server
 	service  *redisidem.Service
 	log      logged
@@ -49,6 +50,12 @@ func (l *logged) String() string {
 
 func newMarket(t *testing.T, cfg *redisidem.Config) *market {
 	t.Helper()
+	return newMarketOn(t, "", cfg)
+}
+
+// newMarketOn makes a market whose shop is in the database at that URL, or else in SQLite.
+func newMarketOn(t *testing.T, url string, cfg *redisidem.Config) *market {
+	t.Helper()
 	m := &market{T: t, redis: idemtest.NewServer(t)}
 	m.service = m.redis.Service(cfg)
 	dir := t.TempDir()
@@ -56,17 +63,19 @@ func newMarket(t *testing.T, cfg *redisidem.Config) *market {
 	if m.provider, err = openProvider(t.Context(), filepath.Join(dir, "provider.db")); err != nil {
 		t.Fatal(err)
 	}
-	if m.shop, err = openShop(t.Context(), filepath.Join(dir, "shop.db")); err != nil {
+	if m.shop, err = openShop(t.Context(), url, dir); err != nil {
 		t.Fatal(err)
 	}
 	bank := httptest.NewServer(m.provider.handler())
 	m.payments = &payments{url: bank.URL, client: bank.Client()}
-	c := &checkout{shop: m.shop, payments: m.payments, crash: func() { panic(http.ErrAbortHandler) }}
-	flow, err := c.flow()
-	if err != nil {
+	m.checkout = &checkout{
+		service: m.service, shop: m.shop, payments: m.payments, confirmWithin: time.Hour, askEvery: time.Minute,
+		crash: func() { panic(http.ErrAbortHandler) },
+	}
+	if m.checkout.flow, err = m.checkout.newFlow(); err != nil {
 		t.Fatal(err)
 	}
-	h, err := newServer(m.service, m.shop, flow, slog.New(slog.NewTextHandler(&m.log, nil)))
+	h, err := newServer(m.checkout, slog.New(slog.NewTextHandler(&m.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +181,11 @@ func (m *market) replays(cart, key string, first response) {
 }
 
 func TestPaymentMethods(t *testing.T) {
-	t.Parallel()
+	onEach(t, testPaymentMethods)
+}
+
+func testPaymentMethods(t *testing.T, url string) {
+	t.Helper()
 	for _, c := range []struct {
 		token, variant                    string
 		status                            int
@@ -185,8 +198,7 @@ func TestPaymentMethods(t *testing.T) {
 		{tokenOK, "unicorn", http.StatusConflict, "insufficient_inventory", 1, 1, 0, 0},
 	} {
 		t.Run(c.token+" "+c.variant, func(t *testing.T) {
-			t.Parallel()
-			m := newMarket(t, nil)
+			m := newMarketOn(t, url, nil)
 			cart := m.fill(c.token, c.variant)
 			first := m.complete(cart, "key")
 			if first.status != c.status || !strings.Contains(first.body, c.text) || first.header.Get("Idempotency-Replayed") != "" {
@@ -223,6 +235,24 @@ func (p *payments) refuse(ctx context.Context, id string) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/"+id+"/refuse", nil)
 }
 
+// asked is an interim answer: the customer has to confirm.
+type asked struct {
+	Status  string `json:"payment_status"`
+	Payment string `json:"payment_id"`
+	At      string `json:"confirm_at"`
+}
+
+// ask completes a cart whose payment has to be confirmed.
+func (m *market) ask(cart, key string) (q asked) {
+	m.Helper()
+	a := m.complete(cart, key)
+	if err := json.Unmarshal([]byte(a.body), &q); err != nil || q.Status != "requires_more" || a.status != http.StatusAccepted ||
+		q.At != m.payments.url+"/payments/"+q.Payment+"/confirm" {
+		m.Fatal(a, err)
+	}
+	return q
+}
+
 func TestConfirmationIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -240,18 +270,12 @@ func TestConfirmationIsWaitedFor(t *testing.T) {
 			t.Parallel()
 			m := newMarket(t, nil)
 			cart := m.fill(token3DS, "book")
-			var asked struct {
-				Status  string `json:"payment_status"`
-				Payment string `json:"payment_id"`
-			}
+			var q asked
 			for range c.polls { // the client may ask as often as it likes, in the meantime
-				a := m.complete(cart, "key")
-				if err := json.Unmarshal([]byte(a.body), &asked); err != nil || asked.Status != "requires_more" || a.status != http.StatusOK {
-					t.Fatal(a, err)
-				}
+				q = m.ask(cart, "key")
 			}
 			m.ledger(cart, 0, 0, 0, 1)
-			if _, err := c.answer(m.payments, t.Context(), asked.Payment); err != nil {
+			if _, err := c.answer(m.payments, t.Context(), q.Payment); err != nil {
 				t.Fatal(err)
 			}
 			first := m.complete(cart, "key")
@@ -262,6 +286,129 @@ func TestConfirmationIsWaitedFor(t *testing.T) {
 			m.ledger(cart, c.charged, 0, c.charged, c.taxLine)
 		})
 	}
+}
+
+// TestConfirmationThatDoesNotCome looks at a customer who withdraws, and at one who does not come
+// back: the payment is canceled, and the cart is free.
+func TestConfirmationThatDoesNotCome(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		for kind, end := range map[string]func(m *market, cart string){
+			"withdrawn": func(m *market, cart string) {
+				for range 2 {
+					if a := m.post("/store/carts/"+cart+"/withdraw", "", ""); a.status != http.StatusOK {
+						m.Error(a)
+					}
+				}
+			},
+			"expired": func(m *market, _ string) { m.redis.FastForward(m.checkout.confirmWithin) },
+		} {
+			t.Run(kind, func(t *testing.T) {
+				m := newMarketOn(t, url, nil)
+				cart := m.fill(token3DS, "book")
+				q := m.ask(cart, "key")
+				other := m.ask(cart, "other")
+				if q != other {
+					t.Errorf("another key got %v, want %v", other, q)
+				}
+				end(m, cart)
+				first := m.complete(cart, "key")
+				if first.status != http.StatusGone || !strings.Contains(first.body, kind) {
+					t.Fatal(first)
+				}
+				m.replays(cart, "key", first)
+				if a := m.complete(cart, "other"); a.status != http.StatusGone || !strings.Contains(a.body, kind) {
+					t.Error(a)
+				}
+				if made, err := m.payments.confirm(t.Context(), q.Payment); err != nil || made.State != stateCanceled {
+					t.Errorf("the customer who confirms too late gets %v, %v", made, err)
+				}
+				m.ledger(cart, 0, 0, 0, 0)
+				if a := m.post("/store/carts/"+cart+"/withdraw", "", ""); a.status != http.StatusConflict {
+					t.Error(a)
+				}
+				if a := m.post("/store/carts/"+cart+"/payment-sessions", "", `{"token": "pm_ok"}`); a.status != http.StatusOK {
+					t.Fatal(a)
+				}
+				if a := m.complete(cart, "fresh"); a.status != http.StatusOK {
+					t.Error(a)
+				}
+				m.ledger(cart, 1, 0, 1, 1)
+				if a := m.post("/store/carts/"+cart+"/withdraw", "", ""); a.status != http.StatusConflict { // too late
+					t.Error(a)
+				}
+			})
+		}
+	})
+}
+
+// TestCompleterAsksForTheCustomer has a customer who confirms and whose client does not come back,
+// and one who does not confirm.
+func TestCompleterAsksForTheCustomer(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	m.checkout.recoverAfter = time.Second
+	flow, err := m.checkout.newFlow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	completer, err := redisidem.NewCompleter(m.service, []*redisidem.Flow{flow}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	complete := func(cart string) {
+		t.Helper()
+		r := redisidem.Request{Method: http.MethodPost, Path: "/store/carts/" + cart + "/complete", Params: request{Cart: cart}}
+		key, err := m.service.Scope(cart).DoFlow(t.Context(), "key", r, flow)
+		if err != nil || key.Finished() || key.SnoozedUntil.IsZero() {
+			t.Fatalf("%+v, %v", key, err)
+		}
+	}
+	sweep := func() {
+		t.Helper()
+		if _, err := completer.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	confirmed, forgotten := m.fill(token3DS, "book"), m.fill(token3DS, "book")
+	complete(confirmed)
+	complete(forgotten)
+	if _, err := m.provider.db.ExecContext(t.Context(), "UPDATE payments SET state = ? WHERE paid_for = ?", stateCharged, confirmed); err != nil {
+		t.Fatal(err)
+	}
+	sweep()
+	m.ledger(confirmed, 1, 0, 0, 1) // not yet
+	m.redis.FastForward(m.checkout.askEvery + time.Second)
+	sweep()
+	m.ledger(confirmed, 1, 0, 1, 1)
+	m.ledger(forgotten, 0, 0, 0, 1)
+	m.redis.FastForward(m.checkout.confirmWithin)
+	sweep()
+	m.ledger(forgotten, 0, 0, 0, 0)
+}
+
+// TestWithdrawDuringTheCharge withdraws while the provider is silent: it has charged, which the
+// next worker finds out and takes back.
+func TestWithdrawDuringTheCharge(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, &redisidem.Config{Lease: 600 * time.Millisecond})
+	cart := m.fill(tokenTimeout, "book")
+	slow := m.completeSlowly(cart, "key")
+	if a := m.post("/store/carts/"+cart+"/withdraw", "", ""); a.status != http.StatusOK {
+		t.Fatal(a)
+	}
+	<-slow
+	var a response
+	for range 400 {
+		if a = m.complete(cart, "key"); a.status == http.StatusGone {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !strings.Contains(a.body, "withdrawn") {
+		t.Fatal(a)
+	}
+	m.replays(cart, "key", a)
+	m.ledger(cart, 1, 1, 0, 0)
 }
 
 func TestCartIsChargedOnceWhateverTheKeys(t *testing.T) {
@@ -276,8 +423,8 @@ func TestCartIsChargedOnceWhateverTheKeys(t *testing.T) {
 		}
 	}
 	m.ledger(cart, 1, 0, 1, 1)
-	if streams, err := m.redis.Client().Keys(t.Context(), "*:x:"+outbox).Result(); err != nil || len(streams) != 1 {
-		t.Error("there should be one event", streams, err)
+	if n := m.waiting(); n != 1 {
+		t.Errorf("%d events, want 1", n)
 	}
 }
 
@@ -285,9 +432,9 @@ func TestCartIsCompletedUnderOneKeyAtATime(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
 	cart := m.fill(token3DS, "book")
-	asked := m.complete(cart, "first")
-	if a := m.complete(cart, "second"); a.status != http.StatusOK || a.body != asked.body { // it waits for the customer, too
-		t.Error(a)
+	q := m.ask(cart, "first")
+	if other := m.ask(cart, "second"); other != q { // it waits for the customer, too
+		t.Error(other)
 	}
 	// What is being paid for does not change meanwhile.
 	for path, body := range map[string]string{"line-items": `{"variant_id": "lamp", "quantity": 9}`, "payment-sessions": `{"token": "pm_ok"}`} {
@@ -295,13 +442,7 @@ func TestCartIsCompletedUnderOneKeyAtATime(t *testing.T) {
 			t.Error(path, a)
 		}
 	}
-	var made struct {
-		Payment string `json:"payment_id"`
-	}
-	if err := json.Unmarshal([]byte(asked.body), &made); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.payments.refuse(t.Context(), made.Payment); err != nil {
+	if _, err := m.payments.refuse(t.Context(), q.Payment); err != nil {
 		t.Fatal(err)
 	}
 	if a := m.complete(cart, "first"); a.status != http.StatusPaymentRequired {
@@ -339,37 +480,10 @@ func TestKeyThatCameSecondGetsTheOrder(t *testing.T) {
 	m.ledger(cart, 1, 0, 1, 1)
 }
 
-// TestKeyThatCameSecondBuysNothingLater looks at a client that was asked to come back and did not:
-// a later use of its key, as by a completer, makes no order of a cart that may have changed.
-func TestKeyThatCameSecondBuysNothingLater(t *testing.T) {
-	t.Parallel()
-	m := newMarket(t, nil)
-	cart := m.fill(tokenOK, "book")
-	other := completion{cart, "other", 1}
-	if _, _, err := m.shop.begin(t.Context(), other); err != nil {
-		t.Fatal(err)
-	}
-	if a := m.complete(cart, "late"); a.status != http.StatusConflict || a.header.Get("Retry-After") == "" {
-		t.Fatal(a)
-	}
-	if err := m.shop.release(t.Context(), other); err != nil { // it was declined
-		t.Fatal(err)
-	}
-	m.redis.FastForward(patience + time.Minute)
-	late := m.complete(cart, "late")
-	if late.status != http.StatusConflict || late.header.Get("Retry-After") != "" {
-		t.Error(late)
-	}
-	m.replays(cart, "late", late)
-	m.ledger(cart, 0, 0, 0, 0)
-	if a := m.complete(cart, "fresh"); a.status != http.StatusOK {
-		t.Error(a)
-	}
-}
-
-// TestPaymentIsTakenOverByAnotherKey looks at clients that make up a key for each call: the
-// customer confirms a payment that was asked for under another one.
-func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
+// TestKeyThatCameSecondBuysNothing looks at a key that was used while another one had the cart: it
+// gets the other one's answer, however late it comes, and makes no order of a cart that may have
+// changed.
+func TestKeyThatCameSecondBuysNothing(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, variant           string
@@ -385,13 +499,13 @@ func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
 			t.Parallel()
 			m := newMarket(t, nil)
 			cart := m.fill(token3DS, c.variant)
-			var asked struct {
-				Payment string `json:"payment_id"`
+			q := m.ask(cart, "first")
+			for _, key := range []string{"second", "third"} { // each continues the first one
+				if other := m.ask(cart, key); other != q {
+					t.Error(other)
+				}
 			}
-			if err := json.Unmarshal([]byte(m.complete(cart, "first").body), &asked); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := c.answer(m.payments, t.Context(), asked.Payment); err != nil {
+			if _, err := c.answer(m.payments, t.Context(), q.Payment); err != nil {
 				t.Fatal(err)
 			}
 			second := m.complete(cart, "second")
@@ -399,33 +513,96 @@ func TestPaymentIsTakenOverByAnotherKey(t *testing.T) {
 				t.Fatal(second)
 			}
 			m.replays(cart, "second", second)
-			m.ledger(cart, c.charged, c.voided, c.orders, c.orders)
-			// The first one comes back, or its completer does: it gets what there is, and nothing
-			// happens twice.
-			if a := m.complete(cart, "first"); c.orders == 1 && a.body != second.body || c.orders == 0 && a.status != http.StatusPaymentRequired {
-				t.Error(a)
+			if n := m.waiting(); n != c.orders {
+				t.Errorf("%d events for %d orders", n, c.orders)
+			}
+			m.replays(cart, "first", second)
+			m.redis.FastForward(m.checkout.confirmWithin - time.Minute)
+			if a := m.complete(cart, "third"); a.status != c.status || a.body != second.body {
+				t.Errorf("%v, want %v", a, second)
 			}
 			m.ledger(cart, c.charged, c.voided, c.orders, c.orders)
-			want := int(c.orders)
-			if streams, err := m.redis.Client().Keys(t.Context(), "*:x:"+outbox).Result(); err != nil || len(streams) != want {
-				t.Error("there should be one event for each order", streams, err)
-			}
 		})
 	}
+}
+
+// TestKeyThatCameSecondToALostOne looks at a cart whose holder Redis has lost.
+func TestKeyThatCameSecondToALostOne(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	cart := m.fill(token3DS, "book")
+	q := m.ask(cart, "first")
+	if err := m.redis.Client().FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if a := m.complete(cart, "second"); a.status != http.StatusConflict || !strings.Contains(a.body, "cart_in_completion") {
+		t.Error(a)
+	}
+	if again := m.ask(cart, "first"); again != q {
+		t.Errorf("%v, want %v", again, q)
+	}
+	m.ledger(cart, 0, 0, 0, 1)
+}
+
+func TestLastOneIsSoldOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		m := newMarketOn(t, url, nil)
+		if _, err := m.shop.db.ExecContext(t.Context(), "UPDATE products SET stock = 1 WHERE variant = 'unicorn'"); err != nil {
+			t.Fatal(err)
+		}
+		answers := make([]response, 4)
+		var wg sync.WaitGroup
+		for i := range answers {
+			cart := m.fill(tokenOK, "unicorn")
+			wg.Go(func() {
+				var err error
+				if answers[i], err = m.send("/store/carts/"+cart+"/complete", "key", ""); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		sold := 0
+		for _, a := range answers {
+			if a.status == http.StatusOK {
+				sold++
+			} else if !strings.Contains(a.body, "insufficient_inventory") {
+				t.Error(a)
+			}
+		}
+		if sold != 1 {
+			t.Errorf("%d were sold", sold)
+		}
+	})
 }
 
 func TestRedisThatForgotDoesNotChargeAgain(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
-	cart := m.fill(tokenOK, "book")
-	first := m.complete(cart, "key")
-	if err := m.redis.Client().FlushAll(t.Context()).Err(); err != nil {
-		t.Fatal(err)
+	for _, token := range []string{tokenOK, token3DS} {
+		cart := m.fill(token, "book")
+		if token == token3DS {
+			for range 3 {
+				_ = m.ask(cart, "key")
+			}
+			if _, err := m.payments.confirm(t.Context(), m.ask(cart, "key").Payment); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := m.complete(cart, "key")
+		if err := m.redis.Client().FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"key", "another"} {
+			if a := m.complete(cart, key); a.status != http.StatusOK || a.body != first.body {
+				t.Errorf("%s with %s: %v, want %v", token, key, a, first)
+			}
+		}
+		m.ledger(cart, 1, 0, 1, 1)
 	}
-	if a := m.complete(cart, "key"); a.body != first.body {
-		t.Errorf("%v, want %v", a, first)
+	if n := m.waiting(); n != 2 {
+		t.Errorf("%d events, want 2", n)
 	}
-	m.ledger(cart, 1, 0, 1, 1)
 }
 
 // completeSlowly completes a cart whose provider is silent, and returns when the request is at its
@@ -522,7 +699,7 @@ func TestShopLogsWhatItDoesNotTell(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t, nil)
 	cart := m.fill(tokenOK, "book")
-	if _, err := m.shop.db.ExecContext(t.Context(), "DROP TABLE completions"); err != nil {
+	if _, err := m.shop.db.ExecContext(t.Context(), "DROP TABLE items"); err != nil {
 		t.Fatal(err)
 	}
 	for path, status := range map[string]int{"payment-sessions": http.StatusInternalServerError, "complete": http.StatusServiceUnavailable} {

@@ -7,7 +7,7 @@
 #
 # It needs go and curl, and a Redis that both shops can reach: that of REDIS_URL, or else its own
 # redis-server on a free port of the loopback interface. For the second, redis-server and redis-cli
-# must be installed.
+# must be installed. The shops' tables are in the PostgreSQL of DATABASE_URL, or else in SQLite.
 set -eu
 cd "$(dirname "$0")"
 
@@ -74,6 +74,15 @@ start() {
 	done
 }
 
+# without PID takes a process that has ended from the list.
+without() {
+	left=
+	for pid in $pids; do
+		[ "$pid" = "$1" ] || left="$left $pid"
+	done
+	pids=$left
+}
+
 # start_one starts the first shop, which dies more than once.
 start_one() {
 	start "first shop" -provider "$provider"
@@ -89,6 +98,23 @@ post() {
 	answer "$@" >"$work/shown" 2>&1 || status=1
 	cat "$work/shown"
 	return "$status"
+}
+
+# settled is post for a key that a completer may be about to finish: it asks again until it has.
+settled() {
+	echo "\$ curl -i -X POST $2"
+	final "$1" 410 "$2"
+}
+
+# final NAME STATUS ARGUMENTS repeats a request until it has that answer, and prints it.
+final() {
+	i=0
+	until answer "$1" "$3" >"$work/shown" 2>&1 && head -n 1 "$work/$1.head" | grep -q " $2"; do
+		i=$((i + 1))
+		[ "$i" -lt 300 ] || fail "$1 is not answered with $2"
+		sleep 0.1
+	done
+	cat "$work/shown"
 }
 
 answer() {
@@ -144,11 +170,7 @@ died() {
 	wait "$one_pid" || status=$?
 	[ "$status" = 137 ] || fail "the shop ended with $status, not 137"
 	echo "The first shop is dead: exit status $status."
-	left=
-	for pid in $pids; do
-		[ "$pid" = "$one_pid" ] || left="$left $pid"
-	done
-	pids=$left
+	without "$one_pid"
 }
 
 go build -o "$work/checkout" .
@@ -159,7 +181,14 @@ start "payment provider" -only-provider
 provider=$url
 start_one
 start "second shop" -provider "$provider"
-two=$url
+two=$url two_pid=$pid
+
+if [ -n "${DATABASE_URL:-}" ]; then
+	[ ! -e "$work/shop.db" ] || fail "the shops use SQLite in spite of DATABASE_URL"
+	echo "The shops' tables are in PostgreSQL."
+else
+	echo "The shops' tables are in SQLite; set DATABASE_URL for PostgreSQL."
+fi
 
 echo "== 1. A cart is completed, and completed again through the other shop: the same bytes, one charge, one e-mail"
 echo "\$ curl -X POST \$one/store/carts"
@@ -199,13 +228,7 @@ else
 	grep -qi '^Retry-After: ' "$work/early.head" || fail "the answer has no Retry-After"
 	echo "... and when the lease of the dead shop is over:"
 fi
-i=0
-until answer resumed '$two/store/carts/$cart/complete -H "Idempotency-Key: crash"' >"$work/shown" && grep -q ' 200' "$work/shown"; do
-	i=$((i + 1))
-	[ "$i" -lt 300 ] || fail "the cart is not completed"
-	sleep 0.1
-done
-cat "$work/shown"
+final resumed 200 '$two/store/carts/$cart/complete -H "Idempotency-Key: crash"'
 want resumed 200 '"type":"order"'
 post resumed_again '$two/store/carts/$cart/complete -H "Idempotency-Key: crash"'
 same resumed resumed_again
@@ -226,10 +249,10 @@ start_one
 echo "== 5. 3-D Secure: the customer has to confirm, and then the same key goes on"
 fill pm_3ds book
 post asked '$one/store/carts/$cart/complete -H "Idempotency-Key: secure"'
-want asked 200 requires_more
+want asked 202 requires_more
 charged 0 0
-payment=$(sed 's/.*"payment_id":"\([^"]*\)".*/\1/' "$work/asked.body")
-post confirm '$provider/payments/$payment/confirm'
+confirm_at=$(sed 's/.*"confirm_at":"\([^"]*\)".*/\1/' "$work/asked.body")
+post confirm '$confirm_at'
 post confirmed '$two/store/carts/$cart/complete -H "Idempotency-Key: secure"'
 want confirmed 200 '"type":"order"'
 post confirmed_again '$one/store/carts/$cart/complete -H "Idempotency-Key: secure"'
@@ -261,5 +284,40 @@ post soldout '$one/store/carts/$cart/complete -H "Idempotency-Key: soldout"'
 want soldout 409 insufficient_inventory
 counted tax_lines 0
 charged 1 1
+
+echo "== 9. The customer withdraws instead of confirming: the payment is canceled, and the cart is free again"
+fill pm_3ds book
+post wanted '$one/store/carts/$cart/complete -H "Idempotency-Key: withdrawn"'
+want wanted 202 requires_more
+post withdraw '$two/store/carts/$cart/withdraw'
+want withdraw 200 'called off'
+counted tax_lines 0
+settled withdrawn '$two/store/carts/$cart/complete -H "Idempotency-Key: withdrawn"'
+want withdrawn 410 '"withdrawn"'
+grep -qi '^Idempotency-Replayed: true' "$work/withdrawn.head" || fail "the completer has waited for its client"
+charged 0 0
+post cash '$one/store/carts/$cart/payment-sessions -d '\''{"token": "pm_ok"}'\'
+post bought '$one/store/carts/$cart/complete -H "Idempotency-Key: anew"'
+want bought 200 '"type":"order"'
+post late '$one/store/carts/$cart/withdraw'
+want late 409 'too late'
+charged 1 0
+
+echo "== 10. The customer neither confirms nor comes back: a shop that waits for three seconds undoes the order"
+for pid in "$one_pid" "$two_pid"; do
+	kill "$pid"
+	wait "$pid" || fail "a shop ended with an error"
+	without "$pid"
+done
+start "impatient shop" -provider "$provider" -confirm-within 3s -ask-every 1s
+two=$url
+fill pm_3ds book
+post forgotten '$two/store/carts/$cart/complete -H "Idempotency-Key: forgotten"'
+want forgotten 202 requires_more
+counted tax_lines 0
+settled expired '$two/store/carts/$cart/complete -H "Idempotency-Key: forgotten"'
+want expired 410 '"expired"'
+grep -qi '^Idempotency-Replayed: true' "$work/expired.head" || fail "the completer has waited for its client"
+charged 0 0
 
 echo "All answers are as they should be."
