@@ -251,11 +251,12 @@ func (c *checkout) join(ctx context.Context, st *redisidem.Stage) (redisidem.Out
 	if err == nil {
 		key, err = scope.WorkFlow(ctx, key, c.flow)
 	}
-	answer := problem(http.StatusConflict, "cart_in_completion", "the cart is being completed with another key; try again later")
+	var answer redisidem.Response
 	switch {
-	case errors.Is(err, redisidem.ErrNotFound): // its retention is over, or Redis has lost it
-		return redisidem.Finish(answer), nil
+	case errors.Is(err, redisidem.ErrNotFound): // Redis has lost it: only that key can go on
+		return redisidem.Finish(problem(http.StatusConflict, "cart_in_completion", "the cart is held by another key, which has no answer")), nil
 	case errors.Is(err, redisidem.ErrLocked):
+		answer = problem(http.StatusConflict, "cart_in_completion", "the cart is being completed with another key; try again later")
 		answer.Header["Retry-After"] = []string{"1"}
 	case err != nil:
 		return redisidem.Outcome{}, err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -386,6 +387,52 @@ func TestCompleterAsksForTheCustomer(t *testing.T) {
 	m.ledger(forgotten, 0, 0, 0, 0)
 }
 
+// TestLateWorkerChangesNothing has a worker that is silent for longer than its lease, just before
+// its transaction. Meanwhile the customer withdraws, and another worker undoes the checkout.
+func TestLateWorkerChangesNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		for point, charged := range map[string]int64{redisidem.Started: 0, paymentAuthorized: 1} {
+			t.Run(point, func(t *testing.T) {
+				m := newMarketOn(t, url, nil)
+				cart := m.fill(tokenOK, "book")
+				req := redisidem.Request{Method: http.MethodPost, Path: "/store/carts/" + cart + "/complete", Params: request{Cart: cart}}
+				cfg, late := m.checkout.flow.Config(), true
+				var flow *redisidem.Flow
+				for i := range cfg.Stages {
+					s := &cfg.Stages[i]
+					work := s.Work
+					s.Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						if s.Point != point || !late {
+							return work(ctx, st)
+						}
+						late = false
+						m.redis.FastForward(redisidem.DefaultLease)
+						other := m.redis.Service(nil).Scope(cart)
+						if err := other.Cancel(m.Context(), "key"); err != nil {
+							m.Error(err)
+						}
+						if key, err := other.DoFlow(m.Context(), "key", req, flow); err != nil || key.Response.Code != http.StatusGone {
+							m.Errorf("the other worker got %+v, %v", key, err)
+						}
+						return work(context.WithoutCancel(ctx), st)
+					}
+				}
+				flow, err := redisidem.NewFlow(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if key, err := m.service.Scope(cart).DoFlow(t.Context(), "key", req, flow); !errors.Is(err, redisidem.ErrFenced) {
+					t.Errorf("%+v, %v", key, err)
+				}
+				m.ledger(cart, charged, charged, 0, 0)
+				if key, err := m.shop.holder(t.Context(), cart); !errors.Is(err, errNotCompleting) {
+					t.Errorf("the cart is held by %q, %v", key, err)
+				}
+			})
+		}
+	})
+}
+
 // TestWithdrawDuringTheCharge withdraws while the provider is silent: it has charged, which the
 // next worker finds out and takes back.
 func TestWithdrawDuringTheCharge(t *testing.T) {
@@ -593,7 +640,7 @@ func TestRedisThatForgotDoesNotChargeAgain(t *testing.T) {
 		if err := m.redis.Client().FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		for _, key := range []string{"key", "another"} {
+		for _, key := range []string{"another", "key"} {
 			if a := m.complete(cart, key); a.status != http.StatusOK || a.body != first.body {
 				t.Errorf("%s with %s: %v, want %v", token, key, a, first)
 			}
