@@ -445,7 +445,7 @@ func TestWithdrawDuringTheCharge(t *testing.T) {
 	}
 	<-slow
 	var a response
-	for range 400 {
+	for range 2000 {
 		if a = m.complete(cart, "key"); a.status == http.StatusGone {
 			break
 		}
