@@ -231,7 +231,7 @@ func (q *fairQueue) waitForRoom(ctx context.Context) bool {
 }
 
 // hasRoom reports whether the scopes that had enough keys have half of their places free, or the
-// queue, if there are none. The caller holds mu.
+// queue, if no scope had. The caller holds mu.
 func (q *fairQueue) hasRoom(had []string) bool {
 	if len(had) == 0 {
 		return q.waiting <= queueTarget/2
