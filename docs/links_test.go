@@ -2,7 +2,6 @@ package docs
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,19 +11,10 @@ import (
 // TestLinksLeadSomewhere follows the links of all pages to files and headings of the repository.
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), "git", "-C", "..", "ls-files", "--cached", "--others", "--exclude-standard", "*.md").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	links := 0
-	for page := range strings.FieldsSeq(string(out)) {
-		page = filepath.Join("..", page)
-		text, err := os.ReadFile(page) //nolint:gosec // a page of the repository
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+	for _, page := range tracked(t, "*.md") {
+		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
 			if strings.Contains(m[1], ":") { // another site
 				continue
 			}
@@ -50,16 +40,13 @@ func TestLinksLeadSomewhere(t *testing.T) {
 // names itself.
 func anchors(t *testing.T, page string) map[string]bool {
 	t.Helper()
-	text, err := os.ReadFile(page) //nolint:gosec // a page of the repository
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := read(t, page)
 	all := make(map[string]bool)
 	drop := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
 		all[strings.ReplaceAll(drop.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
 	}
-	for _, m := range regexp.MustCompile(`(?:id|name)="([^"]+)"`).FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile(`(?:id|name)="([^"]+)"`).FindAllStringSubmatch(text, -1) {
 		all[m[1]] = true
 	}
 	return all
