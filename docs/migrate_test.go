@@ -138,7 +138,8 @@ func (p *powertools) answer(ctx context.Context, id string) (data string, found 
 	return record.Data, record.Status == "COMPLETED", nil
 }
 
-// powertoolsName is the name that Python makes: hashlib.md5(json.dumps("order-1").encode()).hexdigest().
+// powertoolsName is the name that Python makes:
+// hashlib.md5(json.dumps("order-1").encode()).hexdigest().
 const powertoolsName = "orders.app.handler#729040816f7330c4cb31f54a56f59a7b"
 
 func TestMigrationFromPowertools(t *testing.T) {

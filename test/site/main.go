@@ -1,6 +1,6 @@
 // Command site checks a built site: each link and each anchor of its pages resolves, and each page
 // can be reached from the first one. Its argument is the folder of the site. It prints each place
-// that is wrong and one line of summary, and its exit status is 1 if there is such a place. Links to
+// that is wrong and one line of summary. Its exit status is 1 if there is such a place. Links to
 // other sites are not followed.
 package main
 
