@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestGoBlocksAreCompiled finds each Go block of the pages in a source file of the repository, where
-// it is compiled or run with what it needs around it. A block that is a whole program is built. The
-// indentation may differ.
+// TestGoBlocksAreCompiled finds each Go block of the pages in a source file of the repository,
+// where it is compiled or run with what it needs around it. A block that is a whole program is
+// built. The indentation may differ.
 func TestGoBlocksAreCompiled(t *testing.T) {
 	t.Parallel()
 	sources := make(map[string]string)

@@ -17,8 +17,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemtest"
 )
 
-// TestMigrationFromFibersMiddleware is about docs/migrate.md: apps with Fiber's own middleware, with
-// both, and with the new one alone share a storage and a service.
+// TestMigrationFromFibersMiddleware is about docs/migrate.md: apps with Fiber's own middleware,
+// with both, and with the new one alone share a storage and a service.
 func TestMigrationFromFibersMiddleware(t *testing.T) {
 	t.Parallel()
 	service := idemtest.NewService(t, nil)
