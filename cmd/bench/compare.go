@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/compare"
-	"github.com/redisidem/redisidem/cmd/bench/internal/progress"
 	"github.com/redisidem/redisidem/cmd/bench/internal/report"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
@@ -35,7 +34,7 @@ func (c *compareCommand) Run() error {
 	if err != nil {
 		return err
 	}
-	worse, err := compare.Compare(os.Stdout, progress.Width(os.Stdout), before, after)
+	worse, err := compare.Compare(os.Stdout, width(), before, after)
 	if err != nil {
 		return err
 	}

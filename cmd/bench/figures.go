@@ -47,7 +47,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 	plan := figure.Plan{Duration: c.Duration, Repetitions: c.Repetitions, Records: c.Records, Counted: 3000, Only: c.Only}
 	bar := progress.New(os.Stderr, plan.Steps())
 	plan.Step = bar.Step
-	began := time.Now()
+	began, before := time.Now(), machine.Load()
 	figures, srv, err := figure.Measure(ctx, plan)
 	bar.Done()
 	if srv != nil {
@@ -61,6 +61,7 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 		Schema: result.Schema, Began: began.UTC(), Seconds: time.Since(began).Seconds(), Command: result.Words(os.Args[1:]), Measured: true,
 		Machine: machine.Describe(srv.Title, srv.Topology), Figures: figures,
 	}
+	run.Machine.LoadBefore, run.Machine.LoadAfter = before, machine.Load()
 	if err = errors.Join(err, c.show(run)); err != nil { // keeps the figures measured so far
 		return err
 	}
@@ -74,11 +75,11 @@ func (c *figuresCommand) Run(ctx context.Context) error {
 
 // show prints the figures and writes them to the files named by the flags.
 func (c *figuresCommand) show(run *result.Run) error {
-	if err := table.Head(os.Stdout, run); err != nil {
+	if err := table.Head(os.Stdout, run, width()); err != nil {
 		return err
 	}
 	fmt.Println()
-	if err := table.Figures(os.Stdout, run.Figures); err != nil {
+	if err := table.Figures(os.Stdout, run.Figures, width()); err != nil {
 		return err
 	}
 	fmt.Printf("\n%.0f s in all. Values are medians of ratios within one turn, with the lowest and highest.\n", run.Seconds)

@@ -15,6 +15,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/bench/internal/contender"
 	"github.com/redisidem/redisidem/cmd/bench/internal/machine"
 	"github.com/redisidem/redisidem/cmd/bench/internal/progress"
+	"github.com/redisidem/redisidem/cmd/bench/internal/promise"
 	"github.com/redisidem/redisidem/cmd/bench/internal/report"
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 	"github.com/redisidem/redisidem/cmd/bench/internal/scenario"
@@ -182,7 +183,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 		Machine: machine.Describe(srv.Title, srv.Topology), SampleSeconds: c.Duration.Seconds(),
 		Latency: float64(c.Latency) / float64(time.Millisecond),
 	}
-	if err := table.Head(os.Stdout, run); err != nil {
+	if err := table.Head(os.Stdout, run, width()); err != nil {
 		return err
 	}
 	err = c.measure(ctx, srv, run)
@@ -194,7 +195,10 @@ func (c *runCommand) Run(ctx context.Context) error {
 		run.Incomplete = true
 		return errors.Join(err, c.write(run)) // keeps the results of a long run
 	}
-	fmt.Printf("\n%.0f s in all. Ratios are against the first line of each table, sample by sample; ± is half the range of the samples.\n", run.Seconds)
+	run.Machine.LoadAfter = machine.Load()
+	if err := table.Foot(os.Stdout, run, width()); err != nil {
+		return err
+	}
 	if err := c.write(run); err != nil {
 		return err
 	}
@@ -234,8 +238,21 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 			steps += p.Steps(s)
 		}
 	}
-	bar := progress.New(os.Stderr, steps)
+	kinds := c.promised(chosen)
+	bar := progress.New(os.Stderr, steps+len(kinds))
 	defer bar.Done()
+	for _, kind := range kinds {
+		bar.Step("The promise: " + kind.Title)
+		p, err := promise.Check(ctx, srv, kind)
+		if err != nil {
+			return err
+		}
+		run.Promises = append(run.Promises, p)
+	}
+	bar.Clear()
+	if err := table.Promises(os.Stdout, run.Promises, width()); err != nil {
+		return err
+	}
 	for _, s := range chosen {
 		found := result.Scenario{Name: s.Name, Title: s.Title, About: s.About, Timed: s.Timed}
 		for _, p := range plans[s.Name] {
@@ -251,11 +268,33 @@ func (c *runCommand) measure(ctx context.Context, srv *target.Server, run *resul
 		}
 		run.Scenarios = append(run.Scenarios, found)
 		bar.Clear()
-		if err := table.Scenario(os.Stdout, &found, run.Measured, progress.Width(os.Stdout)); err != nil {
+		if err := table.Scenario(os.Stdout, &found, run.Measured, width()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// promised returns the contenders whose promise is checked: those of the first scenario that can
+// replay a response, if they take part in one that was chosen.
+func (c *runCommand) promised(chosen []scenario.Scenario) []contender.Kind {
+	var kinds []contender.Kind
+	for _, name := range (scenario.Plan{Kinds: c.Contender}).Contenders(scenario.All()[0]) {
+		kind, ok := contender.ByName(name)
+		takesPart := slices.ContainsFunc(chosen, func(s scenario.Scenario) bool { return slices.Contains(s.Kinds, name) })
+		if ok && kind.Replays && takesPart {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// width is the width of the texts on standard output: that of the terminal, or of a page.
+func width() int {
+	if columns := progress.Width(os.Stdout); columns > 0 {
+		return columns
+	}
+	return table.PageWidth
 }
 
 // plans returns the measurements of a scenario, at least one. It has one for each number of

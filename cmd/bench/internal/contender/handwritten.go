@@ -19,7 +19,7 @@ var (
 	redislockPlain = Kind{
 		Name: "redislock", Title: "redislock by hand",
 		About: "The hand-written way: obtain a redislock, read the record, write it, release: four round trips. A worker " +
-			"that outlives its lease overwrites another's result, because nothing fences it.",
+			"that outlives its lease can store its answer while another one has the lock, because nothing fences it.",
 		Replays: true,
 		Open: func(ctx context.Context, dial Dial, prefix string) (Contender, error) {
 			client, err := dial.Client(ctx)

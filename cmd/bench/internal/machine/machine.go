@@ -3,10 +3,14 @@ package machine
 
 import (
 	"bufio"
+	"context"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
@@ -15,8 +19,23 @@ import (
 func Describe(server, topology string) result.Machine {
 	return result.Machine{
 		OS: runtime.GOOS + "/" + runtime.GOARCH, CPU: processor(), Cores: runtime.NumCPU(), Go: runtime.Version(),
-		Server: server, Topology: topology, Version: version(),
+		Server: server, Topology: topology, Version: version(), LoadBefore: Load(),
 	}
+}
+
+// Load returns the number of processes that ran or were ready to run, on average over the last
+// minute, or 0 if the system does not count them.
+func Load() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0
+	}
+	return load
 }
 
 // processor returns the name of the processor, or "unknown".
@@ -35,23 +54,43 @@ func processor() string {
 	return "unknown"
 }
 
-// version returns the revision that this program was built from, if the build records it.
+// version returns the revision that this program was built from. "go run" does not record it, so
+// git is asked about the present folder then.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	revision, dirty := "", ""
+	revision, dirty := "", false
 	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
+		switch s.Key {
+		case "vcs.revision":
 			revision = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = " with changes"
+		case "vcs.modified":
+			dirty = s.Value == "true"
 		}
 	}
 	if revision == "" {
-		return info.Main.Version
+		revision, dirty = ofGit()
 	}
-	return revision[:min(12, len(revision))] + dirty
+	switch {
+	case revision == "":
+		return info.Main.Version
+	case dirty:
+		return revision[:min(12, len(revision))] + " with changes"
+	}
+	return revision[:min(12, len(revision))]
+}
+
+// ofGit returns the commit of the working tree around the present folder and whether the tree has
+// changes, or no commit if git does not know one.
+func ofGit() (revision string, dirty bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	head, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		return "", false
+	}
+	changes, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no").Output()
+	return strings.TrimSpace(string(head)), err != nil || len(changes) > 0
 }

@@ -2,6 +2,7 @@
 package progress
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -11,20 +12,27 @@ import (
 	"golang.org/x/term"
 )
 
-// Bar is a progress bar with an estimate of the remaining time. A nil Bar shows nothing.
+// Bar is a progress bar with an estimate of the remaining time on a terminal, and a line for each
+// tenth of the steps elsewhere. A nil Bar shows nothing.
 type Bar struct {
-	bar   *progressbar.ProgressBar
-	room  int  // width for a label; 0: no limit
-	begun bool // whether there was a step
+	bar   *progressbar.ProgressBar // nil: lines
+	room  int                      // width for a label; 0: no limit
+	begun bool                     // whether there was a step
+
+	w            io.Writer
+	steps, taken int
+	shown        int // tenths that have a line
 }
 
-// New returns a bar with this many steps on w, or nil if w is not a terminal.
+// New returns a bar with this many steps on w, or nil if steps is not positive.
 func New(w io.Writer, steps int) *Bar {
-	f, ok := w.(*os.File)
-	if !ok || f == nil || steps <= 0 || !isatty.IsTerminal(f.Fd()) {
+	if steps <= 0 {
 		return nil
 	}
-	return draw(f, steps, Width(f))
+	if f, ok := w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		return draw(f, steps, Width(f))
+	}
+	return &Bar{w: w, steps: steps, shown: -1}
 }
 
 // Width returns the width of the terminal behind a file, or 0 if it is not a terminal.
@@ -54,6 +62,10 @@ func (b *Bar) Step(label string) {
 	if b == nil {
 		return
 	}
+	if b.bar == nil {
+		b.line(label)
+		return
+	}
 	if r := []rune(label); b.room > 0 && len(r) > b.room {
 		label = string(r[:b.room-1]) + "…" // a line that wraps cannot be removed from the screen
 	}
@@ -64,16 +76,25 @@ func (b *Bar) Step(label string) {
 	b.begun = true
 }
 
+// line writes a line if the step before ended a tenth.
+func (b *Bar) line(label string) {
+	if tenth := min(10*b.taken/b.steps, 9); tenth > b.shown {
+		b.shown = tenth
+		_, _ = fmt.Fprintf(b.w, "%d %% %s\n", 10*tenth, label) // only a display
+	}
+	b.taken++
+}
+
 // Clear removes the bar from the screen until the next step.
 func (b *Bar) Clear() {
-	if b != nil {
+	if b != nil && b.bar != nil {
 		_ = b.bar.Clear() // the bar is only a display
 	}
 }
 
 // Done removes the bar from the screen.
 func (b *Bar) Done() {
-	if b != nil {
+	if b != nil && b.bar != nil {
 		_ = b.bar.Finish() // the bar is only a display
 	}
 }

@@ -63,7 +63,16 @@ func finding(l load, timed bool, all []*result.Point) []phrase {
 	say(". ", false)
 	if own != nil && own != first {
 		say(own.Title, true)
-		say(": "+text(middle(own))+against(own, all)+".", false)
+		say(": "+text(middle(own))+against(own, all)+". ", false)
+	}
+	var floors []string
+	for _, p := range all {
+		if !p.Replays {
+			floors = append(floors, p.Title)
+		}
+	}
+	if len(floors) > 0 {
+		say("Not compared, because they cannot replay an answer: "+strings.Join(floors, "; ")+".", false)
 	}
 	return said
 }

@@ -14,6 +14,7 @@ type page struct {
 	Measured bool
 	Partial  bool // the run was interrupted
 	Facts    []fact
+	Promises promises
 	Figures  []figure
 	Verdict  string // of all figures
 	Sections []section
@@ -26,7 +27,7 @@ type fact struct {
 }
 
 func newPage(r *result.Run) *page {
-	p := &page{Title: "Benchmark of redisidem", Measured: r.Measured, Partial: r.Incomplete, Facts: facts(r)}
+	p := &page{Title: "Benchmark of redisidem", Measured: r.Measured, Partial: r.Incomplete, Facts: facts(r), Promises: newPromises(r.Promises)}
 	cast := looks(r)
 	passed := 0
 	for i := range r.Figures {
@@ -57,13 +58,34 @@ func facts(r *result.Run) []fact {
 	if m.Cores != 1 {
 		cores = fmt.Sprintf("%d cores", m.Cores)
 	}
-	return []fact{
+	all := []fact{
 		{Name: "Server", Value: m.Server + ", " + m.Topology},
 		{Name: "Machine", Value: strings.Join([]string{m.CPU, cores, m.OS}, ", ")},
 		{Name: "Go", Value: m.Go},
-		{Name: "Version", Value: m.Version},
+		{Name: "Commit", Value: m.Version},
 		{Name: "Began", Value: r.Began.UTC().Format("2 January 2006, 15:04 UTC")},
 		{Name: "Took", Value: (time.Duration(r.Seconds) * time.Second).String()},
-		{Name: "Command", Value: strings.Join(append([]string{"bench"}, r.Command...), " "), Code: true},
 	}
+	if n := samples(r); n > 0 {
+		length := time.Duration(r.SampleSeconds * float64(time.Second)).String()
+		all = append(all, fact{Name: "Samples", Value: fmt.Sprintf("%d of %s for each point", n, length)})
+	}
+	if m.LoadBefore > 0 {
+		all = append(all, fact{Name: "Load", Value: fmt.Sprintf("%.1f before, %.1f at the end, with the benchmark itself", m.LoadBefore, m.LoadAfter)})
+	}
+	if r.Latency > 0 {
+		all = append(all, fact{Name: "Latency added", Value: number(r.Latency) + thin + "ms for each round trip"})
+	}
+	return append(all, fact{Name: "Command", Value: strings.Join(append([]string{"bench"}, r.Command...), " "), Code: true})
+}
+
+// samples returns the number of samples of a point, or 0 without any.
+func samples(r *result.Run) int {
+	n := 0
+	for i := range r.Scenarios {
+		for j := range r.Scenarios[i].Points {
+			n = max(n, len(r.Scenarios[i].Points[j].Samples))
+		}
+	}
+	return n
 }

@@ -94,6 +94,78 @@ func TestReportShowsEverything(t *testing.T) {
 	}
 }
 
+func TestReportBeginsWithThePromise(t *testing.T) {
+	t.Parallel()
+	r := fixture(t)
+	r.Machine.LoadBefore, r.Machine.LoadAfter, r.SampleSeconds, r.Latency = 0.5, 2.25, 0.3, 2
+	promise := func(title string, runs int, first, last result.Late) result.Promise {
+		return result.Promise{Title: title, Callers: 16, Runs: runs, Answers: runs, LateFirst: first, LateLast: last}
+	}
+	r.Promises = []result.Promise{
+		promise("ours", 1, result.LateRefused, result.LateRefused),
+		promise("by hand", 1, result.LateStored, result.LateRefused),
+		promise("of a process", 2, result.LateUnaware, result.LateStored),
+		promise("neither", 1, result.LateStored, result.LateStored),
+		promise("unaware", 1, result.LateUnaware, result.LateRefused),
+		{Title: "absent", Error: "no address", Skipped: true},
+	}
+	root := parse(t, render(t, r))
+	section := elements(root, "section")[0]
+	for _, want := range []string{
+		"1 of 6 keep it", "16 callers of two replicas",
+	} {
+		if !strings.Contains(text(section), want) {
+			t.Errorf("there is no %q", want)
+		}
+	}
+	want := []string{
+		"ours ran once refused kept",
+		"by hand ran once if it is ready first, its answer is stored and the holder's lost broken",
+		"of a process ran 2 times, 2 different answers its answer overwrites the stored one broken",
+		"neither ran once its answer is stored, first or last broken",
+		"unaware ran once gets no error, although its answer is not stored broken",
+		"absent no address not shown",
+	}
+	for i, row := range elements(elements(section, "tbody")[0], "tr") {
+		var cells []string
+		for cell := range row.ChildNodes() {
+			cells = append(cells, text(cell))
+		}
+		if got := strings.Join(strings.Fields(strings.Join(cells, " ")), " "); got != want[i] {
+			t.Errorf("%q, want %q", got, want[i])
+		}
+	}
+	facts := text(elements(root, "dl")[0])
+	for _, want := range []string{"Commit", "3f2c9a51d07e", "Samples", "of 300ms for each point", "0.5 before, 2.2 at the end", "2\u202fms for each round trip"} {
+		if !strings.Contains(facts, want) {
+			t.Errorf("there is no %q in %s", want, facts)
+		}
+	}
+}
+
+func TestBestValueComesFirst(t *testing.T) {
+	t.Parallel()
+	s := result.Scenario{Title: "Sorted", Points: []result.Point{
+		sampled("slow", false, 10), sampled("fast", false, 30), sampled("middle", false, 20),
+	}}
+	for i := range s.Points {
+		s.Points[i].Cost.ServerCPU = 100 / s.Points[i].Samples[0].PerSecond
+	}
+	root := parse(t, render(t, &result.Run{Measured: true, Scenarios: []result.Scenario{s}}))
+	for _, figure := range elements(root, "figure") {
+		title := text(elements(figure, "h3")[0])
+		var names []string
+		for _, node := range elements(figure, "text") {
+			if attribute(node, "class") == "name" {
+				names = append(names, strings.TrimSpace(text(node)))
+			}
+		}
+		if strings.Join(names, " ") != "fast middle slow" {
+			t.Errorf("%s: %v", title, names)
+		}
+	}
+}
+
 // TestReportKnowsItsOwnInEveryForm checks that the table and the finding treat the middleware
 // as this library's own.
 func TestReportKnowsItsOwnInEveryForm(t *testing.T) {
@@ -136,8 +208,8 @@ func TestSentenceGoesByEachRepetition(t *testing.T) {
 		{
 			"Floor", false,
 			[]result.Point{sampled("floor", false, 9000, 9100), sampled("rival", false, 500, 600), sampled("redisidem", true, 1200, 1250)},
-			[]string{"redisidem  comes first"},
-			[]string{"floor"},
+			[]string{"redisidem  comes first", "cannot replay an answer: floor."},
+			[]string{"floor  comes first", "of  floor"},
 		},
 		{
 			"Timed", true,

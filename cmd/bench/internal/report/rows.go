@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
@@ -35,8 +37,19 @@ func newRow(i int, p *result.Point, l look) row {
 	return row{look: l, Label: p.Title, Y: y + 15, Middle: y + rowMiddle}
 }
 
-// bars returns a chart with one value per contender, and its spread.
-func bars(title, unit string, points []*result.Point, cast map[string]look, value func(*result.Point) result.Spread,
+// best returns the points with the best value first. The best is the highest or the lowest.
+func best(points []*result.Point, highest bool, value func(*result.Point) float64) []*result.Point {
+	return slices.SortedStableFunc(slices.Values(points), func(a, b *result.Point) int {
+		if highest {
+			a, b = b, a
+		}
+		return cmp.Compare(value(a), value(b))
+	})
+}
+
+// bars returns a chart with one value per contender, and its spread. The best comes first, which is
+// the highest or the lowest.
+func bars(title, unit string, points []*result.Point, cast map[string]look, high bool, value func(*result.Point) result.Spread,
 	text func(float64) string,
 ) *chart {
 	highest := 0.0
@@ -46,6 +59,7 @@ func bars(title, unit string, points []*result.Point, cast map[string]look, valu
 	if highest == 0 {
 		return nil
 	}
+	points = best(points, high, func(p *result.Point) float64 { return value(p).Median })
 	c := rowChart(title, unit, len(points))
 	s, ticks := fromZero(highest, edge, width-edge)
 	c.X = newAxis(s, ticks, 60, short)
@@ -82,6 +96,7 @@ func ratios(points []*result.Point, cast map[string]look) *chart {
 	if base == nil || len(shown) == 0 {
 		return nil
 	}
+	shown = best(shown, true, func(p *result.Point) float64 { return p.Ratio.Median })
 	c := rowChart("Throughput against "+base.Title, "times as much as "+base.Title+" (logarithmic)", len(shown))
 	c.Note = "Of samples of the same repetition: the middle, with the lowest and the highest."
 	s, ticks := logarithmic(low, high, edge, width-edge)
@@ -124,6 +139,7 @@ func latencies(points []*result.Point, cast map[string]look) *chart {
 	if high == 0 {
 		return nil
 	}
+	points = best(points, false, func(p *result.Point) float64 { return p.Latency(percentiles[2].of).Median })
 	c := rowChart("Latency", "latency (logarithmic)", len(points))
 	s, ticks := logarithmic(low, high, edge+4, width-edge-4)
 	c.X = newAxis(s, ticks, 50, tickMicros)

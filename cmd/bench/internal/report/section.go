@@ -49,7 +49,7 @@ func newSection(n int, s *result.Scenario, cast map[string]look, wasMeasured boo
 	}
 	var throughput *chart
 	if !s.Timed {
-		throughput = bars("Throughput", "operations per second", shown, cast, (*result.Point).Throughput, perSecond)
+		throughput = bars("Throughput", "operations per second", shown, cast, true, (*result.Point).Throughput, perSecond)
 	}
 	if throughput != nil && first.rate > 0 {
 		throughput.Note = "Out of " + count(first.rate) + " operations offered per second."
@@ -59,7 +59,7 @@ func newSection(n int, s *result.Scenario, cast map[string]look, wasMeasured boo
 		slowness.Note = "From the moment at which each operation was due."
 	}
 	sec.add(throughput, ratios(shown, cast), slowness,
-		bars("Server time", "µs of the server's processor per operation", shown, cast, serverCPU, micros))
+		bars("Server time", "µs of the server's processor per operation", shown, cast, false, serverCPU, micros))
 	for _, d := range dimensions {
 		f, ok := familyOf(points, d)
 		if !ok {

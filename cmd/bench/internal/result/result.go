@@ -20,6 +20,7 @@ type Run struct {
 	Machine       Machine `json:"machine"`
 	// Measured is false on the embedded server, where the numbers are meaningless.
 	Measured  bool       `json:"measured"`
+	Promises  []Promise  `json:"promises,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
 	Figures   []Figure   `json:"figures,omitempty"`
 }
@@ -32,7 +33,11 @@ type Machine struct {
 	Go       string `json:"go"`
 	Server   string `json:"server"`   // such as "Redis 7.0.15"
 	Topology string `json:"topology"` // standalone, cluster, sentinel or embedded
-	Version  string `json:"version"`  // of this library, as recorded in the build
+	Version  string `json:"version"`  // of this library: the commit that was built, if it is known
+	// LoadBefore and LoadAfter are the averages of ready processes over the minute before the run
+	// and its last minute. 0: unknown.
+	LoadBefore float64 `json:"load_before,omitempty"`
+	LoadAfter  float64 `json:"load_after,omitempty"`
 }
 
 // Scenario is one kind of load, with all contenders that took part.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/redisidem/redisidem/cmd/bench/internal/result"
 )
@@ -15,13 +16,28 @@ import (
 // NotMeasured is the note about a run on the embedded server.
 const NotMeasured = "correctness only, not a measurement: install redis-server, or name a server with --redis"
 
-// Head writes the time and the environment of the run.
-func Head(w io.Writer, r *result.Run) error {
+// PageWidth is the width of a text that is not written to a terminal.
+const PageWidth = 100
+
+// Head writes the environment of the run, in lines of at most width.
+func Head(w io.Writer, r *result.Run, width int) error {
 	m := r.Machine
-	_, err := fmt.Fprintf(w, "%s (%s), %s, %d cores shared with the benchmark (%s), %s\n", m.Server, m.Topology, m.OS, m.Cores, m.CPU, m.Go)
+	text := fmt.Sprintf("%s (%s), %s, %d cores shared with the benchmark (%s), %s, redisidem %s", m.Server, m.Topology, m.OS, m.Cores, m.CPU, m.Go, m.Version)
+	_, err := fmt.Fprintln(w, wrap(text, width))
 	if err == nil && !r.Measured {
-		_, err = fmt.Fprintf(w, "\n*** %s ***\n", NotMeasured)
+		_, err = fmt.Fprintf(w, "\n%s\n", wrap("*** "+NotMeasured+" ***", width))
 	}
+	return err
+}
+
+// Foot writes how the run went and how to read its tables, in lines of at most width.
+func Foot(w io.Writer, r *result.Run, width int) error {
+	text := fmt.Sprintf("%.0f s in all", r.Seconds)
+	if m := r.Machine; m.LoadBefore > 0 {
+		text += fmt.Sprintf(", load %.1f before and %.1f at the end", m.LoadBefore, m.LoadAfter)
+	}
+	text += ". Ratios are against the first line of each table, sample by sample; ± is half the range of the samples."
+	_, err := fmt.Fprintf(w, "\n%s\n", wrap(text, width))
 	return err
 }
 
@@ -33,7 +49,7 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	if !measured {
 		title += " (correctness only)"
 	}
-	about := 118
+	about := PageWidth
 	if width > 0 {
 		about = min(about, width)
 	}
@@ -41,7 +57,7 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	if shared != "" {
 		title += ", " + shared
 	}
-	if _, err := fmt.Fprintf(w, "\n%s\n%s\n\n", title, wrap(s.About, about)); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%s\n%s\n\n", wrap(title, about), wrap(s.About, about)); err != nil {
 		return err
 	}
 	columns = append(columns, speeds(s.Timed)...)
@@ -70,7 +86,7 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 			if p.Skipped {
 				word = "left out"
 			}
-			absent = append(absent, fmt.Sprintf("%s: %s, %s: %s", p.Title, word, load(p), strings.ReplaceAll(p.Error, "\n", "; ")))
+			absent = append(absent, wrap(fmt.Sprintf("%s: %s, %s: %s", p.Title, word, load(p), strings.ReplaceAll(p.Error, "\n", "; ")), about))
 			continue
 		}
 		cells := []string{p.Title}
@@ -90,8 +106,24 @@ func Scenario(w io.Writer, s *result.Scenario, measured bool, width int) error {
 	return nil
 }
 
-// Figures writes the project's figures.
-func Figures(w io.Writer, figures []result.Figure) error {
+// Figures writes the project's figures, in lines of at most width if that is not 0. If a line would
+// be longer, the title has a line of its own.
+func Figures(w io.Writer, figures []result.Figure, width int) error {
+	var lines strings.Builder
+	if err := writeFigures(&lines, figures, "\t"); err != nil {
+		return err
+	}
+	for line := range strings.Lines(lines.String()) {
+		if width > 0 && utf8.RuneCountInString(line) > width+1 {
+			return writeFigures(w, figures, "\n\t")
+		}
+	}
+	_, err := io.WriteString(w, lines.String())
+	return err
+}
+
+// writeFigures writes the figures with a separator between the title and the rest.
+func writeFigures(w io.Writer, figures []result.Figure, separator string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range figures {
 		sign, verdict := "at least", "short"
@@ -102,7 +134,7 @@ func Figures(w io.Writer, figures []result.Figure) error {
 			verdict = "pass"
 		}
 		value := fmt.Sprintf("%s %s (%s-%s)", figure(f.Value), f.Unit, figure(f.Low), figure(f.High))
-		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%s %s\t%s\n", f.Number, f.Title, value, sign, bound(f.Bound), verdict) // Flush returns the error
+		_, _ = fmt.Fprintf(t, "%d\t%s%s%s\t%s %s\t%s\n", f.Number, f.Title, separator, value, sign, bound(f.Bound), verdict) // Flush returns the error
 	}
 	return t.Flush()
 }
@@ -164,14 +196,14 @@ func known(f float64, format string) string {
 	return fmt.Sprintf(format, f)
 }
 
-// wrap breaks a text into lines.
+// wrap breaks a text into lines of at most width, if that is not 0.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	used := 0
 	for _, word := range strings.Fields(text) {
 		switch {
 		case used == 0:
-		case used+1+len(word) > width:
+		case width > 0 && used+1+utf8.RuneCountInString(word) > width:
 			b.WriteByte('\n')
 			used = 0
 		default:
@@ -179,7 +211,7 @@ func wrap(text string, width int) string {
 			used++
 		}
 		b.WriteString(word)
-		used += len(word)
+		used += utf8.RuneCountInString(word)
 	}
 	return b.String()
 }

@@ -132,13 +132,13 @@ func TestEmbeddedServerIsSaidToBeNoMeasurement(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	run := &result.Run{Machine: result.Machine{Server: "Redis 7.0.15"}}
-	if err := table.Head(&b, run); err != nil {
+	if err := table.Head(&b, run, 0); err != nil {
 		t.Fatal(err)
 	}
 	has(t, b.String(), table.NotMeasured)
 	b.Reset()
 	run.Measured = true
-	if err := table.Head(&b, run); err != nil {
+	if err := table.Head(&b, run, 0); err != nil {
 		t.Fatal(err)
 	}
 	lacks(t, b.String(), table.NotMeasured)
@@ -147,15 +147,80 @@ func TestEmbeddedServerIsSaidToBeNoMeasurement(t *testing.T) {
 func TestFiguresSayPassOrShort(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	if err := table.Figures(&b, []result.Figure{
+	figures := []result.Figure{
 		{Number: 1, Title: "throughput", Value: 3.5, Low: 3, High: 4, Bound: 3, Unit: "x", Pass: true},
 		{Number: 2, Title: "time", Value: 1.2, Bound: 1.15, AtMost: true, Unit: "x"},
-	}); err != nil {
+	}
+	if err := table.Figures(&b, figures, table.PageWidth); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
 	has(t, lines[0], "3.50 x (3.00-4.00)", "at least 3", "pass")
 	has(t, lines[1], "1.20 x", "at most 1.15", "short")
+
+	b.Reset()
+	figures[0].Title = strings.Repeat("long ", 12) + "title"
+	if err := table.Figures(&b, figures, table.PageWidth); err != nil {
+		t.Fatal(err)
+	}
+	fits(t, b.String())
+	has(t, strings.Split(b.String(), "\n")[1], "3.50 x (3.00-4.00)", "at least 3", "pass")
+}
+
+// fits checks the width of each line.
+func fits(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > table.PageWidth {
+			t.Errorf("the line has %d columns: %s", n, line)
+		}
+	}
+}
+
+func TestPromisesSayWhatIsBroken(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	promise := func(title string, runs int, first, last result.Late) result.Promise {
+		return result.Promise{Title: title, Callers: 16, Runs: runs, Answers: runs, LateFirst: first, LateLast: last}
+	}
+	if err := table.Promises(&b, []result.Promise{
+		promise("ours", 1, result.LateRefused, result.LateRefused),
+		promise("twice", 2, result.LateRefused, result.LateRefused),
+		promise("first", 1, result.LateStored, result.LateRefused),
+		promise("last", 1, result.LateUnaware, result.LateStored),
+		promise("both", 2, result.LateStored, result.LateStored),
+		promise("unaware", 1, result.LateRefused, result.LateUnaware),
+		{Title: "absent", Error: "no address", Skipped: true},
+		{Title: "failed", Error: "a\nb"},
+	}, table.PageWidth); err != nil {
+		t.Fatal(err)
+	}
+	has(t, b.String(), "16 callers", "kept    ours\n",
+		"broken  twice: the request ran 2 times, with 2 different answers\n",
+		"broken  first: the late worker's answer is stored if it is ready first, and the holder's is lost\n",
+		"broken  last: the late worker's answer replaces the stored one\n",
+		"in place of the holder's", "broken  unaware: the late worker gets no error\n",
+		"-       absent: left out: no address\n", "FAILED  failed: a; b\n")
+	fits(t, b.String())
+}
+
+func TestTextsFitAPage(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	run := &result.Run{Machine: result.Machine{
+		Server: "Redis 7.0.15", Topology: "standalone", OS: "linux/amd64", CPU: strings.Repeat("A Long Name of a Processor ", 4),
+		Version: "0123456789ab with changes", LoadBefore: 1, LoadAfter: 2,
+	}}
+	for _, write := range []func() error{
+		func() error { return table.Head(&b, run, table.PageWidth) },
+		func() error { return table.Foot(&b, run, table.PageWidth) },
+	} {
+		if err := write(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has(t, b.String(), "0123456789ab with changes", "load 1.0 before and 2.0 at the end")
+	fits(t, b.String())
 }
 
 func TestUnits(t *testing.T) {

@@ -214,6 +214,17 @@ func (s *Server) Empty(ctx context.Context, prefix string) error {
 	})
 }
 
+// Expire ends all leases of contenders whose keys begin with prefix, as if their time was over: it
+// removes the keys with ":lock" in their name.
+func (s *Server) Expire(ctx context.Context, prefix string) error {
+	return each(ctx, s.admin, func(ctx context.Context, node *redis.Client) error {
+		return scan(ctx, node, prefix, func(names []string) (bool, error) {
+			locks := slices.DeleteFunc(names, func(name string) bool { return !strings.Contains(name, ":lock") })
+			return true, remove(ctx, node, locks, redis.Pipeliner.Unlink)
+		})
+	})
+}
+
 // scan calls f with names that begin with prefix. It ends when f returns false or all names were
 // passed.
 func scan(ctx context.Context, node *redis.Client, prefix string, f func(names []string) (more bool, err error)) error {
