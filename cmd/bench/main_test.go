@@ -179,7 +179,7 @@ func TestInterruptedRunKeepsWhatItHas(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "run.json")
 	cmd, stdout := started(t, "run", "-s", "lifecycle", "-s", "replay", "-c", "redislock", "--callers", "1,2", "--duration", "200ms", "--json", file)
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		if strings.Contains(lines.Text(), "redislock by hand") { // the first scenario is done
+		if strings.Contains(lines.Text(), "First execution") { // the first scenario is done
 			break
 		}
 	}
@@ -239,5 +239,18 @@ func TestFailedContendersAreAFailure(t *testing.T) {
 	run.Scenarios[0].Points[0].Error = "wrong bytes"
 	if err := failures(run); err == nil {
 		t.Error("who fails does not")
+	}
+	for _, test := range []struct {
+		promise result.Promise
+		fails   bool
+	}{
+		{result.Promise{Contender: "rival", Runs: 2, Answers: 2}, false},
+		{result.Promise{Contender: "rival", Error: "needs another server", Skipped: true}, false},
+		{result.Promise{Contender: "rival", Error: "wrong bytes"}, true},
+		{result.Promise{Contender: "own", Own: true, Runs: 2, Answers: 2}, true},
+	} {
+		if err := failures(&result.Run{Promises: []result.Promise{test.promise}}); (err != nil) != test.fails {
+			t.Errorf("%+v: %v", test.promise, err)
+		}
 	}
 }

@@ -205,9 +205,15 @@ func (c *runCommand) Run(ctx context.Context) error {
 	return failures(run)
 }
 
-// failures returns an error that matches errShort if a contender failed.
+// failures returns an error that matches errShort if a contender failed, or if this library did not
+// keep its promise.
 func failures(run *result.Run) error {
 	var failed []string
+	for i := range run.Promises {
+		if p := &run.Promises[i]; !p.Skipped && (p.Error != "" || p.Own && !p.Kept()) {
+			failed = append(failed, p.Contender+" in the promise")
+		}
+	}
 	for _, s := range run.Scenarios {
 		for i := range s.Points {
 			if p := &s.Points[i]; p.Error != "" && !p.Skipped {

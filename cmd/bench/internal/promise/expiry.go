@@ -10,8 +10,8 @@ import (
 )
 
 // expiry lets the lease of a worker end during its work. The next worker, on another replica, gets
-// the request and works, too. lateFirst says which of the two ends first. A later replay shows whose
-// answer is stored.
+// the request and works, too. lateFirst says which of the two ends first. A later replay shows
+// whose answer is stored.
 func expiry(ctx context.Context, all []contender.Contender, expire func(context.Context) error, lateFirst bool) (result.Late, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
