@@ -35,8 +35,8 @@ type Webhook struct {
 	Secrets []string
 
 	// Tolerance is how much the time of a signature may differ from the host's clock, in the past
-	// and in the future. An older delivery is refused, also if its event was accepted before. GitHub
-	// and Shopify sign no time. Default: 5 min. A negative value does not look at the time.
+	// and in the future. An older delivery is refused, also if its event was accepted before.
+	// GitHub and Shopify sign no time. Default: 5 min. A negative value does not look at the time.
 	Tolerance time.Duration
 
 	// Verify takes the place of Scheme, Secrets and Tolerance for senders with another scheme. It
