@@ -27,8 +27,8 @@ type Config struct {
 	// MaxAttempts is how many attempts a message gets before it becomes a dead letter. Default: 5.
 	MaxAttempts int
 
-	// Wait is how long a delivery waits while another worker has the message. Default: the
-	// service's Lease. A negative value does not wait.
+	// Wait is how long a delivery waits while another worker has the message. Default: one
+	// and a half times the service's Lease. A negative value does not wait.
 	Wait time.Duration
 
 	// Extend asks the broker for more time before it delivers the message again. It is called each

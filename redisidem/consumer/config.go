@@ -47,8 +47,8 @@ type Config struct {
 	MaxAttempts int
 
 	// Wait is how long a delivery waits while another worker has the message. A worker that has
-	// died holds its messages for the rest of its lease. Default: the service's Lease. A negative
-	// value does not wait.
+	// died holds its messages for the rest of its lease. Default: one and a half times the
+	// service's Lease. A negative value does not wait.
 	Wait time.Duration
 
 	// ExtendEvery is the pause between two calls of Message.Extend. Choose it shorter than half of
@@ -66,7 +66,7 @@ func (c *Config) withDefaults(service *redisidem.Config) Config {
 		out.MaxAttempts = DefaultMaxAttempts
 	}
 	if out.Wait == 0 {
-		out.Wait = service.Lease
+		out.Wait = service.Lease + service.Lease/2
 	}
 	if out.ExtendEvery == 0 {
 		out.ExtendEvery = DefaultExtendEvery

@@ -67,7 +67,7 @@ func TestDeliveryDoesNotWaitForever(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *store) {
 		svc := s.service(redisidem.Config{})
 		_, err := newConsumer(t, svc, nil).Handle(t.Context(), consumer.Message{ID: "m"}, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-			for wait, want := range map[time.Duration]time.Duration{0: 10 * time.Second, 3 * time.Second: 3 * time.Second, -1: 0} {
+			for wait, want := range map[time.Duration]time.Duration{0: 15 * time.Second, 3 * time.Second: 3 * time.Second, -1: 0} {
 				other := newConsumer(t, s.service(redisidem.Config{}), &consumer.Config{Wait: wait})
 				began := time.Now()
 				_, err := other.Handle(context.WithoutCancel(t.Context()), consumer.Message{ID: "m"}, (&work{}).run)
