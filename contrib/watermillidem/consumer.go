@@ -55,8 +55,8 @@ func New(service *redisidem.Service, group string, cfg *Config) (*Consumer, erro
 // delivery returns them again. It returns the handler's error. See [consumer.Consumer.Handle] for
 // its other errors and for what it blocks on.
 //
-// The handler finds the [Stage] of its attempt in the context of the message. That context ends when
-// the lease is lost.
+// The handler finds the [Stage] of its attempt in the context of the message. That context ends
+// when the lease is lost.
 func (c *Consumer) Middleware(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) (produced []*message.Message, err error) {
 		key, err := c.handle(msg, func(_ context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {

@@ -7,8 +7,8 @@
 // # Promise
 //
 // The messages that a handler returns are stored before the router publishes them, and before it
-// acknowledges the message that it has handled. A further delivery publishes the same messages, with
-// the same UUIDs, and the handler does not run. So each message leads to one set of messages,
+// acknowledges the message that it has handled. A further delivery publishes the same messages,
+// with the same UUIDs, and the handler does not run. So each message leads to one set of messages,
 // published at least once, and a consumer of them that uses this package handles each once.
 //
 // Other effects of a handler happen at least once, because a process can die in between. For a SQL

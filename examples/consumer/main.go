@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/exec"
@@ -18,19 +19,24 @@ import (
 )
 
 func main() {
-	ctx := context.Background()
-	run := produce
-	if len(os.Args) > 1 && os.Args[1] == "worker" {
-		run = work
-	}
-	if err := run(ctx); err != nil {
+	if err := run(context.Background(), os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// produce fills the queue, and starts two workers, one after the other. The first one dies.
-func produce(ctx context.Context) error {
+// run is the main function of the program, and of the workers that it starts.
+func run(ctx context.Context, out io.Writer) error {
 	url := os.Getenv("REDIS_URL")
+	if isWorker() {
+		return work(ctx, out, url)
+	}
+	return produce(ctx, out, url)
+}
+
+func isWorker() bool { return len(os.Args) > 1 && os.Args[1] == "worker" }
+
+// produce fills the queue, and starts two workers, one after the other. The first one dies.
+func produce(ctx context.Context, out io.Writer, url string) error {
 	if url == "" {
 		server, err := miniredis.Run()
 		if err != nil {
@@ -65,9 +71,9 @@ func produce(ctx context.Context) error {
 		}
 		worker := exec.CommandContext(ctx, program, "worker")
 		worker.Env = append(os.Environ(), "REDIS_URL="+url, "DIES_AT="+dies)
-		worker.Stdout, worker.Stderr = os.Stdout, os.Stderr
+		worker.Stdout, worker.Stderr = out, out
 		err = worker.Run()
-		fmt.Println("the worker has ended:", cmp.Or(worker.ProcessState.String(), fmt.Sprint(err)))
+		fmt.Fprintln(out, "the worker has ended:", cmp.Or(worker.ProcessState.String(), fmt.Sprint(err)))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -20,8 +21,8 @@ const (
 )
 
 // work handles the messages of the queue until it is empty.
-func work(ctx context.Context) error {
-	opts, err := redis.ParseURL(os.Getenv("REDIS_URL"))
+func work(ctx context.Context, out io.Writer, url string) error {
+	opts, err := redis.ParseURL(url)
 	if err != nil {
 		return err
 	}
@@ -48,17 +49,17 @@ func work(ctx context.Context) error {
 			return rdb.XClaimJustID(ctx, &redis.XClaimArgs{Stream: stream, Group: group, Consumer: "worker", Messages: []string{delivery.ID}}).Err()
 		}}
 		key, err := shipping.Handle(ctx, m, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			fmt.Printf("%s: ship, attempt %d\n", item, st.Attempt())
+			fmt.Fprintf(out, "%s: ship, attempt %d\n", item, st.Attempt())
 			if item == os.Getenv("DIES_AT") {
 				die() // it was shipped, and Redis does not know it
 			}
 			return redisidem.Finish(redisidem.Response{Body: []byte("parcel with " + item)}), nil
 		})
 		if err != nil {
-			fmt.Println(item, "stays in the queue, and is delivered again:", err)
+			fmt.Fprintln(out, item, "stays in the queue, and is delivered again:", err)
 			continue
 		}
-		fmt.Printf("%s: %s, replayed: %t\n", item, key.Response.Body, key.Replayed())
+		fmt.Fprintf(out, "%s: %s, replayed: %t\n", item, key.Response.Body, key.Replayed())
 		if err := rdb.XAck(ctx, stream, group, delivery.ID).Err(); err != nil {
 			return err
 		}

@@ -30,7 +30,8 @@ type Config struct {
 	//
 	// A message is handed over in these cases:
 	//
-	//   - The work has failed MaxAttempts times. Attempts that panicked or whose process died count.
+	//   - The work has failed MaxAttempts times. Attempts that panicked, or whose process died,
+	//     count.
 	//   - The work has returned an error that matches [ErrPoison].
 	//   - The ID was first used with another body ([redisidem.ErrFingerprintMismatch]), or is empty
 	//     or too long ([redisidem.ErrInvalid]).

@@ -47,10 +47,11 @@ func New(service *redisidem.Service, subscription string, cfg *Config) (*Consume
 // before. The message may be acknowledged if the error is nil, and must not be if it is not: the
 // broker then delivers it again.
 //
-// It blocks while the work runs, and for up to Config.Wait while another worker has the message. The
-// work gets the number of its attempt, a fence and outbound keys, and a context that ends when the
-// lease is lost. An error of the work leaves the message as it was. An outcome that does not finish
-// the key is stored, and Handle returns [ErrUnfinished]: the next delivery continues from there.
+// It blocks while the work runs, and for up to Config.Wait while another worker has the message.
+// The work gets the number of its attempt, a fence and outbound keys, and a context that ends when
+// the lease is lost. An error of the work leaves the message as it was. An outcome that does not
+// finish the key is stored, and Handle returns [ErrUnfinished]: the next delivery continues from
+// there.
 //
 // The returned key is never nil. Without an error it is finished, unless the message was handed to
 // Config.DeadLetter. The errors are ErrUnfinished, those of [redisidem.Scope.Do], and those of

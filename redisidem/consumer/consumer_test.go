@@ -49,8 +49,8 @@ func TestRoundTripsOfAMessage(t *testing.T) {
 	})
 }
 
-// TestMessageOfADeadWorkerWaitsForItsLease is about a message that is delivered again while the dead
-// worker's lease lasts.
+// TestMessageOfADeadWorkerWaitsForItsLease is about a message that is delivered again while the
+// dead worker's lease lasts.
 func TestMessageOfADeadWorkerWaitsForItsLease(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *store) {
 		s.crash("m")

@@ -1,10 +1,10 @@
 //go:build unix
 
-// Package consumer tests the promise of package watermillidem with a real broker and real processes:
-// each message of a queue is handled once.
+// Package consumer tests the promise of package watermillidem with a real broker and real
+// processes: each message of a queue is handled once.
 //
-// Messages are published to NATS JetStream, a part of them twice. A process that handles them with a
-// Watermill router is killed again and again. Each message is answered by a message with a fresh
+// Messages are published to NATS JetStream, a part of them twice. A process that handles them with
+// a Watermill router is killed again and again. Each message is answered by a message with a fresh
 // UUID, so that a second answer to the same message would be seen.
 //
 //	go test -count=1 -v ./test/consumer -size change  # 10,000 messages, a kill each second
@@ -184,8 +184,8 @@ func (b *broker) answers(t *testing.T) (uuids map[string]map[string]bool, publis
 	return uuids, published
 }
 
-// TestEachMessageIsHandledOnceByKilledConsumers publishes messages, a fifth of them twice, and kills
-// the process that handles them.
+// TestEachMessageIsHandledOnceByKilledConsumers publishes messages, a fifth of them twice, and
+// kills the process that handles them.
 func TestEachMessageIsHandledOnceByKilledConsumers(t *testing.T) {
 	messages := rung.Size(t, 10_000, 10_000, 50_000)
 	random := rand.New(rand.NewPCG(rung.Seed(t), 0))
