@@ -42,6 +42,6 @@
 // whose clients never came back. [Scope.InitializeRequest] and [Scope.WorkStage] make loops over
 // stages by hand. All stand on [Lease], which can be taken by itself with [Scope.Lock].
 //
-// Package httpidem brings keys to HTTP, and package idemtest is for the tests of programs that use
-// this one.
+// Package httpidem brings keys to HTTP, and package consumer brings them to the messages of a
+// queue. Package idemtest is for the tests of programs that use this one.
 package redisidem

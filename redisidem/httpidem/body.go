@@ -87,13 +87,18 @@ func (b *replayedBody) restore(r *http.Request, body []byte) {
 	r.Body, r.GetBody = b, b.again
 }
 
-// readBody reads the body. If it fails, it refuses the request and reports false.
+// readBody reads the body, unless that was done before. If it fails, it refuses the request and
+// reports false.
 func (x *keyedRequest) readBody() (ok bool) {
+	if x.hasBody {
+		return true
+	}
 	var err error
 	if x.body, err = readBody(x.r, x.middleware.cfg.MaxBodyBytes); err != nil {
 		x.middleware.refuseBody(x.w, x.r, err)
 	}
-	return err == nil
+	x.hasBody = err == nil
+	return x.hasBody
 }
 
 // refuseBody answers a request whose body cannot be read.

@@ -27,8 +27,11 @@
 // were withdrawn gets no stored response. The scope function returns the name of the authenticated
 // caller. For a route with another policy, make another Middleware on the same service.
 //
+// [NewWebhook] makes the middleware for events that another service delivers and signs.
+//
 // The checks come in this order:
 //
+//   - the signature of a webhook
 //   - the syntax of the key
 //   - the scope
 //   - the rights of the caller (Config.Authorize)

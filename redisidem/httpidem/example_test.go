@@ -2,11 +2,15 @@ package httpidem_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
@@ -84,4 +88,43 @@ func Example() {
 	// 201 charge 1, attempt 1 replayed: false
 	// 201 charge 1, attempt 1 replayed: true
 	// 422 mismatch replayed: false
+}
+
+// A webhook of Stripe is handled once for each event. While the endpoint's secret is replaced, both
+// secrets are accepted.
+func ExampleNewWebhook() {
+	svc, stop := exampleService()
+	defer stop()
+
+	hook, err := httpidem.NewWebhook(svc, httpidem.StripeWebhook("whsec_new", "whsec_old"), nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	paid := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("paid:", httpidem.Stage(r.Context()).Key().Value)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux := http.NewServeMux()
+	mux.Handle("POST /webhooks/stripe", hook.Handler(paid))
+
+	deliver := func(secret string) {
+		const event = `{"id":"evt_1","type":"payment_intent.succeeded"}`
+		at := strconv.FormatInt(time.Now().Unix(), 10)
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(at + "." + event))
+		r := httptest.NewRequest(http.MethodPost, "/webhooks/stripe", strings.NewReader(event))
+		r.Header.Set("Stripe-Signature", fmt.Sprintf("t=%s,v1=%x", at, mac.Sum(nil)))
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		fmt.Println(w.Code, "replayed:", w.Header().Get("Idempotency-Replayed") != "")
+	}
+	deliver("whsec_old")
+	deliver("whsec_new") // the same event again
+	deliver("whsec_false")
+	// Output:
+	// paid: evt_1
+	// 204 replayed: false
+	// 204 replayed: true
+	// 403 replayed: false
 }

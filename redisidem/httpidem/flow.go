@@ -42,11 +42,7 @@ func (m *Middleware) Flow(flow *redisidem.Flow, params ParamsFunc) (http.Handler
 
 func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *redisidem.Flow, params ParamsFunc) {
 	if !m.covers(r) {
-		m.observe(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
-		for _, method := range m.cfg.Methods {
-			w.Header().Add("Allow", method)
-		}
-		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		m.refuseMethod(w, r)
 		return
 	}
 	x := &keyedRequest{}
@@ -119,7 +115,7 @@ func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 	case errors.Is(err, redisidem.ErrPaused):
 		m.refuse(x.w, x.r, m.problem(ResultPaused), err)
 	case errors.Is(err, redisidem.ErrNotKept):
-		m.refuse(x.w, x.r, m.problem(ResultGone), err)
+		x.refuseGone(0, err)
 	// A stage can return ErrInvalid too. Without an attempt, the store has refused the request
 	// itself.
 	case key.Attempts == 0 && isRefused && refused.Field == "Request.Params" && refused.Err == nil:

@@ -1,9 +1,11 @@
 package httpidem_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/redisidem/redisidem/internal/httptoken"
+	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 	"github.com/redisidem/redisidem/redisidem/idemclient"
 	"github.com/redisidem/redisidem/redisidem/idemheader"
@@ -104,6 +107,36 @@ func FuzzPointers(f *testing.F) {
 		var value any
 		if (got != nil) != found || found && (json.Unmarshal(got, &value) != nil || !reflect.DeepEqual(value, want)) {
 			t.Fatalf("%q and %q in %s: %s, want %v", first, second, document, got, want)
+		}
+	})
+}
+
+// FuzzWebhookSignature checks that no delivery is accepted that is not signed with the secret,
+// whatever its header fields are.
+func FuzzWebhookSignature(f *testing.F) {
+	code := strings.Repeat("0", 64)
+	f.Add("t=1,v1="+code+",v1=", "1", "msg_1", []byte("{}"))
+	f.Add("v1,"+strings.Repeat("A", 43)+"= v1a,", "9223372036854775807", "", []byte(nil))
+	f.Add("sha256="+code, "-1", "evt_1", []byte(`{"id":"evt_1"}`))
+	svc := newStore(f).service(redisidem.Config{})
+	handlers := make(map[string]http.Handler)
+	for name, s := range signers() {
+		handlers[name] = newWebhook(f, svc, s.hook(secretText), nil).Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			f.Error("a delivery was accepted")
+		}))
+	}
+	f.Fuzz(func(t *testing.T, signature, at, id string, body []byte) {
+		for name, h := range handlers {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
+			for _, prefix := range []string{"Webhook-", "Svix-"} {
+				r.Header[prefix+"Id"], r.Header[prefix+"Timestamp"], r.Header[prefix+"Signature"] = []string{id}, []string{at}, []string{signature}
+			}
+			for _, field := range []string{"Stripe-Signature", "X-Hub-Signature-256", "X-Shopify-Hmac-Sha256"} {
+				r.Header[field] = []string{signature}
+			}
+			if w := call(h, r); w.Code != http.StatusForbidden {
+				t.Errorf("%s: %d %s", name, w.Code, w.Body)
+			}
 		}
 	})
 }

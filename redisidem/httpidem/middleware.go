@@ -24,6 +24,10 @@ type Middleware struct {
 	maxValueBytes int
 	waiting       atomic.Int64 // the number of requests that may be waiting for an earlier one
 	position      string       // the source position of the call of New
+
+	// verify returns an error for a delivery of a webhook that its sender has not signed. It is nil
+	// unless NewWebhook made the middleware.
+	verify func(r *http.Request, body []byte) error
 }
 
 // New returns a Middleware that keeps its keys in a service. The scope function is required: use
@@ -70,7 +74,12 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 }
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler, limit time.Duration) {
-	if !m.covers(r) || !routed(next, r) {
+	covered := m.covers(r)
+	switch {
+	case !covered && m.verify != nil:
+		m.refuseMethod(w, r)
+		return
+	case !covered || !routed(next, r):
 		m.bypass(w, r, next)
 		return
 	}

@@ -29,6 +29,10 @@ var problemTexts = map[Result]problemText{
 	ResultNotAllowed: {
 		http.StatusForbidden, "The caller is not authorized", "This request was not executed, and did not use its idempotency key.",
 	},
+	ResultBadSignature: {
+		http.StatusForbidden, "The signature of the webhook is not valid",
+		"This delivery was not handled. Sign the bytes of the body with the current secret, and check the clock.",
+	},
 	ResultOverQuota: {
 		http.StatusTooManyRequests, "Too many requests with an Idempotency-Key",
 		"The caller has reached its limit of requests or keys. This request was not executed. Try again later, with the same key.",

@@ -7,6 +7,16 @@ import (
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
+// refuseMethod answers a request with a method that is not covered, and for which there is no other
+// handler.
+func (m *Middleware) refuseMethod(w http.ResponseWriter, r *http.Request) {
+	m.observe(r.Context(), ResultBypassed, http.StatusMethodNotAllowed, nil)
+	for _, method := range m.cfg.Methods {
+		w.Header().Add("Allow", method)
+	}
+	http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+}
+
 // refuse answers with a problem, whose RetryAfter it sets. The caller has set the key's own field
 // already. err is the error behind the problem, or nil.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, p *Problem, err error) {

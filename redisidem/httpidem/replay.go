@@ -13,11 +13,11 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	m := x.middleware
 	switch {
 	case stored == nil || stored.Header[notKeptHeader] != nil:
-		p := m.problem(ResultGone)
+		original := 0
 		if stored != nil {
-			p.OriginalStatus = stored.Code
+			original = stored.Code
 		}
-		m.refuse(x.w, x.r, p, nil)
+		x.refuseGone(original, nil)
 		return
 	case stored.Code != 0 && stored.Code < 200:
 		m.refuse(x.w, x.r, m.problem(ResultFailed), redisidem.ErrDamaged)
@@ -55,6 +55,24 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	if setTrailers != nil {
 		setTrailers()
 	}
+}
+
+// refuseGone answers a retry of a request that was executed, and whose response was not kept.
+// original is the status of that response, or 0. The sender of a webhook gets a 200: it does not
+// need the response, and a 410 can make it stop all deliveries.
+func (x *keyedRequest) refuseGone(original int, err error) {
+	m := x.middleware
+	if m.verify == nil {
+		p := m.problem(ResultGone)
+		p.OriginalStatus = original
+		m.refuse(x.w, x.r, p, err)
+		return
+	}
+	h := x.w.Header()
+	m.cfg.Profile.markReplay(h)
+	h.Set("Cache-Control", "no-store")
+	m.observe(x.r.Context(), ResultGone, http.StatusOK, err)
+	x.w.WriteHeader(http.StatusOK)
 }
 
 // The fields that mark a response as a replay.

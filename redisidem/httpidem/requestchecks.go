@@ -23,6 +23,7 @@ type keyedRequest struct {
 	sum        [sha256.Size]byte
 	digest     Digest
 	body       []byte
+	hasBody    bool      // the body was read
 	slot       quotaSlot // in the quota of its scope
 }
 
@@ -40,7 +41,8 @@ const (
 //
 // The order is: the key, the scope, the rights, the quota, and last the body. A key in the body
 // comes last too, since only a caller that passes the other checks may make the process keep a
-// body. The caller releases the slot of an accepted request when the request ends.
+// body. The signature of a webhook comes before all of them, and with it the body. The caller
+// releases the slot of an accepted request when the request ends.
 func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Request) (result verdict) {
 	x.middleware, x.w, x.r = m, w, r
 	defer func() {
@@ -48,6 +50,9 @@ func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Reque
 			x.slot.release()
 		}
 	}()
+	if m.verify != nil && (!x.readBody() || !x.verified()) {
+		return refused
+	}
 	sent, err := m.cfg.Key.sent(r)
 	early := !sent.found && err == nil && m.cfg.Key.inBody()
 	if early {

@@ -6,7 +6,7 @@ type Result int
 // The results.
 const (
 	// ResultBypassed: the method is not covered, or the request has no key and needs none. The
-	// handler ran without protection, or [Middleware.Flow] answered with 405.
+	// handler ran without protection, or a flow or a webhook answered with 405.
 	ResultBypassed Result = iota + 1
 	// ResultExecuted: the handler ran. Its response was stored and then sent.
 	ResultExecuted
@@ -71,6 +71,9 @@ const (
 	// ResultPaused: an operator has paused the flow for clients. Nothing ran, and the key is as it
 	// was. See [redisidem.Inspector.Pause].
 	ResultPaused
+	// ResultBadSignature: the sender of the webhook has not signed the request, or not lately. See
+	// [NewWebhook].
+	ResultBadSignature
 )
 
 // String returns the result as a label for metrics.
@@ -80,7 +83,7 @@ func (r Result) String() string {
 		ResultReplayed: "replayed", ResultGone: "gone", ResultInFlight: "in-flight", ResultTimedOut: "timed-out", ResultMismatch: "mismatch", ResultMissing: "missing",
 		ResultMalformed: "malformed", ResultKeyRefused: "key-refused", ResultKeyOutOfWindow: "key-out-of-window", ResultNoScope: "no-scope",
 		ResultNotAllowed: "not-allowed", ResultOverQuota: "over-quota", ResultBodyTooLarge: "body-too-large", ResultBodyUnreadable: "body-unreadable", ResultUnavailable: "unavailable", ResultOpened: "opened",
-		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked", ResultPaused: "paused",
+		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked", ResultPaused: "paused", ResultBadSignature: "bad-signature",
 	}
 	if r <= 0 || int(r) >= len(names) {
 		return "invalid"

@@ -1,0 +1,163 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// ErrUnfinished is returned by [Consumer.Handle] if the work has stored an outcome that does not
+// finish the message, or none.
+var ErrUnfinished = errors.New("consumer: message is not finished")
+
+// Consumer handles the messages of one subscription. Make one with [New]. It is safe for concurrent
+// use, and several processes may have one for the same subscription.
+type Consumer struct {
+	scope    *redisidem.Scope
+	name     string
+	cfg      Config
+	maxBytes int // of an ID
+}
+
+// New returns a Consumer for a subscription. The name is the scope of its messages: a message that
+// goes to two subscriptions is handled once for each. A nil cfg means all defaults. New sends
+// nothing to Redis.
+//
+// A field that is out of its bounds is a [*redisidem.InvalidError].
+func New(service *redisidem.Service, subscription string, cfg *Config) (*Consumer, error) {
+	if service == nil {
+		return nil, invalid("service", "must not be nil")
+	}
+	core := service.Config()
+	c := &Consumer{name: subscription, cfg: cfg.withDefaults(&core), maxBytes: core.MaxKeyBytes}
+	if subscription == "" || len(subscription) > c.maxBytes {
+		return nil, invalid("subscription", "must have 1 to %d bytes: %d", c.maxBytes, len(subscription))
+	}
+	if err := c.cfg.validate(); err != nil {
+		return nil, err
+	}
+	c.scope = service.Scope(subscription).Wait(c.cfg.Wait)
+	return c, nil
+}
+
+// Handle runs the work of a message, or returns the key with the stored result if that was done
+// before. The message may be acknowledged if the error is nil, and must not be if it is not: the
+// broker then delivers it again.
+//
+// It blocks while the work runs, and for up to Config.Wait while another worker has the message.
+// The work gets the number of its attempt, a fence and outbound keys, and a context that ends when
+// the lease is lost. An error of the work leaves the message as it was. An outcome that does not
+// finish the key is stored, and Handle returns [ErrUnfinished]: the next delivery continues from
+// there.
+//
+// The returned key is never nil. Without an error it is finished, unless the message was handed to
+// Config.DeadLetter. The errors are ErrUnfinished, those of [redisidem.Scope.Do], and those of
+// Config.DeadLetter, joined with the reason for the call.
+func (c *Consumer) Handle(ctx context.Context, m Message, work redisidem.StageFunc) (*redisidem.Key, error) {
+	if work == nil {
+		return &redisidem.Key{}, invalid("work", "must not be nil")
+	}
+	if m.ID == "" || len(m.ID) > c.maxBytes {
+		err := invalid("Message.ID", "must have 1 to %d bytes: %d", c.maxBytes, len(m.ID))
+		return &redisidem.Key{Scope: c.name, Value: m.ID}, c.handOver(ctx, m, err)
+	}
+	stop := m.extend(ctx, c.cfg.ExtendEvery)
+	defer stop()
+	body := m.Body
+	if body == nil {
+		body = []byte{}
+	}
+	began := false
+	key, err := c.scope.Do(ctx, m.ID, redisidem.Request{Path: c.name, Fingerprint: body},
+		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			began = true
+			defer context.AfterFunc(ctx, stop)()
+			return c.attempt(ctx, m, st, work)
+		})
+	_, isDeadLetter := errors.AsType[*deadLetterError](err)
+	switch {
+	case isDeadLetter:
+		return key, nil
+	// Other errors of these kinds are about another key, which the work has used.
+	case !began && errors.Is(err, redisidem.ErrFingerprintMismatch), key.Finished() && errors.Is(err, redisidem.ErrNotKept):
+		return key, c.handOver(ctx, m, err)
+	case err == nil && !key.Finished():
+		return key, ErrUnfinished
+	}
+	return key, err
+}
+
+// attempt runs the work, or hands the message over if it cannot be handled. The error for a message
+// that was handed over is a [*deadLetterError].
+func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, work redisidem.StageFunc) (redisidem.Outcome, error) {
+	if c.cfg.DeadLetter == nil {
+		return work(ctx, st)
+	}
+	if st.Attempt() > c.cfg.MaxAttempts && !wasHandedOver(st) {
+		return redisidem.Outcome{}, c.deadLetter(ctx, m, exhausted(st))
+	}
+	o, err := work(ctx, st)
+	if err == nil || ctx.Err() != nil || st.Attempt() < c.cfg.MaxAttempts && !errors.Is(err, ErrPoison) {
+		return o, err
+	}
+	return o, c.deadLetter(ctx, m, err)
+}
+
+// wasHandedOver reports whether the attempt before this one has ended with the message as a dead
+// letter. An operator has then delivered it again, and it gets another attempt.
+func wasHandedOver(st *redisidem.Stage) bool {
+	last := lastFailure(st)
+	return last != nil && strings.HasPrefix(last.Text, handedOver)
+}
+
+// lastFailure returns how the attempt before this one has failed. It returns nil if the process of
+// that attempt died.
+func lastFailure(st *redisidem.Stage) *redisidem.Failure {
+	last := st.Key().LastFailure
+	if last == nil || last.Attempt != st.Attempt()-1 || last.Revision != st.Key().Revision {
+		return nil
+	}
+	return last
+}
+
+// exhausted returns the cause for a message whose attempts have ended without an answer: because
+// the work panicked, its process died or its lease was lost.
+func exhausted(st *redisidem.Stage) error {
+	cause := fmt.Errorf("consumer: %d attempts have not finished the message", st.Attempt()-1)
+	if last := lastFailure(st); last != nil {
+		cause = fmt.Errorf("%w: %s", cause, last.Text)
+	}
+	return cause
+}
+
+// deadLetter hands a message over, and returns the error with which the attempt ends.
+func (c *Consumer) deadLetter(ctx context.Context, m Message, cause error) error {
+	if err := c.handOver(ctx, m, cause); err != nil {
+		return err
+	}
+	return &deadLetterError{cause}
+}
+
+// handOver hands a message to Config.DeadLetter. Without one it returns the cause.
+func (c *Consumer) handOver(ctx context.Context, m Message, cause error) error {
+	if c.cfg.DeadLetter == nil {
+		return cause
+	}
+	if err := c.cfg.DeadLetter(ctx, m, cause); err != nil {
+		return errors.Join(cause, fmt.Errorf("consumer: dead letter: %w", err))
+	}
+	return nil
+}
+
+// handedOver begins the text of a deadLetterError.
+const handedOver = "consumer: dead letter: "
+
+// deadLetterError ends the attempt of a message that was handed over. It is stored as the key's
+// last failure.
+type deadLetterError struct{ cause error }
+
+func (e *deadLetterError) Error() string { return handedOver + e.cause.Error() }
+func (e *deadLetterError) Unwrap() error { return e.cause }
