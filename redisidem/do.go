@@ -7,8 +7,13 @@ import (
 )
 
 // Do runs work once for a key that a request brought, and returns the same result to every retry.
-// replayed reports whether an earlier call made the result. The result is stored as JSON. It takes
-// two round trips the first time, and one for a replay.
+// replayed reports whether an earlier call made the result. It takes two round trips the first
+// time, and one for a replay.
+//
+// The result is stored as JSON, and each call decodes it from there, the first one too. So a field
+// with the tag json:"-" is never returned. A type with a part that JSON would lose is refused: a
+// field that is not exported and has no such tag, an interface with methods, or a type that writes
+// its own JSON and does not read it.
 //
 // Do is for work of a single stage. If work returns an error, the key stays as it was and can be
 // retried. It is a function because methods cannot have type parameters.
@@ -22,7 +27,8 @@ import (
 //
 // The errors are those of [Scope.Do], and:
 //
-//   - [ErrInvalid] if no value of type T can be stored. It is returned before work runs.
+//   - [ErrInvalid] if values of type T cannot be stored, or would lose a part. It is returned
+//     before work runs.
 //   - [ErrNotKept] if this result cannot be stored. Every retry gets it as well.
 //   - [ErrOtherType] if the stored response does not decode into T, or has another status than that
 //     result: the key was finished in another way, perhaps by hand.
@@ -44,7 +50,7 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 		if result, err = work(ctx, st); err != nil {
 			return Outcome{}, err
 		}
-		return Finish(JSON(statusOf(&result), result)), nil
+		return Finish(storeResult(&result)), nil
 	})
 	if err != nil {
 		var none T

@@ -17,7 +17,7 @@ type Response struct {
 	// Body is the answer's content. Config.MaxValueBytes bounds it.
 	Body []byte
 
-	err error // why the value of JSON could not become the body
+	err error // why a value could not become the body
 }
 
 // JSON returns a Response with v as its JSON body and the Content-Type application/json. The commit
@@ -25,6 +25,9 @@ type Response struct {
 // which JSON would write nothing, is an error as well.
 func JSON(code int, v any) Response {
 	body, err := toJSON(v)
+	if err != nil {
+		err = fmt.Errorf("cannot be made JSON: %w", err)
+	}
 	return Response{Code: code, Header: map[string][]string{"Content-Type": {"application/json"}}, Body: body, err: err}
 }
 
@@ -48,7 +51,7 @@ func (r *Response) clone() *Response {
 
 func (r *Response) validate(limit int) error {
 	if r.err != nil {
-		return &InvalidError{Field: "Response.Body", Reason: "cannot be made JSON: " + r.err.Error(), Err: r.err}
+		return &InvalidError{Field: "Response.Body", Reason: r.err.Error(), Err: r.err}
 	}
 	if r.Code != 0 && (r.Code < 100 || r.Code > 599) {
 		return invalid("Response.Code", "must be between 100 and 599, or 0 for none: %d", r.Code)

@@ -18,11 +18,28 @@ func resultError(t reflect.Type) error {
 		var err error
 		if why := neverJSON(t); why != nil {
 			err = &InvalidError{Field: "result", Reason: "of type " + t.String() + " cannot be stored as JSON: " + why.Error(), Err: why}
+		} else if why := loses(t, make(map[reflect.Type]bool)); why != nil {
+			err = &InvalidError{Field: "result", Reason: "of type " + t.String() + " would lose a part in JSON: " + why.Error(), Err: why}
 		}
 		known, _ = resultErrors.LoadOrStore(t, err)
 	}
 	err, _ := known.(error)
 	return err
+}
+
+// storeResult returns the response that stores a result. It makes the result what a replay decodes,
+// so that the first call returns the same.
+func storeResult[T any](result *T) Response {
+	r := JSON(statusOf(result), *result)
+	if r.err != nil {
+		return r
+	}
+	again, err := decodeResult[T](&r)
+	if err != nil {
+		r.err = fmt.Errorf("is JSON from which the result cannot be read again: %w", err)
+	}
+	*result = again
+	return r
 }
 
 // statusOf returns the status with which a result is stored.
