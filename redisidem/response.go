@@ -1,7 +1,10 @@
 package redisidem
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -29,6 +32,36 @@ func JSON(code int, v any) Response {
 		err = fmt.Errorf("cannot be made JSON: %w", err)
 	}
 	return Response{Code: code, Header: map[string][]string{"Content-Type": {"application/json"}}, Body: body, err: err}
+}
+
+// Write sends the response to an HTTP client. Its header fields replace those of w with the same
+// name, and a response without a status is sent as 200. A nil or zero Response, such as that of a
+// key that was finished without one, is sent as 204 No Content.
+//
+// It returns an [*InvalidError], before anything is sent, if the response cannot be sent: JSON
+// could not make its body, its status is below 200, or a header field has a line break. Otherwise it
+// returns the error of w.
+func (r *Response) Write(w http.ResponseWriter) error {
+	if r.empty() {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err := r.validate(math.MaxInt); err != nil {
+		return err
+	}
+	if r.Code != 0 && r.Code < http.StatusOK {
+		return invalid("Response.Code", "must be at least 200 for an HTTP client: %d", r.Code)
+	}
+	h := w.Header()
+	for name, values := range r.Header {
+		h[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+	}
+	w.WriteHeader(cmp.Or(r.Code, http.StatusOK))
+	if len(r.Body) == 0 {
+		return nil
+	}
+	_, err := w.Write(r.Body)
+	return err
 }
 
 // empty reports whether r is nil or the zero Response.
