@@ -26,7 +26,7 @@ func ExampleResponse_Write() {
 	}
 
 	for range 2 { // the request, and its retry
-		w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/charges", http.NoBody)
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/charges", http.NoBody)
 		r.Header.Set("Idempotency-Key", "key-from-the-client")
 		handler(w, r)
 		fmt.Println(w.Code, w.Header().Get("Content-Type"), w.Body)

@@ -39,8 +39,8 @@ func JSON(code int, v any) Response {
 // key that was finished without one, is sent as 204 No Content.
 //
 // It returns an [*InvalidError], before anything is sent, if the response cannot be sent: JSON
-// could not make its body, its status is below 200, or a header field has a line break. Otherwise it
-// returns the error of w.
+// could not make its body, its status is below 200, or a header field has a line break. Otherwise
+// it returns the error of w.
 func (r *Response) Write(w http.ResponseWriter) error {
 	if r.empty() {
 		w.WriteHeader(http.StatusNoContent)
