@@ -81,7 +81,7 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 		}
 	}
 	if r.Status != protocol.StatusOK {
-		return nil, refusal(r)
+		return nil, s.refusal(id, r)
 	}
 	if len(r.Texts) == 0 { // repeated with an audit, which has the status alone
 		if r.Texts, err = s.fields(ctx, id); err != nil {
