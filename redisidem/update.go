@@ -58,7 +58,7 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 	if len(o.effects) > 0 {
 		return nil, invalid("Outcome.Effects", "cannot go with an update")
 	}
-	e, err := o.encode(id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	e, err := o.encode(id, key, s.cfg.MaxValueBytes)
 	if err == nil {
 		err = e.keep(s.valueCodec, id, key)
 	}
