@@ -35,8 +35,9 @@ func (l *Lease) deadLetterReason(paused time.Time) string {
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > max(bound, l.flow.cfg.Deadline) {
 		return fmt.Sprintf("interim answers for %v", age)
 	}
-	// Pauses between counted attempts grow, but each is shorter than the record's remaining life.
-	// So the bound applies to the average per attempt.
+	// Pauses between counted attempts grow up to longestPause. That is more than this retention for
+	// some records that were made with another one. The bound is for the average per attempt.
+	bound = max(bound, l.flow.longestPause())
 	if age := k.LockedAt.Sub(latest(since, k.UpdatedAt)); age/time.Duration(l.attempt) > bound {
 		return fmt.Sprintf("nothing done for %v", age)
 	}

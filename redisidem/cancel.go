@@ -61,7 +61,7 @@ func (s *Service) cancel(ctx context.Context, id identity, flow string, audit *p
 			}
 			flow = stored
 		default:
-			return refusal(r)
+			return s.refusal(id, r)
 		}
 	}
 	return ErrStale

@@ -229,7 +229,7 @@ func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w 
 	default:
 		// This includes STALE: the key was unlocked, or this attempt given up, while the claim was
 		// under way.
-		a.err = refusal(r)
+		a.err = s.refusal(c.id, r)
 	}
 	return a
 }

@@ -133,6 +133,19 @@ func (l *inFlight) held() int {
 	return len(l.leases)
 }
 
+// works reports whether a lease on the record is held and was not lost.
+func (l *inFlight) works(record string) bool {
+	l.mu.Lock()
+	var found []*Lease
+	for lease := range l.leases {
+		if lease.id.Record == record {
+			found = append(found, lease)
+		}
+	}
+	l.mu.Unlock()
+	return slices.ContainsFunc(found, func(lease *Lease) bool { return !lease.isLost() })
+}
+
 // isClosing reports whether enter refuses new operations.
 func (l *inFlight) isClosing() bool {
 	l.mu.Lock()

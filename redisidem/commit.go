@@ -113,7 +113,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		}
 	}
 	s := l.scope.service
-	e, err := o.encode(l.id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	e, err := o.encode(l.id, key, s.cfg.MaxValueBytes)
 	if err != nil {
 		return e, err
 	}

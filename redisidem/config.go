@@ -34,6 +34,7 @@ type Config struct {
 
 	// Retention is how long a record is kept after its last change. A later retry runs the work
 	// again, so choose it longer than any client retries. Not shorter than Lease. Default: 24 h.
+	// [Service.WithRetention] has another one for some scopes or a single call.
 	Retention time.Duration
 
 	// DeadLetterRetention is how long a dead letter and its record are kept, so that an operator

@@ -150,7 +150,7 @@ func (s *Service) requeue(ctx context.Context, id identity, flow string, audit *
 		s.wakeCompleters(context.WithoutCancel(ctx), flow)
 	}
 	if r.Status != protocol.StatusOK {
-		return refusal(r)
+		return s.refusal(id, r)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (s *Service) delete(ctx context.Context, id identity, seen protocol.Seen, f
 		return err
 	}
 	if r.Status != protocol.StatusOK && r.Status != protocol.StatusGone {
-		return refusal(r)
+		return s.refusal(id, r)
 	}
 	if s.cache != nil {
 		s.cache.forget(id.Record)

@@ -2,41 +2,36 @@ package redisidem
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"reflect"
-	"sync"
 )
 
-// results caches resultError by type.
-var results sync.Map // reflect.Type: error
-
-// resultError returns why values of the type cannot be stored, or nil if they can.
-func resultError(t reflect.Type) error {
-	known, ok := results.Load(t)
-	if !ok {
-		var err error
-		if why := neverJSON(t); why != nil {
-			err = &InvalidError{Field: "result", Reason: "of type " + t.String() + " cannot be stored as JSON: " + why.Error(), Err: why}
-		}
-		known, _ = results.LoadOrStore(t, err)
-	}
-	err, _ := known.(error)
-	return err
-}
-
 // Do runs work once for a key that a request brought, and returns the same result to every retry.
-// replayed reports whether an earlier call made the result. The result is stored as JSON. It takes
-// two round trips the first time, and one for a replay.
+// replayed reports whether an earlier call made the result. It takes two round trips the first
+// time, and one for a replay.
+//
+// The result is stored as JSON, and each call decodes it from there, the first one too. So a field
+// with the tag json:"-" is never returned. A type with a part that JSON would lose is refused: a
+// field that is not exported and has no such tag, an interface with methods, or a type that writes
+// its own JSON and does not read it.
 //
 // Do is for work of a single stage. If work returns an error, the key stays as it was and can be
 // retried. It is a function because methods cannot have type parameters.
 //
+// The status of the stored response is 200. A result of a type with the method
+//
+//	StatusCode() int
+//
+// names its own, such as 201, or 402 for a declined payment: this is a result, too, and is
+// replayed. Zero stands for 200.
+//
 // The errors are those of [Scope.Do], and:
 //
-//   - [ErrInvalid] if no value of type T can be stored. It is returned before work runs.
+//   - [ErrInvalid] if values of type T cannot be stored, or would lose a part. It is returned
+//     before work runs.
 //   - [ErrNotKept] if this result cannot be stored. Every retry gets it as well.
-//   - [ErrOtherType] if the stored result does not decode into T.
+//   - [ErrOtherType] if the stored response does not decode into T, or has another status than that
+//     result: the key was finished in another way, perhaps by hand.
 //   - [ErrUnknownRecoveryPoint] if the key is neither at Started nor at Finished.
 func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work func(context.Context, *Stage) (T, error)) (
 	result T, replayed bool, err error,
@@ -55,7 +50,7 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 		if result, err = work(ctx, st); err != nil {
 			return Outcome{}, err
 		}
-		return Finish(JSON(200, result)), nil
+		return Finish(storeResult(&result)), nil
 	})
 	if err != nil {
 		var none T
@@ -67,14 +62,8 @@ func Do[T any](ctx context.Context, sc *Scope, value string, req Request, work f
 	if !key.Replayed() {
 		return result, false, nil
 	}
-	if key.Response == nil {
-		return result, true, fmt.Errorf("%w: the key was finished without a result", ErrOtherType)
-	}
-	if err := json.Unmarshal(key.Response.Body, &result); err != nil {
-		var none T // not a partly decoded value
-		return none, true, fmt.Errorf("%w: result: %w", ErrOtherType, err)
-	}
-	return result, true, nil
+	result, err = decodeResult[T](key.Response)
+	return result, true, err
 }
 
 // Do is [Scope.InitializeRequest] and [Scope.WorkStage] in one. It creates the key of a request if

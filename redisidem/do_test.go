@@ -41,36 +41,3 @@ func mustRefuse[T any](t *testing.T, sc *redisidem.Scope) {
 	})
 	mustBe(t, err, redisidem.ErrInvalid)
 }
-
-func TestResultOfAnotherType(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		sc := b.service(redisidem.Config{}).Scope("a")
-		type charge struct{ ID, Amount string }
-		_, _, err := redisidem.Do(ctx, sc, "k", request, func(context.Context, *redisidem.Stage) (charge, error) {
-			return charge{"ch_1", "ten"}, nil
-		})
-		mustBe(t, err, nil)
-		type other struct {
-			ID     string
-			Amount int
-		}
-		result, replayed, err := redisidem.Do(ctx, sc, "k", request, func(context.Context, *redisidem.Stage) (other, error) {
-			return other{}, nil
-		})
-		mustBe(t, err, redisidem.ErrOtherType)
-		if !replayed || result != (other{}) {
-			t.Errorf("the result is %+v, replayed %v", result, replayed)
-		}
-		_, err = sc.Do(ctx, "empty", request, outcome(redisidem.Outcome{}))
-		mustBe(t, err, nil)
-		_, _, err = redisidem.Do(ctx, sc, "empty", request, func(context.Context, *redisidem.Stage) (int, error) { return 1, nil })
-		mustBe(t, err, redisidem.ErrOtherType)
-		_, err = sc.Do(ctx, "state", request, outcome(redisidem.Advance("two").WithState("word")))
-		mustBe(t, err, nil)
-		_, err = sc.Do(ctx, "state", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			var n int
-			return redisidem.Outcome{}, st.State(&n)
-		})
-		mustBe(t, err, redisidem.ErrOtherType)
-	})
-}

@@ -184,10 +184,18 @@ type LockedError struct {
 	// RetryAfter is the rest of that lease by the server's clock: the key is free by then at
 	// the latest, unless its worker is alive and renews. It is never negative.
 	RetryAfter time.Duration
+	// Own is set if this service has that lease itself, through another call. If the call was made
+	// inside of the key's own stage, it has to pass on the stage's context: it then returns
+	// ErrNested at once.
+	Own bool
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("redisidem: key already locked, its lease has %v left", e.RetryAfter)
+	text := fmt.Sprintf("redisidem: key already locked, its lease has %v left", e.RetryAfter)
+	if e.Own {
+		text += " and is this service's own: a call inside of the key's stage needs the stage's context"
+	}
+	return text
 }
 
 // Is reports whether target is [ErrLocked].
@@ -292,8 +300,8 @@ func locked(r protocol.Reply) error {
 	return &LockedError{RetryAfter: left}
 }
 
-// refusal is the error for a status that says no.
-func refusal(r protocol.Reply) error {
+// refusal is the error for a status that says no to a call on a key.
+func (s *Service) refusal(id identity, r protocol.Reply) error {
 	switch r.Status {
 	case protocol.StatusGone:
 		return ErrNotFound
@@ -306,7 +314,11 @@ func refusal(r protocol.Reply) error {
 	case protocol.StatusStale:
 		return ErrLeaseLost
 	case protocol.StatusBusy:
-		return locked(r)
+		err := locked(r)
+		if locked, ok := errors.AsType[*LockedError](err); ok {
+			locked.Own = s.inFlight.works(id.Record)
+		}
+		return err
 	case protocol.StatusAlive:
 		return fmt.Errorf("%w among the dead letters: a completer continues it anyway", ErrNotFound)
 	default:

@@ -38,3 +38,48 @@ func ExampleStage_State() {
 	// ride_created Ada
 	// <nil>
 }
+
+// Each stage adds its part to the state, and the compensation of the first one finds it.
+func ExampleOutcome_AddState() {
+	sc, stop := exampleScope()
+	defer stop()
+	type order struct {
+		Charge string `json:",omitempty"`
+		Parcel string `json:",omitempty"`
+	}
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "order", Version: 1, Stages: []redisidem.FlowStage{
+		{
+			Point: redisidem.Started,
+			Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Next().AddState(order{Charge: "ch_1"}), nil
+			},
+			Compensate: func(_ context.Context, st *redisidem.Stage) error {
+				var o order
+				err := st.State(&o)
+				fmt.Printf("refund %s, parcel %s\n", o.Charge, o.Parcel)
+				return err
+			},
+		},
+		{
+			Point: "charged",
+			Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Next().AddState(order{Parcel: "pa_1"}), nil
+			},
+		},
+		{
+			Point: "packed",
+			Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Fail(redisidem.JSON(409, "the address does not exist")), nil
+			},
+		},
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	key, err := sc.DoFlow(context.Background(), "k", redisidem.Request{Method: "POST", Path: "/orders"}, flow)
+	fmt.Println(key.Response.Code, err)
+	// Output:
+	// refund ch_1, parcel pa_1
+	// 409 <nil>
+}

@@ -76,7 +76,7 @@ type FlowConfig struct {
 	//   - whose stages return to each other without end (ErrNoProgress);
 	//   - that still gets interim answers when it is older than a lease, InterimFor and
 	//     Config.Retention together, and than Deadline;
-	//   - that had only NothingDone for that long;
+	//   - that had only NothingDone for that long, and for 80 times RecoverAfter;
 	//   - whose record it could not read MaxAttempts times;
 	//   - that it found MaxAttempts times at a version or a recovery point that none of its flows
 	//     has. MaxAttempts and RecoverAfter are those of the newest version in that case.

@@ -168,7 +168,7 @@ func FuzzStoredRecord(f *testing.F) {
 			if name != "" {
 				response.Header = map[string][]string{name: {field}}
 			}
-			out, err := (Outcome{RecoveryPoint: point, Response: &response, Interim: interim}).WithState(state).encode(id, Started, 1<<20)
+			out, err := (Outcome{RecoveryPoint: point, Response: &response, Interim: interim}).WithState(state).encode(id, &Key{RecoveryPoint: Started}, 1<<20)
 			if err == nil {
 				err = out.keep(v, id, key)
 			}

@@ -4,15 +4,19 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"sync"
 )
 
 // toJSON is json.Marshal for values whose encodings must differ if the values do. It refuses a
-// value if JSON omits a part of it without a trace, as with a strings.Reader or a struct without
+// value if JSON omits a part of it without a trace, as with an io.Reader or a struct without
 // exported fields.
 func toJSON(v any) ([]byte, error) {
+	if _, ok := v.(io.Reader); ok && !marshals(reflect.TypeOf(v)) {
+		return nil, fmt.Errorf("%T is an io.Reader, whose content must be read first", v)
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/big"
 	"strings"
 	"testing"
@@ -11,6 +12,18 @@ import (
 
 	"github.com/redisidem/redisidem/redisidem"
 )
+
+// upload is a reader with a part that JSON writes.
+type upload struct{ Name string }
+
+func (upload) Read([]byte) (int, error) { return 0, io.EOF }
+
+// readable is a reader with a JSON form of its own.
+type readable string
+
+func (readable) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (r readable) MarshalText() ([]byte, error) { return []byte(r), nil }
 
 func TestParamsThatEncodeToNothingAreRefused(t *testing.T) {
 	inBubble(t, func(b *bubble) {
@@ -40,6 +53,9 @@ func TestParamsThatEncodeToNothingAreRefused(t *testing.T) {
 			{map[string]any{"body": strings.NewReader("x")}, ".body"},
 			{func() {}, "func()"},
 			{make(chan int), "chan int"},
+			{upload{Name: "x"}, "io.Reader"},
+			{&io.LimitedReader{}, "io.Reader"},
+			{readable("x"), ""},
 			{optional{Form: &form{1}}, ".Form"},
 			{errors.New("x"), "errorString"},
 			{embeds{form{1}, "x"}, ""},

@@ -28,7 +28,7 @@ type Key struct {
 	// Revision is the number of commits that the record has accepted.
 	Revision int64
 	// Response is the last stored response: the answer of a finished key, or an interim answer. Nil
-	// if no response is stored.
+	// if no response is stored. [Response.Write] accepts nil.
 	Response *Response
 
 	// Attempts is how often work on the key may have begun. A claim that was given back before its

@@ -2,6 +2,8 @@ package redisidem_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +29,56 @@ func TestTrapL16NestedCallReturnsAtOnce(t *testing.T) {
 			return redisidem.Outcome{}, err
 		})
 		mustBe(t, err, nil)
+	})
+}
+
+// TestNestedCallWithTheOuterContextNamesTheOwnLease makes nested calls that cannot be recognised as
+// such, because they have not got the stage's context.
+func TestNestedCallWithTheOuterContextNamesTheOwnLease(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		view, err := svc.WithRetention(time.Hour)
+		mustBe(b, err, nil)
+		mustName := func(err error, own bool) {
+			b.Helper()
+			locked, ok := errors.AsType[*redisidem.LockedError](err)
+			if !ok || locked.Own != own || strings.Contains(err.Error(), "the stage's context") != own || locked.RetryAfter <= 0 {
+				b.Errorf("the error is %v, want one that names the own lease: %v", err, own)
+			}
+		}
+		_, err = svc.Scope("a").Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			for _, sc := range []*redisidem.Scope{svc.Scope("a"), svc.Scope("a").Wait(time.Second), view.Scope("a")} {
+				_, err := sc.Do(ctx, "k", request, never(b))
+				mustName(err, true)
+			}
+			_, err := svc.Scope("a").Update(ctx, st.Key(), redisidem.Advance("two"))
+			mustName(err, true)
+			mustName(svc.Scope("a").Delete(ctx, st.Key()), true)
+			_, err = b.service(redisidem.Config{}).Scope("a").Lock(ctx, "k")
+			mustName(err, false)
+			_, err = svc.Scope("a").Do(ctx, "other", request, finish("other"))
+			return redisidem.Outcome{}, err
+		})
+		mustBe(b, err, nil)
+	})
+}
+
+// TestLeaseThatIsLostIsNotTheOwnOne lets another service take the lease of a frozen holder.
+func TestLeaseThatIsLostIsNotTheOwnOne(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		start(b, sc, "k")
+		old := locked(b, sc, "k")
+		b.freeze()
+		<-old.Context().Done()
+		b.thaw()
+		time.Sleep(redisidem.DefaultLease)
+		locked(b, b.service(redisidem.Config{}).Scope("a"), "k")
+		_, err := sc.Lock(ctx, "k")
+		if locked, ok := errors.AsType[*redisidem.LockedError](err); !ok || locked.Own {
+			b.Errorf("the error is %v", err)
+		}
+		mustBe(b, old.Abandon(ctx), nil)
 	})
 }
 

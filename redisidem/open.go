@@ -91,14 +91,21 @@ func dial(raw string, cfg *Config) (client redis.UniversalClient, err error) {
 			client, err = nil, invalid("url", "has a parameter that makes no client: %v", v)
 		}
 	}()
+	const form = "a URL looks like redis://localhost:6379, or rediss://redis.example:6379 with TLS"
+	switch {
+	case raw == "":
+		return nil, invalid("url", "must not be empty: "+form)
+	case !strings.Contains(raw, "://"):
+		return nil, invalid("url", "has no scheme: "+form)
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		// The parser's message would quote the URL with its password.
-		return nil, invalid("url", "cannot be parsed")
+		return nil, invalid("url", "cannot be parsed: "+form+", with %% and two digits for other characters than letters and digits")
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")
 	if scheme != "redis" && scheme != "rediss" {
-		return nil, invalid("url", "has the scheme %q; it must be redis or rediss, optionally with +cluster or +sentinel behind it", u.Scheme)
+		return nil, invalid("url", "has the scheme %q; it must be redis or rediss, optionally with +cluster or +sentinel behind it, as in redis://localhost:6379", u.Scheme)
 	}
 	u.Scheme = scheme
 	files, err := takeTLS(u)

@@ -85,6 +85,14 @@ func TestOpenRefusesURLs(t *testing.T) {
 	mustBeInvalid(t, err, "Config.Lease", "10ms")
 }
 
+func TestOpenShowsWhatAURLLooksLike(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{"", " ", "127.0.0.1:6379", "localhost:6379", "localhost", "redis:127.0.0.1", "redis://a:b%@127.0.0.1", "http://127.0.0.1"} {
+		_, err := redisidem.Open(ctx, raw, nil)
+		mustBeInvalid(t, err, "url", "redis://")
+	}
+}
+
 func TestOpenKeepsThePasswordToItself(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{"s3cret", "s3cr@t", "s3 cr%t"} {

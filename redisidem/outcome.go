@@ -22,6 +22,7 @@ type Outcome struct {
 
 	state    any
 	hasState bool
+	added    []any // objects that are added to the state, in their order
 	effects  []effect.Effect
 
 	// Set by Next, Fail and NothingDone.
@@ -112,7 +113,7 @@ func (o Outcome) extra() string {
 		return ""
 	case o.Response != nil:
 		return "Outcome.Response"
-	case o.hasState:
+	case o.hasState || len(o.added) > 0:
 		return "Outcome.State"
 	case len(o.effects) > 0:
 		return "Outcome.Effects"
@@ -183,9 +184,9 @@ func (o Outcome) WithEffects(effects ...effect.Effect) Outcome {
 
 // WithState returns the outcome with a value for later stages, which read it with [Stage.State], in
 // another process as well. A []byte is stored as it is, any other value as JSON; nil, 0, false and
-// "" are values too. The value replaces the state of an earlier stage.
+// "" are values too. The value replaces the state of an earlier stage; see [Outcome.AddState].
 func (o Outcome) WithState(v any) Outcome {
-	o.state, o.hasState = v, true
+	o.state, o.hasState, o.added = v, true, nil
 	return o
 }
 
@@ -233,9 +234,11 @@ func (e *encodedOutcome) keep(v valueCodec, id identity, k *Key) (err error) {
 	return err
 }
 
-func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, error) {
+// encode checks an outcome for a key and encodes its values.
+func (o Outcome) encode(id identity, key *Key, limit int) (encodedOutcome, error) {
+	from := key.RecoveryPoint
 	e := encodedOutcome{
-		point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState, notKept: o.notKept,
+		point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState || len(o.added) > 0, notKept: o.notKept,
 		failedBy: o.failedBy, snooze: o.snooze, waits: o.snooze > 0 && !o.untilCalled,
 	}
 	if o.refused != nil {
@@ -283,8 +286,8 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 	if e.effects, err = checkEffects(o.effects, id, limit); err != nil {
 		return e, err
 	}
-	if o.hasState {
-		if e.state, err = marshalState(o.state); err != nil {
+	if e.hasState {
+		if e.state, err = o.stateAfter(key); err != nil {
 			return e, &InvalidError{Field: "Outcome.State", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 		}
 		if err := checkSize("Outcome.State", len(e.state), limit); err != nil {
@@ -292,12 +295,4 @@ func (o Outcome) encode(id identity, from string, limit int) (encodedOutcome, er
 		}
 	}
 	return e, nil
-}
-
-// marshalState is marshal, except that nil is a value: null.
-func marshalState(v any) ([]byte, error) {
-	if v == nil {
-		return []byte("null"), nil
-	}
-	return marshal(v)
 }

@@ -15,6 +15,16 @@ func (f *Flow) recoverAfter(retention time.Duration) time.Duration {
 	return max(min(backoff.Between(d, d+d/4), retention/2), time.Millisecond)
 }
 
+// longestPause returns how long abandon.lua and claim.lua leave a key alone at most, if its record
+// lives long enough.
+func (f *Flow) longestPause() time.Duration {
+	const doubled = 64
+	if f.cfg.RecoverAfter > maxDuration/(2*doubled) {
+		return maxDuration
+	}
+	return doubled * (f.cfg.RecoverAfter + f.cfg.RecoverAfter/4)
+}
+
 // recovery returns when a completer may continue a key. It is zero if the flow is nil or not
 // recoverable.
 func (f *Flow) recovery(retention time.Duration) protocol.Recovery {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/redisidem/redisidem/redisidem/internal/canonicaljson"
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
@@ -16,12 +17,15 @@ type Request struct {
 	Method string
 	// Path is the request's path, or another name of the operation.
 	Path string
-	// Params are the request's parameters. A []byte or json.RawMessage is stored as it is, any
-	// other value as JSON. Nil: none are stored.
+	// Params are the request's parameters. A []byte is stored and compared byte for byte. Any other
+	// value, such as a json.RawMessage, is stored and compared as JSON without white space and with
+	// sorted names. Numbers are compared as they are written. JSON that is not in UTF-8, has a name
+	// twice or is deeper than 100, and a json.RawMessage that is not JSON, stay as they are. Nil:
+	// none are stored.
 	//
-	// A value that JSON would write as nothing is refused, such as an io.Reader or a struct without
-	// exported fields. This holds for a part of a value, too. Otherwise all requests with such
-	// values would be the same.
+	// An io.Reader is refused, and so is a value that JSON would write as nothing, such as a struct
+	// without exported fields. This holds for a part of a value, too. Otherwise all requests with
+	// such values would be the same.
 	Params any
 	// Fingerprint replaces the digest of method, path and params if it is not nil, for callers that
 	// decide themselves which requests are the same. It is hashed before it is stored.
@@ -92,6 +96,9 @@ func (r Request) encode(limit int, key []byte) (encodedRequest, error) {
 	var err error
 	if e.params, err = borrow(r.Params); err != nil {
 		return e, &InvalidError{Field: "Request.Params", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
+	}
+	if _, isBytes := r.Params.([]byte); !isBytes {
+		e.params = canonicaljson.Form(e.params)
 	}
 	if err := checkSize("Request.Params", len(e.params), limit); err != nil {
 		return e, err

@@ -1,6 +1,7 @@
 package redisidem
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -34,6 +35,31 @@ func TestFingerprintIsTheSameForTheSameRequest(t *testing.T) {
 			t.Errorf("%+v and %+v differ", same[0], same[1])
 		}
 	}
+}
+
+func TestJSONParamsAreComparedByTheirContent(t *testing.T) {
+	t.Parallel()
+	type charge struct{ Cents, Amount int64 }
+	want := fingerprintOfRequest(t, Request{Params: json.RawMessage(`{"Amount":9007199254740993,"Cents":1}`)})
+	for _, params := range []any{
+		json.RawMessage(` { "Cents" : 1, "Amount" : 9007199254740993 } `),
+		charge{1, 9007199254740993},
+		&charge{1, 9007199254740993},
+		map[string]any{"Cents": 1, "Amount": json.Number("9007199254740993")},
+		[]byte(`{"Amount":9007199254740993,"Cents":1}`),
+	} {
+		if got := fingerprintOfRequest(t, Request{Params: params}); got != want {
+			t.Errorf("%T %s is another request", params, params)
+		}
+	}
+	distinct(t, map[string]string{
+		"this":            want,
+		"bytes":           fingerprintOfRequest(t, Request{Params: []byte(`{"Cents":1,"Amount":9007199254740993}`)}),
+		"a close number":  fingerprintOfRequest(t, Request{Params: json.RawMessage(`{"Amount":9007199254740992,"Cents":1}`)}),
+		"written as real": fingerprintOfRequest(t, Request{Params: json.RawMessage(`{"Amount":9007199254740993,"Cents":1.0}`)}),
+		"twice":           fingerprintOfRequest(t, Request{Params: json.RawMessage(`{"Amount":9007199254740993,"Cents":1,"Cents":1}`)}),
+		"not JSON":        fingerprintOfRequest(t, Request{Params: json.RawMessage(`{"Amount":9007199254740993,"Cents":1`)}),
+	})
 }
 
 // fingerprintOfRequest returns the fingerprint of a request.

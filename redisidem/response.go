@@ -1,7 +1,10 @@
 package redisidem
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -17,7 +20,7 @@ type Response struct {
 	// Body is the answer's content. Config.MaxValueBytes bounds it.
 	Body []byte
 
-	err error // why the value of JSON could not become the body
+	err error // why a value could not become the body
 }
 
 // JSON returns a Response with v as its JSON body and the Content-Type application/json. The commit
@@ -25,7 +28,40 @@ type Response struct {
 // which JSON would write nothing, is an error as well.
 func JSON(code int, v any) Response {
 	body, err := toJSON(v)
+	if err != nil {
+		err = fmt.Errorf("cannot be made JSON: %w", err)
+	}
 	return Response{Code: code, Header: map[string][]string{"Content-Type": {"application/json"}}, Body: body, err: err}
+}
+
+// Write sends the response to an HTTP client. Its header fields replace those of w with the same
+// name, and a response without a status is sent as 200. A nil or zero Response, such as that of a
+// key that was finished without one, is sent as 204 No Content.
+//
+// It returns an [*InvalidError], before anything is sent, if the response cannot be sent: JSON
+// could not make its body, its status is below 200, or a header field has a line break. Otherwise
+// it returns the error of w.
+func (r *Response) Write(w http.ResponseWriter) error {
+	if r.empty() {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err := r.validate(math.MaxInt); err != nil {
+		return err
+	}
+	if r.Code != 0 && r.Code < http.StatusOK {
+		return invalid("Response.Code", "must be at least 200 for an HTTP client: %d", r.Code)
+	}
+	h := w.Header()
+	for name, values := range r.Header {
+		h[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+	}
+	w.WriteHeader(cmp.Or(r.Code, http.StatusOK))
+	if len(r.Body) == 0 {
+		return nil
+	}
+	_, err := w.Write(r.Body)
+	return err
 }
 
 // empty reports whether r is nil or the zero Response.
@@ -48,7 +84,7 @@ func (r *Response) clone() *Response {
 
 func (r *Response) validate(limit int) error {
 	if r.err != nil {
-		return &InvalidError{Field: "Response.Body", Reason: "cannot be made JSON: " + r.err.Error(), Err: r.err}
+		return &InvalidError{Field: "Response.Body", Reason: r.err.Error(), Err: r.err}
 	}
 	if r.Code != 0 && (r.Code < 100 || r.Code > 599) {
 		return invalid("Response.Code", "must be between 100 and 599, or 0 for none: %d", r.Code)

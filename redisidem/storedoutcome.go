@@ -79,7 +79,7 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 	}
 	if e.hasState {
 		state := append([]byte{}, e.state...) // nil would be no state in JSON
-		stored.State, o.state = &state, state
+		stored.State, o = &state, o.WithState(state)
 	}
 	plain, err := json.Marshal(stored)
 	if err != nil {
@@ -135,7 +135,7 @@ func (st *Stage) check(o Outcome) (encodedOutcome, error) {
 	if err != nil {
 		return encodedOutcome{}, err
 	}
-	return o.encode(l.id, st.key.RecoveryPoint, l.scope.service.cfg.MaxValueBytes)
+	return o.encode(l.id, st.key, l.scope.service.cfg.MaxValueBytes)
 }
 
 // resolve turns an outcome into the one that is committed, as the flow of the stage does.

@@ -27,7 +27,7 @@ func (s *Service) unlock(ctx context.Context, id identity, audit *protocol.Audit
 		return err
 	}
 	if r.Status != protocol.StatusOK && r.Status != protocol.StatusDone {
-		return refusal(r)
+		return s.refusal(id, r)
 	}
 	return nil
 }

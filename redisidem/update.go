@@ -58,7 +58,7 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 	if len(o.effects) > 0 {
 		return nil, invalid("Outcome.Effects", "cannot go with an update")
 	}
-	e, err := o.encode(id, key.RecoveryPoint, s.cfg.MaxValueBytes)
+	e, err := o.encode(id, key, s.cfg.MaxValueBytes)
 	if err == nil {
 		err = e.keep(s.valueCodec, id, key)
 	}
@@ -81,7 +81,7 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 		}
 	}
 	if r.Status != protocol.StatusOK {
-		return nil, refusal(r)
+		return nil, s.refusal(id, r)
 	}
 	if len(r.Texts) == 0 { // repeated with an audit, which has the status alone
 		if r.Texts, err = s.fields(ctx, id); err != nil {

@@ -5,7 +5,8 @@ import "time"
 // WithRetention returns a view of the service that keeps the records it makes for a time of its
 // own, in place of Config.Retention. The two are one service: they share connections, leases,
 // copies and events, and Close on either closes both. It is for routes whose answers are needed for
-// a longer or a shorter time. If callers of one key use different retentions, the longest one
+// a longer or a shorter time: make a view for each when the program starts. It costs little, so a
+// single call can have a view, too. If callers of one key use different retentions, the longest one
 // counts. The call sends nothing to Redis.
 //
 // A retention shorter than Config.Lease, or longer than 100 years, is an [*InvalidError].

@@ -54,7 +54,7 @@ func TestConsoleRefusesToStart(t *testing.T) {
 		"--path-prefix /":                                                "--path-prefix \"/\" must begin",
 		"--tls-cert x.pem":                                               "--tls-cert and --tls-key need each other",
 		"--refresh 1ms":                                                  "Config.Refresh must be from 10ms to 1h",
-		"--redis memory":                                                 "url has the scheme",
+		"--redis memory":                                                 "url has no scheme",
 		"--listen 127.0.0.1:99999":                                       "99999",
 		"--listen 127.0.0.1:0 --tls-cert /no.pem --tls-key /no-key.pem ": "/no.pem",
 	} {

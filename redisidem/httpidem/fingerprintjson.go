@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/redisidem/redisidem/redisidem/internal/canonicaljson"
 )
 
 // CanonicalJSON is a [FingerprintFunc] that compares JSON bodies without white space and without
@@ -11,7 +13,7 @@ import (
 // written, so 1 and 1.0 differ. A body that is not one JSON document, has a field twice, is nested
 // deeper than 100 or is not UTF-8 is compared with all its bytes, as [WholeRequest] does.
 func CanonicalJSON(d *Digest, r *http.Request, body []byte) error {
-	document, err := decodeDocument(body)
+	document, err := canonicaljson.Decode(body)
 	if err != nil {
 		d.Text("body")
 		return WholeRequest(d, r, body)
@@ -19,7 +21,7 @@ func CanonicalJSON(d *Digest, r *http.Request, body []byte) error {
 	d.Text("json")
 	d.Text(query(r))
 	d.Text(mediaType(r.Header.Get("Content-Type")))
-	d.Bytes(canonical(nil, document))
+	d.Bytes(canonicaljson.Append(nil, document))
 	return nil
 }
 
@@ -45,7 +47,7 @@ func JSONFieldsExcept(names ...string) FingerprintFunc {
 			d.Text(name)
 			document.remove(strings.Split(name, "."))
 		}
-		d.Bytes(canonical(nil, document))
+		d.Bytes(canonicaljson.Append(nil, map[string]any(document)))
 		return nil
 	}
 }
@@ -54,7 +56,7 @@ func JSONFieldsExcept(names ...string) FingerprintFunc {
 func (o object) remove(path []string) {
 	last := len(path) - 1
 	for _, name := range path[:last] {
-		o, _ = o[name].(object)
+		o, _ = o[name].(map[string]any)
 	}
 	delete(o, path[last]) // of a nil map, too
 }

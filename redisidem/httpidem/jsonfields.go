@@ -1,18 +1,13 @@
 package httpidem
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
-)
 
-// maxJSONDepth limits the nesting of a document whose fields are read.
-const maxJSONDepth = 100
+	"github.com/redisidem/redisidem/redisidem/internal/canonicaljson"
+)
 
 // JSONFields returns a [FingerprintFunc] that compares only the named fields of a JSON object,
 // together with the query and the media type. It is for clients whose retries differ in fields that
@@ -47,7 +42,7 @@ func JSONFields(names ...string) FingerprintFunc {
 		for _, p := range paths {
 			d.Text(strings.Join(p, "."))
 			if value, ok := document.lookUp(p); ok {
-				d.Bytes(canonical(nil, value))
+				d.Bytes(canonicaljson.Append(nil, value))
 			} else {
 				d.Text("absent") // it is not JSON, so it differs from every value
 			}
@@ -66,21 +61,20 @@ func CheckJSONFields(names ...string) error {
 			return invalid("JSONFields", "has a name with a slash in front, instead of dots between its parts: %q", name)
 		case slices.Contains(strings.Split(name, "."), ""):
 			return invalid("JSONFields", "has a name with an empty part: %q", name)
-		case readable(name) != nil:
+		case canonicaljson.Readable(name) != nil:
 			return invalid("JSONFields", "has a name that is not UTF-8: %q", name)
 		}
 	}
 	return nil
 }
 
-// object is a decoded JSON object. Its values are objects, []any, string, json.Number, bool and
-// nil.
+// object is a decoded JSON object; see [canonicaljson.Decode].
 type object map[string]any
 
 func (o object) lookUp(path []string) (value any, ok bool) {
-	value = o
+	value = map[string]any(o)
 	for _, name := range path {
-		inner, isObject := value.(object)
+		inner, isObject := value.(map[string]any)
 		if !isObject {
 			return nil, false
 		}
@@ -105,123 +99,21 @@ func (o object) misspells(path []string) bool {
 				return true
 			}
 		}
-		o, _ = o[want].(object)
+		o, _ = o[want].(map[string]any)
 	}
 	return false
 }
 
-var errNoObject = errors.New("not one JSON object without repeated names")
+var errNoObject = errors.New("not a JSON object")
 
-// decodeObject decodes a body that is exactly one JSON object. Unlike encoding/json it refuses
-// repeated names, since two decoders may choose different values.
+// decodeObject decodes a body that is exactly one JSON object.
 func decodeObject(body []byte) (object, error) {
-	value, err := decodeDocument(body)
+	value, err := canonicaljson.Decode(body)
 	if err != nil {
 		return nil, err
 	}
-	if o, ok := value.(object); ok {
+	if o, ok := value.(map[string]any); ok {
 		return o, nil
 	}
 	return nil, errNoObject
-}
-
-// decodeDocument decodes a body that is exactly one JSON document, as decodeObject does.
-func decodeDocument(body []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	value, err := decodeValue(d, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errNoObject
-	}
-	return value, nil
-}
-
-func decodeValue(d *json.Decoder, depth int) (any, error) {
-	token, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	delim, ok := token.(json.Delim)
-	if !ok {
-		return token, readable(token)
-	}
-	depth++
-	if depth > maxJSONDepth {
-		return nil, errNoObject
-	}
-	if delim == '[' {
-		list := []any{}
-		for d.More() {
-			value, err := decodeValue(d, depth)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, value)
-		}
-		_, err := d.Token()
-		return list, err
-	}
-	o := object{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, ok := token.(string)
-		if _, twice := o[name]; twice || !ok || readable(name) != nil {
-			return nil, errNoObject
-		}
-		if o[name], err = decodeValue(d, depth); err != nil {
-			return nil, err
-		}
-	}
-	_, err = d.Token()
-	return o, err
-}
-
-// readable refuses a string with the replacement character, which the decoder puts in place of
-// invalid bytes. Different texts would become the same.
-func readable(token json.Token) error {
-	if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
-		return errNoObject
-	}
-	return nil
-}
-
-// canonical appends a decoded value as JSON with sorted names and without white space.
-func canonical(b []byte, value any) []byte {
-	switch v := value.(type) {
-	case object:
-		b = append(b, '{')
-		names := make([]string, 0, len(v))
-		for name := range v {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for i, name := range names {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(canonical(b, name), ':')
-			b = canonical(b, v[name])
-		}
-		return append(b, '}')
-	case []any:
-		b = append(b, '[')
-		for i, entry := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = canonical(b, entry)
-		}
-		return append(b, ']')
-	case json.Number:
-		return append(b, v...)
-	default: // string, bool and nil cannot fail
-		text, _ := json.Marshal(v)
-		return append(b, text...)
-	}
 }
