@@ -184,15 +184,17 @@ type LockedError struct {
 	// RetryAfter is the rest of that lease by the server's clock: the key is free by then at
 	// the latest, unless its worker is alive and renews. It is never negative.
 	RetryAfter time.Duration
-	// Own is set if this service has that lease itself, through another call. If the call was made
-	// inside of the key's own stage, it has to pass on the stage's context: it then returns
-	// ErrNested at once.
-	Own bool
+
+	inFlight *inFlight // of the service that was refused; nil if it is not known
+	record   string
 }
 
 func (e *LockedError) Error() string {
 	text := fmt.Sprintf("redisidem: key already locked, its lease has %v left", e.RetryAfter)
-	if e.Own {
+	// A call inside of the key's own stage that passes on the stage's context gets ErrNested. This
+	// one may have the outer context. The search is left to the text, since it is long with many
+	// leases.
+	if e.inFlight != nil && e.inFlight.works(e.record) {
 		text += " and is this service's own: a call inside of the key's stage needs the stage's context"
 	}
 	return text
@@ -316,7 +318,7 @@ func (s *Service) refusal(id identity, r protocol.Reply) error {
 	case protocol.StatusBusy:
 		err := locked(r)
 		if locked, ok := errors.AsType[*LockedError](err); ok {
-			locked.Own = s.inFlight.works(id.Record)
+			locked.inFlight, locked.record = s.inFlight, id.Record
 		}
 		return err
 	case protocol.StatusAlive:
