@@ -81,7 +81,7 @@ func (q *fairQueue) put(j *job) {
 func (q *fairQueue) take() (j *job, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.ended && !(q.last && q.waiting == 0) {
+	for !q.ended && (!q.last || q.waiting > 0) {
 		if turn := q.next(); turn >= 0 {
 			s := q.turns[turn]
 			q.turns = slices.Delete(q.turns, turn, turn+1)

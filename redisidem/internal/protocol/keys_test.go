@@ -14,7 +14,7 @@ import (
 func TestIdentityNeverChanges(t *testing.T) {
 	t.Parallel()
 	id := identityOf("redisidem", "tenant-42", "key-from-the-client")
-	const want = "redisidem:{124}:HhW1lMXp_CpVOIaxEmIElWTcrnE6dKXg"
+	const want = "redisidem:{176}:nSRCsj2i8GKf8Ni-bUifcrHzDDm-5UQ3"
 	if id.Record != want || id.Lock != want+":lock" || !strings.HasSuffix(id.Record, ":"+id.Digest) {
 		t.Errorf("the identity is %q with the lock %q and the digest %q", id.Record, id.Lock, id.Digest)
 	}
