@@ -27,8 +27,9 @@ type claim struct {
 	// is the score with which the due index handed the key out; "" if it does not matter.
 	completing bool
 	handedOut  string
-	// onHung is called if the callback is reported as hung; nil for nothing.
-	onHung func()
+	// onHung is called with true if the callback is reported as hung, and with false if it returns
+	// then; nil for nothing.
+	onHung func(bool)
 	// byHand is set for a program that ends the lease itself, without a callback.
 	byHand bool
 	// unrunnable is set if the flow's program cannot work on the key. The key is then claimed

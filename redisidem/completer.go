@@ -148,7 +148,7 @@ func (c *Completer) takeTurns(ctx context.Context, all []*workers, scans *sync.W
 		w.scanning.Store(true)
 		scans.Go(func() {
 			defer w.scanning.Store(false)
-			first, err := w.scan(ctx, prefixes, c.cfg.Interval)
+			first, err := w.scan(ctx, prefixes, c.cfg.Interval*3/4)
 			if r, ok := rests(w, first); ok && err == nil && ctx.Err() == nil {
 				err = c.rest(ctx, turn, r)
 			}
@@ -209,7 +209,8 @@ type SweepResult struct {
 
 // Sweep scans for keys once, continues those that are due, and blocks until that is done. It is
 // [Completer.Run] for tests and for programs with a scheduler of their own, and does not take turns
-// with other processes. It ends as Run does when ctx ends or the service is closed.
+// with other processes. With MaxPerScope or MaxPerFlow it leaves keys to the other processes that
+// have reached the bound. It ends as Run does when ctx ends or the service is closed.
 //
 // It returns [ErrUnavailable] if a server did not answer, and [ErrDamaged] if a shard's index is
 // not a sorted set. In both cases the result covers the other shards. It returns [ErrClosed] if the

@@ -33,11 +33,15 @@ type CompleterConfig struct {
 	Concurrency int
 
 	// MaxPerScope and MaxPerFlow bound how many keys of one scope, and of one flow name, completers
-	// work on at once in all processes together. They should have the same bounds everywhere. A
-	// hung stage counts as long as it runs. The bounds cost two commands for each key, and one in a
-	// third of Lease while it is worked on. A process that does not reach Redis for a Lease no
-	// longer counts, so there may be more for a while. Calls by clients do not count. Zero: no
-	// bound. Must not be negative.
+	// work on at once in all processes together. They should have the same bounds everywhere. Calls
+	// by clients do not count. A hung stage counts as long as it runs, so with a bound it keeps
+	// other keys of its scope or its flow waiting. A few scopes may share one bound, because they
+	// are told apart by 24 bits of a hash.
+	//
+	// The bounds are kept as well as Redis can be reached: a key is worked on if it does not answer
+	// for the bound, and a process that cannot reach it for a Lease no longer counts. They cost two
+	// commands for each key, one in a third of Lease while it is worked on, and one in a quarter of
+	// Interval while a scope waits for others. Zero: no bound. Must not be negative.
 	MaxPerScope, MaxPerFlow int
 
 	// Drain is how long running stages may continue after Run or Sweep was asked to end, or the

@@ -172,3 +172,107 @@ func TestLimitsOnRealServers(t *testing.T) {
 		}
 	})
 }
+
+// TestHungScopesDoNotSlowAnother covers scopes whose places are all taken by stages that hang.
+func TestHungScopesDoNotSlowAnother(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		w := newTenants(b, time.Millisecond, map[string]bool{"bad": true, "worse": true})
+		w.leave(b, svc, "good", 300)
+		w.leave(b, svc, "bad", 5)
+		w.leave(b, svc, "worse", 5)
+		w.gone = true
+		time.Sleep(time.Hour)
+		run, stop := context.WithCancel(ctx)
+		ended := make(chan error)
+		go func() {
+			cfg := redisidem.CompleterConfig{MaxPerScope: 1, Interval: time.Hour}
+			ended <- mustCompleterWith(b, svc, cfg, w.flow).Run(run)
+		}()
+		time.Sleep(30 * time.Second)
+		for i := range 300 {
+			if key, err := svc.Scope("good").Retrieve(ctx, fmt.Sprint("k", i)); err != nil || !key.Finished() {
+				b.Fatalf("key %d is at %q, %v", i, key.RecoveryPoint, err)
+			}
+		}
+		stop()
+		mustBe(b, <-ended, context.Canceled)
+	})
+}
+
+// TestSweepLeavesWhatOthersMayWorkOn sweeps while another process has the only place of a scope,
+// for ever.
+func TestSweepLeavesWhatOthersMayWorkOn(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		w := newTenants(b, time.Millisecond, map[string]bool{"bad": true})
+		w.leave(b, svc, "bad", 40)
+		w.leave(b, svc, "good", 3)
+		w.gone = true
+		time.Sleep(time.Hour)
+		run, stop := context.WithCancel(ctx)
+		ended := make(chan error)
+		cfg := redisidem.CompleterConfig{MaxPerScope: 1}
+		other := mustCompleterWith(b, b.service(redisidem.Config{}), cfg, w.flow)
+		go func() { ended <- other.Run(run) }()
+		time.Sleep(time.Minute)
+		began := time.Now()
+		got, err := mustCompleterWith(b, svc, cfg, w.flow).Sweep(ctx)
+		mustBe(b, err, nil)
+		if took := time.Since(began); took > time.Minute {
+			b.Errorf("the sweep took %v, and did %+v", took, got)
+		}
+		stop()
+		mustBe(b, <-ended, context.Canceled)
+	})
+}
+
+// TestManyScopesFillTheQueue has more scopes than a completer holds keys.
+func TestManyScopesFillTheQueue(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		w := newTenants(b, time.Millisecond, nil)
+		for i := range 1500 {
+			w.leave(b, svc, fmt.Sprint("s", i), 1)
+		}
+		w.gone = true
+		time.Sleep(time.Hour)
+		mustSweep(b, mustCompleter(b, svc, w.flow), redisidem.SweepResult{Due: 1500, Finished: 1500})
+	})
+}
+
+// TestClosingServiceKeepsItsPlaces closes a service whose completer has a stage that runs.
+func TestClosingServiceKeepsItsPlaces(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		w := newCrowd(b, 25*time.Second, time.Second)
+		for i := range 2 {
+			_, err := svc.Scope("a").DoFlow(ctx, fmt.Sprint(i), request, w.flow)
+			mustBe(b, err, errStage)
+		}
+		w.gone = true
+		time.Sleep(time.Hour)
+		cfg := redisidem.CompleterConfig{MaxPerFlow: 1, Drain: time.Minute}
+		closing := b.service(redisidem.Config{})
+		ended := make(chan error)
+		go func() { ended <- mustCompleterWith(b, closing, cfg, w.flow).Run(ctx) }()
+		time.Sleep(6 * time.Second)
+		closed := make(chan error)
+		go func() { closed <- closing.Close(ctx) }()
+		run, stop := context.WithCancel(ctx)
+		go func() { ended <- mustCompleterWith(b, svc, cfg, w.flow).Run(run) }()
+		mustBe(b, <-closed, nil)
+		mustBe(b, <-ended, redisidem.ErrClosed)
+		time.Sleep(time.Minute)
+		if n := w.atOnce(""); n != 1 {
+			b.Errorf("%d keys were worked on at once, want 1", n)
+		}
+		for i := range 2 {
+			if key, err := svc.Scope("a").Retrieve(ctx, fmt.Sprint(i)); err != nil || !key.Finished() {
+				b.Errorf("key %d is at %q, %v", i, key.RecoveryPoint, err)
+			}
+		}
+		stop()
+		mustBe(b, <-ended, context.Canceled)
+	})
+}

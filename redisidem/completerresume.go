@@ -16,7 +16,7 @@ var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
 // resume takes the lease on a key and runs its flow in the version that the key belongs to. For a
 // finished key, the claim removes it from the due index.
-func (c *Completer) resume(ctx context.Context, id identity, j *job) (key *Key, err error) {
+func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func(bool)) (key *Key, err error) {
 	// A panic of one key's stage or of the observer must not end the process that works on all
 	// others.
 	var lease *Lease
@@ -33,7 +33,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job) (key *Key, 
 	if f == nil {
 		return nil, errPutOff
 	}
-	lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed, onHung: j.onHung})
+	lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed, onHung: onHung})
 	if other, ok := errors.AsType[*FlowError](err); ok {
 		switch name, _, _ := strings.Cut(other.Stored, "/"); {
 		case name != f.cfg.Name:
@@ -42,7 +42,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job) (key *Key, 
 			return nil, errPutOff
 		case c.flows[other.Stored] != nil:
 			f = c.flows[other.Stored]
-			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed, onHung: j.onHung})
+			lease, key, err = sc.claim(ctx, claim{id: id, flow: f, completing: true, handedOut: j.handed, onHung: onHung})
 		}
 	}
 	if errors.Is(err, ErrOtherFlow) || errors.Is(err, ErrUnknownRecoveryPoint) {
@@ -58,7 +58,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job) (key *Key, 
 	key, err = lease.runFlow(ctx)
 	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
 		// The flow would go round in circles the next time, too.
-		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true, onHung: j.onHung})
+		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true, onHung: onHung})
 		if again == nil {
 			return key, errors.Join(err, claimErr)
 		}

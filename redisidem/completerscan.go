@@ -85,13 +85,17 @@ func (w *workers) scan(ctx context.Context, prefixes []string, most time.Duratio
 		wait, cancel = context.WithTimeout(ctx, most)
 	}
 	defer cancel()
+	defer context.AfterFunc(wait, w.queue.wake)()
+	patience := min(w.completer.cfg.Interval/4, time.Second)
 	w.queue.hold()
 	defer w.queue.release()
+	defer time.AfterFunc(patience, w.queue.release).Stop() // a slow server must not keep the workers idle
 	for len(batches) > 0 && ctx.Err() == nil {
-		more, left, err := w.round(ctx, batches, &silent)
+		before := w.due.Load()
+		more, left, err := w.round(ctx, wait, batches, &silent)
 		w.queue.release()
 		batches, first, errs = more, min(first, left), errors.Join(errs, err)
-		if len(batches) > 0 && !w.queue.waitForRoom(wait) {
+		if idle := w.due.Load() == before; len(batches) > 0 && !w.queue.waitForRoom(wait, idle, patience) {
 			return 0, errs // keys are due now
 		}
 	}
@@ -100,7 +104,7 @@ func (w *workers) scan(ctx context.Context, prefixes []string, most time.Duratio
 
 // round takes one batch from each shard, and returns the shards that have more. It also returns the
 // lowest score that is left in the others.
-func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.Map) (more []shardScan, first int64, errs error) {
+func (w *workers) round(ctx, wait context.Context, batches []shardScan, silent *sync.Map) (more []shardScan, first int64, errs error) {
 	first = protocol.Empty
 	var next atomic.Int64
 	var mu sync.Mutex
@@ -116,7 +120,7 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 				if _, ok := silent.Load(server); ok {
 					continue
 				}
-				rest, err := w.scanShard(ctx, &v)
+				rest, err := w.scanShard(ctx, wait, &v)
 				if errors.Is(err, ErrUnavailable) {
 					silent.Store(server, true)
 				}
@@ -137,8 +141,8 @@ func (w *workers) round(ctx context.Context, batches []shardScan, silent *sync.M
 }
 
 // scanShard takes one batch of due keys from a shard. It reports whether there are more.
-func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
-	share, full, ok := w.queue.wanted()
+func (w *workers) scanShard(ctx, wait context.Context, v *shardScan) (bool, error) {
+	share, full, ok := w.queue.wanted(wait)
 	if !ok {
 		return false, nil
 	}
@@ -150,6 +154,7 @@ func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 		Index: protocol.DueIndex(v.prefix, w.flow.cfg.Name), Batch: batchSize, PutOff: aside, Until: v.until,
 		Share: min(share, batchSize), Without: full,
 	}
+	hidden := time.Now().Add(aside)
 	r, err := s.ask(ctx, "completer", s.redis.NewDue(due))
 	if err != nil {
 		return false, err
@@ -165,9 +170,7 @@ func (w *workers) scanShard(ctx context.Context, v *shardScan) (bool, error) {
 		w.mu.Unlock()
 	}
 	for _, member := range h.Digests {
-		j := &job{flow: w.flow, prefix: v.prefix, member: member, handed: h.Score}
-		j.onHung = func() { w.queue.giveUpPlace(j) }
-		w.queue.put(j)
+		w.queue.put(&job{flow: w.flow, prefix: v.prefix, member: member, handed: h.Score, hiddenUntil: hidden})
 		w.due.Add(1)
 	}
 	return h.More(), nil

@@ -2,7 +2,6 @@ package redisidem_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 func TestDueIndexIsAHintAndCleansItself(t *testing.T) {
@@ -353,11 +353,7 @@ func TestHandedOutKeyWhoseClientCameMeanwhileIsLeftAlone(t *testing.T) {
 
 // shardOf returns the shard of a key in scope "a".
 func shardOf(value string) uint16 {
-	b := []byte("redisidem/key/1")
-	for _, part := range []string{"a", value} {
-		b = append(binary.BigEndian.AppendUint64(b, uint64(len(part))), part...)
-	}
-	sum := sha256.Sum256(b)
+	sum := protocol.DigestOf("a", value)
 	return binary.BigEndian.Uint16(sum[24:]) >> 6
 }
 

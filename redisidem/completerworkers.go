@@ -1,12 +1,12 @@
 package redisidem
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
@@ -31,7 +31,7 @@ type job struct {
 	prefix, member string
 	handed         string // the score that the due index gave it when it was handed out
 
-	onHung func() // gives its place to another key
+	hiddenUntil time.Time // about when the due index shows it to other completers again
 
 	done, hung bool // of the fairQueue
 }
@@ -69,13 +69,13 @@ func (w *workers) do(ctx context.Context, j *job) {
 	}
 	key, err := (*Key)(nil), errGoexit
 	defer func() { w.count(ctx, id, key, err) }()
-	leave, admitted, refused := w.admit(ctx, j)
+	leave, admitted := w.admit(ctx, j)
 	if !admitted {
-		err = cmp.Or(refused, errPutOff)
+		err = errPutOff
 		return
 	}
 	defer leave()
-	key, err = w.completer.resume(ctx, id, j)
+	key, err = w.completer.resume(ctx, id, j, func(hangs bool) { w.queue.hangs(j, hangs) })
 }
 
 // count counts the result for one key, and logs a failure.

@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -30,11 +31,13 @@ type fairQueue struct {
 	turns     []*scopeQueue          // those with waiting keys, in the order of their turns
 	waiting   int
 	working   int
-	hung      int       // of working, those whose places were given to other keys
-	held      bool      // no key is taken before the scopes with due keys are known
-	postponed time.Time // no key is taken before
-	last      bool      // no more keys come
-	ended     bool      // no more keys are taken
+	hung      int             // of working, those whose places were given to other keys
+	wait      []*job          // those that hang and have their place
+	refused   map[string]bool // scopes of which no keys are wanted until the next scan
+	held      bool            // no key is taken before the scopes with due keys are known
+	postponed time.Time       // no key is taken before
+	last      bool            // no more keys come
+	ended     bool            // no more keys are taken
 }
 
 // scopeQueue has the keys of one scope.
@@ -46,7 +49,7 @@ type scopeQueue struct {
 }
 
 func newFairQueue(cfg *CompleterConfig) *fairQueue {
-	q := &fairQueue{places: cfg.Concurrency, perScope: math.MaxInt, scopes: make(map[string]*scopeQueue)}
+	q := &fairQueue{places: cfg.Concurrency, perScope: math.MaxInt, scopes: make(map[string]*scopeQueue), refused: make(map[string]bool)}
 	if cfg.MaxPerFlow > 0 {
 		q.places = min(q.places, cfg.MaxPerFlow)
 	}
@@ -89,7 +92,6 @@ func (q *fairQueue) take() (j *job, ok bool) {
 			if len(s.waiting) > 0 {
 				q.turns = append(q.turns, s)
 			}
-			j.done = false // of a key that was postponed
 			s.working++
 			q.waiting--
 			q.working++
@@ -118,9 +120,7 @@ func (q *fairQueue) done(j *job) {
 	s.working--
 	q.working--
 	j.done = true
-	if j.hung {
-		q.hung--
-	}
+	q.takeBack(j)
 	if s.working == 0 && len(s.waiting) == 0 {
 		delete(q.scopes, s.scope)
 	}
@@ -128,24 +128,45 @@ func (q *fairQueue) done(j *job) {
 }
 
 // postpone puts a key back that take returned, because other processes work on as many keys as
-// there may be of its scope, or of the flow. None of them is taken for a while. The caller still
-// calls done.
+// there may be of its scope, or of the flow. None of them is taken for a while. When other
+// completers may have the key, it is left to them, and the scan asks for no more of its scope. The
+// caller still calls done.
 func (q *fairQueue) postpone(j *job, ofFlow bool, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.scopes[protocol.ScopePart(j.member)]
+	now := time.Now()
+	if ofFlow {
+		q.postponed = now.Add(pause)
+	} else {
+		s.postponed = now.Add(pause)
+	}
+	time.AfterFunc(pause, q.wake)
+	if now.After(j.hiddenUntil) {
+		q.refused[s.scope] = true
+		q.forget(now)
+		return
+	}
 	if len(s.waiting) == 0 {
 		q.turns = append(q.turns, s)
 	}
-	s.waiting = slices.Insert(s.waiting, 0, j)
+	again := *j
+	s.waiting = slices.Insert(s.waiting, 0, &again)
 	q.waiting++
-	until := time.Now().Add(pause)
-	if ofFlow {
-		q.postponed = until
-	} else {
-		s.postponed = until
+}
+
+// forget drops the waiting keys that other completers may have. The caller holds mu.
+func (q *fairQueue) forget(now time.Time) {
+	for _, s := range q.turns {
+		n := len(s.waiting)
+		s.waiting = slices.DeleteFunc(s.waiting, func(j *job) bool { return now.After(j.hiddenUntil) })
+		q.waiting -= n - len(s.waiting)
+		if len(s.waiting) == 0 && s.working == 0 {
+			delete(q.scopes, s.scope)
+		}
 	}
-	time.AfterFunc(pause, q.wake)
+	q.turns = slices.DeleteFunc(q.turns, func(s *scopeQueue) bool { return len(s.waiting) == 0 })
+	q.changed.Broadcast()
 }
 
 // wake lets take look again.
@@ -155,17 +176,38 @@ func (q *fairQueue) wake() {
 	q.changed.Broadcast()
 }
 
-// giveUpPlace gives the place of a key whose stage hangs to another key, for at most as many as
-// there are places.
-func (q *fairQueue) giveUpPlace(j *job) {
+// hangs gives the place of a key whose stage hangs to another key, for at most as many as there are
+// places, and takes it back when the stage has returned.
+func (q *fairQueue) hangs(j *job, hangs bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if j.done || j.hung || q.hung >= q.places {
-		return
+	switch {
+	case !hangs:
+		q.takeBack(j)
+	case !j.done && !j.hung:
+		q.wait = append(q.wait, j)
+		q.giveUpPlaces()
 	}
-	j.hung = true
-	q.hung++
-	q.changed.Broadcast()
+}
+
+// takeBack ends what hangs began. The caller holds mu.
+func (q *fairQueue) takeBack(j *job) {
+	q.wait = slices.DeleteFunc(q.wait, func(w *job) bool { return w == j })
+	if j.hung {
+		j.hung = false
+		q.hung--
+	}
+	q.giveUpPlaces()
+}
+
+// giveUpPlaces gives up the places of the keys that hang, as far as it may. The caller holds mu.
+func (q *fairQueue) giveUpPlaces() {
+	for len(q.wait) > 0 && q.hung < q.places {
+		q.wait[0].hung = true
+		q.wait = q.wait[1:]
+		q.hung++
+		q.changed.Broadcast()
+	}
 }
 
 // share returns how many keys of one scope may wait. With a limit it takes no more than it can soon
@@ -179,22 +221,24 @@ func (q *fairQueue) share() int {
 }
 
 // wanted returns how many keys of one scope to ask for, and the scopes that have enough. It blocks
-// while the queue is full, and reports false when it has ended.
-func (q *fairQueue) wanted() (share int, full []string, ok bool) {
+// while the queue is full, and reports false when ctx ends, of which wake must be called.
+func (q *fairQueue) wanted(ctx context.Context) (share int, full []string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.waiting >= queueLimit && !q.ended {
-		q.held = false
-		q.changed.Broadcast()
+	for q.waiting >= queueLimit && ctx.Err() == nil {
+		if q.held {
+			q.held = false
+			q.changed.Broadcast()
+		}
 		q.changed.Wait()
 	}
-	return q.share(), q.full(), !q.ended
+	return q.share(), slices.AppendSeq(q.full(), maps.Keys(q.refused)), ctx.Err() == nil
 }
 
 // full returns the scopes that have their share. The caller holds mu.
 func (q *fairQueue) full() (full []string) {
 	for _, s := range q.turns {
-		if len(s.waiting) >= q.share() {
+		if len(s.waiting) >= q.share() && !q.refused[s.scope] {
 			full = append(full, s.scope)
 		}
 	}
@@ -207,6 +251,7 @@ func (q *fairQueue) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.held = q.waiting == 0
+	clear(q.refused)
 }
 
 // release ends hold.
@@ -217,33 +262,40 @@ func (q *fairQueue) release() {
 	q.changed.Broadcast()
 }
 
-// waitForRoom blocks until it is worth it to ask for more keys of any scope: half of the places of
-// those that had enough are free. It reports false when ctx ends first.
-func (q *fairQueue) waitForRoom(ctx context.Context) bool {
-	defer context.AfterFunc(ctx, q.wake)()
+// waitForRoom blocks until it is worth it to ask for more keys: an eighth of the scopes that had
+// more than half of their share have less, or one of them after patience. It reports false when ctx
+// ends first, of which wake must be called, or if it would wait for nothing: idle says that the
+// last round brought no key.
+func (q *fairQueue) waitForRoom(ctx context.Context, idle bool, patience time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	had := q.full()
-	for ctx.Err() == nil && !q.hasRoom(had) {
-		q.changed.Wait()
+	var had []string
+	for _, s := range q.turns {
+		if 2*len(s.waiting) > q.share() && !q.refused[s.scope] {
+			had = append(had, s.scope)
+		}
+	}
+	if len(had) == 0 {
+		return !idle && ctx.Err() == nil
+	}
+	defer time.AfterFunc(patience, q.wake).Stop()
+	for began := time.Now(); ctx.Err() == nil; q.changed.Wait() {
+		low := q.low(had)
+		if low > 0 && (8*low >= len(had) || time.Since(began) >= patience) {
+			break
+		}
 	}
 	return ctx.Err() == nil
 }
 
-// hasRoom reports whether the scopes that had enough keys have half of their places free, or the
-// queue, if no scope had. The caller holds mu.
-func (q *fairQueue) hasRoom(had []string) bool {
-	if len(had) == 0 {
-		return q.waiting <= queueTarget/2
-	}
-	share, free := q.share(), 0
-	for _, scope := range had {
-		free += share
-		if s := q.scopes[scope]; s != nil {
-			free -= min(share, len(s.waiting))
+// low returns how many of some scopes have at most half of their share. The caller holds mu.
+func (q *fairQueue) low(scopes []string) (n int) {
+	for _, scope := range scopes {
+		if s := q.scopes[scope]; s == nil || 2*len(s.waiting) <= q.share() {
+			n++
 		}
 	}
-	return 2*free >= share*len(had)
+	return n
 }
 
 // finish lets take report false after the last key.

@@ -11,13 +11,17 @@ import (
 var errStageTimeout = errors.New("redisidem: stage runs longer than its Timeout")
 
 // watchHung reports a run of the stage as hung if it has not returned one Lease after the timeout
-// of its context. The returned function ends the watch.
-func (l *Lease) watchHung(timeout time.Duration) func() bool {
-	return time.AfterFunc(timeout+l.scope.service.cfg.Lease, func() { l.reportHung(errStageTimeout) }).Stop
+// of its context. The returned function is called when the run has returned.
+func (l *Lease) watchHung(timeout time.Duration) (returned func()) {
+	timer := time.AfterFunc(timeout+l.scope.service.cfg.Lease, func() { l.reportHung(errStageTimeout) })
+	return func() {
+		timer.Stop()
+		l.endHung()
+	}
 }
 
 // reportHung reports that a callback is still running although its context ended long ago. It is
-// reported once for each lease: the program has to be mended, and the key is not the cause.
+// reported once for each run.
 func (l *Lease) reportHung(cause error) {
 	l.mu.Lock()
 	if !l.working.Load() || l.hung {
@@ -27,6 +31,9 @@ func (l *Lease) reportHung(cause error) {
 	l.hung = true
 	since := l.since
 	l.mu.Unlock()
+	if l.onHung != nil {
+		l.onHung(true)
+	}
 	s := l.scope.service
 	e := l.event(EventHung)
 	e.Scope, e.Duration, e.Err = l.id.Scope, time.Since(since), cause
@@ -34,8 +41,16 @@ func (l *Lease) reportHung(cause error) {
 	s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: a stage goes on although its context has ended", attrKey(l.id),
 		slog.String("flow", e.Flow), slog.String("stage", e.Stage), slog.Time("since", since), attrErr(cause))
 	s.observe(ctx, e)
-	if l.onHung != nil {
-		l.onHung()
+}
+
+// endHung follows a callback that has returned, which may have been reported as hung.
+func (l *Lease) endHung() {
+	l.mu.Lock()
+	was := l.hung
+	l.hung = false
+	l.mu.Unlock()
+	if was && l.onHung != nil {
+		l.onHung(false)
 	}
 }
 
@@ -43,5 +58,5 @@ func (l *Lease) reportHung(cause error) {
 func (l *Lease) isHung() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.hung && l.working.Load()
+	return l.hung
 }

@@ -108,3 +108,30 @@ func TestMaxHoldBoundsAStage(t *testing.T) {
 		}
 	})
 }
+
+// TestLaterStageIsNotTakenForTheHungOne covers a stage that was reported and returned a result.
+func TestLaterStageIsNotTakenForTheHungOne(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		rec := &recorder{}
+		svc := b.service(redisidem.Config{Lease: 10 * time.Second, MaxHold: -1, Observer: rec})
+		slow := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			time.Sleep(time.Minute)
+			return redisidem.Next(), nil
+		}
+		flow := mustFlow(b, cart(func(cfg *redisidem.FlowConfig) {
+			cfg.Stages[0].Timeout, cfg.Stages[0].Work = 20*time.Second, slow
+			cfg.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if n := svc.ProcessStats().StagesHung; n != 0 {
+					b.Errorf("%d stages are hung, although it has returned", n)
+				}
+				return redisidem.Next(), nil
+			}
+			cfg.Stages[2].Timeout, cfg.Stages[2].Work = 20*time.Second, slow
+		}))
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if n := rec.count(redisidem.EventHung); n != 2 {
+			b.Errorf("%d stages were reported, want 2", n)
+		}
+	})
+}

@@ -28,7 +28,7 @@ type Lease struct {
 	byCompleter bool      // a completer has claimed it
 
 	working atomic.Bool // a callback is running
-	onHung  func()      // called once, if it is reported as hung; nil for nothing
+	onHung  func(bool)  // called if it is reported as hung, and if it returns then; nil for nothing
 
 	byHand bool // Scope.Lock has claimed it: the program ends it, and no callback runs under it
 
@@ -51,7 +51,7 @@ type Lease struct {
 	exhausted    bool      // the attempts at the revision exhaustedAt are used up
 	exhaustedAt  int64
 	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
-	hung         bool                    // a callback was reported as hung
+	hung         bool                    // the callback was reported as hung and has not returned
 	lost         error                   // set by lose: why it cancelled the context
 	// sent is when the last command that extended the lease was sent: the claim, a renewal, or a
 	// commit that kept the lease. The holder relies on the lease for a time that counts from here.

@@ -29,6 +29,7 @@ func (l *Lease) call(work StageFunc, st *Stage) (o Outcome, err error) {
 	l.working.Store(true)
 	defer func() {
 		l.working.Store(false)
+		l.endHung()
 		span.end(err)
 	}()
 	return work(ctx, st)

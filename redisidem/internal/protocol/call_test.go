@@ -104,7 +104,18 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 		{c.NewUnlock(id), lua.Unlock, []string{id.Record, id.Lock}, nil},
 		{c.NewRequeue(id, "f"), lua.Requeue, []string{id.Record, id.Lock, due, dead}, nil},
 		{c.NewReindex(id, due, time.Second), lua.Reindex, []string{id.Record, due}, []any{1000}},
-		{c.NewDue(Due{Index: due, Batch: 16, PutOff: time.Second, Until: "5"}), lua.Due, []string{due}, []any{16, 1000, 70000, "5"}},
+		{
+			c.NewDue(Due{Index: due, Batch: 16, PutOff: time.Second, Until: "5", Share: 3, Without: []string{"abcd", "efgh"}}),
+			lua.Due,
+			[]string{due},
+			[]any{16, 1000, 70000, "5", 3, "abcdefgh"},
+		},
+		{
+			c.NewAdmit(Admission{Flow: "f", Scope: "abcd", PerScope: 2, PerFlow: 3, For: time.Second}),
+			lua.Admit,
+			[]string{"ns:turn:{ns:turn:/flows}:running:f"},
+			[]any{"abcd", 2, 3, 1000},
+		},
 		{
 			c.NewRest(Turn{nonce: "n", began: "7"}, Rest{Flow: "f", First: 9}, Rest{Flow: "g", First: Empty}),
 			lua.Rest,
