@@ -12,7 +12,8 @@ import (
 type JournalEntry struct {
 	// Revision is the revision that this commit extended, counted from 0.
 	Revision int64
-	// Stage is the recovery point at which the work started.
+	// Stage is the recovery point at which the work started. Of a commit that moved the key to
+	// another version of its flow, it is "adopt:" and the recovery point: see [EarlierVersion].
 	Stage string
 	// Fence is the lease's number, and Attempt the number of this run of the stage, counted from 1.
 	// Both are 0 for an update by hand.
@@ -68,11 +69,18 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	return slices.Clip(k.Journal)
 }
 
+// forgotten returns how many commits the journal does not have any more.
+func (k *Key) forgotten() int64 { return k.Revision - int64(len(k.Journal)) - k.merged }
+
 // journal returns how many entries the journal keeps when the outcome is committed. A key whose
 // flow is unknown here is treated as one that may be compensated.
 func (l *Lease) journal(key *Key, e *encodedOutcome) protocol.JournalLength {
+	flow := l.flow
+	if e.adoptedBy != nil {
+		flow = e.adoptedBy
+	}
 	switch {
-	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
+	case flow == nil && key.Flow == "", flow != nil && !flow.compensates:
 		return protocol.JournalShort
 	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
 		return protocol.JournalWhole
