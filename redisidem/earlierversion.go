@@ -10,15 +10,15 @@ type EarlierVersion struct {
 
 	// Adopt moves an unfinished key to the new version. It gets the key between two stages of the
 	// earlier version: [Stage.Key] has its recovery point and its journal, and [Stage.State] its
-	// state. It returns [Advance] with a recovery point of the new version, and WithState if the new
-	// version has another form of state; without it the state stays. [NothingDone] leaves the key to
-	// the earlier version for one more stage. Adopt can run more than once for a key, so it should
-	// only calculate.
+	// state. It returns [Advance] with a recovery point of the new version, and WithState if the
+	// new version has another form of state; without it the state stays. [NothingDone] leaves the
+	// key to the earlier version for one more stage. Adopt can run more than once for a key, so it
+	// should only calculate.
 	//
-	// The adoption is a commit of its own: from then on the key belongs to the new version. Programs
-	// without that version get a [*FlowError], and their completers count the key as one that they
-	// cannot run. The journal names the commit "adopt:" and the recovery point. The new version's
-	// Deadline counts from the creation of the key, and MaxAttempts from the adoption.
+	// The adoption is a commit of its own: from then on the key belongs to the new version.
+	// Programs without that version get a [*FlowError], and their completers count the key as one
+	// that they cannot run. The journal names the commit "adopt:" and the recovery point. The new
+	// version's Deadline counts from the creation of the key, and MaxAttempts from the adoption.
 	//
 	// If the flow fails later, the commits before the adoption are compensated by the new version's
 	// stages with the same recovery points. NoReturn of these stages does not apply to them.
@@ -27,16 +27,17 @@ type EarlierVersion struct {
 	//
 	//   - while it is compensated, and if it is canceled, past the earlier version's Deadline, or
 	//     behind its point of no return.
-	//   - if the earlier version could undo one of its commits and the new version could not, because
-	//     it has no stage with that recovery point, or one without Compensate. Or if the new version
-	//     compensates, and the journal does not have all commits.
-	//   - if an attempt at the current stage has begun and was not committed, because its outcome is
-	//     unknown. Reconcile of the earlier stage is asked; after ErrNothingDone the key is adopted.
-	//     Without Reconcile, the earlier version runs the stage, and the key is adopted after it.
+	//   - if the earlier version could undo one of its commits and the new version could not,
+	//     because it has no stage with that recovery point, or one without Compensate. Or if the
+	//     new version compensates, and the journal does not have all commits.
+	//   - if an attempt at the current stage has begun and was not committed, because its outcome
+	//     is unknown. Reconcile of the earlier stage is asked; after ErrNothingDone the key is
+	//     adopted. Without Reconcile, the earlier version runs the stage, and the key is adopted
+	//     after it.
 	//
 	// It also goes on in the earlier version if Adopt returns an error or an outcome that the new
-	// version does not have. That is logged as a warning. Adopt is asked again before the next stage.
-	// idemtest.AdoptMatrix tests an Adopt.
+	// version does not have. That is logged as a warning. Adopt is asked again before the next
+	// stage. idemtest.AdoptMatrix tests an Adopt.
 	//
 	// Nil: keys of the earlier version end in it.
 	Adopt StageFunc

@@ -29,11 +29,11 @@ type FlowConfig struct {
 	Version int
 
 	// Earlier are versions of the flow whose keys this program still carries on. New keys begin
-	// with this version. A key of an earlier version goes on in that version, or is adopted by this one:
-	// see [EarlierVersion]. A call of WorkFlow or DoFlow needs one more round trip for a key of an
-	// earlier version, and one for the adoption; keys of this version need none more. A [Completer]
-	// that has this flow runs its earlier versions, too. Nil: other versions are refused with a
-	// *FlowError.
+	// with this version. A key of an earlier version goes on in that version, or is adopted by this
+	// one: see [EarlierVersion]. A call of WorkFlow or DoFlow needs one more round trip for a key
+	// of an earlier version, and one for the adoption. Keys of this version need none more. A
+	// [Completer] that has this flow runs its earlier versions, too. Nil: keys of other versions
+	// are refused with a [*FlowError].
 	Earlier []EarlierVersion
 
 	// Stages are in the order in which they run, unless an outcome names another recovery point.
