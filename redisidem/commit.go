@@ -219,6 +219,7 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 	}
 	l.mu.Unlock()
 
+	l.warnOfJournal(ctx, key, next)
 	s.observe(ctx, done)
 	if e.failedBy != nil {
 		failed := done
