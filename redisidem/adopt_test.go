@@ -386,24 +386,21 @@ func TestAdoptedKeyIsUndoneByItsNewVersion(t *testing.T) {
 			}
 		}
 		first := func(c *redisidem.FlowConfig) { c.Stages[0].Compensate = undo(&old) }
-		v2 := mustFlow(b, cart(after(mustFlow(b, cart(first)), outcome(redisidem.Advance("paid"))), func(c *redisidem.FlowConfig) {
-			c.Stages[1].Point = "taxes"
-			c.Stages[0].Compensate, c.Stages[0].NoReturn, c.Stages[0].Next = undo(&done), true, []string{"taxed", "taxes"}
-			c.Stages[0].Next = []string{"taxes"}
-			c.Stages[2].Compensate = undo(&done)
+		v2 := mustFlow(b, cart(after(mustFlow(b, cart(first)), outcome(redisidem.Advance("charged"))), func(c *redisidem.FlowConfig) {
+			c.Stages[0].Compensate, c.Stages[0].NoReturn = undo(&done), true
+			c.Stages[2].Point, c.Stages[2].Compensate = "charged", undo(&done)
 			c.Stages[3].Work = outcome(redisidem.Fail(redisidem.JSON(402, "declined")))
 		}))
-		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(first, stopsAt("paid"))))
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(first, stopsAt("ordered"))))
 		mustBe(b, err, nil)
 		key, err := sc.DoFlow(ctx, "k", request, v2)
-		mustEnd(b, key, err, "declined", "cart/2", "started", "taxed", "adopt:paid", "paid", "ordered", "compensate:3", "compensate:0")
-		if want := []string{"paid", redisidem.Started}; !slices.Equal(done, want) || len(old) != 0 {
+		mustEnd(b, key, err, "declined", "cart/2", "started", "taxed", "paid", "adopt:ordered", "charged", "ordered", "compensate:4", "compensate:0")
+		if want := []string{"charged", redisidem.Started}; !slices.Equal(done, want) || len(old) != 0 {
 			b.Errorf("undone are %q by the new version and %q by the old one, want %q and none", done, old, want)
 		}
 		// A key that began with the new version has its point of no return.
-		done = nil
 		key, err = sc.DoFlow(ctx, "l", request, v2)
-		mustEnd(b, key, err, "declined", "cart/2", "started", "taxes", "paid", "ordered", "compensate:2")
+		mustEnd(b, key, err, "declined", "cart/2", "started", "taxed", "charged", "ordered", "compensate:2")
 	})
 }
 

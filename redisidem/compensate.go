@@ -27,12 +27,12 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 			break
 		}
 		adopted = adopted || e.isAdoption()
-		if strings.HasPrefix(e.Stage, compensating) || e.isAdoption() {
+		if strings.HasPrefix(e.Stage, compensating) {
 			continue
 		}
 		stage := f.stages[e.Stage]
 		switch {
-		case stage == nil && adopted: // the adoption has checked that it needs no compensation
+		case stage == nil && adopted: // the adoption itself, or a stage that it has found to need no compensation
 		case stage == nil:
 			return "", fmt.Errorf("%w: %q, which was committed and is to be compensated", ErrUnknownRecoveryPoint, e.Stage)
 		case stage.NoReturn && !adopted && stage.passed(pointAfter(key, i)):
