@@ -111,6 +111,8 @@ func (sc *Scope) observeClaim(ctx context.Context, c claim, lease *Lease, key *K
 		e.Flow = c.flow.id
 	}
 	switch {
+	case c.flow != nil && c.flow.versionOf(err) != nil:
+		return // it is claimed again, for the version that it belongs to
 	case err != nil:
 		e.Kind = EventRefused
 	case lease != nil:

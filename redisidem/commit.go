@@ -42,7 +42,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (_ *Ke
 	s := l.scope.service
 	key := l.Key()
 	e, err := l.encode(o, key)
-	worked = worked && !strings.HasPrefix(key.RecoveryPoint, compensating) // a compensation runs again
+	worked = worked && o.adoptedBy == nil && !strings.HasPrefix(key.RecoveryPoint, compensating) // a compensation runs again
 	if worked && isUnstorable(err) {
 		e, err = l.encode(o.withoutResult(err), key)
 	}
@@ -117,8 +117,10 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	if err != nil {
 		return e, err
 	}
-	e.undoable = l.flow.undoes(key.RecoveryPoint)
-	e.noReturn = l.flow.returnsNot(key.RecoveryPoint, e.point)
+	if e.adoptedBy == nil {
+		e.undoable = l.flow.undoes(key.RecoveryPoint)
+		e.noReturn = l.flow.returnsNot(key.RecoveryPoint, e.point)
+	}
 	e.snooze = min(e.snooze, s.cfg.Retention/2) // the key would expire
 	if left := l.deadlineIn(key); left > 0 && e.snooze > 0 {
 		e.snooze = min(e.snooze, max(left, time.Millisecond))
@@ -130,12 +132,16 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call {
 	s := l.scope.service
 	c := protocol.Commit{
-		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, From: key.RecoveryPoint,
+		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, From: e.committedFrom(key.RecoveryPoint),
 		Keep: keep, Journal: l.journal(key, &e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
 		Snoozed: e.waits, Merged: e.merges(key),
 	}
-	switch recoverable := l.flow.recoverable(); {
-	case !recoverable && !c.DeadLetter && (l.flow != nil || key.Flow == ""):
+	flow := l.flow
+	if e.adoptedBy != nil {
+		flow = e.adoptedBy
+	}
+	switch recoverable := flow.recoverable(); {
+	case !recoverable && !c.DeadLetter && (flow != nil || key.Flow == ""):
 		return s.redis.NewCommit(&c) // the key is in no index
 	case !recoverable:
 		// This program does not have the key's flow, so it knows neither RecoverAfter nor whether
@@ -144,9 +150,9 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	case e.snooze > 0:
 		c.Recovery.After = e.snooze
 	case e.interim:
-		c.Recovery.After = l.flow.cfg.InterimFor
+		c.Recovery.After = flow.cfg.InterimFor
 	default:
-		c.Recovery.After = s.cfg.Lease + l.flow.recoverAfter(s.cfg.Retention)
+		c.Recovery.After = s.cfg.Lease + flow.recoverAfter(s.cfg.Retention)
 	}
 	if left := l.deadlineIn(key); left > 0 && e.interim {
 		c.Recovery.After = max(min(c.Recovery.After, left), time.Millisecond)
@@ -208,8 +214,12 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 		l.attempt, l.retried, l.hasCommitted, l.since, l.sent = 1, false, true, time.Now(), try.sent
 	}
 	l.key = next
+	if e.adoptedBy != nil {
+		l.flow = e.adoptedBy
+	}
 	l.mu.Unlock()
 
+	l.warnOfJournal(ctx, key, next)
 	s.observe(ctx, done)
 	if e.failedBy != nil {
 		failed := done

@@ -16,7 +16,7 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 	if !f.compensates {
 		return next, nil
 	}
-	forgotten := key.Revision - int64(len(key.Journal)) - key.merged
+	adopted := false   // the commits from here on are those of an earlier version
 	gaps := key.merged // how many commits may be missing between the entries
 	for ; i >= 0; i-- {
 		e, later := key.Journal[i], key.Revision
@@ -26,20 +26,22 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 		if gaps -= later - e.Revision - 1; gaps < 0 {
 			break
 		}
+		adopted = adopted || e.isAdoption()
 		if strings.HasPrefix(e.Stage, compensating) {
 			continue
 		}
 		stage := f.stages[e.Stage]
 		switch {
+		case stage == nil && adopted: // the adoption itself, or a stage that it has found to need no compensation
 		case stage == nil:
 			return "", fmt.Errorf("%w: %q, which was committed and is to be compensated", ErrUnknownRecoveryPoint, e.Stage)
-		case stage.NoReturn && stage.passed(pointAfter(key, i)):
+		case stage.NoReturn && !adopted && stage.passed(pointAfter(key, i)):
 			return next, nil
 		case stage.Compensate != nil && next == Finished:
 			next = compensating + strconv.FormatInt(e.Revision, 10)
 		}
 	}
-	if forgotten != 0 {
+	if key.forgotten() != 0 {
 		return "", damaged("the journal has %d of %d commits: what it does not have cannot be compensated", len(key.Journal), key.Revision)
 	}
 	return next, nil
@@ -59,7 +61,7 @@ func (f *Flow) undoFrom(stage *FlowStage, key *Key, began bool) (string, error) 
 // pointAfter returns the recovery point to which the i-th journal entry led.
 func pointAfter(key *Key, i int) string {
 	if i+1 < len(key.Journal) {
-		return key.Journal[i+1].Stage
+		return strings.TrimPrefix(key.Journal[i+1].Stage, adopting)
 	}
 	return key.RecoveryPoint
 }

@@ -26,14 +26,17 @@ import (
 type Completer struct {
 	cfg     CompleterConfig
 	service *Service
-	flows   map[string]*Flow         // by name/version
+	flows   map[string]*Flow         // by name/version, with earlier versions
+	given   map[string]*Flow         // by name/version: the flow itself, or the one that it is earlier than
 	newest  map[string]*Flow         // by name
 	quiet   map[string]time.Duration // by name: the least of the versions
 	paused  pausedFlows
 }
 
-// NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Each
-// flow needs a RecoverAfter. A nil cfg means all defaults. It sends nothing.
+// NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Those
+// of [FlowConfig].Earlier are run with the flow that has them, and must not be given themselves.
+// They are left out if they have no RecoverAfter. All other flows need one. A nil cfg means all
+// defaults. It sends nothing.
 //
 // It returns an [*InvalidError] for a nil svc, and for flows that are missing, nil, repeated or
 // without RecoverAfter. It also does so for a field of cfg that breaks its bound.
@@ -45,7 +48,7 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 		return nil, invalid("flows", "must not be empty")
 	}
 	c := &Completer{
-		service: svc, flows: make(map[string]*Flow), newest: make(map[string]*Flow), quiet: make(map[string]time.Duration),
+		service: svc, flows: make(map[string]*Flow), given: make(map[string]*Flow), newest: make(map[string]*Flow), quiet: make(map[string]time.Duration),
 	}
 	if cfg != nil {
 		c.cfg = *cfg
@@ -60,20 +63,37 @@ func NewCompleter(svc *Service, flows []*Flow, cfg *CompleterConfig) (*Completer
 			return nil, invalid(field, "must not be nil")
 		case !f.recoverable():
 			return nil, invalid(field, "(%s) has no RecoverAfter", f)
-		case c.flows[f.id] != nil:
-			return nil, invalid(field, "(%s) is there already", f)
 		}
-		c.flows[f.id] = f
-		q := f.quiet(svc.cfg.Retention)
-		if least, ok := c.quiet[f.cfg.Name]; ok {
-			q = min(q, least)
+		if err := c.add(field, f, f); err != nil {
+			return nil, err
 		}
-		c.quiet[f.cfg.Name] = q
-		if n := c.newest[f.cfg.Name]; n == nil || n.cfg.Version < f.cfg.Version {
-			c.newest[f.cfg.Name] = f
+		for _, e := range f.earlier {
+			if !e.flow.recoverable() {
+				continue
+			}
+			if err := c.add(field, e.flow, f); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return c, nil
+}
+
+// add adds a flow that was given, or an earlier version of it.
+func (c *Completer) add(field string, f, given *Flow) error {
+	if c.flows[f.id] != nil {
+		return invalid(field, "(%s) is there already", f)
+	}
+	c.flows[f.id], c.given[f.id] = f, given
+	q := f.quiet(c.service.cfg.Retention)
+	if least, ok := c.quiet[f.cfg.Name]; ok {
+		q = min(q, least)
+	}
+	c.quiet[f.cfg.Name] = q
+	if n := c.newest[f.cfg.Name]; n == nil || n.cfg.Version < f.cfg.Version {
+		c.newest[f.cfg.Name] = f
+	}
+	return nil
 }
 
 // Run scans for keys and continues them until ctx ends or the service is closed. It then takes no

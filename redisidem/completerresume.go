@@ -55,7 +55,11 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 	if why := lease.deadLetterReason(c.paused.lastSeen(f)); why != "" {
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
-	key, err = lease.runFlow(ctx)
+	newest := c.given[f.id]
+	if c.paused.has(newest.cfg.Name, newest.id) {
+		newest = f // no key comes to a version that is paused
+	}
+	key, err = lease.runFlow(ctx, newest)
 	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
 		// The flow would go round in circles the next time, too.
 		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true, onHung: onHung})

@@ -15,6 +15,8 @@ type Flow struct {
 	order  map[string]int
 	words  string // the argument of the claim script
 
+	earlier map[string]succession // by name/version
+
 	compensates bool // at least one stage has a Compensate
 	returnless  bool // at least one stage is a point of no return
 }
@@ -53,13 +55,17 @@ func NewFlow(cfg FlowConfig) (*Flow, error) {
 	if err := f.checkExhausted(); err != nil {
 		return nil, err
 	}
+	if err := f.setEarlier(); err != nil {
+		return nil, err
+	}
 	if err := f.connected(); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// connected checks that each stage can be reached from Started and can reach Finished.
+// connected checks that each stage can be reached from Started and can reach Finished. With Adopt a
+// stage can be one that only keys of an earlier version come to.
 func (f *Flow) connected() error {
 	for i := range f.cfg.Stages {
 		for _, to := range f.cfg.Stages[i].Next {
@@ -81,7 +87,7 @@ func (f *Flow) connected() error {
 	}
 	for i := range f.cfg.Stages {
 		switch s := &f.cfg.Stages[i]; {
-		case !reached[s.Point]:
+		case !reached[s.Point] && !f.adopts():
 			return invalid("FlowConfig.Stages["+strconv.Itoa(i)+"]", "is reached from no stage: %q", s.Point)
 		case !ending[s.Point]:
 			return invalid("FlowConfig.Stages["+strconv.Itoa(i)+"]", "has no way to %q: %q", Finished, s.Point)
@@ -100,6 +106,7 @@ func (f *Flow) Config() FlowConfig {
 	for i := range cfg.Stages {
 		cfg.Stages[i].Next = slices.Clone(cfg.Stages[i].Next)
 	}
+	cfg.Earlier = slices.Clone(cfg.Earlier)
 	return cfg
 }
 

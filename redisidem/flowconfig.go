@@ -21,12 +21,20 @@ const (
 type FlowConfig struct {
 	// Name and Version identify the flow. A key remembers the flow that works on it, and only that
 	// flow can continue it. Change the version when a process with the new stages must not continue
-	// the work that the old stages began. Keep the old flow in the program until its keys are
+	// the work that the old stages began, and name the old one in Earlier until its keys are
 	// finished.
 	//
 	// Name has 1 to 64 letters, digits, dots, dashes and underscores. Version is at least 1.
 	Name    string
 	Version int
+
+	// Earlier are versions of the flow whose keys this program still carries on. New keys begin
+	// with this version. A key of an earlier version goes on in that version, or is adopted by this
+	// one: see [EarlierVersion]. A call of WorkFlow or DoFlow needs one more round trip for a key
+	// of an earlier version, and one for the adoption. Keys of this version need none more. A
+	// [Completer] that has this flow runs its earlier versions, too. Nil: keys of other versions
+	// are refused with a [*FlowError].
+	Earlier []EarlierVersion
 
 	// Stages are in the order in which they run, unless an outcome names another recovery point.
 	// The first stage starts at Started.
@@ -98,6 +106,7 @@ func (c *FlowConfig) complete() error {
 	def(&c.InterimFor, DefaultInterimFor)
 	def(&c.MaxAttempts, DefaultMaxAttempts)
 	c.Stages = slices.Clone(c.Stages)
+	c.Earlier = slices.Clone(c.Earlier)
 	switch {
 	case !flowName.MatchString(c.Name):
 		return invalid("FlowConfig.Name", "must be 1 to 64 letters, digits, dots, dashes and underscores: %q", c.Name)
@@ -130,8 +139,8 @@ func (s *FlowStage) complete(field string, f *Flow) error {
 	switch {
 	case s.Point == "":
 		return invalid(field+".Point", "must not be empty")
-	case s.Point == Finished || strings.HasPrefix(s.Point, compensating) || strings.Contains(s.Point, "\n"):
-		return invalid(field+".Point", "must not be %q, nor begin with %q, nor have a line break: %q", Finished, compensating, s.Point)
+	case s.Point == Finished || strings.HasPrefix(s.Point, compensating) || strings.HasPrefix(s.Point, adopting) || strings.Contains(s.Point, "\n"):
+		return invalid(field+".Point", "must not be %q, nor begin with %q or %q, nor have a line break: %q", Finished, compensating, adopting, s.Point)
 	case f.stages[s.Point] != nil:
 		return invalid(field+".Point", "is already the point of an earlier stage: %q", s.Point)
 	case s.Work == nil:

@@ -28,6 +28,7 @@ func TestInvalidFlowsAreRefused(t *testing.T) {
 		{stages(first, first), "FlowConfig.Stages[1].Point", []string{"earlier"}},
 		{stages(first, redisidem.FlowStage{Point: redisidem.Finished, Work: last}), "FlowConfig.Stages[1].Point", nil},
 		{stages(first, redisidem.FlowStage{Point: "compensate:1", Work: last}), "FlowConfig.Stages[1].Point", nil},
+		{stages(first, redisidem.FlowStage{Point: "adopt:paid", Work: last}), "FlowConfig.Stages[1].Point", []string{`"adopt:"`}},
 		{stages(first, redisidem.FlowStage{Point: "a\nb", Work: last}), "FlowConfig.Stages[1].Point", nil},
 		{stages(first, redisidem.FlowStage{Point: "a"}), "FlowConfig.Stages[1].Work", []string{"nil"}},
 		{stages(first, redisidem.FlowStage{Point: "a", Work: last, Next: []string{}}), "FlowConfig.Stages[1].Next", []string{"empty"}},

@@ -38,22 +38,27 @@ func (f *Flow) checkExhausted() error {
 // deadlineIn returns how long it is until the key reaches its flow's deadline. It returns 0 if
 // there is no deadline, or none any more, or it has passed.
 func (l *Lease) deadlineIn(key *Key) time.Duration {
-	if !l.hasDeadline(key) {
+	return l.flow.deadlineIn(key, l.began)
+}
+
+// deadlineIn is the same for a flow and a key that was claimed at that time.
+func (f *Flow) deadlineIn(key *Key, claimed time.Time) time.Duration {
+	if !f.hasDeadline(key) {
 		return 0
 	}
-	return max(l.untilOld(key), 0)
+	return max(f.untilOld(key, claimed), 0)
 }
 
 // hasDeadline reports whether the flow's deadline applies to the key.
-func (l *Lease) hasDeadline(key *Key) bool {
-	return l.flow != nil && l.flow.cfg.Deadline > 0 && !isCompensating(key) && !l.flow.hasPassedReturn(key)
+func (f *Flow) hasDeadline(key *Key) bool {
+	return f != nil && f.cfg.Deadline > 0 && !isCompensating(key) && !f.hasPassedReturn(key)
 }
 
 // untilOld returns how long it is until the key is as old as its flow's deadline. The server's time
 // is that of the claim, plus the time since the claim was sent.
-func (l *Lease) untilOld(key *Key) time.Duration {
-	age := key.LockedAt.Sub(key.CreatedAt) + time.Since(l.began)
-	return l.flow.cfg.Deadline - age
+func (f *Flow) untilOld(key *Key, claimed time.Time) time.Duration {
+	age := key.LockedAt.Sub(key.CreatedAt) + time.Since(claimed)
+	return f.cfg.Deadline - age
 }
 
 // untilDeadline returns the context for a run of a stage, which ends at the flow's deadline.
@@ -71,7 +76,7 @@ func (l *Lease) failCause(key *Key) error {
 		return ErrCanceled
 	case l.exhausted && l.exhaustedAt == key.Revision:
 		return ErrExhausted
-	case l.hasDeadline(key) && l.untilOld(key) <= 0:
+	case l.flow.hasDeadline(key) && l.flow.untilOld(key, l.began) <= 0:
 		return ErrDeadline
 	}
 	return nil
@@ -105,12 +110,8 @@ func (f *Flow) fail(ctx context.Context, st *Stage, stage *FlowStage, cause erro
 		return Outcome{RecoveryPoint: last, failedBy: cause}, nil
 	}
 	if began && stage.Reconcile != nil {
-		o, err := stage.runOnce(ctx, st, stage.reconcile)
-		switch {
-		case err == nil:
-			return f.resolveOrEnd(stage, st, o, true)
-		case !errors.Is(err, ErrNothingDone):
-			return Outcome{}, &StageError{Stage: stage.Point, Err: fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)}
+		if o, done, err := f.reconcile(ctx, st, stage); done || err != nil {
+			return o, err
 		}
 		began = false
 	}
@@ -120,6 +121,19 @@ func (f *Flow) fail(ctx context.Context, st *Stage, stage *FlowStage, cause erro
 	}
 	r := f.answerTo(st, cause)
 	return Outcome{RecoveryPoint: next, Response: &r, failedBy: cause}, nil
+}
+
+// reconcile asks whether an attempt at the stage did its work, which it reports with the outcome.
+func (f *Flow) reconcile(ctx context.Context, st *Stage, stage *FlowStage) (o Outcome, done bool, err error) {
+	o, err = stage.runOnce(ctx, st, stage.reconcile)
+	switch {
+	case err == nil:
+		o, err = f.resolveOrEnd(stage, st, o, true)
+		return o, true, err
+	case !errors.Is(err, ErrNothingDone):
+		return Outcome{}, false, &StageError{Stage: stage.Point, Err: fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)}
+	}
+	return Outcome{}, false, nil
 }
 
 // answerTo returns the answer of a key that the flow fails.
@@ -155,8 +169,8 @@ func (f *Flow) hasPassedReturn(key *Key) bool {
 	if !f.returnless || key.noReturn {
 		return key.noReturn
 	}
-	for i, e := range key.Journal {
-		if s := f.stages[e.Stage]; s != nil && s.NoReturn && s.passed(pointAfter(key, i)) {
+	for i := key.lastAdoption() + 1; i < len(key.Journal); i++ {
+		if s := f.stages[key.Journal[i].Stage]; s != nil && s.NoReturn && s.passed(pointAfter(key, i)) {
 			return true
 		}
 	}

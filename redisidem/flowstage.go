@@ -56,8 +56,9 @@ type FlowStage struct {
 	// that follow each other count as one commit, the last. It runs again if it fails or its
 	// process dies, so it must be safe to repeat.
 	//
-	// The journal of such a flow's keys remembers 1024 commits. If a key with more commits has to
-	// be undone, that fails with ErrDamaged before the first Compensate runs. Nil: the stage needs
+	// The journal of such a flow's keys remembers 1024 commits (MaxUndoable), and warns before that
+	// (WarnUndoable). If a key with more commits has to be undone, that fails with ErrDamaged
+	// before the first Compensate runs. Nil: the stage needs
 	// no compensation.
 	Compensate func(ctx context.Context, st *Stage) error
 

@@ -1,6 +1,8 @@
 package redisidem
 
 import (
+	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -8,11 +10,21 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
+const (
+	// MaxUndoable is how many commits the journal of a key keeps whose flow can compensate. A key
+	// with more commits cannot be undone any more.
+	MaxUndoable = int(protocol.JournalLong)
+	// WarnUndoable is the number of commits at which this is logged as a warning, once for each
+	// key.
+	WarnUndoable = MaxUndoable * 3 / 4
+)
+
 // JournalEntry describes one accepted commit of a key.
 type JournalEntry struct {
 	// Revision is the revision that this commit extended, counted from 0.
 	Revision int64
-	// Stage is the recovery point at which the work started.
+	// Stage is the recovery point at which the work started. Of a commit that moved the key to
+	// another version of its flow, it is "adopt:" and the recovery point: see [EarlierVersion].
 	Stage string
 	// Fence is the lease's number, and Attempt the number of this run of the stage, counted from 1.
 	// Both are 0 for an update by hand.
@@ -68,11 +80,28 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	return slices.Clip(k.Journal)
 }
 
+// forgotten returns how many commits the journal does not have any more.
+func (k *Key) forgotten() int64 { return k.Revision - int64(len(k.Journal)) - k.merged }
+
+// warnOfJournal logs that a key has made so many commits that its flow can soon not be undone any
+// more. next is the key after a commit.
+func (l *Lease) warnOfJournal(ctx context.Context, key, next *Key) {
+	if l.flow == nil || !l.flow.compensates || isCompensating(key) || len(key.Journal) >= WarnUndoable || len(next.Journal) < WarnUndoable {
+		return
+	}
+	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the journal of a key is nearly full; a key with more commits cannot be undone",
+		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("commits", len(next.Journal)), slog.Int("limit", MaxUndoable))
+}
+
 // journal returns how many entries the journal keeps when the outcome is committed. A key whose
 // flow is unknown here is treated as one that may be compensated.
 func (l *Lease) journal(key *Key, e *encodedOutcome) protocol.JournalLength {
+	flow := l.flow
+	if e.adoptedBy != nil {
+		flow = e.adoptedBy
+	}
 	switch {
-	case l.flow == nil && key.Flow == "", l.flow != nil && !l.flow.compensates:
+	case flow == nil && key.Flow == "", flow != nil && !flow.compensates:
 		return protocol.JournalShort
 	case strings.HasPrefix(key.RecoveryPoint, compensating), strings.HasPrefix(e.point, compensating):
 		return protocol.JournalWhole

@@ -1,9 +1,12 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -223,4 +226,50 @@ func TestJournalInMemoryIsBoundedToo(t *testing.T) {
 			b.Errorf("%d entries here and %d there", len(mine), len(stored.Journal))
 		}
 	})
+}
+
+// TestNearlyFullJournalIsLoggedOnce has a flow that can compensate, and one that cannot.
+func TestNearlyFullJournalIsLoggedOnce(t *testing.T) {
+	for _, compensates := range []bool{true, false} {
+		t.Run(fmt.Sprint(compensates), func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var log bytes.Buffer
+				var at []int64
+				sc := b.service(redisidem.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}).Scope("a")
+				flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+					s := &c.Stages[1]
+					s.Next = []string{"taxed", "paid"}
+					if compensates {
+						s.Compensate = func(context.Context, *redisidem.Stage) error { return nil }
+					}
+					s.Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						if log.Len() > 0 && len(at) == 0 {
+							at = append(at, st.Key().Revision)
+						}
+						if st.Key().Revision%300 == 0 && st.Attempt() == 1 {
+							return redisidem.Outcome{}, errStage // another lease
+						}
+						if st.Key().Revision == 1100 {
+							return redisidem.Next(), nil
+						}
+						return redisidem.Advance("taxed"), nil
+					}
+				}))
+				var key *redisidem.Key
+				for range 5 {
+					key, _ = sc.DoFlow(ctx, "k", request, flow)
+				}
+				want, lines := []int64{768}, 1
+				if !compensates {
+					want, lines = nil, 0
+				}
+				if !key.Finished() || !slices.Equal(at, want) || strings.Count(log.String(), "journal") != lines {
+					b.Errorf("logged at %d, want %d, in a key of %d commits: %s", at, want, key.Revision, log.String())
+				}
+				if compensates && (!strings.Contains(log.String(), "commits=768 limit=1024") || !strings.Contains(log.String(), sc.ID("k"))) {
+					b.Errorf("the log is %s", log.String())
+				}
+			})
+		})
+	}
 }

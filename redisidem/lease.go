@@ -210,9 +210,12 @@ func (l *Lease) Renew(ctx context.Context) error {
 }
 
 // indexed returns the lease's flow. If that is recoverable, its due index holds the key. indexed
-// returns nil for a dead letter, which is not in the index until a commit revives it.
+// returns nil for a dead letter, which is not in the index until a commit revives it. The renewer
+// calls it while the holder may change the flow.
 func (l *Lease) indexed() *Flow {
-	if l.Key().DeadLetter != nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.key.DeadLetter != nil {
 		return nil
 	}
 	return l.flow

@@ -38,6 +38,8 @@ type Outcome struct {
 	undo  *Flow
 	leave bool
 
+	// adoptedBy is the version of the flow to which the outcome moves the key of an earlier one.
+	adoptedBy *Flow
 	// failedBy is why the flow fails, if that is not its stage's decision.
 	failedBy error
 	// refused is the error if the flow does not allow the stage's outcome.
@@ -192,20 +194,21 @@ func (o Outcome) WithState(v any) Outcome {
 
 // encodedOutcome is an Outcome as it is stored.
 type encodedOutcome struct {
-	point    string
-	response *Response
-	header   []byte // the encoded header of the response
-	interim  bool
-	state    []byte
-	hasState bool
-	effects  []effect.Effect
-	notKept  *NotKeptError
-	snooze   time.Duration // the stage runs again after it; 0 if it is not snoozed
-	waits    bool          // calls before that get the interim answer
-	undoable bool          // the flow can undo the stage that returned it
-	noReturn bool          // the key is behind the flow's point of no return then
-	worked   bool          // a callback returned it, so the work must not run again
-	failedBy error
+	point     string
+	response  *Response
+	header    []byte // the encoded header of the response
+	interim   bool
+	state     []byte
+	hasState  bool
+	effects   []effect.Effect
+	notKept   *NotKeptError
+	snooze    time.Duration // the stage runs again after it; 0 if it is not snoozed
+	waits     bool          // calls before that get the interim answer
+	undoable  bool          // the flow can undo the stage that returned it
+	noReturn  bool          // the key is behind the flow's point of no return then
+	worked    bool          // a callback returned it, so the work must not run again
+	failedBy  error
+	adoptedBy *Flow // the version that adopts the key of an earlier one; nil for other outcomes
 
 	// The encoded values to store, and the response that replaces the key's. stored is nil if the
 	// key's response stays.
@@ -239,7 +242,7 @@ func (o Outcome) encode(id identity, key *Key, limit int) (encodedOutcome, error
 	from := key.RecoveryPoint
 	e := encodedOutcome{
 		point: o.RecoveryPoint, response: o.Response, interim: o.Interim, hasState: o.hasState || len(o.added) > 0, notKept: o.notKept,
-		failedBy: o.failedBy, snooze: o.snooze, waits: o.snooze > 0 && !o.untilCalled,
+		failedBy: o.failedBy, adoptedBy: o.adoptedBy, snooze: o.snooze, waits: o.snooze > 0 && !o.untilCalled,
 	}
 	if o.refused != nil {
 		return e, o.refused

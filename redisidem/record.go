@@ -320,6 +320,9 @@ func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	case k.hasInterim:
 		f.Interim = protocol.MarkRemove
 	}
+	if o.adoptedBy != nil {
+		f.Flow = o.adoptedBy.id
+	}
 	if o.notKept != nil {
 		f.NotKept = o.notKept.Part
 	}
@@ -356,10 +359,13 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	next.hasInterim = o.interim
 	next.undoable = k.undoable || o.undoable
 	next.noReturn = k.noReturn || o.noReturn
+	if o.adoptedBy != nil {
+		next.Flow = o.adoptedBy.id
+	}
 	if o.notKept != nil {
 		next.notKept, next.Response = o.notKept.Part, nil
 	}
-	entry.Revision, entry.Stage = k.Revision, k.RecoveryPoint
+	entry.Revision, entry.Stage = k.Revision, o.committedFrom(k.RecoveryPoint)
 	entry.measure(k.Journal)
 	next.SnoozedUntil = time.Time{}
 	if o.snooze > 0 {

@@ -39,7 +39,7 @@ func (f *Flow) recovery(retention time.Duration) protocol.Recovery {
 func (l *Lease) recovery(f *Flow) protocol.Recovery {
 	r := f.recovery(l.scope.service.cfg.Retention)
 	if r.Deadline > 0 {
-		r.Left = l.deadlineIn(l.Key())
+		r.Left = f.deadlineIn(l.Key(), l.began)
 	}
 	return r
 }

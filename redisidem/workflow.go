@@ -64,12 +64,24 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 	return orOnlyNamed(id, key), err
 }
 
-// runFlow claims the key and runs the flow. Without a fresher key it returns seen.
+// runFlow claims the key and runs the flow, in the version that the key belongs to. Without a
+// fresher key it returns seen.
 func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
-	if why := sc.service.pausedForClients(ctx, c.flow); why != nil {
+	newest := c.flow
+	if why := sc.service.pausedForClients(ctx, newest); why != nil {
 		return sc.answerPaused(ctx, seen, c, why)
 	}
 	lease, fresh, err := sc.claim(ctx, c)
+	// A key goes to later versions only, so each of them is claimed for at most once.
+	for range len(newest.earlier) + 1 {
+		if c.flow = newest.versionOf(err); c.flow == nil {
+			break
+		}
+		if why := sc.service.pausedForClients(ctx, c.flow); why != nil {
+			return sc.answerPaused(ctx, seen, c, why)
+		}
+		lease, fresh, err = sc.claim(ctx, c)
+	}
 	switch {
 	case err != nil:
 		if fresh != nil {
@@ -79,15 +91,19 @@ func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) 
 	case lease == nil:
 		return fresh.result()
 	}
-	return lease.runFlow(ctx)
+	return lease.runFlow(ctx, newest)
 }
 
-// runFlow runs the lease's flow until the lease ends.
-func (l *Lease) runFlow(ctx context.Context) (*Key, error) {
+// runFlow runs the lease's flow until the lease ends. The key of an earlier version is adopted if
+// newest, or an earlier version of it, adopts it.
+func (l *Lease) runFlow(ctx context.Context, newest *Flow) (*Key, error) {
 	visits := make(map[string]int)
 	last := ""
 	for {
 		key, held, err := l.runStage(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
+			if o, ok, err := l.adopt(ctx, st, newest); ok || err != nil {
+				return o, err
+			}
 			point := st.key.RecoveryPoint
 			if point != last { // a stage that names itself is still the same visit
 				visits[point]++

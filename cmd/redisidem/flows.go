@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -14,6 +15,8 @@ type flowsCommand struct {
 	Pause   flowsPause   `cmd:"" help:"Keep completers, and clients if asked, from running a flow, in all processes."`
 	Resume  flowsResume  `cmd:"" help:"End a pause."`
 	Reindex flowsReindex `cmd:"" help:"Rebuild the indexes of a flow that Redis has lost."`
+
+	Versions flowsVersions `cmd:"" help:"Count the unfinished keys of a flow by version, from its indexes."`
 }
 
 // printPauses prints the pauses, if there are any.
@@ -83,6 +86,30 @@ func (f *actFlags) onFlow(ctx context.Context, store *storeFlags, question, done
 		}
 		r := newRows(store.Output, "FLOW DONE")
 		r.add(map[string]string{"flow": flow, "done": done}, flow, done)
+		return r.flush()
+	})
+}
+
+type flowsVersions struct {
+	storeFlags
+	Flow string `arg:"" help:"Name of the flow."`
+}
+
+// Run prints the versions of a flow that have unfinished keys.
+func (c *flowsVersions) Run(ctx context.Context) error {
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		versions, err := in.OpenVersions(ctx, c.Flow)
+		if err != nil {
+			return err
+		}
+		r := newRows(c.Output, "VERSION OPEN DEAD")
+		for _, v := range versions {
+			r.add(struct {
+				Version int   `json:"version"`
+				Open    int64 `json:"open"`
+				Dead    int64 `json:"dead"`
+			}(v), strconv.Itoa(v.Version), strconv.FormatInt(v.Open, 10), strconv.FormatInt(v.Dead, 10))
+		}
 		return r.flush()
 	})
 }

@@ -135,6 +135,9 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 		line("Flow", "%s", shown(k.Flow))
 	}
 	line("Stage", "%s, revision %d", shown(k.RecoveryPoint), k.Revision)
+	if n := len(k.Journal); n >= redisidem.WarnUndoable {
+		line("Journal", "%d commits; with more than %d the flow cannot be undone", n, redisidem.MaxUndoable)
+	}
 	line("Attempts", "%d, %d of them since the last commit", k.Attempts, k.StageAttempts)
 	line("Created", "%s", at(k.CreatedAt))
 	if !k.CanceledAt.IsZero() {

@@ -235,6 +235,9 @@ func TestOperatorsCommands(t *testing.T) {
 		{args: "audit --since 0"},
 		{args: "audit --since 0 --output json --key @interrupted"},
 		{args: "keys"},
+		{args: "flows versions order"},
+		{args: "flows versions order --output json"},
+		{args: "flows versions order/1"},
 		{args: "keys list --no-such-flag"},
 	} {
 		args := strings.Fields(line.args)

@@ -46,12 +46,16 @@ func (m *matrix) runCase(t testing.TB, deaths []crashPoint) (finalState, []crash
 	keyspace := &keyspace{t: t, namespace: m.cfg.Namespace, client: p.client()}
 	defer keyspace.close() // before the next case, which has the same keys
 
+	if !p.prepare() {
+		t.Logf("idemtest: the key of %s does not come to %q", p.from, p.at)
+		return finalState{}, nil
+	}
 	for _, at := range deaths {
 		p.live(at)
 	}
 	key, points := p.live(crashPoint{})
 	end := p.examine(key, keyspace)
-	if len(deaths) > 0 {
+	if len(deaths) > 0 && !adoptedLate(deaths) {
 		p.compare(end)
 	}
 	p.replay(end)
@@ -139,18 +143,24 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 			}
 			return key, it.reached()
 		case key.Answered():
-			p.note("interim answer: %s", describe(key.Response))
-			p.interim = true
-			if p.world.Interim != nil {
-				p.world.Interim(key)
-			}
-			p.awake(key)
+			p.answered(key)
 		default:
 			p.note("idle at %q", key.RecoveryPoint)
 		}
 	}
 	p.fatal("the request was sent %d times and not answered; the last error is %v", p.MaxRequests, err)
 	return nil, nil
+}
+
+// answered does what the client does after an interim answer.
+func (p *crashCase) answered(key *redisidem.Key) {
+	p.t.Helper()
+	p.note("interim answer: %s", describe(key.Response))
+	p.interim = true
+	if p.world.Interim != nil {
+		p.world.Interim(key)
+	}
+	p.awake(key)
 }
 
 // end closes the service of a process. A dead process does not wait for its work.
@@ -160,6 +170,9 @@ func (p *crashCase) end(it *process, svc *redisidem.Service) {
 	defer cancel()
 	if it.dead() {
 		cancel()
+	}
+	for _, why := range it.notAdopted() {
+		p.t.Errorf("idemtest: %s", why)
 	}
 	if err := svc.Close(ctx); err != nil && !it.dead() {
 		p.t.Errorf("idemtest: the process still had work in flight after its answer: %v", err)

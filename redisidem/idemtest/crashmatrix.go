@@ -117,15 +117,24 @@ func (t tRunner) run(name string, f func(runner)) {
 	t.Run(name, func(t *testing.T) { f(tRunner{t}) })
 }
 
-// matrix is one call of CrashMatrix.
+// matrix is one call of CrashMatrix, or one recovery point of AdoptMatrix.
 type matrix struct {
 	CrashConfig
 	cfg redisidem.Config
+	// from is an earlier version of the flow, which works on the key up to the recovery point at.
+	// Empty: the key begins with the newest version.
+	from, at string
 	// wanted is the final state of the undisturbed run.
 	wanted finalState
 }
 
 func crashMatrix(t runner, c CrashConfig) {
+	t.Helper()
+	newMatrix(t, c).test(t)
+}
+
+// newMatrix checks a configuration and fills in its defaults.
+func newMatrix(t runner, c CrashConfig) *matrix {
 	t.Helper()
 	m := &matrix{CrashConfig: c}
 	if c.World == nil || len(c.Promise) == 0 {
@@ -143,11 +152,20 @@ func crashMatrix(t runner, c CrashConfig) {
 	if m.cfg.Lease == 0 && c.Client != nil {
 		m.cfg.Lease = time.Second
 	}
+	return m
+}
+
+// test runs all cases.
+func (m *matrix) test(t runner) {
+	t.Helper()
 	// The undisturbed run is a subtest, so that it has a server and a world of its own.
 	var points []crashPoint
 	t.run("undisturbed", func(t runner) { m.wanted, points = m.runCase(t, nil) })
 	if t.Failed() {
 		return
+	}
+	if len(points) == 0 && m.from != "" {
+		return // the request does not come to the recovery point
 	}
 	if len(points) == 0 {
 		t.Fatal("idemtest: the undisturbed run had no stage")

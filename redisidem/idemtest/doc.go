@@ -6,6 +6,8 @@
 //   - [CrashMatrix] runs a flow, kills it before and after each stage and each commit, and lets
 //     another process resume it. It checks that all effects happened as often as promised, and that
 //     the response is the same.
+//   - [AdoptMatrix] does the same with keys of the earlier versions of a flow, at each of their
+//     recovery points.
 //   - [Conformance] checks that a service keeps its promises with your own client.
 //
 // A test on the embedded server proves nothing about a real one: the embedded server has no

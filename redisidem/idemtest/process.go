@@ -3,6 +3,7 @@ package idemtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 
@@ -32,6 +33,9 @@ type process struct {
 	sent   bool               // whether its commit was sent
 	fault  faultnet.Fault     // of that commit
 	killed bool
+
+	adopting string   // the recovery point at which Adopt has returned an outcome that is not committed yet
+	refused  []string // why keys were not adopted that should have been
 }
 
 func newProcess(ctx context.Context, fatal crashPoint) *process {
@@ -80,6 +84,10 @@ func (p *process) reach(k boundary, at string) bool {
 func (p *process) begin(point, label string) {
 	p.mu.Lock()
 	p.point, p.sent = point, false
+	if p.adopting != "" {
+		p.refused = append(p.refused, fmt.Sprintf("the outcome of Adopt at %q was refused", p.adopting))
+		p.adopting = ""
+	}
 	p.mu.Unlock()
 	p.step(beforeWork, label)
 }
@@ -103,7 +111,7 @@ func (p *process) faultOf(s *lua.Script) (f faultnet.Fault, struck func()) {
 	}
 	p.mu.Lock()
 	point, again := p.point, p.sent
-	p.sent = true
+	p.sent, p.adopting = true, ""
 	p.mu.Unlock()
 	if !again {
 		// The process reaches both crash points of a commit, whatever its fault.
@@ -121,6 +129,13 @@ func (p *process) faultOf(s *lua.Script) (f faultnet.Fault, struck func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fault, p.kill
+}
+
+// notAdopted returns why keys were not adopted that should have been.
+func (p *process) notAdopted() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
 }
 
 // reached returns the crash points that the process has reached.
@@ -178,7 +193,36 @@ func (p *process) flow(f *redisidem.Flow) (*redisidem.Flow, error) {
 			}
 		}
 	}
+	for i := range cfg.Earlier {
+		e := &cfg.Earlier[i]
+		var err error
+		if e.Flow, err = p.flow(e.Flow); err != nil {
+			return nil, err
+		}
+		if e.Adopt != nil {
+			e.Adopt = p.adopt(e.Adopt)
+		}
+	}
 	return redisidem.NewFlow(cfg)
+}
+
+// adopt returns an Adopt with this process's crash points, which records its result.
+func (p *process) adopt(adopt redisidem.StageFunc) redisidem.StageFunc {
+	return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+		point := st.Key().RecoveryPoint
+		p.begin(adoptLabel+point, adoptLabel+point)
+		o, err := adopt(ctx, st)
+		p.step(afterWork, adoptLabel+point)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		switch {
+		case err != nil:
+			p.refused = append(p.refused, fmt.Sprintf("Adopt at %q: %v", point, err))
+		case o.RecoveryPoint != "": // and not NothingDone
+			p.adopting = point
+		}
+		return o, err
+	}
 }
 
 func (p *process) stage(work redisidem.StageFunc, prefix string) redisidem.StageFunc {

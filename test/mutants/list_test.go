@@ -427,6 +427,38 @@ var mutants = []mutant{
 		killer: "TestCancelComesTooLate",
 	},
 	{
+		name: "adoptcommits", // an adoption counts as a commit of its stage, and is compensated
+		file: "redisidem/adopt.go",
+		old:  "return adopting + point",
+		new:  "return point",
+
+		killer: "TestAdoptionIsNoCommitOfItsStage",
+	},
+	{
+		name: "adoptbegun", // a key is adopted although an attempt at its stage has begun
+		file: "redisidem/adopt.go",
+		old:  "	if st.attempt > 1 {\n",
+		new:  "	if false {\n",
+
+		killer: "TestAttemptIsReconciledBeforeAnAdoption",
+	},
+	{
+		name: "adoptlossy", // a key is adopted by a version that cannot undo its commits
+		file: "redisidem/adopt.go",
+		old:  "s.flow.undoes(e.Stage) && !s.next.undoes(e.Stage)",
+		new:  "s.flow.undoes(e.Stage) && false",
+
+		killer: "TestKeysThatCannotBeAdoptedEndInTheirVersion",
+	},
+	{
+		name: "adoptpassed", // the new version's point of no return counts for commits of the earlier one
+		file: "redisidem/compensate.go",
+		old:  "case stage.NoReturn && !adopted &&",
+		new:  "case stage.NoReturn &&",
+
+		killer: "TestAdoptedKeyIsUndoneByItsNewVersion",
+	},
+	{
 		name: "leaving", // a client that leaves cancels a compensation
 		file: "redisidem/lease.go",
 		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",

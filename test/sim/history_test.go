@@ -39,7 +39,7 @@ type history struct {
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
 	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed,
-	TurnedAway, Reindexed int
+	TurnedAway, Reindexed, Adopted, Outdated int
 }
 
 func (t *tally) add(o tally) {
@@ -69,6 +69,8 @@ func (t *tally) add(o tally) {
 	t.Resumed += o.Resumed
 	t.TurnedAway += o.TurnedAway
 	t.Reindexed += o.Reindexed
+	t.Adopted += o.Adopted
+	t.Outdated += o.Outdated
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.

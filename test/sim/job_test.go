@@ -83,6 +83,43 @@ func (j *job) failWith(st *redisidem.Stage, cause error) redisidem.Response {
 	return redisidem.JSON(410, value)
 }
 
+// adopt moves a key of the first version to the second one, at its recovery point or an earlier
+// one. Its result is committed, too. At times it leaves the key alone.
+func (j *job) adopt(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+	w, key := j.worker.world, st.Key()
+	to := key.RecoveryPoint
+	if j.random != nil {
+		switch j.random.IntN(5) {
+		case 0:
+			return redisidem.NothingDone(), nil
+		case 1:
+			return redisidem.Outcome{}, errBoom
+		case 2:
+			to = redisidem.Started
+		}
+	}
+	j.checkState(st)
+	same := j.fence == st.Fence()
+	if !same {
+		j.claimed = time.Now()
+	}
+	if !key.CanceledAt.IsZero() {
+		w.violation("%s is adopted although it was canceled", j.key)
+	}
+	j.fence, j.pending = st.Fence(), nil
+	seen := w.reads(j.worker.number, j.asked, key)
+	value := j.worker.value()
+	w.begins(ctx, value, key, st.Fence(), st.Attempt(), same)
+	w.ends(value, j.key)
+	w.tell(func(t *tally) { t.Adopted++ })
+	j.began, j.asked = time.Now(), w.tick()
+	j.pending = &result{
+		place: place{key.ID(), st.Fence(), key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
+	}
+	w.wants(j.pending)
+	return redisidem.Advance(to).WithState(value), nil
+}
+
 // do is the body of every callback. It records what the callback sees, takes time, and decides how
 // the callback ends.
 func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt int, shardKey func(string) string) (
@@ -229,7 +266,7 @@ func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome 
 	if key.Flow == "" || j.random == nil || j.random.IntN(2) == 0 {
 		return o.Leave()
 	}
-	return o.Undo(j.worker.flow)
+	return o.Undo(j.worker.flows[key.Flow])
 }
 
 // checkState compares the state that a stage finds with the state that the earlier stages left.
@@ -314,6 +351,8 @@ func (j *job) judge(err error) {
 		}
 	case errors.Is(err, redisidem.ErrPaused) && w.closed.Load():
 		w.tell(func(t *tally) { t.TurnedAway++ })
+	case errors.Is(err, redisidem.ErrOtherFlow) && w.plan.changes && j.worker.number%2 == 1:
+		w.tell(func(t *tally) { t.Outdated++ }) // a program of the first version meets a key of the second one
 	case errors.Is(err, errBoom), errors.Is(err, errNotMine), errors.Is(err, context.Canceled):
 	case errors.Is(err, redisidem.ErrNotFound):
 		w.mu.Lock()

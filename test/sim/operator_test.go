@@ -32,7 +32,8 @@ func (p *operator) pause() {
 	switch {
 	case err == nil:
 		p.worker.world.tell(func(t *tally) { t.Paused++ })
-		p.sure = !p.unsure && !p.worker.world.plan.forgets
+		all := flow == "orders" || !p.worker.world.plan.changes // the other version goes on
+		p.sure = p.sure || all && !p.unsure && !p.worker.world.plan.forgets
 	case !errors.Is(err, redisidem.ErrUnavailable):
 		p.worker.world.violation("%s cannot be paused: %v", flow, err)
 	}

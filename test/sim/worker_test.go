@@ -23,7 +23,7 @@ type worker struct {
 	client  *redis.Client
 	service *redisidem.Service
 	scope   *redisidem.Scope
-	flow    *redisidem.Flow // for outcomes by hand; its stages never run
+	flows   map[string]*redisidem.Flow // by name/version, for outcomes by hand; their stages never run
 
 	mu     sync.Mutex
 	values int // the number of values that its callbacks have created
@@ -98,11 +98,14 @@ func (w *worker) complete() {
 		defer mu.Unlock()
 		return len(jobs)
 	}
-	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.world.newFlow(
-		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
-		func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
-		func(st *redisidem.Stage, cause error) redisidem.Response { return of(st).failWith(st, cause) },
-	)}, nil)
+	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.newFlow(callbacks{
+		work:       func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
+		compensate: func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
+		failWith:   func(st *redisidem.Stage, cause error) redisidem.Response { return of(st).failWith(st, cause) },
+		adopt: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			return of(st).adopt(ctx, st)
+		},
+	})}, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -359,27 +362,51 @@ func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
 // flow creates the flow whose stages the job runs.
 func (j *job) flow() *redisidem.Flow {
 	j.inFlow = true
-	return j.worker.world.newFlow(j.work, j.compensate, j.failWith)
+	return j.worker.newFlow(callbacks{j.work, j.compensate, j.failWith, j.adopt})
 }
 
 // points are the recovery points, in their order.
 var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
 
-// newFlow creates the flow. A flow without work never runs.
-func (w *world) newFlow(
-	work redisidem.StageFunc, compensate func(context.Context, *redisidem.Stage) error, failWith func(*redisidem.Stage, error) redisidem.Response,
-) *redisidem.Flow {
-	cfg := redisidem.FlowConfig{
-		Name: "orders", Version: 1, RecoverAfter: time.Second, MaxAttempts: w.plan.patience, Deadline: w.plan.deadline, FailWith: failWith,
-		Pausable:  w.plan.pausable,
-		Exhausted: redisidem.Exhausted{Compensate: w.plan.exhausts},
+// callbacks are those of a flow.
+type callbacks struct {
+	work       redisidem.StageFunc
+	compensate func(context.Context, *redisidem.Stage) error
+	failWith   func(*redisidem.Stage, error) redisidem.Response
+	adopt      redisidem.StageFunc
+}
+
+// newFlow creates the flow in the version of the worker's program. If versions change, every other
+// worker has the second one, which adopts the keys of the first.
+func (w *worker) newFlow(c callbacks) *redisidem.Flow {
+	if !w.world.plan.changes || w.number%2 == 1 {
+		return w.world.newFlow(1, c)
 	}
-	if work == nil {
-		work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { panic("it runs") }
-		compensate = func(context.Context, *redisidem.Stage) error { panic("it runs") }
+	return w.world.newFlow(2, c, redisidem.EarlierVersion{Flow: w.world.newFlow(1, c), Adopt: c.adopt})
+}
+
+// idleFlows creates both versions of the flow, which never run.
+func (w *world) idleFlows() map[string]*redisidem.Flow {
+	c := callbacks{
+		work:       func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { panic("it runs") },
+		compensate: func(context.Context, *redisidem.Stage) error { panic("it runs") },
+	}
+	all := make(map[string]*redisidem.Flow)
+	for version := 1; version <= 2; version++ {
+		f := w.newFlow(version, c)
+		all[f.String()] = f
+	}
+	return all
+}
+
+// newFlow creates a version of the flow.
+func (w *world) newFlow(version int, c callbacks, earlier ...redisidem.EarlierVersion) *redisidem.Flow {
+	cfg := redisidem.FlowConfig{
+		Name: "orders", Version: version, Earlier: earlier, RecoverAfter: time.Second, MaxAttempts: w.plan.patience, Deadline: w.plan.deadline,
+		FailWith: c.failWith, Pausable: w.plan.pausable, Exhausted: redisidem.Exhausted{Compensate: w.plan.exhausts},
 	}
 	for _, point := range points[:len(points)-1] {
-		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: work, Compensate: compensate, CompensateFailed: w.plan.exhausts})
+		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: c.work, Compensate: c.compensate, CompensateFailed: w.plan.exhausts})
 	}
 	f, err := redisidem.NewFlow(cfg)
 	if err != nil {

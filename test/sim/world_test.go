@@ -68,6 +68,7 @@ type plan struct {
 	cancels   bool
 	pausable  bool // clients get an error while the flow is paused for them
 	loses     bool // the due indexes are lost, and an operator rebuilds them
+	changes   bool // half of the workers have the second version of the flow
 	exhausts  bool // a key without attempts left fails, and failed stages are compensated
 }
 
@@ -112,6 +113,7 @@ func newWorld(seed uint64) *world {
 	w.plan.exhausts = r.IntN(3) == 0
 	w.plan.cancels = r.IntN(5) == 0
 	w.plan.pausable, w.plan.loses = r.IntN(3) == 0, r.IntN(4) == 0
+	w.plan.changes = r.IntN(4) == 0
 	w.server.ClockTTL(true)
 	w.history = newHistory(w)
 	for i := range keys {
@@ -185,7 +187,7 @@ func (w *world) startWorker(number int) *worker {
 	if err != nil {
 		panic(err)
 	}
-	it.service, it.scope, it.flow = svc, svc.Scope("sim"), w.newFlow(nil, nil, nil)
+	it.service, it.scope, it.flows = svc, svc.Scope("sim"), w.idleFlows()
 	return it
 }
 

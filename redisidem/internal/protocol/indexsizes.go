@@ -36,15 +36,8 @@ func (c *Client) Scanned(ctx context.Context) ([]string, error) {
 // Flows without any are not in the result. An operation lasts as long as its requests, each of
 // which has the client's timeout.
 func (c *Client) Indexes(ctx context.Context, flows []string) (map[string]*Index, error) {
-	names := make([]string, 0, 2*Shards*len(flows))
-	for _, flow := range flows {
-		for shard := range Shards {
-			prefix := ShardPrefix(c.namespace, shard)
-			names = append(names, DueIndex(prefix, flow), DeadLetters(prefix, flow))
-		}
-	}
 	sizes := make(map[string]*Index)
-	existing, err := c.Existing(ctx, names, operatorAsks)
+	existing, err := c.IndexesOf(ctx, flows...)
 	if err != nil || len(existing) == 0 {
 		return sizes, err
 	}
@@ -53,6 +46,19 @@ func (c *Client) Indexes(ctx context.Context, flows []string) (map[string]*Index
 		return nil, err
 	}
 	return sizes, c.addSizes(ctx, existing, strconv.FormatInt(clock.Val().UnixMilli(), 10), sizes)
+}
+
+// IndexesOf returns the due indexes and dead letters of flows that exist. It lasts as long as
+// [Client.Existing].
+func (c *Client) IndexesOf(ctx context.Context, flows ...string) ([]string, error) {
+	names := make([]string, 0, 2*Shards*len(flows))
+	for _, flow := range flows {
+		for shard := range Shards {
+			prefix := ShardPrefix(c.namespace, shard)
+			names = append(names, DueIndex(prefix, flow), DeadLetters(prefix, flow))
+		}
+	}
+	return c.Existing(ctx, names, operatorAsks)
 }
 
 // FlowOfIndex returns the name of the flow whose due index or dead letters have that Redis key, and

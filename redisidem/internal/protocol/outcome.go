@@ -26,6 +26,8 @@ type Outcome struct {
 	NotKept string
 	// Undoable marks a key with a committed stage that its flow can undo.
 	Undoable bool
+	// Flow is the version of its flow that the key belongs to from now on; "" leaves it.
+	Flow string
 	// NoReturn marks a key that is behind its flow's point of no return.
 	NoReturn bool
 }
@@ -79,7 +81,7 @@ func (o *Outcome) addResponse(c *Call) {
 // hasMore reports whether the outcome writes fields besides the recovery point and the response's
 // code and body.
 func (o *Outcome) hasMore() bool {
-	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.NoReturn || o.Merged > 0
+	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.NoReturn || o.Merged > 0 || o.Flow != ""
 }
 
 // addMore adds those fields, as field, value, ...
@@ -110,6 +112,10 @@ func (o *Outcome) addMore(c *Call) {
 	}
 	if o.NoReturn {
 		c.add("no_return", "1")
+	}
+	if o.Flow != "" {
+		c.add("flow")
+		c.addTexts(o.Flow)
 	}
 	if o.Merged > 0 {
 		c.add("merged", o.Merged)
