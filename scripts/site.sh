@@ -18,4 +18,4 @@ trap 'rm -rf "$temp"' EXIT
 rm -rf "$folder"
 HUGO_RESOURCEDIR=$temp/resources HUGO_CACHEDIR=$temp/cache \
   "$hugo" build --config docs/site/hugo.yaml --destination "$folder" --noBuildLock --panicOnWarning --quiet
-go run ./test/site "$folder"
+go run ./test/internal/site "$folder"

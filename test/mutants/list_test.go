@@ -49,8 +49,8 @@ var mutants = []mutant{
 	{
 		name:   "unfair", // a completer works on all keys of a scope before it comes to the next one
 		file:   "redisidem/fairqueue.go",
-		old:    "				q.turns = append(q.turns, s)\n			}\n			j.done",
-		new:    "				q.turns = slices.Insert(q.turns, 0, s)\n			}\n			j.done",
+		old:    "				q.turns = append(q.turns, s)\n			}\n			s.working++",
+		new:    "				q.turns = slices.Insert(q.turns, 0, s)\n			}\n			s.working++",
 		killer: "TestScopesTakeTurns",
 	},
 	{
