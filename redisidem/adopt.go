@@ -15,17 +15,22 @@ const adopting = "adopt:"
 // adopt returns the outcome that moves the key of an earlier version to the version that adopts it.
 // newest is the version that the lease's holder runs. adopt reports false if the earlier version's
 // stage has to run. It returns an outcome of that stage if Reconcile has found one.
-func (l *Lease) adopt(ctx context.Context, st *Stage, newest *Flow) (o Outcome, ok bool, err error) {
+func (l *Lease) adopt(ctx context.Context, st *Stage, newest *Flow, paused func(*Flow) bool) (o Outcome, ok bool, err error) {
 	s := newest.earlier[l.flow.id]
 	stage := l.flow.stages[st.key.RecoveryPoint]
-	if s.adopt == nil || stage == nil || l.failCause(st.key) != nil || !s.adoptable(st.key) {
+	if s.adopt == nil || stage == nil || l.failCause(st.key) != nil || !s.adoptable(st.key) || paused(s.next) {
 		return Outcome{}, false, nil
 	}
 	if st.attempt > 1 {
 		if stage.Reconcile == nil {
 			return Outcome{}, false, nil
 		}
-		if o, done, err := l.flow.reconcile(ctx, st, stage); done || err != nil {
+		done := false
+		_, err := stage.retry(ctx, st, func(ctx context.Context, st *Stage) (_ Outcome, err error) {
+			o, done, err = l.flow.reconcile(ctx, st, stage)
+			return o, err
+		})
+		if done || err != nil {
 			return o, true, err
 		}
 	}
@@ -64,7 +69,11 @@ func (s *succession) resolve(l *Lease, key *Key, o Outcome) (Outcome, error) {
 		return o, invalid("EarlierVersion.Adopt", "returned a recovery point that %s does not have: %q", s.next, o.RecoveryPoint)
 	}
 	o.again, o.adoptedBy = true, s.next
-	if _, err := o.encode(l.id, key, l.scope.service.cfg.MaxValueBytes); err != nil {
+	e, err := o.encode(l.id, key, l.scope.service.cfg.MaxValueBytes)
+	if err == nil {
+		err = e.keep(l.scope.service.valueCodec, l.id, key)
+	}
+	if err != nil {
 		return o, fmt.Errorf("EarlierVersion.Adopt: %w", err)
 	}
 	return o, nil

@@ -3,6 +3,7 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,6 +121,8 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	if e.adoptedBy == nil {
 		e.undoable = l.flow.undoes(key.RecoveryPoint)
 		e.noReturn = l.flow.returnsNot(key.RecoveryPoint, e.point)
+	} else { // it may undo what the earlier version could not
+		e.undoable = slices.ContainsFunc(key.Journal, func(j JournalEntry) bool { return e.adoptedBy.undoes(j.Stage) })
 	}
 	e.snooze = min(e.snooze, s.cfg.Retention/2) // the key would expire
 	if left := l.deadlineIn(key); left > 0 && e.snooze > 0 {
@@ -154,7 +157,7 @@ func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call 
 	default:
 		c.Recovery.After = s.cfg.Lease + flow.recoverAfter(s.cfg.Retention)
 	}
-	if left := l.deadlineIn(key); left > 0 && e.interim {
+	if left := flow.deadlineIn(key, l.began); left > 0 && e.interim {
 		c.Recovery.After = max(min(c.Recovery.After, left), time.Millisecond)
 	} else if left > 0 {
 		c.Recovery.After = min(c.Recovery.After, max(left, s.cfg.Lease))

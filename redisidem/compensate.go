@@ -16,8 +16,8 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 	if !f.compensates {
 		return next, nil
 	}
-	adopted := false   // the commits from here on are those of an earlier version
-	gaps := key.merged // how many commits may be missing between the entries
+	adopted := i < key.lastAdoption() // the commits from here on are those of an earlier version
+	gaps := key.merged                // how many commits may be missing between the entries
 	for ; i >= 0; i-- {
 		e, later := key.Journal[i], key.Revision
 		if i+1 < len(key.Journal) {

@@ -55,13 +55,12 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 	if why := lease.deadLetterReason(c.paused.lastSeen(f)); why != "" {
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
-	newest := c.given[f.id]
-	if c.paused.has(newest.cfg.Name, newest.id) {
-		newest = f // no key comes to a version that is paused
-	}
-	key, err = lease.runFlow(ctx, newest)
+	key, err = lease.runFlow(ctx, c.given[f.id], func(f *Flow) bool { return c.paused.has(f.cfg.Name, f.id) })
 	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
 		// The flow would go round in circles the next time, too.
+		if now := c.flows[key.Flow]; now != nil {
+			f = now // it was adopted in this run
+		}
 		again, _, claimErr := sc.claim(ctx, claim{id: id, flow: f, completing: true, onHung: onHung})
 		if again == nil {
 			return key, errors.Join(err, claimErr)

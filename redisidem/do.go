@@ -13,7 +13,8 @@ import (
 // The result is stored as JSON, and each call decodes it from there, the first one too. So a field
 // with the tag json:"-" is never returned. A type with a part that JSON would lose is refused: a
 // field that is not exported and has no such tag, an interface with methods, or a type that writes
-// its own JSON and does not read it.
+// its own JSON and does not read it. A type that writes its own JSON and leaves a part out cannot
+// be recognised, such as a struct that embeds a time.Time.
 //
 // Do is for work of a single stage. If work returns an error, the key stays as it was and can be
 // retried. It is a function because methods cannot have type parameters.
@@ -23,7 +24,8 @@ import (
 //	StatusCode() int
 //
 // names its own, such as 201, or 402 for a declined payment: this is a result, too, and is
-// replayed. Zero stands for 200.
+// replayed. Zero stands for 200. The method is called on the decoded result, so the status must
+// follow from what JSON keeps.
 //
 // The errors are those of [Scope.Do], and:
 //

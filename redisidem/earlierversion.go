@@ -25,8 +25,9 @@ type EarlierVersion struct {
 	//
 	// A key goes on in the earlier version, and Adopt does not get it:
 	//
-	//   - while it is compensated, and if it is canceled, past the earlier version's Deadline, or
-	//     behind its point of no return.
+	//   - while it is compensated, and if it is canceled, past the earlier version's Deadline,
+	//     without attempts left, or behind its point of no return.
+	//   - while the new version is paused: for completers, or for clients if it is Pausable.
 	//   - if the earlier version could undo one of its commits and the new version could not,
 	//     because it has no stage with that recovery point, or one without Compensate. Or if the
 	//     new version compensates, and the journal does not have all commits.

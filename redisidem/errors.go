@@ -195,7 +195,7 @@ func (e *LockedError) Error() string {
 	// one may have the outer context. The search is left to the text, since it is long with many
 	// leases.
 	if e.inFlight != nil && e.inFlight.works(e.record) {
-		text += " and is this service's own: a call inside of the key's stage needs the stage's context"
+		text += " and is this service's own: if the call is inside of the key's stage, it needs the stage's context"
 	}
 	return text
 }

@@ -65,7 +65,8 @@ func NewFlow(cfg FlowConfig) (*Flow, error) {
 }
 
 // connected checks that each stage can be reached from Started and can reach Finished. With Adopt a
-// stage can be one that only keys of an earlier version come to.
+// stage can be one that only keys of an earlier version come to. With Compensate it can be one that
+// is only there to undo the commits of adopted keys.
 func (f *Flow) connected() error {
 	for i := range f.cfg.Stages {
 		for _, to := range f.cfg.Stages[i].Next {
@@ -87,7 +88,7 @@ func (f *Flow) connected() error {
 	}
 	for i := range f.cfg.Stages {
 		switch s := &f.cfg.Stages[i]; {
-		case !reached[s.Point] && !f.adopts():
+		case !reached[s.Point] && !f.adopts() && s.Compensate == nil:
 			return invalid("FlowConfig.Stages["+strconv.Itoa(i)+"]", "is reached from no stage: %q", s.Point)
 		case !ending[s.Point]:
 			return invalid("FlowConfig.Stages["+strconv.Itoa(i)+"]", "has no way to %q: %q", Finished, s.Point)

@@ -19,7 +19,8 @@ import (
 //
 //   - If Redis lost the record, or its retention is over, the outbound keys are the same. The work
 //     may have been done, and the other service recognises the repetition. This does not hold
-//     behind interim answers: each one is a visit, and there may be another number of them.
+//     behind interim answers and the adoption by another version of the flow: each one is a
+//     visit, and there may be another number of them.
 //   - If [Scope.Delete] removed the record, the outbound keys are new. The other service does not
 //     replay calls of the deleted record, which may have been called off. This holds for
 //     Config.Retention, and as long as records exist that were made within that time. If Redis

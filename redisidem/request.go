@@ -24,8 +24,9 @@ type Request struct {
 	// none are stored.
 	//
 	// An io.Reader is refused, and so is a value that JSON would write as nothing, such as a struct
-	// without exported fields. This holds for a part of a value, too. Otherwise all requests with
-	// such values would be the same.
+	// without exported fields. The latter holds for a part of a value, too. Otherwise all requests
+	// with such values would be the same. A type that writes its own JSON and leaves a part out
+	// cannot be recognised.
 	Params any
 	// Fingerprint replaces the digest of method, path and params if it is not nil, for callers that
 	// decide themselves which requests are the same. It is hashed before it is stored.

@@ -28,13 +28,17 @@ func resultError(t reflect.Type) error {
 }
 
 // storeResult returns the response that stores a result. It makes the result what a replay decodes,
-// so that the first call returns the same.
+// so that the first call returns the same, and takes the status from that.
 func storeResult[T any](result *T) Response {
-	r := JSON(statusOf(result), *result)
+	r := JSON(http.StatusOK, *result)
 	if r.err != nil {
 		return r
 	}
-	again, err := decodeResult[T](&r)
+	var again T
+	err := json.Unmarshal(r.Body, &again)
+	if err == nil {
+		r.Code, err = statusOf(&again)
+	}
 	if err != nil {
 		r.err = fmt.Errorf("is JSON from which the result cannot be read again: %w", err)
 	}
@@ -42,21 +46,27 @@ func storeResult[T any](result *T) Response {
 	return r
 }
 
-// statusOf returns the status with which a result is stored.
-func statusOf[T any](result *T) int {
+// statusOf returns the status with which a result is stored. A panic of its method must not end the
+// callback, whose work is done.
+func statusOf[T any](result *T) (status int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("StatusCode panicked: %v", v)
+		}
+	}()
 	coder, ok := any(*result).(interface{ StatusCode() int })
 	if v := reflect.ValueOf(coder); ok && v.Kind() == reflect.Pointer && v.IsNil() {
-		return http.StatusOK // its method may need a value
+		return http.StatusOK, nil // its method may need a value
 	}
 	if !ok {
 		coder, ok = any(result).(interface{ StatusCode() int })
 	}
 	if ok {
 		if code := coder.StatusCode(); code != 0 {
-			return code
+			return code, nil
 		}
 	}
-	return http.StatusOK
+	return http.StatusOK, nil
 }
 
 // decodeResult returns the result that a response holds. It returns ErrOtherType and the zero value
@@ -69,7 +79,11 @@ func decodeResult[T any](r *Response) (T, error) {
 	if err := json.Unmarshal(r.Body, &result); err != nil {
 		return none, fmt.Errorf("%w: result: %w", ErrOtherType, err)
 	}
-	if status := statusOf(&result); status != r.Code {
+	status, err := statusOf(&result)
+	if err != nil {
+		return none, fmt.Errorf("%w: result: %w", ErrOtherType, err)
+	}
+	if status != r.Code {
 		return none, fmt.Errorf("%w: the key was finished with the status %d, and the result would have %d", ErrOtherType, r.Code, status)
 	}
 	return result, nil

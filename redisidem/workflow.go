@@ -91,17 +91,17 @@ func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) 
 	case lease == nil:
 		return fresh.result()
 	}
-	return lease.runFlow(ctx, newest)
+	return lease.runFlow(ctx, newest, func(f *Flow) bool { return sc.service.pausedForClients(ctx, f) != nil })
 }
 
 // runFlow runs the lease's flow until the lease ends. The key of an earlier version is adopted if
-// newest, or an earlier version of it, adopts it.
-func (l *Lease) runFlow(ctx context.Context, newest *Flow) (*Key, error) {
+// newest, or an earlier version of it, adopts it and is not paused.
+func (l *Lease) runFlow(ctx context.Context, newest *Flow, paused func(*Flow) bool) (*Key, error) {
 	visits := make(map[string]int)
 	last := ""
 	for {
 		key, held, err := l.runStage(ctx, func(ctx context.Context, st *Stage) (Outcome, error) {
-			if o, ok, err := l.adopt(ctx, st, newest); ok || err != nil {
+			if o, ok, err := l.adopt(ctx, st, newest, paused); ok || err != nil {
 				return o, err
 			}
 			point := st.key.RecoveryPoint
