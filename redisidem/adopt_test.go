@@ -404,6 +404,61 @@ func TestAdoptedKeyIsUndoneByItsNewVersion(t *testing.T) {
 	})
 }
 
+// TestAllEarlierCommitsAreUndone covers a key with several commits to undo from before its adoption,
+// between which the new version has a point of no return, or no stage any more.
+func TestAllEarlierCommitsAreUndone(t *testing.T) {
+	for name, between := range map[string]func(*redisidem.FlowConfig){
+		"no return": func(c *redisidem.FlowConfig) { c.Stages[1].NoReturn = true },
+		"no stage": func(c *redisidem.FlowConfig) {
+			c.Stages[0].Next = []string{"weighed"}
+			c.Stages[0].Work, c.Stages[1].Point = outcome(redisidem.Advance("weighed")), "weighed"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				sc := b.service(redisidem.Config{}).Scope("a")
+				var done []string
+				undo := func(c *redisidem.FlowConfig) {
+					for _, i := range []int{0, 2} {
+						c.Stages[i].Compensate = func(_ context.Context, st *redisidem.Stage) error {
+							done = append(done, st.Compensates().Stage)
+							return nil
+						}
+					}
+				}
+				_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(undo, stopsAt("ordered"))))
+				mustBe(b, err, nil)
+				v2 := mustFlow(b, cart(after(mustFlow(b, cart(undo)), same), undo, between, func(c *redisidem.FlowConfig) {
+					c.Stages[3].Work = outcome(redisidem.Fail(redisidem.JSON(402, "declined")))
+				}))
+				key, err := sc.DoFlow(ctx, "k", request, v2)
+				mustBe(b, err, nil)
+				if want := []string{"paid", redisidem.Started}; !key.Finished() || !slices.Equal(done, want) {
+					b.Errorf("undone are %q, want %q; the key is at %s", done, want, key.RecoveryPoint)
+				}
+			})
+		})
+	}
+}
+
+// TestPausedVersionInBetweenAdoptsNothing pauses the version between the earliest and the newest one.
+func TestPausedVersionInBetweenAdoptsNothing(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		v1 := mustFlow(b, cart(recoverable))
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable, stopsAt("ordered"))))
+		mustBe(b, err, nil)
+		v2 := mustFlow(b, cart(recoverable, after(v1, same)))
+		v3 := mustFlow(b, cart(recoverable, after(v2, outcome(redisidem.NothingDone()))))
+		mustBe(b, redisidem.NewInspector(svc).Pause(ctx, "cart/2", false, act), nil)
+		time.Sleep(time.Hour)
+		mustSweep(b, mustCompleter(b, svc, v3), redisidem.SweepResult{Due: 1, Finished: 1})
+		key, err := sc.Retrieve(ctx, "k")
+		mustEnd(b, key, err, "done", "cart/1", "started", "taxed", "paid", "ordered")
+	})
+}
+
 func TestIncompleteJournalIsNotAdoptedByAFlowThatCompensates(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")

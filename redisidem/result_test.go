@@ -96,6 +96,56 @@ func mustStore[T comparable](b *bubble, sc *redisidem.Scope, value string, want 
 }
 
 // TestAnswerWithAnotherStatusIsNotAResult finishes the key by hand, as an operator does.
+// unseenStatus has a status that JSON does not keep.
+type unseenStatus struct {
+	ID   int
+	Code int `json:"-"`
+}
+
+func (r unseenStatus) StatusCode() int { return r.Code }
+
+// embedsNothing panics when it is asked for its status.
+type embedsNothing struct{ *Paid }
+
+// Paid is exported, so that JSON keeps it where it is embedded.
+type Paid struct{ Cents int }
+
+// StatusCode needs a value.
+func (p Paid) StatusCode() int { return 200 + p.Cents }
+
+// TestStatusFollowsFromWhatIsStored covers results whose status is lost with a part of them.
+func TestStatusFollowsFromWhatIsStored(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		for range 2 {
+			got, _, err := redisidem.Do(ctx, sc, "unseen", request, func(context.Context, *redisidem.Stage) (unseenStatus, error) {
+				return unseenStatus{ID: 1, Code: 402}, nil
+			})
+			mustBe(b, err, nil)
+			if got != (unseenStatus{ID: 1}) {
+				b.Errorf("the result is %+v", got)
+			}
+		}
+		for range 2 {
+			_, _, err := redisidem.Do(ctx, sc, "any", request, func(context.Context, *redisidem.Stage) (any, error) {
+				return payment{}, nil
+			})
+			mustBe(b, err, nil)
+		}
+		runs := 0
+		for range 2 {
+			_, _, err := redisidem.Do(ctx, sc, "panics", request, func(context.Context, *redisidem.Stage) (embedsNothing, error) {
+				runs++
+				return embedsNothing{}, nil
+			})
+			mustBe(b, err, redisidem.ErrNotKept)
+		}
+		if runs != 1 {
+			b.Errorf("the work ran %d times", runs)
+		}
+	})
+}
+
 func TestAnswerWithAnotherStatusIsNotAResult(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")

@@ -2,6 +2,8 @@ package watermillidem
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -17,6 +19,7 @@ type Consumer struct {
 	group     string
 	cfg       Config
 	core      consumer.Config
+	maxBytes  int      // of the messages that a handler returns, as they are stored
 	consumers sync.Map // handler name: *consumer.Consumer
 }
 
@@ -44,11 +47,14 @@ func New(service *redisidem.Service, group string, cfg *Config) (*Consumer, erro
 		}
 		c.core.DeadLetter = publish
 	}
-	if group == "" {
-		return nil, invalid("group", "must not be empty")
+	if group == "" || strings.Contains(group, "/") {
+		return nil, invalid("group", "must not be empty or have a slash: %q", group)
 	}
-	_, err := consumer.New(service, group, &c.core) // reports an invalid field now, and not with the first message
-	return c, err
+	if _, err := consumer.New(service, group, &c.core); err != nil { // now, and not with the first message
+		return nil, err
+	}
+	c.maxBytes = service.Config().MaxValueBytes
+	return c, nil
 }
 
 // Middleware is a [message.HandlerMiddleware]. The handler's messages are stored, and a further
@@ -64,13 +70,25 @@ func (c *Consumer) Middleware(next message.HandlerFunc) message.HandlerFunc {
 			if produced, err = next(msg); err != nil {
 				return redisidem.Outcome{}, err
 			}
-			return redisidem.Finish(encode(produced)), nil
+			r := encode(produced)
+			// A result that is too large would end the key without its messages, for ever.
+			if len(r.Body) > c.maxBytes {
+				return redisidem.Outcome{}, fmt.Errorf(
+					"%w: its %d messages have %d bytes, and at most %d can be stored", consumer.ErrPoison, len(produced), len(r.Body), c.maxBytes,
+				)
+			}
+			return redisidem.Finish(r), nil
 		})
 		switch {
 		case err != nil || !key.Finished():
 			return nil, err
 		case key.Replayed():
-			return decode(key.Response)
+			produced, err = decode(key.Response)
+			if err != nil && c.core.DeadLetter != nil {
+				ctx := context.WithValue(msg.Context(), messageContext{}, msg)
+				return nil, c.core.DeadLetter(ctx, consumer.Message{ID: c.cfg.ID(msg), Body: msg.Payload}, err)
+			}
+			return produced, err
 		}
 		return produced, nil
 	}

@@ -161,6 +161,53 @@ func TestMessageThatFailsIsADeadLetter(t *testing.T) {
 	}
 }
 
+// TestMessagesThatCannotBeStoredAreNoResult returns more than a record can hold. The key stays
+// unfinished, so that the message can be delivered again.
+func TestMessagesThatCannotBeStoredAreNoResult(t *testing.T) {
+	e := newEnv(t)
+	var runs atomic.Int64
+	e.run(func(r *message.Router) {
+		r.AddMiddleware(e.consumer(&watermillidem.Config{DeadLetters: e.queue, DeadLetterTopic: "dead"}).Middleware)
+		r.AddHandler("a", "orders", e.queue, "answers", e.queue, func(*message.Message) ([]*message.Message, error) {
+			size := 1 << 20
+			if runs.Add(1) > 1 {
+				size = 1
+			}
+			return message.Messages{message.NewMessage("answer", make([]byte, size))}, nil
+		})
+	})
+	e.publish("orders", "order 1", "a book")
+	e.receive("dead", 1)
+	e.publish("orders", "order 1", "a book")
+	if answer := e.receive("answers", 1)[0]; len(answer.Payload) != 1 || runs.Load() != 2 {
+		t.Errorf("%d bytes after %d runs", len(answer.Payload), runs.Load())
+	}
+}
+
+// TestResultOfAnotherKindIsADeadLetter replaces a handler of stages by one that returns messages.
+func TestResultOfAnotherKindIsADeadLetter(t *testing.T) {
+	e := newEnv(t)
+	handled := make(chan struct{})
+	stop := e.run(func(r *message.Router) {
+		r.AddConsumerHandler("a", "orders", e.queue, e.consumer(nil).Handler(func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			close(handled)
+			return redisidem.Finish(redisidem.JSON(200, "shipped")), nil
+		}))
+	})
+	e.publish("orders", "order 1", "a book")
+	<-handled
+	stop()
+	var runs atomic.Int64
+	e.run(func(r *message.Router) {
+		r.AddMiddleware(e.consumer(&watermillidem.Config{DeadLetters: e.queue, DeadLetterTopic: "dead"}).Middleware)
+		r.AddHandler("a", "orders", e.queue, "answers", e.queue, answering(&runs))
+	})
+	e.publish("orders", "order 1", "a book")
+	if letter := e.receive("dead", 1)[0]; letter.UUID != "order 1" || runs.Load() != 0 {
+		t.Errorf("%v after %d runs", letter, runs.Load())
+	}
+}
+
 func TestStageAsAHandler(t *testing.T) {
 	e := newEnv(t)
 	var runs atomic.Int64
@@ -204,7 +251,7 @@ func TestConsumerThatIsWrong(t *testing.T) {
 		group string
 		cfg   watermillidem.Config
 	}{
-		"watermillidem.group":                  {"", watermillidem.Config{}},
+		"watermillidem.group":                  {"billing/eu", watermillidem.Config{}},
 		"watermillidem.Config.DeadLetterTopic": {"a", watermillidem.Config{DeadLetters: e.queue}},
 		"consumer.Config.MaxAttempts":          {"a", watermillidem.Config{MaxAttempts: -1}},
 	} {

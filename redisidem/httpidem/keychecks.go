@@ -39,7 +39,7 @@ func KeysWithin(past, future time.Duration) func(key string) error {
 		if !ok {
 			return &idemheader.SyntaxError{Reason: "must be a version 7 UUID or a ULID"}
 		}
-		if age := time.Since(createdAt); age > past || -age > future {
+		if age := time.Since(createdAt); age > past || age < -future { // a far future saturates: -age would overflow
 			return &WindowError{Past: past, Future: future}
 		}
 		return nil

@@ -39,6 +39,11 @@ func TestChecksOfKeys(t *testing.T) {
 			t.Errorf("%v: %v", at, err)
 		}
 	}
+	for _, key := range []string{"ffffffff-ffff-7fff-bfff-ffffffffffff", "7" + strings.Repeat("Z", 25)} { // in the year 10889
+		if err := check(key); !errors.As(err, &window) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
 	for _, key := range []string{"", "x", idemclient.NewKey(), strings.Repeat("U", 26), "8" + strings.Repeat("0", 25)} {
 		var syntax *idemheader.SyntaxError
 		if err := check(key); !errors.As(err, &syntax) {

@@ -87,6 +87,9 @@ func (s SignatureScheme) decode(secrets []string) (keys [][]byte, err error) {
 	}
 	for i, secret := range secrets {
 		key := []byte(secret)
+		if secret == "whsec_" {
+			return nil, invalid("Webhook.Secrets["+strconv.Itoa(i)+"]", "must have more than whsec_")
+		}
 		if s == SignatureStandard || s == SignatureSvix {
 			if key, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_")); err != nil {
 				return nil, invalid("Webhook.Secrets["+strconv.Itoa(i)+"]", "must be base64, with or without whsec_ in front")
@@ -197,14 +200,17 @@ func (v *signatureVerifier) verify(r *http.Request, body []byte) error {
 
 // checkTime checks the time of a signature, whose text is signed.
 func (v *signatureVerifier) checkTime(text string) error {
-	if text == "" || v.tolerance < 0 {
+	if text == "" {
 		return nil
 	}
-	at, err := strconv.ParseInt(text, 10, 64)
+	// The text must be a time even if its value does not matter. Otherwise a part of the body could
+	// be sent as the time, and a part of the time as the ID, with the same signature.
+	at, err := strconv.ParseUint(text, 10, 63)
 	if err != nil {
 		return errNoSignature
 	}
-	if age := time.Since(time.Unix(at, 0)); age > v.tolerance || -age > v.tolerance {
+	age := time.Since(time.Unix(int64(at), 0)) //nolint:gosec // it has 63 bits
+	if v.tolerance >= 0 && (age > v.tolerance || age < -v.tolerance) {
 		return errWebhookStale
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -181,6 +182,56 @@ func TestNamesOfSignatureSchemes(t *testing.T) {
 	} {
 		if got := scheme.String(); got != want {
 			t.Errorf("%d: %q, want %q", scheme, got, want)
+		}
+	}
+}
+
+// TestTimesFarAwayAreRefused covers times whose distance from now does not fit a duration, such as
+// one in milliseconds.
+func TestTimesFarAwayAreRefused(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	for name, s := range signers() {
+		if !s.timed {
+			continue
+		}
+		h := newWebhook(t, svc, s.hook(secretText), nil).Handler(created(""))
+		for _, at := range []string{
+			"1760000000000", "4611686018427387904", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-1", "0", "+1", "",
+		} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(event))
+			s.sign(r.Header, secretText, at, event)
+			if w := call(h, r); w.Code != http.StatusForbidden {
+				t.Errorf("%s: the time %q is answered with %d", name, at, w.Code)
+			}
+		}
+	}
+}
+
+// TestTimeOfASignatureIsANumber sends the bytes of a signed delivery in other parts, to a receiver
+// that does not look at times.
+func TestTimeOfASignatureIsANumber(t *testing.T) {
+	t.Parallel()
+	hook := httpidem.StandardWebhook("s", secretText)
+	hook.Tolerance = -1
+	h := newWebhook(t, newStore(t).service(redisidem.Config{}), hook, nil).Handler(created(""))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("5}"))
+	r.Header.Set("Webhook-Id", "msg_1.1700000000")
+	r.Header.Set("Webhook-Timestamp", `{"amount":10`)
+	r.Header.Set("Webhook-Signature", "v1,"+standardCode(secretText, "msg_1", "1700000000", `{"amount":10.5}`))
+	if w := call(h, r); w.Code != http.StatusForbidden {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
+func TestBarePrefixIsNoSecret(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	for _, hook := range []httpidem.Webhook{
+		httpidem.StripeWebhook("whsec_"), httpidem.StandardWebhook("s", "whsec_"), httpidem.SvixWebhook("s", "whsec_"),
+	} {
+		if _, err := httpidem.NewWebhook(svc, hook, nil); !errors.Is(err, redisidem.ErrInvalid) {
+			t.Errorf("%s: %v", hook.Sender, err)
 		}
 	}
 }

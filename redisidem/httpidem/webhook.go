@@ -29,7 +29,9 @@ type Webhook struct {
 	// Scheme is how the sender signs. Required, unless Verify is set.
 	Scheme SignatureScheme
 
-	// Secrets are the secrets that the sender signs with, as it shows them. While a secret is
+	// Secrets are the secrets that the sender signs with, as it shows them. They are those of one
+	// account at the sender: the owner of one can sign any event of the others, so several accounts
+	// need several webhooks with names of their own. While a secret is
 	// replaced there are two: a delivery is accepted if any of them fits. At least one, unless
 	// Verify is set.
 	Secrets []string

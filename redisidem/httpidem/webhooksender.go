@@ -5,6 +5,9 @@ package httpidem
 //
 // GitHub signs neither this ID nor a time. A person who has read a delivery can therefore send it
 // again with another ID, and the handler runs again. Serve the endpoint by TLS only.
+//
+// GitHub does not deliver an event again by itself after a failure. Redeliver failed deliveries
+// with its API. Its payloads have up to 25 MB, so raise Config.MaxBodyBytes for large ones.
 func GitHubWebhook(secrets ...string) Webhook {
 	return Webhook{Sender: "github", Event: KeySource{Header: "X-Github-Delivery"}, Scheme: SignatureGitHub, Secrets: secrets}
 }

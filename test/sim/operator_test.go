@@ -75,7 +75,7 @@ func (p *operator) reindex() {
 			}
 		}
 		w.log("worker %d rebuilds the due indexes: %+v %v", p.worker.number, done, err)
-		w.tell(func(t *tally) { t.Reindexed += int(done.Entered) })
+		w.tell(func(t *tally) { t.Reindexed += done.Entered })
 		switch {
 		case err == nil:
 			w.lost.Store(false)
