@@ -404,8 +404,8 @@ func TestAdoptedKeyIsUndoneByItsNewVersion(t *testing.T) {
 	})
 }
 
-// TestAllEarlierCommitsAreUndone covers a key with several commits to undo from before its adoption,
-// between which the new version has a point of no return, or no stage any more.
+// TestAllEarlierCommitsAreUndone covers a key with several commits to undo from before its
+// adoption, between which the new version has a point of no return, or no stage any more.
 func TestAllEarlierCommitsAreUndone(t *testing.T) {
 	for name, between := range map[string]func(*redisidem.FlowConfig){
 		"no return": func(c *redisidem.FlowConfig) { c.Stages[1].NoReturn = true },
@@ -441,7 +441,8 @@ func TestAllEarlierCommitsAreUndone(t *testing.T) {
 	}
 }
 
-// TestPausedVersionInBetweenAdoptsNothing pauses the version between the earliest and the newest one.
+// TestPausedVersionInBetweenAdoptsNothing pauses the version between the earliest and the newest
+// one.
 func TestPausedVersionInBetweenAdoptsNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
