@@ -31,6 +31,10 @@
 //     The transaction may still be committed.
 //   - a key that is deleted and used again after Redis has also lost the trace of the delete: see
 //     [redisidem.Stage.OutboundKey]. The first record's outcomes are returned again.
+//   - a flow that begins again after its stages were compensated, if Redis has lost the record or
+//     its retention is over. The row of a compensated visit stays until Prune, so the stage returns
+//     its stored outcome, although its effects were undone. Later stages must check that the
+//     earlier ones' effects are still there.
 //
 // # One run
 //

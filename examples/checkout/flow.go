@@ -86,10 +86,13 @@ func stageOf(st *redisidem.Stage) (cart string, p progress, err error) {
 	return r.Cart, p, nil
 }
 
-// ordered is the answer of a completed cart.
-func ordered(o order) redisidem.Outcome {
-	return redisidem.Finish(redisidem.JSON(http.StatusOK, map[string]any{"type": "order", "data": o}))
+// orderAnswer is the answer of a completed cart.
+func orderAnswer(o order) redisidem.Response {
+	return redisidem.JSON(http.StatusOK, map[string]any{"type": "order", "data": o})
 }
+
+// ordered is the outcome of a completed cart.
+func ordered(o order) redisidem.Outcome { return redisidem.Finish(orderAnswer(o)) }
 
 // problem is an answer without an order.
 func problem(status int, kind, text string) redisidem.Response {
@@ -146,10 +149,24 @@ func chargeOf(st *redisidem.Stage) (charge, progress, error) {
 	}, p, err
 }
 
+// released is the outcome of a key that does not hold its cart any more. A key that begins again
+// after Redis has lost it finds the outcome of its first stage in the database, although that stage
+// may have been undone.
+func released() redisidem.Outcome {
+	return redisidem.Fail(problem(http.StatusConflict, "cart_released", "this key does not hold the cart any more; complete it with a new key"))
+}
+
+// requestPayment charges for a cart, if this key holds it.
 func (c *checkout) requestPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	ask, p, err := chargeOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
+	}
+	switch holder, err := c.shop.holder(ctx, ask.Order); {
+	case err != nil && !errors.Is(err, errNotCompleting):
+		return redisidem.Outcome{}, err
+	case holder != st.Key().Value:
+		return released(), nil
 	}
 	made, err := c.payments.charge(ctx, ask)
 	if err != nil {
@@ -214,15 +231,27 @@ func (c *checkout) awaitPayment(ctx context.Context, st *redisidem.Stage) (redis
 	})).UntilCalled(), nil
 }
 
-// createOrder makes the order, and the event that sends its e-mail, in one transaction.
+// createOrder makes the order, and the event that sends its e-mail, in one transaction. A payment
+// that is not the order's is voided.
 func (c *checkout) createOrder(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
 	cart, p, err := stageOf(st)
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
 	// The key may have had its order, if Redis has lost it after interim answers.
-	if o, err := orderOf(ctx, tx, cart); !errors.Is(err, errUnknown) {
-		return ordered(o), err
+	switch o, err := orderOf(ctx, tx, cart); {
+	case err == nil && o.Payment == p.Payment:
+		return ordered(o), nil
+	case err == nil:
+		return redisidem.Fail(orderAnswer(o)), nil
+	case !errors.Is(err, errUnknown):
+		return redisidem.Outcome{}, err
+	}
+	switch holder, _, err := lockCart(ctx, tx, cart); {
+	case err != nil:
+		return redisidem.Outcome{}, err
+	case holder != st.Key().Value:
+		return released(), nil
 	}
 	o, err := c.shop.createOrder(ctx, tx, cart, p.Payment, p.Cents)
 	switch {

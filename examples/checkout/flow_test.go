@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// flowWith returns the checkout's flow with something that happens when a stage has done its work.
+func (m *market) flowWith(point string, after func(ctx context.Context)) *redisidem.Flow {
+	m.Helper()
+	cfg := m.checkout.flow.Config()
+	for i := range cfg.Stages {
+		if s := &cfg.Stages[i]; s.Point == point {
+			work := s.Work
+			s.Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				o, err := work(ctx, st)
+				after(ctx)
+				return o, err
+			}
+		}
+	}
+	flow, err := redisidem.NewFlow(cfg)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return flow
+}
+
+// work completes a cart with a flow.
+func (m *market) work(cart, key string, flow *redisidem.Flow) (*redisidem.Key, error) {
+	r := redisidem.Request{Method: http.MethodPost, Path: "/store/carts/" + cart + "/complete", Params: request{Cart: cart}}
+	return m.service.Scope(cart).DoFlow(m.Context(), key, r, flow)
+}
+
+// must completes a cart with a flow, and checks the answer.
+func (m *market) must(cart, key string, flow *redisidem.Flow, status int, text string) {
+	m.Helper()
+	k, err := m.work(cart, key, flow)
+	if err != nil {
+		m.Fatal(err)
+	}
+	if !k.Finished() || k.Response.Code != status || !strings.Contains(string(k.Response.Body), text) {
+		m.Errorf("the key %q got %d %s, want %d with %q", key, k.Response.Code, k.Response.Body, status, text)
+	}
+}
+
+func (m *market) exec(statement string, args ...any) {
+	m.Helper()
+	if _, err := m.shop.db.ExecContext(m.Context(), statement, args...); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// TestKeyThatHasLostItsCartIsNotCharged has a customer who withdraws before the payment, and changes
+// the cart. When Redis has lost the key, a late retry finds the outcome of its first stage in the
+// database, although that stage was undone.
+func TestKeyThatHasLostItsCartIsNotCharged(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		for name, orders := range map[string]int64{"the cart is free": 0, "another key has ordered it": 1} {
+			t.Run(name, func(t *testing.T) {
+				m := newMarketOn(t, url, nil)
+				cart := m.fill(tokenOK, "book")
+				withdraw := func(context.Context) {
+					if err := m.checkout.withdraw(m.Context(), cart); err != nil {
+						m.Error(err)
+					}
+				}
+				if k, err := m.work(cart, "late", m.flowWith(redisidem.Started, withdraw)); !errors.Is(err, redisidem.ErrFenced) {
+					t.Fatal(k, err)
+				}
+				m.redis.FastForward(redisidem.DefaultLease)
+				m.must(cart, "late", m.checkout.flow, http.StatusGone, "withdrawn")
+				if a := m.post("/store/carts/"+cart+"/line-items", "", `{"variant_id": "lamp", "quantity": 1}`); a.status != http.StatusOK {
+					t.Fatal(a)
+				}
+				if orders > 0 {
+					if a := m.complete(cart, "other"); a.status != http.StatusOK {
+						t.Fatal(a)
+					}
+				}
+				if err := m.redis.Client().FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				m.must(cart, "late", m.checkout.flow, http.StatusConflict, "cart_released")
+				m.ledger(cart, orders, 0, orders, orders)
+			})
+		}
+	})
+}
+
+// TestPaymentWithoutItsOrderIsVoided has a cart that changes hands while a key is at its payment,
+// because Redis has gone back to an earlier state of the key.
+func TestPaymentWithoutItsOrderIsVoided(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		for _, c := range []struct {
+			name, change, text string
+			status             int
+			orders             int64
+		}{
+			{"it is free", "UPDATE carts SET holder = '' WHERE id = $1", "cart_released", http.StatusConflict, 0},
+			{"another key holds it", "UPDATE carts SET holder = 'other' WHERE id = $1", "cart_released", http.StatusConflict, 0},
+			{
+				"it has another payment's order", "INSERT INTO orders (id, cart, payment, cents) VALUES ('order_1', $1, 'pay_other', 1)",
+				"pay_other", http.StatusOK, 1,
+			},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				m := newMarketOn(t, url, nil)
+				cart := m.fill(tokenOK, "book")
+				flow := m.flowWith(paymentRequested, func(context.Context) {
+					m.exec("DELETE FROM tax_lines WHERE cart = $1", cart)
+					m.exec(c.change, cart)
+				})
+				m.must(cart, "key", flow, c.status, c.text)
+				m.ledger(cart, 1, 1, c.orders, 0)
+			})
+		}
+	})
+}
