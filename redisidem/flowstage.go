@@ -47,6 +47,10 @@ type FlowStage struct {
 	// then runs again as Retry says, beginning with Reconcile. After the last run WorkFlow returns
 	// the error with ErrOutcomeUnknown. The recovery point stays, and the attempt counts.
 	//
+	// ErrNothingDone is final when the flow is failed, so a request of the earlier attempt must not
+	// take effect afterwards. Another service that refuses the fences of earlier leases may still
+	// accept a delayed request of this lease. If so, use CompensateFailed in place of Reconcile.
+	//
 	// Nil: Work runs again, unless the flow is failed meanwhile. It can use Stage.Attempt,
 	// Stage.Fence and Stage.OutboundKey to repeat its work safely.
 	Reconcile StageFunc
@@ -64,9 +68,10 @@ type FlowStage struct {
 
 	// CompensateFailed makes Compensate also run for an attempt at the stage that was not
 	// committed, if the flow fails there: because the stage returned Fail, its attempts were used
-	// up, or the flow was failed while the stage was running. Compensate must then accept that the
-	// work was not done. [Stage.Compensates] returns the commit that failed the flow, which has the
-	// attempt's number, and its fence if the attempt made that commit.
+	// up, or the flow was failed while the stage was running. It does not run if Reconcile has
+	// returned ErrNothingDone. Compensate must accept that the work was not done, or that a request
+	// of the attempt is still under way. [Stage.Compensates] returns the commit that failed the
+	// flow, which has the attempt's number, and its fence if the attempt made that commit.
 	CompensateFailed bool
 
 	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an

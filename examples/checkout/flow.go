@@ -20,6 +20,9 @@ const (
 	otherKeyFound     = "other_key_found" // the cart has another holder
 )
 
+// chargeName is the name of the outbound key of the charge.
+const chargeName = "charge"
+
 // request is the stored part of the request to complete a cart. A process that continues the flow
 // reads it.
 type request struct {
@@ -61,8 +64,10 @@ func (c *checkout) newFlow() (*redisidem.Flow, error) {
 				Work: tables.Stage(c.createTaxLines), Reconcile: tables.Reconcile(), Compensate: tables.Compensate(c.deleteTaxLines),
 			},
 			{
-				Point: taxLinesCreated, Work: c.requestPayment, Reconcile: c.findPayment, Compensate: c.voidPayment,
-				Timeout: 2 * time.Second, Retry: redisidem.Retry{Attempts: 3},
+				// Without Reconcile: a charge that the provider does not have yet may still be
+				// under way. A checkout that fails here voids the payment of an open attempt, too.
+				Point: taxLinesCreated, Work: c.requestPayment, Compensate: c.voidPayment, CompensateFailed: true,
+				Timeout: 2 * time.Second, Retry: redisidem.Retry{Attempts: 3, If: func(error) bool { return true }},
 			},
 			{Point: paymentRequested, Work: c.awaitPayment},
 			{
@@ -141,11 +146,12 @@ func (c *checkout) deleteTaxLines(ctx context.Context, tx *sql.Tx, st *redisidem
 
 // chargeOf is the charge of a cart. Its key is the same in each run of the stage, on any machine:
 // the provider charges once. The fence lets it refuse a worker that was silent for so long that
-// another one has taken over.
+// another one has taken over. It is the same for all runs under one lease, so it does not stop a
+// charge of an earlier run that is still under way. Only voidPayment does.
 func chargeOf(st *redisidem.Stage) (charge, progress, error) {
 	cart, p, err := stageOf(st)
 	return charge{
-		Key: st.OutboundKey("charge"), Fence: st.Fence(), FenceOf: st.Key().ID(), Order: cart, Token: p.Token, Cents: p.Cents,
+		Key: st.OutboundKey(chargeName), Fence: st.Fence(), FenceOf: st.Key().ID(), Order: cart, Token: p.Token, Cents: p.Cents,
 	}, p, err
 }
 
@@ -156,7 +162,9 @@ func released() redisidem.Outcome {
 	return redisidem.Fail(problem(http.StatusConflict, "cart_released", "this key does not hold the cart any more; complete it with a new key"))
 }
 
-// requestPayment charges for a cart, if this key holds it.
+// requestPayment charges for a cart, if this key holds it. After an attempt that was not committed
+// it first asks the provider for the payment, so that a provider that charges and does not answer
+// is not asked to charge again.
 func (c *checkout) requestPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 	ask, p, err := chargeOf(st)
 	if err != nil {
@@ -168,7 +176,13 @@ func (c *checkout) requestPayment(ctx context.Context, st *redisidem.Stage) (red
 	case holder != st.Key().Value:
 		return released(), nil
 	}
-	made, err := c.payments.charge(ctx, ask)
+	made, err := payment{}, errNoPayment
+	if st.Attempt() > 1 {
+		made, err = c.payments.find(ctx, ask)
+	}
+	if errors.Is(err, errNoPayment) {
+		made, err = c.payments.charge(ctx, ask)
+	}
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
@@ -179,29 +193,15 @@ func (c *checkout) requestPayment(ctx context.Context, st *redisidem.Stage) (red
 	return redisidem.Next().WithState(p), nil
 }
 
-// findPayment asks the provider for the payment of an earlier attempt.
-func (c *checkout) findPayment(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-	ask, p, err := chargeOf(st)
-	if err != nil {
-		return redisidem.Outcome{}, err
-	}
-	made, err := c.payments.find(ctx, ask)
-	switch {
-	case errors.Is(err, errNoPayment):
-		return redisidem.Outcome{}, redisidem.ErrNothingDone
-	case err != nil:
-		return redisidem.Outcome{}, err
-	}
-	p.Payment = made.ID
-	return redisidem.Next().WithState(p), nil
-}
-
+// voidPayment calls off the charge of the run that is undone. The provider may not have it yet, and
+// then never charges for it.
 func (c *checkout) voidPayment(ctx context.Context, st *redisidem.Stage) error {
-	_, p, err := stageOf(st)
+	ask, _, err := chargeOf(st)
 	if err != nil {
 		return err
 	}
-	_, err = c.payments.void(ctx, p.Payment)
+	ask.Key = st.CommittedKey(st.Compensates(), chargeName)
+	_, err = c.payments.void(ctx, ask)
 	return err
 }
 

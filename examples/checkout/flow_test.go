@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -56,9 +57,9 @@ func (m *market) exec(statement string, args ...any) {
 	}
 }
 
-// TestKeyThatHasLostItsCartIsNotCharged has a customer who withdraws before the payment, and changes
-// the cart. When Redis has lost the key, a late retry finds the outcome of its first stage in the
-// database, although that stage was undone.
+// TestKeyThatHasLostItsCartIsNotCharged has a customer who withdraws before the payment, and
+// changes the cart. When Redis has lost the key, a late retry finds the outcome of its first stage
+// in the database, although that stage was undone.
 func TestKeyThatHasLostItsCartIsNotCharged(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		for name, orders := range map[string]int64{"the cart is free": 0, "another key has ordered it": 1} {
@@ -121,4 +122,87 @@ func TestPaymentWithoutItsOrderIsVoided(t *testing.T) {
 			})
 		}
 	})
+}
+
+// slowRoad delays the first charge on its way to the provider for longer than its caller waits.
+type slowRoad struct {
+	http.RoundTripper
+	delayed *http.Request // a copy
+	began   func()
+}
+
+func (s *slowRoad) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.delayed != nil || r.URL.Path != "/payments" {
+		return s.RoundTripper.RoundTrip(r)
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	s.delayed = r.Clone(context.WithoutCancel(r.Context()))
+	s.delayed.Body = body
+	s.began()
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestDelayedChargeIsNotKept has a charge that reaches the provider after the checkout was undone.
+func TestDelayedChargeIsNotKept(t *testing.T) {
+	t.Parallel()
+	for kind, end := range map[string]func(m *market, cart string){
+		"expired": func(*market, string) {}, // the deadline passes while the charge is under way
+		"withdrawn": func(m *market, cart string) {
+			if err := m.checkout.withdraw(m.Context(), cart); err != nil {
+				m.Error(err)
+			}
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			m := newMarket(t, &redisidem.Config{Lease: 600 * time.Millisecond})
+			if kind == "expired" {
+				m.checkout.confirmWithin = 500 * time.Millisecond
+			}
+			flow, err := m.checkout.newFlow()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cart := m.fill(tokenOK, "book")
+			road := &slowRoad{RoundTripper: m.payments.client.Transport, began: func() { end(m, cart) }}
+			m.payments.client.Transport = road
+			if kind == "withdrawn" {
+				if k, err := m.work(cart, "key", flow); err == nil {
+					t.Fatalf("%+v", k)
+				}
+				m.redis.FastForward(redisidem.DefaultLease)
+			}
+			m.must(cart, "key", flow, http.StatusGone, kind)
+			if road.delayed == nil {
+				t.Fatal("no charge was sent")
+			}
+			res, err := road.RoundTripper.RoundTrip(road.delayed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := res.Body.Close(); err != nil {
+				t.Error(err)
+			}
+			m.ledger(cart, 0, 0, 0, 0)
+		})
+	}
+}
+
+// TestChargeWithoutAnAnswerIsVoided has a deadline that passes when the provider has charged and
+// has not answered.
+func TestChargeWithoutAnAnswerIsVoided(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	m.checkout.confirmWithin = time.Second
+	flow, err := m.checkout.newFlow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cart := m.fill(tokenTimeout, "book")
+	m.must(cart, "key", flow, http.StatusGone, "expired")
+	m.ledger(cart, 1, 1, 0, 0)
 }

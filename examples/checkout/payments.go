@@ -28,7 +28,7 @@ func (p *payments) charge(ctx context.Context, c charge) (payment, error) {
 }
 
 // find finds the payment of a charge that may have been asked for. The provider refuses the charge
-// of an earlier worker from then on.
+// of an earlier worker from then on. After errNoPayment, a charge of this worker may still arrive.
 func (p *payments) find(ctx context.Context, c charge) (payment, error) {
 	return p.ask(ctx, http.MethodPost, "/payments/find", c)
 }
@@ -43,9 +43,9 @@ func (p *payments) confirmURL(id string) string {
 	return p.url + "/payments/" + url.PathEscape(id) + "/confirm"
 }
 
-// void calls a payment off, or returns the money.
-func (p *payments) void(ctx context.Context, id string) (payment, error) {
-	return p.ask(ctx, http.MethodPost, "/payments/"+url.PathEscape(id)+"/void", nil)
+// void calls a charge off, or returns the money. A charge that arrives later is not made.
+func (p *payments) void(ctx context.Context, c charge) (payment, error) {
+	return p.ask(ctx, http.MethodPost, "/payments/void", c)
 }
 
 // ask sends a request, with a body unless it is nil. The outcome is unknown after each error except

@@ -72,11 +72,11 @@ func (p *provider) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /payments", p.create)
 	mux.HandleFunc("POST /payments/find", p.find)
+	mux.HandleFunc("POST /payments/void", p.void)
 	mux.HandleFunc("GET /payments/{id}", p.show)
 	// The customer's answer to the question whether it is really them.
 	mux.HandleFunc("POST /payments/{id}/confirm", p.turn(map[string]string{stateConfirm: stateCharged}))
 	mux.HandleFunc("POST /payments/{id}/refuse", p.turn(map[string]string{stateConfirm: stateDeclined}))
-	mux.HandleFunc("POST /payments/{id}/void", p.turn(map[string]string{stateConfirm: stateCanceled, stateCharged: stateVoided}))
 	mux.HandleFunc("GET /charges/{order}", p.count)
 	return mux
 }
@@ -87,10 +87,18 @@ var (
 	errOtherCharge = errors.New("the key stands for another charge")
 )
 
-func (p *provider) create(w http.ResponseWriter, r *http.Request) {
-	var c charge
+// readCharge reads a charge, or answers that something is missing.
+func readCharge(w http.ResponseWriter, r *http.Request) (c charge, ok bool) {
 	if err := json.NewDecoder(r.Body).Decode(&c); err != nil || c.Key == "" || c.FenceOf == "" || c.Order == "" || c.Cents <= 0 {
 		writeError(w, http.StatusBadRequest, "a charge needs a key, a fence, an order and cents")
+		return c, false
+	}
+	return c, true
+}
+
+func (p *provider) create(w http.ResponseWriter, r *http.Request) {
+	c, ok := readCharge(w, r)
+	if !ok {
 		return
 	}
 	made, err := p.charge(r.Context(), c)
@@ -105,7 +113,8 @@ func (p *provider) create(w http.ResponseWriter, r *http.Request) {
 }
 
 // find answers with the payment of a charge that may have been asked for. From then on it refuses
-// earlier workers, so that a payment that was not found is not made afterwards.
+// earlier workers. A payment that was not found can still be made afterwards, by a request of the
+// same worker that is under way.
 func (p *provider) find(w http.ResponseWriter, r *http.Request) {
 	var c charge
 	if err := json.NewDecoder(r.Body).Decode(&c); err != nil || c.Key == "" || c.FenceOf == "" {
@@ -149,6 +158,9 @@ func raiseFence(ctx context.Context, tx *sql.Tx, c charge) error {
 	return nil
 }
 
+// idOf returns the ID of a charge's payment.
+func idOf(c charge) string { return "pay_" + c.Key }
+
 // charge makes a payment, or finds the one that the same key has made.
 func (p *provider) charge(ctx context.Context, c charge) (made payment, err error) {
 	state := stateCharged
@@ -163,7 +175,7 @@ func (p *provider) charge(ctx context.Context, c charge) (made payment, err erro
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO payments (key, id, paid_for, state, cents) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (key) DO NOTHING`, c.Key, "pay_"+c.Key, c.Order, state, c.Cents); err != nil {
+			ON CONFLICT (key) DO NOTHING`, c.Key, idOf(c), c.Order, state, c.Cents); err != nil {
 			return err
 		}
 		var order string
@@ -208,6 +220,23 @@ func (p *provider) turn(moves map[string]string) http.HandlerFunc {
 		}
 		p.show(w, r)
 	}
+}
+
+// void calls off the payment of a charge, or returns the money. A charge that has not arrived yet
+// becomes a payment that is canceled already, so that it is not made afterwards.
+func (p *provider) void(w http.ResponseWriter, r *http.Request) {
+	c, ok := readCharge(w, r)
+	if !ok {
+		return
+	}
+	var made payment
+	_, err := p.db.ExecContext(r.Context(), `INSERT INTO payments (key, id, paid_for, state, cents) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (key) DO UPDATE SET state = CASE state WHEN ? THEN ? WHEN ? THEN ? ELSE state END`,
+		c.Key, idOf(c), c.Order, stateCanceled, c.Cents, stateConfirm, stateCanceled, stateCharged, stateVoided)
+	if err == nil {
+		made, err = p.payment(r.Context(), "key", c.Key)
+	}
+	answerPayment(w, made, err)
 }
 
 // count returns how often an order was charged, and how many of these charges were voided.

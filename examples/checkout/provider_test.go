@@ -108,9 +108,14 @@ func TestProviderMovesPayments(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p, pay := openBank(t, time.Minute)
-			made, err := pay.charge(t.Context(), charge{Key: "k", Fence: 1, FenceOf: "w", Order: "cart", Token: c.token, Cents: 1})
+			ask := charge{Key: "k", Fence: 1, FenceOf: "w", Order: "cart", Token: c.token, Cents: 1}
+			made, err := pay.charge(t.Context(), ask)
 			for _, turn := range c.turns {
-				if err == nil {
+				switch {
+				case err != nil:
+				case turn == "void":
+					made, err = pay.void(t.Context(), ask)
+				default:
 					made, err = pay.ask(t.Context(), http.MethodPost, "/payments/"+made.ID+"/"+turn, nil)
 				}
 			}
@@ -122,9 +127,23 @@ func TestProviderMovesPayments(t *testing.T) {
 			}
 		})
 	}
-	_, pay := openBank(t, time.Minute)
-	if _, err := pay.void(t.Context(), "pay_0"); !errors.Is(err, errNoPayment) {
-		t.Error(err)
+}
+
+// TestVoidedChargeIsNotMade has a charge that arrives after it was called off.
+func TestVoidedChargeIsNotMade(t *testing.T) {
+	t.Parallel()
+	p, pay := openBank(t, time.Minute)
+	ask := charge{Key: "k", Fence: 1, FenceOf: "w", Order: "cart", Token: tokenOK, Cents: 1}
+	for _, send := range []func(context.Context, charge) (payment, error){pay.void, pay.void, pay.charge, pay.void, pay.charge} {
+		if made, err := send(t.Context(), ask); err != nil || made.State != stateCanceled {
+			t.Error(made, err)
+		}
+	}
+	if charged, voided, err := p.counts(t.Context(), "cart"); err != nil || charged != 0 || voided != 0 {
+		t.Error(charged, voided, err)
+	}
+	if made, err := pay.void(t.Context(), charge{Key: "new", FenceOf: "w", Order: "cart"}); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
+		t.Error("a charge without an amount:", made, err)
 	}
 }
 
