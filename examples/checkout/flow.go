@@ -57,7 +57,7 @@ type checkout struct {
 func (c *checkout) newFlow() (*redisidem.Flow, error) {
 	tables := c.shop.store
 	return redisidem.NewFlow(redisidem.FlowConfig{
-		Name: "cart_completion", Version: 1, RecoverAfter: c.recoverAfter, Deadline: c.confirmWithin, FailWith: calledOff,
+		Name: "cart_completion", Version: 1, RecoverAfter: c.recoverAfter, Deadline: c.confirmWithin, FailWith: c.calledOff,
 		Stages: []redisidem.FlowStage{
 			{
 				Point: redisidem.Started, Next: []string{taxLinesCreated, otherKeyFound},
@@ -104,9 +104,22 @@ func problem(status int, kind, text string) redisidem.Response {
 	return redisidem.JSON(status, map[string]string{"type": kind, "message": text})
 }
 
-// calledOff is the answer of a cart whose customer has withdrawn, or has not confirmed in time.
-func calledOff(_ *redisidem.Stage, cause error) redisidem.Response {
-	if errors.Is(cause, redisidem.ErrCanceled) {
+// calledOff is the answer of a cart whose customer has withdrawn, or has not confirmed in time. A
+// key that has joined another one may be late, and the cart may have its order.
+func (c *checkout) calledOff(st *redisidem.Stage, cause error) redisidem.Response {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	cart, _, err := stageOf(st)
+	var o order
+	if err == nil {
+		o, err = orderOf(ctx, c.shop.db, cart)
+	}
+	switch {
+	case err == nil:
+		return orderAnswer(o)
+	case !errors.Is(err, errUnknown):
+		return problem(http.StatusGone, "ended", "this key has ended; complete the cart with a new key to see whether it has an order")
+	case errors.Is(cause, redisidem.ErrCanceled):
 		return problem(http.StatusGone, "withdrawn", "the customer has withdrawn")
 	}
 	return problem(http.StatusGone, "expired", "the payment was not confirmed in time")
@@ -283,6 +296,9 @@ func (c *checkout) join(ctx context.Context, st *redisidem.Stage) (redisidem.Out
 	var answer redisidem.Response
 	switch {
 	case errors.Is(err, redisidem.ErrNotFound): // Redis has lost it: only that key can go on
+		if o, err := orderOf(ctx, c.shop.db, cart); !errors.Is(err, errUnknown) {
+			return ordered(o), err
+		}
 		return redisidem.Finish(problem(http.StatusConflict, "cart_in_completion", "the cart is held by another key, which has no answer")), nil
 	case errors.Is(err, redisidem.ErrLocked):
 		answer = problem(http.StatusConflict, "cart_in_completion", "the cart is being completed with another key; try again later")

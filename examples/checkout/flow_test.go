@@ -206,3 +206,50 @@ func TestChargeWithoutAnAnswerIsVoided(t *testing.T) {
 	m.must(cart, "key", flow, http.StatusGone, "expired")
 	m.ledger(cart, 1, 1, 0, 0)
 }
+
+// TestKeyThatCameSecondGetsTheOrderAfterItsDeadline has a key that joined and comes back late.
+func TestKeyThatCameSecondGetsTheOrderAfterItsDeadline(t *testing.T) {
+	t.Parallel()
+	for name, wait := range map[string]func(m *market){
+		"its deadline": func(m *market) { m.redis.FastForward(m.checkout.confirmWithin) },
+		"its holder is lost": func(m *market) {
+			if err := m.redis.Client().FlushAll(m.Context()).Err(); err != nil {
+				m.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMarket(t, nil)
+			cart := m.fill(token3DS, "book")
+			q := m.ask(cart, "first")
+			if other := m.ask(cart, "second"); other != q {
+				t.Error(other)
+			}
+			if _, err := m.payments.confirm(t.Context(), q.Payment); err != nil {
+				t.Fatal(err)
+			}
+			first := m.complete(cart, "first")
+			wait(m)
+			second := m.complete(cart, "second")
+			if first.status != http.StatusOK || second.status != http.StatusOK || second.body != first.body {
+				t.Fatalf("%v, want %v", second, first)
+			}
+			m.replays(cart, "second", first)
+			m.ledger(cart, 1, 0, 1, 1)
+		})
+	}
+}
+
+// TestAnswerOfAFailedCheckoutThatCannotSeeTheOrders has a shop whose database is away.
+func TestAnswerOfAFailedCheckoutThatCannotSeeTheOrders(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	cart := m.fill(token3DS, "book")
+	_, _ = m.ask(cart, "first"), m.ask(cart, "second")
+	m.exec("ALTER TABLE orders RENAME TO hidden")
+	m.redis.FastForward(m.checkout.confirmWithin)
+	if a := m.complete(cart, "second"); a.status != http.StatusGone || !strings.Contains(a.body, `"ended"`) {
+		t.Error(a)
+	}
+}
