@@ -207,15 +207,33 @@ func (c *checkout) requestPayment(ctx context.Context, st *redisidem.Stage) (red
 }
 
 // voidPayment calls off the charge of the run that is undone. The provider may not have it yet, and
-// then never charges for it.
+// then never charges for it. The payment of an order stays: a key that begins again after Redis has
+// lost it may be undone, and its order not.
 func (c *checkout) voidPayment(ctx context.Context, st *redisidem.Stage) error {
-	ask, _, err := chargeOf(st)
+	ask, p, err := chargeOf(st)
 	if err != nil {
+		return err
+	}
+	if keep, err := c.isOrders(ctx, ask.Order, p.Payment, st.Key().Value); keep || err != nil {
 		return err
 	}
 	ask.Key = st.CommittedKey(st.Compensates(), chargeName)
 	_, err = c.payments.void(ctx, ask)
 	return err
+}
+
+// isOrders reports whether a payment is that of the cart's order. A payment whose ID was not stored
+// is, if its key holds the cart: only the holder makes the order.
+func (c *checkout) isOrders(ctx context.Context, cart, payment, key string) (bool, error) {
+	o, err := orderOf(ctx, c.shop.db, cart)
+	switch {
+	case errors.Is(err, errUnknown):
+		return false, nil
+	case err != nil, payment != "":
+		return o.Payment == payment, err
+	}
+	holder, err := c.shop.holder(ctx, cart)
+	return holder == key, err
 }
 
 // awaitPayment asks the provider for the state of the payment. Until the customer has confirmed it,

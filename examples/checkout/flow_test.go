@@ -253,3 +253,34 @@ func TestAnswerOfAFailedCheckoutThatCannotSeeTheOrders(t *testing.T) {
 		t.Error(a)
 	}
 }
+
+// TestOrderIsNotUndone has a customer who withdraws from a checkout that begins again, because
+// Redis has lost its key after the order.
+func TestOrderIsNotUndone(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		for _, point := range []string{redisidem.Started, taxLinesCreated, paymentRequested} {
+			t.Run(point, func(t *testing.T) {
+				m := newMarketOn(t, url, nil)
+				cart := m.fill(tokenOK, "book")
+				m.must(cart, "key", m.checkout.flow, http.StatusOK, `"order"`)
+				if err := m.redis.Client().FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				withdraw := func(context.Context) {
+					if err := m.checkout.withdraw(m.Context(), cart); err != nil {
+						t.Error(err)
+					}
+				}
+				if k, err := m.work(cart, "key", m.flowWith(point, withdraw)); !errors.Is(err, redisidem.ErrFenced) {
+					t.Fatal(k, err)
+				}
+				m.redis.FastForward(redisidem.DefaultLease)
+				m.must(cart, "key", m.checkout.flow, http.StatusOK, `"order"`)
+				m.ledger(cart, 1, 0, 1, 1)
+				if key, err := m.shop.holder(t.Context(), cart); err != nil || key != "key" {
+					t.Errorf("the cart is held by %q, %v", key, err)
+				}
+			})
+		}
+	})
+}

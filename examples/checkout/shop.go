@@ -199,10 +199,13 @@ func (s *shop) hold(ctx context.Context, tx *sql.Tx, cart, key string) (holder, 
 }
 
 // release undoes hold: the cart can be changed, and completed under another key. It leaves a cart
-// alone that the key does not hold.
+// alone that the key does not hold, or that has its order.
 func (s *shop) release(ctx context.Context, tx *sql.Tx, cart, key string) error {
 	holder, _, err := lockCart(ctx, tx, cart)
 	if err != nil || holder != key {
+		return err
+	}
+	if _, err := orderOf(ctx, tx, cart); !errors.Is(err, errUnknown) {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE carts SET holder = '' WHERE id = $1", cart); err != nil {
