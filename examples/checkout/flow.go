@@ -58,6 +58,9 @@ func (c *checkout) newFlow() (*redisidem.Flow, error) {
 	tables := c.shop.store
 	return redisidem.NewFlow(redisidem.FlowConfig{
 		Name: "cart_completion", Version: 1, RecoverAfter: c.recoverAfter, Deadline: c.confirmWithin, FailWith: c.calledOff,
+		// An attempt takes more than a millisecond, so the deadline comes before a dead letter,
+		// however often a client retries. A dead letter would hold the cart.
+		MaxAttempts: max(redisidem.DefaultMaxAttempts, int(c.confirmWithin/time.Millisecond)),
 		Stages: []redisidem.FlowStage{
 			{
 				Point: redisidem.Started, Next: []string{taxLinesCreated, otherKeyFound},

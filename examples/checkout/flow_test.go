@@ -284,3 +284,61 @@ func TestOrderIsNotUndone(t *testing.T) {
 		}
 	})
 }
+
+// outage is a way to the provider on which nothing arrives while it is set.
+type outage struct {
+	http.RoundTripper
+	is bool
+}
+
+func (o *outage) RoundTrip(r *http.Request) (*http.Response, error) {
+	if o.is {
+		return nil, errors.New("the provider is away")
+	}
+	return o.RoundTripper.RoundTrip(r)
+}
+
+// TestImpatientClientDoesNotUseUpTheKey has a client that retries often while the provider is away.
+// The checkout is undone when its time is over, and when the provider is back.
+func TestImpatientClientDoesNotUseUpTheKey(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t, nil)
+	provider := &outage{m.payments.client.Transport, true}
+	m.payments.client.Transport = provider
+	m.checkout.recoverAfter = time.Second
+	flow, err := m.checkout.newFlow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	completer, err := redisidem.NewCompleter(m.service, []*redisidem.Flow{flow}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cart := m.fill(tokenOK, "book")
+	retry := func() {
+		t.Helper()
+		for range redisidem.DefaultMaxAttempts + 1 {
+			if k, err := m.work(cart, "key", flow); err == nil {
+				t.Fatalf("%+v", k)
+			}
+		}
+	}
+	sweep := func(want redisidem.SweepResult) {
+		t.Helper()
+		if got, err := completer.Sweep(t.Context()); got != want {
+			t.Fatalf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	retry()
+	m.redis.FastForward(10 * time.Minute)
+	sweep(redisidem.SweepResult{Due: 1, Failed: 1})
+	m.redis.FastForward(m.checkout.confirmWithin)
+	retry() // the payment cannot be voided
+	m.redis.FastForward(10 * time.Minute)
+	sweep(redisidem.SweepResult{Due: 1, Failed: 1})
+	provider.is = false
+	m.redis.FastForward(10 * time.Minute)
+	sweep(redisidem.SweepResult{Due: 1, Finished: 1})
+	m.must(cart, "key", flow, http.StatusGone, "expired")
+	m.ledger(cart, 0, 0, 0, 0)
+}
