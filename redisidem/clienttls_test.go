@@ -273,10 +273,10 @@ func TestSlowHandshakeIsOverBeforeTheWorkBegins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ca := newAuthority(t, t.TempDir(), "ca")
-			addr := slowTLS(t, ca, miniredis.RunT(t).Addr(), 700*time.Millisecond)
+			addr := slowTLS(t, ca, miniredis.RunT(t).Addr(), 1500*time.Millisecond)
 			for round := range 3 {
-				svc, err := redisidem.OpenUnchecked("rediss://"+addr+query("dial_timeout", "3s", "tls_ca", ca.file("ca.pem")),
-					&redisidem.Config{Timeout: 500 * time.Millisecond, AutoPipeline: pipelined})
+				svc, err := redisidem.OpenUnchecked("rediss://"+addr+query("dial_timeout", "6s", "tls_ca", ca.file("ca.pem")),
+					&redisidem.Config{Timeout: time.Second, AutoPipeline: pipelined})
 				mustBe(t, err, nil)
 				ran := false
 				began := time.Now()
