@@ -429,7 +429,7 @@ func TestSweepEndsAlthoughItsKeysAreDueAgain(t *testing.T) {
 			}
 		}))
 		svc := b.service(redisidem.Config{Lease: time.Second})
-		const keys = 40 // of one shard, of which a completer takes fewer at a time
+		const keys = 300 // of one shard, of which a completer holds fewer at a time
 		for i, made := 0, 0; made < keys; i++ {
 			value := fmt.Sprint(i)
 			if shardOf(value) != 0 {
