@@ -36,7 +36,7 @@ type CompleterConfig struct {
 	// work on at once in all processes together. They should have the same bounds everywhere. Calls
 	// by clients do not count. A hung stage counts as long as it runs, so with a bound it keeps
 	// other keys of its scope or its flow waiting. Two scopes may share one bound by chance,
-	// because scopes are compared by 24 bits of a hash.
+	// because scopes are compared by 23 bits of a hash.
 	//
 	// The bounds are kept as well as Redis can be reached: a key is worked on if it does not answer
 	// for the bound, and a process that cannot reach it for a Lease no longer counts. They cost two

@@ -46,6 +46,7 @@ func DigestOf(scope, value string) [sha256.Size]byte {
 	b = AppendPart(b, value)
 	sum := sha256.Sum256(b)
 	copy(sum[:scopeBytes], scopes[:])
+	sum[0] &= 0x7f // the name begins with a letter: a command line would take a dash for a flag
 	return sum
 }
 
