@@ -32,7 +32,7 @@ type fairQueue struct {
 	waiting   int
 	working   int
 	hung      int             // of working, those whose places were given to other keys
-	wait      []*job          // those that hang and have their place
+	hanging   []*job          // of working, those that hang and still have their places
 	refused   map[string]bool // scopes of which no keys are wanted until the next scan
 	held      bool            // no key is taken before the scopes with due keys are known
 	postponed time.Time       // no key is taken before
@@ -185,14 +185,14 @@ func (q *fairQueue) hangs(j *job, hangs bool) {
 	case !hangs:
 		q.takeBack(j)
 	case !j.done && !j.hung:
-		q.wait = append(q.wait, j)
+		q.hanging = append(q.hanging, j)
 		q.giveUpPlaces()
 	}
 }
 
 // takeBack ends what hangs began. The caller holds mu.
 func (q *fairQueue) takeBack(j *job) {
-	q.wait = slices.DeleteFunc(q.wait, func(w *job) bool { return w == j })
+	q.hanging = slices.DeleteFunc(q.hanging, func(w *job) bool { return w == j })
 	if j.hung {
 		j.hung = false
 		q.hung--
@@ -202,9 +202,9 @@ func (q *fairQueue) takeBack(j *job) {
 
 // giveUpPlaces gives up the places of the keys that hang, as far as it may. The caller holds mu.
 func (q *fairQueue) giveUpPlaces() {
-	for len(q.wait) > 0 && q.hung < q.places {
-		q.wait[0].hung = true
-		q.wait = q.wait[1:]
+	for len(q.hanging) > 0 && q.hung < q.places {
+		q.hanging[0].hung = true
+		q.hanging = q.hanging[1:]
 		q.hung++
 		q.changed.Broadcast()
 	}
