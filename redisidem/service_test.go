@@ -101,13 +101,14 @@ func TestOneFaultOnTheWireChangesNothing(t *testing.T) {
 					proxy := rediscase.Proxy(t, server.Addr())
 					e := &env{t: t, auto: auto, namespace: freshNamespace(), client: func() redis.UniversalClient {
 						opt := options(proxy.Addr(), 3)
-						opt.MaxRetries, opt.ReadTimeout = -1, 200*time.Millisecond
+						opt.MaxRetries, opt.ReadTimeout = -1, 500*time.Millisecond
 						client := redis.NewClient(opt)
 						t.Cleanup(func() { _ = client.Close() })
 						return client
 					}}
 					sc := e.service().Scope("a")
-					client := e.client().(*redis.Client)
+					client := redis.NewClient(options(server.Addr(), 3)) // not by way of the faults
+					t.Cleanup(func() { _ = client.Close() })
 					e.load(client)
 
 					want, wantErr := op.do(sc, "calm", func() {})
