@@ -25,8 +25,9 @@
 -- Safe to repeat: yes. A repeated create finds the record that the first one made. It never extends
 -- or overwrites a record.
 -- redis.call: 4 when it creates (EXISTS, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too);
--- 3 when it finds (EXISTS, HMGET, HMGET or HGETALL; 2 more with 'd', 1 more with 'l'); 3 for
--- MISMATCH (EXISTS, HMGET, HDEL).
+-- 3 when it finds (EXISTS, HMGET, HMGET or HGETALL; 2 more with 'd', 1 more with 'l'; 1 more
+-- (HMGET) for a single commit without a response, without headers, or with a failure before it); 3
+-- for MISMATCH (EXISTS, HMGET, HDEL).
 local nonce = ARGV[1]
 
 -- Params, state and response are read only for replies that have them.
@@ -81,6 +82,18 @@ if string.find(flags, 'd', 1, true) then
     redis.call('PEXPIRE', KEYS[1], ARGV[3]) -- its expiry was removed from outside
   end
 end
+-- The commonest replay is the answer of a single commit, with the record in order. It is joined
+-- here in one piece, which takes the server half of what the lists further down take.
+if point == 'finished' and flags == '' and not flow and revision == '1' then
+  local r = redis.call('HMGET', KEYS[1], 'request', 'response_code', 'response_headers', 'response_body', 'j:0', 'not_kept', 'last_failure')
+  if r[1] and r[2] and r[3] and r[4] and r[5] and not r[6] and not r[7] then
+    return 'FOUND ' .. nonce
+      .. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' 16 ' .. #r[3] .. ' 13 ' .. #r[4]
+      .. ' 3\ncontrol' .. control .. 'fingerprint' .. printed .. 'recovery_pointfinishedrequest' .. r[1] .. 'response_code' .. r[2]
+      .. 'response_headers' .. r[3] .. 'response_body' .. r[4] .. 'j:0' .. r[5]
+  end
+end
+
 -- Joins texts in pieces, since some Lua interpreters join no more than a few thousand at once.
 local function join(list, between)
   local joined = table.concat(list, between, 1, math.min(#list, 1000))

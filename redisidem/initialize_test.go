@@ -1,7 +1,11 @@
 package redisidem_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
+	"reflect"
 	"testing"
 	"time"
 
@@ -72,4 +76,44 @@ func TestTooFewReplicasAreAnAnswerWithAnyReadTimeout(t *testing.T) {
 	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
 	_, err = svc.Scope("a").InitializeRequest(ctx, "k", request)
 	mustBe(t, err, redisidem.ErrNotDurable)
+}
+
+// TestAnswerOfASingleCommitIsReadLikeAnyOther replays finished keys in the two ways that the
+// scripts read them: a record with nothing but the answer of a single commit in one piece, and all
+// others field by field. A service that keeps copies asks for the record's life as well, and
+// therefore gets the second way.
+func TestAnswerOfASingleCommitIsReadLikeAnyOther(t *testing.T) {
+	onTwoServers(t, func(t *testing.T, e *env) {
+		whole, fields := e.service().Scope("a"), e.service(func(c *redisidem.Config) { c.CacheBytes = 1 << 20 }).Scope("a")
+		for name, outcome := range map[string]redisidem.Outcome{
+			"answer":        redisidem.Finish(redisidem.JSON(200, "done")),
+			"no answer":     redisidem.Finish(redisidem.Response{}),
+			"no headers":    redisidem.Finish(redisidem.Response{Code: 201, Body: []byte("\x00\n7 7")}),
+			"no body":       redisidem.Finish(redisidem.Response{Code: 204, Header: map[string][]string{"A": {"1", "2"}}}),
+			"200 kB":        redisidem.Finish(redisidem.Response{Code: 200, Header: map[string][]string{"A": {"1"}}, Body: bytes.Repeat([]byte("\xff"), 200_000)}),
+			"failed before": redisidem.Finish(redisidem.JSON(200, "at last")),
+			"with a state":  redisidem.Finish(redisidem.JSON(200, "done")).WithState("left"),
+		} {
+			if name == "failed before" {
+				_, err := whole.Do(ctx, name, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					return redisidem.Outcome{}, io.EOF
+				})
+				mustBe(t, err, io.EOF)
+			}
+			_, err := whole.Do(ctx, name, request, returns(outcome))
+			mustBe(t, err, nil)
+			one, err := whole.Do(ctx, name, request, never(t))
+			mustBe(t, err, nil)
+			two, err := fields.Do(ctx, name, request, never(t))
+			mustBe(t, err, nil)
+			found, err := whole.InitializeRequest(ctx, name, request)
+			mustBe(t, err, nil)
+			if !reflect.DeepEqual(one, two) {
+				t.Errorf("%s: in one piece\n%+v\nfield by field\n%+v", name, one, two)
+			}
+			if !reflect.DeepEqual(one, found) {
+				t.Errorf("%s: by a claim\n%+v\nby create\n%+v", name, one, found)
+			}
+		}
+	})
 }
