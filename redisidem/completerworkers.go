@@ -75,7 +75,7 @@ func (w *workers) do(ctx context.Context, j *job) {
 		return
 	}
 	defer leave()
-	key, err = w.completer.resume(ctx, id, j, func(hangs bool) { w.queue.hangs(j, hangs) })
+	key, err = w.completer.resume(ctx, id, j, func(hangs bool) { w.queue.setHung(j, hangs) })
 }
 
 // count counts the result for one key, and logs a failure.

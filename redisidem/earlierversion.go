@@ -4,8 +4,8 @@ import "strconv"
 
 // EarlierVersion is a version of a flow that still has unfinished keys: see [FlowConfig].Earlier.
 type EarlierVersion struct {
-	// Flow is the earlier version, as its program made it. It is required. Its own Earlier count,
-	// too: the keys of version 1 that version 2 adopts are then adopted by version 3.
+	// Flow is the earlier version, as its program made it. It is required. Its own Earlier applies
+	// as well: a key of version 1 that version 2 adopts goes on to version 3.
 	Flow *Flow
 
 	// Adopt moves an unfinished key to the new version. It gets the key between two stages of the
@@ -17,24 +17,25 @@ type EarlierVersion struct {
 	//
 	// The adoption is a commit of its own: from then on the key belongs to the new version.
 	// Programs without that version get a [*FlowError], and their completers count the key as one
-	// that they cannot run. The journal names the commit "adopt:" and the recovery point. The new
-	// version's Deadline counts from the creation of the key, and MaxAttempts from the adoption.
+	// that they cannot run. The journal names the commit "adopt:" and the recovery point at which
+	// the key was adopted. The new version's Deadline counts from the creation of the key, and
+	// MaxAttempts from the adoption.
 	//
 	// If the flow fails later, the commits before the adoption are compensated by the new version's
 	// stages with the same recovery points. NoReturn of these stages does not apply to them.
 	//
 	// A key goes on in the earlier version, and Adopt does not get it:
 	//
-	//   - while it is compensated, and if it is canceled, past the earlier version's Deadline,
-	//     without attempts left, or behind its point of no return.
-	//   - while the new version is paused: for completers, or for clients if it is Pausable.
+	//   - while it is compensated, and if it is canceled, past the earlier version's Deadline, or
+	//     behind its point of no return; for a completer also without attempts left.
+	//   - while the new version is paused for the caller: always for completers, for clients if it
+	//     is Pausable and they are paused, too.
 	//   - if the earlier version could undo one of its commits and the new version could not,
-	//     because it has no stage with that recovery point, or one without Compensate. Or if the
-	//     new version compensates, and the journal does not have all commits.
-	//   - if an attempt at the current stage has begun and was not committed, because its outcome
-	//     is unknown. Reconcile of the earlier stage is asked; after ErrNothingDone the key is
-	//     adopted. Without Reconcile, the earlier version runs the stage, and the key is adopted
-	//     after it.
+	//     because it has no stage with that recovery point, or one without Compensate.
+	//   - if the new version compensates, and the journal does not have all commits.
+	//   - while an attempt at the current stage has begun and was not committed, because its
+	//     outcome is unknown. Reconcile of the earlier stage is asked first, and Adopt only after
+	//     ErrNothingDone. Without Reconcile the stage runs once more in the earlier version.
 	//
 	// It also goes on in the earlier version if Adopt returns an error or an outcome that the new
 	// version does not have. That is logged as a warning. Adopt is asked again before the next
@@ -80,7 +81,7 @@ func (f *Flow) setEarlier() error {
 	return nil
 }
 
-// adopts reports whether keys of earlier versions can come to any recovery point.
+// adopts reports whether an Adopt can put a key at a stage that no other stage leads to.
 func (f *Flow) adopts() bool {
 	for _, e := range f.cfg.Earlier {
 		if e.Adopt != nil {

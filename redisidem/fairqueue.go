@@ -11,9 +11,9 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// The keys that wait in a fairQueue. Scopes share queueTarget places, so that a key does not wait
-// so long that another process gets it as well. Each scope with due keys has at least one place,
-// but all together have no more than queueLimit.
+// The keys that wait in a fairQueue. Scopes share queueTarget seats, so that a key is not still
+// waiting when the index shows it to other completers again. Each scope with due keys has at least
+// one seat. No more keys are asked for once queueLimit of them wait.
 const (
 	queueTarget = 128
 	queueLimit  = 1024
@@ -22,7 +22,7 @@ const (
 // fairQueue has the keys of one flow name that were handed out to this process. Workers take them
 // from it, and the scopes take turns: a scope with many due keys does not delay the others.
 type fairQueue struct {
-	places   int // how many keys are worked on at once
+	places   int // for keys that are worked on at once
 	perScope int // how many of one scope
 
 	mu        sync.Mutex
@@ -31,8 +31,8 @@ type fairQueue struct {
 	turns     []*scopeQueue          // those with waiting keys, in the order of their turns
 	waiting   int
 	working   int
-	hung      int             // of working, those whose places were given to other keys
-	hanging   []*job          // of working, those that hang and still have their places
+	lent      int             // of working, those whose places other keys have, because they hang
+	toLend    []*job          // of working, those that hang and still have their places
 	refused   map[string]bool // scopes of which no keys are wanted until the next scan
 	held      bool            // no key is taken before the scopes with due keys are known
 	postponed time.Time       // no key is taken before
@@ -106,7 +106,7 @@ func (q *fairQueue) take() (j *job, ok bool) {
 // next returns the first of the turns whose key may be worked on now, or -1. The caller holds mu.
 func (q *fairQueue) next() int {
 	now := time.Now()
-	if q.held || q.working-q.hung >= q.places || now.Before(q.postponed) {
+	if q.held || q.working-q.lent >= q.places || now.Before(q.postponed) {
 		return -1
 	}
 	return slices.IndexFunc(q.turns, func(s *scopeQueue) bool { return s.working < q.perScope && !now.Before(s.postponed) })
@@ -127,10 +127,10 @@ func (q *fairQueue) done(j *job) {
 	q.changed.Broadcast()
 }
 
-// postpone puts a key back that take returned, because other processes work on as many keys as
-// there may be of its scope, or of the flow. None of them is taken for a while. When other
-// completers may have the key, it is left to them, and the scan asks for no more of its scope. The
-// caller still calls done.
+// postpone puts back a key that take returned, whose scope or flow is at its limit over all
+// processes. For pause, take returns no key of that scope, or with ofFlow none at all. If other
+// completers can see the key again, it is left to them, and the scan asks for no more of its scope.
+// The caller still calls done.
 func (q *fairQueue) postpone(j *job, ofFlow bool, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -176,36 +176,36 @@ func (q *fairQueue) wake() {
 	q.changed.Broadcast()
 }
 
-// hangs gives the place of a key whose stage hangs to another key, for at most as many as there are
-// places, and takes it back when the stage has returned.
-func (q *fairQueue) hangs(j *job, hangs bool) {
+// setHung lends the place of a key whose stage hangs to another key, or takes it back when the
+// stage has returned. At most q.places are lent.
+func (q *fairQueue) setHung(j *job, hangs bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case !hangs:
 		q.takeBack(j)
 	case !j.done && !j.hung:
-		q.hanging = append(q.hanging, j)
+		q.toLend = append(q.toLend, j)
 		q.giveUpPlaces()
 	}
 }
 
-// takeBack ends what hangs began. The caller holds mu.
+// takeBack ends what setHung began. The caller holds mu.
 func (q *fairQueue) takeBack(j *job) {
-	q.hanging = slices.DeleteFunc(q.hanging, func(w *job) bool { return w == j })
+	q.toLend = slices.DeleteFunc(q.toLend, func(w *job) bool { return w == j })
 	if j.hung {
 		j.hung = false
-		q.hung--
+		q.lent--
 	}
 	q.giveUpPlaces()
 }
 
 // giveUpPlaces gives up the places of the keys that hang, as far as it may. The caller holds mu.
 func (q *fairQueue) giveUpPlaces() {
-	for len(q.hanging) > 0 && q.hung < q.places {
-		q.hanging[0].hung = true
-		q.hanging = q.hanging[1:]
-		q.hung++
+	for len(q.toLend) > 0 && q.lent < q.places {
+		q.toLend[0].hung = true
+		q.toLend = q.toLend[1:]
+		q.lent++
 		q.changed.Broadcast()
 	}
 }
@@ -221,7 +221,7 @@ func (q *fairQueue) share() int {
 }
 
 // wanted returns how many keys of one scope to ask for, and the scopes that have enough. It blocks
-// while the queue is full, and reports false when ctx ends, of which wake must be called.
+// while the queue is full, and reports false when ctx ends: the caller must call wake then.
 func (q *fairQueue) wanted(ctx context.Context) (share int, full []string, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -245,8 +245,8 @@ func (q *fairQueue) full() (full []string) {
 	return full
 }
 
-// hold begins a scan. It keeps the workers from taking keys until release, unless some wait
-// already.
+// hold begins a scan. It keeps the workers from taking keys until release, or until the queue is
+// full, unless some wait already.
 func (q *fairQueue) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -262,10 +262,10 @@ func (q *fairQueue) release() {
 	q.changed.Broadcast()
 }
 
-// waitForRoom blocks until it is worth it to ask for more keys: an eighth of the scopes that had
-// more than half of their share have less, or one of them after patience. It reports false when ctx
-// ends first, of which wake must be called, or if it would wait for nothing: idle says that the
-// last round brought no key.
+// waitForRoom blocks until it is worth it to ask for more keys. Of the scopes that now have more
+// than half of their share, it waits until an eighth have at most half. After patience, one is
+// enough. It reports false when ctx ends first: the caller must call wake then. It also reports
+// false if it would wait for nothing: idle says that the last round brought no key.
 func (q *fairQueue) waitForRoom(ctx context.Context, idle bool, patience time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -37,14 +37,15 @@ type Config struct {
 	//     or too long ([redisidem.ErrInvalid]).
 	//   - The work is done and its result cannot be stored ([redisidem.ErrNotKept]).
 	//
-	// The key of the message stays unfinished in the first two cases. An operator can deliver the
-	// message again: the work then runs once more, with the same outbound keys, and the message is
+	// The key of the message stays unfinished in the first two cases. If the message is
+	// delivered again, by an operator or because the broker has not received the acknowledgement,
+	// the work runs once more, with the same outbound keys, and the message is
 	// handed over again if it fails. A service with DiscardFailures cannot recognize such a
 	// delivery after the last attempt: the message is handed over again, and the work does not run.
 	DeadLetter func(ctx context.Context, m Message, cause error) error
 
-	// MaxAttempts is how many attempts a message gets before it is handed to DeadLetter. At least
-	// 1. Default: 5.
+	// MaxAttempts is how many attempts in a row may end without a stored outcome before the message
+	// is handed to DeadLetter. At least 1. Default: 5.
 	MaxAttempts int
 
 	// Wait is how long a delivery waits while another worker has the message. A worker that has

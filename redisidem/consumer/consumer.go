@@ -49,9 +49,9 @@ func New(service *redisidem.Service, subscription string, cfg *Config) (*Consume
 //
 // It blocks while the work runs, and for up to Config.Wait while another worker has the message.
 // The work gets the number of its attempt, a fence and outbound keys, and a context that ends when
-// the lease is lost. An error of the work leaves the message as it was. An outcome that does not
-// finish the key is stored, and Handle returns [ErrUnfinished]: the next delivery continues from
-// there.
+// the lease is lost. After an error of the work only the failed attempt is stored. An outcome that
+// does not finish the key is stored, and Handle returns [ErrUnfinished]: the next delivery
+// continues from there.
 //
 // The returned key is never nil. Without an error it is finished, unless the message was handed to
 // Config.DeadLetter. The errors are ErrUnfinished, those of [redisidem.Scope.Do], and those of
@@ -81,9 +81,8 @@ func (c *Consumer) Handle(ctx context.Context, m Message, work redisidem.StageFu
 	switch {
 	case isDeadLetter:
 		return key, nil
-	// Other errors of these kinds are about another key, which the work has used.
 	case !began && errors.Is(err, redisidem.ErrFingerprintMismatch), key.Finished() && errors.Is(err, redisidem.ErrNotKept):
-		return key, c.handOver(ctx, m, err)
+		return key, c.handOver(ctx, m, err) // the same errors of another key, which the work has used, are returned below
 	case err == nil && !key.Finished():
 		return key, ErrUnfinished
 	}
@@ -107,7 +106,8 @@ func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, 
 }
 
 // wasHandedOver reports whether the attempt before this one has ended with the message as a dead
-// letter. An operator has then delivered it again, and it gets another attempt.
+// letter. It was then delivered again, by an operator or because the acknowledgement was lost, and
+// gets one more attempt.
 func wasHandedOver(st *redisidem.Stage) bool {
 	last := lastFailure(st)
 	return last != nil && strings.HasPrefix(last.Text, handedOver)

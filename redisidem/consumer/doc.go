@@ -5,9 +5,10 @@
 //
 // A message is finished once for each subscription: its scope is the subscription, and its key the
 // message's ID. A further delivery gets the stored result and runs nothing. [Consumer.Handle]
-// returns without an error only after the result is stored, so that the caller may acknowledge the
-// message then. A message whose consumer died is handled by the consumer that gets it next. It
-// takes two round trips for a fresh message, and one for a duplicate.
+// returns without an error only after the result is stored, or Config.DeadLetter has taken the
+// message, so that the caller may acknowledge it then. A message whose consumer died is handled by
+// the consumer that gets it next. It takes two round trips for a fresh message, and one for a
+// duplicate.
 //
 // # Limits
 //
@@ -16,8 +17,7 @@
 // contrib/sqlidem makes the effects of a SQL transaction once.
 //
 // A message is handled again if it is delivered after the service's Retention. Choose that longer
-// than the broker keeps messages. Messages are handled in the order of their deliveries, which is
-// the broker's.
+// than the broker keeps messages. This package does not order messages.
 //
 // # Use
 //

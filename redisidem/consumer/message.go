@@ -16,9 +16,10 @@ type Message struct {
 	Body []byte
 
 	// Extend asks the broker for more time before it delivers the message again: InProgress of
-	// NATS, or ChangeMessageVisibility of SQS. It is called each Config.ExtendEvery, in a goroutine
-	// of its own, while Handle waits or works, and not after the lease was lost. Its error is
-	// ignored: a message that is delivered again waits for the lease. Nil: it is not called.
+	// NATS, or ChangeMessageVisibility of SQS. It is called once in each Config.ExtendEvery, in a
+	// goroutine of its own, while Handle waits or works, and not after the lease was lost. Its
+	// error is ignored: a message that is delivered again waits for the lease. Nil: it is not
+	// called.
 	Extend func(ctx context.Context) error
 }
 

@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -21,32 +20,11 @@ var (
 		"the seed of the random choices; 0 for a new one with nightly and release, and for one that stays the same with the smaller sizes")
 )
 
-// Sizes are the values of -size, the smallest first. The first one is for runs of all tests of the
-// project. It only shows that a rung works.
-var Sizes = []string{"quick", "change", "nightly", "release"}
-
-// quickPart is the ratio of the size change to the size quick.
-const quickPart = 10
-
-// SizeIndex returns the index of a size in Sizes, or -1.
-func SizeIndex(name string) int { return slices.Index(Sizes, name) }
-
 // Asked returns the values of the flags that all rungs have.
 func Asked() (chosenSize string, chosenSeed uint64) { return *size, *seed }
 
 // FigurePrefix begins the line of a figure, since the stream also contains the output of the tests.
 const FigurePrefix = "figure "
-
-// Size returns the number for the chosen size: change for every change, nightly for every night,
-// release before a release. Without -size it returns a tenth of change, and at least one.
-func Size(t testing.TB, change, nightly, release int) int {
-	t.Helper()
-	i := SizeIndex(*size)
-	if i < 0 {
-		t.Fatalf("-size is %q: it can be %s", *size, strings.Join(Sizes, ", "))
-	}
-	return [...]int{max(1, change/quickPart), change, nightly, release}[i]
-}
 
 // Seed returns the seed of the test's random choices. Without -seed, the sizes quick and change
 // make the same choices in every run: what fails then, fails because of the change. The larger
