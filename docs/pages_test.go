@@ -22,7 +22,7 @@ func TestPageMiddleware(t *testing.T) {
 	svc := idemtest.NewService(t, nil)
 	tenantOf := func(*http.Request) (string, error) { return "tenant", nil }
 	charges := 0
-	charge := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { charges++ })
+	chargeHandler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { charges++ })
 	post := func(mux *http.ServeMux) {
 		t.Helper()
 		for range 2 {
@@ -40,7 +40,7 @@ func TestPageMiddleware(t *testing.T) {
 	}
 	mux := http.NewServeMux()
 	idempotency, err := httpidem.New(svc, tenantOf, nil) // func(*http.Request) (string, error), from the authenticated caller
-	mux.Handle("POST /charges", idempotency.Handler(charge))
+	mux.Handle("POST /charges", idempotency.Handler(chargeHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestPageMiddleware(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}
-	mux.Handle("POST /charges", authenticate(limitRate(idem.Handler(charge))))
+	mux.Handle("POST /charges", authenticate(limitRate(idem.Handler(chargeHandler))))
 	post(mux)
 	if ran != strings.Repeat("authenticate limit ", 2) {
 		t.Errorf("in front of the replays ran: %s", ran)

@@ -11,7 +11,7 @@ import (
 
 // deadCommand is what operators do with dead letters.
 type deadCommand struct {
-	List    deadList    `cmd:"" help:"List dead letters with their reasons."`
+	List    deadList    `cmd:"" default:"withargs" help:"List dead letters with their reasons."`
 	Show    keysShow    `cmd:"" help:"Show all about a key, with its journal as a timeline."`
 	Requeue deadRequeue `cmd:"" help:"Let completers continue all dead letters that match."`
 	Delete  deadDelete  `cmd:"" help:"Delete all dead letters that match."`

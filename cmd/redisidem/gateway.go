@@ -26,7 +26,7 @@ type gatewayCommand struct {
 
 	settings
 
-	Serve    gatewayServe    `cmd:"" default:"1" hidden:"" help:"Serve."`
+	Serve    gatewayServe    `cmd:"" default:"1" help:"Serve as a reverse proxy in front of a service. The word serve may be left out."`
 	Validate gatewayValidate `cmd:"" help:"Check a configuration with all files that it names, and do not serve."`
 	Schema   gatewaySchema   `cmd:"" help:"Print the JSON Schema of the configuration file."`
 	OpenAPI  gatewayOpenAPI  `cmd:"" name:"openapi" help:"Print what an OpenAPI document of the service needs about keys, in YAML."`

@@ -16,7 +16,7 @@ import (
 
 // keysCommand is what operators do with keys.
 type keysCommand struct {
-	List    keysList    `cmd:"" help:"List keys by state, scope, flow, age and attempts."`
+	List    keysList    `cmd:"" default:"withargs" help:"List keys by state, scope, flow, age and attempts."`
 	Show    keysShow    `cmd:"" help:"Show all about a key, with its journal as a timeline."`
 	Unlock  keysUnlock  `cmd:"" help:"Take the lease on a key away from its worker."`
 	Cancel  keysCancel  `cmd:"" help:"Stop the flow of a key: its stages are undone, and its answer says so."`

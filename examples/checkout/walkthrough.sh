@@ -27,7 +27,7 @@ trap 'exit 1' INT TERM HUP
 
 fail() {
 	echo "walkthrough: $*" >&2
-	cat "$work"/*.log >&2
+	find "$work" -name '*.log' -exec cat {} + >&2
 	exit 1
 }
 

@@ -48,6 +48,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	fmt.Println("Building the gateway, which takes up to a minute.")
 	program := filepath.Join(dir, "redisidem")
 	if runtime.GOOS == "windows" {
 		program += ".exe"
@@ -68,7 +69,8 @@ func run(ctx context.Context) (err error) {
 		server.ClockTTL(true) // or nothing would ever expire
 		redis = "redis://" + server.Addr()
 	}
-	fmt.Println("The gateway will serve on http://127.0.0.1:8080, in front of a shop that charges on each request.")
+	fmt.Println("The gateway will serve on http://127.0.0.1:8080, in front of a shop that charges on each request. Try:")
+	fmt.Println("  curl -i -X POST http://127.0.0.1:8080/charges -H 'Idempotency-Key: 8e03978e' -H 'X-Tenant: acme' -d cents=1200")
 	for {
 		killed, err := runGateway(ctx, program, "http://"+upstream.Addr, redis)
 		switch {

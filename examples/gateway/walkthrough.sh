@@ -36,7 +36,7 @@ serving() {
 	i=0
 	until curl -s -o "$work/health" "$admin/livez"; do
 		i=$((i + 1))
-		[ "$i" -lt 300 ] || fail "the gateway does not serve"
+		[ "$i" -lt 300 ] || fail "nothing answers at $admin: start it first, with: go run ./examples/gateway"
 		sleep 0.1
 	done
 }

@@ -161,6 +161,20 @@ var mutants = []mutant{
 		killer: "TestFormerMasterRefusesNoClaim",
 	},
 	{
+		name: "anyones", // the answer of a single commit is sent to a caller with another request
+		file: "lua/claim.lua",
+		old:  " and control and printed == fingerprint and string.sub",
+		new:  " and control and string.sub",
+	},
+	{
+		name: "outdated-answer", // a server that is no longer the master answers with a finished key
+		file: "lua/claim.lua",
+		old:  "    redis.call('HDEL', KEYS[1], '') -- a server that is no longer a master refuses it\n",
+		new:  "",
+
+		killer: "TestFormerMasterRefusesNoClaim",
+	},
+	{
 		name: "setnx", // a claim that is repeated after its reply was lost counts as another one
 		file: "lua/claim.lua",
 		old:  "if owner == token then\n  touch()\n",
