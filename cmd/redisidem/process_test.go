@@ -578,8 +578,9 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"gateway --upstream http://x --scope unscoped --redis memory":                                 "scheme",
 		"gateway --upstream http://x --scope unscoped":                                                "for a trial without one",
 		"gateway --upstream http://x --scope unscoped --ready-without-redis maybe":                    "after-start",
-		"check --redis redis://u:hidden@127.0.0.1:1 --timeout 100ms":                                  "unavailable",
-		"check --redis http://u:hidden@127.0.0.1:1":                                                   "scheme",
+		"keys --redis memory:": "inside the process of a gateway",
+		"check --redis redis://u:hidden@127.0.0.1:1 --timeout 100ms": "unavailable",
+		"check --redis http://u:hidden@127.0.0.1:1":                  "scheme",
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()

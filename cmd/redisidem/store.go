@@ -37,6 +37,9 @@ func (f *storeFlags) inspect(ctx context.Context, retention time.Duration, do fu
 
 // open opens the store. No server is asked.
 func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) {
+	if f.Redis == inMemory {
+		return nil, errors.New(inMemory + " is inside the process of a gateway, and no other program sees its keys")
+	}
 	values, err := f.codec()
 	if err != nil {
 		return nil, flagError(err)
