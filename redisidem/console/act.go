@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,7 +29,7 @@ type actKind struct {
 }
 
 // Grave reports whether the act cannot be taken back.
-func (k actKind) Grave() bool { return k.Name == "unlock" || k.Name == "resolve" || k.Name == "delete" }
+func (k actKind) Grave() bool { return k.Name != "requeue" && k.Name != "read" }
 
 // actKinds are the kinds of acts by their names.
 var actKinds = map[string]actKind{
@@ -41,6 +42,11 @@ var actKinds = map[string]actKind{
 		"requeue", "Requeue", "requeued",
 		"A completer continues the key at once, with all its attempts.",
 		withoutOutcome((*redisidem.Inspector).Requeue),
+	},
+	"cancel": {
+		"cancel", "Cancel", "canceled",
+		"The flow stops, and nothing that a running stage returns is stored. Then committed stages are undone, and the key finishes with the flow's answer.",
+		withoutOutcome((*redisidem.Inspector).Cancel),
 	},
 	"resolve": {
 		"resolve", "Resolve", "resolved",
@@ -80,22 +86,20 @@ func bulkActs(names ...string) []actKind {
 
 // actsOn returns the acts that make sense for a key.
 func actsOn(k *redisidem.KeyInfo) []actKind {
-	switch k.State {
-	case redisidem.KeyUnreadable:
-		return bulkActs("delete")
-	case redisidem.KeyInFlight:
-		return bulkActs("unlock", "read")
-	case redisidem.KeyFinished:
-		return bulkActs("read", "delete")
-	case redisidem.KeyDead:
-		return bulkActs("requeue", "resolve", "read", "delete")
-	case redisidem.KeyInterrupted:
-		if k.Flow != "" {
-			return bulkActs("requeue", "resolve", "read", "delete")
+	inFlow := k.Flow != ""
+	var names []string
+	add := func(name string, makesSense bool) {
+		if makesSense {
+			names = append(names, name)
 		}
-	default:
 	}
-	return bulkActs("resolve", "read", "delete")
+	add("unlock", k.State == redisidem.KeyInFlight)
+	add("requeue", k.State == redisidem.KeyDead || k.State == redisidem.KeyInterrupted && inFlow)
+	add("cancel", inFlow && k.State != redisidem.KeyFinished && k.CanceledAt.IsZero())
+	add("resolve", !slices.Contains([]redisidem.KeyState{redisidem.KeyUnreadable, redisidem.KeyInFlight, redisidem.KeyFinished}, k.State))
+	add("read", k.State != redisidem.KeyUnreadable)
+	add("delete", k.State != redisidem.KeyInFlight)
+	return bulkActs(names...)
 }
 
 // actForm is what the user has filled in.

@@ -31,7 +31,7 @@ func (s *site) form(scope string, more ...string) url.Values {
 func TestActsAreConfirmedFirst(t *testing.T) {
 	t.Parallel()
 	s := newShop(t).site()
-	for act, scope := range map[string]string{"unlock": "in-flight", "requeue": "dead", "resolve": "interrupted", "delete": "unreadable", "read": "finished"} {
+	for act, scope := range map[string]string{"unlock": "in-flight", "requeue": "dead", "cancel": "dead", "resolve": "interrupted", "delete": "unreadable", "read": "finished"} {
 		page := s.post("/acts/"+act, url.Values{"target": {s.target(scope)}}, http.StatusOK)
 		mustHave(t, page, "1 key?", s.ids[scope], `name="confirmed"`, `name="reason"`, `maxlength="512"`, `action="../acts/`+act+`"`)
 		mustLack(t, page, secretBody, "secret of a customer")
@@ -81,6 +81,49 @@ func TestActsAreDoneAndInTheAudit(t *testing.T) {
 	mustHave(t, s.get("/keys/"+s.ids["interrupted"]+"?done=resolve", 200), "The key was resolved.", "by hand")
 }
 
+// TestCancelStopsTheFlowOfAKey cancels a dead letter and a key in flight. Keys of no flow, and keys
+// whose flow cannot be undone any more, are left as they are.
+func TestCancelStopsTheFlowOfAKey(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).site()
+	mustHave(t, s.post("/acts/cancel", url.Values{"target": {s.target("dead")}}, 200), "Cancel 1 key?", "Back</a>", `class="danger"`)
+	s.post("/acts/cancel", s.form("dead"), http.StatusSeeOther)
+	page := s.get("/keys/"+s.ids["dead"]+"?done=cancel", 200)
+	mustHave(t, page, "The key was canceled.", "<dt>Canceled</dt>", `<span class="what">canceled</span>`)
+	mustLack(t, page, "acts/cancel")
+	if got := s.audit(); s.state("dead") != "idle" || !slices.Equal(got, []string{"cancel/done/ann/ticket 4711"}) {
+		t.Errorf("the key is %s, the audit %q", s.state("dead"), got)
+	}
+
+	working, work := make(chan struct{}), make(chan struct{})
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "refund", Version: 1, Stages: []redisidem.FlowStage{
+		{Point: redisidem.Started, NoReturn: true, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Next(), nil
+		}},
+		{Point: "approved", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			close(working)
+			<-work
+			return redisidem.Outcome{}, errProvider
+		}},
+	}})
+	s.must(err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = s.svc.Scope("late").DoFlow(t.Context(), "order-1", request, flow)
+	}()
+	<-working
+	s.ids["late"] = s.svc.Scope("late").ID("order-1")
+	mustHave(t, s.get("/keys/"+s.ids["late"], 200), "acts/cancel")
+	mustHave(t, s.post("/acts/cancel", s.form("late"), http.StatusConflict), "It is too late to cancel")
+	close(work)
+	<-ended
+
+	mustLack(t, s.get("/keys/"+s.ids["idle"], 200), "acts/cancel")
+	mustHave(t, s.post("/acts/cancel", s.form("idle"), http.StatusBadRequest), "belongs to no flow")
+	mustHave(t, s.get("/keys", 200), "Cancel chosen…")
+}
+
 // TestValuesAreHiddenUntilTheyAreAudited looks for the body of an answer.
 func TestValuesAreHiddenUntilTheyAreAudited(t *testing.T) {
 	t.Parallel()
@@ -117,7 +160,7 @@ func TestOnlyOperatorsMayAct(t *testing.T) {
 		}, "Only operators"},
 	} {
 		s := shop.site(c.change)
-		for _, act := range []string{"unlock", "requeue", "resolve", "delete", "read", "none"} {
+		for _, act := range []string{"unlock", "requeue", "cancel", "resolve", "delete", "read", "none"} {
 			mustHave(t, s.post("/acts/"+act, form, http.StatusForbidden), c.want)
 		}
 		for _, path := range []string{"/keys/" + s.ids["dead"], "/keys", "/dead"} {

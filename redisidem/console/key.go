@@ -83,6 +83,7 @@ func facts(k *redisidem.KeyInfo) (all []fact) {
 	add("Stage", fmt.Sprintf("%s, revision %d", k.RecoveryPoint, k.Revision))
 	add("Attempts", fmt.Sprintf("%d, %d of them since the last commit", k.Attempts, k.StageAttempts))
 	add("Created", ago(k.CreatedAt))
+	add("Canceled", ago(k.CanceledAt))
 	add("Lease given", ago(k.LockedAt))
 	add("Lease of", k.LockedBy)
 	add("Lease left", leaseLeft(k.LeaseLeft))
@@ -230,6 +231,9 @@ func timeline(k *redisidem.KeyInfo) []moment {
 			m.What, m.Kind = "commit by hand at "+shown(e.Stage), "hand"
 		}
 		all = append(all, m)
+	}
+	if !k.CanceledAt.IsZero() {
+		all = append(all, moment{At: k.CanceledAt, After: after(k.CanceledAt, k.CreatedAt), What: "canceled", Kind: "dead"})
 	}
 	if !k.LockedAt.IsZero() {
 		all = append(all, moment{At: k.LockedAt, After: after(k.LockedAt, k.CreatedAt), What: "lease given at " + shown(k.RecoveryPoint), Kind: "lease"})

@@ -32,14 +32,14 @@ func (l *list) Target(k *redisidem.KeyInfo) string { return newTarget(k).String(
 
 // showKeys shows a page of the keys that match a filter.
 func (c *Console) showKeys(v *visit) error {
-	return c.showList(v, v.r.URL.Query(), &list{Acts: bulkActs("unlock", "requeue", "delete")})
+	return c.showList(v, v.r.URL.Query(), &list{Acts: bulkActs("unlock", "requeue", "cancel", "delete")})
 }
 
 // showDead shows a page of dead letters.
 func (c *Console) showDead(v *visit) error {
 	query := v.r.URL.Query()
 	query.Set("state", redisidem.KeyDead.String())
-	return c.showList(v, query, &list{Dead: true, Acts: bulkActs("requeue", "delete")})
+	return c.showList(v, query, &list{Dead: true, Acts: bulkActs("requeue", "cancel", "delete")})
 }
 
 func (c *Console) showList(v *visit, query url.Values, l *list) error {
