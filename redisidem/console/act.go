@@ -15,8 +15,6 @@ import (
 const (
 	// maxTargets is how many keys one form can hit.
 	maxTargets = 500
-	// maxFormBytes is the size of a form: the targets with their scopes and values, or a body.
-	maxFormBytes = 2 << 20
 	// maxReason is the bound of [redisidem.Act], for the form's field.
 	maxReason = 512
 )
@@ -161,9 +159,8 @@ func (c *Console) act(v *visit) error {
 	if !ok {
 		return errNoPage
 	}
-	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxFormBytes)
-	if err := v.r.ParseForm(); err != nil {
-		return badInput("The form", "is larger than "+count(maxFormBytes, "byte")+", or not a form")
+	if err := v.parseForm(); err != nil {
+		return err
 	}
 	p, err := c.readTargets(v, kind)
 	if err != nil {

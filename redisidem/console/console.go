@@ -85,7 +85,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 	c.flows = newCached(time.Minute, c.closed, inspector.OpenFlows)
 	for pattern, show := range map[string]func(*visit) error{
 		"GET /{$}": c.showOverview, "GET /live": c.showLive, "GET /find": c.showFind, "GET /keys": c.showKeys, "GET /keys/{id}": c.showKey,
-		"GET /dead": c.showDead, "GET /flows": c.showFlows, "GET /audit": c.showAudit, "POST /acts/{act}": c.act,
+		"GET /dead": c.showDead, "GET /flows": c.showFlows, "GET /flows/{act}": c.showFlowAct, "POST /flows/{act}": c.actOnFlow, "GET /audit": c.showAudit, "POST /acts/{act}": c.act,
 		"GET /purge": c.showPurge, "POST /acts/purge": c.purge,
 		"/": func(*visit) error { return errNoPage },
 	} {

@@ -15,6 +15,7 @@ const flowsTime = 5 * time.Minute
 // keys.
 func (c *Console) showFlows(v *visit) error {
 	content := struct {
+		Done     string // what was done to a flow just now
 		Indexes  []redisidem.FlowIndex
 		Pauses   []redisidem.Pause
 		Counted  bool
@@ -31,7 +32,9 @@ func (c *Console) showFlows(v *visit) error {
 	if content.Pauses, err = c.inspector.Pauses(v.r.Context()); err != nil {
 		return err
 	}
-	if v.r.URL.Query().Has("count") {
+	query := v.r.URL.Query()
+	content.Done = flowActs[query.Get("done")].Done
+	if query.Has("count") {
 		_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(flowsTime)) // else the server's own holds
 		if content.Versions, err = c.flows.get(v.r.Context()); err != nil {
 			return err

@@ -64,6 +64,8 @@ func explain(err error) *problem {
 		return &problem{http.StatusConflict, "Finished", "The key is finished, and its answer does not change any more."}
 	case errors.Is(err, redisidem.ErrTooLate):
 		return &problem{http.StatusConflict, "Too late", "It is too late to cancel: the key is finished, its flow has failed, or it is behind the flow's point of no return."}
+	case errors.Is(err, redisidem.ErrNotPaused):
+		return &problem{http.StatusConflict, "Not paused", "The flow is not paused under this name. Resume it as it was paused: by its name, or by name/version."}
 	case errors.Is(err, redisidem.ErrDamaged):
 		return &problem{http.StatusConflict, "Not readable", text}
 	}

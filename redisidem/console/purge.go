@@ -40,9 +40,8 @@ func (c *Console) purge(v *visit) error {
 	if err := v.mayAct(); err != nil {
 		return err
 	}
-	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxFormBytes)
-	if err := v.r.ParseForm(); err != nil {
-		return badInput("The form", "is larger than "+count(maxFormBytes, "byte")+", or not a form")
+	if err := v.parseForm(); err != nil {
+		return err
 	}
 	if err := v.beginCostly(); err != nil {
 		return err

@@ -64,6 +64,18 @@ func (v *visit) mayAct() error {
 // MayAct reports whether the user may act.
 func (v *visit) MayAct() bool { return v.mayAct() == nil }
 
+// maxFormBytes is the size of a form: the targets with their scopes and values, or a body.
+const maxFormBytes = 2 << 20
+
+// parseForm reads the form of the request.
+func (v *visit) parseForm() error {
+	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxFormBytes)
+	if err := v.r.ParseForm(); err != nil {
+		return badInput("The form", "is larger than "+count(maxFormBytes, "byte")+", or not a form")
+	}
+	return nil
+}
+
 // Root is the relative URL of the console's first page.
 func (v *visit) Root() string {
 	if depth := strings.Count(v.r.URL.Path, "/") - 1; depth > 0 {
@@ -122,7 +134,7 @@ func (p page) Sub(content any) page {
 var templateFiles embed.FS
 
 // templates are the pages, by their names.
-var templates = parseTemplates("overview", "find", "keys", "key", "confirm", "results", "purge", "flows", "audit", "problem")
+var templates = parseTemplates("overview", "find", "keys", "key", "confirm", "results", "purge", "flows", "flowact", "audit", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	functions := template.FuncMap{"span": span, "clock": clock, "shown": shown, "count": count, "number": number, "after": after, "plain": plain}
