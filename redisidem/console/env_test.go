@@ -203,7 +203,11 @@ func (s *site) serve(r *http.Request) *http.Response {
 // get returns a page, which must have a status.
 func (s *site) get(path string, want int) string {
 	s.Helper()
-	return s.text(s.serve(httptest.NewRequest(http.MethodGet, path, http.NoBody)), want)
+	return s.text(s.serve(formlessRequest(path)), want)
+}
+
+func formlessRequest(path string) *http.Request {
+	return httptest.NewRequest(http.MethodGet, path, http.NoBody)
 }
 
 // post sends a form and returns the page, which must have a status.
