@@ -19,7 +19,7 @@ type flowAct struct {
 var flowActs = map[string]flowAct{
 	"pause": {
 		"pause", "Pause", "paused",
-		"No process begins a run of the flow until it is resumed. A run that has begun goes on to its end. Keys that wait cost no attempt.",
+		"Completers begin no run of the flow until it is resumed. A run that has begun goes on to its end. Keys that wait cost no attempt.",
 		func(in *redisidem.Inspector, ctx context.Context, p *flowActPage, act redisidem.Act) error {
 			return in.Pause(ctx, p.Flow, p.Clients, act)
 		},

@@ -37,6 +37,7 @@ func TestPurgeCountsFirst(t *testing.T) {
 	}) {
 		t.Errorf("the audit is %q", got)
 	}
+	mustLack(t, s.get("/audit", 200), `href="./keys/`) // the ID of a purge is no key's
 }
 
 // TestPurgeIsContinued follows the forms of a purge in steps until its end.

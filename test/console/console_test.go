@@ -246,7 +246,9 @@ func TestPagesFitEachScreen(t *testing.T) {
 		s.must(err)
 		s.must(in.AuditRead(t.Context(), k, redisidem.Act{Actor: "ann", Reason: act}))
 	}
+	s.must(in.Pause(t.Context(), "refund", true, redisidem.Act{Actor: "ann", Reason: "the provider of refunds is down, ticket 4712"}))
 	open := func(path, selector string) { b.open(s.URL+"/ops/"+path, selector) }
+	giveReason := func() { b.run(chromedp.SendKeys(chromedp.CSS("input[name=reason]"), "test")) }
 	pages := map[string]func(){
 		"overview": func() { open("", ".cards") },
 		"find":     func() { open("find?id=x", "form") },
@@ -270,8 +272,32 @@ func TestPagesFitEachScreen(t *testing.T) {
 		"values": func() {
 			open("keys/"+s.svc.Scope("tenant-1").ID("order-1"), ".timeline")
 			b.click(`form[action$="acts/read"] button`, "form.confirm")
-			b.run(chromedp.SendKeys(chromedp.CSS("input[name=reason]"), "test"))
+			giveReason()
 			b.click("form.confirm button", "pre")
+		},
+		"cancel": func() {
+			open("keys/"+stuck, ".timeline")
+			b.click(`form[action$="acts/cancel"] button`, "form.confirm")
+		},
+		"refused": func() { // the keys are in flight
+			open("keys?state=in-flight", "table.keys")
+			b.click(`button[name=all][formaction$="delete"]`, "form.confirm")
+			giveReason()
+			b.click("form.confirm button", ".notice.bad")
+		},
+		"pause":      func() { open("flows/pause", "form") },
+		"pause-flow": func() { open("flows/pause?flow=refund", "form.confirm") },
+		"resume":     func() { open("flows/resume?flow=refund", "form.confirm") },
+		"purge":      func() { open("purge?scope=tenant-3", "form.filter") },
+		"purge-confirm": func() {
+			open("purge?scope=tenant-3", "form.filter")
+			b.click("form.filter button", "form.confirm")
+		},
+		"purged": func() {
+			open("purge?scope=tenant-without-keys", "form.filter")
+			b.click("form.filter button", "form.confirm")
+			giveReason()
+			b.click("form.confirm button", ".notice.good")
 		},
 	}
 	for _, width := range []int64{360, 1600} {
