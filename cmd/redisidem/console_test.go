@@ -259,6 +259,12 @@ func TestGatewayServesTheConsole(t *testing.T) {
 	if status, page := fetch(t, http.MethodGet, g.admin+"/console/keys?state=finished", "", bearer); status != 200 || !strings.Contains(page, "Delete chosen") {
 		t.Errorf("%d %s", status, page)
 	}
+	activity := `<td data-label="Event">committed</td><td data-label="Count" class="n">1</td>`
+	for end := time.Now().Add(time.Minute); !strings.Contains(page, activity); time.Sleep(50 * time.Millisecond) {
+		if _, page = fetch(t, http.MethodGet, g.admin+"/console/", "", bearer); time.Now().After(end) {
+			t.Fatalf("the overview does not show what the gateway does: %s", page)
+		}
+	}
 	for path, want := range map[string]int{"/console/": http.StatusUnauthorized, "/livez": 200, "/readyz": 200, "/metrics": 200} {
 		if status, page := fetch(t, http.MethodGet, g.admin+path, "", nil); status != want {
 			t.Errorf("%s: %d %s", path, status, page)

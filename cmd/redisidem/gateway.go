@@ -18,6 +18,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/console"
 )
 
 // gatewayCommand runs the gateway.
@@ -36,6 +37,7 @@ type gatewayCommand struct {
 	content    configuration              // of the file
 	fromFile   map[string]bool            // the settings whose values are those of the file
 	keySets    map[string]*gateway.KeySet // by their URL
+	activity   *console.Activity          // for the console; nil without one
 }
 
 // gatewayServe is what the gateway command does without a further word.
@@ -66,7 +68,12 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if c.Upstream != fromEnvoy { // certificates on its connections are Envoy's, and not those of clients
 		a.gateway.ListenerTLS = listenerTLS
 	}
-	a.service.Observer, a.gateway.Traces = redisidem.Observers(metrics, exports.Observer), exports.Traces
+	observers := []redisidem.Observer{metrics, exports.Observer}
+	if c.Console.Enabled {
+		c.activity = console.NewActivity()
+		observers = append(observers, c.activity)
+	}
+	a.service.Observer, a.gateway.Traces = redisidem.Observers(observers...), exports.Traces
 	g, stop, err := c.open(ctx, a, log)
 	if err != nil {
 		return err
@@ -173,7 +180,7 @@ func (c *gatewayCommand) serve(
 	if err != nil {
 		return errors.Join(err, server.Close(), service.Close(ctx))
 	}
-	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, operators, log)
+	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, operators, c.activity, log)
 	if err != nil {
 		return errors.Join(err, server.Close(), service.Close(ctx))
 	}

@@ -35,7 +35,9 @@ func (c *gatewayConsole) config(listen string) (cfg console.Config, wanted bool,
 }
 
 // adminServer returns the server for operators, with the console if it is wanted.
-func (c *gatewayConsole) adminServer(admin http.Handler, listen string, service *redisidem.Service, log *slog.Logger) (*http.Server, error) {
+func (c *gatewayConsole) adminServer(
+	admin http.Handler, listen string, service *redisidem.Service, activity *console.Activity, log *slog.Logger,
+) (*http.Server, error) {
 	cfg, wanted, err := c.config(listen)
 	switch {
 	case err != nil:
@@ -45,7 +47,7 @@ func (c *gatewayConsole) adminServer(admin http.Handler, listen string, service 
 	case c.TokenFile+c.BasicAuthFile != "" && !isLoopback(listen):
 		log.Warn("secrets of operators are sent to --admin-listen without encryption: let it listen on loopback, behind a proxy with TLS")
 	}
-	cfg.Logger, cfg.Check = log, service.Check
+	cfg.Logger, cfg.Check, cfg.Activity = log, service.Check, activity
 	pages, err := console.New(redisidem.NewInspector(service), cfg)
 	if err != nil {
 		return nil, err

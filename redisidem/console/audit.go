@@ -26,8 +26,8 @@ type auditPage struct {
 	Problem           string
 }
 
-// ofKey reports whether an act was on a key that has a page. The IDs of the others stand for a scope
-// or a flow.
+// ofKey reports whether an act was on a key that has a page. The IDs of the others stand for a
+// scope or a flow.
 func ofKey(e redisidem.AuditEntry) bool {
 	return !e.OfFlow() && !strings.HasPrefix(e.Act, "purge: ") && !strings.HasPrefix(e.Act, "reindex: ")
 }

@@ -32,6 +32,10 @@ type Config struct {
 	// result is kept for a minute. That check makes a key of its own and needs the rights of a
 	// program. Nil leaves it out.
 	Check func(context.Context) (*redisidem.Report, error)
+	// Activity is what the overview says about the work of this process: how many events of each
+	// kind there were in the last minute, and how long they took. It must be an observer of the
+	// service. Nil leaves it out.
+	Activity *Activity
 	// Refresh is how often the overview is read while it is open, from 10 ms to an hour; 0 means
 	// DefaultRefresh. All open pages share what is read. If a read takes long, the next one waits
 	// for 20 times as long, so that at most a twentieth of the time is spent with reads.
@@ -80,7 +84,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), closed: make(chan struct{}),
 	}
 	c.costly = map[Role]chan struct{}{RoleViewer: make(chan struct{}, maxCostly), RoleOperator: make(chan struct{}, maxCostly)}
-	c.overview = newCached(cfg.Refresh, c.closed, (&overviewReader{inspector: inspector}).read)
+	c.overview = newCached(cfg.Refresh, c.closed, (&overviewReader{inspector: inspector, activity: cfg.Activity}).read)
 	c.check = newCached(time.Minute, c.closed, c.readCheck)
 	c.flows = newCached(time.Minute, c.closed, inspector.OpenFlows)
 	for pattern, show := range map[string]func(*visit) error{

@@ -7,6 +7,8 @@
 //
 // All links are relative, so any prefix works, also one that a proxy strips.
 //
+// An [Activity] adds what this process does to the first page.
+//
 // # Rights
 //
 // [Config.Authorize] identifies who sent a request. A viewer sees all pages, without the values

@@ -56,6 +56,21 @@ func number(n int64) string {
 	return text
 }
 
+// rate returns a number of events in a second.
+func rate(perSecond float64) string { return strconv.FormatFloat(perSecond, 'f', 1, 64) }
+
+// took returns how long something took with three digits, and nothing for 0.
+func took(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	unit := time.Nanosecond
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit).String()
+}
+
 // count returns "1 key" or "n keys".
 func count(n int, thing string) string {
 	if n == 1 {

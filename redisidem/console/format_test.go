@@ -14,6 +14,7 @@ func TestFormats(t *testing.T) {
 		clock(at): "2026-11-01 11:00:00.005", after(at, at.Add(time.Second)): "0s", after(at.Add(time.Minute), at): "1m",
 		shown("a b"): "a b", shown("a\nb"): `"a\nb"`, shown("\xff"): `"\xff"`,
 		number(999): "999", number(-1234567): "-1\u202f234\u202f567", number(1000): "1\u202f000",
+		took(0): "", took(123): "123ns", took(1_234_567): "1.23ms", took(61_234_567_890): "1m1.2s", rate(0.25): "0.2",
 		count(1, "key"): "1 key", count(0, "key"): "0 keys", count(1234, "key"): "1\u202f234 keys",
 	} {
 		if got != want {

@@ -15,6 +15,8 @@ type overview struct {
 	Problem string // why newer numbers could not be read
 	States  []stateCount
 	Trends  []trend
+
+	Activity *activityView // nil without Config.Activity
 }
 
 // stateCount is how many keys are in a state.
@@ -65,12 +67,23 @@ func overdue(s *redisidem.Stats) (n int64) {
 // overviewReader reads the overview, and remembers what it has read.
 type overviewReader struct {
 	inspector *redisidem.Inspector
+	activity  *Activity // may be nil
 	last      overview
 	history   history
 }
 
-// read reads the numbers. If Redis does not answer, it returns those from before with the problem.
+// read reads the numbers, and those of this process.
 func (r *overviewReader) read(ctx context.Context) (overview, error) {
+	o, err := r.readRedis(ctx)
+	if err == nil && r.activity != nil {
+		o.Activity = r.activity.view()
+	}
+	return o, err
+}
+
+// readRedis reads the numbers of Redis. If Redis does not answer, it returns those from before with
+// the problem.
+func (r *overviewReader) readRedis(ctx context.Context) (overview, error) {
 	stats, err := r.inspector.Stats(ctx)
 	if ctx.Err() != nil {
 		return overview{}, ctx.Err()

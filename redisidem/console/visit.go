@@ -137,7 +137,7 @@ var templateFiles embed.FS
 var templates = parseTemplates("overview", "find", "keys", "key", "confirm", "results", "purge", "flows", "flowact", "audit", "problem")
 
 func parseTemplates(names ...string) map[string]*template.Template {
-	functions := template.FuncMap{"span": span, "clock": clock, "shown": shown, "count": count, "number": number, "after": after, "plain": plain, "ofKey": ofKey}
+	functions := template.FuncMap{"span": span, "clock": clock, "shown": shown, "count": count, "number": number, "rate": rate, "took": took, "after": after, "plain": plain, "ofKey": ofKey}
 	all := make(map[string]*template.Template, len(names))
 	for _, name := range names {
 		t := template.New("layout.html").Funcs(functions).Option("missingkey=error")

@@ -250,7 +250,7 @@ func TestPagesFitEachScreen(t *testing.T) {
 	open := func(path, selector string) { b.open(s.URL+"/ops/"+path, selector) }
 	giveReason := func() { b.run(chromedp.SendKeys(chromedp.CSS("input[name=reason]"), "test")) }
 	pages := map[string]func(){
-		"overview": func() { open("", ".cards") },
+		"overview": func() { open("", "#process") },
 		"find":     func() { open("find?id=x", "form") },
 		"keys":     func() { open("keys", "table.keys") },
 		"keys-bad": func() { open("keys?older=x&state=idle", ".notice.bad") },

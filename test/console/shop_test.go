@@ -44,8 +44,9 @@ func newShop(t *testing.T) *shop {
 	server := rediscase.Server(t, redistest.Args("--appendonly", "yes"))
 	s := &shop{T: t, raw: server.Client()}
 	t.Cleanup(func() { _ = s.raw.Close() })
+	activity := console.NewActivity()
 	var err error
-	s.svc, err = redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Timeout: 20 * time.Second, Lease: time.Hour, Owner: "shop-7f9c"})
+	s.svc, err = redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Timeout: 20 * time.Second, Lease: time.Hour, Owner: "shop-7f9c", Observer: activity})
 	s.must(err)
 	t.Cleanup(func() { _ = s.svc.Close(context.Background()) })
 	checkout, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "checkout", Version: 2, Stages: []redisidem.FlowStage{
@@ -63,7 +64,7 @@ func newShop(t *testing.T) *shop {
 	known, err := console.ReadCredentials(strings.NewReader(users))
 	s.must(err)
 	pages, err := console.New(redisidem.NewInspector(s.svc), console.Config{
-		Authorize: known.Basic, Challenge: `Basic realm="console"`, Write: true, Check: s.svc.Check, Refresh: 50 * time.Millisecond,
+		Authorize: known.Basic, Challenge: `Basic realm="console"`, Write: true, Check: s.svc.Check, Refresh: 50 * time.Millisecond, Activity: activity,
 	})
 	s.must(err)
 	mux := http.NewServeMux()
