@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -15,6 +16,8 @@ import (
 const (
 	// maxTargets is how many keys one form can hit.
 	maxTargets = 500
+	// targetsTime is after how long an act on all that match is about the keys that were found.
+	targetsTime = 20 * time.Second
 	// maxReason is the bound of [redisidem.Act], for the form's field.
 	maxReason = 512
 )
@@ -196,7 +199,7 @@ func (c *Console) readTargets(v *visit, kind actKind) (*confirmPage, error) {
 		if err := v.beginCostly(); err != nil {
 			return nil, err
 		}
-		keys, records, next, err := c.collect(ctx, filter, "", maxTargets, 10*pageTime)
+		keys, records, next, err := c.collect(ctx, filter, "", maxTargets, targetsTime)
 		if err != nil {
 			return nil, err
 		}

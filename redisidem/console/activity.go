@@ -15,10 +15,10 @@ const activitySeconds = 60
 const eventKinds = int(redisidem.EventHung) + 1
 
 // Activity counts the events of a service in this process, for [Config.Activity]. Pass it as the
-// service's observer, alone or with others:
+// service's observer, or as one of several to [redisidem.Observers]:
 //
 //	activity := console.NewActivity()
-//	svc, err := redisidem.Open(ctx, url, &redisidem.Config{Observer: redisidem.Observers(metrics, activity)})
+//	svc, err := redisidem.Open(ctx, url, &redisidem.Config{Observer: activity})
 //
 // It keeps the last minute, second by second, in some 20 kB. It is safe for concurrent use.
 type Activity struct {

@@ -12,8 +12,9 @@ import (
 const (
 	// pageKeys is how many keys a page has at least, if there are so many.
 	pageKeys = 50
-	// pageTime is after how long a page is shown with the keys that were found.
-	pageTime = 2 * time.Second
+	// pageTime is after how long a page is shown with the keys that were found. With what else a
+	// page takes, it is there within a second.
+	pageTime = 800 * time.Millisecond
 )
 
 // list is a page of keys.

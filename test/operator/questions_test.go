@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"github.com/redisidem/redisidem/internal/redistest"
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/console"
 	"github.com/redisidem/redisidem/test/internal/rung"
 )
 
@@ -294,26 +296,32 @@ func (a *session) mustBeOnThePage() {
 	}
 }
 
-// mustNotOccupyTheServer adds many keys, and measures statistics and the first page of each list:
-// how long each takes, and the longest command of the server meanwhile.
+// mustNotOccupyTheServer adds many keys, and measures statistics, the beginning of each list, and
+// the pages of the console: how long each takes, and the longest command of the server meanwhile.
 func (a *session) mustNotOccupyTheServer(s *shop) {
 	a.t.Helper()
 	more := rung.Size(a.t, 100_000, 1_000_000, 1_000_000)
 	fill(a.t, s.svc, more)
 	admin := s.server.Client()
 	defer func() { _ = admin.Close() }()
-	commands := []string{"stats", "dead list", "audit --since 0"}
+	asked := map[string]func() time.Duration{"console /": a.page(s, "/"), "console /dead": a.page(s, "/dead"), "console /audit": a.page(s, "/audit?since=0")}
+	for _, command := range []string{"stats", "dead list", "audit --since 0"} {
+		asked[command] = func() time.Duration { return a.first(command) }
+	}
 	for _, state := range redisidem.KeyStates() {
-		commands = append(commands, "keys list --state "+state.String())
+		command := "keys list --state " + state.String()
+		asked[command] = func() time.Duration { return a.first(command) }
+		path := "/keys?state=" + state.String()
+		asked["console "+path] = a.page(s, path)
 	}
 	var slowest, longest time.Duration
-	for _, command := range commands {
+	for _, question := range slices.Sorted(maps.Keys(asked)) {
 		// On a busy machine any command may wait for the processor: the best of a few runs is what
 		// it takes by itself.
 		took := time.Duration(1 << 62)
 		occupied := make(map[string]time.Duration)
 		for run := range 5 {
-			t, slow := a.measure(admin, command)
+			t, slow := a.measure(admin, asked[question])
 			took = min(took, t)
 			if run == 0 {
 				occupied = slow
@@ -330,25 +338,20 @@ func (a *session) mustNotOccupyTheServer(s *shop) {
 		for _, d := range occupied {
 			most = max(most, d)
 		}
-		a.t.Logf("%8v  %8v  %s", took.Round(time.Millisecond), most, command)
+		a.t.Logf("%8v  %8v  %s", took.Round(time.Millisecond), most, question)
 		slowest, longest = max(slowest, took), max(longest, most)
 	}
 	if slowest >= time.Second || longest >= time.Millisecond {
-		a.t.Errorf("the slowest command takes %v, want less than a second; it occupies the server for %v at once, want less than a millisecond", slowest, longest)
+		a.t.Errorf("the slowest answer takes %v, want less than a second; one command occupies the server for %v at once, want less than a millisecond", slowest, longest)
 	}
-	rung.Figure(a.t, "operator", "%d keys in 8 states, and %d more: each question has one command; statistics and the first page of each list "+
-		"within %d ms; no command occupies the server for %d µs", s.next, more, slowest.Milliseconds()+1, max(slowLogFrom, longest).Microseconds()+1)
+	rung.Figure(a.t, "operator", "%d keys in 8 states, and %d more: each question has one command; statistics, the first key of each list, "+
+		"and each page of the console within %d ms; no command occupies the server for %d µs", s.next, more, slowest.Milliseconds()+1, max(slowLogFrom, longest).Microseconds()+1)
 }
 
-// measure runs a command, and returns how long it takes to its end or, for a list of keys, to its
-// first key. It also returns which commands the server was occupied with for longer than
-// slowLogFrom, and for how long.
-func (a *session) measure(admin *redis.Client, command string) (took time.Duration, slow map[string]time.Duration) {
+// first runs a command, and returns how long it takes to its end or, for a list of keys, to its
+// first key.
+func (a *session) first(command string) (took time.Duration) {
 	a.t.Helper()
-	ctx := a.t.Context()
-	if err := admin.SlowLogReset(ctx).Err(); err != nil {
-		a.t.Fatal(err)
-	}
 	cmd := a.command(strings.Fields(command)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -368,10 +371,44 @@ func (a *session) measure(admin *redis.Client, command string) (took time.Durati
 	if err := cmd.Wait(); err != nil {
 		a.t.Fatalf("%s: %v", command, err)
 	}
-	took = time.Since(began)
 	if strings.Contains(command, "list") && lines > 1 {
-		took = first
+		return first
 	}
+	return time.Since(began)
+}
+
+// page returns a function that opens a page of a new console, and returns
+// how long that takes.
+func (a *session) page(s *shop, path string) func() time.Duration {
+	return func() time.Duration {
+		a.t.Helper()
+		pages, err := console.New(redisidem.NewInspector(s.svc), console.Config{
+			Authorize: func(*http.Request) (console.User, bool) { return console.User{Role: console.RoleViewer}, true },
+		})
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		defer pages.Close()
+		w := httptest.NewRecorder()
+		began := time.Now()
+		pages.ServeHTTP(w, httptest.NewRequestWithContext(a.t.Context(), http.MethodGet, path, http.NoBody))
+		took := time.Since(began)
+		if w.Code != http.StatusOK {
+			a.t.Fatalf("%s has status %d: %s", path, w.Code, w.Body)
+		}
+		return took
+	}
+}
+
+// measure asks a question, and returns how long the answer takes. It also returns which commands
+// the server was occupied with for longer than slowLogFrom, and for how long.
+func (a *session) measure(admin *redis.Client, ask func() time.Duration) (took time.Duration, slow map[string]time.Duration) {
+	a.t.Helper()
+	ctx := a.t.Context()
+	if err := admin.SlowLogReset(ctx).Err(); err != nil {
+		a.t.Fatal(err)
+	}
+	took = ask()
 	entries, err := admin.SlowLogGet(ctx, -1).Result()
 	if err != nil {
 		a.t.Fatal(err)
