@@ -84,6 +84,57 @@ func TestOperatorResolvesAStuckKey(t *testing.T) {
 	rung.Figure(t, "console", "a stuck key was found, read, resolved and replayed in a browser")
 }
 
+// TestOperatorPausesAFlowAndCancelsAKey does both with the keyboard, and resumes the flow.
+func TestOperatorPausesAFlowAndCancelsAKey(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	b := newBrowser(t, "ann", "ann-s-password-1234")
+	s.order("order-1")
+	giveReason := func(reason string) {
+		b.run(chromedp.Focus(chromedp.CSS("input[name=reason]")), chromedp.KeyEvent(reason))
+	}
+	in := redisidem.NewInspector(s.svc)
+
+	b.open(s.URL+"/ops/flows", "h1")
+	b.tabTo(`a[href="./flows/pause"]`)
+	b.press("input[name=flow]")
+	b.run(chromedp.Focus(chromedp.CSS("input[name=flow]")), chromedp.KeyEvent("checkout/2"))
+	b.press("form.confirm")
+	b.mustShow("Pause checkout/2?", "Completers begin no run")
+	giveReason("ticket 4712")
+	b.tabTo("form.confirm button")
+	b.press(".notice.good")
+	b.mustShow("The flow was paused.", "checkout/2", "ticket 4712")
+	if pauses, err := in.Pauses(t.Context()); err != nil || len(pauses) != 1 || pauses[0].Flow != "checkout/2" || pauses[0].Actor != "ann" {
+		t.Errorf("the pauses are %+v, %v", pauses, err)
+	}
+	b.tabTo(`a[href^="./flows/resume"]`)
+	b.press("form.confirm")
+	giveReason("it is back")
+	b.press(".notice.good")
+	b.mustShow("The flow was resumed.")
+	if pauses, err := in.Pauses(t.Context()); err != nil || len(pauses) != 0 {
+		t.Errorf("the pauses are %+v, %v", pauses, err)
+	}
+
+	b.open(s.URL+"/ops/keys/"+s.svc.Scope("acme").ID("order-1"), ".timeline")
+	b.tabTo(`form[action$="acts/cancel"] button`)
+	b.press("form.confirm")
+	b.mustShow("Cancel 1 key?", "committed stages are undone")
+	giveReason("the customer withdraws")
+	b.tabTo("form.confirm button")
+	b.press(".notice.good")
+	b.mustShow("The key was canceled.", "Canceled")
+	if response, body := s.order("order-1"); response.StatusCode/100 == 2 || s.charges.Load() != 1 {
+		t.Errorf("the retry gets %d %s, after %d payments", response.StatusCode, body, s.charges.Load())
+	}
+	b.open(s.URL+"/ops/audit", "table.audit")
+	b.mustShow("pause", "resume", "cancel", "the customer withdraws")
+	if got := b.logged(); len(got) > 0 {
+		t.Errorf("the browser complains: %q", got)
+	}
+}
+
 func TestViewerCannotAct(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
