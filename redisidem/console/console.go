@@ -84,7 +84,7 @@ func New(inspector *redisidem.Inspector, cfg Config) (*Console, error) {
 		purgeTime: purgeTime, streams: make(chan struct{}, maxStreams), closed: make(chan struct{}),
 	}
 	c.costly = map[Role]chan struct{}{RoleViewer: make(chan struct{}, maxCostly), RoleOperator: make(chan struct{}, maxCostly)}
-	c.overview = newCached(cfg.Refresh, c.closed, (&overviewReader{inspector: inspector, activity: cfg.Activity}).read)
+	c.overview = newCached(cfg.Refresh, c.closed, (&overviewReader{inspector: inspector}).read)
 	c.check = newCached(time.Minute, c.closed, c.readCheck)
 	c.flows = newCached(time.Minute, c.closed, inspector.OpenFlows)
 	for pattern, show := range map[string]func(*visit) error{

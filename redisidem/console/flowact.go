@@ -42,8 +42,8 @@ type flowActPage struct {
 	Reasons int // the bound of a reason in bytes
 	Problem string
 
-	Pause *redisidem.Pause // the one that is in force
-	Index redisidem.FlowIndex
+	Pause *redisidem.Pause     // the one that is in force
+	Index *redisidem.FlowIndex // nil if it was not read
 }
 
 // newFlowAct returns the page of an act, if the user may act.
@@ -67,9 +67,10 @@ func (c *Console) showFlowAct(v *visit) error {
 	if p.Flow = strings.TrimSpace(v.r.URL.Query().Get("flow")); p.Flow == "" {
 		return v.render(http.StatusOK, "flowact", p.Kind.Title, p)
 	}
-	if err := p.look(v.r.Context(), c.inspector); err != nil {
+	if err := p.look(v); err != nil {
 		return p.refuse(v, err)
 	}
+	p.Clients = p.Pause != nil && p.Pause.Clients
 	if p.Kind.Name == "resume" && p.Pause == nil {
 		return redisidem.ErrNotPaused
 	}
@@ -77,15 +78,20 @@ func (c *Console) showFlowAct(v *visit) error {
 }
 
 // look reads the flow's index and its pause.
-func (p *flowActPage) look(ctx context.Context, in *redisidem.Inspector) error {
+func (p *flowActPage) look(v *visit) error {
+	if err := v.beginCostly(); err != nil {
+		return err
+	}
+	ctx, in := v.r.Context(), v.console.inspector
 	name, _, _ := strings.Cut(p.Flow, "/")
 	indexes, err := in.FlowIndexes(ctx, name)
 	if err != nil {
 		return err
 	}
+	p.Index = new(redisidem.FlowIndex)
 	for _, index := range indexes {
 		if index.Name == name {
-			p.Index = index
+			p.Index = &index
 		}
 	}
 	pauses, err := in.Pauses(ctx)
@@ -123,5 +129,8 @@ func (p *flowActPage) refuse(v *visit, err error) error {
 		return err
 	}
 	p.Problem = explained.text
+	if p.Index == nil && p.Flow != "" {
+		_ = p.look(v) // what cannot be read, such as a name that no flow has, is left out
+	}
 	return v.render(http.StatusBadRequest, "flowact", p.Kind.Title, p)
 }

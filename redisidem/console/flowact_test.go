@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -50,6 +51,7 @@ func TestFlowsArePausedAndResumed(t *testing.T) {
 	mustHave(t, page, "The flow was paused.", `href="./flows/resume?flow=refund%2f2"`, "provider is down")
 	mustHave(t, s.get("/flows/pause?flow=order", 200), "It is paused already", "provider is down")
 	mustHave(t, s.get("/flows/resume?flow=refund/2", 200), "Resume refund/2?", "completers and clients", "defect")
+	mustHave(t, s.get("/flows/pause?flow=refund/2", 200), `value="1" checked`) // or a new reason would let the clients in
 	mustLack(t, s.get("/flows/resume?flow=order", 200), `name="clients"`)
 
 	s.post("/flows/resume", url.Values{"flow": {"order"}, "reason": {"it is back"}}, http.StatusSeeOther)
@@ -79,13 +81,16 @@ func TestActsOnFlowsRefuseBadInput(t *testing.T) {
 		mustHave(t, page, want, `role="alert"`)
 		mustLack(t, page, "<b>", "keep <this>")
 	}
+	s.must(s.inspector.Pause(t.Context(), "order", false, redisidem.Act{Actor: "bob", Reason: "a ticket"}))
+	page := s.post("/flows/pause", url.Values{"flow": {"order"}, "reason": {strings.Repeat("ü", 300)}}, http.StatusBadRequest)
+	mustHave(t, page, `role="alert"`, "It is paused already", "a ticket", "<dt>Dead letters</dt><dd>1</dd>")
 	mustHave(t, s.get("/flows/pause?flow=%3Cb%3E", http.StatusBadRequest), "&#34;&lt;b&gt;&#34;", `role="alert"`)
 	s.get("/flows/none?flow=order", http.StatusNotFound)
 	s.post("/flows/none", url.Values{"flow": {"order"}, "reason": {"r"}}, http.StatusNotFound)
-	for i := range 64 {
+	for i := range 63 {
 		s.must(s.inspector.Pause(t.Context(), "flow-"+string(rune('a'+i%26))+string(rune('a'+i/26)), false, redisidem.Act{Actor: "a", Reason: "r"}))
 	}
-	mustHave(t, s.post("/flows/pause", url.Values{"flow": {"order"}, "reason": {"r"}}, http.StatusBadRequest), "there are 64 pauses")
+	mustHave(t, s.post("/flows/pause", url.Values{"flow": {"order/7"}, "reason": {"r"}}, http.StatusBadRequest), "there are 64 pauses")
 }
 
 func TestOnlyOperatorsMayPause(t *testing.T) {

@@ -33,7 +33,7 @@ func (c *Console) showLive(v *visit) error {
 	tick := time.NewTicker(c.cfg.Refresh)
 	defer tick.Stop()
 	for {
-		o, err := c.overview.get(ctx)
+		o, err := c.overviewNow(ctx)
 		if err != nil {
 			return nil // the browser has left
 		}

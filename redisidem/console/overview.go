@@ -67,23 +67,13 @@ func overdue(s *redisidem.Stats) (n int64) {
 // overviewReader reads the overview, and remembers what it has read.
 type overviewReader struct {
 	inspector *redisidem.Inspector
-	activity  *Activity // may be nil
 	last      overview
 	history   history
 }
 
-// read reads the numbers, and those of this process.
+// read reads the numbers of Redis. If Redis does not answer, it returns those from before with the
+// problem.
 func (r *overviewReader) read(ctx context.Context) (overview, error) {
-	o, err := r.readRedis(ctx)
-	if err == nil && r.activity != nil {
-		o.Activity = r.activity.view()
-	}
-	return o, err
-}
-
-// readRedis reads the numbers of Redis. If Redis does not answer, it returns those from before with
-// the problem.
-func (r *overviewReader) readRedis(ctx context.Context) (overview, error) {
 	stats, err := r.inspector.Stats(ctx)
 	if ctx.Err() != nil {
 		return overview{}, ctx.Err()
@@ -133,9 +123,19 @@ func (c *checked) Worst() redisidem.Verdict {
 	return worst
 }
 
+// overviewNow returns the numbers of Redis, which may be remembered, and those of this process as
+// they are now.
+func (c *Console) overviewNow(ctx context.Context) (overview, error) {
+	o, err := c.overview.get(ctx)
+	if err == nil && c.cfg.Activity != nil {
+		o.Activity = c.cfg.Activity.view()
+	}
+	return o, err
+}
+
 // showOverview shows the first page.
 func (c *Console) showOverview(v *visit) error {
-	o, err := c.overview.get(v.r.Context())
+	o, err := c.overviewNow(v.r.Context())
 	if err != nil {
 		return err
 	}
