@@ -29,9 +29,10 @@ type history struct {
 	results    map[place]*result // of all callbacks that ended with a result to commit
 	byValue    map[string]*result
 	holders    map[string][]holder
-	fences     map[string]int64 // of the last callback that began, by key
-	revoked    map[string]bool  // from now on an operator may take the key from its worker at any time
-	removed    map[string]bool  // from now on an operator may delete the key's record at any time
+	fences     map[string]int64  // of the last callback that began, by key
+	revoked    map[string]bool   // from now on an operator may take the key from its worker at any time
+	removed    map[string]bool   // from now on an operator may delete the key's record at any time
+	origins    map[string]string // by traceparent, the key that the traced call was about
 	count      tally
 }
 
@@ -39,7 +40,7 @@ type history struct {
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
 	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed,
-	TurnedAway, Reindexed, Adopted, Outdated int
+	TurnedAway, Reindexed, Adopted, Outdated, RequeuedTogether, Bounded, Traced int
 }
 
 func (t *tally) add(o tally) {
@@ -71,6 +72,9 @@ func (t *tally) add(o tally) {
 	t.Reindexed += o.Reindexed
 	t.Adopted += o.Adopted
 	t.Outdated += o.Outdated
+	t.RequeuedTogether += o.RequeuedTogether
+	t.Bounded += o.Bounded
+	t.Traced += o.Traced
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.
@@ -135,6 +139,7 @@ func newHistory(w *world) *history {
 	return &history{
 		world: w, results: make(map[place]*result), byValue: make(map[string]*result), holders: make(map[string][]holder),
 		fences: make(map[string]int64), revoked: make(map[string]bool), removed: make(map[string]bool),
+		origins: make(map[string]string),
 	}
 }
 

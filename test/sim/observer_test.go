@@ -23,7 +23,7 @@ type observer struct {
 type observation struct {
 	name string // of the record in Redis
 
-	made string
+	made, origin string
 	control
 	granted  int64  // the largest fence of any lease on this key, in this record or an earlier one
 	finished string // its text when it was finished
@@ -102,8 +102,13 @@ func (s *observer) compare(key string, seen *observation) {
 	if ttl <= 0 {
 		s.world.violation("the record of %s lives for ever", key)
 	}
+	origin := server.HGet(seen.name, "origin")
 	if made != seen.made {
 		seen.begin(made)
+		seen.origin = origin
+	}
+	if origin != seen.origin {
+		s.world.violation("the origin of %s changes from %q to %q", key, seen.origin, origin)
 	}
 	switch {
 	case now.fence < seen.fence || now.owner != seen.owner && now.owner != "-" && now.fence <= seen.granted:

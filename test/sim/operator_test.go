@@ -9,7 +9,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// operator pauses the flow and resumes it, and rebuilds due indexes.
+// operator pauses the flow and resumes it, requeues dead letters, and rebuilds due indexes.
 type operator struct {
 	worker    *worker
 	inspector *redisidem.Inspector
@@ -54,6 +54,30 @@ func (p *operator) resume() {
 		}
 	}
 	p.sure = false
+}
+
+// requeueAll requeues all dead letters, one after the other, while they may become others.
+func (p *operator) requeueAll() {
+	w := p.worker.world
+	dead := redisidem.Filter{Flow: "orders", States: []redisidem.KeyState{redisidem.KeyDead}}
+	for page, err := range p.inspector.List(context.Background(), dead, "") {
+		if err != nil {
+			if !errors.Is(err, redisidem.ErrUnavailable) {
+				w.violation("the dead letters cannot be listed: %v", err)
+			}
+			return
+		}
+		for _, key := range page.Keys {
+			err := p.inspector.Requeue(context.Background(), key, redisidem.Act{Actor: "sim", Reason: "a test"})
+			w.log("worker %d requeues %s with the others: %v", p.worker.number, key.Value, err)
+			switch {
+			case err == nil:
+				w.tell(func(t *tally) { t.RequeuedTogether++ })
+			case !errors.Is(err, redisidem.ErrUnavailable) && !errors.Is(err, redisidem.ErrNotFound):
+				w.violation("%s cannot be requeued: %v", key.Value, err)
+			}
+		}
+	}
 }
 
 // reindex loses the due indexes and rebuilds them. Every unfinished key must be in them then.

@@ -6,8 +6,8 @@
 // compensations, leases, waiters and a completer. Callers leave, some at once. Callbacks outlast
 // their lease, fail or panic. Some workers are cut off for good, as if they were killed. Operators
 // unlock, delete, update and requeue keys, pause and resume the flow for completers and for
-// clients, and rebuild due indexes that were lost. In some histories the values are encrypted, or
-// services cache copies of finished records.
+// clients, and rebuild due indexes that were lost. In some histories the values are encrypted,
+// services cache copies of finished records, or the completer has limits.
 //
 // All that the workers observe is checked against the promise that opens the documentation of
 // package redisidem:
@@ -25,7 +25,9 @@
 //     whatever operators do.
 //   - Effects exist exactly for the commits. Records and locks all expire, and a finished record
 //     never changes.
-//   - A sweep that begins after a pause runs nothing.
+//   - A sweep that begins after a pause runs nothing. A completer with a limit for each scope keeps
+//     it in its own process.
+//   - A record keeps the trace context of the call that made it, and a completer's span has it.
 //   - When the faults stop, every key can be finished at once.
 //
 // The number of histories depends on -size or -histories:

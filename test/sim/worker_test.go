@@ -98,14 +98,21 @@ func (w *worker) complete() {
 		defer mu.Unlock()
 		return len(jobs)
 	}
+	limits := &limits{world: w.world, running: make(map[string]bool)}
 	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.newFlow(callbacks{
-		work:       func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) { return of(st).work(ctx, st) },
-		compensate: func(ctx context.Context, st *redisidem.Stage) error { return of(st).compensate(ctx, st) },
-		failWith:   func(st *redisidem.Stage, cause error) redisidem.Response { return of(st).failWith(st, cause) },
+		work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			defer limits.runs(st.Key().Value)()
+			return of(st).work(ctx, st)
+		},
+		compensate: func(ctx context.Context, st *redisidem.Stage) error {
+			defer limits.runs(st.Key().Value)()
+			return of(st).compensate(ctx, st)
+		},
+		failWith: func(st *redisidem.Stage, cause error) redisidem.Response { return of(st).failWith(st, cause) },
 		adopt: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			return of(st).adopt(ctx, st)
 		},
-	})}, nil)
+	})}, &w.world.plan.limit)
 	if err != nil {
 		panic(err)
 	}
@@ -135,6 +142,9 @@ func (w *worker) complete() {
 		}
 		w.world.log("worker %d sweeps: %+v %v", w.number, swept, err)
 		w.world.tell(func(t *tally) { t.Swept += int(swept.Finished) })
+		if w.random.IntN(3) == 0 {
+			p.requeueAll()
+		}
 		for _, key := range w.world.keys {
 			w.revive(key)
 		}
@@ -174,7 +184,7 @@ type caller struct {
 func (c *caller) act() {
 	w, r := c.worker, c.random
 	key := w.world.keys[r.IntN(keys)]
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(w.traced(key))
 	defer cancel()
 	if r.IntN(5) == 0 {
 		patience := lease + lease/2

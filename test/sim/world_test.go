@@ -70,6 +70,7 @@ type plan struct {
 	loses     bool // the due indexes are lost, and an operator rebuilds them
 	changes   bool // half of the workers have the second version of the flow
 	exhausts  bool // a key without attempts left fails, and failed stages are compensated
+	limit     redisidem.CompleterConfig
 }
 
 // outcome is the result of a history.
@@ -114,6 +115,12 @@ func newWorld(seed uint64) *world {
 	w.plan.cancels = r.IntN(5) == 0
 	w.plan.pausable, w.plan.loses = r.IntN(3) == 0, r.IntN(4) == 0
 	w.plan.changes = r.IntN(4) == 0
+	switch r.IntN(3) {
+	case 0:
+		w.plan.limit.MaxPerScope = 1
+	case 1:
+		w.plan.limit.MaxPerFlow = 1
+	}
 	w.server.ClockTTL(true)
 	w.history = newHistory(w)
 	for i := range keys {
