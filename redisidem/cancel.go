@@ -10,8 +10,8 @@ import (
 // are compensated, and the key finishes with the answer of [FlowConfig].FailWith, whose cause is
 // [ErrCanceled]. A call with the key does that, or a [Completer] if the flow has a RecoverAfter: at
 // once if the key is free. If a worker has the lease, its context is cancelled within a renewal, a
-// third of Config.Lease, with ErrCanceled as the cause, and its commit is refused. The
-// compensations begin when its lease has lapsed.
+// third of Config.Lease, with ErrCanceled as the cause, and its commit is refused. A call can begin
+// the compensations when the stage has returned, and a completer when its lease would have lapsed.
 //
 // If a worker's stage has a Reconcile, and that finds the work done, the outcome is committed after
 // all, and undone like those before it. If that commit is the point of no return, or finishes the

@@ -109,6 +109,38 @@ func TestCancelEndsARunningStage(t *testing.T) {
 	})
 }
 
+// TestCanceledWorkerGivesItsLockBack checks that a client need not wait for the lease of a canceled
+// stage that has returned, whatever it returned.
+func TestCanceledWorkerGivesItsLockBack(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for _, c := range []struct {
+			value string
+			o     redisidem.Outcome
+			err   error
+		}{
+			{"its work is done", redisidem.Next(), nil},
+			{"its work has failed", redisidem.Outcome{}, errStage},
+		} {
+			var undone []string
+			var sc *redisidem.Scope
+			flow := mustFlow(b, timed(&undone, func(cfg *redisidem.FlowConfig) {
+				cfg.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					mustBe(b, sc.Cancel(ctx, c.value), nil)
+					return c.o, c.err
+				}
+			}))
+			sc = b.service(redisidem.Config{}).Scope("a")
+			if _, err := sc.DoFlow(ctx, c.value, request, flow); err == nil {
+				b.Errorf("%s: the canceled stage was committed", c.value)
+			}
+			synctest.Wait()
+			key, err := sc.DoFlow(ctx, c.value, request, flow)
+			mustBe(b, err, nil)
+			mustHold(b, key, `"paid: canceled-key"`)
+		}
+	})
+}
+
 // TestCancelOfADeadWorker checks that the key is undone when the lease has lapsed.
 func TestCancelOfADeadWorker(t *testing.T) {
 	inBubble(t, func(b *bubble) {

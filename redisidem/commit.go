@@ -189,6 +189,9 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 			return key, false, l.outcomeUnknown(ctx)
 		}
 		l.lose(ErrFenced)
+		if key.Flow != "" { // a cancel leaves the lock, which keeps the compensations waiting
+			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)
+		}
 		return key, false, ErrFenced
 	case protocol.StatusGone, protocol.StatusForgotten:
 		return key, false, l.outcomeUnknown(ctx)
