@@ -48,10 +48,11 @@ func (f *Flow) undo(key *Key, i int) (string, error) {
 }
 
 // undoFrom returns the recovery point at which the compensation of a flow begins that fails at this
-// stage. began means that an attempt at the stage has begun.
+// stage, which is nil if the flow does not have it. began means that an attempt at the stage may
+// have begun.
 func (f *Flow) undoFrom(stage *FlowStage, key *Key, began bool) (string, error) {
 	next, err := f.undo(key, len(key.Journal)-1)
-	if err == nil && began && stage.CompensateFailed {
+	if err == nil && began && stage != nil && stage.CompensateFailed {
 		// The commit that fails the flow is in the journal with this revision and this stage.
 		next = compensating + strconv.FormatInt(key.Revision, 10)
 	}

@@ -68,10 +68,11 @@ type FlowStage struct {
 
 	// CompensateFailed makes Compensate also run for an attempt at the stage that was not
 	// committed, if the flow fails there: because the stage returned Fail, its attempts were used
-	// up, or the flow was failed while the stage was running. It does not run if Reconcile has
-	// returned ErrNothingDone. Compensate must accept that the work was not done, or that a request
-	// of the attempt is still under way. [Stage.Compensates] returns the commit that failed the
-	// flow, which has the attempt's number, and its fence if the attempt made that commit.
+	// up, the flow was failed while the stage was running, or [Outcome.Undo] ended it by hand. It
+	// does not run if Reconcile has returned ErrNothingDone. Compensate must accept that the work
+	// was not done, or that a request of the attempt is still under way. [Stage.Compensates]
+	// returns the commit that failed the flow. It has the attempt's number, or 0 if [Scope.Update]
+	// made it, and the attempt's fence if the attempt made that commit.
 	CompensateFailed bool
 
 	// NoReturn makes the stage's commit the point of no return. After it, neither this stage nor an

@@ -84,7 +84,8 @@ func NothingDone() Outcome { return Outcome{idle: true} }
 
 // Undo returns an outcome for [Scope.Update] or [Lease.Commit] that first undoes the committed
 // stages of the key's flow. The key then finishes with the outcome's response. The argument is the
-// flow that the key belongs to.
+// flow that the key belongs to. If the stage at the key's recovery point has CompensateFailed, its
+// Compensate runs first, whether or not an attempt at it has begun.
 //
 // The key moves to its first compensation, and a [Completer] or [Scope.WorkFlow] continues from
 // there. A key without anything to undo is finished at once. A key that is already being
@@ -162,7 +163,7 @@ func (o Outcome) byHand(key *Key) (Outcome, error) {
 	case o.undo != nil && compensates:
 		o.RecoveryPoint, o.again, o.failed = key.RecoveryPoint, true, false
 	case o.undo != nil:
-		next, err := o.undo.undo(key, len(key.Journal)-1)
+		next, err := o.undo.undoFrom(o.undo.stages[key.RecoveryPoint], key, true)
 		if err != nil {
 			return o, err
 		}

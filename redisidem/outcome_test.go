@@ -77,6 +77,45 @@ func TestKeyOfAFlowIsEndedByHand(t *testing.T) {
 	})
 }
 
+// TestUndoByHandCompensatesTheOpenAttempt checks that the attempt that was not committed is undone
+// as it is when the flow itself fails there.
+func TestUndoByHandCompensatesTheOpenAttempt(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		var done []string
+		flow := mustFlow(t, undoing(&done, func(c *redisidem.FlowConfig) {
+			s := &c.Stages[3]
+			s.Work = fails(errStage)
+			s.CompensateFailed, s.Compensate = true, func(_ context.Context, st *redisidem.Stage) error {
+				if st.Compensates().Stage != s.Point {
+					b.Errorf("it undoes %+v", st.Compensates())
+				}
+				done = append(done, s.Point)
+				return nil
+			}
+		}))
+		for _, byLease := range []bool{false, true} {
+			done = nil
+			value := fmt.Sprint("by a lease: ", byLease)
+			key, err := sc.DoFlow(ctx, value, request, flow)
+			mustBe(t, err, errStage)
+			o := redisidem.Fail(redisidem.JSON(410, "called off")).Undo(flow)
+			if byLease {
+				_, err = locked(b, sc, value).Commit(ctx, o)
+			} else {
+				_, err = sc.Update(ctx, key, o)
+			}
+			mustBe(t, err, nil)
+			key, err = sc.DoFlow(ctx, value, request, flow)
+			mustBe(t, err, nil)
+			mustHold(t, key, `"called off"`)
+			if want := []string{flow.Config().Stages[3].Point, "paid", "taxed", redisidem.Started}; !slices.Equal(done, want) {
+				t.Errorf("undone %q, want %q", done, want)
+			}
+		}
+	})
+}
+
 func TestUndoIsForTheKeysOwnFlow(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")
