@@ -394,23 +394,26 @@ func TestCanceledFlowFindsWhatAnOpenAttemptHasCommitted(t *testing.T) {
 		sc, _, _ := scope(t)
 		store := db.store(t)
 		died := errors.New("the worker died")
-		undo := store.Compensate(func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error {
-			return insert(ctx, tx, "undo "+st.Key().Value)
-		})
 		for _, committed := range []bool{true, false} {
 			value := fmt.Sprint(committed)
-			work := store.Stage(func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
-				return redisidem.Next(), insert(ctx, tx, value)
-			})
-			flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
-				{Point: redisidem.Started, Work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-					if committed {
-						if _, err := work(ctx, st); err != nil {
-							return redisidem.Outcome{}, err
-						}
+			first := store.FlowStage(redisidem.FlowStage{Point: redisidem.Started},
+				func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
+					return redisidem.Next(), insert(ctx, tx, value)
+				},
+				func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error {
+					return insert(ctx, tx, "undo "+st.Key().Value)
+				})
+			work := first.Work
+			first.Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if committed {
+					if _, err := work(ctx, st); err != nil {
+						return redisidem.Outcome{}, err
 					}
-					return redisidem.Outcome{}, died
-				}, Reconcile: store.Reconcile(), Compensate: undo},
+				}
+				return redisidem.Outcome{}, died
+			}
+			flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+				first,
 				{Point: "two", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
 					return redisidem.Finish(redisidem.JSON(201, "")), nil
 				}},

@@ -62,10 +62,9 @@ func (c *checkout) newFlow() (*redisidem.Flow, error) {
 		// however often a client retries. A dead letter would hold the cart.
 		MaxAttempts: max(redisidem.DefaultMaxAttempts, int(c.confirmWithin/time.Millisecond)),
 		Stages: []redisidem.FlowStage{
-			{
+			tables.FlowStage(redisidem.FlowStage{
 				Point: redisidem.Started, Next: []string{taxLinesCreated, otherKeyFound},
-				Work: tables.Stage(c.createTaxLines), Reconcile: tables.Reconcile(), Compensate: tables.Compensate(c.deleteTaxLines),
-			},
+			}, c.createTaxLines, c.deleteTaxLines),
 			{
 				// Without Reconcile: a charge that the provider does not have yet may still be
 				// under way. A checkout that fails here voids the payment of an open attempt, too.
@@ -73,10 +72,9 @@ func (c *checkout) newFlow() (*redisidem.Flow, error) {
 				Timeout: 2 * time.Second, Retry: redisidem.Retry{Attempts: 3, If: func(error) bool { return true }},
 			},
 			{Point: paymentRequested, Work: c.awaitPayment},
-			{
-				Point: paymentAuthorized, Next: []string{redisidem.Finished},
-				Work: tables.Stage(c.createOrder), Reconcile: tables.Reconcile(), Retry: redisidem.Retry{Attempts: 3},
-			},
+			tables.FlowStage(redisidem.FlowStage{
+				Point: paymentAuthorized, Next: []string{redisidem.Finished}, Retry: redisidem.Retry{Attempts: 3},
+			}, c.createOrder, nil),
 			{Point: otherKeyFound, Work: c.join},
 		},
 	})
