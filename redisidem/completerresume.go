@@ -56,8 +56,15 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
 	key, err = lease.runFlow(ctx, c.given[f.id], func(f *Flow) bool { return c.paused.has(f.cfg.Name, f.id) })
-	if errors.Is(err, ErrNoProgress) && !ofStage(err) {
-		// The flow would go round in circles the next time, too.
+	why := ""
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNoProgress) && !ofStage(err):
+		why = err.Error() // the flow would go round in circles the next time, too
+	default:
+		why = lease.failedFinally(ctx, key, err)
+	}
+	if why != "" {
 		if now := c.flows[key.Flow]; now != nil {
 			f = now // it was adopted in this run
 		}
@@ -65,7 +72,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 		if again == nil {
 			return key, errors.Join(err, claimErr)
 		}
-		err = again.makeDeadLetter(again.caller(), err.Error())
+		err = again.makeDeadLetter(again.caller(), why)
 		again.span.end(err)
 		return key, err
 	}

@@ -10,8 +10,9 @@ import (
 
 // Exhausted says what a [Completer] does with a key of a [Flow] that has used up MaxAttempts at a
 // stage. The zero value makes it a dead letter. So does any other value at three places: in a
-// compensation, after the point of no return, and if Reconcile of the stage cannot decide in
-// MaxAttempts further attempts.
+// compensation, after the point of no return, and if the flow cannot be failed in MaxAttempts
+// further attempts, because Reconcile of the stage cannot decide or the process dies. Attempts of
+// clients count, but do not keep a Completer from failing the flow once.
 type Exhausted struct {
 	// Compensate fails the flow: the committed stages are compensated, and the key finishes with
 	// the answer of [FlowConfig].FailWith.
@@ -85,13 +86,21 @@ func (l *Lease) failCause(key *Key) error {
 // exhaust decides what becomes of a key whose attempts at this revision are used up: made is their
 // number, and limit the number that is allowed. It reports false if the key becomes a dead letter.
 // The caller holds the lease's mu.
+//
+// A run that fails the flow may itself fail, so it needs a bound: MaxAttempts further attempts. If
+// clients have made them meanwhile, one run follows that is the last. After an attempt that ended
+// its process there is none.
 func (l *Lease) exhaust(key *Key, made, limit int) bool {
 	f := l.flow
 	e := f.cfg.Exhausted
+	if made >= limit+f.cfg.MaxAttempts {
+		if last := key.LastFailure; last == nil || last.Revision != key.Revision || last.Attempt < made {
+			return false
+		}
+		l.final, l.finalAt = key.requeued.count(made+1, key.Revision), key.Revision
+	}
 	switch {
-	case isCompensating(key), made >= limit+f.cfg.MaxAttempts:
-		return false
-	case f.hasPassedReturn(key):
+	case isCompensating(key), f.hasPassedReturn(key):
 		return false
 	case !key.CanceledAt.IsZero():
 		return true
@@ -100,6 +109,17 @@ func (l *Lease) exhaust(key *Key, made, limit int) bool {
 		return true
 	}
 	return l.failCause(key) != nil // the deadline has passed, and the attempts no longer matter
+}
+
+// failedFinally returns why the key becomes a dead letter after a run that has ended with this
+// error, or "" if it does not. A run that a shutdown has stopped is not the last.
+func (l *Lease) failedFinally(ctx context.Context, key *Key, err error) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !ofStage(err) || ctx.Err() != nil || key.Revision != l.finalAt {
+		return ""
+	}
+	return l.final
 }
 
 // fail returns the outcome that fails a flow at a stage. began means that an attempt at the stage

@@ -353,6 +353,65 @@ func TestExhaustedAttempts(t *testing.T) {
 	}
 }
 
+// TestClientsThatRetryOftenDoNotEndAFlow checks that a flow is failed however many attempts clients
+// have made before a completer comes, and that its failing is still bounded.
+func TestClientsThatRetryOftenDoNotEndAFlow(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*redisidem.FlowConfig)
+		act    func(sc *redisidem.Scope) error
+		answer string // "" for a dead letter
+	}{
+		{"exhausted", func(c *redisidem.FlowConfig) { c.Exhausted.Compensate = true }, nil, `"paid: exhausted"`},
+		{"canceled", func(*redisidem.FlowConfig) {}, func(sc *redisidem.Scope) error { return sc.Cancel(ctx, "k") }, `"paid: canceled-key"`},
+		{"late", func(c *redisidem.FlowConfig) { c.Deadline = 30 * time.Minute }, nil, `"paid: deadline"`},
+		{"Reconcile cannot decide", func(c *redisidem.FlowConfig) {
+			c.Exhausted.Compensate, c.Stages[2].Reconcile = true, fails(errStage)
+		}, nil, ""},
+		{"FailWith panics", func(c *redisidem.FlowConfig) {
+			c.Exhausted.Compensate, c.FailWith = true, func(*redisidem.Stage, error) redisidem.Response { panic("no answer") }
+		}, nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var undone []string
+				flow := mustFlow(b, timed(&undone, func(cfg *redisidem.FlowConfig) {
+					cfg.Deadline, cfg.MaxAttempts, cfg.Stages[2].Work = 0, 2, fails(errStage)
+				}, c.change))
+				svc := b.service(redisidem.Config{})
+				sc := svc.Scope("a")
+				for range 9 {
+					_, err := sc.DoFlow(ctx, "k", request, flow)
+					mustBe(b, err, errStage)
+				}
+				if c.act != nil {
+					mustBe(b, c.act(sc), nil)
+				}
+				var all redisidem.SweepResult
+				for range 4 {
+					time.Sleep(time.Hour)
+					swept, err := mustCompleter(b, svc, flow).Sweep(ctx)
+					mustBe(b, err, nil)
+					all.Finished += swept.Finished
+					all.DeadLettered += swept.DeadLettered
+				}
+				key, err := sc.Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				if c.answer == "" {
+					if all.DeadLettered != 1 || key.DeadLetter == nil {
+						b.Errorf("the sweeps did %+v", all)
+					}
+					return
+				}
+				if !key.Finished() {
+					b.Fatalf("the sweeps did %+v: %+v", all, key.DeadLetter)
+				}
+				mustHold(b, key, c.answer)
+			})
+		})
+	}
+}
+
 // TestExhaustedLastStage checks that a last stage that fails, too, ends in a dead letter.
 func TestExhaustedLastStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {

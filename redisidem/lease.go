@@ -50,6 +50,8 @@ type Lease struct {
 	idle         bool      // it ended because there was nothing to do
 	exhausted    bool      // the attempts at the revision exhaustedAt are used up
 	exhaustedAt  int64
+	final        string // why the key becomes a dead letter if a run at the revision finalAt fails; "" if it does not
+	finalAt      int64
 	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
 	hung         bool                    // the callback was reported as hung and has not returned
 	lost         error                   // set by lose: why it cancelled the context
