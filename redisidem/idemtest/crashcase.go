@@ -121,6 +121,9 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 			key, err = sc.DoFlow(it.ctx, caseKey, p.world.Request, flow)
 		}()
 		<-done
+		if err != nil && !it.dead() {
+			p.complete(it, svc, flow)
+		}
 		switch {
 		case it.dead():
 			p.note("%s: died", at)
@@ -150,6 +153,23 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 	}
 	p.fatal("the request was sent %d times and not answered; the last error is %v", p.MaxRequests, err)
 	return nil, nil
+}
+
+// complete runs a completer after a request that ended with an error, if the flow has Exhausted:
+// only completers end a key whose attempts are used up.
+func (p *crashCase) complete(it *process, svc *redisidem.Service, flow *redisidem.Flow) {
+	p.t.Helper()
+	cfg := flow.Config()
+	if cfg.Exhausted == (redisidem.Exhausted{}) || cfg.RecoverAfter == 0 {
+		return
+	}
+	p.pass(min(64*cfg.RecoverAfter, svc.Config().Retention/2)) // the longest pause between attempts
+	c, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, &redisidem.CompleterConfig{Concurrency: 1, Drain: -1})
+	if err != nil {
+		p.t.Fatalf("idemtest: %v", err)
+	}
+	swept, err := c.Sweep(it.ctx)
+	p.note("a completer comes: %+v, %v", swept, err)
 }
 
 // answered does what the client does after an interim answer.
@@ -184,13 +204,17 @@ func (p *crashCase) awake(key *redisidem.Key) {
 	if key.SnoozedUntil.IsZero() {
 		return
 	}
-	snooze := key.SnoozedUntil.Sub(key.UpdatedAt)
+	p.pass(key.SnoozedUntil.Sub(key.UpdatedAt))
+}
+
+// pass lets time pass. On a server whose clock cannot be put forward, it waits.
+func (p *crashCase) pass(d time.Duration) {
 	if p.server != nil {
-		p.server.FastForward(snooze)
+		p.server.FastForward(d)
 		return
 	}
 	select {
-	case <-time.After(snooze):
+	case <-time.After(d):
 	case <-p.t.Context().Done():
 	}
 }

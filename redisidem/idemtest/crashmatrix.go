@@ -90,6 +90,10 @@ type World struct {
 // no lock, and no key without an expiry except those of [redisidem.Stage.ShardKey]. A further
 // process must then replay the response without running anything.
 //
+// If the flow has Exhausted and a RecoverAfter, a completer of the process comes after each request
+// that ends with an error, because only completers end a key whose attempts are used up. It waits
+// 64 times RecoverAfter before that, so a Client of the caller's own needs a short one.
+//
 // CrashMatrix finds flows that break their promise. It finds work that does harm the second time,
 // and state that was kept in memory. It also finds a response that depends on the run: on its
 // fence, its attempt, the time or a random number. It does not find goroutines that a stage starts

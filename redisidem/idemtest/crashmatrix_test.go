@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,118 @@ func TestCrashMatrixOfSnoozes(t *testing.T) {
 	if !slices.Contains(cases, "kill_after_commit_of_tax_lines_created_visit_3") {
 		t.Errorf("cases are %q", cases)
 	}
+}
+
+// TestCrashMatrixOfActsFromOutside kills processes of flows that something else than their stages
+// ends or stops: a deadline, an operator, or a completer that has tried often enough.
+func TestCrashMatrixOfActsFromOutside(t *testing.T) {
+	t.Parallel()
+	act := redisidem.Act{Actor: "a test", Reason: "a test"}
+	undone := map[string]Times{"charge": Exactly(1), "refund": Exactly(1)}
+	pending := func(context.Context, *redisidem.Stage) (outcome, error) {
+		return redisidem.Snooze(time.Millisecond, redisidem.JSON(202, "pending")).UntilCalled(), nil
+	}
+	away := func(context.Context, *redisidem.Stage) (outcome, error) { return outcome{}, errors.New("no answer") }
+	for name, c := range map[string]struct {
+		change  func(cfg *redisidem.FlowConfig)
+		interim func(srv *Server, svc *redisidem.Service, flow *redisidem.Flow) error
+		promise map[string]Times
+		last    string // a boundary that must be among the cases
+	}{
+		"deadline": {
+			func(cfg *redisidem.FlowConfig) { cfg.Deadline, cfg.Stages[2].Work = time.Hour, pending },
+			func(srv *Server, _ *redisidem.Service, _ *redisidem.Flow) error { srv.FastForward(time.Hour); return nil },
+			undone, "kill_after_compensate_tax_lines_created",
+		},
+		"cancel": {
+			func(cfg *redisidem.FlowConfig) { cfg.Stages[2].Work = pending },
+			func(_ *Server, svc *redisidem.Service, _ *redisidem.Flow) error {
+				return svc.Scope(caseScope).Cancel(t.Context(), caseKey)
+			},
+			undone, "kill_after_compensate_tax_lines_created",
+		},
+		"exhausted": {
+			func(cfg *redisidem.FlowConfig) {
+				cfg.MaxAttempts, cfg.Exhausted.Compensate, cfg.Stages[2].Work = 2, true, away
+			},
+			nil, undone, "kill_after_compensate_tax_lines_created",
+		},
+		"exhausted, with a last stage": {
+			func(cfg *redisidem.FlowConfig) {
+				cfg.MaxAttempts, cfg.Exhausted.Stage, cfg.Stages[2].Work = 2, "by_hand", away
+				cfg.Stages[2].Next = []string{redisidem.Finished}
+				cfg.Stages = append(cfg.Stages, stage{Point: "by_hand", Work: func(context.Context, *redisidem.Stage) (outcome, error) {
+					return redisidem.Finish(redisidem.JSON(202, "an operator has been asked")), nil
+				}})
+			},
+			nil, map[string]Times{"charge": Exactly(1)}, "kill_after_by_hand",
+		},
+		"pause": {
+			func(cfg *redisidem.FlowConfig) {
+				cfg.Pausable = true
+				mail := cfg.Stages[2].Work
+				cfg.Stages[2].Work = func(ctx context.Context, st *redisidem.Stage) (outcome, error) {
+					if st.Key().Revision < 3 {
+						return pending(ctx, st)
+					}
+					return mail(ctx, st)
+				}
+			},
+			func(_ *Server, svc *redisidem.Service, flow *redisidem.Flow) error {
+				in := redisidem.NewInspector(svc)
+				if err := in.Pause(t.Context(), flow.Config().Name, true, act); err != nil {
+					return err
+				}
+				if _, err := svc.Scope(caseScope).DoFlow(t.Context(), caseKey, buy, flow); !errors.Is(err, redisidem.ErrPaused) {
+					return fmt.Errorf("the flow is not paused: %w", err)
+				}
+				return in.Resume(t.Context(), flow.Config().Name, act)
+			},
+			sold, "kill_after_payment_authorized_visit_2",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := NewServer(t)
+			cases, failed := collect(t, CrashConfig{
+				Promise: c.promise,
+				Config:  &redisidem.Config{Lease: 200 * time.Millisecond},
+				Client:  func(testing.TB) redis.UniversalClient { return redis.NewClient(srv.Options()) },
+				World: func(tb testing.TB) World {
+					tb.Helper()
+					s := newShop()
+					newFlow := func() (*redisidem.Flow, error) {
+						cfg := checkout(s)
+						cfg.RecoverAfter = time.Millisecond
+						c.change(&cfg)
+						return redisidem.NewFlow(cfg)
+					}
+					return World{Flow: newFlow, Request: buy, Effects: s.effects, Interim: func(*redisidem.Key) {
+						flow, err := newFlow()
+						if err == nil {
+							err = c.interim(srv, sameService(srv), flow)
+						}
+						if err != nil {
+							tb.Error(err)
+						}
+					}}
+				},
+			})
+			if len(failed) > 0 {
+				t.Errorf("failed: %q", failed)
+			}
+			if !slices.Contains(cases, c.last) {
+				t.Errorf("%q is not among the cases %q", c.last, cases)
+			}
+		})
+	}
+}
+
+// sameService returns a service in the namespace of the matrix that has the server.
+func sameService(srv *Server) *redisidem.Service {
+	names := srv.Client().Keys(context.Background(), "idemtest-*").Val()
+	namespace, _, _ := strings.Cut(names[0], ":")
+	return srv.Service(&redisidem.Config{Namespace: namespace})
 }
 
 func TestCrashMatrixOfLoopsAndRetries(t *testing.T) {
