@@ -36,6 +36,7 @@ func Run(t *testing.T, f Framework) {
 		"ClientDisconnects": clientDisconnects,
 		"StoreDown":         storeDown,
 		"Compression":       compression,
+		"Webhooks":          webhooks,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
