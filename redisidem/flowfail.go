@@ -88,8 +88,8 @@ func (l *Lease) failCause(key *Key) error {
 // The caller holds the lease's mu.
 //
 // A run that fails the flow may itself fail, so it needs a bound: MaxAttempts further attempts. If
-// clients have made them meanwhile, one run follows that is the last. After an attempt that ended
-// its process there is none.
+// clients have made them meanwhile, one run follows that is the last, except after an attempt that
+// ended its process.
 func (l *Lease) exhaust(key *Key, made, limit int) bool {
 	f := l.flow
 	e := f.cfg.Exhausted

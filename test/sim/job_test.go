@@ -303,6 +303,9 @@ func (j *job) end(key *redisidem.Key, err error) {
 	if j.fence == 0 {
 		limit += j.wait
 	}
+	if w.plan.changes {
+		limit += timeout // a key of an earlier version is claimed once more
+	}
 	j.promptly(limit, "ends")
 	if j.pending != nil && j.pending.state == open {
 		switch {

@@ -111,7 +111,7 @@ func newWorld(seed uint64) *world {
 	if r.IntN(4) == 0 {
 		w.plan.deadline = upTo(15*time.Second, r) + time.Millisecond
 	}
-	w.plan.exhausts = r.IntN(3) == 0
+	w.plan.exhausts = r.IntN(3) > 0
 	w.plan.cancels = r.IntN(5) == 0
 	w.plan.pausable, w.plan.loses = r.IntN(3) == 0, r.IntN(4) == 0
 	w.plan.changes = r.IntN(4) == 0
