@@ -70,6 +70,14 @@ func (l *Lease) untilDeadline(ctx context.Context, key *Key) (context.Context, c
 	return ctx, func() {}
 }
 
+// isPastDeadline reports whether a stage that has returned fails the flow because of its deadline.
+// The context of the stage may also have ended with the lease, and another worker may have the key,
+// or at the deadline of another flow, a stage of which calls this one.
+func (l *Lease) isPastDeadline(key *Key) bool {
+	l.checkClock()
+	return !l.isLost() && errors.Is(l.failCause(key), ErrDeadline)
+}
+
 // failCause returns why the flow is failed at the key, or nil if it continues.
 func (l *Lease) failCause(key *Key) error {
 	switch {

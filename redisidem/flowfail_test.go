@@ -184,6 +184,32 @@ func TestDeadlineEndsARunningStage(t *testing.T) {
 	})
 }
 
+// TestDeadlineIsNotForALostLease checks that a stage that returns after the deadline and after its
+// lease does not fail the flow: another worker may have the key.
+func TestDeadlineIsNotForALostLease(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		failed := 0
+		var undone []string
+		flow := mustFlow(b, timed(&undone, func(c *redisidem.FlowConfig) {
+			c.Deadline = 20 * time.Second
+			c.FailWith = func(*redisidem.Stage, error) redisidem.Response { failed++; return redisidem.JSON(410, "late") }
+			c.Stages[2].Work = func(stage context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				<-stage.Done()
+				mustBe(b, sc.Unlock(ctx, "k"), nil)
+				time.Sleep(svc.Config().Lease)
+				return redisidem.Outcome{}, errStage
+			}
+		}))
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, redisidem.ErrLeaseLost)
+		if failed > 0 || len(undone) > 0 {
+			b.Errorf("FailWith was called %d times; undone %q", failed, undone)
+		}
+	})
+}
+
 // TestDeadlineIsLookedAtAfterACrash has a worker that dies, whose key would be due after hours.
 func TestDeadlineIsLookedAtAfterACrash(t *testing.T) {
 	inBubble(t, func(b *bubble) {

@@ -100,8 +100,7 @@ func (f *Flow) runAt(ctx context.Context, st *Stage, visit int) (Outcome, error)
 	bounded, cancel := st.lease.untilDeadline(ctx, st.key)
 	defer cancel()
 	o, reconciled, err := stage.perform(bounded, st)
-	// The context may have ended at the deadline of another flow, a stage of which calls this one.
-	if err != nil && bounded.Err() != nil && errors.Is(st.lease.failCause(st.key), ErrDeadline) {
+	if err != nil && bounded.Err() != nil && st.lease.isPastDeadline(st.key) {
 		return f.fail(ctx, st, stage, ErrDeadline, true)
 	}
 	if err != nil {
