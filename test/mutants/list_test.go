@@ -417,6 +417,22 @@ var mutants = []mutant{
 		killer: "TestDeadlineEndsARunningStage",
 	},
 	{
+		name: "outnumbered", // attempts of clients keep a completer from failing a flow
+		file: "redisidem/flowfail.go",
+		old:  "last.Revision != key.Revision || last.Attempt < made {",
+		new:  "true {",
+
+		killer: "TestClientsThatRetryOftenDoNotEndAFlow",
+	},
+	{
+		name: "greedy", // a canceled worker whose commit is refused keeps the lock
+		file: "redisidem/commit.go",
+		old:  "if key.Flow != \"\" { // a cancel",
+		new:  "if false { // a cancel",
+
+		killer: "TestCanceledWorkerGivesItsLockBack",
+	},
+	{
 		name: "polite", // a cancel leaves the lease to its worker
 		file: "lua/cancel.lua",
 		old:  "' - ' .. string.format('%.0f', fence + 1)",
