@@ -23,7 +23,8 @@ func webhooks(t *testing.T, f Framework) {
 		s.Runs.Add(1)
 		return c.Write(200, "got "+c.Body())
 	}}}) + "/orders"
-	deliver := func(event, signed, body string) Answer {
+	const body = "{ \"number\": 1 }\n"
+	deliver := func(event, signed string) Answer {
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write([]byte(signed))
 		return Post(t, url, "", body, WithoutKey, func(r *http.Request) {
@@ -31,14 +32,13 @@ func webhooks(t *testing.T, f Framework) {
 			r.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 		})
 	}
-	const body = "{ \"number\": 1 }\n"
-	WantStatus(t, deliver("1", "another body", body), 403)
+	WantStatus(t, deliver("1", "another body"), 403)
 	s.WantRuns(0)
-	first := deliver("1", body, body)
-	if first.StatusCode != 200 || first.Body != "got "+body {
+	first := deliver("1", body)
+	if first.StatusCode != http.StatusOK || first.Body != "got "+body {
 		t.Errorf("got %d %q", first.StatusCode, first.Body)
 	}
-	WantReplay(t, deliver("1", body, body), first)
-	WantStatus(t, deliver("2", body, body), 200)
+	WantReplay(t, deliver("1", body), first)
+	WantStatus(t, deliver("2", body), 200)
 	s.WantRuns(2)
 }

@@ -176,7 +176,10 @@ func TestCrashMatrixOfActsFromOutside(t *testing.T) {
 	}{
 		"deadline": {
 			func(cfg *redisidem.FlowConfig) { cfg.Deadline, cfg.Stages[2].Work = time.Hour, pending },
-			func(srv *Server, _ *redisidem.Service, _ *redisidem.Flow) error { srv.FastForward(time.Hour); return nil },
+			func(srv *Server, _ *redisidem.Service, _ *redisidem.Flow) error {
+				srv.FastForward(time.Hour)
+				return nil
+			},
 			undone, "kill_after_compensate_tax_lines_created",
 		},
 		"cancel": {
@@ -200,7 +203,9 @@ func TestCrashMatrixOfActsFromOutside(t *testing.T) {
 					return redisidem.Finish(redisidem.JSON(202, "an operator has been asked")), nil
 				}})
 			},
-			nil, map[string]Times{"charge": Exactly(1)}, "kill_after_by_hand",
+			nil,
+			map[string]Times{"charge": Exactly(1)},
+			"kill_after_by_hand",
 		},
 		"pause": {
 			func(cfg *redisidem.FlowConfig) {
