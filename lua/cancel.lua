@@ -15,7 +15,8 @@
 --   OTHER   nonce; the record's flow, which has another index and list; '' when it has none
 --   DAMAGED nonce; what is wrong
 --
--- Safe to repeat: yes. A key that is canceled stays as it is.
+-- Safe to repeat: yes. A key that is canceled stays as it is, unless it has become a dead letter
+-- before it was failed: that is in the index again.
 -- redis.call: 5 (HMGET, PTTL, TIME, HSET, ZADD), and 5 more for a dead letter (HDEL, HSET, ZREM,
 -- PTTL, PEXPIRE; PEXPIRE twice when the index is new). 2 for the other replies (HMGET, HDEL), 1 for
 -- DONE (HMGET).
@@ -41,7 +42,8 @@ local revision, owner, fence, stage, counts, spent, rest =
 if not revision then
   return 'DAMAGED ' .. nonce .. '\n\nunknown schema version, or control cannot be read'
 end
-if r[4] then
+local late = r[5] or string.find(r[2] or '', '^compensate:%d+$')
+if r[4] and (late or not r[6]) then
   master()
   return 'OK ' .. nonce
 end
@@ -53,7 +55,7 @@ if flow == '' or not KEYS[3] or string.sub(KEYS[3], -#flow - 5) ~= ':due:' .. fl
   master()
   return 'OTHER ' .. nonce .. '\n\n' .. (r[3] or '')
 end
-if r[5] or string.find(r[2] or '', '^compensate:%d+$') then
+if late then
   master()
   return 'LATE ' .. nonce
 end

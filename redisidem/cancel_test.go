@@ -279,6 +279,38 @@ func TestCanceledDeadLetterIsUndone(t *testing.T) {
 	})
 }
 
+// TestSecondCancelRevivesADeadLetter cancels a key that could not be undone, because the program
+// had lost a stage, and was canceled before.
+func TestSecondCancelRevivesADeadLetter(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		change := func(c *redisidem.FlowConfig) { c.MaxAttempts, c.Stages[2].Work = 1, fails(errStage) }
+		flow := mustFlow(b, timed(&undone, change))
+		without := mustFlow(b, timed(&undone, change, func(c *redisidem.FlowConfig) { c.Stages[1].Point = "renamed" }))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		mustBe(b, sc.Cancel(ctx, "k"), nil)
+		for range 4 {
+			time.Sleep(time.Hour)
+			_, err := mustCompleter(b, svc, without).Sweep(ctx)
+			mustBe(b, err, nil)
+		}
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if key.DeadLetter == nil {
+			b.Fatalf("at %q after %d attempts", key.RecoveryPoint, key.Attempts)
+		}
+		mustBe(b, sc.Cancel(ctx, "k"), nil)
+		mustSweep(b, mustCompleter(b, svc, flow), redisidem.SweepResult{Due: 1, Finished: 1})
+		mustBe(b, sc.Cancel(ctx, "k"), nil) // it has its answer
+		if len(undone) != 2 {
+			b.Errorf("undone %q", undone)
+		}
+	})
+}
+
 // TestCancelWakesCompleters checks that a canceled key is undone although its flow rests.
 func TestCancelWakesCompleters(t *testing.T) {
 	inBubble(t, func(b *bubble) {

@@ -14,6 +14,14 @@ var errGoexit = errors.New("stage called runtime.Goexit")
 // errNotOurs reports that a record belongs to a flow of another name, or to no flow.
 var errNotOurs = errors.New("redisidem: key belongs to no flow of that name")
 
+// panicError is a panic of a stage or of the observer.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
+
 // resume takes the lease on a key and runs its flow in the version that the key belongs to. For a
 // finished key, the claim removes it from the due index.
 func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func(bool)) (key *Key, err error) {
@@ -22,7 +30,7 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 	var lease *Lease
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+			err = &panicError{v, debug.Stack()}
 		}
 		if lease != nil {
 			lease.span.end(err)
@@ -55,14 +63,14 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 	if why := lease.deadLetterReason(c.paused.lastSeen(f)); why != "" {
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
-	key, err = lease.runFlow(ctx, c.given[f.id], func(f *Flow) bool { return c.paused.has(f.cfg.Name, f.id) })
+	key, err = c.run(ctx, lease, f)
 	why := ""
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNoProgress) && !ofStage(err):
 		why = err.Error() // the flow would go round in circles the next time, too
 	default:
-		why = lease.failedFinally(ctx, key, err)
+		why = lease.failedFinally(ctx, err)
 	}
 	if why != "" {
 		if now := c.flows[key.Flow]; now != nil {
@@ -72,9 +80,22 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 		if again == nil {
 			return key, errors.Join(err, claimErr)
 		}
+		if again.Key().Revision != key.Revision { // another worker came between, and the key has advanced
+			return key, errors.Join(err, again.abandonUnbegun(again.caller(), err))
+		}
 		err = again.makeDeadLetter(again.caller(), why)
 		again.span.end(err)
 		return key, err
 	}
 	return key, err
+}
+
+// run runs the flow of a key, and returns a panic as an error.
+func (c *Completer) run(ctx context.Context, lease *Lease, f *Flow) (key *Key, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			key, err = lease.Key(), &panicError{v, debug.Stack()}
+		}
+	}()
+	return lease.runFlow(ctx, c.given[f.id], func(f *Flow) bool { return c.paused.has(f.cfg.Name, f.id) })
 }

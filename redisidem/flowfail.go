@@ -96,13 +96,13 @@ func (l *Lease) failCause(key *Key) error {
 // The caller holds the lease's mu.
 //
 // A run that fails the flow may itself fail, so it needs a bound: MaxAttempts further attempts. If
-// clients have made them meanwhile, one run follows that is the last, except after an attempt that
-// ended its process.
+// clients have made them meanwhile, one run follows that is the last, except after an attempt whose
+// lease lapsed: a run that ends its process would do so again and again.
 func (l *Lease) exhaust(key *Key, made, limit int) bool {
 	f := l.flow
 	e := f.cfg.Exhausted
 	if made >= limit+f.cfg.MaxAttempts {
-		if last := key.LastFailure; last == nil || last.Revision != key.Revision || last.Attempt < made {
+		if l.lapsed {
 			return false
 		}
 		l.final, l.finalAt = key.requeued.count(made+1, key.Revision), key.Revision
@@ -120,14 +120,19 @@ func (l *Lease) exhaust(key *Key, made, limit int) bool {
 }
 
 // failedFinally returns why the key becomes a dead letter after a run that has ended with this
-// error, or "" if it does not. A run that a shutdown has stopped is not the last.
-func (l *Lease) failedFinally(ctx context.Context, key *Key, err error) string {
+// error, or "" if it does not. A run that a shutdown has stopped, or for which Redis did not
+// answer, is not the last.
+func (l *Lease) failedFinally(ctx context.Context, err error) string {
+	_, panicked := errors.AsType[*panicError](err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !ofStage(err) || ctx.Err() != nil || key.Revision != l.finalAt {
+	if ctx.Err() != nil || l.key.Revision != l.finalAt {
 		return ""
 	}
-	return l.final
+	if ofStage(err) || panicked || errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownRecoveryPoint) {
+		return l.final
+	}
+	return ""
 }
 
 // fail returns the outcome that fails a flow at a stage. began means that an attempt at the stage

@@ -438,6 +438,109 @@ func TestClientsThatRetryOftenDoNotEndAFlow(t *testing.T) {
 	}
 }
 
+// TestFlowThatCannotBeUndoneBecomesADeadLetter removes a stage from the program that was committed
+// and has to be compensated. A completer fails the flow once, and no more.
+func TestFlowThatCannotBeUndoneBecomesADeadLetter(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		change := func(cfg *redisidem.FlowConfig) {
+			cfg.Deadline, cfg.MaxAttempts, cfg.Stages[2].Work, cfg.Exhausted.Compensate = 0, 2, fails(errStage), true
+		}
+		flow := mustFlow(b, timed(&undone, change))
+		without := mustFlow(b, timed(&undone, change, func(cfg *redisidem.FlowConfig) { cfg.Stages[1].Point = "renamed" }))
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		for range 9 {
+			_, err := sc.DoFlow(ctx, "k", request, flow)
+			mustBe(b, err, errStage)
+		}
+		mustFailOnce(b, svc, without)
+	})
+}
+
+// mustFailOnce sweeps until the key "k" is a dead letter, which it must be after one run.
+func mustFailOnce(b *bubble, svc *redisidem.Service, flow *redisidem.Flow) {
+	b.Helper()
+	before, err := svc.Scope("a").Retrieve(ctx, "k")
+	mustBe(b, err, nil)
+	for range 4 {
+		time.Sleep(time.Hour)
+		_, err := mustCompleter(b, svc, flow).Sweep(ctx)
+		mustBe(b, err, nil)
+	}
+	key, err := svc.Scope("a").Retrieve(ctx, "k")
+	mustBe(b, err, nil)
+	if key.DeadLetter == nil || key.Attempts > before.Attempts+1 {
+		b.Errorf("dead letter %+v after %d further attempts", key.DeadLetter, key.Attempts-before.Attempts)
+	}
+}
+
+// TestLastAttemptWithoutAFailureIsNoReasonForADeadLetter checks that the flow is failed also when
+// the last attempt of a client has left no failure: the key was canceled meanwhile, or failures are
+// discarded. An attempt that ended its process is the exception.
+func TestLastAttemptWithoutAFailureIsNoReasonForADeadLetter(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg    redisidem.Config
+		cancel bool
+		dies   bool
+	}{
+		"canceled during the attempt": {cancel: true},
+		"discarded":                   {cfg: redisidem.Config{DiscardFailures: true}},
+		"it died":                     {dies: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var undone []string
+				svc := b.service(c.cfg)
+				sc, runs := svc.Scope("a"), 0
+				flow := mustFlow(b, timed(&undone, func(cfg *redisidem.FlowConfig) {
+					cfg.Deadline, cfg.MaxAttempts, cfg.Exhausted.Compensate = 0, 2, !c.cancel
+					cfg.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+						runs++
+						if runs == 9 && c.cancel {
+							mustBe(b, sc.Cancel(ctx, "k"), nil)
+						}
+						return redisidem.Outcome{}, errStage
+					}
+				}))
+				for range 9 {
+					_, err := sc.DoFlow(ctx, "k", request, flow)
+					if err == nil {
+						b.Fatal("the stage has not failed")
+					}
+				}
+				if c.dies {
+					short := b.service(redisidem.Config{MaxHold: time.Millisecond}) // no renewals
+					lease, err := short.Scope("a").Lock(ctx, "k")
+					mustBe(b, err, nil)
+					for range 3 {
+						time.Sleep(time.Hour)
+						_, err := mustCompleter(b, svc, flow).Sweep(ctx)
+						mustBe(b, err, nil)
+					}
+					key, err := sc.Retrieve(ctx, "k")
+					mustBe(b, err, nil)
+					if key.DeadLetter == nil || key.Attempts != lease.Key().Attempts {
+						b.Errorf("dead letter %+v after %d attempts", key.DeadLetter, key.Attempts)
+					}
+					_ = lease.Abandon(ctx)
+					return
+				}
+				for range 2 {
+					time.Sleep(time.Hour)
+					_, err := mustCompleter(b, svc, flow).Sweep(ctx)
+					mustBe(b, err, nil)
+				}
+				key, err := sc.Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				if !key.Finished() || len(undone) != 2 {
+					b.Errorf("at %q, undone %q, dead letter %+v", key.RecoveryPoint, undone, key.DeadLetter)
+				}
+			})
+		})
+	}
+}
+
 // TestExhaustedLastStage checks that a last stage that fails, too, ends in a dead letter.
 func TestExhaustedLastStage(t *testing.T) {
 	inBubble(t, func(b *bubble) {

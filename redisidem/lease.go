@@ -21,6 +21,7 @@ type Lease struct {
 	scope       *Scope
 	id          identity
 	token       string
+	lapsed      bool // the lease before it was not given back
 	fence       int64
 	began       time.Time // when the claim was sent
 	outer       *Lease    // the lease of the stage whose callback claimed this one, or nil
@@ -142,6 +143,7 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
+	lapsed := key.LockedBy != ""
 	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = id, granted.Attempts, granted.At, false, false
 	key.LockedBy = sc.service.cfg.Owner
 	if c.flow != nil && !c.unrunnable {
@@ -149,7 +151,7 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	}
 
 	l := &Lease{
-		scope: sc, id: id, token: g.token, fence: granted.Fence, attempt: granted.Attempt, outer: cl.outer, flow: c.flow, key: key,
+		scope: sc, id: id, token: g.token, lapsed: lapsed, fence: granted.Fence, attempt: granted.Attempt, outer: cl.outer, flow: c.flow, key: key,
 		byCompleter: c.completing, byHand: c.byHand, onHung: c.onHung, began: g.sent, since: g.sent, sent: g.sent,
 	}
 	caller := cl.caller

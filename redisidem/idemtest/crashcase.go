@@ -155,6 +155,10 @@ func (p *crashCase) live(at crashPoint) (*redisidem.Key, []crashPoint) {
 	return nil, nil
 }
 
+// longestRealPause is how long the matrix waits for a completer's turn on a server whose clock
+// cannot be put forward.
+const longestRealPause = 10 * time.Second
+
 // complete runs a completer after a request that ended with an error, if the flow has Exhausted:
 // only completers end a key whose attempts are used up.
 func (p *crashCase) complete(it *process, svc *redisidem.Service, flow *redisidem.Flow) {
@@ -163,7 +167,11 @@ func (p *crashCase) complete(it *process, svc *redisidem.Service, flow *rediside
 	if cfg.Exhausted == (redisidem.Exhausted{}) || cfg.RecoverAfter == 0 {
 		return
 	}
-	p.pass(min(64*cfg.RecoverAfter, svc.Config().Retention/2)) // the longest pause between attempts
+	pause := min(64*cfg.RecoverAfter, svc.Config().Retention/2) // the longest between attempts
+	if p.server == nil && pause > longestRealPause {
+		p.t.Fatalf("idemtest: RecoverAfter (%v) is too long to be waited for: at most %v with a Client", cfg.RecoverAfter, longestRealPause/64)
+	}
+	p.pass(pause)
 	c, err := redisidem.NewCompleter(svc, []*redisidem.Flow{flow}, &redisidem.CompleterConfig{Concurrency: 1, Drain: -1})
 	if err != nil {
 		p.t.Fatalf("idemtest: %v", err)

@@ -92,7 +92,8 @@ type World struct {
 //
 // If the flow has Exhausted and a RecoverAfter, a completer of the process comes after each request
 // that ends with an error, because only completers end a key whose attempts are used up. It waits
-// 64 times RecoverAfter before that, so a Client of the caller's own needs a short one.
+// 64 times RecoverAfter before that: a Deadline shorter than that ends the flow then, and with a
+// Client of the caller's own, RecoverAfter must be at most 156 ms.
 //
 // CrashMatrix finds flows that break their promise. It finds work that does harm the second time,
 // and state that was kept in memory. It also finds a response that depends on the run: on its

@@ -419,10 +419,18 @@ var mutants = []mutant{
 	{
 		name: "outnumbered", // attempts of clients keep a completer from failing a flow
 		file: "redisidem/flowfail.go",
-		old:  "last.Revision != key.Revision || last.Attempt < made {",
-		new:  "true {",
+		old:  "		if l.lapsed {\n",
+		new:  "		if true {\n",
 
 		killer: "TestClientsThatRetryOftenDoNotEndAFlow",
+	},
+	{
+		name: "relentless", // completers fail a flow for ever that cannot be undone
+		file: "redisidem/flowfail.go",
+		old:  " || errors.Is(err, ErrUnknownRecoveryPoint) {",
+		new:  " {",
+
+		killer: "TestFlowThatCannotBeUndoneBecomesADeadLetter",
 	},
 	{
 		name: "greedy", // a canceled worker whose commit is refused keeps the lock
@@ -451,8 +459,8 @@ var mutants = []mutant{
 	{
 		name: "obliging", // a key behind the point of no return can be canceled
 		file: "lua/cancel.lua",
-		old:  "if r[5] or string.find",
-		new:  "if string.find",
+		old:  "local late = r[5] or ",
+		new:  "local late = ",
 
 		killer: "TestCancelComesTooLate",
 	},
