@@ -36,12 +36,20 @@ func TestSeedM3KeyStandsForOneRequest(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		sc := e.service().Scope("a")
 		start(t, sc, "k")
-		for what, other := range otherRequests {
-			if _, err := sc.InitializeRequest(ctx, "k", other); !errors.Is(err, redisidem.ErrFingerprintMismatch) {
-				t.Errorf("another %s: %v", what, err)
+		mustRefuseOthers := func(when string) {
+			for what, other := range otherRequests {
+				if _, err := sc.InitializeRequest(ctx, "k", other); !errors.Is(err, redisidem.ErrFingerprintMismatch) {
+					t.Errorf("%s, another %s: %v", when, what, err)
+				}
+				if _, err := sc.Do(ctx, "k", other, never(t)); !errors.Is(err, redisidem.ErrFingerprintMismatch) {
+					t.Errorf("%s, the work of another %s: %v", when, what, err)
+				}
 			}
 		}
-		start(t, sc, "k")
+		mustRefuseOthers("started")
+		_, err := sc.WorkStage(ctx, start(t, sc, "k"), finish("done"))
+		mustBe(t, err, nil)
+		mustRefuseOthers("finished")
 	})
 }
 
