@@ -82,12 +82,14 @@ func (s *Service) pausedForClients(ctx context.Context, f *Flow) *PausedError {
 }
 
 // readPauses reads the pauses, unless another caller has done so meanwhile. It returns the last
-// pauses that are known, or nil.
+// pauses that are known, or nil. Config.Timeout bounds it, the wait for other callers included.
 func (s *Service) readPauses(ctx context.Context) *knownPauses {
+	bounded, cancel := s.bounded(ctx)
+	defer cancel()
 	select {
 	case s.pauses.reading <- struct{}{}:
 		defer func() { <-s.pauses.reading }()
-	case <-ctx.Done():
+	case <-bounded.Done():
 		return s.pauses.known.Load()
 	}
 	known, ok := s.pauses.fresh()
@@ -95,8 +97,6 @@ func (s *Service) readPauses(ctx context.Context) *knownPauses {
 		return known
 	}
 	defer s.inFlight.leave()
-	bounded, cancel := s.bounded(ctx)
-	defer cancel()
 	read, err := s.redis.Pauses(bounded)
 	if err != nil && ctx.Err() != nil {
 		return known // the next caller asks

@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -127,5 +128,27 @@ func TestClientsOfAnUnreachableRedisKeepTheLastPauses(t *testing.T) {
 		time.Sleep(time.Minute)
 		_, err = svc.Scope("a").DoFlow(ctx, "l", request, flow)
 		mustBe(b, err, redisidem.ErrPaused)
+	})
+}
+
+// TestCallerWaitsForThePausesNoLongerThanATimeout has a caller that leaves while it reads the
+// pauses. Another caller has waited for it, and must not begin anew.
+func TestCallerWaitsForThePausesNoLongerThanATimeout(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{Timeout: 500 * time.Millisecond})
+		flow := mustFlow(b, cart(pausableFlow))
+		b.freeze()
+		leaves, cancel := context.WithTimeout(ctx, 400*time.Millisecond)
+		defer cancel()
+		var left sync.WaitGroup
+		left.Go(func() { _, _ = svc.Scope("a").DoFlow(leaves, "one", request, flow) })
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		_, err := svc.Scope("a").DoFlow(ctx, "two", request, flow)
+		if took := time.Since(began); took > time.Second { // for the pauses and for the claim
+			b.Errorf("%v after %v", err, took)
+		}
+		mustBe(b, err, redisidem.ErrUnavailable)
+		left.Wait()
 	})
 }
