@@ -134,7 +134,7 @@ func (h *Handler) config() *httpidem.Config {
 
 // fingerprint adds the request as the client sent it: handlers in front of this one may have
 // rewritten it, and given two paths the same one.
-func fingerprint(d *httpidem.Digest, r *http.Request, body []byte) error {
+func fingerprint(d *httpidem.Digest, r *http.Request, body *httpidem.Body) error {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		d.Text(original.Method)
 		d.Text(original.RequestURI)

@@ -88,10 +88,15 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	case verdict == unkeyed:
 		m.bypass(w, r, next)
 	case verdict == refused:
+	case verdict == oversize:
+		defer e.release()
+		e.restoreOversize()
+		m.observe(r.Context(), ResultOversize, 0, nil)
+		next.ServeHTTP(w, r)
 	case limit > 0:
 		e.serveWithin(limit)
 	default:
-		defer e.slot.release()
+		defer e.release()
 		e.serve()
 	}
 }
