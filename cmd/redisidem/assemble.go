@@ -71,6 +71,10 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 			return configfile.Within("scope_keys", err)
 		}
 	}
+	spool, err := c.spool()
+	if err != nil {
+		return err
+	}
 	service := &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost}
 	if c.Upstream == fromEnvoy {
 		service.Transport, service.Timeout = extproc.Transport{}, 0 // Envoy limits the time itself
@@ -79,7 +83,7 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 		Upstream: service,
 		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
-		TrustedProxies: trusted,
+		TrustedProxies: trusted, Spool: spool,
 	}
 	return nil
 }
@@ -130,6 +134,21 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
 	}
 	return u, nil
+}
+
+// spool returns the configuration of the spool, or nil if all bodies are in memory.
+func (c *gatewayCommand) spool() (*httpidem.SpoolConfig, error) {
+	switch {
+	case c.SpoolDir != "" && c.Upstream == fromEnvoy:
+		return nil, configfile.Invalid("spool_dir", "cannot be combined with the upstream envoy:, which sends bodies as a whole")
+	case c.SpoolDir != "":
+		return &httpidem.SpoolConfig{Dir: c.SpoolDir, Above: c.SpoolAbove, MaxBytes: c.SpoolBytes}, nil
+	case c.SpoolAbove != 0:
+		return nil, configfile.Invalid("spool_above", "needs --spool-dir")
+	case c.SpoolBytes != 0:
+		return nil, configfile.Invalid("spool_bytes", "needs --spool-dir")
+	}
+	return nil, nil //nolint:nilnil // none is wanted
 }
 
 // trustedProxies returns the proxies in front.

@@ -32,8 +32,8 @@ func isSpoolError(err error) bool {
 	return ok
 }
 
-// store reads a body to a file and computes its digest. head is the beginning of the body, which was
-// read before; its memory is used as the buffer. With an error it returns the part that it has
+// store reads a body to a file and computes its digest. head is the beginning of the body, which
+// was read before; its memory is used as the buffer. With an error it returns the part that it has
 // stored, or nil. The caller removes the file.
 func (s *Spool) store(from io.Reader, head []byte, limit int64) (*spooledBody, error) {
 	file, err := os.CreateTemp(s.dir, "redisidem-body-*") // its mode is 0600

@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redisidem/redisidem/redisidem/httpidem"
+)
+
+// TestLargeBodiesReachTheUpstreamFromTheSpool sends a body of 3 MiB, and its retry.
+func TestLargeBodiesReachTheUpstreamFromTheSpool(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "defaults: {max_body: 4000000}", Unscoped)
+	if err := b.gateway.openSpool(&httpidem.SpoolConfig{Dir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	b.reload()
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.New()
+		n, err := io.Copy(sum, r.Body)
+		if seen := b.gateway.spool.Bytes(); seen != n || err != nil {
+			t.Errorf("%d bytes of %d are in the spool, %v", seen, n, err)
+		}
+		fmt.Fprintf(w, "%d %x", r.ContentLength, sum.Sum(nil)) // the length goes on, too
+	})
+	body := strings.Repeat("0123456789abcde\n", 3<<16)
+	want := fmt.Sprintf("%d %x", len(body), sha256.Sum256([]byte(body)))
+	b.want(b.send("POST", "/", body, "Idempotency-Key", "k"), 200, want, false)
+	b.want(b.send("POST", "/", body, "Idempotency-Key", "k"), 200, want, true)
+	b.want(b.send("POST", "/", body[1:], "Idempotency-Key", "k"), 422, "", false)
+	if metrics := b.scrape(); !strings.Contains(metrics, "redisidem_spool_bytes 0\n") {
+		t.Errorf("metrics: %s", metrics)
+	}
+}
+
+// TestTooLargeBodiesPassWhereKeysAreOptional is about keys that browsers and libraries add by
+// themselves.
+func TestTooLargeBodiesPassWhereKeysAreOptional(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "defaults: {max_body: 10}\nroutes: [{match: POST /must, key: required}]", Unscoped)
+	b.want(b.send("POST", "/may", "0123456789x", "Idempotency-Key", "k"), 201, "order 1", false)
+	b.want(b.send("POST", "/may", "0123456789x", "Idempotency-Key", "k"), 201, "order 2", false)
+	b.want(b.send("POST", "/must", "0123456789x", "Idempotency-Key", "k"), 413, "", false)
+	if metrics := b.scrape(); !strings.Contains(metrics, `redisidem_http_results_total{late="false",result="oversize",route="default"} 2`) {
+		t.Errorf("metrics: %s", metrics)
+	}
+}
+
+func TestSpoolsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for field, cfg := range map[string]httpidem.SpoolConfig{
+		"spool_dir": {Dir: filepath.Join(t.TempDir(), "none")}, "spool_above": {Above: 1}, "spool_bytes": {MaxBytes: 1},
+	} {
+		g := &Gateway{metrics: NewMetrics()}
+		if err := g.openSpool(&cfg); err == nil || !strings.HasPrefix(err.Error(), field+": ") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
