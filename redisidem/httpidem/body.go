@@ -165,17 +165,11 @@ func (x *keyedRequest) readBody(spool *Spool) verdict {
 		return accepted
 	}
 	tooLarge, ok := errors.AsType[*bodyTooLargeError](err)
-	if ok && !tooLarge.outer && m.cfg.PassTooLarge && !x.flow && m.verify == nil {
-		return oversize
+	if ok && !tooLarge.outer && m.cfg.PassTooLarge && !x.flow && x.key != "" { // else it may be in the body
+		return x.passTooLarge(err)
 	}
 	m.refuseBody(x.w, x.r, err)
 	return refused
-}
-
-// restoreOversize makes a body readable of which only the beginning was read.
-func (x *keyedRequest) restoreOversize() {
-	rest := x.r.Body
-	x.r.Body = &readCloser{io.MultiReader(x.body.Reader(), rest), rest}
 }
 
 // refuseBody answers a request whose body cannot be read.

@@ -90,9 +90,7 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	case verdict == refused:
 	case verdict == oversize:
 		defer e.release()
-		e.restoreOversize()
-		m.observe(r.Context(), ResultOversize, 0, nil)
-		next.ServeHTTP(w, r)
+		e.serveOversize(next)
 	case limit > 0:
 		e.serveWithin(limit)
 	default:

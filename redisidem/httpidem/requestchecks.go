@@ -25,6 +25,8 @@ type keyedRequest struct {
 	body       Body
 	hasBody    bool      // the body was read
 	flow       bool      // a flow runs it, and not a handler
+	exposed    []string  // the Access-Control-Expose-Headers from before setOwnFields
+	opened     error     // that of the store, if an oversize request runs because of Config.FailOpen
 	slot       quotaSlot // in the quota of its scope
 }
 
@@ -74,6 +76,7 @@ func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Reque
 		return unkeyed
 	}
 	x.key, x.echo[0] = m.cfg.Key.Prefix+key.key, key.echo
+	x.exposed = w.Header()[exposeField]
 	x.setOwnFields(w.Header())
 	if key.err != nil {
 		x.refuseKey(&key)

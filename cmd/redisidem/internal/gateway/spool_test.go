@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -48,6 +51,48 @@ func TestTooLargeBodiesPassWhereKeysAreOptional(t *testing.T) {
 	b.want(b.send("POST", "/must", "0123456789x", "Idempotency-Key", "k"), 413, "", false)
 	if metrics := b.scrape(); !strings.Contains(metrics, `redisidem_http_results_total{late="false",result="oversize",route="default"} 2`) {
 		t.Errorf("metrics: %s", metrics)
+	}
+}
+
+// TestTooLargeBodiesDoNotLookProtected has an upstream that does not answer, and one that cannot be
+// reached.
+func TestTooLargeBodiesDoNotLookProtected(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "defaults: {max_body: 10, publish_retention: true}", Unscoped)
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	sent := b.send("POST", "/", "0123456789x", "Idempotency-Key", "k")
+	b.want(sent, 502, "may have executed the request", false)
+	connections, _ := b.gateway.current.Load().transport.(*upstreamTransport)
+	for _, c := range []*http.Transport{connections.leased, connections.limited} {
+		c.CloseIdleConnections()
+		c.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+	}
+	notSent := b.send("POST", "/", "0123456789x", "Idempotency-Key", "k")
+	b.want(notSent, 503, "was not sent", false)
+	for _, a := range []answered{sent, notSent} {
+		if strings.Contains(a.body, "Idempotency-Key") || a.header.Get("Idempotency-Key") != "" || a.header.Get("Idempotency-Retention") != "" {
+			t.Errorf("%v %s", a.header, a.body)
+		}
+	}
+}
+
+// TestRetriesUnderASmallerLimitAreRefused lowers max_body after a request ran.
+func TestRetriesUnderASmallerLimitAreRefused(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "defaults: {max_body: 11}", Unscoped)
+	b.want(b.send("POST", "/", "0123456789x", "Idempotency-Key", "k"), 201, "order 1", false)
+	var err error
+	if b.config.Policies, err = readRoutes("defaults: {max_body: 10}"); err != nil {
+		t.Fatal(err)
+	}
+	b.reload()
+	b.want(b.send("POST", "/", "0123456789x", "Idempotency-Key", "k"), 413, "", false)
+	b.redis.Close()
+	b.want(b.send("POST", "/", "0123456789x", "Idempotency-Key", "k"), 503, "#unavailable", false)
+	if n := b.runs.Load(); n != 1 {
+		t.Errorf("the upstream got %d requests", n)
 	}
 }
 
