@@ -75,9 +75,8 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 		observers = append(observers, c.activity)
 	}
 	a.service.Observer, a.gateway.Traces = redisidem.Observers(observers...), exports.Traces
-	var values *replaceableCodec
-	if a.service.Codec != nil {
-		values = newReplaceableCodec(a.service.Codec)
+	values := newReplaceableCodec(a.service.Codec)
+	if values != nil {
 		a.service.Codec = values
 	}
 	g, stop, err := c.open(ctx, a, log)

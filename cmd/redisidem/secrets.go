@@ -37,16 +37,20 @@ type replaceableCodec struct {
 	current atomic.Pointer[redisidem.Codec]
 }
 
-// newReplaceableCodec returns a codec that is c until it is replaced.
+// newReplaceableCodec returns a codec that is c until it is replaced, or nil for a nil c.
 func newReplaceableCodec(c redisidem.Codec) *replaceableCodec {
+	if c == nil {
+		return nil
+	}
 	r := &replaceableCodec{}
 	r.current.Store(&c)
 	return r
 }
 
-// replace makes c the codec. A nil codec stays as it is.
+// replace makes c the codec. It does nothing if r or c is nil: whether there is a codec changes
+// only with a restart.
 func (r *replaceableCodec) replace(c redisidem.Codec) {
-	if r != nil {
+	if r != nil && c != nil {
 		r.current.Store(&c)
 	}
 }

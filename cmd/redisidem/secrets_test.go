@@ -142,3 +142,21 @@ func TestSecretsInUseMustStay(t *testing.T) {
 		}
 	}
 }
+
+func TestCodecsThatAreNil(t *testing.T) {
+	t.Parallel()
+	if r := newReplaceableCodec(nil); r != nil {
+		t.Errorf("%v", r)
+	}
+	var none *replaceableCodec
+	none.replace(nil) // it does not panic
+	compression, err := codec.NewCompression(compressFrom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newReplaceableCodec(compression)
+	r.replace(nil)
+	if _, err := r.Encode([]byte("plain"), nil); err != nil {
+		t.Error(err)
+	}
+}

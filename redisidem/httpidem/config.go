@@ -46,7 +46,8 @@ type Config struct {
 	Quota Quota
 
 	// MaxBodyBytes limits the body of a request with a key, which is held in memory or in the Spool
-	// until the request ends. A larger body is answered with 413. At most 1 TiB. Default: 1 MiB.
+	// until the request ends. A larger body is answered with 413. At most 1 TiB, and at most the
+	// MaxBytes of the Spool. Default: 1 MiB.
 	MaxBodyBytes int64
 
 	// PassTooLarge runs the handler without protection for a body above MaxBodyBytes, as for a
@@ -175,6 +176,8 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return invalid("Config.Key.MaxBytes", "must be between 1 and the service's MaxKeyBytes less the length of the prefix (%d): %d", service.MaxKeyBytes-len(c.Key.Prefix), c.Key.MaxBytes)
 	case c.MaxBodyBytes < 1 || c.MaxBodyBytes > largestBody:
 		return invalid("Config.MaxBodyBytes", "must be between 1 and %d: %d", int64(largestBody), c.MaxBodyBytes)
+	case c.Spool != nil && c.MaxBodyBytes > c.Spool.maxBytes:
+		return invalid("Config.MaxBodyBytes", "must be at most the MaxBytes of Config.Spool (%d): %d", c.Spool.maxBytes, c.MaxBodyBytes)
 	case c.PassTooLarge && !c.Key.Optional:
 		return invalid("Config.PassTooLarge", "needs Key.Optional")
 	case c.Profile < 0 || c.Profile >= profiles:

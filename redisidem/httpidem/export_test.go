@@ -75,6 +75,9 @@ func BreakFile(b *Body) {
 	b.file.file, _ = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 }
 
+// CutFile removes the end of the file of a body.
+func CutFile(b *Body) error { return b.file.file.Truncate(b.file.size / 2) }
+
 // RemoveNamed makes a file with that name, and removes it as that of a body.
 func RemoveNamed(t *testing.T, s *Spool, name string) {
 	t.Helper()

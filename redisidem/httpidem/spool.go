@@ -34,10 +34,11 @@ type SpoolConfig struct {
 // end. One spool is for all middlewares of a process: see Config.Spool. It is safe for concurrent
 // use.
 //
-// A file has the mode 0600. Where the operating system permits it, the file has no name from the
-// beginning on, so that it is gone with the process. Elsewhere it is removed when the request ends,
-// and the files of a process that was killed stay behind: their names begin with redisidem-body-.
-// Each file needs a file descriptor.
+// A file has the mode 0600. Where the operating system permits it, its name is removed before
+// anything is written to it, so that the file is gone with the process. A process that is killed in
+// between leaves an empty file. Elsewhere the file is removed when the request ends, and the files
+// of a process that was killed stay behind, as they can on NFS. Their names begin with
+// redisidem-body-. Each file needs a file descriptor.
 type Spool struct {
 	dir             string
 	above, maxBytes int64
@@ -75,6 +76,9 @@ func NewSpool(cfg *SpoolConfig) (*Spool, error) {
 
 // Bytes returns the bytes of the bodies that are in files now.
 func (s *Spool) Bytes() int64 { return s.used.Load() }
+
+// MaxBytes returns SpoolConfig.MaxBytes, with its default filled in.
+func (s *Spool) MaxBytes() int64 { return s.maxBytes }
 
 // hasRoom reports whether a body of that length fits now.
 func (s *Spool) hasRoom(length int64) bool { return length <= s.maxBytes-s.used.Load() }

@@ -65,7 +65,7 @@ func TestFullSpoolRefuses(t *testing.T) {
 		}
 		created("done")(w, r)
 	})
-	m := s.middleware(&httpidem.Config{Spool: spool, Observer: seen.observe})
+	m := s.middleware(&httpidem.Config{Spool: spool, MaxBodyBytes: spool.MaxBytes(), Observer: seen.observe})
 	server := serve(t, m.Handler(h))
 	first := make(chan answer, 1)
 	go func() {
@@ -96,4 +96,15 @@ func TestFullSpoolRefuses(t *testing.T) {
 	<-first
 	awaitEmpty(t, spool)
 	wantStatus(t, post(t, server.URL, "second", largeBody), http.StatusCreated)
+}
+
+// TestBodiesMustFitIntoTheSpool is about a limit under which a body could never be accepted.
+func TestBodiesMustFitIntoTheSpool(t *testing.T) {
+	t.Parallel()
+	cfg := &httpidem.Config{Spool: newSpool(t, &httpidem.SpoolConfig{MaxBytes: 1 << 20}), MaxBodyBytes: 1<<20 + 1}
+	_, err := httpidem.New(newStore(t).service(redisidem.Config{}), caller, cfg)
+	if invalid, ok := errors.AsType[*redisidem.InvalidError](err); !ok || invalid.Field != "httpidem.Config.MaxBodyBytes" ||
+		!strings.Contains(invalid.Reason, "Config.Spool (1048576)") {
+		t.Error(err)
+	}
 }

@@ -94,6 +94,8 @@ func (b *spooledBody) reader() *io.SectionReader { return io.NewSectionReader(b,
 func (b *spooledBody) ReadAt(p []byte, off int64) (int, error) {
 	n, err := b.file.ReadAt(p, off)
 	switch {
+	case err == io.EOF && off+int64(n) < b.size: //nolint:errorlint // a reader returns it as it is
+		return n, &spoolError{io.ErrUnexpectedEOF}
 	case err == nil || err == io.EOF: //nolint:errorlint // a reader returns it as it is
 		return n, err
 	case errors.Is(err, os.ErrClosed):

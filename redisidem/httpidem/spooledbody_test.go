@@ -296,6 +296,41 @@ func TestBrokenFilesAreNotTheClientsFault(t *testing.T) {
 	}
 }
 
+// TestFilesThatEndEarlyAreNoWholeBodies cuts a file before its handler reads it.
+func TestFilesThatEndEarlyAreNoWholeBodies(t *testing.T) {
+	t.Parallel()
+	h := counting(func(_ http.ResponseWriter, r *http.Request) {
+		if n, err := io.Copy(io.Discard, r.Body); !errors.Is(err, io.ErrUnexpectedEOF) || n != int64(len(largeBody)/2) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+	m := newStore(t).middleware(&httpidem.Config{Spool: newSpool(t, nil), Fingerprint: httpidem.Fingerprint{
+		Func: func(_ *httpidem.Digest, _ *http.Request, body *httpidem.Body) error { return httpidem.CutFile(body) },
+	}})
+	wantCode(t, call(m.Handler(h), newRequest(t.Context(), "k", largeBody)), http.StatusOK)
+	h.ran(t, 1)
+}
+
+// TestFileErrorsOfOtherFingerprintsAreTheSpools reads a broken file for the second fingerprint.
+func TestFileErrorsOfOtherFingerprintsAreTheSpools(t *testing.T) {
+	t.Parallel()
+	svc, h := newStore(t).service(redisidem.Config{}), counting(created("done"))
+	first := newMiddleware(t, svc, &httpidem.Config{Fingerprint: httpidem.Fingerprint{Name: "old"}})
+	wantCode(t, call(first.Handler(h), newRequest(t.Context(), "k", largeBody)), http.StatusCreated)
+	m := newMiddleware(t, svc, &httpidem.Config{Spool: newSpool(t, nil), OtherFingerprints: []httpidem.Fingerprint{{
+		Name: "old", Func: func(_ *httpidem.Digest, _ *http.Request, body *httpidem.Body) error {
+			httpidem.BreakFile(body)
+			_, err := body.Bytes()
+			return err
+		},
+	}}})
+	wantCode(t, call(m.Handler(h), newRequest(t.Context(), "k", largeBody)), http.StatusServiceUnavailable)
+	if m.Count(httpidem.ResultSpoolUnavailable) != 1 {
+		t.Error("it is not reported as the spool's")
+	}
+	h.ran(t, 1)
+}
+
 // TestNamedFilesAreRemoved is about systems that keep the names of open files.
 func TestNamedFilesAreRemoved(t *testing.T) {
 	t.Parallel()

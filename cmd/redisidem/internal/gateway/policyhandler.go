@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 
@@ -53,6 +54,9 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 		if service, err = service.WithRetention(*p.Retention); err != nil {
 			return nil, configfile.Within("retention", err)
 		}
+	}
+	if limit := cmp.Or(p.MaxBody, httpidem.DefaultMaxBodyBytes); g.spool != nil && limit > g.spool.MaxBytes() {
+		return nil, configfile.Invalid("max_body", "must be at most spool_bytes (%d): %d", g.spool.MaxBytes(), limit)
 	}
 	m, err := httpidem.New(service, g.scope, cfg)
 	if err != nil {

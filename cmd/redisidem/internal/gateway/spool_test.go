@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -93,6 +94,69 @@ func TestRetriesUnderASmallerLimitAreRefused(t *testing.T) {
 	b.want(b.send("POST", "/", "0123456789x", "Idempotency-Key", "k"), 503, "#unavailable", false)
 	if n := b.runs.Load(); n != 1 {
 		t.Errorf("the upstream got %d requests", n)
+	}
+}
+
+// TestBodiesMustFitIntoTheSpool is about a limit under which a body could never be accepted.
+func TestBodiesMustFitIntoTheSpool(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", Unscoped)
+	if err := b.gateway.openSpool(&httpidem.SpoolConfig{Dir: t.TempDir(), MaxBytes: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	b.reload()
+	for routes, field := range map[string]string{
+		"defaults: {max_body: 1048577}":                "defaults.max_body",
+		"routes: [{match: POST /, max_body: 1048577}]": "routes[0].max_body",
+	} {
+		var err error
+		if b.config.Policies, err = readRoutes(routes); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.gateway.Reload(b.config); err == nil || err.Error() != field+": must be at most spool_bytes (1048576): 1048577" {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// TestFailuresOfTheSpoolAreLogged has a spool that is full, and one whose folder is gone.
+func TestFailuresOfTheSpoolAreLogged(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "spool")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := setUp(t, "defaults: {max_body: 150000}", Unscoped)
+	if err := b.gateway.openSpool(&httpidem.SpoolConfig{Dir: dir, MaxBytes: 150_000}); err != nil {
+		t.Fatal(err)
+	}
+	b.reload()
+	arrived, end := make(chan struct{}), make(chan struct{})
+	b.answer(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		close(arrived)
+		<-end
+	})
+	body := strings.Repeat("x", 100_000)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.want(b.send("POST", "/", body, "Idempotency-Key", "first"), 200, "", false)
+	}()
+	b.await("the first request", arrived)
+	b.want(b.send("POST", "/", body, "Idempotency-Key", "second"), 503, "#spool-unavailable", false)
+	close(end)
+	<-ended
+	if text := b.log.String(); !strings.Contains(text, `"level":"WARN","msg":"the spool is full"`) {
+		t.Error(text)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.send("POST", "/", body, "Idempotency-Key", "third"), 503, "#spool-unavailable", false)
+	if text := b.log.String(); !strings.Contains(text, `"level":"ERROR","msg":"the spool cannot be used","error":"httpidem: spool: open `) ||
+		!strings.Contains(text, "no such file") {
+		t.Error(text)
 	}
 }
 
