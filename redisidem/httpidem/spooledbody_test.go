@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -341,11 +342,17 @@ func TestNamedFilesAreRemoved(t *testing.T) {
 	}
 }
 
-// TestMemoryOfFiftyLargeBodies holds 50 requests with bodies of 20 MB, and measures the memory of
-// the process: the server and the client of the test.
-func TestMemoryOfFiftyLargeBodies(t *testing.T) { //nolint:paralleltest // other tests need memory too
-	const requests, size = 50, 20 << 20
-	spool := newSpool(t, &httpidem.SpoolConfig{MaxBytes: requests * size})
+// largeSpool makes TestMemoryOfLargeBodies write 1 GB.
+var largeSpool = flag.Bool("large-spool", false, "measure 50 bodies of 20 MiB in a spool, in place of 10 bodies of 8 MiB")
+
+// TestMemoryOfLargeBodies holds requests with large bodies, and measures the memory of the process:
+// the server and the client of the test.
+func TestMemoryOfLargeBodies(t *testing.T) { //nolint:paralleltest // other tests need memory too
+	requests, size := 10, int64(8<<20)
+	if *largeSpool {
+		requests, size = 50, 20<<20
+	}
+	spool := newSpool(t, &httpidem.SpoolConfig{MaxBytes: int64(requests) * size})
 	arrived, end := make(chan struct{}, requests), make(chan struct{})
 	m := newStore(t).middleware(&httpidem.Config{Spool: spool, MaxBodyBytes: size, Wait: -1})
 	server := serve(t, m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -377,7 +384,7 @@ func TestMemoryOfFiftyLargeBodies(t *testing.T) { //nolint:paralleltest // other
 	all.Wait()
 	t.Logf("%d bodies of %d MiB: %d MiB in files; heap before %.1f MiB, most %.1f MiB, with all of them %.1f MiB",
 		requests, size>>20, inFiles>>20, mebibytes(before), mebibytes(most), mebibytes(held))
-	if inFiles != requests*size || held > before+requests<<20 {
+	if inFiles != int64(requests)*size || held > before+uint64(requests)<<20 {
 		t.Errorf("%d bytes in files, %.1f MiB in memory", inFiles, mebibytes(held-before))
 	}
 	awaitEmpty(t, spool)
