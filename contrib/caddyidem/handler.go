@@ -46,8 +46,8 @@ type Handler struct {
 	Wait caddy.Duration `json:"wait,omitempty"`
 	// MaxBody and MaxResponse limit the bodies of requests with a key, in bytes. A larger request
 	// is answered with 413, or passes without protection if keys are Optional and its key has no
-	// record. A larger response is sent and is not stored: retries are answered with 409 or 410, and
-	// the handlers do not run again. Default: 1 MiB each. MaxResponse is at most MaxValue.
+	// record. A larger response is sent and is not stored: retries are answered with 409 or 410,
+	// and the handlers do not run again. Default: 1 MiB each. MaxResponse is at most MaxValue.
 	MaxBody     int64 `json:"max_body,omitempty"`
 	MaxResponse int64 `json:"max_response,omitempty"`
 

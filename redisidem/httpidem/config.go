@@ -51,10 +51,10 @@ type Config struct {
 	MaxBodyBytes int64
 
 	// PassTooLarge runs the handler without protection for a body above MaxBodyBytes, as for a
-	// request without a key. Such requests have the result [ResultOversize]. A key that has a record
-	// was used under a larger MaxBodyBytes, so its request is answered with 413. This costs one
-	// round trip; if the store is unavailable, FailOpen decides. It needs Key.Optional. It does not
-	// apply to flows, to webhooks, and to requests whose key may be in the body.
+	// request without a key. Such requests have the result [ResultOversize]. A key that has a
+	// record was used under a larger MaxBodyBytes, so its request is answered with 413. This costs
+	// one round trip; if the store is unavailable, FailOpen decides. It needs Key.Optional. It does
+	// not apply to flows, to webhooks, and to requests whose key may be in the body.
 	PassTooLarge bool
 
 	// Spool holds the bodies that are too large for memory in files. Several middlewares can share
