@@ -49,7 +49,8 @@ func TestOversizeRetriesDoNotRunAgain(t *testing.T) {
 	}
 	h.ran(t, 2)
 	wantStatus(t, post(t, after.URL, "fresh", "large"), http.StatusCreated)
-	if h.ran(t, 3); m.Count(httpidem.ResultBodyTooLarge) != 2 || m.Count(httpidem.ResultOversize) != 1 {
+	h.ran(t, 3)
+	if m.Count(httpidem.ResultBodyTooLarge) != 2 || m.Count(httpidem.ResultOversize) != 1 {
 		t.Errorf("%d and %d", m.Count(httpidem.ResultBodyTooLarge), m.Count(httpidem.ResultOversize))
 	}
 }
