@@ -130,7 +130,7 @@ func TestSecretsAreReplacedUnderLoad(t *testing.T) {
 // policyLink returns the Link of a problem, which names the policy of the API.
 func policyLink(t *testing.T, url string) string {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
