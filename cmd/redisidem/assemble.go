@@ -71,6 +71,10 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 			return configfile.Within("scope_keys", err)
 		}
 	}
+	spool, err := c.spool()
+	if err != nil {
+		return err
+	}
 	service := &gateway.Upstream{URL: upstream, TLS: upstreamTLS, Timeout: c.UpstreamTimeout, KeepHost: c.KeepHost}
 	if c.Upstream == fromEnvoy {
 		service.Transport, service.Timeout = extproc.Transport{}, 0 // Envoy limits the time itself
@@ -79,7 +83,7 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 		Upstream: service,
 		Policies: &policies, Identify: identify, Challenge: challenge, Metrics: metrics, Log: log, PolicyURL: c.PolicyURL,
 		ReadyWithoutRedis: c.ReadyWithoutRedis, InMemory: c.Redis == inMemory, CORS: cors, Quota: quota,
-		TrustedProxies: trusted,
+		TrustedProxies: trusted, Spool: spool,
 	}
 	return nil
 }
@@ -96,14 +100,16 @@ func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gatew
 }
 
 func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error {
-	fingerprintKeys, err := c.fingerprintKeys()
+	var fingerprintKeys *redisidem.FingerprintKeys
+	var err error
+	if fingerprintKeys, c.secrets.fingerprint, err = c.fingerprintKeys(); err != nil {
+		return err
+	}
+	values, encryptionKeys, err := c.codec()
 	if err != nil {
 		return err
 	}
-	values, err := c.codec()
-	if err != nil {
-		return err
-	}
+	c.secrets.encryption = encryptionKeys
 	if c.AcceptPlain {
 		values = codec.Optional(values)
 	}
@@ -132,6 +138,21 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 	return u, nil
 }
 
+// spool returns the configuration of the spool, or nil if all bodies are in memory.
+func (c *gatewayCommand) spool() (*httpidem.SpoolConfig, error) {
+	switch {
+	case c.SpoolDir != "" && c.Upstream == fromEnvoy:
+		return nil, configfile.Invalid("spool_dir", "cannot be combined with the upstream envoy:, which sends bodies as a whole")
+	case c.SpoolDir != "":
+		return &httpidem.SpoolConfig{Dir: c.SpoolDir, Above: c.SpoolAbove, MaxBytes: c.SpoolBytes}, nil
+	case c.SpoolAbove != 0:
+		return nil, configfile.Invalid("spool_above", "needs --spool-dir")
+	case c.SpoolBytes != 0:
+		return nil, configfile.Invalid("spool_bytes", "needs --spool-dir")
+	}
+	return nil, nil //nolint:nilnil // none is wanted
+}
+
 // trustedProxies returns the proxies in front.
 func (c *gatewayCommand) trustedProxies() (gateway.TrustedProxies, error) {
 	trusted, err := gateway.ParseTrustedProxies(c.TrustedProxies)
@@ -146,23 +167,23 @@ func (c *gatewayCommand) trustedProxies() (gateway.TrustedProxies, error) {
 
 // fingerprintKeys reads the secrets for fingerprints. It returns nil without --fingerprint-key.
 // Plain digests stay valid, for records from before the first secret.
-func (c *gatewayCommand) fingerprintKeys() (*redisidem.FingerprintKeys, error) {
+func (c *gatewayCommand) fingerprintKeys() (keys *redisidem.FingerprintKeys, ring [][]byte, err error) {
 	if len(c.FingerprintKey) == 0 {
-		return nil, nil //nolint:nilnil // none are wanted
+		return nil, nil, nil
 	}
-	ring := make([][]byte, 0, len(c.FingerprintKey)+1)
 	for _, file := range c.FingerprintKey {
 		secret, err := os.ReadFile(file)
 		if err != nil {
-			return nil, configfile.Within("fingerprint_key", err)
+			return nil, nil, configfile.Within("fingerprint_key", err)
 		}
 		if len(secret) == 0 {
-			return nil, configfile.Invalid("fingerprint_key", "%s is empty", file)
+			return nil, nil, configfile.Invalid("fingerprint_key", "%s is empty", file)
 		}
 		ring = append(ring, secret)
 	}
-	keys, err := redisidem.NewFingerprintKeys(ring[0], append(ring[1:], nil)...)
-	return keys, configfile.Within("fingerprint_key", err)
+	ring = append(ring, nil)
+	keys, err = redisidem.NewFingerprintKeys(ring[0], ring[1:]...)
+	return keys, ring, configfile.Within("fingerprint_key", err)
 }
 
 // serverTLS returns the TLS configuration of the listener, or nil if it serves without TLS.

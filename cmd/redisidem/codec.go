@@ -23,32 +23,32 @@ type codecFlags struct {
 // compressFrom is the size in bytes from which values are compressed.
 const compressFrom = 1 << 10
 
-// codec returns the codec of the flags, which is nil without any. Its errors are
+// codec returns the codec of the flags, which is nil without any, and its keys. Its errors are
 // [configfile.FieldError]s.
-func (f *codecFlags) codec() (redisidem.Codec, error) {
+func (f *codecFlags) codec() (values redisidem.Codec, keys []codec.EncryptionKey, err error) {
 	var chain []redisidem.Codec
 	if f.Compressed {
 		compression, err := codec.NewCompression(compressFrom)
 		if err != nil {
-			return nil, configfile.Within("compressed", err)
+			return nil, nil, configfile.Within("compressed", err)
 		}
 		chain = append(chain, compression)
 	}
 	if f.EncryptionKeyFile != "" {
-		keys, err := readKeyRing(f.EncryptionKeyFile)
-		if err != nil {
-			return nil, configfile.Within("encryption_key_file", err)
+		if keys, err = readKeyRing(f.EncryptionKeyFile); err != nil {
+			return nil, nil, configfile.Within("encryption_key_file", err)
 		}
 		encryption, err := codec.NewEncryption(keys...)
 		if err != nil {
-			return nil, configfile.Within("encryption_key_file", fmt.Errorf("%s: %w", f.EncryptionKeyFile, err))
+			return nil, nil, configfile.Within("encryption_key_file", fmt.Errorf("%s: %w", f.EncryptionKeyFile, err))
 		}
 		chain = append(chain, encryption)
 	}
 	if len(chain) == 0 {
-		return nil, nil //nolint:nilnil // no codec
+		return nil, nil, nil
 	}
-	return codec.Chain(chain...)
+	values, err = codec.Chain(chain...)
+	return values, keys, err
 }
 
 // readKeyRing reads the keys of a file. Empty lines and lines that begin with # are left out. Its

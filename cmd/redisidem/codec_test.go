@@ -47,7 +47,7 @@ func TestKeyRing(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := (&codecFlags{EncryptionKeyFile: file}).codec()
+		_, _, err := (&codecFlags{EncryptionKeyFile: file}).codec()
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret[1:]) {
 			t.Errorf("%q: error is %v, want one with %q", text, err, want)
 		}

@@ -97,6 +97,7 @@ func TestSettingsThatEnvoyCannotFollowAreRefused(t *testing.T) {
 		"defaults: {stream: true}":                                      "stream: must be false",
 		"defaults: {max_body: 67108864}":                                "max_body: must be at most 66060288",
 		"defaults: {max_response: 67108864}":                            "max_response: must be at most 66060288",
+		"spool_dir: /tmp":                                               "spool_dir: cannot be combined with the upstream envoy:",
 		"scope: certificate\ntls_cert: c\ntls_key: k\ntls_client_ca: a": "scope: cannot be certificate",
 	} {
 		name := filepath.Join(t.TempDir(), "gateway.yaml")

@@ -38,6 +38,7 @@ type gatewayCommand struct {
 	fromFile   map[string]bool            // the settings whose values are those of the file
 	keySets    map[string]*gateway.KeySet // by their URL
 	activity   *console.Activity          // for the console; nil without one
+	secrets    secrets                    // that were read
 }
 
 // gatewayServe is what the gateway command does without a further word.
@@ -74,6 +75,10 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 		observers = append(observers, c.activity)
 	}
 	a.service.Observer, a.gateway.Traces = redisidem.Observers(observers...), exports.Traces
+	values := newReplaceableCodec(a.service.Codec)
+	if values != nil {
+		a.service.Codec = values
+	}
 	g, stop, err := c.open(ctx, a, log)
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	reloads.read = func() (*gatewayCommand, error) { return parseGateway(args) }
 	reloads.apply = func(next *gatewayCommand) error {
 		next.keySets = reloads.running.keySets
-		return next.replace(g, listenerTLS, log, metrics)
+		return next.replace(reloads.running, &gatewayParts{g, service, values, listenerTLS}, log, metrics)
 	}
 	reloading, endReloads := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -131,19 +136,32 @@ func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logge
 	return g, stop, nil
 }
 
-// replace makes the configuration that of a gateway that serves.
-func (c *gatewayCommand) replace(g *gateway.Gateway, listener *gateway.ListenerTLS, log *slog.Logger, metrics *gateway.Metrics) error {
+// gatewayParts are the parts of a gateway that a reload changes.
+type gatewayParts struct {
+	gateway  *gateway.Gateway
+	service  *redisidem.Service
+	values   *replaceableCodec // nil if values are stored as they are
+	listener *gateway.ListenerTLS
+}
+
+// replace makes the configuration that of a gateway that serves with an earlier one.
+func (c *gatewayCommand) replace(earlier *gatewayCommand, parts *gatewayParts, log *slog.Logger, metrics *gateway.Metrics) error {
 	a, err := c.assemble(log, metrics)
 	if err != nil {
 		return err
 	}
-	if err := listener.Check(a.tls); err != nil {
-		return err
-	}
-	if err := g.Reload(*a.gateway); err != nil {
+	if err := earlier.secrets.follow(&c.secrets); err != nil {
 		return c.explain(err)
 	}
-	listener.Replace(a.tls)
+	if err := parts.listener.Check(a.tls); err != nil {
+		return err
+	}
+	a.gateway.Service = parts.service.WithFingerprintKeys(a.service.FingerprintKeys)
+	if err := parts.gateway.Reload(*a.gateway); err != nil {
+		return c.explain(err)
+	}
+	parts.values.replace(a.service.Codec)
+	parts.listener.Replace(a.tls)
 	return nil
 }
 

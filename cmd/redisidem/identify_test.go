@@ -20,6 +20,8 @@ func TestIssuersThatAreRefused(t *testing.T) {
 		good + "jwt_issuers: [{issuer: a, jwks: 'https://a'}]\njwt_jwks: https://b":                "gateway.yaml:3:1: jwt_issuers: cannot be combined",
 		"upstream: http://x\nscope: unscoped\njwt_issuers: [{issuer: a, jwks: 'https://a'}]":       "gateway.yaml:2:1: scope: unscoped takes no token",
 		"upstream: http://x\nscope: unscoped\ntrusted_proxy: [10.0.0.1/8]":                         "gateway.yaml:3:1: trusted_proxy: ",
+		"upstream: http://x\nscope: unscoped\nspool_above: 70000":                                  "gateway.yaml:3:1: spool_above: needs --spool-dir",
+		"upstream: http://x\nscope: unscoped\nspool_bytes: 70000":                                  "gateway.yaml:3:1: spool_bytes: needs --spool-dir",
 		"upstream: http://x\nscope: unscoped\nproxy_protocol: true":                                "gateway.yaml:3:1: proxy_protocol: needs --trusted-proxy",
 		"upstream: http://x\nproxy_protocol: true\ntrusted_proxy: [10.0.0.1]\nscope: header:X-A":   "gateway.yaml:4:1: scope: cannot be header:X-A with proxy_protocol",
 		"upstream: http://x\nscope: unscoped\nencryption_key_file: none":                           "gateway.yaml:3:1: encryption_key_file: open none",

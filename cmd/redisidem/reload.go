@@ -23,6 +23,7 @@ const reloadInterval = 5 * time.Second
 var reloadable = []string{
 	"upstream", "upstream_timeout", "keep_host", "upstream_ca", "upstream_cert", "upstream_key", "policy_url",
 	"jwt_key", "jwt_jwks", "jwt_secret", "jwt_issuer", "jwt_audience", "cors_origin", "cors_credentials", "tls_cert", "tls_key", "tls_client_ca",
+	"fingerprint_key",
 }
 
 // reloader reloads the configuration of a gateway that serves.
@@ -112,7 +113,9 @@ func (c *gatewayCommand) needRestart(next *gatewayCommand) (fields []string) {
 func (c *gatewayCommand) files() []string {
 	names := []string{
 		c.configName, c.JWTKey, c.JWTKeySet, c.JWTSecret, c.TLSCert, c.TLSKey, c.TLSClientCA, c.UpstreamCA, c.UpstreamCert, c.UpstreamKey,
+		c.EncryptionKeyFile,
 	}
+	names = append(names, c.FingerprintKey...)
 	for _, each := range c.content.JWTIssuers {
 		names = slices.Concat(names, []string{each.Key, each.KeySet, each.Secret})
 	}

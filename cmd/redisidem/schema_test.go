@@ -202,6 +202,7 @@ func TestSchemaAndLoaderRefuseBrokenFiles(t *testing.T) {
 		{"scope_keys: 1.5\n", 1, 1, "scope_keys"},
 		{"listen: :1\nscope_keys: -1\n", 2, 1, "scope_keys"},
 		{"lease: 10\n", 1, 1, "lease"},
+		{"spool_dir: /tmp\nspool_above: 64KiB\n", 2, 1, "spool_above"},
 		{"lease: 10 seconds\n", 1, 1, "lease"},
 		{"lease: -10s\n", 1, 1, "lease"},
 		{"log_format: xml\n", 1, 1, "log_format"},

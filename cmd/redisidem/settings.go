@@ -49,6 +49,9 @@ type settings struct {
 	RedisTimeout   time.Duration `yaml:"redis_timeout" default:"500ms" help:"Timeout of each operation on Redis."`
 	Durability     int           `yaml:"durability" help:"Replicas that must acknowledge a claim before the request is forwarded, and the answer before it is returned."`
 	CacheBytes     int64         `yaml:"cache_bytes" help:"Bytes of memory for copies of answers, which are replayed without Redis."`
+	SpoolDir       string        `yaml:"spool_dir" placeholder:"FOLDER" help:"Folder on a disk for the bodies of requests with a key that are larger than --spool-above: each is in a file until its request ends. Without it all bodies are in memory."`
+	SpoolAbove     int64         `yaml:"spool_above" placeholder:"BYTES" help:"Size up to which a body stays in memory with --spool-dir, at least 65536. 0 is the default, 65536."`
+	SpoolBytes     int64         `yaml:"spool_bytes" placeholder:"BYTES" help:"Bytes of all files in --spool-dir together. A request whose body does not fit gets 503. 0 is the default, 1 GiB."`
 	codecFlags     `yaml:",inline"`
 	AcceptPlain    bool     `yaml:"accept_plain" help:"Also accept values that were stored without encryption and compression: for one retention after these are introduced."`
 	FingerprintKey []string `yaml:"fingerprint_key" sep:"none" placeholder:"FILE" help:"Secret of at least 16 bytes for the fingerprints of requests; give it again for each older secret."`

@@ -40,7 +40,7 @@ func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) 
 	if f.Redis == inMemory {
 		return nil, errors.New(inMemory + " is inside the process of a gateway, and no other program sees its keys")
 	}
-	values, err := f.codec()
+	values, _, err := f.codec()
 	if err != nil {
 		return nil, flagError(err)
 	}

@@ -25,7 +25,7 @@ routes:
   - {match: /v1/refunds, interrupted: refuse}
   - {match: /v1/payouts, keep: all}
   - {match: "DELETE /v1/customers/{id}", key: required}
-  - {match: /v1/transfers, max_body: 12}
+  - {match: /v1/transfers, max_body: 12, key: required}
   - {match: /v1/topups, max_response: 16}
   - {match: /v1/coupons, protect: false}
 `

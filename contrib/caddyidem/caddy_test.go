@@ -173,6 +173,24 @@ func TestRetryGetsTheSameResponse(t *testing.T) {
 	}
 }
 
+// TestTooLargeBodiesPassWhereKeysAreOptional is about keys that browsers and libraries add by
+// themselves.
+func TestTooLargeBodiesPassWhereKeysAreOptional(t *testing.T) {
+	var runs atomic.Int64
+	s := start(t, counting(&runs), byClient+"max_body 4B\noptional\n")
+	for _, want := range []string{"1: large", "2: large"} {
+		if status, header, text := s.post("/orders", "k", "large"); status != http.StatusCreated || text != want || header.Get("Idempotency-Replayed") != "" {
+			t.Errorf("%d %v %q", status, header, text)
+		}
+	}
+	if err := s.load(byClient + "max_body 4B\n"); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, text := s.post("/orders", "k", "large"); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d %q", status, text)
+	}
+}
+
 func TestUpstreamThatIsDownBeginsNothing(t *testing.T) {
 	var n atomic.Int64
 	s := start(t, counting(&n), byClient)

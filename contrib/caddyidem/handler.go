@@ -45,9 +45,9 @@ type Handler struct {
 	// 409. Default: it does not wait.
 	Wait caddy.Duration `json:"wait,omitempty"`
 	// MaxBody and MaxResponse limit the bodies of requests with a key, in bytes. A larger request
-	// is answered with 413. A larger response is sent and is not stored: retries are answered with
-	// 409 or 410, and the handlers do not run again. Default: 1 MiB each. MaxResponse is at most
-	// MaxValue.
+	// is answered with 413, or passes without protection if keys are Optional and its key has no
+	// record. A larger response is sent and is not stored: retries are answered with 409 or 410,
+	// and the handlers do not run again. Default: 1 MiB each. MaxResponse is at most MaxValue.
 	MaxBody     int64 `json:"max_body,omitempty"`
 	MaxResponse int64 `json:"max_response,omitempty"`
 
@@ -124,7 +124,7 @@ func hasPlaceholders(scope string) bool {
 // config returns the configuration of the middleware.
 func (h *Handler) config() *httpidem.Config {
 	return &httpidem.Config{
-		Methods: h.Methods, MaxBodyBytes: h.MaxBody, Wait: duration(h.Wait), FailOpen: h.FailOpen, PolicyURL: h.PolicyURL,
+		Methods: h.Methods, MaxBodyBytes: h.MaxBody, PassTooLarge: h.Optional, Wait: duration(h.Wait), FailOpen: h.FailOpen, PolicyURL: h.PolicyURL,
 		Key:         httpidem.KeyConfig{Header: h.KeyHeader, Optional: h.Optional},
 		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepFlushed: !h.Stream},
 		Fingerprint: httpidem.Fingerprint{Func: fingerprint},
@@ -134,7 +134,7 @@ func (h *Handler) config() *httpidem.Config {
 
 // fingerprint adds the request as the client sent it: handlers in front of this one may have
 // rewritten it, and given two paths the same one.
-func fingerprint(d *httpidem.Digest, r *http.Request, body []byte) error {
+func fingerprint(d *httpidem.Digest, r *http.Request, body *httpidem.Body) error {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		d.Text(original.Method)
 		d.Text(original.RequestURI)

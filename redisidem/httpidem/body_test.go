@@ -165,3 +165,51 @@ func TestDeclaredLengthReservesLittle(t *testing.T) {
 		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
 }
+
+// TestOversizeBodiesPassWhereKeysAreOptional sends bodies above MaxBodyBytes to a middleware that
+// passes them.
+func TestOversizeBodiesPassWhereKeysAreOptional(t *testing.T) {
+	t.Parallel()
+	const limit = 100 << 10
+	whole := strings.Repeat("0123456789", 2*limit/10)
+	for name, spool := range map[string]*httpidem.Spool{"memory": nil, "spool": newSpool(t, nil)} {
+		s := newStore(t)
+		m := s.middleware(&httpidem.Config{MaxBodyBytes: limit, Key: httpidem.KeyConfig{Optional: true}, PassTooLarge: true, Spool: spool})
+		h := counting(func(_ http.ResponseWriter, r *http.Request) {
+			if body, err := io.ReadAll(r.Body); err != nil || string(body) != whole {
+				t.Errorf("%s: %d bytes, %v", name, len(body), err)
+			}
+			if httpidem.Stage(r.Context()) != nil {
+				t.Errorf("%s: it runs under a lease", name)
+			}
+		})
+		server := serve(t, m.Handler(h))
+		for _, length := range []int64{-1, int64(len(whole))} {
+			wantStatus(t, post(t, server.URL, "k", whole, func(r *http.Request) { r.ContentLength = length }), http.StatusOK)
+		}
+		h.ran(t, 2)
+		if n := m.Count(httpidem.ResultOversize); n != 2 || len(s.redis.Keys()) != 0 {
+			t.Errorf("%s: %d results, keys %v", name, n, s.redis.Keys())
+		}
+		if spool != nil {
+			awaitEmpty(t, spool)
+		}
+	}
+}
+
+// TestOuterLimitsRefuseOversizeBodies is about the limit of a reader outside of the middleware,
+// which the handler could not pass either.
+func TestOuterLimitsRefuseOversizeBodies(t *testing.T) {
+	t.Parallel()
+	m := newStore(t).middleware(&httpidem.Config{MaxBodyBytes: 10, Key: httpidem.KeyConfig{Optional: true}, PassTooLarge: true})
+	h := counting(created("done"))
+	w := call(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, 3)
+		r.ContentLength = -1
+		m.Handler(h).ServeHTTP(w, r)
+	}), newRequest(t.Context(), "k", "0123456789X"))
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	h.ran(t, 0)
+}

@@ -45,9 +45,23 @@ type Config struct {
 	// answered with 429. Default: no limit.
 	Quota Quota
 
-	// MaxBodyBytes limits the body of a request with a key, which is held in memory until the
-	// request ends. A larger body is answered with 413. At most 1 TiB. Default: 1 MiB.
+	// MaxBodyBytes limits the body of a request with a key, which is held in memory or in the Spool
+	// until the request ends. A larger body is answered with 413. At most 1 TiB, and at most the
+	// MaxBytes of the Spool. Default: 1 MiB.
 	MaxBodyBytes int64
+
+	// PassTooLarge runs the handler without protection for a body above MaxBodyBytes, as for a
+	// request without a key. Such requests have the result [ResultOversize]. A key that has a
+	// record was used under a larger MaxBodyBytes, so its request is answered with 413. This costs
+	// one round trip; if the store is unavailable, FailOpen decides. It needs Key.Optional. It does
+	// not apply to flows, to webhooks, and to requests whose key may be in the body.
+	PassTooLarge bool
+
+	// Spool holds the bodies that are too large for memory in files. Several middlewares can share
+	// one. The bodies of flows, of webhooks and of requests whose key is in the body stay in
+	// memory, and [CanonicalJSON], [JSONFields] and [JSONFieldsExcept] read a body into memory for
+	// as long as they run. Default: all bodies are in memory.
+	Spool *Spool
 
 	// Fingerprint configures when two requests are the same. OtherFingerprints are further ones
 	// that records may have before or during a change of Fingerprint. They are used only for a
@@ -162,6 +176,10 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return invalid("Config.Key.MaxBytes", "must be between 1 and the service's MaxKeyBytes less the length of the prefix (%d): %d", service.MaxKeyBytes-len(c.Key.Prefix), c.Key.MaxBytes)
 	case c.MaxBodyBytes < 1 || c.MaxBodyBytes > largestBody:
 		return invalid("Config.MaxBodyBytes", "must be between 1 and %d: %d", int64(largestBody), c.MaxBodyBytes)
+	case c.Spool != nil && c.MaxBodyBytes > c.Spool.maxBytes:
+		return invalid("Config.MaxBodyBytes", "must be at most the MaxBytes of Config.Spool (%d): %d", c.Spool.maxBytes, c.MaxBodyBytes)
+	case c.PassTooLarge && !c.Key.Optional:
+		return invalid("Config.PassTooLarge", "needs Key.Optional")
 	case c.Profile < 0 || c.Profile >= profiles:
 		return invalid("Config.Profile", "is not a profile: %d", c.Profile)
 	case c.MaxWaiting < 1:

@@ -27,6 +27,7 @@ func TestConfigErrorsNameFieldAndBound(t *testing.T) {
 		"Config.Response.KeepHeaders": {Response: httpidem.ResponseConfig{KeepHeaders: []string{"set-cookie"}}},
 		"Config.OtherFingerprints":    {OtherFingerprints: []httpidem.Fingerprint{{}}},
 		"Config.PolicyURL":            {PolicyURL: "/relative"},
+		"Config.PassTooLarge":         {PassTooLarge: true},
 	} {
 		_, err := httpidem.New(svc, httpidem.Unscoped, &cfg)
 		var invalid *redisidem.InvalidError

@@ -130,7 +130,7 @@ func caller(r *http.Request) (string, error) { return r.Header.Get(callerHeader)
 // observed is a middleware whose results are counted.
 type observed struct {
 	*httpidem.Middleware
-	counts [httpidem.ResultPanicked + 1]atomic.Int64
+	counts [httpidem.ResultSpoolUnavailable + 1]atomic.Int64
 }
 
 func (m *observed) Count(r httpidem.Result) int64 { return m.counts[r].Load() }

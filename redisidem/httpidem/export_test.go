@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"os"
+	"testing"
 	"time"
 )
 
@@ -12,7 +14,7 @@ import (
 func FingerprintOf(f Fingerprint, r *http.Request, body []byte) (string, error) {
 	f = f.withDefaults()
 	var d Digest
-	err := f.of(&d, r, body)
+	err := f.of(&d, r, &Body{bytes: body})
 	var sum [sha256.Size]byte
 	d.sum(&sum)
 	return hex.EncodeToString(sum[:]), err
@@ -66,3 +68,22 @@ var (
 
 // RetryAfter returns the pause that a problem of a middleware asks for.
 func RetryAfter(m *Middleware, r Result, err error) time.Duration { return m.retryAfter(r, err) }
+
+// BreakFile makes the file of a body unreadable.
+func BreakFile(b *Body) {
+	_ = b.file.file.Close()
+	b.file.file, _ = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+}
+
+// CutFile removes the end of the file of a body.
+func CutFile(b *Body) error { return b.file.file.Truncate(b.file.size / 2) }
+
+// RemoveNamed makes a file with that name, and removes it as that of a body.
+func RemoveNamed(t *testing.T, s *Spool, name string) {
+	t.Helper()
+	file, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&spooledBody{spool: s, file: file, name: name}).remove()
+}

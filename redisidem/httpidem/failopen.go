@@ -6,11 +6,16 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
+// failsOpen reports whether a request runs without protection because of an error of the store.
+func (x *keyedRequest) failsOpen(err error) bool {
+	return x.middleware.cfg.FailOpen && errors.Is(err, redisidem.ErrUnavailable) && x.r.Context().Err() == nil
+}
+
 // withoutStore answers a request whose handler has not run because of err. With Config.FailOpen it
 // runs the handler without protection.
 func (e *handlerRun) withoutStore(err error) {
 	m := e.middleware
-	if !m.cfg.FailOpen || !errors.Is(err, redisidem.ErrUnavailable) || e.r.Context().Err() != nil {
+	if !e.failsOpen(err) {
 		e.fail(err, false)
 		return
 	}

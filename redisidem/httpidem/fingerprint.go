@@ -52,9 +52,9 @@ func (f Fingerprint) withDefaults() Fingerprint {
 }
 
 // FingerprintFunc adds to the digest of a request the parts that make two requests the same. The
-// body has been read: use the argument, do not change it, and do not read r.Body. The function must
-// not block, and is called concurrently. An error is answered with 400.
-type FingerprintFunc func(d *Digest, r *http.Request, body []byte) error
+// body has been read: use the argument, and do not read r.Body. The function must not block, and is
+// called concurrently. An error is answered with 400, and an error of the [Body] with 503.
+type FingerprintFunc func(d *Digest, r *http.Request, body *Body) error
 
 // Digest receives the parts that a [FingerprintFunc] adds. The length of each part is hashed before
 // the part, so that ("a", "bc") and ("ab", "c") differ.
@@ -83,6 +83,25 @@ func (d *Digest) Bytes(b []byte) {
 	}
 	d.flush()
 	_, _ = d.hash.Write(b) // a hash returns no error
+}
+
+// largeBody is the size in bytes above which a body has its own digest in a fingerprint, so that it
+// can be hashed while it arrives. A change of it makes other requests of live ones.
+const largeBody = 64 << 10
+
+// Body adds a whole body.
+func (d *Digest) Body(b *Body) {
+	if b.Len() <= largeBody {
+		d.Bytes(b.bytes)
+		return
+	}
+	d.Text("sha256")
+	if b.file != nil {
+		d.Bytes(b.file.sum[:])
+		return
+	}
+	sum := sha256.Sum256(b.bytes)
+	d.Bytes(sum[:])
 }
 
 // length adds the length of a part.
@@ -123,16 +142,17 @@ func (d *Digest) sum(sum *[sha256.Size]byte) {
 
 // WholeRequest is the default [FingerprintFunc]. It adds the raw query, the media type without its
 // parameters, and the bytes of the body. A body with a Content-Encoding is not decoded. Other
-// header fields do not count.
+// header fields do not count. Of a body above 64 KiB it adds the SHA-256, which is known once the
+// body has arrived.
 //
 // A multipart body that is built again has another boundary, and is therefore another request.
 // Clients must send the same bytes again, as
 // [github.com/redisidem/redisidem/redisidem/idemclient.Transport] does, or the route needs another
 // function.
-func WholeRequest(d *Digest, r *http.Request, body []byte) error {
+func WholeRequest(d *Digest, r *http.Request, body *Body) error {
 	d.Text(query(r))
 	d.Text(mediaType(r.Header.Get("Content-Type")))
-	d.Bytes(body)
+	d.Body(body)
 	return nil
 }
 
@@ -199,7 +219,7 @@ func isAddress(host string) bool {
 }
 
 // of adds the fingerprint of a request to an empty digest.
-func (f *Fingerprint) of(d *Digest, r *http.Request, body []byte) error {
+func (f *Fingerprint) of(d *Digest, r *http.Request, body *Body) error {
 	d.Text("redisidem/httpidem/fingerprint")
 	d.length(1)
 	d.space()[0] = f.Version
@@ -225,7 +245,7 @@ const maxPathBytes = 1024
 // method and the path of the request are stored. Params holds the version of the fingerprint.
 func (x *keyedRequest) fingerprint(f *Fingerprint) error {
 	x.digest = Digest{}
-	if err := f.of(&x.digest, x.r, x.body); err != nil {
+	if err := f.of(&x.digest, x.r, &x.body); err != nil {
 		return err
 	}
 	x.digest.sum(&x.sum)

@@ -23,7 +23,7 @@ func TestDraft_2_4_CallersDigest(t *testing.T) {
 	s := newStore(t)
 	h := counting(created("done"))
 	m := s.middleware(&httpidem.Config{Fingerprint: httpidem.Fingerprint{
-		Func: func(d *httpidem.Digest, r *http.Request, _ []byte) error {
+		Func: func(d *httpidem.Digest, r *http.Request, _ *httpidem.Body) error {
 			digest := r.Header.Get("Content-Digest")
 			if digest == "" {
 				return errors.New("no digest")
@@ -246,7 +246,7 @@ func TestFingerprintIsADigestOfItsParts(t *testing.T) {
 			"text":  func(d *httpidem.Digest) { d.Text(part) },
 			"bytes": func(d *httpidem.Digest) { d.Bytes([]byte(part)) },
 		} {
-			f := httpidem.Fingerprint{Func: func(d *httpidem.Digest, _ *http.Request, _ []byte) error {
+			f := httpidem.Fingerprint{Func: func(d *httpidem.Digest, _ *http.Request, _ *httpidem.Body) error {
 				add(d)
 				d.Text("t")
 				add(d)

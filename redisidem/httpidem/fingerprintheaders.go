@@ -21,7 +21,7 @@ func WithHeaders(f FingerprintFunc, names ...string) FingerprintFunc {
 	}
 	slices.Sort(fields)
 	fields = slices.Compact(fields)
-	return func(d *Digest, r *http.Request, body []byte) error {
+	return func(d *Digest, r *http.Request, body *Body) error {
 		d.Text("headers")
 		d.length(len(fields))
 		for _, name := range fields {

@@ -12,8 +12,12 @@ import (
 // the order of fields, together with the query and the media type. Numbers are compared as they are
 // written, so 1 and 1.0 differ. A body that is not one JSON document, has a field twice, is nested
 // deeper than 100 or is not UTF-8 is compared with all its bytes, as [WholeRequest] does.
-func CanonicalJSON(d *Digest, r *http.Request, body []byte) error {
-	document, err := canonicaljson.Decode(body)
+func CanonicalJSON(d *Digest, r *http.Request, body *Body) error {
+	text, err := body.Bytes()
+	if err != nil {
+		return err
+	}
+	document, err := canonicaljson.Decode(text)
 	if err != nil {
 		d.Text("body")
 		return WholeRequest(d, r, body)
@@ -35,8 +39,12 @@ func JSONFieldsExcept(names ...string) FingerprintFunc {
 		panic(err)
 	}
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	return func(d *Digest, r *http.Request, body []byte) error {
-		document, err := decodeObject(body)
+	return func(d *Digest, r *http.Request, body *Body) error {
+		text, err := body.Bytes()
+		if err != nil {
+			return err
+		}
+		document, err := decodeObject(text)
 		if err != nil {
 			return CanonicalJSON(d, r, body)
 		}

@@ -48,7 +48,10 @@ func (x *keyedRequest) do(
 		return x.scope.Do(ctx, x.key, x.request, run)
 	}
 	for _, f := range others {
-		if x.fingerprint(&f) != nil {
+		switch failure := x.fingerprint(&f); {
+		case isSpoolError(failure):
+			return key, failure // it is not known whether this is another request
+		case failure != nil:
 			continue
 		}
 		if key, err = x.scope.Do(ctx, x.key, x.request, run); !errors.Is(err, redisidem.ErrFingerprintMismatch) {

@@ -45,20 +45,20 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 		m.refuseMethod(w, r)
 		return
 	}
-	x := &keyedRequest{}
+	x := &keyedRequest{flow: true}
 	switch x.check(m, w, r) {
-	case refused:
+	case refused, oversize:
 		return
 	case unkeyed:
 		m.refuse(w, r, m.problem(ResultMissing), errMissing)
 		return
 	case accepted:
 	}
-	defer x.slot.release()
+	defer x.release()
 	x.request.Params = nil
 	if params != nil {
 		var err error
-		if x.request.Params, err = params(r, x.body); err != nil {
+		if x.request.Params, err = params(r, x.body.bytes); err != nil {
 			m.refuse(w, r, m.problem(ResultBodyUnreadable), err)
 			return
 		}

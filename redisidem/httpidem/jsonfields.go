@@ -30,8 +30,12 @@ func JSONFields(names ...string) FingerprintFunc {
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		paths = append(paths, strings.Split(name, "."))
 	}
-	return func(d *Digest, r *http.Request, body []byte) error {
-		document, err := decodeObject(body)
+	return func(d *Digest, r *http.Request, body *Body) error {
+		text, err := body.Bytes()
+		if err != nil {
+			return err
+		}
+		document, err := decodeObject(text)
 		if err != nil || !slices.ContainsFunc(paths, document.has) || slices.ContainsFunc(paths, document.misspells) {
 			d.Text("body")
 			return WholeRequest(d, r, body)

@@ -88,10 +88,13 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 	case verdict == unkeyed:
 		m.bypass(w, r, next)
 	case verdict == refused:
+	case verdict == oversize:
+		defer e.release()
+		e.serveOversize(next)
 	case limit > 0:
 		e.serveWithin(limit)
 	default:
-		defer e.slot.release()
+		defer e.release()
 		e.serve()
 	}
 }

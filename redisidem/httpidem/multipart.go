@@ -2,6 +2,7 @@ package httpidem
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -22,8 +23,11 @@ const maxParts = 1000
 // that a form that a browser builds again is the same request. A body that is not multipart, has
 // anything outside of its parts, has more than 1000 parts or none, or breaks off is compared with
 // all its bytes, as [WholeRequest] does.
-func MultipartParts(d *Digest, r *http.Request, body []byte) error {
+func MultipartParts(d *Digest, r *http.Request, body *Body) error {
 	parts, err := splitParts(r.Header.Get("Content-Type"), body)
+	if isSpoolError(err) {
+		return err
+	}
 	if err != nil {
 		d.Text("body")
 		return WholeRequest(d, r, body)
@@ -62,7 +66,7 @@ type bodyPart struct {
 var errNoParts = errors.New("not one multipart body")
 
 // splitParts returns the parts of a body.
-func splitParts(contentType string, body []byte) (parts []bodyPart, err error) {
+func splitParts(contentType string, body *Body) (parts []bodyPart, err error) {
 	kind, params, err := mime.ParseMediaType(contentType)
 	if err != nil || !strings.HasPrefix(kind, "multipart/") || params["boundary"] == "" {
 		return nil, errNoParts
@@ -71,11 +75,26 @@ func splitParts(contentType string, body []byte) (parts []bodyPart, err error) {
 	// find further parts there.
 	delimiter := []byte("--" + params["boundary"])
 	last := slices.Concat(delimiter, []byte("--"))
-	if !bytes.HasPrefix(body, delimiter) || !bytes.HasSuffix(bytes.TrimSuffix(body, []byte("\r\n")), last) || bytes.Count(body, last) != 1 {
+	text := body.Reader()
+	head, err := readPart(text, 0, len(delimiter))
+	if err != nil {
+		return nil, err
+	}
+	tail, err := readPart(text, text.Size()-int64(len(last)+2), len(last)+2)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(head, delimiter) || !bytes.HasSuffix(bytes.TrimSuffix(tail, []byte("\r\n")), last) {
 		return nil, errNoParts
 	}
-	for reader := multipart.NewReader(bytes.NewReader(body), params["boundary"]); ; {
+	if n, err := countIn(text, last); err != nil || n != 1 {
+		return nil, cmp.Or(err, errNoParts)
+	}
+	for reader := multipart.NewReader(body.Reader(), params["boundary"]); ; {
 		part, err := reader.NextRawPart()
+		if isSpoolError(err) {
+			return nil, err
+		}
 		if err == io.EOF && len(parts) > 0 { //nolint:errorlint // it comes as it is, and wrapped if the body breaks off
 			return parts, nil
 		}
@@ -87,5 +106,31 @@ func splitParts(contentType string, body []byte) (parts []bodyPart, err error) {
 			return nil, err
 		}
 		parts = append(parts, bodyPart{part.Header, [sha256.Size]byte(content.Sum(nil))})
+	}
+}
+
+// readPart returns the n bytes at an offset, or those of them that there are.
+func readPart(text *io.SectionReader, off int64, n int) ([]byte, error) {
+	return io.ReadAll(io.NewSectionReader(text, max(off, 0), int64(n)))
+}
+
+// countIn returns how often a reader has a text.
+func countIn(r io.Reader, text []byte) (count int, err error) {
+	buffer := make([]byte, 32<<10+len(text))
+	kept := 0
+	for {
+		n, err := r.Read(buffer[kept:])
+		rest := buffer[:kept+n]
+		for found := bytes.Index(rest, text); found >= 0; found = bytes.Index(rest, text) {
+			count++
+			rest = rest[found+len(text):]
+		}
+		kept = copy(buffer, rest[max(0, len(rest)-len(text)+1):])
+		switch {
+		case err == io.EOF: //nolint:errorlint // a reader returns it as it is
+			return count, nil
+		case err != nil:
+			return 0, err
+		}
 	}
 }

@@ -44,6 +44,10 @@ var problemTexts = map[Result]problemText{
 	ResultBodyUnreadable: {
 		http.StatusBadRequest, "The request's body cannot be read", "The body is incomplete or invalid. Correct it and send the request again.",
 	},
+	ResultSpoolUnavailable: {
+		http.StatusServiceUnavailable, "The request's body cannot be stored",
+		"The server has no room for a body of this size at the moment. This request was not executed. Try again later, with the same key.",
+	},
 	ResultMismatch: {
 		http.StatusUnprocessableEntity, "Idempotency-Key is already used",
 		"The key was first used with another request. Send a fresh key with each new request.",

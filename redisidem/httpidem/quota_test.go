@@ -153,8 +153,8 @@ func TestS6_QuotasAreAskedOnceAndNotified(t *testing.T) {
 	s := newStore(t)
 	q := &quota{}
 	m := s.middleware(&httpidem.Config{Quota: q, Fingerprint: httpidem.Fingerprint{
-		Func: func(_ *httpidem.Digest, _ *http.Request, body []byte) error {
-			if string(body) == "panic" {
+		Func: func(_ *httpidem.Digest, _ *http.Request, body *httpidem.Body) error {
+			if text, _ := body.Bytes(); string(text) == "panic" {
 				panic(http.ErrAbortHandler)
 			}
 			return nil

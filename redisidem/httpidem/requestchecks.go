@@ -22,8 +22,11 @@ type keyedRequest struct {
 	version    [1]byte // of the fingerprint in request
 	sum        [sha256.Size]byte
 	digest     Digest
-	body       []byte
+	body       Body
 	hasBody    bool      // the body was read
+	flow       bool      // a flow runs it, and not a handler
+	exposed    []string  // the Access-Control-Expose-Headers from before setOwnFields
+	opened     error     // that of the store, if an oversize request runs because of Config.FailOpen
 	slot       quotaSlot // in the quota of its scope
 }
 
@@ -33,6 +36,7 @@ type verdict int
 const (
 	refused  verdict = iota // it was answered
 	accepted                // it may run
+	oversize                // its body is too large, and it may run without protection
 	unkeyed                 // it has no key and needs none; nothing was written
 )
 
@@ -42,24 +46,27 @@ const (
 // The order is: the key, the scope, the rights, the quota, and last the body. A key in the body
 // comes last too, since only a caller that passes the other checks may make the process keep a
 // body. The signature of a webhook comes before all of them, and with it the body. The caller
-// releases the slot of an accepted request when the request ends.
+// releases an accepted or oversize request when the request ends.
 func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Request) (result verdict) {
 	x.middleware, x.w, x.r = m, w, r
 	defer func() {
-		if result != accepted { // also after a panic in a function of the program
-			x.slot.release()
+		if result != accepted && result != oversize { // also after a panic in a function of the program
+			x.release()
 		}
 	}()
-	if m.verify != nil && (!x.readBody() || !x.verified()) {
+	if m.verify != nil && (x.readBody(nil) != accepted || !x.verified()) {
 		return refused
 	}
 	sent, err := m.cfg.Key.sent(r)
 	early := !sent.found && err == nil && m.cfg.Key.inBody()
 	if early {
-		if !x.admitted() || !x.readBody() {
+		if !x.admitted() {
 			return refused
 		}
-		sent, err = m.cfg.Key.sentInBody(r, x.body)
+		if result := x.readBody(nil); result != accepted {
+			return result
+		}
+		sent, err = m.cfg.Key.sentInBody(r, x.body.bytes)
 	}
 	key := m.keyOf(sent, err)
 	if key.result == ResultBypassed {
@@ -69,19 +76,33 @@ func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Reque
 		return unkeyed
 	}
 	x.key, x.echo[0] = m.cfg.Key.Prefix+key.key, key.echo
+	x.exposed = w.Header()[exposeField]
 	x.setOwnFields(w.Header())
 	if key.err != nil {
 		x.refuseKey(&key)
 		return refused
 	}
-	if !early && (!x.admitted() || !x.readBody()) {
+	if !early && !x.admitted() {
 		return refused
+	}
+	spool := m.cfg.Spool
+	if x.flow {
+		spool = nil // its params need the bytes
+	}
+	if result := x.readBody(spool); result != accepted {
+		return result
 	}
 	if err := x.fingerprint(&m.cfg.Fingerprint); err != nil {
 		m.refuseBody(w, r, err)
 		return refused
 	}
 	return accepted
+}
+
+// release gives back what the request has taken: its place in the quota, and the file of its body.
+func (x *keyedRequest) release() {
+	x.slot.release()
+	x.body.file.remove()
 }
 
 // admitted reports whether the caller may use a key now. If not, it refuses the request.

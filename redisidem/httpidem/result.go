@@ -74,6 +74,12 @@ const (
 	// ResultBadSignature: the sender of the webhook has not signed the request, or not lately. See
 	// [NewWebhook].
 	ResultBadSignature
+	// ResultOversize: the body is larger than Config.MaxBodyBytes, and the handler ran without
+	// protection because of Config.PassTooLarge.
+	ResultOversize
+	// ResultSpoolUnavailable: the body does not fit into Config.Spool, or could not be written to
+	// it or read from it. The handler did not run.
+	ResultSpoolUnavailable
 )
 
 // String returns the result as a label for metrics.
@@ -84,6 +90,7 @@ func (r Result) String() string {
 		ResultMalformed: "malformed", ResultKeyRefused: "key-refused", ResultKeyOutOfWindow: "key-out-of-window", ResultNoScope: "no-scope",
 		ResultNotAllowed: "not-allowed", ResultOverQuota: "over-quota", ResultBodyTooLarge: "body-too-large", ResultBodyUnreadable: "body-unreadable", ResultUnavailable: "unavailable", ResultOpened: "opened",
 		ResultUnacknowledged: "unacknowledged", ResultSuperseded: "superseded", ResultFailed: "failed", ResultUnfinished: "unfinished", ResultPanicked: "panicked", ResultPaused: "paused", ResultBadSignature: "bad-signature",
+		ResultOversize: "oversize", ResultSpoolUnavailable: "spool-unavailable",
 	}
 	if r <= 0 || int(r) >= len(names) {
 		return "invalid"

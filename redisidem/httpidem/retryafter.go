@@ -17,7 +17,7 @@ const shortestRetryAfter = time.Second
 // nil.
 func (m *Middleware) retryAfter(r Result, err error) time.Duration {
 	switch r { //nolint:exhaustive // the others do not ask for a retry
-	case ResultUnavailable, ResultSuperseded, ResultUnfinished:
+	case ResultUnavailable, ResultSuperseded, ResultUnfinished, ResultSpoolUnavailable:
 		return shortestRetryAfter
 	case ResultPaused:
 		return m.cfg.MaxRetryAfter

@@ -20,6 +20,8 @@ func (m *Middleware) resultOf(err error, ran bool) Result {
 		return ResultSuperseded
 	case ran:
 		return ResultUnacknowledged
+	case isSpoolError(err): // from one of Config.OtherFingerprints
+		return ResultSpoolUnavailable
 	case errors.Is(err, redisidem.ErrFingerprintMismatch):
 		return ResultMismatch
 	case errors.Is(err, redisidem.ErrLocked):

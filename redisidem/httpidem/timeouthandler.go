@@ -35,7 +35,7 @@ func (e *handlerRun) serveWithin(limit time.Duration) {
 	var panicValue any
 	go func() {
 		defer close(ended)
-		defer e.slot.release()
+		defer e.release()
 		defer func() {
 			panicValue = recover()
 			if e.late && e.r.MultipartForm != nil {

@@ -123,7 +123,7 @@ func keepSuccess(status int) Disposition {
 }
 
 // onlyTheKey is a [FingerprintFunc] that adds nothing.
-func onlyTheKey(*Digest, *http.Request, []byte) error { return nil }
+func onlyTheKey(*Digest, *http.Request, *Body) error { return nil }
 
 // verifier returns the function that verifies a delivery.
 func (h *Webhook) verifier() (func(*http.Request, []byte) error, error) {
@@ -156,7 +156,7 @@ func (h *Webhook) verifier() (func(*http.Request, []byte) error, error) {
 // verified reports whether the sender of a webhook has signed the request. If not, it refuses the
 // request.
 func (x *keyedRequest) verified() bool {
-	err := x.middleware.verify(x.r, x.body)
+	err := x.middleware.verify(x.r, x.body.bytes)
 	if err != nil {
 		x.middleware.refuse(x.w, x.r, x.middleware.problem(ResultBadSignature), err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -335,6 +336,23 @@ func TestRequestWithoutAKeyIsNotBuffered(t *testing.T) {
 	}
 	if e.deaf = true; e.must(post("", "tea"), "201").body != "order 2: tea" {
 		t.Error("the response was changed")
+	}
+}
+
+// TestTooLargeBodyPassesWhereKeysAreOptional sends bodies above max_body, with and without their
+// length.
+func TestTooLargeBodyPassesWhereKeysAreOptional(t *testing.T) {
+	t.Parallel()
+	e := setUp(t, "refuse")
+	large := strings.Repeat("x", 1<<20+1)
+	for i, length := range []string{"", strconv.Itoa(len(large))} {
+		in := post("k", large)
+		if length != "" {
+			in.header.Set("Content-Length", length)
+		}
+		if out := e.must(in, "201"); out.body != fmt.Sprintf("order %d: %s", i+1, large) || out.header.Get("Idempotency-Replayed") != "" {
+			t.Errorf("%q: %v %.20q", length, out.header, out.body)
+		}
 	}
 }
 

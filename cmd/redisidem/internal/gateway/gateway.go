@@ -30,6 +30,8 @@ type Config struct {
 	CORS CORS
 	// Quota limits the use by one scope. Default: no limit.
 	Quota httpidem.Quota
+	// Spool holds large bodies in files. Default: all bodies are in memory.
+	Spool *httpidem.SpoolConfig
 	// TrustedProxies are the proxies whose word about a client counts. Default: none.
 	TrustedProxies TrustedProxies
 	// ListenerTLS is the TLS of the listener for clients. Nil means none.
@@ -50,6 +52,7 @@ type Gateway struct {
 	metrics   *Metrics
 	log       *slog.Logger
 	quota     httpidem.Quota
+	spool     *httpidem.Spool // nil if all bodies are in memory
 	trusted   TrustedProxies
 	tls       *ListenerTLS
 	readiness readiness
@@ -65,6 +68,11 @@ func New(cfg Config) (*Gateway, error) {
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	g.metrics.Watch(cfg.Service)
+	if cfg.Spool != nil {
+		if err := g.openSpool(cfg.Spool); err != nil {
+			return nil, err
+		}
+	}
 	first, err := g.newGeneration(&cfg)
 	if err != nil {
 		return nil, err
@@ -73,9 +81,10 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL and CORS. All
-// other fields of the configuration are ignored. Requests that have begun end under the policies
-// that they began with. After an error, which is that of [New], nothing has changed.
+// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS, and the
+// Service by a view of it. All other fields of the configuration are ignored. Requests that have
+// begun end under the policies that they began with. After an error, which is that of [New],
+// nothing has changed.
 func (g *Gateway) Reload(cfg Config) error {
 	next, err := g.newGeneration(&cfg)
 	if err != nil {

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // generation is what a gateway does between two reloads of its configuration. It does not change.
 type generation struct {
 	*Gateway
+	service   *redisidem.Service
 	identify  Identify
 	challenge string
 	proxy     *httputil.ReverseProxy
@@ -29,7 +31,7 @@ type generation struct {
 // newGeneration returns a generation that is not in use yet.
 func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 	n := &generation{
-		Gateway: g, identify: cfg.Identify, challenge: cfg.Challenge, timeout: cfg.Upstream.Timeout, policyURL: cfg.PolicyURL,
+		Gateway: g, service: cfg.Service, identify: cfg.Identify, challenge: cfg.Challenge, timeout: cfg.Upstream.Timeout, policyURL: cfg.PolicyURL,
 		policies: cfg.Policies, transport: cfg.Upstream.newTransport(),
 	}
 	if err := cfg.CORS.Validate(); err != nil {

@@ -45,8 +45,9 @@ const notSentStatus = http.StatusServiceUnavailable
 // answerNotSent answers a request that was not sent. The attempt does not count.
 func (p *Policy) answerNotSent(w http.ResponseWriter, r *http.Request) {
 	httpidem.NothingDone(r.Context())
-	p.writeProblem(w, r, httpidem.Problem{
-		Status: notSentStatus, RetryAfter: time.Second, Title: "The upstream cannot be reached",
-		Detail: "The request was not sent to the upstream. Try again later, with the same Idempotency-Key.",
-	})
+	detail := "The request was not sent to the upstream. Try again later."
+	if httpidem.Stage(r.Context()) != nil {
+		detail = "The request was not sent to the upstream. Try again later, with the same Idempotency-Key."
+	}
+	p.writeProblem(w, r, httpidem.Problem{Status: notSentStatus, RetryAfter: time.Second, Title: "The upstream cannot be reached", Detail: detail})
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 
@@ -26,6 +27,12 @@ func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 	case httpidem.ResultOpened:
 		g.metrics.open.Inc()
 		g.log.LogAttrs(ctx, slog.LevelError, "request forwarded without protection", slog.Any("error", e.Err))
+	case httpidem.ResultSpoolUnavailable:
+		if errors.Is(e.Err, httpidem.ErrSpoolFull) {
+			g.log.LogAttrs(ctx, slog.LevelWarn, "the spool is full", slog.Int64("spool_bytes", g.spool.MaxBytes()))
+			break
+		}
+		g.log.LogAttrs(ctx, slog.LevelError, "the spool cannot be used", slog.Any("error", e.Err))
 	case httpidem.ResultUnavailable, httpidem.ResultUnacknowledged, httpidem.ResultSuperseded, httpidem.ResultFailed:
 		g.log.LogAttrs(ctx, slog.LevelError, "request failed in the idempotency layer", slog.String("result", e.Result.String()),
 			slog.Any("error", e.Err))

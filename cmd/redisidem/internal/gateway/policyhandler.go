@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 
@@ -27,6 +28,7 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
 		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.quota,
+		Spool: g.spool, PassTooLarge: p.Key == "optional",
 	}
 	if cfg.Fingerprint, cfg.OtherFingerprints, err = p.fingerprints(); err != nil {
 		return nil, err
@@ -52,6 +54,9 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 		if service, err = service.WithRetention(*p.Retention); err != nil {
 			return nil, configfile.Within("retention", err)
 		}
+	}
+	if limit := cmp.Or(p.MaxBody, httpidem.DefaultMaxBodyBytes); g.spool != nil && limit > g.spool.MaxBytes() {
+		return nil, configfile.Invalid("max_body", "must be at most spool_bytes (%d): %d", g.spool.MaxBytes(), limit)
 	}
 	m, err := httpidem.New(service, g.scope, cfg)
 	if err != nil {

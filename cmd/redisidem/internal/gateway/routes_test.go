@@ -177,7 +177,7 @@ routes:
   - {match: POST /all, keep: all}
   - {match: /public/, protect: false}
   - {match: POST /fields, fingerprint: {fields: [amount]}}
-  - {match: POST /small, max_body: 10}
+  - {match: POST /small, max_body: 10, key: required}
   - {match: PUT /put, methods: [PUT]}
   - {match: POST /long, retention: 72h, publish_retention: true}
   - {match: POST /hooks, key_from: [{header: Webhook-Id}, {body: /id}], key: optional}

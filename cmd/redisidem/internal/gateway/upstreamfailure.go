@@ -42,11 +42,12 @@ func (g *generation) upstreamErrorHandler(p *Policy) func(http.ResponseWriter, *
 // only if a retry cannot do the work twice unnoticed: the request is protected, or its method is
 // safe.
 func noAnswer(r *http.Request, status int) httpidem.Problem {
-	problem := httpidem.Problem{
-		Status: status, Title: "The upstream did not answer",
-		Detail: "The upstream may have executed the request. Use the same Idempotency-Key for a retry.",
+	problem := httpidem.Problem{Status: status, Title: "The upstream did not answer", Detail: "The upstream may have executed the request."}
+	protected := httpidem.Stage(r.Context()) != nil
+	if protected {
+		problem.Detail += " Use the same Idempotency-Key for a retry."
 	}
-	if httpidem.Stage(r.Context()) != nil || isSafe(r.Method) {
+	if protected || isSafe(r.Method) {
 		problem.RetryAfter = time.Second
 	}
 	return problem
