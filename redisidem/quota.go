@@ -1,0 +1,322 @@
+package redisidem
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/backoff"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+const (
+	// shareLasts is how long a share lasts without a renewal, and shareRenewal how old it is when
+	// it is renewed.
+	shareLasts   = 15 * time.Second
+	shareRenewal = 5 * time.Second
+	// refusalLasts is how long other requests of a scope are refused like one that found no place.
+	// If its records have reached the limit, fullLasts is.
+	refusalLasts = 50 * time.Millisecond
+	fullLasts    = time.Second
+	// awayLasts is how long a quota counts by itself after a call that failed.
+	awayLasts = time.Second
+	// placeReturns is how long a place may be on its way back from another process.
+	placeReturns = 5 * time.Millisecond
+	// shareCalls is how many calls a quota makes at once in the background.
+	shareCalls = 16
+	// windowParts is the number of parts of a window: records of the same part are counted
+	// together. The script has the same number.
+	windowParts = 16
+)
+
+// QuotaConfig configures a [Quota]. At least one of InFlight and Stored must be set. All processes
+// of a namespace should have the same limits.
+type QuotaConfig struct {
+	// InFlight is how many requests a scope may have in flight at once, in all processes together.
+	// Zero: no limit. Must not be negative.
+	InFlight int
+
+	// Stored is how many records a scope may make within Window, in all processes together. Zero:
+	// no limit. Must not be negative.
+	Stored int
+
+	// Window is how long a record counts. It should be the longest retention of the records. At
+	// least 16 ms. Default: the service's Retention.
+	Window time.Duration
+}
+
+// Quota limits what each scope uses, in all processes with the same Redis and namespace together.
+// It is an httpidem.Quota. Make one for each process with [NewQuota], and end it with
+// [Quota.Close]. It is safe for concurrent use.
+//
+// A process holds a share of a scope's quota, and admits requests by it without a call to Redis.
+// One round trip is needed for the first request of a scope in a process and when the share is used
+// up. The share has up to a sixteenth of the limit more than its requests need, divided among the
+// processes that use the scope. A limit below 16 has no such batches, and each request asks Redis.
+// Used scopes cost one call in 5 s beside that. Scopes without a request for 5 s are given back and
+// cost nothing, here or in Redis, except for the count of their records.
+//
+// The bounds, while Redis answers:
+//
+//   - Requests in flight are never more than the limit. The places that are held without a request
+//     are no more than an eighth of it, so a scope is refused with at least seven eighths in use.
+//     A place that is freed in one process is seen by another within 50 ms.
+//   - Records within Window are never more than the limit. The places that are held for others are
+//     no more than an eighth of the limit and one for each request in flight. A record counts for
+//     at least Window, and at most a sixteenth and 15 s longer.
+//   - A process that is killed keeps its share for 15 s. Its places for records then count as used
+//     for the Window, since each may have become a record.
+//   - A process that is stopped for longer than 15 s loses its share in the same way, and takes a
+//     new one before it admits a request. Its requests in flight are then more than the limit
+//     allows, by no more than the number that it had.
+//
+// While Redis does not answer, a process goes on with its share. When that is used up or has
+// lapsed, it admits what the limit allows to one process: n processes together then admit no more
+// than n times the limit. One call in a second finds out when Redis is back. Redis that has lost
+// its data has forgotten the records, and so they no longer count.
+type Quota struct {
+	service *Service
+	cfg     QuotaConfig
+
+	mu     sync.Mutex // guards all below, and the fields of shares
+	shares map[string]*scopeShare
+	queue  []*scopeShare // that need a call in the background
+	stats  QuotaStats
+	away   time.Time // until when the quota counts by itself; zero while Redis answers
+	closed bool
+
+	queued chan struct{}
+	stop   context.CancelFunc
+	ended  chan struct{}
+}
+
+// QuotaStats are the numbers of a [Quota] in this process.
+type QuotaStats struct {
+	// Scopes is how many scopes have a share here.
+	Scopes int
+	// InFlight and Stored are the highest use of a limit among these scopes, by all processes, as a
+	// fraction of the limit. They are as old as the last call about the scope, up to 5 s.
+	InFlight, Stored float64
+	// Calls is how many calls to Redis were made, and Failed how many of these had no answer.
+	Calls, Failed int64
+	// Refused is how many requests were refused. Alone is how many were admitted by this process
+	// alone, since Redis did not answer.
+	Refused, Alone int64
+}
+
+// QuotaError reports that a scope has used up a quota. Its text never names the scope.
+type QuotaError struct {
+	// What names the quota, such as "requests in flight". Limit is its size.
+	What  string
+	Limit int
+	// RetryAfter is how long the quota is expected to stay used up.
+	RetryAfter time.Duration
+}
+
+func (e *QuotaError) Error() string {
+	return "redisidem: a scope has used up its quota of " + e.What + " (" + strconv.Itoa(e.Limit) + ")"
+}
+
+// NewQuota makes a quota, and starts a goroutine that renews its shares until [Quota.Close]. It
+// sends nothing to Redis. A field that breaks its bound is an [*InvalidError].
+func NewQuota(service *Service, cfg QuotaConfig) (*Quota, error) {
+	def(&cfg.Window, service.cfg.Retention)
+	switch {
+	case cfg.InFlight < 0:
+		return nil, invalid("QuotaConfig.InFlight", "must not be negative: %d", cfg.InFlight)
+	case cfg.Stored < 0:
+		return nil, invalid("QuotaConfig.Stored", "must not be negative: %d", cfg.Stored)
+	case cfg.InFlight == 0 && cfg.Stored == 0:
+		return nil, invalid("QuotaConfig", "needs InFlight or Stored")
+	case cfg.Window < windowParts*time.Millisecond:
+		return nil, invalid("QuotaConfig.Window", "must be at least %v: %v", windowParts*time.Millisecond, cfg.Window)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	q := &Quota{
+		service: service, cfg: cfg, shares: make(map[string]*scopeShare), queued: make(chan struct{}, 1), stop: stop, ended: make(chan struct{}),
+	}
+	go q.renew(ctx)
+	return q, nil
+}
+
+// Admit asks for a place for a request of a scope. It calls Redis if the share of this process has
+// no place left, and then blocks up to Config.Timeout. The error is a [*QuotaError] if the scope has
+// used up its quota, or that of ctx.
+//
+// If the error is nil, the caller calls done once, when the request ends. created reports whether
+// the request has made a record.
+func (q *Quota) Admit(ctx context.Context, scope string) (done func(created bool), err error) {
+	q.mu.Lock()
+	s := q.share(scope)
+	if s.take(time.Now()) {
+		q.queueIfUneven(s)
+		q.mu.Unlock()
+	} else {
+		s.waiting++
+		q.mu.Unlock()
+		if err := q.ask(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return func(created bool) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		s.inFlight--
+		if created && q.cfg.Stored > 0 {
+			s.made++
+		}
+		q.queueIfUneven(s)
+	}, nil
+}
+
+// share returns the share of a scope. The caller holds mu.
+func (q *Quota) share(scope string) *scopeShare {
+	s := q.shares[scope]
+	if s == nil {
+		s = newShare(scope, &q.cfg)
+		q.shares[scope] = s
+	}
+	return s
+}
+
+// ask takes a place for a request that is counted as waiting, and calls Redis for one if needed. Only
+// one request of a scope calls at a time, for all that wait.
+func (q *Quota) ask(ctx context.Context, s *scopeShare) error {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		q.mu.Lock()
+		s.waiting--
+		q.mu.Unlock()
+		return ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	for calls := 0; ; calls++ {
+		q.mu.Lock()
+		err, decided := q.decide(s, calls)
+		if decided {
+			s.waiting--
+		}
+		q.mu.Unlock()
+		if decided {
+			return err
+		}
+		if calls > 0 {
+			backoff.Wait(ctx, placeReturns)
+		}
+		q.call(context.WithoutCancel(ctx), s) // it is for others, too
+	}
+}
+
+// decide decides about a request that has led to a number of calls, unless another call is needed.
+// The caller holds mu and the share's turn.
+func (q *Quota) decide(s *scopeShare, calls int) (err error, decided bool) { //nolint:revive // err belongs to the decision
+	now := time.Now()
+	if s.take(now) {
+		return nil, true
+	}
+	alone := q.closed || q.isAway(now)
+	switch {
+	case alone && s.takeAlone():
+		q.stats.Alone++
+		return nil, true
+	case alone, now.Before(s.refusedUntil):
+	case calls == 0, calls == 1 && !s.isFull():
+		return nil, false
+	case s.isFull():
+		s.refusedUntil = now.Add(fullLasts)
+	default:
+		s.refusedUntil = now.Add(refusalLasts)
+	}
+	q.stats.Refused++
+	return s.refusal(now), true
+}
+
+// isAway reports whether Redis did not answer lately, so that the quota counts by itself. One caller
+// in awayLasts gets false, and finds out. The caller holds mu.
+func (q *Quota) isAway(now time.Time) bool {
+	switch {
+	case q.away.IsZero():
+		return false
+	case now.Before(q.away):
+		return true
+	}
+	q.away = now.Add(q.service.cfg.Timeout + awayLasts)
+	return false
+}
+
+// call reports a share to Redis, and takes over the places that the reply grants. It blocks up to
+// Config.Timeout. The caller has the share's turn.
+func (q *Quota) call(ctx context.Context, s *scopeShare) {
+	q.mu.Lock()
+	sent := time.Now()
+	report := s.report(sent)
+	q.mu.Unlock()
+	r, err := q.run(ctx, q.service.redis.NewShare(&report))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		s.apply(&report, &r, sent)
+	}
+}
+
+// giveBack gives a share back, and forgets it unless it has been used meanwhile. The caller has the
+// share's turn.
+func (q *Quota) giveBack(ctx context.Context, s *scopeShare) {
+	q.mu.Lock()
+	report := s.giveUp(time.Now())
+	gone := s.isGone()
+	q.mu.Unlock()
+	if !gone {
+		_, err := q.run(ctx, q.service.redis.NewGiveBack(&report))
+		gone = err == nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !gone {
+		return // the next renewal tries again
+	}
+	s.until, s.confirmed = time.Time{}, report.Made
+	if s.isUnused() && s.isGone() {
+		delete(q.shares, s.scope)
+	}
+}
+
+// run sends a call about a share.
+func (q *Quota) run(ctx context.Context, call protocol.Call) (shared protocol.Shared, err error) {
+	r, err := q.service.ask(ctx, "quota", call)
+	if err == nil && r.Status != protocol.StatusOK {
+		err = r.Unexpected()
+	}
+	if err == nil {
+		shared, err = r.Shared()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.Calls++
+	if err == nil {
+		q.away = time.Time{}
+		return shared, nil
+	}
+	q.stats.Failed++
+	if q.away.IsZero() && !q.closed {
+		q.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: quotas count in this process only", attrErr(err))
+	}
+	q.away = time.Now().Add(awayLasts)
+	return shared, err
+}
+
+// Stats returns the numbers of this process. It calls nothing, and looks at each scope with a share.
+func (q *Quota) Stats() QuotaStats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	stats := q.stats
+	stats.Scopes = len(q.shares)
+	for _, s := range q.shares {
+		stats.InFlight = max(stats.InFlight, s.requests.use(s.working))
+		stats.Stored = max(stats.Stored, s.records.use(s.counted))
+	}
+	return stats
+}

@@ -1,0 +1,141 @@
+package redisidem_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+func TestQuotaOfAKilledProcess(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.QuotaConfig{InFlight: 100, Stored: 1000, Window: time.Hour}
+		killed, lives := b.quota(cfg), b.quota(cfg)
+		dones := fill(b, killed)
+		killed.Kill()
+		time.Sleep(14 * time.Second)
+		between(b, "admitted while its share holds", len(fill(b, lives)), 0, 12)
+		time.Sleep(3 * time.Second)
+		rest := fill(b, lives)
+		between(b, "admitted after its share has lapsed", len(rest), 80, 100)
+		use, err := redisidem.NewInspector(b.service(redisidem.Config{})).ScopeUse(ctx, "acme")
+		mustBe(b, err, nil)
+		// Each place of the killed process may have become a record.
+		between(b, "records", use.Stored, 100, 100+1000/8)
+		if use.Processes != 1 {
+			b.Errorf("%+v", use)
+		}
+		_ = dones
+	})
+}
+
+func TestQuotaOfAPausedProcess(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.QuotaConfig{InFlight: 100}
+		paused, lives := b.quota(cfg), b.quota(cfg)
+		var dones []func(bool)
+		for range 30 {
+			dones = append(dones, admitted(b, paused, "acme"))
+		}
+		paused.Kill() // nothing renews
+		time.Sleep(16 * time.Second)
+		rest := fill(b, lives)
+		between(b, "admitted by another", len(rest), 88, 100)
+		_ = refused(b, paused, "acme") // it has no share
+		for _, done := range dones {
+			done(false)
+		}
+		for range 40 {
+			rest[0](false)
+			rest = rest[1:]
+		}
+		time.Sleep(60 * time.Millisecond)
+		again := fill(b, paused, lives)
+		between(b, "in flight", len(rest)+len(again), 88, 100)
+	})
+}
+
+func TestQuotaLeavesNothingBehind(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.QuotaConfig{InFlight: 100}
+		q, other := b.quota(cfg), b.quota(cfg)
+		for i := range 500 {
+			admitted(b, q, fmt.Sprint(i))(false)
+		}
+		stays := admitted(b, q, "stays")
+		if n := q.Stats().Scopes; n != 501 {
+			b.Errorf("%d scopes", n)
+		}
+		time.Sleep(12 * time.Second)
+		if n := q.Stats().Scopes; n != 1 {
+			b.Errorf("%d scopes are kept", n)
+		}
+		if keys := b.server.Keys(); len(keys) != 1 {
+			b.Errorf("Redis has %q", keys)
+		}
+		stays(false)
+		dones := fill(b, q)
+		for _, done := range dones {
+			done(false)
+		}
+		mustBe(b, q.Close(ctx), nil)
+		between(b, "admitted when the other has left", len(fill(b, other)), 100, 100)
+		alone := admitted(b, q, "acme")
+		alone(false)
+		mustBe(b, q.Close(ctx), nil)
+	})
+}
+
+func TestQuotaForgetsRecordsWithTheirWindow(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		q := b.quota(redisidem.QuotaConfig{Stored: 100, Window: time.Hour})
+		admitted(b, q, "acme")(true)
+		time.Sleep(30 * time.Minute)
+		if keys := b.server.Keys(); len(keys) != 1 || q.Stats().Scopes != 0 {
+			b.Errorf("Redis has %q, and %+v", keys, q.Stats())
+		}
+		time.Sleep(35 * time.Minute)
+		b.server.FastForward(0)
+		if keys := b.server.Keys(); len(keys) != 0 {
+			b.Errorf("Redis has %q", keys)
+		}
+	})
+}
+
+func TestQuotaLosesRepliesAndFindsDuplicates(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		q := b.quota(redisidem.QuotaConfig{InFlight: 10, Stored: 100, Window: time.Hour})
+		in := redisidem.NewInspector(b.service(redisidem.Config{}))
+		stored := func() int {
+			use, err := in.ScopeUse(ctx, "acme")
+			mustBe(b, err, nil)
+			return use.Stored
+		}
+		for range 5 {
+			admitted(b, q, "acme")(true)
+		}
+		b.mute()
+		time.Sleep(6 * time.Second) // a renewal that reports the records
+		b.thaw()
+		time.Sleep(6 * time.Second)
+		if n := stored(); n != 5 {
+			b.Errorf("%d records are counted, want 5", n)
+		}
+		stays := admitted(b, q, "acme")
+		late := b.repeated()
+		more := admitted(b, q, "acme")
+		late()
+		use, err := in.ScopeUse(ctx, "acme")
+		mustBe(b, err, nil)
+		if use.InFlightHeld != 2 || use.Stored != 5 {
+			b.Errorf("a late duplicate has changed the share: %+v", use)
+		}
+		more(true)
+		stays(true)
+		time.Sleep(20 * time.Second)
+		if n := stored(); n != 7 {
+			b.Errorf("%d records are counted, want 7", n)
+		}
+	})
+}
