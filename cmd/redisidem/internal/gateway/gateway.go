@@ -3,6 +3,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -10,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
 // Config configures a [Gateway]. All fields up to Log are required.
@@ -28,8 +29,8 @@ type Config struct {
 	// CORS configures the pages of other origins that may call the service. Default: CORS is left
 	// to the service.
 	CORS CORS
-	// Quota limits the use by one scope. Default: no limit.
-	Quota httpidem.Quota
+	// Quota limits the use by one scope. Nil: no limit.
+	Quota *redisidem.QuotaConfig
 	// TrustedProxies are the proxies whose word about a client counts. Default: none.
 	TrustedProxies TrustedProxies
 	// ListenerTLS is the TLS of the listener for clients. Nil means none.
@@ -49,7 +50,7 @@ type Gateway struct {
 	service   *redisidem.Service
 	metrics   *Metrics
 	log       *slog.Logger
-	quota     httpidem.Quota
+	quota     *redisidem.Quota // nil without a limit
 	trusted   TrustedProxies
 	tls       *ListenerTLS
 	readiness readiness
@@ -60,14 +61,21 @@ type Gateway struct {
 // New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
-		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota, trusted: cfg.TrustedProxies,
+		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, trusted: cfg.TrustedProxies,
 		tls: cfg.ListenerTLS, tracing: tracing{cfg.Traces},
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
 	g.metrics.Watch(cfg.Service)
+	if cfg.Quota != nil {
+		var err error
+		if g.quota, err = redisidem.NewQuota(cfg.Service, *cfg.Quota); err != nil {
+			return nil, err
+		}
+		g.metrics.registry.MustRegister(quotaMetrics{g.quota})
+	}
 	first, err := g.newGeneration(&cfg)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, g.LeaveQuota(context.Background()))
 	}
 	g.current.Store(first)
 	return g, nil
@@ -88,6 +96,15 @@ func (g *Gateway) Reload(cfg Config) error {
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
 	return g.tracing.handler(g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().root.ServeHTTP(w, r) })))
+}
+
+// LeaveQuota gives back the shares of the gateway in the quotas of scopes. Call it when the
+// requests have ended, and before the service is closed. It blocks until ctx ends at the latest.
+func (g *Gateway) LeaveQuota(ctx context.Context) error {
+	if g.quota == nil {
+		return nil
+	}
+	return g.quota.Close(ctx)
 }
 
 // Close closes the idle connections to the upstream.
