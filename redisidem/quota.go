@@ -55,17 +55,17 @@ type QuotaConfig struct {
 // One round trip is needed for the first request of a scope in a process and when the share is used
 // up. The share has up to a sixteenth of the limit more than its requests need, divided among the
 // processes that use the scope. A limit below 16 has no such batches, and each request asks Redis.
-// Used scopes cost one call in 5 s beside that. Scopes without a request for 5 s are given back and
-// cost nothing, here or in Redis, except for the count of their records.
+// A scope in use costs one call in 5 s beside that. The share of a scope without a request for 5 s
+// is given back, and costs nothing here or in Redis, except for the count of its records.
 //
 // The bounds, while Redis answers:
 //
 //   - Requests in flight are never more than the limit. The places that are held without a request
 //     are no more than an eighth of it, so a scope is refused with at least seven eighths in use.
 //     A place that is freed in one process is seen by another within 50 ms.
-//   - Records within Window are never more than the limit. The places that are held for others are
-//     no more than an eighth of the limit and one for each request in flight. A record counts for
-//     at least Window, and at most a sixteenth and 15 s longer.
+//   - Records within Window are never more than the limit. Each request in flight has a place,
+//     since it may make a record, and no more than an eighth of the limit is held beside these. A
+//     record counts for at least Window, and at most a sixteenth and 15 s longer.
 //   - A process that is killed keeps its share for 15 s. Its places for records then count as used
 //     for the Window, since each may have become a record.
 //   - A process that is stopped for longer than 15 s loses its share in the same way, and takes a
@@ -142,8 +142,8 @@ func NewQuota(service *Service, cfg QuotaConfig) (*Quota, error) {
 }
 
 // Admit asks for a place for a request of a scope. It calls Redis if the share of this process has
-// no place left, and then blocks up to Config.Timeout. The error is a [*QuotaError] if the scope has
-// used up its quota, or that of ctx.
+// no place left, and then blocks up to Config.Timeout. The error is a [*QuotaError] if the scope
+// has used up its quota, or that of ctx.
 //
 // If the error is nil, the caller calls done once, when the request ends. created reports whether
 // the request has made a record.
@@ -181,8 +181,8 @@ func (q *Quota) share(scope string) *scopeShare {
 	return s
 }
 
-// ask takes a place for a request that is counted as waiting, and calls Redis for one if needed. Only
-// one request of a scope calls at a time, for all that wait.
+// ask takes a place for a request that is counted as waiting, and calls Redis for one if needed.
+// Only one request of a scope calls at a time, for all that wait.
 func (q *Quota) ask(ctx context.Context, s *scopeShare) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -234,8 +234,8 @@ func (q *Quota) decide(s *scopeShare, calls int) (err error, decided bool) { //n
 	return s.refusal(now), true
 }
 
-// isAway reports whether Redis did not answer lately, so that the quota counts by itself. One caller
-// in awayLasts gets false, and finds out. The caller holds mu.
+// isAway reports whether Redis did not answer lately, so that the quota counts by itself. One
+// caller in awayLasts gets false, and finds out. The caller holds mu.
 func (q *Quota) isAway(now time.Time) bool {
 	switch {
 	case q.away.IsZero():
@@ -308,7 +308,8 @@ func (q *Quota) run(ctx context.Context, call protocol.Call) (shared protocol.Sh
 	return shared, err
 }
 
-// Stats returns the numbers of this process. It calls nothing, and looks at each scope with a share.
+// Stats returns the numbers of this process. It sends nothing, and looks at each scope with a
+// share.
 func (q *Quota) Stats() QuotaStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()

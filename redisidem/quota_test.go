@@ -128,8 +128,6 @@ func TestQuotaHoldsRequestsInFlightToTheLimit(t *testing.T) {
 	}
 }
 
-// TestQuotaSmallerThanTheNumberOfProcesses sends one request after another, each to another
-// process, without a pause.
 // TestQuotaAsksRedisRarely counts the calls of a common load.
 func TestQuotaAsksRedisRarely(t *testing.T) {
 	inBubble(t, func(b *bubble) {
@@ -152,9 +150,6 @@ func TestQuotaAsksRedisRarely(t *testing.T) {
 	})
 }
 
-// TestQuotaSaysWhenRecordsStopCounting looks at RetryAfter.
-// TestQuotaOfAKilledProcess covers the shares of a process that is gone.
-// TestQuotaOfAPausedProcess covers a process that is stopped for longer than its share lasts.
 // TestQuotaWhileRedisIsAway covers outages: a process goes on with its share, and then admits what
 // the limit allows to one process.
 func TestQuotaWhileRedisIsAway(t *testing.T) {
@@ -191,7 +186,7 @@ func TestQuotaWhileRedisIsAway(t *testing.T) {
 			b.Errorf("requests waited for %v", took)
 		}
 		b.thaw()
-		time.Sleep(10 * time.Second) // both have told Redis of their requests
+		time.Sleep(10 * time.Second) // both have reported their requests
 		_ = refused(b, q, "acme")
 		dones = append(dones, fill(b, other)...) // by places of its share
 		between(b, "in flight after the outage", len(taken)+len(dones), 140, 152)
@@ -206,9 +201,6 @@ func TestQuotaWhileRedisIsAway(t *testing.T) {
 	})
 }
 
-// TestQuotaLosesRepliesAndFindsDuplicates covers a call that was applied although its reply was
-// lost, and its duplicate that arrives later.
-// TestQuotaLeavesNothingBehind covers scopes that are no longer used, and a process that ends.
 // TestQuotaWaitsForNoLeader cancels the request that calls Redis, and one that waits for it.
 func TestQuotaWaitsForNoLeader(t *testing.T) {
 	inBubble(t, func(b *bubble) {

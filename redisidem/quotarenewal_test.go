@@ -8,6 +8,7 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
+// TestQuotaOfAKilledProcess covers the shares of a process that is gone.
 func TestQuotaOfAKilledProcess(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.QuotaConfig{InFlight: 100, Stored: 1000, Window: time.Hour}
@@ -30,6 +31,7 @@ func TestQuotaOfAKilledProcess(t *testing.T) {
 	})
 }
 
+// TestQuotaOfAPausedProcess covers a process that is stopped for longer than its share lasts.
 func TestQuotaOfAPausedProcess(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.QuotaConfig{InFlight: 100}
@@ -56,7 +58,9 @@ func TestQuotaOfAPausedProcess(t *testing.T) {
 	})
 }
 
-func TestQuotaLeavesNothingBehind(t *testing.T) {
+// TestS6_QuotasForgetScopesThatAreNotUsed covers scopes that are no longer used, and a process that
+// ends.
+func TestS6_QuotasForgetScopesThatAreNotUsed(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.QuotaConfig{InFlight: 100}
 		q, other := b.quota(cfg), b.quota(cfg)
@@ -103,6 +107,8 @@ func TestQuotaForgetsRecordsWithTheirWindow(t *testing.T) {
 	})
 }
 
+// TestQuotaLosesRepliesAndFindsDuplicates covers a call that was applied although its reply was
+// lost, and its duplicate that arrives later.
 func TestQuotaLosesRepliesAndFindsDuplicates(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		q := b.quota(redisidem.QuotaConfig{InFlight: 10, Stored: 100, Window: time.Hour})

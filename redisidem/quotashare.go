@@ -6,8 +6,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// scopeShare is the share that a process has of the quota of a scope. The quota's mu guards all below
-// turn.
+// scopeShare is the share that a process has of the quota of a scope. The quota's mu guards all
+// below turn.
 type scopeShare struct {
 	scope  string
 	window time.Duration
@@ -52,7 +52,7 @@ func newShare(scope string, cfg *QuotaConfig) *scopeShare {
 // that Redis has not counted yet.
 func (s *scopeShare) making() int { return s.inFlight + int(s.made-s.confirmed) }
 
-// take takes a place for a request. It reports false if there is none.
+// take takes a place for a request. It reports false if there is no place.
 func (s *scopeShare) take(now time.Time) bool {
 	if !now.Before(s.until) || !s.requests.room(s.inFlight) || !s.records.room(s.making()) {
 		return false

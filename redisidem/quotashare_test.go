@@ -8,6 +8,8 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
+// TestQuotaSmallerThanTheNumberOfProcesses sends one request after another, each to another
+// process, without a pause.
 func TestQuotaSmallerThanTheNumberOfProcesses(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		cfg := redisidem.QuotaConfig{InFlight: 1, Stored: 200}
@@ -65,6 +67,7 @@ func TestQuotaHoldsRecordsToTheLimit(t *testing.T) {
 	}
 }
 
+// TestQuotaSaysWhenRecordsStopCounting looks at RetryAfter.
 func TestQuotaSaysWhenRecordsStopCounting(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		q := b.quota(redisidem.QuotaConfig{Stored: 2, Window: time.Hour})

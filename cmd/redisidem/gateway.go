@@ -222,7 +222,8 @@ func (c *gatewayCommand) serve(
 	log.Info("shutting down", "timeout", c.ShutdownTimeout.String())
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
 	defer cancel()
-	// The requests end first, then their places, and then their commits. The admin listener serves until the end.
+	// The requests end first, then their places, and then their commits. The admin listener serves
+	// until the end.
 	err = errors.Join(err, server.Shutdown(last), g.LeaveQuota(last), service.Close(last), admin.Shutdown(last))
 	g.Close()
 	log.Info("ended")

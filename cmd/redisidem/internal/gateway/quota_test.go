@@ -74,7 +74,7 @@ func TestGatewaysShareTheQuotaOfAScope(t *testing.T) {
 	}
 }
 
-// TestGatewayWithoutAQuotaAsksForNone looks at Redis, the metrics and the middleware's configuration.
+// TestGatewayWithoutAQuotaAsksForNone looks at Redis, the metrics and the middleware's Config.
 func TestGatewayWithoutAQuotaAsksForNone(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", fromTenant(t))
