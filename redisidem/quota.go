@@ -20,8 +20,10 @@ const (
 	// If its records have reached the limit, fullLasts is.
 	refusalLasts = 50 * time.Millisecond
 	fullLasts    = time.Second
-	// awayLasts is how long a quota counts by itself after a call that failed.
+	// awayLasts is how long a scope is counted by the process alone after a call that failed.
+	// warnings is how often the log says so at most.
 	awayLasts = time.Second
+	warnings  = time.Minute
 	// placeReturns is how long a place may be on its way back from another process.
 	placeReturns = 5 * time.Millisecond
 	// shareCalls is how many calls a quota makes at once in the background.
@@ -84,7 +86,7 @@ type Quota struct {
 	shares map[string]*scopeShare
 	queue  []*scopeShare // that need a call in the background
 	stats  QuotaStats
-	away   time.Time // until when the quota counts by itself; zero while Redis answers
+	warned time.Time // when the log last said that scopes are counted here only
 	closed bool
 
 	queued chan struct{}
@@ -193,9 +195,10 @@ func (q *Quota) ask(ctx context.Context, s *scopeShare) error {
 		return ctx.Err()
 	}
 	defer func() { <-s.turn }()
+	failed := false
 	for calls := 0; ; calls++ {
 		q.mu.Lock()
-		err, decided := q.decide(s, calls)
+		err, decided := q.decide(s, calls, failed)
 		if decided {
 			s.waiting--
 		}
@@ -206,18 +209,19 @@ func (q *Quota) ask(ctx context.Context, s *scopeShare) error {
 		if calls > 0 {
 			backoff.Wait(ctx, placeReturns)
 		}
-		q.call(context.WithoutCancel(ctx), s) // it is for others, too
+		failed = q.call(context.WithoutCancel(ctx), s) != nil // it is for others, too
 	}
 }
 
 // decide decides about a request that has led to a number of calls, unless another call is needed.
-// The caller holds mu and the share's turn.
-func (q *Quota) decide(s *scopeShare, calls int) (err error, decided bool) { //nolint:revive // err belongs to the decision
+// failed is whether the last of these failed: the process then decides alone. The caller holds mu
+// and the share's turn.
+func (q *Quota) decide(s *scopeShare, calls int, failed bool) (err error, decided bool) { //nolint:revive // err belongs to the decision
 	now := time.Now()
 	if s.take(now) {
 		return nil, true
 	}
-	alone := q.closed || q.isAway(now)
+	alone := failed || q.closed || s.isAway(now, q.service.cfg.Timeout)
 	switch {
 	case alone && s.takeAlone():
 		q.stats.Alone++
@@ -234,32 +238,20 @@ func (q *Quota) decide(s *scopeShare, calls int) (err error, decided bool) { //n
 	return s.refusal(now), true
 }
 
-// isAway reports whether Redis did not answer lately, so that the quota counts by itself. One
-// caller in awayLasts gets false, and finds out. The caller holds mu.
-func (q *Quota) isAway(now time.Time) bool {
-	switch {
-	case q.away.IsZero():
-		return false
-	case now.Before(q.away):
-		return true
-	}
-	q.away = now.Add(q.service.cfg.Timeout + awayLasts)
-	return false
-}
-
 // call reports a share to Redis, and takes over the places that the reply grants. It blocks up to
 // Config.Timeout. The caller has the share's turn.
-func (q *Quota) call(ctx context.Context, s *scopeShare) {
+func (q *Quota) call(ctx context.Context, s *scopeShare) error {
 	q.mu.Lock()
 	sent := time.Now()
 	report := s.report(sent)
 	q.mu.Unlock()
-	r, err := q.run(ctx, q.service.redis.NewShare(&report))
+	r, err := q.run(ctx, s, q.service.redis.NewShare(&report))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err == nil {
 		s.apply(&report, &r, sent)
 	}
+	return err
 }
 
 // giveBack gives a share back, and forgets it unless it has been used meanwhile. The caller has the
@@ -270,7 +262,7 @@ func (q *Quota) giveBack(ctx context.Context, s *scopeShare) {
 	gone := s.isGone()
 	q.mu.Unlock()
 	if !gone {
-		_, err := q.run(ctx, q.service.redis.NewGiveBack(&report))
+		_, err := q.run(ctx, s, q.service.redis.NewGiveBack(&report))
 		gone = err == nil
 	}
 	q.mu.Lock()
@@ -285,7 +277,7 @@ func (q *Quota) giveBack(ctx context.Context, s *scopeShare) {
 }
 
 // run sends a call about a share.
-func (q *Quota) run(ctx context.Context, call protocol.Call) (shared protocol.Shared, err error) {
+func (q *Quota) run(ctx context.Context, s *scopeShare, call protocol.Call) (shared protocol.Shared, err error) {
 	r, err := q.service.ask(ctx, "quota", call)
 	if err == nil && r.Status != protocol.StatusOK {
 		err = r.Unexpected()
@@ -293,19 +285,28 @@ func (q *Quota) run(ctx context.Context, call protocol.Call) (shared protocol.Sh
 	if err == nil {
 		shared, err = r.Shared()
 	}
+	if q.note(s, err, time.Now()) {
+		q.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the quota of a scope counts in this process only", attrErr(err))
+	}
+	return shared, err
+}
+
+// note notes the result of a call about a share. It reports whether the log should have it.
+func (q *Quota) note(s *scopeShare, err error, now time.Time) (warn bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stats.Calls++
 	if err == nil {
-		q.away = time.Time{}
-		return shared, nil
+		s.away = time.Time{}
+		return false
 	}
 	q.stats.Failed++
-	if q.away.IsZero() && !q.closed {
-		q.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: quotas count in this process only", attrErr(err))
+	warn = s.away.IsZero() && !q.closed && now.Sub(q.warned) >= warnings
+	if warn {
+		q.warned = now
 	}
-	q.away = time.Now().Add(awayLasts)
-	return shared, err
+	s.away = now.Add(awayLasts)
+	return warn
 }
 
 // Stats returns the numbers of this process. It sends nothing, and looks at each scope with a

@@ -201,6 +201,32 @@ func TestQuotaWhileRedisIsAway(t *testing.T) {
 	})
 }
 
+// TestQuotaCountsOneScopeAlone damages what Redis has of one scope. Only that scope is counted by
+// the process alone, and it stays so whatever the others do.
+func TestQuotaCountsOneScopeAlone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		q, other := b.quota(redisidem.QuotaConfig{InFlight: 10}), b.quota(redisidem.QuotaConfig{InFlight: 10})
+		admitted(b, q, "damaged")(false)
+		damaged := b.server.Keys()
+		b.server.Del(damaged[0])
+		mustBe(b, b.server.Set(damaged[0], "not a hash"), nil)
+		dones := fill(b, other)
+		for i := range 10 {
+			dones = append(dones, admitted(b, q, "damaged"))
+			_ = refused(b, q, "acme") // its places are in use elsewhere
+			admitted(b, q, fmt.Sprint("healthy", i))(false)
+		}
+		if n := q.Stats(); n.Alone != 10 || n.Failed != 1 {
+			b.Errorf("%+v", n)
+		}
+		_ = refused(b, q, "damaged")
+		for _, done := range dones {
+			done(false)
+		}
+		b.server.Del(damaged[0])
+	})
+}
+
 // TestQuotaWaitsForNoLeader cancels the request that calls Redis, and one that waits for it.
 func TestQuotaWaitsForNoLeader(t *testing.T) {
 	inBubble(t, func(b *bubble) {

@@ -96,7 +96,7 @@ func (q *Quota) renewShare(ctx context.Context, s *scopeShare) {
 	q.mu.Lock()
 	now := time.Now()
 	forgotten := q.shares[s.scope] != s
-	away, unused := q.isAway(now), s.isUnused() && !now.Before(s.renewal)
+	away, unused := s.isAway(now, q.service.cfg.Timeout), s.isUnused() && !now.Before(s.renewal)
 	q.mu.Unlock()
 	lasting := context.WithoutCancel(ctx)
 	switch {
@@ -104,7 +104,7 @@ func (q *Quota) renewShare(ctx context.Context, s *scopeShare) {
 	case unused:
 		q.giveBack(lasting, s)
 	default:
-		q.call(lasting, s)
+		_ = q.call(lasting, s) // the next renewal tries again
 	}
 }
 

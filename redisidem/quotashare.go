@@ -25,7 +25,8 @@ type scopeShare struct {
 	until           time.Time // when the share lapses, by this process's clock
 	renewal         time.Time // when it is renewed
 	refusedUntil    time.Time
-	used            bool // since the last renewal
+	away            time.Time // until when the process counts alone; zero while Redis answers
+	used            bool      // since the last renewal
 	queued          bool // for a call in the background
 
 	// The use by all processes at the last call, and when fewer records count.
@@ -77,6 +78,19 @@ func (s *scopeShare) enter() {
 
 // isFull reports whether all records that the limit allows have been made.
 func (s *scopeShare) isFull() bool { return s.records.limit > 0 && s.counted >= s.records.limit }
+
+// isAway reports whether Redis did not answer lately about the scope, so that the process counts
+// alone. One caller in a timeout of a call and awayLasts gets false, and finds out.
+func (s *scopeShare) isAway(now time.Time, timeout time.Duration) bool {
+	switch {
+	case s.away.IsZero():
+		return false
+	case now.Before(s.away):
+		return true
+	}
+	s.away = now.Add(timeout + awayLasts)
+	return false
+}
 
 // refusal returns the error for a request without a place.
 func (s *scopeShare) refusal(now time.Time) *QuotaError {
