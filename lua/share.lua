@@ -5,7 +5,8 @@
 -- KEYS[1] quota: a hash. Field s:ID is a share, with ten words: the number of its last call; when
 --         it lapses; how many records its process has reported; its requests in flight; the places
 --         for these, how many of them are spare, and the limit; the places for records, how many of
---         them are spare, and the limit. Field c:TIME is how many records count until then, which
+--         them are spare, and the limit. A share that was given back keeps the first three words for
+--         15 s if records are limited, and its other words are 0. Field c:TIME is how many records count until then, which
 --         are those of a sixteenth of a window. Times are in milliseconds.
 -- ARGV[1] nonce, echoed in the reply
 -- ARGV[2] ID of the share               ARGV[3] number of the call, which grows with each
@@ -27,8 +28,9 @@
 --   DAMAGED nonce; what is wrong: the key is not a hash
 --
 -- Safe to repeat: yes. The reported numbers are totals. A duplicate that arrives after a later call
--- changes nothing; one that arrives after the share was given back makes a share that lapses.
--- redis.call: 2 for STALE (TIME, HGETALL), else 3 to 6 (also HDEL, HSET, PEXPIRE once or twice).
+-- changes nothing; so does one that arrives after the share was given back, within 15 s if records
+-- are limited. Otherwise it makes a share that lapses.
+-- redis.call: 2 for STALE (TIME, HGETALL), else 3 to 5 (also HDEL, HSET and PEXPIRE).
 local nonce, id, call, lasts = ARGV[1], 's:' .. ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local inFlight, waiting = tonumber(ARGV[5]), tonumber(ARGV[6])
 local limits = {tonumber(ARGV[7]), tonumber(ARGV[9])}
@@ -48,6 +50,11 @@ local function text(n)
   return string.format('%.0f', n)
 end
 
+-- A share is needed until it lapses, and then as long as its places count as records.
+local function countsUntil(lapse, n)
+  return n > 0 and lapse + window + width or lapse
+end
+
 local function count(at, n)
   if n > 0 then
     local part = 'c:' .. text(math.floor(at / width) * width + width + window)
@@ -63,6 +70,7 @@ for i = 1, #all, 2 do
 end
 local fields, gone = {}, {}
 local held, spared, processes, working = {0, 0}, {0, 0}, 1, inFlight
+local needed = now -- until when the hash is
 local confirmed = tonumber(ARGV[12])
 for i = 1, #all, 2 do
   if string.sub(all[i], 1, 2) == 's:' then
@@ -76,10 +84,11 @@ for i = 1, #all, 2 do
       end
       confirmed = word[3]
     elseif word[2] > now and word[2] <= now + 120000 then -- later: the clock was set back
-      processes = processes + 1
+      processes = processes + (word[7] + word[10] > 0 and 1 or 0) -- if it was not given back
       working = working + word[4]
       held = {held[1] + word[5], held[2] + word[8]}
       spared = {spared[1] + word[6], spared[2] + word[9]}
+      needed = math.max(needed, countsUntil(word[2], word[8]))
     else
       gone[#gone + 1] = all[i]
       count(math.min(word[2], now), word[8]) -- each place may have become a record
@@ -87,14 +96,14 @@ for i = 1, #all, 2 do
   end
 end
 count(now, made - confirmed)
-local counted, first, last = 0, math.huge, 0
+local counted, first = 0, math.huge
 for part, n in pairs(counts) do
   local ends = tonumber(string.sub(part, 3)) or 0
   if ends <= now then
     gone[#gone + 1] = part
   else
     counted = counted + n
-    first, last = math.min(first, ends), math.max(last, ends)
+    first, needed = math.min(first, ends), math.max(needed, ends)
     if before[part] ~= n then
       fields[#fields + 1] = part
       fields[#fields + 1] = text(n)
@@ -120,20 +129,22 @@ if lasts > 0 then
     ARGV[3], text(now + lasts), ARGV[11], ARGV[5],
     text(places[1]), idle(1), ARGV[7], text(places[2]), idle(2), ARGV[9],
   }, ' ')
+  needed = math.max(needed, countsUntil(now + lasts, places[2]))
+elseif limits[2] > 0 then -- so that a repetition does not count its records again
+  fields[#fields + 1] = id
+  fields[#fields + 1] = ARGV[3] .. ' ' .. text(now + 15000) .. ' ' .. ARGV[11] .. ' 0 0 0 0 0 0 0'
+  needed = math.max(needed, now + 15000)
 else
   gone[#gone + 1] = id
 end
-local lives = text(math.max(lasts, last - now))
 if #gone > 0 then
   redis.call('HDEL', KEYS[1], unpack(gone))
 end
 if #fields > 0 then
   redis.call('HSET', KEYS[1], unpack(fields))
-  if redis.call('PEXPIRE', KEYS[1], lives, 'GT') == 0 then
-    redis.call('PEXPIRE', KEYS[1], lives, 'NX') -- GT never changes a key without a TTL
-  end
 end
-local fewer = last > 0 and first - now or 0
+redis.call('PEXPIRE', KEYS[1], text(needed - now)) -- changes nothing if the hash is empty
+local fewer = first < math.huge and first - now or 0
 local words = {places[1], spare[1], places[2], spare[2], working, counted, fewer}
 for i, n in ipairs(words) do
   words[i] = text(n)

@@ -31,6 +31,28 @@ func TestQuotaOfAKilledProcess(t *testing.T) {
 	})
 }
 
+// TestQuotaOfAKilledProcessWithoutOthers lets a share lapse while no process uses the scope. Its
+// places still count as records.
+func TestQuotaOfAKilledProcessWithoutOthers(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.QuotaConfig{Stored: 100, Window: time.Hour}
+		killed := b.quota(cfg)
+		dones := fill(b, killed)
+		killed.Kill()
+		time.Sleep(20 * time.Second)
+		b.server.FastForward(0)
+		next := b.quota(cfg)
+		_ = refused(b, next, "acme")
+		time.Sleep(59 * time.Minute)
+		_ = refused(b, next, "acme")
+		time.Sleep(6 * time.Minute)
+		between(b, "admitted after the window", len(fill(b, next)), len(dones), 100)
+		for _, done := range dones {
+			done(true)
+		}
+	})
+}
+
 // TestQuotaOfAPausedProcess covers a process that is stopped for longer than its share lasts.
 func TestQuotaOfAPausedProcess(t *testing.T) {
 	inBubble(t, func(b *bubble) {
@@ -144,4 +166,28 @@ func TestQuotaLosesRepliesAndFindsDuplicates(t *testing.T) {
 			b.Errorf("%d records are counted, want 7", n)
 		}
 	})
+}
+
+// TestQuotaLosesTheReplyToAGiveBack covers give-backs that are repeated: one that Redis has seen,
+// and one that it has not.
+func TestQuotaLosesTheReplyToAGiveBack(t *testing.T) {
+	for name, lose := range map[string]func(b *bubble){"reply": (*bubble).mute, "call": (*bubble).freeze} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				q := b.quota(redisidem.QuotaConfig{Stored: 100, Window: time.Hour})
+				done := admitted(b, q, "acme")
+				time.Sleep(12 * time.Second) // renewals without a new request
+				lose(b)
+				done(true)
+				time.Sleep(6 * time.Second)
+				b.thaw()
+				time.Sleep(20 * time.Second)
+				use, err := redisidem.NewInspector(b.service(redisidem.Config{})).ScopeUse(ctx, "acme")
+				mustBe(b, err, nil)
+				if use.Stored != 1 || use.Processes != 0 || q.Stats().Scopes != 0 {
+					b.Errorf("%+v %+v", use, q.Stats())
+				}
+			})
+		})
+	}
 }

@@ -114,7 +114,7 @@ func scopeUse(all map[string]string, now int64) (use ScopeUse) {
 				words[i], ok = n, err == nil
 			}
 		}
-		if !ok || words[1] <= now {
+		if !ok || words[1] <= now || words[6]+words[9] == 0 { // the last is one that was given back
 			continue
 		}
 		use.Processes++
