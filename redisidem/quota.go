@@ -191,6 +191,7 @@ func (q *Quota) ask(ctx context.Context, s *scopeShare) error {
 	case <-ctx.Done():
 		q.mu.Lock()
 		s.waiting--
+		q.queueIfUneven(s)
 		q.mu.Unlock()
 		return ctx.Err()
 	}
@@ -251,29 +252,38 @@ func (q *Quota) call(ctx context.Context, s *scopeShare) error {
 	if err == nil {
 		s.apply(&report, &r, sent)
 	}
+	if s.waiting < report.Waiting { // the places of requests that have left are spare
+		q.queueIfUneven(s)
+	}
 	return err
 }
 
-// giveBack gives a share back, and forgets it unless it has been used meanwhile. The caller has the
-// share's turn.
-func (q *Quota) giveBack(ctx context.Context, s *scopeShare) {
+// giveBack gives a share back, and forgets it unless it has been used meanwhile. A share with
+// requests in flight is renewed instead. The caller has the share's turn.
+func (q *Quota) giveBack(ctx context.Context, s *scopeShare) error {
 	q.mu.Lock()
+	if s.inFlight > 0 {
+		if q.closed { // the last call keeps the places of these requests and no others
+			s.requests.spare, s.records.spare = 0, 0
+		}
+		q.mu.Unlock()
+		return q.call(ctx, s)
+	}
 	report := s.giveUp(time.Now())
 	gone := s.isGone()
 	q.mu.Unlock()
 	if !gone {
-		_, err := q.run(ctx, s, q.service.redis.NewGiveBack(&report))
-		gone = err == nil
+		if _, err := q.run(ctx, s, q.service.redis.NewGiveBack(&report)); err != nil {
+			return err // the next renewal tries again
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !gone {
-		return // the next renewal tries again
-	}
-	s.until, s.confirmed = time.Time{}, report.Made
+	s.until, s.confirmed, s.records.held = time.Time{}, report.Made, 0
 	if s.isUnused() && s.isGone() {
 		delete(q.shares, s.scope)
 	}
+	return nil
 }
 
 // run sends a call about a share.

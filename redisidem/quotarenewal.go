@@ -2,6 +2,7 @@ package redisidem
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -102,16 +103,17 @@ func (q *Quota) renewShare(ctx context.Context, s *scopeShare) {
 	switch {
 	case forgotten, away:
 	case unused:
-		q.giveBack(lasting, s)
+		_ = q.giveBack(lasting, s)
 	default:
 		_ = q.call(lasting, s) // the next renewal tries again
 	}
 }
 
 // Close ends the renewals and gives all shares back. Call it when the requests have ended, and
-// before Service.Close. It blocks until ctx ends at the latest, and then returns the context's
-// error; the other shares lapse. After Close, Admit counts in this process only. A second Close
-// does nothing.
+// before Service.Close. Requests that still run keep their places for 15 s. It blocks until ctx
+// ends at the latest, and then returns the context's error; the other shares lapse. If Redis does
+// not answer, all do, and Close returns nil. After Close, Admit counts in this process only. A
+// second Close does nothing.
 func (q *Quota) Close(ctx context.Context) error {
 	q.stop()
 	select {
@@ -127,20 +129,32 @@ func (q *Quota) Close(ctx context.Context) error {
 	q.closed = true
 	shares := slices.Collect(maps.Values(q.shares))
 	q.mu.Unlock()
+	q.giveAllBack(ctx, shares)
+	return ctx.Err()
+}
+
+// giveAllBack gives shares back, until ctx ends or Redis does not answer.
+func (q *Quota) giveAllBack(ctx context.Context, shares []*scopeShare) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	slots := make(chan struct{}, shareCalls)
 	var calls sync.WaitGroup
+	defer calls.Wait()
 	for _, s := range shares {
 		slots <- struct{}{}
+		if ctx.Err() != nil {
+			return
+		}
 		calls.Go(func() {
 			defer func() { <-slots }()
 			select {
 			case s.turn <- struct{}{}:
-				q.giveBack(ctx, s)
+				if errors.Is(q.giveBack(ctx, s), ErrUnavailable) {
+					stop()
+				}
 				<-s.turn
 			case <-ctx.Done():
 			}
 		})
 	}
-	calls.Wait()
-	return ctx.Err()
 }

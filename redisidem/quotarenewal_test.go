@@ -191,3 +191,66 @@ func TestQuotaLosesTheReplyToAGiveBack(t *testing.T) {
 		})
 	}
 }
+
+// TestQuotaLapsesWhileItIsGivenBack lets Redis count the places of a share as records before its
+// process, which could not give it back, reports its record.
+func TestQuotaLapsesWhileItIsGivenBack(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.QuotaConfig{Stored: 100, Window: time.Hour}
+		q, other := b.quota(cfg), b.quota(cfg)
+		in := redisidem.NewInspector(b.service(redisidem.Config{}))
+		done := admitted(b, q, "acme")
+		time.Sleep(12 * time.Second)
+		use, err := in.ScopeUse(ctx, "acme")
+		mustBe(b, err, nil)
+		b.freeze()
+		done(true)
+		time.Sleep(25 * time.Second)
+		b.thaw()
+		admitted(b, other, "acme")(false)
+		time.Sleep(20 * time.Second)
+		held := use.StoredHeld
+		use, err = in.ScopeUse(ctx, "acme")
+		mustBe(b, err, nil)
+		if held == 0 || use.Stored != held || q.Stats().Scopes != 0 {
+			b.Errorf("%d records are counted of %d places: %+v", use.Stored, held, q.Stats())
+		}
+	})
+}
+
+// TestQuotaEndsBeforeItsRequests closes a quota while requests run. Their places stay in use for
+// 15 s.
+func TestQuotaEndsBeforeItsRequests(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		cfg := redisidem.QuotaConfig{InFlight: 100, Stored: 1000, Window: time.Hour}
+		ends, other := b.quota(cfg), b.quota(cfg)
+		dones := fill(b, ends)
+		for _, done := range dones[40:] {
+			done(false)
+		}
+		mustBe(b, ends.Close(ctx), nil)
+		between(b, "admitted by the other", len(fill(b, other)), 100-40-12, 100-40)
+		time.Sleep(16 * time.Second)
+		between(b, "admitted by the other at last", len(fill(b, other)), 40, 52)
+		for _, done := range dones[:40] {
+			done(true)
+		}
+	})
+}
+
+// TestQuotaEndsWithoutRedis closes a quota with many shares while Redis does not answer.
+func TestQuotaEndsWithoutRedis(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		q := b.quota(redisidem.QuotaConfig{InFlight: 100})
+		for i := range 500 {
+			admitted(b, q, fmt.Sprint(i))(false)
+		}
+		b.mute()
+		start := time.Now()
+		mustBe(b, q.Close(ctx), nil)
+		if took := time.Since(start); took > 2*time.Second {
+			b.Errorf("it took %v", took)
+		}
+		b.thaw()
+	})
+}

@@ -136,16 +136,18 @@ func (s *scopeShare) apply(report *protocol.Share, r *protocol.Shared, sent time
 // giveUp gives up all places, and returns what the call that gives the share back reports.
 func (s *scopeShare) giveUp(now time.Time) protocol.Share {
 	report := s.report(now)
-	s.requests.held, s.records.held = 0, 0
+	// Redis has counted the records after this call, or counts their places when the share lapses.
+	s.requests.held, s.records.held = 0, min(s.records.held, int(s.made-s.confirmed))
 	return report
 }
 
 // isGone reports whether Redis knows of no place and of each record.
 func (s *scopeShare) isGone() bool { return s.until.IsZero() && s.made == s.confirmed }
 
-// isUneven reports whether the share has many places without a use, or few that are left.
+// isUneven reports whether the share has many places without a use, or few that are left. Requests
+// that wait are about to use one.
 func (s *scopeShare) isUneven() bool {
-	return s.requests.uneven(s.inFlight) || s.records.uneven(s.making())
+	return s.requests.uneven(s.inFlight+s.waiting) || s.records.uneven(s.making()+s.waiting)
 }
 
 // isUnused reports whether the share can be given back.
