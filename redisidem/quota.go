@@ -132,8 +132,9 @@ func NewQuota(service *Service, cfg QuotaConfig) (*Quota, error) {
 		return nil, invalid("QuotaConfig.Stored", "must not be negative: %d", cfg.Stored)
 	case cfg.InFlight == 0 && cfg.Stored == 0:
 		return nil, invalid("QuotaConfig", "needs InFlight or Stored")
-	case cfg.Window < windowParts*time.Millisecond:
-		return nil, invalid("QuotaConfig.Window", "must be at least %v: %v", windowParts*time.Millisecond, cfg.Window)
+	}
+	if err := checkWindow(cfg.Window); err != nil {
+		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	q := &Quota{
@@ -141,6 +142,29 @@ func NewQuota(service *Service, cfg QuotaConfig) (*Quota, error) {
 	}
 	go q.renew(ctx)
 	return q, nil
+}
+
+// SetWindow replaces [QuotaConfig.Window], such as when records are retained for longer from now
+// on. Records that Redis has counted keep their window. A window that breaks its bound is an
+// [*InvalidError], and changes nothing. SetWindow sends nothing to Redis.
+func (q *Quota) SetWindow(window time.Duration) error {
+	if err := checkWindow(window); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cfg.Window = window
+	for _, s := range q.shares {
+		s.window = window
+	}
+	return nil
+}
+
+func checkWindow(window time.Duration) error {
+	if window < windowParts*time.Millisecond {
+		return invalid("QuotaConfig.Window", "must be at least %v: %v", windowParts*time.Millisecond, window)
+	}
+	return nil
 }
 
 // Admit asks for a place for a request of a scope. It calls Redis if the share of this process has

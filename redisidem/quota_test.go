@@ -265,6 +265,7 @@ func TestQuotaOutOfItsBounds(t *testing.T) {
 			_, err := redisidem.NewQuota(svc, cfg)
 			mustBeInvalid(b, err, field)
 		}
+		mustBeInvalid(b, b.quota(redisidem.QuotaConfig{Stored: 1}).SetWindow(time.Millisecond), "QuotaConfig.Window")
 	})
 }
 

@@ -129,7 +129,7 @@ func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logge
 		return nil, nil, err
 	}
 	return g, func() {
-		_ = g.LeaveQuota(context.WithoutCancel(ctx)) // unless the end of serving has done it
+		g.LeaveQuota(ctx) // unless the end of serving has done it
 		endRedis()
 	}, nil
 }
@@ -224,7 +224,9 @@ func (c *gatewayCommand) serve(
 	defer cancel()
 	// The requests end first, then their places, and then their commits. The admin listener serves
 	// until the end.
-	err = errors.Join(err, server.Shutdown(last), g.LeaveQuota(last), service.Close(last), admin.Shutdown(last))
+	err = errors.Join(err, server.Shutdown(last))
+	g.LeaveQuota(ctx)
+	err = errors.Join(err, service.Close(last), admin.Shutdown(last))
 	g.Close()
 	log.Info("ended")
 	return err

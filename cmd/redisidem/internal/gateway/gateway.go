@@ -4,15 +4,18 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
+
+// leaveLasts is how long a gateway that ends gives back the places of its quota.
+const leaveLasts = 2 * time.Second
 
 // Config configures a [Gateway]. All fields up to Log are required.
 type Config struct {
@@ -75,19 +78,25 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	first, err := g.newGeneration(&cfg)
 	if err != nil {
-		return nil, errors.Join(err, g.LeaveQuota(context.Background()))
+		g.LeaveQuota(context.Background())
+		return nil, err
 	}
 	g.current.Store(first)
 	return g, nil
 }
 
-// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL and CORS. All
-// other fields of the configuration are ignored. Requests that have begun end under the policies
+// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS and the
+// Window of the Quota. All other fields of the configuration are ignored. Requests that have begun end under the policies
 // that they began with. After an error, which is that of [New], nothing has changed.
 func (g *Gateway) Reload(cfg Config) error {
 	next, err := g.newGeneration(&cfg)
 	if err != nil {
 		return err
+	}
+	if g.quota != nil && cfg.Quota != nil {
+		if err := g.quota.SetWindow(cfg.Quota.Window); err != nil {
+			return err
+		}
 	}
 	g.current.Swap(next).transport.CloseIdleConnections()
 	return nil
@@ -99,12 +108,17 @@ func (g *Gateway) Handler() http.Handler {
 }
 
 // LeaveQuota gives back the shares of the gateway in the quotas of scopes. Call it when the
-// requests have ended, and before the service is closed. It blocks until ctx ends at the latest.
-func (g *Gateway) LeaveQuota(ctx context.Context) error {
+// requests have ended, and before the service is closed. It blocks for 2 s at most, whether ctx has
+// ended or not.
+func (g *Gateway) LeaveQuota(ctx context.Context) {
 	if g.quota == nil {
-		return nil
+		return
 	}
-	return g.quota.Close(ctx)
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLasts)
+	defer cancel()
+	if err := g.quota.Close(leaving); err != nil {
+		g.log.Warn("places in the quotas of scopes were not given back: they lapse", "error", err)
+	}
 }
 
 // Close closes the idle connections to the upstream.

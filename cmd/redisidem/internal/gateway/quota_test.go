@@ -23,11 +23,7 @@ func (b *bench) limit(cfg redisidem.QuotaConfig) {
 	b.gateway.RedisUsable()
 	b.server, b.admin = httptest.NewServer(b.gateway.Handler()), httptest.NewServer(b.gateway.Admin())
 	b.Cleanup(b.gateway.Close)
-	b.Cleanup(func() {
-		if err := b.gateway.LeaveQuota(context.Background()); err != nil {
-			b.Error(err)
-		}
-	})
+	b.Cleanup(func() { b.gateway.LeaveQuota(context.Background()) })
 	b.Cleanup(b.server.Close)
 	b.Cleanup(b.admin.Close)
 }
@@ -87,7 +83,39 @@ func TestGatewayWithoutAQuotaAsksForNone(t *testing.T) {
 	if b.gateway.limits() != nil || strings.Contains(b.scrape(), "redisidem_scope_") {
 		t.Error("there is a quota")
 	}
-	if err := b.gateway.LeaveQuota(context.Background()); err != nil {
-		t.Error(err)
+	b.gateway.LeaveQuota(context.Background())
+}
+
+// TestGatewayLeavesItsQuotaAfterALateShutdown ends a gateway whose time for the shutdown is over.
+func TestGatewayLeavesItsQuotaAfterALateShutdown(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", fromTenant(t))
+	b.limit(redisidem.QuotaConfig{InFlight: 10})
+	b.want(b.send("POST", "/orders", "{}", "Idempotency-Key", "key", "X-Tenant", "acme"), http.StatusCreated, "order", false)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	b.gateway.LeaveQuota(over)
+	for _, key := range b.redis.Keys() {
+		if strings.Contains(key, ":quota:") {
+			t.Errorf("Redis has %s", key)
+		}
+	}
+}
+
+// TestReloadChangesTheWindowOfTheQuota reloads a gateway with records that are kept for longer.
+func TestReloadChangesTheWindowOfTheQuota(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "", fromTenant(t))
+	b.limit(redisidem.QuotaConfig{Stored: 10, Window: time.Hour})
+	next := b.config
+	next.Quota = &redisidem.QuotaConfig{Stored: 10, Window: 48 * time.Hour}
+	if err := b.gateway.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	b.want(b.send("POST", "/orders", "{}", "Idempotency-Key", "key", "X-Tenant", "acme"), http.StatusCreated, "order", false)
+	for _, key := range b.redis.Keys() {
+		if ttl := b.redis.TTL(key); strings.Contains(key, ":quota:") && ttl < 48*time.Hour {
+			t.Errorf("Redis forgets the records after %v", ttl)
+		}
 	}
 }
