@@ -55,8 +55,9 @@ type QuotaConfig struct {
 //
 // A process holds a share of a scope's quota, and admits requests by it without a call to Redis.
 // One round trip is needed for the first request of a scope in a process and when the share is used
-// up. The share has up to a sixteenth of the limit more than its requests need, divided among the
-// processes that use the scope. A limit below 16 has no such batches, and each request asks Redis.
+// up. The share has spare places for further requests: a sixteenth of the limit for all processes
+// together, and at least one each while there are some. A process without a spare place asks Redis
+// for each request. Below a limit of 16 none has one.
 // A scope in use costs one call in 5 s beside that. The share of a scope without a request for 5 s
 // is given back, and costs nothing here or in Redis, except for the count of its records.
 //
@@ -74,9 +75,10 @@ type QuotaConfig struct {
 //     new one before it admits a request. Its requests in flight are then more than the limit
 //     allows, by no more than the number that it had.
 //
-// While Redis does not answer, a process goes on with its share. When that is used up or has
-// lapsed, it admits what the limit allows to one process: n processes together then admit no more
-// than n times the limit. One call in a second finds out when Redis is back. Redis that has lost
+// While Redis does not answer about a scope, a process goes on with its share of it. When that is
+// used up or has lapsed, it admits what the limit allows to one process: n processes together then
+// admit no more than n times the limit. One call for each scope in use, once in a second and
+// Config.Timeout, finds out when Redis is back. Other scopes are not affected. Redis that has lost
 // its data has forgotten the records, and so they no longer count.
 type Quota struct {
 	service *Service
@@ -168,7 +170,8 @@ func checkWindow(window time.Duration) error {
 }
 
 // Admit asks for a place for a request of a scope. It calls Redis if the share of this process has
-// no place left, and then blocks up to Config.Timeout. The error is a [*QuotaError] if the scope
+// no place left. A request then waits for the two calls of another one, if these are under way,
+// and for two of its own: it blocks up to about four times Config.Timeout. The error is a [*QuotaError] if the scope
 // has used up its quota, or that of ctx.
 //
 // If the error is nil, the caller calls done once, when the request ends. created reports whether

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 )
@@ -45,7 +46,7 @@ func TestQuotaHoldsAcrossGateways(t *testing.T) {
 					refused.Add(1)
 				}
 			})
-			eventually(t, "the request is refused or in flight", func() bool {
+			within(t, time.Minute, "the request is refused or in flight", func() bool {
 				select {
 				case <-done:
 					return true
@@ -58,7 +59,7 @@ func TestQuotaHoldsAcrossGateways(t *testing.T) {
 			}
 		}
 	}
-	within := func(what string, n, least, most int64) {
+	between := func(what string, n, least, most int64) {
 		t.Helper()
 		if n < least || n > most {
 			t.Errorf("%s: %d, want %d to %d", what, n, least, most)
@@ -66,7 +67,7 @@ func TestQuotaHoldsAcrossGateways(t *testing.T) {
 	}
 	send(killed, stopped)
 	both := inFlight.Load()
-	within("of two gateways", both, limit-limit/8, limit)
+	between("of two gateways", both, limit-limit/8, limit)
 
 	if err := killed.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -74,19 +75,19 @@ func TestQuotaHoldsAcrossGateways(t *testing.T) {
 	if err := stopped.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the shares of the other two have lapsed", func() bool {
+	within(t, time.Minute, "the shares of the other two have lapsed", func() bool {
 		send(third)
 		return inFlight.Load() >= both+limit/2
 	})
 	send(third)
-	within("of the third", inFlight.Load()-both, limit-limit/8, limit)
+	between("of the third", inFlight.Load()-both, limit-limit/8, limit)
 
 	if err := stopped.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	all := inFlight.Load()
 	send(stopped)
-	within("of the gateway that was stopped, anew", inFlight.Load()-all, 0, limit/8)
+	between("of the gateway that was stopped, anew", inFlight.Load()-all, 0, limit/8)
 	release()
 	leave()
 	requests.Wait()
