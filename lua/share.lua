@@ -5,9 +5,10 @@
 -- KEYS[1] quota: a hash. Field s:ID is a share, with ten words: the number of its last call; when
 --         it lapses; how many records its process has reported; its requests in flight; the places
 --         for these, how many of them are spare, and the limit; the places for records, how many of
---         them are spare, and the limit. A share that was given back keeps the first three words for
---         15 s if records are limited, and its other words are 0. Field c:TIME is how many records count until then, which
---         are those of a sixteenth of a window. Times are in milliseconds.
+--         them are spare, and the limit. A share that was given back keeps the first three words
+--         for 15 s if records are limited, and its other words are 0. Field c:TIME is how many
+--         records count until then, which are those of a sixteenth of a window. Times are in
+--         milliseconds.
 -- ARGV[1] nonce, echoed in the reply
 -- ARGV[2] ID of the share               ARGV[3] number of the call, which grows with each
 -- ARGV[4] how long the share lasts, in milliseconds; 0 gives it back

@@ -171,8 +171,8 @@ func checkWindow(window time.Duration) error {
 
 // Admit asks for a place for a request of a scope. It calls Redis if the share of this process has
 // no place left. A request then waits for the two calls of another one, if these are under way,
-// and for two of its own: it blocks up to about four times Config.Timeout. The error is a [*QuotaError] if the scope
-// has used up its quota, or that of ctx.
+// and for two of its own: it blocks up to about four times Config.Timeout. The error is a
+// [*QuotaError] if the scope has used up its quota, or that of ctx.
 //
 // If the error is nil, the caller calls done once, when the request ends. created reports whether
 // the request has made a record.

@@ -27,7 +27,7 @@ type scopeShare struct {
 	refusedUntil    time.Time
 	away            time.Time // until when the process counts alone; zero while Redis answers
 	used            bool      // since the last renewal
-	queued          bool // for a call in the background
+	queued          bool      // for a call in the background
 
 	// The use by all processes at the last call, and when fewer records count.
 	working, counted int

@@ -86,8 +86,9 @@ func New(cfg Config) (*Gateway, error) {
 }
 
 // Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS and the
-// Window of the Quota. All other fields of the configuration are ignored. Requests that have begun end under the policies
-// that they began with. After an error, which is that of [New], nothing has changed.
+// Window of the Quota. All other fields of the configuration are ignored. Requests that have begun
+// end under the policies that they began with. After an error, which is that of [New], nothing has
+// changed.
 func (g *Gateway) Reload(cfg Config) error {
 	next, err := g.newGeneration(&cfg)
 	if err != nil {
