@@ -129,12 +129,13 @@ func TestPageConsole(t *testing.T) {
 	t.Parallel()
 	service := idemtest.NewService(t, nil)
 	file := strings.NewReader("operator alice the-secret-of-alice\n")
-	mux, server := http.NewServeMux(), new(http.Server) //nolint:gosec // never listens
+	mux, server, activity := http.NewServeMux(), new(http.Server), console.NewActivity() //nolint:gosec // never listens
 	//nolint:ineffassign,staticcheck,wastedassign // the page leaves checks of errors out
 	serve := func() error {
 		users, err := console.ReadCredentials(file)
 		c, err := console.New(redisidem.NewInspector(service), console.Config{
 			Authorize: users.Basic, Challenge: `Basic realm="console"`, Write: true, Check: service.Check,
+			Activity: activity, // from console.NewActivity, and also the service's Config.Observer
 		})
 		mux.Handle("/console/", http.StripPrefix("/console", c))
 		server.RegisterOnShutdown(c.Close) // live pages do not hold up the shutdown
@@ -153,5 +154,21 @@ func TestPageConsole(t *testing.T) {
 	}
 	if err := server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPageLargeBodies is about the spool of http.md.
+func TestPageLargeBodies(t *testing.T) {
+	t.Parallel()
+	service := idemtest.NewService(t, nil)
+	scope := func(*http.Request) (string, error) { return "a", nil }
+	//nolint:ineffassign,staticcheck,wastedassign // the page leaves checks of errors out
+	protect := func() (*httpidem.Middleware, error) {
+		spool, err := httpidem.NewSpool(&httpidem.SpoolConfig{Dir: "/var/spool/orders", MaxBytes: 10 << 30}) // one for the process
+		m, err := httpidem.New(service, scope, &httpidem.Config{MaxBodyBytes: 100 << 20, Spool: spool})
+		return m, err
+	}
+	if m, err := protect(); m == nil || err != nil {
+		t.Errorf("without the folder, the bodies are not in memory: %v", err)
 	}
 }

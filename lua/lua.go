@@ -108,6 +108,9 @@ var due string
 //go:embed admit.lua
 var admit string
 
+//go:embed share.lua
+var share string
+
 //go:embed requeue.lua
 var requeue string
 
@@ -133,7 +136,8 @@ var permissions string
 var audit string
 
 // The scripts: the transitions of a record, Due, Admit, Requeue, Reindex, Turn and Rest for
-// completers, Permissions for the check of a Redis user, and Pause, Resume and Audit for operators.
+// completers, Share for quotas, Permissions for the check of a Redis user, and Pause, Resume and
+// Audit for operators.
 var (
 	Create      = newScript("create", create)
 	Claim       = newScript("claim", claim)
@@ -147,6 +151,7 @@ var (
 	Release     = newScript("release", release)
 	Due         = newScript("due", due)
 	Admit       = newScript("admit", admit)
+	Share       = newScript("share", share)
 	Requeue     = newAct("requeue", requeue)
 	Reindex     = newScript("reindex", reindex)
 	Turn        = newScript("turn", turn)
@@ -160,6 +165,6 @@ var (
 // All returns every script, in the order of a record's life.
 func All() []*Script {
 	return []*Script{
-		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Admit, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
+		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Admit, Share, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
 	}
 }

@@ -95,3 +95,9 @@ func (c *CopyCache) HoldsReply(scope, value string) bool {
 
 // OriginOf returns the traceparent that a key made with ctx stores.
 func (s *Service) OriginOf(ctx context.Context) string { return s.origin(ctx) }
+
+// Kill ends the renewals of a quota as the end of its process would. It gives nothing back.
+func (q *Quota) Kill() {
+	q.stop()
+	<-q.ended
+}

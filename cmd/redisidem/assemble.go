@@ -64,12 +64,9 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 	if err := cors.Validate(); err != nil {
 		return configfile.Within("cors_origin", err)
 	}
-	var quota httpidem.Quota
-	if c.ScopeInFlight != 0 || c.ScopeKeys != 0 {
-		limits := gateway.LimitsConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: policies.LongestRetention(c.Retention)}
-		if quota, err = gateway.NewLimits(limits); err != nil {
-			return configfile.Within("scope_keys", err)
-		}
+	quota, err := c.quota(&policies)
+	if err != nil {
+		return err
 	}
 	spool, err := c.spool()
 	if err != nil {
@@ -86,6 +83,19 @@ func (c *gatewayCommand) assembleGateway(a *assembled, log *slog.Logger, metrics
 		TrustedProxies: trusted, Spool: spool,
 	}
 	return nil
+}
+
+// quota returns the quota of each scope, or nil for no limit.
+func (c *gatewayCommand) quota(policies *gateway.Policies) (*redisidem.QuotaConfig, error) {
+	switch {
+	case c.ScopeInFlight < 0:
+		return nil, configfile.Invalid("scope_in_flight", "must not be negative: %d", c.ScopeInFlight)
+	case c.ScopeKeys < 0:
+		return nil, configfile.Invalid("scope_keys", "must not be negative: %d", c.ScopeKeys)
+	case c.ScopeInFlight == 0 && c.ScopeKeys == 0:
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	return &redisidem.QuotaConfig{InFlight: c.ScopeInFlight, Stored: c.ScopeKeys, Window: policies.LongestRetention(c.Retention)}, nil
 }
 
 func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gateway.Metrics) (err error) {

@@ -123,17 +123,20 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 // open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
 // process, if there is one.
 func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logger) (g *gateway.Gateway, stop func(), err error) {
-	service, stop, err := c.redisFlags.open(a.service, log)
+	service, endRedis, err := c.redisFlags.open(a.service, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	a.gateway.Service = service
 	if g, err = gateway.New(*a.gateway); err != nil {
 		err = errors.Join(c.explain(err), service.Close(ctx))
-		stop()
+		endRedis()
 		return nil, nil, err
 	}
-	return g, stop, nil
+	return g, func() {
+		g.LeaveQuota(ctx) // unless the end of serving has done it
+		endRedis()
+	}, nil
 }
 
 // gatewayParts are the parts of a gateway that a reload changes.
@@ -237,8 +240,11 @@ func (c *gatewayCommand) serve(
 	log.Info("shutting down", "timeout", c.ShutdownTimeout.String())
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
 	defer cancel()
-	// The requests end first, and then their commits. The admin listener serves until the end.
-	err = errors.Join(err, server.Shutdown(last), service.Close(last), admin.Shutdown(last))
+	// The requests end first, then their places, and then their commits. The admin listener serves
+	// until the end.
+	err = errors.Join(err, server.Shutdown(last))
+	g.LeaveQuota(ctx)
+	err = errors.Join(err, service.Close(last), admin.Shutdown(last))
 	g.Close()
 	log.Info("ended")
 	return err

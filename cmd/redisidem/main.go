@@ -31,7 +31,7 @@ type cli struct {
 
 	Keys    keysCommand    `cmd:"" help:"List, show and act on keys."`
 	Dead    deadCommand    `cmd:"" help:"List, requeue and delete dead letters."`
-	Scope   scopeCommand   `cmd:"" help:"Purge scopes."`
+	Scope   scopeCommand   `cmd:"" help:"Purge scopes, and show how much of their quotas they use."`
 	Flows   flowsCommand   `cmd:"" help:"Show which versions of flows have unfinished keys, pause and resume flows."`
 	Stats   statsCommand   `cmd:"" help:"Show how many keys are in each state."`
 	Audit   auditCommand   `cmd:"" help:"Show what operators did to keys."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -11,6 +12,39 @@ import (
 // scopeCommand is what operators do with scopes.
 type scopeCommand struct {
 	Purge scopePurge `cmd:"" help:"Delete all keys of a scope, for instance of a tenant that leaves."`
+	Usage scopeUsage `cmd:"" help:"Show how much of its quota a scope uses in all gateways together."`
+}
+
+type scopeUsage struct {
+	storeFlags
+	Scope string `arg:"" help:"The scope."`
+}
+
+// Run shows how much of its quota a scope uses.
+func (c *scopeUsage) Run(ctx context.Context) error {
+	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		use, err := in.ScopeUse(ctx, c.Scope)
+		if err != nil {
+			return err
+		}
+		r := newRows(c.Output, "QUOTA USED HELD LIMIT PROCESSES")
+		row := func(quota string, used, held, limit int) {
+			most := "-"
+			if limit > 0 {
+				most = strconv.Itoa(limit)
+			}
+			r.add(struct {
+				Quota     string `json:"quota"`
+				Used      int    `json:"used"`
+				Held      int    `json:"held"`
+				Limit     int    `json:"limit"`
+				Processes int    `json:"processes"`
+			}{quota, used, held, limit, use.Processes}, quota, strconv.Itoa(used), strconv.Itoa(held), most, strconv.Itoa(use.Processes))
+		}
+		row("in-flight", use.InFlight, use.InFlightHeld, use.InFlightLimit)
+		row("keys", use.Stored, use.StoredHeld, use.StoredLimit)
+		return r.flush()
+	})
 }
 
 type scopePurge struct {

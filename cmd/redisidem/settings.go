@@ -26,8 +26,8 @@ type settings struct {
 	JWTIssuer   string `yaml:"jwt_issuer" name:"jwt-issuer" help:"The issuer that tokens must have."`
 	JWTAudience string `yaml:"jwt_audience" name:"jwt-audience" help:"The audience that tokens must have."`
 
-	ScopeInFlight int `yaml:"scope_in_flight" placeholder:"N" help:"Requests with keys that one caller may have in flight in this process; 0 for no limit."`
-	ScopeKeys     int `yaml:"scope_keys" placeholder:"N" help:"Keys that this process stores for one caller within the retention; 0 for no limit."`
+	ScopeInFlight int `yaml:"scope_in_flight" placeholder:"N" help:"Requests with keys that one caller may have in flight in all gateways together; 0 for no limit."`
+	ScopeKeys     int `yaml:"scope_keys" placeholder:"N" help:"Keys that all gateways together store for one caller within the longest retention; 0 for no limit."`
 
 	CORSOrigins     []string `yaml:"cors_origin" name:"cors-origin" sep:"none" placeholder:"ORIGIN" help:"Origin of pages that may call the service, such as https://shop.example; may be given several times."`
 	CORSCredentials bool     `yaml:"cors_credentials" name:"cors-credentials" help:"Let the pages of --cors-origin send cookies."`

@@ -2,15 +2,12 @@ package httpidem
 
 import (
 	"context"
-	"strconv"
-	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
 // Quota limits how many requests in flight and how many keys one scope may have. It is called
-// concurrently. The gateway has an implementation that counts in its process, behind its flags
-// --scope-in-flight and --scope-keys.
+// concurrently. A [redisidem.Quota] is one whose limits hold in all processes together.
 type Quota interface {
 	// Admit is called for each request with a key, before its body is read and before the store is
 	// called, and for each request whose key may be in its body. An error refuses the request with
@@ -22,18 +19,8 @@ type Quota interface {
 	Admit(ctx context.Context, scope string) (done func(created bool), err error)
 }
 
-// QuotaError reports that a scope has used up a quota. Its text never names the scope.
-type QuotaError struct {
-	// What names the quota, such as "requests in flight". Limit is its size.
-	What  string
-	Limit int
-	// RetryAfter is how long the quota is expected to stay used up. At least 1 s is sent.
-	RetryAfter time.Duration
-}
-
-func (e *QuotaError) Error() string {
-	return "httpidem: a scope has used up its quota of " + e.What + " (" + strconv.Itoa(e.Limit) + ")"
-}
+// QuotaError reports that a scope has used up a quota. At least 1 s is sent as Retry-After.
+type QuotaError = redisidem.QuotaError
 
 // quotaSlot is the place of a request in the quota of its scope. The zero value belongs to a
 // request without a quota.

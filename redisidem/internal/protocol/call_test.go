@@ -117,6 +117,21 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 			[]any{"abcd", 2, 3, 1000},
 		},
 		{
+			c.NewShare(&Share{
+				Scope: "acme", ID: "id", Call: 7, Lasts: time.Second, InFlight: 2, Waiting: 1,
+				Requests: Places{10, 3}, Records: Places{20, 4}, Made: 6, Confirmed: 5, Window: time.Minute,
+			}),
+			lua.Share,
+			[]string{QuotaKey("ns", "acme")},
+			[]any{"id", 7, 1000, 2, 1, 10, 3, 20, 4, 6, 5, 60000},
+		},
+		{
+			c.NewGiveBack(&Share{Scope: "acme", ID: "id", Call: 8, Lasts: time.Second, Made: 6, Confirmed: 6, Window: time.Minute}),
+			lua.Share,
+			[]string{QuotaKey("ns", "acme")},
+			[]any{"id", 8, 0, 0, 0, 0, 0, 0, 0, 6, 6, 60000},
+		},
+		{
 			c.NewRest(Turn{nonce: "n", began: "7"}, Rest{Flow: "f", First: 9}, Rest{Flow: "g", First: Empty}),
 			lua.Rest,
 			[]string{"ns:turn:/flows"},

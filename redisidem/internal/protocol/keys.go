@@ -135,6 +135,14 @@ func flowAuditStream(namespace string) string {
 	return namespace + ":turn:{" + TurnsKey(namespace) + "}:audit"
 }
 
+// QuotaKey returns the Redis key of the hash with the use of a scope's quota.
+func QuotaKey(namespace, scope string) string {
+	var space [512]byte
+	b := append(space[:0], "redisidem/quota/1"...)
+	sum := sha256.Sum256(AppendPart(b, scope))
+	return namespace + ":quota:" + base64.RawURLEncoding.EncodeToString(sum[:len(Name{})])
+}
+
 // NewWakeChannel returns a fresh channel on which scripts can report to one process that a key is
 // free.
 func NewWakeChannel(namespace string) string { return namespace + ":wake:" + rand.Text() }

@@ -3,15 +3,20 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
+
+// leaveLasts is how long a gateway that ends gives back the places of its quota.
+const leaveLasts = 2 * time.Second
 
 // Config configures a [Gateway]. All fields up to Log are required.
 type Config struct {
@@ -28,8 +33,8 @@ type Config struct {
 	// CORS configures the pages of other origins that may call the service. Default: CORS is left
 	// to the service.
 	CORS CORS
-	// Quota limits the use by one scope. Default: no limit.
-	Quota httpidem.Quota
+	// Quota limits the use by one scope. Nil: no limit.
+	Quota *redisidem.QuotaConfig
 	// Spool holds large bodies in files. Default: all bodies are in memory.
 	Spool *httpidem.SpoolConfig
 	// TrustedProxies are the proxies whose word about a client counts. Default: none.
@@ -51,8 +56,8 @@ type Gateway struct {
 	service   *redisidem.Service
 	metrics   *Metrics
 	log       *slog.Logger
-	quota     httpidem.Quota
-	spool     *httpidem.Spool // nil if all bodies are in memory
+	quota     *redisidem.Quota // nil without a limit
+	spool     *httpidem.Spool  // nil if all bodies are in memory
 	trusted   TrustedProxies
 	tls       *ListenerTLS
 	readiness readiness
@@ -63,7 +68,7 @@ type Gateway struct {
 // New returns a gateway. An error names the route or the setting that is invalid.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
-		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, quota: cfg.Quota, trusted: cfg.TrustedProxies,
+		service: cfg.Service, metrics: cfg.Metrics, log: cfg.Log, trusted: cfg.TrustedProxies,
 		tls: cfg.ListenerTLS, tracing: tracing{cfg.Traces},
 		readiness: readiness{withoutRedis: cfg.ReadyWithoutRedis, inMemory: cfg.InMemory},
 	}
@@ -73,22 +78,35 @@ func New(cfg Config) (*Gateway, error) {
 			return nil, err
 		}
 	}
+	if cfg.Quota != nil {
+		var err error
+		if g.quota, err = redisidem.NewQuota(cfg.Service, *cfg.Quota); err != nil {
+			return nil, err
+		}
+		g.metrics.registry.MustRegister(quotaMetrics{g.quota})
+	}
 	first, err := g.newGeneration(&cfg)
 	if err != nil {
+		g.LeaveQuota(context.Background())
 		return nil, err
 	}
 	g.current.Store(first)
 	return g, nil
 }
 
-// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS, and the
-// Service by a view of it. All other fields of the configuration are ignored. Requests that have
-// begun end under the policies that they began with. After an error, which is that of [New],
-// nothing has changed.
+// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS, the
+// Window of the Quota, and the Service by a view of it. All other fields of the configuration are
+// ignored. Requests that have begun end under the policies that they began with. After an error,
+// which is that of [New], nothing has changed.
 func (g *Gateway) Reload(cfg Config) error {
 	next, err := g.newGeneration(&cfg)
 	if err != nil {
 		return err
+	}
+	if g.quota != nil && cfg.Quota != nil {
+		if err := g.quota.SetWindow(cfg.Quota.Window); err != nil {
+			return err
+		}
 	}
 	g.current.Swap(next).transport.CloseIdleConnections()
 	return nil
@@ -97,6 +115,20 @@ func (g *Gateway) Reload(cfg Config) error {
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
 	return g.tracing.handler(g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().root.ServeHTTP(w, r) })))
+}
+
+// LeaveQuota gives back the shares of the gateway in the quotas of scopes. Call it when the
+// requests have ended, and before the service is closed. It blocks for 2 s at most, whether ctx has
+// ended or not.
+func (g *Gateway) LeaveQuota(ctx context.Context) {
+	if g.quota == nil {
+		return
+	}
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLasts)
+	defer cancel()
+	if err := g.quota.Close(leaving); err != nil {
+		g.log.Warn("places in the quotas of scopes were not given back: they lapse", "error", err)
+	}
 }
 
 // Close closes the idle connections to the upstream.

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/redisidem"
+)
+
+// TestScopeUsage compares what the command prints about a scope that two processes use with
+// testdata/scopeusage.txt.
+func TestScopeUsage(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
+	service, err := redisidem.New(client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = service.Close(context.Background()); _ = client.Close() })
+	for range 2 {
+		quota, err := redisidem.NewQuota(service, redisidem.QuotaConfig{InFlight: 200, Stored: 2000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = quota.Close(context.Background()) })
+		for i := range 4 {
+			done, err := quota.Admit(t.Context(), "acme")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i < 3 {
+				done(true)
+			}
+		}
+	}
+	// The processes report their use with their renewals.
+	want := redisidem.ScopeUse{
+		Processes: 2, InFlight: 2, InFlightHeld: 12, InFlightLimit: 200, Stored: 6, StoredHeld: 102, StoredLimit: 2000,
+	}
+	var use redisidem.ScopeUse
+	for end := time.Now().Add(time.Minute); use != want; time.Sleep(50 * time.Millisecond) {
+		if use, err = redisidem.NewInspector(service).ScopeUse(t.Context(), "acme"); err != nil || time.Now().After(end) {
+			t.Fatalf("%+v, %v, want %+v", use, err, want)
+		}
+	}
+	var session strings.Builder
+	for _, args := range []string{"scope usage acme", "scope usage acme --output json", "scope usage unused"} {
+		fmt.Fprintf(&session, "$ redisidem %s\n%s\n", args, command(t, server.Addr(), "", strings.Fields(args)...))
+	}
+	golden(t, "scopeusage.txt", session.String())
+}
