@@ -571,7 +571,7 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		"gateway --upstream http://x --scope unscoped --tls-client-ca " + secret:                      "--tls-cert",
 		"gateway --upstream http://x --scope unscoped --upstream-ca " + secret:                        "no PEM",
 		"gateway --upstream http://x --scope unscoped --redis memory: --lease 1ns":                    "Config.Lease",
-		"gateway --upstream http://x --scope unscoped --scope-keys=-1":                                "--scope-keys must not be negative: -1",
+		"gateway --upstream http://x --scope unscoped --scope-keys=-1":                                "--scope-keys: must not be negative: -1",
 		"gateway --upstream http://x --scope unscoped --fingerprint-key none":                         "none",
 		"gateway --upstream http://x --scope unscoped --redis redis://u:hidden@127.0.0.1:1/x":         "url",
 		"gateway --upstream http://x --scope unscoped --redis=":                                       "for a trial without one",
