@@ -71,7 +71,7 @@
 --            repeated)
 --   LETTER   3 (EXISTS, HMGET, HDEL)
 --   DONE     4 (EXISTS, HMGET, HMGET, HDEL); 3 with ARGV[9]; 1 more (HMGET) after a single commit
---            without a response, without headers, or with a failure before it
+--            without a response or with a failure before it
 --   BUSY     5 (EXISTS, HMGET, SET, GET, PTTL); 4 with ARGV[9]; 2 more to enter the caller as
 --            waiting (HGET, HSET)
 --   INTERIM  6 (EXISTS, HMGET, HMGET, TIME, HGETALL, HDEL)
@@ -95,12 +95,16 @@ end
 -- here in one piece, which takes the server half of what the lists further down take.
 if point == 'finished' and flags == '' and not flow and control and printed == fingerprint and string.sub(control, 1, 4) == '2 1 ' then
   local r = redis.call('HMGET', KEYS[1], 'request', 'response_code', 'response_headers', 'response_body', 'j:0', 'not_kept', 'last_failure')
-  if r[1] and r[2] and r[3] and r[4] and r[5] and not r[6] and not r[7] then
+  if r[1] and r[2] and r[4] and r[5] and not r[6] and not r[7] then
+    local length, headers = '', ''
+    if r[3] then
+      length, headers = '16 ' .. #r[3] .. ' ', 'response_headers' .. r[3]
+    end
     redis.call('HDEL', KEYS[1], '') -- a server that is no longer a master refuses it
     return 'DONE ' .. token
-      .. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' 16 ' .. #r[3] .. ' 13 ' .. #r[4]
+      .. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' ' .. length .. '13 ' .. #r[4]
       .. ' 3\ncontrol' .. control .. 'fingerprint' .. printed .. 'recovery_pointfinishedrequest' .. r[1] .. 'response_code' .. r[2]
-      .. 'response_headers' .. r[3] .. 'response_body' .. r[4] .. 'j:0' .. r[5]
+      .. headers .. 'response_body' .. r[4] .. 'j:0' .. r[5]
   end
 end
 

@@ -26,8 +26,8 @@
 -- or overwrites a record.
 -- redis.call: 4 when it creates (EXISTS, TIME, HSET, PEXPIRE; in place of a tombstone HMGET, too);
 -- 3 when it finds (EXISTS, HMGET, HMGET or HGETALL; 2 more with 'd', 1 more with 'l'; 1 more
--- (HMGET) for a single commit without a response, without headers, or with a failure before it); 3
--- for MISMATCH (EXISTS, HMGET, HDEL).
+-- (HMGET) for a single commit without a response or with a failure before it); 3 for
+-- MISMATCH (EXISTS, HMGET, HDEL).
 local nonce = ARGV[1]
 
 -- Params, state and response are read only for replies that have them.
@@ -86,11 +86,15 @@ end
 -- here in one piece, which takes the server half of what the lists further down take.
 if point == 'finished' and flags == '' and not flow and revision == '1' then
   local r = redis.call('HMGET', KEYS[1], 'request', 'response_code', 'response_headers', 'response_body', 'j:0', 'not_kept', 'last_failure')
-  if r[1] and r[2] and r[3] and r[4] and r[5] and not r[6] and not r[7] then
+  if r[1] and r[2] and r[4] and r[5] and not r[6] and not r[7] then
+    local length, headers = '', ''
+    if r[3] then
+      length, headers = '16 ' .. #r[3] .. ' ', 'response_headers' .. r[3]
+    end
     return 'FOUND ' .. nonce
-      .. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' 16 ' .. #r[3] .. ' 13 ' .. #r[4]
+      .. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' ' .. length .. '13 ' .. #r[4]
       .. ' 3\ncontrol' .. control .. 'fingerprint' .. printed .. 'recovery_pointfinishedrequest' .. r[1] .. 'response_code' .. r[2]
-      .. 'response_headers' .. r[3] .. 'response_body' .. r[4] .. 'j:0' .. r[5]
+      .. headers .. 'response_body' .. r[4] .. 'j:0' .. r[5]
   end
 end
 

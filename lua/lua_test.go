@@ -249,9 +249,9 @@ var shared = []struct {
 		name: "the reply with the answer of a single commit",
 		from: `.. ' \n7 '`,
 		lines: []string{
-			`.. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' 16 ' .. #r[3] .. ' 13 ' .. #r[4]`,
+			`.. ' \n7 ' .. #control .. ' 11 ' .. #printed .. ' 14 8 7 ' .. #r[1] .. ' 13 ' .. #r[2] .. ' ' .. length .. '13 ' .. #r[4]`,
 			`.. ' 3\ncontrol' .. control .. 'fingerprint' .. printed .. 'recovery_pointfinishedrequest' .. r[1] .. 'response_code' .. r[2]`,
-			`.. 'response_headers' .. r[3] .. 'response_body' .. r[4] .. 'j:0' .. r[5]`,
+			`.. headers .. 'response_body' .. r[4] .. 'j:0' .. r[5]`,
 		},
 		in: []string{"claim", "create"},
 	},

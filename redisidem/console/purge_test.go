@@ -37,7 +37,7 @@ func TestPurgeCountsFirst(t *testing.T) {
 	}) {
 		t.Errorf("the audit is %q", got)
 	}
-	mustLack(t, s.get("/audit", 200), `href="./keys/`) // the ID of a purge is no key's
+	mustLack(t, s.get("/audit", 200), `href="./keys/`) // a purge has an ID, but no page of a key
 }
 
 // TestPurgeIsContinued follows the forms of a purge in steps until its end.

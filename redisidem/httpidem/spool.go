@@ -3,7 +3,7 @@ package httpidem
 import (
 	"cmp"
 	"errors"
-	"io"
+	"net/http"
 	"os"
 	"sync/atomic"
 )
@@ -66,7 +66,7 @@ func NewSpool(cfg *SpoolConfig) (*Spool, error) {
 	case s.maxBytes < s.above:
 		return nil, invalid("SpoolConfig.MaxBytes", "must be at least Above (%d): %d", s.above, s.maxBytes)
 	}
-	b, err := s.store(eof{}, []byte("test"), s.above)
+	b, err := s.store(http.NoBody, []byte("test"), s.above)
 	b.remove()
 	if err != nil {
 		return nil, err
@@ -91,9 +91,3 @@ func (s *Spool) reserve(n int64) bool {
 	}
 	return true
 }
-
-// eof is an empty reader.
-type eof struct{}
-
-// Read implements [io.Reader].
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }

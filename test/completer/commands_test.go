@@ -56,6 +56,15 @@ func TestCommandsOfPlainFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	answer := func(value string, r redisidem.Response) {
+		_, err := sc.Do(context.Background(), value, request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Finish(r), nil
+		})
+		must(t, err)
+	}
+	json, bare := redisidem.JSON(200, "done"), redisidem.Response{Code: 200, Body: []byte("done")}
+	answer("json", json)
+	answer("bare", bare)
 	completer, err := redisidem.NewCompleter(svc, []*redisidem.Flow{recoverable}, &redisidem.CompleterConfig{Concurrency: 1})
 	must(t, err)
 	sweep := func(want int) {
@@ -87,6 +96,9 @@ func TestCommandsOfPlainFlows(t *testing.T) {
 	}{
 		{"a flow of four stages", 33, func() { run(plain, "key") }},
 		{"its replay", 5, func() { run(plain, "key") }},
+		// One more means that the scripts do not take it for the answer of a single commit.
+		{"the replay of a single commit", 5, func() { answer("json", json) }},
+		{"the replay of a single commit without headers", 5, func() { answer("bare", bare) }},
 		{"a recoverable flow of four stages", 46, func() { run(recoverable, "other") }},
 		{"a sweep with nothing due", 2, func() { sweep(0) }},
 		{fmt.Sprintf("a sweep with %d keys due, each with three stages to go", due), 50*due + due/2, func() { sweep(due) }},
