@@ -161,6 +161,22 @@ var mutants = []mutant{
 		killer: "TestFormerMasterRefusesNoClaim",
 	},
 	{
+		name: "overcommitted", // a process gets places of a quota that others hold
+		file: "lua/share.lua",
+		old:  "local most = limits[i] - used - held[i]\n",
+		new:  "local most = limits[i] - used\n",
+
+		killer: "TestQuotaHoldsRequestsInFlightToTheLimit",
+	},
+	{
+		name: "amnesiac", // the places of a process that was killed are not counted as records
+		file: "lua/share.lua",
+		old:  "      count(math.min(word[2], now), word[8]) -- each",
+		new:  "      -- each",
+
+		killer: "TestQuotaOfAKilledProcess",
+	},
+	{
 		name: "anyones", // the answer of a single commit is sent to a caller with another request
 		file: "lua/claim.lua",
 		old:  " and control and printed == fingerprint and string.sub",
