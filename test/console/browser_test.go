@@ -76,9 +76,20 @@ func (b *browser) must(err error) {
 	}
 }
 
+// run does actions, one after the other. A page that was just loaded may still be numbering its
+// elements: an action that knows its element by an old number does nothing and fails, and is done
+// again.
 func (b *browser) run(actions ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	b.must(chromedp.Do(b.ctx, actions...))
+	end := time.Now().Add(20 * time.Second)
+	for _, action := range actions {
+		err := chromedp.Do(b.ctx, action)
+		for err != nil && strings.Contains(err.Error(), "node with given id") && time.Now().Before(end) {
+			time.Sleep(10 * time.Millisecond)
+			err = chromedp.Do(b.ctx, action)
+		}
+		b.must(err)
+	}
 }
 
 // logged returns the warnings and errors so far, and forgets them.
@@ -93,7 +104,7 @@ func (b *browser) logged() []string {
 // text returns the text of the page.
 func (b *browser) text() string {
 	b.Helper()
-	text, err := chromedp.Run(b.ctx, chromedp.Text(chromedp.CSS("body")))
+	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 	b.must(err)
 	return text
 }
