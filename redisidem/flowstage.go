@@ -43,9 +43,10 @@ type FlowStage struct {
 	// Work if an earlier attempt began and was not committed, in this process or another one.
 	//
 	// If the work was done, Reconcile returns the outcome. If not, it returns ErrNothingDone, and
-	// Work runs. Any other error, or a panic, means that Reconcile cannot decide. The stage
-	// then runs again as Retry says, beginning with Reconcile. After the last run WorkFlow returns
-	// the error with ErrOutcomeUnknown. The recovery point stays, and the attempt counts.
+	// Work runs. Any other error, a panic or the outcome NothingDone means that Reconcile cannot
+	// decide. The stage then runs again as Retry says, beginning with Reconcile. After the last run
+	// WorkFlow returns the error with ErrOutcomeUnknown. The recovery point stays, and the attempt
+	// counts.
 	//
 	// ErrNothingDone is final when the flow is failed, so a request of the earlier attempt must not
 	// take effect afterwards. Another service that refuses the fences of earlier leases may still

@@ -25,13 +25,17 @@ func (s *FlowStage) perform(ctx context.Context, st *Stage) (o Outcome, reconcil
 	return o, reconciled, err
 }
 
-// reconcile runs Reconcile. A panic becomes an error, because it leaves open whether the work was
-// done.
+// reconcile runs Reconcile. A panic and NothingDone become errors, because they leave open whether
+// the work was done.
 func (s *FlowStage) reconcile(ctx context.Context, st *Stage) (o Outcome, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("reconcile of stage %q panicked: %v\n%s", s.Point, v, debug.Stack())
 		}
 	}()
-	return s.Reconcile(ctx, st)
+	o, err = s.Reconcile(ctx, st)
+	if err == nil && o.idle {
+		err = invalid("Outcome", "is NothingDone: Reconcile must return ErrNothingDone if the work was not done")
+	}
+	return o, err
 }

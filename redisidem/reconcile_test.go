@@ -11,27 +11,36 @@ import (
 )
 
 // TestReconcileWithoutAnOutcomeKeepsTheKey checks that the key stays, since the outcome of the
-// attempt is still unknown.
+// attempt is still unknown, and that the attempt counts, so that completers do not ask for ever.
 func TestReconcileWithoutAnOutcomeKeepsTheKey(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		sc := b.service(redisidem.Config{}).Scope("a")
-		failure := errors.New("no answer")
-		flow := mustFlow(t, redisidem.FlowConfig{Name: "one", Version: 1, Stages: []redisidem.FlowStage{{
-			Point: redisidem.Started,
-			Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				return redisidem.Outcome{}, failure
-			},
-			Reconcile: outcome(redisidem.Outcome{}),
-		}}})
-		_, err := sc.DoFlow(ctx, "k", request, flow)
-		mustBe(t, err, failure)
-		key, err := sc.DoFlow(ctx, "k", request, flow)
-		mustBe(t, err, redisidem.ErrOutcomeUnknown)
-		mustBe(t, err, redisidem.ErrInvalid)
-		if key.Finished() {
-			t.Error("the key is finished")
+	failure := errors.New("no answer")
+	for name, reconciled := range map[string]redisidem.Outcome{"the zero Outcome": {}, "NothingDone": redisidem.NothingDone()} {
+		for _, canceled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, canceled %t", name, canceled), func(t *testing.T) {
+				inBubble(t, func(b *bubble) {
+					sc := b.service(redisidem.Config{}).Scope("a")
+					flow := mustFlow(t, redisidem.FlowConfig{Name: "one", Version: 1, Stages: []redisidem.FlowStage{{
+						Point:     redisidem.Started,
+						Work:      fails(failure),
+						Reconcile: outcome(reconciled),
+					}}})
+					_, err := sc.DoFlow(ctx, "k", request, flow)
+					mustBe(t, err, failure)
+					if canceled {
+						mustBe(t, sc.Cancel(ctx, "k"), nil)
+					}
+					for attempt := 2; attempt <= 3; attempt++ {
+						key, err := sc.DoFlow(ctx, "k", request, flow)
+						mustBe(t, err, redisidem.ErrOutcomeUnknown)
+						mustBe(t, err, redisidem.ErrInvalid)
+						if key.Finished() || key.Attempts != attempt {
+							t.Errorf("finished: %t, after %d attempts: want %d", key.Finished(), key.Attempts, attempt)
+						}
+					}
+				})
+			})
 		}
-	})
+	}
 }
 
 func TestReconcileIsAskedAboutAnEarlierAttempt(t *testing.T) {
