@@ -30,7 +30,7 @@ func (in *Inspector) Get(ctx context.Context, scope, value string) (*KeyInfo, er
 }
 
 // Find returns the key with that ID. The ID does not name the key's shard, so all 1024 are asked.
-// One server needs one round trip if there is no such key, and else about 15. A cluster needs a
+// One server needs two round trips if there is no such key, and else about 15. A cluster needs a
 // command for each shard.
 //
 // It returns [ErrNotFound] if the namespace has no such key, [ErrInvalid] if the text is not an ID,

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
@@ -17,6 +18,9 @@ const (
 	scanCount = 100
 	// inspectBatch is how many records are read with one request.
 	inspectBatch = 100
+	// readAhead is how many pages are read while the caller has one. A page takes three round trips,
+	// and only its scan must follow the scan before, so that more would not be faster.
+	readAhead = 2
 )
 
 // Filter says which keys a list has. A key must match all fields. The zero value of a field matches
@@ -89,9 +93,11 @@ type Page struct {
 //
 // A list goes through all Redis keys with SCAN, in steps of about 100 keys of each master, and
 // reads the records among them, without their values. Each step takes a few round trips and is the
-// bound of what is lost when the caller stops. The masters of a cluster are asked side by side. A
-// key that exists during the whole list is in it. It may be in it twice, above all if Redis changes
-// the size of its tables meanwhile. A failover restarts nothing, but keys may then be missing.
+// bound of what is lost when the caller stops. While the caller has a page behind the first, the
+// next two are read; a caller that stops waits for what is under way. The masters of a cluster are
+// asked side by side. A key that exists during the whole list is in it. It may be in it twice,
+// above all if Redis changes the size of its tables meanwhile. A failover restarts nothing, but
+// keys may then be missing.
 //
 // An error comes with a page that has no keys, and ends the list. Next of the page before continues
 // it. It is [ErrInvalid], [ErrUnavailable] or [ErrClosed].
@@ -106,32 +112,67 @@ func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq
 			yield(Page{}, err)
 			return
 		}
-		for {
-			page, next, err := in.step(ctx, &f, position)
-			if !yield(page, err) || err != nil || page.Next == "" {
+		ctx, stop := context.WithCancel(ctx)
+		var readers sync.WaitGroup
+		defer readers.Wait()
+		defer stop()
+		var steps []*step
+		// The first page is often all that the caller wants.
+		for last, ahead := false, 0; ; ahead = readAhead {
+			for !last && len(steps) <= ahead {
+				s := in.step(ctx, &f, position, &readers)
+				position, last = s.next, s.last
+				steps = append(steps, s)
+			}
+			s := steps[0]
+			steps = steps[1:]
+			<-s.read
+			if !yield(s.page, s.err) || s.err != nil || s.page.Next == "" {
 				return
 			}
-			position = next
 		}
 	}
 }
 
-// step makes one page.
-func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position) (page Page, next protocol.Position, err error) {
+// step is a page that is being read.
+type step struct {
+	next protocol.Position // of the scan
+	last bool              // no page follows, because of an error or of the end
+	read chan struct{}     // closed when page and err are set
+	page Page
+	err  error
+}
+
+// step scans for the records of the next page, and begins to read them.
+func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position, readers *sync.WaitGroup) *step {
 	ids, next, err := in.scan(ctx, from)
+	s := &step{next: next, last: err != nil || next.String() == "", read: make(chan struct{}), err: err}
 	if err != nil {
-		return Page{}, nil, err
+		close(s.read)
+		return s
 	}
-	page = Page{Records: len(ids), Next: next.String()}
+	readers.Go(func() {
+		defer close(s.read)
+		s.page, s.err = in.page(ctx, f, ids)
+		if s.err == nil {
+			s.page.Next = next.String()
+		}
+	})
+	return s
+}
+
+// page reads the records of a page.
+func (in *Inspector) page(ctx context.Context, f *Filter, ids []identity) (Page, error) {
+	page := Page{Records: len(ids)}
 	for batch := range slices.Chunk(ids, inspectBatch) {
 		batch, unknown, err := in.preselect(ctx, f, batch)
 		if err != nil {
-			return Page{}, nil, err
+			return Page{}, err
 		}
 		page.Unknown += unknown
 		infos, err := in.inspect(ctx, batch, inspectedFields...)
 		if err != nil {
-			return Page{}, nil, err
+			return Page{}, err
 		}
 		for _, info := range infos {
 			if f.Scope != "" && info.Scope == "" {
@@ -142,7 +183,7 @@ func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position
 			}
 		}
 	}
-	return page, next, nil
+	return page, nil
 }
 
 // preselect returns the records of a batch that may match a filter, and how many have no scope that

@@ -168,3 +168,40 @@ func TestListEndsWhenItsServerGoesAway(t *testing.T) {
 		t.Errorf("%d pages, want one and an error", pages)
 	}
 }
+
+// TestListReadsAhead counts the scans that a server has been asked for: none ahead of the first
+// page, since many callers want no other, and two ahead of each page behind it.
+func TestListReadsAhead(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), nil)
+	mustBe(t, err, nil)
+	t.Cleanup(func() { _ = svc.Close(ctx) })
+	for i := range 900 {
+		start(t, svc.Scope("a"), fmt.Sprint(i))
+	}
+	admin := server.Client()
+	defer func() { _ = admin.Close() }()
+	scans := func() (n int) {
+		info, err := admin.InfoMap(ctx, "commandstats").Result()
+		mustBe(t, err, nil)
+		_, _ = fmt.Sscanf(info["Commandstats"]["cmdstat_scan"], "calls=%d", &n)
+		return n
+	}
+	before, pages, keys := scans(), 0, 0
+	for page, err := range redisidem.NewInspector(svc).List(ctx, redisidem.Filter{}, "") {
+		mustBe(t, err, nil)
+		pages++
+		keys += len(page.Keys)
+		want := pages
+		if pages > 1 {
+			want += 2
+		}
+		if pages < 5 && scans()-before != want {
+			t.Errorf("at page %d there were %d scans, want %d", pages, scans()-before, want)
+		}
+	}
+	if got := scans() - before; got != pages || pages < 8 || keys < 900 {
+		t.Errorf("%d scans for %d pages with %d keys", got, pages, keys)
+	}
+}
