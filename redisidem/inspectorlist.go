@@ -18,8 +18,8 @@ const (
 	scanCount = 100
 	// inspectBatch is how many records are read with one request.
 	inspectBatch = 100
-	// readAhead is how many pages are read while the caller has one. A page takes three round trips,
-	// and only its scan must follow the scan before, so that more would not be faster.
+	// readAhead is how many pages are read while the caller has one. A page takes three round
+	// trips, and only its scan must follow the scan before, so that more would not be faster.
 	readAhead = 2
 )
 
