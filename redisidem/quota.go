@@ -26,7 +26,7 @@ const (
 	warnings  = time.Minute
 	// placeReturns is how long a place may be on its way back from another process.
 	placeReturns = 5 * time.Millisecond
-	// shareCalls is how many calls a quota makes at once in the background.
+	// shareCalls is how many calls to one server a quota makes at once in the background.
 	shareCalls = 16
 	// windowParts is the number of parts of a window: records of the same part are counted
 	// together. The script has the same number.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // queueIfUneven queues a share for a call in the background, if it has many places without a use or
@@ -35,7 +37,7 @@ func (q *Quota) renew(ctx context.Context) {
 	defer close(q.ended)
 	ticker := time.NewTicker(shareRenewal / 5)
 	defer ticker.Stop()
-	slots := make(chan struct{}, shareCalls)
+	servers := make(map[string]*serverCalls)
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	for {
@@ -46,18 +48,56 @@ func (q *Quota) renew(ctx context.Context) {
 		case <-ticker.C:
 			q.enqueueDue(time.Now())
 		}
-		for s := q.next(); s != nil; s = q.next() {
-			select {
-			case <-ctx.Done():
-				return
-			case slots <- struct{}{}:
+		for _, s := range q.take() {
+			server := q.service.redis.Master(ctx, protocol.QuotaKey(q.service.cfg.Namespace, s.scope))
+			c := servers[server]
+			if c == nil {
+				c = &serverCalls{}
+				servers[server] = c
 			}
-			calls.Go(func() {
-				defer func() { <-slots }()
-				q.renewShare(ctx, s)
-			})
+			if c.add(&q.mu, s) {
+				calls.Go(func() {
+					for s := c.next(ctx, &q.mu); s != nil; s = c.next(ctx, &q.mu) {
+						q.renewShare(ctx, s)
+					}
+				})
+			}
 		}
 	}
+}
+
+// serverCalls are the calls in the background to one server. Each has shareCalls of its own, so
+// that calls to a server that does not answer keep none to another one waiting.
+type serverCalls struct {
+	queue   []*scopeShare
+	callers int
+}
+
+// add queues a share. It reports whether the caller must start one more caller.
+func (c *serverCalls) add(mu *sync.Mutex, s *scopeShare) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	c.queue = append(c.queue, s)
+	if c.callers == shareCalls {
+		return false
+	}
+	c.callers++
+	return true
+}
+
+// next returns the next share of the queue for a caller, or nil if the caller must end.
+func (c *serverCalls) next(ctx context.Context, mu *sync.Mutex) *scopeShare {
+	mu.Lock()
+	defer mu.Unlock()
+	if len(c.queue) == 0 || ctx.Err() != nil {
+		c.queue = nil
+		c.callers--
+		return nil
+	}
+	s := c.queue[0]
+	c.queue = c.queue[1:]
+	s.queued = false
+	return s
 }
 
 // enqueueDue queues the shares whose renewal is due.
@@ -71,18 +111,13 @@ func (q *Quota) enqueueDue(now time.Time) {
 	}
 }
 
-// next returns the next share of the queue, or nil.
-func (q *Quota) next() *scopeShare {
+// take empties the queue.
+func (q *Quota) take() []*scopeShare {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.queue) == 0 {
-		q.queue = nil
-		return nil
-	}
-	s := q.queue[0]
-	q.queue = q.queue[1:]
-	s.queued = false
-	return s
+	taken := q.queue
+	q.queue = nil
+	return taken
 }
 
 // renewShare renews a share, or gives it back if it is not used. It does nothing while Redis does

@@ -1,11 +1,19 @@
 package redisidem_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // TestQuotaOfAKilledProcess covers the shares of a process that is gone.
@@ -253,4 +261,81 @@ func TestQuotaEndsWithoutRedis(t *testing.T) {
 		}
 		b.thaw()
 	})
+}
+
+// quotaServer is a hook on the connections to one server of a cluster. While the server is away,
+// calls about quotas get no answer.
+type quotaServer struct {
+	away  atomic.Bool
+	calls atomic.Int64 // about quotas, while the server answers
+}
+
+func (*quotaServer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *quotaServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); len(args) < 4 || args[1] != lua.Share.SHA && args[1] != lua.Share.Source {
+			return next(ctx, cmd)
+		}
+		if h.away.Load() {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		h.calls.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (*quotaServer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestQuotaOfAServerThatAnswersIsRenewed has a thousand scopes on a server of a cluster that does
+// not answer. Calls to it take half a minute in all, which is longer than a share lasts.
+func TestQuotaOfAServerThatAnswersIsRenewed(t *testing.T) {
+	t.Parallel()
+	needServer(t)
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: rediscase.Cluster(t).Addrs(), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	var mu sync.Mutex
+	servers := make(map[string]*quotaServer)
+	server := func(addr string) *quotaServer {
+		mu.Lock()
+		defer mu.Unlock()
+		if servers[addr] == nil {
+			servers[addr] = &quotaServer{}
+		}
+		return servers[addr]
+	}
+	client.OnNewNode(func(node *redis.Client) { node.AddHook(server(node.Options().Addr)) })
+	svc, err := redisidem.New(client, &redisidem.Config{Timeout: 500 * time.Millisecond})
+	mustBe(t, err, nil)
+	t.Cleanup(func() { _ = svc.Close(ctx) })
+	q := mustQuota(t, svc, redisidem.QuotaConfig{InFlight: 100})
+	of := func(scope string) *quotaServer {
+		node, err := client.MasterForKey(ctx, protocol.QuotaKey(svc.Config().Namespace, scope))
+		mustBe(t, err, nil)
+		return server(node.Options().Addr)
+	}
+	answers := of("acme")
+	var silent *quotaServer
+	defer admitted(t, q, "acme")(false)
+	for i, scopes := 0, 0; scopes < 1000; i++ {
+		scope := fmt.Sprint(i)
+		s := of(scope)
+		if s == answers || silent != nil && s != silent {
+			continue
+		}
+		silent = s
+		scopes++
+		defer admitted(t, q, scope)(false)
+	}
+	silent.away.Store(true)
+	defer silent.away.Store(false)
+	before := answers.calls.Load()
+	for end := time.Now().Add(8 * time.Second); answers.calls.Load() == before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the share of a scope is not renewed, although its server answers")
+		}
+	}
 }
