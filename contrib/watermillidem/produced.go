@@ -2,14 +2,17 @@ package watermillidem
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// produced is a message that a handler has returned, as it is stored.
+// produced is a message that a handler has returned, as it is stored. The UUID and the metadata may
+// have any bytes, and JSON keeps only text: they are stored with percent signs, as in paths of URLs.
 type produced struct {
 	UUID     string            `json:"uuid"`
 	Metadata map[string]string `json:"metadata,omitempty"`
@@ -20,7 +23,11 @@ type produced struct {
 func encode(messages []*message.Message) redisidem.Response {
 	stored := make([]produced, len(messages))
 	for i, msg := range messages {
-		stored[i] = produced{msg.UUID, msg.Metadata, msg.Payload}
+		metadata := make(map[string]string, len(msg.Metadata))
+		for name, value := range msg.Metadata {
+			metadata[url.PathEscape(name)] = url.PathEscape(value)
+		}
+		stored[i] = produced{url.PathEscape(msg.UUID), metadata, msg.Payload}
 	}
 	return redisidem.JSON(0, stored)
 }
@@ -34,14 +41,26 @@ func decode(r *redisidem.Response) ([]*message.Message, error) {
 	if err := json.Unmarshal(r.Body, &stored); err != nil {
 		return nil, fmt.Errorf("%w: messages of an earlier delivery: %w", redisidem.ErrOtherType, err)
 	}
-	var messages []*message.Message
-	for _, p := range stored {
-		msg := message.NewMessage(p.UUID, p.Payload)
-		msg.Metadata = p.Metadata
-		if msg.Metadata == nil {
-			msg.Metadata = message.Metadata{}
+	messages := make([]*message.Message, len(stored))
+	for i, p := range stored {
+		msg, err := p.message()
+		if err != nil {
+			return nil, fmt.Errorf("%w: messages of an earlier delivery: %w", redisidem.ErrOtherType, err)
 		}
-		messages = append(messages, msg)
+		messages[i] = msg
 	}
 	return messages, nil
+}
+
+// message returns the message that the handler had returned.
+func (p *produced) message() (*message.Message, error) {
+	uuid, err := url.PathUnescape(p.UUID)
+	msg := message.NewMessage(uuid, p.Payload)
+	for name, value := range p.Metadata {
+		n, nameErr := url.PathUnescape(name)
+		v, valueErr := url.PathUnescape(value)
+		err = errors.Join(err, nameErr, valueErr)
+		msg.Metadata[n] = v
+	}
+	return msg, err
 }
