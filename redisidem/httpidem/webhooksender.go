@@ -14,6 +14,11 @@ func GitHubWebhook(secrets ...string) Webhook {
 
 // ShopifyWebhook describes the webhooks of Shopify. A secret is the client secret of the app.
 //
+// The ID of an event is that of its delivery, which Shopify's page on verifying deliveries names
+// for duplicates. Each subscription to a topic has a delivery of its own. Its page on duplicates
+// names X-Shopify-Event-Id, which these share: to run the handler once for all of them, set Event
+// to that header field.
+//
 // Shopify signs neither the ID of a webhook nor a time. A person who has read a delivery can
 // therefore send it again with another ID, and the handler runs again. Serve the endpoint by TLS
 // only.
