@@ -102,22 +102,21 @@ func TestPageStages(t *testing.T) {
 	//nolint:paralleltest,ineffassign,staticcheck,wastedassign // shares what ran; the page leaves a check out
 	t.Run("Flow", func(t *testing.T) {
 		ran = ""
-		header := "flow"
+		keyOfTheRequest := "flow"
 		createTaxLines := stage("tax", redisidem.Next())
 		authorizePayment := stage("payment", redisidem.Next())
 		createOrder := stage("order", done)
 		releaseTaxLines := func(context.Context, *redisidem.Stage) error { return nil }
 		voidPayment := releaseTaxLines
-		askProvider := stage("ask", redisidem.NothingDone())
 		checkout, err := redisidem.NewFlow(redisidem.FlowConfig{
 			Name: "checkout", Version: 1, RecoverAfter: time.Minute,
 			Stages: []redisidem.FlowStage{
 				{Point: redisidem.Started, Work: createTaxLines, Compensate: releaseTaxLines},
-				{Point: "tax_lines_created", Work: authorizePayment, Reconcile: askProvider, Compensate: voidPayment},
+				{Point: "tax_lines_created", Work: authorizePayment, CompensateFailed: true, Compensate: voidPayment},
 				{Point: "payment_authorized", Work: createOrder, NoReturn: true},
 			},
 		})
-		key, err := scope.DoFlow(ctx, header, req, checkout)
+		key, err := scope.DoFlow(ctx, keyOfTheRequest, req, checkout)
 		if err != nil || !key.Finished() || ran != "tax payment order " {
 			t.Errorf("%v, ran: %s", err, ran)
 		}

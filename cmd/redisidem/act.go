@@ -12,7 +12,7 @@ import (
 
 // actFlags say who acts on keys, and why.
 type actFlags struct {
-	Actor     string        `env:"REDISIDEM_ACTOR,USER" help:"Who acts, for the audit. Required."`
+	Actor     string        `env:"REDISIDEM_ACTOR,USER" help:"Who acts, for the audit. Required, from the flag or the environment."`
 	Reason    string        `help:"Why, for the audit. Required."`
 	Yes       bool          `short:"y" help:"Do not ask."`
 	Retention time.Duration `default:"24h" help:"Retention that the programs configure."`
@@ -25,8 +25,11 @@ var errNotConfirmed = errors.New("nothing was done: not confirmed (--yes answers
 
 // check returns an error if a flag is missing that every act needs.
 func (f *actFlags) check() error {
-	if f.Actor == "" || f.Reason == "" {
-		return errors.New("--actor and --reason are required: the audit says who acted, and why")
+	switch {
+	case f.Actor == "":
+		return errors.New("--actor is required: the audit says who acted")
+	case f.Reason == "":
+		return errors.New("--reason is required: the audit says why")
 	}
 	return nil
 }

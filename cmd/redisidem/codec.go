@@ -16,7 +16,7 @@ import (
 
 // codecFlags say how values are encoded in Redis.
 type codecFlags struct {
-	EncryptionKeyFile string `yaml:"encryption_key_file" placeholder:"FILE" help:"Encrypt values with AES-256-GCM. The file has one key on each line, newest first: an ID, a space, and 32 bytes in base64. The first key encrypts, and all of them decrypt."`
+	EncryptionKeyFile string `yaml:"encryption_key_file" placeholder:"FILE" help:"Values are encrypted with AES-256-GCM. The file has one key on each line: an ID, a space, and 32 bytes in base64. The first key encrypts, and all of them decrypt."`
 	Compressed        bool   `yaml:"compressed" help:"Compress values of 1 KiB and more, before they are encrypted."`
 }
 

@@ -29,7 +29,7 @@ type keysCommand struct {
 type filterFlags struct {
 	Scope     string        `help:"Only keys of this scope."`
 	Flow      string        `help:"Only keys of this flow: NAME or NAME/VERSION."`
-	OlderThan time.Duration `placeholder:"DURATION" help:"Only keys that are at least so old."`
+	OlderThan time.Duration `placeholder:"DURATION" help:"Only keys that were created so long ago at least, such as 90m or 36h."`
 	Attempts  int           `help:"Only keys with at least so many attempts."`
 	Error     string        `placeholder:"TEXT" help:"Only keys whose last failure contains this text."`
 }
@@ -59,7 +59,7 @@ func parseStates(names []string) (states []redisidem.KeyState, err error) {
 
 // pageFlags say which part of a list is printed.
 type pageFlags struct {
-	Limit  int    `default:"50" help:"End after the page with the key of this number; 0 for no limit."`
+	Limit  int    `default:"50" help:"End with the page in which this many keys are reached, so that up to some hundred more are printed; 0 for no limit."`
 	Cursor string `help:"Continue an earlier list, which has printed this."`
 }
 

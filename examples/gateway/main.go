@@ -69,6 +69,7 @@ func run(ctx context.Context) (err error) {
 		server.ClockTTL(true) // or nothing would ever expire
 		redis = "redis://" + server.Addr()
 	}
+	fmt.Println("The records are in " + redis + ", for the command redisidem.")
 	fmt.Println("The gateway will serve on http://127.0.0.1:8080, in front of a shop that charges on each request. Try:")
 	fmt.Println("  curl -i -X POST http://127.0.0.1:8080/charges -H 'Idempotency-Key: 8e03978e' -H 'X-Tenant: acme' -d cents=1200")
 	for {

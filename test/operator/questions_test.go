@@ -189,7 +189,7 @@ func (a *session) acts(s *shop, id func(how string) string) {
 		a.t.Errorf("it says %s, want %s", text, want)
 	}
 	a.unlock(s)
-	text = a.ask("How are they deleted?", `scope purge tenant-7 --reason "the contract ended" --yes`)
+	text = a.ask("How are they deleted, after the keys in flight were unlocked?", `scope purge tenant-7 --reason "the contract ended" --yes`)
 	if words := strings.Fields(text); !slices.Contains(words, fmt.Sprint(held)) {
 		a.t.Errorf("%d keys are to be deleted:\n%s", held, text)
 	}
