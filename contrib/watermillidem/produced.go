@@ -12,7 +12,7 @@ import (
 )
 
 // produced is a message that a handler has returned, as it is stored. The UUID and the metadata may
-// have any bytes, and JSON keeps only text: they are stored with percent signs, as in paths of URLs.
+// have any bytes, and JSON keeps only text: other bytes are escaped, as in paths of URLs.
 type produced struct {
 	UUID     string            `json:"uuid"`
 	Metadata map[string]string `json:"metadata,omitempty"`
