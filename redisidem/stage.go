@@ -40,6 +40,10 @@ func (st *Stage) Attempt() int { return st.attempt }
 // State decodes the state that an earlier stage stored into v. It copies the stored bytes into a
 // *[]byte, and decodes JSON into any other pointer. It returns [ErrNoState] if no earlier stage
 // stored a state, and [ErrOtherType] if the state does not fit v.
+//
+// A Compensate gets the key's last state, whichever commit it undoes. What it takes to undo a stage
+// is therefore stored with [Outcome.AddState], under a name of that stage alone, which has the
+// number of the visit if there may be several.
 func (st *Stage) State(v any) error {
 	if !st.key.hasState {
 		return ErrNoState
