@@ -42,8 +42,8 @@ const storedParts = 8
 
 // EncodeOutcome returns the outcome as bytes, for a store of the program's own. Package
 // contrib/sqlidem keeps it in the SQL transaction that did the stage's work. [Stage.DecodeOutcome]
-// reads the bytes, in any later run of this visit to the stage. They go through Config.Codec, bound
-// to the visit.
+// reads the bytes, in any later run of the stage for this key, also after Redis has lost the
+// record. They go through Config.Codec, bound to the key and the recovery point.
 //
 // EncodeOutcome also returns the outcome with its state marshalled. Return this one from the stage:
 // it is the same, byte for byte, that DecodeOutcome returns.
@@ -90,8 +90,8 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 }
 
 // DecodeOutcome returns the outcome that [Stage.EncodeOutcome] encoded in this or an earlier run of
-// this visit to the stage. Bytes of another visit, of a later version of the library or of another
-// [Codec] are [ErrDamaged].
+// the stage for this key. Bytes of a later version of the library or of another [Codec] are
+// [ErrDamaged]. With a codec that authenticates, so are those of another key or recovery point.
 func (st *Stage) DecodeOutcome(b []byte) (Outcome, error) {
 	plain, err := st.outcomeCodec().decode(st.lease.id, st.key.fingerprint, st.outcomeField(), 0, b)
 	if err != nil {
@@ -158,6 +158,9 @@ func (st *Stage) outcomeCodec() valueCodec {
 	return v
 }
 
-// outcomeField is the name of the encoded outcome in the codec's associated data. It has the visit,
-// so that the outcomes of two visits cannot be exchanged.
-func (st *Stage) outcomeField() string { return "outcome " + st.OutboundKey("") }
+// outcomeField is the name of the encoded outcome in the codec's associated data. It has the key
+// and the recovery point, so that the outcomes of two stages cannot be exchanged. The revision may
+// be another one when Redis has lost the record.
+func (st *Stage) outcomeField() string {
+	return "outcome " + st.CommittedKey(JournalEntry{Stage: st.key.RecoveryPoint}, "")
+}

@@ -63,11 +63,17 @@ var dialects = map[Dialect]*dialect{
 
 // The statements that are the same everywhere.
 const (
-	// lookup returns the fence of a key, and the outcome of a visit if there is one. It follows
+	// readVisits returns the fence of a key, with the rows of a name if there are any. It follows
 	// lock, so the row of the key is there.
-	lookup = `SELECT k.fence, v.outcome FROM redisidem_key k LEFT JOIN redisidem_visit v ON v.name = ? WHERE k.name = ?`
+	readVisits = `SELECT k.fence, v.ordinal, v.record_created_at, v.revision
+		FROM redisidem_key k LEFT JOIN redisidem_visit v ON v.name = ? WHERE k.name = ? ORDER BY v.ordinal`
 
-	insertVisit = `INSERT INTO redisidem_visit (name, key_name, outcome, committed_at) VALUES (?, ?, ?, {now})`
+	readOutcome = "SELECT outcome FROM redisidem_visit WHERE name = ? AND ordinal = ?"
+
+	insertVisit = `INSERT INTO redisidem_visit (name, ordinal, key_name, record_created_at, revision, outcome, committed_at)
+		VALUES (?, ?, ?, ?, ?, ?, {now})`
+
+	moveVisit = "UPDATE redisidem_visit SET record_created_at = ?, revision = ? WHERE name = ? AND ordinal = ?"
 )
 
 func (d *dialect) allows(level sql.IsolationLevel) bool { return slices.Contains(d.isolations, level) }

@@ -10,12 +10,13 @@
 //
 // # Promise
 //
-// A visit to a stage is its run, with all repetitions, until Redis has stored its outcome. Each
-// visit's SQL effects happen once: of all transactions that Store.Stage begins for a visit, one at
-// most is committed, and every run of the visit after it returns the outcome of that one, byte for
-// byte. This holds when processes are killed at any moment, when a worker is stopped for longer
-// than its lease, when the reply to COMMIT is lost, and when Redis fails over, loses the record or
-// loses all of its data.
+// A visit to a stage is its run, with all repetitions, until Redis has stored its outcome. Visits
+// are numbered: visit n is the same one in each record of a key. Each visit's SQL effects happen
+// once: of all transactions that Store.Stage begins for a visit, one at most is committed, and
+// every run of the visit after it returns the outcome of that one, byte for byte. A visit is undone
+// once, too. This holds when processes are killed at any moment, when a worker is stopped for
+// longer than its lease, when the reply to COMMIT is lost, and when Redis fails over, loses the
+// record or loses all of its data.
 //
 // It needs a database that keeps what it has committed, and lasts until [Store.Prune] removes the
 // row. It covers what the function does with its transaction, in the database of the [Store], and
@@ -35,14 +36,22 @@
 //     its retention is over. The row of a compensated visit stays until Prune, so the stage returns
 //     its stored outcome, although its effects were undone. Later stages must check that the
 //     earlier ones' effects are still there.
+//   - a retry that ends the flow earlier than the first run did, after Redis has lost the record:
+//     it is canceled, or another service answers otherwise. It undoes the visits to which it has
+//     come. Visits to which only the first run has come keep their effects.
+//   - compensations of a stage whose Work is not a Store's. They run again if Redis has lost the
+//     record and there is another number of commits.
+//   - a failover of Redis that loses more than 64 commits of one key, which is how far its journal
+//     goes back.
 //
 // # One run
 //
 // A run begins a transaction and writes the row of the key, which locks it. The row has the highest
 // fence that was committed, and a worker with a lower one gets [redisidem.ErrFenced]. Then it looks
-// for the row of the visit. If that is there, the transaction is rolled back and the stored outcome
-// is returned. If not, the function runs, its outcome is stored in the row of the visit, and the
-// transaction is committed.
+// for the row of the visit. If that is there, the stored outcome is returned. The transaction is
+// rolled back, or committed if it marks the row of a visit that was made in a lost record. If not,
+// the function runs, its outcome is stored in the row of the visit, and the transaction is
+// committed.
 //
 // The lock of the key's row comes first, so that two workers never run the function side by side,
 // and so that a repetition waits until the database has decided about the transaction before it.

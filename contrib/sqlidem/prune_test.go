@@ -76,7 +76,7 @@ func TestPruneInBatchesBesideWorkers(t *testing.T) {
 		for i := range many {
 			for _, text := range []string{
 				"INSERT INTO redisidem_key (name, fence, changed_at) VALUES ('k%d', 1, 1)",
-				"INSERT INTO redisidem_visit (name, key_name, outcome, committed_at) VALUES ('v%[1]d', 'k%[1]d', 'x', 1)",
+				"INSERT INTO redisidem_visit (name, ordinal, key_name, record_created_at, revision, outcome, committed_at) VALUES ('v%[1]d', 0, 'k%[1]d', 1, 0, 'x', 1)",
 			} {
 				if _, err := tx.ExecContext(t.Context(), fmt.Sprintf(text, i)); err != nil {
 					t.Fatal(err)

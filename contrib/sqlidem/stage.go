@@ -19,9 +19,6 @@ import (
 // savepoint. An error, a panic or a [runtime.Goexit] rolls the transaction back.
 type Work func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error)
 
-// visitName is the name of the outbound key that names a visit.
-const visitName = "sqlidem"
-
 // Stage returns a stage that runs work in a transaction, and stores its outcome in the same
 // transaction. If an earlier run of this visit was committed, it returns the stored outcome, and
 // work does not run.
@@ -29,7 +26,8 @@ const visitName = "sqlidem"
 // The errors of work are returned as they are. Otherwise the error matches one of these, and
 // nothing was committed unless it says so:
 //
-//   - [redisidem.ErrFenced]: a later worker of this key has committed to the database.
+//   - [redisidem.ErrFenced]: a later worker of this key has committed to the database. If COMMIT
+//     failed before, it may have been done, and the later worker has found its outcome.
 //   - [redisidem.ErrOutcomeUnknown]: COMMIT failed, and the database did not answer since. The next
 //     run of the stage finds out.
 //   - [redisidem.ErrInvalid] and the other errors of [redisidem.Stage.EncodeOutcome]: the outcome
@@ -83,12 +81,16 @@ func (s *Store) Reconcile() redisidem.StageFunc {
 	}
 }
 
-// visit is one run of a visit to a stage.
+// visit is one run of a visit to a stage, or of its compensation.
 type visit struct {
-	store     *Store
-	stage     *redisidem.Stage
-	name, key string
-	outcome   redisidem.Outcome
+	store   *Store
+	stage   *redisidem.Stage
+	undone  *redisidem.JournalEntry // the commit that a compensation undoes
+	key     string                  // the name of the key's row
+	point   string                  // the name of the visits to the stage, or to the one that is undone
+	name    string                  // with row.ordinal, the name of the visit's row
+	row     row
+	outcome redisidem.Outcome
 
 	// work runs in the transaction and returns what is stored for the visit; nil rolls the
 	// transaction back. Without work, the transaction only raises the fence of the key. found gets
@@ -99,7 +101,8 @@ type visit struct {
 
 // visitOf returns the visit to a stage.
 func (s *Store) visitOf(st *redisidem.Stage) *visit {
-	return &visit{store: s, stage: st, name: st.OutboundKey(visitName), key: keyName(st)}
+	name := nameAt(st, st.Key().RecoveryPoint)
+	return &visit{store: s, stage: st, key: keyName(st), point: name, name: name}
 }
 
 // keyName returns the name of a key's row: the namespace of its service and its ID.
@@ -136,8 +139,8 @@ func (v *visit) run(ctx context.Context) error {
 func (v *visit) try(ctx context.Context) error {
 	s := v.store
 	return s.transact(ctx, s.txOptions(), func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
-		if done, err := v.enter(ctx, tx); done || err != nil {
-			return false, err
+		if done, commit, err := v.enter(ctx, tx); done || err != nil {
+			return commit, err
 		}
 		if v.work == nil {
 			return true, nil
@@ -146,7 +149,8 @@ func (v *visit) try(ctx context.Context) error {
 		if stored == nil || err != nil {
 			return false, err
 		}
-		if _, err = tx.ExecContext(ctx, s.dialect.statement(insertVisit), v.name, v.key, stored); err != nil {
+		if _, err = tx.ExecContext(ctx, s.dialect.statement(insertVisit),
+			v.name, v.row.ordinal, v.key, v.row.recordCreatedAt, v.row.revision, stored); err != nil {
 			return false, fmt.Errorf("sqlidem: store the outcome: %w", err)
 		}
 		return true, nil
@@ -154,24 +158,33 @@ func (v *visit) try(ctx context.Context) error {
 }
 
 // enter locks the row of the key and looks for the row of the visit. It reports whether an earlier
-// run was committed. If not, it refuses a worker that is older than one that has committed.
-func (v *visit) enter(ctx context.Context, tx *sql.Tx) (done bool, err error) {
+// run was committed, and whether this transaction is to be committed for its mark. A worker that is
+// older than one that has committed neither runs the work nor changes a mark.
+func (v *visit) enter(ctx context.Context, tx *sql.Tx) (done, commit bool, err error) {
 	d := v.store.dialect
 	if _, err := tx.ExecContext(ctx, d.statement(d.lock), v.key, v.stage.Fence()); err != nil {
-		return false, fmt.Errorf("sqlidem: lock the key: %w", err)
+		return false, false, fmt.Errorf("sqlidem: lock the key: %w", err)
 	}
-	var fence int64
+	fence, rows, err := v.read(ctx, tx)
 	var stored []byte
-	if err := tx.QueryRowContext(ctx, d.statement(lookup), v.name, v.key).Scan(&fence, &stored); err != nil {
-		return false, fmt.Errorf("sqlidem: look for the outcome: %w", err)
+	found, moved := v.find(rows)
+	if found && err == nil {
+		stored, err = v.stored(ctx, tx)
 	}
 	switch {
-	case stored != nil:
-		return true, v.found(stored)
+	case err != nil:
+		return false, false, fmt.Errorf("sqlidem: look for the outcome: %w", err)
+	case stored != nil && !moved:
+		return true, false, v.found(stored)
 	case fence > v.stage.Fence():
-		return false, fmt.Errorf("%w: the database has seen its fence %d, and this worker has %d", redisidem.ErrFenced, fence, v.stage.Fence())
+		return false, false, fmt.Errorf("%w: the database has seen its fence %d, and this worker has %d", redisidem.ErrFenced, fence, v.stage.Fence())
+	case stored != nil:
+		if err := v.move(ctx, tx); err != nil {
+			return false, false, err
+		}
+		return true, true, v.found(stored)
 	}
-	return false, nil
+	return false, false, nil
 }
 
 // settle finds out whether a transaction was committed whose COMMIT has failed. It returns nil if
@@ -187,8 +200,8 @@ func (v *visit) settle(ctx context.Context, failed *commitError) error {
 	for try := 1; ; try++ {
 		done := false
 		err := s.transact(ctx, s.txOptions(), func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
-			done, err = v.enter(ctx, tx)
-			return false, err
+			done, commit, err = v.enter(ctx, tx)
+			return commit, err
 		})
 		switch {
 		case err == nil && done:

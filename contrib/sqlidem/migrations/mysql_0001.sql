@@ -1,5 +1,5 @@
 CREATE TABLE IF NOT EXISTS redisidem_key (name VARBINARY(700) NOT NULL PRIMARY KEY, fence BIGINT NOT NULL, changed_at BIGINT NOT NULL, INDEX redisidem_key_changed (changed_at)) ENGINE=InnoDB;
-CREATE TABLE IF NOT EXISTS redisidem_visit (name VARBINARY(36) NOT NULL PRIMARY KEY, key_name VARBINARY(700) NOT NULL, outcome LONGBLOB NOT NULL, committed_at BIGINT NOT NULL, INDEX redisidem_visit_key (key_name)) ENGINE=InnoDB;
+CREATE TABLE IF NOT EXISTS redisidem_visit (name VARBINARY(36) NOT NULL, ordinal BIGINT NOT NULL, key_name VARBINARY(700) NOT NULL, record_created_at BIGINT NOT NULL, revision BIGINT NOT NULL, outcome LONGBLOB NOT NULL, committed_at BIGINT NOT NULL, PRIMARY KEY (name, ordinal), INDEX redisidem_visit_key (key_name)) ENGINE=InnoDB;
 CREATE TABLE IF NOT EXISTS redisidem_outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, key_name VARBINARY(700) NOT NULL, topic VARBINARY(700) NOT NULL, payload LONGBLOB NOT NULL, created_at BIGINT NOT NULL, failures INTEGER NOT NULL DEFAULT 0, not_before BIGINT NOT NULL DEFAULT 0, INDEX redisidem_outbox_key (key_name, id)) ENGINE=InnoDB;
 CREATE TABLE IF NOT EXISTS redisidem_relay (name VARBINARY(36) NOT NULL PRIMARY KEY, owner VARBINARY(255) NOT NULL, expires_at BIGINT NOT NULL) ENGINE=InnoDB;
 INSERT IGNORE INTO redisidem_relay (name, owner, expires_at) VALUES ('outbox', '', 0);

@@ -1,0 +1,371 @@
+package sqlidem_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/contrib/sqlidem"
+	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
+)
+
+// writes is work that writes a row, and ends with the outcome.
+func writes(name string, o func() redisidem.Outcome) sqlidem.Work {
+	return func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
+		return o(), insert(ctx, tx, name)
+	}
+}
+
+func undoes(name string) func(context.Context, *sql.Tx, *redisidem.Stage) error {
+	return func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) error { return insert(ctx, tx, name) }
+}
+
+// ordered is an answer that is another one at each run.
+func ordered() redisidem.Outcome { return redisidem.Finish(redisidem.JSON(201, time.Now().String())) }
+
+func newFlow(t *testing.T, stages ...redisidem.FlowStage) *redisidem.Flow {
+	t.Helper()
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "f", Version: 1, Stages: stages})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flow
+}
+
+// wantRows checks how often each work was done.
+func (db *database) wantRows(t *testing.T, want map[string]int) {
+	t.Helper()
+	for name, n := range want {
+		if got := db.count(t, "SELECT COUNT(*) FROM work WHERE id = '"+name+"'"); got != n {
+			t.Errorf("%s was done %d times, want %d", name, got, n)
+		}
+	}
+}
+
+// TestVisitIsFoundAfterAnotherNumberOfCommits loses the data of Redis. The second run then takes
+// another number of interim answers, before the stage in SQL and, if the flow fails, before its
+// undo.
+func TestVisitIsFoundAfterAnotherNumberOfCommits(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t, func(c *redisidem.Config) {
+			var err error
+			if c.Codec, err = codec.NewEncryption(codec.EncryptionKey{ID: "a", Secret: make([]byte, 32)}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		store := db.store(t)
+		for _, fails := range []bool{false, true} {
+			waits := 0
+			name := func(work string) string { return fmt.Sprint(work, " ", fails) }
+			end := ordered
+			if fails {
+				end = func() redisidem.Outcome { return redisidem.Fail(redisidem.JSON(402, time.Now().String())) }
+			}
+			flow := newFlow(
+				t, store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes(name("hold"), redisidem.Next), undoes(name("release"))),
+				redisidem.FlowStage{Point: "await", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+					if waits > 0 {
+						waits--
+						return redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled(), nil
+					}
+					return redisidem.Next(), nil
+				}},
+				store.FlowStage(redisidem.FlowStage{Point: "order"}, writes(name("order"), end), nil),
+			)
+			answer := ""
+			for _, waits = range []int{2, 0, 3, 1} {
+				var key *redisidem.Key
+				for range 5 {
+					var err error
+					if key, err = sc.DoFlow(t.Context(), name("k"), request, flow); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := string(key.Response.Body); !key.Finished() || answer != "" && got != answer {
+					t.Errorf("the answer is %s, before it was %s", got, answer)
+				} else {
+					answer = got
+				}
+				if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			undone := map[bool]int{true: 1}[fails]
+			db.wantRows(t, map[string]int{name("hold"): 1, name("order"): 1, name("release"): undone})
+		}
+	})
+}
+
+// TestVisitsOfALoopAreFoundOneByOne has a stage in SQL that runs three times, and is undone three
+// times. Redis loses its data in the middle and at the end.
+func TestVisitsOfALoopAreFoundOneByOne(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t)
+		store := db.store(t)
+		runs, undone, waits := 0, 0, 1
+		crash := errors.New("crash")
+		crashes := map[string]bool{}
+		once := func(at string) error {
+			if crashes[at] {
+				return nil
+			}
+			crashes[at] = true
+			return crash
+		}
+		pack := store.FlowStage(redisidem.FlowStage{Point: "pack", Next: []string{"pack", "send"}},
+			func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
+				runs++
+				to := "pack"
+				if runs == 3 {
+					to = "send"
+				}
+				return redisidem.Advance(to).WithState(runs), insert(ctx, tx, fmt.Sprint("pack ", runs))
+			},
+			func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error {
+				undone++
+				return insert(ctx, tx, fmt.Sprint("unpack ", undone))
+			})
+		work, undo := pack.Work, pack.Compensate
+		pack.Work = func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			o, err := work(ctx, st)
+			return o, errors.Join(err, once(fmt.Sprint("work ", runs)))
+		}
+		pack.Compensate = func(ctx context.Context, st *redisidem.Stage) error {
+			return errors.Join(undo(ctx, st), once(fmt.Sprint("undo ", undone)))
+		}
+		flow := newFlow(t,
+			redisidem.FlowStage{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if waits > 0 {
+					waits--
+					return redisidem.Interim(redisidem.Started, redisidem.JSON(202, "wait")), nil
+				}
+				return redisidem.Next(), nil
+			}},
+			pack,
+			store.FlowStage(redisidem.FlowStage{Point: "send"}, writes("send", func() redisidem.Outcome { return redisidem.Fail(redisidem.JSON(409, "full")) }), nil),
+		)
+		for call := range 30 {
+			key, err := sc.DoFlow(t.Context(), "k", request, flow)
+			if err != nil && !errors.Is(err, crash) {
+				t.Fatal(err)
+			}
+			if key.Finished() && call > 20 {
+				break
+			}
+			if call%3 == 2 || key.Finished() {
+				waits = call % 4
+				if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		db.wantRows(t, map[string]int{
+			"pack 1": 1, "pack 2": 1, "pack 3": 1, "send": 1, "unpack 1": 1, "unpack 2": 1, "unpack 3": 1,
+		})
+		if runs != 3 || undone != 3 {
+			t.Errorf("packed %d times, unpacked %d times", runs, undone)
+		}
+	})
+}
+
+// TestVisitIsFoundAfterAFailoverThatLostCommits sets the record back, as a replica does that has
+// not got the last commits. The stage in SQL then comes later than before.
+func TestVisitIsFoundAfterAFailoverThatLostCommits(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t)
+		store := db.store(t)
+		waits := 0
+		flow := newFlow(t,
+			store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes("hold", redisidem.Next), nil),
+			redisidem.FlowStage{Point: "await", Next: []string{"await", "order"}, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if waits > 0 {
+					waits--
+					return redisidem.Interim("await", redisidem.JSON(202, "wait")), nil
+				}
+				return redisidem.Advance("order"), nil
+			}},
+			store.FlowStage(redisidem.FlowStage{Point: "order"}, writes("order", func() redisidem.Outcome {
+				return redisidem.Interim("order", redisidem.JSON(202, time.Now().String()))
+			}), nil),
+		)
+		call := func() *redisidem.Key {
+			t.Helper()
+			key, err := sc.DoFlow(t.Context(), "k", request, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return key
+		}
+		waits = 1
+		redis := server.Client()
+		keys, err := redis.Keys(t.Context(), "*"+call().ID()).Result()
+		if err != nil || len(keys) != 1 {
+			t.Fatal(keys, err)
+		}
+		back, err := redis.HGetAll(t.Context(), keys[0]).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		setBack := func() {
+			t.Helper()
+			if err := errors.Join(redis.Del(t.Context(), keys[0]).Err(), redis.HSet(t.Context(), keys[0], back).Err()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first, second := string(call().Response.Body), string(call().Response.Body)
+		for _, more := range []int{1, 2, 0, 3, 1} {
+			setBack()
+			waits = more
+			var got []string
+			for range more + 2 {
+				got = append(got, string(call().Response.Body))
+			}
+			if got = got[more:]; got[0] != first || got[1] != second {
+				t.Errorf("after %d more interim answers the visits returned %q, want %q and %q", more, got, first, second)
+			}
+		}
+		db.wantRows(t, map[string]int{"hold": 1, "order": 2})
+		call()
+		db.wantRows(t, map[string]int{"order": 3})
+	})
+}
+
+// TestVisitIsFoundAfterAnAdoption has a key that is adopted by the next version of its flow, which is
+// a commit of its own. After the loss of Redis's data the key begins in the next version.
+func TestVisitIsFoundAfterAnAdoption(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t)
+		store := db.store(t)
+		waits := 1
+		cfg := redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+			store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes("hold", redisidem.Next), nil),
+			{Point: "await", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if waits > 0 {
+					waits--
+					return redisidem.Interim("await", redisidem.JSON(202, "wait")), nil
+				}
+				return redisidem.Next(), nil
+			}},
+			store.FlowStage(redisidem.FlowStage{Point: "order"}, writes("order", ordered), nil),
+		}}
+		first, err := redisidem.NewFlow(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Version, cfg.Earlier = 2, []redisidem.EarlierVersion{{
+			Flow: first, Adopt: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Advance(st.Key().RecoveryPoint), nil
+			},
+		}}
+		second, err := redisidem.NewFlow(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sc.DoFlow(t.Context(), "k", request, first); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if key, err := sc.DoFlow(t.Context(), "k", request, second); err != nil || !key.Finished() {
+				t.Fatalf("%+v, %v", key, err)
+			}
+			if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db.wantRows(t, map[string]int{"hold": 1, "order": 1})
+	})
+}
+
+// TestDeletedKeyBeginsAgain deletes a key on purpose: its next record is not the old one's.
+func TestDeletedKeyBeginsAgain(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, _ := scope(t)
+		flow := newFlow(t, db.store(t).FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes("order", ordered), nil))
+		for range 2 {
+			key, err := sc.DoFlow(t.Context(), "k", request, flow)
+			if err == nil {
+				err = sc.Delete(t.Context(), key)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		db.wantRows(t, map[string]int{"order": 2})
+	})
+}
+
+// TestOlderWorkerDoesNotTakeAVisitBack lets a worker of a lost record run after one of the next
+// record, which has met the same visit.
+func TestOlderWorkerDoesNotTakeAVisitBack(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t)
+		work := db.store(t).Stage(writes("order", ordered))
+		var late error
+		_, _ = sc.Do(t.Context(), "k", request, func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			if _, err := work(ctx, st); err != nil {
+				t.Error(err)
+			}
+			if err := server.Client().FlushAll(ctx).Err(); err != nil {
+				t.Error(err)
+			}
+			if _, err := server.Service(nil).Scope("shop").Do(ctx, "k", request, work); err != nil {
+				t.Error(err)
+			}
+			_, late = work(ctx, st)
+			return redisidem.Outcome{}, late
+		})
+		if !errors.Is(late, redisidem.ErrFenced) {
+			t.Errorf("the older worker got %v", late)
+		}
+		db.wantRows(t, map[string]int{"order": 1})
+	})
+}
+
+// TestVisitsBeyondTheJournalAreFound has a stage in SQL with more visits than the journal keeps. In
+// the second run as many commits come before it.
+func TestVisitsBeyondTheJournalAreFound(t *testing.T) {
+	t.Parallel()
+	db := open(t, sqlidem.SQLite)
+	sc, _, server := scope(t)
+	store := db.store(t)
+	const many = 150
+	runs, waits := 0, 0
+	flow := newFlow(t,
+		redisidem.FlowStage{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			if waits > 0 {
+				waits--
+				return redisidem.Interim(redisidem.Started, redisidem.JSON(202, "wait")), nil
+			}
+			return redisidem.Next(), nil
+		}},
+		store.FlowStage(redisidem.FlowStage{Point: "pack", Next: []string{"pack", redisidem.Finished}},
+			func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				runs++
+				if runs < many {
+					return redisidem.Advance("pack"), insert(ctx, tx, fmt.Sprint(runs))
+				}
+				return ordered(), insert(ctx, tx, fmt.Sprint(runs))
+			}, nil),
+	)
+	for _, waits = range []int{0, 90, 0} {
+		revision := int64(waits + 1 + many)
+		var key *redisidem.Key
+		for range waits + 1 {
+			var err error
+			if key, err = sc.DoFlow(t.Context(), "k", request, flow); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := db.count(t, "SELECT COUNT(DISTINCT id) FROM work")
+		if runs != many || n != many || key.Revision != revision {
+			t.Errorf("%d runs, %d rows, revision %d, want %d visits and revision %d", runs, n, key.Revision, many, revision)
+		}
+		if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
