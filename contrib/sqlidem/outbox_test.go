@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -181,11 +182,13 @@ func TestAnotherRelayTakesOverFromOneThatDied(t *testing.T) {
 			t.Fatal(err)
 		}
 		var first, second receiver
-		ctx, die := context.WithCancel(t.Context())
-		first.fail = func(sqlidem.Event) error { die(); return nil } // it published, and then died
-		if _, err := relay(t, store, &first).Drain(ctx); !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		first.fail = func(sqlidem.Event) error { runtime.Goexit(); return nil } // it published, and then died
+		var died sync.WaitGroup
+		died.Go(func() {
+			_, err := relay(t, store, &first).Drain(t.Context())
+			t.Errorf("the first relay ended with %v", err)
+		})
+		died.Wait()
 		next := relay(t, store, &second)
 		if n, err := next.Drain(t.Context()); n != 0 || err != nil {
 			t.Errorf("the second relay published %d, %v, although the first has the lease", n, err)
@@ -212,6 +215,7 @@ func TestBadEventsAndRelaysNameTheField(t *testing.T) {
 	for field, cfg := range map[string]sqlidem.RelayConfig{
 		"Publish": {}, "Batch": {Publish: publish, Batch: -1}, "Poll": {Publish: publish, Poll: -1},
 		"Lease": {Publish: publish, Lease: time.Second}, "MaxBackoff": {Publish: publish, MaxBackoff: time.Millisecond},
+		"PublishTimeout": {Publish: publish, Lease: 4 * time.Second, PublishTimeout: 3*time.Second + 1},
 	} {
 		if _, err := store.NewRelay(cfg); !errors.Is(err, redisidem.ErrInvalid) || !strings.Contains(err.Error(), "RelayConfig."+field) {
 			t.Errorf("%s: %v", field, err)

@@ -14,15 +14,23 @@ const (
 	DefaultRelayPoll       = 500 * time.Millisecond
 	DefaultRelayLease      = 30 * time.Second
 	DefaultRelayMaxBackoff = time.Minute
+
+	// DefaultPublishTimeout is the default of RelayConfig.PublishTimeout, if Lease is long enough.
+	DefaultPublishTimeout = 10 * time.Second
 )
 
 // RelayConfig configures a [Relay]. Publish is required.
 type RelayConfig struct {
 	// Publish sends one event, and returns when the receiver has it. It gets an event again if its
 	// process ends, or loses the relay's lease, before the event is removed from the outbox. After
-	// an error the event is tried again later, and the later events of its key wait for it. The
-	// context ends with the relay's lease.
+	// an error the event is tried again later, and the later events of its key wait for it.
+	//
+	// All events wait while Publish runs, so it must return when its context ends. The context ends
+	// after PublishTimeout, which is an error like others, and when the relay is stopped.
 	Publish func(ctx context.Context, e Event) error
+	// PublishTimeout bounds each call of Publish. At least 1 ms, at most Lease - 1 s. Default: 10 s,
+	// or half of Lease if that is less.
+	PublishTimeout time.Duration
 
 	// Batch is how many events are read at a time. Default: 100.
 	Batch int
@@ -63,6 +71,9 @@ func (s *Store) NewRelay(cfg RelayConfig) (*Relay, error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = DefaultRelayLease
 	}
+	if cfg.PublishTimeout == 0 {
+		cfg.PublishTimeout = min(DefaultPublishTimeout, cfg.Lease/2)
+	}
 	if cfg.MaxBackoff == 0 {
 		cfg.MaxBackoff = DefaultRelayMaxBackoff
 	}
@@ -78,11 +89,17 @@ func (s *Store) NewRelay(cfg RelayConfig) (*Relay, error) {
 		return nil, invalid("RelayConfig.Poll", "must be at least 1ms: %v", cfg.Poll)
 	case cfg.Lease < 2*time.Second || cfg.Lease%time.Second != 0:
 		return nil, invalid("RelayConfig.Lease", "must be whole seconds, at least 2s: %v", cfg.Lease)
+	case cfg.PublishTimeout < time.Millisecond || cfg.PublishTimeout > usable(cfg.Lease):
+		return nil, invalid("RelayConfig.PublishTimeout", "must be 1ms to %v, which is Lease - 1s: %v", usable(cfg.Lease), cfg.PublishTimeout)
 	case cfg.MaxBackoff < time.Second || cfg.MaxBackoff%time.Second != 0:
 		return nil, invalid("RelayConfig.MaxBackoff", "must be whole seconds, at least 1s: %v", cfg.MaxBackoff)
 	}
 	return &Relay{store: s, cfg: cfg, owner: rand.Text()}, nil
 }
+
+// usable returns how long a relay relies on a new lease. The database counts whole seconds, so its
+// lease may be shorter by one.
+func usable(lease time.Duration) time.Duration { return lease - time.Second }
 
 // Run publishes events until ctx ends. Errors of Publish and of the database are logged, and tried
 // again.
@@ -108,70 +125,93 @@ func (r *Relay) Drain(ctx context.Context) (published int, err error) {
 		return 0, err
 	}
 	for {
-		n, read, err := r.batch(ctx)
+		n, more, err := r.batch(ctx)
 		published += n
-		if err != nil || read < r.cfg.Batch || n == 0 {
+		if err != nil || !more || n == 0 {
 			return published, err
 		}
 	}
 }
 
-// batch publishes a batch. It returns how many events it has published, and how many it has read.
-func (r *Relay) batch(ctx context.Context) (published, read int, err error) {
-	began := time.Now()
-	mine, err := r.claim(ctx)
+// batch publishes a batch. It returns how many events it has published, and whether there may be
+// more that are due.
+func (r *Relay) batch(ctx context.Context) (published int, more bool, err error) {
+	until, mine, err := r.claim(ctx)
 	if !mine || err != nil {
-		return 0, 0, err
+		return 0, false, err
 	}
-	// The database counts whole seconds, so its lease may be shorter by one.
-	ctx, cancel := context.WithDeadline(ctx, began.Add(r.cfg.Lease-time.Second))
-	defer cancel()
 	events, err := r.read(ctx)
 	if err != nil {
-		return 0, 0, err
+		return 0, false, err
 	}
 	failed := make(map[string]bool)
 	for _, e := range events {
 		if failed[e.Key] {
 			continue
 		}
-		if ctx.Err() != nil {
-			return published, len(events), ctx.Err()
+		left := time.Until(until)
+		if left <= 0 {
+			return published, true, ctx.Err() // another relay may have published the others
 		}
-		if err := r.cfg.Publish(ctx, e); err != nil {
-			failed[e.Key] = true
-			r.cfg.Logger.WarnContext(ctx, "sqlidem: an event was not published", "id", e.ID, "topic", e.Topic, "failures", e.Failures+1, "error", err)
-			if err := r.postpone(ctx, e); err != nil {
-				return published, len(events), err
+		if left < r.cfg.PublishTimeout {
+			if until, mine, err = r.claim(ctx); !mine || err != nil {
+				return published, false, err
 			}
-			continue
 		}
-		if err := r.exec(ctx, "DELETE FROM redisidem_outbox WHERE id = ?", e.ID); err != nil {
-			return published, len(events), fmt.Errorf("sqlidem: remove event %d: %w", e.ID, err)
+		sent, err := r.publish(ctx, e)
+		if err != nil {
+			return published, false, err
 		}
-		published++
+		failed[e.Key] = !sent
+		if sent {
+			published++
+		}
 	}
-	return published, len(events), nil
+	return published, len(events) == r.cfg.Batch, nil
 }
 
-// claim takes or renews the relay's lease, and reports whether this relay has it.
-func (r *Relay) claim(ctx context.Context) (bool, error) {
+// publish publishes an event and removes it, or postpones it. It reports whether it was published.
+// The error is that of the database, or of the context.
+func (r *Relay) publish(ctx context.Context, e Event) (sent bool, err error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.cfg.PublishTimeout)
+	defer cancel()
+	failure := r.cfg.Publish(bounded, e)
+	if failure == nil {
+		if err := r.record(ctx, "DELETE FROM redisidem_outbox WHERE id = ?", e.ID); err != nil {
+			return false, fmt.Errorf("sqlidem: remove event %d: %w", e.ID, err)
+		}
+		return true, nil
+	}
+	if ctx.Err() != nil { // the relay is stopped, which is not the event's failure
+		return false, ctx.Err()
+	}
+	r.cfg.Logger.WarnContext(ctx, "sqlidem: an event was not published", "id", e.ID, "topic", e.Topic, "failures", e.Failures+1, "error", failure)
+	return false, r.postpone(ctx, e)
+}
+
+// claim takes or renews the relay's lease. It returns until when the relay relies on it, and
+// whether this relay has it.
+func (r *Relay) claim(ctx context.Context) (until time.Time, mine bool, err error) {
+	until = time.Now().Add(usable(r.cfg.Lease))
 	if err := r.exec(ctx, `UPDATE redisidem_relay SET owner = ?, expires_at = {now} + ?
 		WHERE name = 'outbox' AND (owner = ? OR expires_at <= {now})`, r.owner, int64(r.cfg.Lease/time.Second), r.owner); err != nil {
-		return false, fmt.Errorf("sqlidem: claim the outbox: %w", err)
+		return until, false, fmt.Errorf("sqlidem: claim the outbox: %w", err)
 	}
 	ctx, cancel := r.store.bounded(ctx)
 	defer cancel()
 	var owner string
 	if err := r.store.db.QueryRowContext(ctx, "SELECT owner FROM redisidem_relay WHERE name = 'outbox'").Scan(&owner); err != nil {
-		return false, fmt.Errorf("sqlidem: claim the outbox: %w", err)
+		return until, false, fmt.Errorf("sqlidem: claim the outbox: %w", err)
 	}
-	return owner == r.owner, nil
+	return until, owner == r.owner, nil
 }
 
 // release gives the relay's lease back, so that another relay does not wait for its end.
 func (r *Relay) release(ctx context.Context) {
-	err := r.exec(context.WithoutCancel(ctx), "UPDATE redisidem_relay SET owner = '', expires_at = 0 WHERE name = 'outbox' AND owner = ?", r.owner)
+	err := r.record(ctx, "UPDATE redisidem_relay SET owner = '', expires_at = 0 WHERE name = 'outbox' AND owner = ?", r.owner)
 	if err != nil {
 		r.cfg.Logger.WarnContext(ctx, "sqlidem: release the outbox", "error", err)
 	}
@@ -205,10 +245,18 @@ func (r *Relay) read(ctx context.Context) (events []Event, err error) {
 func (r *Relay) postpone(ctx context.Context, e Event) error {
 	most := int64(r.cfg.MaxBackoff / time.Second)
 	pause := min(int64(1)<<min(e.Failures, 30), most)
-	if err := r.exec(ctx, "UPDATE redisidem_outbox SET failures = failures + 1, not_before = {now} + ? WHERE id = ?", pause, e.ID); err != nil {
+	if err := r.record(ctx, "UPDATE redisidem_outbox SET failures = failures + 1, not_before = {now} + ? WHERE id = ?", pause, e.ID); err != nil {
 		return fmt.Errorf("sqlidem: postpone event %d: %w", e.ID, err)
 	}
 	return nil
+}
+
+// record executes one statement that says what has happened, also when ctx has ended. It takes as
+// long as a lease at most.
+func (r *Relay) record(ctx context.Context, text string, args ...any) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Lease)
+	defer cancel()
+	return r.exec(ctx, text, args...)
 }
 
 // exec executes one statement within Config.Timeout.

@@ -581,7 +581,7 @@ var mutants = []mutant{
 	{
 		name: "sqlovertaken", // an event overtakes an earlier one of its key
 		file: "contrib/sqlidem/relay.go",
-		old:  "failed[e.Key] = true",
+		old:  "failed[e.Key] = !sent",
 		new:  "failed[e.Key] = false",
 
 		killer: "TestRelayKeepsTheOrderOfEachKey",

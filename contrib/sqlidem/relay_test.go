@@ -1,0 +1,122 @@
+package sqlidem_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/contrib/sqlidem"
+)
+
+// publishes runs flows with some keys, which leave four events each.
+func publishes(t *testing.T, store *sqlidem.Store, keys ...string) {
+	t.Helper()
+	sc, _, _ := scope(t)
+	flow := publishing(t, store, nil)
+	for _, key := range keys {
+		if _, err := sc.DoFlow(t.Context(), key, request, flow); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHangingPublishHoldsUpItsKeyOnly has a receiver that never takes the events of one key.
+func TestHangingPublishHoldsUpItsKeyOnly(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		store := db.store(t)
+		publishes(t, store, "a", "b", "c")
+		var r receiver
+		hung := 0
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		relay(t, store, &r, func(c *sqlidem.RelayConfig) {
+			c.Publish = func(ctx context.Context, e sqlidem.Event) error {
+				if e.Payload[0] == 'a' {
+					hung++
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				err := r.publish(ctx, e)
+				if r.of("b")+r.of("c") == "one0 one1 two0 two1one0 one1 two0 two1" {
+					stop()
+				}
+				return err
+			}
+		}).Run(ctx)
+		b, err := store.Backlog(t.Context())
+		if err != nil || b.Events != 4 || b.Failing != 1 || hung == 0 || !errors.Is(ctx.Err(), context.Canceled) {
+			t.Errorf("%+v, %v: the others got %q and %q", b, err, r.of("b"), r.of("c"))
+		}
+	})
+}
+
+// TestSlowPublishIsNotRepeated has a receiver that takes longer than the lease for each event, and
+// ignores its context.
+func TestSlowPublishIsNotRepeated(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		store := db.store(t)
+		publishes(t, store, "k")
+		var r receiver
+		n, err := relay(t, store, &r, func(c *sqlidem.RelayConfig) {
+			c.Publish = func(ctx context.Context, e sqlidem.Event) error {
+				time.Sleep(1100 * time.Millisecond)
+				return r.publish(ctx, e)
+			}
+		}).Drain(t.Context())
+		if err != nil || n != 4 || r.of("k") != "one0 one1 two0 two1" {
+			t.Errorf("%d, %v: %q", n, err, r.of("k"))
+		}
+	})
+}
+
+// TestRelayRenewsItsLeaseWithinABatch has a batch that takes longer than the lease.
+func TestRelayRenewsItsLeaseWithinABatch(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		store := db.store(t)
+		publishes(t, store, "a", "b")
+		var r, others receiver
+		other := relay(t, store, &others)
+		reads := 0
+		n, err := relay(t, store, &r, func(c *sqlidem.RelayConfig) {
+			c.Publish = func(ctx context.Context, e sqlidem.Event) error {
+				time.Sleep(400 * time.Millisecond)
+				reads++
+				if n, err := other.Drain(t.Context()); n != 0 || err != nil {
+					t.Errorf("beside event %d, another relay published %d, %v", reads, n, err)
+				}
+				return r.publish(ctx, e)
+			}
+		}).Drain(t.Context())
+		if err != nil || n != 8 || reads != 8 {
+			t.Errorf("%d of %d, %v", n, reads, err)
+		}
+	})
+}
+
+// TestRelayThatIsStoppedRemovesWhatIsPublished stops a relay during a publication that succeeds,
+// and during one that fails because of that.
+func TestRelayThatIsStoppedRemovesWhatIsPublished(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		store := db.store(t)
+		publishes(t, store, "k")
+		for _, fails := range []bool{false, true} {
+			var r receiver
+			ctx, stop := context.WithCancel(t.Context())
+			var once sync.Once
+			relay(t, store, &r, func(c *sqlidem.RelayConfig) {
+				c.Publish = func(ctx context.Context, e sqlidem.Event) error {
+					once.Do(stop)
+					if fails {
+						return ctx.Err()
+					}
+					return r.publish(ctx, e)
+				}
+			}).Run(ctx)
+			if b, err := store.Backlog(t.Context()); err != nil || b.Events != 3 || b.Failing != 0 {
+				t.Errorf("fails %t: %+v, %v", fails, b, err)
+			}
+		}
+	})
+}
