@@ -234,8 +234,8 @@ func TestVisitIsFoundAfterAFailoverThatLostCommits(t *testing.T) {
 	})
 }
 
-// TestVisitIsFoundAfterAnAdoption has a key that is adopted by the next version of its flow, which is
-// a commit of its own. After the loss of Redis's data the key begins in the next version.
+// TestVisitIsFoundAfterAnAdoption has a key that is adopted by the next version of its flow, which
+// is a commit of its own. After the loss of Redis's data the key begins in the next version.
 func TestVisitIsFoundAfterAnAdoption(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
 		sc, _, server := scope(t)
