@@ -2,6 +2,8 @@ package redisidem
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
@@ -53,6 +55,40 @@ func (in *Inspector) Find(ctx context.Context, id string) (*KeyInfo, error) {
 		return nil, ErrNotFound
 	}
 	return in.get(ctx, place)
+}
+
+// Exist reports for each record whether Redis has it, in the order of the arguments. A record is
+// named by its Redis key, [Key.Record]. A program that keeps data of its own for each key asks it
+// before it removes old data. A deleted key has no record. It takes one round trip to each server.
+//
+// It returns [ErrInvalid] for a name that is not that of a record in the service's namespace,
+// [ErrUnavailable] and [ErrClosed].
+func (in *Inspector) Exist(ctx context.Context, records ...string) ([]bool, error) {
+	s := in.service
+	ids := make([]identity, len(records))
+	for i, record := range records {
+		prefix, digest, ok := protocol.SplitRecord(record)
+		if !ok || !strings.HasPrefix(prefix, s.cfg.Namespace+":{") {
+			return nil, invalid(fmt.Sprintf("records[%d]", i), "must be the Redis key of a record in the namespace %q: %q", s.cfg.Namespace, record)
+		}
+		ids[i], _ = protocol.IdentityIn(prefix, digest)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.inFlight.leave()
+	read, err := s.redis.Peek(ctx, ids, fieldControl, fieldPoint, fieldFingerprint, fieldRequest)
+	if err = explain(ctx, "exist", err); err != nil {
+		return nil, err
+	}
+	exist := make([]bool, len(ids))
+	for i, values := range read { // nil for a Redis key of another type; a tombstone has none of the fields
+		exist[i] = values == nil || strings.Join(values, "") != ""
+	}
+	return exist, nil
 }
 
 // get reads a key with its values and its journal.

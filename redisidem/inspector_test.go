@@ -1,6 +1,7 @@
 package redisidem_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,39 @@ func TestInspectorRefusesWhatIsNotThere(t *testing.T) {
 		mustBe(t, svc.Scope("a").Delete(ctx, key), nil)
 		_, err = in.Find(ctx, key.ID()) // a tombstone
 		mustBe(t, err, redisidem.ErrNotFound)
+	})
+}
+
+func TestInspectorSaysWhichRecordsExist(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		in := e.inEveryState()
+		var records []string
+		for _, key := range in.keys {
+			records = append(records, key.Record())
+		}
+		exist, err := in.Exist(ctx, records...)
+		mustBe(t, err, nil)
+		if len(exist) != len(records) || slices.Contains(exist, false) {
+			t.Errorf("of %d records %v exist", len(records), exist)
+		}
+
+		svc := e.service()
+		plain := redisidem.NewInspector(svc)
+		deleted, open := start(t, svc.Scope("a"), "deleted"), start(t, svc.Scope("a"), "open")
+		mustBe(t, svc.Scope("a").Delete(ctx, deleted), nil)
+		never := open.Record()[:len(open.Record())-1] + "-"
+		exist, err = plain.Exist(ctx, deleted.Record(), open.Record(), never)
+		mustBe(t, err, nil)
+		if !slices.Equal(exist, []bool{false, true, false}) {
+			t.Errorf("a deleted, an open and a missing record: %v", exist)
+		}
+		if exist, err = plain.Exist(ctx); err != nil || len(exist) != 0 {
+			t.Errorf("none: %v, %v", exist, err)
+		}
+		for _, record := range []string{"", open.ID(), "x" + open.Record(), open.Record() + ":lock"} {
+			_, err := plain.Exist(ctx, open.Record(), record)
+			mustBeInvalid(t, err, "records[1]", "namespace")
+		}
 	})
 }
 

@@ -179,6 +179,10 @@ func (k *Key) result() (*Key, error) {
 // ID returns the name of the key in events, logs and Redis: a digest of scope and value.
 func (k *Key) ID() string { return k.id.Digest }
 
+// Record returns the Redis key of the key's record, which contains the namespace and the ID. It is
+// for [Inspector.Exist].
+func (k *Key) Record() string { return k.id.Record }
+
 // identify checks a key's text and returns the place of its record. A key is any 1 to
 // Config.MaxKeyBytes bytes, compared byte by byte, without case folding or trimming. Invalid UTF-8,
 // braces, colons, NUL and line breaks are allowed, because only a digest reaches Redis's key space.

@@ -14,8 +14,8 @@ type Event struct {
 	// ID is the event's number, which the database gives. It is the same whenever the event is
 	// published again, so that consumers recognise a repetition. Publish ignores it.
 	ID int64
-	// Key is the row name of the idempotency key whose stage has published the event. A relay keeps
-	// the order of the events of one key. Publish ignores it.
+	// Key is the [redisidem.Key.Record] of the idempotency key whose stage has published the event.
+	// A relay keeps the order of the events of one key. Publish ignores it.
 	Key string
 	// Topic says where the event goes. Not empty, at most 700 bytes.
 	Topic string
@@ -44,7 +44,7 @@ func (s *Store) Publish(ctx context.Context, tx *sql.Tx, st *redisidem.Stage, ev
 	}
 	insert := s.dialect.statement("INSERT INTO redisidem_outbox (key_name, topic, payload, created_at) VALUES (?, ?, ?, {now})")
 	for _, e := range events {
-		if _, err := tx.ExecContext(ctx, insert, keyName(st), e.Topic, append([]byte{}, e.Payload...)); err != nil {
+		if _, err := tx.ExecContext(ctx, insert, st.Key().Record(), e.Topic, append([]byte{}, e.Payload...)); err != nil {
 			return fmt.Errorf("sqlidem: write to the outbox: %w", err)
 		}
 	}

@@ -4,27 +4,32 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// pruneBatch is how many keys one transaction of Prune removes.
+// pruneBatch is how many keys one transaction of Prune removes at most.
 const pruneBatch = 500
 
 // Prune removes the rows of keys of which no stage was committed for olderThan, by the database's
-// clock, with the rows of their visits. It returns how many keys it has removed. After that, a
-// retry of such a key whose record Redis has lost runs the work again.
+// clock, and that have no record in Redis, with the rows of their visits. It returns how many keys
+// it has removed. After that, a retry of such a key runs the work again.
+//
+// Keys that still have a record stay, however old: those of a paused flow, for instance, or that
+// snooze, or were made with a longer retention than that of svc
+// ([redisidem.Service.WithRetention]). Redis is asked before each batch. Keys of other namespaces
+// than that of svc stay, too: each namespace needs a Prune.
 //
 // olderThan must be at least Config.Retention, Config.Lease and Config.DeadLetterRetention
-// together: a key whose outcome has not reached Redis may become a dead letter a retention later,
-// and an operator may requeue it. A flow whose completers try for longer, because of its
-// RecoverAfter and MaxAttempts, needs that much more. If services or routes with different
-// retentions use the database, pass the one with the longest. A shorter olderThan is a
-// [*redisidem.InvalidError], and 0 means the shortest that is allowed.
+// together: this is for how long the rows answer retries if Redis has lost the record. A shorter
+// olderThan is a [*redisidem.InvalidError], and 0 means the shortest that is allowed.
 //
-// Prune works in transactions of 500 keys, each within Config.Timeout, and ends when there are no
-// more keys or ctx ends. Several processes may call it at the same time.
+// Prune works in transactions of up to 500 keys, each within Config.Timeout, and ends when there
+// are no more keys or ctx ends. Several processes may call it at the same time. If Redis does not
+// answer, it returns [redisidem.ErrUnavailable], and the rest of the keys stay.
 func (s *Store) Prune(ctx context.Context, svc *redisidem.Service, olderThan time.Duration) (int64, error) {
 	if svc == nil {
 		return 0, invalid("svc", "must not be nil")
@@ -40,14 +45,30 @@ func (s *Store) Prune(ctx context.Context, svc *redisidem.Service, olderThan tim
 	if err := s.checkSchema(ctx); err != nil {
 		return 0, err
 	}
-	return s.prune(ctx, olderThan)
+	p := pruning{store: s, redis: redisidem.NewInspector(svc), prefix: cfg.Namespace + ":{", seconds: int64((olderThan + time.Second - 1) / time.Second)}
+	return p.run(ctx)
 }
 
-func (s *Store) prune(ctx context.Context, olderThan time.Duration) (removed int64, err error) {
-	seconds := int64((olderThan + time.Second - 1) / time.Second)
+// pruning is one call of Prune.
+type pruning struct {
+	store   *Store
+	redis   *redisidem.Inspector
+	prefix  string // of the names of keys
+	seconds int64  // how old keys are
+	after   oldKey // the last one of the batches before
+}
+
+// oldKey is a key that may be removed.
+type oldKey struct {
+	name      string
+	changedAt int64
+}
+
+func (p *pruning) run(ctx context.Context) (removed int64, err error) {
+	s := p.store
 	pauses := backoff{next: s.cfg.Backoff}
 	for failures := 0; ; {
-		n, found, err := s.pruneOnce(ctx, seconds)
+		n, found, err := p.batch(ctx)
 		removed += n
 		switch {
 		case err == nil && found < pruneBatch:
@@ -63,18 +84,49 @@ func (s *Store) prune(ctx context.Context, olderThan time.Duration) (removed int
 	}
 }
 
-// pruneOnce removes one batch. It returns how many keys it has removed, and how many there were to
-// remove when it began.
-func (s *Store) pruneOnce(ctx context.Context, seconds int64) (removed int64, found int, err error) {
-	names, err := s.oldKeys(ctx, seconds)
-	if err != nil || len(names) == 0 {
+// batch removes one batch. It returns how many keys it has removed, and how many old ones it has
+// found.
+func (p *pruning) batch(ctx context.Context) (removed int64, found int, err error) {
+	keys, err := p.find(ctx)
+	if err != nil || len(keys) == 0 {
 		return 0, 0, err
 	}
-	d, list := s.dialect, in(len(names))
-	err = s.transact(ctx, nil, func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
-		// A key that was used since stays.
+	names, err := p.withoutRecord(ctx, keys)
+	if err == nil && len(names) > 0 {
+		removed, err = p.remove(ctx, names)
+	}
+	if err == nil {
+		p.after = keys[len(keys)-1]
+	}
+	return removed, len(keys), err
+}
+
+// withoutRecord returns the names of the keys that Redis does not have.
+func (p *pruning) withoutRecord(ctx context.Context, keys []oldKey) (names []any, err error) {
+	var records []string
+	for _, k := range keys {
+		if strings.HasPrefix(k.name, p.prefix) {
+			records = append(records, k.name)
+		}
+	}
+	exist, err := p.redis.Exist(ctx, records...)
+	if err != nil {
+		return nil, err
+	}
+	for i, record := range records {
+		if !exist[i] {
+			names = append(names, record)
+		}
+	}
+	return names, nil
+}
+
+// remove removes keys in one transaction. A key that was used since it was found stays.
+func (p *pruning) remove(ctx context.Context, names []any) (removed int64, err error) {
+	d, list := p.store.dialect, in(len(names))
+	err = p.store.transact(ctx, nil, func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
 		r, err := tx.ExecContext(ctx, d.statement("DELETE FROM redisidem_key WHERE name IN "+list+" AND changed_at < {now} - ?"),
-			append(names, seconds)...)
+			append(slices.Clone(names), p.seconds)...)
 		if err != nil {
 			return false, err
 		}
@@ -88,25 +140,27 @@ func (s *Store) pruneOnce(ctx context.Context, seconds int64) (removed int64, fo
 	if err != nil {
 		removed = 0
 	}
-	return removed, len(names), err
+	return removed, err
 }
 
-// oldKeys returns the names of up to pruneBatch keys.
-func (s *Store) oldKeys(ctx context.Context, seconds int64) (names []any, err error) {
+// find returns the next old keys, at most pruneBatch.
+func (p *pruning) find(ctx context.Context) (keys []oldKey, err error) {
+	s := p.store
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	rows, err := s.db.QueryContext(ctx,
-		s.dialect.statement("SELECT name FROM redisidem_key WHERE changed_at < {now} - ? ORDER BY changed_at LIMIT ?"), seconds, pruneBatch)
+	rows, err := s.db.QueryContext(ctx, s.dialect.statement(`SELECT name, changed_at FROM redisidem_key
+		WHERE changed_at < {now} - ? AND (changed_at > ? OR changed_at = ? AND name > ?) ORDER BY changed_at, name LIMIT ?`),
+		p.seconds, p.after.changedAt, p.after.changedAt, p.after.name, pruneBatch)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
+		var k oldKey
+		if err := rows.Scan(&k.name, &k.changedAt); err != nil {
 			return nil, err
 		}
-		names = append(names, name)
+		keys = append(keys, k)
 	}
-	return names, rows.Err()
+	return keys, rows.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,16 +43,18 @@ func TestPruneRemovesWhatIsOldAndNothingElse(t *testing.T) {
 			t.Error(err)
 		}
 		old := "name IN (SELECT * FROM (SELECT key_name FROM redisidem_visit ORDER BY committed_at, name LIMIT 1) x)"
-		age(least-time.Minute, old)
+		age(least+time.Minute, old)
+		prune(0, 0) // it has its record
+		age(-2*time.Minute, old)
+		if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
 		prune(0, 0)
 		age(2*time.Minute, old)
 		prune(3*least, 0)
 		prune(0, 1)
 		if keys, visits := db.count(t, "SELECT COUNT(*) FROM redisidem_key"), db.count(t, "SELECT COUNT(*) FROM redisidem_visit"); keys != 1 || visits != 1 {
 			t.Errorf("%d keys and %d visits are left", keys, visits)
-		}
-		if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
-			t.Fatal(err)
 		}
 		for _, key := range []string{"old", "new"} {
 			if _, err := sc.Do(t.Context(), key, request, store.Stage(inserting(&runs))); err != nil {
@@ -75,8 +78,8 @@ func TestPruneInBatchesBesideWorkers(t *testing.T) {
 		}
 		for i := range many {
 			for _, text := range []string{
-				"INSERT INTO redisidem_key (name, fence, changed_at) VALUES ('k%d', 1, 1)",
-				"INSERT INTO redisidem_visit (name, ordinal, key_name, record_created_at, revision, outcome, committed_at) VALUES ('v%[1]d', 0, 'k%[1]d', 1, 0, 'x', 1)",
+				"INSERT INTO redisidem_key (name, fence, changed_at) VALUES ('redisidem:{000}:%032d', 1, 1)",
+				"INSERT INTO redisidem_visit (name, ordinal, key_name, record_created_at, revision, outcome, committed_at) VALUES ('v%[1]d', 0, 'redisidem:{000}:%032[1]d', 1, 0, 'x', 1)",
 			} {
 				if _, err := tx.ExecContext(t.Context(), fmt.Sprintf(text, i)); err != nil {
 					t.Fatal(err)
@@ -109,6 +112,53 @@ func TestPruneInBatchesBesideWorkers(t *testing.T) {
 		wg.Wait()
 		if keys, visits := db.count(t, "SELECT COUNT(*) FROM redisidem_key"), db.count(t, "SELECT COUNT(*) FROM redisidem_visit"); removed.Load() != many || keys != 20 || visits != 20 {
 			t.Errorf("removed %d; %d keys and %d visits are left", removed.Load(), keys, visits)
+		}
+	})
+}
+
+// TestPruneLeavesKeysThatRedisHas has old keys in Redis, a finished and an open one, in more than a
+// batch of others. A key of another namespace stays as well.
+func TestPruneLeavesKeysThatRedisHas(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, svc, server := scope(t, func(c *redisidem.Config) { c.Timeout = 200 * time.Millisecond })
+		store := db.store(t)
+		var runs atomic.Int64
+		for _, key := range []string{"finished", "open"} {
+			work := store.Stage(inserting(&runs))
+			if key == "open" {
+				work = store.Stage(func(context.Context, *sql.Tx, *redisidem.Stage) (redisidem.Outcome, error) {
+					return redisidem.Interim(redisidem.Started, redisidem.JSON(202, "")), nil
+				})
+			}
+			if _, err := sc.Do(t.Context(), key, request, work); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const gone = 600
+		db.exec(t, "UPDATE redisidem_key SET changed_at = 250")
+		var rows []string
+		for i := range gone {
+			for _, namespace := range []string{"redisidem", "other"} {
+				rows = append(rows, fmt.Sprintf("('%s:{0ff}:%032d', 1, %d)", namespace, i, i))
+			}
+		}
+		db.exec(t, "INSERT INTO redisidem_key (name, fence, changed_at) VALUES "+strings.Join(rows, ", "))
+		server.Stop()
+		if n, err := store.Prune(t.Context(), svc, 0); n != 0 || !errors.Is(err, redisidem.ErrUnavailable) {
+			t.Errorf("without Redis: pruned %d, %v", n, err)
+		}
+		server.Restart()
+		if n, err := store.Prune(t.Context(), svc, 0); err != nil || n != gone {
+			t.Errorf("pruned %d, %v, want %d", n, err, gone)
+		}
+		if n := db.count(t, "SELECT COUNT(*) FROM redisidem_key"); n != gone+2 {
+			t.Errorf("%d keys are left, want %d of another namespace and 2 with a record", n, gone)
+		}
+		if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := store.Prune(t.Context(), svc, 0); err != nil || n != 2 {
+			t.Errorf("after the loss of the records: pruned %d, %v", n, err)
 		}
 	})
 }

@@ -28,8 +28,8 @@ type RelayConfig struct {
 	// All events wait while Publish runs, so it must return when its context ends. The context ends
 	// after PublishTimeout, which is an error like others, and when the relay is stopped.
 	Publish func(ctx context.Context, e Event) error
-	// PublishTimeout bounds each call of Publish. At least 1 ms, at most Lease - 1 s. Default: 10 s,
-	// or half of Lease if that is less.
+	// PublishTimeout bounds each call of Publish. At least 1 ms, at most Lease - 1 s. Default: 10
+	// s, or half of Lease if that is less.
 	PublishTimeout time.Duration
 
 	// Batch is how many events are read at a time. Default: 100.

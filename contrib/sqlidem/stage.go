@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -102,13 +101,7 @@ type visit struct {
 // visitOf returns the visit to a stage.
 func (s *Store) visitOf(st *redisidem.Stage) *visit {
 	name := nameAt(st, st.Key().RecoveryPoint)
-	return &visit{store: s, stage: st, key: keyName(st), point: name, name: name}
-}
-
-// keyName returns the name of a key's row: the namespace of its service and its ID.
-func keyName(st *redisidem.Stage) string {
-	namespace, _, _ := strings.Cut(st.ShardKey(""), "{") // no namespace has a brace
-	return namespace + st.Key().ID()
+	return &visit{store: s, stage: st, key: st.Key().Record(), point: name, name: name}
 }
 
 // run runs the work in one transaction after another, until one is committed, or finds that one
