@@ -29,7 +29,8 @@ type dialect struct {
 	lock string
 
 	// lockMigrations and unlockMigrations let one Migrate work at a time. lockMigrations runs
-	// first in a transaction.
+	// first in a transaction. With unlockMigrations, the lock belongs to the connection:
+	// lockMigrations gets the seconds to wait, and returns 1 for the lock.
 	lockMigrations, unlockMigrations string
 }
 
@@ -49,8 +50,8 @@ var dialects = map[Dialect]*dialect{
 		now:        "UNIX_TIMESTAMP()",
 		lock: `INSERT INTO redisidem_key (name, fence, changed_at) VALUES (?, ?, {now})
 			ON DUPLICATE KEY UPDATE fence = GREATEST(fence, VALUES(fence)), changed_at = VALUES(changed_at)`,
-		lockMigrations:   "SELECT GET_LOCK('redisidem_migrate', 60)",
-		unlockMigrations: "SELECT RELEASE_LOCK('redisidem_migrate')",
+		lockMigrations:   "SELECT GET_LOCK(CONCAT('redisidem_', MD5(DATABASE())), ?)",
+		unlockMigrations: "SELECT RELEASE_LOCK(CONCAT('redisidem_', MD5(DATABASE())))",
 	},
 	SQLite: {
 		name:       SQLite,

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ErrSchema is returned when the database's schema is missing or older than this package needs.
@@ -48,7 +49,8 @@ func Migrations(d Dialect) [][]string {
 
 // Migrate brings the schema to the version of this package. Several processes may call it at the
 // same time, and each at its start. A schema that is recent enough, or more recent, stays as it is.
-// It needs the right to create tables.
+// It needs the right to create tables. In MySQL it waits for another Migrate for Config.Timeout, in
+// whole seconds, and then fails.
 func (s *Store) Migrate(ctx context.Context) (err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
@@ -56,9 +58,15 @@ func (s *Store) Migrate(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	d := s.dialect
-	if d.unlockMigrations != "" { // the lock belongs to the connection
-		if _, err := conn.ExecContext(ctx, d.lockMigrations); err != nil {
+	if d.unlockMigrations != "" {
+		var locked sql.NullInt64
+		wait := s.migrationWait()
+		err := conn.QueryRowContext(ctx, d.lockMigrations, int64((wait+time.Second-1)/time.Second)).Scan(&locked)
+		switch {
+		case err != nil:
 			return fmt.Errorf("sqlidem: migrate: lock: %w", err)
+		case locked.Int64 != 1:
+			return fmt.Errorf("sqlidem: migrate: another process has held the lock of migrations for %v", wait)
 		}
 		defer func() {
 			_, unlock := conn.ExecContext(context.WithoutCancel(ctx), d.unlockMigrations)
@@ -78,6 +86,14 @@ func (s *Store) Migrate(ctx context.Context) (err error) {
 	}
 	s.ready.Store(true)
 	return nil
+}
+
+// migrationWait returns how long a Migrate waits for another one in MySQL.
+func (s *Store) migrationWait() time.Duration {
+	if s.cfg.Timeout < 0 {
+		return DefaultTimeout
+	}
+	return s.cfg.Timeout
 }
 
 func (s *Store) migrate(ctx context.Context, tx *sql.Tx) error {

@@ -2,9 +2,11 @@ package sqlidem_test
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/contrib/sqlidem"
 )
@@ -63,6 +65,35 @@ func TestProcessesMigrateAtTheSameTime(t *testing.T) {
 			t.Errorf("%d rows for relays", n)
 		}
 	})
+}
+
+// TestMigrateWaitsForAnotherOneAndThenFails holds the lock that MySQL needs for a migration.
+func TestMigrateWaitsForAnotherOneAndThenFails(t *testing.T) {
+	t.Parallel()
+	db := open(t, sqlidem.MySQL)
+	other, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	var locked int
+	const lock = "CONCAT('redisidem_', MD5(DATABASE()))"
+	if err := other.QueryRowContext(t.Context(), "SELECT GET_LOCK("+lock+", 10)").Scan(&locked); err != nil || locked != 1 {
+		t.Fatal(locked, err)
+	}
+	store, err := sqlidem.New(db.DB, sqlidem.Config{Dialect: db.dialect, Timeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("beside another migration: %v", err)
+	}
+	if err := other.QueryRowContext(t.Context(), "SELECT RELEASE_LOCK("+lock+")").Scan(&locked); err != nil || locked != 1 {
+		t.Error(locked, err)
+	}
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Errorf("after it: %v", err)
+	}
 }
 
 func TestUnknownDialectHasNoMigrations(t *testing.T) {

@@ -563,6 +563,14 @@ var mutants = []mutant{
 		killer: "TestVisitIsFoundAfterAFailoverThatLostCommits",
 	},
 	{
+		name: "sqlpruned", // rows of keys that Redis still has are removed
+		file: "contrib/sqlidem/prune.go",
+		old:  "if !exist[i] {",
+		new:  "if !exist[i] || i >= 0 {",
+
+		killer: "TestPruneLeavesKeysThatRedisHas",
+	},
+	{
 		name: "sqlunfenced", // a transaction does not compare its fence
 		file: "contrib/sqlidem/stage.go",
 		old:  "case fence > v.stage.Fence():",
