@@ -158,6 +158,7 @@ var variants = []run{
 	secondStore("OWNOUTCOME", 2, 2, "Q2", "a worker that finds the row returns an outcome of its own"),
 	secondStore("NOSQLLOCK", 2, 2, "Q1", "a worker looks without the lock of the key's row"),
 	secondStore("NOSQLFENCE", 2, 2, "Q3", "a worker does not compare its fence with that of the key's row"),
+	secondStore("BYREVISION", 2, 2, "Q1", "the row of a visit has its revision, and Redis loses the record"),
 	secondStore("UNSETTLED", 2, 2, "Q4", "a worker takes a COMMIT without a reply for done"),
 	{
 		name: "NOWAIT", define: "LOSS NOWAIT", workers: 2, revisions: 2, expect: reached, tag: "S4",

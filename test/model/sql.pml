@@ -18,13 +18,31 @@
 #endif
 #define NO_WORKER 0
 
+/*
+ * The rows of visits have the numbers of these visits. Otherwise they have revisions. Other stages
+ * make commits as well, another number of them in each record.
+ */
+#ifdef BYREVISION
+#define ROWS (R+1)
+#define ROW(t) row[t]
+#define begin_visit(t) visit[t] = rev; row[t] = rev + others
+#define other_number others = 1 - others
+byte others;          /* the commits of other stages before the visits in SQL */
+byte row[N+1];
+#else
+#define ROWS R
+#define ROW(t) visit[t]
+#define begin_visit(t) visit[t] = rev
+#define other_number skip
+#endif
+
 /* What Redis has. */
 byte token;           /* of the lease that may commit */
 byte rev;             /* visits committed; the record is finished after R of them */
 byte claims;          /* the clock behind the fences: it outlives the data */
 
 /* What the database has. */
-byte outcome[R];      /* the row of a visit: the worker whose outcome it has */
+byte outcome[ROWS];   /* the row of a visit: the worker whose outcome it has */
 byte top_fence;       /* the row of the key: the largest fence that was committed */
 byte locker;          /* who has locked that row */
 bool open[N+1];       /* a transaction that has not ended */
@@ -47,7 +65,7 @@ inline apply(t)
 	assert(top_fence <= fence[t]);                                                   /* Q3 */
 	effects[visit[t]]++;
 #ifndef ROWLATE
-	outcome[visit[t]] = t;
+	outcome[ROW(t)] = t;
 #endif
 	top_fence = (fence[t] > top_fence -> fence[t] : top_fence);
 	applied[t] = true;
@@ -94,7 +112,7 @@ proctype Worker(byte t)
 		claims++;
 		fence[t] = claims;
 		token = t;
-		visit[t] = rev;
+		begin_visit(t);
 		printf("worker %d: claims visit %d with fence %d\n", t, visit[t], fence[t])
 	}
 
@@ -107,20 +125,20 @@ beginning:
 		FREE && !open[t];
 		lock_row(t);
 		if
-		:: DONE(visit[t]) ->
+		:: DONE(ROW(t)) ->
 #ifdef OWNOUTCOME
 			mine = t;
 #else
-			mine = outcome[visit[t]];
+			mine = outcome[ROW(t)];
 #endif
 			d_step { if :: locker == t -> locker = NO_WORKER :: else fi };
 			printf("worker %d: finds the outcome of %d\n", t, mine);
 			goto committing
-		:: !DONE(visit[t]) && OLD(t) ->
+		:: !DONE(ROW(t)) && OLD(t) ->
 			d_step { if :: locker == t -> locker = NO_WORKER :: else fi };
 			printf("worker %d: is refused by the database\n", t);
 			goto stop
-		:: !DONE(visit[t]) && !OLD(t) ->
+		:: !DONE(ROW(t)) && !OLD(t) ->
 			open[t] = true;
 			applied[t] = false;
 			printf("worker %d: runs the work of visit %d\n", t, visit[t])
@@ -138,7 +156,7 @@ beginning:
 	fi;
 
 #ifdef ROWLATE
-	d_step { outcome[visit[t]] = t; printf("  the row of %d comes after its commit\n", t) };
+	d_step { outcome[ROW(t)] = t; printf("  the row of %d comes after its commit\n", t) };
 #endif
 	goto committing;
 
@@ -163,7 +181,7 @@ committing:
 	:: token != t || rev != visit[t] -> goto stop    /* refused, or gone */
 	fi;
 	if
-	:: d_step { token == t && rev == visit[t] + 1 && rev < R -> visit[t] = rev; applied[t] = false; mine = NO_WORKER };
+	:: d_step { token == t && rev == visit[t] + 1 && rev < R -> begin_visit(t); applied[t] = false; mine = NO_WORKER };
 	   goto beginning                                /* it keeps the lease */
 	:: goto stop
 	fi;
@@ -183,7 +201,7 @@ end:	do
 proctype Redis()
 {
 end:	do
-	:: d_step { rev > 0 || token != NO_WORKER -> rev = 0; token = NO_WORKER; printf("  Redis loses its data\n") }
+	:: d_step { rev > 0 || token != NO_WORKER -> rev = 0; token = NO_WORKER; other_number; printf("  Redis loses its data\n") }
 	:: d_step { rev < R -> rev++; token = NO_WORKER; printf("  an operator moves the key on\n") }
 	od
 }

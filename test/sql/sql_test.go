@@ -3,11 +3,12 @@
 // Package sql tests the promise of package sqlidem with real processes: each visit's SQL effects
 // happen once, and every caller gets the same bytes.
 //
-// Two workers at a time finish the same keys with a flow of two stages on PostgreSQL and Redis.
-// Each stage writes a row into a table without any constraint. The workers are killed at random
+// Two workers at a time finish the same keys with a flow on PostgreSQL and Redis. Its two stages in
+// SQL write a row each into a table without any constraint, and so does the undo of the first one.
+// Between them the flow snoozes for a random number of times. The workers are killed at random
 // points, a part of them right before or right after a COMMIT. Some are stopped for longer than
 // their lease. Redis loses all of its data now and then. At the end each key has one row for each
-// stage, and all answers of a key are the same. In a second test a proxy loses COMMITs and their
+// stage, and for the undo if it has failed, and all answers of a key are the same. In a second test a proxy loses COMMITs and their
 // replies.
 //
 //	go test -count=1 -v ./test/sql -size change
@@ -70,18 +71,45 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// newFlow returns the flow of the test. Its answer is another one whenever its second stage runs.
+// newFlow returns the flow of the test. Between its stages in SQL it waits for a random number of
+// times, so the second of them comes at another revision whenever Redis has lost the record. Its
+// answer is another one whenever this stage runs. Some keys fail, and are undone.
 func newFlow(store *sqlidem.Store) (*redisidem.Flow, error) {
-	stage := func(name string, end func() redisidem.Outcome) redisidem.StageFunc {
-		return store.Stage(func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
-			_, err := tx.ExecContext(ctx, "INSERT INTO business (key, stage) VALUES ($1, $2)", st.Key().Value, name)
-			return end(), err
-		})
+	write := func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage, stage string) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO business (key, stage) VALUES ($1, $2)", st.Key().Value, stage)
+		return err
 	}
 	return redisidem.NewFlow(redisidem.FlowConfig{Name: "order", Version: 1, Stages: []redisidem.FlowStage{
-		{Point: redisidem.Started, Work: stage("one", func() redisidem.Outcome { return redisidem.Next().WithState(rand.Text()) })},
-		{Point: "two", Work: stage("two", func() redisidem.Outcome { return redisidem.Finish(redisidem.JSON(201, rand.Text())) })},
+		store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Next().WithState(rand.Text()), write(ctx, tx, st, "one")
+		}, func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error { return write(ctx, tx, st, "undo") }),
+		{Point: waiting, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			if mathrand.IntN(3) == 0 {
+				return redisidem.Snooze(time.Millisecond, redisidem.JSON(202, "wait")).UntilCalled(), nil
+			}
+			return redisidem.Next(), nil
+		}},
+		store.FlowStage(redisidem.FlowStage{Point: "two"}, func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
+			if fails(st.Key().Value) {
+				return redisidem.Fail(redisidem.JSON(402, rand.Text())), write(ctx, tx, st, "two")
+			}
+			return redisidem.Finish(redisidem.JSON(201, rand.Text())), write(ctx, tx, st, "two")
+		}, nil),
 	}})
+}
+
+// waiting is the recovery point at which a key waits.
+const waiting = "waiting"
+
+// fails reports whether the flow of a key fails: one in five.
+func fails(name string) bool { return strings.HasSuffix(name, "3") || strings.HasSuffix(name, "8") }
+
+// rowsOf returns how many rows the flow of a key writes.
+func rowsOf(name string) int {
+	if fails(name) {
+		return 3
+	}
+	return 2
 }
 
 func newService(addr string) (*redisidem.Service, *redis.Client, error) {
@@ -132,6 +160,7 @@ func work() {
 				switch {
 				case err == nil && key.Finished():
 					pen.Write("answer %s %s", name, key.Response.Body)
+				case err == nil && key.RecoveryPoint == waiting:
 				case err == nil:
 					pen.Write("wrong %s is at %s", name, key.RecoveryPoint)
 				case errors.Is(err, redisidem.ErrFenced):
@@ -301,9 +330,10 @@ func TestKilledWorkersWriteEachRowOnce(t *testing.T) {
 			given++
 		}
 	})
-	keys := (kills-1)*step + window
+	keys, rows := (kills-1)*step+window, 0
 	for i := range keys {
 		name := fmt.Sprint("key-", i)
+		rows += rowsOf(name)
 		if got := w.finish(t, flow, name); answers[name] != "" && got != answers[name] {
 			t.Errorf("seed %d: %s was answered with %s and at the end with %s", seed, name, answers[name], got)
 		}
@@ -311,8 +341,8 @@ func TestKilledWorkersWriteEachRowOnce(t *testing.T) {
 	if n := w.rows(t, "SELECT COUNT(*) FROM (SELECT 1 FROM business GROUP BY key, stage HAVING COUNT(*) <> 1) x"); n != 0 {
 		t.Errorf("seed %d: %d stages have more than one row", seed, n)
 	}
-	if n := w.rows(t, "SELECT COUNT(*) FROM business"); n != 2*keys {
-		t.Errorf("seed %d: %d rows of %d keys with two stages", seed, n, keys)
+	if n := w.rows(t, "SELECT COUNT(*) FROM business"); n != rows {
+		t.Errorf("seed %d: %d rows of %d keys, want %d", seed, n, keys, rows)
 	}
 	if len(answers) < kills/2 || given < 2*len(answers) || kills >= 100 && flushes.Load() == 0 {
 		t.Errorf("too little has happened for this to show anything: %d keys were answered %d times, %d times Redis lost its data", len(answers), given, flushes.Load())
@@ -362,11 +392,15 @@ func TestLostCommitsAreNeitherLostNorDoubled(t *testing.T) {
 	keys := 0
 	for ; replies < many && !t.Failed(); keys++ {
 		name := fmt.Sprint("key-", keys)
-		if _, err := w.svc.Scope("shop").DoFlow(t.Context(), name, request, flow); err != nil {
-			t.Errorf("seed %d: %s: %v", seed, name, err)
+		for finished := false; !finished && !t.Failed(); {
+			key, err := w.svc.Scope("shop").DoFlow(t.Context(), name, request, flow)
+			if err != nil {
+				t.Errorf("seed %d: %s: %v", seed, name, err)
+			}
+			finished = key.Finished()
 		}
-		if n := w.rows(t, "SELECT COUNT(*) FROM business WHERE key = $1", name); n != 2 {
-			t.Errorf("seed %d: %s has %d rows", seed, name, n)
+		if n := w.rows(t, "SELECT COUNT(*) FROM business WHERE key = $1", name); n != rowsOf(name) {
+			t.Errorf("seed %d: %s has %d rows, want %d", seed, name, n, rowsOf(name))
 		}
 	}
 	rung.Figure(t, "R21", "%d replies to COMMIT and %d COMMITs lost between %d keys and PostgreSQL in %.0f s: 0 double effects, 0 lost, no caller had an error",
