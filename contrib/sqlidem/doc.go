@@ -41,6 +41,8 @@
 //     come. Visits to which only the first run has come keep their effects.
 //   - compensations of a stage whose Work is not a Store's. They run again if Redis has lost the
 //     record and there is another number of commits.
+//   - a record that is made after the first of Config.FingerprintKeys has changed, when Redis has
+//     lost the one before it.
 //   - a failover of Redis that loses more than 64 commits of one key, which is how far its journal
 //     goes back.
 //

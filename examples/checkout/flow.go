@@ -270,14 +270,9 @@ func (c *checkout) createOrder(ctx context.Context, tx *sql.Tx, st *redisidem.St
 	if err != nil {
 		return redisidem.Outcome{}, err
 	}
-	// The key may have had its order, if Redis has lost it after interim answers.
-	switch o, err := orderOf(ctx, tx, cart); {
-	case err == nil && o.Payment == p.Payment:
-		return ordered(o), nil
-	case err == nil:
-		return redisidem.Fail(orderAnswer(o)), nil
-	case !errors.Is(err, errUnknown):
-		return redisidem.Outcome{}, err
+	// An operator may have deleted the key while a worker made the order.
+	if o, err := orderOf(ctx, tx, cart); !errors.Is(err, errUnknown) {
+		return redisidem.Fail(orderAnswer(o)), err
 	}
 	switch holder, _, err := lockCart(ctx, tx, cart); {
 	case err != nil:

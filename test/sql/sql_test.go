@@ -3,13 +3,13 @@
 // Package sql tests the promise of package sqlidem with real processes: each visit's SQL effects
 // happen once, and every caller gets the same bytes.
 //
-// Two workers at a time finish the same keys with a flow on PostgreSQL and Redis. Its two stages in
-// SQL write a row each into a table without any constraint, and so does the undo of the first one.
-// Between them the flow snoozes for a random number of times. The workers are killed at random
-// points, a part of them right before or right after a COMMIT. Some are stopped for longer than
-// their lease. Redis loses all of its data now and then. At the end each key has one row for each
-// stage, and for the undo if it has failed, and all answers of a key are the same. In a second test a proxy loses COMMITs and their
-// replies.
+// Two workers at a time finish the same keys with a flow on PostgreSQL and Redis. Its two stages
+// in SQL write a row each into a table without any constraint, and so does the undo of the first
+// one. Between them the flow snoozes for a random number of times. The workers are killed at
+// random points, a part of them right before or right after a COMMIT. Some are stopped for longer
+// than their lease. Redis loses all of its data now and then. At the end each key has one row for
+// each stage, and for the undo if it has failed, and all answers of a key are the same. In a
+// second test a proxy loses COMMITs and their replies.
 //
 //	go test -count=1 -v ./test/sql -size change
 //	go test -count=1 -v -timeout 1h ./test/sql -size release  # 2,000 kills, 1,000 lost replies
