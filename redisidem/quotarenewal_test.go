@@ -319,16 +319,20 @@ func TestQuotaOfAServerThatAnswersIsRenewed(t *testing.T) {
 	}
 	answers := of("acme")
 	var silent *quotaServer
-	defer admitted(t, q, "acme")(false)
-	for i, scopes := 0, 0; scopes < 1000; i++ {
+	dones := []func(bool){admitted(t, q, "acme")}
+	defer func() {
+		for _, done := range dones {
+			done(false)
+		}
+	}()
+	for i := 0; len(dones) <= 1000; i++ {
 		scope := fmt.Sprint(i)
 		s := of(scope)
 		if s == answers || silent != nil && s != silent {
 			continue
 		}
 		silent = s
-		scopes++
-		defer admitted(t, q, scope)(false)
+		dones = append(dones, admitted(t, q, scope))
 	}
 	silent.away.Store(true)
 	defer silent.away.Store(false)
