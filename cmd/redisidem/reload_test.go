@@ -130,7 +130,7 @@ func TestPlacesOfKeysNeedARestart(t *testing.T) {
 	for _, c := range []struct{ defaults, match, route, want string }{
 		{"key: required", "POST /a", "key_from: [{body: /id}]", ""},
 		{"key: required", "POST /b", "key: optional", "routes[POST /a].key_from"},
-		{"key: required", "POST /b", "key_from: [{body: /no}]", "routes[POST /b].key_from routes[POST /a].key_from"},
+		{"key: required", "POST /b", "key_from: [{body: /no}]", "routes[POST /a].key_from routes[POST /b].key_from"},
 		{"key: required", "POST /a", "key_from: [{body: /no}]", "routes[POST /a].key_from"},
 		{"key: required", "post /a", "key_from: [{body: /id}], key_prefix: x", "routes[POST /a].key_prefix"},
 		{"key_from: [{query: id}]", "POST /a", "key_from: [{body: /id}]", "defaults.key_from"},

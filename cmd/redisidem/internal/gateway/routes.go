@@ -112,44 +112,6 @@ func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }
 
-// ChangedKeys returns the fields that give requests other keys than r does. A route that only one
-// of both has is compared with the defaults of the other one, which its requests have had or will
-// have. Policies that [Policies.Complete] refuses have none.
-func (r Policies) ChangedKeys(next Policies) (fields []string) {
-	if r.Complete() != nil || next.Complete() != nil {
-		return nil
-	}
-	add := func(where string, now, then *Policy) {
-		if !slices.Equal(now.KeyFrom, then.KeyFrom) {
-			fields = append(fields, where+".key_from")
-		}
-		if now.KeyPrefix != then.KeyPrefix {
-			fields = append(fields, where+".key_prefix")
-		}
-	}
-	add("defaults", &r.Defaults, &next.Defaults)
-	for i := range next.Routes {
-		match := next.Routes[i].Match
-		add(fmt.Sprintf("routes[%s]", match), r.policy(match), &next.Routes[i].Policy)
-	}
-	for i := range r.Routes {
-		if match := r.Routes[i].Match; next.policy(match) == &next.Defaults {
-			add(fmt.Sprintf("routes[%s]", match), &r.Routes[i].Policy, &next.Defaults)
-		}
-	}
-	return fields
-}
-
-// policy returns the policy of the route with this match, or the defaults.
-func (r *Policies) policy(match string) *Policy {
-	for i := range r.Routes {
-		if r.Routes[i].Match == match {
-			return &r.Routes[i].Policy
-		}
-	}
-	return &r.Defaults
-}
-
 // LongestRetention returns the longest retention of all policies, of which base is that of the
 // service.
 func (r *Policies) LongestRetention(base time.Duration) time.Duration {
