@@ -125,6 +125,7 @@ func (c *gatewayCommand) read(name string, flags []*kong.Flag) (map[string]any, 
 	if err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
+	c.configText = text
 	if c.file, err = configfile.Parse(name, text); err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func readCredentials(name string) (_ *console.Credentials, err error) {
 
 // mount returns a handler that serves the console under a path without a slash at its end, and
 // everything else by another handler.
-func mount(c *console.Console, path string, others http.Handler) http.Handler {
+func mount(c http.Handler, path string, others http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", others)
 	mux.Handle(path+"/", http.StripPrefix(path, c))

@@ -33,6 +33,7 @@ type gatewayCommand struct {
 	OpenAPI  gatewayOpenAPI  `cmd:"" name:"openapi" help:"Print what an OpenAPI document of the service needs about keys, in YAML."`
 
 	configName string                     // of the configuration file, if there is one
+	configText []byte                     // of the configuration file when it was read
 	file       *configfile.File           // nil without a configuration file
 	content    configuration              // of the file
 	fromFile   map[string]bool            // the settings whose values are those of the file
@@ -56,6 +57,8 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	defer signal.Stop(hangups)
 	log := newLog(c.LogFormat)
 	metrics := gateway.NewMetrics()
+	reloads := &reloader{running: c, log: log, done: metrics.Reloaded}
+	reloads.watch(c)
 	exports, end, err := startTelemetry(ctx, log)
 	if err != nil {
 		return err
@@ -88,6 +91,14 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if err := exports.Watch(service); err != nil {
 		return errors.Join(err, service.Close(ctx))
 	}
+	operators, err := c.operatorService(service)
+	if err != nil {
+		return errors.Join(err, service.Close(ctx))
+	}
+	pages, err := c.Console.open(c.AdminListen, operators, c.activity, log)
+	if err != nil {
+		return errors.Join(err, service.Close(ctx))
+	}
 	passes, err := checkRedis(ctx, service, log)
 	switch {
 	case err == nil:
@@ -97,11 +108,10 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	default:
 		log.Warn("redis cannot be used yet: only requests that need none are served", "error", err)
 	}
-	reloads := &reloader{running: c, log: log, done: metrics.Reloaded}
 	reloads.read = func() (*gatewayCommand, error) { return parseGateway(args) }
 	reloads.apply = func(next *gatewayCommand) error {
 		next.keySets = reloads.running.keySets
-		return next.replace(reloads.running, &gatewayParts{g, service, values, listenerTLS}, log, metrics)
+		return next.replace(reloads.running, &gatewayParts{g, service, values, listenerTLS, pages}, log, metrics)
 	}
 	reloading, endReloads := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -117,7 +127,7 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if c.ProxyProtocol {
 		trusted = a.gateway.TrustedProxies
 	}
-	return c.serve(ctx, g, service, err == nil, trusted, listenerTLS, log)
+	return c.serve(ctx, g, service, err == nil, trusted, listenerTLS, pages, log)
 }
 
 // open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
@@ -145,6 +155,7 @@ type gatewayParts struct {
 	service  *redisidem.Service
 	values   *replaceableCodec // nil if values are stored as they are
 	listener *gateway.ListenerTLS
+	console  *consolePages // nil without a console
 }
 
 // replace makes the configuration that of a gateway that serves with an earlier one.
@@ -160,19 +171,30 @@ func (c *gatewayCommand) replace(earlier *gatewayCommand, parts *gatewayParts, l
 		return err
 	}
 	a.gateway.Service = parts.service.WithFingerprintKeys(a.service.FingerprintKeys)
+	operators, err := c.operatorService(a.gateway.Service)
+	if err != nil {
+		return err
+	}
 	if err := parts.gateway.Reload(*a.gateway); err != nil {
 		return c.explain(err)
 	}
 	parts.values.replace(a.service.Codec)
 	parts.listener.Replace(a.tls)
-	return nil
+	return parts.console.replace(operators)
+}
+
+// operatorService returns a view of a service for operators. Their acts must not shorten the life
+// of any route's records.
+func (c *gatewayCommand) operatorService(service *redisidem.Service) (*redisidem.Service, error) {
+	return service.WithRetention(c.content.LongestRetention(c.Retention))
 }
 
 // serve listens until ctx ends, a listener fails, or Redis turns out to be unfit. It then waits for
 // requests and their commits to end. usable is whether Redis can be used
 // already, and trusted are the proxies that speak the PROXY protocol.
 func (c *gatewayCommand) serve(
-	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, listenerTLS *gateway.ListenerTLS, log *slog.Logger,
+	ctx context.Context, g *gateway.Gateway, service *redisidem.Service, usable bool, trusted gateway.TrustedProxies, listenerTLS *gateway.ListenerTLS,
+	pages *consolePages, log *slog.Logger,
 ) error {
 	server := newServer(c.handler(g, log), log)
 	server.Protocols = clientProtocols()
@@ -196,15 +218,7 @@ func (c *gatewayCommand) serve(
 	upstream, _, _ := strings.Cut(c.Upstream, "?") // a query may contain secrets
 	log.Info("serving", "url", scheme+"://"+listener.Addr().String(), "upstream", upstream)
 
-	// Operators' acts must not shorten the life of any route's records.
-	operators, err := service.WithRetention(c.content.LongestRetention(c.Retention))
-	if err != nil {
-		return errors.Join(err, server.Close(), service.Close(ctx))
-	}
-	admin, err := c.Console.adminServer(g.Admin(), c.AdminListen, operators, c.activity, log)
-	if err != nil {
-		return errors.Join(err, server.Close(), service.Close(ctx))
-	}
+	admin := newAdminServer(g.Admin(), pages, log)
 	if c.AdminListen != "" {
 		adminListener, err := listen(ctx, c.AdminListen)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"sync"
 
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/console"
@@ -34,25 +35,75 @@ func (c *gatewayConsole) config(listen string) (cfg console.Config, wanted bool,
 	return cfg, true, err
 }
 
-// adminServer returns the server for operators, with the console if it is wanted.
-func (c *gatewayConsole) adminServer(
-	admin http.Handler, listen string, service *redisidem.Service, activity *console.Activity, log *slog.Logger,
-) (*http.Server, error) {
+// open returns the console, or nil if none is wanted.
+func (c *gatewayConsole) open(listen string, service *redisidem.Service, activity *console.Activity, log *slog.Logger) (*consolePages, error) {
 	cfg, wanted, err := c.config(listen)
-	switch {
-	case err != nil:
+	if err != nil || !wanted {
 		return nil, err
-	case !wanted:
-		return newServer(admin, log), nil
-	case c.TokenFile+c.BasicAuthFile != "" && !isLoopback(listen):
+	}
+	if c.TokenFile+c.BasicAuthFile != "" && !isLoopback(listen) {
 		log.Warn("secrets of operators are sent to --admin-listen without encryption: let it listen on loopback, behind a proxy with TLS")
 	}
-	cfg.Logger, cfg.Check, cfg.Activity = log, service.Check, activity
-	pages, err := console.New(redisidem.NewInspector(service), cfg)
+	cfg.Logger, cfg.Activity = log, activity
+	p := &consolePages{cfg: cfg}
+	return p, p.replace(service)
+}
+
+// consolePages is the console of a gateway, whose service a reload replaces.
+type consolePages struct {
+	cfg console.Config
+
+	mu      sync.Mutex
+	current *console.Console
+	closed  bool
+}
+
+// replace makes a service that of all further requests. Live pages of the one before end, and their
+// browsers connect again. A nil console has none.
+func (p *consolePages) replace(service *redisidem.Service) error {
+	if p == nil {
+		return nil
+	}
+	cfg := p.cfg
+	cfg.Check = service.Check
+	next, err := console.New(redisidem.NewInspector(service), cfg)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current != nil {
+		p.current.Close()
+	}
+	if p.closed {
+		next.Close()
+	}
+	p.current = next
+	return nil
+}
+
+// ServeHTTP serves the console with its present service.
+func (p *consolePages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	current := p.current
+	p.mu.Unlock()
+	current.ServeHTTP(w, r)
+}
+
+// Close ends the live pages: see [console.Console.Close].
+func (p *consolePages) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.current.Close()
+}
+
+// newAdminServer returns the server for operators, with the console unless it is nil.
+func newAdminServer(admin http.Handler, pages *consolePages, log *slog.Logger) *http.Server {
+	if pages == nil {
+		return newServer(admin, log)
 	}
 	server := newServer(mount(pages, "/console", admin), log)
 	server.RegisterOnShutdown(pages.Close)
-	return server, nil
+	return server
 }

@@ -37,37 +37,39 @@ type reloader struct {
 	log  *slog.Logger
 
 	running *gatewayCommand // the configuration that the process began with, with the reloads since
+
+	files []string          // whose changes lead to a reload
+	seen  [sha256.Size]byte // the digest of files when they were read
 }
+
+// watch makes a configuration that was read the one whose files are compared. Call it before other
+// files than that of the configuration are read, so that the next tick notices a change meanwhile.
+func (r *reloader) watch(c *gatewayCommand) { r.files, r.seen = c.files(), c.digest() }
 
 // run reloads on each signal, and when the contents of a file have changed, until ctx ends.
 func (r *reloader) run(ctx context.Context, signals <-chan os.Signal) {
 	ticker := time.NewTicker(reloadInterval)
 	defer ticker.Stop()
-	files := r.running.files()
-	seen := digest(files)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-signals:
 		case <-ticker.C:
-			if digest(files) == seen {
+			if digest(r.files) == r.seen {
 				continue
 			}
 		}
-		// The digest comes first, so that the next tick notices a file that changes meanwhile.
-		seen = digest(files)
 		r.done(r.reload())
-		if now := r.running.files(); !slices.Equal(now, files) {
-			files, seen = now, digest(now)
-		}
 	}
 }
 
 // reload reads the configuration and applies it. After an error the earlier one stays in use.
 func (r *reloader) reload() error {
+	r.seen = digest(r.files) // a broken file is not read again before it changes
 	next, err := r.read()
 	if err == nil {
+		r.watch(next)
 		err = r.replace(next)
 	}
 	if err != nil {
@@ -122,13 +124,25 @@ func (c *gatewayCommand) files() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" || gateway.IsURL(name) })
 }
 
+// digest returns the digest of the files of a configuration that was read. The configuration file
+// counts as it was then.
+func (c *gatewayCommand) digest() [sha256.Size]byte {
+	return digestWith(c.files(), c.configName, c.configText)
+}
+
 // digest returns a digest of the contents of files. A file that cannot be read counts as its error.
-func digest(files []string) (sum [sha256.Size]byte) {
+func digest(files []string) [sha256.Size]byte { return digestWith(files, "", nil) }
+
+// digestWith is digest with a text in place of the contents of one file, unless the text is nil.
+func digestWith(files []string, known string, knownText []byte) [sha256.Size]byte {
 	all := sha256.New()
 	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			text = []byte(err.Error())
+		text := knownText
+		if name != known || text == nil {
+			var err error
+			if text, err = os.ReadFile(name); err != nil {
+				text = []byte(err.Error())
+			}
 		}
 		one := sha256.Sum256(text)
 		all.Write(one[:])

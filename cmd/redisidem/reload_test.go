@@ -61,6 +61,8 @@ func TestReloadsOnChangedContents(t *testing.T) {
 			log:     slog.New(slog.DiscardHandler),
 			running: &gatewayCommand{configName: file},
 		}
+		r.watch(r.running)
+		replaceFile(t, file, "changed before the loop")
 		ctx, cancel := context.WithCancel(t.Context())
 		signals := make(chan os.Signal)
 		ended := make(chan struct{})
@@ -76,26 +78,60 @@ func TestReloadsOnChangedContents(t *testing.T) {
 				t.Errorf("%s: %d reads, %d applied and %d failed, want %d and %d", what, n, a, f, wantApplied, wantFailed)
 			}
 		}
-		after("nothing has changed", 0, 0)
-		replaceFile(t, file, "one")
-		after("another file has the same contents", 0, 0)
+		after("a file that changed before the loop", 1, 0)
+		after("nothing has changed", 1, 0)
+		replaceFile(t, file, "changed before the loop")
+		after("another file has the same contents", 1, 0)
 		replaceFile(t, file, "two")
-		after("the contents have changed", 1, 0)
-		after("nothing has changed again", 1, 0)
+		after("the contents have changed", 2, 0)
+		after("nothing has changed again", 2, 0)
 		signals <- syscall.SIGHUP
-		after("a signal", 2, 0)
+		after("a signal", 3, 0)
 		fails.Store(true)
 		replaceFile(t, file, "broken")
-		after("the contents are broken", 2, 1)
-		after("a broken file is not read again", 2, 1)
+		after("the contents are broken", 3, 1)
+		after("a broken file is not read again", 3, 1)
 		fails.Store(false)
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		after("the file is gone", 3, 1)
+		after("the file is gone", 4, 1)
 		cancel()
 		<-ended
 	})
+}
+
+// TestReloadWatchesWhatItHasRead has a configuration file that changes right after it was read, and
+// a configuration that names another file.
+func TestReloadWatchesWhatItHasRead(t *testing.T) {
+	t.Parallel()
+	file, key := filepath.Join(t.TempDir(), "gateway.yaml"), filepath.Join(t.TempDir(), "key.pem")
+	replaceFile(t, file, "later")
+	r := &reloader{log: slog.New(slog.DiscardHandler), running: &gatewayCommand{configName: file}}
+	next := &gatewayCommand{configName: file, configText: []byte("earlier")}
+	next.JWTKey = key
+	r.read = func() (*gatewayCommand, error) { return next, nil }
+	r.apply = func(*gatewayCommand) error {
+		replaceFile(t, key, "a key that comes while the configuration is applied")
+		return errors.New("there was no key")
+	}
+	r.watch(r.running)
+	for _, c := range []struct{ text, key string }{{"earlier", ""}, {"later", "a key"}} {
+		next.configText = []byte(c.text)
+		if err := r.reload(); err == nil || !slices.Equal(r.files, next.files()) {
+			t.Errorf("the error is %v, and these files are compared: %q", err, r.files)
+		}
+		replaceFile(t, key, c.key)
+		if digest(r.files) == r.seen {
+			t.Errorf("with %+v nothing seems to have changed", c)
+		}
+	}
+	replaceFile(t, key, "b")
+	next.configText = []byte("later")
+	r.apply = func(*gatewayCommand) error { return nil }
+	if err := r.reload(); err != nil || digest(r.files) != r.seen {
+		t.Errorf("although nothing has changed, something seems to have: %v", err)
+	}
 }
 
 func TestSettingsThatNeedARestart(t *testing.T) {

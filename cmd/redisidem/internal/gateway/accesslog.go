@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
-	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // requestLog is the context of a request, which collects values for the access log, and the writer
@@ -17,11 +16,11 @@ type requestLog struct {
 	context.Context
 	counter responseCounter
 
-	scope string // never logged
 	// untrustedPeer is set if the request was refused because only trusted proxies name callers.
 	untrustedPeer bool
 
 	result httpidem.Result
+	key    string // the ID of its key, which Redis has too; empty without one
 	route  string // the pattern of its route, as a label
 	// interrupted is set if the request was refused because the outcome of an earlier attempt is
 	// unknown.
@@ -29,9 +28,6 @@ type requestLog struct {
 	// challenges are the WWW-Authenticate values of the upstream for a caller that it does not
 	// accept.
 	challenges []string
-	// lateKey is the digest of the key, for the log of a request that ends after its client was
-	// answered. Only the goroutine that forwards the request uses it.
-	lateKey string
 }
 
 type requestLogContext struct{}
@@ -79,10 +75,8 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			if n.result != 0 {
 				attrs = append(attrs, slog.String("result", n.resultLabel()))
 			}
-			if key := w.Header().Get(idemheader.Key); key != "" && n.scope != "" {
-				if parsed, err := idemheader.Parse([]string{key}, false); err == nil {
-					attrs = append(attrs, slog.String("key", g.service.Scope(n.scope).ID(parsed)))
-				}
+			if n.key != "" {
+				attrs = append(attrs, slog.String("key", n.key))
 			}
 			g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 			replayed := strconv.FormatBool(n.result == httpidem.ResultReplayed)

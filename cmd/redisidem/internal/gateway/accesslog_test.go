@@ -43,3 +43,87 @@ func TestS11_CanaryIsInNoLogAndNoMetric(t *testing.T) {
 		t.Errorf("the metrics are %s", text)
 	}
 }
+
+// TestLogsNameTheKeyThatRedisHas follows the key of each line of the log to its record. A prefix
+// makes it another key than the client's.
+func TestLogsNameTheKeyThatRedisHas(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, `
+defaults: {key_prefix: o-}
+routes:
+  - {match: POST /ask, interrupted: ask, ask: "/by-key/{key}"}
+  - {match: POST /hooks, key_from: [{body: /id}]}
+`, Unscoped)
+	inspector := redisidem.NewInspector(b.service)
+	lines := 0
+	logged := func(what, key string, messages ...string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(b.log.String(), `"msg":"request"`); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the request is not logged", what)
+			}
+		}
+		text := b.log.String()
+		b.log.reset()
+		if _, err := inspector.Find(t.Context(), b.id("o-"+key)); err != nil {
+			t.Errorf("%s: there is no record: %v", what, err)
+		}
+		for _, message := range messages {
+			found := false
+			for line := range strings.Lines(text) {
+				if strings.Contains(line, `"msg":"`+message) {
+					found = true
+					lines++
+					if !strings.Contains(line, `"key":"`+b.id("o-"+key)+`"`) {
+						t.Errorf("%s: the line has another key: %s", what, line)
+					}
+				}
+			}
+			if !found {
+				t.Errorf("%s: no line has %q: %s", what, message, text)
+			}
+		}
+	}
+	b.send("POST", "/", "", "Idempotency-Key", "k")
+	logged("executed", "k", `request"`)
+	b.send("POST", "/", "", "Idempotency-Key", "k")
+	logged("replayed", "k", `request"`)
+	b.send("POST", "/", "another", "Idempotency-Key", "k")
+	logged("another request", "k", `request"`)
+	b.send("POST", "/hooks", `{"id": "h"}`)
+	logged("a key in the body", "h", `request"`)
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	for _, path := range []string{"/", "/ask"} {
+		key := "unknown" + path
+		b.send("POST", path, "", "Idempotency-Key", key)
+		logged("an upstream that breaks off", key, "the outcome of a request is unknown", `request"`)
+		b.send("POST", path, "", "Idempotency-Key", key)
+		logged("a retry of it", key, "request refused: the outcome of an earlier attempt is unknown", `request"`)
+	}
+	if lines != 12 {
+		t.Errorf("%d lines were followed", lines)
+	}
+}
+
+// TestLateLogsNameTheKeyThatRedisHas has a client that does not wait for the upstream's answer.
+func TestLateLogsNameTheKeyThatRedisHas(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "defaults: {key_prefix: o-}", Unscoped)
+	b.config.Upstream.Timeout = 20 * time.Millisecond
+	b.reload()
+	end := make(chan struct{})
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		<-end
+		w.WriteHeader(http.StatusCreated)
+	})
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 504, "", false)
+	close(end)
+	for deadline := time.Now().Add(10 * time.Second); strings.Count(b.log.String(), `"key":`) < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the request has not ended: %s", b.log.String())
+		}
+	}
+	if text := b.log.String(); strings.Count(text, `"key":"`+b.id("o-k")+`"`) != 2 || !strings.Contains(text, "request ended after its client was answered") {
+		t.Errorf("the log is %s", text)
+	}
+}

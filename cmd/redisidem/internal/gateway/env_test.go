@@ -71,6 +71,13 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+// reset empties the log.
+func (b *buffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
+}
+
 // setUp makes a gateway with the routes of a configuration file. The upstream counts what it runs,
 // and answers with the number.
 func setUp(t *testing.T, routes string, identify Identify, change ...func(*redisidem.Config)) *bench {

@@ -15,14 +15,15 @@ func (g *Gateway) observe(ctx context.Context, e httpidem.Event) {
 		g.metrics.countLate(requestLogOf(ctx), e.Result)
 		g.logLate(ctx, e)
 	} else {
-		requestLogOf(ctx).result = e.Result
+		n := requestLogOf(ctx)
+		n.result, n.key = e.Result, e.KeyID()
 	}
 	if e.Result == httpidem.ResultNotAllowed && e.Status == http.StatusServiceUnavailable {
 		g.log.LogAttrs(ctx, slog.LevelWarn, "upstream did not report whether a caller is authorized", slog.Any("error", e.Err))
 	}
 	switch e.Result { //nolint:exhaustive // all others are in order
 	case httpidem.ResultOutcomeUnknown:
-		g.log.LogAttrs(ctx, slog.LevelWarn, "the outcome of a request is unknown", slog.String("key", requestLogOf(ctx).lateKey),
+		g.log.LogAttrs(ctx, slog.LevelWarn, "the outcome of a request is unknown", slog.String("key", e.KeyID()),
 			slog.String("route", requestLogOf(ctx).route), slog.String("settle", "with interrupted: refuse, its retries wait for a decision: "+howToSettle))
 	case httpidem.ResultOpened:
 		g.metrics.open.Inc()
@@ -45,6 +46,6 @@ func (g *Gateway) logLate(ctx context.Context, e httpidem.Event) {
 	if e.Result == httpidem.ResultExecuted {
 		level = slog.LevelInfo // the retry gets the response
 	}
-	g.log.LogAttrs(ctx, level, "request ended after its client was answered", slog.String("key", requestLogOf(ctx).lateKey),
+	g.log.LogAttrs(ctx, level, "request ended after its client was answered", slog.String("key", e.KeyID()),
 		slog.String("result", e.Result.String()), slog.Int("status", e.Status))
 }

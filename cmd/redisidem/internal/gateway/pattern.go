@@ -55,7 +55,8 @@ func (p *pattern) accepts(method string) bool {
 	return p.method == "" || p.method == method || p.method == http.MethodGet && method == http.MethodHead
 }
 
-// segment returns segment i of the paths with n segments that match. ok is false if there are none.
+// segment returns segment i of the paths with n segments that match. ok is false if no such path
+// matches.
 // A path that lacks only its last slash matches too, if no other pattern matches it better.
 func (p *pattern) segment(i, n int) (s segment, ok bool) {
 	own := len(p.segments)
@@ -72,8 +73,8 @@ func (p *pattern) segment(i, n int) (s segment, ok bool) {
 // eachSample calls a function with requests that represent all others: what the routes of two
 // configurations do with a request, they do with one of them. They are what a pattern of the first
 // and a pattern of the second have in common, for each method and each number of segments. Where
-// both have wildcards, a sample has a text that no pattern has. Each pattern that matches the sample
-// therefore matches all that the two have in common, so that the same patterns win.
+// both have wildcards, a sample has a text that no pattern has. Each pattern that matches the
+// sample therefore matches all that the two have in common, so that the same patterns win.
 func eachSample(first, second []pattern, methods []string, call func(*http.Request)) {
 	longest := 0
 	for _, p := range slices.Concat(first, second) {
@@ -90,8 +91,8 @@ func eachSample(first, second []pattern, methods []string, call func(*http.Reque
 	}
 }
 
-// sampleOf calls a function with requests that two patterns have in common, if there are any. Their
-// paths have n segments, of which the last is free where both patterns let it.
+// sampleOf calls a function with the requests that two patterns have in common. Their paths have n
+// segments, of which the last is free where both patterns let it.
 func sampleOf(a, b *pattern, n int, free string, methods []string, call func(*http.Request)) {
 	host, ok := common(a.host, b.host, other)
 	if !ok {
@@ -108,8 +109,8 @@ func sampleOf(a, b *pattern, n int, free string, methods []string, call func(*ht
 	}
 }
 
-// common returns the text that two patterns accept, of which an empty one accepts any. It is free if
-// both accept any, and ok is false if they accept none together.
+// common returns the text that two patterns accept, of which an empty one accepts any. It is free
+// if both accept any, and ok is false if there is no such text.
 func common(a, b, free string) (text string, ok bool) {
 	switch {
 	case a == "" && b == "":
@@ -120,8 +121,8 @@ func common(a, b, free string) (text string, ok bool) {
 	return a, b == ""
 }
 
-// samplePath returns a path of n segments that two patterns have in common. Its last segment is last
-// where they let it. ok is false if they have no such path.
+// samplePath returns a path of n segments that two patterns have in common. Its last segment is
+// last where they let it. ok is false if they have no such path.
 func samplePath(a, b *pattern, n int, last string) (path string, ok bool) {
 	for i := range n {
 		free := other

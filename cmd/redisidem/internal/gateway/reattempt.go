@@ -16,9 +16,6 @@ import (
 func (g *generation) handleInterrupted(p *Policy, prefetch func(*http.Response) error, proxy http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := httpidem.Stage(r.Context())
-		if st != nil {
-			requestLogOf(r.Context()).lateKey = st.Key().ID()
-		}
 		switch {
 		case st == nil, st.Attempt() == 1, p.Interrupted == "run":
 			proxy.ServeHTTP(w, r)

@@ -72,7 +72,6 @@ func Unscoped(r *http.Request) (string, error) { return httpidem.Unscoped(r) }
 // scope is the middleware's scope function.
 func (g *generation) scope(r *http.Request) (string, error) {
 	scope, err := g.identify(r)
-	n := requestLogOf(r.Context())
-	n.scope, n.untrustedPeer = scope, errors.Is(err, errUntrustedPeer)
+	requestLogOf(r.Context()).untrustedPeer = errors.Is(err, errUntrustedPeer)
 	return scope, err
 }
