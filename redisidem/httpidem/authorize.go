@@ -36,7 +36,7 @@ func (x *keyedRequest) authorized() bool {
 		if denied, ok := errors.AsType[*DeniedError](err); ok && denied.Status >= 400 && denied.Status <= 599 {
 			p.Status = denied.Status
 		}
-		m.refuse(x.w, x.r, p, err)
+		x.refuse(p, err)
 	}
 	return err == nil
 }

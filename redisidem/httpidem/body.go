@@ -168,12 +168,13 @@ func (x *keyedRequest) readBody(spool *Spool) verdict {
 	if ok && !tooLarge.outer && m.cfg.PassTooLarge && !x.flow && x.key != "" { // else it may be in the body
 		return x.passTooLarge(err)
 	}
-	m.refuseBody(x.w, x.r, err)
+	x.refuseBody(err)
 	return refused
 }
 
 // refuseBody answers a request whose body cannot be read.
-func (m *Middleware) refuseBody(w http.ResponseWriter, r *http.Request, err error) {
+func (x *keyedRequest) refuseBody(err error) {
+	m := x.middleware
 	p := m.problem(ResultBodyUnreadable)
 	if tooLarge, ok := errors.AsType[*bodyTooLargeError](err); ok {
 		p = m.problem(ResultBodyTooLarge)
@@ -183,5 +184,5 @@ func (m *Middleware) refuseBody(w http.ResponseWriter, r *http.Request, err erro
 	if isSpoolError(err) {
 		p = m.problem(ResultSpoolUnavailable)
 	}
-	m.refuse(w, r, p, err)
+	x.refuse(p, err)
 }

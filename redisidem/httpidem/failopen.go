@@ -19,7 +19,7 @@ func (e *handlerRun) withoutStore(err error) {
 		e.fail(err, false)
 		return
 	}
-	m.observe(e.r.Context(), ResultOpened, 0, err)
+	e.observe(ResultOpened, 0, err)
 	r := e.r.WithContext(e.state.newContext(e.r.Context(), m))
 	e.replayed.restore(r, e.body)
 	// The zero limit holds nothing back: capture only sets the header fields.

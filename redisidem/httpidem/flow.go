@@ -50,7 +50,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	case refused, oversize:
 		return
 	case unkeyed:
-		m.refuse(w, r, m.problem(ResultMissing), errMissing)
+		x.refuse(m.problem(ResultMissing), errMissing)
 		return
 	case accepted:
 	}
@@ -59,7 +59,7 @@ func (m *Middleware) serveFlow(w http.ResponseWriter, r *http.Request, flow *red
 	if params != nil {
 		var err error
 		if x.request.Params, err = params(r, x.body.bytes); err != nil {
-			m.refuse(w, r, m.problem(ResultBodyUnreadable), err)
+			x.refuse(m.problem(ResultBodyUnreadable), err)
 			return
 		}
 	}
@@ -82,7 +82,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	returned := false
 	defer func() {
 		if !returned {
-			m.observe(x.r.Context(), ResultPanicked, 0, nil)
+			x.observe(ResultPanicked, 0, nil)
 		}
 	}()
 	stopWaiting := x.countAsWaiting() // it counts as waiting until it ends, since a flow does not report its begin
@@ -98,7 +98,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	case key.Answered():
 		x.reply(key.Response)
 	default:
-		m.refuse(x.w, x.r, m.problem(ResultInFlight), nil)
+		x.refuse(m.problem(ResultInFlight), nil)
 	}
 }
 
@@ -113,13 +113,13 @@ func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 		// Other errors that it matches may belong to another key that the stage uses.
 		x.refuseUnfinished(err)
 	case errors.Is(err, redisidem.ErrPaused):
-		m.refuse(x.w, x.r, m.problem(ResultPaused), err)
+		x.refuse(m.problem(ResultPaused), err)
 	case errors.Is(err, redisidem.ErrNotKept):
 		x.refuseGone(0, err)
 	// A stage can return ErrInvalid too. Without an attempt, the store has refused the request
 	// itself.
 	case key.Attempts == 0 && isRefused && refused.Field == "Request.Params" && refused.Err == nil:
-		m.refuse(x.w, x.r, m.problem(ResultBodyTooLarge), err)
+		x.refuse(m.problem(ResultBodyTooLarge), err)
 	case key.Attempts == 0 && errors.Is(err, redisidem.ErrInvalid):
 		x.fail(err, false)
 	case errors.Is(err, redisidem.ErrFenced), errors.Is(err, redisidem.ErrFingerprintMismatch), errors.Is(err, redisidem.ErrLocked),
@@ -135,7 +135,7 @@ func (x *keyedRequest) failFlow(key *redisidem.Key, err error) {
 
 // refuseUnfinished answers a request whose flow stopped, and may continue with the next request.
 func (x *keyedRequest) refuseUnfinished(err error) {
-	x.middleware.refuse(x.w, x.r, x.middleware.problem(ResultUnfinished), err)
+	x.refuse(x.middleware.problem(ResultUnfinished), err)
 }
 
 // reply answers with the response that this request has stored.
@@ -153,7 +153,7 @@ func (x *keyedRequest) reply(stored *redisidem.Response) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
-	x.middleware.observe(x.r.Context(), ResultExecuted, status, nil)
+	x.observe(ResultExecuted, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have disconnected

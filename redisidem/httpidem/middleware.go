@@ -100,6 +100,6 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 }
 
 func (m *Middleware) bypass(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	m.observe(r.Context(), ResultBypassed, 0, nil)
+	m.report(r.Context(), Event{Result: ResultBypassed})
 	next.ServeHTTP(w, r)
 }

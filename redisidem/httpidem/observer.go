@@ -6,7 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// Event is the result of one request, for Config.Observer. It contains no key, scope or body.
+// Event is the result of one request, for Config.Observer. It has no body, and of its key and scope
+// it has only [Event.KeyID].
 // ResultTimedOut has a second one: see [Middleware.TimeoutHandler].
 type Event struct {
 	// Result is the result of the request.
@@ -21,16 +22,35 @@ type Event struct {
 	// Late reports that the client was answered before, with [ResultTimedOut]. Result and Status
 	// are those of the handler that continued.
 	Late bool
+
+	request *keyedRequest // a pointer, so that a log of the event does not have the key; nil without a key
+}
+
+// KeyID returns the ID of the request's key, as [redisidem.Scope.ID] does, with the prefix of
+// KeyConfig.Prefix. It is empty for a request without a key that can be read, and for one that was
+// refused before its caller was identified. Observers that do not call it do not pay for it.
+func (e Event) KeyID() string {
+	if e.request == nil || e.request.scope == nil || e.request.key == "" {
+		return ""
+	}
+	return e.request.scope.ID(e.request.key)
+}
+
+// event returns the event of a request.
+func (x *keyedRequest) event(r Result, status int, err error) Event {
+	return Event{Result: r, Status: status, Err: err, request: x}
 }
 
 // observe reports the result of a request to the observer.
-func (m *Middleware) observe(ctx context.Context, r Result, status int, err error) {
-	m.report(ctx, Event{Result: r, Status: status, Err: err})
+func (x *keyedRequest) observe(r Result, status int, err error) {
+	x.middleware.report(x.r.Context(), x.event(r, status, err))
 }
 
 // observe reports the result of a handler that has run.
 func (e *handlerRun) observe(r Result, status int, err error) {
-	e.middleware.report(e.r.Context(), Event{Result: r, Status: status, Err: err, Late: e.late})
+	event := e.event(r, status, err)
+	event.Late = e.late
+	e.middleware.report(e.r.Context(), event)
 }
 
 // report calls the observer. Its panic is logged and changes no response.

@@ -3,6 +3,7 @@ package httpidem_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -38,5 +39,56 @@ func TestObserverThatPanicsChangesNoResponse(t *testing.T) {
 	}
 	if n := strings.Count(text.String(), "the observer panicked"); n != 4 {
 		t.Errorf("%d panics are logged: %s", n, text.String())
+	}
+}
+
+// TestEventsHaveTheIDOfTheKey compares the ID in events with that in Redis.
+func TestEventsHaveTheIDOfTheKey(t *testing.T) {
+	t.Parallel()
+	svc := newStore(t).service(redisidem.Config{})
+	var last httpidem.Event
+	m := newMiddleware(t, svc, &httpidem.Config{
+		Key: httpidem.KeyConfig{
+			Prefix: "orders-", Optional: true, Sources: []httpidem.KeySource{{Header: "X-Key"}, {Body: "/id"}},
+		},
+		MaxBodyBytes: 20, PassTooLarge: true,
+		Observer: func(_ context.Context, e httpidem.Event) { last = e },
+	})
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "done") }))
+	stored := svc.Scope("alice").ID("orders-k")
+	for _, c := range []struct {
+		caller, key, body string
+		result            httpidem.Result
+		want              string
+	}{
+		{"alice", "k", "", httpidem.ResultExecuted, stored},
+		{"alice", "k", "", httpidem.ResultReplayed, stored},
+		{"alice", "k", "another", httpidem.ResultMismatch, stored},
+		{"alice", "k", strings.Repeat("x", 21), httpidem.ResultBodyTooLarge, stored},
+		{"alice", "large", strings.Repeat("x", 21), httpidem.ResultOversize, svc.Scope("alice").ID("orders-large")},
+		{"alice", "", `{"id": "k"}`, httpidem.ResultMismatch, stored},
+		{"alice", "", "", httpidem.ResultBypassed, ""},
+		{"alice", `"`, "", httpidem.ResultMalformed, ""},
+		{"", "k", "", httpidem.ResultFailed, ""},
+	} {
+		r := newRequest(t.Context(), "", c.body)
+		r.Header.Del("Idempotency-Key")
+		r.Header.Set(callerHeader, c.caller)
+		if c.key != "" {
+			r.Header.Set("X-Key", c.key)
+		}
+		call(h, r)
+		if last.Result != c.result || last.KeyID() != c.want {
+			t.Errorf("%+v: the event is of %v and has the ID %q", c, last.Result, last.KeyID())
+		}
+		if text := fmt.Sprintf("%v %+v", last, last); c.want == stored && strings.Contains(text, "orders-") {
+			t.Errorf("a log of the event would have its key: %s", text)
+		}
+	}
+	if info, err := redisidem.NewInspector(svc).Find(t.Context(), stored); err != nil || info.ID != stored {
+		t.Errorf("the record is %+v, %v", info, err)
+	}
+	if id := (httpidem.Event{}).KeyID(); id != "" {
+		t.Errorf("an event without a request has the ID %q", id)
 	}
 }

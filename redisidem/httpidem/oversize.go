@@ -17,7 +17,7 @@ func (x *keyedRequest) passTooLarge(cause error) verdict {
 	case errors.Is(err, redisidem.ErrNotFound):
 		return oversize
 	case err == nil:
-		x.middleware.refuseBody(x.w, x.r, cause)
+		x.refuseBody(cause)
 	case x.failsOpen(err):
 		x.opened = err
 		return oversize
@@ -34,9 +34,9 @@ func (x *keyedRequest) serveOversize(next http.Handler) {
 	x.r.Body = &readCloser{io.MultiReader(x.body.Reader(), rest), rest}
 	x.removeOwnFields(x.w.Header())
 	if x.opened != nil {
-		x.middleware.observe(x.r.Context(), ResultOpened, 0, x.opened)
+		x.observe(ResultOpened, 0, x.opened)
 	} else {
-		x.middleware.observe(x.r.Context(), ResultOversize, 0, nil)
+		x.observe(ResultOversize, 0, nil)
 	}
 	next.ServeHTTP(x.w, x.r)
 }

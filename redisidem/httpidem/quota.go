@@ -58,6 +58,6 @@ func (x *keyedRequest) admit() (admitted bool) {
 			return true
 		}
 	}
-	m.refuse(x.w, x.r, m.problem(ResultOverQuota), err)
+	x.refuse(m.problem(ResultOverQuota), err)
 	return false
 }

@@ -20,7 +20,7 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 		x.refuseGone(original, nil)
 		return
 	case stored.Code != 0 && stored.Code < 200:
-		m.refuse(x.w, x.r, m.problem(ResultFailed), redisidem.ErrDamaged)
+		x.refuse(m.problem(ResultFailed), redisidem.ErrDamaged)
 		return
 	}
 	h := x.w.Header()
@@ -47,7 +47,7 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	if bodyAllowed(status) && !encoded && x.r.Method != http.MethodHead && setTrailers == nil {
 		h.Set("Content-Length", strconv.Itoa(len(stored.Body)))
 	}
-	m.observe(x.r.Context(), ResultReplayed, status, nil)
+	x.observe(ResultReplayed, status, nil)
 	x.w.WriteHeader(status)
 	if bodyAllowed(status) {
 		_, _ = x.w.Write(stored.Body) // the client may have disconnected
@@ -65,13 +65,13 @@ func (x *keyedRequest) refuseGone(original int, err error) {
 	if m.verify == nil {
 		p := m.problem(ResultGone)
 		p.OriginalStatus = original
-		m.refuse(x.w, x.r, p, err)
+		x.refuse(p, err)
 		return
 	}
 	h := x.w.Header()
 	m.cfg.Profile.markReplay(h)
 	h.Set("Cache-Control", "no-store")
-	m.observe(x.r.Context(), ResultGone, http.StatusOK, err)
+	x.observe(ResultGone, http.StatusOK, err)
 	x.w.WriteHeader(http.StatusOK)
 }
 

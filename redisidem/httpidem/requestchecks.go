@@ -75,13 +75,14 @@ func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Reque
 		}
 		return unkeyed
 	}
-	x.key, x.echo[0] = m.cfg.Key.Prefix+key.key, key.echo
+	x.echo[0] = key.echo
 	x.exposed = w.Header()[exposeField]
 	x.setOwnFields(w.Header())
 	if key.err != nil {
 		x.refuseKey(&key)
 		return refused
 	}
+	x.key = m.cfg.Key.Prefix + key.key
 	if !early && !x.admitted() {
 		return refused
 	}
@@ -93,7 +94,7 @@ func (x *keyedRequest) check(m *Middleware, w http.ResponseWriter, r *http.Reque
 		return result
 	}
 	if err := x.fingerprint(&m.cfg.Fingerprint); err != nil {
-		m.refuseBody(w, r, err)
+		x.refuseBody(err)
 		return refused
 	}
 	return accepted
@@ -118,5 +119,5 @@ func (x *keyedRequest) refuseKey(k *requestKey) {
 	if syntax, ok := errors.AsType[*idemheader.SyntaxError](k.err); ok {
 		p.Detail = "The key " + syntax.Reason + "."
 	}
-	m.refuse(x.w, x.r, p, k.err)
+	x.refuse(p, k.err)
 }

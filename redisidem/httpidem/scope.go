@@ -25,11 +25,11 @@ func (x *keyedRequest) identify() bool {
 	scope, err := m.scope(x.r)
 	switch {
 	case err != nil:
-		m.refuse(x.w, x.r, m.problem(ResultNoScope), err)
+		x.refuse(m.problem(ResultNoScope), err)
 		return false
 	case scope == "" || len(scope) > m.maxScopeBytes:
 		err := invalid("scope", "must have 1 to %d bytes: %d", m.maxScopeBytes, len(scope))
-		m.refuse(x.w, x.r, m.problem(ResultFailed), err)
+		x.refuse(m.problem(ResultFailed), err)
 		return false
 	}
 	x.scope = m.service.Scope(scope).Wait(m.cfg.Wait)

@@ -10,7 +10,7 @@ import (
 func (x *keyedRequest) fail(err error, ran bool) {
 	m := x.middleware
 	err = x.nested(err)
-	m.refuse(x.w, x.r, m.problem(m.resultOf(err, ran)), err)
+	x.refuse(m.problem(m.resultOf(err, ran)), err)
 }
 
 // resultOf returns the result of a request for which the service returned an error.

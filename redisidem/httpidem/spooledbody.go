@@ -44,7 +44,14 @@ func (s *Spool) store(from io.Reader, head []byte, limit int64) (*spooledBody, e
 	if os.Remove(file.Name()) != nil { // some systems keep the name of an open file
 		b.name = file.Name()
 	}
+	returned := false
+	defer func() {
+		if !returned { // the reader has panicked, and the caller gets nothing to remove
+			b.remove()
+		}
+	}()
 	err = b.fill(from, head, limit)
+	returned = true
 	return b, err
 }
 

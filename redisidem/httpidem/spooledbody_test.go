@@ -403,3 +403,39 @@ func mebibytes(n uint64) float64 { return float64(n) / (1 << 20) }
 type repeated []byte
 
 func (r repeated) Read(p []byte) (int, error) { return copy(p, r), nil }
+
+// panicking is a body that panics after some bytes, as middleware in front may do.
+type panicking struct{ left int }
+
+func (b *panicking) Read(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return len(p), nil
+}
+
+func (*panicking) Close() error { return nil }
+
+func TestBodyThatPanicsLeavesNothingInTheSpool(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	spool := newSpool(t, &httpidem.SpoolConfig{Dir: dir})
+	m := newStore(t).middleware(&httpidem.Config{Spool: spool})
+	h := counting(func(http.ResponseWriter, *http.Request) {})
+	for _, left := range []int{10, 256 << 10} {
+		r := newRequest(t.Context(), "k", "")
+		r.Body, r.ContentLength = &panicking{left}, -1
+		func() {
+			defer func() {
+				if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // it is the value
+					t.Errorf("the panic is %v", v)
+				}
+			}()
+			m.Handler(h).ServeHTTP(httptest.NewRecorder(), r)
+		}()
+		if n := openFiles(t, dir); spool.Bytes() != 0 || n > 0 {
+			t.Errorf("%d bytes and %d files are left in the spool", spool.Bytes(), n)
+		}
+	}
+	h.ran(t, 0)
+}

@@ -50,7 +50,7 @@ func (e *handlerRun) serveWithin(limit time.Duration) {
 	case <-d.detached:
 	}
 	if d.isDetached() {
-		e.middleware.refuse(w, r, e.middleware.problem(ResultTimedOut), nil)
+		e.refuseTo(w, r, e.middleware.problem(ResultTimedOut), nil)
 		return
 	}
 	r.Pattern, r.MultipartForm = e.r.Pattern, e.r.MultipartForm

@@ -58,8 +58,11 @@ func TestResponseThatComesTooLateIsKeptForTheRetry(t *testing.T) {
 					{Result: httpidem.ResultExecuted, Status: 201, Late: true},
 					{Result: httpidem.ResultReplayed, Status: 201},
 				}
-				for i := range seen.events {
-					seen.events[i].Err = nil
+				for i, e := range seen.events {
+					if e.KeyID() != svc.Scope("alice").ID("k") {
+						t.Errorf("event %+v has the ID %q", e, e.KeyID())
+					}
+					seen.events[i] = httpidem.Event{Result: e.Result, Status: e.Status, Late: e.Late}
 				}
 				if !slices.Equal(seen.events, want) {
 					t.Errorf("the observer received %+v, want %+v", seen.events, want)

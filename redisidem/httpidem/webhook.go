@@ -158,7 +158,7 @@ func (h *Webhook) verifier() (func(*http.Request, []byte) error, error) {
 func (x *keyedRequest) verified() bool {
 	err := x.middleware.verify(x.r, x.body.bytes)
 	if err != nil {
-		x.middleware.refuse(x.w, x.r, x.middleware.problem(ResultBadSignature), err)
+		x.refuse(x.middleware.problem(ResultBadSignature), err)
 	}
 	return err == nil
 }
