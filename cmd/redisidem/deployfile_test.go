@@ -62,9 +62,9 @@ func TestRedisConfiguration(t *testing.T) {
 	}
 }
 
-// TestGatewayConfigurations checks each configuration of a gateway in deploy as a gateway does.
-func TestGatewayConfigurations(t *testing.T) {
-	t.Parallel()
+// gatewayConfigurations returns the configurations of gateways in deploy, by their folder.
+func gatewayConfigurations(t *testing.T) map[string]string {
+	t.Helper()
 	var secret struct {
 		StringData map[string]string `yaml:"stringData"`
 	}
@@ -75,10 +75,16 @@ func TestGatewayConfigurations(t *testing.T) {
 			}
 		}
 	}
-	for name, text := range map[string]string{
+	return map[string]string{
 		"systemd": readDeployed(t, "systemd/gateway.yaml"), "compose": readDeployed(t, "compose/gateway.yaml"),
 		"kubernetes": secret.StringData["gateway.yaml"],
-	} {
+	}
+}
+
+// TestGatewayConfigurations checks each configuration of a gateway in deploy as a gateway does.
+func TestGatewayConfigurations(t *testing.T) {
+	t.Parallel()
+	for name, text := range gatewayConfigurations(t) {
 		file := filepath.Join(t.TempDir(), name+".yaml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

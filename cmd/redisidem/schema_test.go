@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -157,22 +158,33 @@ func loads(text string) error {
 	return f.Locate(c.content.Complete())
 }
 
-// TestSchemaAndLoaderAcceptTheExamples reads the YAML of the documents.
+// TestSchemaAndLoaderAcceptTheExamples reads the YAML of the documents, and the configurations in
+// deploy.
 func TestSchemaAndLoaderAcceptTheExamples(t *testing.T) {
 	t.Parallel()
 	s := compiledSchema(t)
-	page, err := os.ReadFile("README.md")
+	examples := []string{"redis: 'memory:'\nscope: unscoped\nkeep_host: true\nlease: 1.5s\nread_timeout: 0s\n"}
+	for _, text := range gatewayConfigurations(t) {
+		examples = append(examples, text)
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	examples := []string{"redis: 'memory:'\nscope: unscoped\nkeep_host: true\nlease: 1.5s\nread_timeout: 0s\n"}
-	for _, block := range blocks {
-		if !strings.HasPrefix(block[1], "spec:") { // Kubernetes
-			examples = append(examples, block[1])
+	of := regexp.MustCompile("(?s)```ya?ml\n(.*?)```")
+	for _, name := range append(pages, "README.md", "../../README.md", "../../deploy/README.md") {
+		page, err := os.ReadFile(name) //nolint:gosec // a page of the project
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range of.FindAllStringSubmatch(string(page), -1) {
+			isForOthers := strings.HasPrefix(block[1], "spec:") || strings.HasPrefix(block[1], "http_filters:") // Kubernetes, Envoy
+			if !isForOthers {
+				examples = append(examples, block[1])
+			}
 		}
 	}
-	if len(examples) < 3 {
+	if len(examples) != 8 {
 		t.Fatalf("%d examples are found", len(examples))
 	}
 	for _, text := range examples {

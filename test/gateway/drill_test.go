@@ -50,7 +50,7 @@ type drill struct {
 }
 
 // config is the configuration file of the gateways. %[1]s is the folder, %[2]s the upstream, %[3]v
-// whether each answer says how long it is kept.
+// whether each answer says how long it is kept, and %[4]s a further route.
 const config = `
 upstream: %[2]s
 scope: jwt:sub
@@ -62,11 +62,19 @@ redis_timeout: 800ms
 drain_delay: 500ms
 defaults: {key: required, publish_retention: %[3]v}
 routes:
-  - {match: POST /charges, interrupted: refuse}
-  - {match: POST /orders, interrupted: run}
-  - {match: POST /bookings, interrupted: ask, ask: "/bookings/by-key/{key}"}
+  - {match: "POST /{kind}", key_prefix: load-, interrupted: refuse}
+  - {match: POST /orders, key_prefix: load-, interrupted: run}
+  - {match: POST /bookings, key_prefix: load-, interrupted: ask, ask: "/bookings/by-key/{key}"}
   - {match: /open/, protect: false}
+  %[4]s
 `
+
+// Routes for the requests that have the route POST /{kind} otherwise. Under the second one their
+// keys have other names in Redis, and their retries would run again.
+const (
+	samePlace  = "- {match: POST /charges, key_prefix: load-, interrupted: refuse}"
+	otherPlace = "- {match: POST /charges, interrupted: refuse}"
+)
 
 func newDrill(t *testing.T, seed uint64) *drill {
 	t.Helper()
@@ -81,7 +89,7 @@ func newDrill(t *testing.T, seed uint64) *drill {
 	d.issuer.publish(t, first)
 	d.issuer.current.Store(first)
 	d.ca.issue(t, d.path("cert.pem"), d.path("key.pem"))
-	d.configure(false)
+	d.configure(false, "")
 	d.balancer = newBalancer(t)
 	for range 2 {
 		d.gateways = append(d.gateways, d.start())
@@ -92,11 +100,11 @@ func newDrill(t *testing.T, seed uint64) *drill {
 
 func (d *drill) path(name string) string { return filepath.Join(d.folder, name) }
 
-// configure writes the configuration file.
-func (d *drill) configure(publishes bool) {
+// configure writes the configuration file, with a further route.
+func (d *drill) configure(publishes bool, route string) {
 	d.Helper()
 	d.publishes = publishes
-	write(d, d.path("gateway.yaml"), fmt.Appendf(nil, config, d.folder, d.upstream.URL, publishes))
+	write(d, d.path("gateway.yaml"), fmt.Appendf(nil, config, d.folder, d.upstream.URL, publishes, route))
 }
 
 // start starts a gateway, and blocks until the balancer sends it requests.
@@ -294,12 +302,15 @@ func (d *drill) ask(g *process, key *signingKey) (header http.Header, status int
 	return res.Header, res.StatusCode, res.TLS
 }
 
-// changeRoutes changes the routes, and then breaks the file. The gateways keep the routes that they
-// have.
+// changeRoutes changes the routes, of which it adds or removes one. It then breaks the file, and
+// adds a route that would give keys other names. The gateways keep the routes that they have.
 func (d *drill) changeRoutes() {
 	const successful = "redisidem_config_last_reload_successful"
-	want := !d.publishes
-	d.configure(want)
+	want, route := !d.publishes, ""
+	if want {
+		route = samePlace
+	}
+	d.configure(want, route)
 	d.reload("the routes change", func(g *process) bool {
 		header, _, _ := d.ask(g, d.issuer.current.Load())
 		return (header.Get("Idempotency-Retention") != "") == want
@@ -308,7 +319,12 @@ func (d *drill) changeRoutes() {
 	write(d, d.path("gateway.yaml"), []byte("routes: [{match: /, protekt: false}]\n"))
 	d.reload("a broken file is reported", func(g *process) bool { return g.metric(successful) == "0" })
 	d.load.turn()
-	d.configure(want)
+	d.configure(want, route)
+	d.reload("the file is accepted again", func(g *process) bool { return g.metric(successful) == "1" })
+	d.configure(want, otherPlace)
+	d.reload("a route of another place is refused", func(g *process) bool { return g.metric(successful) == "0" })
+	d.load.turn()
+	d.configure(want, route)
 	d.reload("the file is accepted again", func(g *process) bool { return g.metric(successful) == "1" })
 }
 
