@@ -22,9 +22,10 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 }
 
 // UnmarshalCaddyfile implements [caddyfile.Unmarshaler]. The subdirectives have the names of the
-// JSON fields. Switches have no argument: optional, unscoped, stream, fail_open and
-// auto_pipeline. Sizes
-// may have units, as in 1MiB.
+// JSON fields. Switches have no argument: optional, unscoped, stream, strict, publish_retention,
+// fail_open and auto_pipeline. Sizes may have units, as in 1MiB. Each place of a key is a line of
+// its own, such as key_from body /data/id. A fingerprint has a line for each of its fields, such as
+// fingerprint body json, fingerprint except sent_at and fingerprint any_host.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
 	if d.NextArg() {
@@ -32,14 +33,17 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	texts := map[string]*string{
 		"redis": &h.Redis, "namespace": &h.Namespace, "scope": &h.Scope, "key_header": &h.KeyHeader,
-		"interrupted": &h.Interrupted, "profile": &h.Profile, "policy_url": &h.PolicyURL,
+		"key_prefix": &h.KeyPrefix, "keys": &h.Keys, "interrupted": &h.Interrupted, "profile": &h.Profile, "policy_url": &h.PolicyURL,
 	}
 	durations := map[string]*caddy.Duration{
 		"timeout": &h.Timeout, "lease": &h.Lease, "retention": &h.Retention, "wait": &h.Wait,
+		"key_window": &h.KeyWindow,
 	}
 	switches := map[string]*bool{
 		"unscoped": &h.Unscoped, "optional": &h.Optional, "fail_open": &h.FailOpen, "stream": &h.Stream, "auto_pipeline": &h.AutoPipeline,
+		"strict": &h.Strict, "publish_retention": &h.PublishRetention,
 	}
+	lists := map[string]*[]string{"methods": &h.Methods, "keep": &h.Keep, "headers": &h.Headers}
 	for d.NextBlock(0) {
 		name := d.Val()
 		var err error
@@ -60,10 +64,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if d.NextArg() {
 				err = d.ArgErr()
 			}
-		case name == "methods":
-			if h.Methods = d.RemainingArgs(); len(h.Methods) == 0 {
+		case lists[name] != nil:
+			if *lists[name] = d.RemainingArgs(); len(*lists[name]) == 0 {
 				err = d.ArgErr()
 			}
+		case name == "key_from":
+			err = h.addKeySource(d)
+		case name == "fingerprint":
+			err = h.Fingerprint.unmarshal(d)
 		case name == "max_body":
 			err = size(d, func(n int64) { h.MaxBody = n })
 		case name == "max_response":
@@ -81,6 +89,48 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// addKeySource reads a place of the key.
+func (h *Handler) addKeySource(d *caddyfile.Dispenser) error {
+	var kind, name string
+	if !d.AllArgs(&kind, &name) {
+		return d.ArgErr()
+	}
+	var source KeySource
+	switch kind {
+	case "header":
+		source.Header = name
+	case "query":
+		source.Query = name
+	case "body":
+		source.Body = name
+	default:
+		return d.Errf("key_from: must be header, query or body, and a name: %s", kind)
+	}
+	h.KeyFrom = append(h.KeyFrom, source)
+	return nil
+}
+
+// unmarshal reads a field of a fingerprint.
+func (f *Fingerprint) unmarshal(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.ArgErr()
+	}
+	name, values := args[0], args[1:]
+	list := map[string]*[]string{"fields": &f.Fields, "except": &f.Except, "headers": &f.Headers}[name]
+	switch {
+	case list != nil && len(values) > 0:
+		*list = values
+	case name == "body" && len(values) == 1:
+		f.Body = values[0]
+	case name == "any_host" && len(values) == 0:
+		f.AnyHost = true
+	default:
+		return d.Errf("fingerprint: must be body and a word, fields, except or headers and names, or any_host: %s", name)
 	}
 	return nil
 }

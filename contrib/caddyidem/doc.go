@@ -26,13 +26,29 @@
 // [Handler] has every option, with the names of the JSON configuration. The subdirectives of the
 // Caddyfile have the same names.
 //
+// # Differences from the gateway
+//
+// The handler has the policies of a gateway's route, except these:
+//
+//   - interrupted has no ask: a request whose outcome is unknown is refused or runs again.
+//   - other_fingerprints: after a change of the fingerprint, retries of earlier requests get 422.
+//   - authorize: place a handler such as forward_auth in front.
+//   - A time limit after which the client is answered with 504 and the upstream works on.
+//
+// Of the settings of a gateway, it has no encryption and compression of values, no secrets for
+// fingerprints (fingerprint_key), no files for large bodies (spool_dir), no quotas of scopes
+// (scope_in_flight, scope_keys), and no console. TLS, CORS, tokens, trusted proxies and health
+// checks are Caddy's own. A reload of Caddy does not refuse a change of key_from or key_prefix,
+// under which a retry finds no record of the request before it.
+//
 // # Errors of handlers
 //
 // A handler that returns an error leaves the response to Caddy and its error routes. The response
 // is not stored, and what error routes do is not protected. If reverse_proxy could not connect to
 // any upstream, no work has begun, and a retry runs the handlers again. After any other error, and
 // when an upstream breaks off, the work may have been done: the option interrupted decides about
-// the retry. A response of 401, 403, 408, 423, 425 or 429 is not stored either, and the retry runs.
+// the retry. Without the option keep, a response of 401, 403, 408, 423, 425 or 429 is not stored
+// either, and the retry runs.
 //
 // # Metrics
 //

@@ -67,7 +67,7 @@ func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if neverConnected(x.err, r) && !connected.Load() && response.status == 0 {
 			httpidem.NothingDone(ctx)
 		}
-	case response.refused():
+	case response.refused(x.handler.keep, st.Attempt()):
 		httpidem.NothingDone(ctx) // so the outcome is known
 	}
 }
@@ -123,13 +123,14 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// refused reports whether the response refuses the request, so that nothing was done. It is called
-// after the whole response was written. The status of a gRPC response is in its trailers.
-func (w *statusWriter) refused() bool {
+// refused reports whether the response to an attempt refuses the request and is not stored, so that
+// nothing was done. It is called after the whole response was written. The status of a gRPC
+// response is in its trailers.
+func (w *statusWriter) refused(keep httpidem.StatusPolicy, attempt int) bool {
 	header := w.Header()
 	trailer := http.Header{"Grpc-Status": header[http.TrailerPrefix+"Grpc-Status"]} // if it was not announced
 	status := httpidem.EquivalentStatus(w.status, header, trailer)
-	return status/100 == 4 && httpidem.KeepFinal(status) == httpidem.DispositionRelease
+	return status/100 == 4 && keep.Of(status, header, attempt) != httpidem.DispositionKeep
 }
 
 // Unwrap is for [http.ResponseController].

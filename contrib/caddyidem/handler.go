@@ -37,6 +37,20 @@ type Handler struct {
 	Methods []string `json:"methods,omitempty"`
 	// KeyHeader is the header field with the key. Default: Idempotency-Key.
 	KeyHeader string `json:"key_header,omitempty"`
+	// KeyFrom are the places of the key, in place of KeyHeader. The first one that a request has
+	// counts. Those in the body come last.
+	KeyFrom []KeySource `json:"key_from,omitempty"`
+	// KeyPrefix is put before each key in the store, so that a value that another handler with the
+	// same scope uses too is another key. Under another prefix a retry finds no record of the
+	// request before it. Default: none.
+	KeyPrefix string `json:"key_prefix,omitempty"`
+	// Keys is "any", or "uuid" to accept only UUIDs. Default: any.
+	Keys string `json:"keys,omitempty"`
+	// KeyWindow accepts only keys that contain their creation time (version 7 UUIDs and ULIDs),
+	// which may differ from now by no more. At most half of Retention. Default: any key.
+	KeyWindow caddy.Duration `json:"key_window,omitempty"`
+	// Strict accepts only keys in quotes in header fields. By default they may have none.
+	Strict bool `json:"strict,omitempty"`
 	// Optional lets requests without a key pass without protection. By default they are answered
 	// with 400.
 	Optional bool `json:"optional,omitempty"`
@@ -50,6 +64,17 @@ type Handler struct {
 	// and the handlers do not run again. Default: 1 MiB each. MaxResponse is at most MaxValue.
 	MaxBody     int64 `json:"max_body,omitempty"`
 	MaxResponse int64 `json:"max_response,omitempty"`
+
+	// Keep are the responses that are stored: "final", "all", or statuses and classes, such as 2xx
+	// and 404: see [httpidem.ParseStatusPolicy]. Default: final.
+	Keep []string `json:"keep,omitempty"`
+	// Headers are response fields that are stored in addition to [httpidem.DefaultKeepHeaders].
+	Headers []string `json:"headers,omitempty"`
+	// PublishRetention adds to each response to a request with a key how long it is kept.
+	PublishRetention bool `json:"publish_retention,omitempty"`
+	// Fingerprint is when two requests with a key are the same. Another request with the key is
+	// answered with 422. A change of it refuses the retries of requests from before.
+	Fingerprint Fingerprint `json:"fingerprint,omitzero"`
 
 	// Stream sends responses as they are written, such as event streams. A response that a handler
 	// flushes is then not stored, and its retries are answered with 410. By default flushes have no
@@ -69,6 +94,7 @@ type Handler struct {
 	PolicyURL string `json:"policy_url,omitempty"`
 
 	store      *store
+	keep       httpidem.StatusPolicy
 	middleware *httpidem.Middleware
 	log        *zap.Logger
 }
@@ -90,7 +116,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.store, err = openStore(ctx, h.Store); err != nil {
 		return err
 	}
-	h.middleware, err = httpidem.New(h.store.service, h.scopeOf, h.config())
+	cfg, err := h.config()
+	if err != nil {
+		return err
+	}
+	h.keep = cfg.Response.Status
+	h.middleware, err = httpidem.New(h.store.service, h.scopeOf, cfg)
 	return err
 }
 
@@ -107,10 +138,18 @@ func (h *Handler) check() error {
 		return fmt.Errorf("interrupted: must be refuse or run: %q", h.Interrupted)
 	case h.Profile != "" && h.Profile != profileStandard && h.Profile != profileStripe:
 		return fmt.Errorf("profile: must be standard or stripe: %q", h.Profile)
+	case h.Keys != "" && h.Keys != keysAny && h.Keys != keysUUID:
+		return fmt.Errorf("keys: must be any or uuid: %q", h.Keys)
+	case h.KeyWindow < 0:
+		return fmt.Errorf("key_window: must not be negative: %v", duration(h.KeyWindow))
+	case h.KeyWindow > 0 && h.Keys == keysUUID:
+		return errors.New("key_window: cannot go with keys uuid; both define the form of keys")
+	case len(h.KeyFrom) > 0 && h.KeyHeader != "":
+		return errors.New("key_from: cannot go with key_header")
 	case h.Wait < 0:
 		return fmt.Errorf("wait: must not be negative: %v", duration(h.Wait))
 	}
-	return nil
+	return h.Fingerprint.check()
 }
 
 // placeholder is a placeholder of Caddy.
@@ -121,25 +160,56 @@ func hasPlaceholders(scope string) bool {
 	return placeholder.MatchString(scope) && !strings.ContainsAny(placeholder.ReplaceAllString(scope, ""), "{}")
 }
 
-// config returns the configuration of the middleware.
-func (h *Handler) config() *httpidem.Config {
+// config returns the configuration of the middleware. It needs the store.
+func (h *Handler) config() (*httpidem.Config, error) {
+	words := h.Keep
+	if len(words) == 0 {
+		words = []string{"final"}
+	}
+	keep, err := httpidem.ParseStatusPolicy(words...)
+	if err != nil {
+		return nil, fmt.Errorf("keep: %w", err)
+	}
+	key := httpidem.KeyConfig{Header: h.KeyHeader, Prefix: h.KeyPrefix, Optional: h.Optional, Strict: h.Strict}
+	for i, from := range h.KeyFrom {
+		source := httpidem.KeySource(from)
+		if err := source.Validate(); err != nil {
+			return nil, fmt.Errorf("key_from[%d]: %w", i, err)
+		}
+		key.Sources = append(key.Sources, source)
+	}
+	switch retention := h.store.service.Config().Retention; {
+	case 2*duration(h.KeyWindow) > retention:
+		return nil, fmt.Errorf("key_window: must be at most half of the retention of %v, since a key is otherwise accepted after its record has expired: %v",
+			retention, duration(h.KeyWindow))
+	case h.KeyWindow > 0:
+		key.Check = httpidem.KeysWithin(duration(h.KeyWindow), duration(h.KeyWindow))
+	case h.Keys == keysUUID:
+		key.Check = httpidem.UUIDKeys
+	}
 	return &httpidem.Config{
 		Methods: h.Methods, MaxBodyBytes: h.MaxBody, PassTooLarge: h.Optional, Wait: duration(h.Wait), FailOpen: h.FailOpen, PolicyURL: h.PolicyURL,
-		Key:         httpidem.KeyConfig{Header: h.KeyHeader, Optional: h.Optional},
-		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepFlushed: !h.Stream},
-		Fingerprint: httpidem.Fingerprint{Func: fingerprint},
-		Profile:     h.profile(), Observer: h.store.observe,
-	}
+		Key:         key,
+		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepHeaders: h.Headers, KeepFlushed: !h.Stream, Status: keep},
+		Fingerprint: h.Fingerprint.config(), PublishRetention: h.PublishRetention,
+		Profile: h.profile(), Observer: h.store.observe,
+	}, nil
 }
 
-// fingerprint adds the request as the client sent it: handlers in front of this one may have
-// rewritten it, and given two paths the same one.
-func fingerprint(d *httpidem.Digest, r *http.Request, body *httpidem.Body) error {
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		d.Text(original.Method)
-		d.Text(original.RequestURI)
-	}
-	return httpidem.WholeRequest(d, r, body)
+// The values of Handler.Keys.
+const (
+	keysAny  = "any"
+	keysUUID = "uuid"
+)
+
+// KeySource is a place of a key. It must have one field.
+type KeySource struct {
+	// Header is the name of a header field.
+	Header string `json:"header,omitempty"`
+	// Query is the name of a query parameter.
+	Query string `json:"query,omitempty"`
+	// Body is the JSON pointer of a text or a whole number in a JSON body, such as /data/id.
+	Body string `json:"body,omitempty"`
 }
 
 // The values of Handler.Profile.
