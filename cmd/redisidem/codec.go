@@ -1,13 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/redisidem"
@@ -35,7 +29,7 @@ func (f *codecFlags) codec() (values redisidem.Codec, keys []codec.EncryptionKey
 		chain = append(chain, compression)
 	}
 	if f.EncryptionKeyFile != "" {
-		if keys, err = readKeyRing(f.EncryptionKeyFile); err != nil {
+		if keys, err = codec.ReadEncryptionKeys(f.EncryptionKeyFile); err != nil {
 			return nil, nil, configfile.Within("encryption_key_file", err)
 		}
 		encryption, err := codec.NewEncryption(keys...)
@@ -49,35 +43,4 @@ func (f *codecFlags) codec() (values redisidem.Codec, keys []codec.EncryptionKey
 	}
 	values, err = codec.Chain(chain...)
 	return values, keys, err
-}
-
-// readKeyRing reads the keys of a file. Empty lines and lines that begin with # are left out. Its
-// errors do not contain what it has read, which may be a secret.
-func readKeyRing(file string) ([]codec.EncryptionKey, error) {
-	const size = 32
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var keys []codec.EncryptionKey
-	number := 0
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		number++
-		words := strings.Fields(lines.Text())
-		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
-			continue
-		}
-		var secret []byte
-		if len(words) == 2 {
-			secret, err = base64.StdEncoding.DecodeString(words[1])
-		}
-		if len(words) != 2 || err != nil || len(secret) != size {
-			return nil, fmt.Errorf("%s:%d: must be an ID, a space, and %d bytes in base64", file, number, size)
-		}
-		keys = append(keys, codec.EncryptionKey{ID: words[0], Secret: secret})
-	}
-	if len(keys) == 0 {
-		return nil, errors.New(file + " has no keys")
-	}
-	return keys, nil
 }

@@ -23,9 +23,11 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 
 // UnmarshalCaddyfile implements [caddyfile.Unmarshaler]. The subdirectives have the names of the
 // JSON fields. Switches have no argument: optional, unscoped, stream, strict, publish_retention,
-// fail_open and auto_pipeline. Sizes may have units, as in 1MiB. Each place of a key is a line of
-// its own, such as key_from body /data/id. A fingerprint has a line for each of its fields, such as
-// fingerprint body json, fingerprint except sent_at and fingerprint any_host.
+// compressed, accept_plain, fail_open and auto_pipeline. Sizes may have units, as in 1MiB.
+//
+// Each place of a key is a line of its own, such as key_from body /data/id. A fingerprint has a
+// line for each of its fields, such as fingerprint body json, fingerprint except sent_at and
+// fingerprint any_host.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name of the directive
 	if d.NextArg() {
@@ -33,7 +35,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	texts := map[string]*string{
 		"redis": &h.Redis, "namespace": &h.Namespace, "scope": &h.Scope, "key_header": &h.KeyHeader,
-		"key_prefix": &h.KeyPrefix, "keys": &h.Keys, "interrupted": &h.Interrupted, "profile": &h.Profile, "policy_url": &h.PolicyURL,
+		"key_prefix": &h.KeyPrefix, "encryption_key_file": &h.EncryptionKeyFile, "spool_dir": &h.SpoolDir, "keys": &h.Keys, "interrupted": &h.Interrupted, "profile": &h.Profile, "policy_url": &h.PolicyURL,
 	}
 	durations := map[string]*caddy.Duration{
 		"timeout": &h.Timeout, "lease": &h.Lease, "retention": &h.Retention, "wait": &h.Wait,
@@ -41,7 +43,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	switches := map[string]*bool{
 		"unscoped": &h.Unscoped, "optional": &h.Optional, "fail_open": &h.FailOpen, "stream": &h.Stream, "auto_pipeline": &h.AutoPipeline,
-		"strict": &h.Strict, "publish_retention": &h.PublishRetention,
+		"strict": &h.Strict, "publish_retention": &h.PublishRetention, "compressed": &h.Compressed, "accept_plain": &h.AcceptPlain,
 	}
 	lists := map[string]*[]string{"methods": &h.Methods, "keep": &h.Keep, "headers": &h.Headers}
 	for d.NextBlock(0) {
@@ -74,6 +76,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = h.Fingerprint.unmarshal(d)
 		case name == "max_body":
 			err = size(d, func(n int64) { h.MaxBody = n })
+		case name == "spool_above":
+			err = size(d, func(n int64) { h.SpoolAbove = n })
+		case name == "spool_bytes":
+			err = size(d, func(n int64) { h.SpoolBytes = n })
 		case name == "max_response":
 			err = size(d, func(n int64) { h.MaxResponse = n })
 		case name == "max_value":

@@ -191,7 +191,7 @@ func (h *Handler) config() (*httpidem.Config, error) {
 		Methods: h.Methods, MaxBodyBytes: h.MaxBody, PassTooLarge: h.Optional, Wait: duration(h.Wait), FailOpen: h.FailOpen, PolicyURL: h.PolicyURL,
 		Key:         key,
 		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepHeaders: h.Headers, KeepFlushed: !h.Stream, Status: keep},
-		Fingerprint: h.Fingerprint.config(), PublishRetention: h.PublishRetention,
+		Fingerprint: h.Fingerprint.config(), PublishRetention: h.PublishRetention, Spool: h.store.spool,
 		Profile: h.profile(), Observer: h.store.observe,
 	}, nil
 }

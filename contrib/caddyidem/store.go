@@ -15,6 +15,7 @@ import (
 
 	"github.com/redisidem/redisidem/contrib/promidem"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
@@ -38,6 +39,21 @@ type Store struct {
 	// Durability is the number of replicas that must acknowledge each claim and each response.
 	// Default: 0.
 	Durability int `json:"durability,omitempty"`
+	// EncryptionKeyFile encrypts values with AES-256-GCM. The file has one key on each line, newest
+	// first: see [codec.ReadEncryptionKeys]. The first key encrypts, and all of them decrypt. It is
+	// read with each configuration of Caddy. Default: values are not encrypted.
+	EncryptionKeyFile string `json:"encryption_key_file,omitempty"`
+	// Compressed compresses values of 1 KiB and more, before they are encrypted.
+	Compressed bool `json:"compressed,omitempty"`
+	// AcceptPlain also accepts values that were stored without encryption and compression: for one
+	// retention after these are introduced.
+	AcceptPlain bool `json:"accept_plain,omitempty"`
+	// SpoolDir is a folder for the bodies of requests that are larger than SpoolAbove, which are in
+	// memory otherwise. SpoolBytes limits all of its files together, and is at least MaxBody. The
+	// other two need SpoolDir. Default: no folder, 64 KiB and 1 GiB.
+	SpoolDir   string `json:"spool_dir,omitempty"`
+	SpoolAbove int64  `json:"spool_above,omitempty"`
+	SpoolBytes int64  `json:"spool_bytes,omitempty"`
 	// AutoPipeline sends the commands of concurrent requests in common pipelines.
 	AutoPipeline bool `json:"auto_pipeline,omitempty"`
 }
@@ -46,6 +62,7 @@ type Store struct {
 type store struct {
 	pooled   string // its name in stores
 	service  *redisidem.Service
+	spool    *httpidem.Spool // nil if all bodies are in memory
 	metrics  *promidem.Metrics
 	requests *prometheus.CounterVec
 }
@@ -67,11 +84,16 @@ func openStore(ctx caddy.Context, cfg Store) (*store, error) {
 	if cfg.Redis == "" {
 		return nil, errors.New("redis: is required: the URL of the server")
 	}
-	name, err := json.Marshal(cfg)
+	values, version, err := cfg.codec()
 	if err != nil {
 		return nil, err
 	}
-	value, _, err := stores.LoadOrNew(string(name), func() (caddy.Destructor, error) { return newStore(ctx, string(name), cfg) })
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	name := string(text) + version // other keys make another store
+	value, _, err := stores.LoadOrNew(name, func() (caddy.Destructor, error) { return newStore(ctx, name, cfg, values) })
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +107,65 @@ func openStore(ctx caddy.Context, cfg Store) (*store, error) {
 	return s, nil
 }
 
-func newStore(ctx caddy.Context, name string, cfg Store) (*store, error) {
+// compressFrom is the size in bytes from which values are compressed.
+const compressFrom = 1 << 10
+
+// codec returns the codec of values, or nil if they are stored as they are. version differs between
+// the contents of EncryptionKeyFile.
+func (c *Store) codec() (values redisidem.Codec, version string, err error) {
+	var chain []redisidem.Codec
+	if c.Compressed {
+		compression, err := codec.NewCompression(compressFrom)
+		if err != nil {
+			return nil, "", fmt.Errorf("compressed: %w", err)
+		}
+		chain = append(chain, compression)
+	}
+	if c.EncryptionKeyFile != "" {
+		keys, err := codec.ReadEncryptionKeys(c.EncryptionKeyFile)
+		if err != nil {
+			return nil, "", fmt.Errorf("encryption_key_file: %w", err)
+		}
+		encryption, err := codec.NewEncryption(keys...)
+		if err != nil {
+			return nil, "", fmt.Errorf("encryption_key_file: %s: %w", c.EncryptionKeyFile, err)
+		}
+		digest := sha256.New()
+		for _, k := range keys {
+			_, _ = fmt.Fprintf(digest, "%q %x\n", k.ID, k.Secret) // a digest returns no error
+		}
+		chain, version = append(chain, encryption), hex.EncodeToString(digest.Sum(nil))
+	}
+	switch {
+	case len(chain) == 0 && c.AcceptPlain:
+		return nil, "", errors.New("accept_plain: needs encryption_key_file or compressed")
+	case len(chain) == 0:
+		return nil, "", nil
+	}
+	if values, err = codec.Chain(chain...); err == nil && c.AcceptPlain {
+		values = codec.Optional(values)
+	}
+	return values, version, err
+}
+
+// openSpool returns the spool, or nil if all bodies are in memory.
+func (c *Store) openSpool() (*httpidem.Spool, error) {
+	switch {
+	case c.SpoolDir == "" && c.SpoolAbove != 0:
+		return nil, errors.New("spool_above: needs spool_dir")
+	case c.SpoolDir == "" && c.SpoolBytes != 0:
+		return nil, errors.New("spool_bytes: needs spool_dir")
+	case c.SpoolDir == "":
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	spool, err := httpidem.NewSpool(&httpidem.SpoolConfig{Dir: c.SpoolDir, Above: c.SpoolAbove, MaxBytes: c.SpoolBytes})
+	if err != nil {
+		return nil, fmt.Errorf("spool_dir: %w", err)
+	}
+	return spool, nil
+}
+
+func newStore(ctx caddy.Context, name string, cfg Store, values redisidem.Codec) (*store, error) {
 	s := &store{pooled: name, metrics: promidem.New(nil), requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "redisidem_http_requests_total", Help: "Requests by result.",
 	}, []string{"result"})}
@@ -93,9 +173,12 @@ func newStore(ctx caddy.Context, name string, cfg Store) (*store, error) {
 	opening, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	var err error
+	if s.spool, err = cfg.openSpool(); err != nil {
+		return nil, err
+	}
 	s.service, err = redisidem.Open(opening, cfg.Redis, &redisidem.Config{
 		Namespace: cfg.Namespace, Timeout: duration(cfg.Timeout), Lease: duration(cfg.Lease), Retention: duration(cfg.Retention), MaxValueBytes: cfg.MaxValue,
-		Durability: cfg.Durability, AutoPipeline: cfg.AutoPipeline, Observer: s.metrics, Logger: slog.New(currentLog{}),
+		Codec: values, Durability: cfg.Durability, AutoPipeline: cfg.AutoPipeline, Observer: s.metrics, Logger: slog.New(currentLog{}),
 	})
 	if err != nil {
 		return nil, err
