@@ -46,7 +46,8 @@ func (c *gatewayConsole) open(listen string, service *redisidem.Service, activit
 	}
 	cfg.Logger, cfg.Activity = log, activity
 	p := &consolePages{cfg: cfg}
-	return p, p.replace(service)
+	err = p.replace(service)
+	return p, err
 }
 
 // consolePages is the console of a gateway, whose service a reload replaces.
