@@ -62,7 +62,7 @@ func TestLargeBodiesAreSpooled(t *testing.T) {
 	var n, spooled atomic.Int64
 	dir, next := t.TempDir(), counting(&n)
 	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		files, _ := filepath.Glob("/proc/self/fd/*") // there are none on other systems
+		files, _ := filepath.Glob("/proc/self/fd/*") // only Linux has them
 		for _, file := range files {
 			if name, err := os.Readlink(file); err == nil && strings.HasPrefix(name, dir) {
 				spooled.Add(1)
