@@ -339,6 +339,14 @@ var mutants = []mutant{
 		killer: "TestClaimThatIsRepeatedAfterAnUnlockIsRefused",
 	},
 	{
+		name: "unlockother", // an operator takes the lease of a worker that came after the one that was seen
+		file: "lua/unlock.lua",
+		old:  "if ARGV[2] ~= '' and fence ~= ARGV[2] then\n",
+		new:  "if false then\n",
+
+		killer: "TestActsAreRefusedIfTheKeyIsNotAsItWasRead",
+	},
+	{
 		name: "heldalways", // a repeated commit reports that the lease was kept, although its lock is gone
 		file: "lua/commit.lua",
 		old:  "local held = '0'\n",
