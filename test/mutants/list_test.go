@@ -89,6 +89,13 @@ var mutants = []mutant{
 		killer: "TestCompletersLeaveAPausedFlowAlone",
 	},
 	{
+		name:   "pausecounts", // keys become dead letters because their flow was paused
+		file:   "redisidem/completerpause.go",
+		old:    "	return l.deadLetterReason(resumed), nil\n",
+		new:    "	return why, nil\n",
+		killer: "TestCompleterThatStartsAfterAResumeDoesNotCountThePause",
+	},
+	{
 		name: "norenew", // a lease is never renewed
 		file: "redisidem/renewal.go",
 		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",
