@@ -5,10 +5,13 @@
 -- KEYS[1] record   KEYS[2] lock
 -- KEYS[3] due index   KEYS[4] dead letters: both of the record's flow; left out when it is unknown
 -- ARGV[1] nonce, echoed in the reply
+-- ARGV[2] when the record that the caller has seen was created, since it may have been deleted and
+--         made again; '' for any
 --
 -- Replies
 --   OK      nonce: the key is canceled, by this call or an earlier one
 --   GONE    nonce: the record does not exist
+--   MOVED   nonce: the record was made later
 --   DONE    nonce: too late, because the record is finished
 --   LATE    nonce: too late, because the flow has failed already, or is behind its point of no
 --           return
@@ -41,6 +44,10 @@ local revision, owner, fence, stage, counts, spent, rest =
   string.match(r[1], '^2 (%d+) (%S+) (%d+) (%d+) (%d+ %d+) (%S+) (%d+ %S+)$')
 if not revision then
   return 'DAMAGED ' .. nonce .. '\n\nunknown schema version, or control cannot be read'
+end
+if ARGV[2] ~= '' and string.match(rest, '^%d+') ~= ARGV[2] then
+  master()
+  return 'MOVED ' .. nonce
 end
 local late = r[5] or string.find(r[2] or '', '^compensate:%d+$')
 if r[4] and (late or not r[6]) then

@@ -4,6 +4,7 @@
 --
 -- KEYS[1] record   KEYS[2] lock   KEYS[3] due index   KEYS[4] dead letters
 -- ARGV[1] nonce, echoed in the reply
+-- ARGV[2] the fence that the caller has seen, '' for any
 --
 -- Replies
 --   OK      nonce
@@ -11,13 +12,14 @@
 --   DONE    nonce: the record is finished; its dead letter was dropped
 --   BUSY    nonce, remaining time of the lock in milliseconds
 --   ALIVE   nonce: the key is in the due index and is not a dead letter
+--   MOVED   nonce: the fence is another one, so there was a claim or an act since
 --   OTHER   nonce; the record's flow, which has another index and list
 --   DAMAGED nonce; what is wrong
 --
 -- Safe to repeat: yes. The second time the key is not a dead letter.
 -- redis.call: 9 (HMGET, PTTL, TIME, HSET, HDEL, ZREM, ZADD, PTTL, PEXPIRE); 1 more when the key was
 -- not a dead letter (ZSCORE), and 1 more when the index is new (PEXPIRE). 2 for GONE and DONE
--- (HMGET, ZREM), 3 for ALIVE (HMGET, ZSCORE, ZREM).
+-- (HMGET, ZREM), 3 for ALIVE (HMGET, ZSCORE, ZREM), 2 for MOVED (HMGET, HDEL).
 local nonce = ARGV[1]
 local member = string.sub(KEYS[1], -32)
 
@@ -33,9 +35,13 @@ if r[2] == 'finished' then
   redis.call('ZREM', KEYS[4], member)
   return 'DONE ' .. nonce
 end
-local revision, stage = string.match(r[1], '^2 (%d+) %S+ %d+ (%d+) ')
+local revision, fence, stage = string.match(r[1], '^2 (%d+) %S+ (%d+) (%d+) ')
 if not revision then
   return 'DAMAGED ' .. nonce .. '\n\nunknown schema version, or control cannot be read'
+end
+if ARGV[2] ~= '' and fence ~= ARGV[2] then
+  redis.call('HDEL', KEYS[1], '') -- changes nothing, but only a master accepts it
+  return 'MOVED ' .. nonce
 end
 local flow = string.match(r[4] or '', '^[^/]*')
 if string.sub(KEYS[3], -#flow - 5) ~= ':due:' .. flow then

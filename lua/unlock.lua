@@ -3,15 +3,19 @@
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] nonce, echoed in the reply
+-- ARGV[2] the fence that the caller has seen, '' for any
 --
 -- Replies
 --   OK      nonce
 --   GONE    nonce: the record does not exist; a stray lock was deleted
 --   DONE    nonce: the record is finished; a stray lock was deleted
+--   MOVED   nonce: the fence is another one, so the lease that the caller has seen is not the last
 --   DAMAGED nonce; what is wrong
 --
--- Safe to repeat: yes, but each time it takes the lease away from its holder at that moment.
--- redis.call: 3 (HMGET, DEL, HSET), 2 more when a caller waits (HDEL, PUBLISH).
+-- Safe to repeat: yes. With ARGV[2] '', each time takes the lease away from its holder at that
+-- moment. With a fence, a repeated call gets MOVED and changes nothing.
+-- redis.call: 3 (HMGET, DEL, HSET), 2 more when a caller waits (HDEL, PUBLISH). 2 for MOVED (HMGET,
+-- HDEL).
 local nonce = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting')
@@ -23,6 +27,10 @@ if r[1] then
   revision, owner, fence, counts, spent, rest = string.match(r[1], '^2 (%d+) (%S+) (%d+) (%d+ %d+ %d+) (%S+) (%d+ %S+)$')
   if not revision then
     return 'DAMAGED ' .. nonce .. '\n\nunknown schema version, or control cannot be read'
+  end
+  if ARGV[2] ~= '' and fence ~= ARGV[2] then
+    redis.call('HDEL', KEYS[1], '') -- changes nothing, but only a master accepts it
+    return 'MOVED ' .. nonce
   end
 end
 redis.call('DEL', KEYS[2])

@@ -16,8 +16,8 @@ func (f *Flow) refusedOften(r refusals, revision int64) bool {
 }
 
 // deadLetterReason returns why a completer makes the key a dead letter, or "" if it does not. The
-// time in which the flow was paused does not count: paused is when that was last so.
-func (l *Lease) deadLetterReason(paused time.Time) string {
+// time in which the flow was paused does not count: resumed is when that last ended.
+func (l *Lease) deadLetterReason(resumed time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.key
@@ -31,7 +31,7 @@ func (l *Lease) deadLetterReason(paused time.Time) string {
 	// Without a bound the record would never expire, because each claim prolongs it.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
-	since := latest(latest(k.CreatedAt, k.requeued.at), paused)
+	since := latest(latest(k.CreatedAt, k.requeued.at), resumed)
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > max(bound, l.flow.cfg.Deadline) {
 		return fmt.Sprintf("interim answers for %v", age)
 	}

@@ -29,14 +29,14 @@ func (sc *Scope) Cancel(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	return sc.service.cancel(ctx, id, "", nil)
+	return sc.service.cancel(ctx, id, protocol.Seen{}, "", nil)
 }
 
 // cancel cancels a key of the flow, as name/version; "" if the flow is unknown. The audit is nil
-// for a program's own call.
-func (s *Service) cancel(ctx context.Context, id identity, flow string, audit *protocol.Audit) error {
+// for a program's own call, which has seen nothing.
+func (s *Service) cancel(ctx context.Context, id identity, seen protocol.Seen, flow string, audit *protocol.Audit) error {
 	for range 3 { // the record may be another one the second time
-		r, err := s.ask(ctx, "cancel", s.redis.NewCancel(id, flow).Audited(id, audit))
+		r, err := s.ask(ctx, "cancel", s.redis.NewCancel(id, seen, flow).Audited(id, audit))
 		if err != nil {
 			return err
 		}

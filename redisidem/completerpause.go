@@ -14,24 +14,16 @@ import (
 type pausedFlows struct {
 	mu     sync.Mutex
 	now    map[string]bool      // by name or name/version
-	last   map[string]time.Time // when each was seen to be paused, by the server's clock
 	keptAt map[string]time.Time // when the keys of each flow name were kept from expiring
 }
 
-// learn remembers the flows and versions that are paused at a time of the server.
-func (p *pausedFlows) learn(flows []string, at time.Time) {
+// learn remembers the flows and versions that are paused.
+func (p *pausedFlows) learn(flows []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(flows) == 0 {
-		p.now = nil
-		return
-	}
 	p.now = make(map[string]bool, len(flows))
-	if p.last == nil {
-		p.last = make(map[string]time.Time)
-	}
 	for _, flow := range flows {
-		p.now[flow], p.last[flow] = true, at
+		p.now[flow] = true
 	}
 }
 
@@ -40,13 +32,6 @@ func (p *pausedFlows) has(name, id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.now[name] || p.now[id]
-}
-
-// lastSeen returns when the flow was last seen to be paused; the zero time for never.
-func (p *pausedFlows) lastSeen(f *Flow) time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return latest(p.last[f.cfg.Name], p.last[f.id])
 }
 
 // keepNow reports whether it is time to keep the keys of a flow name from expiring.
@@ -130,6 +115,23 @@ func (c *Completer) readPauses(ctx context.Context) error {
 	for _, p := range all {
 		flows = append(flows, p.Flow)
 	}
-	c.paused.learn(flows, time.Now())
+	c.paused.learn(flows)
 	return nil
+}
+
+// deadLetterReason returns why the key becomes a dead letter, or "" if it does not. Redis is asked
+// for the last pause only if there is a reason without one, since that is rare.
+func (c *Completer) deadLetterReason(ctx context.Context, l *Lease) (string, error) {
+	var resumed time.Time
+	why := l.deadLetterReason(resumed)
+	if why == "" {
+		return "", nil
+	}
+	bounded, cancel := c.service.bounded(ctx)
+	defer cancel()
+	resumed, err := c.service.redis.Resumed(bounded, l.flow.id)
+	if err = explain(ctx, "completer", err); err != nil {
+		return "", err
+	}
+	return l.deadLetterReason(resumed), nil
 }

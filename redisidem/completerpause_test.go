@@ -215,3 +215,27 @@ func TestPausesStayKnownWithoutRedis(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestCompleterThatStartsAfterAResumeDoesNotCountThePause has another completer, which ends with
+// the pause and has kept the keys from expiring.
+func TestCompleterThatStartsAfterAResumeDoesNotCountThePause(t *testing.T) {
+	for name, work := range map[string]redisidem.StageFunc{
+		"failed": fails(errStage), "interim": outcome(redisidem.Interim("paid", redisidem.JSON(202, "confirm"))),
+	} {
+		for _, paused := range []string{"cart", "cart/1"} {
+			t.Run(name+" "+paused, func(t *testing.T) {
+				inBubble(t, func(b *bubble) {
+					svc := b.service(redisidem.Config{})
+					in := redisidem.NewInspector(svc)
+					first := mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Stages[2].Work = work }))
+					_, _ = svc.Scope("a").DoFlow(ctx, "k", request, first)
+					mustBe(b, in.Pause(ctx, paused, false, act), nil)
+					b.runFor(mustCompleterWith(b, svc, redisidem.CompleterConfig{Interval: time.Minute}, first), 96*time.Hour)
+					mustBe(b, in.Resume(ctx, paused, act), nil)
+					var runs atomic.Int64
+					mustSweep(b, mustCompleter(b, b.service(redisidem.Config{}), working(b, 1, &runs)), redisidem.SweepResult{Due: 1, Finished: 1})
+				})
+			})
+		}
+	}
+}

@@ -60,7 +60,10 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 		return key, err
 	}
 	ctx = lease.caller()
-	if why := lease.deadLetterReason(c.paused.lastSeen(f)); why != "" {
+	switch why, err := c.deadLetterReason(ctx, lease); {
+	case err != nil:
+		return nil, errors.Join(err, lease.abandonUnbegun(ctx, err))
+	case why != "":
 		return nil, lease.makeDeadLetter(ctx, why)
 	}
 	key, err = c.run(ctx, lease, f)

@@ -31,7 +31,7 @@ func (c *Completer) turns(ctx context.Context, flows []*workers, length time.Dur
 	}
 	t, err = s.redis.TakeTurns(bounded, asked, max(length, time.Millisecond))
 	if err == nil {
-		c.paused.learn(t.Paused, t.Began())
+		c.paused.learn(t.Paused)
 	}
 	for _, name := range t.Flows {
 		if w := byName[name]; w != nil && c.runnable(name) != nil {

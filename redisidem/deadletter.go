@@ -136,13 +136,13 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	if flow == "" {
 		return invalid("key", "belongs to no flow")
 	}
-	return sc.service.requeue(ctx, id, flow, nil)
+	return sc.service.requeue(ctx, id, flow, "", nil)
 }
 
-// requeue takes a key of the flow with that name out of the dead letters. The audit is nil for a
-// program's own call.
-func (s *Service) requeue(ctx context.Context, id identity, flow string, audit *protocol.Audit) error {
-	r, err := s.ask(ctx, "requeue", s.redis.NewRequeue(id, flow).Audited(id, audit))
+// requeue takes a key of the flow with that name out of the dead letters, if it has that fence, or
+// any for "". The audit is nil for a program's own call.
+func (s *Service) requeue(ctx context.Context, id identity, flow, fence string, audit *protocol.Audit) error {
+	r, err := s.ask(ctx, "requeue", s.redis.NewRequeue(id, flow, fence).Audited(id, audit))
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ var (
 	ErrLocked = errors.New("redisidem: key already locked")
 	// ErrFinished is returned by Lock and Update for a finished key: it never changes.
 	ErrFinished = errors.New("redisidem: key is finished")
-	// ErrStale is returned by Update and Delete when the record has advanced since the caller read
-	// it.
+	// ErrStale is returned by Update, Delete and the acts of an [Inspector] when the record has
+	// advanced since the caller read it.
 	ErrStale = errors.New("redisidem: key has moved on")
 	// ErrFingerprintMismatch is returned when the key was first used with another request.
 	ErrFingerprintMismatch = errors.New("redisidem: key was used with another request")

@@ -45,21 +45,27 @@ func (a Act) audit(what string) (*protocol.Audit, error) {
 	return &protocol.Audit{Act: what, Actor: a.Actor, Reason: a.Reason}, nil
 }
 
-// Unlock takes the lease on a key away from its worker, as [Scope.Unlock] does. It takes one round
-// trip.
+// Unlock takes the lease on a key away from its worker, as [Scope.Unlock] does. It is the lease
+// that the caller has read: if another worker has claimed the key since, Unlock returns [ErrStale]
+// and changes nothing. A worker that has committed a stage under the same lease loses it. It takes
+// one round trip.
 //
-// It returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only read.
+// It also returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only
+// read.
 func (in *Inspector) Unlock(ctx context.Context, key *KeyInfo, a Act) error {
 	audit, err := key.audit(a, "unlock")
 	if err != nil {
 		return err
 	}
-	return in.service.unlock(ctx, key.id, audit)
+	return in.service.unlock(ctx, key.id, key.fence, audit)
 }
 
-// Cancel stops the flow of a key, as [Scope.Cancel] does. It takes two round trips.
+// Cancel stops the flow of a key, as [Scope.Cancel] does. It takes two round trips. The flow may
+// have advanced since the caller read the key, and is stopped where it is then. If the key was
+// deleted and made again since, Cancel returns [ErrStale] and changes nothing.
 //
-// It returns the errors of Scope.Cancel, and [ErrNotPermitted] if the Redis user may only read.
+// It also returns the errors of Scope.Cancel, and [ErrNotPermitted] if the Redis user may only
+// read.
 func (in *Inspector) Cancel(ctx context.Context, key *KeyInfo, a Act) error {
 	audit, err := key.audit(a, "cancel")
 	if err != nil {
@@ -71,13 +77,15 @@ func (in *Inspector) Cancel(ctx context.Context, key *KeyInfo, a Act) error {
 	if key.Flow == "" {
 		return invalid("key", "belongs to no flow")
 	}
-	return in.service.cancel(ctx, key.id, key.Flow, audit)
+	return in.service.cancel(ctx, key.id, key.seen(), key.Flow, audit)
 }
 
 // Requeue takes a key out of the dead letters, so that a [Completer] continues it at once, as
-// [Scope.Requeue] does. It takes two round trips.
+// [Scope.Requeue] does. It takes two round trips. If the key was claimed, canceled or updated since
+// the caller read it, Requeue returns [ErrStale] and changes nothing.
 //
-// It returns the errors of Scope.Requeue, and [ErrNotPermitted] if the Redis user may only read.
+// It also returns the errors of Scope.Requeue, and [ErrNotPermitted] if the Redis user may only
+// read.
 func (in *Inspector) Requeue(ctx context.Context, key *KeyInfo, a Act) error {
 	audit, err := key.audit(a, "requeue")
 	if err != nil {
@@ -90,7 +98,7 @@ func (in *Inspector) Requeue(ctx context.Context, key *KeyInfo, a Act) error {
 	if flow == "" {
 		return invalid("key", "belongs to no flow")
 	}
-	return in.service.requeue(ctx, key.id, flow, audit)
+	return in.service.requeue(ctx, key.id, flow, key.fence, audit)
 }
 
 // Resolve gives an unfinished key an outcome that was found out by hand, as [Scope.Update] does. It

@@ -101,6 +101,36 @@ func TestRefusedActsChangeNothingAndAreAudited(t *testing.T) {
 	})
 }
 
+// TestActsAreRefusedIfTheKeyIsNotAsItWasRead lets another worker claim, or make, the key between
+// the read and the act.
+func TestActsAreRefusedIfTheKeyIsNotAsItWasRead(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		in := e.inEveryState()
+		seen := in.mustGet(t, "in-flight", redisidem.KeyInFlight)
+		mustBe(t, in.Unlock(ctx, seen, act), nil)
+		next, err := e.service().Scope("in-flight").Lock(ctx, "key")
+		mustBe(t, err, nil)
+		mustBe(t, in.Unlock(ctx, seen, act), redisidem.ErrStale)
+		in.mustBeAudited(t, 2, "unlock", seen.ID, "stale")
+		_, err = next.Commit(ctx, redisidem.Finish(redisidem.JSON(201, "charged")))
+		mustBe(t, err, nil)
+
+		dead := in.mustGet(t, "dead", redisidem.KeyDead)
+		scope := e.service().Scope("dead")
+		lease, err := scope.Lock(ctx, "key")
+		mustBe(t, err, nil)
+		mustBe(t, lease.Abandon(ctx), nil)
+		mustBe(t, in.Requeue(ctx, dead, act), redisidem.ErrStale)
+		in.mustBeAudited(t, 3, "requeue", dead.ID, "stale")
+		dead = in.mustGet(t, "dead", redisidem.KeyDead)
+
+		mustBe(t, in.Delete(ctx, dead, act), nil)
+		start(t, scope, "key")
+		mustBe(t, in.Cancel(ctx, dead, act), redisidem.ErrStale)
+		in.mustBeAudited(t, 5, "cancel", dead.ID, "stale")
+	})
+}
+
 func TestActsNeedAnActorAndAReason(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})

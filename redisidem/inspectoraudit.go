@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -82,25 +81,30 @@ func goOn(on bool) error {
 }
 
 // recordMany runs an act on many keys. It writes an entry into the audit before it, and one after
-// it with the counts that it returns. Both are under the ID of the key with this scope and value,
-// which stands for all of them.
-func (in *Inspector) recordMany(ctx context.Context, what, scope, value string, a Act, run func() (counts string, err error)) error {
-	audit, err := a.audit(what + ": began")
+// it with the counts that it returns. The act can write others about its progress. All are under
+// the ID of the key with this scope and value, which stands for all of them.
+func (in *Inspector) recordMany(
+	ctx context.Context, what, scope, value string, a Act, run func(progress func(text string) error) (counts string, err error),
+) error {
+	audit, err := a.audit(what)
 	if err != nil {
 		return err
 	}
 	s := in.service
 	id := protocol.Identify(s.cfg.Namespace, scope, value, protocol.DigestOf(scope, value))
-	if _, err := s.ask(ctx, "audit", s.redis.NewAudit(id, audit)); err != nil {
+	record := func(ctx context.Context, text string) error {
+		audit.Act = what + ": " + text
+		_, err := s.ask(ctx, "audit", s.redis.NewAudit(id, audit))
 		return err
 	}
-	counts, err := run()
+	if err := record(ctx, "began"); err != nil {
+		return err
+	}
+	counts, err := run(func(text string) error { return record(ctx, text) })
 	how := "ended"
 	if err != nil {
 		how = "stopped"
 	}
-	audit.Act = fmt.Sprintf("%s: %s, %s", what, how, counts)
 	// The act is over although its caller may have left.
-	_, auditErr := s.ask(context.WithoutCancel(ctx), "audit", s.redis.NewAudit(id, audit))
-	return errors.Join(err, auditErr)
+	return errors.Join(err, record(context.WithoutCancel(ctx), how+", "+counts))
 }

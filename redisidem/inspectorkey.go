@@ -110,7 +110,8 @@ type KeyInfo struct {
 	Journal []JournalEntry
 	Key     *Key
 
-	id identity
+	id    identity
+	fence string // of the last claim, or of an act since; "" if it could not be read
 }
 
 // inspectedFields are the fields that lists read: all that have no value of the application, and
@@ -124,7 +125,7 @@ var inspectedFields = []string{
 func (s *Service) describe(id identity, v protocol.Inspection) *KeyInfo {
 	info := &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, id: id}
 	if err := s.describeRecord(info, v); err != nil {
-		info = &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, State: KeyUnreadable, Err: fromProtocol(err), id: id}
+		info = &KeyInfo{ID: id.Digest, At: v.At, Life: v.Life, State: KeyUnreadable, Err: fromProtocol(err), id: id, fence: info.fence}
 		if full, err := adopt(id, v.Pairs, s.cfg.Namespace); err == nil {
 			info.Scope, info.Value, info.id = full.Scope, full.Value, full
 		}
@@ -159,7 +160,9 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 			}
 			continue
 		case fieldControl:
-			control, err = decodeControl(value)
+			if control, err = decodeControl(value); err == nil {
+				info.fence = strconv.FormatInt(control.fence, 10)
+			}
 		}
 		if err != nil {
 			return err

@@ -97,7 +97,7 @@ type Page struct {
 // next two are read; a caller that stops waits for what is under way. The masters of a cluster are
 // asked side by side. A key that exists during the whole list is in it. It may be in it twice,
 // above all if Redis changes the size of its tables meanwhile. A failover restarts nothing, but
-// keys may then be missing.
+// keys may then be missing. A panic of Config.Codec is the caller's.
 //
 // An error comes with a page that has no keys, and ends the list. Next of the page before continues
 // it. It is [ErrInvalid], [ErrUnavailable] or [ErrClosed].
@@ -127,6 +127,9 @@ func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq
 			s := steps[0]
 			steps = steps[1:]
 			<-s.read
+			if s.panicked != nil {
+				panic(s.panicked)
+			}
 			if !yield(s.page, s.err) || s.err != nil || s.page.Next == "" {
 				return
 			}
@@ -138,9 +141,11 @@ func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq
 type step struct {
 	next protocol.Position // of the scan
 	last bool              // no page follows, because of an error or of the end
-	read chan struct{}     // closed when page and err are set
+	read chan struct{}     // closed when the fields below are set
 	page Page
 	err  error
+
+	panicked any // the value of a panic of Config.Codec, nil for none
 }
 
 // step scans for the records of the next page, and begins to read them.
@@ -153,6 +158,7 @@ func (in *Inspector) step(ctx context.Context, f *Filter, from protocol.Position
 	}
 	readers.Go(func() {
 		defer close(s.read)
+		defer func() { s.panicked = recover() }()
 		s.page, s.err = in.page(ctx, f, ids)
 		if s.err == nil {
 			s.page.Next = next.String()

@@ -205,3 +205,33 @@ func TestListReadsAhead(t *testing.T) {
 		t.Errorf("%d scans for %d pages with %d keys", got, pages, keys)
 	}
 }
+
+// panicCodec panics when it decodes.
+type panicCodec struct{}
+
+func (panicCodec) Encode(plain, _ []byte) ([]byte, error) { return plain, nil }
+
+func (panicCodec) Decode([]byte, []byte, int) ([]byte, error) { panic("boom") }
+
+// TestPanicOfACodecReachesTheCallerOfAList has a page behind the first, which is read ahead.
+func TestPanicOfACodecReachesTheCallerOfAList(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Codec: panicCodec{}})
+	mustBe(t, err, nil)
+	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
+	for i := range 600 {
+		start(t, svc.Scope("a"), fmt.Sprint(i))
+	}
+	_, err = svc.Scope("a").Do(ctx, "failed", request, fails(errStage))
+	mustBe(t, err, errStage)
+	defer func() {
+		if v := recover(); v != "boom" {
+			t.Errorf("the caller recovers %v", v)
+		}
+	}()
+	for _, err := range redisidem.NewInspector(svc).List(ctx, redisidem.Filter{}, "") {
+		mustBe(t, err, nil)
+	}
+	t.Error("the list ended")
+}

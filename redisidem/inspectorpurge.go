@@ -21,6 +21,16 @@ type Purged struct {
 	Next string
 }
 
+// counts returns the counts as the audit has them.
+func (p *Purged) counts() string {
+	return fmt.Sprintf("%d deleted, %d locked, %d unknown", p.Deleted, p.Locked, p.Unknown)
+}
+
+// purgeStep is after how many records the audit gets an entry about a purge at the earliest. The
+// steps grow with the purge, since the audit of a shard has room for some 256 entries: 100 million
+// records make 50 of them.
+const purgeStep = 1000
+
 // Purge deletes all keys of a scope, whatever their state, except those on which a worker has the
 // lease. It yields its progress after each step. cursor is empty, or the Next of an earlier purge
 // of the scope. Nothing is deleted before the loop begins. To see what would be deleted, [List] the
@@ -32,8 +42,10 @@ type Purged struct {
 // deleted key leaves a tombstone for Config.Retention: see [Scope.Delete]. Nothing is undone.
 //
 // The audit gets an entry when the purge begins and one when it ends or the loop is left, with the
-// counts. They are under the ID that [Scope.ID] returns for an empty value, and do not contain the
-// scope's name.
+// counts. Between them there is one for each 1000 records that were looked at, and later for each
+// quarter more, with the counts so far and the cursor at which a purge that was killed goes on.
+// They are under the ID that [Scope.ID] returns for an empty value, and do not contain the scope's
+// name.
 //
 // An error ends the purge and comes with the progress so far, whose Next repeats the step that
 // failed. It is [ErrInvalid], [ErrUnavailable], [ErrNotPermitted] or [ErrClosed].
@@ -44,9 +56,18 @@ func (in *Inspector) Purge(ctx context.Context, scope, cursor string, a Act) ite
 			yield(p, err)
 			return
 		}
-		err := in.recordMany(ctx, "purge", scope, "", a, func() (string, error) {
-			err := in.purge(ctx, scope, &p, func() error { return goOn(yield(p, nil)) })
-			return fmt.Sprintf("%d deleted, %d locked, %d unknown", p.Deleted, p.Locked, p.Unknown), err
+		recordAt := purgeStep
+		err := in.recordMany(ctx, "purge", scope, "", a, func(progress func(string) error) (string, error) {
+			err := in.purge(ctx, scope, &p, func() error {
+				if p.Records >= recordAt && p.Next != "" {
+					recordAt = p.Records + max(purgeStep, p.Records/4)
+					if err := progress(fmt.Sprintf("at %d records, %s, cursor %s", p.Records, p.counts(), p.Next)); err != nil {
+						return err
+					}
+				}
+				return goOn(yield(p, nil))
+			})
+			return p.counts(), err
 		})
 		if err != nil && !errors.Is(err, errLeft) {
 			yield(p, err)

@@ -3,8 +3,10 @@ package redisidem_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -87,17 +89,70 @@ func TestPurgeDeletesAScope(t *testing.T) {
 		last := fmt.Sprintf("purge: ended, %d deleted, 0 locked, 0 unknown", p.Deleted)
 		entries, err := in.Audit(ctx, noTime, noTime)
 		mustBe(t, err, nil)
-		found := 0
+		found, ends := 0, 0
 		for _, entry := range entries {
 			if entry.KeyID != gone.ID("") || entry.Actor != "ann" || entry.Outcome != "done" {
 				t.Errorf("the audit has %+v", entry)
 			}
+			if strings.HasPrefix(entry.Act, "purge: at ") {
+				continue
+			}
+			ends++
 			if entry.Act == last || entry.Act == "purge: began" {
 				found++
 			}
 		}
-		if begins := len(entries) / 2; len(entries) != 2*begins || found != begins+1 {
+		if begins := ends / 2; ends != 2*begins || found != begins+1 {
 			t.Errorf("the audit is %+v", entries)
 		}
 	})
+}
+
+// TestPurgeRecordsItsProgress is left without the knowledge of its caller, as after a kill: the
+// audit alone says what was done, and where to go on.
+func TestPurgeRecordsItsProgress(t *testing.T) {
+	t.Parallel()
+	svc, err := redisidem.OpenUnchecked("redis://"+rediscase.Server(t).Addr(), nil)
+	mustBe(t, err, nil)
+	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
+	in := redisidem.NewInspector(svc)
+	const keys = 2500
+	for i := range keys {
+		start(t, svc.Scope("gone"), fmt.Sprint(i))
+	}
+	var progress []string
+	var counted redisidem.Purged
+	var cursor string
+	for p, err := range in.Purge(ctx, "gone", "", act) {
+		mustBe(t, err, nil)
+		entries, err := in.Audit(ctx, noTime, noTime)
+		mustBe(t, err, nil)
+		last := entries[len(entries)-1]
+		if n, _ := fmt.Sscanf(last.Act, "purge: at %d records, %d deleted, %d locked, %d unknown, cursor %s",
+			&counted.Records, &counted.Deleted, &counted.Locked, &counted.Unknown, &cursor); n < 5 {
+			continue
+		}
+		if counted.Records > p.Records || counted.Deleted > p.Deleted || counted.Records < p.Records-1200 || counted.Deleted < 1000 {
+			t.Errorf("the audit has %+v, and the purge is at %+v", counted, p)
+		}
+		if progress = append(progress, last.Act); p.Records >= 2200 {
+			break
+		}
+	}
+	if progress = slices.Compact(progress); len(progress) != 2 {
+		t.Errorf("the progress is %q, want two entries", progress)
+	}
+	var rest redisidem.Purged
+	for rest, err = range in.Purge(ctx, "gone", cursor, act) {
+		mustBe(t, err, nil)
+	}
+	for page, err := range in.List(ctx, redisidem.Filter{Scope: "gone"}, "") {
+		mustBe(t, err, nil)
+		if len(page.Keys) > 0 {
+			t.Errorf("%d keys are left after the rest", len(page.Keys))
+		}
+	}
+	if rest.Deleted == 0 || rest.Deleted > keys-counted.Deleted {
+		t.Errorf("the rest is %+v", rest)
+	}
 }

@@ -47,7 +47,7 @@ func (in *Inspector) Reindex(ctx context.Context, flow string, after time.Durati
 			yield(p, invalid("after", "must not be negative: %v", after))
 			return
 		}
-		err := in.recordMany(ctx, "reindex", "", flow, a, func() (string, error) {
+		err := in.recordMany(ctx, "reindex", "", flow, a, func(func(string) error) (string, error) {
 			err := in.reindex(ctx, flow, after, &p, func() error { return goOn(yield(p, nil)) })
 			return fmt.Sprintf("%d entered", p.Entered), err
 		})

@@ -17,12 +17,13 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	return sc.service.unlock(ctx, id, nil)
+	return sc.service.unlock(ctx, id, "", nil)
 }
 
-// unlock takes the lease on a key away. The audit is nil for a program's own call.
-func (s *Service) unlock(ctx context.Context, id identity, audit *protocol.Audit) error {
-	r, err := s.ask(ctx, "unlock", s.redis.NewUnlock(id).Audited(id, audit))
+// unlock takes the lease on a key away: the one with that fence, or any for "". The audit is nil
+// for a program's own call.
+func (s *Service) unlock(ctx context.Context, id identity, fence string, audit *protocol.Audit) error {
+	r, err := s.ask(ctx, "unlock", s.redis.NewUnlock(id, fence).Audited(id, audit))
 	if err != nil {
 		return err
 	}

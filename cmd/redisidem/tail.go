@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -53,6 +54,7 @@ func (c *tailCommand) Run(ctx context.Context) error {
 			Scope: c.Scope, Flow: c.Flow,
 			States: []redisidem.KeyState{redisidem.KeyAbandoned, redisidem.KeyInterrupted, redisidem.KeyDead},
 		})
+		defer look.close()
 		tick := time.NewTicker(c.Interval)
 		defer tick.Stop()
 		away := false
@@ -117,6 +119,12 @@ type look struct {
 	passes int // over all records, that are complete
 	begun  bool
 
+	// pages continues the list behind cursor, and stop ends it. Both are nil between two lists. A
+	// list lasts for many intervals, so that the pages that it reads ahead are used in the next
+	// one.
+	pages func() (redisidem.Page, error, bool)
+	stop  func()
+
 	stuck, before map[string]tailEvent // by ID: the keys of this pass, and those of the one before
 	acts          map[redisidem.AuditEntry]bool
 	newest        time.Time       // of the acts
@@ -137,7 +145,16 @@ func newLook(in *redisidem.Inspector, f redisidem.Filter) *look {
 	}
 }
 
-// next returns what has happened since the last call. It looks at about so many records.
+// close ends the list.
+func (l *look) close() {
+	if l.stop != nil {
+		l.stop()
+		l.pages, l.stop = nil, nil
+	}
+}
+
+// next returns what has happened since the last call. It looks at about so many records. ctx must
+// last until close.
 func (l *look) next(ctx context.Context, records int) (events []tailEvent, err error) {
 	acts, err := l.nextActs(ctx)
 	if err != nil {
@@ -209,7 +226,14 @@ func (l *look) nextDead(ctx context.Context) (events []tailEvent, err error) {
 
 // nextKeys looks at more records.
 func (l *look) nextKeys(ctx context.Context, records int) (events []tailEvent, err error) {
-	for page, err := range l.in.List(ctx, l.filter, l.cursor) {
+	if l.pages == nil {
+		l.pages, l.stop = iter.Pull2(l.in.List(ctx, l.filter, l.cursor))
+	}
+	for records > 0 {
+		page, err, _ := l.pages()
+		if err != nil {
+			l.close()
+		}
 		if l.cursor != "" && errors.Is(err, redisidem.ErrInvalid) { // the masters of the cluster are others now
 			l.cursor, l.stuck = "", make(map[string]tailEvent)
 			return events, nil
@@ -233,11 +257,10 @@ func (l *look) nextKeys(ctx context.Context, records int) (events []tailEvent, e
 		}
 		l.cursor = page.Next
 		if l.cursor == "" {
+			l.close()
 			return append(events, l.endPass()...), nil
 		}
-		if records -= page.Records; records <= 0 {
-			break
-		}
+		records -= page.Records
 	}
 	return events, nil
 }

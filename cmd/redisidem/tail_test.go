@@ -17,6 +17,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -213,5 +214,52 @@ func TestTailBeginsAgainWhenMastersChanged(t *testing.T) {
 	}
 	if l.passes != 1 || len(l.before) != 1 {
 		t.Errorf("%d passes, in which %d keys were stuck", l.passes, len(l.before))
+	}
+}
+
+// scanCounter counts the steps of scans.
+type scanCounter struct{ scans int }
+
+func (c *scanCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *scanCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (c *scanCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "scan" {
+			c.scans++
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// TestTailKeepsItsPace looks at two pages in each interval, and counts what Redis is asked for.
+func TestTailKeepsItsPace(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{Addr: rediscase.Server(t).Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	counter := &scanCounter{}
+	client.AddHook(counter)
+	svc, err := redisidem.New(client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = svc.Close(context.Background()) })
+	for i := range 1500 {
+		if _, err := svc.Scope("shop").InitializeRequest(t.Context(), fmt.Sprint(i), redisidem.Request{Method: "POST"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLook(redisidem.NewInspector(svc), redisidem.Filter{States: []redisidem.KeyState{redisidem.KeyDead}})
+	defer l.close()
+	for i := range 5 {
+		if _, err := l.next(t.Context(), 200); err != nil {
+			t.Fatal(err)
+		}
+		if most := 2*(i+1) + 2; counter.scans > most || l.passes > 0 {
+			t.Errorf("after %d intervals there were %d scans and %d passes, want %d scans at most", i+1, counter.scans, l.passes, most)
+		}
 	}
 }

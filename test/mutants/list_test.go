@@ -89,6 +89,13 @@ var mutants = []mutant{
 		killer: "TestCompletersLeaveAPausedFlowAlone",
 	},
 	{
+		name:   "pausecounts", // keys become dead letters because their flow was paused
+		file:   "redisidem/completerpause.go",
+		old:    "	return l.deadLetterReason(resumed), nil\n",
+		new:    "	return why, nil\n",
+		killer: "TestCompleterThatStartsAfterAResumeDoesNotCountThePause",
+	},
+	{
 		name: "norenew", // a lease is never renewed
 		file: "redisidem/renewal.go",
 		old:  "if err := l.renew(ctx); errors.Is(err, ErrLeaseLost) {",
@@ -337,6 +344,14 @@ var mutants = []mutant{
 		new:  "",
 
 		killer: "TestClaimThatIsRepeatedAfterAnUnlockIsRefused",
+	},
+	{
+		name: "unlockother", // an operator takes the lease of a worker that came after the one that was seen
+		file: "lua/unlock.lua",
+		old:  "if ARGV[2] ~= '' and fence ~= ARGV[2] then\n",
+		new:  "if false then\n",
+
+		killer: "TestActsAreRefusedIfTheKeyIsNotAsItWasRead",
 	},
 	{
 		name: "heldalways", // a repeated commit reports that the lease was kept, although its lock is gone

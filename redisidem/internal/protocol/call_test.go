@@ -101,8 +101,8 @@ func TestCallsHaveTheArgumentsOfTheirScripts(t *testing.T) {
 			[]any{2, 7, 60000, "me", "ld", "recovery_point", "b"},
 		},
 		{c.NewDelete(id, Seen{}, ""), lua.Delete, []string{id.Record, id.Lock}, []any{"", "", "ns:deleted", 60000}},
-		{c.NewUnlock(id), lua.Unlock, []string{id.Record, id.Lock}, nil},
-		{c.NewRequeue(id, "f"), lua.Requeue, []string{id.Record, id.Lock, due, dead}, nil},
+		{c.NewUnlock(id, "7"), lua.Unlock, []string{id.Record, id.Lock}, []any{"7"}},
+		{c.NewRequeue(id, "f", ""), lua.Requeue, []string{id.Record, id.Lock, due, dead}, []any{""}},
 		{c.NewReindex(id, due, time.Second), lua.Reindex, []string{id.Record, due}, []any{1000}},
 		{
 			c.NewDue(Due{Index: due, Batch: 16, PutOff: time.Second, Until: "5", Share: 3, Without: []string{"abcd", "efgh"}}),

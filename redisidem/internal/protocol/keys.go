@@ -135,6 +135,12 @@ func flowAuditStream(namespace string) string {
 	return namespace + ":turn:{" + TurnsKey(namespace) + "}:audit"
 }
 
+// resumesKey returns the Redis key of the hash with the times at which flows were resumed. It is in
+// the slot of the turns.
+func resumesKey(namespace string) string {
+	return namespace + ":turn:{" + TurnsKey(namespace) + "}:resumes"
+}
+
 // QuotaKey returns the Redis key of the hash with the use of a scope's quota.
 func QuotaKey(namespace, scope string) string {
 	var space [512]byte

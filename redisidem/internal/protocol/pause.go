@@ -16,6 +16,9 @@ const MaxPauses = 64
 // pausesField is the field of the turns with the pauses. It is the name of no flow.
 const pausesField = "#"
 
+// resumesLife is how long it is known when flows were resumed. No key waits for longer.
+const resumesLife = auditLife
+
 // Pause says that a flow is paused.
 type Pause struct {
 	Flow          string // name or name/version
@@ -42,10 +45,30 @@ func (c *Client) NewPause(flow string, clients bool, a *Audit) Call {
 
 // NewResume makes the call that ends the pause of a flow.
 func (c *Client) NewResume(flow string, a *Audit) Call {
-	call := newCall(lua.Resume, NewToken(), TurnsKey(c.namespace))
+	call := newCall(lua.Resume, NewToken(), TurnsKey(c.namespace), resumesKey(c.namespace))
 	name, _, _ := strings.Cut(flow, "/")
-	call.add(flow, name)
+	call.add(flow, name, resumesLife.Milliseconds())
 	return call.audited(flowAuditStream(c.namespace), flow, a)
+}
+
+// Resumed returns when a pause of the flow, given as name/version, last ended, by the server's
+// clock. It is the zero time if that is not known. ctx must have a deadline.
+func (c *Client) Resumed(ctx context.Context, flow string) (last time.Time, err error) {
+	key := resumesKey(c.namespace)
+	err = Repeat(ctx, func(ctx context.Context) error {
+		cmd := redis.NewSliceCmd(ctx, "hmget", key, FlowName(flow), flow)
+		if err := c.sendOne(ctx, false, key, cmd); err != nil {
+			return err
+		}
+		for _, value := range cmd.Val() {
+			text, _ := value.(string)
+			if at, err := parseTime("resumes", text); err == nil && at.After(last) {
+				last = at
+			}
+		}
+		return nil
+	})
+	return last, wrongType(err)
 }
 
 // Pauses returns the pauses that are in force. ctx must have a deadline.

@@ -51,15 +51,6 @@ func (c *Client) TakeTurns(ctx context.Context, flows []Quiet, length time.Durat
 	return Turn{Flows: r.Texts[:mine], Paused: r.Texts[mine:], nonce: call.nonce, began: r.number(0)}, nil
 }
 
-// Began returns the server's time when the turn began; the zero time for no turn.
-func (t Turn) Began() time.Time {
-	ms, err := strconv.ParseInt(t.began, 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
-}
-
 // Rest is the result of a scan of all shards of a flow.
 type Rest struct {
 	Flow  string // its name
